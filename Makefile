@@ -1,0 +1,39 @@
+# make demo   set up, then run the demonstration campaign
+# make test   set up, then run every check and every test
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint format setup clean
+
+demo: $(READY)
+	$(BIN)/gan-htvs demo
+	$(BIN)/gan-htvs candidates --campaign mg-mn-o-demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Try again to switch on features that an earlier set-up had to leave off.
+setup:
+	rm -f $(READY)
+	$(MAKE) $(READY)
+
+$(READY): pyproject.toml constraints.txt tools/setup.sh
+	bash tools/setup.sh $(VENV)
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Engines: which code computes which property."""

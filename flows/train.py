@@ -1,0 +1,69 @@
+"""Train the generator of a campaign: dataset -> checkpoint."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobflow import Job, job
+
+from flows.steps import label
+from gan_htvs.candidate import Step
+from gan_htvs.dataset import build_dataset
+from gan_htvs.generator.presets import training_parameters
+from gan_htvs.generator.training import train
+from gan_htvs.identity import content_uuid
+
+if TYPE_CHECKING:
+    from gan_htvs.campaign import Campaign
+
+SCRATCH_VARIABLE = "GAN_HTVS_SCRATCH"
+"""Directory, shared by restarts, where an interrupted training finds its last state."""
+
+
+def training_job(campaign: Campaign) -> Job:
+    """Make the training job, named by dataset, chemical system and settings."""
+    training = train_generator(campaign)
+    training.set_uuid(content_uuid("train", campaign.training_key))
+    label(training, training.uuid, Step.TRAIN)
+    return training
+
+
+@job(data="weights")
+def train_generator(campaign: Campaign) -> dict[str, Any]:
+    """Build the dataset, train on it and keep the checkpoint in the file store.
+
+    Returns
+    -------
+    ``sha256`` and base64 ``weights`` of the safetensors checkpoint, the dataset's ``dataset``
+    summary and the learning ``history``.
+    """
+    dataset = build_dataset(campaign.chemical_system, campaign.oxidation_states, campaign.dataset)
+    settings = campaign.generator
+    trained = train(
+        dataset.images,
+        dataset.counts,
+        campaign.chemical_system,
+        training_parameters(settings.preset, settings.overrides),
+        max_steps=settings.max_steps,
+        max_seconds=settings.max_seconds,
+        seed=settings.seed,
+        checkpoint_path=_scratch() / f"training-{campaign.training_key}.safetensors",
+    )
+    checkpoint = trained.to_bytes()
+    return {
+        "sha256": hashlib.sha256(checkpoint).hexdigest(),
+        "weights": base64.b64encode(checkpoint).decode(),
+        "dataset": dataset.summary(),
+        "history": trained.history,
+    }
+
+
+def _scratch() -> Path:
+    default = Path.home() / ".cache" / "gan-htvs"
+    scratch = Path(os.environ.get(SCRATCH_VARIABLE) or default)
+    scratch.mkdir(parents=True, exist_ok=True)
+    return scratch

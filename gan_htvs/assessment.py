@@ -1,0 +1,110 @@
+"""The judge: is a relaxed structure sound, how stable is it, how far does it go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gan_htvs.candidate import Assessment, Relaxed, Stage
+from gan_htvs.errors import UserError
+from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
+from gan_htvs.validity import check_geometry
+
+if TYPE_CHECKING:
+    from gan_htvs.bandgap import BandGapResult
+    from gan_htvs.campaign import Campaign, Thresholds
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+
+Decision = tuple[Stage, str | None]
+"""A stage, and why the candidate did not go further."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The rules of the funnel, with everything that they compare against.
+
+    The gate (while jobs run) and the builder (afterwards) ask the same judge.
+    """
+
+    references: ReferenceSet
+    pourbaix: PourbaixAnalyzer
+    thresholds: Thresholds
+
+    @classmethod
+    def of(cls, campaign: Campaign, references: ReferenceSet) -> Judge:
+        """Bring the rules of a campaign and a reference set together."""
+        return cls(
+            references=references,
+            pourbaix=PourbaixAnalyzer(references, campaign.pourbaix),
+            thresholds=campaign.thresholds,
+        )
+
+    def soundness(self, relaxed: Relaxed) -> Decision | None:
+        """Find what disqualifies a relaxation before its energy is believed, if anything."""
+        if (problem := check_geometry(relaxed.structure)) is not None:
+            return Stage.REJECTED, f"after relaxation: {problem}"
+        if not relaxed.converged:
+            return Stage.FAILED, f"relaxation not converged after {relaxed.n_steps} steps"
+        return None
+
+    def assess(self, relaxed: Relaxed) -> Assessment:
+        """Place a sound structure on the convex hull and in the Pourbaix diagram.
+
+        Raises
+        ------
+        UserError
+            If the energy is of another level of theory than the references.
+        """
+        self.references.check_level(relaxed.level_of_theory)
+        composition = relaxed.structure.composition
+        formation = self.references.formation_energy_per_atom(composition, relaxed.energy_per_atom)
+        pourbaix, reason = None, None
+        try:
+            pourbaix = self.pourbaix.stability(composition, formation)
+        except UserError as error:
+            reason = str(error)
+        return Assessment(
+            formation_energy_per_atom=formation,
+            energy_above_hull=self.references.energy_above_hull(
+                composition, relaxed.energy_per_atom
+            ),
+            decomposes_to=self.references.decomposition(composition),
+            pourbaix=pourbaix,
+            pourbaix_reason=reason,
+        )
+
+    def decide(  # noqa: PLR0911 - one return for each way to leave the funnel
+        self, assessment: Assessment, gap: BandGapResult | None
+    ) -> Decision:
+        """Walk down the funnel as far as the numbers allow."""
+        limits = self.thresholds
+        above_hull = assessment.energy_above_hull
+        if above_hull > limits.metastable:
+            return Stage.REJECTED, _exceeds("energy above hull", above_hull, limits.metastable)
+        if above_hull > limits.synthesizable:
+            return Stage.RELAXED, _exceeds("energy above hull", above_hull, limits.synthesizable)
+        if assessment.pourbaix is None:
+            return Stage.STABLE, assessment.pourbaix_reason
+        minimum = assessment.pourbaix.minimum
+        if minimum > limits.pourbaix_screen:
+            return Stage.STABLE, _exceeds("Pourbaix minimum", minimum, limits.pourbaix_screen)
+        if minimum > limits.pourbaix:
+            return Stage.POURBAIX_STABLE, _exceeds("Pourbaix minimum", minimum, limits.pourbaix)
+        if gap is None or gap.band_gap is None:
+            return Stage.POURBAIX_STABLE, gap.reason if gap else "band gap not computed yet"
+        low, high = limits.band_gap
+        if not low <= gap.band_gap <= high:
+            return Stage.POURBAIX_STABLE, f"band gap {gap.band_gap:.2f} eV outside {low:g}-{high:g}"
+        return Stage.PHOTOANODE, None
+
+    def deserves_gap(self, assessment: Assessment) -> bool:
+        """Whether a candidate is stable enough to spend a band gap calculation on."""
+        return (
+            assessment.energy_above_hull <= self.thresholds.synthesizable
+            and assessment.pourbaix is not None
+            and assessment.pourbaix.minimum <= self.thresholds.pourbaix_screen
+        )
+
+
+def _exceeds(quantity: str, value: float, limit: float) -> str:
+    return f"{quantity} {value:.3f} > {limit:g} eV/atom"

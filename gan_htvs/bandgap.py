@@ -1,0 +1,200 @@
+"""Band gaps: what a result says about itself, and how electrons fill a spectrum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+HSE06_ON_PBE_U = "HSE06@PBE+U (non-SCF, GPAW)"
+HSE06_ON_PBE = "HSE06@PBE (non-SCF, GPAW)"
+
+SMALLEST_GAP = 0.01
+"""Gaps below this are degeneracies split by numerical noise, eV."""
+
+DIRECT_TOLERANCE = 1e-3
+"""A direct transition this close to the smallest one makes the gap direct, eV."""
+
+ELECTRON_TOLERANCE = 1e-6
+
+SHIFT_MARGIN = 1.0
+"""How much hybrid shifts of filled (or of empty) bands differ where we did not compute them, eV."""
+
+
+class BandGapResult(BaseModel):
+    """The band gap of one structure, or the reason why there is none.
+
+    A missing gap is never zero: ``band_gap`` is None and ``reason`` says why.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    band_gap: float | None = Field(
+        default=None, ge=0, description="HSE06 gap, eV; None: not computed"
+    )
+    is_gap_direct: bool | None = Field(
+        default=None, description="band edges at the same k point of the mesh; None for a metal"
+    )
+    vbm: float | None = Field(
+        default=None, description="highest occupied level, eV; no common zero"
+    )
+    cbm: float | None = Field(default=None, description="lowest empty level, eV; zero as for vbm")
+    is_metal: bool | None = Field(
+        default=None, description="bands cross the Fermi level on the mesh"
+    )
+    method: str | None = Field(default=None, description="level of theory; None: not computed")
+    reason: str | None = Field(default=None, description="why the gap was not computed")
+    magnetic_order: str | None = Field(
+        default=None,
+        description="order of the converged moments: NM (none), FM (parallel), FiM "
+        "(antiparallel with a net moment) or AFM (antiparallel without)",
+    )
+    total_magnetization: float | None = Field(
+        default=None, description="PBE(+U) moment of the computed cell, Bohr magnetons"
+    )
+    nsites: int | None = Field(default=None, description="atoms in the computed primitive cell")
+    kpoints: tuple[int, int, int] | None = Field(
+        default=None, description="Gamma-centred k-point mesh"
+    )
+    cutoff: float | None = Field(default=None, description="plane-wave cutoff, eV")
+    hubbard_u: dict[str, float] = Field(
+        default_factory=dict,
+        description="U on the d shell of each element that got one, eV",
+    )
+    pbe_gap: float | None = Field(
+        default=None, ge=0, description="gap of the PBE(+U) starting point, eV; 0 for a metal"
+    )
+    seconds: float | None = Field(default=None, ge=0, description="wall time, s")
+    gpaw_version: str | None = Field(default=None, description="version of GPAW")
+    uncertainty: str | None = Field(default=None, description="what the value is worth")
+
+    @model_validator(mode="after")
+    def _gap_or_reason(self) -> BandGapResult:
+        if (self.band_gap is None) != (self.reason is not None):
+            raise ValueError("a result has either a band_gap or a reason")
+        return self
+
+    @classmethod
+    def not_computed(cls, reason: str, *, seconds: float | None = None) -> BandGapResult:
+        """Say why there is no gap."""
+        return cls(reason=reason, seconds=seconds)
+
+
+@dataclass(frozen=True)
+class BandEdges:
+    """Where the electrons end in a spectrum; energies in eV.
+
+    For a metal ``vbm`` is the highest level that holds electrons and ``cbm`` the lowest that
+    has room, and the gap is zero.
+    """
+
+    vbm: float
+    cbm: float
+    is_metal: bool
+    is_direct: bool | None
+
+    @property
+    def gap(self) -> float:
+        """Band gap, eV."""
+        return 0.0 if self.is_metal else self.cbm - self.vbm
+
+
+def fill_bands(eigenvalues: ArrayLike, weights: ArrayLike, n_electrons: float) -> BandEdges | None:
+    """Fill a spectrum from below and find its band edges.
+
+    One electron reservoir serves all k points and both spins, so a crossing of bands of
+    different k points or spins shows as a metal. On a finite mesh a metal also has a small
+    spacing at the Fermi level; it is told from an insulator by a number of filled bands that
+    differs between k points.
+
+    Parameters
+    ----------
+    eigenvalues
+        (n_spins, n_kpoints, n_bands), eV; one spin means two electrons per band. Bands that are
+        known to be filled or empty without their energy are -inf or inf.
+    weights
+        (n_kpoints,), weights of the irreducible k points; any normalisation.
+    n_electrons
+        Electrons per cell.
+
+    Returns
+    -------
+    BandEdges | None
+        None where the electrons end in bands of unknown energy, or the bands cannot hold them.
+    """
+    levels = np.asarray(eigenvalues, dtype=float)
+    n_spins, _, n_bands = levels.shape
+    if not ELECTRON_TOLERANCE < n_electrons < 2 * n_bands - ELECTRON_TOLERANCE:
+        return None
+    share = np.asarray(weights, dtype=float)
+    share = share / share.sum() * (2 / n_spins)
+    capacity = np.broadcast_to(share[None, :, None], levels.shape).ravel()
+
+    order = np.argsort(levels, axis=None, kind="stable")
+    held = np.cumsum(capacity[order])
+    n_full = int(np.searchsorted(held, n_electrons + ELECTRON_TOLERANCE, side="right"))
+    is_partly_filled = n_electrons - (held[n_full - 1] if n_full else 0.0) > ELECTRON_TOLERANCE
+    sorted_levels = levels.ravel()[order]
+    vbm = float(sorted_levels[n_full if is_partly_filled else n_full - 1])
+    cbm = float(sorted_levels[n_full])
+    if not np.isfinite([vbm, cbm]).all():
+        return None
+
+    full = np.zeros(levels.shape, dtype=bool)
+    full.flat[order[:n_full]] = True
+    n_filled = full.sum(axis=2)
+    crosses = bool((n_filled != n_filled[:, :1]).any())
+    if is_partly_filled or crosses or cbm - vbm < SMALLEST_GAP:
+        return BandEdges(vbm=vbm, cbm=cbm, is_metal=True, is_direct=None)
+    highest_full = np.where(full, levels, -np.inf).max(axis=(0, 2))
+    lowest_empty = np.where(full, np.inf, levels).min(axis=(0, 2))
+    excess = float((lowest_empty - highest_full).min()) - (cbm - vbm)
+    return BandEdges(vbm=vbm, cbm=cbm, is_metal=False, is_direct=excess < DIRECT_TOLERANCE)
+
+
+def unsettled_bands(
+    start: NDArray[np.float64], shifted: NDArray[np.float64], edges: BandEdges
+) -> NDArray[np.bool_]:
+    """Find the bands of unknown energy that could hold a band edge.
+
+    A filled band is taken to rise at most ``SHIFT_MARGIN`` more, an empty one to fall at most
+    that much more, than any known band of its kind.
+
+    Parameters
+    ----------
+    start
+        (n_spins, n_kpoints, n_bands), eigenvalues of the starting functional, eV.
+    shifted
+        The same after the correction; -inf (filled) and inf (empty) where not computed.
+    edges
+        Filling of ``shifted``.
+
+    Returns
+    -------
+    NDArray
+        (n_spins, n_kpoints, n_bands), True for the bands to compute.
+    """
+    known = np.isfinite(shifted)
+    shift = np.where(known, shifted, 0) - start
+    full = shifted <= edges.vbm + ELECTRON_TOLERANCE
+    highest = start + shift[known & full].max() + SHIFT_MARGIN
+    # A known empty band exists: the one that holds the conduction band edge.
+    lowest = start + shift[known & (shifted >= edges.cbm)].min() - SHIFT_MARGIN
+    return ~known & np.where(full, highest > edges.vbm, lowest < edges.cbm)
+
+
+def magnetic_order(moments: ArrayLike, *, total: float) -> str:
+    """Name the collinear order of atomic moments, Bohr magnetons: NM, FM, FiM or AFM."""
+    moments = np.asarray(moments, dtype=float)
+    # Oxygen carries a few tenths in covalent oxides without ordering by itself.
+    large = moments[np.abs(moments) > max(0.3, 0.25 * np.abs(moments).max(initial=0.0))]
+    if not large.size:
+        return "NM"
+    if (large > 0).all() or (large < 0).all():
+        return "FM"
+    return "AFM" if abs(total) < 0.1 * len(large) else "FiM"

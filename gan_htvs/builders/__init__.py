@@ -1,0 +1,1 @@
+"""maggma Builders: job outputs -> candidates."""

@@ -1,0 +1,274 @@
+"""The model of campaign.yaml: what to search for, how, and what counts as success."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gan_htvs.chemistry import ChemicalSystem, Counts
+from gan_htvs.errors import UserError
+from gan_htvs.generator.presets import training_parameters
+from gan_htvs.identity import content_hash
+
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+OxidationRange = tuple[float, float]
+
+
+class Settings(BaseModel):
+    """Base of every section: immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetSettings(Settings):
+    """Where the training structures come from."""
+
+    source: Literal["prototypes", "array"] = Field(
+        "prototypes",
+        description="'prototypes': decorated AFLOW and textbook lattices, needs nothing; "
+        "'array': a .npz or .npy file in the layout of the published Mg-Mn-O array",
+    )
+    path: Path | None = Field(None, description="file of the 'array' source")
+    max_structures: PositiveInt = Field(2000, description="upper bound on unique structures")
+
+    @model_validator(mode="after")
+    def _array_needs_a_path(self) -> DatasetSettings:
+        if (self.source == "array") != (self.path is not None):
+            raise ValueError("'path' belongs to source 'array', and only to it")
+        return self
+
+
+class GeneratorSettings(Settings):
+    """The network and how long it learns. Defaults are the ``paper`` preset."""
+
+    preset: Literal["paper"] = "paper"
+    overrides: dict[str, float | int] = Field(
+        default_factory=dict, description="training parameters that differ from the preset"
+    )
+    max_steps: PositiveInt = Field(20_000, description="generator steps")
+    max_seconds: PositiveFloat | None = Field(None, description="wall time, s; None: no limit")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _overrides_exist(self) -> GeneratorSettings:
+        training_parameters(self.preset, self.overrides)
+        return self
+
+
+class SamplingSettings(Settings):
+    """How many structures, and how far we go to get them."""
+
+    structures_per_composition: PositiveInt = 300
+    shard_size: PositiveInt = Field(50, le=100, description="structures per shard workflow")
+    max_tries_per_structure: PositiveInt = Field(
+        200, description="raw samples per wanted structure before a shard reports that it gave up"
+    )
+    seed: int = 0
+
+
+class Thresholds(Settings):
+    """The funnel, eV/atom and eV. Defaults are those of Kim et al. 2020."""
+
+    metastable: NonNegativeFloat = Field(0.200, description="energy above hull, eV/atom")
+    synthesizable: NonNegativeFloat = Field(0.080, description="energy above hull, eV/atom")
+    pourbaix_screen: NonNegativeFloat = Field(
+        0.80, description="Pourbaix minimum that earns a band gap calculation, eV/atom"
+    )
+    pourbaix: NonNegativeFloat = Field(
+        0.59, description="Pourbaix minimum of a photoanode candidate, eV/atom"
+    )
+    band_gap: tuple[NonNegativeFloat, NonNegativeFloat] = Field(
+        (1.6, 3.0), description="band gap window of a photoanode candidate, eV"
+    )
+
+    @model_validator(mode="after")
+    def _window_is_ordered(self) -> Thresholds:
+        if self.band_gap[0] >= self.band_gap[1]:
+            raise ValueError(f"band_gap window {list(self.band_gap)} is empty")
+        return self
+
+
+class PourbaixSettings(Settings):
+    """The aqueous environment in which stability is asked for."""
+
+    potential_vs_rhe: float = Field(1.5, description="electrode potential, V vs RHE")
+    ph_min: float = Field(0, ge=-2, le=16)
+    ph_max: float = Field(14, ge=-2, le=16)
+    ph_points: int = Field(29, ge=2, description="number of equidistant pH values")
+    ion_concentration: PositiveFloat = Field(1e-6, description="mol/l of every dissolved ion")
+    filter_solids: bool = Field(True, description="drop solids that are not on the convex hull")
+
+    @model_validator(mode="after")
+    def _grid_is_ordered(self) -> PourbaixSettings:
+        if self.ph_min >= self.ph_max:
+            raise ValueError(f"ph_min {self.ph_min} must be below ph_max {self.ph_max}")
+        return self
+
+
+class EnergyEngineSettings(Settings):
+    """The potential that relaxes structures, through atomate2's force-field Makers."""
+
+    name: Literal["chgnet"] = "chgnet"
+    fmax: PositiveFloat = Field(0.1, description="force convergence, eV/A")
+    max_steps: PositiveInt = 500
+    optimizer: Literal["FIRE", "LBFGS", "BFGS"] = "FIRE"
+
+
+class BandGapEngineSettings(Settings):
+    """The code that computes band gaps."""
+
+    name: Literal["gpaw", "none"] = "gpaw"
+    max_atoms: PositiveInt = Field(30, description="larger cells get no gap, with that reason")
+    cutoff: PositiveFloat = Field(400, description="plane-wave cutoff, eV")
+    kpoint_length: PositiveFloat = Field(
+        10, description="smallest k-point number times lattice vector length, A"
+    )
+    max_seconds: PositiveFloat = Field(3600, description="wall-time limit of one gap, s")
+    hubbard_u: dict[str, NonNegativeFloat] = Field(
+        default_factory=lambda: {"Mn": 3.9},
+        description="U on the d shell, eV; Materials Project values for oxides",
+    )
+
+
+class EngineSettings(Settings):
+    """Which code computes which property."""
+
+    energy: EnergyEngineSettings = EnergyEngineSettings()
+    band_gap: BandGapEngineSettings = BandGapEngineSettings()
+
+
+class Campaign(Settings):
+    """One search: the contents of campaign.yaml."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    chemical_system: ChemicalSystem
+    oxidation_states: dict[str, OxidationRange] = Field(
+        description="lowest and highest average oxidation state of each element"
+    )
+    compositions: tuple[str, ...] = Field(
+        (), description="cell formulas, not reduced; empty: every charge-balanced one"
+    )
+    max_atoms: PositiveInt | None = Field(
+        None, description="largest cell when compositions are enumerated"
+    )
+    dataset: DatasetSettings = DatasetSettings()
+    generator: GeneratorSettings = GeneratorSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    thresholds: Thresholds = Thresholds()
+    pourbaix: PourbaixSettings = PourbaixSettings()
+    engines: EngineSettings = EngineSettings()
+
+    @model_validator(mode="after")
+    def _chemistry_is_possible(self) -> Campaign:
+        system = self.chemical_system
+        if set(self.oxidation_states) != set(system.elements):
+            raise ValueError(
+                f"oxidation_states must name exactly {', '.join(system.elements)}, "
+                f"not {', '.join(self.oxidation_states)}"
+            )
+        for symbol, (low, high) in self.oxidation_states.items():
+            if low > high:
+                raise ValueError(f"oxidation_states.{symbol}: {low:g} is above {high:g}")
+        for formula in self.compositions:
+            try:
+                counts = system.counts(formula)
+            except ValueError as error:
+                raise ValueError(f"compositions: {formula!r} is impossible: {error}") from error
+            if not system.is_charge_balanced(counts, self.oxidation_states):
+                raise ValueError(
+                    f"compositions: {formula!r} is impossible: no oxidation states within "
+                    "oxidation_states make it charge-neutral"
+                )
+        if not self.target_counts:
+            raise ValueError("no composition within caps, max_atoms and oxidation_states")
+        return self
+
+    @property
+    def target_counts(self) -> tuple[Counts, ...]:
+        """Atoms per cell of every composition to generate."""
+        system = self.chemical_system
+        if self.compositions:
+            return tuple(dict.fromkeys(system.counts(formula) for formula in self.compositions))
+        return tuple(system.compositions(self.oxidation_states, self.max_atoms))
+
+    @property
+    def training_key(self) -> str:
+        """Content hash of everything that decides the trained generator."""
+        return content_hash(
+            "training",
+            self.chemical_system.elements,  # the order of the rows, which a mapping does not keep
+            self.chemical_system,
+            self.oxidation_states,
+            self.dataset,
+            self.generator,
+        )
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Campaign:
+        """Read and check a campaign file.
+
+        Raises
+        ------
+        UserError
+            One sentence with the file, the field and the cure.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{path}: cannot read the campaign file: {reason}.") from error
+        try:
+            document = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f" line {mark.line + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or "syntax error"
+            raise UserError(f"{path}:{where} is not valid YAML: {problem}.") from error
+        if not isinstance(document, dict):
+            raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}.")
+        return cls.checked(document, source=str(path))
+
+    @classmethod
+    def checked(cls, document: dict[str, Any], source: str) -> Campaign:
+        """Check a campaign that was read from ``source``; errors as in :meth:`from_file`."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise UserError(f"{source}: {_first_problem(cls, error)}.") from error
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+
+
+def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
+    """Tell the first problem of a validation error as 'field: what is wrong'."""
+    problem = error.errors()[0]
+    location = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        *parents, key = problem["loc"]
+        known = _fields_at(model, parents)
+        close = difflib.get_close_matches(str(key), known, n=1)
+        cure = f"perhaps {close[0]!r}" if close else f"known are {', '.join(known)}"
+        return f"unknown key {location!r}; {cure}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:] if message[1:2].islower() else message
+    if problem["type"] == "missing":
+        return f"{location} is required"
+    if problem["type"] != "value_error" and not isinstance(problem["input"], dict):
+        message += f", not {problem['input']!r}"
+    return f"{location}: {message}" if location else message
+
+
+def _fields_at(model: type[BaseModel], path: list[int | str]) -> list[str]:
+    """Names of the keys that the section at ``path`` accepts."""
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation
+        options = [annotation, *get_args(annotation)]
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,131 @@
+"""The documents: who a candidate is, what was computed for it, how far it came."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from emmet.core.symmetry import SymmetryData
+from pydantic import BaseModel, ConfigDict, Field
+from pymatgen.core import Structure
+
+from gan_htvs.bandgap import BandGapResult
+from gan_htvs.thermodynamics.pourbaix import PourbaixStability
+
+
+class Stage(StrEnum):
+    """The furthest stage of the funnel that a candidate reached, or how it left."""
+
+    GENERATED = "generated"
+    RELAXED = "relaxed"
+    STABLE = "stable"
+    POURBAIX_STABLE = "pourbaix_stable"
+    PHOTOANODE = "photoanode"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Step(StrEnum):
+    """The kinds of job, in the order in which a candidate meets them; ``metadata.step``."""
+
+    TRAIN = "train"
+    RELAX = "relax"
+    STATIC = "static"
+    REFERENCES = "references"
+    PROPOSE = "propose"
+    GATE = "gate"
+    BAND_GAP = "band gap"
+
+
+class Document(BaseModel):
+    """Base of everything stored: structures stay pymatgen objects in Python."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+
+class Origin(Document):
+    """Where a structure comes from."""
+
+    proposer: Literal["gan", "known_phase"]
+    requested_composition: str = Field(description="cell formula that was asked for")
+    index: int = Field(description="number of the raw sample, or of the known phase")
+    shard: str | None = Field(None, description="content hash of the shard that sampled it")
+    checkpoint: str | None = Field(None, description="sha256 of the generator")
+    seed: int | None = None
+    label: str | None = Field(None, description="name of a known phase")
+    source: str | None = Field(None, description="literature of a known phase")
+
+
+class Proposal(Document):
+    """One structure entering the funnel."""
+
+    candidate_id: str
+    structure: Structure
+    origin: Origin
+
+
+class Relaxed(Document):
+    """What an energy engine made of a structure."""
+
+    structure: Structure
+    energy_per_atom: float = Field(description="static energy of the relaxed structure, eV/atom")
+    level_of_theory: str
+    converged: bool
+    magmoms: list[float] | None = Field(None, description="bohr magneton per site")
+    n_steps: int | None = None
+    volume_change: float | None = Field(None, description="relative, relaxed over initial - 1")
+
+
+class Assessment(Document):
+    """Stability against a fixed set of references at the same level of theory."""
+
+    formation_energy_per_atom: float = Field(description="eV/atom")
+    energy_above_hull: float = Field(description="eV/atom, negative below the hull")
+    decomposes_to: dict[str, float] = Field(description="competing phases and atomic fractions")
+    pourbaix: PourbaixStability | None = None
+    pourbaix_reason: str | None = Field(None, description="why there is no Pourbaix stability")
+
+
+class Verdict(Document):
+    """What the stability gate saw and decided for one candidate."""
+
+    candidate_id: str
+    relaxed: Relaxed | None = None
+    assessment: Assessment | None = None
+    stage: Stage
+    reason: str | None = None
+    references: str = Field(description="uuid of the reference set that the gate used")
+    band_gap_job: str | None = Field(None, description="uuid of the band gap job asked for")
+
+
+class Candidate(Document):
+    """One document of the ``candidates`` collection. Field names follow emmet-core."""
+
+    candidate_id: str
+    campaign: str
+    stage: Stage
+    reason: str | None = None
+    origin: Origin
+    formula_pretty: str
+    chemsys: str
+    nsites: int
+    symmetry: SymmetryData | None = Field(None, description="of the latest structure")
+    generated_structure: Structure
+    structure: Structure | None = Field(None, description="after relaxation")
+    level_of_theory: str | None = None
+    energy_per_atom: float | None = Field(None, description="eV/atom")
+    formation_energy_per_atom: float | None = Field(None, description="eV/atom")
+    energy_above_hull: float | None = Field(None, description="eV/atom")
+    decomposes_to: dict[str, float] | None = None
+    pourbaix: PourbaixStability | None = None
+    band_gap: float | None = Field(None, description="eV")
+    is_gap_direct: bool | None = None
+    band_gap_method: str | None = None
+    band_gap_reason: str | None = Field(None, description="why there is no band gap")
+    band_gap_result: BandGapResult | None = None
+    gate: dict[str, Any] | None = Field(
+        None, description="stage, energy above hull and references at the time of the gate"
+    )
+    last_updated: datetime
+    builder_meta: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,101 @@
+"""Volumes from bond valences: a cell is as large as the charges of its cations need.
+
+The valence of a bond is exp((R0 - d) / 0.37 A), with the R0 of O'Keeffe & Brese, J. Am. Chem. Soc.
+1991, 113, 3226, whose element parameters pymatgen carries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pymatgen.analysis.bond_valence import BV_PARAMS
+from pymatgen.core import Element, Structure
+from pymatgen.optimization.neighbors import find_points_in_spheres
+from scipy.optimize import brentq
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SOFTNESS = 0.37
+"""Universal bond-valence parameter b, A."""
+
+_CUTOFF = 3.4
+"""Longer bonds, by the measure of a reference bond length of 2 A, carry hardly any valence, A."""
+_SCALE_RANGE = (0.6, 2.0)
+
+
+@dataclass(frozen=True)
+class ValenceFit:
+    """A structure at the volume at which the bond valences sum to the charges.
+
+    Attributes
+    ----------
+    structure
+        Scaled copy.
+    instability
+        Root mean square difference between bond-valence sum and charge over all ions (the global
+        instability index), in valence units.
+    """
+
+    structure: Structure
+    instability: float
+
+
+def has_parameters(symbol: str) -> bool:
+    """Whether bond valences are known for an element."""
+    return Element(symbol) in BV_PARAMS
+
+
+@cache
+def bond_length(first: str, second: str) -> float:
+    """Length of a bond of valence one between two elements, A."""
+    r1, c1 = (BV_PARAMS[Element(first)][key] for key in ("r", "c"))
+    r2, c2 = (BV_PARAMS[Element(second)][key] for key in ("r", "c"))
+    return r1 + r2 - r1 * r2 * (np.sqrt(c1) - np.sqrt(c2)) ** 2 / (c1 * r1 + c2 * r2)
+
+
+def fit_volume(structure: Structure, charges: NDArray[np.float64]) -> ValenceFit | None:
+    """Scale a structure until its bond valences carry the charges of its ions.
+
+    Parameters
+    ----------
+    structure
+        Ions, at a volume within a factor of about four.
+    charges
+        (n_sites,): formal charges, neutral in sum.
+
+    Returns
+    -------
+    None where no volume in reach does it.
+    """
+    coords = np.ascontiguousarray(structure.cart_coords)
+    centre, neighbour, _, distance = find_points_in_spheres(
+        coords,
+        coords,
+        r=_CUTOFF,
+        pbc=np.array([1, 1, 1], dtype=np.int64),
+        lattice=np.ascontiguousarray(structure.lattice.matrix),
+        tol=1e-8,
+    )
+    bonded = (charges[centre] > 0) & (charges[neighbour] < 0)
+    cation, anion, distance = centre[bonded], neighbour[bonded], distance[bonded]
+    symbols = [site.specie.symbol for site in structure]
+    elements, kind = np.unique(symbols, return_inverse=True)
+    lengths = np.array([[bond_length(a, b) for b in elements] for a in elements])
+    unit = lengths[kind[cation], kind[anion]]
+    total = charges[charges > 0].sum()
+
+    def excess(scale: float) -> float:
+        return float(np.exp((unit - scale * distance) / SOFTNESS).sum() - total)
+
+    if not excess(_SCALE_RANGE[0]) > 0 > excess(_SCALE_RANGE[1]):
+        return None
+    scale = brentq(excess, *_SCALE_RANGE, xtol=1e-6)
+    valences = np.exp((unit - scale * distance) / SOFTNESS)
+    sums = np.bincount(cation, valences, len(charges)) + np.bincount(anion, valences, len(charges))
+    scaled = structure.copy()
+    scaled.scale_lattice(structure.volume * scale**3)
+    return ValenceFit(scaled, float(np.sqrt(np.mean((sums - np.abs(charges)) ** 2))))

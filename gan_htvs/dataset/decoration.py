@@ -1,0 +1,378 @@
+"""Decorated prototypes: cations and anions of a chemical system on the sites of known lattices.
+
+Every prototype is filled in every inequivalent way that fits the caps and can be charge-balanced,
+also in supercells and, on host lattices, with ordered vacancies. Of the many orderings of a
+composition those of lowest electrostatic energy and of highest symmetry are kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement, compress, islice, zip_longest
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pymatgen.analysis.ewald import EwaldSummation
+from pymatgen.core import Structure
+
+from gan_htvs.dataset.bond_valence import ValenceFit, fit_volume, has_parameters
+from gan_htvs.dataset.deduplication import distinct_indices
+from gan_htvs.dataset.orderings import (
+    all_colourings,
+    inequivalent_colourings,
+    inequivalent_superlattices,
+    site_permutations,
+)
+from gan_htvs.dataset.prototypes import Prototype, anion_sites, prototypes
+from gan_htvs.errors import UserError
+from gan_htvs.pointcloud import LENGTH_SCALE
+from gan_htvs.validity import check_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
+
+LOWEST_ENERGY, HIGHEST_SYMMETRY = 2, 1
+"""Orderings kept of each prototype and composition, by either measure."""
+
+MAX_SHAPES = 3
+"""Superlattices tried for each index, the most compact and the most symmetric ones."""
+
+MAX_INDEX = 2
+"""Largest supercell of lattices without vacancies; the caps alone limit hosts of vacancies."""
+
+TOTAL, PER_COMPOSITION = 1000, (6, 12)
+"""Candidates wanted, and bounds on the share of each cell formula, which is drawn from as many
+prototypes as possible: the chemical system decides how many formulas share."""
+
+MAX_COLOURINGS = 6_561
+"""Above this number, orderings are drawn at random instead of listed."""
+
+SAMPLES_PER_COMPOSITION = 24
+"""Orderings drawn of each composition where they cannot be listed."""
+
+MAX_INSTABILITY = 0.8
+"""Largest global instability index, valence units; oxides that are made have 0 to 0.3."""
+
+STRAINED, TOO_LONG, CROWDED = "bond_valences_off", "cell_too_long", "crowded_composition"
+"""Reasons for rejection beside those of :class:`gan_htvs.validity.RejectionReason`."""
+
+SAME_SIGN_DISTANCE = 2.2
+"""Ions of one sign come no closer, A; the shortest in known oxides are shared octahedron faces."""
+
+BOND_LENGTH_MIN = 1.5
+"""No cation comes closer to an anion, A; a vanadyl bond has 1.58."""
+
+_VACANCY = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A decorated structure, the name of its prototype and its global instability index."""
+
+    structure: Structure
+    prototype: str
+    instability: float
+
+
+@dataclass(frozen=True)
+class _Ordering:
+    """One way to fill a supercell, before any structure is built; energy in eV."""
+
+    energy: float
+    point_group_order: int
+    colouring: NDArray[np.int8]
+    supercell: int = 0
+
+
+def formal_charges(
+    counts: Counts, system: ChemicalSystem, oxidation_states: OxidationRanges
+) -> dict[str, float]:
+    """Spread the charge so that every element stands at the same fraction of its range.
+
+    ``counts`` must be charge-balanced. For MgMn2O4 with 2 <= OS(Mn) <= 4 this is Mn 3+.
+    """
+    ranges = np.array([oxidation_states[symbol] for symbol in system.elements], dtype=float)
+    lowest, highest = np.asarray(counts) @ ranges
+    fraction = 0.0 if highest == lowest else -lowest / (highest - lowest)
+    charges = ranges[:, 0] + fraction * (ranges[:, 1] - ranges[:, 0])
+    return dict(zip(system.elements, charges.tolist(), strict=True))
+
+
+def decorate_prototypes(
+    system: ChemicalSystem,
+    oxidation_states: OxidationRanges,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Candidate], Counter[str]]:
+    """Fill every prototype with the ions of a chemical system.
+
+    Parameters
+    ----------
+    system, oxidation_states
+        Elements, caps, and the average oxidation states that each element may have.
+    on_progress
+        Called with the number of prototypes done and their total.
+
+    Returns
+    -------
+    candidates
+        Sound structures; matching ones may come from different prototypes.
+    rejected
+        How many were not sound, by reason.
+
+    Raises
+    ------
+    UserError
+        If the system is not one of cations and anions with known bond valences.
+    """
+    cations, anions = _ions(system, oxidation_states)
+    balanced = tuple(system.compositions(oxidation_states))
+    by_counts: dict[Counts, list[Candidate]] = defaultdict(list)
+    rejected: Counter[str] = Counter()
+    known = _distinct_prototypes(system, cations, anions)
+    for done, prototype in enumerate(known, start=1):
+        for structure in _decorations(
+            prototype, system, cations, anions, oxidation_states, balanced
+        ):
+            counts = system.counts(structure)
+            settled = _settle(structure, formal_charges(counts, system, oxidation_states))
+            if isinstance(settled, ValenceFit):
+                by_counts[counts].append(
+                    Candidate(settled.structure, prototype.name, settled.instability)
+                )
+            else:
+                rejected[settled] += 1
+        if on_progress:
+            on_progress(done, len(known))
+    share = int(np.clip(TOTAL // max(len(by_counts), 1), *PER_COMPOSITION))
+    candidates = []
+    for counts in sorted(by_counts):
+        kept = _most_plausible(by_counts[counts], share)
+        candidates += kept
+        if n_left := len(by_counts[counts]) - len(kept):
+            rejected[CROWDED] += n_left
+    return candidates, rejected
+
+
+def _most_plausible(candidates: Sequence[Candidate], limit: int) -> list[Candidate]:
+    """Take the best of each prototype by bond valences, then the second best, up to the limit."""
+    by_prototype: dict[str, list[Candidate]] = defaultdict(list)
+    # Rounded, so that equal sums of different machines sort by the order of prototypes.
+    for candidate in sorted(candidates, key=lambda candidate: round(candidate.instability, 4)):
+        by_prototype[candidate.prototype].append(candidate)
+    turns = zip_longest(*by_prototype.values())
+    in_turn = (candidate for turn in turns for candidate in turn if candidate is not None)
+    return list(islice(in_turn, limit))
+
+
+def _ions(
+    system: ChemicalSystem, oxidation_states: OxidationRanges
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split the elements into cations and anions by their oxidation states."""
+    cations = tuple(el for el in system.elements if oxidation_states[el][0] >= 0)
+    anions = tuple(el for el in system.elements if oxidation_states[el][1] < 0)
+    cure = "set dataset.source to 'array' and give dataset.path"
+    if not cations or not anions or len(cations) + len(anions) < len(system.elements):
+        raise UserError(
+            f"dataset.source 'prototypes' needs cations and anions, which oxidation_states of "
+            f"{system.chemsys} does not tell apart: {cure}."
+        )
+    if unknown := [el for el in system.elements if not has_parameters(el)]:
+        raise UserError(
+            f"dataset.source 'prototypes' has no bond valences for {', '.join(unknown)}: {cure}."
+        )
+    return cations, anions
+
+
+def _distinct_prototypes(
+    system: ChemicalSystem, cations: Sequence[str], anions: Sequence[str]
+) -> list[Prototype]:
+    """Choose the prototypes that fit the caps; AFLOW names many orderings of one lattice."""
+    most_cations = sum(system.caps[el] for el in cations)
+    most_anions = sum(system.caps[el] for el in anions)
+    fitting = [
+        prototype
+        for prototype in prototypes()
+        if prototype.n_anions <= most_anions
+        and (prototype.vacancies or prototype.n_cations <= most_cations)
+    ]
+    lattices = [prototype.structure.get_primitive_structure() for prototype in fitting]
+    return [replace(fitting[i], structure=lattices[i]) for i in distinct_indices(lattices)]
+
+
+def _decorations(
+    prototype: Prototype,
+    system: ChemicalSystem,
+    cations: Sequence[str],
+    anions: Sequence[str],
+    oxidation_states: OxidationRanges,
+    balanced: Sequence[Counts],
+) -> Iterator[Structure]:
+    """Yield the chosen orderings of one prototype, at the volume of the prototype."""
+    largest = sum(system.caps[el] for el in anions) // prototype.n_anions
+    if not prototype.vacancies:
+        most_cations = sum(system.caps[el] for el in cations)
+        largest = min(largest, most_cations // prototype.n_cations, MAX_INDEX)
+    colours = (*cations, *([_VACANCY] if prototype.vacancies else []))
+    supercells: list[_Supercell] = []
+    found: dict[Counts, list[_Ordering]] = defaultdict(list)
+    for index in range(1, largest + 1):
+        for form in inequivalent_superlattices(index, prototype.structure)[:MAX_SHAPES]:
+            structure = prototype.structure.copy()
+            structure.make_supercell(form)
+            supercell = _Supercell(
+                structure.get_reduced_structure("niggli"), cations=colours, anions=anions
+            )
+            for counts, ordering in supercell.orderings(system, oxidation_states, balanced):
+                found[counts].append(replace(ordering, supercell=len(supercells)))
+            supercells.append(supercell)
+    for counts in sorted(found):
+        for ordering in _best(found[counts]):
+            yield supercells[ordering.supercell].fill(ordering.colouring, system)
+
+
+def _best(orderings: Sequence[_Ordering]) -> list[_Ordering]:
+    """Choose by electrostatic energy, then by symmetry; no ordering twice."""
+    # Rounded, so that equal energies of different machines sort by the order of enumeration.
+    by_energy = sorted(range(len(orderings)), key=lambda i: round(orderings[i].energy, 4))
+    by_symmetry = sorted(by_energy, key=lambda i: -orderings[i].point_group_order)
+    chosen = dict.fromkeys([*by_energy[:LOWEST_ENERGY], *by_symmetry[:HIGHEST_SYMMETRY]])
+    return [orderings[i] for i in chosen]
+
+
+class _Supercell:
+    """Sites of a prototype to be coloured with the elements of a chemical system.
+
+    Colour k of a cation site is ``cations[k]``, which may be a vacancy; of an anion site,
+    ``anions[k]``.
+    """
+
+    def __init__(
+        self, structure: Structure, *, cations: Sequence[str], anions: Sequence[str]
+    ) -> None:
+        self.structure = structure
+        self.is_anion = anion_sites(structure)
+        self.cations = cations
+        self.anions = anions
+
+    def orderings(
+        self,
+        system: ChemicalSystem,
+        oxidation_states: OxidationRanges,
+        balanced: Sequence[Counts],
+    ) -> Iterator[tuple[Counts, _Ordering]]:
+        """Find every inequivalent ordering of the ``balanced`` cell formulas."""
+        compositions = self._compositions(system, balanced)
+        if not compositions:
+            return
+        colourings = self._colourings(system, compositions)
+        indices, orders = inequivalent_colourings(colourings, *site_permutations(self.structure))
+        if not len(indices):
+            return
+        colourings = colourings[indices]
+        counts = self._counts(colourings, system)
+        charges = self._charges(colourings, counts, system, oxidation_states)
+        energies = np.einsum("ns,st,nt->n", charges, self._ewald_matrix(), charges)
+        for row, energy, order, colouring in zip(
+            counts.tolist(), energies.tolist(), orders.tolist(), colourings, strict=True
+        ):
+            yield tuple(row), _Ordering(energy, order, colouring)
+
+    def fill(self, colouring: NDArray[np.int8], system: ChemicalSystem) -> Structure:
+        """Put elements on the sites, grouped in the order of the chemical system."""
+        symbols = self._symbols(colouring)
+        sites = [s for el in system.elements for s in np.flatnonzero(symbols == el)]
+        return Structure(
+            self.structure.lattice, symbols[sites].tolist(), self.structure.frac_coords[sites]
+        )
+
+    def _symbols(self, colourings: NDArray[np.int8]) -> NDArray[np.str_]:
+        """Element on each site, for any number of colourings; the same shape."""
+        on_cations = np.array(self.cations)[np.minimum(colourings, len(self.cations) - 1)]
+        on_anions = np.array(self.anions)[np.minimum(colourings, len(self.anions) - 1)]
+        return np.where(self.is_anion, on_anions, on_cations)
+
+    def _counts(self, colourings: NDArray[np.int8], system: ChemicalSystem) -> NDArray[np.int64]:
+        """(n, n_elements): atoms of each element."""
+        symbols = self._symbols(colourings)
+        return np.stack([(symbols == el).sum(axis=1) for el in system.elements], axis=1)
+
+    def _compositions(self, system: ChemicalSystem, balanced: Sequence[Counts]) -> list[Counts]:
+        """Choose the cell formulas that these sites can hold."""
+        n_anions = int(self.is_anion.sum())
+        n_cations = len(self.is_anion) - n_anions
+        fewest = 1 if _VACANCY in self.cations else n_cations
+        is_anion = [el in self.anions for el in system.elements]
+        return [
+            counts
+            for counts in balanced
+            if sum(compress(counts, is_anion)) == n_anions
+            and fewest <= sum(counts) - n_anions <= n_cations
+        ]
+
+    def _colourings(
+        self, system: ChemicalSystem, compositions: Sequence[Counts]
+    ) -> NDArray[np.int8]:
+        """List all colourings of the compositions or, of too many, draw some; (n, n_sites)."""
+        options = np.where(self.is_anion, len(self.anions), len(self.cations)).tolist()
+        if prod(options) <= MAX_COLOURINGS:
+            colourings = all_colourings(options)
+            wanted = set(compositions)
+            counts = self._counts(colourings, system).tolist()
+            return colourings[[tuple(row) in wanted for row in counts]]
+        random = np.random.default_rng(0)
+        drawn = np.empty(
+            (len(compositions), SAMPLES_PER_COMPOSITION, len(self.is_anion)), dtype=np.int8
+        )
+        for composition, rows in zip(compositions, drawn, strict=True):
+            amounts = dict(zip(system.elements, composition, strict=True))
+            for mask, elements in ((self.is_anion, self.anions), (~self.is_anion, self.cations)):
+                filled = [k for k, el in enumerate(elements) for _ in range(amounts.get(el, 0))]
+                # Only a vacancy, the last colour, can be left over.
+                filled += [len(elements) - 1] * (int(mask.sum()) - len(filled))
+                rows[:, mask] = random.permuted(np.tile(filled, (len(rows), 1)), axis=1)
+        return drawn.reshape(-1, len(self.is_anion))
+
+    def _charges(
+        self,
+        colourings: NDArray[np.int8],
+        counts: NDArray[np.int64],
+        system: ChemicalSystem,
+        oxidation_states: OxidationRanges,
+    ) -> NDArray[np.float64]:
+        """(n, n_sites): formal charge on each site, zero on vacancies."""
+        symbols = self._symbols(colourings)
+        charges = np.zeros(colourings.shape)
+        formulas, which = np.unique(counts, axis=0, return_inverse=True)
+        for i, formula in enumerate(formulas.tolist()):
+            rows = which.ravel() == i
+            for el, charge in formal_charges(tuple(formula), system, oxidation_states).items():
+                charges[rows] += charge * (symbols[rows] == el)
+        return charges
+
+    def _ewald_matrix(self) -> NDArray[np.float64]:
+        """(n_sites, n_sites): electrostatic energy of pairs of unit charges, eV."""
+        ions = self.structure.copy()
+        ions.add_oxidation_state_by_site([1.0] * len(ions))
+        return EwaldSummation(ions).total_energy_matrix
+
+
+def _settle(structure: Structure, charges: Mapping[str, float]) -> ValenceFit | str:
+    """Scale to a sound volume, or give the reason why there is none."""
+    fit = fit_volume(structure, np.array([charges[site.specie.symbol] for site in structure]))
+    if fit is None or fit.instability > MAX_INSTABILITY:
+        return STRAINED
+    if max(fit.structure.lattice.abc) > LENGTH_SCALE:
+        return TOO_LONG
+    pairs = combinations_with_replacement(charges, 2)
+    distances = {
+        (a, b): SAME_SIGN_DISTANCE if charges[a] * charges[b] >= 0 else BOND_LENGTH_MIN
+        for a, b in pairs
+    }
+    return check_geometry(fit.structure, pair_distances=distances) or fit

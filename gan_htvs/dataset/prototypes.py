@@ -1,0 +1,234 @@
+"""Prototypes: where the ions of an oxide-like crystal may sit, before it is known which ions.
+
+Two offline sources: the AFLOW encyclopedia of prototypes (Mehl et al., Comput. Mater. Sci. 2017,
+136, S1), as shipped with pymatgen, and textbook lattices that it lacks or that are hosts of
+ordered vacancies.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import numpy as np
+import spglib
+from pymatgen.core import Lattice, Structure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+ANIONS = frozenset({"N", "O", "F", "S", "Cl", "Se", "Br", "Te", "I"})
+"""Elements whose sites in a prototype can be taken by any anion."""
+
+REFERENCE_BOND_LENGTH = 2.0
+"""Mean nearest cation-anion distance to which prototypes are scaled before decoration, A."""
+
+MAX_SITES = 48
+"""AFLOW cells with more sites exceed any cap that a network of this kind can learn."""
+
+N_HALL_SETTINGS = 530
+"""Settings of the 230 space groups in the database of spglib."""
+
+CATION_SITE, ANION_SITE = "Na", "Cl"
+"""Species that mark the role of a site in a prototype."""
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """Cation and anion sites of a primitive cell.
+
+    Attributes
+    ----------
+    name
+        AFLOW label with the mineral, or the textbook name.
+    structure
+        Sites; the species are ``CATION_SITE`` and ``ANION_SITE``.
+    vacancies
+        Whether cation sites may stay empty.
+    """
+
+    name: str
+    structure: Structure
+    vacancies: bool = False
+
+    @property
+    def n_anions(self) -> int:
+        """Anion sites per primitive cell."""
+        return int(anion_sites(self.structure).sum())
+
+    @property
+    def n_cations(self) -> int:
+        """Cation sites per primitive cell."""
+        return len(self.structure) - self.n_anions
+
+
+def anion_sites(structure: Structure) -> NDArray[np.bool_]:
+    """Tell which sites of a prototype, or of a supercell of one, belong to anions; (n_sites,)."""
+    return np.array([site.specie.symbol == ANION_SITE for site in structure])
+
+
+@dataclass(frozen=True)
+class _Textbook:
+    """Asymmetric unit of a lattice: Wyckoff positions, cations and anions."""
+
+    name: str
+    space_group: int
+    lattice: Lattice
+    cations: Sequence[tuple[float, float, float]]
+    anions: Sequence[tuple[float, float, float]]
+    vacancies: bool = False
+
+
+# Coordinates: Wyckoff, Crystal Structures (1963-1968), unless a paper is named. International
+# number; origin choice 1, unique axis b.
+_TEXTBOOK = (
+    _Textbook("rocksalt", 225, Lattice.cubic(4.2), [(0, 0, 0)], [(0.5, 0.5, 0.5)], vacancies=True),
+    _Textbook(
+        # Ideal c/a: hexagonal close packing of anions, all octahedra available.
+        "hcp octahedra",
+        194,
+        Lattice.hexagonal(2.9, 2.9 * np.sqrt(8 / 3)),
+        [(0, 0, 0)],
+        [(1 / 3, 2 / 3, 0.25)],
+        vacancies=True,
+    ),
+    _Textbook(
+        "spinel",
+        227,
+        Lattice.cubic(8.4),
+        [(0, 0, 0), (5 / 8, 5 / 8, 5 / 8)],
+        [(0.3875, 0.3875, 0.3875)],
+        vacancies=True,
+    ),
+    _Textbook(
+        # Post, Von Dreele & Buseck, Acta Cryst. B 1982, 38, 1056.
+        "hollandite",
+        87,
+        Lattice.tetragonal(9.78, 2.865),
+        [(0.351, 0.167, 0), (0, 0, 0)],
+        [(0.153, 0.180, 0), (0.542, 0.167, 0)],
+        vacancies=True,
+    ),
+    _Textbook(
+        # Oswald & Wampetich, Helv. Chim. Acta 1967, 50, 2023.
+        "Mn5O8",
+        12,
+        Lattice.monoclinic(10.347, 5.724, 4.852, 109.25),
+        [(0, 0, 0.5), (0, 0.26, 0), (0.7187, 0, 0.6567)],
+        [(0.104, 0, 0.926), (0.109, 0.5, 0.904), (0.115, 0.228, 0.394)],
+    ),
+    _Textbook(
+        "pseudobrookite",
+        63,
+        Lattice.orthorhombic(3.73, 9.80, 9.98),
+        [(0, 0.19, 0.25), (0, 0.135, 0.564)],
+        [(0, 0.765, 0.25), (0, 0.048, 0.117), (0, 0.312, 0.064)],
+    ),
+    _Textbook(
+        # Murakami et al., Science 2004, 304, 855.
+        "post-perovskite",
+        63,
+        Lattice.orthorhombic(2.456, 8.042, 6.093),
+        [(0, 0.253, 0.25), (0, 0, 0)],
+        [(0, 0.923, 0.25), (0, 0.636, 0.435)],
+    ),
+    _Textbook(
+        # Decker & Kasper, Acta Cryst. 1957, 10, 332; marokite has the same topology.
+        "CaFe2O4",
+        62,
+        Lattice.orthorhombic(9.230, 3.024, 10.705),
+        [(0.242, 0.75, 0.346), (0.433, 0.75, 0.612), (0.420, 0.75, 0.108)],
+        [
+            (0.204, 0.75, 0.161),
+            (0.117, 0.75, 0.476),
+            (0.523, 0.75, 0.784),
+            (0.428, 0.75, 0.425),
+        ],
+        vacancies=True,
+    ),
+    _Textbook(
+        # Enjalbert & Galy, Acta Cryst. C 1986, 42, 1467.
+        "V2O5",
+        59,
+        Lattice.orthorhombic(11.512, 3.564, 4.368),
+        [(-0.1488, 0, 0.8917)],
+        [(-0.1457, 0, 0.531), (0.6811, 0, 0.003), (0, 0, 0.001)],
+    ),
+)
+
+
+@cache
+def prototypes() -> tuple[Prototype, ...]:
+    """List the textbook lattices, then the oxide-like prototypes of AFLOW."""
+    return (*_textbook_prototypes(), *_aflow_prototypes())
+
+
+def _textbook_prototypes() -> Iterator[Prototype]:
+    for entry in _TEXTBOOK:
+        operations = _space_group_operations(entry.space_group)
+        cations, anions = (_orbits(sites, *operations) for sites in (entry.cations, entry.anions))
+        structure = Structure(
+            entry.lattice,
+            [CATION_SITE] * len(cations) + [ANION_SITE] * len(anions),
+            np.concatenate([cations, anions]),
+        ).get_primitive_structure()
+        yield _prototype(entry.name, structure, {ANION_SITE}, vacancies=entry.vacancies)
+
+
+def _space_group_operations(number: int) -> tuple[NDArray, NDArray]:
+    """Rotations and translations in the first setting that spglib lists."""
+    # Structure.from_spacegroup does the same, but takes 4 s to build the few groups needed here.
+    setting = next(
+        hall
+        for hall in range(1, N_HALL_SETTINGS + 1)
+        if (kind := spglib.get_spacegroup_type(hall)) is not None and kind.number == number
+    )
+    operations = spglib.get_symmetry_from_database(setting)
+    if operations is None:
+        raise ValueError(f"space group {number} is not in the database of spglib")
+    return operations["rotations"], operations["translations"]
+
+
+def _orbits(
+    sites: Sequence[tuple[float, float, float]], rotations: NDArray, translations: NDArray
+) -> NDArray[np.float64]:
+    """Expand an asymmetric unit to all sites of the conventional cell; (n, 3)."""
+    images = np.einsum("mij,sj->smi", rotations, np.array(sites)) + translations
+    wrapped = np.mod(images.reshape(-1, 3).round(6), 1.0)
+    return np.unique(wrapped, axis=0)
+
+
+def _aflow_prototypes() -> Iterator[Prototype]:
+    # pymatgen.analysis.prototypes.AFLOW_PROTOTYPE_LIBRARY holds the same, but to import it costs
+    # 6 s: it parses the bibliography of every entry.
+    path = files("pymatgen.analysis") / "prototypes" / "aflow_prototypes.json.gz"
+    for entry in json.loads(gzip.decompress(path.read_bytes())):
+        sites = entry["snl"]["sites"]
+        symbols = {site["species"][0]["element"] for site in sites}
+        anions = symbols & ANIONS
+        if anions and symbols - anions and len(sites) <= MAX_SITES:
+            tags = entry["tags"]
+            name = f"{tags['aflow']} {tags['mineral']}".strip()
+            yield _prototype(name, Structure.from_dict(entry["snl"]), anions)
+
+
+def _prototype(
+    name: str, structure: Structure, anions: set[str], *, vacancies: bool = False
+) -> Prototype:
+    """Forget the elements, reduce to the primitive cell and scale the volume."""
+    roles = {
+        el.symbol: ANION_SITE if el.symbol in anions else CATION_SITE for el in structure.elements
+    }
+    structure = structure.copy()
+    structure.replace_species(roles)
+    structure = structure.get_reduced_structure("niggli")
+    is_anion = anion_sites(structure)
+    bonds = structure.distance_matrix[np.ix_(~is_anion, is_anion)].min(axis=1).mean()
+    structure.scale_lattice(structure.volume * (REFERENCE_BOND_LENGTH / bonds) ** 3)
+    return Prototype(name, structure, vacancies)

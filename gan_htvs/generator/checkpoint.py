@@ -1,0 +1,267 @@
+"""Trained generators as content-addressed safetensors files; never pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.errors import UserError
+from gan_htvs.generator.networks import Classifier, Generator
+from gan_htvs.generator.presets import TrainingParameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+_FORMAT = "gan-htvs generator 1"
+_METADATA_KEY = "gan_htvs"
+_HEADER_LENGTH_BYTES = 8
+
+
+@dataclass
+class TrainedGenerator:
+    """What sampling needs: the generator, the classifier that reads it, and their history.
+
+    Attributes
+    ----------
+    generator, classifier
+        Networks in evaluation mode.
+    system
+        Elements and caps that they were built for.
+    parameters
+        Training parameters.
+    seed, steps, seconds
+        Random seed, generator steps taken and wall time spent on them, s.
+    history
+        One entry per logged step, see :func:`gan_htvs.generator.training.train`.
+    """
+
+    generator: Generator
+    classifier: Classifier
+    system: ChemicalSystem
+    parameters: TrainingParameters
+    seed: int
+    steps: int
+    seconds: float
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def build(
+        cls,
+        system: ChemicalSystem,
+        parameters: TrainingParameters,
+        *,
+        seed: int,
+        steps: int = 0,
+        seconds: float = 0.0,
+        history: list[dict[str, float]] | None = None,
+    ) -> TrainedGenerator:
+        """Make the networks that belong to ``system`` and ``parameters``."""
+        generator = Generator(
+            system,
+            noise_dim=parameters.noise_dim,
+            width=parameters.width,
+            batch_norm_eps=parameters.batch_norm_eps,
+        )
+        classifier = Classifier(
+            system, width=parameters.width, batch_norm_eps=parameters.batch_norm_eps
+        )
+        return cls(
+            generator.eval(),
+            classifier.eval(),
+            system,
+            parameters,
+            seed,
+            steps,
+            seconds,
+            history or [],
+        )
+
+    @property
+    def sha256(self) -> str:
+        """Identity: hash of :meth:`to_bytes`."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """Write everything as one safetensors file, metadata as JSON in its header."""
+        tensors = {
+            **prefixed("generator", self.generator.state_dict()),
+            **prefixed("classifier", self.classifier.state_dict()),
+        }
+        metadata = {
+            "format": _FORMAT,
+            # As pairs: JSON objects are sorted here, and the order of the row blocks matters.
+            "caps": list(self.system.caps.items()),
+            "parameters": dataclasses.asdict(self.parameters),
+            "seed": self.seed,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
+        return pack(tensors, metadata)
+
+    def save(self, path: str | Path) -> str:
+        """Write the file atomically and return its sha256.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be written.
+        """
+        data = self.to_bytes()
+        write_atomically(Path(path), data)
+        return hashlib.sha256(data).hexdigest()
+
+
+def load(
+    source: str | Path | bytes,
+    *,
+    expected_sha256: str | None = None,
+    system: ChemicalSystem | None = None,
+) -> TrainedGenerator:
+    """Read a trained generator.
+
+    Parameters
+    ----------
+    source
+        Path of a checkpoint, or its bytes.
+    expected_sha256
+        Refuse any other content.
+    system
+        Refuse a generator of any other chemical system or other caps.
+
+    Raises
+    ------
+    UserError
+        One sentence, if the file is missing, truncated, tampered with, of another kind or of
+        another chemical system.
+    """
+    name, data = _read(source)
+    if expected_sha256 is not None:
+        found = hashlib.sha256(data).hexdigest()
+        if found != expected_sha256:
+            raise UserError(
+                f"{name}: its sha256 is {found[:12]}..., not {expected_sha256[:12]}... as "
+                "recorded; it was changed or truncated, so copy it again or train anew."
+            )
+    tensors, metadata = unpack(data, name)
+    if metadata.get("format") != _FORMAT:
+        raise UserError(f"{name}: is not a trained generator of this version; train anew.")
+    try:
+        own = ChemicalSystem(caps=dict(metadata["caps"]))
+        trained = TrainedGenerator.build(
+            own,
+            TrainingParameters(**metadata["parameters"]),
+            seed=int(metadata["seed"]),
+            steps=int(metadata["steps"]),
+            seconds=float(metadata["seconds"]),
+            history=metadata["history"],
+        )
+        restore(trained.generator, "generator", tensors)
+        restore(trained.classifier, "classifier", tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, ValidationError) as error:
+        raise UserError(f"{name}: is a damaged generator file; train anew.") from error
+    # Row blocks follow the order of the elements, which equality of two dicts does not see.
+    if system is not None and list(own.caps.items()) != list(system.caps.items()):
+        raise UserError(
+            f"{name}: was trained for {_caps(own)}, not for {_caps(system)}; use the checkpoint of "
+            "this campaign or train anew."
+        )
+    return trained
+
+
+def _caps(system: ChemicalSystem) -> str:
+    return ", ".join(f"{symbol} {cap}" for symbol, cap in system.caps.items())
+
+
+def _read(source: str | Path | bytes) -> tuple[str, bytes]:
+    if isinstance(source, bytes):
+        return "generator checkpoint", source
+    return str(source), read_bytes(Path(source))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, any failure as a :class:`UserError`."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the checkpoint: {error.strerror}.") from error
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put a name in front of every key."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def restore(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -> None:
+    """Load the tensors that :func:`prefixed` wrote; RuntimeError if they do not fit."""
+    start = f"{prefix}."
+    module.load_state_dict(
+        {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+    )
+
+
+def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
+    """Serialise tensors with JSON metadata; the same content gives the same bytes."""
+    text = json.dumps(metadata, sort_keys=True, allow_nan=False)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save(contiguous, metadata={_METADATA_KEY: text})
+
+
+def unpack(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Undo :func:`pack`; ``name`` is what an error calls the file.
+
+    Raises
+    ------
+    UserError
+        If the bytes are no complete safetensors file with our metadata.
+    """
+    try:
+        tensors = safetensors.torch.load(data)
+        length = int.from_bytes(data[:_HEADER_LENGTH_BYTES], "little")
+        header = json.loads(data[_HEADER_LENGTH_BYTES : _HEADER_LENGTH_BYTES + length])
+        metadata = json.loads(header["__metadata__"][_METADATA_KEY])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{name}: is no readable checkpoint (truncated, or another kind of file); remove it "
+            "and train anew."
+        ) from error
+    return tensors, metadata
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace ``path`` in one step, so that a kill leaves the old file or the new one.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot write the checkpoint: {error.strerror}; choose a writable folder."
+        ) from error

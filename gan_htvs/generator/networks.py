@@ -1,0 +1,202 @@
+"""The three networks of the composition-conditioned crystal GAN.
+
+Kim et al., ACS Cent. Sci. 2020, 6, 1412. All published convolutions have (1, 3) or (1, 1)
+kernels, which is one linear map applied to every row of the image, so that is what stands here.
+In the shapes, n is the batch, R the atom rows (28 for Mg-Mn-O), E the elements (3), N_e the cap of
+element e (8, 8, 12). Hidden widths are the published ones times ``width``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gan_htvs.pointcloud import CELL_ROWS
+
+if TYPE_CHECKING:
+    from gan_htvs.chemistry import ChemicalSystem
+
+_LEAK = 0.2
+
+
+def condition_vector(counts: Tensor, system: ChemicalSystem) -> Tensor:
+    """Write compositions as the generator reads them: atoms over R, then one-hot counts.
+
+    ``counts`` (n, E), integers from 1 to the cap -> (n, 1 + R).
+    """
+    fill = counts.sum(dim=1, keepdim=True) / system.max_atoms
+    one_hot = [functional.one_hot(counts[:, e] - 1, cap) for e, cap in enumerate(system.max_counts)]
+    return torch.cat([fill, *one_hot], dim=1).float()
+
+
+def expected_presence(counts: Tensor, system: ChemicalSystem) -> Tensor:
+    """Mark the rows that hold atoms: the first ones of each block. (n, E) -> bool (n, R)."""
+    masks = [
+        torch.arange(cap, device=counts.device) < counts[:, e, None]
+        for e, cap in enumerate(system.max_counts)
+    ]
+    return torch.cat(masks, dim=1)
+
+
+class Generator(nn.Module):
+    """Noise and composition -> image of a crystal."""
+
+    def __init__(
+        self,
+        system: ChemicalSystem,
+        *,
+        noise_dim: int = 512,
+        width: float = 1.0,
+        batch_norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.system = system
+        self.noise_dim = noise_dim
+        rows = system.max_atoms
+        stem, narrow, wide = (_scaled(w, width) for w in (128, 256, 512))
+        self.stem = nn.Linear(noise_dim + 1 + rows, stem * rows)
+        self.columns = nn.Linear(stem, 3 * narrow)
+        self.norm1 = nn.BatchNorm1d(narrow, eps=batch_norm_eps)
+        self.map2 = nn.Linear(narrow, wide)
+        self.norm2 = nn.BatchNorm1d(wide, eps=batch_norm_eps)
+        self.map3 = nn.Linear(wide, narrow)
+        self.norm3 = nn.BatchNorm1d(narrow, eps=batch_norm_eps)
+        self.coordinates = nn.Linear(narrow, 1)
+        self.cell = nn.Sequential(
+            nn.Linear(3 * rows, 30),
+            nn.BatchNorm1d(30),
+            nn.ReLU(),
+            nn.Linear(30, 3 * CELL_ROWS),
+        )
+        self.apply(_initialise)
+
+    def forward(self, noise: Tensor, counts: Tensor) -> Tensor:
+        """``noise`` (n, noise_dim), ``counts`` (n, E) -> images (n, 2 + R, 3) in (0, 1)."""
+        n, rows = len(noise), self.system.max_atoms
+        h = torch.cat([noise, condition_vector(counts, self.system)], dim=1)
+        h = functional.relu(self.stem(h)).view(n * rows, -1)  # (n R, 128)
+        h = self.columns(h).view(n * rows * 3, -1)  # one pixel per row and column: (3 n R, 256)
+        h = functional.relu(self.norm1(h))
+        h = functional.relu(self.norm2(self.map2(h)))  # (3 n R, 512)
+        h = functional.relu(self.norm3(self.map3(h)))  # (3 n R, 256)
+        h = self.coordinates(h).view(n, 3 * rows)  # (n, 3 R)
+        cell = self.cell(h)  # (n, 6)
+        return torch.sigmoid(torch.cat([cell, h], dim=1)).view(n, CELL_ROWS + rows, 3)
+
+
+class Critic(nn.Module):
+    """Image -> how real it looks, unbounded. No normalisation: the gradient penalty forbids it."""
+
+    pooling: Tensor
+
+    def __init__(self, system: ChemicalSystem, *, width: float = 1.0) -> None:
+        super().__init__()
+        wide, narrow = _scaled(512, width), _scaled(256, width)
+        first, second = _scaled(1000, width), _scaled(200, width)
+        self.rows = nn.Sequential(
+            nn.Linear(3, wide),
+            nn.LeakyReLU(_LEAK),
+            nn.Linear(wide, wide),
+            nn.LeakyReLU(_LEAK),
+            nn.Linear(wide, narrow),
+            nn.LeakyReLU(_LEAK),
+        )
+        pools = CELL_ROWS + len(system.elements)
+        pooling = torch.zeros(pools, CELL_ROWS + system.max_atoms)
+        pooling[:CELL_ROWS, :CELL_ROWS] = torch.eye(CELL_ROWS)
+        for e, block in enumerate(system.blocks):
+            rows = slice(CELL_ROWS + block.start, CELL_ROWS + block.stop)
+            pooling[CELL_ROWS + e, rows] = 1 / system.max_counts[e]
+        self.register_buffer("pooling", pooling, persistent=False)
+        self.head = nn.Sequential(
+            nn.Linear(pools * narrow, first),
+            nn.LeakyReLU(_LEAK),
+            nn.Linear(first, second),
+            nn.LeakyReLU(_LEAK),
+            nn.Linear(second, 10),
+        )
+        self.apply(_initialise)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``images`` (n, 2 + R, 3) -> scores (n,)."""
+        h = self.rows(images)  # (n, 2 + R, 256)
+        h = self.pooling @ h  # cell rows kept, one mean per element: (n, 2 + E, 256)
+        return self.head(h.flatten(start_dim=1)).mean(dim=1)
+
+
+class ElementReading(NamedTuple):
+    """What the classifier reads for one element, as logits."""
+
+    atoms: Tensor
+    """(n, N_e, 2): row is padding, row is an atom."""
+    counts: Tensor
+    """(n, N_e): one atom, two atoms, ..."""
+
+
+class Classifier(nn.Module):
+    """Image -> which rows are atoms and how many there are, one network per element."""
+
+    def __init__(
+        self, system: ChemicalSystem, *, width: float = 1.0, batch_norm_eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.system = system
+        self.elements = nn.ModuleList(
+            _ElementClassifier(cap, width=width, eps=batch_norm_eps) for cap in system.max_counts
+        )
+        self.apply(_initialise)
+
+    def forward(self, images: Tensor) -> list[ElementReading]:
+        """``images`` (n, 2 + R, 3) -> one reading per element."""
+        rows = images[:, CELL_ROWS:]
+        return [
+            network(rows[:, block])
+            for network, block in zip(self.elements, self.system.blocks, strict=True)
+        ]
+
+
+class _ElementClassifier(nn.Module):
+    def __init__(self, cap: int, *, width: float, eps: float) -> None:
+        super().__init__()
+        wide, narrow = _scaled(512, width), _scaled(256, width)
+        first, second = _scaled(300, width), _scaled(100, width)
+        self.row = nn.Sequential(
+            nn.Linear(3, wide),
+            nn.BatchNorm1d(wide, eps=eps),
+            nn.LeakyReLU(_LEAK),
+            nn.Linear(wide, narrow),
+            nn.BatchNorm1d(narrow, eps=eps),
+            nn.LeakyReLU(_LEAK),
+            nn.Linear(narrow, narrow),
+            nn.BatchNorm1d(narrow, eps=eps),
+            nn.LeakyReLU(_LEAK),
+            nn.Linear(narrow, 2),
+        )
+        self.composition = nn.Sequential(
+            nn.Linear(2 * cap, first),
+            nn.BatchNorm1d(first, eps=eps),
+            nn.LeakyReLU(_LEAK),
+            nn.Linear(first, second),
+            nn.BatchNorm1d(second, eps=eps),
+            nn.LeakyReLU(_LEAK),
+            nn.Linear(second, cap),
+        )
+
+    def forward(self, rows: Tensor) -> ElementReading:
+        """``rows`` (n, N_e, 3)."""
+        n, cap, _ = rows.shape
+        atoms = self.row(rows.reshape(n * cap, 3)).view(n, cap, 2)
+        return ElementReading(atoms, self.composition(atoms.flatten(start_dim=1)))
+
+
+def _scaled(units: int, width: float) -> int:
+    return max(1, round(units * width))
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,96 @@
+"""The results store: typed access to the candidates collection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from monty.json import MontyDecoder
+
+from gan_htvs.candidate import Candidate, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from maggma.core import Store
+
+SUMMARY_FIELDS = (
+    "candidate_id",
+    "campaign",
+    "formula_pretty",
+    "nsites",
+    "symmetry.symbol",
+    "origin.proposer",
+    "origin.label",
+    "origin.requested_composition",
+    "energy_above_hull",
+    "pourbaix.minimum",
+    "band_gap",
+    "band_gap_method",
+    "band_gap_reason",
+    "level_of_theory",
+    "stage",
+    "reason",
+)
+"""Fields of a table row: everything but the structures."""
+
+
+class CandidateStore:
+    """Query the candidates of one or all campaigns.
+
+    Parameters
+    ----------
+    store
+        A maggma store over the ``candidates`` collection.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        store.connect()
+
+    def rows(
+        self,
+        *,
+        campaign: str | None = None,
+        stage: Stage | None = None,
+        proposer: str | None = None,
+        limit: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Summaries without structures, most stable first; those without energy last."""
+        criteria = _criteria(campaign=campaign, stage=stage, proposer=proposer)
+        # MongoDB sorts missing values first, so the order is made here.
+        rows = [_without_id(doc) for doc in self._store.query(criteria, list(SUMMARY_FIELDS))]
+        rows.sort(key=_stability_order)
+        return rows[:limit] if limit else rows
+
+    def candidates(
+        self, *, campaign: str | None = None, stage: Stage | None = None
+    ) -> Iterator[Candidate]:
+        """Full documents with pymatgen structures."""
+        for document in self._store.query(_criteria(campaign=campaign, stage=stage)):
+            yield candidate_from_document(document)
+
+    def get(self, candidate_id: str) -> Candidate | None:
+        """One candidate by its id, or None."""
+        document = self._store.query_one({"candidate_id": candidate_id})
+        return candidate_from_document(document) if document else None
+
+
+def candidate_from_document(document: dict[str, Any]) -> Candidate:
+    """Turn a stored document back into a candidate."""
+    return Candidate.model_validate(MontyDecoder().process_decoded(_without_id(document)))
+
+
+def _without_id(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != "_id"}
+
+
+def _criteria(
+    *, campaign: str | None, stage: Stage | None, proposer: str | None = None
+) -> dict[str, str]:
+    wanted = {"campaign": campaign, "stage": stage and stage.value, "origin.proposer": proposer}
+    return {field: value for field, value in wanted.items() if value is not None}
+
+
+def _stability_order(row: dict[str, Any]) -> tuple[bool, float, str]:
+    energy = row.get("energy_above_hull")
+    return energy is None, energy if energy is not None else 0.0, row["candidate_id"]

@@ -1,0 +1,1 @@
+"""Reference phases, the convex hull and Pourbaix stability."""

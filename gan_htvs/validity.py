@@ -1,0 +1,131 @@
+"""Why a generated structure is thrown away, and the geometric checks that decide it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pymatgen.optimization.neighbors import find_points_in_spheres
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+    from pymatgen.core import Structure
+
+MIN_DISTANCE = 1.0
+"""No two atoms of an oxide come closer, A; potentials have holes below it."""
+
+VOLUME_PER_ATOM = (5.0, 40.0)
+"""Loosest densities accepted, A^3/atom; Mg-Mn-O oxides have 9 to 16."""
+
+_MIN_CELL_DETERMINANT = 1e-3
+"""Squared volume of the unit-edge cell below which it is flat: 1e-3 is 3 % of a cube."""
+
+
+_HALF_TURN = 180.0
+
+
+class RejectionReason(StrEnum):
+    """Why a sample does not go on."""
+
+    NOT_FINITE = "not_finite"
+    WRONG_COMPOSITION = "wrong_composition"
+    WRONG_ATOM_ROWS = "wrong_atom_rows"
+    EMPTY_ELEMENT = "empty_element"
+    IMPOSSIBLE_CELL = "impossible_cell"
+    BAD_VOLUME = "bad_volume"
+    ATOMS_TOO_CLOSE = "atoms_too_close"
+    CHARGE_IMBALANCE = "charge_imbalance"
+    DUPLICATE = "duplicate"
+
+
+def possible_cells(parameters: ArrayLike) -> NDArray[np.bool_]:
+    """Tell which lattice parameters close a parallelepiped that is not flat.
+
+    Parameters
+    ----------
+    parameters
+        (n, 6): a, b, c in A, alpha, beta, gamma in degrees.
+
+    Returns
+    -------
+    Mask of shape (n,).
+    """
+    cells = np.asarray(parameters, dtype=float)
+    with np.errstate(invalid="ignore"):
+        cosines = np.cos(np.radians(cells[:, 3:]))
+        determinant = 1 - (cosines**2).sum(axis=1) + 2 * cosines.prod(axis=1)
+        lengths_ok = (cells[:, :3] > MIN_DISTANCE).all(axis=1)
+        angles_ok = ((cells[:, 3:] > 0) & (cells[:, 3:] < _HALF_TURN)).all(axis=1)
+        return lengths_ok & angles_ok & (determinant > _MIN_CELL_DETERMINANT)
+
+
+def check_geometry(
+    structure: Structure,
+    *,
+    min_distance: float = MIN_DISTANCE,
+    volume_per_atom: tuple[float, float] = VOLUME_PER_ATOM,
+    pair_distances: Mapping[tuple[str, str], float] | None = None,
+) -> RejectionReason | None:
+    """Find the first geometric reason against a structure, before or after relaxation.
+
+    Parameters
+    ----------
+    structure
+        Any periodic structure.
+    min_distance
+        Shortest distance allowed between any two atoms, periodic images of one and the same
+        atom included, A.
+    volume_per_atom
+        Smallest and largest volume per atom allowed, A^3.
+    pair_distances
+        Larger shortest distances for pairs of elements (symbols in either order), A.
+
+    Returns
+    -------
+    The reason, or None for a structure in order.
+    """
+    matrix = structure.lattice.matrix
+    if not (np.isfinite(matrix).all() and np.isfinite(structure.frac_coords).all()):
+        return RejectionReason.NOT_FINITE
+    if not possible_cells([structure.lattice.parameters])[0]:
+        return RejectionReason.IMPOSSIBLE_CELL
+    low, high = volume_per_atom
+    if not low <= structure.volume / len(structure) <= high:
+        return RejectionReason.BAD_VOLUME
+    if _has_close_pair(structure, min_distance, pair_distances or {}):
+        return RejectionReason.ATOMS_TOO_CLOSE
+    return None
+
+
+def _has_close_pair(
+    structure: Structure, min_distance: float, pair_distances: Mapping[tuple[str, str], float]
+) -> bool:
+    cutoff = max([min_distance, *pair_distances.values()])
+    coords = np.ascontiguousarray(structure.cart_coords, dtype=float)
+    centre, neighbour, image, distance = find_points_in_spheres(
+        coords,
+        coords,
+        r=float(cutoff),
+        pbc=np.array([1, 1, 1], dtype=np.int64),
+        lattice=np.ascontiguousarray(structure.lattice.matrix, dtype=float),
+        tol=1e-8,
+    )
+    other = (centre != neighbour) | image.any(axis=1)
+    centre, neighbour, distance = centre[other], neighbour[other], distance[other]
+    if not pair_distances:
+        return bool((distance < min_distance).any())
+    symbols = [site.specie.symbol for site in structure]
+    allowed = np.array(
+        [
+            max(
+                min_distance,
+                pair_distances.get((symbols[i], symbols[j]), 0.0),
+                pair_distances.get((symbols[j], symbols[i]), 0.0),
+            )
+            for i, j in zip(centre, neighbour, strict=True)
+        ]
+    )
+    return bool((distance < allowed).any())

@@ -1,0 +1,1 @@
+"""How work reaches machines: command line, launchpad, local workers, embedded database."""

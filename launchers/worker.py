@@ -1,0 +1,55 @@
+"""One worker process: take jobs of a campaign from the launchpad until told to stop.
+
+Started as ``python -m launchers.worker LAUNCHPAD_FILE DIRECTORY OWNER [OWNER ...]``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jobflow
+import psutil
+from fireworks.core.rocket_launcher import rapidfire
+
+from launchers.database import Databases, LaunchpadFile
+from launchers.launchpad import worker_of
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+IDLE_SECONDS = 1
+
+
+def main(launchpad_file: Path, directory: Path, owners: list[str]) -> None:
+    """Work until terminated; the parent decides when there is nothing left."""
+    signal.signal(signal.SIGTERM, _stop_at_once)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Library chatter would bury the tracebacks that this log is read for.
+    warnings.filterwarnings("ignore")
+    databases = Databases(LaunchpadFile.read(launchpad_file))
+    jobflow.SETTINGS.JOB_STORE = databases.job_store()
+    rapidfire(
+        databases.launchpad(),
+        worker_of(owners),
+        m_dir=str(directory),
+        nlaunches=-1,
+        sleep_time=IDLE_SECONDS,
+        strm_lvl="ERROR",
+    )
+
+
+def _stop_at_once(signum: int, _frame: FrameType | None) -> None:
+    # FireWorks would record SystemExit as a failure of the job. A job that simply vanishes is
+    # taken up again by the next run.
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(128 + signum)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan_htvs.campaign import DatasetSettings
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.arrays import (
+    PUBLISHED_ROWS,
+    PUBLISHED_UNIT_CELLS,
+    SCRAMBLED,
+    import_array,
+    read_images,
+)
+from gan_htvs.errors import UserError
+
+SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
+ROWS = 30
+
+
+@pytest.fixture(scope="module")
+def published() -> Path:
+    shared = os.environ.get("GAN_HTVS_SHARED")
+    folder = Path(shared) if shared else Path(__file__).resolve().parents[4] / "shared"
+    for path in (folder / "mg_mn_o_arrays.npz", folder / "data" / "mg_mn_o_arrays.npz"):
+        if path.exists():
+            return path
+    pytest.skip(f"the excerpt of the published array is not in {folder}; set GAN_HTVS_SHARED")
+
+
+def image(counts=(1, 1, 2), length=4.3) -> np.ndarray:
+    """Encode a rocksalt-like tetragonal MgMnO2 by hand, in the published layout."""
+    rows = np.zeros((ROWS, 3), dtype=np.float32)
+    rows[0] = np.array([length / np.sqrt(2), length / np.sqrt(2), length]) / 30
+    rows[1] = 0.5
+    sites = {0: [(0, 0, 0)], 8: [(0.5, 0.5, 0.5)], 16: [(0.5, 0.5, 0), (0, 0, 0.5)]}
+    for (start, coords), n in zip(sites.items(), counts, strict=True):
+        for k, xyz in enumerate(coords[:n]):
+            rows[2 + start + k] = (10 * np.array(xyz) + 2.5) / 15
+    return rows
+
+
+def save(path: Path, images: np.ndarray, **extra) -> Path:
+    np.savez(path, images=images, **extra)
+    return path
+
+
+def test_published_unit_cells_come_in_and_scrambled_supercells_do_not(published):
+    structures, labels, rejected = import_array(published, SYSTEM, STATES)
+    with np.load(published) as stored:
+        n, n_unique = len(stored["images"]), int(stored["n_unique"])
+    assert rejected[SCRAMBLED] == n - n_unique == 180
+    assert len(structures) == n_unique - (sum(rejected.values()) - rejected[SCRAMBLED])
+    assert len(structures) > 0.9 * n_unique
+    assert max(int(label.rsplit(maxsplit=1)[1]) for label in labels) < n_unique
+
+
+def test_published_rows_survive_the_way_into_the_dataset(published):
+    dataset = build_dataset(SYSTEM, STATES, DatasetSettings(source="array", path=published))
+    rows = [int(label.rsplit(maxsplit=1)[1]) for label in dataset.labels]
+    with np.load(published) as stored:
+        original = stored["images"][rows]
+    np.testing.assert_allclose(dataset.images[:, :2], original[:, :2], atol=1e-5)
+    np.testing.assert_array_equal(
+        dataset.images[:, 2:].any(axis=2), original[:, 2:].sum(axis=2) > 0.4
+    )
+    assert dataset.images.dtype == np.float32
+    assert dataset.summary()["rejected"][SCRAMBLED] == 180
+
+
+def test_the_full_published_array_is_known_by_its_number_of_rows(tmp_path):
+    path = tmp_path / "unique.npy"
+    np.save(path, np.repeat(image()[None], PUBLISHED_ROWS, axis=0))
+    images, n_supercells = read_images(path, SYSTEM)
+    assert len(images) == PUBLISHED_UNIT_CELLS
+    assert n_supercells == PUBLISHED_ROWS - PUBLISHED_UNIT_CELLS
+
+
+def test_bad_rows_are_counted_by_reason(tmp_path):
+    images = np.stack(
+        [image(), image(counts=(0, 1, 2)), image(counts=(1, 1, 1)), image(length=1.9)]
+    )
+    structures, labels, rejected = import_array(save(tmp_path / "a.npz", images), SYSTEM, STATES)
+    assert [structure.formula for structure in structures] == ["Mg1 Mn1 O2"]
+    assert labels == ["a.npz row 0"]
+    assert rejected == {"empty_element": 1, "charge_imbalance": 1, "bad_volume": 1}
+
+
+def test_array_structures_are_capped_evenly_over_compositions(tmp_path):
+    manganese_rich = image(counts=(1, 1, 2))
+    manganese_rich[2 + 9] = (10 * np.array([0.0, 0.5, 0.25]) + 2.5) / 15
+    manganese_rich[2 + 18] = (10 * np.array([0.5, 0.0, 0.75]) + 2.5) / 15
+    images = np.stack([image(length=length) for length in (4.2, 4.3, 4.4)] + [manganese_rich])
+    path = save(tmp_path / "a.npz", images)
+    settings = DatasetSettings(source="array", path=path, max_structures=2)
+    dataset = build_dataset(SYSTEM, STATES, settings)
+    assert dataset.n_compositions == 2
+    assert dataset.summary()["rejected"] == {"max_structures": 2}
+
+
+def write_garbage(path: Path) -> None:
+    path.write_bytes(b"this is no array")
+
+
+def write_objects(path: Path) -> None:
+    np.savez(path, images=np.array([{"a": 1}], dtype=object))
+
+
+def write_not_finite(path: Path) -> None:
+    images = image()[None].copy()
+    images[0, 3, 1] = np.nan
+    np.savez(path, images=images)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "No such file"),
+        (lambda path: path.write_bytes(b""), "no array file"),
+        (write_garbage, "no array file"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 cut off"), "no array file"),
+        (lambda path: np.savez(path, pictures=np.zeros(3)), "'pictures'"),
+        (lambda path: np.savez(path, images=np.zeros((2, 26, 3))), r"\(2, 26, 3\)"),
+        (lambda path: np.savez(path, images=np.zeros((0, ROWS, 3))), r"\(0, 30, 3\)"),
+        (lambda path: np.savez(path, images=image()[None], n_unique=5), "n_unique is 5"),
+        (lambda path: np.savez(path, images=image()[None], n_unique="x"), "not numeric"),
+        (lambda path: np.savez(path, images=np.full((1, ROWS, 3), "x")), "not finite"),
+        (write_objects, "damaged"),
+        (write_not_finite, "not finite"),
+    ],
+)
+def test_a_bad_file_is_told_in_one_sentence(tmp_path, write, message):
+    path = tmp_path / "array.npz"
+    write(path)
+    with pytest.raises(UserError, match=message) as caught:
+        import_array(path, SYSTEM, STATES)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_sound_structure_at_all_is_an_error(tmp_path):
+    path = save(tmp_path / "a.npz", image(length=1.9)[None])
+    with pytest.raises(UserError, match="no sound"):
+        build_dataset(SYSTEM, STATES, DatasetSettings(source="array", path=path))

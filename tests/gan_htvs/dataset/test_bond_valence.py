@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.dataset.bond_valence import fit_volume
+
+
+@pytest.mark.parametrize(
+    ("cation", "a"), [("Mg", 4.212), ("Mn", 4.445), ("Ca", 4.811), ("Ni", 4.177)]
+)
+def test_rocksalt_monoxides_get_their_lattice_constant(cation, a):
+    squeezed = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(4.0), [cation, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    fit = fit_volume(squeezed, np.array([2.0] * 4 + [-2.0] * 4))
+    assert fit is not None
+    assert fit.structure.lattice.a == pytest.approx(a, rel=0.03)
+    assert fit.instability == pytest.approx(0, abs=1e-3)
+
+
+def test_a_cation_on_a_site_of_the_wrong_size_is_unstable():
+    rutile = Structure.from_spacegroup(
+        "P4_2/mnm", Lattice.tetragonal(4.4, 2.87), ["Mn", "O"], [[0, 0, 0], [0.305, 0.305, 0]]
+    )
+    oxide = fit_volume(rutile, np.array([4.0] * 2 + [-2.0] * 4))
+    uneven = fit_volume(rutile, np.array([6.0, 2.0] + [-2.0] * 4))
+    assert oxide is not None
+    assert uneven is not None
+    assert oxide.instability < 0.1
+    assert uneven.instability > 0.8
+
+
+def test_ions_out_of_reach_have_no_volume():
+    gas = Structure(Lattice.cubic(20), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert fit_volume(gas, np.array([2.0, -2.0])) is None

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import combinations
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.campaign import DatasetSettings
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.deduplication import distance_histogram, distinct_indices
+from gan_htvs.errors import UserError
+from gan_htvs.matching import structure_matcher
+from gan_htvs.pointcloud import decode
+from gan_htvs.validity import check_geometry
+
+SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return build_dataset(SYSTEM, STATES, DatasetSettings())
+
+
+@pytest.fixture(scope="module")
+def structures(dataset):
+    return decode(dataset.images, SYSTEM).to_structures()
+
+
+def spinel(tetrahedral: str, octahedral: str) -> Structure:
+    return Structure.from_spacegroup(
+        "Fd-3m",
+        Lattice.cubic(8.4),
+        [tetrahedral, octahedral, "O"],
+        [[0, 0, 0], [0.625, 0.625, 0.625], [0.3875, 0.3875, 0.3875]],
+    ).get_primitive_structure()
+
+
+def ilmenite() -> Structure:
+    # Wechsler & Prewitt, Am. Mineral. 1984, 69, 176: FeTiO3, with Mg for Fe and Mn for Ti.
+    return Structure.from_spacegroup(
+        "R-3",
+        Lattice.hexagonal(5.088, 14.086),
+        ["Mg", "Mn", "O"],
+        [[0, 0, 0.3554], [0, 0, 0.1465], [0.3174, 0.0233, 0.2452]],
+    ).get_primitive_structure()
+
+
+def mg6mno8() -> Structure:
+    # Kasper & Prener, Acta Cryst. 1954, 7, 246: rocksalt with an eighth of the cations missing.
+    return Structure.from_spacegroup(
+        "Fm-3m",
+        Lattice.cubic(8.38),
+        ["Mn", "Mg", "O", "O"],
+        [[0, 0, 0], [0, 0.25, 0.25], [0.25, 0.25, 0.25], [0.235, 0, 0]],
+    ).get_primitive_structure()
+
+
+@pytest.mark.parametrize(
+    "known",
+    [spinel("Mg", "Mn"), ilmenite(), mg6mno8()],
+    ids=["MgMn2O4 spinel", "MgMnO3 ilmenite", "Mg6MnO8"],
+)
+def test_known_crystals_are_in_the_dataset(structures, known):
+    matcher = structure_matcher()
+    assert any(matcher.fit(known, structure) for structure in structures)
+
+
+def test_normal_spinel_has_manganese_in_octahedra(dataset, structures):
+    matcher = structure_matcher()
+    known = spinel("Mg", "Mn")
+    found = next(s for s in structures if matcher.fit(known, s))
+    neighbours = {
+        site.specie.symbol: sum(
+            n.specie.symbol == "O" and n.nn_distance < 2.6 for n in found.get_neighbors(site, 2.6)
+        )
+        for site in found
+        if site.specie.symbol != "O"
+    }
+    assert neighbours == {"Mg": 4, "Mn": 6}
+
+
+def test_inverse_spinel_and_tunnel_phases_are_in_the_dataset(dataset):
+    origins = {
+        (SYSTEM.formula(tuple(row)), label)
+        for row, label in zip(dataset.counts.tolist(), dataset.labels, strict=True)
+    }
+    assert {
+        ("Mg4Mn2O8", "spinel"),
+        ("MgMn4O8", "hollandite"),
+        ("Mg2Mn3O8", "Mn5O8"),
+    } <= origins
+
+
+def test_there_is_enough_to_learn_from(dataset):
+    assert len(dataset) >= 300
+    assert dataset.n_compositions == len(list(SYSTEM.compositions(STATES))) == 172
+    assert len(set(dataset.labels)) > 20
+    assert len(dataset.labels) == len(dataset)
+
+
+def test_every_structure_is_sound(dataset, structures):
+    assert dataset.images.shape == (len(dataset), 30, 3)
+    assert dataset.images.dtype == np.float32
+    for counts, structure in zip(dataset.counts.tolist(), structures, strict=True):
+        assert SYSTEM.counts(structure) == tuple(counts)
+        assert SYSTEM.is_charge_balanced(tuple(counts), STATES)
+        distances = {("O", "O"): 2.15, ("Mg", "O"): 1.5, ("Mn", "O"): 1.5, ("Mg", "Mn"): 2.15}
+        assert check_geometry(structure, pair_distances=distances) is None
+        assert max(structure.lattice.abc) <= 30
+
+
+def test_volumes_are_those_of_oxides(structures):
+    volumes = [structure.volume / len(structure) for structure in structures]
+    assert 9 < np.median(volumes) < 14
+
+
+def test_no_two_of_the_closest_pairs_match(structures):
+    by_formula = defaultdict(list)
+    for structure in structures:
+        by_formula[structure.composition.reduced_formula].append(structure)
+    pairs = []
+    for same in by_formula.values():
+        histograms = [distance_histogram(structure) for structure in same]
+        for i, j in combinations(range(len(same)), 2):
+            difference = np.abs(histograms[i] - histograms[j]).sum()
+            pairs.append((difference / histograms[i].sum(), same[i], same[j]))
+    pairs.sort(key=lambda pair: pair[0])
+    matcher = structure_matcher()
+    # The closest and, evenly, some of the others: all pairs would take minutes.
+    sample = [*pairs[:60], *pairs[60 :: len(pairs) // 60]]
+    assert not any(matcher.fit(first, second) for _, first, second in sample)
+
+
+def test_the_same_arguments_give_the_same_dataset():
+    system = ChemicalSystem(caps={"Mg": 2, "Mn": 3, "O": 5})
+    first, second = (build_dataset(system, STATES, DatasetSettings()) for _ in range(2))
+    assert first.hash == second.hash
+    assert first.summary() == second.summary()
+    fewer = build_dataset(system, STATES, DatasetSettings(max_structures=10))
+    assert len(fewer) == fewer.n_compositions == 10
+    assert fewer.hash != first.hash
+    assert fewer.summary()["rejected"]["max_structures"] == len(first) - 10
+
+
+def test_vanadium_oxides_by_configuration_alone():
+    system = ChemicalSystem(caps={"V": 4, "O": 10})
+    states = {"V": (2.0, 5.0), "O": (-2.0, -2.0)}
+    progress: list[tuple[int, int]] = []
+    dataset = build_dataset(
+        system,
+        states,
+        DatasetSettings(),
+        on_progress=lambda done, total: progress.append((done, total)),
+    )
+    assert progress[-1][0] == progress[-1][1] == len(progress)
+    formulas = {system.formula(tuple(row)) for row in dataset.counts.tolist()}
+    assert {"VO", "V3O4", "V4O6", "V2O4", "V4O10"} <= formulas
+    # V2O5 itself: square pyramids with one short vanadyl bond.
+    assert "V2O5" in dataset.labels
+
+
+@pytest.mark.parametrize(
+    ("caps", "states", "message"),
+    [
+        ({"Mg": 4, "Mn": 4}, {"Mg": (2, 2), "Mn": (2, 4)}, "cations and anions"),
+        ({"Ti": 4, "N": 4, "O": 4}, {"Ti": (2, 4), "N": (-3, 5), "O": (-2, -2)}, "tell apart"),
+        ({"He": 2, "O": 2}, {"He": (0, 2), "O": (-2, -2)}, "He"),
+        ({"Mg": 1, "O": 4}, {"Mg": (1, 1), "O": (-2, -2)}, "no sound"),
+    ],
+)
+def test_a_system_without_prototypes_is_told_in_one_sentence(caps, states, message):
+    with pytest.raises(UserError, match=message) as caught:
+        build_dataset(ChemicalSystem(caps=caps), states, DatasetSettings())
+    assert "dataset.source" in str(caught.value)
+
+
+def test_oxynitrides_have_both_anions_ordered():
+    system = ChemicalSystem(caps={"Ta": 2, "N": 2, "O": 2})
+    states = {"Ta": (5.0, 5.0), "N": (-3.0, -3.0), "O": (-2.0, -2.0)}
+    dataset = build_dataset(system, states, DatasetSettings())
+    assert {tuple(row) for row in dataset.counts.tolist()} == {(1, 1, 1), (2, 2, 2)}
+
+
+def test_distinct_structures_are_found_through_supercells_and_strain():
+    normal, inverse = spinel("Mg", "Mn"), spinel("Mn", "Mg")
+    strained = normal.copy()
+    strained.apply_strain([0.01, -0.01, 0.02])
+    assert distinct_indices([normal, inverse, strained, normal * (1, 1, 2), ilmenite()]) == [
+        0,
+        1,
+        4,
+    ]

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.dataset.orderings import (
+    all_colourings,
+    hermite_normal_forms,
+    inequivalent_colourings,
+    inequivalent_superlattices,
+    site_permutations,
+)
+
+FCC = Structure(
+    Lattice([[0, 2, 2], [2, 0, 2], [2, 2, 0]]), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+)
+CUBIC = Structure(Lattice.cubic(3), ["Na"], [[0, 0, 0]])
+
+
+@pytest.mark.parametrize(("index", "n_forms"), [(1, 1), (2, 7), (3, 13), (4, 35), (6, 91)])
+def test_number_of_superlattices_is_the_sum_over_divisors(index, n_forms):
+    forms = hermite_normal_forms(index)
+    assert len(forms) == n_forms
+    np.testing.assert_allclose(np.linalg.det(forms), index)
+
+
+@pytest.mark.parametrize(
+    ("structure", "numbers"),
+    # Hart & Forcade 2008, table IV.
+    [(FCC, [1, 2, 3, 7, 5, 10, 7, 20]), (CUBIC, [1, 3, 3, 9, 5, 13, 7, 24])],
+)
+def test_inequivalent_superlattices_of_cubic_lattices(structure, numbers):
+    counted = [len(inequivalent_superlattices(n, structure)) for n in range(1, len(numbers) + 1)]
+    assert counted == numbers
+
+
+def test_permutations_form_the_space_group():
+    supercell = FCC * (2, 2, 2)
+    permutations, is_translation = site_permutations(supercell)
+    assert len(permutations) == 48 * 8
+    assert is_translation.sum() == 7
+    assert (np.sort(permutations, axis=1) == np.arange(len(supercell))).all()
+
+
+def test_binary_fcc_superstructures_are_as_many_as_published():
+    # Hart & Forcade 2008: 2, 6, 19, 28 binary derivatives of fcc with 2 to 5 atoms per cell.
+    numbers = []
+    for index in range(2, 6):
+        n = 0
+        for form in inequivalent_superlattices(index, FCC):
+            supercell = FCC.copy()
+            supercell.make_supercell(form)
+            options = [2 if site.specie.symbol == "Na" else 1 for site in supercell]
+            indices, _ = inequivalent_colourings(
+                all_colourings(options), *site_permutations(supercell)
+            )
+            n += len(indices)
+        numbers.append(n)
+    assert numbers == [2, 6, 19, 28]
+
+
+def test_point_groups_of_the_layered_orderings():
+    orders = []
+    for form in inequivalent_superlattices(2, FCC):
+        supercell = FCC.copy()
+        supercell.make_supercell(form)
+        options = [2 if site.specie.symbol == "Na" else 1 for site in supercell]
+        _, found = inequivalent_colourings(all_colourings(options), *site_permutations(supercell))
+        orders += found.tolist()
+    # L1_0 (4/mmm) and L1_1 (-3m).
+    assert sorted(orders) == [12, 16]
+
+
+def test_many_colours_that_do_not_fit_into_a_float_are_still_told_apart():
+    random = np.random.default_rng(3)
+    colourings = random.integers(6, size=(40, 24)).astype(np.int8)
+    identity = np.arange(24)[None]
+    swap = identity.copy()
+    swap[0, [0, 1]] = [1, 0]
+    group = np.concatenate([identity, swap])
+    mirrored = colourings[:, swap[0]]
+    indices, _ = inequivalent_colourings(
+        np.concatenate([colourings, mirrored]), group, np.array([False, False])
+    )
+    assert indices.tolist() == list(range(40))

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import safetensors.torch
+import torch
+
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.errors import UserError
+from gan_htvs.generator.checkpoint import TrainedGenerator, load
+from gan_htvs.generator.presets import PRESETS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+V_O = ChemicalSystem(caps={"V": 2, "O": 5})
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainedGenerator:
+    torch.manual_seed(0)
+    return TrainedGenerator.build(
+        V_O,
+        replace(PRESETS["paper"], width=0.05, noise_dim=8),
+        seed=5,
+        steps=7,
+        seconds=1.5,
+        history=[{"step": 7.0, "wasserstein": 0.25}],
+    )
+
+
+def test_a_generator_survives_the_file(trained: TrainedGenerator, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "generator.safetensors"
+    digest = trained.save(path)
+    assert digest == trained.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+    back = load(path, expected_sha256=digest, system=V_O)
+    assert (back.system, back.parameters) == (trained.system, trained.parameters)
+    assert (back.seed, back.steps, back.seconds, back.history) == (5, 7, 1.5, trained.history)
+    noise, counts = torch.randn(3, 8), torch.tensor([[1, 2]] * 3)
+    image = trained.generator(noise, counts)
+    torch.testing.assert_close(back.generator(noise, counts), image, rtol=0, atol=0)
+    for ours, theirs in zip(trained.classifier(image), back.classifier(image), strict=True):
+        torch.testing.assert_close(ours.counts, theirs.counts, rtol=0, atol=0)
+    assert load(path.read_bytes()).sha256 == digest
+
+
+def test_changed_and_truncated_files_are_refused(trained: TrainedGenerator) -> None:
+    data = trained.to_bytes()
+    tampered = data[:-1] + bytes([data[-1] ^ 1])
+    with pytest.raises(UserError, match="was changed or truncated"):
+        load(tampered, expected_sha256=trained.sha256)
+    for broken in (data[:-5], data[:50], b"", b"\x80\x04pickle"):
+        with pytest.raises(UserError, match="no readable checkpoint"):
+            load(broken)
+
+
+def test_foreign_files_are_refused(trained: TrainedGenerator, tmp_path: Path) -> None:
+    plain = safetensors.torch.save({"x": torch.zeros(2)})
+    with pytest.raises(UserError, match="no readable checkpoint"):
+        load(plain)
+    tensors = safetensors.torch.load(trained.to_bytes())
+    tensors.pop("generator.stem.weight")
+    with safetensors.safe_open(_written(tmp_path, trained), "pt") as file:
+        metadata = file.metadata()
+    with pytest.raises(UserError, match="damaged"):
+        load(safetensors.torch.save(tensors, metadata=metadata))
+    with pytest.raises(UserError, match=r"none\.safetensors: cannot read"):
+        load(tmp_path / "none.safetensors")
+
+
+def _written(folder: Path, trained: TrainedGenerator) -> Path:
+    path = folder / "generator.safetensors"
+    trained.save(path)
+    return path
+
+
+@pytest.mark.parametrize("caps", [{"V": 2, "O": 6}, {"O": 5, "V": 2}, {"Ti": 2, "O": 5}])
+def test_another_chemical_system_is_refused(
+    trained: TrainedGenerator, caps: dict[str, int]
+) -> None:
+    with pytest.raises(UserError, match="was trained for V 2, O 5, not for"):
+        load(trained.to_bytes(), system=ChemicalSystem(caps=caps))
+
+
+def test_an_unwritable_folder_is_one_sentence(trained: TrainedGenerator, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match="cannot write the checkpoint"):
+        trained.save(tmp_path / "file" / "generator.safetensors")

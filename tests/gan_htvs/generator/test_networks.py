@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.generator.networks import (
+    Classifier,
+    Critic,
+    Generator,
+    condition_vector,
+    expected_presence,
+)
+
+MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+V_O = ChemicalSystem(caps={"V": 8, "O": 16})
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def linear(inputs: int, outputs: int) -> int:
+    return (inputs + 1) * outputs
+
+
+def test_parameter_counts_are_those_of_the_published_layers() -> None:
+    generator = (
+        linear(541, 128 * 28)
+        # A (1, 3) transposed convolution has one bias for its three columns; a linear map has
+        # three, all but their mean absorbed by the normalisation in the published one.
+        + linear(128, 3 * 256)
+        + linear(256, 512)
+        + linear(512, 256)
+        + linear(256, 1)
+        + 2 * (256 + 512 + 256)
+        + linear(84, 30)
+        + 2 * 30
+        + linear(30, 6)
+    )
+    critic = (
+        linear(3, 512)
+        + linear(512, 512)
+        + linear(512, 256)
+        + linear(1280, 1000)
+        + linear(1000, 200)
+        + linear(200, 10)
+    )
+    rows = linear(3, 512) + linear(512, 256) + linear(256, 256) + linear(256, 2) + 2 * 1024
+    classifier = sum(
+        rows + linear(2 * n, 300) + linear(300, 100) + linear(100, n) + 2 * 400 for n in (8, 8, 12)
+    )
+    assert parameter_count(Generator(MG_MN_O)) == generator
+    assert parameter_count(Critic(MG_MN_O)) == critic
+    assert parameter_count(Classifier(MG_MN_O)) == classifier
+
+
+@pytest.mark.parametrize(("system", "rows"), [(MG_MN_O, 28), (V_O, 24)], ids=["Mg-Mn-O", "V-O"])
+def test_shapes_follow_the_chemical_system(system: ChemicalSystem, rows: int) -> None:
+    counts = torch.ones(5, len(system.elements), dtype=torch.long)
+    images = Generator(system, noise_dim=16, width=0.1)(torch.randn(5, 16), counts)
+    assert images.shape == (5, 2 + rows, 3)
+    assert ((images > 0) & (images < 1)).all()
+    assert Critic(system, width=0.1)(images).shape == (5,)
+    readings = Classifier(system, width=0.1)(images)
+    assert [tuple(r.atoms.shape) for r in readings] == [(5, n, 2) for n in system.max_counts]
+    assert [tuple(r.counts.shape) for r in readings] == [(5, n) for n in system.max_counts]
+
+
+def test_the_condition_is_the_fill_and_one_hot_counts() -> None:
+    vector = condition_vector(torch.tensor([[2, 4, 8]]), MG_MN_O)
+    assert vector.shape == (1, 29)
+    assert vector[0, 0] == pytest.approx(14 / 28)
+    assert vector[0, 1:].nonzero().flatten().tolist() == [1, 8 + 3, 16 + 7]
+
+
+def test_atoms_are_expected_in_the_first_rows_of_their_block() -> None:
+    presence = expected_presence(torch.tensor([[2, 1, 3], [8, 8, 12]]), MG_MN_O)
+    assert presence[0].nonzero().flatten().tolist() == [0, 1, 8, 16, 17, 18]
+    assert presence[1].all()
+
+
+def test_the_critic_does_not_see_the_order_of_equal_atoms() -> None:
+    images = torch.rand(2, 30, 3)
+    shuffled = images.clone()
+    shuffled[:, 2:10] = images[:, 2:10].flip(1)
+    swapped = images.clone()
+    swapped[:, 2:10], swapped[:, 10:18] = images[:, 10:18], images[:, 2:10]
+    critic = Critic(MG_MN_O, width=0.2)
+    torch.testing.assert_close(critic(shuffled), critic(images), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(critic(swapped), critic(images), atol=1e-5)
+
+
+def test_the_row_maps_are_the_published_convolutions() -> None:
+    critic = Critic(MG_MN_O, width=0.2)
+    first = critic.rows[0]
+    assert isinstance(first, nn.Linear)
+    convolution = nn.Conv2d(1, first.out_features, (1, 3))
+    with torch.no_grad():
+        convolution.weight.copy_(first.weight.view_as(convolution.weight))
+        convolution.bias.copy_(first.bias)  # type: ignore[union-attr]
+    images = torch.rand(4, 30, 3)
+    by_convolution = convolution(images[:, None]).squeeze(3).transpose(1, 2)
+    torch.testing.assert_close(first(images), by_convolution)

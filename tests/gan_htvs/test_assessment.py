@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.assessment import Judge
+from gan_htvs.bandgap import BandGapResult
+from gan_htvs.campaign import PourbaixSettings, Thresholds
+from gan_htvs.candidate import Relaxed, Stage
+from gan_htvs.errors import UserError
+from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
+
+LEVEL = "CHGNet-0.3.0"
+MGO_PER_ATOM = -6.314
+"""CHGNet total energy of MgO, eV/atom."""
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    energies = {"Mg": -1.55, "O2": -4.94795546875, "MgO": MGO_PER_ATOM}
+    references = ReferenceSet(
+        entries=tuple(
+            ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory=LEVEL)
+            for f, e in energies.items()
+        )
+    )
+    return Judge(references, PourbaixAnalyzer(references, PourbaixSettings()), Thresholds())
+
+
+def relaxed(excess: float = 0.0, *, shift: float = 0.5, **changes) -> Relaxed:
+    structure = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [shift] * 3]
+    ).get_primitive_structure()
+    fields = {
+        "structure": structure,
+        "energy_per_atom": MGO_PER_ATOM + excess,
+        "level_of_theory": LEVEL,
+        "converged": True,
+    }
+    return Relaxed(**(fields | changes))
+
+
+def gap_of(value: float) -> BandGapResult:
+    return BandGapResult(band_gap=value, method="HSE06@PBE (non-SCF, GPAW)")
+
+
+def test_a_hole_of_the_potential_is_rejected_however_low_its_energy(judge):
+    stage, reason = judge.soundness(relaxed(excess=-5, shift=0.05))
+    assert stage is Stage.REJECTED
+    assert "atoms_too_close" in reason
+
+
+def test_no_convergence_is_a_failure(judge):
+    stage, reason = judge.soundness(relaxed(converged=False, n_steps=500))
+    assert stage is Stage.FAILED
+    assert "500 steps" in reason
+    assert judge.soundness(relaxed()) is None
+
+
+@pytest.mark.parametrize("excess", [-0.05, 0.0, 0.1])
+def test_energy_above_hull_is_the_excess_over_the_stable_phase(judge, excess):
+    assessment = judge.assess(relaxed(excess))
+    assert assessment.energy_above_hull == pytest.approx(excess, abs=1e-9)
+    assert assessment.decomposes_to == {"MgO": pytest.approx(1)}
+
+
+@pytest.mark.parametrize(
+    ("excess", "gap", "stage"),
+    [
+        (0.3, None, Stage.REJECTED),
+        (0.1, None, Stage.RELAXED),
+        (0.0, None, Stage.POURBAIX_STABLE),
+        (0.0, BandGapResult.not_computed("GPAW is not installed"), Stage.POURBAIX_STABLE),
+        (0.0, gap_of(6.3), Stage.POURBAIX_STABLE),
+        (0.0, gap_of(2.5), Stage.PHOTOANODE),
+    ],
+)
+def test_stage_is_the_furthest_one_that_the_numbers_allow(judge, excess, gap, stage):
+    decided, reason = judge.decide(judge.assess(relaxed(excess)), gap)
+    assert decided is stage
+    assert (reason is None) == (stage is Stage.PHOTOANODE)
+
+
+def test_energies_of_another_level_of_theory_are_refused(judge):
+    with pytest.raises(UserError, match=r"SevenNet-0.*CHGNet-0\.3\.0"):
+        judge.assess(relaxed(level_of_theory="SevenNet-0"))

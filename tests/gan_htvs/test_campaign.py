@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gan_htvs.campaign import Campaign
+from gan_htvs.errors import UserError
+
+DEMO = yaml.safe_load((resources.files("launchers.templates") / "demo.yaml").read_text())
+V_O = {
+    "name": "v-o",
+    "chemical_system": {"caps": {"V": 8, "O": 12}},
+    "oxidation_states": {"V": [2, 5], "O": [-2, -2]},
+}
+
+
+def written(tmp_path: Path, document: object) -> Path:
+    path = tmp_path / "campaign.yaml"
+    path.write_text(
+        document if isinstance(document, str) else yaml.safe_dump(document, sort_keys=False)
+    )
+    return path
+
+
+def test_another_chemical_system_needs_configuration_alone(tmp_path):
+    campaign = Campaign.from_file(written(tmp_path, V_O))
+    assert (2, 5) in campaign.target_counts
+    assert all(2 * v <= 2 * o <= 5 * v for v, o in campaign.target_counts)
+
+
+def test_defaults_are_those_of_the_published_study(tmp_path):
+    thresholds = Campaign.from_file(written(tmp_path, V_O)).thresholds
+    assert (thresholds.metastable, thresholds.synthesizable) == (0.200, 0.080)
+    assert (thresholds.pourbaix_screen, thresholds.pourbaix) == (0.8, 0.59)
+    assert thresholds.band_gap == (1.6, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"chemical_system": {"caps": {"Xx": 2, "O": 4}}}, ["caps", "'Xx'", "not a chemical"]),
+        ({"chemical_system": {"caps": {"Mg": 0, "O": 4}}}, ["caps.Mg", "not 0"]),
+        ({"compositions": ["Mg9MnO12"]}, ["compositions", "Mg9MnO12", "must have 1 to 8"]),
+        ({"compositions": ["MgMnO12"]}, ["compositions", "MgMnO12", "charge-neutral"]),
+        ({"thresholds": {"metastable": -0.1}}, ["thresholds.metastable", "-0.1"]),
+        ({"thresholds": {"band_gap": [3.0, 1.6]}}, ["thresholds", "band_gap"]),
+        ({"smapling": {}}, ["smapling", "perhaps 'sampling'"]),
+        ({"generator": {"presett": "paper"}}, ["generator.presett", "perhaps 'preset'"]),
+        ({"generator": {"overrides": {"lambda_9": 1}}}, ["generator.overrides", "lambda_9"]),
+        ({"oxidation_states": {"Mg": [2, 2]}}, ["oxidation_states", "Mg, Mn, O"]),
+        ({"dataset": {"source": "array"}}, ["dataset", "path"]),
+        ({"name": "no spaces please"}, ["name"]),
+        ({"chemical_system": None}, ["chemical_system"]),
+    ],
+)
+def test_wrong_settings_get_one_sentence_with_file_and_field(tmp_path, change, names):
+    path = written(tmp_path, DEMO | change)
+    with pytest.raises(UserError) as error:
+        Campaign.from_file(path)
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    for part in [str(path), *names]:
+        assert part in sentence
+
+
+@pytest.mark.parametrize("text", ["a: [1,", "- just\n- a list", "", "\x00"])
+def test_files_that_are_no_campaign_are_named(tmp_path, text):
+    path = written(tmp_path, text)
+    with pytest.raises(UserError, match=r"campaign\.yaml"):
+        Campaign.from_file(path)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.yaml: cannot read"):
+        Campaign.from_file(tmp_path / "nowhere.yaml")
+
+
+def test_training_key_depends_on_what_training_depends_on():
+    key = Campaign.checked(DEMO, "demo").training_key
+    more = Campaign.checked(DEMO | {"sampling": {"structures_per_composition": 99}}, "demo")
+    other = Campaign.checked(DEMO | {"generator": {"seed": 1}}, "demo")
+    caps = {"O": 12, "Mn": 8, "Mg": 8}
+    reordered = Campaign.checked(DEMO | {"chemical_system": {"caps": caps}}, "demo")
+    assert more.training_key == key
+    assert reordered.training_key != key
+    assert other.training_key != key

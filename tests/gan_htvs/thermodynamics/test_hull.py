@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymatgen.core import Composition
+
+from gan_htvs.errors import UserError
+from gan_htvs.identity import content_hash
+from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+
+from .conftest import CHGNET_FORMATION_ENERGIES, formation_energy_set
+
+# eV/atom, NBS tables (1982)
+MEASURED_FORMATION_ENERGIES = {
+    "MgO": -3.118,
+    "MnO": -1.996,
+    "Mn3O4": -2.055,
+    "Mn2O3": -1.988,
+    "MnO2": -1.797,
+}
+
+COUNTS = st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(1, 12))
+HULL = formation_energy_set(CHGNET_FORMATION_ENERGIES)
+
+
+def _formula(counts: tuple[int, int, int]) -> str:
+    return "Mg{}Mn{}O{}".format(*counts)
+
+
+def _energy(name: str, formula: str, level: str = "CHGNet 0.3.0") -> ReferenceEnergy:
+    return ReferenceEnergy(name=name, formula=formula, energy_per_atom=-1.0, level_of_theory=level)
+
+
+class TestReferenceSet:
+    def test_survives_a_database(self, chgnet_column: ReferenceSet):
+        chgnet_column.energy_above_hull("MgO", -3.0)
+        document = chgnet_column.model_dump(mode="json")
+        again = ReferenceSet.model_validate(document)
+        assert again.entries == chgnet_column.entries
+        assert content_hash(again) == content_hash(chgnet_column)
+        assert again.energy_above_hull("Mg2Mn4O8", -2.3) == pytest.approx(0.039)
+
+    def test_levels_of_theory_are_never_mixed(self):
+        with pytest.raises(ValueError, match=r"CHGNet 0\.3\.0 and PBE\+U"):
+            ReferenceSet(entries=(_energy("Mg", "Mg"), _energy("MgO", "MgO", "PBE+U")))
+
+    def test_needs_every_elemental_phase(self):
+        with pytest.raises(ValueError, match="no energy of elemental Mn, O"):
+            ReferenceSet(entries=(_energy("Mg", "Mg"), _energy("MnO", "MnO")))
+
+    def test_a_phase_counts_once(self):
+        with pytest.raises(ValueError, match="more than one energy of Mg"):
+            ReferenceSet(entries=(_energy("Mg", "Mg"), _energy("Mg", "Mg2")))
+
+
+class TestHull:
+    @pytest.mark.parametrize("formula", CHGNET_FORMATION_ENERGIES)
+    def test_known_phases_are_on_the_hull(self, formula: str, chgnet_column: ReferenceSet):
+        energy = CHGNET_FORMATION_ENERGIES[formula]
+        assert formula in chgnet_column.stable_names
+        assert chgnet_column.energy_above_hull(formula, energy) == pytest.approx(0, abs=1e-9)
+        assert chgnet_column.formation_energy_per_atom(formula, energy) == pytest.approx(energy)
+        assert chgnet_column.decomposition(formula) == pytest.approx({formula: 1})
+
+    def test_an_element_nobody_knows_is_named(self, chgnet_column: ReferenceSet):
+        with pytest.raises(UserError, match=r"VO2: there is no reference energy of V"):
+            chgnet_column.energy_above_hull("V2O4", -2.0)
+
+    @given(counts=COUNTS, offset=st.floats(-1, 1))
+    def test_offset_from_the_hull_is_the_energy_above_it(
+        self, counts: tuple[int, int, int], offset: float
+    ):
+        formula = _formula(counts)
+        on_hull = -HULL.energy_above_hull(formula, 0.0)
+        energy = HULL.energy_above_hull(formula, on_hull + offset)
+        assert energy == pytest.approx(offset, abs=1e-8)
+
+    @given(counts=COUNTS)
+    def test_decomposition_conserves_atoms_and_energy(self, counts: tuple[int, int, int]):
+        composition = Composition(_formula(counts))
+        products = HULL.decomposition(composition)
+        assert sum(products.values()) == pytest.approx(1)
+        for element in composition:
+            atoms = sum(
+                n * Composition(f).get_atomic_fraction(element) for f, n in products.items()
+            )
+            assert atoms == pytest.approx(composition.get_atomic_fraction(element))
+        energies = CHGNET_FORMATION_ENERGIES | {"Mg": 0.0, "Mn": 0.0, "O2": 0.0}
+        energy = sum(n * energies[f] for f, n in products.items())
+        assert HULL.energy_above_hull(composition, energy) == pytest.approx(0, abs=1e-8)
+
+    @given(counts=COUNTS, multiple=st.integers(2, 5))
+    def test_a_supercell_is_as_stable_as_its_parent(
+        self, counts: tuple[int, int, int], multiple: int
+    ):
+        supercell = _formula(tuple(multiple * n for n in counts))
+        assert HULL.energy_above_hull(supercell, -2.0) == pytest.approx(
+            HULL.energy_above_hull(_formula(counts), -2.0)
+        )
+
+
+class TestChgnet:
+    """CHGNet relaxations against published energies, O2 pinned for all of them.
+
+    The published CHGNet column takes O2 as the potential sees it, 0.035 eV/atom above the pin.
+    """
+
+    @staticmethod
+    def _formation_energy(relaxed: ReferenceSet, formula: str) -> float:
+        lowest = min(e.energy_per_atom for e in relaxed.entries if e.formula == formula)
+        return relaxed.formation_energy_per_atom(formula, lowest)
+
+    @pytest.mark.parametrize("formula", CHGNET_FORMATION_ENERGIES)
+    def test_reproduces_the_published_column(self, formula: str, relaxed: ReferenceSet):
+        expected = CHGNET_FORMATION_ENERGIES[formula]
+        assert self._formation_energy(relaxed, formula) == pytest.approx(expected, abs=0.06)
+        shift = 0.0354 * Composition(formula).get_atomic_fraction("O")
+        assert self._formation_energy(relaxed, formula) - shift == pytest.approx(expected, abs=0.01)
+
+    @pytest.mark.parametrize("formula", MEASURED_FORMATION_ENERGIES)
+    def test_is_close_to_calorimetry(self, formula: str, relaxed: ReferenceSet):
+        expected = MEASURED_FORMATION_ENERGIES[formula]
+        assert self._formation_energy(relaxed, formula) == pytest.approx(expected, abs=0.08)
+
+    def test_hull_has_the_published_vertices(self, relaxed: ReferenceSet):
+        vertices = {entry.composition.reduced_formula for entry in relaxed.entries}
+        stable = {e.composition.reduced_formula for e in relaxed.phase_diagram.stable_entries}
+        assert stable == vertices
+        assert "MnO2 alpha (hollandite)" in relaxed.stable_names
+
+    def test_pyrolusite_lies_13_mev_above_hollandite(self, relaxed: ReferenceSet):
+        (beta,) = (e for e in relaxed.entries if e.name == "MnO2 beta (pyrolusite)")
+        above = relaxed.energy_above_hull(beta.formula, beta.energy_per_atom)
+        assert above == pytest.approx(0.013, abs=0.003)

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import csv
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from pymatgen.analysis.phase_diagram import PhaseDiagram
+from pymatgen.analysis.pourbaix_diagram import PourbaixEntry
+from pymatgen.core import Composition
+from pymatgen.core.entries import ComputedEntry
+from pymatgen.entries.compatibility import MaterialsProjectAqueousCompatibility
+
+from gan_htvs.campaign import PourbaixSettings
+from gan_htvs.errors import UserError
+from gan_htvs.thermodynamics.pourbaix import (
+    KJ_PER_MOL_PER_EV,
+    OXYGEN_ENTROPY,
+    PourbaixAnalyzer,
+    PourbaixStability,
+    aqueous_ions,
+    free_energy_per_atom,
+)
+
+from .conftest import CHGNET_FORMATION_ENERGIES, formation_energy_set
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+
+SETTINGS = PourbaixSettings()
+
+# eV/atom at pH 0, 7 and 14, 1.5 V vs RHE, 1e-6 M, CHGNet energies with O2 pinned.
+PUBLISHED = {
+    "MgO": (0.813, 0.399, 0.061),
+    "MnO": (0.817, 0.894, 1.101),
+    "MnO2": (0.013, 0.064, 0.202),
+    "Mn2O3": (0.159, 0.221, 0.386),
+    "Mn3O4": (0.308, 0.375, 0.552),
+    "MgMn2O4": (0.332, 0.258, 0.279),
+    "MgMnO3": (0.267, 0.133, 0.080),
+    "Mg2MnO4": (0.391, 0.177, 0.043),
+    "Mg6MnO8": (0.591, 0.270, 0.027),
+    "Mg2Mn3O8": (0.204, 0.113, 0.104),
+}
+PUBLISHED_MINIMUM = {formula: min(values) for formula, values in PUBLISHED.items()} | {
+    "Mg2Mn3O8": 0.093
+}
+
+# kJ/mol, NBS tables (1982)
+MEASURED_FREE_ENERGIES = {
+    "MgO": -569.43,
+    "MnO": -362.90,
+    "Mn3O4": -1283.2,
+    "Mn2O3": -881.1,
+    "MnO2": -465.14,
+}
+# eV/atom, Materials Project GGA+U with the MP2020 corrections
+MP_FORMATION_ENERGIES = {
+    "MgO": -3.053,
+    "MnO": -1.979,
+    "Mn3O4": -2.050,
+    "Mn2O3": -2.014,
+    "MnO2": -1.776,
+}
+
+
+def _measured_formation_energies() -> dict[str, float]:
+    """Formation energies that the analyzer turns back into measured free energies."""
+    energies = {}
+    for formula, free_energy in MEASURED_FREE_ENERGIES.items():
+        composition = Composition(formula)
+        per_atom = free_energy / KJ_PER_MOL_PER_EV / composition.num_atoms
+        energies[formula] = per_atom - OXYGEN_ENTROPY * composition.get_atomic_fraction("O")
+    return energies
+
+
+@pytest.fixture(scope="module")
+def analyzer(chgnet_column: ReferenceSet) -> PourbaixAnalyzer:
+    return PourbaixAnalyzer(chgnet_column, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def relaxed_analyzer(relaxed: ReferenceSet) -> PourbaixAnalyzer:
+    return PourbaixAnalyzer(relaxed, SETTINGS)
+
+
+def test_ions_match_the_published_table(ion_table: Path):
+    with ion_table.open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["element"] in ("Mg", "Mn")]
+    ions = aqueous_ions()
+    assert {ion.formula: ion.free_energy for ion in ions.ions} == {
+        row["ion"]: float(row["dGf_kJ_mol"]) for row in rows
+    }
+    for row in rows:
+        solid = ions.reference_solids[row["element"]]
+        assert solid.formula == row["reference_solid"]
+        assert solid.free_energy == float(row["dGf_reference_solid_kJ_mol"])
+    assert ions.version
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("formula", ["MgO", "Mn3O4", "Mg6MnO8"])
+def test_free_energy_is_that_of_the_materials_project(formula: str):
+    o2_energy, energy = -4.94795546875, -7.0
+    compatibility = MaterialsProjectAqueousCompatibility(
+        solid_compat=None,
+        o2_energy=o2_energy,
+        h2o_energy=-5.192751548333333,
+        h2o_adjustments=-0.229,
+    )
+    entries = [
+        ComputedEntry(Composition(f), e * Composition(f).num_atoms)
+        for f, e in {"Mg": -1.6, "Mn": -9.1, "O2": o2_energy, formula: energy}.items()
+    ]
+    uncorrected = PhaseDiagram(entries).get_form_energy_per_atom(entries[-1])
+    processed = compatibility.process_entries(entries, inplace=False, on_error="raise")
+    expected = PhaseDiagram(processed).get_form_energy_per_atom(processed[-1])
+    assert free_energy_per_atom(formula, uncorrected) == pytest.approx(expected)
+
+
+class TestPublishedColumn:
+    @pytest.mark.parametrize("formula", PUBLISHED)
+    def test_pourbaix_energies(self, formula: str, analyzer: PourbaixAnalyzer):
+        # The published MnO2 is pyrolusite; the column holds hollandite, the ground state.
+        energy = -1.781 if formula == "MnO2" else CHGNET_FORMATION_ENERGIES[formula]
+        result = analyzer.stability(formula, energy)
+        at_ph = [result.decomposition_energies[i] for i in (0, 14, 28)]
+        assert at_ph == pytest.approx(PUBLISHED[formula], abs=0.02)
+        assert result.minimum == pytest.approx(PUBLISHED_MINIMUM[formula], abs=0.02)
+
+    def test_dropping_permanganate_would_matter(self, analyzer: PourbaixAnalyzer):
+        ions = tuple(ion for ion in analyzer.ion_set.ions if ion.formula != "MnO4[-]")
+        fewer = aqueous_ions().model_copy(update={"ions": ions})
+        without = PourbaixAnalyzer(analyzer.reference_set, SETTINGS, ion_set=fewer)
+        with_it = analyzer.stability("MgMn2O4", CHGNET_FORMATION_ENERGIES["MgMn2O4"])
+        result = without.stability("MgMn2O4", CHGNET_FORMATION_ENERGIES["MgMn2O4"])
+        assert with_it.minimum == pytest.approx(0.258, abs=0.01)
+        assert result.minimum == pytest.approx(0.160, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("energies", "expected"),
+    [
+        (
+            _measured_formation_energies(),
+            {"MgO": 0.060, "MnO": 0.801, "Mn3O4": 0.321, "Mn2O3": 0.210, "MnO2": 0},
+        ),
+        (
+            MP_FORMATION_ENERGIES,
+            {"MgO": 0.061, "MnO": 0.797, "Mn3O4": 0.297, "Mn2O3": 0.162, "MnO2": 0},
+        ),
+        (
+            {f: CHGNET_FORMATION_ENERGIES[f] for f in MP_FORMATION_ENERGIES},
+            {"MgO": 0.061, "MnO": 0.817, "Mn3O4": 0.308, "Mn2O3": 0.159, "MnO2": 0},
+        ),
+    ],
+    ids=["measured", "Materials Project", "CHGNet"],
+)
+def test_experiment_and_theory_agree(energies: dict[str, float], expected: dict[str, float]):
+    analyzer = PourbaixAnalyzer(formation_energy_set(energies), SETTINGS)
+    minima = {f: analyzer.stability(f, energy).minimum for f, energy in energies.items()}
+    assert minima == pytest.approx(expected, abs=0.06)
+
+
+class TestChgnet:
+    @pytest.mark.parametrize("formula", PUBLISHED)
+    def test_relaxed_phases_have_the_published_energies(
+        self, formula: str, relaxed_analyzer: PourbaixAnalyzer
+    ):
+        references = relaxed_analyzer.reference_set
+        # The published MnO2 is pyrolusite, the highest of ours.
+        energy = max(e.energy_per_atom for e in references.entries if e.formula == formula)
+        result = relaxed_analyzer.stability(
+            formula, references.formation_energy_per_atom(formula, energy)
+        )
+        at_ph = [result.decomposition_energies[i] for i in (0, 14, 28)]
+        assert at_ph == pytest.approx(PUBLISHED[formula], abs=0.02)
+        assert result.minimum == pytest.approx(PUBLISHED_MINIMUM[formula], abs=0.02)
+
+
+class TestStability:
+    def test_a_manganese_oxide_does_not_see_magnesium(self, analyzer: PourbaixAnalyzer):
+        without_mg = formation_energy_set(
+            {f: e for f, e in CHGNET_FORMATION_ENERGIES.items() if "Mg" not in f}
+        )
+        expected = PourbaixAnalyzer(without_mg, SETTINGS).stability("Mn2O3", -2.0)
+        result = analyzer.stability("Mn2O3", -2.0)
+        assert result.decomposition_energies == pytest.approx(expected.decomposition_energies)
+        assert not any("Mg" in species for species in result.decomposes_to)
+
+    @pytest.mark.parametrize("formula", ["Mn2O3", "MgMn2O4", "Mg3Mn5O12"])
+    def test_agrees_with_pymatgen(self, formula: str, analyzer: PourbaixAnalyzer):
+        composition = Composition(formula)
+        metals = {el.symbol: n for el, n in composition.items() if el.symbol != "O"}
+        free_energy = free_energy_per_atom(formula, -2.0) * composition.num_atoms
+        result = analyzer.stability(formula, -2.0)
+        ph = np.array(result.ph)
+        expected = analyzer.diagram(metals).get_decomposition_energy(
+            PourbaixEntry(ComputedEntry(composition, free_energy)), ph, 1.5 - 0.0591 * ph
+        )
+        assert result.decomposition_energies == pytest.approx(expected)
+
+    def test_a_candidate_below_the_diagram_is_negative(self, analyzer: PourbaixAnalyzer):
+        assert analyzer.stability("MnO2", -1.9).minimum < -0.05
+
+    def test_the_candidate_is_not_added(self, analyzer: PourbaixAnalyzer):
+        before = analyzer.stability("MgMn2O4", -2.0)
+        analyzer.stability("MgMn2O4", -3.0)
+        assert analyzer.stability("MgMn2O4", -2.0) == before
+
+    def test_shifts_with_the_formation_energy(self, analyzer: PourbaixAnalyzer):
+        low, high = (analyzer.stability("MgMn2O4", e).decomposition_energies for e in (-2.3, -2.1))
+        assert np.subtract(high, low) == pytest.approx(np.full(29, 0.2))
+
+    def test_a_supercell_is_as_stable_as_its_parent(self, analyzer: PourbaixAnalyzer):
+        parent = analyzer.stability("MgMn2O4", -2.3)
+        supercell = analyzer.stability("Mg4Mn8O16", -2.3)
+        assert supercell.decomposition_energies == pytest.approx(parent.decomposition_energies)
+
+    def test_two_oxides_with_one_ratio_keep_their_own_oxygen(self, analyzer: PourbaixAnalyzer):
+        assert analyzer.stability("MgMnO3", -2.3).minimum != pytest.approx(
+            analyzer.stability("MgMnO2", -2.3).minimum
+        )
+
+    def test_dissolves_into_the_species_of_the_minimum(self, analyzer: PourbaixAnalyzer):
+        result = analyzer.stability("MgO", -3.06)
+        assert (result.ph_at_minimum, result.decomposes_to) == (14, ("MgOH[+]",))
+
+    def test_more_concentrated_ions_dissolve_less(self, chgnet_column: ReferenceSet):
+        concentrated = SETTINGS.model_copy(update={"ion_concentration": 1e-2})
+        dilute = PourbaixAnalyzer(chgnet_column, SETTINGS).stability("MgO", -3.06)
+        dense = PourbaixAnalyzer(chgnet_column, concentrated).stability("MgO", -3.06)
+        in_acid = dilute.decomposition_energies[0] - dense.decomposition_energies[0]
+        assert in_acid == pytest.approx(0.0591 * 4 / 2)
+
+    def test_records_what_it_depends_on(self, analyzer: PourbaixAnalyzer):
+        result = analyzer.stability("MgMn2O4", -2.3)
+        assert result.settings == SETTINGS
+        assert result.ion_set == aqueous_ions().version
+        assert result.level_of_theory == "test"
+        assert not result.hydroxides
+        assert PourbaixStability.model_validate(result.model_dump(mode="json")) == result
+
+    @pytest.mark.parametrize(
+        ("formula", "message"),
+        [
+            ("O2", "O2: Pourbaix stability is not defined"),
+            ("VO2", "VO2: no aqueous ions of V are known"),
+            ("Mg(OH)2", "solids with H"),
+        ],
+    )
+    def test_says_what_it_cannot_do(self, formula: str, message: str, analyzer: PourbaixAnalyzer):
+        with pytest.raises(UserError, match=message):
+            analyzer.stability(formula, -1.0)
+
+    def test_names_a_missing_reference_solid(self):
+        references = formation_energy_set({"MnO": -1.968})
+        with pytest.raises(UserError, match="lacks MnO2, to which the ions of Mn are tied"):
+            PourbaixAnalyzer(references, SETTINGS).stability("MnO", -1.968)
+
+    def test_refuses_a_potential_outside_of_the_diagram(self, chgnet_column: ReferenceSet):
+        far = SETTINGS.model_copy(update={"potential_vs_rhe": 5.0})
+        with pytest.raises(UserError, match=r"5 V is 5\.00 V vs SHE"):
+            PourbaixAnalyzer(chgnet_column, far)
+
+    def test_candidates_of_one_ratio_share_their_diagram(self, chgnet_column: ReferenceSet):
+        analyzer = PourbaixAnalyzer(chgnet_column, SETTINGS)
+        analyzer.stability("MgMn2O4", -2.0)
+        start = time.process_time()
+        for n in range(30):
+            analyzer.stability(f"Mg2Mn4O{4 + n % 6}", -2.0)
+        assert time.process_time() - start < 0.5

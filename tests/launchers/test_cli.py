@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+from typer.testing import CliRunner
+
+from launchers.cli import app
+from launchers.database import open_databases
+
+runner = CliRunner()
+
+
+def call(*arguments: object):
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def stored(launchpad_file):
+    """Two candidates in a database that is not running any more."""
+    common = {"campaign": "search", "last_updated": datetime.now(UTC), "nsites": 2}
+    with (
+        open_databases(launchpad_file) as databases,
+        databases.store("candidates", key="candidate_id") as store,
+    ):
+        store.update(
+            [
+                common
+                | {
+                    "candidate_id": "aa",
+                    "formula_pretty": "MgO",
+                    "stage": "stable",
+                    "energy_above_hull": 0.01,
+                    "origin": {"proposer": "gan"},
+                },
+                common
+                | {
+                    "candidate_id": "bb",
+                    "formula_pretty": "MnO",
+                    "stage": "failed",
+                    "reason": "crashed",
+                    "origin": {"proposer": "gan"},
+                },
+            ]
+        )
+    return launchpad_file
+
+
+@pytest.mark.parametrize("command", ["demo", "run", "build", "candidates", "init", "doctor"])
+def test_every_command_has_help_with_an_example(command):
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    assert f"gan-htvs {command}" in result.output
+
+
+def test_candidates_as_json_and_csv(stored):
+    rows = json.loads(call("candidates", "-l", stored, "--format", "json").output)
+    assert [row["candidate_id"] for row in rows] == ["aa", "bb"]
+    table = list(
+        csv.DictReader(io.StringIO(call("candidates", "-l", stored, "--format", "csv").output))
+    )
+    assert table[0]["formula_pretty"] == "MgO"
+    assert float(table[0]["energy_above_hull"]) == 0.01
+    assert table[1]["reason"] == "crashed"
+
+
+def test_candidates_by_stage(stored):
+    rows = json.loads(
+        call("candidates", "-l", stored, "--format", "json", "--stage", "failed").output
+    )
+    assert [row["candidate_id"] for row in rows] == ["bb"]
+    assert "MgO" in call("candidates", "-l", stored).output
+
+
+def test_an_empty_store_says_what_to_do(launchpad_file):
+    result = call("candidates", "-l", launchpad_file)
+    assert result.exit_code == 0
+    assert "gan-htvs demo" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "nowhere.yaml"),
+        ("candidates", "-l", "nowhere.yaml"),
+        ("candidates", "--stage", "wonderful"),
+        ("build", "-l", "nowhere.yaml"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_an_exit_code(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert "gan-htvs:" in result.output
+
+
+def test_init_writes_files_that_are_valid_and_never_overwrites(tmp_path):
+    assert call("init", tmp_path / "search").exit_code == 0
+    campaign = tmp_path / "search" / "campaign.yaml"
+    campaign.write_text("mine")
+    result = call("init", tmp_path / "search")
+    assert result.exit_code == 2
+    assert campaign.read_text() == "mine"

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from jobflow import Flow, job
+
+from flows.campaign import Unit
+from flows.steps import label
+from gan_htvs.candidate import Step
+from launchers.database import open_databases
+from launchers.launchpad import WORKER_PREFIX, worker_of
+
+
+@job
+def add(a, b):
+    return a + b
+
+
+def unit(key: str, owner: str = "search") -> Unit:
+    adding = add(1, 2)
+    label(adding, owner, Step.RELAX)
+    return Unit(key, Flow([adding]))
+
+
+@pytest.fixture
+def launchpad(launchpad_file):
+    with open_databases(launchpad_file) as databases:
+        launchpad = databases.launchpad()
+        launchpad.initialise()
+        yield launchpad
+
+
+def test_submitting_twice_adds_nothing(launchpad):
+    assert launchpad.submit([unit("a"), unit("b")], "search") == 2
+    assert launchpad.submit([unit("a"), unit("b"), unit("c")], "search") == 1
+    assert launchpad.states(["search"]) == {("relax", "READY"): 3}
+
+
+def test_initialising_again_keeps_what_is_queued(launchpad):
+    launchpad.submit([unit("a")], "search")
+    launchpad.initialise()
+    assert launchpad.is_busy(["search"])
+
+
+def test_no_job_carries_the_address_or_password_of_a_store(launchpad):
+    launchpad.submit([unit("a")], "search")
+    task = launchpad.fireworks.find_one()["spec"]["_tasks"][0]
+    assert task["store"] is None
+
+
+def test_workers_take_the_work_of_their_owners_only(launchpad):
+    launchpad.submit([unit("a", "another")], "another")
+    assert not launchpad.is_busy(["search", "references"])
+    assert not launchpad.run_exists(worker_of(["search", "references"]))
+    launchpad.submit([unit("b", "references")], "search")
+    assert launchpad.run_exists(worker_of(["search", "references"]))
+
+
+def test_ids_are_unique_with_many_writers(launchpad):
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda _: launchpad.get_new_fw_id(), range(200)))
+    assert len(set(ids)) == 200
+    first = launchpad.get_new_fw_id(10)
+    assert launchpad.get_new_fw_id() == first + 10
+
+
+def test_a_job_of_a_dead_worker_is_queued_again(launchpad):
+    launchpad.submit([unit("a"), unit("b")], "search")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine = worker_of(["search"])
+    assert mine.name.endswith(f":{os.getpid()}")
+    launchpad.checkout_fw(mine, "/tmp")
+    lost = worker_of(["search"])
+    lost.name = f"{mine.name.rpartition(':')[0]}:{dead.pid}"
+    launchpad.checkout_fw(lost, "/tmp")
+    launchpad.workflows.update_many({}, {"$set": {"locked": True}})
+
+    assert launchpad.recover(["search"]) == 1
+    assert launchpad.states(["search"]) == {("relax", "RUNNING"): 1, ("relax", "READY"): 1}
+
+
+def test_a_worker_of_another_machine_is_left_alone(launchpad):
+    launchpad.submit([unit("a")], "search")
+    elsewhere = worker_of(["search"])
+    elsewhere.name = f"{WORKER_PREFIX}@elsewhere:1"
+    launchpad.checkout_fw(elsewhere, "/tmp")
+    assert launchpad.recover(["search"]) == 0

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Set up the virtual environment: tools/setup.sh [VENV]
+#
+# Installs pinned dependencies, and the Debian packages that GPAW is built with where it may
+# (root or passwordless sudo, and apt-get). What cannot be installed is named in one line with
+# the feature that is off and the cure; only a missing Python is fatal.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:-.venv}
+
+say() { printf '%s\n' "$*"; }
+off() { printf 'off: %s. Cure: %s\n' "$1" "$2"; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+may_install() {
+    command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+}
+
+apt_install() {
+    may_install || return 1
+    as_root apt-get update -qq >/dev/null 2>&1 || true
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1
+}
+
+find_python() {
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+if [ ! -x "$venv/bin/python" ]; then
+    if ! python=$(find_python); then
+        off "everything" "install Python >= 3.11 (apt-get install python3 python3-venv)" >&2
+        exit 1
+    fi
+    if ! "$python" -c 'import ensurepip' 2>/dev/null && ! apt_install python3-venv; then
+        off "everything" "install the venv module (apt-get install python3-venv)" >&2
+        exit 1
+    fi
+    "$python" -m venv "$venv"
+fi
+
+# A git hook or a user's settings may point PIP_USER or PYTHONPATH elsewhere.
+unset PYTHONPATH PIP_USER
+install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"; }
+
+say "installing pinned dependencies into $venv (a few minutes the first time)"
+# torch first and alone: its exact pin finds a CPU build wherever one is offered.
+install "torch==2.13.0"
+install -e ".[local,dev]"
+
+install_gpaw() {
+    local packages=(libxc-dev libopenblas-dev libfftw3-dev g++)
+    local headers=(/usr/include/xc.h /usr/include/fftw3.h)
+    if ! ls "${headers[@]}" >/dev/null 2>&1 || ! command -v g++ >/dev/null ||
+        ! ls /usr/include/*/cblas*.h /usr/include/cblas*.h >/dev/null 2>&1; then
+        apt_install "${packages[@]}" || {
+            off "GPAW band gaps (need ${packages[*]})" \
+                "sudo apt-get install ${packages[*]}, then make setup"
+            return
+        }
+    fi
+    # GPAW's sources are C++; without MPI its build would pick the C compiler.
+    local compiler=()
+    command -v mpic++ >/dev/null || compiler=(env CC=g++ CXX=g++)
+    if ! "${compiler[@]}" "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        -c constraints.txt -e ".[gpaw]" >"$venv/gpaw.log" 2>&1; then
+        off "GPAW band gaps (the build failed, see $venv/gpaw.log)" \
+            "mend what the log names, then make setup"
+    fi
+}
+install_gpaw
+
+"$venv/bin/gan-htvs" doctor
