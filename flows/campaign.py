@@ -1,4 +1,4 @@
-"""A whole campaign as units of work: references and training, then known phases and shards."""
+"""A whole campaign as units of work: references, training, known phases and shards."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ class Unit:
         uuid of the job whose output says that the unit has done its own work.
     flow
         The jobs to queue.
+    needs
+        uuids of jobs whose outputs must be stored before this unit may be queued.
     """
 
     key: str
     flow: Flow
+    needs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class CampaignUnits:
-    """The workflows of a campaign: ``foundations`` must be done before ``searches`` start."""
+    """The workflows of a campaign."""
 
     campaign: Campaign
 
@@ -55,19 +58,18 @@ class CampaignUnits:
         """Labels of all jobs of this campaign, shared ones included."""
         return [self.campaign.name, self.references, self.training]
 
-    def foundations(self, done: Collection[str] = ()) -> list[Unit]:
-        """Make the reference and training units; ``done`` holds uuids of stored outputs."""
-        training = training_job(self.campaign)
-        return [
-            Unit(self.references, reference_flow(self.campaign, done=done)),
-            Unit(self.training, Flow([training], name="train generator")),
+    def units(self, done: Collection[str] = ()) -> list[Unit]:
+        """Make all units; jobs whose uuids are in ``done`` have stored their output already."""
+        campaign, references, training = self.campaign, self.references, self.training
+        known = known_phases_job(campaign, references)
+        sampling = [shard_job(campaign, s, training, references) for s in shards(campaign)]
+        units = [
+            Unit(references, reference_flow(campaign, done=done)),
+            Unit(training, Flow([training_job(campaign)], name="train generator")),
+            Unit(known.uuid, Flow([known], name=known.name), frozenset({references})),
         ]
-
-    def searches(self) -> list[Unit]:
-        """Known phases and every shard."""
-        jobs = [known_phases_job(self.campaign, self.references)]
-        jobs += [
-            shard_job(self.campaign, shard, self.training, self.references)
-            for shard in shards(self.campaign)
+        units += [
+            Unit(each.uuid, Flow([each], name=each.name), frozenset({references, training}))
+            for each in sampling
         ]
-        return [Unit(job.uuid, Flow([job], name=job.name)) for job in jobs]
+        return [unit for unit in units if unit.key not in done]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jobflow import CURRENT_JOB, JobConfig, OnMissing
+from monty.json import MontyDecoder
 
 if TYPE_CHECKING:
     from jobflow import Flow, Job
@@ -38,7 +39,8 @@ def label(work: Job | Flow, owner: str, step: Step, **more: Any) -> None:
 
 def stored_output(uuid: str) -> Any:
     """Fetch the output of another job from inside a running job."""
-    return CURRENT_JOB.store.get_output(uuid, load=True)
+    output = CURRENT_JOB.store.get_output(uuid, load=True)
+    return MontyDecoder().process_decoded(output)
 
 
 def is_stored(uuid: str) -> bool:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Job, job
 
 from flows.steps import label
+from gan_htvs import __version__
 from gan_htvs.candidate import Step
 from gan_htvs.dataset import build_dataset
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.generator.training import train
-from gan_htvs.identity import content_uuid
+from gan_htvs.identity import content_hash, content_uuid
 
 if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
@@ -43,6 +44,9 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
     """
     dataset = build_dataset(campaign.chemical_system, campaign.oxidation_states, campaign.dataset)
     settings = campaign.generator
+    # What an older version left behind is another training.
+    name = content_hash(campaign.training_key, dataset.hash, __version__)
+    state = _scratch() / f"training-{name}.safetensors"
     trained = train(
         dataset.images,
         dataset.counts,
@@ -51,9 +55,10 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
         max_steps=settings.max_steps,
         max_seconds=settings.max_seconds,
         seed=settings.seed,
-        checkpoint_path=_scratch() / f"training-{campaign.training_key}.safetensors",
+        checkpoint_path=state,
     )
     checkpoint = trained.to_bytes()
+    state.unlink()
     return {
         "sha256": hashlib.sha256(checkpoint).hexdigest(),
         "weights": base64.b64encode(checkpoint).decode(),

@@ -47,13 +47,13 @@ class DatasetSettings(Settings):
 class GeneratorSettings(Settings):
     """The network and how long it learns. Defaults are the ``paper`` preset."""
 
-    preset: Literal["paper"] = "paper"
+    preset: Literal["paper"] = Field("paper", description="named training parameters")
     overrides: dict[str, float | int] = Field(
         default_factory=dict, description="training parameters that differ from the preset"
     )
     max_steps: PositiveInt = Field(20_000, description="generator steps")
-    max_seconds: PositiveFloat | None = Field(None, description="wall time, s; None: no limit")
-    seed: int = 0
+    max_seconds: PositiveFloat | None = Field(None, description="wall time, s; null: no limit")
+    seed: int = Field(0, description="decides weights, batches and noise of the training")
 
     @model_validator(mode="after")
     def _overrides_exist(self) -> GeneratorSettings:
@@ -64,12 +64,14 @@ class GeneratorSettings(Settings):
 class SamplingSettings(Settings):
     """How many structures, and how far we go to get them."""
 
-    structures_per_composition: PositiveInt = 300
+    structures_per_composition: PositiveInt = Field(
+        300, description="unique, valid structures wanted of each composition"
+    )
     shard_size: PositiveInt = Field(50, le=100, description="structures per shard workflow")
     max_tries_per_structure: PositiveInt = Field(
         200, description="raw samples per wanted structure before a shard reports that it gave up"
     )
-    seed: int = 0
+    seed: int = Field(0, description="decides which structures are sampled")
 
 
 class Thresholds(Settings):
@@ -98,8 +100,8 @@ class PourbaixSettings(Settings):
     """The aqueous environment in which stability is asked for."""
 
     potential_vs_rhe: float = Field(1.5, description="electrode potential, V vs RHE")
-    ph_min: float = Field(0, ge=-2, le=16)
-    ph_max: float = Field(14, ge=-2, le=16)
+    ph_min: float = Field(0, ge=-2, le=16, description="lowest pH")
+    ph_max: float = Field(14, ge=-2, le=16, description="highest pH")
     ph_points: int = Field(29, ge=2, description="number of equidistant pH values")
     ion_concentration: PositiveFloat = Field(1e-6, description="mol/l of every dissolved ion")
     filter_solids: bool = Field(True, description="drop solids that are not on the convex hull")
@@ -114,16 +116,18 @@ class PourbaixSettings(Settings):
 class EnergyEngineSettings(Settings):
     """The potential that relaxes structures, through atomate2's force-field Makers."""
 
-    name: Literal["chgnet"] = "chgnet"
-    fmax: PositiveFloat = Field(0.1, description="force convergence, eV/A")
-    max_steps: PositiveInt = 500
-    optimizer: Literal["FIRE", "LBFGS", "BFGS"] = "FIRE"
+    name: Literal["chgnet"] = Field("chgnet", description="interatomic potential")
+    fmax: PositiveFloat = Field(0.1, description="largest force when converged, eV/A")
+    max_steps: PositiveInt = Field(500, description="longer relaxations count as failed")
+    optimizer: Literal["FIRE", "LBFGS", "BFGS"] = Field(
+        "FIRE", description="ASE optimizer; LBFGS can jump into holes of a potential"
+    )
 
 
 class BandGapEngineSettings(Settings):
     """The code that computes band gaps."""
 
-    name: Literal["gpaw", "none"] = "gpaw"
+    name: Literal["gpaw", "none"] = Field("gpaw", description="'none': no gaps, no photoanodes")
     max_atoms: PositiveInt = Field(30, description="larger cells get no gap, with that reason")
     cutoff: PositiveFloat = Field(400, description="plane-wave cutoff, eV")
     kpoint_length: PositiveFloat = Field(
@@ -146,7 +150,10 @@ class EngineSettings(Settings):
 class Campaign(Settings):
     """One search: the contents of campaign.yaml."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="label of everything that belongs to the campaign",
+    )
     chemical_system: ChemicalSystem
     oxidation_states: dict[str, OxidationRange] = Field(
         description="lowest and highest average oxidation state of each element"

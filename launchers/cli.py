@@ -165,6 +165,15 @@ def init(
             _write_template(template, target)
 
 
+@app.command(epilog="Example: [bold]gan-htvs settings | grep thresholds[/bold]")
+def settings() -> None:
+    """Print every setting of campaign.yaml with its default and meaning, as Markdown."""
+    from gan_htvs.campaign import Campaign
+    from launchers.handbook import as_markdown, settings_of
+
+    typer.echo(as_markdown(settings_of(Campaign)))
+
+
 @app.command(epilog="Example: [bold]gan-htvs doctor[/bold]")
 def doctor() -> None:
     """Say which features work on this machine, and how to cure those that do not."""

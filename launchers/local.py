@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pymongo.errors import PyMongoError
 
@@ -21,11 +21,14 @@ from gan_htvs.builders.candidates import CandidateBuilder
 from gan_htvs.errors import UserError
 
 if TYPE_CHECKING:
-    from launchers.launchpad import CampaignLaunchPad
     from pathlib import Path
 
+    from jobflow import JobStore
+
+    from flows.campaign import Unit
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
+    from launchers.launchpad import CampaignLaunchPad
 
 POLL_SECONDS = 0.5
 IDLE_POLLS = 2
@@ -34,7 +37,9 @@ MAX_RESTARTS = 3
 EXTENDABLE = {"name", "compositions", "max_atoms", "sampling", "thresholds"}
 """Settings that may change between two runs of one campaign."""
 
-Watcher = Callable[[Counter[tuple[str, str]]], None]
+Worker: TypeAlias = "subprocess.Popen[bytes]"
+
+Watcher: TypeAlias = Callable[[Counter[tuple[str, str]]], None]
 """Called at every poll with the number of jobs by step and state."""
 
 
@@ -90,34 +95,47 @@ class LocalRun:
         register(self.campaign, self.databases)
         launchpad = self.databases.launchpad()
         launchpad.initialise()
-        units = self._units
-        launchpad.recover(units.owners)
+        launchpad.recover(self._units.owners)
         # Nothing can go on without references and training, so those get another chance.
-        launchpad.retry([units.references, units.training])
+        launchpad.retry([self._units.references, self._units.training])
         with self.databases.job_store() as outputs:
             done = {document["uuid"] for document in outputs.query({}, ["uuid"])}
-            foundations = [unit for unit in units.foundations(done) if unit.key not in done]
-            self._phase(launchpad, lambda: launchpad.submit(foundations, self.campaign.name))
-            for unit in foundations:
-                if not outputs.count({"uuid": unit.key}):
-                    raise UserError(self._why_failed(launchpad, unit.flow.name))
-            self._phase(launchpad, lambda: launchpad.submit(units.searches(), self.campaign.name))
+            pending = self._units.units(done)
+            pending = self._queue_ready(launchpad, outputs, pending)
+            if launchpad.is_busy(self._units.owners):
+                with self._workers() as workers:
+                    pending = self._see_through(launchpad, outputs, pending, workers)
+        if pending:
+            raise UserError(self._why_stuck(launchpad, pending))
 
-    def _phase(self, launchpad: CampaignLaunchPad, submit: Callable[[], int]) -> None:
-        """Queue work and see it through."""
-        submit()
-        if not launchpad.is_busy(self._units.owners):
-            return
-        with self._workers() as workers:
-            idle_polls = 0
-            while idle_polls < IDLE_POLLS:
-                time.sleep(POLL_SECONDS)
-                self._replace_dead(workers, launchpad)
-                idle_polls = 0 if launchpad.is_busy(self._units.owners) else idle_polls + 1
-                self.watch(launchpad.states(self._units.owners))
+    def _see_through(
+        self,
+        launchpad: CampaignLaunchPad,
+        outputs: JobStore,
+        pending: list[Unit],
+        workers: list[Worker],
+    ) -> list[Unit]:
+        """Queue units as what they need is stored, until nothing runs; return the unqueued."""
+        idle_polls = 0
+        while idle_polls < IDLE_POLLS:
+            time.sleep(POLL_SECONDS)
+            self._replace_dead(workers, launchpad)
+            pending = self._queue_ready(launchpad, outputs, pending)
+            idle_polls = 0 if launchpad.is_busy(self._units.owners) else idle_polls + 1
+            self.watch(launchpad.states(self._units.owners))
+        return pending
+
+    def _queue_ready(
+        self, launchpad: CampaignLaunchPad, outputs: JobStore, pending: list[Unit]
+    ) -> list[Unit]:
+        needed = frozenset().union(*(unit.needs for unit in pending))
+        found = outputs.query({"uuid": {"$in": sorted(needed)}}, ["uuid"]) if needed else []
+        stored = {document["uuid"] for document in found}
+        launchpad.submit([u for u in pending if u.needs <= stored], self.campaign.name)
+        return [unit for unit in pending if not unit.needs <= stored]
 
     @contextmanager
-    def _workers(self) -> Iterator[list[subprocess.Popen[bytes]]]:
+    def _workers(self) -> Iterator[list[Worker]]:
         workers = [self._start_worker(number) for number in range(self.n_workers)]
         try:
             yield workers
@@ -128,7 +146,7 @@ class LocalRun:
             for worker in workers:
                 worker.wait()
 
-    def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
+    def _start_worker(self, number: int) -> Worker:
         launches = self.directory.resolve() / "launches"
         logs = self.directory / "logs"
         for folder in (launches, logs):
@@ -147,9 +165,7 @@ class LocalRun:
                 start_new_session=True,
             )
 
-    def _replace_dead(
-        self, workers: list[subprocess.Popen[bytes]], launchpad: CampaignLaunchPad
-    ) -> None:
+    def _replace_dead(self, workers: list[Worker], launchpad: CampaignLaunchPad) -> None:
         for number, worker in enumerate(workers):
             if worker.poll() is None:
                 continue
@@ -161,10 +177,10 @@ class LocalRun:
                 raise UserError(f"Workers keep dying (exit code {worker.returncode}); see {log}.")
             workers[number] = self._start_worker(number)
 
-    def _why_failed(self, launchpad: CampaignLaunchPad, unit: str) -> str:
-        failures = launchpad.failures(self._units.owners)
+    def _why_stuck(self, launchpad: CampaignLaunchPad, pending: list[Unit]) -> str:
+        failures = launchpad.failures([self._units.references, self._units.training])
         reason = "; ".join(f"{name}: {trace}" for name, trace in failures) or "no job raised"
-        return f"The campaign cannot go on, {unit!r} failed: {reason}"
+        return f"{len(pending)} parts of the campaign cannot start, what they need failed: {reason}"
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

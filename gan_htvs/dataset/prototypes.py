@@ -99,6 +99,13 @@ _TEXTBOOK = (
         vacancies=True,
     ),
     _Textbook(
+        "rutile",
+        136,
+        Lattice.tetragonal(4.594, 2.959),
+        [(0, 0, 0)],
+        [(0.305, 0.305, 0)],
+    ),
+    _Textbook(
         "spinel",
         227,
         Lattice.cubic(8.4),

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from importlib import resources
+
+import yaml
+
+from flows.campaign import CampaignUnits
+from flows.sample import shards
+from gan_htvs.campaign import Campaign
+
+DEMO = yaml.safe_load((resources.files("launchers.templates") / "demo.yaml").read_text())
+
+
+def demo(**changes) -> Campaign:
+    return Campaign.checked(DEMO | changes, "demo")
+
+
+def keys(campaign: Campaign) -> set[str]:
+    return {unit.key for unit in CampaignUnits(campaign).units()}
+
+
+def test_the_same_campaign_makes_the_same_units():
+    assert keys(demo()) == keys(demo())
+    assert len(keys(demo())) == 6  # references, training, known phases, three shards
+
+
+def test_another_campaign_shares_references_and_training_but_no_shard():
+    units = CampaignUnits(demo())
+    assert keys(demo()) & keys(demo(name="second")) == {units.references, units.training}
+
+
+def test_another_engine_needs_other_references():
+    strict = demo(engines={"energy": {"fmax": 0.01}})
+    assert CampaignUnits(strict).references != CampaignUnits(demo()).references
+
+
+def test_units_wait_for_what_they_need():
+    units = CampaignUnits(demo())
+    needs = {unit.key: unit.needs for unit in units.units()}
+    assert needs[units.references] == needs[units.training] == frozenset()
+    others = [need for key, need in needs.items() if key not in units.owners]
+    assert others.count(frozenset({units.references, units.training})) == 3
+    assert others.count(frozenset({units.references})) == 1
+
+
+def test_what_is_done_is_left_out():
+    units = CampaignUnits(demo())
+    references = units.units()[0].flow
+    done = {job.uuid for job in references.jobs[:4]} | {units.training}
+    left = units.units(done)
+    assert len(left[0].flow.jobs) == len(references.jobs) - 4
+    assert units.training not in {unit.key for unit in left}
+
+
+def test_shards_cut_a_composition_and_more_structures_keep_the_old_ones():
+    sampling = {"structures_per_composition": 120, "shard_size": 50}
+    campaign = demo(sampling=sampling)
+    cut = shards(campaign)
+    assert [s.n_structures for s in cut[:3]] == [50, 50, 20]
+    assert len({s.stream(campaign) for s in cut}) == 9
+    more = demo(sampling=sampling | {"structures_per_composition": 140})
+    assert [s.stream(campaign) for s in cut] == [s.stream(more) for s in shards(more)]
+
+
+def test_every_job_is_labelled_with_its_owner():
+    units = CampaignUnits(demo())
+    for unit in units.units():
+        for job in unit.flow.jobs:
+            assert job.metadata["campaign"] in units.owners
+            assert job.metadata["step"]

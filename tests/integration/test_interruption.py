@@ -1,0 +1,173 @@
+"""A small real campaign, interrupted in the ways that happen, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import yaml
+from pymongo import MongoClient
+
+CAMPAIGN = {
+    "name": "mg-o",
+    "chemical_system": {"caps": {"Mg": 4, "O": 4}},
+    "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+    "compositions": ["Mg2O2"],
+    "generator": {
+        "max_steps": 150,
+        "overrides": {
+            "width": 0.25,
+            "noise_dim": 32,
+            "critic_steps": 1,
+            "generator_learning_rate": 0.002,
+            "critic_learning_rate": 0.002,
+            "classifier_learning_rate": 0.002,
+        },
+    },
+    "sampling": {"structures_per_composition": 3, "max_tries_per_structure": 500},
+    "engines": {"band_gap": {"name": "none"}},
+}
+TIMEOUT = 400
+
+
+class Site:
+    """A directory with a campaign and a database, as a user has it."""
+
+    def __init__(self, directory, launchpad_file):
+        self.directory = directory
+        self.launchpad_file = launchpad_file
+        self.settings = yaml.safe_load(launchpad_file.read_text())
+        (directory / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN, sort_keys=False))
+        self.environment = os.environ | {"GAN_HTVS_SCRATCH": str(directory / "scratch")}
+
+    def command(self, *arguments):
+        return [sys.executable, "-m", "launchers.cli", *arguments, "-l", str(self.launchpad_file)]
+
+    def start(self):
+        return subprocess.Popen(
+            self.command("run", "campaign.yaml", "--workers", "2"),
+            cwd=self.directory,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def call(self, *arguments):
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+
+    def candidates(self):
+        return json.loads(self.call("candidates", "--format", "json").stdout)
+
+    def database(self):
+        return MongoClient("127.0.0.1", self.settings["port"], serverSelectionTimeoutMS=2000)[
+            self.settings["name"]
+        ]
+
+    def wait_for_outputs(self, run, n):
+        """Let a run go on until ``n`` jobs have left their output."""
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline:
+            assert run.poll() is None, run.stdout.read()
+            try:
+                if self.database().outputs.count_documents({}) >= n:
+                    return
+            except Exception:  # noqa: BLE001 - the server is still starting
+                pass
+            time.sleep(0.2)
+        pytest.fail(f"fewer than {n} outputs after {TIMEOUT} s")
+
+    def leftovers(self):
+        """Processes of this site that outlived it."""
+        marker = str(self.directory)
+        return [p for p in psutil.process_iter(["cmdline"]) if marker in str(p.info["cmdline"])]
+
+
+@pytest.fixture
+def site(tmp_path, launchpad_file):
+    return Site(tmp_path, launchpad_file)
+
+
+def outputs_by_uuid(site):
+    return {
+        document["uuid"]: document["completed_at"]
+        for document in site.database().outputs.find({}, {"uuid": 1, "completed_at": 1})
+    }
+
+
+def finish(site):
+    result = site.call("run", "campaign.yaml")
+    assert result.returncode == 0, result.stdout + result.stderr
+    candidates = site.candidates()
+    generated = [c for c in candidates if c["origin"]["proposer"] == "gan"]
+    assert len(generated) == 3
+    assert len({c["candidate_id"] for c in candidates}) == len(candidates)
+    assert {c["origin"].get("label") for c in candidates} >= {"MgO periclase", "Mg hcp"}
+    assert site.leftovers() == []
+    return candidates
+
+
+def test_interrupted_run_goes_on_and_doubles_nothing(site):
+    run = site.start()
+    site.wait_for_outputs(run, 3)
+    run.send_signal(signal.SIGINT)
+    told, _ = run.communicate(timeout=60)
+    assert run.returncode == 130, told
+    assert "goes on from here" in told
+    assert "Traceback" not in told
+    assert site.leftovers() == []
+
+    candidates = finish(site)
+    again = finish(site)
+    assert again == candidates
+    assert "up to date" in site.call("build").stdout
+
+
+def test_killed_run_and_workers_lose_nothing(site):
+    run = site.start()
+    site.wait_for_outputs(run, 5)
+    before = outputs_by_uuid(site)
+    for process in [*psutil.Process(run.pid).children(recursive=True), psutil.Process(run.pid)]:
+        if "secantusd" not in " ".join(process.cmdline()):
+            process.kill()
+    run.wait()
+
+    finish(site)
+    run = site.start()  # to read the database once more
+    site.wait_for_outputs(run, len(before))
+    after = outputs_by_uuid(site)
+    run.communicate(timeout=TIMEOUT)
+    assert before.items() <= after.items()
+
+
+def test_killed_database_is_told_in_one_sentence_and_loses_nothing(site):
+    run = site.start()
+    site.wait_for_outputs(run, 5)
+    before = outputs_by_uuid(site)
+    server = json.loads((site.directory / "database" / "server.json").read_text())
+    os.kill(server["pid"], signal.SIGKILL)
+    told, _ = run.communicate(timeout=120)
+    assert run.returncode == 2, told
+    assert "stopped answering" in told
+    assert "Traceback" not in told
+
+    finish(site)
+    run = site.start()
+    site.wait_for_outputs(run, len(before))
+    after = outputs_by_uuid(site)
+    run.communicate(timeout=TIMEOUT)
+    assert set(before) <= set(after)
