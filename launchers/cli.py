@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ class Format(StrEnum):
 @contextmanager
 def _told_in_one_sentence() -> Iterator[None]:
     """Turn what the user can cure into one sentence and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's Ctrl-C
     try:
         yield
     except UserError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,13 +210,27 @@ class Databases:
 
 @contextmanager
 def open_databases(path: Path) -> Iterator[Databases]:
-    """Connect to what a launchpad file names; an embedded server runs while it is needed."""
+    """Connect to what a launchpad file names; an embedded server runs while it is needed.
+
+    Raises
+    ------
+    UserError
+        If the file is wrong, the server cannot be reached, or it goes away inside the block.
+    """
     settings = LaunchpadFile.read(path)
     databases = Databases(settings)
+    with _server(settings):
+        databases.check()
+        try:
+            yield databases
+        except PyMongoError as error:
+            raise UserError(
+                f"The database at {settings.address} stopped answering; what it acknowledged is "
+                "on disk, and the same command goes on from there."
+            ) from error
+
+
+def _server(settings: LaunchpadFile) -> AbstractContextManager[None]:
     if settings.embedded_storage is None or settings.port is None:
-        databases.check()
-        yield databases
-        return
-    with EmbeddedServer(settings.embedded_storage, port=settings.port).serving():
-        databases.check()
-        yield databases
+        return nullcontext()
+    return EmbeddedServer(settings.embedded_storage, port=settings.port).serving()

@@ -12,12 +12,16 @@ from fireworks import FWorker, LaunchPad
 from jobflow.managers.fireworks import flow_to_workflow
 from pymongo import ReturnDocument
 
+from gan_htvs.candidate import Step
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from flows.campaign import Unit
 
 WORKER_PREFIX = "gan-htvs"
+PRIORITY = {Step.TRAIN: 2, Step.PROPOSE: 1}
+"""Training is the longest wait of all, and sampling gives the other workers something to do."""
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
 
 
@@ -63,6 +67,8 @@ class CampaignLaunchPad(LaunchPad):
                 allow_external_references=True,
                 metadata={"unit": unit.key, "campaign": campaign},
             )
+            for firework in workflow.fws:
+                firework.spec["_priority"] = PRIORITY.get(firework.spec["step"], 0)
             self.add_wf(workflow)
             added += 1
         return added

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
-from pymongo.errors import PyMongoError
+from maggma.utils import grouper
 
 from flows.campaign import CampaignUnits
 from gan_htvs.builders.candidates import CandidateBuilder
@@ -80,16 +80,10 @@ class LocalRun:
         Raises
         ------
         UserError
-            If the database goes away, workers keep dying, or references or training fail.
+            If workers keep dying, or references or training fail.
         """
         with self._alone():
-            try:
-                self._run()
-            except PyMongoError as error:
-                raise UserError(
-                    f"The database at {self.databases.settings.address} stopped answering; "
-                    "what it acknowledged is on disk, and the same command goes on from there."
-                ) from error
+            self._run()
 
     def _run(self) -> None:
         register(self.campaign, self.databases)
@@ -160,7 +154,7 @@ class LocalRun:
                 [sys.executable, "-m", "launchers.worker", *arguments],
                 stdout=log,
                 stderr=log,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # never written to: closes when this process ends
                 env=environment,
                 start_new_session=True,
             )
@@ -234,6 +228,10 @@ def build_candidates(databases: Databases) -> int:
         databases.store("candidates", key="candidate_id"),
     )
     builder.connect()
-    documents = [builder.process_item(item) for item in builder.get_items()]
-    builder.update_targets(documents)
-    return len(documents)
+    changed = 0
+    # What Builder.run does, without its progress bar, and counting.
+    for items in grouper(builder.get_items(), builder.chunk_size):
+        documents = [builder.process_item(item) for item in items]
+        builder.update_targets(documents)
+        changed += len(documents)
+    return changed

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ def main(launchpad_file: Path, directory: Path, owners: list[str]) -> None:
     """Work until terminated; the parent decides when there is nothing left."""
     signal.signal(signal.SIGTERM, _stop_at_once)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
     # Library chatter would bury the tracebacks that this log is read for.
     warnings.filterwarnings("ignore")
     databases = Databases(LaunchpadFile.read(launchpad_file))
@@ -41,6 +43,12 @@ def main(launchpad_file: Path, directory: Path, owners: list[str]) -> None:
         sleep_time=IDLE_SECONDS,
         strm_lvl="ERROR",
     )
+
+
+def _follow_parent() -> None:
+    """Stop when the parent does, even if it was killed: its end of our standard input closes."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _stop_at_once(signum: int, _frame: FrameType | None) -> None:

@@ -137,14 +137,15 @@ def test_interrupted_run_goes_on_and_doubles_nothing(site):
     assert "up to date" in site.call("build").stdout
 
 
-def test_killed_run_and_workers_lose_nothing(site):
+def test_killed_run_takes_its_workers_along_and_loses_nothing(site):
     run = site.start()
     site.wait_for_outputs(run, 5)
     before = outputs_by_uuid(site)
-    for process in [*psutil.Process(run.pid).children(recursive=True), psutil.Process(run.pid)]:
-        if "secantusd" not in " ".join(process.cmdline()):
-            process.kill()
+    workers = [p for p in psutil.Process(run.pid).children() if "launchers.worker" in p.cmdline()]
+    assert len(workers) == 2
+    run.kill()
     run.wait()
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
 
     finish(site)
     run = site.start()  # to read the database once more

@@ -20,16 +20,20 @@ def server(tmp_path, free_port) -> EmbeddedServer:
     return EmbeddedServer(tmp_path / "database", port=free_port())
 
 
+def connected(server: EmbeddedServer) -> MongoClient:
+    return MongoClient("127.0.0.1", server.port, serverSelectionTimeoutMS=2000)
+
+
 def answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_data_outlives_the_server(server):
-    with server.serving(), MongoClient("127.0.0.1", server.port) as client:
+    with server.serving(), connected(server) as client:
         client.lab.notes.insert_one({"formula": "MgMn2O4"})
     assert not answers(server.port)
-    with server.serving(), MongoClient("127.0.0.1", server.port) as client:
+    with server.serving(), connected(server) as client:
         assert client.lab.notes.count_documents({"formula": "MgMn2O4"}) == 1
 
 
@@ -62,7 +66,7 @@ def test_a_killed_client_does_not_keep_the_server_alive_for_ever(server):
 
 def test_no_acknowledged_write_is_lost_when_the_server_is_killed(server):
     acknowledged = []
-    with server.serving(), MongoClient("127.0.0.1", server.port) as client:
+    with server.serving(), connected(server) as client:
         process = psutil.Process(server._process().pid)
         threading.Timer(1.0, process.kill).start()
         with contextlib.suppress(PyMongoError):
@@ -70,7 +74,7 @@ def test_no_acknowledged_write_is_lost_when_the_server_is_killed(server):
                 client.lab.numbers.insert_one({"_id": len(acknowledged)})
                 acknowledged.append(len(acknowledged))
     assert len(acknowledged) > 10
-    with server.serving(), MongoClient("127.0.0.1", server.port) as client:
+    with server.serving(), connected(server) as client:
         stored = {document["_id"] for document in client.lab.numbers.find()}
     assert set(acknowledged) <= stored
 

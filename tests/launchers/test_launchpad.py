@@ -40,6 +40,14 @@ def test_submitting_twice_adds_nothing(launchpad):
     assert launchpad.states(["search"]) == {("relax", "READY"): 3}
 
 
+def test_training_is_taken_before_everything_else(launchpad):
+    training = add(1, 2)
+    label(training, "search", Step.TRAIN)
+    launchpad.submit([unit("a"), Unit("b", Flow([training])), unit("c")], "search")
+    first, _ = launchpad.checkout_fw(worker_of(["search"]), "/tmp")
+    assert first.spec["step"] == "train"
+
+
 def test_initialising_again_keeps_what_is_queued(launchpad):
     launchpad.submit([unit("a")], "search")
     launchpad.initialise()
