@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/gan-htvs candidates --campaign mg-mn-o-demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --durations=10
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -22,25 +23,38 @@ if TYPE_CHECKING:
     from launchers.database import Databases
     from launchers.doctor import Feature
 
-out = Console()
+PLAIN_WIDTH = 200
+"""Characters per line where the output is not a terminal."""
+
+out = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 err = Console(stderr=True)
 
 ENDED = ("COMPLETED", "FIZZLED", "DEFUSED")
 PLAIN_INTERVAL = 15.0
 """Seconds between status lines where the output is not a terminal."""
 
+
+class Column(NamedTuple):
+    """A column of the table of candidates."""
+
+    title: str
+    path: str
+    min_width: int = 0
+    """Narrower terminals leave it out."""
+
+
 COLUMNS = (
-    ("id", "candidate_id"),
-    ("formula", "formula_pretty"),
-    ("atoms", "nsites"),
-    ("space group", "symmetry.symbol"),
-    ("origin", "origin.proposer"),
-    ("E_hull eV/atom", "energy_above_hull"),
-    ("Pourbaix min. eV/atom", "pourbaix.minimum"),
-    ("gap eV", "band_gap"),
-    ("gap method", "band_gap_method"),
-    ("stage", "stage"),
-    ("reason", "reason"),
+    Column("id", "candidate_id", 110),
+    Column("formula", "formula_pretty"),
+    Column("atoms", "nsites", 130),
+    Column("space group", "symmetry.symbol", 140),
+    Column("origin", "origin.proposer", 90),
+    Column("E_hull\neV/atom", "energy_above_hull"),
+    Column("Pourbaix\neV/atom", "pourbaix.minimum"),
+    Column("gap\neV", "band_gap"),
+    Column("gap method", "band_gap_method"),
+    Column("stage", "stage"),
+    Column("reason", "reason", 160),
 )
 
 
@@ -135,7 +149,7 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
         "known phases": [d for d in documents if d["origin"]["proposer"] == "known_phase"],
     }
     counts = {name: count_funnel(group, campaign.thresholds) for name, group in groups.items()}
-    table = Table(title=f"Funnel of {campaign.name}", title_justify="left")
+    table = Table(title=f"Funnel of {campaign.name}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("stage")
     for name in counts:
         table.add_column(name, justify="right")
@@ -168,11 +182,13 @@ def print_candidates(rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         out.print("No candidates. Run a campaign (`gan-htvs demo`) or `gan-htvs build` first.")
         return
-    table = Table()
-    for title, _ in COLUMNS:
-        table.add_column(title, overflow="fold")
+    columns = [column for column in COLUMNS if column.min_width <= out.width]
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        folds = column.path in ("band_gap_method", "reason")
+        table.add_column(column.title, no_wrap=not folds)
     for row in rows:
-        table.add_row(*(_cell(_lookup(row, path)) for _, path in COLUMNS))
+        table.add_row(*(_cell(_lookup(row, column.path)) for column in columns))
     out.print(table)
 
 
@@ -185,9 +201,9 @@ def write_json(rows: Sequence[Mapping[str, Any]]) -> None:
 def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     """Write candidates as CSV, a column per field."""
     writer = csv.writer(sys.stdout)
-    writer.writerow([path for _, path in COLUMNS])
+    writer.writerow([column.path for column in COLUMNS])
     for row in rows:
-        writer.writerow([_lookup(row, path) for _, path in COLUMNS])
+        writer.writerow([_lookup(row, column.path) for column in COLUMNS])
 
 
 def print_feature(feature: Feature) -> None:

@@ -19,6 +19,7 @@ from maggma.utils import grouper
 from flows.campaign import CampaignUnits
 from gan_htvs.builders.candidates import CandidateBuilder
 from gan_htvs.errors import UserError
+from launchers.launchpad import ACTIVE_STATES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from launchers.database import Databases
     from launchers.launchpad import CampaignLaunchPad
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 IDLE_POLLS = 2
 """A job's children become ready a moment after it ends, so idleness must last."""
 MAX_RESTARTS = 3
@@ -93,6 +94,7 @@ class LocalRun:
         # Nothing can go on without references and training, so those get another chance.
         launchpad.retry([self._units.references, self._units.training])
         with self.databases.job_store() as outputs:
+            outputs.ensure_index("uuid")
             done = {document["uuid"] for document in outputs.query({}, ["uuid"])}
             pending = self._units.units(done)
             pending = self._queue_ready(launchpad, outputs, pending)
@@ -115,8 +117,10 @@ class LocalRun:
             time.sleep(POLL_SECONDS)
             self._replace_dead(workers, launchpad)
             pending = self._queue_ready(launchpad, outputs, pending)
-            idle_polls = 0 if launchpad.is_busy(self._units.owners) else idle_polls + 1
-            self.watch(launchpad.states(self._units.owners))
+            states = launchpad.states(self._units.owners)
+            busy = any(state in ACTIVE_STATES for _, state in states)
+            idle_polls = 0 if busy else idle_polls + 1
+            self.watch(states)
         return pending
 
     def _queue_ready(

@@ -23,7 +23,7 @@ from launchers.launchpad import worker_of
 if TYPE_CHECKING:
     from types import FrameType
 
-IDLE_SECONDS = 1
+IDLE_SECONDS = 2
 
 
 def main(launchpad_file: Path, directory: Path, owners: list[str]) -> None:

@@ -39,3 +39,16 @@ def launchpad_file(tmp_path: Path, free_port) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items):
+    """Spread tests over processes: a file stays together, and so do those that relax phases."""
+    items.sort(key=lambda item: "integration" not in item.nodeid)  # the longest first
+    for item in items:
+        if "thermodynamics" in item.nodeid:
+            group = "thermodynamics"
+        elif "integration" in item.nodeid:
+            group = item.nodeid
+        else:
+            group = str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
