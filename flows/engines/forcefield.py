@@ -61,12 +61,17 @@ class CHGNetEngine:
         if relaxation is None or static is None:
             return None
         last_step: Any = static.output.ionic_steps[-1]
+        # Not ``is_force_converged``: it knows nothing of the stress, so that a strained rocksalt
+        # cell passes, and counts forces that the optimizer sees in the frame of the relaxed cell.
+        # The trajectory has the first and the last frame besides one for each step.
+        n_steps = relaxation.output.n_steps - 2
+        converged = n_steps < self.settings.max_steps
         return Relaxed(
             structure=static.structure,
             energy_per_atom=static.output.energy_per_atom,
             level_of_theory=self.level_of_theory,
-            converged=bool(relaxation.is_force_converged),
+            converged=converged,
             magmoms=last_step.magmoms,
-            n_steps=relaxation.output.n_steps,
+            n_steps=n_steps,
             volume_change=static.structure.volume / structure.volume - 1,
         )

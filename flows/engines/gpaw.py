@@ -303,10 +303,7 @@ def _run_script(document: dict[str, Any], folder: Path, *, max_seconds: float) -
         with _script(input_path, log) as process:
             code = process.wait(timeout=max_seconds)
     except subprocess.TimeoutExpired:
-        return (
-            f"GPAW took longer than engines.band_gap.max_seconds: {max_seconds:g}"
-            f"{_last_words(folder)}"
-        )
+        return f"GPAW took longer than engines.band_gap.max_seconds: {max_seconds:g}"
     if code < 0:
         return f"GPAW was killed by {signal.Signals(-code).name}{_last_words(folder)}"
     if code > 0 or not Path(document["output"]).is_file():

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+from jobflow import Flow, JobStore, run_locally
+from maggma.stores import MemoryStore
+from monty.json import MontyDecoder
+from pymatgen.core import Lattice, Structure
+
+from flows.engines.energy import energy_engine
+from gan_htvs.campaign import EnergyEngineSettings
+
+STRETCHED_MNO = Structure.from_spacegroup(
+    "Fm-3m", Lattice.cubic(4.7), ["Mn", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+).get_primitive_structure()
+
+
+def relaxed(tmp_path, **settings):
+    engine = energy_engine(EnergyEngineSettings(**settings))
+    relax = engine.relax(STRETCHED_MNO)
+    static = engine.static(relax)
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    run_locally(
+        Flow([relax, static]), store=store, create_folders=True, root_dir=tmp_path, log=False
+    )
+    documents = [
+        MontyDecoder().process_decoded(store.get_output(job.uuid, load=True))
+        for job in (relax, static)
+    ]
+    return engine.summarise(STRETCHED_MNO, *documents)
+
+
+def test_manganosite_relaxes_to_its_lattice_constant_and_moment(tmp_path):
+    result = relaxed(tmp_path)
+    assert result.converged
+    assert result.level_of_theory == "CHGNet-0.3.0"
+    lattice_constant = (4 * result.structure.volume) ** (1 / 3)
+    assert lattice_constant == pytest.approx(4.45, rel=0.02)  # experiment: 4.446 A
+    assert result.volume_change == pytest.approx(result.structure.volume / 25.96 - 1, abs=1e-3)
+    assert max(result.magmoms) > 4  # high-spin Mn2+
+
+
+def test_a_relaxation_cut_short_is_not_converged(tmp_path):
+    result = relaxed(tmp_path, max_steps=2)
+    assert not result.converged
+
+
+def test_the_label_names_the_model_that_is_loaded():
+    from chgnet.model import CHGNet
+
+    assert energy_engine(EnergyEngineSettings()).level_of_theory == (
+        f"CHGNet-{CHGNet.load(verbose=False).version}"
+    )
