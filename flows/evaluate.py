@@ -98,15 +98,20 @@ def gate(
 
     verdict.assessment = judge.assess(relaxed)
     verdict.stage, verdict.reason = judge.decide(verdict.assessment, gap=None)
-    if not judge.deserves_gap(verdict.assessment):
-        return Response(output=verdict)
-
-    gap_job = band_gap(relaxed, campaign.engines.band_gap)
-    gap_job.set_uuid(content_uuid("band gap", relaxed.structure, campaign.engines.band_gap))
-    gap_job.name = f"band gap {relaxed.structure.composition.reduced_formula}"
-    label(gap_job, campaign.name, Step.BAND_GAP, candidate_id=proposal.candidate_id)
+    gap_job = band_gap_job(campaign, proposal.candidate_id, relaxed)
     verdict.band_gap_job = gap_job.uuid
-    return Response(output=verdict, addition=None if is_stored(gap_job.uuid) else gap_job)
+    wanted = judge.deserves_gap(verdict.assessment) and not is_stored(gap_job.uuid)
+    return Response(output=verdict, addition=gap_job if wanted else None)
+
+
+def band_gap_job(campaign: Campaign, candidate_id: str, relaxed: Relaxed) -> Job:
+    """Make the band gap job of a relaxed structure, named by what it computes."""
+    settings = campaign.engines.band_gap
+    gap_job = band_gap(relaxed, settings)
+    gap_job.set_uuid(content_uuid("band gap", relaxed.structure, settings))
+    gap_job.name = f"band gap {relaxed.structure.composition.reduced_formula}"
+    label(gap_job, campaign.name, Step.BAND_GAP, candidate_id=candidate_id)
+    return gap_job
 
 
 @job

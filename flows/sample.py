@@ -59,7 +59,8 @@ def shards(campaign: Campaign) -> list[Shard]:
 def shard_job(campaign: Campaign, shard: Shard, training: str, references: str) -> Job:
     """Make the job of one shard from the uuids of the training and reference jobs."""
     sampling = sample_shard(campaign, shard, OutputReference(training), references)
-    sampling.set_uuid(content_uuid("sample", shard.stream(campaign), shard.n_structures))
+    bound = campaign.sampling.max_tries_per_structure
+    sampling.set_uuid(content_uuid("sample", shard.stream(campaign), shard.n_structures, bound))
     sampling.name = f"sample {shard.composition}"
     label(sampling, campaign.name, Step.PROPOSE)
     return sampling
@@ -107,6 +108,8 @@ def sample_shard(
     return Response(
         output={
             "proposals": proposals,
+            "stream": stream,
+            "composition": shard.composition,
             "requested": shard.n_structures,
             "tried": sampled.tried,
             "rejections": {reason.value: n for reason, n in sampled.reasons.items()},

@@ -58,7 +58,7 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
         checkpoint_path=state,
     )
     checkpoint = trained.to_bytes()
-    state.unlink()
+    state.unlink(missing_ok=True)
     return {
         "sha256": hashlib.sha256(checkpoint).hexdigest(),
         "weights": base64.b64encode(checkpoint).decode(),

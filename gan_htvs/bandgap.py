@@ -49,6 +49,9 @@ class BandGapResult(BaseModel):
     )
     method: str | None = Field(default=None, description="level of theory; None: not computed")
     reason: str | None = Field(default=None, description="why the gap was not computed")
+    is_retryable: bool = Field(
+        default=False, description="whether the reason lies with the machine, not the structure"
+    )
     magnetic_order: str | None = Field(
         default=None,
         description="order of the converged moments: NM (none), FM (parallel), FiM "
@@ -80,9 +83,11 @@ class BandGapResult(BaseModel):
         return self
 
     @classmethod
-    def not_computed(cls, reason: str, *, seconds: float | None = None) -> BandGapResult:
+    def not_computed(
+        cls, reason: str, *, seconds: float | None = None, is_retryable: bool = False
+    ) -> BandGapResult:
         """Say why there is no gap."""
-        return cls(reason=reason, seconds=seconds)
+        return cls(reason=reason, seconds=seconds, is_retryable=is_retryable)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -23,7 +24,7 @@ OxidationRange = tuple[float, float]
 class Settings(BaseModel):
     """Base of every section: immutable, and a misspelt key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DatasetSettings(Settings):
@@ -99,7 +100,7 @@ class Thresholds(Settings):
 class PourbaixSettings(Settings):
     """The aqueous environment in which stability is asked for."""
 
-    potential_vs_rhe: float = Field(1.5, description="electrode potential, V vs RHE")
+    potential_vs_rhe: float = Field(1.5, ge=-3, le=4, description="electrode potential, V vs RHE")
     ph_min: float = Field(0, ge=-2, le=16, description="lowest pH")
     ph_max: float = Field(14, ge=-2, le=16, description="highest pH")
     ph_points: int = Field(29, ge=2, description="number of equidistant pH values")
@@ -207,12 +208,14 @@ class Campaign(Settings):
     @property
     def training_key(self) -> str:
         """Content hash of everything that decides the trained generator."""
+        array = self.dataset.path
         return content_hash(
             "training",
+            array and hashlib.sha256(array.read_bytes()).hexdigest(),
             self.chemical_system.elements,  # the order of the rows, which a mapping does not keep
             self.chemical_system,
             self.oxidation_states,
-            self.dataset,
+            self.dataset.model_copy(update={"path": None}),
             self.generator,
         )
 
@@ -240,7 +243,15 @@ class Campaign(Settings):
             raise UserError(f"{path}:{where} is not valid YAML: {problem}.") from error
         if not isinstance(document, dict):
             raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}.")
-        return cls.checked(document, source=str(path))
+        campaign = cls.checked(document, source=str(path))
+        array = campaign.dataset.path
+        if array is None:
+            return campaign
+        array = (path.resolve().parent / array.expanduser()).resolve()
+        if not array.is_file():
+            raise UserError(f"{path}: dataset.path: there is no file {array}.")
+        dataset = campaign.dataset.model_copy(update={"path": array})
+        return campaign.model_copy(update={"dataset": dataset})
 
     @classmethod
     def checked(cls, document: dict[str, Any], source: str) -> Campaign:

@@ -96,7 +96,9 @@ class Verdict(Document):
     stage: Stage
     reason: str | None = None
     references: str = Field(description="uuid of the reference set that the gate used")
-    band_gap_job: str | None = Field(None, description="uuid of the band gap job asked for")
+    band_gap_job: str | None = Field(
+        None, description="uuid that the band gap job of this structure has, asked for or not"
+    )
 
 
 class Candidate(Document):

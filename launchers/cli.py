@@ -26,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+EXIT_JOBS_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -42,7 +43,7 @@ Workers = Annotated[
     typer.Option("--workers", "-j", min=1, help="Worker processes; default: one per core."),
 ]
 LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")
-N_CORES = os.cpu_count() or 1
+N_CORES = len(os.sched_getaffinity(0))
 WORKDIR_DEFAULT = Path("gan_htvs_data/runs")
 
 
@@ -193,7 +194,7 @@ def _run(campaign_file: Path, launchpad: Path, workdir: Path, workers: int) -> N
     from launchers.database import LaunchpadFile, open_databases
 
     LaunchpadFile.read(launchpad)
-    from launchers.local import LocalRun, build_candidates
+    from launchers.local import LocalRun
 
     console.print_heading(campaign)
     with open_databases(launchpad) as databases, console.progress() as progress:
@@ -204,10 +205,12 @@ def _run(campaign_file: Path, launchpad: Path, workdir: Path, workers: int) -> N
             directory=workdir / campaign.name,
             n_workers=workers,
             watch=progress.show,
+            tell=console.note,
         ).run()
         progress.close()
-        build_candidates(databases)
-        console.print_summary(campaign, databases, launchpad)
+        failed = console.print_summary(campaign, databases, launchpad)
+    if failed:
+        raise typer.Exit(EXIT_JOBS_FAILED)
 
 
 def _write_template(template: str, target: Path) -> None:
@@ -220,5 +223,13 @@ def _write_template(template: str, target: Path) -> None:
     typer.echo(f"wrote {target}")
 
 
+def main() -> None:
+    """Run the command line; a Ctrl-C that comes before or after the work is one, too."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
 if __name__ == "__main__":
-    sys.exit(app())
+    main()

@@ -63,6 +63,11 @@ def error(message: str) -> None:
     err.print(f"[bold red]gan-htvs:[/bold red] {escape(message)}", soft_wrap=True)
 
 
+def note(message: str) -> None:
+    """Print one sentence that deserves attention."""
+    out.print(f"[yellow]note[/yellow] {escape(message)}", soft_wrap=True)
+
+
 class RunProgress:
     """A bar per step on a terminal, a line now and then elsewhere."""
 
@@ -137,8 +142,13 @@ def print_heading(campaign: Campaign) -> None:
     )
 
 
-def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> None:
-    """Print the funnel, what was rejected while sampling, and what to type next."""
+def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> bool:
+    """Print the funnel, what was rejected while sampling, and what to type next.
+
+    Returns
+    -------
+    Whether a job raised that should not; a failed relaxation is a result like another.
+    """
     from gan_htvs.candidate import Step
     from gan_htvs.funnel import CANDIDATE_FIELDS, count_funnel
 
@@ -158,23 +168,48 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
         table.add_row(label, *(str(count[row]) for count in counts.values()))
     out.print(table)
 
-    rejections: Counter[str] = Counter()
-    tried = 0
-    with databases.store("outputs", key="uuid") as outputs:
-        for shard in outputs.query(
-            {"metadata.campaign": campaign.name, "metadata.step": Step.PROPOSE.value},
-            ["output.tried", "output.rejections"],
-        ):
-            tried += shard["output"].get("tried", 0)
-            rejections.update(shard["output"].get("rejections", {}))
-    reasons = ", ".join(f"{n} {reason}" for reason, n in rejections.most_common())
-    out.print(f"Sampling: {tried} raw samples, rejected before any physics: {reasons or 'none'}")
+    _print_sampling(campaign, databases)
     failures = databases.launchpad().failures([campaign.name])
-    for name, trace in failures:
-        out.print(f"[red]job failed[/red] {escape(name)}: {escape(trace)}")
+    for failure in failures:
+        out.print(f"[red]job failed[/red] {escape(failure.name)}: {escape(failure.trace)}")
     out.print(f"Results: collection [bold]candidates[/bold] at {databases.settings.address}")
     option = "" if launchpad == Path("my_launchpad.yaml") else f" --launchpad {launchpad}"
     out.print(f"Next:    [bold]gan-htvs candidates{option}[/bold]")
+    return any(failure.step not in (Step.RELAX, Step.STATIC) for failure in failures)
+
+
+def _print_sampling(campaign: Campaign, databases: Databases) -> None:
+    """Print how many raw samples it took, why the others were rejected, and who gave up."""
+    from gan_htvs.candidate import Step
+
+    fields = ("stream", "composition", "requested", "tried", "rejections")
+    with databases.store("outputs", key="uuid") as outputs:
+        documents = outputs.query(
+            {
+                "metadata.campaign": campaign.name,
+                "metadata.step": Step.PROPOSE.value,
+                "output.stream": {"$exists": True},
+            },
+            [*(f"output.{name}" for name in fields), "output.proposals.candidate_id"],
+        )
+        # A shard that was asked for more later holds all that the earlier one had.
+        shards: dict[str, dict[str, Any]] = {}
+        for shard in sorted((d["output"] for d in documents), key=lambda s: s["tried"]):
+            shards[shard["stream"]] = shard
+    rejections: Counter[str] = Counter()
+    for shard in shards.values():
+        rejections.update(shard["rejections"])
+    tried = sum(shard["tried"] for shard in shards.values())
+    reasons = ", ".join(f"{n} {reason}" for reason, n in rejections.most_common())
+    out.print(f"Sampling: {tried} raw samples, rejected before any physics: {reasons or 'none'}")
+    for shard in shards.values():
+        found = len(shard["proposals"])
+        if found < shard["requested"]:
+            note(
+                f"{shard['composition']}: {found} of {shard['requested']} structures after "
+                f"{shard['tried']} samples; train longer or raise "
+                "sampling.max_tries_per_structure."
+            )
 
 
 def print_candidates(rows: Sequence[Mapping[str, Any]]) -> None:

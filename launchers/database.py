@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import stat
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from jobflow import JobStore
@@ -38,14 +39,14 @@ class LaunchpadFile(BaseModel):
 
     host: str
     port: int | None = Field(None, ge=1, le=65535)
-    name: str = "gan_htvs"
+    name: str = Field("gan_htvs", pattern=r"^[^/\\. \"$*<>:|?]+$")
     username: str | None = None
     password: SecretStr | None = None
     authsource: str | None = None
     uri_mode: bool = False
     mongoclient_kwargs: dict[str, Any] = Field(default_factory=dict)
     logdir: str | None = None
-    strm_lvl: str | None = "WARNING"
+    strm_lvl: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = "WARNING"
     user_indices: list[str] = Field(default_factory=list)
     wf_user_indices: list[str] = Field(default_factory=list)
     embedded_storage: Path | None = Field(
@@ -59,6 +60,8 @@ class LaunchpadFile(BaseModel):
                 raise ValueError("embedded_storage needs host: 127.0.0.1 and no uri_mode")
             if self.port is None:
                 raise ValueError("embedded_storage needs a port")
+            if self.username or self.password:
+                raise ValueError("the embedded database has no users: delete username, password")
         return self
 
     @classmethod
@@ -88,11 +91,15 @@ class LaunchpadFile(BaseModel):
         password = os.environ.get(PASSWORD_VARIABLE)
         if password:
             document["password"] = password
-        elif document.get("password") and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        elif _holds_password(document) and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise UserError(
                 f"{path}: holds a password but others can read it; "
                 f"`chmod 600 {path}` or set {PASSWORD_VARIABLE} instead."
             )
+        for key in document.keys() - cls.model_fields.keys():
+            # FireWorks ignores what it does not know, but a slip of the finger is worth a word.
+            if close := difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.75):
+                raise UserError(f"{path}: unknown key {key!r}; perhaps {close[0]!r}.")
         try:
             settings = cls.model_validate(document)
         except ValidationError as error:
@@ -109,6 +116,11 @@ class LaunchpadFile(BaseModel):
     def address(self) -> str:
         """Where the server is, without credentials."""
         return "the URI in my_launchpad.yaml" if self.uri_mode else f"{self.host}:{self.port}"
+
+
+def _holds_password(document: dict[str, Any]) -> bool:
+    """Whether there is one, on its own or inside a connection string."""
+    return bool(document.get("password")) or "@" in str(document.get("host", ""))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 from fireworks import FWorker, LaunchPad
@@ -23,6 +23,15 @@ WORKER_PREFIX = "gan-htvs"
 PRIORITY = {Step.TRAIN: 2, Step.PROPOSE: 1}
 """Training is the longest wait of all, and sampling gives the other workers something to do."""
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
+
+
+class Failure(NamedTuple):
+    """A job that raised."""
+
+    name: str
+    step: Step
+    trace: str
+    """Last line of the traceback."""
 
 
 class CampaignLaunchPad(LaunchPad):
@@ -51,9 +60,12 @@ class CampaignLaunchPad(LaunchPad):
         return document[counter] - quantity
 
     def initialise(self) -> None:
-        """Prepare an empty database; one in use is left as it is."""
-        if self.fw_id_assigner.find_one() is None and self.workflows.find_one() is None:
-            self.reset("", require_password=False, max_reset_wo_password=0)
+        """Prepare an empty database; one in use is left as it is, whoever comes first."""
+        fresh = self.fw_id_assigner.update_one(
+            {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True
+        )
+        if fresh.upserted_id is not None:
+            self.tuneup()
 
     def submit(self, units: Iterable[Unit], campaign: str) -> int:
         """Queue the units that are not queued yet and return how many that were."""
@@ -83,50 +95,93 @@ class CampaignLaunchPad(LaunchPad):
         active = {"state": {"$in": list(ACTIVE_STATES)}}
         return self.fireworks.find_one(_of(owners) | active, {"_id": 1}) is not None
 
-    def recover(self, owners: Sequence[str]) -> int:
-        """Queue again what workers on this machine were running when they died."""
+    def recover(self, owners: Sequence[str], *, all_workers_here: bool = False) -> list[int]:
+        """Queue again what workers on this machine were running when they died.
+
+        Parameters
+        ----------
+        owners
+            Whose jobs.
+        all_workers_here
+            No other machine can reach this database, so a worker that is not found is dead even
+            if this machine had another name when it started.
+
+        Returns
+        -------
+        Ids of the Fireworks that were queued again.
+        """
         running = self.fireworks.find(
             _of(owners) | {"state": "RUNNING"}, {"fw_id": 1, "launches": 1}
         )
-        lost = [job["fw_id"] for job in running if self._worker_is_dead(job["launches"])]
+        lost = []
+        for job in running:
+            worker = self._worker_name(job["launches"])
+            if (all_workers_here or _is_here(worker)) and not _is_alive(worker):
+                lost.append(job["fw_id"])
         for fw_id in lost:
             # A worker that was killed in mid-update leaves the workflow locked.
             self.workflows.update_one({"nodes": fw_id}, {"$unset": {"locked": ""}})
             self.rerun_fw(fw_id)
-        return len(lost)
+        return lost
 
-    def retry(self, owners: Sequence[str]) -> int:
-        """Queue failed jobs again."""
-        fizzled = self.get_fw_ids(_of(owners) | {"state": "FIZZLED"})
+    def give_up(self, fw_id: int) -> None:
+        """Mark a job that keeps killing its worker as failed, so that others can go on."""
+        launch_id = self.fireworks.find_one({"fw_id": fw_id}, {"archived_launches": 1})
+        self.mark_fizzled(max(launch_id["archived_launches"]))
+
+    def retry(self, owners: Sequence[str], steps: Iterable[Step]) -> int:
+        """Queue failed jobs of some steps again."""
+        failed = {"state": "FIZZLED", "spec.step": {"$in": [step.value for step in steps]}}
+        fizzled = self.get_fw_ids(_of(owners) | failed)
         for fw_id in fizzled:
             self.rerun_fw(fw_id)
         return len(fizzled)
 
-    def failures(self, owners: Sequence[str]) -> list[tuple[str, str]]:
-        """Name and last line of the traceback of each job that raised."""
+    def workers_elsewhere(self, owners: Sequence[str]) -> list[str]:
+        """Names of the workers on other machines that are running jobs."""
+        running = self.fireworks.find(_of(owners) | {"state": "RUNNING"}, {"launches": 1})
+        names = {self._worker_name(job["launches"]) for job in running}
+        return sorted(name for name in names if not _is_here(name))
+
+    def failures(self, owners: Sequence[str]) -> list[Failure]:
+        """List the jobs that raised."""
         found = []
         for job in self.fireworks.find(_of(owners) | {"state": "FIZZLED"}):
             launch = self.launches.find_one(
                 {"launch_id": {"$in": job["launches"]}}, sort=[("launch_id", -1)]
             )
-            found.append((job["name"], _last_line(launch)))
+            found.append(Failure(job["name"], Step(job["spec"]["step"]), _last_line(launch)))
         return found
 
-    def _worker_is_dead(self, launches: list[int]) -> bool:
+    def _worker_name(self, launches: list[int]) -> str:
         launch = self.launches.find_one(
             {"launch_id": {"$in": launches}}, {"fworker": 1}, sort=[("launch_id", -1)]
         )
-        name = ((launch or {}).get("fworker") or {}).get("name", "")
-        prefix, _, pid = name.rpartition(":")
-        return prefix == f"{WORKER_PREFIX}@{socket.gethostname()}" and not psutil.pid_exists(
-            int(pid)
-        )
+        return ((launch or {}).get("fworker") or {}).get("name", "")
+
+
+def worker_name() -> str:
+    """Name this process so that others can tell whether it is alive."""
+    started = int(psutil.Process().create_time())
+    return f"{WORKER_PREFIX}@{socket.gethostname()}:{os.getpid()}:{started}"
 
 
 def worker_of(owners: Sequence[str]) -> FWorker:
     """Describe this process to FireWorks: it takes the jobs of these owners and no other."""
-    name = f"{WORKER_PREFIX}@{socket.gethostname()}:{os.getpid()}"
-    return FWorker(name=name, query=_of(owners))
+    return FWorker(name=worker_name(), query=_of(owners))
+
+
+def _is_here(worker: str) -> bool:
+    return worker.startswith(f"{WORKER_PREFIX}@{socket.gethostname()}:")
+
+
+def _is_alive(worker: str) -> bool:
+    """Find the process that a worker's name tells of; a recycled pid started at another time."""
+    try:
+        _, pid, started = worker.rsplit(":", 2)
+        return abs(psutil.Process(int(pid)).create_time() - int(started)) <= 1
+    except (ValueError, psutil.NoSuchProcess):
+        return False
 
 
 def _of(owners: Sequence[str]) -> dict[str, Any]:

@@ -1,32 +1,35 @@
-"""Run a whole campaign on this machine: workers, phases, progress, interruption."""
+"""Run a whole campaign on this machine: units in their order, progress, interruption."""
 
 from __future__ import annotations
 
 import fcntl
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from jobflow import Flow
 from maggma.utils import grouper
+from monty.json import MontyDecoder
 
-from flows.campaign import CampaignUnits
+from flows.campaign import CampaignUnits, Unit
+from flows.engines.gpaw import availability
+from flows.evaluate import band_gap_job
 from gan_htvs.builders.candidates import CandidateBuilder
+from gan_htvs.candidate import Stage, Step
 from gan_htvs.errors import UserError
+from gan_htvs.identity import content_uuid
 from launchers.launchpad import ACTIVE_STATES
+from launchers.pool import WorkerPool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from jobflow import JobStore
 
-    from flows.campaign import Unit
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
     from launchers.launchpad import CampaignLaunchPad
@@ -34,11 +37,18 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 IDLE_POLLS = 2
 """A job's children become ready a moment after it ends, so idleness must last."""
-MAX_RESTARTS = 3
-EXTENDABLE = {"name", "compositions", "max_atoms", "sampling", "thresholds"}
+
+EXTENDABLE = {
+    ("compositions",),
+    ("max_atoms",),
+    ("sampling", "structures_per_composition"),
+    ("sampling", "max_tries_per_structure"),
+    ("thresholds",),
+}
 """Settings that may change between two runs of one campaign."""
 
-Worker: TypeAlias = "subprocess.Popen[bytes]"
+RETRIED = (Step.PROPOSE, Step.GATE, Step.BAND_GAP, Step.TRAIN, Step.REFERENCES)
+"""Steps that are run again if they failed; a failed relaxation is a result."""
 
 Watcher: TypeAlias = Callable[[Counter[tuple[str, str]]], None]
 """Called at every poll with the number of jobs by step and state."""
@@ -62,6 +72,8 @@ class LocalRun:
         Worker processes.
     watch
         Called at every poll.
+    tell
+        Called with a sentence that the user should see.
     """
 
     campaign: Campaign
@@ -70,7 +82,7 @@ class LocalRun:
     directory: Path
     n_workers: int
     watch: Watcher
-    _restarts: int = field(default=0, init=False)
+    tell: Callable[[str], None]
 
     def __post_init__(self) -> None:
         self._units = CampaignUnits(self.campaign)
@@ -83,107 +95,106 @@ class LocalRun:
         UserError
             If workers keep dying, or references or training fail.
         """
-        with self._alone():
-            self._run()
-
-    def _run(self) -> None:
-        register(self.campaign, self.databases)
-        launchpad = self.databases.launchpad()
-        launchpad.initialise()
-        launchpad.recover(self._units.owners)
-        # Nothing can go on without references and training, so those get another chance.
-        launchpad.retry([self._units.references, self._units.training])
-        with self.databases.job_store() as outputs:
+        with self._alone(), self.databases.job_store() as outputs:
+            register(self.campaign, self.databases)
+            launchpad = self.databases.launchpad()
+            launchpad.initialise()
             outputs.ensure_index("uuid")
+            self._take_up(launchpad)
             done = {document["uuid"] for document in outputs.query({}, ["uuid"])}
-            pending = self._units.units(done)
-            pending = self._queue_ready(launchpad, outputs, pending)
-            if launchpad.is_busy(self._units.owners):
-                with self._workers() as workers:
-                    pending = self._see_through(launchpad, outputs, pending, workers)
-        if pending:
-            raise UserError(self._why_stuck(launchpad, pending))
+            self._work(launchpad, outputs, self._units.units(done))
+            build_candidates(self.databases)
+            self._work(launchpad, outputs, self._missing_gaps(outputs))
+            build_candidates(self.databases)
 
-    def _see_through(
-        self,
-        launchpad: CampaignLaunchPad,
-        outputs: JobStore,
-        pending: list[Unit],
-        workers: list[Worker],
-    ) -> list[Unit]:
-        """Queue units as what they need is stored, until nothing runs; return the unqueued."""
-        idle_polls = 0
-        while idle_polls < IDLE_POLLS:
-            time.sleep(POLL_SECONDS)
-            self._replace_dead(workers, launchpad)
-            pending = self._queue_ready(launchpad, outputs, pending)
-            states = launchpad.states(self._units.owners)
-            busy = any(state in ACTIVE_STATES for _, state in states)
-            idle_polls = 0 if busy else idle_polls + 1
-            self.watch(states)
-        return pending
+    def _take_up(self, launchpad: CampaignLaunchPad) -> None:
+        """Queue again what was lost or failed, and name whom we wait for."""
+        owners = self._units.owners
+        embedded = self.databases.settings.embedded_storage is not None
+        launchpad.recover(owners, all_workers_here=embedded)
+        shared = [self._units.references, self._units.training]
+        launchpad.retry(shared, Step)
+        launchpad.retry(owners, RETRIED)
+        if elsewhere := launchpad.workers_elsewhere(owners):
+            self.tell(
+                f"Jobs of this campaign run on other machines ({', '.join(elsewhere)}); should "
+                "those be dead, `lpad detect_lostruns --rerun` queues their jobs again."
+            )
+
+    def _work(self, launchpad: CampaignLaunchPad, outputs: JobStore, units: list[Unit]) -> None:
+        """See units through: each is queued as soon as what it needs is stored."""
+        owners = self._units.owners
+        pending = self._queue_ready(launchpad, outputs, units)
+        if launchpad.is_busy(owners):
+            pool = WorkerPool(self.n_workers, self.launchpad_file, self.directory, owners)
+            with pool:
+                idle_polls = 0
+                while idle_polls < IDLE_POLLS:
+                    time.sleep(POLL_SECONDS)
+                    pool.replace_dead(launchpad)
+                    pending = self._queue_ready(launchpad, outputs, pending)
+                    states = launchpad.states(owners)
+                    busy = any(state in ACTIVE_STATES for _, state in states)
+                    idle_polls = 0 if busy else idle_polls + 1
+                    self.watch(states)
+        if pending:
+            failures = launchpad.failures([self._units.references, self._units.training])
+            reason = "; ".join(f"{each.name}: {each.trace}" for each in failures)
+            raise UserError(
+                f"{len(pending)} parts of the campaign cannot start because what they need "
+                f"failed: {reason or 'no job raised'}"
+            )
 
     def _queue_ready(
         self, launchpad: CampaignLaunchPad, outputs: JobStore, pending: list[Unit]
     ) -> list[Unit]:
+        """Queue the units whose needs are stored and return the others."""
         needed = frozenset().union(*(unit.needs for unit in pending))
         found = outputs.query({"uuid": {"$in": sorted(needed)}}, ["uuid"]) if needed else []
         stored = {document["uuid"] for document in found}
         launchpad.submit([u for u in pending if u.needs <= stored], self.campaign.name)
         return [unit for unit in pending if not unit.needs <= stored]
 
-    @contextmanager
-    def _workers(self) -> Iterator[list[Worker]]:
-        workers = [self._start_worker(number) for number in range(self.n_workers)]
-        try:
-            yield workers
-        finally:
-            for worker in workers:
-                with suppress(ProcessLookupError):
-                    worker.terminate()
-            for worker in workers:
-                worker.wait()
+    def _missing_gaps(self, outputs: JobStore) -> list[Unit]:
+        """Band gaps that today's thresholds ask for and nobody has computed.
 
-    def _start_worker(self, number: int) -> Worker:
-        launches = self.directory.resolve() / "launches"
-        logs = self.directory / "logs"
-        for folder in (launches, logs):
-            folder.mkdir(parents=True, exist_ok=True)
-        arguments = (str(self.launchpad_file.resolve()), str(launches), *self._units.owners)
-        # One thread each: oversubscribed torch is ten times slower.
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        with (logs / f"worker-{number}.log").open("ab") as log:
-            # Its own session: Ctrl-C reaches this process alone, which then stops the workers.
-            return subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "launchers.worker", *arguments],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.PIPE,  # never written to: closes when this process ends
-                env=environment,
-                start_new_session=True,
+        The gates asked with the thresholds of their time, and a machine may have learnt to
+        compute gaps since.
+        """
+        if self.campaign.engines.band_gap.name == "none" or availability() is not None:
+            return []
+        with self.databases.store("candidates", key="candidate_id") as candidates:
+            lacking = candidates.query(
+                {
+                    "campaign": self.campaign.name,
+                    "stage": Stage.POURBAIX_STABLE.value,
+                    "band_gap": None,
+                },
+                ["candidate_id", "band_gap_result.is_retryable"],
             )
+            wanted = [
+                document["candidate_id"]
+                for document in lacking
+                if (document.get("band_gap_result") or {}).get("is_retryable", True)
+            ]
+        return [self._gap_unit(outputs, candidate_id) for candidate_id in wanted]
 
-    def _replace_dead(self, workers: list[Worker], launchpad: CampaignLaunchPad) -> None:
-        for number, worker in enumerate(workers):
-            if worker.poll() is None:
-                continue
-            # A dead database kills workers too; asking it tells the two apart.
-            launchpad.recover(self._units.owners)
-            self._restarts += 1
-            if self._restarts > MAX_RESTARTS:
-                log = self.directory / "logs" / f"worker-{number}.log"
-                raise UserError(f"Workers keep dying (exit code {worker.returncode}); see {log}.")
-            workers[number] = self._start_worker(number)
-
-    def _why_stuck(self, launchpad: CampaignLaunchPad, pending: list[Unit]) -> str:
-        failures = launchpad.failures([self._units.references, self._units.training])
-        reason = "; ".join(f"{name}: {trace}" for name, trace in failures) or "no job raised"
-        return f"{len(pending)} parts of the campaign cannot start, what they need failed: {reason}"
+    def _gap_unit(self, outputs: JobStore, candidate_id: str) -> Unit:
+        gate = outputs.query_one(
+            {"metadata.candidate_id": candidate_id, "metadata.step": Step.GATE.value}
+        )
+        verdict = MontyDecoder().process_decoded(gate["output"])
+        gap_job = band_gap_job(self.campaign, candidate_id, verdict.relaxed)
+        previous = outputs.query_one({"uuid": gap_job.uuid}, ["completed_at"]) or {}
+        key = content_uuid("gap again", gap_job.uuid, previous.get("completed_at"))
+        return Unit(key, Flow([gap_job], name=gap_job.name))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        """Hold the directory of this campaign against a second run."""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            for folder in ("launches", "logs"):
+                (self.directory / folder).mkdir(parents=True, exist_ok=True)
             lock = (self.directory / "run.lock").open("a")
         except OSError as error:
             raise UserError(
@@ -205,23 +216,35 @@ def register(campaign: Campaign, databases: Databases) -> None:
     Raises
     ------
     UserError
-        If a campaign of this name exists with other chemistry, data, generator or engines.
+        If a campaign of this name exists with other settings than those that may change.
     """
     settings = campaign.model_dump(mode="json")
     with databases.store("campaigns", key="name") as campaigns:
         existing = campaigns.query_one({"name": campaign.name})
-        if existing is not None:
-            before = existing["settings"]
-            for section in settings.keys() - EXTENDABLE:
-                if before.get(section) != settings[section]:
-                    raise UserError(
-                        f"Campaign {campaign.name!r} was started with another {section!r}: give "
-                        "this one a new name, or restore the setting."
-                    )
-            if before == settings:
-                return
-        document = {"name": campaign.name, "settings": settings, "last_updated": datetime.now(UTC)}
-        campaigns.update([document], key="name")
+        before = existing["settings"] if existing else settings
+        for path in _differences(before, settings):
+            if not any(path[: len(allowed)] == allowed for allowed in EXTENDABLE):
+                raise UserError(
+                    f"Campaign {campaign.name!r} was started with another {'.'.join(path)!r}: "
+                    "give this one a new name, or restore the setting."
+                )
+        if existing is None or before != settings:
+            now = datetime.now(UTC)
+            campaigns.update(
+                [{"name": campaign.name, "settings": settings, "last_updated": now}], key="name"
+            )
+
+
+def _differences(
+    before: dict[str, Any], after: dict[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Paths of the settings that differ."""
+    for key in before.keys() | after.keys():
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, (*path, key))
+        elif old != new:
+            yield (*path, key)
 
 
 def build_candidates(databases: Databases) -> int:

@@ -59,8 +59,9 @@ install "torch==2.13.0"
 install -e ".[local,dev]"
 
 install_gpaw() {
-    local packages=(libxc-dev libopenblas-dev libfftw3-dev g++)
-    local headers=(/usr/include/xc.h /usr/include/fftw3.h)
+    local packages=(libxc-dev libopenblas-dev libfftw3-dev g++ python3-dev)
+    local headers=(/usr/include/xc.h /usr/include/fftw3.h
+        "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h")
     if ! ls "${headers[@]}" >/dev/null 2>&1 || ! command -v g++ >/dev/null ||
         ! ls /usr/include/*/cblas*.h /usr/include/cblas*.h >/dev/null 2>&1; then
         apt_install "${packages[@]}" || {

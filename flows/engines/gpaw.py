@@ -263,7 +263,7 @@ def compute_gap(
     if not structure.is_ordered:
         return BandGapResult.not_computed("the structure has partly occupied sites")
     if (obstacle := availability()) is not None:
-        return BandGapResult.not_computed(obstacle)
+        return BandGapResult.not_computed(obstacle, is_retryable=True)
     task = GapTask.prepare(structure, settings, magmoms=magmoms)
     if len(task.structure) > settings.max_atoms:
         return BandGapResult.not_computed(

@@ -29,9 +29,8 @@ def judge() -> Judge:
 
 
 def relaxed(excess: float = 0.0, *, shift: float = 0.5, **changes) -> Relaxed:
-    structure = Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [shift] * 3]
-    ).get_primitive_structure()
+    rhombohedral = Lattice.rhombohedral(4.21 / 2**0.5, 60)
+    structure = Structure(rhombohedral, ["Mg", "O"], [[0, 0, 0], [shift] * 3])
     fields = {
         "structure": structure,
         "energy_per_atom": MGO_PER_ATOM + excess,

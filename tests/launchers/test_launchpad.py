@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from flows.campaign import Unit
 from flows.steps import label
 from gan_htvs.candidate import Step
 from launchers.database import open_databases
-from launchers.launchpad import WORKER_PREFIX, worker_of
+from launchers.launchpad import WORKER_PREFIX, worker_name, worker_of
 
 
 @job
@@ -76,25 +75,49 @@ def test_ids_are_unique_with_many_writers(launchpad):
     assert launchpad.get_new_fw_id() == first + 10
 
 
+def running_on(launchpad, worker):
+    """Have a job taken by a worker of this name."""
+    taker = worker_of(["search"])
+    taker.name = worker
+    launchpad.checkout_fw(taker, "/tmp")
+
+
 def test_a_job_of_a_dead_worker_is_queued_again(launchpad):
     launchpad.submit([unit("a"), unit("b")], "search")
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    mine = worker_of(["search"])
-    assert mine.name.endswith(f":{os.getpid()}")
-    launchpad.checkout_fw(mine, "/tmp")
-    lost = worker_of(["search"])
-    lost.name = f"{mine.name.rpartition(':')[0]}:{dead.pid}"
-    launchpad.checkout_fw(lost, "/tmp")
+    mine = worker_name()
+    here, _, started = mine.rsplit(":", 2)
+    running_on(launchpad, mine)
+    running_on(launchpad, f"{here}:{dead.pid}:{started}")
     launchpad.workflows.update_many({}, {"$set": {"locked": True}})
 
-    assert launchpad.recover(["search"]) == 1
+    assert len(launchpad.recover(["search"])) == 1
     assert launchpad.states(["search"]) == {("relax", "RUNNING"): 1, ("relax", "READY"): 1}
 
 
-def test_a_worker_of_another_machine_is_left_alone(launchpad):
+def test_a_recycled_pid_is_not_the_worker(launchpad):
     launchpad.submit([unit("a")], "search")
-    elsewhere = worker_of(["search"])
-    elsewhere.name = f"{WORKER_PREFIX}@elsewhere:1"
-    launchpad.checkout_fw(elsewhere, "/tmp")
-    assert launchpad.recover(["search"]) == 0
+    here, pid, started = worker_name().rsplit(":", 2)
+    running_on(launchpad, f"{here}:{pid}:{int(started) - 1000}")
+    assert len(launchpad.recover(["search"])) == 1
+
+
+def test_a_worker_of_another_machine_is_left_alone_unless_nobody_else_can_be_there(launchpad):
+    launchpad.submit([unit("a")], "search")
+    elsewhere = f"{WORKER_PREFIX}@elsewhere:1:1000"
+    running_on(launchpad, elsewhere)
+    assert launchpad.recover(["search"]) == []
+    assert launchpad.workers_elsewhere(["search"]) == [elsewhere]
+    assert len(launchpad.recover(["search"], all_workers_here=True)) == 1
+
+
+def test_a_job_that_kills_its_workers_is_given_up(launchpad):
+    launchpad.submit([unit("a")], "search")
+    here, pid, _ = worker_name().rsplit(":", 2)
+    running_on(launchpad, f"{here}:{pid}:0")
+    (lost,) = launchpad.recover(["search"])
+    launchpad.give_up(lost)
+    assert launchpad.states(["search"]) == {("relax", "FIZZLED"): 1}
+    assert launchpad.retry(["search"], [Step.GATE]) == 0
+    assert launchpad.retry(["search"], [Step.RELAX]) == 1

@@ -1,0 +1,108 @@
+"""The worker processes of this machine: started, replaced when they die, stopped."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+from gan_htvs.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from launchers.launchpad import CampaignLaunchPad
+
+MAX_IDLE_DEATHS = 3
+"""Workers that died without a job: the cause is not a job, and starting more is no cure."""
+
+MAX_DEATHS_OF_A_JOB = 2
+"""A job that has taken so many workers with it is marked as failed."""
+
+Worker: TypeAlias = "subprocess.Popen[bytes]"
+
+
+@dataclass
+class WorkerPool:
+    """Worker processes, for use as a context manager.
+
+    Parameters
+    ----------
+    size
+        Number of processes.
+    launchpad_file
+        The file that names the databases.
+    directory
+        Holds ``launches`` and ``logs``.
+    owners
+        Whose jobs the workers take.
+    """
+
+    size: int
+    launchpad_file: Path
+    directory: Path
+    owners: Sequence[str]
+    _workers: list[Worker] = field(default_factory=list, init=False)
+    _deaths: Counter[int] = field(default_factory=Counter, init=False)
+    _idle_deaths: int = field(default=0, init=False)
+
+    def __enter__(self) -> Self:
+        """Start the workers."""
+        self._workers = [self._start(number) for number in range(self.size)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop them; what they were running is queued again by the next run."""
+        for worker in self._workers:
+            with suppress(ProcessLookupError):
+                worker.terminate()
+        for worker in self._workers:
+            worker.wait()
+
+    def replace_dead(self, launchpad: CampaignLaunchPad) -> None:
+        """Start anew the workers that died, and give up a job that keeps killing them.
+
+        Raises
+        ------
+        UserError
+            If workers die without having taken a job.
+        """
+        for number, worker in enumerate(self._workers):
+            if worker.poll() is None:
+                continue
+            # A dead database kills workers too; asking it tells the two apart.
+            lost = launchpad.recover(self.owners)
+            self._idle_deaths += not lost
+            if self._idle_deaths > MAX_IDLE_DEATHS:
+                raise UserError(
+                    f"Workers keep dying (exit code {worker.returncode}); see {self._log(number)}."
+                )
+            for fw_id in lost:
+                self._deaths[fw_id] += 1
+                if self._deaths[fw_id] >= MAX_DEATHS_OF_A_JOB:
+                    launchpad.give_up(fw_id)
+            self._workers[number] = self._start(number)
+
+    def _log(self, number: int) -> Path:
+        return self.directory / "logs" / f"worker-{number}.log"
+
+    def _start(self, number: int) -> Worker:
+        launches = self.directory.resolve() / "launches"
+        arguments = (str(self.launchpad_file.resolve()), str(launches), *self.owners)
+        # One thread each: oversubscribed torch is ten times slower.
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        with self._log(number).open("ab") as log:
+            # Its own session: Ctrl-C reaches this process alone, which then stops the workers.
+            return subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "launchers.worker", *arguments],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.PIPE,  # never written to: closes when this process ends
+                env=environment,
+                start_new_session=True,
+            )
