@@ -73,21 +73,7 @@ class LaunchpadFile(BaseModel):
         UserError
             One sentence with the file, the field and the cure.
         """
-        try:
-            document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UserError(
-                f"{path}: not found; `gan-htvs init` writes one for the embedded database, "
-                "or name yours with --launchpad."
-            ) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read: {error}.") from error
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f" line {mark.line + 1}" if mark else ""
-            raise UserError(f"{path}:{where} is not valid YAML.") from error
-        if not isinstance(document, dict):
-            raise UserError(f"{path}: expected FireWorks' launchpad settings (host, port, name).")
+        document = _mapping_in(path)
         password = os.environ.get(PASSWORD_VARIABLE)
         if password:
             document["password"] = password
@@ -116,6 +102,26 @@ class LaunchpadFile(BaseModel):
     def address(self) -> str:
         """Where the server is, without credentials."""
         return "the URI in my_launchpad.yaml" if self.uri_mode else f"{self.host}:{self.port}"
+
+
+def _mapping_in(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: not found; `gan-htvs init` writes one for the embedded database, "
+            "or name yours with --launchpad."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}:{where} is not valid YAML.") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: expected FireWorks' launchpad settings (host, port, name).")
+    return document
 
 
 def _holds_password(document: dict[str, Any]) -> bool:

@@ -95,8 +95,8 @@ class CampaignLaunchPad(LaunchPad):
         active = {"state": {"$in": list(ACTIVE_STATES)}}
         return self.fireworks.find_one(_of(owners) | active, {"_id": 1}) is not None
 
-    def recover(self, owners: Sequence[str], *, all_workers_here: bool = False) -> list[int]:
-        """Queue again what workers on this machine were running when they died.
+    def lost(self, owners: Sequence[str], *, all_workers_here: bool = False) -> list[int]:
+        """Find the Fireworks that workers on this machine were running when they died.
 
         Parameters
         ----------
@@ -105,29 +105,31 @@ class CampaignLaunchPad(LaunchPad):
         all_workers_here
             No other machine can reach this database, so a worker that is not found is dead even
             if this machine had another name when it started.
-
-        Returns
-        -------
-        Ids of the Fireworks that were queued again.
         """
         running = self.fireworks.find(
             _of(owners) | {"state": "RUNNING"}, {"fw_id": 1, "launches": 1}
         )
-        lost = []
+        found = []
         for job in running:
             worker = self._worker_name(job["launches"])
             if (all_workers_here or _is_here(worker)) and not _is_alive(worker):
-                lost.append(job["fw_id"])
-        for fw_id in lost:
-            # A worker that was killed in mid-update leaves the workflow locked.
-            self.workflows.update_one({"nodes": fw_id}, {"$unset": {"locked": ""}})
-            self.rerun_fw(fw_id)
-        return lost
+                found.append(job["fw_id"])
+        return found
+
+    def requeue(self, fw_id: int) -> None:
+        """Queue a lost job again."""
+        self._unlock(fw_id)
+        self.rerun_fw(fw_id)
 
     def give_up(self, fw_id: int) -> None:
-        """Mark a job that keeps killing its worker as failed, so that others can go on."""
-        launch_id = self.fireworks.find_one({"fw_id": fw_id}, {"archived_launches": 1})
-        self.mark_fizzled(max(launch_id["archived_launches"]))
+        """Mark a lost job as failed, so that others can go on."""
+        self._unlock(fw_id)
+        job = self.fireworks.find_one({"fw_id": fw_id}, {"launches": 1})
+        self.mark_fizzled(max(job["launches"]))
+
+    def _unlock(self, fw_id: int) -> None:
+        # A worker that was killed in mid-update leaves the workflow locked.
+        self.workflows.update_one({"nodes": fw_id}, {"$unset": {"locked": ""}})
 
     def retry(self, owners: Sequence[str], steps: Iterable[Step]) -> int:
         """Queue failed jobs of some steps again."""

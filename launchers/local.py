@@ -111,7 +111,8 @@ class LocalRun:
         """Queue again what was lost or failed, and name whom we wait for."""
         owners = self._units.owners
         embedded = self.databases.settings.embedded_storage is not None
-        launchpad.recover(owners, all_workers_here=embedded)
+        for fw_id in launchpad.lost(owners, all_workers_here=embedded):
+            launchpad.requeue(fw_id)
         shared = [self._units.references, self._units.training]
         launchpad.retry(shared, Step)
         launchpad.retry(owners, RETRIED)

@@ -76,7 +76,7 @@ class WorkerPool:
             if worker.poll() is None:
                 continue
             # A dead database kills workers too; asking it tells the two apart.
-            lost = launchpad.recover(self.owners)
+            lost = launchpad.lost(self.owners)
             self._idle_deaths += not lost
             if self._idle_deaths > MAX_IDLE_DEATHS:
                 raise UserError(
@@ -84,7 +84,9 @@ class WorkerPool:
                 )
             for fw_id in lost:
                 self._deaths[fw_id] += 1
-                if self._deaths[fw_id] >= MAX_DEATHS_OF_A_JOB:
+                if self._deaths[fw_id] < MAX_DEATHS_OF_A_JOB:
+                    launchpad.requeue(fw_id)
+                else:
                     launchpad.give_up(fw_id)
             self._workers[number] = self._start(number)
 

@@ -43,8 +43,12 @@ class Site:
         self.directory = directory
         self.launchpad_file = launchpad_file
         self.settings = yaml.safe_load(launchpad_file.read_text())
-        (directory / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN, sort_keys=False))
+        self.configure({})
         self.environment = os.environ | {"GAN_HTVS_SCRATCH": str(directory / "scratch")}
+
+    def configure(self, changes):
+        campaign = yaml.safe_dump(CAMPAIGN | changes, sort_keys=False)
+        (self.directory / "campaign.yaml").write_text(campaign)
 
     def command(self, *arguments):
         return [sys.executable, "-m", "launchers.cli", *arguments, "-l", str(self.launchpad_file)]
@@ -109,12 +113,13 @@ def outputs_by_uuid(site):
     }
 
 
-def finish(site):
+def finish(site, n_structures=3):
     result = site.call("run", "campaign.yaml")
     assert result.returncode == 0, result.stdout + result.stderr
     candidates = site.candidates()
     generated = [c for c in candidates if c["origin"]["proposer"] == "gan"]
-    assert len(generated) == 3
+    assert len(generated) == n_structures
+    assert {c["stage"] for c in generated}.isdisjoint({"generated", "failed"})
     assert len({c["candidate_id"] for c in candidates}) == len(candidates)
     assert {c["origin"].get("label") for c in candidates} >= {"MgO periclase", "Mg hcp"}
     assert site.leftovers() == []
@@ -132,9 +137,12 @@ def test_interrupted_run_goes_on_and_doubles_nothing(site):
     assert site.leftovers() == []
 
     candidates = finish(site)
-    again = finish(site)
-    assert again == candidates
     assert "up to date" in site.call("build").stdout
+    assert site.candidates() == candidates
+
+    site.configure({"sampling": CAMPAIGN["sampling"] | {"structures_per_composition": 4}})
+    more = {c["candidate_id"]: c for c in finish(site, n_structures=4)}
+    assert all(more[c["candidate_id"]] == c for c in candidates)
 
 
 def test_killed_run_takes_its_workers_along_and_loses_nothing(site):

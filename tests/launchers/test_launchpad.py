@@ -92,7 +92,8 @@ def test_a_job_of_a_dead_worker_is_queued_again(launchpad):
     running_on(launchpad, f"{here}:{dead.pid}:{started}")
     launchpad.workflows.update_many({}, {"$set": {"locked": True}})
 
-    assert len(launchpad.recover(["search"])) == 1
+    (lost,) = launchpad.lost(["search"])
+    launchpad.requeue(lost)
     assert launchpad.states(["search"]) == {("relax", "RUNNING"): 1, ("relax", "READY"): 1}
 
 
@@ -100,23 +101,23 @@ def test_a_recycled_pid_is_not_the_worker(launchpad):
     launchpad.submit([unit("a")], "search")
     here, pid, started = worker_name().rsplit(":", 2)
     running_on(launchpad, f"{here}:{pid}:{int(started) - 1000}")
-    assert len(launchpad.recover(["search"])) == 1
+    assert len(launchpad.lost(["search"])) == 1
 
 
 def test_a_worker_of_another_machine_is_left_alone_unless_nobody_else_can_be_there(launchpad):
     launchpad.submit([unit("a")], "search")
     elsewhere = f"{WORKER_PREFIX}@elsewhere:1:1000"
     running_on(launchpad, elsewhere)
-    assert launchpad.recover(["search"]) == []
+    assert launchpad.lost(["search"]) == []
     assert launchpad.workers_elsewhere(["search"]) == [elsewhere]
-    assert len(launchpad.recover(["search"], all_workers_here=True)) == 1
+    assert len(launchpad.lost(["search"], all_workers_here=True)) == 1
 
 
 def test_a_job_that_kills_its_workers_is_given_up(launchpad):
     launchpad.submit([unit("a")], "search")
     here, pid, _ = worker_name().rsplit(":", 2)
     running_on(launchpad, f"{here}:{pid}:0")
-    (lost,) = launchpad.recover(["search"])
+    (lost,) = launchpad.lost(["search"])
     launchpad.give_up(lost)
     assert launchpad.states(["search"]) == {("relax", "FIZZLED"): 1}
     assert launchpad.retry(["search"], [Step.GATE]) == 0
