@@ -15,8 +15,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import numpy as np
-import spglib
 from pymatgen.core import Lattice, Structure
+
+from gan_htvs.spacegroup import primitive_crystal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,9 +32,6 @@ REFERENCE_BOND_LENGTH = 2.0
 
 MAX_SITES = 48
 """AFLOW cells with more sites exceed any cap that a network of this kind can learn."""
-
-N_HALL_SETTINGS = 530
-"""Settings of the 230 space groups in the database of spglib."""
 
 CATION_SITE, ANION_SITE = "Na", "Cl"
 """Species that mark the role of a site in a prototype."""
@@ -178,37 +176,10 @@ def prototypes() -> tuple[Prototype, ...]:
 
 def _textbook_prototypes() -> Iterator[Prototype]:
     for entry in _TEXTBOOK:
-        operations = _space_group_operations(entry.space_group)
-        cations, anions = (_orbits(sites, *operations) for sites in (entry.cations, entry.anions))
-        structure = Structure(
-            entry.lattice,
-            [CATION_SITE] * len(cations) + [ANION_SITE] * len(anions),
-            np.concatenate([cations, anions]),
-        ).get_primitive_structure()
+        sites = [(CATION_SITE, *position) for position in entry.cations]
+        sites += [(ANION_SITE, *position) for position in entry.anions]
+        structure = primitive_crystal(entry.space_group, entry.lattice, sites)
         yield _prototype(entry.name, structure, {ANION_SITE}, vacancies=entry.vacancies)
-
-
-def _space_group_operations(number: int) -> tuple[NDArray, NDArray]:
-    """Rotations and translations in the first setting that spglib lists."""
-    # Structure.from_spacegroup does the same, but takes 4 s to build the few groups needed here.
-    setting = next(
-        hall
-        for hall in range(1, N_HALL_SETTINGS + 1)
-        if (kind := spglib.get_spacegroup_type(hall)) is not None and kind.number == number
-    )
-    operations = spglib.get_symmetry_from_database(setting)
-    if operations is None:
-        raise ValueError(f"space group {number} is not in the database of spglib")
-    return operations["rotations"], operations["translations"]
-
-
-def _orbits(
-    sites: Sequence[tuple[float, float, float]], rotations: NDArray, translations: NDArray
-) -> NDArray[np.float64]:
-    """Expand an asymmetric unit to all sites of the conventional cell; (n, 3)."""
-    images = np.einsum("mij,sj->smi", rotations, np.array(sites)) + translations
-    wrapped = np.mod(images.reshape(-1, 3).round(6), 1.0)
-    return np.unique(wrapped, axis=0)
 
 
 def _aflow_prototypes() -> Iterator[Prototype]:

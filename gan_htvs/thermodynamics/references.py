@@ -7,19 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import spglib
 import yaml
 from pymatgen.core import Element, Lattice, Structure
 
 from gan_htvs.errors import UserError
+from gan_htvs.spacegroup import primitive_crystal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-N_HALL_SYMBOLS = 530
-SAME_SITE = 0.01
-"""Images of a site that are this close are one site, A."""
 
 REFERENCE_PHASES = Path(__file__).with_name("reference_phases.yaml")
 
@@ -82,31 +77,14 @@ def _documents() -> list[dict[str, Any]]:
     return yaml.safe_load(REFERENCE_PHASES.read_text(encoding="utf-8"))["phases"]
 
 
-@cache
-def _hall_numbers() -> dict[str, int]:
-    """International symbol -> standard setting, origin choice 1 where there are two."""
-    numbers: dict[str, int] = {}
-    for number in range(1, N_HALL_SYMBOLS + 1):
-        numbers.setdefault(spglib.get_spacegroup_type(number).international_short, number)
-    return numbers
-
-
 def _phase(document: dict[str, Any]) -> ReferencePhase:
-    # spglib's table instead of Structure.from_spacegroup, which takes seconds for a cubic group.
-    operations = spglib.get_symmetry_from_database(_hall_numbers()[document["space_group"]])
-    species, coords = [], []
-    for symbol, *position in document["sites"]:
-        orbit = np.einsum("nij,j->ni", operations["rotations"], position)
-        orbit = (orbit + operations["translations"]) % 1.0
-        species += [symbol] * len(orbit)
-        coords.append(orbit)
-    structure = Structure(
-        Lattice.from_parameters(*document["lattice"]), species, np.concatenate(coords)
-    )
-    structure.merge_sites(tol=SAME_SITE, mode="delete")
     return ReferencePhase(
         name=document["name"],
-        structure=structure.get_primitive_structure(),
+        structure=primitive_crystal(
+            document["space_group"],
+            Lattice.from_parameters(*document["lattice"]),
+            document["sites"],
+        ),
         source=document["source"],
         pinned_energy_per_atom=document.get("pinned_energy_per_atom"),
     )

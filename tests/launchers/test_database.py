@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import yaml
 from fireworks import LaunchPad
+from pymongo import MongoClient
 
 from gan_htvs.errors import UserError
 from launchers.database import Databases, LaunchpadFile, open_databases
+from launchers.embedded import EXECUTABLE
 
 REAL = {"host": "mongo.example.org", "port": 27017, "name": "search", "username": "ada"}
 
@@ -92,3 +99,67 @@ def test_large_outputs_travel_through_gridfs(launchpad_file):
         assert "weights" not in str(store.docs_store.query_one({"uuid": "u"}))[:500].replace(
             "'weights': {", ""
         )
+
+
+@pytest.fixture
+def server_with_users(tmp_path, free_port):
+    """A server that somebody else runs, with authentication, and its port."""
+    port = free_port()
+    command = [
+        str(Path(sys.executable).with_name(EXECUTABLE)),
+        *("--host", "127.0.0.1", "--port", str(port), "--sync-on-commit"),
+        *("--storage-path", str(tmp_path / "elsewhere")),
+    ]
+    with running(command), MongoClient("127.0.0.1", port) as client:
+        client.admin.command("createUser", "ada", pwd="xyzzy", roles=["root"])
+    with running([*command, "--auth"]):
+        yield port
+
+
+@contextlib.contextmanager
+def running(command):
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        port = int(command[command.index("--port") + 1])
+        with MongoClient("127.0.0.1", port, serverSelectionTimeoutMS=30_000) as client:
+            client.admin.command("ping")
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_an_external_server_with_users_needs_only_the_file(
+    tmp_path, server_with_users, monkeypatch
+):
+    monkeypatch.setenv("GAN_HTVS_MONGO_PASSWORD", "xyzzy")
+    settings = {
+        "host": "127.0.0.1",
+        "port": server_with_users,
+        "name": "search",
+        "username": "ada",
+        "authsource": "admin",
+    }
+    path = write(tmp_path, settings)
+    with open_databases(path) as databases:
+        launchpad = databases.launchpad()
+        launchpad.initialise()
+        assert launchpad.get_new_fw_id() == 1
+        with databases.job_store() as store:
+            store.update(
+                {"uuid": "u", "index": 1, "output": {"weights": "w"}},
+                key=["uuid", "index"],
+                save={"data": "weights"},
+            )
+            assert store.get_output("u", load=True) == {"weights": "w"}
+
+    monkeypatch.setenv("GAN_HTVS_MONGO_PASSWORD", "wrong")
+    with pytest.raises(UserError, match="refused access") as error, open_databases(path):
+        pass
+    assert "wrong" not in str(error.value)
+
+
+def test_a_misspelt_key_is_told_but_those_of_others_are_not(tmp_path):
+    with pytest.raises(UserError, match="'embeded_storage'; perhaps 'embedded_storage'"):
+        LaunchpadFile.read(write(tmp_path, REAL | {"embeded_storage": "x"}))
+    assert LaunchpadFile.read(write(tmp_path, REAL | {"ssl_ca_certs": None})).host == REAL["host"]
