@@ -41,6 +41,7 @@ def _one_thread():
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Spread tests over processes: a file stays together, and so do those that relax phases."""
     items.sort(key=lambda item: "integration" not in item.nodeid)  # the longest first
@@ -48,7 +49,7 @@ def pytest_collection_modifyitems(items):
         if "thermodynamics" in item.nodeid:
             group = "thermodynamics"
         elif "integration" in item.nodeid:
-            group = item.nodeid
+            group = item.name
         else:
             group = str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
