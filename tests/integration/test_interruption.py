@@ -114,7 +114,7 @@ def outputs_by_uuid(site):
 
 
 def finish(site, n_structures=3):
-    result = site.call("run", "campaign.yaml")
+    result = site.call("run", "campaign.yaml", "--workers", "1")
     assert result.returncode == 0, result.stdout + result.stderr
     candidates = site.candidates()
     generated = [c for c in candidates if c["origin"]["proposer"] == "gan"]
