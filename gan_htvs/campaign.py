@@ -35,7 +35,10 @@ class DatasetSettings(Settings):
         description="'prototypes': decorated AFLOW and textbook lattices, needs nothing; "
         "'array': a .npz or .npy file in the layout of the published Mg-Mn-O array",
     )
-    path: Path | None = Field(None, description="file of the 'array' source")
+    path: Path | None = Field(
+        None, description="file of the 'array' source, relative to campaign.yaml"
+    )
+    sha256: str | None = Field(None, description="of that file; computed when it is left out")
     max_structures: PositiveInt = Field(2000, description="upper bound on unique structures")
 
     @model_validator(mode="after")
@@ -208,10 +211,8 @@ class Campaign(Settings):
     @property
     def training_key(self) -> str:
         """Content hash of everything that decides the trained generator."""
-        array = self.dataset.path
         return content_hash(
             "training",
-            array and hashlib.sha256(array.read_bytes()).hexdigest(),
             self.chemical_system.elements,  # the order of the rows, which a mapping does not keep
             self.chemical_system,
             self.oxidation_states,
@@ -250,7 +251,10 @@ class Campaign(Settings):
         array = (path.resolve().parent / array.expanduser()).resolve()
         if not array.is_file():
             raise UserError(f"{path}: dataset.path: there is no file {array}.")
-        dataset = campaign.dataset.model_copy(update={"path": array})
+        sha256 = hashlib.sha256(array.read_bytes()).hexdigest()
+        if campaign.dataset.sha256 not in (None, sha256):
+            raise UserError(f"{path}: dataset.sha256: {array} has {sha256}.")
+        dataset = campaign.dataset.model_copy(update={"path": array, "sha256": sha256})
         return campaign.model_copy(update={"dataset": dataset})
 
     @classmethod

@@ -78,6 +78,18 @@ def test_missing_file_is_named(tmp_path):
         Campaign.from_file(tmp_path / "nowhere.yaml")
 
 
+def test_an_array_is_found_beside_the_campaign_and_known_by_its_content(tmp_path):
+    document = DEMO | {"dataset": {"source": "array", "path": "images.npy"}}
+    path = written(tmp_path, document)
+    with pytest.raises(UserError, match=r"dataset\.path"):
+        Campaign.from_file(path)
+    (tmp_path / "images.npy").write_bytes(b"one")
+    first = Campaign.from_file(path)
+    assert first.dataset.path == tmp_path / "images.npy"
+    (tmp_path / "images.npy").write_bytes(b"two")
+    assert Campaign.from_file(path).training_key != first.training_key
+
+
 def test_training_key_depends_on_what_training_depends_on():
     key = Campaign.checked(DEMO, "demo").training_key
     more = Campaign.checked(DEMO | {"sampling": {"structures_per_composition": 99}}, "demo")
