@@ -103,6 +103,8 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path, launchpad_file):
+    # Tests that a shell started in the background ignore Ctrl-C, and so would their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return Site(tmp_path, launchpad_file)
 
 
