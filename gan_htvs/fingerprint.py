@@ -1,0 +1,303 @@
+"""Which structures the structure matcher cannot possibly equate, for many at a time.
+
+pymatgen's matcher equates two primitive cells if (1) some basis of one lattice has the lengths
+and angles of the other's within tolerance, (2) in the mean of both cells every atom has an atom of
+its element near by, once one atom of the rarest element is laid upon another, and (3) the atoms
+then pair up one to one within the site tolerance. The first two questions are asked here with the
+matcher's own tolerances, of one structure against all others at once. Whoever fails them cannot
+match; whoever passes must still be shown to the matcher.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pymatgen.core import Structure
+
+Formula: TypeAlias = tuple[tuple[str, int], ...]
+"""Elements and atoms of each in the primitive cell."""
+
+LENGTH_TOLERANCE = 0.2
+"""Fractional difference of lattice lengths that still match."""
+SITE_TOLERANCE = 0.3
+"""Distance of paired atoms that still match, in cube roots of the volume per atom."""
+ANGLE_TOLERANCE = 5.0
+"""Difference of lattice angles that still match, degrees."""
+
+_SLACK = 1e-5
+"""Added to every tolerance, so that rounding never refuses a pair."""
+
+_MOST_SKEWED = np.sqrt(2) * (1 + LENGTH_TOLERANCE) ** 3 * (1 + _SLACK)
+"""Largest product of lengths over volume of a basis that may match a reduced one, which has at
+most the square root of two (Minkowski)."""
+_LARGEST_COSINE = np.cos(np.radians(60 - ANGLE_TOLERANCE)) + _SLACK
+"""The same for the angles, of which a reduced basis has none outside 60 to 120 degrees."""
+_MOST_VECTORS = 2000
+"""Lattices with more vectors in reach, which are thin needles, are not tabulated."""
+_MOST_DISTANCES = 1_000_000
+"""Distances held at a time."""
+
+_COMBINATIONS = np.array([c for c in product((-1, 0, 1), repeat=3) if any(c)])
+_PERMUTATIONS = np.array(list(permutations(range(3))))
+_SIGNS = np.array([[1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]])
+"""Which vectors of a basis are reversed; reversing all changes no angle."""
+_ANGLE_SIGNS = _SIGNS.prod(axis=1, keepdims=True) * _SIGNS
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What of a primitive, reduced structure decides whether others may match it.
+
+    Attributes
+    ----------
+    structure
+        The reduced structure, as the matcher would reduce it.
+    lengths, angles
+        (3,), (3,): of its cell when scaled to volume 1; degrees.
+    frac_coords
+        (n, 3), grouped by element in alphabetical order.
+    counts
+        Atoms of each element.
+    anchor
+        Row of the atom that the matcher lays upon others: the first of the rarest element.
+    bases
+        (m, 3, 3): bases of the lattice that may match a reduced one, in integer coordinates, up to
+        the order and sign of their vectors; None if there are too many or the cell is not reduced.
+    base_lengths, base_angles
+        (m, 3), (m, 3): of ``bases``, volume 1; degrees.
+    """
+
+    structure: Structure
+    lengths: NDArray[np.float64]
+    angles: NDArray[np.float64]
+    frac_coords: NDArray[np.float64]
+    counts: dict[str, int]
+    anchor: int
+    bases: NDArray[np.int64] | None
+    base_lengths: NDArray[np.float64]
+    base_angles: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, structure: Structure) -> Fingerprint:
+        """Reduce a structure and tabulate the bases of its lattice."""
+        reduced = structure.get_reduced_structure("niggli").get_primitive_structure()
+        symbols = np.array([site.species_string for site in reduced])
+        elements, number = np.unique(symbols, return_counts=True)
+        counts = dict(zip(elements.tolist(), number.tolist(), strict=True))
+        order = np.argsort(symbols, kind="stable")
+        anchor = min(range(len(symbols)), key=lambda site: counts[symbols[site]])
+        matrix = reduced.lattice.matrix / reduced.volume ** (1 / 3)
+        bases, base_lengths, base_angles = _bases(matrix)
+        return cls(
+            structure=reduced,
+            lengths=np.linalg.norm(matrix, axis=1),
+            angles=np.array(reduced.lattice.angles),
+            frac_coords=reduced.frac_coords[order],
+            counts=counts,
+            anchor=int(np.flatnonzero(order == anchor)[0]),
+            bases=bases,
+            base_lengths=base_lengths,
+            base_angles=base_angles,
+        )
+
+    @property
+    def formula(self) -> Formula:
+        """Formula of the primitive cell: the matcher equates no others."""
+        return tuple(self.counts.items())
+
+
+def _bases(
+    matrix: NDArray[np.float64],
+) -> tuple[NDArray[np.int64] | None, NDArray[np.float64], NDArray[np.float64]]:
+    """List bases of a lattice of volume 1; see :class:`Fingerprint`."""
+    none = (None, np.zeros((0, 3)), np.zeros((0, 3)))
+    lengths = np.linalg.norm(matrix, axis=1)
+    if not _is_reduced(matrix[np.argsort(lengths)]):
+        return none
+    shortest, second, _ = np.sort(lengths)
+    reach = _MOST_SKEWED / (shortest * second)
+    most = np.floor(reach * np.linalg.norm(np.linalg.inv(matrix), axis=0)).astype(int)
+    if np.prod(2.0 * most + 1) > 20 * _MOST_VECTORS:
+        return none
+    integers = np.indices(2 * most + 1).reshape(3, -1).T - most
+    integers = integers[len(integers) // 2 + 1 :]  # one of each vector and its opposite
+    vectors = integers @ matrix
+    size = np.linalg.norm(vectors, axis=1)
+    near = np.flatnonzero(size <= reach)
+    if len(near) > _MOST_VECTORS:
+        return none
+    near = near[np.argsort(size[near])]
+    integers, vectors, size = integers[near], vectors[near], size[near]
+
+    # Ascending lengths u <= v <= w, so u v v <= u v w.
+    head = size <= np.sqrt(_MOST_SKEWED / shortest)
+    n = int(head.sum())
+    cosines = (vectors[:n] @ vectors.T) / (size[:n, None] * size)
+    upright = np.abs(cosines) <= _LARGEST_COSINE
+    pairs = size[:n, None] * size[:n] ** 2 <= _MOST_SKEWED
+    u, v = np.nonzero(np.triu(upright[:, :n] & pairs, k=1))
+    normal = np.cross(vectors[u], vectors[v])
+    fits = upright[u] & upright[v] & ((size[u] * size[v])[:, None] * size <= _MOST_SKEWED)
+    fits &= np.arange(len(size)) > v[:, None]
+    pair, w = np.nonzero(fits)
+    unimodular = np.round(np.abs((normal[pair] * vectors[w]).sum(axis=1))) == 1
+    u, v, w = u[pair[unimodular]], v[pair[unimodular]], w[unimodular]
+    lengths = np.stack([size[u], size[v], size[w]], axis=1)
+    cosine = np.stack([cosines[v, w], cosines[u, w], cosines[u, v]], axis=1)
+    return (
+        np.stack([integers[u], integers[v], integers[w]], axis=1),
+        lengths,
+        np.degrees(np.arccos(cosine)),
+    )
+
+
+def _is_reduced(matrix: NDArray[np.float64]) -> bool:
+    """Whether a basis, short vectors first, is reduced in the sense of Minkowski."""
+    size = np.linalg.norm(_COMBINATIONS @ matrix, axis=1)
+    last = 2 - np.argmax(_COMBINATIONS[:, ::-1] != 0, axis=1)
+    return bool((size >= np.linalg.norm(matrix, axis=1)[last] * (1 - _SLACK / 10)).all())
+
+
+class FingerprintTable:
+    """Fingerprints of one primitive formula, in order, and the search for possible matches."""
+
+    def __init__(self) -> None:
+        self.structures: list[Structure] = []
+        self._untabulated: list[int] = []
+        self._frac_coords = _Rows()
+        self._owners = _Rows()
+        self._bases = _Rows()
+        self._lengths = _Rows()
+        self._angles = _Rows()
+
+    def append(self, fingerprint: Fingerprint) -> None:
+        """Take in one more, of the same formula as all others."""
+        index = len(self.structures)
+        self.structures.append(fingerprint.structure)
+        self._frac_coords.extend(fingerprint.frac_coords[None])
+        if fingerprint.bases is None:
+            self._untabulated.append(index)
+            return
+        self._owners.extend(np.full(len(fingerprint.bases), index))
+        self._bases.extend(fingerprint.bases)
+        self._lengths.extend(fingerprint.base_lengths)
+        self._angles.extend(fingerprint.base_angles)
+
+    def possible_matches(self, new: Fingerprint) -> list[int]:
+        """Find the structures that the matcher may equate with ``new``, ascending."""
+        if new.bases is None:
+            return list(range(len(self.structures)))
+        if len(self._untabulated) == len(self.structures):
+            return self._untabulated
+        owners, bases, lengths, angles = self._similar_bases(new)
+        passed = np.zeros(len(self.structures), dtype=bool)
+        passed[self._untabulated] = True
+        if len(owners):
+            mean_lengths, mean_angles = (lengths + new.lengths) / 2, (angles + new.angles) / 2
+            coords = self._frac_coords.values[owners] @ np.linalg.inv(bases)
+            for sign in (1, -1):
+                passed[owners[_sites_fit(sign * coords, mean_lengths, mean_angles, new)]] = True
+        return np.flatnonzero(passed).tolist()
+
+    def _similar_bases(self, new: Fingerprint) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """Bases close to that of ``new``: owner (m,), integer (m, 3, 3), lengths, angles."""
+        ratio = self._lengths.values[:, :, None] / new.lengths  # (q, of basis, of new)
+        widest = (1 + LENGTH_TOLERANCE) * (1 + _SLACK)
+        close = (ratio < widest) & (ratio > 1 / widest)
+        row, order = np.nonzero(close[:, _PERMUTATIONS, np.arange(3)].all(axis=2))
+        order = _PERMUTATIONS[order]
+        angles = np.take_along_axis(self._angles.values[row], order, axis=1) - 90
+        angles = 90 + angles[:, None] * _ANGLE_SIGNS
+        similar = (np.abs(angles - new.angles) <= ANGLE_TOLERANCE + _SLACK).all(axis=2)
+        found, sign = np.nonzero(similar)
+        row, order = row[found], order[found]
+        bases = np.take_along_axis(self._bases.values[row], order[:, :, None], axis=1)
+        return (
+            self._owners.values[row],
+            bases * _SIGNS[sign][:, :, None],
+            np.take_along_axis(self._lengths.values[row], order, axis=1),
+            angles[found, sign],
+        )
+
+
+def _sites_fit(
+    coords: NDArray[np.float64],
+    lengths: NDArray[np.float64],
+    angles: NDArray[np.float64],
+    new: Fingerprint,
+) -> NDArray[np.int64]:
+    """Find which ``coords`` (m, n, 3) can be laid upon the atoms of ``new`` in cells (m, 3).
+
+    Two atoms that both pair up within the site tolerance do so, once one of them is laid upon its
+    partner, within twice the tolerance.
+    """
+    volume, metric = _metric(lengths, angles)
+    reach = 2 * SITE_TOLERANCE * (volume / len(new.frac_coords)) ** (1 / 3) * (1 + _SLACK)
+    widest = reach[:, None] * np.sqrt(np.diagonal(np.linalg.inv(metric), axis1=1, axis2=2))
+    # Only if the sphere lies within half a cell is the nearest image in fractions the nearest.
+    small = np.all(widest < 1 / 2, axis=1)
+
+    ends = np.cumsum(list(new.counts.values()))
+    blocks = [slice(end - n, end) for end, n in zip(ends, new.counts.values(), strict=True)]
+    rarest = next(block for block in blocks if block.start <= new.anchor < block.stop)
+    shifts = coords[:, rarest] - new.frac_coords[new.anchor]  # (m, t, 3)
+    which, shift = (index.ravel() for index in np.indices(shifts.shape[:2]))
+    for block in sorted(blocks, key=lambda block: block.stop - block.start):
+        step = max(1, _MOST_DISTANCES // (block.stop - block.start) ** 2)
+        fits = np.zeros(len(which), dtype=bool)
+        for start in range(0, len(which), step):
+            part = slice(start, start + step)
+            cell = which[part]
+            moved = new.frac_coords[block] + shifts[cell, shift[part]][:, None]
+            apart = moved[:, :, None] - coords[cell, None, block]
+            apart -= np.round(apart)
+            squared = ((apart @ metric[cell, None]) * apart).sum(axis=3)
+            near = (squared <= reach[cell, None, None] ** 2) | ~small[cell, None, None]
+            near &= (np.abs(apart) <= widest[cell, None, None]).all(axis=3)
+            fits[part] = near.any(axis=2).all(axis=1)
+        which, shift = which[fits], shift[fits]
+    return np.unique(which)
+
+
+def _metric(
+    lengths: NDArray[np.float64], angles: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Volumes (m,) and metric tensors (m, 3, 3) of cells (m, 3), angles in degrees."""
+    cosines = np.cos(np.radians(angles))
+    metric = np.ones((len(lengths), 3, 3))
+    for i, (j, k) in enumerate(((1, 2), (0, 2), (0, 1))):
+        metric[:, j, k] = metric[:, k, j] = cosines[:, i]
+    metric *= lengths[:, :, None] * lengths[:, None]
+    return np.sqrt(np.linalg.det(metric)), metric
+
+
+class _Rows:
+    """An array that grows at its end, seldom copied."""
+
+    def __init__(self) -> None:
+        self._held: NDArray | None = None
+        self._n = 0
+
+    @property
+    def values(self) -> NDArray:
+        """All rows so far."""
+        if self._held is None:
+            raise ValueError("no rows yet")
+        return self._held[: self._n]
+
+    def extend(self, rows: NDArray) -> None:
+        """Append rows of one shape and kind."""
+        total = self._n + len(rows)
+        if self._held is None or total > len(self._held):
+            grown = np.empty((2 * total, *rows.shape[1:]), dtype=rows.dtype)
+            if self._held is not None:
+                grown[: self._n] = self._held[: self._n]
+            self._held = grown
+        self._held[self._n : total] = rows
+        self._n = total
