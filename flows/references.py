@@ -10,15 +10,14 @@ from flows.engines.energy import energy_engine
 from flows.evaluate import EvaluateMaker, energy_jobs
 from flows.steps import READS_STORE, SHARED, label, stored_output
 from gan_htvs.candidate import Origin, Proposal, Step
-from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash, content_uuid
-from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
-from gan_htvs.thermodynamics.references import reference_phases
+from gan_htvs.thermodynamics.references import reference_phases, reference_set
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from gan_htvs.campaign import Campaign
+    from gan_htvs.thermodynamics.hull import ReferenceSet
 
 
 def known_phases(campaign: Campaign) -> list[Proposal]:
@@ -78,34 +77,14 @@ def assemble_references(
 ) -> ReferenceSet:
     """Collect the energies of the known phases into the fixed reference set of the gates."""
     engine = energy_engine(campaign.engines.energy)
-    entries = [
-        ReferenceEnergy(
-            name=phase.name,
-            formula=phase.formula,
-            energy_per_atom=phase.pinned_energy_per_atom,
-            level_of_theory=engine.level_of_theory,
-            source=phase.source,
+    relaxed = {
+        phase.origin.label or phase.candidate_id: engine.summarise(
+            phase.structure, relaxation, static
         )
-        for phase in reference_phases(campaign.chemical_system.elements)
-        if phase.pinned_energy_per_atom is not None
-    ]
-    for phase, relaxation, static in zip(phases, relaxations, statics, strict=True):
-        relaxed = engine.summarise(phase.structure, relaxation, static)
-        if relaxed is None or not relaxed.converged:
-            raise UserError(
-                f"reference phase {phase.origin.label} did not converge with "
-                f"{engine.level_of_theory}: raise engines.energy.max_steps"
-            )
-        entries.append(
-            ReferenceEnergy(
-                name=phase.origin.label or phase.candidate_id,
-                formula=relaxed.structure.composition.reduced_formula,
-                energy_per_atom=relaxed.energy_per_atom,
-                level_of_theory=relaxed.level_of_theory,
-                source=phase.origin.source or "",
-            )
-        )
-    return ReferenceSet(entries=tuple(entries))
+        for phase, relaxation, static in zip(phases, relaxations, statics, strict=True)
+    }
+    known = reference_phases(campaign.chemical_system.elements)
+    return reference_set(known, relaxed, engine.level_of_theory)
 
 
 def known_phases_job(campaign: Campaign, references: str) -> Job:

@@ -39,7 +39,8 @@ class Judge:
             thresholds=campaign.thresholds,
         )
 
-    def soundness(self, relaxed: Relaxed) -> Decision | None:
+    @staticmethod
+    def soundness(relaxed: Relaxed) -> Decision | None:
         """Find what disqualifies a relaxation before its energy is believed, if anything."""
         if (problem := check_geometry(relaxed.structure)) is not None:
             return Stage.REJECTED, f"after relaxation: {problem}"

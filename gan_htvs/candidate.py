@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pymatgen.core import Structure
 
 from gan_htvs.bandgap import BandGapResult
+from gan_htvs.proposers import ProposerName
 from gan_htvs.thermodynamics.pourbaix import PourbaixStability
 
 
@@ -47,7 +48,7 @@ class Document(BaseModel):
 class Origin(Document):
     """Where a structure comes from."""
 
-    proposer: Literal["gan", "known_phase"]
+    proposer: ProposerName | Literal["known_phase"]
     requested_composition: str = Field(description="cell formula that was asked for")
     index: int = Field(description="number of the raw sample, or of the known phase")
     shard: str | None = Field(None, description="content hash of the shard that sampled it")
@@ -74,6 +75,7 @@ class Relaxed(Document):
     converged: bool
     magmoms: list[float] | None = Field(None, description="bohr magneton per site")
     n_steps: int | None = None
+    cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
     volume_change: float | None = Field(None, description="relative, relaxed over initial - 1")
 
 

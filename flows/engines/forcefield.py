@@ -10,6 +10,7 @@ from atomate2.forcefields.utils import MLFF
 from jobflow import OnMissing
 
 from gan_htvs.candidate import Relaxed
+from gan_htvs.relaxation import LEVEL_OF_THEORY
 
 if TYPE_CHECKING:
     from atomate2.forcefields.schemas import ForceFieldTaskDocument
@@ -25,7 +26,7 @@ class CHGNetEngine:
 
     settings: EnergyEngineSettings
 
-    level_of_theory: ClassVar[str] = "CHGNet-0.3.0"
+    level_of_theory: ClassVar[str] = LEVEL_OF_THEORY["chgnet"]
 
     def relax(self, structure: Structure) -> Job:
         """Relax positions and cell to ``fmax``; a job of atomate2's ``ForceFieldRelaxMaker``."""

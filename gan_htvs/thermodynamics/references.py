@@ -12,9 +12,12 @@ from pymatgen.core import Element, Lattice, Structure
 
 from gan_htvs.errors import UserError
 from gan_htvs.spacegroup import primitive_crystal
+from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from gan_htvs.candidate import Relaxed
 
 REFERENCE_PHASES = Path(__file__).with_name("reference_phases.yaml")
 
@@ -70,6 +73,48 @@ def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
         for document, content in zip(_documents(), contents, strict=True)
         if content <= wanted
     ]
+
+
+def reference_set(
+    phases: Iterable[ReferencePhase], relaxed: Mapping[str, Relaxed | None], level_of_theory: str
+) -> ReferenceSet:
+    """Collect the energies of known phases.
+
+    Parameters
+    ----------
+    phases
+        Known phases, pinned ones included.
+    relaxed
+        Relaxation of each phase that is not pinned, by its name; None where it failed.
+    level_of_theory
+        Label of the energies.
+
+    Raises
+    ------
+    UserError
+        If a phase did not converge: a hull without it would flatter the candidates.
+    """
+    entries = []
+    for phase in phases:
+        energy = phase.pinned_energy_per_atom
+        if energy is None:
+            result = relaxed.get(phase.name)
+            if result is None or not result.converged:
+                raise UserError(
+                    f"reference phase {phase.name} did not converge with {level_of_theory}: raise "
+                    "engines.energy.max_steps"
+                )
+            energy = result.energy_per_atom
+        entries.append(
+            ReferenceEnergy(
+                name=phase.name,
+                formula=phase.formula,
+                energy_per_atom=energy,
+                level_of_theory=level_of_theory,
+                source=phase.source,
+            )
+        )
+    return ReferenceSet(entries=tuple(entries))
 
 
 @cache

@@ -39,6 +39,17 @@ def test_manganosite_relaxes_to_its_lattice_constant_and_moment(tmp_path):
     assert max(result.magmoms) > 4  # high-spin Mn2+
 
 
+def test_one_process_relaxes_as_the_flow_does(tmp_path):
+    from gan_htvs.relaxation import relax
+
+    flow = relaxed(tmp_path)
+    alone = relax(STRETCHED_MNO, EnergyEngineSettings())
+    assert alone.energy_per_atom == pytest.approx(flow.energy_per_atom, abs=1e-4)
+    assert alone.n_steps == flow.n_steps
+    assert alone.level_of_theory == flow.level_of_theory
+    assert alone.magmoms == pytest.approx(flow.magmoms, abs=1e-3)
+
+
 def test_a_relaxation_cut_short_is_not_converged(tmp_path):
     result = relaxed(tmp_path, max_steps=2)
     assert not result.converged

@@ -1,0 +1,276 @@
+"""Relaxations with an interatomic potential, by the hundred: one journal, as many cores as given.
+
+The flows relax through atomate2, one job for each structure. Here are the many small relaxations
+that no database needs to know: of a training set, and of the samples that judge a generator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from ase import optimize
+from ase.filters import FrechetCellFilter
+from monty.json import MontyDecoder, jsanitize
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from gan_htvs.candidate import Relaxed
+from gan_htvs.errors import UserError
+from gan_htvs.identity import content_hash
+from gan_htvs.thermodynamics.references import reference_phases, reference_set
+from gan_htvs.validity import check_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+    from ase.optimize.optimize import Optimizer
+
+    from gan_htvs.campaign import EnergyEngineSettings
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+
+LEVEL_OF_THEORY = {"chgnet": "CHGNet-0.3.0"}
+"""Label of the energies of each potential."""
+
+GEOMETRY_STEPS = 10
+"""Optimizer steps between two looks at the geometry: a fall into a hole ends there."""
+
+
+class Relaxations:
+    """Relaxes structures and remembers, by content, what came of each.
+
+    Parameters
+    ----------
+    settings
+        Potential, optimizer and convergence.
+    journal
+        File with one JSON line for each result, read first and appended to; a run that was
+        killed goes on with what is missing. None: remember nothing beyond this object.
+    n_processes
+        Processes that share the work, of one thread each.
+    """
+
+    def __init__(
+        self, settings: EnergyEngineSettings, *, journal: Path | None = None, n_processes: int = 1
+    ) -> None:
+        self.settings = settings
+        self.journal = journal
+        self.n_processes = n_processes
+        self._known: dict[str, Relaxed | None] = {}
+        if journal is not None:
+            self._known = _read(journal)
+
+    @property
+    def level_of_theory(self) -> str:
+        """Label of the energies."""
+        return LEVEL_OF_THEORY[self.settings.name]
+
+    def relax(
+        self,
+        structures: Sequence[Structure],
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Relaxed | None]:
+        """Relax positions and cells.
+
+        Parameters
+        ----------
+        structures
+            Any number, in any order; equal ones are relaxed once.
+        on_progress
+            Called with the number done and the total.
+
+        Returns
+        -------
+        For each structure the result, or None where the potential raised. Whether it is sound
+        and converged is for :meth:`gan_htvs.assessment.Judge.soundness` to say.
+
+        Raises
+        ------
+        UserError
+            If the potential is not installed, the journal cannot be written, or a process was
+            killed.
+        """
+        keys = [content_hash("relaxation", s, self.settings) for s in structures]
+        missing = {
+            key: structure
+            for key, structure in zip(keys, structures, strict=True)
+            if key not in self._known
+        }
+        done, total = len(set(keys)) - len(missing), len(set(keys))
+        if on_progress:
+            on_progress(done, total)
+        for key, relaxed in self._work(missing):
+            self._known[key] = relaxed
+            self._write(key, relaxed)
+            done += 1
+            if on_progress:
+                on_progress(done, total)
+        return [self._known[key] for key in keys]
+
+    def references(
+        self,
+        elements: Iterable[str],
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> ReferenceSet:
+        """Relax the known phases of a chemical system; errors as in :meth:`relax`."""
+        phases = reference_phases(elements)
+        free = [phase for phase in phases if phase.pinned_energy_per_atom is None]
+        relaxed = self.relax([phase.structure for phase in free], on_progress=on_progress)
+        by_name = {phase.name: r for phase, r in zip(free, relaxed, strict=True)}
+        return reference_set(phases, by_name, self.level_of_theory)
+
+    def _work(self, missing: dict[str, Structure]) -> Iterable[tuple[str, Relaxed | None]]:
+        if not missing:
+            return
+        if self.n_processes == 1:
+            for key, structure in missing.items():
+                yield key, relax(structure, self.settings)
+            return
+        pool = ProcessPoolExecutor(
+            self.n_processes, mp_context=multiprocessing.get_context("spawn"), initializer=_alone
+        )
+        try:
+            futures = {
+                pool.submit(relax, structure, self.settings): key
+                for key, structure in missing.items()
+            }
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "relaxation: a process was killed, perhaps for want of memory; the same command "
+                "goes on from here, with fewer --workers if need be."
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            # After Ctrl-C nobody waits for the relaxations that are still going on.
+            for child in multiprocessing.active_children():
+                child.terminate()
+
+    def _write(self, key: str, relaxed: Relaxed | None) -> None:
+        if self.journal is None:
+            return
+        document = None if relaxed is None else jsanitize(relaxed.model_dump(), strict=True)
+        try:
+            self.journal.parent.mkdir(parents=True, exist_ok=True)
+            with self.journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": key, "relaxed": document}) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.journal}: cannot be written: {error.strerror}; choose another folder."
+            ) from error
+
+
+def _read(journal: Path) -> dict[str, Relaxed | None]:
+    """Read a journal; a line that a kill cut short is as good as none."""
+    known: dict[str, Relaxed | None] = {}
+    if not journal.exists():
+        return known
+    text = journal.read_text(encoding="utf-8")
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            document = entry["relaxed"]
+            known[entry["key"]] = (
+                None
+                if document is None
+                else Relaxed.model_validate(MontyDecoder().process_decoded(document))
+            )
+    if text and not text.endswith("\n"):
+        with journal.open("a", encoding="utf-8") as file:
+            file.write("\n")
+    return known
+
+
+def relax(structure: Structure, settings: EnergyEngineSettings) -> Relaxed | None:
+    """Relax one structure in this process; None if the potential raised.
+
+    Converged means what atomate2's relaxer means by it: forces on atoms and cell, in the frame
+    of ASE's ``FrechetCellFilter``, below ``fmax`` within ``max_steps``.
+    """
+    calculator = _calculator(settings.name)
+    start = time.process_time()
+    atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    atoms.calc = calculator
+    optimizer = _optimizer(settings)(FrechetCellFilter(atoms), logfile=None)
+    try:
+        for _ in optimizer.irun(fmax=settings.fmax, steps=settings.max_steps):
+            if optimizer.nsteps % GEOMETRY_STEPS == 0 and check_geometry(_structure(atoms)):
+                break
+        converged = optimizer.converged()
+        energy_per_atom = float(atoms.get_potential_energy()) / len(atoms)
+        has_moments = "magmoms" in calculator.implemented_properties
+        magmoms = atoms.get_magnetic_moments().tolist() if has_moments else None
+    except (ValueError, RuntimeError, ArithmeticError):
+        # An exploding cell: no graph, or numbers that are not finite.
+        return None
+    relaxed = _structure(atoms)
+    return Relaxed(
+        structure=relaxed,
+        energy_per_atom=energy_per_atom,
+        level_of_theory=LEVEL_OF_THEORY[settings.name],
+        converged=bool(converged),
+        magmoms=magmoms,
+        n_steps=optimizer.nsteps,
+        cpu_seconds=time.process_time() - start,
+        volume_change=relaxed.volume / structure.volume - 1,
+    )
+
+
+def _structure(atoms: Atoms) -> Structure:
+    return Structure(
+        atoms.cell.array,
+        atoms.get_chemical_symbols(),
+        atoms.positions,
+        coords_are_cartesian=True,
+        to_unit_cell=True,
+    )
+
+
+def _optimizer(settings: EnergyEngineSettings) -> type[Optimizer]:
+    return getattr(optimize, settings.optimizer)
+
+
+@cache
+def _calculator(name: str) -> Calculator:
+    """Load a potential, once in each process."""
+    try:
+        from chgnet.model import CHGNet, CHGNetCalculator  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise UserError(
+            f"engines.energy.name: {name!r} is not installed; pip install 'gan-htvs[local]'."
+        ) from error
+    # Decaying basis functions are full of denormal numbers, on which a processor is slow. Without
+    # them CHGNet takes a third less time; of ten energies and forces no digit changed.
+    torch.set_flush_denormal(True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return CHGNetCalculator(CHGNet.load(use_device="cpu", verbose=False), use_device="cpu")
+
+
+def _alone() -> None:
+    """Keep a process of the pool to one core, and let it live and die with its parent."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

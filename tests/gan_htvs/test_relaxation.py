@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import psutil
+import pytest
+from ase.calculators.lj import LennardJones
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.campaign import EnergyEngineSettings
+from gan_htvs.errors import UserError
+from gan_htvs.relaxation import Relaxations, relax
+from gan_htvs.validity import check_geometry
+
+SETTINGS = EnergyEngineSettings(fmax=0.1, max_steps=100)
+MGO_VOLUME, MGO_ENERGY = 18.75 / 2, -6.314
+"""A^3/atom, experiment; eV/atom, CHGNet 0.3.0 with its model's own relaxer."""
+
+
+def rocksalt(cation: str = "Mg", length: float = 4.3) -> Structure:
+    return Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(length), [cation, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    ).get_primitive_structure()
+
+
+def test_magnesia_relaxes_to_its_known_energy_and_volume():
+    relaxed = relax(rocksalt(length=4.35), SETTINGS)
+    assert relaxed.converged
+    assert relaxed.energy_per_atom == pytest.approx(MGO_ENERGY, abs=0.005)
+    assert relaxed.structure.volume / 2 == pytest.approx(MGO_VOLUME, rel=0.03)
+    assert relaxed.level_of_theory == "CHGNet-0.3.0"
+    assert len(relaxed.magmoms) == 2
+
+
+def test_a_fall_into_a_hole_of_the_potential_ends_early(monkeypatch):
+    # Minimum at 0.22 A: everything falls together, as in a hole of a potential.
+    hole = LennardJones(sigma=0.2, epsilon=1000.0, rc=6.0)
+    monkeypatch.setattr("gan_htvs.relaxation._calculator", lambda name: hole)
+    settings = SETTINGS.model_copy(update={"max_steps": 300, "fmax": 1e-9})
+    relaxed = relax(rocksalt().perturb(0.05), settings)
+    assert check_geometry(relaxed.structure) is not None
+    assert not relaxed.converged
+    assert relaxed.n_steps < 300
+    assert relaxed.magmoms is None
+
+
+def test_numbers_that_are_not_finite_are_no_result(monkeypatch):
+    class Broken(LennardJones):
+        def calculate(self, *arguments, **settings):
+            raise ValueError("array must not contain infs or NaNs")
+
+    monkeypatch.setattr("gan_htvs.relaxation._calculator", lambda name: Broken())
+    assert relax(rocksalt(), SETTINGS) is None
+
+
+def test_a_journal_remembers_and_a_broken_line_costs_one_result(tmp_path):
+    journal = tmp_path / "relaxations.jsonl"
+    structures = [rocksalt(), rocksalt("Mn", 4.5), rocksalt()]
+    first = Relaxations(SETTINGS, journal=journal).relax(structures)
+    lines = journal.read_text().splitlines()
+    assert len(lines) == 2, "equal structures are relaxed once"
+    assert first[0] == first[2]
+
+    journal.write_text(lines[0] + "\n" + lines[1][: len(lines[1]) // 2])
+    seen = []
+    again = Relaxations(SETTINGS, journal=journal)
+    second = again.relax(structures, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 2), (2, 2)]
+    assert [r.energy_per_atom for r in second] == pytest.approx([r.energy_per_atom for r in first])
+    assert second[0].structure == first[0].structure
+    whole = [json.loads(line)["key"] for line in journal.read_text().splitlines() if "}}" in line]
+    assert len(set(whole)) == 2
+
+
+def test_settings_are_part_of_what_is_remembered(tmp_path):
+    journal = tmp_path / "relaxations.jsonl"
+    Relaxations(SETTINGS, journal=journal).relax([rocksalt()])
+    looser = SETTINGS.model_copy(update={"fmax": 0.5})
+    seen = []
+    Relaxations(looser, journal=journal).relax([rocksalt()], on_progress=lambda *n: seen.append(n))
+    assert seen[0] == (0, 1)
+
+
+def test_an_unwritable_journal_is_told_in_one_sentence(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        Relaxations(SETTINGS, journal=blocked / "relaxations.jsonl").relax([rocksalt()])
+
+
+PROGRAM = """
+from pathlib import Path
+from pymatgen.core import Lattice, Structure
+from gan_htvs.campaign import EnergyEngineSettings
+from gan_htvs.relaxation import Relaxations
+
+if __name__ == "__main__":
+    structures = [
+        Structure.from_spacegroup(
+            "Fm-3m", Lattice.cubic(4.0 + 0.02 * i), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+        )
+        for i in range(40)
+    ]
+    relaxations = Relaxations(EnergyEngineSettings(), journal=Path("j.jsonl"), n_processes=2)
+    relaxations.relax(structures, on_progress=lambda done, total: print(done, flush=True))
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_stopped_leaves_no_process_and_loses_nothing(tmp_path, end):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a background job ignores
+    (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
+    run = subprocess.Popen(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    while int(run.stdout.readline()) < 2:
+        pass
+    children = psutil.Process(run.pid).children(recursive=True)
+    assert len(children) >= 2
+    run.send_signal(end)
+    run.wait(timeout=20)
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert len((tmp_path / "j.jsonl").read_text().splitlines()) >= 2
