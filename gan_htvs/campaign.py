@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,6 +15,7 @@ from gan_htvs.chemistry import ChemicalSystem, Counts
 from gan_htvs.errors import UserError
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.identity import content_hash
+from gan_htvs.proposers import ProposerName
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -30,34 +32,57 @@ class Settings(BaseModel):
 class DatasetSettings(Settings):
     """Where the training structures come from."""
 
-    source: Literal["prototypes", "array"] = Field(
+    source: Literal["prototypes", "shipped", "array", "folder", "materials_project"] = Field(
         "prototypes",
         description="'prototypes': decorated AFLOW and textbook lattices, needs nothing; "
-        "'array': a .npz or .npy file in the layout of the published Mg-Mn-O array",
+        "'shipped': relaxed Mg-Mn-O structures that come with the package; 'array': a .npz or "
+        ".npy file of images, such as the published one or what `gan-htvs dataset` wrote; "
+        "'folder': CIF and POSCAR files; 'materials_project': needs your API key",
     )
     path: Path | None = Field(
-        None, description="file of the 'array' source, relative to campaign.yaml"
+        None, description="of the 'array' file or the 'folder', relative to campaign.yaml"
     )
-    sha256: str | None = Field(None, description="of that file; computed when it is left out")
+    sha256: str | None = Field(
+        None, description="of what is at that path; computed when it is left out"
+    )
     max_structures: PositiveInt = Field(2000, description="upper bound on unique structures")
+    max_per_composition: PositiveInt | None = Field(
+        None,
+        description="upper bound on decorated prototypes of one cell formula; null: as many as "
+        "make about 1000 in all",
+    )
+    max_energy_above_hull: PositiveFloat = Field(
+        0.5,
+        description="upper bound for 'materials_project' and for what `gan-htvs dataset` keeps, "
+        "eV/atom",
+    )
+    held_out: float = Field(
+        0.0, ge=0, lt=1, description="share of the structures that the generator never sees"
+    )
 
     @model_validator(mode="after")
-    def _array_needs_a_path(self) -> DatasetSettings:
-        if (self.source == "array") != (self.path is not None):
-            raise ValueError("'path' belongs to source 'array', and only to it")
+    def _files_need_a_path(self) -> DatasetSettings:
+        if (self.source in ("array", "folder")) != (self.path is not None):
+            raise ValueError("'path' belongs to sources 'array' and 'folder', and only to them")
         return self
 
 
 class GeneratorSettings(Settings):
     """The network and how long it learns. Defaults are the ``paper`` preset."""
 
-    preset: Literal["paper"] = Field("paper", description="named training parameters")
+    preset: Literal["paper", "authors"] = Field("paper", description="named training parameters")
     overrides: dict[str, float | int] = Field(
         default_factory=dict, description="training parameters that differ from the preset"
     )
     max_steps: PositiveInt = Field(20_000, description="generator steps")
     max_seconds: PositiveFloat | None = Field(None, description="wall time, s; null: no limit")
     seed: int = Field(0, description="decides weights, batches and noise of the training")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where it is trained; 'auto': on a GPU if there is one"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of matrix products in training; 'auto': the fastest of the processor"
+    )
 
     @model_validator(mode="after")
     def _overrides_exist(self) -> GeneratorSettings:
@@ -66,16 +91,29 @@ class GeneratorSettings(Settings):
 
 
 class SamplingSettings(Settings):
-    """How many structures, and how far we go to get them."""
+    """Where structures come from, how many, and how far we go to get them."""
 
+    proposers: tuple[ProposerName, ...] = Field(
+        (ProposerName.GAN,),
+        min_length=1,
+        description="any of 'gan', 'random' (cells and positions), 'symmetric' (random crystals of "
+        "random space groups) and 'substitution' (decorated prototypes)",
+    )
     structures_per_composition: PositiveInt = Field(
-        300, description="unique, valid structures wanted of each composition"
+        300, description="unique, valid structures wanted of each composition from each proposer"
     )
     shard_size: PositiveInt = Field(50, le=100, description="structures per shard workflow")
     max_tries_per_structure: PositiveInt = Field(
         200, description="raw samples per wanted structure before a shard reports that it gave up"
     )
-    seed: int = Field(0, description="decides which structures are sampled")
+    seed: int = Field(0, ge=0, description="decides which structures are sampled")
+
+    @model_validator(mode="after")
+    def _proposers_differ(self) -> SamplingSettings:
+        for name in self.proposers:
+            if self.proposers.count(name) > 1:
+                raise ValueError(f"proposers names {name.value!r} twice")
+        return self
 
 
 class Thresholds(Settings):
@@ -217,7 +255,8 @@ class Campaign(Settings):
             self.chemical_system,
             self.oxidation_states,
             self.dataset.model_copy(update={"path": None}),
-            self.generator,
+            # Where it is trained is not what is trained.
+            self.generator.model_copy(update={"device": "auto", "precision": "auto"}),
         )
 
     @classmethod
@@ -245,16 +284,17 @@ class Campaign(Settings):
         if not isinstance(document, dict):
             raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}.")
         campaign = cls.checked(document, source=str(path))
-        array = campaign.dataset.path
-        if array is None:
+        data = campaign.dataset.path
+        if data is None:
             return campaign
-        array = (path.resolve().parent / array.expanduser()).resolve()
-        if not array.is_file():
-            raise UserError(f"{path}: dataset.path: there is no file {array}.")
-        sha256 = hashlib.sha256(array.read_bytes()).hexdigest()
+        data = (path.resolve().parent / data.expanduser()).resolve()
+        if not (data.is_dir() if campaign.dataset.source == "folder" else data.is_file()):
+            kind = "folder" if campaign.dataset.source == "folder" else "file"
+            raise UserError(f"{path}: dataset.path: there is no {kind} {data}.")
+        sha256 = _content(data)
         if campaign.dataset.sha256 not in (None, sha256):
-            raise UserError(f"{path}: dataset.sha256: {array} has {sha256}.")
-        dataset = campaign.dataset.model_copy(update={"path": array, "sha256": sha256})
+            raise UserError(f"{path}: dataset.sha256: {data} has {sha256}.")
+        dataset = campaign.dataset.model_copy(update={"path": data, "sha256": sha256})
         return campaign.model_copy(update={"dataset": dataset})
 
     @classmethod
@@ -294,3 +334,12 @@ def _fields_at(model: type[BaseModel], path: list[int | str]) -> list[str]:
         options = [annotation, *get_args(annotation)]
         model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
     return list(model.model_fields)
+
+
+def _content(path: Path) -> str:
+    """Hash a file, or the names and contents of all files in a folder."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    contents = [[str(file.relative_to(path)), _content(file)] for file in files]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()

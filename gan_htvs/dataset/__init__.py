@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_htvs.dataset.arrays import import_array
+from gan_htvs.dataset.arrays import import_array, import_shipped
 from gan_htvs.dataset.decoration import decorate_prototypes
-from gan_htvs.dataset.deduplication import distinct_indices
+from gan_htvs.dataset.sources import Collection, fetch_materials_project, read_folder
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash
+from gan_htvs.matching import unique_indices
 from gan_htvs.pointcloud import encode
-from gan_htvs.validity import RejectionReason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from gan_htvs.campaign import DatasetSettings
     from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
 
-__all__ = ["Dataset", "build_dataset"]
+__all__ = ["Collection", "Dataset", "build_dataset", "collect"]
 
 LEFT_OUT = "max_structures"
 """Reason of structures that are sound and unique, but more than were asked for."""
@@ -49,15 +50,21 @@ class Dataset:
         (n, n_elements) int64: atoms of each element.
     labels
         Where each structure comes from: its prototype, or file and row.
+    energies_above_hull
+        (n,) eV/atom, where the source knows them.
     rejected
         Number of structures that did not come in, by reason.
+    skipped
+        Which files or rows those were, and why, where the source is made of such.
     """
 
     system: ChemicalSystem
     images: NDArray[np.float32]
     counts: NDArray[np.int64]
     labels: tuple[str, ...]
+    energies_above_hull: NDArray[np.float64] | None = None
     rejected: Mapping[str, int] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,6 +78,33 @@ class Dataset:
     def hash(self) -> str:
         """Content hash of what is learnt from: the system and the images, in their order."""
         return content_hash("dataset", self.system, sha256(self.images.tobytes()).hexdigest())
+
+    def split(self, held_out: float) -> tuple[Dataset, Dataset]:
+        """Part the structures to learn from and a share that is held out, by their content.
+
+        Every composition keeps a structure to learn from. The energies of neither part change.
+        """
+        fraction = np.array(
+            [int(sha256(image.tobytes()).hexdigest()[:8], 16) / 16**8 for image in self.images]
+        )
+        out = fraction < held_out
+        _, group = np.unique(self.counts, axis=0, return_inverse=True)
+        group = group.reshape(-1)
+        for number in np.unique(group[out]):
+            members = np.flatnonzero(group == number)
+            if out[members].all():
+                out[members[fraction[members].argmax()]] = False
+        return self._subset(np.flatnonzero(~out)), self._subset(np.flatnonzero(out))
+
+    def _subset(self, indices: NDArray[np.int64]) -> Dataset:
+        energies = self.energies_above_hull
+        return replace(
+            self,
+            images=self.images[indices],
+            counts=self.counts[indices],
+            labels=tuple(self.labels[i] for i in indices),
+            energies_above_hull=None if energies is None else energies[indices],
+        )
 
     def summary(self) -> dict[str, int | dict[str, int]]:
         """Count structures, compositions and what was rejected, for logs and provenance."""
@@ -90,7 +124,8 @@ def build_dataset(
 ) -> Dataset:
     """Collect structures from the source that the settings name.
 
-    The same arguments give the same dataset, bit for bit.
+    The same arguments give the same dataset, bit for bit (as long as the database of the
+    'materials_project' source stays the same).
 
     Parameters
     ----------
@@ -106,33 +141,66 @@ def build_dataset(
     UserError
         If the source cannot be read or has no structure of this chemical system.
     """
-    rejected: Counter[str]
-    if settings.path is not None:
-        structures, labels, rejected = import_array(settings.path, system, oxidation_states)
-        unique = list(range(len(structures)))
-    else:
-        candidates, rejected = decorate_prototypes(
-            system, oxidation_states, on_progress=on_progress
-        )
-        structures = [candidate.structure for candidate in candidates]
-        labels = [candidate.prototype for candidate in candidates]
-        unique = distinct_indices(structures, lattices=labels)
-        rejected[RejectionReason.DUPLICATE] += len(structures) - len(unique)
-    if not structures:
-        raise UserError(
-            f"dataset.source {settings.source!r} has no sound, charge-balanced structure of "
-            f"{system.chemsys}: raise the caps, widen oxidation_states, or use another source."
-        )
-    chosen = _spread([system.counts(structures[i]) for i in unique], settings.max_structures)
-    rejected[LEFT_OUT] += len(unique) - len(chosen)
-    kept = [structures[unique[k]] for k in chosen]
+    found = collect(system, oxidation_states, settings, on_progress=on_progress)
+    chosen = _spread([system.counts(s) for s in found.structures], settings.max_structures)
+    found.rejected[LEFT_OUT] += len(found.structures) - len(chosen)
+    kept = [found.structures[i] for i in chosen]
+    energies = found.energies_above_hull
     return Dataset(
         system=system,
         images=encode(kept, system),
         counts=np.array([system.counts(structure) for structure in kept], dtype=np.int64),
-        labels=tuple(labels[unique[k]] for k in chosen),
-        rejected={str(reason): n for reason, n in sorted(rejected.items()) if n},
+        labels=tuple(found.labels[i] for i in chosen),
+        energies_above_hull=np.array([energies[i] for i in chosen]) if energies else None,
+        rejected={str(reason): n for reason, n in sorted(found.rejected.items()) if n},
+        skipped=tuple(found.skipped),
     )
+
+
+def collect(
+    system: ChemicalSystem,
+    oxidation_states: OxidationRanges,
+    settings: DatasetSettings,
+    *,
+    on_progress: Progress | None = None,
+) -> Collection:
+    """Collect the unique structures of a source; see :func:`build_dataset`."""
+    match settings.source, settings.path:
+        case "prototypes", _:
+            candidates, rejected = decorate_prototypes(
+                system,
+                oxidation_states,
+                max_per_composition=settings.max_per_composition,
+                on_progress=on_progress,
+            )
+            found = Collection(
+                [candidate.structure for candidate in candidates],
+                [candidate.prototype for candidate in candidates],
+                rejected=rejected,
+            )
+            found = found.subset(unique_indices(found.structures))
+        case "shipped", _:
+            found = import_shipped(system, oxidation_states)
+        case "materials_project", _:
+            found = fetch_materials_project(
+                system, oxidation_states, settings.max_energy_above_hull
+            )
+        case "folder", Path() as path:
+            found = read_folder(path, system, oxidation_states)
+        case _, Path() as path:
+            found = import_array(path, system, oxidation_states)
+        case _:
+            raise ValueError(f"{settings.source=} without a path")
+    if settings.source in ("folder", "materials_project"):
+        found = found.subset(unique_indices(found.structures))
+    if not found.structures:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(found.rejected.items()))
+        raise UserError(
+            f"dataset.source {settings.source!r} has no sound, charge-balanced structure of "
+            f"{system.chemsys} ({reasons or 'nothing at all'}): raise the caps, widen "
+            "oxidation_states, or use another source."
+        )
+    return found
 
 
 def _spread(counts: Sequence[tuple[int, ...]], limit: int) -> list[int]:

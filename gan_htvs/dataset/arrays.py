@@ -6,21 +6,20 @@ elements, but the rows were written as if they were still sorted. Only the unit 
 
 from __future__ import annotations
 
+import json
 import zipfile
-from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gan_htvs.dataset.sources import Collection, screen
 from gan_htvs.errors import UserError
 from gan_htvs.pointcloud import CELL_ROWS, decode
-from gan_htvs.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
-    from pymatgen.core import Structure
 
     from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
 
@@ -31,31 +30,58 @@ SCRAMBLED = "scrambled_supercell"
 """Reason for rejection beside those of :class:`gan_htvs.validity.RejectionReason`."""
 
 
-def read_images(path: Path, system: ChemicalSystem) -> tuple[NDArray[np.float64], int]:
+SHIPPED = Path(__file__).with_name("mg-mn-o.npz")
+"""Relaxed Mg-Mn-O structures, written by ``gan-htvs dataset``; see docs/dataset.md."""
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """The unit cells of an array file.
+
+    Attributes
+    ----------
+    images
+        (n, 2 + max_atoms, 3).
+    n_supercells
+        Number of images cut off.
+    labels
+        (n,): where each comes from.
+    energies_above_hull
+        (n,) eV/atom, or None if the file has none.
+    """
+
+    images: NDArray[np.float64]
+    n_supercells: int
+    labels: list[str]
+    energies_above_hull: NDArray[np.float64] | None
+
+
+def read_array(path: Path, system: ChemicalSystem) -> ArrayFile:
     """Read an array file and cut off the supercells.
 
     Parameters
     ----------
     path
         A .npz file with ``images`` of shape (n, 2 + max_atoms, 3) and, if supercells follow the
-        unit cells, ``n_unique``; or a .npy file with such an array alone.
+        unit cells, ``n_unique``; or a .npy file with such an array alone. Files of ``gan-htvs
+        dataset`` also have ``labels``, ``energy_above_hull`` and ``metadata``.
     system
         Elements and caps that the rows belong to.
-
-    Returns
-    -------
-    images
-        (n_unit_cells, 2 + max_atoms, 3).
-    n_supercells
-        Number of images cut off.
 
     Raises
     ------
     UserError
-        If the file is missing, of another format or shape, or has values that are not finite.
+        If the file is missing, of another format, shape or chemical system, or has values that
+        are not finite.
     """
-    images, n_unique = _load(path)
+    arrays = _load(path)
+    images = arrays["images"]
     expected = (CELL_ROWS + system.max_atoms, 3)
+    if (caps := _caps(arrays)) is not None and caps != list(system.caps.items()):
+        raise UserError(
+            f"dataset.path {path}: holds structures of {_spell(caps)}, not of "
+            f"{_spell(list(system.caps.items()))}; set chemical_system.caps to those of the file."
+        )
     if images.shape[1:] != expected or not len(images):
         raise UserError(
             f"dataset.path {path}: found an array of shape {images.shape}, but the caps of "
@@ -67,18 +93,25 @@ def read_images(path: Path, system: ChemicalSystem) -> tuple[NDArray[np.float64]
             f"dataset.path {path}: the images hold values that are not finite numbers; export "
             "the file again."
         )
-    if n_unique is None:
-        n_unique = PUBLISHED_UNIT_CELLS if len(images) == PUBLISHED_ROWS else len(images)
+    default = PUBLISHED_UNIT_CELLS if len(images) == PUBLISHED_ROWS else len(images)
+    n_unique = int(arrays.get("n_unique", default))
     if not 1 <= n_unique <= len(images):
         raise UserError(
             f"dataset.path {path}: n_unique is {n_unique}, but the file has {len(images)} images; "
             f"set it to the number of unit cells, 1 to {len(images)}."
         )
-    return images[:n_unique].astype(np.float64), len(images) - n_unique
+    labels = arrays.get("labels", [f"{path.name} row {row}" for row in range(n_unique)])
+    energies = arrays.get("energy_above_hull")
+    return ArrayFile(
+        images=images[:n_unique].astype(np.float64),
+        n_supercells=len(images) - n_unique,
+        labels=[str(label) for label in labels][:n_unique],
+        energies_above_hull=None if energies is None else energies[:n_unique].astype(np.float64),
+    )
 
 
-def _load(path: Path) -> tuple[NDArray, int | None]:
-    """Read ``images`` and, where the file has it, ``n_unique``."""
+def _load(path: Path) -> dict[str, NDArray]:
+    """Read the arrays of a file; there are images among them."""
     try:
         loaded = np.load(path, allow_pickle=False)
     except OSError as error:
@@ -89,7 +122,7 @@ def _load(path: Path) -> tuple[NDArray, int | None]:
             f"dataset.path {path}: no array file; give a .npz file with 'images' or a .npy file."
         ) from error
     if isinstance(loaded, np.ndarray):
-        return loaded, None
+        return {"images": loaded}
     with loaded:
         if "images" not in loaded:
             raise UserError(
@@ -97,57 +130,55 @@ def _load(path: Path) -> tuple[NDArray, int | None]:
                 f"{', '.join(map(repr, loaded.files)) or 'nothing'}; rename the right one."
             )
         try:
-            images = loaded["images"]
-            n_unique = int(loaded["n_unique"]) if "n_unique" in loaded else None
+            arrays = {name: loaded[name] for name in loaded.files}
+            int(arrays.get("n_unique", 0))
         except (ValueError, TypeError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"dataset.path {path}: 'images' or 'n_unique' is damaged or not numeric; export "
                 "the file again."
             ) from error
-    return images, n_unique
+    return arrays
+
+
+def _caps(arrays: dict[str, NDArray]) -> list[tuple[str, int]] | None:
+    """Read for which chemical system a file was written, if it tells."""
+    if "metadata" not in arrays:
+        return None
+    metadata = json.loads(str(arrays["metadata"]))
+    return [(symbol, cap) for symbol, cap in metadata["caps"]]
+
+
+def _spell(caps: list[tuple[str, int]]) -> str:
+    return ", ".join(f"{symbol} {cap}" for symbol, cap in caps)
 
 
 def import_array(
     path: Path, system: ChemicalSystem, oxidation_states: OxidationRanges
-) -> tuple[list[Structure], list[str], Counter[str]]:
-    """Take the sound unit cells of an array file.
+) -> Collection:
+    """Take the sound unit cells of an array file; errors as in :func:`read_array`."""
+    file = read_array(path, system)
+    decoded = decode(file.images, system).to_structures()
+    found = screen(zip(file.labels, decoded, strict=True), system, oxidation_states)
+    if file.energies_above_hull is not None:
+        energies = dict(zip(file.labels, file.energies_above_hull.tolist(), strict=True))
+        found.energies_above_hull = [energies[label] for label in found.labels]
+    if file.n_supercells:
+        found.rejected[SCRAMBLED] = file.n_supercells
+    return found
 
-    Parameters
-    ----------
-    path
-        See :func:`read_images`.
-    system, oxidation_states
-        Elements, caps, and the average oxidation states that each element may have.
 
-    Returns
-    -------
-    structures
-        Decoded, in the order of the file.
-    labels
-        File name and row of each.
-    rejected
-        Number of rows left out, by reason.
+def import_shipped(system: ChemicalSystem, oxidation_states: OxidationRanges) -> Collection:
+    """Take the relaxed structures that come with the package.
 
     Raises
     ------
     UserError
-        As in :func:`read_images`.
+        If the campaign is about another chemical system.
     """
-    images, n_supercells = read_images(path, system)
-    rejected: Counter[str] = Counter({SCRAMBLED: n_supercells} if n_supercells else {})
-    structures: list[Structure] = []
-    labels: list[str] = []
-    for row, decoded in enumerate(decode(images, system).to_structures()):
-        reason: RejectionReason | None
-        if isinstance(decoded, RejectionReason):
-            reason = decoded
-        elif not system.is_charge_balanced(system.counts(decoded), oxidation_states):
-            reason = RejectionReason.CHARGE_IMBALANCE
-        else:
-            reason = check_geometry(decoded)
-        if reason is None:
-            structures.append(decoded)
-            labels.append(f"{path.name} row {row}")
-        else:
-            rejected[str(reason)] += 1
-    return structures, labels, rejected
+    try:
+        return import_array(SHIPPED, system, oxidation_states)
+    except UserError as error:
+        raise UserError(
+            f"dataset.source 'shipped' has no structures of {_spell(list(system.caps.items()))}, "
+            "only of Mg 8, Mn 8, O 12; use another source."
+        ) from error

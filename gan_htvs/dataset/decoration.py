@@ -18,7 +18,6 @@ from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Structure
 
 from gan_htvs.dataset.bond_valence import ValenceFit, fit_volume, has_parameters
-from gan_htvs.dataset.deduplication import distinct_indices
 from gan_htvs.dataset.orderings import (
     all_colourings,
     inequivalent_colourings,
@@ -27,6 +26,7 @@ from gan_htvs.dataset.orderings import (
 )
 from gan_htvs.dataset.prototypes import Prototype, anion_sites, prototypes
 from gan_htvs.errors import UserError
+from gan_htvs.matching import unique_indices
 from gan_htvs.pointcloud import LENGTH_SCALE
 from gan_htvs.validity import check_geometry
 
@@ -108,6 +108,7 @@ def decorate_prototypes(
     system: ChemicalSystem,
     oxidation_states: OxidationRanges,
     *,
+    max_per_composition: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Candidate], Counter[str]]:
     """Fill every prototype with the ions of a chemical system.
@@ -116,6 +117,8 @@ def decorate_prototypes(
     ----------
     system, oxidation_states
         Elements, caps, and the average oxidation states that each element may have.
+    max_per_composition
+        Candidates of one cell formula; if not given, as many as make about ``TOTAL`` in all.
     on_progress
         Called with the number of prototypes done and their total.
 
@@ -141,16 +144,14 @@ def decorate_prototypes(
             prototype, system, cations, anions, oxidation_states, balanced
         ):
             counts = system.counts(structure)
-            settled = _settle(structure, formal_charges(counts, system, oxidation_states))
-            if isinstance(settled, ValenceFit):
-                by_counts[counts].append(
-                    Candidate(settled.structure, prototype.name, settled.instability)
-                )
+            settled = _settled(structure, counts, prototype, system, oxidation_states)
+            if isinstance(settled, Candidate):
+                by_counts[counts].append(settled)
             else:
                 rejected[settled] += 1
         if on_progress:
             on_progress(done, len(known))
-    share = int(np.clip(TOTAL // max(len(by_counts), 1), *PER_COMPOSITION))
+    share = max_per_composition or int(np.clip(TOTAL // max(len(by_counts), 1), *PER_COMPOSITION))
     candidates = []
     for counts in sorted(by_counts):
         kept = _most_plausible(by_counts[counts], share)
@@ -158,6 +159,45 @@ def decorate_prototypes(
         if n_left := len(by_counts[counts]) - len(kept):
             rejected[CROWDED] += n_left
     return candidates, rejected
+
+
+def decorate_composition(
+    system: ChemicalSystem,
+    counts: Counts,
+    oxidation_states: OxidationRanges,
+    *,
+    lowest_energy: int = LOWEST_ENERGY,
+) -> list[Candidate]:
+    """Fill every prototype with the ions of one cell formula.
+
+    Parameters
+    ----------
+    system, oxidation_states
+        As for :func:`decorate_prototypes`.
+    counts
+        Atoms of each element, charge-balanced.
+    lowest_energy
+        Orderings of lowest electrostatic energy taken of each prototype.
+
+    Returns
+    -------
+    Sound structures, in the order in which :func:`decorate_prototypes` prefers them.
+
+    Raises
+    ------
+    UserError
+        If the system is not one of cations and anions with known bond valences.
+    """
+    cations, anions = _ions(system, oxidation_states)
+    settled = [
+        _settled(structure, counts, prototype, system, oxidation_states)
+        for prototype in _distinct_prototypes(system, cations, anions)
+        for structure in _decorations(
+            prototype, system, cations, anions, oxidation_states, (counts,), lowest_energy
+        )
+    ]
+    sound = [each for each in settled if isinstance(each, Candidate)]
+    return _most_plausible(sound, len(sound))
 
 
 def _most_plausible(candidates: Sequence[Candidate], limit: int) -> list[Candidate]:
@@ -203,7 +243,7 @@ def _distinct_prototypes(
         and (prototype.vacancies or prototype.n_cations <= most_cations)
     ]
     lattices = [prototype.structure.get_primitive_structure() for prototype in fitting]
-    return [replace(fitting[i], structure=lattices[i]) for i in distinct_indices(lattices)]
+    return [replace(fitting[i], structure=lattices[i]) for i in unique_indices(lattices)]
 
 
 def _decorations(
@@ -213,16 +253,21 @@ def _decorations(
     anions: Sequence[str],
     oxidation_states: OxidationRanges,
     balanced: Sequence[Counts],
+    lowest_energy: int = LOWEST_ENERGY,
 ) -> Iterator[Structure]:
     """Yield the chosen orderings of one prototype, at the volume of the prototype."""
     largest = sum(system.caps[el] for el in anions) // prototype.n_anions
     if not prototype.vacancies:
         most_cations = sum(system.caps[el] for el in cations)
         largest = min(largest, most_cations // prototype.n_cations, MAX_INDEX)
+    is_anion = [el in anions for el in system.elements]
+    possible = {sum(compress(counts, is_anion)) for counts in balanced}
     colours = (*cations, *([_VACANCY] if prototype.vacancies else []))
     supercells: list[_Supercell] = []
     found: dict[Counts, list[_Ordering]] = defaultdict(list)
     for index in range(1, largest + 1):
+        if index * prototype.n_anions not in possible:
+            continue
         for form in inequivalent_superlattices(index, prototype.structure)[:MAX_SHAPES]:
             structure = prototype.structure.copy()
             structure.make_supercell(form)
@@ -233,16 +278,16 @@ def _decorations(
                 found[counts].append(replace(ordering, supercell=len(supercells)))
             supercells.append(supercell)
     for counts in sorted(found):
-        for ordering in _best(found[counts]):
+        for ordering in _best(found[counts], lowest_energy):
             yield supercells[ordering.supercell].fill(ordering.colouring, system)
 
 
-def _best(orderings: Sequence[_Ordering]) -> list[_Ordering]:
+def _best(orderings: Sequence[_Ordering], lowest_energy: int) -> list[_Ordering]:
     """Choose by electrostatic energy, then by symmetry; no ordering twice."""
     # Rounded, so that equal energies of different machines sort by the order of enumeration.
     by_energy = sorted(range(len(orderings)), key=lambda i: round(orderings[i].energy, 4))
     by_symmetry = sorted(by_energy, key=lambda i: -orderings[i].point_group_order)
-    chosen = dict.fromkeys([*by_energy[:LOWEST_ENERGY], *by_symmetry[:HIGHEST_SYMMETRY]])
+    chosen = dict.fromkeys([*by_energy[:lowest_energy], *by_symmetry[:HIGHEST_SYMMETRY]])
     return [orderings[i] for i in chosen]
 
 
@@ -361,6 +406,20 @@ class _Supercell:
         ions = self.structure.copy()
         ions.add_oxidation_state_by_site([1.0] * len(ions))
         return EwaldSummation(ions).total_energy_matrix
+
+
+def _settled(
+    structure: Structure,
+    counts: Counts,
+    prototype: Prototype,
+    system: ChemicalSystem,
+    oxidation_states: OxidationRanges,
+) -> Candidate | str:
+    """Make a candidate of a decoration, or give the reason why it is none."""
+    fit = _settle(structure, formal_charges(counts, system, oxidation_states))
+    if isinstance(fit, str):
+        return fit
+    return Candidate(fit.structure, prototype.name, fit.instability)
 
 
 def _settle(structure: Structure, charges: Mapping[str, float]) -> ValenceFit | str:

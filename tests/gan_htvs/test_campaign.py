@@ -47,6 +47,12 @@ def test_defaults_are_those_of_the_published_study(tmp_path):
         ({"compositions": ["MgMnO12"]}, ["compositions", "MgMnO12", "charge-neutral"]),
         ({"thresholds": {"metastable": -0.1}}, ["thresholds.metastable", "-0.1"]),
         ({"thresholds": {"band_gap": [3.0, 1.6]}}, ["thresholds", "band_gap"]),
+        (
+            {"sampling": {"proposers": ["gna"]}},
+            ["sampling.proposers", "'gan', 'random', 'symmetric' or 'substitution', not 'gna'"],
+        ),
+        ({"sampling": {"proposers": ["gan", "gan"]}}, ["sampling", "'gan' twice"]),
+        ({"sampling": {"proposers": []}}, ["sampling.proposers", "at least 1"]),
         ({"smapling": {}}, ["smapling", "perhaps 'sampling'"]),
         ({"generator": {"presett": "paper"}}, ["generator.presett", "perhaps 'preset'"]),
         ({"generator": {"overrides": {"lambda_9": 1}}}, ["generator.overrides", "lambda_9"]),

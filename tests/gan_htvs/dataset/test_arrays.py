@@ -14,7 +14,7 @@ from gan_htvs.dataset.arrays import (
     PUBLISHED_UNIT_CELLS,
     SCRAMBLED,
     import_array,
-    read_images,
+    read_array,
 )
 from gan_htvs.errors import UserError
 
@@ -51,13 +51,14 @@ def save(path: Path, images: np.ndarray, **extra) -> Path:
 
 
 def test_published_unit_cells_come_in_and_scrambled_supercells_do_not(published):
-    structures, labels, rejected = import_array(published, SYSTEM, STATES)
+    found = import_array(published, SYSTEM, STATES)
+    structures, rejected = found.structures, found.rejected
     with np.load(published) as stored:
         n, n_unique = len(stored["images"]), int(stored["n_unique"])
     assert rejected[SCRAMBLED] == n - n_unique == 180
     assert len(structures) == n_unique - (sum(rejected.values()) - rejected[SCRAMBLED])
     assert len(structures) > 0.9 * n_unique
-    assert max(int(label.rsplit(maxsplit=1)[1]) for label in labels) < n_unique
+    assert max(int(label.rsplit(maxsplit=1)[1]) for label in found.labels) < n_unique
 
 
 def test_published_rows_survive_the_way_into_the_dataset(published):
@@ -76,19 +77,20 @@ def test_published_rows_survive_the_way_into_the_dataset(published):
 def test_the_full_published_array_is_known_by_its_number_of_rows(tmp_path):
     path = tmp_path / "unique.npy"
     np.save(path, np.repeat(image()[None], PUBLISHED_ROWS, axis=0))
-    images, n_supercells = read_images(path, SYSTEM)
-    assert len(images) == PUBLISHED_UNIT_CELLS
-    assert n_supercells == PUBLISHED_ROWS - PUBLISHED_UNIT_CELLS
+    file = read_array(path, SYSTEM)
+    assert len(file.images) == PUBLISHED_UNIT_CELLS
+    assert file.n_supercells == PUBLISHED_ROWS - PUBLISHED_UNIT_CELLS
 
 
 def test_bad_rows_are_counted_by_reason(tmp_path):
     images = np.stack(
         [image(), image(counts=(0, 1, 2)), image(counts=(1, 1, 1)), image(length=1.9)]
     )
-    structures, labels, rejected = import_array(save(tmp_path / "a.npz", images), SYSTEM, STATES)
-    assert [structure.formula for structure in structures] == ["Mg1 Mn1 O2"]
-    assert labels == ["a.npz row 0"]
-    assert rejected == {"empty_element": 1, "charge_imbalance": 1, "bad_volume": 1}
+    found = import_array(save(tmp_path / "a.npz", images), SYSTEM, STATES)
+    assert [structure.formula for structure in found.structures] == ["Mg1 Mn1 O2"]
+    assert found.labels == ["a.npz row 0"]
+    assert found.skipped[0] == "a.npz row 1: empty_element"
+    assert found.rejected == {"empty_element": 1, "charge_imbalance": 1, "bad_volume": 1}
 
 
 def test_array_structures_are_capped_evenly_over_compositions(tmp_path):

@@ -1,0 +1,210 @@
+"""Where training structures come from; every source ends in a :class:`Collection`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pymatgen.core import SETTINGS, Structure
+
+from gan_htvs.errors import UserError
+from gan_htvs.pointcloud import LENGTH_SCALE
+from gan_htvs.validity import RejectionReason, check_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
+
+MISFIT, UNREADABLE, TOO_LONG = "foreign_or_too_many_atoms", "unreadable_file", "cell_too_long"
+"""Reasons for rejection beside those of :class:`gan_htvs.validity.RejectionReason`."""
+
+MP_KEY_VARIABLE = "MP_API_KEY"
+
+STRUCTURE_FILES = ("*.cif", "POSCAR*", "CONTCAR*", "*.poscar", "*.vasp")
+"""Names that are read from a folder."""
+
+Sample: TypeAlias = Structure | RejectionReason | ValueError
+"""A structure, or why there is none."""
+
+
+@dataclass
+class Collection:
+    """Sound structures of one chemical system, and what did not come in.
+
+    Attributes
+    ----------
+    structures, labels
+        Each with where it comes from.
+    energies_above_hull
+        eV/atom, one for each structure, or empty where the source knows none.
+    rejected
+        How many were left out, by reason.
+    skipped
+        Which files or rows those were, and why: one phrase each.
+    """
+
+    structures: list[Structure] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    energies_above_hull: list[float] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    skipped: list[str] = field(default_factory=list)
+
+    def subset(self, indices: list[int]) -> Collection:
+        """Keep these structures; the others count as duplicates."""
+        rejected = self.rejected.copy()
+        rejected[RejectionReason.DUPLICATE] += len(self.structures) - len(indices)
+        return Collection(
+            [self.structures[i] for i in indices],
+            [self.labels[i] for i in indices],
+            [self.energies_above_hull[i] for i in indices] if self.energies_above_hull else [],
+            rejected,
+            self.skipped,
+        )
+
+
+def screen(
+    samples: Iterable[tuple[str, Sample]],
+    system: ChemicalSystem,
+    oxidation_states: OxidationRanges,
+) -> Collection:
+    """Keep the samples that are sound, charge-balanced structures within the caps."""
+    found = Collection()
+    for label, sample in samples:
+        reason, why = _problem(sample, system, oxidation_states)
+        if reason is None and isinstance(sample, Structure):
+            found.structures.append(sample)
+            found.labels.append(label)
+        else:
+            found.rejected[str(reason)] += 1
+            found.skipped.append(f"{label}: {why or reason}")
+    return found
+
+
+def _problem(  # noqa: PLR0911 - one for each reason
+    sample: Sample, system: ChemicalSystem, oxidation_states: OxidationRanges
+) -> tuple[str | None, str]:
+    """Find the reason against a sample, and its details."""
+    if isinstance(sample, RejectionReason):
+        return sample, ""
+    if isinstance(sample, ValueError):
+        return UNREADABLE, str(sample)
+    if not sample.is_ordered:
+        return MISFIT, "its sites are partly occupied"
+    try:
+        counts = system.counts(sample)
+    except ValueError as error:
+        return MISFIT, str(error)
+    if max(sample.lattice.abc) > LENGTH_SCALE:
+        return TOO_LONG, f"a lattice vector is longer than {LENGTH_SCALE:g} A"
+    if not system.is_charge_balanced(counts, oxidation_states):
+        return RejectionReason.CHARGE_IMBALANCE, ""
+    return check_geometry(sample), ""
+
+
+def read_folder(
+    path: Path, system: ChemicalSystem, oxidation_states: OxidationRanges
+) -> Collection:
+    """Read every CIF and POSCAR file of a folder and its subfolders, as primitive cells.
+
+    A file that does not parse or fit is counted and named, and loses nothing else.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, or no such file in it.
+    """
+    if not path.is_dir():
+        raise UserError(f"dataset.path {path}: is no folder; give one with CIF or POSCAR files.")
+    files = sorted({file for pattern in STRUCTURE_FILES for file in path.rglob(pattern)})
+    if not files:
+        raise UserError(
+            f"dataset.path {path}: holds no structure file ({', '.join(STRUCTURE_FILES)}); put "
+            "some there or name another folder."
+        )
+    samples = ((str(file.relative_to(path)), _parse(file)) for file in files)
+    return screen(samples, system, oxidation_states)
+
+
+def _parse(file: Path) -> Sample:
+    try:
+        return reduced(Structure.from_file(file))
+    except Exception as error:  # noqa: BLE001 - the parsers raise whatever they meet
+        message = str(error).splitlines() or [type(error).__name__]
+        return ValueError(f"does not parse ({message[0]:.80})")
+
+
+def reduced(structure: Structure) -> Structure:
+    """Make the Niggli-reduced primitive cell, without site properties."""
+    plain = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
+    plain.remove_oxidation_states()
+    return plain.get_primitive_structure().get_reduced_structure("niggli")
+
+
+def fetch_materials_project(
+    system: ChemicalSystem,
+    oxidation_states: OxidationRanges,
+    max_energy_above_hull: float,
+    *,
+    search: Callable[..., Iterable[Any]] | None = None,
+) -> Collection:
+    """Fetch the structures of a chemical system from the Materials Project.
+
+    Parameters
+    ----------
+    system, oxidation_states
+        Elements, caps, and the average oxidation states that each element may have.
+    max_energy_above_hull
+        eV/atom, as the Materials Project computes it.
+    search
+        Stands in for ``MPRester().materials.summary.search``.
+
+    Raises
+    ------
+    UserError
+        Without a key or the client, or if the request fails.
+    """
+    documents = (search or _summary_search)(
+        chemsys=system.chemsys,
+        energy_above_hull=(0, max_energy_above_hull),
+        fields=["material_id", "structure", "energy_above_hull"],
+    )
+    energies: dict[str, float] = {}
+
+    def samples() -> Iterator[tuple[str, Sample]]:
+        for document in documents:
+            label = str(document.material_id)
+            energies[label] = float(document.energy_above_hull)
+            yield label, reduced(document.structure)
+
+    found = screen(samples(), system, oxidation_states)
+    found.energies_above_hull = [energies[label] for label in found.labels]
+    return found
+
+
+def _summary_search(**query: Any) -> list[Any]:
+    key = os.environ.get(MP_KEY_VARIABLE) or SETTINGS.get("PMG_MAPI_KEY")
+    if not key:
+        raise UserError(
+            "dataset.source 'materials_project' needs your API key: set the environment variable "
+            f"{MP_KEY_VARIABLE} (materialsproject.org/api) or choose another source."
+        )
+    try:
+        from mp_api.client import MPRester  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise UserError(
+            "dataset.source 'materials_project' needs the Materials Project client; pip install "
+            "'gan-htvs[mp]'."
+        ) from error
+    try:
+        with MPRester(key, mute_progress_bars=True) as rester:
+            return list(rester.materials.summary.search(**query))
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"dataset.source 'materials_project': the request failed ({reason:.120}); check the "
+            "key and the network."
+        ) from error

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.campaign import Campaign, DatasetSettings
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.arrays import SHIPPED, read_array
+from gan_htvs.dataset.relaxed import ENOUGH, relax_dataset
+from gan_htvs.errors import UserError
+from gan_htvs.matching import structure_matcher, unique_indices
+from gan_htvs.pointcloud import decode
+from gan_htvs.relaxation import Relaxations
+from gan_htvs.validity import check_geometry
+
+SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
+
+
+def layered(length: float) -> Structure:
+    """MgMnO2: rocksalt with Mg and Mn in layers along c."""
+    return Structure(
+        Lattice.tetragonal(length / 2**0.5, length),
+        ["Mg", "Mn", "O", "O"],
+        [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0, 0, 0.5]],
+    )
+
+
+@pytest.fixture
+def campaign(tmp_path) -> Campaign:
+    folder = tmp_path / "structures"
+    folder.mkdir()
+    layered(4.2).to(str(folder / "tight.cif"))
+    layered(4.5).to(str(folder / "wide.cif"))
+    return Campaign.model_validate(
+        {
+            "name": "layers",
+            "chemical_system": {"caps": {"Mg": 1, "Mn": 1, "O": 2}},
+            "oxidation_states": STATES,
+            "dataset": {"source": "folder", "path": folder},
+            "engines": {"energy": {"optimizer": "LBFGS", "max_steps": 150}},
+        }
+    )
+
+
+def test_a_source_is_relaxed_filled_and_remembered(campaign, tmp_path):
+    journal = tmp_path / "relaxations.jsonl"
+    told = []
+    relaxations = Relaxations(campaign.engines.energy, journal=journal)
+    first = relax_dataset(campaign, relaxations, on_progress=lambda *step: told.append(step))
+    assert {what for what, *_ in told} >= {"relax known phases", "relax", "fill, round 1"}
+    assert first.level_of_theory == "CHGNet-0.3.0"
+    assert len(first.structures) > 1
+    assert len(unique_indices(first.structures)) == len(first.structures)
+    assert first.energies_above_hull == sorted(first.energies_above_hull)
+    assert max(first.energies_above_hull) <= 0.5
+    assert all(check_geometry(structure) is None for structure in first.structures)
+    matcher = structure_matcher()
+    assert any(matcher.fit(layered(4.3), structure) for structure in first.structures)
+
+    size = journal.stat().st_size
+    again = relax_dataset(campaign, Relaxations(campaign.engines.energy, journal=journal))
+    assert journal.stat().st_size == size, "nothing is relaxed twice"
+    assert again.labels == first.labels
+
+    path = tmp_path / "relaxed.npz"
+    first.save(path, campaign)
+    file = read_array(path, campaign.chemical_system)
+    assert file.labels == first.labels
+    np.testing.assert_allclose(file.energies_above_hull, first.energies_above_hull, atol=1e-6)
+    with pytest.raises(UserError, match="Mg 1, Mn 1, O 2"):
+        read_array(path, SYSTEM)
+
+
+def test_the_shipped_dataset_is_what_its_page_says():
+    dataset = build_dataset(SYSTEM, STATES, DatasetSettings(source="shipped"))
+    assert len(dataset) >= 800
+    assert dataset.n_compositions >= 100
+    assert dataset.energies_above_hull.max() <= 0.5
+    assert len(read_array(SHIPPED, SYSTEM).images) == len(dataset), "nothing unsound was shipped"
+    assert dataset.counts.max(axis=0).tolist() <= [8, 8, 12]
+    assert all(SYSTEM.is_charge_balanced(tuple(row), STATES) for row in dataset.counts.tolist())
+    assert SHIPPED.stat().st_size < 1_000_000
+    _, sizes = np.unique(dataset.counts, axis=0, return_counts=True)
+    assert np.median(sizes) >= ENOUGH
+    some = decode(dataset.images[::7], SYSTEM).to_structures()
+    assert len(unique_indices(some)) == len(some)
+
+
+def test_the_shipped_dataset_is_of_one_chemical_system():
+    other = ChemicalSystem(caps={"V": 4, "O": 10})
+    with pytest.raises(UserError, match="'shipped' has no structures of V 4, O 10"):
+        build_dataset(other, {"V": (2, 5), "O": (-2, -2)}, DatasetSettings(source="shipped"))

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.campaign import Campaign, DatasetSettings
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.sources import fetch_materials_project, read_folder
+from gan_htvs.errors import UserError
+from gan_htvs.matching import structure_matcher
+from gan_htvs.pointcloud import decode
+
+SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
+
+
+def rocksalt(second: str = "Mn", length: float = 4.3) -> Structure:
+    """Mg and another cation in layers along c."""
+    return Structure(
+        Lattice.tetragonal(length / 2**0.5, length),
+        ["Mg", second, "O", "O"],
+        [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0, 0, 0.5]],
+    )
+
+
+def spinel() -> Structure:
+    return Structure.from_spacegroup(
+        "Fd-3m",
+        Lattice.cubic(8.4),
+        ["Mg", "Mn", "O"],
+        [[0, 0, 0], [0.625, 0.625, 0.625], [0.3875, 0.3875, 0.3875]],
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    inside = tmp_path / "structures"
+    (inside / "deeper").mkdir(parents=True)
+    rocksalt().to(str(inside / "layered.cif"))
+    spinel().to(str(inside / "deeper" / "POSCAR_spinel"), fmt="poscar")
+    rocksalt("Fe").to(str(inside / "iron.cif"))
+    spinel().make_supercell([2, 1, 1], in_place=False).to(str(inside / "spinel_again.cif"))
+    (rocksalt() * (3, 3, 1)).perturb(0.3).to(str(inside / "large.cif"))
+    (inside / "broken.cif").write_text("data_broken\nloop_\n_atom_site_label\n")
+    (inside / "notes.txt").write_text("not a structure")
+    return inside
+
+
+def test_a_folder_gives_its_sound_structures_once_as_primitive_cells(folder):
+    settings = DatasetSettings(source="folder", path=folder)
+    dataset = build_dataset(SYSTEM, STATES, settings)
+    assert sorted(dataset.labels) == ["deeper/POSCAR_spinel", "layered.cif"]
+    by_label = dict(
+        zip(dataset.labels, decode(dataset.images, SYSTEM).to_structures(), strict=True)
+    )
+    matcher = structure_matcher()
+    assert matcher.fit(by_label["layered.cif"], rocksalt())
+    assert matcher.fit(by_label["deeper/POSCAR_spinel"], spinel())
+    assert len(by_label["deeper/POSCAR_spinel"]) == 14
+    assert dataset.rejected["duplicate"] == 1
+
+
+def test_what_does_not_come_in_is_counted_and_named(folder):
+    found = read_folder(folder, SYSTEM, STATES)
+    assert found.rejected == {"foreign_or_too_many_atoms": 2, "unreadable_file": 1}
+    told = {line.split(":")[0]: line for line in found.skipped}
+    assert set(told) == {"broken.cif", "iron.cif", "large.cif"}
+    assert "Fe" in told["iron.cif"]
+    assert "does not parse" in told["broken.cif"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"), [(False, "is no folder"), (True, "no structure file")]
+)
+def test_a_missing_or_empty_folder_is_told_in_one_sentence(tmp_path, make, message):
+    path = tmp_path / "empty"
+    if make:
+        path.mkdir()
+    with pytest.raises(UserError, match=message) as caught:
+        read_folder(path, SYSTEM, STATES)
+    assert str(path) in str(caught.value)
+
+
+def test_the_materials_project_needs_a_key(monkeypatch):
+    monkeypatch.delenv("MP_API_KEY", raising=False)
+    monkeypatch.setattr("gan_htvs.dataset.sources.SETTINGS", {})
+    with pytest.raises(UserError, match="MP_API_KEY"):
+        build_dataset(SYSTEM, STATES, DatasetSettings(source="materials_project"))
+
+
+def test_materials_project_documents_become_structures_with_energies():
+    asked = {}
+
+    def search(**query):
+        asked.update(query)
+        return [
+            SimpleNamespace(material_id="mp-1", structure=rocksalt(), energy_above_hull=0.11),
+            SimpleNamespace(material_id="mp-2", structure=rocksalt("Fe"), energy_above_hull=0.0),
+            SimpleNamespace(material_id="mp-3", structure=spinel(), energy_above_hull=0.02),
+        ]
+
+    found = fetch_materials_project(SYSTEM, STATES, 0.5, search=search)
+    assert asked["chemsys"] == "Mg-Mn-O"
+    assert asked["energy_above_hull"] == (0, 0.5)
+    assert found.labels == ["mp-1", "mp-3"]
+    assert found.energies_above_hull == [0.11, 0.02]
+    assert len(found.structures[1]) == 14
+
+
+def test_a_folder_is_known_by_its_content(folder):
+    def campaign() -> Campaign:
+        (folder.parent / "campaign.yaml").write_text(
+            "name: folder\n"
+            "chemical_system: {caps: {Mg: 8, Mn: 8, O: 12}}\n"
+            "oxidation_states: {Mg: [2, 2], Mn: [2, 4], O: [-2, -2]}\n"
+            "dataset: {source: folder, path: structures}\n"
+        )
+        return Campaign.from_file(folder.parent / "campaign.yaml")
+
+    first = campaign()
+    assert first.dataset.path == folder
+    assert campaign().training_key == first.training_key
+    rocksalt(length=4.4).to(str(folder / "another.cif"))
+    assert campaign().training_key != first.training_key
+
+
+def test_held_out_structures_are_a_fixed_share_and_leave_every_composition_one():
+    dataset = build_dataset(SYSTEM, STATES, DatasetSettings())
+    training, held_out = dataset.split(0.2)
+    assert len(training) + len(held_out) == len(dataset)
+    assert 0.1 * len(dataset) < len(held_out) < 0.25 * len(dataset)
+    assert training.n_compositions == dataset.n_compositions
+    assert set(training.labels) | set(held_out.labels) == set(dataset.labels)
+    smaller, fewer = dataset.split(0.1)
+    known = {image.tobytes() for image in held_out.images}
+    assert {image.tobytes() for image in fewer.images} <= known | {
+        image.tobytes() for image in training.images
+    }
+    assert len(smaller) > len(training)
