@@ -11,6 +11,7 @@ from jobflow import Flow
 from flows.references import known_phases_job, reference_flow
 from flows.sample import shard_job, shards
 from flows.train import training_job
+from gan_htvs.proposers import ProposerName
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -49,27 +50,35 @@ class CampaignUnits:
         return reference_flow(self.campaign).jobs[-1].uuid
 
     @cached_property
-    def training(self) -> str:
-        """Uuid of the job that trains the generator."""
-        return training_job(self.campaign).uuid
+    def training(self) -> str | None:
+        """Uuid of the job that trains the generator, if the campaign samples from one."""
+        needed = ProposerName.GAN in self.campaign.sampling.proposers
+        return training_job(self.campaign).uuid if needed else None
+
+    @property
+    def shared(self) -> list[str]:
+        """Uuids of the jobs that other campaigns may need too; labels of all that they run."""
+        return [self.references, *([self.training] if self.training else [])]
 
     @property
     def owners(self) -> list[str]:
         """Labels of all jobs of this campaign, shared ones included."""
-        return [self.campaign.name, self.references, self.training]
+        return [self.campaign.name, *self.shared]
 
     def units(self, done: Collection[str] = ()) -> list[Unit]:
         """Make all units; jobs whose uuids are in ``done`` have stored their output already."""
         campaign, references, training = self.campaign, self.references, self.training
         known = known_phases_job(campaign, references)
-        sampling = [shard_job(campaign, s, training, references) for s in shards(campaign)]
         units = [
             Unit(references, reference_flow(campaign, done=done)),
-            Unit(training, Flow([training_job(campaign)], name="train generator")),
             Unit(known.uuid, Flow([known], name=known.name), frozenset({references})),
         ]
-        units += [
-            Unit(each.uuid, Flow([each], name=each.name), frozenset({references, training}))
-            for each in sampling
-        ]
+        if training:
+            units.append(Unit(training, Flow([training_job(campaign)], name="train generator")))
+        for shard in shards(campaign):
+            sampling = shard_job(campaign, shard, training, references)
+            samples_gan = shard.proposer is ProposerName.GAN
+            needs = self.shared if samples_gan else [references]
+            flow = Flow([sampling], name=sampling.name)
+            units.append(Unit(sampling.uuid, flow, frozenset(needs)))
         return [unit for unit in units if unit.key not in done]

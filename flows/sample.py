@@ -12,18 +12,20 @@ from flows.evaluate import EvaluateMaker
 from flows.steps import READS_STORE, is_stored, label
 from gan_htvs.candidate import Origin, Proposal, Step
 from gan_htvs.generator.checkpoint import load
-from gan_htvs.generator.sampling import sample_composition
 from gan_htvs.identity import content_hash, content_uuid
+from gan_htvs.proposers import FINITE, ProposerName, make_proposer
+from gan_htvs.proposers.sampling import sample
 
 if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
 
 
 class Shard(BaseModel):
-    """The unit of work: a few dozen structures of one composition, independent of all others."""
+    """The unit of work: a few dozen structures of one composition from one proposer."""
 
     model_config = ConfigDict(frozen=True)
 
+    proposer: ProposerName
     composition: str
     n_structures: int
     seed: int
@@ -33,52 +35,63 @@ class Shard(BaseModel):
 
         How many of them are taken is left out: a longer shard begins with the same candidates.
         """
+        made_of = (
+            campaign.training_key
+            if self.proposer is ProposerName.GAN
+            else (campaign.chemical_system, campaign.oxidation_states)
+        )
         return content_hash(
-            "shard", campaign.name, campaign.training_key, self.composition, self.seed
+            "shard", campaign.name, self.proposer, made_of, self.composition, self.seed
         )
 
 
 def shards(campaign: Campaign) -> list[Shard]:
     """Cut a campaign into shards, the same way every time.
 
-    Asking for more structures of a composition later adds shards and lengthens the last one.
+    Asking for more structures of a composition later adds shards and lengthens the last one. A
+    proposer with one fixed list per composition gets one shard for it, whatever ``shard_size``.
     """
     sampling = campaign.sampling
-    wanted, size = sampling.structures_per_composition, sampling.shard_size
+    wanted = sampling.structures_per_composition
     return [
         Shard(
+            proposer=proposer,
             composition=campaign.chemical_system.formula(counts),
             n_structures=min(size, wanted - start),
             seed=sampling.seed + number,
         )
         for counts in campaign.target_counts
+        for proposer in sampling.proposers
+        for size in [wanted if proposer in FINITE else sampling.shard_size]
         for number, start in enumerate(range(0, wanted, size))
     ]
 
 
-def shard_job(campaign: Campaign, shard: Shard, training: str, references: str) -> Job:
-    """Make the job of one shard from the uuids of the training and reference jobs."""
-    sampling = sample_shard(campaign, shard, OutputReference(training), references)
+def shard_job(campaign: Campaign, shard: Shard, training: str | None, references: str) -> Job:
+    """Make the job of one shard from the uuids of the reference job and, for gan, the training."""
+    trained = OutputReference(training) if shard.proposer is ProposerName.GAN else None
+    sampling = sample_shard(campaign, shard, trained, references)
     bound = campaign.sampling.max_tries_per_structure
     sampling.set_uuid(content_uuid("sample", shard.stream(campaign), shard.n_structures, bound))
-    sampling.name = f"sample {shard.composition}"
+    sampling.name = f"sample {shard.composition} ({shard.proposer})"
     label(sampling, campaign.name, Step.PROPOSE)
     return sampling
 
 
 @job(config=READS_STORE)
 def sample_shard(
-    campaign: Campaign, shard: Shard, training: dict[str, Any], references: str
+    campaign: Campaign, shard: Shard, training: dict[str, Any] | None, references: str
 ) -> Response[dict[str, Any]]:
-    """Sample, decode, push overlaps apart, check; then fan out one evaluation per structure."""
-    trained = load(
-        base64.b64decode(training["weights"]),
-        expected_sha256=training["sha256"],
-        system=campaign.chemical_system,
-    )
-    sampled = sample_composition(
-        trained,
-        campaign.chemical_system.counts(shard.composition),
+    """Propose, push overlaps apart, check; then fan out one evaluation per structure."""
+    system = campaign.chemical_system
+    checkpoint = trained = None
+    if training is not None:
+        checkpoint = training["sha256"]
+        weights = base64.b64decode(training["weights"])
+        trained = load(weights, expected_sha256=checkpoint, system=system)
+    sampled = sample(
+        make_proposer(shard.proposer, system, campaign.oxidation_states, trained),
+        system.counts(shard.composition),
         shard.n_structures,
         seed=shard.seed,
         max_tries_per_structure=campaign.sampling.max_tries_per_structure,
@@ -89,11 +102,11 @@ def sample_shard(
             candidate_id=content_hash(stream, index)[:16],
             structure=structure,
             origin=Origin(
-                proposer="gan",
+                proposer=shard.proposer,
                 requested_composition=shard.composition,
                 index=index,
                 shard=stream,
-                checkpoint=training["sha256"],
+                checkpoint=checkpoint,
                 seed=shard.seed,
             ),
         )
@@ -110,9 +123,7 @@ def sample_shard(
             "proposals": proposals,
             "stream": stream,
             "composition": shard.composition,
-            "requested": shard.n_structures,
-            "tried": sampled.tried,
-            "rejections": {reason.value: n for reason, n in sampled.reasons.items()},
+            **sampled.report(),
         },
         addition=Flow(evaluations, name=f"evaluate {shard.composition}") if evaluations else None,
     )

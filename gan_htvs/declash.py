@@ -110,7 +110,7 @@ def _radius(symbol: str, *, anion: bool) -> float:
 def declash(
     structures: Sequence[Structure],
     *,
-    volume_per_atom: float = VOLUME_PER_ATOM,
+    volume_per_atom: float | None = VOLUME_PER_ATOM,
     tolerance: float = 0.05,
     max_steps: int = 400,
 ) -> DeclashResult:
@@ -126,7 +126,7 @@ def declash(
     structures
         Raw structures, of any sizes and elements.
     volume_per_atom
-        Target volume, A^3/atom.
+        Target volume, A^3/atom; None where the volumes given mean something and shall be held.
     tolerance
         Overlap that counts as none, A.
     max_steps
@@ -160,7 +160,7 @@ class _Batch:
     """Concatenated structures: reference positions, strains, edges."""
 
     def __init__(
-        self, structures: list[Structure], volume_per_atom: float, tolerance: float
+        self, structures: list[Structure], volume_per_atom: float | None, tolerance: float
     ) -> None:
         self.inputs = structures
         sizes = np.array([len(s) for s in structures])
@@ -180,7 +180,7 @@ class _Batch:
         frac_coords = np.concatenate([s.frac_coords for s in structures])
         self.start = torch.as_tensor(frac_coords)
         volume = torch.linalg.det(self.cells).abs()
-        self.target = self.sizes * volume_per_atom
+        self.target = volume if volume_per_atom is None else self.sizes * volume_per_atom
         self.positions = torch.einsum("ai,aij->aj", self.start, self.cells[self.owner])
         self.strain = torch.zeros_like(self.cells)
         self.rebuild()

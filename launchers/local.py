@@ -40,7 +40,10 @@ IDLE_POLLS = 2
 
 EXTENDABLE = {
     ("compositions",),
+    ("generator", "device"),
+    ("generator", "precision"),
     ("max_atoms",),
+    ("sampling", "proposers"),
     ("sampling", "structures_per_composition"),
     ("sampling", "max_tries_per_structure"),
     ("thresholds",),
@@ -113,8 +116,7 @@ class LocalRun:
         embedded = self.databases.settings.embedded_storage is not None
         for fw_id in launchpad.lost(owners, all_workers_here=embedded):
             launchpad.requeue(fw_id)
-        shared = [self._units.references, self._units.training]
-        launchpad.retry(shared, Step)
+        launchpad.retry(self._units.shared, Step)
         launchpad.retry(owners, RETRIED)
         if elsewhere := launchpad.workers_elsewhere(owners):
             self.tell(
@@ -139,7 +141,7 @@ class LocalRun:
                     idle_polls = 0 if busy else idle_polls + 1
                     self.watch(states)
         if pending:
-            failures = launchpad.failures([self._units.references, self._units.training])
+            failures = launchpad.failures(self._units.shared)
             reason = "; ".join(f"{each.name}: {each.trace}" for each in failures)
             raise UserError(
                 f"{len(pending)} parts of the campaign cannot start because what they need "

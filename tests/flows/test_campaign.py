@@ -10,6 +10,8 @@ from gan_htvs.campaign import Campaign
 
 DEMO = yaml.safe_load((resources.files("launchers.templates") / "demo.yaml").read_text())
 
+MIXED = {"proposers": ["gan", "random", "substitution"], "structures_per_composition": 8}
+
 
 def demo(**changes) -> Campaign:
     return Campaign.checked(DEMO | changes, "demo")
@@ -60,6 +62,43 @@ def test_shards_cut_a_composition_and_more_structures_keep_the_old_ones():
     assert len({s.stream(campaign) for s in cut}) == 9
     more = demo(sampling=sampling | {"structures_per_composition": 140})
     assert [s.stream(campaign) for s in cut] == [s.stream(more) for s in shards(more)]
+
+
+def test_another_proposer_adds_its_shards_and_repeats_nothing():
+    before, after = demo(), demo(sampling=MIXED)
+    sampled = [
+        {unit.key for unit in CampaignUnits(campaign).units() if "sample" in unit.flow.name}
+        for campaign in (before, after)
+    ]
+    assert sampled[0] < sampled[1]
+    assert len(sampled[1]) == 9
+    streams = [shard.stream(after) for shard in shards(after)]
+    assert len(set(streams)) == len(streams)
+    assert {shard.stream(before) for shard in shards(before)} < set(streams)
+
+
+def test_only_what_samples_a_generator_waits_for_the_training():
+    campaign = demo(sampling=MIXED)
+    units = CampaignUnits(campaign)
+    waits = [units.training in unit.needs for unit in units.units() if "sample" in unit.flow.name]
+    assert waits == [shard.proposer == "gan" for shard in shards(campaign)]
+
+
+def test_without_a_generator_nothing_is_trained():
+    units = CampaignUnits(demo(sampling=MIXED | {"proposers": ["random", "substitution"]}))
+    assert units.training is None
+    assert units.owners == ["mg-mn-o-demo", units.references]
+    for unit in units.units():
+        assert unit.needs <= {units.references}
+        assert {job.metadata["campaign"] for job in unit.flow.jobs} <= set(units.owners)
+        assert all(job.metadata["step"] != "train" for job in unit.flow.jobs)
+
+
+def test_a_proposer_with_one_fixed_list_has_one_shard_of_each_composition():
+    sampling = {"proposers": ["random", "substitution"], "structures_per_composition": 120}
+    cut = shards(demo(sampling=sampling))
+    assert [s.n_structures for s in cut if s.proposer == "substitution"] == [120] * 3
+    assert [s.n_structures for s in cut if s.proposer == "random"] == [50, 50, 20] * 3
 
 
 def test_every_job_is_labelled_with_its_owner():

@@ -1,0 +1,103 @@
+"""What proposes structures of a composition: the generator, and the baselines beside it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from pymatgen.core import Structure
+
+    from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
+    from gan_htvs.generator.checkpoint import TrainedGenerator
+    from gan_htvs.validity import RejectionReason
+
+    RawSample: TypeAlias = Structure | RejectionReason
+    """A structure before the push, or why there is none."""
+
+
+class ProposerName(StrEnum):
+    """The proposers that there are."""
+
+    GAN = "gan"
+    RANDOM = "random"
+    SYMMETRIC = "symmetric"
+    SUBSTITUTION = "substitution"
+
+
+FINITE = frozenset({ProposerName.SUBSTITUTION})
+"""Proposers with one fixed list of structures for each composition, whatever the seed."""
+
+
+class Proposer(Protocol):
+    """Proposes structures of a chemical system."""
+
+    @property
+    def name(self) -> ProposerName:
+        """What it is called in campaign.yaml."""
+
+    @property
+    def system(self) -> ChemicalSystem:
+        """Elements and caps."""
+
+    @property
+    def volume_per_atom(self) -> float | None:
+        """Volume to which the push brings loose and overlapping cells, A^3; None: their own."""
+
+    def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[RawSample]:
+        """Yield raw samples of one composition, decided by ``rng``, until there are no more.
+
+        Parameters
+        ----------
+        counts
+            Atoms of each element in the cell, within the caps.
+        rng
+            The source of all randomness; how far the iterator is read decides nothing.
+        """
+
+
+def make_proposer(
+    name: ProposerName,
+    system: ChemicalSystem,
+    oxidation_states: OxidationRanges,
+    trained: TrainedGenerator | None = None,
+) -> Proposer:
+    """Make a proposer by its name.
+
+    Parameters
+    ----------
+    name
+        Which one.
+    system, oxidation_states
+        What it proposes for.
+    trained
+        What ``gan`` samples from.
+
+    Raises
+    ------
+    ValueError
+        If ``gan`` is asked for without a trained generator.
+    UserError
+        If ``substitution`` cannot tell the cations of the system from its anions.
+    """
+    # The libraries behind the proposers are slow to import.
+    if name is ProposerName.GAN:
+        from gan_htvs.proposers.gan import GanProposer  # noqa: PLC0415
+
+        if trained is None:
+            raise ValueError("the proposer 'gan' needs a trained generator")
+        return GanProposer(trained)
+    if name is ProposerName.RANDOM:
+        from gan_htvs.proposers.random_cells import RandomCells  # noqa: PLC0415
+
+        return RandomCells(system)
+    if name is ProposerName.SYMMETRIC:
+        from gan_htvs.proposers.symmetric import SymmetricCrystals  # noqa: PLC0415
+
+        return SymmetricCrystals(system)
+    from gan_htvs.proposers.substitution import Substitution  # noqa: PLC0415
+
+    return Substitution(system, oxidation_states)

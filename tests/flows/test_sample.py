@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+from monty.json import MontyDecoder, jsanitize
+
+from flows.sample import Shard, sample_shard, shards
+from gan_htvs.campaign import Campaign
+from gan_htvs.proposers import ProposerName
+
+CAMPAIGN = {
+    "name": "v-o",
+    "chemical_system": {"caps": {"V": 4, "O": 8}},
+    "oxidation_states": {"V": [2, 5], "O": [-2, -2]},
+    "compositions": ["V2O4"],
+}
+
+
+@pytest.fixture
+def outside_a_store(monkeypatch):
+    """Let the job run as a function: nothing has been computed before."""
+    monkeypatch.setattr("flows.sample.is_stored", lambda uuid: False)
+
+
+def campaign(*proposers: str, n: int = 3, **sampling) -> Campaign:
+    settings = {"proposers": proposers, "structures_per_composition": n, **sampling}
+    return Campaign.checked(CAMPAIGN | {"sampling": settings}, "v-o.yaml")
+
+
+@pytest.mark.parametrize("proposer", ["random", "symmetric", "substitution"])
+def test_a_shard_tells_where_its_structures_come_from(outside_a_store, proposer):
+    search = campaign(proposer)
+    (shard,) = shards(search)
+    response = sample_shard.original(search, shard, None, "references")
+    proposals = response.output["proposals"]
+    assert [p.origin.proposer for p in proposals] == [proposer] * 3
+    assert all(p.origin.checkpoint is None for p in proposals)
+    assert all(p.structure.composition.formula == "V2 O4" for p in proposals)
+    assert response.output["tried"] >= response.output["found"] == len(proposals)
+    assert len(response.addition.jobs) == 3
+
+
+def test_candidates_keep_their_ids_when_more_are_asked_for(outside_a_store):
+    few, more = (
+        sample_shard.original(search, shards(search)[0], None, "references").output["proposals"]
+        for search in (campaign("random", n=2), campaign("random", "substitution", n=4))
+    )
+    assert [p.candidate_id for p in few] == [p.candidate_id for p in more[:2]]
+    assert [p.structure for p in few] == [p.structure for p in more[:2]]
+    assert len({p.candidate_id for p in more}) == 4
+
+
+def test_a_list_that_ends_is_reported(outside_a_store):
+    search = campaign("substitution", n=500)
+    output = sample_shard.original(search, shards(search)[0], None, "references").output
+    assert output["exhausted"]
+    assert output["requested"] == 500
+    assert output["tried"] == output["found"] + sum(output["rejections"].values())
+
+
+def test_a_shard_survives_the_way_to_a_worker():
+    search = campaign("random", "substitution")
+    sent = jsanitize({"campaign": search, "shards": shards(search)}, strict=True, enum_values=True)
+    there = MontyDecoder().process_decoded(sent)
+    assert there["campaign"] == search
+    assert there["shards"] == shards(search)
+    assert isinstance(there["shards"][0].proposer, ProposerName)
+
+
+def test_streams_differ_by_proposer_and_seed():
+    search = campaign("random")
+    streams = {
+        Shard(proposer=name, composition="V2O4", n_structures=3, seed=seed).stream(search)
+        for name in ProposerName
+        for seed in (0, 1)
+    }
+    assert len(streams) == 8

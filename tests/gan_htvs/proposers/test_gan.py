@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.errors import UserError
+from gan_htvs.generator.checkpoint import TrainedGenerator
+from gan_htvs.generator.presets import PRESETS
+from gan_htvs.generator.training import train
+from gan_htvs.matching import unique_indices
+from gan_htvs.pointcloud import decode, encode
+from gan_htvs.proposers.gan import BATCH_SIZE, GanProposer
+from gan_htvs.proposers.sampling import sample
+from gan_htvs.validity import RejectionReason, check_geometry
+
+MG_O = ChemicalSystem(caps={"Mg": 3, "O": 4})
+PARAMETERS = replace(
+    PRESETS["paper"],
+    width=0.1,
+    noise_dim=8,
+    critic_steps=2,
+    generator_learning_rate=2e-3,
+    critic_learning_rate=2e-3,
+    classifier_learning_rate=2e-3,
+)
+
+
+@pytest.fixture(scope="module")
+def gan() -> GanProposer:
+    rng = np.random.default_rng(0)
+    cells = [
+        Structure(
+            Lattice.from_parameters(*rng.uniform(3, 5, 3), *rng.uniform(80, 100, 3)),
+            ["Mg"] * m + ["O"] * o,
+            rng.random((m + o, 3)),
+        )
+        for m in (1, 2, 3)
+        for o in (1, 2, 3, 4)
+        for _ in range(3)
+    ]
+    images = encode(cells, MG_O)
+    counts = decode(images, MG_O).counts
+    return GanProposer(train(images, counts, MG_O, PARAMETERS, max_steps=150, seed=0))
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (3, 4)])
+def test_samples_are_of_the_composition_valid_and_unique(
+    gan: GanProposer, counts: tuple[int, int]
+) -> None:
+    result = sample(gan, counts, 4, seed=1)
+    assert len(result.structures) == 4
+    assert not result.gave_up
+    assert all(MG_O.counts(structure) == counts for structure in result.structures)
+    assert all(check_geometry(s, min_distance=1.5) is None for s in result.structures)
+    assert unique_indices(result.structures) == [0, 1, 2, 3]
+    assert result.tried == 4 + result.reasons.total()
+    assert result.indices == sorted(set(result.indices))
+    assert result.indices[-1] == result.tried - 1
+    assert len(result.raw_structures) == len(result.max_displacement) == 4
+
+
+def test_a_raw_sample_is_kept_if_the_classifier_reads_the_composition(gan: GanProposer) -> None:
+    counts = (2, 3)
+    raw = list(islice(gan.raw_samples(counts, np.random.default_rng(5)), BATCH_SIZE))
+    kept = [isinstance(each, Structure) for each in raw]
+    noise = np.random.default_rng(5).standard_normal((BATCH_SIZE, 8), dtype=np.float32)
+    with torch.no_grad():
+        asked = torch.tensor([counts] * BATCH_SIZE)
+        readings = gan.trained.classifier(gan.trained.generator(torch.from_numpy(noise), asked))
+    agree = torch.ones(BATCH_SIZE, dtype=torch.bool)
+    for count, reading in zip(counts, readings, strict=True):
+        agree &= reading.counts.argmax(dim=1) + 1 == count
+        agree &= reading.atoms.argmax(dim=2).sum(dim=1) == count
+    possible = [not isinstance(each, RejectionReason) or "cell" not in each for each in raw]
+    assert 0 < sum(kept) < BATCH_SIZE
+    assert kept == [a and p for a, p in zip(agree.tolist(), possible, strict=True)]
+
+
+def test_known_structures_are_duplicates(gan: GanProposer) -> None:
+    first = sample(gan, (2, 2), 2, seed=1)
+    again = sample(gan, (2, 2), 2, seed=1, known=first.structures)
+    assert again.reasons[RejectionReason.DUPLICATE] >= 2
+    assert not set(first.indices) & set(again.indices)
+
+
+def test_an_untrained_generator_gives_up_and_says_why() -> None:
+    torch.manual_seed(0)
+    untrained = GanProposer(TrainedGenerator.build(MG_O, PARAMETERS, seed=0))
+    result = sample(untrained, (1, 4), 2, seed=0, max_tries_per_structure=30)
+    assert result.gave_up
+    assert not result.exhausted
+    assert result.tried == 60
+    assert result.reasons.total() + len(result.structures) == 60
+    refused = {RejectionReason.WRONG_COMPOSITION, RejectionReason.WRONG_ATOM_ROWS}
+    assert refused & set(result.reasons)
+    report = result.report()
+    assert report["acceptance"] == pytest.approx(len(result.structures) / 60)
+    assert sum(report["rejections"].values()) == 60 - report["found"]
+
+
+def test_an_impossible_composition_is_refused(gan: GanProposer) -> None:
+    states = {"Mg": (2.0, 2.0), "O": (-2.0, -2.0)}
+    assert sample(gan, (2, 2), 1, seed=0, oxidation_states=states).structures
+    with pytest.raises(UserError, match="Mg2O3: no oxidation states"):
+        sample(gan, (2, 3), 1, seed=0, oxidation_states=states)
+    for counts in ((0, 2), (4, 4), (1, 2, 3)):
+        with pytest.raises(UserError, match="needs 1 to the cap of each of Mg 3, O 4"):
+            sample(gan, counts, 1, seed=0)

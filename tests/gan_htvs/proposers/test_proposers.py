@@ -1,0 +1,81 @@
+"""What holds for every proposer, for two chemical systems that differ in configuration alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Structure
+
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.generator.checkpoint import TrainedGenerator
+from gan_htvs.generator.presets import PRESETS
+from gan_htvs.proposers import Proposer, ProposerName, make_proposer
+from gan_htvs.proposers.sampling import sample
+from gan_htvs.validity import RejectionReason
+
+MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+V_O = ChemicalSystem(caps={"V": 8, "O": 12})
+SYSTEMS = {
+    "Mg-Mn-O": (MG_MN_O, {"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)}, (1, 2, 4)),
+    "V-O": (V_O, {"V": (2, 5), "O": (-2, -2)}, (2, 4)),
+}
+BASELINES = [name for name in ProposerName if name is not ProposerName.GAN]
+
+
+def make(name: ProposerName, system: str) -> tuple[Proposer, tuple[int, ...]]:
+    elements, states, counts = SYSTEMS[system]
+    torch.manual_seed(0)
+    parameters = replace(PRESETS["paper"], width=0.1, noise_dim=8)
+    untrained = TrainedGenerator.build(elements, parameters, seed=0)
+    return make_proposer(name, elements, states, untrained), counts
+
+
+def raw(proposer: Proposer, counts: tuple[int, ...], n: int, seed: int = 0) -> list:
+    return list(islice(proposer.raw_samples(counts, np.random.default_rng(seed)), n))
+
+
+def coordinates(samples: list) -> list:
+    return [s.frac_coords.tolist() if isinstance(s, Structure) else s for s in samples]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("name", ProposerName)
+def test_a_raw_sample_has_the_atoms_asked_for_or_a_reason(name, system):
+    proposer, counts = make(name, system)
+    assert proposer.name is name
+    samples = raw(proposer, counts, 5)
+    assert len(samples) == 5
+    for each in samples:
+        if isinstance(each, Structure):
+            assert proposer.system.counts(each) == counts
+        else:
+            assert isinstance(each, RejectionReason)
+
+
+@pytest.mark.parametrize("name", ProposerName)
+def test_the_seed_decides_and_the_number_read_does_not(name):
+    proposer, counts = make(name, "V-O")
+    four = coordinates(raw(proposer, counts, 4))
+    assert coordinates(raw(make(name, "V-O")[0], counts, 6))[:4] == four
+    if name in {ProposerName.RANDOM, ProposerName.SYMMETRIC}:
+        assert coordinates(raw(proposer, counts, 4, seed=1)) != four
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("name", BASELINES)
+def test_more_structures_begin_with_the_same_ones(name, system):
+    proposer, counts = make(name, system)
+    two, more = (sample(proposer, counts, n, seed=7) for n in (2, 7))
+    assert not more.gave_up
+    assert more.indices[:2] == two.indices
+    assert coordinates(more.structures[:2]) == coordinates(two.structures)
+    assert more.report()["proposer"] == name
+
+
+def test_a_generator_is_needed_for_the_generator():
+    with pytest.raises(ValueError, match="trained generator"):
+        make_proposer(ProposerName.GAN, V_O, {})

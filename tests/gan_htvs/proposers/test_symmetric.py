@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+from gan_htvs.proposers.symmetric import compatible_groups, symmetric_crystal, symmetric_crystals
+
+SPINEL = {"Mg": 2, "Mn": 4, "O": 8}
+
+
+def test_crystals_have_the_atoms_asked_for():
+    crystals = symmetric_crystals(SPINEL, 8, np.random.default_rng(0))
+    assert len(crystals) == 8
+    for each in crystals:
+        assert [site.specie.symbol for site in each] == ["Mg"] * 2 + ["Mn"] * 4 + ["O"] * 8
+
+
+def test_groups_are_those_with_fitting_orbits():
+    groups = compatible_groups((2, 4, 8))
+    assert {1, 2, 227} <= set(groups)  # spinel itself is Fd-3m
+    assert 228 not in groups  # the smallest orbit of Fd-3c has four atoms in a primitive cell
+    assert 225 in compatible_groups((1, 1))  # rock salt
+    assert 194 not in compatible_groups((1, 1))  # hexagonal close packing takes two of each
+
+
+@pytest.mark.parametrize("number", [14, 15, 38, 43, 139, 166, 216, 227])
+def test_cells_are_primitive_in_every_centring(number):
+    made = [symmetric_crystal(number, SPINEL, seed=seed) for seed in range(3)]
+    made = [each for each in made if each is not None]
+    assert made
+    for each in made:
+        assert each.composition.get_el_amt_dict() == SPINEL
+        # Orbits may fall into places that have more symmetry than was asked for.
+        found = SpacegroupAnalyzer(each, symprec=1e-3).get_symmetry_operations()
+        assert len(found) >= N_POINT_OPERATIONS[number]
+
+
+N_POINT_OPERATIONS = {14: 4, 15: 4, 38: 4, 43: 4, 139: 16, 166: 12, 216: 24, 227: 48}
+"""Order of the point group of each, which is the number of operations of a primitive cell."""
