@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
+    from gan_htvs.dataset.relaxed import RelaxedStructures
     from launchers.database import Databases
     from launchers.doctor import Feature
 
@@ -30,6 +38,8 @@ out = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 err = Console(stderr=True)
 
 ENDED = ("COMPLETED", "FIZZLED", "DEFUSED")
+NEAR_HULL = 0.08
+"""Structures this close are counted by themselves, eV/atom."""
 PLAIN_INTERVAL = 15.0
 """Seconds between status lines where the output is not a terminal."""
 
@@ -117,6 +127,40 @@ class RunProgress:
         )
 
 
+class WorkProgress:
+    """A bar with remaining time for each thing done on a terminal, a line at times elsewhere."""
+
+    def __init__(self, console: Console = out) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Callable[[str, int, int], None]:
+        if self._console.is_terminal:
+            self._bars.start()
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def _show(self, what: str, done: int, total: int) -> None:
+        if self._console.is_terminal:
+            if what not in self._tasks:
+                self._tasks[what] = self._bars.add_task(what)
+            self._bars.update(self._tasks[what], completed=done, total=total)
+        elif done == total or time.monotonic() - self._last_line > PLAIN_INTERVAL:
+            self._last_line = time.monotonic()
+            self._console.print(f"{what} {done}/{total}")
+
+
 def _status(step: str, counts: Counter[str]) -> str:
     ended = sum(counts[state] for state in ENDED)
     return f"{step} {ended}/{counts.total()}"
@@ -135,10 +179,12 @@ def progress() -> Iterator[RunProgress]:
 def print_heading(campaign: Campaign) -> None:
     """Say what is about to run."""
     compositions = campaign.target_counts
-    n_structures = len(compositions) * campaign.sampling.structures_per_composition
+    sampling = campaign.sampling
+    n_structures = len(compositions) * sampling.structures_per_composition
     out.print(
         f"[bold]{escape(campaign.name)}[/bold]: {campaign.chemical_system.chemsys}, "
-        f"{len(compositions)} compositions, {n_structures} structures"
+        f"{len(compositions)} compositions, {n_structures} structures "
+        f"from {'each of ' if len(sampling.proposers) > 1 else ''}{', '.join(sampling.proposers)}"
     )
 
 
@@ -154,10 +200,7 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
 
     with databases.store("candidates", key="candidate_id") as store:
         documents = list(store.query({"campaign": campaign.name}, list(CANDIDATE_FIELDS)))
-    groups = {
-        "generated": [d for d in documents if d["origin"]["proposer"] != "known_phase"],
-        "known phases": [d for d in documents if d["origin"]["proposer"] == "known_phase"],
-    }
+    groups = _by_proposer(documents, campaign.sampling.proposers)
     counts = {name: count_funnel(group, campaign.thresholds) for name, group in groups.items()}
     table = Table(title=f"Funnel of {campaign.name}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("stage")
@@ -178,11 +221,24 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     return any(failure.step not in (Step.RELAX, Step.STATIC) for failure in failures)
 
 
+def _by_proposer(
+    documents: Sequence[dict[str, Any]], proposers: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Sort candidates by what proposed them, known phases last."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in proposers}
+    for document in documents:
+        found.setdefault(document["origin"]["proposer"], []).append(document)
+    known = found.pop("known_phase", [])
+    if len(found) == 1:
+        found = dict(zip(["generated"], found.values(), strict=True))
+    return found | {"known phases": known}
+
+
 def _print_sampling(campaign: Campaign, databases: Databases) -> None:
     """Print how many raw samples it took, why the others were rejected, and who gave up."""
     from gan_htvs.candidate import Step
 
-    fields = ("stream", "composition", "requested", "tried", "rejections")
+    fields = ("stream", "proposer", "composition", "requested", "tried", "rejections", "exhausted")
     with databases.store("outputs", key="uuid") as outputs:
         documents = outputs.query(
             {
@@ -194,22 +250,39 @@ def _print_sampling(campaign: Campaign, databases: Databases) -> None:
         )
         # A shard that was asked for more later holds all that the earlier one had.
         shards: dict[str, dict[str, Any]] = {}
-        for shard in sorted((d["output"] for d in documents), key=lambda s: s["tried"]):
+        sampled = (document["output"] for document in documents)
+        for shard in sorted(sampled, key=lambda s: (s["tried"], s["requested"])):
             shards[shard["stream"]] = shard
-    rejections: Counter[str] = Counter()
-    for shard in shards.values():
-        rejections.update(shard["rejections"])
-    tried = sum(shard["tried"] for shard in shards.values())
-    reasons = ", ".join(f"{n} {reason}" for reason, n in rejections.most_common())
-    out.print(f"Sampling: {tried} raw samples, rejected before any physics: {reasons or 'none'}")
+    proposers = sorted({shard["proposer"] for shard in shards.values()})
+    for proposer in proposers:
+        by = f" by {proposer}" if len(proposers) > 1 else ""
+        _print_samples(by, [s for s in shards.values() if s["proposer"] == proposer])
     for shard in shards.values():
         found = len(shard["proposals"])
         if found < shard["requested"]:
             note(
                 f"{shard['composition']}: {found} of {shard['requested']} structures after "
-                f"{shard['tried']} samples; train longer or raise "
-                "sampling.max_tries_per_structure."
+                f"{shard['tried']} samples{_advice(shard)}."
             )
+
+
+def _print_samples(by: str, shards: Sequence[dict[str, Any]]) -> None:
+    rejections: Counter[str] = Counter()
+    for shard in shards:
+        rejections.update(shard["rejections"])
+    tried = sum(shard["tried"] for shard in shards)
+    reasons = ", ".join(f"{n} {reason}" for reason, n in rejections.most_common())
+    out.print(
+        f"Sampling{by}: {tried} raw samples, rejected before any physics: {reasons or 'none'}"
+    )
+
+
+def _advice(shard: Mapping[str, Any]) -> str:
+    """Say what can be done about a shard that gave up."""
+    if shard["exhausted"]:
+        return f"; {shard['proposer']} has no more"
+    train = "train longer or " if shard["proposer"] == "gan" else ""
+    return f" by {shard['proposer']}; {train}raise sampling.max_tries_per_structure"
 
 
 def print_candidates(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -239,6 +312,20 @@ def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writerow([column.path for column in COLUMNS])
     for row in rows:
         writer.writerow([_lookup(row, column.path) for column in COLUMNS])
+
+
+def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
+    """Print what a relaxed dataset holds, what was left out, and what to type next."""
+    compositions = {structure.composition.formula for structure in relaxed.structures}
+    energies = sorted(relaxed.energies_above_hull)
+    near = sum(energy <= NEAR_HULL for energy in energies)
+    out.print(
+        f"[bold]{len(energies)} structures[/bold] of {len(compositions)} compositions, "
+        f"{near} of them within {NEAR_HULL} eV/atom of the hull ({relaxed.level_of_theory})"
+    )
+    reasons = ", ".join(f"{n} {reason}" for reason, n in relaxed.rejected.most_common() if n)
+    out.print(f"left out: {reasons or 'nothing'}")
+    out.print(f"wrote {path}; use it as [bold]dataset: {{source: array, path: {path}}}[/bold]")
 
 
 def print_feature(feature: Feature) -> None:

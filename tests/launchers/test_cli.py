@@ -49,7 +49,9 @@ def stored(launchpad_file):
     return launchpad_file
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "build", "candidates", "init", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["demo", "run", "build", "candidates", "evaluate", "init", "doctor"]
+)
 def test_every_command_has_help_with_an_example(command):
     result = call(command, "--help")
     assert result.exit_code == 0

@@ -1,0 +1,277 @@
+"""What an evaluation stores: shares with their denominators, samples one by one, the report."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    computed_field,
+)
+from pymatgen.core import Lattice, Structure
+from scipy.stats import binomtest
+
+CONFIDENCE = 0.95
+"""Level of the intervals."""
+
+COORDINATE_DIGITS = 6
+"""Decimals of stored lattices (A) and fractional coordinates."""
+
+
+def _from_plain(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return Structure(Lattice(value["lattice"]), value["species"], value["coords"])
+
+
+def _to_plain(structure: Structure | None) -> dict[str, Any] | None:
+    if structure is None:
+        return None
+    return {
+        "lattice": np.round(structure.lattice.matrix, COORDINATE_DIGITS).tolist(),
+        "species": [site.specie.symbol for site in structure],
+        "coords": np.round(structure.frac_coords, COORDINATE_DIGITS).tolist(),
+    }
+
+
+StoredStructure = Annotated[
+    Structure | None, BeforeValidator(_from_plain), PlainSerializer(_to_plain)
+]
+"""A structure that is lattice, species and fractional coordinates in JSON."""
+
+
+class Document(BaseModel):
+    """Base: a JSON document that reads back as what was written."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="ignore")
+
+
+class Share(Document):
+    """k of n, with the Wilson score interval."""
+
+    k: int
+    n: int
+
+    @computed_field(description="k / n; null if n is 0")  # type: ignore[prop-decorator]
+    @property
+    def value(self) -> float | None:
+        """The share itself."""
+        return self.k / self.n if self.n else None
+
+    @computed_field(description="Wilson 95 % interval; null if n is 0")  # type: ignore[prop-decorator]
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Lower and upper bound (Wilson, J. Am. Stat. Assoc. 1927, 22, 209)."""
+        if not self.n:
+            return None
+        bounds = binomtest(self.k, self.n).proportion_ci(CONFIDENCE, method="wilson")
+        return float(bounds.low), float(bounds.high)
+
+    def __add__(self, other: Share) -> Share:
+        return Share(k=self.k + other.k, n=self.n + other.n)
+
+
+class Fate(StrEnum):
+    """What came of a sample's relaxation."""
+
+    NOT_RELAXED = "not_relaxed"
+    SOUND = "sound"
+    HOLE = "hole"
+    UNBELIEVABLE = "unbelievable"
+    NOT_CONVERGED = "not_converged"
+    FAILED = "failed"
+
+
+class Sample(Document):
+    """One valid, unique structure that a proposer made, and what came of it."""
+
+    composition: str = Field(description="cell formula that was asked for")
+    index: int = Field(description="number of the raw sample within its composition")
+    max_displacement: float = Field(description="largest move of an atom by the push, A")
+    novel_as_generated: bool = Field(
+        description="matched no training structure and no known phase before relaxation"
+    )
+    rediscovers_as_generated: tuple[int, ...] = Field(
+        (), description="held-out structures that it matched before relaxation, by position"
+    )
+    fate: Fate = Fate.NOT_RELAXED
+    structure: StoredStructure = Field(None, description="after a sound relaxation")
+    energy_per_atom: float | None = Field(None, description="eV/atom")
+    energy_above_hull: float | None = Field(
+        None, description="eV/atom, negative below the hull; of sound structures only"
+    )
+    n_steps: int | None = Field(None, description="steps of the optimizer")
+    cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
+    volume_change: float | None = Field(None, description="relaxed over pushed - 1")
+    unique: bool | None = Field(
+        None, description="whether no more stable relaxed structure of the proposer matches it"
+    )
+    novel: bool | None = Field(
+        None, description="matches no training structure and no known phase after relaxation"
+    )
+    rediscovers: tuple[int, ...] = Field(
+        (), description="held-out structures that it matches after relaxation, by position"
+    )
+
+    def is_stable(self, threshold: float) -> bool:
+        """Whether it is sound and at most ``threshold`` (eV/atom) above the hull."""
+        return self.energy_above_hull is not None and self.energy_above_hull <= threshold
+
+    def is_sun(self, threshold: float) -> bool:
+        """Whether it is stable in that sense, unique and novel."""
+        return self.is_stable(threshold) and bool(self.unique) and bool(self.novel)
+
+
+class Draw(Document):
+    """How the samples of one composition came about."""
+
+    composition: str = Field(description="cell formula that was asked for")
+    wanted: int = Field(description="valid, unique structures asked for")
+    tried: int = Field(description="raw samples looked at")
+    read: int | None = Field(
+        description="raw samples from which the classifier reads the composition; null without one"
+    )
+    decoded: int = Field(description="raw samples that are a crystal of the composition")
+    exhausted: bool = Field(description="whether the proposer had no more")
+    balanced: int = Field(description="raw samples whose decoded atoms can be charge-neutral")
+    before_push: dict[str, int] = Field(
+        description="reasons against the decoded ones before the push, counted"
+    )
+    rejections: dict[str, int] = Field(
+        description="reasons against raw samples, the push included, counted"
+    )
+    held_out: int = Field(description="held-out structures of the composition")
+
+
+class AtThreshold(Document):
+    """What lies within one distance of the hull, of all structures sent to relaxation."""
+
+    threshold: float = Field(description="largest energy above hull, eV/atom")
+    stable: Share
+    sun: Share = Field(description="stable, unique and novel")
+    sun_per_cpu_hour: float | None = Field(
+        description="per hour of processor time spent relaxing; null if it was not recorded"
+    )
+
+
+class Measures(Document):
+    """The measures of one composition, or of all together. Shares are never of shares."""
+
+    composition: str | None = Field(description="cell formula; null: all together")
+    read: Share | None = Field(
+        description="raw samples from which the classifier reads the composition; null without one"
+    )
+    matched: Share = Field(description="raw samples whose decoded rows have the composition, too")
+    balanced: Share = Field(
+        description="raw samples whose decoded atoms can be charge-neutral, whatever was asked for"
+    )
+    valid_before_push: Share = Field(
+        description="matched samples with a possible cell, 5-40 A^3/atom and no pair below 1 A"
+    )
+    valid: Share = Field(
+        description="matched samples that the same, with element-wise distances, holds for "
+        "after the push"
+    )
+    unique: Share = Field(description="valid samples that match no earlier one")
+    novel: Share = Field(
+        description="unique samples that match no training structure and no known phase"
+    )
+    rediscovered: Share = Field(description="held-out structures among the unique samples")
+    rediscovered_relaxed: Share = Field(
+        description="held-out structures among the relaxed samples, which are fewer"
+    )
+    fates: dict[Fate, int] = Field(description="what came of the relaxations, counted")
+    unique_relaxed: Share = Field(description="sound relaxed samples that match no other")
+    novel_relaxed: Share = Field(
+        description="sound relaxed samples that match no training structure and no known phase"
+    )
+    thresholds: list[AtThreshold] = Field(description="widest first")
+    mean_steps: float | None = Field(description="steps of the optimizer per relaxation")
+    cpu_seconds: float | None = Field(
+        description="processor time of all relaxations, s; null if it was not recorded"
+    )
+
+    @property
+    def n_relaxed(self) -> int:
+        """Structures sent to relaxation."""
+        return sum(self.fates.values())
+
+
+class Evaluation(Document):
+    """One proposer, judged."""
+
+    proposer: str
+    chemsys: str
+    level_of_theory: str = Field(description="of every energy")
+    seed: int
+    n_samples: int = Field(description="unique, valid structures asked for of each composition")
+    n_relaxed: int = Field(description="structures relaxed at most of each composition")
+    training_structures: int
+    held_out_structures: int
+    compositions: list[Measures]
+    overall: Measures
+    draws: list[Draw]
+    samples: list[Sample]
+
+    @property
+    def thresholds(self) -> list[float]:
+        """Distances from the hull that were asked for, widest first, eV/atom."""
+        return [at.threshold for at in self.overall.thresholds]
+
+
+class Published(Document):
+    """A published share, at its own level of theory."""
+
+    label: str
+    threshold: float = Field(description="eV/atom above hull")
+    stable: Share
+    level_of_theory: str
+    source: str
+
+
+_KIM = "Kim et al., ACS Cent. Sci. 2020, 6, 1412"
+_PBE = "DFT (PBE+U)"
+_GROUPS = (
+    ("11 known compositions", 3_300, {0.2: 368, 0.08: 35}),
+    ("20 new compositions", 6_000, {0.2: 753, 0.08: 113}),
+    ("all 31", 9_300, {0.2: 1_121, 0.08: 148}),
+)
+
+PUBLISHED = tuple(
+    Published(
+        label=label,
+        threshold=threshold,
+        stable=Share(k=k, n=n),
+        level_of_theory=_PBE,
+        source=_KIM,
+    )
+    for label, n, counts in _GROUPS
+    for threshold, k in counts.items()
+)
+"""Relaxed by DFT there; never the same column as a potential."""
+
+
+class Report(Document):
+    """A trained generator beside its baselines."""
+
+    campaign: str
+    checkpoint: str = Field(description="sha256 of the generator")
+    steps: int = Field(description="training steps of the generator")
+    training_seconds: float = Field(description="wall time of its training, s")
+    dataset: str = Field(description="content hash of the dataset, before the split")
+    held_out: float = Field(description="share of the dataset that was held out")
+    versions: dict[str, str]
+    evaluations: list[Evaluation] = Field(description="the generator first")
+    published: tuple[Published, ...] = PUBLISHED
+
+
+def mean(values: list[float]) -> float | None:
+    """Average finite numbers, or None of none."""
+    return math.fsum(values) / len(values) if values else None

@@ -1,0 +1,268 @@
+"""The command ``gan-htvs evaluate``: from files to a report, and the report on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from gan_htvs.campaign import Campaign
+from gan_htvs.dataset import build_dataset
+from gan_htvs.errors import UserError
+from gan_htvs.evaluation import evaluate
+from gan_htvs.evaluation.documents import Fate
+from gan_htvs.evaluation.report import make_report
+from gan_htvs.generator import checkpoint
+from gan_htvs.proposers import ProposerName, make_proposer
+from gan_htvs.relaxation import Relaxations
+from launchers.console import out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from gan_htvs.evaluation import Measures, Report, Share
+
+BASELINES = tuple(name for name in ProposerName if name is not ProposerName.GAN)
+
+MANY = 100
+"""Denominator from which tenths of a percent are worth printing."""
+
+HULL = "on or below the hull"
+
+BEFORE_RELAXATION = {
+    "read": "composition read by the classifier",
+    "matched": "  and in the decoded rows",
+    "balanced": "charge-balanced",
+    "valid_before_push": "valid before the push",
+    "valid": "valid after it",
+    "unique": "unique",
+    "novel": "novel",
+    "rediscovered": "held-out structures found",
+}
+"""Titles of shares, by their names in the measures."""
+
+NOTE = (
+    "k/n, share and Wilson 95 % interval. Stable: sound, converged and within the distance of the "
+    "hull after relaxation. S.U.N.: stable; unique among the proposer's relaxed structures; and "
+    "novel, matching no training structure and no known phase after relaxation. Published "
+    "structures were relaxed by DFT, these by an interatomic potential: compare proposers with "
+    "each other, not with the published shares."
+)
+
+AFTER_RELAXATION = {
+    "unique_relaxed": "unique after relaxation",
+    "novel_relaxed": "novel after relaxation",
+    "rediscovered_relaxed": "held-out found, relaxed",
+}
+"""The same."""
+
+
+def evaluate_checkpoint(
+    checkpoint_file: Path,
+    campaign_file: Path,
+    *,
+    against: Sequence[str],
+    compositions: Sequence[str],
+    n_samples: int,
+    n_relaxed: int,
+    seed: int,
+    n_workers: int,
+    workdir: Path,
+    on_progress: Callable[[str, int, int], None],
+) -> Report:
+    """Judge a trained generator and the baselines beside it.
+
+    Parameters
+    ----------
+    checkpoint_file, campaign_file
+        The generator, and the campaign that says what it is for.
+    against
+        Names of baselines.
+    compositions
+        Cell formulas; none: those of the campaign.
+    n_samples, n_relaxed
+        Structures sampled, and relaxed, of each composition.
+    seed
+        Decides all samples.
+    n_workers
+        Processes that relax.
+    workdir
+        Relaxations are remembered in a folder of it, named after the campaign.
+    on_progress
+        Told what goes on.
+
+    Raises
+    ------
+    UserError
+        If a file, a name or a composition is wrong.
+    """
+    baselines = _baselines(against)
+    campaign = Campaign.from_file(campaign_file)
+    if compositions:
+        document = campaign.model_dump(mode="json") | {"compositions": list(compositions)}
+        campaign = Campaign.checked(document, source="--compositions")
+    system = campaign.chemical_system
+    trained = checkpoint.load(checkpoint_file, system=system)
+    dataset = build_dataset(
+        system,
+        campaign.oxidation_states,
+        campaign.dataset,
+        on_progress=lambda done, total: on_progress("dataset", done, total),
+    )
+    training, held_out = dataset.split(campaign.dataset.held_out)
+    relaxations = Relaxations(
+        campaign.engines.energy,
+        journal=workdir / campaign.name / "relaxations.jsonl",
+        n_processes=n_workers,
+    )
+    limits = campaign.thresholds
+    evaluations = [
+        evaluate(
+            make_proposer(name, system, campaign.oxidation_states, trained),
+            campaign.target_counts,
+            oxidation_states=campaign.oxidation_states,
+            training=training,
+            held_out=held_out,
+            relaxations=relaxations,
+            n_samples=n_samples,
+            n_relaxed=n_relaxed,
+            seed=seed,
+            thresholds=(limits.metastable, limits.synthesizable, 0.0),
+            max_tries_per_structure=campaign.sampling.max_tries_per_structure,
+            on_progress=on_progress,
+        )
+        for name in (ProposerName.GAN, *baselines)
+    ]
+    return make_report(campaign, trained, dataset, evaluations)
+
+
+def _baselines(names: Sequence[str]) -> list[ProposerName]:
+    for name in names:
+        if name not in BASELINES:
+            raise UserError(f"--against: {name!r} is none of {', '.join(BASELINES)}.")
+    return [ProposerName(name) for name in dict.fromkeys(names)]
+
+
+def print_report(report: Report, files: Sequence[Path]) -> None:
+    """Print the measures of all compositions together, then the compositions one by one."""
+    first = report.evaluations[0]
+    out.print(
+        f"[bold]{escape(report.campaign)}[/bold]: checkpoint {report.checkpoint[:12]} "
+        f"({report.steps} steps), {len(first.compositions)} compositions, seed {first.seed}; "
+        f"{first.training_structures} training structures, {first.held_out_structures} held out"
+    )
+    for table in (_overall(report), _stability(report), _by_composition(report)):
+        out.print(table)
+    out.print(NOTE, soft_wrap=True)
+    for path in files:
+        out.print(f"wrote {path}", soft_wrap=True)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    return table
+
+
+def _overall(report: Report) -> Table:
+    names = [evaluation.proposer for evaluation in report.evaluations]
+    table = _table("Samples of all compositions", "", *names)
+    for title, values in _rows([evaluation.overall for evaluation in report.evaluations]):
+        table.add_row(title, *values)
+    return table
+
+
+def _stability(report: Report) -> Table:
+    columns = [f"{e.proposer}\n{e.level_of_theory}" for e in report.evaluations]
+    level = report.published[0].level_of_theory
+    table = _table("After relaxation", "of those sent to it", *columns, f"published\n{level}")
+    for i, threshold in enumerate(report.evaluations[0].thresholds):
+        at = [evaluation.overall.thresholds[i] for evaluation in report.evaluations]
+        published = [
+            f"{share_text(p.stable)} {p.label}"
+            for p in report.published
+            if p.threshold == threshold
+        ]
+        stable = (share_text(t.stable) for t in at)
+        table.add_row(f"stable, {_within(threshold)}", *stable, "\n".join(published) or "-")
+        table.add_row("  S.U.N.", *(share_text(t.sun) for t in at))
+        table.add_row("  S.U.N. per processor hour", *(_number(t.sun_per_cpu_hour) for t in at))
+        table.add_section()
+    return table
+
+
+def _rows(measures: Sequence[Measures]) -> list[tuple[str, list[str]]]:
+    return [
+        *_share_rows(measures, BEFORE_RELAXATION),
+        ("sent to relaxation", [str(m.n_relaxed) for m in measures]),
+        (
+            "  sound / hole / not converged",
+            [" / ".join(str(n) for n in _outcomes(m)) for m in measures],
+        ),
+        ("  steps each, processor s in all", [_effort(m) for m in measures]),
+        *_share_rows(measures, AFTER_RELAXATION),
+    ]
+
+
+def _share_rows(
+    measures: Sequence[Measures], titles: Mapping[str, str]
+) -> list[tuple[str, list[str]]]:
+    return [
+        (title, [share_text(getattr(m, field)) for m in measures])
+        for field, title in titles.items()
+    ]
+
+
+def _outcomes(measures: Measures) -> tuple[int, int, int]:
+    fates = measures.fates
+    holes = sum(fates.get(fate, 0) for fate in (Fate.HOLE, Fate.UNBELIEVABLE, Fate.FAILED))
+    return fates.get(Fate.SOUND, 0), holes, fates.get(Fate.NOT_CONVERGED, 0)
+
+
+def _effort(measures: Measures) -> str:
+    return f"{_number(measures.mean_steps)}, {_number(measures.cpu_seconds)}"
+
+
+def _by_composition(report: Report) -> Table:
+    thresholds = report.evaluations[0].thresholds
+    stability = [f"{kind}\n<= {t:g} eV" for t in thresholds for kind in ("stable", "S.U.N.")]
+    titles = ("composition", "proposer", "matched", "valid", "unique", "novel", "held-out")
+    table = _table("By composition", *titles, *stability)
+    for rows in zip(*(evaluation.compositions for evaluation in report.evaluations), strict=True):
+        for evaluation, measures in zip(report.evaluations, rows, strict=True):
+            shares = [
+                measures.matched,
+                measures.valid,
+                measures.unique,
+                measures.novel,
+                measures.rediscovered,
+                *(share for at in measures.thresholds for share in (at.stable, at.sun)),
+            ]
+            formula = escape(measures.composition or "")
+            fractions = (f"{share.k}/{share.n}" for share in shares)
+            table.add_row(formula, evaluation.proposer, *fractions)
+        table.add_section()
+    return table
+
+
+def _within(threshold: float) -> str:
+    return f"<= {1000 * threshold:g} meV/atom" if threshold else HULL
+
+
+def share_text(share: Share | None) -> str:
+    """Write a share as '3/20 15 % (5-36)'."""
+    if share is None:
+        return "-"
+    if share.value is None or share.interval is None:
+        return f"{share.k}/{share.n}"
+    digits = 1 if share.n >= MANY else 0
+    value, low, high = (f"{100 * x:.{digits}f}" for x in (share.value, *share.interval))
+    return f"{share.k}/{share.n} {value} % ({low}-{high})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

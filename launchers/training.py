@@ -1,0 +1,96 @@
+"""Training outside a campaign's run, with a bar that shows losses and the remaining time."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from flows.train import dataset_of, train_on
+from gan_htvs.generator.curves import LearningCurves
+from gan_htvs.generator.processor import Processor
+from launchers import console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from gan_htvs.campaign import Campaign
+
+STATE_FILE = "training.safetensors"
+"""What an interrupted training goes on from."""
+
+
+def train_campaign(campaign: Campaign, folder: Path) -> Path:
+    """Train the generator of a campaign, or go on with it; return the checkpoint's path.
+
+    Parameters
+    ----------
+    campaign
+        Its dataset and generator settings decide everything.
+    folder
+        Gets the checkpoint, named by its content, the learning curves and the training state,
+        which stays, so that a larger ``max_steps`` goes on from there.
+
+    Raises
+    ------
+    UserError
+        If the training cannot start, diverges or cannot be written down.
+    """
+    settings = campaign.generator
+    processor = Processor.choose(settings.device, settings.precision)
+    console.out.print(f"training on {processor}, {settings.max_steps} steps at most")
+    dataset = dataset_of(campaign)
+    with LearningCurves(folder) as curves, _bar(settings.max_steps) as show:
+        if curves.note is not None:
+            console.note(curves.note)
+
+        def both(entry: dict[str, float]) -> None:
+            curves(entry)
+            show(entry)
+
+        trained = train_on(dataset, campaign, state=folder / STATE_FILE, on_progress=both)
+    return trained.save_in(folder)
+
+
+@contextmanager
+def _bar(max_steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Draw a bar on a terminal, a line now and then elsewhere."""
+    bar = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=console.out,
+    )
+    task = bar.add_task("", total=max_steps)
+    last_line = time.monotonic()
+
+    def show(entry: dict[str, float]) -> None:
+        nonlocal last_line
+        step = int(entry["step"])
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in entry.items() if name != "step")
+        bar.update(task, completed=step, description=losses)
+        if not console.out.is_terminal and (
+            step == max_steps or time.monotonic() - last_line > console.PLAIN_INTERVAL
+        ):
+            last_line = time.monotonic()
+            left = bar.tasks[0].time_remaining
+            eta = "" if left is None else f", {left:.0f} s left"
+            console.out.print(f"step {step}/{max_steps}{eta}: {losses}")
+
+    if not console.out.is_terminal:
+        yield show
+        return
+    with bar:
+        yield show

@@ -1,0 +1,134 @@
+"""A hand-made proposer with hand-made relaxations, whose measures can be counted by hand."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.candidate import Relaxed
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.dataset import Dataset
+from gan_htvs.evaluation import Evaluation, evaluate
+from gan_htvs.pointcloud import encode
+from gan_htvs.proposers import ProposerName
+from gan_htvs.proposers.random_cells import RandomCells
+from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from gan_htvs.validity import RejectionReason
+
+MG_O = ChemicalSystem(caps={"Mg": 2, "O": 2})
+STATES = {"Mg": (2.0, 2.0), "O": (-2.0, -2.0)}
+LEVEL = "by hand"
+MGO = -6.0
+"""Energy of the hull at MgO, eV/atom."""
+
+ROCKSALT = Structure(Lattice.rhombohedral(2.98, 60), ["Mg", "O"], [[0, 0, 0], [0.5] * 3])
+ZINCBLENDE = Structure(Lattice.rhombohedral(3.25, 60), ["Mg", "O"], [[0, 0, 0], [0.25] * 3])
+CSCL = Structure(Lattice.cubic(2.65), ["Mg", "O"], [[0, 0, 0], [0.5] * 3])
+WURTZITE = Structure(
+    Lattice.hexagonal(3.3, 5.1),
+    ["Mg", "Mg", "O", "O"],
+    [[1 / 3, 2 / 3, 0], [2 / 3, 1 / 3, 0.5], [1 / 3, 2 / 3, 0.385], [2 / 3, 1 / 3, 0.885]],
+)
+LEAD_OXIDE = Structure(
+    Lattice.tetragonal(3.6, 4.6),
+    ["Mg", "Mg", "O", "O"],
+    [[0, 0.5, 0.24], [0.5, 0, 0.76], [0, 0, 0], [0.5, 0.5, 0]],
+)
+HOLE = Structure(Lattice.cubic(4.0), ["Mg", "O"], [[0, 0, 0], [0.1, 0, 0]])
+
+
+class ByHand:
+    """Two-atom cells by hand, some raw samples that are none, and four-atom cells at random."""
+
+    name = ProposerName.RANDOM
+    system = MG_O
+    volume_per_atom = RandomCells.volume_per_atom
+
+    def raw_samples(self, counts, rng):
+        if counts == (1, 1):
+            yield RejectionReason.WRONG_COMPOSITION
+            yield ROCKSALT
+            yield CSCL
+            yield RejectionReason.WRONG_ATOM_ROWS
+            yield ROCKSALT.copy()
+            yield ZINCBLENDE
+        else:
+            yield from islice(RandomCells(MG_O).raw_samples(counts, rng), 50)
+
+
+class RelaxedByHand:
+    """Gives the results it was made with, in order."""
+
+    level_of_theory = LEVEL
+
+    def __init__(self, results):
+        self.results = results
+
+    def relax(self, structures, *, on_progress=None):
+        if on_progress:
+            on_progress(len(structures), len(structures))
+        assert len(structures) == len(self.results)
+        return self.results
+
+    def references(self, elements, *, on_progress=None):
+        energies = {"Mg": -1.5, "O2": -4.9, "MgO": MGO}
+        return ReferenceSet(
+            entries=tuple(
+                ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory=LEVEL)
+                for f, e in energies.items()
+            )
+        )
+
+
+def relaxed(structure: Structure, above_hull: float, **changes) -> Relaxed:
+    fields = {
+        "structure": structure,
+        "energy_per_atom": MGO + above_hull,
+        "level_of_theory": LEVEL,
+        "converged": True,
+        "n_steps": 10,
+        "cpu_seconds": 36.0,
+    }
+    return Relaxed(**(fields | changes))
+
+
+RESULTS = [
+    relaxed(ROCKSALT, 0.0),  # stable, a known phase
+    relaxed(CSCL, 0.05),  # S.U.N. at 0.08, and held out of training
+    relaxed(ZINCBLENDE, 0.03),  # stable, a training structure
+    relaxed(WURTZITE.copy().scale_lattice(60), -0.01),  # the next one again
+    relaxed(WURTZITE, -0.02),  # S.U.N. on the hull
+    relaxed(HOLE, -3.0),
+    relaxed(LEAD_OXIDE, -0.05, converged=False),
+    None,
+    relaxed(LEAD_OXIDE, -0.5),  # nobody believes that
+    relaxed(LEAD_OXIDE, 0.15),  # S.U.N. at 0.2
+]
+"""Of three two-atom cells and seven four-atom ones."""
+
+
+def dataset_of(*structures: Structure) -> Dataset:
+    return Dataset(
+        system=MG_O,
+        images=encode(structures, MG_O),
+        counts=np.array([MG_O.counts(structure) for structure in structures]),
+        labels=tuple(structure.formula for structure in structures),
+    )
+
+
+@pytest.fixture(scope="session")
+def judged() -> Evaluation:
+    return evaluate(
+        ByHand(),
+        [(1, 1), (2, 2)],
+        oxidation_states=STATES,
+        training=dataset_of(ZINCBLENDE),
+        held_out=dataset_of(CSCL, LEAD_OXIDE),
+        relaxations=RelaxedByHand(RESULTS),
+        n_samples=8,
+        n_relaxed=7,
+        seed=3,
+    )

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gan_htvs.errors import UserError
+from gan_htvs.evaluation import Evaluation, evaluate
+from gan_htvs.evaluation.documents import Fate
+from gan_htvs.generator.checkpoint import TrainedGenerator
+from gan_htvs.generator.presets import PRESETS
+from gan_htvs.proposers.gan import GanProposer
+from gan_htvs.validity import RejectionReason
+
+from .conftest import MG_O, RESULTS, STATES, ZINCBLENDE, ByHand, RelaxedByHand, dataset_of
+
+
+def pair(share):
+    return share.k, share.n
+
+
+def test_raw_samples_are_counted_step_by_step(judged):
+    cells = judged.compositions[0]
+    assert cells.composition == "MgO"
+    assert cells.read is None
+    assert pair(cells.matched) == (4, 6)
+    assert pair(cells.valid_before_push) == (4, 4)
+    assert pair(cells.valid) == (4, 4)
+    assert pair(cells.unique) == (3, 4)
+    assert pair(cells.novel) == (1, 3)
+    assert judged.draws[0].exhausted
+    assert not judged.draws[1].exhausted
+
+
+def test_held_out_structures_are_found_before_and_after_relaxation(judged):
+    two, four = judged.compositions
+    assert (pair(two.rediscovered), pair(two.rediscovered_relaxed)) == ((1, 1), (1, 1))
+    assert (pair(four.rediscovered), pair(four.rediscovered_relaxed)) == ((0, 1), (1, 1))
+    assert pair(judged.overall.rediscovered_relaxed) == (2, 2)
+
+
+def test_every_relaxation_has_one_fate(judged):
+    assert judged.overall.fates == {
+        Fate.SOUND: 6,
+        Fate.HOLE: 1,
+        Fate.NOT_CONVERGED: 1,
+        Fate.FAILED: 1,
+        Fate.UNBELIEVABLE: 1,
+    }
+    assert judged.overall.n_relaxed == len(RESULTS)
+    assert [s.fate for s in judged.samples].count(Fate.NOT_RELAXED) == 1
+
+
+def test_of_duplicates_the_most_stable_is_unique(judged):
+    wurtzite = [s for s in judged.samples if s.fate is Fate.SOUND and s.energy_above_hull < -0.005]
+    assert [s.unique for s in wurtzite] == [False, True]
+    assert pair(judged.overall.unique_relaxed) == (5, 6)
+    assert pair(judged.overall.novel_relaxed) == (4, 6)
+
+
+@pytest.mark.parametrize(("threshold", "stable", "sun"), [(0.2, 6, 3), (0.08, 5, 2), (0.0, 3, 1)])
+def test_stable_unique_and_novel_are_shares_of_what_was_relaxed(judged, threshold, stable, sun):
+    at = next(t for t in judged.overall.thresholds if t.threshold == threshold)
+    assert pair(at.stable) == (stable, 10)
+    assert pair(at.sun) == (sun, 10)
+    # Nine relaxations of 36 s; the one that raised left no time.
+    assert at.sun_per_cpu_hour == pytest.approx(sun / (9 * 36 / 3600))
+
+
+def test_compositions_add_up_to_the_whole(judged):
+    for field in ("matched", "valid", "unique", "novel", "rediscovered", "unique_relaxed"):
+        parts = [pair(getattr(m, field)) for m in judged.compositions]
+        assert tuple(map(sum, zip(*parts, strict=True))) == pair(getattr(judged.overall, field))
+
+
+def test_an_evaluation_reads_back(judged):
+    text = judged.model_dump_json()
+    assert Evaluation.model_validate_json(text).model_dump_json() == text
+
+
+def test_samples_do_not_depend_on_the_other_compositions(judged):
+    alone = evaluate(
+        ByHand(),
+        [(2, 2)],
+        oxidation_states=STATES,
+        training=dataset_of(ZINCBLENDE),
+        relaxations=RelaxedByHand([]),
+        n_samples=8,
+        n_relaxed=0,
+        seed=3,
+    )
+    displacements = [s.max_displacement for s in judged.samples if s.composition == "Mg2O2"]
+    assert [s.max_displacement for s in alone.samples] == displacements
+    assert alone.overall.thresholds[0].stable.value is None
+
+
+@pytest.mark.parametrize(
+    ("compositions", "message"), [([(1, 2)], "MgO2: no oxidation states"), ([], "there is none")]
+)
+def test_impossible_compositions_are_one_sentence(compositions, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(
+            ByHand(),
+            compositions,
+            oxidation_states=STATES,
+            training=dataset_of(ZINCBLENDE),
+            relaxations=RelaxedByHand([]),
+        )
+
+
+def test_charge_balance_counts_what_the_generator_made_not_what_was_asked_for():
+    torch.manual_seed(0)
+    parameters = replace(PRESETS["paper"], width=0.05, noise_dim=8)
+    untrained = GanProposer(TrainedGenerator.build(MG_O, parameters, seed=0))
+    judged = evaluate(
+        untrained,
+        [(1, 1)],
+        oxidation_states=STATES,
+        training=dataset_of(ZINCBLENDE),
+        relaxations=RelaxedByHand([]),
+        n_samples=3,
+        n_relaxed=0,
+        max_tries_per_structure=80,
+    )
+    cells, refused = untrained.read_batch((1, 1), np.random.default_rng([0, 1, 1]))
+    n = judged.draws[0].tried
+    assert 0 < n <= len(refused)
+    n_magnesium, n_oxygen = cells.counts[:n].T
+    neutral = (n_magnesium == n_oxygen) & (n_oxygen > 0)
+    assert neutral.any()
+    assert pair(judged.overall.balanced) == (neutral.sum(), n)
+    misread = refused[:n].count(RejectionReason.WRONG_COMPOSITION)
+    assert pair(judged.overall.read) == (n - misread, n)
+    assert pair(judged.overall.matched) == (refused[:n].count(None), n)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from matplotlib.image import imread
+
+from gan_htvs.campaign import Campaign
+from gan_htvs.errors import UserError
+from gan_htvs.evaluation.documents import Report
+from gan_htvs.evaluation.report import make_report, write_report
+from gan_htvs.generator.checkpoint import TrainedGenerator
+from gan_htvs.generator.presets import PRESETS
+
+from .conftest import CSCL, MG_O, STATES, ZINCBLENDE, dataset_of
+
+
+@pytest.fixture(scope="module")
+def report(judged) -> Report:
+    campaign = Campaign(
+        name="by-hand",
+        chemical_system=MG_O,
+        oxidation_states=STATES,
+        dataset={"held_out": 0.5},
+    )
+    trained = TrainedGenerator.build(MG_O, PRESETS["paper"], seed=0)
+    return make_report(campaign, trained, dataset_of(CSCL, ZINCBLENDE), [judged, judged])
+
+
+def test_a_report_is_three_files_that_tell_the_same(report, tmp_path):
+    document, table, figure = write_report(report, tmp_path / "new" / "folder")
+    assert Report.model_validate_json(document.read_text()) == report
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert len(rows) == sum(len(e.samples) for e in report.evaluations)
+    stable = [r for r in rows if r["energy_above_hull"] and float(r["energy_above_hull"]) <= 0.08]
+    assert len(stable) == sum(e.overall.thresholds[1].stable.k for e in report.evaluations)
+    assert imread(figure).shape[2] in (3, 4)
+
+
+def test_the_same_report_gives_the_same_bytes(report, tmp_path):
+    first, second = (write_report(report, tmp_path / name) for name in ("a", "b"))
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_folder_that_is_a_file_is_one_sentence(report, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_report(report, blocked)

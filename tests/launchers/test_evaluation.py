@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gan_htvs.campaign import Campaign
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.dataset import build_dataset
+from gan_htvs.evaluation.documents import Report, Share
+from gan_htvs.generator.checkpoint import TrainedGenerator
+from gan_htvs.generator.presets import PRESETS
+from gan_htvs.generator.training import train
+from launchers.cli import app
+from launchers.evaluation import share_text
+
+runner = CliRunner()
+
+CAMPAIGN = {
+    "name": "magnesia",
+    "chemical_system": {"caps": {"Mg": 2, "O": 2}},
+    "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+    "dataset": {"held_out": 0.3},
+    "engines": {"energy": {"optimizer": "LBFGS", "max_steps": 100}},
+}
+PARAMETERS = replace(
+    PRESETS["paper"],
+    width=0.05,
+    noise_dim=8,
+    critic_steps=1,
+    generator_learning_rate=2e-3,
+    critic_learning_rate=2e-3,
+    classifier_learning_rate=5e-3,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A campaign file and a generator that learnt for some seconds."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    (folder / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN))
+    campaign = Campaign.from_file(folder / "campaign.yaml")
+    training, _ = build_dataset(
+        campaign.chemical_system, campaign.oxidation_states, campaign.dataset
+    ).split(campaign.dataset.held_out)
+    trained = train(
+        training.images,
+        training.counts,
+        campaign.chemical_system,
+        PARAMETERS,
+        max_steps=200,
+        seed=0,
+    )
+    trained.save(folder / "model.safetensors")
+    return folder
+
+
+def evaluate(folder, *arguments, checkpoint="model.safetensors"):
+    fixed = ["evaluate", folder / checkpoint, "-c", folder / "campaign.yaml", "-w", folder / "runs"]
+    fixed += ["--workers", 1, "--samples", 3, "--relax", 1]
+    return runner.invoke(app, [str(argument) for argument in (*fixed, *arguments)])
+
+
+def test_the_report_is_printed_stored_and_the_same_again(folder):
+    against = ("--compositions", "Mg2O2", "MgO", "--against", "random", "substitution")
+    first = evaluate(folder, *against)
+    assert first.exit_code == 0, first.output
+    assert "S.U.N." in first.output
+    assert "368/3300 11.2 %" in first.output
+    assert "DFT" in first.output
+    journal = folder / "runs" / "magnesia" / "relaxations.jsonl"
+    done = journal.read_text()
+
+    again = evaluate(folder, *against, "--format", "json", "--output", folder / "again")
+    report = Report.model_validate(json.loads(again.stdout))
+    assert journal.read_text() == done
+    assert [e.proposer for e in report.evaluations] == ["gan", "random", "substitution"]
+    stored = next((folder / "runs" / "magnesia").glob("evaluation-*/evaluation.json"))
+    assert stored.read_text() == (folder / "again" / "evaluation.json").read_text()
+    for evaluation in report.evaluations:
+        assert evaluation.level_of_theory == "CHGNet-0.3.0"
+        assert [m.composition for m in evaluation.compositions] == ["Mg2O2", "MgO"]
+        # One of each composition of which there is any: the generator has hardly learnt.
+        found = {sample.composition for sample in evaluation.samples}
+        assert evaluation.overall.n_relaxed == len(found)
+        assert evaluation.proposer == "gan" or len(found) == 2
+    # The first decoration of MgO is rock salt, of which the hull is made.
+    rocksalt = next(s for s in report.evaluations[2].samples if s.composition == "MgO")
+    assert rocksalt.energy_above_hull == pytest.approx(0, abs=0.005)
+    assert rocksalt.novel is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--against", "random", "wishful"), "--against: 'wishful' is none of random, symmetric"),
+        (("--compositions", "MgO2"), "'MgO2' is impossible"),
+        (("--compositions", "MgMnO"), "holds Mn, outside Mg-O"),
+    ],
+)
+def test_wrong_names_are_one_sentence(folder, arguments, message):
+    result = evaluate(folder, *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_wrong_checkpoints_are_one_sentence(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "half.safetensors").write_bytes(data[: len(data) // 2])
+    other = ChemicalSystem(caps={"V": 2, "O": 2})
+    TrainedGenerator.build(other, PARAMETERS, seed=0).save(folder / "other.safetensors")
+    for name, message in {
+        "half.safetensors": "is no readable checkpoint",
+        "other.safetensors": "was trained for V 2, O 2, not for Mg 2, O 2",
+        "none.safetensors": "cannot read the checkpoint",
+    }.items():
+        result = evaluate(folder, checkpoint=name)
+        assert result.exit_code == 2
+        assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (Share(k=1, n=4), "1/4 25 % (5-70)"),
+        (Share(k=368, n=3300), "368/3300 11.2 % (10.1-12.3)"),
+        (Share(k=0, n=0), "0/0"),
+        (None, "-"),
+    ],
+)
+def test_shares_show_their_denominators(share, text):
+    assert share_text(share) == text
