@@ -8,18 +8,23 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jobflow import Job, job
 
 from flows.steps import label
 from gan_htvs import __version__
 from gan_htvs.candidate import Step
 from gan_htvs.dataset import build_dataset
+from gan_htvs.generator.curves import LearningCurves
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.generator.training import train
 from gan_htvs.identity import content_hash, content_uuid
 
 if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
+    from gan_htvs.dataset import Dataset
+    from gan_htvs.generator.checkpoint import TrainedGenerator
+    from gan_htvs.generator.training import Progress
 
 SCRATCH_VARIABLE = "GAN_HTVS_SCRATCH"
 """Directory, shared by restarts, where an interrupted training finds its last state."""
@@ -40,23 +45,14 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
     Returns
     -------
     ``sha256`` and base64 ``weights`` of the safetensors checkpoint, the dataset's ``dataset``
-    summary and the learning ``history``.
+    summary and the learning ``history``. The learning curves are in the job's directory.
     """
-    dataset = build_dataset(campaign.chemical_system, campaign.oxidation_states, campaign.dataset)
-    settings = campaign.generator
+    dataset = dataset_of(campaign)
     # What an older version left behind is another training.
     name = content_hash(campaign.training_key, dataset.hash, __version__)
     state = _scratch() / f"training-{name}.safetensors"
-    trained = train(
-        dataset.images,
-        dataset.counts,
-        campaign.chemical_system,
-        training_parameters(settings.preset, settings.overrides),
-        max_steps=settings.max_steps,
-        max_seconds=settings.max_seconds,
-        seed=settings.seed,
-        checkpoint_path=state,
-    )
+    with LearningCurves(Path.cwd()) as curves:
+        trained = train_on(dataset, campaign, state=state, on_progress=curves)
     checkpoint = trained.to_bytes()
     state.unlink(missing_ok=True)
     return {
@@ -65,6 +61,38 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
         "dataset": dataset.summary(),
         "history": trained.history,
     }
+
+
+def dataset_of(campaign: Campaign) -> Dataset:
+    """Build the training set of a campaign, without what it holds out."""
+    settings = campaign.dataset
+    whole = build_dataset(campaign.chemical_system, campaign.oxidation_states, settings)
+    return whole.split(settings.held_out)[0]
+
+
+def train_on(
+    dataset: Dataset, campaign: Campaign, *, state: Path, on_progress: Progress | None = None
+) -> TrainedGenerator:
+    """Train with the settings of a campaign; ``state`` is the file from which it goes on.
+
+    The generator is asked for every charge-balanced composition within the caps, C_gen of the
+    paper, not only for those that the campaign samples: these may become more later.
+    """
+    settings, system = campaign.generator, campaign.chemical_system
+    return train(
+        dataset.images,
+        dataset.counts,
+        system,
+        training_parameters(settings.preset, settings.overrides),
+        max_steps=settings.max_steps,
+        max_seconds=settings.max_seconds,
+        seed=settings.seed,
+        conditions=np.array(list(system.compositions(campaign.oxidation_states))),
+        device=settings.device,
+        precision=settings.precision,
+        checkpoint_path=state,
+        on_progress=on_progress,
+    )
 
 
 def _scratch() -> Path:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.errors import UserError
+from gan_htvs.files import write_atomically
 from gan_htvs.generator.networks import Classifier, Generator
 from gan_htvs.generator.presets import TrainingParameters
 
@@ -46,6 +46,8 @@ class TrainedGenerator:
         Random seed, generator steps taken and wall time spent on them, s.
     history
         One entry per logged step, see :func:`gan_htvs.generator.training.train`.
+    half
+        Whether the file holds weights as float16; see :meth:`halved`.
     """
 
     generator: Generator
@@ -56,6 +58,7 @@ class TrainedGenerator:
     steps: int
     seconds: float
     history: list[dict[str, float]] = field(default_factory=list)
+    half: bool = False
 
     @classmethod
     def build(
@@ -76,7 +79,11 @@ class TrainedGenerator:
             batch_norm_eps=parameters.batch_norm_eps,
         )
         classifier = Classifier(
-            system, width=parameters.width, batch_norm_eps=parameters.batch_norm_eps
+            system,
+            width=parameters.width,
+            batch_norm_eps=parameters.batch_norm_eps,
+            atom_branch_norms=parameters.atom_branch_norms,
+            with_cell_branch=parameters.lambda_cell > 0,
         )
         return cls(
             generator.eval(),
@@ -89,6 +96,24 @@ class TrainedGenerator:
             history or [],
         )
 
+    def halved(self) -> TrainedGenerator:
+        """Round all weights to float16, which halves the file."""
+        half = TrainedGenerator.build(
+            self.system,
+            self.parameters,
+            seed=self.seed,
+            steps=self.steps,
+            seconds=self.seconds,
+            history=self.history,
+        )
+        for ours, theirs in ((self.generator, half.generator), (self.classifier, half.classifier)):
+            weights = ours.state_dict()
+            theirs.load_state_dict(
+                {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+            )
+        half.half = True
+        return half
+
     @property
     def sha256(self) -> str:
         """Identity: hash of :meth:`to_bytes`."""
@@ -100,6 +125,11 @@ class TrainedGenerator:
             **prefixed("generator", self.generator.state_dict()),
             **prefixed("classifier", self.classifier.state_dict()),
         }
+        if self.half:
+            tensors = {
+                name: tensor.half() if tensor.is_floating_point() else tensor
+                for name, tensor in tensors.items()
+            }
         metadata = {
             "format": _FORMAT,
             # As pairs: JSON objects are sorted here, and the order of the row blocks matters.
@@ -111,6 +141,19 @@ class TrainedGenerator:
             "history": self.history,
         }
         return pack(tensors, metadata)
+
+    def save_in(self, folder: Path) -> Path:
+        """Write ``generator-<first 12 digits of the sha256>.safetensors`` and return its path.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be written.
+        """
+        data = self.to_bytes()
+        path = folder / f"generator-{hashlib.sha256(data).hexdigest()[:12]}.safetensors"
+        write_atomically(path, data)
+        return path
 
     def save(self, path: str | Path) -> str:
         """Write the file atomically and return its sha256.
@@ -171,6 +214,7 @@ def load(
         )
         restore(trained.generator, "generator", tensors)
         restore(trained.classifier, "classifier", tensors)
+        trained.half = any(tensor.dtype == torch.float16 for tensor in tensors.values())
     except (KeyError, TypeError, ValueError, RuntimeError, ValidationError) as error:
         raise UserError(f"{name}: is a damaged generator file; train anew.") from error
     # Row blocks follow the order of the elements, which equality of two dicts does not see.
@@ -239,29 +283,3 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "and train anew."
         ) from error
     return tensors, metadata
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` in one step, so that a kill leaves the old file or the new one.
-
-    Raises
-    ------
-    UserError
-        If the folder cannot be written to.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot write the checkpoint: {error.strerror}; choose a writable folder."
-        ) from error

@@ -3,7 +3,8 @@
 Kim et al., ACS Cent. Sci. 2020, 6, 1412. All published convolutions have (1, 3) or (1, 1)
 kernels, which is one linear map applied to every row of the image, so that is what stands here.
 In the shapes, n is the batch, R the atom rows (28 for Mg-Mn-O), E the elements (3), N_e the cap of
-element e (8, 8, 12). Hidden widths are the published ones times ``width``.
+element e (8, 8, 12). Hidden widths are the published ones times ``width``. A map that a batch
+normalisation follows has no bias, which subtracting the mean would take out again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from gan_htvs.pointcloud import CELL_ROWS
 if TYPE_CHECKING:
     from gan_htvs.chemistry import ChemicalSystem
 
-_LEAK = 0.2
+LEAK = 0.2
+"""Slope of the leaky rectifiers below zero."""
+_ATOM_BRANCH_LAYERS = 4
+CRITIC_OUTPUTS = 10
+"""Numbers that the critic averages to a score."""
 
 
 def condition_vector(counts: Tensor, system: ChemicalSystem) -> Tensor:
@@ -58,15 +63,15 @@ class Generator(nn.Module):
         rows = system.max_atoms
         stem, narrow, wide = (_scaled(w, width) for w in (128, 256, 512))
         self.stem = nn.Linear(noise_dim + 1 + rows, stem * rows)
-        self.columns = nn.Linear(stem, 3 * narrow)
+        self.columns = nn.Linear(stem, 3 * narrow, bias=False)
         self.norm1 = nn.BatchNorm1d(narrow, eps=batch_norm_eps)
-        self.map2 = nn.Linear(narrow, wide)
+        self.map2 = nn.Linear(narrow, wide, bias=False)
         self.norm2 = nn.BatchNorm1d(wide, eps=batch_norm_eps)
-        self.map3 = nn.Linear(wide, narrow)
+        self.map3 = nn.Linear(wide, narrow, bias=False)
         self.norm3 = nn.BatchNorm1d(narrow, eps=batch_norm_eps)
         self.coordinates = nn.Linear(narrow, 1)
         self.cell = nn.Sequential(
-            nn.Linear(3 * rows, 30),
+            nn.Linear(3 * rows, 30, bias=False),
             nn.BatchNorm1d(30),
             nn.ReLU(),
             nn.Linear(30, 3 * CELL_ROWS),
@@ -79,11 +84,11 @@ class Generator(nn.Module):
         h = torch.cat([noise, condition_vector(counts, self.system)], dim=1)
         h = functional.relu(self.stem(h)).view(n * rows, -1)  # (n R, 128)
         h = self.columns(h).view(n * rows * 3, -1)  # one pixel per row and column: (3 n R, 256)
-        h = functional.relu(self.norm1(h))
-        h = functional.relu(self.norm2(self.map2(h)))  # (3 n R, 512)
-        h = functional.relu(self.norm3(self.map3(h)))  # (3 n R, 256)
-        h = self.coordinates(h).view(n, 3 * rows)  # (n, 3 R)
-        cell = self.cell(h)  # (n, 6)
+        h = functional.relu(self.norm1(h), inplace=True)
+        h = functional.relu(self.norm2(self.map2(h)), inplace=True)  # (3 n R, 512)
+        h = functional.relu(self.norm3(self.map3(h)), inplace=True)  # (3 n R, 256)
+        h = _in_float32(self.coordinates, h).view(n, 3 * rows)  # (n, 3 R)
+        cell = _in_float32(self.cell, h)  # (n, 6)
         return torch.sigmoid(torch.cat([cell, h], dim=1)).view(n, CELL_ROWS + rows, 3)
 
 
@@ -97,12 +102,9 @@ class Critic(nn.Module):
         wide, narrow = _scaled(512, width), _scaled(256, width)
         first, second = _scaled(1000, width), _scaled(200, width)
         self.rows = nn.Sequential(
-            nn.Linear(3, wide),
-            nn.LeakyReLU(_LEAK),
-            nn.Linear(wide, wide),
-            nn.LeakyReLU(_LEAK),
-            nn.Linear(wide, narrow),
-            nn.LeakyReLU(_LEAK),
+            *(nn.Linear(3, wide), nn.LeakyReLU(LEAK, inplace=True)),
+            *(nn.Linear(wide, wide), nn.LeakyReLU(LEAK, inplace=True)),
+            *(nn.Linear(wide, narrow), nn.LeakyReLU(LEAK, inplace=True)),
         )
         pools = CELL_ROWS + len(system.elements)
         pooling = torch.zeros(pools, CELL_ROWS + system.max_atoms)
@@ -112,19 +114,19 @@ class Critic(nn.Module):
             pooling[CELL_ROWS + e, rows] = 1 / system.max_counts[e]
         self.register_buffer("pooling", pooling, persistent=False)
         self.head = nn.Sequential(
-            nn.Linear(pools * narrow, first),
-            nn.LeakyReLU(_LEAK),
-            nn.Linear(first, second),
-            nn.LeakyReLU(_LEAK),
-            nn.Linear(second, 10),
+            *(nn.Linear(pools * narrow, first), nn.LeakyReLU(LEAK, inplace=True)),
+            *(nn.Linear(first, second), nn.LeakyReLU(LEAK, inplace=True)),
         )
+        self.outputs = nn.Linear(second, CRITIC_OUTPUTS)
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
         """``images`` (n, 2 + R, 3) -> scores (n,)."""
-        h = self.rows(images)  # (n, 2 + R, 256)
+        h = self.rows(images.flatten(end_dim=1))  # (n (2 + R), 256), through 512 and 512
+        h = h.unflatten(0, images.shape[:2])  # (n, 2 + R, 256)
         h = self.pooling @ h  # cell rows kept, one mean per element: (n, 2 + E, 256)
-        return self.head(h.flatten(start_dim=1)).mean(dim=1)
+        h = self.head(h.flatten(start_dim=1))  # (n, 200), through 1000
+        return _in_float32(self.outputs, h).mean(dim=1)
 
 
 class ElementReading(NamedTuple):
@@ -137,16 +139,29 @@ class ElementReading(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Image -> which rows are atoms and how many there are, one network per element."""
+    """Image -> which rows are atoms and how many there are, one network per element.
+
+    ``atom_branch_norms`` is 4 or 3: whether a normalisation follows the last layer of the atom
+    branch, too. ``with_cell_branch`` adds a network that guesses from the cell rows how many of the
+    atom rows are filled.
+    """
 
     def __init__(
-        self, system: ChemicalSystem, *, width: float = 1.0, batch_norm_eps: float = 1e-5
+        self,
+        system: ChemicalSystem,
+        *,
+        width: float = 1.0,
+        batch_norm_eps: float = 1e-5,
+        atom_branch_norms: int = 4,
+        with_cell_branch: bool = False,
     ) -> None:
         super().__init__()
         self.system = system
         self.elements = nn.ModuleList(
-            _ElementClassifier(cap, width=width, eps=batch_norm_eps) for cap in system.max_counts
+            _ElementClassifier(cap, width=width, eps=batch_norm_eps, norms=atom_branch_norms)
+            for cap in system.max_counts
         )
+        self.cell = _CellClassifier(width=width, eps=batch_norm_eps) if with_cell_branch else None
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> list[ElementReading]:
@@ -157,39 +172,73 @@ class Classifier(nn.Module):
             for network, block in zip(self.elements, self.system.blocks, strict=True)
         ]
 
+    def fill(self, images: Tensor) -> Tensor:
+        """``images`` (n, 2 + R, 3) -> guessed share of filled atom rows (n,), from the cell."""
+        if self.cell is None:
+            raise ValueError("this classifier was built without a cell branch")
+        return self.cell(images[:, :CELL_ROWS])
+
 
 class _ElementClassifier(nn.Module):
-    def __init__(self, cap: int, *, width: float, eps: float) -> None:
+    def __init__(self, cap: int, *, width: float, eps: float, norms: int) -> None:
         super().__init__()
         wide, narrow = _scaled(512, width), _scaled(256, width)
         first, second = _scaled(300, width), _scaled(100, width)
         self.row = nn.Sequential(
-            nn.Linear(3, wide),
-            nn.BatchNorm1d(wide, eps=eps),
-            nn.LeakyReLU(_LEAK),
-            nn.Linear(wide, narrow),
-            nn.BatchNorm1d(narrow, eps=eps),
-            nn.LeakyReLU(_LEAK),
-            nn.Linear(narrow, narrow),
-            nn.BatchNorm1d(narrow, eps=eps),
-            nn.LeakyReLU(_LEAK),
-            nn.Linear(narrow, 2),
+            *_normalised(3, wide, eps),
+            *_normalised(wide, narrow, eps),
+            *_normalised(narrow, narrow, eps),
+            *(
+                (nn.Linear(narrow, 2, bias=False), nn.BatchNorm1d(2, eps=eps))
+                if norms == _ATOM_BRANCH_LAYERS
+                else (nn.Linear(narrow, 2),)
+            ),
         )
         self.composition = nn.Sequential(
-            nn.Linear(2 * cap, first),
-            nn.BatchNorm1d(first, eps=eps),
-            nn.LeakyReLU(_LEAK),
-            nn.Linear(first, second),
-            nn.BatchNorm1d(second, eps=eps),
-            nn.LeakyReLU(_LEAK),
+            *_normalised(2 * cap, first, eps),
+            *_normalised(first, second, eps),
             nn.Linear(second, cap),
         )
 
     def forward(self, rows: Tensor) -> ElementReading:
         """``rows`` (n, N_e, 3)."""
         n, cap, _ = rows.shape
-        atoms = self.row(rows.reshape(n * cap, 3)).view(n, cap, 2)
-        return ElementReading(atoms, self.composition(atoms.flatten(start_dim=1)))
+        atoms = self.row(rows.flatten(end_dim=1)).view(n, cap, 2)  # through (n N_e, 512), 256, 256
+        return ElementReading(atoms, _in_float32(self.composition, atoms.flatten(start_dim=1)))
+
+
+class _CellClassifier(nn.Module):
+    def __init__(self, *, width: float, eps: float) -> None:
+        super().__init__()
+        row, first, second = (_scaled(w, width) for w in (64, 100, 50))
+        self.row = nn.Sequential(*_normalised(3, row, eps), *_normalised(row, row, eps))
+        self.head = nn.Sequential(
+            *_normalised(CELL_ROWS * row, first, eps),
+            nn.Linear(first, second, bias=False),
+            nn.BatchNorm1d(second, eps=eps),
+            nn.LeakyReLU(),  # with PyTorch's leak of 0.01, in the published code
+            nn.Linear(second, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, cell: Tensor) -> Tensor:
+        """``cell`` (n, 2, 3) -> (n,)."""
+        h = self.row(cell.flatten(end_dim=1))  # (2 n, 64)
+        return self.head(h.view(len(cell), -1)).squeeze(1)
+
+
+def _normalised(inputs: int, outputs: int, eps: float) -> list[nn.Module]:
+    return [
+        nn.Linear(inputs, outputs, bias=False),
+        nn.BatchNorm1d(outputs, eps=eps),
+        nn.LeakyReLU(LEAK, inplace=True),
+    ]
+
+
+def _in_float32(layer: nn.Module, h: Tensor) -> Tensor:
+    """Keep what is written to an image or read from it exact, where the rest is bfloat16."""
+    with torch.autocast(h.device.type, enabled=False):
+        return layer(h.float())
 
 
 def _scaled(units: int, width: float) -> int:
@@ -199,4 +248,5 @@ def _scaled(units: int, width: float) -> int:
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -49,6 +49,33 @@ def test_a_generator_survives_the_file(trained: TrainedGenerator, tmp_path: Path
     assert load(path.read_bytes()).sha256 == digest
 
 
+def test_the_file_is_named_by_its_content(trained: TrainedGenerator, tmp_path: Path) -> None:
+    path = trained.save_in(tmp_path / "model")
+    assert path.name == f"generator-{trained.sha256[:12]}.safetensors"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == trained.sha256
+
+
+def test_float16_weights_halve_the_file_and_keep_the_images(trained: TrainedGenerator) -> None:
+    half = trained.halved()
+    data = half.to_bytes()
+    weights = sum(
+        tensor.numel() * tensor.element_size()
+        for network in (trained.generator, trained.classifier)
+        for tensor in network.state_dict().values()
+        if tensor.is_floating_point()
+    )
+    assert len(trained.to_bytes()) - len(data) == pytest.approx(weights / 2, rel=0.05)
+    back = load(data)
+    assert back.half
+    assert back.sha256 == half.sha256 == hashlib.sha256(data).hexdigest()
+    assert back.halved().sha256 == half.sha256
+    assert back.generator.stem.weight.dtype == torch.float32
+    noise, counts = torch.randn(3, 8), torch.tensor([[1, 2]] * 3)
+    torch.testing.assert_close(
+        back.generator(noise, counts), trained.generator(noise, counts), atol=1e-3, rtol=0
+    )
+
+
 def test_changed_and_truncated_files_are_refused(trained: TrainedGenerator) -> None:
     data = trained.to_bytes()
     tampered = data[:-1] + bytes([data[-1] ^ 1])
@@ -89,5 +116,5 @@ def test_another_chemical_system_is_refused(
 
 def test_an_unwritable_folder_is_one_sentence(trained: TrainedGenerator, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(UserError, match="cannot write the checkpoint"):
+    with pytest.raises(UserError, match=r"generator\.safetensors: cannot be written"):
         trained.save(tmp_path / "file" / "generator.safetensors")

@@ -25,35 +25,94 @@ def linear(inputs: int, outputs: int) -> int:
     return (inputs + 1) * outputs
 
 
-def test_parameter_counts_are_those_of_the_published_layers() -> None:
-    generator = (
-        linear(541, 128 * 28)
-        # A (1, 3) transposed convolution has one bias for its three columns; a linear map has
-        # three, all but their mean absorbed by the normalisation in the published one.
-        + linear(128, 3 * 256)
-        + linear(256, 512)
-        + linear(512, 256)
-        + linear(256, 1)
-        + 2 * (256 + 512 + 256)
-        + linear(84, 30)
-        + 2 * 30
-        + linear(30, 6)
+def normalised(inputs: int, outputs: int) -> int:
+    """Weights, and scale and shift of the normalisation that takes the place of a bias."""
+    return inputs * outputs + 2 * outputs
+
+
+@pytest.mark.parametrize(
+    ("system", "generator", "critic", "classifier"),
+    [
+        (
+            MG_MN_O,
+            linear(541, 128 * 28)
+            + normalised(128, 3 * 256)
+            - 2 * 2 * 256  # one normalisation for the three columns
+            + normalised(256, 512)
+            + normalised(512, 256)
+            + linear(256, 1)
+            + normalised(84, 30)
+            + linear(30, 6),
+            linear(3, 512)
+            + linear(512, 512)
+            + linear(512, 256)
+            + linear(1280, 1000)
+            + linear(1000, 200)
+            + linear(200, 10),
+            3
+            * (
+                normalised(3, 512)
+                + normalised(512, 256)
+                + normalised(256, 256)
+                + normalised(256, 2)
+                + normalised(300, 100)
+            )
+            + 2 * (normalised(2 * 8, 300) + linear(100, 8))
+            + (normalised(2 * 12, 300) + linear(100, 12)),
+        ),
+        (
+            V_O,
+            linear(512 + 1 + 24, 128 * 24)
+            + (128 * 3 * 256 + 2 * 256)
+            + normalised(256, 512)
+            + normalised(512, 256)
+            + linear(256, 1)
+            + normalised(3 * 24, 30)
+            + linear(30, 6),
+            linear(3, 512)
+            + linear(512, 512)
+            + linear(512, 256)
+            + linear((2 + 2) * 256, 1000)
+            + linear(1000, 200)
+            + linear(200, 10),
+            2
+            * (
+                normalised(3, 512)
+                + normalised(512, 256)
+                + normalised(256, 256)
+                + normalised(256, 2)
+                + normalised(300, 100)
+            )
+            + (normalised(2 * 8, 300) + linear(100, 8))
+            + (normalised(2 * 16, 300) + linear(100, 16)),
+        ),
+    ],
+    ids=["Mg-Mn-O", "V-O"],
+)
+def test_parameter_counts_are_those_of_the_published_layers(
+    system: ChemicalSystem, generator: int, critic: int, classifier: int
+) -> None:
+    assert parameter_count(Generator(system)) == generator
+    assert parameter_count(Critic(system)) == critic
+    assert parameter_count(Classifier(system)) == classifier
+
+
+def test_the_published_code_has_a_cell_branch_and_a_bias_instead_of_the_last_norm() -> None:
+    text = parameter_count(Classifier(MG_MN_O))
+    code = Classifier(MG_MN_O, atom_branch_norms=3, with_cell_branch=True)
+    cell = (
+        normalised(3, 64)
+        + normalised(64, 64)
+        + normalised(2 * 64, 100)
+        + normalised(100, 50)
+        + linear(50, 1)
     )
-    critic = (
-        linear(3, 512)
-        + linear(512, 512)
-        + linear(512, 256)
-        + linear(1280, 1000)
-        + linear(1000, 200)
-        + linear(200, 10)
-    )
-    rows = linear(3, 512) + linear(512, 256) + linear(256, 256) + linear(256, 2) + 2 * 1024
-    classifier = sum(
-        rows + linear(2 * n, 300) + linear(300, 100) + linear(100, n) + 2 * 400 for n in (8, 8, 12)
-    )
-    assert parameter_count(Generator(MG_MN_O)) == generator
-    assert parameter_count(Critic(MG_MN_O)) == critic
-    assert parameter_count(Classifier(MG_MN_O)) == classifier
+    assert parameter_count(code) == text + 3 * (2 - 2 * 2) + cell
+    fill = code.fill(torch.rand(5, 30, 3))
+    assert fill.shape == (5,)
+    assert ((fill > 0) & (fill < 1)).all()
+    with pytest.raises(ValueError, match="without a cell branch"):
+        Classifier(V_O, width=0.1).fill(torch.rand(5, 26, 3))
 
 
 @pytest.mark.parametrize(("system", "rows"), [(MG_MN_O, 28), (V_O, 24)], ids=["Mg-Mn-O", "V-O"])

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,14 +16,17 @@ from pymatgen.core import Structure
 
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.errors import UserError
-from gan_htvs.generator.networks import Critic
-from gan_htvs.generator.presets import PRESETS, TrainingParameters, training_parameters
-from gan_htvs.generator.training import TrainingImages, _critic_losses, augment, train
-from gan_htvs.matching import structure_matcher
+from gan_htvs.generator.augmentation import TrainingImages
+from gan_htvs.generator.networks import expected_presence
+from gan_htvs.generator.presets import PRESETS, TrainingParameters
+from gan_htvs.generator.processor import Processor
+from gan_htvs.generator.state import TrainingState
+from gan_htvs.generator.training import Trainer, train
 from gan_htvs.pointcloud import decode, encode
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import FrameType
 
     from gan_htvs.generator.checkpoint import TrainedGenerator
 
@@ -45,53 +53,6 @@ def counts(images: np.ndarray) -> np.ndarray:
 def weights(trained: TrainedGenerator) -> torch.Tensor:
     tensors = trained.generator.state_dict().values()
     return torch.cat([tensor.flatten().double() for tensor in tensors])
-
-
-def test_augmentation_describes_the_same_crystal(images: np.ndarray, counts: np.ndarray) -> None:
-    rng = torch.Generator().manual_seed(1)
-    changed = augment(torch.as_tensor(images), torch.as_tensor(counts), V_O, rng).numpy()
-    assert not np.allclose(changed, images)
-    matcher = structure_matcher()
-    for before, after in zip(
-        decode(images, V_O).to_structures(), decode(changed, V_O).to_structures(), strict=True
-    ):
-        assert isinstance(before, Structure)
-        assert isinstance(after, Structure)
-        assert after.composition == before.composition
-        assert matcher.get_rms_dist(before, after)[0] < 1e-3
-
-
-def test_augmentation_keeps_padding_clean_and_last(images: np.ndarray, counts: np.ndarray) -> None:
-    rng = torch.Generator().manual_seed(2)
-    changed = augment(torch.as_tensor(images), torch.as_tensor(counts), V_O, rng).numpy()
-    rows = changed[:, 2:]
-    assert (rows[:, 1][counts[:, 0] == 1] == 0).all()
-    assert (rows[:, 4:][counts[:, 1] == 2] == 0).all()
-    assert (rows[:, [0, 2, 3]].sum(axis=2) >= 0.5 - 1e-6).all()
-
-
-def test_each_composition_is_drawn_equally_often(images: np.ndarray, counts: np.ndarray) -> None:
-    data = TrainingImages(images, counts, V_O)
-    _, drawn = data.draw(4000, torch.Generator().manual_seed(0))
-    assert (drawn[:, 0] == 2).float().mean() == pytest.approx(0.5, abs=0.04)
-
-
-def test_the_gradient_penalty_is_that_of_a_known_slope() -> None:
-    critic = Critic(V_O, width=0.05)
-    real, fake = torch.rand(4, 9, 3), torch.rand(4, 9, 3)
-
-    class Plane(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return 3 * x[:, 0, 0]
-
-    wasserstein, penalty = _critic_losses(Plane(), real, fake, torch.Generator())  # type: ignore[arg-type]
-    assert penalty.item() == pytest.approx((3 - 1) ** 2)
-    expected = 3 * (fake[:, 0, 0].mean() - real[:, 0, 0].mean())
-    assert wasserstein.item() == pytest.approx(expected.item(), abs=1e-6)
-
-    _critic_losses(critic, real, fake, torch.Generator())[1].backward()
-    gradients = [p.grad for p in critic.parameters() if p.dim() == 2]
-    assert all(g is not None and g.abs().sum() > 0 for g in gradients)
 
 
 def test_the_generator_learns_the_composition(images: np.ndarray, counts: np.ndarray) -> None:
@@ -153,6 +114,186 @@ def test_an_interrupted_training_ends_where_an_undisturbed_one_does(
     assert again.sha256 == resumed.sha256
 
 
+PROGRAM = """
+import json, signal, sys, time
+from pathlib import Path
+import numpy as np
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.generator.presets import TrainingParameters
+from gan_htvs.generator.training import train
+
+arrays = np.load(sys.argv[1])
+def tell(entry):
+    print(int(entry["step"]), flush=True)
+    time.sleep(0.05)
+train(arrays["images"], arrays["counts"], ChemicalSystem(caps={"V": 2, "O": 5}),
+      TrainingParameters(**json.loads(sys.argv[3])), max_steps=10**6, seed=3, log_steps=1,
+      checkpoint_path=Path(sys.argv[2]), checkpoint_seconds=float(sys.argv[4]), on_progress=tell)
+"""
+
+
+@pytest.mark.parametrize(
+    ("signum", "checkpoint_seconds"), [(signal.SIGKILL, 0), (signal.SIGUSR1, 1000)]
+)
+def test_a_killed_process_loses_nothing(
+    images: np.ndarray,
+    counts: np.ndarray,
+    tmp_path: Path,
+    signum: signal.Signals,
+    checkpoint_seconds: float,
+) -> None:
+    """SIGKILL finds the last checkpoint, SIGUSR1 writes one and still ends the process."""
+    data, path = tmp_path / "data.npz", tmp_path / "training.safetensors"
+    np.savez(data, images=images, counts=counts)
+    parameters = json.dumps(asdict(TINY))
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(data), str(path), parameters, str(checkpoint_seconds)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) == 4:
+                process.send_signal(signum)
+                break
+        process.stdout.read()
+    assert process.returncode == -signum
+
+    go = partial(train, images, counts, V_O, TINY, max_steps=40, seed=3, log_steps=1)
+    seen: list[float] = []
+    resumed = go(checkpoint_path=path, on_progress=lambda entry: seen.append(entry["step"]))
+    assert seen[0] > 3
+    assert resumed.history == go().history
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_the_handler_of_a_worker_runs_once_the_state_is_written(
+    images: np.ndarray, counts: np.ndarray, tmp_path: Path, signum: signal.Signals
+) -> None:
+    path = tmp_path / "training.safetensors"
+    found: list[bool] = []
+
+    def handler(_signum: int, _frame: FrameType | None) -> None:
+        found.append(path.exists())
+
+    def send(entry: dict[str, float]) -> None:
+        if entry["step"] == 3:
+            signal.raise_signal(signum)
+            assert not found
+
+    before = signal.signal(signum, handler)
+    try:
+        with pytest.raises(UserError, match=f"stopped by {signum.name} after step 3; its state"):
+            train(
+                images,
+                counts,
+                V_O,
+                TINY,
+                max_steps=9,
+                seed=3,
+                log_steps=1,
+                checkpoint_path=path,
+                on_progress=send,
+            )
+        assert signal.getsignal(signum) is handler
+    finally:
+        signal.signal(signum, before)
+    assert found == [True]
+
+
+def test_training_in_another_thread_leaves_signals_alone(
+    images: np.ndarray, counts: np.ndarray, tmp_path: Path
+) -> None:
+    steps: list[int] = []
+    path = tmp_path / "training.safetensors"
+    go = partial(train, images, counts, V_O, TINY, max_steps=2, seed=3, checkpoint_path=path)
+    thread = threading.Thread(target=lambda: steps.append(go().steps))
+    thread.start()
+    thread.join()
+    assert steps == [2]
+
+
+def test_without_a_checkpoint_a_signal_is_not_held(images: np.ndarray, counts: np.ndarray) -> None:
+    def interrupt(_entry: dict[str, float]) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(images, counts, V_O, TINY, max_steps=9, seed=3, log_steps=1, on_progress=interrupt)
+
+
+def test_bfloat16_learns_like_float32(images: np.ndarray, counts: np.ndarray) -> None:
+    go = partial(train, images, counts, V_O, TINY, max_steps=30, seed=3, log_steps=1, device="cpu")
+    exact, rounded = go(precision="float32").history, go(precision="bfloat16").history
+    assert exact != rounded
+    for name in ("class_real", "class_generated", "gradient_penalty"):
+        ours, theirs = (np.array([entry[name] for entry in h]) for h in (rounded, exact))
+        assert ours == pytest.approx(theirs, rel=0.1, abs=0.02)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence(images: np.ndarray, counts: np.ndarray) -> None:
+    with pytest.raises(UserError, match=r"'cuda' was asked for, but PyTorch .*; use 'auto' or"):
+        train(images, counts, V_O, TINY, max_steps=1, seed=0, device="cuda")
+    assert Processor.choose().device.type == "cpu"
+
+
+@pytest.mark.parametrize("setting", ["device", "precision"])
+def test_an_unknown_processor_setting_is_one_sentence(setting: str) -> None:
+    with pytest.raises(UserError, match=f"{setting}: 'tpu' is none of auto"):
+        Processor.choose(**{setting: "tpu"})
+
+
+def trainer(
+    images: np.ndarray,
+    counts: np.ndarray,
+    parameters: TrainingParameters,
+    conditions: torch.Tensor | None = None,
+) -> Trainer:
+    data = TrainingImages(images, counts, V_O)
+    processor = Processor.choose("cpu", "float32")
+    return Trainer(TrainingState.fresh(V_O, parameters, 0), data, conditions, processor)
+
+
+def test_the_generator_is_asked_for_c_gen_or_for_every_cell(
+    images: np.ndarray, counts: np.ndarray
+) -> None:
+    asked = torch.tensor([[1, 2], [2, 4]])
+    paper = trainer(images, counts, replace(TINY, batch_size=500), asked)
+    _, drawn = paper._noise_and_counts()
+    assert {tuple(each) for each in drawn.tolist()} == {(1, 2), (2, 4)}
+    uniform = trainer(images, counts, replace(TINY, batch_size=500, uniform_conditions=1), asked)
+    _, drawn = uniform._noise_and_counts()
+    assert {tuple(each) for each in drawn.tolist()} == {
+        (v, o) for v in (1, 2) for o in (1, 2, 3, 4, 5)
+    }
+
+
+def test_noise_is_on_the_padding_of_real_images_only(
+    images: np.ndarray, counts: np.ndarray
+) -> None:
+    clean = torch.as_tensor(images)
+    assert trainer(images, counts, TINY)._with_padding_noise(clean).equal(clean)
+    noisy = replace(TINY, padding_noise_mean=1e-3, padding_noise_std=10**-2.5)
+    many = clean.repeat(300, 1, 1)
+    seen = trainer(images, counts, noisy)._with_padding_noise(many)
+    present = expected_presence(torch.as_tensor(counts), V_O).repeat(300, 1)
+    assert seen[:, :2].equal(many[:, :2])
+    assert seen[:, 2:][present].equal(many[:, 2:][present])
+    noise = seen[:, 2:][~present]
+    assert (noise >= 0).all()
+    # The mean of a folded normal distribution with mean 1e-3 and deviation 3.162e-3.
+    assert noise.mean().item() == pytest.approx(2.648e-3, rel=0.03)
+
+
+def test_the_authors_preset_trains(images: np.ndarray, counts: np.ndarray) -> None:
+    quick = dict.fromkeys(
+        ("critic_learning_rate", "generator_learning_rate", "classifier_learning_rate"), 2e-3
+    )
+    parameters = replace(PRESETS["authors"], width=0.05, noise_dim=8, batch_size=8, **quick)
+    history = train(images, counts, V_O, parameters, max_steps=30, seed=0).history
+    assert history[-1]["class_real"] < history[0]["class_real"]
+
+
 def test_a_checkpoint_of_another_training_is_refused(
     images: np.ndarray, counts: np.ndarray, tmp_path: Path
 ) -> None:
@@ -186,30 +327,3 @@ def test_arrays_of_another_system_are_refused(images: np.ndarray, counts: np.nda
         train(images[:, :-1], counts, V_O, TINY, max_steps=1, seed=0)
     with pytest.raises(ValueError, match="between 1 and"):
         train(images, counts * 0, V_O, TINY, max_steps=1, seed=0)
-
-
-def test_presets_can_be_overridden_by_field() -> None:
-    assert training_parameters() == TrainingParameters()
-    changed = training_parameters("paper", {"critic_steps": 2, "lambda_c": 1})
-    assert (changed.critic_steps, changed.lambda_c) == (2, 1.0)
-    assert changed.generator_learning_rate == 1e-4
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ({"critic_step": 2}, "did you mean 'critic_steps'"),
-        ({"zzz": 2}, "known are noise_dim"),
-        ({"batch_size": 2.5}, "batch_size: 2.5 must be a whole number"),
-        ({"width": -1}, "width = -1.0 is out of range"),
-        ({"beta1": 1}, "beta1 = 1.0 is out of range"),
-    ],
-)
-def test_wrong_overrides_are_one_sentence(overrides: dict[str, float], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        training_parameters("paper", overrides)
-
-
-def test_an_unknown_preset_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="no preset 'papre'; use one of paper"):
-        training_parameters("papre")

@@ -1,0 +1,149 @@
+"""Is bfloat16 arithmetic as good as float32? Train several seeds of each and compare.
+
+    python benchmarks/training_quality.py --steps 2000 --seeds 0 1 2 --output quality
+
+trains on the offline Mg-Mn-O data set, one run per seed and arithmetic, and prints for each of the
+two the mean and the range over the seeds of
+
+* the Wasserstein estimate E[D(real)] - E[D(fake)], mean over the last tenth of the steps;
+* the share of generated samples from which the classifier reads the composition asked for;
+* the share of which the rows that the classifier calls atoms are those of that composition;
+* the share of which the rows that are decoded as atoms, without the classifier, are.
+
+Every run is one file in the output folder: a run that is there is not repeated, and one that was
+killed goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gan_htvs.campaign import DatasetSettings
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.dataset import build_dataset
+from gan_htvs.files import write_atomically
+from gan_htvs.generator.presets import PRESETS
+from gan_htvs.generator.training import train
+from gan_htvs.pointcloud import decode
+
+if TYPE_CHECKING:
+    from gan_htvs.generator.checkpoint import TrainedGenerator
+
+SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+OXIDATION_STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
+MEASURES = ("wasserstein", "counts_read", "rows_read", "rows_decoded")
+N_SAMPLES = 4096
+
+
+def main() -> None:
+    """Do the runs that are missing, then compare."""
+    options = _parse()
+    torch.set_num_threads(1)
+    parameters = replace(
+        PRESETS[options.preset], width=options.width, critic_steps=options.critic_steps
+    )
+    asked = np.array(list(SYSTEM.compositions(OXIDATION_STATES)))
+    dataset = None
+    results: dict[str, list[dict[str, Any]]] = {precision: [] for precision in options.precisions}
+    for seed in options.seeds:
+        for precision in options.precisions:
+            path = options.output / f"{precision}-{seed}.json"
+            setting = {
+                "parameters": asdict(parameters),
+                "steps": options.steps,
+                "seed": seed,
+                "precision": precision,
+            }
+            if path.exists():
+                result = json.loads(path.read_text())
+                if {key: result[key] for key in setting} != setting:
+                    raise SystemExit(f"{path}: is of other settings; use another --output.")
+            else:
+                if dataset is None:
+                    dataset = build_dataset(SYSTEM, OXIDATION_STATES, DatasetSettings())
+                started = time.monotonic()
+                trained = train(
+                    dataset.images,
+                    dataset.counts,
+                    SYSTEM,
+                    parameters,
+                    max_steps=options.steps,
+                    seed=seed,
+                    conditions=asked,
+                    device="cpu",
+                    precision=precision,
+                    checkpoint_path=path.with_suffix(".safetensors"),
+                    on_progress=lambda entry, path=path: _tell(path, entry, options.steps),
+                )
+                result = {**setting, **judge(trained, asked), "seconds": trained.seconds}
+                write_atomically(path, json.dumps(result, indent=1).encode())
+                path.with_suffix(".safetensors").unlink()
+                print(f"{path}: done in {time.monotonic() - started:.0f} s", flush=True)
+            results[precision].append(result)
+    _report(results)
+
+
+def judge(trained: TrainedGenerator, asked: np.ndarray) -> dict[str, float]:
+    """Measure a generator; ``asked`` (m, n_elements) are the compositions asked for in turn."""
+    last = trained.history[-max(1, len(trained.history) // 10) :]
+    counts = np.resize(asked, (N_SAMPLES, asked.shape[1]))
+    noise = torch.randn(
+        N_SAMPLES, trained.parameters.noise_dim, generator=torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        images = trained.generator(noise, torch.as_tensor(counts))
+        readings = trained.classifier(images)
+    read = np.stack([reading.counts.argmax(dim=1).numpy() + 1 for reading in readings], axis=1)
+    rows = np.stack(
+        [reading.atoms.argmax(dim=2).sum(dim=1).numpy() for reading in readings], axis=1
+    )
+    decoded = decode(images.numpy(), trained.system).counts
+    return {
+        "wasserstein": float(np.mean([entry["wasserstein"] for entry in last])),
+        "counts_read": float((read == counts).all(axis=1).mean()),
+        "rows_read": float((rows == counts).all(axis=1).mean()),
+        "rows_decoded": float((decoded == counts).all(axis=1).mean()),
+    }
+
+
+def _tell(path: Path, entry: dict[str, float], steps: int) -> None:
+    if entry["step"] % 100 == 0:
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in entry.items() if name != "step")
+        print(f"{path.stem}: step {entry['step']:.0f} of {steps}, {losses}", flush=True)
+
+
+def _report(results: dict[str, list[dict[str, Any]]]) -> None:
+    print(f"{'measure':<14}" + "".join(f"{name:>32}" for name in results))
+    summary: dict[str, Any] = {}
+    for measure in MEASURES:
+        cells = ""
+        for precision, runs in results.items():
+            values = [run[measure] for run in runs]
+            summary.setdefault(measure, {})[precision] = values
+            cells += f"{np.mean(values):>14.4f} [{min(values):.4f}, {max(values):.4f}]".rjust(32)
+        print(f"{measure:<14}{cells}")
+    print(json.dumps(summary))
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare bfloat16 with float32 training.")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--preset", choices=list(PRESETS), default="paper")
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--critic-steps", type=int, default=5)
+    parser.add_argument("--output", type=Path, required=True)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Training images, described anew whenever they are drawn."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_htvs.dataset.supercells import supercells as all_supercells
+from gan_htvs.generator.networks import expected_presence
+from gan_htvs.pointcloud import CELL_ROWS, decode, squeeze_coords
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from gan_htvs.chemistry import ChemicalSystem
+
+_ORDERS = math.factorial(7)
+"""Row orders kept per number of atoms: up to seven atoms every order, equally often."""
+
+_AXIS_ORDERS = tuple(permutations(range(3)))
+
+_FIRST, _LAST = squeeze_coords(np.array([0.0, 1.0])).tolist()
+_EDGE = _LAST - _FIRST
+"""Length of a cell edge in squeezed coordinates."""
+
+
+class TrainingImages:
+    """Unique crystals, drawn with a new supercell, origin and order of axes and of equal atoms.
+
+    Cell formulas are drawn equally often, however many crystals have them; within a formula
+    crystals are drawn by weight, and the supercells by which a crystal reaches it equally often.
+
+    Parameters
+    ----------
+    images
+        (n, 2 + max_atoms, 3), atoms in the first rows of their blocks, as
+        :func:`gan_htvs.pointcloud.encode` writes them.
+    counts
+        (n, n_elements): atoms of each element in ``images``.
+    system
+        Elements and caps.
+    supercells
+        Whether cells are also repeated, up to the caps and 30 A.
+    weights
+        (n,): weight of each crystal within its formulas, positive; equal if not given.
+    device
+        Where images are kept and drawn.
+
+    Attributes
+    ----------
+    images, counts
+        (m, 2 + max_atoms, 3) and (m, n_elements): all cells, supercells included.
+    probabilities
+        (m,): how often each is drawn.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not belong to ``system`` or a weight is not positive and finite.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[np.float32],
+        counts: NDArray[np.integer],
+        system: ChemicalSystem,
+        *,
+        supercells: bool = True,
+        weights: ArrayLike | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        images, counts = np.asarray(images, dtype=np.float32), np.asarray(counts)
+        _check(images, counts, system)
+        weight = np.ones(len(images)) if weights is None else np.asarray(weights, dtype=float)
+        if weight.shape != (len(images),) or not (np.isfinite(weight) & (weight > 0)).all():
+            raise ValueError(f"weights must be {len(images)} positive numbers")
+
+        parents = np.arange(len(images))
+        if supercells:
+            images, counts, parents = all_supercells(images, counts, system)
+        probabilities = _probabilities(counts, parents, weight)
+        self.system = system
+        self.images = torch.as_tensor(images).to(device)
+        self.counts = torch.as_tensor(counts).long().to(device)
+        self.probabilities = torch.as_tensor(probabilities).to(device)
+        self._bounds = self.probabilities.cumsum(0)[:-1]
+        # What a draw copies its rows from: (6 * m * rows, 3).
+        self._rows = torch.cat([self.images[..., axes] for axes in _AXIS_ORDERS]).flatten(0, 1)
+        self._orders = [_row_orders(block).to(device) for block in system.blocks]
+        self._cell_rows = torch.arange(CELL_ROWS, device=device)
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw augmented images (n, 2 + max_atoms, 3), float32, and counts (n, n_elements).
+
+        ``generator`` must live on the device of the images.
+        """
+        new = partial(torch.rand, generator=generator, device=self.counts.device)
+        index = partial(torch.randint, generator=generator, device=self.counts.device)
+        chosen = torch.searchsorted(self._bounds, new(n, dtype=torch.float64), right=True)
+        counts = self.counts[chosen]
+        axes = index(len(_AXIS_ORDERS), (n,))
+        shift = _EDGE * new(n, 1, 3)
+
+        order = counts * _ORDERS + index(_ORDERS, counts.shape)
+        rows = [orders[order[:, e]] for e, orders in enumerate(self._orders)]
+        source = torch.cat([self._cell_rows.expand(n, -1), *rows], dim=1)  # (n, 2 + R)
+        source += ((axes * len(self.images) + chosen) * source.shape[1])[:, None]
+        images = self._rows.index_select(0, source.flatten()).view(*source.shape, 3)
+
+        atoms = images[:, CELL_ROWS:]
+        moved = atoms + shift
+        wrapped = torch.where(moved < _LAST, moved, moved - _EDGE)
+        torch.mul(wrapped, atoms[..., :1] > 0, out=atoms)
+        return images, counts
+
+
+def _check(images: NDArray[np.float32], counts: NDArray, system: ChemicalSystem) -> None:
+    if not len(images) or images.shape[1:] != (CELL_ROWS + system.max_atoms, 3):
+        raise ValueError(f"images of shape {images.shape} do not belong to {system.chemsys}")
+    if counts.shape != (len(images), len(system.elements)):
+        raise ValueError(f"counts of shape {counts.shape} for {len(images)} images")
+    if (counts < 1).any() or (counts > np.array(system.max_counts)).any():
+        raise ValueError(f"counts must lie between 1 and {system.max_counts}")
+    expected = expected_presence(torch.as_tensor(counts), system).numpy()
+    if (decode(images, system).presence != expected).any():
+        raise ValueError("images must hold as many atoms as counts, in the first rows of a block")
+
+
+def _probabilities(
+    counts: NDArray[np.integer], parents: NDArray[np.int64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Share the draws over formulas, within them over crystals, and over cells of a crystal."""
+    _, formula = np.unique(counts, axis=0, return_inverse=True)
+    formula = formula.reshape(-1)
+    _, crystal, cells = np.unique(
+        np.stack([formula, parents]), axis=1, return_inverse=True, return_counts=True
+    )
+    weight = weights[parents] / cells[crystal.reshape(-1)]
+    totals = np.bincount(formula, weight)
+    return weight / totals[formula] / len(totals)
+
+
+def _row_orders(block: slice) -> Tensor:
+    """List orders of the rows of a block for every number of atoms in it.
+
+    Returns
+    -------
+    ((cap + 1) * _ORDERS, cap): rows of the image; those after the atoms stay where they are. All
+    orders of up to seven atoms are there equally often, of more atoms a random choice.
+    """
+    cap = block.stop - block.start
+    rng = np.random.default_rng(0)
+    orders = np.tile(np.arange(cap), (cap + 1, _ORDERS, 1))
+    for n in range(2, cap + 1):
+        if math.factorial(n) <= _ORDERS:
+            every = np.array(list(permutations(range(n))))
+            orders[n, :, :n] = np.tile(every, (_ORDERS // len(every), 1))
+        else:
+            orders[n, :, :n] = rng.permuted(orders[n, :, :n], axis=1)
+    return torch.as_tensor(orders.reshape(-1, cap) + CELL_ROWS + block.start)

@@ -1,0 +1,130 @@
+"""Learning curves of a training, while it runs: CSV, a figure, TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+from matplotlib.figure import Figure
+
+from gan_htvs.errors import UserError
+from gan_htvs.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+PANELS = (
+    ("critic", ("wasserstein", "gradient_penalty")),
+    ("classifier", ("class_real", "class_generated")),
+)
+"""What shares a panel of the figure."""
+
+DRAW_SECONDS = 60.0
+"""Least time between two drawings of the figure."""
+
+
+class LearningCurves:
+    """Write every entry of a training's history to a folder as it comes.
+
+    Use as a context manager, and as ``on_progress`` of :func:`gan_htvs.generator.training.train`.
+    ``curves.csv`` is complete at any time; ``curves.png`` is drawn once a minute and at the end;
+    event files for TensorBoard are written if the package ``tensorboard`` is installed. After an
+    interruption, entries of steps that are taken again replace the old ones.
+
+    Parameters
+    ----------
+    folder
+        Created if missing.
+
+    Attributes
+    ----------
+    note
+        Why there are no TensorBoard files, or None.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written to, or holds another ``curves.csv``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.csv, self.png = folder / "curves.csv", folder / "curves.png"
+        self._entries = _read(self.csv)
+        self._events: Any = None
+        self._drawn = time.monotonic()
+        self.note: str | None = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - optional
+        except ImportError:
+            self._event_writer = None
+            self.note = "TensorBoard files are not written; `pip install tensorboard` adds them."
+        else:
+            self._event_writer = SummaryWriter
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._events is not None:
+            self._events.close()
+        if self._entries:
+            self._draw()
+
+    def __call__(self, entry: Mapping[str, float]) -> None:
+        """Add an entry: ``step`` and its losses."""
+        step = entry["step"]
+        kept = [old for old in self._entries if old["step"] < step]
+        again = len(kept) < len(self._entries)
+        self._entries = [*kept, dict(entry)]
+        if again or not self.csv.exists():
+            write_atomically(self.csv, _as_csv(self._entries, header=True).encode())
+        else:
+            with self.csv.open("a", encoding="utf-8", newline="") as file:
+                file.write(_as_csv(self._entries[-1:], header=False))
+        if self._event_writer is not None:
+            if self._events is None:
+                self._events = self._event_writer(str(self.folder), purge_step=int(step))
+            for name, value in entry.items():
+                if name != "step":
+                    self._events.add_scalar(name, value, int(step))
+        if time.monotonic() - self._drawn > DRAW_SECONDS:
+            self._draw()
+
+    def _draw(self) -> None:
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        steps = [entry["step"] for entry in self._entries]
+        for axes, (title, names) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+            for name in names:
+                axes.plot(steps, [entry[name] for entry in self._entries], label=name, lw=0.8)
+            axes.set(title=title, xlabel="generator step", ylabel="loss")
+            axes.legend(frameon=False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120)
+        write_atomically(self.png, buffer.getvalue())
+        self._drawn = time.monotonic()
+
+
+def _as_csv(entries: Sequence[Mapping[str, float]], *, header: bool) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(entries[0]), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(entries)
+    return text.getvalue()
+
+
+def _read(path: Path) -> list[dict[str, float]]:
+    if not path.exists():
+        return []
+    expected = {"step", *(name for _, names in PANELS for name in names)}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        if set(rows.fieldnames or ()) == expected:
+            with suppress(TypeError, ValueError):
+                return [{name: float(value) for name, value in row.items()} for row in rows]
+    raise UserError(f"{path}: holds no learning curve; move it or name another folder.")

@@ -1,0 +1,78 @@
+"""Where networks are trained, and in which arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+import torch
+
+from gan_htvs.errors import UserError
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+PrecisionName = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Processor:
+    """A device and the type of its matrix products; weights and sums stay float32.
+
+    Attributes
+    ----------
+    device
+        Where weights and batches live.
+    precision
+        float32 or bfloat16.
+    """
+
+    device: torch.device
+    precision: torch.dtype
+
+    @classmethod
+    def choose(cls, device: DeviceName = "auto", precision: PrecisionName = "auto") -> Processor:
+        """Take what is asked for, or for ``auto`` a GPU and bfloat16 where they are at hand.
+
+        Raises
+        ------
+        UserError
+            If a name is unknown or there is no GPU that PyTorch can use.
+        """
+        if device not in get_args(DeviceName):
+            raise UserError(f"device: {device!r} is none of {', '.join(get_args(DeviceName))}.")
+        if precision not in get_args(PrecisionName):
+            raise UserError(
+                f"precision: {precision!r} is none of {', '.join(get_args(PrecisionName))}."
+            )
+        has_gpu = torch.cuda.is_available()
+        if device == "cuda" and not has_gpu:
+            build = "has no CUDA" if torch.version.cuda is None else "finds no working GPU"
+            raise UserError(
+                f"device: 'cuda' was asked for, but PyTorch {torch.__version__} {build}; use "
+                "'auto' or 'cpu', or install a CUDA build on a machine with a GPU."
+            )
+        on_gpu = device == "cuda" or (device == "auto" and has_gpu)
+        chosen = torch.device("cuda" if on_gpu else "cpu")
+        if precision == "auto":
+            precision = "bfloat16" if _multiplies_bfloat16(chosen) else "float32"
+        return cls(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+
+    def __str__(self) -> str:
+        return f"{self.device.type} {str(self.precision).removeprefix('torch.')}"
+
+    @property
+    def compiles(self) -> bool:
+        """Whether PyTorch can fuse the layers of a network for this device."""
+        return self.device.type == "cuda" and find_spec("triton") is not None
+
+    def arithmetic(self) -> torch.autocast:
+        """Make a context in which matrix products are of this precision."""
+        enabled = self.precision != torch.float32
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware has instructions for products of bfloat16 matrices."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - no public name

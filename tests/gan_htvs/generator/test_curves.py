@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import csv
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gan_htvs.errors import UserError
+from gan_htvs.generator.curves import LearningCurves
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = ("wasserstein", "gradient_penalty", "class_real", "class_generated")
+
+
+def entry(step: int, offset: float = 0.0) -> dict[str, float]:
+    return {"step": float(step)} | {name: step / (i + 1) + offset for i, name in enumerate(NAMES)}
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    with (folder / "curves.csv").open() as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def test_entries_are_on_disk_as_they_come(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    with LearningCurves(folder) as curves:
+        for step in (10, 20, 30):
+            curves(entry(step))
+            assert rows(folder)[-1] == entry(step)
+    assert rows(folder) == [entry(10), entry(20), entry(30)]
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_steps_taken_again_after_a_kill_replace_the_old_ones(tmp_path: Path) -> None:
+    curves = LearningCurves(tmp_path)
+    for step in (10, 20, 30):
+        curves(entry(step))
+    with LearningCurves(tmp_path) as resumed:
+        resumed(entry(20, offset=0.5))
+        resumed(entry(30, offset=0.5))
+    assert rows(tmp_path) == [entry(10), entry(20, 0.5), entry(30, 0.5)]
+
+
+def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
+    processing = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with LearningCurves(tmp_path) as curves:
+        for step in (10, 20, 30):
+            curves(entry(step))
+    with LearningCurves(tmp_path) as resumed:
+        resumed(entry(20, offset=0.5))
+    events = processing.EventAccumulator(str(tmp_path)).Reload()
+    assert sorted(events.Tags()["scalars"]) == sorted(NAMES)
+    found = [(event.step, event.value) for event in events.Scalars("wasserstein")]
+    assert found == [(10, 10.0), (20, 20.5)]
+
+
+def test_without_tensorboard_the_rest_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with LearningCurves(tmp_path) as curves:
+        assert "pip install tensorboard" in (curves.note or "")
+        curves(entry(10))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.csv", "curves.png"]
+
+
+def test_a_foreign_file_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "curves.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"curves\.csv: holds no learning curve"):
+        LearningCurves(tmp_path)
+
+
+def test_an_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        LearningCurves(tmp_path / "file")(entry(1))

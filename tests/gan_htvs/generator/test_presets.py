@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from gan_htvs.errors import UserError
+from gan_htvs.generator import presets
+from gan_htvs.generator.presets import PRESETS, TrainingParameters, training_parameters
+
+
+def test_the_default_is_the_paper() -> None:
+    assert training_parameters() == TrainingParameters() == PRESETS["paper"]
+
+
+def test_the_authors_differ_where_the_table_says() -> None:
+    paper, authors = (dataclasses.asdict(PRESETS[name]) for name in ("paper", "authors"))
+    differences = {name: authors[name] for name in paper if paper[name] != authors[name]}
+    assert differences == {
+        "critic_learning_rate": 5e-5,
+        "generator_learning_rate": 5e-5,
+        "classifier_learning_rate": 2.5e-5,
+        "learning_rate_decay": 0.95,
+        "batch_norm_eps": 0.8,
+        "slope_of_sum": 1,
+        "atom_branch_norms": 3,
+        "softmax_twice": 1,
+        "lambda_2": 0.0,
+        "lambda_c_on_atoms": 1,
+        "lambda_cell": 0.1,
+        "uniform_conditions": 1,
+        "padding_noise_mean": 1e-3,
+        "padding_noise_std": pytest.approx(3.1623e-3, rel=1e-4),
+    }
+
+
+def test_ten_epochs_are_seven_thousand_generator_steps() -> None:
+    authors = PRESETS["authors"]
+    batches = 10 * 112_000 / authors.batch_size
+    assert batches / authors.critic_steps == authors.decay_steps
+
+
+def test_every_field_stands_in_the_table() -> None:
+    table = presets.__doc__ or ""
+    for name in PRESETS["paper"].__dataclass_fields__:
+        assert name.removesuffix("_std").removeprefix("beta2") in table
+
+
+def test_presets_can_be_overridden_by_field() -> None:
+    changed = training_parameters("authors", {"critic_steps": 2, "lambda_c": 1, "softmax_twice": 0})
+    assert (changed.critic_steps, changed.lambda_c, changed.softmax_twice) == (2, 1.0, 0)
+    assert changed.generator_learning_rate == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"critic_step": 2}, "did you mean 'critic_steps'"),
+        ({"zzz": 2}, "known are noise_dim"),
+        ({"batch_size": 2.5}, "batch_size: 2.5 must be a whole number"),
+        ({"width": -1}, "width = -1.0 is out of range"),
+        ({"beta1": 1}, "beta1 = 1.0 is out of range"),
+        ({"softmax_twice": 2}, "softmax_twice = 2 is out of range"),
+        ({"atom_branch_norms": 5}, "atom_branch_norms = 5 is out of range"),
+    ],
+)
+def test_wrong_overrides_are_one_sentence(overrides: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        training_parameters("paper", overrides)
+
+
+def test_an_unknown_preset_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="no preset 'papre'; use one of paper, authors"):
+        training_parameters("papre")
