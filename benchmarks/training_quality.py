@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from gan_htvs.campaign import DatasetSettings
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset import build_dataset
 from gan_htvs.files import write_atomically
-from gan_htvs.generator.presets import PRESETS
+from gan_htvs.generator.presets import PRESETS, training_parameters
 from gan_htvs.generator.training import train
 from gan_htvs.pointcloud import decode
 
@@ -47,9 +47,9 @@ def main() -> None:
     """Do the runs that are missing, then compare."""
     options = _parse()
     torch.set_num_threads(1)
-    parameters = replace(
-        PRESETS[options.preset], width=options.width, critic_steps=options.critic_steps
-    )
+    overrides = {"width": options.width, "critic_steps": options.critic_steps}
+    overrides |= {name: float(value) for name, value in options.override}
+    parameters = training_parameters(options.preset, overrides)
     asked = np.array(list(SYSTEM.compositions(OXIDATION_STATES)))
     dataset = None
     results: dict[str, list[dict[str, Any]]] = {precision: [] for precision in options.precisions}
@@ -141,6 +141,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--preset", choices=list(PRESETS), default="paper")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--critic-steps", type=int, default=5)
+    parser.add_argument(
+        "--override", nargs=2, action="append", default=[], metavar=("PARAMETER", "NUMBER")
+    )
     parser.add_argument("--output", type=Path, required=True)
     return parser.parse_args()
 

@@ -158,10 +158,13 @@ def import_array(
     """Take the sound unit cells of an array file; errors as in :func:`read_array`."""
     file = read_array(path, system)
     decoded = decode(file.images, system).to_structures()
-    found = screen(zip(file.labels, decoded, strict=True), system, oxidation_states)
-    if file.energies_above_hull is not None:
-        energies = dict(zip(file.labels, file.energies_above_hull.tolist(), strict=True))
-        found.energies_above_hull = [energies[label] for label in found.labels]
+    energies = file.energies_above_hull
+    found = screen(
+        zip(file.labels, decoded, strict=True),
+        system,
+        oxidation_states,
+        energies_above_hull=None if energies is None else energies.tolist(),
+    )
     if file.n_supercells:
         found.rejected[SCRAMBLED] = file.n_supercells
     return found

@@ -14,7 +14,7 @@ from gan_htvs.pointcloud import LENGTH_SCALE
 from gan_htvs.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
@@ -70,14 +70,21 @@ def screen(
     samples: Iterable[tuple[str, Sample]],
     system: ChemicalSystem,
     oxidation_states: OxidationRanges,
+    *,
+    energies_above_hull: Sequence[float] | None = None,
 ) -> Collection:
-    """Keep the samples that are sound, charge-balanced structures within the caps."""
+    """Keep the samples that are sound, charge-balanced structures within the caps.
+
+    ``samples`` are labelled; ``energies_above_hull``, eV/atom, has one value for each, if known.
+    """
     found = Collection()
-    for label, sample in samples:
+    for i, (label, sample) in enumerate(samples):
         reason, why = _problem(sample, system, oxidation_states)
         if reason is None and isinstance(sample, Structure):
             found.structures.append(sample)
             found.labels.append(label)
+            if energies_above_hull is not None:
+                found.energies_above_hull.append(energies_above_hull[i])
         else:
             found.rejected[str(reason)] += 1
             found.skipped.append(f"{label}: {why or reason}")
@@ -167,22 +174,19 @@ def fetch_materials_project(
     UserError
         Without a key or the client, or if the request fails.
     """
-    documents = (search or _summary_search)(
-        chemsys=system.chemsys,
-        energy_above_hull=(0, max_energy_above_hull),
-        fields=["material_id", "structure", "energy_above_hull"],
+    documents = list(
+        (search or _summary_search)(
+            chemsys=system.chemsys,
+            energy_above_hull=(0, max_energy_above_hull),
+            fields=["material_id", "structure", "energy_above_hull"],
+        )
     )
-    energies: dict[str, float] = {}
-
-    def samples() -> Iterator[tuple[str, Sample]]:
-        for document in documents:
-            label = str(document.material_id)
-            energies[label] = float(document.energy_above_hull)
-            yield label, reduced(document.structure)
-
-    found = screen(samples(), system, oxidation_states)
-    found.energies_above_hull = [energies[label] for label in found.labels]
-    return found
+    return screen(
+        ((str(document.material_id), reduced(document.structure)) for document in documents),
+        system,
+        oxidation_states,
+        energies_above_hull=[float(document.energy_above_hull) for document in documents],
+    )
 
 
 def _summary_search(**query: Any) -> list[Any]:

@@ -105,6 +105,15 @@ def test_array_structures_are_capped_evenly_over_compositions(tmp_path):
     assert dataset.summary()["rejected"] == {"max_structures": 2}
 
 
+def test_energies_stay_with_their_structures_whatever_the_labels(tmp_path):
+    images = np.stack([image(length=4.2), image(length=1.9), image(length=4.4)])
+    energies = np.array([0.01, 0.02, 0.03])
+    path = save(tmp_path / "a.npz", images, energy_above_hull=energies, labels=["rocksalt"] * 3)
+    found = import_array(path, SYSTEM, STATES)
+    assert found.labels == ["rocksalt", "rocksalt"]
+    assert found.energies_above_hull == [0.01, 0.03]
+
+
 def write_garbage(path: Path) -> None:
     path.write_bytes(b"this is no array")
 

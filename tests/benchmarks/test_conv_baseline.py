@@ -1,0 +1,88 @@
+"""What the training benchmark compares with computes the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.generator.augmentation import TrainingImages
+from gan_htvs.generator.networks import expected_presence
+from gan_htvs.generator.presets import PRESETS
+from gan_htvs.generator.processor import Processor
+from gan_htvs.generator.state import TrainingState
+from gan_htvs.generator.training import Trainer
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+SYSTEM = ChemicalSystem(caps={"Mg": 4, "Mn": 3, "O": 5})
+PARAMETERS = replace(PRESETS["paper"], width=0.25, noise_dim=16, critic_steps=2)
+
+
+@pytest.fixture(scope="module")
+def conv_baseline() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "conv_baseline.py"
+    spec = importlib.util.spec_from_file_location("conv_baseline", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["conv_baseline"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingImages:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, [5, 4, 6], (60, 3))
+    images = rng.uniform(0.2, 0.8, (60, 14, 3)).astype(np.float32)
+    images[:, 2:] *= expected_presence(torch.as_tensor(counts), SYSTEM).numpy()[..., None]
+    return TrainingImages(images, counts, SYSTEM)
+
+
+def test_the_baseline_has_our_outputs(conv_baseline: ModuleType, data: TrainingImages) -> None:
+    ours = TrainingState.fresh(SYSTEM, PARAMETERS, 0)
+    for network in (ours.generator, ours.critic, ours.classifier):
+        for name, tensor in network.state_dict().items():
+            if name.endswith("bias"):
+                tensor.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    theirs = conv_baseline.ConvTraining(data, PARAMETERS, data.counts, torch.Generator())
+    conv_baseline.copy_weights(ours, theirs)
+    noise = torch.randn(40, 16, generator=torch.Generator().manual_seed(2))
+    asked = data.counts[:40]
+    for training in (True, False):
+        for network in (ours.generator, ours.classifier, theirs.generator, theirs.classifier):
+            network.train(training)
+        images = ours.generator(noise, asked)
+        torch.testing.assert_close(theirs.generator(noise, asked)[:, 0], images, atol=1e-5, rtol=0)
+        image = images.detach()[:, None]
+        torch.testing.assert_close(theirs.critic(image), ours.critic(image[:, 0]))
+        for reading, (atoms, counts) in zip(
+            ours.classifier(image[:, 0]), theirs.classifier(image), strict=True
+        ):
+            logits = atoms.squeeze(3).transpose(1, 2)
+            torch.testing.assert_close(reading.atoms, logits, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(reading.counts, counts, atol=1e-4, rtol=1e-4)
+
+
+def test_the_baseline_takes_our_steps(conv_baseline: ModuleType, data: TrainingImages) -> None:
+    state = TrainingState.fresh(SYSTEM, PARAMETERS, 0)
+    ours = Trainer(state, data, data.counts, Processor.choose("cpu", "float32"))
+    rng = torch.Generator().manual_seed(0)
+    theirs = conv_baseline.ConvTraining(data, PARAMETERS, data.counts, rng)
+    conv_baseline.copy_weights(state, theirs)
+    before = state.critic.outputs.weight.clone()
+    for _ in range(3):
+        losses, expected = ours.step(), theirs.step()
+        assert losses == pytest.approx(expected, rel=2e-3, abs=2e-4)
+    assert torch.equal(rng.get_state(), state.rng.get_state())
+    after = theirs.critic.head[-1].weight
+    assert (after - before).norm() > 30 * (after - state.critic.outputs.weight).norm()

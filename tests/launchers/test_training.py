@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.generator.checkpoint import load
+from launchers.cli import app
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CAPS = {"Mg": 2, "O": 2}
+OVERRIDES = {"width": 0.1, "noise_dim": 8, "batch_size": 8, "critic_steps": 1}
+STEPS = 400
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Path:
+    return write(tmp_path, device="cpu")
+
+
+def write(folder: Path, **generator: object) -> Path:
+    path = folder / "campaign.yaml"
+    document = {
+        "name": "magnesia",
+        "chemical_system": {"caps": CAPS},
+        "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+        "generator": {"max_steps": STEPS, "overrides": OVERRIDES, **generator},
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def test_a_stopped_training_goes_on_with_the_same_command(campaign: Path) -> None:
+    model = campaign.parent / "model"
+    command = [sys.executable, "-m", "launchers.cli", "train", str(campaign), "-o", str(model)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    ) as process:
+        while process.poll() is None and not (model / "curves.csv").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGUSR1)
+        _, told = process.communicate()
+    assert process.returncode == 130
+    assert "the same command goes on from here" in " ".join(told.split())
+    assert not list(model.glob("generator-*"))
+
+    result = CliRunner().invoke(app, command[3:])
+    assert result.exit_code == 0, result.output
+    (checkpoint,) = model.glob("generator-*.safetensors")
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert checkpoint.stem == f"generator-{digest[:12]}"
+    assert str(checkpoint) in result.output.replace("\n", "")
+    trained = load(checkpoint, system=ChemicalSystem(caps=CAPS))
+    assert trained.steps == STEPS
+    with (model / "curves.csv").open() as file:
+        steps = [float(row["step"]) for row in csv.DictReader(file)]
+    assert steps == [entry["step"] for entry in trained.history] == list(range(10, STEPS + 1, 10))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, device="cuda")
+    result = CliRunner().invoke(app, ["train", str(path), "-o", str(tmp_path / "model")])
+    assert result.exit_code == 2
+    assert not (tmp_path / "model").exists()
