@@ -15,6 +15,7 @@ from flows.steps import label
 from gan_htvs import __version__
 from gan_htvs.candidate import Step
 from gan_htvs.dataset import build_dataset
+from gan_htvs.generator.checkpoint import load, read_bytes
 from gan_htvs.generator.curves import LearningCurves
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.generator.training import train
@@ -42,11 +43,15 @@ def training_job(campaign: Campaign) -> Job:
 def train_generator(campaign: Campaign) -> dict[str, Any]:
     """Build the dataset, train on it and keep the checkpoint in the file store.
 
+    A campaign that names a checkpoint gets that one.
+
     Returns
     -------
     ``sha256`` and base64 ``weights`` of the safetensors checkpoint, the dataset's ``dataset``
     summary and the learning ``history``. The learning curves are in the job's directory.
     """
+    if campaign.generator.checkpoint is not None:
+        return _adopt(campaign, campaign.generator.checkpoint)
     dataset = dataset_of(campaign)
     # What an older version left behind is another training.
     name = content_hash(campaign.training_key, dataset.hash, __version__)
@@ -55,10 +60,23 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
         trained = train_on(dataset, campaign, state=state, on_progress=curves)
     checkpoint = trained.to_bytes()
     state.unlink(missing_ok=True)
+    return _output(checkpoint, trained, dataset.summary())
+
+
+def _adopt(campaign: Campaign, path: Path) -> dict[str, Any]:
+    """Take a generator that was trained before, as it is."""
+    checkpoint = read_bytes(path)
+    trained = load(path, expected_sha256=campaign.generator.sha256, system=campaign.chemical_system)
+    return _output(checkpoint, trained, None)
+
+
+def _output(
+    checkpoint: bytes, trained: TrainedGenerator, dataset: dict[str, Any] | None
+) -> dict[str, Any]:
     return {
         "sha256": hashlib.sha256(checkpoint).hexdigest(),
         "weights": base64.b64encode(checkpoint).decode(),
-        "dataset": dataset.summary(),
+        "dataset": dataset,
         "history": trained.history,
     }
 
@@ -79,7 +97,7 @@ def train_on(
     paper, not only for those that the campaign samples: these may become more later.
     """
     settings, system = campaign.generator, campaign.chemical_system
-    return train(
+    trained = train(
         dataset.images,
         dataset.counts,
         system,
@@ -93,6 +111,8 @@ def train_on(
         checkpoint_path=state,
         on_progress=on_progress,
     )
+    trained.dataset = dataset.hash
+    return trained
 
 
 def _scratch() -> Path:

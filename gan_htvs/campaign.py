@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -70,6 +70,12 @@ class DatasetSettings(Settings):
 class GeneratorSettings(Settings):
     """The network and how long it learns. Defaults are the ``paper`` preset."""
 
+    checkpoint: Path | None = Field(
+        None,
+        description="trained generator to sample from, a file that `gan-htvs train` wrote, "
+        "relative to campaign.yaml; null: train one",
+    )
+    sha256: str | None = Field(None, description="of that file; computed when it is left out")
     preset: Literal["paper", "authors"] = Field("paper", description="named training parameters")
     overrides: dict[str, float | int] = Field(
         default_factory=dict, description="training parameters that differ from the preset"
@@ -249,6 +255,8 @@ class Campaign(Settings):
     @property
     def training_key(self) -> str:
         """Content hash of everything that decides the trained generator."""
+        if self.generator.checkpoint is not None:
+            return content_hash("checkpoint", self.generator.sha256)
         return content_hash(
             "training",
             self.chemical_system.elements,  # the order of the rows, which a mapping does not keep
@@ -284,18 +292,12 @@ class Campaign(Settings):
         if not isinstance(document, dict):
             raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}.")
         campaign = cls.checked(document, source=str(path))
-        data = campaign.dataset.path
-        if data is None:
-            return campaign
-        data = (path.resolve().parent / data.expanduser()).resolve()
-        if not (data.is_dir() if campaign.dataset.source == "folder" else data.is_file()):
-            kind = "folder" if campaign.dataset.source == "folder" else "file"
-            raise UserError(f"{path}: dataset.path: there is no {kind} {data}.")
-        sha256 = _content(data)
-        if campaign.dataset.sha256 not in (None, sha256):
-            raise UserError(f"{path}: dataset.sha256: {data} has {sha256}.")
-        dataset = campaign.dataset.model_copy(update={"path": data, "sha256": sha256})
-        return campaign.model_copy(update={"dataset": dataset})
+        return campaign.model_copy(
+            update={
+                "dataset": _located(path, campaign.dataset, "path"),
+                "generator": _located(path, campaign.generator, "checkpoint"),
+            }
+        )
 
     @classmethod
     def checked(cls, document: dict[str, Any], source: str) -> Campaign:
@@ -306,6 +308,31 @@ class Campaign(Settings):
             raise UserError(f"{source}: {_first_problem(cls, error)}.") from error
         except UserError as error:
             raise UserError(f"{source}: {error}") from error
+
+
+Located = TypeVar("Located", DatasetSettings, GeneratorSettings)
+
+
+def _located(campaign_file: Path, settings: Located, field: str) -> Located:
+    """Make the path in a field absolute, and write down the hash of what is there.
+
+    Raises
+    ------
+    UserError
+        If it is not there, or not what it was when its hash was written down.
+    """
+    path: Path | None = getattr(settings, field)
+    if path is None:
+        return settings
+    section = "dataset" if isinstance(settings, DatasetSettings) else "generator"
+    kind = "folder" if getattr(settings, "source", None) == "folder" else "file"
+    path = (campaign_file.resolve().parent / path.expanduser()).resolve()
+    if not (path.is_dir() if kind == "folder" else path.is_file()):
+        raise UserError(f"{campaign_file}: {section}.{field}: there is no {kind} {path}.")
+    sha256 = _content(path)
+    if settings.sha256 not in (None, sha256):
+        raise UserError(f"{campaign_file}: {section}.sha256: {path} has {sha256}.")
+    return settings.model_copy(update={field: path, "sha256": sha256})
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:

@@ -113,6 +113,12 @@ def evaluate_checkpoint(
         on_progress=lambda done, total: on_progress("dataset", done, total),
     )
     training, held_out = dataset.split(campaign.dataset.held_out)
+    if trained.dataset not in (None, training.hash):
+        raise UserError(
+            f"{campaign_file}: {checkpoint_file} learnt from another dataset than this campaign's "
+            "(section dataset), so that novelty and rediscovery would mean nothing; give the "
+            "campaign file that it was trained with."
+        )
     relaxations = Relaxations(
         campaign.engines.energy,
         journal=workdir / campaign.name / "relaxations.jsonl",

@@ -48,6 +48,8 @@ class TrainedGenerator:
         One entry per logged step, see :func:`gan_htvs.generator.training.train`.
     half
         Whether the file holds weights as float16; see :meth:`halved`.
+    dataset
+        Content hash of what it learnt from, :attr:`gan_htvs.dataset.Dataset.hash`, if known.
     """
 
     generator: Generator
@@ -59,6 +61,7 @@ class TrainedGenerator:
     seconds: float
     history: list[dict[str, float]] = field(default_factory=list)
     half: bool = False
+    dataset: str | None = None
 
     @classmethod
     def build(
@@ -111,7 +114,7 @@ class TrainedGenerator:
             theirs.load_state_dict(
                 {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
             )
-        half.half = True
+        half.half, half.dataset = True, self.dataset
         return half
 
     @property
@@ -139,6 +142,7 @@ class TrainedGenerator:
             "steps": self.steps,
             "seconds": self.seconds,
             "history": self.history,
+            "dataset": self.dataset,
         }
         return pack(tensors, metadata)
 
@@ -214,6 +218,7 @@ def load(
         )
         restore(trained.generator, "generator", tensors)
         restore(trained.classifier, "classifier", tensors)
+        trained.dataset = metadata.get("dataset")
         trained.half = any(tensor.dtype == torch.float16 for tensor in tensors.values())
     except (KeyError, TypeError, ValueError, RuntimeError, ValidationError) as error:
         raise UserError(f"{name}: is a damaged generator file; train anew.") from error

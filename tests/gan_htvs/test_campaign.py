@@ -105,3 +105,27 @@ def test_training_key_depends_on_what_training_depends_on():
     assert more.training_key == key
     assert reordered.training_key != key
     assert other.training_key != key
+
+
+def test_a_campaign_with_a_checkpoint_is_known_by_its_content(tmp_path):
+    checkpoint = tmp_path / "generator.safetensors"
+    text = (
+        "name: adopted\n"
+        "chemical_system: {caps: {Mg: 8, Mn: 8, O: 12}}\n"
+        "oxidation_states: {Mg: [2, 2], Mn: [2, 4], O: [-2, -2]}\n"
+        "generator: {checkpoint: generator.safetensors}\n"
+    )
+    path = tmp_path / "campaign.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"generator\.checkpoint: there is no file"):
+        Campaign.from_file(path)
+    checkpoint.write_bytes(b"one")
+    first = Campaign.from_file(path)
+    assert first.generator.checkpoint == checkpoint
+    checkpoint.write_bytes(b"two")
+    assert Campaign.from_file(path).training_key != first.training_key
+    path.write_text(
+        text.replace("generator.safetensors}", f"generator.safetensors, sha256: {'0' * 64}}}")
+    )
+    with pytest.raises(UserError, match=r"generator.sha256"):
+        Campaign.from_file(path)

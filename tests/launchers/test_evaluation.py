@@ -54,6 +54,7 @@ def folder(tmp_path_factory):
         max_steps=200,
         seed=0,
     )
+    trained.dataset = training.hash
     trained.save(folder / "model.safetensors")
     return folder
 
@@ -134,3 +135,11 @@ def test_wrong_checkpoints_are_one_sentence(folder):
 )
 def test_shares_show_their_denominators(share, text):
     assert share_text(share) == text
+
+
+def test_a_generator_is_not_judged_by_another_training_set(folder):
+    other = CAMPAIGN | {"dataset": {"held_out": 0.0}}
+    (folder / "other.yaml").write_text(yaml.safe_dump(other))
+    result = evaluate(folder, "-c", folder / "other.yaml")
+    assert result.exit_code == 2
+    assert "learnt from another dataset" in result.stderr
