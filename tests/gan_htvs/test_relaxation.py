@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import psutil
 import pytest
 from ase.calculators.lj import LennardJones
@@ -35,6 +36,11 @@ def test_magnesia_relaxes_to_its_known_energy_and_volume():
     assert relaxed.structure.volume / 2 == pytest.approx(MGO_VOLUME, rel=0.03)
     assert relaxed.level_of_theory == "CHGNet-0.3.0"
     assert len(relaxed.magmoms) == 2
+
+
+def test_arithmetic_is_left_as_it_was():
+    relax(rocksalt(), SETTINGS)
+    assert np.float64(5e-324) * 1.0 > 0, "subnormal numbers are numbers again"
 
 
 def test_a_fall_into_a_hole_of_the_potential_ends_early(monkeypatch):
