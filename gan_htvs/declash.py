@@ -1,8 +1,9 @@
 """A soft-sphere push that takes overlaps out of structures before any potential sees them.
 
 Potentials have holes at short distances, and half of all raw relaxations end in one. Minimising
-the squared overlap of soft spheres over positions and strain removes the cause for a millisecond
-per structure. The batch is one graph: atoms of all structures in a row, pairs as an edge list.
+the squared overlap of soft spheres over positions and strain removes the cause for some
+milliseconds per structure. The batch is one graph: atoms of all structures in a row, pairs as an
+edge list.
 """
 
 from __future__ import annotations

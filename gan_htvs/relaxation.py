@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from gan_htvs.campaign import EnergyEngineSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
-LEVEL_OF_THEORY = {"chgnet": "CHGNet-0.3.0"}
+CHGNET = "0.3.0"
+"""Model of CHGNet that is loaded, whatever the default of the installed version."""
+LEVEL_OF_THEORY = {"chgnet": f"CHGNet-{CHGNET}"}
 """Label of the energies of each potential."""
 
 GEOMETRY_STEPS = 10
@@ -142,6 +144,7 @@ class Relaxations:
             for key, structure in missing.items():
                 yield key, relax(structure, self.settings)
             return
+        others = set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(
             self.n_processes, mp_context=multiprocessing.get_context("spawn"), initializer=_alone
         )
@@ -160,7 +163,7 @@ class Relaxations:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             # After Ctrl-C nobody waits for the relaxations that are still going on.
-            for child in multiprocessing.active_children():
+            for child in set(multiprocessing.active_children()) - others:
                 child.terminate()
 
     def _write(self, key: str, relaxed: Relaxed | None) -> None:
@@ -276,7 +279,9 @@ def _calculator(name: str) -> Calculator:
             f"engines.energy.name: {name!r} is not installed; pip install 'gan-htvs[local]'."
         ) from error
     with contextlib.redirect_stdout(io.StringIO()):
-        return CHGNetCalculator(CHGNet.load(use_device="cpu", verbose=False), use_device="cpu")
+        return CHGNetCalculator(
+            CHGNet.load(model_name=CHGNET, use_device="cpu", verbose=False), use_device="cpu"
+        )
 
 
 def _alone() -> None:

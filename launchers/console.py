@@ -40,6 +40,8 @@ err = Console(stderr=True)
 ENDED = ("COMPLETED", "FIZZLED", "DEFUSED")
 NEAR_HULL = 0.08
 """Structures this close are counted by themselves, eV/atom."""
+MOST_NAMED = 5
+"""Files named one by one in a note."""
 PLAIN_INTERVAL = 15.0
 """Seconds between status lines where the output is not a terminal."""
 
@@ -76,6 +78,15 @@ def error(message: str) -> None:
 def note(message: str) -> None:
     """Print one sentence that deserves attention."""
     out.print(f"[yellow]note[/yellow] {escape(message)}", soft_wrap=True)
+
+
+def note_skipped(skipped: Sequence[str]) -> None:
+    """Name what a source of training structures holds and could not use."""
+    if not skipped:
+        return
+    named = "; ".join(skipped[:MOST_NAMED])
+    more = f"; and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
+    note(f"{len(skipped)} structures of the dataset were left out: {named}{more}")
 
 
 class RunProgress:
@@ -325,6 +336,7 @@ def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
     )
     reasons = ", ".join(f"{n} {reason}" for reason, n in relaxed.rejected.most_common() if n)
     out.print(f"left out: {reasons or 'nothing'}")
+    note_skipped(relaxed.skipped)
     out.print(f"wrote {path}; use it as [bold]dataset: {{source: array, path: {path}}}[/bold]")
 
 

@@ -17,7 +17,7 @@ from gan_htvs.evaluation.report import make_report
 from gan_htvs.generator import checkpoint
 from gan_htvs.proposers import ProposerName, make_proposer
 from gan_htvs.relaxation import Relaxations
-from launchers.console import out
+from launchers.console import note_skipped, out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -112,6 +112,7 @@ def evaluate_checkpoint(
         campaign.dataset,
         on_progress=lambda done, total: on_progress("dataset", done, total),
     )
+    note_skipped(dataset.skipped)
     training, held_out = dataset.split(campaign.dataset.held_out)
     if trained.dataset not in (None, training.hash):
         raise UserError(

@@ -50,6 +50,7 @@ def train_campaign(campaign: Campaign, folder: Path) -> Path:
     processor = Processor.choose(settings.device, settings.precision)
     console.out.print(f"training on {processor}, {settings.max_steps} steps at most")
     dataset = dataset_of(campaign)
+    console.note_skipped(dataset.skipped)
     with LearningCurves(folder) as curves, _bar(settings.max_steps) as show:
         if curves.note is not None:
             console.note(curves.note)

@@ -59,6 +59,8 @@ class RelaxedStructures:
         Lowest energy first; eV/atom.
     rejected
         How many were left out, by reason.
+    skipped
+        Files or rows of the source that could not be used, and why.
     level_of_theory
         What relaxed them.
     """
@@ -68,6 +70,7 @@ class RelaxedStructures:
     labels: list[str] = field(default_factory=list)
     energies_above_hull: list[float] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
+    skipped: list[str] = field(default_factory=list)
 
     def save(self, path: Path, campaign: Campaign) -> None:
         """Write a .npz file that ``dataset.source: array`` reads, with energies and origins."""
@@ -75,7 +78,9 @@ class RelaxedStructures:
         metadata = {
             "caps": list(system.caps.items()),
             "level_of_theory": self.level_of_theory,
-            "campaign": campaign.model_dump(mode="json", exclude={"dataset": {"path"}}),
+            "campaign": campaign.model_dump(
+                mode="json", exclude={"dataset": {"path"}, "generator": True}
+            ),
             "rejected": {str(reason): n for reason, n in sorted(self.rejected.items()) if n},
             "versions": {name: version(name) for name in ("gan-htvs", "pymatgen", "chgnet")},
         }
@@ -127,9 +132,10 @@ def relax_dataset(
     hull = relaxations.references(
         campaign.chemical_system.elements, on_progress=told("relax known phases")
     )
-    pool = _Pool(
-        campaign, hull, RelaxedStructures(relaxations.level_of_theory, rejected=source.rejected)
+    kept = RelaxedStructures(
+        relaxations.level_of_theory, rejected=source.rejected, skipped=source.skipped
     )
+    pool = _Pool(campaign, hull, kept)
     relaxed = relaxations.relax(source.structures, on_progress=told("relax"))
     pool.judge(relaxed, source.labels)
     for number in range(1, ROUNDS + 1):

@@ -1,1 +1,1 @@
-"""The composition-conditioned crystal GAN: networks, training, checkpoints, sampling."""
+"""The composition-conditioned crystal GAN: networks, training, checkpoints."""

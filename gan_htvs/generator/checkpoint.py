@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,7 +186,8 @@ def load(
     source
         Path of a checkpoint, or its bytes.
     expected_sha256
-        Refuse any other content.
+        Refuse any other content. A file named ``generator-<12 digits>.safetensors`` is held to
+        its name.
     system
         Refuse a generator of any other chemical system or other caps.
 
@@ -196,14 +198,17 @@ def load(
         another chemical system.
     """
     name, data = _read(source)
+    expected_sha256 = expected_sha256 or _digits_in(name)
     if expected_sha256 is not None:
         found = hashlib.sha256(data).hexdigest()
-        if found != expected_sha256:
+        if not found.startswith(expected_sha256):
             raise UserError(
                 f"{name}: its sha256 is {found[:12]}..., not {expected_sha256[:12]}... as "
                 "recorded; it was changed or truncated, so copy it again or train anew."
             )
     tensors, metadata = unpack(data, name)
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise UserError(f"{name}: holds weights that are not finite numbers; train anew.")
     if metadata.get("format") != _FORMAT:
         raise UserError(f"{name}: is not a trained generator of this version; train anew.")
     try:
@@ -229,6 +234,12 @@ def load(
             "this campaign or train anew."
         )
     return trained
+
+
+def _digits_in(name: str) -> str | None:
+    """Read the digits of the sha256 that :meth:`TrainedGenerator.save_in` put into a name."""
+    found = re.search(r"generator-([0-9a-f]{12})\.safetensors$", name)
+    return found and found[1]
 
 
 def _caps(system: ChemicalSystem) -> str:
@@ -281,7 +292,7 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = safetensors.torch.load(data)
         length = int.from_bytes(data[:_HEADER_LENGTH_BYTES], "little")
         header = json.loads(data[_HEADER_LENGTH_BYTES : _HEADER_LENGTH_BYTES + length])
-        metadata = json.loads(header["__metadata__"][_METADATA_KEY])
+        metadata = dict(json.loads(header["__metadata__"][_METADATA_KEY]))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{name}: is no readable checkpoint (truncated, or another kind of file); remove it "

@@ -62,7 +62,9 @@ class LearningCurves:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - optional
         except ImportError:
             self._event_writer = None
-            self.note = "TensorBoard files are not written; `pip install tensorboard` adds them."
+            self.note = (
+                "TensorBoard files are not written; pip install 'gan-htvs[curves]' adds them."
+            )
         else:
             self._event_writer = SummaryWriter
 
@@ -84,8 +86,14 @@ class LearningCurves:
         if again or not self.csv.exists():
             write_atomically(self.csv, _as_csv(self._entries, header=True).encode())
         else:
-            with self.csv.open("a", encoding="utf-8", newline="") as file:
-                file.write(_as_csv(self._entries[-1:], header=False))
+            try:
+                with self.csv.open("a", encoding="utf-8", newline="") as file:
+                    file.write(_as_csv(self._entries[-1:], header=False))
+            except OSError as error:
+                raise UserError(
+                    f"{self.csv}: cannot be written: {error.strerror}; make room or choose a "
+                    "writable folder."
+                ) from error
         if self._event_writer is not None:
             if self._events is None:
                 self._events = self._event_writer(str(self.folder), purge_step=int(step))
@@ -119,12 +127,17 @@ def _as_csv(entries: Sequence[Mapping[str, float]], *, header: bool) -> str:
 
 
 def _read(path: Path) -> list[dict[str, float]]:
+    """Read a curve; the line that a kill cut short is taken out of the file."""
     if not path.exists():
         return []
     expected = {"step", *(name for _, names in PANELS for name in names)}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        if set(rows.fieldnames or ()) == expected:
-            with suppress(TypeError, ValueError):
-                return [{name: float(value) for name, value in row.items()} for row in rows]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    whole = text[: text.rfind("\n") + 1]
+    rows = csv.DictReader(io.StringIO(whole))
+    if set(rows.fieldnames or ()) == expected:
+        with suppress(TypeError, ValueError):
+            entries = [{name: float(value) for name, value in row.items()} for row in rows]
+            if whole != text:
+                write_atomically(path, whole.encode())
+            return entries
     raise UserError(f"{path}: holds no learning curve; move it or name another folder.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 import yaml
+from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
 from gan_htvs.chemistry import ChemicalSystem
@@ -76,3 +77,20 @@ def test_a_gpu_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", str(path), "-o", str(tmp_path / "model")])
     assert result.exit_code == 2
     assert not (tmp_path / "model").exists()
+
+
+def test_a_file_that_does_not_parse_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "structures"
+    folder.mkdir()
+    rocksalt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    rocksalt.to(str(folder / "rocksalt.cif"))
+    (folder / "broken.cif").write_text("data_broken\nloop_\n_atom_site_label\n")
+    path = write(tmp_path, device="cpu", max_steps=2)
+    document = yaml.safe_load(path.read_text())
+    document["dataset"] = {"source": "folder", "path": "structures"}
+    path.write_text(yaml.safe_dump(document))
+    result = CliRunner().invoke(app, ["train", str(path), "-o", str(tmp_path / "model")])
+    assert result.exit_code == 0, result.output
+    assert "1 structures of the dataset were left out: broken.cif" in result.output

@@ -118,3 +118,31 @@ def test_an_unwritable_folder_is_one_sentence(trained: TrainedGenerator, tmp_pat
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match=r"generator\.safetensors: cannot be written"):
         trained.save(tmp_path / "file" / "generator.safetensors")
+
+
+def test_a_file_named_by_its_content_is_held_to_its_name(trained, tmp_path):
+    path = trained.save_in(tmp_path)
+    assert load(path).steps == trained.steps
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="was changed or truncated"):
+        load(path)
+
+
+def test_weights_that_are_not_finite_are_refused(trained, tmp_path):
+    broken = TrainedGenerator.build(V_O, trained.parameters, seed=0)
+    with torch.no_grad():
+        broken.generator.stem.bias[0] = float("nan")
+    broken.save(tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="not finite"):
+        load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("metadata", ["[1, 2]", '"text"', "3"])
+def test_metadata_of_another_kind_are_told_in_one_sentence(tmp_path, metadata):
+    path = tmp_path / "model.safetensors"
+    tensors = {"x": torch.zeros(1)}
+    path.write_bytes(safetensors.torch.save(tensors, metadata={"gan_htvs": metadata}))
+    with pytest.raises(UserError, match=r"model\.safetensors: is no"):
+        load(path)
