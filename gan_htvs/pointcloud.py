@@ -28,6 +28,9 @@ LENGTH_SCALE = 30.0
 """Lattice length that is written as 1, A."""
 ANGLE_SCALE = 180.0
 """Lattice angle that is written as 1, degrees."""
+DECIMALS = 6
+"""Digits of lengths, angles and coordinates that are written: the last ones of a float depend on
+the processor, and a coordinate of -1e-17 would become 1 and not 0."""
 PRESENCE_THRESHOLD = 0.4
 """A row whose sum is larger is an atom; the smallest sum of a real one is 0.5."""
 
@@ -137,10 +140,10 @@ def encode(structures: Sequence[Structure], system: ChemicalSystem) -> NDArray[n
                 f"structure {i} does not fit: {structure.composition.formula} has a lattice "
                 f"vector of {max(structure.lattice.abc):.1f} A, above {LENGTH_SCALE:g}"
             )
-        images[i, 0] = np.asarray(structure.lattice.abc) / LENGTH_SCALE
-        images[i, 1] = np.asarray(structure.lattice.angles) / ANGLE_SCALE
+        images[i, 0] = np.round(structure.lattice.abc, DECIMALS) / LENGTH_SCALE
+        images[i, 1] = np.round(structure.lattice.angles, DECIMALS) / ANGLE_SCALE
         symbols = np.array([site.specie.symbol for site in structure])
-        squeezed = squeeze_coords(np.mod(structure.frac_coords, 1.0))
+        squeezed = squeeze_coords(np.mod(np.round(structure.frac_coords, DECIMALS), 1.0))
         for symbol, block in zip(system.elements, system.blocks, strict=True):
             rows = squeezed[symbols == symbol]
             start = CELL_ROWS + block.start

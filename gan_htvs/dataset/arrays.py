@@ -77,7 +77,7 @@ def read_array(path: Path, system: ChemicalSystem) -> ArrayFile:
     arrays = _load(path)
     images = arrays["images"]
     expected = (CELL_ROWS + system.max_atoms, 3)
-    if (caps := _caps(arrays)) is not None and caps != list(system.caps.items()):
+    if (caps := _caps(path, arrays)) is not None and caps != list(system.caps.items()):
         raise UserError(
             f"dataset.path {path}: holds structures of {_spell(caps)}, not of "
             f"{_spell(list(system.caps.items()))}; set chemical_system.caps to those of the file."
@@ -100,13 +100,25 @@ def read_array(path: Path, system: ChemicalSystem) -> ArrayFile:
             f"dataset.path {path}: n_unique is {n_unique}, but the file has {len(images)} images; "
             f"set it to the number of unit cells, 1 to {len(images)}."
         )
-    labels = arrays.get("labels", [f"{path.name} row {row}" for row in range(n_unique)])
-    energies = arrays.get("energy_above_hull")
+    labels = arrays.get("labels", np.array([f"{path.name} row {row}" for row in range(n_unique)]))
+    energies = arrays.get("energy_above_hull", np.zeros(n_unique))
+    for name, values in (("labels", labels), ("energy_above_hull", energies)):
+        if values.ndim != 1 or len(values) < n_unique:
+            raise UserError(
+                f"dataset.path {path}: {name!r} has the shape {values.shape}, but there are "
+                f"{n_unique} structures; export the file again."
+            )
+    if energies.dtype.kind not in "fiu" or not np.isfinite(energies).all():
+        raise UserError(
+            f"dataset.path {path}: 'energy_above_hull' holds values that are not finite numbers; "
+            "export the file again."
+        )
+    has_energies = "energy_above_hull" in arrays
     return ArrayFile(
         images=images[:n_unique].astype(np.float64),
         n_supercells=len(images) - n_unique,
-        labels=[str(label) for label in labels][:n_unique],
-        energies_above_hull=None if energies is None else energies[:n_unique].astype(np.float64),
+        labels=[str(label) for label in labels[:n_unique]],
+        energies_above_hull=energies[:n_unique].astype(np.float64) if has_energies else None,
     )
 
 
@@ -140,12 +152,17 @@ def _load(path: Path) -> dict[str, NDArray]:
     return arrays
 
 
-def _caps(arrays: dict[str, NDArray]) -> list[tuple[str, int]] | None:
+def _caps(path: Path, arrays: dict[str, NDArray]) -> list[tuple[str, int]] | None:
     """Read for which chemical system a file was written, if it tells."""
     if "metadata" not in arrays:
         return None
-    metadata = json.loads(str(arrays["metadata"]))
-    return [(symbol, cap) for symbol, cap in metadata["caps"]]
+    try:
+        metadata = json.loads(str(arrays["metadata"]))
+        return [(symbol, cap) for symbol, cap in metadata["caps"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"dataset.path {path}: 'metadata' is damaged; export the file again."
+        ) from error
 
 
 def _spell(caps: list[tuple[str, int]]) -> str:

@@ -123,3 +123,16 @@ def test_what_does_not_fit_is_refused(cell: Structure, problem: str) -> None:
 def test_images_of_another_system_are_refused() -> None:
     with pytest.raises(ValueError, match="O-V needs"):
         decode(np.zeros((3, 30, 3)), V_O)
+
+
+def test_noise_of_the_last_digits_changes_no_image():
+    exact = Structure(
+        Lattice.tetragonal(3.0, 4.3),
+        ["Mg", "Mn", "O", "O"],
+        [[0, 0, 0], [0.5, 0.5, 0.5], [1 / 3, 2 / 3, 0], [0, 0, 0.5]],
+    )
+    noise = np.random.default_rng(0).normal(scale=1e-12, size=(4, 3))
+    noisy = Structure(
+        Lattice(exact.lattice.matrix * (1 + 1e-12)), exact.species, exact.frac_coords + noise
+    )
+    assert np.array_equal(encode([noisy], MG_MN_O), encode([exact], MG_MN_O))

@@ -141,6 +141,20 @@ def write_not_finite(path: Path) -> None:
         (lambda path: np.savez(path, images=image()[None], n_unique=5), "n_unique is 5"),
         (lambda path: np.savez(path, images=image()[None], n_unique="x"), "not numeric"),
         (lambda path: np.savez(path, images=np.full((1, ROWS, 3), "x")), "not finite"),
+        (lambda path: np.savez(path, images=image()[None], metadata="{"), "'metadata' is damaged"),
+        (
+            lambda path: np.savez(path, images=image()[None], metadata="[1]"),
+            "'metadata' is damaged",
+        ),
+        (lambda path: np.savez(path, images=image()[None], labels=[]), "'labels' has the shape"),
+        (
+            lambda path: np.savez(path, images=image()[None], energy_above_hull=0.1),
+            "'energy_above_hull' has the shape",
+        ),
+        (
+            lambda path: np.savez(path, images=image()[None], energy_above_hull=[np.nan]),
+            "not finite",
+        ),
         (write_objects, "damaged"),
         (write_not_finite, "not finite"),
     ],
