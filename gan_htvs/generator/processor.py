@@ -39,17 +39,19 @@ class Processor:
             If a name is unknown or there is no GPU that PyTorch can use.
         """
         if device not in get_args(DeviceName):
-            raise UserError(f"device: {device!r} is none of {', '.join(get_args(DeviceName))}.")
+            raise UserError(
+                f"generator.device: {device!r} is none of {', '.join(get_args(DeviceName))}."
+            )
         if precision not in get_args(PrecisionName):
             raise UserError(
-                f"precision: {precision!r} is none of {', '.join(get_args(PrecisionName))}."
+                f"generator.precision: {precision!r} is none of {', '.join(get_args(PrecisionName))}."
             )
         has_gpu = torch.cuda.is_available()
         if device == "cuda" and not has_gpu:
             build = "has no CUDA" if torch.version.cuda is None else "finds no working GPU"
             raise UserError(
-                f"device: 'cuda' was asked for, but PyTorch {torch.__version__} {build}; use "
-                "'auto' or 'cpu', or install a CUDA build on a machine with a GPU."
+                f"generator.device: 'cuda' was asked for, but PyTorch {torch.__version__} {build}; "
+                "use 'auto' or 'cpu', or install a CUDA build on a machine with a GPU."
             )
         on_gpu = device == "cuda" or (device == "auto" and has_gpu)
         chosen = torch.device("cuda" if on_gpu else "cpu")

@@ -103,6 +103,11 @@ def train(
     fingerprint = _fingerprint(data, conditions, system, parameters, seed)
     if checkpoint_path is not None and checkpoint_path.exists():
         state.load(checkpoint_path, fingerprint)
+    if state.step > max_steps:
+        raise UserError(
+            f"generator.max_steps is {max_steps}, but {checkpoint_path} has taken {state.step} "
+            "steps already; raise it or choose another output folder."
+        )
     asked = None if conditions is None else torch.as_tensor(np.asarray(conditions)).long()
     trainer = Trainer(state, data, asked, processor)
 

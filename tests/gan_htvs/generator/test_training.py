@@ -306,6 +306,15 @@ def test_a_checkpoint_of_another_training_is_refused(
         train(images, counts, V_O, TINY, max_steps=1, seed=3, checkpoint_path=path)
 
 
+def test_steps_already_taken_are_not_taken_back(
+    images: np.ndarray, counts: np.ndarray, tmp_path: Path
+) -> None:
+    go = partial(train, images, counts, V_O, TINY, seed=3, checkpoint_path=tmp_path / "state")
+    assert go(max_steps=3).steps == go(max_steps=3).steps == 3
+    with pytest.raises(UserError, match=r"max_steps is 2, but .* has taken 3 steps"):
+        go(max_steps=2)
+
+
 def test_the_time_limit_counts_and_seeds_decide(images: np.ndarray, counts: np.ndarray) -> None:
     limited = train(images, counts, V_O, TINY, max_steps=10**6, max_seconds=0.3, seed=0)
     assert 0 < limited.steps < 10**5
