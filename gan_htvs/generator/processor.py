@@ -43,9 +43,8 @@ class Processor:
                 f"generator.device: {device!r} is none of {', '.join(get_args(DeviceName))}."
             )
         if precision not in get_args(PrecisionName):
-            raise UserError(
-                f"generator.precision: {precision!r} is none of {', '.join(get_args(PrecisionName))}."
-            )
+            known = ", ".join(get_args(PrecisionName))
+            raise UserError(f"generator.precision: {precision!r} is none of {known}.")
         has_gpu = torch.cuda.is_available()
         if device == "cuda" and not has_gpu:
             build = "has no CUDA" if torch.version.cuda is None else "finds no working GPU"
