@@ -10,26 +10,20 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from statistics import median
-from time import process_time
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from pymatgen.core import Lattice, Structure
+from stopwatch import REPEATS, rate
 
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset.supercells import supercells
 from gan_htvs.generator.augmentation import TrainingImages
 from gan_htvs.pointcloud import encode
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 N_CRYSTALS = 800
 LARGE, SMALL, ONE_BY_ONE = 4096, 32, 64
-REPEATS = 15
 
 
 def main() -> None:
@@ -107,17 +101,6 @@ class OneByOne:
             [crystal[i].specie for i in order],
             crystal.frac_coords[order][:, axes],
         )
-
-
-def rate(work: Callable[[], object], n: int) -> float:
-    """Images a second, median over the repeats."""
-    work()
-    seconds = []
-    for _ in range(REPEATS):
-        start = process_time()
-        work()
-        seconds.append(process_time() - start)
-    return n / median(seconds)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,11 @@ tell what makes an image undecodable.
 from __future__ import annotations
 
 import json
-from statistics import median
-from time import process_time
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from pymatgen.core import Lattice, Structure
+from stopwatch import REPEATS, rate
 
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.pointcloud import (
@@ -27,12 +25,8 @@ from gan_htvs.pointcloud import (
 )
 from gan_htvs.validity import RejectionReason, possible_cells
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 N_IMAGES, ONE_BY_ONE = 4096, 256
-REPEATS = 15
 
 
 def main() -> None:
@@ -122,17 +116,6 @@ def check(images: np.ndarray) -> None:
         same &= np.allclose(coords.reshape(-1, 3), cells.frac_coords[i][cells.presence[i]])
         if not same:
             raise SystemExit(f"image {i} is read differently one by one and in a batch")
-
-
-def rate(work: Callable[[], object], n: int) -> float:
-    """Images a second, median over the repeats."""
-    work()
-    seconds = []
-    for _ in range(REPEATS):
-        start = process_time()
-        work()
-        seconds.append(process_time() - start)
-    return n / median(seconds)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, product
 from typing import Annotated, TypeAlias
 
@@ -14,6 +14,11 @@ Counts: TypeAlias = tuple[int, ...]
 
 OxidationRanges: TypeAlias = Mapping[str, tuple[float, float]]
 """Lowest and highest average oxidation state allowed for each element."""
+
+
+def spell_caps(caps: Iterable[tuple[str, int]]) -> str:
+    """Write caps as messages do: ``Mg 8, Mn 8, O 12``."""
+    return ", ".join(f"{symbol} {cap}" for symbol, cap in caps)
 
 
 class ChemicalSystem(BaseModel):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
     from ase.optimize.optimize import Optimizer
 
-    from gan_htvs.campaign import EnergyEngineSettings
+    from gan_htvs.campaign import Campaign, EnergyEngineSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 CHGNET = "0.3.0"
@@ -75,6 +75,12 @@ class Relaxations:
         self._known: dict[str, Relaxed | None] = {}
         if journal is not None:
             self._known = _read(journal)
+
+    @classmethod
+    def of(cls, campaign: Campaign, workdir: Path, *, n_processes: int) -> Relaxations:
+        """Relax as a campaign does, with the journal that its commands share."""
+        journal = workdir / campaign.name / "relaxations.jsonl"
+        return cls(campaign.engines.energy, journal=journal, n_processes=n_processes)
 
     @property
     def level_of_theory(self) -> str:

@@ -143,8 +143,7 @@ def dataset(
         from gan_htvs.dataset.relaxed import relax_dataset
         from gan_htvs.relaxation import Relaxations
 
-        journal = workdir / campaign.name / "relaxations.jsonl"
-        relaxations = Relaxations(campaign.engines.energy, journal=journal, n_processes=workers)
+        relaxations = Relaxations.of(campaign, workdir, n_processes=workers)
         with console.WorkProgress() as progress:
             relaxed = relax_dataset(campaign, relaxations, on_progress=progress)
         relaxed.save(output, campaign)

@@ -120,11 +120,7 @@ def evaluate_checkpoint(
             "(section dataset), so that novelty and rediscovery would mean nothing; give the "
             "campaign file that it was trained with."
         )
-    relaxations = Relaxations(
-        campaign.engines.energy,
-        journal=workdir / campaign.name / "relaxations.jsonl",
-        n_processes=n_workers,
-    )
+    relaxations = Relaxations.of(campaign, workdir, n_processes=n_workers)
     limits = campaign.thresholds
     evaluations = [
         evaluate(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gan_htvs.chemistry import spell_caps
 from gan_htvs.dataset.sources import Collection, screen
 from gan_htvs.errors import UserError
 from gan_htvs.pointcloud import CELL_ROWS, decode
@@ -79,8 +80,8 @@ def read_array(path: Path, system: ChemicalSystem) -> ArrayFile:
     expected = (CELL_ROWS + system.max_atoms, 3)
     if (caps := _caps(path, arrays)) is not None and caps != list(system.caps.items()):
         raise UserError(
-            f"dataset.path {path}: holds structures of {_spell(caps)}, not of "
-            f"{_spell(list(system.caps.items()))}; set chemical_system.caps to those of the file."
+            f"dataset.path {path}: holds structures of {spell_caps(caps)}, not of "
+            f"{spell_caps(system.caps.items())}; set chemical_system.caps to those of the file."
         )
     if images.shape[1:] != expected or not len(images):
         raise UserError(
@@ -165,10 +166,6 @@ def _caps(path: Path, arrays: dict[str, NDArray]) -> list[tuple[str, int]] | Non
         ) from error
 
 
-def _spell(caps: list[tuple[str, int]]) -> str:
-    return ", ".join(f"{symbol} {cap}" for symbol, cap in caps)
-
-
 def import_array(
     path: Path, system: ChemicalSystem, oxidation_states: OxidationRanges
 ) -> Collection:
@@ -199,6 +196,6 @@ def import_shipped(system: ChemicalSystem, oxidation_states: OxidationRanges) ->
         return import_array(SHIPPED, system, oxidation_states)
     except UserError as error:
         raise UserError(
-            f"dataset.source 'shipped' has no structures of {_spell(list(system.caps.items()))}, "
+            f"dataset.source 'shipped' has no structures of {spell_caps(system.caps.items())}, "
             "only of Mg 8, Mn 8, O 12; use another source."
         ) from error

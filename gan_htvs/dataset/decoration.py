@@ -25,6 +25,7 @@ from gan_htvs.dataset.orderings import (
     site_permutations,
 )
 from gan_htvs.dataset.prototypes import Prototype, anion_sites, prototypes
+from gan_htvs.dataset.sources import TOO_LONG
 from gan_htvs.errors import UserError
 from gan_htvs.matching import unique_indices
 from gan_htvs.pointcloud import LENGTH_SCALE
@@ -59,8 +60,8 @@ SAMPLES_PER_COMPOSITION = 24
 MAX_INSTABILITY = 0.8
 """Largest global instability index, valence units; oxides that are made have 0 to 0.3."""
 
-STRAINED, TOO_LONG, CROWDED = "bond_valences_off", "cell_too_long", "crowded_composition"
-"""Reasons for rejection beside those of :class:`gan_htvs.validity.RejectionReason`."""
+STRAINED, CROWDED = "bond_valences_off", "crowded_composition"
+"""Reasons for rejection beside ``TOO_LONG`` and :class:`gan_htvs.validity.RejectionReason`."""
 
 SAME_SIGN_DISTANCE = 2.2
 """Ions of one sign come no closer, A; the shortest in known oxides are shared octahedron faces."""

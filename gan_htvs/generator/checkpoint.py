@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.chemistry import ChemicalSystem, spell_caps
 from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
 from gan_htvs.generator.networks import Classifier, Generator
@@ -230,8 +230,8 @@ def load(
     # Row blocks follow the order of the elements, which equality of two dicts does not see.
     if system is not None and list(own.caps.items()) != list(system.caps.items()):
         raise UserError(
-            f"{name}: was trained for {_caps(own)}, not for {_caps(system)}; use the checkpoint of "
-            "this campaign or train anew."
+            f"{name}: was trained for {spell_caps(own.caps.items())}, not for "
+            f"{spell_caps(system.caps.items())}; use the checkpoint of this campaign or train anew."
         )
     return trained
 
@@ -240,10 +240,6 @@ def _digits_in(name: str) -> str | None:
     """Read the digits of the sha256 that :meth:`TrainedGenerator.save_in` put into a name."""
     found = re.search(r"generator-([0-9a-f]{12})\.safetensors$", name)
     return found and found[1]
-
-
-def _caps(system: ChemicalSystem) -> str:
-    return ", ".join(f"{symbol} {cap}" for symbol, cap in system.caps.items())
 
 
 def _read(source: str | Path | bytes) -> tuple[str, bytes]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pymatgen.core import Structure
 
+from gan_htvs.chemistry import spell_caps
 from gan_htvs.declash import declash, pair_distances
 from gan_htvs.errors import UserError
 from gan_htvs.matching import UniqueStructures
@@ -187,7 +188,7 @@ def _check_request(
     ):
         raise UserError(
             f"composition {counts}: needs 1 to the cap of each of "
-            f"{', '.join(f'{s} {cap}' for s, cap in system.caps.items())}; change it or the caps."
+            f"{spell_caps(system.caps.items())}; change it or the caps."
         )
     if oxidation_states is not None and not system.is_charge_balanced(counts, oxidation_states):
         raise UserError(

@@ -19,22 +19,6 @@ V_O = ChemicalSystem(caps={"V": 2, "O": 5})
 MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 
 
-@pytest.fixture(scope="module")
-def images() -> np.ndarray:
-    """Six cells of two compositions, five of them VO2-like."""
-    rng = np.random.default_rng(0)
-    cells = [
-        Structure(np.diag([3.0, 4.5, 5.0 + i / 5]), ["V"] * v + ["O"] * o, rng.random((v + o, 3)))
-        for i, (v, o) in enumerate([(1, 2)] * 5 + [(2, 5)])
-    ]
-    return encode(cells, V_O)
-
-
-@pytest.fixture(scope="module")
-def counts(images: np.ndarray) -> np.ndarray:
-    return decode(images, V_O).counts
-
-
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 

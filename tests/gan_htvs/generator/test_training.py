@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from pymatgen.core import Structure
 
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.errors import UserError
@@ -22,7 +21,6 @@ from gan_htvs.generator.presets import PRESETS, TrainingParameters
 from gan_htvs.generator.processor import Processor
 from gan_htvs.generator.state import TrainingState
 from gan_htvs.generator.training import Trainer, train
-from gan_htvs.pointcloud import decode, encode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,22 +30,6 @@ if TYPE_CHECKING:
 
 V_O = ChemicalSystem(caps={"V": 2, "O": 5})
 TINY = replace(PRESETS["paper"], width=0.05, noise_dim=8, batch_size=8, critic_steps=2)
-
-
-@pytest.fixture(scope="module")
-def images() -> np.ndarray:
-    """Six cells of two compositions, five of them VO2-like."""
-    rng = np.random.default_rng(0)
-    cells = [
-        Structure(np.diag([3.0, 4.5, 5.0 + i / 5]), ["V"] * v + ["O"] * o, rng.random((v + o, 3)))
-        for i, (v, o) in enumerate([(1, 2)] * 5 + [(2, 5)])
-    ]
-    return encode(cells, V_O)
-
-
-@pytest.fixture(scope="module")
-def counts(images: np.ndarray) -> np.ndarray:
-    return decode(images, V_O).counts
 
 
 def weights(trained: TrainedGenerator) -> torch.Tensor:

@@ -1,0 +1,28 @@
+"""A few crystals that generators learn from in tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pymatgen.core import Structure
+
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.pointcloud import decode, encode
+
+V_O = ChemicalSystem(caps={"V": 2, "O": 5})
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    """Six cells of two compositions, five of them VO2-like."""
+    rng = np.random.default_rng(0)
+    cells = [
+        Structure(np.diag([3.0, 4.5, 5.0 + i / 5]), ["V"] * v + ["O"] * o, rng.random((v + o, 3)))
+        for i, (v, o) in enumerate([(1, 2)] * 5 + [(2, 5)])
+    ]
+    return encode(cells, V_O)
+
+
+@pytest.fixture(scope="module")
+def counts(images: np.ndarray) -> np.ndarray:
+    return decode(images, V_O).counts
