@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gan_htvs.chemistry import ChemicalSystem, Counts
+    from gan_htvs.chemistry import ChemicalSystem
 
 CELL_ROWS = 2
 LENGTH_SCALE = 30.0
@@ -194,8 +194,3 @@ def decode(
         frac_coords=frac_coords,
         presence=np.asarray(presence, dtype=bool),
     )
-
-
-def image_counts(images: NDArray, system: ChemicalSystem) -> list[Counts]:
-    """Count the atoms of each element in images, by the 0.4 rule."""
-    return [tuple(row) for row in decode(images, system).counts.tolist()]
