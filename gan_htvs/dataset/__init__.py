@@ -178,7 +178,6 @@ def collect(
                 [candidate.prototype for candidate in candidates],
                 rejected=rejected,
             )
-            found = found.subset(unique_indices(found.structures))
         case "shipped", _:
             found = import_shipped(system, oxidation_states)
         case "materials_project", _:
@@ -191,7 +190,7 @@ def collect(
             found = import_array(path, system, oxidation_states)
         case _:
             raise ValueError(f"{settings.source=} without a path")
-    if settings.source in ("folder", "materials_project"):
+    if settings.source != "shipped":  # which was made unique
         found = found.subset(unique_indices(found.structures))
     if not found.structures:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(found.rejected.items()))

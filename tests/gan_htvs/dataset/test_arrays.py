@@ -97,12 +97,23 @@ def test_array_structures_are_capped_evenly_over_compositions(tmp_path):
     manganese_rich = image(counts=(1, 1, 2))
     manganese_rich[2 + 9] = (10 * np.array([0.0, 0.5, 0.25]) + 2.5) / 15
     manganese_rich[2 + 18] = (10 * np.array([0.5, 0.0, 0.75]) + 2.5) / 15
-    images = np.stack([image(length=length) for length in (4.2, 4.3, 4.4)] + [manganese_rich])
+    images = np.stack([image(), image(), image(), manganese_rich])
+    images[:3, 0, 2] *= np.array([1.0, 1.5, 2.2])  # three ratios c/a
     path = save(tmp_path / "a.npz", images)
     settings = DatasetSettings(source="array", path=path, max_structures=2)
     dataset = build_dataset(SYSTEM, STATES, settings)
     assert dataset.n_compositions == 2
     assert dataset.summary()["rejected"] == {"max_structures": 2}
+
+
+def test_of_matching_rows_the_first_comes_in(tmp_path):
+    images = np.stack([image(length=length) for length in (4.2, 4.3, 4.4)])
+    images[1, 0, 2] *= 1.5
+    path = save(tmp_path / "a.npz", images, energy_above_hull=[0.1, 0.2, 0.0])
+    dataset = build_dataset(SYSTEM, STATES, DatasetSettings(source="array", path=path))
+    assert dataset.labels == ("a.npz row 0", "a.npz row 1")
+    assert dataset.energies_above_hull.tolist() == [0.1, 0.2]
+    assert dataset.rejected == {"duplicate": 1}
 
 
 def test_energies_stay_with_their_structures_whatever_the_labels(tmp_path):
