@@ -30,9 +30,10 @@ PUBLISHED_ROWS, PUBLISHED_UNIT_CELLS = 2627, 1253
 SCRAMBLED = "scrambled_supercell"
 """Reason for rejection beside those of :class:`gan_htvs.validity.RejectionReason`."""
 
-
 SHIPPED = Path(__file__).with_name("mg-mn-o.npz")
 """Relaxed Mg-Mn-O structures, written by ``gan-htvs dataset``; see docs/dataset.md."""
+SHIPPED_CAPS = {"Mg": 8, "Mn": 8, "O": 12}
+"""Their chemical system, in the order of the rows."""
 
 
 @dataclass(frozen=True)
@@ -190,12 +191,12 @@ def import_shipped(system: ChemicalSystem, oxidation_states: OxidationRanges) ->
     Raises
     ------
     UserError
-        If the campaign is about another chemical system.
+        If the campaign is about another chemical system; errors of the file as in
+        :func:`read_array`.
     """
-    try:
-        return import_array(SHIPPED, system, oxidation_states)
-    except UserError as error:
+    if list(system.caps.items()) != list(SHIPPED_CAPS.items()):
         raise UserError(
             f"dataset.source 'shipped' has no structures of {spell_caps(system.caps.items())}, "
-            "only of Mg 8, Mn 8, O 12; use another source."
-        ) from error
+            f"only of {spell_caps(SHIPPED_CAPS.items())}; use another source."
+        )
+    return import_array(SHIPPED, system, oxidation_states)

@@ -6,7 +6,7 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign import Campaign, DatasetSettings
 from gan_htvs.chemistry import ChemicalSystem
-from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset import arrays, build_dataset
 from gan_htvs.dataset.arrays import SHIPPED, read_array
 from gan_htvs.dataset.relaxed import ENOUGH, relax_dataset
 from gan_htvs.errors import UserError
@@ -91,7 +91,14 @@ def test_the_shipped_dataset_is_what_its_page_says():
     assert len(unique_indices(some)) == len(some)
 
 
-def test_the_shipped_dataset_is_of_one_chemical_system():
-    other = ChemicalSystem(caps={"V": 4, "O": 10})
-    with pytest.raises(UserError, match="'shipped' has no structures of V 4, O 10"):
-        build_dataset(other, {"V": (2, 5), "O": (-2, -2)}, DatasetSettings(source="shipped"))
+@pytest.mark.parametrize("caps", [{"V": 4, "O": 10}, {"O": 12, "Mg": 8, "Mn": 8}])
+def test_the_shipped_dataset_is_of_one_chemical_system(caps):
+    states = STATES | {"V": (2, 5)}
+    with pytest.raises(UserError, match=r"'shipped' has no structures of .*only of Mg 8, Mn 8, O"):
+        build_dataset(ChemicalSystem(caps=caps), states, DatasetSettings(source="shipped"))
+
+
+def test_a_damaged_shipped_file_is_not_taken_for_another_chemical_system(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "SHIPPED", tmp_path / "gone.npz")
+    with pytest.raises(UserError, match=r"gone\.npz: cannot read the array file"):
+        build_dataset(SYSTEM, STATES, DatasetSettings(source="shipped"))
