@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Decision = tuple[Stage, str | None]
 """A stage, and why the candidate did not go further."""
 
+LOWEST_BELIEVED = -0.1
+"""Energies further below the hull are taken for holes of the potential, eV/atom."""
+
 
 @dataclass(frozen=True)
 class Judge:
@@ -47,6 +50,11 @@ class Judge:
         if not relaxed.converged:
             return Stage.FAILED, f"relaxation not converged after {relaxed.n_steps} steps"
         return None
+
+    @staticmethod
+    def believes(energy_above_hull: float) -> bool:
+        """Whether an energy (eV/atom) can be physics: nothing lies far below the known phases."""
+        return energy_above_hull >= LOWEST_BELIEVED
 
     def assess(self, relaxed: Relaxed) -> Assessment:
         """Place a sound structure on the convex hull and in the Pourbaix diagram.
@@ -80,6 +88,11 @@ class Judge:
         """Walk down the funnel as far as the numbers allow."""
         limits = self.thresholds
         above_hull = assessment.energy_above_hull
+        if not self.believes(above_hull):
+            return Stage.REJECTED, (
+                f"energy above hull {above_hull:.3f} < {LOWEST_BELIEVED:g} eV/atom: "
+                "taken for a hole of the potential"
+            )
         if above_hull > limits.metastable:
             return Stage.REJECTED, _exceeds("energy above hull", above_hull, limits.metastable)
         if above_hull > limits.synthesizable:
@@ -101,7 +114,8 @@ class Judge:
     def deserves_gap(self, assessment: Assessment) -> bool:
         """Whether a candidate is stable enough to spend a band gap calculation on."""
         return (
-            assessment.energy_above_hull <= self.thresholds.synthesizable
+            self.believes(assessment.energy_above_hull)
+            and assessment.energy_above_hull <= self.thresholds.synthesizable
             and assessment.pourbaix is not None
             and assessment.pourbaix.minimum <= self.thresholds.pourbaix_screen
         )

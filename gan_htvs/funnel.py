@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gan_htvs.assessment import Judge
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -30,7 +32,8 @@ def count_funnel(candidates: Iterable[Mapping[str, Any]], thresholds: Thresholds
         "generated": bool,
         "relaxed": lambda c: c.get("energy_above_hull") is not None,
         f"metastable (<= {thresholds.metastable:g} eV/atom above hull)": lambda c: (
-            c["energy_above_hull"] <= thresholds.metastable
+            Judge.believes(c["energy_above_hull"])
+            and c["energy_above_hull"] <= thresholds.metastable
         ),
         f"synthesizable (<= {thresholds.synthesizable:g} eV/atom)": lambda c: (
             c["energy_above_hull"] <= thresholds.synthesizable

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from monty.json import MontyDecoder
 
+from gan_htvs.assessment import Judge
 from gan_htvs.candidate import Candidate, Stage
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class CandidateStore:
         proposer: str | None = None,
         limit: int = 0,
     ) -> list[dict[str, Any]]:
-        """Summaries without structures, most stable first; those without energy last."""
+        """Summaries without structures, most stable first; without a believed energy last."""
         criteria = _criteria(campaign=campaign, stage=stage, proposer=proposer)
         # MongoDB sorts missing values first, so the order is made here.
         rows = [_without_id(doc) for doc in self._store.query(criteria, list(SUMMARY_FIELDS))]
@@ -93,4 +94,6 @@ def _criteria(
 
 def _stability_order(row: dict[str, Any]) -> tuple[bool, float, str]:
     energy = row.get("energy_above_hull")
-    return energy is None, energy if energy is not None else 0.0, row["candidate_id"]
+    if energy is None or not Judge.believes(energy):
+        return True, 0.0, row["candidate_id"]
+    return False, energy, row["candidate_id"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gan_htvs.assessment import Judge
 from gan_htvs.dataset import collect
 from gan_htvs.declash import declash
 from gan_htvs.errors import UserError
@@ -36,9 +37,6 @@ ENOUGH = 3
 
 ROUNDS, CRYSTALS_PER_ROUND = 3, 4
 """Tries to fill a composition, and crystals in each."""
-
-HOLE = -0.1
-"""Energies further below the hull are holes of the potential and not believed, eV/atom."""
 
 RAISED, UNCONVERGED, UNSTABLE, BELIEF = (
     "potential_raised",
@@ -193,7 +191,7 @@ class _Pool:
         energy = self._energy(result)
         if energy > self.campaign.dataset.max_energy_above_hull:
             return UNSTABLE
-        return BELIEF if energy < HOLE else None
+        return None if Judge.believes(energy) else BELIEF
 
     def fill(self, number: int) -> tuple[list[Structure], list[str]]:
         """Propose random symmetric crystals of every composition that lacks structures."""

@@ -18,7 +18,6 @@ from pymatgen.core import Structure
 
 from gan_htvs.assessment import Judge
 from gan_htvs.candidate import Stage
-from gan_htvs.dataset.relaxed import HOLE as LOWEST_BELIEVED
 from gan_htvs.errors import UserError
 from gan_htvs.evaluation.documents import (
     Draw,
@@ -259,7 +258,7 @@ def _record(one: Sample, relaxed: Relaxed | None, references: ReferenceSet, shel
         relaxed.structure.composition, relaxed.energy_per_atom
     )
     one.energy_per_atom = relaxed.energy_per_atom
-    if above_hull < LOWEST_BELIEVED:
+    if not Judge.believes(above_hull):
         one.fate = Fate.UNBELIEVABLE
         return
     one.fate = Fate.SOUND

@@ -27,7 +27,12 @@ def store():
     """A job store that holds the reference set, with CHGNet's energies of Mg and MgO."""
     store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
     store.connect()
-    energies = {"Mg": -1.58, "O2": -4.94795546875, "MgO": -6.314}
+    put_references(store)
+    return store
+
+
+def put_references(store, magnesia=-6.314):
+    energies = {"Mg": -1.58, "O2": -4.94795546875, "MgO": magnesia}
     references = ReferenceSet(
         entries=tuple(
             ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory="CHGNet-0.3.0")
@@ -36,7 +41,6 @@ def store():
     )
     output = jsanitize(references, strict=True)
     store.update({"uuid": REFERENCES, "index": 1, "output": output, "metadata": {}})
-    return store
 
 
 def evaluate(store, tmp_path, structure):
@@ -66,6 +70,17 @@ def test_magnesia_passes_the_gate_and_asks_for_a_gap(store, tmp_path):
     assert verdict.assessment.pourbaix.minimum == pytest.approx(0.061, abs=0.06)
     assert verdict.stage is Stage.POURBAIX_STABLE
     assert "none" in outputs["band gap"].reason
+
+
+def test_a_hole_of_the_potential_gets_no_gap(store, tmp_path):
+    put_references(store, magnesia=-6.1)  # what CHGNet says of MgO now lies far below the hull
+    magnesia = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    ).get_primitive_structure()
+    outputs = evaluate(store, tmp_path, magnesia)
+    assert outputs["gate"].stage is Stage.REJECTED
+    assert "hole of the potential" in outputs["gate"].reason
+    assert "band gap" not in outputs
 
 
 def test_atoms_that_fly_apart_are_rejected(store, tmp_path):

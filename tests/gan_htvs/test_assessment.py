@@ -68,6 +68,8 @@ def test_energy_above_hull_is_the_excess_over_the_stable_phase(judge, excess):
     ("excess", "gap", "stage"),
     [
         (0.3, None, Stage.REJECTED),
+        (-0.3, gap_of(2.5), Stage.REJECTED),
+        (-0.05, gap_of(2.5), Stage.PHOTOANODE),
         (0.1, None, Stage.RELAXED),
         (0.0, None, Stage.POURBAIX_STABLE),
         (0.0, BandGapResult.not_computed("GPAW is not installed"), Stage.POURBAIX_STABLE),
@@ -79,6 +81,13 @@ def test_stage_is_the_furthest_one_that_the_numbers_allow(judge, excess, gap, st
     decided, reason = judge.decide(judge.assess(relaxed(excess)), gap)
     assert decided is stage
     assert (reason is None) == (stage is Stage.PHOTOANODE)
+
+
+def test_nothing_is_spent_on_an_energy_that_nobody_believes(judge):
+    hole = judge.assess(relaxed(excess=-0.3))
+    assert not judge.deserves_gap(hole)
+    assert judge.decide(hole, gap=None)[1].endswith("taken for a hole of the potential")
+    assert judge.deserves_gap(judge.assess(relaxed(excess=-0.05)))
 
 
 def test_energies_of_another_level_of_theory_are_refused(judge):

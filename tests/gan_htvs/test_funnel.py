@@ -30,6 +30,11 @@ def test_each_row_counts_those_that_pass_everything_above_it():
     assert list(counts.values()) == [9, 8, 7, 6, 4, 3, 1]
 
 
+def test_a_hole_of_the_potential_is_not_stable():
+    counts = count_funnel([candidate(-0.3, 0.1, 2.0)], Thresholds())
+    assert list(counts.values()) == [1, 1, 0, 0, 0, 0, 0]
+
+
 def test_a_gap_does_not_make_up_for_instability():
     counts = count_funnel([candidate(0.3, 0.1, 2.0)], Thresholds())
     assert counts["band gap computed"] == 0

@@ -166,13 +166,14 @@ def test_new_thresholds_are_applied_to_what_is_stored_and_the_gate_is_remembered
 
 
 def test_rows_are_sorted_by_stability_and_filtered(lab):
-    lab.propose("a", "b", "c")
+    lab.propose("a", "b", "c", "d")
     lab.gate("a", excess=0.3)
     lab.gate("b", excess=0.05)
+    lab.gate("d", excess=-0.3)  # a hole of the potential
     lab.build()
     store = CandidateStore(lab.candidates)
-    assert [row["candidate_id"] for row in store.rows()] == ["b", "a", "c"]
-    assert [row["candidate_id"] for row in store.rows(stage=Stage.REJECTED)] == ["a"]
+    assert [row["candidate_id"] for row in store.rows()] == ["b", "a", "c", "d"]
+    assert [row["candidate_id"] for row in store.rows(stage=Stage.REJECTED)] == ["a", "d"]
     assert store.rows(campaign="another") == []
     assert [c.candidate_id for c in store.candidates(stage=Stage.GENERATED)] == ["c"]
     assert store.get("nobody") is None
