@@ -7,6 +7,7 @@ that no database needs to know: of a training set, and of the samples that judge
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import multiprocessing
@@ -35,6 +36,7 @@ from gan_htvs.validity import check_geometry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+    from typing import TextIO
 
     from ase import Atoms
     from ase.calculators.calculator import Calculator
@@ -61,7 +63,8 @@ class Relaxations:
         Potential, optimizer and convergence.
     journal
         File with one JSON line for each result, read first and appended to; a run that was
-        killed goes on with what is missing. None: remember nothing beyond this object.
+        killed goes on with what is missing. Whoever relaxes holds it against other processes.
+        None: remember nothing beyond this object.
     n_processes
         Processes that share the work, of one thread each.
     """
@@ -72,9 +75,8 @@ class Relaxations:
         self.settings = settings
         self.journal = journal
         self.n_processes = n_processes
-        self._known: dict[str, Relaxed | None] = {}
-        if journal is not None:
-            self._known = _read(journal)
+        self._known = {} if journal is None else _read(journal)
+        self._file: TextIO | None = None
 
     @classmethod
     def of(cls, campaign: Campaign, workdir: Path, *, n_processes: int) -> Relaxations:
@@ -110,10 +112,12 @@ class Relaxations:
         Raises
         ------
         UserError
-            If the potential is not installed, the journal cannot be written, or a process was
-            killed.
+            If the potential is not installed, the journal cannot be written or is another
+            process's, or a process was killed.
         """
         keys = [content_hash("relaxation", s, self.settings) for s in structures]
+        if not self._known.keys() >= set(keys):
+            self._hold_journal()
         missing = {
             key: structure
             for key, structure in zip(keys, structures, strict=True)
@@ -172,14 +176,37 @@ class Relaxations:
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()
 
+    def _hold_journal(self) -> None:
+        """Keep other processes off the journal as long as this object lives; read it again."""
+        if self.journal is None or self._file is not None:
+            return
+        with self._told():
+            self.journal.parent.mkdir(parents=True, exist_ok=True)
+            file = self.journal.open("a", encoding="utf-8")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self.journal.read_bytes()[-1:] not in (b"", b"\n"):
+                file.write("\n")
+        self._file = file
+        self._known |= _read(self.journal)
+
     def _write(self, key: str, relaxed: Relaxed | None) -> None:
-        if self.journal is None:
+        if self._file is None:
             return
         document = None if relaxed is None else jsanitize(relaxed.model_dump(), strict=True)
+        with self._told():
+            self._file.write(json.dumps({"key": key, "relaxed": document}) + "\n")
+            self._file.flush()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in one sentence why the journal cannot be used."""
         try:
-            self.journal.parent.mkdir(parents=True, exist_ok=True)
-            with self.journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "relaxed": document}) + "\n")
+            yield
+        except BlockingIOError as error:
+            raise UserError(
+                f"{self.journal}: another command relaxes with this journal; wait for its end, or "
+                "choose another folder."
+            ) from error
         except OSError as error:
             raise UserError(
                 f"{self.journal}: cannot be written: {error.strerror}; choose another folder."
@@ -191,8 +218,7 @@ def _read(journal: Path) -> dict[str, Relaxed | None]:
     known: dict[str, Relaxed | None] = {}
     if not journal.exists():
         return known
-    text = journal.read_text(encoding="utf-8")
-    for line in text.splitlines():
+    for line in journal.read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
             document = entry["relaxed"]
@@ -201,9 +227,6 @@ def _read(journal: Path) -> dict[str, Relaxed | None]:
                 if document is None
                 else Relaxed.model_validate(MontyDecoder().process_decoded(document))
             )
-    if text and not text.endswith("\n"):
-        with journal.open("a", encoding="utf-8") as file:
-            file.write("\n")
     return known
 
 

@@ -99,6 +99,46 @@ def test_an_unwritable_journal_is_told_in_one_sentence(tmp_path):
         Relaxations(SETTINGS, journal=blocked / "relaxations.jsonl").relax([rocksalt()])
 
 
+HOLDER = """
+from pathlib import Path
+from pymatgen.core import Lattice, Structure
+from gan_htvs.campaign import EnergyEngineSettings
+from gan_htvs.relaxation import Relaxations
+
+structure = Structure(Lattice.rhombohedral(3.04, 60), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+relaxations = Relaxations(
+    EnergyEngineSettings(fmax=0.1, max_steps=100), journal=Path("relaxations.jsonl")
+)
+relaxations.relax([structure])
+print("relaxed", flush=True)
+input()
+"""
+
+
+def test_one_process_at_a_time_relaxes_with_a_journal(tmp_path):
+    journal = tmp_path / "relaxations.jsonl"
+    magnesia = Structure(Lattice.rhombohedral(3.04, 60), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    early = Relaxations(SETTINGS, journal=journal)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as other:
+        assert other.stdout.readline() == "relaxed\n"
+        with pytest.raises(UserError, match=r"relaxations\.jsonl: another command relaxes"):
+            early.relax([magnesia])
+        assert Relaxations(SETTINGS, journal=journal).relax([magnesia])[0].converged
+        other.kill()
+    before = journal.read_text()
+    seen = []
+    assert early.relax([magnesia], on_progress=lambda *n: seen.append(n))[0].converged
+    assert seen == [(1, 1)], "what the other one did is known"
+    assert journal.read_text() == before
+
+
 PROGRAM = """
 from pathlib import Path
 from pymatgen.core import Lattice, Structure
