@@ -52,6 +52,10 @@ NOTE = (
     "each other, not with the published shares."
 )
 
+NO_PHASES = (
+    "No reference phases are known for {}: novel here is against the training structures alone."
+)
+
 AFTER_RELAXATION = {
     "unique_relaxed": "unique after relaxation",
     "novel_relaxed": "novel after relaxation",
@@ -160,6 +164,8 @@ def print_report(report: Report, files: Sequence[Path]) -> None:
     for table in (_overall(report), _stability(report), _by_composition(report)):
         out.print(table)
     out.print(NOTE, soft_wrap=True)
+    if not first.known_phases:
+        out.print(NO_PHASES.format(first.chemsys), soft_wrap=True)
     for path in files:
         out.print(f"wrote {path}", soft_wrap=True)
 

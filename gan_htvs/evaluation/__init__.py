@@ -34,18 +34,20 @@ from gan_htvs.evaluation.measures import mark_unique, measure
 from gan_htvs.proposers import ProposerName
 from gan_htvs.proposers.gan import BATCH_SIZE, GanProposer
 from gan_htvs.proposers.sampling import sample
+from gan_htvs.thermodynamics.references import reference_phases
 from gan_htvs.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gan_htvs.candidate import Relaxed
-    from gan_htvs.chemistry import Counts, OxidationRanges
+    from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
     from gan_htvs.dataset import Dataset
     from gan_htvs.proposers import Proposer, RawSample
     from gan_htvs.proposers.sampling import SampleResult
     from gan_htvs.relaxation import Relaxations
     from gan_htvs.thermodynamics.hull import ReferenceSet
+    from gan_htvs.thermodynamics.references import ReferencePhase
 
 __all__ = ["Evaluation", "Measures", "Published", "Report", "Sample", "Share", "evaluate"]
 
@@ -91,7 +93,8 @@ def evaluate(
     n_samples
         Valid, unique structures wanted of each composition.
     n_relaxed
-        The first so many of them are relaxed; 0: none, and no known phase either.
+        The first so many of them are relaxed; 0: none, and no known phase either, so that the
+        chemical system may be one of which no phases are known.
     seed
         Decides all samples.
     thresholds
@@ -104,7 +107,8 @@ def evaluate(
     Raises
     ------
     UserError
-        If a composition is impossible, or the potential or the journal fails.
+        If a composition is impossible, or the potential or the journal fails, or something is to
+        be relaxed and nothing is known about an element.
     """
     system = proposer.system
     if not compositions:
@@ -114,7 +118,8 @@ def evaluate(
         what = f"{proposer.name}: {what}"
         return lambda done, total: on_progress(what, done, total) if on_progress else None
 
-    shelf = Shelf(training, held_out)
+    phases = _known_phases(system, required=n_relaxed > 0)
+    shelf = Shelf(training, held_out, phases)
     compositions = list(dict.fromkeys(compositions))
     draws: list[Draw] = []
     samples: list[Sample] = []
@@ -150,6 +155,7 @@ def evaluate(
         seed=seed,
         n_samples=n_samples,
         n_relaxed=n_relaxed,
+        known_phases=len(phases),
         training_structures=len(training),
         held_out_structures=len(held_out) if held_out else 0,
         compositions=[
@@ -165,6 +171,16 @@ def evaluate(
         draws=draws,
         samples=samples,
     )
+
+
+def _known_phases(system: ChemicalSystem, *, required: bool) -> list[ReferencePhase]:
+    """List the known phases, of which there are none if nothing is known about an element."""
+    try:
+        return reference_phases(system.elements)
+    except UserError:
+        if required:
+            raise
+        return []
 
 
 _FATES = {Stage.REJECTED: Fate.HOLE, Stage.FAILED: Fate.NOT_CONVERGED}

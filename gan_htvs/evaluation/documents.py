@@ -213,6 +213,10 @@ class Evaluation(Document):
     seed: int
     n_samples: int = Field(description="unique, valid structures asked for of each composition")
     n_relaxed: int = Field(description="structures relaxed at most of each composition")
+    known_phases: int = Field(
+        description="phases that count as known; 0: none are known of the chemical system, so that "
+        "'novel' is against the training structures alone"
+    )
     training_structures: int
     held_out_structures: int
     compositions: list[Measures]

@@ -8,11 +8,13 @@ from pymatgen.core import Structure
 
 from gan_htvs.matching import KnownStructures
 from gan_htvs.pointcloud import decode
-from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gan_htvs.chemistry import Counts
     from gan_htvs.dataset import Dataset
+    from gan_htvs.thermodynamics.references import ReferencePhase
 
 
 class Shelf:
@@ -22,12 +24,17 @@ class Shelf:
     ----------
     training, held_out
         A dataset, split in two.
+    phases
+        Known phases, which count as known whether they are in the dataset or not.
     """
 
-    def __init__(self, training: Dataset, held_out: Dataset | None) -> None:
+    def __init__(
+        self, training: Dataset, held_out: Dataset | None, phases: Sequence[ReferencePhase]
+    ) -> None:
         self.system = training.system
-        phases = [phase.structure for phase in reference_phases(self.system.elements)]
-        self._known = KnownStructures([*structures_of(training), *phases])
+        self._known = KnownStructures(
+            [*structures_of(training), *(phase.structure for phase in phases)]
+        )
         kept_back = structures_of(held_out) if held_out else []
         self._held_out = KnownStructures(kept_back)
         self._counts = [self.system.counts(structure) for structure in kept_back]

@@ -70,6 +70,7 @@ def test_the_report_is_printed_stored_and_the_same_again(folder):
     first = evaluate(folder, *against)
     assert first.exit_code == 0, first.output
     assert "S.U.N." in first.output
+    assert "No reference phases" not in first.output
     assert "368/3300 11.2 %" in first.output
     assert "DFT" in first.output
     journal = folder / "runs" / "magnesia" / "relaxations.jsonl"
@@ -107,6 +108,38 @@ def test_wrong_names_are_one_sentence(folder, arguments, message):
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_without_known_phases_samples_are_judged_before_relaxation_only(folder):
+    vanadia = CAMPAIGN | {
+        "name": "vanadia",
+        "chemical_system": {"caps": {"V": 2, "O": 5}},
+        "oxidation_states": {"V": [2, 5], "O": [-2, -2]},
+        "sampling": {"max_tries_per_structure": 20},
+    }
+    (folder / "vanadia.yaml").write_text(yaml.safe_dump(vanadia))
+    campaign = Campaign.from_file(folder / "vanadia.yaml")
+    untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
+    untrained.save(folder / "vanadia.safetensors")
+
+    def judge(*arguments):
+        fixed = ("-c", folder / "vanadia.yaml", "--compositions", "V2O4", "--against")
+        return evaluate(
+            folder, *fixed, "substitution", *arguments, checkpoint="vanadia.safetensors"
+        )
+
+    refused = judge("--relax", 1)
+    assert refused.exit_code == 2
+    assert "no reference phases are known for V" in refused.output
+
+    printed = judge("--relax", 0)
+    assert printed.exit_code == 0, printed.output
+    assert "novel here is against the training structures alone" in printed.output
+    report = Report.model_validate(json.loads(judge("--relax", 0, "--format", "json").stdout))
+    decorated = report.evaluations[1]
+    assert decorated.known_phases == 0
+    assert decorated.overall.novel.k < decorated.overall.novel.n
+    assert decorated.overall.n_relaxed == 0
 
 
 def test_wrong_checkpoints_are_one_sentence(folder):

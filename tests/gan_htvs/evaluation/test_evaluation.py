@@ -75,6 +75,10 @@ def test_compositions_add_up_to_the_whole(judged):
         assert tuple(map(sum, zip(*parts, strict=True))) == pair(getattr(judged.overall, field))
 
 
+def test_the_known_phases_of_magnesia_are_counted(judged):
+    assert judged.known_phases == 3  # Mg, O2 and MgO
+
+
 def test_an_evaluation_reads_back(judged):
     text = judged.model_dump_json()
     assert Evaluation.model_validate_json(text).model_dump_json() == text
