@@ -10,21 +10,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement, compress, islice, zip_longest
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pymatgen.analysis.ewald import EwaldSummation
-from pymatgen.core import Structure
 
 from gan_htvs.dataset.bond_valence import ValenceFit, fit_volume, has_parameters
-from gan_htvs.dataset.orderings import (
-    all_colourings,
-    inequivalent_colourings,
-    inequivalent_superlattices,
-    site_permutations,
-)
-from gan_htvs.dataset.prototypes import Prototype, anion_sites, prototypes
+from gan_htvs.dataset.colouring import VACANCY, Ordering, Supercell, formal_charges
+from gan_htvs.dataset.orderings import inequivalent_superlattices
+from gan_htvs.dataset.prototypes import Prototype, prototypes
 from gan_htvs.dataset.sources import TOO_LONG
 from gan_htvs.errors import UserError
 from gan_htvs.matching import unique_indices
@@ -34,7 +27,7 @@ from gan_htvs.validity import check_geometry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from pymatgen.core import Structure
 
     from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
 
@@ -51,12 +44,6 @@ TOTAL, PER_COMPOSITION = 1000, (6, 12)
 """Candidates wanted, and bounds on the share of each cell formula, which is drawn from as many
 prototypes as possible: the chemical system decides how many formulas share."""
 
-MAX_COLOURINGS = 6_561
-"""Above this number, orderings are drawn at random instead of listed."""
-
-SAMPLES_PER_COMPOSITION = 24
-"""Orderings drawn of each composition where they cannot be listed."""
-
 MAX_INSTABILITY = 0.8
 """Largest global instability index, valence units; oxides that are made have 0 to 0.3."""
 
@@ -69,8 +56,6 @@ SAME_SIGN_DISTANCE = 2.2
 BOND_LENGTH_MIN = 1.5
 """No cation comes closer to an anion, A; a vanadyl bond has 1.58."""
 
-_VACANCY = ""
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -79,30 +64,6 @@ class Candidate:
     structure: Structure
     prototype: str
     instability: float
-
-
-@dataclass(frozen=True)
-class _Ordering:
-    """One way to fill a supercell, before any structure is built; energy in eV."""
-
-    energy: float
-    point_group_order: int
-    colouring: NDArray[np.int8]
-    supercell: int = 0
-
-
-def formal_charges(
-    counts: Counts, system: ChemicalSystem, oxidation_states: OxidationRanges
-) -> dict[str, float]:
-    """Spread the charge so that every element stands at the same fraction of its range.
-
-    ``counts`` must be charge-balanced. For MgMn2O4 with 2 <= OS(Mn) <= 4 this is Mn 3+.
-    """
-    ranges = np.array([oxidation_states[symbol] for symbol in system.elements], dtype=float)
-    lowest, highest = np.asarray(counts) @ ranges
-    fraction = 0.0 if highest == lowest else -lowest / (highest - lowest)
-    charges = ranges[:, 0] + fraction * (ranges[:, 1] - ranges[:, 0])
-    return dict(zip(system.elements, charges.tolist(), strict=True))
 
 
 def decorate_prototypes(
@@ -263,16 +224,16 @@ def _decorations(
         largest = min(largest, most_cations // prototype.n_cations, MAX_INDEX)
     is_anion = [el in anions for el in system.elements]
     possible = {sum(compress(counts, is_anion)) for counts in balanced}
-    colours = (*cations, *([_VACANCY] if prototype.vacancies else []))
-    supercells: list[_Supercell] = []
-    found: dict[Counts, list[_Ordering]] = defaultdict(list)
+    colours = (*cations, *([VACANCY] if prototype.vacancies else []))
+    supercells: list[Supercell] = []
+    found: dict[Counts, list[Ordering]] = defaultdict(list)
     for index in range(1, largest + 1):
         if index * prototype.n_anions not in possible:
             continue
         for form in inequivalent_superlattices(index, prototype.structure)[:MAX_SHAPES]:
             structure = prototype.structure.copy()
             structure.make_supercell(form)
-            supercell = _Supercell(
+            supercell = Supercell(
                 structure.get_reduced_structure("niggli"), cations=colours, anions=anions
             )
             for counts, ordering in supercell.orderings(system, oxidation_states, balanced):
@@ -283,130 +244,13 @@ def _decorations(
             yield supercells[ordering.supercell].fill(ordering.colouring, system)
 
 
-def _best(orderings: Sequence[_Ordering], lowest_energy: int) -> list[_Ordering]:
+def _best(orderings: Sequence[Ordering], lowest_energy: int) -> list[Ordering]:
     """Choose by electrostatic energy, then by symmetry; no ordering twice."""
     # Rounded, so that equal energies of different machines sort by the order of enumeration.
     by_energy = sorted(range(len(orderings)), key=lambda i: round(orderings[i].energy, 4))
     by_symmetry = sorted(by_energy, key=lambda i: -orderings[i].point_group_order)
     chosen = dict.fromkeys([*by_energy[:lowest_energy], *by_symmetry[:HIGHEST_SYMMETRY]])
     return [orderings[i] for i in chosen]
-
-
-class _Supercell:
-    """Sites of a prototype to be coloured with the elements of a chemical system.
-
-    Colour k of a cation site is ``cations[k]``, which may be a vacancy; of an anion site,
-    ``anions[k]``.
-    """
-
-    def __init__(
-        self, structure: Structure, *, cations: Sequence[str], anions: Sequence[str]
-    ) -> None:
-        self.structure = structure
-        self.is_anion = anion_sites(structure)
-        self.cations = cations
-        self.anions = anions
-
-    def orderings(
-        self,
-        system: ChemicalSystem,
-        oxidation_states: OxidationRanges,
-        balanced: Sequence[Counts],
-    ) -> Iterator[tuple[Counts, _Ordering]]:
-        """Find every inequivalent ordering of the ``balanced`` cell formulas."""
-        compositions = self._compositions(system, balanced)
-        if not compositions:
-            return
-        colourings = self._colourings(system, compositions)
-        indices, orders = inequivalent_colourings(colourings, *site_permutations(self.structure))
-        if not len(indices):
-            return
-        colourings = colourings[indices]
-        counts = self._counts(colourings, system)
-        charges = self._charges(colourings, counts, system, oxidation_states)
-        energies = np.einsum("ns,st,nt->n", charges, self._ewald_matrix(), charges)
-        for row, energy, order, colouring in zip(
-            counts.tolist(), energies.tolist(), orders.tolist(), colourings, strict=True
-        ):
-            yield tuple(row), _Ordering(energy, order, colouring)
-
-    def fill(self, colouring: NDArray[np.int8], system: ChemicalSystem) -> Structure:
-        """Put elements on the sites, grouped in the order of the chemical system."""
-        symbols = self._symbols(colouring)
-        sites = [s for el in system.elements for s in np.flatnonzero(symbols == el)]
-        return Structure(
-            self.structure.lattice, symbols[sites].tolist(), self.structure.frac_coords[sites]
-        )
-
-    def _symbols(self, colourings: NDArray[np.int8]) -> NDArray[np.str_]:
-        """Element on each site, for any number of colourings; the same shape."""
-        on_cations = np.array(self.cations)[np.minimum(colourings, len(self.cations) - 1)]
-        on_anions = np.array(self.anions)[np.minimum(colourings, len(self.anions) - 1)]
-        return np.where(self.is_anion, on_anions, on_cations)
-
-    def _counts(self, colourings: NDArray[np.int8], system: ChemicalSystem) -> NDArray[np.int64]:
-        """(n, n_elements): atoms of each element."""
-        symbols = self._symbols(colourings)
-        return np.stack([(symbols == el).sum(axis=1) for el in system.elements], axis=1)
-
-    def _compositions(self, system: ChemicalSystem, balanced: Sequence[Counts]) -> list[Counts]:
-        """Choose the cell formulas that these sites can hold."""
-        n_anions = int(self.is_anion.sum())
-        n_cations = len(self.is_anion) - n_anions
-        fewest = 1 if _VACANCY in self.cations else n_cations
-        is_anion = [el in self.anions for el in system.elements]
-        return [
-            counts
-            for counts in balanced
-            if sum(compress(counts, is_anion)) == n_anions
-            and fewest <= sum(counts) - n_anions <= n_cations
-        ]
-
-    def _colourings(
-        self, system: ChemicalSystem, compositions: Sequence[Counts]
-    ) -> NDArray[np.int8]:
-        """List all colourings of the compositions or, of too many, draw some; (n, n_sites)."""
-        options = np.where(self.is_anion, len(self.anions), len(self.cations)).tolist()
-        if prod(options) <= MAX_COLOURINGS:
-            colourings = all_colourings(options)
-            wanted = set(compositions)
-            counts = self._counts(colourings, system).tolist()
-            return colourings[[tuple(row) in wanted for row in counts]]
-        random = np.random.default_rng(0)
-        drawn = np.empty(
-            (len(compositions), SAMPLES_PER_COMPOSITION, len(self.is_anion)), dtype=np.int8
-        )
-        for composition, rows in zip(compositions, drawn, strict=True):
-            amounts = dict(zip(system.elements, composition, strict=True))
-            for mask, elements in ((self.is_anion, self.anions), (~self.is_anion, self.cations)):
-                filled = [k for k, el in enumerate(elements) for _ in range(amounts.get(el, 0))]
-                # Only a vacancy, the last colour, can be left over.
-                filled += [len(elements) - 1] * (int(mask.sum()) - len(filled))
-                rows[:, mask] = random.permuted(np.tile(filled, (len(rows), 1)), axis=1)
-        return drawn.reshape(-1, len(self.is_anion))
-
-    def _charges(
-        self,
-        colourings: NDArray[np.int8],
-        counts: NDArray[np.int64],
-        system: ChemicalSystem,
-        oxidation_states: OxidationRanges,
-    ) -> NDArray[np.float64]:
-        """(n, n_sites): formal charge on each site, zero on vacancies."""
-        symbols = self._symbols(colourings)
-        charges = np.zeros(colourings.shape)
-        formulas, which = np.unique(counts, axis=0, return_inverse=True)
-        for i, formula in enumerate(formulas.tolist()):
-            rows = which.ravel() == i
-            for el, charge in formal_charges(tuple(formula), system, oxidation_states).items():
-                charges[rows] += charge * (symbols[rows] == el)
-        return charges
-
-    def _ewald_matrix(self) -> NDArray[np.float64]:
-        """(n_sites, n_sites): electrostatic energy of pairs of unit charges, eV."""
-        ions = self.structure.copy()
-        ions.add_oxidation_state_by_site([1.0] * len(ions))
-        return EwaldSummation(ions).total_energy_matrix
 
 
 def _settled(
