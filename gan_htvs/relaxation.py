@@ -50,6 +50,10 @@ CHGNET = "0.3.0"
 LEVEL_OF_THEORY = {"chgnet": f"CHGNet-{CHGNET}"}
 """Label of the energies of each potential."""
 
+REFERENCE_STEPS = 1000
+"""Least bound on the steps of known phases: there is no hull without them, they are few, and how
+many steps one takes depends on the processor."""
+
 GEOMETRY_STEPS = 10
 """Optimizer steps between two looks at the geometry: a fall into a hole ends there."""
 
@@ -115,7 +119,15 @@ class Relaxations:
             If the potential is not installed, the journal cannot be written or is another
             process's, or a process was killed.
         """
-        keys = [content_hash("relaxation", s, self.settings) for s in structures]
+        return self._relax(structures, self.settings, on_progress)
+
+    def _relax(
+        self,
+        structures: Sequence[Structure],
+        settings: EnergyEngineSettings,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> list[Relaxed | None]:
+        keys = [content_hash("relaxation", s, settings) for s in structures]
         if not self._known.keys() >= set(keys):
             self._hold_journal()
         missing = {
@@ -126,7 +138,7 @@ class Relaxations:
         done, total = len(set(keys)) - len(missing), len(set(keys))
         if on_progress:
             on_progress(done, total)
-        for key, relaxed in self._work(missing):
+        for key, relaxed in self._work(missing, settings):
             self._known[key] = relaxed
             self._write(key, relaxed)
             done += 1
@@ -140,19 +152,27 @@ class Relaxations:
         *,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> ReferenceSet:
-        """Relax the known phases of a chemical system; errors as in :meth:`relax`."""
+        """Relax the known phases of a chemical system, with more patience.
+
+        Errors are those of :meth:`relax`.
+        """
         phases = reference_phases(elements)
         free = [phase for phase in phases if phase.pinned_energy_per_atom is None]
-        relaxed = self.relax([phase.structure for phase in free], on_progress=on_progress)
+        patient = self.settings.model_copy(
+            update={"max_steps": max(self.settings.max_steps, REFERENCE_STEPS)}
+        )
+        relaxed = self._relax([phase.structure for phase in free], patient, on_progress)
         by_name = {phase.name: r for phase, r in zip(free, relaxed, strict=True)}
         return reference_set(phases, by_name, self.level_of_theory)
 
-    def _work(self, missing: dict[str, Structure]) -> Iterable[tuple[str, Relaxed | None]]:
+    def _work(
+        self, missing: dict[str, Structure], settings: EnergyEngineSettings
+    ) -> Iterable[tuple[str, Relaxed | None]]:
         if not missing:
             return
         if self.n_processes == 1:
             for key, structure in missing.items():
-                yield key, relax(structure, self.settings)
+                yield key, relax(structure, settings)
             return
         others = set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(
@@ -160,8 +180,7 @@ class Relaxations:
         )
         try:
             futures = {
-                pool.submit(relax, structure, self.settings): key
-                for key, structure in missing.items()
+                pool.submit(relax, structure, settings): key for key, structure in missing.items()
             }
             for future in as_completed(futures):
                 yield futures[future], future.result()
