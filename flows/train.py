@@ -97,14 +97,16 @@ def train_on(
     paper, not only for those that the campaign samples: these may become more later.
     """
     settings, system = campaign.generator, campaign.chemical_system
+    parameters = training_parameters(settings.preset, settings.overrides)
     trained = train(
         dataset.images,
         dataset.counts,
         system,
-        training_parameters(settings.preset, settings.overrides),
+        parameters,
         max_steps=settings.max_steps,
         max_seconds=settings.max_seconds,
         seed=settings.seed,
+        weights=dataset.boltzmann_weights(parameters.energy_scale),
         conditions=np.array(list(system.compositions(campaign.oxidation_states))),
         device=settings.device,
         precision=settings.precision,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gan_htvs.chemistry import ChemicalSystem, Counts
 from gan_htvs.errors import UserError
@@ -20,6 +20,9 @@ from gan_htvs.proposers import ProposerName
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
+SHIPPED_GENERATOR = Path(__file__).with_name("generator") / "mg-mn-o.safetensors"
+"""A trained generator; docs/model-card.md tells how it came about."""
+
 OxidationRange = tuple[float, float]
 
 
@@ -73,10 +76,13 @@ class GeneratorSettings(Settings):
     checkpoint: Path | None = Field(
         None,
         description="trained generator to sample from, a file that `gan-htvs train` wrote, "
-        "relative to campaign.yaml; null: train one",
+        "relative to campaign.yaml; 'shipped': the one of Mg-Mn-O that comes with the package; "
+        "null: train one",
     )
     sha256: str | None = Field(None, description="of that file; computed when it is left out")
-    preset: Literal["paper", "authors"] = Field("paper", description="named training parameters")
+    preset: Literal["paper", "authors", "tuned"] = Field(
+        "paper", description="named training parameters"
+    )
     overrides: dict[str, float | int] = Field(
         default_factory=dict, description="training parameters that differ from the preset"
     )
@@ -89,6 +95,11 @@ class GeneratorSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of matrix products in training; 'auto': the fastest of the processor"
     )
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _locate_shipped(cls, checkpoint: Path | None) -> Path | None:
+        return SHIPPED_GENERATOR if checkpoint == Path("shipped") else checkpoint
 
     @model_validator(mode="after")
     def _overrides_exist(self) -> GeneratorSettings:

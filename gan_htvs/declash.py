@@ -79,7 +79,7 @@ def pair_distances(elements: tuple[str, ...]) -> dict[tuple[str, str], float]:
     -------
     One value for each pair of symbols, in both orders.
     """
-    anions = [s for s in elements if _is_anion(s)]
+    anions = [s for s in elements if is_anion(s)]
     distances: dict[tuple[str, str], float] = {}
     for pair in combinations_with_replacement(elements, 2):
         radii = [_radius(symbol, anion=symbol in anions) for symbol in pair]
@@ -97,7 +97,8 @@ def pair_distances(elements: tuple[str, ...]) -> dict[tuple[str, str], float]:
     return distances
 
 
-def _is_anion(symbol: str) -> bool:
+def is_anion(symbol: str) -> bool:
+    """Whether an element is the negative one of its compounds."""
     element = Element(symbol)
     return float(element.average_anionic_radius) > 0 and element.X >= _ANION_ELECTRONEGATIVITY
 

@@ -79,6 +79,15 @@ class Dataset:
         """Content hash of what is learnt from: the system and the images, in their order."""
         return content_hash("dataset", self.system, sha256(self.images.tobytes()).hexdigest())
 
+    def boltzmann_weights(self, scale: float) -> NDArray[np.float64] | None:
+        """Weigh structures by exp(-energy above hull / ``scale``), eV/atom.
+
+        None where all count the same: with a scale of 0, or if the energies are not known.
+        """
+        if self.energies_above_hull is None or not scale:
+            return None
+        return np.exp(-self.energies_above_hull / scale)
+
     def split(self, held_out: float) -> tuple[Dataset, Dataset]:
         """Part the structures to learn from and a share that is held out, by their content.
 

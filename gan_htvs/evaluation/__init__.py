@@ -31,7 +31,6 @@ from gan_htvs.evaluation.documents import (
 )
 from gan_htvs.evaluation.known import Shelf
 from gan_htvs.evaluation.measures import mark_unique, measure
-from gan_htvs.proposers import ProposerName
 from gan_htvs.proposers.gan import BATCH_SIZE, GanProposer
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.thermodynamics.references import reference_phases
@@ -226,7 +225,10 @@ def _draw(
 ) -> Draw:
     counts = recorder.counts
     raw = recorder.samples[: found.tried]
-    is_read = recorder.proposer.name is ProposerName.GAN
+    is_read = (
+        isinstance(recorder.proposer, GanProposer)
+        and recorder.proposer.trained.classifier is not None
+    )
     crystals = [one for one in raw if isinstance(one, Structure)]
     problems = Counter(filter(None, map(check_geometry, crystals)))
     return Draw(

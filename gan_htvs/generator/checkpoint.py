@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from gan_htvs.chemistry import ChemicalSystem, spell_caps
 from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
+from gan_htvs.generator.frameworks import FrameworkGenerator
 from gan_htvs.generator.networks import Classifier, Generator
 from gan_htvs.generator.presets import TrainingParameters
 
@@ -38,7 +39,7 @@ class TrainedGenerator:
     Attributes
     ----------
     generator, classifier
-        Networks in evaluation mode.
+        Networks in evaluation mode; no classifier where the composition is exact.
     system
         Elements and caps that they were built for.
     parameters
@@ -53,8 +54,8 @@ class TrainedGenerator:
         Content hash of what it learnt from, :attr:`gan_htvs.dataset.Dataset.hash`, if known.
     """
 
-    generator: Generator
-    classifier: Classifier
+    generator: Generator | FrameworkGenerator
+    classifier: Classifier | None
     system: ChemicalSystem
     parameters: TrainingParameters
     seed: int
@@ -76,22 +77,29 @@ class TrainedGenerator:
         history: list[dict[str, float]] | None = None,
     ) -> TrainedGenerator:
         """Make the networks that belong to ``system`` and ``parameters``."""
-        generator = Generator(
-            system,
-            noise_dim=parameters.noise_dim,
-            width=parameters.width,
-            batch_norm_eps=parameters.batch_norm_eps,
-        )
-        classifier = Classifier(
-            system,
-            width=parameters.width,
-            batch_norm_eps=parameters.batch_norm_eps,
-            atom_branch_norms=parameters.atom_branch_norms,
-            with_cell_branch=parameters.lambda_cell > 0,
-        )
+        generator: Generator | FrameworkGenerator
+        classifier: Classifier | None = None
+        if parameters.lambda_coverage:
+            generator = FrameworkGenerator(
+                system, latent_dim=parameters.noise_dim, width=parameters.width
+            )
+        else:
+            generator = Generator(
+                system,
+                noise_dim=parameters.noise_dim,
+                width=parameters.width,
+                batch_norm_eps=parameters.batch_norm_eps,
+            )
+            classifier = Classifier(
+                system,
+                width=parameters.width,
+                batch_norm_eps=parameters.batch_norm_eps,
+                atom_branch_norms=parameters.atom_branch_norms,
+                with_cell_branch=parameters.lambda_cell > 0,
+            )
         return cls(
             generator.eval(),
-            classifier.eval(),
+            None if classifier is None else classifier.eval(),
             system,
             parameters,
             seed,
@@ -110,13 +118,19 @@ class TrainedGenerator:
             seconds=self.seconds,
             history=self.history,
         )
-        for ours, theirs in ((self.generator, half.generator), (self.classifier, half.classifier)):
-            weights = ours.state_dict()
-            theirs.load_state_dict(
+        for name, network in half.networks.items():
+            weights = self.networks[name].state_dict()
+            network.load_state_dict(
                 {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
             )
         half.half, half.dataset = True, self.dataset
         return half
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks that there are, by name."""
+        named = {"generator": self.generator, "classifier": self.classifier}
+        return {name: network for name, network in named.items() if network is not None}
 
     @property
     def sha256(self) -> str:
@@ -125,10 +139,9 @@ class TrainedGenerator:
 
     def to_bytes(self) -> bytes:
         """Write everything as one safetensors file, metadata as JSON in its header."""
-        tensors = {
-            **prefixed("generator", self.generator.state_dict()),
-            **prefixed("classifier", self.classifier.state_dict()),
-        }
+        tensors: dict[str, Tensor] = {}
+        for name, network in self.networks.items():
+            tensors |= prefixed(name, network.state_dict())
         if self.half:
             tensors = {
                 name: tensor.half() if tensor.is_floating_point() else tensor
@@ -221,8 +234,8 @@ def load(
             seconds=float(metadata["seconds"]),
             history=metadata["history"],
         )
-        restore(trained.generator, "generator", tensors)
-        restore(trained.classifier, "classifier", tensors)
+        for network_name, network in trained.networks.items():
+            restore(network, network_name, tensors)
         trained.dataset = metadata.get("dataset")
         trained.half = any(tensor.dtype == torch.float16 for tensor in tensors.values())
     except (KeyError, TypeError, ValueError, RuntimeError, ValidationError) as error:

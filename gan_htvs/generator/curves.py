@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 PANELS = (
     ("critic", ("wasserstein", "gradient_penalty")),
     ("classifier", ("class_real", "class_generated")),
+    ("generator", ("coverage",)),
 )
-"""What shares a panel of the figure."""
+"""What shares a panel of the figure; a training has the first and one of the others."""
 
 DRAW_SECONDS = 60.0
 """Least time between two drawings of the figure."""
@@ -106,7 +107,8 @@ class LearningCurves:
     def _draw(self) -> None:
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         steps = [entry["step"] for entry in self._entries]
-        for axes, (title, names) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        panels = [(title, names) for title, names in PANELS if names[0] in self._entries[0]]
+        for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels, strict=True):
             for name in names:
                 axes.plot(steps, [entry[name] for entry in self._entries], label=name, lw=0.8)
             axes.set(title=title, xlabel="generator step", ylabel="loss")
@@ -130,11 +132,11 @@ def _read(path: Path) -> list[dict[str, float]]:
     """Read a curve; the line that a kill cut short is taken out of the file."""
     if not path.exists():
         return []
-    expected = {"step", *(name for _, names in PANELS for name in names)}
+    known = {name for _, names in PANELS for name in names}
     text = path.read_text(encoding="utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
     rows = csv.DictReader(io.StringIO(whole))
-    if set(rows.fieldnames or ()) == expected:
+    if {"step", *PANELS[0][1]} < set(rows.fieldnames or ()) <= {"step", *known}:
         with suppress(TypeError, ValueError):
             entries = [{name: float(value) for name, value in row.items()} for row in rows]
             if whole != text:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -22,8 +22,9 @@ from gan_htvs.generator.networks import Critic
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import nn
+
     from gan_htvs.chemistry import ChemicalSystem
-    from gan_htvs.generator.networks import Classifier, Generator
     from gan_htvs.generator.presets import TrainingParameters
 
 _FORMAT = "gan-htvs training state 2"
@@ -35,11 +36,12 @@ class TrainingState:
 
     Attributes
     ----------
-    generator, critic, classifier
-        Networks in training mode, all on ``device``.
-    generator_optimizer, critic_optimizer, classifier_optimizer
-        Their optimizers.
-    parameters
+    networks
+        By name, in training mode, all on ``device``: generator, critic and, unless the composition
+        is exact, classifier.
+    optimizers
+        Theirs, by the same names.
+    system, parameters, seed
         What all of them were made from.
     rng
         Decides batches, noise and conditions; on the CPU wherever the networks are.
@@ -49,13 +51,11 @@ class TrainingState:
         One entry per logged step, see :func:`gan_htvs.generator.training.train`.
     """
 
-    generator: Generator
-    critic: Critic
-    classifier: Classifier
-    generator_optimizer: torch.optim.Adam
-    critic_optimizer: torch.optim.Adam
-    classifier_optimizer: torch.optim.Adam
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Adam]
+    system: ChemicalSystem
     parameters: TrainingParameters
+    seed: int
     rng: torch.Generator
     step: int
     seconds: float
@@ -74,48 +74,60 @@ class TrainingState:
             torch.manual_seed(seed)
             untrained = TrainedGenerator.build(system, parameters, seed=seed)
             critic = Critic(system, width=parameters.width)
-        generator = untrained.generator.train().to(device)
-        classifier = untrained.classifier.train().to(device)
-        critic = critic.to(device)
+        networks = {**untrained.networks, "critic": critic}
         betas = (parameters.beta1, parameters.beta2)
         return cls(
-            generator,
-            critic,
-            classifier,
-            torch.optim.Adam(generator.parameters(), betas=betas, fused=True),
-            torch.optim.Adam(critic.parameters(), betas=betas, fused=True),
-            torch.optim.Adam(classifier.parameters(), betas=betas, fused=True),
+            {name: network.train().to(device) for name, network in networks.items()},
+            {
+                name: torch.optim.Adam(network.parameters(), betas=betas, fused=True)
+                for name, network in networks.items()
+            },
+            system=system,
             parameters=parameters,
+            seed=seed,
             rng=torch.Generator().manual_seed(seed),
             step=0,
             seconds=0.0,
             history=[],
         )
 
+    @property
+    def critic(self) -> Critic:
+        """The network ``critic``."""
+        return cast("Critic", self.networks["critic"])
+
     def set_learning_rates(self) -> None:
         """Decay all learning rates by steps, so that resuming needs no schedule state."""
         p = self.parameters
         factor = p.learning_rate_decay ** (self.step // p.decay_steps)
-        for optimizer, rate in (
-            (self.generator_optimizer, p.generator_learning_rate),
-            (self.critic_optimizer, p.critic_learning_rate),
-            (self.classifier_optimizer, p.classifier_learning_rate),
-        ):
-            optimizer.param_groups[0]["lr"] = rate * factor
-
-    def _parts(self) -> dict[str, tuple[torch.nn.Module, torch.optim.Adam]]:
-        return {
-            "generator": (self.generator, self.generator_optimizer),
-            "critic": (self.critic, self.critic_optimizer),
-            "classifier": (self.classifier, self.classifier_optimizer),
+        rates = {
+            "generator": p.generator_learning_rate,
+            "critic": p.critic_learning_rate,
+            "classifier": p.classifier_learning_rate,
         }
+        for name, optimizer in self.optimizers.items():
+            optimizer.param_groups[0]["lr"] = rates[name] * factor
+
+    def trained(self) -> TrainedGenerator:
+        """Copy what sampling needs."""
+        trained = TrainedGenerator.build(
+            self.system,
+            self.parameters,
+            seed=self.seed,
+            steps=self.step,
+            seconds=self.seconds,
+            history=self.history,
+        )
+        for name, network in trained.networks.items():
+            network.load_state_dict(self.networks[name].state_dict())
+        return trained
 
     def save(self, path: Path, fingerprint: str) -> None:
         """Write everything atomically, marked with the identity of the training."""
         tensors = {"rng": self.rng.get_state()}
-        for name, (network, optimizer) in self._parts().items():
+        for name, network in self.networks.items():
             tensors |= prefixed(name, network.state_dict())
-            for i, moments in optimizer.state_dict()["state"].items():
+            for i, moments in self.optimizers[name].state_dict()["state"].items():
                 tensors |= prefixed(f"{name}_optimizer.{i}", moments)
         metadata = {
             "format": _FORMAT,
@@ -141,13 +153,14 @@ class TrainingState:
                 "it or name another file."
             )
         try:
-            for name, (network, optimizer) in self._parts().items():
+            for name, network in self.networks.items():
                 restore(network, name, tensors)
                 moments: dict[int, dict[str, Any]] = {}
                 for key, tensor in tensors.items():
                     if key.startswith(f"{name}_optimizer."):
                         _, i, moment = key.split(".")
                         moments.setdefault(int(i), {})[moment] = tensor
+                optimizer = self.optimizers[name]
                 optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
             self.rng.set_state(tensors["rng"])
             self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gan_htvs.errors import UserError
 from gan_htvs.generator.augmentation import TrainingImages
-from gan_htvs.generator.checkpoint import TrainedGenerator
+from gan_htvs.generator.frameworks import TrainingFrameworks, coverage_loss
 from gan_htvs.generator.interruption import HeldSignals
 from gan_htvs.generator.losses import classifier_loss
 from gan_htvs.generator.processor import Processor
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from gan_htvs.chemistry import ChemicalSystem
+    from gan_htvs.generator.checkpoint import TrainedGenerator
+    from gan_htvs.generator.frameworks import FrameworkGenerator
+    from gan_htvs.generator.networks import Classifier, Generator
     from gan_htvs.generator.presets import TrainingParameters
     from gan_htvs.generator.processor import DeviceName, PrecisionName
 
@@ -84,7 +87,7 @@ def train(
         A SIGTERM, SIGUSR1 or SIGINT then waits until the step is done and the state is written.
     log_steps
         Generator steps between entries of the history: ``step``, ``wasserstein``,
-        ``gradient_penalty``, ``class_real``, ``class_generated``.
+        ``gradient_penalty``, and ``class_real`` and ``class_generated`` or ``coverage``.
     on_progress
         Called with every entry of the history.
 
@@ -98,9 +101,9 @@ def train(
         If the arrays do not belong to ``system``.
     """
     processor = Processor.choose(device, precision)
-    data = TrainingImages(images, counts, system, weights=weights)
     state = TrainingState.fresh(system, parameters, seed, processor.device)
-    fingerprint = _fingerprint(data, conditions, system, parameters, seed)
+    trainer = _trainer(state, images, counts, system, weights, conditions, processor)
+    fingerprint = _fingerprint(trainer.data, conditions, system, parameters, seed)
     if checkpoint_path is not None and checkpoint_path.exists():
         state.load(checkpoint_path, fingerprint)
     if state.step > max_steps:
@@ -108,8 +111,6 @@ def train(
             f"generator.max_steps is {max_steps}, but {checkpoint_path} has taken {state.step} "
             "steps already; raise it or choose another output folder."
         )
-    asked = None if conditions is None else torch.as_tensor(np.asarray(conditions)).long()
-    trainer = Trainer(state, data, asked, processor)
 
     # Held back only where there is a file to write the state to.
     with HeldSignals() if checkpoint_path is not None else nullcontext(HeldSignals()) as signals:
@@ -142,21 +143,29 @@ def train(
             f"training: stopped by {signals.received.name} after step {state.step}; its state is "
             f"in {checkpoint_path}, from which the same command goes on."
         )
-    trained = TrainedGenerator.build(
-        system,
-        parameters,
-        seed=seed,
-        steps=state.step,
-        seconds=state.seconds,
-        history=state.history,
-    )
-    trained.generator.load_state_dict(state.generator.state_dict())
-    trained.classifier.load_state_dict(state.classifier.state_dict())
-    return trained
+    return state.trained()
+
+
+def _trainer(
+    state: TrainingState,
+    images: NDArray[np.float32],
+    counts: NDArray[np.integer],
+    system: ChemicalSystem,
+    weights: ArrayLike | None,
+    conditions: NDArray[np.integer] | None,
+    processor: Processor,
+) -> Trainer | FrameworkTrainer:
+    if state.parameters.lambda_coverage:
+        frameworks = TrainingFrameworks(
+            images, counts, system, weights=weights, device=processor.device
+        )
+        return FrameworkTrainer(state, frameworks, processor)
+    asked = None if conditions is None else torch.as_tensor(np.asarray(conditions)).long()
+    return Trainer(state, TrainingImages(images, counts, system, weights=weights), asked, processor)
 
 
 class Trainer:
-    """Takes single steps of a training."""
+    """Takes single steps of a training as the paper describes it."""
 
     def __init__(
         self,
@@ -167,9 +176,11 @@ class Trainer:
     ) -> None:
         self.state, self.data, self.processor = state, data, processor
         self.parameters, self.rng = state.parameters, state.rng
+        self.generator = cast("Generator", state.networks["generator"])
+        self.classifier = cast("Classifier", state.networks["classifier"])
         self.conditions = None if self.parameters.uniform_conditions else conditions
         if processor.compiles:
-            for network in (state.generator, state.critic, state.classifier):
+            for network in state.networks.values():
                 network.compile()
 
     def step(self) -> dict[str, float]:
@@ -177,7 +188,7 @@ class Trainer:
         self.state.set_learning_rates()
         for fake in self._generate(self.parameters.critic_steps):
             images, counts = self.data.draw(self.parameters.batch_size, self.rng)
-            wasserstein, penalty = self._critic_step(self._put(images), fake)
+            wasserstein, penalty = _critic_step(self.state, self.processor, self._put(images), fake)
             class_real = self._classifier_step(images, counts)
         class_generated = self._generator_step()
         self.state.step += 1
@@ -193,23 +204,14 @@ class Trainer:
         """Generate what the critic sees before the generator learns again."""
         # In one context, which converts the weights to its precision once.
         with self.processor.arithmetic():
-            return [self.state.generator(*self._noise_and_counts()) for _ in range(n_batches)]
-
-    def _critic_step(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        state = self.state
-        mix = self._put(torch.rand(len(real), 1, 1, generator=self.rng))
-        losses = set_critic_gradient(
-            state.critic, real, fake, mix, self.parameters, self.processor.precision
-        )
-        state.critic_optimizer.step()
-        return losses
+            return [self.generator(*self._noise_and_counts()) for _ in range(n_batches)]
 
     def _classifier_step(self, images: Tensor, counts: Tensor) -> Tensor:
-        state, parameters = self.state, self.parameters
+        parameters = self.parameters
         seen, counts = self._put(self._with_padding_noise(images)), self._put(counts)
         with self.processor.arithmetic():
-            loss = classifier_loss(state.classifier, seen, counts, parameters)
-        _descend(loss, state.classifier_optimizer)
+            loss = classifier_loss(self.classifier, seen, counts, parameters)
+        _descend(loss, self.state.optimizers["classifier"])
         return loss.detach()
 
     def _generator_step(self) -> Tensor:
@@ -218,9 +220,9 @@ class Trainer:
         # What the critic could learn from this loss is thrown away, so do not compute it.
         state.critic.requires_grad_(False)
         with self.processor.arithmetic():
-            fake = state.generator(noise, asked)
+            fake = self.generator(noise, asked)
             class_generated = classifier_loss(
-                state.classifier,
+                self.classifier,
                 fake,
                 asked,
                 parameters,
@@ -229,10 +231,10 @@ class Trainer:
             )
             score = state.critic(fake).float().mean()
         state.critic.requires_grad_(True)
-        state.classifier_optimizer.zero_grad()
-        _descend(class_generated - score, state.generator_optimizer)
+        state.optimizers["classifier"].zero_grad()
+        _descend(class_generated - score, state.optimizers["generator"])
         if parameters.classifier_in_generator_step:
-            state.classifier_optimizer.step()
+            state.optimizers["classifier"].step()
         return class_generated.detach()
 
     def _noise_and_counts(self) -> tuple[Tensor, Tensor]:
@@ -261,6 +263,71 @@ class Trainer:
         return tensor.to(self.processor.device, non_blocking=True)
 
 
+class FrameworkTrainer:
+    """Takes single steps of a training of frameworks: critic against coverage and generator."""
+
+    def __init__(
+        self, state: TrainingState, data: TrainingFrameworks, processor: Processor
+    ) -> None:
+        self.state, self.data, self.processor = state, data, processor
+        self.generator = cast("FrameworkGenerator", state.networks["generator"])
+
+    def step(self) -> dict[str, float]:
+        """Train the critic ``critic_steps`` times, then the generator once; return the losses."""
+        state, parameters = self.state, self.state.parameters
+        state.set_learning_rates()
+        for _ in range(parameters.critic_steps):
+            crystals = self._draw()
+            real = self.data.decorated(crystals, self._noise(self.data.system.max_atoms))
+            with torch.no_grad():
+                fake = self._generate(crystals)
+            wasserstein, penalty = _critic_step(state, self.processor, real, fake)
+        crystals = self._draw()
+        latents = torch.randn(
+            parameters.coverage_tries,
+            parameters.batch_size,
+            parameters.noise_dim,
+            generator=state.rng,
+        ).to(self.processor.device)
+        coverage = coverage_loss(self.generator, self.data, crystals, latents)
+        state.critic.requires_grad_(False)
+        score = state.critic(self._generate(crystals)).mean()
+        state.critic.requires_grad_(True)
+        loss = parameters.lambda_coverage * coverage - score
+        _descend(loss, state.optimizers["generator"])
+        state.step += 1
+        return {
+            "wasserstein": -wasserstein.item(),
+            "gradient_penalty": penalty.item(),
+            "coverage": coverage.item(),
+        }
+
+    def _draw(self) -> Tensor:
+        indices = self.data.draw(self.state.parameters.batch_size, self.state.rng)
+        return indices.to(self.processor.device)
+
+    def _noise(self, dim: int) -> Tensor:
+        noise = torch.randn(self.state.parameters.batch_size, dim, generator=self.state.rng)
+        return noise.to(self.processor.device)
+
+    def _generate(self, crystals: Tensor) -> Tensor:
+        """Generate an image of the composition of every crystal."""
+        noise = self._noise(self.generator.noise_dim)
+        return self.generator(noise, self.data.counts[crystals])
+
+
+def _critic_step(
+    state: TrainingState, processor: Processor, real: Tensor, fake: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Train the critic once; return the Wasserstein loss and the penalty."""
+    mix = torch.rand(len(real), 1, 1, generator=state.rng).to(real.device, non_blocking=True)
+    losses = set_critic_gradient(
+        state.critic, real, fake, mix, state.parameters, processor.precision
+    )
+    state.optimizers["critic"].step()
+    return losses
+
+
 def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     loss.backward()
@@ -268,7 +335,7 @@ def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
 
 
 def _fingerprint(
-    data: TrainingImages,
+    data: TrainingImages | TrainingFrameworks,
     conditions: NDArray[np.integer] | None,
     system: ChemicalSystem,
     parameters: TrainingParameters,
@@ -276,7 +343,7 @@ def _fingerprint(
 ) -> str:
     """Hash what decides the course of a training, its length excepted."""
     tensors = (data.images, data.counts, data.probabilities)
-    arrays = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors))
+    arrays = hashlib.sha256(b"".join(tensor.cpu().numpy().tobytes() for tensor in tensors))
     return content_hash(
         arrays.hexdigest(),
         None if conditions is None else np.asarray(conditions).tolist(),

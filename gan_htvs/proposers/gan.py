@@ -33,7 +33,7 @@ class GanProposer:
     Parameters
     ----------
     trained
-        Generator and classifier.
+        Generator and, unless its compositions are exact, classifier.
     """
 
     name = ProposerName.GAN
@@ -64,9 +64,11 @@ class GanProposer:
             Why each is not of the composition, or None.
         """
         asked = torch.tensor([counts]).expand(BATCH_SIZE, -1)
-        shape = (BATCH_SIZE, self.trained.parameters.noise_dim)
+        shape = (BATCH_SIZE, self.trained.generator.noise_dim)
         noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
         images = self.trained.generator(noise, asked)
+        if self.trained.classifier is None:
+            return decode(images.numpy(), self.system), [None] * BATCH_SIZE
         readings = self.trained.classifier(images)
         found = torch.stack([reading.counts.argmax(dim=1) + 1 for reading in readings], dim=1)
         refused: list[RejectionReason | None] = [

@@ -71,5 +71,5 @@ def test_wrong_overrides_are_one_sentence(overrides: dict[str, float], message: 
 
 
 def test_an_unknown_preset_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="no preset 'papre'; use one of paper, authors"):
+    with pytest.raises(UserError, match="no preset 'papre'; use one of paper, authors, tuned"):
         training_parameters("papre")

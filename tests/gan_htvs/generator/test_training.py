@@ -32,6 +32,9 @@ V_O = ChemicalSystem(caps={"V": 2, "O": 5})
 TINY = replace(PRESETS["paper"], width=0.05, noise_dim=8, batch_size=8, critic_steps=2)
 
 
+TUNED = replace(PRESETS["tuned"], width=0.02, batch_size=8, coverage_tries=3)
+
+
 def weights(trained: TrainedGenerator) -> torch.Tensor:
     tensors = trained.generator.state_dict().values()
     return torch.cat([tensor.flatten().double() for tensor in tensors])
@@ -59,8 +62,9 @@ def test_the_generator_learns_the_composition(images: np.ndarray, counts: np.nda
     assert last["class_real"] < first["class_real"] / 2
 
 
+@pytest.mark.parametrize("parameters", [TINY, TUNED], ids=["paper", "tuned"])
 def test_an_interrupted_training_ends_where_an_undisturbed_one_does(
-    images: np.ndarray, counts: np.ndarray, tmp_path: Path
+    images: np.ndarray, counts: np.ndarray, parameters: TrainingParameters, tmp_path: Path
 ) -> None:
     class Killed(BaseException):
         pass
@@ -69,14 +73,14 @@ def test_an_interrupted_training_ends_where_an_undisturbed_one_does(
         if entry["step"] == 5:
             raise Killed
 
-    undisturbed = train(images, counts, V_O, TINY, max_steps=8, seed=3, log_steps=1)
+    undisturbed = train(images, counts, V_O, parameters, max_steps=8, seed=3, log_steps=1)
     path = tmp_path / "training.safetensors"
     go = partial(
         train,
         images,
         counts,
         V_O,
-        TINY,
+        parameters,
         max_steps=8,
         seed=3,
         log_steps=1,

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.generator.checkpoint import TrainedGenerator, load
+from gan_htvs.generator.frameworks import (
+    FrameworkGenerator,
+    Sites,
+    TrainingFrameworks,
+    coverage_loss,
+)
+from gan_htvs.generator.presets import PRESETS
+from gan_htvs.generator.training import train
+from gan_htvs.matching import structure_matcher
+from gan_htvs.pointcloud import decode, encode
+from gan_htvs.proposers.gan import GanProposer
+from gan_htvs.proposers.sampling import sample
+
+MG_MN_O = ChemicalSystem(caps={"Mg": 3, "Mn": 2, "O": 4})
+O_FIRST = ChemicalSystem(caps={"O": 4, "Mg": 3, "Mn": 2})
+TINY = replace(PRESETS["tuned"], width=0.05, batch_size=16, coverage_tries=6)
+
+
+def crystals(seed: int = 0) -> list[Structure]:
+    rng = np.random.default_rng(seed)
+    return [
+        Structure(
+            Lattice.from_parameters(*rng.uniform(4, 6, 3), *rng.uniform(75, 105, 3)),
+            ["Mg"] * mg + ["Mn"] * mn + ["O"] * o,
+            rng.random((mg + mn + o, 3)),
+        )
+        for mg, mn, o in [(1, 2, 3), (3, 1, 4), (2, 1, 4), (1, 1, 2), (1, 2, 3)]
+    ]
+
+
+def frameworks(system: ChemicalSystem = MG_MN_O) -> TrainingFrameworks:
+    images = encode(crystals(), system)
+    return TrainingFrameworks(images, decode(images, system).counts, system)
+
+
+def as_cations(structure: Structure) -> Structure:
+    return structure.copy().replace_species({"Mg": "Ti", "Mn": "Ti"})
+
+
+@pytest.mark.parametrize("system", [MG_MN_O, O_FIRST])
+def test_exchanged_cations_leave_the_framework_of_a_crystal(system: ChemicalSystem) -> None:
+    data = frameworks(system)
+    keys = torch.randn(len(data.counts), system.max_atoms)
+    images = data.decorated(torch.arange(len(data.counts)), keys).numpy()
+    for parent, made in zip(crystals(), decode(images, system).to_structures(), strict=True):
+        assert isinstance(made, Structure)
+        assert made.composition == parent.composition
+        assert structure_matcher().fit(as_cations(made), as_cations(parent))
+
+
+def test_every_exchange_is_drawn_equally_often() -> None:
+    sites = Sites(MG_MN_O)
+    counts = torch.tensor([[2, 1, 3]]).expand(6000, -1)
+    source = sites.sources(counts, torch.randn(6000, MG_MN_O.max_atoms))
+    manganese = source[:, 3]  # three cation sites are taken; one holds the Mn
+    share = torch.bincount(manganese, minlength=3) / 6000
+    torch.testing.assert_close(share, torch.full((3,), 1 / 3), atol=0.03, rtol=0)
+    taken = torch.cat([source[:, :2], source[:, 3:4]], dim=1).sort(dim=1).values
+    assert (taken == torch.tensor([0, 1, 2])).all()
+    anions = source[:, 5:8].sort(dim=1).values
+    assert (anions == torch.tensor([5, 6, 7])).all()
+
+
+def test_a_description_depends_on_neither_cell_nor_order_of_atoms() -> None:
+    system = ChemicalSystem(caps={"Mg": 1, "O": 4})
+    rng = np.random.default_rng(1)
+    cell = Lattice.from_parameters(4.0, 4.9, 6.1, 83, 95, 101)
+    crystal = Structure(cell, ["Mg"] + ["O"] * 4, rng.random((5, 3)))
+    other = Structure.from_sites([crystal[i] for i in (0, 4, 2, 1, 3)])
+    other.make_supercell([[1, 1, 0], [0, 1, 0], [0, 2, 1]])
+    other.translate_sites(range(5), [0.3, 0.1, 0.7])
+    images = encode([crystal, other], system)
+    data = TrainingFrameworks(images, np.array([[1, 4], [1, 4]]), system)
+    assert not np.allclose(images[0], images[1], atol=0.01)
+    torch.testing.assert_close(data.vectors[0], data.vectors[1], atol=1e-3, rtol=0)
+
+
+def test_the_coverage_loss_is_the_distance_of_the_nearest_framework() -> None:
+    data = frameworks()
+    torch.manual_seed(0)
+    generator = FrameworkGenerator(MG_MN_O, latent_dim=2, width=0.05)
+    latents = torch.randn(9, 1, 2)
+    single = [coverage_loss(generator, data, torch.tensor([1]), one[None]) for one in latents]
+    best = coverage_loss(generator, data, torch.tensor([1]), latents)
+    torch.testing.assert_close(best, torch.stack(single).min())
+
+
+def test_crystals_are_learnt_and_compositions_are_exact(tmp_path) -> None:
+    images = encode(crystals(), MG_MN_O)
+    counts = decode(images, MG_MN_O).counts
+    trained = train(images, counts, MG_MN_O, TINY, max_steps=400, seed=0)
+    first, last = trained.history[0], trained.history[-1]
+    assert last["coverage"] < first["coverage"] / 5
+
+    half = trained.halved()
+    assert half.classifier is None
+    half.save(tmp_path / "half.safetensors")
+    back = load(tmp_path / "half.safetensors", system=MG_MN_O)
+    assert back.sha256 == half.sha256
+
+    proposer = GanProposer(back)
+    cells, refused = proposer.read_batch((2, 1, 4), np.random.default_rng(0))
+    assert not any(refused)
+    assert (cells.counts == (2, 1, 4)).all()
+    parent = as_cations(crystals()[2])
+    made = [s for s in cells.to_structures() if isinstance(s, Structure)]
+    found = [structure_matcher().fit(as_cations(s), parent) for s in made[:20]]
+    assert np.mean(found) > 0.5
+    result = sample(proposer, (3, 1, 4), 2, seed=0)
+    assert all(MG_MN_O.counts(s) == (3, 1, 4) for s in result.structures)
+
+
+def test_only_the_tuned_preset_has_no_classifier() -> None:
+    built = {
+        name: TrainedGenerator.build(MG_MN_O, replace(parameters, width=0.05), seed=0)
+        for name, parameters in PRESETS.items()
+    }
+    without = [name for name, trained in built.items() if trained.classifier is None]
+    assert without == ["tuned"]
