@@ -235,6 +235,9 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where everything goes.", metavar="DIR")
     ],
+    half: Annotated[
+        bool, typer.Option("--half", help="Write float16 weights: half the size.")
+    ] = False,
 ) -> None:
     """Train the campaign's generator here, without running the campaign.
 
@@ -248,7 +251,7 @@ def train(
         campaign = Campaign.from_file(campaign_file)
         from launchers.training import train_campaign
 
-        checkpoint = train_campaign(campaign, output)
+        checkpoint = train_campaign(campaign, output, half=half)
         typer.echo(f"wrote {checkpoint}")
 
 

@@ -30,7 +30,7 @@ STATE_FILE = "training.safetensors"
 """What an interrupted training goes on from."""
 
 
-def train_campaign(campaign: Campaign, folder: Path) -> Path:
+def train_campaign(campaign: Campaign, folder: Path, *, half: bool = False) -> Path:
     """Train the generator of a campaign, or go on with it; return the checkpoint's path.
 
     Parameters
@@ -40,6 +40,8 @@ def train_campaign(campaign: Campaign, folder: Path) -> Path:
     folder
         Gets the checkpoint, named by its content, the learning curves and the training state,
         which stays, so that a larger ``max_steps`` goes on from there.
+    half
+        Whether the checkpoint gets float16 weights.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def train_campaign(campaign: Campaign, folder: Path) -> Path:
             show(entry)
 
         trained = train_on(dataset, campaign, state=folder / STATE_FILE, on_progress=both)
-    return trained.save_in(folder)
+    return (trained.halved() if half else trained).save_in(folder)
 
 
 @contextmanager

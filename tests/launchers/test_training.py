@@ -46,7 +46,8 @@ def write(folder: Path, **generator: object) -> Path:
 
 def test_a_stopped_training_goes_on_with_the_same_command(campaign: Path) -> None:
     model = campaign.parent / "model"
-    command = [sys.executable, "-m", "launchers.cli", "train", str(campaign), "-o", str(model)]
+    program = [sys.executable, "-m", "launchers.cli"]
+    command = [*program, "train", str(campaign), "-o", str(model), "--half"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     ) as process:
@@ -65,7 +66,7 @@ def test_a_stopped_training_goes_on_with_the_same_command(campaign: Path) -> Non
     assert checkpoint.stem == f"generator-{digest[:12]}"
     assert str(checkpoint) in result.output.replace("\n", "")
     trained = load(checkpoint, system=ChemicalSystem(caps=CAPS))
-    assert trained.steps == STEPS
+    assert (trained.steps, trained.half) == (STEPS, True)
     with (model / "curves.csv").open() as file:
         steps = [float(row["step"]) for row in csv.DictReader(file)]
     assert steps == [entry["step"] for entry in trained.history] == list(range(10, STEPS + 1, 10))
