@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gan_htvs.chemistry import ChemicalSystem
+    from gan_htvs.generator.networks import Classifier
     from gan_htvs.generator.presets import TrainingParameters
 
 _FORMAT = "gan-htvs training state 2"
@@ -92,9 +93,19 @@ class TrainingState:
         )
 
     @property
+    def generator(self) -> nn.Module:
+        """Noise and composition -> image."""
+        return self.networks["generator"]
+
+    @property
     def critic(self) -> Critic:
-        """The network ``critic``."""
+        """Image -> score."""
         return cast("Critic", self.networks["critic"])
+
+    @property
+    def classifier(self) -> Classifier:
+        """Image -> composition; a KeyError where there is none."""
+        return cast("Classifier", self.networks["classifier"])
 
     def set_learning_rates(self) -> None:
         """Decay all learning rates by steps, so that resuming needs no schedule state."""

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from gan_htvs.chemistry import ChemicalSystem
     from gan_htvs.generator.checkpoint import TrainedGenerator
     from gan_htvs.generator.frameworks import FrameworkGenerator
-    from gan_htvs.generator.networks import Classifier, Generator
     from gan_htvs.generator.presets import TrainingParameters
     from gan_htvs.generator.processor import DeviceName, PrecisionName
 
@@ -176,8 +175,6 @@ class Trainer:
     ) -> None:
         self.state, self.data, self.processor = state, data, processor
         self.parameters, self.rng = state.parameters, state.rng
-        self.generator = cast("Generator", state.networks["generator"])
-        self.classifier = cast("Classifier", state.networks["classifier"])
         self.conditions = None if self.parameters.uniform_conditions else conditions
         if processor.compiles:
             for network in state.networks.values():
@@ -204,13 +201,13 @@ class Trainer:
         """Generate what the critic sees before the generator learns again."""
         # In one context, which converts the weights to its precision once.
         with self.processor.arithmetic():
-            return [self.generator(*self._noise_and_counts()) for _ in range(n_batches)]
+            return [self.state.generator(*self._noise_and_counts()) for _ in range(n_batches)]
 
     def _classifier_step(self, images: Tensor, counts: Tensor) -> Tensor:
         parameters = self.parameters
         seen, counts = self._put(self._with_padding_noise(images)), self._put(counts)
         with self.processor.arithmetic():
-            loss = classifier_loss(self.classifier, seen, counts, parameters)
+            loss = classifier_loss(self.state.classifier, seen, counts, parameters)
         _descend(loss, self.state.optimizers["classifier"])
         return loss.detach()
 
@@ -220,9 +217,9 @@ class Trainer:
         # What the critic could learn from this loss is thrown away, so do not compute it.
         state.critic.requires_grad_(False)
         with self.processor.arithmetic():
-            fake = self.generator(noise, asked)
+            fake = self.state.generator(noise, asked)
             class_generated = classifier_loss(
-                self.classifier,
+                self.state.classifier,
                 fake,
                 asked,
                 parameters,
@@ -270,7 +267,7 @@ class FrameworkTrainer:
         self, state: TrainingState, data: TrainingFrameworks, processor: Processor
     ) -> None:
         self.state, self.data, self.processor = state, data, processor
-        self.generator = cast("FrameworkGenerator", state.networks["generator"])
+        self.generator = cast("FrameworkGenerator", state.generator)
 
     def step(self) -> dict[str, float]:
         """Train the critic ``critic_steps`` times, then the generator once; return the losses."""
