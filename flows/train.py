@@ -50,8 +50,8 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
     ``sha256`` and base64 ``weights`` of the safetensors checkpoint, the dataset's ``dataset``
     summary and the learning ``history``. The learning curves are in the job's directory.
     """
-    if campaign.generator.checkpoint is not None:
-        return _adopt(campaign, campaign.generator.checkpoint)
+    if (checkpoint_file := campaign.generator.checkpoint_file) is not None:
+        return _adopt(campaign, checkpoint_file)
     dataset = dataset_of(campaign)
     # What an older version left behind is another training.
     name = content_hash(campaign.training_key, dataset.hash, __version__)
@@ -93,8 +93,8 @@ def train_on(
 ) -> TrainedGenerator:
     """Train with the settings of a campaign; ``state`` is the file from which it goes on.
 
-    The generator is asked for every charge-balanced composition within the caps, C_gen of the
-    paper, not only for those that the campaign samples: these may become more later.
+    A published preset asks its generator for every charge-balanced composition within the caps,
+    C_gen of the paper, not only for those that the campaign samples: these may become more later.
     """
     settings, system = campaign.generator, campaign.chemical_system
     parameters = training_parameters(settings.preset, settings.overrides)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gan_htvs.chemistry import ChemicalSystem, Counts
 from gan_htvs.errors import UserError
@@ -20,6 +20,9 @@ from gan_htvs.proposers import ProposerName
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
+SHIPPED = Path("shipped")
+"""Name of the generator that comes with the package, wherever that is installed."""
+
 SHIPPED_GENERATOR = Path(__file__).with_name("generator") / "mg-mn-o.safetensors"
 """A trained generator; docs/model-card.md tells how it came about."""
 
@@ -96,10 +99,10 @@ class GeneratorSettings(Settings):
         "auto", description="of matrix products in training; 'auto': the fastest of the processor"
     )
 
-    @field_validator("checkpoint")
-    @classmethod
-    def _locate_shipped(cls, checkpoint: Path | None) -> Path | None:
-        return SHIPPED_GENERATOR if checkpoint == Path("shipped") else checkpoint
+    @property
+    def checkpoint_file(self) -> Path | None:
+        """The file of ``checkpoint``, on this machine."""
+        return SHIPPED_GENERATOR if self.checkpoint == SHIPPED else self.checkpoint
 
     @model_validator(mode="after")
     def _overrides_exist(self) -> GeneratorSettings:
@@ -267,7 +270,12 @@ class Campaign(Settings):
     def training_key(self) -> str:
         """Content hash of everything that decides the trained generator."""
         if self.generator.checkpoint is not None:
-            return content_hash("checkpoint", self.generator.sha256)
+            return content_hash(
+                "checkpoint",
+                self.generator.sha256,
+                self.chemical_system.elements,
+                self.chemical_system,
+            )
         return content_hash(
             "training",
             self.chemical_system.elements,  # the order of the rows, which a mapping does not keep
@@ -335,6 +343,8 @@ def _located(campaign_file: Path, settings: Located, field: str) -> Located:
     path: Path | None = getattr(settings, field)
     if path is None:
         return settings
+    if isinstance(settings, GeneratorSettings) and path == SHIPPED:
+        return settings.model_copy(update={"sha256": _content(SHIPPED_GENERATOR)})
     section = "dataset" if isinstance(settings, DatasetSettings) else "generator"
     kind = "folder" if getattr(settings, "source", None) == "folder" else "file"
     path = (campaign_file.resolve().parent / path.expanduser()).resolve()

@@ -157,7 +157,10 @@ def dataset(
 )
 def evaluate(
     checkpoint: Annotated[
-        Path, typer.Argument(help="A trained generator (.safetensors).", metavar="CHECKPOINT")
+        Path,
+        typer.Argument(
+            help="A trained generator (.safetensors), or: shipped.", metavar="CHECKPOINT"
+        ),
     ],
     campaign: Annotated[
         Path, typer.Option("--campaign", "-c", help="What it was trained for.", metavar="FILE")

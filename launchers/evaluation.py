@@ -8,7 +8,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from gan_htvs.campaign import Campaign
+from gan_htvs.campaign import SHIPPED, SHIPPED_GENERATOR, Campaign
 from gan_htvs.dataset import build_dataset
 from gan_htvs.errors import UserError
 from gan_htvs.evaluation import evaluate
@@ -82,7 +82,7 @@ def evaluate_checkpoint(
     Parameters
     ----------
     checkpoint_file, campaign_file
-        The generator, and the campaign that says what it is for.
+        The generator, or ``shipped``, and the campaign that says what it is for.
     against
         Names of baselines.
     compositions
@@ -109,6 +109,8 @@ def evaluate_checkpoint(
         document = campaign.model_dump(mode="json") | {"compositions": list(compositions)}
         campaign = Campaign.checked(document, source="--compositions")
     system = campaign.chemical_system
+    if checkpoint_file == SHIPPED:
+        checkpoint_file = SHIPPED_GENERATOR
     trained = checkpoint.load(checkpoint_file, system=system)
     dataset = build_dataset(
         system,

@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from flows.train import dataset_of, train_on
+from gan_htvs.errors import UserError
 from gan_htvs.generator.curves import LearningCurves
 from gan_htvs.generator.processor import Processor
 from launchers import console
@@ -49,6 +50,11 @@ def train_campaign(campaign: Campaign, folder: Path, *, half: bool = False) -> P
         If the training cannot start, diverges or cannot be written down.
     """
     settings = campaign.generator
+    if settings.checkpoint is not None:
+        raise UserError(
+            f"generator.checkpoint: the campaign samples from {settings.checkpoint} and trains "
+            "nothing; remove the line to train a generator of its own."
+        )
     processor = Processor.choose(settings.device, settings.precision)
     console.out.print(f"training on {processor}, {settings.max_steps} steps at most")
     dataset = dataset_of(campaign)

@@ -76,10 +76,8 @@ class TrainingImages:
         device: torch.device | str = "cpu",
     ) -> None:
         images, counts = np.asarray(images, dtype=np.float32), np.asarray(counts)
-        _check(images, counts, system)
-        weight = np.ones(len(images)) if weights is None else np.asarray(weights, dtype=float)
-        if weight.shape != (len(images),) or not (np.isfinite(weight) & (weight > 0)).all():
-            raise ValueError(f"weights must be {len(images)} positive numbers")
+        check_images(images, counts, system)
+        weight = check_weights(weights, len(images))
 
         parents = np.arange(len(images))
         if supercells:
@@ -120,7 +118,16 @@ class TrainingImages:
         return images, counts
 
 
-def _check(images: NDArray[np.float32], counts: NDArray, system: ChemicalSystem) -> None:
+def check_weights(weights: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    """Make ``n`` weights, 1 if not given; ValueError if one is not positive and finite."""
+    weight = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    if weight.shape != (n,) or not (np.isfinite(weight) & (weight > 0)).all():
+        raise ValueError(f"weights must be {n} positive numbers")
+    return weight
+
+
+def check_images(images: NDArray[np.float32], counts: NDArray, system: ChemicalSystem) -> None:
+    """Raise a ValueError unless images and counts belong to each other and to ``system``."""
     if not len(images) or images.shape[1:] != (CELL_ROWS + system.max_atoms, 3):
         raise ValueError(f"images of shape {images.shape} do not belong to {system.chemsys}")
     if counts.shape != (len(images), len(system.elements)):

@@ -109,7 +109,13 @@ class TrainedGenerator:
         )
 
     def halved(self) -> TrainedGenerator:
-        """Round all weights to float16, which halves the file."""
+        """Round all weights to float16, which halves the file.
+
+        Raises
+        ------
+        UserError
+            If one is too large for that.
+        """
         half = TrainedGenerator.build(
             self.system,
             self.parameters,
@@ -123,6 +129,10 @@ class TrainedGenerator:
             network.load_state_dict(
                 {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
             )
+            if not all(weight.isfinite().all() for weight in network.state_dict().values()):
+                raise UserError(
+                    f"training: a number of the {name} is too large for float16; leave out --half."
+                )
         half.half, half.dataset = True, self.dataset
         return half
 
@@ -234,8 +244,7 @@ def load(
             seconds=float(metadata["seconds"]),
             history=metadata["history"],
         )
-        for network_name, network in trained.networks.items():
-            restore(network, network_name, tensors)
+        _restore_all(trained.networks, tensors)
         trained.dataset = metadata.get("dataset")
         trained.half = any(tensor.dtype == torch.float16 for tensor in tensors.values())
     except (KeyError, TypeError, ValueError, RuntimeError, ValidationError) as error:
@@ -247,6 +256,14 @@ def load(
             f"{spell_caps(system.caps.items())}; use the checkpoint of this campaign or train anew."
         )
     return trained
+
+
+def _restore_all(networks: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    """Load all tensors of a file; KeyError or RuntimeError if they do not fit."""
+    if foreign := {key.split(".")[0] for key in tensors} - set(networks):
+        raise KeyError(f"{foreign} in a file of {set(networks)}")
+    for name, network in networks.items():
+        restore(network, name, tensors)
 
 
 def _digits_in(name: str) -> str | None:

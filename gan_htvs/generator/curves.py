@@ -81,7 +81,8 @@ class LearningCurves:
     def __call__(self, entry: Mapping[str, float]) -> None:
         """Add an entry: ``step`` and its losses."""
         step = entry["step"]
-        kept = [old for old in self._entries if old["step"] < step]
+        # A curve of other losses belongs to a training that another one has replaced.
+        kept = [old for old in self._entries if old["step"] < step and old.keys() == entry.keys()]
         again = len(kept) < len(self._entries)
         self._entries = [*kept, dict(entry)]
         if again or not self.csv.exists():
@@ -132,11 +133,10 @@ def _read(path: Path) -> list[dict[str, float]]:
     """Read a curve; the line that a kill cut short is taken out of the file."""
     if not path.exists():
         return []
-    known = {name for _, names in PANELS for name in names}
     text = path.read_text(encoding="utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
     rows = csv.DictReader(io.StringIO(whole))
-    if {"step", *PANELS[0][1]} < set(rows.fieldnames or ()) <= {"step", *known}:
+    if set(rows.fieldnames or ()) in [{"step", *PANELS[0][1], *names} for _, names in PANELS[1:]]:
         with suppress(TypeError, ValueError):
             entries = [{name: float(value) for name, value in row.items()} for row in rows]
             if whole != text:

@@ -61,8 +61,9 @@ def train(
     Parameters
     ----------
     images
-        (n, 2 + max_atoms, 3): unique structures; augmentation happens on the fly, every
-        composition equally often.
+        (n, 2 + max_atoms, 3): unique structures. The published presets describe them anew
+        whenever they are drawn, every composition equally often; ``tuned`` describes each once
+        (:class:`gan_htvs.generator.frameworks.TrainingFrameworks`).
     counts
         (n, n_elements): atoms of each element in ``images``.
     system, parameters
@@ -75,9 +76,11 @@ def train(
         Wall time in all, s, time before an interruption included.
     conditions
         (m, n_elements): C_gen, the compositions that the generator is asked for while it learns,
-        equally often. Every cell within the caps if not given, or if the parameters say so.
+        equally often. Every cell within the caps if not given, or if the parameters say so;
+        ``tuned`` asks for those of the crystals and leaves these alone.
     weights
-        (n,): how often each image is drawn within its composition; equally if not given.
+        (n,): how often each image is drawn within its composition, or its numbers of sites in
+        ``tuned``; equally if not given.
     device, precision
         Where, and in which arithmetic; see :meth:`Processor.choose`.
     checkpoint_path

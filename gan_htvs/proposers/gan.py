@@ -1,7 +1,8 @@
 """The generator as a proposer: conditioned sampling as Kim et al. do it.
 
 Kim et al., ACS Cent. Sci. 2020, 6, 1412: condition on a composition, keep a sample only if the
-classifier reads that composition from it, decode the rows that the classifier calls atoms.
+classifier reads that composition from it, decode the rows that the classifier calls atoms. A
+generator of the preset ``tuned`` has no classifier, since its compositions are exact.
 """
 
 from __future__ import annotations
@@ -54,12 +55,12 @@ class GanProposer:
     def read_batch(
         self, counts: Counts, rng: np.random.Generator
     ) -> tuple[DecodedCells, list[RejectionReason | None]]:
-        """Generate the next ``BATCH_SIZE`` raw samples and let the classifier read them.
+        """Generate the next ``BATCH_SIZE`` raw samples and let the classifier, if any, read them.
 
         Returns
         -------
         cells
-            Decoded from the rows that the classifier calls atoms.
+            Decoded from the rows that the classifier calls atoms; without one, that are not empty.
         refused
             Why each is not of the composition, or None.
         """

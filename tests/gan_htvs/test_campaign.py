@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gan_htvs.campaign import Campaign
+from gan_htvs.campaign import SHIPPED_GENERATOR, Campaign
 from gan_htvs.errors import UserError
 
 DEMO = yaml.safe_load((resources.files("launchers.templates") / "demo.yaml").read_text())
+TRAINS = DEMO | {"generator": {}}
 V_O = {
     "name": "v-o",
     "chemical_system": {"caps": {"V": 8, "O": 12}},
@@ -85,7 +86,7 @@ def test_missing_file_is_named(tmp_path):
 
 
 def test_an_array_is_found_beside_the_campaign_and_known_by_its_content(tmp_path):
-    document = DEMO | {"dataset": {"source": "array", "path": "images.npy"}}
+    document = TRAINS | {"dataset": {"source": "array", "path": "images.npy"}}
     path = written(tmp_path, document)
     with pytest.raises(UserError, match=r"dataset\.path"):
         Campaign.from_file(path)
@@ -97,11 +98,11 @@ def test_an_array_is_found_beside_the_campaign_and_known_by_its_content(tmp_path
 
 
 def test_training_key_depends_on_what_training_depends_on():
-    key = Campaign.checked(DEMO, "demo").training_key
-    more = Campaign.checked(DEMO | {"sampling": {"structures_per_composition": 99}}, "demo")
-    other = Campaign.checked(DEMO | {"generator": {"seed": 1}}, "demo")
+    key = Campaign.checked(TRAINS, "demo").training_key
+    more = Campaign.checked(TRAINS | {"sampling": {"structures_per_composition": 99}}, "demo")
+    other = Campaign.checked(TRAINS | {"generator": {"seed": 1}}, "demo")
     caps = {"O": 12, "Mn": 8, "Mg": 8}
-    reordered = Campaign.checked(DEMO | {"chemical_system": {"caps": caps}}, "demo")
+    reordered = Campaign.checked(TRAINS | {"chemical_system": {"caps": caps}}, "demo")
     assert more.training_key == key
     assert reordered.training_key != key
     assert other.training_key != key
@@ -129,3 +130,13 @@ def test_a_campaign_with_a_checkpoint_is_known_by_its_content(tmp_path):
     )
     with pytest.raises(UserError, match=r"generator.sha256"):
         Campaign.from_file(path)
+
+
+def test_the_shipped_generator_belongs_to_no_path_and_one_chemical_system(tmp_path):
+    campaign = Campaign.from_file(written(tmp_path, DEMO))
+    assert campaign.generator.checkpoint == Path("shipped")
+    assert campaign.generator.checkpoint_file == SHIPPED_GENERATOR
+    assert campaign.generator.sha256 is not None
+    other = Campaign.from_file(written(tmp_path, V_O | {"generator": {"checkpoint": "shipped"}}))
+    assert other.generator.sha256 == campaign.generator.sha256
+    assert other.training_key != campaign.training_key

@@ -128,3 +128,34 @@ def test_only_the_tuned_preset_has_no_classifier() -> None:
     }
     without = [name for name, trained in built.items() if trained.classifier is None]
     assert without == ["tuned"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"counts": np.array([[1, 1, 2]] * 5)}, "as many atoms as counts"),
+        ({"counts": np.array([[1, 2, 3]])}, "counts of shape"),
+        ({"images": np.zeros((0, 11, 3), dtype=np.float32)}, "do not belong to"),
+        ({"weights": np.zeros(5)}, "5 positive numbers"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(change: dict[str, np.ndarray], message: str) -> None:
+    images = encode(crystals(), MG_MN_O)
+    arrays = {"images": images, "counts": decode(images, MG_MN_O).counts} | change
+    with pytest.raises(ValueError, match=message):
+        TrainingFrameworks(system=MG_MN_O, **arrays)
+
+
+def test_anions_keep_their_own_sites() -> None:
+    sites = Sites(ChemicalSystem(caps={"Mg": 2, "F": 2, "Mn": 1, "O": 3}))
+    assert sites.groups == [[0, 2], [1], [3]]
+
+
+def test_a_file_with_networks_that_its_preset_lacks_is_damaged() -> None:
+    from gan_htvs.errors import UserError
+    from gan_htvs.generator.checkpoint import pack, unpack
+
+    trained = TrainedGenerator.build(MG_MN_O, TINY, seed=0)
+    tensors, metadata = unpack(trained.to_bytes(), "file")
+    with pytest.raises(UserError, match="is a damaged generator file"):
+        load(pack(tensors | {"classifier.weight": torch.zeros(2)}, metadata))

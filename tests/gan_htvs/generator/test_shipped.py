@@ -1,0 +1,57 @@
+"""The trained generator that comes with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from gan_htvs.campaign import SHIPPED_GENERATOR, Campaign
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.dataset import build_dataset
+from gan_htvs.errors import UserError
+from gan_htvs.generator.checkpoint import load
+from gan_htvs.generator.presets import training_parameters
+from gan_htvs.proposers.gan import GanProposer
+from gan_htvs.proposers.sampling import sample
+
+MAX_BYTES = 6_000_000
+
+
+@pytest.fixture(scope="module")
+def campaign() -> Campaign:
+    template = resources.files("launchers.templates") / "generator.yaml"
+    with resources.as_file(template) as path:
+        return Campaign.from_file(path)
+
+
+def test_it_is_small_and_of_the_campaign_that_the_card_names(campaign: Campaign) -> None:
+    assert SHIPPED_GENERATOR.stat().st_size < MAX_BYTES
+    shipped = load(SHIPPED_GENERATOR, system=campaign.chemical_system)
+    settings = campaign.generator
+    assert shipped.half
+    assert shipped.parameters == training_parameters(settings.preset, settings.overrides)
+    assert (shipped.seed, shipped.steps) == (settings.seed, settings.max_steps)
+    dataset = build_dataset(campaign.chemical_system, campaign.oxidation_states, campaign.dataset)
+    training, held_out = dataset.split(campaign.dataset.held_out)
+    assert shipped.dataset == training.hash
+    assert len(held_out) > 50
+
+
+def test_its_crystals_hardly_need_the_push(campaign: Campaign) -> None:
+    proposer = GanProposer(load(SHIPPED_GENERATOR, system=campaign.chemical_system))
+    found = sample(proposer, (1, 2, 4), 10, seed=3)
+    assert found.acceptance > 0.3
+    assert np.median(found.max_displacement) < 0.8
+
+
+def test_a_campaign_can_name_it(campaign: Campaign) -> None:
+    document = campaign.model_dump(mode="json") | {"generator": {"checkpoint": "shipped"}}
+    named = Campaign.checked(document, "campaign.yaml")
+    assert named.generator.checkpoint_file == SHIPPED_GENERATOR
+
+
+def test_it_is_refused_for_another_chemical_system() -> None:
+    with pytest.raises(UserError, match="was trained for Mg 8, Mn 8, O 12, not for V 4, O 8"):
+        load(SHIPPED_GENERATOR, system=ChemicalSystem(caps={"V": 4, "O": 8}))
