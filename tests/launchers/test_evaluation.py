@@ -176,3 +176,15 @@ def test_a_generator_is_not_judged_by_another_training_set(folder):
     result = evaluate(folder, "-c", folder / "other.yaml")
     assert result.exit_code == 2
     assert "learnt from another dataset" in result.stderr
+
+
+def test_the_shipped_generator_is_judged_by_its_name(tmp_path):
+    command = ["init", str(tmp_path)]
+    assert runner.invoke(app, command).exit_code == 0
+    command = ["evaluate", "shipped", "--campaign", str(tmp_path / "campaign.yaml")]
+    options = ["--compositions", "MgMn2O4", "--samples", "2", "--relax", "0"]
+    result = runner.invoke(app, [*command, *options, "-o", str(tmp_path / "report")])
+    assert result.exit_code == 0, result.output
+    report = Report.model_validate_json((tmp_path / "report" / "evaluation.json").read_text())
+    assert report.evaluations[0].overall.unique.k == 2
+    assert report.evaluations[0].held_out_structures > 50

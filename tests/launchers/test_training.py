@@ -80,6 +80,13 @@ def test_a_gpu_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
+def test_a_campaign_with_a_checkpoint_trains_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path, checkpoint="shipped")
+    result = CliRunner().invoke(app, ["train", str(path), "-o", str(tmp_path / "model")])
+    assert result.exit_code == 2
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_file_that_does_not_parse_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "structures"
     folder.mkdir()

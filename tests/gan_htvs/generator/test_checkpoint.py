@@ -76,6 +76,13 @@ def test_float16_weights_halve_the_file_and_keep_the_images(trained: TrainedGene
     )
 
 
+def test_what_float16_cannot_hold_is_told_before_it_is_written() -> None:
+    trained = TrainedGenerator.build(V_O, replace(PRESETS["paper"], width=0.05), seed=0)
+    trained.generator.norm1.running_var.fill_(1e5)
+    with pytest.raises(UserError, match="generator is too large for float16; leave out --half"):
+        trained.halved()
+
+
 def test_changed_and_truncated_files_are_refused(trained: TrainedGenerator) -> None:
     data = trained.to_bytes()
     tampered = data[:-1] + bytes([data[-1] ^ 1])

@@ -45,6 +45,18 @@ def test_steps_taken_again_after_a_kill_replace_the_old_ones(tmp_path: Path) -> 
     assert rows(tmp_path) == [entry(10), entry(20, 0.5), entry(30, 0.5)]
 
 
+def test_curves_of_another_preset_give_way(tmp_path: Path) -> None:
+    curves = LearningCurves(tmp_path)
+    curves(entry(5))
+    other = {"step": 10.0, "wasserstein": 1.0, "gradient_penalty": 0.5, "coverage": 0.25}
+    with LearningCurves(tmp_path) as tuned:
+        tuned(other)
+    assert rows(tmp_path) == [other]
+    with LearningCurves(tmp_path) as again:
+        again({**other, "step": 20.0})
+    assert [row["step"] for row in rows(tmp_path)] == [10, 20]
+
+
 @pytest.mark.parametrize("lost", [1, 4, 20])
 def test_a_line_that_a_kill_cut_short_is_written_again(tmp_path: Path, lost: int) -> None:
     curves = LearningCurves(tmp_path)
