@@ -33,7 +33,7 @@ CAMPAIGN = {
     "sampling": {"structures_per_composition": 3, "max_tries_per_structure": 500},
     "engines": {"band_gap": {"name": "none"}},
 }
-TIMEOUT = 400
+TIMEOUT = 900
 
 
 class Site:
