@@ -20,13 +20,18 @@ from gan_htvs.proposers import ProposerName
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
+OxidationRange = tuple[float, float]
+
 SHIPPED = Path("shipped")
 """Name of the generator that comes with the package, wherever that is installed."""
 
 SHIPPED_GENERATOR = Path(__file__).with_name("generator") / "mg-mn-o.safetensors"
 """A trained generator; docs/model-card.md tells how it came about."""
 
-OxidationRange = tuple[float, float]
+
+def generator_file(name: Path) -> Path:
+    """Find a trained generator, ``shipped`` where the package is installed."""
+    return SHIPPED_GENERATOR if name == SHIPPED else name
 
 
 class Settings(BaseModel):
@@ -102,7 +107,7 @@ class GeneratorSettings(Settings):
     @property
     def checkpoint_file(self) -> Path | None:
         """The file of ``checkpoint``, on this machine."""
-        return SHIPPED_GENERATOR if self.checkpoint == SHIPPED else self.checkpoint
+        return None if self.checkpoint is None else generator_file(self.checkpoint)
 
     @model_validator(mode="after")
     def _overrides_exist(self) -> GeneratorSettings:
@@ -343,17 +348,18 @@ def _located(campaign_file: Path, settings: Located, field: str) -> Located:
     path: Path | None = getattr(settings, field)
     if path is None:
         return settings
-    if isinstance(settings, GeneratorSettings) and path == SHIPPED:
-        return settings.model_copy(update={"sha256": _content(SHIPPED_GENERATOR)})
     section = "dataset" if isinstance(settings, DatasetSettings) else "generator"
     kind = "folder" if getattr(settings, "source", None) == "folder" else "file"
-    path = (campaign_file.resolve().parent / path.expanduser()).resolve()
+    if isinstance(settings, GeneratorSettings) and path == SHIPPED:
+        named, path = path, SHIPPED_GENERATOR  # which is elsewhere on other machines
+    else:
+        named = path = (campaign_file.resolve().parent / path.expanduser()).resolve()
     if not (path.is_dir() if kind == "folder" else path.is_file()):
         raise UserError(f"{campaign_file}: {section}.{field}: there is no {kind} {path}.")
     sha256 = _content(path)
     if settings.sha256 not in (None, sha256):
         raise UserError(f"{campaign_file}: {section}.sha256: {path} has {sha256}.")
-    return settings.model_copy(update={field: path, "sha256": sha256})
+    return settings.model_copy(update={field: named, "sha256": sha256})
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:

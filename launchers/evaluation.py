@@ -8,7 +8,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from gan_htvs.campaign import SHIPPED, SHIPPED_GENERATOR, Campaign
+from gan_htvs.campaign import Campaign, generator_file
 from gan_htvs.dataset import build_dataset
 from gan_htvs.errors import UserError
 from gan_htvs.evaluation import evaluate
@@ -109,9 +109,7 @@ def evaluate_checkpoint(
         document = campaign.model_dump(mode="json") | {"compositions": list(compositions)}
         campaign = Campaign.checked(document, source="--compositions")
     system = campaign.chemical_system
-    if checkpoint_file == SHIPPED:
-        checkpoint_file = SHIPPED_GENERATOR
-    trained = checkpoint.load(checkpoint_file, system=system)
+    trained = checkpoint.load(generator_file(checkpoint_file), system=system)
     dataset = build_dataset(
         system,
         campaign.oxidation_states,

@@ -104,8 +104,8 @@ def train(
     """
     processor = Processor.choose(device, precision)
     state = TrainingState.fresh(system, parameters, seed, processor.device)
-    trainer = _trainer(state, images, counts, system, weights, conditions, processor)
-    fingerprint = _fingerprint(trainer.data, conditions, system, parameters, seed)
+    trainer = _trainer(state, images, counts, weights, conditions, processor)
+    fingerprint = _fingerprint(trainer.data, conditions, state)
     if checkpoint_path is not None and checkpoint_path.exists():
         state.load(checkpoint_path, fingerprint)
     if state.step > max_steps:
@@ -152,18 +152,19 @@ def _trainer(
     state: TrainingState,
     images: NDArray[np.float32],
     counts: NDArray[np.integer],
-    system: ChemicalSystem,
     weights: ArrayLike | None,
     conditions: NDArray[np.integer] | None,
     processor: Processor,
 ) -> Trainer | FrameworkTrainer:
     if state.parameters.lambda_coverage:
         frameworks = TrainingFrameworks(
-            images, counts, system, weights=weights, device=processor.device
+            images, counts, state.system, weights=weights, device=processor.device
         )
         return FrameworkTrainer(state, frameworks, processor)
     asked = None if conditions is None else torch.as_tensor(np.asarray(conditions)).long()
-    return Trainer(state, TrainingImages(images, counts, system, weights=weights), asked, processor)
+    return Trainer(
+        state, TrainingImages(images, counts, state.system, weights=weights), asked, processor
+    )
 
 
 class Trainer:
@@ -337,9 +338,7 @@ def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
 def _fingerprint(
     data: TrainingImages | TrainingFrameworks,
     conditions: NDArray[np.integer] | None,
-    system: ChemicalSystem,
-    parameters: TrainingParameters,
-    seed: int,
+    state: TrainingState,
 ) -> str:
     """Hash what decides the course of a training, its length excepted."""
     tensors = (data.images, data.counts, data.probabilities)
@@ -347,7 +346,7 @@ def _fingerprint(
     return content_hash(
         arrays.hexdigest(),
         None if conditions is None else np.asarray(conditions).tolist(),
-        list(system.caps.items()),
-        repr(parameters),
-        seed,
+        list(state.system.caps.items()),
+        repr(state.parameters),
+        state.seed,
     )

@@ -140,3 +140,9 @@ def test_the_shipped_generator_belongs_to_no_path_and_one_chemical_system(tmp_pa
     other = Campaign.from_file(written(tmp_path, V_O | {"generator": {"checkpoint": "shipped"}}))
     assert other.generator.sha256 == campaign.generator.sha256
     assert other.training_key != campaign.training_key
+
+
+def test_another_shipped_generator_than_the_recorded_one_is_refused(tmp_path):
+    path = written(tmp_path, DEMO | {"generator": {"checkpoint": "shipped", "sha256": "0" * 64}})
+    with pytest.raises(UserError, match=r"generator\.sha256"):
+        Campaign.from_file(path)
