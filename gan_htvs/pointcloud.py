@@ -40,6 +40,11 @@ def squeeze_coords(frac_coords: NDArray) -> NDArray:
     return (10 * frac_coords + 2.5) / 15
 
 
+FIRST, LAST = squeeze_coords(np.array([0.0, 1.0])).tolist()
+EDGE = LAST - FIRST
+"""Length of a cell edge in squeezed coordinates, from the first to the last."""
+
+
 def expand_coords(squeezed: NDArray) -> NDArray:
     """Undo :func:`squeeze_coords` and wrap into [0, 1)."""
     frac_coords = np.mod((15 * squeezed - 2.5) / 10, 1.0)

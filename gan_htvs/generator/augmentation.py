@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan_htvs.dataset.supercells import supercells as all_supercells
 from gan_htvs.generator.networks import expected_presence
-from gan_htvs.pointcloud import CELL_ROWS, decode, squeeze_coords
+from gan_htvs.pointcloud import CELL_ROWS, EDGE, LAST, decode
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -24,10 +24,6 @@ _ORDERS = math.factorial(7)
 """Row orders kept per number of atoms: up to seven atoms every order, equally often."""
 
 _AXIS_ORDERS = tuple(permutations(range(3)))
-
-_FIRST, _LAST = squeeze_coords(np.array([0.0, 1.0])).tolist()
-_EDGE = _LAST - _FIRST
-"""Length of a cell edge in squeezed coordinates."""
 
 
 class TrainingImages:
@@ -103,7 +99,7 @@ class TrainingImages:
         chosen = torch.searchsorted(self._bounds, new(n, dtype=torch.float64), right=True)
         counts = self.counts[chosen]
         axes = index(len(_AXIS_ORDERS), (n,))
-        shift = _EDGE * new(n, 1, 3)
+        shift = EDGE * new(n, 1, 3)
 
         order = counts * _ORDERS + index(_ORDERS, counts.shape)
         rows = [orders[order[:, e]] for e, orders in enumerate(self._orders)]
@@ -113,7 +109,7 @@ class TrainingImages:
 
         atoms = images[:, CELL_ROWS:]
         moved = atoms + shift
-        wrapped = torch.where(moved < _LAST, moved, moved - _EDGE)
+        wrapped = torch.where(moved < LAST, moved, moved - EDGE)
         torch.mul(wrapped, atoms[..., :1] > 0, out=atoms)
         return images, counts
 

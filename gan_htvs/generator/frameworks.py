@@ -33,7 +33,7 @@ from torch.nn import functional
 from gan_htvs.declash import VOLUME_PER_ATOM, is_anion
 from gan_htvs.generator.augmentation import check_images, check_weights
 from gan_htvs.generator.networks import expected_presence
-from gan_htvs.pointcloud import ANGLE_SCALE, LENGTH_SCALE, decode, squeeze_coords
+from gan_htvs.pointcloud import ANGLE_SCALE, EDGE, FIRST, LENGTH_SCALE, decode
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -139,8 +139,7 @@ class Sites:
         """
         source = self.sources(counts, keys)[..., None].expand(-1, -1, 3)
         frac_coords = torch.remainder(sites.gather(1, source), 1.0)
-        low, high = squeeze_coords(np.array([0.0, 1.0])).tolist()
-        rows = low + (high - low) * frac_coords
+        rows = FIRST + EDGE * frac_coords
         rows = rows * expected_presence(counts, self.system)[..., None]
         edges = cell[:, None, :3] / LENGTH_SCALE
         angles = torch.rad2deg(cell[:, None, 3:]) / ANGLE_SCALE
