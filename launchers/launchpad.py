@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
@@ -23,6 +24,8 @@ WORKER_PREFIX = "gan-htvs"
 PRIORITY = {Step.TRAIN: 2, Step.PROPOSE: 1}
 """Training is the longest wait of all, and sampling gives the other workers something to do."""
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
+CHECKOUT_SECONDS = 30.0
+"""A worker takes a job in milliseconds; one that has been at it for longer is dead."""
 
 
 class Failure(NamedTuple):
@@ -116,6 +119,22 @@ class CampaignLaunchPad(LaunchPad):
                 found.append(job["fw_id"])
         return found
 
+    def half_taken(self, owners: Sequence[str], seconds: float = CHECKOUT_SECONDS) -> list[int]:
+        """Find the Fireworks whose workers died between taking a job and putting their name on it.
+
+        They are reserved, but no launch belongs to the reservation, as one does with
+        ``qlaunch --reserve``.
+        """
+        reserved = self.fireworks.find(
+            _of(owners) | {"state": "RESERVED"}, {"fw_id": 1, "launches": 1, "updated_on": 1}
+        )
+        latest = datetime.now(UTC) - timedelta(seconds=seconds)
+        return [
+            job["fw_id"]
+            for job in reserved
+            if not job["launches"] and _moment(job["updated_on"]) < latest
+        ]
+
     def requeue(self, fw_id: int) -> None:
         """Queue a lost job again."""
         self._unlock(fw_id)
@@ -184,6 +203,12 @@ def _is_alive(worker: str) -> bool:
         return abs(psutil.Process(int(pid)).create_time() - int(started)) <= 1
     except (ValueError, psutil.NoSuchProcess):
         return False
+
+
+def _moment(written: datetime | str) -> datetime:
+    """Read a time of FireWorks: UTC, as BSON date or as text, depending on who wrote it."""
+    moment = datetime.fromisoformat(written) if isinstance(written, str) else written
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _of(owners: Sequence[str]) -> dict[str, Any]:

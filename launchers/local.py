@@ -135,6 +135,8 @@ class LocalRun:
                 while idle_polls < IDLE_POLLS:
                     time.sleep(POLL_SECONDS)
                     pool.replace_dead(launchpad)
+                    for fw_id in launchpad.half_taken(owners):
+                        launchpad.requeue(fw_id)
                     pending = self._queue_ready(launchpad, outputs, pending)
                     states = launchpad.states(owners)
                     busy = any(state in ACTIVE_STATES for _, state in states)

@@ -113,6 +113,23 @@ def test_a_worker_of_another_machine_is_left_alone_unless_nobody_else_can_be_the
     assert len(launchpad.lost(["search"], all_workers_here=True)) == 1
 
 
+def test_a_job_whose_worker_died_while_taking_it_is_queued_again(launchpad):
+    launchpad.submit([unit("a")], "search")
+    launchpad._get_a_fw_to_run(worker_of(["search"]).query)  # the first half of a checkout
+    assert launchpad.states(["search"]) == {("relax", "RESERVED"): 1}
+    assert launchpad.half_taken(["search"]) == []
+    (half_taken,) = launchpad.half_taken(["search"], seconds=0)
+    launchpad.requeue(half_taken)
+    assert launchpad.states(["search"]) == {("relax", "READY"): 1}
+
+
+def test_a_reservation_in_a_queue_is_left_alone(launchpad):
+    launchpad.submit([unit("a")], "search")
+    launchpad.reserve_fw(worker_of(["search"]), "/tmp")
+    assert launchpad.states(["search"]) == {("relax", "RESERVED"): 1}
+    assert launchpad.half_taken(["search"], seconds=0) == []
+
+
 def test_a_job_that_kills_its_workers_is_given_up(launchpad):
     launchpad.submit([unit("a")], "search")
     here, pid, _ = worker_name().rsplit(":", 2)
