@@ -12,6 +12,7 @@ from flows.engines.gpaw import compute_gap
 from flows.steps import READS_STORE_TOLERANT, is_stored, label, stored_output
 from gan_htvs.assessment import Judge
 from gan_htvs.candidate import Proposal, Relaxed, Stage, Step, Verdict
+from gan_htvs.errors import CalculationError
 from gan_htvs.identity import content_uuid
 
 if TYPE_CHECKING:
@@ -80,17 +81,18 @@ def gate(
 
     Geometry is checked first: a potential has holes, and the energies in them are not physics.
     """
-    engine = energy_engine(campaign.engines.energy)
-    relaxed = engine.summarise(proposal.structure, relaxation, static)
     judge = Judge.of(campaign, stored_output(references))
     verdict = Verdict(
         candidate_id=proposal.candidate_id,
-        relaxed=relaxed,
+        origin=proposal.origin,
         stage=Stage.FAILED,
-        reason="relaxation or static calculation ended without a result",
         references=references,
     )
-    if relaxed is None:
+    try:
+        engine = energy_engine(campaign.engines.energy)
+        relaxed = verdict.relaxed = engine.summarise(proposal.structure, relaxation, static)
+    except CalculationError as error:
+        verdict.reason = str(error)
         return Response(output=verdict)
     if (flaw := judge.soundness(relaxed)) is not None:
         verdict.stage, verdict.reason = flaw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, Job, Response, job
@@ -10,6 +11,7 @@ from flows.engines.energy import energy_engine
 from flows.evaluate import EvaluateMaker, energy_jobs
 from flows.steps import READS_STORE, SHARED, label, stored_output
 from gan_htvs.candidate import Origin, Proposal, Step
+from gan_htvs.errors import CalculationError
 from gan_htvs.identity import content_hash, content_uuid
 from gan_htvs.thermodynamics.references import reference_phases, reference_set
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from gan_htvs.campaign import Campaign
+    from gan_htvs.candidate import Relaxed
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 
@@ -77,12 +80,11 @@ def assemble_references(
 ) -> ReferenceSet:
     """Collect the energies of the known phases into the fixed reference set of the gates."""
     engine = energy_engine(campaign.engines.energy)
-    relaxed = {
-        phase.origin.label or phase.candidate_id: engine.summarise(
-            phase.structure, relaxation, static
-        )
-        for phase, relaxation, static in zip(phases, relaxations, statics, strict=True)
-    }
+    relaxed: dict[str, Relaxed | None] = {}
+    for phase, relaxation, static in zip(phases, relaxations, statics, strict=True):
+        with suppress(CalculationError):
+            name = phase.origin.label or phase.candidate_id
+            relaxed[name] = engine.summarise(phase.structure, relaxation, static)
     known = reference_phases(campaign.chemical_system.elements)
     return reference_set(known, relaxed, engine.level_of_theory)
 

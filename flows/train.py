@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from flows.steps import label
 from gan_htvs import __version__
 from gan_htvs.candidate import Step
 from gan_htvs.dataset import build_dataset
+from gan_htvs.errors import UserError
 from gan_htvs.generator.checkpoint import load, read_bytes
 from gan_htvs.generator.curves import LearningCurves
 from gan_htvs.generator.presets import training_parameters
@@ -48,7 +50,9 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
     Returns
     -------
     ``sha256`` and base64 ``weights`` of the safetensors checkpoint, the dataset's ``dataset``
-    summary and the learning ``history``. The learning curves are in the job's directory.
+    summary, the structures learnt from (``training_set``, see
+    :meth:`gan_htvs.dataset.Dataset.as_document`; None where a checkpoint does not say) and the
+    learning ``history``. The learning curves are in the job's directory.
     """
     if (checkpoint_file := campaign.generator.checkpoint_file) is not None:
         return _adopt(campaign, checkpoint_file)
@@ -60,23 +64,28 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
         trained = train_on(dataset, campaign, state=state, on_progress=curves)
     checkpoint = trained.to_bytes()
     state.unlink(missing_ok=True)
-    return _output(checkpoint, trained, dataset.summary())
+    return _output(checkpoint, trained, dataset)
 
 
 def _adopt(campaign: Campaign, path: Path) -> dict[str, Any]:
     """Take a generator that was trained before, as it is."""
     checkpoint = read_bytes(path)
     trained = load(path, expected_sha256=campaign.generator.sha256, system=campaign.chemical_system)
-    return _output(checkpoint, trained, None)
+    dataset = None
+    with suppress(UserError):  # the generator samples without the structures it learnt from
+        dataset = dataset_of(campaign)
+    known = dataset is not None and dataset.hash == trained.dataset
+    return _output(checkpoint, trained, dataset if known else None)
 
 
 def _output(
-    checkpoint: bytes, trained: TrainedGenerator, dataset: dict[str, Any] | None
+    checkpoint: bytes, trained: TrainedGenerator, dataset: Dataset | None
 ) -> dict[str, Any]:
     return {
         "sha256": hashlib.sha256(checkpoint).hexdigest(),
         "weights": base64.b64encode(checkpoint).decode(),
-        "dataset": dataset,
+        "dataset": dataset and dataset.summary(),
+        "training_set": dataset and dataset.as_document(),
         "history": trained.history,
     }
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gan_htvs.candidate import Assessment, Relaxed, Stage
-from gan_htvs.errors import UserError
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 from gan_htvs.validity import check_geometry
 
@@ -20,6 +20,9 @@ Decision = tuple[Stage, str | None]
 
 LOWEST_BELIEVED = -0.1
 """Energies further below the hull are taken for holes of the potential, eV/atom."""
+
+LARGEST_GROWTH = 2.0
+"""A relaxation that ends with more than this times its volume took the crystal apart."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,13 @@ class Judge:
             return Stage.REJECTED, f"after relaxation: {problem}"
         if not relaxed.converged:
             return Stage.FAILED, f"relaxation not converged after {relaxed.n_steps} steps"
+        if not math.isfinite(relaxed.energy_per_atom):
+            return Stage.FAILED, f"the energy is not a number: {relaxed.energy_per_atom}"
+        growth = 1 + (relaxed.volume_change or 0)
+        if growth > LARGEST_GROWTH:
+            return Stage.REJECTED, (
+                f"the volume grew {growth:.1f}-fold in the relaxation: it fell apart"
+            )
         return None
 
     @staticmethod
@@ -67,49 +77,20 @@ class Judge:
         self.references.check_level(relaxed.level_of_theory)
         composition = relaxed.structure.composition
         formation = self.references.formation_energy_per_atom(composition, relaxed.energy_per_atom)
-        pourbaix, reason = None, None
-        try:
-            pourbaix = self.pourbaix.stability(composition, formation)
-        except UserError as error:
-            reason = str(error)
+        reason = self.pourbaix.obstacle(composition)
         return Assessment(
             formation_energy_per_atom=formation,
             energy_above_hull=self.references.energy_above_hull(
                 composition, relaxed.energy_per_atom
             ),
-            decomposes_to=self.references.decomposition(composition),
-            pourbaix=pourbaix,
+            decomposes_to=self.references.decompositions([composition])[0],
+            pourbaix=None if reason else self.pourbaix.stability(composition, formation),
             pourbaix_reason=reason,
         )
 
-    def decide(  # noqa: PLR0911 - one return for each way to leave the funnel
-        self, assessment: Assessment, gap: BandGapResult | None
-    ) -> Decision:
+    def decide(self, assessment: Assessment, gap: BandGapResult | None) -> Decision:
         """Walk down the funnel as far as the numbers allow."""
-        limits = self.thresholds
-        above_hull = assessment.energy_above_hull
-        if not self.believes(above_hull):
-            return Stage.REJECTED, (
-                f"energy above hull {above_hull:.3f} < {LOWEST_BELIEVED:g} eV/atom: "
-                "taken for a hole of the potential"
-            )
-        if above_hull > limits.metastable:
-            return Stage.REJECTED, _exceeds("energy above hull", above_hull, limits.metastable)
-        if above_hull > limits.synthesizable:
-            return Stage.RELAXED, _exceeds("energy above hull", above_hull, limits.synthesizable)
-        if assessment.pourbaix is None:
-            return Stage.STABLE, assessment.pourbaix_reason
-        minimum = assessment.pourbaix.minimum
-        if minimum > limits.pourbaix_screen:
-            return Stage.STABLE, _exceeds("Pourbaix minimum", minimum, limits.pourbaix_screen)
-        if minimum > limits.pourbaix:
-            return Stage.POURBAIX_STABLE, _exceeds("Pourbaix minimum", minimum, limits.pourbaix)
-        if gap is None or gap.band_gap is None:
-            return Stage.POURBAIX_STABLE, gap.reason if gap else "band gap not computed yet"
-        low, high = limits.band_gap
-        if not low <= gap.band_gap <= high:
-            return Stage.POURBAIX_STABLE, f"band gap {gap.band_gap:.2f} eV outside {low:g}-{high:g}"
-        return Stage.PHOTOANODE, None
+        return decide(assessment, gap, self.thresholds)
 
     def deserves_gap(self, assessment: Assessment) -> bool:
         """Whether a candidate is stable enough to spend a band gap calculation on."""
@@ -119,6 +100,35 @@ class Judge:
             and assessment.pourbaix is not None
             and assessment.pourbaix.minimum <= self.thresholds.pourbaix_screen
         )
+
+
+def decide(  # noqa: PLR0911 - one return for each way to leave the funnel
+    assessment: Assessment, gap: BandGapResult | None, limits: Thresholds
+) -> Decision:
+    """Walk down the funnel as far as the numbers allow."""
+    above_hull = assessment.energy_above_hull
+    if not Judge.believes(above_hull):
+        return Stage.REJECTED, (
+            f"energy above hull {above_hull:.3f} < {LOWEST_BELIEVED:g} eV/atom: "
+            "taken for a hole of the potential"
+        )
+    if above_hull > limits.metastable:
+        return Stage.REJECTED, _exceeds("energy above hull", above_hull, limits.metastable)
+    if above_hull > limits.synthesizable:
+        return Stage.RELAXED, _exceeds("energy above hull", above_hull, limits.synthesizable)
+    if assessment.pourbaix is None:
+        return Stage.STABLE, assessment.pourbaix_reason
+    minimum = assessment.pourbaix.minimum
+    if minimum > limits.pourbaix_screen:
+        return Stage.STABLE, _exceeds("Pourbaix minimum", minimum, limits.pourbaix_screen)
+    if minimum > limits.pourbaix:
+        return Stage.POURBAIX_STABLE, _exceeds("Pourbaix minimum", minimum, limits.pourbaix)
+    if gap is None or gap.band_gap is None:
+        return Stage.POURBAIX_STABLE, gap.reason if gap else "band gap not computed yet"
+    low, high = limits.band_gap
+    if not low <= gap.band_gap <= high:
+        return Stage.POURBAIX_STABLE, f"band gap {gap.band_gap:.2f} eV outside {low:g}-{high:g}"
+    return Stage.PHOTOANODE, None
 
 
 def _exceeds(quantity: str, value: float, limit: float) -> str:

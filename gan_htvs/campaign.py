@@ -172,6 +172,9 @@ class PourbaixSettings(Settings):
     ph_points: int = Field(29, ge=2, description="number of equidistant pH values")
     ion_concentration: PositiveFloat = Field(1e-6, description="mol/l of every dissolved ion")
     filter_solids: bool = Field(True, description="drop solids that are not on the convex hull")
+    hydroxides: bool = Field(
+        False, description="let solids with H compete, too, at their measured free energies"
+    )
 
     @model_validator(mode="after")
     def _grid_is_ordered(self) -> PourbaixSettings:
@@ -183,7 +186,9 @@ class PourbaixSettings(Settings):
 class EnergyEngineSettings(Settings):
     """The potential that relaxes structures, through atomate2's force-field Makers."""
 
-    name: Literal["chgnet"] = Field("chgnet", description="interatomic potential")
+    name: Literal["chgnet", "sevennet-0", "sevennet-l3i5"] = Field(
+        "chgnet", description="interatomic potential"
+    )
     fmax: PositiveFloat = Field(0.1, description="largest force when converged, eV/A")
     max_steps: PositiveInt = Field(500, description="longer relaxations count as failed")
     optimizer: Literal["FIRE", "LBFGS", "BFGS"] = Field(

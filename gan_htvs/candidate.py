@@ -70,7 +70,10 @@ class Relaxed(Document):
     """What an energy engine made of a structure."""
 
     structure: Structure
-    energy_per_atom: float = Field(description="static energy of the relaxed structure, eV/atom")
+    energy_per_atom: float = Field(
+        description="static energy of the relaxed structure, corrections included, eV/atom"
+    )
+    correction_per_atom: float = Field(0.0, description="how much of it is corrections, eV/atom")
     level_of_theory: str
     converged: bool
     magmoms: list[float] | None = Field(None, description="bohr magneton per site")
@@ -80,11 +83,13 @@ class Relaxed(Document):
 
 
 class Assessment(Document):
-    """Stability against a fixed set of references at the same level of theory."""
+    """Stability against known phases, and afterwards other candidates, of one level of theory."""
 
     formation_energy_per_atom: float = Field(description="eV/atom")
     energy_above_hull: float = Field(description="eV/atom, negative below the hull")
-    decomposes_to: dict[str, float] = Field(description="competing phases and atomic fractions")
+    decomposes_to: dict[str, float] = Field(
+        description="competing phases and atomic fractions; other candidates with their ids"
+    )
     pourbaix: PourbaixStability | None = None
     pourbaix_reason: str | None = Field(None, description="why there is no Pourbaix stability")
 
@@ -93,6 +98,7 @@ class Verdict(Document):
     """What the stability gate saw and decided for one candidate."""
 
     candidate_id: str
+    origin: Origin | None = None
     relaxed: Relaxed | None = None
     assessment: Assessment | None = None
     stage: Stage
@@ -101,6 +107,44 @@ class Verdict(Document):
     band_gap_job: str | None = Field(
         None, description="uuid that the band gap job of this structure has, asked for or not"
     )
+
+
+class Novelty(Document):
+    """Which crystals that were there before a candidate is, as StructureMatcher sees it."""
+
+    is_novel: bool = Field(description="neither a training structure nor a known phase")
+    training_match: str | None = Field(None, description="label of the training structure")
+    reference_match: str | None = Field(None, description="name of the known phase")
+    training_set: str | None = Field(
+        None, description="content hash of what the generator learnt from; None: not known"
+    )
+
+
+class Stability(Document):
+    """One document of the ``stability`` collection: what all energies together say of one."""
+
+    candidate_id: str
+    campaign: str
+    references: str = Field(description="uuid of the reference set")
+    formula_pretty: str | None = None
+    is_known_phase: bool = False
+    level_of_theory: str | None = None
+    energy_per_atom: float | None = Field(None, description="corrections included, eV/atom")
+    stage: Stage | None = Field(None, description="how it left before its energy was believed")
+    reason: str | None = None
+    assessment: Assessment | None = Field(
+        None, description="against the known phases and all other candidates of its level"
+    )
+    energy_above_references: float | None = Field(
+        None, description="energy above the hull of the known phases alone, eV/atom"
+    )
+    novelty: Novelty | None = None
+    duplicate_of: str | None = Field(
+        None, description="id of the same crystal with the lowest energy; None: it is that one"
+    )
+    duplicates: list[str] = Field(default_factory=list, description="ids, where it is that one")
+    last_updated: datetime
+    builder_meta: dict[str, Any] = Field(default_factory=dict)
 
 
 class Candidate(Document):
@@ -120,8 +164,18 @@ class Candidate(Document):
     level_of_theory: str | None = None
     energy_per_atom: float | None = Field(None, description="eV/atom")
     formation_energy_per_atom: float | None = Field(None, description="eV/atom")
-    energy_above_hull: float | None = Field(None, description="eV/atom")
+    energy_above_hull: float | None = Field(
+        None, description="above known phases and all other candidates of its level, eV/atom"
+    )
+    energy_above_references: float | None = Field(
+        None, description="above the known phases alone, eV/atom"
+    )
     decomposes_to: dict[str, float] | None = None
+    novelty: Novelty | None = None
+    duplicate_of: str | None = Field(
+        None, description="id of the same crystal with the lowest energy"
+    )
+    duplicates: list[str] = Field(default_factory=list)
     pourbaix: PourbaixStability | None = None
     band_gap: float | None = Field(None, description="eV")
     is_gap_direct: bool | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import io
 import json
 import multiprocessing
 import os
@@ -17,7 +16,6 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,8 +26,10 @@ from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from gan_htvs.candidate import Relaxed
-from gan_htvs.errors import UserError
+from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.identity import content_hash
+from gan_htvs.potentials import calculator_of
+from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
 from gan_htvs.thermodynamics.references import reference_phases, reference_set
 from gan_htvs.validity import check_geometry
 
@@ -39,16 +39,10 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from ase import Atoms
-    from ase.calculators.calculator import Calculator
     from ase.optimize.optimize import Optimizer
 
     from gan_htvs.campaign import Campaign, EnergyEngineSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
-
-CHGNET = "0.3.0"
-"""Model of CHGNet that is loaded, whatever the default of the installed version."""
-LEVEL_OF_THEORY = {"chgnet": f"CHGNet-{CHGNET}"}
-"""Label of the energies of each potential."""
 
 REFERENCE_STEPS = 1000
 """Least bound on the steps of known phases: there is no hull without them, they are few, and how
@@ -91,7 +85,7 @@ class Relaxations:
     @property
     def level_of_theory(self) -> str:
         """Label of the energies."""
-        return LEVEL_OF_THEORY[self.settings.name]
+        return level_of_theory(self.settings.name).label
 
     def relax(
         self,
@@ -274,7 +268,7 @@ def _denormals_flushed() -> Iterator[None]:
 
 
 def _relax(structure: Structure, settings: EnergyEngineSettings) -> Relaxed | None:
-    calculator = _calculator(settings.name)
+    calculator = calculator_of(settings.name)
     start = time.process_time()
     atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
     atoms.calc = calculator
@@ -291,10 +285,15 @@ def _relax(structure: Structure, settings: EnergyEngineSettings) -> Relaxed | No
         # An exploding cell: no graph, or numbers that are not finite.
         return None
     relaxed = _structure(atoms)
+    try:
+        correction = energy_correction(relaxed, energy_per_atom, settings.name)
+    except CalculationError:
+        return None
     return Relaxed(
         structure=relaxed,
-        energy_per_atom=energy_per_atom,
-        level_of_theory=LEVEL_OF_THEORY[settings.name],
+        energy_per_atom=energy_per_atom + correction,
+        correction_per_atom=correction,
+        level_of_theory=level_of_theory(settings.name).label,
         converged=bool(converged),
         magmoms=magmoms,
         n_steps=optimizer.nsteps,
@@ -315,21 +314,6 @@ def _structure(atoms: Atoms) -> Structure:
 
 def _optimizer(settings: EnergyEngineSettings) -> type[Optimizer]:
     return getattr(optimize, settings.optimizer)
-
-
-@cache
-def _calculator(name: str) -> Calculator:
-    """Load a potential, once in each process."""
-    try:
-        from chgnet.model import CHGNet, CHGNetCalculator  # noqa: PLC0415 - an optional extra
-    except ImportError as error:
-        raise UserError(
-            f"engines.energy.name: {name!r} is not installed; pip install 'gan-htvs[local]'."
-        ) from error
-    with contextlib.redirect_stdout(io.StringIO()):
-        return CHGNetCalculator(
-            CHGNet.load(model_name=CHGNET, use_device="cpu", verbose=False), use_device="cpu"
-        )
 
 
 def _alone() -> None:

@@ -19,6 +19,7 @@ from flows.campaign import CampaignUnits, Unit
 from flows.engines.gpaw import availability
 from flows.evaluate import band_gap_job
 from gan_htvs.builders.candidates import CandidateBuilder
+from gan_htvs.builders.stability import StabilityBuilder
 from gan_htvs.candidate import Stage, Step
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_uuid
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jobflow import JobStore
+    from maggma.core import Builder
 
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
@@ -253,17 +255,27 @@ def _differences(
 
 
 def build_candidates(databases: Databases) -> int:
-    """Bring the candidates collection up to date and return how many documents changed."""
-    builder = CandidateBuilder(
-        databases.store("outputs", key="uuid"),
-        databases.store("campaigns", key="name"),
-        databases.store("candidates", key="candidate_id"),
+    """Bring ``stability`` and ``candidates`` up to date; return how many candidates changed."""
+    outputs, campaigns, stability, candidates = (
+        databases.store(name, key=key)
+        for name, key in (
+            ("outputs", "uuid"),
+            ("campaigns", "name"),
+            ("stability", "candidate_id"),
+            ("candidates", "candidate_id"),
+        )
     )
+    sorting = StabilityBuilder(outputs, campaigns, stability)
+    _run_builder(sorting)
+    sorting.settle()
+    return _run_builder(CandidateBuilder(outputs, campaigns, stability, candidates))
+
+
+def _run_builder(builder: Builder) -> int:
+    """Do what ``Builder.run`` does, without closing stores and counting the items."""
     builder.connect()
-    changed = 0
-    # What Builder.run does, without its progress bar, and counting.
+    done = 0
     for items in grouper(builder.get_items(), builder.chunk_size):
-        documents = [builder.process_item(item) for item in items]
-        builder.update_targets(documents)
-        changed += len(documents)
-    return changed
+        builder.update_targets([builder.process_item(item) for item in items])
+        done += len(items)
+    return done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flows.engines.forcefield import CHGNetEngine
+from flows.engines.forcefield import ForceFieldEngine
 
 if TYPE_CHECKING:
     from jobflow import Job
@@ -27,10 +27,10 @@ class EnergyEngine(Protocol):
     def static(self, relaxation: Job) -> Job:
         """Compute the energy of what a relaxation job made."""
 
-    def summarise(self, structure: Structure, relaxation: Any, static: Any) -> Relaxed | None:
-        """Read the two task documents; None if either calculation left no result."""
+    def summarise(self, structure: Structure, relaxation: Any, static: Any) -> Relaxed:
+        """Read the two task documents; a CalculationError says why they are of no use."""
 
 
 def energy_engine(settings: EnergyEngineSettings) -> EnergyEngine:
     """Make the engine that campaign.yaml asks for."""
-    return CHGNetEngine(settings)
+    return ForceFieldEngine(settings)

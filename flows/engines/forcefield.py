@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from atomate2.forcefields.jobs import ForceFieldRelaxMaker, ForceFieldStaticMaker
 from atomate2.forcefields.utils import MLFF
 from jobflow import OnMissing
 
 from gan_htvs.candidate import Relaxed
-from gan_htvs.relaxation import LEVEL_OF_THEORY
+from gan_htvs.errors import CalculationError
+from gan_htvs.potentials import calculator_arguments
+from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
 
 if TYPE_CHECKING:
     from atomate2.forcefields.schemas import ForceFieldTaskDocument
@@ -21,18 +23,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CHGNetEngine:
-    """CHGNet 0.3.0. Its energies already contain the MP2020 corrections."""
+class ForceFieldEngine:
+    """CHGNet or SevenNet; raw energies get the MP2020 corrections."""
 
     settings: EnergyEngineSettings
 
-    level_of_theory: ClassVar[str] = LEVEL_OF_THEORY["chgnet"]
+    @property
+    def level_of_theory(self) -> str:
+        """Label of its energies."""
+        return level_of_theory(self.settings.name).label
 
     def relax(self, structure: Structure) -> Job:
         """Relax positions and cell to ``fmax``; a job of atomate2's ``ForceFieldRelaxMaker``."""
         maker = ForceFieldRelaxMaker(
             name=f"relax {structure.composition.reduced_formula}",
-            force_field_name=MLFF.CHGNet,
+            force_field_name=self._force_field,
+            calculator_kwargs=calculator_arguments(self.settings.name),
             steps=self.settings.max_steps,
             relax_kwargs={"fmax": self.settings.fmax},
             optimizer_kwargs={"optimizer": self.settings.optimizer},
@@ -41,11 +47,13 @@ class CHGNetEngine:
         return maker.make(structure)
 
     def static(self, relaxation: Job) -> Job:
-        """Compute energy and magnetic moments; a job of atomate2's ``ForceFieldStaticMaker``."""
+        """Compute the energy, and moments where the potential knows them."""
+        has_moments = self._force_field is MLFF.CHGNet
         maker = ForceFieldStaticMaker(
             name=relaxation.name.replace("relax", "static"),
-            force_field_name=MLFF.CHGNet,
-            ionic_step_data=("energy", "magmoms"),
+            force_field_name=self._force_field,
+            calculator_kwargs=calculator_arguments(self.settings.name),
+            ionic_step_data=("energy", "magmoms") if has_moments else ("energy",),
         )
         static = maker.make(relaxation.output.structure)
         # A crashed relaxation must let the gate run, and record it as a failure.
@@ -57,22 +65,34 @@ class CHGNetEngine:
         structure: Structure,
         relaxation: ForceFieldTaskDocument | None,
         static: ForceFieldTaskDocument | None,
-    ) -> Relaxed | None:
-        """Read atomate2's task documents of one structure; None if either is missing."""
+    ) -> Relaxed:
+        """Read atomate2's task documents of one structure.
+
+        Raises
+        ------
+        CalculationError
+            If either is missing or has no finite energy.
+        """
         if relaxation is None or static is None:
-            return None
-        last_step: Any = static.output.ionic_steps[-1]
+            raise CalculationError("relaxation or static calculation ended without a result")
+        energy = static.output.energy_per_atom
+        correction = energy_correction(static.structure, energy, self.settings.name)
+        steps = static.output.ionic_steps
         # Not ``is_force_converged``: it knows nothing of the stress, so that a strained rocksalt
         # cell passes, and counts forces that the optimizer sees in the frame of the relaxed cell.
         # The trajectory has the first and the last frame besides one for each step.
         n_steps = relaxation.output.n_steps - 2
-        converged = n_steps < self.settings.max_steps
         return Relaxed(
             structure=static.structure,
-            energy_per_atom=static.output.energy_per_atom,
+            energy_per_atom=energy + correction,
+            correction_per_atom=correction,
             level_of_theory=self.level_of_theory,
-            converged=converged,
-            magmoms=last_step.magmoms,
+            converged=n_steps < self.settings.max_steps,
+            magmoms=steps[-1].magmoms if steps else None,
             n_steps=n_steps,
             volume_change=static.structure.volume / structure.volume - 1,
         )
+
+    @property
+    def _force_field(self) -> MLFF:
+        return MLFF.CHGNet if self.settings.name == "chgnet" else MLFF.SevenNet

@@ -1,4 +1,4 @@
-"""Builder: outputs of proposals, gates and band gaps -> ``candidates``."""
+"""Builder: proposals, gates, ``stability`` and band gaps -> ``candidates``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from emmet.core.symmetry import SymmetryData
 from maggma.core import Builder, Store
 from maggma.utils import grouper
-from monty.json import MontyDecoder, jsanitize
 
 from gan_htvs import __version__
-from gan_htvs.assessment import Judge
+from gan_htvs.assessment import decide
+from gan_htvs.builders.documents import decode, encode, versions
 from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import Candidate, Proposal, Stage, Step, Verdict
+from gan_htvs.candidate import Candidate, Proposal, Relaxed, Stability, Stage, Step
 from gan_htvs.identity import content_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from pymatgen.core import Structure
 
@@ -34,8 +34,8 @@ class CandidateBuilder(Builder):
     """Write one document per proposed structure, from whatever has been computed for it so far.
 
     Only candidates whose inputs or campaign settings have changed are built again; a second run
-    changes nothing. Stability is computed afresh from the energy, with the thresholds of the
-    stored campaign, and what the gate decided stands beside it.
+    changes nothing. The stage follows from the final stability and the thresholds of the stored
+    campaign, and what the gate decided stands beside it.
 
     Parameters
     ----------
@@ -43,18 +43,25 @@ class CandidateBuilder(Builder):
         Documents of the JobStore, keyed by ``uuid``.
     campaigns
         Campaign settings, keyed by ``name``.
+    stability
+        What :class:`gan_htvs.builders.stability.StabilityBuilder` wrote.
     candidates
         Target, keyed by ``candidate_id``.
     """
 
     def __init__(
-        self, outputs: Store, campaigns: Store, candidates: Store, chunk_size: int = 100
+        self,
+        outputs: Store,
+        campaigns: Store,
+        stability: Store,
+        candidates: Store,
+        chunk_size: int = 100,
     ) -> None:
         self.outputs = outputs
         self.campaigns = campaigns
+        self.stability = stability
         self.candidates = candidates
-        self._judges: dict[str, Judge] = {}
-        super().__init__([outputs, campaigns], [candidates], chunk_size)
+        super().__init__([outputs, campaigns, stability], [candidates], chunk_size)
 
     def get_items(self) -> Iterator[Item]:
         """Yield the inputs of every candidate that is out of date."""
@@ -71,18 +78,18 @@ class CandidateBuilder(Builder):
         """Join the inputs of one candidate into its document."""
         proposal: Proposal = item["proposal"]
         fields: dict[str, Any] = {"stage": Stage.GENERATED, **_describe(proposal.structure)}
-        if item["verdict"] is not None:
-            fields |= self._judged(item["campaign"], item["verdict"], item["gap"])
+        if item["stability"] is not None:
+            fields |= _judged(item["campaign"], item["verdict"], item["stability"], item["gap"])
         candidate = Candidate(
             candidate_id=proposal.candidate_id,
             campaign=item["campaign"].name,
             origin=proposal.origin,
             generated_structure=proposal.structure,
             last_updated=datetime.now(UTC),
-            builder_meta={"gan_htvs": __version__, "state": item["state"]},
+            builder_meta=versions() | {"state": item["state"]},
             **fields,
         )
-        return jsanitize(candidate.model_dump(), strict=True, enum_values=True, allow_bson=True)
+        return encode(candidate)
 
     def update_targets(self, items: list[dict[str, Any]]) -> None:
         """Write documents, replacing older ones of the same candidate."""
@@ -117,6 +124,12 @@ class CandidateBuilder(Builder):
                 {"uuid": {"$in": [uuid for uuid in wanted if uuid]}}, ["uuid", "completed_at"]
             )
         }
+        stability = {
+            document["candidate_id"]: str(document["last_updated"])
+            for document in self.stability.query(
+                {"campaign": campaign}, ["candidate_id", "last_updated"]
+            )
+        }
         headers = {}
         for proposing in self._outputs_of(
             campaign, Step.PROPOSE, ["output.proposals.candidate_id"]
@@ -128,6 +141,7 @@ class CandidateBuilder(Builder):
                     "candidate_id": proposal["candidate_id"],
                     "proposal": (proposing["uuid"], index),
                     "gate": gate and (gate["uuid"], gate["completed_at"]),
+                    "stability": stability.get(proposal["candidate_id"]) if gate else None,
                     "gap": (gap, gaps[gap]) if gap in gaps else None,
                 }
         return list(headers.values())
@@ -151,60 +165,68 @@ class CandidateBuilder(Builder):
             document["uuid"]: document["output"]
             for document in self.outputs.query({"uuid": {"$in": sorted(uuids)}}, ["uuid", "output"])
         }
+        placed = [header["candidate_id"] for header in headers if header["stability"]]
+        stability = {
+            document["candidate_id"]: _without_id(document)
+            for document in self.stability.query({"candidate_id": {"$in": placed}})
+        }
         for header in headers:
             uuid, index = header["proposal"]
             yield {
                 "campaign": campaign,
-                "proposal": _decode(outputs[uuid]["proposals"][index]),
-                "verdict": header["gate"] and _decode(outputs[header["gate"][0]]),
-                "gap": header["gap"] and _decode(outputs[header["gap"][0]]),
+                "proposal": decode(outputs[uuid]["proposals"][index]),
+                "verdict": header["gate"] and outputs[header["gate"][0]],
+                "stability": stability.get(header["candidate_id"]),
+                "gap": header["gap"] and decode(outputs[header["gap"][0]]),
                 "state": header["state"],
             }
 
-    def _judged(
-        self, campaign: Campaign, verdict: Verdict, gap: BandGapResult | None
-    ) -> dict[str, Any]:
-        """Fields of a candidate that has met the gate."""
-        gate = {
-            "stage": verdict.stage,
-            "reason": verdict.reason,
-            "references": verdict.references,
-        }
-        relaxed = verdict.relaxed
-        if relaxed is None:
-            return {"stage": verdict.stage, "reason": verdict.reason, "gate": gate}
-        fields = {
-            "structure": relaxed.structure,
-            "level_of_theory": relaxed.level_of_theory,
-            **_describe(relaxed.structure),
-        }
-        if verdict.assessment is None:
-            return fields | {"stage": verdict.stage, "reason": verdict.reason, "gate": gate}
-        judge = self._judge(campaign, verdict.references)
-        assessment = judge.assess(relaxed)
-        stage, reason = judge.decide(assessment, gap)
-        return fields | {
-            "stage": stage,
-            "reason": reason,
-            "gate": gate | {"energy_above_hull": verdict.assessment.energy_above_hull},
-            "energy_per_atom": relaxed.energy_per_atom,
-            "formation_energy_per_atom": assessment.formation_energy_per_atom,
-            "energy_above_hull": assessment.energy_above_hull,
-            "decomposes_to": assessment.decomposes_to,
-            "pourbaix": assessment.pourbaix,
-            **_gap_fields(gap),
-        }
 
-    def _judge(self, campaign: Campaign, references: str) -> Judge:
-        key = content_hash(campaign, references)
-        if key not in self._judges:
-            document = self.outputs.query_one({"uuid": references})
-            self._judges[key] = Judge.of(campaign, _decode(document["output"]))
-        return self._judges[key]
-
-
-def _decode(document: Mapping[str, Any]) -> Any:
-    return MontyDecoder().process_decoded(document)
+def _judged(
+    campaign: Campaign,
+    verdict: dict[str, Any],
+    stored: dict[str, Any],
+    gap: BandGapResult | None,
+) -> dict[str, Any]:
+    """Fields of a candidate that has met the gate."""
+    stability = Stability.model_validate(decode(stored))
+    at_gate = verdict.get("assessment") or {}
+    fields: dict[str, Any] = {
+        "stage": stability.stage or Stage.FAILED,
+        "reason": stability.reason,
+        "gate": {
+            "stage": verdict.get("stage"),
+            "reason": verdict.get("reason"),
+            "references": verdict.get("references"),
+            "energy_above_hull": at_gate.get("energy_above_hull"),
+        },
+    }
+    if verdict.get("relaxed") is None or stability.level_of_theory is None:
+        return fields
+    relaxed = Relaxed.model_validate(decode(verdict["relaxed"]))
+    fields |= {
+        "structure": relaxed.structure,
+        "level_of_theory": relaxed.level_of_theory,
+        "novelty": stability.novelty,
+        "duplicate_of": stability.duplicate_of,
+        "duplicates": stability.duplicates,
+        **_describe(relaxed.structure),
+    }
+    assessment = stability.assessment
+    if assessment is None:
+        return fields
+    stage, reason = decide(assessment, gap, campaign.thresholds)
+    return fields | {
+        "stage": stage,
+        "reason": reason,
+        "energy_per_atom": relaxed.energy_per_atom,
+        "formation_energy_per_atom": assessment.formation_energy_per_atom,
+        "energy_above_hull": assessment.energy_above_hull,
+        "energy_above_references": stability.energy_above_references,
+        "decomposes_to": assessment.decomposes_to,
+        "pourbaix": assessment.pourbaix,
+        **_gap_fields(gap),
+    }
 
 
 def _describe(structure: Structure) -> dict[str, Any]:
@@ -216,6 +238,10 @@ def _describe(structure: Structure) -> dict[str, Any]:
         "nsites": len(structure),
         "symmetry": SymmetryData.from_structure(structure),
     }
+
+
+def _without_id(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != "_id"}
 
 
 def _gap_fields(gap: BandGapResult | None) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,23 +11,25 @@ from functools import cached_property
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pymatgen.core import Structure
 
+from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset.arrays import import_array, import_shipped
 from gan_htvs.dataset.decoration import decorate_prototypes
 from gan_htvs.dataset.sources import Collection, fetch_materials_project, read_folder
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash
 from gan_htvs.matching import unique_indices
-from gan_htvs.pointcloud import encode
+from gan_htvs.pointcloud import decode, encode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gan_htvs.campaign import DatasetSettings
-    from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
+    from gan_htvs.chemistry import OxidationRanges
 
 __all__ = ["Collection", "Dataset", "build_dataset", "collect"]
 
@@ -115,6 +119,31 @@ class Dataset:
             labels=tuple(self.labels[i] for i in indices),
             energies_above_hull=None if energies is None else energies[indices],
         )
+
+    def structures(self) -> list[Structure]:
+        """Read the images back, in their order."""
+        decoded = decode(self.images, self.system).to_structures()
+        return [structure for structure in decoded if isinstance(structure, Structure)]
+
+    def as_document(self) -> dict[str, Any]:
+        """Pack what is learnt from into a document of some hundred kB."""
+        packed = io.BytesIO()
+        np.savez_compressed(packed, images=self.images, counts=self.counts)
+        return {
+            "hash": self.hash,
+            "caps": list(self.system.caps.items()),  # a mapping would lose the order of the rows
+            "labels": list(self.labels),
+            "arrays": base64.b64encode(packed.getvalue()).decode(),
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Dataset:
+        """Unpack what :meth:`as_document` packed."""
+        packed = io.BytesIO(base64.b64decode(document["arrays"]))
+        with np.load(packed, allow_pickle=False) as arrays:
+            images, counts = arrays["images"], arrays["counts"]
+        system = ChemicalSystem(caps=dict(document["caps"]))
+        return cls(system, images, counts, tuple(document["labels"]))
 
     def summary(self) -> dict[str, int | dict[str, int]]:
         """Count structures, compositions and what was rejected, for logs and provenance."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pymatgen.core import Structure
-
 from gan_htvs.matching import KnownStructures
-from gan_htvs.pointcloud import decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pymatgen.core import Structure
 
     from gan_htvs.chemistry import Counts
     from gan_htvs.dataset import Dataset
@@ -33,9 +32,9 @@ class Shelf:
     ) -> None:
         self.system = training.system
         self._known = KnownStructures(
-            [*structures_of(training), *(phase.structure for phase in phases)]
+            [*training.structures(), *(phase.structure for phase in phases)]
         )
-        kept_back = structures_of(held_out) if held_out else []
+        kept_back = held_out.structures() if held_out else []
         self._held_out = KnownStructures(kept_back)
         self._counts = [self.system.counts(structure) for structure in kept_back]
 
@@ -51,9 +50,3 @@ class Shelf:
         """Positions of the held-out cells with as many atoms that the structure matches."""
         counts = self.system.counts(structure)
         return tuple(i for i in self._held_out.positions(structure) if self._counts[i] == counts)
-
-
-def structures_of(dataset: Dataset) -> list[Structure]:
-    """Read the images of a dataset back, in their order."""
-    decoded = decode(dataset.images, dataset.system).to_structures()
-    return [structure for structure in decoded if isinstance(structure, Structure)]

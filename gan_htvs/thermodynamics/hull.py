@@ -1,17 +1,93 @@
-"""Energies above the convex hull of a fixed set of reference phases."""
+"""Energies above the convex hull, of any number of candidates at once.
+
+Over the atomic fractions of a chemical system, the lower convex hull of some energies is the
+highest of the planes of its facets. A plane is the set of chemical potentials at which the phases
+at the corners of the facet coexist, so that evaluating a hull is one matrix product and one
+maximum.
+"""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
+from scipy.spatial import ConvexHull
 
 from gan_htvs.errors import UserError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
 CompositionLike: TypeAlias = str | Composition
+
+NEGLIGIBLE = 1e-8
+"""Smaller atomic fractions are rounding errors, and flatter facets look upwards."""
+
+
+class LowerHull:
+    """Lower convex hull of energies over compositions.
+
+    Parameters
+    ----------
+    fractions
+        (n, E): composition of each point, rows that sum to 1. The pure ones must be among them.
+    energies
+        (n,) in eV per whatever the fractions count.
+
+    Attributes
+    ----------
+    potentials
+        (F, E): chemical potential of each element on each facet, eV.
+    corners
+        (F, E): the points that span each facet.
+    """
+
+    potentials: NDArray[np.float64]
+    corners: NDArray[np.int64]
+
+    def __init__(self, fractions: ArrayLike, energies: ArrayLike) -> None:
+        self.fractions = np.asarray(fractions, dtype=float)
+        self.energies = np.asarray(energies, dtype=float)
+        n_elements = self.fractions.shape[1]
+        if n_elements == 1:
+            lowest = int(self.energies.argmin())
+            self.potentials = self.energies[[lowest], None]
+            self.corners = np.array([[lowest]])
+            return
+        # The first fraction follows from the others. One point above all of them keeps the hull
+        # full-dimensional where only the elements are left.
+        points = np.column_stack([self.fractions[:, 1:], self.energies])
+        above = np.append(points[:, :-1].mean(axis=0), self.energies.max() + 1)
+        hull = ConvexHull(np.vstack([points, above]))
+        looks_down = hull.equations[:, -2] < -NEGLIGIBLE
+        normals, offsets = np.split(hull.equations[looks_down], [-1], axis=1)
+        slopes = -normals[:, :-1] / normals[:, -1:]
+        of_first = -offsets / normals[:, -1:]
+        self.potentials = np.hstack([of_first, of_first + slopes])
+        self.corners = hull.simplices[looks_down]
+
+    @cached_property
+    def vertices(self) -> NDArray[np.int64]:
+        """Points on the hull, ascending."""
+        return np.unique(self.corners)
+
+    def energies_at(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Evaluate the hull: (m, E) -> (m,), eV."""
+        return (fractions @ self.potentials.T).max(axis=1)
+
+    def decompose(
+        self, fractions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Find the coexisting points: (m, E) -> their indices (m, E) and amounts (m, E)."""
+        corners = self.corners[(fractions @ self.potentials.T).argmax(axis=1)]
+        weights = np.linalg.solve(self.fractions[corners].transpose(0, 2, 1), fractions[..., None])
+        return corners, weights[..., 0]
 
 
 class ReferenceEnergy(BaseModel):
@@ -44,10 +120,9 @@ class ReferenceSet(BaseModel):
     A candidate is never added to the set, so that every candidate meets the same hull; one below
     it has a negative energy above hull.
 
-    Energies are taken as they are. Those of CHGNet already contain the MP2020 corrections of the
-    data that it was trained on, so none is applied here; raw energies (VASP, SevenNet) must be
-    corrected before they come here. O2 is pinned to its Materials Project value instead of being
-    computed, because interatomic potentials are not made for molecules.
+    Energies are taken as they are, with the corrections that
+    :mod:`gan_htvs.thermodynamics.corrections` gave them. O2 is pinned to its Materials Project
+    value instead of being computed, because interatomic potentials are not made for molecules.
 
     Raises
     ------
@@ -91,7 +166,7 @@ class ReferenceSet(BaseModel):
                 f"{self.level_of_theory}; relax both with the same engine."
             )
 
-    @property
+    @cached_property
     def elements(self) -> tuple[str, ...]:
         """Symbols of all elements, in alphabetical order."""
         return tuple(
@@ -99,63 +174,102 @@ class ReferenceSet(BaseModel):
         )
 
     @cached_property
+    def hull(self) -> LowerHull:
+        """Convex hull; its points are the entries, its energies in eV/atom."""
+        return LowerHull(
+            self.fractions([entry.formula for entry in self.entries]),
+            [entry.energy_per_atom for entry in self.entries],
+        )
+
+    @cached_property
+    def elemental_energies(self) -> NDArray[np.float64]:
+        """(E,): energy of the stable phase of each element, eV/atom."""
+        return self.hull.energies_at(np.eye(len(self.elements)))
+
+    @property
     def phase_diagram(self) -> PhaseDiagram:
-        """Convex hull of the reference phases."""
-        return PhaseDiagram([_entry(e.formula, e.energy_per_atom, e.name) for e in self.entries])
+        """The same hull as pymatgen's object, for its plotters."""
+        return PhaseDiagram(
+            [
+                PDEntry(e.composition, e.energy_per_atom * e.composition.num_atoms, name=e.name)
+                for e in self.entries
+            ]
+        )
 
     @property
     def stable_names(self) -> tuple[str, ...]:
         """Names of the phases on the hull, in alphabetical order."""
-        return tuple(sorted(entry.name for entry in self.phase_diagram.stable_entries))
+        return tuple(sorted(self.entries[i].name for i in self.hull.vertices))
 
-    def energy_above_hull(self, composition: CompositionLike, energy_per_atom: float) -> float:
-        """Tell how far a candidate lies above the hull, eV/atom; negative below it.
-
-        ``energy_per_atom`` must come from the level of theory of this set.
+    def fractions(self, compositions: Iterable[CompositionLike]) -> NDArray[np.float64]:
+        """Write compositions as atomic fractions, (n, E), in the order of ``elements``.
 
         Raises
         ------
         UserError
             If the set has no reference for one of the elements.
         """
-        entry = self._candidate(composition, energy_per_atom)
-        return float(self.phase_diagram.get_e_above_hull(entry, allow_negative=True))
+        rows = []
+        for composition in map(Composition, compositions):
+            amounts = composition.get_el_amt_dict()
+            if foreign := sorted(set(amounts) - set(self.elements)):
+                raise UserError(
+                    f"{composition.reduced_formula}: there is no reference energy of "
+                    f"{', '.join(foreign)}; choose compositions of {'-'.join(self.elements)} or "
+                    "relax the reference phases of the larger chemical system."
+                )
+            rows.append([amounts.get(symbol, 0.0) for symbol in self.elements])
+        counts = np.array(rows, dtype=float).reshape(-1, len(self.elements))
+        return counts / counts.sum(axis=1, keepdims=True)
 
-    def formation_energy_per_atom(
-        self, composition: CompositionLike, energy_per_atom: float
-    ) -> float:
-        """Count the energy from the elemental phases, eV/atom; errors as above."""
-        entry = self._candidate(composition, energy_per_atom)
-        return float(self.phase_diagram.get_form_energy_per_atom(entry))
+    def energies_above_hull(
+        self, compositions: Iterable[CompositionLike], energies_per_atom: ArrayLike
+    ) -> NDArray[np.float64]:
+        """Tell how far candidates lie above the hull, (n,), eV/atom; negative below it.
 
-    def decomposition(self, composition: CompositionLike) -> dict[str, float]:
-        """List the stable phases into which a composition decomposes.
+        ``energies_per_atom`` (n,) must come from the level of theory of this set.
+
+        Raises
+        ------
+        UserError
+            If the set has no reference for one of the elements.
+        """
+        on_hull = self.hull.energies_at(self.fractions(compositions))
+        return np.asarray(energies_per_atom, dtype=float) - on_hull
+
+    def formation_energies_per_atom(
+        self, compositions: Iterable[CompositionLike], energies_per_atom: ArrayLike
+    ) -> NDArray[np.float64]:
+        """Count energies from the elemental phases, (n,), eV/atom; errors as above."""
+        elemental = self.fractions(compositions) @ self.elemental_energies
+        return np.asarray(energies_per_atom, dtype=float) - elemental
+
+    def decompositions(self, compositions: Iterable[CompositionLike]) -> list[dict[str, float]]:
+        """List the stable phases into which each composition decomposes.
 
         Returns
         -------
         Reduced formula of each phase -> fraction of the atoms that it takes; the sum is 1.
         """
-        entry = self._candidate(composition, 0.0)
-        products = self.phase_diagram.get_decomposition(entry.composition)
-        return {
-            product.composition.reduced_formula: float(fraction)
-            for product, fraction in products.items()
-        }
+        formulas = [entry.composition.reduced_formula for entry in self.entries]
+        return named_shares(formulas, *self.hull.decompose(self.fractions(compositions)))
 
-    def _candidate(self, composition: CompositionLike, energy_per_atom: float) -> PDEntry:
-        entry = _entry(composition, energy_per_atom)
-        symbols = {element.symbol for element in entry.composition.elements}
-        if foreign := sorted(symbols - set(self.elements)):
-            raise UserError(
-                f"{entry.composition.reduced_formula}: there is no reference energy of "
-                f"{', '.join(foreign)}; choose compositions of {'-'.join(self.elements)} or relax "
-                "the reference phases of the larger chemical system."
-            )
-        return entry
+    def energy_above_hull(self, composition: CompositionLike, energy_per_atom: float) -> float:
+        """Tell how far one candidate lies above the hull, eV/atom; errors as above."""
+        return float(self.energies_above_hull([composition], [energy_per_atom])[0])
+
+    def formation_energy_per_atom(
+        self, composition: CompositionLike, energy_per_atom: float
+    ) -> float:
+        """Count one energy from the elemental phases, eV/atom; errors as above."""
+        return float(self.formation_energies_per_atom([composition], [energy_per_atom])[0])
 
 
-def _entry(
-    composition: CompositionLike, energy_per_atom: float, name: str | None = None
-) -> PDEntry:
-    composition = Composition(composition)
-    return PDEntry(composition, energy_per_atom * composition.num_atoms, name=name)
+def named_shares(
+    names: Sequence[str], points: NDArray[np.int64], amounts: NDArray[np.float64]
+) -> list[dict[str, float]]:
+    """Name the points of :meth:`LowerHull.decompose` and leave out those that take no part."""
+    return [
+        {names[i]: float(w) for i, w in zip(row, weights, strict=True) if w > NEGLIGIBLE}
+        for row, weights in zip(points.tolist(), amounts.tolist(), strict=True)
+    ]

@@ -1,108 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from maggma.stores import MemoryStore
-from monty.json import jsanitize
-from pymatgen.core import Lattice, Structure
 
 from gan_htvs.bandgap import BandGapResult
-from gan_htvs.builders.candidates import CandidateBuilder
-from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import Assessment, Origin, Proposal, Relaxed, Stage, Step, Verdict
+from gan_htvs.candidate import Stage, Step
 from gan_htvs.store import CandidateStore
-from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
-SETTINGS = {
-    "name": "mg-o",
-    "chemical_system": {"caps": {"Mg": 4, "O": 4}},
-    "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
-}
-LEVEL = "CHGNet-0.3.0"
-MAGNESIA = Structure.from_spacegroup(
-    "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-).get_primitive_structure()
-REFERENCES = ReferenceSet(
-    entries=tuple(
-        ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory=LEVEL)
-        for f, e in {"Mg": -1.58, "O2": -4.94795546875, "MgO": -6.314}.items()
-    )
-)
-
-
-class Laboratory:
-    """Stores as jobs leave them, and a builder over them."""
-
-    def __init__(self):
-        self.outputs = MemoryStore(key="uuid")
-        self.campaigns = MemoryStore(key="name")
-        self.candidates = MemoryStore(key="candidate_id")
-        for store in (self.outputs, self.campaigns, self.candidates):
-            store.connect()
-        self.configure(SETTINGS)
-        self.job("references", Step.REFERENCES, REFERENCES)
-        self.clock = 0
-
-    def configure(self, settings):
-        campaign = Campaign.model_validate(settings)
-        self.campaigns.update(
-            [{"name": campaign.name, "settings": campaign.model_dump(mode="json")}]
-        )
-
-    def job(self, uuid, step, output, **metadata):
-        self.clock = getattr(self, "clock", 0) + 1
-        self.outputs.update(
-            [
-                {
-                    "uuid": uuid,
-                    "completed_at": f"2026-01-01T00:00:{self.clock:02d}",
-                    "metadata": {"campaign": "mg-o", "step": step.value, **metadata},
-                    "output": jsanitize(output, strict=True, enum_values=True),
-                }
-            ]
-        )
-
-    def propose(self, *ids):
-        proposals = [
-            Proposal(
-                candidate_id=candidate_id,
-                structure=MAGNESIA,
-                origin=Origin(proposer="gan", requested_composition="MgO", index=i),
-            )
-            for i, candidate_id in enumerate(ids)
-        ]
-        self.job(f"propose {ids}", Step.PROPOSE, {"proposals": proposals})
-
-    def gate(self, candidate_id, excess=0.0, gap_job=None):
-        verdict = Verdict(
-            candidate_id=candidate_id,
-            relaxed=Relaxed(
-                structure=MAGNESIA,
-                energy_per_atom=-6.314 + excess,
-                level_of_theory=LEVEL,
-                converged=True,
-            ),
-            assessment=Assessment(
-                formation_energy_per_atom=-3, energy_above_hull=excess, decomposes_to={"MgO": 1}
-            ),
-            stage=Stage.STABLE,
-            references="references",
-            band_gap_job=gap_job,
-        )
-        self.job(f"gate {candidate_id}", Step.GATE, verdict, candidate_id=candidate_id)
-
-    def build(self):
-        builder = CandidateBuilder(self.outputs, self.campaigns, self.candidates)
-        documents = [builder.process_item(item) for item in builder.get_items()]
-        builder.update_targets(documents)
-        return {document["candidate_id"] for document in documents}
-
-    def __getitem__(self, candidate_id):
-        return CandidateStore(self.candidates).get(candidate_id)
-
-
-@pytest.fixture
-def lab():
-    return Laboratory()
+from .conftest import SETTINGS, rocksalt
 
 
 def test_proposals_are_candidates_before_anything_is_computed(lab):
@@ -111,7 +15,7 @@ def test_proposals_are_candidates_before_anything_is_computed(lab):
     candidate = lab["a"]
     assert candidate.stage is Stage.GENERATED
     assert (candidate.formula_pretty, candidate.symmetry.number) == ("MgO", 225)
-    assert candidate.generated_structure == MAGNESIA
+    assert candidate.generated_structure == rocksalt()
     assert candidate.energy_above_hull is None
 
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymatgen.analysis.phase_diagram import PDEntry
 from pymatgen.core import Composition
 
 from gan_htvs.errors import UserError
@@ -22,6 +23,7 @@ MEASURED_FORMATION_ENERGIES = {
 
 COUNTS = st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(1, 12))
 HULL = formation_energy_set(CHGNET_FORMATION_ENERGIES)
+DIAGRAM = HULL.phase_diagram
 
 
 def _formula(counts: tuple[int, int, int]) -> str:
@@ -61,7 +63,7 @@ class TestHull:
         assert formula in chgnet_column.stable_names
         assert chgnet_column.energy_above_hull(formula, energy) == pytest.approx(0, abs=1e-9)
         assert chgnet_column.formation_energy_per_atom(formula, energy) == pytest.approx(energy)
-        assert chgnet_column.decomposition(formula) == pytest.approx({formula: 1})
+        assert chgnet_column.decompositions([formula]) == [pytest.approx({formula: 1})]
 
     def test_an_element_nobody_knows_is_named(self, chgnet_column: ReferenceSet):
         with pytest.raises(UserError, match=r"VO2: there is no reference energy of V"):
@@ -79,7 +81,7 @@ class TestHull:
     @given(counts=COUNTS)
     def test_decomposition_conserves_atoms_and_energy(self, counts: tuple[int, int, int]):
         composition = Composition(_formula(counts))
-        products = HULL.decomposition(composition)
+        (products,) = HULL.decompositions([composition])
         assert sum(products.values()) == pytest.approx(1)
         for element in composition:
             atoms = sum(
@@ -89,6 +91,27 @@ class TestHull:
         energies = CHGNET_FORMATION_ENERGIES | {"Mg": 0.0, "Mn": 0.0, "O2": 0.0}
         energy = sum(n * energies[f] for f, n in products.items())
         assert HULL.energy_above_hull(composition, energy) == pytest.approx(0, abs=1e-8)
+
+    @settings(max_examples=500)
+    @given(counts=st.tuples(*[st.integers(0, 12)] * 3).filter(any), energy=st.floats(-5, 1))
+    def test_pymatgen_says_the_same(self, counts: tuple[int, int, int], energy: float):
+        composition = Composition(_formula(counts))
+        entry = PDEntry(composition, energy * composition.num_atoms)
+        expected = DIAGRAM.get_e_above_hull(entry, allow_negative=True)
+        assert HULL.energy_above_hull(composition, energy) == pytest.approx(expected, abs=1e-8)
+
+    def test_candidates_together_are_what_they_are_alone(self):
+        formulas = ["MgO", "Mg2Mn3O8", "MnO2", "Mg", "O2", "Mg8Mn8O12"]
+        energies = [-3.0, -2.2, -1.7, 0.1, 0.0, -2.0]
+        together = HULL.energies_above_hull(formulas, energies)
+        alone = [HULL.energy_above_hull(f, e) for f, e in zip(formulas, energies, strict=True)]
+        assert together.tolist() == alone
+
+    def test_a_binary_and_an_element_have_hulls_too(self):
+        binary = formation_energy_set({"MnO": -1.968, "MnO2": -1.793})
+        assert binary.energy_above_hull("MnO2", -1.793) == pytest.approx(0)
+        pure = ReferenceSet(entries=(_energy("Mg hcp", "Mg"),))
+        assert pure.energy_above_hull("Mg", -0.4) == pytest.approx(0.6)
 
     @given(counts=COUNTS, multiple=st.integers(2, 5))
     def test_a_supercell_is_as_stable_as_its_parent(

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import csv
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from pymatgen.analysis.phase_diagram import PhaseDiagram
-from pymatgen.analysis.pourbaix_diagram import PourbaixEntry
 from pymatgen.core import Composition
 from pymatgen.core.entries import ComputedEntry
 from pymatgen.entries.compatibility import MaterialsProjectAqueousCompatibility
@@ -191,18 +189,6 @@ class TestStability:
         assert result.decomposition_energies == pytest.approx(expected.decomposition_energies)
         assert not any("Mg" in species for species in result.decomposes_to)
 
-    @pytest.mark.parametrize("formula", ["Mn2O3", "MgMn2O4", "Mg3Mn5O12"])
-    def test_agrees_with_pymatgen(self, formula: str, analyzer: PourbaixAnalyzer):
-        composition = Composition(formula)
-        metals = {el.symbol: n for el, n in composition.items() if el.symbol != "O"}
-        free_energy = free_energy_per_atom(formula, -2.0) * composition.num_atoms
-        result = analyzer.stability(formula, -2.0)
-        ph = np.array(result.ph)
-        expected = analyzer.diagram(metals).get_decomposition_energy(
-            PourbaixEntry(ComputedEntry(composition, free_energy)), ph, 1.5 - 0.0591 * ph
-        )
-        assert result.decomposition_energies == pytest.approx(expected)
-
     def test_a_candidate_below_the_diagram_is_negative(self, analyzer: PourbaixAnalyzer):
         assert analyzer.stability("MnO2", -1.9).minimum < -0.05
 
@@ -241,7 +227,7 @@ class TestStability:
         assert result.settings == SETTINGS
         assert result.ion_set == aqueous_ions().version
         assert result.level_of_theory == "test"
-        assert not result.hydroxides
+        assert not result.settings.hydroxides
         assert PourbaixStability.model_validate(result.model_dump(mode="json")) == result
 
     @pytest.mark.parametrize(
@@ -261,15 +247,11 @@ class TestStability:
         with pytest.raises(UserError, match="lacks MnO2, to which the ions of Mn are tied"):
             PourbaixAnalyzer(references, SETTINGS).stability("MnO", -1.968)
 
-    def test_refuses_a_potential_outside_of_the_diagram(self, chgnet_column: ReferenceSet):
-        far = SETTINGS.model_copy(update={"potential_vs_rhe": 5.0})
-        with pytest.raises(UserError, match=r"5 V is 5\.00 V vs SHE"):
-            PourbaixAnalyzer(chgnet_column, far)
-
-    def test_candidates_of_one_ratio_share_their_diagram(self, chgnet_column: ReferenceSet):
-        analyzer = PourbaixAnalyzer(chgnet_column, SETTINGS)
-        analyzer.stability("MgMn2O4", -2.0)
-        start = time.process_time()
-        for n in range(30):
-            analyzer.stability(f"Mg2Mn4O{4 + n % 6}", -2.0)
-        assert time.process_time() - start < 0.5
+    def test_candidates_together_are_what_they_are_alone(self, analyzer: PourbaixAnalyzer):
+        formulas = ["MgMn2O4", "MnO2", "MgO", "Mg2Mn4O8", "MgMnO3", "Mn2O3"]
+        energies = [-2.3, -1.7, -3.0, -2.2, -2.3, -2.0]
+        together = analyzer.stabilities(formulas, energies)
+        for formula, energy, stability in zip(formulas, energies, together, strict=True):
+            alone = analyzer.stability(formula, energy)
+            assert stability.decomposition_energies == pytest.approx(alone.decomposition_energies)
+            assert stability.decomposes_to == alone.decomposes_to

@@ -1,0 +1,339 @@
+"""Builder: gates -> ``stability``: duplicates, novelty, and the final hull of everything found."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from maggma.core import Builder, Store
+from maggma.utils import grouper
+from pymatgen.core import Composition
+
+from gan_htvs import __version__
+from gan_htvs.assessment import Judge
+from gan_htvs.builders.documents import decode, encode, versions
+from gan_htvs.builders.placement import Placement, place_all
+from gan_htvs.campaign import Campaign
+from gan_htvs.candidate import Stability, Stage, Step, Verdict
+from gan_htvs.crystals import Find, LearntFrom, look_up, sort_into_crystals
+from gan_htvs.dataset import Dataset
+from gan_htvs.errors import UserError
+from gan_htvs.identity import content_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+
+KNOWN_PHASE = "known_phase"
+
+VOLATILE = {"last_updated", "builder_meta", "assessment", "energy_above_references", "reason"}
+"""Fields that do not tell whether a candidate was sorted as before. The reason is among them
+because a placement may give one; a flaw has a stage, too."""
+
+ID_CHUNK = 500
+"""Candidates that are asked for or written at a time."""
+
+
+class Member(NamedTuple):
+    """A gated candidate: where the gate's output is, and the state that its document shows."""
+
+    candidate_id: str
+    campaign: str
+    uuid: str
+    state: str
+
+
+Item = dict[str, Any]
+"""``formula``, its ``gates`` (member, stored output), ``training`` structures by checkpoint, and
+``references`` by uuid."""
+
+
+class StabilityBuilder(Builder):
+    """Compare all gated candidates with one another.
+
+    Which candidates are the same crystal, and which known one, is decided formula by formula, and
+    again only where a formula has a new gate. When all are sorted, :meth:`finalize` places
+    everything on one hull for each level of theory and in water, and writes the documents whose
+    numbers changed. The result depends on what is stored, not on the order in which it came, so
+    jobs may go on arriving, and runs may be cut off or repeated.
+
+    Parameters
+    ----------
+    outputs
+        Documents of the JobStore, keyed by ``uuid``.
+    campaigns
+        Campaign settings, keyed by ``name``.
+    stability
+        Target, keyed by ``candidate_id``.
+    chunk_size
+        Formulas that are in memory at a time.
+    """
+
+    def __init__(
+        self, outputs: Store, campaigns: Store, stability: Store, chunk_size: int = 10
+    ) -> None:
+        self.outputs = outputs
+        self.campaigns = campaigns
+        self.stability = stability
+        self._known_references: dict[str, ReferenceSet] = {}
+        super().__init__([outputs, campaigns], [stability], chunk_size)
+
+    def get_items(self) -> Iterator[Item]:
+        """Yield every formula that has a candidate whose gate was not seen before."""
+        self.outputs.ensure_index("uuid")
+        self.outputs.ensure_index("metadata.campaign")
+        self.stability.ensure_index("candidate_id", unique=True)
+        built = {
+            document["candidate_id"]: (
+                document["builder_meta"].get("state"),
+                document["formula_pretty"],
+            )
+            for document in self.stability.query(
+                {}, ["candidate_id", "formula_pretty", "builder_meta.state"]
+            )
+        }
+        members = self._members()
+        fresh = [m for m in members if built.get(m.candidate_id, ("", ""))[0] != m.state]
+        formulas = {candidate_id: formula for candidate_id, (_, formula) in built.items()}
+        # A gate that ran again may have left another formula behind.
+        stale = {formulas[m.candidate_id] for m in fresh if m.candidate_id in formulas}
+        arrived = self._formulas(fresh)
+        formulas |= arrived
+        stale |= set(arrived.values())
+        groups: dict[str, list[Member]] = defaultdict(list)
+        for member in members:
+            groups[formulas[member.candidate_id]].append(member)
+        self.total = len(stale)
+        for formula in sorted(stale & groups.keys()):
+            yield self._item(formula, groups[formula])
+
+    def process_item(self, item: Item) -> list[dict[str, Any]]:
+        """Sort the candidates of one formula into crystals and look for each among the known."""
+        documents, finds, known_phases = {}, [], {}
+        for member, output in item["gates"]:
+            document = documents[member.candidate_id] = Stability(
+                candidate_id=member.candidate_id,
+                campaign=member.campaign,
+                references="",
+                formula_pretty=item["formula"],
+                last_updated=datetime.now(UTC),
+                builder_meta=versions() | {"state": member.state},
+            )
+            find = _read(output, document)
+            if find is None:
+                continue
+            if document.is_known_phase:
+                known_phases[output["origin"]["label"]] = find.structure
+            elif _is_believed(document, item["references"]):
+                finds.append(find)
+        for candidate_id, novelty in look_up(finds, known_phases, item["training"]).items():
+            documents[candidate_id].novelty = novelty
+        for crystal in sort_into_crystals(finds):
+            documents[crystal.candidate_id].duplicates = crystal.duplicates
+            for candidate_id in crystal.duplicates:
+                documents[candidate_id].duplicate_of = crystal.candidate_id
+        return [encode(document) for document in documents.values()]
+
+    def update_targets(self, items: list[list[dict[str, Any]]]) -> None:
+        """Write the documents that differ from the stored ones; their energies follow."""
+        for documents in grouper((document for item in items for document in item), ID_CHUNK):
+            stored = self._stored(document["candidate_id"] for document in documents)
+            changed = []
+            for document in documents:
+                before = stored.get(document["candidate_id"])
+                if before is not None and _sorted_as_before(before, document):
+                    continue
+                if before is not None and document["stage"] is None:
+                    # Its place on the hull stands until all are placed again.
+                    for field in ("assessment", "energy_above_references", "reason"):
+                        document[field] = before[field]
+                    numbers = before["builder_meta"].get("numbers")
+                    document["builder_meta"]["numbers"] = numbers
+                changed.append(document)
+            if changed:
+                self.stability.update(changed, key="candidate_id")
+
+    def finalize(self) -> None:
+        """Place everything on its hull, then close the stores."""
+        self.settle()
+        super().finalize()
+
+    def settle(self) -> None:
+        """Compute all energies above the hulls and in water, and write those that changed."""
+        fields = ["candidate_id", "campaign", "references", "formula_pretty", "is_known_phase"]
+        fields += ["level_of_theory", "energy_per_atom", "duplicate_of", "builder_meta.numbers"]
+        sound = list(self.stability.query({"stage": None}, fields))
+        sound.sort(key=lambda document: document["candidate_id"])
+        pourbaix = {
+            document["name"]: Campaign.model_validate(document["settings"]).pourbaix
+            for document in self.campaigns.query()
+        }
+        references = self._references({document["references"] for document in sound})
+        self._write(
+            dict(place_all(sound, references, pourbaix)),
+            {d["candidate_id"]: d["builder_meta"].get("numbers") for d in sound},
+        )
+
+    def _write(self, placements: dict[str, Placement], before: dict[str, str | None]) -> None:
+        hashes = {candidate_id: placement.hash for candidate_id, placement in placements.items()}
+        changed = [each for each in sorted(hashes) if before[each] != hashes[each]]
+        for ids in grouper(changed, ID_CHUNK):
+            documents = list(self._stored(ids).values())
+            for document in documents:
+                candidate_id = document["candidate_id"]
+                document.update(placements[candidate_id].fields())
+                document["last_updated"] = datetime.now(UTC)
+                document["builder_meta"]["numbers"] = hashes[candidate_id]
+            self.stability.update(documents, key="candidate_id")
+
+    def _stored(self, candidate_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        found = self.stability.query({"candidate_id": {"$in": sorted(candidate_ids)}})
+        return {
+            document["candidate_id"]: {k: v for k, v in document.items() if k != "_id"}
+            for document in found
+        }
+
+    def _members(self) -> list[Member]:
+        """All gates of all campaigns, in the order of their candidates."""
+        names = [document["name"] for document in self.campaigns.query({}, ["name"])]
+        gates = self.outputs.query(
+            {"metadata.campaign": {"$in": names}, "metadata.step": Step.GATE.value},
+            ["uuid", "completed_at", "metadata"],
+        )
+        members = {}
+        for gate in sorted(gates, key=lambda gate: (gate["completed_at"], gate["uuid"])):
+            candidate_id, campaign = (gate["metadata"][k] for k in ("candidate_id", "campaign"))
+            state = content_hash(__version__, gate["uuid"], gate["completed_at"])
+            members[candidate_id] = Member(candidate_id, campaign, gate["uuid"], state)
+        return [members[candidate_id] for candidate_id in sorted(members)]
+
+    def _formulas(self, members: Sequence[Member]) -> dict[str, str]:
+        """Reduced formula of each gated structure, by candidate; "" where there is none."""
+        formulas = {}
+        for chunk in grouper(members, ID_CHUNK):
+            by_uuid = {member.uuid: member.candidate_id for member in chunk}
+            for document in self.outputs.query(
+                {"uuid": {"$in": sorted(by_uuid)}}, ["uuid", "output.relaxed.structure.sites.label"]
+            ):
+                formulas[by_uuid[document["uuid"]]] = _formula(document["output"])
+        return {member.candidate_id: formulas.get(member.candidate_id, "") for member in members}
+
+    def _item(self, formula: str, members: Sequence[Member]) -> Item:
+        uuids = [member.uuid for member in members]
+        outputs = {
+            document["uuid"]: document["output"]
+            for document in self.outputs.query({"uuid": {"$in": uuids}}, ["uuid", "output"])
+        }
+        references = {(output or {}).get("references") for output in outputs.values()}
+        training = {
+            checkpoint: learnt_from(formula)
+            for checkpoint, learnt_from in self._training_sets.items()
+        }
+        gates = [(member, outputs.get(member.uuid)) for member in members]
+        return {
+            "formula": formula,
+            "gates": gates,
+            "training": training,
+            "references": self._references(filter(None, references)),
+        }
+
+    def _references(self, uuids: Iterable[str]) -> dict[str, ReferenceSet]:
+        """Read reference sets, each once: what a uuid names never changes."""
+        uuids = set(uuids)
+        missing = sorted(uuids - self._known_references.keys())
+        if missing:
+            self._known_references |= {
+                document["uuid"]: decode(document["output"])
+                for document in self.outputs.query({"uuid": {"$in": missing}}, ["uuid", "output"])
+            }
+        return {
+            uuid: self._known_references[uuid] for uuid in uuids & self._known_references.keys()
+        }
+
+    @cached_property
+    def _training_sets(self) -> dict[str, _TrainingSet]:
+        """What each generator learnt from, by the sha256 of its checkpoint."""
+        documents = self.outputs.query(
+            {"metadata.step": Step.TRAIN.value, "output.training_set": {"$ne": None}},
+            ["output.sha256", "output.training_set"],
+        )
+        return {
+            document["output"]["sha256"]: _TrainingSet(document["output"]["training_set"])
+            for document in documents
+        }
+
+
+class _TrainingSet:
+    """The structures that a generator learnt from, by reduced formula."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._hash = document["hash"]
+        dataset = Dataset.from_document(document)
+        self._members = defaultdict(list)
+        for label, structure in zip(dataset.labels, dataset.structures(), strict=True):
+            self._members[structure.composition.reduced_formula].append((label, structure))
+
+    def __call__(self, formula: str) -> LearntFrom:
+        members = self._members.get(formula, [])
+        return LearntFrom(self._hash, [label for label, _ in members], [s for _, s in members])
+
+
+def _read(output: dict[str, Any] | None, document: Stability) -> Find | None:
+    """Read a gate's output into its document; None, with stage and reason, if it is of no use."""
+    document.stage = Stage.FAILED
+    if output is None:
+        document.reason = "the output of its gate has vanished"
+        return None
+    document.references = output.get("references") or ""
+    try:
+        verdict: Verdict = decode(output)
+        relaxed = verdict.relaxed
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates go on
+        document.reason = f"its gate left what cannot be read: {' '.join(str(error).split())[:300]}"
+        return None
+    if relaxed is None:
+        document.stage, document.reason = verdict.stage, verdict.reason
+        return None
+    if (flaw := Judge.soundness(relaxed)) is not None:
+        document.stage, document.reason = flaw
+        return None
+    origin = verdict.origin
+    document.stage = None
+    document.is_known_phase = origin is not None and origin.proposer == KNOWN_PHASE
+    document.level_of_theory = relaxed.level_of_theory
+    document.energy_per_atom = relaxed.energy_per_atom
+    checkpoint = None if origin is None else origin.checkpoint
+    return Find(document.candidate_id, relaxed.structure, relaxed.energy_per_atom, checkpoint)
+
+
+def _is_believed(document: Stability, references: Mapping[str, ReferenceSet]) -> bool:
+    """Whether the energy can be compared and is no hole of a potential."""
+    known = references.get(document.references)
+    if known is None or document.level_of_theory != known.level_of_theory:
+        return False
+    try:
+        above = known.energy_above_hull(
+            document.formula_pretty or "", document.energy_per_atom or 0.0
+        )
+    except UserError:
+        return False
+    return Judge.believes(above)
+
+
+def _formula(output: dict[str, Any]) -> str:
+    structure = (output.get("relaxed") or {}).get("structure") or {}
+    labels = [site["label"] for site in structure.get("sites", ())]
+    counts: dict[str, int] = defaultdict(int)
+    for label in labels:
+        counts[label] += 1
+    return Composition(counts).reduced_formula if counts else ""
+
+
+def _sorted_as_before(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether nothing but the place on the hull could have changed."""
+    if before["builder_meta"].get("state") != now["builder_meta"]["state"]:
+        return False
+    return all(before.get(key) == value for key, value in now.items() if key not in VOLATILE)

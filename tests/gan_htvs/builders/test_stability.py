@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from monty.json import MontyDecoder
+
+from gan_htvs.candidate import Stage, Step
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.dataset import Dataset
+from gan_htvs.pointcloud import encode
+
+from .conftest import (
+    LEVEL,
+    MGO_PER_ATOM,
+    SETTINGS,
+    Laboratory,
+    fluorite,
+    references,
+    rocksalt,
+    zincblende,
+)
+
+
+def on_line():
+    """Energy of MgO2 on the line from MgO to O2, eV/atom."""
+    return (2 * MGO_PER_ATOM - 4.94795546875) / 3
+
+
+def strained(structure):
+    """Another crystal of the same composition."""
+    structure.apply_strain([0.3, 0, -0.2])
+    return structure
+
+
+def lab_with(*ids):
+    lab = Laboratory()
+    lab.propose(*ids)
+    return lab
+
+
+def test_the_lowest_of_a_crystal_stands_for_it_and_lists_the_others(lab):
+    lab.propose("a", "b", "c", "d")
+    lab.gate("a", 0.03)
+    lab.gate("b", 0.02, structure=rocksalt(a=4.25))
+    lab.gate("c", 0.04, structure=zincblende())
+    lab.gate("d", 0.05, structure=rocksalt(a=4.3))
+    lab.build()
+    assert [lab[i].duplicate_of for i in "abcd"] == ["b", None, None, "b"]
+    assert lab["b"].duplicates == ["a", "d"]
+    assert lab["c"].duplicates == []
+
+
+def test_a_lower_duplicate_takes_over_and_only_its_crystal_changes(lab):
+    lab.propose("a", "b", "c")
+    lab.gate("a", 0.03)
+    lab.gate("c", 0.04, structure=zincblende())
+    lab.build()
+    lab.gate("b", 0.01)
+    assert lab.build() == {"a", "b"}
+    assert (lab["a"].duplicate_of, lab["b"].duplicates) == ("b", ["a"])
+
+
+def test_a_hole_of_the_potential_stands_for_nothing(lab):
+    lab.propose("a", "hole")
+    lab.gate("a", 0.03)
+    lab.gate("hole", -0.5)
+    lab.build()
+    assert lab["a"].duplicate_of is None
+    assert lab["hole"].novelty is None
+    assert lab["hole"].stage is Stage.REJECTED
+    assert lab["a"].energy_above_hull == pytest.approx(0.03)
+
+
+def test_a_stable_candidate_lowers_the_hull_for_all_others_but_itself(lab):
+    lab.propose("peroxide", "same", "worse")
+    lab.gate("worse", structure=fluorite(), energy_per_atom=on_line() + 0.05)
+    lab.build()
+    assert lab["worse"].energy_above_hull == pytest.approx(0.05)
+
+    other = strained(fluorite())
+    lab.gate("peroxide", structure=other, energy_per_atom=on_line() - 0.04)
+    lab.gate("same", structure=other, energy_per_atom=on_line() - 0.03)
+    assert lab.build() == {"peroxide", "same", "worse"}
+    assert lab["worse"].energy_above_hull == pytest.approx(0.09)
+    assert lab["worse"].energy_above_references == pytest.approx(0.05)
+    assert lab["worse"].decomposes_to == {"MgO2 (peroxide)": pytest.approx(1)}
+    # Neither is compared with itself or its duplicate.
+    assert lab["same"].duplicate_of == "peroxide"
+    assert lab["peroxide"].energy_above_hull == pytest.approx(-0.04)
+    assert lab["same"].energy_above_hull == pytest.approx(-0.03)
+    assert set(lab["same"].decomposes_to) == {"MgO", "O2"}
+
+
+def test_a_candidate_of_another_campaign_competes_at_the_same_level_of_theory(lab):
+    lab.configure(SETTINGS | {"name": "another"})
+    lab.propose("worse")
+    lab.gate("worse", structure=fluorite(), energy_per_atom=on_line() + 0.05)
+    lab.gate("stable", structure=strained(fluorite()), energy_per_atom=on_line() - 0.04)
+    gate = lab.outputs.query_one({"uuid": "gate stable"})
+    gate["metadata"]["campaign"] = "another"
+    lab.outputs.update([gate])
+    lab.build()
+    assert lab["worse"].energy_above_hull == pytest.approx(0.09)
+
+
+@pytest.mark.parametrize("order", ["abcd", "dcba", "bdac"])
+def test_the_result_does_not_depend_on_the_order_of_arrival(order):
+    gates = {
+        "a": {"excess": 0.03},
+        "b": {"excess": 0.02, "structure": rocksalt(a=4.25)},
+        "c": {"structure": fluorite(), "energy_per_atom": on_line() - 0.02},
+        "d": {"excess": 0.05, "structure": zincblende()},
+    }
+    at_once, one_by_one = lab_with(*"abcd"), lab_with(*"abcd")
+    for candidate_id, gate in gates.items():
+        at_once.gate(candidate_id, **gate)
+    at_once.build()
+    for candidate_id in order:
+        one_by_one.gate(candidate_id, **gates[candidate_id])
+        one_by_one.build()
+    for candidate_id in gates:
+        ours, theirs = (
+            lab[candidate_id].model_dump(exclude={"last_updated", "builder_meta"})
+            for lab in (at_once, one_by_one)
+        )
+        assert ours.pop("gate") == theirs.pop("gate")
+        assert ours == theirs
+
+
+def test_a_second_run_writes_nothing(lab):
+    lab.propose("a", "b", "c")
+    lab.gate("a", 0.03)
+    lab.gate("b", 0.02)
+    lab.gate("c", structure=fluorite(), energy_per_atom=on_line() - 0.02)
+    lab.sort()
+    before = list(lab.stability.query())
+    lab.sort()
+    assert list(lab.stability.query()) == before
+
+
+def test_a_run_that_was_cut_off_before_the_hull_is_finished_by_the_next(lab):
+    from gan_htvs.builders.stability import StabilityBuilder
+
+    lab.propose("a")
+    lab.gate("a", 0.03)
+    builder = StabilityBuilder(lab.outputs, lab.campaigns, lab.stability)
+    builder.update_targets([builder.process_item(item) for item in builder.get_items()])
+    lab.build()
+    assert lab["a"].energy_above_hull == pytest.approx(0.03)
+
+
+class TestNovelty:
+    def test_a_known_phase_is_recognised_and_is_nobodys_duplicate(self, lab):
+        lab.propose("a", "b", "phase")
+        lab.gate("phase", structure=rocksalt(), proposer="known_phase")
+        lab.gate("a", 0.001, structure=rocksalt(a=4.3))
+        lab.gate("b", 0.05, structure=zincblende())
+        lab.build()
+        assert lab["a"].novelty.reference_match == "MgO periclase"
+        assert not lab["a"].novelty.is_novel
+        assert lab["a"].duplicate_of is None
+        assert lab["b"].novelty.is_novel
+        assert lab["phase"].novelty is None
+
+    def test_a_training_structure_is_recognised(self, lab):
+        system = ChemicalSystem(caps={"Mg": 4, "O": 4})
+        learnt = Dataset(
+            system=system,
+            images=encode([zincblende()], system),
+            counts=np.array([[1, 1]]),
+            labels=("sphalerite MgO",),
+        )
+        lab.job(
+            "train",
+            Step.TRAIN,
+            {"sha256": "checkpoint", "training_set": learnt.as_document()},
+        )
+        lab.propose("a", "b")
+        lab.gate("a", structure=zincblende(a=4.7))
+        lab.gate("b", structure=rocksalt())
+        lab.build()
+        assert lab["a"].novelty.training_match == "sphalerite MgO"
+        assert not lab["a"].novelty.is_novel
+        assert lab["b"].novelty.is_novel
+        assert lab["b"].novelty.training_set == learnt.hash
+
+    def test_without_a_known_training_set_only_phases_count(self, lab):
+        lab.propose("a")
+        lab.gate("a", structure=zincblende(), proposer="random")
+        lab.build()
+        assert lab["a"].novelty.is_novel
+        assert lab["a"].novelty.training_set is None
+
+
+class TestBadInput:
+    """Each is marked with a stage and a reason, and its neighbour goes on."""
+
+    def check(self, lab, reason, stage=Stage.FAILED):
+        lab.gate("good", 0.01, structure=zincblende())
+        lab.build()
+        assert (lab["bad"].stage, lab["good"].stage) == (stage, Stage.POURBAIX_STABLE)
+        assert reason in lab["bad"].reason
+        assert lab["bad"].energy_above_hull is None
+
+    @pytest.fixture
+    def lab(self):
+        return lab_with("bad", "good")
+
+    def test_without_an_energy(self, lab):
+        lab.gate("bad")
+        gate = lab.outputs.query_one({"uuid": "gate bad"})
+        del gate["output"]["relaxed"]["energy_per_atom"]
+        lab.outputs.update([gate])
+        self.check(lab, "cannot be read")
+
+    def test_not_a_number(self, lab):
+        lab.gate("bad", energy_per_atom=math.nan)
+        self.check(lab, "not a number")
+
+    def test_unconverged(self, lab):
+        lab.gate("bad", converged=False, n_steps=500)
+        self.check(lab, "not converged after 500 steps")
+
+    def test_an_unknown_calculator(self, lab):
+        lab.gate("bad", level_of_theory="EMT")
+        self.check(lab, "an energy of EMT cannot be compared with references of CHGNet-0.3.0")
+
+    def test_a_volume_that_more_than_doubled(self, lab):
+        lab.gate("bad", volume_change=1.2)
+        self.check(lab, "grew 2.2-fold", Stage.REJECTED)
+
+    def test_an_element_without_references(self, lab):
+        lab.gate("bad", structure=rocksalt("Mn", 4.4))
+        self.check(lab, "no reference energy of Mn")
+
+    def test_references_that_are_not_there(self, lab):
+        lab.gate("bad")
+        gate = lab.outputs.query_one({"uuid": "gate bad"})
+        gate["output"]["references"] = "elsewhere"
+        lab.outputs.update([gate])
+        self.check(lab, "reference set elsewhere is not stored")
+
+    def test_a_gate_that_left_nothing_of_use(self, lab):
+        lab.job("gate bad", Step.GATE, {"something": "else"}, candidate_id="bad")
+        self.check(lab, "cannot be read")
+
+    def test_an_element_without_ions_keeps_its_place_on_the_hull(self, lab):
+        lab.job("references", Step.REFERENCES, references(Ag=-2.8, Ag2O=-3.9))
+        silver = rocksalt("Ag", 4.8)
+        lab.gate("bad", structure=silver, energy_per_atom=-3.87)
+        lab.build()
+        assert lab["bad"].energy_above_hull is not None
+        document = lab.stability.query_one({"candidate_id": "bad"})
+        assert "no aqueous ions of Ag" in document["assessment"]["pourbaix_reason"]
+
+
+def test_stability_documents_are_complete(lab):
+    lab.propose("a")
+    lab.gate("a", 0.03)
+    lab.build()
+    document = MontyDecoder().process_decoded(lab.stability.query_one({"candidate_id": "a"}))
+    assert document["level_of_theory"] == LEVEL
+    assert document["assessment"]["pourbaix"]["settings"]["potential_vs_rhe"] == 1.5
+    assert document["assessment"]["pourbaix"]["ion_set"]
+    assert {"gan_htvs", "pymatgen", "state", "numbers"} <= document["builder_meta"].keys()

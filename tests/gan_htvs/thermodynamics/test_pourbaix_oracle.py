@@ -1,0 +1,120 @@
+"""pymatgen's Pourbaix diagrams, one candidate at a time, say what ours say of all at once."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
+from pymatgen.core import Composition
+from pymatgen.core.entries import ComputedEntry
+
+from gan_htvs.campaign import PourbaixSettings
+from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer, free_energy_per_atom
+
+from .conftest import CHGNET_FORMATION_ENERGIES
+
+# eV/atom, from the measured enthalpies of the NBS tables (1982)
+VANADIUM_OXIDES = {"VO": -2.238, "V2O3": -2.526, "VO2": -2.465, "V2O5": -2.295}
+# No measurement: one of each kind, so that all three metals meet in solids.
+MIXED = {"MgV2O6": -2.70, "Mg2V2O7": -2.85, "MnV2O6": -2.35}
+
+
+def references(energies: dict[str, float], *elements: str) -> ReferenceSet:
+    pure = dict.fromkeys((*elements, "O2"), 0.0)
+    return ReferenceSet(
+        entries=tuple(
+            ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory="test")
+            for f, e in (pure | energies).items()
+        )
+    )
+
+
+SYSTEMS = {
+    "V-O": references(VANADIUM_OXIDES, "V"),
+    "Mg-Mn-O": references(CHGNET_FORMATION_ENERGIES, "Mg", "Mn"),
+    "Mg-Mn-V-O": references(CHGNET_FORMATION_ENERGIES | VANADIUM_OXIDES | MIXED, "Mg", "Mn", "V"),
+}
+ENVIRONMENTS = (
+    PourbaixSettings(),
+    PourbaixSettings(filter_solids=False, ion_concentration=1e-2),
+    PourbaixSettings(hydroxides=True, potential_vs_rhe=0.4, ph_points=8),
+)
+
+
+@cache
+def analyzer(system: str, environment: int) -> PourbaixAnalyzer:
+    return PourbaixAnalyzer(SYSTEMS[system], ENVIRONMENTS[environment])
+
+
+@cache
+def diagram(system: str, environment: int, metals: tuple[tuple[str, int], ...]) -> PourbaixDiagram:
+    return analyzer(system, environment).diagram(dict(metals))
+
+
+def expected_energies(system, environment, composition, formation_energy):
+    metals = tuple((el.symbol, int(n)) for el, n in composition.items() if el.symbol != "O")
+    free_energy = free_energy_per_atom(composition, formation_energy) * composition.num_atoms
+    settings = ENVIRONMENTS[environment]
+    ph = np.linspace(settings.ph_min, settings.ph_max, settings.ph_points)
+    return diagram(system, environment, metals).get_decomposition_energy(
+        PourbaixEntry(ComputedEntry(composition, free_energy)),
+        ph,
+        settings.potential_vs_rhe - 0.0591 * ph,
+    )
+
+
+def compare(system, environment, counts, energy):
+    composition = Composition({symbol: n for symbol, n in counts.items() if n})
+    (ours,) = analyzer(system, environment).decomposition_energies([composition], [energy])
+    expected = expected_energies(system, environment, composition, energy)
+    assert ours == pytest.approx(expected, abs=1e-8)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    mg=st.integers(0, 4),
+    mn=st.integers(0, 4),
+    oxygen=st.integers(1, 12),
+    energy=st.floats(-4, 1),
+    environment=st.integers(0, 1),
+)
+def test_500_candidates_of_a_ternary(mg, mn, oxygen, energy, environment):
+    if mg + mn:
+        compare("Mg-Mn-O", environment, {"Mg": mg, "Mn": mn, "O": oxygen}, energy)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    v=st.integers(1, 8),
+    oxygen=st.integers(1, 12),
+    energy=st.floats(-4, 1),
+    environment=st.integers(0, 2),
+)
+def test_500_candidates_of_a_binary(v, oxygen, energy, environment):
+    compare("V-O", environment, {"V": v, "O": oxygen}, energy)
+
+
+@pytest.mark.parametrize("environment", range(len(ENVIRONMENTS)))
+@pytest.mark.parametrize("counts", [(1, 1, 1, 4), (2, 1, 3, 10)])
+def test_three_metals(counts, environment):
+    compare("Mg-Mn-V-O", environment, dict(zip(("Mg", "Mn", "V", "O"), counts, strict=True)), -2.0)
+
+
+def test_hydroxides_compete_only_when_they_are_asked_for():
+    calm = {"potential_vs_rhe": 0.4}
+    without = PourbaixAnalyzer(SYSTEMS["Mg-Mn-O"], PourbaixSettings(**calm))
+    with_them = PourbaixAnalyzer(SYSTEMS["Mg-Mn-O"], PourbaixSettings(**calm, hydroxides=True))
+    periclase = CHGNET_FORMATION_ENERGIES["MgO"]
+    assert with_them.stability("MgO", periclase).settings.hydroxides
+    # Periclase turns into brucite in water of high pH.
+    difference = np.subtract(
+        with_them.stability("MgO", periclase).decomposition_energies,
+        without.stability("MgO", periclase).decomposition_energies,
+    )
+    assert difference[0] == pytest.approx(0)
+    assert difference[-1] > 0.01
