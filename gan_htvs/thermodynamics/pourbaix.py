@@ -61,6 +61,7 @@ class IonSet(BaseModel):
     version: str
     reference_solids: dict[str, IonReference] = Field(description="element -> solid")
     ions: tuple[IonReference, ...]
+    hydroxides: tuple[IonReference, ...] = ()
 
 
 class PourbaixStability(BaseModel):
