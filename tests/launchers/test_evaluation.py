@@ -111,26 +111,26 @@ def test_wrong_names_are_one_sentence(folder, arguments, message):
 
 
 def test_without_known_phases_samples_are_judged_before_relaxation_only(folder):
-    vanadia = CAMPAIGN | {
-        "name": "vanadia",
-        "chemical_system": {"caps": {"V": 2, "O": 5}},
-        "oxidation_states": {"V": [2, 5], "O": [-2, -2]},
+    chromia = CAMPAIGN | {
+        "name": "chromia",
+        "chemical_system": {"caps": {"Cr": 2, "O": 5}},
+        "oxidation_states": {"Cr": [2, 6], "O": [-2, -2]},
         "sampling": {"max_tries_per_structure": 20},
     }
-    (folder / "vanadia.yaml").write_text(yaml.safe_dump(vanadia))
-    campaign = Campaign.from_file(folder / "vanadia.yaml")
+    (folder / "chromia.yaml").write_text(yaml.safe_dump(chromia))
+    campaign = Campaign.from_file(folder / "chromia.yaml")
     untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
-    untrained.save(folder / "vanadia.safetensors")
+    untrained.save(folder / "chromia.safetensors")
 
     def judge(*arguments):
-        fixed = ("-c", folder / "vanadia.yaml", "--compositions", "V2O4", "--against")
+        fixed = ("-c", folder / "chromia.yaml", "--compositions", "Cr2O4", "--against")
         return evaluate(
-            folder, *fixed, "substitution", *arguments, checkpoint="vanadia.safetensors"
+            folder, *fixed, "substitution", *arguments, checkpoint="chromia.safetensors"
         )
 
     refused = judge("--relax", 1)
     assert refused.exit_code == 2
-    assert "no reference phases are known for V" in refused.output
+    assert "no reference phases are known for Cr" in refused.output
 
     printed = judge("--relax", 0)
     assert printed.exit_code == 0, printed.output

@@ -76,7 +76,7 @@ def test_compositions_add_up_to_the_whole(judged):
 
 
 def test_the_known_phases_of_magnesia_are_counted(judged):
-    assert judged.known_phases == 3  # Mg, O2 and MgO
+    assert judged.known_phases == 4  # Mg, O2, MgO and MgO2
 
 
 def test_an_evaluation_reads_back(judged):

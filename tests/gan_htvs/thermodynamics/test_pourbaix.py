@@ -87,11 +87,13 @@ def relaxed_analyzer(relaxed: ReferenceSet) -> PourbaixAnalyzer:
 
 def test_ions_match_the_published_table(ion_table: Path):
     with ion_table.open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["element"] in ("Mg", "Mn")]
+        rows = [row for row in csv.DictReader(file) if row["element"] in ("Mg", "Mn", "V")]
     ions = aqueous_ions()
-    assert {ion.formula: ion.free_energy for ion in ions.ions} == {
-        row["ion"]: float(row["dGf_kJ_mol"]) for row in rows
-    }
+    left_out = {"V2O7[4-]", "HV10O28[5-]"}  # HVO4[2-] and H3V2O7[-] less water
+    published = {row["ion"]: float(row["dGf_kJ_mol"]) for row in rows}
+    stand = {ion.formula: ion.free_energy for ion in ions.ions}
+    assert published.keys() - stand.keys() == left_out
+    assert stand == {formula: published[formula] for formula in published.keys() - left_out}
     for row in rows:
         solid = ions.reference_solids[row["element"]]
         assert solid.formula == row["reference_solid"]
@@ -234,7 +236,7 @@ class TestStability:
         ("formula", "message"),
         [
             ("O2", "O2: Pourbaix stability is not defined"),
-            ("VO2", "VO2: no aqueous ions of V are known"),
+            ("CrO2", "CrO2: no aqueous ions of Cr are known"),
             ("Mg(OH)2", "solids with H"),
         ],
     )
