@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
+    from gan_htvs.fingerprint import Fingerprint
+
 
 class Find(NamedTuple):
     """A relaxed candidate."""
 
     candidate_id: str
-    structure: Structure
+    fingerprint: Fingerprint
     energy_per_atom: float
     """eV/atom; of one crystal, the lowest stands for all."""
     checkpoint: str | None = None
@@ -60,7 +62,7 @@ def sort_into_crystals(finds: Sequence[Find]) -> list[Crystal]:
     unique = UniqueStructures()
     crystals: dict[int, Crystal] = {}
     for find in in_order:
-        position = unique.place(find.structure)
+        position = unique.place(find.fingerprint)
         if position in crystals:
             crystals[position].duplicates.append(find.candidate_id)
         else:
@@ -96,10 +98,10 @@ def look_up(
         learnt[checkpoint] = KnownStructures(seen.structures)
     found = {}
     for find in finds:
-        reference = next(iter(phases.positions(find.structure)), None)
+        reference = next(iter(phases.positions(find.fingerprint)), None)
         own, match = training.get(find.checkpoint or ""), None
         if own is not None:
-            match = next(iter(learnt[find.checkpoint or ""].positions(find.structure)), None)
+            match = next(iter(learnt[find.checkpoint or ""].positions(find.fingerprint)), None)
         found[find.candidate_id] = Novelty(
             is_novel=reference is None and match is None,
             reference_match=None if reference is None else names[reference],

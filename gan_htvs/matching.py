@@ -60,9 +60,9 @@ class KnownStructures:
         """Whether any of them matches."""
         return any(True for _ in self._matches(Fingerprint.of(structure)))
 
-    def positions(self, structure: Structure) -> tuple[int, ...]:
+    def positions(self, structure: Structure | Fingerprint) -> tuple[int, ...]:
         """Positions of all that match, ascending."""
-        return tuple(self._matches(Fingerprint.of(structure)))
+        return tuple(self._matches(_fingerprint(structure)))
 
     def _append(self, fingerprint: Fingerprint) -> None:
         self._tables[fingerprint.formula].append(fingerprint)
@@ -95,14 +95,18 @@ class UniqueStructures(KnownStructures):
         before = len(self)
         return self.place(structure) == before
 
-    def place(self, structure: Structure) -> int:
+    def place(self, structure: Structure | Fingerprint) -> int:
         """Take the structure in if it matches none before; tell its position or the match's."""
-        fingerprint = Fingerprint.of(structure)
+        fingerprint = _fingerprint(structure)
         position = next(self._matches(fingerprint), None)
         if position is None:
             position = len(self)
             self._append(fingerprint)
         return position
+
+
+def _fingerprint(structure: Structure | Fingerprint) -> Fingerprint:
+    return structure if isinstance(structure, Fingerprint) else Fingerprint.of(structure)
 
 
 def group_structures(structures: Iterable[Structure]) -> list[list[int]]:

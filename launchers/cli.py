@@ -259,14 +259,20 @@ def train(
 
 
 @app.command(epilog="Example: [bold]gan-htvs build[/bold]")
-def build(launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
-    """Bring the candidates collection up to date with all finished jobs."""
-    with _told_in_one_sentence():
-        from launchers.database import open_databases
-        from launchers.local import build_candidates
+def build(
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Processes.")] = 1,
+) -> None:
+    """Bring stability and candidates up to date with all finished jobs.
 
-        with open_databases(launchpad) as databases:
-            changed = build_candidates(databases)
+    Only what new jobs change is written, and jobs may go on arriving meanwhile.
+    """
+    with _told_in_one_sentence():
+        from launchers.builders import build_candidates
+        from launchers.database import open_databases
+
+        with open_databases(launchpad) as databases, console.WorkProgress() as progress:
+            changed = build_candidates(databases, n_workers=workers, on_progress=progress)
         typer.echo(f"{changed} candidates written" if changed else "Everything is up to date.")
 
 

@@ -12,17 +12,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jobflow import Flow
-from maggma.utils import grouper
 from monty.json import MontyDecoder
 
 from flows.campaign import CampaignUnits, Unit
 from flows.engines.gpaw import availability
 from flows.evaluate import band_gap_job
-from gan_htvs.builders.candidates import CandidateBuilder
-from gan_htvs.builders.stability import StabilityBuilder
 from gan_htvs.candidate import Stage, Step
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_uuid
+from launchers.builders import build_candidates
 from launchers.launchpad import ACTIVE_STATES
 from launchers.pool import WorkerPool
 
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jobflow import JobStore
-    from maggma.core import Builder
 
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
@@ -252,30 +249,3 @@ def _differences(
             yield from _differences(old, new, (*path, key))
         elif old != new:
             yield (*path, key)
-
-
-def build_candidates(databases: Databases) -> int:
-    """Bring ``stability`` and ``candidates`` up to date; return how many candidates changed."""
-    outputs, campaigns, stability, candidates = (
-        databases.store(name, key=key)
-        for name, key in (
-            ("outputs", "uuid"),
-            ("campaigns", "name"),
-            ("stability", "candidate_id"),
-            ("candidates", "candidate_id"),
-        )
-    )
-    sorting = StabilityBuilder(outputs, campaigns, stability)
-    _run_builder(sorting)
-    sorting.settle()
-    return _run_builder(CandidateBuilder(outputs, campaigns, stability, candidates))
-
-
-def _run_builder(builder: Builder) -> int:
-    """Do what ``Builder.run`` does, without closing stores and counting the items."""
-    builder.connect()
-    done = 0
-    for items in grouper(builder.get_items(), builder.chunk_size):
-        builder.update_targets([builder.process_item(item) for item in items])
-        done += len(items)
-    return done

@@ -11,7 +11,7 @@ from maggma.utils import grouper
 
 from gan_htvs import __version__
 from gan_htvs.assessment import decide
-from gan_htvs.builders.documents import decode, encode, versions
+from gan_htvs.builders.documents import VERSIONS, decode, encode
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Candidate, Proposal, Relaxed, Stability, Stage, Step
 from gan_htvs.identity import content_hash
@@ -68,9 +68,12 @@ class CandidateBuilder(Builder):
         self.outputs.ensure_index("uuid")
         self.outputs.ensure_index("metadata.campaign")
         self.candidates.ensure_index("candidate_id", unique=True)
+        stale_of = []
         for document in self.campaigns.query():
             campaign = Campaign.model_validate(document["settings"])
-            stale = self._stale(campaign)
+            stale_of.append((campaign, self._stale(campaign)))
+        self.total = sum(len(stale) for _, stale in stale_of)
+        for campaign, stale in stale_of:
             for chunk in grouper(stale, self.chunk_size):
                 yield from self._read(campaign, chunk)
 
@@ -86,7 +89,7 @@ class CandidateBuilder(Builder):
             origin=proposal.origin,
             generated_structure=proposal.structure,
             last_updated=datetime.now(UTC),
-            builder_meta=versions() | {"state": item["state"]},
+            builder_meta=VERSIONS | {"state": item["state"]},
             **fields,
         )
         return encode(candidate)

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
+PACKAGES = ("emmet-core", "maggma", "pymatgen")
+VERSIONS = {"gan_htvs": __version__} | {name: version(name) for name in PACKAGES}
+"""What documents are built with, for their ``builder_meta``."""
+
+
 def encode(document: BaseModel) -> dict[str, Any]:
     """Write a document with plain values, times excepted."""
     return jsanitize(document.model_dump(), strict=True, enum_values=True, allow_bson=True)
@@ -21,9 +26,3 @@ def encode(document: BaseModel) -> dict[str, Any]:
 def decode(stored: Any) -> Any:
     """Read the objects in a stored document back."""
     return MontyDecoder().process_decoded(stored)
-
-
-def versions() -> dict[str, Any]:
-    """Name what a document was built with, for its ``builder_meta``."""
-    packages = ("emmet-core", "maggma", "pymatgen")
-    return {"gan_htvs": __version__} | {name: version(name) for name in packages}

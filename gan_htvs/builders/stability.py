@@ -13,18 +13,20 @@ from pymatgen.core import Composition
 
 from gan_htvs import __version__
 from gan_htvs.assessment import Judge
-from gan_htvs.builders.documents import decode, encode, versions
+from gan_htvs.builders.documents import VERSIONS, decode, encode
 from gan_htvs.builders.placement import Placement, place_all
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Stability, Stage, Step, Verdict
 from gan_htvs.crystals import Find, LearntFrom, look_up, sort_into_crystals
 from gan_htvs.dataset import Dataset
 from gan_htvs.errors import UserError
+from gan_htvs.fingerprint import Fingerprint
 from gan_htvs.identity import content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from gan_htvs.candidate import Origin, Relaxed
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 KNOWN_PHASE = "known_phase"
@@ -120,15 +122,24 @@ class StabilityBuilder(Builder):
                 references="",
                 formula_pretty=item["formula"],
                 last_updated=datetime.now(UTC),
-                builder_meta=versions() | {"state": member.state},
+                builder_meta=VERSIONS | {"state": member.state},
             )
-            find = _read(output, document)
-            if find is None:
+            found = _read(output, document)
+            if found is None:
                 continue
+            relaxed, origin = found
             if document.is_known_phase:
-                known_phases[output["origin"]["label"]] = find.structure
+                label = origin.label if origin else None
+                known_phases[label or member.candidate_id] = relaxed.structure
             elif _is_believed(document, item["references"]):
-                finds.append(find)
+                finds.append(
+                    Find(
+                        candidate_id=member.candidate_id,
+                        fingerprint=Fingerprint.of(relaxed.structure),
+                        energy_per_atom=relaxed.energy_per_atom,
+                        checkpoint=origin.checkpoint if origin else None,
+                    )
+                )
         for candidate_id, novelty in look_up(finds, known_phases, item["training"]).items():
             documents[candidate_id].novelty = novelty
         for crystal in sort_into_crystals(finds):
@@ -281,7 +292,9 @@ class _TrainingSet:
         return LearntFrom(self._hash, [label for label, _ in members], [s for _, s in members])
 
 
-def _read(output: dict[str, Any] | None, document: Stability) -> Find | None:
+def _read(
+    output: dict[str, Any] | None, document: Stability
+) -> tuple[Relaxed, Origin | None] | None:
     """Read a gate's output into its document; None, with stage and reason, if it is of no use."""
     document.stage = Stage.FAILED
     if output is None:
@@ -305,8 +318,7 @@ def _read(output: dict[str, Any] | None, document: Stability) -> Find | None:
     document.is_known_phase = origin is not None and origin.proposer == KNOWN_PHASE
     document.level_of_theory = relaxed.level_of_theory
     document.energy_per_atom = relaxed.energy_per_atom
-    checkpoint = None if origin is None else origin.checkpoint
-    return Find(document.candidate_id, relaxed.structure, relaxed.energy_per_atom, checkpoint)
+    return relaxed, origin
 
 
 def _is_believed(document: Stability, references: Mapping[str, ReferenceSet]) -> bool:

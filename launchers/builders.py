@@ -1,0 +1,83 @@
+"""Run the builders: in this process or in several, counting what changed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from maggma.utils import grouper
+
+from gan_htvs.builders.candidates import CandidateBuilder
+from gan_htvs.builders.stability import StabilityBuilder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from maggma.core import Builder
+
+    from launchers.database import Databases
+
+
+def builders(databases: Databases) -> tuple[StabilityBuilder, CandidateBuilder]:
+    """Make the builders, in the order in which they run."""
+    outputs, campaigns, stability, candidates = (
+        databases.store(name, key=key)
+        for name, key in (
+            ("outputs", "uuid"),
+            ("campaigns", "name"),
+            ("stability", "candidate_id"),
+            ("candidates", "candidate_id"),
+        )
+    )
+    return (
+        StabilityBuilder(outputs, campaigns, stability),
+        CandidateBuilder(outputs, campaigns, stability, candidates),
+    )
+
+
+def build_candidates(
+    databases: Databases,
+    *,
+    n_workers: int = 1,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> int:
+    """Bring ``stability`` and ``candidates`` up to date; return how many candidates changed.
+
+    ``on_progress`` is called with what is built, the number done and the total.
+    """
+    sorting, joining = builders(databases)
+    with _mapping(n_workers) as mapping:
+        _run(sorting, mapping, "formulas", on_progress)
+        sorting.settle()
+        return _run(joining, mapping, "candidates", on_progress)
+
+
+def _run(
+    builder: Builder,
+    mapping: Callable[..., Iterable[Any]],
+    what: str,
+    on_progress: Callable[[str, int, int], None] | None,
+) -> int:
+    """Do what ``Builder.run`` does, without closing the stores, and count the items."""
+    builder.connect()
+    done = 0
+    for items in grouper(builder.get_items(), builder.chunk_size):
+        builder.update_targets(list(mapping(builder.process_item, items)))
+        done += len(items)
+        if on_progress is not None:
+            on_progress(what, done, builder.total or done)
+    return done
+
+
+@contextmanager
+def _mapping(n_workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Something that works like ``map``, on so many processes."""
+    if n_workers == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(
+        n_workers, mp_context=multiprocessing.get_context("spawn")
+    ) as executor:
+        yield executor.map

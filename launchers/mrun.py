@@ -1,0 +1,21 @@
+"""The builders for maggma's own runner, which spreads them over processes and machines.
+
+``mrun -n 8 launchers/mrun.py``, in the folder of my_launchpad.yaml, whose database must be running;
+``GAN_HTVS_LAUNCHPAD`` names another file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from launchers.builders import builders
+from launchers.database import Databases, LaunchpadFile
+
+__builders__ = list(
+    builders(
+        Databases(
+            LaunchpadFile.read(Path(os.environ.get("GAN_HTVS_LAUNCHPAD", "my_launchpad.yaml")))
+        )
+    )
+)
