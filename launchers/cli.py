@@ -276,6 +276,33 @@ def build(
         typer.echo(f"{changed} candidates written" if changed else "Everything is up to date.")
 
 
+@app.command(epilog="Example: [bold]gan-htvs funnel mg-mn-o-demo --output figures[/bold]")
+def funnel(
+    campaign: Annotated[
+        str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Draw figures here.", metavar="DIR")
+    ] = None,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+) -> None:
+    """Print how many candidates pass each stage, beside the published study; draw figures.
+
+    With --output: funnel.png, hull.png (candidates on the hull of the known phases), pourbaix.png
+    (stability against pH) and gaps.png (gap against Pourbaix stability, with the target window).
+    """
+    with _told_in_one_sentence():
+        from launchers.database import open_databases
+        from launchers.report import draw_figures, read_results
+
+        with open_databases(launchpad) as databases:
+            results = read_results(databases, campaign)
+        console.print_funnel(results.campaign, results.funnel)
+        if output is not None:
+            for path in draw_figures(results, output):
+                typer.echo(f"wrote {path}")
+
+
 @app.command(
     epilog="Examples: [bold]gan-htvs candidates --stage pourbaix_stable[/bold], "
     "[bold]gan-htvs candidates --format csv > candidates.csv[/bold]"

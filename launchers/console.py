@@ -28,6 +28,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
     from gan_htvs.dataset.relaxed import RelaxedStructures
+    from gan_htvs.funnel import Funnel
     from launchers.database import Databases
     from launchers.doctor import Feature
 
@@ -207,20 +208,13 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     Whether a job raised that should not; a failed relaxation is a result like another.
     """
     from gan_htvs.candidate import Step
-    from gan_htvs.funnel import CANDIDATE_FIELDS, count_funnel
+    from gan_htvs.funnel import CANDIDATE_FIELDS, measure_funnel
 
     with databases.store("candidates", key="candidate_id") as store:
         documents = list(store.query({"campaign": campaign.name}, list(CANDIDATE_FIELDS)))
-    groups = _by_proposer(documents, campaign.sampling.proposers)
-    counts = {name: count_funnel(group, campaign.thresholds) for name, group in groups.items()}
-    table = Table(title=f"Funnel of {campaign.name}", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("stage")
-    for name in counts:
-        table.add_column(name, justify="right")
-    for row in next(iter(counts.values())):
-        label = "entered the funnel" if row == "generated" else row
-        table.add_row(label, *(str(count[row]) for count in counts.values()))
-    out.print(table)
+    print_funnel(
+        campaign, measure_funnel(documents, campaign.sampling.proposers, campaign.thresholds)
+    )
 
     _print_sampling(campaign, databases)
     failures = databases.launchpad().failures([campaign.name])
@@ -232,17 +226,22 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     return any(failure.step not in (Step.RELAX, Step.STATIC) for failure in failures)
 
 
-def _by_proposer(
-    documents: Sequence[dict[str, Any]], proposers: Sequence[str]
-) -> dict[str, list[dict[str, Any]]]:
-    """Sort candidates by what proposed them, known phases last."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in proposers}
-    for document in documents:
-        found.setdefault(document["origin"]["proposer"], []).append(document)
-    known = found.pop("known_phase", [])
-    if len(found) == 1:
-        found = dict(zip(["generated"], found.values(), strict=True))
-    return found | {"known phases": known}
+def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
+    """Print how many candidates pass each stage, measured here and published."""
+    from gan_htvs.funnel import PUBLISHED_SOURCE
+
+    level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
+    table = Table(
+        title=f"Funnel of {campaign.name} ({level})", title_justify="left", box=box.SIMPLE_HEAD
+    )
+    table.add_column("stage")
+    columns = {**funnel.counts, f"published:\n{PUBLISHED_SOURCE}": funnel.published}
+    for name in columns:
+        table.add_column(name, justify="right")
+    for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):
+        cells = ("-" if count is None else f"{count:,}" for count in counts)
+        table.add_row("entered the funnel" if stage == "generated" else stage, *cells)
+    out.print(table)
 
 
 def _print_sampling(campaign: Campaign, databases: Databases) -> None:

@@ -1,0 +1,231 @@
+"""Figures of a campaign: the funnel, the hull with its candidates, stability in water, gaps."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord
+from pymatgen.util.string import latexify
+
+from gan_htvs.assessment import Judge
+from gan_htvs.funnel import PUBLISHED_SOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gan_htvs.campaign import Thresholds
+    from gan_htvs.funnel import Funnel
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+
+Row = dict[str, Any]
+"""Fields of a candidate document, see :data:`PLOT_FIELDS`."""
+
+PLOT_FIELDS = (
+    *("candidate_id", "formula_pretty", "origin.proposer", "origin.label", "stage"),
+    *("energy_above_hull", "formation_energy_per_atom", "band_gap", "band_gap_method"),
+    *("pourbaix.minimum", "pourbaix.ph", "pourbaix.decomposition_energies", "duplicate_of"),
+    *("pourbaix.settings", "level_of_theory"),
+)
+"""What a candidate document must carry to be drawn."""
+
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
+"""Okabe and Ito, distinct to colour-blind readers."""
+GREY, RED = "#999999", "#d55e00"
+MOST_CURVES = 12
+"""Candidates whose curves are told apart."""
+TERNARY, BINARY = 3, 2
+
+
+def draw_funnel(funnel: Funnel) -> bytes:
+    """Draw how many candidates pass each stage, measured and published, as a PNG."""
+    figure = Figure(figsize=(8, 0.9 + 0.55 * len(funnel.stages)), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    columns = {**funnel.counts, PUBLISHED_SOURCE: funnel.published}
+    height = 0.8 / len(columns)
+    where = np.arange(len(funnel.stages))
+    for k, (name, counts) in enumerate(columns.items()):
+        published = name == PUBLISHED_SOURCE
+        axes.barh(
+            where + (k + 0.5) * height - 0.4,
+            [count or 0 for count in counts],
+            height,
+            label=name,
+            color=GREY if published else COLOURS[k % len(COLOURS)],
+            hatch="///" if published else None,
+            alpha=0.6 if published else 1,
+        )
+        for y, count in zip(where + (k + 0.5) * height - 0.4, counts, strict=True):
+            if count is not None:
+                axes.annotate(f" {count:,}", (max(count, 0.5), y), va="center", fontsize=8)
+    axes.set(yticks=where, yticklabels=funnel.stages, xlabel="structures")
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(0, 4 * max([1, *(c or 0 for counts in columns.values() for c in counts)]))
+    axes.invert_yaxis()
+    axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def draw_hull(
+    rows: Sequence[Row], references: ReferenceSet, thresholds: Thresholds
+) -> bytes | None:
+    """Draw the hull of the known phases with the lowest candidate of each formula, as a PNG.
+
+    A ternary system is seen from above, candidates coloured by their energy above the hull; a
+    binary one from the side. None for others.
+    """
+    if len(references.elements) not in (BINARY, TERNARY):
+        return None
+    diagram = references.phase_diagram
+    lines, stable, _ = PDPlotter(diagram, backend="matplotlib").pd_plot_data
+    figure = Figure(figsize=(8, 6.4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for x, y in lines:
+        axes.plot(x, y, "-", color=GREY, linewidth=1, zorder=1)
+    for (x, y), entry in stable.items():
+        axes.plot(x, y, "ko", markersize=5, zorder=2)
+        axes.annotate(
+            latexify(entry.composition.reduced_formula),
+            (x, y),
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    lowest = _lowest_of_each_formula(rows, thresholds.metastable)
+    if lowest:
+        # pymatgen counts its coordinates from the second element on.
+        order = [references.elements.index(el.symbol) for el in diagram.elements]
+        shares = references.fractions([row["formula_pretty"] for row in lowest])[:, order]
+        energies = [row["energy_above_hull"] for row in lowest]
+        if len(references.elements) == TERNARY:
+            x, y = np.array([triangular_coord(share[1:]) for share in shares]).T
+        else:
+            x, y = shares[:, 1], np.array([r["formation_energy_per_atom"] for r in lowest])
+        points = axes.scatter(
+            x, y, c=energies, cmap="viridis_r", s=45, zorder=3, vmin=min(0, *energies, 0), vmax=0.2
+        )
+        bar = figure.colorbar(points, ax=axes, shrink=0.7)
+        bar.set_label("energy above hull of known phases and other candidates, eV/atom")
+    if len(references.elements) == TERNARY:
+        axes.set_aspect("equal")
+        axes.axis("off")
+    else:
+        axes.set(
+            xlabel=f"share of {diagram.elements[1].symbol}", ylabel="formation energy, eV/atom"
+        )
+    axes.set_title(f"{references.level_of_theory}: black, known phases on the hull")
+    return _png(figure)
+
+
+def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> bytes | None:
+    """Draw stability in water against pH of the most stable candidates, as a PNG."""
+    wet = [row for row in _crystals(rows) if row.get("pourbaix")]
+    wet = [r for r in wet if r["energy_above_hull"] <= thresholds.synthesizable]
+    wet.sort(key=lambda row: row["pourbaix"]["minimum"])
+    if not wet:
+        return None
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for row in wet[MOST_CURVES:]:
+        axes.plot(*_curve(row), color=GREY, linewidth=0.6, alpha=0.6)
+    for k, row in enumerate(wet[:MOST_CURVES]):
+        style = ("-", "--", ":")[k // len(COLOURS)]
+        label = f"{latexify(row['formula_pretty'])} {row['candidate_id'][:6]}"
+        axes.plot(*_curve(row), style, color=COLOURS[k % len(COLOURS)], label=label)
+    for limit in (thresholds.pourbaix, thresholds.pourbaix_screen):
+        axes.axhline(limit, color=RED, linewidth=1, linestyle="--")
+        axes.annotate(f"{limit:g}", (axes.get_xlim()[1], limit), color=RED, fontsize=8)
+    settings = wet[0]["pourbaix"]["settings"]
+    axes.set(
+        xlabel="pH",
+        ylabel="Pourbaix decomposition energy, eV/atom",
+        title=f"{settings['potential_vs_rhe']:g} V vs RHE, ions {settings['ion_concentration']:g} "
+        f"mol/l, within {thresholds.synthesizable:g} eV/atom of the hull",
+    )
+    axes.legend(fontsize=7, ncols=2)
+    return _png(figure)
+
+
+def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> bytes | None:
+    """Draw band gap against Pourbaix stability with the target window, as a PNG."""
+    known = [row for row in rows if row.get("band_gap") is not None and row.get("pourbaix")]
+    if not known:
+        return None
+    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    low, high = thresholds.band_gap
+    left = min(0.0, *(row["pourbaix"]["minimum"] for row in known)) - 0.02
+    window = Rectangle(
+        (left, low), thresholds.pourbaix - left, high - low, color=COLOURS[2], alpha=0.15
+    )
+    axes.add_patch(window)
+    methods = sorted({row["band_gap_method"] or "not labelled" for row in known})
+    for k, method in enumerate(methods):
+        for phases, marker in ((False, "o"), (True, "x")):
+            own = [
+                row
+                for row in known
+                if (row["band_gap_method"] or "not labelled") == method
+                and (row["origin"]["proposer"] == "known_phase") == phases
+            ]
+            if own:
+                axes.scatter(
+                    [row["pourbaix"]["minimum"] for row in own],
+                    [row["band_gap"] for row in own],
+                    marker=marker,
+                    color=COLOURS[k % len(COLOURS)],
+                    label=f"{'known phases' if phases else 'candidates'}, {method}",
+                )
+    for row in known:
+        axes.annotate(
+            latexify(row["formula_pretty"]),
+            (row["pourbaix"]["minimum"], row["band_gap"]),
+            xytext=(4, 3),
+            textcoords="offset points",
+            fontsize=7,
+        )
+    axes.set(
+        xlabel="smallest Pourbaix decomposition energy, eV/atom",
+        ylabel="band gap, eV",
+        title=f"shaded: photoanodes (<= {thresholds.pourbaix:g} eV/atom, {low:g} to {high:g} eV)",
+        ylim=(0, None),
+    )
+    axes.set_xlim(left, None)
+    axes.legend(fontsize=7)
+    return _png(figure)
+
+
+def _curve(row: Row) -> tuple[Sequence[float], Sequence[float]]:
+    return row["pourbaix"]["ph"], row["pourbaix"]["decomposition_energies"]
+
+
+def _crystals(rows: Sequence[Row]) -> list[Row]:
+    """Candidates with a believed energy, one for each crystal, known phases left out."""
+    return [
+        row
+        for row in rows
+        if row.get("energy_above_hull") is not None
+        and Judge.believes(row["energy_above_hull"])
+        and row.get("duplicate_of") is None
+        and row["origin"]["proposer"] != "known_phase"
+    ]
+
+
+def _lowest_of_each_formula(rows: Sequence[Row], limit: float) -> list[Row]:
+    lowest: dict[str, Row] = {}
+    for row in _crystals(rows):
+        best = lowest.get(row["formula_pretty"])
+        if row["energy_above_hull"] <= limit and (
+            best is None or row["energy_above_hull"] < best["energy_above_hull"]
+        ):
+            lowest[row["formula_pretty"]] = row
+    return list(lowest.values())
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,79 @@
+"""What a campaign found: its counts and its figures, read from the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gan_htvs.builders.documents import decode
+from gan_htvs.campaign import Campaign
+from gan_htvs.errors import UserError
+from gan_htvs.files import write_atomically
+from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
+from gan_htvs.plots import PLOT_FIELDS, draw_funnel, draw_gaps, draw_hull, draw_pourbaix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+    from launchers.database import Databases
+
+
+@dataclass(frozen=True)
+class Results:
+    """A campaign, its candidates without structures, and what they were compared with."""
+
+    campaign: Campaign
+    rows: list[dict[str, Any]]
+    references: ReferenceSet | None
+
+    @property
+    def funnel(self) -> Funnel:
+        """Counts by stage."""
+        return measure_funnel(self.rows, self.campaign.sampling.proposers, self.campaign.thresholds)
+
+
+def read_results(databases: Databases, name: str | None) -> Results:
+    """Read the results of a campaign; of the only one if no name is given.
+
+    Raises
+    ------
+    UserError
+        If there is no such campaign, or several and no name.
+    """
+    with databases.store("campaigns", key="name") as campaigns:
+        stored = {each["name"]: each["settings"] for each in campaigns.query()}
+    if name is None and len(stored) == 1:
+        (name,) = stored
+    if name is None or name not in stored:
+        asked = "name one" if name is None else f"there is no campaign {name!r}"
+        raise UserError(f"{asked}; this database has: {', '.join(sorted(stored)) or 'none'}.")
+    fields = sorted({*CANDIDATE_FIELDS, *PLOT_FIELDS, "gate.references"})
+    with databases.store("candidates", key="candidate_id") as candidates:
+        rows = list(candidates.query({"campaign": name}, fields))
+    uuids = sorted({row["gate"]["references"] for row in rows if row.get("gate")})
+    with databases.store("outputs", key="uuid") as outputs:
+        document = outputs.query_one({"uuid": {"$in": uuids}})
+    references = decode(document["output"]) if document else None
+    return Results(Campaign.model_validate(stored[name]), rows, references)
+
+
+def draw_figures(results: Results, folder: Path) -> list[Path]:
+    """Draw what there is to see and return the files.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written.
+    """
+    thresholds, rows = results.campaign.thresholds, results.rows
+    drawn = {
+        "funnel.png": draw_funnel(results.funnel),
+        "hull.png": draw_hull(rows, results.references, thresholds) if results.references else None,
+        "pourbaix.png": draw_pourbaix(rows, thresholds),
+        "gaps.png": draw_gaps(rows, thresholds),
+    }
+    files = {folder / name: image for name, image in drawn.items() if image is not None}
+    for path, image in files.items():
+        write_atomically(path, image)
+    return list(files)
