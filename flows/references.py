@@ -11,7 +11,7 @@ from flows.evaluate import EvaluateMaker, energy_jobs
 from flows.steps import READS_STORE, SHARED, label, stored_output
 from gan_htvs.candidate import Origin, Proposal, Step
 from gan_htvs.identity import content_hash, content_uuid
-from gan_htvs.thermodynamics.references import reference_phases, reference_set
+from gan_htvs.thermodynamics.references import phases_of, reference_set
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -37,7 +37,7 @@ def known_phases(campaign: Campaign) -> list[Proposal]:
                 source=phase.source,
             ),
         )
-        for index, phase in enumerate(reference_phases(campaign.chemical_system.elements))
+        for index, phase in enumerate(phases_of(campaign))
         if phase.pinned_energy_per_atom is None
     ]
 
@@ -83,8 +83,7 @@ def assemble_references(
         )
         for phase, relaxation, static in zip(phases, relaxations, statics, strict=True)
     }
-    known = reference_phases(campaign.chemical_system.elements)
-    return reference_set(known, relaxed, engine.level_of_theory)
+    return reference_set(phases_of(campaign), relaxed, engine.level_of_theory)
 
 
 def known_phases_job(campaign: Campaign, references: str) -> Job:

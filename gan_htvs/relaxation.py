@@ -30,7 +30,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from gan_htvs.candidate import Relaxed
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash
-from gan_htvs.thermodynamics.references import reference_phases, reference_set
+from gan_htvs.thermodynamics.references import reference_set
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign import Campaign, EnergyEngineSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
+    from gan_htvs.thermodynamics.references import ReferencePhase
 
 CHGNET = "0.3.0"
 """Model of CHGNet that is loaded, whatever the default of the installed version."""
@@ -148,15 +149,14 @@ class Relaxations:
 
     def references(
         self,
-        elements: Iterable[str],
+        phases: Sequence[ReferencePhase],
         *,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> ReferenceSet:
-        """Relax the known phases of a chemical system, with more patience.
+        """Relax known phases, but for the pinned ones, with more patience.
 
         Errors are those of :meth:`relax`.
         """
-        phases = reference_phases(elements)
         free = [phase for phase in phases if phase.pinned_energy_per_atom is None]
         patient = self.settings.model_copy(
             update={"max_steps": max(self.settings.max_steps, REFERENCE_STEPS)}
