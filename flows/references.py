@@ -13,7 +13,7 @@ from flows.steps import READS_STORE, SHARED, label, stored_output
 from gan_htvs.candidate import Origin, Proposal, Step
 from gan_htvs.errors import CalculationError
 from gan_htvs.identity import content_hash, content_uuid
-from gan_htvs.thermodynamics.references import reference_phases, reference_set
+from gan_htvs.thermodynamics.references import phases_of, reference_set
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -40,7 +40,7 @@ def known_phases(campaign: Campaign) -> list[Proposal]:
                 source=phase.source,
             ),
         )
-        for index, phase in enumerate(reference_phases(campaign.chemical_system.elements))
+        for index, phase in enumerate(phases_of(campaign))
         if phase.pinned_energy_per_atom is None
     ]
 
@@ -85,8 +85,7 @@ def assemble_references(
         with suppress(CalculationError):
             name = phase.origin.label or phase.candidate_id
             relaxed[name] = engine.summarise(phase.structure, relaxation, static)
-    known = reference_phases(campaign.chemical_system.elements)
-    return reference_set(known, relaxed, engine.level_of_theory)
+    return reference_set(phases_of(campaign), relaxed, engine.level_of_theory)
 
 
 def known_phases_job(campaign: Campaign, references: str) -> Job:

@@ -163,6 +163,31 @@ class Thresholds(Settings):
         return self
 
 
+class ReferenceSettings(Settings):
+    """Where the known phases come from that the convex hull is made of."""
+
+    source: Literal["literature", "materials_project"] = Field(
+        "literature",
+        description="'literature': crystal data that come with the package, for Mg-Mn-O and V-O; "
+        "'materials_project': any chemical system, needs your API key once",
+    )
+    max_energy_above_hull: NonNegativeFloat = Field(
+        0.05, description="upper bound for 'materials_project', eV/atom in its own energies"
+    )
+    path: Path | None = Field(
+        None,
+        description="file that keeps what 'materials_project' gave, relative to campaign.yaml; "
+        "fetched and written when it is not there",
+    )
+    sha256: str | None = Field(None, description="of that file; computed when it is left out")
+
+    @model_validator(mode="after")
+    def _fetched_phases_are_kept(self) -> ReferenceSettings:
+        if (self.source == "materials_project") != (self.path is not None):
+            raise ValueError("'path' belongs to source 'materials_project', and only to it")
+        return self
+
+
 class PourbaixSettings(Settings):
     """The aqueous environment in which stability is asked for."""
 
@@ -240,6 +265,7 @@ class Campaign(Settings):
     generator: GeneratorSettings = GeneratorSettings()
     sampling: SamplingSettings = SamplingSettings()
     thresholds: Thresholds = Thresholds()
+    references: ReferenceSettings = ReferenceSettings()
     pourbaix: PourbaixSettings = PourbaixSettings()
     engines: EngineSettings = EngineSettings()
 
@@ -300,6 +326,10 @@ class Campaign(Settings):
     def from_file(cls, path: str | Path) -> Campaign:
         """Read and check a campaign file.
 
+        Known phases of the Materials Project are fetched here, once: they are kept in a file, whose
+        hash is one of the settings, so that what the Materials Project adds next month never
+        enters a campaign that has begun.
+
         Raises
         ------
         UserError
@@ -321,10 +351,12 @@ class Campaign(Settings):
         if not isinstance(document, dict):
             raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}.")
         campaign = cls.checked(document, source=str(path))
+        _fetch_references(path, campaign)
         return campaign.model_copy(
             update={
                 "dataset": _located(path, campaign.dataset, "path"),
                 "generator": _located(path, campaign.generator, "checkpoint"),
+                "references": _located(path, campaign.references, "path"),
             }
         )
 
@@ -339,7 +371,33 @@ class Campaign(Settings):
             raise UserError(f"{source}: {error}") from error
 
 
-Located = TypeVar("Located", DatasetSettings, GeneratorSettings)
+Located = TypeVar("Located", DatasetSettings, GeneratorSettings, ReferenceSettings)
+
+_SECTIONS = {
+    DatasetSettings: "dataset",
+    GeneratorSettings: "generator",
+    ReferenceSettings: "references",
+}
+
+
+def _fetch_references(campaign_file: Path, campaign: Campaign) -> None:
+    """Fetch the known phases that a campaign keeps in a file, unless that is there."""
+    settings = campaign.references
+    if settings.path is None:
+        return
+    path = _beside(campaign_file, settings.path)
+    if path.exists():
+        return
+    # What is fetched is made of classes that need those of this module.
+    from gan_htvs.thermodynamics.materials_project import fetch_phases  # noqa: PLC0415
+    from gan_htvs.thermodynamics.references import write_phases  # noqa: PLC0415
+
+    elements, bound = campaign.chemical_system.elements, settings.max_energy_above_hull
+    write_phases(path, fetch_phases(elements, bound), elements, bound)
+
+
+def _beside(campaign_file: Path, path: Path) -> Path:
+    return (campaign_file.resolve().parent / path.expanduser()).resolve()
 
 
 def _located(campaign_file: Path, settings: Located, field: str) -> Located:
@@ -353,12 +411,12 @@ def _located(campaign_file: Path, settings: Located, field: str) -> Located:
     path: Path | None = getattr(settings, field)
     if path is None:
         return settings
-    section = "dataset" if isinstance(settings, DatasetSettings) else "generator"
+    section = _SECTIONS[type(settings)]
     kind = "folder" if getattr(settings, "source", None) == "folder" else "file"
     if isinstance(settings, GeneratorSettings) and path == SHIPPED:
         named, path = path, SHIPPED_GENERATOR  # which is elsewhere on other machines
     else:
-        named = path = (campaign_file.resolve().parent / path.expanduser()).resolve()
+        named = path = _beside(campaign_file, path)
     if not (path.is_dir() if kind == "folder" else path.is_file()):
         raise UserError(f"{campaign_file}: {section}.{field}: there is no {kind} {path}.")
     sha256 = _content(path)

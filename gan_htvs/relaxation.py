@@ -30,7 +30,7 @@ from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.identity import content_hash
 from gan_htvs.potentials import calculator_of
 from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
-from gan_htvs.thermodynamics.references import reference_phases, reference_set
+from gan_htvs.thermodynamics.references import reference_set
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign import Campaign, EnergyEngineSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
+    from gan_htvs.thermodynamics.references import ReferencePhase
 
 REFERENCE_STEPS = 1000
 """Least bound on the steps of known phases: there is no hull without them, they are few, and how
@@ -142,15 +143,14 @@ class Relaxations:
 
     def references(
         self,
-        elements: Iterable[str],
+        phases: Sequence[ReferencePhase],
         *,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> ReferenceSet:
-        """Relax the known phases of a chemical system, with more patience.
+        """Relax known phases, but for the pinned ones, with more patience.
 
         Errors are those of :meth:`relax`.
         """
-        phases = reference_phases(elements)
         free = [phase for phase in phases if phase.pinned_energy_per_atom is None]
         patient = self.settings.model_copy(
             update={"max_steps": max(self.settings.max_steps, REFERENCE_STEPS)}

@@ -17,6 +17,7 @@ from gan_htvs.evaluation.report import make_report
 from gan_htvs.generator import checkpoint
 from gan_htvs.proposers import ProposerName, make_proposer
 from gan_htvs.relaxation import Relaxations
+from gan_htvs.thermodynamics.references import phases_of
 from launchers.console import note_skipped, out
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def evaluate_checkpoint(
             training=training,
             held_out=held_out,
             relaxations=relaxations,
+            known_phases=phases_of(campaign) if campaign.references.path else None,
             n_samples=n_samples,
             n_relaxed=n_relaxed,
             seed=seed,

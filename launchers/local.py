@@ -17,6 +17,7 @@ from monty.json import MontyDecoder
 from flows.campaign import CampaignUnits, Unit
 from flows.engines.gpaw import availability
 from flows.evaluate import band_gap_job
+from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Stage, Step
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_uuid
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from jobflow import JobStore
 
-    from gan_htvs.campaign import Campaign
     from launchers.database import Databases
     from launchers.launchpad import CampaignLaunchPad
 
@@ -225,14 +225,19 @@ def register(campaign: Campaign, databases: Databases) -> None:
     settings = campaign.model_dump(mode="json")
     with databases.store("campaigns", key="name") as campaigns:
         existing = campaigns.query_one({"name": campaign.name})
-        before = existing["settings"] if existing else settings
+        # Read as a campaign, what was not a setting yet has its default.
+        before = (
+            Campaign.model_validate(existing["settings"]).model_dump(mode="json")
+            if existing
+            else settings
+        )
         for path in _differences(before, settings):
             if not any(path[: len(allowed)] == allowed for allowed in EXTENDABLE):
                 raise UserError(
                     f"Campaign {campaign.name!r} was started with another {'.'.join(path)!r}: "
                     "give this one a new name, or restore the setting."
                 )
-        if existing is None or before != settings:
+        if existing is None or existing["settings"] != settings:
             now = datetime.now(UTC)
             campaigns.update(
                 [{"name": campaign.name, "settings": settings, "last_updated": now}], key="name"

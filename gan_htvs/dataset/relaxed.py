@@ -19,6 +19,7 @@ from gan_htvs.files import write_atomically
 from gan_htvs.matching import unique_indices
 from gan_htvs.pointcloud import LENGTH_SCALE, encode
 from gan_htvs.proposers.symmetric import symmetric_crystals
+from gan_htvs.thermodynamics.references import phases_of
 from gan_htvs.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
@@ -127,9 +128,7 @@ def relax_dataset(
         campaign.dataset,
         on_progress=told("collect structures"),
     )
-    hull = relaxations.references(
-        campaign.chemical_system.elements, on_progress=told("relax known phases")
-    )
+    hull = relaxations.references(phases_of(campaign), on_progress=told("relax known phases"))
     kept = RelaxedStructures(
         relaxations.level_of_theory, rejected=source.rejected, skipped=source.skipped
     )

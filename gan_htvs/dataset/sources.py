@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pymatgen.core import SETTINGS, Structure
+from pymatgen.core import Structure
 
 from gan_htvs.errors import UserError
+from gan_htvs.materials_project import client
 from gan_htvs.pointcloud import LENGTH_SCALE
 from gan_htvs.validity import RejectionReason, check_geometry
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 MISFIT, UNREADABLE, TOO_LONG = "foreign_or_too_many_atoms", "unreadable_file", "cell_too_long"
 """Reasons for rejection beside those of :class:`gan_htvs.validity.RejectionReason`."""
-
-MP_KEY_VARIABLE = "MP_API_KEY"
 
 STRUCTURE_FILES = ("*.cif", "POSCAR*", "CONTCAR*", "*.poscar", "*.vasp")
 """Names that are read from a folder."""
@@ -190,25 +188,5 @@ def fetch_materials_project(
 
 
 def _summary_search(**query: Any) -> list[Any]:
-    key = os.environ.get(MP_KEY_VARIABLE) or SETTINGS.get("PMG_MAPI_KEY")
-    if not key:
-        raise UserError(
-            "dataset.source 'materials_project' needs your API key: set the environment variable "
-            f"{MP_KEY_VARIABLE} (materialsproject.org/api) or choose another source."
-        )
-    try:
-        from mp_api.client import MPRester  # noqa: PLC0415 - an optional extra
-    except ImportError as error:
-        raise UserError(
-            "dataset.source 'materials_project' needs the Materials Project client; pip install "
-            "'gan-htvs[mp]'."
-        ) from error
-    try:
-        with MPRester(key, mute_progress_bars=True) as rester:
-            return list(rester.materials.summary.search(**query))
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"dataset.source 'materials_project': the request failed ({reason:.120}); check the "
-            "key and the network."
-        ) from error
+    with client("dataset.source") as rester:
+        return list(rester.materials.summary.search(**query))

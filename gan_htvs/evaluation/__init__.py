@@ -65,6 +65,7 @@ def evaluate(
     training: Dataset,
     held_out: Dataset | None = None,
     relaxations: Relaxations,
+    known_phases: Sequence[ReferencePhase] | None = None,
     n_samples: int = 100,
     n_relaxed: int = 20,
     seed: int = 0,
@@ -89,6 +90,8 @@ def evaluate(
         What counts as known, and what may be found again.
     relaxations
         Relaxes, and remembers what it relaxed.
+    known_phases
+        What the hull is made of, and counts as known too; None: those that come with the package.
     n_samples
         Valid, unique structures wanted of each composition.
     n_relaxed
@@ -117,7 +120,9 @@ def evaluate(
         what = f"{proposer.name}: {what}"
         return lambda done, total: on_progress(what, done, total) if on_progress else None
 
-    phases = _known_phases(system, required=n_relaxed > 0)
+    phases = known_phases
+    if phases is None:
+        phases = _known_phases(system, required=n_relaxed > 0)
     shelf = Shelf(training, held_out, phases)
     compositions = list(dict.fromkeys(compositions))
     draws: list[Draw] = []
@@ -140,7 +145,7 @@ def evaluate(
         to_relax += list(zip(new, found.structures, strict=True))[:n_relaxed]
     told("sampling")(len(compositions), len(compositions))
     if to_relax:
-        references = relaxations.references(system.elements, on_progress=told("known phases"))
+        references = relaxations.references(phases, on_progress=told("known phases"))
         relaxed = relaxations.relax(
             [structure for _, structure in to_relax], on_progress=told("relaxing")
         )

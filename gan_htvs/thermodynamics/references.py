@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,12 +13,14 @@ import yaml
 from pymatgen.core import Element, Lattice, Structure
 
 from gan_htvs.errors import UserError
+from gan_htvs.files import write_atomically
 from gan_htvs.spacegroup import primitive_crystal
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from gan_htvs.campaign import Campaign
     from gan_htvs.candidate import Relaxed
 
 REFERENCE_PHASES = Path(__file__).with_name("reference_phases.yaml")
@@ -75,6 +79,68 @@ def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
     ]
 
 
+def phases_of(campaign: Campaign) -> list[ReferencePhase]:
+    """List the known phases of a campaign, from the source that it names.
+
+    Those of the Materials Project come from the file that keeps them, never from the network: see
+    :meth:`gan_htvs.campaign.Campaign.from_file`.
+
+    Raises
+    ------
+    UserError
+        If an element has no known phase, or the file is missing, damaged, not what it was when its
+        hash was written down, or was fetched with other settings.
+    """
+    settings = campaign.references
+    elements = campaign.chemical_system.elements
+    if settings.path is None:
+        return reference_phases(elements)
+    kept, phases = _read_phases(settings.path, settings.sha256)
+    if kept != _kept_for(elements, settings.max_energy_above_hull):
+        raise UserError(
+            f"references.path {settings.path}: was fetched for {kept}; restore these settings, or "
+            "name a file that is not there yet."
+        )
+    return list(phases)
+
+
+def write_phases(
+    path: Path,
+    phases: Iterable[ReferencePhase],
+    elements: Iterable[str],
+    max_energy_above_hull: float,
+) -> None:
+    """Keep known phases in a file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    phases
+        What to keep.
+    elements, max_energy_above_hull
+        What they were fetched for; eV/atom.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written to.
+    """
+    document = {
+        "kept_for": _kept_for(elements, max_energy_above_hull),
+        "phases": [
+            {
+                "name": phase.name,
+                "source": phase.source,
+                "pinned_energy_per_atom": phase.pinned_energy_per_atom,
+                "structure": phase.structure.as_dict(),
+            }
+            for phase in phases
+        ],
+    }
+    write_atomically(path, json.dumps(document).encode())
+
+
 def reference_set(
     phases: Iterable[ReferencePhase], relaxed: Mapping[str, Relaxed | None], level_of_theory: str
 ) -> ReferenceSet:
@@ -115,6 +181,39 @@ def reference_set(
             )
         )
     return ReferenceSet(entries=tuple(entries))
+
+
+@cache
+def _read_phases(path: Path, sha256: str | None) -> tuple[str, tuple[ReferencePhase, ...]]:
+    """Read what :func:`write_phases` wrote: what it was kept for, and the phases."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"references.path {path}: cannot be read ({error.strerror}); bring the file here."
+        ) from error
+    if sha256 not in (None, found := hashlib.sha256(content).hexdigest()):
+        raise UserError(f"references.path {path}: has the hash {found}, not {sha256}; restore it.")
+    try:
+        document = json.loads(content)
+        phases = tuple(
+            ReferencePhase(
+                name=phase["name"],
+                structure=Structure.from_dict(phase["structure"]),
+                source=phase["source"],
+                pinned_energy_per_atom=phase["pinned_energy_per_atom"],
+            )
+            for phase in document["phases"]
+        )
+        return document["kept_for"], phases
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"references.path {path}: holds no known phases; delete it to fetch them."
+        ) from error
+
+
+def _kept_for(elements: Iterable[str], max_energy_above_hull: float) -> str:
+    return f"{'-'.join(sorted(elements))} within {max_energy_above_hull:g} eV/atom of the hull"
 
 
 @cache

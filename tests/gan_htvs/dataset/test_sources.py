@@ -86,7 +86,7 @@ def test_a_missing_or_empty_folder_is_told_in_one_sentence(tmp_path, make, messa
 
 def test_the_materials_project_needs_a_key(monkeypatch):
     monkeypatch.delenv("MP_API_KEY", raising=False)
-    monkeypatch.setattr("gan_htvs.dataset.sources.SETTINGS", {})
+    monkeypatch.setattr("gan_htvs.materials_project.SETTINGS", {})
     with pytest.raises(UserError, match="MP_API_KEY"):
         build_dataset(SYSTEM, STATES, DatasetSettings(source="materials_project"))
 

@@ -73,7 +73,7 @@ class RelaxedByHand:
         assert len(structures) == len(self.results)
         return self.results
 
-    def references(self, elements, *, on_progress=None):
+    def references(self, phases, *, on_progress=None):
         energies = {"Mg": -1.5, "O2": -4.9, "MgO": MGO}
         return ReferenceSet(
             entries=tuple(

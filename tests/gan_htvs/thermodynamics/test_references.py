@@ -96,7 +96,7 @@ class TestChgnet:
         return Relaxations(EnergyEngineSettings())
 
     def test_vanadium_oxides_have_their_measured_energies(self, relaxations: Relaxations):
-        references = relaxations.references(("V", "O"))
+        references = relaxations.references(V_O)
         for formula, enthalpy in MEASURED_ENTHALPIES.items():
             entry = min(
                 (entry for entry in references.entries if entry.formula == formula),

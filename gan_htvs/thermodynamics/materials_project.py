@@ -1,0 +1,143 @@
+"""The known phases of any chemical system, as the Materials Project has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from pymatgen.analysis.phase_diagram import PhaseDiagram
+from pymatgen.core import Element, Structure
+
+from gan_htvs.errors import UserError
+from gan_htvs.materials_project import client
+from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+    Fetch: TypeAlias = Callable[[list[str]], Iterable[ComputedStructureEntry]]
+
+LEVEL_OF_THEORY = "MP GGA/GGA+U+MP2020"
+"""Of energies of ``MPGGARelaxMaker`` and ``MPGGAStaticMaker`` with the MP2020 corrections."""
+
+THERMO_TYPE = "GGA_GGA+U"
+"""Without it the client gives energies of the mixed hull with r2SCAN, which is another scale."""
+
+
+def fetch_reference_set(elements: Iterable[str], *, fetch: Fetch | None = None) -> ReferenceSet:
+    """Fetch energies: those of the stablest phase of every formula, corrected, and O2 pinned.
+
+    They are for candidates that VASP computes with the settings of the Materials Project, and for
+    no other engine.
+
+    Parameters
+    ----------
+    elements
+        The chemical system; its subsystems belong to it.
+    fetch
+        Stands in for ``MPRester.get_entries_in_chemsys``, corrections applied.
+
+    Raises
+    ------
+    UserError
+        Without a key or the client, if the request fails, or if an element is missing.
+    """
+    lowest: dict[str, ComputedStructureEntry] = {}
+    for entry in _entries(elements, fetch):
+        formula = entry.composition.reduced_formula
+        if formula not in lowest or entry.energy_per_atom < lowest[formula].energy_per_atom:
+            lowest[formula] = entry
+    pinned = {phase.formula: phase.pinned_energy_per_atom for phase in reference_phases(["O"])}
+    return ReferenceSet(
+        entries=tuple(
+            ReferenceEnergy(
+                name=f"{formula} {_material(entry)}",
+                formula=formula,
+                energy_per_atom=pinned.get(formula) or entry.energy_per_atom,
+                level_of_theory=LEVEL_OF_THEORY,
+                source=_source(entry),
+            )
+            for formula, entry in sorted(lowest.items())
+        )
+    )
+
+
+def fetch_phases(
+    elements: Iterable[str], max_energy_above_hull: float, *, fetch: Fetch | None = None
+) -> list[ReferencePhase]:
+    """Fetch structures for a potential that relaxes them itself.
+
+    Elemental oxygen is the pinned O2 of this package, whatever the Materials Project lists:
+    interatomic potentials are not made for molecules.
+
+    Parameters
+    ----------
+    elements
+        The chemical system; its subsystems belong to it.
+    max_energy_above_hull
+        eV/atom, of the fetched energies.
+    fetch
+        As in :func:`fetch_reference_set`, whose errors these are.
+
+    Returns
+    -------
+    Phases in the order of formula and Materials Project id, elements included.
+    """
+    elements = list(elements)
+    entries = _entries(elements, fetch)
+    hull = PhaseDiagram(entries)
+    phases = {
+        name: ReferencePhase(name=name, structure=_plain(entry.structure), source=_source(entry))
+        for entry in entries
+        if hull.get_e_above_hull(entry) <= max_energy_above_hull
+        and set(entry.composition) != {Element("O")}
+        for name in [f"{entry.composition.reduced_formula} {_material(entry)}"]
+    }
+    oxygen = reference_phases(["O"]) if "O" in elements else []
+    return oxygen + [phases[name] for name in sorted(phases)]
+
+
+def _entries(elements: Iterable[str], fetch: Fetch | None) -> list[ComputedStructureEntry]:
+    """Fetch all entries, and make sure that they span a hull."""
+    symbols = sorted({Element(symbol).symbol for symbol in elements})
+    chemsys = "-".join(symbols)
+    entries = list((fetch or _request)(symbols))
+    if not entries:
+        raise UserError(
+            f"references.source 'materials_project': it has nothing of {chemsys}; choose other "
+            "elements or another source."
+        )
+    pure = {e.composition.elements[0].symbol for e in entries if e.composition.is_element}
+    if missing := sorted(set(symbols) - pure):
+        raise UserError(
+            f"references.source 'materials_project': of {chemsys} it has no elemental "
+            f"{', '.join(missing)}, without which there is no hull; choose another source."
+        )
+    return entries
+
+
+def _request(symbols: list[str]) -> list[ComputedStructureEntry]:
+    with client("references.source") as rester:
+        return rester.get_entries_in_chemsys(
+            symbols,
+            compatible_only=True,
+            additional_criteria={"thermo_types": [THERMO_TYPE]},
+        )
+
+
+def _material(entry: ComputedStructureEntry) -> str:
+    """Id of the material; that of an entry also tells the functional."""
+    return str(entry.data.get("material_id") or entry.entry_id)
+
+
+def _source(entry: ComputedStructureEntry) -> str:
+    return f"Materials Project {_material(entry)}"
+
+
+def _plain(structure: Structure) -> Structure:
+    """Make the primitive cell, without magnetic moments and oxidation states."""
+    plain = Structure(structure.lattice, structure.species, structure.frac_coords)
+    plain.remove_oxidation_states()
+    return plain.get_primitive_structure()
