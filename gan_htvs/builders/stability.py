@@ -31,21 +31,20 @@ if TYPE_CHECKING:
 
 KNOWN_PHASE = "known_phase"
 
-VOLATILE = {"last_updated", "builder_meta", "assessment", "energy_above_references", "reason"}
-"""Fields that do not tell whether a candidate was sorted as before. The reason is among them
-because a placement may give one; a flaw has a stage, too."""
+PLACE = ("assessment", "energy_above_references", "reason")
+"""Fields of a sound candidate that come from its place among all others."""
 
 ID_CHUNK = 500
 """Candidates that are asked for or written at a time."""
 
 
 class Member(NamedTuple):
-    """A gated candidate: where the gate's output is, and the state that its document shows."""
+    """A gated candidate: where the gate's output is, and a name for what is there."""
 
     candidate_id: str
     campaign: str
     uuid: str
-    state: str
+    gate: str
 
 
 Item = dict[str, Any]
@@ -84,32 +83,36 @@ class StabilityBuilder(Builder):
         super().__init__([outputs, campaigns], [stability], chunk_size)
 
     def get_items(self) -> Iterator[Item]:
-        """Yield every formula that has a candidate whose gate was not seen before."""
+        """Yield every formula whose documents do not show the gates that it has now."""
         self.outputs.ensure_index("uuid")
         self.outputs.ensure_index("metadata.campaign")
         self.stability.ensure_index("candidate_id", unique=True)
+        fields = ["gate", "state"]
         built = {
-            document["candidate_id"]: (
-                document["builder_meta"].get("state"),
-                document["formula_pretty"],
-            )
+            document["candidate_id"]: document["builder_meta"]
+            | {"formula": document["formula_pretty"]}
             for document in self.stability.query(
-                {}, ["candidate_id", "formula_pretty", "builder_meta.state"]
+                {},
+                ["candidate_id", "formula_pretty", *(f"builder_meta.{each}" for each in fields)],
             )
         }
         members = self._members()
-        fresh = [m for m in members if built.get(m.candidate_id, ("", ""))[0] != m.state]
-        formulas = {candidate_id: formula for candidate_id, (_, formula) in built.items()}
-        # A gate that ran again may have left another formula behind.
-        stale = {formulas[m.candidate_id] for m in fresh if m.candidate_id in formulas}
-        arrived = self._formulas(fresh)
-        formulas |= arrived
-        stale |= set(arrived.values())
+        fresh = [m for m in members if built.get(m.candidate_id, {}).get("gate") != m.gate]
+        formulas = {candidate_id: meta["formula"] for candidate_id, meta in built.items()}
+        formulas |= self._formulas(fresh)
         groups: dict[str, list[Member]] = defaultdict(list)
         for member in members:
             groups[formulas[member.candidate_id]].append(member)
+        # Of the whole formula: another builder that began before the last gate came, and ended
+        # after this one, is found out by it.
+        states = {formula: _state(group) for formula, group in groups.items()}
+        stale = sorted(
+            formula
+            for formula, group in groups.items()
+            if any(built.get(m.candidate_id, {}).get("state") != states[formula] for m in group)
+        )
         self.total = len(stale)
-        for formula in sorted(stale & groups.keys()):
+        for formula in stale:
             yield self._item(formula, groups[formula])
 
     def process_item(self, item: Item) -> list[dict[str, Any]]:
@@ -122,7 +125,7 @@ class StabilityBuilder(Builder):
                 references="",
                 formula_pretty=item["formula"],
                 last_updated=datetime.now(UTC),
-                builder_meta=VERSIONS | {"state": member.state},
+                builder_meta=VERSIONS | {"gate": member.gate, "state": item["state"]},
             )
             found = _read(output, document)
             if found is None:
@@ -155,14 +158,18 @@ class StabilityBuilder(Builder):
             changed = []
             for document in documents:
                 before = stored.get(document["candidate_id"])
-                if before is not None and _sorted_as_before(before, document):
-                    continue
-                if before is not None and document["stage"] is None:
-                    # Its place on the hull stands until all are placed again.
-                    for field in ("assessment", "energy_above_references", "reason"):
-                        document[field] = before[field]
-                    numbers = before["builder_meta"].get("numbers")
-                    document["builder_meta"]["numbers"] = numbers
+                if before is not None:
+                    if document["stage"] is None and before["stage"] is None:
+                        # Its place on the hull stands until all are placed again.
+                        for field in PLACE:
+                            document[field] = before[field]
+                        numbers = before["builder_meta"].get("numbers")
+                        document["builder_meta"]["numbers"] = numbers
+                    if not _differs(before, document, "last_updated"):
+                        continue
+                    if not _differs(before, document, "last_updated", "builder_meta"):
+                        # Sorted again, with nothing new about it for anybody to take up.
+                        document["last_updated"] = before["last_updated"]
                 changed.append(document)
             if changed:
                 self.stability.update(changed, key="candidate_id")
@@ -217,8 +224,8 @@ class StabilityBuilder(Builder):
         members = {}
         for gate in sorted(gates, key=lambda gate: (gate["completed_at"], gate["uuid"])):
             candidate_id, campaign = (gate["metadata"][k] for k in ("candidate_id", "campaign"))
-            state = content_hash(__version__, gate["uuid"], gate["completed_at"])
-            members[candidate_id] = Member(candidate_id, campaign, gate["uuid"], state)
+            name = content_hash(__version__, gate["uuid"], gate["completed_at"])
+            members[candidate_id] = Member(candidate_id, campaign, gate["uuid"], name)
         return [members[candidate_id] for candidate_id in sorted(members)]
 
     def _formulas(self, members: Sequence[Member]) -> dict[str, str]:
@@ -246,6 +253,7 @@ class StabilityBuilder(Builder):
         gates = [(member, outputs.get(member.uuid)) for member in members]
         return {
             "formula": formula,
+            "state": _state(members),
             "gates": gates,
             "training": training,
             "references": self._references(filter(None, references)),
@@ -344,8 +352,10 @@ def _formula(output: dict[str, Any]) -> str:
     return Composition(counts).reduced_formula if counts else ""
 
 
-def _sorted_as_before(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether nothing but the place on the hull could have changed."""
-    if before["builder_meta"].get("state") != now["builder_meta"]["state"]:
-        return False
-    return all(before.get(key) == value for key, value in now.items() if key not in VOLATILE)
+def _differs(before: dict[str, Any], now: dict[str, Any], *besides: str) -> bool:
+    return any(before.get(key) != value for key, value in now.items() if key not in besides)
+
+
+def _state(members: Sequence[Member]) -> str:
+    """Name all gates of a formula."""
+    return content_hash([(member.candidate_id, member.gate) for member in members])
