@@ -110,7 +110,9 @@ def band_gap_job(campaign: Campaign, candidate_id: str, relaxed: Relaxed) -> Job
     """Make the band gap job of a relaxed structure, named by what it computes."""
     settings = campaign.engines.band_gap
     gap_job = band_gap(relaxed, settings)
-    gap_job.set_uuid(content_uuid("band gap", relaxed.structure, settings))
+    # On how many cores it is computed is not what is computed.
+    content = settings.model_copy(update={"mpi_command": None})
+    gap_job.set_uuid(content_uuid("band gap", relaxed.structure, content))
     gap_job.name = f"band gap {relaxed.structure.composition.reduced_formula}"
     label(gap_job, campaign.name, Step.BAND_GAP, candidate_id=candidate_id)
     return gap_job

@@ -26,6 +26,39 @@ SHIFT_MARGIN = 1.0
 """How much hybrid shifts of filled (or of empty) bands differ where we did not compute them, eV."""
 
 
+class MagneticOrderResult(BaseModel):
+    """The state that one magnetic start converged to, or the reason why there is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: str = Field(
+        description="NM (no moments), given (signs of the given moments), FM (all parallel) or "
+        "AFM (strongly coupled ones antiparallel)"
+    )
+    order: str | None = Field(
+        default=None, description="order of the converged moments: NM, FM, FiM or AFM"
+    )
+    energy_per_atom: float | None = Field(
+        default=None,
+        description="PBE(+U) energy by GPAW, eV/atom; comparable between the orders of one "
+        "structure, and with nothing else",
+    )
+    total_magnetization: float | None = Field(
+        default=None, description="PBE(+U) moment of the computed cell, Bohr magnetons"
+    )
+    pbe_gap: float | None = Field(default=None, ge=0, description="PBE(+U) gap, eV; 0 for a metal")
+    nsites: int = Field(description="atoms in the primitive cell of this order")
+    kpoints: tuple[int, int, int] = Field(description="Gamma-centred k-point mesh")
+    reason: str | None = Field(default=None, description="why it was not converged")
+    seconds: float | None = Field(default=None, ge=0, description="wall time, s")
+
+    @model_validator(mode="after")
+    def _energy_or_reason(self) -> MagneticOrderResult:
+        if (self.energy_per_atom is None) != (self.reason is not None):
+            raise ValueError("a magnetic order has either an energy or a reason")
+        return self
+
+
 class BandGapResult(BaseModel):
     """The band gap of one structure, or the reason why there is none.
 
@@ -60,6 +93,10 @@ class BandGapResult(BaseModel):
     total_magnetization: float | None = Field(
         default=None, description="PBE(+U) moment of the computed cell, Bohr magnetons"
     )
+    magnetic_orders: tuple[MagneticOrderResult, ...] = Field(
+        default=(),
+        description="every magnetic start, lowest energy first: the gap is that of the first",
+    )
     nsites: int | None = Field(default=None, description="atoms in the computed primitive cell")
     kpoints: tuple[int, int, int] | None = Field(
         default=None, description="Gamma-centred k-point mesh"
@@ -84,10 +121,20 @@ class BandGapResult(BaseModel):
 
     @classmethod
     def not_computed(
-        cls, reason: str, *, seconds: float | None = None, is_retryable: bool = False
+        cls,
+        reason: str,
+        *,
+        seconds: float | None = None,
+        is_retryable: bool = False,
+        magnetic_orders: tuple[MagneticOrderResult, ...] = (),
     ) -> BandGapResult:
         """Say why there is no gap."""
-        return cls(reason=reason, seconds=seconds, is_retryable=is_retryable)
+        return cls(
+            reason=reason,
+            seconds=seconds,
+            is_retryable=is_retryable,
+            magnetic_orders=magnetic_orders,
+        )
 
 
 @dataclass(frozen=True)

@@ -228,12 +228,25 @@ class BandGapEngineSettings(Settings):
     max_atoms: PositiveInt = Field(30, description="larger cells get no gap, with that reason")
     cutoff: PositiveFloat = Field(400, description="plane-wave cutoff, eV")
     kpoint_length: PositiveFloat = Field(
-        10, description="smallest k-point number times lattice vector length, A"
+        10,
+        description="shortest period that the k-point mesh stands for, A: k-point number times "
+        "lattice vector length in a box",
     )
     max_seconds: PositiveFloat = Field(3600, description="wall-time limit of one gap, s")
     hubbard_u: dict[str, NonNegativeFloat] = Field(
         default_factory=lambda: {"Mn": 3.9},
         description="U on the d shell, eV; Materials Project values for oxides",
+    )
+    magnetic_orders: tuple[Literal["FM", "AFM"], ...] = Field(
+        ("FM", "AFM"),
+        min_length=1,
+        description="orders that a magnetic structure starts from; the lowest PBE(+U) energy gets "
+        "the gap",
+    )
+    mpi_command: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="what runs GPAW in parallel, such as [mpiexec, -n, '4']; null: one process",
     )
 
 

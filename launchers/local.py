@@ -39,6 +39,7 @@ IDLE_POLLS = 2
 
 EXTENDABLE = {
     ("compositions",),
+    ("engines", "band_gap", "mpi_command"),
     ("generator", "device"),
     ("generator", "precision"),
     ("max_atoms",),

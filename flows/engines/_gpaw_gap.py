@@ -1,7 +1,7 @@
-"""One HSE06@PBE(+U) gap with GPAW, run as a script so that a crash hurts nobody else.
+"""PBE(+U) energies and HSE06 gaps with GPAW, run as a script so that a crash hurts nobody else.
 
-``python -m flows.engines._gpaw_gap input.json``; :mod:`flows.engines.gpaw` writes the input and
-reads the output. An expected failure is one sentence on stderr and a non-zero exit code.
+``[mpiexec -n 4] python -m flows.engines._gpaw_gap input.json``; :mod:`flows.engines.gpaw` writes
+the input and reads the output, which after a failure is the reason.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -39,19 +40,73 @@ ATTEMPTS: tuple[dict[str, Any], ...] = (
     },
 )
 
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
+"""Where Open MPI, PMIx, MPICH and Slurm tell a process its number before MPI is started."""
 
-def _die_with_parent() -> None:
+MPI_COMMAND = "engines.band_gap.mpi_command"
+
+NO_MPI = (
+    f"{MPI_COMMAND} is set, but each process of GPAW is alone: build GPAW with the "
+    "MPI of that command (apt-get install libopenmpi-dev; CC=mpic++ pip install --force-reinstall "
+    "--no-deps --no-cache-dir --no-binary gpaw gpaw), or leave mpi_command out"
+)
+
+
+class _Failure(Exception):  # noqa: N818 - a result, not a bug
+    """An expected failure: the reason, in one sentence."""
+
+
+class _MachineFailure(_Failure):
+    """A failure that another machine would not have."""
+
+
+def _die_with_parent(*, is_parallel: bool) -> None:
     """Kill this process group when the parent goes away, however it goes.
 
-    The parent holds the other end of standard input open as long as it waits.
+    The parent holds the other end of standard input open as long as it waits. An MPI launcher
+    passes that end on to rank 0 alone; the other ranks watch the launcher.
     """
+    launcher = os.getppid()
 
     def wait() -> None:
-        while os.read(0, 1):
-            pass
+        if is_parallel and _rank_before_mpi() > 0:
+            while os.getppid() == launcher:
+                time.sleep(1)
+        else:
+            while os.read(0, 1):
+                pass
         os.killpg(os.getpgid(0), signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _rank_before_mpi() -> int:
+    return next((int(os.environ[name]) for name in RANK_VARIABLES if name in os.environ), 0)
+
+
+def _require_mpi() -> None:
+    """Refuse to run one calculation several times side by side.
+
+    Raises
+    ------
+    _MachineFailure
+        If this process is the only one of its MPI world.
+    """
+    # GPAW ignores the launcher unless it is told which MPI to use.
+    os.environ.setdefault("GPAW_MPI_BACKEND", "cgpaw")
+    try:
+        from gpaw.mpi import world  # noqa: PLC0415
+    except (ImportError, ValueError) as error:
+        raise _MachineFailure(NO_MPI) from error
+    if world.size == 1:
+        raise _MachineFailure(NO_MPI)
+
+
+def _parallel() -> dict[str, int]:
+    """Share k points and spins between ranks; the other ways need a GPAW with ScaLAPACK."""
+    from gpaw.mpi import world  # noqa: PLC0415
+
+    return {"kpt": world.size, "domain": 1, "band": 1}
 
 
 def _converge(task: dict[str, Any]) -> Any:
@@ -76,6 +131,7 @@ def _converge(task: dict[str, Any]) -> Any:
             spinpol=task["spin_polarized"],
             occupations={"name": "fermi-dirac", "width": SMEARING},
             convergence={"bands": "CBM+1.0"},
+            parallel=_parallel(),
             txt=str(Path(task["workdir"]) / f"gpaw-{number}.txt"),
             legacy_gpaw=False,
             **attempt,
@@ -85,8 +141,12 @@ def _converge(task: dict[str, Any]) -> Any:
         except KohnShamConvergenceError as error:
             problem = error
             continue
+        except ValueError as error:
+            if task["is_parallel"] and str(error).startswith("Too few spins"):
+                raise _MachineFailure(f"{error}: ask for fewer in {MPI_COMMAND}") from error
+            raise
         return atoms.calc
-    sys.exit(f"PBE did not converge in {len(ATTEMPTS)} attempts ({type(problem).__name__})")
+    raise _Failure(f"PBE did not converge in {len(ATTEMPTS)} attempts ({type(problem).__name__})")
 
 
 def _all_eigenvalues(calc: Any, n_spins: int) -> NDArray[np.float64]:
@@ -118,7 +178,7 @@ def _hse06_edges(
     n_bands = pbe.shape[2]
     pbe_edges = fill_bands(pbe, weights, n_electrons)
     if pbe_edges is None:
-        sys.exit(f"{n_bands} bands do not hold {n_electrons:g} electrons")
+        raise _Failure(f"{n_bands} bands do not hold {n_electrons:g} electrons")
     hybrid = NonSelfConsistentHybridXCCalculator.from_dft_calculation(calc.dft, "HSE06")
     filled = pbe <= pbe_edges.vbm
     hse = np.where(filled, -np.inf, np.inf)
@@ -126,14 +186,16 @@ def _hse06_edges(
     n_beside = BANDS_BESIDE_EDGES
     wanted = (distance >= -n_beside) & (distance < n_beside)
     while wanted.any():
-        for wfs in calc.dft.ibzwfs:
-            for first, end in _runs(wanted[wfs.spin, wfs.k]):
-                window = wfs.collect_bands_and_domain(first, end)
-                v_pbe, v_hse = hybrid.calculate_one_kpt(window.psit_nX, window.P_ani, wfs.spin)
-                e_hse = pbe[wfs.spin, wfs.k, first:end] - v_pbe + v_hse
+        for spin, k in np.ndindex(wanted.shape[:2]):
+            for first, end in _runs(wanted[spin, k]):
+                window = _window(calc.dft.ibzwfs, int(k), int(spin), first, end)
+                v_pbe, v_hse = hybrid.calculate_one_kpt(*window, spin)
+                e_hse = pbe[spin, k, first:end] - v_pbe + v_hse
+                # All ranks must take the same decisions, to the last bit.
+                calc.comm.broadcast(e_hse, 0)
                 if not np.isfinite(e_hse).all():
-                    sys.exit("HSE06 eigenvalues are not finite")
-                hse[wfs.spin, wfs.k, first:end] = e_hse
+                    raise _Failure("HSE06 eigenvalues are not finite")
+                hse[spin, k, first:end] = e_hse
         edges = fill_bands(hse, weights, n_electrons)
         if edges is None:
             n_beside += BANDS_BESIDE_EDGES
@@ -141,46 +203,114 @@ def _hse06_edges(
         else:
             wanted = unsettled_bands(pbe, hse, edges)
     if edges is None:
-        sys.exit(f"the HSE06 Fermi level lies outside all {n_bands} bands")
+        raise _Failure(f"the HSE06 Fermi level lies outside all {n_bands} bands")
     if hse[:, :, -1].min() <= edges.cbm:
-        sys.exit(f"{n_bands} bands are too few to hold the HSE06 conduction band edge")
+        raise _Failure(f"{n_bands} bands are too few to hold the HSE06 conduction band edge")
     return pbe_edges, edges
 
 
-def main(input_path: str) -> None:
-    """Compute the gap that ``input_path`` asks for and write the output file it names."""
-    task = json.loads(Path(input_path).read_text(encoding="utf-8"))
-    _die_with_parent()
-    # GPAW is imported late: the watch on the parent must stand first, and imports are slow.
+def _window(ibzwfs: Any, k: int, spin: int, first: int, end: int) -> tuple[Any, Any]:
+    """Give every rank the wave functions and projections of some bands, wherever they are.
+
+    Each rank then adds the exchange with the occupied states that it holds.
+    """
+    from gpaw.mpi import broadcast  # noqa: PLC0415
+
+    data = None
+    if ibzwfs.rank_ks[k, spin] == ibzwfs.kpt_comm.rank:
+        (wfs,) = (wfs for wfs in ibzwfs if (wfs.k, wfs.spin) == (k, spin))
+        collected = wfs.collect_bands_and_domain(first, end)
+        if collected is not None:
+            data = (collected.psit_nX, collected.P_ani)
+    owner = ibzwfs.comm.sum_scalar(ibzwfs.comm.rank if data is not None else 0)
+    return broadcast(data, owner, comm=ibzwfs.comm)
+
+
+def _state(calc: Any) -> dict[str, Any]:
+    """Summarise what PBE(+U) converged to."""
+    edges = fill_bands(*_spectrum(calc))
+    return {
+        "energy_per_atom": float(calc.get_potential_energy()) / len(calc.atoms),
+        "total_magnetization": float(calc.get_magnetic_moment()),
+        "site_magnetizations": np.asarray(calc.get_magnetic_moments()).tolist(),
+        "pbe_gap": None if edges is None else edges.gap,
+    }
+
+
+def _spectrum(calc: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Eigenvalues (n_spins, n_kpoints, n_bands; eV), k-point weights and electrons per cell."""
+    eigenvalues = _all_eigenvalues(calc, calc.get_number_of_spins())
+    return (
+        eigenvalues,
+        np.asarray(calc.get_k_point_weights()),
+        float(calc.get_number_of_electrons()),
+    )
+
+
+def _gap(calc: Any) -> dict[str, Any]:
+    """HSE06 gap of a converged state."""
     import gpaw  # noqa: PLC0415
 
-    calc = _converge(task)
-    n_spins = calc.get_number_of_spins()
-    weights = np.asarray(calc.get_k_point_weights())
-    pbe = _all_eigenvalues(calc, n_spins)
-    n_electrons = float(calc.get_number_of_electrons())
-    pbe_edges, edges = _hse06_edges(calc, pbe, weights, n_electrons)
-    result = {
+    pbe_edges, edges = _hse06_edges(calc, *_spectrum(calc))
+    return {
         "band_gap": edges.gap,
         "is_gap_direct": edges.is_direct,
         "vbm": edges.vbm,
         "cbm": edges.cbm,
         "is_metal": edges.is_metal,
         "pbe_gap": pbe_edges.gap,
-        "total_magnetization": float(calc.get_magnetic_moment()),
-        "site_magnetizations": np.asarray(calc.get_magnetic_moments()).tolist(),
         "gpaw_version": gpaw.__version__,
     }
-    output = Path(task["output"])
-    partial = output.with_suffix(".partial")
-    partial.write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
+
+
+def _write(output: Path, document: dict[str, Any]) -> None:
+    """Write the output file in one step; ranks that fail together do not mix their words."""
+    partial = output.with_suffix(f".partial-{os.getpid()}")
+    partial.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
     partial.replace(output)
 
 
+def main(task: dict[str, Any]) -> None:
+    """Converge a state and store it, or compute the gap of a stored one, as ``task`` says."""
+    if task["is_parallel"]:
+        _require_mpi()
+    # GPAW is imported late: the watch on the parent must stand first, and imports are slow.
+    from gpaw import GPAW  # noqa: PLC0415
+
+    if task["step"] == "converge":
+        calc = _converge(task)
+        result = _state(calc)
+        calc.write(task["checkpoint"], mode="all")
+    else:
+        calc = GPAW(task["checkpoint"], txt=None, parallel=_parallel(), legacy_gpaw=False)
+        result = _gap(calc)
+    if calc.comm.rank == 0:
+        _write(Path(task["output"]), result)
+
+
+def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
+    """Leave the reason behind, and take the other ranks along: they may wait for this one."""
+    traceback.print_exc()
+    reason = " ".join(str(error).split())  # messages of GPAW may have several lines
+    is_expected = isinstance(error, _Failure)
+    _write(
+        Path(task["output"]),
+        {
+            "reason": reason if is_expected else f"{type(error).__name__}: {reason}",
+            "is_retryable": isinstance(error, _MachineFailure),
+        },
+    )
+    if task["is_parallel"] and not isinstance(error, _MachineFailure):
+        from gpaw.mpi import world  # noqa: PLC0415
+
+        world.abort(1)
+    sys.exit(1)
+
+
 if __name__ == "__main__":
+    the_task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    _die_with_parent(is_parallel=the_task["is_parallel"])
     try:
-        main(sys.argv[1])
-    except Exception as error:  # noqa: BLE001 - whatever went wrong becomes the reason
-        traceback.print_exc()
-        # The last line of the log is the reason; messages of GPAW may have several.
-        sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        main(the_task)
+    except Exception as the_error:  # noqa: BLE001 - whatever went wrong becomes the reason
+        _fail(the_task, the_error)

@@ -1,7 +1,9 @@
-"""HSE06 band gaps with GPAW, in a process of its own.
+"""HSE06 band gaps with GPAW, in processes of their own.
 
-One-shot HSE06 eigenvalues on PBE(+U) orbitals: a crash, a time-out or a calculation that does not
-converge ends as a :class:`~gan_htvs.bandgap.BandGapResult` that says why, never as a number.
+Each magnetic order to start from is converged with PBE(+U), one after another; the one of lowest
+energy gets one-shot HSE06 eigenvalues, which is where the time goes. A crash, a time-out or a
+calculation that does not converge ends as a :class:`~gan_htvs.bandgap.BandGapResult` that says
+why, never as a number.
 """
 
 from __future__ import annotations
@@ -10,29 +12,38 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import spglib
 from packaging.version import InvalidVersion, Version
-from pymatgen.core import Lattice, Structure
-from pymatgen.io.vasp.sets import MPRelaxSet
 
-from gan_htvs.bandgap import HSE06_ON_PBE, HSE06_ON_PBE_U, BandGapResult, magnetic_order
+from gan_htvs.bandgap import (
+    HSE06_ON_PBE,
+    HSE06_ON_PBE_U,
+    BandGapResult,
+    MagneticOrderResult,
+    magnetic_order,
+)
+from gan_htvs.kpoints import kpoint_mesh
+from gan_htvs.magnetism import magnetic_starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pymatgen.core import Structure
+
     from gan_htvs.campaign import BandGapEngineSettings
+    from gan_htvs.magnetism import MagneticStart
 
 OLDEST_GPAW = Version("26.7")
 """Older ones (Debian has 22.8) leave the U term in: MnO comes out 0.9 eV too wide."""
@@ -40,17 +51,8 @@ OLDEST_GPAW = Version("26.7")
 SMALL_SETUPS = {"Mg": "2", "Mn": "7"}
 """PAW setups without semicore electrons: as good for a gap, and several times faster."""
 
-SYMPREC = 0.01
-"""Tolerance within which a relaxed structure is symmetrised, A."""
-
-MAGNETIC_3D = frozenset({"Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu"})
-"""3d elements whose d shell can be partly filled in an oxide (not Sc and Zn)."""
-
-MOMENT_THRESHOLD = 0.3
-"""Smaller starting moments are induced, not magnetism of their own; Bohr magnetons."""
-
-SAME_MOMENT = 0.3
-"""Sites of an element whose moments differ by less may be equivalent; Bohr magnetons."""
+SECONDS_TO_END = 5.0
+"""How long a process that is asked to end may take; an MPI launcher first ends its ranks."""
 
 UNCERTAINTY_U = (
     "about +-0.5 eV for Mn oxides: starting functional 0.4-0.5, magnetic order 0.5, "
@@ -92,21 +94,13 @@ class GapTask:
     """U on the d shell of the elements present that get one, eV."""
 
     @classmethod
-    def prepare(
-        cls,
-        structure: Structure,
-        settings: BandGapEngineSettings,
-        *,
-        magmoms: Sequence[float] | None = None,
-    ) -> GapTask:
-        """Reduce, choose starting moments, U and k mesh."""
-        moments = starting_moments(structure, magmoms)
-        primitive = magnetic_primitive(structure, moments)
-        symbols = {element.symbol for element in primitive.composition.elements}
+    def prepare(cls, structure: Structure, settings: BandGapEngineSettings) -> GapTask:
+        """Choose U and k mesh for the cell of a :class:`~gan_htvs.magnetism.MagneticStart`."""
+        symbols = {element.symbol for element in structure.composition.elements}
         return cls(
-            structure=primitive,
-            spin_polarized=bool(np.any(moments)),
-            kpoints=kpoint_mesh(primitive, settings.kpoint_length),
+            structure=structure,
+            spin_polarized=bool(np.any(structure.site_properties["magmom"])),
+            kpoints=kpoint_mesh(structure, settings.kpoint_length),
             # The Materials Project fitted its U to oxides; elsewhere it does more harm than good.
             hubbard_u={
                 symbol: u
@@ -127,7 +121,7 @@ class GapTask:
         return chosen
 
     def document(self, settings: BandGapEngineSettings, folder: Path) -> dict[str, Any]:
-        """Input of the script."""
+        """Input of the script, all but what it shall do."""
         return {
             "lattice": self.structure.lattice.matrix.tolist(),
             "species": [site.specie.symbol for site in self.structure],
@@ -137,104 +131,10 @@ class GapTask:
             "setups": self.setups(),
             "kpoints": list(self.kpoints),
             "cutoff": settings.cutoff,
+            "is_parallel": settings.mpi_command is not None,
             "workdir": str(folder),
-            "output": str(folder / "output.json"),
+            "checkpoint": str(folder / "state.gpw"),
         }
-
-
-def starting_moments(structure: Structure, magmoms: Sequence[float] | None = None) -> list[float]:
-    """Choose the moments to start from, Bohr magnetons.
-
-    Given moments are kept if any is large, without the small induced ones. Otherwise 3d
-    elements that can be magnetic start parallel at the values of the Materials Project.
-
-    Raises
-    ------
-    ValueError
-        If ``magmoms`` has not one number for each site.
-    """
-    if magmoms is not None:
-        if len(magmoms) != len(structure):
-            raise ValueError(f"{len(magmoms)=} differs from {len(structure)=}")
-        kept = [float(m) if abs(m) > MOMENT_THRESHOLD else 0.0 for m in magmoms]
-        if any(kept):
-            return kept
-    return [_default_moment(site.specie.symbol) for site in structure]
-
-
-def _default_moment(symbol: str) -> float:
-    if symbol not in MAGNETIC_3D:
-        return 0.0
-    return float(MPRelaxSet.CONFIG["INCAR"]["MAGMOM"].get(symbol, 0.6))
-
-
-def magnetic_primitive(structure: Structure, moments: Sequence[float]) -> Structure:
-    """Find the symmetrised primitive cell in which equivalent sites have equal moments.
-
-    An antiferromagnetic order keeps the cell that it needs.
-    """
-    groups = _moment_groups([site.specie.symbol for site in structure], moments)
-    kinds = sorted(set(groups))
-    means = {
-        kind: float(np.mean([m for m, g in zip(moments, groups, strict=True) if g == kind]))
-        for kind in kinds
-    }
-    cell = spglib.standardize_cell(
-        (
-            structure.lattice.matrix.tolist(),
-            structure.frac_coords.tolist(),
-            [kinds.index(group) for group in groups],
-        ),
-        to_primitive=True,
-        no_idealize=False,
-        symprec=SYMPREC,
-    )
-    if cell is None:
-        primitive = structure.copy()
-        found = groups
-    else:
-        lattice, coords, types = cell
-        found = [kinds[i] for i in types]
-        primitive = Structure(Lattice(lattice), [symbol for symbol, _ in found], coords)
-    primitive.add_site_property("magmom", [means[kind] for kind in found])
-    return primitive
-
-
-def _moment_groups(symbols: Sequence[str], moments: Sequence[float]) -> list[tuple[str, int]]:
-    """Label sites by element and moment, so that noise does not separate equal sites."""
-    groups: list[tuple[str, int]] = [("", 0)] * len(symbols)
-    order = sorted(range(len(symbols)), key=lambda i: (symbols[i], moments[i]))
-    number = 0
-    for previous, site in zip([None, *order], order, strict=False):
-        if previous is not None and symbols[previous] == symbols[site]:
-            number += moments[site] - moments[previous] > SAME_MOMENT
-        else:
-            number = 0
-        groups[site] = (symbols[site], number)
-    return groups
-
-
-def kpoint_mesh(structure: Structure, length: float) -> tuple[int, int, int]:
-    """Choose the smallest Gamma-centred mesh with n * a >= ``length`` (A) and full symmetry.
-
-    Where the lattice symmetry mixes axes of different length, all get the largest number.
-    """
-    mesh = np.array([max(1, math.ceil(length / a - 1e-6)) for a in structure.lattice.abc])
-    dataset = spglib.get_symmetry_dataset(
-        (
-            structure.lattice.matrix.tolist(),
-            structure.frac_coords.tolist(),
-            list(structure.atomic_numbers),
-        ),
-        symprec=SYMPREC,
-    )
-    if dataset is not None:
-        # A rotation W of positions acts on k points as W^-T; the mesh is invariant if that maps
-        # multiples of 1/n onto each other.
-        images = dataset.rotations.transpose(0, 2, 1) * mesh[None, :, None] / mesh[None, None, :]
-        if not np.allclose(images, images.round()):
-            mesh[:] = mesh.max()
-    return (int(mesh[0]), int(mesh[1]), int(mesh[2]))
 
 
 def compute_gap(
@@ -249,12 +149,12 @@ def compute_gap(
     Parameters
     ----------
     structure
-        Ordered crystal; it is reduced to its primitive cell first.
+        Ordered crystal; it is reduced to the primitive cell of each magnetic order first.
     settings
         Section ``engines.band_gap`` of campaign.yaml.
     magmoms
-        Starting moment of each site, Bohr magnetons; their signs decide the magnetic order.
-        None, or all of them small: ferromagnetic 3d elements.
+        Moment of each site, Bohr magnetons, see :func:`~gan_htvs.magnetism.magnetic_starts`.
+        None, or all of them small: values of the Materials Project for 3d elements.
     workdir
         Folder in which the calculation makes its own.
     """
@@ -262,57 +162,179 @@ def compute_gap(
         return BandGapResult.not_computed("switched off by engines.band_gap.name: none")
     if not structure.is_ordered:
         return BandGapResult.not_computed("the structure has partly occupied sites")
-    if (obstacle := availability()) is not None:
+    if (obstacle := availability() or _launcher_obstacle(settings)) is not None:
         return BandGapResult.not_computed(obstacle, is_retryable=True)
-    task = GapTask.prepare(structure, settings, magmoms=magmoms)
-    if len(task.structure) > settings.max_atoms:
-        return BandGapResult.not_computed(
-            f"{len(task.structure)} atoms in the primitive cell exceed "
-            f"engines.band_gap.max_atoms: {settings.max_atoms}"
-        )
+    starts = magnetic_starts(structure, magmoms, orders=settings.magnetic_orders)
     Path(workdir).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="gap-", dir=workdir)).resolve()
-    document = task.document(settings, folder)
-    started = time.monotonic()
-    failure = _run_script(document, folder, max_seconds=settings.max_seconds)
-    seconds = round(time.monotonic() - started, 1)
-    if failure is not None:
-        return BandGapResult.not_computed(failure, seconds=seconds)
-    raw = json.loads(Path(document["output"]).read_text(encoding="utf-8"))
-    total = raw["total_magnetization"]
-    order = magnetic_order(raw.pop("site_magnetizations"), total=total)
-    return BandGapResult(
-        **raw,
-        method=HSE06_ON_PBE_U if task.hubbard_u else HSE06_ON_PBE,
-        magnetic_order=order,
-        nsites=len(task.structure),
-        kpoints=task.kpoints,
-        cutoff=settings.cutoff,
-        hubbard_u=task.hubbard_u,
-        seconds=seconds,
-        uncertainty=UNCERTAINTY_U if task.hubbard_u else UNCERTAINTY,
+    return _Calculation(settings, folder).run(starts)
+
+
+def _launcher_obstacle(settings: BandGapEngineSettings) -> str | None:
+    if settings.mpi_command is None or shutil.which(settings.mpi_command[0]) is not None:
+        return None
+    return (
+        f"engines.band_gap.mpi_command: there is no command {settings.mpi_command[0]!r} on this "
+        "machine: install it (apt-get install openmpi-bin), or leave mpi_command out"
     )
 
 
-def _run_script(document: dict[str, Any], folder: Path, *, max_seconds: float) -> str | None:
-    """Run the script on ``document``; None on success, else what went wrong."""
-    input_path = folder / "input.json"
-    input_path.write_text(json.dumps(document), encoding="utf-8")
-    log = folder / "log.txt"
-    try:
-        with _script(input_path, log) as process:
-            code = process.wait(timeout=max_seconds)
-    except subprocess.TimeoutExpired:
-        return f"GPAW took longer than engines.band_gap.max_seconds: {max_seconds:g}"
-    if code < 0:
-        return f"GPAW was killed by {signal.Signals(-code).name}{_last_words(folder)}"
-    if code > 0 or not Path(document["output"]).is_file():
-        return f"GPAW failed{_last_words(folder, log)}"
-    return None
+class _Failure(Exception):  # noqa: N818 - a result, not a bug
+    """A calculation without a result; the message is the reason."""
+
+    def __init__(self, reason: str, *, is_final: bool = False, is_retryable: bool = False) -> None:
+        super().__init__(reason)
+        self.is_final = is_final
+        """Whether other calculations of this structure would fail too."""
+        self.is_retryable = is_retryable
+
+
+@dataclass
+class _Calculation:
+    """All calculations for one structure, under one wall-time limit."""
+
+    settings: BandGapEngineSettings
+    folder: Path
+    started: float = field(default_factory=time.monotonic)
+    orders: list[MagneticOrderResult] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self.started, 1)
+
+    def run(self, starts: Sequence[MagneticStart]) -> BandGapResult:
+        """Converge every start, then compute the gap of the one of lowest energy."""
+        try:
+            task, folder = self._lowest(starts)
+            raw = self._script(task, folder, "gap")
+        except _Failure as failure:
+            return BandGapResult.not_computed(
+                str(failure),
+                seconds=self.seconds,
+                is_retryable=failure.is_retryable,
+                magnetic_orders=self._by_energy(),
+            )
+        finally:
+            for checkpoint in self.folder.glob("*/state.gpw"):
+                checkpoint.unlink()
+        winner, *_ = orders = self._by_energy()
+        return BandGapResult(
+            **raw,
+            method=HSE06_ON_PBE_U if task.hubbard_u else HSE06_ON_PBE,
+            magnetic_order=winner.order,
+            total_magnetization=winner.total_magnetization,
+            magnetic_orders=orders,
+            nsites=len(task.structure),
+            kpoints=task.kpoints,
+            cutoff=self.settings.cutoff,
+            hubbard_u=task.hubbard_u,
+            seconds=self.seconds,
+            uncertainty=UNCERTAINTY_U if task.hubbard_u else UNCERTAINTY,
+        )
+
+    def _lowest(self, starts: Sequence[MagneticStart]) -> tuple[GapTask, Path]:
+        """Find the start that converges to the lowest energy, and the folder it is stored in.
+
+        Raises
+        ------
+        _Failure
+            If none converges.
+        """
+        best: tuple[float, GapTask, Path] | None = None
+        for start in starts:
+            task = GapTask.prepare(start.structure, self.settings)
+            folder = self.folder / start.name
+            energy = self._converge(start, task, folder)
+            if energy is not None and (best is None or energy < best[0]):
+                best = (energy, task, folder)
+        if best is None:
+            raise _Failure(self._reasons())
+        return best[1:]
+
+    def _converge(self, start: MagneticStart, task: GapTask, folder: Path) -> float | None:
+        """Converge and record one start; energy in eV/atom, None if it failed.
+
+        Raises
+        ------
+        _Failure
+            If it makes no sense to go on.
+        """
+        known = {"start": start.name, "nsites": len(task.structure), "kpoints": task.kpoints}
+        began = self.seconds
+        try:
+            self._check_size(task)
+            folder.mkdir()
+            raw = self._script(task, folder, "converge")
+        except _Failure as failure:
+            seconds = round(self.seconds - began, 1)
+            self.orders.append(MagneticOrderResult(**known, reason=str(failure), seconds=seconds))
+            if failure.is_final:
+                raise
+            return None
+        order = magnetic_order(raw.pop("site_magnetizations"), total=raw["total_magnetization"])
+        seconds = round(self.seconds - began, 1)
+        self.orders.append(MagneticOrderResult(**known, **raw, order=order, seconds=seconds))
+        return float(raw["energy_per_atom"])
+
+    def _check_size(self, task: GapTask) -> None:
+        if len(task.structure) > self.settings.max_atoms:
+            raise _Failure(
+                f"{len(task.structure)} atoms in the primitive cell exceed "
+                f"engines.band_gap.max_atoms: {self.settings.max_atoms}"
+            )
+
+    def _by_energy(self) -> tuple[MagneticOrderResult, ...]:
+        def energy(result: MagneticOrderResult) -> float:
+            return math.inf if result.energy_per_atom is None else result.energy_per_atom
+
+        return tuple(sorted(self.orders, key=energy))
+
+    def _reasons(self) -> str:
+        """Say why every start failed, in one sentence if it is the same for all."""
+        reasons = dict.fromkeys(str(result.reason) for result in self.orders)
+        if len(reasons) == 1:
+            return next(iter(reasons))
+        return "; ".join(f"{result.start}: {result.reason}" for result in self.orders)
+
+    def _script(self, task: GapTask, folder: Path, step: str) -> dict[str, Any]:
+        """Run one step of the script and read what it found.
+
+        Raises
+        ------
+        _Failure
+            If it found nothing.
+        """
+        output = folder / f"{step}-output.json"
+        document = task.document(self.settings, folder)
+        input_path = folder / f"{step}-input.json"
+        input_path.write_text(json.dumps(document | {"step": step, "output": str(output)}))
+        log = folder / f"{step}-log.txt"
+        limit = self.settings.max_seconds
+        try:
+            with _script(input_path, log, self.settings.mpi_command) as process:
+                code = process.wait(timeout=max(0.0, self.started + limit - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            reason = f"GPAW took longer than engines.band_gap.max_seconds: {limit:g}"
+            raise _Failure(reason, is_final=True) from None
+        found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
+        if found.get("is_retryable"):
+            raise _Failure(found["reason"], is_final=True, is_retryable=True)
+        if "reason" in found:
+            raise _Failure(f"GPAW failed: {found['reason']}")
+        if code < 0:
+            raise _Failure(f"GPAW was killed by {signal.Signals(-code).name}{_last_words(folder)}")
+        if self.settings.mpi_command is not None and not any(folder.glob("gpaw-*.txt")):
+            reason = f"engines.band_gap.mpi_command did not start GPAW: {_first_words(log)}"
+            raise _Failure(reason, is_final=True, is_retryable=True)
+        if code > 0 or not found:
+            raise _Failure(f"GPAW failed{_last_words(folder, log)}")
+        return dict(found)
 
 
 @contextlib.contextmanager
-def _script(input_path: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _script(
+    input_path: Path, log: Path, mpi_command: Sequence[str] | None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start the script in its own process group, which does not outlive the block."""
     root = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH")
@@ -321,9 +343,10 @@ def _script(input_path: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([root, inherited] if inherited else [root]),
     }
+    script = [sys.executable, "-m", "flows.engines._gpaw_gap", str(input_path)]
     with log.open("wb") as sink:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "flows.engines._gpaw_gap", str(input_path)],
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, behind the user's launcher
+            [*(mpi_command or ()), *script],
             # Never written to: the script ends when this end of the pipe closes.
             stdin=subprocess.PIPE,
             stdout=sink,
@@ -334,10 +357,14 @@ def _script(input_path: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        # An MPI launcher puts its ranks into other process groups: it is asked to end them first.
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, sign)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(SECONDS_TO_END)
+        process.wait()
         if process.stdin is not None:
             process.stdin.close()
 
@@ -351,3 +378,10 @@ def _last_words(folder: Path, *files: Path) -> str:
             if any(character.isalnum() for character in line):
                 return f": {line.strip()[:300]}"
     return ""
+
+
+def _first_words(log: Path) -> str:
+    """Beginning of what an MPI launcher says, which explains itself at length afterwards."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    words = [line.strip() for line in lines if any(character.isalnum() for character in line)]
+    return " ".join(words)[:200]

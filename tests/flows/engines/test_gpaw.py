@@ -16,19 +16,19 @@ from flows.engines.gpaw import (
     GapTask,
     availability,
     compute_gap,
-    kpoint_mesh,
-    magnetic_primitive,
-    starting_moments,
 )
 from gan_htvs.bandgap import (
     HSE06_ON_PBE,
+    HSE06_ON_PBE_U,
     BandEdges,
     BandGapResult,
+    MagneticOrderResult,
     fill_bands,
     magnetic_order,
     unsettled_bands,
 )
 from gan_htvs.campaign import BandGapEngineSettings
+from gan_htvs.magnetism import magnetic_starts
 
 OBSTACLE = availability()
 needs_gpaw = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
@@ -127,45 +127,24 @@ class TestUnsettledBands:
         assert not unsettled_bands(self.start, shifted, edges).any()
 
 
+def prepare(structure: Structure, settings: BandGapEngineSettings) -> GapTask:
+    return GapTask.prepare(magnetic_starts(structure)[0].structure, settings)
+
+
 class TestPreparation:
     def test_a_conventional_cell_is_reduced(self, mgo):
-        task = GapTask.prepare(mgo, BandGapEngineSettings())
+        task = prepare(mgo, BandGapEngineSettings())
         assert len(task.structure) == 2
         assert task.kpoints == (4, 4, 4)
         assert not task.spin_polarized
         assert task.setups() == {"Mg": "2"}
 
-    def test_an_antiferromagnetic_cell_keeps_its_size(self, mno_afm):
-        settings = BandGapEngineSettings()
-        afm = GapTask.prepare(mno_afm, settings, magmoms=[4.51, -4.49, 0.01, 0.02])
-        assert len(afm.structure) == 4
-        assert sorted(afm.structure.site_properties["magmom"]) == [-4.49, 0, 0, 4.51]
-        fm = GapTask.prepare(mno_afm, settings, magmoms=[4.51, 4.49, 0.01, 0.02])
-        assert len(fm.structure) == 2
-        assert fm.structure.site_properties["magmom"] == pytest.approx([4.5, 0])
-
-    def test_3d_elements_start_ferromagnetic_without_moments(self, mno_afm):
-        assert starting_moments(mno_afm) == [5, 5, 0, 0]
-        assert starting_moments(mno_afm, [0.0, 0.1, 0, 0]) == [5, 5, 0, 0]
-        with pytest.raises(ValueError, match=r"len\(magmoms\)=1"):
-            starting_moments(mno_afm, [1.0])
-
     def test_u_needs_oxygen_and_the_element(self, mno_afm):
         settings = BandGapEngineSettings(hubbard_u={"Mn": 3.9, "V": 3.25})
-        assert GapTask.prepare(mno_afm, settings).hubbard_u == {"Mn": 3.9}
-        assert GapTask.prepare(mno_afm, settings).setups() == {"Mn": "7:d,3.9"}
+        assert prepare(mno_afm, settings).hubbard_u == {"Mn": 3.9}
+        assert prepare(mno_afm, settings).setups() == {"Mn": "7:d,3.9"}
         sulphide = mno_afm.replace_species({"O": "S"}, in_place=False)
-        assert GapTask.prepare(sulphide, settings).hubbard_u == {}
-
-    def test_the_mesh_keeps_the_symmetry_of_a_lattice_with_mixed_axes(self):
-        orthorhombic = Structure.from_spacegroup(
-            "Fmmm", Lattice.orthorhombic(3, 6, 12), ["Mg"], [[0, 0, 0]]
-        )
-        primitive = magnetic_primitive(orthorhombic, starting_moments(orthorhombic))
-        assert len(primitive) == 1
-        assert len(set(kpoint_mesh(primitive, 10))) == 1
-        box = Structure(Lattice.orthorhombic(3, 6, 12), ["Mg"], [[0, 0, 0]])
-        assert kpoint_mesh(box, 10) == (4, 2, 1)
+        assert prepare(sulphide, settings).hubbard_u == {}
 
 
 @pytest.mark.parametrize(
@@ -189,6 +168,11 @@ def test_a_result_has_a_gap_or_a_reason():
         BandGapResult(band_gap=1.0, reason="contradiction")
 
 
+def test_a_magnetic_order_has_an_energy_or_a_reason():
+    with pytest.raises(ValueError, match="either an energy or a reason"):
+        MagneticOrderResult(start="FM", nsites=2, kpoints=(4, 4, 4))
+
+
 def test_switched_off(mgo, tmp_path):
     result = compute_gap(mgo, BandGapEngineSettings(name="none"), workdir=tmp_path)
     assert "engines.band_gap.name" in result.reason
@@ -207,6 +191,143 @@ def test_an_absent_or_old_gpaw_says_how_to_cure_it(mgo, tmp_path, monkeypatch):
 def test_a_cell_that_is_too_large_is_not_computed(mgo, tmp_path):
     result = compute_gap(mgo, BandGapEngineSettings(max_atoms=1), workdir=tmp_path)
     assert "max_atoms: 1" in result.reason
+    assert not result.is_retryable
+
+
+@needs_gpaw
+def test_of_mno_the_antiferromagnetic_order_wins_and_both_are_stored(tmp_path):
+    settings = BandGapEngineSettings(cutoff=300, kpoint_length=6)
+    result = compute_gap(rocksalt("Mn", 4.445), settings, workdir=tmp_path)
+    assert result.reason is None
+    afm, fm = result.magnetic_orders
+    assert (afm.start, afm.order, afm.nsites) == ("AFM", "AFM", 4)
+    assert (fm.start, fm.order, fm.nsites) == ("FM", "FM", 2)
+    assert afm.energy_per_atom < fm.energy_per_atom - 0.01
+    assert afm.total_magnetization == pytest.approx(0, abs=0.01)
+    assert fm.total_magnetization == pytest.approx(5, abs=0.01)
+    assert (result.magnetic_order, result.nsites) == ("AFM", 4)
+    assert (result.kpoints, result.pbe_gap) == (afm.kpoints, pytest.approx(afm.pbe_gap))
+    assert result.method == HSE06_ON_PBE_U
+    assert result.band_gap == pytest.approx(2.7, abs=0.4)
+    assert not list(tmp_path.glob("**/*.gpw"))
+    assert BandGapResult.model_validate_json(result.model_dump_json()) == result
+
+
+FM = {
+    "energy_per_atom": -7.0,
+    "total_magnetization": 5.0,
+    "site_magnetizations": [4.5, 0.1],
+    "pbe_gap": 0.0,
+}
+AFM = {
+    "energy_per_atom": -7.1,
+    "total_magnetization": 0.0,
+    "site_magnetizations": [4.5, -4.5, 0.0, 0.0],
+    "pbe_gap": 1.6,
+}
+GAP = {"band_gap": 2.5, "is_metal": False, "pbe_gap": 1.6, "gpaw_version": "26.7.0"}
+SLOSHING = gpaw._Failure("GPAW failed: PBE did not converge in 2 attempts")
+
+
+class TestSeveralStarts:
+    """What becomes of a structure when parts of its calculation fail; GPAW itself is not asked."""
+
+    @pytest.fixture
+    def compute(self, tmp_path, monkeypatch):
+        def run(found, **settings):
+            asked = []
+
+            def script(self, task, folder, step):
+                asked.append((folder.name, step))
+                outcome = found[folder.name, step]
+                if isinstance(outcome, Exception):
+                    raise outcome
+                return dict(outcome)
+
+            monkeypatch.setattr(gpaw, "availability", lambda: None)
+            monkeypatch.setattr(gpaw._Calculation, "_script", script)
+            structure = rocksalt("Mn", 4.445)
+            result = compute_gap(structure, BandGapEngineSettings(**settings), workdir=tmp_path)
+            return result, asked
+
+        return run
+
+    def test_only_the_lowest_energy_gets_a_hybrid(self, compute):
+        result, asked = compute(
+            {("FM", "converge"): FM, ("AFM", "converge"): AFM, ("AFM", "gap"): GAP}
+        )
+        assert asked == [("FM", "converge"), ("AFM", "converge"), ("AFM", "gap")]
+        assert (result.band_gap, result.magnetic_order) == (2.5, "AFM")
+
+    def test_the_other_start_stands_in_for_one_that_fails(self, compute):
+        result, _ = compute(
+            {
+                ("FM", "converge"): FM,
+                ("AFM", "converge"): SLOSHING,
+                ("FM", "gap"): GAP,
+            }
+        )
+        assert (result.band_gap, result.magnetic_order, result.nsites) == (2.5, "FM", 2)
+        assert [(o.start, o.reason) for o in result.magnetic_orders] == [
+            ("FM", None),
+            ("AFM", str(SLOSHING)),
+        ]
+
+    def test_a_doubled_cell_that_is_too_large_is_left_out_and_named(self, compute):
+        result, asked = compute({("FM", "converge"): FM, ("FM", "gap"): GAP}, max_atoms=3)
+        assert ("AFM", "converge") not in asked
+        assert result.magnetic_order == "FM"
+        assert "4 atoms" in result.magnetic_orders[1].reason
+        assert "max_atoms: 3" in result.magnetic_orders[1].reason
+
+    def test_without_any_state_there_are_the_reasons_of_all(self, compute):
+        result, _ = compute({("FM", "converge"): SLOSHING}, max_atoms=3)
+        assert result.band_gap is None
+        assert result.reason.startswith("FM: GPAW failed: PBE did not converge")
+        assert "AFM: 4 atoms" in result.reason
+        same, _ = compute({("FM", "converge"): SLOSHING, ("AFM", "converge"): SLOSHING})
+        assert same.reason == str(SLOSHING)
+
+    def test_a_time_out_ends_everything_and_keeps_what_is_known(self, compute):
+        late = gpaw._Failure("GPAW took longer", is_final=True)
+        result, asked = compute({("FM", "converge"): FM, ("AFM", "converge"): late})
+        assert asked[-1] == ("AFM", "converge")
+        assert (result.band_gap, result.reason) == (None, "GPAW took longer")
+        assert [o.energy_per_atom for o in result.magnetic_orders] == [-7.0, None]
+
+    def test_one_order_can_be_asked_for(self, compute):
+        result, asked = compute(
+            {("FM", "converge"): FM, ("FM", "gap"): GAP}, magnetic_orders=["FM"]
+        )
+        assert asked == [("FM", "converge"), ("FM", "gap")]
+        assert len(result.magnetic_orders) == 1
+
+
+@needs_gpaw
+def test_an_absent_mpi_launcher_says_how_to_cure_it(mgo, tmp_path):
+    settings = BandGapEngineSettings(mpi_command=["no-such-mpiexec", "-n", "4"])
+    result = compute_gap(mgo, settings, workdir=tmp_path)
+    assert "'no-such-mpiexec'" in result.reason
+    assert "mpi_command" in result.reason
+    assert result.is_retryable
+
+
+@needs_gpaw
+def test_a_launcher_that_does_not_launch_is_a_reason(mgo, tmp_path):
+    settings = BandGapEngineSettings(mpi_command=["false"])
+    result = compute_gap(mgo, settings, workdir=tmp_path)
+    assert "mpi_command did not start GPAW" in result.reason
+    assert result.is_retryable
+
+
+@needs_gpaw
+def test_a_gpaw_without_mpi_is_not_run_several_times(mgo, tmp_path):
+    # env stands in for a launcher whose MPI is not that of GPAW: each process is alone.
+    result = compute_gap(mgo, BandGapEngineSettings(mpi_command=["env"]), workdir=tmp_path)
+    assert result.band_gap is None
+    assert "each process of GPAW is alone" in result.reason
+    assert "libopenmpi-dev" in result.reason
+    assert result.is_retryable
 
 
 @needs_gpaw
@@ -253,6 +374,7 @@ def test_a_time_out_is_a_reason_and_leaves_no_process(mno_afm, tmp_path):
     result = compute_gap(mno_afm, settings, magmoms=[5, -5, 0, 0], workdir=tmp_path)
     assert result.band_gap is None
     assert "max_seconds: 1" in result.reason
+    assert [order.start for order in result.magnetic_orders] == ["given"]
     assert scripts_using(tmp_path) == []
 
 
@@ -272,7 +394,7 @@ def test_a_killed_parent_takes_the_calculation_along(tmp_path):
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}
     )
     try:
-        wait_until(lambda: list(tmp_path.glob("gap-*/gpaw-1.txt")))
+        wait_until(lambda: list(tmp_path.glob("gap-*/*/gpaw-1.txt")))
         assert scripts_using(tmp_path)
     finally:
         parent.send_signal(signal.SIGKILL)
