@@ -58,6 +58,7 @@ def reference_flow(campaign: Campaign, *, done: Collection[str] = ()) -> Flow:
     done
         uuids of jobs whose output is stored already; they are left out.
     """
+    campaign = campaign.for_references
     phases = known_phases(campaign)
     energies = [energy_jobs(phase, campaign.engines.energy, SHARED) for phase in phases]
     assembly = assemble_references(
@@ -99,6 +100,7 @@ def known_phases_job(campaign: Campaign, references: str) -> Job:
 @job(config=READS_STORE)
 def propose_known_phases(campaign: Campaign, references: str) -> Response[dict[str, Any]]:
     """Propose the known phases; their energies exist, so each goes straight to the gate."""
+    campaign = campaign.for_references
     phases = known_phases(campaign)
     evaluate = EvaluateMaker(campaign, references)
     gates = []

@@ -22,6 +22,9 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 OxidationRange = tuple[float, float]
 
+REFERENCE_STEPS = 1000
+"""Least bound on the steps in which a known phase must converge."""
+
 SHIPPED = Path("shipped")
 """Name of the generator that comes with the package, wherever that is installed."""
 
@@ -197,6 +200,10 @@ class PourbaixSettings(Settings):
     ph_points: int = Field(29, ge=2, description="number of equidistant pH values")
     ion_concentration: PositiveFloat = Field(1e-6, description="mol/l of every dissolved ion")
     filter_solids: bool = Field(True, description="drop solids that are not on the convex hull")
+    ion_set: str = Field(
+        "mg-mn-v-nbs270-1",
+        description="version of the table of aqueous ions; see docs/stability.md",
+    )
     hydroxides: bool = Field(
         False, description="let solids with H compete, too, at their measured free energies"
     )
@@ -219,6 +226,15 @@ class EnergyEngineSettings(Settings):
     optimizer: Literal["FIRE", "LBFGS", "BFGS"] = Field(
         "FIRE", description="ASE optimizer; LBFGS can jump into holes of a potential"
     )
+
+    @property
+    def for_references(self) -> EnergyEngineSettings:
+        """The same with more patience, for known phases.
+
+        There is no hull without them, they are few, and how many steps one takes depends on the
+        processor.
+        """
+        return self.model_copy(update={"max_steps": max(self.max_steps, REFERENCE_STEPS)})
 
 
 class BandGapEngineSettings(Settings):
@@ -306,6 +322,12 @@ class Campaign(Settings):
         if not self.target_counts:
             raise ValueError("no composition within caps, max_atoms and oxidation_states")
         return self
+
+    @property
+    def for_references(self) -> Campaign:
+        """The same campaign, as it relaxes and judges known phases."""
+        engines = self.engines.model_copy(update={"energy": self.engines.energy.for_references})
+        return self.model_copy(update={"engines": engines})
 
     @property
     def target_counts(self) -> tuple[Counts, ...]:

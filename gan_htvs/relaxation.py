@@ -45,10 +45,6 @@ if TYPE_CHECKING:
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
 
-REFERENCE_STEPS = 1000
-"""Least bound on the steps of known phases: there is no hull without them, they are few, and how
-many steps one takes depends on the processor."""
-
 GEOMETRY_STEPS = 10
 """Optimizer steps between two looks at the geometry: a fall into a hole ends there."""
 
@@ -152,9 +148,7 @@ class Relaxations:
         Errors are those of :meth:`relax`.
         """
         free = [phase for phase in phases if phase.pinned_energy_per_atom is None]
-        patient = self.settings.model_copy(
-            update={"max_steps": max(self.settings.max_steps, REFERENCE_STEPS)}
-        )
+        patient = self.settings.for_references
         relaxed = self._relax([phase.structure for phase in free], patient, on_progress)
         by_name = {phase.name: r for phase, r in zip(free, relaxed, strict=True)}
         return reference_set(phases, by_name, self.level_of_theory)

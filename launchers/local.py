@@ -21,6 +21,7 @@ from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Stage, Step
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_uuid
+from gan_htvs.thermodynamics.pourbaix import ion_set_of
 from launchers.builders import build_candidates
 from launchers.launchpad import ACTIVE_STATES
 from launchers.pool import WorkerPool
@@ -221,8 +222,10 @@ def register(campaign: Campaign, databases: Databases) -> None:
     Raises
     ------
     UserError
-        If a campaign of this name exists with other settings than those that may change.
+        If a campaign of this name exists with other settings than those that may change, or it
+        asks for a table of ions that is not there.
     """
+    ion_set_of(campaign.pourbaix)
     settings = campaign.model_dump(mode="json")
     with databases.store("campaigns", key="name") as campaigns:
         existing = campaigns.query_one({"name": campaign.name})

@@ -174,7 +174,12 @@ def _in_water(
     for i, candidate in enumerate(candidates):
         of_campaign[candidate["campaign"]].append(i)
     for campaign, members in of_campaign.items():
-        analyzer = PourbaixAnalyzer(references, pourbaix[campaign])
+        try:
+            analyzer = PourbaixAnalyzer(references, pourbaix[campaign])
+        except UserError as error:
+            for i in members:
+                found[i] = None, str(error)
+            continue
         formulas = {candidates[i]["formula_pretty"] for i in members}
         obstacles = {formula: analyzer.obstacle(formula) for formula in formulas}
         wet = [i for i in members if obstacles[candidates[i]["formula_pretty"]] is None]

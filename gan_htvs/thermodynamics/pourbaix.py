@@ -105,6 +105,24 @@ def aqueous_ions() -> IonSet:
     return IonSet.model_validate(yaml.safe_load(AQUEOUS_IONS.read_text(encoding="utf-8")))
 
 
+def ion_set_of(settings: PourbaixSettings) -> IonSet:
+    """Find the table of ions that a campaign asks for.
+
+    Raises
+    ------
+    UserError
+        If this version of the package has another one.
+    """
+    table = aqueous_ions()
+    if table.version != settings.ion_set:
+        raise UserError(
+            f"pourbaix.ion_set: {settings.ion_set!r} is not the table of this version of gan-htvs, "
+            f"which is {table.version!r}; set that in a new campaign, or install the version that "
+            "the campaign began with."
+        )
+    return table
+
+
 class PourbaixAnalyzer:
     """Pourbaix stability of candidates against the diagram of a reference set.
 
@@ -133,7 +151,7 @@ class PourbaixAnalyzer:
     ) -> None:
         self.reference_set = reference_set
         self.settings = settings
-        self.ion_set = ion_set or aqueous_ions()
+        self.ion_set = ion_set or ion_set_of(settings)
         self._ph = np.linspace(settings.ph_min, settings.ph_max, settings.ph_points)
         self._potential_vs_she = settings.potential_vs_rhe - PREFAC * self._ph
         formulas = [entry.formula for entry in reference_set.entries]

@@ -257,3 +257,8 @@ class TestStability:
             alone = analyzer.stability(formula, energy)
             assert stability.decomposition_energies == pytest.approx(alone.decomposition_energies)
             assert stability.decomposes_to == alone.decomposes_to
+
+    def test_refuses_a_table_of_ions_that_is_not_there(self, chgnet_column: ReferenceSet):
+        old = SETTINGS.model_copy(update={"ion_set": "nobody-0"})
+        with pytest.raises(UserError, match=r"ion_set: 'nobody-0' is not the table"):
+            PourbaixAnalyzer(chgnet_column, old)
