@@ -39,15 +39,28 @@ def test_manganosite_relaxes_to_its_lattice_constant_and_moment(tmp_path):
     assert max(result.magmoms) > 4  # high-spin Mn2+
 
 
-def test_one_process_relaxes_as_the_flow_does(tmp_path):
+@pytest.mark.parametrize("name", ["chgnet", "sevennet-0"])
+def test_one_process_relaxes_as_the_flow_does(name, tmp_path):
+    pytest.importorskip({"chgnet": "chgnet", "sevennet-0": "sevenn"}[name])
     from gan_htvs.relaxation import relax
 
-    flow = relaxed(tmp_path)
-    alone = relax(STRETCHED_MNO, EnergyEngineSettings())
+    flow = relaxed(tmp_path, name=name)
+    alone = relax(STRETCHED_MNO, EnergyEngineSettings(name=name))
     assert alone.energy_per_atom == pytest.approx(flow.energy_per_atom, abs=1e-4)
+    assert alone.correction_per_atom == pytest.approx(flow.correction_per_atom)
     assert alone.n_steps == flow.n_steps
     assert alone.level_of_theory == flow.level_of_theory
-    assert alone.magmoms == pytest.approx(flow.magmoms, abs=1e-3)
+    if name == "chgnet":
+        assert alone.magmoms == pytest.approx(flow.magmoms, abs=1e-3)
+
+
+def test_sevennet_energies_are_corrected_and_labelled(tmp_path):
+    pytest.importorskip("sevenn")
+    result = relaxed(tmp_path, name="sevennet-0")
+    assert result.level_of_theory == "SevenNet-0+MP2020"
+    # MP2020: -0.687 eV for O in an oxide, -1.668 eV for Mn with U in it.
+    assert result.correction_per_atom == pytest.approx((-0.687 - 1.668) / 2, abs=1e-3)
+    assert result.magmoms is None
 
 
 def test_a_relaxation_cut_short_is_not_converged(tmp_path):
