@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gan_htvs.chemistry import ChemicalSystem, Counts
-from gan_htvs.errors import UserError
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.identity import content_hash
 from gan_htvs.proposers import ProposerName
@@ -356,142 +351,3 @@ class Campaign(Settings):
             # Where it is trained is not what is trained.
             self.generator.model_copy(update={"device": "auto", "precision": "auto"}),
         )
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> Campaign:
-        """Read and check a campaign file.
-
-        Known phases of the Materials Project are fetched here, once: they are kept in a file, whose
-        hash is one of the settings, so that what the Materials Project adds next month never
-        enters a campaign that has begun.
-
-        Raises
-        ------
-        UserError
-            One sentence with the file, the field and the cure.
-        """
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"{path}: cannot read the campaign file: {reason}.") from error
-        try:
-            document = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f" line {mark.line + 1}" if mark else ""
-            problem = getattr(error, "problem", None) or "syntax error"
-            raise UserError(f"{path}:{where} is not valid YAML: {problem}.") from error
-        if not isinstance(document, dict):
-            raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}.")
-        campaign = cls.checked(document, source=str(path))
-        _fetch_references(path, campaign)
-        return campaign.model_copy(
-            update={
-                "dataset": _located(path, campaign.dataset, "path"),
-                "generator": _located(path, campaign.generator, "checkpoint"),
-                "references": _located(path, campaign.references, "path"),
-            }
-        )
-
-    @classmethod
-    def checked(cls, document: dict[str, Any], source: str) -> Campaign:
-        """Check a campaign that was read from ``source``; errors as in :meth:`from_file`."""
-        try:
-            return cls.model_validate(document)
-        except ValidationError as error:
-            raise UserError(f"{source}: {_first_problem(cls, error)}.") from error
-        except UserError as error:
-            raise UserError(f"{source}: {error}") from error
-
-
-Located = TypeVar("Located", DatasetSettings, GeneratorSettings, ReferenceSettings)
-
-_SECTIONS = {
-    DatasetSettings: "dataset",
-    GeneratorSettings: "generator",
-    ReferenceSettings: "references",
-}
-
-
-def _fetch_references(campaign_file: Path, campaign: Campaign) -> None:
-    """Fetch the known phases that a campaign keeps in a file, unless that is there."""
-    settings = campaign.references
-    if settings.path is None:
-        return
-    path = _beside(campaign_file, settings.path)
-    if path.exists():
-        return
-    # What is fetched is made of classes that need those of this module.
-    from gan_htvs.thermodynamics.materials_project import fetch_phases  # noqa: PLC0415
-    from gan_htvs.thermodynamics.references import write_phases  # noqa: PLC0415
-
-    elements, bound = campaign.chemical_system.elements, settings.max_energy_above_hull
-    write_phases(path, fetch_phases(elements, bound), elements, bound)
-
-
-def _beside(campaign_file: Path, path: Path) -> Path:
-    return (campaign_file.resolve().parent / path.expanduser()).resolve()
-
-
-def _located(campaign_file: Path, settings: Located, field: str) -> Located:
-    """Make the path in a field absolute, and write down the hash of what is there.
-
-    Raises
-    ------
-    UserError
-        If it is not there, or not what it was when its hash was written down.
-    """
-    path: Path | None = getattr(settings, field)
-    if path is None:
-        return settings
-    section = _SECTIONS[type(settings)]
-    kind = "folder" if getattr(settings, "source", None) == "folder" else "file"
-    if isinstance(settings, GeneratorSettings) and path == SHIPPED:
-        named, path = path, SHIPPED_GENERATOR  # which is elsewhere on other machines
-    else:
-        named = path = _beside(campaign_file, path)
-    if not (path.is_dir() if kind == "folder" else path.is_file()):
-        raise UserError(f"{campaign_file}: {section}.{field}: there is no {kind} {path}.")
-    sha256 = _content(path)
-    if settings.sha256 not in (None, sha256):
-        raise UserError(f"{campaign_file}: {section}.sha256: {path} has {sha256}.")
-    return settings.model_copy(update={field: named, "sha256": sha256})
-
-
-def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
-    """Tell the first problem of a validation error as 'field: what is wrong'."""
-    problem = error.errors()[0]
-    location = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        *parents, key = problem["loc"]
-        known = _fields_at(model, parents)
-        close = difflib.get_close_matches(str(key), known, n=1)
-        cure = f"perhaps {close[0]!r}" if close else f"known are {', '.join(known)}"
-        return f"unknown key {location!r}; {cure}"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:] if message[1:2].islower() else message
-    if problem["type"] == "missing":
-        return f"{location} is required"
-    if problem["type"] != "value_error" and not isinstance(problem["input"], dict):
-        message += f", not {problem['input']!r}"
-    return f"{location}: {message}" if location else message
-
-
-def _fields_at(model: type[BaseModel], path: list[int | str]) -> list[str]:
-    """Names of the keys that the section at ``path`` accepts."""
-    for part in path:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *get_args(annotation)]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(model.model_fields)
-
-
-def _content(path: Path) -> str:
-    """Hash a file, or the names and contents of all files in a folder."""
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    contents = [[str(file.relative_to(path)), _content(file)] for file in files]
-    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()

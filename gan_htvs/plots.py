@@ -85,12 +85,14 @@ def draw_hull(
     axes = figure.subplots()
     for x, y in lines:
         axes.plot(x, y, "-", color=GREY, linewidth=1, zorder=1)
+    middle = 0.5  # of the first axis; names stand outside of it
     for (x, y), entry in stable.items():
         axes.plot(x, y, "ko", markersize=5, zorder=2)
         axes.annotate(
             latexify(entry.composition.reduced_formula),
             (x, y),
-            xytext=(4, 4),
+            xytext=(-4, 5) if x < middle else (4, 5),
+            ha="right" if x < middle else "left",
             textcoords="offset points",
             fontsize=8,
         )
@@ -105,7 +107,16 @@ def draw_hull(
         else:
             x, y = shares[:, 1], np.array([r["formation_energy_per_atom"] for r in lowest])
         points = axes.scatter(
-            x, y, c=energies, cmap="viridis_r", s=45, zorder=3, vmin=min(0, *energies, 0), vmax=0.2
+            x,
+            y,
+            c=energies,
+            cmap="viridis_r",
+            marker="D",
+            s=40,
+            edgecolors="k",
+            zorder=3,
+            vmin=min(0, *energies, 0),
+            vmax=0.2,
         )
         bar = figure.colorbar(points, ax=axes, shrink=0.7)
         bar.set_label("energy above hull of known phases and other candidates, eV/atom")

@@ -94,7 +94,7 @@ def demo(
     workdir: Workdir = WORKDIR_DEFAULT,
     workers: Workers = N_CORES,
 ) -> None:
-    """Run the demonstration campaign: 3 compositions x 8 structures, to a computed band gap.
+    """Run the demonstration campaign: 3 compositions x 5 structures, to a computed band gap.
 
     Needs no GPU, VASP, MongoDB or API key. Where my_launchpad.yaml is missing it is written,
     for the embedded database.
@@ -137,9 +137,9 @@ def dataset(
     remembered in the working directory: the same command goes on where an earlier one stopped.
     """
     with _told_in_one_sentence():
-        from gan_htvs.campaign import Campaign
+        from gan_htvs.campaign_file import read_campaign
 
-        campaign = Campaign.from_file(campaign_file)
+        campaign = read_campaign(campaign_file)
         from gan_htvs.dataset.relaxed import relax_dataset
         from gan_htvs.relaxation import Relaxations
 
@@ -249,9 +249,9 @@ def train(
     """
     with _told_in_one_sentence():
         signal.signal(signal.SIGUSR1, signal.default_int_handler)  # sbatch --signal=USR1@120
-        from gan_htvs.campaign import Campaign
+        from gan_htvs.campaign_file import read_campaign
 
-        campaign = Campaign.from_file(campaign_file)
+        campaign = read_campaign(campaign_file)
         from launchers.training import train_campaign
 
         checkpoint = train_campaign(campaign, output, half=half)
@@ -369,9 +369,9 @@ def doctor() -> None:
 
 def _run(campaign_file: Path, launchpad: Path, workdir: Path, workers: int) -> None:
     # Imported here so that --help and errors in the files need not wait for torch.
-    from gan_htvs.campaign import Campaign
+    from gan_htvs.campaign_file import read_campaign
 
-    campaign = Campaign.from_file(campaign_file)
+    campaign = read_campaign(campaign_file)
     from launchers.database import LaunchpadFile, open_databases
 
     LaunchpadFile.read(launchpad)

@@ -356,4 +356,6 @@ def _lookup(row: Mapping[str, Any], path: str) -> Any:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
+    if isinstance(value, float):
+        return f"{round(value, 3) + 0.0:.3f}"  # no minus before a zero
+    return escape(str(value))

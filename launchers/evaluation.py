@@ -8,7 +8,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from gan_htvs.campaign import Campaign, generator_file
+from gan_htvs.campaign import generator_file
+from gan_htvs.campaign_file import checked_campaign, read_campaign
 from gan_htvs.dataset import build_dataset
 from gan_htvs.errors import UserError
 from gan_htvs.evaluation import evaluate
@@ -105,10 +106,10 @@ def evaluate_checkpoint(
         If a file, a name or a composition is wrong.
     """
     baselines = _baselines(against)
-    campaign = Campaign.from_file(campaign_file)
+    campaign = read_campaign(campaign_file)
     if compositions:
         document = campaign.model_dump(mode="json") | {"compositions": list(compositions)}
-        campaign = Campaign.checked(document, source="--compositions")
+        campaign = checked_campaign(document, source="--compositions")
     system = campaign.chemical_system
     trained = checkpoint.load(generator_file(checkpoint_file), system=system)
     dataset = build_dataset(

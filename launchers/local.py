@@ -21,7 +21,7 @@ from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Stage, Step
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_uuid
-from gan_htvs.thermodynamics.pourbaix import ion_set_of
+from gan_htvs.thermodynamics.ions import ion_set_of
 from launchers.builders import build_candidates
 from launchers.launchpad import ACTIVE_STATES
 from launchers.pool import WorkerPool

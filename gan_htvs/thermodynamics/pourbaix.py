@@ -14,12 +14,10 @@ once for each pH, for all candidates together.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.analysis.pourbaix_diagram import (
@@ -36,6 +34,7 @@ from pymatgen.core.ion import Ion
 from gan_htvs.campaign import PourbaixSettings
 from gan_htvs.errors import UserError
 from gan_htvs.thermodynamics.hull import LowerHull, named_shares
+from gan_htvs.thermodynamics.ions import AQUEOUS_IONS, ion_set_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -43,8 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from gan_htvs.thermodynamics.hull import CompositionLike, ReferenceSet
-
-AQUEOUS_IONS = Path(__file__).with_name("aqueous_ions.yaml")
+    from gan_htvs.thermodynamics.ions import IonReference, IonSet
 
 KJ_PER_MOL_PER_EV = 96.485
 OXYGEN_ENTROPY = 0.316731
@@ -55,27 +53,6 @@ OXYGEN_FROM_WATER = 2.46
 """Energy of O2 per atom where O counts from water, as pymatgen rounds it to filter solids, eV."""
 
 SOLVENT = frozenset({"H", "O"})
-
-
-class IonReference(BaseModel):
-    """An experimental free energy of formation at 298.15 K."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    formula: str = Field(description="formula of the ion with its charge, or of the solid")
-    free_energy: float = Field(description="free energy of formation, kJ/mol")
-    source: str
-
-
-class IonSet(BaseModel):
-    """A versioned table of aqueous ions and of the solids to which they are tied."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: str
-    reference_solids: dict[str, IonReference] = Field(description="element -> solid")
-    ions: tuple[IonReference, ...]
-    hydroxides: tuple[IonReference, ...] = Field((), description="solids that hold H")
 
 
 class PourbaixStability(BaseModel):
@@ -97,30 +74,6 @@ class PourbaixStability(BaseModel):
     )
     ion_set: str = Field(description="version of the table of ions")
     level_of_theory: str = Field(description="what computed the solids")
-
-
-@cache
-def aqueous_ions() -> IonSet:
-    """Read the table of aqueous ions."""
-    return IonSet.model_validate(yaml.safe_load(AQUEOUS_IONS.read_text(encoding="utf-8")))
-
-
-def ion_set_of(settings: PourbaixSettings) -> IonSet:
-    """Find the table of ions that a campaign asks for.
-
-    Raises
-    ------
-    UserError
-        If this version of the package has another one.
-    """
-    table = aqueous_ions()
-    if table.version != settings.ion_set:
-        raise UserError(
-            f"pourbaix.ion_set: {settings.ion_set!r} is not the table of this version of gan-htvs, "
-            f"which is {table.version!r}; set that in a new campaign, or install the version that "
-            "the campaign began with."
-        )
-    return table
 
 
 class PourbaixAnalyzer:

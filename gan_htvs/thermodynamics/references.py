@@ -83,7 +83,7 @@ def phases_of(campaign: Campaign) -> list[ReferencePhase]:
     """List the known phases of a campaign, from the source that it names.
 
     Those of the Materials Project come from the file that keeps them, never from the network: see
-    :meth:`gan_htvs.campaign.Campaign.from_file`.
+    :func:`gan_htvs.campaign_file.read_campaign`.
 
     Raises
     ------

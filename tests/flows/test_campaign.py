@@ -7,14 +7,15 @@ import yaml
 from flows.campaign import CampaignUnits
 from flows.sample import shards
 from gan_htvs.campaign import Campaign
+from gan_htvs.campaign_file import checked_campaign
 
 DEMO = yaml.safe_load((resources.files("launchers.templates") / "demo.yaml").read_text())
 
-MIXED = {"proposers": ["gan", "random", "substitution"], "structures_per_composition": 8}
+MIXED = {"proposers": ["gan", "random", "substitution"], "structures_per_composition": 5}
 
 
 def demo(**changes) -> Campaign:
-    return Campaign.checked(DEMO | changes, "demo")
+    return checked_campaign(DEMO | changes, "demo")
 
 
 def keys(campaign: Campaign) -> set[str]:

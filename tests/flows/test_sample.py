@@ -5,6 +5,7 @@ from monty.json import MontyDecoder, jsanitize
 
 from flows.sample import Shard, sample_shard, shards
 from gan_htvs.campaign import Campaign
+from gan_htvs.campaign_file import checked_campaign
 from gan_htvs.proposers import ProposerName
 
 CAMPAIGN = {
@@ -23,7 +24,7 @@ def outside_a_store(monkeypatch):
 
 def campaign(*proposers: str, n: int = 3, **sampling) -> Campaign:
     settings = {"proposers": proposers, "structures_per_composition": n, **sampling}
-    return Campaign.checked(CAMPAIGN | {"sampling": settings}, "v-o.yaml")
+    return checked_campaign(CAMPAIGN | {"sampling": settings}, "v-o.yaml")
 
 
 @pytest.mark.parametrize("proposer", ["random", "symmetric", "substitution"])

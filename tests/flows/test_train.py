@@ -9,6 +9,7 @@ import yaml
 
 from flows.train import dataset_of, train_generator
 from gan_htvs.campaign import Campaign
+from gan_htvs.campaign_file import read_campaign
 from gan_htvs.dataset import build_dataset
 from gan_htvs.errors import UserError
 from gan_htvs.generator.checkpoint import TrainedGenerator, load
@@ -55,7 +56,7 @@ def test_a_named_checkpoint_is_adopted_byte_by_byte(scratch):
     TrainedGenerator.build(system, parameters, seed=1).save(scratch / "model.safetensors")
     document = DOCUMENT | {"generator": {"checkpoint": "model.safetensors"}}
     (scratch / "campaign.yaml").write_text(yaml.safe_dump(document))
-    campaign = Campaign.from_file(scratch / "campaign.yaml")
+    campaign = read_campaign(scratch / "campaign.yaml")
     output = run(campaign)
     stored = (scratch / "model.safetensors").read_bytes()
     assert base64.b64decode(output["weights"]) == stored
@@ -78,4 +79,4 @@ def test_a_checkpoint_of_another_chemical_system_is_refused(scratch):
     document = DOCUMENT | {"generator": {"checkpoint": "model.safetensors"}}
     (scratch / "campaign.yaml").write_text(yaml.safe_dump(document))
     with pytest.raises(UserError, match="trained for Mg 3, O 3"):
-        run(Campaign.from_file(scratch / "campaign.yaml"))
+        run(read_campaign(scratch / "campaign.yaml"))

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gan_htvs.campaign import SHIPPED_GENERATOR, Campaign
+from gan_htvs.campaign import SHIPPED_GENERATOR
+from gan_htvs.campaign_file import checked_campaign, read_campaign
 from gan_htvs.errors import UserError
 
 DEMO = yaml.safe_load((resources.files("launchers.templates") / "demo.yaml").read_text())
@@ -27,13 +28,13 @@ def written(tmp_path: Path, document: object) -> Path:
 
 
 def test_another_chemical_system_needs_configuration_alone(tmp_path):
-    campaign = Campaign.from_file(written(tmp_path, V_O))
+    campaign = read_campaign(written(tmp_path, V_O))
     assert (2, 5) in campaign.target_counts
     assert all(2 * v <= 2 * o <= 5 * v for v, o in campaign.target_counts)
 
 
 def test_defaults_are_those_of_the_published_study(tmp_path):
-    thresholds = Campaign.from_file(written(tmp_path, V_O)).thresholds
+    thresholds = read_campaign(written(tmp_path, V_O)).thresholds
     assert (thresholds.metastable, thresholds.synthesizable) == (0.200, 0.080)
     assert (thresholds.pourbaix_screen, thresholds.pourbaix) == (0.8, 0.59)
     assert thresholds.band_gap == (1.6, 3.0)
@@ -66,7 +67,7 @@ def test_defaults_are_those_of_the_published_study(tmp_path):
 def test_wrong_settings_get_one_sentence_with_file_and_field(tmp_path, change, names):
     path = written(tmp_path, DEMO | change)
     with pytest.raises(UserError) as error:
-        Campaign.from_file(path)
+        read_campaign(path)
     sentence = str(error.value)
     assert "\n" not in sentence
     for part in [str(path), *names]:
@@ -77,32 +78,32 @@ def test_wrong_settings_get_one_sentence_with_file_and_field(tmp_path, change, n
 def test_files_that_are_no_campaign_are_named(tmp_path, text):
     path = written(tmp_path, text)
     with pytest.raises(UserError, match=r"campaign\.yaml"):
-        Campaign.from_file(path)
+        read_campaign(path)
 
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.yaml: cannot read"):
-        Campaign.from_file(tmp_path / "nowhere.yaml")
+        read_campaign(tmp_path / "nowhere.yaml")
 
 
 def test_an_array_is_found_beside_the_campaign_and_known_by_its_content(tmp_path):
     document = TRAINS | {"dataset": {"source": "array", "path": "images.npy"}}
     path = written(tmp_path, document)
     with pytest.raises(UserError, match=r"dataset\.path"):
-        Campaign.from_file(path)
+        read_campaign(path)
     (tmp_path / "images.npy").write_bytes(b"one")
-    first = Campaign.from_file(path)
+    first = read_campaign(path)
     assert first.dataset.path == tmp_path / "images.npy"
     (tmp_path / "images.npy").write_bytes(b"two")
-    assert Campaign.from_file(path).training_key != first.training_key
+    assert read_campaign(path).training_key != first.training_key
 
 
 def test_training_key_depends_on_what_training_depends_on():
-    key = Campaign.checked(TRAINS, "demo").training_key
-    more = Campaign.checked(TRAINS | {"sampling": {"structures_per_composition": 99}}, "demo")
-    other = Campaign.checked(TRAINS | {"generator": {"seed": 1}}, "demo")
+    key = checked_campaign(TRAINS, "demo").training_key
+    more = checked_campaign(TRAINS | {"sampling": {"structures_per_composition": 99}}, "demo")
+    other = checked_campaign(TRAINS | {"generator": {"seed": 1}}, "demo")
     caps = {"O": 12, "Mn": 8, "Mg": 8}
-    reordered = Campaign.checked(TRAINS | {"chemical_system": {"caps": caps}}, "demo")
+    reordered = checked_campaign(TRAINS | {"chemical_system": {"caps": caps}}, "demo")
     assert more.training_key == key
     assert reordered.training_key != key
     assert other.training_key != key
@@ -119,25 +120,25 @@ def test_a_campaign_with_a_checkpoint_is_known_by_its_content(tmp_path):
     path = tmp_path / "campaign.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"generator\.checkpoint: there is no file"):
-        Campaign.from_file(path)
+        read_campaign(path)
     checkpoint.write_bytes(b"one")
-    first = Campaign.from_file(path)
+    first = read_campaign(path)
     assert first.generator.checkpoint == checkpoint
     checkpoint.write_bytes(b"two")
-    assert Campaign.from_file(path).training_key != first.training_key
+    assert read_campaign(path).training_key != first.training_key
     path.write_text(
         text.replace("generator.safetensors}", f"generator.safetensors, sha256: {'0' * 64}}}")
     )
     with pytest.raises(UserError, match=r"generator.sha256"):
-        Campaign.from_file(path)
+        read_campaign(path)
 
 
 def test_the_shipped_generator_belongs_to_no_path_and_one_chemical_system(tmp_path):
-    campaign = Campaign.from_file(written(tmp_path, DEMO))
+    campaign = read_campaign(written(tmp_path, DEMO))
     assert campaign.generator.checkpoint == Path("shipped")
     assert campaign.generator.checkpoint_file == SHIPPED_GENERATOR
     assert campaign.generator.sha256 is not None
-    other = Campaign.from_file(written(tmp_path, V_O | {"generator": {"checkpoint": "shipped"}}))
+    other = read_campaign(written(tmp_path, V_O | {"generator": {"checkpoint": "shipped"}}))
     assert other.generator.sha256 == campaign.generator.sha256
     assert other.training_key != campaign.training_key
 
@@ -145,4 +146,4 @@ def test_the_shipped_generator_belongs_to_no_path_and_one_chemical_system(tmp_pa
 def test_another_shipped_generator_than_the_recorded_one_is_refused(tmp_path):
     path = written(tmp_path, DEMO | {"generator": {"checkpoint": "shipped", "sha256": "0" * 64}})
     with pytest.raises(UserError, match=r"generator\.sha256"):
-        Campaign.from_file(path)
+        read_campaign(path)

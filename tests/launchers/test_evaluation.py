@@ -7,7 +7,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from gan_htvs.campaign import Campaign
+from gan_htvs.campaign_file import read_campaign
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset import build_dataset
 from gan_htvs.evaluation.documents import Report, Share
@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
     """A campaign file and a generator that learnt for some seconds."""
     folder = tmp_path_factory.mktemp("evaluation")
     (folder / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN))
-    campaign = Campaign.from_file(folder / "campaign.yaml")
+    campaign = read_campaign(folder / "campaign.yaml")
     training, _ = build_dataset(
         campaign.chemical_system, campaign.oxidation_states, campaign.dataset
     ).split(campaign.dataset.held_out)
@@ -118,7 +118,7 @@ def test_without_known_phases_samples_are_judged_before_relaxation_only(folder):
         "sampling": {"max_tries_per_structure": 20},
     }
     (folder / "chromia.yaml").write_text(yaml.safe_dump(chromia))
-    campaign = Campaign.from_file(folder / "chromia.yaml")
+    campaign = read_campaign(folder / "chromia.yaml")
     untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
     untrained.save(folder / "chromia.safetensors")
 

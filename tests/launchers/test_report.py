@@ -4,12 +4,12 @@ import pytest
 from monty.json import jsanitize
 from typer.testing import CliRunner
 
-from gan_htvs.campaign import Campaign
+from gan_htvs.campaign_file import checked_campaign
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from launchers.cli import app
 from launchers.database import open_databases
 
-CAMPAIGN = Campaign.checked(
+CAMPAIGN = checked_campaign(
     {
         "name": "mg-o",
         "chemical_system": {"caps": {"Mg": 4, "O": 4}},

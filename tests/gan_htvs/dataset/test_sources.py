@@ -6,6 +6,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign import Campaign, DatasetSettings
+from gan_htvs.campaign_file import read_campaign
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset import build_dataset
 from gan_htvs.dataset.sources import fetch_materials_project, read_folder
@@ -118,7 +119,7 @@ def test_a_folder_is_known_by_its_content(folder):
             "oxidation_states: {Mg: [2, 2], Mn: [2, 4], O: [-2, -2]}\n"
             "dataset: {source: folder, path: structures}\n"
         )
-        return Campaign.from_file(folder.parent / "campaign.yaml")
+        return read_campaign(folder.parent / "campaign.yaml")
 
     first = campaign()
     assert first.dataset.path == folder

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gan_htvs.campaign import SHIPPED_GENERATOR, Campaign
+from gan_htvs.campaign_file import checked_campaign, read_campaign
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset import build_dataset
 from gan_htvs.errors import UserError
@@ -23,7 +24,7 @@ MAX_BYTES = 6_000_000
 def campaign() -> Campaign:
     template = resources.files("launchers.templates") / "generator.yaml"
     with resources.as_file(template) as path:
-        return Campaign.from_file(path)
+        return read_campaign(path)
 
 
 def test_it_is_small_and_of_the_campaign_that_the_card_names(campaign: Campaign) -> None:
@@ -48,7 +49,7 @@ def test_its_crystals_hardly_need_the_push(campaign: Campaign) -> None:
 
 def test_a_campaign_can_name_it(campaign: Campaign) -> None:
     document = campaign.model_dump(mode="json") | {"generator": {"checkpoint": "shipped"}}
-    named = Campaign.checked(document, "campaign.yaml")
+    named = checked_campaign(document, "campaign.yaml")
     assert named.generator.checkpoint_file == SHIPPED_GENERATOR
 
 

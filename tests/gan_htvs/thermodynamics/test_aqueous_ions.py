@@ -7,7 +7,7 @@ import pytest
 from pymatgen.core import Composition
 from pymatgen.core.ion import Ion
 
-from gan_htvs.thermodynamics.pourbaix import IonReference, aqueous_ions
+from gan_htvs.thermodynamics.ions import IonReference, aqueous_ions
 
 IONS = aqueous_ions()
 METALS = set(IONS.reference_solids)

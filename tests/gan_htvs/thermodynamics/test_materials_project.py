@@ -8,7 +8,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry, ConstantEnergyAdjustment
 
 from flows.references import known_phases, reference_flow
-from gan_htvs.campaign import Campaign
+from gan_htvs.campaign_file import read_campaign
 from gan_htvs.errors import UserError
 from gan_htvs.thermodynamics import materials_project
 from gan_htvs.thermodynamics.materials_project import (
@@ -176,7 +176,7 @@ class TestCampaign:
         return path
 
     def test_fetches_once_and_keeps_what_it_got(self, campaign_file: Path, fetched):
-        first, second = (Campaign.from_file(campaign_file) for _ in range(2))
+        first, second = (read_campaign(campaign_file) for _ in range(2))
         assert fetched == [ELEMENTS]
         assert first == second
         assert first.references.path == campaign_file.parent / "phases.json"
@@ -185,42 +185,42 @@ class TestCampaign:
         ]
 
     def test_what_was_kept_is_what_was_fetched(self, campaign_file: Path):
-        kept = known_phases(Campaign.from_file(campaign_file))
+        kept = known_phases(read_campaign(campaign_file))
         fresh = fetch_phases(ELEMENTS, 0.05, fetch=fetch)
         assert [phase.structure for phase in kept] == [phase.structure for phase in fresh[1:]]
 
     def test_other_phases_are_other_references(self, campaign_file: Path, monkeypatch):
-        before = Campaign.from_file(campaign_file)
+        before = read_campaign(campaign_file)
         uuid = reference_flow(before).jobs[-1].uuid
         (campaign_file.parent / "phases.json").rename(campaign_file.parent / "old.json")
         fewer = [e for e in ENTRIES if e.data["material_id"] != "mp-2589"]
         monkeypatch.setattr(materials_project, "_request", lambda _: fewer)
-        after = Campaign.from_file(campaign_file)
+        after = read_campaign(campaign_file)
         assert reference_flow(after).jobs[-1].uuid != uuid
         # which is a setting of the campaign, so that none goes on with another hull
         assert after.references.sha256 != before.references.sha256
 
     def test_a_changed_file_is_refused(self, campaign_file: Path):
-        campaign = Campaign.from_file(campaign_file)
+        campaign = read_campaign(campaign_file)
         path = campaign_file.parent / "phases.json"
         path.write_text(path.read_text() + "\n")
         with pytest.raises(UserError, match=r"phases.json: has the hash .* restore it"):
             known_phases(campaign)
 
     def test_a_file_for_other_settings_is_refused(self, campaign_file: Path):
-        Campaign.from_file(campaign_file)
+        read_campaign(campaign_file)
         text = campaign_file.read_text()
         campaign_file.write_text(text.replace("path:", "max_energy_above_hull: 0.1\n  path:"))
         with pytest.raises(UserError, match=r"was fetched for Mg-O within 0\.05 eV/atom"):
-            known_phases(Campaign.from_file(campaign_file))
+            known_phases(read_campaign(campaign_file))
 
     def test_a_damaged_file_is_named_with_the_cure(self, campaign_file: Path):
         (campaign_file.parent / "phases.json").write_text("{}")
         with pytest.raises(UserError, match=r"phases.json: holds no known phases; delete it"):
-            known_phases(Campaign.from_file(campaign_file))
+            known_phases(read_campaign(campaign_file))
 
     def test_without_a_path_it_is_refused(self, campaign_file: Path):
         text = campaign_file.read_text()
         campaign_file.write_text(text.replace("path: phases.json", "sha256: null"))
         with pytest.raises(UserError, match="references: 'path' belongs to source 'materials_pro"):
-            Campaign.from_file(campaign_file)
+            read_campaign(campaign_file)

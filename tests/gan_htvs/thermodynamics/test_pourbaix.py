@@ -12,12 +12,12 @@ from pymatgen.entries.compatibility import MaterialsProjectAqueousCompatibility
 
 from gan_htvs.campaign import PourbaixSettings
 from gan_htvs.errors import UserError
+from gan_htvs.thermodynamics.ions import aqueous_ions
 from gan_htvs.thermodynamics.pourbaix import (
     KJ_PER_MOL_PER_EV,
     OXYGEN_ENTROPY,
     PourbaixAnalyzer,
     PourbaixStability,
-    aqueous_ions,
     free_energy_per_atom,
 )
 

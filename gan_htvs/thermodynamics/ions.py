@@ -1,0 +1,62 @@
+"""Free energies of aqueous ions, and of the solids to which they are tied."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from gan_htvs.errors import UserError
+
+if TYPE_CHECKING:
+    from gan_htvs.campaign import PourbaixSettings
+
+AQUEOUS_IONS = Path(__file__).with_name("aqueous_ions.yaml")
+
+
+class IonReference(BaseModel):
+    """An experimental free energy of formation at 298.15 K."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    formula: str = Field(description="formula of the ion with its charge, or of the solid")
+    free_energy: float = Field(description="free energy of formation, kJ/mol")
+    source: str
+
+
+class IonSet(BaseModel):
+    """A versioned table of aqueous ions and of the solids to which they are tied."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    reference_solids: dict[str, IonReference] = Field(description="element -> solid")
+    ions: tuple[IonReference, ...]
+    hydroxides: tuple[IonReference, ...] = Field((), description="solids that hold H")
+
+
+@cache
+def aqueous_ions() -> IonSet:
+    """Read the table of aqueous ions."""
+    return IonSet.model_validate(yaml.safe_load(AQUEOUS_IONS.read_text(encoding="utf-8")))
+
+
+def ion_set_of(settings: PourbaixSettings) -> IonSet:
+    """Find the table of ions that a campaign asks for.
+
+    Raises
+    ------
+    UserError
+        If this version of the package has another one.
+    """
+    table = aqueous_ions()
+    if table.version != settings.ion_set:
+        raise UserError(
+            f"pourbaix.ion_set: {settings.ion_set!r} is not the table of this version of gan-htvs, "
+            f"which is {table.version!r}; set that in a new campaign, or install the version that "
+            "the campaign began with."
+        )
+    return table
