@@ -22,7 +22,7 @@ LOWEST_BELIEVED = -0.1
 """Energies further below the hull are taken for holes of the potential, eV/atom."""
 
 LARGEST_GROWTH = 2.0
-"""A relaxation that ends with more than this times its volume took the crystal apart."""
+"""A relaxation that ends with this many times its volume took the crystal apart."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Judge:
     @staticmethod
     def soundness(relaxed: Relaxed) -> Decision | None:
         """Find what disqualifies a relaxation before its energy is believed, if anything."""
+        if not relaxed.structure.is_ordered:
+            return Stage.FAILED, "the relaxed structure has partly occupied sites"
         if (problem := check_geometry(relaxed.structure)) is not None:
             return Stage.REJECTED, f"after relaxation: {problem}"
         if not relaxed.converged:
@@ -55,7 +57,7 @@ class Judge:
         if not math.isfinite(relaxed.energy_per_atom):
             return Stage.FAILED, f"the energy is not a number: {relaxed.energy_per_atom}"
         growth = 1 + (relaxed.volume_change or 0)
-        if growth > LARGEST_GROWTH:
+        if not growth < LARGEST_GROWTH:
             return Stage.REJECTED, (
                 f"the volume grew {growth:.1f}-fold in the relaxation: it fell apart"
             )

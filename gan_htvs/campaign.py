@@ -17,6 +17,18 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 OxidationRange = tuple[float, float]
 
+MATERIALS_PROJECT_U = {
+    "Co": 3.32,
+    "Cr": 3.7,
+    "Fe": 5.3,
+    "Mn": 3.9,
+    "Mo": 4.38,
+    "Ni": 6.2,
+    "V": 3.25,
+    "W": 6.2,
+}
+"""U of the Materials Project for oxides, eV (Jain et al., Phys. Rev. B 84, 045115 (2011))."""
+
 REFERENCE_STEPS = 1000
 """Least bound on the steps in which a known phase must converge."""
 
@@ -245,8 +257,8 @@ class BandGapEngineSettings(Settings):
     )
     max_seconds: PositiveFloat = Field(3600, description="wall-time limit of one gap, s")
     hubbard_u: dict[str, NonNegativeFloat] = Field(
-        default_factory=lambda: {"Mn": 3.9},
-        description="U on the d shell, eV; Materials Project values for oxides",
+        default_factory=lambda: dict(MATERIALS_PROJECT_U),
+        description="U on the d shell in oxides, eV; Materials Project values",
     )
     magnetic_orders: tuple[Literal["FM", "AFM"], ...] = Field(
         ("FM", "AFM"),

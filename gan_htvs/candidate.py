@@ -112,11 +112,16 @@ class Verdict(Document):
 class Novelty(Document):
     """Which crystals that were there before a candidate is, as StructureMatcher sees it."""
 
-    is_novel: bool = Field(description="neither a training structure nor a known phase")
+    is_novel: bool | None = Field(
+        description="neither a training structure nor a known phase; None: what its generator "
+        "learnt from is not known"
+    )
     training_match: str | None = Field(None, description="label of the training structure")
     reference_match: str | None = Field(None, description="name of the known phase")
     training_set: str | None = Field(
-        None, description="content hash of what the generator learnt from; None: not known"
+        None,
+        description="content hash of what the campaign's generators learnt from; None: not known, "
+        "or there is no generator",
     )
 
 
@@ -125,6 +130,7 @@ class Stability(Document):
 
     candidate_id: str
     campaign: str
+    gate: str = Field(description="uuid of the gate that it was read from")
     references: str = Field(description="uuid of the reference set")
     formula_pretty: str | None = None
     is_known_phase: bool = False

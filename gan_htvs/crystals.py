@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +9,7 @@ from gan_htvs.candidate import Novelty
 from gan_htvs.matching import KnownStructures, UniqueStructures
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pymatgen.core import Structure
 
@@ -24,25 +23,6 @@ class Find(NamedTuple):
     fingerprint: Fingerprint
     energy_per_atom: float
     """eV/atom; of one crystal, the lowest stands for all."""
-    checkpoint: str | None = None
-    """sha256 of the generator that proposed it."""
-
-
-@dataclass(frozen=True)
-class LearntFrom:
-    """Training structures of one formula.
-
-    Attributes
-    ----------
-    training_set
-        Content hash of the whole set.
-    labels, structures
-        (n,) each.
-    """
-
-    training_set: str
-    labels: Sequence[str] = ()
-    structures: Sequence[Structure] = ()
 
 
 @dataclass
@@ -53,8 +33,17 @@ class Crystal:
     duplicates: list[str] = field(default_factory=list)
 
 
+class TrainingSet(NamedTuple):
+    """Structures of one reduced formula that generators learnt from."""
+
+    name: str
+    """Content hash of the whole set, or of several together."""
+    members: Sequence[tuple[str, Structure]]
+    """Label and structure of each."""
+
+
 def sort_into_crystals(finds: Sequence[Find]) -> list[Crystal]:
-    """Group the candidates of one reduced formula, lowest energies first.
+    """Group candidates of one reduced formula and level of theory, lowest energies first.
 
     Which candidates are there decides the groups, and not the order in which they came.
     """
@@ -71,21 +60,25 @@ def sort_into_crystals(finds: Sequence[Find]) -> list[Crystal]:
 
 
 def look_up(
-    finds: Sequence[Find],
+    finds: Iterable[Find],
     known_phases: Mapping[str, Structure],
-    training: Mapping[str, LearntFrom],
+    training: TrainingSet | None,
+    *,
+    learnt: bool,
 ) -> dict[str, Novelty]:
     """Tell for each candidate which known structure it is, if any.
 
     Parameters
     ----------
     finds
-        Candidates of one reduced formula.
+        Candidates of one reduced formula and one campaign.
     known_phases
         Relaxed reference phases of that formula, by name.
     training
-        What each generator learnt from, by the sha256 of its checkpoint; a candidate is compared
-        with what its own generator has seen.
+        What the campaign's generators learnt from, if that is known.
+    learnt
+        Whether the campaign has a generator: if what it learnt from is not known, whether a
+        candidate is novel is not known either.
 
     Returns
     -------
@@ -93,19 +86,18 @@ def look_up(
     """
     names = sorted(known_phases)
     phases = KnownStructures(known_phases[name] for name in names)
-    learnt: dict[str, KnownStructures] = defaultdict(KnownStructures)
-    for checkpoint, seen in training.items():
-        learnt[checkpoint] = KnownStructures(seen.structures)
+    seen = KnownStructures(structure for _, structure in training.members) if training else None
     found = {}
     for find in finds:
         reference = next(iter(phases.positions(find.fingerprint)), None)
-        own, match = training.get(find.checkpoint or ""), None
-        if own is not None:
-            match = next(iter(learnt[find.checkpoint or ""].positions(find.fingerprint)), None)
+        match = next(iter(seen.positions(find.fingerprint)), None) if seen else None
+        known = reference is not None or match is not None
         found[find.candidate_id] = Novelty(
-            is_novel=reference is None and match is None,
+            is_novel=None if learnt and training is None and not known else not known,
             reference_match=None if reference is None else names[reference],
-            training_match=None if own is None or match is None else own.labels[match],
-            training_set=own and own.training_set,
+            training_match=None
+            if training is None or match is None
+            else training.members[match][0],
+            training_set=training and training.name,
         )
     return found

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gan_htvs.assessment import Judge
+from gan_htvs.campaign import Thresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
-    from gan_htvs.campaign import Thresholds
+    from gan_htvs.campaign import Campaign
 
 CANDIDATE_FIELDS = (
-    *("stage", "origin.proposer", "energy_above_hull", "pourbaix.minimum", "band_gap"),
-    *("novelty.is_novel", "duplicate_of"),
+    *("candidate_id", "stage", "origin.proposer", "energy_above_hull", "pourbaix.minimum"),
+    *("band_gap", "novelty.is_novel", "duplicate_of"),
 )
 """What a candidate document must carry to be counted."""
 
-PUBLISHED_SOURCE = "Kim et al. 2020 (DFT)"
-"""ACS Cent. Sci. 2020, 6, 1412: Mg-Mn-O, energies and gaps from DFT."""
+PUBLISHED_SOURCE = "Mg-Mn-O, Kim et al. 2020 (DFT)"
+"""ACS Cent. Sci. 2020, 6, 1412: energies and gaps from DFT."""
+PUBLISHED_ELEMENTS = {"Mg", "Mn", "O"}
+PUBLISHED_LIMITS = Thresholds()
+"""Its thresholds are the defaults."""
 
 NEW = "new crystals"
 """Column of those that are neither a duplicate nor known: novel to the generator and to the
-reference phases, each counted once."""
+reference phases, each crystal counted once."""
 
 KNOWN_PHASES = "known phases"
+
+Row = Mapping[str, Any]
 
 
 class Criterion(NamedTuple):
@@ -33,7 +41,7 @@ class Criterion(NamedTuple):
 
     name: str
     published: int | None
-    passes: Callable[[Mapping[str, Any]], bool]
+    passes: Callable[[Row], bool]
 
 
 @dataclass(frozen=True)
@@ -48,23 +56,30 @@ class Funnel:
         Column -> a count for each stage: what was proposed, :data:`NEW` among it, known phases.
         None where the column makes no sense.
     published
-        The published study's, None where it gives no number.
+        The published study's; None where it gives no number, or one for another threshold or
+        chemical system.
+    setting
+        What the search started from: name, here, published.
     """
 
     stages: list[str]
     counts: dict[str, list[int | None]]
     published: list[int | None]
+    setting: list[tuple[str, int | None, int | None]]
 
 
 def criteria(thresholds: Thresholds) -> list[Criterion]:
     """List the stages; each holds the criteria of all above. Thresholds are in eV/atom and eV."""
     low, high = thresholds.band_gap
+    theirs = PUBLISHED_LIMITS
+    same_hull = thresholds.metastable == theirs.metastable
+    same_near = thresholds.synthesizable == theirs.synthesizable
     return [
         Criterion("generated", 9300, bool),
         Criterion("relaxed", None, lambda c: c.get("energy_above_hull") is not None),
         Criterion(
             f"metastable (<= {thresholds.metastable:g} eV/atom above hull)",
-            1121,
+            1121 if same_hull else None,
             lambda c: (
                 Judge.believes(c["energy_above_hull"])
                 and c["energy_above_hull"] <= thresholds.metastable
@@ -72,7 +87,7 @@ def criteria(thresholds: Thresholds) -> list[Criterion]:
         ),
         Criterion(
             f"synthesizable (<= {thresholds.synthesizable:g} eV/atom)",
-            148,
+            148 if same_near else None,
             lambda c: c["energy_above_hull"] <= thresholds.synthesizable,
         ),
         Criterion(
@@ -86,7 +101,7 @@ def criteria(thresholds: Thresholds) -> list[Criterion]:
         Criterion("band gap computed", None, lambda c: c.get("band_gap") is not None),
         Criterion(
             f"photoanode (Pourbaix <= {thresholds.pourbaix:g}, gap {low:g}-{high:g} eV)",
-            28,
+            28 if thresholds == theirs else None,
             lambda c: (
                 c["pourbaix"]["minimum"] <= thresholds.pourbaix and low <= c["band_gap"] <= high
             ),
@@ -94,41 +109,67 @@ def criteria(thresholds: Thresholds) -> list[Criterion]:
     ]
 
 
-def count_funnel(candidates: Iterable[Mapping[str, Any]], thresholds: Thresholds) -> dict[str, int]:
+def count_funnel(
+    candidates: Iterable[Row],
+    thresholds: Thresholds,
+    *,
+    name: Callable[[Row], str] = itemgetter("candidate_id"),
+) -> dict[str, int]:
     """Count how many candidates pass each criterion, in the order of the funnel.
 
-    Criteria accumulate: whoever is counted in one row is counted in all rows above.
+    Criteria accumulate: whoever is counted in one row is counted in all rows above. Candidates
+    of one ``name`` count once.
     """
     stages = criteria(thresholds)
-    counts = {stage.name: 0 for stage in stages}
+    passed: dict[str, set[str]] = {stage.name: set() for stage in stages}
     for candidate in candidates:
         for stage in stages:
             if not stage.passes(candidate):
                 break
-            counts[stage.name] += 1
-    return counts
+            passed[stage.name].add(name(candidate))
+    return {stage: len(names) for stage, names in passed.items()}
 
 
 def measure_funnel(
-    candidates: Iterable[Mapping[str, Any]], proposers: Sequence[str], thresholds: Thresholds
+    candidates: Iterable[Row], campaign: Campaign, n_training: int | None = None
 ) -> Funnel:
-    """Count the candidates of a campaign, proposer by proposer, known phases last."""
-    groups: dict[str, list[Mapping[str, Any]]] = {name: [] for name in proposers}
+    """Count the candidates of a campaign, proposer by proposer, known phases last.
+
+    ``n_training`` is the number of structures that its generator learnt from, if that is known.
+    """
+    thresholds, system = campaign.thresholds, campaign.chemical_system
+    groups: dict[str, list[Row]] = {str(name): [] for name in campaign.sampling.proposers}
     for candidate in candidates:
         groups.setdefault(candidate["origin"]["proposer"], []).append(candidate)
     known = groups.pop("known_phase", [])
     counts: dict[str, list[int | None]] = {}
     for name, group in groups.items():
-        new = list(count_funnel(filter(is_new, group), thresholds).values())
+        new = count_funnel(filter(is_novel, group), thresholds, name=crystal)
         counts[name] = list(count_funnel(group, thresholds).values())
         # Whether it is new is known of a structure that was relaxed.
-        counts[NEW if len(groups) == 1 else f"{name}, new"] = [None, *new[1:]]
+        counts[NEW if len(groups) == 1 else f"{name}, new"] = [None, *list(new.values())[1:]]
     counts[KNOWN_PHASES] = list(count_funnel(known, thresholds).values())
     stages = criteria(thresholds)
-    return Funnel([s.name for s in stages], counts, [s.published for s in stages])
+    same_system = set(system.elements) == PUBLISHED_ELEMENTS
+    allowed = len(list(system.compositions(campaign.oxidation_states, campaign.max_atoms)))
+    setting = [
+        ("training structures", n_training, 1240),
+        ("compositions that are charge-balanced within the caps", allowed, 133),
+        ("compositions searched", len(campaign.target_counts), 31),
+    ]
+    return Funnel(
+        [stage.name for stage in stages],
+        counts,
+        [stage.published if same_system else None for stage in stages],
+        [(name, here, there if same_system else None) for name, here, there in setting],
+    )
 
 
-def is_new(candidate: Mapping[str, Any]) -> bool:
-    """Whether a candidate is a crystal that nobody knew, counted once."""
-    novelty = candidate.get("novelty") or {}
-    return bool(novelty.get("is_novel")) and candidate.get("duplicate_of") is None
+def is_novel(candidate: Row) -> bool:
+    """Whether nobody knew a candidate: no training structure and no known phase."""
+    return bool((candidate.get("novelty") or {}).get("is_novel"))
+
+
+def crystal(candidate: Row) -> str:
+    """Name of the crystal that a candidate is: the id of the one that stands for it."""
+    return candidate.get("duplicate_of") or candidate["candidate_id"]

@@ -208,13 +208,9 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     Whether a job raised that should not; a failed relaxation is a result like another.
     """
     from gan_htvs.candidate import Step
-    from gan_htvs.funnel import CANDIDATE_FIELDS, measure_funnel
+    from launchers.report import read_results
 
-    with databases.store("candidates", key="candidate_id") as store:
-        documents = list(store.query({"campaign": campaign.name}, list(CANDIDATE_FIELDS)))
-    print_funnel(
-        campaign, measure_funnel(documents, campaign.sampling.proposers, campaign.thresholds)
-    )
+    print_funnel(campaign, read_results(databases, campaign.name).funnel)
 
     _print_sampling(campaign, databases)
     failures = databases.launchpad().failures([campaign.name])
@@ -238,10 +234,18 @@ def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
     columns = {**funnel.counts, f"published:\n{PUBLISHED_SOURCE}": funnel.published}
     for name in columns:
         table.add_column(name, justify="right")
+    for what, here, there in funnel.setting:
+        ours = [here, *[None] * (len(funnel.counts) - 1)]
+        table.add_row(what, *map(_count, [*ours, there]))
+    table.add_section()
     for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):
-        cells = ("-" if count is None else f"{count:,}" for count in counts)
-        table.add_row("entered the funnel" if stage == "generated" else stage, *cells)
+        label = "entered the funnel" if stage == "generated" else stage
+        table.add_row(label, *map(_count, counts))
     out.print(table)
+
+
+def _count(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
 
 
 def _print_sampling(campaign: Campaign, databases: Databases) -> None:

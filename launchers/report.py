@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +22,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Results:
-    """A campaign, its candidates without structures, and what they were compared with."""
+    """A campaign, its candidates without structures, and what they were compared with.
+
+    Attributes
+    ----------
+    references
+        The set that most candidates were compared with, by uuid; None before any was.
+    n_training
+        Structures that its generators learnt from, if that is known.
+    """
 
     campaign: Campaign
     rows: list[dict[str, Any]]
-    references: ReferenceSet | None
+    references: tuple[str, ReferenceSet] | None
+    n_training: int | None
 
     @property
     def funnel(self) -> Funnel:
         """Counts by stage."""
-        return measure_funnel(self.rows, self.campaign.sampling.proposers, self.campaign.thresholds)
+        return measure_funnel(self.rows, self.campaign, self.n_training)
 
 
 def read_results(databases: Databases, name: str | None) -> Results:
@@ -48,14 +58,25 @@ def read_results(databases: Databases, name: str | None) -> Results:
     if name is None or name not in stored:
         asked = "name one" if name is None else f"there is no campaign {name!r}"
         raise UserError(f"{asked}; this database has: {', '.join(sorted(stored)) or 'none'}.")
-    fields = sorted({*CANDIDATE_FIELDS, *PLOT_FIELDS, "gate.references"})
+    fields = sorted({*CANDIDATE_FIELDS, *PLOT_FIELDS, "gate.references", "origin.checkpoint"})
     with databases.store("candidates", key="candidate_id") as candidates:
         rows = list(candidates.query({"campaign": name}, fields))
-    uuids = sorted({row["gate"]["references"] for row in rows if row.get("gate")})
+    uuids = Counter((row.get("gate") or {}).get("references") for row in rows)
+    checkpoints = sorted({row["origin"].get("checkpoint") or "" for row in rows} - {""})
+    references, n_training = None, None
     with databases.store("outputs", key="uuid") as outputs:
-        document = outputs.query_one({"uuid": {"$in": uuids}})
-    references = decode(document["output"]) if document else None
-    return Results(Campaign.model_validate(stored[name]), rows, references)
+        for uuid, _ in uuids.most_common():
+            document = outputs.query_one({"uuid": uuid}) if uuid else None
+            if uuid and document is not None:
+                references = str(uuid), decode(document["output"])
+                break
+        trained = list(
+            outputs.query({"output.sha256": {"$in": checkpoints}}, ["output.dataset.structures"])
+        )
+    sizes = [(document["output"].get("dataset") or {}).get("structures") for document in trained]
+    if len(sizes) == 1:
+        (n_training,) = sizes
+    return Results(Campaign.model_validate(stored[name]), rows, references, n_training)
 
 
 def draw_figures(results: Results, folder: Path) -> list[Path]:
@@ -67,9 +88,14 @@ def draw_figures(results: Results, folder: Path) -> list[Path]:
         If the folder cannot be written.
     """
     thresholds, rows = results.campaign.thresholds, results.rows
+    hull = None
+    if results.references is not None:
+        uuid, references = results.references
+        compared = [row for row in rows if (row.get("gate") or {}).get("references") == uuid]
+        hull = draw_hull(compared, references, thresholds)
     drawn = {
         "funnel.png": draw_funnel(results.funnel),
-        "hull.png": draw_hull(rows, results.references, thresholds) if results.references else None,
+        "hull.png": hull,
         "pourbaix.png": draw_pourbaix(rows, thresholds),
         "gaps.png": draw_gaps(rows, thresholds),
     }

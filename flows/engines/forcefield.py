@@ -75,6 +75,10 @@ class ForceFieldEngine:
         """
         if relaxation is None or static is None:
             raise CalculationError("relaxation or static calculation ended without a result")
+        if None in (relaxation.output, static.output, static.structure):
+            raise CalculationError("a task document without output or structure")
+        if relaxation.output.n_steps is None:
+            raise CalculationError("a task document that does not tell its steps")
         energy = static.output.energy_per_atom
         correction = energy_correction(static.structure, energy, self.settings.name)
         steps = static.output.ionic_steps

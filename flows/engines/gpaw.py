@@ -264,7 +264,7 @@ class _Calculation:
         try:
             self._check_size(task)
             folder.mkdir()
-            raw = self._script(task, folder, "converge")
+            raw = self._script(task, folder, "converge", spares_half=self._has_converged)
         except _Failure as failure:
             seconds = round(self.seconds - began, 1)
             self.orders.append(MagneticOrderResult(**known, reason=str(failure), seconds=seconds))
@@ -283,6 +283,10 @@ class _Calculation:
                 f"engines.band_gap.max_atoms: {self.settings.max_atoms}"
             )
 
+    @property
+    def _has_converged(self) -> bool:
+        return any(result.reason is None for result in self.orders)
+
     def _by_energy(self) -> tuple[MagneticOrderResult, ...]:
         def energy(result: MagneticOrderResult) -> float:
             return math.inf if result.energy_per_atom is None else result.energy_per_atom
@@ -296,8 +300,12 @@ class _Calculation:
             return next(iter(reasons))
         return "; ".join(f"{result.start}: {result.reason}" for result in self.orders)
 
-    def _script(self, task: GapTask, folder: Path, step: str) -> dict[str, Any]:
+    def _script(
+        self, task: GapTask, folder: Path, step: str, *, spares_half: bool = False
+    ) -> dict[str, Any]:
         """Run one step of the script and read what it found.
+
+        ``spares_half`` leaves half of the time to the steps that follow.
 
         Raises
         ------
@@ -310,12 +318,15 @@ class _Calculation:
         input_path.write_text(json.dumps(document | {"step": step, "output": str(output)}))
         log = folder / f"{step}-log.txt"
         limit = self.settings.max_seconds
+        left = max(0.0, self.started + limit - time.monotonic())
         try:
             with _script(input_path, log, self.settings.mpi_command) as process:
-                code = process.wait(timeout=max(0.0, self.started + limit - time.monotonic()))
+                code = process.wait(timeout=left / 2 if spares_half else left)
         except subprocess.TimeoutExpired:
             reason = f"GPAW took longer than engines.band_gap.max_seconds: {limit:g}"
-            raise _Failure(reason, is_final=True) from None
+            if spares_half:
+                reason = f"GPAW took longer than half of what was left of {limit:g} s"
+            raise _Failure(reason, is_final=not spares_half) from None
         found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
         if found.get("is_retryable"):
             raise _Failure(found["reason"], is_final=True, is_retryable=True)

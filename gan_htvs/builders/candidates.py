@@ -11,8 +11,16 @@ from maggma.utils import grouper
 
 from gan_htvs import __version__
 from gan_htvs.assessment import decide
-from gan_htvs.builders.documents import VERSIONS, decode, encode
-from gan_htvs.campaign import Campaign
+from gan_htvs.bandgap import BandGapResult
+from gan_htvs.builders.documents import (
+    VERSIONS,
+    decode,
+    encode,
+    latest_gates,
+    mapping,
+    stored_campaigns,
+    without_id,
+)
 from gan_htvs.candidate import Candidate, Proposal, Relaxed, Stability, Stage, Step
 from gan_htvs.identity import content_hash
 
@@ -21,7 +29,8 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    from gan_htvs.bandgap import BandGapResult
+    from gan_htvs.campaign import Campaign
+
 
 Header = dict[str, Any]
 """What is known of a candidate's inputs before they are read: uuids and completion times."""
@@ -68,10 +77,8 @@ class CandidateBuilder(Builder):
         self.outputs.ensure_index("uuid")
         self.outputs.ensure_index("metadata.campaign")
         self.candidates.ensure_index("candidate_id", unique=True)
-        stale_of = []
-        for document in self.campaigns.query():
-            campaign = Campaign.model_validate(document["settings"])
-            stale_of.append((campaign, self._stale(campaign)))
+        campaigns = stored_campaigns(self.campaigns)
+        stale_of = [(campaign, self._stale(campaign)) for campaign in campaigns]
         self.total = sum(len(stale) for _, stale in stale_of)
         for campaign, stale in stale_of:
             for chunk in grouper(stale, self.chunk_size):
@@ -116,13 +123,10 @@ class CandidateBuilder(Builder):
 
     def _headers(self, campaign: str) -> list[Header]:
         """Find the inputs of every candidate of a campaign, by uuid and completion time."""
-        gates = {
-            gate["metadata"]["candidate_id"]: gate
-            for gate in self._outputs_of(campaign, Step.GATE, ["metadata", "output.band_gap_job"])
-        }
+        gates = latest_gates(self.outputs, [campaign], ["output.band_gap_job"])
         wanted = [gate["output"].get("band_gap_job") for gate in gates.values()]
         gaps = {
-            gap["uuid"]: gap["completed_at"]
+            gap["uuid"]: str(gap.get("completed_at"))
             for gap in self.outputs.query(
                 {"uuid": {"$in": [uuid for uuid in wanted if uuid]}}, ["uuid", "completed_at"]
             )
@@ -137,13 +141,13 @@ class CandidateBuilder(Builder):
         for proposing in self._outputs_of(
             campaign, Step.PROPOSE, ["output.proposals.candidate_id"]
         ):
-            for index, proposal in enumerate(proposing["output"]["proposals"]):
+            for index, proposal in enumerate(mapping(proposing).get("proposals") or ()):
                 gate = gates.get(proposal["candidate_id"])
                 gap = gate and gate["output"].get("band_gap_job")
                 headers[proposal["candidate_id"]] = {
                     "candidate_id": proposal["candidate_id"],
                     "proposal": (proposing["uuid"], index),
-                    "gate": gate and (gate["uuid"], gate["completed_at"]),
+                    "gate": gate and (gate["uuid"], str(gate.get("completed_at"))),
                     "stability": stability.get(proposal["candidate_id"]) if gate else None,
                     "gap": (gap, gaps[gap]) if gap in gaps else None,
                 }
@@ -165,22 +169,27 @@ class CandidateBuilder(Builder):
             if header[part] is not None
         }
         outputs = {
-            document["uuid"]: document["output"]
+            document["uuid"]: mapping(document)
             for document in self.outputs.query({"uuid": {"$in": sorted(uuids)}}, ["uuid", "output"])
         }
         placed = [header["candidate_id"] for header in headers if header["stability"]]
         stability = {
-            document["candidate_id"]: _without_id(document)
-            for document in self.stability.query({"candidate_id": {"$in": placed}})
+            document["candidate_id"]: document
+            for document in without_id(self.stability.query({"candidate_id": {"$in": placed}}))
         }
         for header in headers:
             uuid, index = header["proposal"]
+            try:
+                proposal = Proposal.model_validate(decode(outputs[uuid]["proposals"][index]))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+                self.logger.warning("candidate %s is left out: %s", header["candidate_id"], error)
+                continue
             yield {
                 "campaign": campaign,
-                "proposal": decode(outputs[uuid]["proposals"][index]),
+                "proposal": proposal,
                 "verdict": header["gate"] and outputs[header["gate"][0]],
                 "stability": stability.get(header["candidate_id"]),
-                "gap": header["gap"] and decode(outputs[header["gap"][0]]),
+                "gap": header["gap"] and _gap(outputs[header["gap"][0]]),
                 "state": header["state"],
             }
 
@@ -243,8 +252,11 @@ def _describe(structure: Structure) -> dict[str, Any]:
     }
 
 
-def _without_id(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key != "_id"}
+def _gap(output: dict[str, Any]) -> BandGapResult:
+    try:
+        return BandGapResult.model_validate(decode(output))
+    except Exception as error:  # noqa: BLE001 - whatever it is, there is no gap
+        return BandGapResult.not_computed(f"its band gap job left what cannot be read: {error}")
 
 
 def _gap_fields(gap: BandGapResult | None) -> dict[str, Any]:

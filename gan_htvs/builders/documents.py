@@ -1,16 +1,24 @@
-"""How documents go into a database and come back, and what they say of their makers."""
+"""How documents go into a database and come back, and what both builders read the same way."""
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from monty.json import MontyDecoder, jsanitize
 
 from gan_htvs import __version__
+from gan_htvs.campaign import Campaign
+from gan_htvs.candidate import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from maggma.core import Store
     from pydantic import BaseModel
+
+LOGGER = logging.getLogger(__name__)
 
 
 PACKAGES = ("emmet-core", "maggma", "pymatgen")
@@ -26,3 +34,39 @@ def encode(document: BaseModel) -> dict[str, Any]:
 def decode(stored: Any) -> Any:
     """Read the objects in a stored document back."""
     return MontyDecoder().process_decoded(stored)
+
+
+def stored_campaigns(campaigns: Store) -> list[Campaign]:
+    """Read the campaigns; one that this version cannot read is named in the log and left alone."""
+    found = []
+    for document in campaigns.query():
+        try:
+            found.append(Campaign.model_validate(document["settings"]))
+        except ValueError as error:
+            LOGGER.warning("campaign %s is left alone: %s", document.get("name"), error)
+    return found
+
+
+def latest_gates(
+    outputs: Store, campaigns: Sequence[str], fields: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Find the gate of each candidate, the last one if it ran again; ``output`` is a mapping."""
+    gates = outputs.query(
+        {"metadata.campaign": {"$in": list(campaigns)}, "metadata.step": Step.GATE.value},
+        ["uuid", "completed_at", "metadata", *fields],
+    )
+    # Without an id nobody can be told.
+    known = (gate for gate in gates if gate["metadata"].get("candidate_id"))
+    in_order = sorted(known, key=lambda gate: (str(gate.get("completed_at")), gate["uuid"]))
+    return {gate["metadata"]["candidate_id"]: gate | {"output": mapping(gate)} for gate in in_order}
+
+
+def mapping(document: dict[str, Any]) -> dict[str, Any]:
+    """Look into a document's output, which may be missing or anything."""
+    output = document.get("output")
+    return output if isinstance(output, dict) else {}
+
+
+def without_id(documents: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what the database adds."""
+    return [{key: value for key, value in each.items() if key != "_id"} for each in documents]

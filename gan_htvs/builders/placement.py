@@ -143,9 +143,11 @@ def _place(
             formulas=formulas,
             energies=energies,
             crystals=[each["duplicate_of"] or each["candidate_id"] for each in everybody],
-            # Known phases compete as references.
+            # Its own known phases compete as references; those of other sets are candidates here.
             competes=(above_references >= LOWEST_BELIEVED)
-            & ~np.array([each["is_known_phase"] for each in everybody]),
+            & ~np.array(
+                [k < len(own) and each["is_known_phase"] for k, each in enumerate(everybody)]
+            ),
         ),
     )
     formation = references.formation_energies_per_atom(formulas, energies)
@@ -176,9 +178,10 @@ def _in_water(
     for campaign, members in of_campaign.items():
         try:
             analyzer = PourbaixAnalyzer(references, pourbaix[campaign])
-        except UserError as error:
+        except (KeyError, UserError) as error:
+            gone = f"campaign {campaign} is not stored, or not readable"
             for i in members:
-                found[i] = None, str(error)
+                found[i] = None, gone if isinstance(error, KeyError) else str(error)
             continue
         formulas = {candidates[i]["formula_pretty"] for i in members}
         obstacles = {formula: analyzer.obstacle(formula) for formula in formulas}

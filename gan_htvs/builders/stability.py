@@ -13,21 +13,30 @@ from pymatgen.core import Composition
 
 from gan_htvs import __version__
 from gan_htvs.assessment import Judge
-from gan_htvs.builders.documents import VERSIONS, decode, encode
+from gan_htvs.builders.documents import (
+    VERSIONS,
+    decode,
+    encode,
+    latest_gates,
+    mapping,
+    stored_campaigns,
+    without_id,
+)
 from gan_htvs.builders.placement import Placement, place_all
-from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Stability, Stage, Step, Verdict
-from gan_htvs.crystals import Find, LearntFrom, look_up, sort_into_crystals
+from gan_htvs.crystals import Find, TrainingSet, look_up, sort_into_crystals
 from gan_htvs.dataset import Dataset
 from gan_htvs.errors import UserError
 from gan_htvs.fingerprint import Fingerprint
 from gan_htvs.identity import content_hash
+from gan_htvs.thermodynamics.hull import ReferenceSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from gan_htvs.candidate import Origin, Relaxed
-    from gan_htvs.thermodynamics.hull import ReferenceSet
+    from pymatgen.core import Structure
+
+    from gan_htvs.candidate import Relaxed
 
 KNOWN_PHASE = "known_phase"
 
@@ -39,17 +48,18 @@ ID_CHUNK = 500
 
 
 class Member(NamedTuple):
-    """A gated candidate: where the gate's output is, and a name for what is there."""
+    """A gated candidate: where its gate's output is, and a name for all that is read of it."""
 
     candidate_id: str
     campaign: str
     uuid: str
-    gate: str
+    inputs: str
+    checkpoint: str | None
 
 
 Item = dict[str, Any]
-"""``formula``, its ``gates`` (member, stored output), ``training`` structures by checkpoint, and
-``references`` by uuid."""
+"""``formula``, its ``state``, its ``gates`` (member, stored output), ``training`` structures by
+campaign, and ``references`` by uuid."""
 
 
 class StabilityBuilder(Builder):
@@ -87,17 +97,14 @@ class StabilityBuilder(Builder):
         self.outputs.ensure_index("uuid")
         self.outputs.ensure_index("metadata.campaign")
         self.stability.ensure_index("candidate_id", unique=True)
-        fields = ["gate", "state"]
+        fields = ["candidate_id", "formula_pretty", "builder_meta.inputs", "builder_meta.state"]
         built = {
             document["candidate_id"]: document["builder_meta"]
             | {"formula": document["formula_pretty"]}
-            for document in self.stability.query(
-                {},
-                ["candidate_id", "formula_pretty", *(f"builder_meta.{each}" for each in fields)],
-            )
+            for document in self.stability.query({}, fields)
         }
         members = self._members()
-        fresh = [m for m in members if built.get(m.candidate_id, {}).get("gate") != m.gate]
+        fresh = [m for m in members if built.get(m.candidate_id, {}).get("inputs") != m.inputs]
         formulas = {candidate_id: meta["formula"] for candidate_id, meta in built.items()}
         formulas |= self._formulas(fresh)
         groups: dict[str, list[Member]] = defaultdict(list)
@@ -112,43 +119,48 @@ class StabilityBuilder(Builder):
             if any(built.get(m.candidate_id, {}).get("state") != states[formula] for m in group)
         )
         self.total = len(stale)
+        learnt = self._checkpoints(members)
         for formula in stale:
-            yield self._item(formula, groups[formula])
+            yield self._item(formula, groups[formula], learnt)
 
     def process_item(self, item: Item) -> list[dict[str, Any]]:
         """Sort the candidates of one formula into crystals and look for each among the known."""
-        documents, finds, known_phases = {}, [], {}
+        documents: dict[str, Stability] = {}
+        finds: list[Find] = []
+        known_phases = {}
         for member, output in item["gates"]:
             document = documents[member.candidate_id] = Stability(
                 candidate_id=member.candidate_id,
                 campaign=member.campaign,
+                gate=member.uuid,
                 references="",
                 formula_pretty=item["formula"],
                 last_updated=datetime.now(UTC),
-                builder_meta=VERSIONS | {"gate": member.gate, "state": item["state"]},
+                builder_meta=VERSIONS | {"inputs": member.inputs, "state": item["state"]},
             )
-            found = _read(output, document)
-            if found is None:
+            relaxed = _read(output, document)
+            if relaxed is None:
                 continue
-            relaxed, origin = found
             if document.is_known_phase:
-                label = origin.label if origin else None
+                label = (output["origin"] or {}).get("label")
                 known_phases[label or member.candidate_id] = relaxed.structure
             elif _is_believed(document, item["references"]):
-                finds.append(
-                    Find(
-                        candidate_id=member.candidate_id,
-                        fingerprint=Fingerprint.of(relaxed.structure),
-                        energy_per_atom=relaxed.energy_per_atom,
-                        checkpoint=origin.checkpoint if origin else None,
-                    )
-                )
-        for candidate_id, novelty in look_up(finds, known_phases, item["training"]).items():
-            documents[candidate_id].novelty = novelty
-        for crystal in sort_into_crystals(finds):
-            documents[crystal.candidate_id].duplicates = crystal.duplicates
-            for candidate_id in crystal.duplicates:
-                documents[candidate_id].duplicate_of = crystal.candidate_id
+                fingerprint = Fingerprint.of(relaxed.structure)
+                finds.append(Find(member.candidate_id, fingerprint, relaxed.energy_per_atom))
+        for campaign in {documents[find.candidate_id].campaign for find in finds}:
+            own = [find for find in finds if documents[find.candidate_id].campaign == campaign]
+            learnt, training = item["training"][campaign]
+            for candidate_id, novelty in look_up(
+                own, known_phases, training, learnt=learnt
+            ).items():
+                documents[candidate_id].novelty = novelty
+        # Energies of different levels of theory do not tell which is the lowest.
+        for level in {documents[find.candidate_id].level_of_theory for find in finds}:
+            own = [f for f in finds if documents[f.candidate_id].level_of_theory == level]
+            for crystal in sort_into_crystals(own):
+                documents[crystal.candidate_id].duplicates = crystal.duplicates
+                for candidate_id in crystal.duplicates:
+                    documents[candidate_id].duplicate_of = crystal.candidate_id
         return [encode(document) for document in documents.values()]
 
     def update_targets(self, items: list[list[dict[str, Any]]]) -> None:
@@ -186,8 +198,7 @@ class StabilityBuilder(Builder):
         sound = list(self.stability.query({"stage": None}, fields))
         sound.sort(key=lambda document: document["candidate_id"])
         pourbaix = {
-            document["name"]: Campaign.model_validate(document["settings"]).pourbaix
-            for document in self.campaigns.query()
+            campaign.name: campaign.pourbaix for campaign in stored_campaigns(self.campaigns)
         }
         references = self._references({document["references"] for document in sound})
         self._write(
@@ -209,24 +220,33 @@ class StabilityBuilder(Builder):
 
     def _stored(self, candidate_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         found = self.stability.query({"candidate_id": {"$in": sorted(candidate_ids)}})
-        return {
-            document["candidate_id"]: {k: v for k, v in document.items() if k != "_id"}
-            for document in found
-        }
+        return {document["candidate_id"]: document for document in without_id(found)}
 
     def _members(self) -> list[Member]:
         """All gates of all campaigns, in the order of their candidates."""
-        names = [document["name"] for document in self.campaigns.query({}, ["name"])]
-        gates = self.outputs.query(
-            {"metadata.campaign": {"$in": names}, "metadata.step": Step.GATE.value},
-            ["uuid", "completed_at", "metadata"],
-        )
-        members = {}
-        for gate in sorted(gates, key=lambda gate: (gate["completed_at"], gate["uuid"])):
-            candidate_id, campaign = (gate["metadata"][k] for k in ("candidate_id", "campaign"))
-            name = content_hash(__version__, gate["uuid"], gate["completed_at"])
-            members[candidate_id] = Member(candidate_id, campaign, gate["uuid"], name)
-        return [members[candidate_id] for candidate_id in sorted(members)]
+        names = [campaign.name for campaign in stored_campaigns(self.campaigns)]
+        references = {
+            document["uuid"]
+            for document in self.outputs.query(
+                {"metadata.step": Step.REFERENCES.value, "output": {"$ne": None}}, ["uuid"]
+            )
+        }
+        members = []
+        gates = latest_gates(self.outputs, names, ["output.references", "output.origin.checkpoint"])
+        for candidate_id, gate in sorted(gates.items()):
+            output = gate["output"]
+            checkpoint = (output.get("origin") or {}).get("checkpoint")
+            inputs = content_hash(
+                __version__,
+                gate["uuid"],
+                str(gate.get("completed_at")),
+                # What a candidate is compared with may arrive after it.
+                output.get("references") in references,
+                checkpoint in self._training_sets,
+            )
+            campaign = gate["metadata"]["campaign"]
+            members.append(Member(candidate_id, campaign, gate["uuid"], inputs, checkpoint))
+        return members
 
     def _formulas(self, members: Sequence[Member]) -> dict[str, str]:
         """Reduced formula of each gated structure, by candidate; "" where there is none."""
@@ -236,97 +256,117 @@ class StabilityBuilder(Builder):
             for document in self.outputs.query(
                 {"uuid": {"$in": sorted(by_uuid)}}, ["uuid", "output.relaxed.structure.sites.label"]
             ):
-                formulas[by_uuid[document["uuid"]]] = _formula(document["output"])
+                formulas[by_uuid[document["uuid"]]] = _formula(mapping(document))
         return {member.candidate_id: formulas.get(member.candidate_id, "") for member in members}
 
-    def _item(self, formula: str, members: Sequence[Member]) -> Item:
+    def _checkpoints(self, members: Sequence[Member]) -> dict[str, set[str]]:
+        """Collect the generators that each campaign sampled from."""
+        checkpoints: dict[str, set[str]] = {member.campaign: set() for member in members}
+        for member in members:
+            if member.checkpoint:
+                checkpoints[member.campaign].add(member.checkpoint)
+        return checkpoints
+
+    def _item(
+        self, formula: str, members: Sequence[Member], learnt: Mapping[str, set[str]]
+    ) -> Item:
         uuids = [member.uuid for member in members]
         outputs = {
-            document["uuid"]: document["output"]
+            document["uuid"]: document.get("output")
             for document in self.outputs.query({"uuid": {"$in": uuids}}, ["uuid", "output"])
         }
-        references = {(output or {}).get("references") for output in outputs.values()}
+        references = {mapping({"output": output}).get("references") for output in outputs.values()}
         training = {
-            checkpoint: learnt_from(formula)
-            for checkpoint, learnt_from in self._training_sets.items()
+            campaign: (bool(learnt[campaign]), self._learnt_from(learnt[campaign], formula))
+            for campaign in {member.campaign for member in members}
         }
-        gates = [(member, outputs.get(member.uuid)) for member in members]
         return {
             "formula": formula,
             "state": _state(members),
-            "gates": gates,
+            "gates": [(member, outputs.get(member.uuid)) for member in members],
             "training": training,
             "references": self._references(filter(None, references)),
         }
+
+    def _learnt_from(self, checkpoints: set[str], formula: str) -> TrainingSet | None:
+        """Collect what some generators have seen of a formula; None unless it is known of all."""
+        sets = [self._training_sets.get(checkpoint) for checkpoint in sorted(checkpoints)]
+        known = [each for each in sets if each is not None]
+        if not known or len(known) < len(sets):
+            return None
+        names = sorted({each.hash for each in known})
+        members = [member for each in known for member in each.of_formula(formula)]
+        return TrainingSet(names[0] if len(names) == 1 else content_hash(names), members)
 
     def _references(self, uuids: Iterable[str]) -> dict[str, ReferenceSet]:
         """Read reference sets, each once: what a uuid names never changes."""
         uuids = set(uuids)
         missing = sorted(uuids - self._known_references.keys())
         if missing:
-            self._known_references |= {
-                document["uuid"]: decode(document["output"])
-                for document in self.outputs.query({"uuid": {"$in": missing}}, ["uuid", "output"])
-            }
-        return {
-            uuid: self._known_references[uuid] for uuid in uuids & self._known_references.keys()
-        }
+            for document in self.outputs.query({"uuid": {"$in": missing}}, ["uuid", "output"]):
+                found = decode(mapping(document))
+                if isinstance(found, ReferenceSet):
+                    self._known_references[document["uuid"]] = found
+        known = self._known_references
+        return {uuid: known[uuid] for uuid in sorted(uuids & known.keys())}
 
     @cached_property
-    def _training_sets(self) -> dict[str, _TrainingSet]:
+    def _training_sets(self) -> dict[str, _LearntFrom]:
         """What each generator learnt from, by the sha256 of its checkpoint."""
         documents = self.outputs.query(
             {"metadata.step": Step.TRAIN.value, "output.training_set": {"$ne": None}},
             ["output.sha256", "output.training_set"],
         )
         return {
-            document["output"]["sha256"]: _TrainingSet(document["output"]["training_set"])
+            document["output"]["sha256"]: _LearntFrom(document["output"]["training_set"])
             for document in documents
         }
 
 
-class _TrainingSet:
+class _LearntFrom:
     """The structures that a generator learnt from, by reduced formula."""
 
     def __init__(self, document: dict[str, Any]) -> None:
-        self._hash = document["hash"]
-        dataset = Dataset.from_document(document)
-        self._members = defaultdict(list)
+        self.hash: str = document["hash"]
+        self._document = document
+
+    @cached_property
+    def _members(self) -> dict[str, list[tuple[str, Structure]]]:
+        dataset = Dataset.from_document(self._document)
+        members = defaultdict(list)
         for label, structure in zip(dataset.labels, dataset.structures(), strict=True):
-            self._members[structure.composition.reduced_formula].append((label, structure))
+            members[structure.composition.reduced_formula].append((label, structure))
+        return members
 
-    def __call__(self, formula: str) -> LearntFrom:
-        members = self._members.get(formula, [])
-        return LearntFrom(self._hash, [label for label, _ in members], [s for _, s in members])
+    def of_formula(self, formula: str) -> list[tuple[str, Structure]]:
+        return self._members.get(formula, [])
 
 
-def _read(
-    output: dict[str, Any] | None, document: Stability
-) -> tuple[Relaxed, Origin | None] | None:
+def _read(output: Any, document: Stability) -> Relaxed | None:
     """Read a gate's output into its document; None, with stage and reason, if it is of no use."""
     document.stage = Stage.FAILED
-    if output is None:
-        document.reason = "the output of its gate has vanished"
+    if not isinstance(output, dict):
+        document.reason = "its gate left no output"
         return None
-    document.references = output.get("references") or ""
+    document.references = str(output.get("references") or "")
     try:
         verdict: Verdict = decode(output)
-        relaxed = verdict.relaxed
+        relaxed, origin = verdict.relaxed, verdict.origin
+        flaw = None if relaxed is None else Judge.soundness(relaxed)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates go on
         document.reason = f"its gate left what cannot be read: {' '.join(str(error).split())[:300]}"
         return None
     if relaxed is None:
         document.stage, document.reason = verdict.stage, verdict.reason
         return None
-    if (flaw := Judge.soundness(relaxed)) is not None:
+    if flaw is not None:
         document.stage, document.reason = flaw
         return None
-    origin = verdict.origin
     document.stage = None
     document.is_known_phase = origin is not None and origin.proposer == KNOWN_PHASE
     document.level_of_theory = relaxed.level_of_theory
     document.energy_per_atom = relaxed.energy_per_atom
-    return relaxed, origin
+    return relaxed
 
 
 def _is_believed(document: Stability, references: Mapping[str, ReferenceSet]) -> bool:
@@ -344,12 +384,12 @@ def _is_believed(document: Stability, references: Mapping[str, ReferenceSet]) ->
 
 
 def _formula(output: dict[str, Any]) -> str:
-    structure = (output.get("relaxed") or {}).get("structure") or {}
-    labels = [site["label"] for site in structure.get("sites", ())]
-    counts: dict[str, int] = defaultdict(int)
-    for label in labels:
-        counts[label] += 1
-    return Composition(counts).reduced_formula if counts else ""
+    """Reduced formula of a stored structure, from the labels of its sites; "" without one."""
+    try:
+        labels = [site["label"] for site in output["relaxed"]["structure"]["sites"]]
+        return Composition({label: labels.count(label) for label in set(labels)}).reduced_formula
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def _differs(before: dict[str, Any], now: dict[str, Any], *besides: str) -> bool:
@@ -358,4 +398,4 @@ def _differs(before: dict[str, Any], now: dict[str, Any], *besides: str) -> bool
 
 def _state(members: Sequence[Member]) -> str:
     """Name all gates of a formula."""
-    return content_hash([(member.candidate_id, member.gate) for member in members])
+    return content_hash([(member.candidate_id, member.inputs) for member in members])

@@ -30,6 +30,12 @@ NEGLIGIBLE = 1e-8
 """Smaller atomic fractions are rounding errors, and flatter facets look upwards."""
 
 
+ROUNDED = 12
+"""Digits to which compositions are the same."""
+FLAT = 1e-12
+"""Facets of less volume hold no composition between their corners."""
+
+
 class LowerHull:
     """Lower convex hull of energies over compositions.
 
@@ -85,9 +91,15 @@ class LowerHull:
         self, fractions: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Find the coexisting points: (m, E) -> their indices (m, E) and amounts (m, E)."""
-        corners = self.corners[(fractions @ self.potentials.T).argmax(axis=1)]
-        weights = np.linalg.solve(self.fractions[corners].transpose(0, 2, 1), fractions[..., None])
-        return corners, weights[..., 0]
+        rows, of = np.unique(fractions.round(ROUNDED), axis=0, return_inverse=True)
+        of = of.reshape(-1)
+        # Where more points lie on one plane than span it, the plane is cut into several facets,
+        # and only the one around a composition has no negative amounts of it.
+        spans = self.fractions[self.corners]  # (F, E, E): a row for each corner
+        wide = np.abs(np.linalg.det(spans)) > FLAT
+        amounts = np.einsum("me,fec->mfc", rows, np.linalg.inv(spans[wide]))
+        around = amounts.min(axis=2).argmax(axis=1)
+        return self.corners[wide][around][of], amounts[np.arange(len(rows)), around][of]
 
 
 class ReferenceEnergy(BaseModel):

@@ -9,6 +9,7 @@ from pymatgen.core import Element, Structure
 
 from gan_htvs.errors import UserError
 from gan_htvs.materials_project import client
+from gan_htvs.thermodynamics.corrections import LEVELS_OF_THEORY
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     Fetch: TypeAlias = Callable[[list[str]], Iterable[ComputedStructureEntry]]
 
-LEVEL_OF_THEORY = "MP GGA/GGA+U+MP2020"
+LEVEL_OF_THEORY = LEVELS_OF_THEORY["vasp"].label
 """Of energies of ``MPGGARelaxMaker`` and ``MPGGAStaticMaker`` with the MP2020 corrections."""
 
 THERMO_TYPE = "GGA_GGA+U"

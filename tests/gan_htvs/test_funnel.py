@@ -1,11 +1,31 @@
 from __future__ import annotations
 
+from itertools import count
+
 from gan_htvs.campaign import Thresholds
+from gan_htvs.campaign_file import checked_campaign
 from gan_htvs.funnel import KNOWN_PHASES, NEW, count_funnel, measure_funnel
+
+NUMBER = count()
+
+
+def campaign(*elements, proposers=("gan",), **thresholds):
+    elements = elements or ("Mg", "Mn", "O")
+    return checked_campaign(
+        {
+            "name": "test",
+            "chemical_system": {"caps": dict.fromkeys(elements, 2)},
+            "oxidation_states": {e: [-2, -2] if e == "O" else [2, 4] for e in elements},
+            "sampling": {"proposers": list(proposers)},
+            "thresholds": thresholds,
+        },
+        "test",
+    )
 
 
 def candidate(energy=None, pourbaix=None, gap=None, proposer="gan", **more):
     return {
+        "candidate_id": str(next(NUMBER)),
         "origin": {"proposer": proposer},
         "energy_above_hull": energy,
         "pourbaix": None if pourbaix is None else {"minimum": pourbaix},
@@ -46,21 +66,47 @@ def test_published_and_measured_stand_side_by_side():
     new, known = {"is_novel": True}, {"is_novel": False}
     funnel = measure_funnel(
         [
-            candidate(0.05, 0.3, 2.0, novelty=new),
-            candidate(0.06, 0.3, 2.0, novelty=new, duplicate_of="the first"),
+            candidate(0.05, 0.3, 2.0, novelty=new, candidate_id="first"),
+            candidate(0.06, 0.3, 2.0, novelty=new, duplicate_of="first"),
             candidate(0.15, novelty=known),
+            candidate(0.15, novelty={"is_novel": None}),
             candidate(),
             candidate(0.0, 0.1, 7.0, proposer="known_phase"),
         ],
-        ["gan"],
-        Thresholds(),
+        campaign(),
+        1075,
     )
-    assert funnel.counts["gan"] == [4, 3, 3, 2, 2, 2, 2]
+    assert funnel.counts["gan"] == [5, 4, 4, 2, 2, 2, 2]
     assert funnel.counts[NEW] == [None, 1, 1, 1, 1, 1, 1]
     assert funnel.counts[KNOWN_PHASES] == [1, 1, 1, 1, 1, 1, 0]
     assert funnel.published == [9300, None, 1121, 148, None, None, 28]
+    assert ("training structures", 1075, 1240) in funnel.setting
+
+
+def test_a_crystal_counts_for_everybody_who_found_it_whoever_was_lowest():
+    new = {"is_novel": True}
+    funnel = measure_funnel(
+        [
+            candidate(0.05, novelty=new, candidate_id="of another campaign too"),
+            candidate(0.05, novelty=new, duplicate_of="lower, elsewhere"),
+            candidate(0.05, novelty=new, duplicate_of="lower, elsewhere"),
+            candidate(0.06, novelty=new, duplicate_of="lower, elsewhere", proposer="random"),
+        ],
+        campaign(proposers=["gan", "random"]),
+    )
+    assert funnel.counts["gan, new"][1:4] == [2, 2, 2]
+    assert funnel.counts["random, new"][1:4] == [1, 1, 1]
+
+
+def test_published_numbers_are_not_shown_beside_other_criteria_or_another_system():
+    assert measure_funnel([], campaign(metastable=0.1)).published == [
+        *(9300, None, None, 148, None, None, None)
+    ]
+    magnesia = measure_funnel([], campaign("Mg", "O"))
+    assert set(magnesia.published) == {None}
+    assert {there for _, _, there in magnesia.setting} == {None}
 
 
 def test_every_proposer_has_a_column_of_its_own_before_anything_is_proposed():
-    funnel = measure_funnel([], ["gan", "random"], Thresholds())
+    funnel = measure_funnel([], campaign(proposers=["gan", "random"]))
     assert list(funnel.counts) == ["gan", "gan, new", "random", "random, new", KNOWN_PHASES]

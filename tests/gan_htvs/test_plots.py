@@ -9,12 +9,21 @@ from PIL import Image
 
 from gan_htvs import plots
 from gan_htvs.campaign import PourbaixSettings, Thresholds
+from gan_htvs.campaign_file import checked_campaign
 from gan_htvs.funnel import measure_funnel
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 
 ENERGIES = {"Mg": 0.0, "Mn": 0.0, "O2": 0.0, "MgO": -3.06, "MnO2": -1.79, "MgMnO3": -2.36}
 LIMITS = Thresholds()
+CAMPAIGN = checked_campaign(
+    {
+        "name": "test",
+        "chemical_system": {"caps": {"Mg": 2, "Mn": 2, "O": 4}},
+        "oxidation_states": {"Mg": [2, 2], "Mn": [2, 4], "O": [-2, -2]},
+    },
+    "test",
+)
 
 
 def references(*elements):
@@ -74,7 +83,7 @@ def texts(figure: Figure) -> str:
 
 
 def test_figures_are_images_with_something_on_them():
-    funnel = measure_funnel(ROWS, ["gan"], LIMITS)
+    funnel = measure_funnel(ROWS, CAMPAIGN)
     for png in (
         plots.draw_funnel(funnel),
         plots.draw_hull(ROWS, KNOWN, LIMITS),
@@ -135,8 +144,8 @@ def test_nothing_is_drawn_of_nothing():
 
 
 def test_the_funnel_has_the_published_numbers_beside_ours(drawn):
-    plots.draw_funnel(measure_funnel(ROWS, ["gan"], LIMITS))
+    plots.draw_funnel(measure_funnel(ROWS, CAMPAIGN))
     shown = texts(drawn[0])
-    assert "Kim et al. 2020 (DFT)" in shown
+    assert "Mg-Mn-O, Kim et al. 2020 (DFT)" in shown
     assert " 9,300" in shown
     assert "metastable" in shown

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -229,16 +231,21 @@ GAP = {"band_gap": 2.5, "is_metal": False, "pbe_gap": 1.6, "gpaw_version": "26.7
 SLOSHING = gpaw._Failure("GPAW failed: PBE did not converge in 2 attempts")
 
 
+def time_out(timeout):
+    raise subprocess.TimeoutExpired("gpaw", timeout)
+
+
 class TestSeveralStarts:
     """What becomes of a structure when parts of its calculation fail; GPAW itself is not asked."""
 
     @pytest.fixture
     def compute(self, tmp_path, monkeypatch):
         def run(found, **settings):
-            asked = []
+            asked, spared = [], {}
 
-            def script(self, task, folder, step):
+            def script(self, task, folder, step, *, spares_half=False):
                 asked.append((folder.name, step))
+                spared[folder.name, step] = spares_half
                 outcome = found[folder.name, step]
                 if isinstance(outcome, Exception):
                     raise outcome
@@ -248,6 +255,10 @@ class TestSeveralStarts:
             monkeypatch.setattr(gpaw._Calculation, "_script", script)
             structure = rocksalt("Mn", 4.445)
             result = compute_gap(structure, BandGapEngineSettings(**settings), workdir=tmp_path)
+            # Time is left for the hybrid as soon as there is a state that it can start from.
+            if ("AFM", "converge") in spared:
+                has_state = not isinstance(found["FM", "converge"], Exception)
+                assert spared["AFM", "converge"] == has_state
             return result, asked
 
         return run
@@ -294,6 +305,22 @@ class TestSeveralStarts:
         assert asked[-1] == ("AFM", "converge")
         assert (result.band_gap, result.reason) == (None, "GPAW took longer")
         assert [o.energy_per_atom for o in result.magnetic_orders] == [-7.0, None]
+
+    def test_a_second_start_that_takes_too_long_leaves_time_for_the_gap_of_the_first(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(
+            gpaw, "_script", lambda *_: contextlib.nullcontext(SimpleNamespace(wait=time_out))
+        )
+        calculation = gpaw._Calculation(BandGapEngineSettings(max_seconds=100), tmp_path)
+        start, *_ = magnetic_starts(rocksalt("Mn", 4.445))
+        task = gpaw.GapTask.prepare(start.structure, calculation.settings)
+        with pytest.raises(gpaw._Failure, match="took longer than half of what was left") as spared:
+            calculation._script(task, tmp_path, "converge", spares_half=True)
+        assert not spared.value.is_final
+        with pytest.raises(gpaw._Failure, match="max_seconds: 100") as final:
+            calculation._script(task, tmp_path, "gap")
+        assert final.value.is_final
 
     def test_one_order_can_be_asked_for(self, compute):
         result, asked = compute(

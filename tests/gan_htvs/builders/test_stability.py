@@ -151,17 +151,71 @@ def test_a_run_that_was_cut_off_before_the_hull_is_finished_by_the_next(lab):
     assert lab["a"].energy_above_hull == pytest.approx(0.03)
 
 
+def test_levels_of_theory_have_crystals_of_their_own(lab):
+    lab.job("theirs", Step.REFERENCES, references("SevenNet-0+MP2020"))
+    lab.propose("a", "b", "c")
+    lab.gate("a", 0.03)
+    lab.gate("b", 0.02)
+    lab.gate("c", 0.01, level_of_theory="SevenNet-0+MP2020")
+    gate = lab.outputs.query_one({"uuid": "gate c"})
+    gate["output"]["references"] = "theirs"
+    lab.outputs.update([gate])
+    lab.build()
+    assert [lab[i].duplicate_of for i in "abc"] == ["b", None, None]
+    assert lab["a"].energy_above_hull == pytest.approx(0.03)
+    assert lab["c"].energy_above_hull == pytest.approx(0.01)
+
+
+def test_a_known_phase_of_a_larger_reference_set_competes(lab):
+    lab.job("larger", Step.REFERENCES, references(MgO2=on_line() - 0.04))
+    lab.propose("a", "phase")
+    lab.gate("a", structure=strained(fluorite()), energy_per_atom=on_line())
+    lab.gate(
+        "phase", structure=fluorite(), energy_per_atom=on_line() - 0.04, proposer="known_phase"
+    )
+    gate = lab.outputs.query_one({"uuid": "gate phase"})
+    gate["output"]["references"] = "larger"
+    lab.outputs.update([gate])
+    lab.build()
+    assert lab["a"].energy_above_hull == pytest.approx(0.04)
+
+
+def test_references_that_arrive_late_complete_what_waited_for_them(lab):
+    document = lab.outputs.query_one({"uuid": "references"})
+    lab.outputs.remove_docs({"uuid": "references"})
+    lab.propose("a", "b")
+    lab.gate("a", 0.03)
+    lab.gate("b", 0.02)
+    lab.build()
+    assert lab["a"].energy_above_hull is None
+    lab.outputs.update([{key: value for key, value in document.items() if key != "_id"}])
+    lab.build()
+    assert lab["a"].duplicate_of == "b"
+    assert lab["a"].energy_above_hull == pytest.approx(0.03)
+
+
+def test_of_two_gates_of_one_candidate_the_last_one_counts(lab):
+    lab.propose("a")
+    lab.gate("a", 0.03)
+    first = lab.outputs.query_one({"uuid": "gate a"})
+    lab.outputs.update([first | {"uuid": "older gate", "completed_at": "2025-01-01", "_id": 1}])
+    lab.gate("a", 0.01)
+    lab.build()
+    assert lab["a"].energy_above_hull == pytest.approx(0.01)
+    assert lab["a"].energy_per_atom == pytest.approx(MGO_PER_ATOM + 0.01)
+
+
 class TestNovelty:
     def test_a_known_phase_is_recognised_and_is_nobodys_duplicate(self, lab):
         lab.propose("a", "b", "phase")
         lab.gate("phase", structure=rocksalt(), proposer="known_phase")
         lab.gate("a", 0.001, structure=rocksalt(a=4.3))
-        lab.gate("b", 0.05, structure=zincblende())
+        lab.gate("b", 0.05, structure=zincblende(), proposer="random")
         lab.build()
         assert lab["a"].novelty.reference_match == "MgO periclase"
         assert not lab["a"].novelty.is_novel
         assert lab["a"].duplicate_of is None
-        assert lab["b"].novelty.is_novel
+        assert lab["b"].novelty.reference_match is None
         assert lab["phase"].novelty is None
 
     def test_a_training_structure_is_recognised(self, lab):
@@ -186,12 +240,35 @@ class TestNovelty:
         assert lab["b"].novelty.is_novel
         assert lab["b"].novelty.training_set == learnt.hash
 
-    def test_without_a_known_training_set_only_phases_count(self, lab):
+    def test_what_the_generator_has_seen_is_new_from_nobody(self, lab):
+        system = ChemicalSystem(caps={"Mg": 4, "O": 4})
+        images = encode([zincblende()], system)
+        learnt = Dataset(system, images, np.array([[1, 1]]), ("sphalerite MgO",))
+        output = {"sha256": "checkpoint", "training_set": learnt.as_document()}
+        lab.propose("gan", "random")
+        lab.gate("gan", 0.01)
+        lab.gate("random", structure=zincblende(), proposer="random")
+        lab.build()
+        assert lab["random"].novelty.is_novel is None  # not known yet
+        lab.job("train", Step.TRAIN, output)
+        lab.build()
+        assert lab["random"].novelty.training_match == "sphalerite MgO"
+
+    def test_without_a_generator_only_phases_count(self, lab):
         lab.propose("a")
         lab.gate("a", structure=zincblende(), proposer="random")
         lab.build()
         assert lab["a"].novelty.is_novel
         assert lab["a"].novelty.training_set is None
+
+    def test_novelty_is_not_claimed_where_the_training_set_is_not_known(self, lab):
+        lab.propose("a", "b", "phase")
+        lab.gate("phase", structure=rocksalt(), proposer="known_phase")
+        lab.gate("a", structure=zincblende())
+        lab.gate("b", structure=rocksalt())
+        lab.build()
+        assert lab["a"].novelty.is_novel is None
+        assert lab["b"].novelty.is_novel is False
 
 
 class TestBadInput:
@@ -227,9 +304,10 @@ class TestBadInput:
         lab.gate("bad", level_of_theory="EMT")
         self.check(lab, "an energy of EMT cannot be compared with references of CHGNet-0.3.0")
 
-    def test_a_volume_that_more_than_doubled(self, lab):
-        lab.gate("bad", volume_change=1.2)
-        self.check(lab, "grew 2.2-fold", Stage.REJECTED)
+    @pytest.mark.parametrize("change", [1.0, 1.2, math.nan])
+    def test_a_volume_that_doubled(self, lab, change):
+        lab.gate("bad", volume_change=change)
+        self.check(lab, "-fold in the relaxation", Stage.REJECTED)
 
     def test_an_element_without_references(self, lab):
         lab.gate("bad", structure=rocksalt("Mn", 4.4))
@@ -245,6 +323,50 @@ class TestBadInput:
     def test_a_gate_that_left_nothing_of_use(self, lab):
         lab.job("gate bad", Step.GATE, {"something": "else"}, candidate_id="bad")
         self.check(lab, "cannot be read")
+
+    @pytest.mark.parametrize("output", [None, "a string", [{"x": {}}], {"relaxed": 3}])
+    def test_an_output_of_any_kind(self, lab, output):
+        lab.gate("bad")
+        gate = lab.outputs.query_one({"uuid": "gate bad"})
+        lab.outputs.update([gate | {"output": output}])
+        lab.gate("good", 0.01, structure=zincblende())
+        lab.build()
+        assert (lab["bad"].stage, lab["good"].stage) == (Stage.FAILED, Stage.POURBAIX_STABLE)
+        assert "gate left" in lab["bad"].reason
+
+    def test_a_gate_of_nobody(self, lab):
+        lab.job("nobody", Step.GATE, {"relaxed": None})
+        lab.gate("good", 0.01, structure=zincblende())
+        lab.build()
+        assert lab["good"].stage is Stage.POURBAIX_STABLE
+
+    def test_a_band_gap_and_a_proposal_that_cannot_be_read(self, lab):
+        lab.job("gap", Step.BAND_GAP, {"something": "else"})
+        lab.job("proposals", Step.PROPOSE, {"proposals": [{"candidate_id": "x"}]})
+        lab.gate("bad", 0.01, gap_job="gap")
+        lab.gate("good", 0.01, structure=zincblende())
+        lab.build()
+        assert "band gap job left what cannot be read" in lab["bad"].band_gap_reason
+        assert lab["good"].stage is Stage.POURBAIX_STABLE
+
+    def test_a_campaign_that_cannot_be_read_or_is_gone(self, lab):
+        lab.gate("good", 0.01, structure=zincblende())
+        lab.build()
+        lab.campaigns.update([{"name": "mg-o", "settings": {"name": "mg-o"}}])
+        assert lab.build() == set()
+        lab.campaigns.remove_docs({})
+        assert lab.build() == set()
+
+    def test_references_that_are_no_set(self, lab):
+        document = lab.outputs.query_one({"uuid": "references"})
+        lab.outputs.update([document | {"output": None}])
+        lab.gate("bad")
+        self.check_reason(lab, "reference set references is not stored")
+
+    def check_reason(self, lab, reason):
+        lab.build()
+        assert lab["bad"].stage is Stage.FAILED
+        assert reason in lab["bad"].reason
 
     def test_an_element_without_ions_keeps_its_place_on_the_hull(self, lab):
         lab.job("references", Step.REFERENCES, references(Ag=-2.8, Ag2O=-3.9))

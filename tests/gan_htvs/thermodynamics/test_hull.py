@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from pymatgen.core import Composition
 
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash
-from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from gan_htvs.thermodynamics.hull import LowerHull, ReferenceEnergy, ReferenceSet
 
 from .conftest import CHGNET_FORMATION_ENERGIES, formation_energy_set
 
@@ -99,6 +100,26 @@ class TestHull:
         entry = PDEntry(composition, energy * composition.num_atoms)
         expected = DIAGRAM.get_e_above_hull(entry, allow_negative=True)
         assert HULL.energy_above_hull(composition, energy) == pytest.approx(expected, abs=1e-8)
+
+    @settings(max_examples=300)
+    @given(
+        energies=st.lists(
+            st.tuples(st.tuples(*[st.integers(0, 3)] * 4).filter(any), st.integers(-4, 0)),
+            max_size=8,
+        ),
+        counts=st.tuples(*[st.integers(0, 4)] * 4).filter(any),
+    )
+    def test_decomposition_is_right_where_many_phases_lie_on_one_plane(self, energies, counts):
+        pure = [(tuple(int(i == k) for i in range(4)), 0) for k in range(4)]
+        points = np.array([row for row, _ in pure + energies], dtype=float)
+        points /= points.sum(axis=1, keepdims=True)
+        heights = np.array([energy for _, energy in pure + energies], dtype=float)
+        hull = LowerHull(points, heights)
+        asked = np.array([counts], dtype=float) / sum(counts)
+        corners, amounts = hull.decompose(asked)
+        assert amounts.min() > -1e-9
+        assert amounts @ points[corners[0]] == pytest.approx(asked)
+        assert amounts[0] @ heights[corners[0]] == pytest.approx(hull.energies_at(asked)[0])
 
     def test_candidates_together_are_what_they_are_alone(self):
         formulas = ["MgO", "Mg2Mn3O8", "MnO2", "Mg", "O2", "Mg8Mn8O12"]

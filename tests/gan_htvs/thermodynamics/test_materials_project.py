@@ -75,7 +75,7 @@ class TestReferenceSet:
                 "O2 mp-12957": O2_ENERGY,
             }
         )
-        assert found.level_of_theory == LEVEL_OF_THEORY == "MP GGA/GGA+U+MP2020"
+        assert found.level_of_theory == LEVEL_OF_THEORY == "PBE(+U)+MP2020"
 
     def test_pins_oxygen(self):
         moved = [*ENTRIES[:-2], entry("mp-12957", OXYGEN, -4.9)]
