@@ -23,9 +23,9 @@ from gan_htvs.builders.documents import (
     without_id,
 )
 from gan_htvs.builders.placement import Placement, place_all
+from gan_htvs.builders.training_sets import TrainingSets
 from gan_htvs.candidate import Stability, Stage, Step, Verdict
-from gan_htvs.crystals import Find, TrainingSet, look_up, sort_into_crystals
-from gan_htvs.dataset import Dataset
+from gan_htvs.crystals import Find, look_up, sort_into_crystals
 from gan_htvs.errors import UserError
 from gan_htvs.fingerprint import Fingerprint
 from gan_htvs.identity import content_hash
@@ -33,8 +33,6 @@ from gan_htvs.thermodynamics.hull import ReferenceSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from pymatgen.core import Structure
 
     from gan_htvs.candidate import Relaxed
 
@@ -54,7 +52,6 @@ class Member(NamedTuple):
     campaign: str
     uuid: str
     inputs: str
-    checkpoint: str | None
 
 
 Item = dict[str, Any]
@@ -103,7 +100,9 @@ class StabilityBuilder(Builder):
             | {"formula": document["formula_pretty"]}
             for document in self.stability.query({}, fields)
         }
-        members = self._members()
+        gates = self._gates()
+        learnt = _checkpoints(gates)
+        members = self._members(gates, learnt)
         fresh = [m for m in members if built.get(m.candidate_id, {}).get("inputs") != m.inputs]
         formulas = {candidate_id: meta["formula"] for candidate_id, meta in built.items()}
         formulas |= self._formulas(fresh)
@@ -119,7 +118,6 @@ class StabilityBuilder(Builder):
             if any(built.get(m.candidate_id, {}).get("state") != states[formula] for m in group)
         )
         self.total = len(stale)
-        learnt = self._checkpoints(members)
         for formula in stale:
             yield self._item(formula, groups[formula], learnt)
 
@@ -147,16 +145,14 @@ class StabilityBuilder(Builder):
             elif _is_believed(document, item["references"]):
                 fingerprint = Fingerprint.of(relaxed.structure)
                 finds.append(Find(member.candidate_id, fingerprint, relaxed.energy_per_atom))
-        for campaign in {documents[find.candidate_id].campaign for find in finds}:
+        for campaign, (learnt, training) in item["training"].items():
             own = [find for find in finds if documents[find.candidate_id].campaign == campaign]
-            learnt, training = item["training"][campaign]
-            for candidate_id, novelty in look_up(
-                own, known_phases, training, learnt=learnt
-            ).items():
+            novelties = look_up(own, known_phases, training, learnt=learnt)
+            for candidate_id, novelty in novelties.items():
                 documents[candidate_id].novelty = novelty
         # Energies of different levels of theory do not tell which is the lowest.
         for level in {documents[find.candidate_id].level_of_theory for find in finds}:
-            own = [f for f in finds if documents[f.candidate_id].level_of_theory == level]
+            own = [find for find in finds if documents[find.candidate_id].level_of_theory == level]
             for crystal in sort_into_crystals(own):
                 documents[crystal.candidate_id].duplicates = crystal.duplicates
                 for candidate_id in crystal.duplicates:
@@ -222,30 +218,36 @@ class StabilityBuilder(Builder):
         found = self.stability.query({"candidate_id": {"$in": sorted(candidate_ids)}})
         return {document["candidate_id"]: document for document in without_id(found)}
 
-    def _members(self) -> list[Member]:
-        """All gates of all campaigns, in the order of their candidates."""
+    def _gates(self) -> dict[str, dict[str, Any]]:
+        """Find the gate of every candidate of every campaign."""
         names = [campaign.name for campaign in stored_campaigns(self.campaigns)]
-        references = {
-            document["uuid"]
-            for document in self.outputs.query(
-                {"metadata.step": Step.REFERENCES.value, "output": {"$ne": None}}, ["uuid"]
-            )
+        fields = ["output.references", "output.origin.checkpoint"]
+        return latest_gates(self.outputs, names, fields)
+
+    def _members(
+        self, gates: Mapping[str, dict[str, Any]], learnt: Mapping[str, set[str]]
+    ) -> list[Member]:
+        """Name what is read of each candidate, in the order of their ids."""
+        query = {"metadata.step": Step.REFERENCES.value, "output": {"$ne": None}}
+        references = {document["uuid"] for document in self.outputs.query(query, ["uuid"])}
+        # What a candidate is compared with may arrive after it.
+        training = {
+            campaign: [
+                (checkpoint, checkpoint in self._training_sets) for checkpoint in sorted(own)
+            ]
+            for campaign, own in learnt.items()
         }
         members = []
-        gates = latest_gates(self.outputs, names, ["output.references", "output.origin.checkpoint"])
         for candidate_id, gate in sorted(gates.items()):
-            output = gate["output"]
-            checkpoint = (output.get("origin") or {}).get("checkpoint")
+            campaign = gate["metadata"]["campaign"]
             inputs = content_hash(
                 __version__,
                 gate["uuid"],
                 str(gate.get("completed_at")),
-                # What a candidate is compared with may arrive after it.
-                output.get("references") in references,
-                checkpoint in self._training_sets,
+                gate["output"].get("references") in references,
+                training[campaign],
             )
-            campaign = gate["metadata"]["campaign"]
-            members.append(Member(candidate_id, campaign, gate["uuid"], inputs, checkpoint))
+            members.append(Member(candidate_id, campaign, gate["uuid"], inputs))
         return members
 
     def _formulas(self, members: Sequence[Member]) -> dict[str, str]:
@@ -259,14 +261,6 @@ class StabilityBuilder(Builder):
                 formulas[by_uuid[document["uuid"]]] = _formula(mapping(document))
         return {member.candidate_id: formulas.get(member.candidate_id, "") for member in members}
 
-    def _checkpoints(self, members: Sequence[Member]) -> dict[str, set[str]]:
-        """Collect the generators that each campaign sampled from."""
-        checkpoints: dict[str, set[str]] = {member.campaign: set() for member in members}
-        for member in members:
-            if member.checkpoint:
-                checkpoints[member.campaign].add(member.checkpoint)
-        return checkpoints
-
     def _item(
         self, formula: str, members: Sequence[Member], learnt: Mapping[str, set[str]]
     ) -> Item:
@@ -277,7 +271,7 @@ class StabilityBuilder(Builder):
         }
         references = {mapping({"output": output}).get("references") for output in outputs.values()}
         training = {
-            campaign: (bool(learnt[campaign]), self._learnt_from(learnt[campaign], formula))
+            campaign: (bool(learnt[campaign]), self._training_sets.of(learnt[campaign], formula))
             for campaign in {member.campaign for member in members}
         }
         return {
@@ -287,16 +281,6 @@ class StabilityBuilder(Builder):
             "training": training,
             "references": self._references(filter(None, references)),
         }
-
-    def _learnt_from(self, checkpoints: set[str], formula: str) -> TrainingSet | None:
-        """Collect what some generators have seen of a formula; None unless it is known of all."""
-        sets = [self._training_sets.get(checkpoint) for checkpoint in sorted(checkpoints)]
-        known = [each for each in sets if each is not None]
-        if not known or len(known) < len(sets):
-            return None
-        names = sorted({each.hash for each in known})
-        members = [member for each in known for member in each.of_formula(formula)]
-        return TrainingSet(names[0] if len(names) == 1 else content_hash(names), members)
 
     def _references(self, uuids: Iterable[str]) -> dict[str, ReferenceSet]:
         """Read reference sets, each once: what a uuid names never changes."""
@@ -311,35 +295,8 @@ class StabilityBuilder(Builder):
         return {uuid: known[uuid] for uuid in sorted(uuids & known.keys())}
 
     @cached_property
-    def _training_sets(self) -> dict[str, _LearntFrom]:
-        """What each generator learnt from, by the sha256 of its checkpoint."""
-        documents = self.outputs.query(
-            {"metadata.step": Step.TRAIN.value, "output.training_set": {"$ne": None}},
-            ["output.sha256", "output.training_set"],
-        )
-        return {
-            document["output"]["sha256"]: _LearntFrom(document["output"]["training_set"])
-            for document in documents
-        }
-
-
-class _LearntFrom:
-    """The structures that a generator learnt from, by reduced formula."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        self.hash: str = document["hash"]
-        self._document = document
-
-    @cached_property
-    def _members(self) -> dict[str, list[tuple[str, Structure]]]:
-        dataset = Dataset.from_document(self._document)
-        members = defaultdict(list)
-        for label, structure in zip(dataset.labels, dataset.structures(), strict=True):
-            members[structure.composition.reduced_formula].append((label, structure))
-        return members
-
-    def of_formula(self, formula: str) -> list[tuple[str, Structure]]:
-        return self._members.get(formula, [])
+    def _training_sets(self) -> TrainingSets:
+        return TrainingSets(self.outputs)
 
 
 def _read(output: Any, document: Stability) -> Relaxed | None:
@@ -394,6 +351,15 @@ def _formula(output: dict[str, Any]) -> str:
 
 def _differs(before: dict[str, Any], now: dict[str, Any], *besides: str) -> bool:
     return any(before.get(key) != value for key, value in now.items() if key not in besides)
+
+
+def _checkpoints(gates: Mapping[str, dict[str, Any]]) -> dict[str, set[str]]:
+    """Collect the generators that each campaign sampled from."""
+    checkpoints: dict[str, set[str]] = defaultdict(set)
+    for gate in gates.values():
+        origin = gate["output"].get("origin") or {}
+        checkpoints[gate["metadata"]["campaign"]] |= set(filter(None, [origin.get("checkpoint")]))
+    return checkpoints
 
 
 def _state(members: Sequence[Member]) -> str:

@@ -254,6 +254,15 @@ class TestNovelty:
         lab.build()
         assert lab["random"].novelty.training_match == "sphalerite MgO"
 
+    def test_a_generator_that_comes_later_is_asked_about_other_formulas_too(self, lab):
+        lab.propose("random", "gan")
+        lab.gate("random", structure=zincblende(), proposer="random")
+        lab.build()
+        assert lab["random"].novelty.is_novel
+        lab.gate("gan", structure=fluorite(), energy_per_atom=on_line() + 0.1)
+        lab.build()
+        assert lab["random"].novelty.is_novel is None
+
     def test_without_a_generator_only_phases_count(self, lab):
         lab.propose("a")
         lab.gate("a", structure=zincblende(), proposer="random")
