@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from graphlib import TopologicalSorter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
@@ -16,7 +19,7 @@ from pymongo import ReturnDocument
 from gan_htvs.candidate import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from flows.campaign import Unit
 
@@ -26,6 +29,9 @@ PRIORITY = {Step.TRAIN: 2, Step.PROPOSE: 1}
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
 CHECKOUT_SECONDS = 30.0
 """A worker takes a job in milliseconds; one that has been at it for longer is dead."""
+
+LOCK_SECONDS = 30.0
+"""A workflow is locked for as long as one update takes, well below a second."""
 
 
 class Failure(NamedTuple):
@@ -45,6 +51,8 @@ class CampaignLaunchPad(LaunchPad):
     Ids are drawn from the image after the increment. That is equivalent on MongoDB, and the only
     form that is atomic on SecantusDB.
     """
+
+    _locked_since: Mapping[Any, float] = MappingProxyType({})
 
     def get_new_fw_id(self, quantity: int = 1) -> int:
         """Reserve ``quantity`` Firework ids and return the first."""
@@ -135,6 +143,31 @@ class CampaignLaunchPad(LaunchPad):
             if not job["launches"] and _moment(job["updated_on"]) < latest
         ]
 
+    def unlock_abandoned(self, seconds: float = LOCK_SECONDS) -> int:
+        """Finish the updates of workflows whose workers died in the middle of one.
+
+        Everybody else would wait five minutes for the lock, at every update. A workflow counts as
+        abandoned if this object has seen it locked for so long.
+
+        Returns
+        -------
+        Number of workflows that were.
+        """
+        now = time.monotonic()
+        fields = {"nodes": 1, "parent_links": 1}
+        locked = {
+            workflow["_id"]: workflow
+            for workflow in self.workflows.find({"locked": {"$exists": True}}, fields)
+        }
+        self._locked_since = {each: self._locked_since.get(each, now) for each in locked}
+        abandoned = [each for each, since in self._locked_since.items() if now - since >= seconds]
+        for workflow in abandoned:
+            self.workflows.update_one({"_id": workflow}, {"$unset": {"locked": ""}})
+            # Children may not know yet that a parent is done.
+            for fw_id in _parents_first(locked[workflow]):
+                self._refresh_wf(fw_id)
+        return len(abandoned)
+
     def requeue(self, fw_id: int) -> None:
         """Queue a lost job again."""
         self._unlock(fw_id)
@@ -203,6 +236,15 @@ def _is_alive(worker: str) -> bool:
         return abs(psutil.Process(int(pid)).create_time() - int(started)) <= 1
     except (ValueError, psutil.NoSuchProcess):
         return False
+
+
+def _parents_first(workflow: dict[str, Any]) -> list[int]:
+    parents = {int(child): ids for child, ids in workflow["parent_links"].items()}
+    return list(
+        TopologicalSorter(
+            {fw_id: parents.get(fw_id, ()) for fw_id in workflow["nodes"]}
+        ).static_order()
+    )
 
 
 def _moment(written: datetime | str) -> datetime:

@@ -23,7 +23,7 @@ from gan_htvs.errors import UserError
 from gan_htvs.identity import content_uuid
 from gan_htvs.thermodynamics.ions import ion_set_of
 from launchers.builders import build_candidates
-from launchers.launchpad import ACTIVE_STATES
+from launchers.launchpad import ACTIVE_STATES, LOCK_SECONDS
 from launchers.pool import WorkerPool
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class LocalRun:
         """Queue again what was lost or failed, and name whom we wait for."""
         owners = self._units.owners
         embedded = self.databases.settings.embedded_storage is not None
+        # Nobody else can be at work on an embedded database.
+        launchpad.unlock_abandoned(0 if embedded else LOCK_SECONDS)
         for fw_id in launchpad.lost(owners, all_workers_here=embedded):
             launchpad.requeue(fw_id)
         launchpad.retry(self._units.shared, Step)
@@ -138,6 +140,7 @@ class LocalRun:
                     pool.replace_dead(launchpad)
                     for fw_id in launchpad.half_taken(owners):
                         launchpad.requeue(fw_id)
+                    launchpad.unlock_abandoned()
                     pending = self._queue_ready(launchpad, outputs, pending)
                     states = launchpad.states(owners)
                     busy = any(state in ACTIVE_STATES for _, state in states)

@@ -5,6 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fireworks import FWAction
 from jobflow import Flow, job
 
 from flows.campaign import Unit
@@ -121,6 +122,24 @@ def test_a_job_whose_worker_died_while_taking_it_is_queued_again(launchpad):
     (half_taken,) = launchpad.half_taken(["search"], seconds=0)
     launchpad.requeue(half_taken)
     assert launchpad.states(["search"]) == {("relax", "READY"): 1}
+
+
+def test_a_workflow_whose_worker_died_in_the_middle_of_an_update_goes_on(launchpad):
+    first = add(1, 2)
+    second = add(first.output, 2)
+    for each in (first, second):
+        label(each, "search", Step.RELAX)
+    launchpad.submit([Unit("a", Flow([first, second]))], "search")
+    # The first job is done, its worker died before it told the second, with the lock in its hand.
+    parent, launch = launchpad.checkout_fw(worker_of(["search"]), "/tmp")
+    done = {"state": "COMPLETED", "action": FWAction().to_dict()}
+    launchpad.launches.update_one({"launch_id": launch}, {"$set": done})
+    launchpad.fireworks.update_one({"fw_id": parent.fw_id}, {"$set": {"state": "COMPLETED"}})
+    launchpad.workflows.update_one({}, {"$set": {"locked": True}})
+    assert launchpad.unlock_abandoned() == 0
+    assert launchpad.unlock_abandoned(seconds=0) == 1
+    assert launchpad.unlock_abandoned(seconds=0) == 0
+    assert launchpad.states(["search"]) == {("relax", "COMPLETED"): 1, ("relax", "READY"): 1}
 
 
 def test_a_reservation_in_a_queue_is_left_alone(launchpad):
