@@ -128,6 +128,12 @@ def finish(site, n_structures=3):
     return candidates
 
 
+def own(candidate):
+    """What other candidates do not change: they may lower the hull, or be the same crystal."""
+    shared = {"energy_above_hull", "duplicate_of", "stage", "reason"}
+    return {key: value for key, value in candidate.items() if key not in shared}
+
+
 def test_interrupted_run_goes_on_and_doubles_nothing(site):
     run = site.start()
     site.wait_for_outputs(run, 3)
@@ -144,7 +150,7 @@ def test_interrupted_run_goes_on_and_doubles_nothing(site):
 
     site.configure({"sampling": CAMPAIGN["sampling"] | {"structures_per_composition": 4}})
     more = {c["candidate_id"]: c for c in finish(site, n_structures=4)}
-    assert all(more[c["candidate_id"]] == c for c in candidates)
+    assert all(own(more[c["candidate_id"]]) == own(c) for c in candidates)
 
 
 def test_killed_run_takes_its_workers_along_and_loses_nothing(site):
