@@ -30,7 +30,7 @@ ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
 CHECKOUT_SECONDS = 30.0
 """A worker takes a job in milliseconds; one that has been at it for longer is dead."""
 
-LOCK_SECONDS = 30.0
+LOCK_SECONDS = 10.0
 """A workflow is locked for as long as one update takes, well below a second."""
 
 
@@ -151,7 +151,7 @@ class CampaignLaunchPad(LaunchPad):
 
         Returns
         -------
-        Number of workflows that were.
+        Number of workflows that are still locked.
         """
         now = time.monotonic()
         fields = {"nodes": 1, "parent_links": 1}
@@ -166,7 +166,7 @@ class CampaignLaunchPad(LaunchPad):
             # Children may not know yet that a parent is done.
             for fw_id in _parents_first(locked[workflow]):
                 self._refresh_wf(fw_id)
-        return len(abandoned)
+        return len(locked) - len(abandoned)
 
     def requeue(self, fw_id: int) -> None:
         """Queue a lost job again."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import ceil
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jobflow import Flow
@@ -115,8 +116,10 @@ class LocalRun:
         """Queue again what was lost or failed, and name whom we wait for."""
         owners = self._units.owners
         embedded = self.databases.settings.embedded_storage is not None
-        # Nobody else can be at work on an embedded database.
-        launchpad.unlock_abandoned(0 if embedded else LOCK_SECONDS)
+        for _ in range(ceil(LOCK_SECONDS / POLL_SECONDS) + 1):
+            if not launchpad.unlock_abandoned():
+                break
+            time.sleep(POLL_SECONDS)
         for fw_id in launchpad.lost(owners, all_workers_here=embedded):
             launchpad.requeue(fw_id)
         launchpad.retry(self._units.shared, Step)
