@@ -154,7 +154,7 @@ def measure_funnel(
     allowed = len(list(system.compositions(campaign.oxidation_states, campaign.max_atoms)))
     setting = [
         ("training structures", n_training, 1240),
-        ("compositions that are charge-balanced within the caps", allowed, 133),
+        ("charge-balanced compositions", allowed, 133),
         ("compositions searched", len(campaign.target_counts), 31),
     ]
     return Funnel(
