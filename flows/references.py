@@ -10,7 +10,7 @@ from jobflow import Flow, Job, Response, job
 from flows.engines.energy import energy_engine
 from flows.evaluate import EvaluateMaker, energy_jobs
 from flows.steps import READS_STORE, SHARED, label, stored_output
-from gan_htvs.candidate import Origin, Proposal, Step
+from gan_htvs.candidate import KNOWN_PHASE, Origin, Proposal, Step
 from gan_htvs.errors import CalculationError
 from gan_htvs.identity import content_hash, content_uuid
 from gan_htvs.thermodynamics.references import phases_of, reference_set
@@ -33,7 +33,7 @@ def known_phases(campaign: Campaign) -> list[Proposal]:
             candidate_id=content_hash("known phase", campaign.name, phase.name)[:16],
             structure=phase.structure,
             origin=Origin(
-                proposer="known_phase",
+                proposer=KNOWN_PHASE,
                 requested_composition=phase.structure.composition.formula.replace(" ", ""),
                 index=index,
                 label=phase.name,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jobflow import CURRENT_JOB, JobConfig, OnMissing
-from monty.json import MontyDecoder
+
+from gan_htvs.documents import decode
 
 if TYPE_CHECKING:
     from jobflow import Flow, Job
@@ -40,7 +41,7 @@ def label(work: Job | Flow, owner: str, step: Step, **more: Any) -> None:
 def stored_output(uuid: str) -> Any:
     """Fetch the output of another job from inside a running job."""
     output = CURRENT_JOB.store.get_output(uuid, load=True)
-    return MontyDecoder().process_decoded(output)
+    return decode(output)
 
 
 def is_stored(uuid: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from emmet.core.symmetry import SymmetryData
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,9 @@ from pymatgen.core import Structure
 from gan_htvs.bandgap import BandGapResult
 from gan_htvs.proposers import ProposerName
 from gan_htvs.thermodynamics.pourbaix import PourbaixStability
+
+KNOWN_PHASE: Final = "known_phase"
+"""Stands for the proposer of reference phases, which are never called generated."""
 
 
 class Stage(StrEnum):

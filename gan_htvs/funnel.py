@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gan_htvs.assessment import Judge
 from gan_htvs.campaign import Thresholds
+from gan_htvs.candidate import KNOWN_PHASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,7 +142,7 @@ def measure_funnel(
     groups: dict[str, list[Row]] = {str(name): [] for name in campaign.sampling.proposers}
     for candidate in candidates:
         groups.setdefault(candidate["origin"]["proposer"], []).append(candidate)
-    known = groups.pop("known_phase", [])
+    known = groups.pop(KNOWN_PHASE, [])
     counts: dict[str, list[int | None]] = {}
     for name, group in groups.items():
         new = count_funnel(filter(is_novel, group), thresholds, name=crystal)

@@ -12,6 +12,7 @@ from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord
 from pymatgen.util.string import latexify
 
 from gan_htvs.assessment import Judge
+from gan_htvs.candidate import KNOWN_PHASE
 from gan_htvs.funnel import PUBLISHED_SOURCE
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> bytes | None:
                 row
                 for row in known
                 if (row["band_gap_method"] or "not labelled") == method
-                and (row["origin"]["proposer"] == "known_phase") == phases
+                and (row["origin"]["proposer"] == KNOWN_PHASE) == phases
             ]
             if own:
                 axes.scatter(
@@ -221,7 +222,7 @@ def _crystals(rows: Sequence[Row]) -> list[Row]:
         if row.get("energy_above_hull") is not None
         and Judge.believes(row["energy_above_hull"])
         and row.get("duplicate_of") is None
-        and row["origin"]["proposer"] != "known_phase"
+        and row["origin"]["proposer"] != KNOWN_PHASE
     ]
 
 

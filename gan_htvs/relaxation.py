@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 import torch
 from ase import optimize
 from ase.filters import FrechetCellFilter
-from monty.json import MontyDecoder, jsanitize
+from monty.json import jsanitize
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from gan_htvs.candidate import Relaxed
+from gan_htvs.documents import decode
 from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.identity import content_hash
 from gan_htvs.potentials import calculator_of
@@ -230,9 +231,7 @@ def _read(journal: Path) -> dict[str, Relaxed | None]:
             entry = json.loads(line)
             document = entry["relaxed"]
             known[entry["key"]] = (
-                None
-                if document is None
-                else Relaxed.model_validate(MontyDecoder().process_decoded(document))
+                None if document is None else Relaxed.model_validate(decode(document))
             )
     return known
 

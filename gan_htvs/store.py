@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from monty.json import MontyDecoder
-
 from gan_htvs.assessment import Judge
 from gan_htvs.candidate import Candidate, Stage
+from gan_htvs.documents import decode, without_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +61,7 @@ class CandidateStore:
         """Summaries without structures, most stable first; without a believed energy last."""
         criteria = _criteria(campaign=campaign, stage=stage, proposer=proposer)
         # MongoDB sorts missing values first, so the order is made here.
-        rows = [_without_id(doc) for doc in self._store.query(criteria, list(SUMMARY_FIELDS))]
+        rows = [without_id(doc) for doc in self._store.query(criteria, list(SUMMARY_FIELDS))]
         rows.sort(key=_stability_order)
         return rows[:limit] if limit else rows
 
@@ -81,11 +80,7 @@ class CandidateStore:
 
 def candidate_from_document(document: dict[str, Any]) -> Candidate:
     """Turn a stored document back into a candidate."""
-    return Candidate.model_validate(MontyDecoder().process_decoded(_without_id(document)))
-
-
-def _without_id(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key != "_id"}
+    return Candidate.model_validate(decode(without_id(document)))
 
 
 def _criteria(

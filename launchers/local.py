@@ -13,13 +13,13 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jobflow import Flow
-from monty.json import MontyDecoder
 
 from flows.campaign import CampaignUnits, Unit
 from flows.engines.gpaw import availability
 from flows.evaluate import band_gap_job
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Stage, Step
+from gan_htvs.documents import decode
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_uuid
 from gan_htvs.thermodynamics.ions import ion_set_of
@@ -195,7 +195,7 @@ class LocalRun:
         gate = outputs.query_one(
             {"metadata.candidate_id": candidate_id, "metadata.step": Step.GATE.value}
         )
-        verdict = MontyDecoder().process_decoded(gate["output"])
+        verdict = decode(gate["output"])
         gap_job = band_gap_job(self.campaign, candidate_id, verdict.relaxed)
         previous = outputs.query_one({"uuid": gap_job.uuid}, ["completed_at"]) or {}
         key = content_uuid("gap again", gap_job.uuid, previous.get("completed_at"))

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.builders.documents import decode
 from gan_htvs.campaign import Campaign
+from gan_htvs.documents import decode
 from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel

@@ -14,14 +14,12 @@ from gan_htvs.assessment import decide
 from gan_htvs.bandgap import BandGapResult
 from gan_htvs.builders.documents import (
     VERSIONS,
-    decode,
-    encode,
     latest_gates,
     mapping,
     stored_campaigns,
-    without_id,
 )
 from gan_htvs.candidate import Candidate, Proposal, Relaxed, Stability, Stage, Step
+from gan_htvs.documents import decode, encode, without_id
 from gan_htvs.identity import content_hash
 
 if TYPE_CHECKING:
@@ -174,8 +172,8 @@ class CandidateBuilder(Builder):
         }
         placed = [header["candidate_id"] for header in headers if header["stability"]]
         stability = {
-            document["candidate_id"]: document
-            for document in without_id(self.stability.query({"candidate_id": {"$in": placed}}))
+            document["candidate_id"]: without_id(document)
+            for document in self.stability.query({"candidate_id": {"$in": placed}})
         }
         for header in headers:
             uuid, index = header["proposal"]

@@ -1,4 +1,4 @@
-"""How documents go into a database and come back, and what both builders read the same way."""
+"""What both builders read the same way, and write on every document."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import logging
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from monty.json import MontyDecoder, jsanitize
-
 from gan_htvs import __version__
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from maggma.core import Store
-    from pydantic import BaseModel
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,16 +21,6 @@ LOGGER = logging.getLogger(__name__)
 PACKAGES = ("emmet-core", "maggma", "pymatgen")
 VERSIONS = {"gan_htvs": __version__} | {name: version(name) for name in PACKAGES}
 """What documents are built with, for their ``builder_meta``."""
-
-
-def encode(document: BaseModel) -> dict[str, Any]:
-    """Write a document with plain values, times excepted."""
-    return jsanitize(document.model_dump(), strict=True, enum_values=True, allow_bson=True)
-
-
-def decode(stored: Any) -> Any:
-    """Read the objects in a stored document back."""
-    return MontyDecoder().process_decoded(stored)
 
 
 def stored_campaigns(campaigns: Store) -> list[Campaign]:
@@ -65,8 +52,3 @@ def mapping(document: dict[str, Any]) -> dict[str, Any]:
     """Look into a document's output, which may be missing or anything."""
     output = document.get("output")
     return output if isinstance(output, dict) else {}
-
-
-def without_id(documents: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out what the database adds."""
-    return [{key: value for key, value in each.items() if key != "_id"} for each in documents]

@@ -11,8 +11,8 @@ from pymatgen.core import Composition
 
 from gan_htvs import __version__
 from gan_htvs.assessment import LOWEST_BELIEVED
-from gan_htvs.builders.documents import encode
 from gan_htvs.candidate import Assessment
+from gan_htvs.documents import encode
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash
 from gan_htvs.thermodynamics.competition import Contestants, compete

@@ -15,17 +15,15 @@ from gan_htvs import __version__
 from gan_htvs.assessment import Judge
 from gan_htvs.builders.documents import (
     VERSIONS,
-    decode,
-    encode,
     latest_gates,
     mapping,
     stored_campaigns,
-    without_id,
 )
 from gan_htvs.builders.placement import Placement, place_all
 from gan_htvs.builders.training_sets import TrainingSets
-from gan_htvs.candidate import Stability, Stage, Step, Verdict
+from gan_htvs.candidate import KNOWN_PHASE, Stability, Stage, Step, Verdict
 from gan_htvs.crystals import Find, look_up, sort_into_crystals
+from gan_htvs.documents import decode, encode, without_id
 from gan_htvs.errors import UserError
 from gan_htvs.fingerprint import Fingerprint
 from gan_htvs.identity import content_hash
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from gan_htvs.candidate import Relaxed
-
-KNOWN_PHASE = "known_phase"
 
 PLACE = ("assessment", "energy_above_references", "reason")
 """Fields of a sound candidate that come from its place among all others."""
@@ -216,7 +212,7 @@ class StabilityBuilder(Builder):
 
     def _stored(self, candidate_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         found = self.stability.query({"candidate_id": {"$in": sorted(candidate_ids)}})
-        return {document["candidate_id"]: document for document in without_id(found)}
+        return {document["candidate_id"]: without_id(document) for document in found}
 
     def _gates(self) -> dict[str, dict[str, Any]]:
         """Find the gate of every candidate of every campaign."""
