@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gan_htvs.dataset.relaxed import RelaxedStructures
     from gan_htvs.funnel import Funnel
     from launchers.database import Databases
-    from launchers.doctor import Feature
+    from launchers.failures import FailedCalculation
 
 PLAIN_WIDTH = 200
 """Characters per line where the output is not a terminal."""
@@ -343,11 +343,21 @@ def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
     out.print(f"wrote {path}; use it as [bold]dataset: {{source: array, path: {path}}}[/bold]")
 
 
-def print_feature(feature: Feature) -> None:
-    """Print one line of a diagnosis."""
-    mark = "[green]on [/green]" if feature.obstacle is None else "[yellow]off[/yellow]"
-    cure = "" if feature.obstacle is None else f": {escape(feature.obstacle)}"
-    out.print(f"{mark} {feature.name}{cure}", soft_wrap=True)
+def print_failures(failed: Sequence[FailedCalculation]) -> None:
+    """Print failed calculations by reason, with the folder of one of each kind."""
+    if not failed:
+        out.print("Nothing has failed.")
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("failed", justify="right")
+    for name in ("step", "reason", "for example in"):
+        table.add_column(name, overflow="fold")
+    kinds: dict[tuple[str, str], list[FailedCalculation]] = {}
+    for each in failed:
+        kinds.setdefault((each.step, each.reason), []).append(each)
+    for (step, reason), those in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
+        table.add_row(str(len(those)), step, escape(reason), escape(those[0].folder or "-"))
+    out.print(table)
 
 
 def _lookup(row: Mapping[str, Any], path: str) -> Any:

@@ -6,16 +6,17 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.campaign import Campaign
 from gan_htvs.documents import decode
 from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
 from gan_htvs.plots import PLOT_FIELDS, draw_funnel, draw_gaps, draw_hull, draw_pourbaix
+from launchers.registry import registered
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gan_htvs.campaign import Campaign
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from launchers.database import Databases
 
@@ -51,16 +52,10 @@ def read_results(databases: Databases, name: str | None) -> Results:
     UserError
         If there is no such campaign, or several and no name.
     """
-    with databases.store("campaigns", key="name") as campaigns:
-        stored = {each["name"]: each["settings"] for each in campaigns.query()}
-    if name is None and len(stored) == 1:
-        (name,) = stored
-    if name is None or name not in stored:
-        asked = "name one" if name is None else f"there is no campaign {name!r}"
-        raise UserError(f"{asked}; this database has: {', '.join(sorted(stored)) or 'none'}.")
+    campaign = registered(databases, name)
     fields = sorted({*CANDIDATE_FIELDS, *PLOT_FIELDS, "gate.references", "origin.checkpoint"})
     with databases.store("candidates", key="candidate_id") as candidates:
-        rows = list(candidates.query({"campaign": name}, fields))
+        rows = list(candidates.query({"campaign": campaign.name}, fields))
     uuids = Counter((row.get("gate") or {}).get("references") for row in rows)
     checkpoints = sorted({row["origin"].get("checkpoint") or "" for row in rows} - {""})
     references, n_training = None, None
@@ -76,7 +71,7 @@ def read_results(databases: Databases, name: str | None) -> Results:
     sizes = [(document["output"].get("dataset") or {}).get("structures") for document in trained]
     if len(sizes) == 1:
         (n_training,) = sizes
-    return Results(Campaign.model_validate(stored[name]), rows, references, n_training)
+    return Results(campaign, rows, references, n_training)
 
 
 def draw_figures(results: Results, folder: Path) -> list[Path]:
@@ -85,8 +80,10 @@ def draw_figures(results: Results, folder: Path) -> list[Path]:
     Raises
     ------
     UserError
-        If the folder cannot be written.
+        If the folder cannot be written, or the campaign is a rehearsal.
     """
+    if results.campaign.engines.is_rehearsal:
+        raise UserError(f"{results.campaign.name} is a rehearsal: there are no results to draw.")
     thresholds, rows = results.campaign.thresholds, results.rows
     hull = None
     if results.references is not None:

@@ -1,0 +1,1 @@
+"""The commands of ``gan-htvs``, by what they are about."""

@@ -1,0 +1,206 @@
+"""Commands that start campaigns and run them."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gan_htvs.errors import UserError
+from launchers import console
+from launchers.commands.common import (
+    EXIT_JOBS_FAILED,
+    LAUNCHPAD_DEFAULT,
+    N_CORES,
+    WORKDIR_DEFAULT,
+    CampaignFile,
+    Launchpad,
+    Workdir,
+    Workers,
+    app,
+    told_in_one_sentence,
+    write_template,
+)
+from launchers.options import SeveralValues
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gan_htvs.campaign import Campaign
+    from launchers.database import Databases
+
+
+@app.command(epilog="Example: [bold]gan-htvs demo[/bold]")
+def demo(
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    workers: Workers = N_CORES,
+) -> None:
+    """Run the demonstration campaign: 3 compositions x 5 structures, to a computed band gap.
+
+    Needs no GPU, VASP, MongoDB or API key. Where my_launchpad.yaml is missing it is written,
+    for the embedded database.
+    """
+    with told_in_one_sentence():
+        if not launchpad.exists():
+            write_template("my_launchpad.yaml", launchpad)
+        template = resources.files("launchers.templates") / "demo.yaml"
+        with resources.as_file(template) as campaign_file:
+            from gan_htvs.campaign_file import read_campaign
+
+            _run(read_campaign(campaign_file), launchpad, workdir, workers)
+
+
+@app.command(epilog="Example: [bold]gan-htvs init my-search[/bold]")
+def init(
+    directory: Annotated[Path, typer.Argument(help="Created if missing.")] = Path(),
+) -> None:
+    """Write a campaign.yaml and a my_launchpad.yaml to start from."""
+    with told_in_one_sentence():
+        for template, name in (
+            ("demo.yaml", "campaign.yaml"),
+            ("my_launchpad.yaml", "my_launchpad.yaml"),
+        ):
+            target = directory / name
+            if target.exists():
+                raise UserError(f"{target}: exists already and is left as it is.")
+            write_template(template, target)
+
+
+@app.command(epilog="Example: [bold]gan-htvs run campaign.yaml --workers 8[/bold]")
+def run(
+    campaign_file: CampaignFile,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    workers: Workers = N_CORES,
+) -> None:
+    """Run a campaign on this machine, or go on where an earlier run stopped."""
+    with told_in_one_sentence():
+        from gan_htvs.campaign_file import read_campaign
+
+        _run(read_campaign(campaign_file), launchpad, workdir, workers)
+
+
+@app.command(
+    cls=SeveralValues,
+    epilog="Example: [bold]gan-htvs rehearse campaign.yaml --compositions MgMn2O4 "
+    "--fail killed=0.1 zbrent=0.2[/bold]",
+)
+def rehearse(
+    campaign_file: CampaignFile,
+    structures: Annotated[
+        int, typer.Option(min=1, help="Of each composition, from each proposer.")
+    ] = 2,
+    compositions: Annotated[
+        list[str] | None,
+        typer.Option(help="Cell formulas; default: those of the campaign.", metavar="FORMULA ..."),
+    ] = None,
+    fail: Annotated[
+        list[str] | None,
+        typer.Option(help="Share of the calculations that fail so.", metavar="MODE=SHARE ..."),
+    ] = None,
+    core_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="What your VASP needs per k point, band and electronic step, measured in a run "
+            "of your own, core-seconds; prints core-hours, too.",
+        ),
+    ] = None,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    workers: Workers = N_CORES,
+) -> None:
+    """Run a campaign for VASP with a stand-in for VASP, and tell what the real one will cost.
+
+    Same flows, Makers, custodian, parsing and database, under the name of the campaign with
+    -rehearsal at its end. What it finds is labelled so and never shown beside results. Needs
+    neither VASP nor POTCARs.
+    """
+    with told_in_one_sentence():
+        from gan_htvs.campaign_file import read_campaign
+
+        campaign = read_campaign(campaign_file)
+        from launchers.rehearsal import estimate_costs, print_costs, rehearsal_of
+
+        rehearsal = rehearsal_of(campaign, structures, compositions or (), fail or ())
+
+        def conclude(databases: Databases) -> None:
+            print_costs(estimate_costs(databases, rehearsal, campaign), core_seconds)
+
+        _run(rehearsal, launchpad, workdir, workers, conclude)
+
+
+@app.command(
+    epilog="Examples: [bold]gan-htvs retry mg-mn-o --dry-run[/bold], "
+    "[bold]gan-htvs retry mg-mn-o --reason 'max_seconds'[/bold]"
+)
+def retry(
+    campaign: Annotated[
+        str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
+    ] = None,
+    reason: Annotated[
+        str, typer.Option(help="Only those whose reason contains this.", metavar="TEXT")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+) -> None:
+    """Queue exactly the calculations again that failed, and what follows from them.
+
+    Lists them by reason, with the folder of one of each kind. Nothing runs here: `gan-htvs run`,
+    or the workers of your queue, take them up.
+    """
+    with told_in_one_sentence():
+        from launchers.database import open_databases
+        from launchers.failures import failed_calculations, queue_again
+        from launchers.registry import registered
+
+        with open_databases(launchpad) as databases:
+            found = failed_calculations(databases, registered(databases, campaign))
+            failed = [each for each in found if reason in each.reason]
+            console.print_failures(failed)
+            if failed and not dry_run:
+                queue_again(databases.launchpad(), failed)
+                typer.echo(f"{len(failed)} calculations queued again; `gan-htvs run` goes on.")
+
+
+@app.command(epilog="Example: [bold]gan-htvs settings | grep thresholds[/bold]")
+def settings() -> None:
+    """Print every setting of campaign.yaml with its default and meaning, as Markdown."""
+    from gan_htvs.campaign import Campaign
+    from launchers.handbook import as_markdown, settings_of
+
+    typer.echo(as_markdown(settings_of(Campaign)))
+
+
+def _run(
+    campaign: Campaign,
+    launchpad: Path,
+    workdir: Path,
+    workers: int,
+    conclude: Callable[[Databases], None] = lambda _: None,
+) -> None:
+    # Imported here so that --help and errors in the files need not wait for torch.
+    from launchers.database import LaunchpadFile, open_databases
+
+    LaunchpadFile.read(launchpad)
+    from launchers.local import LocalRun
+
+    console.print_heading(campaign)
+    with open_databases(launchpad) as databases, console.progress() as progress:
+        LocalRun(
+            campaign,
+            databases,
+            launchpad_file=launchpad,
+            directory=workdir / campaign.name,
+            n_workers=workers,
+            watch=progress.show,
+            tell=console.note,
+        ).run()
+        progress.close()
+        failed = console.print_summary(campaign, databases, launchpad)
+        conclude(databases)
+    if failed:
+        raise typer.Exit(EXIT_JOBS_FAILED)

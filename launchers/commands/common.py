@@ -1,0 +1,72 @@
+"""What all commands share: the application, its options, and how a command ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gan_htvs.errors import UserError
+from launchers import console
+
+app = typer.Typer(
+    name="gan-htvs",
+    help="Discover crystals: a GAN proposes, a funnel of physics decides, MongoDB remembers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+EXIT_JOBS_FAILED = 1
+EXIT_CHECK_FAILED = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")]
+Launchpad = Annotated[
+    Path,
+    typer.Option("--launchpad", "-l", help="The file that names the database.", metavar="FILE"),
+]
+Workdir = Annotated[
+    Path,
+    typer.Option("--workdir", "-w", help="Where job directories and logs go.", metavar="DIR"),
+]
+Workers = Annotated[
+    int,
+    typer.Option("--workers", "-j", min=1, help="Worker processes; default: one per core."),
+]
+CAMPAIGN_DEFAULT = Path("campaign.yaml")
+LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")
+N_CORES = len(os.sched_getaffinity(0))
+WORKDIR_DEFAULT = Path("gan_htvs_data/runs")
+
+
+@contextmanager
+def told_in_one_sentence() -> Iterator[None]:
+    """Turn what the user can cure into one sentence and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's Ctrl-C
+    try:
+        yield
+    except UserError as error:
+        console.error(str(error))
+        raise typer.Exit(EXIT_USER_ERROR) from error
+    except KeyboardInterrupt as interrupt:
+        console.error("Stopped. What is finished is stored; the same command goes on from here.")
+        raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def write_template(template: str, target: Path) -> None:
+    """Write one of the files that a campaign starts from."""
+    text = (resources.files("launchers.templates") / template).read_text(encoding="utf-8")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {error.strerror}.") from error
+    typer.echo(f"wrote {target}")

@@ -1,0 +1,168 @@
+"""Commands about generators and what they learn from."""
+
+from __future__ import annotations
+
+import signal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launchers import console
+from launchers.commands.common import (
+    CAMPAIGN_DEFAULT,
+    N_CORES,
+    WORKDIR_DEFAULT,
+    Workdir,
+    Workers,
+    app,
+    told_in_one_sentence,
+)
+from launchers.options import SeveralValues
+
+
+class ReportFormat(StrEnum):
+    """How a report is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@app.command(
+    epilog="Example: [bold]gan-htvs dataset campaign.yaml --output relaxed.npz[/bold]; then "
+    "[bold]dataset: {source: array, path: relaxed.npz}[/bold]"
+)
+def dataset(
+    campaign_file: Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The .npz file to write.", metavar="FILE")
+    ],
+    workdir: Workdir = WORKDIR_DEFAULT,
+    workers: Workers = N_CORES,
+) -> None:
+    """Relax the structures of the campaign's dataset and keep those near the hull, each once.
+
+    Compositions that lack structures get random symmetric crystals. Every relaxation is
+    remembered in the working directory: the same command goes on where an earlier one stopped.
+    """
+    with told_in_one_sentence():
+        from gan_htvs.campaign_file import read_campaign
+
+        campaign = read_campaign(campaign_file)
+        from gan_htvs.dataset.relaxed import relax_dataset
+        from gan_htvs.relaxation import Relaxations
+
+        relaxations = Relaxations.of(campaign, workdir, n_processes=workers)
+        with console.WorkProgress() as progress:
+            relaxed = relax_dataset(campaign, relaxations, on_progress=progress)
+        relaxed.save(output, campaign)
+        console.print_dataset(relaxed, output)
+
+
+@app.command(epilog="Example: [bold]gan-htvs train campaign.yaml --output model[/bold]")
+def train(
+    campaign_file: Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where everything goes.", metavar="DIR")
+    ],
+    half: Annotated[
+        bool, typer.Option("--half", help="Write float16 weights: half the size.")
+    ] = False,
+) -> None:
+    """Train the campaign's generator here, without running the campaign.
+
+    Writes the checkpoint, named by its content, and the learning curves (CSV, PNG, TensorBoard).
+    Stopped by Ctrl-C, SIGTERM or SIGUSR1, it goes on with the same command from where it was.
+    """
+    with told_in_one_sentence():
+        signal.signal(signal.SIGUSR1, signal.default_int_handler)  # sbatch --signal=USR1@120
+        from gan_htvs.campaign_file import read_campaign
+
+        campaign = read_campaign(campaign_file)
+        from launchers.training import train_campaign
+
+        checkpoint = train_campaign(campaign, output, half=half)
+        typer.echo(f"wrote {checkpoint}")
+
+
+@app.command(
+    cls=SeveralValues,
+    epilog="Example: [bold]gan-htvs evaluate model.safetensors --campaign campaign.yaml --against "
+    "random symmetric substitution[/bold]",
+)
+def evaluate(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="A trained generator (.safetensors), or: shipped.", metavar="CHECKPOINT"
+        ),
+    ],
+    campaign: Annotated[
+        Path, typer.Option("--campaign", "-c", help="What it was trained for.", metavar="FILE")
+    ] = CAMPAIGN_DEFAULT,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Baselines beside it: random, symmetric, substitution.", metavar="NAME ..."
+        ),
+    ] = None,
+    compositions: Annotated[
+        list[str] | None,
+        typer.Option(help="Cell formulas; default: those of the campaign.", metavar="FORMULA ..."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Unique, valid structures of each composition.")
+    ] = 100,
+    relax: Annotated[
+        int, typer.Option(min=0, help="How many of these are relaxed; 0: no energies.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Decides all samples.")] = 0,
+    workers: Workers = N_CORES,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where the report goes; default: a folder of the working directory.",
+            metavar="DIR",
+        ),
+    ] = None,
+    form: Annotated[ReportFormat, typer.Option("--format", help="How to print it.")] = (
+        ReportFormat.TABLE
+    ),
+) -> None:
+    """Judge a trained generator by its samples, before and after relaxation.
+
+    Composition match, validity, uniqueness, novelty, structures held out of training found
+    again, and what is stable after relaxation with the energy engine of the campaign, beside the
+    published shares and the baselines named by --against. Writes evaluation.json, samples.csv and
+    evaluation.png. Relaxations are remembered in the working directory: the same command goes on
+    where an earlier one stopped, and gives the same numbers.
+    """
+    with told_in_one_sentence():
+        from launchers.evaluation import evaluate_checkpoint, print_report
+
+        shown = console.err if form is ReportFormat.JSON else console.out
+        with console.WorkProgress(shown) as progress:
+            report = evaluate_checkpoint(
+                checkpoint,
+                campaign,
+                against=against or (),
+                compositions=compositions or (),
+                n_samples=samples,
+                n_relaxed=relax,
+                seed=seed,
+                n_workers=workers,
+                workdir=workdir,
+                on_progress=progress,
+            )
+        from gan_htvs.evaluation.report import write_report
+
+        folder = output or workdir / report.campaign / f"evaluation-{report.checkpoint[:12]}"
+        files = write_report(report, folder)
+        if form is ReportFormat.JSON:
+            typer.echo(report.model_dump_json(indent=1))
+        else:
+            print_report(report, files)

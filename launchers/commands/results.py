@@ -1,0 +1,101 @@
+"""Commands about what campaigns found."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gan_htvs.errors import UserError
+from launchers import console
+from launchers.commands.common import (
+    LAUNCHPAD_DEFAULT,
+    Launchpad,
+    app,
+    told_in_one_sentence,
+)
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+@app.command(epilog="Example: [bold]gan-htvs build[/bold]")
+def build(
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Processes.")] = 1,
+) -> None:
+    """Bring stability and candidates up to date with all finished jobs.
+
+    Only what new jobs change is written, and jobs may go on arriving meanwhile.
+    """
+    with told_in_one_sentence():
+        from launchers.builders import build_candidates
+        from launchers.database import open_databases
+
+        with open_databases(launchpad) as databases, console.WorkProgress() as progress:
+            changed = build_candidates(databases, n_workers=workers, on_progress=progress)
+        typer.echo(f"{changed} candidates written" if changed else "Everything is up to date.")
+
+
+@app.command(epilog="Example: [bold]gan-htvs funnel mg-mn-o-demo --output figures[/bold]")
+def funnel(
+    campaign: Annotated[
+        str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Draw figures here.", metavar="DIR")
+    ] = None,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+) -> None:
+    """Print how many candidates pass each stage, beside the published study; draw figures.
+
+    With --output: funnel.png, hull.png (candidates on the hull of the known phases), pourbaix.png
+    (stability against pH) and gaps.png (gap against Pourbaix stability, with the target window).
+    """
+    with told_in_one_sentence():
+        from launchers.database import open_databases
+        from launchers.report import draw_figures, read_results
+
+        with open_databases(launchpad) as databases:
+            results = read_results(databases, campaign)
+        console.print_funnel(results.campaign, results.funnel)
+        if output is not None:
+            for path in draw_figures(results, output):
+                typer.echo(f"wrote {path}")
+
+
+@app.command(
+    epilog="Examples: [bold]gan-htvs candidates --stage pourbaix_stable[/bold], "
+    "[bold]gan-htvs candidates --format csv > candidates.csv[/bold]"
+)
+def candidates(
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Only this stage of the funnel.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
+    output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
+) -> None:
+    """List candidates, most stable first."""
+    with told_in_one_sentence():
+        from gan_htvs.candidate import Stage
+        from gan_htvs.store import CandidateStore
+        from launchers.database import open_databases
+
+        if stage is not None and stage not in list(Stage):
+            raise UserError(f"--stage: {stage!r} is none of {', '.join(Stage)}.")
+        with open_databases(launchpad) as databases:
+            store = CandidateStore(databases.store("candidates", key="candidate_id"))
+            rows = store.rows(campaign=campaign, stage=Stage(stage) if stage else None, limit=limit)
+        if output is Format.JSON:
+            console.write_json(rows)
+        elif output is Format.CSV:
+            console.write_csv(rows)
+        else:
+            console.print_candidates(rows)

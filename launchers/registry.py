@@ -1,0 +1,94 @@
+"""The campaigns of a database: their settings, one campaign to a name."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from gan_htvs.campaign import Campaign
+from gan_htvs.errors import UserError
+from gan_htvs.thermodynamics.ions import ion_set_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from launchers.database import Databases
+
+EXTENDABLE = {
+    ("compositions",),
+    ("engines", "band_gap", "mpi_command"),
+    ("engines", "vasp", "failures"),
+    ("engines", "vasp", "frozen_seconds"),
+    ("engines", "vasp", "max_errors"),
+    ("engines", "vasp", "max_seconds"),
+    ("generator", "device"),
+    ("generator", "precision"),
+    ("max_atoms",),
+    ("sampling", "proposers"),
+    ("sampling", "structures_per_composition"),
+    ("sampling", "max_tries_per_structure"),
+    ("thresholds",),
+}
+"""Settings that may change between two runs of one campaign."""
+
+
+def register(campaign: Campaign, databases: Databases) -> None:
+    """Store a campaign's settings, and refuse to mix two campaigns under one name.
+
+    Raises
+    ------
+    UserError
+        If a campaign of this name exists with other settings than those that may change, or it
+        asks for a table of ions that is not there.
+    """
+    ion_set_of(campaign.pourbaix)
+    settings = campaign.model_dump(mode="json")
+    with databases.store("campaigns", key="name") as campaigns:
+        existing = campaigns.query_one({"name": campaign.name})
+        # Read as a campaign, what was not a setting yet has its default.
+        before = (
+            Campaign.model_validate(existing["settings"]).model_dump(mode="json")
+            if existing
+            else settings
+        )
+        for path in _differences(before, settings):
+            if not any(path[: len(allowed)] == allowed for allowed in EXTENDABLE):
+                raise UserError(
+                    f"Campaign {campaign.name!r} was started with another {'.'.join(path)!r}: "
+                    "give this one a new name, or restore the setting."
+                )
+        if existing is None or existing["settings"] != settings:
+            now = datetime.now(UTC)
+            campaigns.update(
+                [{"name": campaign.name, "settings": settings, "last_updated": now}], key="name"
+            )
+
+
+def registered(databases: Databases, name: str | None) -> Campaign:
+    """Read the settings of a campaign; of the only one if no name is given.
+
+    Raises
+    ------
+    UserError
+        If there is no such campaign, or several and no name.
+    """
+    with databases.store("campaigns", key="name") as campaigns:
+        stored = {each["name"]: each["settings"] for each in campaigns.query()}
+    if name is None and len(stored) == 1:
+        (name,) = stored
+    if name is None or name not in stored:
+        asked = "name one" if name is None else f"there is no campaign {name!r}"
+        raise UserError(f"{asked}; this database has: {', '.join(sorted(stored)) or 'none'}.")
+    return Campaign.model_validate(stored[name])
+
+
+def _differences(
+    before: dict[str, Any], after: dict[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Paths of the settings that differ."""
+    for key in before.keys() | after.keys():
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, (*path, key))
+        elif old != new:
+            yield (*path, key)
