@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, Job, Maker, Response, job
 
+from flows.engines.band_gap import band_gap_engine
 from flows.engines.energy import energy_engine
-from flows.engines.gpaw import compute_gap
 from flows.steps import READS_STORE_TOLERANT, is_stored, label, stored_output
 from gan_htvs.assessment import Judge
 from gan_htvs.candidate import Proposal, Relaxed, Stage, Step, Verdict
@@ -16,22 +16,21 @@ from gan_htvs.errors import CalculationError
 from gan_htvs.identity import content_uuid
 
 if TYPE_CHECKING:
-    from gan_htvs.bandgap import BandGapResult
-    from gan_htvs.campaign import BandGapEngineSettings, Campaign, EnergyEngineSettings
+    from gan_htvs.campaign import Campaign
+    from gan_htvs.engines import EngineSettings
 
 
-def energy_jobs(
-    proposal: Proposal, settings: EnergyEngineSettings, campaign: str
-) -> tuple[Job, Job]:
-    """Make the relaxation and the static job, named by what they compute."""
-    engine = energy_engine(settings)
-    relax = engine.relax(proposal.structure)
-    relax.set_uuid(content_uuid("relax", proposal.structure, settings, campaign))
-    static = engine.static(relax)
-    static.set_uuid(content_uuid("static", proposal.structure, settings, campaign))
-    for energy_job, step in ((relax, Step.RELAX), (static, Step.STATIC)):
+def energy_jobs(proposal: Proposal, engines: EngineSettings, campaign: str) -> dict[str, Job]:
+    """Make the jobs of a structure's energy, with uuids that tell what they compute."""
+    engine = energy_engine(engines)
+    structure = proposal.structure
+    jobs = engine.calculations(
+        structure, lambda name: content_uuid(name, structure, engine.content, campaign)
+    )
+    for name, energy_job in jobs.items():
+        step = Step.STATIC if name.endswith("static") else Step.RELAX
         label(energy_job, campaign, step, candidate_id=proposal.candidate_id)
-    return relax, static
+    return jobs
 
 
 @dataclass
@@ -52,17 +51,17 @@ class EvaluateMaker(Maker):
 
     def make(self, proposal: Proposal) -> Flow:
         """Relax, compute the energy, then let the gate decide about a band gap."""
-        relax, static = energy_jobs(proposal, self.campaign.engines.energy, self.campaign.name)
-        gate_job = self.gate(proposal, relax.output, static.output)
-        return Flow([relax, static, gate_job], name=f"{self.name} {proposal.candidate_id}")
+        jobs = energy_jobs(proposal, self.campaign.engines, self.campaign.name)
+        gate_job = self.gate(proposal, {name: each.output for name, each in jobs.items()})
+        return Flow([*jobs.values(), gate_job], name=f"{self.name} {proposal.candidate_id}")
 
     def gate_uuid(self, proposal: Proposal) -> str:
         """Name the gate job by the candidate and what it is compared with."""
         return content_uuid("gate", proposal.candidate_id, self.references)
 
-    def gate(self, proposal: Proposal, relaxation: Any, static: Any) -> Job:
-        """Make the gate job alone, for a proposal whose energies are known."""
-        gate_job = gate(self.campaign, self.references, proposal, relaxation, static)
+    def gate(self, proposal: Proposal, energies: dict[str, Any] | Relaxed) -> Job:
+        """Make the gate job alone, for what the energy jobs of a proposal leave, or its energy."""
+        gate_job = gate(self.campaign, self.references, proposal, energies)
         gate_job.set_uuid(self.gate_uuid(proposal))
         gate_job.name = f"gate {proposal.structure.composition.reduced_formula}"
         label(gate_job, self.campaign.name, Step.GATE, candidate_id=proposal.candidate_id)
@@ -74,8 +73,7 @@ def gate(
     campaign: Campaign,
     references: str,
     proposal: Proposal,
-    relaxation: Any,
-    static: Any,
+    energies: dict[str, Any] | Relaxed,
 ) -> Response[Verdict]:
     """Judge a relaxed structure and, if it deserves one, ask for its band gap.
 
@@ -89,10 +87,13 @@ def gate(
         references=references,
     )
     try:
-        engine = energy_engine(campaign.engines.energy)
-        relaxed = verdict.relaxed = engine.summarise(proposal.structure, relaxation, static)
+        relaxed = verdict.relaxed = (
+            energies
+            if isinstance(energies, Relaxed)
+            else energy_engine(campaign.engines).summarise(proposal.structure, energies)
+        )
     except CalculationError as error:
-        verdict.reason = str(error)
+        verdict.reason, verdict.failure = str(error), error.failure
         return Response(output=verdict)
     if (flaw := judge.soundness(relaxed)) is not None:
         verdict.stage, verdict.reason = flaw
@@ -100,25 +101,20 @@ def gate(
 
     verdict.assessment = judge.assess(relaxed)
     verdict.stage, verdict.reason = judge.decide(verdict.assessment, gap=None)
-    gap_job = band_gap_job(campaign, proposal.candidate_id, relaxed)
-    verdict.band_gap_job = gap_job.uuid
-    wanted = judge.deserves_gap(verdict.assessment) and not is_stored(gap_job.uuid)
-    return Response(output=verdict, addition=gap_job if wanted else None)
+    gap_jobs = band_gap_jobs(campaign, proposal.candidate_id, relaxed)
+    verdict.band_gap_job = gap_jobs[-1].uuid
+    wanted = judge.deserves_gap(verdict.assessment) and not is_stored(gap_jobs[-1].uuid)
+    return Response(output=verdict, addition=Flow(gap_jobs) if wanted else None)
 
 
-def band_gap_job(campaign: Campaign, candidate_id: str, relaxed: Relaxed) -> Job:
-    """Make the band gap job of a relaxed structure, named by what it computes."""
-    settings = campaign.engines.band_gap
-    gap_job = band_gap(relaxed, settings)
-    # On how many cores it is computed is not what is computed.
-    content = settings.model_copy(update={"mpi_command": None})
-    gap_job.set_uuid(content_uuid("band gap", relaxed.structure, content))
-    gap_job.name = f"band gap {relaxed.structure.composition.reduced_formula}"
-    label(gap_job, campaign.name, Step.BAND_GAP, candidate_id=candidate_id)
-    return gap_job
-
-
-@job
-def band_gap(relaxed: Relaxed, settings: BandGapEngineSettings) -> BandGapResult:
-    """Compute the band gap in a process of its own, in the directory of the job."""
-    return compute_gap(relaxed.structure, settings, magmoms=relaxed.magmoms, workdir=".")
+def band_gap_jobs(campaign: Campaign, candidate_id: str, relaxed: Relaxed) -> list[Job]:
+    """Make the jobs for the band gap of a relaxed structure; the last one's output is the gap."""
+    engine = band_gap_engine(campaign.engines)
+    formula = relaxed.structure.composition.reduced_formula
+    jobs = engine.calculations(
+        relaxed, lambda name: content_uuid(name, relaxed.structure, engine.content)
+    )
+    for name, gap_job in jobs.items():
+        gap_job.name = f"{name} {formula}"
+        label(gap_job, campaign.name, Step(name), candidate_id=candidate_id)
+    return list(jobs.values())

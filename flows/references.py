@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, Job, Response, job
@@ -10,17 +9,18 @@ from jobflow import Flow, Job, Response, job
 from flows.engines.energy import energy_engine
 from flows.evaluate import EvaluateMaker, energy_jobs
 from flows.steps import READS_STORE, SHARED, label, stored_output
-from gan_htvs.candidate import KNOWN_PHASE, Origin, Proposal, Step
-from gan_htvs.errors import CalculationError
+from gan_htvs.candidate import KNOWN_PHASE, Origin, Proposal, Relaxed, Step
+from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.identity import content_hash, content_uuid
+from gan_htvs.thermodynamics.corrections import level_of_theory
 from gan_htvs.thermodynamics.references import phases_of, reference_set
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from gan_htvs.campaign import Campaign
-    from gan_htvs.candidate import Relaxed
     from gan_htvs.thermodynamics.hull import ReferenceSet
+    from gan_htvs.thermodynamics.references import ReferencePhase
 
 
 def known_phases(campaign: Campaign) -> list[Proposal]:
@@ -29,20 +29,42 @@ def known_phases(campaign: Campaign) -> list[Proposal]:
     O2 is not among them: its energy is pinned.
     """
     return [
-        Proposal(
-            candidate_id=content_hash("known phase", campaign.name, phase.name)[:16],
-            structure=phase.structure,
-            origin=Origin(
-                proposer=KNOWN_PHASE,
-                requested_composition=phase.structure.composition.formula.replace(" ", ""),
-                index=index,
-                label=phase.name,
-                source=phase.source,
-            ),
-        )
+        _proposal(campaign, index, phase)
         for index, phase in enumerate(phases_of(campaign))
         if phase.pinned_energy_per_atom is None
     ]
+
+
+def published_phases(campaign: Campaign) -> list[tuple[Proposal, Relaxed]]:
+    """Known phases whose energies are taken as they were published, with those energies."""
+    level = level_of_theory(campaign.engines.energy.name).label
+    return [
+        (
+            _proposal(campaign, index, phase),
+            Relaxed(
+                structure=phase.structure,
+                energy_per_atom=phase.published_energy_per_atom,
+                level_of_theory=level,
+                converged=True,
+            ),
+        )
+        for index, phase in enumerate(phases_of(campaign))
+        if phase.pinned_energy_per_atom is not None and phase.published_energy_per_atom is not None
+    ]
+
+
+def _proposal(campaign: Campaign, index: int, phase: ReferencePhase) -> Proposal:
+    return Proposal(
+        candidate_id=content_hash("known phase", campaign.name, phase.name)[:16],
+        structure=phase.structure,
+        origin=Origin(
+            proposer=KNOWN_PHASE,
+            requested_composition=phase.structure.composition.formula.replace(" ", ""),
+            index=index,
+            label=phase.name,
+            source=phase.source,
+        ),
+    )
 
 
 def reference_flow(campaign: Campaign, *, done: Collection[str] = ()) -> Flow:
@@ -60,16 +82,19 @@ def reference_flow(campaign: Campaign, *, done: Collection[str] = ()) -> Flow:
     """
     campaign = campaign.for_references
     phases = known_phases(campaign)
-    energies = [energy_jobs(phase, campaign.engines.energy, SHARED) for phase in phases]
+    energies = [energy_jobs(phase, campaign.engines, SHARED) for phase in phases]
     assembly = assemble_references(
         campaign,
         phases,
-        [relax.output for relax, _ in energies],
-        [static.output for _, static in energies],
+        [{name: each.output for name, each in jobs.items()} for jobs in energies],
     )
-    assembly.set_uuid(content_uuid("references", [static.uuid for _, static in energies]))
+    statics = [
+        each.uuid for jobs in energies for name, each in jobs.items() if name.endswith("static")
+    ]
+    published = [relaxed for _, relaxed in published_phases(campaign)]
+    assembly.set_uuid(content_uuid("references", statics, *published))
     label(assembly, assembly.uuid, Step.REFERENCES)
-    missing = [each for pair in energies for each in pair if each.uuid not in done]
+    missing = [each for jobs in energies for each in jobs.values() if each.uuid not in done]
     for energy_job in missing:
         energy_job.update_metadata({"campaign": assembly.uuid}, dynamic=False)
     return Flow([*missing, assembly], output=assembly.output, name="known phases")
@@ -77,15 +102,17 @@ def reference_flow(campaign: Campaign, *, done: Collection[str] = ()) -> Flow:
 
 @job
 def assemble_references(
-    campaign: Campaign, phases: list[Proposal], relaxations: list[Any], statics: list[Any]
+    campaign: Campaign, phases: list[Proposal], energies: list[dict[str, Any]]
 ) -> ReferenceSet:
     """Collect the energies of the known phases into the fixed reference set of the gates."""
-    engine = energy_engine(campaign.engines.energy)
+    engine = energy_engine(campaign.engines)
     relaxed: dict[str, Relaxed | None] = {}
-    for phase, relaxation, static in zip(phases, relaxations, statics, strict=True):
-        with suppress(CalculationError):
-            name = phase.origin.label or phase.candidate_id
-            relaxed[name] = engine.summarise(phase.structure, relaxation, static)
+    for phase, outputs in zip(phases, energies, strict=True):
+        name = phase.origin.label or phase.candidate_id
+        try:
+            relaxed[name] = engine.summarise(phase.structure, outputs)
+        except CalculationError as error:
+            raise UserError(f"reference phase {name}: {error}") from error
     return reference_set(phases_of(campaign), relaxed, engine.level_of_theory)
 
 
@@ -105,6 +132,11 @@ def propose_known_phases(campaign: Campaign, references: str) -> Response[dict[s
     evaluate = EvaluateMaker(campaign, references)
     gates = []
     for phase in phases:
-        relax, static = energy_jobs(phase, campaign.engines.energy, SHARED)
-        gates.append(evaluate.gate(phase, stored_output(relax.uuid), stored_output(static.uuid)))
+        jobs = energy_jobs(phase, campaign.engines, SHARED)
+        gates.append(
+            evaluate.gate(phase, {name: stored_output(each.uuid) for name, each in jobs.items()})
+        )
+    for phase, relaxed in published_phases(campaign):
+        phases.append(phase)
+        gates.append(evaluate.gate(phase, relaxed))
     return Response(output={"proposals": phases}, addition=Flow(gates, name="gate known phases"))

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from gan_htvs.chemistry import ChemicalSystem, Counts
+from gan_htvs.engines import REHEARSAL, VASP_ENGINES, EngineSettings
+from gan_htvs.errors import UserError
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.identity import content_hash
 from gan_htvs.proposers import ProposerName
+from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-PositiveInt = Annotated[int, Field(ge=1)]
 OxidationRange = tuple[float, float]
 
-MATERIALS_PROJECT_U = {
-    "Co": 3.32,
-    "Cr": 3.7,
-    "Fe": 5.3,
-    "Mn": 3.9,
-    "Mo": 4.38,
-    "Ni": 6.2,
-    "V": 3.25,
-    "W": 6.2,
-}
-"""U of the Materials Project for oxides, eV (Jain et al., Phys. Rev. B 84, 045115 (2011))."""
-
-REFERENCE_STEPS = 1000
-"""Least bound on the steps in which a known phase must converge."""
+SUFFIX = f"-{REHEARSAL}"
+"""Ends the names of campaigns that are rehearsed."""
 
 SHIPPED = Path("shipped")
 """Name of the generator that comes with the package, wherever that is installed."""
@@ -42,12 +30,6 @@ SHIPPED_GENERATOR = Path(__file__).with_name("generator") / "mg-mn-o.safetensors
 def generator_file(name: Path) -> Path:
     """Find a trained generator, ``shipped`` where the package is installed."""
     return SHIPPED_GENERATOR if name == SHIPPED else name
-
-
-class Settings(BaseModel):
-    """Base of every section: immutable, and a misspelt key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DatasetSettings(Settings):
@@ -184,6 +166,11 @@ class ReferenceSettings(Settings):
     max_energy_above_hull: NonNegativeFloat = Field(
         0.05, description="upper bound for 'materials_project', eV/atom in its own energies"
     )
+    energies: Literal["computed", "materials_project"] = Field(
+        "computed",
+        description="'computed': by the energy engine of the campaign; 'materials_project': what "
+        "it gave with the phases, for energies of 'vasp', whose settings are the same",
+    )
     path: Path | None = Field(
         None,
         description="file that keeps what 'materials_project' gave, relative to campaign.yaml; "
@@ -195,6 +182,8 @@ class ReferenceSettings(Settings):
     def _fetched_phases_are_kept(self) -> ReferenceSettings:
         if (self.source == "materials_project") != (self.path is not None):
             raise ValueError("'path' belongs to source 'materials_project', and only to it")
+        if self.energies == "materials_project" != self.source:
+            raise ValueError("energies 'materials_project' come with that source; name it, too")
         return self
 
 
@@ -220,64 +209,6 @@ class PourbaixSettings(Settings):
         if self.ph_min >= self.ph_max:
             raise ValueError(f"ph_min {self.ph_min} must be below ph_max {self.ph_max}")
         return self
-
-
-class EnergyEngineSettings(Settings):
-    """The potential that relaxes structures, through atomate2's force-field Makers."""
-
-    name: Literal["chgnet", "sevennet-0", "sevennet-l3i5"] = Field(
-        "chgnet", description="interatomic potential"
-    )
-    fmax: PositiveFloat = Field(0.1, description="largest force when converged, eV/A")
-    max_steps: PositiveInt = Field(500, description="longer relaxations count as failed")
-    optimizer: Literal["FIRE", "LBFGS", "BFGS"] = Field(
-        "FIRE", description="ASE optimizer; LBFGS can jump into holes of a potential"
-    )
-
-    @property
-    def for_references(self) -> EnergyEngineSettings:
-        """The same with more patience, for known phases.
-
-        There is no hull without them, they are few, and how many steps one takes depends on the
-        processor.
-        """
-        return self.model_copy(update={"max_steps": max(self.max_steps, REFERENCE_STEPS)})
-
-
-class BandGapEngineSettings(Settings):
-    """The code that computes band gaps."""
-
-    name: Literal["gpaw", "none"] = Field("gpaw", description="'none': no gaps, no photoanodes")
-    max_atoms: PositiveInt = Field(30, description="larger cells get no gap, with that reason")
-    cutoff: PositiveFloat = Field(400, description="plane-wave cutoff, eV")
-    kpoint_length: PositiveFloat = Field(
-        10,
-        description="shortest period that the k-point mesh stands for, A: k-point number times "
-        "lattice vector length in a box",
-    )
-    max_seconds: PositiveFloat = Field(3600, description="wall-time limit of one gap, s")
-    hubbard_u: dict[str, NonNegativeFloat] = Field(
-        default_factory=lambda: dict(MATERIALS_PROJECT_U),
-        description="U on the d shell in oxides, eV; Materials Project values",
-    )
-    magnetic_orders: tuple[Literal["FM", "AFM"], ...] = Field(
-        ("FM", "AFM"),
-        min_length=1,
-        description="orders that a magnetic structure starts from; the lowest PBE(+U) energy gets "
-        "the gap",
-    )
-    mpi_command: tuple[str, ...] | None = Field(
-        None,
-        min_length=1,
-        description="what runs GPAW in parallel, such as [mpiexec, -n, '4']; null: one process",
-    )
-
-
-class EngineSettings(Settings):
-    """Which code computes which property."""
-
-    energy: EnergyEngineSettings = EnergyEngineSettings()
-    band_gap: BandGapEngineSettings = BandGapEngineSettings()
 
 
 class Campaign(Settings):
@@ -326,6 +257,11 @@ class Campaign(Settings):
                     f"compositions: {formula!r} is impossible: no oxidation states within "
                     "oxidation_states make it charge-neutral"
                 )
+        if self.references.energies != "computed" and self.engines.energy.name != "vasp":
+            raise ValueError(
+                f"references.energies: {self.references.energies!r} cannot stand beside energies "
+                f"of {self.engines.energy.name!r}; write 'computed'"
+            )
         if not self.target_counts:
             raise ValueError("no composition within caps, max_atoms and oxidation_states")
         return self
@@ -335,6 +271,34 @@ class Campaign(Settings):
         """The same campaign, as it relaxes and judges known phases."""
         engines = self.engines.model_copy(update={"energy": self.engines.energy.for_references})
         return self.model_copy(update={"engines": engines})
+
+    @property
+    def rehearsal(self) -> Campaign:
+        """The same campaign with a stand-in for VASP, under a name that tells so.
+
+        Raises
+        ------
+        UserError
+            If VASP has no part in it.
+        """
+        engines, energies = self.engines, {"energies": "computed"}
+        if VASP_ENGINES.isdisjoint({engines.energy.name, engines.band_gap.name}):
+            raise UserError(
+                "engines: neither energy nor band_gap is 'vasp', so there is nothing to rehearse; "
+                "`gan-htvs run` takes this campaign as it is."
+            )
+        gap = REHEARSAL if engines.band_gap.name in VASP_ENGINES else "none"
+        rehearsed = {
+            "energy": engines.energy.model_copy(update={"name": REHEARSAL}),
+            "band_gap": engines.band_gap.model_copy(update={"name": gap}),
+        }
+        return self.model_copy(
+            update={
+                "name": f"{self.name.removesuffix(SUFFIX)[: 64 - len(SUFFIX)]}{SUFFIX}",
+                "engines": engines.model_copy(update=rehearsed),
+                "references": self.references.model_copy(update=energies),
+            }
+        )
 
     @property
     def target_counts(self) -> tuple[Counts, ...]:

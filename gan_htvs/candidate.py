@@ -7,10 +7,11 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from emmet.core.symmetry import SymmetryData
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pymatgen.core import Structure
 
-from gan_htvs.bandgap import BandGapResult
+from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
+from gan_htvs.engines import REHEARSAL
 from gan_htvs.proposers import ProposerName
 from gan_htvs.thermodynamics.pourbaix import PourbaixStability
 
@@ -39,6 +40,7 @@ class Step(StrEnum):
     REFERENCES = "references"
     PROPOSE = "propose"
     GATE = "gate"
+    HYBRID = "hybrid"
     BAND_GAP = "band gap"
 
 
@@ -69,6 +71,18 @@ class Proposal(Document):
     origin: Origin
 
 
+class CalculationFailure(Document):
+    """What a job leaves that could not do its calculation: everything that a person would ask."""
+
+    step: str = Field(description="name of the calculation, such as 'AFM relax 2'")
+    reason: str
+    folder: str = Field(description="host:path of what it left")
+    corrections: list[str] = Field(
+        default_factory=list, description="errors that custodian corrected before it gave up"
+    )
+    job: str = Field(description="uuid of the job, to run it again")
+
+
 class Relaxed(Document):
     """What an energy engine made of a structure."""
 
@@ -83,6 +97,13 @@ class Relaxed(Document):
     n_steps: int | None = None
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
     volume_change: float | None = Field(None, description="relative, relaxed over initial - 1")
+    pre_relaxation_steps: int | None = Field(
+        None, description="steps of an interatomic potential before those of VASP"
+    )
+    magnetic_orders: tuple[MagneticOrderResult, ...] = Field(
+        (), description="every magnetic start that was relaxed, lowest energy first: this is it"
+    )
+    folder: str | None = Field(None, description="host:path of the static calculation")
 
 
 class Assessment(Document):
@@ -106,6 +127,7 @@ class Verdict(Document):
     assessment: Assessment | None = None
     stage: Stage
     reason: str | None = None
+    failure: CalculationFailure | None = Field(None, description="where a calculation failed")
     references: str = Field(description="uuid of the reference set that the gate used")
     band_gap_job: str | None = Field(
         None, description="uuid that the band gap job of this structure has, asked for or not"
@@ -163,6 +185,10 @@ class Candidate(Document):
     campaign: str
     stage: Stage
     reason: str | None = None
+    failure: CalculationFailure | None = Field(None, description="where a calculation failed")
+    is_rehearsal: bool = Field(
+        default=False, description="a stand-in took the place of VASP: no number is a result"
+    )
     origin: Origin
     formula_pretty: str
     chemsys: str
@@ -196,3 +222,11 @@ class Candidate(Document):
     )
     last_updated: datetime
     builder_meta: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _nothing_is_mixed_with_a_rehearsal(self) -> Candidate:
+        for label in filter(None, (self.level_of_theory, self.band_gap_method)):
+            if (label == REHEARSAL) != self.is_rehearsal:
+                kind = "a rehearsal" if self.is_rehearsal else "computed"
+                raise ValueError(f"{self.candidate_id} is {kind}, and holds a value of {label}")
+        return self

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gan_htvs.candidate import CalculationFailure
+
 
 class UserError(Exception):
     """Something outside the program is wrong and the user can cure it.
@@ -16,4 +21,15 @@ class CalculationError(Exception):
 
     The message is the reason that is stored with the candidate, which has failed; its neighbours
     go on.
+
+    Parameters
+    ----------
+    reason
+        One sentence.
+    failure
+        What is known about it, where the job left a document.
     """
+
+    def __init__(self, reason: str, failure: CalculationFailure | None = None) -> None:
+        super().__init__(reason)
+        self.failure = failure

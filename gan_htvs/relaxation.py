@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.optimize.optimize import Optimizer
 
-    from gan_htvs.campaign import Campaign, EnergyEngineSettings
+    from gan_htvs.campaign import Campaign
+    from gan_htvs.engines import EnergyEngineSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
 
@@ -78,7 +79,7 @@ class Relaxations:
     def of(cls, campaign: Campaign, workdir: Path, *, n_processes: int) -> Relaxations:
         """Relax as a campaign does, with the journal that its commands share."""
         journal = workdir / campaign.name / "relaxations.jsonl"
-        return cls(campaign.engines.energy, journal=journal, n_processes=n_processes)
+        return cls(campaign.engines.potential, journal=journal, n_processes=n_processes)
 
     @property
     def level_of_theory(self) -> str:

@@ -38,16 +38,19 @@ SUMMARY_FIELDS = (
 
 
 class CandidateStore:
-    """Query the candidates of one or all campaigns.
+    """Query the candidates of one or all campaigns: computed ones, or those of rehearsals.
 
     Parameters
     ----------
     store
         A maggma store over the ``candidates`` collection.
+    rehearsal
+        Whether to see the candidates of rehearsals; nobody sees both at a time.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, rehearsal: bool = False) -> None:
         self._store = store
+        self._kind = {"is_rehearsal": True if rehearsal else {"$ne": True}}
         store.connect()
 
     def rows(
@@ -59,7 +62,7 @@ class CandidateStore:
         limit: int = 0,
     ) -> list[dict[str, Any]]:
         """Summaries without structures, most stable first; without a believed energy last."""
-        criteria = _criteria(campaign=campaign, stage=stage, proposer=proposer)
+        criteria = self._kind | _criteria(campaign=campaign, stage=stage, proposer=proposer)
         # MongoDB sorts missing values first, so the order is made here.
         rows = [without_id(doc) for doc in self._store.query(criteria, list(SUMMARY_FIELDS))]
         rows.sort(key=_stability_order)
@@ -69,12 +72,12 @@ class CandidateStore:
         self, *, campaign: str | None = None, stage: Stage | None = None
     ) -> Iterator[Candidate]:
         """Full documents with pymatgen structures."""
-        for document in self._store.query(_criteria(campaign=campaign, stage=stage)):
+        for document in self._store.query(self._kind | _criteria(campaign=campaign, stage=stage)):
             yield candidate_from_document(document)
 
     def get(self, candidate_id: str) -> Candidate | None:
         """One candidate by its id, or None."""
-        document = self._store.query_one({"candidate_id": candidate_id})
+        document = self._store.query_one(self._kind | {"candidate_id": candidate_id})
         return candidate_from_document(document) if document else None
 
 

@@ -43,6 +43,19 @@ class Failure(NamedTuple):
     """Last line of the traceback."""
 
 
+class Calculation(NamedTuple):
+    """The job of one calculation of one structure."""
+
+    fw_id: int
+    uuid: str
+    name: str
+    state: str
+    owner: str
+    candidate_id: str
+    trace: str
+    """Last line of the traceback, if it raised."""
+
+
 class CampaignLaunchPad(LaunchPad):
     """FireWorks' LaunchPad with what a campaign asks of it.
 
@@ -201,11 +214,35 @@ class CampaignLaunchPad(LaunchPad):
         """List the jobs that raised."""
         found = []
         for job in self.fireworks.find(_of(owners) | {"state": "FIZZLED"}):
-            launch = self.launches.find_one(
-                {"launch_id": {"$in": job["launches"]}}, sort=[("launch_id", -1)]
-            )
-            found.append(Failure(job["name"], Step(job["spec"]["step"]), _last_line(launch)))
+            trace = self._trace(job["launches"])
+            found.append(Failure(job["name"], Step(job["spec"]["step"]), trace))
         return found
+
+    def calculations(self, owners: Sequence[str], steps: Iterable[Step]) -> list[Calculation]:
+        """List the jobs of some steps that have ended, for each uuid the last one queued."""
+        ended = {
+            "state": {"$in": ["COMPLETED", "FIZZLED"]},
+            "spec.step": {"$in": [step.value for step in steps]},
+        }
+        fields = {"fw_id": 1, "name": 1, "state": 1, "launches": 1, "spec.campaign": 1}
+        fields |= {"spec.candidate_id": 1, "spec._tasks.job.uuid": 1}
+        found = {}
+        for job in self.fireworks.find(_of(owners) | ended, fields).sort("fw_id", 1):
+            uuid = job["spec"]["_tasks"][0]["job"]["uuid"]
+            found[uuid] = Calculation(
+                job["fw_id"],
+                uuid,
+                job["name"],
+                job["state"],
+                job["spec"]["campaign"],
+                job["spec"].get("candidate_id", ""),
+                self._trace(job["launches"]) if job["state"] == "FIZZLED" else "",
+            )
+        return list(found.values())
+
+    def _trace(self, launches: list[int]) -> str:
+        launch = self.launches.find_one({"launch_id": {"$in": launches}}, sort=[("launch_id", -1)])
+        return _last_line(launch)
 
     def _worker_name(self, launches: list[int]) -> str:
         launch = self.launches.find_one(

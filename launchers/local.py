@@ -8,49 +8,36 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import ceil
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jobflow import Flow
 
 from flows.campaign import CampaignUnits, Unit
-from flows.engines.gpaw import availability
-from flows.evaluate import band_gap_job
-from gan_htvs.campaign import Campaign
+from flows.engines.band_gap import band_gap_engine
+from flows.evaluate import band_gap_jobs
+from gan_htvs.builders.documents import latest_gates
 from gan_htvs.candidate import Stage, Step
 from gan_htvs.documents import decode
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_uuid
-from gan_htvs.thermodynamics.ions import ion_set_of
 from launchers.builders import build_candidates
 from launchers.launchpad import ACTIVE_STATES, LOCK_SECONDS
 from launchers.pool import WorkerPool
+from launchers.registry import register
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from jobflow import JobStore
 
+    from gan_htvs.campaign import Campaign
     from launchers.database import Databases
     from launchers.launchpad import CampaignLaunchPad
 
 POLL_SECONDS = 1.0
 IDLE_POLLS = 2
 """A job's children become ready a moment after it ends, so idleness must last."""
-
-EXTENDABLE = {
-    ("compositions",),
-    ("engines", "band_gap", "mpi_command"),
-    ("generator", "device"),
-    ("generator", "precision"),
-    ("max_atoms",),
-    ("sampling", "proposers"),
-    ("sampling", "structures_per_composition"),
-    ("sampling", "max_tries_per_structure"),
-    ("thresholds",),
-}
-"""Settings that may change between two runs of one campaign."""
 
 RETRIED = (Step.PROPOSE, Step.GATE, Step.BAND_GAP, Step.TRAIN, Step.REFERENCES)
 """Steps that are run again if they failed; a failed relaxation is a result."""
@@ -173,7 +160,7 @@ class LocalRun:
         The gates asked with the thresholds of their time, and a machine may have learnt to
         compute gaps since.
         """
-        if self.campaign.engines.band_gap.name == "none" or availability() is not None:
+        if band_gap_engine(self.campaign.engines).obstacle() is not None:
             return []
         with self.databases.store("candidates", key="candidate_id") as candidates:
             lacking = candidates.query(
@@ -189,17 +176,16 @@ class LocalRun:
                 for document in lacking
                 if (document.get("band_gap_result") or {}).get("is_retryable", True)
             ]
-        return [self._gap_unit(outputs, candidate_id) for candidate_id in wanted]
+        gates = latest_gates(outputs.docs_store, [self.campaign.name], ["output"]) if wanted else {}
+        return [self._gap_unit(outputs, gates[candidate_id]) for candidate_id in wanted]
 
-    def _gap_unit(self, outputs: JobStore, candidate_id: str) -> Unit:
-        gate = outputs.query_one(
-            {"metadata.candidate_id": candidate_id, "metadata.step": Step.GATE.value}
-        )
+    def _gap_unit(self, outputs: JobStore, gate: dict[str, Any]) -> Unit:
         verdict = decode(gate["output"])
-        gap_job = band_gap_job(self.campaign, candidate_id, verdict.relaxed)
+        *before, gap_job = band_gap_jobs(self.campaign, verdict.candidate_id, verdict.relaxed)
         previous = outputs.query_one({"uuid": gap_job.uuid}, ["completed_at"]) or {}
         key = content_uuid("gap again", gap_job.uuid, previous.get("completed_at"))
-        return Unit(key, Flow([gap_job], name=gap_job.name))
+        missing = [each for each in before if not outputs.count({"uuid": each.uuid})]
+        return Unit(key, Flow([*missing, gap_job], name=gap_job.name))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -220,47 +206,3 @@ class LocalRun:
                     f"Another run of campaign {self.campaign.name!r} is using {self.directory}."
                 ) from error
             yield
-
-
-def register(campaign: Campaign, databases: Databases) -> None:
-    """Store a campaign's settings, and refuse to mix two campaigns under one name.
-
-    Raises
-    ------
-    UserError
-        If a campaign of this name exists with other settings than those that may change, or it
-        asks for a table of ions that is not there.
-    """
-    ion_set_of(campaign.pourbaix)
-    settings = campaign.model_dump(mode="json")
-    with databases.store("campaigns", key="name") as campaigns:
-        existing = campaigns.query_one({"name": campaign.name})
-        # Read as a campaign, what was not a setting yet has its default.
-        before = (
-            Campaign.model_validate(existing["settings"]).model_dump(mode="json")
-            if existing
-            else settings
-        )
-        for path in _differences(before, settings):
-            if not any(path[: len(allowed)] == allowed for allowed in EXTENDABLE):
-                raise UserError(
-                    f"Campaign {campaign.name!r} was started with another {'.'.join(path)!r}: "
-                    "give this one a new name, or restore the setting."
-                )
-        if existing is None or existing["settings"] != settings:
-            now = datetime.now(UTC)
-            campaigns.update(
-                [{"name": campaign.name, "settings": settings, "last_updated": now}], key="name"
-            )
-
-
-def _differences(
-    before: dict[str, Any], after: dict[str, Any], path: tuple[str, ...] = ()
-) -> Iterator[tuple[str, ...]]:
-    """Paths of the settings that differ."""
-    for key in before.keys() | after.keys():
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, (*path, key))
-        elif old != new:
-            yield (*path, key)

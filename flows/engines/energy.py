@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flows.engines.forcefield import ForceFieldEngine
+from flows.engines.vasp import VaspEngine
+from gan_htvs.engines import VASP_ENGINES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from jobflow import Job
     from pymatgen.core import Structure
 
-    from gan_htvs.campaign import EnergyEngineSettings
     from gan_htvs.candidate import Relaxed
+    from gan_htvs.engines import EngineSettings
 
 
 class EnergyEngine(Protocol):
@@ -21,16 +25,23 @@ class EnergyEngine(Protocol):
     def level_of_theory(self) -> str:
         """Label of its energies; energies of different labels are never compared."""
 
-    def relax(self, structure: Structure) -> Job:
-        """Relax positions and cell."""
+    @property
+    def content(self) -> Any:
+        """The settings that decide its results; jobs are named by them."""
 
-    def static(self, relaxation: Job) -> Job:
-        """Compute the energy of what a relaxation job made."""
+    def calculations(self, structure: Structure, uuid_of: Callable[[str], str]) -> dict[str, Job]:
+        """Make the jobs for one structure, by name, each after what it needs.
 
-    def summarise(self, structure: Structure, relaxation: Any, static: Any) -> Relaxed:
-        """Read the two task documents; a CalculationError says why they are of no use."""
+        A name that ends in 'static' is that of a static calculation, all others relax.
+        ``uuid_of`` turns a name into the uuid of the job.
+        """
+
+    def summarise(self, structure: Structure, outputs: Mapping[str, Any]) -> Relaxed:
+        """Read what the jobs left, by name; a CalculationError says why it is of no use."""
 
 
-def energy_engine(settings: EnergyEngineSettings) -> EnergyEngine:
+def energy_engine(settings: EngineSettings) -> EnergyEngine:
     """Make the engine that campaign.yaml asks for."""
-    return ForceFieldEngine(settings)
+    if settings.energy.name in VASP_ENGINES:
+        return VaspEngine(settings)
+    return ForceFieldEngine(settings.energy)

@@ -15,11 +15,13 @@ from gan_htvs.potentials import calculator_arguments
 from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from atomate2.forcefields.schemas import ForceFieldTaskDocument
     from jobflow import Job
     from pymatgen.core import Structure
 
-    from gan_htvs.campaign import EnergyEngineSettings
+    from gan_htvs.engines import EnergyEngineSettings
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,19 @@ class ForceFieldEngine:
     def level_of_theory(self) -> str:
         """Label of its energies."""
         return level_of_theory(self.settings.name).label
+
+    @property
+    def content(self) -> EnergyEngineSettings:
+        """The settings that decide its results."""
+        return self.settings
+
+    def calculations(self, structure: Structure, uuid_of: Callable[[str], str]) -> dict[str, Job]:
+        """Make the jobs ``relax`` and ``static``."""
+        relax = self.relax(structure)
+        relax.set_uuid(uuid_of("relax"))
+        static = self._static(relax)
+        static.set_uuid(uuid_of("static"))
+        return {"relax": relax, "static": static}
 
     def relax(self, structure: Structure) -> Job:
         """Relax positions and cell to ``fmax``; a job of atomate2's ``ForceFieldRelaxMaker``."""
@@ -46,7 +61,7 @@ class ForceFieldEngine:
         )
         return maker.make(structure)
 
-    def static(self, relaxation: Job) -> Job:
+    def _static(self, relaxation: Job) -> Job:
         """Compute the energy, and moments where the potential knows them."""
         has_moments = self._force_field is MLFF.CHGNet
         maker = ForceFieldStaticMaker(
@@ -63,8 +78,7 @@ class ForceFieldEngine:
     def summarise(
         self,
         structure: Structure,
-        relaxation: ForceFieldTaskDocument | None,
-        static: ForceFieldTaskDocument | None,
+        outputs: Mapping[str, ForceFieldTaskDocument | None],
     ) -> Relaxed:
         """Read atomate2's task documents of one structure.
 
@@ -73,6 +87,7 @@ class ForceFieldEngine:
         CalculationError
             If either is missing or has no finite energy.
         """
+        relaxation, static = outputs["relax"], outputs["static"]
         if relaxation is None or static is None:
             raise CalculationError("relaxation or static calculation ended without a result")
         if None in (relaxation.output, static.output, static.structure):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    from gan_htvs.campaign import BandGapEngineSettings
+    from gan_htvs.engines import BandGapEngineSettings
     from gan_htvs.magnetism import MagneticStart
 
 OLDEST_GPAW = Version("26.7")

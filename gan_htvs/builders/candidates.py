@@ -91,6 +91,7 @@ class CandidateBuilder(Builder):
         candidate = Candidate(
             candidate_id=proposal.candidate_id,
             campaign=item["campaign"].name,
+            is_rehearsal=item["campaign"].engines.is_rehearsal,
             origin=proposal.origin,
             generated_structure=proposal.structure,
             last_updated=datetime.now(UTC),
@@ -204,6 +205,7 @@ def _judged(
     fields: dict[str, Any] = {
         "stage": stability.stage or Stage.FAILED,
         "reason": stability.reason,
+        "failure": verdict.get("failure") and decode(verdict["failure"]),
         "gate": {
             "stage": verdict.get("stage"),
             "reason": verdict.get("reason"),

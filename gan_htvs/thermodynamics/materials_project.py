@@ -9,8 +9,6 @@ from pymatgen.core import Element, Structure
 
 from gan_htvs.errors import UserError
 from gan_htvs.materials_project import client
-from gan_htvs.thermodynamics.corrections import LEVELS_OF_THEORY
-from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases
 
 if TYPE_CHECKING:
@@ -20,58 +18,18 @@ if TYPE_CHECKING:
 
     Fetch: TypeAlias = Callable[[list[str]], Iterable[ComputedStructureEntry]]
 
-LEVEL_OF_THEORY = LEVELS_OF_THEORY["vasp"].label
-"""Of energies of ``MPGGARelaxMaker`` and ``MPGGAStaticMaker`` with the MP2020 corrections."""
-
 THERMO_TYPE = "GGA_GGA+U"
 """Without it the client gives energies of the mixed hull with r2SCAN, which is another scale."""
-
-
-def fetch_reference_set(elements: Iterable[str], *, fetch: Fetch | None = None) -> ReferenceSet:
-    """Fetch energies: those of the stablest phase of every formula, corrected, and O2 pinned.
-
-    They are for candidates that VASP computes with the settings of the Materials Project, and for
-    no other engine.
-
-    Parameters
-    ----------
-    elements
-        The chemical system; its subsystems belong to it.
-    fetch
-        Stands in for ``MPRester.get_entries_in_chemsys``, corrections applied.
-
-    Raises
-    ------
-    UserError
-        Without a key or the client, if the request fails, or if an element is missing.
-    """
-    lowest: dict[str, ComputedStructureEntry] = {}
-    for entry in _entries(elements, fetch):
-        formula = entry.composition.reduced_formula
-        if formula not in lowest or entry.energy_per_atom < lowest[formula].energy_per_atom:
-            lowest[formula] = entry
-    pinned = {phase.formula: phase.pinned_energy_per_atom for phase in reference_phases(["O"])}
-    return ReferenceSet(
-        entries=tuple(
-            ReferenceEnergy(
-                name=f"{formula} {_material(entry)}",
-                formula=formula,
-                energy_per_atom=pinned.get(formula) or entry.energy_per_atom,
-                level_of_theory=LEVEL_OF_THEORY,
-                source=_source(entry),
-            )
-            for formula, entry in sorted(lowest.items())
-        )
-    )
 
 
 def fetch_phases(
     elements: Iterable[str], max_energy_above_hull: float, *, fetch: Fetch | None = None
 ) -> list[ReferencePhase]:
-    """Fetch structures for a potential that relaxes them itself.
+    """Fetch structures, and their energies with the MP2020 corrections.
 
-    Elemental oxygen is the pinned O2 of this package, whatever the Materials Project lists:
-    interatomic potentials are not made for molecules.
+    The energies are for candidates that VASP computes with the settings of the Materials Project,
+    and for no other engine. Elemental oxygen is the pinned O2 of this package, whatever the
+    Materials Project lists: interatomic potentials are not made for molecules.
 
     Parameters
     ----------
@@ -80,17 +38,27 @@ def fetch_phases(
     max_energy_above_hull
         eV/atom, of the fetched energies.
     fetch
-        As in :func:`fetch_reference_set`, whose errors these are.
+        Stands in for ``MPRester.get_entries_in_chemsys``, corrections applied.
 
     Returns
     -------
     Phases in the order of formula and Materials Project id, elements included.
+
+    Raises
+    ------
+    UserError
+        Without a key or the client, if the request fails, or if an element is missing.
     """
     elements = list(elements)
     entries = _entries(elements, fetch)
     hull = PhaseDiagram(entries)
     phases = {
-        name: ReferencePhase(name=name, structure=_plain(entry.structure), source=_source(entry))
+        name: ReferencePhase(
+            name=name,
+            structure=_plain(entry.structure),
+            source=_source(entry),
+            published_energy_per_atom=entry.energy_per_atom,
+        )
         for entry in entries
         if hull.get_e_above_hull(entry) <= max_energy_above_hull
         and set(entry.composition) != {Element("O")}

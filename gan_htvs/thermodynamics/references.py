@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,17 +41,27 @@ class ReferencePhase:
     pinned_energy_per_atom
         eV/atom. Where it is given the phase is not relaxed and has this energy at every level of
         theory, as O2 does.
+    published_energy_per_atom
+        eV/atom, what the source says, corrections included.
     """
 
     name: str
     structure: Structure
     source: str
     pinned_energy_per_atom: float | None = None
+    published_energy_per_atom: float | None = None
 
     @property
     def formula(self) -> str:
         """Reduced formula."""
         return self.structure.composition.reduced_formula
+
+    @property
+    def energy_per_atom(self) -> float | None:
+        """Energy that is known without a calculation, eV/atom."""
+        if self.pinned_energy_per_atom is None:
+            return self.published_energy_per_atom
+        return self.pinned_energy_per_atom
 
 
 def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
@@ -101,7 +111,14 @@ def phases_of(campaign: Campaign) -> list[ReferencePhase]:
             f"references.path {settings.path}: was fetched for {kept}; restore these settings, or "
             "name a file that is not there yet."
         )
-    return list(phases)
+    if settings.energies == "computed":
+        return list(phases)
+    if any(phase.energy_per_atom is None for phase in phases):
+        raise UserError(
+            f"references.path {settings.path}: was written without energies; delete it to fetch "
+            "them."
+        )
+    return [replace(phase, pinned_energy_per_atom=phase.energy_per_atom) for phase in phases]
 
 
 def write_phases(
@@ -133,6 +150,7 @@ def write_phases(
                 "name": phase.name,
                 "source": phase.source,
                 "pinned_energy_per_atom": phase.pinned_energy_per_atom,
+                "published_energy_per_atom": phase.published_energy_per_atom,
                 "structure": phase.structure.as_dict(),
             }
             for phase in phases
@@ -202,6 +220,7 @@ def _read_phases(path: Path, sha256: str | None) -> tuple[str, tuple[ReferencePh
                 structure=Structure.from_dict(phase["structure"]),
                 source=phase["source"],
                 pinned_energy_per_atom=phase["pinned_energy_per_atom"],
+                published_energy_per_atom=phase.get("published_energy_per_atom"),
             )
             for phase in document["phases"]
         )

@@ -13,7 +13,7 @@ import pytest
 from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.campaign import EnergyEngineSettings
+from gan_htvs.engines import EnergyEngineSettings
 from gan_htvs.errors import UserError
 from gan_htvs.relaxation import Relaxations, relax
 from gan_htvs.validity import check_geometry
@@ -102,7 +102,7 @@ def test_an_unwritable_journal_is_told_in_one_sentence(tmp_path):
 HOLDER = """
 from pathlib import Path
 from pymatgen.core import Lattice, Structure
-from gan_htvs.campaign import EnergyEngineSettings
+from gan_htvs.engines import EnergyEngineSettings
 from gan_htvs.relaxation import Relaxations
 
 structure = Structure(Lattice.rhombohedral(3.04, 60), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -142,7 +142,7 @@ def test_one_process_at_a_time_relaxes_with_a_journal(tmp_path):
 PROGRAM = """
 from pathlib import Path
 from pymatgen.core import Lattice, Structure
-from gan_htvs.campaign import EnergyEngineSettings
+from gan_htvs.engines import EnergyEngineSettings
 from gan_htvs.relaxation import Relaxations
 
 if __name__ == "__main__":

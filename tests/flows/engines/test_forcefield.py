@@ -7,7 +7,7 @@ from monty.json import MontyDecoder
 from pymatgen.core import Lattice, Structure
 
 from flows.engines.energy import energy_engine
-from gan_htvs.campaign import EnergyEngineSettings
+from gan_htvs.engines import EnergyEngineSettings
 
 STRETCHED_MNO = Structure.from_spacegroup(
     "Fm-3m", Lattice.cubic(4.7), ["Mn", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]

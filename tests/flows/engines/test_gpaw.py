@@ -29,7 +29,7 @@ from gan_htvs.bandgap import (
     magnetic_order,
     unsettled_bands,
 )
-from gan_htvs.campaign import BandGapEngineSettings
+from gan_htvs.engines import BandGapEngineSettings
 from gan_htvs.magnetism import magnetic_starts
 
 OBSTACLE = availability()
@@ -411,7 +411,7 @@ def test_a_killed_parent_takes_the_calculation_along(tmp_path):
     program = (
         "from pymatgen.core import Lattice, Structure\n"
         "from flows.engines.gpaw import compute_gap\n"
-        "from gan_htvs.campaign import BandGapEngineSettings\n"
+        "from gan_htvs.engines import BandGapEngineSettings\n"
         "s = Structure(Lattice.cubic(4.4), ['Mn', 'O'], [[0, 0, 0], [.5, .5, .5]])\n"
         f"compute_gap(s, BandGapEngineSettings(kpoint_length=40), workdir={str(tmp_path)!r})\n"
     )

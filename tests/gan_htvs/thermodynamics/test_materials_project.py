@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from jobflow import JobStore
+from maggma.stores import MemoryStore
 from pymatgen.core import Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry, ConstantEnergyAdjustment
 
@@ -11,11 +13,7 @@ from flows.references import known_phases, reference_flow
 from gan_htvs.campaign_file import read_campaign
 from gan_htvs.errors import UserError
 from gan_htvs.thermodynamics import materials_project
-from gan_htvs.thermodynamics.materials_project import (
-    LEVEL_OF_THEORY,
-    fetch_phases,
-    fetch_reference_set,
-)
+from gan_htvs.thermodynamics.materials_project import fetch_phases
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,29 +62,6 @@ def fetch(symbols: list[str]) -> list[ComputedStructureEntry]:
     return ENTRIES
 
 
-class TestReferenceSet:
-    def test_has_the_stablest_corrected_energy_of_every_formula(self):
-        found = fetch_reference_set(("O", "Mg"), fetch=fetch)
-        assert {e.name: e.energy_per_atom for e in found.entries} == pytest.approx(
-            {
-                "Mg mp-153": -1.6,
-                "MgO mp-1265": -6.3275,
-                "MgO2 mp-2589": -5.88,
-                "O2 mp-12957": O2_ENERGY,
-            }
-        )
-        assert found.level_of_theory == LEVEL_OF_THEORY == "PBE(+U)+MP2020"
-
-    def test_pins_oxygen(self):
-        moved = [*ENTRIES[:-2], entry("mp-12957", OXYGEN, -4.9)]
-        found = fetch_reference_set(ELEMENTS, fetch=lambda _: moved)
-        assert {e.formula: e.energy_per_atom for e in found.entries}["O2"] == O2_ENERGY
-
-    def test_gives_the_formation_energy_of_the_materials_project(self):
-        found = fetch_reference_set(ELEMENTS, fetch=fetch)
-        assert found.formation_energy_per_atom("MgO", -6.3275) == pytest.approx(-3.0535, abs=1e-3)
-
-
 class TestPhases:
     @pytest.mark.parametrize(
         ("bound", "names"),
@@ -105,6 +80,12 @@ class TestPhases:
         assert magnesia.source == "Materials Project mp-1265"
         assert magnesia.pinned_energy_per_atom is None
 
+    def test_have_the_corrected_energies(self):
+        phases = fetch_phases(ELEMENTS, 0, fetch=fetch)
+        assert {phase.formula: phase.energy_per_atom for phase in phases} == pytest.approx(
+            {"Mg": -1.6, "MgO": -6.3275, "MgO2": -5.88, "O2": O2_ENERGY}
+        )
+
     def test_oxygen_is_the_pinned_one(self):
         pinned = [p for p in fetch_phases(ELEMENTS, 1, fetch=fetch) if p.pinned_energy_per_atom]
         assert [(p.formula, p.pinned_energy_per_atom) for p in pinned] == [("O2", O2_ENERGY)]
@@ -117,12 +98,9 @@ class TestPhases:
         ([e for e in ENTRIES if e.reduced_formula != "Mg"], "of Mg-O it has no elemental Mg, with"),
     ],
 )
-@pytest.mark.parametrize(
-    "ask", [fetch_reference_set, lambda elements, **how: fetch_phases(elements, 0.05, **how)]
-)
-def test_what_is_missing_is_told_in_one_sentence(ask, entries, message: str):
+def test_what_is_missing_is_told_in_one_sentence(entries, message: str):
     with pytest.raises(UserError, match=message):
-        ask(ELEMENTS, fetch=lambda _: entries)
+        fetch_phases(ELEMENTS, 0.05, fetch=lambda _: entries)
 
 
 def test_the_client_is_asked_for_corrected_gga_energies(monkeypatch):
@@ -164,14 +142,17 @@ class TestCampaign:
         return requests
 
     @pytest.fixture
-    def campaign_file(self, tmp_path: Path, fetched) -> Path:
-        path = tmp_path / "campaign.yaml"
-        document = {
+    def document(self) -> dict:
+        return {
             "name": "magnesia",
             "chemical_system": {"caps": {"Mg": 2, "O": 2}},
             "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
             "references": {"source": "materials_project", "path": "phases.json"},
         }
+
+    @pytest.fixture
+    def campaign_file(self, tmp_path: Path, fetched, document) -> Path:
+        path = tmp_path / "campaign.yaml"
         path.write_text(yaml.safe_dump(document))
         return path
 
@@ -223,4 +204,40 @@ class TestCampaign:
         text = campaign_file.read_text()
         campaign_file.write_text(text.replace("path: phases.json", "sha256: null"))
         with pytest.raises(UserError, match="references: 'path' belongs to source 'materials_pro"):
+            read_campaign(campaign_file)
+
+    def test_vasp_may_take_the_energies_of_the_materials_project(self, campaign_file, document):
+        document["references"]["energies"] = "materials_project"
+        document["engines"] = {"energy": {"name": "vasp"}}
+        campaign_file.write_text(yaml.safe_dump(document))
+        campaign = read_campaign(campaign_file)
+        assert known_phases(campaign) == []
+        (assembly,) = reference_flow(campaign).jobs
+        response = assembly.run(JobStore(MemoryStore()))
+        assert response.output.level_of_theory == "PBE(+U)+MP2020"
+        assert {e.name: e.energy_per_atom for e in response.output.entries} == pytest.approx(
+            {"Mg mp-110": -1.58, "Mg mp-153": -1.6, "MgO mp-1265": -6.3275, "MgO2 mp-2589": -5.88}
+            | {"O2": O2_ENERGY}
+        )
+        formation = response.output.formation_energy_per_atom("MgO", -6.3275)
+        assert formation == pytest.approx(-3.0535, abs=1e-3)
+
+    def test_their_energies_are_part_of_the_name_of_the_reference_set(
+        self, campaign_file, document, monkeypatch
+    ):
+        document["references"]["energies"] = "materials_project"
+        document["engines"] = {"energy": {"name": "vasp"}}
+        campaign_file.write_text(yaml.safe_dump(document))
+        before = reference_flow(read_campaign(campaign_file)).jobs[-1].uuid
+        (campaign_file.parent / "phases.json").unlink()
+        moved = [entry("mp-1265", ROCKSALT, -6.3), *ENTRIES[1:]]
+        monkeypatch.setattr(materials_project, "_request", lambda _: moved)
+        assert reference_flow(read_campaign(campaign_file)).jobs[-1].uuid != before
+
+    @pytest.mark.parametrize("name", ["chgnet", "rehearsal"])
+    def test_no_other_engine_may(self, campaign_file, document, name):
+        document["references"]["energies"] = "materials_project"
+        document["engines"] = {"energy": {"name": name}, "band_gap": {"name": "none"}}
+        campaign_file.write_text(yaml.safe_dump(document))
+        with pytest.raises(UserError, match=f"cannot stand beside energies of '{name}'"):
             read_campaign(campaign_file)

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from gan_htvs.campaign import EnergyEngineSettings
+from gan_htvs.engines import EnergyEngineSettings
 from gan_htvs.errors import UserError
 from gan_htvs.relaxation import Relaxations
 from gan_htvs.thermodynamics.pourbaix import KJ_PER_MOL_PER_EV

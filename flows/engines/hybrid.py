@@ -1,0 +1,138 @@
+"""HSE06 band gaps from VASP, self-consistent, through atomate2's Makers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from atomate2.vasp.jobs.core import HSEBSMaker, HSEStaticMaker
+from atomate2.vasp.sets.core import HSEBSSetGenerator, HSEStaticSetGenerator
+from jobflow import job
+from pymatgen.io.vasp.sets import MPRelaxSet
+
+from flows.engines.vasp_step import FOLLOWS_ANYTHING, VaspStepMaker
+from gan_htvs.bandgap import BandGapResult, magnetic_order
+from gan_htvs.candidate import CalculationFailure
+from gan_htvs.engines import REHEARSAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from atomate2.vasp.jobs.base import BaseVaspMaker
+    from emmet.core.tasks import TaskDoc
+    from jobflow import Job
+
+    from gan_htvs.candidate import Relaxed
+    from gan_htvs.engines import EngineSettings
+
+METHOD = "HSE06 (VASP)"
+
+UNCERTAINTY = {
+    "static": "band edges on the self-consistent mesh only: up to 0.2 eV too wide",
+    "gap": "band edges at the k points of the PBE(+U) edges",
+    "uniform_dense": "band edges on the dense mesh",
+}
+"""What the k points of each mode leave open, besides the functional itself."""
+
+
+@dataclass(frozen=True)
+class HybridEngine:
+    """HSE06 at the relaxed structure, from the moments and, where there is one, the folder of it.
+
+    +U is off: the exchange of the hybrid takes its place.
+    """
+
+    settings: EngineSettings
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The settings that decide its results."""
+        name = self.settings.band_gap.name
+        return {"name": name, **self.settings.vasp.model_dump(include=SHARED, mode="json")}
+
+    def obstacle(self) -> str | None:
+        """Say what keeps it from computing gaps: nothing that one machine could tell."""
+        return None
+
+    def calculations(self, relaxed: Relaxed, uuid_of: Callable[[str], str]) -> dict[str, Job]:
+        """Make the jobs ``hybrid``, which runs VASP, and ``band gap``, which reads the result."""
+        vasp = self.settings.vasp
+        limit = vasp.hybrid.max_atoms
+        if len(relaxed.structure) > limit:
+            reason = f"{len(relaxed.structure)} atoms exceed engines.vasp.hybrid.max_atoms: {limit}"
+            hybrid, found = None, BandGapResult.not_computed(reason)
+        else:
+            maker, arguments = self._maker()
+            step = VaspStepMaker.of(maker, self.settings, vasp.hybrid.incar, **arguments)
+            hybrid = step.make(relaxed)
+            hybrid.set_uuid(uuid_of("hybrid"))
+            found = hybrid.output
+        gap_job = read_gap(found, relaxed, self.settings)
+        gap_job.set_uuid(uuid_of("band gap"))
+        return {**({"hybrid": hybrid} if hybrid else {}), "band gap": gap_job}
+
+    def _maker(self) -> tuple[BaseVaspMaker, dict[str, Any]]:
+        """Make the Maker, with the POTCARs of the energies, and what it is called with."""
+        hybrid = self.settings.vasp.hybrid
+        common = {
+            "user_incar_settings": {"ENCUT": hybrid.cutoff},
+            "user_potcar_settings": dict(MPRelaxSet.CONFIG["POTCAR"]),
+        }
+        if hybrid.mode == "static":
+            mesh = {"reciprocal_density": hybrid.reciprocal_density}
+            inputs = HSEStaticSetGenerator(user_kpoints_settings=mesh, **common)
+            return HSEStaticMaker(name="hybrid", input_set_generator=inputs), {}
+        inputs = HSEBSSetGenerator(
+            mode=hybrid.mode,
+            reciprocal_density=hybrid.reciprocal_density,
+            zero_weighted_reciprocal_density=hybrid.dense_reciprocal_density,
+            auto_ispin=False,
+            **common,
+        )
+        return HSEBSMaker(name="hybrid", input_set_generator=inputs), {"mode": hybrid.mode}
+
+
+SHARED = {"hybrid", "potcar_functional", "powerups"}
+"""Settings of VASP that decide a gap."""
+
+
+@job(config=FOLLOWS_ANYTHING)
+def read_gap(
+    found: TaskDoc | CalculationFailure | BandGapResult | None,
+    relaxed: Relaxed,
+    settings: EngineSettings,
+) -> BandGapResult:
+    """Read the band gap from what the hybrid calculation left."""
+    if isinstance(found, BandGapResult):
+        return found
+    if found is None:
+        return BandGapResult.not_computed("the hybrid calculation left nothing")
+    if isinstance(found, CalculationFailure):
+        reason = f"{found.step}: {found.reason} (in {found.folder})"
+        return BandGapResult.not_computed(reason)
+    return gap_of(found, relaxed, settings)
+
+
+def gap_of(task: TaskDoc, relaxed: Relaxed, settings: EngineSettings) -> BandGapResult:
+    """Read the band gap from the document of a converged hybrid calculation."""
+    last = task.calcs_reversed[0]
+    output = last.output
+    mode = settings.vasp.hybrid.mode
+    moments = task.structure.site_properties.get("magmom") or [0.0]
+    return BandGapResult(
+        band_gap=0.0 if output.is_metal else output.bandgap,
+        is_gap_direct=None if output.is_metal else output.is_gap_direct,
+        vbm=output.vbm,
+        cbm=output.cbm,
+        is_metal=output.is_metal,
+        method=REHEARSAL if settings.is_rehearsal else METHOD,
+        magnetic_order=magnetic_order(moments, total=sum(moments)),
+        total_magnetization=sum(moments),
+        magnetic_orders=relaxed.magnetic_orders,
+        nsites=len(task.structure),
+        cutoff=last.input.parameters.get("ENCUT") or last.input.parameters.get("ENMAX"),
+        pbe_gap=relaxed.magnetic_orders[0].pbe_gap if relaxed.magnetic_orders else None,
+        seconds=task.run_stats["standard"].elapsed_time if task.run_stats else None,
+        vasp_version=last.vasp_version,
+        uncertainty=UNCERTAINTY[mode],
+    )

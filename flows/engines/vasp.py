@@ -1,0 +1,165 @@
+"""Energies from VASP at the settings of the Materials Project, through atomate2's Makers.
+
+Each magnetic order to start from is relaxed twice and gets a static calculation; the order of
+lowest energy stands for the structure. The inputs are those of pymatgen's ``MPRelaxSet`` and
+``MPStaticSet`` (PBE, +U in oxides), so that the MP2020 corrections apply and the phases of the
+Materials Project may be compared with; atomate2's own defaults are PBEsol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from atomate2.vasp.flows.mp import MPGGADoubleRelaxStaticMaker
+from emmet.core.tasks import TaskDoc
+
+from flows.engines.forcefield import ForceFieldEngine
+from flows.engines.vasp_step import VaspStepMaker
+from gan_htvs.bandgap import MagneticOrderResult, magnetic_order
+from gan_htvs.candidate import CalculationFailure, Relaxed
+from gan_htvs.errors import CalculationError
+from gan_htvs.magnetism import enumerated_starts, magnetic_starts
+from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from jobflow import Job
+    from pymatgen.core import Structure
+
+    from gan_htvs.engines import EngineSettings
+    from gan_htvs.magnetism import MagneticStart
+
+PARSE_NO_BANDS = {"parse_dos": False, "parse_bandstructure": False}
+"""Densities of states and bands of PBE are megabytes a candidate; vasprun.xml keeps them."""
+
+
+@dataclass(frozen=True)
+class VaspEngine:
+    """PBE(+U) of VASP, or of its stand-in."""
+
+    settings: EngineSettings
+
+    @property
+    def level_of_theory(self) -> str:
+        """Label of its energies."""
+        return level_of_theory(self.settings.energy.name).label
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The settings that decide its results."""
+        vasp = self.settings.vasp
+        content = vasp.content | {"name": self.settings.energy.name}
+        del content["hybrid"]
+        if vasp.pre_relaxation:
+            content["potential"] = self.settings.potential.model_dump(mode="json")
+        return content
+
+    def calculations(self, structure: Structure, uuid_of: Callable[[str], str]) -> dict[str, Job]:
+        """Make the jobs ``ORDER relax 1``, ``ORDER relax 2`` and ``ORDER static`` of each order.
+
+        With ``engines.vasp.pre_relaxation`` there is an ``ORDER pre-relax`` before them.
+        """
+        starts = self._starts(structure)
+        return dict(each for start in starts for each in self._calculations(start, uuid_of))
+
+    def _starts(self, structure: Structure) -> Sequence[MagneticStart]:
+        vasp = self.settings.vasp
+        if vasp.orderings == "enumlib":
+            return enumerated_starts(structure, max_afm=vasp.max_afm)
+        return magnetic_starts(structure, max_afm=vasp.max_afm)
+
+    def _calculations(
+        self, start: MagneticStart, uuid_of: Callable[[str], str]
+    ) -> list[tuple[str, Job]]:
+        """Make the jobs of one order, each with the name that it has."""
+        jobs: list[tuple[str, Job]] = []
+        before: Any = start.structure
+        if self.settings.vasp.pre_relaxation:
+            relax = ForceFieldEngine(self.settings.potential).relax(start.structure)
+            relax.set_uuid(uuid_of(name := f"{start.name} pre-relax"))
+            jobs.append((name, relax))
+            before = relax.output
+        moments = start.structure.site_properties["magmom"]
+        # Parallel ones are left to MPRelaxSet, which gives some to the other elements, too.
+        magmoms = moments if min(moments) < 0 else None
+        double = MPGGADoubleRelaxStaticMaker()
+        makers = {
+            "relax 1": double.relax_maker.relax_maker1,
+            "relax 2": double.relax_maker.relax_maker2,
+            "static": double.static_maker,
+        }
+        for step, maker in makers.items():
+            name = f"{start.name} {step}"
+            vasp = replace(maker, name=name, task_document_kwargs=PARSE_NO_BANDS)
+            energy_job = VaspStepMaker.of(vasp, self.settings, self.settings.vasp.incar).make(
+                before, magmoms
+            )
+            energy_job.set_uuid(uuid_of(name))
+            energy_job.name = f"{name} {start.structure.composition.reduced_formula}"
+            jobs.append((name, energy_job))
+            before, magmoms = energy_job.output, None
+        return jobs
+
+    def summarise(self, structure: Structure, outputs: Mapping[str, Any]) -> Relaxed:
+        """Choose the magnetic order of lowest energy.
+
+        Raises
+        ------
+        CalculationError
+            If no order has an energy.
+        """
+        orders: list[tuple[MagneticOrderResult, TaskDoc]] = []
+        failed: list[MagneticOrderResult] = []
+        failures: list[CalculationFailure] = []
+        for start in (name.removesuffix(" static") for name in outputs if name.endswith("static")):
+            static = outputs[f"{start} static"]
+            if isinstance(static, TaskDoc):
+                orders.append((_order(start, static), static))
+                continue
+            if isinstance(static, CalculationFailure):
+                failures.append(static)
+            reason = f"{static.step}: {static.reason}" if static else "it left nothing"
+            failed.append(MagneticOrderResult(start=start, nsites=0, reason=reason))
+        if not orders:
+            first = failures[0] if failures else None
+            raise CalculationError(failed[0].reason or "no magnetic order", first)
+        orders.sort(key=lambda each: each[0].energy_per_atom)
+        lowest, static = orders[0]
+        energy = static.output.energy_per_atom
+        correction = energy_correction(static.structure, energy, self.settings.energy.name)
+        pre_relaxation = outputs.get(f"{lowest.start} pre-relax")
+        return Relaxed(
+            structure=static.structure,
+            energy_per_atom=energy + correction,
+            correction_per_atom=correction,
+            level_of_theory=self.level_of_theory,
+            converged=True,
+            magmoms=static.structure.site_properties.get("magmom"),
+            n_steps=sum(
+                len(outputs[f"{lowest.start} relax {n}"].calcs_reversed[0].output.ionic_steps)
+                for n in (1, 2)
+            ),
+            volume_change=static.structure.volume
+            / len(static.structure)
+            / (structure.volume / len(structure))
+            - 1,
+            pre_relaxation_steps=pre_relaxation and pre_relaxation.output.n_steps,
+            magnetic_orders=(*(order for order, _ in orders), *failed),
+            folder=static.dir_name,
+        )
+
+
+def _order(start: str, static: TaskDoc) -> MagneticOrderResult:
+    """Describe the state that a magnetic start ended in."""
+    moments = static.structure.site_properties.get("magmom") or [0.0]
+    total = sum(moments)
+    return MagneticOrderResult(
+        start=start,
+        order=magnetic_order(moments, total=total),
+        energy_per_atom=static.output.energy_per_atom,
+        total_magnetization=total,
+        pbe_gap=static.output.bandgap,
+        nsites=len(static.structure),
+    )

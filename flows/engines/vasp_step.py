@@ -1,0 +1,314 @@
+"""One VASP calculation: an atomate2 Maker, checked before it starts, whose failure is a document.
+
+A candidate must never stop its neighbours, and nobody wants to look for the reason in the logs of
+a queue. So a step always completes: it leaves atomate2's ``TaskDoc``, or a
+:class:`~gan_htvs.candidate.CalculationFailure` that the steps after it hand on to the gate.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import socket
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from atomate2.utils.path import strip_hostname
+from atomate2.vasp import powerups
+from atomate2.vasp.jobs.base import BaseVaspMaker
+from atomate2.vasp.run import DEFAULT_HANDLERS
+from custodian.vasp.handlers import FrozenJobErrorHandler, WalltimeHandler
+from emmet.core.tasks import TaskDoc
+from emmet.core.types.enums import TaskState
+from jobflow import CURRENT_JOB, JobConfig, Maker, OnMissing, Response, job
+from monty.io import zopen
+from monty.os.path import zpath
+from pymatgen.core import Structure
+
+from gan_htvs.candidate import CalculationFailure, Relaxed
+from gan_htvs.engines import VaspSettings
+from gan_htvs.errors import CalculationError, UserError
+from gan_htvs.validity import check_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from atomate2.forcefields.schemas import ForceFieldTaskDocument
+    from pymatgen.io.vasp.sets import VaspInputSet
+
+    from gan_htvs.engines import EngineSettings
+
+    Start = Structure | Relaxed | TaskDoc | ForceFieldTaskDocument | CalculationFailure | None
+    """What a step may start from: a structure, or what a job before it left."""
+
+GO_ON = {"handle_unsuccessful": False}
+"""What atomate2 calls VASP_HANDLE_UNSUCCESSFUL. Its default, to raise, leaves no document of a
+calculation that did not converge, and to stop the children would keep the gate from telling why a
+candidate failed. So they go on, and hand the failure on without running VASP."""
+
+FOLLOWS_ANYTHING = JobConfig(on_missing_references=OnMissing.NONE)
+"""A step runs, and says what is wrong, even if the job before it left nothing at all."""
+
+MOMENT_TOLERANCE = 1e-3
+"""Moments are written into INCAR with so many digits, Bohr magnetons."""
+
+NO_MOMENT = 0.02
+"""Where all moments are smaller, pymatgen may switch spin off, Bohr magnetons."""
+
+POLARIZED = 2
+"""ISPIN of a spin-polarised calculation."""
+
+STAND_IN = (sys.executable, "-m", "gan_htvs.rehearsal")
+"""The command that takes the place of VASP in a rehearsal."""
+
+STAND_IN_POLLING = {"polling_time_step": 0.2, "monitor_freq": 5}
+"""Custodian looks at a real calculation every ten seconds, and a stand-in takes less."""
+
+WALLTIME_START = "CUSTODIAN_WALLTIME_START"
+"""Custodian counts from here; one worker runs many calculations, each with a limit of its own."""
+
+
+@dataclass
+class VaspStepMaker(Maker):
+    """Run one Maker of atomate2, and let nothing that goes wrong escape.
+
+    Parameters
+    ----------
+    name
+        Name of the calculation, such as "AFM relax 2".
+    vasp
+        The Maker; powerups find it in here.
+    settings
+        How patient custodian is.
+    is_rehearsal
+        Whether a stand-in takes the place of VASP.
+    arguments
+        What the Maker is called with besides structure and folder.
+    """
+
+    name: str = "VASP"
+    vasp: BaseVaspMaker = field(default_factory=BaseVaspMaker)
+    settings: VaspSettings = field(default_factory=VaspSettings)
+    is_rehearsal: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        vasp: BaseVaspMaker,
+        settings: EngineSettings,
+        incar: Mapping[str, Any],
+        **arguments: Any,
+    ) -> VaspStepMaker:
+        """Bring a Maker of atomate2 and the settings of a campaign together.
+
+        Parameters
+        ----------
+        vasp
+            The Maker; its name becomes that of the step.
+        settings
+            Section ``engines`` of campaign.yaml.
+        incar
+            INCAR tags that differ from those of its input set.
+        **arguments
+            What the Maker is called with besides structure and folder.
+
+        Raises
+        ------
+        UserError
+            If a powerup does not take the arguments that it is given.
+        """
+        vasp = replace(vasp, stop_children_kwargs=GO_ON)
+        vasp = powerups.update_user_potcar_functional(vasp, settings.vasp.potcar_functional)
+        if incar:
+            vasp = powerups.update_user_incar_settings(vasp, dict(incar))
+        for powerup in settings.vasp.powerups:
+            try:
+                vasp = getattr(powerups, powerup.name)(vasp, **powerup.arguments)
+            except TypeError as error:
+                raise UserError(f"engines.vasp.powerups: {powerup.name}: {error}") from error
+        return cls(vasp.name, vasp, settings.vasp, settings.is_rehearsal, arguments)
+
+    @job(config=FOLLOWS_ANYTHING, data="vasp_objects")
+    def make(
+        self, start: Start, magmoms: list[float] | None = None
+    ) -> Response[TaskDoc | CalculationFailure]:
+        """Run the calculation in the current directory.
+
+        Parameters
+        ----------
+        start
+            A structure, or the document of the step before. After a calculation of VASP its
+            folder is used, too, and its moments go on.
+        magmoms
+            Moments to start from where the structure has none of its own, Bohr magnetons; None:
+            those of the input set.
+        """
+        if isinstance(start, CalculationFailure):
+            return Response(output=start)
+        try:
+            structure, folder = _taken_up(start, magmoms)
+            with self._environment(structure):
+                check_moments(structure, self.vasp.input_set_generator, folder)
+                make = type(self.vasp).make.original
+                response = make(self._equipped(), structure, folder, **self.arguments)
+            check_convergence(response.output)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
+            return Response(output=self._failure(error))
+        return Response(output=response.output, stored_data=response.stored_data)
+
+    def _equipped(self) -> BaseVaspMaker:
+        """Give the Maker what depends on the machine and on the settings."""
+        settings = self.settings
+        handlers = [
+            FrozenJobErrorHandler(timeout=settings.frozen_seconds)
+            if isinstance(handler, FrozenJobErrorHandler)
+            else handler
+            for handler in DEFAULT_HANDLERS
+        ]
+        if (limit := settings.max_seconds) is not None:
+            reserve = min(300, limit // 10)
+            handlers.append(WalltimeHandler(limit, reserve, electronic_step_stop=True))
+        run = {"handlers": handlers, "max_errors": settings.max_errors, **self.vasp.run_vasp_kwargs}
+        additional = self.vasp.write_additional_data
+        if self.is_rehearsal:
+            command = shlex.join(STAND_IN)
+            run |= {"vasp_cmd": command, "vasp_gamma_cmd": command}
+            run["custodian_kwargs"] = STAND_IN_POLLING
+            additional = additional | {"rehearsal_settings:json": {"fail": self._drawn_failure()}}
+        return replace(self.vasp, run_vasp_kwargs=run, write_additional_data=additional)
+
+    def _drawn_failure(self) -> str | None:
+        """Draw how this calculation fails, if at all; a second try in another folder is luckier."""
+        draw = random.Random(str(Path.cwd())).random()  # noqa: S311
+        for mode, share in self.settings.failures.items():
+            draw -= share
+            if draw < 0:
+                return mode
+        return None
+
+    @contextmanager
+    def _environment(self, structure: Structure) -> Iterator[None]:
+        os.environ.pop(WALLTIME_START, None)
+        if not self.is_rehearsal:
+            yield
+            return
+        from gan_htvs.rehearsal.potcar import placeholder_potcars  # noqa: PLC0415
+
+        inputs = self.vasp.input_set_generator
+        inputs.get_input_set(structure, potcar_spec=True)
+        with placeholder_potcars(inputs.potcar_symbols, inputs.user_potcar_functional):
+            yield
+
+    def _failure(self, error: Exception) -> CalculationFailure:
+        corrections = corrections_in(Path.cwd())
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        if not isinstance(error, CalculationError):
+            reason = f"{type(error).__name__}: {reason}"
+        return CalculationFailure(
+            step=self.name,
+            reason=reason,
+            folder=f"{socket.gethostname()}:{Path.cwd()}",
+            corrections=corrections,
+            job=CURRENT_JOB.job.uuid,
+        )
+
+
+def _taken_up(start: Start, magmoms: list[float] | None) -> tuple[Structure, str | None]:
+    """Find the structure to start from and the folder of the calculation that made it."""
+    if start is None:
+        raise CalculationError("the calculation before it left nothing")
+    if isinstance(start, TaskDoc):
+        is_polarized = start.calcs_reversed[0].input.parameters.get("ISPIN") == POLARIZED
+        if is_polarized and "magmom" not in start.structure.site_properties:
+            raise CalculationError("the calculation before it left no magnetic moments")
+        return start.structure, strip_hostname(start.dir_name)
+    structure, folder = start if isinstance(start, Structure) else start.structure, None
+    if structure is None:
+        raise CalculationError("the pre-relaxation left no structure")
+    if problem := check_geometry(structure):
+        raise CalculationError(f"to start from: {problem}")
+    if isinstance(start, Relaxed):
+        magmoms, folder = start.magmoms, start.folder and strip_hostname(start.folder)
+    plain = Structure(structure.lattice, structure.species, structure.frac_coords)
+    if magmoms is not None:
+        plain.add_site_property("magmom", magmoms)
+    return plain, folder
+
+
+def check_moments(structure: Structure, generator: VaspInputSet, folder: str | None = None) -> None:
+    """Make sure that the moments of a structure are those that VASP will start from.
+
+    Orders were lost between steps before (atomate2 #505, pymatgen #3431), and a ferromagnetic
+    oxide that was meant to be antiferromagnetic looks like any other.
+
+    Parameters
+    ----------
+    structure
+        With the site property ``magmom``, Bohr magnetons; without it there is nothing to carry.
+    generator
+        Makes the inputs.
+    folder
+        Of the calculation before.
+
+    Raises
+    ------
+    CalculationError
+        If MAGMOM would say something else.
+    """
+    if "magmom" not in structure.site_properties:
+        return
+    incar = generator.get_input_set(structure, prev_dir=folder, potcar_spec=True).incar
+    # POSCAR is sorted by species, and MAGMOM with it.
+    wanted = structure.get_sorted_structure().site_properties["magmom"]
+    written = incar.get("MAGMOM")
+    if incar.get("ISPIN") == 1 and np.abs(wanted).max() < NO_MOMENT:
+        return  # the powerup use_auto_ispin
+    if (
+        written is None
+        or np.shape(written) != np.shape(wanted)
+        or (np.abs(np.subtract(written, wanted)).max() > MOMENT_TOLERANCE)
+    ):
+        raise CalculationError(f"MAGMOM would be {written}, and {wanted} was to be carried over")
+
+
+def check_convergence(task: TaskDoc) -> None:
+    """Make sure that a calculation came to its end.
+
+    Raises
+    ------
+    CalculationError
+        If it did not converge, or atomate2's checks of the result failed.
+    """
+    if task.state == TaskState.SUCCESS:
+        return
+    last = task.calcs_reversed[0]
+    steps, incar = last.output.ionic_steps, last.input.parameters
+    if "Walltime reached" in corrections_in(Path.cwd()):
+        raise CalculationError("stopped at engines.vasp.max_seconds")
+    if steps and len(steps[-1].electronic_steps or ()) >= incar["NELM"]:
+        raise CalculationError(f"not converged in NELM = {incar['NELM']} electronic steps")
+    if incar["NSW"] > 0 and len(steps) >= incar["NSW"]:
+        raise CalculationError(f"not converged in NSW = {incar['NSW']} ionic steps")
+    raise CalculationError("; ".join(task.analysis.errors or ()) or "not converged")
+
+
+def corrections_in(folder: Path) -> list[str]:
+    """Read from custodian's log which errors it corrected, or found in vain."""
+    path = Path(zpath(str(folder / "custodian.json")))
+    if not path.exists():
+        return []
+    with zopen(path, "rt", encoding="utf-8") as file:
+        runs = json.load(file)
+    return [
+        str(error)
+        for run in runs
+        for correction in run.get("corrections", ())
+        for error in correction.get("errors", ())
+    ]

@@ -1,0 +1,174 @@
+"""What VASP will be told, against pymatgen's own input sets of the Materials Project."""
+
+from __future__ import annotations
+
+import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.vasp.sets import MPRelaxSet, MPStaticSet
+
+from flows.engines.hybrid import HybridEngine
+from flows.engines.vasp import VaspEngine
+from flows.engines.vasp_step import check_moments
+from gan_htvs.candidate import Relaxed
+from gan_htvs.engines import EngineSettings
+from gan_htvs.errors import CalculationError, UserError
+
+ENGINES = {"energy": {"name": "vasp"}, "band_gap": {"name": "vasp"}}
+MP_KPOINTS = {"force_gamma": True, "auto_metal_kpoints": True, "inherit_incar": False}
+
+
+def rocksalt(metal, a):
+    cell = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(a), [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    return cell.get_primitive_structure()
+
+
+def spinel():
+    return Structure.from_spacegroup(
+        227,
+        Lattice.cubic(8.5),
+        ["Mg", "Mn", "O"],
+        [[1 / 8, 1 / 8, 1 / 8], [1 / 2, 1 / 2, 1 / 2], [0.2625, 0.2625, 0.2625]],
+    ).get_primitive_structure()
+
+
+STRUCTURES = {"MgO": rocksalt("Mg", 4.21), "MnO": rocksalt("Mn", 4.45), "MgMn2O4": spinel()}
+
+
+def jobs(structure, **vasp):
+    engine = VaspEngine(EngineSettings.model_validate(ENGINES | {"vasp": vasp}))
+    return engine.calculations(structure, lambda name: f"uuid of {name}")
+
+
+def inputs_of(step, structure):
+    return step.maker.vasp.input_set_generator.get_input_set(structure, potcar_spec=True)
+
+
+@pytest.mark.parametrize("formula", STRUCTURES)
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("relax 1", MPRelaxSet), ("relax 2", MPRelaxSet), ("static", MPStaticSet)],
+)
+def test_are_those_of_the_materials_project_key_by_key(formula, name, expected):
+    structure = STRUCTURES[formula]
+    start = "NM" if formula == "MgO" else "FM"
+    ours = inputs_of(jobs(structure)[f"{start} {name}"], structure)
+    theirs = expected(structure, **MP_KPOINTS).get_input_set(potcar_spec=True)
+    assert dict(ours.incar) == dict(theirs.incar)
+    assert ours.kpoints == theirs.kpoints
+    assert ours.poscar.structure == theirs.poscar.structure
+    assert ours["POTCAR.spec"] == theirs["POTCAR.spec"]
+
+
+def test_are_pbe_plus_u_at_520_ev_with_spin():
+    structure = STRUCTURES["MnO"]
+    inputs = inputs_of(jobs(structure)["FM relax 1"], structure)
+    incar = inputs.incar
+    assert (incar["ENCUT"], incar["ISPIN"], incar["ISIF"]) == (520, 2, 3)
+    assert (incar["LDAU"], incar["LDAUU"], incar["LDAUL"]) == (True, [3.9, 0], [2, 0])
+    assert "GGA" not in incar  # PBE, as the POTCARs are; atomate2's own sets say PBEsol
+    assert incar["MAGMOM"] == [5.0, 0.6]
+    assert inputs["POTCAR.spec"].splitlines() == ["Mn_pv", "O"]
+
+
+class TestMagneticOrders:
+    def test_a_magnetic_oxide_starts_from_both(self):
+        names = list(jobs(STRUCTURES["MnO"]))
+        assert names == [f"{o} {s}" for o in ("FM", "AFM") for s in ("relax 1", "relax 2", "static")]
+
+    def test_one_without_moments_starts_once(self):
+        assert list(jobs(STRUCTURES["MgO"])) == ["NM relax 1", "NM relax 2", "NM static"]
+
+    @pytest.mark.parametrize("max_afm", [0, 1, 2])
+    def test_so_many_as_are_asked_for(self, max_afm):
+        starts = {name.split()[0] for name in jobs(STRUCTURES["MgMn2O4"], max_afm=max_afm)}
+        assert starts == {"FM", *["AFM", "AFM-2"][:max_afm]}
+
+    def test_antiparallel_moments_reach_incar(self):
+        relax = jobs(STRUCTURES["MnO"])["AFM relax 1"]
+        structure, moments = relax.function_args
+        structure = structure.copy(site_properties={"magmom": moments})
+        magmom = inputs_of(relax, structure).incar["MAGMOM"]
+        assert sorted(magmom)[:1] + sorted(magmom)[-1:] == [-5, 5]
+        assert sum(magmom) == 0
+
+    def test_moments_that_would_get_lost_stop_the_calculation(self):
+        relax = jobs(STRUCTURES["MnO"], incar={})["AFM relax 1"]
+        structure, moments = relax.function_args
+        structure = structure.copy(site_properties={"magmom": moments})
+        generator = relax.maker.vasp.input_set_generator
+        check_moments(structure, generator)
+        generator.user_incar_settings = {"MAGMOM": {"Mn": 5, "O": 0}}
+        with pytest.raises(CalculationError, match="was to be carried over"):
+            check_moments(structure, generator)
+
+
+class TestChanges:
+    def test_incar_tags_of_the_campaign(self):
+        changed = jobs(STRUCTURES["MgO"], incar={"NCORE": 4})
+        for step in changed.values():
+            assert inputs_of(step, STRUCTURES["MgO"]).incar["NCORE"] == 4
+
+    def test_powerups_find_the_makers(self):
+        powerup = {
+            "name": "update_user_kpoints_settings",
+            "arguments": {
+                "kpoints_updates": {"reciprocal_density": 200},
+                "name_filter": "static",
+            },
+        }
+        changed = jobs(STRUCTURES["MgO"], powerups=[powerup])
+        relax, _, static = (step.maker.vasp.input_set_generator for step in changed.values())
+        assert static.user_kpoints_settings == {"reciprocal_density": 200}
+        assert not relax.user_kpoints_settings
+
+    def test_a_powerup_with_other_arguments_is_told(self):
+        powerup = {"name": "use_auto_ispin", "arguments": {"really": True}}
+        with pytest.raises(UserError, match=r"engines\.vasp\.powerups: use_auto_ispin: .*really"):
+            jobs(STRUCTURES["MgO"], powerups=[powerup])
+
+    def test_potcars_of_another_family(self):
+        changed = jobs(STRUCTURES["MgO"], potcar_functional="PBE_54")
+        for step in changed.values():
+            assert step.maker.vasp.input_set_generator.user_potcar_functional == "PBE_54"
+
+
+class TestHybrid:
+    RELAXED = Relaxed(
+        structure=STRUCTURES["MnO"],
+        energy_per_atom=-8,
+        level_of_theory="PBE(+U)+MP2020",
+        converged=True,
+        magmoms=[4.5, 0.1],
+    )
+
+    def step(self, **hybrid):
+        engines = EngineSettings.model_validate(ENGINES | {"vasp": {"hybrid": hybrid}})
+        return HybridEngine(engines).calculations(self.RELAXED, lambda name: name)["hybrid"]
+
+    @pytest.mark.parametrize("mode", ["static", "gap", "uniform_dense"])
+    def test_is_hse06_without_u(self, mode):
+        inputs = inputs_of(self.step(mode=mode), STRUCTURES["MnO"])
+        incar = inputs.incar
+        assert (incar["LHFCALC"], incar["HFSCREEN"], incar["GGA"]) == (True, 0.2, "Pe")
+        assert (incar["LDAU"], incar["NSW"], incar["ISPIN"], incar["ENCUT"]) == (False, 0, 2, 520)
+        assert inputs["POTCAR.spec"].splitlines() == ["Mn_pv", "O"]  # those of the energies
+
+    def test_density_and_cutoff_are_settings(self):
+        step = self.step(mode="static", reciprocal_density=200, cutoff=400, incar={"NELM": 60})
+        inputs = inputs_of(step, STRUCTURES["MnO"])
+        coarse = inputs_of(self.step(mode="static"), STRUCTURES["MnO"])
+        assert (inputs.incar["ENCUT"], inputs.incar["NELM"]) == (400, 60)
+        assert min(inputs.kpoints.kpts[0]) > min(coarse.kpoints.kpts[0])
+
+    def test_a_dense_mesh_has_no_weight(self):
+        kpoints = inputs_of(self.step(mode="uniform_dense"), STRUCTURES["MnO"]).kpoints
+        assert {weight == 0 for weight in kpoints.kpts_weights} == {True, False}
+        assert "mode" in self.step(mode="uniform_dense").maker.arguments
+
+    def test_large_cells_get_none(self):
+        engines = EngineSettings.model_validate(ENGINES | {"vasp": {"hybrid": {"max_atoms": 1}}})
+        found = HybridEngine(engines).calculations(self.RELAXED, lambda name: name)
+        assert list(found) == ["band gap"]
+        assert "engines.vasp.hybrid.max_atoms" in found["band gap"].function_args[0].reason

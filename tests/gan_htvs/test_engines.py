@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from gan_htvs.campaign import Campaign
+from gan_htvs.engines import EngineSettings, VaspSettings
+from gan_htvs.errors import UserError
+
+MG_O = {
+    "name": "mg-o",
+    "chemical_system": {"caps": {"Mg": 4, "O": 4}},
+    "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+}
+
+
+def campaign(**engines) -> Campaign:
+    return Campaign.model_validate(MG_O | {"engines": engines})
+
+
+class TestVasp:
+    @pytest.mark.parametrize("tag", ["LDAUU", "ldauu", "METAGGA", "MAGMOM", "ISPIN", "LHFCALC"])
+    def test_tags_that_make_another_level_of_theory_are_refused(self, tag):
+        with pytest.raises(ValidationError, match=f"{tag.upper()} would leave the level of theory"):
+            VaspSettings(incar={tag: 1})
+
+    def test_patience_is_not_part_of_the_content(self):
+        patient = VaspSettings(max_errors=9, max_seconds=3600, frozen_seconds=60)
+        assert patient.content == VaspSettings().content
+        assert VaspSettings(max_afm=3).content != VaspSettings().content
+
+    def test_a_potential_comes_first_or_does_everything(self):
+        settings = EngineSettings(energy={"name": "vasp", "fmax": 0.05})
+        with pytest.raises(UserError, match=r"engines\.vasp\.pre_relaxation"):
+            _ = settings.potential
+        settings = EngineSettings(
+            energy={"name": "vasp", "fmax": 0.05}, vasp={"pre_relaxation": "sevennet-0"}
+        )
+        assert (settings.potential.name, settings.potential.fmax) == ("sevennet-0", 0.05)
+        chgnet = EngineSettings()
+        assert chgnet.potential == chgnet.energy
+
+
+class TestRehearsal:
+    @pytest.mark.parametrize(
+        ("energy", "band_gap"),
+        [
+            ("rehearsal", "gpaw"),
+            ("rehearsal", "vasp"),
+            ("chgnet", "rehearsal"),
+            ("vasp", "rehearsal"),
+        ],
+    )
+    def test_nothing_computed_stands_beside_it(self, energy, band_gap):
+        with pytest.raises(ValidationError, match="a rehearsal gives no results"):
+            EngineSettings(energy={"name": energy}, band_gap={"name": band_gap})
+
+    @pytest.mark.parametrize("band_gap", ["rehearsal", "none"])
+    def test_is_whole(self, band_gap):
+        engines = EngineSettings(energy={"name": "rehearsal"}, band_gap={"name": band_gap})
+        assert engines.is_rehearsal
+
+    def test_failures_are_for_rehearsals(self):
+        with pytest.raises(ValidationError, match="real ones come by themselves"):
+            EngineSettings(energy={"name": "vasp"}, vasp={"failures": {"killed": 0.1}})
+
+    def test_of_a_campaign_has_its_flows_and_another_name(self):
+        real = campaign(energy={"name": "vasp"}, band_gap={"name": "vasp"}, vasp={"max_afm": 2})
+        rehearsal = real.rehearsal
+        assert rehearsal.name == "mg-o-rehearsal"
+        assert rehearsal.engines.is_rehearsal
+        assert rehearsal.engines.band_gap.name == "rehearsal"
+        assert rehearsal.engines.vasp == real.engines.vasp
+        assert Campaign.model_validate(rehearsal.model_dump()) == rehearsal
+        assert rehearsal.rehearsal == rehearsal
+
+    def test_gaps_of_another_code_are_left_out(self):
+        rehearsal = campaign(energy={"name": "vasp"}, band_gap={"name": "gpaw"}).rehearsal
+        assert rehearsal.engines.band_gap.name == "none"
+
+    def test_needs_something_to_rehearse(self):
+        with pytest.raises(UserError, match="nothing to rehearse"):
+            _ = campaign().rehearsal
+
+    def test_a_long_name_stays_a_name(self):
+        document = MG_O | {"name": "x" * 64, "engines": {"energy": {"name": "vasp"}}}
+        rehearsal = Campaign.model_validate(document).rehearsal
+        assert Campaign.model_validate(rehearsal.model_dump()).name.endswith("x-rehearsal")
