@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 
 EXIT_JOBS_FAILED = 1
+EXIT_CHECK_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -358,13 +359,36 @@ def settings() -> None:
     typer.echo(as_markdown(settings_of(Campaign)))
 
 
-@app.command(epilog="Example: [bold]gan-htvs doctor[/bold]")
-def doctor() -> None:
-    """Say which features work on this machine, and how to cure those that do not."""
-    from launchers.doctor import diagnose
+@app.command(
+    epilog="Examples: [bold]gan-htvs doctor[/bold], [bold]gan-htvs doctor campaign.yaml[/bold]"
+)
+def doctor(
+    campaign_file: Annotated[
+        Path | None,
+        typer.Argument(help="Ask for what it needs; default: for all.", metavar="[CAMPAIGN.YAML]"),
+    ] = None,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON array.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A warning is a failure.")] = False,
+) -> None:
+    """Examine this machine and the databases, and name the cure of whatever is wrong.
 
-    for feature in diagnose():
-        console.print_feature(feature)
+    Ends with exit code 0, or 1 after a failure (or a warning, with --strict).
+    """
+    with _told_in_one_sentence():
+        from launchers.doctor import table
+        from launchers.doctor.check import has_failed
+        from launchers.doctor.diagnosis import diagnose
+
+        with table.watching() as watch:
+            checks = diagnose(campaign_file, launchpad, workdir, watch=watch)
+        if as_json:
+            typer.echo(table.as_json(checks))
+        else:
+            table.print_table(checks)
+    if has_failed(checks, strict=strict):
+        raise typer.Exit(EXIT_CHECK_FAILED)
 
 
 def _run(campaign_file: Path, launchpad: Path, workdir: Path, workers: int) -> None:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from gan_htvs.dataset.relaxed import RelaxedStructures
     from gan_htvs.funnel import Funnel
     from launchers.database import Databases
-    from launchers.doctor import Feature
 
 PLAIN_WIDTH = 200
 """Characters per line where the output is not a terminal."""
@@ -341,13 +340,6 @@ def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
     out.print(f"left out: {reasons or 'nothing'}")
     note_skipped(relaxed.skipped)
     out.print(f"wrote {path}; use it as [bold]dataset: {{source: array, path: {path}}}[/bold]")
-
-
-def print_feature(feature: Feature) -> None:
-    """Print one line of a diagnosis."""
-    mark = "[green]on [/green]" if feature.obstacle is None else "[yellow]off[/yellow]"
-    cure = "" if feature.obstacle is None else f": {escape(feature.obstacle)}"
-    out.print(f"{mark} {feature.name}{cure}", soft_wrap=True)
 
 
 def _lookup(row: Mapping[str, Any], path: str) -> Any:
