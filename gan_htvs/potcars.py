@@ -35,6 +35,8 @@ _UNREADABLE = (
 )
 """What pymatgen raises for a damaged file, depending on where the damage is."""
 
+_LAST_LINE = "End of Dataset"
+
 
 class PotcarReport(NamedTuple):
     """What was found out about a set of POTCARs, a sentence each."""
@@ -117,14 +119,16 @@ def _examine(symbol: str, functional: str, report: PotcarReport) -> None:
     try:
         potcar = _read(symbol, functional)
         functionals, symbols = potcar.identify_potcar(mode="file")
-        element = potcar.VRHFIN.partition(":")[0].strip(" =")
+        element = potcar.element
         kind = potcar.functional or potcar.LEXCH
     except FileNotFoundError:
         report.problems.append(f"{name} is not in {SETTINGS[FOLDER_VARIABLE]}{_elsewhere(symbol)}")
         return
     except _UNREADABLE as error:
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        report.problems.append(f"{name} cannot be read as a POTCAR ({reason:.80})")
+        reason = (str(error).splitlines() or [""])[0]
+        report.problems.append(
+            f"{name} cannot be read as a POTCAR ({type(error).__name__}: {reason:.80})"
+        )
         return
     if functionals:
         if functional not in functionals:
@@ -135,6 +139,8 @@ def _examine(symbol: str, functional: str, report: PotcarReport) -> None:
         report.problems.append(f"{name} is one of the element {element}")
     elif kind != functional.partition("_")[0] and functional.startswith("PBE"):
         report.problems.append(f"{name} was made with {kind}")
+    elif not potcar.data.rstrip().endswith(_LAST_LINE):
+        report.problems.append(f"{name} does not end with {_LAST_LINE!r}: it was cut")
     else:
         report.doubts.append(f"{name} is unknown to pymatgen: an unusual release, or damaged")
 

@@ -85,8 +85,9 @@ class Examination:
     examine: Callable[[], Finding]
     need: Need | None = Need.REQUIRED
     """None: it is not looked at, because the campaign does without."""
+    longest_seconds: float = LONGEST_SECONDS
 
-    def run(self, longest_seconds: float = LONGEST_SECONDS) -> Check:
+    def run(self) -> Check:
         """Look at it; a crash and a hang are failures like another.
 
         The thread of an examination that hangs is left behind and ends with the process.
@@ -96,13 +97,13 @@ class Examination:
         findings: list[Finding] = []
         thread = threading.Thread(target=lambda: findings.append(self._attempt()), daemon=True)
         thread.start()
-        thread.join(longest_seconds)
+        thread.join(self.longest_seconds)
         if findings:
             return Check(self.name, *findings[0])
         return Check(
             self.name,
             State.FAILURE,
-            f"no answer within {longest_seconds:g} s",
+            f"no answer within {self.longest_seconds:g} s",
             "see what hangs: a file system, a queue or a server; then try again",
         )
 

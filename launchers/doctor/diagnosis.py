@@ -19,6 +19,9 @@ from launchers.doctor.needs import Needs, needs_of_campaign
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+PATIENT_SECONDS = 90.0
+"""For what bounds its own time, or is slow and yet works."""
+
 
 def diagnose(
     campaign_file: Path | None,
@@ -68,6 +71,7 @@ def _needs_of(campaign_file: Path) -> Needs:
 def _examinations(needs: Needs, session: DatabaseSession, workdir: Path) -> Iterator[Examination]:
     yield Examination("Python", software.python)
     yield Examination("libraries", software.libraries)
+    yield Examination("imports", software.imports, longest_seconds=PATIENT_SECONDS)
     yield from _of_machine(needs, workdir)
     for name, need in needs.potentials.items():
         yield Examination(f"potential {name}", partial(software.potential, name), need)
@@ -114,7 +118,7 @@ def _of_databases(needs: Needs, session: DatabaseSession) -> Iterator[Examinatio
     is_there = file.exists()
     yield Examination("launchpad file", session.file, Need.REQUIRED if is_there else needs.database)
     if is_there:
-        yield Examination("database", session.server)
+        yield Examination("database", session.server, longest_seconds=PATIENT_SECONDS)
         yield Examination("JobStore", session.job_store)
         yield Examination("indexes", session.indexes)
         yield Examination("clock", session.clock)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+import time
 import zipfile
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "gan-htvs"
 OLDEST_PYTHON = (3, 11)
+IMPORTED = ("torch", "pymatgen.core", "jobflow", "fireworks", "atomate2.vasp.sets.core")
+SLOW_IMPORTS = 30.0
+"""Every worker and every job waits for them, s."""
 
 
 def python() -> Finding:
@@ -73,6 +78,26 @@ def compare_versions(declared: Iterable[Requirement]) -> Finding:
 
 def _is_optional(requirement: Requirement) -> bool:
     return requirement.marker is not None and not requirement.marker.evaluate()
+
+
+def imports() -> Finding:
+    """Import what every job imports: broken installations and slow file systems show here."""
+    start = time.perf_counter()
+    for name in IMPORTED:
+        try:
+            import_module(name)
+        except Exception as error:  # noqa: BLE001 - whatever a module or its settings raise
+            reason = (str(error).splitlines() or [""])[0]
+            return failure(
+                f"`import {name}` fails: {type(error).__name__}: {reason:.200}",
+                "correct the settings file that the sentence names, or set up the virtual "
+                "environment again",
+            )
+    seconds = time.perf_counter() - start
+    found = f"{seconds:.1f} s for {', '.join(IMPORTED)}"
+    if seconds > SLOW_IMPORTS:
+        return warning(found, "put the virtual environment on a faster file system")
+    return ok(found)
 
 
 def potential(name: str) -> Finding:

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+from atomate2.vasp.jobs.core import HSEBSMaker
+from atomate2.vasp.jobs.mp import MPGGARelaxMaker, MPGGAStaticMaker
+
+from gan_htvs.potcars import potcar_symbols
+from launchers.doctor import vasp
+from launchers.doctor.check import State
+
+ELEMENTS = ("Mg", "Mn", "O")
+
+
+def test_a_command_is_found_behind_its_launcher(programs, monkeypatch):
+    programs("srun")
+    binary = programs("vasp_std")
+    assert vasp.command_of("srun -n 4 vasp_std", "vasp_gam", {}).state is State.OK
+    monkeypatch.setenv("VASP_BIN", str(binary))
+    assert vasp.command_of("srun --cpu-bind=cores $VASP_BIN", "x", {}).state is State.OK
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("vasp_std", "vasp_std is not on PATH"),
+        ("mpirun -n 4 vasp_ok", "mpirun is not on PATH"),
+        ("srun vasp_std", "vasp_std is not on PATH"),
+        ("", "is empty"),
+        ("srun 'vasp_ok", "is no command line"),
+    ],
+)
+def test_what_a_command_lacks_is_named(programs, line, complaint):
+    programs("srun")
+    programs("vasp_ok")
+    finding = vasp.command_of(line, "vasp_gam", {})
+    assert finding.state is State.FAILURE
+    assert complaint in finding.found
+    assert finding.cure
+
+
+def test_a_file_that_is_not_executable_is_named(programs):
+    path = programs("vasp_std")
+    path.chmod(0o644)
+    assert "is not executable" in vasp.command_of(str(path), "vasp_gam", {}).found
+
+
+def test_nothing_is_run(programs, tmp_path):
+    trace = tmp_path / "ran"
+    programs("srun", f": > {trace}")
+    programs("vasp_std", f": > {trace}")
+    vasp.command_of("srun vasp_std", "vasp_std", {})
+    assert not trace.exists()
+
+
+def test_the_variable_that_atomate2_does_not_read_is_named(programs):
+    there = {"VASP_CMD": "srun vasp"}
+    assert "atomate2 does not read" in vasp.command_of("vasp_std", "vasp_gam", there).found
+    both = there | {"ATOMATE2_VASP_CMD": "vasp_std"}
+    assert "atomate2 does not read" not in vasp.command_of("vasp_std", "vasp_gam", both).found
+
+
+def test_the_command_is_atomate2s_own(programs, monkeypatch):
+    programs("vasp_of_the_site")
+    assert vasp.command().state is State.FAILURE
+    monkeypatch.setenv("ATOMATE2_VASP_CMD", "vasp_of_the_site")
+    assert vasp.command().state is State.OK
+
+
+@pytest.mark.parametrize(
+    ("maker", "relaxes", "hybrid"),
+    [(MPGGARelaxMaker, True, False), (MPGGAStaticMaker, True, False), (HSEBSMaker, False, True)],
+)
+def test_potcars_are_those_that_the_makers_ask_for(maker, relaxes, hybrid):
+    (input_set,) = vasp._input_sets("PBE", relaxes=relaxes, hybrid=hybrid)
+    asked = potcar_symbols(maker().input_set_generator, ELEMENTS)
+    assert potcar_symbols(input_set, ELEMENTS) == asked
+
+
+def test_relaxation_and_hybrid_ask_for_different_potcars(potcars):
+    for symbol in ("Mg_pv", "Mn_pv", "O"):
+        potcars(symbol)
+    relaxation = vasp.potcars(ELEMENTS, "PBE", hybrid=False)
+    assert relaxation.state is State.WARNING  # placeholders are unknown to pymatgen
+    both = vasp.potcars(ELEMENTS, "PBE")
+    assert both.state is State.FAILURE
+    assert "POTCAR Mg of PBE is not in" in both.found
+    assert "Mg_pv" not in both.found
+    potcars("Mg")
+    assert vasp.potcars(ELEMENTS, "PBE").state is State.WARNING
+
+
+def test_a_missing_element_and_functional_is_named(potcars):
+    for symbol in ("Mg_pv", "O"):
+        potcars(symbol)
+    missing = vasp.potcars(ELEMENTS, "PBE", hybrid=False)
+    assert missing.state is State.FAILURE
+    assert "POTCAR Mn_pv of PBE" in missing.found
+    assert vasp.potcars(ELEMENTS, "PBE_54", hybrid=False).state is State.FAILURE
+
+
+def test_without_elements_the_folder_is_looked_at(potcars, monkeypatch):
+    assert vasp.potcars((), "PBE").state is State.OK
+    monkeypatch.setattr("gan_htvs.potcars.SETTINGS", {})
+    assert vasp.potcars((), "PBE").state is State.FAILURE
