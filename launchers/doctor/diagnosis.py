@@ -100,13 +100,7 @@ def _of_vasp(needs: Needs) -> Iterator[Examination]:
     yield Examination("VASP", vasp.command, needs.vasp)
     yield Examination(
         "POTCARs",
-        partial(
-            vasp.potcars,
-            needs.elements,
-            needs.potcar_functional,
-            relaxes=needs.vasp_relaxes,
-            hybrid=needs.vasp_hybrid,
-        ),
+        lambda: vasp.potcars(needs.elements, vasp.input_sets(needs.potcar_functional)),
         needs.vasp,
     )
     yield Examination("custodian", software.custodian, needs.custodian)

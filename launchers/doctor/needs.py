@@ -33,8 +33,6 @@ class Needs:
     """Those that POTCARs are wanted of."""
     potcar_functional: str = "PBE"
     """Pymatgen's key."""
-    vasp_relaxes: bool = True
-    vasp_hybrid: bool = True
 
 
 def needs_of_engines(
@@ -79,8 +77,6 @@ def needs_of_engines(
         materials_project=needed(materials_project),
         elements=elements,
         potcar_functional=potcar_functional,
-        vasp_relaxes=energy == "vasp",
-        vasp_hybrid=band_gap == "vasp",
     )
 
 

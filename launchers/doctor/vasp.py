@@ -74,38 +74,34 @@ def _obstacle(line: str) -> str | None:
     return None
 
 
-def potcars(
-    elements: Sequence[str], functional: str, *, relaxes: bool = True, hybrid: bool = True
-) -> Finding:
-    """Open every POTCAR that the jobs will ask for.
+def potcars(elements: Sequence[str], input_sets: Sequence[VaspInputSet]) -> Finding:
+    """Open every POTCAR that input sets ask for.
 
     Parameters
     ----------
     elements
         Of the campaign; none: only the folder is looked at.
-    functional
-        Pymatgen's key, such as PBE or PBE_54.
-    relaxes, hybrid
-        Whether VASP relaxes, and whether it computes gaps: the two ask for different POTCARs.
+    input_sets
+        Those of the jobs, with the functional that the user chose.
     """
-    symbols = {
-        symbol
-        for input_set in _input_sets(functional, relaxes=relaxes, hybrid=hybrid)
-        for symbol in potcar_symbols(input_set, elements).values()
-    }
-    report = examine_potcars(symbols, functional)
-    if report.problems:
-        return failure("; ".join(report.problems), _INSTALL_POTCARS)
-    if report.doubts:
-        return warning("; ".join(report.doubts), "compare them with the ones that VASP came with")
-    if not symbols:
+    symbols: dict[str, set[str]] = {}
+    for input_set in input_sets:
+        asked = symbols.setdefault(input_set.user_potcar_functional, set())
+        asked.update(potcar_symbols(input_set, elements).values())
+    reports = [examine_potcars(asked, functional) for functional, asked in symbols.items()]
+    problems = list(dict.fromkeys(text for report in reports for text in report.problems))
+    doubts = [text for report in reports for text in report.doubts]
+    if problems:
+        return failure("; ".join(problems), _INSTALL_POTCARS)
+    if doubts:
+        return warning("; ".join(doubts), "compare them with the ones that VASP came with")
+    if not elements:
         return ok(f"{FOLDER_VARIABLE} is set; name a campaign to have its elements looked up")
-    return ok(f"{', '.join(sorted(symbols))} of {functional}")
+    return ok("; ".join(f"{', '.join(sorted(asked))} of {f}" for f, asked in symbols.items()))
 
 
-def _input_sets(functional: str, *, relaxes: bool, hybrid: bool) -> list[VaspInputSet]:
-    from atomate2.vasp.sets.core import HSEStaticSetGenerator
+def input_sets(functional: str) -> list[VaspInputSet]:
+    """Make those of a campaign: energies and gaps share the POTCARs of the Materials Project."""
     from pymatgen.io.vasp.sets import MPRelaxSet
 
-    wanted = [MPRelaxSet] * relaxes + [HSEStaticSetGenerator] * hybrid
-    return [input_set(user_potcar_functional=functional) for input_set in wanted]
+    return [MPRelaxSet(user_potcar_functional=functional)]

@@ -36,9 +36,8 @@ def test_a_campaign_needs_its_engines_and_nothing_else(energy, band_gap, pre_rel
     assert required(needs) == expected
 
 
-def test_potcars_are_wanted_for_what_vasp_does():
+def test_potcars_are_wanted_of_the_elements_in_the_family_asked_for():
     needs = needs_of_engines("chgnet", "vasp", elements=ELEMENTS, potcar_functional="PBE_54")
-    assert (needs.vasp_relaxes, needs.vasp_hybrid) == (False, True)
     assert (needs.elements, needs.potcar_functional) == (ELEMENTS, "PBE_54")
 
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from atomate2.vasp.jobs.core import HSEBSMaker
 from atomate2.vasp.jobs.mp import MPGGARelaxMaker, MPGGAStaticMaker
+from atomate2.vasp.sets.core import HSEStaticSetGenerator
 
-from gan_htvs.potcars import potcar_symbols
+from gan_htvs.potcars import PotcarReport, potcar_symbols
 from launchers.doctor import vasp
 from launchers.doctor.check import State
 
@@ -66,39 +66,46 @@ def test_the_command_is_atomate2s_own(programs, monkeypatch):
     assert vasp.command().state is State.OK
 
 
-@pytest.mark.parametrize(
-    ("maker", "relaxes", "hybrid"),
-    [(MPGGARelaxMaker, True, False), (MPGGAStaticMaker, True, False), (HSEBSMaker, False, True)],
-)
-def test_potcars_are_those_that_the_makers_ask_for(maker, relaxes, hybrid):
-    (input_set,) = vasp._input_sets("PBE", relaxes=relaxes, hybrid=hybrid)
+@pytest.mark.parametrize("maker", [MPGGARelaxMaker, MPGGAStaticMaker])
+def test_potcars_are_those_that_the_makers_ask_for(maker):
+    (input_set,) = vasp.input_sets("PBE")
     asked = potcar_symbols(maker().input_set_generator, ELEMENTS)
     assert potcar_symbols(input_set, ELEMENTS) == asked
 
 
-def test_relaxation_and_hybrid_ask_for_different_potcars(potcars):
+def test_every_potcar_of_every_input_set_is_opened(potcars):
+    hybrid = HSEStaticSetGenerator(user_potcar_functional="PBE_54")
+    both = [*vasp.input_sets("PBE"), hybrid]
     for symbol in ("Mg_pv", "Mn_pv", "O"):
         potcars(symbol)
-    relaxation = vasp.potcars(ELEMENTS, "PBE", hybrid=False)
-    assert relaxation.state is State.WARNING  # placeholders are unknown to pymatgen
-    both = vasp.potcars(ELEMENTS, "PBE")
-    assert both.state is State.FAILURE
-    assert "POTCAR Mg of PBE is not in" in both.found
-    assert "Mg_pv" not in both.found
-    potcars("Mg")
-    assert vasp.potcars(ELEMENTS, "PBE").state is State.WARNING
+    assert vasp.potcars(ELEMENTS, both[:1]).state is State.WARNING  # unknown to pymatgen
+    missing = vasp.potcars(ELEMENTS, both)
+    assert missing.state is State.FAILURE
+    assert "POTCAR Mg of PBE_54 is not in" in missing.found
+    assert "Mg_pv" not in missing.found
+    for symbol in ("Mg", "Mn_pv", "O"):
+        potcars(symbol, "PBE_54")
+    assert vasp.potcars(ELEMENTS, both).state is State.WARNING
+
+
+def test_known_potcars_are_ok_and_named(monkeypatch):
+    nothing = PotcarReport([], [])
+    monkeypatch.setattr(vasp, "examine_potcars", lambda *_: nothing)
+    assert vasp.potcars(ELEMENTS, vasp.input_sets("PBE")).found == "Mg_pv, Mn_pv, O of PBE"
 
 
 def test_a_missing_element_and_functional_is_named(potcars):
     for symbol in ("Mg_pv", "O"):
         potcars(symbol)
-    missing = vasp.potcars(ELEMENTS, "PBE", hybrid=False)
+    missing = vasp.potcars(ELEMENTS, vasp.input_sets("PBE"))
     assert missing.state is State.FAILURE
     assert "POTCAR Mn_pv of PBE" in missing.found
-    assert vasp.potcars(ELEMENTS, "PBE_54", hybrid=False).state is State.FAILURE
+    assert "POTCAR O" not in missing.found
+    assert vasp.potcars(ELEMENTS, vasp.input_sets("PBE_54")).state is State.FAILURE
 
 
 def test_without_elements_the_folder_is_looked_at(potcars, monkeypatch):
-    assert vasp.potcars((), "PBE").state is State.OK
+    input_sets = vasp.input_sets("PBE")
+    assert vasp.potcars((), input_sets).state is State.OK
     monkeypatch.setattr("gan_htvs.potcars.SETTINGS", {})
-    assert vasp.potcars((), "PBE").state is State.FAILURE
+    assert vasp.potcars((), input_sets).state is State.FAILURE
