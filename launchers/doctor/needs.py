@@ -42,6 +42,7 @@ def needs_of_engines(
     elements: tuple[str, ...],
     potcar_functional: str = "PBE",
     pre_relaxation: str | None = None,
+    enumlib: bool = False,
     materials_project: bool = False,
 ) -> Needs:
     """Tell what engines ask for.
@@ -56,6 +57,8 @@ def needs_of_engines(
         Pymatgen's key, for VASP.
     pre_relaxation
         Potential that relaxes before VASP, if any.
+    enumlib
+        Whether magnetic orders come from there.
     materials_project
         Whether structures or phases come from there.
     """
@@ -64,7 +67,8 @@ def needs_of_engines(
         return Need.REQUIRED if condition else None
 
     engines = {energy, band_gap}
-    potentials = {energy, pre_relaxation}
+    runs_vasp = bool(engines & {"vasp", "rehearsal"})
+    potentials = {energy, pre_relaxation if runs_vasp else None}
     if "rehearsal" in engines:
         potentials.add(STAND_IN_POTENTIAL)
     return Needs(
@@ -72,8 +76,8 @@ def needs_of_engines(
         potentials={name: needed(name in potentials) for name in POTENTIALS},
         gpaw=needed(band_gap == "gpaw"),
         vasp=needed("vasp" in engines),
-        custodian=needed(bool(engines & {"vasp", "rehearsal"})),
-        enumlib=Need.CONVENIENT if engines & {"vasp", "rehearsal"} else None,
+        custodian=needed(runs_vasp),
+        enumlib=needed(enumlib and runs_vasp),
         materials_project=needed(materials_project),
         elements=elements,
         potcar_functional=potcar_functional,

@@ -14,6 +14,7 @@ def required(needs: Needs) -> set[str]:
         "gpaw": needs.gpaw,
         "vasp": needs.vasp,
         "custodian": needs.custodian,
+        "enumlib": needs.enumlib,
         "materials_project": needs.materials_project,
         **needs.potentials,
     }
@@ -39,6 +40,13 @@ def test_a_campaign_needs_its_engines_and_nothing_else(energy, band_gap, pre_rel
 def test_potcars_are_wanted_of_the_elements_in_the_family_asked_for():
     needs = needs_of_engines("chgnet", "vasp", elements=ELEMENTS, potcar_functional="PBE_54")
     assert (needs.elements, needs.potcar_functional) == (ELEMENTS, "PBE_54")
+
+
+def test_enumlib_is_needed_where_vasp_starts_from_its_orders():
+    for energy, expected in (("vasp", Need.REQUIRED), ("chgnet", None)):
+        needs = needs_of_engines(energy, "none", elements=ELEMENTS, enumlib=True)
+        assert needs.enumlib is expected
+    assert Needs().enumlib is Need.CONVENIENT
 
 
 def test_without_a_campaign_nothing_is_required_and_everything_looked_at():
