@@ -33,7 +33,7 @@ _SECTIONS = {
 
 
 def read_campaign(path: str | Path) -> Campaign:
-    """Read and check a campaign file.
+    """Read and check a campaign file, and find the files that it names.
 
     Known phases of the Materials Project are fetched here, once: they are kept in a file, whose
     hash is one of the settings, so that what the Materials Project adds next month never
@@ -45,6 +45,25 @@ def read_campaign(path: str | Path) -> Campaign:
         One sentence with the file, the field and the cure.
     """
     path = Path(path)
+    campaign = parse_campaign(path)
+    _fetch_references(path, campaign)
+    return campaign.model_copy(
+        update={
+            "dataset": _located(path, campaign.dataset, "path"),
+            "generator": _located(path, campaign.generator, "checkpoint"),
+            "references": _located(path, campaign.references, "path"),
+        }
+    )
+
+
+def parse_campaign(path: Path) -> Campaign:
+    """Read and check what stands in a campaign file, and nothing else.
+
+    Raises
+    ------
+    UserError
+        One sentence with the file, the field and the cure.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -59,15 +78,7 @@ def read_campaign(path: str | Path) -> Campaign:
         raise UserError(f"{path}:{where} is not valid YAML: {problem}.") from error
     if not isinstance(document, dict):
         raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}.")
-    campaign = checked_campaign(document, source=str(path))
-    _fetch_references(path, campaign)
-    return campaign.model_copy(
-        update={
-            "dataset": _located(path, campaign.dataset, "path"),
-            "generator": _located(path, campaign.generator, "checkpoint"),
-            "references": _located(path, campaign.references, "path"),
-        }
-    )
+    return checked_campaign(document, source=str(path))
 
 
 def checked_campaign(document: dict[str, Any], source: str) -> Campaign:

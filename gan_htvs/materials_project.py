@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "MP_API_KEY"
 
 
+def api_key() -> str | None:
+    """Find the user's key."""
+    return os.environ.get(KEY_VARIABLE) or SETTINGS.get("PMG_MAPI_KEY")
+
+
 @contextmanager
 def client(setting: str) -> Iterator[Any]:
     """Open an ``MPRester``; whatever fails while it is open is told in one sentence.
@@ -30,7 +35,7 @@ def client(setting: str) -> Iterator[Any]:
     UserError
         Without a key or the client, or if a request fails.
     """
-    key = os.environ.get(KEY_VARIABLE) or SETTINGS.get("PMG_MAPI_KEY")
+    key = api_key()
     if not key:
         raise UserError(
             f"{setting} 'materials_project' needs your API key: set the environment variable "

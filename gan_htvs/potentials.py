@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.errors import UserError
@@ -17,6 +19,13 @@ CHGNET = "0.3.0"
 
 SEVENNET_MODELS = {"sevennet-0": "7net-0", "sevennet-l3i5": "7net-l3i5"}
 """Name here -> name in the sevenn package."""
+
+_WEIGHTS = {
+    "chgnet": ("chgnet", f"pretrained/{CHGNET}/*.pth.tar"),
+    "sevennet-0": ("sevenn", "pretrained_potentials/SevenNet_0__11Jul2024/*.pth"),
+    "sevennet-l3i5": ("sevenn", "pretrained_potentials/SevenNet_l3i5/*.pth"),
+}
+"""Name here -> the package, and where in it the weights are."""
 
 
 @cache
@@ -32,6 +41,27 @@ def calculator_of(name: str) -> Calculator:
         if name in SEVENNET_MODELS:
             return _sevennet(SEVENNET_MODELS[name])
         return _chgnet()
+
+
+def weights_file(name: str) -> Path:
+    """Find the weights of a potential on disk, without loading anything.
+
+    Raises
+    ------
+    UserError
+        If the potential is not installed, or came without its weights.
+    """
+    package, pattern = _WEIGHTS[name]
+    extra = "sevennet" if name in SEVENNET_MODELS else "local"
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise _not_installed(name, extra)
+    for path in Path(spec.origin).parent.glob(pattern):
+        return path
+    raise UserError(
+        f"engines.energy.name: {name!r} is installed without its weights; pip install "
+        f"--force-reinstall --no-deps {package}."
+    )
 
 
 def calculator_arguments(name: str) -> dict[str, Any]:

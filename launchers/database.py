@@ -219,7 +219,7 @@ class Databases:
                 f"The database at {s.address} refused access: check username, password "
                 f"({PASSWORD_VARIABLE}) and authsource in my_launchpad.yaml."
             ) from error
-        except PyMongoError as error:
+        except (PyMongoError, ValueError) as error:  # ValueError: a URI that is none
             raise UserError(
                 f"No MongoDB answers at {s.address}: start it, or correct host and port in "
                 "my_launchpad.yaml."

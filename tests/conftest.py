@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pymatgen.core import SETTINGS
+from pymatgen.io.vasp.inputs import POTCAR_FUNCTIONAL_MAP
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +36,43 @@ def launchpad_file(tmp_path: Path, free_port) -> Path:
     }
     path.write_text(yaml.safe_dump(settings))
     return path
+
+
+PLACEHOLDER_POTCAR = """\
+ PAW_PBE {symbol} 01Jan2000
+   8.0
+ parameters from PSCTR are:
+   VRHFIN ={element}: placeholder
+   LEXCH  = {lexch}
+   EATOM  =   100.0000 eV,    7.3499 Ry
+   TITEL  = PAW_PBE {symbol} 01Jan2000
+   LULTRA =        F    use ultrasoft PP ?
+   LPAW   =        T    paw PP
+   POMASS =   24.305; ZVAL   =    8.000    mass and valenz
+   ENMAX  =  400.000; ENMIN  =  300.000 eV
+ END of PSCTR-controll parameters
+ local part
+   0.1 0.2 0.3
+ End of Dataset
+"""
+"""Nothing of VASP's: what pymatgen wants to see in a POTCAR, and no potential."""
+
+
+@pytest.fixture
+def potcars(tmp_path: Path, monkeypatch):
+    """An empty folder of POTCARs in pymatgen's layout, and a function that writes one."""
+    folder = tmp_path / "potcars"
+    folder.mkdir()
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(folder))
+
+    def write(symbol: str, functional: str = "PBE", *, element: str = "", lexch: str = "PE"):
+        path = folder / POTCAR_FUNCTIONAL_MAP[functional] / symbol / "POTCAR"
+        path.parent.mkdir(parents=True)
+        element = element or symbol.partition("_")[0]
+        path.write_text(PLACEHOLDER_POTCAR.format(symbol=symbol, element=element, lexch=lexch))
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -90,6 +90,14 @@ def test_a_server_that_does_not_answer_is_named(tmp_path, free_port):
         pass
 
 
+def test_a_uri_that_is_none_gets_one_sentence_without_its_password(tmp_path):
+    uri = {"host": "mongodb://ada:xyzzy@127.0.0.1:99999/", "uri_mode": True, "name": "x"}
+    path = write(tmp_path, uri, mode=0o600)
+    with pytest.raises(UserError, match="No MongoDB answers") as error, open_databases(path):
+        pass
+    assert "xyzzy" not in str(error.value)
+
+
 def test_large_outputs_travel_through_gridfs(launchpad_file):
     with open_databases(launchpad_file) as databases, databases.job_store() as store:
         weights = "w" * 20_000_000  # more than a MongoDB document may hold

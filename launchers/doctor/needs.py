@@ -1,0 +1,95 @@
+"""What a campaign asks of a machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gan_htvs.potentials import SEVENNET_MODELS
+from launchers.doctor.check import Need
+
+if TYPE_CHECKING:
+    from gan_htvs.campaign import Campaign
+
+POTENTIALS = ("chgnet", *SEVENNET_MODELS)
+STAND_IN_POTENTIAL = "chgnet"
+"""What a rehearsal computes with."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """How badly each part is needed; None: not at all. The default is to ask for all of it."""
+
+    database: Need = Need.OPTIONAL
+    potentials: dict[str, Need | None] = field(
+        default_factory=lambda: dict.fromkeys(POTENTIALS, Need.OPTIONAL)
+    )
+    gpaw: Need | None = Need.OPTIONAL
+    vasp: Need | None = Need.OPTIONAL
+    custodian: Need | None = Need.OPTIONAL
+    enumlib: Need | None = Need.CONVENIENT
+    materials_project: Need | None = Need.OPTIONAL
+    elements: tuple[str, ...] = ()
+    """Those that POTCARs are wanted of."""
+    potcar_functional: str = "PBE"
+    """Pymatgen's key."""
+
+
+def needs_of_engines(
+    energy: str,
+    band_gap: str,
+    *,
+    elements: tuple[str, ...],
+    potcar_functional: str = "PBE",
+    pre_relaxation: str | None = None,
+    enumlib: bool = False,
+    materials_project: bool = False,
+) -> Needs:
+    """Tell what engines ask for.
+
+    Parameters
+    ----------
+    energy, band_gap
+        Names of the engines in campaign.yaml.
+    elements
+        Of the chemical system.
+    potcar_functional
+        Pymatgen's key, for VASP.
+    pre_relaxation
+        Potential that relaxes before VASP, if any.
+    enumlib
+        Whether magnetic orders come from there.
+    materials_project
+        Whether structures or phases come from there.
+    """
+
+    def needed(condition: bool) -> Need | None:
+        return Need.REQUIRED if condition else None
+
+    engines = {energy, band_gap}
+    runs_vasp = bool(engines & {"vasp", "rehearsal"})
+    potentials = {energy, pre_relaxation if runs_vasp else None}
+    if "rehearsal" in engines:
+        potentials.add(STAND_IN_POTENTIAL)
+    return Needs(
+        database=Need.REQUIRED,
+        potentials={name: needed(name in potentials) for name in POTENTIALS},
+        gpaw=needed(band_gap == "gpaw"),
+        vasp=needed("vasp" in engines),
+        custodian=needed(runs_vasp),
+        enumlib=needed(enumlib and runs_vasp),
+        materials_project=needed(materials_project),
+        elements=elements,
+        potcar_functional=potcar_functional,
+    )
+
+
+def needs_of_campaign(campaign: Campaign) -> Needs:
+    """Tell what a campaign asks for."""
+    return needs_of_engines(
+        campaign.engines.energy.name,
+        campaign.engines.band_gap.name,
+        elements=campaign.chemical_system.elements,
+        materials_project="materials_project"
+        in (campaign.dataset.source, campaign.references.source),
+    )

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from gan_htvs.campaign import Campaign
+from launchers.doctor.check import Need
+from launchers.doctor.needs import Needs, needs_of_campaign, needs_of_engines
+
+ELEMENTS = ("Mg", "Mn", "O")
+
+
+def required(needs: Needs) -> set[str]:
+    parts = {
+        "gpaw": needs.gpaw,
+        "vasp": needs.vasp,
+        "custodian": needs.custodian,
+        "enumlib": needs.enumlib,
+        "materials_project": needs.materials_project,
+        **needs.potentials,
+    }
+    return {name for name, need in parts.items() if need is Need.REQUIRED}
+
+
+@pytest.mark.parametrize(
+    ("energy", "band_gap", "pre_relaxation", "expected"),
+    [
+        ("chgnet", "gpaw", None, {"chgnet", "gpaw"}),
+        ("sevennet-0", "none", None, {"sevennet-0"}),
+        ("chgnet", "vasp", None, {"chgnet", "vasp", "custodian"}),
+        ("vasp", "vasp", None, {"vasp", "custodian"}),
+        ("vasp", "none", "sevennet-l3i5", {"vasp", "custodian", "sevennet-l3i5"}),
+        ("rehearsal", "rehearsal", None, {"custodian", "chgnet"}),
+    ],
+)
+def test_a_campaign_needs_its_engines_and_nothing_else(energy, band_gap, pre_relaxation, expected):
+    needs = needs_of_engines(energy, band_gap, elements=ELEMENTS, pre_relaxation=pre_relaxation)
+    assert required(needs) == expected
+
+
+def test_potcars_are_wanted_of_the_elements_in_the_family_asked_for():
+    needs = needs_of_engines("chgnet", "vasp", elements=ELEMENTS, potcar_functional="PBE_54")
+    assert (needs.elements, needs.potcar_functional) == (ELEMENTS, "PBE_54")
+
+
+def test_enumlib_is_needed_where_vasp_starts_from_its_orders():
+    for energy, expected in (("vasp", Need.REQUIRED), ("chgnet", None)):
+        needs = needs_of_engines(energy, "none", elements=ELEMENTS, enumlib=True)
+        assert needs.enumlib is expected
+    assert Needs().enumlib is Need.CONVENIENT
+
+
+def test_without_a_campaign_nothing_is_required_and_everything_looked_at():
+    assert required(Needs()) == set()
+    assert None not in {Needs().gpaw, Needs().vasp, *Needs().potentials.values()}
+
+
+def test_needs_are_read_from_the_campaign():
+    campaign = Campaign(
+        name="search",
+        chemical_system={"caps": {"Mg": 2, "Mn": 2, "O": 4}},
+        oxidation_states={"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)},
+        dataset={"source": "materials_project"},
+        engines={"energy": {"name": "sevennet-0"}, "band_gap": {"name": "none"}},
+    )
+    needs = needs_of_campaign(campaign)
+    assert required(needs) == {"sevennet-0", "materials_project"}
+    assert needs.elements == ELEMENTS
