@@ -186,6 +186,10 @@ def _run(
     from launchers.database import LaunchpadFile, open_databases
 
     LaunchpadFile.read(launchpad)
+    from launchers.doctor.vasp import obstacle
+
+    if (reason := obstacle(campaign)) is not None:
+        raise UserError(f"nothing was queued, since VASP cannot run here: {reason}.")
     from launchers.local import LocalRun
 
     console.print_heading(campaign)

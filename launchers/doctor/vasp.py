@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_htvs.potcars import FOLDER_VARIABLE, examine_potcars, potcar_symbols
-from launchers.doctor.check import Finding, failure, ok, warning
+from launchers.doctor.check import Finding, State, failure, ok, warning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pymatgen.io.vasp.sets import VaspInputSet
+
+    from gan_htvs.campaign import Campaign
 
 ATOMATE2_COMMAND = "ATOMATE2_VASP_CMD"
 COMMAND_HABIT = "VASP_CMD"
@@ -105,3 +107,16 @@ def input_sets(functional: str) -> list[VaspInputSet]:
     from pymatgen.io.vasp.sets import MPRelaxSet
 
     return [MPRelaxSet(user_potcar_functional=functional)]
+
+
+def obstacle(campaign: Campaign) -> str | None:
+    """Say what keeps VASP from running a campaign here, with the cure; None if nothing does."""
+    engines = campaign.engines
+    if "vasp" not in (engines.energy.name, engines.band_gap.name):
+        return None
+    elements = campaign.chemical_system.elements
+    sets = input_sets(engines.vasp.potcar_functional)
+    for finding in (command(), potcars(elements, sets)):
+        if finding.state is State.FAILURE:
+            return f"{finding.found}; {finding.cure}"
+    return None
