@@ -62,7 +62,7 @@ def inequivalent_superlattices(index: int, structure: Structure) -> NDArray[np.i
     first, then the most symmetric, then the second most compact, and so on.
     """
     forms = hermite_normal_forms(index)
-    rotations = np.unique(_symmetry(structure)[0], axis=0).astype(float)
+    rotations = np.unique(space_group_operations(structure)[0], axis=0).astype(float)
     # A rotation W of column coordinates takes the row basis H to H W^T; two bases span the same
     # lattice if one in terms of the other is integral.
     inverses = np.linalg.inv(forms)
@@ -87,8 +87,8 @@ def inequivalent_superlattices(index: int, structure: Structure) -> NDArray[np.i
     return forms[kept][list(dict.fromkeys(interleaved))]
 
 
-def _symmetry(structure: Structure) -> tuple[NDArray, NDArray]:
-    """Rotations (m, 3, 3) and translations (m, 3) in fractional coordinates."""
+def space_group_operations(structure: Structure) -> tuple[NDArray, NDArray]:
+    """Find the rotations (m, 3, 3) and translations (m, 3) in fractional coordinates."""
     numbers = [site.specie.Z for site in structure]
     cell = (structure.lattice.matrix, structure.frac_coords, numbers)
     symmetry = spglib.get_symmetry(cell, symprec=SYMPREC)
@@ -107,7 +107,7 @@ def site_permutations(structure: Structure) -> tuple[NDArray[np.intp], NDArray[n
     is_translation
         (m,): which operations are pure translations, the identity excluded.
     """
-    rotations, translations = _symmetry(structure)
+    rotations, translations = space_group_operations(structure)
     coords = structure.frac_coords
     moved = np.einsum("mij,sj->msi", rotations, coords) + translations[:, None]
     difference = moved[:, :, None] - coords[None, None]

@@ -1,17 +1,28 @@
 from __future__ import annotations
 
+from shutil import which
+
 import numpy as np
 import pytest
+from pymatgen.analysis.magnetism.analyzer import (
+    CollinearMagneticStructureAnalyzer,
+    MagneticStructureEnumerator,
+)
 from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.command_line import enumlib_caller
 from pymatgen.core import Lattice, Structure
 
+from gan_htvs.arrangements import _Cell, _Score
+from gan_htvs.couplings import magnetic_couplings
+from gan_htvs.dataset.orderings import hermite_normal_forms
+from gan_htvs.errors import UserError
 from gan_htvs.magnetism import (
-    _Score,
-    magnetic_couplings,
+    enumerated_starts,
     magnetic_primitive,
     magnetic_starts,
     starting_moments,
 )
+from gan_htvs.thermodynamics.references import reference_phases
 
 
 def rocksalt(metal: str, a: float) -> Structure:
@@ -208,3 +219,133 @@ class TestAntiferromagnets:
         anti = afm(cell)
         assert np.count_nonzero(moments(anti)) == 16
         assert moments(anti).sum() == 0
+
+
+def others(structure: Structure, magmoms=None, *, max_afm: int) -> list[Structure]:
+    starts = magnetic_starts(structure, magmoms, orders=("AFM",), max_afm=max_afm)
+    return [start.structure for start in starts]
+
+
+HAUSMANNITE = next(
+    phase.structure for phase in reference_phases(["Mn", "O"]) if phase.name == "Mn3O4 hausmannite"
+)
+
+
+class TestMoreArrangements:
+    def test_they_are_numbered_after_the_first_which_stays(self):
+        starts = magnetic_starts(RUTILE, max_afm=3)
+        assert [s.name for s in starts] == ["FM", "AFM", "AFM-2", "AFM-3"]
+        assert np.array_equal(moments(starts[1].structure), moments(afm(RUTILE)))
+
+    def test_none_can_be_asked_for(self):
+        assert [s.name for s in magnetic_starts(MNO, max_afm=0)] == ["FM"]
+        with pytest.raises(ValueError, match="max_afm=0"):
+            magnetic_starts(MNO, orders=("AFM",), max_afm=0)
+
+    def test_fcc_moments_have_two_orders_in_a_doubled_cell(self):
+        # Alternating planes (111) and (001): types II and I.
+        second, first = others(MNO, max_afm=10)
+        planes = np.where(np.isclose(MNO.frac_coords[:4, 2] % 1, 0), 5, -5)
+        (given, *_) = magnetic_starts(MNO, [*planes, *[0] * 4])
+        assert same_order(first, given.structure)
+        assert not same_order(second, given.structure)
+
+    def test_a_cubic_perovskite_has_types_g_and_then_c_and_a(self):
+        found = []
+        for cell in others(PEROVSKITE, max_afm=10):
+            centre = next(site for site in cell if site.specie.symbol == "Mn")
+            near = [n for n in cell.get_neighbors(centre, 3.8) if n.specie.symbol == "Mn"]
+            found.append(sum(n.properties["magmom"] != centre.properties["magmom"] for n in near))
+        assert found == [6, 4, 2]
+
+    @pytest.mark.parametrize("structure", [MNO, RUTILE, PEROVSKITE], ids=["MnO", "MnO2", "ABO3"])
+    def test_pymatgen_tells_the_same_orders_apart(self, structure):
+        (fm,) = magnetic_starts(structure, orders=("FM",))
+        every = []
+        for hnf in [np.eye(3, dtype=int), *hermite_normal_forms(2)]:
+            cell = _Cell(fm.structure, hnf)
+            for signs in cell.score.arrangements():
+                values = np.zeros(len(cell.structure))
+                values[cell.magnetic] = 5 * signs
+                every.append(magnetic_primitive(cell.structure, values.tolist()))
+        distinct: list[Structure] = []
+        for order in every:
+            analyzer = CollinearMagneticStructureAnalyzer(order, overwrite_magmom_mode="none")
+            if not any(
+                len(order) == len(known) and analyzer.matches_ordering(known) for known in distinct
+            ):
+                distinct.append(order)
+        assert len(others(structure, max_afm=1000)) == len(distinct) - 1
+
+    def test_hausmannite_is_a_ferrimagnet_among_the_first(self):
+        # Both octahedral sublattices against the tetrahedral one: Jensen and Nielsen, J. Phys. C
+        # 7, 409 (1974), above the temperature at which the cell doubles.
+        first, second = others(HAUSMANNITE, max_afm=2)
+        assert moments(first).sum() == 0
+        assert len(second) == 14
+        signs = {
+            (len(second.get_neighbors(site, 2.4)), np.sign(site.properties["magmom"]))
+            for site in second
+            if site.specie.symbol == "Mn"
+        }
+        assert signs in ({(4, 1), (6, -1)}, {(4, -1), (6, 1)})
+
+    def test_supercell_rows_and_origin_change_nothing(self):
+        # Further ones are equal in energy, moment, size and symmetry: any of them may come first.
+        expected = others(HAUSMANNITE, max_afm=2)
+        variant = HAUSMANNITE.make_supercell([1, 2, 1], in_place=False)
+        variant.translate_sites(range(len(variant)), [0.13, 0.29, 0.41])
+        rows = np.random.default_rng(1).permutation(len(variant))
+        variant = Structure.from_sites([variant[i] for i in rows])
+        for one, other in zip(expected, others(variant, max_afm=2), strict=True):
+            assert same_order(one, other)
+
+    def test_large_cells_have_others_too(self):
+        cell = SPINEL.copy()
+        rng = np.random.default_rng(0)
+        for i in range(len(cell)):
+            cell.translate_sites([i], rng.normal(scale=0.05, size=3), frac_coords=False)
+        (first, *rest) = others(cell, max_afm=4)
+        assert moments(first).sum() == 0
+        assert len(rest) == 3
+
+    def test_random_descents_end_as_low_as_enumeration(self):
+        rng = np.random.default_rng(0)
+        for _ in range(10):
+            couplings = rng.random((12, 12))
+            score = _Score(couplings + couplings.T, np.full(12, 5.0))
+            lowest = score.energies(score._all()).min()
+            assert score.energies(score._minima()).min() == pytest.approx(lowest)
+
+
+class TestEnumlib:
+    def test_its_absence_is_said_with_the_cure(self, monkeypatch):
+        monkeypatch.setattr(enumlib_caller, "ENUM_CMD", None)
+        with pytest.raises(UserError, match=r"no enum\.x .*conda install -c conda-forge enumlib"):
+            enumerated_starts(MNO, max_afm=2)
+
+    def test_it_is_not_needed_for_one_order(self, monkeypatch):
+        monkeypatch.setattr(enumlib_caller, "ENUM_CMD", None)
+        assert [s.name for s in enumerated_starts(MNO, max_afm=0)] == ["FM"]
+        assert [s.name for s in enumerated_starts(rocksalt("Mg", 4.2), max_afm=2)] == ["NM"]
+
+    def test_orders_of_pymatgen_become_starts(self, monkeypatch):
+        # Without the transformations, which run enumlib, flips of whole sublattices are left.
+        generate = MagneticStructureEnumerator._generate_transformations
+        monkeypatch.setattr(
+            MagneticStructureEnumerator,
+            "_generate_transformations",
+            lambda self, structure: generate(self, structure) and {},
+        )
+        monkeypatch.setattr(enumlib_caller, "ENUM_CMD", "enum.x")
+        monkeypatch.setattr(enumlib_caller, "MAKESTR_CMD", "makestr.x")
+        fm, flipped = enumerated_starts(HAUSMANNITE, max_afm=3)
+        assert (fm.name, flipped.name) == ("FM", "AFM")
+        assert same_order(flipped.structure, others(HAUSMANNITE, max_afm=2)[1])
+
+    @pytest.mark.skipif(which("enum.x") is None, reason="enumlib is not installed")
+    def test_it_finds_both_orders_of_rock_salt(self):
+        fm, *rest = enumerated_starts(MNO, max_afm=10)
+        assert fm.name == "FM"
+        for wanted in others(MNO, max_afm=2):
+            assert any(same_order(wanted, start.structure) for start in rest)
