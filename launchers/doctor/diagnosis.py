@@ -100,7 +100,7 @@ def _of_vasp(needs: Needs) -> Iterator[Examination]:
     yield Examination("VASP", vasp.command, needs.vasp)
     yield Examination(
         "POTCARs",
-        lambda: vasp.potcars(needs.elements, vasp.input_sets(needs.potcar_functional)),
+        lambda: vasp.potcars(needs.elements, vasp.input_sets(needs.engines)),
         needs.vasp,
     )
     yield Examination("custodian", software.custodian, needs.custodian)

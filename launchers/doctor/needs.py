@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gan_htvs.engines import VASP_ENGINES, EngineSettings
 from gan_htvs.potentials import SEVENNET_MODELS
 from launchers.doctor.check import Need
 
@@ -31,34 +32,20 @@ class Needs:
     materials_project: Need | None = Need.OPTIONAL
     elements: tuple[str, ...] = ()
     """Those that POTCARs are wanted of."""
-    potcar_functional: str = "PBE"
-    """Pymatgen's key."""
+    engines: EngineSettings = field(default_factory=EngineSettings)
 
 
 def needs_of_engines(
-    energy: str,
-    band_gap: str,
-    *,
-    elements: tuple[str, ...],
-    potcar_functional: str = "PBE",
-    pre_relaxation: str | None = None,
-    enumlib: bool = False,
-    materials_project: bool = False,
+    engines: EngineSettings, *, elements: tuple[str, ...], materials_project: bool = False
 ) -> Needs:
     """Tell what engines ask for.
 
     Parameters
     ----------
-    energy, band_gap
-        Names of the engines in campaign.yaml.
+    engines
+        Section ``engines`` of campaign.yaml.
     elements
         Of the chemical system.
-    potcar_functional
-        Pymatgen's key, for VASP.
-    pre_relaxation
-        Potential that relaxes before VASP, if any.
-    enumlib
-        Whether magnetic orders come from there.
     materials_project
         Whether structures or phases come from there.
     """
@@ -66,29 +53,29 @@ def needs_of_engines(
     def needed(condition: bool) -> Need | None:
         return Need.REQUIRED if condition else None
 
-    engines = {energy, band_gap}
-    runs_vasp = bool(engines & {"vasp", "rehearsal"})
-    potentials = {energy, pre_relaxation if runs_vasp else None}
-    if "rehearsal" in engines:
+    names = {engines.energy.name, engines.band_gap.name}
+    runs_vasp = bool(names & VASP_ENGINES)
+    potentials: set[str | None] = {engines.energy.name}
+    potentials.add(engines.vasp.pre_relaxation if runs_vasp else None)
+    if engines.is_rehearsal:
         potentials.add(STAND_IN_POTENTIAL)
     return Needs(
         database=Need.REQUIRED,
         potentials={name: needed(name in potentials) for name in POTENTIALS},
-        gpaw=needed(band_gap == "gpaw"),
-        vasp=needed("vasp" in engines),
+        gpaw=needed("gpaw" in names),
+        vasp=needed("vasp" in names),
         custodian=needed(runs_vasp),
-        enumlib=needed(enumlib and runs_vasp),
+        enumlib=needed(runs_vasp and engines.vasp.orderings == "enumlib"),
         materials_project=needed(materials_project),
         elements=elements,
-        potcar_functional=potcar_functional,
+        engines=engines,
     )
 
 
 def needs_of_campaign(campaign: Campaign) -> Needs:
     """Tell what a campaign asks for."""
     return needs_of_engines(
-        campaign.engines.energy.name,
-        campaign.engines.band_gap.name,
+        campaign.engines,
         elements=campaign.chemical_system.elements,
         potcar_functional=campaign.engines.vasp.potcar_functional,
         pre_relaxation=campaign.engines.vasp.pre_relaxation,

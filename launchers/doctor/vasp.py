@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pymatgen.io.vasp.sets import VaspInputSet
 
     from gan_htvs.campaign import Campaign
+    from gan_htvs.engines import EngineSettings
 
 ATOMATE2_COMMAND = "ATOMATE2_VASP_CMD"
 COMMAND_HABIT = "VASP_CMD"
@@ -102,11 +103,13 @@ def potcars(elements: Sequence[str], input_sets: Sequence[VaspInputSet]) -> Find
     return ok("; ".join(f"{', '.join(sorted(asked))} of {f}" for f, asked in symbols.items()))
 
 
-def input_sets(functional: str) -> list[VaspInputSet]:
-    """Make those of a campaign: energies and gaps share the POTCARs of the Materials Project."""
-    from pymatgen.io.vasp.sets import MPRelaxSet
+def input_sets(engines: EngineSettings) -> list[VaspInputSet]:
+    """Make those of a campaign, powerups included; energies and gaps have the same POTCARs."""
+    from atomate2.vasp.jobs.mp import MPGGARelaxMaker
 
-    return [MPRelaxSet(user_potcar_functional=functional)]
+    from flows.engines.vasp_step import VaspStepMaker
+
+    return [VaspStepMaker.of(MPGGARelaxMaker(), engines, {}).vasp.input_set_generator]
 
 
 def obstacle(campaign: Campaign) -> str | None:
@@ -115,7 +118,7 @@ def obstacle(campaign: Campaign) -> str | None:
     if "vasp" not in (engines.energy.name, engines.band_gap.name):
         return None
     elements = campaign.chemical_system.elements
-    sets = input_sets(engines.vasp.potcar_functional)
+    sets = input_sets(engines)
     for finding in (command(), potcars(elements, sets)):
         if finding.state is State.FAILURE:
             return f"{finding.found}; {finding.cure}"

@@ -3,10 +3,15 @@ from __future__ import annotations
 import pytest
 
 from gan_htvs.campaign import Campaign
+from gan_htvs.engines import EngineSettings
 from launchers.doctor.check import Need
 from launchers.doctor.needs import Needs, needs_of_campaign, needs_of_engines
 
 ELEMENTS = ("Mg", "Mn", "O")
+
+
+def engines_of(energy: str, band_gap: str, **vasp: object) -> EngineSettings:
+    return EngineSettings(energy={"name": energy}, band_gap={"name": band_gap}, vasp=vasp)
 
 
 def required(needs: Needs) -> set[str]:
@@ -33,18 +38,21 @@ def required(needs: Needs) -> set[str]:
     ],
 )
 def test_a_campaign_needs_its_engines_and_nothing_else(energy, band_gap, pre_relaxation, expected):
-    needs = needs_of_engines(energy, band_gap, elements=ELEMENTS, pre_relaxation=pre_relaxation)
+    engines = engines_of(energy, band_gap, pre_relaxation=pre_relaxation)
+    needs = needs_of_engines(engines, elements=ELEMENTS)
     assert required(needs) == expected
 
 
 def test_potcars_are_wanted_of_the_elements_in_the_family_asked_for():
-    needs = needs_of_engines("chgnet", "vasp", elements=ELEMENTS, potcar_functional="PBE_54")
-    assert (needs.elements, needs.potcar_functional) == (ELEMENTS, "PBE_54")
+    engines = engines_of("chgnet", "vasp", potcar_functional="PBE_54")
+    needs = needs_of_engines(engines, elements=ELEMENTS)
+    assert (needs.elements, needs.engines) == (ELEMENTS, engines)
 
 
 def test_enumlib_is_needed_where_vasp_starts_from_its_orders():
     for energy, expected in (("vasp", Need.REQUIRED), ("chgnet", None)):
-        needs = needs_of_engines(energy, "none", elements=ELEMENTS, enumlib=True)
+        engines = engines_of(energy, "none", orderings="enumlib")
+        needs = needs_of_engines(engines, elements=ELEMENTS)
         assert needs.enumlib is expected
     assert Needs().enumlib is Need.CONVENIENT
 

@@ -4,11 +4,18 @@ import pytest
 from atomate2.vasp.jobs.mp import MPGGARelaxMaker, MPGGAStaticMaker
 from atomate2.vasp.sets.core import HSEStaticSetGenerator
 
+from flows.engines.hybrid import HybridEngine
+from flows.engines.vasp_step import VaspStepMaker
+from gan_htvs.engines import EngineSettings
 from gan_htvs.potcars import PotcarReport, potcar_symbols
 from launchers.doctor import vasp
 from launchers.doctor.check import State
 
 ELEMENTS = ("Mg", "Mn", "O")
+
+
+def family(functional: str, **vasp: object) -> EngineSettings:
+    return EngineSettings(energy={"name": "vasp"}, vasp={"potcar_functional": functional, **vasp})
 
 
 def test_a_command_is_found_behind_its_launcher(programs, monkeypatch):
@@ -66,16 +73,29 @@ def test_the_command_is_atomate2s_own(programs, monkeypatch):
     assert vasp.command().state is State.OK
 
 
-@pytest.mark.parametrize("maker", [MPGGARelaxMaker, MPGGAStaticMaker])
-def test_potcars_are_those_that_the_makers_ask_for(maker):
-    (input_set,) = vasp.input_sets("PBE")
-    asked = potcar_symbols(maker().input_set_generator, ELEMENTS)
-    assert potcar_symbols(input_set, ELEMENTS) == asked
+@pytest.mark.parametrize("functional", ["PBE", "PBE_54"])
+def test_relaxation_static_and_hybrid_ask_for_the_potcars_that_are_looked_up(functional):
+    engines = family(functional)
+    hybrid, _ = HybridEngine(engines)._maker()
+    (looked_up,) = vasp.input_sets(engines)
+    for maker in (MPGGARelaxMaker(), MPGGAStaticMaker(), hybrid):
+        asked = VaspStepMaker.of(maker, engines, {}).vasp.input_set_generator
+        assert asked.user_potcar_functional == looked_up.user_potcar_functional == functional
+        assert potcar_symbols(asked, ELEMENTS) == potcar_symbols(looked_up, ELEMENTS)
+
+
+def test_powerups_count():
+    powerup = {
+        "name": "update_user_potcar_settings",
+        "arguments": {"potcar_updates": {"Mn": "Mn_sv"}},
+    }
+    (looked_up,) = vasp.input_sets(family("PBE", powerups=[powerup]))
+    assert potcar_symbols(looked_up, ELEMENTS)["Mn"] == "Mn_sv"
 
 
 def test_every_potcar_of_every_input_set_is_opened(potcars):
     hybrid = HSEStaticSetGenerator(user_potcar_functional="PBE_54")
-    both = [*vasp.input_sets("PBE"), hybrid]
+    both = [*vasp.input_sets(family("PBE")), hybrid]
     for symbol in ("Mg_pv", "Mn_pv", "O"):
         potcars(symbol)
     assert vasp.potcars(ELEMENTS, both[:1]).state is State.WARNING  # unknown to pymatgen
@@ -91,21 +111,21 @@ def test_every_potcar_of_every_input_set_is_opened(potcars):
 def test_known_potcars_are_ok_and_named(monkeypatch):
     nothing = PotcarReport([], [])
     monkeypatch.setattr(vasp, "examine_potcars", lambda *_: nothing)
-    assert vasp.potcars(ELEMENTS, vasp.input_sets("PBE")).found == "Mg_pv, Mn_pv, O of PBE"
+    assert vasp.potcars(ELEMENTS, vasp.input_sets(family("PBE"))).found == "Mg_pv, Mn_pv, O of PBE"
 
 
 def test_a_missing_element_and_functional_is_named(potcars):
     for symbol in ("Mg_pv", "O"):
         potcars(symbol)
-    missing = vasp.potcars(ELEMENTS, vasp.input_sets("PBE"))
+    missing = vasp.potcars(ELEMENTS, vasp.input_sets(family("PBE")))
     assert missing.state is State.FAILURE
     assert "POTCAR Mn_pv of PBE" in missing.found
     assert "POTCAR O" not in missing.found
-    assert vasp.potcars(ELEMENTS, vasp.input_sets("PBE_54")).state is State.FAILURE
+    assert vasp.potcars(ELEMENTS, vasp.input_sets(family("PBE_54"))).state is State.FAILURE
 
 
 def test_without_elements_the_folder_is_looked_at(potcars, monkeypatch):
-    input_sets = vasp.input_sets("PBE")
+    input_sets = vasp.input_sets(family("PBE"))
     assert vasp.potcars((), input_sets).state is State.OK
     monkeypatch.setattr("gan_htvs.potcars.SETTINGS", {})
     assert vasp.potcars((), input_sets).state is State.FAILURE
