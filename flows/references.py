@@ -91,7 +91,10 @@ def reference_flow(campaign: Campaign, *, done: Collection[str] = ()) -> Flow:
     statics = [
         each.uuid for jobs in energies for name, each in jobs.items() if name.endswith("static")
     ]
-    published = [relaxed for _, relaxed in published_phases(campaign)]
+    published = [
+        (phase.origin.label, relaxed.energy_per_atom)
+        for phase, relaxed in published_phases(campaign)
+    ]
     assembly.set_uuid(content_uuid("references", statics, *published))
     label(assembly, assembly.uuid, Step.REFERENCES)
     missing = [each for jobs in energies for each in jobs.values() if each.uuid not in done]

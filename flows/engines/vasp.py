@@ -110,13 +110,13 @@ class VaspEngine:
         CalculationError
             If no order has an energy.
         """
-        orders: list[tuple[MagneticOrderResult, TaskDoc]] = []
+        orders: list[tuple[float, MagneticOrderResult, TaskDoc]] = []
         failed: list[MagneticOrderResult] = []
         failures: list[CalculationFailure] = []
         for start in (name.removesuffix(" static") for name in outputs if name.endswith("static")):
             static = outputs[f"{start} static"]
             if isinstance(static, TaskDoc):
-                orders.append((_order(start, static), static))
+                orders.append((static.output.energy_per_atom, _order(start, static), static))
                 continue
             if isinstance(static, CalculationFailure):
                 failures.append(static)
@@ -125,9 +125,8 @@ class VaspEngine:
         if not orders:
             first = failures[0] if failures else None
             raise CalculationError(failed[0].reason or "no magnetic order", first)
-        orders.sort(key=lambda each: each[0].energy_per_atom)
-        lowest, static = orders[0]
-        energy = static.output.energy_per_atom
+        orders.sort(key=lambda each: each[0])
+        energy, lowest, static = orders[0]
         correction = energy_correction(static.structure, energy, self.settings.energy.name)
         pre_relaxation = outputs.get(f"{lowest.start} pre-relax")
         return Relaxed(
@@ -146,7 +145,7 @@ class VaspEngine:
             / (structure.volume / len(structure))
             - 1,
             pre_relaxation_steps=pre_relaxation and pre_relaxation.output.n_steps,
-            magnetic_orders=(*(order for order, _ in orders), *failed),
+            magnetic_orders=(*(order for _, order, _ in orders), *failed),
             folder=static.dir_name,
         )
 

@@ -77,9 +77,6 @@ def needs_of_campaign(campaign: Campaign) -> Needs:
     return needs_of_engines(
         campaign.engines,
         elements=campaign.chemical_system.elements,
-        potcar_functional=campaign.engines.vasp.potcar_functional,
-        pre_relaxation=campaign.engines.vasp.pre_relaxation,
-        enumlib=campaign.engines.vasp.orderings == "enumlib",
         materials_project="materials_project"
         in (campaign.dataset.source, campaign.references.source),
     )

@@ -75,7 +75,9 @@ def test_are_pbe_plus_u_at_520_ev_with_spin():
 class TestMagneticOrders:
     def test_a_magnetic_oxide_starts_from_both(self):
         names = list(jobs(STRUCTURES["MnO"]))
-        assert names == [f"{o} {s}" for o in ("FM", "AFM") for s in ("relax 1", "relax 2", "static")]
+        assert names == [
+            f"{o} {s}" for o in ("FM", "AFM") for s in ("relax 1", "relax 2", "static")
+        ]
 
     def test_one_without_moments_starts_once(self):
         assert list(jobs(STRUCTURES["MgO"])) == ["NM relax 1", "NM relax 2", "NM static"]

@@ -213,7 +213,9 @@ class TestCampaign:
         campaign = read_campaign(campaign_file)
         assert known_phases(campaign) == []
         (assembly,) = reference_flow(campaign).jobs
-        response = assembly.run(JobStore(MemoryStore()))
+        store = JobStore(MemoryStore())
+        store.connect()
+        response = assembly.run(store)
         assert response.output.level_of_theory == "PBE(+U)+MP2020"
         assert {e.name: e.energy_per_atom for e in response.output.entries} == pytest.approx(
             {"Mg mp-110": -1.58, "Mg mp-153": -1.6, "MgO mp-1265": -6.3275, "MgO2 mp-2589": -5.88}
