@@ -7,10 +7,11 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from emmet.core.symmetry import SymmetryData
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 from pymatgen.core import Structure
 
 from gan_htvs.bandgap import BandGapResult
+from gan_htvs.oxidation import OxidationStates, oxidation_states
 from gan_htvs.proposers import ProposerName
 from gan_htvs.thermodynamics.pourbaix import PourbaixStability
 
@@ -83,6 +84,12 @@ class Relaxed(Document):
     n_steps: int | None = None
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
     volume_change: float | None = Field(None, description="relative, relaxed over initial - 1")
+
+    @computed_field(description="of each site, from its moment")  # type: ignore[prop-decorator]
+    @property
+    def oxidation_states(self) -> OxidationStates | None:
+        """Formal oxidation states, where moments are known."""
+        return None if self.magmoms is None else oxidation_states(self.structure, self.magmoms)
 
 
 class Assessment(Document):
@@ -170,6 +177,9 @@ class Candidate(Document):
     symmetry: SymmetryData | None = Field(None, description="of the latest structure")
     generated_structure: Structure
     structure: Structure | None = Field(None, description="after relaxation")
+    oxidation_states: OxidationStates | None = Field(
+        None, description="of each site of ``structure``, from its moment; None without moments"
+    )
     level_of_theory: str | None = None
     energy_per_atom: float | None = Field(None, description="eV/atom")
     formation_energy_per_atom: float | None = Field(None, description="eV/atom")
