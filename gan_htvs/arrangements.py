@@ -235,10 +235,9 @@ class _Score:
 
     def energies(self, signs: NDArray[np.floating]) -> NDArray[np.float64]:
         """Coupling energies; (n_arrangements, n) of +1 and -1 -> (n_arrangements,)."""
-        energies: NDArray[np.float64] = 0.5 * np.einsum(
-            "ai,ij,aj->a", signs, self.couplings, signs, optimize=True
+        return np.asarray(
+            0.5 * np.einsum("ai,ij,aj->a", signs, self.couplings, signs, optimize=True)
         )
-        return energies
 
     def __call__(self, signs: NDArray[np.floating]) -> NDArray[np.float64]:
         """Score arrangements; (n_arrangements, n) of +1 and -1 -> (n_arrangements,)."""
@@ -264,7 +263,7 @@ class _Score:
         n = len(self.moments)
         # Turning all moments over changes nothing, so the first sign is fixed.
         numbers = np.arange(2 ** (n - 1))[:, None]
-        return 1.0 - 2.0 * (numbers >> np.arange(n - 1, -1, -1) & 1)
+        return np.where(numbers >> np.arange(n - 1, -1, -1) & 1, -1.0, 1.0)
 
     def _minima(self) -> NDArray[np.float64]:
         """Turn over one moment after the other, from random arrangements, while that helps."""

@@ -33,22 +33,24 @@ class MagneticOrderResult(BaseModel):
 
     start: str = Field(
         description="NM (no moments), given (signs of the given moments), FM (all parallel) or "
-        "AFM (strongly coupled ones antiparallel)"
+        "AFM, AFM-2, AFM-3, ... (strongly coupled ones antiparallel, best first)"
     )
     order: str | None = Field(
         default=None, description="order of the converged moments: NM, FM, FiM or AFM"
     )
     energy_per_atom: float | None = Field(
         default=None,
-        description="PBE(+U) energy by GPAW, eV/atom; comparable between the orders of one "
-        "structure, and with nothing else",
+        description="PBE(+U) energy, eV/atom; comparable between the orders of one structure, by "
+        "the same code with the same settings, and with nothing else",
     )
     total_magnetization: float | None = Field(
         default=None, description="PBE(+U) moment of the computed cell, Bohr magnetons"
     )
     pbe_gap: float | None = Field(default=None, ge=0, description="PBE(+U) gap, eV; 0 for a metal")
     nsites: int = Field(description="atoms in the primitive cell of this order")
-    kpoints: tuple[int, int, int] = Field(description="Gamma-centred k-point mesh")
+    kpoints: tuple[int, int, int] | None = Field(
+        default=None, description="Gamma-centred k-point mesh; None: the code does not tell"
+    )
     reason: str | None = Field(default=None, description="why it was not converged")
     seconds: float | None = Field(default=None, ge=0, description="wall time, s")
 
@@ -111,6 +113,7 @@ class BandGapResult(BaseModel):
     )
     seconds: float | None = Field(default=None, ge=0, description="wall time, s")
     gpaw_version: str | None = Field(default=None, description="version of GPAW")
+    vasp_version: str | None = Field(default=None, description="version of VASP")
     uncertainty: str | None = Field(default=None, description="what the value is worth")
 
     @model_validator(mode="after")

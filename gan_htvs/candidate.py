@@ -7,11 +7,12 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from emmet.core.symmetry import SymmetryData
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 from pymatgen.core import Structure
 
 from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
 from gan_htvs.engines import REHEARSAL
+from gan_htvs.oxidation import OxidationStates, oxidation_states
 from gan_htvs.proposers import ProposerName
 from gan_htvs.thermodynamics.pourbaix import PourbaixStability
 
@@ -105,6 +106,12 @@ class Relaxed(Document):
     )
     folder: str | None = Field(None, description="host:path of the static calculation")
 
+    @computed_field(description="of each site, from its moment")  # type: ignore[prop-decorator]
+    @property
+    def oxidation_states(self) -> OxidationStates | None:
+        """Formal oxidation states, where moments are known."""
+        return None if self.magmoms is None else oxidation_states(self.structure, self.magmoms)
+
 
 class Assessment(Document):
     """Stability against known phases, and afterwards other candidates, of one level of theory."""
@@ -196,6 +203,9 @@ class Candidate(Document):
     symmetry: SymmetryData | None = Field(None, description="of the latest structure")
     generated_structure: Structure
     structure: Structure | None = Field(None, description="after relaxation")
+    oxidation_states: OxidationStates | None = Field(
+        None, description="of each site of ``structure``, from its moment; None without moments"
+    )
     level_of_theory: str | None = None
     energy_per_atom: float | None = Field(None, description="eV/atom")
     formation_energy_per_atom: float | None = Field(None, description="eV/atom")

@@ -67,8 +67,8 @@ def magnetic_couplings(structure: Structure, magnetic: ArrayLike) -> NDArray[np.
     direct = DIRECT_STRENGTH * (DIRECT_LENGTH / distance[is_direct]) ** DIRECT_DECAY
     np.add.at(couplings, (row[center[is_direct]], row[other[is_direct]]), direct)
 
-    is_anion = np.array([_is_anion(site.specie) for site in structure])
-    is_bond = (row[center] >= 0) & is_anion[other] & (distance < ANION_REACH)
+    anionic = np.array([is_anion(site.specie) for site in structure])
+    is_bond = (row[center] >= 0) & anionic[other] & (distance < ANION_REACH)
     shortest = np.full(len(structure), np.inf)
     np.minimum.at(shortest, center[is_bond], distance[is_bond])
     is_bond &= distance < BOND_FACTOR * shortest[center]
@@ -85,5 +85,6 @@ def magnetic_couplings(structure: Structure, magnetic: ArrayLike) -> NDArray[np.
     return couplings
 
 
-def _is_anion(element: Any) -> bool:
+def is_anion(element: Any) -> bool:
+    """Whether an element or species is a chalcogen, a halogen or nitrogen."""
     return bool(element.is_chalcogen or element.is_halogen or element.symbol == "N")

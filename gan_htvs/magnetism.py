@@ -98,8 +98,8 @@ def enumerated_starts(structure: Structure, *, max_afm: int) -> tuple[MagneticSt
     """Propose the magnetic orders that pymatgen's ``MagneticStructureEnumerator`` finds.
 
     These are the orders of atomate2's ``MagneticOrderingsMaker``, and of Horton et al., npj
-    Comput. Mater. 5, 64 (2019): in cells of up to four magnetic sites or so, the most symmetric
-    first. No coupling is looked at.
+    Comput. Mater. 5, 64 (2019): in the primitive cell, or larger ones of up to four magnetic
+    sites, the most symmetric first. No coupling is looked at.
 
     Parameters
     ----------

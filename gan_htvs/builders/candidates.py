@@ -218,6 +218,7 @@ def _judged(
     relaxed = Relaxed.model_validate(decode(verdict["relaxed"]))
     fields |= {
         "structure": relaxed.structure,
+        "oxidation_states": relaxed.oxidation_states,
         "level_of_theory": relaxed.level_of_theory,
         "novelty": stability.novelty,
         "duplicate_of": stability.duplicate_of,

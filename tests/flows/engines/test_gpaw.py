@@ -175,6 +175,11 @@ def test_a_magnetic_order_has_an_energy_or_a_reason():
         MagneticOrderResult(start="FM", nsites=2, kpoints=(4, 4, 4))
 
 
+def test_a_magnetic_order_of_a_code_that_does_not_tell_its_mesh():
+    order = MagneticOrderResult(start="AFM-2", nsites=4, energy_per_atom=-8.0)
+    assert order.kpoints is None
+
+
 def test_switched_off(mgo, tmp_path):
     result = compute_gap(mgo, BandGapEngineSettings(name="none"), workdir=tmp_path)
     assert "engines.band_gap.name" in result.reason

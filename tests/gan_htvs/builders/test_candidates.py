@@ -69,6 +69,19 @@ def test_new_thresholds_are_applied_to_what_is_stored_and_the_gate_is_remembered
     assert lab["a"].gate["energy_above_hull"] == pytest.approx(0.1)
 
 
+def test_oxidation_states_stand_beside_the_structure(lab):
+    lab.propose("a", "b")
+    lab.gate("a", structure=rocksalt("Mn"), magmoms=[4.6, 0.1])
+    lab.gate("b", structure=rocksalt("Mn"))
+    lab.build()
+    states = lab["a"].oxidation_states
+    assert states.states == (2, -2)
+    assert states.is_neutral
+    assert lab["b"].oxidation_states is None
+    rows = {row["candidate_id"]: row for row in CandidateStore(lab.candidates).rows()}
+    assert rows["a"]["oxidation_states"] == {"average": {"Mn": 2, "O": -2}}
+
+
 def test_rows_are_sorted_by_stability_and_filtered(lab):
     lab.propose("a", "b", "c", "d")
     lab.gate("a", excess=0.3)
