@@ -155,6 +155,7 @@ class VaspSettings(Settings):
     )
     max_afm: NonNegativeInt = Field(
         1,
+        le=20,
         description="antiferromagnetic orders that a magnetic structure starts from, besides the "
         "ferromagnetic one; the lowest energy wins",
     )

@@ -84,6 +84,7 @@ class VaspEngine:
         moments = start.structure.site_properties["magmom"]
         # Parallel ones are left to MPRelaxSet, which gives some to the other elements, too.
         magmoms = moments if min(moments) < 0 else None
+        incar = self.settings.vasp.incar
         double = MPGGADoubleRelaxStaticMaker()
         makers = {
             "relax 1": double.relax_maker.relax_maker1,
@@ -92,10 +93,13 @@ class VaspEngine:
         }
         for step, maker in makers.items():
             name = f"{start.name} {step}"
-            vasp = replace(maker, name=name, task_document_kwargs=PARSE_NO_BANDS)
-            energy_job = VaspStepMaker.of(vasp, self.settings, self.settings.vasp.incar).make(
-                before, magmoms
+            vasp = replace(
+                maker,
+                name=name,
+                task_document_kwargs=PARSE_NO_BANDS,
+                copy_vasp_kwargs={"additional_vasp_files": _restart_files(incar)},
             )
+            energy_job = VaspStepMaker.of(vasp, self.settings, incar).make(before, magmoms)
             energy_job.set_uuid(uuid_of(name))
             energy_job.name = f"{name} {start.structure.composition.reduced_formula}"
             jobs.append((name, energy_job))
@@ -148,6 +152,15 @@ class VaspEngine:
             magnetic_orders=(*(order for _, order, _ in orders), *failed),
             folder=static.dir_name,
         )
+
+
+def _restart_files(incar: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name what a calculation leaves for the next one besides its structure.
+
+    atomate2's Makers ask for WAVECAR, which the Materials Project's LWAVE = F does not write.
+    """
+    is_written = {"WAVECAR": incar.get("LWAVE", False), "CHGCAR": incar.get("LCHARG", True)}
+    return tuple(name for name, there in is_written.items() if there)
 
 
 def _order(start: str, static: TaskDoc) -> MagneticOrderResult:

@@ -16,7 +16,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from atomate2.utils.path import strip_hostname
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
     from gan_htvs.engines import EngineSettings
 
-    Start = Structure | Relaxed | TaskDoc | ForceFieldTaskDocument | CalculationFailure | None
+    Start: TypeAlias = (
+        Structure | Relaxed | TaskDoc | ForceFieldTaskDocument | CalculationFailure | None
+    )
     """What a step may start from: a structure, or what a job before it left."""
 
 GO_ON = {"handle_unsuccessful": False}
