@@ -173,8 +173,8 @@ class VaspSettings(Settings):
     powerups: tuple[Powerup, ...] = Field(
         (), description="atomate2 powerups for all VASP jobs, each {name, arguments}"
     )
-    max_errors: NonNegativeInt = Field(
-        5, description="corrections by custodian before a calculation counts as failed"
+    max_errors: PositiveInt = Field(
+        5, description="errors of a calculation, corrected or not, after which it has failed"
     )
     max_seconds: PositiveInt | None = Field(
         None,

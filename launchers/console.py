@@ -218,6 +218,9 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
         out.print(f"[red]job failed[/red] {escape(failure.name)}: {escape(failure.trace)}")
     out.print(f"Results: collection [bold]candidates[/bold] at {databases.settings.address}")
     option = "" if launchpad == Path("my_launchpad.yaml") else f" --launchpad {launchpad}"
+    if campaign.engines.is_rehearsal:
+        option += " --rehearsal"
+        note("A rehearsal: a stand-in took the place of VASP, and no number above is a result.")
     out.print(f"Next:    [bold]gan-htvs candidates{option}[/bold]")
     return any(failure.step not in (Step.RELAX, Step.STATIC) for failure in failures)
 

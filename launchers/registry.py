@@ -82,6 +82,21 @@ def registered(databases: Databases, name: str | None) -> Campaign:
     return Campaign.model_validate(stored[name])
 
 
+def require_results(campaign: Campaign) -> None:
+    """Refuse to take a rehearsal for results.
+
+    Raises
+    ------
+    UserError
+        If the campaign is a rehearsal.
+    """
+    if campaign.engines.is_rehearsal:
+        raise UserError(
+            f"{campaign.name} is a rehearsal, which has no results; `gan-htvs candidates "
+            "--rehearsal` shows what it went through."
+        )
+
+
 def _differences(
     before: dict[str, Any], after: dict[str, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, ...]]:

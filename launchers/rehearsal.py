@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 
 from flows.campaign import CampaignUnits
+from flows.references import known_phases
 from gan_htvs.campaign import Campaign
 from gan_htvs.errors import UserError
 from gan_htvs.rehearsal.cost import RunCost
@@ -94,6 +95,7 @@ def estimate_costs(databases: Databases, rehearsal: Campaign, campaign: Campaign
     phases are calculated once. How many candidates earn a band gap is CHGNet's word.
     """
     units = CampaignUnits(rehearsal)
+    phases = {phase.candidate_id for phase in known_phases(rehearsal)}
     with databases.store("outputs", key="uuid") as outputs:
         documents = list(
             outputs.query(
@@ -107,7 +109,7 @@ def estimate_costs(databases: Databases, rehearsal: Campaign, campaign: Campaign
     steps: dict[str, StepCost] = defaultdict(lambda: StepCost(""))
     more = _n_structures(campaign) / _n_structures(rehearsal)
     for document in documents:
-        of_phase = document["metadata"]["campaign"] == units.references
+        of_phase = document["metadata"]["candidate_id"] in phases
         label = document["output"]["task_label"]
         kind = "hybrid" if label == "hybrid" else label.split(" ", 1)[1]
         name = f"known phases, {kind}" if of_phase else kind

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.documents import decode
-from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
 from gan_htvs.plots import PLOT_FIELDS, draw_funnel, draw_gaps, draw_hull, draw_pourbaix
-from launchers.registry import registered
+from launchers.registry import registered, require_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,8 +81,7 @@ def draw_figures(results: Results, folder: Path) -> list[Path]:
     UserError
         If the folder cannot be written, or the campaign is a rehearsal.
     """
-    if results.campaign.engines.is_rehearsal:
-        raise UserError(f"{results.campaign.name} is a rehearsal: there are no results to draw.")
+    require_results(results.campaign)
     thresholds, rows = results.campaign.thresholds, results.rows
     hull = None
     if results.references is not None:

@@ -23,7 +23,16 @@ from atomate2.utils.path import strip_hostname
 from atomate2.vasp import powerups
 from atomate2.vasp.jobs.base import BaseVaspMaker
 from atomate2.vasp.run import DEFAULT_HANDLERS
+from custodian.custodian import (
+    MaxCorrectionsError,
+    MaxCorrectionsPerHandlerError,
+    MaxCorrectionsPerJobError,
+    NonRecoverableError,
+    ReturnCodeError,
+    ValidationError,
+)
 from custodian.vasp.handlers import FrozenJobErrorHandler, WalltimeHandler
+from custodian.vasp.validators import VaspFilesValidator, VasprunXMLValidator
 from emmet.core.tasks import TaskDoc
 from emmet.core.types.enums import TaskState
 from jobflow import CURRENT_JOB, JobConfig, Maker, OnMissing, Response, job
@@ -32,12 +41,11 @@ from monty.os.path import zpath
 from pymatgen.core import Structure
 
 from gan_htvs.candidate import CalculationFailure, Relaxed
-from gan_htvs.engines import VaspSettings
 from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from atomate2.forcefields.schemas import ForceFieldTaskDocument
     from pymatgen.io.vasp.sets import VaspInputSet
@@ -72,6 +80,12 @@ STAND_IN = (sys.executable, "-m", "gan_htvs.rehearsal")
 STAND_IN_POLLING = {"polling_time_step": 0.2, "monitor_freq": 5}
 """Custodian looks at a real calculation every ten seconds, and a stand-in takes less."""
 
+MEANINGS = {
+    VasprunXMLValidator: "vasprun.xml is missing or cut off: VASP was killed, or the disk is full",
+    VaspFilesValidator: "VASP left no CONTCAR, OSZICAR or OUTCAR: it did not start, or was killed",
+}
+"""What it means that one of custodian's validators does not accept a calculation."""
+
 WALLTIME_START = "CUSTODIAN_WALLTIME_START"
 """Custodian counts from here; one worker runs many calculations, each with a limit of its own."""
 
@@ -86,19 +100,24 @@ class VaspStepMaker(Maker):
         Name of the calculation, such as "AFM relax 2".
     vasp
         The Maker; powerups find it in here.
-    settings
-        How patient custodian is.
-    is_rehearsal
-        Whether a stand-in takes the place of VASP.
     arguments
         What the Maker is called with besides structure and folder.
+    max_errors, max_seconds, frozen_seconds
+        How patient custodian is, see ``engines.vasp``.
+    is_rehearsal
+        Whether a stand-in takes the place of VASP.
+    failures
+        Share of the rehearsed calculations that fail in each way.
     """
 
     name: str = "VASP"
     vasp: BaseVaspMaker = field(default_factory=BaseVaspMaker)
-    settings: VaspSettings = field(default_factory=VaspSettings)
-    is_rehearsal: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
+    max_errors: int = 5
+    max_seconds: int | None = None
+    frozen_seconds: int = 21_600
+    is_rehearsal: bool = False
+    failures: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -135,7 +154,16 @@ class VaspStepMaker(Maker):
                 vasp = getattr(powerups, powerup.name)(vasp, **powerup.arguments)
             except TypeError as error:
                 raise UserError(f"engines.vasp.powerups: {powerup.name}: {error}") from error
-        return cls(vasp.name, vasp, settings.vasp, settings.is_rehearsal, arguments)
+        return cls(
+            name=vasp.name,
+            vasp=vasp,
+            arguments=arguments,
+            max_errors=settings.vasp.max_errors,
+            max_seconds=settings.vasp.max_seconds,
+            frozen_seconds=settings.vasp.frozen_seconds,
+            is_rehearsal=settings.is_rehearsal,
+            failures=settings.vasp.failures,
+        )
 
     @job(config=FOLLOWS_ANYTHING, data="vasp_objects")
     def make(
@@ -167,17 +195,16 @@ class VaspStepMaker(Maker):
 
     def _equipped(self) -> BaseVaspMaker:
         """Give the Maker what depends on the machine and on the settings."""
-        settings = self.settings
         handlers = [
-            FrozenJobErrorHandler(timeout=settings.frozen_seconds)
+            FrozenJobErrorHandler(timeout=self.frozen_seconds)
             if isinstance(handler, FrozenJobErrorHandler)
             else handler
             for handler in DEFAULT_HANDLERS
         ]
-        if (limit := settings.max_seconds) is not None:
+        if (limit := self.max_seconds) is not None:
             reserve = min(300, limit // 10)
             handlers.append(WalltimeHandler(limit, reserve, electronic_step_stop=True))
-        run = {"handlers": handlers, "max_errors": settings.max_errors, **self.vasp.run_vasp_kwargs}
+        run = {"handlers": handlers, "max_errors": self.max_errors, **self.vasp.run_vasp_kwargs}
         additional = self.vasp.write_additional_data
         if self.is_rehearsal:
             command = shlex.join(STAND_IN)
@@ -189,7 +216,7 @@ class VaspStepMaker(Maker):
     def _drawn_failure(self) -> str | None:
         """Draw how this calculation fails, if at all; a second try in another folder is luckier."""
         draw = random.Random(str(Path.cwd())).random()  # noqa: S311
-        for mode, share in self.settings.failures.items():
+        for mode, share in self.failures.items():
             draw -= share
             if draw < 0:
                 return mode
@@ -210,12 +237,9 @@ class VaspStepMaker(Maker):
 
     def _failure(self, error: Exception) -> CalculationFailure:
         corrections = corrections_in(Path.cwd())
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        if not isinstance(error, CalculationError):
-            reason = f"{type(error).__name__}: {reason}"
         return CalculationFailure(
-            step=self.name,
-            reason=reason,
+            step=self.vasp.name,
+            reason=reason_of(error, corrections),
             folder=f"{socket.gethostname()}:{Path.cwd()}",
             corrections=corrections,
             job=CURRENT_JOB.job.uuid,
@@ -299,6 +323,32 @@ def check_convergence(task: TaskDoc) -> None:
     if incar["NSW"] > 0 and len(steps) >= incar["NSW"]:
         raise CalculationError(f"not converged in NSW = {incar['NSW']} ionic steps")
     raise CalculationError("; ".join(task.analysis.errors or ()) or "not converged")
+
+
+def reason_of(error: Exception, corrections: Sequence[str]) -> str:
+    """Tell in one sentence why a calculation failed.
+
+    Parameters
+    ----------
+    error
+        What was raised, by custodian as a rule.
+    corrections
+        See :func:`corrections_in`.
+    """
+    last = f", the last one {corrections[-1]}" if corrections else ""
+    match error:
+        case CalculationError():
+            return str(error)
+        case MaxCorrectionsError() | MaxCorrectionsPerJobError() | MaxCorrectionsPerHandlerError():
+            return f"custodian gave up after {len(corrections)} errors{last}"
+        case NonRecoverableError():
+            return f"custodian knows no cure{last}"
+        case ReturnCodeError():
+            return f"VASP did not run to its end: {error}"
+        case ValidationError():
+            return MEANINGS.get(type(error.validator), f"custodian does not accept it: {error}")
+    sentence = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {sentence}"
 
 
 def corrections_in(folder: Path) -> list[str]:

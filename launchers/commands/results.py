@@ -80,6 +80,9 @@ def candidates(
     campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
     stage: Annotated[str | None, typer.Option(help="Only this stage of the funnel.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
+    rehearsal: Annotated[
+        bool, typer.Option("--rehearsal", help="Those of rehearsals, which are no results.")
+    ] = False,
     output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
 ) -> None:
     """List candidates, most stable first."""
@@ -87,11 +90,16 @@ def candidates(
         from gan_htvs.candidate import Stage
         from gan_htvs.store import CandidateStore
         from launchers.database import open_databases
+        from launchers.registry import registered, require_results
 
         if stage is not None and stage not in list(Stage):
             raise UserError(f"--stage: {stage!r} is none of {', '.join(Stage)}.")
         with open_databases(launchpad) as databases:
-            store = CandidateStore(databases.store("candidates", key="candidate_id"))
+            if campaign is not None and not rehearsal:
+                require_results(registered(databases, campaign))
+            store = CandidateStore(
+                databases.store("candidates", key="candidate_id"), rehearsal=rehearsal
+            )
             rows = store.rows(campaign=campaign, stage=Stage(stage) if stage else None, limit=limit)
         if output is Format.JSON:
             console.write_json(rows)

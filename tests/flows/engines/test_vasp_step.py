@@ -1,0 +1,109 @@
+"""One calculation through custodian, with the stand-in for VASP failing in VASP's ways."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from atomate2.vasp.jobs.mp import MPGGARelaxMaker
+from emmet.core.tasks import TaskDoc
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
+from pymatgen.core import SETTINGS, Lattice, Structure
+
+from flows.engines.vasp_step import VaspStepMaker
+from gan_htvs.candidate import CalculationFailure
+from gan_htvs.documents import decode
+from gan_htvs.engines import EngineSettings
+
+MGO = Structure.from_spacegroup(
+    "Fm-3m", Lattice.cubic(4.3), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+).get_primitive_structure()
+
+
+def run(tmp_path, *, start=MGO, magmoms=None, incar=None, engine="rehearsal", **vasp):
+    """Relax in a job of its own; what it leaves, read back from the store."""
+    settings = EngineSettings.model_validate(
+        {
+            "energy": {"name": engine},
+            "band_gap": {"name": engine},
+            "vasp": {"frozen_seconds": 7, **vasp},
+        }
+    )
+    maker = VaspStepMaker.of(MPGGARelaxMaker(name="relax"), settings, incar or {})
+    job = maker.make(start, magmoms)
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    run_locally(job, store=store, create_folders=True, root_dir=tmp_path, log=False)
+    return decode(store.get_output(job.uuid, load=True))
+
+
+def test_a_calculation_leaves_the_document_of_atomate2(tmp_path):
+    task = run(tmp_path)
+    assert isinstance(task, TaskDoc)
+    assert task.task_label == "relax"
+    assert task.additional_json["rehearsal"]["n_ionic_steps"] > 1
+    assert task.structure.volume < MGO.volume
+
+
+@pytest.mark.parametrize("mode", ["zbrent", "brmix", "hang"])
+def test_what_custodian_corrects_is_no_failure(tmp_path, monkeypatch, mode):
+    monkeypatch.setenv("GAN_HTVS_REHEARSAL_FAIL", mode)
+    task = run(tmp_path)
+    assert isinstance(task, TaskDoc)
+    corrections = [c for run in task.custodian for c in run.corrections]
+    assert len(corrections) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        ("unconverged", "custodian gave up after 1 errors, the last one Unconverged"),
+        ("electronic", "custodian gave up after 1 errors, the last one Unconverged"),
+        ("zombie", "custodian gave up after 1 errors, the last one Frozen job"),
+        ("killed", "vasprun.xml is missing or cut off"),
+        ("truncated", "vasprun.xml is missing or cut off"),
+        ("missing", "vasprun.xml is missing or cut off"),
+    ],
+)
+def test_a_failure_is_a_document_with_reason_and_folder(tmp_path, monkeypatch, mode, reason):
+    monkeypatch.setenv("GAN_HTVS_REHEARSAL_FAIL", mode)
+    failure = run(tmp_path, incar={"NSW": 3} if mode == "unconverged" else {}, max_errors=1)
+    assert isinstance(failure, CalculationFailure)
+    assert failure.reason.startswith(reason)
+    assert failure.step == "relax"
+    host, folder = failure.folder.split(":")
+    assert host == socket.gethostname()
+    assert (Path(folder) / "INCAR").exists()
+    assert len(failure.corrections) == ("custodian" in reason)
+
+
+def test_a_limit_of_time_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("GAN_HTVS_REHEARSAL_FAIL", "unconverged")
+    failure = run(tmp_path, max_seconds=8, incar={"NSW": 10_000})
+    assert failure.reason == "stopped at engines.vasp.max_seconds"
+
+
+def test_nothing_is_run_after_a_failure(tmp_path):
+    failure = CalculationFailure(step="relax 1", reason="told", folder="here:/x", job="its uuid")
+    assert run(tmp_path, start=failure) == failure
+    assert not list(tmp_path.rglob("INCAR"))
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (None, "the calculation before it left nothing"),
+        (Structure(Lattice.cubic(3), ["Mg", "O"], [[0, 0, 0], [0, 0, 0.1]]), "to start from: "),
+    ],
+)
+def test_what_cannot_be_started_from_is_told(tmp_path, start, reason):
+    failure = run(tmp_path, start=start)
+    assert failure.reason.startswith(reason)
+    assert not list(tmp_path.rglob("INCAR"))
+
+
+def test_a_missing_potcar_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(tmp_path))
+    failure = run(tmp_path, engine="vasp")
+    assert "POTCAR" in failure.reason
