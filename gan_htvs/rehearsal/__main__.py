@@ -6,10 +6,20 @@ import os
 import sys
 from pathlib import Path
 
-# Threads are counted when torch starts.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from gan_htvs.rehearsal.labels import NOTICE
 
-from gan_htvs.rehearsal.program import run
+
+def main() -> int:
+    """Run in the current folder on one core.
+
+    The notice comes before the imports that take seconds: custodian takes silence for a hang.
+    """
+    print(f" {NOTICE}", flush=True)  # noqa: T201 - this is the standard output of VASP
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from gan_htvs.rehearsal.program import run  # noqa: PLC0415 - threads are counted at import
+
+    return run(Path.cwd())
+
 
 if __name__ == "__main__":
-    sys.exit(run(Path.cwd()))
+    sys.exit(main())

@@ -35,7 +35,6 @@ HEADER = (
 )
 
 GREETING = f"""\
- {NOTICE}
  running on    1 total cores
  distrk:  each k-point on    1 cores,    1 groups
  distr:  one band on    1 cores,    1 groups
@@ -43,7 +42,7 @@ GREETING = f"""\
  POSCAR found :{{n_types:3d}} types and{{n_atoms:8d}} ions
  entering main loop
 {HEADER}"""
-"""Beginning of the standard output."""
+"""What standard output goes on with after the notice."""
 
 
 def electronic_lines(step: IonicStep) -> list[str]:

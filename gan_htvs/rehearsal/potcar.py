@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,11 +85,7 @@ def write_placeholders(folder: Path, symbols: Iterable[str], functional: str) ->
         )
     sub_dirs = SETTINGS.get(SUB_DIRS) or {}
     target = folder / sub_dirs.get(functional, POTCAR_FUNCTIONAL_MAP[functional])
-    known = {
-        variant["symbol"]: variant
-        for variants in loadfn(POTCAR_STATS_PATH)[functional].values()
-        for variant in variants
-    }
+    known = _known_potentials()[functional]
     target.mkdir(parents=True, exist_ok=True)
     for symbol in symbols:
         text = _placeholder(symbol, functional, known.get(symbol, {}))
@@ -132,6 +129,19 @@ def placeholder_potcars(symbols: Iterable[str], functional: str) -> Iterator[Pat
                 del SETTINGS[PSP_DIR]
             else:
                 SETTINGS[PSP_DIR] = before
+
+
+@cache
+def _known_potentials() -> dict[str, dict[str, dict[str, object]]]:
+    """Read what pymatgen knows of each functional's potentials, by symbol."""
+    return {
+        functional: {
+            variant["symbol"]: {key: variant[key] for key in ("LEXCH", "VRHFIN", "ZVAL")}
+            for variants in potentials.values()
+            for variant in variants
+        }
+        for functional, potentials in loadfn(POTCAR_STATS_PATH).items()
+    }
 
 
 def _placeholder(symbol: str, functional: str, known: dict[str, object]) -> str:
