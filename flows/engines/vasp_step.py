@@ -52,9 +52,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.engines import EngineSettings
 
-    Start: TypeAlias = (
-        Structure | Relaxed | TaskDoc | ForceFieldTaskDocument | CalculationFailure | None
-    )
+    Start: TypeAlias = Structure | Relaxed | TaskDoc | ForceFieldTaskDocument | None
     """What a step may start from: a structure, or what a job before it left."""
 
 GO_ON = {"handle_unsuccessful": False}
@@ -85,6 +83,9 @@ MEANINGS = {
     VaspFilesValidator: "VASP left no CONTCAR, OSZICAR or OUTCAR: it did not start, or was killed",
 }
 """What it means that one of custodian's validators does not accept a calculation."""
+
+WALLTIME_REACHED = "Walltime reached"
+"""What custodian calls it."""
 
 WALLTIME_START = "CUSTODIAN_WALLTIME_START"
 """Custodian counts from here; one worker runs many calculations, each with a limit of its own."""
@@ -167,7 +168,7 @@ class VaspStepMaker(Maker):
 
     @job(config=FOLLOWS_ANYTHING, data="vasp_objects")
     def make(
-        self, start: Start, magmoms: list[float] | None = None
+        self, start: Start | CalculationFailure, magmoms: list[float] | None = None
     ) -> Response[TaskDoc | CalculationFailure]:
         """Run the calculation in the current directory.
 
@@ -312,12 +313,13 @@ def check_convergence(task: TaskDoc) -> None:
     CalculationError
         If it did not converge, or atomate2's checks of the result failed.
     """
+    # Stopped before NSW steps, a relaxation looks converged to pymatgen.
+    if WALLTIME_REACHED in corrections_in(Path.cwd()):
+        raise CalculationError("stopped at engines.vasp.max_seconds")
     if task.state == TaskState.SUCCESS:
         return
     last = task.calcs_reversed[0]
     steps, incar = last.output.ionic_steps, last.input.parameters
-    if "Walltime reached" in corrections_in(Path.cwd()):
-        raise CalculationError("stopped at engines.vasp.max_seconds")
     if steps and len(steps[-1].electronic_steps or ()) >= incar["NELM"]:
         raise CalculationError(f"not converged in NELM = {incar['NELM']} electronic steps")
     if incar["NSW"] > 0 and len(steps) >= incar["NSW"]:
