@@ -19,6 +19,7 @@ SUMMARY_FIELDS = (
     "formula_pretty",
     "nsites",
     "symmetry.symbol",
+    "failure.folder",
     "oxidation_states.average",
     "origin.proposer",
     "origin.label",
