@@ -167,7 +167,7 @@ class TestSettings:
         ("text", "message"),
         [
             ('{"fail": "explode"}', f"{SETTINGS_FILE}: fail: .*'zbrent'"),
-            ('{"fial": "hang"}', f"{SETTINGS_FILE}: fial: "),
+            ('{"fails": "hang"}', f"{SETTINGS_FILE}: fails: "),
             ("{", f"{SETTINGS_FILE}: is no JSON"),
         ],
     )
