@@ -41,13 +41,6 @@ HSE06 = {
 }
 
 
-@pytest.fixture
-def relaxed(mno, written):
-    folder = written(mno)
-    assert run(folder) == 0
-    return folder
-
-
 class TestRelaxation:
     def test_is_read_by_pymatgen(self, relaxed):
         vasprun = Vasprun(relaxed / "vasprun.xml", parse_potcar_file=True)
