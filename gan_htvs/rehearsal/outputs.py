@@ -155,8 +155,8 @@ class Outcar:
             self._write(*_moments_table(step))
         cpu = time.process_time()
         self._write(
-            " General timing and accounting informations for this job:",
-            " ========================================================",
+            " General timing and accounting",
+            " =============================",
             "",
             f"                  Total CPU time used (sec): {cpu:12.3f}",
             f"                            User time (sec): {cpu:12.3f}",

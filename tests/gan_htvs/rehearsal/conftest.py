@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Structure
 from pymatgen.io.vasp.sets import MPRelaxSet
 
 from gan_htvs.rehearsal.potcar import placeholder_potcars
+from gan_htvs.rehearsal.program import run
 
 SYMBOLS = ("Mg_pv", "Mn_pv", "O")
 
 
 def rocksalt(metal: str, a: float) -> Structure:
-    cubic = Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(a), [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-    )
-    return cubic.get_primitive_structure()
+    lattice = [[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]]
+    return Structure(lattice, [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 def afm_mno() -> Structure:
@@ -35,18 +36,32 @@ def mno():
     return afm_mno()
 
 
-@pytest.fixture
-def written(tmp_path):
-    """Write the inputs of a calculation with placeholder POTCARs."""
+@pytest.fixture(scope="session")
+def write_inputs():
+    """Write the inputs of a calculation with placeholder POTCARs into a folder."""
 
-    def write(structure, input_set=MPRelaxSet, **incar):
+    def write(folder, structure, input_set=MPRelaxSet, **incar):
         with placeholder_potcars(SYMBOLS, "PBE"):
             input_set(
                 structure,
                 user_potcar_functional="PBE",
                 user_incar_settings=incar,
                 user_kpoints_settings={"reciprocal_density": 20},
-            ).write_input(tmp_path)
-        return tmp_path
+            ).write_input(folder)
+        return folder
 
     return write
+
+
+@pytest.fixture
+def written(tmp_path, write_inputs):
+    """Write inputs into the folder of this test."""
+    return partial(write_inputs, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def relaxed(tmp_path_factory, write_inputs):
+    """Relax antiferromagnetic MnO; look, but do not touch."""
+    folder = write_inputs(tmp_path_factory.mktemp("relaxed"), afm_mno())
+    assert run(folder) == 0
+    return folder

@@ -41,13 +41,6 @@ HSE06 = {
 }
 
 
-@pytest.fixture
-def relaxed(mno, written):
-    folder = written(mno)
-    assert run(folder) == 0
-    return folder
-
-
 class TestRelaxation:
     def test_is_read_by_pymatgen(self, relaxed):
         vasprun = Vasprun(relaxed / "vasprun.xml", parse_potcar_file=True)
@@ -104,6 +97,7 @@ class TestRelaxation:
         task = get_vasp_task_document(relaxed)
         output = task.calcs_reversed[0].output
         assert task.state == "successful"
+        assert task.run_type == "GGA+U"
         assert task.input.hubbards == {"Mn": 3.9, "O": 0}
         assert [spec.titel.split()[1] for spec in task.input.potcar_spec] == ["Mn_pv", "O"]
         assert task.structure.site_properties["magmom"][0] > 4
@@ -216,7 +210,7 @@ class TestHybrid:
         ).write_file(folder / "KPOINTS")
         assert run(folder) == 0
         hybrid = BSVasprun(folder / "vasprun.xml", parse_projected_eigen=True)
-        assert hybrid.run_type == "HSE06"
+        assert hybrid.run_type == get_vasp_task_document(folder).run_type == "HSE06"
         gap, cbm, vbm, is_direct = hybrid.eigenvalue_band_properties
         assert gap == pytest.approx(cbm - vbm)
         assert gap > 1.5 * semilocal.eigenvalue_band_properties[0]
