@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from emmet.core.symmetry import SymmetryData
 from maggma.core import Builder, Store
 from maggma.utils import grouper
+from pydantic import ValidationError
 
 from gan_htvs import __version__
 from gan_htvs.assessment import decide
@@ -85,20 +86,25 @@ class CandidateBuilder(Builder):
     def process_item(self, item: Item) -> dict[str, Any]:
         """Join the inputs of one candidate into its document."""
         proposal: Proposal = item["proposal"]
-        fields: dict[str, Any] = {"stage": Stage.GENERATED, **_describe(proposal.structure)}
-        if item["stability"] is not None:
-            fields |= _judged(item["campaign"], item["verdict"], item["stability"], item["gap"])
-        candidate = Candidate(
-            candidate_id=proposal.candidate_id,
-            campaign=item["campaign"].name,
-            is_rehearsal=item["campaign"].engines.is_rehearsal,
-            origin=proposal.origin,
-            generated_structure=proposal.structure,
-            last_updated=datetime.now(UTC),
-            builder_meta=VERSIONS | {"state": item["state"]},
-            **fields,
-        )
-        return encode(candidate)
+        proposed: dict[str, Any] = {
+            "candidate_id": proposal.candidate_id,
+            "campaign": item["campaign"].name,
+            "is_rehearsal": item["campaign"].engines.is_rehearsal,
+            "origin": proposal.origin,
+            "generated_structure": proposal.structure,
+            "last_updated": datetime.now(UTC),
+            "builder_meta": VERSIONS | {"state": item["state"]},
+            "stage": Stage.GENERATED,
+            **_describe(proposal.structure),
+        }
+        if item["stability"] is None:
+            return encode(Candidate(**proposed))
+        found = _judged(item["campaign"], item["verdict"], item["stability"], item["gap"])
+        try:
+            return encode(Candidate(**proposed | found))
+        except ValidationError as error:  # a rehearsal and computed values, as a rule
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            return encode(Candidate(**proposed | {"stage": Stage.FAILED, "reason": reason}))
 
     def update_targets(self, items: list[dict[str, Any]]) -> None:
         """Write documents, replacing older ones of the same candidate."""
