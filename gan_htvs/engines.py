@@ -186,7 +186,7 @@ class VaspSettings(Settings):
     failures: dict[str, NonNegativeFloat] = Field(
         default_factory=dict,
         description="of rehearsals: share of the calculations that fail in each way, see "
-        "docs/vasp.md",
+        "docs/rehearsal.md",
     )
 
     @field_validator("incar")
