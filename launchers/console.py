@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich import box
@@ -213,6 +214,8 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     print_funnel(campaign, read_results(databases, campaign.name).funnel)
 
     _print_sampling(campaign, databases)
+    if campaign.engines.vasp.pre_relaxation:
+        _print_pre_relaxation(campaign, databases)
     failures = databases.launchpad().failures([campaign.name])
     for failure in failures:
         out.print(f"[red]job failed[/red] {escape(failure.name)}: {escape(failure.trace)}")
@@ -281,6 +284,31 @@ def _print_sampling(campaign: Campaign, databases: Databases) -> None:
                 f"{shard['composition']}: {found} of {shard['requested']} structures after "
                 f"{shard['tried']} samples{_advice(shard)}."
             )
+
+
+def _print_pre_relaxation(campaign: Campaign, databases: Databases) -> None:
+    """Print how many steps a potential took before VASP, and how many were left to VASP."""
+    from gan_htvs.candidate import Step
+
+    fields = ["output.relaxed.pre_relaxation_steps", "output.relaxed.n_steps"]
+    with databases.store("outputs", key="uuid") as outputs:
+        documents = outputs.query(
+            {
+                "metadata.campaign": campaign.name,
+                "metadata.step": Step.GATE.value,
+                "output.relaxed.pre_relaxation_steps": {"$gte": 0},
+            },
+            fields,
+        )
+        steps = [document["output"]["relaxed"] for document in documents]
+    if steps:
+        before, after = (
+            mean(each[name] for each in steps) for name in ("pre_relaxation_steps", "n_steps")
+        )
+        out.print(
+            f"Pre-relaxation: {before:.1f} steps of {campaign.engines.vasp.pre_relaxation} before "
+            f"{after:.1f} ionic steps of VASP (mean of {len(steps)})"
+        )
 
 
 def _print_samples(by: str, shards: Sequence[dict[str, Any]]) -> None:

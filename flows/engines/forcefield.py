@@ -92,15 +92,12 @@ class ForceFieldEngine:
             raise CalculationError("relaxation or static calculation ended without a result")
         if None in (relaxation.output, static.output, static.structure):
             raise CalculationError("a task document without output or structure")
-        if relaxation.output.n_steps is None:
-            raise CalculationError("a task document that does not tell its steps")
+        n_steps = optimizer_steps(relaxation)
         energy = static.output.energy_per_atom
         correction = energy_correction(static.structure, energy, self.settings.name)
         steps = static.output.ionic_steps
         # Not ``is_force_converged``: it knows nothing of the stress, so that a strained rocksalt
         # cell passes, and counts forces that the optimizer sees in the frame of the relaxed cell.
-        # The trajectory has the first and the last frame besides one for each step.
-        n_steps = relaxation.output.n_steps - 2
         return Relaxed(
             structure=static.structure,
             energy_per_atom=energy + correction,
@@ -115,3 +112,16 @@ class ForceFieldEngine:
     @property
     def _force_field(self) -> MLFF:
         return MLFF.CHGNet if self.settings.name == "chgnet" else MLFF.SevenNet
+
+
+def optimizer_steps(relaxation: ForceFieldTaskDocument) -> int:
+    """Count the steps of a relaxation; its trajectory also has the first and the last frame.
+
+    Raises
+    ------
+    CalculationError
+        If the document does not tell.
+    """
+    if relaxation.output is None or relaxation.output.n_steps is None:
+        raise CalculationError("a task document that does not tell its steps")
+    return relaxation.output.n_steps - 2

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from atomate2.vasp.flows.mp import MPGGADoubleRelaxStaticMaker
 from emmet.core.tasks import TaskDoc
 
-from flows.engines.forcefield import ForceFieldEngine
+from flows.engines.forcefield import ForceFieldEngine, optimizer_steps
 from flows.engines.vasp_step import VaspStepMaker
 from gan_htvs.bandgap import MagneticOrderResult, magnetic_order
 from gan_htvs.candidate import CalculationFailure, Relaxed
@@ -148,7 +148,7 @@ class VaspEngine:
             / len(static.structure)
             / (structure.volume / len(structure))
             - 1,
-            pre_relaxation_steps=pre_relaxation and pre_relaxation.output.n_steps,
+            pre_relaxation_steps=pre_relaxation and optimizer_steps(pre_relaxation),
             magnetic_orders=(*(order for _, order, _ in orders), *failed),
             folder=static.dir_name,
         )
