@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 from jobflow import Flow, JobStore, run_locally
 from maggma.stores import MemoryStore
-from monty.json import MontyDecoder
 from pymatgen.core import Lattice, Structure
 
 from flows.engines.energy import energy_engine
-from gan_htvs.engines import EnergyEngineSettings
+from gan_htvs.documents import decode
+from gan_htvs.engines import EnergyEngineSettings, EngineSettings
 
 STRETCHED_MNO = Structure.from_spacegroup(
     "Fm-3m", Lattice.cubic(4.7), ["Mn", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -15,18 +15,13 @@ STRETCHED_MNO = Structure.from_spacegroup(
 
 
 def relaxed(tmp_path, **settings):
-    engine = energy_engine(EnergyEngineSettings(**settings))
-    relax = engine.relax(STRETCHED_MNO)
-    static = engine.static(relax)
+    engine = energy_engine(EngineSettings(energy=settings))
+    jobs = engine.calculations(STRETCHED_MNO, lambda name: name)
     store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
-    run_locally(
-        Flow([relax, static]), store=store, create_folders=True, root_dir=tmp_path, log=False
-    )
-    documents = [
-        MontyDecoder().process_decoded(store.get_output(job.uuid, load=True))
-        for job in (relax, static)
-    ]
-    return engine.summarise(STRETCHED_MNO, *documents)
+    flow = Flow(list(jobs.values()))
+    run_locally(flow, store=store, create_folders=True, root_dir=tmp_path, log=False)
+    outputs = {name: decode(store.get_output(job.uuid, load=True)) for name, job in jobs.items()}
+    return engine.summarise(STRETCHED_MNO, outputs)
 
 
 def test_manganosite_relaxes_to_its_lattice_constant_and_moment(tmp_path):
@@ -71,6 +66,6 @@ def test_a_relaxation_cut_short_is_not_converged(tmp_path):
 def test_the_label_names_the_model_that_is_loaded():
     from chgnet.model import CHGNet
 
-    assert energy_engine(EnergyEngineSettings()).level_of_theory == (
+    assert energy_engine(EngineSettings()).level_of_theory == (
         f"CHGNet-{CHGNet.load(verbose=False).version}"
     )
