@@ -47,7 +47,9 @@ class MagneticOrderResult(BaseModel):
         default=None, description="PBE(+U) moment of the computed cell, Bohr magnetons"
     )
     pbe_gap: float | None = Field(default=None, ge=0, description="PBE(+U) gap, eV; 0 for a metal")
-    nsites: int = Field(description="atoms in the primitive cell of this order")
+    nsites: int | None = Field(
+        default=None, description="atoms in the primitive cell of this order"
+    )
     kpoints: tuple[int, int, int] | None = Field(
         default=None, description="Gamma-centred k-point mesh; None: the code does not tell"
     )

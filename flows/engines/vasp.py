@@ -125,7 +125,7 @@ class VaspEngine:
             if isinstance(static, CalculationFailure):
                 failures.append(static)
             reason = f"{static.step}: {static.reason}" if static else "it left nothing"
-            failed.append(MagneticOrderResult(start=start, nsites=0, reason=reason))
+            failed.append(MagneticOrderResult(start=start, reason=reason))
         if not orders:
             first = failures[0] if failures else None
             raise CalculationError(failed[0].reason or "no magnetic order", first)
