@@ -92,15 +92,14 @@ class ForceFieldEngine:
             raise CalculationError("relaxation or static calculation ended without a result")
         if None in (relaxation.output, static.output, static.structure):
             raise CalculationError("a task document without output or structure")
-        if relaxation.output.n_steps is None:
+        n_steps = n_relaxation_steps(relaxation)
+        if n_steps is None:
             raise CalculationError("a task document that does not tell its steps")
         energy = static.output.energy_per_atom
         correction = energy_correction(static.structure, energy, self.settings.name)
         steps = static.output.ionic_steps
         # Not ``is_force_converged``: it knows nothing of the stress, so that a strained rocksalt
         # cell passes, and counts forces that the optimizer sees in the frame of the relaxed cell.
-        # The trajectory has the first and the last frame besides one for each step.
-        n_steps = relaxation.output.n_steps - 2
         return Relaxed(
             structure=static.structure,
             energy_per_atom=energy + correction,
@@ -115,3 +114,10 @@ class ForceFieldEngine:
     @property
     def _force_field(self) -> MLFF:
         return MLFF.CHGNet if self.settings.name == "chgnet" else MLFF.SevenNet
+
+
+def n_relaxation_steps(relaxation: ForceFieldTaskDocument) -> int | None:
+    """Count the steps that the optimizer took; None if the document does not tell."""
+    n_frames = relaxation.output.n_steps
+    # The trajectory has the first and the last frame besides one for each step.
+    return None if n_frames is None else n_frames - 2
