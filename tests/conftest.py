@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.resources
 import os
 import socket
 from pathlib import Path
@@ -74,6 +75,19 @@ def potcars(tmp_path: Path, monkeypatch):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def recorded_vasp():
+    """Find a file that VASP wrote among those that ASE ships for its own tests."""
+
+    def find(name: str) -> Path:
+        path = Path(str(importlib.resources.files("ase"))) / "test" / "testdata" / "vasp" / name
+        if not path.exists():
+            pytest.skip(f"this version of ASE comes without {name}")
+        return path
+
+    return find
 
 
 @pytest.fixture(scope="session")
