@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.resources
 import os
 import socket
 from pathlib import Path
@@ -73,6 +75,36 @@ def potcars(tmp_path: Path, monkeypatch):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def recorded_vasp():
+    """Find a file that VASP wrote among those that ASE ships for its own tests."""
+
+    def find(name: str) -> Path:
+        path = Path(str(importlib.resources.files("ase"))) / "test" / "testdata" / "vasp" / name
+        if not path.exists():
+            pytest.skip(f"this version of ASE comes without {name}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def in_process():
+    """Custodian's job for the stand-in, without the seconds that a process takes to start."""
+    from custodian.vasp.jobs import VaspJob
+
+    from gan_htvs.rehearsal.program import run
+
+    class InProcess(VaspJob):
+        def run(self, directory="./"):
+            output = (Path(directory) / self.output_file).open("w")
+            with output, contextlib.redirect_stdout(output):
+                run(Path(directory))
+            (Path(directory) / self.stderr_file).touch()
+
+    return InProcess
 
 
 @pytest.fixture(scope="session", autouse=True)

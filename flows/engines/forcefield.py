@@ -92,7 +92,9 @@ class ForceFieldEngine:
             raise CalculationError("relaxation or static calculation ended without a result")
         if None in (relaxation.output, static.output, static.structure):
             raise CalculationError("a task document without output or structure")
-        n_steps = optimizer_steps(relaxation)
+        n_steps = n_relaxation_steps(relaxation)
+        if n_steps is None:
+            raise CalculationError("a task document that does not tell its steps")
         energy = static.output.energy_per_atom
         correction = energy_correction(static.structure, energy, self.settings.name)
         steps = static.output.ionic_steps
@@ -114,14 +116,8 @@ class ForceFieldEngine:
         return MLFF.CHGNet if self.settings.name == "chgnet" else MLFF.SevenNet
 
 
-def optimizer_steps(relaxation: ForceFieldTaskDocument) -> int:
-    """Count the steps of a relaxation; its trajectory also has the first and the last frame.
-
-    Raises
-    ------
-    CalculationError
-        If the document does not tell.
-    """
-    if relaxation.output is None or relaxation.output.n_steps is None:
-        raise CalculationError("a task document that does not tell its steps")
-    return relaxation.output.n_steps - 2
+def n_relaxation_steps(relaxation: ForceFieldTaskDocument) -> int | None:
+    """Count the steps that the optimizer took; None if the document does not tell."""
+    n_frames = relaxation.output.n_steps
+    # The trajectory has the first and the last frame besides one for each step.
+    return None if n_frames is None else n_frames - 2

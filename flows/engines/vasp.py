@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from atomate2.vasp.flows.mp import MPGGADoubleRelaxStaticMaker
 from emmet.core.tasks import TaskDoc
 
-from flows.engines.forcefield import ForceFieldEngine, optimizer_steps
+from flows.engines.forcefield import ForceFieldEngine, n_relaxation_steps
 from flows.engines.vasp_step import VaspStepMaker
 from gan_htvs.bandgap import MagneticOrderResult, magnetic_order
 from gan_htvs.candidate import CalculationFailure, Relaxed
@@ -76,9 +76,11 @@ class VaspEngine:
         """Make the jobs of one order, each with the name that it has."""
         jobs: list[tuple[str, Job]] = []
         before: Any = start.structure
+        formula = start.structure.composition.reduced_formula
         if self.settings.vasp.pre_relaxation:
             relax = ForceFieldEngine(self.settings.potential).relax(start.structure)
             relax.set_uuid(uuid_of(name := f"{start.name} pre-relax"))
+            relax.name = f"{name} {formula}"
             jobs.append((name, relax))
             before = relax.output
         moments = start.structure.site_properties["magmom"]
@@ -101,7 +103,7 @@ class VaspEngine:
             )
             energy_job = VaspStepMaker.of(vasp, self.settings, incar).make(before, magmoms)
             energy_job.set_uuid(uuid_of(name))
-            energy_job.name = f"{name} {start.structure.composition.reduced_formula}"
+            energy_job.name = f"{name} {formula}"
             jobs.append((name, energy_job))
             before, magmoms = energy_job.output, None
         return jobs
@@ -148,7 +150,7 @@ class VaspEngine:
             / len(static.structure)
             / (structure.volume / len(structure))
             - 1,
-            pre_relaxation_steps=pre_relaxation and optimizer_steps(pre_relaxation),
+            pre_relaxation_steps=pre_relaxation and n_relaxation_steps(pre_relaxation),
             magnetic_orders=(*(order for _, order, _ in orders), *failed),
             folder=static.dir_name,
         )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from pathlib import Path
 
 import pytest
 from atomate2.vasp.run import DEFAULT_HANDLERS
@@ -33,35 +31,28 @@ from gan_htvs.rehearsal.failures import (
     read_settings,
 )
 from gan_htvs.rehearsal.labels import NOTICE
-from gan_htvs.rehearsal.program import run
 
 COMMAND = [sys.executable, "-m", "gan_htvs.rehearsal"]
 
 
-class InProcess(VaspJob):
-    """Runs the stand-in without the seconds that a process takes to start."""
+@pytest.fixture
+def custodian(in_process):
+    def make(folder, job=in_process, *, max_errors=3, frozen_seconds=15):
+        handlers = [
+            FrozenJobErrorHandler(timeout=frozen_seconds) if type(h) is FrozenJobErrorHandler else h
+            for h in (type(handler)() for handler in DEFAULT_HANDLERS)
+        ]
+        return Custodian(
+            handlers,
+            [job(COMMAND)],
+            validators=[VasprunXMLValidator(), VaspFilesValidator()],
+            max_errors=max_errors,
+            polling_time_step=0.2,
+            monitor_freq=1,
+            directory=str(folder),
+        )
 
-    def run(self, directory="./"):
-        output = (Path(directory) / self.output_file).open("w")
-        with output, contextlib.redirect_stdout(output):
-            run(Path(directory))
-        (Path(directory) / self.stderr_file).touch()
-
-
-def custodian(folder, job=InProcess, *, max_errors=3, frozen_seconds=15):
-    handlers = [
-        FrozenJobErrorHandler(timeout=frozen_seconds) if type(h) is FrozenJobErrorHandler else h
-        for h in (type(handler)() for handler in DEFAULT_HANDLERS)
-    ]
-    return Custodian(
-        handlers,
-        [job(COMMAND)],
-        validators=[VasprunXMLValidator(), VaspFilesValidator()],
-        max_errors=max_errors,
-        polling_time_step=0.2,
-        monitor_freq=1,
-        directory=str(folder),
-    )
+    return make
 
 
 def corrections(folder):
@@ -84,14 +75,14 @@ def failing(mgo, written):
 
 
 class TestCustodian:
-    def test_leaves_a_sound_calculation_alone(self, failing):
+    def test_leaves_a_sound_calculation_alone(self, custodian, failing):
         folder = failing(None)
         custodian(folder).run()
         assert runs(folder) == 1
         assert corrections(folder) == []
 
     @pytest.mark.parametrize("mode", [FailureMode.ZBRENT, FailureMode.BRMIX])
-    def test_corrects(self, failing, mode):
+    def test_corrects(self, custodian, failing, mode):
         folder = failing(mode)
         before = (folder / "INCAR").read_text()
         custodian(folder).run()
@@ -100,7 +91,7 @@ class TestCustodian:
         assert (folder / "INCAR").read_text() != before
         assert Vasprun(folder / "vasprun.xml").converged
 
-    def test_gives_up_a_relaxation_that_never_converges(self, failing):
+    def test_gives_up_a_relaxation_that_never_converges(self, custodian, failing):
         folder = failing(FailureMode.UNCONVERGED)
         with pytest.raises(MaxCorrectionsPerJobError):
             custodian(folder).run()
@@ -112,7 +103,7 @@ class TestCustodian:
         assert not vasprun.converged_ionic
         assert TaskDoc.from_directory(folder).state == "failed"
 
-    def test_gives_up_electrons_that_never_converge(self, failing):
+    def test_gives_up_electrons_that_never_converge(self, custodian, failing):
         folder = failing(FailureMode.ELECTRONIC, NELM=30)
         with pytest.raises((MaxCorrectionsPerJobError, NonRecoverableError)):
             custodian(folder).run()
@@ -124,19 +115,19 @@ class TestCustodian:
         assert TaskDoc.from_directory(folder).state == "failed"
 
     @pytest.mark.parametrize("mode", [FailureMode.TRUNCATED, FailureMode.MISSING])
-    def test_finds_vasprun_damaged(self, failing, mode):
+    def test_finds_vasprun_damaged(self, custodian, failing, mode):
         folder = failing(mode)
         with pytest.raises(ValidationError, match="VasprunXMLValidator"):
             custodian(folder).run()
         assert (folder / "vasprun.xml").exists() == (mode == FailureMode.TRUNCATED)
 
-    def test_finds_a_killed_process(self, failing):
+    def test_finds_a_killed_process(self, custodian, failing):
         folder = failing(FailureMode.KILLED)
         with pytest.raises((ValidationError, ReturnCodeError)):
             custodian(folder, VaspJob).run()
         assert "</modeling>" not in (folder / "vasprun.xml").read_text()
 
-    def test_restarts_one_that_hangs(self, failing):
+    def test_restarts_one_that_hangs(self, custodian, failing):
         folder = failing(FailureMode.HANG)
         custodian(folder, VaspJob).run()
         assert runs(folder) > 1
@@ -144,7 +135,7 @@ class TestCustodian:
         assert Vasprun(folder / "vasprun.xml").converged
         assert NOTICE in (folder / "vasp.out").read_text().splitlines()[0]
 
-    def test_ends_a_zombie(self, failing):
+    def test_ends_a_zombie(self, custodian, failing):
         folder = failing(FailureMode.ZOMBIE)
         with pytest.raises(MaxCorrectionsPerJobError):
             custodian(folder, VaspJob, max_errors=1).run()
