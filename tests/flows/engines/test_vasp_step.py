@@ -22,13 +22,30 @@ MGO = Structure.from_spacegroup(
 ).get_primitive_structure()
 
 
+NEEDS_A_PROCESS = ("killed", "hang", "zombie")
+"""What would end or stop the tests themselves."""
+
+
+@pytest.fixture
+def fail(monkeypatch, in_process):
+    """Let the stand-in fail in one of the ways of VASP, or not at all."""
+
+    def choose(mode=None):
+        if mode is not None:
+            monkeypatch.setenv("GAN_HTVS_REHEARSAL_FAIL", mode)
+        if mode not in NEEDS_A_PROCESS:
+            monkeypatch.setattr("atomate2.vasp.run.VaspJob", in_process)
+
+    return choose
+
+
 def run(tmp_path, *, start=MGO, magmoms=None, incar=None, engine="rehearsal", **vasp):
     """Relax in a job of its own; what it leaves, read back from the store."""
     settings = EngineSettings.model_validate(
         {
             "energy": {"name": engine},
             "band_gap": {"name": engine},
-            "vasp": {"frozen_seconds": 7, **vasp},
+            "vasp": {"frozen_seconds": 12, **vasp},
         }
     )
     maker = VaspStepMaker.of(MPGGARelaxMaker(name="relax"), settings, incar or {})
@@ -38,7 +55,8 @@ def run(tmp_path, *, start=MGO, magmoms=None, incar=None, engine="rehearsal", **
     return decode(store.get_output(job.uuid, load=True))
 
 
-def test_a_calculation_leaves_the_document_of_atomate2(tmp_path):
+def test_a_calculation_leaves_the_document_of_atomate2(tmp_path, fail):
+    fail()
     task = run(tmp_path)
     assert isinstance(task, TaskDoc)
     assert task.task_label == "relax"
@@ -47,8 +65,8 @@ def test_a_calculation_leaves_the_document_of_atomate2(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["zbrent", "brmix", "hang"])
-def test_what_custodian_corrects_is_no_failure(tmp_path, monkeypatch, mode):
-    monkeypatch.setenv("GAN_HTVS_REHEARSAL_FAIL", mode)
+def test_what_custodian_corrects_is_no_failure(tmp_path, fail, mode):
+    fail(mode)
     task = run(tmp_path)
     assert isinstance(task, TaskDoc)
     corrections = [c for run in task.custodian for c in run.corrections]
@@ -66,8 +84,8 @@ def test_what_custodian_corrects_is_no_failure(tmp_path, monkeypatch, mode):
         ("missing", "vasprun.xml is missing or cut off"),
     ],
 )
-def test_a_failure_is_a_document_with_reason_and_folder(tmp_path, monkeypatch, mode, reason):
-    monkeypatch.setenv("GAN_HTVS_REHEARSAL_FAIL", mode)
+def test_a_failure_is_a_document_with_reason_and_folder(tmp_path, fail, mode, reason):
+    fail(mode)
     failure = run(tmp_path, incar={"NSW": 3} if mode == "unconverged" else {}, max_errors=1)
     assert isinstance(failure, CalculationFailure)
     assert failure.reason.startswith(reason)
