@@ -1,0 +1,148 @@
+"""Count the ionic steps of VASP that a pre-relaxation with CHGNet saves.
+
+    python benchmarks/pre_relaxation.py
+
+relaxes known Mg-Mn-O phases, strained and rattled, and structures of the shipped generator twice,
+as ``engines.vasp`` does: with the inputs of ``MPRelaxSet``, and after that once more. The stand-in
+for VASP takes its forces from SevenNet-0, which the pre-relaxation does not know: with the same
+potential on both sides nothing would be left to do. VASP has PBE+U and conjugate gradients where
+the stand-in has SevenNet-0 and quasi-Newton steps, so the ratio is a guide, and no promise. A
+relaxation that is not done after NSW = 99 steps counts as 99; two that have nothing to do count 4,
+as a change of energy, by which they end, is known from the second step on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
+from pymatgen.core import Structure
+from pymatgen.io.vasp.outputs import Oszicar
+from pymatgen.io.vasp.sets import MPRelaxSet
+
+from flows.engines.forcefield import ForceFieldEngine, n_relaxation_steps
+from gan_htvs.campaign import SHIPPED_GENERATOR
+from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.documents import decode
+from gan_htvs.engines import EnergyEngineSettings
+from gan_htvs.generator.checkpoint import load
+from gan_htvs.magnetism import magnetic_starts
+from gan_htvs.proposers.gan import GanProposer
+from gan_htvs.proposers.sampling import sample
+from gan_htvs.rehearsal.cost import COST_FILE
+from gan_htvs.rehearsal.failures import SETTINGS_FILE
+from gan_htvs.rehearsal.potcar import placeholder_potcars
+from gan_htvs.rehearsal.program import run
+from gan_htvs.thermodynamics.references import reference_phases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+STRAIN, RATTLE = 0.04, 0.1
+"""Of the known phases: relative, in length, and the longest random shift of an atom in A."""
+
+GENERATED = ("MgMn2O4", "Mg2MnO4", "Mg2Mn2O6")
+VASP_HAS = "sevennet-0"
+FUNCTIONAL = "PBE"
+
+
+def main() -> None:
+    """Relax all with and without, and print a table and one line of JSON."""
+    parser = argparse.ArgumentParser(description="Count what a pre-relaxation saves.")
+    parser.add_argument("--known", type=int, default=4, help="smallest known phases with Mn")
+    parser.add_argument("--generated", type=int, default=1, help="of each composition")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+
+    print(f"{'structure':28s} atoms  CHGNet  after it  without  energy, meV/atom")
+    after_it, without = [], []
+    for name, structure in structures(arguments.known, arguments.generated):
+        pre_relaxed, n_cheap = pre_relax(structure)
+        steps, energy = relax_twice(pre_relaxed)
+        steps_alone, energy_alone = relax_twice(structure)
+        after_it.append(steps)
+        without.append(steps_alone)
+        print(
+            f"{name:28s} {len(structure):5d} {n_cheap:7d} {steps:9d} {steps_alone:8d} "
+            f"{1e3 * (energy - energy_alone):+17.1f}",
+            flush=True,
+        )
+    print(f"load of the machine: {os.getloadavg()[2]:.1f} on {os.cpu_count()} cores")
+    print(
+        json.dumps(
+            {
+                "claim": f"ionic steps of {len(without)} Mg-Mn-O structures after CHGNet",
+                "value": sum(after_it),
+                "unit": "ionic steps",
+                "baseline": sum(without),
+                "ratio": round(sum(without) / sum(after_it), 2),
+            }
+        )
+    )
+
+
+def structures(n_known: int, n_generated: int) -> Iterator[tuple[str, Structure]]:
+    """Yield what is to be relaxed, by name, as the ferromagnetic start of the engine."""
+    phases = [
+        phase
+        for phase in reference_phases(SYSTEM.elements)
+        if {"Mn", "O"} <= set(phase.structure.symbol_set)
+    ]
+    for phase in sorted(phases, key=lambda phase: len(phase.structure))[:n_known]:
+        structure = phase.structure.copy()
+        structure.apply_strain(STRAIN)
+        structure.perturb(RATTLE, seed=0)
+        yield phase.name, ferromagnet(structure)
+    proposer = GanProposer(load(SHIPPED_GENERATOR, system=SYSTEM))
+    for formula in GENERATED:
+        found = sample(proposer, SYSTEM.counts(formula), n_generated, seed=0)
+        for number, structure in enumerate(found.structures, 1):
+            yield f"{formula}, generated, {number}", ferromagnet(structure)
+
+
+def ferromagnet(structure: Structure) -> Structure:
+    """Take the primitive cell, without moments: MPRelaxSet has its own."""
+    (start,) = magnetic_starts(structure, orders=("FM",))
+    return start.structure.remove_site_property("magmom")
+
+
+def pre_relax(structure: Structure) -> tuple[Structure, int]:
+    """Relax with CHGNet and count the steps, by the job that a flow has before VASP."""
+    store = JobStore(MemoryStore())
+    relax = ForceFieldEngine(EnergyEngineSettings(name="chgnet")).relax(structure)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        run_locally(relax, store=store, root_dir=folder, log=False)
+    document = decode(store.get_output(relax.uuid))
+    return document.structure, n_relaxation_steps(document) or 0
+
+
+def relax_twice(structure: Structure) -> tuple[int, float]:
+    """Relax and relax again; return the number of ionic steps and the last energy, eV/atom."""
+    n_steps, energy = 0, 0.0
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+            folder = Path(name)
+            inputs = MPRelaxSet(structure, user_potcar_functional=FUNCTIONAL)
+            with placeholder_potcars(inputs.potcar_symbols, FUNCTIONAL):
+                inputs.write_input(folder)
+            (folder / SETTINGS_FILE).write_text(json.dumps({"potential": VASP_HAS}))
+            if run(folder):
+                raise SystemExit((folder / "OUTCAR").read_text()[-500:])
+            n_steps += json.loads((folder / COST_FILE).read_text())["n_ionic_steps"]
+            energy = Oszicar(folder / "OSZICAR").final_energy / len(structure)
+            structure = Structure.from_file(folder / "CONTCAR")
+    return n_steps, energy
+
+
+if __name__ == "__main__":
+    main()
