@@ -31,7 +31,6 @@ MINIMAL_OUTCAR = """\
    IBRION =     -1    ionic relax: 0-MD 1-quasi-New 2-CG
    NELECT = {n_electrons:12.4f}    total number of electrons
  E-fermi : {efermi:9.4f}     XC(G=0): -10.0000     alpha+bet : -10.0000
- General timing and accounting informations for this job:
                   Total CPU time used (sec):       10.000
                             User time (sec):       10.000
                           System time (sec):        0.000
