@@ -130,7 +130,7 @@ def gpaw() -> Finding:
 def custodian() -> Finding:
     """See whether VASP's errors will be corrected."""
     if find_spec("custodian") is None:
-        return failure("custodian is not installed", "pip install 'gan-htvs[vasp]'")
+        return failure("custodian is not installed", "pip install custodian")
     return ok(version("custodian"))
 
 
