@@ -131,15 +131,15 @@ def known_phases_job(campaign: Campaign, references: str) -> Job:
 def propose_known_phases(campaign: Campaign, references: str) -> Response[dict[str, Any]]:
     """Propose the known phases; their energies exist, so each goes straight to the gate."""
     campaign = campaign.for_references
-    phases = known_phases(campaign)
-    evaluate = EvaluateMaker(campaign, references)
-    gates = []
-    for phase in phases:
+    engine = energy_engine(campaign.engines)
+    found = published_phases(campaign)
+    for phase in known_phases(campaign):
         jobs = energy_jobs(phase, campaign.engines, SHARED)
-        gates.append(
-            evaluate.gate(phase, {name: stored_output(each.uuid) for name, each in jobs.items()})
-        )
-    for phase, relaxed in published_phases(campaign):
-        phases.append(phase)
-        gates.append(evaluate.gate(phase, relaxed))
-    return Response(output={"proposals": phases}, addition=Flow(gates, name="gate known phases"))
+        outputs = {name: stored_output(each.uuid) for name, each in jobs.items()}
+        found.append((phase, engine.summarise(phase.structure, outputs)))
+    evaluate = EvaluateMaker(campaign, references)
+    gates = [evaluate.gate(phase, relaxed) for phase, relaxed in found]
+    return Response(
+        output={"proposals": [phase for phase, _ in found]},
+        addition=Flow(gates, name="gate known phases"),
+    )

@@ -33,6 +33,9 @@ CHECKOUT_SECONDS = 30.0
 LOCK_SECONDS = 10.0
 """A workflow is locked for as long as one update takes, well below a second."""
 
+BUSY_LOCK_SECONDS = 60.0
+"""The same while workers are at it: an update that is slow is made twice if it is taken for dead."""
+
 
 class Failure(NamedTuple):
     """A job that raised."""

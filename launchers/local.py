@@ -22,7 +22,7 @@ from gan_htvs.documents import decode
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_uuid
 from launchers.builders import build_candidates
-from launchers.launchpad import ACTIVE_STATES, LOCK_SECONDS
+from launchers.launchpad import ACTIVE_STATES, BUSY_LOCK_SECONDS, LOCK_SECONDS
 from launchers.pool import WorkerPool
 from launchers.registry import register
 
@@ -130,7 +130,7 @@ class LocalRun:
                     pool.replace_dead(launchpad)
                     for fw_id in launchpad.half_taken(owners):
                         launchpad.requeue(fw_id)
-                    launchpad.unlock_abandoned()
+                    launchpad.unlock_abandoned(BUSY_LOCK_SECONDS)
                     pending = self._queue_ready(launchpad, outputs, pending)
                     states = launchpad.states(owners)
                     busy = any(state in ACTIVE_STATES for _, state in states)
