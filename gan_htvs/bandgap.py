@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gan_htvs.failures import CalculationFailure
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -86,6 +88,9 @@ class BandGapResult(BaseModel):
     )
     method: str | None = Field(default=None, description="level of theory; None: not computed")
     reason: str | None = Field(default=None, description="why the gap was not computed")
+    failure: CalculationFailure | None = Field(
+        default=None, description="where a calculation in a job of its own failed"
+    )
     is_retryable: bool = Field(
         default=False, description="whether the reason lies with the machine, not the structure"
     )
@@ -131,6 +136,7 @@ class BandGapResult(BaseModel):
         *,
         seconds: float | None = None,
         is_retryable: bool = False,
+        failure: CalculationFailure | None = None,
         magnetic_orders: tuple[MagneticOrderResult, ...] = (),
     ) -> BandGapResult:
         """Say why there is no gap."""
@@ -138,6 +144,7 @@ class BandGapResult(BaseModel):
             reason=reason,
             seconds=seconds,
             is_retryable=is_retryable,
+            failure=failure,
             magnetic_orders=magnetic_orders,
         )
 

@@ -12,6 +12,7 @@ from pymatgen.core import Structure
 
 from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
 from gan_htvs.engines import REHEARSAL
+from gan_htvs.failures import CalculationFailure
 from gan_htvs.oxidation import OxidationStates, oxidation_states
 from gan_htvs.proposers import ProposerName
 from gan_htvs.thermodynamics.pourbaix import PourbaixStability
@@ -70,18 +71,6 @@ class Proposal(Document):
     candidate_id: str
     structure: Structure
     origin: Origin
-
-
-class CalculationFailure(Document):
-    """What a job leaves that could not do its calculation: everything that a person would ask."""
-
-    step: str = Field(description="name of the calculation, such as 'AFM relax 2'")
-    reason: str
-    folder: str = Field(description="host:path of what it left")
-    corrections: list[str] = Field(
-        default_factory=list, description="errors that custodian corrected before it gave up"
-    )
-    job: str = Field(description="uuid of the job, to run it again")
 
 
 class Relaxed(Document):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gan_htvs.candidate import CalculationFailure
+    from gan_htvs.failures import CalculationFailure
 
 
 class UserError(Exception):

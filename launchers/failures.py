@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from flows.campaign import CampaignUnits
-from gan_htvs.candidate import CalculationFailure, Stage, Step
+from gan_htvs.candidate import Stage, Step
+from gan_htvs.failures import CalculationFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -34,7 +34,7 @@ LOCK_SECONDS = 10.0
 """A workflow is locked for as long as one update takes, well below a second."""
 
 BUSY_LOCK_SECONDS = 60.0
-"""The same while workers are at it: an update that is slow is made twice if it is taken for dead."""
+"""The same while workers are at it: a slow update that is taken for dead is made twice."""
 
 
 class Failure(NamedTuple):

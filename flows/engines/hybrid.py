@@ -12,8 +12,8 @@ from pymatgen.io.vasp.sets import MPRelaxSet
 
 from flows.engines.vasp_step import FOLLOWS_ANYTHING, VaspStepMaker
 from gan_htvs.bandgap import BandGapResult, magnetic_order
-from gan_htvs.candidate import CalculationFailure
 from gan_htvs.engines import REHEARSAL
+from gan_htvs.failures import CalculationFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,8 +108,7 @@ def read_gap(
     if found is None:
         return BandGapResult.not_computed("the hybrid calculation left nothing")
     if isinstance(found, CalculationFailure):
-        reason = f"{found.step}: {found.reason} (in {found.folder})"
-        return BandGapResult.not_computed(reason)
+        return BandGapResult.not_computed(f"{found.step}: {found.reason}", failure=found)
     return gap_of(found, relaxed, settings)
 
 

@@ -17,8 +17,9 @@ from emmet.core.tasks import TaskDoc
 from flows.engines.forcefield import ForceFieldEngine, n_relaxation_steps
 from flows.engines.vasp_step import VaspStepMaker
 from gan_htvs.bandgap import MagneticOrderResult, magnetic_order
-from gan_htvs.candidate import CalculationFailure, Relaxed
+from gan_htvs.candidate import Relaxed
 from gan_htvs.errors import CalculationError
+from gan_htvs.failures import CalculationFailure
 from gan_htvs.magnetism import enumerated_starts, magnetic_starts
 from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
 

@@ -40,8 +40,9 @@ from monty.io import zopen
 from monty.os.path import zpath
 from pymatgen.core import Structure
 
-from gan_htvs.candidate import CalculationFailure, Relaxed
+from gan_htvs.candidate import Relaxed
 from gan_htvs.errors import CalculationError, UserError
+from gan_htvs.failures import CalculationFailure
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:

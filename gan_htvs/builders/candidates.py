@@ -104,6 +104,7 @@ class CandidateBuilder(Builder):
             return encode(Candidate(**proposed | found))
         except ValidationError as error:  # a rehearsal and computed values, as a rule
             reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            self.logger.warning("candidate %s: %s", proposal.candidate_id, reason)
             return encode(Candidate(**proposed | {"stage": Stage.FAILED, "reason": reason}))
 
     def update_targets(self, items: list[dict[str, Any]]) -> None:
@@ -270,6 +271,7 @@ def _gap_fields(gap: BandGapResult | None) -> dict[str, Any]:
     if gap is None:
         return {}
     return {
+        **({"failure": gap.failure} if gap.failure else {}),
         "band_gap": gap.band_gap,
         "is_gap_direct": gap.is_gap_direct,
         "band_gap_method": gap.method if gap.band_gap is not None else None,

@@ -29,10 +29,11 @@ from flows.evaluate import EvaluateMaker, band_gap_jobs
 from gan_htvs.builders.candidates import CandidateBuilder
 from gan_htvs.builders.stability import StabilityBuilder
 from gan_htvs.campaign import SHIPPED_GENERATOR, Campaign
-from gan_htvs.candidate import CalculationFailure, Origin, Proposal, Relaxed, Stage, Step
+from gan_htvs.candidate import Origin, Proposal, Relaxed, Stage, Step
 from gan_htvs.documents import decode
 from gan_htvs.engines import REHEARSAL, EngineSettings
 from gan_htvs.errors import CalculationError
+from gan_htvs.failures import CalculationFailure
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.magnetism import magnetic_starts
 from gan_htvs.proposers.gan import GanProposer

@@ -13,9 +13,9 @@ from maggma.stores import MemoryStore
 from pymatgen.core import SETTINGS, Lattice, Structure
 
 from flows.engines.vasp_step import VaspStepMaker
-from gan_htvs.candidate import CalculationFailure
 from gan_htvs.documents import decode
 from gan_htvs.engines import EngineSettings
+from gan_htvs.failures import CalculationFailure
 
 MGO = Structure.from_spacegroup(
     "Fm-3m", Lattice.cubic(4.3), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]

@@ -1,0 +1,17 @@
+"""What a calculation leaves that failed."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+
+class CalculationFailure(BaseModel):
+    """What a job leaves that could not do its calculation: everything that a person would ask."""
+
+    step: str = Field(description="name of the calculation, such as 'AFM relax 2'")
+    reason: str
+    folder: str = Field(description="host:path of what it left")
+    corrections: list[str] = Field(
+        default_factory=list, description="errors that custodian corrected before it gave up"
+    )
+    job: str = Field(description="uuid of the job, to run it again")
