@@ -43,7 +43,7 @@ def published_phases(campaign: Campaign) -> list[tuple[Proposal, Relaxed]]:
             _proposal(campaign, index, phase),
             Relaxed(
                 structure=phase.structure,
-                energy_per_atom=phase.published_energy_per_atom,
+                energy_per_atom=phase.pinned_energy_per_atom,
                 level_of_theory=level,
                 converged=True,
             ),

@@ -262,6 +262,12 @@ class Campaign(Settings):
                 f"references.energies: {self.references.energies!r} cannot stand beside energies "
                 f"of {self.engines.energy.name!r}; write 'computed'"
             )
+        if self.references.energies != "computed" and self.engines.vasp.potcar_functional != "PBE":
+            raise ValueError(
+                f"references.energies: {self.references.energies!r} are of POTCARs of 'PBE', and "
+                f"engines.vasp.potcar_functional is {self.engines.vasp.potcar_functional!r}; write "
+                "'computed'"
+            )
         if not self.target_counts:
             raise ValueError("no composition within caps, max_atoms and oxidation_states")
         return self
@@ -279,13 +285,13 @@ class Campaign(Settings):
         Raises
         ------
         UserError
-            If VASP has no part in it.
+            If its energies are not VASP's.
         """
         engines, energies = self.engines, {"energies": "computed"}
-        if VASP_ENGINES.isdisjoint({engines.energy.name, engines.band_gap.name}):
+        if engines.energy.name not in VASP_ENGINES:
             raise UserError(
-                "engines: neither energy nor band_gap is 'vasp', so there is nothing to rehearse; "
-                "`gan-htvs run` takes this campaign as it is."
+                f"engines.energy.name: {engines.energy.name!r} is no 'vasp', whose relaxations are "
+                "what there is to rehearse; `gan-htvs run` takes this campaign as it is."
             )
         gap = REHEARSAL if engines.band_gap.name in VASP_ENGINES else "none"
         rehearsed = {

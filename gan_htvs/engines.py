@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gan_htvs.errors import UserError
 from gan_htvs.settings import (
@@ -97,6 +97,46 @@ class BandGapEngineSettings(Settings):
     )
 
 
+LEVEL_TAGS = frozenset(
+    {
+        *("AEXX", "ENCUT", "GGA", "HFSCREEN", "IVDW", "LHFCALC", "METAGGA"),
+        *("LDAU", "LDAUJ", "LDAUL", "LDAUTYPE", "LDAUU"),
+        *("ISPIN", "LNONCOLLINEAR", "LSORBIT", "MAGMOM", "NELECT", "NUPDOWN"),
+    }
+)
+"""INCAR tags that would make another level of theory, or another magnetic order."""
+
+PARALLEL_TAGS = frozenset({"KPAR", "LPLANE", "LSCALAPACK", "NCORE", "NPAR", "NSIM"})
+"""INCAR tags that say how a calculation is spread over a machine, and nothing of its result."""
+
+
+def level_of_theory_stays(incar: dict[str, Any]) -> dict[str, Any]:
+    """Refuse INCAR tags that would make another level of theory, with a ValueError."""
+    if ours := sorted(LEVEL_TAGS & {tag.upper() for tag in incar}):
+        raise ValueError(
+            f"{', '.join(ours)} would make another level of theory than its label says, or another "
+            "magnetic order; leave it out"
+        )
+    return incar
+
+
+Incar = Annotated[dict[str, Any], AfterValidator(level_of_theory_stays)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+FailureName = Literal[
+    "unconverged",
+    "electronic",
+    "killed",
+    "truncated",
+    "missing",
+    "zbrent",
+    "brmix",
+    "hang",
+    "zombie",
+]
+"""The ways to fail of :class:`gan_htvs.rehearsal.failures.FailureMode`."""
+
+
 class HybridSettings(Settings):
     """HSE06 of VASP, for band gaps."""
 
@@ -113,7 +153,7 @@ class HybridSettings(Settings):
     )
     cutoff: PositiveFloat = Field(520, description="plane-wave cutoff, eV")
     max_atoms: PositiveInt = Field(60, description="larger cells get no gap, with that reason")
-    incar: dict[str, Any] = Field(
+    incar: Incar = Field(
         default_factory=dict, description="INCAR tags that differ from atomate2's HSE06 sets"
     )
 
@@ -122,21 +162,17 @@ class Powerup(Settings):
     """One of atomate2's powerups, for every VASP job."""
 
     name: Literal[
-        "update_user_incar_settings",
-        "update_user_kpoints_settings",
-        "update_user_potcar_functional",
-        "update_user_potcar_settings",
-        "use_auto_ispin",
+        "update_user_incar_settings", "update_user_kpoints_settings", "use_auto_ispin"
     ] = Field(description="function in atomate2.vasp.powerups")
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="its keyword arguments, `name_filter` among them"
     )
 
-
-LEVEL_TAGS = frozenset(
-    {"GGA", "METAGGA", "LHFCALC", "LDAU", "LDAUU", "LDAUJ", "LDAUL", "LDAUTYPE", "MAGMOM", "ISPIN"}
-)
-"""INCAR tags that would make another level of theory of the energies, or another magnetic order."""
+    @model_validator(mode="after")
+    def _arguments_are_plain(self) -> Powerup:
+        if "class_filter" in self.arguments:
+            raise ValueError("a class_filter cannot be written here; use name_filter")
+        return self
 
 
 class VaspSettings(Settings):
@@ -164,7 +200,7 @@ class VaspSettings(Settings):
         description="pymatgen's name of the POTCARs; 'PBE' is what the Materials Project and its "
         "corrections are made with",
     )
-    incar: dict[str, Any] = Field(
+    incar: Incar = Field(
         default_factory=dict,
         description="INCAR tags of relaxations and static calculations that differ from the "
         "Materials Project's",
@@ -183,28 +219,30 @@ class VaspSettings(Settings):
     frozen_seconds: PositiveInt = Field(
         21_600, description="silence after which custodian takes VASP for hung, s"
     )
-    failures: dict[str, NonNegativeFloat] = Field(
+    failures: dict[FailureName, Share] = Field(
         default_factory=dict,
         description="of rehearsals: share of the calculations that fail in each way, see "
         "docs/rehearsal.md",
     )
 
-    @field_validator("incar")
-    @classmethod
-    def _level_of_theory_stays(cls, incar: dict[str, Any]) -> dict[str, Any]:
-        if ours := sorted(LEVEL_TAGS & {tag.upper() for tag in incar}):
-            raise ValueError(
-                f"{', '.join(ours)} would leave the level of theory that the corrections of the "
-                "Materials Project are for, or the magnetic order; leave it out"
-            )
-        return incar
-
     @property
     def content(self) -> dict[str, Any]:
-        """What decides results: all but how patient we are, and how a rehearsal fails."""
-        return self.model_dump(
-            mode="json", exclude={"max_errors", "max_seconds", "frozen_seconds", "failures"}
+        """What decides the result of a calculation, by setting.
+
+        How many magnetic orders there are, how patient we are, and on how many cores it runs does
+        not.
+        """
+        content = self.model_dump(
+            mode="json",
+            exclude={"max_afm", "max_errors", "max_seconds", "frozen_seconds", "failures"},
         )
+        for section in (content, content["hybrid"]):
+            section["incar"] = {
+                tag: value
+                for tag, value in section["incar"].items()
+                if tag.upper() not in PARALLEL_TAGS
+            }
+        return content
 
 
 class EngineSettings(Settings):
@@ -222,6 +260,8 @@ class EngineSettings(Settings):
                 "a rehearsal gives no results, and nothing computed may stand beside it: let both "
                 "energy.name and band_gap.name be 'rehearsal', or band_gap.name 'none'"
             )
+        if sum(self.vasp.failures.values()) > 1:
+            raise ValueError("vasp.failures: the shares add up to more than 1")
         if self.vasp.failures and not self.is_rehearsal:
             raise ValueError("vasp.failures are for rehearsals: real ones come by themselves")
         return self

@@ -216,6 +216,7 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     _print_sampling(campaign, databases)
     if campaign.engines.vasp.pre_relaxation:
         _print_pre_relaxation(campaign, databases)
+    _print_failed(campaign, databases)
     failures = databases.launchpad().failures([campaign.name])
     for failure in failures:
         out.print(f"[red]job failed[/red] {escape(failure.name)}: {escape(failure.trace)}")
@@ -284,6 +285,17 @@ def _print_sampling(campaign: Campaign, databases: Databases) -> None:
                 f"{shard['composition']}: {found} of {shard['requested']} structures after "
                 f"{shard['tried']} samples{_advice(shard)}."
             )
+
+
+def _print_failed(campaign: Campaign, databases: Databases) -> None:
+    """Say how many calculations failed, and how they are run again."""
+    from launchers.failures import failed_calculations
+
+    if failed := failed_calculations(databases, campaign):
+        note(
+            f"{len(failed)} calculations failed; `gan-htvs retry {campaign.name}` lists them and "
+            "queues them again."
+        )
 
 
 def _print_pre_relaxation(campaign: Campaign, databases: Databases) -> None:

@@ -32,8 +32,8 @@ class FailedCalculation(NamedTuple):
 def failed_calculations(databases: Databases, campaign: Campaign) -> list[FailedCalculation]:
     """List the calculations that keep candidates, known phases and band gaps from a result.
 
-    A magnetic order that failed beside one that did not is not among them: its candidate has an
-    energy.
+    A magnetic order that failed beside one that did not is not among them: its candidate, or its
+    known phase, has an energy.
     """
     units = CampaignUnits(campaign)
     launchpad = databases.launchpad()
@@ -51,6 +51,7 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
         wanted = {candidate["candidate_id"] for candidate in lacking}
     jobs = launchpad.calculations(units.owners, CALCULATIONS)
     with databases.store("outputs", key="uuid") as outputs:
+        has_references = outputs.count({"uuid": units.references}) > 0
         documents = outputs.query(
             {
                 "metadata.campaign": {"$in": units.owners},
@@ -66,7 +67,8 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
         }
     found = []
     for job in jobs:
-        if not (job.owner == units.references or job.candidate_id in wanted):
+        lacks_phase = job.owner == units.references and not has_references
+        if not (lacks_phase or job.candidate_id in wanted):
             continue
         if job.state == "FIZZLED":
             reason, step, folder = job.trace, job.name, None
@@ -81,4 +83,4 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
 def queue_again(launchpad: CampaignLaunchPad, failed: Iterable[FailedCalculation]) -> None:
     """Queue calculations again, and with each of them all that follows from it."""
     for calculation in failed:
-        launchpad.requeue(calculation.fw_id)
+        launchpad.rerun_fw(calculation.fw_id)

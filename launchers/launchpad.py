@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 from types import MappingProxyType
@@ -186,6 +187,7 @@ class CampaignLaunchPad(LaunchPad):
 
     def requeue(self, fw_id: int) -> None:
         """Queue a lost job again."""
+        self._end_orphans(fw_id)
         self._unlock(fw_id)
         self.rerun_fw(fw_id)
 
@@ -194,6 +196,15 @@ class CampaignLaunchPad(LaunchPad):
         self._unlock(fw_id)
         job = self.fireworks.find_one({"fw_id": fw_id}, {"launches": 1})
         self.mark_fizzled(max(job["launches"]))
+
+    def _end_orphans(self, fw_id: int) -> None:
+        """Kill what a dead worker left running in the folders of its job, never by name."""
+        launches = self.launches.find({"fw_id": fw_id}, {"launch_dir": 1})
+        folders = {launch["launch_dir"] for launch in launches}
+        for process in psutil.process_iter(["cwd"]):
+            if process.info["cwd"] in folders:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def _unlock(self, fw_id: int) -> None:
         # A worker that was killed in mid-update leaves the workflow locked.

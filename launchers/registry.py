@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.campaign import Campaign
+from gan_htvs.engines import PARALLEL_TAGS
 from gan_htvs.errors import UserError
 from gan_htvs.thermodynamics.ions import ion_set_of
 
@@ -28,6 +29,8 @@ EXTENDABLE = {
     ("sampling", "structures_per_composition"),
     ("sampling", "max_tries_per_structure"),
     ("thresholds",),
+    *(("engines", "vasp", "incar", tag) for tag in PARALLEL_TAGS),
+    *(("engines", "vasp", "hybrid", "incar", tag) for tag in PARALLEL_TAGS),
 }
 """Settings that may change between two runs of one campaign."""
 

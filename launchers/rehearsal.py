@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING
 
@@ -73,53 +73,71 @@ def _share(text: str) -> tuple[str, float]:
     return found
 
 
-@dataclass
+@dataclass(frozen=True)
 class StepCost:
     """What the calculations of one kind took in a rehearsal, and will take altogether."""
 
     name: str
-    costs: list[RunCost] = field(default_factory=list)
-    n_expected: float = 0.0
+    costs: tuple[RunCost, ...]
+    n_expected: float
     """Calculations of this kind in the whole campaign."""
 
     @property
+    def is_hybrid(self) -> bool:
+        """Whether it is priced by the exact exchange."""
+        return self.costs[0].is_hybrid
+
+    @property
+    def units_each(self) -> float:
+        """Mean work of one: k points x bands x spins x electronic steps, squared for a hybrid."""
+        return mean(cost.fock_units if self.is_hybrid else cost.units for cost in self.costs)
+
+    @property
     def expected_units(self) -> float:
-        """Units (k points x bands x spins x electronic steps) of the whole campaign."""
-        return self.n_expected * mean(cost.units for cost in self.costs)
+        """Work of all of them in the campaign."""
+        return self.n_expected * self.units_each
 
 
 def estimate_costs(databases: Databases, rehearsal: Campaign, campaign: Campaign) -> list[StepCost]:
-    """Add up what the rehearsal would have cost, and what the campaign will.
+    """Add up what all rehearsals of a campaign would have cost, and what the campaign will.
 
-    A rehearsed structure stands for so many of the campaign as there are more of them; known
-    phases are calculated once. How many candidates earn a band gap is CHGNet's word.
+    Every structure of the campaign is taken to need as many calculations of each kind as a
+    rehearsed one did in the mean; known phases are calculated once, unless their energies are
+    published. How many structures earn a band gap is the word of the interatomic potential.
     """
-    units = CampaignUnits(rehearsal)
+    references = CampaignUnits(rehearsal).references
     phases = {phase.candidate_id for phase in known_phases(rehearsal)}
     with databases.store("outputs", key="uuid") as outputs:
         documents = list(
             outputs.query(
                 {
-                    "metadata.campaign": {"$in": units.owners},
+                    "metadata.campaign": {"$in": [rehearsal.name, references]},
                     "output.additional_json.rehearsal": {"$exists": True},
                 },
                 ["metadata", "output.task_label", "output.additional_json.rehearsal"],
             )
         )
-    steps: dict[str, StepCost] = defaultdict(lambda: StepCost(""))
-    more = _n_structures(campaign) / _n_structures(rehearsal)
+    costs: dict[tuple[bool, str], list[RunCost]] = defaultdict(list)
+    rehearsed = set()
     for document in documents:
-        of_phase = document["metadata"]["candidate_id"] in phases
-        label = document["output"]["task_label"]
-        kind = "hybrid" if label == "hybrid" else label.split(" ", 1)[1]
-        name = f"known phases, {kind}" if of_phase else kind
-        step = steps[name]
-        step.name = name
-        step.costs.append(
-            RunCost.model_validate(document["output"]["additional_json"]["rehearsal"])
+        labels, output = document["metadata"], document["output"]
+        of_phase = labels["campaign"] == references or labels["candidate_id"] in phases
+        if not of_phase:
+            rehearsed.add(labels["candidate_id"])
+        # "AFM relax 2" is of the kind "relax 2".
+        kind = output["task_label"].split(" ", 1)[-1]
+        costs[of_phase, kind].append(RunCost.model_validate(output["additional_json"]["rehearsal"]))
+    more = _n_structures(campaign) / len(rehearsed) if rehearsed else 0
+    if campaign.references.energies != "computed":
+        costs = {key: found for key, found in costs.items() if not key[0] or key[1] == "hybrid"}
+    return [
+        StepCost(
+            f"known phases, {kind}" if of_phase else kind,
+            tuple(found),
+            len(found) * (1 if of_phase else more),
         )
-        step.n_expected += 1 if of_phase else more
-    return sorted(steps.values(), key=lambda step: (step.name.startswith("known"), step.name))
+        for (of_phase, kind), found in sorted(costs.items())
+    ]
 
 
 def _n_structures(campaign: Campaign) -> int:
@@ -128,34 +146,58 @@ def _n_structures(campaign: Campaign) -> int:
     return len(campaign.target_counts) * per_composition
 
 
-def print_costs(steps: Sequence[StepCost], core_seconds: float | None) -> None:
-    """Print the table of costs; with what a unit takes, in core-hours, too."""
+def print_costs(
+    steps: Sequence[StepCost], core_seconds: float | None, hybrid_core_seconds: float | None
+) -> None:
+    """Print the table of costs.
+
+    Parameters
+    ----------
+    steps
+        See :func:`estimate_costs`.
+    core_seconds, hybrid_core_seconds
+        What a unit takes, of PBE and of exact exchange; None: core-hours are not told.
+    """
     if not steps:
         note("Nothing was calculated, so there is no cost to tell.")
         return
-    table = Table(
-        title="What VASP would do: k points x bands x spins x electronic steps",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    columns = ["calculation", "rehearsed", "k points", "bands", "ionic steps"]
-    columns += ["electronic steps", "units each", "in the campaign", "units"]
-    if core_seconds is not None:
-        columns.append("core-hours")
+    table = Table(title="What VASP will do", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("calculation")
+    counts = {
+        "k points": "n_kpoints",
+        "bands": "n_bands",
+        "ionic steps": "n_ionic_steps",
+        "electronic steps": "n_electronic_steps",
+    }
+    columns = ["rehearsed", *counts, "units each", "in the campaign", "units", "core-hours"]
     for name in columns:
-        table.add_column(name, justify="left" if name == "calculation" else "right")
-    for step in steps:
-        costs = step.costs
-        row = [step.name, str(len(costs))]
-        counts = ("n_kpoints", "n_bands", "n_ionic_steps", "n_electronic_steps")
-        row += [f"{mean(getattr(cost, name) for cost in costs):.0f}" for name in counts]
-        row += [f"{mean(cost.units for cost in costs):,.0f}", f"{step.n_expected:,.0f}"]
-        row.append(f"{step.expected_units:.2e}")
-        if core_seconds is not None:
-            row.append(f"{step.expected_units * core_seconds / 3600:,.0f}")
-        table.add_row(*row)
+        table.add_column(name, justify="right")
+    hours = [_core_hours(step, core_seconds, hybrid_core_seconds) for step in steps]
+    for step, known in zip(steps, hours, strict=True):
+        means = [mean(getattr(cost, name) for cost in step.costs) for name in counts.values()]
+        table.add_row(
+            step.name,
+            str(len(step.costs)),
+            *(f"{value:.0f}" for value in means),
+            f"{step.units_each:.2e}",
+            f"{step.n_expected:,.0f}",
+            f"{step.expected_units:.2e}",
+            "-" if known is None else f"{known:,.1f}",
+        )
+    table.add_section()
+    told = [known for known in hours if known is not None]
+    total = f"{sum(told):,.1f}" if len(told) == len(hours) else "-"
+    table.add_row("all", *[""] * (len(columns) - 1), total)
     out.print(table)
     out.print(
-        "k points and bands are VASP's, ionic steps CHGNet's; electronic steps are assumed. "
-        "A unit of a hybrid takes longer than one of PBE, by about k points x bands."
+        "A unit is one k point, band, spin and electronic step; of a hybrid, a pair of bands at a "
+        "pair of k points. k points and bands are VASP's, ionic steps the potential's, and "
+        "electronic steps are assumed."
     )
+
+
+def _core_hours(
+    step: StepCost, core_seconds: float | None, hybrid_core_seconds: float | None
+) -> float | None:
+    rate = hybrid_core_seconds if step.is_hybrid else core_seconds
+    return None if rate is None else step.expected_units * rate / 3600

@@ -10,6 +10,7 @@ from atomate2.vasp.sets.core import HSEBSSetGenerator, HSEStaticSetGenerator
 from jobflow import job
 from pymatgen.io.vasp.sets import MPRelaxSet
 
+from flows.engines.vasp import NO_RESTART_FILES
 from flows.engines.vasp_step import FOLLOWS_ANYTHING, VaspStepMaker
 from gan_htvs.bandgap import BandGapResult, magnetic_order
 from gan_htvs.engines import REHEARSAL
@@ -37,7 +38,7 @@ UNCERTAINTY = {
 
 @dataclass(frozen=True)
 class HybridEngine:
-    """HSE06 at the relaxed structure, from the moments and, where there is one, the folder of it.
+    """HSE06 at the relaxed structure, in the magnetic order of its moments.
 
     +U is off: the exchange of the hybrid takes its place.
     """
@@ -47,8 +48,9 @@ class HybridEngine:
     @property
     def content(self) -> dict[str, Any]:
         """The settings that decide its results."""
-        name = self.settings.band_gap.name
-        return {"name": name, **self.settings.vasp.model_dump(include=SHARED, mode="json")}
+        vasp = self.settings.vasp.content
+        shared = {name: vasp[name] for name in ("hybrid", "potcar_functional", "powerups")}
+        return shared | {"name": self.settings.band_gap.name}
 
     def obstacle(self) -> str | None:
         """Say what keeps it from computing gaps: nothing that one machine could tell."""
@@ -89,11 +91,10 @@ class HybridEngine:
             auto_ispin=False,
             **common,
         )
-        return HSEBSMaker(name="hybrid", input_set_generator=inputs), {"mode": hybrid.mode}
-
-
-SHARED = {"hybrid", "potcar_functional", "powerups"}
-"""Settings of VASP that decide a gap."""
+        maker = HSEBSMaker(
+            name="hybrid", input_set_generator=inputs, copy_vasp_kwargs=NO_RESTART_FILES
+        )
+        return maker, {"mode": hybrid.mode}
 
 
 @job(config=FOLLOWS_ANYTHING)
@@ -133,5 +134,5 @@ def gap_of(task: TaskDoc, relaxed: Relaxed, settings: EngineSettings) -> BandGap
         pbe_gap=relaxed.magnetic_orders[0].pbe_gap if relaxed.magnetic_orders else None,
         seconds=task.run_stats["standard"].elapsed_time if task.run_stats else None,
         vasp_version=last.vasp_version,
-        uncertainty=UNCERTAINTY[mode],
+        uncertainty=UNCERTAINTY["static" if mode == "gap" and not relaxed.folder else mode],
     )

@@ -8,6 +8,7 @@ Materials Project may be compared with; atomate2's own defaults are PBEsol.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from gan_htvs.engines import EngineSettings
     from gan_htvs.magnetism import MagneticStart
 
+NO_RESTART_FILES: dict[str, Any] = {"additional_vasp_files": ()}
+"""atomate2's Makers copy WAVECAR, which the Materials Project's LWAVE = F does not write, and
+CHGCAR, which VASP does not read without ICHARG."""
+
 PARSE_NO_BANDS = {"parse_dos": False, "parse_bandstructure": False}
 """Densities of states and bands of PBE are megabytes a candidate; vasprun.xml keeps them."""
 
@@ -44,8 +49,11 @@ class VaspEngine:
 
     @property
     def level_of_theory(self) -> str:
-        """Label of its energies."""
-        return level_of_theory(self.settings.energy.name).label
+        """Label of its energies, with the POTCARs if they are others than the corrections want."""
+        label = level_of_theory(self.settings.energy.name).label
+        functional = self.settings.vasp.potcar_functional
+        usual = functional == "PBE" or self.settings.is_rehearsal
+        return label if usual else f"{label} ({functional})"
 
     @property
     def content(self) -> dict[str, Any]:
@@ -68,7 +76,9 @@ class VaspEngine:
     def _starts(self, structure: Structure) -> Sequence[MagneticStart]:
         vasp = self.settings.vasp
         if vasp.orderings == "enumlib":
-            return enumerated_starts(structure, max_afm=vasp.max_afm)
+            with suppress(CalculationError):  # too many magnetic sites: the ferromagnet alone
+                return enumerated_starts(structure, max_afm=vasp.max_afm)
+            return magnetic_starts(structure, max_afm=0)
         return magnetic_starts(structure, max_afm=vasp.max_afm)
 
     def _calculations(
@@ -100,7 +110,7 @@ class VaspEngine:
                 maker,
                 name=name,
                 task_document_kwargs=PARSE_NO_BANDS,
-                copy_vasp_kwargs={"additional_vasp_files": _restart_files(incar)},
+                copy_vasp_kwargs=NO_RESTART_FILES,
             )
             energy_job = VaspStepMaker.of(vasp, self.settings, incar).make(before, magmoms)
             energy_job.set_uuid(uuid_of(name))
@@ -155,15 +165,6 @@ class VaspEngine:
             magnetic_orders=(*(order for _, order, _ in orders), *failed),
             folder=static.dir_name,
         )
-
-
-def _restart_files(incar: Mapping[str, Any]) -> tuple[str, ...]:
-    """Name what a calculation leaves for the next one besides its structure.
-
-    atomate2's Makers ask for WAVECAR, which the Materials Project's LWAVE = F does not write.
-    """
-    is_written = {"WAVECAR": incar.get("LWAVE", False), "CHGCAR": incar.get("LCHARG", True)}
-    return tuple(name for name, there in is_written.items() if there)
 
 
 def _order(start: str, static: TaskDoc) -> MagneticOrderResult:

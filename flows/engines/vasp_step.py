@@ -41,6 +41,7 @@ from monty.os.path import zpath
 from pymatgen.core import Structure
 
 from gan_htvs.candidate import Relaxed
+from gan_htvs.engines import level_of_theory_stays
 from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.validity import check_geometry
@@ -78,6 +79,9 @@ STAND_IN = (sys.executable, "-m", "gan_htvs.rehearsal")
 
 STAND_IN_POLLING = {"polling_time_step": 0.2, "monitor_freq": 5}
 """Custodian looks at a real calculation every ten seconds, and a stand-in takes less."""
+
+STAND_IN_PATIENCE = 120
+"""Nor is it ever silent for so long, s, unless it hangs."""
 
 MEANINGS = {
     VasprunXMLValidator: "vasprun.xml is missing or cut off: VASP was killed, or the disk is full",
@@ -145,16 +149,20 @@ class VaspStepMaker(Maker):
         Raises
         ------
         UserError
-            If a powerup does not take the arguments that it is given.
+            If a powerup does not take the arguments that it is given, or changes the level of
+            theory.
         """
         vasp = replace(vasp, stop_children_kwargs=GO_ON)
         vasp = powerups.update_user_potcar_functional(vasp, settings.vasp.potcar_functional)
         if incar:
             vasp = powerups.update_user_incar_settings(vasp, dict(incar))
+        before = vasp.input_set_generator.user_incar_settings
         for powerup in settings.vasp.powerups:
             try:
                 vasp = getattr(powerups, powerup.name)(vasp, **powerup.arguments)
-            except TypeError as error:
+                after = vasp.input_set_generator.user_incar_settings
+                level_of_theory_stays({tag: after[tag] for tag in after.keys() - before.keys()})
+            except (TypeError, ValueError, AttributeError, KeyError) as error:
                 raise UserError(f"engines.vasp.powerups: {powerup.name}: {error}") from error
         return cls(
             name=vasp.name,
@@ -164,7 +172,7 @@ class VaspStepMaker(Maker):
             max_seconds=settings.vasp.max_seconds,
             frozen_seconds=settings.vasp.frozen_seconds,
             is_rehearsal=settings.is_rehearsal,
-            failures=settings.vasp.failures,
+            failures={str(mode): share for mode, share in settings.vasp.failures.items()},
         )
 
     @job(config=FOLLOWS_ANYTHING, data="vasp_objects")
@@ -197,14 +205,17 @@ class VaspStepMaker(Maker):
 
     def _equipped(self) -> BaseVaspMaker:
         """Give the Maker what depends on the machine and on the settings."""
+        patience = self.frozen_seconds
+        if self.is_rehearsal:
+            patience = min(patience, STAND_IN_PATIENCE)
         handlers = [
-            FrozenJobErrorHandler(timeout=self.frozen_seconds)
+            FrozenJobErrorHandler(timeout=patience)
             if isinstance(handler, FrozenJobErrorHandler)
             else handler
             for handler in DEFAULT_HANDLERS
         ]
         if (limit := self.max_seconds) is not None:
-            reserve = min(300, limit // 10)
+            reserve = min(300, max(60, limit // 10))
             handlers.append(WalltimeHandler(limit, reserve, electronic_step_stop=True))
         run = {"handlers": handlers, "max_errors": self.max_errors, **self.vasp.run_vasp_kwargs}
         additional = self.vasp.write_additional_data
@@ -359,8 +370,11 @@ def corrections_in(folder: Path) -> list[str]:
     path = Path(zpath(str(folder / "custodian.json")))
     if not path.exists():
         return []
-    with zopen(path, "rt", encoding="utf-8") as file:
-        runs = json.load(file)
+    try:
+        with zopen(path, "rt", encoding="utf-8") as file:
+            runs = json.load(file)
+    except (OSError, EOFError, ValueError):  # cut off by a full disk
+        return []
     return [
         str(error)
         for run in runs

@@ -103,11 +103,11 @@ def rehearse(
     ] = None,
     core_seconds: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            help="What your VASP needs per k point, band and electronic step, measured in a run "
-            "of your own, core-seconds; prints core-hours, too.",
-        ),
+        typer.Option(min=0, help="What a unit takes on your machine; prints core-hours, too."),
+    ] = None,
+    hybrid_core_seconds: Annotated[
+        float | None,
+        typer.Option(min=0, help="The same for a unit of exact exchange."),
     ] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workdir: Workdir = WORKDIR_DEFAULT,
@@ -128,7 +128,8 @@ def rehearse(
         rehearsal = rehearsal_of(campaign, structures, compositions or (), fail or ())
 
         def conclude(databases: Databases) -> None:
-            print_costs(estimate_costs(databases, rehearsal, campaign), core_seconds)
+            costs = estimate_costs(databases, rehearsal, campaign)
+            print_costs(costs, core_seconds, hybrid_core_seconds)
 
         _run(rehearsal, launchpad, workdir, workers, conclude)
 
@@ -153,13 +154,18 @@ def retry(
     or the workers of your queue, take them up.
     """
     with told_in_one_sentence():
+        from launchers.builders import build_candidates
         from launchers.database import open_databases
         from launchers.failures import failed_calculations, queue_again
         from launchers.registry import registered
 
         with open_databases(launchpad) as databases:
-            found = failed_calculations(databases, registered(databases, campaign))
+            settings = registered(databases, campaign)
+            build_candidates(databases)
+            found = failed_calculations(databases, settings)
             failed = [each for each in found if reason in each.reason]
+            if found and not failed:
+                raise UserError(f"--reason: none of {len(found)} reasons contains {reason!r}.")
             console.print_failures(failed)
             if failed and not dry_run:
                 queue_again(databases.launchpad(), failed)

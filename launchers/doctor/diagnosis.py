@@ -65,7 +65,7 @@ def diagnose(
 def _needs_of(campaign_file: Path) -> Needs:
     from gan_htvs.campaign_file import parse_campaign
 
-    return needs_of_campaign(parse_campaign(campaign_file))
+    return needs_of_campaign(parse_campaign(campaign_file), campaign_file.resolve().parent)
 
 
 def _examinations(needs: Needs, session: DatabaseSession, workdir: Path) -> Iterator[Examination]:

@@ -10,6 +10,8 @@ from gan_htvs.potentials import SEVENNET_MODELS
 from launchers.doctor.check import Need
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gan_htvs.campaign import Campaign
 
 POTENTIALS = ("chgnet", *SEVENNET_MODELS)
@@ -72,11 +74,12 @@ def needs_of_engines(
     )
 
 
-def needs_of_campaign(campaign: Campaign) -> Needs:
-    """Tell what a campaign asks for."""
+def needs_of_campaign(campaign: Campaign, folder: Path) -> Needs:
+    """Tell what a campaign asks for, whose file lies in ``folder``."""
+    phases = campaign.references.path
+    must_fetch = phases is not None and not (folder / phases.expanduser()).exists()
     return needs_of_engines(
         campaign.engines,
         elements=campaign.chemical_system.elements,
-        materials_project="materials_project"
-        in (campaign.dataset.source, campaign.references.source),
+        materials_project=must_fetch or campaign.dataset.source == "materials_project",
     )

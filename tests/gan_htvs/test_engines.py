@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from pydantic import ValidationError
 
 from gan_htvs.campaign import Campaign
-from gan_htvs.engines import EngineSettings, VaspSettings
+from gan_htvs.engines import EngineSettings, FailureName, VaspSettings
 from gan_htvs.errors import UserError
+from gan_htvs.rehearsal.failures import FailureMode
 
 MG_O = {
     "name": "mg-o",
@@ -21,13 +24,23 @@ def campaign(**engines) -> Campaign:
 class TestVasp:
     @pytest.mark.parametrize("tag", ["LDAUU", "ldauu", "METAGGA", "MAGMOM", "ISPIN", "LHFCALC"])
     def test_tags_that_make_another_level_of_theory_are_refused(self, tag):
-        with pytest.raises(ValidationError, match=f"{tag.upper()} would leave the level of theory"):
+        with pytest.raises(ValidationError, match=f"{tag.upper()} would make another level"):
             VaspSettings(incar={tag: 1})
 
-    def test_patience_is_not_part_of_the_content(self):
-        patient = VaspSettings(max_errors=9, max_seconds=3600, frozen_seconds=60)
-        assert patient.content == VaspSettings().content
-        assert VaspSettings(max_afm=3).content != VaspSettings().content
+    def test_a_hybrid_stays_one(self):
+        with pytest.raises(ValidationError, match="LHFCALC would make another level"):
+            VaspSettings(hybrid={"incar": {"LHFCALC": False}})
+
+    def test_what_decides_no_result_is_not_part_of_the_content(self):
+        same = VaspSettings(
+            max_afm=3, max_errors=9, max_seconds=3600, frozen_seconds=60, incar={"NCORE": 4}
+        )
+        assert same.content == VaspSettings().content
+        assert VaspSettings(incar={"EDIFF": 1e-6}).content != VaspSettings().content
+
+    def test_a_class_filter_is_refused(self):
+        with pytest.raises(ValidationError, match="use name_filter"):
+            VaspSettings(powerups=[{"name": "use_auto_ispin", "arguments": {"class_filter": "X"}}])
 
     def test_a_potential_comes_first_or_does_everything(self):
         settings = EngineSettings(energy={"name": "vasp", "fmax": 0.05})
@@ -64,6 +77,9 @@ class TestRehearsal:
         with pytest.raises(ValidationError, match="real ones come by themselves"):
             EngineSettings(energy={"name": "vasp"}, vasp={"failures": {"killed": 0.1}})
 
+    def test_ways_to_fail_are_those_of_the_stand_in(self):
+        assert set(get_args(FailureName)) == set(FailureMode)
+
     def test_of_a_campaign_has_its_flows_and_another_name(self):
         real = campaign(energy={"name": "vasp"}, band_gap={"name": "vasp"}, vasp={"max_afm": 2})
         rehearsal = real.rehearsal
@@ -79,7 +95,7 @@ class TestRehearsal:
         assert rehearsal.engines.band_gap.name == "none"
 
     def test_needs_something_to_rehearse(self):
-        with pytest.raises(UserError, match="nothing to rehearse"):
+        with pytest.raises(UserError, match="what there is to rehearse"):
             _ = campaign().rehearsal
 
     def test_a_long_name_stays_a_name(self):

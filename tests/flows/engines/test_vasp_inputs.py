@@ -130,10 +130,32 @@ class TestChanges:
         with pytest.raises(UserError, match=r"engines\.vasp\.powerups: use_auto_ispin: .*really"):
             jobs(STRUCTURES["MgO"], powerups=[powerup])
 
+    @pytest.mark.parametrize(
+        "changes", [{"GGA": "PS"}, {"LDAU": False}, {"MAGMOM": {"Mn": 1}}, "ENCUT"]
+    )
+    def test_a_powerup_cannot_leave_the_level_of_theory(self, changes):
+        powerup = {
+            "name": "update_user_incar_settings",
+            "arguments": {"incar_updates": changes},
+        }
+        with pytest.raises(UserError, match=r"engines\.vasp\.powerups: update_user_incar_settings"):
+            jobs(STRUCTURES["MgO"], powerups=[powerup])
+
+    def test_jobs_are_named_by_what_decides_their_result(self):
+        def names(**vasp):
+            settings = EngineSettings.model_validate(ENGINES | {"vasp": vasp})
+            return VaspEngine(settings).content
+
+        assert names(max_afm=2, incar={"KPAR": 4}) == names()
+        assert names(incar={"EDIFF": 1e-6}) != names()
+
     def test_potcars_of_another_family(self):
         changed = jobs(STRUCTURES["MgO"], potcar_functional="PBE_54")
         for step in changed.values():
             assert step.maker.vasp.input_set_generator.user_potcar_functional == "PBE_54"
+        engines = ENGINES | {"vasp": {"potcar_functional": "PBE_54"}}
+        level = VaspEngine(EngineSettings.model_validate(engines)).level_of_theory
+        assert level == "PBE(+U)+MP2020 (PBE_54)"
 
 
 class TestHybrid:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gan_htvs.campaign import Campaign
@@ -70,6 +72,6 @@ def test_needs_are_read_from_the_campaign():
         dataset={"source": "materials_project"},
         engines={"energy": {"name": "sevennet-0"}, "band_gap": {"name": "none"}},
     )
-    needs = needs_of_campaign(campaign)
+    needs = needs_of_campaign(campaign, Path())
     assert required(needs) == {"sevennet-0", "materials_project"}
     assert needs.elements == ELEMENTS
