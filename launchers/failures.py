@@ -38,17 +38,12 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
     units = CampaignUnits(campaign)
     launchpad = databases.launchpad()
     with databases.store("candidates", key="candidate_id") as candidates:
+        stages = {"$in": [Stage.FAILED.value, Stage.POURBAIX_STABLE.value]}
         lacking = candidates.query(
-            {
-                "campaign": campaign.name,
-                "$or": [
-                    {"stage": Stage.FAILED.value},
-                    {"stage": Stage.POURBAIX_STABLE.value, "band_gap": None},
-                ],
-            },
-            ["candidate_id"],
+            {"campaign": campaign.name, "stage": stages, "band_gap": None},
+            ["candidate_id", "stage"],
         )
-        wanted = {candidate["candidate_id"] for candidate in lacking}
+        stage_of = {candidate["candidate_id"]: candidate["stage"] for candidate in lacking}
     jobs = launchpad.calculations(units.owners, CALCULATIONS)
     with databases.store("outputs", key="uuid") as outputs:
         has_references = outputs.count({"uuid": units.references}) > 0
@@ -67,8 +62,12 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
         }
     found = []
     for job in jobs:
-        lacks_phase = job.owner == units.references and not has_references
-        if not (lacks_phase or job.candidate_id in wanted):
+        if job.owner == units.references:
+            is_missed = not has_references
+        else:
+            stage = stage_of.get(job.candidate_id)
+            is_missed = stage is not None and (job.step is Step.HYBRID or stage == Stage.FAILED)
+        if not is_missed:
             continue
         if job.state == "FIZZLED":
             reason, step, folder = job.trace, job.name, None

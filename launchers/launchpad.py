@@ -56,6 +56,7 @@ class Calculation(NamedTuple):
     state: str
     owner: str
     candidate_id: str
+    step: Step
     trace: str
     """Last line of the traceback, if it raised."""
 
@@ -239,7 +240,7 @@ class CampaignLaunchPad(LaunchPad):
             "spec.step": {"$in": [step.value for step in steps]},
         }
         fields = {"fw_id": 1, "name": 1, "state": 1, "launches": 1, "spec.campaign": 1}
-        fields |= {"spec.candidate_id": 1, "spec._tasks.job.uuid": 1}
+        fields |= {"spec.candidate_id": 1, "spec.step": 1, "spec._tasks.job.uuid": 1}
         found = {}
         for job in self.fireworks.find(_of(owners) | ended, fields).sort("fw_id", 1):
             uuid = job["spec"]["_tasks"][0]["job"]["uuid"]
@@ -250,6 +251,7 @@ class CampaignLaunchPad(LaunchPad):
                 job["state"],
                 job["spec"]["campaign"],
                 job["spec"].get("candidate_id", ""),
+                Step(job["spec"]["step"]),
                 self._trace(job["launches"]) if job["state"] == "FIZZLED" else "",
             )
         return list(found.values())

@@ -7,7 +7,6 @@ a queue. So a step always completes: it leaves atomate2's ``TaskDoc``, or a
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shlex
@@ -23,23 +22,12 @@ from atomate2.utils.path import strip_hostname
 from atomate2.vasp import powerups
 from atomate2.vasp.jobs.base import BaseVaspMaker
 from atomate2.vasp.run import DEFAULT_HANDLERS
-from custodian.custodian import (
-    MaxCorrectionsError,
-    MaxCorrectionsPerHandlerError,
-    MaxCorrectionsPerJobError,
-    NonRecoverableError,
-    ReturnCodeError,
-    ValidationError,
-)
 from custodian.vasp.handlers import FrozenJobErrorHandler, WalltimeHandler
-from custodian.vasp.validators import VaspFilesValidator, VasprunXMLValidator
 from emmet.core.tasks import TaskDoc
-from emmet.core.types.enums import TaskState
 from jobflow import CURRENT_JOB, JobConfig, Maker, OnMissing, Response, job
-from monty.io import zopen
-from monty.os.path import zpath
 from pymatgen.core import Structure
 
+from flows.engines.vasp_outcome import check_convergence, corrections_in, reason_of
 from gan_htvs.candidate import Relaxed
 from gan_htvs.engines import level_of_theory_stays
 from gan_htvs.errors import CalculationError, UserError
@@ -47,7 +35,7 @@ from gan_htvs.failures import CalculationFailure
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from atomate2.forcefields.schemas import ForceFieldTaskDocument
     from pymatgen.io.vasp.sets import VaspInputSet
@@ -82,15 +70,6 @@ STAND_IN_POLLING = {"polling_time_step": 0.2, "monitor_freq": 5}
 
 STAND_IN_PATIENCE = 120
 """Nor is it ever silent for so long, s, unless it hangs."""
-
-MEANINGS = {
-    VasprunXMLValidator: "vasprun.xml is missing or cut off: VASP was killed, or the disk is full",
-    VaspFilesValidator: "VASP left no CONTCAR, OSZICAR or OUTCAR: it did not start, or was killed",
-}
-"""What it means that one of custodian's validators does not accept a calculation."""
-
-WALLTIME_REACHED = "Walltime reached"
-"""What custodian calls it."""
 
 WALLTIME_START = "CUSTODIAN_WALLTIME_START"
 """Custodian counts from here; one worker runs many calculations, each with a limit of its own."""
@@ -315,69 +294,3 @@ def check_moments(structure: Structure, generator: VaspInputSet, folder: str | N
         or (np.abs(np.subtract(written, wanted)).max() > MOMENT_TOLERANCE)
     ):
         raise CalculationError(f"MAGMOM would be {written}, and {wanted} was to be carried over")
-
-
-def check_convergence(task: TaskDoc) -> None:
-    """Make sure that a calculation came to its end.
-
-    Raises
-    ------
-    CalculationError
-        If it did not converge, or atomate2's checks of the result failed.
-    """
-    # Stopped before NSW steps, a relaxation looks converged to pymatgen.
-    if WALLTIME_REACHED in corrections_in(Path.cwd()):
-        raise CalculationError("stopped at engines.vasp.max_seconds")
-    if task.state == TaskState.SUCCESS:
-        return
-    last = task.calcs_reversed[0]
-    steps, incar = last.output.ionic_steps, last.input.parameters
-    if steps and len(steps[-1].electronic_steps or ()) >= incar["NELM"]:
-        raise CalculationError(f"not converged in NELM = {incar['NELM']} electronic steps")
-    if incar["NSW"] > 0 and len(steps) >= incar["NSW"]:
-        raise CalculationError(f"not converged in NSW = {incar['NSW']} ionic steps")
-    raise CalculationError("; ".join(task.analysis.errors or ()) or "not converged")
-
-
-def reason_of(error: Exception, corrections: Sequence[str]) -> str:
-    """Tell in one sentence why a calculation failed.
-
-    Parameters
-    ----------
-    error
-        What was raised, by custodian as a rule.
-    corrections
-        See :func:`corrections_in`.
-    """
-    last = f", the last one {corrections[-1]}" if corrections else ""
-    match error:
-        case CalculationError():
-            return str(error)
-        case MaxCorrectionsError() | MaxCorrectionsPerJobError() | MaxCorrectionsPerHandlerError():
-            return f"custodian gave up after {len(corrections)} errors{last}"
-        case NonRecoverableError():
-            return f"custodian knows no cure{last}"
-        case ReturnCodeError():
-            return f"VASP did not run to its end: {error}"
-        case ValidationError():
-            return MEANINGS.get(type(error.validator), f"custodian does not accept it: {error}")
-    sentence = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {sentence}"
-
-
-def corrections_in(folder: Path) -> list[str]:
-    """Read from custodian's log which errors it corrected, or found in vain."""
-    path = Path(zpath(str(folder / "custodian.json")))
-    if not path.exists():
-        return []
-    try:
-        with zopen(path, "rt", encoding="utf-8") as file:
-            runs = json.load(file)
-    except (OSError, EOFError, ValueError):  # cut off by a full disk
-        return []
-    return [
-        str(error)
-        for run in runs
-        for correction in run.get("corrections", ())
-        for error in correction.get("errors", ())
-    ]

@@ -14,7 +14,7 @@ from pymatgen.io.vasp.outputs import Vasprun
 
 from flows.engines.hybrid import METHOD, gap_of
 from flows.engines.vasp import PARSE_NO_BANDS, VaspEngine
-from flows.engines.vasp_step import check_convergence
+from flows.engines.vasp_outcome import check_convergence
 from gan_htvs.candidate import Relaxed
 from gan_htvs.engines import EngineSettings
 from gan_htvs.errors import CalculationError

@@ -1,0 +1,102 @@
+"""What became of a VASP calculation: whether it converged, and if not, why in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from custodian.custodian import (
+    MaxCorrectionsError,
+    MaxCorrectionsPerHandlerError,
+    MaxCorrectionsPerJobError,
+    NonRecoverableError,
+    ReturnCodeError,
+    ValidationError,
+)
+from custodian.vasp.validators import VaspFilesValidator, VasprunXMLValidator
+from emmet.core.types.enums import TaskState
+from monty.io import zopen
+from monty.os.path import zpath
+
+from gan_htvs.errors import CalculationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from emmet.core.tasks import TaskDoc
+
+MEANINGS = {
+    VasprunXMLValidator: "vasprun.xml is missing or cut off: VASP was killed, or the disk is full",
+    VaspFilesValidator: "VASP left no CONTCAR, OSZICAR or OUTCAR: it did not start, or was killed",
+}
+"""What it means that one of custodian's validators does not accept a calculation."""
+
+WALLTIME_REACHED = "Walltime reached"
+"""What custodian calls it."""
+
+
+def check_convergence(task: TaskDoc) -> None:
+    """Make sure that a calculation came to its end.
+
+    Raises
+    ------
+    CalculationError
+        If it did not converge, or atomate2's checks of the result failed.
+    """
+    # Stopped before NSW steps, a relaxation looks converged to pymatgen.
+    if WALLTIME_REACHED in corrections_in(Path.cwd()):
+        raise CalculationError("stopped at engines.vasp.max_seconds")
+    if task.state == TaskState.SUCCESS:
+        return
+    last = task.calcs_reversed[0]
+    steps, incar = last.output.ionic_steps, last.input.parameters
+    if steps and len(steps[-1].electronic_steps or ()) >= incar["NELM"]:
+        raise CalculationError(f"not converged in NELM = {incar['NELM']} electronic steps")
+    if incar["NSW"] > 0 and len(steps) >= incar["NSW"]:
+        raise CalculationError(f"not converged in NSW = {incar['NSW']} ionic steps")
+    raise CalculationError("; ".join(task.analysis.errors or ()) or "not converged")
+
+
+def reason_of(error: Exception, corrections: Sequence[str]) -> str:
+    """Tell in one sentence why a calculation failed.
+
+    Parameters
+    ----------
+    error
+        What was raised, by custodian as a rule.
+    corrections
+        See :func:`corrections_in`.
+    """
+    last = f", the last one {corrections[-1]}" if corrections else ""
+    match error:
+        case CalculationError():
+            return str(error)
+        case MaxCorrectionsError() | MaxCorrectionsPerJobError() | MaxCorrectionsPerHandlerError():
+            return f"custodian gave up after {len(corrections)} errors{last}"
+        case NonRecoverableError():
+            return f"custodian knows no cure{last}"
+        case ReturnCodeError():
+            return f"VASP did not run to its end: {error}"
+        case ValidationError():
+            return MEANINGS.get(type(error.validator), f"custodian does not accept it: {error}")
+    sentence = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {sentence}"
+
+
+def corrections_in(folder: Path) -> list[str]:
+    """Read from custodian's log which errors it corrected, or found in vain."""
+    path = Path(zpath(str(folder / "custodian.json")))
+    if not path.exists():
+        return []
+    try:
+        with zopen(path, "rt", encoding="utf-8") as file:
+            runs = json.load(file)
+    except (OSError, EOFError, ValueError):  # cut off by a full disk
+        return []
+    return [
+        str(error)
+        for run in runs
+        for correction in run.get("corrections", ())
+        for error in correction.get("errors", ())
+    ]
