@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +34,9 @@ CHECKOUT_SECONDS = 30.0
 
 LOCK_SECONDS = 10.0
 """A workflow is locked for as long as one update takes, well below a second."""
+
+LAUNCH_PREFIX = "launcher_"
+"""Begins the names of the folders that FireWorks makes, one for each launch."""
 
 BUSY_LOCK_SECONDS = 60.0
 """The same while workers are at it: a slow update that is taken for dead is made twice."""
@@ -201,7 +205,11 @@ class CampaignLaunchPad(LaunchPad):
     def _end_orphans(self, fw_id: int) -> None:
         """Kill what a dead worker left running in the folders of its job, never by name."""
         launches = self.launches.find({"fw_id": fw_id}, {"launch_dir": 1})
-        folders = {launch["launch_dir"] for launch in launches}
+        folders = {
+            launch["launch_dir"]
+            for launch in launches
+            if Path(launch["launch_dir"]).name.startswith(LAUNCH_PREFIX)
+        }
         for process in psutil.process_iter(["cwd"]):
             if process.info["cwd"] in folders:
                 with suppress(psutil.NoSuchProcess):

@@ -76,11 +76,11 @@ def test_ids_are_unique_with_many_writers(launchpad):
     assert launchpad.get_new_fw_id() == first + 10
 
 
-def running_on(launchpad, worker):
+def running_on(launchpad, worker, folder="/tmp"):
     """Have a job taken by a worker of this name."""
     taker = worker_of(["search"])
     taker.name = worker
-    launchpad.checkout_fw(taker, "/tmp")
+    launchpad.checkout_fw(taker, str(folder))
 
 
 def test_a_job_of_a_dead_worker_is_queued_again(launchpad):
@@ -96,6 +96,26 @@ def test_a_job_of_a_dead_worker_is_queued_again(launchpad):
     (lost,) = launchpad.lost(["search"])
     launchpad.requeue(lost)
     assert launchpad.states(["search"]) == {("relax", "RUNNING"): 1, ("relax", "READY"): 1}
+
+
+@pytest.mark.parametrize(("folder", "ends"), [("launcher_2026", True), ("home", False)])
+def test_what_a_dead_worker_left_running_in_its_folder_is_ended(launchpad, tmp_path, folder, ends):
+    (tmp_path / folder).mkdir()
+    launchpad.submit([unit("a")], "search")
+    running_on(launchpad, f"{WORKER_PREFIX}@elsewhere:1:1000", tmp_path / folder)
+    program = [sys.executable, "-c", "import time; time.sleep(600)"]
+    orphan = subprocess.Popen(program, cwd=tmp_path / folder)
+    neighbour = subprocess.Popen(program, cwd=tmp_path)
+    (lost,) = launchpad.lost(["search"], all_workers_here=True)
+    launchpad.requeue(lost)
+    try:
+        if ends:
+            assert orphan.wait(timeout=10) < 0
+        assert (orphan.poll() is not None) == ends
+        assert neighbour.poll() is None
+    finally:
+        orphan.kill()
+        neighbour.kill()
 
 
 def test_a_recycled_pid_is_not_the_worker(launchpad):
