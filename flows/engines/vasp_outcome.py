@@ -20,6 +20,7 @@ from monty.io import zopen
 from monty.os.path import zpath
 
 from gan_htvs.errors import CalculationError
+from gan_htvs.rehearsal.cost import COST_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,9 @@ MEANINGS = {
     VaspFilesValidator: "VASP left no CONTCAR, OSZICAR or OUTCAR: it did not start, or was killed",
 }
 """What it means that one of custodian's validators does not accept a calculation."""
+
+STAND_IN_REPORT = Path(COST_FILE).stem
+"""Every calculation of the stand-in leaves its cost, which atomate2 stores under this name."""
 
 WALLTIME_REACHED = "Walltime reached"
 """What custodian calls it."""
@@ -56,6 +60,21 @@ def check_convergence(task: TaskDoc) -> None:
     if incar["NSW"] > 0 and len(steps) >= incar["NSW"]:
         raise CalculationError(f"not converged in NSW = {incar['NSW']} ionic steps")
     raise CalculationError("; ".join(task.analysis.errors or ()) or "not converged")
+
+
+def check_program(task: TaskDoc, *, is_rehearsal: bool) -> None:
+    """Make sure that a rehearsal was run by the stand-in for VASP, and nothing else was.
+
+    Raises
+    ------
+    CalculationError
+        If numbers of the one would be taken for those of the other.
+    """
+    was_stand_in = STAND_IN_REPORT in (task.additional_json or {})
+    if was_stand_in and not is_rehearsal:
+        raise CalculationError("the stand-in for VASP answered where VASP should: look at VASP_CMD")
+    if is_rehearsal and not was_stand_in:
+        raise CalculationError("another program answered than the stand-in for VASP")
 
 
 def reason_of(error: Exception, corrections: Sequence[str]) -> str:

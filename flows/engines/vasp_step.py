@@ -27,7 +27,12 @@ from emmet.core.tasks import TaskDoc
 from jobflow import CURRENT_JOB, JobConfig, Maker, OnMissing, Response, job
 from pymatgen.core import Structure
 
-from flows.engines.vasp_outcome import check_convergence, corrections_in, reason_of
+from flows.engines.vasp_outcome import (
+    check_convergence,
+    check_program,
+    corrections_in,
+    reason_of,
+)
 from gan_htvs.candidate import Relaxed
 from gan_htvs.engines import level_of_theory_stays
 from gan_htvs.errors import CalculationError, UserError
@@ -177,6 +182,7 @@ class VaspStepMaker(Maker):
                 check_moments(structure, self.vasp.input_set_generator, folder)
                 make = type(self.vasp).make.original
                 response = make(self._equipped(), structure, folder, **self.arguments)
+            check_program(response.output, is_rehearsal=self.is_rehearsal)
             check_convergence(response.output)
         except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
             return Response(output=self._failure(error))

@@ -16,6 +16,7 @@ from flows.engines.vasp_step import VaspStepMaker
 from gan_htvs.documents import decode
 from gan_htvs.engines import EngineSettings
 from gan_htvs.failures import CalculationFailure
+from gan_htvs.rehearsal.potcar import write_placeholders
 
 MGO = Structure.from_spacegroup(
     "Fm-3m", Lattice.cubic(4.3), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -119,6 +120,14 @@ def test_what_cannot_be_started_from_is_told(tmp_path, start, reason):
     failure = run(tmp_path, start=start)
     assert failure.reason.startswith(reason)
     assert not list(tmp_path.rglob("INCAR"))
+
+
+def test_the_stand_in_is_never_taken_for_vasp(tmp_path, monkeypatch, fail):
+    fail()
+    write_placeholders(tmp_path / "potcars", ["Mg_pv", "O"], "PBE")
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(tmp_path / "potcars"))
+    failure = run(tmp_path, engine="vasp")
+    assert failure.reason.startswith("the stand-in for VASP answered where VASP should")
 
 
 def test_a_missing_potcar_is_told(tmp_path, monkeypatch):
