@@ -104,7 +104,13 @@ def potcars(elements: Sequence[str], input_sets: Sequence[VaspInputSet]) -> Find
 
 
 def input_sets(engines: EngineSettings) -> list[VaspInputSet]:
-    """Make those of a campaign, powerups included; energies and gaps have the same POTCARs."""
+    """Make those of a campaign; energies and gaps have the same POTCARs.
+
+    Raises
+    ------
+    UserError
+        If a powerup is wrong.
+    """
     from atomate2.vasp.jobs.mp import MPGGARelaxMaker
 
     from flows.engines.vasp_step import VaspStepMaker

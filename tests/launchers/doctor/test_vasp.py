@@ -7,6 +7,7 @@ from atomate2.vasp.sets.core import HSEStaticSetGenerator
 from flows.engines.hybrid import HybridEngine
 from flows.engines.vasp_step import VaspStepMaker
 from gan_htvs.engines import EngineSettings
+from gan_htvs.errors import UserError
 from gan_htvs.potcars import PotcarReport, potcar_symbols
 from launchers.doctor import vasp
 from launchers.doctor.check import State
@@ -84,13 +85,10 @@ def test_relaxation_static_and_hybrid_ask_for_the_potcars_that_are_looked_up(fun
         assert potcar_symbols(asked, ELEMENTS) == potcar_symbols(looked_up, ELEMENTS)
 
 
-def test_powerups_count():
-    powerup = {
-        "name": "update_user_potcar_settings",
-        "arguments": {"potcar_updates": {"Mn": "Mn_sv"}},
-    }
-    (looked_up,) = vasp.input_sets(family("PBE", powerups=[powerup]))
-    assert potcar_symbols(looked_up, ELEMENTS)["Mn"] == "Mn_sv"
+def test_powerups_are_tried():
+    powerup = {"name": "use_auto_ispin", "arguments": {"really": True}}
+    with pytest.raises(UserError, match="use_auto_ispin"):
+        vasp.input_sets(family("PBE", powerups=[powerup]))
 
 
 def test_every_potcar_of_every_input_set_is_opened(potcars):
