@@ -12,7 +12,6 @@ from flows.steps import READS_STORE, SHARED, label, stored_output
 from gan_htvs.candidate import KNOWN_PHASE, Origin, Proposal, Relaxed, Step
 from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.identity import content_hash, content_uuid
-from gan_htvs.thermodynamics.corrections import level_of_theory
 from gan_htvs.thermodynamics.references import phases_of, reference_set
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def known_phases(campaign: Campaign) -> list[Proposal]:
 
 def published_phases(campaign: Campaign) -> list[tuple[Proposal, Relaxed]]:
     """Known phases whose energies are taken as they were published, with those energies."""
-    level = level_of_theory(campaign.engines.energy.name).label
+    level = energy_engine(campaign.engines).level_of_theory
     return [
         (
             _proposal(campaign, index, phase),

@@ -287,7 +287,7 @@ class Campaign(Settings):
         UserError
             If its energies are not VASP's.
         """
-        engines, energies = self.engines, {"energies": "computed"}
+        engines = self.engines
         if engines.energy.name not in VASP_ENGINES:
             raise UserError(
                 f"engines.energy.name: {engines.energy.name!r} is no 'vasp', whose relaxations are "
@@ -302,7 +302,7 @@ class Campaign(Settings):
             update={
                 "name": f"{self.name.removesuffix(SUFFIX)[: 64 - len(SUFFIX)]}{SUFFIX}",
                 "engines": engines.model_copy(update=rehearsed),
-                "references": self.references.model_copy(update=energies),
+                "references": self.references.model_copy(update={"energies": "computed"}),
             }
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from jobflow import Flow
 
@@ -176,11 +176,11 @@ class LocalRun:
                 for document in lacking
                 if (document.get("band_gap_result") or {}).get("is_retryable", True)
             ]
-        gates = latest_gates(outputs.docs_store, [self.campaign.name], ["output"]) if wanted else {}
-        return [self._gap_unit(outputs, gates[candidate_id]) for candidate_id in wanted]
+        gates = latest_gates(outputs.docs_store, [self.campaign.name], []) if wanted else {}
+        return [self._gap_unit(outputs, gates[candidate_id]["uuid"]) for candidate_id in wanted]
 
-    def _gap_unit(self, outputs: JobStore, gate: dict[str, Any]) -> Unit:
-        verdict = decode(gate["output"])
+    def _gap_unit(self, outputs: JobStore, gate: str) -> Unit:
+        verdict = decode(outputs.query_one({"uuid": gate}, ["output"])["output"])
         *before, gap_job = band_gap_jobs(self.campaign, verdict.candidate_id, verdict.relaxed)
         previous = outputs.query_one({"uuid": gap_job.uuid}, ["completed_at"]) or {}
         key = content_uuid("gap again", gap_job.uuid, previous.get("completed_at"))

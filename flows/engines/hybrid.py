@@ -11,8 +11,9 @@ from jobflow import job
 from pymatgen.io.vasp.sets import MPRelaxSet
 
 from flows.engines.vasp import NO_RESTART_FILES
+from flows.engines.vasp_outcome import magnetic_state
 from flows.engines.vasp_step import FOLLOWS_ANYTHING, VaspStepMaker
-from gan_htvs.bandgap import BandGapResult, magnetic_order
+from gan_htvs.bandgap import BandGapResult
 from gan_htvs.engines import REHEARSAL
 from gan_htvs.failures import CalculationFailure
 
@@ -58,20 +59,22 @@ class HybridEngine:
 
     def calculations(self, relaxed: Relaxed, uuid_of: Callable[[str], str]) -> dict[str, Job]:
         """Make the jobs ``hybrid``, which runs VASP, and ``band gap``, which reads the result."""
-        vasp = self.settings.vasp
-        limit = vasp.hybrid.max_atoms
-        if len(relaxed.structure) > limit:
-            reason = f"{len(relaxed.structure)} atoms exceed engines.vasp.hybrid.max_atoms: {limit}"
-            hybrid, found = None, BandGapResult.not_computed(reason)
+        settings = self.settings.vasp.hybrid
+        jobs: dict[str, Job] = {}
+        n_atoms = len(relaxed.structure)
+        if n_atoms > settings.max_atoms:
+            found: Any = BandGapResult.not_computed(
+                f"{n_atoms} atoms exceed engines.vasp.hybrid.max_atoms: {settings.max_atoms}"
+            )
         else:
             maker, arguments = self._maker()
-            step = VaspStepMaker.of(maker, self.settings, vasp.hybrid.incar, **arguments)
-            hybrid = step.make(relaxed)
-            hybrid.set_uuid(uuid_of("hybrid"))
-            found = hybrid.output
-        gap_job = read_gap(found, relaxed, self.settings)
-        gap_job.set_uuid(uuid_of("band gap"))
-        return {**({"hybrid": hybrid} if hybrid else {}), "band gap": gap_job}
+            step = VaspStepMaker.of(maker, self.settings, settings.incar, **arguments)
+            jobs["hybrid"] = step.make(relaxed)
+            jobs["hybrid"].set_uuid(uuid_of("hybrid"))
+            found = jobs["hybrid"].output
+        jobs["band gap"] = read_gap(found, relaxed, self.settings)
+        jobs["band gap"].set_uuid(uuid_of("band gap"))
+        return jobs
 
     def _maker(self) -> tuple[BaseVaspMaker, dict[str, Any]]:
         """Make the Maker, with the POTCARs of the energies, and what it is called with."""
@@ -118,7 +121,7 @@ def gap_of(task: TaskDoc, relaxed: Relaxed, settings: EngineSettings) -> BandGap
     last = task.calcs_reversed[0]
     output = last.output
     mode = settings.vasp.hybrid.mode
-    moments = task.structure.site_properties.get("magmom") or [0.0]
+    order, total = magnetic_state(task)
     return BandGapResult(
         band_gap=0.0 if output.is_metal else output.bandgap,
         is_gap_direct=None if output.is_metal else output.is_gap_direct,
@@ -126,8 +129,8 @@ def gap_of(task: TaskDoc, relaxed: Relaxed, settings: EngineSettings) -> BandGap
         cbm=output.cbm,
         is_metal=output.is_metal,
         method=REHEARSAL if settings.is_rehearsal else METHOD,
-        magnetic_order=magnetic_order(moments, total=sum(moments)),
-        total_magnetization=sum(moments),
+        magnetic_order=order,
+        total_magnetization=total,
         magnetic_orders=relaxed.magnetic_orders,
         nsites=len(task.structure),
         cutoff=last.input.parameters.get("ENCUT") or last.input.parameters.get("ENMAX"),

@@ -16,8 +16,9 @@ from atomate2.vasp.flows.mp import MPGGADoubleRelaxStaticMaker
 from emmet.core.tasks import TaskDoc
 
 from flows.engines.forcefield import ForceFieldEngine, n_relaxation_steps
+from flows.engines.vasp_outcome import magnetic_state
 from flows.engines.vasp_step import VaspStepMaker
-from gan_htvs.bandgap import MagneticOrderResult, magnetic_order
+from gan_htvs.bandgap import MagneticOrderResult
 from gan_htvs.candidate import Relaxed
 from gan_htvs.errors import CalculationError
 from gan_htvs.failures import CalculationFailure
@@ -169,11 +170,10 @@ class VaspEngine:
 
 def _order(start: str, static: TaskDoc) -> MagneticOrderResult:
     """Describe the state that a magnetic start ended in."""
-    moments = static.structure.site_properties.get("magmom") or [0.0]
-    total = sum(moments)
+    order, total = magnetic_state(static)
     return MagneticOrderResult(
         start=start,
-        order=magnetic_order(moments, total=total),
+        order=order,
         energy_per_atom=static.output.energy_per_atom,
         total_magnetization=total,
         pbe_gap=static.output.bandgap,

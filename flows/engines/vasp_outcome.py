@@ -1,4 +1,4 @@
-"""What became of a VASP calculation: whether it converged, and if not, why in one sentence."""
+"""What became of a VASP calculation: its state, and if it failed, why in one sentence."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from emmet.core.types.enums import TaskState
 from monty.io import zopen
 from monty.os.path import zpath
 
+from gan_htvs.bandgap import magnetic_order
 from gan_htvs.errors import CalculationError
 from gan_htvs.rehearsal.cost import COST_FILE
 
@@ -75,6 +76,13 @@ def check_program(task: TaskDoc, *, is_rehearsal: bool) -> None:
         raise CalculationError("the stand-in for VASP answered where VASP should: look at VASP_CMD")
     if is_rehearsal and not was_stand_in:
         raise CalculationError("another program answered than the stand-in for VASP")
+
+
+def magnetic_state(task: TaskDoc) -> tuple[str, float]:
+    """Name the magnetic order of a calculation, and tell its moment, Bohr magnetons."""
+    moments = task.structure.site_properties.get("magmom") or [0.0]
+    total = sum(moments)
+    return magnetic_order(moments, total=total), total
 
 
 def reason_of(error: Exception, corrections: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 A candidate must never stop its neighbours, and nobody wants to look for the reason in the logs of
 a queue. So a step always completes: it leaves atomate2's ``TaskDoc``, or a
-:class:`~gan_htvs.candidate.CalculationFailure` that the steps after it hand on to the gate.
+:class:`~gan_htvs.failures.CalculationFailure` that the steps after it hand on to the gate.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from gan_htvs.candidate import Relaxed
 from gan_htvs.engines import level_of_theory_stays
 from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.failures import CalculationFailure
+from gan_htvs.potcars import potcar_symbols
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
@@ -229,8 +230,8 @@ class VaspStepMaker(Maker):
         from gan_htvs.rehearsal.potcar import placeholder_potcars  # noqa: PLC0415
 
         inputs = self.vasp.input_set_generator
-        inputs.get_input_set(structure, potcar_spec=True)
-        with placeholder_potcars(inputs.potcar_symbols, inputs.user_potcar_functional):
+        symbols = potcar_symbols(inputs, structure.symbol_set).values()
+        with placeholder_potcars(symbols, inputs.user_potcar_functional):
             yield
 
     def _failure(self, error: Exception) -> CalculationFailure:

@@ -83,8 +83,7 @@ class Inputs:
     @property
     def ibrion(self) -> int:
         """IBRION or its default."""
-        default = STATIC if self.incar.get("NSW", 0) <= 0 else 0
-        return STATIC if default == STATIC else int(self.incar.get("IBRION", default))
+        return STATIC if self.incar.get("NSW", 0) <= 0 else int(self.incar.get("IBRION", 0))
 
     @property
     def moves_cell(self) -> bool:
