@@ -1,4 +1,4 @@
-"""What a person sees: progress, the funnel, the table of candidates."""
+"""What a person sees: messages, progress, tables of candidates and failures."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich import box
@@ -27,10 +25,9 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from gan_htvs.campaign import Campaign
+    from pathlib import Path
+
     from gan_htvs.dataset.relaxed import RelaxedStructures
-    from gan_htvs.funnel import Funnel
-    from launchers.database import Databases
     from launchers.failures import FailedCalculation
 
 PLAIN_WIDTH = 200
@@ -187,159 +184,6 @@ def progress() -> Iterator[RunProgress]:
         yield display
     finally:
         display.close()
-
-
-def print_heading(campaign: Campaign) -> None:
-    """Say what is about to run."""
-    compositions = campaign.target_counts
-    sampling = campaign.sampling
-    n_structures = len(compositions) * sampling.structures_per_composition
-    out.print(
-        f"[bold]{escape(campaign.name)}[/bold]: {campaign.chemical_system.chemsys}, "
-        f"{len(compositions)} compositions, {n_structures} structures "
-        f"from {'each of ' if len(sampling.proposers) > 1 else ''}{', '.join(sampling.proposers)}"
-    )
-
-
-def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> bool:
-    """Print the funnel, what was rejected while sampling, and what to type next.
-
-    Returns
-    -------
-    Whether a job raised that should not; a failed relaxation is a result like another.
-    """
-    from gan_htvs.candidate import Step
-    from launchers.report import read_results
-
-    print_funnel(campaign, read_results(databases, campaign.name).funnel)
-
-    _print_sampling(campaign, databases)
-    if campaign.engines.vasp.pre_relaxation:
-        _print_pre_relaxation(campaign, databases)
-    _print_failed(campaign, databases)
-    failures = databases.launchpad().failures([campaign.name])
-    for failure in failures:
-        out.print(f"[red]job failed[/red] {escape(failure.name)}: {escape(failure.trace)}")
-    out.print(f"Results: collection [bold]candidates[/bold] at {databases.settings.address}")
-    option = "" if launchpad == Path("my_launchpad.yaml") else f" --launchpad {launchpad}"
-    if campaign.engines.is_rehearsal:
-        option += " --rehearsal"
-        note("A rehearsal: a stand-in took the place of VASP, and no number above is a result.")
-    out.print(f"Next:    [bold]gan-htvs candidates{option}[/bold]")
-    return any(failure.step not in (Step.RELAX, Step.STATIC) for failure in failures)
-
-
-def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
-    """Print how many candidates pass each stage, measured here and published."""
-    from gan_htvs.funnel import PUBLISHED_SOURCE
-
-    level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
-    table = Table(
-        title=f"Funnel of {campaign.name} ({level})", title_justify="left", box=box.SIMPLE_HEAD
-    )
-    table.add_column("stage")
-    columns = {**funnel.counts, f"published:\n{PUBLISHED_SOURCE}": funnel.published}
-    for name in columns:
-        table.add_column(name, justify="right")
-    for what, here, there in funnel.setting:
-        ours = [here, *[None] * (len(funnel.counts) - 1)]
-        table.add_row(what, *map(_count, [*ours, there]))
-    table.add_section()
-    for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):
-        label = "entered the funnel" if stage == "generated" else stage
-        table.add_row(label, *map(_count, counts))
-    out.print(table)
-
-
-def _count(count: int | None) -> str:
-    return "-" if count is None else f"{count:,}"
-
-
-def _print_sampling(campaign: Campaign, databases: Databases) -> None:
-    """Print how many raw samples it took, why the others were rejected, and who gave up."""
-    from gan_htvs.candidate import Step
-
-    fields = ("stream", "proposer", "composition", "requested", "tried", "rejections", "exhausted")
-    with databases.store("outputs", key="uuid") as outputs:
-        documents = outputs.query(
-            {
-                "metadata.campaign": campaign.name,
-                "metadata.step": Step.PROPOSE.value,
-                "output.stream": {"$exists": True},
-            },
-            [*(f"output.{name}" for name in fields), "output.proposals.candidate_id"],
-        )
-        # A shard that was asked for more later holds all that the earlier one had.
-        shards: dict[str, dict[str, Any]] = {}
-        sampled = (document["output"] for document in documents)
-        for shard in sorted(sampled, key=lambda s: (s["tried"], s["requested"])):
-            shards[shard["stream"]] = shard
-    proposers = sorted({shard["proposer"] for shard in shards.values()})
-    for proposer in proposers:
-        by = f" by {proposer}" if len(proposers) > 1 else ""
-        _print_samples(by, [s for s in shards.values() if s["proposer"] == proposer])
-    for shard in shards.values():
-        found = len(shard["proposals"])
-        if found < shard["requested"]:
-            note(
-                f"{shard['composition']}: {found} of {shard['requested']} structures after "
-                f"{shard['tried']} samples{_advice(shard)}."
-            )
-
-
-def _print_failed(campaign: Campaign, databases: Databases) -> None:
-    """Say how many calculations failed, and how they are run again."""
-    from launchers.failures import failed_calculations
-
-    if failed := failed_calculations(databases, campaign):
-        note(
-            f"{len(failed)} calculations failed; `gan-htvs retry {campaign.name}` lists them and "
-            "queues them again."
-        )
-
-
-def _print_pre_relaxation(campaign: Campaign, databases: Databases) -> None:
-    """Print how many steps a potential took before VASP, and how many were left to VASP."""
-    from gan_htvs.candidate import Step
-
-    fields = ["output.relaxed.pre_relaxation_steps", "output.relaxed.n_steps"]
-    with databases.store("outputs", key="uuid") as outputs:
-        documents = outputs.query(
-            {
-                "metadata.campaign": campaign.name,
-                "metadata.step": Step.GATE.value,
-                "output.relaxed.pre_relaxation_steps": {"$gte": 0},
-            },
-            fields,
-        )
-        steps = [document["output"]["relaxed"] for document in documents]
-    if steps:
-        before, after = (
-            mean(each[name] for each in steps) for name in ("pre_relaxation_steps", "n_steps")
-        )
-        out.print(
-            f"Pre-relaxation: {before:.1f} steps of {campaign.engines.vasp.pre_relaxation} before "
-            f"{after:.1f} ionic steps of VASP (mean of {len(steps)})"
-        )
-
-
-def _print_samples(by: str, shards: Sequence[dict[str, Any]]) -> None:
-    rejections: Counter[str] = Counter()
-    for shard in shards:
-        rejections.update(shard["rejections"])
-    tried = sum(shard["tried"] for shard in shards)
-    reasons = ", ".join(f"{n} {reason}" for reason, n in rejections.most_common())
-    out.print(
-        f"Sampling{by}: {tried} raw samples, rejected before any physics: {reasons or 'none'}"
-    )
-
-
-def _advice(shard: Mapping[str, Any]) -> str:
-    """Say what can be done about a shard that gave up."""
-    if shard["exhausted"]:
-        return f"; {shard['proposer']} has no more"
-    train = "train longer or " if shard["proposer"] == "gan" else ""
-    return f" by {shard['proposer']}; {train}raise sampling.max_tries_per_structure"
 
 
 def print_candidates(rows: Sequence[Mapping[str, Any]]) -> None:

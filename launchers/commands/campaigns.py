@@ -196,9 +196,10 @@ def _run(
 
     if (reason := obstacle(campaign)) is not None:
         raise UserError(f"nothing was queued, since VASP cannot run here: {reason}.")
+    from launchers import summary
     from launchers.local import LocalRun
 
-    console.print_heading(campaign)
+    summary.print_heading(campaign)
     with open_databases(launchpad) as databases, console.progress() as progress:
         LocalRun(
             campaign,
@@ -210,7 +211,7 @@ def _run(
             tell=console.note,
         ).run()
         progress.close()
-        failed = console.print_summary(campaign, databases, launchpad)
+        failed = summary.print_summary(campaign, databases, launchpad)
         conclude(databases)
     if failed:
         raise typer.Exit(EXIT_JOBS_FAILED)

@@ -62,10 +62,11 @@ def funnel(
     with told_in_one_sentence():
         from launchers.database import open_databases
         from launchers.report import draw_figures, read_results
+        from launchers.summary import print_funnel
 
         with open_databases(launchpad) as databases:
             results = read_results(databases, campaign)
-        console.print_funnel(results.campaign, results.funnel)
+        print_funnel(results.campaign, results.funnel)
         if output is not None:
             for path in draw_figures(results, output):
                 typer.echo(f"wrote {path}")

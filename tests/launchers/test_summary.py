@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from maggma.stores import MemoryStore
 
-from launchers import console
+from launchers import summary
 
 CAMPAIGN = SimpleNamespace(name="mixed")
 
@@ -31,7 +31,7 @@ def told(capsys):
         store.update(list(shards), key="uuid")
         store.close = lambda: None  # a store in memory forgets everything when it is closed
         databases = SimpleNamespace(store=lambda name, key: store)
-        console._print_sampling(CAMPAIGN, databases)
+        summary._print_sampling(CAMPAIGN, databases)
         return capsys.readouterr().out.splitlines()
 
     return tell
