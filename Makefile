@@ -31,7 +31,7 @@ setup:
 	rm -f $(READY)
 	$(MAKE) $(READY)
 
-$(READY): pyproject.toml constraints.txt tools/setup.sh
+$(READY): pyproject.toml constraints.txt tools/setup.sh tools/apt.sh
 	bash tools/setup.sh $(VENV)
 	touch $@
 

@@ -8,23 +8,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
 
+# shellcheck source=tools/apt.sh
+. tools/apt.sh
+
 say() { printf '%s\n' "$*"; }
-off() { printf 'off: %s. Cure: %s\n' "$1" "$2"; }
-
-as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
-}
-
-may_install() {
-    command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
-}
-
-apt_install() {
-    may_install || return 1
-    as_root apt-get update -qq >/dev/null 2>&1 || true
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1
-}
 
 find_python() {
     for candidate in python3 python3.13 python3.12 python3.11; do
