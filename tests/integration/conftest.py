@@ -14,6 +14,8 @@ import pytest
 import yaml
 from pymongo import MongoClient
 
+from tests.integration.slurm import Slurm, SlurmUnavailableError
+
 TIMEOUT = 900
 
 
@@ -89,3 +91,13 @@ def site_of(tmp_path, launchpad_file):
     # Tests that a shell started in the background ignore Ctrl-C, and so would their children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return lambda campaign: Site(tmp_path, launchpad_file, campaign)
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory, free_port):
+    """Start a private SLURM, where one is installed and may be started."""
+    try:
+        with Slurm(tmp_path_factory.mktemp("slurm"), free_port) as cluster:
+            yield cluster
+    except SlurmUnavailableError as reason:
+        pytest.skip(f"no SLURM: {reason}")
