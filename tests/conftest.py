@@ -112,15 +112,27 @@ def _one_thread():
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Spread tests over processes: a file stays together, and so do those that relax phases."""
-    items.sort(key=lambda item: "integration" not in item.nodeid)  # the longest first
-    for item in items:
-        if "thermodynamics" in item.nodeid:
-            group = "thermodynamics"
-        elif "integration" in item.nodeid:
-            group = item.name
-        else:
-            group = str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Begin with the longest tests."""
+    items.sort(key=lambda item: "integration" not in item.nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Spread tests over processes so that what they share is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        # Marks of xdist_group would do, but pytest-xdist 3.8 does not see them with pytest 9.2.
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    return Groups(config, log)
+
+
+def group_of(nodeid: str) -> str:
+    """Name the group of a test: its file, but for tests that take minutes or share more."""
+    file = nodeid.partition("::")[0]
+    if "thermodynamics" in file:
+        return "thermodynamics"  # all want the relaxed phases
+    return nodeid if "integration" in file else file
