@@ -73,29 +73,43 @@ def register(
     settings = campaign.model_dump(mode="json")
     with databases.store("campaigns", key="name") as campaigns:
         existing = campaigns.query_one({"name": campaign.name})
-        # Read as a campaign, what was not a setting yet has its default.
-        before = (
-            Campaign.model_validate(existing["settings"]).model_dump(mode="json")
-            if existing
-            else settings
-        )
-        for path in _differences(before, settings):
-            may_change = any(path[: len(allowed)] == allowed for allowed in EXTENDABLE)
-            if may_change and extend:
-                continue
-            cure = ", or submit it with --extend" if may_change else ", or restore the setting"
-            raise UserError(
-                f"Campaign {campaign.name!r} was started with another {'.'.join(path)!r}: "
-                f"give this one a new name{cure}."
-            )
+        _check_changes(campaign, existing, extend=extend)
         submission = dict((existing or {}).get("submission") or {})
         submission |= {"owners": CampaignUnits(campaign).owners, "versions": versions()}
         if shards_at_once is not None:
             submission["shards_at_once"] = shards_at_once
         document = {"name": campaign.name, "settings": settings, "submission": submission}
         if existing is None or any(existing.get(key) != document[key] for key in document):
-            document["last_updated"] = document["submission"]["submitted_on"] = datetime.now(UTC)
-            campaigns.update([document], key="name")
+            submission["submitted_on"] = now = datetime.now(UTC)
+            campaigns.update([document | {"last_updated": now}], key="name")
+
+
+def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> None:
+    """Refuse settings that differ from those that a campaign of this name was started with.
+
+    Raises
+    ------
+    UserError
+        If they may not change, or ``extend`` is not given.
+    """
+    with databases.store("campaigns", key="name") as campaigns:
+        _check_changes(campaign, campaigns.query_one({"name": campaign.name}), extend=extend)
+
+
+def _check_changes(campaign: Campaign, existing: dict[str, Any] | None, *, extend: bool) -> None:
+    if existing is None:
+        return
+    # Read as a campaign, what was not a setting yet has its default.
+    before = Campaign.model_validate(existing["settings"]).model_dump(mode="json")
+    for path in _differences(before, campaign.model_dump(mode="json")):
+        may_change = any(path[: len(allowed)] == allowed for allowed in EXTENDABLE)
+        if may_change and extend:
+            continue
+        cure = ", or submit it with --extend" if may_change else ", or restore the setting"
+        raise UserError(
+            f"Campaign {campaign.name!r} was started with another {'.'.join(path)!r}: "
+            f"give this one a new name{cure}."
+        )
 
 
 def submitted(databases: Databases, name: str) -> dict[str, Any]:
