@@ -7,8 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from jobflow import Flow
@@ -22,8 +21,10 @@ from gan_htvs.documents import decode
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_uuid
 from launchers.builders import build_candidates
-from launchers.launchpad import ACTIVE_STATES, BUSY_LOCK_SECONDS, LOCK_SECONDS
+from launchers.launchpad import ACTIVE_STATES
+from launchers.locks import BUSY_LOCK_SECONDS, Locks
 from launchers.pool import WorkerPool
+from launchers.recovery import Recovery
 from launchers.registry import register
 
 if TYPE_CHECKING:
@@ -102,35 +103,36 @@ class LocalRun:
     def _take_up(self, launchpad: CampaignLaunchPad) -> None:
         """Queue again what was lost or failed, and name whom we wait for."""
         owners = self._units.owners
-        embedded = self.databases.settings.embedded_storage is not None
-        for _ in range(ceil(LOCK_SECONDS / POLL_SECONDS) + 1):
-            if not launchpad.unlock_abandoned():
-                break
-            time.sleep(POLL_SECONDS)
-        for fw_id in launchpad.lost(owners, all_workers_here=embedded):
-            launchpad.requeue(fw_id)
+        recovery = self._recovery(launchpad)
+        # Whoever is gone was stopped with the run before, and so is no job's victim.
+        replace(recovery, blames=False).recover()
         launchpad.retry(self._units.shared, Step)
         launchpad.retry(owners, RETRIED)
-        if elsewhere := launchpad.workers_elsewhere(owners):
+        if elsewhere := recovery.elsewhere():
             self.tell(
                 f"Jobs of this campaign run on other machines ({', '.join(elsewhere)}); should "
-                "those be dead, `lpad detect_lostruns --rerun` queues their jobs again."
+                "those be dead, `gan-htvs recover --silent-for 0` queues their jobs again."
             )
+
+    def _recovery(self, launchpad: CampaignLaunchPad) -> Recovery:
+        embedded = self.databases.settings.embedded_storage is not None
+        return Recovery(launchpad, self._units.owners, everyone_is_here=embedded)
 
     def _work(self, launchpad: CampaignLaunchPad, outputs: JobStore, units: list[Unit]) -> None:
         """See units through: each is queued as soon as what it needs is stored."""
         owners = self._units.owners
         pending = self._queue_ready(launchpad, outputs, units)
         if launchpad.is_busy(owners):
+            recovery, locks = self._recovery(launchpad), Locks(launchpad)
             pool = WorkerPool(self.n_workers, self.launchpad_file, self.directory, owners)
             with pool:
                 idle_polls = 0
                 while idle_polls < IDLE_POLLS:
                     time.sleep(POLL_SECONDS)
-                    pool.replace_dead(launchpad)
-                    for fw_id in launchpad.half_taken(owners):
-                        launchpad.requeue(fw_id)
-                    launchpad.unlock_abandoned(BUSY_LOCK_SECONDS)
+                    pool.replace_dead(recovery)
+                    for loss in recovery.half_taken():
+                        recovery.cure(loss)
+                    locks.finish_abandoned(BUSY_LOCK_SECONDS)
                     pending = self._queue_ready(launchpad, outputs, pending)
                     states = launchpad.states(owners)
                     busy = any(state in ACTIVE_STATES for _, state in states)
