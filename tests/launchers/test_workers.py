@@ -50,9 +50,7 @@ def test_an_identity_survives_the_way_through_a_launch(mine):
     assert launch["fworker"]["env"]["vasp_cmd"] == "srun vasp_std"
 
 
-@pytest.mark.parametrize(
-    "launch", [None, {}, {"fworker": None}, {"fworker": FWorker().to_dict()}]
-)
+@pytest.mark.parametrize("launch", [None, {}, {"fworker": None}, {"fworker": FWorker().to_dict()}])
 def test_workers_of_fireworks_own_have_no_identity(launch):
     assert worker_of_launch(launch) is None
 
