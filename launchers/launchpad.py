@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from contextlib import contextmanager, redirect_stderr, suppress
 from datetime import UTC, datetime, timedelta

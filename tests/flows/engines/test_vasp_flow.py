@@ -15,7 +15,7 @@ from atomate2.utils.path import strip_hostname
 from atomate2.vasp.jobs.base import BaseVaspMaker
 from emmet.core.tasks import TaskDoc
 from fireworks import Firework
-from jobflow import JobStore, OutputReference, run_locally
+from jobflow import Flow, JobStore, OutputReference, run_locally
 from jobflow.managers.fireworks import flow_to_workflow
 from maggma.stores import MemoryStore
 from monty.json import jsanitize
