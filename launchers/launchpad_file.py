@@ -15,6 +15,7 @@ from gan_htvs.errors import UserError
 
 PASSWORD_VARIABLE = "GAN_HTVS_MONGO_PASSWORD"  # noqa: S105
 SERVER_TIMEOUT_MS = 10_000
+LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 
 class LaunchpadFile(BaseModel):
@@ -44,7 +45,7 @@ class LaunchpadFile(BaseModel):
     @model_validator(mode="after")
     def _embedded_is_local(self) -> LaunchpadFile:
         if self.embedded_storage is not None:
-            if self.uri_mode or self.host not in {"127.0.0.1", "localhost"}:
+            if self.uri_mode or self.host not in LOOPBACK:
                 raise ValueError("embedded_storage needs host: 127.0.0.1 and no uri_mode")
             if self.port is None:
                 raise ValueError("embedded_storage needs a port")
@@ -90,6 +91,11 @@ class LaunchpadFile(BaseModel):
     def address(self) -> str:
         """Where the server is, without credentials."""
         return "the URI in my_launchpad.yaml" if self.uri_mode else f"{self.host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return not self.uri_mode and self.host in LOOPBACK
 
     @property
     def plain_password(self) -> str | None:

@@ -1,0 +1,117 @@
+"""SLURM, PBS and SGE: what their scripts say, and which queues they have."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from gan_htvs.errors import UserError
+from launchers.queue.profiles import clock_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from launchers.queue.profiles import Profile
+
+
+class Scheduler(StrEnum):
+    """A batch system."""
+
+    SLURM = "slurm"
+    PBS = "pbs"
+    SGE = "sge"
+
+
+@dataclass(frozen=True)
+class BatchSystem:
+    """How to talk to a batch system, beside what FireWorks' ``CommonAdapter`` knows."""
+
+    scheduler: Scheduler
+    directives: Callable[[Profile], dict[str, Any]]
+    """Values for the template of the batch script."""
+    mpi: str
+    """Starts a program on all cores of a task."""
+    queues_command: tuple[str, ...]
+    queues_in: Callable[[str], list[str]]
+    """Read the queues from the answer to that."""
+
+    @property
+    def name(self) -> str:
+        """What FireWorks and people call it."""
+        return self.scheduler.upper()
+
+    def template(self, profile: Profile) -> str | None:
+        """Name the template of ours, where FireWorks' own lacks something that is needed."""
+        if self.scheduler is Scheduler.SLURM:
+            return "slurm_array.txt" if profile.array > 1 else None
+        return f"{self.scheduler}.txt"
+
+
+def _slurm(profile: Profile) -> dict[str, Any]:
+    return {
+        "nodes": profile.nodes,
+        "ntasks_per_node": profile.processes_per_node,
+        "cpus_per_task": profile.cores // profile.processes_per_node,
+        "gres": f"gpu:{profile.gpus}" if profile.gpus else None,
+    }
+
+
+def _pbs(profile: Profile) -> dict[str, Any]:
+    chunk = f"{profile.nodes}:ncpus={profile.cores}:mpiprocs={profile.processes_per_node}"
+    return {"select": f"{chunk}:ngpus={profile.gpus}" if profile.gpus else chunk}
+
+
+def _sge(profile: Profile) -> dict[str, Any]:
+    return {
+        "parallel_environment": f"{profile.parallel_environment} {profile.nodes * profile.cores}",
+        "gpus": profile.gpus or None,
+    }
+
+
+def adapter_keys(system: BatchSystem, profile: Profile) -> dict[str, Any]:
+    """Give the keys of a queue adapter that say what the batch system shall provide.
+
+    Raises
+    ------
+    UserError
+        If FireWorks could not count the batch jobs that are in the queue.
+    """
+    if system.scheduler is Scheduler.PBS and profile.queue is None:
+        raise UserError(
+            "--queue: with PBS, `qlaunch -m` counts batch jobs by the name of their queue and "
+            "would submit without end: name one for every category, such as --queue workq."
+        )
+    keys = {
+        "job_name": f"gan-htvs-{profile.category}",
+        "queue": profile.queue,
+        "account": profile.account,
+        "walltime": clock_of(profile.walltime),
+        "array": f"1-{profile.array}" if profile.array > 1 else None,
+        **system.directives(profile),
+    }
+    return {key: value for key, value in keys.items() if value is not None}
+
+
+SYSTEMS = {
+    system.scheduler: system
+    for system in (
+        BatchSystem(
+            Scheduler.SLURM,
+            _slurm,
+            # Tasks on one node must not wait for each other's cores or memory.
+            "srun --exact --mem=0 -c $OMP_NUM_THREADS -n",
+            ("sinfo", "-h", "-o", "%R"),
+            str.split,
+        ),
+        BatchSystem(
+            Scheduler.PBS,
+            _pbs,
+            "mpiexec -n",
+            ("qstat", "-Qf"),  # the table of `qstat -Q` cuts long names
+            lambda answer: re.findall(r"^Queue: (\S+)", answer, re.MULTILINE),
+        ),
+        BatchSystem(Scheduler.SGE, _sge, "mpirun -n", ("qconf", "-sql"), str.split),
+    )
+}
