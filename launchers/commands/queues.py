@@ -10,13 +10,16 @@ import typer
 from launchers.commands.common import (
     LAUNCHPAD_DEFAULT,
     WORKDIR_DEFAULT,
+    AsJson,
     Launchpad,
+    Strict,
     Workdir,
     app,
+    conclude,
     told_in_one_sentence,
 )
 from launchers.options import SeveralValues
-from launchers.queue.systems import Scheduler
+from launchers.queue.scheduler import Scheduler
 
 queue = typer.Typer(
     help="Write and examine the files that batch systems need.", no_args_is_help=True
@@ -107,3 +110,22 @@ def init(
                 f"{launchpad}: {settings.address} is this machine, and other nodes cannot reach it."
             )
         typer.echo(f"Next: `gan-htvs queue check {folder}`, then see {folder / 'README.md'}.")
+
+
+@queue.command(epilog="Example: [bold]gan-htvs queue check queue[/bold]")
+def check(
+    folder: Folder = FOLDER_DEFAULT,
+    as_json: AsJson = False,
+    strict: Strict = False,
+) -> None:
+    """Examine the files of a cluster, its queues and the database, and name every cure.
+
+    Ends with exit code 0, or 1 after a failure (or a warning, with --strict).
+    """
+    with told_in_one_sentence():
+        from launchers.doctor import table
+        from launchers.queue.check import examine
+
+        with table.watching() as watch:
+            checks = examine(folder.absolute(), None, watch=watch)
+        conclude(checks, as_json=as_json, strict=strict)

@@ -15,7 +15,8 @@ import yaml
 
 from gan_htvs.errors import UserError
 from launchers.queue.profiles import clock_of
-from launchers.queue.systems import Scheduler, adapter_keys
+from launchers.queue.scheduler import Scheduler
+from launchers.queue.systems import adapter_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gan_htvs.errors import UserError
 from launchers.queue.profiles import clock_of
+from launchers.queue.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from launchers.queue.profiles import Profile
 
 
-class Scheduler(StrEnum):
-    """A batch system."""
+class Names(NamedTuple):
+    """Names that a batch system knows, of queues for example."""
 
-    SLURM = "slurm"
-    PBS = "pbs"
-    SGE = "sge"
+    what: str
+    key: str
+    """Where a queue adapter says one."""
+    command: tuple[str, ...]
+    """Asks the batch system for all of them."""
+    read: Callable[[str], list[str]] = str.split
+    """Finds them in the answer."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,8 @@ class BatchSystem:
     """Values for the template of the batch script."""
     mpi: str
     """Starts a program on all cores of a task."""
-    queues_command: tuple[str, ...]
-    queues_in: Callable[[str], list[str]]
-    """Read the queues from the answer to that."""
+    names: tuple[Names, ...]
+    """What an adapter names must be among these."""
 
     @property
     def name(self) -> str:
@@ -61,6 +64,10 @@ def _slurm(profile: Profile) -> dict[str, Any]:
 def _pbs(profile: Profile) -> dict[str, Any]:
     chunk = f"{profile.nodes}:ncpus={profile.cores}:mpiprocs={profile.processes_per_node}"
     return {"select": f"{chunk}:ngpus={profile.gpus}" if profile.gpus else chunk}
+
+
+def _pbs_queues(answer: str) -> list[str]:
+    return re.findall(r"^Queue: (\S+)", answer, re.MULTILINE)
 
 
 def _sge(profile: Profile) -> dict[str, Any]:
@@ -102,16 +109,23 @@ SYSTEMS = {
             _slurm,
             # Tasks on one node must not wait for each other's cores or memory.
             "srun --exact --mem=0 -c $OMP_NUM_THREADS -n",
-            ("sinfo", "-h", "-o", "%R"),
-            str.split,
+            (Names("partition", "queue", ("sinfo", "-h", "-o", "%R")),),
         ),
         BatchSystem(
             Scheduler.PBS,
             _pbs,
             "mpiexec -n",
-            ("qstat", "-Qf"),  # the table of `qstat -Q` cuts long names
-            lambda answer: re.findall(r"^Queue: (\S+)", answer, re.MULTILINE),
+            # The table of `qstat -Q` cuts long names.
+            (Names("queue", "queue", ("qstat", "-Qf"), _pbs_queues),),
         ),
-        BatchSystem(Scheduler.SGE, _sge, "mpirun -n", ("qconf", "-sql"), str.split),
+        BatchSystem(
+            Scheduler.SGE,
+            _sge,
+            "mpirun -n",
+            (
+                Names("queue", "queue", ("qconf", "-sql")),
+                Names("parallel environment", "parallel_environment", ("qconf", "-spl")),
+            ),
+        ),
     )
 }
