@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from gan_htvs import __version__
-from launchers.commands import campaigns, generators, machines, queues, results
+from launchers.commands import campaigns, fireworks, generators, machines, queues, results
 from launchers.commands.common import EXIT_INTERRUPTED, app
 
-COMMANDS = (campaigns, results, generators, queues, machines)
+COMMANDS = (campaigns, results, generators, machines, queues, fireworks)
 """Importing them has added their commands to ``app``, in this order."""
 
 

@@ -21,12 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from fireworks import LaunchPad
+
+NOT_ALLOWED = (13, 8000)
+"""Error codes of a user without the privilege, of MongoDB and of its Atlas."""
+
 
 @dataclass(frozen=True)
 class Databases:
     """Everything that is kept, as the stores that the libraries want."""
 
     settings: LaunchpadFile
+
+    @classmethod
+    def of(cls, launchpad: LaunchPad) -> Databases:
+        """Find the databases beside a launchpad, such as the one that a job was taken from."""
+        return cls(LaunchpadFile.model_validate(launchpad.to_dict()))
 
     def launchpad(self) -> CampaignLaunchPad:
         """FireWorks' database of work."""
@@ -43,7 +53,7 @@ class Databases:
             s.wf_user_indices,
             s.authsource,
             s.uri_mode,
-            s.client_options,
+            {"connect": False, **s.client_options},  # `rlaunch multi` forks before it connects
         )
 
     def job_store(self) -> JobStore:
@@ -105,6 +115,14 @@ def open_databases(path: Path) -> Iterator[Databases]:
         databases.check()
         try:
             yield databases
+        except OperationFailure as error:
+            if error.code not in NOT_ALLOWED:
+                raise
+            raise UserError(
+                f"The database {settings.name!r} at {settings.address} does not let "
+                f"{settings.username or 'us'} do this: ask its administrator for the role "
+                "readWrite, or name another user in my_launchpad.yaml."
+            ) from error
         except PyMongoError as error:
             raise UserError(
                 f"The database at {settings.address} stopped answering; what it acknowledged is "

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from launchers.batch import BatchSystem
 from launchers.commands.common import (
     LAUNCHPAD_DEFAULT,
     WORKDIR_DEFAULT,
@@ -19,7 +20,6 @@ from launchers.commands.common import (
     told_in_one_sentence,
 )
 from launchers.options import SeveralValues
-from launchers.queue.scheduler import Scheduler
 
 queue = typer.Typer(
     help="Write and examine the files that batch systems need.", no_args_is_help=True
@@ -45,7 +45,7 @@ Values = list[str] | None
     "--account mat123 --cores 64 gpu=8 --tasks hse=4[/bold]",
 )
 def init(
-    scheduler: Annotated[Scheduler, typer.Option(help="The batch system.")],
+    scheduler: Annotated[BatchSystem, typer.Option(help="The batch system.")],
     folder: Folder = FOLDER_DEFAULT,
     queues: Annotated[Values, _each("Partition or queue", "--queue")] = None,
     account: Annotated[Values, _each("Who pays")] = None,
@@ -72,9 +72,9 @@ def init(
     with told_in_one_sentence():
         from launchers.console import note
         from launchers.launchpad_file import LaunchpadFile
+        from launchers.queue.dialects import DIALECTS
         from launchers.queue.profiles import profiles_of
         from launchers.queue.render import QueueFiles, make_folder, write
-        from launchers.queue.systems import SYSTEMS
 
         wanted = {
             "queue": queues,
@@ -92,7 +92,7 @@ def init(
         settings = LaunchpadFile.read(launchpad)
         files = QueueFiles(
             folder.absolute(),
-            SYSTEMS[scheduler],
+            DIALECTS[scheduler],
             profiles,
             launchpad_file=launchpad.absolute(),
             workdir=workdir.absolute(),

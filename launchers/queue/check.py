@@ -22,21 +22,21 @@ from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 from gan_htvs import __version__
 from gan_htvs.errors import UserError
 from gan_htvs.routing import Category
+from launchers.batch import BatchSystem
 from launchers.doctor.check import Examination, Finding, State, failure, ok, skipped, warning
 from launchers.doctor.database import DatabaseSession
 from launchers.doctor.machine import answer
 from launchers.launchpad_file import LaunchpadFile
+from launchers.queue.dialects import DIALECTS
 from launchers.queue.profiles import clock_of, seconds_of
 from launchers.queue.render import ENVIRONMENT, FIREWORKS, FWORKER, QADAPTER
-from launchers.queue.scheduler import Scheduler
-from launchers.queue.systems import SYSTEMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from launchers.doctor.check import Check
-    from launchers.queue.systems import BatchSystem, Names
+    from launchers.queue.dialects import Dialect, Names
 
 BASH = "/bin/bash"
 """What batch scripts run in."""
@@ -226,10 +226,10 @@ def _bounded(path: Path, adapter: CommonAdapter, words: list[str]) -> Finding:
 def queue(path: Path) -> Finding:
     """Ask the batch system whether it has the queue that an adapter names."""
     adapter = _adapter(path)
-    system = _system(adapter)
-    if system is None:
-        return skipped(f"{adapter.q_type} is not one of {', '.join(Scheduler)}")
-    found = [_named(names, adapter, path) for names in system.names]
+    dialect = _dialect(adapter)
+    if dialect is None:
+        return skipped(f"{adapter.q_type} is not one of {', '.join(BatchSystem)}")
+    found = [_named(names, adapter, path) for names in dialect.names]
     bad = [each for each in found if each.state is not State.OK]
     return bad[0] if bad else ok("; ".join(each.found for each in found))
 
@@ -329,9 +329,9 @@ def _adapter(path: Path) -> CommonAdapter:
         raise UserError(f"{path}: no queue adapter of FireWorks: {error}.") from error
 
 
-def _system(adapter: CommonAdapter) -> BatchSystem | None:
+def _dialect(adapter: CommonAdapter) -> Dialect | None:
     name = adapter.q_type.lower()
-    return SYSTEMS[Scheduler(name)] if name in {*Scheduler} else None
+    return DIALECTS[BatchSystem(name)] if name in {*BatchSystem} else None
 
 
 def _value(words: list[str], option: str) -> str | None:

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gan_htvs.errors import UserError
+from launchers.batch import BatchSystem
+from launchers.queue.dialects import adapter_keys
 from launchers.queue.profiles import clock_of
-from launchers.queue.scheduler import Scheduler
-from launchers.queue.systems import adapter_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gan_htvs.routing import Category
+    from launchers.queue.dialects import Dialect
     from launchers.queue.profiles import Profile
-    from launchers.queue.systems import BatchSystem
 
 PING_SECONDS = 300
 """A job says so often that it is alive; FireWorks' default is an hour."""
@@ -65,8 +65,8 @@ class QueueFiles:
     ----------
     folder
         Where they go, absolute and seen by all nodes.
-    system
-        The batch system.
+    dialect
+        Of the batch system.
     profiles
         What batch jobs of each category ask for.
     launchpad_file
@@ -78,7 +78,7 @@ class QueueFiles:
     """
 
     folder: Path
-    system: BatchSystem
+    dialect: Dialect
     profiles: Mapping[Category, Profile]
     launchpad_file: Path
     workdir: Path
@@ -96,7 +96,7 @@ class QueueFiles:
         for category, profile in self.profiles.items():
             texts[f"{category}/{FWORKER}"] = _yaml(_fworker(category))
             texts[f"{category}/{QADAPTER}"] = _yaml(self._qadapter(profile))
-            if (template := self.system.template(profile)) is not None:
+            if (template := self.dialect.template(profile)) is not None:
                 texts[template] = _template(template)
         return {self.folder / name: text for name, text in texts.items()}
 
@@ -140,19 +140,19 @@ class QueueFiles:
             "VASP_NCL_CMD": "vasp_ncl",
         }
         return {
-            name: f"{self.system.mpi} $GAN_HTVS_RANKS {program}"
+            name: f"{self.dialect.mpi} $GAN_HTVS_RANKS {program}"
             for name, program in programs.items()
         }
 
     def _qadapter(self, profile: Profile) -> dict[str, Any]:
-        template = self.system.template(profile)
+        template = self.dialect.template(profile)
         own = {"_fw_template_file": str(self.folder / template)} if template else {}
         return {
             "_fw_name": "CommonAdapter",
-            "_fw_q_type": self.system.name,
+            "_fw_q_type": self.dialect.name,
             "_fw_timeout": QSTAT_SECONDS,
             **own,
-            **adapter_keys(self.system, profile),
+            **adapter_keys(self.dialect, profile),
             "pre_rocket": (
                 f"source {_quoted(self.folder / ENVIRONMENT)} && "
                 f"export OMP_NUM_THREADS={profile.threads} GAN_HTVS_RANKS={profile.ranks} || exit 1"
@@ -180,13 +180,13 @@ class QueueFiles:
 
     def _readme(self) -> str:
         return _Text(_template(README)).substitute(
-            scheduler=self.system.name,
+            scheduler=self.dialect.name,
             folder=_quoted(self.folder),
             environment=_quoted(self.folder / ENVIRONMENT),
             launchpad=_quoted(self.launchpad_file),
             commands="\n".join(f"    {command}" for command in self.commands()),
             profiles="\n".join(map(_row, self.profiles.values())),
-            password=_PASSWORD[self.system.scheduler],
+            password=_PASSWORD[self.dialect.system],
         )
 
     def commands(self) -> Iterator[str]:
@@ -201,12 +201,12 @@ _HIDDEN = (
     ". The\nscripts do not hand on the environment (`-V`), which `qstat` would show to everybody."
 )
 _PASSWORD = {
-    Scheduler.SLURM: (
+    BatchSystem.SLURM: (
         ", or in the\nvariable GAN_HTVS_MONGO_PASSWORD of the shell that calls `qlaunch`, which "
         "`sbatch` hands on."
     ),
-    Scheduler.PBS: _HIDDEN,
-    Scheduler.SGE: _HIDDEN,
+    BatchSystem.PBS: _HIDDEN,
+    BatchSystem.SGE: _HIDDEN,
 }
 
 

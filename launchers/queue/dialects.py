@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gan_htvs.errors import UserError
+from launchers.batch import BatchSystem
 from launchers.queue.profiles import clock_of
-from launchers.queue.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +29,10 @@ class Names(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BatchSystem:
+class Dialect:
     """How to talk to a batch system, beside what FireWorks' ``CommonAdapter`` knows."""
 
-    scheduler: Scheduler
+    system: BatchSystem
     directives: Callable[[Profile], dict[str, Any]]
     """Values for the template of the batch script."""
     mpi: str
@@ -43,13 +43,13 @@ class BatchSystem:
     @property
     def name(self) -> str:
         """What FireWorks and people call it."""
-        return self.scheduler.upper()
+        return self.system.upper()
 
     def template(self, profile: Profile) -> str | None:
         """Name the template of ours, where FireWorks' own lacks something that is needed."""
-        if self.scheduler is Scheduler.SLURM:
+        if self.system is BatchSystem.SLURM:
             return "slurm_array.txt" if profile.array > 1 else None
-        return f"{self.scheduler}.txt"
+        return f"{self.system}.txt"
 
 
 def _slurm(profile: Profile) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _sge(profile: Profile) -> dict[str, Any]:
     }
 
 
-def adapter_keys(system: BatchSystem, profile: Profile) -> dict[str, Any]:
+def adapter_keys(dialect: Dialect, profile: Profile) -> dict[str, Any]:
     """Give the keys of a queue adapter that say what the batch system shall provide.
 
     Raises
@@ -85,7 +85,7 @@ def adapter_keys(system: BatchSystem, profile: Profile) -> dict[str, Any]:
     UserError
         If FireWorks could not count the batch jobs that are in the queue.
     """
-    if system.scheduler is Scheduler.PBS and profile.queue is None:
+    if dialect.system is BatchSystem.PBS and profile.queue is None:
         raise UserError(
             "--queue: with PBS, `qlaunch -m` counts batch jobs by the name of their queue and "
             "would submit without end: name one for every category, such as --queue workq."
@@ -96,30 +96,30 @@ def adapter_keys(system: BatchSystem, profile: Profile) -> dict[str, Any]:
         "account": profile.account,
         "walltime": clock_of(profile.walltime),
         "array": f"1-{profile.array}" if profile.array > 1 else None,
-        **system.directives(profile),
+        **dialect.directives(profile),
     }
     return {key: value for key, value in keys.items() if value is not None}
 
 
-SYSTEMS = {
-    system.scheduler: system
-    for system in (
-        BatchSystem(
-            Scheduler.SLURM,
+DIALECTS = {
+    dialect.system: dialect
+    for dialect in (
+        Dialect(
+            BatchSystem.SLURM,
             _slurm,
             # Tasks on one node must not wait for each other's cores or memory.
             "srun --exact --mem=0 -c $OMP_NUM_THREADS -n",
             (Names("partition", "queue", ("sinfo", "-h", "-o", "%R")),),
         ),
-        BatchSystem(
-            Scheduler.PBS,
+        Dialect(
+            BatchSystem.PBS,
             _pbs,
             "mpiexec -n",
             # The table of `qstat -Q` cuts long names.
             (Names("queue", "queue", ("qstat", "-Qf"), _pbs_queues),),
         ),
-        BatchSystem(
-            Scheduler.SGE,
+        Dialect(
+            BatchSystem.SGE,
             _sge,
             "mpirun -n",
             (
