@@ -112,9 +112,13 @@ def init(
         typer.echo(f"Next: `gan-htvs queue check {folder}`, then see {folder / 'README.md'}.")
 
 
-@queue.command(epilog="Example: [bold]gan-htvs queue check queue[/bold]")
+@queue.command(epilog="Example: [bold]gan-htvs queue check queue --campaign campaign.yaml[/bold]")
 def check(
     folder: Folder = FOLDER_DEFAULT,
+    campaign: Annotated[
+        Path | None,
+        typer.Option(help="What it needs must be there.", metavar="CAMPAIGN.YAML"),
+    ] = None,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
@@ -126,6 +130,11 @@ def check(
         from launchers.doctor import table
         from launchers.queue.check import examine
 
+        settings = None
+        if campaign is not None:
+            from gan_htvs.campaign_file import parse_campaign
+
+            settings = parse_campaign(campaign)
         with table.watching() as watch:
-            checks = examine(folder.absolute(), None, watch=watch)
+            checks = examine(folder.absolute(), settings, watch=watch)
         conclude(checks, as_json=as_json, strict=strict)

@@ -13,13 +13,15 @@ import warnings
 from contextlib import redirect_stdout
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 from fireworks import FWorker
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
+from flows.routing import categories_of
 from gan_htvs import __version__
+from gan_htvs.engines import VASP_ENGINES
 from gan_htvs.errors import UserError
 from gan_htvs.routing import Category
 from launchers.batch import BatchSystem
@@ -32,9 +34,10 @@ from launchers.queue.profiles import clock_of, seconds_of
 from launchers.queue.render import ENVIRONMENT, FIREWORKS, FWORKER, QADAPTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
+    from gan_htvs.campaign import Campaign
     from launchers.doctor.check import Check
     from launchers.queue.dialects import Dialect, Names
 
@@ -50,7 +53,7 @@ INHERITED = ("HOME", "USER", "LOGNAME", "LANG")
 
 def examine(
     folder: Path,
-    needed: Collection[Category] | None,
+    campaign: Campaign | None = None,
     *,
     watch: Callable[[str], None] = lambda _: None,
 ) -> list[Check]:
@@ -60,8 +63,8 @@ def examine(
     ----------
     folder
         Written by ``gan-htvs queue init``.
-    needed
-        Categories that must be there; None: those that are.
+    campaign
+        What it needs must be there; None: what is there is examined.
     watch
         Told the name of each check before it begins.
 
@@ -75,39 +78,67 @@ def examine(
         raise UserError(
             f"{folder}: no folder of a category in it; `gan-htvs queue init {folder}` writes them."
         )
+    needed = there if campaign is None else sorted(categories_of(campaign))
+    longest = {} if campaign is None else longest_calculations(campaign)
     checks = []
     with (
         redirect_stdout(sys.stderr),  # FireWorks talks, and --json owns stdout
         DatabaseSession(_launchpad_file(folder)) as session,
     ):
-        for examination in _examinations(folder, there if needed is None else needed, session):
+        for examination in _examinations(folder, needed, longest, session):
             watch(examination.name)
             checks.append(examination.run())
     return checks
 
 
 def _examinations(
-    folder: Path, categories: Collection[Category], session: DatabaseSession
+    folder: Path,
+    categories: Collection[Category],
+    longest: Mapping[Category, Limit],
+    session: DatabaseSession,
 ) -> Iterator[Examination]:
-    expected = session.launchpad_file
+    launchpad = session.launchpad_file
     yield Examination(
         "environment",
-        partial(environment, folder, expected),
+        partial(environment, folder, launchpad),
         longest_seconds=PATIENT_SECONDS,
     )
     yield Examination("launchpad file", session.file)
     yield Examination("database", session.server, longest_seconds=PATIENT_SECONDS)
-    yield Examination("reach of the database", partial(reach, expected))
-    for category in Category:
-        if category not in categories:
-            continue
+    yield Examination("reach of the database", partial(reach, launchpad))
+    for category in categories:
+        path = folder / category / QADAPTER
         yield Examination(f"{category}: workers", partial(worker, folder, category))
-        yield Examination(f"{category}: batch jobs", partial(batch_job, folder, category, expected))
+        yield Examination(f"{category}: batch jobs", partial(batch_job, path, launchpad))
+        if category in longest:
+            yield Examination(f"{category}: margin", partial(margin, path, longest[category]))
         yield Examination(
-            f"{category}: queue",
-            partial(queue, folder / category / QADAPTER),
-            longest_seconds=PATIENT_SECONDS,
+            f"{category}: queue", partial(queue, path), longest_seconds=PATIENT_SECONDS
         )
+
+
+class Limit(NamedTuple):
+    """The longest that a calculation may take."""
+
+    setting: str
+    seconds: float | None
+
+
+def longest_calculations(campaign: Campaign) -> dict[Category, Limit]:
+    """Find for each category how long its longest calculation may take.
+
+    An interrupted training goes on where it was, and a potential takes minutes.
+    """
+    routing, engines = campaign.routing, campaign.engines
+    vasp = Limit("engines.vasp.max_seconds", engines.vasp.max_seconds)
+    limits = {}
+    if engines.band_gap.name == "gpaw":
+        limits[routing.hybrid] = Limit("engines.band_gap.max_seconds", engines.band_gap.max_seconds)
+    elif engines.band_gap.name in VASP_ENGINES:
+        limits[routing.hybrid] = vasp
+    if engines.energy.name in VASP_ENGINES:
+        limits[routing.dft] = vasp
+    return limits
 
 
 def _launchpad_file(folder: Path) -> Path:
@@ -149,9 +180,9 @@ def worker(folder: Path, category: Category) -> Finding:
     return ok(f"take {taken if isinstance(taken, str) else ', '.join(taken)}")
 
 
-def batch_job(folder: Path, category: Category, launchpad_file: Path) -> Finding:
+def batch_job(path: Path, launchpad_file: Path) -> Finding:
     """Have FireWorks write the batch script, and read it as the shell will."""
-    path = folder / category / QADAPTER
+    folder = path.parents[1]
     adapter = _adapter(path)
     with (
         warnings.catch_warnings(action="error"),
@@ -202,16 +233,8 @@ def _bounded(path: Path, adapter: CommonAdapter, words: list[str]) -> Finding:
     """See that no job is started that the batch system will end."""
     tasks = _value(words, "multi") or "1"
     workers = f"{tasks} worker{'' if tasks == '1' else 's'}"
-    try:
-        walltime = seconds_of(str(adapter.get("walltime")))
-        timeout = int(_value(words, "--timeout") or 0)
-    except ValueError:
-        return warning(
-            f"{workers}; walltime {adapter.get('walltime')!r} is unknown here, so that nobody sees "
-            "whether jobs are started too late",
-            f"walltime: 'HH:MM:SS' in {path}",
-        )
-    if not 0 < timeout < walltime:
+    walltime, last = _times(path, adapter)
+    if not 0 < last < walltime:
         return failure(
             f"{path}: workers start jobs up to the walltime of {clock_of(walltime)}, which ends "
             "them unfinished",
@@ -219,8 +242,36 @@ def _bounded(path: Path, adapter: CommonAdapter, words: list[str]) -> Finding:
         )
     return ok(
         f"{workers}, {clock_of(walltime)}; none starts a job in the last "
-        f"{clock_of(walltime - timeout)}"
+        f"{clock_of(walltime - last)}"
     )
+
+
+def _times(path: Path, adapter: CommonAdapter) -> tuple[int, int]:
+    """Read how long a batch job runs, and after how long its workers take no more jobs."""
+    try:
+        walltime = seconds_of(str(adapter.get("walltime")))
+        return walltime, int(_value(shlex.split(adapter["rocket_launch"]), "--timeout") or 0)
+    except ValueError as error:
+        raise UserError(f"{path}: walltime or --timeout of rlaunch: {error}.") from error
+
+
+def margin(path: Path, limit: Limit) -> Finding:
+    """See that the longest calculation ends before its batch job does."""
+    walltime, last = _times(path, _adapter(path))
+    left = walltime - last
+    if limit.seconds is None:
+        return warning(
+            f"a job has {clock_of(left)} before the batch system ends it, and {limit.setting} is "
+            "not set",
+            f"set {limit.setting} in campaign.yaml to less than {left}",
+        )
+    if limit.seconds > left:
+        return warning(
+            f"a job has {clock_of(left)} before the batch system ends it, and {limit.setting} is "
+            f"{limit.seconds:g} s",
+            f"lower {limit.setting} in campaign.yaml, or --timeout in {path}",
+        )
+    return ok(f"{clock_of(left)}, and {limit.setting} is {limit.seconds:g} s")
 
 
 def queue(path: Path) -> Finding:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
 
+from gan_htvs.campaign import Campaign
+from gan_htvs.routing import Category
 from launchers.doctor.check import State
 from launchers.queue import check
 
@@ -30,6 +33,17 @@ def files(site, call):
     return render
 
 
+def campaign_of(engines):
+    return Campaign.model_validate(
+        {
+            "name": "search",
+            "chemical_system": {"caps": {"Mg": 2, "O": 2}},
+            "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+            "engines": engines,
+        }
+    )
+
+
 def edit(path, **changes):
     document = yaml.safe_load(path.read_text()) | changes
     path.write_text(yaml.safe_dump(document))
@@ -47,17 +61,6 @@ def test_what_was_just_written_is_all_right(files, call, launchpad_file, program
     assert "20 min" in checks["environment"]["found"]
     assert checks["cpu: queue"]["found"] == "partition batch"
     assert "16 workers" in checks["cpu: batch jobs"]["found"]
-
-
-def test_a_missing_fworker_file_is_named_with_its_cure(files, call, launchpad_file):
-    folder = files("slurm", "-l", launchpad_file)
-    worker = folder / "cpu" / "my_fworker.yaml"
-    worker.unlink()
-    result = call("check", folder)
-    assert result.exit_code == 1
-    told = " ".join(result.output.split())
-    assert f"{worker}: not found" in told
-    assert "gan-htvs queue init" in told
 
 
 @pytest.mark.parametrize(
@@ -90,9 +93,9 @@ def test_a_worker_must_take_the_jobs_of_its_category(files, changes, state):
 def test_what_an_editor_broke_in_an_adapter_is_told(files, site, changes, found):
     folder = files()
     launchpad = site / "my_launchpad.yaml"
-    assert check.batch_job(folder, "cpu", launchpad).state is State.OK
+    assert check.batch_job(folder / "cpu" / "my_qadapter.yaml", launchpad).state is State.OK
     edit(folder / "cpu" / "my_qadapter.yaml", **changes)
-    finding = check.batch_job(folder, "cpu", launchpad)
+    finding = check.batch_job(folder / "cpu" / "my_qadapter.yaml", launchpad)
     assert finding.state is State.FAILURE
     assert found in finding.found
     assert finding.cure
@@ -104,7 +107,7 @@ def test_workers_of_another_database_are_told(files, site):
     other.write_text("{host: elsewhere, name: other}\n")
     path = folder / "cpu" / "my_qadapter.yaml"
     path.write_text(path.read_text().replace("my_launchpad.yaml", "other.yaml"))
-    finding = check.batch_job(folder, "cpu", site / "my_launchpad.yaml")
+    finding = check.batch_job(path, site / "my_launchpad.yaml")
     assert finding.state is State.FAILURE
     assert str(other) in finding.found
 
@@ -190,3 +193,38 @@ def test_a_folder_that_nobody_wrote_is_one_sentence(call, site):
     result = call("check", site / "nowhere")
     assert result.exit_code == 2
     assert "gan-htvs queue init" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("vasp", "state", "told"),
+    [
+        ({}, State.WARNING, "max_seconds is not set"),
+        ({"max_seconds": 90_000}, State.WARNING, "max_seconds is 90000 s"),
+        ({"max_seconds": 36_000}, State.OK, "12:00:00"),
+    ],
+)
+def test_the_longest_calculation_must_fit_into_the_margin(files, vasp, state, told):
+    path = files() / "dft" / "my_qadapter.yaml"
+    campaign = campaign_of({"energy": {"name": "vasp"}, "vasp": vasp})
+    finding = check.margin(path, check.longest_calculations(campaign)[Category.DFT])
+    assert finding.state is state
+    assert told in finding.found
+
+
+def test_a_campaign_is_examined_for_what_it_needs(files, call, launchpad_file, site):
+    folder = files("slurm", "-l", launchpad_file)
+    for not_needed_or_missing in ("dft", "cpu"):
+        shutil.rmtree(folder / not_needed_or_missing)
+    worker = folder / "hse" / "my_fworker.yaml"
+    worker.unlink()
+    (site / "campaign.yaml").write_text(yaml.safe_dump(campaign_of({}).model_dump(mode="json")))
+    result = call("check", folder, "--campaign", "campaign.yaml", "--json")
+    assert result.exit_code == 1
+    failed = {each["name"]: each for each in json.loads(result.stdout) if is_failure(each)}
+    assert failed.keys() == {"cpu: workers", "cpu: batch jobs", "cpu: queue", "hse: workers"}
+    assert failed["hse: workers"]["found"].startswith(f"{worker}: not found")
+    assert f"gan-htvs queue init {folder}" in failed["hse: workers"]["cure"]
+
+
+def is_failure(check):
+    return check["state"] == "failure"
