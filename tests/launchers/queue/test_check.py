@@ -221,7 +221,8 @@ def test_a_campaign_is_examined_for_what_it_needs(files, call, launchpad_file, s
     result = call("check", folder, "--campaign", "campaign.yaml", "--json")
     assert result.exit_code == 1
     failed = {each["name"]: each for each in json.loads(result.stdout) if is_failure(each)}
-    assert failed.keys() == {"cpu: workers", "cpu: batch jobs", "cpu: queue", "hse: workers"}
+    lacking = {"cpu: workers", "cpu: batch jobs", "cpu: queue", "hse: workers", "hse: batch jobs"}
+    assert failed.keys() == lacking
     assert failed["hse: workers"]["found"].startswith(f"{worker}: not found")
     assert f"gan-htvs queue init {folder}" in failed["hse: workers"]["cure"]
 
