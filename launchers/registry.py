@@ -67,6 +67,23 @@ def register(campaign: Campaign, databases: Databases) -> None:
             )
 
 
+def registrations(databases: Databases, name: str | None) -> list[dict[str, Any]]:
+    """Read what is registered of a campaign; of all if no name is given.
+
+    Raises
+    ------
+    UserError
+        If there is no such campaign, or none at all.
+    """
+    with databases.store("campaigns", key="name") as campaigns:
+        stored = {each["name"]: each for each in campaigns.query(sort={"name": 1})}
+    if not stored:
+        raise UserError("this database holds no campaign; `gan-htvs run CAMPAIGN.YAML` starts one.")
+    if name is not None and name not in stored:
+        raise UserError(f"there is no campaign {name!r}; this database has: {', '.join(stored)}.")
+    return list(stored.values()) if name is None else [stored[name]]
+
+
 def registered(databases: Databases, name: str | None) -> Campaign:
     """Read the settings of a campaign; of the only one if no name is given.
 
@@ -75,14 +92,11 @@ def registered(databases: Databases, name: str | None) -> Campaign:
     UserError
         If there is no such campaign, or several and no name.
     """
-    with databases.store("campaigns", key="name") as campaigns:
-        stored = {each["name"]: each["settings"] for each in campaigns.query()}
-    if name is None and len(stored) == 1:
-        (name,) = stored
-    if name is None or name not in stored:
-        asked = "name one" if name is None else f"there is no campaign {name!r}"
-        raise UserError(f"{asked}; this database has: {', '.join(sorted(stored)) or 'none'}.")
-    return Campaign.model_validate(stored[name])
+    found = registrations(databases, name)
+    if len(found) > 1:
+        names = ", ".join(each["name"] for each in found)
+        raise UserError(f"name one campaign; this database has: {names}.")
+    return Campaign.model_validate(found[0]["settings"])
 
 
 def require_results(campaign: Campaign) -> None:

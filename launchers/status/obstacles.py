@@ -1,0 +1,168 @@
+"""What keeps a campaign from going on, each with its cure."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from fireworks.fw_config import RUN_EXPIRATION_SECS
+
+from launchers.batch import BatchQueue
+from launchers.status import runs
+from launchers.status.document import Obstacle
+from launchers.workers import Life
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from launchers.status.census import Census
+    from launchers.status.document import CampaignStatus, JobCount
+    from launchers.status.runs import Run
+
+IDLE = timedelta(minutes=10)
+"""A worker that was seen within this may be looking for its next job."""
+
+SILENT = timedelta(seconds=RUN_EXPIRATION_SECS)
+"""FireWorks' own patience with a run."""
+
+LOCK_SECONDS = 2.0
+"""A workflow is locked for as long as one update takes, well below a second."""
+
+LOCAL_CURE = "gan-htvs run CAMPAIGN.YAML"
+
+
+def obstacles(
+    census: Census,
+    status: CampaignStatus,
+    at_work: Sequence[Run],
+    submission: Mapping[str, Any],
+    *,
+    now: datetime,
+    is_embedded: bool,
+) -> Iterator[Obstacle]:
+    """Find what keeps a campaign from going on.
+
+    Parameters
+    ----------
+    census
+        Queries about it.
+    status
+        What is known of it.
+    at_work
+        Its running jobs.
+    submission
+        What its submitter left; may be empty.
+    now
+        The time.
+    is_embedded
+        Whether no other machine can reach the database.
+    """
+    yield from _standstill(status)
+    yield from _lost_runs(at_work, now, everyone_is_here=is_embedded)
+    yield from _idle_categories(census, status, at_work, now, is_embedded=is_embedded)
+    if n_locked := _locked(census):
+        yield Obstacle(
+            found=f"{n_locked} workflows stay locked: a worker died in the middle of an update",
+            cure="gan-htvs recover",
+        )
+    if (versions := submission.get("versions")) and status.submitted_on:
+        others = runs.other_versions(census, versions, status.submitted_on)
+        for where, n in others.items():
+            yield Obstacle(
+                found=f"{n} jobs ran with other packages than the submission, on {where}",
+                cure="install the same versions on all machines: constraints.txt",
+            )
+
+
+def _standstill(status: CampaignStatus) -> Iterator[Obstacle]:
+    if n_held := status.count("PAUSED", "DEFUSED"):
+        yield Obstacle(
+            found=f"{n_held} jobs were taken out of the queue by hand",
+            cure="gan-htvs lpad resume_fws -s PAUSED; gan-htvs lpad reignite_fws -s DEFUSED",
+        )
+    if not status.is_stuck:
+        return
+    if n_fizzled := status.count("FIZZLED"):
+        found = f"nothing can run: what is left waits for some of {n_fizzled} jobs that FIZZLED"
+        cure = "correct the cause, then gan-htvs submit CAMPAIGN.YAML"
+    else:
+        found = f"{status.n_left} structures are left, and no job of the campaign is queued"
+        cure = "gan-htvs submit CAMPAIGN.YAML"
+    yield Obstacle(found=found, cure=cure)
+
+
+def _lost_runs(
+    at_work: Sequence[Run], now: datetime, *, everyone_is_here: bool
+) -> Iterator[Obstacle]:
+    queue = BatchQueue()
+    lives = [
+        run.worker.life(queue, everyone_is_here=everyone_is_here) if run.worker else Life.UNKNOWN
+        for run in at_work
+    ]
+    if n_dead := lives.count(Life.DEAD):
+        yield Obstacle(
+            found=f"{n_dead} jobs are RUNNING on workers that are gone", cure="gan-htvs recover"
+        )
+    silences = [
+        now - run.last_sign
+        for run, life in zip(at_work, lives, strict=True)
+        if life is Life.UNKNOWN and now - run.last_sign > SILENT
+    ]
+    if silences:
+        yield Obstacle(
+            found=f"{len(silences)} runs have been silent for up to {span(max(silences))}",
+            cure="gan-htvs recover",
+        )
+
+
+def _idle_categories(
+    census: Census,
+    status: CampaignStatus,
+    at_work: Sequence[Run],
+    now: datetime,
+    *,
+    is_embedded: bool,
+) -> Iterator[Obstacle]:
+    waiting: dict[str | None, list[JobCount]] = {}
+    for job in status.jobs:
+        if job.state == "READY":
+            waiting.setdefault(job.category, []).append(job)
+    seen = [*at_work, *(runs.latest(census) if waiting else ())]
+    for category, jobs in waiting.items():
+        since = min(job.since for job in jobs)
+        signs = [run.last_sign for run in seen if run.takes(category, census.owners)]
+        busy = any(run.takes(category, census.owners) for run in at_work)
+        if busy or now - max([since, *signs]) < IDLE:
+            continue
+        last = f"the last one was seen {span(now - max(signs))} ago" if signs else "none ever came"
+        of_category = f" of category {category}" if category else ""
+        yield Obstacle(
+            found=f"{sum(job.n for job in jobs)} jobs{of_category} have been READY for "
+            f"{span(now - since)}, and no worker takes them: {last}",
+            cure=LOCAL_CURE if is_embedded else f"qlaunch -c queue/{category or 'cpu'} rapidfire",
+        )
+
+
+def _locked(census: Census) -> int:
+    """Count the workflows that stay locked."""
+    workflows = census.database.workflows
+    of_campaign = [
+        {"metadata.campaign": census.campaign.name},
+        {"metadata.unit": {"$in": list(census.owners)}},
+    ]
+    condition: dict[str, Any] = {"locked": {"$exists": True}, "$or": of_campaign}
+    if not (locked := workflows.distinct("_id", condition)):
+        return 0
+    time.sleep(LOCK_SECONDS)
+    return workflows.count_documents(condition | {"_id": {"$in": locked}})
+
+
+def span(duration: timedelta) -> str:
+    """Tell a duration in its largest unit: '45 s', '12 min', '5 h', '3 d'."""
+    seconds = duration.total_seconds()
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
