@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from gan_htvs import __version__
-from launchers.commands import campaigns, generators, machines, results, status
+from launchers.commands import campaigns, fireworks, generators, machines, results, status
 from launchers.commands.common import EXIT_INTERRUPTED, app
 
-COMMANDS = (campaigns, status, results, generators, machines)
+COMMANDS = (campaigns, status, results, generators, machines, fireworks)
 """Importing them has added their commands to ``app``, in this order."""
 
 

@@ -150,7 +150,7 @@ class Databases:
             s.wf_user_indices,
             s.authsource,
             s.uri_mode,
-            dict(self._client_options),
+            {"connect": False, **self._client_options},  # `rlaunch multi` forks before it connects
         )
 
     def job_store(self) -> JobStore:

@@ -19,9 +19,12 @@ from jobflow.managers.fireworks import flow_to_workflow
 from pymongo import ReturnDocument
 
 from gan_htvs.candidate import Step
+from launchers.workers import describe, this_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from pymongo.collection import Collection
 
     from flows.campaign import Unit
 
@@ -64,32 +67,42 @@ class Calculation(NamedTuple):
     """Last line of the traceback, if it raised."""
 
 
+class _Counters:
+    """The collection that FireWorks draws its ids from, atomic on every server.
+
+    FireWorks asks for the image before an increment, which two clients of SecantusDB may share.
+    The image after it is atomic, and tells the same.
+    """
+
+    def __init__(self, collection: Collection[dict[str, Any]]) -> None:
+        self._collection = collection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._collection, name)
+
+    def find_one_and_update(
+        self, query: dict[str, Any], update: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Increment counters and tell what they were before."""
+        after = self._collection.find_one_and_update(
+            query, update, return_document=ReturnDocument.AFTER
+        )
+        if after is None:
+            return None
+        return after | {name: after[name] - by for name, by in update["$inc"].items()}
+
+
 class CampaignLaunchPad(LaunchPad):
     """FireWorks' LaunchPad with what a campaign asks of it.
 
     Jobs are addressed by their owners, the label ``campaign`` of :mod:`flows.steps`.
-
-    Ids are drawn from the image after the increment. That is equivalent on MongoDB, and the only
-    form that is atomic on SecantusDB.
     """
 
     _locked_since: Mapping[Any, float] = MappingProxyType({})
 
-    def get_new_fw_id(self, quantity: int = 1) -> int:
-        """Reserve ``quantity`` Firework ids and return the first."""
-        return self._draw("next_fw_id", quantity)
-
-    def get_new_launch_id(self) -> int:
-        """Reserve a launch id."""
-        return self._draw("next_launch_id", 1)
-
-    def _draw(self, counter: str, quantity: int) -> int:
-        document = self.fw_id_assigner.find_one_and_update(
-            {}, {"$inc": {counter: quantity}}, return_document=ReturnDocument.AFTER
-        )
-        if document is None:
-            raise ValueError("the launchpad was never initialised")
-        return document[counter] - quantity
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fw_id_assigner = _Counters(self.db.fw_id_assigner)
 
     def initialise(self) -> None:
         """Prepare an empty database; one in use is left as it is, whoever comes first."""
@@ -287,7 +300,10 @@ def worker_name() -> str:
 
 def worker_of(owners: Sequence[str]) -> FWorker:
     """Describe this process to FireWorks: it takes the jobs of these owners and no other."""
-    return FWorker(name=worker_name(), query=_of(owners))
+    worker = this_worker()
+    fworker = FWorker(name=f"gan-htvs@{worker.host}", query=_of(owners))
+    describe(fworker, worker)
+    return fworker
 
 
 def _is_here(worker: str) -> bool:

@@ -11,24 +11,20 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jobflow
-import psutil
 from fireworks.core.rocket_launcher import rapidfire
 
 from launchers.database import Databases, LaunchpadFile
 from launchers.launchpad import worker_of
-
-if TYPE_CHECKING:
-    from types import FrameType
+from launchers.workers import stop_at_once
 
 IDLE_SECONDS = 2
 
 
 def main(launchpad_file: Path, directory: Path, owners: list[str]) -> None:
     """Work until terminated; the parent decides when there is nothing left."""
-    signal.signal(signal.SIGTERM, _stop_at_once)
+    signal.signal(signal.SIGTERM, stop_at_once)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     # Library chatter would bury the tracebacks that this log is read for.
@@ -49,14 +45,6 @@ def _follow_parent() -> None:
     """Stop when the parent does, even if it was killed: its end of our standard input closes."""
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _stop_at_once(signum: int, _frame: FrameType | None) -> None:
-    # FireWorks would record SystemExit as a failure of the job. A job that simply vanishes is
-    # taken up again by the next run.
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
-    os._exit(128 + signum)
 
 
 if __name__ == "__main__":

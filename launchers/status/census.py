@@ -135,10 +135,10 @@ class Census:
         return sum(max(each["requested"] - each["found"], 0) for each in longest.values())
 
     def throughput(
-        self, submitted_on: datetime | None, verdicts: Verdicts, n_completed: int, now: datetime
+        self, began_on: datetime | None, verdicts: Verdicts, n_completed: int, now: datetime
     ) -> tuple[Throughput, ...]:
-        """Count what was finished in the last hour, in the last day and since the submission."""
-        age = max(now - submitted_on, SHORTEST) if submitted_on else SHORTEST
+        """Count what was finished in the last hour, in the last day and since it began."""
+        age = max(now - began_on, SHORTEST) if began_on else SHORTEST
         spans = [min(span, age) for span in (HOUR, DAY)]
         return (
             *(self._finished(now - span, span, verdicts.known_phases) for span in spans),

@@ -84,7 +84,9 @@ class CampaignStatus(StatusDocument):
     """
 
     campaign: Campaign = Field(exclude=True, repr=False)
-    submitted_on: datetime | None = Field(None, description="None: nothing was queued yet")
+    began_on: datetime | None = Field(
+        None, description="when its first job was queued; None: none was"
+    )
     n_given_up: int = Field(description="that the proposers did not find")
     n_judged: int = Field(description="candidates with a verdict, known phases left out")
     built_on: datetime | None = Field(None, description="last change of a candidate's document")
@@ -92,7 +94,7 @@ class CampaignStatus(StatusDocument):
     funnel: Funnel
     jobs: tuple[JobCount, ...]
     workers: tuple[WorkingHost, ...]
-    throughput: tuple[Throughput, ...] = Field(description="last hour, last day, all the time")
+    throughput: tuple[Throughput, ...] = Field(description="last hour, last day, since it began")
     failures: tuple[FailureCount, ...]
     obstacles: tuple[Obstacle, ...] = ()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 from launchers.batch import BatchQueue
+from launchers.launchpad import moment
 from launchers.status import runs
 from launchers.status.document import Obstacle
 from launchers.workers import Life
@@ -67,8 +68,8 @@ def obstacles(
             found=f"{n_locked} workflows stay locked: a worker died in the middle of an update",
             cure="gan-htvs recover",
         )
-    if (versions := submission.get("versions")) and status.submitted_on:
-        others = runs.other_versions(census, versions, status.submitted_on)
+    if versions := submission.get("versions"):
+        others = runs.other_versions(census, versions, moment(submission["submitted_on"]))
         for where, n in others.items():
             yield Obstacle(
                 found=f"{n} jobs ran with other packages than the submission, on {where}",

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.campaign import Campaign
-from launchers.launchpad import moment
 from launchers.registry import registrations
 from launchers.status import runs
 from launchers.status.census import Census
@@ -42,8 +41,7 @@ def _look_at(databases: Databases, registration: Mapping[str, Any]) -> CampaignS
     census = Census(databases.launchpad().db, campaign, owners)
     now = datetime.now(UTC)
 
-    stamp = submission.get("submitted_on")
-    submitted_on = moment(stamp) if stamp else census.first_queued()
+    began_on = census.first_queued()
     jobs = census.jobs()
     n_completed = sum(job.n for job in jobs if job.state == "COMPLETED")
     verdicts = census.verdicts()
@@ -51,7 +49,7 @@ def _look_at(databases: Databases, registration: Mapping[str, Any]) -> CampaignS
     at_work = runs.running(census)
     status = CampaignStatus(
         campaign=campaign,
-        submitted_on=submitted_on,
+        began_on=began_on,
         n_given_up=census.given_up(),
         n_judged=verdicts.n_candidates,
         built_on=built.on,
@@ -59,7 +57,7 @@ def _look_at(databases: Databases, registration: Mapping[str, Any]) -> CampaignS
         funnel=built.funnel,
         jobs=jobs,
         workers=runs.at_work(at_work),
-        throughput=census.throughput(submitted_on, verdicts, n_completed, now),
+        throughput=census.throughput(began_on, verdicts, n_completed, now),
         failures=(*census.fizzled(), *_failed_calculations(databases, census)),
     )
     found = obstacles(

@@ -38,7 +38,7 @@ STATES = ("WAITING", "READY", "RESERVED", "RUNNING", "COMPLETED", "FIZZLED")
 MOST_SHOWN = 20
 """Workers and kinds of failure in the tables; the JSON document has all."""
 
-SPANS = ("last hour", "last day", "since submission")
+SPANS = ("last hour", "last day", "since it began")
 
 
 def print_status(status: Status) -> None:
@@ -104,8 +104,8 @@ def _everything(status: Status) -> RenderableType:
 
 def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
     yield headline(status)
-    if status.submitted_on is not None:
-        yield f"submitted {_clock(status.submitted_on)}"
+    if status.began_on is not None:
+        yield f"began {_clock(status.began_on)}"
     if status.is_rehearsal:
         yield "a rehearsal: a stand-in takes the place of VASP, and no number below is a result"
     yield ""

@@ -1,0 +1,87 @@
+"""FireWorks' own commands, over the databases of a launchpad file."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+
+import typer
+
+from gan_htvs.errors import UserError
+from launchers import console
+from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app, told_in_one_sentence
+
+PASSED_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""FireWorks reads the arguments, --help included."""
+
+CHECK_SECONDS = 5.0
+
+
+@app.command(
+    context_settings=PASSED_THROUGH,
+    add_help_option=False,
+    epilog="Example: [bold]gan-htvs lpad get_wflows -d count[/bold]",
+)
+def lpad(context: typer.Context) -> None:
+    """Run FireWorks' lpad: query and change the queued jobs, with its own arguments."""
+    with told_in_one_sentence():
+        from launchers import scripts
+
+        scripts.lpad(context.args)
+
+
+@app.command(
+    context_settings=PASSED_THROUGH,
+    add_help_option=False,
+    epilog="Example: [bold]gan-htvs qlaunch -c queue/cpu rapidfire -m 10[/bold]",
+)
+def qlaunch(context: typer.Context) -> None:
+    """Run FireWorks' qlaunch: submit batch jobs that work, with its own arguments."""
+    with told_in_one_sentence():
+        from launchers import scripts
+
+        scripts.qlaunch(context.args)
+
+
+@app.command(
+    context_settings=PASSED_THROUGH,
+    add_help_option=False,
+    epilog="Example: [bold]gan-htvs rlaunch -w queue/cpu/my_fworker.yaml multi 16[/bold]",
+)
+def rlaunch(context: typer.Context) -> None:
+    """Run FireWorks' rlaunch: work on queued jobs here, with its own arguments.
+
+    A worker that is stopped leaves its job to `gan-htvs recover`, which queues it again at once.
+    """
+    with told_in_one_sentence():
+        if _are_several(context.args):
+            # Set before any library counts the cores; oversubscribed torch is ten times slower.
+            os.environ.setdefault("OMP_NUM_THREADS", "1")
+        from launchers import scripts
+
+        scripts.rlaunch(context.args, console.note)
+
+
+@app.command(epilog="Example: [bold]gan-htvs database[/bold]")
+def database(launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
+    """Keep the embedded database running until Ctrl-C, for programs that cannot start it."""
+    with told_in_one_sentence():
+        from launchers.database import open_databases
+
+        with open_databases(launchpad) as databases:
+            settings = databases.settings
+            if settings.embedded_storage is None:
+                raise UserError(f"{launchpad}: names a MongoDB at {settings.address}, which runs.")
+            typer.echo(
+                f"{settings.address} answers until Ctrl-C; data: {settings.embedded_storage}"
+            )
+            with suppress(KeyboardInterrupt):
+                while True:
+                    time.sleep(CHECK_SECONDS)
+                    databases.check()
+
+
+def _are_several(arguments: list[str]) -> bool:
+    """Whether these ask ``rlaunch multi`` for more than one process."""
+    return "multi" in arguments and arguments[arguments.index("multi") + 1 :][:1] != ["1"]

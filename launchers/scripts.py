@@ -1,0 +1,200 @@
+"""FireWorks' own scripts, run over our launchpad: same arguments, same output."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import secrets
+import signal
+from argparse import ArgumentParser
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jobflow
+from fireworks import FWorker, LaunchPad
+from fireworks.features import multi_launcher
+from fireworks.scripts import lpad_run, qlaunch_run, rlaunch_run
+from fireworks.utilities import fw_utilities
+from yaml import YAMLError
+
+from gan_htvs.errors import UserError
+from launchers.batch import BatchQueue
+from launchers.database import open_databases
+from launchers.workers import describe, differences, stop_at_once, this_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import ModuleType
+
+    from launchers.database import Databases
+    from launchers.launchpad import CampaignLaunchPad
+    from launchers.workers import Worker
+
+
+def lpad(arguments: Sequence[str]) -> None:
+    """Run ``lpad``.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or wrong, or FireWorks refuses the arguments.
+    """
+    with _prepared(lpad_run, LaunchPad=_LaunchPads()):
+        lpad_run.lpad(arguments)
+
+
+def qlaunch(arguments: Sequence[str]) -> None:
+    """Run ``qlaunch``; a reservation tells for which cluster it was made.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or wrong, or FireWorks refuses the arguments.
+    """
+    submitter = this_worker().model_copy(update={"cluster": BatchQueue().cluster})
+    fworkers = _FWorkers(submitter, _config_dir(arguments))
+    with _prepared(qlaunch_run, LaunchPad=_LaunchPads(), FWorker=fworkers):
+        qlaunch_run.qlaunch(arguments)
+
+
+def rlaunch(arguments: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Run ``rlaunch``: its launches tell who makes them, and outputs go to the same database.
+
+    A worker that is told to stop leaves its job as it is, and `gan-htvs recover` queues it again.
+
+    Parameters
+    ----------
+    arguments
+        Those of FireWorks.
+    tell
+        Called with a sentence that the user should see.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or wrong, or FireWorks refuses the arguments.
+    """
+    worker = this_worker()
+
+    def use(databases: Databases) -> None:
+        jobflow.SETTINGS.JOB_STORE = databases.job_store()
+        for sentence in version_warnings(databases, worker):
+            tell(sentence)
+
+    # Children of `rlaunch multi` inherit the store, the key and what is done about signals.
+    multiprocessing.set_start_method("fork", force=True)
+    # They share a launchpad, by default with a key that every user of the machine knows.
+    multi_launcher.DS_PASSWORD = fw_utilities.DS_PASSWORD = secrets.token_bytes(32)
+    signal.signal(signal.SIGTERM, stop_at_once)
+    fworkers = _FWorkers(worker, _config_dir(arguments))
+    os.register_at_fork(after_in_child=fworkers.describe_again)
+    with _prepared(
+        rlaunch_run, LaunchPad=_LaunchPads(use), FWorker=fworkers, handle_interrupt=stop_at_once
+    ):
+        rlaunch_run.rlaunch(arguments)
+
+
+def version_warnings(databases: Databases, worker: Worker) -> list[str]:
+    """Name the campaigns that were submitted by a machine with other versions than a worker's."""
+    with databases.store("campaigns", key="name") as campaigns:
+        submitted = campaigns.query(
+            {"submission.versions": {"$exists": True}}, ["name", "submission.versions"]
+        )
+        found = [
+            (each["name"], differences(worker.versions, each["submission"]["versions"]))
+            for each in submitted
+        ]
+    return [
+        f"This worker has other versions than the submitter of {name!r}: {', '.join(differing)}."
+        for name, differing in found
+        if differing
+    ]
+
+
+@dataclass
+class _LaunchPads:
+    """What FireWorks' scripts find instead of the class LaunchPad: every launchpad is ours."""
+
+    use: Callable[[Databases], None] = lambda _: None
+    opened: ExitStack = field(default_factory=ExitStack, init=False)
+    _known: dict[str, CampaignLaunchPad] = field(default_factory=dict, init=False)
+
+    def __call__(self, **_: Any) -> LaunchPad:
+        raise UserError(
+            "my_launchpad.yaml: not found here; name it with -l, or `gan-htvs init` writes one."
+        )
+
+    def from_file(self, path: str) -> CampaignLaunchPad:
+        """Open a launchpad; an embedded server runs until the script ends."""
+        if path not in self._known:
+            databases = self.opened.enter_context(open_databases(Path(path)))
+            self.use(databases)
+            self._known[path] = databases.launchpad()
+        return self._known[path]
+
+    def from_dict(self, document: dict[str, Any]) -> LaunchPad:
+        """Make what ``lpad init`` writes to a file."""
+        return LaunchPad.from_dict(document)
+
+
+@dataclass
+class _FWorkers:
+    """What FireWorks' scripts find instead of the class FWorker: every worker tells who it is."""
+
+    worker: Worker
+    directory: Path | None
+    _described: list[FWorker] = field(default_factory=list, init=False)
+
+    def __call__(self) -> FWorker:
+        """Make the worker of a machine that has no file for it, which takes all jobs."""
+        if self.directory is not None:
+            raise UserError(
+                f"{self.directory / 'my_fworker.yaml'}: not found; `gan-htvs queue init` writes "
+                "one for every kind of node."
+            )
+        return self._describe(FWorker())
+
+    def from_file(self, path: str) -> FWorker:
+        """Read a worker from its file."""
+        try:
+            return self._describe(FWorker.from_file(path))
+        except (AttributeError, KeyError, TypeError, ValueError, YAMLError) as error:
+            raise UserError(
+                f"{path}: expected FireWorks' worker settings (name, category, query, env)."
+            ) from error
+
+    def describe_again(self) -> None:
+        """Tell that this process is another one: a child of ``rlaunch multi``."""
+        for fworker in self._described:
+            describe(fworker, this_worker())
+
+    def _describe(self, fworker: FWorker) -> FWorker:
+        describe(fworker, self.worker)
+        self._described.append(fworker)
+        return fworker
+
+
+@contextmanager
+def _prepared(script: ModuleType, **names: Any) -> Iterator[None]:
+    """Give a script of FireWorks what it shall find under some of its names."""
+    before = {name: getattr(script, name) for name in names}
+    for name, value in names.items():
+        setattr(script, name, value)
+    try:
+        with names["LaunchPad"].opened:
+            yield
+    except FileNotFoundError as error:
+        raise UserError(f"{error} `gan-htvs queue init` writes the files of a queue.") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    finally:
+        for name, value in before.items():
+            setattr(script, name, value)
+
+
+def _config_dir(arguments: Sequence[str]) -> Path | None:
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config_dir", type=Path)
+    return parser.parse_known_args(arguments)[0].config_dir

@@ -1,0 +1,191 @@
+"""Who runs a job: the identity that a worker leaves in the database, and whether it still lives."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from enum import StrEnum
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gan_htvs import __version__
+from launchers.batch import BatchJob, BatchQueue, BatchSystem, own_job, user_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import FrameType
+
+    from fireworks import FWorker
+
+PACKAGES = (
+    "ase",
+    "atomate2",
+    "chgnet",
+    "custodian",
+    "emmet-core",
+    "fireworks",
+    "gpaw",
+    "jobflow",
+    "maggma",
+    "numpy",
+    "pymatgen",
+    "pyxtal",
+    "scipy",
+    "sevenn",
+    "spglib",
+    "torch",
+)
+"""Packages whose version may change a result, or whether two machines understand each other."""
+
+START_TOLERANCE = 60.0
+"""Seconds by which the start of one process may differ when a clock was set meanwhile."""
+
+
+class Life(StrEnum):
+    """Whether a worker still runs."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+class Worker(BaseModel):
+    """A process that runs jobs, as every launch of it tells in the database.
+
+    Parameters
+    ----------
+    host
+        Name of its machine.
+    user
+        Name of its user.
+    pid
+        Its process id.
+    started
+        When the process started, seconds since 1970; a recycled pid started at another time.
+    batch_system
+        The scheduler that started it, if any.
+    cluster
+        Name of the cluster.
+    batch_job
+        Id of its batch job.
+    versions
+        Installed versions of the packages that decide results.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    host: str
+    user: str
+    pid: int
+    started: float
+    batch_system: BatchSystem | None = None
+    cluster: str | None = None
+    batch_job: str | None = None
+    versions: dict[str, str] = {}
+
+    def __str__(self) -> str:
+        """Name it as a person looks for it."""
+        job = f", {self.batch_system} job {self.batch_job}" if self.batch_job else ""
+        return f"process {self.pid} on {self.host}{job}"
+
+    def life(self, queue: BatchQueue, *, everyone_is_here: bool = False) -> Life:
+        """Judge whether it still runs.
+
+        Only a process that is seen is alive, and only one that must be seen and is not is dead. A
+        batch job that runs is no proof of life: one of its workers may have died.
+
+        Parameters
+        ----------
+        queue
+            The batch system of this machine.
+        everyone_is_here
+            No other machine can reach the database, so it ran on this one even if that had another
+            name then.
+        """
+        if everyone_is_here or self.host == socket.gethostname():
+            if self._is_running():
+                return Life.ALIVE
+            # Some machines hide the processes of other users.
+            return Life.DEAD if self._is_mine() else Life.UNKNOWN
+        if self.batch_job and self.batch_system and self._is_mine():
+            job = BatchJob(self.batch_job, self.batch_system, self.cluster)
+            if queue.holds(job) is False:
+                return Life.DEAD
+        return Life.UNKNOWN
+
+    def _is_mine(self) -> bool:
+        return self.user == user_name()
+
+    def _is_running(self) -> bool:
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) <= START_TOLERANCE
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def this_worker() -> Worker:
+    """Describe this process."""
+    job = own_job()
+    return Worker(
+        host=socket.gethostname(),
+        user=user_name(),
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+        batch_system=job.system if job else None,
+        cluster=job.cluster if job else None,
+        batch_job=job.id if job else None,
+        versions=versions(),
+    )
+
+
+def describe(fworker: FWorker, worker: Worker) -> None:
+    """Put an identity where FireWorks stores it with every launch."""
+    fworker.env = {**fworker.env, "worker": worker.model_dump(mode="json")}
+
+
+def worker_of_launch(launch: Mapping[str, Any] | None) -> Worker | None:
+    """Read who made a launch; None for a worker of FireWorks' own, which does not say."""
+    env = (((launch or {}).get("fworker") or {}).get("env")) or {}
+    try:
+        return Worker.model_validate(env.get("worker"))
+    except ValidationError:
+        return None
+
+
+def stop_at_once(signum: int, _frame: FrameType | None) -> None:
+    """End this process and its children, as the handler of a signal.
+
+    FireWorks would record an exception as a failure of the job. A job that simply vanishes is
+    queued again.
+    """
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(128 + signum)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that decide results; the others are left out."""
+    found = {"gan-htvs": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """Name the packages that both have in different versions, ours first."""
+    return [
+        f"{package} {ours[package]} (not {theirs[package]})"
+        for package in sorted(ours.keys() & theirs.keys())
+        if ours[package] != theirs[package]
+    ]
