@@ -10,9 +10,18 @@ from jobflow import Flow, job
 
 from flows.campaign import Unit
 from flows.steps import label
+from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
+from gan_htvs.routing import Category
 from launchers.database import open_databases
 from launchers.launchpad import WORKER_PREFIX, worker_name, worker_of
+
+
+SEARCH = Campaign(
+    name="search",
+    chemical_system={"caps": {"Mg": 2, "O": 2}},
+    oxidation_states={"Mg": (2, 2), "O": (-2, -2)},
+)
 
 
 @job
@@ -22,7 +31,7 @@ def add(a, b):
 
 def unit(key: str, owner: str = "search") -> Unit:
     adding = add(1, 2)
-    label(adding, owner, Step.RELAX)
+    label(adding, owner, Step.RELAX, Category.CPU)
     return Unit(key, Flow([adding]))
 
 
@@ -35,36 +44,36 @@ def launchpad(launchpad_file):
 
 
 def test_submitting_twice_adds_nothing(launchpad):
-    assert launchpad.submit([unit("a"), unit("b")], "search") == 2
-    assert launchpad.submit([unit("a"), unit("b"), unit("c")], "search") == 1
+    assert launchpad.submit([unit("a"), unit("b")], SEARCH) == 2
+    assert launchpad.submit([unit("a"), unit("b"), unit("c")], SEARCH) == 1
     assert launchpad.states(["search"]) == {("relax", "READY"): 3}
 
 
 def test_training_is_taken_before_everything_else(launchpad):
     training = add(1, 2)
-    label(training, "search", Step.TRAIN)
-    launchpad.submit([unit("a"), Unit("b", Flow([training])), unit("c")], "search")
+    label(training, "search", Step.TRAIN, Category.GPU)
+    launchpad.submit([unit("a"), Unit("b", Flow([training])), unit("c")], SEARCH)
     first, _ = launchpad.checkout_fw(worker_of(["search"]), "/tmp")
     assert first.spec["step"] == "train"
 
 
 def test_initialising_again_keeps_what_is_queued(launchpad):
-    launchpad.submit([unit("a")], "search")
+    launchpad.submit([unit("a")], SEARCH)
     launchpad.initialise()
     assert launchpad.is_busy(["search"])
 
 
 def test_no_job_carries_the_address_or_password_of_a_store(launchpad):
-    launchpad.submit([unit("a")], "search")
+    launchpad.submit([unit("a")], SEARCH)
     task = launchpad.fireworks.find_one()["spec"]["_tasks"][0]
     assert task["store"] is None
 
 
 def test_workers_take_the_work_of_their_owners_only(launchpad):
-    launchpad.submit([unit("a", "another")], "another")
+    launchpad.submit([unit("a", "another")], SEARCH)
     assert not launchpad.is_busy(["search", "references"])
     assert not launchpad.run_exists(worker_of(["search", "references"]))
-    launchpad.submit([unit("b", "references")], "search")
+    launchpad.submit([unit("b", "references")], SEARCH)
     assert launchpad.run_exists(worker_of(["search", "references"]))
 
 
@@ -84,7 +93,7 @@ def running_on(launchpad, worker, folder="/tmp"):
 
 
 def test_a_job_of_a_dead_worker_is_queued_again(launchpad):
-    launchpad.submit([unit("a"), unit("b")], "search")
+    launchpad.submit([unit("a"), unit("b")], SEARCH)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     mine = worker_name()
@@ -101,7 +110,7 @@ def test_a_job_of_a_dead_worker_is_queued_again(launchpad):
 @pytest.mark.parametrize(("folder", "ends"), [("launcher_2026", True), ("home", False)])
 def test_what_a_dead_worker_left_running_in_its_folder_is_ended(launchpad, tmp_path, folder, ends):
     (tmp_path / folder).mkdir()
-    launchpad.submit([unit("a")], "search")
+    launchpad.submit([unit("a")], SEARCH)
     running_on(launchpad, f"{WORKER_PREFIX}@elsewhere:1:1000", tmp_path / folder)
     program = [sys.executable, "-c", "import time; time.sleep(600)"]
     orphan = subprocess.Popen(program, cwd=tmp_path / folder)
@@ -119,14 +128,14 @@ def test_what_a_dead_worker_left_running_in_its_folder_is_ended(launchpad, tmp_p
 
 
 def test_a_recycled_pid_is_not_the_worker(launchpad):
-    launchpad.submit([unit("a")], "search")
+    launchpad.submit([unit("a")], SEARCH)
     here, pid, started = worker_name().rsplit(":", 2)
     running_on(launchpad, f"{here}:{pid}:{int(started) - 1000}")
     assert len(launchpad.lost(["search"])) == 1
 
 
 def test_a_worker_of_another_machine_is_left_alone_unless_nobody_else_can_be_there(launchpad):
-    launchpad.submit([unit("a")], "search")
+    launchpad.submit([unit("a")], SEARCH)
     elsewhere = f"{WORKER_PREFIX}@elsewhere:1:1000"
     running_on(launchpad, elsewhere)
     assert launchpad.lost(["search"]) == []
@@ -135,7 +144,7 @@ def test_a_worker_of_another_machine_is_left_alone_unless_nobody_else_can_be_the
 
 
 def test_a_job_whose_worker_died_while_taking_it_is_queued_again(launchpad):
-    launchpad.submit([unit("a")], "search")
+    launchpad.submit([unit("a")], SEARCH)
     launchpad._get_a_fw_to_run(worker_of(["search"]).query)  # the first half of a checkout
     assert launchpad.states(["search"]) == {("relax", "RESERVED"): 1}
     assert launchpad.half_taken(["search"]) == []
@@ -148,8 +157,8 @@ def test_a_workflow_whose_worker_died_in_the_middle_of_an_update_goes_on(launchp
     first = add(1, 2)
     second = add(first.output, 2)
     for each in (first, second):
-        label(each, "search", Step.RELAX)
-    launchpad.submit([Unit("a", Flow([first, second]))], "search")
+        label(each, "search", Step.RELAX, Category.CPU)
+    launchpad.submit([Unit("a", Flow([first, second]))], SEARCH)
     # The first job is done, its worker died before it told the second, with the lock in its hand.
     parent, launch = launchpad.checkout_fw(worker_of(["search"]), "/tmp")
     done = {"state": "COMPLETED", "action": FWAction().to_dict()}
@@ -163,14 +172,14 @@ def test_a_workflow_whose_worker_died_in_the_middle_of_an_update_goes_on(launchp
 
 
 def test_a_reservation_in_a_queue_is_left_alone(launchpad):
-    launchpad.submit([unit("a")], "search")
+    launchpad.submit([unit("a")], SEARCH)
     launchpad.reserve_fw(worker_of(["search"]), "/tmp")
     assert launchpad.states(["search"]) == {("relax", "RESERVED"): 1}
     assert launchpad.half_taken(["search"], seconds=0) == []
 
 
 def test_a_job_that_kills_its_workers_is_given_up(launchpad):
-    launchpad.submit([unit("a")], "search")
+    launchpad.submit([unit("a")], SEARCH)
     here, pid, _ = worker_name().rsplit(":", 2)
     running_on(launchpad, f"{here}:{pid}:0")
     (lost,) = launchpad.lost(["search"])
