@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flows.campaign import CampaignUnits
+from pydantic import ValidationError
+
 from gan_htvs.campaign import Campaign
 from gan_htvs.engines import PARALLEL_TAGS
 from gan_htvs.errors import UserError
@@ -69,6 +71,8 @@ def register(
         If a campaign of this name exists with other settings than those that may change, or it
         asks for a table of ions that is not there.
     """
+    from flows.campaign import CampaignUnits  # noqa: PLC0415 - seconds, which readers need not wait
+
     ion_set_of(campaign.pourbaix)
     settings = campaign.model_dump(mode="json")
     with databases.store("campaigns", key="name") as campaigns:
@@ -144,6 +148,17 @@ def registrations(databases: Databases, name: str | None) -> list[dict[str, Any]
     if name is not None and name not in stored:
         raise UserError(f"there is no campaign {name!r}; this database has: {', '.join(stored)}.")
     return list(stored.values()) if name is None else [stored[name]]
+
+
+def submissions(databases: Databases) -> list[tuple[Campaign, dict[str, Any]]]:
+    """Read all campaigns that this version can read, and how each was submitted."""
+    found = []
+    with databases.store("campaigns", key="name") as campaigns:
+        for document in campaigns.query():
+            with suppress(ValidationError):
+                campaign = Campaign.model_validate(document["settings"])
+                found.append((campaign, document.get("submission") or {}))
+    return found
 
 
 def registered(databases: Databases, name: str | None) -> Campaign:

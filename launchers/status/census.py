@@ -198,6 +198,24 @@ class Census:
             for kind, n in counts.most_common()
         ]
 
+    def holding_up(self) -> list[int]:
+        """Find the jobs that raised and keep others from being queued or judged.
+
+        A candidate whose calculation raised is judged all the same; a known phase is not.
+        """
+        calculations = [Step.RELAX.value, Step.STATIC.value, Step.HYBRID.value]
+        others = {
+            "$or": [
+                {"spec.campaign": {"$ne": self.campaign.name}},
+                {"spec.step": {"$not": {"$in": calculations}}},
+            ]
+        }
+        return sorted(
+            self.database.fireworks.distinct(
+                "fw_id", self.of_owners | {"state": "FIZZLED"} | others
+            )
+        )
+
     def has_failed_calculations(self) -> bool:
         """Whether any calculation has left a failure in place of a result."""
         failure = {"output.@class": CalculationFailure.__name__}

@@ -31,6 +31,9 @@ SILENT = timedelta(seconds=RUN_EXPIRATION_SECS)
 LOCK_SECONDS = 2.0
 """A workflow is locked for as long as one update takes, well below a second."""
 
+MOST_NAMED = 10
+"""Jobs named one by one."""
+
 LOCAL_CURE = "gan-htvs run CAMPAIGN.YAML"
 
 
@@ -60,7 +63,7 @@ def obstacles(
     is_embedded
         Whether no other machine can reach the database.
     """
-    yield from _standstill(status)
+    yield from _standstill(census, status)
     yield from _lost_runs(at_work, now, everyone_is_here=is_embedded)
     yield from _idle_categories(census, status, at_work, now, is_embedded=is_embedded)
     if n_locked := _locked(census):
@@ -77,7 +80,7 @@ def obstacles(
             )
 
 
-def _standstill(status: CampaignStatus) -> Iterator[Obstacle]:
+def _standstill(census: Census, status: CampaignStatus) -> Iterator[Obstacle]:
     if n_held := status.count("PAUSED", "DEFUSED"):
         yield Obstacle(
             found=f"{n_held} jobs were taken out of the queue by hand",
@@ -85,13 +88,17 @@ def _standstill(status: CampaignStatus) -> Iterator[Obstacle]:
         )
     if not status.is_stuck:
         return
-    if n_fizzled := status.count("FIZZLED"):
-        found = f"nothing can run: what is left waits for some of {n_fizzled} jobs that FIZZLED"
-        cure = "correct the cause, then gan-htvs submit CAMPAIGN.YAML"
+    if fizzled := census.holding_up():
+        ids = ",".join(map(str, fizzled[:MOST_NAMED])) + (",..." if fizzled[MOST_NAMED:] else "")
+        yield Obstacle(
+            found=f"nothing can run: all that is left waits for {len(fizzled)} jobs that FIZZLED",
+            cure=f"correct the cause, then gan-htvs lpad rerun_fws -i {ids}",
+        )
     else:
-        found = f"{status.n_left} structures are left, and no job of the campaign is queued"
-        cure = "gan-htvs submit CAMPAIGN.YAML"
-    yield Obstacle(found=found, cure=cure)
+        yield Obstacle(
+            found=f"{status.n_left} structures are left, and no job of the campaign is queued",
+            cure="gan-htvs submit CAMPAIGN.YAML",
+        )
 
 
 def _lost_runs(

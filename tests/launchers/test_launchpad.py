@@ -16,7 +16,6 @@ from gan_htvs.routing import Category
 from launchers.database import open_databases
 from launchers.launchpad import WORKER_PREFIX, worker_name, worker_of
 
-
 SEARCH = Campaign(
     name="search",
     chemical_system={"caps": {"Mg": 2, "O": 2}},

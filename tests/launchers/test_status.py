@@ -332,7 +332,8 @@ def test_a_campaign_stands_still_when_all_that_is_left_waits_for_a_failure(site)
     assert result.exit_code == 1
     assert "stands still" in result.output
     assert "ValueError: math domain error" in result.output
-    assert "waits for some of 1 jobs that FIZZLED" in result.output
+    assert "waits for 1 jobs that FIZZLED" in result.output
+    assert "rerun_fws -i 1" in result.output
 
 
 def test_what_is_judged_is_finished_whatever_failed_on_the_way(site):
