@@ -102,13 +102,15 @@ def estimate(campaign: Campaign, databases: Databases) -> list[Estimate]:
     """
     share, share_source = _gap_share(campaign, databases)
     once, per_structure, gaps = _count(campaign, databases)
-    counts = defaultdict(float, once + per_structure)
+    n_known = _n_known_phases(campaign)
+    counts: defaultdict[Kind, float] = defaultdict(float)
+    counts.update(once + per_structure)
     for kind, n in gaps.items():
-        counts[kind] += n * share
+        counts[kind] += n * share + n_known
     rows = []
     for kind in sorted(counts, key=lambda kind: (list(Step).index(kind.step), kind.category)):
         seconds, source = _seconds(kind, campaign, databases)
-        n_source = share_source if kind in gaps else ""
+        n_source = f"known phases, and {share_source}" if kind in gaps else ""
         rows.append(Estimate(kind, counts[kind], n_source, seconds, source))
     return rows
 
@@ -131,27 +133,26 @@ def print_estimate(rows: Sequence[Estimate], cores_per_node: int) -> None:
             row.kind.category,
             f"{row.n_jobs:,.0f}",
             "-" if row.seconds is None else f"{row.seconds:,.1f}",
-            "-" if row.hours is None else f"{row.hours:,.1f}",
+            "-" if row.hours is None else f"{row.hours:,.2f}",
             sources,
         )
     out.print(table)
     for category in Category:
-        of_category = [row for row in rows if row.kind.category is category]
-        hours = [row.hours for row in of_category if row.hours is not None]
-        if not of_category:
-            continue
-        told = f"{sum(hours):,.1f}"
-        if len(hours) < len(of_category):
-            told += f" and {len(of_category) - len(hours)} steps that nobody has measured"
-        if category is Category.CPU:
-            nodes = f"{sum(hours) / cores_per_node:,.1f} node-hours of {cores_per_node} cores"
-            out.print(f"{category}: {told} core-hours, {nodes}")
-        else:
-            out.print(f"{category}: {told} node-hours, one job on a node at a time")
-    if any(
-        row.seconds is None for row in rows if row.kind.category in (Category.DFT, Category.HSE)
-    ):
+        if of_category := [row for row in rows if row.kind.category is category]:
+            out.print(f"{category}: {_total(of_category, category, cores_per_node)}")
+    on_nodes = [row for row in rows if row.kind.category in (Category.DFT, Category.HSE)]
+    if any(row.seconds is None for row in on_nodes):
         note("VASP is not estimated: `gan-htvs rehearse CAMPAIGN.YAML` counts what it will do.")
+
+
+def _total(rows: Sequence[Estimate], category: Category, cores_per_node: int) -> str:
+    hours = sum(row.hours for row in rows if row.hours is not None)
+    told = f"{hours:,.1f} node-hours, one job on a node at a time"
+    if category is Category.CPU:
+        nodes = f"{hours / cores_per_node:,.1f} node-hours, a job on each of {cores_per_node} cores"
+        told = f"{hours:,.1f} core-hours, or {nodes}"
+    unknown = [row.kind.step for row in rows if row.hours is None]
+    return f"{told}; besides {', '.join(unknown)}, not measured yet" if unknown else told
 
 
 def _count(
@@ -166,8 +167,7 @@ def _count(
     kinds[Kind(Step.PROPOSE, campaign.routing.other)] += 1  # of the known phases
     release = Kind(Step.RELEASE, campaign.routing.other)
     kinds[release] += units.n_shards + len(units.shared)
-    n_known = len(known_phases(campaign.for_references)) + len(published_phases(campaign))
-    kinds[Kind(Step.GATE, campaign.routing.other)] += n_known
+    kinds[Kind(Step.GATE, campaign.routing.other)] += _n_known_phases(campaign)
 
     evaluate = EvaluateMaker(campaign, units.references)
     n_each = campaign.n_structures // len(campaign.target_counts)
@@ -201,6 +201,11 @@ def _shared_jobs(campaign: Campaign, units: CampaignUnits, databases: Databases)
     if units.training and units.training not in stored:
         jobs.append(training_job(campaign))
     return jobs
+
+
+def _n_known_phases(campaign: Campaign) -> int:
+    """Count the known phases, which go through the gates, too."""
+    return len(known_phases(campaign.for_references)) + len(published_phases(campaign))
 
 
 def _kinds(jobs: Iterable[Job]) -> Counter[Kind]:
@@ -285,4 +290,4 @@ def _gap_share(campaign: Campaign, databases: Databases) -> tuple[float, str]:
         return n / judged, f"{n} of {judged} candidates here earn a gap"
     generated_there, _, _, near_hull, *_ = criteria(PUBLISHED_LIMITS)
     n, total = near_hull.published or 0, generated_there.published or 1
-    return n / total, f"{n} of {total:,} were near the hull in {PUBLISHED_SOURCE}"
+    return n / total, f"{n} of {total:,} near the hull in {PUBLISHED_SOURCE}"
