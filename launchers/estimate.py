@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from statistics import mean
@@ -184,7 +185,10 @@ def _count(
             structure=structure, energy_per_atom=0, level_of_theory="none", converged=True
         )
         gate = evaluate.gate_uuid(proposal)
-        for kind, n in _kinds(band_gap_jobs(campaign, formula, relaxed, gate)).items():
+        with warnings.catch_warnings():  # of atomate2: POTCARs that we choose
+            warnings.simplefilter("ignore")
+            gap_jobs = band_gap_jobs(campaign, formula, relaxed, gate)
+        for kind, n in _kinds(gap_jobs).items():
             gaps[kind] += n * n_each
     return kinds, per_structure, gaps
 

@@ -51,6 +51,11 @@ class Throughput(StatusDocument):
     n_jobs: int
     n_verdicts: int = Field(description="candidates judged by their gates, known phases left out")
 
+    @property
+    def duration(self) -> timedelta:
+        """The hours."""
+        return timedelta(hours=self.hours)
+
     @computed_field  # type: ignore[prop-decorator]
     @property
     def verdicts_per_hour(self) -> float:

@@ -12,6 +12,7 @@ from launchers.batch import BatchQueue
 from launchers.launchpad import moment
 from launchers.status import runs
 from launchers.status.document import Obstacle
+from launchers.status.words import counted, span
 from launchers.workers import Life
 
 if TYPE_CHECKING:
@@ -68,14 +69,14 @@ def obstacles(
     yield from _idle_categories(census, status, at_work, now, is_embedded=is_embedded)
     if n_locked := _locked(census):
         yield Obstacle(
-            found=f"{n_locked} workflows stay locked: a worker died in the middle of an update",
+            found=f"{counted(n_locked, 'workflow')} locked by a worker that died in an update",
             cure="gan-htvs recover",
         )
     if versions := submission.get("versions"):
         others = runs.other_versions(census, versions, moment(submission["submitted_on"]))
         for where, n in others.items():
             yield Obstacle(
-                found=f"{n} jobs ran with other packages than the submission, on {where}",
+                found=f"{counted(n, 'job')} with other packages than the submission, on {where}",
                 cure="install the same versions on all machines: constraints.txt",
             )
 
@@ -83,7 +84,7 @@ def obstacles(
 def _standstill(census: Census, status: CampaignStatus) -> Iterator[Obstacle]:
     if n_held := status.count("PAUSED", "DEFUSED"):
         yield Obstacle(
-            found=f"{n_held} jobs were taken out of the queue by hand",
+            found=f"{counted(n_held, 'job')} taken out of the queue by hand",
             cure="gan-htvs lpad resume_fws -s PAUSED; gan-htvs lpad reignite_fws -s DEFUSED",
         )
     if not status.is_stuck:
@@ -91,12 +92,12 @@ def _standstill(census: Census, status: CampaignStatus) -> Iterator[Obstacle]:
     if fizzled := census.holding_up():
         ids = ",".join(map(str, fizzled[:MOST_NAMED])) + (",..." if fizzled[MOST_NAMED:] else "")
         yield Obstacle(
-            found=f"nothing can run: all that is left waits for {len(fizzled)} jobs that FIZZLED",
+            found=f"all that is left waits for {counted(len(fizzled), 'job')} that FIZZLED",
             cure=f"correct the cause, then gan-htvs lpad rerun_fws -i {ids}",
         )
     else:
         yield Obstacle(
-            found=f"{status.n_left} structures are left, and no job of the campaign is queued",
+            found=f"{counted(status.n_left, 'structure')} left, and no job of it is queued",
             cure="gan-htvs submit CAMPAIGN.YAML",
         )
 
@@ -111,7 +112,8 @@ def _lost_runs(
     ]
     if n_dead := lives.count(Life.DEAD):
         yield Obstacle(
-            found=f"{n_dead} jobs are RUNNING on workers that are gone", cure="gan-htvs recover"
+            found=f"{counted(n_dead, 'job')} RUNNING on workers that are gone",
+            cure="gan-htvs recover",
         )
     silences = [
         now - run.last_sign
@@ -120,7 +122,7 @@ def _lost_runs(
     ]
     if silences:
         yield Obstacle(
-            found=f"{len(silences)} runs have been silent for up to {span(max(silences))}",
+            found=f"{counted(len(silences), 'run')} silent for up to {span(max(silences))}",
             cure="gan-htvs recover",
         )
 
@@ -147,8 +149,8 @@ def _idle_categories(
         last = f"the last one was seen {span(now - max(signs))} ago" if signs else "none ever came"
         of_category = f" of category {category}" if category else ""
         yield Obstacle(
-            found=f"{sum(job.n for job in jobs)} jobs{of_category} have been READY for "
-            f"{span(now - since)}, and no worker takes them: {last}",
+            found=f"{counted(sum(job.n for job in jobs), 'job')}{of_category} READY for "
+            f"{span(now - since)}, and no worker takes any: {last}",
             cure=LOCAL_CURE if is_embedded else f"qlaunch -c queue/{category or 'cpu'} rapidfire",
         )
 
@@ -165,12 +167,3 @@ def _locked(census: Census) -> int:
         return 0
     time.sleep(LOCK_SECONDS)
     return workflows.count_documents(condition | {"_id": {"$in": locked}})
-
-
-def span(duration: timedelta) -> str:
-    """Tell a duration in its largest unit: '45 s', '12 min', '5 h', '3 d'."""
-    seconds = duration.total_seconds()
-    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} d"

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from gan_htvs.candidate import Step
 from launchers.console import out
-from launchers.status.obstacles import span
+from launchers.status.words import counted, span
 from launchers.summary import funnel_table
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def _state(status: CampaignStatus) -> str:
     if status.is_stuck:
         return "[bold red]stands still[/bold red]"
     n_running = status.count("RUNNING")
-    return f"{n_running:,} jobs running" if n_running else "[yellow]waits for workers[/yellow]"
+    if not n_running:
+        return "[yellow]waits for workers[/yellow]"
+    return f"runs {counted(n_running, 'job')}"
 
 
 def _eta(status: CampaignStatus) -> str:
@@ -85,16 +87,13 @@ def _eta(status: CampaignStatus) -> str:
     if not status.n_left:
         return "none left"
     recent, left = status.recent, status.time_left
+    within = span(recent.duration)
     if left is None:
-        return f"{status.n_left:,} left, ETA unknown: none was judged in {_hours(recent)}"
+        return f"{status.n_left:,} left, ETA unknown: none judged in the last {within}"
     return (
-        f"{status.n_left:,} left, ETA {span(left)}: {recent.n_verdicts:,} were judged "
-        f"in {_hours(recent)}; band gaps come on top"
+        f"{status.n_left:,} left, ETA {span(left)}: {recent.n_verdicts:,} judged "
+        f"in the last {within}; band gaps come on top"
     )
-
-
-def _hours(throughput: Throughput) -> str:
-    return f"the last {throughput.hours:.1f} h"
 
 
 def _everything(status: Status) -> RenderableType:
@@ -130,7 +129,8 @@ def _as_of(status: CampaignStatus) -> str:
     built = f"as of {_clock(status.built_on)}" if status.built_on else "nothing built yet"
     if not status.n_unbuilt:
         return f"{built}; no verdict since"
-    return f"{built}; {status.n_unbuilt:,} verdicts since: [bold]gan-htvs build[/bold] adds them"
+    new = counted(status.n_unbuilt, "verdict")
+    return f"{built}; {new} since, which [bold]--build[/bold] adds"
 
 
 def _jobs(jobs: Sequence[JobCount]) -> Table:
@@ -177,11 +177,11 @@ def _workers(workers: Sequence[WorkingHost]) -> Table:
 def _throughput(throughput: Sequence[Throughput]) -> Table:
     table = Table(title="Throughput", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("")
-    for name in ("hours", "jobs finished", "candidates judged", "candidates/h"):
+    for name in ("time", "jobs finished", "candidates judged", "candidates/h"):
         table.add_column(name, justify="right")
     for name, each in zip(SPANS, throughput, strict=True):
         rate = f"{each.verdicts_per_hour:,.1f}"
-        table.add_row(name, f"{each.hours:,.1f}", f"{each.n_jobs:,}", f"{each.n_verdicts:,}", rate)
+        table.add_row(name, span(each.duration), f"{each.n_jobs:,}", f"{each.n_verdicts:,}", rate)
     return table
 
 
