@@ -16,10 +16,11 @@ from launchers.commands import (
     queues,
     recovery,
     results,
+    status,
 )
 from launchers.commands.common import EXIT_INTERRUPTED, app
 
-COMMANDS = (campaigns, recovery, results, generators, machines, queues, fireworks)
+COMMANDS = (campaigns, status, recovery, results, generators, machines, queues, fireworks)
 """Importing them has added their commands to ``app``, in this order."""
 
 
