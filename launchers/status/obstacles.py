@@ -12,7 +12,7 @@ from launchers.batch import BatchQueue
 from launchers.launchpad import moment
 from launchers.status import runs
 from launchers.status.document import Obstacle
-from launchers.status.words import counted, span
+from launchers.words import counted, span
 from launchers.workers import Life
 
 if TYPE_CHECKING:
