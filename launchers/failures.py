@@ -50,6 +50,7 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
         documents = outputs.query(
             {
                 "metadata.campaign": {"$in": units.owners},
+                "metadata.step": {"$in": [step.value for step in CALCULATIONS]},
                 "output.@class": CalculationFailure.__name__,
             },
             ["uuid", "output"],
