@@ -165,7 +165,7 @@ def worker(folder: Path, category: Category) -> Finding:
     path = folder / category / FWORKER
     if not path.is_file():
         return failure(
-            f"{path}: not found, and a worker without one takes the jobs of every category",
+            f"{path}: not found, so no worker of this category can start",
             _written_by_init(folder),
         )
     try:
@@ -215,15 +215,10 @@ def _launched(path: Path, adapter: CommonAdapter, launchpad_file: Path) -> Findi
     if "/" in words[0] and shutil.which(words[0]) is None:
         return failure(f"{path}: {words[0]} cannot be run", "correct rocket_launch")
     for option, expected in (("-l", launchpad_file), ("-w", path.with_name(FWORKER))):
-        given = _value(words, option)
-        if given is None or not expected.parent.joinpath(given).exists():
+        word = _value(words, option) or "nothing"
+        if not _is_same(path.parent / word, expected):
             return failure(
-                f"{path}: rocket_launch has {option} {given or 'nothing'}, which is not there",
-                f"{option} {shlex.quote(str(expected))}",
-            )
-        if expected.exists() and not expected.samefile(expected.parent / given):
-            return failure(
-                f"{path}: rocket_launch has {option} {given}, not {expected}",
+                f"{path}: rocket_launch has {option} {word}, not {expected}",
                 f"{option} {shlex.quote(str(expected))}",
             )
     return _bounded(path, adapter, words)
@@ -383,6 +378,13 @@ def _adapter(path: Path) -> CommonAdapter:
 def _dialect(adapter: CommonAdapter) -> Dialect | None:
     name = adapter.q_type.lower()
     return DIALECTS[BatchSystem(name)] if name in {*BatchSystem} else None
+
+
+def _is_same(given: Path, expected: Path) -> bool:
+    """Compare two files, which may be missing; other checks look for them."""
+    if given.exists() and expected.exists():
+        return given.samefile(expected)
+    return given == expected
 
 
 def _value(words: list[str], option: str) -> str | None:
