@@ -33,7 +33,7 @@ from launchers.queue.category import (
 from launchers.queue.render import ENVIRONMENT, FIREWORKS, QADAPTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from gan_htvs.campaign import Campaign
@@ -73,24 +73,19 @@ def examine(
         raise UserError(
             f"{folder}: no folder of a category in it; `gan-htvs queue init {folder}` writes them."
         )
-    needed = there if campaign is None else sorted(categories_of(campaign))
-    longest = {} if campaign is None else longest_calculations(campaign)
     checks = []
     with (
         redirect_stdout(sys.stderr),  # FireWorks talks, and --json owns stdout
         DatabaseSession(_launchpad_file(folder)) as session,
     ):
-        for examination in _examinations(folder, needed, longest, session):
+        for examination in _examinations(folder, there, campaign, session):
             watch(examination.name)
             checks.append(examination.run())
     return checks
 
 
 def _examinations(
-    folder: Path,
-    categories: Collection[Category],
-    longest: Mapping[Category, Limit],
-    session: DatabaseSession,
+    folder: Path, there: list[Category], campaign: Campaign | None, session: DatabaseSession
 ) -> Iterator[Examination]:
     launchpad = session.launchpad_file
     yield Examination(
@@ -101,15 +96,24 @@ def _examinations(
     yield Examination("launchpad file", session.file)
     yield Examination("database", session.server, longest_seconds=PATIENT_SECONDS)
     yield Examination("reach of the database", partial(reach, launchpad))
-    for category in categories:
-        path = folder / category / QADAPTER
-        yield Examination(f"{category}: workers", partial(worker, folder, category))
-        yield Examination(f"{category}: batch jobs", partial(batch_job, path, launchpad))
-        if category in longest:
-            yield Examination(f"{category}: margin", partial(margin, path, longest[category]))
-        yield Examination(
-            f"{category}: queue", partial(queue, path), longest_seconds=PATIENT_SECONDS
-        )
+    if campaign is not None:
+        yield Examination("campaign", partial(session.campaign, campaign.name))
+    longest = {} if campaign is None else longest_calculations(campaign)
+    needed = there if campaign is None else categories_of(campaign)
+    for category in Category:
+        if category in needed:
+            yield from _of_category(folder / category, category, longest.get(category), launchpad)
+
+
+def _of_category(
+    folder: Path, category: Category, longest: Limit | None, launchpad_file: Path
+) -> Iterator[Examination]:
+    path = folder / QADAPTER
+    yield Examination(f"{category}: workers", partial(worker, folder.parent, category))
+    yield Examination(f"{category}: batch jobs", partial(batch_job, path, launchpad_file))
+    if longest is not None:
+        yield Examination(f"{category}: margin", partial(margin, path, longest))
+    yield Examination(f"{category}: queue", partial(queue, path), longest_seconds=PATIENT_SECONDS)
 
 
 def longest_calculations(campaign: Campaign) -> dict[Category, Limit]:

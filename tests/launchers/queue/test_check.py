@@ -107,11 +107,10 @@ def test_a_campaign_is_examined_for_what_it_needs(files, call, launchpad_file, s
     (site / "campaign.yaml").write_text(yaml.safe_dump(campaign_of({}).model_dump(mode="json")))
     result = call("check", folder, "--campaign", "campaign.yaml", "--json")
     assert result.exit_code == 1
-    failed = {each["name"]: each for each in json.loads(result.stdout) if is_failure(each)}
+    checks = json.loads(result.stdout)
+    failed = {each["name"]: each for each in checks if each["state"] == "failure"}
     assert failed.keys() == {"cpu: workers", "cpu: batch jobs", "cpu: queue", "hse: workers"}
+    (known,) = (each for each in checks if each["name"] == "campaign")
+    assert known["found"] == "no 'search' here; this database has no campaigns"
     assert failed["hse: workers"]["found"].startswith(f"{worker}: not found")
     assert f"gan-htvs queue init {folder}" in failed["hse: workers"]["cure"]
-
-
-def is_failure(check):
-    return check["state"] == "failure"
