@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from launchers import console
+from launchers.builders import OUTPUTS_INDEX
 from launchers.estimate import estimate, print_estimate
 from launchers.feeder import Feeder
 from launchers.gaps import missing_gaps
@@ -47,6 +48,7 @@ def submit_campaign(
     launchpad.initialise()
     with databases.job_store() as outputs:
         outputs.ensure_index("uuid")
+    launchpad.db["outputs"].create_index(OUTPUTS_INDEX)
     with console.WorkProgress() as show:
         total = feeder.backlog().missing
         added = feeder.feed(lambda n: show("queueing", n, max(n, total)))

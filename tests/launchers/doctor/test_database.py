@@ -17,7 +17,10 @@ def findings(launchpad_file):
         return {name: getattr(session, name)() for name in OPENED}
 
 
-def test_an_embedded_database_is_served_for_the_checks_and_left_as_it_was(launchpad_file):
+def test_an_embedded_database_is_served_for_the_checks_and_left_as_it_was(
+    launchpad_file_of_own_server,
+):
+    launchpad_file = launchpad_file_of_own_server
     found = findings(launchpad_file)
     assert {name: f.state for name, f in found.items()} == dict.fromkeys(OPENED, State.OK)
     settings = LaunchpadFile.read(launchpad_file)
