@@ -14,7 +14,7 @@ from flows.train import training_job
 from gan_htvs.proposers import ProposerName
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from gan_htvs.campaign import Campaign
 
@@ -31,11 +31,17 @@ class Unit:
         The jobs to queue.
     needs
         uuids of jobs whose outputs must be stored before this unit may be queued.
+    frees
+        The owner whose units may go on when this one has ended, if any wait for it.
+    is_shard
+        Whether it counts among the shards that are at work at one time.
     """
 
     key: str
     flow: Flow
     needs: frozenset[str] = frozenset()
+    frees: str | None = None
+    is_shard: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,14 @@ class CampaignUnits:
     campaign: Campaign
 
     @cached_property
+    def reference_jobs(self) -> tuple[str, ...]:
+        """Uuids of all jobs that the reference set is made by; the last one assembles it."""
+        return reference_flow(self.campaign).job_uuids
+
+    @property
     def references(self) -> str:
         """Uuid of the job that assembles the reference set."""
-        return reference_flow(self.campaign).jobs[-1].uuid
+        return self.reference_jobs[-1]
 
     @cached_property
     def training(self) -> str | None:
@@ -65,20 +76,35 @@ class CampaignUnits:
         """Labels of all jobs of this campaign, shared ones included."""
         return [self.campaign.name, *self.shared]
 
-    def units(self, done: Collection[str] = ()) -> list[Unit]:
-        """Make all units; jobs whose uuids are in ``done`` have stored their output already."""
+    @property
+    def n_shards(self) -> int:
+        """Number of shards."""
+        return len(shards(self.campaign))
+
+    def units(self, done: Collection[str] = ()) -> Iterator[Unit]:
+        """Make the units one after the other, in the order in which they are wanted.
+
+        Jobs whose uuids are in ``done`` have stored their output already and are left out.
+        """
         campaign, references, training = self.campaign, self.references, self.training
+        if references not in done:
+            flow = reference_flow(campaign, done=done)
+            yield Unit(references, flow, frees=references)
+        if training and training not in done:
+            flow = Flow([training_job(campaign)], name="train generator")
+            yield Unit(training, flow, frees=training)
         known = known_phases_job(campaign, references)
-        units = [
-            Unit(references, reference_flow(campaign, done=done)),
-            Unit(known.uuid, Flow([known], name=known.name), frozenset({references})),
-        ]
-        if training:
-            units.append(Unit(training, Flow([training_job(campaign)], name="train generator")))
+        if known.uuid not in done:
+            yield Unit(known.uuid, Flow([known], name=known.name), frozenset({references}))
         for shard in shards(campaign):
             sampling = shard_job(campaign, shard, training, references)
+            if sampling.uuid in done:
+                continue
             samples_gan = shard.proposer is ProposerName.GAN
-            needs = self.shared if samples_gan else [references]
-            flow = Flow([sampling], name=sampling.name)
-            units.append(Unit(sampling.uuid, flow, frozenset(needs)))
-        return [unit for unit in units if unit.key not in done]
+            yield Unit(
+                sampling.uuid,
+                Flow([sampling], name=sampling.name),
+                frozenset(self.shared if samples_gan else [references]),
+                frees=campaign.name,
+                is_shard=True,
+            )

@@ -5,31 +5,54 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobflow import Flow, Job, Maker, Response, job
+from jobflow import Flow, Job, Maker, OutputReference, Response, job
 
 from flows.engines.band_gap import band_gap_engine
 from flows.engines.energy import energy_engine
-from flows.steps import READS_STORE_TOLERANT, is_stored, label, stored_output
+from flows.engines.vasp import PRE_RELAXATION
+from flows.steps import READS_STORE_TOLERANT, Continuation, is_stored, label, stored_output
 from gan_htvs.assessment import Judge
 from gan_htvs.candidate import Proposal, Relaxed, Stage, Step, Verdict
+from gan_htvs.engines import VASP_ENGINES
 from gan_htvs.errors import CalculationError
 from gan_htvs.identity import content_uuid
 
 if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
-    from gan_htvs.engines import EngineSettings
 
 
-def energy_jobs(proposal: Proposal, engines: EngineSettings, campaign: str) -> dict[str, Job]:
-    """Make the jobs of a structure's energy, with uuids that tell what they compute."""
-    engine = energy_engine(engines)
+def energy_jobs(
+    proposal: Proposal,
+    campaign: Campaign,
+    owner: str,
+    source: OutputReference | None = None,
+) -> dict[str, Job]:
+    """Make the jobs of a structure's energy, with uuids that tell what they compute.
+
+    Parameters
+    ----------
+    proposal
+        The structure.
+    campaign
+        Its engine, and where its jobs run.
+    owner
+        Campaign that the jobs belong to, or ``SHARED``.
+    source
+        Where the proposal is stored; None: the jobs hold the structure itself.
+    """
+    engine = energy_engine(campaign.engines)
     structure = proposal.structure
     jobs = engine.calculations(
-        structure, lambda name: content_uuid(name, structure, engine.content, campaign)
+        structure,
+        lambda name: content_uuid(name, structure, engine.content, owner),
+        source and source.structure,
     )
+    by_vasp = campaign.engines.energy.name in VASP_ENGINES
     for name, energy_job in jobs.items():
         step = Step.STATIC if name.endswith("static") else Step.RELAX
-        label(energy_job, campaign, step, candidate_id=proposal.candidate_id)
+        is_dft = by_vasp and not name.endswith(PRE_RELAXATION)
+        category = campaign.routing.dft if is_dft else campaign.routing.potential
+        label(energy_job, owner, step, category, candidate_id=proposal.candidate_id)
     return jobs
 
 
@@ -49,22 +72,37 @@ class EvaluateMaker(Maker):
     references: str
     name: str = "evaluate"
 
-    def make(self, proposal: Proposal) -> Flow:
-        """Relax, compute the energy, then let the gate decide about a band gap."""
-        jobs = energy_jobs(proposal, self.campaign.engines, self.campaign.name)
-        gate_job = self.gate(proposal, {name: each.output for name, each in jobs.items()})
+    def make(self, proposal: Proposal, source: OutputReference | None = None) -> Flow:
+        """Relax, compute the energy, then let the gate decide about a band gap.
+
+        ``source`` is where the proposal is stored; without it the jobs hold the proposal itself.
+        """
+        jobs = energy_jobs(proposal, self.campaign, self.campaign.name, source)
+        gate_job = self.gate(proposal, {name: each.output for name, each in jobs.items()}, source)
         return Flow([*jobs.values(), gate_job], name=f"{self.name} {proposal.candidate_id}")
 
     def gate_uuid(self, proposal: Proposal) -> str:
         """Name the gate job by the candidate and what it is compared with."""
         return content_uuid("gate", proposal.candidate_id, self.references)
 
-    def gate(self, proposal: Proposal, energies: dict[str, Any] | Relaxed) -> Job:
+    def gate(
+        self,
+        proposal: Proposal,
+        energies: dict[str, Any] | Relaxed | OutputReference,
+        source: OutputReference | None = None,
+    ) -> Job:
         """Make the gate job alone, for what the energy jobs of a proposal leave, or its energy."""
-        gate_job = gate(self.campaign, self.references, proposal, energies)
+        gate_job = gate(self.campaign, self.references, source or proposal, energies)
         gate_job.set_uuid(self.gate_uuid(proposal))
         gate_job.name = f"gate {proposal.structure.composition.reduced_formula}"
-        label(gate_job, self.campaign.name, Step.GATE, candidate_id=proposal.candidate_id)
+        label(
+            gate_job,
+            self.campaign.name,
+            Step.GATE,
+            self.campaign.routing.other,
+            fans_out=True,
+            candidate_id=proposal.candidate_id,
+        )
         return gate_job
 
 
@@ -101,20 +139,32 @@ def gate(
 
     verdict.assessment = judge.assess(relaxed)
     verdict.stage, verdict.reason = judge.decide(verdict.assessment, gap=None)
-    gap_jobs = band_gap_jobs(campaign, proposal.candidate_id, relaxed)
+    gate_uuid = EvaluateMaker(campaign, references).gate_uuid(proposal)
+    gap_jobs = band_gap_jobs(campaign, proposal.candidate_id, relaxed, gate_uuid)
     verdict.band_gap_job = gap_jobs[-1].uuid
     wanted = judge.deserves_gap(verdict.assessment) and not is_stored(gap_jobs[-1].uuid)
-    return Response(output=verdict, addition=Flow(gap_jobs) if wanted else None)
+    # A detour: what waits for the end of the shard waits for its band gaps, too.
+    return Response(output=verdict, detour=Continuation(gate_uuid, gap_jobs) if wanted else None)
 
 
-def band_gap_jobs(campaign: Campaign, candidate_id: str, relaxed: Relaxed) -> list[Job]:
-    """Make the jobs for the band gap of a relaxed structure; the last one's output is the gap."""
+def band_gap_jobs(
+    campaign: Campaign, candidate_id: str, relaxed: Relaxed, gate_uuid: str
+) -> list[Job]:
+    """Make the jobs for the band gap of a relaxed structure; the last one's output is the gap.
+
+    They read the structure in the output of its gate.
+    """
     engine = band_gap_engine(campaign.engines)
     formula = relaxed.structure.composition.reduced_formula
     jobs = engine.calculations(
-        relaxed, lambda name: content_uuid(name, relaxed.structure, engine.content)
+        relaxed,
+        lambda name: content_uuid(name, relaxed.structure, engine.content),
+        OutputReference(gate_uuid).relaxed,
     )
     for name, gap_job in jobs.items():
         gap_job.name = f"{name} {formula}"
-        label(gap_job, campaign.name, Step(name), candidate_id=candidate_id)
+        # Behind a hybrid, the gap is only read.
+        is_read = Step(name) is Step.BAND_GAP and campaign.engines.band_gap.name in VASP_ENGINES
+        category = campaign.routing.other if is_read else campaign.routing.hybrid
+        label(gap_job, campaign.name, Step(name), category, candidate_id=candidate_id)
     return list(jobs.values())

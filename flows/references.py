@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobflow import Flow, Job, Response, job
+from jobflow import Flow, Job, OutputReference, Response, job
 
 from flows.engines.energy import energy_engine
 from flows.evaluate import EvaluateMaker, energy_jobs
-from flows.steps import READS_STORE, SHARED, label, stored_output
+from flows.routing import prefer
+from flows.steps import READS_STORE, SHARED, Continuation, label, stored_output
 from gan_htvs.candidate import KNOWN_PHASE, Origin, Proposal, Relaxed, Step
 from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.identity import content_hash, content_uuid
@@ -81,7 +82,7 @@ def reference_flow(campaign: Campaign, *, done: Collection[str] = ()) -> Flow:
     """
     campaign = campaign.for_references
     phases = known_phases(campaign)
-    energies = [energy_jobs(phase, campaign.engines, SHARED) for phase in phases]
+    energies = [energy_jobs(phase, campaign, SHARED) for phase in phases]
     assembly = assemble_references(
         campaign,
         phases,
@@ -95,10 +96,12 @@ def reference_flow(campaign: Campaign, *, done: Collection[str] = ()) -> Flow:
         for phase, relaxed in published_phases(campaign)
     ]
     assembly.set_uuid(content_uuid("references", statics, *published))
-    label(assembly, assembly.uuid, Step.REFERENCES)
+    label(assembly, assembly.uuid, Step.REFERENCES, campaign.routing.other)
     missing = [each for jobs in energies for each in jobs.values() if each.uuid not in done]
     for energy_job in missing:
         energy_job.update_metadata({"campaign": assembly.uuid}, dynamic=False)
+        # Every candidate waits for them.
+        prefer(energy_job, Step.REFERENCES)
     return Flow([*missing, assembly], output=assembly.output, name="known phases")
 
 
@@ -118,27 +121,40 @@ def assemble_references(
     return reference_set(phases_of(campaign), relaxed, engine.level_of_theory)
 
 
+def known_phases_uuid(campaign: Campaign, references: str) -> str:
+    """Name the job that judges the known phases by the campaign and what it compares with."""
+    return content_uuid("propose known phases", campaign, references)
+
+
 def known_phases_job(campaign: Campaign, references: str) -> Job:
     """Make the job that sends the known phases through the gates, labelled as references."""
     proposing = propose_known_phases(campaign, references)
-    proposing.set_uuid(content_uuid("propose known phases", campaign, references))
-    label(proposing, campaign.name, Step.PROPOSE)
+    proposing.set_uuid(known_phases_uuid(campaign, references))
+    label(proposing, campaign.name, Step.PROPOSE, campaign.routing.other, fans_out=True)
     return proposing
 
 
 @job(config=READS_STORE)
 def propose_known_phases(campaign: Campaign, references: str) -> Response[dict[str, Any]]:
     """Propose the known phases; their energies exist, so each goes straight to the gate."""
+    uuid = known_phases_uuid(campaign, references)
     campaign = campaign.for_references
     engine = energy_engine(campaign.engines)
     found = published_phases(campaign)
     for phase in known_phases(campaign):
-        jobs = energy_jobs(phase, campaign.engines, SHARED)
+        jobs = energy_jobs(phase, campaign, SHARED)
         outputs = {name: stored_output(each.uuid) for name, each in jobs.items()}
         found.append((phase, engine.summarise(phase.structure, outputs)))
     evaluate = EvaluateMaker(campaign, references)
-    gates = [evaluate.gate(phase, relaxed) for phase, relaxed in found]
+    here = OutputReference(uuid)
+    gates = [
+        evaluate.gate(phase, here["relaxed"][number], here["proposals"][number])
+        for number, (phase, _) in enumerate(found)
+    ]
     return Response(
-        output={"proposals": [phase for phase, _ in found]},
-        addition=Flow(gates, name="gate known phases"),
+        output={
+            "proposals": [phase for phase, _ in found],
+            "relaxed": [relaxed for _, relaxed in found],
+        },
+        addition=Continuation(uuid, gates, name="gate known phases"),
     )

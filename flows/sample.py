@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from jobflow import Flow, Job, OutputReference, Response, job
+from jobflow import Job, OutputReference, Response, job
 from pydantic import BaseModel, ConfigDict
 
 from flows.evaluate import EvaluateMaker
-from flows.steps import READS_STORE, is_stored, label
+from flows.steps import READS_STORE, Continuation, is_stored, label
 from gan_htvs.candidate import Origin, Proposal, Step
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.identity import content_hash, content_uuid
@@ -67,14 +67,21 @@ def shards(campaign: Campaign) -> list[Shard]:
     ]
 
 
+def shard_uuid(campaign: Campaign, shard: Shard) -> str:
+    """Name the job of a shard by what it samples."""
+    bound = campaign.sampling.max_tries_per_structure
+    return content_uuid("sample", shard.stream(campaign), shard.n_structures, bound)
+
+
 def shard_job(campaign: Campaign, shard: Shard, training: str | None, references: str) -> Job:
     """Make the job of one shard from the uuids of the reference job and, for gan, the training."""
-    trained = OutputReference(training) if shard.proposer is ProposerName.GAN else None
+    generates = shard.proposer is ProposerName.GAN
+    trained = OutputReference(training) if generates else None
     sampling = sample_shard(campaign, shard, trained, references)
-    bound = campaign.sampling.max_tries_per_structure
-    sampling.set_uuid(content_uuid("sample", shard.stream(campaign), shard.n_structures, bound))
+    sampling.set_uuid(shard_uuid(campaign, shard))
     sampling.name = f"sample {shard.composition} ({shard.proposer})"
-    label(sampling, campaign.name, Step.PROPOSE)
+    category = campaign.routing.generate if generates else campaign.routing.other
+    label(sampling, campaign.name, Step.PROPOSE, category, fans_out=True)
     return sampling
 
 
@@ -113,11 +120,14 @@ def sample_shard(
         for index, structure in zip(sampled.indices, sampled.structures, strict=True)
     ]
     evaluate = EvaluateMaker(campaign, references)
+    uuid = shard_uuid(campaign, shard)
+    stored = OutputReference(uuid)["proposals"]
     evaluations = [
-        evaluate.make(proposal)
-        for proposal in proposals
+        evaluate.make(proposal, stored[number])
+        for number, proposal in enumerate(proposals)
         if not is_stored(evaluate.gate_uuid(proposal))
     ]
+    continuation = Continuation(uuid, evaluations, name=f"evaluate {shard.composition}")
     return Response(
         output={
             "proposals": proposals,
@@ -125,5 +135,6 @@ def sample_shard(
             "composition": shard.composition,
             **sampled.report(),
         },
-        addition=Flow(evaluations, name=f"evaluate {shard.composition}") if evaluations else None,
+        # A detour: the next shard waits for the evaluations of this one.
+        detour=continuation if evaluations else None,
     )

@@ -1,41 +1,80 @@
-"""What every job carries: the campaign it belongs to and the step that it is.
+"""What every job carries: the campaign it belongs to, the step that it is, where it runs.
 
-Both stand in the Firework's spec and in the stored document, so that workers can pick the
-jobs of one campaign, and progress can be counted, without looking inside a job.
+Owner and step stand in the Firework's spec and in the stored document, so that workers can pick
+the jobs of one campaign, and progress can be counted, without looking inside a job.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobflow import CURRENT_JOB, JobConfig, OnMissing
+from jobflow import CURRENT_JOB, Flow, JobConfig, OnMissing
 
+from flows.routing import route
 from gan_htvs.documents import decode
 
 if TYPE_CHECKING:
-    from jobflow import Flow, Job
+    from collections.abc import Sequence
+
+    from jobflow import Job
 
     from gan_htvs.candidate import Step
+    from gan_htvs.routing import Category
 
 SHARED = "*"
 """Stands for the campaign in the names of jobs that several campaigns use."""
 
 READS_STORE = JobConfig(expose_store=True)
-"""For jobs that look documents up by uuid: dynamic jobs may not hold external references."""
+"""For jobs that look documents up by uuid."""
 
 READS_STORE_TOLERANT = JobConfig(expose_store=True, on_missing_references=OnMissing.NONE)
 """The same, for a job that must run, and say so, when what it depends on has failed."""
 
 
-def label(work: Job | Flow, owner: str, step: Step, **more: Any) -> None:
-    """Write owner and step on a job or on every job of a flow.
+def label(
+    work: Job | Flow,
+    owner: str,
+    step: Step,
+    category: Category,
+    *,
+    fans_out: bool = False,
+    **more: Any,
+) -> None:
+    """Write owner and step on a job or on every job of a flow, and send it to its workers.
 
     The owner is a campaign or, for work that campaigns share, the uuid of the job that the work
-    is done for.
+    is done for. What a job that fans out makes has labels and workers of its own.
     """
     metadata = {"campaign": owner, "step": step.value, **more}
-    # Not dynamic: what a job spawns has labels of its own.
     work.update_metadata(metadata, dynamic=False)
+    route(work, category, step, passes_on=not fans_out)
+
+
+class Continuation(Flow):
+    """What a running job adds, whose jobs refer to the output of that job.
+
+    A structure stands in the output of the job that found it and nowhere else: the jobs that it
+    is sent to hold a reference. Jobflow takes the reference to a job outside the flow for an
+    error, unless the whole flow may have any; this one is stored before the flow is queued.
+
+    Parameters
+    ----------
+    source
+        uuid of the job that adds the flow.
+    jobs
+        The jobs or flows to add.
+    **kwargs
+        Passed to :class:`jobflow.Flow`.
+    """
+
+    def __init__(self, source: str, jobs: Sequence[Job | Flow], **kwargs: Any) -> None:
+        self.source = source
+        super().__init__(jobs, **kwargs)
+
+    @property
+    def job_uuids(self) -> tuple[str, ...]:
+        """Uuids that its jobs may refer to."""
+        return (*super().job_uuids, self.source)
 
 
 def stored_output(uuid: str) -> Any:

@@ -37,7 +37,7 @@ def training_job(campaign: Campaign) -> Job:
     """Make the training job, named by dataset, chemical system and settings."""
     training = train_generator(campaign)
     training.set_uuid(content_uuid("train", campaign.training_key))
-    label(training, training.uuid, Step.TRAIN)
+    label(training, training.uuid, Step.TRAIN, campaign.routing.train)
     return training
 
 

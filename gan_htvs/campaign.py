@@ -13,6 +13,7 @@ from gan_htvs.errors import UserError
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.identity import content_hash
 from gan_htvs.proposers import ProposerName
+from gan_htvs.routing import RoutingSettings
 from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 OxidationRange = tuple[float, float]
@@ -235,6 +236,7 @@ class Campaign(Settings):
     references: ReferenceSettings = ReferenceSettings()
     pourbaix: PourbaixSettings = PourbaixSettings()
     engines: EngineSettings = EngineSettings()
+    routing: RoutingSettings = RoutingSettings()
 
     @model_validator(mode="after")
     def _chemistry_is_possible(self) -> Campaign:

@@ -34,7 +34,10 @@ class Stage(StrEnum):
 
 
 class Step(StrEnum):
-    """The kinds of job, in the order in which a candidate meets them; ``metadata.step``."""
+    """The kinds of job, in the order in which a candidate meets them; ``metadata.step``.
+
+    ``RELEASE`` queues what has waited for other jobs.
+    """
 
     TRAIN = "train"
     RELAX = "relax"
@@ -44,6 +47,7 @@ class Step(StrEnum):
     GATE = "gate"
     HYBRID = "hybrid"
     BAND_GAP = "band gap"
+    RELEASE = "release"
 
 
 class Document(BaseModel):

@@ -24,9 +24,13 @@ from launchers.launchpad import CampaignLaunchPad
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fireworks import LaunchPad
+
 PASSWORD_VARIABLE = "GAN_HTVS_MONGO_PASSWORD"  # noqa: S105
 DEFAULT_FILE = Path("my_launchpad.yaml")
 SERVER_TIMEOUT_MS = 10_000
+NOT_ALLOWED = (13, 8000)
+"""Error codes of a user without the privilege, of MongoDB and of its Atlas."""
 
 
 class LaunchpadFile(BaseModel):
@@ -135,6 +139,11 @@ class Databases:
 
     settings: LaunchpadFile
 
+    @classmethod
+    def of(cls, launchpad: LaunchPad) -> Databases:
+        """Find the databases beside a launchpad, such as the one that a job was taken from."""
+        return cls(LaunchpadFile.model_validate(launchpad.to_dict()))
+
     def launchpad(self) -> CampaignLaunchPad:
         """FireWorks' database of work."""
         s = self.settings
@@ -241,6 +250,14 @@ def open_databases(path: Path) -> Iterator[Databases]:
         databases.check()
         try:
             yield databases
+        except OperationFailure as error:
+            if error.code not in NOT_ALLOWED:
+                raise
+            raise UserError(
+                f"The database {settings.name!r} at {settings.address} does not let "
+                f"{settings.username or 'us'} do this: ask its administrator for the role "
+                "readWrite, or name another user in my_launchpad.yaml."
+            ) from error
         except PyMongoError as error:
             raise UserError(
                 f"The database at {settings.address} stopped answering; what it acknowledged is "

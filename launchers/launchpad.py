@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from datetime import UTC, datetime
+from contextlib import contextmanager, redirect_stderr, suppress
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
-from fireworks import FWorker, LaunchPad
+from fireworks import FWorker, LaunchPad, Workflow
 from jobflow.managers.fireworks import flow_to_workflow
 from pymongo import ReturnDocument
+from pymongo.errors import PyMongoError
 
 from gan_htvs.candidate import Step
+from launchers.release import release
 from launchers.workers import describe, this_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pymongo.collection import Collection
 
     from flows.campaign import Unit
+    from gan_htvs.campaign import Campaign
 
-PRIORITY = {Step.TRAIN: 2, Step.PROPOSE: 1}
-"""Training is the longest wait of all, and sampling gives the other workers something to do."""
+
+BATCH = 50
+"""Workflows that are added in one go."""
+
+LEASE = timedelta(seconds=120)
+"""A feeder that has not been heard of for so long is dead; adding a batch takes a second."""
+
+LEASE_POLL_SECONDS = 0.2
+
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Failure(NamedTuple):
@@ -91,23 +107,93 @@ class CampaignLaunchPad(LaunchPad):
         if fresh.upserted_id is not None:
             self.tuneup()
 
-    def submit(self, units: Iterable[Unit], campaign: str) -> int:
-        """Queue the units that are not queued yet and return how many that were."""
+    def submit(
+        self,
+        units: Iterable[Unit],
+        campaign: Campaign,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> int:
+        """Queue the units that are not queued yet, and return how many that were.
+
+        Parameters
+        ----------
+        units
+            Asked for, and forgotten, a batch at a time, while nobody else feeds this launchpad.
+        campaign
+            Whose units they are.
+        on_progress
+            Called with the number of units queued so far.
+        """
         added = 0
-        for unit in units:
-            if self.workflows.find_one({"metadata.unit": unit.key}, {"_id": 1}):
-                continue
-            workflow = flow_to_workflow(
-                unit.flow,
-                store=None,  # a store given here would be copied, password and all, into the job
-                allow_external_references=True,
-                metadata={"unit": unit.key, "campaign": campaign},
-            )
-            for firework in workflow.fws:
-                firework.spec["_priority"] = PRIORITY.get(firework.spec["step"], 0)
-            self.add_wf(workflow)
-            added += 1
+        with self._sole_feeder() as note_down:
+            several = iter(units)
+            while batch := list(islice(several, BATCH)):
+                queued = self.queued(unit.key for unit in batch)
+                new = {unit.key: unit for unit in batch if unit.key not in queued}
+                if new:
+                    note_down(list(new))
+                    with redirect_stderr(StringIO()):  # a bar for every batch
+                        self.bulk_add_wfs([_workflow(unit, campaign) for unit in new.values()])
+                added += len(new)
+                on_progress(added)
         return added
+
+    def queued(self, keys: Iterable[str]) -> set[str]:
+        """Find which of these units are on the launchpad, whatever their state."""
+        query = {"metadata.unit": {"$in": list(keys)}}
+        return {
+            workflow["metadata"]["unit"]
+            for workflow in self.workflows.find(query, {"metadata.unit": 1})
+        }
+
+    def n_open_shards(self, campaign: str) -> int:
+        """Count the shards on the launchpad that have not come to their end."""
+        unended = {"state": {"$in": ["WAITING", "READY", "RESERVED"]}}
+        return self.fireworks.count_documents(
+            {"spec.campaign": campaign, "spec.step": Step.RELEASE.value} | unended
+        )
+
+    @contextmanager
+    def _sole_feeder(self) -> Iterator[Callable[[list[str]], None]]:
+        """Let nobody else feed this launchpad meanwhile, on whatever machine.
+
+        Gives a function that is called with the units of each batch before they are added: from
+        its notes the next feeder takes away what one that was killed had added by halves.
+        """
+        leases = self.db["feeders"]
+        lease = {"_id": "lease"}
+        leases.update_one(lease, {"$setOnInsert": {"until": _EPOCH}}, upsert=True)
+        mine = lease | {"holder": uuid4().hex}
+        while True:
+            now = datetime.now(UTC)
+            leases.update_one(
+                lease | {"until": {"$lt": now}}, {"$set": mine | {"until": now + LEASE}}
+            )
+            if taken := leases.find_one(mine):
+                break
+            time.sleep(LEASE_POLL_SECONDS)
+        self._take_halves_away(taken.get("adding", []))
+
+        def note_down(keys: list[str]) -> None:
+            until = datetime.now(UTC) + LEASE
+            leases.update_one(mine, {"$set": {"adding": keys, "until": until}})
+
+        try:
+            yield note_down
+        except BaseException:
+            with suppress(PyMongoError):
+                leases.update_one(mine, {"$set": {"until": _EPOCH}})
+            raise
+        leases.update_one(mine, {"$set": {"adding": [], "until": _EPOCH}})
+
+    def _take_halves_away(self, keys: Sequence[str]) -> None:
+        """Delete workflows some of whose Fireworks were never written; they are added again."""
+        query = {"metadata.unit": {"$in": list(keys)}}
+        for workflow in self.workflows.find(query, {"nodes": 1}) if keys else ():
+            nodes = {"fw_id": {"$in": workflow["nodes"]}}
+            if self.fireworks.count_documents(nodes) < len(workflow["nodes"]):
+                self.fireworks.delete_many(nodes)
+                self.workflows.delete_one({"_id": workflow["_id"]})
 
     def states(self, owners: Sequence[str]) -> Counter[tuple[str, str]]:
         """Count jobs by step and state."""
@@ -181,6 +267,22 @@ class CampaignLaunchPad(LaunchPad):
     def _trace(self, launches: list[int]) -> str:
         launch = self.launches.find_one({"launch_id": {"$in": launches}}, sort=[("launch_id", -1)])
         return _last_line(launch)
+
+
+def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
+    """Make the workflow of a unit, with the release of what waits for it at its end."""
+    metadata = {"unit": unit.key, "campaign": campaign.name}
+    workflow = flow_to_workflow(
+        unit.flow,
+        store=None,  # a store given here would be copied, password and all, into the job
+        allow_external_references=True,
+        metadata=metadata,
+    )
+    if unit.frees is None:
+        return workflow
+    leaves = [workflow.id_fw[fw_id] for fw_id in workflow.leaf_fw_ids]
+    last = release(unit.frees, campaign.routing.other, leaves)
+    return Workflow([*workflow.fws, last], name=workflow.name, metadata=metadata)
 
 
 def worker_of(owners: Sequence[str]) -> FWorker:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from flows.campaign import CampaignUnits
 from gan_htvs.campaign import Campaign
 from gan_htvs.engines import PARALLEL_TAGS
 from gan_htvs.errors import UserError
 from gan_htvs.thermodynamics.ions import ion_set_of
+from launchers.workers import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,7 @@ EXTENDABLE = {
     ("generator", "device"),
     ("generator", "precision"),
     ("max_atoms",),
+    ("routing",),
     ("sampling", "proposers"),
     ("sampling", "structures_per_composition"),
     ("sampling", "max_tries_per_structure"),
@@ -35,8 +38,30 @@ EXTENDABLE = {
 """Settings that may change between two runs of one campaign."""
 
 
-def register(campaign: Campaign, databases: Databases) -> None:
+SHARDS_AT_ONCE = 20
+"""Shards of a campaign on the launchpad at one time, unless it was submitted with another number:
+about a thousand structures, which keep any machine busy and no launchpad waiting."""
+
+
+def register(
+    campaign: Campaign,
+    databases: Databases,
+    *,
+    extend: bool = True,
+    shards_at_once: int | None = None,
+) -> None:
     """Store a campaign's settings, and refuse to mix two campaigns under one name.
+
+    Parameters
+    ----------
+    campaign
+        The settings.
+    databases
+        Where they are kept, with the versions of the packages here and now.
+    extend
+        Whether settings that may change may do so now.
+    shards_at_once
+        Upper bound of the shards on the launchpad; None: as before.
 
     Raises
     ------
@@ -48,23 +73,60 @@ def register(campaign: Campaign, databases: Databases) -> None:
     settings = campaign.model_dump(mode="json")
     with databases.store("campaigns", key="name") as campaigns:
         existing = campaigns.query_one({"name": campaign.name})
-        # Read as a campaign, what was not a setting yet has its default.
-        before = (
-            Campaign.model_validate(existing["settings"]).model_dump(mode="json")
-            if existing
-            else settings
+        _check_changes(campaign, existing, extend=extend)
+        submission = dict((existing or {}).get("submission") or {})
+        submission |= {"owners": CampaignUnits(campaign).owners, "versions": versions()}
+        if shards_at_once is not None:
+            submission["shards_at_once"] = shards_at_once
+        document = {"name": campaign.name, "settings": settings, "submission": submission}
+        if existing is None or any(existing.get(key) != document[key] for key in document):
+            submission["submitted_on"] = now = datetime.now(UTC)
+            campaigns.update([document | {"last_updated": now}], key="name")
+
+
+def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> None:
+    """Refuse settings that differ from those that a campaign of this name was started with.
+
+    Raises
+    ------
+    UserError
+        If they may not change, or ``extend`` is not given.
+    """
+    with databases.store("campaigns", key="name") as campaigns:
+        _check_changes(campaign, campaigns.query_one({"name": campaign.name}), extend=extend)
+
+
+def _check_changes(campaign: Campaign, existing: dict[str, Any] | None, *, extend: bool) -> None:
+    if existing is None:
+        return
+    # Read as a campaign, what was not a setting yet has its default.
+    before = Campaign.model_validate(existing["settings"]).model_dump(mode="json")
+    for path in _differences(before, campaign.model_dump(mode="json")):
+        may_change = any(path[: len(allowed)] == allowed for allowed in EXTENDABLE)
+        if may_change and extend:
+            continue
+        cure = ", or submit it with --extend" if may_change else ", or restore the setting"
+        raise UserError(
+            f"Campaign {campaign.name!r} was started with another {'.'.join(path)!r}: "
+            f"give this one a new name{cure}."
         )
-        for path in _differences(before, settings):
-            if not any(path[: len(allowed)] == allowed for allowed in EXTENDABLE):
-                raise UserError(
-                    f"Campaign {campaign.name!r} was started with another {'.'.join(path)!r}: "
-                    "give this one a new name, or restore the setting."
-                )
-        if existing is None or existing["settings"] != settings:
-            now = datetime.now(UTC)
-            campaigns.update(
-                [{"name": campaign.name, "settings": settings, "last_updated": now}], key="name"
-            )
+
+
+def submitted(databases: Databases, name: str) -> dict[str, Any]:
+    """Read how a campaign was submitted: ``owners``, ``versions``, ``submitted_on``.
+
+    If it was submitted with a bound, there is ``shards_at_once``, too.
+    """
+    with databases.store("campaigns", key="name") as campaigns:
+        document = campaigns.query_one({"name": name}, ["submission"]) or {}
+    return document.get("submission") or {}
+
+
+def submitted_for(databases: Databases, owner: str) -> list[Campaign]:
+    """Find the campaigns that an owner of jobs works for."""
+    with databases.store("campaigns", key="name") as campaigns:
+        found = campaigns.query({"submission.owners": owner}, ["settings"])
+        return [Campaign.model_validate(each["settings"]) for each in found]
 
 
 def registered(databases: Databases, name: str | None) -> Campaign:

@@ -14,7 +14,7 @@ from gan_htvs.engines import VASP_ENGINES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobflow import Job
+    from jobflow import Job, OutputReference
 
     from gan_htvs.bandgap import BandGapResult
     from gan_htvs.candidate import Relaxed
@@ -31,11 +31,13 @@ class BandGapEngine(Protocol):
     def obstacle(self) -> str | None:
         """Say what keeps it from computing gaps on this machine; None if nothing does."""
 
-    def calculations(self, relaxed: Relaxed, uuid_of: Callable[[str], str]) -> dict[str, Job]:
+    def calculations(
+        self, relaxed: Relaxed, uuid_of: Callable[[str], str], source: OutputReference
+    ) -> dict[str, Job]:
         """Make the jobs for one relaxed structure, by the value of their Step, in order.
 
         The output of the last one is a :class:`~gan_htvs.bandgap.BandGapResult`. ``uuid_of`` turns
-        a name into the uuid of the job.
+        a name into the uuid of the job; ``source`` is where the relaxed structure is stored.
         """
 
 
@@ -63,9 +65,12 @@ class GpawEngine:
             return "switched off by engines.band_gap.name: none"
         return availability()
 
-    def calculations(self, relaxed: Relaxed, uuid_of: Callable[[str], str]) -> dict[str, Job]:
+    def calculations(
+        self, relaxed: Relaxed, uuid_of: Callable[[str], str], source: OutputReference
+    ) -> dict[str, Job]:
         """Make the job ``band gap``."""
-        gap_job = band_gap(relaxed, self.settings)
+        del relaxed  # the job reads it
+        gap_job = band_gap(source, self.settings)
         gap_job.set_uuid(uuid_of("band gap"))
         return {"band gap": gap_job}
 

@@ -11,7 +11,7 @@ from gan_htvs.engines import VASP_ENGINES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from jobflow import Job
+    from jobflow import Job, OutputReference
     from pymatgen.core import Structure
 
     from gan_htvs.candidate import Relaxed
@@ -29,11 +29,24 @@ class EnergyEngine(Protocol):
     def content(self) -> Any:
         """The settings that decide its results; jobs are named by them."""
 
-    def calculations(self, structure: Structure, uuid_of: Callable[[str], str]) -> dict[str, Job]:
+    def calculations(
+        self,
+        structure: Structure,
+        uuid_of: Callable[[str], str],
+        source: OutputReference | None = None,
+    ) -> dict[str, Job]:
         """Make the jobs for one structure, by name, each after what it needs.
 
         A name that ends in 'static' is that of a static calculation, all others relax.
-        ``uuid_of`` turns a name into the uuid of the job.
+
+        Parameters
+        ----------
+        structure
+            What to compute.
+        uuid_of
+            Turns a name into the uuid of the job.
+        source
+            Where the structure is stored, for jobs that can do with a reference to it.
         """
 
     def summarise(self, structure: Structure, outputs: Mapping[str, Any]) -> Relaxed:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from atomate2.forcefields.schemas import ForceFieldTaskDocument
-    from jobflow import Job
+    from jobflow import Job, OutputReference
     from pymatgen.core import Structure
 
     from gan_htvs.engines import EnergyEngineSettings
@@ -40,16 +40,24 @@ class ForceFieldEngine:
         """The settings that decide its results."""
         return self.settings
 
-    def calculations(self, structure: Structure, uuid_of: Callable[[str], str]) -> dict[str, Job]:
+    def calculations(
+        self,
+        structure: Structure,
+        uuid_of: Callable[[str], str],
+        source: OutputReference | None = None,
+    ) -> dict[str, Job]:
         """Make the jobs ``relax`` and ``static``."""
-        relax = self.relax(structure)
+        relax = self.relax(structure, source)
         relax.set_uuid(uuid_of("relax"))
         static = self._static(relax)
         static.set_uuid(uuid_of("static"))
         return {"relax": relax, "static": static}
 
-    def relax(self, structure: Structure) -> Job:
-        """Relax positions and cell to ``fmax``; a job of atomate2's ``ForceFieldRelaxMaker``."""
+    def relax(self, structure: Structure, source: OutputReference | None = None) -> Job:
+        """Relax positions and cell to ``fmax``; a job of atomate2's ``ForceFieldRelaxMaker``.
+
+        It reads the structure at ``source`` if there is one.
+        """
         maker = ForceFieldRelaxMaker(
             name=f"relax {structure.composition.reduced_formula}",
             force_field_name=self._force_field,
@@ -59,7 +67,7 @@ class ForceFieldEngine:
             optimizer_kwargs={"optimizer": self.settings.optimizer},
             ionic_step_data=("energy",),
         )
-        return maker.make(structure)
+        return maker.make(source or structure)
 
     def _static(self, relaxation: Job) -> Job:
         """Compute the energy, and moments where the potential knows them."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from atomate2.vasp.jobs.base import BaseVaspMaker
     from emmet.core.tasks import TaskDoc
-    from jobflow import Job
+    from jobflow import Job, OutputReference
 
     from gan_htvs.candidate import Relaxed
     from gan_htvs.engines import EngineSettings
@@ -57,7 +57,9 @@ class HybridEngine:
         """Say what keeps it from computing gaps: nothing that one machine could tell."""
         return None
 
-    def calculations(self, relaxed: Relaxed, uuid_of: Callable[[str], str]) -> dict[str, Job]:
+    def calculations(
+        self, relaxed: Relaxed, uuid_of: Callable[[str], str], source: OutputReference
+    ) -> dict[str, Job]:
         """Make the jobs ``hybrid``, which runs VASP, and ``band gap``, which reads the result."""
         settings = self.settings.vasp.hybrid
         jobs: dict[str, Job] = {}
@@ -69,10 +71,10 @@ class HybridEngine:
         else:
             maker, arguments = self._maker()
             step = VaspStepMaker.of(maker, self.settings, settings.incar, **arguments)
-            jobs["hybrid"] = step.make(relaxed)
+            jobs["hybrid"] = step.make(source)
             jobs["hybrid"].set_uuid(uuid_of("hybrid"))
             found = jobs["hybrid"].output
-        jobs["band gap"] = read_gap(found, relaxed, self.settings)
+        jobs["band gap"] = read_gap(found, source, self.settings)
         jobs["band gap"].set_uuid(uuid_of("band gap"))
         return jobs
 

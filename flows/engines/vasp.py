@@ -28,7 +28,7 @@ from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theo
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from jobflow import Job
+    from jobflow import Job, OutputReference
     from pymatgen.core import Structure
 
     from gan_htvs.engines import EngineSettings
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 NO_RESTART_FILES: dict[str, Any] = {"additional_vasp_files": ()}
 """atomate2's Makers copy WAVECAR, which the Materials Project's LWAVE = F does not write, and
 CHGCAR, which VASP does not read without ICHARG."""
+
+PRE_RELAXATION = "pre-relax"
+"""Ends the name of the job that a potential does before VASP."""
 
 PARSE_NO_BANDS = {"parse_dos": False, "parse_bandstructure": False}
 """Densities of states and bands of PBE are megabytes a candidate; vasprun.xml keeps them."""
@@ -66,11 +69,19 @@ class VaspEngine:
             content["potential"] = self.settings.potential.model_dump(mode="json")
         return content
 
-    def calculations(self, structure: Structure, uuid_of: Callable[[str], str]) -> dict[str, Job]:
+    def calculations(
+        self,
+        structure: Structure,
+        uuid_of: Callable[[str], str],
+        source: OutputReference | None = None,
+    ) -> dict[str, Job]:
         """Make the jobs ``ORDER relax 1``, ``ORDER relax 2`` and ``ORDER static`` of each order.
 
-        With ``engines.vasp.pre_relaxation`` there is an ``ORDER pre-relax`` before them.
+        With ``engines.vasp.pre_relaxation`` there is an ``ORDER pre-relax`` before them. Each order
+        starts from a structure of its own, with moments and often a larger cell, so that the first
+        job of each holds it.
         """
+        del source
         starts = self._starts(structure)
         return dict(each for start in starts for each in self._calculations(start, uuid_of))
 
@@ -91,7 +102,7 @@ class VaspEngine:
         formula = start.structure.composition.reduced_formula
         if self.settings.vasp.pre_relaxation:
             relax = ForceFieldEngine(self.settings.potential).relax(start.structure)
-            relax.set_uuid(uuid_of(name := f"{start.name} pre-relax"))
+            relax.set_uuid(uuid_of(name := f"{start.name} {PRE_RELAXATION}"))
             relax.name = f"{name} {formula}"
             jobs.append((name, relax))
             before = relax.output
@@ -146,7 +157,7 @@ class VaspEngine:
         orders.sort(key=lambda each: each[0])
         energy, lowest, static = orders[0]
         correction = energy_correction(static.structure, energy, self.settings.energy.name)
-        pre_relaxation = outputs.get(f"{lowest.start} pre-relax")
+        pre_relaxation = outputs.get(f"{lowest.start} {PRE_RELAXATION}")
         return Relaxed(
             structure=static.structure,
             energy_per_atom=energy + correction,

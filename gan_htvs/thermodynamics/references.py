@@ -82,11 +82,7 @@ def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
             f"elements among {', '.join(sorted(known))} or add the missing ones and their "
             f"compounds to {REFERENCE_PHASES}."
         )
-    return [
-        _phase(document)
-        for document, content in zip(_documents(), contents, strict=True)
-        if content <= wanted
-    ]
+    return [_phase(number) for number, content in enumerate(contents) if content <= wanted]
 
 
 def phases_of(campaign: Campaign) -> list[ReferencePhase]:
@@ -240,7 +236,9 @@ def _documents() -> list[dict[str, Any]]:
     return yaml.safe_load(REFERENCE_PHASES.read_text(encoding="utf-8"))["phases"]
 
 
-def _phase(document: dict[str, Any]) -> ReferencePhase:
+@cache
+def _phase(number: int) -> ReferencePhase:
+    document = _documents()[number]
     return ReferencePhase(
         name=document["name"],
         structure=primitive_crystal(

@@ -84,6 +84,43 @@ def run(
 
 
 @app.command(
+    epilog="Examples: [bold]gan-htvs submit campaign.yaml --dry-run[/bold], "
+    "[bold]gan-htvs submit campaign.yaml[/bold]; then [bold]gan-htvs qlaunch[/bold]"
+)
+def submit(
+    campaign_file: CampaignFile,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count, and estimate what it takes.")
+    ] = False,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Take over settings that may change meanwhile.")
+    ] = False,
+    shards_at_once: Annotated[
+        int | None,
+        typer.Option(min=1, help="Shards on the launchpad at one time; default: as before, or 20."),
+    ] = None,
+) -> None:
+    """Queue a campaign for the workers of a cluster, and leave.
+
+    References and training are queued at once; each releases what waits for it when its output
+    exists, and every shard that ends the next one. Submitting again queues only what is missing.
+    """
+    with told_in_one_sentence():
+        from gan_htvs.campaign_file import read_campaign
+
+        campaign = read_campaign(campaign_file)
+        from launchers.database import open_databases
+        from launchers.submission import print_plan, submit_campaign
+
+        with open_databases(launchpad) as databases:
+            if dry_run:
+                print_plan(campaign, databases, extend=extend)
+            else:
+                submit_campaign(campaign, databases, extend=extend, shards_at_once=shards_at_once)
+
+
+@app.command(
     cls=SeveralValues,
     epilog="Example: [bold]gan-htvs rehearse campaign.yaml --compositions MgMn2O4 "
     "--fail killed=0.1 zbrent=0.2[/bold]",

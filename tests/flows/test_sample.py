@@ -37,7 +37,7 @@ def test_a_shard_tells_where_its_structures_come_from(outside_a_store, proposer)
     assert all(p.origin.checkpoint is None for p in proposals)
     assert all(p.structure.composition.formula == "V2 O4" for p in proposals)
     assert response.output["tried"] >= response.output["found"] == len(proposals)
-    assert len(response.addition.jobs) == 3
+    assert len(response.detour.jobs) == 3
 
 
 def test_candidates_keep_their_ids_when_more_are_asked_for(outside_a_store):

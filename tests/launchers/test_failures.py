@@ -11,6 +11,7 @@ from flows.steps import label
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
 from gan_htvs.failures import CalculationFailure
+from gan_htvs.routing import Category
 from launchers.database import open_databases
 from launchers.failures import failed_calculations, queue_again
 
@@ -41,8 +42,8 @@ class Site:
     def leave(self, uuid, step, candidate, *, owner="mg-o", failed_in=None, state="COMPLETED"):
         ended = calculate()
         ended.set_uuid(uuid)
-        label(ended, owner, step, candidate_id=candidate)
-        self.launchpad.submit([Unit(uuid, Flow([ended]))], owner)
+        label(ended, owner, step, Category.DFT, candidate_id=candidate)
+        self.launchpad.submit([Unit(uuid, Flow([ended]))], CAMPAIGN)
         self.launchpad.fireworks.update_one(
             {"spec._tasks.job.uuid": uuid}, {"$set": {"state": state}}
         )

@@ -1,0 +1,59 @@
+"""Band gaps that today's thresholds ask for and nobody has computed.
+
+The gates asked with the thresholds of their time, and a machine may have learnt to compute gaps
+since.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobflow import Flow
+
+from flows.campaign import Unit
+from flows.engines.band_gap import band_gap_engine
+from flows.evaluate import band_gap_jobs
+from gan_htvs.builders.documents import latest_gates
+from gan_htvs.candidate import Stage
+from gan_htvs.documents import decode
+from gan_htvs.identity import content_uuid
+
+if TYPE_CHECKING:
+    from jobflow import JobStore
+
+    from gan_htvs.campaign import Campaign
+    from launchers.database import Databases
+
+
+def missing_gaps(campaign: Campaign, databases: Databases) -> list[Unit]:
+    """Make a unit for each gap that is missing, as of the last build of the candidates."""
+    if band_gap_engine(campaign.engines).obstacle() is not None:
+        return []
+    with databases.store("candidates", key="candidate_id") as candidates:
+        lacking = candidates.query(
+            {
+                "campaign": campaign.name,
+                "stage": Stage.POURBAIX_STABLE.value,
+                "band_gap": None,
+            },
+            ["candidate_id", "band_gap_result.is_retryable"],
+        )
+        wanted = [
+            document["candidate_id"]
+            for document in lacking
+            if (document.get("band_gap_result") or {}).get("is_retryable", True)
+        ]
+    if not wanted:
+        return []
+    with databases.job_store() as outputs:
+        gates = latest_gates(outputs.docs_store, [campaign.name], [])
+        return [_unit(campaign, outputs, gates[candidate_id]["uuid"]) for candidate_id in wanted]
+
+
+def _unit(campaign: Campaign, outputs: JobStore, gate: str) -> Unit:
+    verdict = decode(outputs.query_one({"uuid": gate}, ["output"])["output"])
+    *before, gap_job = band_gap_jobs(campaign, verdict.candidate_id, verdict.relaxed, gate)
+    previous = outputs.query_one({"uuid": gap_job.uuid}, ["completed_at"]) or {}
+    key = content_uuid("gap again", gap_job.uuid, previous.get("completed_at"))
+    missing = [each for each in before if not outputs.count({"uuid": each.uuid})]
+    return Unit(key, Flow([*missing, gap_job], name=gap_job.name))

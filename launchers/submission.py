@@ -1,0 +1,89 @@
+"""Queue a campaign and tell what was queued, or what would be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from launchers import console
+from launchers.feeder import Feeder
+from launchers.gaps import missing_gaps
+from launchers.registry import SHARDS_AT_ONCE, check_changes, register, submitted
+
+if TYPE_CHECKING:
+    from gan_htvs.campaign import Campaign
+    from launchers.database import Databases
+
+
+def submit_campaign(
+    campaign: Campaign,
+    databases: Databases,
+    *,
+    extend: bool = False,
+    shards_at_once: int | None = None,
+) -> None:
+    """Queue what can start; what waits is released by the jobs that it waits for.
+
+    Parameters
+    ----------
+    campaign
+        What to queue.
+    databases
+        Where.
+    extend
+        Whether settings that may change, such as thresholds, may have changed since it was
+        submitted before.
+    shards_at_once
+        Upper bound of the shards on the launchpad; None: as before.
+
+    Raises
+    ------
+    UserError
+        If a campaign of this name was submitted with other settings.
+    """
+    register(campaign, databases, extend=extend, shards_at_once=shards_at_once)
+    feeder = Feeder(campaign, databases)
+    launchpad = feeder.launchpad
+    launchpad.initialise()
+    with databases.job_store() as outputs:
+        outputs.ensure_index("uuid")
+    with console.WorkProgress() as show:
+        total = feeder.backlog().missing
+        added = feeder.feed(lambda n: show("queueing", n, max(n, total)))
+    gaps = launchpad.submit(missing_gaps(campaign, databases), campaign)
+    backlog = feeder.backlog()
+    console.out.print(
+        f"{added + gaps} workflows queued"
+        + (f", {gaps} of them for band gaps that were missing" if gaps else "")
+        + f"; {backlog.queued} of {campaign.name} are on the launchpad."
+    )
+    if backlog.waiting:
+        console.out.print(
+            f"{backlog.waiting} wait for references or checkpoint, and are queued when these exist."
+        )
+    if backlog.ready:
+        bound = submitted(databases, campaign.name).get("shards_at_once", SHARDS_AT_ONCE)
+        console.out.print(
+            f"{backlog.ready} follow as others end: {bound} shards are at work at one time."
+        )
+    if not backlog.queued + backlog.missing:
+        console.out.print("Everything is done.")
+    console.out.print(
+        f"Next: [bold]gan-htvs queue init[/bold], [bold]gan-htvs qlaunch[/bold], then "
+        f"[bold]gan-htvs status {campaign.name}[/bold]"
+    )
+
+
+def print_plan(campaign: Campaign, databases: Databases, *, extend: bool = False) -> None:
+    """Count what would be queued and estimate what it takes; write nothing.
+
+    Raises
+    ------
+    UserError
+        As :func:`submit_campaign` would.
+    """
+    check_changes(campaign, databases, extend=extend)
+    backlog = Feeder(campaign, databases).backlog()
+    console.out.print(
+        f"{campaign.name}: {backlog.ready} workflows would be queued, {backlog.waiting} would wait "
+        f"for references or checkpoint, {backlog.queued} are on the launchpad."
+    )
