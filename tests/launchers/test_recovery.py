@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import jobflow
 import pytest
-from fireworks import Firework, FWAction, FWorker, ScriptTask, Workflow
+import yaml
+from fireworks import FWAction, FWorker
 from jobflow import Flow, Response, job
 from typer.testing import CliRunner
 
@@ -75,7 +76,16 @@ class Queue(BatchQueue):
         return None if self.held is None else job in self.held
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def launchpad_file(tmp_path_factory, free_port):
+    """One for all tests: starting a server takes longer than most of them."""
+    path = tmp_path_factory.mktemp("site") / "my_launchpad.yaml"
+    settings = {"host": "127.0.0.1", "port": free_port(), "embedded_storage": "database"}
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.fixture(scope="module")
 def databases(launchpad_file):
     with open_databases(launchpad_file) as databases:
         yield databases
@@ -83,7 +93,10 @@ def databases(launchpad_file):
 
 @pytest.fixture
 def launchpad(databases):
+    """A launchpad that nobody has used yet."""
     launchpad = databases.launchpad()
+    for collection in launchpad.db.list_collection_names():
+        launchpad.db[collection].delete_many({})
     launchpad.initialise()
     return launchpad
 
@@ -216,11 +229,9 @@ def test_what_goes_on_where_it_stopped_or_was_interrupted_is_never_given_up(
 
 
 def test_what_follows_from_a_lost_job_does_not_take_it_for_failed(launchpad, recovery, dead):
-    """A job that accepts failed parents would start, for a moment, without its parent."""
-    task, owner = ScriptTask.from_str("true"), {"campaign": "search"}
-    first = Firework(task, owner, name="1st")
-    last = Firework(task, owner | {"_allow_fizzled_parents": True}, name="2nd", parents=[first])
-    launchpad.add_wf(Workflow([first, last]))
+    """A release accepts failed parents, and would start before its parent has run."""
+    launchpad.submit([replace(unit("a"), frees="search")], SEARCH)
+    taken_by(launchpad, dead)
     seen = []
     original = launchpad._refresh_wf
 
@@ -228,11 +239,10 @@ def test_what_follows_from_a_lost_job_does_not_take_it_for_failed(launchpad, rec
         original(fw_id)
         seen.append(tuple(states(launchpad)))
 
-    taken_by(launchpad, dead)
     launchpad._refresh_wf = refresh
     recovery.recover()
     assert states(launchpad) == ["READY", "WAITING"]
-    assert all(later == "WAITING" for _, later in seen)
+    assert {release for _, release in seen} <= {"WAITING"}
 
 
 @pytest.mark.parametrize(("folder", "ends"), [("launcher_2026", True), ("home", False)])
@@ -383,7 +393,7 @@ def test_jobs_that_a_dying_worker_was_adding_are_added_once(
     recovery.recover()
     nodes = launchpad.workflows.find_one()["nodes"]
     assert sorted(nodes) == sorted(launchpad.get_fw_ids())
-    assert states(launchpad) == ["COMPLETED", "READY", "READY"]
+    assert states(launchpad) == ["READY", "READY", "COMPLETED"]
 
 
 def broken(launchpad, trace, *, launched):
