@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from flows.campaign import CampaignUnits
-from launchers.registry import SHARDS_AT_ONCE, submitted, submitted_for
+from launchers.registry import SHARDS_AT_ONCE, submissions, submitted, submitted_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -131,3 +131,13 @@ def feed_owner(databases: Databases, owner: str) -> int:
     Number of units that were queued.
     """
     return sum(Feeder(campaign, databases).feed() for campaign in submitted_for(databases, owner))
+
+
+def feed_all(databases: Databases, name: str | None = None) -> int:
+    """Feed the campaign of this name, or every one that was ever submitted.
+
+    Returns
+    -------
+    Number of units that were queued.
+    """
+    return sum(Feeder(campaign, databases).feed() for campaign in submissions(databases, name))

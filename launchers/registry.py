@@ -129,6 +129,16 @@ def submitted_for(databases: Databases, owner: str) -> list[Campaign]:
         return [Campaign.model_validate(each["settings"]) for each in found]
 
 
+def submissions(databases: Databases, name: str | None = None) -> list[Campaign]:
+    """Find the campaigns that were submitted, all or the one of this name."""
+    query = {"submission": {"$exists": True}} | ({"name": name} if name else {})
+    with databases.store("campaigns", key="name") as campaigns:
+        return [
+            Campaign.model_validate(each["settings"])
+            for each in campaigns.query(query, ["settings"])
+        ]
+
+
 def registered(databases: Databases, name: str | None) -> Campaign:
     """Read the settings of a campaign; of the only one if no name is given.
 

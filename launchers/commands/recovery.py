@@ -40,9 +40,14 @@ def recover(
     """
     with told_in_one_sentence():
         from launchers.database import open_databases
+        from launchers.feeder import feed_all
         from launchers.recovery import Recovery
 
         with open_databases(launchpad) as databases:
             recovery = Recovery.of(databases, campaign, silent_for)
             losses = recovery.recover(dry_run=dry_run)
+            # The workflow that was to queue the next ones may be among what was lost.
+            n_units = 0 if dry_run else feed_all(databases, campaign)
         console.print_losses(losses, dry_run=dry_run)
+        if n_units:
+            typer.echo(f"{n_units} parts of the campaign had not been queued, and are now.")
