@@ -108,7 +108,7 @@ class Locks:
             jobs.delete_many(
                 {
                     "spec._tasks.job.hosts": {"$in": hosts[-1:]},
-                    "fw_id": {"$nin": workflow["nodes"]},
+                    "fw_id": {"$not": {"$in": workflow["nodes"]}},
                     "state": {"$in": ["WAITING", "READY"]},
                 }
             )
