@@ -38,6 +38,7 @@ LEASE = timedelta(seconds=120)
 LEASE_POLL_SECONDS = 0.2
 
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
+
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -57,7 +58,6 @@ class Calculation(NamedTuple):
     uuid: str
     name: str
     state: str
-    owner: str
     candidate_id: str
     step: Step
     trace: str
@@ -241,13 +241,19 @@ class CampaignLaunchPad(LaunchPad):
             found.append(Failure(job["name"], Step(job["spec"]["step"]), trace))
         return found
 
-    def calculations(self, owners: Sequence[str], steps: Iterable[Step]) -> list[Calculation]:
-        """List the jobs of some steps that have ended, for each uuid the last one queued."""
-        ended = {
+    def calculations(
+        self, owners: Sequence[str], steps: Iterable[Step], candidates: Sequence[str] | None = None
+    ) -> list[Calculation]:
+        """List the jobs of some steps that have ended, for each uuid the last one queued.
+
+        Only those of some candidates, if these are given by their ids.
+        """
+        ended = {} if candidates is None else {"spec.candidate_id": {"$in": list(candidates)}}
+        ended |= {
             "state": {"$in": ["COMPLETED", "FIZZLED"]},
             "spec.step": {"$in": [step.value for step in steps]},
         }
-        fields = {"fw_id": 1, "name": 1, "state": 1, "launches": 1, "spec.campaign": 1}
+        fields = {"fw_id": 1, "name": 1, "state": 1, "launches": 1}
         fields |= {"spec.candidate_id": 1, "spec.step": 1, "spec._tasks.job.uuid": 1}
         found = {}
         for job in self.fireworks.find(_of(owners) | ended, fields).sort("fw_id", 1):
@@ -257,7 +263,6 @@ class CampaignLaunchPad(LaunchPad):
                 uuid,
                 job["name"],
                 job["state"],
-                job["spec"]["campaign"],
                 job["spec"].get("candidate_id", ""),
                 Step(job["spec"]["step"]),
                 self._trace(job["launches"]) if job["state"] == "FIZZLED" else "",
@@ -266,7 +271,7 @@ class CampaignLaunchPad(LaunchPad):
 
     def _trace(self, launches: list[int]) -> str:
         launch = self.launches.find_one({"launch_id": {"$in": launches}}, sort=[("launch_id", -1)])
-        return _last_line(launch)
+        return last_line(launch)
 
 
 def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
@@ -303,7 +308,8 @@ def _of(owners: Sequence[str]) -> dict[str, Any]:
     return {"spec.campaign": {"$in": list(owners)}}
 
 
-def _last_line(launch: dict[str, Any] | None) -> str:
+def last_line(launch: dict[str, Any] | None) -> str:
+    """Read what a launch raised: the last line of its traceback."""
     action = (launch or {}).get("action") or {}
     trace = action.get("stored_data", {}).get("_exception", {}).get("_stacktrace", "")
     lines = trace.strip().splitlines()

@@ -100,6 +100,9 @@ def submit(
         int | None,
         typer.Option(min=1, help="Shards on the launchpad at one time; default: as before, or 20."),
     ] = None,
+    cores_per_node: Annotated[
+        int, typer.Option(min=1, help="Of the nodes that the estimate is for.")
+    ] = 64,
 ) -> None:
     """Queue a campaign for the workers of a cluster, and leave.
 
@@ -115,7 +118,7 @@ def submit(
 
         with open_databases(launchpad) as databases:
             if dry_run:
-                print_plan(campaign, databases, extend=extend)
+                print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
             else:
                 submit_campaign(campaign, databases, extend=extend, shards_at_once=shards_at_once)
 

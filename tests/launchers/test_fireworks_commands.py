@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -27,27 +26,16 @@ TIMEOUT = 300
 N_CHAINS = 40
 
 
-@pytest.fixture(scope="module")
-def launchpad_file(tmp_path_factory, free_port):
-    path = tmp_path_factory.mktemp("site") / "my_launchpad.yaml"
-    settings = {"host": "127.0.0.1", "port": free_port(), "embedded_storage": "database"}
-    path.write_text(yaml.safe_dump(settings))
-    return path
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def databases(launchpad_file):
     with open_databases(launchpad_file) as databases:
-        databases.launchpad().initialise()
         yield databases
 
 
 @pytest.fixture
 def launchpad(databases):
-    """A launchpad without jobs."""
     launchpad = databases.launchpad()
-    for collection in ("fireworks", "launches", "workflows", "campaigns", "outputs"):
-        launchpad.db[collection].delete_many({})
+    launchpad.initialise()
     return launchpad
 
 
@@ -186,14 +174,11 @@ def test_a_worker_with_other_versions_than_the_submitter_says_so(
     assert "(not 0.0.1)" in line
 
 
-def test_the_database_answers_until_it_is_stopped(tmp_path, free_port):
-    path = tmp_path / "my_launchpad.yaml"
-    settings = {"host": "127.0.0.1", "port": free_port(), "embedded_storage": "database"}
-    path.write_text(yaml.safe_dump(settings))
+def test_the_database_answers_until_it_is_stopped(launchpad_file_of_own_server):
+    path = launchpad_file_of_own_server
     server = subprocess.Popen(
         [sys.executable, "-u", "-m", "launchers.cli", "database", "-l", path],
         stdout=subprocess.PIPE,
-        env=os.environ,
         text=True,
     )
     assert "answers until Ctrl-C" in server.stdout.readline()

@@ -67,7 +67,7 @@ def test_no_job_carries_the_address_or_password_of_a_store(launchpad):
 
 
 def test_workers_take_the_work_of_their_owners_only(launchpad):
-    launchpad.submit([unit("a", "another")], SEARCH)
+    launchpad.submit([unit("a", SEARCH)], SEARCH)
     assert not launchpad.is_busy(["search", "references"])
     assert not launchpad.run_exists(worker_of(["search", "references"]))
     launchpad.submit([unit("b", "references")], SEARCH)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import jobflow
 import pytest
-import yaml
 from fireworks import FWAction, FWorker
 from jobflow import Flow, Response, job
 from typer.testing import CliRunner
@@ -76,16 +75,7 @@ class Queue(BatchQueue):
         return None if self.held is None else job in self.held
 
 
-@pytest.fixture(scope="module")
-def launchpad_file(tmp_path_factory, free_port):
-    """One for all tests: starting a server takes longer than most of them."""
-    path = tmp_path_factory.mktemp("site") / "my_launchpad.yaml"
-    settings = {"host": "127.0.0.1", "port": free_port(), "embedded_storage": "database"}
-    path.write_text(yaml.safe_dump(settings))
-    return path
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def databases(launchpad_file):
     with open_databases(launchpad_file) as databases:
         yield databases
@@ -93,10 +83,7 @@ def databases(launchpad_file):
 
 @pytest.fixture
 def launchpad(databases):
-    """A launchpad that nobody has used yet."""
     launchpad = databases.launchpad()
-    for collection in launchpad.db.list_collection_names():
-        launchpad.db[collection].delete_many({})
     launchpad.initialise()
     return launchpad
 

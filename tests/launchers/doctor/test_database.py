@@ -43,6 +43,18 @@ def test_indexes_that_are_lacking_are_named(launchpad_file):
         assert findings(launchpad_file)["indexes"].state is State.OK
 
 
+def test_a_launchpad_of_other_campaigns_is_told(launchpad_file):
+    with open_databases(launchpad_file) as databases:
+        databases.launchpad().db["campaigns"].insert_one({"name": "mg-mn-o"})
+        with DatabaseSession(launchpad_file) as session:
+            session.file()
+            session.server()
+            assert session.campaign("mg-mn-o").state is State.OK
+            other = session.campaign("fe-o")
+    assert other.state is State.WARNING
+    assert "this database has mg-mn-o" in other.found
+
+
 def test_a_file_that_is_missing_or_wrong_leaves_the_rest_unexamined(tmp_path):
     found = findings(tmp_path / "my_launchpad.yaml")
     assert found["file"].state is State.FAILURE
