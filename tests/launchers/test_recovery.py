@@ -465,4 +465,4 @@ def test_the_command_says_what_it_does(launchpad_file, launchpad, dead):
     assert call().output.strip() == "Nothing to recover."
     unknown = call("no-such-campaign")
     assert unknown.exit_code == 2
-    assert "no-such-campaign" in unknown.output
+    assert "holds no campaign" in unknown.output
