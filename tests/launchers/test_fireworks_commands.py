@@ -98,10 +98,11 @@ def test_lpad_reads_and_changes_our_launchpad(launchpad_file, launchpad):
 def test_bad_input_is_one_sentence(
     launchpad_file, databases, tmp_path, monkeypatch, arguments, complaint
 ):
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "without a launchpad"
+    (folder / "cpu").mkdir(parents=True)
+    (folder / "q.yaml").write_text("_fw_name: CommonAdapter\n_fw_q_type: SLURM\n")
+    monkeypatch.chdir(folder)
     monkeypatch.setattr("fireworks.scripts.lpad_run.LAUNCHPAD_LOC", None)
-    (tmp_path / "q.yaml").write_text("_fw_name: CommonAdapter\n_fw_q_type: SLURM\n")
-    (tmp_path / "cpu").mkdir()
     result = call(*(launchpad_file if each == "FILE" else each for each in arguments))
     assert result.exit_code == 2
     assert "Traceback" not in result.output
