@@ -96,7 +96,7 @@ class LocalRun:
         """Queue again what was lost or failed, and name whom we wait for."""
         owners = self._feeder.units.owners
         recovery = self._recovery(launchpad)
-        # Whoever is gone was stopped with the run before, and so is no job's victim.
+        # Whoever is gone was stopped with the run before; no job is to blame for it.
         replace(recovery, blames=False).recover()
         launchpad.retry(self._feeder.units.shared, Step)
         launchpad.retry(owners, RETRIED)

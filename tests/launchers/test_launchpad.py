@@ -83,11 +83,11 @@ def test_ids_are_unique_with_many_writers(launchpad):
 
 
 def test_workflows_that_are_added_in_bulk_draw_their_ids_from_the_same_counter(launchpad):
-    def add(_):
+    def add_five(_):
         launchpad.bulk_add_wfs([Workflow([Firework([])]) for _ in range(5)])
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(add, range(20)))
+        list(pool.map(add_five, range(20)))
     ids = [job["fw_id"] for job in launchpad.fireworks.find({}, {"fw_id": 1})]
     assert sorted(ids) == list(range(1, 101))
 
