@@ -23,7 +23,7 @@ from launchers.database import open_databases
 from launchers.workers import worker_of_launch
 
 TIMEOUT = 300
-N_CHAINS = 40
+N_CHAINS = 20
 
 
 @pytest.fixture
@@ -107,6 +107,22 @@ def test_bad_input_is_one_sentence(
     assert result.exit_code == 2
     assert "Traceback" not in result.output
     assert complaint in " ".join(result.output.split())
+
+
+def test_a_queue_that_is_not_there_is_told_in_one_sentence(
+    launchpad_file, launchpad, programs, tmp_path
+):
+    answer = "sbatch: error: invalid partition specified: fast"
+    programs("sbatch", f"echo '{answer}' >&2; exit 1")
+    launchpad.bulk_add_wfs([chain()])
+    adapter = "{_fw_name: CommonAdapter, _fw_q_type: SLURM, rocket_launch: rlaunch, queue: fast}"
+    (tmp_path / "my_qadapter.yaml").write_text(adapter)
+    # A process of its own: to find the adapter FireWorks imports all that it has, its tests, too.
+    run = start(launchpad_file, tmp_path, "qlaunch", "-s", "-q", "my_qadapter.yaml", "singleshot")
+    told, _ = run.communicate(timeout=TIMEOUT)
+    assert run.returncode == 2, told
+    assert f"the batch system took no job: {answer}; `gan-htvs queue check`" in told
+    assert launchpad.get_fw_ids({"state": "READY"})  # nothing is lost
 
 
 def test_four_workers_run_every_job_once_and_leave_their_identity(
