@@ -174,7 +174,7 @@ def test_who_may_not_write_is_told_so(tmp_path, server_with_users, monkeypatch):
     user = {"name": "search", "username": "reader", "authsource": "search"}
     path = write(tmp_path, {"host": "127.0.0.1", "port": server_with_users, **user})
     with (
-        pytest.raises(UserError, match="does not let reader do this.*readWrite") as error,
+        pytest.raises(UserError, match=r"does not let reader do this.*readWrite") as error,
         open_databases(path) as databases,
     ):
         databases.launchpad().initialise()
