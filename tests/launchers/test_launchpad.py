@@ -12,6 +12,7 @@ from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
 from gan_htvs.routing import Category
 from launchers.database import open_databases
+from launchers.feeder import submit
 from launchers.launchpad import worker_of
 
 SEARCH = Campaign(
@@ -41,36 +42,36 @@ def launchpad(launchpad_file):
 
 
 def test_submitting_twice_adds_nothing(launchpad):
-    assert launchpad.submit([unit("a"), unit("b")], SEARCH) == 2
-    assert launchpad.submit([unit("a"), unit("b"), unit("c")], SEARCH) == 1
+    assert submit(launchpad, [unit("a"), unit("b")], SEARCH) == 2
+    assert submit(launchpad, [unit("a"), unit("b"), unit("c")], SEARCH) == 1
     assert launchpad.states(["search"]) == {("relax", "READY"): 3}
 
 
 def test_training_is_taken_before_everything_else(launchpad):
     training = add(1, 2)
     label(training, "search", Step.TRAIN, Category.GPU)
-    launchpad.submit([unit("a"), Unit("b", Flow([training])), unit("c")], SEARCH)
+    submit(launchpad, [unit("a"), Unit("b", Flow([training])), unit("c")], SEARCH)
     first, _ = launchpad.checkout_fw(worker_of(["search"]), "/tmp")
     assert first.spec["step"] == "train"
 
 
 def test_initialising_again_keeps_what_is_queued(launchpad):
-    launchpad.submit([unit("a")], SEARCH)
+    submit(launchpad, [unit("a")], SEARCH)
     launchpad.initialise()
     assert launchpad.is_busy(["search"])
 
 
 def test_no_job_carries_the_address_or_password_of_a_store(launchpad):
-    launchpad.submit([unit("a")], SEARCH)
+    submit(launchpad, [unit("a")], SEARCH)
     task = launchpad.fireworks.find_one()["spec"]["_tasks"][0]
     assert task["store"] is None
 
 
 def test_workers_take_the_work_of_their_owners_only(launchpad):
-    launchpad.submit([unit("a", SEARCH)], SEARCH)
+    submit(launchpad, [unit("a", SEARCH)], SEARCH)
     assert not launchpad.is_busy(["search", "references"])
     assert not launchpad.run_exists(worker_of(["search", "references"]))
-    launchpad.submit([unit("b", "references")], SEARCH)
+    submit(launchpad, [unit("b", "references")], SEARCH)
     assert launchpad.run_exists(worker_of(["search", "references"]))
 
 
