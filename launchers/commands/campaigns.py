@@ -114,9 +114,12 @@ def submit(
 
         campaign = read_campaign(campaign_file)
         from launchers.database import open_databases
+        from launchers.doctor.vasp import obstacle
         from launchers.submission import print_plan, submit_campaign
 
         with open_databases(launchpad) as databases:
+            if (reason := obstacle(campaign)) is not None:
+                console.note(f"{reason}. Where the jobs run this must be right.")
             if dry_run:
                 print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
             else:
@@ -188,7 +191,7 @@ def retry(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Queue exactly the calculations again that failed, and what follows from them.
+    """Queue exactly the jobs again that failed, and what follows from them.
 
     Lists them by reason, with the folder of one of each kind. Nothing runs here: `gan-htvs run`,
     or the workers of your queue, take them up.
@@ -196,20 +199,21 @@ def retry(
     with told_in_one_sentence():
         from launchers.builders import build_candidates
         from launchers.database import open_databases
-        from launchers.failures import failed_calculations, queue_again
+        from launchers.failures import failed_calculations, queue_again, raised_jobs
         from launchers.registry import registered
 
         with open_databases(launchpad) as databases:
             settings = registered(databases, campaign)
             build_candidates(databases)
             found = failed_calculations(databases, settings)
+            found += raised_jobs(databases.launchpad(), settings)
             failed = [each for each in found if reason in each.reason]
             if found and not failed:
                 raise UserError(f"--reason: none of {len(found)} reasons contains {reason!r}.")
             console.print_failures(failed)
             if failed and not dry_run:
                 queue_again(databases.launchpad(), failed)
-                typer.echo(f"{len(failed)} calculations queued again; `gan-htvs run` goes on.")
+                typer.echo(f"{len(failed)} jobs queued again; `gan-htvs run` goes on.")
 
 
 @app.command(epilog="Example: [bold]gan-htvs settings | grep thresholds[/bold]")
