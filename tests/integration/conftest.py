@@ -18,6 +18,27 @@ from tests.integration.slurm import Slurm, SlurmUnavailableError
 
 TIMEOUT = 900
 
+SMALL_CAMPAIGN = {
+    "name": "mg-o",
+    "chemical_system": {"caps": {"Mg": 4, "O": 4}},
+    "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+    "compositions": ["Mg2O2"],
+    "generator": {
+        "max_steps": 150,
+        "overrides": {
+            "width": 0.25,
+            "noise_dim": 32,
+            "critic_steps": 1,
+            "generator_learning_rate": 0.002,
+            "critic_learning_rate": 0.002,
+            "classifier_learning_rate": 0.002,
+        },
+    },
+    "sampling": {"structures_per_composition": 3, "max_tries_per_structure": 500},
+    "engines": {"band_gap": {"name": "none"}},
+}
+"""Trains a generator for seconds, and relaxes three candidates and three known phases."""
+
 
 class Site:
     """A directory with a campaign and a database, as a user has it."""
@@ -37,9 +58,9 @@ class Site:
     def command(self, *arguments):
         return [sys.executable, "-m", "launchers.cli", *arguments, "-l", str(self.launchpad_file)]
 
-    def start(self):
+    def start(self, workers=2):
         return subprocess.Popen(
-            self.command("run", "campaign.yaml", "--workers", "2"),
+            self.command("run", "campaign.yaml", "--workers", str(workers)),
             cwd=self.directory,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -83,6 +104,12 @@ class Site:
         """Processes of this site that outlived it."""
         marker = str(self.directory)
         return [p for p in psutil.process_iter(["cmdline"]) if marker in str(p.info["cmdline"])]
+
+
+def kill_server(storage):
+    """Kill the database server that keeps its data there, as a machine that fails does."""
+    server = json.loads((storage / "server.json").read_text())
+    os.kill(server["pid"], signal.SIGKILL)
 
 
 @pytest.fixture

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 
 import psutil
 import pytest
 
-CAMPAIGN = {
-    "name": "mg-o",
-    "chemical_system": {"caps": {"Mg": 4, "O": 4}},
-    "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
-    "compositions": ["Mg2O2"],
-    "generator": {
-        "max_steps": 150,
-        "overrides": {
-            "width": 0.25,
-            "noise_dim": 32,
-            "critic_steps": 1,
-            "generator_learning_rate": 0.002,
-            "critic_learning_rate": 0.002,
-            "classifier_learning_rate": 0.002,
-        },
-    },
-    "sampling": {"structures_per_composition": 3, "max_tries_per_structure": 500},
-    "engines": {"band_gap": {"name": "none"}},
-}
+from tests.integration.conftest import SMALL_CAMPAIGN, kill_server
 
 
 @pytest.fixture
 def site(site_of):
-    return site_of(CAMPAIGN)
+    return site_of(SMALL_CAMPAIGN)
 
 
 def outputs_by_uuid(site):
@@ -75,7 +55,7 @@ def test_interrupted_run_goes_on_and_doubles_nothing(site):
     assert "up to date" in site.call("build").stdout
     assert site.candidates() == candidates
 
-    site.configure({"sampling": CAMPAIGN["sampling"] | {"structures_per_composition": 4}})
+    site.configure({"sampling": SMALL_CAMPAIGN["sampling"] | {"structures_per_composition": 4}})
     more = {c["candidate_id"]: c for c in finish(site, n_structures=4)}
     assert all(own(more[c["candidate_id"]]) == own(c) for c in candidates)
 
@@ -102,8 +82,7 @@ def test_killed_database_is_told_in_one_sentence_and_loses_nothing(site):
     run = site.start()
     site.wait_for_outputs(run, 5)
     before = outputs_by_uuid(site)
-    server = json.loads((site.directory / "database" / "server.json").read_text())
-    os.kill(server["pid"], signal.SIGKILL)
+    kill_server(site.directory / "database")
     told, _ = run.communicate(timeout=120)
     assert run.returncode == 2, told
     assert "stopped answering" in told
