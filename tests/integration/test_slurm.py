@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from safetensors.torch import load
 
 from launchers.builders import build_candidates
 from launchers.database import open_databases
@@ -233,20 +235,29 @@ def test_a_campaign_ends_as_if_nothing_had_happened(cluster, site_of):
 
         told, _ = run.communicate(timeout=TIMEOUT)
         assert run.returncode == 0, told
-        fates, energies = results(cluster)
-        expected_fates, expected_energies = results(undisturbed)
+        weights, fates, energies = results(cluster)
+        expected_weights, expected_fates, expected_energies = results(undisturbed)
+        assert weights.keys() == expected_weights.keys()
+        assert all(value.equal(expected_weights[name]) for name, value in weights.items())
         assert fates == expected_fates
         assert energies == pytest.approx(expected_energies, abs=1e-6)
 
 
 def results(site):
-    """What became of each candidate, and their energies above the hull in eV/atom."""
+    """Weights, what became of each candidate, and their energies above the hull in eV/atom."""
     with open_databases(site.launchpad_file) as databases:
         build_candidates(databases)
+        with databases.job_store() as outputs:
+            trained = outputs.query_one({"output.sha256": {"$exists": True}}, load=True)["output"]
         with databases.store("candidates", key="candidate_id") as candidates:
             found = {each["candidate_id"]: each for each in candidates.query()}
     fates = {
-        candidate_id: {key: candidate[key] for key in ("stage", "reason", "origin")}
+        candidate_id: (
+            candidate["stage"],
+            candidate["reason"],
+            candidate["origin"] | {"checkpoint": None},  # which knows how long it took
+        )
         for candidate_id, candidate in found.items()
     }
-    return fates, {key: candidate["energy_above_hull"] for key, candidate in found.items()}
+    energies = {key: candidate["energy_above_hull"] for key, candidate in found.items()}
+    return load(base64.b64decode(trained["weights"])), fates, energies
