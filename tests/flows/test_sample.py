@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from monty.json import MontyDecoder, jsanitize
 
@@ -18,8 +20,11 @@ CAMPAIGN = {
 
 @pytest.fixture
 def outside_a_store(monkeypatch):
-    """Let the job run as a function: nothing has been computed before."""
+    """Let the job run as a function: nothing has been computed before; gives what it stores."""
+    stored = {}
     monkeypatch.setattr("flows.sample.is_stored", lambda uuid: False)
+    monkeypatch.setattr("flows.sample.store_outputs", stored.update)
+    return stored
 
 
 def campaign(*proposers: str, n: int = 3, **sampling) -> Campaign:
@@ -38,6 +43,18 @@ def test_a_shard_tells_where_its_structures_come_from(outside_a_store, proposer)
     assert all(p.structure.composition.formula == "V2 O4" for p in proposals)
     assert response.output["tried"] >= response.output["found"] == len(proposals)
     assert len(response.detour.jobs) == 3
+
+
+def test_each_structure_travels_by_a_reference_of_its_own(outside_a_store):
+    search = campaign("random")
+    response = sample_shard.original(search, shards(search)[0], None, "references")
+    assert list(outside_a_store.values()) == response.output["proposals"]
+    for uuid, flow in zip(outside_a_store, response.detour.jobs, strict=True):
+        inside = {job.uuid for job in flow.jobs}
+        assert {ref.uuid for job in flow.jobs for ref in job.input_references} - inside == {uuid}
+    detour = json.dumps(jsanitize(response.detour, strict=True))
+    assert '"OutputReference"' in detour
+    assert '"Structure"' not in detour
 
 
 def test_candidates_keep_their_ids_when_more_are_asked_for(outside_a_store):
