@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gan_htvs.candidate import Step
+from gan_htvs.engines import VASP_ENGINES
+from gan_htvs.proposers import ProposerName
 
 if TYPE_CHECKING:
     from jobflow import Flow, Job
 
+    from gan_htvs.campaign import Campaign
     from gan_htvs.routing import Category
 
 PRIORITY = {
@@ -63,3 +66,17 @@ def route(work: Job | Flow, category: Category, step: Step, *, passes_on: bool =
         {"manager_config": routed(category, step), "pass_manager_config": passes_on},
         dynamic=False,
     )
+
+
+def categories_of(campaign: Campaign) -> set[Category]:
+    """Name the workers that the jobs of a campaign need."""
+    routing, engines = campaign.routing, campaign.engines
+    by_vasp = engines.energy.name in VASP_ENGINES
+    needed = {routing.other, routing.dft if by_vasp else routing.potential}
+    if by_vasp and engines.vasp.pre_relaxation is not None:
+        needed.add(routing.potential)
+    if engines.band_gap.name != "none":
+        needed.add(routing.hybrid)
+    if ProposerName.GAN in campaign.sampling.proposers:
+        needed |= {routing.train, routing.generate}
+    return needed

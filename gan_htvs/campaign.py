@@ -317,6 +317,13 @@ class Campaign(Settings):
         return tuple(system.compositions(self.oxidation_states, self.max_atoms))
 
     @property
+    def n_structures(self) -> int:
+        """Structures that are asked for, of all compositions and from all proposers."""
+        sampling = self.sampling
+        per_composition = sampling.structures_per_composition * len(sampling.proposers)
+        return len(self.target_counts) * per_composition
+
+    @property
     def training_key(self) -> str:
         """Content hash of everything that decides the trained generator."""
         if self.generator.checkpoint is not None:

@@ -33,7 +33,7 @@ class BatchJob(NamedTuple):
     system
         Which batch system.
     cluster
-        Name of the cluster, since two of them may number their jobs alike.
+        Name of the cluster, since two of them may number their jobs alike. Ids of PBS tell it.
     """
 
     id: str
@@ -55,7 +55,7 @@ def own_job() -> BatchJob | None:
     if job := environment.get("SLURM_JOB_ID"):
         return BatchJob(job, BatchSystem.SLURM, environment.get("SLURM_CLUSTER_NAME"))
     if job := environment.get("PBS_JOBID"):  # ends in the name of the server
-        return BatchJob(job, BatchSystem.PBS, environment.get("PBS_SERVER"))
+        return BatchJob(job, BatchSystem.PBS, None)
     if (job := environment.get("JOB_ID")) and "SGE_ROOT" in environment:
         return BatchJob(job, BatchSystem.SGE, environment.get("SGE_CLUSTER_NAME"))
     return None
@@ -96,9 +96,10 @@ class BatchQueue:
 
     def holds(self, job: BatchJob) -> bool | None:
         """Whether a job of this user waits or runs; None if that cannot be known here."""
-        if job.system is not self.system or job.cluster != self.cluster:
+        if job.system is not self.system:
             return None
-        return self.holds_id(job.id)
+        is_here = job.system is BatchSystem.PBS or job.cluster == self.cluster is not None
+        return self.holds_id(job.id) if is_here else None
 
     def holds_id(self, job: str) -> bool | None:
         """Whether a job of this user and this cluster waits or runs; None if nobody answers."""

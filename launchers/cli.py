@@ -8,10 +8,19 @@ from typing import Annotated
 import typer
 
 from gan_htvs import __version__
-from launchers.commands import campaigns, fireworks, generators, machines, results
+from launchers.commands import (
+    campaigns,
+    fireworks,
+    generators,
+    machines,
+    queues,
+    recovery,
+    results,
+    status,
+)
 from launchers.commands.common import EXIT_INTERRUPTED, app
 
-COMMANDS = (campaigns, results, generators, machines, fireworks)
+COMMANDS = (campaigns, status, recovery, results, generators, machines, queues, fireworks)
 """Importing them has added their commands to ``app``, in this order."""
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.dataset.relaxed import RelaxedStructures
     from launchers.failures import FailedCalculation
+    from launchers.losses import Loss
 
 PLAIN_WIDTH = 200
 """Characters per line where the output is not a terminal."""
@@ -40,7 +41,7 @@ ENDED = ("COMPLETED", "FIZZLED", "DEFUSED")
 NEAR_HULL = 0.08
 """Structures this close are counted by themselves, eV/atom."""
 MOST_NAMED = 5
-"""Files named one by one in a note."""
+"""Files or jobs that are named one by one."""
 PLAIN_INTERVAL = 15.0
 """Seconds between status lines where the output is not a terminal."""
 
@@ -245,6 +246,29 @@ def print_failures(failed: Sequence[FailedCalculation]) -> None:
     for (step, reason), those in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
         table.add_row(str(len(those)), step, escape(reason), escape(those[0].folder or "-"))
     out.print(table)
+
+
+def print_losses(losses: Sequence[Loss], *, dry_run: bool = False) -> None:
+    """Print what was lost and what was, or would be, done about it."""
+    if not losses:
+        out.print("Nothing to recover.")
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("would be" if dry_run else "was")
+    for name in ("trouble", "jobs", "reason"):
+        table.add_column(name, overflow="fold")
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    for each in losses:
+        jobs = kinds.setdefault((each.cure, each.trouble, each.reason), [])
+        jobs.append(f"{each.name} ({each.fw_id})")
+    for (cure, trouble, reason), jobs in sorted(kinds.items()):
+        more = f" and {len(jobs) - MOST_NAMED} more" if len(jobs) > MOST_NAMED else ""
+        named = ", ".join(jobs[:MOST_NAMED]) + more
+        table.add_row(cure, trouble, escape(named), escape(reason))
+    out.print(table)
+    counts = Counter(each.cure for each in losses)
+    verb = "would be " if dry_run else ""
+    out.print(", ".join(f"{n} {verb}{cure}" for cure, n in counts.most_common()) + ".")
 
 
 def _lookup(row: Mapping[str, Any], path: str) -> Any:

@@ -44,7 +44,7 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
             ["candidate_id", "stage"],
         )
         stage_of = {candidate["candidate_id"]: candidate["stage"] for candidate in lacking}
-    jobs = launchpad.calculations(units.owners, CALCULATIONS)
+    jobs = launchpad.calculations([campaign.name], CALCULATIONS, list(stage_of))
     with databases.store("outputs", key="uuid") as outputs:
         has_references = outputs.count({"uuid": units.references}) > 0
         documents = outputs.query(
@@ -60,15 +60,13 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
             for document in documents
             if document["output"]["job"] == document["uuid"]
         }
+    missed = [
+        job for job in jobs if Step.HYBRID is job.step or stage_of[job.candidate_id] == Stage.FAILED
+    ]
+    if not has_references:
+        missed += launchpad.calculations([units.references], CALCULATIONS)
     found = []
-    for job in jobs:
-        if job.owner == units.references:
-            is_missed = not has_references
-        else:
-            stage = stage_of.get(job.candidate_id)
-            is_missed = stage is not None and (job.step is Step.HYBRID or stage == Stage.FAILED)
-        if not is_missed:
-            continue
+    for job in missed:
         if job.state == "FIZZLED":
             reason, step, folder = job.trace, job.name, None
         elif (failure := failures.get(job.uuid)) is not None:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections import Counter
 from contextlib import contextmanager, redirect_stderr, suppress
 from datetime import UTC, datetime, timedelta
-from graphlib import TopologicalSorter
 from io import StringIO
 from itertools import islice
-from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-import psutil
 from fireworks import FWorker, LaunchPad, Workflow
 from jobflow.managers.fireworks import flow_to_workflow
 from pymongo import ReturnDocument
@@ -27,7 +21,7 @@ from launchers.release import release
 from launchers.workers import describe, this_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pymongo.collection import Collection
 
@@ -35,7 +29,6 @@ if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
 
 
-WORKER_PREFIX = "gan-htvs"
 BATCH = 50
 """Workflows that are added in one go."""
 
@@ -45,19 +38,8 @@ LEASE = timedelta(seconds=120)
 LEASE_POLL_SECONDS = 0.2
 
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
-CHECKOUT_SECONDS = 30.0
-"""A worker takes a job in milliseconds; one that has been at it for longer is dead."""
-
-LOCK_SECONDS = 10.0
-"""A workflow is locked for as long as one update takes, well below a second."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
-
-LAUNCH_PREFIX = "launcher_"
-"""Begins the names of the folders that FireWorks makes, one for each launch."""
-
-BUSY_LOCK_SECONDS = 60.0
-"""The same while workers are at it: a slow update that is taken for dead is made twice."""
 
 
 class Failure(NamedTuple):
@@ -76,7 +58,6 @@ class Calculation(NamedTuple):
     uuid: str
     name: str
     state: str
-    owner: str
     candidate_id: str
     step: Step
     trace: str
@@ -113,8 +94,6 @@ class CampaignLaunchPad(LaunchPad):
 
     Jobs are addressed by their owners, the label ``campaign`` of :mod:`flows.steps`.
     """
-
-    _locked_since: Mapping[Any, float] = MappingProxyType({})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -226,96 +205,25 @@ class CampaignLaunchPad(LaunchPad):
         active = {"state": {"$in": list(ACTIVE_STATES)}}
         return self.fireworks.find_one(_of(owners) | active, {"_id": 1}) is not None
 
-    def lost(self, owners: Sequence[str], *, all_workers_here: bool = False) -> list[int]:
-        """Find the Fireworks that workers on this machine were running when they died.
+    def jobs(
+        self, owners: Sequence[str] | None, states: Sequence[str], **query: Any
+    ) -> list[dict[str, Any]]:
+        """Find the jobs of some owners, None for all, that are in one of these states.
 
-        Parameters
-        ----------
-        owners
-            Whose jobs.
-        all_workers_here
-            No other machine can reach this database, so a worker that is not found is dead even
-            if this machine had another name when it started.
+        They come without what they run.
         """
-        running = self.fireworks.find(
-            _of(owners) | {"state": "RUNNING"}, {"fw_id": 1, "launches": 1}
-        )
-        found = []
-        for job in running:
-            worker = self._worker_name(job["launches"])
-            if (all_workers_here or _is_here(worker)) and not _is_alive(worker):
-                found.append(job["fw_id"])
-        return found
+        wanted = {"state": {"$in": list(states)}, **query} | (_of(owners) if owners else {})
+        return list(self.fireworks.find(wanted, {"spec._tasks": 0}))
 
-    def half_taken(self, owners: Sequence[str], seconds: float = CHECKOUT_SECONDS) -> list[int]:
-        """Find the Fireworks whose workers died between taking a job and putting their name on it.
+    def last_launches(self, jobs: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        """Find the last launch of each job, by the id of the job; one without has none."""
+        last = {max(job["launches"]): job["fw_id"] for job in jobs if job["launches"]}
+        found = self.launches.find({"launch_id": {"$in": list(last)}})
+        return {last[launch["launch_id"]]: launch for launch in found}
 
-        They are reserved, but no launch belongs to the reservation, as one does with
-        ``qlaunch --reserve``.
-        """
-        reserved = self.fireworks.find(
-            _of(owners) | {"state": "RESERVED"}, {"fw_id": 1, "launches": 1, "updated_on": 1}
-        )
-        latest = datetime.now(UTC) - timedelta(seconds=seconds)
-        return [
-            job["fw_id"]
-            for job in reserved
-            if not job["launches"] and _moment(job["updated_on"]) < latest
-        ]
-
-    def unlock_abandoned(self, seconds: float = LOCK_SECONDS) -> int:
-        """Finish the updates of workflows whose workers died in the middle of one.
-
-        Everybody else would wait five minutes for the lock, at every update. A workflow counts as
-        abandoned if this object has seen it locked for so long.
-
-        Returns
-        -------
-        Number of workflows that are still locked.
-        """
-        now = time.monotonic()
-        fields = {"nodes": 1, "parent_links": 1}
-        locked = {
-            workflow["_id"]: workflow
-            for workflow in self.workflows.find({"locked": {"$exists": True}}, fields)
-        }
-        self._locked_since = {each: self._locked_since.get(each, now) for each in locked}
-        abandoned = [each for each, since in self._locked_since.items() if now - since >= seconds]
-        for workflow in abandoned:
-            self.workflows.update_one({"_id": workflow}, {"$unset": {"locked": ""}})
-            # Children may not know yet that a parent is done.
-            for fw_id in _parents_first(locked[workflow]):
-                self._refresh_wf(fw_id)
-        return len(locked) - len(abandoned)
-
-    def requeue(self, fw_id: int) -> None:
-        """Queue a lost job again."""
-        self._end_orphans(fw_id)
-        self._unlock(fw_id)
-        self.rerun_fw(fw_id)
-
-    def give_up(self, fw_id: int) -> None:
-        """Mark a lost job as failed, so that others can go on."""
-        self._unlock(fw_id)
-        job = self.fireworks.find_one({"fw_id": fw_id}, {"launches": 1})
-        self.mark_fizzled(max(job["launches"]))
-
-    def _end_orphans(self, fw_id: int) -> None:
-        """Kill what a dead worker left running in the folders of its job, never by name."""
-        launches = self.launches.find({"fw_id": fw_id}, {"launch_dir": 1})
-        folders = {
-            launch["launch_dir"]
-            for launch in launches
-            if Path(launch["launch_dir"]).name.startswith(LAUNCH_PREFIX)
-        }
-        for process in psutil.process_iter(["cwd"]):
-            if process.info["cwd"] in folders:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-
-    def _unlock(self, fw_id: int) -> None:
-        # A worker that was killed in mid-update leaves the workflow locked.
-        self.workflows.update_one({"nodes": fw_id}, {"$unset": {"locked": ""}})
+    def refresh(self, fw_id: int) -> None:
+        """Have a workflow know what the launches of one of its jobs tell."""
+        self._refresh_wf(fw_id)
 
     def retry(self, owners: Sequence[str], steps: Iterable[Step]) -> int:
         """Queue failed jobs of some steps again."""
@@ -325,12 +233,6 @@ class CampaignLaunchPad(LaunchPad):
             self.rerun_fw(fw_id)
         return len(fizzled)
 
-    def workers_elsewhere(self, owners: Sequence[str]) -> list[str]:
-        """Names of the workers on other machines that are running jobs."""
-        running = self.fireworks.find(_of(owners) | {"state": "RUNNING"}, {"launches": 1})
-        names = {self._worker_name(job["launches"]) for job in running}
-        return sorted(name for name in names if not _is_here(name))
-
     def failures(self, owners: Sequence[str]) -> list[Failure]:
         """List the jobs that raised."""
         found = []
@@ -339,13 +241,19 @@ class CampaignLaunchPad(LaunchPad):
             found.append(Failure(job["name"], Step(job["spec"]["step"]), trace))
         return found
 
-    def calculations(self, owners: Sequence[str], steps: Iterable[Step]) -> list[Calculation]:
-        """List the jobs of some steps that have ended, for each uuid the last one queued."""
-        ended = {
+    def calculations(
+        self, owners: Sequence[str], steps: Iterable[Step], candidates: Sequence[str] | None = None
+    ) -> list[Calculation]:
+        """List the jobs of some steps that have ended, for each uuid the last one queued.
+
+        Only those of some candidates, if these are given by their ids.
+        """
+        ended = {} if candidates is None else {"spec.candidate_id": {"$in": list(candidates)}}
+        ended |= {
             "state": {"$in": ["COMPLETED", "FIZZLED"]},
             "spec.step": {"$in": [step.value for step in steps]},
         }
-        fields = {"fw_id": 1, "name": 1, "state": 1, "launches": 1, "spec.campaign": 1}
+        fields = {"fw_id": 1, "name": 1, "state": 1, "launches": 1}
         fields |= {"spec.candidate_id": 1, "spec.step": 1, "spec._tasks.job.uuid": 1}
         found = {}
         for job in self.fireworks.find(_of(owners) | ended, fields).sort("fw_id", 1):
@@ -355,7 +263,6 @@ class CampaignLaunchPad(LaunchPad):
                 uuid,
                 job["name"],
                 job["state"],
-                job["spec"]["campaign"],
                 job["spec"].get("candidate_id", ""),
                 Step(job["spec"]["step"]),
                 self._trace(job["launches"]) if job["state"] == "FIZZLED" else "",
@@ -364,13 +271,7 @@ class CampaignLaunchPad(LaunchPad):
 
     def _trace(self, launches: list[int]) -> str:
         launch = self.launches.find_one({"launch_id": {"$in": launches}}, sort=[("launch_id", -1)])
-        return _last_line(launch)
-
-    def _worker_name(self, launches: list[int]) -> str:
-        launch = self.launches.find_one(
-            {"launch_id": {"$in": launches}}, {"fworker": 1}, sort=[("launch_id", -1)]
-        )
-        return ((launch or {}).get("fworker") or {}).get("name", "")
+        return last_line(launch)
 
 
 def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
@@ -389,12 +290,6 @@ def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
     return Workflow([*workflow.fws, last], name=workflow.name, metadata=metadata)
 
 
-def worker_name() -> str:
-    """Name this process so that others can tell whether it is alive."""
-    started = int(psutil.Process().create_time())
-    return f"{WORKER_PREFIX}@{socket.gethostname()}:{os.getpid()}:{started}"
-
-
 def worker_of(owners: Sequence[str]) -> FWorker:
     """Describe this process to FireWorks: it takes the jobs of these owners and no other."""
     worker = this_worker()
@@ -403,29 +298,7 @@ def worker_of(owners: Sequence[str]) -> FWorker:
     return fworker
 
 
-def _is_here(worker: str) -> bool:
-    return worker.startswith(f"{WORKER_PREFIX}@{socket.gethostname()}:")
-
-
-def _is_alive(worker: str) -> bool:
-    """Find the process that a worker's name tells of; a recycled pid started at another time."""
-    try:
-        _, pid, started = worker.rsplit(":", 2)
-        return abs(psutil.Process(int(pid)).create_time() - int(started)) <= 1
-    except (ValueError, psutil.NoSuchProcess):
-        return False
-
-
-def _parents_first(workflow: dict[str, Any]) -> list[int]:
-    parents = {int(child): ids for child, ids in workflow["parent_links"].items()}
-    return list(
-        TopologicalSorter(
-            {fw_id: parents.get(fw_id, ()) for fw_id in workflow["nodes"]}
-        ).static_order()
-    )
-
-
-def _moment(written: datetime | str) -> datetime:
+def moment(written: datetime | str) -> datetime:
     """Read a time of FireWorks: UTC, as BSON date or as text, depending on who wrote it."""
     moment = datetime.fromisoformat(written) if isinstance(written, str) else written
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -435,7 +308,8 @@ def _of(owners: Sequence[str]) -> dict[str, Any]:
     return {"spec.campaign": {"$in": list(owners)}}
 
 
-def _last_line(launch: dict[str, Any] | None) -> str:
+def last_line(launch: dict[str, Any] | None) -> str:
+    """Read what a launch raised: the last line of its traceback."""
     action = (launch or {}).get("action") or {}
     trace = action.get("stored_data", {}).get("_exception", {}).get("_stacktrace", "")
     lines = trace.strip().splitlines()

@@ -7,8 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from gan_htvs.candidate import Step
@@ -16,8 +15,10 @@ from gan_htvs.errors import UserError
 from launchers.builders import build_candidates
 from launchers.feeder import Feeder
 from launchers.gaps import missing_gaps
-from launchers.launchpad import ACTIVE_STATES, BUSY_LOCK_SECONDS, LOCK_SECONDS
+from launchers.launchpad import ACTIVE_STATES
+from launchers.locks import BUSY_LOCK_SECONDS, Locks
 from launchers.pool import WorkerPool
+from launchers.recovery import Recovery
 from launchers.registry import register
 
 if TYPE_CHECKING:
@@ -103,20 +104,20 @@ class LocalRun:
     def _take_up(self, launchpad: CampaignLaunchPad) -> None:
         """Queue again what was lost or failed, and name whom we wait for."""
         owners = self._feeder.units.owners
-        embedded = self.databases.settings.embedded_storage is not None
-        for _ in range(ceil(LOCK_SECONDS / POLL_SECONDS) + 1):
-            if not launchpad.unlock_abandoned():
-                break
-            time.sleep(POLL_SECONDS)
-        for fw_id in launchpad.lost(owners, all_workers_here=embedded):
-            launchpad.requeue(fw_id)
+        recovery = self._recovery(launchpad)
+        # Whoever is gone was stopped with the run before, and so is no job's victim.
+        replace(recovery, blames=False).recover()
         launchpad.retry(self._feeder.units.shared, Step)
         launchpad.retry(owners, RETRIED)
-        if elsewhere := launchpad.workers_elsewhere(owners):
+        if elsewhere := recovery.elsewhere():
             self.tell(
                 f"Jobs of this campaign run on other machines ({', '.join(elsewhere)}); should "
-                "those be dead, `lpad detect_lostruns --rerun` queues their jobs again."
+                "those be dead, `gan-htvs recover --silent-for 0` queues their jobs again."
             )
+
+    def _recovery(self, launchpad: CampaignLaunchPad) -> Recovery:
+        embedded = self.databases.settings.embedded_storage is not None
+        return Recovery(launchpad, self._feeder.units.owners, everyone_is_here=embedded)
 
     def _work(self, launchpad: CampaignLaunchPad, feed: Callable[[], int]) -> None:
         """Queue what there is to do, and see it through until there is no more."""
@@ -124,15 +125,16 @@ class LocalRun:
         feed()
         if not launchpad.is_busy(owners):
             return
+        recovery, locks = self._recovery(launchpad), Locks(launchpad)
         with WorkerPool(self.n_workers, self.launchpad_file, self.directory, owners) as pool:
             idle_polls = 0
             # A release that was lost must not be the end of the campaign.
             while idle_polls < IDLE_POLLS or feed():
                 time.sleep(POLL_SECONDS)
-                pool.replace_dead(launchpad)
-                for fw_id in launchpad.half_taken(owners):
-                    launchpad.requeue(fw_id)
-                launchpad.unlock_abandoned(BUSY_LOCK_SECONDS)
+                pool.replace_dead(recovery)
+                for loss in recovery.half_taken():
+                    recovery.cure(loss)
+                locks.finish_abandoned(BUSY_LOCK_SECONDS)
                 states = launchpad.states(owners)
                 busy = any(state in ACTIVE_STATES for _, state in states)
                 idle_polls = 0 if busy else idle_polls + 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -16,13 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from launchers.launchpad import CampaignLaunchPad
+    from launchers.recovery import Recovery
 
 MAX_IDLE_DEATHS = 3
 """Workers that died without a job: the cause is not a job, and starting more is no cure."""
-
-MAX_DEATHS_OF_A_JOB = 2
-"""A job that has taken so many workers with it is marked as failed."""
 
 Worker: TypeAlias = "subprocess.Popen[bytes]"
 
@@ -48,7 +44,6 @@ class WorkerPool:
     directory: Path
     owners: Sequence[str]
     _workers: list[Worker] = field(default_factory=list, init=False)
-    _deaths: Counter[int] = field(default_factory=Counter, init=False)
     _idle_deaths: int = field(default=0, init=False)
 
     def __enter__(self) -> Self:
@@ -64,8 +59,8 @@ class WorkerPool:
         for worker in self._workers:
             worker.wait()
 
-    def replace_dead(self, launchpad: CampaignLaunchPad) -> None:
-        """Start anew the workers that died, and give up a job that keeps killing them.
+    def replace_dead(self, recovery: Recovery) -> None:
+        """Start anew the workers that died, and take up their jobs.
 
         Raises
         ------
@@ -76,18 +71,14 @@ class WorkerPool:
             if worker.poll() is None:
                 continue
             # A dead database kills workers too; asking it tells the two apart.
-            lost = launchpad.lost(self.owners)
+            lost = recovery.runs()
             self._idle_deaths += not lost
             if self._idle_deaths > MAX_IDLE_DEATHS:
                 raise UserError(
                     f"Workers keep dying (exit code {worker.returncode}); see {self._log(number)}."
                 )
-            for fw_id in lost:
-                self._deaths[fw_id] += 1
-                if self._deaths[fw_id] < MAX_DEATHS_OF_A_JOB:
-                    launchpad.requeue(fw_id)
-                else:
-                    launchpad.give_up(fw_id)
+            for loss in lost:
+                recovery.cure(loss)
             self._workers[number] = self._start(number)
 
     def _log(self, number: int) -> Path:

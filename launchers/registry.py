@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flows.campaign import CampaignUnits
+from pydantic import ValidationError
+
 from gan_htvs.campaign import Campaign
 from gan_htvs.engines import PARALLEL_TAGS
 from gan_htvs.errors import UserError
@@ -69,6 +71,8 @@ def register(
         If a campaign of this name exists with other settings than those that may change, or it
         asks for a table of ions that is not there.
     """
+    from flows.campaign import CampaignUnits  # noqa: PLC0415 - seconds, which readers need not wait
+
     ion_set_of(campaign.pourbaix)
     settings = campaign.model_dump(mode="json")
     with databases.store("campaigns", key="name") as campaigns:
@@ -129,6 +133,34 @@ def submitted_for(databases: Databases, owner: str) -> list[Campaign]:
         return [Campaign.model_validate(each["settings"]) for each in found]
 
 
+def registrations(databases: Databases, name: str | None) -> list[dict[str, Any]]:
+    """Read what is registered of a campaign; of all if no name is given.
+
+    Raises
+    ------
+    UserError
+        If there is no such campaign, or none at all.
+    """
+    with databases.store("campaigns", key="name") as campaigns:
+        stored = {each["name"]: each for each in campaigns.query(sort={"name": 1})}
+    if not stored:
+        raise UserError("this database holds no campaign; `gan-htvs run CAMPAIGN.YAML` starts one.")
+    if name is not None and name not in stored:
+        raise UserError(f"there is no campaign {name!r}; this database has: {', '.join(stored)}.")
+    return list(stored.values()) if name is None else [stored[name]]
+
+
+def submissions(databases: Databases) -> list[tuple[Campaign, dict[str, Any]]]:
+    """Read all campaigns that this version can read, and how each was submitted."""
+    found = []
+    with databases.store("campaigns", key="name") as campaigns:
+        for document in campaigns.query():
+            with suppress(ValidationError):
+                campaign = Campaign.model_validate(document["settings"])
+                found.append((campaign, document.get("submission") or {}))
+    return found
+
+
 def registered(databases: Databases, name: str | None) -> Campaign:
     """Read the settings of a campaign; of the only one if no name is given.
 
@@ -137,14 +169,11 @@ def registered(databases: Databases, name: str | None) -> Campaign:
     UserError
         If there is no such campaign, or several and no name.
     """
-    with databases.store("campaigns", key="name") as campaigns:
-        stored = {each["name"]: each["settings"] for each in campaigns.query()}
-    if name is None and len(stored) == 1:
-        (name,) = stored
-    if name is None or name not in stored:
-        asked = "name one" if name is None else f"there is no campaign {name!r}"
-        raise UserError(f"{asked}; this database has: {', '.join(sorted(stored)) or 'none'}.")
-    return Campaign.model_validate(stored[name])
+    found = registrations(databases, name)
+    if len(found) > 1:
+        names = ", ".join(each["name"] for each in found)
+        raise UserError(f"name one campaign; this database has: {names}.")
+    return Campaign.model_validate(found[0]["settings"])
 
 
 def require_results(campaign: Campaign) -> None:

@@ -127,7 +127,7 @@ def estimate_costs(databases: Databases, rehearsal: Campaign, campaign: Campaign
         # "AFM relax 2" is of the kind "relax 2".
         kind = output["task_label"].split(" ", 1)[-1]
         costs[of_phase, kind].append(RunCost.model_validate(output["additional_json"]["rehearsal"]))
-    more = _n_structures(campaign) / len(rehearsed) if rehearsed else 0
+    more = campaign.n_structures / len(rehearsed) if rehearsed else 0
     if campaign.references.energies != "computed":
         costs = {key: found for key, found in costs.items() if not key[0] or key[1] == "hybrid"}
     return [
@@ -138,12 +138,6 @@ def estimate_costs(databases: Databases, rehearsal: Campaign, campaign: Campaign
         )
         for (of_phase, kind), found in sorted(costs.items())
     ]
-
-
-def _n_structures(campaign: Campaign) -> int:
-    sampling = campaign.sampling
-    per_composition = sampling.structures_per_composition * len(sampling.proposers)
-    return len(campaign.target_counts) * per_composition
 
 
 def print_costs(

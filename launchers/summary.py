@@ -63,6 +63,11 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
 
 def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
     """Print how many candidates pass each stage, measured here and published."""
+    out.print(funnel_table(campaign, funnel))
+
+
+def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
+    """Put how many candidates pass each stage into a table, measured here and published."""
     from gan_htvs.funnel import PUBLISHED_SOURCE
 
     level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
@@ -80,7 +85,7 @@ def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
     for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):
         label = "entered the funnel" if stage == "generated" else stage
         table.add_row(label, *map(_count, counts))
-    out.print(table)
+    return table
 
 
 def _count(count: int | None) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gan_htvs.errors import UserError
 from launchers import console
+
+if TYPE_CHECKING:
+    from launchers.doctor.check import Check
 
 app = typer.Typer(
     name="gan-htvs",
@@ -25,6 +28,7 @@ app = typer.Typer(
 
 EXIT_JOBS_FAILED = 1
 EXIT_CHECK_FAILED = 1
+EXIT_CAMPAIGN_STANDS_STILL = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -41,6 +45,8 @@ Workers = Annotated[
     int,
     typer.Option("--workers", "-j", min=1, help="Worker processes; default: one per core."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Write a JSON array.")]
+Strict = Annotated[bool, typer.Option("--strict", help="A warning is a failure.")]
 CAMPAIGN_DEFAULT = Path("campaign.yaml")
 LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")
 N_CORES = len(os.sched_getaffinity(0))
@@ -59,6 +65,19 @@ def told_in_one_sentence() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         console.error("Stopped. What is finished is stored; the same command goes on from here.")
         raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def conclude(checks: Sequence[Check], *, as_json: bool, strict: bool) -> None:
+    """Show what an examination found, and end with an exit code that tells of failures."""
+    from launchers.doctor import table
+    from launchers.doctor.check import has_failed
+
+    if as_json:
+        typer.echo(table.as_json(checks))
+    else:
+        table.print_table(checks)
+    if has_failed(checks, strict=strict):
+        raise typer.Exit(EXIT_CHECK_FAILED)
 
 
 def write_template(template: str, target: Path) -> None:

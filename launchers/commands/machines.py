@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from launchers.commands.common import (
-    EXIT_CHECK_FAILED,
     LAUNCHPAD_DEFAULT,
     WORKDIR_DEFAULT,
+    AsJson,
     Launchpad,
+    Strict,
     Workdir,
     app,
+    conclude,
     told_in_one_sentence,
 )
 
@@ -28,8 +30,8 @@ def doctor(
     ] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workdir: Workdir = WORKDIR_DEFAULT,
-    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON array.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="A warning is a failure.")] = False,
+    as_json: AsJson = False,
+    strict: Strict = False,
 ) -> None:
     """Examine this machine and the databases, and name the cure of whatever is wrong.
 
@@ -37,14 +39,8 @@ def doctor(
     """
     with told_in_one_sentence():
         from launchers.doctor import table
-        from launchers.doctor.check import has_failed
         from launchers.doctor.diagnosis import diagnose
 
         with table.watching() as watch:
             checks = diagnose(campaign_file, launchpad, workdir, watch=watch)
-        if as_json:
-            typer.echo(table.as_json(checks))
-        else:
-            table.print_table(checks)
-    if has_failed(checks, strict=strict):
-        raise typer.Exit(EXIT_CHECK_FAILED)
+        conclude(checks, as_json=as_json, strict=strict)

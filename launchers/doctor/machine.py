@@ -44,7 +44,7 @@ def _nvidia_driver() -> str | None:
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     if shutil.which(command[0]) is None:
         return None
-    code, output = _answer(command)
+    code, output = answer(command)
     return output.splitlines()[0] if code == 0 and output else None
 
 
@@ -75,7 +75,7 @@ def queue() -> Finding:
                 f"{system.name}: {there[0]} is on PATH, {lacking} is not",
                 "load the module of the batch system, or go to a login node",
             )
-        code, output = _answer([system.status])
+        code, output = answer([system.status])
         # LSF has no jobs to show, and says so with an error.
         if code not in (0, 255 if system.name == "LSF" else 0):
             told = (output.splitlines() or ["no reason given"])[0]
@@ -87,7 +87,7 @@ def queue() -> Finding:
     return skipped("no batch system here: `gan-htvs run` uses this machine alone")
 
 
-def _answer(command: list[str]) -> tuple[int | None, str]:
+def answer(command: list[str]) -> tuple[int | None, str]:
     """Run a command that only asks; the code is None if it hangs."""
     try:
         done = subprocess.run(  # noqa: S603

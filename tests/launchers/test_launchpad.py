@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fireworks import FWAction
+from fireworks import Firework, Workflow
 from jobflow import Flow, job
 
 from flows.campaign import Unit
@@ -14,8 +12,7 @@ from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
 from gan_htvs.routing import Category
 from launchers.database import open_databases
-from launchers.launchpad import WORKER_PREFIX, worker_name, worker_of
-
+from launchers.launchpad import worker_of
 
 SEARCH = Campaign(
     name="search",
@@ -70,7 +67,7 @@ def test_no_job_carries_the_address_or_password_of_a_store(launchpad):
 
 
 def test_workers_take_the_work_of_their_owners_only(launchpad):
-    launchpad.submit([unit("a", "another")], SEARCH)
+    launchpad.submit([unit("a", SEARCH)], SEARCH)
     assert not launchpad.is_busy(["search", "references"])
     assert not launchpad.run_exists(worker_of(["search", "references"]))
     launchpad.submit([unit("b", "references")], SEARCH)
@@ -85,105 +82,19 @@ def test_ids_are_unique_with_many_writers(launchpad):
     assert launchpad.get_new_fw_id() == first + 10
 
 
-def running_on(launchpad, worker, folder="/tmp"):
-    """Have a job taken by a worker of this name."""
-    taker = worker_of(["search"])
-    taker.name = worker
-    launchpad.checkout_fw(taker, str(folder))
+def test_workflows_that_are_added_in_bulk_draw_their_ids_from_the_same_counter(launchpad):
+    def add(_):
+        launchpad.bulk_add_wfs([Workflow([Firework([])]) for _ in range(5)])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(20)))
+    ids = [job["fw_id"] for job in launchpad.fireworks.find({}, {"fw_id": 1})]
+    assert sorted(ids) == list(range(1, 101))
 
 
-def test_a_job_of_a_dead_worker_is_queued_again(launchpad):
-    launchpad.submit([unit("a"), unit("b")], SEARCH)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    mine = worker_name()
-    here, _, started = mine.rsplit(":", 2)
-    running_on(launchpad, mine)
-    running_on(launchpad, f"{here}:{dead.pid}:{started}")
-    launchpad.workflows.update_many({}, {"$set": {"locked": True}})
-
-    (lost,) = launchpad.lost(["search"])
-    launchpad.requeue(lost)
-    assert launchpad.states(["search"]) == {("relax", "RUNNING"): 1, ("relax", "READY"): 1}
-
-
-@pytest.mark.parametrize(("folder", "ends"), [("launcher_2026", True), ("home", False)])
-def test_what_a_dead_worker_left_running_in_its_folder_is_ended(launchpad, tmp_path, folder, ends):
-    (tmp_path / folder).mkdir()
-    launchpad.submit([unit("a")], SEARCH)
-    running_on(launchpad, f"{WORKER_PREFIX}@elsewhere:1:1000", tmp_path / folder)
-    program = [sys.executable, "-c", "import time; time.sleep(600)"]
-    orphan = subprocess.Popen(program, cwd=tmp_path / folder)
-    neighbour = subprocess.Popen(program, cwd=tmp_path)
-    (lost,) = launchpad.lost(["search"], all_workers_here=True)
-    launchpad.requeue(lost)
-    try:
-        if ends:
-            assert orphan.wait(timeout=10) < 0
-        assert (orphan.poll() is not None) == ends
-        assert neighbour.poll() is None
-    finally:
-        orphan.kill()
-        neighbour.kill()
-
-
-def test_a_recycled_pid_is_not_the_worker(launchpad):
-    launchpad.submit([unit("a")], SEARCH)
-    here, pid, started = worker_name().rsplit(":", 2)
-    running_on(launchpad, f"{here}:{pid}:{int(started) - 1000}")
-    assert len(launchpad.lost(["search"])) == 1
-
-
-def test_a_worker_of_another_machine_is_left_alone_unless_nobody_else_can_be_there(launchpad):
-    launchpad.submit([unit("a")], SEARCH)
-    elsewhere = f"{WORKER_PREFIX}@elsewhere:1:1000"
-    running_on(launchpad, elsewhere)
-    assert launchpad.lost(["search"]) == []
-    assert launchpad.workers_elsewhere(["search"]) == [elsewhere]
-    assert len(launchpad.lost(["search"], all_workers_here=True)) == 1
-
-
-def test_a_job_whose_worker_died_while_taking_it_is_queued_again(launchpad):
-    launchpad.submit([unit("a")], SEARCH)
-    launchpad._get_a_fw_to_run(worker_of(["search"]).query)  # the first half of a checkout
-    assert launchpad.states(["search"]) == {("relax", "RESERVED"): 1}
-    assert launchpad.half_taken(["search"]) == []
-    (half_taken,) = launchpad.half_taken(["search"], seconds=0)
-    launchpad.requeue(half_taken)
-    assert launchpad.states(["search"]) == {("relax", "READY"): 1}
-
-
-def test_a_workflow_whose_worker_died_in_the_middle_of_an_update_goes_on(launchpad):
-    first = add(1, 2)
-    second = add(first.output, 2)
-    for each in (first, second):
-        label(each, "search", Step.RELAX, Category.CPU)
-    launchpad.submit([Unit("a", Flow([first, second]))], SEARCH)
-    # The first job is done, its worker died before it told the second, with the lock in its hand.
-    parent, launch = launchpad.checkout_fw(worker_of(["search"]), "/tmp")
-    done = {"state": "COMPLETED", "action": FWAction().to_dict()}
-    launchpad.launches.update_one({"launch_id": launch}, {"$set": done})
-    launchpad.fireworks.update_one({"fw_id": parent.fw_id}, {"$set": {"state": "COMPLETED"}})
-    launchpad.workflows.update_one({}, {"$set": {"locked": True}})
-    assert launchpad.unlock_abandoned() == 1
-    assert launchpad.states(["search"]) == {("relax", "COMPLETED"): 1, ("relax", "WAITING"): 1}
-    assert launchpad.unlock_abandoned(seconds=0) == 0
-    assert launchpad.states(["search"]) == {("relax", "COMPLETED"): 1, ("relax", "READY"): 1}
-
-
-def test_a_reservation_in_a_queue_is_left_alone(launchpad):
-    launchpad.submit([unit("a")], SEARCH)
-    launchpad.reserve_fw(worker_of(["search"]), "/tmp")
-    assert launchpad.states(["search"]) == {("relax", "RESERVED"): 1}
-    assert launchpad.half_taken(["search"], seconds=0) == []
-
-
-def test_a_job_that_kills_its_workers_is_given_up(launchpad):
-    launchpad.submit([unit("a")], SEARCH)
-    here, pid, _ = worker_name().rsplit(":", 2)
-    running_on(launchpad, f"{here}:{pid}:0")
-    (lost,) = launchpad.lost(["search"])
-    launchpad.give_up(lost)
-    assert launchpad.states(["search"]) == {("relax", "FIZZLED"): 1}
-    assert launchpad.retry(["search"], [Step.GATE]) == 0
-    assert launchpad.retry(["search"], [Step.RELAX]) == 1
+def test_a_launchpad_that_was_never_initialised_says_so(launchpad_file):
+    with (
+        open_databases(launchpad_file) as databases,
+        pytest.raises(ValueError, match="initialized"),
+    ):
+        databases.launchpad().get_new_fw_id()

@@ -15,7 +15,7 @@ from atomate2.utils.path import strip_hostname
 from atomate2.vasp.jobs.base import BaseVaspMaker
 from emmet.core.tasks import TaskDoc
 from fireworks import Firework
-from jobflow import Flow, JobStore, run_locally
+from jobflow import Flow, JobStore, OutputReference, run_locally
 from jobflow.managers.fireworks import flow_to_workflow
 from maggma.stores import MemoryStore
 from monty.json import jsanitize
@@ -26,6 +26,7 @@ from pymatgen.io.vasp.inputs import Incar
 from flows.engines.vasp import VaspEngine
 from flows.engines.vasp_step import VaspStepMaker
 from flows.evaluate import EvaluateMaker, band_gap_jobs
+from flows.steps import Continuation
 from gan_htvs.builders.candidates import CandidateBuilder
 from gan_htvs.builders.stability import StabilityBuilder
 from gan_htvs.campaign import SHIPPED_GENERATOR, Campaign
@@ -43,6 +44,7 @@ from gan_htvs.store import CandidateStore
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
 REFERENCES = "uuid-of-the-references"
+GATE = "uuid-of-the-gate"
 ENERGIES = {
     "Mg": -1.58,
     "Mn": -9.08,
@@ -422,7 +424,7 @@ class TestQueue:
         )
         for flow in (
             EvaluateMaker(campaign, REFERENCES).make(proposal),
-            Flow(band_gap_jobs(campaign, "c0ffee", relaxed)),
+            Continuation(GATE, band_gap_jobs(campaign, "c0ffee", relaxed, GATE)),
         ):
             before = {job.uuid: job for job, _ in flow.iterflow()}
             after = {job.uuid: job for job in queued(flow)}
@@ -442,10 +444,12 @@ class TestQueue:
             converged=True,
             magmoms=[4.6, 0],
         )
-        hybrid, gap = queued(Flow(band_gap_jobs(campaign, "c0ffee", relaxed)))
-        assert decode(hybrid.function_args[0]) == relaxed
+        flow = Continuation(GATE, band_gap_jobs(campaign, "c0ffee", relaxed, GATE))
+        hybrid, gap = queued(flow)
+        stored = OutputReference(GATE).relaxed
+        assert decode(hybrid.function_args[0]) == stored
         assert [decode(argument) for argument in gap.function_args[1:]] == [
-            relaxed,
+            stored,
             campaign.engines,
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from jobflow import OutputReference
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp.sets import MPRelaxSet, MPStaticSet
 
@@ -158,6 +159,9 @@ class TestChanges:
         assert level == "PBE(+U)+MP2020 (PBE_54)"
 
 
+STORED = OutputReference("uuid-of-the-gate").relaxed
+
+
 class TestHybrid:
     RELAXED = Relaxed(
         structure=STRUCTURES["MnO"],
@@ -169,7 +173,7 @@ class TestHybrid:
 
     def step(self, **hybrid):
         engines = EngineSettings.model_validate(ENGINES | {"vasp": {"hybrid": hybrid}})
-        return HybridEngine(engines).calculations(self.RELAXED, lambda name: name)["hybrid"]
+        return HybridEngine(engines).calculations(self.RELAXED, lambda name: name, STORED)["hybrid"]
 
     @pytest.mark.parametrize("mode", ["static", "gap", "uniform_dense"])
     def test_is_hse06_without_u(self, mode):
@@ -193,6 +197,6 @@ class TestHybrid:
 
     def test_large_cells_get_none(self):
         engines = EngineSettings.model_validate(ENGINES | {"vasp": {"hybrid": {"max_atoms": 1}}})
-        found = HybridEngine(engines).calculations(self.RELAXED, lambda name: name)
+        found = HybridEngine(engines).calculations(self.RELAXED, lambda name: name, STORED)
         assert list(found) == ["band gap"]
         assert "engines.vasp.hybrid.max_atoms" in found["band gap"].function_args[0].reason

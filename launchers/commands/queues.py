@@ -1,0 +1,140 @@
+"""Commands about batch systems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from launchers.batch import BatchSystem
+from launchers.commands.common import (
+    LAUNCHPAD_DEFAULT,
+    WORKDIR_DEFAULT,
+    AsJson,
+    Launchpad,
+    Strict,
+    Workdir,
+    app,
+    conclude,
+    told_in_one_sentence,
+)
+from launchers.options import SeveralValues
+
+queue = typer.Typer(
+    help="Write and examine the files that batch systems need.", no_args_is_help=True
+)
+app.add_typer(queue, name="queue")
+
+FOLDER_DEFAULT = Path("queue")
+SCRATCH_DEFAULT = Path("gan_htvs_data/scratch")
+
+
+def _each(help_text: str, *names: str) -> Any:
+    """Make an option with a value for all categories, for some, or both."""
+    return typer.Option(*names, help=f"{help_text}.", metavar="[CATEGORY=]VALUE ...")
+
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Where the files are.")]
+Values = list[str] | None
+
+
+@queue.command(
+    cls=SeveralValues,
+    epilog="Example: [bold]gan-htvs queue init --scheduler slurm --queue batch gpu=a100 "
+    "--account mat123 --cores 64 gpu=8 --tasks hse=4[/bold]",
+)
+def init(
+    scheduler: Annotated[BatchSystem, typer.Option(help="The batch system.")],
+    folder: Folder = FOLDER_DEFAULT,
+    queues: Annotated[Values, _each("Partition or queue", "--queue")] = None,
+    account: Annotated[Values, _each("Who pays")] = None,
+    walltime: Annotated[Values, _each("Of a batch job, HH:MM:SS")] = None,
+    margin: Annotated[Values, _each("No job starts so near to the end, HH:MM:SS")] = None,
+    nodes: Annotated[Values, _each("Nodes of a batch job")] = None,
+    cores: Annotated[Values, _each("Cores of a node")] = None,
+    gpus: Annotated[Values, _each("GPUs of a node")] = None,
+    tasks: Annotated[Values, _each("Workers that share a batch job")] = None,
+    array: Annotated[Values, _each("Batch jobs of one submission, as a job array")] = None,
+    parallel_environment: Annotated[Values, _each("Parallel environment of SGE")] = None,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    scratch: Annotated[
+        Path, typer.Option(help="Where an interrupted training goes on from.", metavar="DIR")
+    ] = SCRATCH_DEFAULT,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")] = False,
+) -> None:
+    """Write FWorker files, queue adapters, settings and an environment script for a cluster.
+
+    The categories are gpu, cpu, dft and hse. All folders must be on a disk that the nodes see.
+    Files that are there already and differ are left, unless --force is given.
+    """
+    with told_in_one_sentence():
+        from launchers.console import note
+        from launchers.launchpad_file import LaunchpadFile
+        from launchers.queue.dialects import DIALECTS
+        from launchers.queue.profiles import profiles_of
+        from launchers.queue.render import QueueFiles, make_folder, write
+
+        wanted = {
+            "queue": queues,
+            "account": account,
+            "walltime": walltime,
+            "margin": margin,
+            "nodes": nodes,
+            "cores": cores,
+            "gpus": gpus,
+            "tasks": tasks,
+            "array": array,
+            "parallel_environment": parallel_environment,
+        }
+        profiles = profiles_of({field: values or () for field, values in wanted.items()})
+        settings = LaunchpadFile.read(launchpad)
+        files = QueueFiles(
+            folder.absolute(),
+            DIALECTS[scheduler],
+            profiles,
+            launchpad_file=launchpad.absolute(),
+            workdir=workdir.absolute(),
+            scratch=scratch.absolute(),
+        )
+        texts = files.texts()
+        for path in (written := write(texts, force=force)):
+            typer.echo(f"wrote {path}")
+        if not written:
+            typer.echo(f"{folder}: everything is there already.")
+        for needed in (files.workdir, files.scratch):
+            make_folder(needed)
+        if settings.is_local:
+            note(
+                f"{launchpad}: {settings.address} is this machine, and other nodes cannot reach it."
+            )
+        typer.echo(f"Next: `gan-htvs queue check {folder}`, then see {folder / 'README.md'}.")
+
+
+@queue.command(epilog="Example: [bold]gan-htvs queue check queue --campaign campaign.yaml[/bold]")
+def check(
+    folder: Folder = FOLDER_DEFAULT,
+    campaign: Annotated[
+        Path | None,
+        typer.Option(help="What it needs must be there.", metavar="CAMPAIGN.YAML"),
+    ] = None,
+    as_json: AsJson = False,
+    strict: Strict = False,
+) -> None:
+    """Examine the files of a cluster, its queues and the database, and name every cure.
+
+    Ends with exit code 0, or 1 after a failure (or a warning, with --strict).
+    """
+    with told_in_one_sentence():
+        from launchers.doctor import table
+        from launchers.queue.check import examine
+
+        settings = None
+        if campaign is not None:
+            from gan_htvs.campaign_file import parse_campaign
+
+            settings = parse_campaign(campaign)
+        with table.watching() as watch:
+            checks = examine(folder.absolute(), settings, watch=watch)
+        conclude(checks, as_json=as_json, strict=strict)

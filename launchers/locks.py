@@ -1,0 +1,122 @@
+"""Workflows whose worker died in the middle of an update, with the lock in its hand."""
+
+from __future__ import annotations
+
+import time
+from graphlib import TopologicalSorter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from launchers.launchpad import CampaignLaunchPad
+
+LOCK_SECONDS = 10.0
+"""A workflow is locked for as long as one update takes, well below a second."""
+
+BUSY_LOCK_SECONDS = 60.0
+"""The same while workers are at it: a slow update that is taken for dead is made twice."""
+
+POLL_SECONDS = 1.0
+
+WORKFLOW_FIELDS = {"name": 1, "nodes": 1, "parent_links": 1, "fw_states": 1, "updated_on": 1}
+
+
+class Held(NamedTuple):
+    """A lock that somebody holds: which, and on which state of the workflow."""
+
+    workflow: Any
+    updated_on: Any
+
+
+class Locks:
+    """The locks of a launchpad, watched for those that nobody will ever release.
+
+    FireWorks does not write down who locked a workflow, or when. A lock counts as abandoned if
+    this object has seen it for long enough, and the workflow unchanged.
+    """
+
+    def __init__(self, launchpad: CampaignLaunchPad) -> None:
+        self._launchpad = launchpad
+        self._since: Mapping[Held, float] = MappingProxyType({})
+        self._workflows: Mapping[Held, dict[str, Any]] = MappingProxyType({})
+
+    def look(self, query: Mapping[str, Any] = MappingProxyType({})) -> int:
+        """Look once at the workflows that match, and return how many of them are locked."""
+        now = time.monotonic()
+        found = self._launchpad.workflows.find(
+            {"locked": {"$exists": True}, **query}, WORKFLOW_FIELDS
+        )
+        self._workflows = {Held(each["_id"], str(each["updated_on"])): each for each in found}
+        self._since = {held: self._since.get(held, now) for held in self._workflows}
+        return len(self._workflows)
+
+    def abandoned(self, seconds: float) -> list[dict[str, Any]]:
+        """List the workflows that were seen locked for so long."""
+        now = time.monotonic()
+        return [
+            self._workflows[held] for held, since in self._since.items() if now - since >= seconds
+        ]
+
+    def finish_abandoned(self, seconds: float) -> None:
+        """Look once, and finish what was seen locked for so long."""
+        self.look()
+        for workflow in self.abandoned(seconds):
+            self.finish(workflow)
+
+    def settle(
+        self, seconds: float, query: Mapping[str, Any] = MappingProxyType({})
+    ) -> list[dict[str, Any]]:
+        """Wait until each lock is released or abandoned, and list the workflows of the latter."""
+        while (n_locked := self.look(query)) > len(found := self.abandoned(seconds)):
+            time.sleep(min(POLL_SECONDS, seconds))
+        return found if n_locked else []
+
+    def finish(self, workflow: Mapping[str, Any]) -> None:
+        """Release an abandoned lock, and bring the update behind it to its end.
+
+        Everybody else would wait five minutes for the lock, at every update.
+        """
+        self._undo_half(workflow)
+        self._launchpad.workflows.update_one({"_id": workflow["_id"]}, {"$unset": {"locked": ""}})
+        # Children may not know yet that a parent is done.
+        for fw_id in _parents_first(workflow):
+            self._launchpad.refresh(fw_id)
+
+    def _undo_half(self, workflow: Mapping[str, Any]) -> None:
+        """Take back a job's end of which only its own document tells, so that it is told again.
+
+        FireWorks writes the jobs that a job asked for, then the job, then the workflow. Those
+        that are in no workflow would never run to their end, and the job that asked for them
+        would not be asked again.
+        """
+        told = workflow.get("fw_states") or {}
+        jobs = self._launchpad.fireworks
+        ended = jobs.find(
+            {"fw_id": {"$in": workflow["nodes"]}, "state": "COMPLETED"},
+            {"fw_id": 1, "spec._tasks.job.hosts": 1},
+        )
+        for job in ended:
+            before = told.get(str(job["fw_id"]))
+            if before in (None, "COMPLETED"):
+                continue
+            tasks = job["spec"].get("_tasks") or [{}]
+            hosts = (tasks[0].get("job") or {}).get("hosts") or []
+            jobs.delete_many(
+                {
+                    "spec._tasks.job.hosts": {"$in": hosts[-1:]},
+                    "fw_id": {"$nin": workflow["nodes"]},
+                    "state": {"$in": ["WAITING", "READY"]},
+                }
+            )
+            jobs.update_one({"fw_id": job["fw_id"]}, {"$set": {"state": before}})
+
+
+def _parents_first(workflow: Mapping[str, Any]) -> list[int]:
+    parents = {int(child): ids for child, ids in workflow["parent_links"].items()}
+    return list(
+        TopologicalSorter(
+            {fw_id: parents.get(fw_id, ()) for fw_id in workflow["nodes"]}
+        ).static_order()
+    )

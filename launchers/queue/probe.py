@@ -1,0 +1,34 @@
+"""What a worker finds in the environment of its batch job, as one line of JSON.
+
+``gan-htvs queue check`` runs it as ``python -m launchers.queue.probe`` after ``environment.sh``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import atomate2
+import jobflow
+from fireworks import fw_config
+
+from gan_htvs import __version__
+
+
+def main() -> None:
+    """Print where the settings of all programs came from."""
+    store = jobflow.SETTINGS.JOB_STORE.docs_store
+    found = {
+        "python": sys.prefix,
+        "version": __version__,
+        "launchpad": fw_config.LAUNCHPAD_LOC,
+        "ping": fw_config.PING_TIME_SECS,
+        "expiration": fw_config.RUN_EXPIRATION_SECS,
+        "outputs": getattr(store, "launchpad_file", f"a {type(store).__name__} of its own"),
+        "vasp": atomate2.SETTINGS.VASP_CMD,
+    }
+    print(json.dumps(found))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

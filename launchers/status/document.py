@@ -1,0 +1,180 @@
+"""The status of campaigns as a document, for people and for programs."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from gan_htvs.campaign import Campaign
+from gan_htvs.candidate import Step
+from gan_htvs.funnel import Funnel
+
+ACTIVE = ("READY", "RESERVED", "RUNNING")
+FEW_VERDICTS = 10
+"""Fewer than these in an hour tell no rate; that of a day is taken."""
+
+
+class StatusDocument(BaseModel):
+    """Base of what a status is made of."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class JobCount(StatusDocument):
+    """Jobs of one step in one state, of one category."""
+
+    step: Step
+    state: str
+    category: str | None = Field(description="None: any worker without a category takes them")
+    n: int
+    since: datetime = Field(description="when the first of them got into this state")
+
+
+class WorkingHost(StatusDocument):
+    """The running jobs of one FWorker on one host, in one batch job."""
+
+    name: str = Field(description="of the FWorker")
+    host: str
+    batch_job: str | None = Field(None, description="batch system and id")
+    categories: tuple[str, ...] = Field((), description="that it takes; none: all")
+    steps: dict[Step, int] = Field(description="running jobs by step")
+    since: datetime = Field(description="start of the one that has run longest")
+    last_ping: datetime = Field(description="the latest sign of life of any")
+
+
+class Throughput(StatusDocument):
+    """What was finished in the last hours."""
+
+    hours: float = Field(gt=0)
+    n_jobs: int
+    n_verdicts: int = Field(description="candidates judged by their gates, known phases left out")
+
+    @property
+    def duration(self) -> timedelta:
+        """The hours."""
+        return timedelta(hours=self.hours)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def verdicts_per_hour(self) -> float:
+        """Rate at which candidates are judged."""
+        return self.n_verdicts / self.hours
+
+
+class FailureCount(StatusDocument):
+    """Failures of one kind."""
+
+    kind: Literal["job", "calculation"] = Field(
+        description="'job': it raised; 'calculation': it left no result"
+    )
+    step: str = Field(description="of a job; or the name of the calculation, as 'FM relax 2'")
+    reason: str
+    n: int
+    example: str = Field(description="where to look at one of them")
+
+
+class Obstacle(StatusDocument):
+    """What keeps a campaign from going on, and what helps."""
+
+    found: str
+    cure: str
+
+
+class CampaignStatus(StatusDocument):
+    """How one campaign stands.
+
+    References and training count among its jobs, though other campaigns may share them.
+    """
+
+    campaign: Campaign = Field(exclude=True, repr=False)
+    began_on: datetime | None = Field(
+        None, description="when its first job was queued; None: none was"
+    )
+    n_given_up: int = Field(description="that the proposers did not find")
+    n_judged: int = Field(description="candidates with a verdict, known phases left out")
+    built_on: datetime | None = Field(None, description="last change of a candidate's document")
+    n_unbuilt: int = Field(description="verdicts that the funnel does not show yet")
+    funnel: Funnel
+    jobs: tuple[JobCount, ...]
+    workers: tuple[WorkingHost, ...]
+    throughput: tuple[Throughput, ...] = Field(description="last hour, last day, since it began")
+    failures: tuple[FailureCount, ...]
+    obstacles: tuple[Obstacle, ...] = ()
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def name(self) -> str:
+        """Of the campaign."""
+        return self.campaign.name
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether a stand-in takes the place of VASP, so that the funnel shows no results."""
+        return self.campaign.engines.is_rehearsal
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def n_wanted(self) -> int:
+        """Structures asked for: compositions x structures x proposers."""
+        return self.campaign.n_structures
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def n_left(self) -> int:
+        """Structures that are still to be judged."""
+        return max(self.n_wanted - self.n_given_up - self.n_judged, 0)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return not (self.n_left or self.count("WAITING") or self.is_active)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def is_stuck(self) -> bool:
+        """Whether something is left, and no job that could run brings it nearer."""
+        return not (self.is_active or self.is_finished)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the structures that are left take at the recent rate; None: not known.
+
+        The rate is that of the last hour, or of the last day if the hour brought few verdicts.
+        """
+        left = self.time_left
+        return None if left is None else left.total_seconds()
+
+    @property
+    def time_left(self) -> timedelta | None:
+        """The same as a duration."""
+        if not self.n_left:
+            return timedelta()
+        rate = self.recent.verdicts_per_hour
+        return timedelta(hours=self.n_left / rate) if rate else None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a job runs or could."""
+        return self.count(*ACTIVE) > 0
+
+    @property
+    def recent(self) -> Throughput:
+        """The throughput that tells most about the next hours."""
+        hour, day, _ = self.throughput
+        return hour if hour.n_verdicts >= FEW_VERDICTS else day
+
+    def count(self, *states: str) -> int:
+        """Count the jobs in these states."""
+        return sum(job.n for job in self.jobs if job.state in states)
+
+
+class Status(StatusDocument):
+    """How all campaigns asked for stand."""
+
+    checked_on: datetime
+    campaigns: tuple[CampaignStatus, ...]

@@ -1,0 +1,466 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import jobflow
+import pytest
+from fireworks import Firework, FWAction, FWorker, ScriptTask, Workflow
+from jobflow import Flow, Response, job
+from typer.testing import CliRunner
+
+from flows.campaign import Unit
+from flows.steps import label
+from gan_htvs.campaign import Campaign
+from gan_htvs.candidate import Step
+from gan_htvs.routing import Category
+from launchers.batch import BatchQueue, BatchSystem
+from launchers.cli import app
+from launchers.database import open_databases
+from launchers.launchpad import worker_of
+from launchers.locks import Locks
+from launchers.losses import MAX_LOSSES, Cure, Trouble
+from launchers.recovery import Recovery
+from launchers.workers import describe, this_worker
+
+SEARCH = Campaign(
+    name="search",
+    chemical_system={"caps": {"Mg": 2, "O": 2}},
+    oxidation_states={"Mg": (2, 2), "O": (-2, -2)},
+)
+
+HOUR = 3600.0
+
+
+@job
+def add(a, b):
+    return a + b
+
+
+@job
+def fan_out():
+    children = [add(1, n) for n in range(2)]
+    for child in children:
+        label(child, "search", Step.RELAX, Category.CPU)
+    return Response(replace=Flow(children))
+
+
+def unit(key, *jobs, step=Step.RELAX):
+    jobs = jobs or (add(1, 2),)
+    for each in jobs:
+        label(each, "search", step, Category.CPU)
+    return Unit(key, Flow(list(jobs)))
+
+
+class Queue(BatchQueue):
+    """A batch system of the cluster "big" that holds these jobs, or does not answer."""
+
+    def __init__(self, held):
+        super().__init__(BatchSystem.SLURM)
+        self.held = held
+
+    @property
+    def cluster(self):
+        return "big"
+
+    def holds_id(self, job):
+        return None if self.held is None else job in self.held
+
+
+@pytest.fixture
+def databases(launchpad_file):
+    with open_databases(launchpad_file) as databases:
+        yield databases
+
+
+@pytest.fixture
+def launchpad(databases):
+    launchpad = databases.launchpad()
+    launchpad.initialise()
+    return launchpad
+
+
+@pytest.fixture
+def recovery(launchpad):
+    return Recovery(launchpad, ["search"], lock_seconds=0, queue=lambda: Queue(()))
+
+
+@pytest.fixture
+def alive():
+    return this_worker()
+
+
+@pytest.fixture
+def dead(alive):
+    """A worker of this machine that is no more, although another process has its pid."""
+    return alive.model_copy(update={"started": 0.0})
+
+
+@pytest.fixture
+def elsewhere(alive):
+    """A worker of which nothing can be seen from here."""
+    return alive.model_copy(update={"host": "elsewhere"})
+
+
+def taken_by(launchpad, worker, folder="/tmp"):
+    """Have a job taken by a worker, None for one of FireWorks' own; return its launch."""
+    fworker = FWorker()
+    if worker:
+        describe(fworker, worker)
+    _, launch_id = launchpad.checkout_fw(fworker, str(folder))
+    return launch_id
+
+
+def silent_since(launchpad, launch, seconds):
+    then = datetime.now(UTC) - timedelta(seconds=seconds)
+    fields = {"state_history.0.created_on": then, "state_history.0.updated_on": then}
+    launchpad.launches.update_one({"launch_id": launch}, {"$set": fields})
+
+
+def states(launchpad):
+    return [each["state"] for each in launchpad.fireworks.find({}).sort("fw_id", 1)]
+
+
+def told(losses):
+    return [(loss.trouble, loss.cure) for loss in losses]
+
+
+def test_a_job_of_a_dead_worker_is_queued_again_at_once_and_one_of_a_living_is_not(
+    launchpad, recovery, alive, dead
+):
+    launchpad.submit([unit("a"), unit("b")], SEARCH)
+    taken_by(launchpad, dead)
+    taken_by(launchpad, alive)
+    planned = recovery.recover(dry_run=True)
+    assert states(launchpad) == ["RUNNING", "RUNNING"]
+    assert recovery.recover() == planned
+    assert told(planned) == [(Trouble.RUN, Cure.QUEUE)]
+    assert "is gone" in planned[0].reason
+    assert states(launchpad) == ["READY", "RUNNING"]
+    assert recovery.recover() == []
+
+
+def test_a_worker_that_cannot_be_seen_is_believed_while_it_pings(launchpad, recovery, elsewhere):
+    launchpad.submit([unit("a"), unit("b")], SEARCH)
+    launches = [taken_by(launchpad, elsewhere), taken_by(launchpad, None)]
+    for launch in launches:
+        silent_since(launchpad, launch, 3 * HOUR)
+    assert recovery.recover() == []
+    patient = replace(recovery, silent_for=2 * HOUR)
+    assert told(patient.recover()) == [(Trouble.RUN, Cure.QUEUE)] * 2
+    assert states(launchpad) == ["READY", "READY"]
+
+
+def test_a_living_worker_keeps_its_job_however_long_it_is_silent(launchpad, recovery, alive):
+    launchpad.submit([unit("a")], SEARCH)
+    silent_since(launchpad, taken_by(launchpad, alive), 1000 * HOUR)
+    assert replace(recovery, silent_for=0).recover() == []
+
+
+def test_a_job_is_lost_with_the_batch_job_that_ran_it(launchpad, recovery, elsewhere):
+    launchpad.submit([unit("a"), unit("b")], SEARCH)
+    for number in ("17", "18"):
+        batch = {"batch_system": BatchSystem.SLURM, "batch_job": number, "cluster": "big"}
+        taken_by(launchpad, elsewhere.model_copy(update=batch))
+    assert replace(recovery, queue=lambda: Queue(None)).recover() == []
+    (loss,) = replace(recovery, queue=lambda: Queue(["18"])).recover()
+    assert "slurm job 17 is gone" in loss.reason
+    assert states(launchpad) == ["READY", "RUNNING"]
+
+
+def test_two_who_recover_at_a_time_queue_a_job_once(launchpad, recovery, dead, alive):
+    launchpad.submit([unit("a")], SEARCH)
+    taken_by(launchpad, dead)
+    (loss,) = recovery.runs()
+    assert recovery.cure(loss)
+    taken_by(launchpad, alive)
+    assert not replace(recovery).cure(loss)
+    assert states(launchpad) == ["RUNNING"]
+
+
+def test_a_job_that_keeps_losing_its_worker_is_given_up_with_the_reason(launchpad, recovery, dead):
+    launchpad.submit([unit("a")], SEARCH)
+    for _ in range(MAX_LOSSES - 1):
+        taken_by(launchpad, dead)
+        assert told(recovery.recover()) == [(Trouble.RUN, Cure.QUEUE)]
+    taken_by(launchpad, dead)
+    assert told(recovery.recover()) == [(Trouble.RUN, Cure.FAIL)]
+    assert states(launchpad) == ["FIZZLED"]
+    (failure,) = launchpad.failures(["search"])
+    assert f"lost {MAX_LOSSES} times" in failure.trace
+    # Who queues it again by hand means it.
+    assert launchpad.retry(["search"], [Step.RELAX]) == 1
+    taken_by(launchpad, dead)
+    assert told(recovery.recover()) == [(Trouble.RUN, Cure.QUEUE)]
+
+
+@pytest.mark.parametrize(("step", "blames"), [(Step.TRAIN, True), (Step.RELAX, False)])
+def test_what_goes_on_where_it_stopped_or_was_interrupted_is_never_given_up(
+    launchpad, recovery, dead, step, blames
+):
+    launchpad.submit([unit("a", step=step)], SEARCH)
+    for _ in range(MAX_LOSSES + 1):
+        taken_by(launchpad, dead)
+        losses = replace(recovery, blames=blames).recover()
+        assert told(losses) == [(Trouble.RUN, Cure.QUEUE)]
+
+
+def test_what_follows_from_a_lost_job_does_not_take_it_for_failed(launchpad, recovery, dead):
+    """A job that accepts failed parents would start, for a moment, without its parent."""
+    task, owner = ScriptTask.from_str("true"), {"campaign": "search"}
+    first = Firework(task, owner)
+    last = Firework(task, owner | {"_allow_fizzled_parents": True}, parents=[first])
+    launchpad.add_wf(Workflow([first, last]))
+    seen = []
+    original = launchpad._refresh_wf
+
+    def refresh(fw_id):
+        original(fw_id)
+        seen.append(tuple(states(launchpad)))
+
+    taken_by(launchpad, dead)
+    launchpad._refresh_wf = refresh
+    recovery.recover()
+    assert states(launchpad) == ["READY", "WAITING"]
+    assert all(later == "WAITING" for _, later in seen)
+
+
+@pytest.mark.parametrize(("folder", "ends"), [("launcher_2026", True), ("home", False)])
+def test_what_a_dead_worker_left_running_in_its_folder_is_ended(
+    launchpad, recovery, dead, tmp_path, folder, ends
+):
+    (tmp_path / folder).mkdir()
+    launchpad.submit([unit("a")], SEARCH)
+    taken_by(launchpad, dead, tmp_path / folder)
+    program = [sys.executable, "-c", "import time; time.sleep(600)"]
+    orphan = subprocess.Popen(program, cwd=tmp_path / folder)
+    neighbour = subprocess.Popen(program, cwd=tmp_path)
+    try:
+        recovery.recover()
+        if ends:
+            assert orphan.wait(timeout=10) < 0
+        assert (orphan.poll() is not None) == ends
+        assert neighbour.poll() is None
+    finally:
+        orphan.kill()
+        neighbour.kill()
+
+
+def test_a_job_whose_worker_died_while_taking_it_is_queued_again(launchpad, recovery):
+    launchpad.submit([unit("a")], SEARCH)
+    launchpad._get_a_fw_to_run(worker_of(["search"]).query)  # the first half of a checkout
+    assert states(launchpad) == ["RESERVED"]
+    assert recovery.half_taken() == []
+    long_ago = datetime.now(UTC) - timedelta(seconds=60)
+    launchpad.fireworks.update_one({}, {"$set": {"updated_on": long_ago}})
+    assert [loss.fw_id for loss in recovery.half_taken()] == [1]
+    assert told(recovery.recover()) == [(Trouble.RESERVATION, Cure.QUEUE)]
+    assert states(launchpad) == ["READY"]
+
+
+def reserved_by(launchpad, worker, folder, batch_job):
+    """Have a job reserved as ``qlaunch -r`` does it."""
+    fworker = FWorker()
+    if worker:
+        describe(fworker, worker)
+    _, launch_id = launchpad.reserve_fw(fworker, str(folder))
+    if batch_job:
+        launchpad.set_reservation_id(launch_id, batch_job)
+    return launch_id
+
+
+def test_a_reservation_ends_with_its_batch_job(launchpad, recovery, elsewhere, tmp_path):
+    launchpad.submit([unit(name) for name in "abcd"], SEARCH)
+    login_node = elsewhere.model_copy(update={"cluster": "big"})
+    other_cluster = elsewhere.model_copy(update={"cluster": "other"})
+    reserved_by(launchpad, login_node, tmp_path, "17")
+    reserved_by(launchpad, login_node, tmp_path, "18")
+    reserved_by(launchpad, other_cluster, tmp_path, "19")
+    reserved_by(launchpad, None, tmp_path, "20")  # by FireWorks' qlaunch, here and by us
+    assert replace(recovery, queue=lambda: Queue(None)).recover() == []
+    losses = replace(recovery, queue=lambda: Queue(["18"])).recover()
+    assert [loss.reason for loss in losses] == [
+        "batch job 17 is gone from the queue",
+        "batch job 20 is gone from the queue",
+    ]
+    assert states(launchpad) == ["READY", "RESERVED", "RESERVED", "READY"]
+
+
+def test_a_reservation_without_a_batch_job_is_left_to_its_submitter_for_a_while(
+    launchpad, recovery, alive, tmp_path
+):
+    launchpad.submit([unit("a")], SEARCH)
+    launch = reserved_by(launchpad, alive, tmp_path, None)
+    assert recovery.recover() == []
+    silent_since(launchpad, launch, HOUR)
+    assert told(recovery.recover()) == [(Trouble.RESERVATION, Cure.QUEUE)]
+    assert states(launchpad) == ["READY"]
+    assert launchpad.launches.count_documents({}) == 1
+
+
+def test_an_end_that_the_workflow_was_not_told_is_told(launchpad, recovery, dead):
+    first = add(1, 2)
+    launchpad.submit([unit("a", first, add(first.output, 2))], SEARCH)
+    launch = taken_by(launchpad, dead)
+    done = {"state": "COMPLETED", "action": FWAction().to_dict()}
+    launchpad.launches.update_one({"launch_id": launch}, {"$set": done})
+    assert told(recovery.recover()) == [(Trouble.END, Cure.FINISH)]
+    assert states(launchpad) == ["COMPLETED", "READY"]
+
+
+def test_a_workflow_whose_worker_died_in_the_middle_of_an_update_goes_on(launchpad, recovery, dead):
+    first = add(1, 2)
+    launchpad.submit([unit("a", first, add(first.output, 2))], SEARCH)
+    # The first job is done, its worker died before it told the second, with the lock in its hand.
+    launch = taken_by(launchpad, dead)
+    done = {"state": "COMPLETED", "action": FWAction().to_dict()}
+    launchpad.launches.update_one({"launch_id": launch}, {"$set": done})
+    launchpad.fireworks.update_one({"fw_id": 1}, {"$set": {"state": "COMPLETED"}})
+    launchpad.workflows.update_one({}, {"$set": {"locked": True}})
+    locks = Locks(launchpad)
+    locks.finish_abandoned(seconds=60)
+    assert states(launchpad) == ["COMPLETED", "WAITING"]
+    assert told(recovery.recover(dry_run=True)) == [(Trouble.LOCK, Cure.FINISH)]
+    assert states(launchpad) == ["COMPLETED", "WAITING"]
+    assert told(recovery.recover()) == [(Trouble.LOCK, Cure.FINISH)]
+    assert states(launchpad) == ["COMPLETED", "READY"]
+
+
+def test_a_lock_that_changes_hands_is_not_abandoned(launchpad):
+    launchpad.submit([unit("a")], SEARCH)
+    launchpad.workflows.update_one({}, {"$set": {"locked": True}})
+    locks = Locks(launchpad)
+    locks.look()
+    launchpad.workflows.update_one({}, {"$set": {"updated_on": datetime.now(UTC)}})
+    locks._since = {held: since - 100 for held, since in locks._since.items()}
+    locks.look()
+    assert locks.abandoned(seconds=60) == []
+
+
+class DyingCollection:
+    """A collection whose client is killed when it wants to replace a document."""
+
+    def __init__(self, collection):
+        self.collection = collection
+        self.is_dead = False
+
+    def __getattr__(self, name):
+        return getattr(self.collection, name)
+
+    def find_one_and_replace(self, *_):
+        self.is_dead = True
+        raise KeyboardInterrupt
+
+    def find_one_and_update(self, *arguments):
+        return None if self.is_dead else self.collection.find_one_and_update(*arguments)
+
+
+def test_jobs_that_a_dying_worker_was_adding_are_added_once(
+    databases, launchpad, recovery, dead, monkeypatch
+):
+    """It had written the new jobs and its own end, and died before the workflow knew."""
+    launchpad.submit([unit("a", fan_out())], SEARCH)
+    monkeypatch.setattr(jobflow.SETTINGS, "JOB_STORE", databases.job_store())
+    fworker = FWorker()
+    describe(fworker, dead)
+    job, launch = launchpad.checkout_fw(fworker, "/tmp")
+    action = job.tasks[0].run_task(job.spec)
+    dying = databases.launchpad()
+    dying.workflows = DyingCollection(dying.workflows)
+    with pytest.raises(KeyboardInterrupt):
+        dying.complete_launch(launch, action, "COMPLETED")
+    assert launchpad.fireworks.count_documents({}) == 3
+    assert launchpad.workflows.find_one()["nodes"] == [1]
+
+    recovery.recover()
+    nodes = launchpad.workflows.find_one()["nodes"]
+    assert sorted(nodes) == sorted(launchpad.get_fw_ids())
+    assert states(launchpad) == ["COMPLETED", "READY", "READY"]
+
+
+def broken(launchpad, trace, *, launched):
+    """Have a job fail on a node, or before, since it could not be imported."""
+    if launched:
+        launch = taken_by(launchpad, None)
+        action = FWAction({"_exception": {"_stacktrace": trace}})
+        launchpad.complete_launch(launch, action, "FIZZLED")
+    else:
+        fizzled = {"state": "FIZZLED", "spec._exception_details": {"_stacktrace": trace}}
+        launchpad.fireworks.update_one({}, {"$set": fizzled})
+        launchpad.refresh(1)
+    assert states(launchpad) == ["FIZZLED"]
+
+
+@pytest.mark.parametrize("launched", [True, False])
+@pytest.mark.parametrize(
+    ("trace", "cure"),
+    [
+        ("Traceback\nModuleNotFoundError: No module named 'yaml'\n", Cure.QUEUE),
+        ("Traceback\nModuleNotFoundError: No module named 'no_such_module'\n", Cure.LEAVE),
+        ("Traceback\nImportError: cannot import name 'dump' from 'yaml' (/x.py)\n", Cure.QUEUE),
+        ("Traceback\nImportError: cannot import name 'nix' from 'yaml' (/x.py)\n", Cure.LEAVE),
+    ],
+)
+def test_a_job_that_could_not_be_imported_is_queued_again_once_it_can(
+    launchpad, recovery, trace, cure, launched
+):
+    launchpad.submit([unit("a")], SEARCH)
+    broken(launchpad, trace, launched=launched)
+    (loss,) = recovery.recover()
+    assert (loss.trouble, loss.cure) == (Trouble.IMPORT, cure)
+    assert states(launchpad) == ["READY" if cure is Cure.QUEUE else "FIZZLED"]
+    if cure is Cure.LEAVE:
+        assert "install it" in loss.reason
+
+
+def test_a_job_that_cannot_be_read_here_is_left_and_named(launchpad, recovery):
+    launchpad.submit([unit("a")], SEARCH)
+    moved = {"spec._tasks.0.job.function.@module": "a_module_that_moved"}
+    launchpad.fireworks.update_one({}, {"$set": moved})
+    assert launchpad._get_a_fw_to_run(worker_of(["search"]).query) is None
+    assert states(launchpad) == ["FIZZLED"]
+    (loss,) = recovery.recover()
+    assert loss.cure is Cure.LEAVE
+    assert "a_module_that_moved" in loss.reason
+
+
+def test_a_node_that_never_can_is_not_tried_for_ever(launchpad, recovery):
+    launchpad.submit([unit("a")], SEARCH)
+    for cure in (Cure.QUEUE,) * (MAX_LOSSES - 1) + (Cure.LEAVE,):
+        broken(launchpad, "ModuleNotFoundError: No module named 'yaml'", launched=True)
+        assert told(recovery.recover()) == [(Trouble.IMPORT, cure)]
+
+
+def test_a_job_that_failed_by_itself_is_no_loss(launchpad, recovery):
+    launchpad.submit([unit("a")], SEARCH)
+    broken(launchpad, "ImportError: no\nValueError: too hot\n", launched=True)
+    assert recovery.recover() == []
+
+
+def test_jobs_of_others_are_left_alone(launchpad, recovery, dead):
+    launchpad.submit([unit("a")], SEARCH)
+    taken_by(launchpad, dead)
+    assert replace(recovery, owners=["another"]).recover() == []
+    assert len(replace(recovery, owners=None).recover()) == 1
+
+
+def test_the_command_says_what_it_does(launchpad_file, launchpad, dead):
+    launchpad.submit([unit("a"), unit("b")], SEARCH)
+    taken_by(launchpad, dead)
+
+    def call(*arguments):
+        return CliRunner().invoke(app, ["recover", "-l", str(launchpad_file), *arguments])
+
+    planned = call("--dry-run").output
+    assert "1 would be queued again" in planned
+    assert "add (1)" in planned
+    assert states(launchpad) == ["RUNNING", "READY"]
+    done = call().output
+    assert "1 queued again" in done
+    assert f"process {dead.pid} on {dead.host} is gone" in " ".join(done.split())
+    assert call().output.strip() == "Nothing to recover."
+    unknown = call("no-such-campaign")
+    assert unknown.exit_code == 2
+    assert "no-such-campaign" in unknown.output
