@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -16,22 +17,30 @@ from gan_htvs.candidate import Origin, Proposal, Step
 from gan_htvs.proposers import ProposerName
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from jobflow import Job
-
 N_ATOMS = 20
+
+
+class Structures(StrEnum):
+    """Where a job finds the structure that it starts from."""
+
+    APART = "apart"
+    """Each is the output of a job of its own."""
+
+    TOGETHER = "together"
+    """All of a workflow are in one output."""
+
+    INLINED = "inlined"
+    """In the job."""
+
+
 CAMPAIGN = Campaign(
     name="chains",
     chemical_system={"caps": {"Mg": 5, "Mn": 5, "O": 10}},
     oxidation_states={"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)},
 )
-
-
-@job
-def propose(first: int, n: int) -> dict[str, list[Proposal]]:
-    """Stand for the job of a shard, in whose output the structures of all its chains are."""
-    return {"proposals": [proposal(number) for number in range(first, first + n)]}
 
 
 @job
@@ -60,20 +69,31 @@ def proposal(number: int) -> Proposal:
     )
 
 
-def chains(first: int, n: int, source: Job | None = None) -> Flow:
-    """Make ``n`` chains; without a source of their structures, the jobs hold these themselves."""
+def chains(numbers: Sequence[int], structures: Structures) -> tuple[Flow, list[dict[str, Any]]]:
+    """Make chains, and the outputs of other jobs that have to be stored for them."""
+    proposals = {f"proposal-{number}": proposal(number) for number in numbers}
+    together = f"proposals-{numbers[0]}"
+    outputs: dict[str, Any] = {}
+    start: Sequence[Structure | OutputReference]
+    match structures:
+        case Structures.INLINED:
+            start = [each.structure for each in proposals.values()]
+        case Structures.TOGETHER:
+            outputs = {together: {"proposals": list(proposals.values())}}
+            stored = OutputReference(together)["proposals"]
+            start = [stored[index].structure for index in range(len(proposals))]
+        case Structures.APART:
+            outputs = proposals
+            start = [OutputReference(uuid).structure for uuid in proposals]
     made = []
-    for number in range(first, first + n):
-        settling = settle(
-            proposal(number).structure
-            if source is None
-            else OutputReference(source.uuid)["proposals"][number - first].structure
-        )
+    for structure in start:
+        settling = settle(structure)
         weighing = weigh(settling.output)
         for each, step in ((settling, Step.RELAX), (weighing, Step.STATIC)):
             label(each, CAMPAIGN.name, step, CAMPAIGN.routing.potential)
-        made.append(Flow([settling, weighing], name=f"chain {number}"))
-    return Flow(made, name=f"chains from {first}")
+        made.append(Flow([settling, weighing]))
+    documents = [{"uuid": uuid, "index": 1, "output": each} for uuid, each in outputs.items()]
+    return Flow(made, name=f"chains from {numbers[0]}"), documents
 
 
 def write_launchpad_file(directory: Path, name: str, port: int) -> Path:

@@ -4,13 +4,16 @@
     python benchmarks/orchestration.py --chains 250 500 1000 2000
     python benchmarks/orchestration.py --chains 100 --launches 20 --workers 4
 
-Chains of two trivial jobs, with one structure of 20 atoms each, are queued as a campaign queues
-them, in workflows of at most 50 chains whose structures are the output of another job; the same
-with the structures in the jobs; and as one Flow of jobflow in one workflow. Then one worker
-launches some jobs of each in turns, and its processor time is counted: FireWorks, jobflow, pymongo
-and this package, without the database, which is another process. The embedded database takes a
-millisecond for each job in it to find the next one, which is why not all are launched; with
---workers, as many processes then finish the first layout, and every job is accounted for.
+Chains of two trivial jobs, with one structure of 20 atoms each, are queued in workflows of at most
+50 chains, as a campaign queues its shards, and as one Flow of jobflow in a single workflow. Then
+one worker launches some jobs of each in turns, and its processor time is counted: FireWorks,
+jobflow, pymongo and this package, without the database, which is another process. The small
+workflows find their structures in three ways: in an output for each; in one output for all 50; in
+the jobs themselves, as the single workflow does.
+
+The embedded database takes a millisecond for each job in it to find the next one, which is why not
+all are launched. With --workers, as many processes then finish the workflows of the campaign, and
+every job is accounted for.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import bson
 import jobflow
-from chains import CAMPAIGN, chains, free_port, propose, write_launchpad_file
+from chains import CAMPAIGN, Structures, chains, free_port, write_launchpad_file
 from fireworks.core.rocket_launcher import rapidfire
 
 from flows.campaign import Unit
@@ -41,8 +44,6 @@ from launchers.launchpad import worker_of
 from launchers.pool import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from launchers.database import Databases
     from launchers.launchpad import CampaignLaunchPad
 
@@ -50,8 +51,8 @@ BLOCK = 10
 """Launches of one layout before it is the turn of the next."""
 
 POLL_SECONDS = 0.5
-LAYOUTS = ("shards", "inlined", "one")
-"""Small workflows with structures by reference; with structures in the jobs; a single one."""
+CAMPAIGNS = Structures.TOGETHER
+"""Where the jobs of a campaign find their structures."""
 
 
 @dataclass
@@ -83,19 +84,17 @@ class Layout:
         launchpad.initialise()
         return launchpad
 
-    def queue(self, n_chains: int, per_workflow: int, *, by_reference: bool) -> None:
-        """Queue all chains, as the feeder of a campaign queues its shards."""
-        jobflow.SETTINGS.JOB_STORE = self.databases.job_store()
-        self.launchpad.submit(self._units(n_chains, per_workflow, by_reference), CAMPAIGN)
-
-    def _units(self, n_chains: int, per_workflow: int, by_reference: bool) -> Iterator[Unit]:
-        for first in range(0, n_chains, per_workflow):
-            n = min(per_workflow, n_chains - first)
-            source = propose(first, n) if by_reference else None
-            if source is not None:
-                jobflow.run_locally(source, log=False)
-            flow = chains(first, n, source)
-            yield Unit(flow.uuid, flow, frees=CAMPAIGN.name, is_shard=True)
+    def queue(self, n_chains: int, per_workflow: int, structures: Structures) -> None:
+        """Queue all chains; small workflows end with a release, as the shards of a campaign do."""
+        with self.databases.job_store() as outputs:
+            outputs.ensure_index("uuid")
+            for first in range(0, n_chains, per_workflow):
+                numbers = range(first, min(first + per_workflow, n_chains))
+                flow, stored = chains(numbers, structures)
+                if stored:
+                    outputs.update(stored)
+                frees = CAMPAIGN.name if per_workflow < n_chains else None
+                self.launchpad.submit([Unit(flow.uuid, flow, frees=frees)], CAMPAIGN)
 
     def launch(self, n: int) -> None:
         """Launch some jobs as a worker does."""
@@ -182,49 +181,55 @@ def main() -> None:
 
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"{options.launches} launches each: processor time of one, s / largest workflow, kB")
-    print("chains  small, by reference   small, inlined    one, inlined   ratio")
+    print("        small workflows, structures                        one workflow")
+    print("chains  apart             together          inlined           inlined")
     for n_chains in options.chains:
-        seconds = compare(n_chains, options)
-    ratio = seconds["one"] / seconds["shards"]
+        campaign, one = compare(n_chains, options)
     print(
         json.dumps(
             {
                 "claim": f"orchestration of {options.chains[-1]:,} chains costs at least 5 times "
                 "less in small workflows than in one",
-                "value": round(seconds["shards"], 4),
+                "value": round(campaign, 4),
                 "unit": "s of processor time for each finished job",
-                "baseline": round(seconds["one"], 4),
-                "ratio": round(ratio, 1),
+                "baseline": round(one, 4),
+                "ratio": round(one / campaign, 1),
             }
         )
     )
 
 
-def compare(n_chains: int, options: argparse.Namespace) -> dict[str, float]:
-    """Measure all layouts in turns; return the processor time of a launch of each."""
+def compare(n_chains: int, options: argparse.Namespace) -> tuple[float, float]:
+    """Measure all layouts in turns; return what a launch costs a campaign, and the baseline."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         directory = Path(folder)
         for name in ("launches", "logs"):
             (directory / name).mkdir()
         port = free_port()
-        layouts = {}
-        for name in LAYOUTS:
+
+        def layout(name: str) -> Layout:
             file = write_launchpad_file(directory, name, port)
-            databases = stack.enter_context(open_databases(file))
-            layouts[name] = Layout(file, databases, directory)
-        layouts["shards"].queue(n_chains, options.per_workflow, by_reference=True)
-        layouts["inlined"].queue(n_chains, options.per_workflow, by_reference=False)
-        layouts["one"].queue(n_chains, n_chains, by_reference=False)
-        kilobytes = {name: each.document_bytes / 1e3 for name, each in layouts.items()}
+            return Layout(file, stack.enter_context(open_databases(file)), directory)
+
+        small = {structures: layout(structures.value) for structures in Structures}
+        one = layout("one")
+        for structures, each in small.items():
+            each.queue(n_chains, options.per_workflow, structures)
+        one.queue(n_chains, n_chains, Structures.INLINED)
+        layouts = [*small.values(), one]
+        kilobytes = [each.document_bytes / 1e3 for each in layouts]
         for start in range(0, options.launches, BLOCK):
-            for each in layouts.values():
+            for each in layouts:
                 each.launch(min(BLOCK, options.launches - start))
-        seconds = {name: each.seconds_per_launch for name, each in layouts.items()}
-        cells = "".join(f"{seconds[name]:10.3f} /{kilobytes[name]:6.1f}" for name in LAYOUTS)
-        print(f"{n_chains:6d} {cells} {seconds['one'] / seconds['shards']:7.1f}", flush=True)
+        cells = [
+            f"{each.seconds_per_launch:8.3f} /{size:7.1f}"
+            for each, size in zip(layouts, kilobytes, strict=True)
+        ]
+        print(f"{n_chains:6d}", *cells, flush=True)
+        campaign = small[CAMPAIGNS]
         if options.workers:
-            layouts["shards"].finish(options.workers)
-            account = layouts["shards"].account()
+            campaign.finish(options.workers)
+            account = campaign.account()
             print(
                 f"{options.workers} workers: {account.n_jobs} jobs, {account.n_completed} "
                 f"completed, {account.n_without_output} without their output, "
@@ -232,7 +237,7 @@ def compare(n_chains: int, options: argparse.Namespace) -> dict[str, float]:
             )
             if not account.nothing_lost_or_doubled:
                 raise SystemExit("a job was lost, or launched more than once")
-        return seconds
+        return campaign.seconds_per_launch, one.seconds_per_launch
 
 
 if __name__ == "__main__":

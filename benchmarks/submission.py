@@ -7,12 +7,15 @@ shards besides references, training and known phases. References and training co
 soon as they are queued, and the number of shards at once is not bounded, so that everything is.
 Beside it, the same workflows are added one by one with FireWorks' ``add_wf``. Times are those of
 this process and of the database together, since the user waits for both. Memory is measured in
-processes of their own, with ten times as many structures, too.
+processes of their own, with ten times as many structures, too. Then one shard is launched, whose
+structures are random, and the largest document of each collection is looked for: MongoDB refuses
+those over 16 MB.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -22,19 +25,23 @@ import time
 import tracemalloc
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
 from importlib import resources
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import bson
+import jobflow
 import psutil
 import yaml
 from chains import free_port, write_launchpad_file
+from fireworks.core.rocket_launcher import launch_rocket
 
 from gan_htvs.campaign import Campaign
+from gan_htvs.proposers import ProposerName
 from launchers.database import open_databases
 from launchers.feeder import Feeder
+from launchers.launchpad import worker_of
 from launchers.registry import register
 
 if TYPE_CHECKING:
@@ -94,6 +101,9 @@ def main() -> None:
             f"{memory.resident / 1e6:9.0f} MB {memory.allocated / 1e6:16.1f} MB",
             flush=True,
         )
+    sizes = alone(largest_documents, campaign_of(1, few))
+    told = ", ".join(f"{name} {size / 1e3:.0f} kB" for name, size in sizes.items())
+    print(f"largest documents after the fan-out of a shard: {told}")
     print(
         json.dumps(
             {
@@ -150,10 +160,27 @@ def memory_of(campaign: Campaign) -> Memory:
     return Memory(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, allocated)
 
 
-@contextmanager
+def largest_documents(campaign: Campaign) -> dict[str, int]:
+    """Submit a campaign, launch one of its shards, and give the size of the largest documents."""
+    sampling = campaign.sampling.model_copy(update={"proposers": (ProposerName.RANDOM,)})
+    campaign = campaign.model_copy(update={"sampling": sampling})
+    with databases_of("documents") as ((databases,), _):
+        submit(campaign, databases)
+        launchpad = databases.launchpad()
+        jobflow.SETTINGS.JOB_STORE = databases.job_store()
+        (first, *_) = launchpad.get_fw_ids({"name": {"$regex": "^sample"}})
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            launch_rocket(launchpad, worker_of([campaign.name]), fw_id=first, strm_lvl="ERROR")
+        return {
+            name: max(len(bson.encode(each)) for each in launchpad.db[name].find())
+            for name in ("workflows", "fireworks", "launches", "outputs")
+        }
+
+
+@contextlib.contextmanager
 def databases_of(*names: str) -> Iterator[tuple[list[Databases], psutil.Process]]:
     """Give empty databases of one embedded server, and the server."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         port = free_port()
         files = [write_launchpad_file(Path(folder), name, port) for name in names]
         databases = [stack.enter_context(open_databases(file)) for file in files]
