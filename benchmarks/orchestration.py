@@ -51,7 +51,7 @@ BLOCK = 10
 """Launches of one layout before it is the turn of the next."""
 
 POLL_SECONDS = 0.5
-CAMPAIGNS = Structures.TOGETHER
+CAMPAIGNS = Structures.APART
 """Where the jobs of a campaign find their structures."""
 
 
