@@ -163,8 +163,8 @@ def band_gap_jobs(
     )
     for name, gap_job in jobs.items():
         gap_job.name = f"{name} {formula}"
-        # Behind a hybrid, the gap is only read.
-        is_read = Step(name) is Step.BAND_GAP and campaign.engines.band_gap.name in VASP_ENGINES
-        category = campaign.routing.other if is_read else campaign.routing.hybrid
+        # The gap of a hybrid is only read, and one that is switched off takes no node.
+        is_light = Step(name) is Step.BAND_GAP and campaign.engines.band_gap.name != "gpaw"
+        category = campaign.routing.other if is_light else campaign.routing.hybrid
         label(gap_job, campaign.name, Step(name), category, candidate_id=candidate_id)
     return list(jobs.values())

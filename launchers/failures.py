@@ -19,6 +19,17 @@ CALCULATIONS = (Step.RELAX, Step.STATIC, Step.HYBRID)
 """Steps whose failure is one of a single structure."""
 
 
+RETRIED = (
+    Step.PROPOSE,
+    Step.GATE,
+    Step.BAND_GAP,
+    Step.TRAIN,
+    Step.REFERENCES,
+    Step.RELEASE,
+)
+"""Steps that are run again if they failed; a failed relaxation is a result."""
+
+
 class FailedCalculation(NamedTuple):
     """A calculation that left no result."""
 
@@ -50,6 +61,7 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
         documents = outputs.query(
             {
                 "metadata.campaign": {"$in": units.owners},
+                "metadata.step": {"$in": [step.value for step in CALCULATIONS]},
                 "output.@class": CalculationFailure.__name__,
             },
             ["uuid", "output"],
@@ -75,6 +87,15 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
             continue
         found.append(FailedCalculation(job.fw_id, job.candidate_id, step, reason, folder))
     return found
+
+
+def raised_jobs(launchpad: CampaignLaunchPad, campaign: Campaign) -> list[FailedCalculation]:
+    """List the jobs that raised and are no calculations of one structure."""
+    return [
+        FailedCalculation(job.fw_id, "", job.name, job.trace, None)
+        for job in launchpad.failures(CampaignUnits(campaign).owners)
+        if job.step in RETRIED
+    ]
 
 
 def queue_again(launchpad: CampaignLaunchPad, failed: Iterable[FailedCalculation]) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from flows.campaign import CampaignUnits
-from launchers.registry import SHARDS_AT_ONCE, submitted, submitted_for
+from launchers.registry import SHARDS_AT_ONCE, submissions, submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -123,11 +123,22 @@ class Feeder:
             }
 
 
-def feed_owner(databases: Databases, owner: str) -> int:
-    """Feed every campaign that has waited for the work of this owner, itself or a shared job.
+def feed_all(databases: Databases, owner: str | None = None) -> int:
+    """Feed every campaign that was submitted.
+
+    Parameters
+    ----------
+    databases
+        Where they are.
+    owner
+        Only those that it works for: a campaign of this name, or all that share its job.
 
     Returns
     -------
     Number of units that were queued.
     """
-    return sum(Feeder(campaign, databases).feed() for campaign in submitted_for(databases, owner))
+    return sum(
+        Feeder(campaign, databases).feed()
+        for campaign, submission in submissions(databases)
+        if submission and (owner is None or owner in submission["owners"])
+    )

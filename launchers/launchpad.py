@@ -45,6 +45,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 class Failure(NamedTuple):
     """A job that raised."""
 
+    fw_id: int
     name: str
     step: Step
     trace: str
@@ -238,7 +239,7 @@ class CampaignLaunchPad(LaunchPad):
         found = []
         for job in self.fireworks.find(_of(owners) | {"state": "FIZZLED"}):
             trace = self._trace(job["launches"])
-            found.append(Failure(job["name"], Step(job["spec"]["step"]), trace))
+            found.append(Failure(job["fw_id"], job["name"], Step(job["spec"]["step"]), trace))
         return found
 
     def calculations(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from gan_htvs.candidate import Step
 from gan_htvs.errors import UserError
 from launchers.builders import build_candidates
+from launchers.failures import RETRIED
 from launchers.feeder import Feeder
 from launchers.gaps import missing_gaps
 from launchers.launchpad import ACTIVE_STATES
@@ -31,16 +32,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 IDLE_POLLS = 2
 """A job's children become ready a moment after it ends, so idleness must last."""
-
-RETRIED = (
-    Step.PROPOSE,
-    Step.GATE,
-    Step.BAND_GAP,
-    Step.TRAIN,
-    Step.REFERENCES,
-    Step.RELEASE,
-)
-"""Steps that are run again if they failed; a failed relaxation is a result."""
 
 Watcher: TypeAlias = Callable[[Counter[tuple[str, str]]], None]
 """Called at every poll with the number of jobs by step and state."""

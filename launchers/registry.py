@@ -126,13 +126,6 @@ def submitted(databases: Databases, name: str) -> dict[str, Any]:
     return document.get("submission") or {}
 
 
-def submitted_for(databases: Databases, owner: str) -> list[Campaign]:
-    """Find the campaigns that an owner of jobs works for."""
-    with databases.store("campaigns", key="name") as campaigns:
-        found = campaigns.query({"submission.owners": owner}, ["settings"])
-        return [Campaign.model_validate(each["settings"]) for each in found]
-
-
 def registrations(databases: Databases, name: str | None) -> list[dict[str, Any]]:
     """Read what is registered of a campaign; of all if no name is given.
 

@@ -28,9 +28,9 @@ class ReleaseTask(FiretaskBase):
         """Feed the launchpad that the task was taken from."""
         # Imported here because a launchpad makes these tasks.
         from launchers.database import Databases  # noqa: PLC0415
-        from launchers.feeder import feed_owner  # noqa: PLC0415
+        from launchers.feeder import feed_all  # noqa: PLC0415
 
-        feed_owner(Databases.of(self.launchpad), self["owner"])
+        feed_all(Databases.of(self.launchpad), self["owner"])
 
 
 def release(owner: str, category: Category, parents: Sequence[Firework]) -> Firework:

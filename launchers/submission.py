@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from launchers import console
+from launchers.builders import OUTPUTS_INDEX
+from launchers.estimate import estimate, print_estimate
 from launchers.feeder import Feeder
 from launchers.gaps import missing_gaps
 from launchers.registry import SHARDS_AT_ONCE, check_changes, register, submitted
@@ -46,6 +48,7 @@ def submit_campaign(
     launchpad.initialise()
     with databases.job_store() as outputs:
         outputs.ensure_index("uuid")
+    launchpad.db["outputs"].create_index(OUTPUTS_INDEX)
     with console.WorkProgress() as show:
         total = feeder.backlog().missing
         added = feeder.feed(lambda n: show("queueing", n, max(n, total)))
@@ -54,7 +57,7 @@ def submit_campaign(
     console.out.print(
         f"{added + gaps} workflows queued"
         + (f", {gaps} of them for band gaps that were missing" if gaps else "")
-        + f"; {backlog.queued} of {campaign.name} are on the launchpad."
+        + f"; {backlog.queued} unfinished ones of {campaign.name} are on the launchpad."
     )
     if backlog.waiting:
         console.out.print(
@@ -73,8 +76,21 @@ def submit_campaign(
     )
 
 
-def print_plan(campaign: Campaign, databases: Databases, *, extend: bool = False) -> None:
+def print_plan(
+    campaign: Campaign, databases: Databases, *, cores_per_node: int, extend: bool = False
+) -> None:
     """Count what would be queued and estimate what it takes; write nothing.
+
+    Parameters
+    ----------
+    campaign
+        What to count.
+    databases
+        What is done already, and how long jobs have taken here.
+    cores_per_node
+        Jobs that a node of category ``cpu`` runs at a time.
+    extend
+        As in :func:`submit_campaign`.
 
     Raises
     ------
@@ -85,5 +101,6 @@ def print_plan(campaign: Campaign, databases: Databases, *, extend: bool = False
     backlog = Feeder(campaign, databases).backlog()
     console.out.print(
         f"{campaign.name}: {backlog.ready} workflows would be queued, {backlog.waiting} would wait "
-        f"for references or checkpoint, {backlog.queued} are on the launchpad."
+        f"for references or checkpoint, {backlog.queued} unfinished ones are on the launchpad."
     )
+    print_estimate(estimate(campaign, databases), cores_per_node)

@@ -6,6 +6,7 @@ import contextlib
 import importlib.resources
 import os
 import socket
+import uuid
 from pathlib import Path
 
 import pytest
@@ -26,17 +27,38 @@ def free_port():
     return find
 
 
+@pytest.fixture(scope="session")
+def running_server(tmp_path_factory, free_port):
+    """An embedded server that runs as long as the tests, which takes seconds to start."""
+    from launchers.embedded import EmbeddedServer
+
+    server = EmbeddedServer(tmp_path_factory.mktemp("server"), port=free_port())
+    with server.serving():
+        yield server
+
+
 @pytest.fixture
-def launchpad_file(tmp_path: Path, free_port) -> Path:
+def launchpad_file(tmp_path: Path, running_server) -> Path:
     """A my_launchpad.yaml of an embedded database that nobody has used yet."""
-    path = tmp_path / "my_launchpad.yaml"
-    settings = {
-        "host": "127.0.0.1",
-        "port": free_port(),
-        "name": "gan_htvs_test",
-        "embedded_storage": "database",
-    }
-    path.write_text(yaml.safe_dump(settings))
+    return write_launchpad(
+        tmp_path,
+        port=running_server.port,
+        name=f"test_{uuid.uuid4().hex}",
+        embedded_storage=str(running_server.storage),
+    )
+
+
+@pytest.fixture
+def launchpad_file_of_own_server(tmp_path: Path, free_port) -> Path:
+    """The same with a server that starts with its first client and stops with the last."""
+    return write_launchpad(
+        tmp_path, port=free_port(), name="gan_htvs_test", embedded_storage="database"
+    )
+
+
+def write_launchpad(folder: Path, **settings) -> Path:
+    path = folder / "my_launchpad.yaml"
+    path.write_text(yaml.safe_dump({"host": "127.0.0.1", **settings}))
     return path
 
 

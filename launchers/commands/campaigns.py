@@ -100,6 +100,9 @@ def submit(
         int | None,
         typer.Option(min=1, help="Shards on the launchpad at one time; default: as before, or 20."),
     ] = None,
+    cores_per_node: Annotated[
+        int, typer.Option(min=1, help="Of the nodes that the estimate is for.")
+    ] = 64,
 ) -> None:
     """Queue a campaign for the workers of a cluster, and leave.
 
@@ -115,7 +118,7 @@ def submit(
 
         with open_databases(launchpad) as databases:
             if dry_run:
-                print_plan(campaign, databases, extend=extend)
+                print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
             else:
                 submit_campaign(campaign, databases, extend=extend, shards_at_once=shards_at_once)
 
@@ -185,7 +188,7 @@ def retry(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Queue exactly the calculations again that failed, and what follows from them.
+    """Queue exactly the jobs again that failed, and what follows from them.
 
     Lists them by reason, with the folder of one of each kind. Nothing runs here: `gan-htvs run`,
     or the workers of your queue, take them up.
@@ -193,20 +196,21 @@ def retry(
     with told_in_one_sentence():
         from launchers.builders import build_candidates
         from launchers.database import open_databases
-        from launchers.failures import failed_calculations, queue_again
+        from launchers.failures import failed_calculations, queue_again, raised_jobs
         from launchers.registry import registered
 
         with open_databases(launchpad) as databases:
             settings = registered(databases, campaign)
             build_candidates(databases)
             found = failed_calculations(databases, settings)
+            found += raised_jobs(databases.launchpad(), settings)
             failed = [each for each in found if reason in each.reason]
             if found and not failed:
                 raise UserError(f"--reason: none of {len(found)} reasons contains {reason!r}.")
             console.print_failures(failed)
             if failed and not dry_run:
                 queue_again(databases.launchpad(), failed)
-                typer.echo(f"{len(failed)} calculations queued again; `gan-htvs run` goes on.")
+                typer.echo(f"{len(failed)} jobs queued again; `gan-htvs run` goes on.")
 
 
 @app.command(epilog="Example: [bold]gan-htvs settings | grep thresholds[/bold]")

@@ -8,6 +8,7 @@ import typer
 
 from launchers import console
 from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app, told_in_one_sentence
+from launchers.words import counted
 
 
 @app.command(
@@ -40,9 +41,14 @@ def recover(
     """
     with told_in_one_sentence():
         from launchers.database import open_databases
+        from launchers.feeder import feed_all
         from launchers.recovery import Recovery
 
         with open_databases(launchpad) as databases:
             recovery = Recovery.of(databases, campaign, silent_for)
             losses = recovery.recover(dry_run=dry_run)
+            # The release of what has waited may be among what was lost for good.
+            n_queued = 0 if dry_run else feed_all(databases, campaign)
         console.print_losses(losses, dry_run=dry_run)
+        if n_queued:
+            console.out.print(f"{counted(n_queued, 'workflow')} queued that could start.")

@@ -117,6 +117,18 @@ class DatabaseSession:
             seconds.append(time.perf_counter() - start)
         return round_trip(median(seconds))
 
+    def campaign(self, name: str) -> Finding:
+        """See that workers of this database will find jobs of a campaign."""
+        if self._databases is None:
+            return _unreachable()
+        known = sorted(self._mongo(self._databases)["campaigns"].distinct("name"))
+        if name in known:
+            return ok(f"{name} is one of {len(known)} here")
+        return warning(
+            f"no {name!r} here; this database has {', '.join(known) or 'no campaigns'}",
+            f"`gan-htvs submit`, or another launchpad file than {self.launchpad_file}",
+        )
+
     def job_store(self) -> Finding:
         """Send a document with a blob through the JobStore and GridFS, and back."""
         if self._databases is None:

@@ -45,10 +45,13 @@ class Dialect:
         """What FireWorks and people call it."""
         return self.system.upper()
 
-    def template(self, profile: Profile) -> str | None:
-        """Name the template of ours, where FireWorks' own lacks something that is needed."""
-        if self.system is BatchSystem.SLURM:
-            return "slurm_array.txt" if profile.array > 1 else None
+    @property
+    def template(self) -> str:
+        """Name the template of its scripts.
+
+        FireWorks' own know no job arrays, no chunks of PBS, no slots of SGE, and no spaces in the
+        name of a folder.
+        """
         return f"{self.system}.txt"
 
 

@@ -37,6 +37,9 @@ QSTAT_SECONDS = 60
 SUBMIT_SECONDS = 1
 """``qlaunch`` sleeps so long after a submission, which it counts whatever the queue shows."""
 
+ROUND_SECONDS = 300
+"""``qlaunch`` ends when nothing of its category is ready, and comes back after so long."""
+
 IDLE_SECONDS = 30
 IDLE_LOOPS = 20
 """A worker that finds nothing sleeps and looks again, so often in all; then its node goes back."""
@@ -92,12 +95,11 @@ class QueueFiles:
             JOBFLOW: _yaml(self._jobflow()),
             ATOMATE2: _yaml(self._atomate2()),
             README: self._readme(),
+            self.dialect.template: _template(self.dialect.template),
         }
         for category, profile in self.profiles.items():
             texts[f"{category}/{FWORKER}"] = _yaml(_fworker(category))
             texts[f"{category}/{QADAPTER}"] = _yaml(self._qadapter(profile))
-            if (template := self.dialect.template(profile)) is not None:
-                texts[template] = _template(template)
         return {self.folder / name: text for name, text in texts.items()}
 
     def _environment(self) -> str:
@@ -145,13 +147,11 @@ class QueueFiles:
         }
 
     def _qadapter(self, profile: Profile) -> dict[str, Any]:
-        template = self.dialect.template(profile)
-        own = {"_fw_template_file": str(self.folder / template)} if template else {}
         return {
             "_fw_name": "CommonAdapter",
             "_fw_q_type": self.dialect.name,
+            "_fw_template_file": str(self.folder / self.dialect.template),
             "_fw_timeout": QSTAT_SECONDS,
-            **own,
             **adapter_keys(self.dialect, profile),
             "pre_rocket": (
                 f"source {_quoted(self.folder / ENVIRONMENT)} && "
@@ -182,6 +182,7 @@ class QueueFiles:
         return _Text(_template(README)).substitute(
             scheduler=self.dialect.name,
             folder=_quoted(self.folder),
+            template=self.dialect.template,
             environment=_quoted(self.folder / ENVIRONMENT),
             launchpad=_quoted(self.launchpad_file),
             commands="\n".join(f"    {command}" for command in self.commands()),
@@ -193,7 +194,8 @@ class QueueFiles:
         """Write the command that submits the batch jobs of each category."""
         where = ["-l", str(self.launchpad_file), "--launch_dir", str(self.workdir)]
         for category in self.profiles:
-            words = ["gan-htvs", "qlaunch", "-c", str(self.folder / category), *where]
+            words = ["gan-htvs", "qlaunch", "-d", str(ROUND_SECONDS)]
+            words += ["-c", str(self.folder / category), *where]
             yield shlex.join([*words, "rapidfire", "-m", "10", "--nlaunches", "0"])
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gan_htvs.candidate import KNOWN_PHASE, Stage, Step
-from gan_htvs.failures import CalculationFailure
+from gan_htvs.candidate import Stage, Step
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
 from launchers.launchpad import last_line, moment
 from launchers.status.document import FailureCount, JobCount, Throughput
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from pymongo.database import Database
 
@@ -28,12 +27,44 @@ SHORTEST = timedelta(minutes=1)
 STEPS = list(Step)
 
 
-class Verdicts(NamedTuple):
-    """Who was judged."""
+class Proposed(NamedTuple):
+    """What the samplers left."""
 
-    n_candidates: int
     known_phases: list[str]
-    """Ids of the known phases among the judged."""
+    """Ids."""
+    n_given_up: int
+    """Structures that they were asked for and did not find."""
+
+
+class Finished(NamedTuple):
+    """What was finished in some time."""
+
+    n_jobs: int
+    n_verdicts: int
+    """Gates, those of known phases left out."""
+
+
+class Jobs(NamedTuple):
+    """The jobs of a campaign."""
+
+    counts: tuple[JobCount, ...]
+    """In the order of the funnel."""
+    began_on: datetime | None
+    """When the first one was queued."""
+    hour: Finished
+    day: Finished
+
+    def throughput(self, n_verdicts: int, now: datetime) -> tuple[Throughput, ...]:
+        """Tell what was finished in the last hour, in the last day and since the beginning."""
+        age = max(now - self.began_on, SHORTEST) if self.began_on else SHORTEST
+        n_completed = sum(job.n for job in self.counts if job.state == "COMPLETED")
+        finished = zip(
+            (HOUR, DAY, age), (self.hour, self.day, Finished(n_completed, n_verdicts)), strict=True
+        )
+        return tuple(
+            Throughput(hours=min(span, age) / HOUR, n_jobs=each.n_jobs, n_verdicts=each.n_verdicts)
+            for span, each in finished
+        )
 
 
 class Built(NamedTuple):
@@ -43,6 +74,8 @@ class Built(NamedTuple):
     """Last change of a document."""
     n_judged: int
     """Candidates and known phases that the builders know to be judged."""
+    has_lacking: bool
+    """Whether a candidate failed or lacks a band gap."""
     funnel: Funnel
 
 
@@ -69,96 +102,78 @@ class Census:
         """Condition that a Firework belongs to the campaign."""
         return {"spec.campaign": {"$in": list(self.owners)}}
 
-    def jobs(self) -> tuple[JobCount, ...]:
-        """Count jobs by step, state and category, in the order of the funnel."""
-        groups = self.database.fireworks.aggregate(
-            [
-                {"$match": self.of_owners},
-                {
-                    "$group": {
-                        "_id": {
-                            "step": "$spec.step",
-                            "state": "$state",
-                            "category": "$spec._category",
-                        },
-                        "n": {"$sum": 1},
-                        "since": {"$min": "$updated_on"},
-                    }
-                },
-            ]
-        )
-        counts = [
-            JobCount(
-                step=Step(group["_id"]["step"]),
-                state=group["_id"]["state"],
-                category=group["_id"].get("category"),
-                n=group["n"],
-                since=moment(group["since"]),
-            )
-            for group in groups
-        ]
-        return tuple(sorted(counts, key=lambda c: (STEPS.index(c.step), c.state, c.category or "")))
-
-    def first_queued(self) -> datetime | None:
-        """When the first job was queued; None if none was."""
-        first = self.database.fireworks.find_one(
-            self.of_owners, {"created_on": 1}, sort=[("fw_id", 1)]
-        )
-        return first and moment(first["created_on"])
-
-    def verdicts(self) -> Verdicts:
-        """Count the candidates that a gate has judged, each once."""
-        gates = self._outputs_of(Step.GATE)
-        of_known = gates | {"output.origin.proposer": KNOWN_PHASE}
-        known = self.database.outputs.distinct("metadata.candidate_id", of_known)
-        others = gates | {"metadata.candidate_id": {"$not": {"$in": known}}}
-        return Verdicts(self._count_distinct("outputs", others, "metadata.candidate_id"), known)
-
-    def given_up(self) -> int:
-        """Count the structures that the proposers were asked for and did not find."""
-        shards = self.database.outputs.aggregate(
-            [
-                {"$match": self._outputs_of(Step.PROPOSE) | {"output.stream": {"$exists": True}}},
-                {
-                    "$project": {
-                        "stream": "$output.stream",
-                        "requested": "$output.requested",
-                        "found": {"$size": "$output.proposals"},
-                    }
-                },
-            ]
-        )
+    def proposed(self) -> Proposed:
+        """Read what the samplers left: the known phases, and how many structures they lack."""
+        fields = ["output.stream", "output.requested", "output.proposals.candidate_id"]
+        found = self.database.outputs.find(self._outputs_of(Step.PROPOSE), fields)
+        shards = sorted((each["output"] for each in found), key=lambda s: s.get("requested") or 0)
         # A shard that was asked for more later holds all that the earlier one had.
-        longest: dict[str, dict[str, int]] = {}
-        for shard in sorted(shards, key=lambda shard: shard["requested"]):
-            longest[shard["stream"]] = shard
-        return sum(max(each["requested"] - each["found"], 0) for each in longest.values())
+        longest = {shard["stream"]: shard for shard in shards if "stream" in shard}
+        known = [
+            phase["candidate_id"]
+            for shard in shards
+            if "stream" not in shard
+            for phase in shard["proposals"]
+        ]
+        lacking = (shard["requested"] - len(shard["proposals"]) for shard in longest.values())
+        return Proposed(known, sum(max(n, 0) for n in lacking))
 
-    def throughput(
-        self, began_on: datetime | None, verdicts: Verdicts, n_completed: int, now: datetime
-    ) -> tuple[Throughput, ...]:
-        """Count what was finished in the last hour, in the last day and since it began."""
-        age = max(now - began_on, SHORTEST) if began_on else SHORTEST
-        spans = [min(span, age) for span in (HOUR, DAY)]
-        return (
-            *(self._finished(now - span, span, verdicts.known_phases) for span in spans),
-            Throughput(hours=age / HOUR, n_jobs=n_completed, n_verdicts=verdicts.n_candidates),
-        )
+    def judged(self) -> set[str]:
+        """Ids of the candidates that a gate has judged, known phases among them."""
+        gates: list[dict[str, Any]] = [
+            {"$match": self._outputs_of(Step.GATE)},
+            {"$group": {"_id": "$metadata.candidate_id"}},
+        ]
+        return {gate["_id"] for gate in self.database.outputs.aggregate(gates)}
 
-    def _finished(self, since: datetime, span: timedelta, known: Collection[str]) -> Throughput:
+    def jobs(self, known_phases: Collection[str], now: datetime) -> Jobs:
+        """Count jobs, in one walk over them.
+
+        Parameters
+        ----------
+        known_phases
+            Ids of candidates whose gates are no verdicts.
+        now
+            The time.
+        """
         # A completed Firework was last updated when its launch ended.
-        recent = self.of_owners | {
-            "state": "COMPLETED",
-            "updated_on": {"$gte": since.astimezone(UTC).isoformat()},
-        }
-        gates = recent | {
-            "spec.step": Step.GATE.value,
-            "spec.candidate_id": {"$not": {"$in": list(known)}},
-        }
-        return Throughput(
-            hours=span / HOUR,
-            n_jobs=self.database.fireworks.count_documents(recent),
-            n_verdicts=self._count_distinct("fireworks", gates, "spec.candidate_id"),
+        since = [(now - span).astimezone(UTC).isoformat() for span in (HOUR, DAY)]
+        groups = list(
+            self.database.fireworks.aggregate(
+                [
+                    {"$match": self.of_owners},
+                    {
+                        "$group": {
+                            "_id": {
+                                "step": "$spec.step",
+                                "state": "$state",
+                                "category": "$spec._category",
+                                "is_known": {"$in": ["$spec.candidate_id", list(known_phases)]},
+                            },
+                            "n": {"$sum": 1},
+                            "since": {"$min": "$updated_on"},
+                            "began": {"$min": "$created_on"},
+                            **{
+                                name: {"$sum": {"$cond": [{"$gte": ["$updated_on", time]}, 1, 0]}}
+                                for name, time in zip(("hour", "day"), since, strict=True)
+                            },
+                        }
+                    },
+                ]
+            )
+        )
+        counts: dict[tuple[Step, str, str | None], JobCount] = {}
+        for group in groups:
+            kind = group["_id"]
+            key = Step(kind["step"]), kind["state"], kind.get("category")
+            n, start = group["n"], moment(group["since"])
+            if (before := counts.get(key)) is not None:
+                n, start = n + before.n, min(start, before.since)
+            counts[key] = JobCount(step=key[0], state=key[1], category=key[2], n=n, since=start)
+        return Jobs(
+            tuple(sorted(counts.values(), key=lambda c: (STEPS.index(c.step), c.state))),
+            min((moment(group["began"]) for group in groups), default=None),
+            *(_finished(groups, name) for name in ("hour", "day")),
         )
 
     def built(self) -> Built:
@@ -169,6 +184,11 @@ class Census:
         return Built(
             max(changes, default=None),
             sum(row["stage"] != Stage.GENERATED for row in rows),
+            any(
+                row["stage"] == Stage.FAILED
+                or (row["stage"] == Stage.POURBAIX_STABLE and row.get("band_gap") is None)
+                for row in rows
+            ),
             measure_funnel(rows, self.campaign),
         )
 
@@ -216,19 +236,16 @@ class Census:
             )
         )
 
-    def has_failed_calculations(self) -> bool:
-        """Whether any calculation has left a failure in place of a result."""
-        failure = {"output.@class": CalculationFailure.__name__}
-        of_owners = {"metadata.campaign": {"$in": list(self.owners)}}
-        return self.database.outputs.find_one(of_owners | failure, {"_id": 1}) is not None
-
     def _outputs_of(self, step: Step) -> dict[str, Any]:
         return {"metadata.campaign": self.campaign.name, "metadata.step": step.value}
 
-    def _count_distinct(self, collection: str, condition: dict[str, Any], field: str) -> int:
-        distinct: list[dict[str, Any]] = [
-            {"$match": condition},
-            {"$group": {"_id": f"${field}"}},
-            {"$group": {"_id": None, "n": {"$sum": 1}}},
-        ]
-        return sum(found["n"] for found in self.database[collection].aggregate(distinct))
+
+def _finished(groups: Iterable[dict[str, Any]], span: str) -> Finished:
+    """Add up what was finished within a span."""
+    completed = [group for group in groups if group["_id"]["state"] == "COMPLETED"]
+    verdicts = [
+        group
+        for group in completed
+        if group["_id"]["step"] == Step.GATE and not group["_id"]["is_known"]
+    ]
+    return Finished(*(sum(group[span] for group in those) for those in (completed, verdicts)))

@@ -12,7 +12,7 @@ from launchers.batch import BatchQueue
 from launchers.launchpad import moment
 from launchers.status import runs
 from launchers.status.document import Obstacle
-from launchers.status.words import counted, span
+from launchers.words import counted, span
 from launchers.workers import Life
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ SILENT = timedelta(seconds=RUN_EXPIRATION_SECS)
 LOCK_SECONDS = 2.0
 """A workflow is locked for as long as one update takes, well below a second."""
 
-MOST_NAMED = 10
-"""Jobs named one by one."""
 
 LOCAL_CURE = "gan-htvs run CAMPAIGN.YAML"
 
@@ -90,10 +88,9 @@ def _standstill(census: Census, status: CampaignStatus) -> Iterator[Obstacle]:
     if not status.is_stuck:
         return
     if fizzled := census.holding_up():
-        ids = ",".join(map(str, fizzled[:MOST_NAMED])) + (",..." if fizzled[MOST_NAMED:] else "")
         yield Obstacle(
             found=f"all that is left waits for {counted(len(fizzled), 'job')} that FIZZLED",
-            cure=f"correct the cause, then gan-htvs lpad rerun_fws -i {ids}",
+            cure=f"correct the cause, then gan-htvs retry {status.name}",
         )
     else:
         yield Obstacle(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.campaign import Campaign
+from gan_htvs.candidate import Step
 from launchers.registry import registrations
 from launchers.status import runs
 from launchers.status.census import Census
@@ -41,24 +42,28 @@ def _look_at(databases: Databases, registration: Mapping[str, Any]) -> CampaignS
     census = Census(databases.launchpad().db, campaign, owners)
     now = datetime.now(UTC)
 
-    began_on = census.first_queued()
-    jobs = census.jobs()
-    n_completed = sum(job.n for job in jobs if job.state == "COMPLETED")
-    verdicts = census.verdicts()
+    proposed = census.proposed()
+    judged = census.judged()
+    n_judged = len(judged.difference(proposed.known_phases))
+    jobs = census.jobs(proposed.known_phases, now)
     built = census.built()
     at_work = runs.running(census)
+    failures = census.fizzled()
+    # Known phases whose calculations failed let the job fail that collects them.
+    if built.has_lacking or any(each.step == Step.REFERENCES for each in failures):
+        failures += _failed_calculations(databases, campaign)
     status = CampaignStatus(
         campaign=campaign,
-        began_on=began_on,
-        n_given_up=census.given_up(),
-        n_judged=verdicts.n_candidates,
+        began_on=jobs.began_on,
+        n_given_up=proposed.n_given_up,
+        n_judged=n_judged,
         built_on=built.on,
-        n_unbuilt=max(verdicts.n_candidates + len(verdicts.known_phases) - built.n_judged, 0),
+        n_unbuilt=max(len(judged) - built.n_judged, 0),
         funnel=built.funnel,
-        jobs=jobs,
+        jobs=jobs.counts,
         workers=runs.at_work(at_work),
-        throughput=census.throughput(began_on, verdicts, n_completed, now),
-        failures=(*census.fizzled(), *_failed_calculations(databases, census)),
+        throughput=jobs.throughput(n_judged, now),
+        failures=tuple(failures),
     )
     found = obstacles(
         census,
@@ -78,14 +83,12 @@ def _owners(campaign: Campaign) -> Sequence[str]:
     return CampaignUnits(campaign).owners
 
 
-def _failed_calculations(databases: Databases, census: Census) -> list[FailureCount]:
+def _failed_calculations(databases: Databases, campaign: Campaign) -> list[FailureCount]:
     """Group the calculations that left a reason instead of a result; those that raised are jobs."""
-    if not census.has_failed_calculations():
-        return []
     from launchers.failures import failed_calculations
 
     kinds: dict[tuple[str, str], list[str]] = {}
-    for failed in failed_calculations(databases, census.campaign):
+    for failed in failed_calculations(databases, campaign):
         if failed.folder:
             kinds.setdefault((failed.step, failed.reason), []).append(failed.folder)
     return [

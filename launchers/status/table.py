@@ -14,8 +14,8 @@ from rich.table import Table
 
 from gan_htvs.candidate import Step
 from launchers.console import out
-from launchers.status.words import counted, span
 from launchers.summary import funnel_table
+from launchers.words import counted, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -84,8 +84,8 @@ class Site:
 
 
 @pytest.fixture
-def site_of(tmp_path, launchpad_file):
+def site_of(tmp_path, launchpad_file_of_own_server):
     """Make a site from the settings of its campaign."""
     # Tests that a shell started in the background ignore Ctrl-C, and so would their children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    return lambda campaign: Site(tmp_path, launchpad_file, campaign)
+    return lambda campaign: Site(tmp_path, launchpad_file_of_own_server, campaign)

@@ -59,7 +59,7 @@ def test_failures_are_told_and_exactly_those_run_again(site):
 
     again = site.call("retry").stdout
     assert "NM relax 1" in again
-    assert "1 calculations queued again" in again
+    assert "1 jobs queued again" in again
     assert rehearse(site, 2).returncode == 0
     assert not [row for row in site.candidates("--rehearsal") if row["stage"] == "failed"]
     assert site.call("candidates", "--campaign", "mg-o-rehearsal").returncode == 2

@@ -17,7 +17,10 @@ def findings(launchpad_file):
         return {name: getattr(session, name)() for name in OPENED}
 
 
-def test_an_embedded_database_is_served_for_the_checks_and_left_as_it_was(launchpad_file):
+def test_an_embedded_database_is_served_for_the_checks_and_left_as_it_was(
+    launchpad_file_of_own_server,
+):
+    launchpad_file = launchpad_file_of_own_server
     found = findings(launchpad_file)
     assert {name: f.state for name, f in found.items()} == dict.fromkeys(OPENED, State.OK)
     settings = LaunchpadFile.read(launchpad_file)
@@ -41,6 +44,18 @@ def test_indexes_that_are_lacking_are_named(launchpad_file):
         assert found.found == "none on outputs.uuid"
         db["outputs"].create_index("uuid")
         assert findings(launchpad_file)["indexes"].state is State.OK
+
+
+def test_a_launchpad_of_other_campaigns_is_told(launchpad_file):
+    with open_databases(launchpad_file) as databases:
+        databases.launchpad().db["campaigns"].insert_one({"name": "mg-mn-o"})
+        with DatabaseSession(launchpad_file) as session:
+            session.file()
+            session.server()
+            assert session.campaign("mg-mn-o").state is State.OK
+            other = session.campaign("fe-o")
+    assert other.state is State.WARNING
+    assert "this database has mg-mn-o" in other.found
 
 
 def test_a_file_that_is_missing_or_wrong_leaves_the_rest_unexamined(tmp_path):

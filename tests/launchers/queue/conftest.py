@@ -19,3 +19,15 @@ def site(tmp_path, monkeypatch):
 @pytest.fixture
 def call():
     return lambda *arguments: CliRunner().invoke(app, ["queue", *map(str, arguments)])
+
+
+@pytest.fixture
+def files(site, call):
+    """Render files for a batch system and give their folder."""
+
+    def render(scheduler="slurm", *options):
+        chosen = options or ("--queue", "batch", "gpu=a100")
+        assert call("init", "--scheduler", scheduler, *chosen).exit_code == 0
+        return site / "queue"
+
+    return render

@@ -108,7 +108,7 @@ def test_a_batch_script_starts_packed_workers_from_folders_with_spaces(
         script = launch_dir / "FW_submit.script"
         script.write_text(adapter.get_script_str(launch_dir))
         environment = {"HOME": str(site), "PATH": os.environ["PATH"]}
-        subprocess.run(["bash", script], check=True, cwd=launch_dir, env=environment)
+        subprocess.run(["bash", script], check=True, cwd=site, env=environment)
         seen = json.loads(told.read_text())
         arguments = seen["arguments"]
         assert arguments[:5] == [
@@ -199,7 +199,7 @@ def test_no_password_is_rendered_or_printed_and_files_are_private(site, call, mo
     result = call("init", "--scheduler", "slurm")
     assert result.exit_code == 0
     files = [path for path in (site / "queue").rglob("*") if path.is_file()]
-    assert len(files) == 5 + 2 * len(CATEGORIES)
+    assert len(files) == 6 + 2 * len(CATEGORIES)
     for path in files:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     for text in (result.output, *(path.read_text() for path in files)):

@@ -1,0 +1,99 @@
+"""What a campaign will take, from its settings and from what has run before."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from fireworks import Firework, FWorker, PyTask, Workflow
+from fireworks.core.rocket_launcher import rapidfire
+from fireworks.utilities.fw_serializers import SAVED_FW_MODULES
+
+from gan_htvs.campaign import Campaign
+from gan_htvs.candidate import Step
+from launchers.database import open_databases
+from launchers.estimate import MEASURED, estimate, print_estimate
+
+SETTINGS = {
+    "name": "mg-o",
+    "chemical_system": {"caps": {"Mg": 2, "O": 2}},
+    "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+    "sampling": {"proposers": ["random"], "structures_per_composition": 30, "shard_size": 20},
+}
+"""Two compositions, four shards, sixty structures."""
+
+
+def campaign(energy="chgnet", gap="gpaw"):
+    engines = {"energy": {"name": energy}, "band_gap": {"name": gap}}
+    return Campaign.model_validate(SETTINGS | {"engines": engines})
+
+
+@pytest.fixture
+def databases(launchpad_file, monkeypatch):
+    monkeypatch.setitem(SAVED_FW_MODULES, "PyTask", PyTask.__module__)
+    with open_databases(launchpad_file) as databases:
+        databases.launchpad().initialise()
+        yield databases
+
+
+def rows(databases, of):
+    return {(row.kind.step, row.kind.category): row for row in estimate(of, databases)}
+
+
+def test_jobs_are_counted_from_the_flows_and_seconds_are_those_of_the_demo(databases):
+    found = rows(databases, campaign())
+    relax, gate = found[Step.RELAX, "cpu"], found[Step.GATE, "cpu"]
+    n_known = relax.n_jobs - 60
+    assert n_known > 1
+    assert gate.n_jobs == relax.n_jobs
+    assert found[Step.PROPOSE, "cpu"].n_jobs == 4 + 1
+    assert found[Step.RELEASE, "cpu"].n_jobs == 4 + 1  # shards and references
+    assert relax.seconds == MEASURED[Step.RELAX, "chgnet"]
+    assert relax.hours == pytest.approx(relax.n_jobs * relax.seconds / 3600)
+    gaps = found[Step.BAND_GAP, "hse"]
+    assert gaps.n_jobs == pytest.approx(60 * 148 / 9300 + n_known)
+    assert "148 of 9,300" in gaps.n_source
+
+
+def test_what_has_run_here_with_the_same_engine_tells_the_seconds(databases, tmp_path):
+    with databases.store("campaigns", key="name") as campaigns:
+        settings = campaign().model_dump(mode="json")
+        submission = {"owners": ["earlier"], "submitted_on": datetime.now(UTC)}
+        campaigns.update([{"name": "earlier", "settings": settings, "submission": submission}])
+    launchpad = databases.launchpad()
+    spec = {"campaign": "earlier", "step": "relax", "_category": "cpu"}
+    launchpad.add_wf(Workflow([Firework(PyTask(func="operator.add", args=[1, 2]), spec=spec)]))
+    rapidfire(launchpad, FWorker(), m_dir=str(tmp_path), nlaunches=1, strm_lvl="CRITICAL")
+    relax = rows(databases, campaign())[Step.RELAX, "cpu"]
+    assert relax.seconds == launchpad.launches.find_one()["runtime_secs"]
+    assert relax.source == "mean of 1 here"
+    other = rows(databases, campaign(energy="sevennet-0"))[Step.RELAX, "cpu"]
+    assert (other.seconds, other.source) == (None, "not measured yet")
+
+
+def test_the_share_that_earns_a_gap_is_that_of_enough_candidates_here(databases):
+    with databases.store("campaigns", key="name") as campaigns:
+        settings = campaign().model_dump(mode="json")
+        campaigns.update([{"name": "mg-o", "settings": settings}])
+    common = {"campaign": "mg-o", "origin": {"proposer": "random"}}
+    stages = ["pourbaix_stable"] * 10 + ["rejected"] * 40
+    with databases.store("candidates", key="candidate_id") as candidates:
+        candidates.update(
+            [common | {"candidate_id": str(n), "stage": stage} for n, stage in enumerate(stages)]
+        )
+    found = rows(databases, campaign())
+    n_known = found[Step.RELAX, "cpu"].n_jobs - 60
+    assert found[Step.BAND_GAP, "hse"].n_jobs == pytest.approx(60 * 10 / 50 + n_known)
+
+
+def test_vasp_is_counted_and_not_guessed(databases, capsys):
+    of = campaign("vasp", "vasp")
+    found = rows(databases, of)
+    static = found[Step.STATIC, "dft"]
+    assert static.n_jobs >= 60  # MgO has no magnetic order but one
+    assert found[Step.RELAX, "dft"].n_jobs == 2 * static.n_jobs
+    assert static.hours is None
+    print_estimate(list(found.values()), cores_per_node=48)
+    told = capsys.readouterr().out
+    assert "gan-htvs rehearse" in told
+    assert "besides relax, static, not measured yet" in told
