@@ -1,9 +1,15 @@
 from __future__ import annotations
 
-import pytest
-from monty.json import MontyDecoder, jsanitize
+import json
 
-from flows.sample import Shard, sample_shard, shards
+import pytest
+from jobflow import JobStore
+from jobflow.managers.fireworks import flow_to_workflow
+from maggma.stores import MemoryStore
+from monty.json import MontyDecoder, jsanitize
+from pymatgen.core import Structure
+
+from flows.sample import Shard, sample_shard, shard_job, shards
 from gan_htvs.campaign import Campaign
 from gan_htvs.campaign_file import checked_campaign
 from gan_htvs.proposers import ProposerName
@@ -14,6 +20,43 @@ CAMPAIGN = {
     "oxidation_states": {"V": [2, 5], "O": [-2, -2]},
     "compositions": ["V2O4"],
 }
+
+
+def fireworks_of(search: Campaign):
+    """Run the job of the first shard, and make the Fireworks of what it adds."""
+    (shard, *_) = shards(search)
+    store = JobStore(MemoryStore())
+    store.connect()
+    response = shard_job(search, shard, None, "uuid-of-the-references").run(store)
+    return store, flow_to_workflow(response.detour).fws
+
+
+def test_structures_are_stored_once_and_travel_by_reference():
+    search = campaign("symmetric", n=4)
+    store, fireworks = fireworks_of(search)
+    assert [fw.name.split()[0] for fw in fireworks].count("gate") == 4
+    for firework in fireworks:
+        assert "lattice" not in json.dumps(firework.to_db_dict(), default=str)
+    relax = next(fw for fw in fireworks if fw.name.startswith("relax"))
+    (reference,) = relax.tasks[0]["job"].function_args
+    proposals = store.query_one({"metadata.step": "propose"})["output"]["proposals"]
+    resolved = MontyDecoder().process_decoded(reference.resolve(store))
+    assert resolved in [Structure.from_dict(each["structure"]) for each in proposals]
+
+
+def test_what_a_shard_adds_goes_to_its_own_workers():
+    routing = {"generate": "gpu", "potential": "hse", "other": "dft"}
+    search = checked_campaign(CAMPAIGN | {"routing": routing}, "v-o.yaml").model_copy(
+        update={"sampling": campaign("random", n=1).sampling}
+    )
+    _, fireworks = fireworks_of(search)
+    routed = {fw.spec["step"]: (fw.spec["_category"], fw.spec["_priority"]) for fw in fireworks}
+    assert {step: category for step, (category, _) in routed.items()} == {
+        "relax": "hse",
+        "static": "hse",
+        "gate": "dft",
+    }
+    assert routed["relax"][1] < routed["static"][1] < routed["gate"][1]
 
 
 @pytest.fixture
