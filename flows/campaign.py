@@ -81,7 +81,7 @@ class CampaignUnits:
     def needs(self) -> dict[str, frozenset[str]]:
         """What each unit needs, by its key, in the order in which units are wanted.
 
-        No job is made for it: that takes a hundred times longer.
+        No job is made for it, which would take ten times longer.
         """
         campaign, references = self.campaign, self.references
         needs: dict[str, frozenset[str]] = {key: frozenset() for key in self.shared}

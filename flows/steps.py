@@ -86,8 +86,8 @@ def stored_output(uuid: str) -> Any:
 def store_outputs(outputs: Mapping[str, Any]) -> None:
     """Store objects from inside a running job, each as if it were the output of a job of its own.
 
-    Jobflow loads and decodes a whole output for each reference into it: a tenth of a second for a
-    list of 50 structures, and a hundredth of that for one of them on its own.
+    Jobflow loads and decodes a whole output for each reference into it: a tenth of a second if that
+    is a list of 50 structures.
     """
     CURRENT_JOB.store.update(
         [{"uuid": uuid, "index": 1, "output": output} for uuid, output in outputs.items()]

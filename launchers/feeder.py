@@ -6,11 +6,20 @@ others wait for, and each shard, ends with a Firework that feeds it again.
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from io import StringIO
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fireworks import FiretaskBase, Firework, Workflow, explicit_serialize
+from jobflow.managers.fireworks import flow_to_workflow
 
 from flows.campaign import CampaignUnits
+from flows.routing import routed
+from gan_htvs.candidate import Step
+from launchers.database import Databases
 from launchers.registry import SHARDS_AT_ONCE, submissions, submitted
 
 if TYPE_CHECKING:
@@ -18,8 +27,78 @@ if TYPE_CHECKING:
 
     from flows.campaign import Unit
     from gan_htvs.campaign import Campaign
-    from launchers.database import Databases
     from launchers.launchpad import CampaignLaunchPad
+
+BATCH = 50
+"""Workflows that are added in one go."""
+
+
+def submit(
+    launchpad: CampaignLaunchPad,
+    units: Iterable[Unit],
+    campaign: Campaign,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Queue the units that are not queued yet, and return how many that were.
+
+    Parameters
+    ----------
+    launchpad
+        Where.
+    units
+        Asked for, and forgotten, a batch at a time, while nobody else feeds this launchpad.
+    campaign
+        Whose units they are.
+    on_progress
+        Called with the number of units queued so far.
+    """
+    added = 0
+    several = iter(units)
+    with launchpad.sole_feeder() as note_down:
+        while batch := list(islice(several, BATCH)):
+            queued = launchpad.queued(unit.key for unit in batch)
+            new = {unit.key: unit for unit in batch if unit.key not in queued}
+            if new:
+                note_down(list(new))
+                with redirect_stderr(StringIO()):  # FireWorks draws a bar for every batch
+                    launchpad.bulk_add_wfs([_workflow(unit, campaign) for unit in new.values()])
+            added += len(new)
+            on_progress(added)
+    return added
+
+
+@explicit_serialize
+class ReleaseTask(FiretaskBase):
+    """Feed all campaigns that have waited for this owner's work."""
+
+    required_params = ("owner",)
+
+    def run_task(self, _spec: dict[str, Any]) -> None:
+        """Feed the launchpad that the task was taken from."""
+        feed_all(Databases.of(self.launchpad), self["owner"])
+
+
+def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
+    """Make the workflow of a unit, with the release of what waits for it at its end."""
+    metadata = {"unit": unit.key, "campaign": campaign.name}
+    workflow = flow_to_workflow(
+        unit.flow,
+        store=None,  # a store given here would be copied, password and all, into the job
+        allow_external_references=True,
+        metadata=metadata,
+    )
+    if unit.frees is None:
+        return workflow
+    spec = {
+        "campaign": unit.frees,
+        "step": Step.RELEASE.value,
+        "_add_launchpad_and_fw_id": True,
+        "_allow_fizzled_parents": True,
+        **routed(campaign.routing.other, Step.RELEASE),
+    }
+    leaves = [workflow.id_fw[fw_id] for fw_id in workflow.leaf_fw_ids]
+    release = Firework([ReleaseTask(owner=unit.frees)], spec=spec, name="release", parents=leaves)
+    return Workflow([*workflow.fws, release], name=workflow.name, metadata=metadata)
 
 
 class Backlog(NamedTuple):
@@ -78,7 +157,7 @@ class Feeder:
         -------
         Number of units that were queued.
         """
-        return self.launchpad.submit(self._startable(), self.campaign, on_progress)
+        return submit(self.launchpad, self._startable(), self.campaign, on_progress)
 
     def backlog(self) -> Backlog:
         """Count the units that are not stored yet, and queue nothing."""

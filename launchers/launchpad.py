@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from io import StringIO
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-from fireworks import FWorker, LaunchPad, Workflow
-from jobflow.managers.fireworks import flow_to_workflow
+from fireworks import FWorker, LaunchPad
 from pymongo import ReturnDocument
 from pymongo.errors import PyMongoError
 
 from gan_htvs.candidate import Step
-from launchers.release import release
+from gan_htvs.errors import UserError
 from launchers.workers import describe, this_worker
 
 if TYPE_CHECKING:
@@ -25,12 +22,6 @@ if TYPE_CHECKING:
 
     from pymongo.collection import Collection
 
-    from flows.campaign import Unit
-    from gan_htvs.campaign import Campaign
-
-
-BATCH = 50
-"""Workflows that are added in one go."""
 
 LEASE = timedelta(seconds=120)
 """A feeder that has not been heard of for so long is dead; adding a batch takes a second."""
@@ -108,37 +99,6 @@ class CampaignLaunchPad(LaunchPad):
         if fresh.upserted_id is not None:
             self.tuneup()
 
-    def submit(
-        self,
-        units: Iterable[Unit],
-        campaign: Campaign,
-        on_progress: Callable[[int], None] = lambda _: None,
-    ) -> int:
-        """Queue the units that are not queued yet, and return how many that were.
-
-        Parameters
-        ----------
-        units
-            Asked for, and forgotten, a batch at a time, while nobody else feeds this launchpad.
-        campaign
-            Whose units they are.
-        on_progress
-            Called with the number of units queued so far.
-        """
-        added = 0
-        with self._sole_feeder() as note_down:
-            several = iter(units)
-            while batch := list(islice(several, BATCH)):
-                queued = self.queued(unit.key for unit in batch)
-                new = {unit.key: unit for unit in batch if unit.key not in queued}
-                if new:
-                    note_down(list(new))
-                    with redirect_stderr(StringIO()):  # a bar for every batch
-                        self.bulk_add_wfs([_workflow(unit, campaign) for unit in new.values()])
-                added += len(new)
-                on_progress(added)
-        return added
-
     def queued(self, keys: Iterable[str]) -> set[str]:
         """Find which of these units are on the launchpad, whatever their state."""
         query = {"metadata.unit": {"$in": list(keys)}}
@@ -155,7 +115,7 @@ class CampaignLaunchPad(LaunchPad):
         )
 
     @contextmanager
-    def _sole_feeder(self) -> Iterator[Callable[[list[str]], None]]:
+    def sole_feeder(self) -> Iterator[Callable[[list[str]], None]]:
         """Let nobody else feed this launchpad meanwhile, on whatever machine.
 
         Gives a function that is called with the units of each batch before they are added: from
@@ -177,7 +137,11 @@ class CampaignLaunchPad(LaunchPad):
 
         def note_down(keys: list[str]) -> None:
             until = datetime.now(UTC) + LEASE
-            leases.update_one(mine, {"$set": {"adding": keys, "until": until}})
+            noted = leases.update_one(mine, {"$set": {"adding": keys, "until": until}})
+            if not noted.matched_count:
+                raise UserError(
+                    "queueing took so long that somebody else took over; the same command goes on."
+                )
 
         try:
             yield note_down
@@ -273,22 +237,6 @@ class CampaignLaunchPad(LaunchPad):
     def _trace(self, launches: list[int]) -> str:
         launch = self.launches.find_one({"launch_id": {"$in": launches}}, sort=[("launch_id", -1)])
         return last_line(launch)
-
-
-def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
-    """Make the workflow of a unit, with the release of what waits for it at its end."""
-    metadata = {"unit": unit.key, "campaign": campaign.name}
-    workflow = flow_to_workflow(
-        unit.flow,
-        store=None,  # a store given here would be copied, password and all, into the job
-        allow_external_references=True,
-        metadata=metadata,
-    )
-    if unit.frees is None:
-        return workflow
-    leaves = [workflow.id_fw[fw_id] for fw_id in workflow.leaf_fw_ids]
-    last = release(unit.frees, campaign.routing.other, leaves)
-    return Workflow([*workflow.fws, last], name=workflow.name, metadata=metadata)
 
 
 def worker_of(owners: Sequence[str]) -> FWorker:

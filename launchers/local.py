@@ -14,7 +14,7 @@ from gan_htvs.candidate import Step
 from gan_htvs.errors import UserError
 from launchers.builders import build_candidates
 from launchers.failures import RETRIED
-from launchers.feeder import Feeder
+from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
 from launchers.launchpad import ACTIVE_STATES
 from launchers.locks import BUSY_LOCK_SECONDS, Locks
@@ -89,14 +89,14 @@ class LocalRun:
                 self._refuse_to_end(launchpad)
             build_candidates(self.databases)
             gaps = missing_gaps(self.campaign, self.databases)
-            self._work(launchpad, lambda: launchpad.submit(gaps, self.campaign))
+            self._work(launchpad, lambda: submit(launchpad, gaps, self.campaign))
             build_candidates(self.databases)
 
     def _take_up(self, launchpad: CampaignLaunchPad) -> None:
         """Queue again what was lost or failed, and name whom we wait for."""
         owners = self._feeder.units.owners
         recovery = self._recovery(launchpad)
-        # Whoever is gone was stopped with the run before, and so is no job's victim.
+        # Whoever is gone was stopped with the run before; no job is to blame for it.
         replace(recovery, blames=False).recover()
         launchpad.retry(self._feeder.units.shared, Step)
         launchpad.retry(owners, RETRIED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from graphlib import TopologicalSorter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -82,7 +83,8 @@ class Locks:
         self._launchpad.workflows.update_one({"_id": workflow["_id"]}, {"$unset": {"locked": ""}})
         # Children may not know yet that a parent is done.
         for fw_id in _parents_first(workflow):
-            self._launchpad.refresh(fw_id)
+            with suppress(RuntimeError):  # a job that cannot be imported here
+                self._launchpad.refresh(fw_id)
 
     def _undo_half(self, workflow: Mapping[str, Any]) -> None:
         """Take back a job's end of which only its own document tells, so that it is told again.
@@ -106,7 +108,7 @@ class Locks:
             jobs.delete_many(
                 {
                     "spec._tasks.job.hosts": {"$in": hosts[-1:]},
-                    "fw_id": {"$nin": workflow["nodes"]},
+                    "fw_id": {"$not": {"$in": workflow["nodes"]}},
                     "state": {"$in": ["WAITING", "READY"]},
                 }
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import re
 import secrets
 import signal
 from argparse import ArgumentParser
@@ -51,12 +53,37 @@ def qlaunch(arguments: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        If a file is missing or wrong, or FireWorks refuses the arguments.
+        If a file is missing or wrong, FireWorks refuses the arguments, or the batch system the job.
     """
     submitter = this_worker().model_copy(update={"cluster": BatchQueue().cluster})
     fworkers = _FWorkers(submitter, _config_dir(arguments))
-    with _prepared(qlaunch_run, LaunchPad=_LaunchPads(), FWorker=fworkers):
-        qlaunch_run.qlaunch(arguments)
+    refusals = _Refusals()
+    logging.getLogger().addHandler(refusals)
+    try:
+        with _prepared(qlaunch_run, LaunchPad=_LaunchPads(), FWorker=fworkers):
+            qlaunch_run.qlaunch(arguments)
+    finally:
+        logging.getLogger().removeHandler(refusals)
+    if refusals.first is not None:
+        raise UserError(
+            f"the batch system took no job: {refusals.first}; `gan-htvs queue check` names the "
+            "queues that there are."
+        )
+
+
+class _Refusals(logging.Handler):
+    """Reads what a batch system answers when it takes no job, which FireWorks only logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.first: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first answer; FireWorks prints the bytes of it."""
+        found = re.search(r"The error response reads: b?(.*)", record.getMessage())
+        if found and self.first is None:
+            answer = found[1].encode().decode("unicode_escape").strip("'\"")
+            self.first = " ".join(answer.split()).rstrip(".")
 
 
 def rlaunch(arguments: Sequence[str], tell: Callable[[str], None]) -> None:

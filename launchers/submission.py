@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from launchers import console
 from launchers.builders import OUTPUTS_INDEX
 from launchers.estimate import estimate, print_estimate
-from launchers.feeder import Feeder
+from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
 from launchers.registry import SHARDS_AT_ONCE, check_changes, register, submitted
 
@@ -52,7 +52,7 @@ def submit_campaign(
     with console.WorkProgress() as show:
         total = feeder.backlog().missing
         added = feeder.feed(lambda n: show("queueing", n, max(n, total)))
-    gaps = launchpad.submit(missing_gaps(campaign, databases), campaign)
+    gaps = submit(launchpad, missing_gaps(campaign, databases), campaign)
     backlog = feeder.backlog()
     console.out.print(
         f"{added + gaps} workflows queued"

@@ -114,9 +114,12 @@ def submit(
 
         campaign = read_campaign(campaign_file)
         from launchers.database import open_databases
+        from launchers.doctor.vasp import obstacle
         from launchers.submission import print_plan, submit_campaign
 
         with open_databases(launchpad) as databases:
+            if (reason := obstacle(campaign)) is not None:
+                console.note(f"{reason}. Where the jobs run this must be right.")
             if dry_run:
                 print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
             else:

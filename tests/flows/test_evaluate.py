@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from jobflow import JobStore, run_locally
+from jobflow.managers.fireworks import flow_to_workflow
 from maggma.stores import MemoryStore
 from monty.json import MontyDecoder, jsanitize
 from pymatgen.core import Lattice, Structure
 
 from flows.evaluate import EvaluateMaker
 from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import Origin, Proposal, Stage
+from gan_htvs.candidate import Origin, Proposal, Relaxed, Stage
+from gan_htvs.engines import EngineSettings
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
 REFERENCES = "uuid-of-the-references"
@@ -20,6 +24,11 @@ CAMPAIGN = Campaign.model_validate(
         "engines": {"band_gap": {"name": "none"}},
     }
 )
+
+
+MAGNESIA = Structure.from_spacegroup(
+    "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+).get_primitive_structure()
 
 
 @pytest.fixture
@@ -56,6 +65,30 @@ def evaluate(store, tmp_path, structure):
         step: MontyDecoder().process_decoded(document["output"])
         for step, document in documents.items()
     }
+
+
+def test_what_a_gate_adds_has_workers_of_its_own_and_no_structure(store):
+    """The jobs of the jobs of a shard: a child of a child."""
+    campaign = CAMPAIGN.model_copy(
+        update={"engines": EngineSettings.model_validate({"band_gap": {"name": "gpaw"}})}
+    )
+    proposal = Proposal(
+        candidate_id="c0ffee",
+        structure=MAGNESIA,
+        origin=Origin(proposer="gan", requested_composition="MgO", index=0),
+    )
+    relaxed = Relaxed(
+        structure=MAGNESIA,
+        energy_per_atom=-6.314,
+        level_of_theory="CHGNet-0.3.0",
+        converged=True,
+    )
+    gate = EvaluateMaker(campaign, REFERENCES).gate(proposal, relaxed)
+    assert gate.config.manager_config["_category"] == "cpu"
+    (gap,) = flow_to_workflow(gate.run(store).detour).fws
+    assert (gap.spec["step"], gap.spec["_category"]) == ("band gap", "hse")
+    assert gap.spec["_priority"] > gate.config.manager_config["_priority"]
+    assert "lattice" not in json.dumps(gap.to_db_dict(), default=str)
 
 
 def test_magnesia_passes_the_gate_and_asks_for_a_gap(store, tmp_path):

@@ -3,9 +3,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from jobflow import JobStore
+from jobflow.managers.fireworks import flow_to_workflow
+from maggma.stores import MemoryStore
 from monty.json import MontyDecoder, jsanitize
+from pymatgen.core import Structure
 
-from flows.sample import Shard, sample_shard, shards
+from flows.sample import Shard, sample_shard, shard_job, shards
 from gan_htvs.campaign import Campaign
 from gan_htvs.campaign_file import checked_campaign
 from gan_htvs.proposers import ProposerName
@@ -18,13 +22,50 @@ CAMPAIGN = {
 }
 
 
+def fireworks_of(search: Campaign):
+    """Run the job of the first shard, and make the Fireworks of what it adds."""
+    (shard, *_) = shards(search)
+    store = JobStore(MemoryStore())
+    store.connect()
+    response = shard_job(search, shard, None, "uuid-of-the-references").run(store)
+    return store, flow_to_workflow(response.detour).fws
+
+
+def test_each_structure_travels_by_a_reference_of_its_own():
+    search = campaign("symmetric", n=4)
+    store, fireworks = fireworks_of(search)
+    assert [fw.name.split()[0] for fw in fireworks].count("gate") == 4
+    for firework in fireworks:
+        assert "lattice" not in json.dumps(firework.to_db_dict(), default=str)
+    relaxations = [fw for fw in fireworks if fw.name.startswith("relax")]
+    references = [fw.tasks[0]["job"].function_args[0] for fw in relaxations]
+    # Jobflow loads all that stands in the output that a reference points into.
+    assert len({reference.uuid for reference in references}) == 4
+    proposals = store.query_one({"metadata.step": "propose"})["output"]["proposals"]
+    resolved = [MontyDecoder().process_decoded(each.resolve(store)) for each in references]
+    assert resolved == [Structure.from_dict(each["structure"]) for each in proposals]
+
+
+def test_what_a_shard_adds_goes_to_its_own_workers():
+    routing = {"generate": "gpu", "potential": "hse", "other": "dft"}
+    search = checked_campaign(CAMPAIGN | {"routing": routing}, "v-o.yaml").model_copy(
+        update={"sampling": campaign("random", n=1).sampling}
+    )
+    _, fireworks = fireworks_of(search)
+    routed = {fw.spec["step"]: (fw.spec["_category"], fw.spec["_priority"]) for fw in fireworks}
+    assert {step: category for step, (category, _) in routed.items()} == {
+        "relax": "hse",
+        "static": "hse",
+        "gate": "dft",
+    }
+    assert routed["relax"][1] < routed["static"][1] < routed["gate"][1]
+
+
 @pytest.fixture
 def outside_a_store(monkeypatch):
-    """Let the job run as a function: nothing has been computed before; gives what it stores."""
-    stored = {}
+    """Let the job run as a function: nothing has been computed before."""
     monkeypatch.setattr("flows.sample.is_stored", lambda uuid: False)
-    monkeypatch.setattr("flows.sample.store_outputs", stored.update)
-    return stored
+    monkeypatch.setattr("flows.sample.store_outputs", lambda outputs: None)
 
 
 def campaign(*proposers: str, n: int = 3, **sampling) -> Campaign:
@@ -43,18 +84,6 @@ def test_a_shard_tells_where_its_structures_come_from(outside_a_store, proposer)
     assert all(p.structure.composition.formula == "V2 O4" for p in proposals)
     assert response.output["tried"] >= response.output["found"] == len(proposals)
     assert len(response.detour.jobs) == 3
-
-
-def test_each_structure_travels_by_a_reference_of_its_own(outside_a_store):
-    search = campaign("random")
-    response = sample_shard.original(search, shards(search)[0], None, "references")
-    assert list(outside_a_store.values()) == response.output["proposals"]
-    for uuid, flow in zip(outside_a_store, response.detour.jobs, strict=True):
-        inside = {job.uuid for job in flow.jobs}
-        assert {ref.uuid for job in flow.jobs for ref in job.input_references} - inside == {uuid}
-    detour = json.dumps(jsanitize(response.detour, strict=True))
-    assert '"OutputReference"' in detour
-    assert '"Structure"' not in detour
 
 
 def test_candidates_keep_their_ids_when_more_are_asked_for(outside_a_store):

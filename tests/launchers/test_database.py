@@ -120,6 +120,8 @@ def server_with_users(tmp_path, free_port):
     ]
     with running(command), MongoClient("127.0.0.1", port) as client:
         client.admin.command("createUser", "ada", pwd="xyzzy", roles=["root"])
+        reads = [{"role": "read", "db": "search"}]
+        client.search.command("createUser", "reader", pwd="xyzzy", roles=reads)
     with running([*command, "--auth"]):
         yield port
 
@@ -165,6 +167,18 @@ def test_an_external_server_with_users_needs_only_the_file(
     with pytest.raises(UserError, match="refused access") as error, open_databases(path):
         pass
     assert "wrong" not in str(error.value)
+
+
+def test_who_may_not_write_is_told_so(tmp_path, server_with_users, monkeypatch):
+    monkeypatch.setenv("GAN_HTVS_MONGO_PASSWORD", "xyzzy")
+    user = {"name": "search", "username": "reader", "authsource": "search"}
+    path = write(tmp_path, {"host": "127.0.0.1", "port": server_with_users, **user})
+    with (
+        pytest.raises(UserError, match=r"does not let reader do this.*readWrite") as error,
+        open_databases(path) as databases,
+    ):
+        databases.launchpad().initialise()
+    assert "xyzzy" not in str(error.value)
 
 
 def test_a_misspelt_key_is_told_but_those_of_others_are_not(tmp_path):

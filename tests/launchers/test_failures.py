@@ -14,6 +14,7 @@ from gan_htvs.failures import CalculationFailure
 from gan_htvs.routing import Category
 from launchers.database import open_databases
 from launchers.failures import failed_calculations, queue_again
+from launchers.feeder import submit
 
 CAMPAIGN = Campaign.model_validate(
     {
@@ -43,7 +44,7 @@ class Site:
         ended = calculate()
         ended.set_uuid(uuid)
         label(ended, owner, step, Category.DFT, candidate_id=candidate)
-        self.launchpad.submit([Unit(uuid, Flow([ended]))], CAMPAIGN)
+        submit(self.launchpad, [Unit(uuid, Flow([ended]))], CAMPAIGN)
         self.launchpad.fireworks.update_one(
             {"spec._tasks.job.uuid": uuid}, {"$set": {"state": state}}
         )

@@ -12,6 +12,7 @@ from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
 from gan_htvs.routing import Category
 from launchers.database import open_databases
+from launchers.feeder import submit
 from launchers.launchpad import worker_of
 
 SEARCH = Campaign(
@@ -41,36 +42,36 @@ def launchpad(launchpad_file):
 
 
 def test_submitting_twice_adds_nothing(launchpad):
-    assert launchpad.submit([unit("a"), unit("b")], SEARCH) == 2
-    assert launchpad.submit([unit("a"), unit("b"), unit("c")], SEARCH) == 1
+    assert submit(launchpad, [unit("a"), unit("b")], SEARCH) == 2
+    assert submit(launchpad, [unit("a"), unit("b"), unit("c")], SEARCH) == 1
     assert launchpad.states(["search"]) == {("relax", "READY"): 3}
 
 
 def test_training_is_taken_before_everything_else(launchpad):
     training = add(1, 2)
     label(training, "search", Step.TRAIN, Category.GPU)
-    launchpad.submit([unit("a"), Unit("b", Flow([training])), unit("c")], SEARCH)
+    submit(launchpad, [unit("a"), Unit("b", Flow([training])), unit("c")], SEARCH)
     first, _ = launchpad.checkout_fw(worker_of(["search"]), "/tmp")
     assert first.spec["step"] == "train"
 
 
 def test_initialising_again_keeps_what_is_queued(launchpad):
-    launchpad.submit([unit("a")], SEARCH)
+    submit(launchpad, [unit("a")], SEARCH)
     launchpad.initialise()
     assert launchpad.is_busy(["search"])
 
 
 def test_no_job_carries_the_address_or_password_of_a_store(launchpad):
-    launchpad.submit([unit("a")], SEARCH)
+    submit(launchpad, [unit("a")], SEARCH)
     task = launchpad.fireworks.find_one()["spec"]["_tasks"][0]
     assert task["store"] is None
 
 
 def test_workers_take_the_work_of_their_owners_only(launchpad):
-    launchpad.submit([unit("a", SEARCH)], SEARCH)
+    submit(launchpad, [unit("a", SEARCH)], SEARCH)
     assert not launchpad.is_busy(["search", "references"])
     assert not launchpad.run_exists(worker_of(["search", "references"]))
-    launchpad.submit([unit("b", "references")], SEARCH)
+    submit(launchpad, [unit("b", "references")], SEARCH)
     assert launchpad.run_exists(worker_of(["search", "references"]))
 
 
@@ -83,11 +84,11 @@ def test_ids_are_unique_with_many_writers(launchpad):
 
 
 def test_workflows_that_are_added_in_bulk_draw_their_ids_from_the_same_counter(launchpad):
-    def add(_):
+    def add_five(_):
         launchpad.bulk_add_wfs([Workflow([Firework([])]) for _ in range(5)])
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(add, range(20)))
+        list(pool.map(add_five, range(20)))
     ids = [job["fw_id"] for job in launchpad.fireworks.find({}, {"fw_id": 1})]
     assert sorted(ids) == list(range(1, 101))
 
