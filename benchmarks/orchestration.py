@@ -40,6 +40,7 @@ from fireworks.core.rocket_launcher import rapidfire
 from flows.campaign import Unit
 from gan_htvs.candidate import Step
 from launchers.database import open_databases
+from launchers.feeder import submit
 from launchers.launchpad import worker_of
 from launchers.pool import WorkerPool
 
@@ -94,7 +95,7 @@ class Layout:
                 if stored:
                     outputs.update(stored)
                 frees = CAMPAIGN.name if per_workflow < n_chains else None
-                self.launchpad.submit([Unit(flow.uuid, flow, frees=frees)], CAMPAIGN)
+                submit(self.launchpad, [Unit(flow.uuid, flow, frees=frees)], CAMPAIGN)
 
     def launch(self, n: int) -> None:
         """Launch some jobs as a worker does."""

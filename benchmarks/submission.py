@@ -7,9 +7,9 @@ shards besides references, training and known phases. References and training co
 soon as they are queued, and the number of shards at once is not bounded, so that everything is.
 Beside it, the same workflows are added one by one with FireWorks' ``add_wf``. Times are those of
 this process and of the database together, since the user waits for both. Memory is measured in
-processes of their own, with ten times as many structures, too. Then one shard is launched, whose
-structures are random, and the largest document of each collection is looked for: MongoDB refuses
-those over 16 MB.
+processes of their own, with ten times as many structures, too. Then a shard of the largest cells is
+launched, whose structures are random, and the largest document of each collection is looked for:
+MongoDB refuses those over 16 MB.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def main() -> None:
             f"{memory.resident / 1e6:9.0f} MB {memory.allocated / 1e6:16.1f} MB",
             flush=True,
         )
-    sizes = alone(largest_documents, campaign_of(1, few))
+    sizes = alone(largest_documents, campaign_of(options.compositions, few))
     told = ", ".join(f"{name} {size / 1e3:.0f} kB" for name, size in sizes.items())
     print(f"largest documents after the fan-out of a shard: {told}")
     print(
@@ -161,16 +161,16 @@ def memory_of(campaign: Campaign) -> Memory:
 
 
 def largest_documents(campaign: Campaign) -> dict[str, int]:
-    """Submit a campaign, launch one of its shards, and give the size of the largest documents."""
+    """Submit a campaign, launch its last shard, and give the size of the largest documents."""
     sampling = campaign.sampling.model_copy(update={"proposers": (ProposerName.RANDOM,)})
     campaign = campaign.model_copy(update={"sampling": sampling})
     with databases_of("documents") as ((databases,), _):
         submit(campaign, databases)
         launchpad = databases.launchpad()
         jobflow.SETTINGS.JOB_STORE = databases.job_store()
-        (first, *_) = launchpad.get_fw_ids({"name": {"$regex": "^sample"}})
+        last = max(launchpad.get_fw_ids({"name": {"$regex": "^sample"}}))
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            launch_rocket(launchpad, worker_of([campaign.name]), fw_id=first, strm_lvl="ERROR")
+            launch_rocket(launchpad, worker_of([campaign.name]), fw_id=last, strm_lvl="ERROR")
         return {
             name: max(len(bson.encode(each)) for each in launchpad.db[name].find())
             for name in ("workflows", "fireworks", "launches", "outputs")
