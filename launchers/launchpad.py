@@ -15,7 +15,8 @@ from pymongo.errors import PyMongoError
 
 from gan_htvs.candidate import Step
 from gan_htvs.errors import UserError
-from launchers.workers import describe, this_worker
+from launchers.batch import BatchQueue
+from launchers.workers import Life, Worker, describe, this_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 
 LEASE = timedelta(seconds=120)
-"""A feeder that has not been heard of for so long is dead; adding a batch takes a second."""
+"""A feeder of another machine that has not been heard of for so long is dead; adding a batch takes
+a second. One of this machine is dead when its process is gone."""
 
 LEASE_POLL_SECONDS = 0.2
 
@@ -125,13 +127,19 @@ class CampaignLaunchPad(LaunchPad):
         lease = {"_id": "lease"}
         leases.update_one(lease, {"$setOnInsert": {"until": _EPOCH}}, upsert=True)
         mine = lease | {"holder": uuid4().hex}
+        who = {"worker": this_worker().model_dump(mode="json", exclude={"versions"})}
         while True:
             now = datetime.now(UTC)
             leases.update_one(
-                lease | {"until": {"$lt": now}}, {"$set": mine | {"until": now + LEASE}}
+                lease | {"until": {"$lt": now}}, {"$set": mine | who | {"until": now + LEASE}}
             )
-            if taken := leases.find_one(mine):
+            taken = leases.find_one(lease) or {}
+            if taken.get("holder") == mine["holder"]:
                 break
+            if _is_dead(taken.get("worker")):
+                abandoned = lease | {"holder": taken["holder"]}
+                leases.update_one(abandoned, {"$set": {"until": _EPOCH}})
+                continue
             time.sleep(LEASE_POLL_SECONDS)
         self._take_halves_away(taken.get("adding", []))
 
@@ -251,6 +259,14 @@ def moment(written: datetime | str) -> datetime:
     """Read a time of FireWorks: UTC, as BSON date or as text, depending on who wrote it."""
     moment = datetime.fromisoformat(written) if isinstance(written, str) else written
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _is_dead(worker: dict[str, Any] | None) -> bool:
+    """Whether a feeder that described itself so ran on this machine, and is gone."""
+    if worker is None:
+        return False
+    nobody_asked = BatchQueue(system=None)
+    return Worker.model_validate(worker).life(nobody_asked) is Life.DEAD
 
 
 def _of(owners: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,6 +16,7 @@ from gan_htvs.routing import Category
 from launchers.database import open_databases
 from launchers.feeder import submit
 from launchers.launchpad import worker_of
+from launchers.workers import this_worker
 
 SEARCH = Campaign(
     name="search",
@@ -45,6 +48,24 @@ def test_submitting_twice_adds_nothing(launchpad):
     assert submit(launchpad, [unit("a"), unit("b")], SEARCH) == 2
     assert submit(launchpad, [unit("a"), unit("b"), unit("c")], SEARCH) == 1
     assert launchpad.states(["search"]) == {("relax", "READY"): 3}
+
+
+def test_nobody_waits_for_a_feeder_of_this_machine_that_was_killed(launchpad, monkeypatch):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with monkeypatch.context() as patch:
+        killed = this_worker().model_copy(update={"pid": gone.pid})
+        patch.setattr("launchers.launchpad.this_worker", lambda: killed)
+        feeding = launchpad.sole_feeder()
+        feeding.__enter__()(["a"])  # and never leaves
+    monkeypatch.setattr("launchers.launchpad.LEASE_POLL_SECONDS", None)  # waiting would raise
+    assert submit(launchpad, [unit("a")], SEARCH) == 1
+
+
+def test_everybody_waits_for_a_feeder_that_lives(launchpad, monkeypatch):
+    monkeypatch.setattr("launchers.launchpad.LEASE_POLL_SECONDS", None)
+    with launchpad.sole_feeder(), pytest.raises(TypeError):  # it would have slept
+        submit(launchpad, [unit("a")], SEARCH)
 
 
 def test_training_is_taken_before_everything_else(launchpad):
