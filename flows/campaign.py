@@ -34,15 +34,12 @@ class Unit:
         uuids of jobs whose outputs must be stored before this unit may be queued.
     frees
         The owner whose units may go on when this one has ended, if any wait for it.
-    is_shard
-        Whether it counts among the shards that are at work at one time.
     """
 
     key: str
     flow: Flow
     needs: frozenset[str] = frozenset()
     frees: str | None = None
-    is_shard: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,11 @@ class CampaignUnits:
         needed = ProposerName.GAN in self.campaign.sampling.proposers
         return training_job(self.campaign).uuid if needed else None
 
+    @cached_property
+    def known_phases(self) -> str:
+        """Uuid of the job that sends the known phases through the gates."""
+        return known_phases_uuid(self.campaign, self.references)
+
     @property
     def shared(self) -> list[str]:
         """Uuids of the jobs that other campaigns may need too; labels of all that they run."""
@@ -85,10 +87,14 @@ class CampaignUnits:
         """
         campaign, references = self.campaign, self.references
         needs: dict[str, frozenset[str]] = {key: frozenset() for key in self.shared}
-        needs[known_phases_uuid(campaign, references)] = frozenset({references})
+        needs[self.known_phases] = frozenset({references})
         for shard in shards(campaign):
             needs[shard_uuid(campaign, shard)] = self._needs_of(shard)
         return needs
+
+    def is_shard(self, key: str) -> bool:
+        """Whether the unit of this key counts among the shards that are at work at one time."""
+        return key not in {*self.shared, self.known_phases}
 
     def _needs_of(self, shard: Shard) -> frozenset[str]:
         samples_gan = shard.proposer is ProposerName.GAN
@@ -111,7 +117,7 @@ class CampaignUnits:
         if training and training not in done:
             flow = Flow([training_job(campaign)], name="train generator")
             yield Unit(training, flow, frees=training)
-        if known_phases_uuid(campaign, references) not in done:
+        if self.known_phases not in done:
             known = known_phases_job(campaign, references)
             yield Unit(known.uuid, Flow([known], name=known.name), frozenset({references}))
         for shard in shards(campaign):
@@ -123,5 +129,4 @@ class CampaignUnits:
                 Flow([sampling], name=sampling.name),
                 self._needs_of(shard),
                 frees=campaign.name,
-                is_shard=True,
             )

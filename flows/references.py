@@ -122,8 +122,9 @@ def assemble_references(
 
 
 def known_phases_uuid(campaign: Campaign, references: str) -> str:
-    """Name the job that judges the known phases by the campaign and what it compares with."""
-    return content_uuid("propose known phases", campaign, references)
+    """Name the job that judges the known phases by what the gates read of the campaign."""
+    read = (campaign.thresholds, campaign.pourbaix, campaign.engines)
+    return content_uuid("propose known phases", campaign.name, references, *read)
 
 
 def known_phases_job(campaign: Campaign, references: str) -> Job:

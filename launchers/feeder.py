@@ -23,7 +23,7 @@ from launchers.database import Databases
 from launchers.registry import SHARDS_AT_ONCE, submissions, submitted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from flows.campaign import Unit
     from gan_htvs.campaign import Campaign
@@ -108,13 +108,15 @@ class Backlog(NamedTuple):
     """On the launchpad."""
     ready: int
     """Could be queued now."""
+    later: int
+    """Shards that are queued when others end."""
     waiting: int
     """Need the output of another unit first."""
 
     @property
     def missing(self) -> int:
         """Not on the launchpad."""
-        return self.ready + self.waiting
+        return self.ready + self.later + self.waiting
 
 
 @dataclass(frozen=True)
@@ -163,9 +165,9 @@ class Feeder:
         """Count the units that are not stored yet, and queue nothing."""
         unfinished = self._unfinished()
         queued = self.launchpad.queued(unfinished)
-        stored = self._stored(self.units.shared)
-        ready = sum(needs <= stored for key, needs in unfinished.items() if key not in queued)
-        return Backlog(len(queued), ready, len(unfinished) - len(queued) - ready)
+        able, ready = self._able(unfinished, queued)
+        n_waiting = len(unfinished) - len(queued) - len(able)
+        return Backlog(len(queued), len(ready), len(able) - len(ready), n_waiting)
 
     def _unfinished(self) -> dict[str, frozenset[str]]:
         """Give the needs of the units that are not stored; they are names, and take no room."""
@@ -173,25 +175,26 @@ class Feeder:
         stored = self._stored(needs)
         return {key: needed for key, needed in needs.items() if key not in stored}
 
+    def _able(
+        self, unfinished: Mapping[str, frozenset[str]], queued: Container[str]
+    ) -> tuple[list[str], list[str]]:
+        """Find the units that need nothing more, and those of them that there is room for."""
+        stored = self._stored(self.units.shared)
+        able = [key for key, needs in unfinished.items() if key not in queued and needs <= stored]
+        bound = submitted(self.databases, self.campaign.name).get("shards_at_once", SHARDS_AT_ONCE)
+        room = max(0, bound - self.launchpad.n_open_shards(self.campaign.name))
+        others = [key for key in able if not self.units.is_shard(key)]
+        return able, others + [key for key in able if self.units.is_shard(key)][:room]
+
     def _startable(self) -> Iterator[Unit]:
         """Make the units that may be queued, one after the other.
 
         A generator: it looks at what is queued when the first unit is asked for.
         """
         unfinished = self._unfinished()
-        queued = self.launchpad.queued(unfinished)
-        stored = self._stored({*self.units.reference_jobs, *self.units.shared})
-        room = submitted(self.databases, self.campaign.name).get("shards_at_once", SHARDS_AT_ONCE)
-        room -= self.launchpad.n_open_shards(self.campaign.name)
-        startable = {
-            key for key, needs in unfinished.items() if key not in queued and needs <= stored
-        }
-        for unit in self.units.units(done=stored | (self.units.needs.keys() - startable)):
-            if unit.is_shard:
-                if room <= 0:
-                    return
-                room -= 1
-            yield unit
+        _, ready = self._able(unfinished, self.launchpad.queued(unfinished))
+        stored = self._stored(self.units.reference_jobs)
+        yield from self.units.units(done=stored | (self.units.needs.keys() - set(ready)))
 
     def _stored(self, uuids: Iterable[str]) -> set[str]:
         """Find which of these jobs have left their output."""

@@ -30,6 +30,9 @@ a second. One of this machine is dead when its process is gone."""
 
 LEASE_POLL_SECONDS = 0.2
 
+PATIENCE = timedelta(seconds=5)
+"""Whoever waits for another feeder for longer says so."""
+
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -128,6 +131,7 @@ class CampaignLaunchPad(LaunchPad):
         leases.update_one(lease, {"$setOnInsert": {"until": _EPOCH}}, upsert=True)
         mine = lease | {"holder": uuid4().hex}
         who = {"worker": this_worker().model_dump(mode="json", exclude={"versions"})}
+        impatient = datetime.now(UTC) + PATIENCE
         while True:
             now = datetime.now(UTC)
             leases.update_one(
@@ -140,6 +144,9 @@ class CampaignLaunchPad(LaunchPad):
                 abandoned = lease | {"holder": taken["holder"]}
                 leases.update_one(abandoned, {"$set": {"until": _EPOCH}})
                 continue
+            if now > impatient:
+                impatient = now + LEASE
+                self.m_logger.warning("somebody else queues workflows; waiting for them")
             time.sleep(LEASE_POLL_SECONDS)
         self._take_halves_away(taken.get("adding", []))
 

@@ -10,6 +10,7 @@ from launchers.estimate import estimate, print_estimate
 from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
 from launchers.registry import SHARDS_AT_ONCE, check_changes, register, submitted
+from launchers.words import counted
 
 if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
@@ -50,12 +51,12 @@ def submit_campaign(
         outputs.ensure_index("uuid")
     launchpad.db["outputs"].create_index(OUTPUTS_INDEX)
     with console.WorkProgress() as show:
-        total = feeder.backlog().missing
+        total = feeder.backlog().ready
         added = feeder.feed(lambda n: show("queueing", n, max(n, total)))
     gaps = submit(launchpad, missing_gaps(campaign, databases), campaign)
     backlog = feeder.backlog()
     console.out.print(
-        f"{added + gaps} workflows queued"
+        f"{counted(added + gaps, 'workflow')} queued"
         + (f", {gaps} of them for band gaps that were missing" if gaps else "")
         + f"; {backlog.queued} unfinished ones of {campaign.name} are on the launchpad."
     )
@@ -63,10 +64,10 @@ def submit_campaign(
         console.out.print(
             f"{backlog.waiting} wait for references or checkpoint, and are queued when these exist."
         )
-    if backlog.ready:
+    if backlog.later:
         bound = submitted(databases, campaign.name).get("shards_at_once", SHARDS_AT_ONCE)
         console.out.print(
-            f"{backlog.ready} follow as others end: {bound} shards are at work at one time."
+            f"{counted(backlog.later, 'shard')} later, as others end: {bound} at one time."
         )
     if not backlog.queued + backlog.missing:
         console.out.print("Everything is done.")
@@ -100,7 +101,8 @@ def print_plan(
     check_changes(campaign, databases, extend=extend)
     backlog = Feeder(campaign, databases).backlog()
     console.out.print(
-        f"{campaign.name}: {backlog.ready} workflows would be queued, {backlog.waiting} would wait "
-        f"for references or checkpoint, {backlog.queued} unfinished ones are on the launchpad."
+        f"{campaign.name}: {counted(backlog.ready, 'workflow')} would be queued now, "
+        f"{counted(backlog.later, 'shard')} as others end, {backlog.waiting} when references or "
+        f"checkpoint exist; {backlog.queued} unfinished ones are on the launchpad."
     )
     print_estimate(estimate(campaign, databases), cores_per_node)

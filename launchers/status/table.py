@@ -86,6 +86,8 @@ def _eta(status: CampaignStatus) -> str:
     """Say when the last structure is judged, and what that is made of."""
     if not status.n_left:
         return "none left"
+    if status.is_stuck:
+        return f"{status.n_left:,} left"
     recent, left = status.recent, status.time_left
     within = span(recent.duration)
     if left is None:

@@ -66,7 +66,7 @@ def test_what_needs_nothing_is_queued_and_the_rest_waits(databases):
     feeder = feeder_of(databases)
     assert feeder.feed() == 2
     assert names(feeder) == ["known phases", "train generator"]
-    assert feeder.backlog() == (2, 0, N_SHARDS // 2 + 1 + N_SHARDS // 2)
+    assert feeder.backlog() == (2, 0, 0, 1 + N_SHARDS)
     assert feeder.feed() == 0
 
 
@@ -83,14 +83,15 @@ def test_only_shards_of_the_generator_wait_for_the_checkpoint(databases):
 def test_a_shard_that_ends_makes_room_for_another(databases):
     feeder = feeder_of(databases, shards_at_once=3)
     store(databases, *feeder.units.shared)
+    assert feeder.backlog() == (0, 1 + 3, N_SHARDS - 3, 0)
     assert feeder.feed() == 1 + 3
-    assert feeder.backlog().ready == N_SHARDS - 3
+    assert feeder.backlog() == (1 + 3, 0, N_SHARDS - 3, 0)
     assert feeder.feed() == 0
     end_shards(feeder, 2)
     assert feeder.feed() == 2
     assert feeder_of(databases).feed() == 0  # the bound is remembered
     assert feeder_of(databases, shards_at_once=100).feed() == N_SHARDS - 5
-    assert feeder.backlog() == (1 + N_SHARDS, 0, 0)
+    assert feeder.backlog() == (1 + N_SHARDS, 0, 0, 0)
 
 
 def test_many_feeders_queue_nothing_twice(databases):
@@ -174,6 +175,16 @@ def test_what_everything_waits_for_is_taken_first_and_new_samples_last(databases
     assert min(min(each) for step, each in priorities.items() if step != "propose") > max(
         priorities["propose"]
     )
+
+
+def test_more_structures_add_shards_and_judge_no_known_phase_again(databases):
+    feeder = feeder_of(databases, shards_at_once=100)
+    store(databases, *feeder.units.shared)
+    feeder.feed()
+    sampling = CAMPAIGN["sampling"] | {"structures_per_composition": 150}
+    more = feeder_of(databases, campaign_of(sampling=sampling, routing={"train": "cpu"}))
+    assert more.feed() == 4  # the last shard of each, longer
+    assert names(more).count("propose_known_phases") == 1
 
 
 def test_a_changed_campaign_needs_a_word(databases):

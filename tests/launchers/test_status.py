@@ -339,6 +339,7 @@ def test_a_campaign_stands_still_when_all_that_is_left_waits_for_a_failure(site)
     result = site.call()
     assert result.exit_code == 1
     assert "stands still" in result.output
+    assert "ETA" not in result.output
     assert "ValueError: math domain error" in result.output
     assert "waits for 1 job that FIZZLED" in result.output
     assert "gan-htvs retry" in result.output
