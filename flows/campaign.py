@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from jobflow import Flow
 
-from flows.references import known_phases_job, reference_flow
-from flows.sample import shard_job, shards
+from flows.references import known_phases_job, known_phases_uuid, reference_flow
+from flows.sample import shard_job, shard_uuid, shards
 from flows.train import training_job
 from gan_htvs.proposers import ProposerName
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from flows.sample import Shard
     from gan_htvs.campaign import Campaign
 
 
@@ -77,6 +78,23 @@ class CampaignUnits:
         return [self.campaign.name, *self.shared]
 
     @property
+    def needs(self) -> dict[str, frozenset[str]]:
+        """What each unit needs, by its key, in the order in which units are wanted.
+
+        No job is made for it, which would take ten times longer.
+        """
+        campaign, references = self.campaign, self.references
+        needs: dict[str, frozenset[str]] = {key: frozenset() for key in self.shared}
+        needs[known_phases_uuid(campaign, references)] = frozenset({references})
+        for shard in shards(campaign):
+            needs[shard_uuid(campaign, shard)] = self._needs_of(shard)
+        return needs
+
+    def _needs_of(self, shard: Shard) -> frozenset[str]:
+        samples_gan = shard.proposer is ProposerName.GAN
+        return frozenset(self.shared if samples_gan else [self.references])
+
+    @property
     def n_shards(self) -> int:
         """Number of shards."""
         return len(shards(self.campaign))
@@ -84,7 +102,7 @@ class CampaignUnits:
     def units(self, done: Collection[str] = ()) -> Iterator[Unit]:
         """Make the units one after the other, in the order in which they are wanted.
 
-        Jobs whose uuids are in ``done`` have stored their output already and are left out.
+        Units and jobs of references whose uuids are in ``done`` are left out.
         """
         campaign, references, training = self.campaign, self.references, self.training
         if references not in done:
@@ -93,18 +111,17 @@ class CampaignUnits:
         if training and training not in done:
             flow = Flow([training_job(campaign)], name="train generator")
             yield Unit(training, flow, frees=training)
-        known = known_phases_job(campaign, references)
-        if known.uuid not in done:
+        if known_phases_uuid(campaign, references) not in done:
+            known = known_phases_job(campaign, references)
             yield Unit(known.uuid, Flow([known], name=known.name), frozenset({references}))
         for shard in shards(campaign):
-            sampling = shard_job(campaign, shard, training, references)
-            if sampling.uuid in done:
+            if shard_uuid(campaign, shard) in done:
                 continue
-            samples_gan = shard.proposer is ProposerName.GAN
+            sampling = shard_job(campaign, shard, training, references)
             yield Unit(
                 sampling.uuid,
                 Flow([sampling], name=sampling.name),
-                frozenset(self.shared if samples_gan else [references]),
+                self._needs_of(shard),
                 frees=campaign.name,
                 is_shard=True,
             )

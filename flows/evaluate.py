@@ -144,7 +144,7 @@ def gate(
     verdict.band_gap_job = gap_jobs[-1].uuid
     wanted = judge.deserves_gap(verdict.assessment) and not is_stored(gap_jobs[-1].uuid)
     # A detour: what waits for the end of the shard waits for its band gaps, too.
-    return Response(output=verdict, detour=Continuation(gate_uuid, gap_jobs) if wanted else None)
+    return Response(output=verdict, detour=Continuation([gate_uuid], gap_jobs) if wanted else None)
 
 
 def band_gap_jobs(

@@ -156,5 +156,5 @@ def propose_known_phases(campaign: Campaign, references: str) -> Response[dict[s
             "proposals": [phase for phase, _ in found],
             "relaxed": [relaxed for _, relaxed in found],
         },
-        addition=Continuation(uuid, gates, name="gate known phases"),
+        addition=Continuation([uuid], gates, name="gate known phases"),
     )

@@ -9,7 +9,7 @@ from jobflow import Job, OutputReference, Response, job
 from pydantic import BaseModel, ConfigDict
 
 from flows.evaluate import EvaluateMaker
-from flows.steps import READS_STORE, Continuation, is_stored, label
+from flows.steps import READS_STORE, Continuation, is_stored, label, store_outputs
 from gan_htvs.candidate import Origin, Proposal, Step
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.identity import content_hash, content_uuid
@@ -120,14 +120,16 @@ def sample_shard(
         for index, structure in zip(sampled.indices, sampled.structures, strict=True)
     ]
     evaluate = EvaluateMaker(campaign, references)
-    uuid = shard_uuid(campaign, shard)
-    stored = OutputReference(uuid)["proposals"]
-    evaluations = [
-        evaluate.make(proposal, stored[number])
-        for number, proposal in enumerate(proposals)
+    missing = {
+        content_uuid("proposal", proposal.candidate_id): proposal
+        for proposal in proposals
         if not is_stored(evaluate.gate_uuid(proposal))
+    }
+    store_outputs(missing)
+    evaluations = [
+        evaluate.make(proposal, OutputReference(uuid)) for uuid, proposal in missing.items()
     ]
-    continuation = Continuation(uuid, evaluations, name=f"evaluate {shard.composition}")
+    continuation = Continuation(missing, evaluations, name=f"evaluate {shard.composition}")
     return Response(
         output={
             "proposals": proposals,

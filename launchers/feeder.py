@@ -161,32 +161,32 @@ class Feeder:
 
     def backlog(self) -> Backlog:
         """Count the units that are not stored yet, and queue nothing."""
-        unfinished = list(self._unfinished())
-        keys = {key for key, _ in unfinished}
-        queued = self.launchpad.queued(keys)
+        unfinished = self._unfinished()
+        queued = self.launchpad.queued(unfinished)
         stored = self._stored(self.units.shared)
-        ready = sum(needs <= stored for key, needs in unfinished if key not in queued)
-        return Backlog(len(queued), ready, len(keys - queued) - ready)
+        ready = sum(needs <= stored for key, needs in unfinished.items() if key not in queued)
+        return Backlog(len(queued), ready, len(unfinished) - len(queued) - ready)
 
-    def _unfinished(self) -> Iterator[tuple[str, frozenset[str]]]:
-        """Keys and needs of the units that are not stored; they are names, and take no room."""
-        named = [(unit.key, unit.needs) for unit in self.units.units()]
-        stored = self._stored(key for key, _ in named)
-        return (each for each in named if each[0] not in stored)
+    def _unfinished(self) -> dict[str, frozenset[str]]:
+        """Give the needs of the units that are not stored; they are names, and take no room."""
+        needs = self.units.needs
+        stored = self._stored(needs)
+        return {key: needed for key, needed in needs.items() if key not in stored}
 
     def _startable(self) -> Iterator[Unit]:
         """Make the units that may be queued, one after the other.
 
         A generator: it looks at what is queued when the first unit is asked for.
         """
-        unfinished = dict(self._unfinished())
+        unfinished = self._unfinished()
         queued = self.launchpad.queued(unfinished)
         stored = self._stored({*self.units.reference_jobs, *self.units.shared})
         room = submitted(self.databases, self.campaign.name).get("shards_at_once", SHARDS_AT_ONCE)
         room -= self.launchpad.n_open_shards(self.campaign.name)
-        for unit in self.units.units(done=stored):
-            if unit.key not in unfinished or unit.key in queued or not unit.needs <= stored:
-                continue
+        startable = {
+            key for key, needs in unfinished.items() if key not in queued and needs <= stored
+        }
+        for unit in self.units.units(done=stored | (self.units.needs.keys() - startable)):
             if unit.is_shard:
                 if room <= 0:
                     return

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +18,7 @@ from gan_htvs.generator.state import TrainingState
 from gan_htvs.generator.training import Trainer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 SYSTEM = ChemicalSystem(caps={"Mg": 4, "Mn": 3, "O": 5})
@@ -28,15 +26,8 @@ PARAMETERS = replace(PRESETS["paper"], width=0.25, noise_dim=16, critic_steps=2)
 
 
 @pytest.fixture(scope="module")
-def conv_baseline() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "conv_baseline.py"
-    spec = importlib.util.spec_from_file_location("conv_baseline", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["conv_baseline"] = module
-    spec.loader.exec_module(module)
-    return module
+def conv_baseline(import_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return import_benchmark("conv_baseline")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,9 @@ def site(site_of):
 def outputs_by_uuid(site):
     return {
         document["uuid"]: document["completed_at"]
-        for document in site.database().outputs.find({}, {"uuid": 1, "completed_at": 1})
+        for document in site.database().outputs.find(
+            {"completed_at": {"$exists": True}}, {"uuid": 1, "completed_at": 1}
+        )
     }
 
 

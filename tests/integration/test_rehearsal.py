@@ -31,13 +31,13 @@ def rehearse(site, n_structures, **environment):
 
 
 def launches(site):
-    """How often each job has been launched, by candidate and name."""
+    """How often each job has been launched, by candidate and name; a release follows anything."""
     with open_databases(site.launchpad_file) as databases:
         fireworks = databases.launchpad().fireworks
         return {
             (firework["spec"].get("candidate_id"), firework["name"]): len(firework["launches"])
             + len(firework["archived_launches"])
-            for firework in fireworks.find()
+            for firework in fireworks.find({"spec.step": {"$ne": "release"}})
         }
 
 

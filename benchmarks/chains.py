@@ -1,0 +1,118 @@
+"""Chains of two trivial jobs, so that what a benchmark measures is the orchestration alone."""
+
+from __future__ import annotations
+
+import socket
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from jobflow import Flow, OutputReference, job
+from pymatgen.core import Lattice, Structure
+
+from flows.steps import label
+from gan_htvs.campaign import Campaign
+from gan_htvs.candidate import Origin, Proposal, Step
+from gan_htvs.proposers import ProposerName
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+N_ATOMS = 20
+
+
+class Structures(StrEnum):
+    """Where a job finds the structure that it starts from."""
+
+    APART = "apart"
+    """Each is the output of a job of its own."""
+
+    TOGETHER = "together"
+    """All of a workflow are in one output."""
+
+    INLINED = "inlined"
+    """In the job."""
+
+
+CAMPAIGN = Campaign(
+    name="chains",
+    chemical_system={"caps": {"Mg": 5, "Mn": 5, "O": 10}},
+    oxidation_states={"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)},
+)
+
+
+@job
+def settle(structure: Structure) -> Structure:
+    """Stand for a relaxation: a structure goes in, another comes out."""
+    return structure
+
+
+@job
+def weigh(structure: Structure) -> float:
+    """Stand for a static calculation: its structure is the output of the relaxation."""
+    return structure.density
+
+
+def proposal(number: int) -> Proposal:
+    """Make a proposal with 20 atoms anywhere."""
+    rng = np.random.default_rng(number)
+    cell = Lattice.cubic((11 * N_ATOMS) ** (1 / 3))
+    symbols = ["Mg", "Mn", "O", "O"] * (N_ATOMS // 4)
+    return Proposal(
+        candidate_id=f"{number:016x}",
+        structure=Structure(cell, symbols, rng.random((N_ATOMS, 3))),
+        origin=Origin(
+            proposer=ProposerName.RANDOM, requested_composition="Mg5Mn5O10", index=number
+        ),
+    )
+
+
+def chains(numbers: Sequence[int], structures: Structures) -> tuple[Flow, list[dict[str, Any]]]:
+    """Make chains, and the outputs of other jobs that have to be stored for them."""
+    proposals = {f"proposal-{number}": proposal(number) for number in numbers}
+    together = f"proposals-{numbers[0]}"
+    outputs: dict[str, Any] = {}
+    start: Sequence[Structure | OutputReference]
+    match structures:
+        case Structures.INLINED:
+            start = [each.structure for each in proposals.values()]
+        case Structures.TOGETHER:
+            outputs = {together: {"proposals": list(proposals.values())}}
+            stored = OutputReference(together)["proposals"]
+            start = [stored[index].structure for index in range(len(proposals))]
+        case Structures.APART:
+            outputs = proposals
+            start = [OutputReference(uuid).structure for uuid in proposals]
+    made = []
+    for structure in start:
+        settling = settle(structure)
+        weighing = weigh(settling.output)
+        for each, step in ((settling, Step.RELAX), (weighing, Step.STATIC)):
+            label(each, CAMPAIGN.name, step, CAMPAIGN.routing.potential)
+        made.append(Flow([settling, weighing]))
+    documents = [{"uuid": uuid, "index": 1, "output": each} for uuid, each in outputs.items()]
+    return Flow(made, name=f"chains from {numbers[0]}"), documents
+
+
+def write_launchpad_file(directory: Path, name: str, port: int) -> Path:
+    """Name a database of an embedded server that has its data in ``directory``."""
+    path = directory / f"{name}.yaml"
+    settings = {
+        "host": "127.0.0.1",
+        "port": port,
+        "name": name,
+        "embedded_storage": "database",
+        "user_indices": ["spec.campaign"],
+        "wf_user_indices": ["metadata.unit"],
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def free_port() -> int:
+    """Find a port of this machine that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,54 @@
+"""What the benchmarks of scale measure is the work that they claim to measure."""
+
+from __future__ import annotations
+
+import jobflow
+import pytest
+
+from launchers.database import open_databases
+
+
+@pytest.fixture
+def orchestration(import_benchmark, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a worker changes its directory
+    monkeypatch.setattr(jobflow.SETTINGS, "JOB_STORE", jobflow.SETTINGS.JOB_STORE)
+    (tmp_path / "launches").mkdir()
+    return import_benchmark("orchestration")
+
+
+@pytest.mark.parametrize("where", ["apart", "together", "inlined"])
+def test_all_layouts_do_the_same_work(
+    orchestration, import_benchmark, launchpad_file, tmp_path, where
+):
+    structures = orchestration.Structures(where)
+    with open_databases(launchpad_file) as databases:
+        layout = orchestration.Layout(launchpad_file, databases, tmp_path)
+        layout.queue(2, 1, structures)
+        layout.launch(6)  # two chains, each with the release at its end
+        account = layout.account()
+        assert account.nothing_lost_or_doubled
+        assert account.n_jobs == 6
+        assert layout.seconds_per_launch > 0
+        with databases.job_store() as outputs:
+            found = [each["output"] for each in outputs.query({"name": "weigh"}, ["output"])]
+        expected = [import_benchmark("chains").proposal(n).structure.density for n in range(2)]
+        assert sorted(found) == pytest.approx(sorted(expected))
+
+        layout.launchpad.rerun_fw(layout.launchpad.get_fw_ids({"name": "settle"})[0])
+        assert not layout.account().nothing_lost_or_doubled
+
+
+def test_whole_campaigns_are_submitted_once_and_in_both_ways(import_benchmark):
+    submission = import_benchmark("submission")
+    campaign = submission.campaign_of(2, 60)
+    with submission.databases_of("bulk", "single") as ((bulk, single), _):
+        # Four shards, references, training and known phases.
+        assert submission.submit(campaign, bulk) == 7
+        assert submission.submit(campaign, bulk) == 0
+        assert submission.submit(campaign, single, one_by_one=True) == 7
+        units = [
+            {each["metadata"]["unit"] for each in databases.launchpad().workflows.find()}
+            for databases in (bulk, single)
+        ]
+        assert len(units[0]) == 7
+        assert units[0] == units[1]
