@@ -20,7 +20,7 @@ from gan_htvs.funnel import measure_funnel
 from launchers.cli import app
 from launchers.database import open_databases
 from launchers.status import obstacles, table
-from launchers.status.document import CampaignStatus, Throughput
+from launchers.status.document import CampaignStatus, JobCount, Throughput
 from launchers.status.survey import survey
 from launchers.workers import describe, this_worker
 
@@ -227,7 +227,7 @@ def test_the_end_is_expected_at_the_rate_of_the_last_hour_or_day(in_hour, in_day
         n_judged=2,
         n_unbuilt=0,
         funnel=measure_funnel([], campaign),
-        jobs=(),
+        jobs=(JobCount(step="gate", state="READY", category="cpu", n=1, since=datetime.now(UTC)),),
         workers=(),
         throughput=(
             Throughput(hours=1, n_jobs=0, n_verdicts=in_hour),
