@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import os
+import secrets
 import socket
 import uuid
 from pathlib import Path
@@ -17,12 +18,17 @@ from pymatgen.io.vasp.inputs import POTCAR_FUNCTIONAL_MAP
 
 @pytest.fixture(scope="session")
 def free_port():
-    """Find a port of this machine that nobody uses."""
+    """Find a port of this machine that nobody uses.
+
+    Below those that clients get: one of them could take it while a server starts again.
+    """
 
     def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return probe.getsockname()[1]
+        while True:
+            port = 16_384 + secrets.randbelow(16_000)
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
 
     return find
 
