@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 EXECUTABLE = "secantusd-py"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
+RELEASE_TIMEOUT = 3.0
+"""A server that was killed a moment ago may still hold its port."""
+
 _POLL = 0.05
 
 
@@ -74,11 +77,14 @@ class EmbeddedServer:
                 clients.close()
 
     def _start(self) -> None:
-        if _answers(self.host, self.port):
-            raise UserError(
-                f"Port {self.port} is in use by another program: choose another `port` in "
-                "my_launchpad.yaml."
-            )
+        patience = time.monotonic() + RELEASE_TIMEOUT
+        while _answers(self.host, self.port):
+            if time.monotonic() > patience:
+                raise UserError(
+                    f"Port {self.port} is in use by another program: choose another `port` in "
+                    "my_launchpad.yaml."
+                )
+            time.sleep(_POLL)
         command = [
             _executable(),
             *("--host", self.host),

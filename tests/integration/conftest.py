@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -109,7 +110,11 @@ class Site:
 def kill_server(storage):
     """Kill the database server that keeps its data there, as a machine that fails does."""
     server = json.loads((storage / "server.json").read_text())
-    os.kill(server["pid"], signal.SIGKILL)
+    process = psutil.Process(server["pid"])
+    process.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:  # its parent may be slow to notice
+            time.sleep(0.05)
 
 
 @pytest.fixture
