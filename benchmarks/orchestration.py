@@ -171,7 +171,7 @@ def main() -> None:
     )
     parser.add_argument("--chains", type=int, nargs="+", default=[2000])
     parser.add_argument("--per-workflow", type=int, default=50, help="chains of a small workflow")
-    parser.add_argument("--launches", type=int, default=60, help="of each layout")
+    parser.add_argument("--launches", type=int, default=20, help="of each layout")
     parser.add_argument("--workers", type=int, default=0, help="finish the first layout with these")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
