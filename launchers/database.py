@@ -18,7 +18,7 @@ from launchers.launchpad_file import PASSWORD_VARIABLE, LaunchpadFile
 from launchers.stores import BLOBS, OUTPUTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from fireworks import LaunchPad
@@ -65,6 +65,12 @@ class Databases:
     def store(self, collection: str, key: str) -> MongoStore:
         """One collection as a maggma store."""
         return MongoStore(collection_name=collection, key=key, **self.settings.connection)
+
+    def stored(self, uuids: Iterable[str]) -> set[str]:
+        """Find which of these jobs have left their output."""
+        with self.store("outputs", key="uuid") as outputs:
+            found = outputs.query({"uuid": {"$in": sorted(set(uuids))}}, ["uuid"])
+            return {document["uuid"] for document in found}
 
     def check(self) -> None:
         """Make sure that the server answers and lets us in.

@@ -196,10 +196,7 @@ def _count(
 
 def _shared_jobs(campaign: Campaign, units: CampaignUnits, databases: Databases) -> list[Job]:
     """Make the jobs of references and training whose outputs are not stored."""
-    wanted = {*units.reference_jobs, *units.shared}
-    with databases.store("outputs", key="uuid") as outputs:
-        found = outputs.query({"uuid": {"$in": sorted(wanted)}}, ["uuid"])
-        stored = {document["uuid"] for document in found}
+    stored = databases.stored({*units.reference_jobs, *units.shared})
     jobs: list[Job] = []
     if units.references not in stored:
         jobs += reference_flow(campaign, done=stored).jobs

@@ -20,7 +20,7 @@ from flows.campaign import CampaignUnits
 from flows.routing import routed
 from gan_htvs.candidate import Step
 from launchers.database import Databases
-from launchers.registry import SHARDS_AT_ONCE, submissions, submitted
+from launchers.registry import shards_at_once_of, submissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -172,16 +172,16 @@ class Feeder:
     def _unfinished(self) -> dict[str, frozenset[str]]:
         """Give the needs of the units that are not stored; they are names, and take no room."""
         needs = self.units.needs
-        stored = self._stored(needs)
+        stored = self.databases.stored(needs)
         return {key: needed for key, needed in needs.items() if key not in stored}
 
     def _able(
         self, unfinished: Mapping[str, frozenset[str]], queued: Container[str]
     ) -> tuple[list[str], list[str]]:
         """Find the units that need nothing more, and those of them that there is room for."""
-        stored = self._stored(self.units.shared)
+        stored = self.databases.stored(self.units.shared)
         able = [key for key, needs in unfinished.items() if key not in queued and needs <= stored]
-        bound = submitted(self.databases, self.campaign.name).get("shards_at_once", SHARDS_AT_ONCE)
+        bound = shards_at_once_of(self.databases, self.campaign.name)
         room = max(0, bound - self.launchpad.n_open_shards(self.campaign.name))
         others = [key for key in able if not self.units.is_shard(key)]
         return able, others + [key for key in able if self.units.is_shard(key)][:room]
@@ -193,16 +193,8 @@ class Feeder:
         """
         unfinished = self._unfinished()
         _, ready = self._able(unfinished, self.launchpad.queued(unfinished))
-        stored = self._stored(self.units.reference_jobs)
+        stored = self.databases.stored(self.units.reference_jobs)
         yield from self.units.units(done=stored | (self.units.needs.keys() - set(ready)))
-
-    def _stored(self, uuids: Iterable[str]) -> set[str]:
-        """Find which of these jobs have left their output."""
-        with self.databases.store("outputs", key="uuid") as outputs:
-            return {
-                document["uuid"]
-                for document in outputs.query({"uuid": {"$in": sorted(set(uuids))}}, ["uuid"])
-            }
 
 
 def feed_all(databases: Databases, owner: str | None = None) -> int:

@@ -116,14 +116,11 @@ def _check_changes(campaign: Campaign, existing: dict[str, Any] | None, *, exten
         )
 
 
-def submitted(databases: Databases, name: str) -> dict[str, Any]:
-    """Read how a campaign was submitted: ``owners``, ``versions``, ``submitted_on``.
-
-    If it was submitted with a bound, there is ``shards_at_once``, too.
-    """
+def shards_at_once_of(databases: Databases, name: str) -> int:
+    """Read how many shards of a campaign may be on the launchpad at one time."""
     with databases.store("campaigns", key="name") as campaigns:
         document = campaigns.query_one({"name": name}, ["submission"]) or {}
-    return document.get("submission") or {}
+    return (document.get("submission") or {}).get("shards_at_once", SHARDS_AT_ONCE)
 
 
 def registrations(databases: Databases, name: str | None) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from launchers.builders import OUTPUTS_INDEX
 from launchers.estimate import estimate, print_estimate
 from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
-from launchers.registry import SHARDS_AT_ONCE, check_changes, register, submitted
+from launchers.registry import check_changes, register, shards_at_once_of
 from launchers.words import counted
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def submit_campaign(
             f"{backlog.waiting} wait for references or checkpoint, and are queued when these exist."
         )
     if backlog.later:
-        bound = submitted(databases, campaign.name).get("shards_at_once", SHARDS_AT_ONCE)
+        bound = shards_at_once_of(databases, campaign.name)
         console.out.print(
             f"{counted(backlog.later, 'shard')} later, as others end: {bound} at one time."
         )

@@ -2,6 +2,21 @@ from __future__ import annotations
 
 import pytest
 
+from launchers.database import open_databases
+
+
+@pytest.fixture
+def databases(launchpad_file):
+    with open_databases(launchpad_file) as databases:
+        yield databases
+
+
+@pytest.fixture
+def launchpad(databases):
+    launchpad = databases.launchpad()
+    launchpad.initialise()
+    return launchpad
+
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):

@@ -19,24 +19,10 @@ from pymongo.errors import PyMongoError
 from typer.testing import CliRunner
 
 from launchers.cli import app
-from launchers.database import open_databases
 from launchers.workers import worker_of_launch
 
 TIMEOUT = 300
 N_CHAINS = 20
-
-
-@pytest.fixture
-def databases(launchpad_file):
-    with open_databases(launchpad_file) as databases:
-        yield databases
-
-
-@pytest.fixture
-def launchpad(databases):
-    launchpad = databases.launchpad()
-    launchpad.initialise()
-    return launchpad
 
 
 def call(*arguments):

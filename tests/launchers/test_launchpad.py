@@ -36,14 +36,6 @@ def unit(key: str, owner: str = "search") -> Unit:
     return Unit(key, Flow([adding]))
 
 
-@pytest.fixture
-def launchpad(launchpad_file):
-    with open_databases(launchpad_file) as databases:
-        launchpad = databases.launchpad()
-        launchpad.initialise()
-        yield launchpad
-
-
 def test_submitting_twice_adds_nothing(launchpad):
     assert submit(launchpad, [unit("a"), unit("b")], SEARCH) == 2
     assert submit(launchpad, [unit("a"), unit("b"), unit("c")], SEARCH) == 1

@@ -18,7 +18,6 @@ from gan_htvs.candidate import Step
 from gan_htvs.routing import Category
 from launchers.batch import BatchQueue, BatchSystem
 from launchers.cli import app
-from launchers.database import open_databases
 from launchers.feeder import submit
 from launchers.launchpad import worker_of
 from launchers.locks import Locks
@@ -74,19 +73,6 @@ class Queue(BatchQueue):
 
     def holds_id(self, job):
         return None if self.held is None else job in self.held
-
-
-@pytest.fixture
-def databases(launchpad_file):
-    with open_databases(launchpad_file) as databases:
-        yield databases
-
-
-@pytest.fixture
-def launchpad(databases):
-    launchpad = databases.launchpad()
-    launchpad.initialise()
-    return launchpad
 
 
 @pytest.fixture
