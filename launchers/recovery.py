@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,9 +221,11 @@ class Recovery:
     def _messages(self, job: dict[str, Any]) -> list[str | None]:
         """Read what is written on the earlier launches of a job, since it was last given up."""
         launches = self.launchpad.launches.find(
-            {"launch_id": {"$in": job["archived_launches"]}}, {"action.stored_data._message": 1}
-        ).sort("launch_id", -1)
-        actions = (launch.get("action") or {} for launch in launches)
+            {"launch_id": {"$in": job["archived_launches"]}},
+            {"launch_id": 1, "action.stored_data._message": 1},
+        )
+        latest_first = sorted(launches, key=itemgetter("launch_id"), reverse=True)
+        actions = (launch.get("action") or {} for launch in latest_first)
         messages = (action.get("stored_data", {}).get("_message") for action in actions)
         return list(takewhile(lambda message: message != GIVEN_UP, messages))
 

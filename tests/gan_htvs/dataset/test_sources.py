@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
@@ -36,6 +37,17 @@ def spinel() -> Structure:
     )
 
 
+def shaken(structure: Structure) -> Structure:
+    """Without symmetry, so that no smaller cell is found in it; the same every time."""
+    moves = np.random.default_rng(0).uniform(-0.4, 0.4, (len(structure), 3))
+    return Structure(
+        structure.lattice,
+        structure.species,
+        structure.cart_coords + moves,
+        coords_are_cartesian=True,
+    )
+
+
 @pytest.fixture
 def folder(tmp_path):
     inside = tmp_path / "structures"
@@ -44,7 +56,7 @@ def folder(tmp_path):
     spinel().to(str(inside / "deeper" / "POSCAR_spinel"), fmt="poscar")
     rocksalt("Fe").to(str(inside / "iron.cif"))
     spinel().make_supercell([2, 1, 1], in_place=False).to(str(inside / "spinel_again.cif"))
-    (rocksalt() * (3, 3, 1)).perturb(0.3).to(str(inside / "large.cif"))
+    shaken(rocksalt() * (3, 3, 1)).to(str(inside / "large.cif"))
     (inside / "broken.cif").write_text("data_broken\nloop_\n_atom_site_label\n")
     (inside / "notes.txt").write_text("not a structure")
     return inside
