@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobflow import Flow
 
+from flows.prescreen import reference_jobs
 from flows.references import known_phases_job, known_phases_uuid, reference_flow
 from flows.sample import shard_job, shard_uuid, shards
 from flows.train import training_job
@@ -15,6 +16,8 @@ from gan_htvs.proposers import ProposerName
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+
+    from jobflow import Job
 
     from flows.sample import Shard
     from gan_htvs.campaign import Campaign
@@ -69,10 +72,16 @@ class CampaignUnits:
         """Uuid of the job that sends the known phases through the gates."""
         return known_phases_uuid(self.campaign, self.references)
 
+    @cached_property
+    def _by_potentials(self) -> dict[str, Job]:
+        """Jobs that relax the known phases for the prescreen, by uuid."""
+        return {job.uuid: job for job in reference_jobs(self.campaign, self.references)}
+
     @property
     def shared(self) -> list[str]:
         """Uuids of the jobs that other campaigns may need too; labels of all that they run."""
-        return [self.references, *([self.training] if self.training else [])]
+        trained = [self.training] if self.training else []
+        return [self.references, *self._by_potentials, *trained]
 
     @property
     def owners(self) -> list[str]:
@@ -98,7 +107,7 @@ class CampaignUnits:
 
     def _needs_of(self, shard: Shard) -> frozenset[str]:
         samples_gan = shard.proposer is ProposerName.GAN
-        return frozenset(self.shared if samples_gan else [self.references])
+        return frozenset(self.shared if samples_gan else {*self.shared} - {self.training})
 
     @property
     def n_shards(self) -> int:
@@ -114,6 +123,9 @@ class CampaignUnits:
         if references not in done:
             flow = reference_flow(campaign, done=done)
             yield Unit(references, flow, frees=references)
+        for uuid, relaxing in self._by_potentials.items():
+            if uuid not in done:
+                yield Unit(uuid, Flow([relaxing], name=relaxing.name), frees=uuid)
         if training and training not in done:
             flow = Flow([training_job(campaign)], name="train generator")
             yield Unit(training, flow, frees=training)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobflow import Flow, Job, Maker, OutputReference, Response, job
 
@@ -12,12 +12,15 @@ from flows.engines.energy import energy_engine
 from flows.engines.vasp import PRE_RELAXATION
 from flows.steps import READS_STORE_TOLERANT, Continuation, is_stored, label, stored_output
 from gan_htvs.assessment import Judge
-from gan_htvs.candidate import Proposal, Relaxed, Stage, Step, Verdict
+from gan_htvs.candidate import Prescreened, Proposal, Relaxed, Stage, Step, Verdict
+from gan_htvs.descent import Descent
 from gan_htvs.engines import VASP_ENGINES
 from gan_htvs.errors import CalculationError
 from gan_htvs.identity import content_uuid
 
 if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
     from gan_htvs.campaign import Campaign
 
 
@@ -56,6 +59,13 @@ def energy_jobs(
     return jobs
 
 
+class Survivor(NamedTuple):
+    """A structure that went through the prescreen: the verdict, and what it was relaxed to."""
+
+    verdict: Prescreened
+    structure: Structure
+
+
 @dataclass
 class EvaluateMaker(Maker):
     """Take one proposal through the funnel.
@@ -72,13 +82,34 @@ class EvaluateMaker(Maker):
     references: str
     name: str = "evaluate"
 
-    def make(self, proposal: Proposal, source: OutputReference | None = None) -> Flow:
+    def make(
+        self,
+        proposal: Proposal,
+        source: OutputReference | None = None,
+        prescreened: Survivor | None = None,
+    ) -> Flow:
         """Relax, compute the energy, then let the gate decide about a band gap.
 
-        ``source`` is where the proposal is stored; without it the jobs hold the proposal itself.
+        Parameters
+        ----------
+        proposal
+            The structure.
+        source
+            Where it is stored; without it the jobs hold the proposal itself.
+        prescreened
+            What the prescreen made of it, which is where the relaxation starts.
         """
-        jobs = energy_jobs(proposal, self.campaign, self.campaign.name, source)
-        gate_job = self.gate(proposal, {name: each.output for name, each in jobs.items()}, source)
+        start, start_source = proposal, source
+        if prescreened is not None:
+            start = proposal.model_copy(update={"structure": prescreened.structure})
+            start_source = OutputReference(str(prescreened.verdict.descent)).relaxed
+        jobs = energy_jobs(start, self.campaign, self.campaign.name, start_source)
+        gate_job = self.gate(
+            proposal,
+            {name: each.output for name, each in jobs.items()},
+            source,
+            prescreened and prescreened.verdict,
+        )
         return Flow([*jobs.values(), gate_job], name=f"{self.name} {proposal.candidate_id}")
 
     def gate_uuid(self, proposal: Proposal) -> str:
@@ -90,9 +121,10 @@ class EvaluateMaker(Maker):
         proposal: Proposal,
         energies: dict[str, Any] | Relaxed | OutputReference,
         source: OutputReference | None = None,
+        prescreened: Prescreened | None = None,
     ) -> Job:
         """Make the gate job alone, for what the energy jobs of a proposal leave, or its energy."""
-        gate_job = gate(self.campaign, self.references, source or proposal, energies)
+        gate_job = gate(self.campaign, self.references, source or proposal, energies, prescreened)
         gate_job.set_uuid(self.gate_uuid(proposal))
         gate_job.name = f"gate {proposal.structure.composition.reduced_formula}"
         label(
@@ -111,7 +143,8 @@ def gate(
     campaign: Campaign,
     references: str,
     proposal: Proposal,
-    energies: dict[str, Any] | Relaxed,
+    energies: dict[str, Any] | Relaxed | Descent,
+    prescreened: Prescreened | None = None,
 ) -> Response[Verdict]:
     """Judge a relaxed structure and, if it deserves one, ask for its band gap.
 
@@ -121,15 +154,12 @@ def gate(
     verdict = Verdict(
         candidate_id=proposal.candidate_id,
         origin=proposal.origin,
+        prescreen=prescreened,
         stage=Stage.FAILED,
         references=references,
     )
     try:
-        relaxed = verdict.relaxed = (
-            energies
-            if isinstance(energies, Relaxed)
-            else energy_engine(campaign.engines).summarise(proposal.structure, energies)
-        )
+        relaxed = verdict.relaxed = _relaxed(campaign, proposal, energies)
     except CalculationError as error:
         verdict.reason, verdict.failure = str(error), error.failure
         return Response(output=verdict)
@@ -145,6 +175,18 @@ def gate(
     wanted = judge.deserves_gap(verdict.assessment) and not is_stored(gap_jobs[-1].uuid)
     # A detour: what waits for the end of the shard waits for its band gaps, too.
     return Response(output=verdict, detour=Continuation([gate_uuid], gap_jobs) if wanted else None)
+
+
+def _relaxed(
+    campaign: Campaign, proposal: Proposal, energies: dict[str, Any] | Relaxed | Descent
+) -> Relaxed:
+    if isinstance(energies, Relaxed):
+        return energies
+    if isinstance(energies, Descent):
+        if energies.relaxed is None:
+            raise CalculationError(str(energies.reason))
+        return energies.relaxed
+    return energy_engine(campaign.engines).summarise(proposal.structure, energies)
 
 
 def band_gap_jobs(

@@ -23,6 +23,7 @@ PRIORITY = {
     for rank, step in enumerate(
         (
             Step.PROPOSE,
+            Step.PRESCREEN,
             Step.RELAX,
             Step.STATIC,
             Step.GATE,
@@ -73,7 +74,7 @@ def categories_of(campaign: Campaign) -> set[Category]:
     routing, engines = campaign.routing, campaign.engines
     by_vasp = engines.energy.name in VASP_ENGINES
     needed = {routing.other, routing.dft if by_vasp else routing.potential}
-    if by_vasp and engines.vasp.pre_relaxation is not None:
+    if campaign.prescreen or (by_vasp and engines.vasp.pre_relaxation is not None):
         needed.add(routing.potential)
     if engines.band_gap.name != "none":
         needed.add(routing.hybrid)

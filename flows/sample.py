@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from jobflow import Job, OutputReference, Response, job
+from jobflow import Flow, Job, OutputReference, Response, job
 from pydantic import BaseModel, ConfigDict
 
 from flows.evaluate import EvaluateMaker
+from flows.prescreen import prescreen_job, proposal_uuid
 from flows.steps import READS_STORE, Continuation, is_stored, label, store_outputs
 from gan_htvs.candidate import Origin, Proposal, Step
 from gan_htvs.generator.checkpoint import load
@@ -115,20 +116,32 @@ def sample_shard(
                 shard=stream,
                 checkpoint=checkpoint,
                 seed=shard.seed,
+                max_displacement=moved,
+                is_remade=is_remade,
             ),
         )
-        for index, structure in zip(sampled.indices, sampled.structures, strict=True)
+        for index, structure, moved, is_remade in zip(
+            sampled.indices,
+            sampled.structures,
+            sampled.max_displacement,
+            sampled.is_remade,
+            strict=True,
+        )
     ]
     evaluate = EvaluateMaker(campaign, references)
     missing = {
-        content_uuid("proposal", proposal.candidate_id): proposal
+        proposal_uuid(proposal.candidate_id): proposal
         for proposal in proposals
         if not is_stored(evaluate.gate_uuid(proposal))
     }
     store_outputs(missing)
-    evaluations = [
-        evaluate.make(proposal, OutputReference(uuid)) for uuid, proposal in missing.items()
-    ]
+    evaluations: list[Job | Flow] = []
+    if campaign.prescreen is None:
+        evaluations += [
+            evaluate.make(proposal, OutputReference(uuid)) for uuid, proposal in missing.items()
+        ]
+    elif missing:
+        evaluations.append(prescreen_job(campaign, references, stream, list(missing.values())))
     continuation = Continuation(missing, evaluations, name=f"evaluate {shard.composition}")
     return Response(
         output={

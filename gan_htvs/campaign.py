@@ -12,6 +12,7 @@ from gan_htvs.engines import REHEARSAL, VASP_ENGINES, EngineSettings
 from gan_htvs.errors import UserError
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.identity import content_hash
+from gan_htvs.prescreen.settings import PrescreenSettings
 from gan_htvs.proposers import ProposerName
 from gan_htvs.routing import RoutingSettings
 from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
@@ -236,6 +237,10 @@ class Campaign(Settings):
     references: ReferenceSettings = ReferenceSettings()
     pourbaix: PourbaixSettings = PourbaixSettings()
     engines: EngineSettings = EngineSettings()
+    prescreen: PrescreenSettings | None = Field(
+        PrescreenSettings(),
+        description="sifts structures before they are evaluated; null: every one is evaluated",
+    )
     routing: RoutingSettings = RoutingSettings()
 
     @model_validator(mode="after")
@@ -273,6 +278,13 @@ class Campaign(Settings):
         if not self.target_counts:
             raise ValueError("no composition within caps, max_atoms and oxidation_states")
         return self
+
+    @property
+    def prescreening(self) -> PrescreenSettings:
+        """Settings of the prescreen, of a campaign that has one."""
+        if self.prescreen is None:
+            raise ValueError(f"campaign {self.name} has no prescreen")
+        return self.prescreen
 
     @property
     def for_references(self) -> Campaign:

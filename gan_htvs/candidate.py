@@ -44,6 +44,7 @@ class Step(StrEnum):
     STATIC = "static"
     REFERENCES = "references"
     PROPOSE = "propose"
+    PRESCREEN = "prescreen"
     GATE = "gate"
     HYBRID = "hybrid"
     BAND_GAP = "band gap"
@@ -65,6 +66,12 @@ class Origin(Document):
     shard: str | None = Field(None, description="content hash of the shard that sampled it")
     checkpoint: str | None = Field(None, description="sha256 of the generator")
     seed: int | None = None
+    max_displacement: float | None = Field(
+        None, description="how far the soft-sphere push moved an atom of it, A"
+    )
+    is_remade: bool | None = Field(
+        None, description="whether the push left nothing of the raw sample"
+    )
     label: str | None = Field(None, description="name of a known phase")
     source: str | None = Field(None, description="literature of a known phase")
 
@@ -106,6 +113,61 @@ class Relaxed(Document):
         return None if self.magmoms is None else oxidation_states(self.structure, self.magmoms)
 
 
+class Hurdle(StrEnum):
+    """What a structure may fail at in the prescreen, in order."""
+
+    VALIDITY = "validity"
+    DUPLICATE = "duplicate before relaxation"
+    RELAXATION = "relaxation"
+    GEOMETRY = "geometry"
+    STOPPING = "early stopping"
+    WINDOW = "hull window"
+    RELAXED_DUPLICATE = "duplicate after relaxation"
+    CONFIRMATION = "confirmation"
+
+
+class Confirmation(Document):
+    """What a second, independent potential says of a relaxed structure."""
+
+    level_of_theory: str
+    energy_per_atom: float = Field(description="corrections included, eV/atom")
+    energy_above_hull: float = Field(description="above the known phases at its level, eV/atom")
+    disagreement: float = Field(
+        description="energy above hull, second potential minus first, eV/atom"
+    )
+    n_steps: int = Field(description="relaxation steps that it took to agree, or to give up")
+    cpu_seconds: float
+
+
+class Prescreened(Document):
+    """What the prescreen found out about one structure."""
+
+    candidate_id: str
+    hurdle: Hurdle | None = Field(None, description="where it left; None: it survived")
+    reason: str | None = None
+    level_of_theory: str | None = Field(None, description="of the potential that relaxed it")
+    energy_above_hull: float | None = Field(
+        None, description="above the known phases at that level, eV/atom"
+    )
+    confirmation: Confirmation | None = None
+    duplicate_of: str | None = Field(None, description="candidate that is the same crystal")
+    descent: str | None = Field(None, description="uuid of the relaxation with its curve")
+    n_steps: int | None = None
+    cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
+    volume_change: float | None = Field(None, description="relative, relaxed over initial - 1")
+    would_stop_at: int | None = Field(
+        None, description="step at which it was stopped, or would have been but for the audit"
+    )
+    is_audited: bool = Field(
+        default=False, description="not stopped whatever the rule said, to measure what is lost"
+    )
+
+    @property
+    def survives(self) -> bool:
+        """Whether it goes on."""
+        return self.hurdle is None
+
+
 class Assessment(Document):
     """Stability against known phases, and afterwards other candidates, of one level of theory."""
 
@@ -123,6 +185,7 @@ class Verdict(Document):
 
     candidate_id: str
     origin: Origin | None = None
+    prescreen: Prescreened | None = Field(None, description="None: there was none")
     relaxed: Relaxed | None = None
     assessment: Assessment | None = None
     stage: Stage
@@ -195,6 +258,9 @@ class Candidate(Document):
     nsites: int
     symmetry: SymmetryData | None = Field(None, description="of the latest structure")
     generated_structure: Structure
+    prescreen: Prescreened | None = Field(
+        None, description="what an interatomic potential, and a second one, made of it"
+    )
     structure: Structure | None = Field(None, description="after relaxation")
     oxidation_states: OxidationStates | None = Field(
         None, description="of each site of ``structure``, from its moment; None without moments"

@@ -19,6 +19,7 @@ from pymatgen.core import Element, Lattice, Structure
 from pymatgen.optimization.neighbors import find_points_in_spheres
 from torch import Tensor
 
+from gan_htvs.fingerprint import SITE_TOLERANCE
 from gan_htvs.validity import possible_cells
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 VOLUME_PER_ATOM = 13.0
 """Density at which overlaps are pushed apart, A^3/atom: that of open oxides."""
+
+MAX_DISPLACEMENT = 4.0
+"""A structure is pushed no further than this, A: the geometric check will refuse it."""
 
 _CATION_ANION = 0.90
 _ANION_ANION = 0.97
@@ -62,11 +66,15 @@ class DeclashResult:
         (n,): largest move of an atom relative to the cell, A; zero where nothing overlapped.
     overlap
         (n,): how far the worst pair stays below its distance, A; NaN for unusable inputs.
+    is_remade
+        (n,): whether atoms moved so far, in the mean, that a structure matcher would not pair them
+        with where they were: nothing of the input is left.
     """
 
     structures: list[Structure]
     max_displacement: NDArray[np.float64]
     overlap: NDArray[np.float64]
+    is_remade: NDArray[np.bool_]
 
 
 @cache
@@ -115,6 +123,7 @@ def declash(
     volume_per_atom: float | None = VOLUME_PER_ATOM,
     tolerance: float = 0.05,
     max_steps: int = 400,
+    max_displacement: float = MAX_DISPLACEMENT,
 ) -> DeclashResult:
     """Push overlapping atoms apart over positions and strain.
 
@@ -133,19 +142,22 @@ def declash(
         Overlap that counts as none, A.
     max_steps
         Upper bound on FIRE steps.
+    max_displacement
+        A structure of which an atom has moved so far in its cell is pushed no more, A.
     """
     usable = [i for i, structure in enumerate(structures) if _is_usable(structure)]
     result = list(structures)
     displacement = np.zeros(len(structures))
     overlap = np.full(len(structures), np.nan)
+    is_remade = np.zeros(len(structures), dtype=bool)
     if usable:
         batch = _Batch([structures[i] for i in usable], volume_per_atom, tolerance)
-        batch.relax(tolerance, max_steps)
-        pushed, moved, left = batch.finish()
-        displacement[usable], overlap[usable] = moved, left
+        batch.relax(tolerance, max_steps, max_displacement)
+        pushed, moved, left, remade = batch.finish()
+        displacement[usable], overlap[usable], is_remade[usable] = moved, left, remade
         for i, structure in zip(usable, pushed, strict=True):
             result[i] = structure
-    return DeclashResult(result, displacement, overlap)
+    return DeclashResult(result, displacement, overlap, is_remade)
 
 
 def _is_usable(structure: Structure) -> bool:
@@ -285,8 +297,8 @@ class _Batch:
         total = strain.sum(dim=(1, 2))
         return total.index_add(0, self.owner, atoms.sum(dim=1))
 
-    def relax(self, tolerance: float, max_steps: int) -> None:
-        """Run FIRE until every structure is within tolerance, or for ``max_steps``."""
+    def relax(self, tolerance: float, max_steps: int, max_displacement: float) -> None:
+        """Run FIRE until every structure is within tolerance or at a bound."""
         count = len(self.cells)
         # Strain in units of length, so that one step size serves both.
         scale = (self.sizes ** (1 / 2) * self.target ** (1 / 3)).view(-1, 1, 1)
@@ -296,7 +308,7 @@ class _Batch:
         downhill = torch.zeros(count, dtype=torch.float64)
         for _ in range(max_steps):
             force, force_strain, worst = self.forces()
-            moving = worst > tolerance
+            moving = (worst > tolerance) & (self.largest(self.moves()) < max_displacement)
             if not moving.any():
                 break
             force_strain = force_strain / scale
@@ -321,31 +333,49 @@ class _Batch:
 
             move, move_strain = step[self.owner, None] * speed, step[:, None, None] * speed_strain
             largest = move_strain.flatten(1).norm(dim=1)
-            largest = largest.scatter_reduce(0, self.owner, move.norm(dim=1), "amax")
+            largest = torch.maximum(largest, self.largest(move.norm(dim=1)))
             limit = (_MAX_MOVE / largest.clamp(min=_MAX_MOVE)) * moving
             self.positions = self.positions + limit[self.owner, None] * move
             self.strain = self.strain + limit[:, None, None] * move_strain / scale
             if self.list_is_stale():
                 self.rebuild()
 
-    def finish(self) -> tuple[list[Structure], NDArray[np.float64], NDArray[np.float64]]:
-        """Make structures; tell how far atoms moved in the cell and what overlap is left."""
+    def frac_coords(self) -> Tensor:
+        """Where the atoms are now, (a, 3), not wrapped."""
+        inverse = torch.linalg.inv(self.cells)
+        return torch.einsum("ai,aij->aj", self.positions, inverse[self.owner])
+
+    def moves(self) -> Tensor:
+        """How far each atom has moved in its cell as it is now, (a,), A."""
+        cells = self.cells @ self.deformation()
+        moved = self.frac_coords() - self.start
+        return torch.einsum("ai,aij->aj", moved, cells[self.owner]).norm(dim=1)
+
+    def largest(self, of_atoms: Tensor) -> Tensor:
+        """Take the largest value of each structure."""
+        largest = torch.zeros(len(self.cells), dtype=torch.float64)
+        return largest.scatter_reduce(0, self.owner, of_atoms, "amax")
+
+    def finish(
+        self,
+    ) -> tuple[list[Structure], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Make structures; tell the largest moves, the overlap left, and who is remade."""
         self.rebuild()
         overlap = self.worst_overlap().numpy()
         cells = self.cells @ self.deformation()
-        frac_coords = torch.einsum(
-            "ai,aij->aj", self.positions, torch.linalg.inv(self.cells)[self.owner]
-        )
-        moved = torch.einsum("ai,aij->aj", frac_coords - self.start, cells[self.owner])
-        largest = torch.zeros(len(cells), dtype=torch.float64)
-        largest = largest.scatter_reduce(0, self.owner, moved.norm(dim=1), "amax")
+        frac_coords = self.frac_coords()
+        moves = self.moves()
+        mean_square = torch.zeros(len(cells), dtype=torch.float64)
+        mean_square = mean_square.index_add(0, self.owner, moves**2) / self.sizes
+        spacing = (torch.linalg.det(cells).abs() / self.sizes) ** (1 / 3)
+        remade = mean_square.sqrt() > SITE_TOLERANCE * spacing
         pushed = [
             Structure(Lattice(cell), structure.species, coords, to_unit_cell=True)
             for cell, structure, coords in zip(
                 cells.numpy(), self.inputs, np.split(frac_coords.numpy(), self.splits), strict=True
             )
         ]
-        return pushed, largest.numpy(), overlap
+        return pushed, self.largest(moves).numpy(), overlap, remade.numpy()
 
 
 def _is_positive(images: NDArray[np.float64]) -> NDArray[np.bool_]:

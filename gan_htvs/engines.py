@@ -63,6 +63,26 @@ class EnergyEngineSettings(Settings):
         return self.model_copy(update={"max_steps": max(self.max_steps, REFERENCE_STEPS)})
 
 
+class DescentSettings(Settings):
+    """How an interatomic potential relaxes one structure of a pack."""
+
+    name: PotentialName
+    fmax: PositiveFloat = Field(0.1, description="largest force when converged, eV/A")
+    max_steps: PositiveInt = Field(200, description="longer relaxations count as failed")
+    optimizer: Literal["CellAwareBFGS", "FIRE", "LBFGS", "BFGS"] = Field(
+        "CellAwareBFGS", description="ASE optimizer"
+    )
+
+    @property
+    def for_references(self) -> DescentSettings:
+        """The same with more patience, for known phases.
+
+        There is no hull without them, they are few, and how many steps one takes depends on the
+        processor.
+        """
+        return self.model_copy(update={"max_steps": max(self.max_steps, REFERENCE_STEPS)})
+
+
 class BandGapEngineSettings(Settings):
     """The code that computes band gaps."""
 

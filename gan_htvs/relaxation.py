@@ -9,46 +9,30 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import multiprocessing
-import os
-import signal
-import threading
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
-import torch
-from ase import optimize
-from ase.filters import FrechetCellFilter
 from monty.json import jsanitize
-from pymatgen.core import Structure
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from gan_htvs.candidate import Relaxed
+from gan_htvs.descent import descend
 from gan_htvs.documents import decode
-from gan_htvs.errors import CalculationError, UserError
+from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash
-from gan_htvs.potentials import calculator_of
-from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
+from gan_htvs.processes import spread
+from gan_htvs.thermodynamics.corrections import level_of_theory
 from gan_htvs.thermodynamics.references import reference_set
-from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import TextIO
 
-    from ase import Atoms
-    from ase.optimize.optimize import Optimizer
+    from pymatgen.core import Structure
 
     from gan_htvs.campaign import Campaign
-    from gan_htvs.engines import EnergyEngineSettings
+    from gan_htvs.descent import Relaxing
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
-
-GEOMETRY_STEPS = 10
-"""Optimizer steps between two looks at the geometry: a fall into a hole ends there."""
 
 
 class Relaxations:
@@ -67,7 +51,11 @@ class Relaxations:
     """
 
     def __init__(
-        self, settings: EnergyEngineSettings, *, journal: Path | None = None, n_processes: int = 1
+        self,
+        settings: Relaxing,
+        *,
+        journal: Path | None = None,
+        n_processes: int = 1,
     ) -> None:
         self.settings = settings
         self.journal = journal
@@ -117,7 +105,7 @@ class Relaxations:
     def _relax(
         self,
         structures: Sequence[Structure],
-        settings: EnergyEngineSettings,
+        settings: Relaxing,
         on_progress: Callable[[int, int], None] | None,
     ) -> list[Relaxed | None]:
         keys = [content_hash("relaxation", s, settings) for s in structures]
@@ -156,34 +144,16 @@ class Relaxations:
         return reference_set(phases, by_name, self.level_of_theory)
 
     def _work(
-        self, missing: dict[str, Structure], settings: EnergyEngineSettings
+        self, missing: dict[str, Structure], settings: Relaxing
     ) -> Iterable[tuple[str, Relaxed | None]]:
-        if not missing:
-            return
-        if self.n_processes == 1:
-            for key, structure in missing.items():
-                yield key, relax(structure, settings)
-            return
-        others = set(multiprocessing.active_children())
-        pool = ProcessPoolExecutor(
-            self.n_processes, mp_context=multiprocessing.get_context("spawn"), initializer=_alone
-        )
-        try:
-            futures = {
-                pool.submit(relax, structure, settings): key for key, structure in missing.items()
-            }
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "relaxation: a process was killed, perhaps for want of memory; the same command "
-                "goes on from here, with fewer --workers if need be."
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            # After Ctrl-C nobody waits for the relaxations that are still going on.
-            for child in set(multiprocessing.active_children()) - others:
-                child.terminate()
+        work = {key: (structure, settings) for key, structure in missing.items()}
+        for key, descent in spread(descend, work, self.n_processes):
+            if descent is None:
+                raise UserError(
+                    "relaxation: a process was killed, perhaps for want of memory; the same "
+                    "command goes on from here, with fewer --workers if need be."
+                )
+            yield key, descent.relaxed
 
     def _hold_journal(self) -> None:
         """Keep other processes off the journal as long as this object lives; read it again."""
@@ -237,87 +207,6 @@ def _read(journal: Path) -> dict[str, Relaxed | None]:
     return known
 
 
-def relax(structure: Structure, settings: EnergyEngineSettings) -> Relaxed | None:
-    """Relax one structure in this process; None if the potential raised.
-
-    Converged means what atomate2's relaxer means by it: forces on atoms and cell, in the frame
-    of ASE's ``FrechetCellFilter``, below ``fmax`` within ``max_steps``.
-    """
-    with _denormals_flushed():
-        return _relax(structure, settings)
-
-
-@contextlib.contextmanager
-def _denormals_flushed() -> Iterator[None]:
-    """Round numbers that are all but zero to zero, on which a processor is slow.
-
-    CHGNet's decaying basis functions are full of them. Without them it takes a third less time;
-    of ten energies and forces no digit changed. The setting is one of the whole process.
-    """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-def _relax(structure: Structure, settings: EnergyEngineSettings) -> Relaxed | None:
-    calculator = calculator_of(settings.name)
-    start = time.process_time()
-    atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
-    atoms.calc = calculator
-    optimizer = _optimizer(settings)(FrechetCellFilter(atoms), logfile=None)
-    try:
-        for _ in optimizer.irun(fmax=settings.fmax, steps=settings.max_steps):
-            if optimizer.nsteps % GEOMETRY_STEPS == 0 and check_geometry(_structure(atoms)):
-                break
-        converged = optimizer.converged()
-        energy_per_atom = float(atoms.get_potential_energy()) / len(atoms)
-        has_moments = "magmoms" in calculator.implemented_properties
-        magmoms = atoms.get_magnetic_moments().tolist() if has_moments else None
-    except (ValueError, RuntimeError, ArithmeticError):
-        # An exploding cell: no graph, or numbers that are not finite.
-        return None
-    relaxed = _structure(atoms)
-    try:
-        correction = energy_correction(relaxed, energy_per_atom, settings.name)
-    except CalculationError:
-        return None
-    return Relaxed(
-        structure=relaxed,
-        energy_per_atom=energy_per_atom + correction,
-        correction_per_atom=correction,
-        level_of_theory=level_of_theory(settings.name).label,
-        converged=bool(converged),
-        magmoms=magmoms,
-        n_steps=optimizer.nsteps,
-        cpu_seconds=time.process_time() - start,
-        volume_change=relaxed.volume / structure.volume - 1,
-    )
-
-
-def _structure(atoms: Atoms) -> Structure:
-    return Structure(
-        atoms.cell.array,
-        atoms.get_chemical_symbols(),
-        atoms.positions,
-        coords_are_cartesian=True,
-        to_unit_cell=True,
-    )
-
-
-def _optimizer(settings: EnergyEngineSettings) -> type[Optimizer]:
-    return getattr(optimize, settings.optimizer)
-
-
-def _alone() -> None:
-    """Keep a process of the pool to one core, and let it live and die with its parent."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
-
-
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+def relax(structure: Structure, settings: Relaxing) -> Relaxed | None:
+    """Relax one structure in this process; None if the potential raised."""
+    return descend(structure, settings).relaxed

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import spglib
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Element, Lattice, Structure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from pymatgen.core import PeriodicSite
 
 N_HALL_SETTINGS = 530
 """Settings of the 230 space groups in the database of spglib."""
@@ -65,3 +67,40 @@ def _hall_numbers() -> dict[str | int, int]:
         numbers.setdefault(kind.international_short, hall_number)
         numbers.setdefault(kind.number, hall_number)
     return numbers
+
+
+def symmetrise(structure: Structure, tolerance: float) -> Structure:
+    """Put the atoms of a near-symmetric structure where its symmetry wants them.
+
+    Parameters
+    ----------
+    structure
+        Any periodic structure without site properties.
+    tolerance
+        How far an atom may be from there, A; 0 leaves everything as it is.
+
+    Returns
+    -------
+    The primitive cell of the symmetrised crystal, or the structure itself where there is no
+    symmetry but that of its lattice.
+    """
+    if not tolerance:
+        return structure
+    numbers = [site.specie.Z for site in structure]
+    cell = (structure.lattice.matrix, structure.frac_coords, numbers)
+    dataset = spglib.get_symmetry_dataset(cell, symprec=tolerance)
+    if dataset is None or len(dataset.rotations) == 1:
+        return structure
+    found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=False, symprec=tolerance)
+    if found is None or len(structure) % len(found[2]):
+        return structure
+    matrix, coords, kinds = found
+    ideal = Structure(Lattice(matrix), [Element.from_Z(int(z)) for z in kinds], coords)
+    same = ideal.composition.reduced_formula == structure.composition.reduced_formula
+    return ideal.get_sorted_structure(key=_order_in(structure)) if same else structure
+
+
+def _order_in(structure: Structure) -> Callable[[PeriodicSite], int]:
+    """Sort sites by element, in the order of a structure's."""
+    order = {element: i for i, element in enumerate(dict.fromkeys(structure.species))}
+    return lambda site: order[site.specie]

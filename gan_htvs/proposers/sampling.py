@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pymatgen.core import Structure
@@ -52,6 +52,8 @@ class SampleResult:
         Which raw samples they are: with proposer, seed and composition, their origin.
     max_displacement
         How far the push moved an atom of each within its cell, A.
+    is_remade
+        Whether the push left nothing of the raw sample.
     reasons
         Rejections, counted.
     tried
@@ -66,12 +68,13 @@ class SampleResult:
     raw_structures: list[Structure] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
     max_displacement: list[float] = field(default_factory=list)
+    is_remade: list[bool] = field(default_factory=list)
     reasons: Counter[RejectionReason] = field(default_factory=Counter)
     tried: int = 0
     exhausted: bool = False
 
     def record(
-        self, before: RawSample, after: RawSample, displacement: float, unique: UniqueStructures
+        self, before: RawSample, after: RawSample, push: Push, unique: UniqueStructures
     ) -> None:
         """Count one raw sample, and take it in if it is valid and new."""
         if isinstance(after, Structure) and not unique.add(after):
@@ -80,7 +83,8 @@ class SampleResult:
             self.structures.append(after)
             self.raw_structures.append(before)
             self.indices.append(self.tried)
-            self.max_displacement.append(displacement)
+            self.max_displacement.append(push.max_displacement)
+            self.is_remade.append(push.is_remade)
         else:
             self.reasons[after] += 1
         self.tried += 1
@@ -147,18 +151,28 @@ def sample(
     found = SampleResult(proposer.name, n)
     bound = n * max_tries_per_structure
     raw = proposer.raw_samples(counts, np.random.default_rng([seed, *counts]))
-    for before, after, displacement in _pushed(raw, proposer):
-        found.record(before, after, displacement, unique)
+    for before, after, push in _pushed(raw, proposer):
+        found.record(before, after, push, unique)
         if found.tried == bound or not found.gave_up:
             return found
     found.exhausted = True
     return found
 
 
+class Push(NamedTuple):
+    """What the push did to one structure; see :class:`gan_htvs.declash.DeclashResult`."""
+
+    max_displacement: float
+    is_remade: bool
+
+
+NO_PUSH = Push(0.0, is_remade=False)
+
+
 def _pushed(
     raw: Iterator[RawSample], proposer: Proposer
-) -> Iterator[tuple[RawSample, RawSample, float]]:
-    """Yield raw samples, what the push and the geometric check make of them, and the largest move.
+) -> Iterator[tuple[RawSample, RawSample, Push]]:
+    """Yield raw samples, what the push and the geometric check make of them, and the push.
 
     They are pushed in blocks that do not depend on how many are wanted: rounding depends on the
     block, and a push out of a symmetric arrangement makes much of it.
@@ -170,14 +184,15 @@ def _pushed(
     while block := list(islice(raw, _BLOCK)):
         crystals = [each for each in block if isinstance(each, Structure)]
         pushed = declash(crystals, volume_per_atom=proposer.volume_per_atom)
-        moved = iter(zip(pushed.structures, pushed.max_displacement, strict=True))
+        moved = map(Push, pushed.max_displacement.tolist(), pushed.is_remade.tolist())
+        results = iter(zip(pushed.structures, moved, strict=True))
         for each in block:
             if isinstance(each, RejectionReason):
-                yield each, each, 0.0
+                yield each, each, NO_PUSH
                 continue
-            after, displacement = next(moved)
+            after, push = next(results)
             reason = check_geometry(after, pair_distances=closest)
-            yield each, reason or after, float(displacement)
+            yield each, reason or after, push
 
 
 def _check_request(

@@ -46,7 +46,7 @@ def test_arithmetic_is_left_as_it_was():
 def test_a_fall_into_a_hole_of_the_potential_ends_early(monkeypatch):
     # Minimum at 0.22 A: everything falls together, as in a hole of a potential.
     hole = LennardJones(sigma=0.2, epsilon=1000.0, rc=6.0)
-    monkeypatch.setattr("gan_htvs.relaxation.calculator_of", lambda name: hole)
+    monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: hole)
     settings = SETTINGS.model_copy(update={"max_steps": 300, "fmax": 1e-9})
     relaxed = relax(rocksalt().perturb(0.05), settings)
     assert check_geometry(relaxed.structure) is not None
@@ -60,7 +60,7 @@ def test_numbers_that_are_not_finite_are_no_result(monkeypatch):
         def calculate(self, *arguments, **settings):
             raise ValueError("array must not contain infs or NaNs")
 
-    monkeypatch.setattr("gan_htvs.relaxation.calculator_of", lambda name: Broken())
+    monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: Broken())
     assert relax(rocksalt(), SETTINGS) is None
 
 

@@ -1,0 +1,132 @@
+"""How much early stopping saves, and what it costs: recall against cost, by window.
+
+Relaxes structures of all four proposers to the end, learns the margins of
+:mod:`gan_htvs.prescreen.stopping` from them, and judges them on compositions that taught nothing.
+With ``--rule FILE`` the rule is written there, as the package ships it. The relaxations are kept
+in ``--journal``: a run that was killed goes on, and more ``--samples`` add to what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samples import Sampled, samples
+
+from gan_htvs.descent import Descent, descend
+from gan_htvs.documents import decode, encode
+from gan_htvs.engines import DescentSettings
+from gan_htvs.identity import content_hash
+from gan_htvs.prescreen.stopping import StoppingRule, Trace, calibrate
+from gan_htvs.processes import spread
+from gan_htvs.proposers import ProposerName
+from gan_htvs.relaxation import Relaxations
+from gan_htvs.spacegroup import symmetrise
+from gan_htvs.thermodynamics.references import reference_phases
+
+if TYPE_CHECKING:
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+
+SEED = 7
+SYMMETRY_TOLERANCE = 0.1
+RECALL = 0.9
+WINDOW = 0.2
+
+
+def main() -> None:
+    """Relax, calibrate, report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=31, help="of each proposer")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--potential", default="chgnet")
+    parser.add_argument("--optimizer", default="CellAwareBFGS")
+    parser.add_argument("--journal", type=Path, default=Path("stopping"))
+    parser.add_argument("--rule", type=Path)
+    args = parser.parse_args()
+    settings = DescentSettings(name=args.potential, optimizer=args.optimizer)
+    found = [s for name in ProposerName for s in samples(name, args.samples, seed=SEED)]
+    args.journal.mkdir(exist_ok=True, parents=True)
+    descents = relax(found, settings, args.journal / "descents.jsonl", args.processes)
+    references = known(settings, args.journal, args.processes)
+    traces = [trace(one, descent, references) for one, descent in descents]
+    rule = calibrate(
+        traces,
+        level_of_theory=references.level_of_theory,
+        optimizer=settings.optimizer,
+        fmax=settings.fmax,
+        data=f"{len(traces)} structures of {', '.join(ProposerName)}, seed {SEED}",
+    )
+    report(rule, traces)
+    if args.rule:
+        args.rule.write_text(rule.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def relax(
+    found: list[Sampled], settings: DescentSettings, journal: Path, n_processes: int
+) -> list[tuple[Sampled, Descent]]:
+    """Relax everything to the end; what the journal holds is not done again."""
+    known: dict[str, Descent] = {}
+    if journal.exists():
+        for line in journal.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            known[entry["key"]] = Descent.model_validate(decode(entry["descent"]))
+    work = {}
+    keys = []
+    for one in found:
+        start = symmetrise(one.pushed, SYMMETRY_TOLERANCE)
+        keys.append(content_hash(start, settings))
+        if keys[-1] not in known:
+            work[keys[-1]] = (start, settings)
+    with journal.open("a", encoding="utf-8") as file:
+        for key, descent in spread(descend, work, n_processes):
+            known[key] = descent
+            file.write(json.dumps({"key": key, "descent": encode(descent)}) + "\n")
+            file.flush()
+            print(f"\r{len(known)} relaxed", end="", flush=True)
+    return [(one, known[key]) for one, key in zip(found, keys, strict=True)]
+
+
+def known(settings: DescentSettings, folder: Path, n_processes: int) -> ReferenceSet:
+    """Relax the known phases."""
+    relaxations = Relaxations(
+        settings, journal=folder / "references.jsonl", n_processes=n_processes
+    )
+    return relaxations.references(reference_phases(("Mg", "Mn", "O")))
+
+
+def trace(one: Sampled, descent: Descent, references: ReferenceSet) -> Trace:
+    """Put energies on the hull."""
+    composition = one.pushed.composition
+    offset = references.energy_above_hull(composition, 0.0)
+    energies = [energy + offset for energy in descent.curve.energies]
+    converged = descent.relaxed is not None and descent.relaxed.converged
+    return Trace(energies, energies[-1] if converged else None, one.composition)
+
+
+def report(rule: StoppingRule, traces: list[Trace]) -> None:
+    """Print the curves, and the claim."""
+    ended = [t.ended for t in traces if t.ended is not None]
+    print(
+        f"\n{len(traces)} relaxed, {len(ended)} converged, "
+        f"{sum(e <= WINDOW for e in ended)} within {WINDOW:g}"
+    )
+    for window, points in rule.curves.items():
+        for point in points:
+            print(
+                f"window {window}: {point.quantile:5.3f} recall {point.recall:.3f} "
+                f"cost {point.cost:.3f}"
+            )
+    quantile = rule.quantile_for(RECALL, WINDOW)
+    (point,) = [p for p in rule.curves[f"{WINDOW:g}"] if p.quantile == quantile]
+    print(json.dumps({
+        "claim": f"steps saved by stopping early, {point.recall:.2f} of the structures within "
+                 f"{WINDOW:g} eV/atom kept",
+        "value": round(point.cost, 3), "unit": "share of steps", "baseline": 1.0,
+        "ratio": round(1 / point.cost, 2),
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Prescreen one shard: interatomic potentials sift its structures, survivors are sent on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from jobflow import Flow, Job, OutputReference, Response, job
+
+from flows.evaluate import EvaluateMaker, Survivor
+from flows.notes import StoredNotes
+from flows.steps import (
+    READS_STORE,
+    Continuation,
+    is_stored,
+    label,
+    store_outputs,
+    stored_output,
+    stored_outputs,
+)
+from gan_htvs.candidate import Proposal, Stage, Step, Verdict
+from gan_htvs.descent import descend
+from gan_htvs.identity import content_uuid
+from gan_htvs.prescreen.pack import Prescreen
+from gan_htvs.processes import cores, spread
+from gan_htvs.thermodynamics.corrections import level_of_theory
+from gan_htvs.thermodynamics.references import phases_of, reference_set
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gan_htvs.campaign import Campaign
+    from gan_htvs.candidate import Prescreened
+    from gan_htvs.descent import Descent
+    from gan_htvs.engines import DescentSettings
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+    from gan_htvs.thermodynamics.references import ReferencePhase
+
+
+def proposal_uuid(candidate_id: str) -> str:
+    """Name the document that holds a proposal."""
+    return content_uuid("proposal", candidate_id)
+
+
+def reference_uuids(campaign: Campaign, references: str) -> tuple[str, str | None]:
+    """Name the reference sets of the two potentials; the first may be that of the gates."""
+    settings, engines = campaign.prescreening, campaign.engines
+    first, second = settings.relaxing(engines), settings.confirming(engines)
+    return (
+        references if settings.decides_energy(engines) else _references_uuid(campaign, first),
+        None if second is None else _references_uuid(campaign, second),
+    )
+
+
+def reference_jobs(campaign: Campaign, references: str) -> list[Job]:
+    """Make the jobs that relax the known phases with the potentials of the prescreen."""
+    if campaign.prescreen is None:
+        return []
+    settings, engines = campaign.prescreening, campaign.engines
+    jobs = []
+    for descent, uuid in zip(
+        (settings.relaxing(engines), settings.confirming(engines)),
+        reference_uuids(campaign, references),
+        strict=True,
+    ):
+        if descent is None or uuid is None or uuid == references:
+            continue
+        relaxing = relax_known_phases(campaign, descent)
+        relaxing.set_uuid(uuid)
+        relaxing.name = f"known phases ({descent.name})"
+        label(relaxing, uuid, Step.REFERENCES, campaign.routing.potential)
+        jobs.append(relaxing)
+    return jobs
+
+
+def _references_uuid(campaign: Campaign, descent: DescentSettings) -> str:
+    phases = [(phase.name, phase.structure) for phase in _phases(campaign)]
+    return content_uuid("known phases by a potential", descent.for_references, phases)
+
+
+def _phases(campaign: Campaign) -> list[ReferencePhase]:
+    """List the known phases, none of them with an energy of another level of theory."""
+    computed = campaign.references.model_copy(update={"energies": "computed"})
+    return phases_of(campaign.model_copy(update={"references": computed}))
+
+
+@job(config=READS_STORE)
+def relax_known_phases(campaign: Campaign, descent: DescentSettings) -> ReferenceSet:
+    """Relax the known phases with one potential, all in this job, and make a reference set."""
+    phases = _phases(campaign)
+    patient = descent.for_references
+    free = {
+        content_uuid("known phase", phase.structure, patient): phase
+        for phase in phases
+        if phase.pinned_energy_per_atom is None
+    }
+    notes = StoredNotes(_references_uuid(campaign, descent))
+    descents = notes.descents(free)
+    work = {uuid: (free[uuid].structure, patient) for uuid in free if uuid not in descents}
+    for uuid, found in spread(descend, work, cores()):
+        if found is not None:
+            descents[uuid] = found
+            notes.note(uuid, free[uuid].name, found)
+    relaxed = {free[uuid].name: descents[uuid].relaxed for uuid in descents}
+    return reference_set(phases, relaxed, level_of_theory(descent.name).label)
+
+
+def prescreen_job(
+    campaign: Campaign, references: str, shard: str, proposals: Sequence[Proposal]
+) -> Job:
+    """Make the job that prescreens proposals, which are stored, under a name of their shard."""
+    ids = [proposal.candidate_id for proposal in proposals]
+    pack = prescreen_pack(campaign, references, ids)
+    pack.set_uuid(content_uuid("prescreen", shard, ids, references, campaign.prescreening))
+    formula = proposals[0].structure.composition.reduced_formula
+    pack.name = f"prescreen {len(ids)} of {formula}"
+    label(pack, campaign.name, Step.PRESCREEN, campaign.routing.potential, fans_out=True)
+    return pack
+
+
+@job(config=READS_STORE)
+def prescreen_pack(
+    campaign: Campaign, references: str, candidate_ids: list[str]
+) -> Response[dict[str, Any]]:
+    """Sift a pack; what leaves gets its verdict here, what survives goes on to the gate."""
+    uuids = [proposal_uuid(candidate_id) for candidate_id in candidate_ids]
+    stored = stored_outputs(uuids)
+    proposals = [Proposal.model_validate(stored[uuid]) for uuid in uuids]
+    first, second = reference_uuids(campaign, references)
+    confirming_references = None if second is None else stored_output(second)
+    rules = Prescreen.of(campaign, stored_output(first), confirming_references)
+    notes = StoredNotes(campaign.name)
+    verdicts = rules.run(proposals, notes, n_processes=cores())
+
+    evaluate = EvaluateMaker(campaign, references)
+    found = list(zip(proposals, verdicts, strict=True))
+    store_outputs(
+        {
+            evaluate.gate_uuid(proposal): _left(proposal, verdict, references)
+            for proposal, verdict in found
+            if not verdict.survives
+        },
+        campaign=campaign.name,
+        step=Step.GATE.value,
+    )
+    survivors = [
+        (proposal, verdict)
+        for proposal, verdict in found
+        if verdict.survives and not is_stored(evaluate.gate_uuid(proposal))
+    ]
+    descents = notes.descents([str(verdict.descent) for _, verdict in survivors])
+    flow = Continuation(
+        [*uuids, *descents],
+        [
+            _evaluation(evaluate, proposal, verdict, descents[str(verdict.descent)])
+            for proposal, verdict in survivors
+        ],
+        name="evaluate survivors",
+    )
+    counts = Counter(str(verdict.hurdle or "survived") for verdict in verdicts)
+    return Response(
+        output={"verdicts": verdicts, "counts": dict(counts)},
+        detour=flow if survivors else None,
+    )
+
+
+def _left(proposal: Proposal, prescreened: Prescreened, references: str) -> Verdict:
+    return Verdict(
+        candidate_id=proposal.candidate_id,
+        origin=proposal.origin,
+        prescreen=prescreened,
+        stage=Stage.REJECTED,
+        reason=f"{prescreened.hurdle}: {prescreened.reason}",
+        references=references,
+    )
+
+
+def _evaluation(
+    evaluate: EvaluateMaker, proposal: Proposal, verdict: Prescreened, descent: Descent
+) -> Job | Flow:
+    """Send a survivor to the gate, or first to the engine that computes its energy."""
+    source = OutputReference(proposal_uuid(proposal.candidate_id))
+    campaign = evaluate.campaign
+    if campaign.prescreening.decides_energy(campaign.engines) or descent.relaxed is None:
+        return evaluate.gate(proposal, OutputReference(str(verdict.descent)), source, verdict)
+    return evaluate.make(proposal, source, Survivor(verdict, descent.relaxed.structure))

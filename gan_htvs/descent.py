@@ -1,0 +1,252 @@
+"""One structure on its way down the energy surface of an interatomic potential, step by step."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from ase import optimize, units
+from ase.filters import FrechetCellFilter
+from ase.optimize.cellawarebfgs import CellAwareBFGS
+from ase.optimize.optimize import Dynamics
+from pydantic import Field
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from gan_htvs.candidate import Document, Relaxed
+from gan_htvs.errors import CalculationError
+from gan_htvs.potentials import calculator_of
+from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
+from gan_htvs.validity import check_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ase import Atoms
+    from ase.optimize.optimize import Optimizer
+    from numpy.typing import NDArray
+
+    from gan_htvs.engines import DescentSettings, EnergyEngineSettings
+
+GEOMETRY_STEPS = 5
+"""Optimizer steps between two looks at the geometry: a fall into a hole ends there."""
+
+BULK_MODULUS = 80 * units.GPa
+"""First guess of the cell's stiffness for ``CellAwareBFGS``; docs/prescreen.md compares."""
+STIFFNESS = 12.0
+"""First guess of an atom's stiffness, eV/A^2."""
+LONGEST_STEP = 0.2
+"""No atom and no strain times length moves further in one step, A."""
+
+
+Relaxing: TypeAlias = "DescentSettings | EnergyEngineSettings"
+"""Settings of a relaxation."""
+
+
+class Ending(StrEnum):
+    """How a descent ended."""
+
+    CONVERGED = "converged"
+    OUT_OF_STEPS = "out of steps"
+    UNSOUND = "unsound geometry"
+    STOPPED = "stopped"
+    RAISED = "the potential raised"
+
+
+class Curve(Document):
+    """A relaxation, step by step; the first entry of each list is the start."""
+
+    energies: list[float] = Field(default_factory=list, description="corrected, eV/atom")
+    max_forces: list[float] = Field(
+        default_factory=list, description="largest on atoms and cell, which converges, eV/A"
+    )
+    volumes: list[float] = Field(default_factory=list, description="A^3/atom")
+
+
+class Descent(Document):
+    """What came of relaxing one structure.
+
+    A descent that ended early keeps its last structure in ``relaxed``, marked as not converged;
+    there is none where the potential raised.
+    """
+
+    ending: Ending
+    reason: str | None = Field(None, description="why, where it did not converge")
+    relaxed: Relaxed | None = None
+    curve: Curve = Field(default_factory=Curve)
+    would_stop_at: int | None = Field(
+        None, description="step at which it was stopped, or would have been but for the audit"
+    )
+    cpu_seconds: float = Field(0.0, description="processor time, s")
+
+
+def descend(
+    structure: Structure,
+    settings: Relaxing,
+    *,
+    stop: Callable[[Curve], str | None] | None = None,
+    audited: bool = False,
+) -> Descent:
+    """Relax positions and cell in this process.
+
+    Converged means what atomate2's relaxer means by it: forces on atoms and cell, in the frame
+    of ASE's ``FrechetCellFilter``, below ``fmax`` within ``max_steps``.
+
+    Parameters
+    ----------
+    structure
+        Where it starts.
+    settings
+        Potential, optimizer and convergence.
+    stop
+        Asked after every step; a sentence ends the descent, None lets it go on.
+    audited
+        Note where it would have been stopped, and go on.
+    """
+    with _denormals_flushed():
+        return _Descending(structure, settings).run(stop, audited=audited)
+
+
+@contextlib.contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Round numbers that are all but zero to zero, on which a processor is slow.
+
+    CHGNet's decaying basis functions are full of them. Without them it takes a third less time;
+    of ten energies and forces no digit changed. The setting is one of the whole process.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+class _Descending:
+    """A descent that is going on."""
+
+    def __init__(self, structure: Structure, settings: Relaxing) -> None:
+        self.start = structure
+        self.settings = settings
+        self.curve = Curve()
+        self.would_stop_at: int | None = None
+        self.began = time.process_time()
+
+    def run(self, stop: Callable[[Curve], str | None] | None, *, audited: bool) -> Descent:
+        settings = self.settings
+        calculator = calculator_of(settings.name)
+        try:
+            # Which correction applies follows from the composition, but for peroxides.
+            offset = energy_correction(self.start, 0.0, settings.name)
+            self.atoms = AseAtomsAdaptor.get_atoms(self.start, msonable=False)
+            self.atoms.calc = calculator
+            optimizer = _optimizer(self.atoms, settings)
+            ending, reason = self._walk(optimizer, offset, stop, audited=audited)
+            energy_per_atom = float(self.atoms.get_potential_energy()) / len(self.atoms)
+            has_moments = "magmoms" in calculator.implemented_properties
+            magmoms = self.atoms.get_magnetic_moments().tolist() if has_moments else None
+            if not (math.isfinite(energy_per_atom) and np.isfinite(self.atoms.positions).all()):
+                raise ArithmeticError("energy or positions are not finite")  # noqa: TRY301
+        # Whatever an optional potential raises, an exploding cell among it, is one structure's.
+        except Exception as error:  # noqa: BLE001
+            text = str(error).splitlines() or [type(error).__name__]
+            return self._ended(Ending.RAISED, f"{Ending.RAISED}: {text[0]}")
+        structure = _structure(self.atoms)
+        try:
+            correction = energy_correction(structure, energy_per_atom, settings.name)
+        except CalculationError as error:
+            return self._ended(Ending.RAISED, str(error))
+        relaxed = Relaxed(
+            structure=structure,
+            energy_per_atom=energy_per_atom + correction,
+            correction_per_atom=correction,
+            level_of_theory=level_of_theory(settings.name).label,
+            converged=ending is Ending.CONVERGED,
+            magmoms=magmoms,
+            n_steps=optimizer.nsteps,
+            cpu_seconds=time.process_time() - self.began,
+            volume_change=structure.volume / self.start.volume - 1,
+        )
+        return self._ended(ending, reason, relaxed)
+
+    def _ended(self, ending: Ending, reason: str | None, relaxed: Relaxed | None = None) -> Descent:
+        return Descent(
+            ending=ending,
+            reason=reason,
+            relaxed=relaxed,
+            curve=self.curve,
+            would_stop_at=self.would_stop_at,
+            cpu_seconds=time.process_time() - self.began,
+        )
+
+    def _walk(
+        self,
+        optimizer: Optimizer,
+        offset: float,
+        stop: Callable[[Curve], str | None] | None,
+        *,
+        audited: bool,
+    ) -> tuple[Ending, str | None]:
+        settings, atoms, curve = self.settings, self.atoms, self.curve
+        optimizer.fmax = settings.fmax
+        is_converged = False
+        for is_converged in Dynamics.irun(optimizer, steps=settings.max_steps):
+            curve.energies.append(float(atoms.get_potential_energy()) / len(atoms) + offset)
+            curve.max_forces.append(float(_force_norms(optimizer.atoms).max()))
+            curve.volumes.append(float(atoms.cell.volume) / len(atoms))
+            if is_converged:
+                break
+            step = optimizer.nsteps
+            flaw = check_geometry(_structure(atoms)) if step % GEOMETRY_STEPS == 0 else None
+            if flaw is not None:
+                return Ending.UNSOUND, f"after {step} steps: {flaw}"
+            reason = stop(curve) if stop is not None and self.would_stop_at is None else None
+            if reason is not None:
+                self.would_stop_at = step
+                if not audited:
+                    return Ending.STOPPED, reason
+        if (flaw := check_geometry(_structure(atoms))) is not None:
+            return Ending.UNSOUND, f"after relaxation: {flaw}"
+        if is_converged:
+            return Ending.CONVERGED, None
+        return Ending.OUT_OF_STEPS, f"relaxation not converged after {optimizer.nsteps} steps"
+
+
+def _structure(atoms: Atoms) -> Structure:
+    return Structure(
+        atoms.cell.array,
+        atoms.get_chemical_symbols(),
+        atoms.positions,
+        coords_are_cartesian=True,
+        to_unit_cell=True,
+    )
+
+
+class _CellAware(CellAwareBFGS):
+    """ASE's quasi-Newton with an elastic first guess for the cell, converged as the others are."""
+
+    def gradient_converged(self, gradient: NDArray[np.float64]) -> bool:  # noqa: ARG002
+        return bool(_force_norms(self.atoms).max() < self.fmax)
+
+
+def _force_norms(cell_filter: FrechetCellFilter) -> NDArray[np.float64]:
+    """Norms of the forces, (n + 3,), eV/A, those on the cell as ASE weighs them by default."""
+    norms = np.linalg.norm(cell_filter.get_forces(), axis=1)
+    norms[-3:] *= cell_filter.exp_cell_factor / len(cell_filter.atoms)
+    return norms
+
+
+def _optimizer(atoms: Atoms, settings: Relaxing) -> Optimizer:
+    if settings.optimizer == "CellAwareBFGS":
+        return _CellAware(
+            FrechetCellFilter(atoms, exp_cell_factor=1.0),
+            logfile=None,
+            bulk_modulus=BULK_MODULUS,
+            alpha=STIFFNESS,
+            maxstep=LONGEST_STEP,
+        )
+    return getattr(optimize, settings.optimizer)(FrechetCellFilter(atoms), logfile=None)

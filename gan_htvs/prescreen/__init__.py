@@ -1,0 +1,1 @@
+"""Interatomic potentials that sift structures before anything expensive sees them."""

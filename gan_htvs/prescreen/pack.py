@@ -1,0 +1,395 @@
+"""A pack: about a hundred structures that go through the prescreen in one job.
+
+Validity, symmetry, duplicates, relaxation with early stopping, geometry, the window above the
+hull, duplicates again, and a second potential. The cheap questions come first, and whoever leaves
+does so with the hurdle and the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gan_htvs.assessment import LOWEST_BELIEVED, Judge
+from gan_htvs.candidate import Confirmation, Hurdle, Prescreened, Stage
+from gan_htvs.descent import Descent, Ending, descend
+from gan_htvs.identity import content_hash, content_uuid
+from gan_htvs.matching import UniqueStructures
+from gan_htvs.prescreen.stopping import shipped_rule
+from gan_htvs.processes import spread
+from gan_htvs.settings import Settings
+from gan_htvs.spacegroup import symmetrise
+from gan_htvs.thermodynamics.corrections import level_of_theory
+from gan_htvs.validity import check_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pymatgen.core import Composition, Structure
+
+    from gan_htvs.campaign import Campaign
+    from gan_htvs.candidate import Proposal, Relaxed
+    from gan_htvs.descent import Curve
+    from gan_htvs.engines import DescentSettings
+    from gan_htvs.prescreen.notes import Notes
+    from gan_htvs.prescreen.stopping import Bound, StoppingRule
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+
+SAME_ENERGY = 0.01
+"""A crystal found again must lie this much lower to be worth more than the first find, eV/atom."""
+
+Work = tuple["Structure", "DescentSettings", "Bound | Agreement | None", bool]
+"""Arguments of :func:`relax_one`."""
+
+
+class Agreement(Settings):
+    """Ends the relaxation of a second potential as soon as it agrees; energies only fall."""
+
+    hull: float
+    window: float
+    first: float
+    disagreement: float
+
+    def __call__(self, curve: Curve) -> str | None:
+        """Say that it agrees, if it does."""
+        above = curve.energies[-1] - self.hull
+        agrees = above <= self.window and above - self.first <= self.disagreement
+        return "agrees" if agrees else None
+
+
+def relax_one(
+    structure: Structure,
+    settings: DescentSettings,
+    stop: Callable[[Curve], str | None] | None,
+    audited: bool,
+) -> Descent:
+    """Relax one structure of a pack, in whatever process."""
+    return descend(structure, settings, stop=stop, audited=audited)
+
+
+@dataclass(frozen=True)
+class Prescreen:
+    """The rules of the prescreen, with everything that they compare against.
+
+    Attributes
+    ----------
+    owner
+        Whose packs know of one another.
+    relaxing, confirming
+        The potentials.
+    references, confirming_references
+        The known phases at their levels of theory.
+    window, disagreement, symmetry_tolerance, audit
+        See :class:`gan_htvs.prescreen.settings.PrescreenSettings`.
+    rule, quantile
+        When to stop a relaxation; None: never.
+    """
+
+    owner: str
+    relaxing: DescentSettings
+    confirming: DescentSettings | None
+    references: ReferenceSet
+    confirming_references: ReferenceSet | None
+    window: float = 0.2
+    disagreement: float = 0.1
+    symmetry_tolerance: float = 0.1
+    audit: float = 0.1
+    rule: StoppingRule | None = None
+    quantile: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        campaign: Campaign,
+        references: ReferenceSet,
+        confirming_references: ReferenceSet | None,
+    ) -> Prescreen:
+        """Bring the rules of a campaign and its reference sets together."""
+        settings = campaign.prescreening
+        window = settings.window or campaign.thresholds.metastable
+        relaxing = settings.relaxing(campaign.engines)
+        references.check_level(level_of_theory(relaxing.name).label)
+        rule = quantile = None
+        if settings.recall < 1:
+            rule = shipped_rule(references.level_of_theory, relaxing.optimizer)
+            quantile = rule.quantile_for(settings.recall, window) if rule else None
+        return cls(
+            owner=campaign.name,
+            relaxing=relaxing,
+            confirming=settings.confirming(campaign.engines),
+            references=references,
+            confirming_references=confirming_references,
+            window=window,
+            disagreement=settings.disagreement,
+            symmetry_tolerance=settings.symmetry_tolerance,
+            audit=settings.audit,
+            rule=rule,
+            quantile=quantile,
+        )
+
+    def bound(self, composition: Composition) -> Bound | None:
+        """Find when to stop the relaxations of a composition."""
+        if self.rule is None or self.quantile is None:
+            return None
+        return self.rule.bound(
+            hull_energy(self.references, composition) + self.window, self.quantile
+        )
+
+    def is_audited(self, candidate_id: str) -> bool:
+        """Whether a structure is never stopped; the same ones every time."""
+        drawn = int(content_hash("audit", candidate_id)[:8], 16) / 16**8
+        return drawn < self.audit
+
+    def run(
+        self,
+        proposals: Sequence[Proposal],
+        notes: Notes,
+        *,
+        n_processes: int = 1,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Prescreened]:
+        """Take a pack through the prescreen.
+
+        Parameters
+        ----------
+        proposals
+            Any number, of any compositions.
+        notes
+            Where finished relaxations are written and read.
+        n_processes
+            Processes that share the relaxations, of one thread each.
+        on_progress
+            Called with the relaxations that have ended and their number, both potentials'.
+
+        Returns
+        -------
+        One verdict for each proposal, in their order.
+        """
+        return _Pack(self, proposals, notes, n_processes, on_progress).run()
+
+
+def hull_energy(references: ReferenceSet, composition: Composition) -> float:
+    """Energy of the hull at a composition, eV/atom."""
+    return -references.energy_above_hull(composition, 0.0)
+
+
+@dataclass
+class _Pack:
+    """A pack that is at work."""
+
+    rules: Prescreen
+    proposals: Sequence[Proposal]
+    notes: Notes
+    n_processes: int
+    on_progress: Callable[[int, int], None] | None
+    verdicts: dict[str, Prescreened] = field(default_factory=dict)
+
+    def run(self) -> list[Prescreened]:
+        self.verdicts = {
+            proposal.candidate_id: Prescreened(
+                candidate_id=proposal.candidate_id,
+                level_of_theory=self.rules.references.level_of_theory,
+                is_audited=self.rules.is_audited(proposal.candidate_id),
+            )
+            for proposal in self.proposals
+        }
+        starts = self._without_duplicates(self._valid())
+        relaxed = self._relaxed(starts)
+        within = self._within_window(relaxed)
+        self._confirm(self._without_relaxed_duplicates(within))
+        return [self.verdicts[proposal.candidate_id] for proposal in self.proposals]
+
+    def _leave(
+        self, name: str, hurdle: Hurdle, reason: str, duplicate_of: str | None = None
+    ) -> None:
+        verdict = self.verdicts[name]
+        verdict.hurdle, verdict.reason, verdict.duplicate_of = hurdle, reason, duplicate_of
+
+    def _valid(self) -> dict[str, Structure]:
+        """Symmetrise what is sound."""
+        starts = {}
+        for proposal in self.proposals:
+            if (flaw := check_geometry(proposal.structure)) is not None:
+                self._leave(proposal.candidate_id, Hurdle.VALIDITY, f"as proposed: {flaw}")
+                continue
+            starts[proposal.candidate_id] = symmetrise(
+                proposal.structure, self.rules.symmetry_tolerance
+            )
+        return starts
+
+    def _without_duplicates(self, starts: dict[str, Structure]) -> dict[str, Structure]:
+        claimed = self.notes.claim(starts)
+        seen = _Seen(claimed.items())
+        fresh = {}
+        for name, start in starts.items():
+            if (other := seen.match(name, start)) is None:
+                fresh[name] = start
+            else:
+                reason = f"the same crystal as {other}, which is relaxed"
+                self._leave(name, Hurdle.DUPLICATE, reason, other)
+        return fresh
+
+    def _relaxed(self, starts: Mapping[str, Structure]) -> dict[str, Relaxed]:
+        """Relax; keep what is sound and converged."""
+        work: dict[str, Work] = {
+            name: (
+                start,
+                self.rules.relaxing,
+                self.rules.bound(start.composition),
+                self.verdicts[name].is_audited,
+            )
+            for name, start in starts.items()
+        }
+        sound = {}
+        for name, (uuid, descent) in self._descend("descent", work).items():
+            verdict = self.verdicts[name]
+            verdict.descent = uuid
+            verdict.would_stop_at = descent.would_stop_at
+            verdict.cpu_seconds = descent.cpu_seconds
+            if descent.relaxed is not None:
+                verdict.n_steps = descent.relaxed.n_steps
+                verdict.volume_change = descent.relaxed.volume_change
+            if (flaw := _flaw(descent)) is not None:
+                self._leave(name, *flaw)
+            elif descent.relaxed is not None:
+                sound[name] = descent.relaxed
+        return sound
+
+    def _within_window(self, relaxed: Mapping[str, Relaxed]) -> dict[str, Relaxed]:
+        within = {}
+        for name, each in relaxed.items():
+            above = self.rules.references.energy_above_hull(
+                each.structure.composition, each.energy_per_atom
+            )
+            self.verdicts[name].energy_above_hull = above
+            if not Judge.believes(above):
+                reason = (
+                    f"energy above hull {above:.3f} < {LOWEST_BELIEVED:g} eV/atom: taken for a "
+                    "hole of the potential"
+                )
+                self._leave(name, Hurdle.GEOMETRY, reason)
+            elif above > self.rules.window:
+                reason = f"energy above hull {above:.3f} > {self.rules.window:g} eV/atom"
+                self._leave(name, Hurdle.WINDOW, reason)
+            else:
+                within[name] = each
+        return within
+
+    def _without_relaxed_duplicates(self, within: Mapping[str, Relaxed]) -> dict[str, Relaxed]:
+        """Keep the lowest of each crystal, and of those that others found what lies lower."""
+        formulas = {each.structure.composition.reduced_formula for each in within.values()}
+        own = {proposal.candidate_id for proposal in self.proposals}
+        others = self.notes.found(formulas, self.rules.references.level_of_theory, own)
+        energies = {other.candidate_id: other.energy_per_atom for other in others}
+        seen = _Seen((other.candidate_id, other.structure) for other in others)
+        fresh = {}
+        for name, each in sorted(within.items(), key=lambda item: item[1].energy_per_atom):
+            energies[name] = each.energy_per_atom
+            other = seen.match(name, each.structure)
+            if other is None or each.energy_per_atom < energies[other] - SAME_ENERGY:
+                fresh[name] = each
+            else:
+                reason = f"relaxed to the same crystal as {other}"
+                self._leave(name, Hurdle.RELAXED_DUPLICATE, reason, other)
+        return fresh
+
+    def _confirm(self, survivors: Mapping[str, Relaxed]) -> None:
+        """Ask the second potential about what is left."""
+        rules, references = self.rules, self.rules.confirming_references
+        if rules.confirming is None or references is None:
+            return
+        work: dict[str, Work] = {}
+        for name, each in survivors.items():
+            first = self.verdicts[name].energy_above_hull or 0.0
+            hull = hull_energy(references, each.structure.composition)
+            agreement = Agreement(
+                hull=round(hull, 6),
+                window=rules.window,
+                first=round(first, 6),
+                disagreement=rules.disagreement,
+            )
+            work[name] = (each.structure, rules.confirming, agreement, False)
+        for name, (_, descent) in self._descend("confirmation", work).items():
+            second = descent.relaxed
+            verdict = self.verdicts[name]
+            if second is None or descent.ending is Ending.UNSOUND:
+                reason = f"{references.level_of_theory}: {descent.reason}"
+                self._leave(name, Hurdle.CONFIRMATION, reason)
+                continue
+            above = references.energy_above_hull(
+                second.structure.composition, second.energy_per_atom
+            )
+            disagreement = above - (verdict.energy_above_hull or 0.0)
+            verdict.confirmation = Confirmation(
+                level_of_theory=references.level_of_theory,
+                energy_per_atom=second.energy_per_atom,
+                energy_above_hull=above,
+                disagreement=disagreement,
+                n_steps=second.n_steps or 0,
+                cpu_seconds=descent.cpu_seconds,
+            )
+            if abs(disagreement) > rules.disagreement:
+                self._leave(
+                    name,
+                    Hurdle.CONFIRMATION,
+                    f"the potentials disagree by {disagreement:+.3f} eV/atom: "
+                    f"{references.level_of_theory} puts it {above:.3f} above its hull",
+                )
+            elif above > rules.window:
+                self._leave(
+                    name,
+                    Hurdle.CONFIRMATION,
+                    f"energy above hull {above:.3f} > {rules.window:g} eV/atom by "
+                    f"{references.level_of_theory}",
+                )
+
+    def _descend(self, what: str, work: Mapping[str, Work]) -> dict[str, tuple[str, Descent]]:
+        """Relax what is not noted yet, and note each as it ends."""
+        uuids = {name: content_uuid(what, self.rules.owner, *piece) for name, piece in work.items()}
+        noted = self.notes.descents(list(uuids.values()))
+        done, total = len(noted), len(set(uuids.values()))
+        missing = {uuids[name]: piece for name, piece in work.items() if uuids[name] not in noted}
+        names = {uuid: name for name, uuid in uuids.items()}
+        if self.on_progress:
+            self.on_progress(done, total)
+        for uuid, found in spread(relax_one, missing, self.n_processes):
+            descent = found or Descent(
+                ending=Ending.RAISED, reason="the process that relaxed it was killed, twice"
+            )
+            noted[uuid] = descent
+            self.notes.note(uuid, names[uuid], descent)
+            done += 1
+            if self.on_progress:
+                self.on_progress(done, total)
+        return {name: (uuid, noted[uuid]) for name, uuid in uuids.items()}
+
+
+def _flaw(descent: Descent) -> tuple[Hurdle, str] | None:
+    """Say at which hurdle a relaxation fell, if it did."""
+    if descent.ending is Ending.STOPPED:
+        return Hurdle.STOPPING, str(descent.reason)
+    if descent.relaxed is None or descent.ending is Ending.OUT_OF_STEPS:
+        return Hurdle.RELAXATION, str(descent.reason)
+    if (flaw := Judge.soundness(descent.relaxed)) is not None:
+        stage, reason = flaw
+        hurdle = Hurdle.GEOMETRY if stage is Stage.REJECTED else Hurdle.RELAXATION
+        return hurdle, str(descent.reason or reason)
+    return None
+
+
+class _Seen:
+    """Crystals by the candidates that they are."""
+
+    def __init__(self, known: Iterable[tuple[str, Structure]]) -> None:
+        self._unique = UniqueStructures()
+        self._names: dict[int, str] = {}
+        for name, structure in known:
+            self.match(name, structure)
+
+    def match(self, name: str, structure: Structure) -> str | None:
+        """Take a crystal in; tell whose it is, if it was there."""
+        position = self._unique.place(structure)
+        if position in self._names:
+            return self._names[position]
+        self._names[position] = name
+        return None

@@ -1,0 +1,82 @@
+"""Section ``prescreen`` of campaign.yaml."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from gan_htvs.engines import VASP_ENGINES, DescentSettings, PotentialName
+from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+
+if TYPE_CHECKING:
+    from gan_htvs.engines import EngineSettings
+
+CONFIRMATION_STEPS = 20
+"""Steps after which a second potential that still disagrees has the last word."""
+
+
+class PrescreenSettings(Settings):
+    """How interatomic potentials sift structures, a shard at a time; see docs/prescreen.md."""
+
+    potential: PotentialName | None = Field(
+        None,
+        description="relaxes; null: the potential of `engines.energy`, or 'chgnet' before VASP",
+    )
+    confirm: PotentialName | Literal["none"] | None = Field(
+        None,
+        description="independent potential that must agree; null: 'sevennet-0', or 'chgnet' where "
+        "SevenNet relaxes; 'none': nobody is asked",
+    )
+    optimizer: Literal["CellAwareBFGS", "FIRE", "LBFGS", "BFGS"] = Field(
+        "CellAwareBFGS", description="ASE optimizer"
+    )
+    max_steps: PositiveInt = Field(200, description="longer relaxations count as failed")
+    window: PositiveFloat | None = Field(
+        None,
+        description="largest energy above hull that goes on, eV/atom; null: "
+        "`thresholds.metastable`",
+    )
+    recall: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95,
+        description="share of the structures within the window that early stopping must keep, as "
+        "it was calibrated; 1: nothing is stopped",
+    )
+    audit: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1,
+        description="share of the structures that are never stopped, which tells how many are lost",
+    )
+    disagreement: PositiveFloat = Field(
+        0.1,
+        description="difference of the energies above hull, eV/atom, beyond which two potentials "
+        "contradict each other",
+    )
+    symmetry_tolerance: NonNegativeFloat = Field(
+        0.1, description="structures this close to a symmetry get it, A; 0: never"
+    )
+
+    def relaxing(self, engines: EngineSettings) -> DescentSettings:
+        """Potential and optimizer of the relaxations."""
+        return self._descent(self._potential(engines), engines, self.max_steps)
+
+    def confirming(self, engines: EngineSettings) -> DescentSettings | None:
+        """Potential and optimizer of the confirmation, if there is one."""
+        if self.confirm == "none":
+            return None
+        other = "chgnet" if self._potential(engines).startswith("sevennet") else "sevennet-0"
+        return self._descent(self.confirm or other, engines, CONFIRMATION_STEPS)
+
+    def decides_energy(self, engines: EngineSettings) -> bool:
+        """Whether its energies are those of the campaign, so that nothing is relaxed again."""
+        return self._potential(engines) == engines.energy.name
+
+    def _potential(self, engines: EngineSettings) -> str:
+        if self.potential is not None:
+            return self.potential
+        by_vasp = engines.energy.name in VASP_ENGINES
+        return (engines.vasp.pre_relaxation or "chgnet") if by_vasp else engines.energy.name
+
+    def _descent(self, name: str, engines: EngineSettings, max_steps: int) -> DescentSettings:
+        return DescentSettings(
+            name=name, fmax=engines.energy.fmax, max_steps=max_steps, optimizer=self.optimizer
+        )

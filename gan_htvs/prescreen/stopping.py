@@ -1,0 +1,231 @@
+"""When a relaxation has no hope left of ending within the window above the hull.
+
+After some steps the energy is extrapolated: it will fall by a multiple of what it fell since the
+look before. What such extrapolations were wrong by, on relaxations that nobody stopped, is the
+margin; a relaxation is stopped only if it would end above the window even so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from gan_htvs.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from gan_htvs.descent import Curve
+
+LOOKS = (5, 10, 15, 20, 30, 40, 60, 80, 120, 160)
+"""Steps after which energies are extrapolated."""
+QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 1.0)
+"""Shares of the extrapolations that a margin covers."""
+FEWEST = 20
+"""A look at fewer relaxations that were still going on teaches no margin."""
+
+
+class Look(Settings):
+    """One extrapolation: ``energy - gain * (fall since the look before) - margin``."""
+
+    step: int
+    before: int = Field(description="step of the look before, or 0")
+    gain: float
+    margins: tuple[float, ...] = Field(description="eV/atom, one for each quantile of the rule")
+    n_relaxations: int = Field(description="that were still going on, and taught it")
+
+    def extrapolate(self, energies: Sequence[float]) -> float:
+        """Energy at the end, eV/atom, from those of all steps up to this look."""
+        return energies[self.step] - self.gain * (energies[self.before] - energies[self.step])
+
+
+class Recall(Settings):
+    """What a margin keeps and costs, on relaxations that did not teach it."""
+
+    quantile: float
+    recall: float = Field(description="share kept of those that end within the window")
+    cost: float = Field(description="share of the steps of full relaxations")
+
+
+class StoppingRule(Settings):
+    """Margins for one potential and optimizer, and what they are worth.
+
+    Attributes
+    ----------
+    curves
+        By window, eV/atom, as text: a point for each quantile.
+    """
+
+    level_of_theory: str
+    optimizer: str
+    fmax: float
+    quantiles: tuple[float, ...]
+    looks: tuple[Look, ...]
+    curves: dict[str, tuple[Recall, ...]]
+    n_relaxations: int
+    data: str = Field("", description="what it was calibrated on")
+
+    def quantile_for(self, recall: float, window: float) -> float | None:
+        """Find the quantile that stops the most and still keeps a share; None: none does.
+
+        The window is the calibrated one that is nearest to ``window`` (eV/atom).
+        """
+        name = min(self.curves, key=lambda each: abs(float(each) - window))
+        enough = [point for point in self.curves[name] if point.recall >= recall]
+        return min(enough, key=lambda point: point.cost).quantile if enough else None
+
+    def bound(self, ceiling: float, quantile: float) -> Bound:
+        """Apply it to structures that must end below ``ceiling``, eV/atom."""
+        number = self.quantiles.index(quantile)
+        return Bound(looks=self.looks, ceiling=round(ceiling, 6), number=number)
+
+
+class Bound(Settings):
+    """A rule, applied to one composition: what :func:`gan_htvs.descent.descend` asks."""
+
+    looks: tuple[Look, ...]
+    ceiling: float = Field(description="eV/atom")
+    number: int = Field(description="of the margin")
+
+    def __call__(self, curve: Curve) -> str | None:
+        """Say why a relaxation has no hope left, if it has none."""
+        n_steps = len(curve.energies) - 1
+        for look in self.looks:
+            if look.step == n_steps:
+                lowest = look.extrapolate(curve.energies) - look.margins[self.number]
+                if lowest > self.ceiling:
+                    return (
+                        f"stopped after {n_steps} steps: extrapolated to "
+                        f"{lowest - self.ceiling:.3f} eV/atom above the window at best"
+                    )
+        return None
+
+
+class Trace(NamedTuple):
+    """A relaxation that nobody stopped.
+
+    Attributes
+    ----------
+    energies
+        Above the hull, of every step, eV/atom.
+    ended
+        Where it ended, eV/atom; None: unsound, or not converged.
+    group
+        What it has in common with others, such as the composition: those of one group never
+        judge what they taught.
+    """
+
+    energies: Sequence[float]
+    ended: float | None
+    group: str
+
+
+def calibrate(
+    traces: Sequence[Trace],
+    *,
+    level_of_theory: str,
+    optimizer: str,
+    fmax: float,
+    windows: Iterable[float] = (0.2, 0.08),
+    folds: int = 5,
+    data: str = "",
+) -> StoppingRule:
+    """Learn margins from relaxations, and measure by cross-validation what they are worth.
+
+    Parameters
+    ----------
+    traces
+        Relaxations that nobody stopped.
+    level_of_theory, optimizer, fmax
+        How they were made.
+    windows
+        Distances from the hull for which recall and cost are measured, eV/atom.
+    folds
+        Parts into which the groups are dealt; each is judged by what the others teach.
+    data
+        Told with the rule.
+    """
+    groups = sorted({trace.group for trace in traces})
+    fold_of = {group: i % folds for i, group in enumerate(groups)}
+    looks = [
+        _teach([t for t in traces if fold_of[t.group] != fold], QUANTILES) for fold in range(folds)
+    ]
+    curves = {}
+    for window in windows:
+        points = []
+        for index, quantile in enumerate(QUANTILES):
+            kept = good = steps = full = 0
+            for trace in traces:
+                stopped = _stopped_at(trace, looks[fold_of[trace.group]], index, window)
+                is_good = trace.ended is not None and trace.ended <= window
+                good += is_good
+                kept += is_good and stopped is None
+                full += len(trace.energies)
+                steps += len(trace.energies) if stopped is None else stopped + 1
+            points.append(
+                Recall(quantile=quantile, recall=kept / good if good else 1.0, cost=steps / full)
+            )
+        curves[f"{window:g}"] = tuple(points)
+    return StoppingRule(
+        level_of_theory=level_of_theory,
+        optimizer=optimizer,
+        fmax=fmax,
+        quantiles=QUANTILES,
+        looks=tuple(_teach(traces, QUANTILES)),
+        curves=curves,
+        n_relaxations=len(traces),
+        data=data,
+    )
+
+
+def _stopped_at(trace: Trace, looks: Sequence[Look], index: int, window: float) -> int | None:
+    for look in looks:
+        if look.step < len(trace.energies) - 1:
+            lowest = look.extrapolate(trace.energies) - look.margins[index]
+            if lowest > window:
+                return look.step
+    return None
+
+
+def _teach(traces: Sequence[Trace], quantiles: Sequence[float]) -> list[Look]:
+    looks = []
+    before = 0
+    for step in LOOKS:
+        going_on = [t for t in traces if t.ended is not None and len(t.energies) - 1 > step]
+        if len(going_on) < FEWEST:
+            break
+        now = np.array([t.energies[step] for t in going_on])
+        fall = np.array([t.energies[before] for t in going_on]) - now
+        left = now - np.array([t.ended for t in going_on], dtype=float)
+        gain = _slope(fall, left)
+        margins = np.quantile(left - gain * fall, quantiles)
+        looks.append(
+            Look(
+                step=step,
+                before=before,
+                gain=gain,
+                margins=tuple(margins.round(5).tolist()),
+                n_relaxations=len(going_on),
+            )
+        )
+        before = step
+    return looks
+
+
+def _slope(fall: NDArray[np.float64], left: NDArray[np.float64]) -> float:
+    """Least squares through the origin, not below zero."""
+    return max(0.0, round(float(fall @ left) / max(float(fall @ fall), 1e-12), 5))
+
+
+def shipped_rule(level_of_theory: str, optimizer: str) -> StoppingRule | None:
+    """Find the rule that comes with the package; None: nobody calibrated this potential."""
+    for path in sorted(Path(__file__).parent.glob("stopping-*.json")):
+        rule = StoppingRule.model_validate_json(path.read_text(encoding="utf-8"))
+        if (rule.level_of_theory, rule.optimizer) == (level_of_theory, optimizer):
+            return rule
+    return None

@@ -1,0 +1,125 @@
+"""Work spread over processes, of which one may die without taking the others' work along."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from gan_htvs.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from concurrent.futures import Future
+
+CORES = "GAN_HTVS_CORES"
+"""Environment variable: cores that a job may use, which whoever starts workers knows."""
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Cores that the job in this process may use; one where nobody said more."""
+    try:
+        return max(1, int(os.environ.get(CORES, "1")))
+    except ValueError as error:
+        raise UserError(f"{CORES}: {os.environ[CORES]!r} is no number of cores.") from error
+
+
+def spread(
+    function: Callable[..., Result],
+    work: Mapping[Key, tuple[Any, ...]],
+    n_processes: int = 1,
+) -> Iterator[tuple[Key, Result | None]]:
+    """Call a function for every piece of work and yield each result as it comes.
+
+    A process that is killed, for want of memory or by a crash in a library, costs nothing but what
+    it was at: the pieces that were in work are tried again one by one, and the one during which
+    it happens again is given up.
+
+    Parameters
+    ----------
+    function
+        Importable by name; what it raises is raised here.
+    work
+        Arguments, by key.
+    n_processes
+        Each of one thread. With 1 everything happens in this process.
+
+    Yields
+    ------
+    Keys and results; None for a piece that killed its process twice.
+    """
+    if n_processes == 1:
+        for key, arguments in work.items():
+            yield key, function(*arguments)
+        return
+    left = dict(work)
+    for key, result in _in_pool(function, left, n_processes):
+        del left[key]
+        yield key, result
+    while left:
+        # The pool broke, and these were in work. One at a time tells which of them breaks it.
+        suspects = {key: left[key] for key in list(left)[:n_processes]}
+        for key, arguments in suspects.items():
+            del left[key]
+            alone = dict(_in_pool(function, {key: arguments}, 1))
+            yield key, alone.get(key)
+        for key, result in _in_pool(function, left, n_processes):
+            del left[key]
+            yield key, result
+
+
+def _in_pool(
+    function: Callable[..., Result], work: Mapping[Key, tuple[Any, ...]], n_processes: int
+) -> Iterator[tuple[Key, Result]]:
+    """Work in a new pool, in order, until all is done or a process dies."""
+    if not work:
+        return
+    others = set(multiprocessing.active_children())
+    waiting = iter(list(work.items()))
+    running: dict[Future[Result], Key] = {}
+    pool = ProcessPoolExecutor(
+        min(n_processes, len(work)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_alone,
+    )
+    try:
+        while True:
+            # No more than there are processes, so that it is known what a dead one was at.
+            while len(running) < n_processes and (piece := next(waiting, None)) is not None:
+                running[pool.submit(function, *piece[1])] = piece[0]
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                key = running.pop(future)
+                yield key, future.result()
+    except BrokenProcessPool:
+        return
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        # After Ctrl-C nobody waits for what is still going on.
+        for child in set(multiprocessing.active_children()) - others:
+            child.terminate()
+
+
+def _alone() -> None:
+    """Keep a process of the pool to one core, and let it live and die with its parent."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
