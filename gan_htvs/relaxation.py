@@ -84,7 +84,7 @@ class Relaxations:
     @property
     def level_of_theory(self) -> str:
         """Label of the energies."""
-        return level_of_theory(self.settings.name).label
+        return level_of_theory(self.settings.name, self.settings.arguments).label
 
     def relax(
         self,
@@ -109,8 +109,8 @@ class Relaxations:
         Raises
         ------
         UserError
-            If the potential is not installed, the journal cannot be written or is another
-            process's, or a process was killed.
+            If the potential is not installed or cannot be loaded, the journal cannot be written
+            or is another process's, or a process was killed.
         """
         return self._relax(structures, self.settings, on_progress)
 
@@ -262,7 +262,7 @@ def _denormals_flushed() -> Iterator[None]:
 
 
 def _relax(structure: Structure, settings: EnergyEngineSettings) -> Relaxed | None:
-    calculator = calculator_of(settings.name)
+    calculator = calculator_of(settings.name, **settings.arguments)
     start = time.process_time()
     atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
     atoms.calc = calculator
@@ -287,7 +287,7 @@ def _relax(structure: Structure, settings: EnergyEngineSettings) -> Relaxed | No
         structure=relaxed,
         energy_per_atom=energy_per_atom + correction,
         correction_per_atom=correction,
-        level_of_theory=level_of_theory(settings.name).label,
+        level_of_theory=level_of_theory(settings.name, settings.arguments).label,
         converged=bool(converged),
         magmoms=magmoms,
         n_steps=optimizer.nsteps,
