@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ase.optimize.optimize import Optimizer
     from numpy.typing import NDArray
 
-    from gan_htvs.engines import DescentSettings, EnergyEngineSettings
+    from gan_htvs.engines import PotentialSettings
 
 GEOMETRY_STEPS = 5
 """Optimizer steps between two looks at the geometry: a fall into a hole ends there."""
@@ -42,10 +42,6 @@ STIFFNESS = 12.0
 """First guess of an atom's stiffness, eV/A^2."""
 LONGEST_STEP = 0.2
 """No atom and no strain times length moves further in one step, A."""
-
-
-Relaxing: TypeAlias = "DescentSettings | EnergyEngineSettings"
-"""Settings of a relaxation."""
 
 
 class Ending(StrEnum):
@@ -87,7 +83,7 @@ class Descent(Document):
 
 def descend(
     structure: Structure,
-    settings: Relaxing,
+    settings: PotentialSettings,
     *,
     stop: Callable[[Curve], str | None] | None = None,
     audited: bool = False,
@@ -129,7 +125,7 @@ def _denormals_flushed() -> Iterator[None]:
 class _Descending:
     """A descent that is going on."""
 
-    def __init__(self, structure: Structure, settings: Relaxing) -> None:
+    def __init__(self, structure: Structure, settings: PotentialSettings) -> None:
         self.start = structure
         self.settings = settings
         self.curve = Curve()
@@ -138,7 +134,7 @@ class _Descending:
 
     def run(self, stop: Callable[[Curve], str | None] | None, *, audited: bool) -> Descent:
         settings = self.settings
-        calculator = calculator_of(settings.name)
+        calculator = calculator_of(settings.name, **settings.arguments)
         try:
             # Which correction applies follows from the composition, but for peroxides.
             offset = energy_correction(self.start, 0.0, settings.name)
@@ -164,7 +160,7 @@ class _Descending:
             structure=structure,
             energy_per_atom=energy_per_atom + correction,
             correction_per_atom=correction,
-            level_of_theory=level_of_theory(settings.name).label,
+            level_of_theory=level_of_theory(settings.name, settings.arguments).label,
             converged=ending is Ending.CONVERGED,
             magmoms=magmoms,
             n_steps=optimizer.nsteps,
@@ -240,7 +236,7 @@ def _force_norms(cell_filter: FrechetCellFilter) -> NDArray[np.float64]:
     return norms
 
 
-def _optimizer(atoms: Atoms, settings: Relaxing) -> Optimizer:
+def _optimizer(atoms: Atoms, settings: PotentialSettings) -> Optimizer:
     if settings.optimizer == "CellAwareBFGS":
         return _CellAware(
             FrechetCellFilter(atoms, exp_cell_factor=1.0),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import partial
+from operator import not_
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from gan_htvs.errors import UserError
+from gan_htvs.potentials import SHIPPED, known_potential
 from gan_htvs.settings import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -15,12 +18,15 @@ from gan_htvs.settings import (
     Settings,
 )
 
-PotentialName = Literal["chgnet", "sevennet-0", "sevennet-l3i5"]
-
 REHEARSAL = "rehearsal"
 """Name of the engine that runs the flows of VASP with a stand-in for VASP."""
 
 VASP_ENGINES = frozenset({"vasp", REHEARSAL})
+
+PotentialName = Annotated[str, AfterValidator(known_potential)]
+EnergyEngineName = Annotated[
+    str, AfterValidator(partial(known_potential, besides=("vasp", REHEARSAL)))
+]
 
 MATERIALS_PROJECT_U = {
     "Co": 3.32,
@@ -38,49 +44,62 @@ REFERENCE_STEPS = 1000
 """Least bound on the steps in which a known phase must converge."""
 
 
-class EnergyEngineSettings(Settings):
-    """What relaxes structures and gives their energies, through atomate2's Makers."""
+class PotentialSettings(Settings):
+    """How an interatomic potential relaxes."""
 
-    name: Literal[PotentialName, "vasp", "rehearsal"] = Field(
-        "chgnet",
-        description="an interatomic potential, for which the other settings here are; 'vasp': "
-        "see `engines.vasp`; 'rehearsal': the same with a stand-in for VASP, whose numbers are no "
-        "results",
+    name: str
+    # Left out when empty: the names of jobs without them, which are hashes, do not depend on it.
+    arguments: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        exclude_if=not_,
+        description="keyword arguments of the ASE calculator of a potential that has atomate2's "
+        "name, such as {model: /path/to/model}",
     )
     fmax: PositiveFloat = Field(0.1, description="largest force when converged, eV/A")
     max_steps: PositiveInt = Field(500, description="longer relaxations count as failed")
+    optimizer: str
+
+    @model_validator(mode="after")
+    def _arguments_are_of_a_potential_without_a_model(self) -> Self:
+        if self.arguments and self.name in SHIPPED:
+            raise ValueError(
+                f"arguments: {self.name!r} takes none, its model is part of its name; leave them "
+                "out"
+            )
+        return self
+
+    @property
+    def for_references(self) -> Self:
+        """The same with more patience, for known phases.
+
+        There is no hull without them, they are few, and how many steps one takes depends on the
+        processor.
+        """
+        return self.model_copy(update={"max_steps": max(self.max_steps, REFERENCE_STEPS)})
+
+
+class EnergyEngineSettings(PotentialSettings):
+    """What relaxes structures and gives their energies, through atomate2's Makers."""
+
+    name: EnergyEngineName = Field(
+        "chgnet",
+        description="an interatomic potential, for which the other settings here are: 'chgnet', "
+        "'sevennet-0', 'sevennet-l3i5' or atomate2's name of another; 'vasp': see `engines.vasp`; "
+        "'rehearsal': the same with a stand-in for VASP, whose numbers are no results",
+    )
     optimizer: Literal["FIRE", "LBFGS", "BFGS"] = Field(
         "FIRE", description="ASE optimizer; LBFGS can jump into holes of a potential"
     )
 
-    @property
-    def for_references(self) -> EnergyEngineSettings:
-        """The same with more patience, for known phases.
 
-        There is no hull without them, they are few, and how many steps one takes depends on the
-        processor.
-        """
-        return self.model_copy(update={"max_steps": max(self.max_steps, REFERENCE_STEPS)})
-
-
-class DescentSettings(Settings):
-    """How an interatomic potential relaxes one structure of a pack."""
+class DescentSettings(PotentialSettings):
+    """How the prescreen relaxes, structure by structure."""
 
     name: PotentialName
-    fmax: PositiveFloat = Field(0.1, description="largest force when converged, eV/A")
     max_steps: PositiveInt = Field(200, description="longer relaxations count as failed")
     optimizer: Literal["CellAwareBFGS", "FIRE", "LBFGS", "BFGS"] = Field(
         "CellAwareBFGS", description="ASE optimizer"
     )
-
-    @property
-    def for_references(self) -> DescentSettings:
-        """The same with more patience, for known phases.
-
-        There is no hull without them, they are few, and how many steps one takes depends on the
-        processor.
-        """
-        return self.model_copy(update={"max_steps": max(self.max_steps, REFERENCE_STEPS)})
 
 
 class BandGapEngineSettings(Settings):
@@ -279,6 +298,16 @@ class EngineSettings(Settings):
             raise ValueError(
                 "a rehearsal gives no results, and nothing computed may stand beside it: let both "
                 "energy.name and band_gap.name be 'rehearsal', or band_gap.name 'none'"
+            )
+        pre_relaxation = self.vasp.pre_relaxation
+        if (
+            self.energy.arguments
+            and self.energy.name in VASP_ENGINES
+            and pre_relaxation in {None, *SHIPPED}
+        ):
+            raise ValueError(
+                "energy.arguments are for a potential that has atomate2's name, and "
+                f"vasp.pre_relaxation is {pre_relaxation!r}; leave them out"
             )
         if sum(self.vasp.failures.values()) > 1:
             raise ValueError("vasp.failures: the shares add up to more than 1")

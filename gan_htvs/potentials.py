@@ -1,9 +1,10 @@
-"""Interatomic potentials whose weights come with their packages."""
+"""Interatomic potentials: three whose weights come with their packages, and atomate2's others."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from gan_htvs.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase.calculators.calculator import Calculator
 
 CHGNET = "0.3.0"
@@ -28,23 +31,80 @@ _WEIGHTS = {
 """Name here -> the package, and where in it the weights are."""
 
 
+SHIPPED = ("chgnet", *SEVENNET_MODELS)
+"""Potentials whose model is part of the name, and whose weights come with their packages."""
+
+_NOT_BY_THEIR_NAME = frozenset({"CHGNet", "SevenNet", "Forcefield"})
+"""Of atomate2's names: two that have one of :data:`SHIPPED`, and one of no force field."""
+
+PACKAGES = {
+    "Allegro": "nequip-allegro",
+    "DeepMD": "deepmd-kit",
+    "FAIRChem": "fairchem-core",
+    "GAP": "quippy-ase",
+    "M3GNet": "matgl",
+    "MACE": "mace-torch",
+    "MACE-MP-0": "mace-torch",
+    "MACE-MP-0b3": "mace-torch",
+    "MACE-MPA-0": "mace-torch",
+    "MatPES-PBE": "matgl",
+    "MatPES-r2SCAN": "matgl",
+    "MatterSim": "mattersim",
+    "NEP": "calorine",
+    "Nequip": "nequip",
+    "UPET": "upet",
+}
+"""atomate2's name of a force field -> what to install from PyPI."""
+
+
 @cache
-def calculator_of(name: str) -> Calculator:
-    """Load a potential as an ASE calculator on the CPU, once in each process.
+def force_fields() -> tuple[str, ...]:
+    """List atomate2's names of the force fields that are none of :data:`SHIPPED`."""
+    from atomate2.forcefields.utils import MLFF  # noqa: PLC0415 - takes seconds
+
+    return tuple(each.value for each in MLFF if each.value not in _NOT_BY_THEIR_NAME)
+
+
+def known_potential(name: str, *, besides: Sequence[str] = ()) -> str:
+    """Refuse what is neither a potential nor one of ``besides``, with a ValueError."""
+    if name in SHIPPED or name in besides or name in force_fields():
+        return name
+    known = ", ".join((*SHIPPED, *besides, *force_fields()))
+    raise ValueError(f"{name!r} is not known; known are {known}")
+
+
+def calculator_of(name: str, /, **arguments: Any) -> Calculator:
+    """Load a potential as an ASE calculator, once in each process.
+
+    Those of :data:`SHIPPED` compute on the CPU, others where ``arguments`` or their package say.
+
+    Parameters
+    ----------
+    name
+        One of :data:`SHIPPED` or :func:`force_fields`.
+    arguments
+        Plain values for the calculator of a force field, beside atomate2's defaults.
 
     Raises
     ------
     UserError
-        If it is not installed.
+        If it is not installed, or cannot be loaded.
     """
+    return _loaded(name, json.dumps(arguments, sort_keys=True))
+
+
+@cache
+def _loaded(name: str, arguments: str) -> Calculator:
     with contextlib.redirect_stdout(io.StringIO()):
         if name in SEVENNET_MODELS:
             return _sevennet(SEVENNET_MODELS[name])
-        return _chgnet()
+        if name == "chgnet":
+            return _chgnet()
+        return _force_field(name, json.loads(arguments))
 
 
 def weights_file(name: str) -> Path:
-    """Find the weights of a potential on disk, without loading anything.
+    """Find the weights of one of :data:`SHIPPED` on disk, without loading anything.
 
     Raises
     ------
@@ -86,6 +146,27 @@ def _sevennet(model: str) -> Calculator:
     except ImportError as error:
         raise _not_installed("sevennet", "sevennet") from error
     return SevenNetCalculator(model, device="cpu")
+
+
+def _force_field(name: str, arguments: dict[str, Any]) -> Calculator:
+    from atomate2.forcefields.utils import ForceFieldMixin, ase_calculator  # noqa: PLC0415 - slow
+
+    # What atomate2's Makers are made of adds their defaults, units of the stress among them.
+    complete = ForceFieldMixin(name, calculator_kwargs=arguments).calculator_kwargs
+    try:
+        return ase_calculator(name, **complete)
+    except Exception as error:  # whatever a package raises that lacks a file or the network
+        reason = f"{(str(error).splitlines() or [''])[0].rstrip('.'):.200}"
+        if isinstance(error, ImportError):
+            package = PACKAGES.get(name, "the package that has it")
+            raise UserError(
+                f"engines.energy.name: {name!r} is not installed ({reason}); pip install {package}."
+            ) from error
+        raise UserError(
+            f"engines.energy.arguments: {name!r} cannot be loaded: {type(error).__name__}: "
+            f"{reason}; correct the arguments, or load it once with network access if its weights "
+            "are still to be downloaded."
+        ) from error
 
 
 def _not_installed(name: str, extra: str) -> UserError:

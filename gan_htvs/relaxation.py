@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from gan_htvs.campaign import Campaign
-    from gan_htvs.descent import Relaxing
+    from gan_htvs.engines import PotentialSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
 
@@ -52,7 +52,7 @@ class Relaxations:
 
     def __init__(
         self,
-        settings: Relaxing,
+        settings: PotentialSettings,
         *,
         journal: Path | None = None,
         n_processes: int = 1,
@@ -72,7 +72,7 @@ class Relaxations:
     @property
     def level_of_theory(self) -> str:
         """Label of the energies."""
-        return level_of_theory(self.settings.name).label
+        return level_of_theory(self.settings.name, self.settings.arguments).label
 
     def relax(
         self,
@@ -97,15 +97,15 @@ class Relaxations:
         Raises
         ------
         UserError
-            If the potential is not installed, the journal cannot be written or is another
-            process's, or a process was killed.
+            If the potential is not installed or cannot be loaded, the journal cannot be written
+            or is another process's, or a process was killed.
         """
         return self._relax(structures, self.settings, on_progress)
 
     def _relax(
         self,
         structures: Sequence[Structure],
-        settings: Relaxing,
+        settings: PotentialSettings,
         on_progress: Callable[[int, int], None] | None,
     ) -> list[Relaxed | None]:
         keys = [content_hash("relaxation", s, settings) for s in structures]
@@ -144,7 +144,7 @@ class Relaxations:
         return reference_set(phases, by_name, self.level_of_theory)
 
     def _work(
-        self, missing: dict[str, Structure], settings: Relaxing
+        self, missing: dict[str, Structure], settings: PotentialSettings
     ) -> Iterable[tuple[str, Relaxed | None]]:
         work = {key: (structure, settings) for key, structure in missing.items()}
         for key, descent in spread(descend, work, self.n_processes):
@@ -207,6 +207,6 @@ def _read(journal: Path) -> dict[str, Relaxed | None]:
     return known
 
 
-def relax(structure: Structure, settings: Relaxing) -> Relaxed | None:
+def relax(structure: Structure, settings: PotentialSettings) -> Relaxed | None:
     """Relax one structure in this process; None if the potential raised."""
     return descend(structure, settings).relaxed

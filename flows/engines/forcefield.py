@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atomate2.forcefields.jobs import ForceFieldRelaxMaker, ForceFieldStaticMaker
 from atomate2.forcefields.utils import MLFF
@@ -11,7 +11,7 @@ from jobflow import OnMissing
 
 from gan_htvs.candidate import Relaxed
 from gan_htvs.errors import CalculationError
-from gan_htvs.potentials import calculator_arguments
+from gan_htvs.potentials import SEVENNET_MODELS, calculator_arguments
 from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ForceFieldEngine:
-    """CHGNet or SevenNet; raw energies get the MP2020 corrections."""
+    """A potential that atomate2 knows; raw energies get the MP2020 corrections."""
 
     settings: EnergyEngineSettings
 
     @property
     def level_of_theory(self) -> str:
         """Label of its energies."""
-        return level_of_theory(self.settings.name).label
+        return level_of_theory(self.settings.name, self.settings.arguments).label
 
     @property
     def content(self) -> EnergyEngineSettings:
@@ -61,7 +61,7 @@ class ForceFieldEngine:
         maker = ForceFieldRelaxMaker(
             name=f"relax {structure.composition.reduced_formula}",
             force_field_name=self._force_field,
-            calculator_kwargs=calculator_arguments(self.settings.name),
+            calculator_kwargs=self._arguments,
             steps=self.settings.max_steps,
             relax_kwargs={"fmax": self.settings.fmax},
             optimizer_kwargs={"optimizer": self.settings.optimizer},
@@ -75,7 +75,7 @@ class ForceFieldEngine:
         maker = ForceFieldStaticMaker(
             name=relaxation.name.replace("relax", "static"),
             force_field_name=self._force_field,
-            calculator_kwargs=calculator_arguments(self.settings.name),
+            calculator_kwargs=self._arguments,
             ionic_step_data=("energy", "magmoms") if has_moments else ("energy",),
         )
         static = maker.make(relaxation.output.structure)
@@ -121,7 +121,14 @@ class ForceFieldEngine:
 
     @property
     def _force_field(self) -> MLFF:
-        return MLFF.CHGNet if self.settings.name == "chgnet" else MLFF.SevenNet
+        name = self.settings.name
+        if name in SEVENNET_MODELS:
+            return MLFF.SevenNet
+        return MLFF.CHGNet if name == "chgnet" else MLFF(name)
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return calculator_arguments(self.settings.name) | self.settings.arguments
 
 
 def n_relaxation_steps(relaxation: ForceFieldTaskDocument) -> int | None:

@@ -108,7 +108,7 @@ class Prescreen:
         settings = campaign.prescreening
         window = settings.window or campaign.thresholds.metastable
         relaxing = settings.relaxing(campaign.engines)
-        references.check_level(level_of_theory(relaxing.name).label)
+        references.check_level(level_of_theory(relaxing.name, relaxing.arguments).label)
         rule = quantile = None
         if settings.recall < 1:
             rule = shipped_rule(references.level_of_theory, relaxing.optimizer)

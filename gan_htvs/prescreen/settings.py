@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from gan_htvs.engines import VASP_ENGINES, DescentSettings, PotentialName
 from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
@@ -23,10 +23,16 @@ class PrescreenSettings(Settings):
         None,
         description="relaxes; null: the potential of `engines.energy`, or 'chgnet' before VASP",
     )
+    arguments: dict[str, JsonValue] = Field(
+        default_factory=dict, description="as in `engines.energy`, of this potential"
+    )
     confirm: PotentialName | Literal["none"] | None = Field(
         None,
         description="independent potential that must agree; null: 'sevennet-0', or 'chgnet' where "
         "SevenNet relaxes; 'none': nobody is asked",
+    )
+    confirm_arguments: dict[str, JsonValue] = Field(
+        default_factory=dict, description="the same of the potential that confirms"
     )
     optimizer: Literal["CellAwareBFGS", "FIRE", "LBFGS", "BFGS"] = Field(
         "CellAwareBFGS", description="ASE optimizer"
@@ -57,18 +63,24 @@ class PrescreenSettings(Settings):
 
     def relaxing(self, engines: EngineSettings) -> DescentSettings:
         """Potential and optimizer of the relaxations."""
-        return self._descent(self._potential(engines), engines, self.max_steps)
+        arguments = self.arguments if self.potential else engines.energy.arguments
+        return self._descent(self._potential(engines), arguments, engines, self.max_steps)
 
     def confirming(self, engines: EngineSettings) -> DescentSettings | None:
         """Potential and optimizer of the confirmation, if there is one."""
         if self.confirm == "none":
             return None
         other = "chgnet" if self._potential(engines).startswith("sevennet") else "sevennet-0"
-        return self._descent(self.confirm or other, engines, CONFIRMATION_STEPS)
+        name = self.confirm or other
+        return self._descent(name, self.confirm_arguments, engines, CONFIRMATION_STEPS)
 
     def decides_energy(self, engines: EngineSettings) -> bool:
         """Whether its energies are those of the campaign, so that nothing is relaxed again."""
-        return self._potential(engines) == engines.energy.name
+        relaxing = self.relaxing(engines)
+        return (relaxing.name, relaxing.arguments) == (
+            engines.energy.name,
+            engines.energy.arguments,
+        )
 
     def _potential(self, engines: EngineSettings) -> str:
         if self.potential is not None:
@@ -76,7 +88,13 @@ class PrescreenSettings(Settings):
         by_vasp = engines.energy.name in VASP_ENGINES
         return (engines.vasp.pre_relaxation or "chgnet") if by_vasp else engines.energy.name
 
-    def _descent(self, name: str, engines: EngineSettings, max_steps: int) -> DescentSettings:
+    def _descent(
+        self, name: str, arguments: dict[str, JsonValue], engines: EngineSettings, max_steps: int
+    ) -> DescentSettings:
         return DescentSettings(
-            name=name, fmax=engines.energy.fmax, max_steps=max_steps, optimizer=self.optimizer
+            name=name,
+            arguments=arguments,
+            fmax=engines.energy.fmax,
+            max_steps=max_steps,
+            optimizer=self.optimizer,
         )

@@ -1,15 +1,17 @@
 """Levels of theory, and what each energy needs before it may stand beside formation energies.
 
 The Materials Project fits its MP2020 corrections (Wang et al., Sci. Rep. 11, 15496 (2021)) to raw
-GGA and GGA+U energies. CHGNet learnt energies that contain them; SevenNet and VASP give raw ones.
+GGA and GGA+U energies. CHGNet learnt energies that contain them; SevenNet and VASP give raw ones,
+and so, it is assumed, do the force fields that go by atomate2's names.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pymatgen.analysis.structure_analyzer import oxide_type
 from pymatgen.core import Element
@@ -18,8 +20,11 @@ from pymatgen.entries.compatibility import CompatibilityError, MaterialsProject2
 
 from gan_htvs.engines import REHEARSAL
 from gan_htvs.errors import CalculationError
+from gan_htvs.potentials import force_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pymatgen.core import Structure
 
 HUBBARD_ANIONS = frozenset({"O", "F"})
@@ -53,8 +58,15 @@ LEVELS_OF_THEORY = {
 """Energy engine -> the level of its energies, corrections included."""
 
 
-def level_of_theory(engine: str) -> LevelOfTheory:
+def level_of_theory(engine: str, arguments: Mapping[str, Any] | None = None) -> LevelOfTheory:
     """Find the level of theory of an energy engine.
+
+    Parameters
+    ----------
+    engine
+        Name in `engines.energy`.
+    arguments
+        Those of a force field, which are part of its label: another model is another level.
 
     Raises
     ------
@@ -68,10 +80,22 @@ def level_of_theory(engine: str) -> LevelOfTheory:
             f"an energy of {engine} cannot enter the hull: the references are GGA(+U); hybrids "
             "are for band gaps"
         )
+    if engine in force_fields():
+        return LevelOfTheory(f"{engine}{_in_brackets(arguments)}+MP2020", is_corrected=False)
     raise CalculationError(
         f"an energy of the unknown calculator {engine!r} cannot enter the hull; known are "
-        f"{', '.join(LEVELS_OF_THEORY)}"
+        f"{', '.join((*LEVELS_OF_THEORY, *force_fields()))}"
     )
+
+
+def _in_brackets(arguments: Mapping[str, Any] | None) -> str:
+    if not arguments:
+        return ""
+    values = {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for key, value in sorted(arguments.items())
+    }
+    return f"({', '.join(f'{key}={value}' for key, value in values.items())})"
 
 
 def energy_correction(structure: Structure, energy_per_atom: float, engine: str) -> float:

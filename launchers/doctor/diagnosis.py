@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_htvs.potentials import SHIPPED
 from launchers.doctor import database, machine, software, vasp
 from launchers.doctor.check import Check, Examination, Need
 from launchers.doctor.database import DatabaseSession
@@ -74,11 +75,20 @@ def _examinations(needs: Needs, session: DatabaseSession, workdir: Path) -> Iter
     yield Examination("imports", software.imports, longest_seconds=PATIENT_SECONDS)
     yield from _of_machine(needs, workdir)
     for name, need in needs.potentials.items():
-        yield Examination(f"potential {name}", partial(software.potential, name), need)
+        yield from _of_potential(name, need, needs)
     yield Examination("GPAW", software.gpaw, needs.gpaw)
     yield from _of_vasp(needs)
     yield Examination("Materials Project", software.materials_project, needs.materials_project)
     yield from _of_databases(needs, session)
+
+
+def _of_potential(name: str, need: Need | None, needs: Needs) -> Iterator[Examination]:
+    label = f"potential {name}"
+    if name in SHIPPED:
+        yield Examination(label, partial(software.potential, name), need)
+    else:
+        look = partial(software.force_field, name, needs.engines.energy.arguments)
+        yield Examination(label, look, need, longest_seconds=PATIENT_SECONDS)
 
 
 def _of_machine(needs: Needs, workdir: Path) -> Iterator[Examination]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gan_htvs.engines import VASP_ENGINES, EngineSettings
-from gan_htvs.potentials import SEVENNET_MODELS
+from gan_htvs.potentials import SHIPPED
 from launchers.doctor.check import Need
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign import Campaign
 
-POTENTIALS = ("chgnet", *SEVENNET_MODELS)
 STAND_IN_POTENTIAL = "chgnet"
 """What a rehearsal computes with."""
 
@@ -25,7 +24,7 @@ class Needs:
 
     database: Need = Need.OPTIONAL
     potentials: dict[str, Need | None] = field(
-        default_factory=lambda: dict.fromkeys(POTENTIALS, Need.OPTIONAL)
+        default_factory=lambda: dict.fromkeys(SHIPPED, Need.OPTIONAL)
     )
     gpaw: Need | None = Need.OPTIONAL
     vasp: Need | None = Need.OPTIONAL
@@ -57,13 +56,17 @@ def needs_of_engines(
 
     names = {engines.energy.name, engines.band_gap.name}
     runs_vasp = bool(names & VASP_ENGINES)
-    potentials: set[str | None] = {engines.energy.name}
-    potentials.add(engines.vasp.pre_relaxation if runs_vasp else None)
+    potentials = {engines.energy.name}
+    if engines.energy.name in VASP_ENGINES and engines.vasp.pre_relaxation:
+        potentials.add(engines.vasp.pre_relaxation)
     if engines.is_rehearsal:
         potentials.add(STAND_IN_POTENTIAL)
     return Needs(
         database=Need.REQUIRED,
-        potentials={name: needed(name in potentials) for name in POTENTIALS},
+        potentials={
+            name: needed(name in potentials)
+            for name in (*SHIPPED, *sorted(potentials - VASP_ENGINES - set(SHIPPED)))
+        },
         gpaw=needed("gpaw" in names),
         vasp=needed("vasp" in names),
         custodian=needed(runs_vasp),

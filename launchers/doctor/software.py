@@ -10,11 +10,11 @@ import zipfile
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 
-from gan_htvs.potentials import weights_file
+from gan_htvs.potentials import calculator_of, weights_file
 from launchers.doctor.check import Finding, failure, ok, warning
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def imports() -> Finding:
 
 
 def potential(name: str) -> Finding:
-    """Find the weights of an interatomic potential, and see that they are whole."""
+    """Find the weights of a potential that come with its package, and see that they are whole."""
     path = weights_file(name)
     try:
         with zipfile.ZipFile(path) as archive:  # PyTorch's format, with a checksum of each tensor
@@ -114,6 +114,11 @@ def potential(name: str) -> Finding:
             f"{path} is damaged: {damaged}", f"pip install --force-reinstall --no-deps {package}"
         )
     return ok(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, whole")
+
+
+def force_field(name: str, arguments: dict[str, Any]) -> Finding:
+    """Load one of atomate2's force fields: where its weights are, only its package knows."""
+    return ok(f"loads as {type(calculator_of(name, **arguments)).__name__}")
 
 
 def gpaw() -> Finding:

@@ -6,8 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from gan_htvs.campaign import Campaign
-from gan_htvs.engines import EngineSettings, FailureName, VaspSettings
+from gan_htvs.engines import EnergyEngineSettings, EngineSettings, FailureName, VaspSettings
 from gan_htvs.errors import UserError
+from gan_htvs.identity import content_hash, content_uuid
 from gan_htvs.rehearsal.failures import FailureMode
 
 MG_O = {
@@ -19,6 +20,53 @@ MG_O = {
 
 def campaign(**engines) -> Campaign:
     return Campaign.model_validate(MG_O | {"engines": engines})
+
+
+class TestPotential:
+    def test_names_of_atomate2_are_taken(self):
+        settings = EngineSettings(energy={"name": "vasp"}, vasp={"pre_relaxation": "MatterSim"})
+        assert settings.potential.name == "MatterSim"
+        assert campaign(energy={"name": "MACE-MP-0"}).engines.potential.name == "MACE-MP-0"
+
+    def test_a_wrong_name_is_answered_with_all_there_are(self):
+        with pytest.raises(ValidationError, match=r"known are chgnet.*vasp, rehearsal, .*DeepMD"):
+            EnergyEngineSettings(name="MACE-MP-1")
+        with pytest.raises(ValidationError, match=r"known are chgnet, .*DeepMD"):
+            VaspSettings(pre_relaxation="vasp")
+
+    @pytest.mark.parametrize("name", ["chgnet", "sevennet-0", "sevennet-l3i5"])
+    def test_a_name_that_has_a_model_takes_no_arguments(self, name):
+        with pytest.raises(ValidationError, match=f"'{name}' takes none"):
+            EnergyEngineSettings(name=name, arguments={"model": "mine"})
+        with pytest.raises(ValidationError, match=f"pre_relaxation is '{name}'"):
+            EngineSettings(
+                energy={"name": "vasp", "arguments": {"model": "mine"}},
+                vasp={"pre_relaxation": name},
+            )
+
+    def test_arguments_without_a_potential_are_refused(self):
+        with pytest.raises(ValidationError, match="pre_relaxation is None"):
+            EngineSettings(energy={"name": "vasp", "arguments": {"model": "mine"}})
+
+    def test_arguments_are_those_of_the_pre_relaxation(self):
+        arguments = {"model": "/x/y.model"}
+        settings = EngineSettings(
+            energy={"name": "vasp", "arguments": arguments}, vasp={"pre_relaxation": "MACE-MP-0"}
+        )
+        assert settings.potential == EnergyEngineSettings(name="MACE-MP-0", arguments=arguments)
+        assert EngineSettings.model_validate(settings.model_dump()) == settings
+
+    def test_jobs_have_the_names_that_they_had_before_there_were_arguments(self):
+        vasp = EngineSettings(energy={"name": "vasp"}, vasp={"pre_relaxation": "chgnet"})
+        assert (
+            content_uuid("relax", EnergyEngineSettings()) == "5be2a0da-7b57-5024-bc2c-65bf05df2a7c"
+        )
+        assert content_hash(vasp) == "0b6cf2081a2df69aeecab4ca546c2977"
+
+    def test_arguments_are_part_of_the_names_of_jobs(self):
+        models = [{}, {"model": "/x/a"}, {"model": "/x/b"}]
+        settings = [EnergyEngineSettings(name="MACE-MP-0", arguments=each) for each in models]
+        assert len(set(map(content_uuid, settings))) == 3
 
 
 class TestVasp:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from ase.calculators.lj import LennardJones
+from atomate2.forcefields import utils
+from atomate2.forcefields.utils import MLFF
 from jobflow import Flow, JobStore, run_locally
 from maggma.stores import MemoryStore
 from pymatgen.core import Lattice, Structure
@@ -56,6 +59,28 @@ def test_sevennet_energies_are_corrected_and_labelled(tmp_path):
     # MP2020: -0.687 eV for O in an oxide, -1.668 eV for Mn with U in it.
     assert result.correction_per_atom == pytest.approx((-0.687 - 1.668) / 2, abs=1e-3)
     assert result.magmoms is None
+
+
+def test_a_force_field_of_atomate2_gets_its_arguments(tmp_path, monkeypatch):
+    from gan_htvs.relaxation import relax
+
+    asked = []
+
+    def loads(name, **arguments):
+        asked.append((MLFF(name), arguments))
+        return LennardJones(sigma=1.9, epsilon=0.5, rc=6.0)
+
+    monkeypatch.setattr(utils, "ase_calculator", loads)
+    settings = {"name": "MACE-MP-0", "arguments": {"model": str(tmp_path / "mine.model")}}
+    flow = relaxed(tmp_path, **settings)
+    alone = relax(STRETCHED_MNO, EnergyEngineSettings(**settings))
+    assert asked == [(MLFF.MACE_MP_0, settings["arguments"])] * 3
+    assert flow.converged
+    assert flow.volume_change < -0.1
+    assert flow.correction_per_atom == pytest.approx((-0.687 - 1.668) / 2, abs=1e-3)
+    assert flow.level_of_theory == f"MACE-MP-0(model={tmp_path}/mine.model)+MP2020"
+    assert alone.energy_per_atom == pytest.approx(flow.energy_per_atom, abs=1e-6)
+    assert (alone.n_steps, alone.level_of_theory) == (flow.n_steps, flow.level_of_theory)
 
 
 def test_a_relaxation_cut_short_is_not_converged(tmp_path):

@@ -7,7 +7,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import LBFGS
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from gan_htvs.errors import CalculationError
+from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.references import reference_phases
@@ -75,6 +75,32 @@ def test_an_unknown_calculator_is_named():
 def test_levels_of_theory_have_labels_of_their_own():
     labels = [level_of_theory(name).label for name in ("chgnet", "sevennet-0", "sevennet-l3i5")]
     assert labels == ["CHGNet-0.3.0", "SevenNet-0+MP2020", "SevenNet-l3i5+MP2020"]
+
+
+def test_arguments_of_a_force_field_are_part_of_its_label():
+    assert level_of_theory("MACE-MP-0").label == "MACE-MP-0+MP2020"
+    arguments = {"model": "/x/y.model", "head": None, "size": {"b": 2, "a": 1}}
+    assert level_of_theory("MACE-MP-0", arguments).label == (
+        'MACE-MP-0(head=null, model=/x/y.model, size={"a": 1, "b": 2})+MP2020'
+    )
+
+
+def test_energies_of_two_models_never_meet():
+    mine, yours = (
+        level_of_theory("DeepMD", {"model": path}).label for path in ("/mine.pb", "/yours.pb")
+    )
+    magnesium = ReferenceEnergy(name="Mg", formula="Mg", energy_per_atom=-1.6, level_of_theory=mine)
+    references = ReferenceSet(entries=(magnesium,))
+    references.check_level(mine)
+    for other in (yours, level_of_theory("DeepMD").label, level_of_theory("chgnet").label):
+        with pytest.raises(UserError, match=r"DeepMD\(model=/mine\.pb\)\+MP2020; relax both"):
+            references.check_level(other)
+
+
+def test_raw_energies_of_a_force_field_get_those_of_the_materials_project():
+    structure = PHASES["MgO periclase"].structure
+    correction = energy_correction(structure, -5.984, "MACE-MP-0")
+    assert correction == energy_correction(structure, -5.984, "sevennet-0") != 0
 
 
 @pytest.fixture(scope="module")

@@ -71,6 +71,28 @@ def test_what_the_campaign_needs_is_a_failure_and_the_rest_is_skipped(
         assert checks[name]["state"] == "skipped"
 
 
+def test_a_force_field_is_loaded_with_its_arguments(doctor, campaign_file, monkeypatch):
+    energy = {"name": "DeepMD", "arguments": {"model": "/no/model.pb"}}
+    engines = {"energy": energy, "band_gap": {"name": "none"}}
+    campaign_file.write_text(yaml.safe_dump(SEARCH | {"engines": engines}))
+
+    def no_module(*_, **__):
+        raise ModuleNotFoundError("No module named 'deepmd'")
+
+    monkeypatch.setattr("atomate2.forcefields.utils.ase_calculator", no_module)
+    code, checks = doctor(campaign_file)
+    assert code == 1
+    assert checks["potential chgnet"]["state"] == "skipped"
+    assert checks["potential DeepMD"]["state"] == "failure"
+    assert "pip install deepmd-kit" in checks["potential DeepMD"]["found"]
+
+    asked = {}
+    monkeypatch.setattr("atomate2.forcefields.utils.ase_calculator", lambda _, **a: asked.update(a))
+    _, checks = doctor(campaign_file)
+    assert checks["potential DeepMD"]["state"] == "ok"
+    assert asked == {"model": "/no/model.pb"}
+
+
 def test_whatever_is_not_ok_names_a_cure(doctor, no_gpaw):
     _, checks = doctor("-l", "nowhere.yaml")
     bad = [check for check in checks.values() if check["state"] in ("warning", "failure")]

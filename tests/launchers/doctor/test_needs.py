@@ -36,6 +36,9 @@ def required(needs: Needs) -> set[str]:
         ("chgnet", "vasp", None, {"chgnet", "vasp", "custodian"}),
         ("vasp", "vasp", None, {"vasp", "custodian"}),
         ("vasp", "none", "sevennet-l3i5", {"vasp", "custodian", "sevennet-l3i5"}),
+        ("vasp", "none", "MatterSim", {"vasp", "custodian", "MatterSim"}),
+        ("chgnet", "vasp", "MatterSim", {"chgnet", "vasp", "custodian"}),
+        ("MACE-MP-0", "none", None, {"MACE-MP-0"}),
         ("rehearsal", "rehearsal", None, {"custodian", "chgnet"}),
     ],
 )

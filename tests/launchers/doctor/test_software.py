@@ -9,7 +9,6 @@ from gan_htvs import potentials
 from gan_htvs.errors import UserError
 from launchers.doctor import software
 from launchers.doctor.check import State
-from launchers.doctor.needs import POTENTIALS
 
 
 def compare(*requirements: str):
@@ -49,7 +48,7 @@ def test_what_every_job_imports_can_be_imported(monkeypatch):
     assert "`import no_such_module` fails" in finding.found
 
 
-@pytest.mark.parametrize("name", POTENTIALS)
+@pytest.mark.parametrize("name", potentials.SHIPPED)
 def test_the_weights_checked_are_those_that_are_loaded(name):
     finding = software.potential(name)
     assert finding.state is State.OK
