@@ -52,9 +52,17 @@ class Agreement(Settings):
 
     def __call__(self, curve: Curve) -> str | None:
         """Say that it agrees, if it does."""
-        above = curve.energies[-1] - self.hull
-        agrees = above <= self.window and above - self.first <= self.disagreement
-        return "agrees" if agrees else None
+        return "agrees" if self.refusal(curve.energies[-1]) is None else None
+
+    def refusal(self, energy_per_atom: float) -> str | None:
+        """Say why an energy of the second potential, eV/atom, does not confirm the first."""
+        above = energy_per_atom - self.hull
+        disagreement = above - self.first
+        if abs(disagreement) > self.disagreement:
+            return f"the potentials disagree by {disagreement:+.3f} eV/atom"
+        if above > self.window:
+            return f"energy above hull {above:.3f} > {self.window:g} eV/atom"
+        return None
 
 
 def relax_one(
@@ -133,6 +141,17 @@ class Prescreen:
             return None
         return self.rule.bound(
             hull_energy(self.references, composition) + self.window, self.quantile
+        )
+
+    def agreement(self, composition: Composition, first: float) -> Agreement:
+        """Find when the second potential agrees with an energy above hull, eV/atom."""
+        if self.confirming_references is None:
+            raise ValueError("nobody is asked to confirm")
+        return Agreement(
+            hull=round(hull_energy(self.confirming_references, composition), 6),
+            window=self.window,
+            first=round(first, 6),
+            disagreement=self.disagreement,
         )
 
     def is_audited(self, candidate_id: str) -> bool:
@@ -298,17 +317,16 @@ class _Pack:
         rules, references = self.rules, self.rules.confirming_references
         if rules.confirming is None or references is None:
             return
-        work: dict[str, Work] = {}
-        for name, each in survivors.items():
-            first = self.verdicts[name].energy_above_hull or 0.0
-            hull = hull_energy(references, each.structure.composition)
-            agreement = Agreement(
-                hull=round(hull, 6),
-                window=rules.window,
-                first=round(first, 6),
-                disagreement=rules.disagreement,
+        agreements = {
+            name: rules.agreement(
+                each.structure.composition, self.verdicts[name].energy_above_hull or 0.0
             )
-            work[name] = (each.structure, rules.confirming, agreement, False)
+            for name, each in survivors.items()
+        }
+        work: dict[str, Work] = {
+            name: (each.structure, rules.confirming, agreements[name], False)
+            for name, each in survivors.items()
+        }
         for name, (_, descent) in self._descend("confirmation", work).items():
             second = descent.relaxed
             verdict = self.verdicts[name]
@@ -319,29 +337,18 @@ class _Pack:
             above = references.energy_above_hull(
                 second.structure.composition, second.energy_per_atom
             )
-            disagreement = above - (verdict.energy_above_hull or 0.0)
             verdict.confirmation = Confirmation(
                 level_of_theory=references.level_of_theory,
                 energy_per_atom=second.energy_per_atom,
                 energy_above_hull=above,
-                disagreement=disagreement,
+                disagreement=above - (verdict.energy_above_hull or 0.0),
                 n_steps=second.n_steps or 0,
                 cpu_seconds=descent.cpu_seconds,
             )
-            if abs(disagreement) > rules.disagreement:
-                self._leave(
-                    name,
-                    Hurdle.CONFIRMATION,
-                    f"the potentials disagree by {disagreement:+.3f} eV/atom: "
-                    f"{references.level_of_theory} puts it {above:.3f} above its hull",
-                )
-            elif above > rules.window:
-                self._leave(
-                    name,
-                    Hurdle.CONFIRMATION,
-                    f"energy above hull {above:.3f} > {rules.window:g} eV/atom by "
-                    f"{references.level_of_theory}",
-                )
+            refusal = agreements[name].refusal(second.energy_per_atom)
+            if refusal is not None:
+                reason = f"{references.level_of_theory}: {refusal}"
+                self._leave(name, Hurdle.CONFIRMATION, reason)
 
     def _descend(self, what: str, work: Mapping[str, Work]) -> dict[str, tuple[str, Descent]]:
         """Relax what is not noted yet, and note each as it ends."""

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from gan_htvs.errors import UserError
+from gan_htvs.processes import cores, spread
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def square_or_die(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def fail(number: int) -> int:
+    raise ValueError(number)
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_every_piece_is_done_once(n_processes):
+    work = {f"piece {i}": (i,) for i in range(7)}
+    found = list(spread(square, work, n_processes))
+    assert len(found) == 7
+    assert dict(found) == {f"piece {i}": i * i for i in range(7)}
+
+
+def test_a_piece_that_kills_its_process_takes_no_other_along():
+    found = list(spread(square_or_die, {i: (i,) for i in range(8)}, 2))
+    assert dict(found) == {i: None if i == 3 else i * i for i in range(8)}
+    assert len(found) == 8
+
+
+def test_what_the_function_raises_is_raised():
+    with pytest.raises(ValueError, match="5"):
+        list(spread(fail, {"a": (5,), "b": (5,)}, 2))
+
+
+def test_cores_are_what_who_starts_workers_says(monkeypatch):
+    monkeypatch.delenv("GAN_HTVS_CORES", raising=False)
+    assert cores() == 1
+    monkeypatch.setenv("GAN_HTVS_CORES", "6")
+    assert cores() == 6
+    monkeypatch.setenv("GAN_HTVS_CORES", "many")
+    with pytest.raises(UserError, match="'many' is no number of cores"):
+        cores()
