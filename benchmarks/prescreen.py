@@ -293,8 +293,8 @@ def told(done: int, total: int) -> None:
 
 def spell(share: Share) -> str:
     """Write a share with its Wilson interval."""
-    low, high = share.interval or (0.0, 0.0)
-    return f"{share.k} of {share.n} ({100 * (share.value or 0):.0f} %, {100 * low:.0f}-{100 * high:.0f})"
+    value, (low, high) = share.value or 0.0, share.interval or (0.0, 0.0)
+    return f"{share.k} of {share.n} ({value:.0%}, {100 * low:.0f}-{100 * high:.0f})"
 
 
 def ratio_interval(ours: Run, plain: Run, window: float) -> tuple[float, float]:
@@ -321,10 +321,10 @@ def report(ours: Run, plain: Run) -> None:
     """Compare the pipelines."""
     for window in WINDOWS:
         low, high = ratio_interval(ours, plain, window)
-        ratio = ours.per_core_hour(window) / max(plain.per_core_hour(window), 1e-9)
+        here, there = ours.per_core_hour(window), plain.per_core_hour(window)
         print(
-            f"within {window:g} eV/atom: {ours.per_core_hour(window):.1f} against "
-            f"{plain.per_core_hour(window):.2f} per core-hour, {ratio:.1f} times ({low:.0f}-{high:.0f})"
+            f"within {window:g} eV/atom: {here:.1f} against {there:.2f} per core-hour, "
+            f"{here / max(there, 1e-9):.1f} times ({low:.0f}-{high:.0f})"
         )
 
 
