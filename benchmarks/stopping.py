@@ -102,7 +102,7 @@ def trace(one: Sampled, descent: Descent, references: ReferenceSet) -> Trace:
     offset = references.energy_above_hull(composition, 0.0)
     energies = [energy + offset for energy in descent.curve.energies]
     converged = descent.relaxed is not None and descent.relaxed.converged
-    return Trace(energies, energies[-1] if converged else None, one.composition)
+    return Trace(energies, energies[-1] if converged else None, composition.reduced_formula)
 
 
 def report(rule: StoppingRule, traces: list[Trace]) -> None:

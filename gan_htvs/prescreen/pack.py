@@ -110,7 +110,7 @@ class Prescreen:
         cls,
         campaign: Campaign,
         references: ReferenceSet,
-        confirming_references: ReferenceSet | None,
+        confirming_references: ReferenceSet | None = None,
     ) -> Prescreen:
         """Bring the rules of a campaign and its reference sets together."""
         settings = campaign.prescreening

@@ -44,7 +44,7 @@ class PrescreenSettings(Settings):
         "`thresholds.metastable`",
     )
     recall: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.95,
+        0.94,
         description="share of the structures within the window that early stopping must keep, as "
         "it was calibrated; 1: nothing is stopped",
     )

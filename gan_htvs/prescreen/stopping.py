@@ -50,6 +50,7 @@ class Recall(Settings):
     quantile: float
     recall: float = Field(description="share kept of those that end within the window")
     cost: float = Field(description="share of the steps of full relaxations")
+    n_within: int = Field(description="that end within the window, of which the recall is a share")
 
 
 class StoppingRule(Settings):
@@ -168,7 +169,12 @@ def calibrate(
                 full += len(trace.energies)
                 steps += len(trace.energies) if stopped is None else stopped + 1
             points.append(
-                Recall(quantile=quantile, recall=kept / good if good else 1.0, cost=steps / full)
+                Recall(
+                    quantile=quantile,
+                    recall=round(kept / good, 4) if good else 1.0,
+                    cost=round(steps / full, 4),
+                    n_within=good,
+                )
             )
         curves[f"{window:g}"] = tuple(points)
     return StoppingRule(

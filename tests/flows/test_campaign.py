@@ -24,12 +24,15 @@ def keys(campaign: Campaign) -> set[str]:
 
 def test_the_same_campaign_makes_the_same_units():
     assert keys(demo()) == keys(demo())
-    assert len(keys(demo())) == 6  # references, training, known phases, three shards
+    # References, those of the potential that confirms, training, known phases, three shards.
+    assert len(keys(demo())) == 7
+    assert len(keys(demo(prescreen=None))) == 6
 
 
 def test_another_campaign_shares_references_and_training_but_no_shard():
     units = CampaignUnits(demo())
-    assert keys(demo()) & keys(demo(name="second")) == {units.references, units.training}
+    assert keys(demo()) & keys(demo(name="second")) == set(units.shared)
+    assert {units.references, units.training} < set(units.shared)
 
 
 def test_another_engine_needs_other_references():
@@ -42,7 +45,7 @@ def test_units_wait_for_what_they_need():
     needs = {unit.key: unit.needs for unit in units.units()}
     assert needs[units.references] == needs[units.training] == frozenset()
     others = [need for key, need in needs.items() if key not in units.owners]
-    assert others.count(frozenset({units.references, units.training})) == 3
+    assert others.count(frozenset(units.shared)) == 3
     assert others.count(frozenset({units.references})) == 1
 
 
@@ -88,9 +91,9 @@ def test_only_what_samples_a_generator_waits_for_the_training():
 def test_without_a_generator_nothing_is_trained():
     units = CampaignUnits(demo(sampling=MIXED | {"proposers": ["random", "substitution"]}))
     assert units.training is None
-    assert units.owners == ["mg-mn-o-demo", units.references]
+    assert units.owners == ["mg-mn-o-demo", *units.shared]
     for unit in units.units():
-        assert unit.needs <= {units.references}
+        assert unit.needs <= set(units.shared)
         assert {job.metadata["campaign"] for job in unit.flow.jobs} <= set(units.owners)
         assert all(job.metadata["step"] != "train" for job in unit.flow.jobs)
 

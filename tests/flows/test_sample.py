@@ -19,6 +19,7 @@ CAMPAIGN = {
     "chemical_system": {"caps": {"V": 4, "O": 8}},
     "oxidation_states": {"V": [2, 5], "O": [-2, -2]},
     "compositions": ["V2O4"],
+    "prescreen": None,
 }
 
 
@@ -84,6 +85,19 @@ def test_a_shard_tells_where_its_structures_come_from(outside_a_store, proposer)
     assert all(p.structure.composition.formula == "V2 O4" for p in proposals)
     assert response.output["tried"] >= response.output["found"] == len(proposals)
     assert len(response.detour.jobs) == 3
+
+
+def test_with_a_prescreen_a_shard_adds_one_job_that_knows_structures_by_id(outside_a_store):
+    search = checked_campaign(CAMPAIGN | {"prescreen": {}}, "v-o.yaml").model_copy(
+        update={"sampling": campaign("random", n=3).sampling}
+    )
+    response = sample_shard.original(search, shards(search)[0], None, "references")
+    (pack,) = response.detour.jobs
+    assert pack.metadata["step"] == "prescreen"
+    ids = [proposal.candidate_id for proposal in response.output["proposals"]]
+    assert pack.function_args[2] == ids
+    moved = [proposal.origin.max_displacement for proposal in response.output["proposals"]]
+    assert max(moved) > 0
 
 
 def test_candidates_keep_their_ids_when_more_are_asked_for(outside_a_store):
