@@ -253,7 +253,7 @@ def force_field_job(structure: Structure) -> dict[str, Any]:
     from maggma.stores import MemoryStore  # noqa: PLC0415
 
     warnings.filterwarnings("ignore")
-    store = JobStore(MemoryStore())
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
     store.connect()
     began = time.process_time()
     result: dict[str, Any] = {"structure": None, "energy": None, "steps": 0}

@@ -92,12 +92,14 @@ def _in_pool(
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_alone,
     )
+    is_over = False
     try:
         while True:
             # No more than there are processes, so that it is known what a dead one was at.
             while len(running) < n_processes and (piece := next(waiting, None)) is not None:
                 running[pool.submit(function, *piece[1])] = piece[0]
             if not running:
+                is_over = True
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -106,7 +108,7 @@ def _in_pool(
     except BrokenProcessPool:
         return
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=is_over, cancel_futures=True)
         # After Ctrl-C nobody waits for what is still going on.
         for child in set(multiprocessing.active_children()) - others:
             child.terminate()
