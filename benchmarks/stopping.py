@@ -13,11 +13,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from matplotlib.figure import Figure
 from samples import Sampled, samples
 
 from gan_htvs.descent import Descent, descend
 from gan_htvs.documents import decode, encode
 from gan_htvs.engines import DescentSettings
+from gan_htvs.evaluation.documents import Share
 from gan_htvs.identity import content_hash
 from gan_htvs.prescreen.stopping import StoppingRule, Trace, calibrate
 from gan_htvs.processes import spread
@@ -43,7 +46,8 @@ def main() -> None:
     parser.add_argument("--potential", default="chgnet")
     parser.add_argument("--optimizer", default="CellAwareBFGS")
     parser.add_argument("--journal", type=Path, default=Path("stopping"))
-    parser.add_argument("--rule", type=Path)
+    parser.add_argument("--rule", type=Path, help="write the rule here")
+    parser.add_argument("--figure", type=Path, help="draw recall against cost here")
     args = parser.parse_args()
     settings = DescentSettings(name=args.potential, optimizer=args.optimizer)
     found = [s for name in ProposerName for s in samples(name, args.samples, seed=SEED)]
@@ -59,8 +63,34 @@ def main() -> None:
         data=f"{len(traces)} structures of {', '.join(ProposerName)}, seed {SEED}",
     )
     report(rule, traces)
+    if args.figure:
+        draw(rule, args.figure)
     if args.rule:
         args.rule.write_text(rule.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def draw(rule: StoppingRule, path: Path) -> None:
+    """Draw recall against cost, with Wilson intervals."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for window, points in rule.curves.items():
+        shares = [Share(k=round(p.recall * p.n_within), n=p.n_within) for p in points]
+        value = np.array([p.recall for p in points])
+        low, high = np.array([share.interval for share in shares]).T
+        axes.errorbar(
+            [p.cost for p in points],
+            value,
+            np.abs([value - low, high - value]),
+            marker="o",
+            capsize=2,
+            label=f"within {window} eV/atom ({points[0].n_within} of {rule.n_relaxations})",
+        )
+    axes.axhline(RECALL, color="grey", linewidth=0.8)
+    axes.set_xlabel("steps, as a share of those of full relaxations")
+    axes.set_ylabel("recall")
+    axes.set_title(f"Early stopping: {rule.level_of_theory}, {rule.optimizer}", fontsize="medium")
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=150)
 
 
 def relax(

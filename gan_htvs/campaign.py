@@ -121,7 +121,9 @@ class SamplingSettings(Settings):
     structures_per_composition: PositiveInt = Field(
         300, description="unique, valid structures wanted of each composition from each proposer"
     )
-    shard_size: PositiveInt = Field(50, le=100, description="structures per shard workflow")
+    shard_size: PositiveInt = Field(
+        100, le=200, description="structures per shard workflow, which are prescreened in one job"
+    )
     max_tries_per_structure: PositiveInt = Field(
         200, description="raw samples per wanted structure before a shard reports that it gave up"
     )

@@ -99,7 +99,11 @@ def test_without_a_generator_nothing_is_trained():
 
 
 def test_a_proposer_with_one_fixed_list_has_one_shard_of_each_composition():
-    sampling = {"proposers": ["random", "substitution"], "structures_per_composition": 120}
+    sampling = {
+        "proposers": ["random", "substitution"],
+        "structures_per_composition": 120,
+        "shard_size": 50,
+    }
     cut = shards(demo(sampling=sampling))
     assert [s.n_structures for s in cut if s.proposer == "substitution"] == [120] * 3
     assert [s.n_structures for s in cut if s.proposer == "random"] == [50, 50, 20] * 3
