@@ -43,7 +43,7 @@ install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-chec
 say "installing pinned dependencies into $venv (a few minutes the first time)"
 # torch first and alone: its exact pin finds a CPU build wherever one is offered.
 install "torch==2.13.0"
-install -e ".[local,sevennet,dev]"
+install -e ".[local,dev]"
 
 install_gpaw() {
     local packages=(libxc-dev libopenblas-dev libfftw3-dev g++ python3-dev)
