@@ -19,7 +19,15 @@ from gan_htvs.builders.documents import (
     mapping,
     stored_campaigns,
 )
-from gan_htvs.candidate import Candidate, Proposal, Relaxed, Stability, Stage, Step
+from gan_htvs.candidate import (
+    Candidate,
+    Prescreened,
+    Proposal,
+    Relaxed,
+    Stability,
+    Stage,
+    Step,
+)
 from gan_htvs.documents import decode, encode, without_id
 from gan_htvs.identity import content_hash
 
@@ -209,10 +217,12 @@ def _judged(
     """Fields of a candidate that has met the gate."""
     stability = Stability.model_validate(decode(stored))
     at_gate = verdict.get("assessment") or {}
+    prescreen = verdict.get("prescreen")
     fields: dict[str, Any] = {
         "stage": stability.stage or Stage.FAILED,
         "reason": stability.reason,
         "failure": verdict.get("failure") and decode(verdict["failure"]),
+        "prescreen": prescreen and Prescreened.model_validate(decode(prescreen)),
         "gate": {
             "stage": verdict.get("stage"),
             "reason": verdict.get("reason"),

@@ -40,6 +40,9 @@ PLACE = ("assessment", "energy_above_references", "reason")
 ID_CHUNK = 500
 """Candidates that are asked for or written at a time."""
 
+NO_FORMULA = ""
+"""Formula of a candidate that left before it was relaxed, or failed."""
+
 
 class Member(NamedTuple):
     """A gated candidate: where its gate's output is, and a name for all that is read of it."""
@@ -105,6 +108,9 @@ class StabilityBuilder(Builder):
         groups: dict[str, list[Member]] = defaultdict(list)
         for member in members:
             groups[formulas[member.candidate_id]].append(member)
+        # Whoever left without a structure is compared with nobody, and there are many of them.
+        without = {member.candidate_id for member in groups.pop(NO_FORMULA, [])}
+        alone = list(grouper((m for m in fresh if m.candidate_id in without), ID_CHUNK))
         # Of the whole formula: another builder that began before the last gate came, and ended
         # after this one, is found out by it.
         states = {formula: _state(group) for formula, group in groups.items()}
@@ -113,9 +119,11 @@ class StabilityBuilder(Builder):
             for formula, group in groups.items()
             if any(built.get(m.candidate_id, {}).get("state") != states[formula] for m in group)
         )
-        self.total = len(stale)
+        self.total = len(stale) + len(alone)
         for formula in stale:
             yield self._item(formula, groups[formula], learnt)
+        for chunk in alone:
+            yield self._item(NO_FORMULA, chunk, learnt)
 
     def process_item(self, item: Item) -> list[dict[str, Any]]:
         """Sort the candidates of one formula into crystals and look for each among the known."""
@@ -255,7 +263,9 @@ class StabilityBuilder(Builder):
                 {"uuid": {"$in": sorted(by_uuid)}}, ["uuid", "output.relaxed.structure.sites.label"]
             ):
                 formulas[by_uuid[document["uuid"]]] = _formula(mapping(document))
-        return {member.candidate_id: formulas.get(member.candidate_id, "") for member in members}
+        return {
+            member.candidate_id: formulas.get(member.candidate_id, NO_FORMULA) for member in members
+        }
 
     def _item(
         self, formula: str, members: Sequence[Member], learnt: Mapping[str, set[str]]
@@ -342,7 +352,7 @@ def _formula(output: dict[str, Any]) -> str:
         labels = [site["label"] for site in output["relaxed"]["structure"]["sites"]]
         return Composition({label: labels.count(label) for label in set(labels)}).reduced_formula
     except (KeyError, TypeError, ValueError):
-        return ""
+        return NO_FORMULA
 
 
 def _differs(before: dict[str, Any], now: dict[str, Any], *besides: str) -> bool:

@@ -10,7 +10,17 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.builders.candidates import CandidateBuilder
 from gan_htvs.builders.stability import StabilityBuilder
 from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import Assessment, Origin, Proposal, Relaxed, Stage, Step, Verdict
+from gan_htvs.candidate import (
+    Assessment,
+    Hurdle,
+    Origin,
+    Prescreened,
+    Proposal,
+    Relaxed,
+    Stage,
+    Step,
+    Verdict,
+)
 from gan_htvs.store import CandidateStore
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
@@ -96,8 +106,28 @@ class Laboratory:
         ]
         self.job(f"propose {ids}", Step.PROPOSE, {"proposals": proposals})
 
+    def leave(self, candidate_id, hurdle=Hurdle.WINDOW, **more):
+        """Leave what a prescreen leaves of a structure that it sends no further."""
+        verdict = Verdict(
+            candidate_id=candidate_id,
+            origin=origin(),
+            prescreen=Prescreened(candidate_id=candidate_id, hurdle=hurdle, **more),
+            stage=Stage.REJECTED,
+            reason=f"{hurdle}: too high",
+            references="references",
+        )
+        self.job(f"gate {candidate_id}", Step.GATE, verdict, candidate_id=candidate_id)
+
     def gate(
-        self, candidate_id, excess=0.0, *, structure=None, gap_job=None, proposer="gan", **relaxed
+        self,
+        candidate_id,
+        excess=0.0,
+        *,
+        structure=None,
+        gap_job=None,
+        proposer="gan",
+        prescreen=None,
+        **relaxed,
     ):
         """Leave what a gate leaves of a structure with this energy beside that of MgO, eV/atom."""
         fields = {
@@ -109,6 +139,7 @@ class Laboratory:
         verdict = Verdict(
             candidate_id=candidate_id,
             origin=origin(proposer),
+            prescreen=prescreen,
             relaxed=Relaxed(**(fields | relaxed)),
             assessment=Assessment(
                 formation_energy_per_atom=-3, energy_above_hull=excess, decomposes_to={"MgO": 1}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gan_htvs.bandgap import BandGapResult
-from gan_htvs.candidate import Stage, Step
+from gan_htvs.candidate import Hurdle, Prescreened, Stage, Step
 from gan_htvs.store import CandidateStore
 
 from .conftest import SETTINGS, rocksalt
@@ -67,6 +67,22 @@ def test_new_thresholds_are_applied_to_what_is_stored_and_the_gate_is_remembered
     assert lab.build() == {"a"}
     assert lab["a"].stage is Stage.POURBAIX_STABLE
     assert lab["a"].gate["energy_above_hull"] == pytest.approx(0.1)
+
+
+def test_what_the_prescreen_found_stands_beside_survivors_and_those_that_left(lab):
+    lab.propose("a", "b", "c")
+    lab.leave("a", Hurdle.STOPPING, reason="no hope", would_stop_at=10, volume_change=-0.1)
+    lab.gate("b", prescreen=Prescreened(candidate_id="b", energy_above_hull=0.05))
+    lab.gate("c")
+    lab.build()
+    left, survivor, without = lab["a"], lab["b"], lab["c"]
+    assert (left.stage, left.structure) == (Stage.REJECTED, None)
+    assert left.prescreen.hurdle is Hurdle.STOPPING
+    assert (left.prescreen.would_stop_at, left.prescreen.volume_change) == (10, -0.1)
+    assert survivor.prescreen.survives
+    assert survivor.prescreen.energy_above_hull == 0.05
+    assert survivor.energy_above_hull == pytest.approx(0)
+    assert without.prescreen is None
 
 
 def test_oxidation_states_stand_beside_the_structure(lab):

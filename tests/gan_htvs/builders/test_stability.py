@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from monty.json import MontyDecoder
 
+from gan_htvs.builders.stability import StabilityBuilder
 from gan_htvs.candidate import Stage, Step
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset import Dataset
@@ -149,6 +150,23 @@ def test_a_run_that_was_cut_off_before_the_hull_is_finished_by_the_next(lab):
     builder.update_targets([builder.process_item(item) for item in builder.get_items()])
     lab.build()
     assert lab["a"].energy_above_hull == pytest.approx(0.03)
+
+
+def test_whoever_left_without_a_structure_is_read_once_and_comes_back_with_one(lab):
+    lab.propose("a", "b", "c", "d")
+    for candidate_id in "abc":
+        lab.leave(candidate_id)
+    lab.build()
+    lab.leave("d")
+    builder = StabilityBuilder(lab.outputs, lab.campaigns, lab.stability)
+    read = [member.candidate_id for item in builder.get_items() for member, _ in item["gates"]]
+    assert read == ["d"]
+    lab.gate("b")
+    assert lab.build() == {"b", "d"}
+    assert [i for i in "abcd" if lab[i].stage is Stage.REJECTED] == ["a", "c", "d"]
+    lab.leave("b")
+    lab.build()
+    assert (lab["b"].stage, lab["b"].energy_above_hull) == (Stage.REJECTED, None)
 
 
 def test_levels_of_theory_have_crystals_of_their_own(lab):
