@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 CANDIDATE_FIELDS = (
     *("candidate_id", "stage", "origin.proposer", "energy_above_hull", "pourbaix.minimum"),
-    *("band_gap", "novelty.is_novel", "duplicate_of"),
+    *("band_gap", "novelty.is_novel", "duplicate_of", "prescreen.hurdle"),
 )
 """What a candidate document must carry to be counted."""
 
@@ -33,6 +34,8 @@ NEW = "new crystals"
 reference phases, each crystal counted once."""
 
 KNOWN_PHASES = "known phases"
+GENERATED, SURVIVED, RELAXED = "generated", "survived the prescreen", "relaxed"
+"""First rows; the second one only where a campaign has a prescreen."""
 
 Row = Mapping[str, Any]
 
@@ -69,15 +72,16 @@ class Funnel:
     setting: list[tuple[str, int | None, int | None]]
 
 
-def criteria(thresholds: Thresholds) -> list[Criterion]:
+def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criterion]:
     """List the stages; each holds the criteria of all above. Thresholds are in eV/atom and eV."""
     low, high = thresholds.band_gap
     theirs = PUBLISHED_LIMITS
     same_hull = thresholds.metastable == theirs.metastable
     same_near = thresholds.synthesizable == theirs.synthesizable
     return [
-        Criterion("generated", 9300, bool),
-        Criterion("relaxed", None, lambda c: c.get("energy_above_hull") is not None),
+        Criterion(GENERATED, 9300, bool),
+        *([Criterion(SURVIVED, None, _survived)] if prescreens else []),
+        Criterion(RELAXED, None, lambda c: c.get("energy_above_hull") is not None),
         Criterion(
             f"metastable (<= {thresholds.metastable:g} eV/atom above hull)",
             1121 if same_hull else None,
@@ -110,10 +114,19 @@ def criteria(thresholds: Thresholds) -> list[Criterion]:
     ]
 
 
+def _survived(candidate: Row) -> bool:
+    """Whether a candidate was sent on, or was evaluated without a prescreen."""
+    prescreen = candidate.get("prescreen")
+    if prescreen is None:
+        return candidate.get("energy_above_hull") is not None
+    return prescreen.get("hurdle") is None
+
+
 def count_funnel(
     candidates: Iterable[Row],
     thresholds: Thresholds,
     *,
+    prescreens: bool = False,
     name: Callable[[Row], str] = itemgetter("candidate_id"),
 ) -> dict[str, int]:
     """Count how many candidates pass each criterion, in the order of the funnel.
@@ -121,7 +134,7 @@ def count_funnel(
     Criteria accumulate: whoever is counted in one row is counted in all rows above. Candidates
     of one ``name`` count once.
     """
-    stages = criteria(thresholds)
+    stages = criteria(thresholds, prescreens=prescreens)
     passed: dict[str, set[str]] = {stage.name: set() for stage in stages}
     for candidate in candidates:
         for stage in stages:
@@ -138,19 +151,24 @@ def measure_funnel(
 
     ``n_training`` is the number of structures that its generator learnt from, if that is known.
     """
-    thresholds, system = campaign.thresholds, campaign.chemical_system
+    system = campaign.chemical_system
+    prescreens = campaign.prescreen is not None
+    count = partial(count_funnel, thresholds=campaign.thresholds, prescreens=prescreens)
+    stages = criteria(campaign.thresholds, prescreens=prescreens)
+    names = [stage.name for stage in stages]
     groups: dict[str, list[Row]] = {str(name): [] for name in campaign.sampling.proposers}
     for candidate in candidates:
         groups.setdefault(candidate["origin"]["proposer"], []).append(candidate)
     known = groups.pop(KNOWN_PHASE, [])
     counts: dict[str, list[int | None]] = {}
     for name, group in groups.items():
-        new = count_funnel(filter(is_novel, group), thresholds, name=crystal)
-        counts[name] = list(count_funnel(group, thresholds).values())
+        new = count(filter(is_novel, group), name=crystal)
+        counts[name] = list(count(group).values())
         # Whether it is new is known of a structure that was relaxed.
-        counts[NEW if len(groups) == 1 else f"{name}, new"] = [None, *list(new.values())[1:]]
-    counts[KNOWN_PHASES] = list(count_funnel(known, thresholds).values())
-    stages = criteria(thresholds)
+        column = NEW if len(groups) == 1 else f"{name}, new"
+        counts[column] = [None if what in (GENERATED, SURVIVED) else new[what] for what in names]
+    phases = count(known)
+    counts[KNOWN_PHASES] = [None if what == SURVIVED else phases[what] for what in names]
     same_system = set(system.elements) == PUBLISHED_ELEMENTS
     allowed = len(list(system.compositions(campaign.oxidation_states, campaign.max_atoms)))
     setting = [
@@ -159,7 +177,7 @@ def measure_funnel(
         ("compositions searched", len(campaign.target_counts), 31),
     ]
     return Funnel(
-        [stage.name for stage in stages],
+        names,
         counts,
         [stage.published if same_system else None for stage in stages],
         [(name, here, there if same_system else None) for name, here, there in setting],

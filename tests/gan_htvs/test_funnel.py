@@ -9,7 +9,7 @@ from gan_htvs.funnel import KNOWN_PHASES, NEW, count_funnel, measure_funnel
 NUMBER = count()
 
 
-def campaign(*elements, proposers=("gan",), **thresholds):
+def campaign(*elements, proposers=("gan",), prescreen=None, **thresholds):
     elements = elements or ("Mg", "Mn", "O")
     return checked_campaign(
         {
@@ -18,6 +18,7 @@ def campaign(*elements, proposers=("gan",), **thresholds):
             "oxidation_states": {e: [-2, -2] if e == "O" else [2, 4] for e in elements},
             "sampling": {"proposers": list(proposers)},
             "thresholds": thresholds,
+            "prescreen": prescreen,
         },
         "test",
     )
@@ -81,6 +82,27 @@ def test_published_and_measured_stand_side_by_side():
     assert funnel.counts[KNOWN_PHASES] == [1, 1, 1, 1, 1, 1, 0]
     assert funnel.published == [9300, None, 1121, 148, None, None, 28]
     assert ("training structures", 1075, 1240) in funnel.setting
+
+
+def test_whoever_left_in_the_prescreen_is_counted_in_no_row_below():
+    left, survived = {"hurdle": "hull window"}, {"hurdle": None}
+    new = {"is_novel": True}
+    funnel = measure_funnel(
+        [
+            candidate(),
+            candidate(prescreen=left),
+            candidate(prescreen=survived),  # its own engine failed
+            candidate(0.05, prescreen=survived, novelty=new),
+            candidate(0.3),  # evaluated before there was a prescreen
+            candidate(0.0, proposer="known_phase"),
+        ],
+        campaign(prescreen={}),
+    )
+    assert funnel.stages[:3] == ["generated", "survived the prescreen", "relaxed"]
+    assert funnel.counts["gan"][:5] == [5, 3, 2, 1, 1]
+    assert funnel.counts[NEW][:5] == [None, None, 1, 1, 1]
+    assert funnel.counts[KNOWN_PHASES][:4] == [1, None, 1, 1]
+    assert funnel.published[:4] == [9300, None, None, 1121]
 
 
 def test_a_crystal_counts_for_everybody_who_found_it_whoever_was_lowest():
