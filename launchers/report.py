@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
+from pymatgen.core import Composition
+
+from gan_htvs.candidate import Hurdle, Prescreened
 from gan_htvs.documents import decode
 from gan_htvs.files import write_atomically
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
 from gan_htvs.plots import PLOT_FIELDS, draw_funnel, draw_gaps, draw_hull, draw_pourbaix
+from gan_htvs.prescreen.figure import Course, draw_prescreen
 from launchers.registry import registered, require_results
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from gan_htvs.campaign import Campaign
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from launchers.database import Databases
+
+PRESCREEN_FIELDS = tuple(f"prescreen.{name}" for name in Prescreened.model_fields)
+
+MOST_COURSES = 300
+"""Relaxations that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,14 @@ class Results:
         """Counts by stage."""
         return measure_funnel(self.rows, self.campaign, self.n_training)
 
+    @cached_property
+    def prescreened(self) -> list[Prescreened]:
+        """Records of the prescreen; none without one."""
+        if self.campaign.prescreen is None:
+            return []
+        records = (row.get("prescreen") for row in self.rows)
+        return [Prescreened.model_validate(record) for record in records if record]
+
 
 def read_results(databases: Databases, name: str | None) -> Results:
     """Read the results of a campaign; of the only one if no name is given.
@@ -52,7 +72,10 @@ def read_results(databases: Databases, name: str | None) -> Results:
         If there is no such campaign, or several and no name.
     """
     campaign = registered(databases, name)
-    fields = sorted({*CANDIDATE_FIELDS, *PLOT_FIELDS, "gate.references", "origin.checkpoint"})
+    fields = sorted(
+        {*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS}
+        | {"gate.references", "origin.checkpoint"}
+    )
     with databases.store("candidates", key="candidate_id") as candidates:
         rows = list(candidates.query({"campaign": campaign.name}, fields))
     uuids = Counter((row.get("gate") or {}).get("references") for row in rows)
@@ -73,8 +96,45 @@ def read_results(databases: Databases, name: str | None) -> Results:
     return Results(campaign, rows, references, n_training)
 
 
-def draw_figures(results: Results, folder: Path) -> list[Path]:
+def read_courses(databases: Databases, results: Results) -> list[Course]:
+    """Read some relaxations of the prescreen, of each way to leave it alike."""
+    formulas = {row["candidate_id"]: row["formula_pretty"] for row in results.rows}
+    # Sorted by ids, which are hashes, they are in no order.
+    records = sorted(results.prescreened, key=lambda record: record.candidate_id)
+    kinds = [
+        [record for record in records if record.hurdle == hurdle and record.descent]
+        for hurdle in (*Hurdle, None)
+    ]
+    by_turns = filter(None, chain.from_iterable(zip_longest(*kinds)))
+    chosen = {str(record.descent): record for record in islice(by_turns, MOST_COURSES)}
+    if not chosen or results.references is None:
+        return []
+    # Seconds, which the counts need not wait for.
+    from flows.prescreen import reference_uuids  # noqa: PLC0415
+    from gan_htvs.prescreen.pack import hull_energy  # noqa: PLC0415
+
+    relaxing, _ = reference_uuids(results.campaign, results.references[0])
+    with databases.store("outputs", key="uuid") as outputs:
+        document = outputs.query_one({"uuid": relaxing})
+        if document is None:
+            return []
+        references = decode(document["output"])
+        curves = outputs.query(
+            {"uuid": {"$in": list(chosen)}}, ["uuid", "output.curve.energies"], sort={"uuid": 1}
+        )
+        energies = {each["uuid"]: each["output"]["curve"]["energies"] for each in curves}
+    courses = []
+    for uuid, energy in energies.items():
+        record = chosen[uuid]
+        hull = hull_energy(references, Composition(formulas[record.candidate_id]))
+        courses.append(Course(record.hurdle, [each - hull for each in energy]))
+    return [course for course in courses if course.above_hull]
+
+
+def draw_figures(results: Results, folder: Path, courses: Sequence[Course] = ()) -> list[Path]:
     """Draw what there is to see and return the files.
+
+    ``courses`` are relaxations of the prescreen, see :func:`read_courses`.
 
     Raises
     ------
@@ -88,8 +148,15 @@ def draw_figures(results: Results, folder: Path) -> list[Path]:
         uuid, references = results.references
         compared = [row for row in rows if (row.get("gate") or {}).get("references") == uuid]
         hull = draw_hull(compared, references, thresholds)
+    prescreen = None
+    if (settings := results.campaign.prescreen) is not None:
+        from gan_htvs.prescreen.summary import summarise  # noqa: PLC0415 - imports torch
+
+        window = settings.window or thresholds.metastable
+        prescreen = draw_prescreen(summarise(results.prescreened), courses, window)
     drawn = {
         "funnel.png": draw_funnel(results.funnel),
+        "prescreen.png": prescreen,
         "hull.png": hull,
         "pourbaix.png": draw_pourbaix(rows, thresholds),
         "gaps.png": draw_gaps(rows, thresholds),

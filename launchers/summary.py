@@ -12,12 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from launchers.console import note, out
+from launchers.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gan_htvs.campaign import Campaign
+    from gan_htvs.candidate import Prescreened
     from gan_htvs.funnel import Funnel
+    from gan_htvs.prescreen.summary import Part, PrescreenSummary
     from launchers.database import Databases
 
 
@@ -34,7 +37,7 @@ def print_heading(campaign: Campaign) -> None:
 
 
 def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> bool:
-    """Print the funnel, what was rejected while sampling, and what to type next.
+    """Print the funnel, the prescreen, what was rejected while sampling, and what to type next.
 
     Returns
     -------
@@ -43,8 +46,9 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     from gan_htvs.candidate import Step
     from launchers.report import read_results
 
-    print_funnel(campaign, read_results(databases, campaign.name).funnel)
-
+    results = read_results(databases, campaign.name)
+    print_funnel(campaign, results.funnel)
+    print_prescreen(campaign, results.prescreened)
     _print_sampling(campaign, databases)
     if campaign.engines.vasp.pre_relaxation:
         _print_pre_relaxation(campaign, databases)
@@ -86,6 +90,54 @@ def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
         label = "entered the funnel" if stage == "generated" else stage
         table.add_row(label, *map(_count, counts))
     return table
+
+
+def print_prescreen(campaign: Campaign, records: Sequence[Prescreened]) -> None:
+    """Print where structures left the prescreen, what that took, and what stopping early lost."""
+    if campaign.prescreen is None or not records:
+        return
+    from gan_htvs.prescreen.summary import summarise
+
+    summary = summarise(records)
+    settings, engines = campaign.prescreen, campaign.engines
+    confirming = settings.confirming(engines)
+    by = settings.relaxing(engines).name
+    if confirming is not None:
+        by += f", confirmed by {confirming.name}"
+    table = Table(
+        title=f"Prescreen of {campaign.name} ({by})", title_justify="left", box=box.SIMPLE_HEAD
+    )
+    table.add_column("left at")
+    for name in ("structures", "steps", "CPU s", "CPU s each"):
+        table.add_column(name, justify="right")
+    for part in summary.parts:
+        table.add_row(part.name, *_cost(part))
+    table.add_section()
+    table.add_row("all", *_cost(summary.total))
+    out.print(table)
+    if summary.n_stopped:
+        window = settings.window or campaign.thresholds.metastable
+        out.print(_told_losses(summary, window))
+
+
+def _told_losses(summary: PrescreenSummary, window: float) -> str:
+    """Say what stopping early lost, as far as the audit tells; the window is in eV/atom."""
+    audit, lost = summary.audit, summary.lost
+    stopped = f"Early stopping ended {counted(summary.n_stopped, 'relaxation')}"
+    if lost is None or audit.interval is None:
+        return f"{stopped}; none like them was audited, so nobody knows what that lost."
+    low, high = audit.interval
+    return (
+        f"{stopped}. Of {audit.n:,} audited ones that it would have ended, {audit.k:,} came within "
+        f"{window:g} eV/atom of the hull, {100 * audit.k / audit.n:.0f} % (95 % interval "
+        f"{100 * low:.0f} to {100 * high:.0f} %): it lost about {lost.expected:,.0f} "
+        f"({lost.fewest:,.0f} to {lost.most:,.0f})."
+    )
+
+
+def _cost(part: Part) -> tuple[str, str, str, str]:
+    each = f"{part.cpu_seconds / part.n:,.2f}" if part.n else "-"
+    return f"{part.n:,}", f"{part.n_steps:,}", f"{part.cpu_seconds:,.0f}", each
 
 
 def _count(count: int | None) -> str:

@@ -56,19 +56,22 @@ def funnel(
 ) -> None:
     """Print how many candidates pass each stage, beside the published study; draw figures.
 
-    With --output: funnel.png, hull.png (candidates on the hull of the known phases), pourbaix.png
-    (stability against pH) and gaps.png (gap against Pourbaix stability, with the target window).
+    With --output: funnel.png, prescreen.png (relaxations and where they left), hull.png
+    (candidates on the hull of the known phases), pourbaix.png (stability against pH) and gaps.png
+    (gap against Pourbaix stability, with the target window).
     """
     with told_in_one_sentence():
         from launchers.database import open_databases
-        from launchers.report import draw_figures, read_results
-        from launchers.summary import print_funnel
+        from launchers.report import draw_figures, read_courses, read_results
+        from launchers.summary import print_funnel, print_prescreen
 
         with open_databases(launchpad) as databases:
             results = read_results(databases, campaign)
+            courses = [] if output is None else read_courses(databases, results)
         print_funnel(results.campaign, results.funnel)
+        print_prescreen(results.campaign, results.prescreened)
         if output is not None:
-            for path in draw_figures(results, output):
+            for path in draw_figures(results, output, courses):
                 typer.echo(f"wrote {path}")
 
 

@@ -5,9 +5,11 @@ from monty.json import jsanitize
 from typer.testing import CliRunner
 
 from gan_htvs.campaign_file import checked_campaign
+from gan_htvs.candidate import Hurdle
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from launchers.cli import app
 from launchers.database import open_databases
+from launchers.report import read_courses, read_results
 
 CAMPAIGN = checked_campaign(
     {
@@ -17,6 +19,15 @@ CAMPAIGN = checked_campaign(
     },
     "test",
 )
+PRESCREENED = {
+    "candidate_id": "b",
+    "campaign": "mg-o",
+    "formula_pretty": "MgO",
+    "origin": {"proposer": "gan"},
+    "stage": "rejected",
+    "prescreen": {"candidate_id": "b", "hurdle": "early stopping", "descent": "descent b"},
+    "gate": {"references": "references"},
+}
 REFERENCES = ReferenceSet(
     entries=tuple(
         ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory="CHGNet-0.3.0")
@@ -52,10 +63,12 @@ def funnel(launchpad_file):
                 settings = CAMPAIGN.model_dump(mode="json")
                 store.update([{"name": name, "settings": settings} for name in names])
             with databases.store("candidates", key="candidate_id") as store:
-                store.update([STABLE])
+                store.update([STABLE, PRESCREENED])
             with databases.store("outputs", key="uuid") as store:
                 output = jsanitize(REFERENCES, strict=True)
-                store.update([{"uuid": "references", "output": output}])
+                curve = {"energies": [-2.56, -2.76], "max_forces": [1.0, 0.5], "volumes": [20, 20]}
+                descent = {"uuid": "descent b", "output": {"curve": curve}}
+                store.update([{"uuid": "references", "output": output}, descent])
 
     def call(*arguments):
         return CliRunner().invoke(app, ["funnel", *arguments, "-l", str(launchpad_file)])
@@ -71,7 +84,44 @@ def test_the_only_campaign_needs_no_name_and_its_figures_are_drawn(funnel, tmp_p
     assert "published" in result.output
     assert "9,300" not in result.output  # of Mg-Mn-O, not of Mg-O
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert names == ["funnel.png", "gaps.png", "hull.png", "pourbaix.png"]
+    assert names == ["funnel.png", "gaps.png", "hull.png", "pourbaix.png", "prescreen.png"]
+    assert "Prescreen of mg-o (chgnet, confirmed by sevennet-0)" in result.output
+    assert "Early stopping ended 1 relaxation; none like them was audited" in result.output
+
+
+def test_relaxations_are_measured_from_the_hull_and_of_each_kind_alike(
+    funnel, launchpad_file, monkeypatch
+):
+    funnel.put("mg-o")
+    monkeypatch.setattr("launchers.report.MOST_COURSES", 3)
+    with open_databases(launchpad_file) as databases:
+        with databases.store("candidates", key="candidate_id") as store:
+            for name in "cdefg":
+                record = PRESCREENED["prescreen"] | {"candidate_id": name, "hurdle": None}
+                record["descent"] = f"descent {name}"
+                store.update([PRESCREENED | {"candidate_id": name, "prescreen": record}])
+        with databases.store("outputs", key="uuid") as store:
+            curve = {"energies": [-2.86, -3.01]}
+            store.update(
+                [{"uuid": f"descent {name}", "output": {"curve": curve}} for name in "cdefg"]
+            )
+        courses = read_courses(databases, read_results(databases, "mg-o"))
+    assert [course.hurdle for course in courses] == [Hurdle.STOPPING, None, None]
+    assert courses[0].above_hull == pytest.approx([0.5, 0.3])
+    assert courses[1].above_hull == pytest.approx([0.2, 0.05])
+
+
+def test_a_campaign_without_a_prescreen_has_no_figure_of_one(funnel, launchpad_file, tmp_path):
+    funnel.put("mg-o")
+    settings = CAMPAIGN.model_copy(update={"prescreen": None}).model_dump(mode="json")
+    with (
+        open_databases(launchpad_file) as databases,
+        databases.store("campaigns", key="name") as store,
+    ):
+        store.update([{"name": "mg-o", "settings": settings}])
+    result = funnel("--output", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "rescreen" not in result.output
 
 
 def test_a_campaign_that_is_not_there_is_told_with_those_that_are(funnel):

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 from maggma.stores import MemoryStore
 
+from gan_htvs.campaign import Campaign
+from gan_htvs.candidate import Hurdle, Prescreened
 from launchers import summary
 
 CAMPAIGN = SimpleNamespace(name="mixed")
@@ -77,3 +79,29 @@ def test_who_gave_up_is_told_what_helps(told, proposer, exhausted, advice):
     lines = told(shard("a", proposer=proposer, exhausted=exhausted, found=1))
     assert lines[1].startswith("note MgMn2O4: 1 of 2 structures after 2 samples")
     assert lines[1].endswith(f"{advice}.")
+
+
+def test_what_stopping_early_lost_is_told_with_its_interval(capsys):
+    campaign = Campaign(
+        name="mg-o",
+        chemical_system={"caps": {"Mg": 2, "O": 2}},
+        oxidation_states={"Mg": (2, 2), "O": (-2, -2)},
+        prescreen={"window": 0.1, "confirm": "none"},
+    )
+    stopped = [Prescreened(candidate_id="a", hurdle=Hurdle.STOPPING, n_steps=10, cpu_seconds=2)]
+    audited = [
+        Prescreened(candidate_id="b", hurdle=hurdle, is_audited=True, would_stop_at=10)
+        for hurdle in (None, Hurdle.WINDOW, Hurdle.WINDOW, Hurdle.WINDOW)
+    ]
+    summary.print_prescreen(campaign, stopped * 100 + audited)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Prescreen of mg-o (chgnet)" in told
+    assert "early stopping 100 1,000 200 2.00" in told
+    assert "all 104 1,000 200 1.92" in told
+    assert "Of 4 audited ones that it would have ended, 1 came within 0.1 eV/atom" in told
+    assert "25 % (95 % interval 5 to 70 %): it lost about 25 (5 to 70)." in told
+
+
+def test_without_a_prescreen_nothing_is_told_of_one(capsys):
+    summary.print_prescreen(SimpleNamespace(name="old", prescreen=None), [])
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from gan_htvs.candidate import Confirmation, Hurdle, Prescreened
+from gan_htvs.prescreen.summary import summarise
+
+
+def record(hurdle=None, **fields):
+    return Prescreened(candidate_id="a", hurdle=hurdle, **fields)
+
+
+def audited(hurdle):
+    return record(hurdle, is_audited=True, would_stop_at=10)
+
+
+def confirmed(hurdle=None):
+    confirmation = Confirmation(
+        level_of_theory="another",
+        energy_per_atom=-5,
+        energy_above_hull=0.1,
+        disagreement=0.0,
+        n_steps=3,
+        cpu_seconds=0.5,
+    )
+    return record(hurdle, n_steps=40, cpu_seconds=4.0, confirmation=confirmation)
+
+
+def test_every_hurdle_has_its_structures_and_what_both_potentials_did_for_them():
+    summary = summarise(
+        [
+            record(Hurdle.VALIDITY),
+            record(Hurdle.STOPPING, n_steps=10, cpu_seconds=1.5),
+            record(Hurdle.STOPPING, n_steps=5, cpu_seconds=1.0),
+            confirmed(Hurdle.CONFIRMATION),
+            confirmed(),
+        ]
+    )
+    parts = {part.hurdle: part[1:] for part in summary.parts}
+    assert list(parts) == [*Hurdle, None]
+    assert parts[Hurdle.VALIDITY] == (1, 0, 0)
+    assert parts[Hurdle.STOPPING] == (2, 15, 2.5)
+    assert parts[Hurdle.CONFIRMATION] == parts[None] == (1, 43, 4.5)
+    assert summary.total[1:] == (5, 101, 11.5)
+
+
+def test_the_audit_tells_how_many_were_lost():
+    kept = [audited(None), audited(Hurdle.RELAXED_DUPLICATE), audited(Hurdle.CONFIRMATION)]
+    rest = [audited(Hurdle.WINDOW)] * 5 + [audited(Hurdle.GEOMETRY), audited(Hurdle.RELAXATION)]
+    others = [record(is_audited=True)] * 7  # which the rule would have let go on
+    stopped = [record(Hurdle.STOPPING, would_stop_at=10)] * 50
+    summary = summarise(kept + rest + others + stopped)
+    assert (summary.audit.k, summary.audit.n, summary.n_stopped) == (3, 10, 50)
+    # Wilson's formula, written out.
+    z, p, n = 1.959964, 0.3, 10
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
+    assert summary.lost == pytest.approx((15, 50 * (middle - half), 50 * (middle + half)), 1e-5)
+
+
+def test_nothing_is_known_of_losses_without_an_audit():
+    assert summarise([record(Hurdle.STOPPING, would_stop_at=10), record()]).lost is None
+    assert summarise([]).total.n == 0
