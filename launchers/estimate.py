@@ -14,6 +14,7 @@ from rich.table import Table
 
 from flows.campaign import CampaignUnits
 from flows.evaluate import EvaluateMaker, band_gap_jobs
+from flows.prescreen import reference_jobs
 from flows.references import known_phases, published_phases, reference_flow
 from flows.sample import shard_job, shards
 from flows.train import training_job
@@ -25,15 +26,16 @@ from launchers.console import note, out
 from launchers.registry import submissions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from jobflow import Job
 
     from gan_htvs.campaign import Campaign
+    from gan_htvs.engines import DescentSettings
     from launchers.database import Databases
 
 ENOUGH_VERDICTS = 50
-"""Fewer verdicts tell no share of structures that earn a band gap."""
+"""Fewer verdicts tell no share of structures that survive the prescreen or earn a band gap."""
 
 LAUNCHES_LOOKED_AT = 200
 """A mean is one over so many of the latest jobs of a kind."""
@@ -53,6 +55,12 @@ MEASURED = {
     (Step.BAND_GAP, "gpaw"): 60.4,
 }
 """Seconds of one job by step and engine, if that matters, where this database has seen none."""
+
+PRESCREEN_SOURCE = "docs/prescreen.md"
+PRESCREEN_SECONDS = {"chgnet": 4.5}
+CONFIRMATION_SECONDS = {"sevennet-0": 0.5}
+"""Of one structure of a pack on one core, by potential, in the mean over those that leave before;
+docs/prescreen.md tells how it was measured."""
 
 TRAINING_SECONDS_PER_STEP = {"paper": 0.64, "authors": 0.64, "tuned": 0.094}
 """Of a training on one core in float32, by preset, per generator step (docs/generator.md: 0.643 s;
@@ -103,17 +111,21 @@ def estimate(campaign: Campaign, databases: Databases) -> list[Estimate]:
     references and training are left out where they are stored already.
     """
     share, share_source = _gap_share(campaign, databases)
+    survivors, survivors_source = _survivor_share(campaign, databases)
     once, per_structure, gaps = _count(campaign, databases)
     n_known = _n_known_phases(campaign)
     counts: defaultdict[Kind, float] = defaultdict(float)
-    counts.update(once + per_structure)
+    counts.update(once)
+    for kind, n in per_structure.items():
+        counts[kind] += n * survivors
     for kind, n in gaps.items():
         counts[kind] += n * share + n_known
+    n_sources = dict.fromkeys(per_structure, survivors_source)
+    n_sources |= dict.fromkeys(gaps, f"known phases, and {share_source}")
     rows = []
     for kind in sorted(counts, key=lambda kind: (list(Step).index(kind.step), kind.category)):
         seconds, source = _seconds(kind, campaign, databases)
-        n_source = f"known phases, and {share_source}" if kind in gaps else ""
-        rows.append(Estimate(kind, counts[kind], n_source, seconds, source))
+        rows.append(Estimate(kind, counts[kind], n_sources.get(kind, ""), seconds, source))
     return rows
 
 
@@ -167,6 +179,10 @@ def _count(
         shard_job(campaign, shard, units.training, units.references) for shard in shards(campaign)
     )
     kinds[Kind(Step.PROPOSE, campaign.routing.other)] += 1  # of the known phases
+    relaxes = True
+    if campaign.prescreen is not None:
+        kinds[Kind(Step.PRESCREEN, campaign.routing.potential)] += units.n_shards
+        relaxes = not campaign.prescreen.decides_energy(campaign.engines)
     release = Kind(Step.RELEASE, campaign.routing.other)
     kinds[release] += units.n_shards + len(units.shared)
     kinds[Kind(Step.GATE, campaign.routing.other)] += _n_known_phases(campaign)
@@ -181,7 +197,8 @@ def _count(
         origin = Origin(proposer=KNOWN_PHASE, requested_composition=formula, index=0)
         proposal = Proposal(candidate_id=formula, structure=structure, origin=origin)
         for kind, n in _kinds(evaluate.make(proposal).jobs).items():
-            per_structure[kind] += n * n_each
+            if relaxes or kind.step is Step.GATE:
+                per_structure[kind] += n * n_each
         relaxed = Relaxed(
             structure=structure, energy_per_atom=0, level_of_theory="none", converged=True
         )
@@ -200,6 +217,8 @@ def _shared_jobs(campaign: Campaign, units: CampaignUnits, databases: Databases)
     jobs: list[Job] = []
     if units.references not in stored:
         jobs += reference_flow(campaign, done=stored).jobs
+    by_potentials = reference_jobs(campaign, units.references)
+    jobs += [each for each in by_potentials if each.uuid not in stored]
     if units.training and units.training not in stored:
         jobs.append(training_job(campaign))
     return jobs
@@ -251,6 +270,8 @@ def _seconds(kind: Kind, campaign: Campaign, databases: Databases) -> tuple[floa
         return mean(seconds), f"mean of {len(seconds)} here"
     if kind.step is Step.TRAIN and engine is not None:
         return _training_seconds(campaign), "docs/generator.md, docs/model-card.md"
+    if kind.step is Step.PRESCREEN and (each := _prescreen_seconds(campaign)) is not None:
+        return each * _pack_size(campaign), PRESCREEN_SOURCE
     measured = MEASURED.get((kind.step, engine))
     return measured, MEASURED_SOURCE if measured is not None else "not measured yet"
 
@@ -264,9 +285,31 @@ def _engine(kind: Kind, campaign: Campaign) -> str | None:
             return engines.energy.name if by_vasp else engines.potential.name
         case Step.HYBRID | Step.BAND_GAP:
             return engines.band_gap.name
+        case Step.PRESCREEN:
+            by = [each and each.name for each in _potentials(campaign)]
+            return f"{by}, {_pack_size(campaign):g} structures"
         case Step.TRAIN if generator.checkpoint is None:
             return f"{generator.preset}, {generator.max_steps} steps, {generator.overrides}"
     return None
+
+
+def _potentials(campaign: Campaign) -> tuple[DescentSettings, DescentSettings | None]:
+    """Give the potentials of the prescreen."""
+    settings, engines = campaign.prescreening, campaign.engines
+    return settings.relaxing(engines), settings.confirming(engines)
+
+
+def _pack_size(campaign: Campaign) -> float:
+    """Give the mean number of structures of a prescreen job."""
+    return campaign.n_structures / len(shards(campaign))
+
+
+def _prescreen_seconds(campaign: Campaign) -> float | None:
+    """Give the seconds of one structure of a pack on one core; None: not known."""
+    first, second = _potentials(campaign)
+    relaxing = PRESCREEN_SECONDS.get(first.name)
+    confirming = CONFIRMATION_SECONDS.get(second.name) if second else 0.0
+    return None if relaxing is None or confirming is None else relaxing + confirming
 
 
 def _training_seconds(campaign: Campaign) -> float:
@@ -277,19 +320,39 @@ def _training_seconds(campaign: Campaign) -> float:
 
 def _gap_share(campaign: Campaign, databases: Databases) -> tuple[float, str]:
     """Give the share of structures that earn a band gap, and where it comes from."""
-    alike = [
-        other.name
-        for other, _ in submissions(databases)
-        if (other.engines.energy.name, other.thresholds)
-        == (campaign.engines.energy.name, campaign.thresholds)
-    ]
+    alike = _alike(campaign, databases, lambda each: (each.engines.energy.name, each.thresholds))
     candidates = databases.launchpad().db["candidates"]
-    generated = {"campaign": {"$in": alike}, "origin.proposer": {"$ne": KNOWN_PHASE}}
-    judged = candidates.count_documents(generated | {"stage": {"$ne": Stage.GENERATED.value}})
+    judged = candidates.count_documents(alike | {"stage": {"$ne": Stage.GENERATED.value}})
     if judged >= ENOUGH_VERDICTS:
         earned = [Stage.POURBAIX_STABLE.value, Stage.PHOTOANODE.value]
-        n = candidates.count_documents(generated | {"stage": {"$in": earned}})
+        n = candidates.count_documents(alike | {"stage": {"$in": earned}})
         return n / judged, f"{n} of {judged} candidates here earn a gap"
     generated_there, _, _, near_hull, *_ = criteria(PUBLISHED_LIMITS)
     n, total = near_hull.published or 0, generated_there.published or 1
     return n / total, f"{n} of {total:,} near the hull in {PUBLISHED_SOURCE}"
+
+
+def _survivor_share(campaign: Campaign, databases: Databases) -> tuple[float, str]:
+    """Give the share of structures that survive the prescreen, and where it comes from."""
+    if campaign.prescreen is None:
+        return 1.0, ""
+    alike = _alike(
+        campaign, databases, lambda each: (each.prescreen, each.engines, each.thresholds.metastable)
+    )
+    candidates = databases.launchpad().db["candidates"]
+    sifted = alike | {"prescreen": {"$ne": None}}
+    total = candidates.count_documents(sifted)
+    if total >= ENOUGH_VERDICTS:
+        n = candidates.count_documents(sifted | {"prescreen.hurdle": None})
+        return n / total, f"{n} of {total} survived the prescreen here"
+    generated_there, _, metastable, *_ = criteria(PUBLISHED_LIMITS)
+    n, total = metastable.published or 0, generated_there.published or 1
+    return n / total, f"{n:,} of {total:,} metastable in {PUBLISHED_SOURCE}"
+
+
+def _alike(
+    campaign: Campaign, databases: Databases, traits: Callable[[Campaign], object]
+) -> dict[str, object]:
+    """Ask for the generated candidates of all campaigns with the same traits."""
+    names = [other.name for other, _ in submissions(databases) if traits(other) == traits(campaign)]
+    return {"campaign": {"$in": names}, "origin.proposer": {"$ne": KNOWN_PHASE}}

@@ -23,9 +23,9 @@ SETTINGS = {
 """Two compositions, four shards, sixty structures."""
 
 
-def campaign(energy="chgnet", gap="gpaw"):
+def campaign(energy="chgnet", gap="gpaw", prescreen=None):
     engines = {"energy": {"name": energy}, "band_gap": {"name": gap}}
-    return Campaign.model_validate(SETTINGS | {"engines": engines})
+    return Campaign.model_validate(SETTINGS | {"engines": engines, "prescreen": prescreen})
 
 
 @pytest.fixture
@@ -97,3 +97,40 @@ def test_vasp_is_counted_and_not_guessed(databases, capsys):
     told = capsys.readouterr().out
     assert "gan-htvs rehearse" in told
     assert "besides relax, static, not measured yet" in told
+
+
+def test_a_shard_is_prescreened_in_one_job_and_only_survivors_are_judged(databases):
+    without, found = rows(databases, campaign()), rows(databases, campaign(prescreen={}))
+    prescreen = found[Step.PRESCREEN, "cpu"]
+    assert prescreen.n_jobs == 4
+    assert prescreen.seconds == pytest.approx(60 / 4 * (4.5 + 0.5))
+    assert prescreen.source == "docs/prescreen.md"
+    # Only known phases are relaxed by jobs of their own, and by SevenNet in one.
+    n_known = without[Step.RELAX, "cpu"].n_jobs - 60
+    assert found[Step.RELAX, "cpu"].n_jobs == n_known
+    assert found[Step.GATE, "cpu"].n_jobs == pytest.approx(n_known + 60 * 1121 / 9300)
+    assert found[Step.REFERENCES, "cpu"].n_jobs == without[Step.REFERENCES, "cpu"].n_jobs + 1
+    assert found[Step.RELEASE, "cpu"].n_jobs == without[Step.RELEASE, "cpu"].n_jobs + 1
+
+
+def test_vasp_computes_the_survivors_whose_share_is_that_of_enough_candidates_here(databases):
+    of = campaign("vasp", "none", prescreen={"confirm": "none"})
+    with databases.store("campaigns", key="name") as campaigns:
+        campaigns.update([{"name": "mg-o", "settings": of.model_dump(mode="json")}])
+    common = {"campaign": "mg-o", "origin": {"proposer": "random"}, "stage": "rejected"}
+    records = [{"hurdle": None}] * 12 + [{"hurdle": "hull window"}] * 48 + [None]
+    with databases.store("candidates", key="candidate_id") as candidates:
+        candidates.update(
+            [common | {"candidate_id": str(n), "prescreen": r} for n, r in enumerate(records)]
+        )
+    static = rows(databases, of)[Step.STATIC, "dft"]
+    every = rows(databases, campaign("vasp", "none"))[Step.STATIC, "dft"]
+    n_known = every.n_jobs - 60
+    assert static.n_jobs == pytest.approx(n_known + 60 * 12 / 60)
+    assert static.n_source == "12 of 60 survived the prescreen here"
+
+
+def test_the_prescreen_of_another_potential_is_not_guessed(databases):
+    found = rows(databases, campaign(prescreen={"potential": "sevennet-0", "confirm": "chgnet"}))
+    assert found[Step.PRESCREEN, "cpu"].seconds is None
+    assert found[Step.RELAX, "cpu"].n_jobs > 5  # the survivors, by CHGNet
