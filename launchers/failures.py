@@ -21,6 +21,7 @@ CALCULATIONS = (Step.RELAX, Step.STATIC, Step.HYBRID)
 
 RETRIED = (
     Step.PROPOSE,
+    Step.PRESCREEN,
     Step.GATE,
     Step.BAND_GAP,
     Step.TRAIN,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from gan_htvs.errors import UserError
+from gan_htvs.processes import CORES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +89,8 @@ class WorkerPool:
         launches = self.directory.resolve() / "launches"
         arguments = (str(self.launchpad_file.resolve()), str(launches), *self.owners)
         # One thread each: oversubscribed torch is ten times slower.
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        share = max(1, len(os.sched_getaffinity(0)) // self.size)
+        environment = os.environ | {"OMP_NUM_THREADS": "1", CORES: str(share)}
         with self._log(number).open("ab") as log:
             # Its own session: Ctrl-C reaches this process alone, which then stops the workers.
             return subprocess.Popen(  # noqa: S603

@@ -86,6 +86,11 @@ class Profile(Settings):
         return max(1, self.nodes * (self.gpus or self.cores) // self.tasks)
 
     @property
+    def cores_each(self) -> int:
+        """Cores of its own node that a worker may spread a job over without MPI."""
+        return self.cores // self.tasks
+
+    @property
     def processes_per_node(self) -> int:
         """Processes that share a node: MPI's, or one that starts the workers."""
         return self.ranks * self.tasks // self.nodes if self.ranks > 1 else 1

@@ -155,7 +155,8 @@ class QueueFiles:
             **adapter_keys(self.dialect, profile),
             "pre_rocket": (
                 f"source {_quoted(self.folder / ENVIRONMENT)} && "
-                f"export OMP_NUM_THREADS={profile.threads} GAN_HTVS_RANKS={profile.ranks} || exit 1"
+                f"export OMP_NUM_THREADS={profile.threads} GAN_HTVS_RANKS={profile.ranks} "
+                f"GAN_HTVS_CORES={profile.cores_each} || exit 1"
             ),
             "rocket_launch": self._rocket_launch(profile),
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gan_htvs.candidate import Stage, Step
+from gan_htvs.candidate import Hurdle, Stage, Step
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
 from launchers.launchpad import last_line, moment
 from launchers.status.document import FailureCount, JobCount, Throughput
@@ -41,7 +41,7 @@ class Finished(NamedTuple):
 
     n_jobs: int
     n_verdicts: int
-    """Gates, those of known phases left out."""
+    """Of gates, those of known phases left out, and of prescreens."""
 
 
 class Jobs(NamedTuple):
@@ -138,6 +138,7 @@ class Census:
         """
         # A completed Firework was last updated when its launch ended.
         since = [(now - span).astimezone(UTC).isoformat() for span in (HOUR, DAY)]
+        left = [self._left_in_prescreen(now - span) for span in (HOUR, DAY)]
         groups = list(
             self.database.fireworks.aggregate(
                 [
@@ -173,8 +174,19 @@ class Census:
         return Jobs(
             tuple(sorted(counts.values(), key=lambda c: (STEPS.index(c.step), c.state))),
             min((moment(group["began"]) for group in groups), default=None),
-            *(_finished(groups, name) for name in ("hour", "day")),
+            *(_finished(groups, name, n) for name, n in zip(("hour", "day"), left, strict=True)),
         )
+
+    def _left_in_prescreen(self, since: datetime) -> int:
+        """Count the candidates that prescreens judged, for which no gate ran."""
+        found = self.database.outputs.find(
+            self._outputs_of(Step.PRESCREEN)
+            # As jobflow writes it: local time, without saying so.
+            | {"completed_at": {"$gte": since.astimezone().replace(tzinfo=None).isoformat()}},
+            ["output.counts"],
+        )
+        counts = [each["output"]["counts"] for each in found]
+        return sum(each.get(hurdle.value, 0) for each in counts for hurdle in Hurdle)
 
     def built(self) -> Built:
         """Read what the builders left."""
@@ -240,12 +252,13 @@ class Census:
         return {"metadata.campaign": self.campaign.name, "metadata.step": step.value}
 
 
-def _finished(groups: Iterable[dict[str, Any]], span: str) -> Finished:
-    """Add up what was finished within a span."""
+def _finished(groups: Iterable[dict[str, Any]], span: str, n_left: int) -> Finished:
+    """Add up what was finished within a span, besides those that left before their gate."""
     completed = [group for group in groups if group["_id"]["state"] == "COMPLETED"]
     verdicts = [
         group
         for group in completed
         if group["_id"]["step"] == Step.GATE and not group["_id"]["is_known"]
     ]
-    return Finished(*(sum(group[span] for group in those) for those in (completed, verdicts)))
+    n_jobs, n_gates = (sum(group[span] for group in those) for those in (completed, verdicts))
+    return Finished(n_jobs, n_gates + n_left)

@@ -13,7 +13,7 @@ from gan_htvs.candidate import Step
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.routing import Category
 from launchers.database import open_databases
-from launchers.failures import failed_calculations, queue_again
+from launchers.failures import failed_calculations, queue_again, raised_jobs
 from launchers.feeder import submit
 
 CAMPAIGN = Campaign.model_validate(
@@ -22,6 +22,7 @@ CAMPAIGN = Campaign.model_validate(
         "chemical_system": {"caps": {"Mg": 2, "O": 2}},
         "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
         "engines": {"energy": {"name": "vasp"}, "band_gap": {"name": "vasp"}},
+        "prescreen": None,
     }
 )
 REFERENCES = CampaignUnits(CAMPAIGN).references
@@ -107,6 +108,15 @@ def test_what_raised_is_among_them_and_what_runs_is_not(site):
     site.judge("b", "failed")
     (found,) = failed_calculations(site.databases, CAMPAIGN)
     assert (found.candidate_id, found.reason) == ("a", "no traceback was left")
+
+
+def test_a_prescreen_that_raised_is_queued_again_and_goes_on(site):
+    site.leave("pack", Step.PRESCREEN, "", state="FIZZLED")
+    site.leave("relax", Step.RELAX, "a", state="FIZZLED")
+    failed = raised_jobs(site.launchpad, CAMPAIGN)
+    assert len(failed) == 1
+    queue_again(site.launchpad, failed)
+    assert site.launchpad.states(["mg-o"]) == {("prescreen", "READY"): 1, ("relax", "FIZZLED"): 1}
 
 
 def test_they_are_queued_once_and_locks_of_others_stay(site):

@@ -214,6 +214,22 @@ def test_every_candidate_is_judged_once_and_known_phases_are_none(site):
     assert found.funnel.counts["random"][0] == 2
 
 
+def test_whoever_left_in_a_prescreen_is_judged_and_counts_for_the_rate(site):
+    site.register()
+    site.put("outputs", *(gate(str(n)) for n in range(5)))
+    for hours, counts in ((0.5, {"survived": 1, "hull window": 3}), (5, {"early stopping": 2})):
+        ended = datetime.now() - timedelta(hours=hours)  # noqa: DTZ005 - as jobflow writes it
+        labels = {"campaign": "mg-o", "step": "prescreen"}
+        document = {"uuid": str(hours), "metadata": labels, "output": {"counts": counts}}
+        site.put("outputs", document | {"completed_at": ended.isoformat()})
+    site.queue(firework("prescreen"), firework("gate", candidate_id="0"))
+    site.run(2)
+    found = site.status()
+    assert [span.n_verdicts for span in found.throughput] == [1 + 3, 1 + 3 + 2, 5]
+    assert found.n_left == 12 - 5
+    assert {job.step for job in found.jobs} == {"prescreen", "gate"}
+
+
 @pytest.mark.parametrize(
     ("in_hour", "in_day", "hours_left"), [(20, 100, 0.5), (9, 48, 5.0), (0, 0, None)]
 )

@@ -11,6 +11,7 @@ export PATH=@bin:"$PATH"
 # Relaxations by a potential are fastest with one thread for each worker.
 export OMP_NUM_THREADS=1
 export GAN_HTVS_RANKS=1  # of MPI; my_qadapter.yaml of the category says how many
+export GAN_HTVS_CORES=1  # that a worker spreads a prescreen over; the same file says how many
 
 export FW_CONFIG_FILE=@fireworks
 export JOBFLOW_CONFIG_FILE=@jobflow

@@ -37,6 +37,12 @@ def test_several_calculations_share_the_cores_of_a_node():
     assert (dft.tasks, dft.ranks, dft.processes_per_node) == (4, 16, 64)
 
 
+def test_a_whole_node_is_spread_over_and_a_packed_one_is_not():
+    wanted = {"cores": ["64"], "tasks": ["gpu=1", "cpu=64", "dft=4"], "nodes": ["hse=2"]}
+    profiles = profiles_of(wanted)
+    assert [profiles[category].cores_each for category in Category] == [64, 1, 16, 64]
+
+
 def test_a_calculation_on_several_nodes_and_one_with_a_rank_on_each_gpu():
     wanted = {"cores": ["64"], "nodes": ["dft=2"], "gpus": ["hse=4"]}
     profiles = profiles_of(wanted)

@@ -15,6 +15,7 @@ from atomate2.settings import Atomate2Settings
 from fireworks import Firework, FWorker, ScriptTask
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
+from gan_htvs.processes import CORES
 from gan_htvs.routing import Category
 from launchers.database import open_databases
 
@@ -119,6 +120,8 @@ def test_a_batch_script_starts_packed_workers_from_folders_with_spaces(
         assert seen["folder"] == str(launch_dir)
         assert seen["OMP_NUM_THREADS"] == "1"
         assert seen["GAN_HTVS_RANKS"] == {"cpu": "1", "dft": "2", "hse": "4"}[category]
+        # The same, but what a worker spreads over its share of one node needs no MPI.
+        assert seen[CORES] == {"cpu": "1", "dft": "2", "hse": "4"}[category]
         assert seen["GAN_HTVS_SCRATCH"] == str(site / "gan_htvs_data" / "scratch")
 
 
