@@ -97,7 +97,7 @@ def calculator_of(name: str, /, **arguments: Any) -> Calculator:
 def _loaded(name: str, arguments: str) -> Calculator:
     with contextlib.redirect_stdout(io.StringIO()):
         if name in SEVENNET_MODELS:
-            return _sevennet(SEVENNET_MODELS[name])
+            return _sevennet(name)
         if name == "chgnet":
             return _chgnet()
         return _force_field(name, json.loads(arguments))
@@ -119,7 +119,7 @@ def weights_file(name: str) -> Path:
     for path in Path(spec.origin).parent.glob(pattern):
         return path
     raise UserError(
-        f"engines.energy.name: {name!r} is installed without its weights; pip install "
+        f"potential {name!r} is installed without its weights; pip install "
         f"--force-reinstall --no-deps {package}."
     )
 
@@ -140,12 +140,12 @@ def _chgnet() -> Calculator:
     return CHGNetCalculator(model, use_device="cpu")
 
 
-def _sevennet(model: str) -> Calculator:
+def _sevennet(name: str) -> Calculator:
     try:
         from sevenn.calculator import SevenNetCalculator  # noqa: PLC0415 - an optional extra
     except ImportError as error:
-        raise _not_installed("sevennet", "sevennet") from error
-    return SevenNetCalculator(model, device="cpu")
+        raise _not_installed(name, "sevennet") from error
+    return SevenNetCalculator(SEVENNET_MODELS[name], device="cpu")
 
 
 def _force_field(name: str, arguments: dict[str, Any]) -> Calculator:
@@ -160,10 +160,10 @@ def _force_field(name: str, arguments: dict[str, Any]) -> Calculator:
         if isinstance(error, ImportError):
             package = PACKAGES.get(name, "the package that has it")
             raise UserError(
-                f"engines.energy.name: {name!r} is not installed ({reason}); pip install {package}."
+                f"potential {name!r} is not installed ({reason}); pip install {package}."
             ) from error
         raise UserError(
-            f"engines.energy.arguments: {name!r} cannot be loaded: {type(error).__name__}: "
+            f"potential {name!r} cannot be loaded: {type(error).__name__}: "
             f"{reason}; correct the arguments, or load it once with network access if its weights "
             "are still to be downloaded."
         ) from error
@@ -171,5 +171,7 @@ def _force_field(name: str, arguments: dict[str, Any]) -> Calculator:
 
 def _not_installed(name: str, extra: str) -> UserError:
     return UserError(
-        f"engines.energy.name: {name!r} is not installed; pip install 'gan-htvs[{extra}]'."
+        f"potential {name!r} is not installed; pip install 'gan-htvs[{extra}]', or name others in "
+        "campaign.yaml: engines.energy.name, prescreen.potential and prescreen.confirm, where "
+        "'none' asks no second one."
     )

@@ -87,7 +87,7 @@ def _of_potential(name: str, need: Need | None, needs: Needs) -> Iterator[Examin
     if name in SHIPPED:
         yield Examination(label, partial(software.potential, name), need)
     else:
-        look = partial(software.force_field, name, needs.engines.energy.arguments)
+        look = partial(software.force_field, name, needs.arguments.get(name, {}))
         yield Examination(label, look, need, longest_seconds=PATIENT_SECONDS)
 
 

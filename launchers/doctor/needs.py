@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gan_htvs.engines import VASP_ENGINES, EngineSettings
 from gan_htvs.potentials import SHIPPED
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gan_htvs.campaign import Campaign
+    from gan_htvs.prescreen.settings import PrescreenSettings
 
 STAND_IN_POTENTIAL = "chgnet"
 """What a rehearsal computes with."""
@@ -26,6 +27,8 @@ class Needs:
     potentials: dict[str, Need | None] = field(
         default_factory=lambda: dict.fromkeys(SHIPPED, Need.OPTIONAL)
     )
+    arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of the calculators of potentials that have any, by their names."""
     gpaw: Need | None = Need.OPTIONAL
     vasp: Need | None = Need.OPTIONAL
     custodian: Need | None = Need.OPTIONAL
@@ -37,14 +40,18 @@ class Needs:
 
 
 def needs_of_engines(
-    engines: EngineSettings, *, elements: tuple[str, ...], materials_project: bool = False
+    engines: EngineSettings,
+    prescreen: PrescreenSettings | None = None,
+    *,
+    elements: tuple[str, ...],
+    materials_project: bool = False,
 ) -> Needs:
     """Tell what engines ask for.
 
     Parameters
     ----------
-    engines
-        Section ``engines`` of campaign.yaml.
+    engines, prescreen
+        Sections of campaign.yaml.
     elements
         Of the chemical system.
     materials_project
@@ -61,12 +68,20 @@ def needs_of_engines(
         potentials.add(engines.vasp.pre_relaxation)
     if engines.is_rehearsal:
         potentials.add(STAND_IN_POTENTIAL)
+    arguments = {engines.energy.name: engines.energy.arguments}
+    if engines.vasp.pre_relaxation:
+        arguments[engines.vasp.pre_relaxation] = engines.energy.arguments
+    sifting = prescreen and (prescreen.relaxing(engines), prescreen.confirming(engines))
+    for each in filter(None, sifting or ()):
+        potentials.add(each.name)
+        arguments[each.name] = each.arguments
     return Needs(
         database=Need.REQUIRED,
         potentials={
             name: needed(name in potentials)
             for name in (*SHIPPED, *sorted(potentials - VASP_ENGINES - set(SHIPPED)))
         },
+        arguments=arguments,
         gpaw=needed("gpaw" in names),
         vasp=needed("vasp" in names),
         custodian=needed(runs_vasp),
@@ -83,6 +98,7 @@ def needs_of_campaign(campaign: Campaign, folder: Path) -> Needs:
     must_fetch = phases is not None and not (folder / phases.expanduser()).exists()
     return needs_of_engines(
         campaign.engines,
+        campaign.prescreen,
         elements=campaign.chemical_system.elements,
         materials_project=must_fetch or campaign.dataset.source == "materials_project",
     )

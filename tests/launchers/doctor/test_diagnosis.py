@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ SEARCH = {
     "name": "search",
     "chemical_system": {"caps": {"Mg": 2, "Mn": 2, "O": 4}},
     "oxidation_states": {"Mg": [2, 2], "Mn": [2, 4], "O": [-2, -2]},
+    "prescreen": None,
 }
 
 
@@ -91,6 +93,21 @@ def test_a_force_field_is_loaded_with_its_arguments(doctor, campaign_file, monke
     _, checks = doctor(campaign_file)
     assert checks["potential DeepMD"]["state"] == "ok"
     assert asked == {"model": "/no/model.pb"}
+
+
+def test_the_potential_that_confirms_must_be_installed(doctor, campaign_file, monkeypatch):
+    engines = {"band_gap": {"name": "none"}}
+    campaign_file.write_text(yaml.safe_dump(SEARCH | {"engines": engines, "prescreen": {}}))
+    monkeypatch.setattr(
+        "gan_htvs.potentials.find_spec", lambda name: None if name == "sevenn" else find_spec(name)
+    )
+    code, checks = doctor(campaign_file)
+    assert code == 1
+    assert checks["potential chgnet"]["state"] == "ok"
+    assert checks["potential sevennet-0"]["state"] == "failure"
+    told = checks["potential sevennet-0"]["found"]
+    assert "pip install 'gan-htvs[sevennet]'" in told
+    assert "prescreen.confirm" in told
 
 
 def test_whatever_is_not_ok_names_a_cure(doctor, no_gpaw):

@@ -6,6 +6,7 @@ import pytest
 
 from gan_htvs.campaign import Campaign
 from gan_htvs.engines import EngineSettings
+from gan_htvs.prescreen.settings import PrescreenSettings
 from launchers.doctor.check import Need
 from launchers.doctor.needs import Needs, needs_of_campaign, needs_of_engines
 
@@ -48,6 +49,32 @@ def test_a_campaign_needs_its_engines_and_nothing_else(energy, band_gap, pre_rel
     assert required(needs) == expected
 
 
+@pytest.mark.parametrize(
+    ("energy", "prescreen", "expected"),
+    [
+        ("chgnet", {}, {"chgnet", "sevennet-0"}),
+        ("chgnet", {"confirm": "none"}, {"chgnet"}),
+        ("vasp", {"potential": "sevennet-l3i5"}, {"vasp", "custodian", "sevennet-l3i5", "chgnet"}),
+        ("MACE-MP-0", {"confirm": "MatterSim"}, {"MACE-MP-0", "MatterSim"}),
+    ],
+)
+def test_a_prescreen_needs_both_of_its_potentials(energy, prescreen, expected):
+    needs = needs_of_engines(
+        engines_of(energy, "none"), PrescreenSettings(**prescreen), elements=ELEMENTS
+    )
+    assert required(needs) == expected
+
+
+def test_arguments_are_those_of_each_potential():
+    engines = EngineSettings(
+        energy={"name": "MACE-MP-0", "arguments": {"model": "small"}}, band_gap={"name": "none"}
+    )
+    prescreen = PrescreenSettings(confirm="MatterSim", confirm_arguments={"model": "/a/file"})
+    needs = needs_of_engines(engines, prescreen, elements=ELEMENTS)
+    assert needs.arguments["MACE-MP-0"] == {"model": "small"}
+    assert needs.arguments["MatterSim"] == {"model": "/a/file"}
+
+
 def test_potcars_are_wanted_of_the_elements_in_the_family_asked_for():
     engines = engines_of("chgnet", "vasp", potcar_functional="PBE_54")
     needs = needs_of_engines(engines, elements=ELEMENTS)
@@ -74,6 +101,7 @@ def test_needs_are_read_from_the_campaign():
         oxidation_states={"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)},
         dataset={"source": "materials_project"},
         engines={"energy": {"name": "sevennet-0"}, "band_gap": {"name": "none"}},
+        prescreen=None,
     )
     needs = needs_of_campaign(campaign, Path())
     assert required(needs) == {"sevennet-0", "materials_project"}
