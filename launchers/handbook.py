@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -26,11 +27,11 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
     """List every key of a settings model, sections resolved."""
     for name, field in model.model_fields.items():
         key = prefix + name
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
+        section = _section(field.annotation)
+        if section is None or field.description:  # one that may be null as a whole says so
+            yield Setting(key, "" if section else _default(field), field.description or "")
+        if section is not None:
             yield from settings_of(section, key + ".")
-        else:
-            yield Setting(key, _default(field), field.description or "")
 
 
 def as_markdown(settings: Iterator[Setting]) -> str:
@@ -40,6 +41,15 @@ def as_markdown(settings: Iterator[Setting]) -> str:
         for s in settings
     ]
     return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """Find the model of a section, also of one that may be null; None for a plain setting."""
+    alternatives = get_args(annotation)
+    for each in alternatives if NoneType in alternatives else (annotation,):
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            return each
+    return None
 
 
 def _default(field: FieldInfo) -> str:
