@@ -111,3 +111,49 @@ def candidates(
             console.write_csv(rows)
         else:
             console.print_candidates(rows)
+
+
+@app.command(
+    epilog="Examples: [bold]gan-htvs candidate 5d41402abc4b2a76 --figure curve.png[/bold], "
+    "[bold]gan-htvs candidate 5d41402abc4b2a76 --json | jq .prescreen[/bold]"
+)
+def candidate(
+    candidate_id: Annotated[
+        str, typer.Argument(metavar="ID", help="As `gan-htvs candidates` tells it.")
+    ],
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw its relaxation here, as a PNG.", metavar="FILE")
+    ] = None,
+    rehearsal: Annotated[
+        bool, typer.Option("--rehearsal", help="One of a rehearsal, which is no result.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON document.")] = False,
+) -> None:
+    """Tell the way of one candidate: origin, relaxation, energies, moments, where and why it left.
+
+    The relaxation is that of the prescreen, whose curves are kept.
+    """
+    with told_in_one_sentence():
+        import json
+
+        from gan_htvs.files import write_atomically
+        from gan_htvs.prescreen.figure import draw_descent
+        from launchers.database import open_databases
+        from launchers.history import print_history, read_history
+
+        with open_databases(launchpad) as databases:
+            history = read_history(databases, candidate_id, rehearsal=rehearsal)
+        if as_json:
+            typer.echo(json.dumps(history.as_dict(), indent=1, default=str))
+        else:
+            print_history(history)
+        if figure is not None:
+            if history.descent is None or not history.descent.curve.energies:
+                raise UserError(
+                    f"--figure: candidate {candidate_id} was not relaxed in a prescreen, which "
+                    "alone keeps curves; leave it out."
+                )
+            title = f"{history.candidate.formula_pretty} {candidate_id}: {history.descent.ending}"
+            write_atomically(figure, draw_descent(history.descent.curve, title))
+            typer.echo(f"wrote {figure}", err=as_json)

@@ -50,7 +50,7 @@ def stored(launchpad_file):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "run", "build", "candidates", "evaluate", "init", "doctor"]
+    "command", ["demo", "run", "build", "candidates", "candidate", "evaluate", "init", "doctor"]
 )
 def test_every_command_has_help_with_an_example(command):
     result = call(command, "--help")

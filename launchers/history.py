@@ -1,0 +1,238 @@
+"""The way of one candidate: where it came from, how it relaxed, what was found, where it left."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from gan_htvs.builders.documents import mapping
+from gan_htvs.candidate import Relaxed, Step
+from gan_htvs.descent import Descent
+from gan_htvs.documents import decode, encode
+from gan_htvs.errors import UserError
+from gan_htvs.store import CandidateStore
+from launchers.console import out
+from launchers.words import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gan_htvs.candidate import Candidate, Origin, Prescreened
+    from launchers.database import Databases
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+LONGEST_SPARKLINE = 60
+"""Characters; of longer curves some steps are left out."""
+
+Line = tuple[str, str]
+"""What is told, and the words."""
+
+
+@dataclass(frozen=True)
+class History:
+    """A candidate and its relaxations.
+
+    Attributes
+    ----------
+    candidate
+        As it was built last.
+    descent
+        That in the prescreen; None where there was none.
+    relaxed
+        What its gate judged; None where it did not come so far.
+    """
+
+    candidate: Candidate
+    descent: Descent | None = None
+    relaxed: Relaxed | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the candidate's document with both relaxations in it."""
+        more = {"descent": self.descent, "relaxed": self.relaxed}
+        return encode(self.candidate) | {key: each and encode(each) for key, each in more.items()}
+
+
+def read_history(databases: Databases, candidate_id: str, *, rehearsal: bool = False) -> History:
+    """Read what is known of a candidate.
+
+    Parameters
+    ----------
+    databases
+        Where it is.
+    candidate_id
+        All 16 digits.
+    rehearsal
+        Whether it is one of a rehearsal.
+
+    Raises
+    ------
+    UserError
+        If there is no such candidate.
+    """
+    store = databases.store("candidates", key="candidate_id")
+    candidate = CandidateStore(store, rehearsal=rehearsal).get(candidate_id)
+    if candidate is None:
+        raise UserError(
+            f"there is no candidate {candidate_id!r}; `gan-htvs build` adds what was computed "
+            "lately, `gan-htvs candidates --format csv` lists all, with --rehearsal those of "
+            "rehearsals."
+        )
+    uuid = candidate.prescreen and candidate.prescreen.descent
+    with databases.store("outputs", key="uuid") as outputs:
+        noted = outputs.query_one({"uuid": uuid}, ["output"]) if uuid else None
+        gates = outputs.query(
+            {
+                "metadata.campaign": candidate.campaign,
+                "metadata.step": Step.GATE.value,
+                "metadata.candidate_id": candidate_id,
+            },
+            ["output.relaxed"],
+            sort={"completed_at": 1},
+        )
+        *_, judged = [None, *(mapping(gate).get("relaxed") for gate in gates)]
+    return History(
+        candidate,
+        Descent.model_validate(decode(noted["output"])) if noted else None,
+        Relaxed.model_validate(decode(judged)) if judged else None,
+    )
+
+
+def print_history(history: History) -> None:
+    """Print the way of a candidate as a table of two columns."""
+    candidate = history.candidate
+    table = Table(
+        title=f"{candidate.formula_pretty} {candidate.candidate_id} of {candidate.campaign}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_header=False,
+    )
+    table.add_column("what", no_wrap=True)
+    table.add_column("found", overflow="fold")
+    for what, words in _lines(history):
+        table.add_row(what, escape(words))
+    out.print(table)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Draw values as a line of blocks, the lowest of them empty but for its base."""
+    if not values:
+        return ""
+    chosen = np.asarray(values, dtype=float)
+    if len(chosen) > LONGEST_SPARKLINE:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, LONGEST_SPARKLINE).round().astype(int)]
+    low, high = float(chosen.min()), float(chosen.max())
+    heights = (chosen - low) / (high - low or 1.0) * (len(BLOCKS) - 1)
+    return "".join(BLOCKS[height] for height in heights.round().astype(int))
+
+
+def _lines(history: History) -> Iterator[Line]:
+    candidate = history.candidate
+    yield "stage", candidate.stage.value
+    if candidate.reason:
+        yield "reason", candidate.reason
+    yield "origin", f"{candidate.origin.proposer}, {candidate.origin.requested_composition}"
+    if (push := _push(candidate.origin)) is not None:
+        yield "push", push
+    if candidate.prescreen is not None:
+        yield from _prescreen(candidate.prescreen, history.descent)
+    if history.descent is not None:
+        yield from _relaxation(history.descent)
+    relaxed = history.relaxed
+    if relaxed is None and history.descent is not None:
+        relaxed = history.descent.relaxed
+    if relaxed is not None:
+        yield from _relaxed(relaxed)
+    yield from _results(candidate)
+
+
+def _push(origin: Origin) -> str | None:
+    if origin.is_remade:
+        return "nothing of the sample is left"
+    if origin.max_displacement is None:
+        return None
+    return f"moved an atom by up to {origin.max_displacement:.2f} A"
+
+
+def _prescreen(prescreen: Prescreened, descent: Descent | None) -> Iterator[Line]:
+    n_steps = prescreen.n_steps
+    if n_steps is None and descent is not None and descent.curve.energies:
+        n_steps = len(descent.curve.energies) - 1
+    after = "" if n_steps is None else f", after {counted(n_steps, 'step')}"
+    left = "survived" if prescreen.hurdle is None else f"left at: {prescreen.hurdle}"
+    yield "prescreen", left + after
+    if prescreen.is_audited:
+        would = prescreen.would_stop_at
+        told = "never" if would is None else f"at step {would}"
+        yield "audited", f"early stopping would have ended it {told}"
+    if prescreen.duplicate_of:
+        yield "duplicate of", prescreen.duplicate_of
+    energy = descent.relaxed.energy_per_atom if descent and descent.relaxed else None
+    if prescreen.energy_above_hull is not None or energy is not None:
+        yield str(prescreen.level_of_theory), _energies(energy, prescreen.energy_above_hull)
+    if (second := prescreen.confirmation) is not None:
+        energies = _energies(second.energy_per_atom, second.energy_above_hull)
+        steps = counted(second.n_steps, "step")
+        yield (
+            second.level_of_theory,
+            f"{energies}; disagreement {second.disagreement:+.3f} eV/atom, after {steps}",
+        )
+
+
+def _relaxation(descent: Descent) -> Iterator[Line]:
+    curve = descent.curve
+    for what, unit, values in (
+        ("energy", "eV/atom", curve.energies),
+        ("largest force", "eV/A", curve.max_forces),
+        ("volume", "A^3/atom", curve.volumes),
+    ):
+        if values:
+            yield what, f"{values[0]:.3f} {sparkline(values)} {values[-1]:.3f} {unit}"
+
+
+def _relaxed(relaxed: Relaxed) -> Iterator[Line]:
+    if relaxed.volume_change is not None:
+        yield "volume change", f"{100 * relaxed.volume_change:+.1f} %"
+    if relaxed.magmoms is not None:
+        yield "moments", _moments(relaxed)
+
+
+def _moments(relaxed: Relaxed) -> str:
+    of_element = defaultdict(list)
+    for site, moment in zip(relaxed.structure, relaxed.magmoms or (), strict=True):
+        of_element[site.specie.symbol].append(moment)
+    told = "; ".join(
+        f"{symbol} {' '.join(f'{moment:.2f}' for moment in moments)}"
+        for symbol, moments in of_element.items()
+    )
+    return f"{told} ({sum(map(sum, of_element.values())):.1f} in all), Bohr magnetons"
+
+
+def _results(candidate: Candidate) -> Iterator[Line]:
+    if candidate.level_of_theory is not None:
+        energies = _energies(candidate.energy_per_atom, candidate.energy_above_hull)
+        yield f"{candidate.level_of_theory}, final", f"{energies}, other candidates included"
+    if candidate.oxidation_states is not None:
+        states = candidate.oxidation_states.average
+        yield (
+            "oxidation states",
+            ", ".join(f"{symbol} {state:+.2f}" for symbol, state in states.items()),
+        )
+    if candidate.pourbaix is not None:
+        yield "in water", f"{candidate.pourbaix.minimum:.3f} eV/atom at the best pH"
+    if candidate.band_gap is not None:
+        yield "band gap", f"{candidate.band_gap:.2f} eV ({candidate.band_gap_method})"
+    if candidate.duplicate_of is not None:
+        yield "lowest of its crystal", candidate.duplicate_of
+
+
+def _energies(energy: float | None, above: float | None) -> str:
+    """Tell an energy and its distance from the hull, eV/atom."""
+    told = [] if energy is None else [f"{energy:.3f} eV/atom"]
+    told += [] if above is None else [f"{above:.3f} eV/atom above hull"]
+    return ", ".join(told) or "no energy"
