@@ -111,7 +111,7 @@ def estimate(campaign: Campaign, databases: Databases) -> list[Estimate]:
     references and training are left out where they are stored already.
     """
     share, share_source = _gap_share(campaign, databases)
-    survivors, survivors_source = _survivor_share(campaign, databases)
+    survivors, survivors_source = survivor_share(campaign, databases)
     once, per_structure, gaps = _count(campaign, databases)
     n_known = _n_known_phases(campaign)
     counts: defaultdict[Kind, float] = defaultdict(float)
@@ -332,7 +332,7 @@ def _gap_share(campaign: Campaign, databases: Databases) -> tuple[float, str]:
     return n / total, f"{n} of {total:,} near the hull in {PUBLISHED_SOURCE}"
 
 
-def _survivor_share(campaign: Campaign, databases: Databases) -> tuple[float, str]:
+def survivor_share(campaign: Campaign, databases: Databases) -> tuple[float, str]:
     """Give the share of structures that survive the prescreen, and where it comes from."""
     if campaign.prescreen is None:
         return 1.0, ""

@@ -18,6 +18,7 @@ from gan_htvs.errors import UserError
 from gan_htvs.rehearsal.cost import RunCost
 from gan_htvs.rehearsal.failures import FailureMode
 from launchers.console import note, out
+from launchers.estimate import survivor_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,6 +49,8 @@ def rehearsal_of(
     """
     shares = dict(_share(text) for text in failures)
     document = campaign.rehearsal.model_dump()
+    # A few structures stand for the survivors, and none of them may leave before VASP.
+    document["prescreen"] = None
     document["sampling"]["structures_per_composition"] = n_structures
     document["engines"]["vasp"]["failures"] = shares
     if compositions:
@@ -101,9 +104,10 @@ class StepCost:
 def estimate_costs(databases: Databases, rehearsal: Campaign, campaign: Campaign) -> list[StepCost]:
     """Add up what all rehearsals of a campaign would have cost, and what the campaign will.
 
-    Every structure of the campaign is taken to need as many calculations of each kind as a
-    rehearsed one did in the mean; known phases are calculated once, unless their energies are
-    published. How many structures earn a band gap is the word of the interatomic potential.
+    Every structure of the campaign, of a prescreen every survivor, is taken to need as many
+    calculations of each kind as a rehearsed one did in the mean; known phases are calculated
+    once, unless their energies are published. How many structures earn a band gap is the word of
+    the interatomic potential.
     """
     references = CampaignUnits(rehearsal).references
     phases = {phase.candidate_id for phase in known_phases(rehearsal)}
@@ -127,7 +131,8 @@ def estimate_costs(databases: Databases, rehearsal: Campaign, campaign: Campaign
         # "AFM relax 2" is of the kind "relax 2".
         kind = output["task_label"].split(" ", 1)[-1]
         costs[of_phase, kind].append(RunCost.model_validate(output["additional_json"]["rehearsal"]))
-    more = campaign.n_structures / len(rehearsed) if rehearsed else 0
+    share, _ = survivor_share(campaign, databases)
+    more = share * campaign.n_structures / len(rehearsed) if rehearsed else 0
     if campaign.references.energies != "computed":
         costs = {key: found for key, found in costs.items() if not key[0] or key[1] == "hybrid"}
     return [

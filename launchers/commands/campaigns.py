@@ -166,6 +166,7 @@ def rehearse(
         from gan_htvs.campaign_file import read_campaign
 
         campaign = read_campaign(campaign_file)
+        from launchers.estimate import survivor_share
         from launchers.rehearsal import estimate_costs, print_costs, rehearsal_of
 
         rehearsal = rehearsal_of(campaign, structures, compositions or (), fail or ())
@@ -173,6 +174,9 @@ def rehearse(
         def conclude(databases: Databases) -> None:
             costs = estimate_costs(databases, rehearsal, campaign)
             print_costs(costs, core_seconds, hybrid_core_seconds)
+            _, source = survivor_share(campaign, databases)
+            if source:
+                console.note(f"Structures in the campaign that come to VASP: {source}.")
 
         _run(rehearsal, launchpad, workdir, workers, conclude)
 

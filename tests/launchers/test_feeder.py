@@ -20,7 +20,12 @@ CAMPAIGN = {
     "chemical_system": {"caps": {"Mg": 4, "O": 4}},
     "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
     "compositions": ["Mg2O2", "Mg3O3"],
-    "sampling": {"structures_per_composition": 120, "proposers": ["gan", "random"]},
+    "sampling": {
+        "structures_per_composition": 120,
+        "shard_size": 50,
+        "proposers": ["gan", "random"],
+    },
+    "prescreen": None,
 }
 N_SHARDS = 12
 
@@ -133,6 +138,23 @@ def test_references_release_every_campaign_that_shares_them(databases):
     store(databases, *first.units.shared)
     assert feed_all(databases, first.units.references) == 2 * (1 + N_SHARDS)
     assert feed_all(databases) == 0
+
+
+def test_known_phases_by_the_potentials_of_a_prescreen_are_shared(databases):
+    prescreen = {"potential": "sevennet-0"}  # and CHGNet confirms
+    first = feeder_of(databases, campaign_of(prescreen=prescreen))
+    second = feeder_of(databases, campaign_of(name="second", prescreen=prescreen))
+    assert first.feed() == 4
+    by_potentials = ["known phases (chgnet)", "known phases (sevennet-0)"]
+    assert names(first) == ["known phases", *by_potentials, "train generator"]
+    assert second.feed() == 0
+    assert second.backlog().queued == 4
+    references, relaxing, *others = first.units.shared
+    store(databases, references, *others)
+    assert first.feed() == 1  # known phases are judged, and no shard starts without a hull
+    store(databases, relaxing)
+    # The release at the end of that unit lets the shards of both campaigns go.
+    assert feed_all(databases, relaxing) == N_SHARDS + 1 + N_SHARDS
 
 
 def test_every_job_has_its_workers_and_no_credentials(databases):

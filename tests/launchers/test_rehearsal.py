@@ -8,6 +8,7 @@ from flows.campaign import CampaignUnits
 from flows.references import known_phases
 from gan_htvs.campaign import Campaign
 from gan_htvs.errors import UserError
+from gan_htvs.prescreen.settings import PrescreenSettings
 from gan_htvs.rehearsal.cost import RunCost
 from launchers.database import open_databases
 from launchers.rehearsal import estimate_costs, print_costs, rehearsal_of
@@ -20,6 +21,7 @@ CAMPAIGN = Campaign.model_validate(
         "compositions": ["MgO", "Mg2O2"],
         "sampling": {"proposers": ["substitution", "random"], "structures_per_composition": 50},
         "engines": {"energy": {"name": "vasp"}, "band_gap": {"name": "vasp"}},
+        "prescreen": None,
     }
 )
 
@@ -31,6 +33,10 @@ class TestCampaign:
         assert rehearsal.sampling.structures_per_composition == 2
         assert rehearsal.engines.vasp.failures == {"killed": 0.25, "hang": 0.5}
         assert rehearsal.engines.vasp.content == CAMPAIGN.engines.vasp.content
+
+    def test_sends_every_structure_to_vasp(self):
+        sifting = CAMPAIGN.model_copy(update={"prescreen": PrescreenSettings()})
+        assert rehearsal_of(sifting, 2, [], []).prescreen is None
 
     @pytest.mark.parametrize(
         ("failures", "message"),
@@ -128,6 +134,12 @@ def test_published_phases_cost_nothing(databases):
     published = CAMPAIGN.references.model_copy(update={"energies": "materials_project"})
     campaign = CAMPAIGN.model_copy(update={"references": published})
     assert expected(databases, campaign) == {"relax 1": 200}
+
+
+def test_only_survivors_of_a_prescreen_come_to_vasp(databases):
+    leave(databases, (REHEARSAL.name, "a", "NM relax 1"))
+    sifting = CAMPAIGN.model_copy(update={"prescreen": PrescreenSettings()})
+    assert expected(databases, sifting) == {"relax 1": pytest.approx(200 * 1121 / 9300)}
 
 
 def test_hybrids_have_a_price_of_their_own(databases, capsys):
