@@ -37,7 +37,7 @@ def cores() -> int:
 def spread(
     function: Callable[..., Result],
     work: Mapping[Key, tuple[Any, ...]],
-    n_processes: int = 1,
+    n_processes: int | None = None,
 ) -> Iterator[tuple[Key, Result | None]]:
     """Call a function for every piece of work and yield each result as it comes.
 
@@ -52,13 +52,13 @@ def spread(
     work
         Arguments, by key.
     n_processes
-        Each of one thread. With 1 everything happens in this process.
+        Each of one thread; None: everything happens in this process.
 
     Yields
     ------
     Keys and results; None for a piece that killed its process twice.
     """
-    if n_processes == 1:
+    if n_processes is None:
         for key, arguments in work.items():
             yield key, function(*arguments)
         return

@@ -147,7 +147,8 @@ class Relaxations:
         self, missing: dict[str, Structure], settings: PotentialSettings
     ) -> Iterable[tuple[str, Relaxed | None]]:
         work = {key: (structure, settings) for key, structure in missing.items()}
-        for key, descent in spread(descend, work, self.n_processes):
+        n_processes = self.n_processes if self.n_processes > 1 else None
+        for key, descent in spread(descend, work, n_processes):
             if descent is None:
                 raise UserError(
                     "relaxation: a process was killed, perhaps for want of memory; the same "

@@ -42,11 +42,8 @@ SUBMISSION_SECONDS = 600.0
 CLAIM_SECONDS = 600.0
 """Queueing a job again takes a second; whoever has been at it for so long is dead."""
 
-RESUMED = (Step.TRAIN,)
-"""Steps that go on where they were stopped, so that every run of them is worth it.
-
-A prescreen goes on, too, but from the structure during which it was lost, which may be the cause.
-"""
+RESUMED = (Step.TRAIN, Step.PRESCREEN)
+"""Steps that go on where they were stopped, so that every run of them is worth it."""
 
 LAUNCH_PREFIX = "launcher_"
 """Begins the names of the folders that FireWorks makes, one for each launch."""

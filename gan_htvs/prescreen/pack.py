@@ -164,7 +164,7 @@ class Prescreen:
         proposals: Sequence[Proposal],
         notes: Notes,
         *,
-        n_processes: int = 1,
+        n_processes: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[Prescreened]:
         """Take a pack through the prescreen.
@@ -176,7 +176,8 @@ class Prescreen:
         notes
             Where finished relaxations are written and read.
         n_processes
-            Processes that share the relaxations, of one thread each.
+            Processes that share the relaxations, of one thread each; a structure that kills one
+            takes nothing else along. None: all happens in this process.
         on_progress
             Called with the relaxations that have ended and their number, both potentials'.
 
@@ -199,7 +200,7 @@ class _Pack:
     rules: Prescreen
     proposals: Sequence[Proposal]
     notes: Notes
-    n_processes: int
+    n_processes: int | None
     on_progress: Callable[[int, int], None] | None
     verdicts: dict[str, Prescreened] = field(default_factory=dict)
 

@@ -68,6 +68,12 @@ PACK = (
 )
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Processes of their own take seconds to start."""
+    monkeypatch.setattr("flows.prescreen.cores", lambda: None)
+
+
 @pytest.fixture
 def store() -> JobStore:
     store = JobStore(MemoryStore())

@@ -23,7 +23,7 @@ def fail(number: int) -> int:
     raise ValueError(number)
 
 
-@pytest.mark.parametrize("n_processes", [1, 2])
+@pytest.mark.parametrize("n_processes", [None, 1, 2])
 def test_every_piece_is_done_once(n_processes):
     work = {f"piece {i}": (i,) for i in range(7)}
     found = list(spread(square, work, n_processes))

@@ -175,11 +175,8 @@ def test_two_who_recover_at_a_time_queue_a_job_once(launchpad, recovery, dead, a
     assert states(launchpad) == ["RUNNING"]
 
 
-@pytest.mark.parametrize("step", [Step.RELAX, Step.PRESCREEN])
-def test_a_job_that_keeps_losing_its_worker_is_given_up_with_the_reason(
-    launchpad, recovery, dead, step
-):
-    submit(launchpad, [unit("a", step=step)], SEARCH)
+def test_a_job_that_keeps_losing_its_worker_is_given_up_with_the_reason(launchpad, recovery, dead):
+    submit(launchpad, [unit("a")], SEARCH)
     for _ in range(MAX_LOSSES - 1):
         taken_by(launchpad, dead)
         assert told(recovery.recover()) == [(Trouble.RUN, Cure.QUEUE)]
@@ -189,12 +186,14 @@ def test_a_job_that_keeps_losing_its_worker_is_given_up_with_the_reason(
     (failure,) = launchpad.failures(["search"])
     assert f"lost {MAX_LOSSES} times" in failure.trace
     # Who queues it again by hand means it.
-    assert launchpad.retry(["search"], [step]) == 1
+    assert launchpad.retry(["search"], [Step.RELAX]) == 1
     taken_by(launchpad, dead)
     assert told(recovery.recover()) == [(Trouble.RUN, Cure.QUEUE)]
 
 
-@pytest.mark.parametrize(("step", "blames"), [(Step.TRAIN, True), (Step.RELAX, False)])
+@pytest.mark.parametrize(
+    ("step", "blames"), [(Step.TRAIN, True), (Step.PRESCREEN, True), (Step.RELAX, False)]
+)
 def test_what_goes_on_where_it_stopped_or_was_interrupted_is_never_given_up(
     launchpad, recovery, dead, step, blames
 ):
