@@ -6,14 +6,13 @@ import contextlib
 import math
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from ase import optimize, units
 from ase.filters import FrechetCellFilter
 from ase.optimize.cellawarebfgs import CellAwareBFGS
-from ase.optimize.optimize import Dynamics
 from pydantic import Field
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
@@ -25,13 +24,17 @@ from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theo
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from ase import Atoms
+    from ase.calculators.calculator import Calculator
     from ase.optimize.optimize import Optimizer
     from numpy.typing import NDArray
 
     from gan_htvs.engines import PotentialSettings
+
+    Result = TypeVar("Result")
+    Steps = Generator[None, Calculator | Exception | None, Result]
 
 GEOMETRY_STEPS = 5
 """Optimizer steps between two looks at the geometry: a fall into a hole ends there."""
@@ -104,8 +107,12 @@ def descend(
     audited
         Note where it would have been stopped, and go on.
     """
+    calculator = calculator_of(settings.name, **settings.arguments)
+    descending = Descending(structure, settings, stop=stop, audited=audited)
     with _denormals_flushed():
-        return _Descending(structure, settings).run(stop, audited=audited)
+        while descending.descent is None:
+            descending.advance(calculator)
+    return descending.descent
 
 
 @contextlib.contextmanager
@@ -122,28 +129,70 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-class _Descending:
-    """A descent that is going on."""
+class Descending:
+    """A descent that is going on: where it is and where it goes, whoever computes the forces.
 
-    def __init__(self, structure: Structure, settings: PotentialSettings) -> None:
+    Parameters
+    ----------
+    structure, settings, stop, audited
+        As of :func:`descend`.
+    clock
+        Tells the processor time that this descent has taken, s, from any zero.
+
+    Attributes
+    ----------
+    atoms
+        Where it is.
+    descent
+        What came of it; None while it is going on.
+    """
+
+    atoms: Atoms
+    descent: Descent | None = None
+
+    def __init__(
+        self,
+        structure: Structure,
+        settings: PotentialSettings,
+        *,
+        stop: Callable[[Curve], str | None] | None = None,
+        audited: bool = False,
+        clock: Callable[[], float] = time.process_time,
+    ) -> None:
         self.start = structure
         self.settings = settings
+        self.stop = stop
+        self.is_audited = audited
+        self.clock = clock
         self.curve = Curve()
         self.would_stop_at: int | None = None
-        self.began = time.process_time()
+        self.began = clock()
+        self._steps = self._run()
+        self._resume(None)
 
-    def run(self, stop: Callable[[Curve], str | None] | None, *, audited: bool) -> Descent:
+    def advance(self, outcome: Calculator | Exception) -> None:
+        """Take a step with a calculator that knows the forces on the atoms, or end with an error.
+
+        What the calculator raises ends it, too.
+        """
+        self._resume(outcome)
+
+    def _resume(self, outcome: Calculator | Exception | None) -> None:
+        try:
+            self._steps.send(outcome)
+        except StopIteration as end:
+            self.descent = end.value
+
+    def _run(self) -> Steps[Descent]:
         settings = self.settings
-        calculator = calculator_of(settings.name, **settings.arguments)
         try:
             # Which correction applies follows from the composition, but for peroxides.
             offset = energy_correction(self.start, 0.0, settings.name)
             self.atoms = AseAtomsAdaptor.get_atoms(self.start, msonable=False)
-            self.atoms.calc = calculator
             optimizer = _optimizer(self.atoms, settings)
-            ending, reason = self._walk(optimizer, offset, stop, audited=audited)
+            ending, reason = yield from self._walk(optimizer, offset)
             energy_per_atom = float(self.atoms.get_potential_energy()) / len(self.atoms)
-            has_moments = "magmoms" in calculator.implemented_properties
+            has_moments = "magmoms" in self.atoms.calc.implemented_properties
             magmoms = self.atoms.get_magnetic_moments().tolist() if has_moments else None
             if not (math.isfinite(energy_per_atom) and np.isfinite(self.atoms.positions).all()):
                 raise ArithmeticError("energy or positions are not finite")  # noqa: TRY301
@@ -164,7 +213,7 @@ class _Descending:
             converged=ending is Ending.CONVERGED,
             magmoms=magmoms,
             n_steps=optimizer.nsteps,
-            cpu_seconds=time.process_time() - self.began,
+            cpu_seconds=self.clock() - self.began,
             volume_change=structure.volume / self.start.volume - 1,
         )
         return self._ended(ending, reason, relaxed)
@@ -176,21 +225,19 @@ class _Descending:
             relaxed=relaxed,
             curve=self.curve,
             would_stop_at=self.would_stop_at,
-            cpu_seconds=time.process_time() - self.began,
+            cpu_seconds=self.clock() - self.began,
         )
 
-    def _walk(
-        self,
-        optimizer: Optimizer,
-        offset: float,
-        stop: Callable[[Curve], str | None] | None,
-        *,
-        audited: bool,
-    ) -> tuple[Ending, str | None]:
-        settings, atoms, curve = self.settings, self.atoms, self.curve
-        optimizer.fmax = settings.fmax
-        is_converged = False
-        for is_converged in Dynamics.irun(optimizer, steps=settings.max_steps):
+    def _walk(self, optimizer: Optimizer, offset: float) -> Steps[tuple[Ending, str | None]]:
+        """Do as ASE's ``irun`` does, but leave it to others to compute what a step needs."""
+        atoms, curve = self.atoms, self.curve
+        optimizer.fmax = self.settings.fmax
+        while True:
+            outcome = yield
+            if isinstance(outcome, Exception):
+                raise outcome
+            atoms.calc = outcome
+            is_converged = optimizer.converged()
             curve.energies.append(float(atoms.get_potential_energy()) / len(atoms) + offset)
             curve.max_forces.append(float(_force_norms(optimizer.atoms).max()))
             curve.volumes.append(float(atoms.cell.volume) / len(atoms))
@@ -200,11 +247,15 @@ class _Descending:
             flaw = check_geometry(_structure(atoms)) if step % GEOMETRY_STEPS == 0 else None
             if flaw is not None:
                 return Ending.UNSOUND, f"after {step} steps: {flaw}"
-            reason = stop(curve) if stop is not None and self.would_stop_at is None else None
+            reason = self.stop(curve) if self.stop and self.would_stop_at is None else None
             if reason is not None:
                 self.would_stop_at = step
-                if not audited:
+                if not self.is_audited:
                     return Ending.STOPPED, reason
+            if step >= self.settings.max_steps:
+                break
+            optimizer.step()
+            optimizer.nsteps += 1
         if (flaw := check_geometry(_structure(atoms))) is not None:
             return Ending.UNSOUND, f"after relaxation: {flaw}"
         if is_converged:
@@ -220,6 +271,21 @@ def _structure(atoms: Atoms) -> Structure:
         coords_are_cartesian=True,
         to_unit_cell=True,
     )
+
+
+class _CellFilter(FrechetCellFilter):
+    """ASE's filter, which computes the forces in its frame once where it is asked four times."""
+
+    _forces: NDArray[np.float64] | None = None
+
+    def set_positions(self, *arguments: Any, **settings: Any) -> None:
+        self._forces = None
+        super().set_positions(*arguments, **settings)
+
+    def get_forces(self, **settings: Any) -> NDArray[np.float64]:
+        if self._forces is None:
+            self._forces = super().get_forces(**settings)
+        return self._forces.copy()
 
 
 class _CellAware(CellAwareBFGS):
@@ -239,10 +305,10 @@ def _force_norms(cell_filter: FrechetCellFilter) -> NDArray[np.float64]:
 def _optimizer(atoms: Atoms, settings: PotentialSettings) -> Optimizer:
     if settings.optimizer == "CellAwareBFGS":
         return _CellAware(
-            FrechetCellFilter(atoms, exp_cell_factor=1.0),
+            _CellFilter(atoms, exp_cell_factor=1.0),
             logfile=None,
             bulk_modulus=BULK_MODULUS,
             alpha=STIFFNESS,
             maxstep=LONGEST_STEP,
         )
-    return getattr(optimize, settings.optimizer)(FrechetCellFilter(atoms), logfile=None)
+    return getattr(optimize, settings.optimizer)(_CellFilter(atoms), logfile=None)
