@@ -95,12 +95,24 @@ def calculator_of(name: str, /, **arguments: Any) -> Calculator:
 
 @cache
 def _loaded(name: str, arguments: str) -> Calculator:
+    if name in SHIPPED:
+        return shipped_calculator(name, "cpu")
+    with contextlib.redirect_stdout(io.StringIO()):
+        return _force_field(name, json.loads(arguments))
+
+
+def shipped_calculator(name: str, device: str) -> Calculator:
+    """Load one of :data:`SHIPPED` on a device of PyTorch, with a model of its own.
+
+    Raises
+    ------
+    UserError
+        If it is not installed.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
         if name in SEVENNET_MODELS:
-            return _sevennet(name)
-        if name == "chgnet":
-            return _chgnet()
-        return _force_field(name, json.loads(arguments))
+            return _sevennet(name, device)
+        return _chgnet(device)
 
 
 def weights_file(name: str) -> Path:
@@ -131,21 +143,21 @@ def calculator_arguments(name: str) -> dict[str, Any]:
     return {}
 
 
-def _chgnet() -> Calculator:
+def _chgnet(device: str) -> Calculator:
     try:
         from chgnet.model import CHGNet, CHGNetCalculator  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise _not_installed("chgnet", "local") from error
-    model = CHGNet.load(model_name=CHGNET, use_device="cpu", verbose=False)
-    return CHGNetCalculator(model, use_device="cpu")
+    model = CHGNet.load(model_name=CHGNET, use_device=device, verbose=False)
+    return CHGNetCalculator(model, use_device=device)
 
 
-def _sevennet(name: str) -> Calculator:
+def _sevennet(name: str, device: str) -> Calculator:
     try:
         from sevenn.calculator import SevenNetCalculator  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise _not_installed(name, "sevennet") from error
-    return SevenNetCalculator(SEVENNET_MODELS[name], device="cpu")
+    return SevenNetCalculator(SEVENNET_MODELS[name], device=device)
 
 
 def _force_field(name: str, arguments: dict[str, Any]) -> Calculator:

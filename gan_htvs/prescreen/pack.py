@@ -15,6 +15,7 @@ from gan_htvs.candidate import Confirmation, Hurdle, Prescreened, Stage
 from gan_htvs.descent import Descent, Ending, descend
 from gan_htvs.identity import content_hash, content_uuid
 from gan_htvs.matching import UniqueStructures
+from gan_htvs.prescreen.batched import is_batched, relax_batched
 from gan_htvs.prescreen.stopping import shipped_rule
 from gan_htvs.processes import spread
 from gan_htvs.settings import Settings
@@ -23,7 +24,7 @@ from gan_htvs.thermodynamics.corrections import level_of_theory
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pymatgen.core import Composition, Structure
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from gan_htvs.descent import Curve
     from gan_htvs.engines import DescentSettings
     from gan_htvs.prescreen.notes import Notes
+    from gan_htvs.prescreen.settings import Device
     from gan_htvs.prescreen.stopping import Bound, StoppingRule
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
@@ -87,7 +89,7 @@ class Prescreen:
         The potentials.
     references, confirming_references
         The known phases at their levels of theory.
-    window, disagreement, symmetry_tolerance, audit
+    window, disagreement, symmetry_tolerance, audit, device
         See :class:`gan_htvs.prescreen.settings.PrescreenSettings`.
     rule, quantile
         When to stop a relaxation; None: never.
@@ -102,6 +104,7 @@ class Prescreen:
     disagreement: float = 0.1
     symmetry_tolerance: float = 0.1
     audit: float = 0.1
+    device: Device = "auto"
     rule: StoppingRule | None = None
     quantile: float | None = None
 
@@ -131,6 +134,7 @@ class Prescreen:
             disagreement=settings.disagreement,
             symmetry_tolerance=settings.symmetry_tolerance,
             audit=settings.audit,
+            device=settings.device,
             rule=rule,
             quantile=quantile,
         )
@@ -360,7 +364,7 @@ class _Pack:
         names = {uuid: name for name, uuid in uuids.items()}
         if self.on_progress:
             self.on_progress(done, total)
-        for uuid, found in spread(relax_one, missing, self.n_processes):
+        for uuid, found in self._ended(missing):
             descent = found or Descent(
                 ending=Ending.RAISED, reason="the process that relaxed it was killed, twice"
             )
@@ -370,6 +374,12 @@ class _Pack:
             if self.on_progress:
                 self.on_progress(done, total)
         return {name: (uuid, noted[uuid]) for name, uuid in uuids.items()}
+
+    def _ended(self, work: Mapping[str, Work]) -> Iterator[tuple[str, Descent | None]]:
+        """Relax, on a GPU or in processes, and yield each as it ends."""
+        if any(is_batched(piece[1].name, self.rules.device) for piece in work.values()):
+            return relax_batched(work, "cuda")
+        return spread(relax_one, work, self.n_processes)
 
 
 def _flaw(descent: Descent) -> tuple[Hurdle, str] | None:

@@ -12,6 +12,8 @@ from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Sett
 if TYPE_CHECKING:
     from gan_htvs.engines import EngineSettings
 
+Device = Literal["auto", "cpu", "cuda"]
+
 CONFIRMATION_STEPS = 20
 """Steps after which a second potential that still disagrees has the last word."""
 
@@ -59,6 +61,14 @@ class PrescreenSettings(Settings):
     )
     symmetry_tolerance: NonNegativeFloat = Field(
         0.1, description="structures this close to a symmetry get it, A; 0: never"
+    )
+
+    device: Device = Field(
+        "auto",
+        description="what relaxes: 'cpu': the cores of the job, a structure each; 'cuda': one GPU, "
+        "all structures of the job at once; 'auto': the GPU where there is one, and SevenNet "
+        "relaxes, which gains by it, see docs/gpu-relaxation.md. Potentials with atomate2's names "
+        "compute where their `arguments` say",
     )
 
     def relaxing(self, engines: EngineSettings) -> DescentSettings:

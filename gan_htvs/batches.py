@@ -1,0 +1,198 @@
+"""Interatomic potentials that compute many structures at once, on one device."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from ase.calculators.singlepoint import SinglePointCalculator
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from gan_htvs.potentials import SEVENNET_MODELS, shipped_calculator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ase import Atoms
+
+    Outcome: TypeAlias = SinglePointCalculator | Exception
+
+_BROKEN_DEVICE = getattr(torch, "AcceleratorError", ())
+"""After this nothing can be computed on the device any more; it has a name since PyTorch 2.8."""
+
+
+class Batches(ABC):
+    """A potential that computes structures in batches.
+
+    Its memory is found out by filling it: when it runs out, batches get half as large.
+
+    Attributes
+    ----------
+    largest
+        Size of the largest batch, in :meth:`size` of graphs.
+    """
+
+    largest: float = math.inf
+
+    @abstractmethod
+    def graph(self, atoms: Atoms) -> Any:
+        """Make of a structure what the network reads."""
+
+    @abstractmethod
+    def size(self, graph: Any) -> int:
+        """Count what decides how much memory a graph takes: edges, and angles where there are."""
+
+    @abstractmethod
+    def results(self, graphs: Sequence[Any]) -> list[dict[str, Any]]:
+        """Compute ASE's properties of each graph: eV, eV/A, eV/A^3 and Bohr magnetons."""
+
+    def compute(self, structures: Sequence[Atoms]) -> list[Outcome]:
+        """Compute structures, each as if it were alone.
+
+        Returns
+        -------
+        For each a calculator that knows its energy, forces and stress, or what was raised on it.
+        """
+        outcomes: dict[int, Outcome] = {}
+        graphs = {}
+        for i, atoms in enumerate(structures):
+            try:
+                _require_finite(positions=atoms.positions, cell=atoms.cell.array)
+                graphs[i] = self.graph(atoms)
+            # Whatever a potential raises is one structure's.
+            except Exception as error:  # noqa: BLE001
+                outcomes[i] = error
+        for batch in self._batches(graphs):
+            for i, result in self._halved(batch).items():
+                outcomes[i] = _known(structures[i], result)
+        return [outcomes[i] for i in range(len(structures))]
+
+    def _batches(self, graphs: Mapping[int, Any]) -> Iterator[dict[int, Any]]:
+        batch: dict[int, Any] = {}
+        filled = 0
+        for i, graph in graphs.items():
+            size = self.size(graph)
+            if batch and filled + size > self.largest:
+                yield batch
+                batch, filled = {}, 0
+            batch[i] = graph
+            filled += size
+        if batch:
+            yield batch
+
+    def _halved(self, batch: dict[int, Any]) -> dict[int, dict[str, Any] | Exception]:
+        """Compute a batch, and of one that raises the halves, down to what is at fault."""
+        try:
+            return dict(zip(batch, self.results(list(batch.values())), strict=True))
+        except _BROKEN_DEVICE:
+            raise
+        except Exception as error:  # noqa: BLE001
+            if len(batch) == 1:
+                # Its frames hold what fills the memory.
+                return dict.fromkeys(batch, error.with_traceback(None))
+            if isinstance(error, torch.OutOfMemoryError):
+                self.largest = sum(map(self.size, batch.values())) / 2
+        names = list(batch)
+        half = len(names) // 2
+        return {
+            name: result
+            for part in (names[:half], names[half:])
+            for name, result in self._halved({name: batch[name] for name in part}).items()
+        }
+
+
+def batches_of(name: str, device: str) -> Batches:
+    """Load one of :data:`gan_htvs.potentials.SHIPPED` on a device of PyTorch.
+
+    Raises
+    ------
+    UserError
+        If it is not installed.
+    """
+    return _SevenNet(name, device) if name in SEVENNET_MODELS else _CHGNet(name, device)
+
+
+def _known(atoms: Atoms, result: dict[str, Any] | Exception) -> Outcome:
+    if isinstance(result, Exception):
+        return result
+    try:
+        _require_finite(**result)
+    except ArithmeticError as error:
+        return error
+    calculator = SinglePointCalculator(atoms, **result)
+    calculator.implemented_properties = list(result)
+    return calculator
+
+
+def _require_finite(**numbers: Any) -> None:
+    for name, values in numbers.items():
+        if not np.isfinite(values).all():
+            raise ArithmeticError(f"not finite: {name}")
+
+
+class _SevenNet(Batches):
+    """SevenNet, as its ASE calculator prepares and reads it."""
+
+    def __init__(self, name: str, device: str) -> None:
+        self.calculator: Any = shipped_calculator(name, device)
+        self.calculator.model.set_is_batch_data(True)
+
+    def graph(self, atoms: Atoms) -> Any:
+        from sevenn.atom_graph_data import AtomGraphData  # noqa: PLC0415 - an optional extra
+        from sevenn.train.dataload import unlabeled_atoms_to_graph  # noqa: PLC0415
+
+        self.calculator.set_atoms(atoms)  # refuses elements that it does not know
+        return AtomGraphData.from_numpy_dict(
+            unlabeled_atoms_to_graph(atoms, self.calculator.cutoff, with_shift=False)
+        )
+
+    def size(self, graph: Any) -> int:
+        return int(graph.num_edges)
+
+    def results(self, graphs: Sequence[Any]) -> list[dict[str, Any]]:
+        from torch_geometric.data import Batch  # noqa: PLC0415 - comes with SevenNet
+
+        batch = Batch.from_data_list(list(graphs)).to(self.calculator.device)
+        n_atoms = batch["num_atoms"].tolist()
+        output = self.calculator.model(batch)
+        energies, forces, stresses = (
+            output[key].detach().cpu().numpy()
+            for key in ("inferred_total_energy", "inferred_force", "inferred_stress")
+        )
+        return [
+            # Its stress is the virial's: of the other sign, and xx, yy, zz, xy, yz, zx.
+            {"energy": float(energy), "forces": force, "stress": -stress[[0, 1, 2, 4, 5, 3]]}
+            for energy, force, stress in zip(
+                energies, np.split(forces, np.cumsum(n_atoms)[:-1]), stresses, strict=True
+            )
+        ]
+
+
+class _CHGNet(Batches):
+    """CHGNet, as its ASE calculator prepares and reads it."""
+
+    def __init__(self, name: str, device: str) -> None:
+        self.calculator: Any = shipped_calculator(name, device)
+
+    def graph(self, atoms: Atoms) -> Any:
+        return self.calculator.model.graph_converter(AseAtomsAdaptor.get_structure(atoms))
+
+    def size(self, graph: Any) -> int:
+        return len(graph.atom_graph) + len(graph.bond_graph)
+
+    def results(self, graphs: Sequence[Any]) -> list[dict[str, Any]]:
+        found = self.calculator.model.predict_graph(
+            list(graphs), task="efsm", batch_size=len(graphs)
+        )
+        return [
+            {
+                "energy": float(each["e"]) * len(graph.atomic_number),  # it predicts eV/atom
+                "forces": each["f"],
+                "stress": each["s"] * self.calculator.stress_weight,
+                "magmoms": each["m"],
+            }
+            for graph, each in zip(graphs, [found] if len(graphs) == 1 else found, strict=True)
+        ]
