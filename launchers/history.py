@@ -30,6 +30,9 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 LONGEST_SPARKLINE = 60
 """Characters; of longer curves some steps are left out."""
 
+NO_MOVE = 0.005
+"""Moves that round to 0.00 A."""
+
 Line = tuple[str, str]
 """What is told, and the words."""
 
@@ -156,6 +159,8 @@ def _push(origin: Origin) -> str | None:
         return "nothing of the sample is left"
     if origin.max_displacement is None:
         return None
+    if origin.max_displacement < NO_MOVE:
+        return "moved no atom"
     return f"moved an atom by up to {origin.max_displacement:.2f} A"
 
 

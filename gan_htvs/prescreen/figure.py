@@ -33,6 +33,10 @@ LINEAR = 0.2
 """Energies above the hull, eV/atom, below which their axis is linear, and above logarithmic."""
 
 
+TICKS = (-1, -0.5, -0.2, -0.1, 0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+"""Of that axis, eV/atom."""
+
+
 class Course(NamedTuple):
     """A relaxation and how it left the prescreen."""
 
@@ -80,12 +84,14 @@ def draw_prescreen(
         )
     curves.axhline(window, color="black", linewidth=1, linestyle="--")
     curves.set_yscale("symlog", linthresh=LINEAR)
-    curves.set(
-        xlabel="relaxation step",
-        ylabel="energy above hull, eV/atom",
-        title=f"{len(courses)} relaxations, the same number of each kind where there are enough",
-    )
-    curves.title.set_fontsize(9)
+    lowest = min((min(course.above_hull) for course in courses), default=0.0)
+    highest = max((max(course.above_hull) for course in courses), default=1.0)
+    ticks = [tick for tick in TICKS if min(lowest, 0) <= tick <= highest]
+    curves.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    curves.set_yticks([], minor=True)
+    curves.set_ylim(min(lowest, 0) - 0.05, 1.2 * max(highest, window))
+    curves.set(xlabel="relaxation step", ylabel="energy above hull, eV/atom")
+    curves.set_title(f"{len(courses)} of the relaxations", fontsize=9)
     drawn = {course.hurdle for course in courses}
     kinds = [part for part in summary.parts if part.hurdle in drawn]
     handles = [Line2D([], [], color=COLOURS[part.hurdle], label=part.name) for part in kinds]
@@ -100,6 +106,7 @@ def draw_prescreen(
         label = f" {part.n:,}" + (f", {part.cpu_seconds:,.0f} s" if part.cpu_seconds else "")
         bars.annotate(label, (part.n, y), va="center", fontsize=8)
     bars.set(xlabel="structures, and the processor time that they took")
+    bars.xaxis.get_major_locator().set_params(integer=True)
     bars.set_xlim(0, 1.25 * max(part.n for part in summary.parts))
     bars.invert_yaxis()
     return _png(figure)

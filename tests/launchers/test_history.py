@@ -162,6 +162,10 @@ def test_one_that_was_not_relaxed_has_no_curve_to_draw(tell, tmp_path):
     assert "--figure: candidate a was not relaxed in a prescreen" in result.stderr
 
 
+def test_a_sample_that_was_not_pushed_says_so(tell):
+    assert "push moved no atom" in lines(tell("a", stored=candidate(max_displacement=0.0)))
+
+
 def test_one_that_is_not_there_is_told_with_what_helps(tell):
     result = tell("nobody", stored=candidate())
     assert result.exit_code == 2
