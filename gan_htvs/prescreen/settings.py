@@ -84,6 +84,10 @@ class PrescreenSettings(Settings):
         name = self.confirm or other
         return self._descent(name, self.confirm_arguments, engines, CONFIRMATION_STEPS)
 
+    def potentials(self, engines: EngineSettings) -> tuple[DescentSettings, ...]:
+        """Both of them, or the one that there is."""
+        return tuple(filter(None, (self.relaxing(engines), self.confirming(engines))))
+
     def decides_energy(self, engines: EngineSettings) -> bool:
         """Whether its energies are those of the campaign, so that nothing is relaxed again."""
         relaxing = self.relaxing(engines)

@@ -244,6 +244,12 @@ def _run(
 
     if (reason := obstacle(campaign)) is not None:
         raise UserError(f"nothing was queued, since VASP cannot run here: {reason}.")
+    from gan_htvs.potentials import SHIPPED, weights_file
+
+    if campaign.prescreen is not None:
+        for descent in campaign.prescreen.potentials(campaign.engines):
+            if descent.name in SHIPPED:
+                weights_file(descent.name)
     from launchers import summary
     from launchers.local import LocalRun
 

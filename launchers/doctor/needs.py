@@ -71,8 +71,7 @@ def needs_of_engines(
     arguments = {engines.energy.name: engines.energy.arguments}
     if engines.vasp.pre_relaxation:
         arguments[engines.vasp.pre_relaxation] = engines.energy.arguments
-    sifting = prescreen and (prescreen.relaxing(engines), prescreen.confirming(engines))
-    for each in filter(None, sifting or ()):
+    for each in prescreen.potentials(engines) if prescreen else ():
         potentials.add(each.name)
         arguments[each.name] = each.arguments
     return Needs(

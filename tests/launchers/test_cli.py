@@ -107,3 +107,17 @@ def test_init_writes_files_that_are_valid_and_never_overwrites(tmp_path):
     result = call("init", tmp_path / "search")
     assert result.exit_code == 2
     assert campaign.read_text() == "mine"
+
+
+def test_a_missing_second_potential_is_told_before_anything_is_queued(
+    tmp_path, monkeypatch, launchpad_file
+):
+    from gan_htvs import potentials
+
+    there = potentials._WEIGHTS
+    monkeypatch.setattr(potentials, "_WEIGHTS", there | {"sevennet-0": ("no_such_package", "*")})
+    call("init", tmp_path / "search")
+    result = call("run", tmp_path / "search" / "campaign.yaml", "-l", launchpad_file)
+    assert result.exit_code == 2
+    assert "'sevennet-0' is not installed" in " ".join(result.output.split())
+    assert "gan-htvs[sevennet]" in result.output
