@@ -133,21 +133,22 @@ def prescreen_pack(
     verdicts = rules.run(proposals, notes, n_processes=cores())
 
     evaluate = EvaluateMaker(campaign, references)
-    found = list(zip(proposals, verdicts, strict=True))
+    # A lengthened shard prescreens again who still waited for the gate.
+    judged = [
+        (proposal, verdict)
+        for proposal, verdict in zip(proposals, verdicts, strict=True)
+        if not is_stored(evaluate.gate_uuid(proposal))
+    ]
     store_outputs(
         {
             evaluate.gate_uuid(proposal): _left(proposal, verdict, references)
-            for proposal, verdict in found
+            for proposal, verdict in judged
             if not verdict.survives
         },
         campaign=campaign.name,
         step=Step.GATE.value,
     )
-    survivors = [
-        (proposal, verdict)
-        for proposal, verdict in found
-        if verdict.survives and not is_stored(evaluate.gate_uuid(proposal))
-    ]
+    survivors = [(proposal, verdict) for proposal, verdict in judged if verdict.survives]
     descents = notes.descents([str(verdict.descent) for _, verdict in survivors])
     flow = Continuation(
         [*uuids, *descents],

@@ -2,12 +2,15 @@
 
 Each finished relaxation is a note, written as it comes: a pack that was killed reads its own notes
 and goes on. Packs read one another's, too: what another one has claimed or relaxed is a duplicate
-here.
+here. All read them in one order, that of writing, and whoever comes first in it stays: so of two
+that are one crystal never do both give way, whenever and however often their packs look.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from gan_htvs.assessment import Judge
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -18,11 +21,16 @@ if TYPE_CHECKING:
 
 
 class Found(NamedTuple):
-    """A structure that another pack has relaxed."""
+    """A structure that a pack has relaxed."""
 
     candidate_id: str
     structure: Structure
     energy_per_atom: float
+
+
+def is_sound(descent: Descent) -> bool:
+    """Whether a relaxation came to a crystal that others may be duplicates of."""
+    return descent.relaxed is not None and Judge.soundness(descent.relaxed) is None
 
 
 class Notes(Protocol):
@@ -35,17 +43,15 @@ class Notes(Protocol):
         """Write a relaxation down."""
 
     def claim(self, starts: Mapping[str, Structure]) -> dict[str, Structure]:
-        """Announce what will be relaxed here, by candidate; return what others announced before.
+        """Announce what will be relaxed here, by candidate.
 
-        Of two packs that announce the same at one moment, one gives way.
+        Returns what everybody announced, this and what came later included, in one order.
         """
 
-    def found(
-        self, formulas: Collection[str], level_of_theory: str, but: Collection[str]
-    ) -> list[Found]:
-        """List what others have relaxed to the end, of some reduced formulas, with one potential.
+    def found(self, formulas: Collection[str], level_of_theory: str) -> list[Found]:
+        """List what everybody relaxed to a sound end with one potential, of reduced formulas.
 
-        ``but``: the candidates that are not others'.
+        In the order in which it was noted.
         """
 
 
@@ -65,21 +71,17 @@ class NotebookInMemory:
         self.noted[uuid] = (candidate_id, descent)
 
     def claim(self, starts: Mapping[str, Structure]) -> dict[str, Structure]:
-        """Announce what will be relaxed here; return what was announced before."""
-        before = {name: crystal for name, crystal in self.claims.items() if name not in starts}
+        """Announce what will be relaxed here; return what everybody announced."""
         self.claims |= starts
-        return before
+        return self.claims
 
-    def found(
-        self, formulas: Collection[str], level_of_theory: str, but: Collection[str]
-    ) -> list[Found]:
-        """List what others have relaxed to the end, of some reduced formulas."""
+    def found(self, formulas: Collection[str], level_of_theory: str) -> list[Found]:
+        """List what everybody relaxed to a sound end with one potential, of reduced formulas."""
         return [
             Found(candidate_id, descent.relaxed.structure, descent.relaxed.energy_per_atom)
             for candidate_id, descent in self.noted.values()
-            if candidate_id not in but
-            and descent.relaxed is not None
-            and descent.relaxed.converged
+            if descent.relaxed is not None
+            and is_sound(descent)
             and descent.relaxed.level_of_theory == level_of_theory
             and descent.relaxed.structure.composition.reduced_formula in formulas
         ]

@@ -24,7 +24,7 @@ from gan_htvs.thermodynamics.corrections import level_of_theory
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pymatgen.core import Composition, Structure
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gan_htvs.candidate import Proposal, Relaxed
     from gan_htvs.descent import Curve
     from gan_htvs.engines import DescentSettings
-    from gan_htvs.prescreen.notes import Notes
+    from gan_htvs.prescreen.notes import Found, Notes
     from gan_htvs.prescreen.settings import Device
     from gan_htvs.prescreen.stopping import Bound, StoppingRule
     from gan_htvs.thermodynamics.hull import ReferenceSet
@@ -242,13 +242,13 @@ class _Pack:
         return starts
 
     def _without_duplicates(self, starts: dict[str, Structure]) -> dict[str, Structure]:
-        claimed = self.notes.claim(starts)
-        seen = _Seen(claimed.items())
-        fresh = {}
-        for name, start in starts.items():
-            if (other := seen.match(name, start)) is None:
-                fresh[name] = start
-            else:
+        """Keep the first of each crystal that anybody announced."""
+        seen = _Seen()
+        fresh = dict(starts)
+        for name, start in self.notes.claim(starts).items():
+            other = seen.match(name, start)
+            if other is not None and name in fresh:
+                del fresh[name]
                 reason = f"the same crystal as {other}, which is relaxed"
                 self._leave(name, Hurdle.DUPLICATE, reason, other)
         return fresh
@@ -282,9 +282,7 @@ class _Pack:
     def _within_window(self, relaxed: Mapping[str, Relaxed]) -> dict[str, Relaxed]:
         within = {}
         for name, each in relaxed.items():
-            above = self.rules.references.energy_above_hull(
-                each.structure.composition, each.energy_per_atom
-            )
+            above = self._above_hull(each)
             self.verdicts[name].energy_above_hull = above
             if not Judge.believes(above):
                 reason = (
@@ -299,22 +297,36 @@ class _Pack:
                 within[name] = each
         return within
 
+    def _above_hull(self, found: Relaxed | Found) -> float:
+        return self.rules.references.energy_above_hull(
+            found.structure.composition, found.energy_per_atom
+        )
+
     def _without_relaxed_duplicates(self, within: Mapping[str, Relaxed]) -> dict[str, Relaxed]:
-        """Keep the lowest of each crystal, and of those that others found what lies lower."""
+        """Keep the first of each crystal that anybody found within the window, and lower finds.
+
+        One that is first gives way to a lower one of this pack alone, which is sure to stay.
+        """
         formulas = {each.structure.composition.reduced_formula for each in within.values()}
-        own = {proposal.candidate_id for proposal in self.proposals}
-        others = self.notes.found(formulas, self.rules.references.level_of_theory, own)
-        energies = {other.candidate_id: other.energy_per_atom for other in others}
-        seen = _Seen((other.candidate_id, other.structure) for other in others)
-        fresh = {}
-        for name, each in sorted(within.items(), key=lambda item: item[1].energy_per_atom):
-            energies[name] = each.energy_per_atom
-            other = seen.match(name, each.structure)
-            if other is None or each.energy_per_atom < energies[other] - SAME_ENERGY:
-                fresh[name] = each
-            else:
+        seen = _Seen()
+        lowest: dict[str, Found] = {}
+        fresh = dict(within)
+        for each in self.notes.found(formulas, self.rules.references.level_of_theory):
+            above = self._above_hull(each)
+            if not Judge.believes(above) or above > self.rules.window:
+                continue
+            name = each.candidate_id
+            crystal = seen.match(name, each.structure) or name
+            best = lowest.get(crystal)
+            leaves: str | None = name
+            if best is None or each.energy_per_atom < best.energy_per_atom - SAME_ENERGY:
+                lowest[crystal] = each
+                leaves = best.candidate_id if best and name in fresh else None
+            if leaves in fresh:
+                del fresh[leaves]
+                other = lowest[crystal].candidate_id
                 reason = f"relaxed to the same crystal as {other}"
-                self._leave(name, Hurdle.RELAXED_DUPLICATE, reason, other)
+                self._leave(leaves, Hurdle.RELAXED_DUPLICATE, reason, other)
         return fresh
 
     def _confirm(self, survivors: Mapping[str, Relaxed]) -> None:
@@ -398,11 +410,9 @@ def _flaw(descent: Descent) -> tuple[Hurdle, str] | None:
 class _Seen:
     """Crystals by the candidates that they are."""
 
-    def __init__(self, known: Iterable[tuple[str, Structure]]) -> None:
+    def __init__(self) -> None:
         self._unique = UniqueStructures()
         self._names: dict[int, str] = {}
-        for name, structure in known:
-            self.match(name, structure)
 
     def match(self, name: str, structure: Structure) -> str | None:
         """Take a crystal in; tell whose it is, if it was there."""

@@ -126,15 +126,53 @@ def test_what_another_pack_claimed_or_relaxed_is_a_duplicate_here():
     (verdict,) = RULES.run(proposals(ours=rocksalt()), notes)
     assert (verdict.hurdle, verdict.duplicate_of) == (Hurdle.DUPLICATE, "theirs")
 
-    notes = NotebookInMemory()
-    RULES.run(proposals(theirs=rocksalt()), notes)
-    notes.claims.clear()
-    # So far from rocksalt that only the relaxation shows that it is one.
-    skewed = Structure(
+
+def skewed() -> Structure:
+    """So far from rocksalt that only the relaxation shows that it is one."""
+    return Structure(
         Lattice.from_parameters(2.9, 2.9, 3.9, 75, 75, 60), ["Mg", "O"], [[0] * 3, [0.5] * 3]
     )
-    (verdict,) = RULES.run(proposals(ours=skewed), notes)
+
+
+def test_of_two_packs_that_relax_to_one_crystal_one_keeps_it_whoever_looks_last():
+    notes = NotebookInMemory()
+    theirs, ours = proposals(theirs=rocksalt()), proposals(ours=skewed())
+    RULES.run(theirs, notes)
+    (verdict,) = RULES.run(ours, notes)
     assert (verdict.hurdle, verdict.duplicate_of) == (Hurdle.RELAXED_DUPLICATE, "theirs")
+    # Theirs was killed before it was done, or is slower: it sees both.
+    (verdict,) = RULES.run(theirs, notes)
+    assert verdict.survives
+
+
+def test_no_duplicate_of_what_left():
+    notes = NotebookInMemory()
+    RULES.run(proposals(theirs=skewed()), notes)
+    (uuid, (name, descent)) = next(iter(notes.noted.items()))
+    apart = descent.relaxed.model_copy(update={"volume_change": 1.5})
+    notes.noted[uuid] = (name, descent.model_copy(update={"relaxed": apart}))
+    (verdict,) = RULES.run(proposals(ours=rocksalt()), notes)
+    assert verdict.survives
+
+
+def test_a_lengthened_shard_finds_no_duplicates_of_its_own_past():
+    notes = NotebookInMemory()
+    pack = proposals(good=rocksalt(), again=rocksalt(4.25), skewed=skewed(), new=cesium_chloride())
+    shorter = hurdles(RULES.run(pack[:3], notes))
+    assert [name for name, hurdle in shorter.items() if hurdle is None] == ["good"]
+    # All but the survivor have their verdicts.
+    assert hurdles(RULES.run([pack[0], pack[3]], notes)) == {"good": None, "new": Hurdle.WINDOW}
+
+
+def test_of_one_pack_the_lower_find_stays():
+    notes, pack = NotebookInMemory(), proposals(high=rocksalt(), low=skewed())
+    RULES.run(pack, notes)
+    uuid, (name, descent) = next(iter(notes.noted.items()))
+    high = descent.relaxed.model_copy(
+        update={"energy_per_atom": descent.relaxed.energy_per_atom + 0.05}
+    )
+    notes.noted[uuid] = (name, descent.model_copy(update={"relaxed": high}))
+    assert hurdles(RULES.run(pack, notes)) == {"high": Hurdle.RELAXED_DUPLICATE, "low": None}
 
 
 def test_a_lower_find_of_a_known_crystal_goes_on():
