@@ -281,6 +281,17 @@ class Campaign(Settings):
             raise ValueError("no composition within caps, max_atoms and oxidation_states")
         return self
 
+    @model_validator(mode="after")
+    def _no_potential_confirms_itself(self) -> Campaign:
+        if self.prescreen is not None:
+            relaxing, *others = self.prescreen.potentials(self.engines)
+            if any((o.name, o.arguments) == (relaxing.name, relaxing.arguments) for o in others):
+                raise ValueError(
+                    f"prescreen.confirm: {relaxing.name!r} would confirm itself; name another, or "
+                    "'none'"
+                )
+        return self
+
     @property
     def prescreening(self) -> PrescreenSettings:
         """Settings of the prescreen, of a campaign that has one."""

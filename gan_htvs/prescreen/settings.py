@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from gan_htvs.engines import VASP_ENGINES, DescentSettings, PotentialName
+from gan_htvs.potentials import SHIPPED
 from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 if TYPE_CHECKING:
@@ -70,6 +71,19 @@ class PrescreenSettings(Settings):
         "relaxes, which gains by it, see docs/gpu-relaxation.md. Potentials with atomate2's names "
         "compute where their `arguments` say",
     )
+
+    @model_validator(mode="after")
+    def _arguments_are_of_a_potential_that_is_named(self) -> Self:
+        for section, arguments, name in (
+            ("arguments", self.arguments, self.potential),
+            ("confirm_arguments", self.confirm_arguments, self.confirm),
+        ):
+            if arguments and name in {None, "none", *SHIPPED}:
+                raise ValueError(
+                    f"{section} are for a potential that has atomate2's name and is named beside "
+                    f"them, not for {name!r}; leave them out"
+                )
+        return self
 
     def relaxing(self, engines: EngineSettings) -> DescentSettings:
         """Potential and optimizer of the relaxations."""
