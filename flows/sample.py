@@ -6,6 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, Job, OutputReference, Response, job
+from maggma.utils import grouper
 from pydantic import BaseModel, ConfigDict
 
 from flows.evaluate import EvaluateMaker
@@ -140,8 +141,12 @@ def sample_shard(
         evaluations += [
             evaluate.make(proposal, OutputReference(uuid)) for uuid, proposal in missing.items()
         ]
-    elif missing:
-        evaluations.append(prescreen_job(campaign, references, stream, list(missing.values())))
+    else:
+        # The one shard of a list that ends may be much longer than others.
+        evaluations += [
+            prescreen_job(campaign, references, stream, pack)
+            for pack in grouper(missing.values(), campaign.sampling.shard_size)
+        ]
     continuation = Continuation(missing, evaluations, name=f"evaluate {shard.composition}")
     return Response(
         output={

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from math import ceil
 from statistics import mean
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -181,7 +182,7 @@ def _count(
     kinds[Kind(Step.PROPOSE, campaign.routing.other)] += 1  # of the known phases
     relaxes = True
     if campaign.prescreen is not None:
-        kinds[Kind(Step.PRESCREEN, campaign.routing.potential)] += units.n_shards
+        kinds[Kind(Step.PRESCREEN, campaign.routing.potential)] += _n_packs(campaign)
         relaxes = not campaign.prescreen.decides_energy(campaign.engines)
     release = Kind(Step.RELEASE, campaign.routing.other)
     kinds[release] += units.n_shards + len(units.shared)
@@ -301,7 +302,13 @@ def _potentials(campaign: Campaign) -> tuple[DescentSettings, DescentSettings | 
 
 def _pack_size(campaign: Campaign) -> float:
     """Give the mean number of structures of a prescreen job."""
-    return campaign.n_structures / len(shards(campaign))
+    return campaign.n_structures / _n_packs(campaign)
+
+
+def _n_packs(campaign: Campaign) -> int:
+    """Count the prescreen jobs: one of each shard, unless that is a long list of its own."""
+    size = campaign.sampling.shard_size
+    return sum(ceil(shard.n_structures / size) for shard in shards(campaign))
 
 
 def _prescreen_seconds(campaign: Campaign) -> float | None:

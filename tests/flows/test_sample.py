@@ -100,6 +100,17 @@ def test_with_a_prescreen_a_shard_adds_one_job_that_knows_structures_by_id(outsi
     assert max(moved) > 0
 
 
+def test_a_list_longer_than_a_shard_is_prescreened_in_several_jobs(outside_a_store):
+    search = checked_campaign(CAMPAIGN | {"prescreen": {}}, "v-o.yaml").model_copy(
+        update={"sampling": campaign("substitution", n=5, shard_size=2).sampling}
+    )
+    response = sample_shard.original(search, shards(search)[0], None, "references")
+    packs = [pack.function_args[2] for pack in response.detour.jobs]
+    assert [len(pack) for pack in packs] == [2, 2, 1]
+    ids = [proposal.candidate_id for proposal in response.output["proposals"]]
+    assert [candidate_id for pack in packs for candidate_id in pack] == ids
+
+
 def test_candidates_keep_their_ids_when_more_are_asked_for(outside_a_store):
     few, more = (
         sample_shard.original(search, shards(search)[0], None, "references").output["proposals"]

@@ -11,6 +11,7 @@ from fireworks.utilities.fw_serializers import SAVED_FW_MODULES
 
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
+from gan_htvs.proposers import ProposerName
 from launchers.database import open_databases
 from launchers.estimate import MEASURED, estimate, print_estimate
 
@@ -103,6 +104,10 @@ def test_a_shard_is_prescreened_in_one_job_and_only_survivors_are_judged(databas
     without, found = rows(databases, campaign()), rows(databases, campaign(prescreen={}))
     prescreen = found[Step.PRESCREEN, "cpu"]
     assert prescreen.n_jobs == 4
+    listed = campaign(prescreen={})
+    sampling = listed.sampling.model_copy(update={"proposers": (ProposerName.SUBSTITUTION,)})
+    listed = listed.model_copy(update={"sampling": sampling})
+    assert rows(databases, listed)[Step.PRESCREEN, "cpu"].n_jobs == 4, "of two shards"
     assert prescreen.seconds == pytest.approx(60 / 4 * (4.5 + 0.5))
     assert prescreen.source == "docs/prescreen.md"
     # Only known phases are relaxed by jobs of their own, and by SevenNet in one.
