@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
 
+NOTES_INDEX = [(f"metadata.{field}", 1) for field in ("campaign", "note", "formula")]
+"""What packs of the prescreen look one another's notes up by."""
+
 
 def submit_campaign(
     campaign: Campaign,
@@ -49,7 +52,8 @@ def submit_campaign(
     launchpad.initialise()
     with databases.job_store() as outputs:
         outputs.ensure_index("uuid")
-    launchpad.db["outputs"].create_index(OUTPUTS_INDEX)
+    for index in (OUTPUTS_INDEX, NOTES_INDEX):
+        launchpad.db["outputs"].create_index(index)
     with console.WorkProgress() as show:
         total = feeder.backlog().ready
         added = feeder.feed(lambda n: show("queueing", n, max(n, total)))
