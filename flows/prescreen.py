@@ -19,7 +19,7 @@ from flows.steps import (
     stored_outputs,
 )
 from gan_htvs.candidate import Proposal, Stage, Step, Verdict
-from gan_htvs.descent import descend
+from gan_htvs.descent import Ending, descend
 from gan_htvs.identity import content_uuid
 from gan_htvs.prescreen.pack import Prescreen
 from gan_htvs.processes import cores, spread
@@ -95,7 +95,9 @@ def relax_known_phases(campaign: Campaign, descent: DescentSettings) -> Referenc
         if phase.pinned_energy_per_atom is None
     }
     notes = StoredNotes(_references_uuid(campaign, descent))
-    descents = notes.descents(free)
+    # Whoever runs this again after a failure has removed its cause, or hopes so.
+    noted = notes.descents(free).items()
+    descents = {uuid: found for uuid, found in noted if found.ending is Ending.CONVERGED}
     work = {uuid: (free[uuid].structure, patient) for uuid in free if uuid not in descents}
     for uuid, found in spread(descend, work, cores()):
         if found is not None:

@@ -18,6 +18,7 @@ from flows.prescreen import (
 )
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Origin, Proposal, Verdict
+from gan_htvs.descent import Descent, Ending
 from gan_htvs.documents import decode, encode
 from gan_htvs.engines import DescentSettings
 from gan_htvs.errors import UserError
@@ -177,6 +178,20 @@ def test_known_phases_go_on_where_they_were_stopped(store, monkeypatch):
     assert found.energy_above_hull("MgO", -6.3) == pytest.approx(0, abs=0.05)
     monkeypatch.setattr("flows.prescreen.descend", None)
     assert relaxing.run(store).output == found
+
+
+def test_a_known_phase_that_failed_is_relaxed_again(store, monkeypatch):
+    relaxing = relax_known_phases(campaign(), DescentSettings(name="chgnet"))
+
+    def fail(structure, settings):
+        return Descent(ending=Ending.RAISED, reason="out of memory")
+
+    monkeypatch.setattr("flows.prescreen.descend", fail)
+    with pytest.raises(UserError, match="did not converge"):
+        relaxing.run(store)
+    monkeypatch.undo()
+    monkeypatch.setattr("flows.prescreen.cores", lambda: None)
+    assert relaxing.run(store).output.level_of_theory == "CHGNet-0.3.0"
 
 
 def in_a_job(store: JobStore, function):
