@@ -146,7 +146,7 @@ def rules_of(folder: Path, n_processes: int) -> Prescreen:
         ).references(phases)
         for settings in (relaxing, confirming)
     ]
-    rule = shipped_rule(hulls[0].level_of_theory, relaxing.optimizer)
+    rule = shipped_rule(hulls[0].level_of_theory, relaxing.optimizer, relaxing.fmax)
     if rule is None:
         raise SystemExit("no stopping rule was calibrated; see benchmarks/stopping.py")
     return Prescreen(

@@ -118,13 +118,19 @@ def main() -> None:
 
 
 def campaign_of(n_compositions: int, n_structures: int) -> Campaign:
-    """Make the campaign of the template, with its smallest compositions."""
+    """Make the campaign of the template, with its smallest compositions.
+
+    Shards of 50 that are not prescreened make the most workflows and the largest documents.
+    """
     template = resources.files("launchers.templates") / "mg-mn-o.yaml"
     whole = Campaign.model_validate(yaml.safe_load(template.read_text()))
     smallest = sorted(whole.target_counts, key=lambda counts: (sum(counts), counts))
     formulas = [whole.chemical_system.formula(counts) for counts in smallest[:n_compositions]]
-    sampling = whole.sampling.model_copy(update={"structures_per_composition": n_structures})
-    return whole.model_copy(update={"compositions": formulas, "sampling": sampling})
+    sampling = whole.sampling.model_copy(
+        update={"structures_per_composition": n_structures, "shard_size": 50}
+    )
+    changes = {"compositions": formulas, "sampling": sampling, "prescreen": None}
+    return whole.model_copy(update=changes)
 
 
 def alone(work: Callable[[Campaign], Result], campaign: Campaign) -> Result:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CORES = "GAN_HTVS_CORES"
 """Environment variable: cores that a job may use, which whoever starts workers knows."""
 
+HOPELESS = 3
+"""Where so many are killed before one has ended, it is not the fault of what they do."""
+
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
@@ -57,13 +60,20 @@ def spread(
     Yields
     ------
     Keys and results; None for a piece that killed its process twice.
+
+    Raises
+    ------
+    UserError
+        If processes are killed whatever they do.
     """
     if n_processes is None:
         for key, arguments in work.items():
             yield key, function(*arguments)
         return
     left = dict(work)
+    works, n_killed = False, 0
     for key, result in _in_pool(function, left, n_processes):
+        works = True
         del left[key]
         yield key, result
     while left:
@@ -72,6 +82,13 @@ def spread(
         for key, arguments in suspects.items():
             del left[key]
             alone = dict(_in_pool(function, {key: arguments}, 1))
+            works = works or key in alone
+            n_killed += key not in alone
+            if not works and n_killed == HOPELESS:
+                raise UserError(
+                    "every process is killed that is started here, perhaps for want of memory; "
+                    "see to that, and run it again."
+                )
             yield key, alone.get(key)
         for key, result in _in_pool(function, left, n_processes):
             del left[key]

@@ -122,7 +122,7 @@ class Prescreen:
         references.check_level(level_of_theory(relaxing.name, relaxing.arguments).label)
         rule = quantile = None
         if settings.recall < 1:
-            rule = shipped_rule(references.level_of_theory, relaxing.optimizer)
+            rule = shipped_rule(references.level_of_theory, relaxing.optimizer, relaxing.fmax)
             quantile = rule.quantile_for(settings.recall, window) if rule else None
         return cls(
             owner=campaign.name,
@@ -381,7 +381,9 @@ class _Pack:
                 ending=Ending.RAISED, reason="the process that relaxed it was killed, twice"
             )
             noted[uuid] = descent
-            self.notes.note(uuid, names[uuid], descent)
+            # Another machine, or another hour, may have the memory for it.
+            if found is not None:
+                self.notes.note(uuid, names[uuid], descent)
             done += 1
             if self.on_progress:
                 self.on_progress(done, total)

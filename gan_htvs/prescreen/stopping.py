@@ -228,10 +228,14 @@ def _slope(fall: NDArray[np.float64], left: NDArray[np.float64]) -> float:
     return max(0.0, round(float(fall @ left) / max(float(fall @ fall), 1e-12), 5))
 
 
-def shipped_rule(level_of_theory: str, optimizer: str) -> StoppingRule | None:
-    """Find the rule that comes with the package; None: nobody calibrated this potential."""
+def shipped_rule(level_of_theory: str, optimizer: str, fmax: float) -> StoppingRule | None:
+    """Find the rule that comes with the package; None: nobody calibrated such relaxations.
+
+    One for a larger ``fmax`` (eV/A) is none for a smaller, with which energies fall further.
+    """
     for path in sorted(Path(__file__).parent.glob("stopping-*.json")):
         rule = StoppingRule.model_validate_json(path.read_text(encoding="utf-8"))
-        if (rule.level_of_theory, rule.optimizer) == (level_of_theory, optimizer):
+        is_same = (rule.level_of_theory, rule.optimizer) == (level_of_theory, optimizer)
+        if is_same and rule.fmax <= fmax:
             return rule
     return None

@@ -14,9 +14,14 @@ def square(number: int) -> int:
 
 
 def square_or_die(number: int) -> int:
-    if number == 3:
+    if number in (0, 3):
         os.kill(os.getpid(), signal.SIGKILL)
     return number * number
+
+
+def die(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
 
 
 def fail(number: int) -> int:
@@ -33,8 +38,13 @@ def test_every_piece_is_done_once(n_processes):
 
 def test_a_piece_that_kills_its_process_takes_no_other_along():
     found = list(spread(square_or_die, {i: (i,) for i in range(8)}, 2))
-    assert dict(found) == {i: None if i == 3 else i * i for i in range(8)}
+    assert dict(found) == {i: None if i in (0, 3) else i * i for i in range(8)}
     assert len(found) == 8
+
+
+def test_a_machine_that_kills_every_process_is_not_the_fault_of_the_work():
+    with pytest.raises(UserError, match="every process is killed"):
+        list(spread(die, {i: (i,) for i in range(4)}, 2))
 
 
 def test_what_the_function_raises_is_raised():

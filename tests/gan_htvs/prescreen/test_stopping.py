@@ -91,14 +91,15 @@ def test_unsound_relaxations_teach_nothing_but_cost_something(rule):
 
 
 def test_a_rule_belongs_to_one_potential_and_optimizer():
-    assert shipped_rule("CHGNet-0.3.0", "FIRE") is None
-    assert shipped_rule("SevenNet-0+MP2020", "CellAwareBFGS") is None
+    assert shipped_rule("CHGNet-0.3.0", "FIRE", 0.1) is None
+    assert shipped_rule("SevenNet-0+MP2020", "CellAwareBFGS", 0.1) is None
+    assert shipped_rule("CHGNet-0.3.0", "CellAwareBFGS", 0.02) is None
 
 
 def test_the_shipped_rule_keeps_what_the_default_promises():
     from gan_htvs.prescreen.settings import PrescreenSettings
 
-    rule = shipped_rule("CHGNet-0.3.0", "CellAwareBFGS")
+    rule = shipped_rule("CHGNet-0.3.0", "CellAwareBFGS", 0.1)
     quantile = rule.quantile_for(PrescreenSettings().recall, 0.2)
     (point,) = [p for p in rule.curves["0.2"] if p.quantile == quantile]
     assert point.recall >= 0.9
