@@ -58,7 +58,7 @@ MEASURED = {
 """Seconds of one job by step and engine, if that matters, where this database has seen none."""
 
 PRESCREEN_SOURCE = "docs/prescreen.md"
-PRESCREEN_SECONDS = {"chgnet": 4.5}
+PRESCREEN_SECONDS = {"chgnet": 2.6}
 CONFIRMATION_SECONDS = {"sevennet-0": 0.5}
 """Of one structure of a pack on one core, by potential, in the mean over those that leave before;
 docs/prescreen.md tells how it was measured."""

@@ -108,7 +108,7 @@ def test_a_shard_is_prescreened_in_one_job_and_only_survivors_are_judged(databas
     sampling = listed.sampling.model_copy(update={"proposers": (ProposerName.SUBSTITUTION,)})
     listed = listed.model_copy(update={"sampling": sampling})
     assert rows(databases, listed)[Step.PRESCREEN, "cpu"].n_jobs == 4, "of two shards"
-    assert prescreen.seconds == pytest.approx(60 / 4 * (4.5 + 0.5))
+    assert prescreen.seconds == pytest.approx(60 / 4 * (2.6 + 0.5))
     assert prescreen.source == "docs/prescreen.md"
     # Only known phases are relaxed by jobs of their own, and by SevenNet in one.
     n_known = without[Step.RELAX, "cpu"].n_jobs - 60
