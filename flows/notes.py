@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobflow import CURRENT_JOB
 
-from flows.steps import is_stored, store_outputs
+from flows.steps import is_stored, store_outputs, stored_outputs
 from gan_htvs.descent import Descent
 from gan_htvs.documents import decode
 from gan_htvs.identity import content_uuid
@@ -34,11 +34,8 @@ class StoredNotes:
 
     def descents(self, uuids: Collection[str]) -> dict[str, Descent]:
         """Read the relaxations that are noted, by uuid."""
-        found = CURRENT_JOB.store.query({"uuid": {"$in": list(uuids)}}, ["uuid", "output"])
-        return {
-            document["uuid"]: Descent.model_validate(decode(document["output"]))
-            for document in found
-        }
+        found = stored_outputs(uuids)
+        return {uuid: Descent.model_validate(output) for uuid, output in found.items()}
 
     def note(self, uuid: str, candidate_id: str, descent: Descent) -> None:
         """Write a relaxation down."""

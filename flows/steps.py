@@ -85,7 +85,7 @@ def stored_output(uuid: str) -> Any:
     return decode(output)
 
 
-def stored_outputs(uuids: Sequence[str]) -> dict[str, Any]:
+def stored_outputs(uuids: Iterable[str]) -> dict[str, Any]:
     """Fetch outputs of other jobs from inside a running job, all at once, by uuid."""
     found = CURRENT_JOB.store.query({"uuid": {"$in": list(uuids)}}, ["uuid", "output"])
     return {document["uuid"]: decode(document["output"]) for document in found}

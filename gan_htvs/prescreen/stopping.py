@@ -43,6 +43,10 @@ class Look(Settings):
         """Energy at the end, eV/atom, from those of all steps up to this look."""
         return energies[self.step] - self.gain * (energies[self.before] - energies[self.step])
 
+    def at_best(self, energies: Sequence[float], number: int) -> float:
+        """Lowest energy at the end that the margin of a number leaves possible, eV/atom."""
+        return self.extrapolate(energies) - self.margins[number]
+
 
 class Recall(Settings):
     """What a margin keeps and costs, on relaxations that did not teach it."""
@@ -98,7 +102,7 @@ class Bound(Settings):
         n_steps = len(curve.energies) - 1
         for look in self.looks:
             if look.step == n_steps:
-                lowest = look.extrapolate(curve.energies) - look.margins[self.number]
+                lowest = look.at_best(curve.energies, self.number)
                 if lowest > self.ceiling:
                     return (
                         f"stopped after {n_steps} steps: extrapolated to "
@@ -191,10 +195,9 @@ def calibrate(
 
 def _stopped_at(trace: Trace, looks: Sequence[Look], index: int, window: float) -> int | None:
     for look in looks:
-        if look.step < len(trace.energies) - 1:
-            lowest = look.extrapolate(trace.energies) - look.margins[index]
-            if lowest > window:
-                return look.step
+        goes_on = look.step < len(trace.energies) - 1
+        if goes_on and look.at_best(trace.energies, index) > window:
+            return look.step
     return None
 
 
