@@ -110,21 +110,18 @@ def decide(  # noqa: PLR0911 - one return for each way to leave the funnel
     """Walk down the funnel as far as the numbers allow."""
     above_hull = assessment.energy_above_hull
     if not Judge.believes(above_hull):
-        return Stage.REJECTED, (
-            f"energy above hull {above_hull:.3f} < {LOWEST_BELIEVED:g} eV/atom: "
-            "taken for a hole of the potential"
-        )
+        return Stage.REJECTED, taken_for_hole(above_hull)
     if above_hull > limits.metastable:
-        return Stage.REJECTED, _exceeds("energy above hull", above_hull, limits.metastable)
+        return Stage.REJECTED, exceeds("energy above hull", above_hull, limits.metastable)
     if above_hull > limits.synthesizable:
-        return Stage.RELAXED, _exceeds("energy above hull", above_hull, limits.synthesizable)
+        return Stage.RELAXED, exceeds("energy above hull", above_hull, limits.synthesizable)
     if assessment.pourbaix is None:
         return Stage.STABLE, assessment.pourbaix_reason
     minimum = assessment.pourbaix.minimum
     if minimum > limits.pourbaix_screen:
-        return Stage.STABLE, _exceeds("Pourbaix minimum", minimum, limits.pourbaix_screen)
+        return Stage.STABLE, exceeds("Pourbaix minimum", minimum, limits.pourbaix_screen)
     if minimum > limits.pourbaix:
-        return Stage.POURBAIX_STABLE, _exceeds("Pourbaix minimum", minimum, limits.pourbaix)
+        return Stage.POURBAIX_STABLE, exceeds("Pourbaix minimum", minimum, limits.pourbaix)
     if gap is None or gap.band_gap is None:
         return Stage.POURBAIX_STABLE, gap.reason if gap else "band gap not computed yet"
     low, high = limits.band_gap
@@ -133,5 +130,14 @@ def decide(  # noqa: PLR0911 - one return for each way to leave the funnel
     return Stage.PHOTOANODE, None
 
 
-def _exceeds(quantity: str, value: float, limit: float) -> str:
+def taken_for_hole(energy_above_hull: float) -> str:
+    """Say why an energy (eV/atom) is not believed."""
+    return (
+        f"energy above hull {energy_above_hull:.3f} < {LOWEST_BELIEVED:g} eV/atom: "
+        "taken for a hole of the potential"
+    )
+
+
+def exceeds(quantity: str, value: float, limit: float) -> str:
+    """Say that a value is above its limit, both in eV/atom."""
     return f"{quantity} {value:.3f} > {limit:g} eV/atom"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gan_htvs.assessment import LOWEST_BELIEVED, Judge
+from gan_htvs.assessment import Judge, exceeds, taken_for_hole
 from gan_htvs.candidate import Confirmation, Hurdle, Prescreened, Stage
 from gan_htvs.descent import Descent, Ending, descend
 from gan_htvs.identity import content_hash, content_uuid
@@ -63,7 +63,7 @@ class Agreement(Settings):
         if abs(disagreement) > self.disagreement:
             return f"the potentials disagree by {disagreement:+.3f} eV/atom"
         if above > self.window:
-            return f"energy above hull {above:.3f} > {self.window:g} eV/atom"
+            return exceeds("energy above hull", above, self.window)
         return None
 
 
@@ -285,13 +285,9 @@ class _Pack:
             above = self._above_hull(each)
             self.verdicts[name].energy_above_hull = above
             if not Judge.believes(above):
-                reason = (
-                    f"energy above hull {above:.3f} < {LOWEST_BELIEVED:g} eV/atom: taken for a "
-                    "hole of the potential"
-                )
-                self._leave(name, Hurdle.GEOMETRY, reason)
+                self._leave(name, Hurdle.GEOMETRY, taken_for_hole(above))
             elif above > self.rules.window:
-                reason = f"energy above hull {above:.3f} > {self.rules.window:g} eV/atom"
+                reason = exceeds("energy above hull", above, self.rules.window)
                 self._leave(name, Hurdle.WINDOW, reason)
             else:
                 within[name] = each
