@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from gan_htvs.potentials import SEVENNET_MODELS, shipped_calculator
 
@@ -141,13 +140,7 @@ class _SevenNet(Batches):
         self.calculator.model.set_is_batch_data(True)
 
     def graph(self, atoms: Atoms) -> Any:
-        from sevenn.atom_graph_data import AtomGraphData  # noqa: PLC0415 - an optional extra
-        from sevenn.train.dataload import unlabeled_atoms_to_graph  # noqa: PLC0415
-
-        self.calculator.set_atoms(atoms)  # refuses elements that it does not know
-        return AtomGraphData.from_numpy_dict(
-            unlabeled_atoms_to_graph(atoms, self.calculator.cutoff, with_shift=False)
-        )
+        return self.calculator.graph(atoms)
 
     def size(self, graph: Any) -> int:
         return int(graph.num_edges)
@@ -172,27 +165,16 @@ class _SevenNet(Batches):
 
 
 class _CHGNet(Batches):
-    """CHGNet, as its ASE calculator prepares and reads it."""
+    """CHGNet, whose calculator computes in batches."""
 
     def __init__(self, name: str, device: str) -> None:
         self.calculator: Any = shipped_calculator(name, device)
 
     def graph(self, atoms: Atoms) -> Any:
-        return self.calculator.model.graph_converter(AseAtomsAdaptor.get_structure(atoms))
+        return self.calculator.graph(atoms)
 
     def size(self, graph: Any) -> int:
         return len(graph.atom_graph) + len(graph.bond_graph)
 
     def results(self, graphs: Sequence[Any]) -> list[dict[str, Any]]:
-        found = self.calculator.model.predict_graph(
-            list(graphs), task="efsm", batch_size=len(graphs)
-        )
-        return [
-            {
-                "energy": float(each["e"]) * len(graph.atomic_number),  # it predicts eV/atom
-                "forces": each["f"],
-                "stress": each["s"] * self.calculator.stress_weight,
-                "magmoms": each["m"],
-            }
-            for graph, each in zip(graphs, [found] if len(graphs) == 1 else found, strict=True)
-        ]
+        return self.calculator.predict(graphs)

@@ -58,7 +58,10 @@ class Ending(StrEnum):
 
 
 class Curve(Document):
-    """A relaxation, step by step; the first entry of each list is the start."""
+    """A relaxation, step by step; the first entry of each list is the start.
+
+    Where it was stopped at the start, or for its geometry, the forces there were never computed.
+    """
 
     energies: list[float] = Field(default_factory=list, description="corrected, eV/atom")
     max_forces: list[float] = Field(
@@ -237,21 +240,21 @@ class Descending:
             if isinstance(outcome, Exception):
                 raise outcome
             atoms.calc = outcome
-            is_converged = optimizer.converged()
-            curve.energies.append(float(atoms.get_potential_energy()) / len(atoms) + offset)
-            curve.max_forces.append(float(_force_norms(optimizer.atoms).max()))
-            curve.volumes.append(float(atoms.cell.volume) / len(atoms))
-            if is_converged:
-                break
             step = optimizer.nsteps
+            curve.energies.append(float(atoms.get_potential_energy()) / len(atoms) + offset)
+            curve.volumes.append(float(atoms.cell.volume) / len(atoms))
             flaw = check_geometry(_structure(atoms)) if step % GEOMETRY_STEPS == 0 else None
             if flaw is not None:
                 return Ending.UNSOUND, f"after {step} steps: {flaw}"
-            reason = self.stop(curve) if self.stop and self.would_stop_at is None else None
-            if reason is not None:
-                self.would_stop_at = step
-                if not self.is_audited:
-                    return Ending.STOPPED, reason
+            # Who is content with the energy of the start need not pay for its forces.
+            if step == 0 and (reason := self._reason_to_stop()) is not None:
+                return Ending.STOPPED, reason
+            is_converged = optimizer.converged()
+            curve.max_forces.append(float(_force_norms(optimizer.atoms).max()))
+            if is_converged:
+                break
+            if step > 0 and (reason := self._reason_to_stop()) is not None:
+                return Ending.STOPPED, reason
             if step >= self.settings.max_steps:
                 break
             optimizer.step()
@@ -261,6 +264,15 @@ class Descending:
         if is_converged:
             return Ending.CONVERGED, None
         return Ending.OUT_OF_STEPS, f"relaxation not converged after {optimizer.nsteps} steps"
+
+    def _reason_to_stop(self) -> str | None:
+        """Ask whether to stop; of one that is audited, note the step and go on."""
+        if self.stop is None or self.would_stop_at is not None:
+            return None
+        reason = self.stop(self.curve)
+        if reason is not None:
+            self.would_stop_at = len(self.curve.energies) - 1
+        return None if self.is_audited else reason
 
 
 def _structure(atoms: Atoms) -> Structure:
@@ -274,13 +286,19 @@ def _structure(atoms: Atoms) -> Structure:
 
 
 class _CellFilter(FrechetCellFilter):
-    """ASE's filter, which computes the forces in its frame once where it is asked four times."""
+    """ASE's filter, which computes forces in its frame, and the strain that it was set to, once."""
 
     _forces: NDArray[np.float64] | None = None
+    _positions: NDArray[np.float64] | None = None
 
-    def set_positions(self, *arguments: Any, **settings: Any) -> None:
-        self._forces = None
-        super().set_positions(*arguments, **settings)
+    def set_positions(self, new: NDArray[np.float64], **settings: Any) -> None:
+        self._forces, self._positions = None, new.copy()
+        super().set_positions(new, **settings)
+
+    def get_positions(self) -> NDArray[np.float64]:
+        if self._positions is None:
+            self._positions = super().get_positions()
+        return self._positions.copy()
 
     def get_forces(self, **settings: Any) -> NDArray[np.float64]:
         if self._forces is None:

@@ -93,6 +93,13 @@ def calculator_of(name: str, /, **arguments: Any) -> Calculator:
     return _loaded(name, json.dumps(arguments, sort_keys=True))
 
 
+def module_of(name: str) -> str:
+    """Name the module whose import takes most of the time that loading a potential takes."""
+    if name in SEVENNET_MODELS:
+        return "gan_htvs.sevennet_potential"
+    return "gan_htvs.chgnet_potential" if name == "chgnet" else "atomate2.forcefields.utils"
+
+
 @cache
 def _loaded(name: str, arguments: str) -> Calculator:
     if name in SHIPPED:
@@ -145,19 +152,21 @@ def calculator_arguments(name: str) -> dict[str, Any]:
 
 def _chgnet(device: str) -> Calculator:
     try:
-        from chgnet.model import CHGNet, CHGNetCalculator  # noqa: PLC0415 - an optional extra
+        from chgnet.model import CHGNet  # noqa: PLC0415 - an optional extra
+
+        from gan_htvs.chgnet_potential import OnePassCHGNet  # noqa: PLC0415
     except ImportError as error:
         raise _not_installed("chgnet", "local") from error
     model = CHGNet.load(model_name=CHGNET, use_device=device, verbose=False)
-    return CHGNetCalculator(model, use_device=device)
+    return OnePassCHGNet(model, device)
 
 
 def _sevennet(name: str, device: str) -> Calculator:
     try:
-        from sevenn.calculator import SevenNetCalculator  # noqa: PLC0415 - an optional extra
+        from gan_htvs.sevennet_potential import LazySevenNet  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise _not_installed(name, "sevennet") from error
-    return SevenNetCalculator(SEVENNET_MODELS[name], device=device)
+    return LazySevenNet(SEVENNET_MODELS[name], device)
 
 
 def _force_field(name: str, arguments: dict[str, Any]) -> Calculator:

@@ -16,7 +16,7 @@ import torch
 from gan_htvs.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
 CORES = "GAN_HTVS_CORES"
@@ -24,6 +24,8 @@ CORES = "GAN_HTVS_CORES"
 
 HOPELESS = 3
 """Where so many are killed before one has ended, it is not the fault of what they do."""
+
+_CONTEXT = multiprocessing.get_context("forkserver")
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
@@ -41,6 +43,8 @@ def spread(
     function: Callable[..., Result],
     work: Mapping[Key, tuple[Any, ...]],
     n_processes: int | None = None,
+    *,
+    preload: Sequence[str] = (),
 ) -> Iterator[tuple[Key, Result | None]]:
     """Call a function for every piece of work and yield each result as it comes.
 
@@ -56,6 +60,9 @@ def spread(
         Arguments, by key.
     n_processes
         Each of one thread; None: everything happens in this process.
+    preload
+        Modules that every piece needs, beside the function's own: imported once for all
+        processes, the first time that any are started.
 
     Yields
     ------
@@ -72,6 +79,9 @@ def spread(
         return
     left = dict(work)
     works, n_killed = False, 0
+    # Copies of a process that has imported everything start at once, and share its memory; of
+    # this process, which may hold threads and connections, they could not be made.
+    _CONTEXT.set_forkserver_preload([function.__module__, *preload])
     for key, result in _in_pool(function, left, n_processes):
         works = True
         del left[key]
@@ -106,7 +116,7 @@ def _in_pool(
     running: dict[Future[Result], Key] = {}
     pool = ProcessPoolExecutor(
         min(n_processes, len(work)),
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=_CONTEXT,
         initializer=_alone,
     )
     is_over = False

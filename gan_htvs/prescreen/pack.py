@@ -15,6 +15,7 @@ from gan_htvs.candidate import Confirmation, Hurdle, Prescreened, Stage
 from gan_htvs.descent import Descent, Ending, descend
 from gan_htvs.identity import content_hash, content_uuid
 from gan_htvs.matching import UniqueStructures
+from gan_htvs.potentials import module_of
 from gan_htvs.prescreen.batched import is_batched, relax_batched
 from gan_htvs.prescreen.stopping import shipped_rule
 from gan_htvs.processes import spread
@@ -389,7 +390,9 @@ class _Pack:
         """Relax, on a GPU or in processes, and yield each as it ends."""
         if any(is_batched(piece[1].name, self.rules.device) for piece in work.values()):
             return relax_batched(work, "cuda")
-        return spread(relax_one, work, self.n_processes)
+        potentials = (self.rules.relaxing, self.rules.confirming)
+        modules = [module_of(each.name) for each in potentials if each is not None]
+        return spread(relax_one, work, self.n_processes, preload=modules)
 
 
 def _flaw(descent: Descent) -> tuple[Hurdle, str] | None:

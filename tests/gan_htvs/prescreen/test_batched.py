@@ -64,7 +64,7 @@ def test_what_cannot_be_computed_leaves_alone():
         Ending.CONVERGED,
     ]
     assert "not finite: positions" in descents["nan"].reason
-    assert "shapes cannot be multiplied" in descents["unknown"].reason
+    assert "knows the elements up to Pu, and not Cm" in descents["unknown"].reason
     assert descents["nan"].relaxed is None
 
 

@@ -1,0 +1,68 @@
+"""SevenNet, whose energies are to be had without the forces, which take most of the time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sevenn._keys as KEY  # noqa: N812 - as the package itself names it
+from ase.calculators.calculator import Calculator, all_changes
+from sevenn.atom_graph_data import AtomGraphData
+from sevenn.calculator import SevenNetCalculator
+from sevenn.train.dataload import unlabeled_atoms_to_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+FORCES = "force_output"
+"""The last module of the network, which goes back through all others."""
+
+
+class LazySevenNet(SevenNetCalculator):
+    """ASE calculator of SevenNet that goes back through its network when forces are asked for.
+
+    Parameters
+    ----------
+    model
+        SevenNet's name of a model; its weights are frozen.
+    device
+        Of PyTorch.
+    """
+
+    def __init__(self, model: str, device: str) -> None:
+        super().__init__(model, device=device)
+        self.model.requires_grad_(False)
+        self._way: Any = None
+
+    def graph(self, atoms: Atoms) -> AtomGraphData:
+        """Make of a structure what the network reads.
+
+        Raises
+        ------
+        ValueError
+            If the network does not know an element.
+        """
+        self.set_atoms(atoms)
+        return AtomGraphData.from_numpy_dict(
+            unlabeled_atoms_to_graph(atoms, self.cutoff, with_shift=False)
+        )
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute the energy, and the rest if more is asked for; the energy is not done twice."""
+        if system_changes:
+            Calculator.calculate(self, atoms, properties, system_changes)
+            way = self.model._preprocess(self.graph(self.atoms).to(self.device))  # noqa: SLF001
+            for name, module in self.model.named_children():
+                if name != FORCES:
+                    way = module(way)
+            energy = way[KEY.PRED_TOTAL_ENERGY].item()
+            self._way, self.results = way, {"energy": energy, "free_energy": energy}
+        if not set(properties) <= set(self.results):
+            way, self._way = self._way, None
+            self.results = self.output_to_results(self.model.get_submodule(FORCES)(way))
