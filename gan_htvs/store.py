@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.assessment import Judge
-from gan_htvs.candidate import Candidate, Stage
+from maggma.stores import MongoStore
+from pydantic import create_model
+from pymongo.collection import Collection
+
+from gan_htvs.assessment import LOWEST_BELIEVED
+from gan_htvs.candidate import Candidate, Document
 from gan_htvs.documents import decode, without_id
+from gan_htvs.errors import UserError
+from gan_htvs.filters import SORTABLE, Filters, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from maggma.core import Store
 
@@ -19,6 +28,7 @@ SUMMARY_FIELDS = (
     "formula_pretty",
     "nsites",
     "symmetry.symbol",
+    "symmetry.number",
     "failure.folder",
     "oxidation_states.average",
     "origin.proposer",
@@ -38,6 +48,19 @@ SUMMARY_FIELDS = (
 )
 """Fields of a table row: everything but the structures."""
 
+INDEXES = (
+    (("energy_above_hull", 1), ("candidate_id", 1)),
+    (("campaign", 1), ("energy_above_hull", 1)),
+    (("formula_pretty", 1), ("energy_above_hull", 1)),
+    (("chemsys", 1), ("energy_above_hull", 1)),
+    (("stage", 1), ("energy_above_hull", 1)),
+    (("band_gap", 1), ("candidate_id", 1)),
+    (("pourbaix.minimum", 1), ("candidate_id", 1)),
+)
+"""Of the candidates collection, beside its key; the builder makes them."""
+
+STABILITY = "energy_above_hull"
+
 
 class CandidateStore:
     """Query the candidates of one or all campaigns: computed ones, or those of rehearsals.
@@ -45,42 +68,117 @@ class CandidateStore:
     Parameters
     ----------
     store
-        A maggma store over the ``candidates`` collection.
+        The ``candidates`` collection, as a store of maggma or a collection of pymongo. It is only
+        read.
     rehearsal
         Whether to see the candidates of rehearsals; nobody sees both at a time.
+
+    Examples
+    --------
+    >>> store = CandidateStore(pymongo.MongoClient(port=27027)["gan_htvs"]["candidates"])
+    >>> store.query(chemsys="Mg-Mn-O", energy_above_hull=(None, 0.08), band_gap=(1.6, 3.0))
     """
 
-    def __init__(self, store: Store, *, rehearsal: bool = False) -> None:
-        self._store = store
+    def __init__(
+        self, store: Store | Collection[dict[str, Any]], *, rehearsal: bool = False
+    ) -> None:
+        self._store: Store = (
+            MongoStore.from_collection(store) if isinstance(store, Collection) else store
+        )
         self._kind = {"is_rehearsal": True if rehearsal else {"$ne": True}}
-        store.connect()
+        self._store.connect()
 
-    def rows(
+    def query(
         self,
         *,
-        campaign: str | None = None,
-        stage: Stage | None = None,
-        proposer: str | None = None,
+        sort: str = STABILITY,
+        skip: int = 0,
         limit: int = 0,
-    ) -> list[dict[str, Any]]:
-        """Summaries without structures, most stable first; without a believed energy last."""
-        criteria = self._kind | _criteria(campaign=campaign, stage=stage, proposer=proposer)
-        # MongoDB sorts missing values first, so the order is made here.
-        rows = [without_id(doc) for doc in self._store.query(criteria, list(SUMMARY_FIELDS))]
-        rows.sort(key=_stability_order)
-        return rows[:limit] if limit else rows
+        fields: Sequence[str] | None = None,
+        **filters: Any,
+    ) -> list[Candidate]:
+        """Find candidates, as documents with pymatgen structures.
 
-    def candidates(
-        self, *, campaign: str | None = None, stage: Stage | None = None
-    ) -> Iterator[Candidate]:
-        """Full documents with pymatgen structures."""
-        for document in self._store.query(self._kind | _criteria(campaign=campaign, stage=stage)):
-            yield candidate_from_document(document)
+        Parameters
+        ----------
+        sort
+            One of :data:`gan_htvs.filters.SORTABLE`, ``-`` before it for the largest first. Who
+            has no such value comes last, and so do energies that are taken for holes of a
+            potential.
+        skip, limit
+            Leave out so many first; return at most so many, 0 for all.
+        fields
+            Names of fields of :class:`~gan_htvs.candidate.Candidate`; the documents then have no
+            others, and come faster without structures.
+        filters
+            As of :class:`gan_htvs.filters.Filters`.
+
+        Raises
+        ------
+        UserError
+            If a filter, an order or a field is none.
+        """
+        model = _model(None if fields is None else tuple(fields))
+        documents = self._documents(Filters.of(**filters), sort, skip, limit, fields)
+        return [model.model_validate(decode(document)) for document in documents]
+
+    def rows(
+        self, *, sort: str = STABILITY, skip: int = 0, limit: int = 0, **filters: Any
+    ) -> list[dict[str, Any]]:
+        """Find candidates, as plain summaries without structures; see :meth:`query`."""
+        checked = Filters.of(**filters)
+        return list(self._documents(checked, sort, skip, limit, SUMMARY_FIELDS))
+
+    def count(self, **filters: Any) -> int:
+        """Count candidates; see :meth:`query`."""
+        return int(self._store.count(self._kind | Filters.of(**filters).criteria()))
 
     def get(self, candidate_id: str) -> Candidate | None:
         """One candidate by its id, or None."""
-        document = self._store.query_one(self._kind | {"candidate_id": candidate_id})
+        document = self._store.query_one(self._kind | {"candidate_id": str(candidate_id)})
         return candidate_from_document(document) if document else None
+
+    def explain(self, *, sort: str = STABILITY, **filters: Any) -> dict[str, Any]:
+        """Ask the server how it would find the first of what :meth:`query` returns."""
+        path, direction = _order(sort)
+        criteria = self._kind | Filters.of(**filters).criteria()
+        with_value, _ = _split(criteria, path)
+        collection = self._store._collection  # noqa: SLF001 - maggma asks no server to explain
+        plan: dict[str, Any] = collection.find(with_value).sort(_keys(path, direction)).explain()
+        return plan
+
+    def _documents(
+        self, filters: Filters, sort: str, skip: int, limit: int, fields: Sequence[str] | None
+    ) -> Iterator[dict[str, Any]]:
+        """Find documents in order, those without a value to sort by last."""
+        if skip < 0 or limit < 0:
+            raise UserError("skip and limit: numbers from 0 on.")
+        path, direction = _order(sort)
+        with_value, without = _split(self._kind | filters.criteria(), path)
+        first = self._part(with_value, _keys(path, direction), skip, limit, fields)
+        n_found = 0
+        for n_found, document in enumerate(first, 1):  # noqa: B007 - counts them
+            yield document
+        if without is None or (limit and n_found == limit):
+            return
+        if skip:
+            skip = max(0, skip - int(self._store.count(with_value)))
+        rest = self._part(without, _keys("candidate_id", 1), skip, limit - n_found, fields)
+        yield from islice(rest, limit - n_found if limit else None)
+
+    def _part(
+        self,
+        criteria: dict[str, Any],
+        keys: list[tuple[str, int]],
+        skip: int,
+        limit: int,
+        fields: Sequence[str] | None,
+    ) -> Iterator[dict[str, Any]]:
+        properties = None if fields is None else list(fields)
+        found = self._store.query(
+            criteria, properties, sort=dict(keys), skip=skip, limit=max(0, limit)
+        )
+        return map(without_id, found)
 
 
 def candidate_from_document(document: dict[str, Any]) -> Candidate:
@@ -88,15 +186,48 @@ def candidate_from_document(document: dict[str, Any]) -> Candidate:
     return Candidate.model_validate(decode(without_id(document)))
 
 
-def _criteria(
-    *, campaign: str | None, stage: Stage | None, proposer: str | None = None
-) -> dict[str, str]:
-    wanted = {"campaign": campaign, "stage": stage and stage.value, "origin.proposer": proposer}
-    return {field: value for field, value in wanted.items() if value is not None}
+@cache
+def _model(fields: tuple[str, ...] | None) -> type[Any]:
+    """Make the model of documents that have some fields of a candidate alone."""
+    if fields is None:
+        return Candidate
+    known = Candidate.model_fields
+    for field in fields:
+        if field not in known:
+            raise UserError(f"fields: {field!r} is none; there are {', '.join(known)}.")
+    chosen: dict[str, Any] = {name: (known[name].annotation, known[name]) for name in fields}
+    return create_model("PartialCandidate", __base__=Document, **chosen)
 
 
-def _stability_order(row: dict[str, Any]) -> tuple[bool, float, str]:
-    energy = row.get("energy_above_hull")
-    if energy is None or not Judge.believes(energy):
-        return True, 0.0, row["candidate_id"]
-    return False, energy, row["candidate_id"]
+def _order(sort: str) -> tuple[str, int]:
+    name = sort.removeprefix("-")
+    if name not in SORTABLE:
+        raise UserError(f"sort: {name!r} is none of {', '.join(SORTABLE)}.")
+    return path_of(name), -1 if sort.startswith("-") else 1
+
+
+def _keys(path: str, direction: int) -> list[tuple[str, int]]:
+    keys = [(path, direction)]
+    return keys if path == "candidate_id" else [*keys, ("candidate_id", direction)]
+
+
+def _split(criteria: dict[str, Any], path: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Split a query into those that have a value to sort by, and the others if there may be any.
+
+    MongoDB sorts what is missing before everything.
+    """
+    if path in ("formula_pretty", "stage", "last_updated", "candidate_id", "nsites"):
+        return criteria, None
+    lowest = LOWEST_BELIEVED if path == STABILITY else -math.inf
+    given = criteria.get(path)
+    if given is None:
+        has_value = {path: {"$gte": lowest}}
+        return criteria | has_value, criteria | {"$nor": [has_value]}
+    # A range holds nobody who has no value, but perhaps energies that are not believed.
+    low = given.get("$gte", -math.inf)
+    if low >= lowest:
+        return criteria, None
+    return (
+        criteria | {path: given | {"$gte": lowest}},
+        {"$and": [criteria, {path: {"$lt": lowest}}]},
+    )

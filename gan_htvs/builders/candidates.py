@@ -30,6 +30,7 @@ from gan_htvs.candidate import (
 )
 from gan_htvs.documents import decode, encode, without_id
 from gan_htvs.identity import content_hash
+from gan_htvs.store import INDEXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -84,6 +85,9 @@ class CandidateBuilder(Builder):
         self.outputs.ensure_index("uuid")
         self.outputs.ensure_index("metadata.campaign")
         self.candidates.ensure_index("candidate_id", unique=True)
+        for keys in INDEXES:
+            # maggma hands it on to pymongo, which takes several fields, too.
+            self.candidates.ensure_index(keys)
         campaigns = stored_campaigns(self.campaigns)
         stale_of = [(campaign, self._stale(campaign)) for campaign in campaigns]
         self.total = sum(len(stale) for _, stale in stale_of)

@@ -108,5 +108,5 @@ def test_rows_are_sorted_by_stability_and_filtered(lab):
     assert [row["candidate_id"] for row in store.rows()] == ["b", "a", "c", "d"]
     assert [row["candidate_id"] for row in store.rows(stage=Stage.REJECTED)] == ["a", "d"]
     assert store.rows(campaign="another") == []
-    assert [c.candidate_id for c in store.candidates(stage=Stage.GENERATED)] == ["c"]
+    assert [c.candidate_id for c in store.query(stage=Stage.GENERATED)] == ["c"]
     assert store.get("nobody") is None

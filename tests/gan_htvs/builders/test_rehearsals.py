@@ -29,10 +29,10 @@ def rehearsal(lab):
 
 def test_a_rehearsed_candidate_is_labelled_and_seen_only_where_it_is_asked_for(rehearsal):
     results = CandidateStore(rehearsal.candidates)
-    assert results.rows() == list(results.candidates()) == []
+    assert results.rows() == list(results.query()) == []
     assert results.get("a") is None
     rehearsed = CandidateStore(rehearsal.candidates, rehearsal=True)
-    (candidate,) = rehearsed.candidates()
+    (candidate,) = rehearsed.query()
     assert candidate.is_rehearsal
     assert (candidate.level_of_theory, candidate.band_gap_method) == ("rehearsal", "rehearsal")
     assert rehearsed.rows()[0]["level_of_theory"] == "rehearsal"
@@ -70,6 +70,6 @@ def test_a_candidate_of_both_kinds_fails_and_holds_no_numbers(lab, settings, lev
 
 
 def test_no_document_can_hold_both(rehearsal):
-    document = next(CandidateStore(rehearsal.candidates, rehearsal=True).candidates())
+    document = CandidateStore(rehearsal.candidates, rehearsal=True).query()[0]
     with pytest.raises(ValidationError, match="is computed, and holds a value of rehearsal"):
         Candidate.model_validate(document.model_dump() | {"is_rehearsal": False})

@@ -1,0 +1,156 @@
+"""What may be asked of the candidates: typed values, so that no operator reaches the database."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pymatgen.core import Composition, Element
+
+from gan_htvs.candidate import Stage
+from gan_htvs.errors import UserError
+from gan_htvs.settings import Settings
+
+
+def _reduced(formula: str) -> str:
+    try:
+        composition = Composition(formula)
+    except ValueError as error:
+        raise ValueError(f"{formula!r} is no formula") from error
+    if not composition.valid or not composition:
+        raise ValueError(f"{formula!r} is no formula")
+    return composition.reduced_formula
+
+
+def _sorted_system(chemsys: str) -> str:
+    symbols = sorted(chemsys.split("-"))
+    unknown = [symbol for symbol in symbols if not Element.is_valid_symbol(symbol)]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no element; write a system as Mg-Mn-O")
+    return "-".join(symbols)
+
+
+def _bounds(value: Any) -> Any:
+    """Read ``low..high``, either end of which may be left out."""
+    if not isinstance(value, str):
+        return value
+    low, dots, high = value.partition("..")
+    if not dots:
+        raise ValueError(f"{value!r} is no range; write 1.6..3.0, 1.6.. or ..3.0")
+    return low.strip() or None, high.strip() or None
+
+
+def _rising(bounds: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    low, high = bounds
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"{low:g} is more than {high:g}; the smaller number comes first")
+    return bounds
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+Range = Annotated[
+    tuple[float | None, float | None], BeforeValidator(_bounds), AfterValidator(_rising)
+]
+"""Both ends belong to it; None: no bound. In words, as of a command line: ``low..high``."""
+
+
+class Filters(Settings):
+    """What candidates must be like; what is None does not matter."""
+
+    campaign: Text | None = None
+    formula: Annotated[Text, AfterValidator(_reduced)] | None = Field(
+        None, description="reduced, in any order: O4Mg2Mn finds Mg2MnO4"
+    )
+    chemsys: Annotated[Text, AfterValidator(_sorted_system)] | None = Field(
+        None, description="exactly these elements, in any order: Mn-Mg-O"
+    )
+    stage: Annotated[tuple[Stage, ...], BeforeValidator(_several)] | None = Field(
+        None, description="stage of the funnel, or several"
+    )
+    proposer: Text | None = Field(None, description="as in `origin.proposer`")
+    level_of_theory: Text | None = Field(None, description="of the energy")
+    energy_above_hull: Range | None = Field(None, description="eV/atom")
+    energy_above_references: Range | None = Field(
+        None, description="above the known phases alone, eV/atom"
+    )
+    band_gap: Range | None = Field(None, description="eV")
+    pourbaix_min: Range | None = Field(
+        None, description="decomposition energy in water at the pH where it is smallest, eV/atom"
+    )
+    nsites: Range | None = Field(None, description="atoms in the cell")
+    spacegroup: Annotated[int, Field(ge=1, le=230)] | None = Field(None, description="number")
+    is_novel: bool | None = Field(
+        None, description="neither a training structure nor a known phase"
+    )
+    unique: bool = Field(default=False, description="of one crystal only the lowest in energy")
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Check filters.
+
+        Raises
+        ------
+        UserError
+            In one sentence, if one is of the wrong type, or unknown.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else ""
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(cls.model_fields)
+                raise UserError(f"{name!r} is no filter; there are {known}.") from error
+            reason = first["msg"].removeprefix("Value error, ")
+            raise UserError(f"{name}: {reason[:1].lower()}{reason[1:]}.") from error
+
+    def criteria(self) -> dict[str, Any]:
+        """Write them as a query of MongoDB."""
+        found: dict[str, Any] = {
+            _PATHS.get(name, name): value
+            for name in ("campaign", "formula", "chemsys", "proposer", "level_of_theory")
+            if (value := getattr(self, name)) is not None
+        }
+        for name in RANGES:
+            low, high = getattr(self, name) or (None, None)
+            bounds = {"$gte": low, "$lte": high}
+            if given := {key: value for key, value in bounds.items() if value is not None}:
+                found[path_of(name)] = given
+        if self.stage is not None:
+            stages = [stage.value for stage in self.stage]
+            found["stage"] = stages[0] if len(stages) == 1 else {"$in": stages}
+        if self.spacegroup is not None:
+            found["symmetry.number"] = self.spacegroup
+        if self.is_novel is not None:
+            found["novelty.is_novel"] = self.is_novel
+        if self.unique:
+            found["duplicate_of"] = None
+        return found
+
+
+RANGES = (
+    "energy_above_hull",
+    "energy_above_references",
+    "band_gap",
+    "pourbaix_min",
+    "nsites",
+)
+"""Filters that are ranges."""
+
+SORTABLE = (*RANGES, "formula", "stage", "last_updated", "candidate_id")
+"""What candidates can be sorted by."""
+
+_PATHS = {
+    "formula": "formula_pretty",
+    "proposer": "origin.proposer",
+    "pourbaix_min": "pourbaix.minimum",
+}
+
+
+def path_of(name: str) -> str:
+    """Find the field of a candidate's document that a filter, or an order, is about."""
+    return _PATHS.get(name, name)

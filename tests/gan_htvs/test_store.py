@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from maggma.stores import MemoryStore
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.candidate import Candidate, Novelty, Origin, Stage
+from gan_htvs.documents import encode
+from gan_htvs.errors import UserError
+from gan_htvs.filters import Filters
+from gan_htvs.store import INDEXES, CandidateStore
+from gan_htvs.thermodynamics.pourbaix import PourbaixSettings, PourbaixStability
+from launchers.database import open_databases
+
+
+def candidate(name: str, metal: str = "Mg", minimum: float | None = None, **more) -> Candidate:
+    structure = Structure(Lattice.rhombohedral(3.0, 60), [metal, "O"], [[0] * 3, [0.5] * 3])
+    pourbaix = minimum and PourbaixStability(
+        minimum=minimum,
+        ph_at_minimum=7.0,
+        decomposes_to=(),
+        ph=(7.0,),
+        decomposition_energies=(minimum,),
+        settings=PourbaixSettings(),
+        ion_set="test",
+        level_of_theory="test",
+    )
+    return Candidate(
+        **{
+            "candidate_id": name,
+            "campaign": "first",
+            "stage": Stage.GENERATED,
+            "origin": Origin(proposer="gan", requested_composition="MgO", index=0),
+            "formula_pretty": structure.composition.reduced_formula,
+            "chemsys": structure.composition.chemical_system,
+            "nsites": len(structure),
+            "generated_structure": structure,
+            "structure": structure,
+            "pourbaix": pourbaix or None,
+            "last_updated": datetime(2026, 1, 1, tzinfo=UTC),
+        }
+        | more
+    )
+
+
+CANDIDATES = [
+    candidate("a", energy_above_hull=0.1, band_gap=2.0, minimum=0.4, stage=Stage.PHOTOANODE),
+    candidate("b", "Mn", energy_above_hull=0.0, band_gap=1.0, stage=Stage.STABLE),
+    candidate("c", "Mn", energy_above_hull=-0.5, stage=Stage.REJECTED),  # a hole
+    candidate("d", campaign="second"),
+    candidate("e", energy_above_hull=0.05, minimum=0.9, stage=Stage.STABLE, duplicate_of="a"),
+    candidate(
+        "f",
+        energy_above_hull=0.2,
+        band_gap=3.0,
+        novelty=Novelty(is_novel=True, training_match=None, reference_match=None),
+    ),
+    candidate("r", energy_above_hull=0.01, is_rehearsal=True),
+]
+
+
+@pytest.fixture(params=["memory", "server"])
+def store(request):
+    """The candidates in maggma's memory, and in a collection of pymongo."""
+    if request.param == "memory":
+        memory = MemoryStore(key="candidate_id")
+        memory.connect()
+        memory.update([encode(each) for each in CANDIDATES])
+        yield CandidateStore(memory)
+        return
+    with open_databases(request.getfixturevalue("launchpad_file")) as databases:
+        collection = databases.launchpad().db["candidates"]
+        for keys in INDEXES:
+            collection.create_index(keys)
+        collection.insert_many([encode(each) for each in CANDIDATES])
+        yield CandidateStore(collection)
+
+
+def names(found) -> str:
+    return "".join(each.candidate_id for each in found)
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({}, "beafcd"),
+        ({"campaign": "second"}, "d"),
+        ({"formula": "OMn"}, "bc"),
+        ({"chemsys": "O-Mg"}, "eafd"),
+        ({"stage": "stable"}, "be"),
+        ({"stage": [Stage.STABLE, Stage.PHOTOANODE]}, "bea"),
+        ({"proposer": "random"}, ""),
+        ({"energy_above_hull": (None, 0.1)}, "beac"),
+        ({"energy_above_hull": (0.05, 0.1)}, "ea"),
+        ({"energy_above_hull": "..-0.1"}, "c"),
+        ({"band_gap": (1.6, 3.0)}, "af"),
+        ({"band_gap": "1.6.."}, "af"),
+        ({"pourbaix_min": (None, 0.5)}, "a"),
+        ({"nsites": "3..5"}, ""),
+        ({"is_novel": True}, "f"),
+        ({"unique": True}, "bafcd"),
+        ({"chemsys": "Mg-O", "energy_above_hull": (None, 0.15), "band_gap": (None, 2.5)}, "a"),
+    ],
+)
+def test_filters_find_what_they_name(store, filters, expected):
+    assert names(store.query(**filters)) == expected
+    assert store.count(**filters) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        ("-energy_above_hull", "faebcd"),
+        ("band_gap", "bafcde"),
+        ("-band_gap", "fabcde"),
+        ("pourbaix_min", "aebcdf"),
+        ("-candidate_id", "fedcba"),
+        ("formula", "adefbc"),
+    ],
+)
+def test_who_has_no_value_comes_last_whatever_the_order(store, sort, expected):
+    assert names(store.query(sort=sort)) == expected
+
+
+def test_pages_make_up_the_whole(store):
+    whole = names(store.query(sort="band_gap"))
+    for size in range(1, 8):
+        pages = [
+            names(store.query(sort="band_gap", skip=skip, limit=size)) for skip in range(0, 8, size)
+        ]
+        assert "".join(pages) == whole
+        assert all(len(page) <= size for page in pages)
+    assert [row["candidate_id"] for row in store.rows(limit=2)] == ["b", "e"]
+
+
+def test_documents_are_typed_and_some_fields_come_alone(store):
+    (found,) = store.query(stage="photoanode")
+    assert found.model_dump(exclude={"last_updated"}) == CANDIDATES[0].model_dump(
+        exclude={"last_updated"}
+    )
+    assert found.structure == CANDIDATES[0].structure
+    (partial,) = store.query(stage="photoanode", fields=["stage", "pourbaix", "band_gap"])
+    assert partial.stage is Stage.PHOTOANODE
+    assert partial.pourbaix == CANDIDATES[0].pourbaix
+    with pytest.raises(AttributeError):
+        _ = partial.structure
+    with pytest.raises(UserError, match="'energy' is none; there are candidate_id,"):
+        store.query(fields=["energy"])
+    assert store.get("r") is None
+    assert "structure" not in store.rows()[0]
+
+
+@pytest.mark.parametrize(
+    ("filters", "told"),
+    [
+        ({"formula": {"$ne": None}}, "formula: input should be a valid string"),
+        ({"campaign": {"$regex": ".*"}}, "campaign: input should be a valid string"),
+        ({"stage": {"$where": "sleep(9)"}}, "stage: "),
+        ({"energy_above_hull": {"$gt": 0}}, "energy_above_hull: "),
+        ({"energy_above_hull": ({"$gt": 0}, 1)}, "energy_above_hull: "),
+        ({"$where": "1"}, r"'\$where' is no filter; there are campaign, formula"),
+        ({"stage": "best"}, "stage: input should be 'generated', "),
+        ({"formula": "Xyz"}, "formula: 'Xyz' is no formula"),
+        ({"formula": ""}, "formula: string should have at least 1 character"),
+        ({"chemsys": "Mg-Zz"}, "chemsys: 'Zz' is no element; write a system as Mg-Mn-O"),
+        ({"band_gap": "1.6"}, r"band_gap: '1.6' is no range; write 1.6..3.0"),
+        ({"band_gap": (3, 1)}, "band_gap: 3 is more than 1; the smaller number comes first"),
+        ({"band_gap": (float("nan"), 1)}, "band_gap: input should be a finite number"),
+        ({"spacegroup": 231}, "spacegroup: input should be less than or equal to 230"),
+    ],
+)
+def test_what_is_no_filter_is_told_in_one_sentence(store, filters, told):
+    with pytest.raises(UserError, match=told) as error:
+        store.query(**filters)
+    assert "\n" not in str(error.value)
+
+
+def test_values_that_look_like_operators_are_values():
+    assert Filters.of(campaign="$where").criteria() == {"campaign": "$where"}
+
+
+def test_an_order_that_is_none_is_refused(store):
+    with pytest.raises(UserError, match="sort: 'reason' is none of energy_above_hull, "):
+        store.query(sort="reason")
+    with pytest.raises(UserError, match="skip and limit"):
+        store.query(skip=-1)
