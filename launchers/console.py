@@ -187,10 +187,13 @@ def progress() -> Iterator[RunProgress]:
         display.close()
 
 
-def print_candidates(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print candidates as a table that fits the terminal."""
-    if not rows:
+def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
+    """Print candidates, of ``n_all`` that there are, as a table that fits the terminal."""
+    if not n_all:
         out.print("No candidates. Run a campaign (`gan-htvs demo`) or `gan-htvs build` first.")
+        return
+    if not rows:
+        out.print(f"None of the {n_all:,} candidates is like that.")
         return
     columns = [column for column in COLUMNS if column.min_width <= out.width]
     table = Table(box=box.SIMPLE_HEAD)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gan_htvs.errors import UserError
+from gan_htvs.export import StructureFormat
 from launchers import console
 from launchers.commands.common import (
     LAUNCHPAD_DEFAULT,
@@ -24,6 +25,10 @@ class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
+
+
+def _range(told: str) -> Any:
+    return typer.Option(help=told, metavar="LOW..HIGH")
 
 
 @app.command(epilog="Example: [bold]gan-htvs build[/bold]")
@@ -76,48 +81,115 @@ def funnel(
 
 
 @app.command(
-    epilog="Examples: [bold]gan-htvs candidates --stage pourbaix_stable[/bold], "
+    epilog="Examples: [bold]gan-htvs candidates --stage pourbaix_stable --unique[/bold], "
+    "[bold]gan-htvs candidates --energy-above-hull ..0.08 --band-gap 1.6..3.0 --sort band_gap"
+    "[/bold], [bold]gan-htvs candidates --stage photoanode --structures best --as poscar[/bold], "
     "[bold]gan-htvs candidates --format csv > candidates.csv[/bold]"
 )
 def candidates(
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
-    stage: Annotated[str | None, typer.Option(help="Only this stage of the funnel.")] = None,
+    formula: Annotated[str | None, typer.Option(help="Reduced formula, in any order.")] = None,
+    chemsys: Annotated[str | None, typer.Option(help="These elements: Mg-Mn-O.")] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Stage of the funnel; may be given several times.")
+    ] = None,
+    proposer: Annotated[str | None, typer.Option(help="Who proposed them.")] = None,
+    level_of_theory: Annotated[str | None, typer.Option(help="What computed the energy.")] = None,
+    energy_above_hull: Annotated[str | None, _range("eV/atom, such as ..0.08")] = None,
+    energy_above_references: Annotated[
+        str | None, _range("Above the known phases alone, eV/atom.")
+    ] = None,
+    band_gap: Annotated[str | None, _range("eV, such as 1.6..3.0")] = None,
+    pourbaix_min: Annotated[str | None, _range("In water at the best pH, eV/atom.")] = None,
+    nsites: Annotated[str | None, _range("Atoms in the cell.")] = None,
+    spacegroup: Annotated[int | None, typer.Option(help="Number of the space group.")] = None,
+    novel: Annotated[
+        bool | None,
+        typer.Option("--novel/--known", help="Neither training structure nor known phase, or so."),
+    ] = None,
+    unique: Annotated[
+        bool, typer.Option("--unique", help="Of one crystal only the lowest in energy.")
+    ] = False,
+    sort: Annotated[
+        str, typer.Option(help="A field of the filters, - before it for the largest first.")
+    ] = "energy_above_hull",
+    skip: Annotated[int, typer.Option(min=0, help="Leave out so many first.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
     rehearsal: Annotated[
         bool, typer.Option("--rehearsal", help="Those of rehearsals, which are no results.")
     ] = False,
+    count: Annotated[bool, typer.Option("--count", help="Only count them.")] = False,
     output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
+    structures: Annotated[
+        Path | None,
+        typer.Option(help="Write their structures here, and a manifest.", metavar="DIR"),
+    ] = None,
+    structure_format: Annotated[
+        StructureFormat, typer.Option("--as", help="Format of the structures.")
+    ] = StructureFormat.CIF,
 ) -> None:
-    """List candidates, most stable first."""
+    """List candidates, most stable first; count them, or write their structures.
+
+    Ranges are low..high, either end of which may be left out. Structures are the relaxed ones, or
+    as they were generated where there is no other.
+    """
     with told_in_one_sentence():
-        from gan_htvs.candidate import Stage
+        from gan_htvs.export import EXPORT_FIELDS, export_structures
+        from gan_htvs.filters import Filters
         from gan_htvs.store import CandidateStore
         from launchers.database import open_databases
         from launchers.registry import registered, require_results
+        from launchers.words import counted
 
-        if stage is not None and stage not in list(Stage):
-            raise UserError(f"--stage: {stage!r} is none of {', '.join(Stage)}.")
+        filters: dict[str, Any] = {
+            "campaign": campaign,
+            "formula": formula,
+            "chemsys": chemsys,
+            "stage": stage or None,
+            "proposer": proposer,
+            "level_of_theory": level_of_theory,
+            "energy_above_hull": energy_above_hull,
+            "energy_above_references": energy_above_references,
+            "band_gap": band_gap,
+            "pourbaix_min": pourbaix_min,
+            "nsites": nsites,
+            "spacegroup": spacegroup,
+            "is_novel": novel,
+            "unique": unique,
+        }
+        Filters.of(**filters)  # before a server is started
+        order: dict[str, Any] = {"sort": sort, "skip": skip, "limit": limit}
         with open_databases(launchpad) as databases:
             if campaign is not None and not rehearsal:
                 require_results(registered(databases, campaign))
             store = CandidateStore(
                 databases.store("candidates", key="candidate_id"), rehearsal=rehearsal
             )
-            rows = store.rows(campaign=campaign, stage=Stage(stage) if stage else None, limit=limit)
+            if count:
+                typer.echo(store.count(**filters))
+                return
+            if structures is not None:
+                found = store.query(fields=EXPORT_FIELDS, **order, **filters)
+                paths = export_structures(found, structures, structure_format)
+                told = f", see {paths[-1].name}" if paths else ""
+                typer.echo(f"wrote {counted(len(found), 'structure')} to {structures}{told}")
+                return
+            rows = store.rows(**order, **filters)
+            n_all = len(rows) or store.count()
         if output is Format.JSON:
             console.write_json(rows)
         elif output is Format.CSV:
             console.write_csv(rows)
         else:
-            console.print_candidates(rows)
+            console.print_candidates(rows, n_all)
 
 
 @app.command(
-    epilog="Examples: [bold]gan-htvs candidate 5d41402abc4b2a76 --figure curve.png[/bold], "
-    "[bold]gan-htvs candidate 5d41402abc4b2a76 --json | jq .prescreen[/bold]"
+    epilog="Examples: [bold]gan-htvs show 5d41402abc4b2a76 --figure curve.png[/bold], "
+    "[bold]gan-htvs show 5d41402abc4b2a76 --json | jq .prescreen[/bold]"
 )
-def candidate(
+def show(
     candidate_id: Annotated[
         str, typer.Argument(metavar="ID", help="As `gan-htvs candidates` tells it.")
     ],

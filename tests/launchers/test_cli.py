@@ -6,8 +6,11 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
+from gan_htvs.candidate import Candidate, Origin
+from gan_htvs.documents import encode
 from launchers.cli import app
 from launchers.database import open_databases
 
@@ -50,7 +53,7 @@ def stored(launchpad_file):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "run", "build", "candidates", "candidate", "evaluate", "init", "doctor"]
+    "command", ["demo", "run", "build", "candidates", "show", "evaluate", "init", "doctor"]
 )
 def test_every_command_has_help_with_an_example(command):
     result = call(command, "--help")
@@ -77,6 +80,49 @@ def test_candidates_by_stage(stored):
     assert "MgO" in call("candidates", "-l", stored).output
 
 
+def test_candidates_by_filters_in_an_order_or_counted(stored):
+    def ids(*arguments):
+        found = call("candidates", "-l", stored, "--format", "json", *arguments)
+        return "".join(row["candidate_id"] for row in json.loads(found.output))
+
+    assert ids("--energy-above-hull", "..0.05", "--formula", "OMg") == "aa"
+    assert ids("--sort", "-candidate_id") == "bbaa"
+    assert ids("--skip", "1", "--limit", "1") == "bb"
+    assert ids("--stage", "failed", "--stage", "stable") == "aabb"
+    assert call("candidates", "-l", stored, "--count", "--chemsys", "Mg-O").output == "0\n"
+    none = call("candidates", "-l", stored, "--band-gap", "1.6..3.0")
+    assert none.output == "None of the 2 candidates is like that.\n"
+
+
+def test_structures_are_written_with_what_they_are(launchpad_file, tmp_path):
+    rocksalt = Structure(Lattice.rhombohedral(3.0, 60), ["Mg", "O"], [[0] * 3, [0.5] * 3])
+    origin = Origin(proposer="random", requested_composition="MgO", index=0)
+    candidate = Candidate(
+        candidate_id="cc",
+        campaign="search",
+        stage="generated",
+        origin=origin,
+        formula_pretty="MgO",
+        chemsys="Mg-O",
+        nsites=2,
+        generated_structure=rocksalt,
+        last_updated=datetime.now(UTC),
+    )
+    with (
+        open_databases(launchpad_file) as databases,
+        databases.store("candidates", key="candidate_id") as store,
+    ):
+        store.update([encode(candidate)])
+    folder = tmp_path / "best"
+    arguments = ("candidates", "-l", launchpad_file, "--structures", folder)
+    result = call(*arguments, "--as", "poscar")
+    assert result.output.replace("\n", "") == f"wrote 1 structure to {folder}, see manifest.csv"
+    assert Structure.from_file(folder / "MgO_cc.vasp").matches(rocksalt)
+    assert "cc,search,MgO,generated,False" in (folder / "manifest.csv").read_text()
+    nobody = call(*arguments, "--stage", "photoanode")
+    assert "wrote 0 structures" in nobody.output
+
+
 def test_an_empty_store_says_what_to_do(launchpad_file):
     result = call("candidates", "-l", launchpad_file)
     assert result.exit_code == 0
@@ -89,6 +135,8 @@ def test_an_empty_store_says_what_to_do(launchpad_file):
         ("run", "nowhere.yaml"),
         ("candidates", "-l", "nowhere.yaml"),
         ("candidates", "--stage", "wonderful"),
+        ("candidates", "--band-gap", "1.6"),
+        ("candidates", "--formula", "Xx"),
         ("build", "-l", "nowhere.yaml"),
     ],
 )

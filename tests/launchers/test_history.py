@@ -91,7 +91,7 @@ def tell(launchpad_file):
                         {"uuid": "gate", "metadata": labels, "output": encode(verdict)},
                     ]
                 )
-        return CliRunner().invoke(app, ["candidate", *arguments, "-l", str(launchpad_file)])
+        return CliRunner().invoke(app, ["show", *arguments, "-l", str(launchpad_file)])
 
     return call
 

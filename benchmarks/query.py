@@ -1,0 +1,204 @@
+"""How long does a question take with 100,000 candidates in a database?
+
+    python benchmarks/query.py
+    python benchmarks/query.py --uri mongodb://localhost:27017   # a server of yours
+
+Synthetic candidates of 45 chemical systems, with structures, are put into a new database, which is
+dropped in the end. Each question is then asked of :class:`gan_htvs.store.CandidateStore` for its
+first page, 50 rows, and for its count; and once more without indexes. The baseline reads all
+summaries and picks and sorts in Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+import uuid
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from chains import free_port
+from pymatgen.core import Lattice, Structure
+from pymongo import MongoClient
+
+from gan_htvs.candidate import Candidate, Origin, Stage
+from gan_htvs.documents import encode
+from gan_htvs.store import INDEXES, SUMMARY_FIELDS, CandidateStore
+from launchers.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pymongo.collection import Collection
+
+METALS = ("Mg", "Mn", "Ca", "Ti", "V", "Fe", "Co", "Ni", "Zn", "Sr")
+PAGE = 50
+REPEATS = 5
+CHUNK = 5000
+
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "the most stable": {},
+    "within 0.08 eV/atom of the hull, gap 1.6 to 3.0 eV": {
+        "energy_above_hull": (None, 0.08),
+        "band_gap": (1.6, 3.0),
+    },
+    "one formula": {"formula": "MgMnO3"},
+    "stable ones of a system, by gap": {
+        "chemsys": "Mg-Mn-O",
+        "stage": "pourbaix_stable",
+        "sort": "-band_gap",
+    },
+    "photoanodes": {"stage": "photoanode"},
+    "stable in water": {"pourbaix_min": (None, 0.1), "sort": "pourbaix_min"},
+}
+
+
+def main() -> None:
+    """Fill, ask, print a table and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--candidates", type=int, default=100_000, help="default: 100,000")
+    parser.add_argument("--uri", help="of a MongoDB; default: an embedded server, started here")
+    args = parser.parse_args()
+    with ExitStack() as stack:
+        uri = args.uri or f"mongodb://127.0.0.1:{serve(stack)}"
+        client: MongoClient[Any] = stack.enter_context(MongoClient(uri))
+        name = f"benchmark_{uuid.uuid4().hex}"
+        stack.callback(client.drop_database, name)
+        collection = client[name]["candidates"]
+        began = time.monotonic()
+        for chunk in synthetic(args.candidates):
+            collection.insert_many(chunk, ordered=False)
+        print(f"{collection.estimated_document_count():,} candidates, "
+              f"put in in {time.monotonic() - began:.0f} s")  # fmt: skip
+        plain = {each: ask(collection, filters) for each, filters in QUESTIONS.items()}
+        whole = {each: read_all(collection, filters) for each, filters in QUESTIONS.items()}
+        began = time.monotonic()
+        for keys in INDEXES:
+            collection.create_index(keys)
+        print(f"indexes made in {time.monotonic() - began:.0f} s")
+        indexed = {each: ask(collection, filters) for each, filters in QUESTIONS.items()}
+        print(
+            f"{'':52} {'found':>7} {'page':>8} {'count':>8} {'no index':>9} {'in Python':>9}  plan"
+        )
+        for each, filters in QUESTIONS.items():
+            page, count, found = indexed[each]
+            print(f"{each:52} {found:7,} {page:7.3f}s {count:7.3f}s {plain[each][0]:8.3f}s "
+                  f"{whole[each]:8.3f}s  {plan(collection, filters)}")  # fmt: skip
+    value = max(page for page, _, _ in indexed.values())
+    baseline = max(whole.values())
+    claim = {
+        "claim": f"slowest of {len(QUESTIONS)} first pages of {PAGE} rows among "
+        f"{args.candidates:,} candidates, against reading and sorting all in Python",
+        "value": round(value, 4),
+        "unit": "s",
+        "baseline": round(baseline, 3),
+        "ratio": round(baseline / value, 1),
+    }
+    print(json.dumps(claim))
+
+
+def serve(stack: ExitStack) -> int:
+    """Start an embedded server."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    server = EmbeddedServer(folder, port=free_port())
+    stack.enter_context(server.serving())
+    return server.port
+
+
+def synthetic(number: int) -> Iterator[list[dict[str, Any]]]:
+    """Make candidates in chunks; a funnel's share of them gets far."""
+    rng = np.random.default_rng(0)
+    systems = [template(*pair) for pair in combinations(sorted(METALS), 2)]
+    for first in range(0, number, CHUNK):
+        yield [one(i, systems, rng) for i in range(first, min(first + CHUNK, number))]
+
+
+def one(i: int, systems: list[dict[str, Any]], rng: np.random.Generator) -> dict[str, Any]:
+    """Make a candidate."""
+    stage = rng.choice(list(Stage), p=[0.1, 0.4, 0.1, 0.02, 0.003, 0.327, 0.05])
+    far = stage in (Stage.POURBAIX_STABLE, Stage.PHOTOANODE)
+    return systems[rng.integers(len(systems))] | {
+        "candidate_id": f"{i:016x}",
+        "stage": str(stage),
+        "energy_above_hull": None if stage == Stage.GENERATED else float(rng.gamma(2, 0.15)),
+        "band_gap": float(rng.uniform(0, 5)) if far else None,
+        "pourbaix": {"minimum": float(rng.uniform(0, 0.5))} if far else None,
+    }
+
+
+def template(first: str, second: str) -> dict[str, Any]:
+    """Make the document of one structure of ten atoms."""
+    rng = np.random.default_rng(1)
+    symbols = [first, first, second, second, *["O"] * 6]
+    structure = Structure(Lattice.orthorhombic(4, 5, 6), symbols, rng.random((10, 3)))
+    candidate = Candidate(
+        candidate_id="",
+        campaign="benchmark",
+        stage=Stage.GENERATED,
+        origin=Origin(proposer="gan", requested_composition="A2B2O6", index=0),
+        formula_pretty=structure.composition.reduced_formula,
+        chemsys=structure.composition.chemical_system,
+        nsites=len(structure),
+        generated_structure=structure,
+        structure=structure,
+        last_updated=datetime.now(UTC),
+    )
+    return encode(candidate)
+
+
+def ask(
+    collection: Collection[dict[str, Any]], filters: dict[str, Any]
+) -> tuple[float, float, int]:
+    """Time the first page and the count of a question, s."""
+    store = CandidateStore(collection)
+    plain = {key: value for key, value in filters.items() if key != "sort"}
+    page = timed(lambda: store.rows(limit=PAGE, **filters))
+    count = timed(lambda: store.count(**plain))
+    return page, count, store.count(**plain)
+
+
+def read_all(collection: Collection[dict[str, Any]], filters: dict[str, Any]) -> float:
+    """Time what needs no index: all summaries, picked and sorted here, s."""
+    store = CandidateStore(collection)
+    wanted = {row["candidate_id"] for row in store.rows(**filters)}
+
+    def read() -> None:
+        rows = list(collection.find({}, dict.fromkeys(SUMMARY_FIELDS, 1)))
+        rows = [row for row in rows if row["candidate_id"] in wanted]
+        rows.sort(key=lambda row: (row["energy_above_hull"] is None, row["energy_above_hull"] or 0))
+
+    return timed(read, repeats=1)
+
+
+def timed(function: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Take the median of several times, s."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def plan(collection: Collection[dict[str, Any]], filters: dict[str, Any]) -> str:
+    """Name the stages of the server's plan, if it tells them."""
+    try:
+        stage = CandidateStore(collection).explain(**filters)["queryPlanner"]["winningPlan"]
+    except Exception as error:  # noqa: BLE001 - a server without plans
+        return f"not told: {str(error)[:40]}"
+    names = []
+    while stage:
+        names.append(stage.get("indexName") or stage.get("stage", "?"))
+        stage = stage.get("inputStage")
+    return " < ".join(names)
+
+
+if __name__ == "__main__":
+    main()
