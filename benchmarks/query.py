@@ -1,4 +1,4 @@
-"""How long does a question take with 100,000 candidates in a database?
+"""Time questions about 100,000 candidates in a database.
 
     python benchmarks/query.py
     python benchmarks/query.py --uri mongodb://localhost:27017   # a server of yours

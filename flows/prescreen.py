@@ -104,7 +104,12 @@ def relax_known_phases(campaign: Campaign, descent: DescentSettings) -> Referenc
             descents[uuid] = found
             notes.note(uuid, free[uuid].name, found)
     relaxed = {free[uuid].name: descents[uuid].relaxed for uuid in descents}
-    return reference_set(phases, relaxed, level_of_theory(descent.name, descent.arguments).label)
+    return reference_set(
+        phases,
+        relaxed,
+        level_of_theory(descent.name, descent.arguments).label,
+        cure="name another potential in prescreen.potential or prescreen.confirm",
+    )
 
 
 def prescreen_job(

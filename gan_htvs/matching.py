@@ -105,6 +105,22 @@ class UniqueStructures(KnownStructures):
         return position
 
 
+class NamedCrystals:
+    """A growing set of crystals, each with the name of whoever came with it first."""
+
+    def __init__(self) -> None:
+        self._unique = UniqueStructures()
+        self._names: dict[int, str] = {}
+
+    def match(self, name: str, structure: Structure) -> str | None:
+        """Take a crystal in; tell whose it is, if it was there."""
+        position = self._unique.place(structure)
+        if position in self._names:
+            return self._names[position]
+        self._names[position] = name
+        return None
+
+
 def _fingerprint(structure: Structure | Fingerprint) -> Fingerprint:
     return structure if isinstance(structure, Fingerprint) else Fingerprint.of(structure)
 

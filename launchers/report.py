@@ -111,7 +111,6 @@ def read_courses(databases: Databases, results: Results) -> list[Course]:
         return []
     # Seconds, which the counts need not wait for.
     from flows.prescreen import reference_uuids  # noqa: PLC0415
-    from gan_htvs.prescreen.pack import hull_energy  # noqa: PLC0415
 
     relaxing, _ = reference_uuids(results.campaign, results.references[0])
     with databases.store("outputs", key="uuid") as outputs:
@@ -126,7 +125,7 @@ def read_courses(databases: Databases, results: Results) -> list[Course]:
     courses = []
     for uuid, energy in energies.items():
         record = chosen[uuid]
-        hull = hull_energy(references, Composition(formulas[record.candidate_id]))
+        hull = references.hull_energy(Composition(formulas[record.candidate_id]))
         courses.append(Course(record.hurdle, [each - hull for each in energy]))
     return [course for course in courses if course.above_hull]
 

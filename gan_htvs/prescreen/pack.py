@@ -14,7 +14,7 @@ from gan_htvs.assessment import Judge, exceeds, taken_for_hole
 from gan_htvs.candidate import Confirmation, Hurdle, Prescreened, Stage
 from gan_htvs.descent import Descent, Ending, descend
 from gan_htvs.identity import content_hash, content_uuid
-from gan_htvs.matching import UniqueStructures
+from gan_htvs.matching import NamedCrystals
 from gan_htvs.potentials import module_of
 from gan_htvs.prescreen.batched import is_batched, relax_batched
 from gan_htvs.prescreen.stopping import shipped_rule
@@ -144,16 +144,15 @@ class Prescreen:
         """Find when to stop the relaxations of a composition."""
         if self.rule is None or self.quantile is None:
             return None
-        return self.rule.bound(
-            hull_energy(self.references, composition) + self.window, self.quantile
-        )
+        target = self.references.hull_energy(composition) + self.window
+        return self.rule.bound(target, self.quantile)
 
     def agreement(self, composition: Composition, first: float) -> Agreement:
         """Find when the second potential agrees with an energy above hull, eV/atom."""
         if self.confirming_references is None:
             raise ValueError("nobody is asked to confirm")
         return Agreement(
-            hull=round(hull_energy(self.confirming_references, composition), 6),
+            hull=round(self.confirming_references.hull_energy(composition), 6),
             window=self.window,
             first=round(first, 6),
             disagreement=self.disagreement,
@@ -191,11 +190,6 @@ class Prescreen:
         One verdict for each proposal, in their order.
         """
         return _Pack(self, proposals, notes, n_processes, on_progress).run()
-
-
-def hull_energy(references: ReferenceSet, composition: Composition) -> float:
-    """Energy of the hull at a composition, eV/atom."""
-    return -references.energy_above_hull(composition, 0.0)
 
 
 @dataclass
@@ -244,7 +238,7 @@ class _Pack:
 
     def _without_duplicates(self, starts: dict[str, Structure]) -> dict[str, Structure]:
         """Keep the first of each crystal that anybody announced."""
-        seen = _Seen()
+        seen = NamedCrystals()
         fresh = dict(starts)
         for name, start in self.notes.claim(starts).items():
             other = seen.match(name, start)
@@ -305,7 +299,7 @@ class _Pack:
         One that is first gives way to a lower one of this pack alone, which is sure to stay.
         """
         formulas = {each.structure.composition.reduced_formula for each in within.values()}
-        seen = _Seen()
+        seen = NamedCrystals()
         lowest: dict[str, Found] = {}
         fresh = dict(within)
         for each in self.notes.found(formulas, self.rules.references.level_of_theory):
@@ -406,19 +400,3 @@ def _flaw(descent: Descent) -> tuple[Hurdle, str] | None:
         hurdle = Hurdle.GEOMETRY if stage is Stage.REJECTED else Hurdle.RELAXATION
         return hurdle, str(descent.reason or reason)
     return None
-
-
-class _Seen:
-    """Crystals by the candidates that they are."""
-
-    def __init__(self) -> None:
-        self._unique = UniqueStructures()
-        self._names: dict[int, str] = {}
-
-    def match(self, name: str, structure: Structure) -> str | None:
-        """Take a crystal in; tell whose it is, if it was there."""
-        position = self._unique.place(structure)
-        if position in self._names:
-            return self._names[position]
-        self._names[position] = name
-        return None

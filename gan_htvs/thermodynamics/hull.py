@@ -270,6 +270,10 @@ class ReferenceSet(BaseModel):
         """Tell how far one candidate lies above the hull, eV/atom; errors as above."""
         return float(self.energies_above_hull([composition], [energy_per_atom])[0])
 
+    def hull_energy(self, composition: CompositionLike) -> float:
+        """Energy of the hull itself at a composition, eV/atom; errors as above."""
+        return -self.energy_above_hull(composition, 0.0)
+
     def formation_energy_per_atom(
         self, composition: CompositionLike, energy_per_atom: float
     ) -> float:

@@ -156,7 +156,10 @@ def write_phases(
 
 
 def reference_set(
-    phases: Iterable[ReferencePhase], relaxed: Mapping[str, Relaxed | None], level_of_theory: str
+    phases: Iterable[ReferencePhase],
+    relaxed: Mapping[str, Relaxed | None],
+    level_of_theory: str,
+    cure: str = "raise engines.energy.max_steps",
 ) -> ReferenceSet:
     """Collect the energies of known phases.
 
@@ -168,6 +171,8 @@ def reference_set(
         Relaxation of each phase that is not pinned, by its name; None where it failed.
     level_of_theory
         Label of the energies.
+    cure
+        What to do if a phase did not converge.
 
     Raises
     ------
@@ -181,8 +186,7 @@ def reference_set(
             result = relaxed.get(phase.name)
             if result is None or not result.converged:
                 raise UserError(
-                    f"reference phase {phase.name} did not converge with {level_of_theory}: raise "
-                    "engines.energy.max_steps"
+                    f"reference phase {phase.name} did not converge with {level_of_theory}: {cure}"
                 )
             energy = result.energy_per_atom
         entries.append(
