@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.candidate import Candidate, Origin, Prescreened
     from launchers.database import Databases
+    from launchers.launchpad import Launched
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 LONGEST_SPARKLINE = 60
@@ -39,12 +40,14 @@ Line = tuple[str, str]
 
 @dataclass(frozen=True)
 class History:
-    """A candidate and its relaxations.
+    """A candidate, its relaxations and its jobs.
 
     Attributes
     ----------
     candidate
         As it was built last.
+    jobs
+        Those that made it, from its sampling on.
     descent
         That in the prescreen; None where there was none.
     relaxed
@@ -52,13 +55,18 @@ class History:
     """
 
     candidate: Candidate
+    jobs: list[Launched]
     descent: Descent | None = None
     relaxed: Relaxed | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the candidate's document with both relaxations in it."""
+        """Give the candidate's document with both relaxations and the jobs in it."""
         more = {"descent": self.descent, "relaxed": self.relaxed}
-        return encode(self.candidate) | {key: each and encode(each) for key, each in more.items()}
+        return (
+            encode(self.candidate)
+            | {key: each and encode(each) for key, each in more.items()}
+            | {"jobs": [job._asdict() for job in self.jobs]}
+        )
 
 
 def read_history(databases: Databases, candidate_id: str, *, rehearsal: bool = False) -> History:
@@ -99,8 +107,22 @@ def read_history(databases: Databases, candidate_id: str, *, rehearsal: bool = F
             sort={"completed_at": 1},
         )
         *_, judged = [None, *(mapping(gate).get("relaxed") for gate in gates)]
+        packs = [
+            outputs.query(
+                {
+                    "metadata.campaign": candidate.campaign,
+                    "metadata.step": step.value,
+                    f"output.{members}.candidate_id": candidate_id,
+                },
+                ["uuid"],
+            )
+            for step, members in ((Step.PROPOSE, "proposals"), (Step.PRESCREEN, "verdicts"))
+        ]
+        uuids = [document["uuid"] for pack in packs for document in pack]
+    jobs = databases.launchpad().launched(candidate.campaign, candidate_id, uuids)
     return History(
         candidate,
+        jobs,
         Descent.model_validate(decode(noted["output"])) if noted else None,
         Relaxed.model_validate(decode(judged)) if judged else None,
     )
@@ -139,7 +161,9 @@ def _lines(history: History) -> Iterator[Line]:
     yield "stage", candidate.stage.value
     if candidate.reason:
         yield "reason", candidate.reason
-    yield "origin", f"{candidate.origin.proposer}, {candidate.origin.requested_composition}"
+    yield "origin", _origin(candidate.origin)
+    if candidate.origin.checkpoint is not None:
+        yield "checkpoint", f"sha256 {candidate.origin.checkpoint}"
     if (push := _push(candidate.origin)) is not None:
         yield "push", push
     if candidate.prescreen is not None:
@@ -152,6 +176,16 @@ def _lines(history: History) -> Iterator[Line]:
     if relaxed is not None:
         yield from _relaxed(relaxed)
     yield from _results(candidate)
+    for job in history.jobs:
+        state = "" if job.state == "COMPLETED" else f", {job.state.lower()}"
+        yield f"job {job.fw_id}", f"{job.step}{state}: {job.folder or 'not launched yet'}"
+
+
+def _origin(origin: Origin) -> str:
+    told = f"{origin.proposer}, {origin.requested_composition}"
+    if origin.seed is not None:
+        told += f", sample {origin.index} of seed {origin.seed}"
+    return told
 
 
 def _push(origin: Origin) -> str | None:

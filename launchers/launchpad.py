@@ -61,6 +61,17 @@ class Calculation(NamedTuple):
     """Last line of the traceback, if it raised."""
 
 
+class Launched(NamedTuple):
+    """A job, and where it ran last."""
+
+    fw_id: int
+    uuid: str
+    step: Step
+    state: str
+    folder: str | None
+    """``host:path``; None if it was never launched."""
+
+
 class _Counters:
     """The collection that FireWorks draws its ids from, atomic on every server.
 
@@ -249,9 +260,37 @@ class CampaignLaunchPad(LaunchPad):
             )
         return list(found.values())
 
+    def launched(self, owner: str, candidate_id: str, uuids: Sequence[str] = ()) -> list[Launched]:
+        """List the jobs of one candidate, and others by their uuids, in the order of their ids."""
+        jobs = self.fireworks.find(
+            _of([owner])
+            | {
+                "$or": [
+                    {"spec.candidate_id": candidate_id},
+                    {"spec._tasks.job.uuid": {"$in": list(uuids)}},
+                ]
+            },
+            {"fw_id": 1, "state": 1, "launches": 1, "spec.step": 1, "spec._tasks.job.uuid": 1},
+        )
+        found = []
+        for job in jobs.sort("fw_id", 1):
+            launch = self._last_launch(job["launches"])
+            found.append(
+                Launched(
+                    job["fw_id"],
+                    job["spec"]["_tasks"][0]["job"]["uuid"],
+                    Step(job["spec"]["step"]),
+                    job["state"],
+                    f"{launch['host']}:{launch['launch_dir']}" if launch else None,
+                )
+            )
+        return found
+
+    def _last_launch(self, launches: list[int]) -> dict[str, Any] | None:
+        return self.launches.find_one({"launch_id": {"$in": launches}}, sort=[("launch_id", -1)])
+
     def _trace(self, launches: list[int]) -> str:
-        launch = self.launches.find_one({"launch_id": {"$in": launches}}, sort=[("launch_id", -1)])
-        return last_line(launch)
+        return last_line(self._last_launch(launches))
 
 
 def worker_of(owners: Sequence[str]) -> FWorker:

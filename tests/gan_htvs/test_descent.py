@@ -109,3 +109,15 @@ def test_an_explosion_is_a_result(monkeypatch):
     descent = descend(strained_mno(), SETTINGS)
     assert descent.ending in (Ending.RAISED, Ending.UNSOUND)
     assert descent.reason
+
+
+def test_who_is_content_with_the_start_computes_no_forces():
+    pytest.importorskip("sevenn")
+    rocksalt = Structure(Lattice.rhombohedral(3.0, 60), ["Mg", "O"], [[0] * 3, [0.5] * 3])
+    calculator_of("sevennet-0").reset()
+    content = descend(rocksalt, DescentSettings(name="sevennet-0"), stop=lambda _: "content")
+    assert (content.ending, content.would_stop_at) == (Ending.STOPPED, 0)
+    assert len(content.curve.energies) == 1
+    assert content.curve.max_forces == []
+    assert content.relaxed.structure.volume == pytest.approx(rocksalt.volume)
+    assert set(calculator_of("sevennet-0").results) == {"energy", "free_energy"}

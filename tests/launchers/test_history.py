@@ -124,6 +124,52 @@ def test_the_way_of_a_candidate_that_left(tell):
         assert line in told
 
 
+def test_a_candidate_is_followed_to_its_checkpoint_seed_jobs_and_folders(tell, launchpad_file):
+    spec = {"campaign": "search", "_tasks": [{"job": {"uuid": "other"}}]}
+    gate = {"spec": spec | {"step": "gate", "candidate_id": "a"}, "launches": [1, 2]}
+    pack = {"spec": spec | {"step": "prescreen", "_tasks": [{"job": {"uuid": "pack"}}]}}
+    sampling = {"spec": spec | {"step": "propose", "_tasks": [{"job": {"uuid": "shard"}}]}}
+    with open_databases(launchpad_file) as databases:
+        db = databases.launchpad().db
+        jobs = [sampling, pack, gate, gate | {"spec": gate["spec"] | {"candidate_id": "b"}}]
+        states = ["COMPLETED", "COMPLETED", "FIZZLED", "COMPLETED"]
+        db["fireworks"].insert_many(
+            [
+                {"launches": []} | job | {"fw_id": i, "state": state}
+                for i, (job, state) in enumerate(zip(jobs, states, strict=True), 1)
+            ]
+        )
+        db["launches"].insert_many(
+            [{"launch_id": i, "host": "node7", "launch_dir": f"/runs/{i}"} for i in (1, 2)]
+        )
+        with databases.store("outputs", key="uuid") as outputs:
+            made = {"propose": ("shard", "proposals"), "prescreen": ("pack", "verdicts")}
+            outputs.update(
+                [
+                    {
+                        "uuid": uuid,
+                        "metadata": {"campaign": "search", "step": step},
+                        "output": {members: [{"candidate_id": "b"}, {"candidate_id": "a"}]},
+                    }
+                    for step, (uuid, members) in made.items()
+                ]
+            )
+    sampled = Origin(
+        proposer="gan", requested_composition="Mn2O2", index=3, seed=7, checkpoint="c0ffee" * 10
+    )
+    stored = candidate().model_copy(update={"origin": sampled})
+    told = lines(tell("a", stored=stored))
+    assert "origin gan, Mn2O2, sample 3 of seed 7" in told
+    assert f"checkpoint sha256 {'c0ffee' * 10}" in " ".join(told)
+    assert told[-3:] == [
+        "job 1 propose: not launched yet",
+        "job 2 prescreen: not launched yet",
+        "job 3 gate, fizzled: node7:/runs/2",
+    ]
+    document = json.loads(tell("a", "--json", stored=stored).output)
+    assert [job["folder"] for job in document["jobs"]] == [None, None, "node7:/runs/2"]
+
+
 def test_what_the_gate_judged_outdoes_the_prescreen(tell):
     by_vasp = RELAXED.model_copy(
         update={"magmoms": [4.0, 4.0, 0.0, 0.0], "volume_change": 0.02, "level_of_theory": "PBE+U"}
