@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord
@@ -41,8 +43,24 @@ MOST_CURVES = 12
 TERNARY, BINARY = 3, 2
 
 
-def draw_funnel(funnel: Funnel) -> bytes:
-    """Draw how many candidates pass each stage, measured and published, as a PNG."""
+class ImageFormat(StrEnum):
+    """Formats of figures."""
+
+    PNG = "png"
+    SVG = "svg"
+
+
+def rendered(figure: Figure, form: ImageFormat = ImageFormat.PNG) -> bytes:
+    """Write a figure, without the time at which it was written."""
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "gan-htvs"}):
+        undated = {ImageFormat.PNG: {"Software": None}, ImageFormat.SVG: {"Date": None}}
+        figure.savefig(buffer, format=form, metadata=undated[form])
+    return buffer.getvalue()
+
+
+def draw_funnel(funnel: Funnel) -> Figure:
+    """Draw how many candidates pass each stage, measured and published."""
     figure = Figure(figsize=(8, 0.9 + 0.55 * len(funnel.stages)), dpi=120, layout="constrained")
     axes = figure.subplots()
     columns = {**funnel.counts, PUBLISHED_SOURCE: funnel.published}
@@ -67,13 +85,13 @@ def draw_funnel(funnel: Funnel) -> bytes:
     axes.set_xlim(0, 4 * max([1, *(c or 0 for counts in columns.values() for c in counts)]))
     axes.invert_yaxis()
     axes.legend(fontsize=8)
-    return _png(figure)
+    return figure
 
 
 def draw_hull(
     rows: Sequence[Row], references: ReferenceSet, thresholds: Thresholds
-) -> bytes | None:
-    """Draw the hull of the known phases with the lowest candidate of each formula, as a PNG.
+) -> Figure | None:
+    """Draw the hull of the known phases with the lowest candidate of each formula.
 
     A ternary system is seen from above, candidates coloured by their energy above the hull; a
     binary one from the side. None for others.
@@ -129,11 +147,11 @@ def draw_hull(
             xlabel=f"share of {diagram.elements[1].symbol}", ylabel="formation energy, eV/atom"
         )
     axes.set_title(f"{references.level_of_theory}: black, known phases on the hull")
-    return _png(figure)
+    return figure
 
 
-def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> bytes | None:
-    """Draw stability in water against pH of the most stable candidates, as a PNG."""
+def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
+    """Draw stability in water against pH of the most stable candidates."""
     wet = [row for row in _crystals(rows) if row.get("pourbaix")]
     wet = [r for r in wet if r["energy_above_hull"] <= thresholds.synthesizable]
     wet.sort(key=lambda row: row["pourbaix"]["minimum"])
@@ -158,11 +176,11 @@ def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> bytes | None:
         f"mol/l, within {thresholds.synthesizable:g} eV/atom of the hull",
     )
     axes.legend(fontsize=7, ncols=2)
-    return _png(figure)
+    return figure
 
 
-def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> bytes | None:
-    """Draw band gap against Pourbaix stability with the target window, as a PNG."""
+def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
+    """Draw band gap against Pourbaix stability with the target window."""
     known = [row for row in rows if row.get("band_gap") is not None and row.get("pourbaix")]
     if not known:
         return None
@@ -207,7 +225,7 @@ def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> bytes | None:
     )
     axes.set_xlim(left, None)
     axes.legend(fontsize=7)
-    return _png(figure)
+    return figure
 
 
 def _curve(row: Row) -> tuple[Sequence[float], Sequence[float]]:
@@ -235,9 +253,3 @@ def _lowest_of_each_formula(rows: Sequence[Row], limit: float) -> list[Row]:
         ):
             lowest[row["formula_pretty"]] = row
     return list(lowest.values())
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()

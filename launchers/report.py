@@ -14,13 +14,23 @@ from gan_htvs.candidate import Hurdle, Prescreened
 from gan_htvs.documents import decode
 from gan_htvs.files import write_atomically
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
-from gan_htvs.plots import PLOT_FIELDS, draw_funnel, draw_gaps, draw_hull, draw_pourbaix
+from gan_htvs.plots import (
+    PLOT_FIELDS,
+    ImageFormat,
+    draw_funnel,
+    draw_gaps,
+    draw_hull,
+    draw_pourbaix,
+    rendered,
+)
 from gan_htvs.prescreen.figure import Course, draw_prescreen
 from launchers.registry import registered, require_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from matplotlib.figure import Figure
 
     from gan_htvs.campaign import Campaign
     from gan_htvs.thermodynamics.hull import ReferenceSet
@@ -130,17 +140,11 @@ def read_courses(databases: Databases, results: Results) -> list[Course]:
     return [course for course in courses if course.above_hull]
 
 
-def draw_figures(results: Results, folder: Path, courses: Sequence[Course] = ()) -> list[Path]:
-    """Draw what there is to see and return the files.
+def figures(results: Results, courses: Sequence[Course] = ()) -> dict[str, Figure]:
+    """Draw what there is to see, by name.
 
     ``courses`` are relaxations of the prescreen, see :func:`read_courses`.
-
-    Raises
-    ------
-    UserError
-        If the folder cannot be written, or the campaign is a rehearsal.
     """
-    require_results(results.campaign)
     thresholds, rows = results.campaign.thresholds, results.rows
     hull = None
     if results.references is not None:
@@ -154,13 +158,28 @@ def draw_figures(results: Results, folder: Path, courses: Sequence[Course] = ())
         window = settings.window or thresholds.metastable
         prescreen = draw_prescreen(summarise(results.prescreened), courses, window)
     drawn = {
-        "funnel.png": draw_funnel(results.funnel),
-        "prescreen.png": prescreen,
-        "hull.png": hull,
-        "pourbaix.png": draw_pourbaix(rows, thresholds),
-        "gaps.png": draw_gaps(rows, thresholds),
+        "funnel": draw_funnel(results.funnel),
+        "prescreen": prescreen,
+        "hull": hull,
+        "pourbaix": draw_pourbaix(rows, thresholds),
+        "gaps": draw_gaps(rows, thresholds),
     }
-    files = {folder / name: image for name, image in drawn.items() if image is not None}
-    for path, image in files.items():
-        write_atomically(path, image)
-    return list(files)
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def draw_figures(results: Results, folder: Path, courses: Sequence[Course] = ()) -> list[Path]:
+    """Draw what there is to see as PNG and SVG, and return the files.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written, or the campaign is a rehearsal.
+    """
+    require_results(results.campaign)
+    paths = []
+    for name, figure in figures(results, courses).items():
+        for form in ImageFormat:
+            path = folder / f"{name}.{form}"
+            write_atomically(path, rendered(figure, form))
+            paths.append(path)
+    return paths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.figure import Figure
@@ -47,8 +46,8 @@ class Course(NamedTuple):
 
 def draw_prescreen(
     summary: PrescreenSummary, courses: Sequence[Course], window: float
-) -> bytes | None:
-    """Draw relaxations, coloured by how they left, and a bar for each hurdle, as a PNG.
+) -> Figure | None:
+    """Draw relaxations, coloured by how they left, and a bar for each hurdle.
 
     Parameters
     ----------
@@ -109,11 +108,11 @@ def draw_prescreen(
     bars.xaxis.get_major_locator().set_params(integer=True)
     bars.set_xlim(0, 1.25 * max(part.n for part in summary.parts))
     bars.invert_yaxis()
-    return _png(figure)
+    return figure
 
 
-def draw_descent(curve: Curve, title: str) -> bytes:
-    """Draw energy, largest force and volume of one relaxation against its steps, as a PNG."""
+def draw_descent(curve: Curve, title: str) -> Figure:
+    """Draw energy, largest force and volume of one relaxation against its steps."""
     figure = Figure(figsize=(6, 7), dpi=120, layout="constrained")
     energy, force, volume = figure.subplots(3, 1, sharex=True)
     for axes, values, name in (
@@ -127,10 +126,4 @@ def draw_descent(curve: Curve, title: str) -> bytes:
         force.set_yscale("log")
     volume.set_xlabel("relaxation step")
     energy.set_title(title, fontsize=9)
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return figure

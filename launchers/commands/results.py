@@ -210,6 +210,7 @@ def show(
         import json
 
         from gan_htvs.files import write_atomically
+        from gan_htvs.plots import rendered
         from gan_htvs.prescreen.figure import draw_descent
         from launchers.database import open_databases
         from launchers.history import print_history, read_history
@@ -227,5 +228,5 @@ def show(
                     "alone keeps curves; leave it out."
                 )
             title = f"{history.candidate.formula_pretty} {candidate_id}: {history.descent.ending}"
-            write_atomically(figure, draw_descent(history.descent.curve, title))
+            write_atomically(figure, rendered(draw_descent(history.descent.curve, title)))
             typer.echo(f"wrote {figure}", err=as_json)

@@ -66,14 +66,6 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figure behind the last PNG."""
-    figures = []
-    monkeypatch.setattr(plots, "_png", lambda figure: figures.append(figure) or b"")
-    return figures
-
-
 def texts(figure: Figure) -> str:
     axes = figure.axes[0]
     labels = [text.get_text() for text in (*axes.texts, *axes.get_yticklabels())]
@@ -84,19 +76,21 @@ def texts(figure: Figure) -> str:
 
 def test_figures_are_images_with_something_on_them():
     funnel = measure_funnel(ROWS, CAMPAIGN)
-    for png in (
+    for figure in (
         plots.draw_funnel(funnel),
         plots.draw_hull(ROWS, KNOWN, LIMITS),
         plots.draw_pourbaix(ROWS, LIMITS),
         plots.draw_gaps(ROWS, LIMITS),
     ):
-        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+        pixels = np.asarray(Image.open(io.BytesIO(plots.rendered(figure))).convert("L"))
         assert (pixels < 128).mean() > 0.002
+        svg = plots.rendered(figure, plots.ImageFormat.SVG)
+        assert svg.startswith(b"<?xml")
 
 
-def test_the_hull_shows_the_lowest_of_each_formula_where_it_belongs(drawn):
-    plots.draw_hull(ROWS, KNOWN, LIMITS)
-    (points,) = drawn[0].axes[0].collections
+def test_the_hull_shows_the_lowest_of_each_formula_where_it_belongs():
+    figure = plots.draw_hull(ROWS, KNOWN, LIMITS)
+    (points,) = figure.axes[0].collections
     assert len(points.get_offsets()) == 2
     assert sorted(points.get_array()) == [0.02, 0.15]
     # Mg2MnO4 in a triangle with Mg at the origin, Mn at (1, 0) and O at the top.
@@ -105,10 +99,10 @@ def test_the_hull_shows_the_lowest_of_each_formula_where_it_belongs(drawn):
     assert min(np.abs(points.get_offsets() - expected).max(axis=1)) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_binary_hull_is_seen_from_the_side(drawn):
+def test_a_binary_hull_is_seen_from_the_side():
     binary = references("Mg")
-    plots.draw_hull([row("MgO", 0.05)], binary, LIMITS)
-    (points,) = drawn[0].axes[0].collections
+    figure = plots.draw_hull([row("MgO", 0.05)], binary, LIMITS)
+    (points,) = figure.axes[0].collections
     assert points.get_offsets().tolist() == [pytest.approx([0.5, -3.01])]
 
 
@@ -120,22 +114,22 @@ def test_more_elements_have_no_hull_to_look_at():
     assert plots.draw_hull([], ReferenceSet(entries=tuple(pure)), LIMITS) is None
 
 
-def test_curves_in_water_are_those_of_stable_crystals(drawn):
-    plots.draw_pourbaix(ROWS, LIMITS)
-    curves = [line for line in drawn[0].axes[0].lines if len(line.get_xdata()) > 2]
+def test_curves_in_water_are_those_of_stable_crystals():
+    figure = plots.draw_pourbaix(ROWS, LIMITS)
+    curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
     assert [line.get_ydata()[0] for line in curves] == [
         ROWS[i]["pourbaix"]["decomposition_energies"][0] for i in (0, 1)
     ]
 
 
-def test_gaps_are_labelled_with_their_method_and_the_window(drawn):
-    plots.draw_gaps(ROWS, LIMITS)
-    axes = drawn[0].axes[0]
+def test_gaps_are_labelled_with_their_method_and_the_window():
+    figure = plots.draw_gaps(ROWS, LIMITS)
+    axes = figure.axes[0]
     (window,) = axes.patches
     assert (window.get_y(), window.get_height()) == (1.6, pytest.approx(1.4))
     assert window.get_x() + window.get_width() == pytest.approx(0.59)
-    assert "candidates, HSE06" in texts(drawn[0])
-    assert "known phases, HSE06" in texts(drawn[0])
+    assert "candidates, HSE06" in texts(figure)
+    assert "known phases, HSE06" in texts(figure)
 
 
 def test_nothing_is_drawn_of_nothing():
@@ -143,9 +137,9 @@ def test_nothing_is_drawn_of_nothing():
     assert plots.draw_gaps(ROWS[-1:], LIMITS) is None
 
 
-def test_the_funnel_has_the_published_numbers_beside_ours(drawn):
-    plots.draw_funnel(measure_funnel(ROWS, CAMPAIGN))
-    shown = texts(drawn[0])
+def test_the_funnel_has_the_published_numbers_beside_ours():
+    figure = plots.draw_funnel(measure_funnel(ROWS, CAMPAIGN))
+    shown = texts(figure)
     assert "Mg-Mn-O, Kim et al. 2020 (DFT)" in shown
     assert " 9,300" in shown
     assert "metastable" in shown

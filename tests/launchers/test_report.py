@@ -84,7 +84,8 @@ def test_the_only_campaign_needs_no_name_and_its_figures_are_drawn(funnel, tmp_p
     assert "published" in result.output
     assert "9,300" not in result.output  # of Mg-Mn-O, not of Mg-O
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert names == ["funnel.png", "gaps.png", "hull.png", "pourbaix.png", "prescreen.png"]
+    figures = ["funnel", "gaps", "hull", "pourbaix", "prescreen"]
+    assert names == [f"{figure}.{form}" for figure in figures for form in ("png", "svg")]
     assert "Prescreen of mg-o (chgnet, confirmed by sevennet-0)" in result.output
     assert "Early stopping ended 1 relaxation; none like them was audited" in result.output
 

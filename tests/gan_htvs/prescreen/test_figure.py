@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import pytest
-
 from gan_htvs.candidate import Hurdle, Prescreened
 from gan_htvs.descent import Curve
-from gan_htvs.prescreen import figure
+from gan_htvs.plots import rendered
 from gan_htvs.prescreen.figure import COLOURS, Course, draw_descent, draw_prescreen
 from gan_htvs.prescreen.summary import summarise
 
@@ -15,24 +13,15 @@ RECORDS = [
 ]
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figure behind the last PNG."""
-    figures = []
-    monkeypatch.setattr(figure, "_png", lambda each: figures.append(each) or b"")
-    return figures
-
-
 def test_images_are_pngs():
     curve = Curve(energies=[-1.0, -2.0], max_forces=[1.0, 0.05], volumes=[20.0, 10.0])
     for image in (draw_prescreen(summarise(RECORDS), [], 0.2), draw_descent(curve, "a")):
-        assert image.startswith(b"\x89PNG")
+        assert rendered(image).startswith(b"\x89PNG")
 
 
-def test_relaxations_have_the_colour_of_their_end_and_hurdles_a_bar(drawn):
+def test_relaxations_have_the_colour_of_their_end_and_hurdles_a_bar():
     courses = [Course(Hurdle.WINDOW, [1.5, 0.9, 0.4]), Course(None, [0.5, 0.1])]
-    draw_prescreen(summarise(RECORDS), courses, 0.2)
-    curves, bars = drawn[0].axes
+    curves, bars = draw_prescreen(summarise(RECORDS), courses, 0.2).axes
     lines = [line for line in curves.lines if len(line.get_xdata()) > 1]
     assert [list(line.get_ydata()) for line in lines] == [
         *([1.5, 0.9, 0.4], [0.5, 0.1]),
