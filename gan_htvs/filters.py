@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pymatgen.core import Composition, Element
 
-from gan_htvs.candidate import Stage
+from gan_htvs.candidate import KNOWN_PHASE, Stage
 from gan_htvs.errors import UserError
 from gan_htvs.settings import Settings
 
@@ -86,6 +86,9 @@ class Filters(Settings):
     is_novel: bool | None = Field(
         None, description="neither a training structure nor a known phase"
     )
+    known_phases: bool | None = Field(
+        None, description="phases of the reference set alone, or only what was proposed"
+    )
     unique: bool = Field(default=False, description="of one crystal only the lowest in energy")
 
     @classmethod
@@ -127,6 +130,8 @@ class Filters(Settings):
             found["symmetry.number"] = self.spacegroup
         if self.is_novel is not None:
             found["novelty.is_novel"] = self.is_novel
+        if self.known_phases is not None and self.proposer is None:
+            found["origin.proposer"] = KNOWN_PHASE if self.known_phases else {"$ne": KNOWN_PHASE}
         if self.unique:
             found["duplicate_of"] = None
         return found

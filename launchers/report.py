@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from pymatgen.core import Composition
 
-from gan_htvs.candidate import Hurdle, Prescreened
+from gan_htvs.candidate import Hurdle, Prescreened, Stage
 from gan_htvs.documents import decode
 from gan_htvs.files import write_atomically
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
@@ -24,6 +25,7 @@ from gan_htvs.plots import (
     rendered,
 )
 from gan_htvs.prescreen.figure import Course, draw_prescreen
+from gan_htvs.store import CandidateStore
 from launchers.registry import registered, require_results
 
 if TYPE_CHECKING:
@@ -33,10 +35,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gan_htvs.campaign import Campaign
+    from gan_htvs.candidate import Candidate
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from launchers.database import Databases
 
 PRESCREEN_FIELDS = tuple(f"prescreen.{name}" for name in Prescreened.model_fields)
+
+RANKED = (Stage.PHOTOANODE, Stage.POURBAIX_STABLE, Stage.STABLE, Stage.RELAXED)
+"""Stages of candidates that are worth a picture, best first."""
 
 MOST_COURSES = 300
 """Relaxations that are drawn."""
@@ -183,3 +189,31 @@ def draw_figures(results: Results, folder: Path, courses: Sequence[Course] = ())
             write_atomically(path, rendered(figure, form))
             paths.append(path)
     return paths
+
+
+def write_report(databases: Databases, name: str | None, top: int) -> str:
+    """Write the report of a campaign, see :mod:`gan_htvs.html_report`, with its best candidates.
+
+    Raises
+    ------
+    UserError
+        If there is no such campaign, several and no name, or it is a rehearsal.
+    """
+    from gan_htvs.html_report import RANKED_FIELDS, render_report  # noqa: PLC0415 - slow
+
+    results = read_results(databases, name)
+    require_results(results.campaign)
+    store = CandidateStore(databases.store("candidates", key="candidate_id"))
+    ranked: list[Candidate] = []
+    for stage in RANKED:
+        if len(ranked) < top:
+            ranked += store.query(
+                fields=RANKED_FIELDS,
+                limit=top - len(ranked),
+                campaign=results.campaign.name,
+                stage=stage,
+                known_phases=False,
+                unique=True,
+            )
+    drawn = figures(results, read_courses(databases, results))
+    return render_report(results.campaign, results.funnel, drawn, ranked, datetime.now(UTC))

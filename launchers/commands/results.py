@@ -80,6 +80,32 @@ def funnel(
                 typer.echo(f"wrote {path}")
 
 
+@app.command(epilog="Example: [bold]gan-htvs report mg-mn-o-demo --output report.html[/bold]")
+def report(
+    campaign: Annotated[
+        str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Write it here.", metavar="FILE")
+    ] = Path("report.html"),
+    top: Annotated[int, typer.Option(min=0, help="Candidates with pictures.")] = 30,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+) -> None:
+    """Write one HTML file: funnel, hull, water, gaps, the best candidates, methods, caveats.
+
+    It needs no other file and no network; `gan-htvs funnel --output` writes the figures alone.
+    """
+    with told_in_one_sentence():
+        from gan_htvs.files import write_atomically
+        from launchers.database import open_databases
+        from launchers.report import write_report
+
+        with open_databases(launchpad) as databases:
+            html = write_report(databases, campaign, top)
+        write_atomically(output, html.encode())
+        typer.echo(f"wrote {output}")
+
+
 @app.command(
     epilog="Examples: [bold]gan-htvs candidates --stage pourbaix_stable --unique[/bold], "
     "[bold]gan-htvs candidates --energy-above-hull ..0.08 --band-gap 1.6..3.0 --sort band_gap"
@@ -107,6 +133,10 @@ def candidates(
     novel: Annotated[
         bool | None,
         typer.Option("--novel/--known", help="Neither training structure nor known phase, or so."),
+    ] = None,
+    known_phases: Annotated[
+        bool | None,
+        typer.Option("--phases/--no-phases", help="Known phases alone, or only what was proposed."),
     ] = None,
     unique: Annotated[
         bool, typer.Option("--unique", help="Of one crystal only the lowest in energy.")
@@ -156,6 +186,7 @@ def candidates(
             "nsites": nsites,
             "spacegroup": spacegroup,
             "is_novel": novel,
+            "known_phases": known_phases,
             "unique": unique,
         }
         Filters.of(**filters)  # before a server is started

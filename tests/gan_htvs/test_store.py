@@ -101,6 +101,8 @@ def names(found) -> str:
         ({"nsites": "3..5"}, ""),
         ({"is_novel": True}, "f"),
         ({"unique": True}, "bafcd"),
+        ({"known_phases": True}, ""),
+        ({"known_phases": False, "stage": "stable"}, "be"),
         ({"chemsys": "Mg-O", "energy_above_hull": (None, 0.15), "band_gap": (None, 2.5)}, "a"),
     ],
 )

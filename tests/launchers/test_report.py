@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
+
 import pytest
 from monty.json import jsanitize
+from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
 from gan_htvs.campaign_file import checked_campaign
-from gan_htvs.candidate import Hurdle
+from gan_htvs.candidate import Candidate, Hurdle, Origin
+from gan_htvs.documents import encode
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from launchers.cli import app
 from launchers.database import open_databases
@@ -131,3 +136,85 @@ def test_a_campaign_that_is_not_there_is_told_with_those_that_are(funnel):
         result = funnel(*arguments)
         assert result.exit_code == 2
         assert "another, mg-o" in result.output
+
+
+def ranked(name, stage, **fields):
+    rocksalt = Structure(Lattice.rhombohedral(3.0, 60), ["Mg", "O"], [[0] * 3, [0.5] * 3])
+    return Candidate(
+        **{
+            "candidate_id": name,
+            "campaign": "mg-o",
+            "stage": stage,
+            "origin": Origin(proposer="gan", requested_composition="MgO", index=0),
+            "formula_pretty": "MgO",
+            "chemsys": "Mg-O",
+            "nsites": 2,
+            "generated_structure": rocksalt,
+            "structure": rocksalt,
+            "energy_above_hull": 0.01,
+            "formation_energy_per_atom": -3.05,
+            "gate": {"references": "references"},
+            "last_updated": datetime.now(UTC),
+        }
+        | fields
+    )
+
+
+@pytest.fixture
+def report(funnel, launchpad_file, tmp_path):
+    funnel.put("mg-o")
+
+    def write(*candidates, top=10):
+        with (
+            open_databases(launchpad_file) as databases,
+            databases.store("candidates", key="candidate_id") as store,
+        ):
+            store.remove_docs({})
+            store.update([encode(candidate) for candidate in candidates])
+        path = tmp_path / "report.html"
+        arguments = ["report", "-o", str(path), "--top", str(top), "-l", str(launchpad_file)]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return path.read_text()
+
+    return write
+
+
+def test_a_report_needs_nothing_else_and_ranks_the_best(report):
+    phase = Origin(proposer="known_phase", requested_composition="MgO", index=0)
+    html = report(
+        ranked("aa", "stable", reason="<script>alert(1)</script>"),
+        ranked("bb", "photoanode", band_gap=2.0, band_gap_method="HSE06"),
+        ranked("cc", "stable", energy_above_hull=0.0),
+        ranked("dd", "rejected"),
+        ranked("ee", "stable", origin=phase),
+        ranked("ff", "relaxed", duplicate_of="cc"),
+    )
+    order = re.findall("<code>(..)</code>", html)
+    assert order == ["bb", "cc", "aa"]
+    images = re.findall('src="(.{20})', html)
+    assert len(images) == html.count("<img") == len(order) + 2  # funnel and hull
+    assert set(images) == {"data:image/svg+xml;b"}
+    assert "http" not in html
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert "9,300" not in html  # of Mg-Mn-O, not of Mg-O
+    assert "chgnet energies" in html
+    assert "10.1021/acscentsci.0c00426" in html
+    for what in ("known phases", "prescreen", "photoanode (Pourbaix"):
+        assert what in html
+
+
+def test_a_report_of_little_is_a_page_all_the_same(report):
+    assert re.findall("<code>(..)</code>", report(ranked("aa", "stable"), top=0)) == []
+    assert "None is stable yet" in report(ranked("aa", "rejected"))
+
+
+def test_a_report_of_another_campaign_is_refused(funnel, launchpad_file, tmp_path):
+    funnel.put("mg-o")
+    path = tmp_path / "report.html"
+    arguments = ["report", "other", "-o", str(path), "-l", str(launchpad_file)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "other" in result.output
+    assert not path.exists()
