@@ -9,6 +9,7 @@ import typer
 
 from gan_htvs import __version__
 from launchers.commands import (
+    archives,
     campaigns,
     fireworks,
     generators,
@@ -20,7 +21,10 @@ from launchers.commands import (
 )
 from launchers.commands.common import EXIT_INTERRUPTED, app
 
-COMMANDS = (campaigns, status, recovery, results, generators, machines, queues, fireworks)
+COMMANDS = (
+    *(campaigns, status, recovery, results, archives),
+    *(generators, machines, queues, fireworks),
+)
 """Importing them has added their commands to ``app``, in this order."""
 
 

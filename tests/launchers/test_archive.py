@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+from bson import Int64, ObjectId
+from typer.testing import CliRunner
+
+from gan_htvs.campaign_file import checked_campaign
+from launchers.archive import check_archive
+from launchers.cli import app
+from launchers.database import open_databases
+
+CAMPAIGN = checked_campaign(
+    {
+        "name": "mg-o",
+        "chemical_system": {"caps": {"Mg": 4, "O": 4}},
+        "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+    },
+    "test",
+)
+COLLECTIONS = ("campaigns", "outputs", "outputs_blobs.files", "outputs_blobs.chunks", "stability",
+               "candidates")  # fmt: skip
+WEIGHTS = "weights" * 100_000
+
+
+@pytest.fixture
+def another(launchpad_file, tmp_path):
+    """An empty database beside the first one."""
+    settings = yaml.safe_load(launchpad_file.read_text())
+    path = tmp_path / "another.yaml"
+    path.write_text(yaml.safe_dump(settings | {"name": f"{settings['name']}_2"}))
+    return path
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ["archive", *map(str, arguments)])
+
+
+def contents(launchpad_file):
+    with open_databases(launchpad_file) as databases:
+        db = databases.launchpad().db
+        return {name: list(db[name].find().sort("_id", 1)) for name in COLLECTIONS}
+
+
+@pytest.fixture
+def stored(launchpad_file):
+    """Two campaigns, one of which has everything; they share their references."""
+    moment = datetime(2026, 3, 1, 12, 30, 15, 123000, tzinfo=UTC)
+    with open_databases(launchpad_file) as databases:
+        db = databases.launchpad().db
+        db["campaigns"].insert_many(
+            [
+                {
+                    "name": name,
+                    "settings": CAMPAIGN.model_dump(mode="json") | {"name": name},
+                    "submission": {"owners": [name, "shared"], "submitted_on": moment},
+                }
+                for name in ("mg-o", "other")
+            ]
+        )
+        with databases.job_store() as store:
+            store.update(
+                {
+                    "uuid": "training",
+                    "index": 1,
+                    "metadata": {"campaign": "shared"},
+                    "output": {"weights": WEIGHTS, "sha256": "c0ffee"},
+                },
+                save={"data": "weights"},
+            )
+            store.update({"uuid": "theirs", "index": 1, "output": 1,
+                          "metadata": {"campaign": "other"}})  # fmt: skip
+        for collection in ("stability", "candidates"):
+            db[collection].insert_many(
+                [
+                    {
+                        "candidate_id": f"{campaign} {i}",
+                        "campaign": campaign,
+                        "energy": -8.123456789012345,
+                        "number": Int64(i),
+                        "last_updated": moment,
+                        "nothing": None,
+                        "reference": ObjectId(),
+                        "infinite": float("inf"),
+                    }
+                    for campaign in ("mg-o", "other")
+                    for i in range(450)
+                ]
+            )
+    return launchpad_file
+
+
+def test_a_campaign_comes_back_as_it_was(stored, another, tmp_path):
+    path = tmp_path / "new" / "mg-o.zip"
+    written = call("write", "mg-o", "-o", path, "-l", stored)
+    assert written.exit_code == 0, written.output
+    assert "mg-o, 904 documents" in written.output.replace("\n", "")
+    before = contents(stored)
+    assert call("read", path, "-l", another).exit_code == 0
+    after = contents(another)
+    for name in COLLECTIONS:
+        mine = [d for d in before[name] if "other" not in (d.get("campaign"), d.get("name"))]
+        mine = [d for d in mine if d.get("uuid") != "theirs"]
+        assert after[name] == mine, name
+        assert mine, name
+    with open_databases(another) as databases, databases.job_store() as store:
+        assert store.get_output("training", load=True)["weights"] == WEIGHTS
+
+    again = call("read", path, "-l", another)
+    assert "0 new documents" in again.output
+    assert contents(another) == after
+    told = call("check", path).output
+    assert "candidates: 450 documents" in told
+    second = tmp_path / "again.zip"
+    call("write", "mg-o", "-o", second, "-l", another)
+    assert check_archive(second).members == check_archive(path).members
+
+
+def test_what_was_put_in_halfway_is_completed(stored, another, tmp_path):
+    path = tmp_path / "mg-o.zip"
+    call("write", "mg-o", "-o", path, "-l", stored)
+    call("read", path, "-l", another)
+    complete = contents(another)
+    with open_databases(another) as databases:
+        databases.launchpad().db["candidates"].delete_many({"number": {"$gte": 100}})
+    assert "350 new documents" in call("read", path, "-l", another).output
+    assert contents(another) == complete
+
+
+def damaged(path, target):
+    shutil.copy(path, target)
+    with target.open("r+b") as file:
+        file.seek(target.stat().st_size // 3)
+        file.write(b"\0" * 64)
+
+
+def cut_off(path, target):
+    target.write_bytes(path.read_bytes()[:-2000])
+
+
+def changed(path, target):
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, data.replace(b"-8.12", b"-9.12") if name[:4] == "cand" else data)
+
+
+def with_manifest(**changes):
+    def write(path, target):
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
+            for name in old.namelist():
+                data = old.read(name)
+                if name == "manifest.json":
+                    data = json.dumps(json.loads(data) | changes).encode()
+                new.writestr(name, data)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (damaged, "damaged"),
+        (cut_off, "damaged, or no archive of a campaign"),
+        (changed, "candidates is damaged"),
+        (with_manifest(format=2), "of format 2, and this version reads 1"),
+        (with_manifest(members={}), "other collections"),
+        (with_manifest(campaign=None), "no archive of a campaign"),
+        (lambda _, target: target.write_text("hello"), "no archive of a campaign"),
+        (lambda *_: None, "cannot be read: No such file"),
+    ],
+)
+def test_what_is_no_whole_archive_changes_nothing(stored, another, tmp_path, spoil, told):
+    path, target = tmp_path / "mg-o.zip", tmp_path / "spoilt.zip"
+    call("write", "mg-o", "-o", path, "-l", stored)
+    spoil(path, target)
+    result = call("read", target, "-l", another)
+    assert result.exit_code == 2, result.output
+    assert told in " ".join(result.output.split())
+    assert not any(contents(another).values())
+
+
+def test_another_campaign_of_the_name_is_not_mixed_with(stored, another, tmp_path):
+    path = tmp_path / "mg-o.zip"
+    call("write", "mg-o", "-o", path, "-l", stored)
+    with open_databases(another) as databases:
+        settings = CAMPAIGN.model_dump(mode="json") | {"max_atoms": 7}
+        databases.launchpad().db["campaigns"].insert_one({"name": "mg-o", "settings": settings})
+    result = call("read", path, "-l", another)
+    assert result.exit_code == 2
+    assert "another campaign 'mg-o'" in result.output
+    assert not contents(another)["candidates"]
+
+
+def test_an_archive_that_cannot_be_written_leaves_nothing(stored, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = call("write", "mg-o", "-o", tmp_path / "file" / "mg-o.zip", "-l", stored)
+    assert result.exit_code == 2
+    assert "choose a writable folder" in result.output
+    assert call("write", "nobody", "-o", tmp_path / "x.zip", "-l", stored).exit_code == 2
+    assert not list(tmp_path.glob(".*zip*"))
