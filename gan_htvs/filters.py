@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
@@ -120,7 +121,8 @@ class Filters(Settings):
         }
         for name in RANGES:
             low, high = getattr(self, name) or (None, None)
-            bounds = {"$gte": low, "$lte": high}
+            # SecantusDB loses what is equal to $lte by an index that goes on with another field.
+            bounds = {"$gte": low, "$lt": None if high is None else math.nextafter(high, math.inf)}
             if given := {key: value for key, value in bounds.items() if value is not None}:
                 found[path_of(name)] = given
         if self.stage is not None:

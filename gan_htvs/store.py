@@ -48,16 +48,20 @@ SUMMARY_FIELDS = (
 )
 """Fields of a table row: everything but the structures."""
 
-INDEXES = (
-    (("energy_above_hull", 1), ("candidate_id", 1)),
-    (("campaign", 1), ("energy_above_hull", 1)),
-    (("formula_pretty", 1), ("energy_above_hull", 1)),
-    (("chemsys", 1), ("energy_above_hull", 1)),
-    (("stage", 1), ("energy_above_hull", 1)),
-    (("band_gap", 1), ("candidate_id", 1)),
-    (("pourbaix.minimum", 1), ("candidate_id", 1)),
+INDEXES = tuple(
+    tuple((path, 1) for path in ("is_rehearsal", *paths))
+    for paths in (
+        ("energy_above_hull", "candidate_id"),
+        ("campaign", "energy_above_hull", "candidate_id"),
+        ("formula_pretty", "energy_above_hull", "candidate_id"),
+        ("chemsys", "energy_above_hull", "candidate_id"),
+        ("stage", "energy_above_hull", "candidate_id"),
+        ("band_gap", "candidate_id"),
+        ("pourbaix.minimum", "candidate_id"),
+    )
 )
-"""Of the candidates collection, beside its key; the builder makes them."""
+"""Of the candidates collection, beside its key; the builder makes them. What is asked to be equal
+stands first, then what is sorted by."""
 
 STABILITY = "energy_above_hull"
 
@@ -85,7 +89,7 @@ class CandidateStore:
         self._store: Store = (
             MongoStore.from_collection(store) if isinstance(store, Collection) else store
         )
-        self._kind = {"is_rehearsal": True if rehearsal else {"$ne": True}}
+        self._kind = {"is_rehearsal": rehearsal}
         self._store.connect()
 
     def query(

@@ -24,7 +24,12 @@ def call(*arguments: object):
 @pytest.fixture
 def stored(launchpad_file):
     """Two candidates in a database that is not running any more."""
-    common = {"campaign": "search", "last_updated": datetime.now(UTC), "nsites": 2}
+    common = {
+        "campaign": "search",
+        "last_updated": datetime.now(UTC),
+        "nsites": 2,
+        "is_rehearsal": False,
+    }
     with (
         open_databases(launchpad_file) as databases,
         databases.store("candidates", key="candidate_id") as store,

@@ -66,7 +66,7 @@ def test_gates_that_arrive_between_runs_change_what_they_should(lab, databases):
     store = CandidateStore(lab.candidates)
     assert store.get(IDS[0]).duplicates == [IDS[2]]
     assert store.get(IDS[2]).duplicate_of == IDS[0]
-    assert {c.candidate_id for c in store.candidates(stage=Stage.GENERATED)} == set(IDS[4:])
+    assert {c.candidate_id for c in store.query(stage=Stage.GENERATED)} == set(IDS[4:])
 
 
 def test_gates_may_arrive_while_builders_run_side_by_side(lab, databases):
