@@ -20,6 +20,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from gan_htvs.candidate import Document, Relaxed
 from gan_htvs.errors import CalculationError
 from gan_htvs.potentials import calculator_of
+from gan_htvs.springs import spring_hessian
 from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
 from gan_htvs.validity import check_geometry
 
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
 GEOMETRY_STEPS = 5
 """Optimizer steps between two looks at the geometry: a fall into a hole ends there."""
 
-BULK_MODULUS = 80 * units.GPa
-"""First guess of the cell's stiffness for ``CellAwareBFGS``; docs/prescreen.md compares."""
-STIFFNESS = 12.0
-"""First guess of an atom's stiffness, eV/A^2."""
+SOFTEST = 2.0
+"""Stiffness that every atom has besides its springs, eV/A^2."""
+SOFTEST_CELL = 8 * units.GPa
+"""The same of the cell: a bulk modulus."""
 LONGEST_STEP = 0.2
 """No atom and no strain times length moves further in one step, A."""
 
@@ -307,7 +308,11 @@ class _CellFilter(FrechetCellFilter):
 
 
 class _CellAware(CellAwareBFGS):
-    """ASE's quasi-Newton with an elastic first guess for the cell, converged as the others are."""
+    """ASE's quasi-Newton, starting from springs between neighbours, converged as the others are."""
+
+    def initialize(self) -> None:
+        super().initialize()
+        self.H0 += spring_hessian(self.atoms.atoms)
 
     def gradient_converged(self, gradient: NDArray[np.float64]) -> bool:  # noqa: ARG002
         return bool(_force_norms(self.atoms).max() < self.fmax)
@@ -325,8 +330,8 @@ def _optimizer(atoms: Atoms, settings: PotentialSettings) -> Optimizer:
         return _CellAware(
             _CellFilter(atoms, exp_cell_factor=1.0),
             logfile=None,
-            bulk_modulus=BULK_MODULUS,
-            alpha=STIFFNESS,
+            bulk_modulus=SOFTEST_CELL,
+            alpha=SOFTEST,
             maxstep=LONGEST_STEP,
         )
     return getattr(optimize, settings.optimizer)(_CellFilter(atoms), logfile=None)

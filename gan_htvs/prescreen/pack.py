@@ -41,21 +41,39 @@ if TYPE_CHECKING:
 SAME_ENERGY = 0.01
 """A crystal found again must lie this much lower to be worth more than the first find, eV/atom."""
 
+LOOK_BACK = 5
+"""Steps over which it is seen how fast the energy of a second potential falls."""
+
 Work = tuple["Structure", "DescentSettings", "Bound | Agreement | None", bool]
 """Arguments of :func:`relax_one`."""
 
 
 class Agreement(Settings):
-    """Ends the relaxation of a second potential as soon as it agrees; energies only fall."""
+    """Ends the relaxation of a second potential as soon as it agrees, or will not any more.
+
+    Energies only fall, and ever more slowly.
+    """
 
     hull: float
     window: float
     first: float
     disagreement: float
+    max_steps: int
 
     def __call__(self, curve: Curve) -> str | None:
-        """Say that it agrees, if it does."""
-        return "agrees" if self.refusal(curve.energies[-1]) is None else None
+        """Say whether it agrees, or cannot, if either is seen."""
+        energy = curve.energies[-1]
+        if self.refusal(energy) is None:
+            return "agrees"
+        missing = energy - self.hull - min(self.window, self.first + self.disagreement)
+        n_steps = len(curve.energies) - 1
+        if missing <= 0:
+            return "is too low, and falls"
+        if n_steps < LOOK_BACK:
+            return None
+        *_, before = curve.energies[:-LOOK_BACK]
+        fall = (before - min(curve.energies[-LOOK_BACK:])) / LOOK_BACK
+        return "falls too slowly" if fall * (self.max_steps - n_steps) < missing else None
 
     def refusal(self, energy_per_atom: float) -> str | None:
         """Say why an energy of the second potential, eV/atom, does not confirm the first."""
@@ -149,13 +167,14 @@ class Prescreen:
 
     def agreement(self, composition: Composition, first: float) -> Agreement:
         """Find when the second potential agrees with an energy above hull, eV/atom."""
-        if self.confirming_references is None:
+        if self.confirming_references is None or self.confirming is None:
             raise ValueError("nobody is asked to confirm")
         return Agreement(
             hull=round(self.confirming_references.hull_energy(composition), 6),
             window=self.window,
             first=round(first, 6),
             disagreement=self.disagreement,
+            max_steps=self.confirming.max_steps,
         )
 
     def is_audited(self, candidate_id: str) -> bool:

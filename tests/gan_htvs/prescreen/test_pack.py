@@ -9,9 +9,10 @@ from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.candidate import Hurdle, Origin, Proposal
+from gan_htvs.descent import Curve
 from gan_htvs.engines import DescentSettings
 from gan_htvs.prescreen.notes import NotebookInMemory
-from gan_htvs.prescreen.pack import Prescreen
+from gan_htvs.prescreen.pack import Agreement, Prescreen
 from gan_htvs.prescreen.stopping import Look, StoppingRule
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
@@ -287,3 +288,20 @@ def test_a_second_potential_confirms_or_contradicts():
     assert "SevenNet-0+MP2020: the potentials disagree by +0." in verdict.reason
     assert verdict.confirmation.disagreement > 0.1
     assert verdict.energy_above_hull == pytest.approx(0, abs=0.02), "both are kept"
+
+
+@pytest.mark.parametrize(
+    ("energies", "told"),
+    [
+        ([-0.95], "agrees"),
+        ([-0.75], None),  # 0.05 too high, and may fall
+        ([-1.15], "is too low, and falls"),
+        ([-0.7, -0.72, -0.74, -0.76, -0.78], None),
+        ([-0.7, -0.72, -0.74, -0.76, -0.78, -0.79], None),  # 0.01 is missing of 0.27
+        ([-0.7, -0.7, -0.701, -0.701, -0.701, -0.702], "falls too slowly"),
+        ([-0.7, -0.72, -0.74, -0.76, -0.78, -0.81], "agrees"),
+    ],
+)
+def test_a_second_potential_is_asked_no_longer_than_it_may_agree(energies, told):
+    agreement = Agreement(hull=-1.0, window=0.2, first=0.1, disagreement=0.2, max_steps=20)
+    assert agreement(Curve(energies=energies)) == told
