@@ -295,6 +295,9 @@ class _CellFilter(FrechetCellFilter):
     def set_positions(self, new: NDArray[np.float64], **settings: Any) -> None:
         self._forces, self._positions = None, new.copy()
         super().set_positions(new, **settings)
+        strain = new[-3:] / self.exp_cell_factor - math.log(self.cell_factor) * np.eye(3)
+        # Of the deformation that this strain makes; scipy takes milliseconds to find it again.
+        self._utility.logm = lambda _: strain
 
     def get_positions(self) -> NDArray[np.float64]:
         if self._positions is None:

@@ -7,7 +7,7 @@ from ase.filters import FrechetCellFilter
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from gan_htvs.descent import Ending, _force_norms, descend
+from gan_htvs.descent import Ending, _CellFilter, _force_norms, descend
 from gan_htvs.engines import DescentSettings
 from gan_htvs.potentials import calculator_of
 
@@ -121,3 +121,21 @@ def test_who_is_content_with_the_start_computes_no_forces():
     assert content.curve.max_forces == []
     assert content.relaxed.structure.volume == pytest.approx(rocksalt.volume)
     assert set(calculator_of("sevennet-0").results) == {"energy", "free_energy"}
+
+
+@pytest.mark.parametrize("exp_cell_factor", [1.0, None])
+def test_the_filter_of_the_cell_is_ases_and_does_nothing_twice(exp_cell_factor):
+    ours = AseAtomsAdaptor.get_atoms(strained_mno(), msonable=False)
+    theirs = ours.copy()
+    ours.calc = theirs.calc = calculator_of("chgnet")
+    our_filter = _CellFilter(ours, exp_cell_factor=exp_cell_factor)
+    their_filter = FrechetCellFilter(theirs, exp_cell_factor=exp_cell_factor)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        for get in ("get_positions", "get_forces"):
+            ours_now, theirs_now = getattr(our_filter, get)(), getattr(their_filter, get)()
+            assert ours_now == pytest.approx(theirs_now, abs=1e-4), get
+        assert ours.cell.array == pytest.approx(theirs.cell.array)
+        move = rng.normal(size=our_filter.get_positions().shape, scale=0.05)
+        our_filter.set_positions(our_filter.get_positions() + move)
+        their_filter.set_positions(their_filter.get_positions() + move)
