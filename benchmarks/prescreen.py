@@ -13,7 +13,9 @@ the straightforward pipeline, that confirmation and the start of its processes a
 The prescreen runs before and after the many jobs, and its cost is the mean of both times.
 After that all four proposers go through the prescreen, and the generator once more without early
 stopping, for the recall. The default run takes about half an hour on two cores; jobs of the
-straightforward pipeline are kept beside ``--journal``, so that a run that was killed goes on.
+straightforward pipeline are kept beside ``--journal``, so that a run that was killed goes on; some
+that an earlier run left are timed once more, since machines have better and worse hours. No
+structure is audited.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from gan_htvs.declash import declash
 from gan_htvs.descent import descend
 from gan_htvs.engines import DescentSettings
 from gan_htvs.evaluation.documents import Share
+from gan_htvs.identity import content_hash
 from gan_htvs.matching import UniqueStructures
 from gan_htvs.prescreen.notes import NotebookInMemory
 from gan_htvs.prescreen.pack import Prescreen
@@ -59,6 +62,8 @@ WINDOWS = (0.2, 0.08)
 RECALL = 0.94
 SEED = 2020
 RESAMPLES = 2000
+AGAIN = 12
+"""Jobs of an earlier run that are timed once more."""
 _SELF = psutil.Process()
 
 
@@ -220,19 +225,8 @@ def straightforward(
     found: Sequence[Sampled], rules: Prescreen, folder: Path, n_processes: int
 ) -> Run:
     """Relax raw samples one job each, then count what is unique and confirmed."""
-    journal = folder / "jobs.jsonl"
-    done: dict[int, Any] = {}
-    if journal.exists():
-        lines = journal.read_text(encoding="utf-8").splitlines()
-        done = {entry["number"]: entry["result"] for entry in map(json.loads, lines)}
-    work = {i: (each.raw,) for i, each in enumerate(found) if i not in done}
     wall = time.monotonic()
-    with journal.open("a", encoding="utf-8") as file:
-        for number, result in spread(force_field_job, work, n_processes):
-            done[number] = result
-            file.write(json.dumps({"number": number, "result": result}) + "\n")
-            file.flush()
-            told(len(done), len(found))
+    done = jobs(found, folder / "jobs.jsonl", n_processes)
     wall = time.monotonic() - wall
     outcomes = [Outcome(None, *_spent(done[i])) for i in range(len(found))]
     ends: list[tuple[float, int, Structure]] = []
@@ -258,6 +252,41 @@ def straightforward(
             outcomes[i].energy, outcomes[i].left = energy, "confirmed"
     seconds = sum(outcome.seconds for outcome in outcomes)
     return Run("one job each", outcomes, seconds, wall)
+
+
+def jobs(found: Sequence[Sampled], journal: Path, n_processes: int) -> dict[int, Any]:
+    """Relax raw samples one job each, but for those that an earlier run left in the journal."""
+    names = [content_hash("raw", each.raw) for each in found]
+    kept: dict[str, Any] = {}
+    if journal.exists():
+        lines = journal.read_text(encoding="utf-8").splitlines()
+        kept = {entry["raw"]: entry["result"] for entry in map(json.loads, lines)}
+    done = {i: kept[name] for i, name in enumerate(names) if name in kept}
+    pace = again(found, done, n_processes)
+    for result in filter(None, done.values()):
+        result["seconds"] *= pace
+    work = {i: (each.raw,) for i, each in enumerate(found) if i not in done}
+    with journal.open("a", encoding="utf-8") as file:
+        for number, result in spread(force_field_job, work, n_processes):
+            done[number] = result
+            file.write(json.dumps({"raw": names[number], "result": result}) + "\n")
+            file.flush()
+            told(len(done), len(found))
+    return done
+
+
+def again(found: Sequence[Sampled], done: dict[int, Any], n_processes: int) -> float:
+    """Run some jobs of an earlier run once more, and tell how much longer they take now."""
+    if not done:
+        return 1.0
+    chosen = np.random.default_rng(0).permutation(sorted(done))[:AGAIN].tolist()
+    work = {i: (found[i].raw,) for i in chosen if done[i]}
+    now = dict(spread(force_field_job, work, n_processes))
+    both = [(now[i]["seconds"], done[i]["seconds"]) for i in work if now[i]]
+    pace = float(np.sum(both, axis=0)[0] / np.sum(both, axis=0)[1])
+    print(f"{len(done)} jobs are of an earlier run; {len(both)} of them take {pace:.2f} times "
+          "as long now, and so are all taken to")  # fmt: skip
+    return pace
 
 
 def _spent(result: dict[str, Any] | None) -> tuple[float, int, str]:

@@ -21,6 +21,7 @@ from flows.steps import (
 from gan_htvs.candidate import Proposal, Stage, Step, Verdict
 from gan_htvs.descent import Ending, descend
 from gan_htvs.identity import content_uuid
+from gan_htvs.potentials import module_of
 from gan_htvs.prescreen.pack import Prescreen
 from gan_htvs.processes import cores, spread
 from gan_htvs.thermodynamics.corrections import level_of_theory
@@ -99,7 +100,9 @@ def relax_known_phases(campaign: Campaign, descent: DescentSettings) -> Referenc
     noted = notes.descents(free).items()
     descents = {uuid: found for uuid, found in noted if found.ending is Ending.CONVERGED}
     work = {uuid: (free[uuid].structure, patient) for uuid in free if uuid not in descents}
-    for uuid, found in spread(descend, work, cores()):
+    # All that later packs of this process need, too, which is imported once.
+    modules = [module_of(each.name) for each in campaign.prescreening.potentials(campaign.engines)]
+    for uuid, found in spread(descend, work, cores(), preload=modules):
         if found is not None:
             descents[uuid] = found
             notes.note(uuid, free[uuid].name, found)

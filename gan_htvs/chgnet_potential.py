@@ -57,8 +57,9 @@ class OnePassCHGNet(CHGNetCalculator):
     def predict(self, graphs: Sequence[CrystalGraph]) -> list[dict[str, Any]]:
         """Compute ASE's properties of each graph: eV, eV/A, eV/A^3 and Bohr magnetons."""
         model = self.model
+        graphs = [graph.to(self.device) for graph in graphs]
         batch = BatchedGraph.from_graphs(
-            [graph.to(self.device) for graph in graphs],
+            graphs,
             bond_basis_expansion=model.bond_basis_expansion,
             angle_basis_expansion=model.angle_basis_expansion,
             compute_stress=True,

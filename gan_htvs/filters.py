@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pymatgen.core import Composition, Element
 
 from gan_htvs.candidate import KNOWN_PHASE, Stage
@@ -92,6 +92,12 @@ class Filters(Settings):
     )
     unique: bool = Field(default=False, description="of one crystal only the lowest in energy")
 
+    @model_validator(mode="after")
+    def _known_phases_have_no_other_proposer(self) -> Self:
+        if self.known_phases is not None and self.proposer is not None:
+            raise ValueError("known_phases and proposer exclude each other; leave one out")
+        return self
+
     @classmethod
     def of(cls, **values: Any) -> Self:
         """Check filters.
@@ -110,7 +116,8 @@ class Filters(Settings):
                 known = ", ".join(cls.model_fields)
                 raise UserError(f"{name!r} is no filter; there are {known}.") from error
             reason = first["msg"].removeprefix("Value error, ")
-            raise UserError(f"{name}: {reason[:1].lower()}{reason[1:]}.") from error
+            told = f"{name}: {reason[:1].lower()}{reason[1:]}" if name else reason
+            raise UserError(f"{told}.") from error
 
     def criteria(self) -> dict[str, Any]:
         """Write them as a query of MongoDB."""
@@ -132,7 +139,7 @@ class Filters(Settings):
             found["symmetry.number"] = self.spacegroup
         if self.is_novel is not None:
             found["novelty.is_novel"] = self.is_novel
-        if self.known_phases is not None and self.proposer is None:
+        if self.known_phases is not None:
             found["origin.proposer"] = KNOWN_PHASE if self.known_phases else {"$ne": KNOWN_PHASE}
         if self.unique:
             found["duplicate_of"] = None

@@ -142,13 +142,15 @@ def _in_pool(
 
 
 def _alone() -> None:
-    """Keep a process of the pool to one core, and let it live and die with its parent."""
+    """Keep a process of the pool to one core, and let it live and die with who started it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
 
 
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
+def _follow(server: int) -> None:
+    """End with the process that works are for, or with the one that this is a copy of."""
+    parent = multiprocessing.parent_process()
+    while os.getppid() == server and parent is not None and parent.is_alive():
         time.sleep(1)
     os._exit(1)

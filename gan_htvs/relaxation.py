@@ -18,6 +18,7 @@ from gan_htvs.descent import descend
 from gan_htvs.documents import decode
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash
+from gan_htvs.potentials import module_of
 from gan_htvs.processes import spread
 from gan_htvs.thermodynamics.corrections import level_of_theory
 from gan_htvs.thermodynamics.references import reference_set
@@ -148,7 +149,8 @@ class Relaxations:
     ) -> Iterable[tuple[str, Relaxed | None]]:
         work = {key: (structure, settings) for key, structure in missing.items()}
         n_processes = self.n_processes if self.n_processes > 1 else None
-        for key, descent in spread(descend, work, n_processes):
+        preload = [module_of(settings.name)]
+        for key, descent in spread(descend, work, n_processes, preload=preload):
             if descent is None:
                 raise UserError(
                     "relaxation: a process was killed, perhaps for want of memory; the same "

@@ -55,8 +55,9 @@ class LazySevenNet(SevenNetCalculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Compute the energy, and the rest if more is asked for; the energy is not done twice."""
-        if system_changes:
+        if system_changes or self._way is None:
             Calculator.calculate(self, atoms, properties, system_changes)
+            self._way, self.results = None, {}
             way = self.model._preprocess(self.graph(self.atoms).to(self.device))  # noqa: SLF001
             for name, module in self.model.named_children():
                 if name != FORCES:
@@ -64,5 +65,6 @@ class LazySevenNet(SevenNetCalculator):
             energy = way[KEY.PRED_TOTAL_ENERGY].item()
             self._way, self.results = way, {"energy": energy, "free_energy": energy}
         if not set(properties) <= set(self.results):
+            # The way is gone after one walk back.
             way, self._way = self._way, None
             self.results = self.output_to_results(self.model.get_submodule(FORCES)(way))

@@ -22,6 +22,7 @@ from bson import json_util
 from maggma.utils import grouper
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from gan_htvs.campaign import Campaign
 from gan_htvs.errors import UserError
 from launchers.registry import registered
 from launchers.stores import BLOBS, OUTPUTS
@@ -38,6 +39,15 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+KEYS = {
+    "campaigns": "name",
+    OUTPUTS["collection_name"]: OUTPUTS["key"],
+    "stability": "candidate_id",
+    "candidates": "candidate_id",
+    **dict.fromkeys((f"{BLOBS['collection_name']}.{part}" for part in ("files", "chunks")), "_id"),
+}
+"""Collections of an archive, and by what their documents are known."""
+
 CHUNK = 200
 """Documents that are read, or put in, at once."""
 
@@ -102,12 +112,14 @@ def write_archive(
         _replaced(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        for part in _parts(db, campaign.name):
+        blobs: set[str] = set()
+        for part in _parts(db, campaign.name, blobs):
             total = db[part.collection].count_documents(part.criteria)
             digest = hashlib.sha256()
             done = 0
             with archive.open(f"{part.collection}.jsonl", "w", force_zip64=True) as file:
                 for document in db[part.collection].find(part.criteria).sort("_id", 1):
+                    blobs.update(_blobs(document.get("output")))
                     line = json_util.dumps(document, json_options=_DOCUMENTS).encode() + b"\n"
                     digest.update(line)
                     file.write(line)
@@ -184,29 +196,26 @@ def read_archive(
     return manifest, n_new
 
 
-def _parts(db: Database[dict[str, Any]], name: str) -> list[_Part]:
-    """List what belongs to a campaign; what it shares with others is among it."""
+def _parts(db: Database[dict[str, Any]], name: str, blobs: set[str]) -> Iterator[_Part]:
+    """List what belongs to a campaign; what it shares with others is among it.
+
+    ``blobs`` are the large objects of the outputs, once these have been gone through.
+    """
     submission = (db["campaigns"].find_one({"name": name}) or {}).get("submission") or {}
-    mine = {"metadata.campaign": {"$in": [name, *submission.get("owners", [])]}}
-    outputs, blobs = OUTPUTS["collection_name"], BLOBS["collection_name"]
-    blob_uuids = {
-        uuid for document in db[outputs].find(mine, {"output": 1}) for uuid in _blobs(document)
+    owners = {"$in": [name, *submission.get("owners", [])]}
+    criteria: dict[str, dict[str, Any]] = {
+        "campaigns": {"name": name},
+        OUTPUTS["collection_name"]: {"metadata.campaign": owners},
+        "stability": {"campaign": name},
+        "candidates": {"campaign": name},
     }
-    # Ids that are sorted make the same archive of the same campaign.
-    files = [
-        file["_id"]
-        for file in db[f"{blobs}.files"].find(
-            {"metadata.blob_uuid": {"$in": sorted(blob_uuids)}}, {"_id": 1}
-        )
-    ]
-    return [
-        _Part("campaigns", "name", {"name": name}),
-        _Part(outputs, OUTPUTS["key"], mine),
-        _Part(f"{blobs}.files", "_id", {"_id": {"$in": files}}),
-        _Part(f"{blobs}.chunks", "_id", {"files_id": {"$in": files}}),
-        _Part("stability", "candidate_id", {"campaign": name}),
-        _Part("candidates", "candidate_id", {"campaign": name}),
-    ]
+    for collection, mine in criteria.items():
+        yield _Part(collection, KEYS[collection], mine)
+    large = BLOBS["collection_name"]
+    mine = {"metadata.blob_uuid": {"$in": sorted(blobs)}}
+    files = [file["_id"] for file in db[f"{large}.files"].find(mine, {"_id": 1})]
+    yield _Part(f"{large}.files", "_id", {"_id": {"$in": files}})
+    yield _Part(f"{large}.chunks", "_id", {"files_id": {"$in": files}})
 
 
 def _blobs(value: Any) -> Iterator[str]:
@@ -226,11 +235,16 @@ def _refuse_another(
     there = db["campaigns"].find_one({"name": manifest.campaign})
     (line,) = _lines(archive, "campaigns")
     mine = json_util.loads(line, json_options=_DOCUMENTS)
-    if there is not None and there["settings"] != mine["settings"]:
+    if there is not None and _settings(there) != _settings(mine):
         raise UserError(
             f"There is another campaign {manifest.campaign!r} in the database: read the archive "
             "into an empty one, see `name` in my_launchpad.yaml."
         )
+
+
+def _settings(campaign: dict[str, Any]) -> dict[str, Any]:
+    """Read the settings of a campaign, with the defaults of what was no setting yet."""
+    return Campaign.model_validate(campaign["settings"]).model_dump(mode="json")
 
 
 @contextmanager
@@ -246,7 +260,7 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
                     f"{FORMAT}; update gan-htvs."
                 )
             manifest = Manifest.model_validate(document)
-            if set(manifest.members) != _COLLECTIONS:
+            if {name: member.key for name, member in manifest.members.items()} != KEYS:
                 raise UserError(f"{path}: is no archive of a campaign: it has other collections.")
             yield archive, manifest
     except (KeyError, ValidationError, json.JSONDecodeError) as error:
@@ -279,12 +293,3 @@ def _replaced(path: Path) -> Iterator[Path]:
         raise UserError(
             f"{path}: cannot be written: {error.strerror}; choose a writable folder."
         ) from error
-
-
-_COLLECTIONS = {
-    "campaigns",
-    "stability",
-    "candidates",
-    OUTPUTS["collection_name"],
-    *(f"{BLOBS['collection_name']}.{part}" for part in ("files", "chunks")),
-}

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gan_htvs.assessment import Judge, exceeds, taken_for_hole
 from gan_htvs.candidate import Confirmation, Hurdle, Prescreened, Stage
 from gan_htvs.descent import Descent, Ending, descend
@@ -51,7 +53,7 @@ Work = tuple["Structure", "DescentSettings", "Bound | Agreement | None", bool]
 class Agreement(Settings):
     """Ends the relaxation of a second potential as soon as it agrees, or will not any more.
 
-    Energies only fall, and ever more slowly.
+    The rest of its steps may fall as far as the longest of the last ones each.
     """
 
     hull: float
@@ -62,17 +64,16 @@ class Agreement(Settings):
 
     def __call__(self, curve: Curve) -> str | None:
         """Say whether it agrees, or cannot, if either is seen."""
-        energy = curve.energies[-1]
-        if self.refusal(energy) is None:
+        if self.refusal(curve.energies[-1]) is None:
             return "agrees"
-        missing = energy - self.hull - min(self.window, self.first + self.disagreement)
+        lowest = min(curve.energies)
+        missing = lowest - self.hull - min(self.window, self.first + self.disagreement)
         n_steps = len(curve.energies) - 1
-        if missing <= 0:
+        if missing <= 0 and lowest == curve.energies[-1]:
             return "is too low, and falls"
         if n_steps < LOOK_BACK:
             return None
-        *_, before = curve.energies[:-LOOK_BACK]
-        fall = (before - min(curve.energies[-LOOK_BACK:])) / LOOK_BACK
+        fall = -min(np.diff(curve.energies)[-LOOK_BACK:])
         return "falls too slowly" if fall * (self.max_steps - n_steps) < missing else None
 
     def refusal(self, energy_per_atom: float) -> str | None:
