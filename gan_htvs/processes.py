@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -18,6 +19,7 @@ from gan_htvs.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
+    from multiprocessing.context import BaseContext
 
 CORES = "GAN_HTVS_CORES"
 """Environment variable: cores that a job may use, which whoever starts workers knows."""
@@ -25,7 +27,8 @@ CORES = "GAN_HTVS_CORES"
 HOPELESS = 3
 """Where so many are killed before one has ended, it is not the fault of what they do."""
 
-_CONTEXT = multiprocessing.get_context("forkserver")
+LONGEST_FOLDER = 70
+"""Characters of a folder for temporary files in which a socket fits: its path may have 107."""
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
@@ -81,7 +84,7 @@ def spread(
     works, n_killed = False, 0
     # Copies of a process that has imported everything start at once, and share its memory; of
     # this process, which may hold threads and connections, they could not be made.
-    _CONTEXT.set_forkserver_preload([function.__module__, *preload])
+    _context().set_forkserver_preload([function.__module__, *preload])
     for key, result in _in_pool(function, left, n_processes):
         works = True
         del left[key]
@@ -116,7 +119,7 @@ def _in_pool(
     running: dict[Future[Result], Key] = {}
     pool = ProcessPoolExecutor(
         min(n_processes, len(work)),
-        mp_context=_CONTEXT,
+        mp_context=_context(),
         initializer=_alone,
     )
     is_over = False
@@ -139,6 +142,11 @@ def _in_pool(
         # After Ctrl-C nobody waits for what is still going on.
         for child in set(multiprocessing.active_children()) - others:
             child.terminate()
+
+
+def _context() -> BaseContext:
+    fits = len(tempfile.gettempdir()) <= LONGEST_FOLDER
+    return multiprocessing.get_context("forkserver" if fits else "spawn")
 
 
 def _alone() -> None:

@@ -47,6 +47,13 @@ def test_a_machine_that_kills_every_process_is_not_the_fault_of_the_work():
         list(spread(die, {i: (i,) for i in range(4)}, 2))
 
 
+def test_a_long_path_to_temporary_files_is_no_obstacle(tmp_path, monkeypatch):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert dict(spread(square, {2: (2,), 3: (3,)}, 2)) == {2: 4, 3: 9}
+
+
 def test_what_the_function_raises_is_raised():
     with pytest.raises(ValueError, match="5"):
         list(spread(fail, {"a": (5,), "b": (5,)}, 2))
