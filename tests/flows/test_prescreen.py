@@ -149,7 +149,7 @@ def test_a_survivor_is_relaxed_by_vasp_from_where_the_potential_left_it(store):
     store.update([{"uuid": first, "index": 1, "output": references()}])
     (flow,) = run(search, store).detour.jobs
     (structure,) = [each for each in flow.jobs[0].function_args if isinstance(each, Structure)]
-    assert structure.volume == pytest.approx(19.28, abs=0.1), "of CHGNet"
+    assert structure.volume == pytest.approx(19.3, abs=0.3), "of CHGNet"
     assert structure != PACK[0].structure
 
 
