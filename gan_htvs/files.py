@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from gan_htvs.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace ``path`` in one step, so that a kill leaves the old file or the new one.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written to.
+    """
+    with replaced(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that takes the place of ``path`` once it is complete.
 
     Raises
     ------
@@ -22,7 +40,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
                 # A temporary file is the owner's alone; what comes of it has the usual rights.

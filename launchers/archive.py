@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson import json_util
@@ -24,12 +21,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gan_htvs.campaign import Campaign
 from gan_htvs.errors import UserError
+from gan_htvs.files import replaced
 from launchers.registry import registered
 from launchers.stores import BLOBS, OUTPUTS
 from launchers.workers import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from pymongo.database import Database
 
@@ -109,8 +108,8 @@ def write_archive(
     db = databases.launchpad().db
     members: dict[str, Member] = {}
     with (
-        _replaced(path) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+        replaced(path) as target,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         blobs: set[str] = set()
         for part in _parts(db, campaign.name, blobs):
@@ -274,22 +273,3 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
 def _lines(archive: zipfile.ZipFile, name: str) -> Iterable[bytes]:
     with archive.open(f"{name}.jsonl") as file:
         yield from file
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """Give a temporary file that takes the place of ``path`` once it is complete."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written: {error.strerror}; choose a writable folder."
-        ) from error

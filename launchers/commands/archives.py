@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from launchers import console
-from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app, told_in_one_sentence
+from launchers.commands.common import (
+    LAUNCHPAD_DEFAULT,
+    CampaignName,
+    Launchpad,
+    app,
+    told_in_one_sentence,
+)
 from launchers.words import counted
 
 archive = typer.Typer(help="Write campaigns as files, and read them back.", no_args_is_help=True)
@@ -21,9 +27,7 @@ ArchiveFile = Annotated[Path, typer.Argument(metavar="FILE", help="The archive."
     epilog="Example: [bold]gan-htvs archive write mg-mn-o-demo --output demo.zip[/bold]"
 )
 def write(
-    campaign: Annotated[
-        str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
-    ] = None,
+    campaign: CampaignName = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Write it here.", metavar="FILE")
     ] = Path("campaign.zip"),

@@ -16,6 +16,7 @@ from launchers.commands.common import (
     N_CORES,
     WORKDIR_DEFAULT,
     CampaignFile,
+    CampaignName,
     Launchpad,
     Workdir,
     Workers,
@@ -186,9 +187,7 @@ def rehearse(
     "[bold]gan-htvs retry mg-mn-o --reason 'max_seconds'[/bold]"
 )
 def retry(
-    campaign: Annotated[
-        str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
-    ] = None,
+    campaign: CampaignName = None,
     reason: Annotated[
         str, typer.Option(help="Only those whose reason contains this.", metavar="TEXT")
     ] = "",

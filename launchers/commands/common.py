@@ -32,6 +32,9 @@ EXIT_CAMPAIGN_STANDS_STILL = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+CampaignName = Annotated[
+    str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
+]
 CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")]
 Launchpad = Annotated[
     Path,

@@ -13,6 +13,7 @@ from gan_htvs.export import StructureFormat
 from launchers import console
 from launchers.commands.common import (
     LAUNCHPAD_DEFAULT,
+    CampaignName,
     Launchpad,
     app,
     told_in_one_sentence,
@@ -51,9 +52,7 @@ def build(
 
 @app.command(epilog="Example: [bold]gan-htvs funnel mg-mn-o-demo --output figures[/bold]")
 def funnel(
-    campaign: Annotated[
-        str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
-    ] = None,
+    campaign: CampaignName = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Draw figures here.", metavar="DIR")
     ] = None,
@@ -82,9 +81,7 @@ def funnel(
 
 @app.command(epilog="Example: [bold]gan-htvs report mg-mn-o-demo --output report.html[/bold]")
 def report(
-    campaign: Annotated[
-        str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
-    ] = None,
+    campaign: CampaignName = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Write it here.", metavar="FILE")
     ] = Path("report.html"),
