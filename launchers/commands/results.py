@@ -60,7 +60,7 @@ def funnel(
 ) -> None:
     """Print how many candidates pass each stage, beside the published study; draw figures.
 
-    With --output: funnel.png, prescreen.png (relaxations and where they left), hull.png
+    With --output, each also as SVG: funnel.png, prescreen.png (relaxations and where they left), hull.png
     (candidates on the hull of the known phases), pourbaix.png (stability against pH) and gaps.png
     (gap against Pourbaix stability, with the target window).
     """
