@@ -60,9 +60,9 @@ def funnel(
 ) -> None:
     """Print how many candidates pass each stage, beside the published study; draw figures.
 
-    With --output, each also as SVG: funnel.png, prescreen.png (relaxations and where they left), hull.png
-    (candidates on the hull of the known phases), pourbaix.png (stability against pH) and gaps.png
-    (gap against Pourbaix stability, with the target window).
+    With --output, each as PNG and SVG: funnel, prescreen (relaxations and where they left), hull
+    (candidates on the hull of the known phases), pourbaix (stability against pH) and gaps (gap
+    against Pourbaix stability, with the target window).
     """
     with told_in_one_sentence():
         from launchers.database import open_databases
