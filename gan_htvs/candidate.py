@@ -15,7 +15,7 @@ from gan_htvs.engines import REHEARSAL
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.oxidation import OxidationStates, oxidation_states
 from gan_htvs.proposers import ProposerName
-from gan_htvs.thermodynamics.pourbaix import PourbaixStability
+from gan_htvs.thermodynamics.pourbaix_stability import PourbaixStability
 
 KNOWN_PHASE: Final = "known_phase"
 """Stands for the proposer of reference phases, which are never called generated."""

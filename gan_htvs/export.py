@@ -9,9 +9,6 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pymatgen.io.ase import AseAtomsAdaptor
-from pymatgen.io.vasp import Poscar
-
 from gan_htvs.files import write_atomically
 
 if TYPE_CHECKING:
@@ -122,12 +119,15 @@ def _cif(candidate: Candidate) -> str:
 
 
 def _poscar(candidate: Candidate) -> str:
+    from pymatgen.io.vasp import Poscar  # noqa: PLC0415 - seconds
+
     comment = f"{candidate.formula_pretty} {candidate.candidate_id}"
     return Poscar(_structure(candidate), comment).get_str(significant_figures=10)
 
 
 def _extxyz(candidate: Candidate) -> str:
     from ase.io.extxyz import write_extxyz  # noqa: PLC0415 - slow
+    from pymatgen.io.ase import AseAtomsAdaptor  # noqa: PLC0415 - the same
 
     atoms = AseAtomsAdaptor.get_atoms(_structure(candidate), msonable=False)
     atoms.info = {key: value for key, value in _facts(candidate).items() if value is not None}

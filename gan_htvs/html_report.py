@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING
 
 from ase.visualize.plot import plot_atoms
@@ -12,7 +11,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from gan_htvs import __version__
 from gan_htvs.funnel import PUBLISHED_SOURCE
-from gan_htvs.plots import ImageFormat, rendered
+from gan_htvs.plots import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -73,9 +72,9 @@ def render_report(
         has_published=any(count is not None for count in funnel.published),
         published_source=PUBLISHED_SOURCE,
         levels=f"{campaign.engines.energy.name} energies, {campaign.engines.band_gap.name} gaps",
-        figures={name: _embedded(figure) for name, figure in figures.items()},
+        figures={name: embedded(figure) for name, figure in figures.items()},
         captions=CAPTIONS,
-        ranked=[(each, _embedded(draw_structure(each.structure))) for each in ranked],
+        ranked=[(each, embedded(draw_structure(each.structure))) for each in ranked],
         methods=list(_methods(campaign)),
         caveats=list(_caveats(campaign)),
         when=f"{when:%Y-%m-%d %H:%M} UTC",
@@ -92,11 +91,6 @@ def draw_structure(structure: Structure | None) -> Figure:
         atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
         plot_atoms(atoms, axes, radii=0.5, rotation="-75x,15y,5z")
     return figure
-
-
-def _embedded(figure: Figure) -> str:
-    data = base64.b64encode(rendered(figure, ImageFormat.SVG)).decode()
-    return f"data:image/svg+xml;base64,{data}"
 
 
 def _methods(campaign: Campaign) -> Iterator[tuple[str, str]]:

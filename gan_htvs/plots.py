@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,12 @@ def rendered(figure: Figure, form: ImageFormat = ImageFormat.PNG) -> bytes:
         undated = {ImageFormat.PNG: {"Software": None}, ImageFormat.SVG: {"Date": None}}
         figure.savefig(buffer, format=form, metadata=undated[form])
     return buffer.getvalue()
+
+
+def embedded(figure: Figure) -> str:
+    """Write a figure as an address that holds it, for a page that needs no other file."""
+    data = base64.b64encode(rendered(figure, ImageFormat.SVG)).decode()
+    return f"data:image/svg+xml;base64,{data}"
 
 
 def draw_funnel(funnel: Funnel) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from maggma.stores import MongoStore
@@ -15,7 +15,7 @@ from gan_htvs.assessment import LOWEST_BELIEVED
 from gan_htvs.candidate import Candidate, Document
 from gan_htvs.documents import decode, without_id
 from gan_htvs.errors import UserError
-from gan_htvs.filters import SORTABLE, Filters, path_of
+from gan_htvs.filters import SORTABLE, Filters, is_narrow, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,22 +48,25 @@ SUMMARY_FIELDS = (
 )
 """Fields of a table row: everything but the structures."""
 
-INDEXES = tuple(
-    tuple((path, 1) for path in ("is_rehearsal", *paths))
-    for paths in (
-        ("energy_above_hull", "candidate_id"),
-        ("campaign", "energy_above_hull", "candidate_id"),
-        ("formula_pretty", "energy_above_hull", "candidate_id"),
-        ("chemsys", "energy_above_hull", "candidate_id"),
-        ("stage", "energy_above_hull", "candidate_id"),
-        ("band_gap", "candidate_id"),
-        ("pourbaix.minimum", "candidate_id"),
-    )
+INDEXES = (
+    *(
+        ((path, 1), ("is_rehearsal", 1), ("energy_above_hull", 1), ("candidate_id", 1))
+        for path in ("formula_pretty", "stage", "chemsys", "campaign")
+    ),
+    *(
+        ((path, 1), ("is_rehearsal", 1), ("candidate_id", 1))
+        for path in ("energy_above_hull", "band_gap", "pourbaix.minimum")
+    ),
+    (("is_rehearsal", 1), ("energy_above_hull", 1), ("candidate_id", 1)),
 )
-"""Of the candidates collection, beside its key; the builder makes them. What is asked to be equal
-stands first, then what is sorted by."""
+"""Of the candidates collection, beside its key; the builder makes them. What narrows most stands
+first, then what is sorted by; the last serves the question without filters."""
 
 STABILITY = "energy_above_hull"
+
+WINDOWS = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+"""Bounds, eV/atom, between which the most stable candidates are looked for one after the other, so
+that a server that sorts all that it finds finds few."""
 
 
 class CandidateStore:
@@ -135,7 +138,7 @@ class CandidateStore:
 
     def count(self, **filters: Any) -> int:
         """Count candidates; see :meth:`query`."""
-        return int(self._store.count(self._kind | Filters.of(**filters).criteria()))
+        return int(self._store.count(Filters.of(**filters).criteria() | self._kind))
 
     def get(self, candidate_id: str) -> Candidate | None:
         """One candidate by its id, or None."""
@@ -144,11 +147,10 @@ class CandidateStore:
 
     def explain(self, *, sort: str = STABILITY, **filters: Any) -> dict[str, Any]:
         """Ask the server how it would find the first of what :meth:`query` returns."""
-        path, direction = _order(sort)
-        criteria = self._kind | Filters.of(**filters).criteria()
-        with_value, _ = _split(criteria, path)
+        criteria = Filters.of(**filters).criteria() | self._kind
+        first, keys = next(_parts(criteria, *_order(sort), is_first_page=True))
         collection = self._store._collection  # noqa: SLF001 - maggma asks no server to explain
-        plan: dict[str, Any] = collection.find(with_value).sort(_keys(path, direction)).explain()
+        plan: dict[str, Any] = collection.find(first).sort(keys).explain()
         return plan
 
     def _documents(
@@ -157,31 +159,32 @@ class CandidateStore:
         """Find documents in order, those without a value to sort by last."""
         if skip < 0 or limit < 0:
             raise UserError("skip and limit: numbers from 0 on.")
+        found = self._in_order(filters, sort, skip + limit if limit else 0, fields)
+        return islice(found, skip, None)
+
+    def _in_order(
+        self, filters: Filters, sort: str, limit: int, fields: Sequence[str] | None
+    ) -> Iterator[dict[str, Any]]:
         path, direction = _order(sort)
-        with_value, without = _split(self._kind | filters.criteria(), path)
-        first = self._part(with_value, _keys(path, direction), skip, limit, fields)
         n_found = 0
-        for n_found, document in enumerate(first, 1):  # noqa: B007 - counts them
-            yield document
-        if without is None or (limit and n_found == limit):
-            return
-        if skip:
-            skip = max(0, skip - int(self._store.count(with_value)))
-        rest = self._part(without, _keys("candidate_id", 1), skip, limit - n_found, fields)
-        yield from islice(rest, limit - n_found if limit else None)
+        for criteria, keys in _parts(
+            filters.criteria() | self._kind, path, direction, is_first_page=bool(limit)
+        ):
+            for document in self._part(criteria, keys, limit - n_found if limit else 0, fields):
+                n_found += 1
+                yield document
+            if limit and n_found == limit:
+                return
 
     def _part(
         self,
         criteria: dict[str, Any],
         keys: list[tuple[str, int]],
-        skip: int,
         limit: int,
         fields: Sequence[str] | None,
     ) -> Iterator[dict[str, Any]]:
         properties = None if fields is None else list(fields)
-        found = self._store.query(
-            criteria, properties, sort=dict(keys), skip=skip, limit=max(0, limit)
-        )
+        found = self._store.query(criteria, properties, sort=dict(keys), limit=limit)
         return map(without_id, found)
 
 
@@ -215,6 +218,29 @@ def _keys(path: str, direction: int) -> list[tuple[str, int]]:
     return keys if path == "candidate_id" else [*keys, ("candidate_id", direction)]
 
 
+def _parts(
+    criteria: dict[str, Any], path: str, direction: int, *, is_first_page: bool
+) -> Iterator[tuple[dict[str, Any], list[tuple[str, int]]]]:
+    """Split a query into some that give everything in order, one after the other.
+
+    MongoDB sorts what is missing before everything; here it comes last.
+    """
+    keys = _keys(path, direction)
+    with_value, without = _split(criteria, path)
+    narrow = path == STABILITY and direction > 0 and is_first_page and not is_narrow(criteria)
+    if narrow:
+        wanted = with_value.pop(STABILITY)
+        for bounds in pairwise((-math.inf, *WINDOWS, math.inf)):
+            low = max(bounds[0], wanted.get("$gte", -math.inf))
+            high = min(bounds[1], wanted.get("$lt", math.inf))
+            if low < high:
+                yield {STABILITY: {"$gte": low, "$lt": high}} | with_value, keys
+    else:
+        yield with_value, keys
+    if without is not None:
+        yield without, _keys("candidate_id", 1)
+
+
 def _split(criteria: dict[str, Any], path: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Split a query into those that have a value to sort by, and the others if there may be any.
 
@@ -226,7 +252,9 @@ def _split(criteria: dict[str, Any], path: str) -> tuple[dict[str, Any], dict[st
     given = criteria.get(path)
     if given is None:
         has_value = {path: {"$gte": lowest}}
-        return criteria | has_value, criteria | {"$nor": [has_value]}
+        # What narrows most stands first, see Filters.criteria.
+        with_value = criteria | has_value if is_narrow(criteria) else has_value | criteria
+        return with_value, criteria | {"$nor": [has_value]}
     # A range holds nobody who has no value, but perhaps energies that are not believed.
     low = given.get("$gte", -math.inf)
     if low >= lowest:

@@ -53,18 +53,18 @@ def build_candidates(
     databases.launchpad().db["outputs"].create_index(OUTPUTS_INDEX)
     sorting, joining = builders(databases)
     with _mapping(n_workers) as mapping:
-        _run(sorting, mapping, "formulas", on_progress)
+        run_builder(sorting, "formulas", on_progress, mapping)
         sorting.settle()
-        return _run(joining, mapping, "candidates", on_progress)
+        return run_builder(joining, "candidates", on_progress, mapping)
 
 
-def _run(
+def run_builder(
     builder: Builder,
-    mapping: Callable[..., Iterable[Any]],
     what: str,
-    on_progress: Callable[[str, int, int], None] | None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+    mapping: Callable[..., Iterable[Any]] = map,
 ) -> int:
-    """Do what ``Builder.run`` does, without closing the stores, and count the items."""
+    """Do what ``Builder.run`` does, without its log and with open stores, and count the items."""
     builder.connect()
     done = 0
     for items in grouper(builder.get_items(), builder.chunk_size):

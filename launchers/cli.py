@@ -17,12 +17,13 @@ from launchers.commands import (
     queues,
     recovery,
     results,
+    servers,
     status,
 )
 from launchers.commands.common import EXIT_INTERRUPTED, app
 
 COMMANDS = (
-    *(campaigns, status, recovery, results, archives),
+    *(campaigns, status, recovery, results, servers, archives),
     *(generators, machines, queues, fireworks),
 )
 """Importing them has added their commands to ``app``, in this order."""

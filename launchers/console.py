@@ -24,6 +24,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from launchers.words import decimals
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -285,5 +287,5 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{round(value, 3) + 0.0:.3f}"  # no minus before a zero
+        return decimals(value)
     return escape(str(value))

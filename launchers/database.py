@@ -72,6 +72,20 @@ class Databases:
             found = outputs.query({"uuid": {"$in": sorted(set(uuids))}}, ["uuid"])
             return {document["uuid"] for document in found}
 
+    def client(self, **options: Any) -> MongoClient[Any]:
+        """Connect to the server without any library between."""
+        s = self.settings
+        options = s.client_options | options
+        if not s.uri_mode:
+            options["port"] = s.port
+        if s.username:
+            options |= {
+                "username": s.username,
+                "password": s.plain_password,
+                "authSource": s.authsource or s.name,
+            }
+        return MongoClient(s.host, **options)
+
     def check(self) -> None:
         """Make sure that the server answers and lets us in.
 
@@ -81,18 +95,8 @@ class Databases:
             If it does not.
         """
         s = self.settings
-        options = s.client_options
-        if not s.uri_mode:
-            options["port"] = s.port
-        if s.username:
-            options |= {
-                "username": s.username,
-                "password": s.plain_password,
-                "authSource": s.authsource or s.name,
-            }
         try:
-            client: MongoClient[Any] = MongoClient(s.host, **options)
-            with client:
+            with self.client() as client:
                 client[s.name].list_collection_names()
         except OperationFailure as error:
             raise UserError(

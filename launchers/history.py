@@ -18,7 +18,7 @@ from gan_htvs.documents import decode, encode
 from gan_htvs.errors import UserError
 from gan_htvs.store import CandidateStore
 from launchers.console import out
-from launchers.words import counted
+from launchers.words import counted, decimals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -139,7 +139,7 @@ def print_history(history: History) -> None:
     )
     table.add_column("what", no_wrap=True)
     table.add_column("found", overflow="fold")
-    for what, words in _lines(history):
+    for what, words in lines(history):
         table.add_row(what, escape(words))
     out.print(table)
 
@@ -156,7 +156,8 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(BLOCKS[height] for height in heights.round().astype(int))
 
 
-def _lines(history: History) -> Iterator[Line]:
+def lines(history: History) -> Iterator[Line]:
+    """Tell what is known, from its origin to the jobs that made it."""
     candidate = history.candidate
     yield "stage", candidate.stage.value
     if candidate.reason:
@@ -273,5 +274,5 @@ def _results(candidate: Candidate) -> Iterator[Line]:
 def _energies(energy: float | None, above: float | None) -> str:
     """Tell an energy and its distance from the hull, eV/atom."""
     told = [] if energy is None else [f"{energy:.3f} eV/atom"]
-    told += [] if above is None else [f"{above:.3f} eV/atom above hull"]
+    told += [] if above is None else [f"{decimals(above)} eV/atom above hull"]
     return ", ".join(told) or "no energy"

@@ -23,3 +23,8 @@ def span(duration: timedelta) -> str:
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86_400:.0f} d"
+
+
+def decimals(value: float, digits: int = 3) -> str:
+    """Write a number without a minus before a zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign import PourbaixSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
-    from gan_htvs.thermodynamics.pourbaix import PourbaixStability
+    from gan_htvs.thermodynamics.pourbaix_stability import PourbaixStability
 
 DIGITS = 9
 """Energies that agree to so many digits, eV/atom, are the same."""

@@ -18,7 +18,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.analysis.pourbaix_diagram import (
     MU_H2O,
@@ -31,16 +30,17 @@ from pymatgen.core import Composition
 from pymatgen.core.entries import ComputedEntry
 from pymatgen.core.ion import Ion
 
-from gan_htvs.campaign import PourbaixSettings
 from gan_htvs.errors import UserError
 from gan_htvs.thermodynamics.hull import LowerHull, named_shares
 from gan_htvs.thermodynamics.ions import AQUEOUS_IONS, ion_set_of
+from gan_htvs.thermodynamics.pourbaix_stability import PourbaixStability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
+    from gan_htvs.campaign import PourbaixSettings
     from gan_htvs.thermodynamics.hull import CompositionLike, ReferenceSet
     from gan_htvs.thermodynamics.ions import IonReference, IonSet
 
@@ -53,27 +53,6 @@ OXYGEN_FROM_WATER = 2.46
 """Energy of O2 per atom where O counts from water, as pymatgen rounds it to filter solids, eV."""
 
 SOLVENT = frozenset({"H", "O"})
-
-
-class PourbaixStability(BaseModel):
-    """Decomposition energy of one candidate in water, with everything it depends on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    minimum: float = Field(description="smallest decomposition energy on the pH grid, eV/atom")
-    ph_at_minimum: float = Field(description="pH of the minimum")
-    decomposes_to: tuple[str, ...] = Field(
-        description="stable species at the minimum, water, protons and electrons left out"
-    )
-    ph: tuple[float, ...] = Field(description="pH grid")
-    decomposition_energies: tuple[float, ...] = Field(
-        description="decomposition energy at each pH, eV/atom; negative below the diagram"
-    )
-    settings: PourbaixSettings = Field(
-        description="potential, grid, concentration, solid filter, hydroxides"
-    )
-    ion_set: str = Field(description="version of the table of ions")
-    level_of_theory: str = Field(description="what computed the solids")
 
 
 class PourbaixAnalyzer:

@@ -1,49 +1,15 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 from maggma.stores import MemoryStore
-from pymatgen.core import Lattice, Structure
 
-from gan_htvs.candidate import Candidate, Novelty, Origin, Stage
+from gan_htvs.candidate import Novelty, Stage
 from gan_htvs.documents import encode
 from gan_htvs.errors import UserError
 from gan_htvs.filters import Filters
 from gan_htvs.store import INDEXES, CandidateStore
-from gan_htvs.thermodynamics.pourbaix import PourbaixSettings, PourbaixStability
 from launchers.database import open_databases
-
-
-def candidate(name: str, metal: str = "Mg", minimum: float | None = None, **more) -> Candidate:
-    structure = Structure(Lattice.rhombohedral(3.0, 60), [metal, "O"], [[0] * 3, [0.5] * 3])
-    pourbaix = minimum and PourbaixStability(
-        minimum=minimum,
-        ph_at_minimum=7.0,
-        decomposes_to=(),
-        ph=(7.0,),
-        decomposition_energies=(minimum,),
-        settings=PourbaixSettings(),
-        ion_set="test",
-        level_of_theory="test",
-    )
-    return Candidate(
-        **{
-            "candidate_id": name,
-            "campaign": "first",
-            "stage": Stage.GENERATED,
-            "origin": Origin(proposer="gan", requested_composition="MgO", index=0),
-            "formula_pretty": structure.composition.reduced_formula,
-            "chemsys": structure.composition.chemical_system,
-            "nsites": len(structure),
-            "generated_structure": structure,
-            "structure": structure,
-            "pourbaix": pourbaix or None,
-            "last_updated": datetime(2026, 1, 1, tzinfo=UTC),
-        }
-        | more
-    )
-
+from tests.documents import candidate
 
 CANDIDATES = [
     candidate("a", energy_above_hull=0.1, band_gap=2.0, minimum=0.4, stage=Stage.PHOTOANODE),
@@ -137,6 +103,40 @@ def test_pages_make_up_the_whole(store):
     assert [row["candidate_id"] for row in store.rows(limit=2)] == ["b", "e"]
 
 
+@pytest.mark.parametrize("filters", [{}, {"chemsys": "Mg-O"}, {"energy_above_hull": "0.01..0.15"}])
+@pytest.mark.parametrize("sort", ["energy_above_hull", "-energy_above_hull", "formula"])
+def test_a_page_is_the_beginning_of_the_whole(store, filters, sort):
+    whole = names(store.query(sort=sort, **filters))
+    for limit in range(1, 8):
+        assert names(store.query(sort=sort, limit=limit, **filters)) == whole[:limit]
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"formula": "MgO"},
+        {"stage": "stable"},
+        {"stage": "rejected"},
+        {"campaign": "first", "energy_above_hull": "..0.15"},
+        {"chemsys": "Mg-O"},
+    ],
+)
+def test_a_server_answers_from_an_index(launchpad_file, filters):
+    with open_databases(launchpad_file) as databases:
+        collection = databases.launchpad().db["candidates"]
+        for keys in INDEXES:
+            collection.create_index(keys)
+        collection.insert_many([encode(each) for each in CANDIDATES])
+        plan = CandidateStore(collection).explain(**filters)["queryPlanner"]["winningPlan"]
+    stages = []
+    while plan:
+        stages.append(plan["stage"])
+        plan = plan.get("inputStage")
+    assert "IXSCAN" in stages
+    assert "COLLSCAN" not in stages
+
+
 def test_documents_are_typed_and_some_fields_come_alone(store):
     (found,) = store.query(stage="photoanode")
     assert found.model_dump(exclude={"last_updated"}) == CANDIDATES[0].model_dump(
@@ -185,7 +185,7 @@ def test_values_that_look_like_operators_are_values():
 
 
 def test_an_order_that_is_none_is_refused(store):
-    with pytest.raises(UserError, match="sort: 'reason' is none of energy_above_hull, "):
+    with pytest.raises(UserError, match="sort: 'reason' is none of pourbaix_min, "):
         store.query(sort="reason")
     with pytest.raises(UserError, match="skip and limit"):
         store.query(skip=-1)

@@ -1,0 +1,87 @@
+"""Tell whether the memory of a pack grows with the structures that it relaxes.
+
+    python benchmarks/memory.py --samples 310
+
+takes raw samples of the shipped generator through push and prescreen, the second potential left
+out, and notes after each relaxation what memory its processes have for themselves (unique set
+size). One row is printed for each tenth of the pack. What the first half grew to is compared with
+what the second half grew to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+from prescreen import SEED, rules_of, volume
+from samples import samples
+
+from gan_htvs.candidate import Origin, Proposal
+from gan_htvs.declash import declash
+from gan_htvs.prescreen.notes import NotebookInMemory
+from gan_htvs.proposers import ProposerName
+
+PARTS = 10
+
+
+def main() -> None:
+    """Relax, print a table and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=155, help="default: 155")
+    parser.add_argument("--processes", type=int, default=2, help="cores (default: 2)")
+    parser.add_argument("--journal", type=Path, default=Path("prescreen-jobs"))
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    args.journal.mkdir(parents=True, exist_ok=True)
+    rules = replace(rules_of(args.journal, args.processes), confirming=None)
+    found = samples(ProposerName.GAN, args.samples, seed=SEED)
+    pushed = declash([each.raw for each in found], volume_per_atom=volume("generator")).structures
+    proposals = [
+        Proposal(
+            candidate_id=f"{i:04d}",
+            structure=structure,
+            origin=Origin(proposer="gan", requested_composition=each.composition, index=i),
+        )
+        for i, (each, structure) in enumerate(zip(found, pushed, strict=True))
+    ]
+    sizes: list[float] = []
+    rules.run(
+        proposals,
+        NotebookInMemory(),
+        n_processes=args.processes,
+        on_progress=lambda *_: sizes.append(own_memory()),
+    )
+    for part in np.array_split(np.arange(len(sizes)), PARTS):
+        own = np.array(sizes)[part]
+        print(f"{part[0] + 1:4} to {part[-1] + 1:4}: {own.mean():6.0f} MB, at most {own.max():.0f}")
+    half = len(sizes) // 2
+    first, second = max(sizes[:half]), max(sizes[half:])
+    claim = {
+        "claim": f"memory of the processes of a pack, second half of {len(sizes)} relaxations "
+        "against the first",
+        "value": round(second),
+        "unit": "MB",
+        "baseline": round(first),
+        "ratio": round(second / first, 3),
+    }
+    print(json.dumps(claim))
+
+
+def own_memory() -> float:
+    """Memory of this process and its children that nobody else has, MB."""
+    total = 0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        try:
+            total += process.memory_full_info().uss
+        except psutil.Error:  # it has just ended
+            continue
+    return total / 1e6
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Commands that show candidates to browsers and other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gan_htvs.errors import UserError
+from launchers import console
+from launchers.commands.common import (
+    LAUNCHPAD_DEFAULT,
+    Launchpad,
+    app,
+    told_in_one_sentence,
+)
+from launchers.serving import LOOPBACK, checked_address
+
+Host = Annotated[
+    str,
+    typer.Option(
+        help="Address of this machine to listen at; any but this one lets others read.",
+        metavar="ADDRESS",
+    ),
+]
+Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen at.")]
+
+
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Name the extra that is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is not installed; pip install 'gan-htvs[{extra}]' brings it."
+        ) from error
+
+
+@app.command(
+    epilog="Examples: [bold]gan-htvs explore[/bold], then http://127.0.0.1:8050; "
+    "[bold]gan-htvs explore --port 8051 --launchpad another.yaml[/bold]"
+)
+def explore(
+    host: Host = LOOPBACK,
+    port: Port = 8050,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+) -> None:
+    """Serve a web page: find candidates, look at them, watch campaigns, until Ctrl-C.
+
+    It only reads the database, and needs no network.
+    """
+    with told_in_one_sentence():
+        with needing("explore"):
+            import waitress
+
+            from launchers.explorer.app import create_app
+        from launchers.database import open_databases
+
+        address = checked_address(host, port)
+        with open_databases(launchpad) as databases:
+            page = create_app(databases, address.names)
+            typer.echo(f"{address.url} shows {databases.settings.name}; Ctrl-C ends it")
+            with suppress(KeyboardInterrupt):
+                waitress.serve(page.server, host=host, port=port, threads=8, ident=None)
+
+
+@app.command(
+    epilog="Example: [bold]gan-htvs optimade[/bold], then "
+    "http://127.0.0.1:5000/v1/structures?filter=elements HAS ALL "
+    '"Mg","Mn" AND _ganhtvs_energy_above_hull<0.08'
+)
+def optimade(
+    host: Host = LOOPBACK,
+    port: Port = 5000,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    logs: Annotated[Path, typer.Option(help="Where its log goes.", metavar="DIR")] = Path(
+        "gan_htvs_data/optimade"
+    ),
+) -> None:
+    """Serve candidates by the OPTIMADE standard, which clients of all large databases speak.
+
+    Entries are brought up to date when it starts; after that it only reads. Properties beyond the
+    standard carry the prefix _ganhtvs_.
+    """
+    with told_in_one_sentence():
+        with needing("optimade"):
+            import uvicorn
+
+            from launchers.optimade import build_entries, create_app
+        from launchers.database import open_databases
+        from launchers.words import counted
+
+        address = checked_address(host, port)
+        with open_databases(launchpad) as databases:
+            with console.WorkProgress() as progress:
+                n_entries = build_entries(databases, progress)
+            page = create_app(databases, address.url, logs)
+            typer.echo(f"{address.url}/v1 serves {counted(n_entries, 'structure')}; Ctrl-C ends it")
+            with suppress(KeyboardInterrupt):
+                uvicorn.run(page, host=host, port=port, log_level="warning", server_header=False)

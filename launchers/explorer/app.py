@@ -1,0 +1,137 @@
+"""The server of the web page: which address shows what, and what a browser may do."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from dash import Dash, Input, Output, State, dcc, html
+from flask import Response, abort, request
+
+from gan_htvs.documents import encode
+from gan_htvs.errors import UserError
+from gan_htvs.export import StructureFormat, file_name, structure_text
+from gan_htvs.store import CandidateStore
+from launchers.explorer import campaigns, candidate, listing
+from launchers.history import read_history
+
+if TYPE_CHECKING:
+    from dash.development.base_component import Component
+
+    from launchers.database import Databases
+
+ID = re.compile(r"[0-9a-f]{16}")
+"""Of a candidate."""
+
+LOOK_AGAIN_MS = 5000
+"""Time after which open pages are brought up to date."""
+
+
+def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Dash:
+    """Make the page of a database, which it only reads.
+
+    Parameters
+    ----------
+    databases
+        What it shows.
+    hosts
+        Names by which it may be asked for, so that no other page in the reader's browser can pass
+        for it; None: any.
+    """
+    store = CandidateStore(databases.store("candidates", key="candidate_id"))
+    looked = campaigns.Survey(databases)
+    # Its parts come from this server alone.
+    app = Dash(
+        "launchers.explorer", title="gan-htvs", update_title="", serve_locally=True,
+        suppress_callback_exceptions=True, include_assets_files=True,
+    )  # fmt: skip
+    app.layout = html.Div(
+        [
+            dcc.Location(id="url", refresh="callback-nav"),
+            dcc.Interval(id="again", interval=LOOK_AGAIN_MS),
+            html.Header(
+                [
+                    html.B("gan-htvs"),
+                    dcc.Link("candidates", href="/"),
+                    dcc.Link("campaigns", href="/campaigns"),
+                ]
+            ),
+            html.Main(id="page"),
+        ]
+    )
+
+    @app.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
+    def page(pathname: str | None, search: str | None) -> Component:
+        try:
+            return _page(databases, looked, pathname or "/", search)
+        except UserError as error:
+            return html.P(str(error), className="error", role="alert")
+
+    listing.register(app, store)
+    candidate.register(app)
+    campaigns.register(app, looked)
+    _serve_files(app, store)
+    _guard(app, hosts)
+    return app
+
+
+def _page(
+    databases: Databases, looked: campaigns.Survey, pathname: str, search: str | None
+) -> Component:
+    _, kind, *names = pathname.rstrip("/").split("/") if pathname != "/" else ("", "")
+    if kind == "" and not names:
+        return listing.layout(search, looked.names) if looked.names else campaigns.layout()
+    if kind == "campaigns" and not names:
+        return campaigns.layout()
+    if kind == "campaigns" and len(names) == 1:
+        return campaigns.layout_of_one(databases, names[0])
+    if kind == "candidate" and len(names) == 1:
+        if not ID.fullmatch(names[0]):
+            raise UserError("That is no id of a candidate: it has 16 digits from 0 to f.")
+        return candidate.layout(read_history(databases, names[0]))
+    raise UserError("There is no such page.")
+
+
+def _serve_files(app: Dash, store: CandidateStore) -> None:
+    @app.server.get("/files/<candidate_id>.<form>")
+    def file(candidate_id: str, form: str) -> Response:
+        found = store.get(candidate_id) if ID.fullmatch(candidate_id) else None
+        if found is None or form not in (*map(str, StructureFormat), "json"):
+            abort(404)
+        if form == "json":
+            name = f"{candidate_id}.json"
+            text, kind = json.dumps(encode(found), default=str, indent=1), "application/json"
+        else:
+            wanted = StructureFormat(form)
+            name, text, kind = file_name(found, wanted), structure_text(found, wanted), "text/plain"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(text, mimetype=kind, headers=headers)
+
+
+def _guard(app: Dash, hosts: frozenset[str] | None) -> None:
+    scripts = " ".join(app.csp_hashes())
+    policy = (
+        f"default-src 'self'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+        "frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
+    )
+
+    @app.server.before_request
+    def check_host() -> None:
+        name = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
+        if hosts is not None and name not in hosts:
+            abort(403)
+
+    @app.server.after_request
+    def restrict(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = policy
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    @app.server.errorhandler(404)
+    @app.server.errorhandler(403)
+    @app.server.errorhandler(500)
+    def refuse(error: Any) -> tuple[str, int]:
+        return f"{error.name}.", error.code

@@ -1,0 +1,173 @@
+"""The pages of campaigns: how they stand now, and the figures of one."""
+
+from __future__ import annotations
+
+import time
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from dash import Dash, Input, Output, dcc, html
+from rich.text import Text
+
+from gan_htvs.errors import UserError
+from gan_htvs.html_report import CAPTIONS
+from gan_htvs.plots import embedded
+from launchers.report import Results, figures, read_courses, read_results
+from launchers.status.survey import survey
+from launchers.status.table import headline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dash.development.base_component import Component
+
+    from gan_htvs.funnel import Funnel
+    from launchers.database import Databases
+    from launchers.status.document import CampaignStatus, Status
+
+FRESH_SECONDS = 3.0
+"""All who look within this time are shown the same survey."""
+
+EMPTY = """\
+### There is no campaign in this database yet
+
+    gan-htvs demo                 # a small one, about ten minutes
+    gan-htvs init my-campaign     # writes a campaign.yaml to start from
+    gan-htvs run campaign.yaml
+
+This page shows what they find while they run. If there should be campaigns, `--launchpad` names
+the file of another database.
+"""
+
+
+class Survey:
+    """How all campaigns stand, looked up at most once in a while."""
+
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
+        self._lock = Lock()
+        self._looked_on = 0.0
+        self._status: Status | None = None
+
+    def __call__(self) -> Status | None:
+        """Tell how they stand; None: there are none."""
+        with self._lock:
+            if time.monotonic() - self._looked_on > FRESH_SECONDS:
+                try:
+                    self._status = survey(self._databases)
+                except UserError:
+                    self._status = None
+                self._looked_on = time.monotonic()
+            return self._status
+
+    @property
+    def names(self) -> list[str]:
+        """Of all campaigns."""
+        status = self()
+        return [] if status is None else [each.name for each in status.campaigns]
+
+
+def layout() -> Component:
+    """Lay the page of all campaigns out, which :func:`register` fills again and again."""
+    return html.Div([html.H1("Campaigns"), html.Div(id="campaigns")])
+
+
+def register(app: Dash, looked: Survey) -> None:
+    """Let the page answer."""
+
+    @app.callback(Output("campaigns", "children"), Input("again", "n_intervals"))
+    def show(_: int | None) -> Component:
+        status = looked()
+        if status is None:
+            return dcc.Markdown(EMPTY)
+        cards = [_card(each) for each in status.campaigns]
+        when = html.P(f"looked at {status.checked_on:%Y-%m-%d %H:%M:%S} UTC", className="note")
+        return html.Div([*cards, when])
+
+
+def _card(status: CampaignStatus) -> Component:
+    done = status.n_wanted - status.n_left
+    return html.Section(
+        [
+            html.H2(dcc.Link(status.name, href=f"/campaigns/{status.name}")),
+            html.P(Text.from_markup(headline(status)).plain, className="headline"),
+            html.Progress(value=str(done), max=str(status.n_wanted)),
+            html.P("a rehearsal: no number is a result") if status.is_rehearsal else None,
+            _jobs(status),
+            html.Ul([html.Li(words) for words in _remarks(status)]),
+        ],
+        className="card",
+    )
+
+
+def _jobs(status: CampaignStatus) -> Component:
+    states = sorted({job.state for job in status.jobs})
+    steps = sorted({job.step for job in status.jobs}, key=list(type(status.jobs[0].step)).index) \
+        if status.jobs else []  # fmt: skip
+    counts = [
+        [sum(job.n for job in status.jobs if (job.step, job.state) == (step, state))
+         for state in states]
+        for step in steps
+    ]  # fmt: skip
+    return _table(
+        ["jobs", *(state.lower() for state in states)],
+        [[step.value, *row] for step, row in zip(steps, counts, strict=True)],
+    )
+
+
+def _remarks(status: CampaignStatus) -> Iterator[str]:
+    for failure in status.failures:
+        yield f"{failure.n:,} times {failure.step}: {failure.reason}"
+    for obstacle in status.obstacles:
+        yield f"{obstacle.found}: {obstacle.cure}"
+
+
+def layout_of_one(databases: Databases, name: str) -> Component:
+    """Lay the page of one campaign out: its funnel and its figures.
+
+    Raises
+    ------
+    UserError
+        If there is no such campaign.
+    """
+    results = read_results(databases, name)
+    if results.campaign.engines.is_rehearsal:
+        return html.Div([html.H1(name), html.P("A rehearsal: no number of it is a result.")])
+    drawn = figures(results, read_courses(databases, results))
+    return html.Article(
+        [
+            html.H1(f"{name}: {results.campaign.chemical_system.chemsys}"),
+            html.P(dcc.Link("its candidates", href=f"/?campaign={name}")),
+            _funnel(results.funnel),
+            *(_figure(what, embedded(figure)) for what, figure in drawn.items()),
+        ]
+    )
+
+
+def _funnel(funnel: Funnel) -> Component:
+    columns = {**funnel.counts, "published (Kim et al. 2020)": funnel.published}
+    rows = [
+        [stage, *(counts[i] for counts in columns.values())]
+        for i, stage in enumerate(funnel.stages)
+    ]
+    return _table(["stage", *columns], rows)
+
+
+def _figure(name: str, source: str) -> Component:
+    return html.Figure(
+        [html.Img(src=source, alt=name, className="figure"), html.Figcaption(CAPTIONS[name])]
+    )
+
+
+def _table(head: list[str], rows: list[list[str | int | None]]) -> Component:
+    def cell(value: str | int | None) -> Component:
+        if isinstance(value, str):
+            return html.Td(value)
+        return html.Td("" if value is None else f"{value:,}", className="number")
+
+    body = [html.Tr([cell(value) for value in row]) for row in rows]
+    table = html.Table([html.Thead(html.Tr([html.Th(name) for name in head])), html.Tbody(body)])
+    return html.Div(table, className="wide")
+
+
+__all__ = ["Results", "Survey", "layout", "layout_of_one", "register"]

@@ -1,0 +1,149 @@
+"""The page of one candidate: its structure, what is known of it, its files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+from dash import ALL, Dash, Input, Output, State, dcc, html
+from dash_mp_components import CrystalToolkitScene
+
+from gan_htvs.export import StructureFormat
+from gan_htvs.plots import embedded
+from gan_htvs.prescreen.figure import draw_descent
+from launchers.explorer.listing import FIGURE
+from launchers.explorer.scene import colour_of, scene_of
+from launchers.history import lines
+
+if TYPE_CHECKING:
+    from dash.development.base_component import Component
+    from pymatgen.core import Structure
+
+    from gan_htvs.thermodynamics.pourbaix_stability import PourbaixStability
+    from launchers.history import History
+
+SCENE = {"renderer": "webgl", "secondaryObjectView": False, "defaultZoom": 1.5}
+
+REDRAWS, REDRAW_MS = 4, 400
+"""A viewer that appears clears what it drew once it knows its size, and draws again only when
+something changes."""
+
+
+def layout(history: History) -> Component:
+    """Show everything known of a candidate."""
+    candidate = history.candidate
+    files = [(f"{form.upper()}", f"{form}") for form in StructureFormat] + [("JSON", "json")]
+    views = [("relaxed", candidate.structure), ("as generated", candidate.generated_structure)]
+    return html.Article(
+        [
+            html.H1(f"{candidate.formula_pretty} {candidate.candidate_id}"),
+            html.P(
+                [
+                    f"{candidate.stage.value}, of campaign {candidate.campaign}. Files: ",
+                    *(
+                        html.A(
+                            name,
+                            href=f"/files/{candidate.candidate_id}.{form}",
+                            id=f"file-{form}",
+                            className="file",
+                        )
+                        for name, form in files
+                    ),
+                ]
+            ),
+            html.Div(
+                [_view(title, structure) for title, structure in views if structure is not None],
+                className="views",
+            ),
+            dcc.Interval(id="redraw", interval=REDRAW_MS, max_intervals=REDRAWS),
+            html.H2("What is known"),
+            html.Table(
+                [html.Tr([html.Th(what), html.Td(words)]) for what, words in lines(history)],
+                id="known",
+                className="known",
+            ),
+            *_phases(candidate.decomposes_to),
+            *_water(candidate.pourbaix),
+            *_descent(history),
+        ]
+    )
+
+
+def register(app: Dash) -> None:
+    """Let viewers draw what they show."""
+    app.clientside_callback(
+        "(n, old) => old.map(() => ({atoms: true, bonds: true, unit_cell: true}))",
+        Output({"view": ALL}, "toggleVisibility"),
+        Input("redraw", "n_intervals"),
+        State({"view": ALL}, "id"),
+        prevent_initial_call=True,
+    )
+
+
+def _view(title: str, structure: Structure) -> Component:
+    lattice = structure.lattice
+    lengths = ", ".join(f"{each:.3f}" for each in lattice.abc)
+    angles = ", ".join(f"{each:.1f}" for each in lattice.angles)
+    symbols = sorted(structure.composition.get_el_amt_dict())
+    return html.Figure(
+        [
+            CrystalToolkitScene(
+                data=scene_of(structure), settings=SCENE, sceneSize="360px",
+                showControls=False, axisView="SW", id={"view": title},
+            ),
+            html.Figcaption(
+                [
+                    html.B(title),
+                    *(
+                        html.Span(symbol, className="element", style={"borderColor": colour})
+                        for symbol in symbols
+                        if (colour := colour_of(symbol))
+                    ),
+                    html.Br(),
+                    (f"{len(structure)} atoms; {lengths} A; {angles} degrees; "
+                    f"{lattice.volume / len(structure):.2f} A^3 an atom"),
+                ]
+            ),
+        ],
+        className="view",
+    )  # fmt: skip
+
+
+def _phases(decomposes_to: dict[str, float] | None) -> list[Component]:
+    if not decomposes_to:
+        return []
+    told = ", ".join(f"{share:.0%} {phase}" for phase, share in decomposes_to.items())
+    return [html.H2("Competing phases"), html.P(f"{told}, by share of atoms.")]
+
+
+def _water(pourbaix: PourbaixStability | None) -> list[Component]:
+    if pourbaix is None:
+        return []
+    figure = go.Figure()
+    figure.add_scatter(x=list(pourbaix.ph), y=list(pourbaix.decomposition_energies), mode="lines")
+    figure.update_layout(
+        xaxis_title="pH",
+        yaxis_title="decomposition energy, eV/atom",
+        template="simple_white",
+        height=320,
+        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+    )
+    settings = pourbaix.settings
+    return [
+        html.H2("In water"),
+        html.P(
+            f"At {settings.potential_vs_rhe:g} V against RHE, ions {settings.ion_concentration:g} "
+            "mol/l."
+        ),
+        dcc.Graph(figure=figure, id="water", config=FIGURE),
+    ]
+
+
+def _descent(history: History) -> list[Component]:
+    if history.descent is None or not history.descent.curve.energies:
+        return []
+    figure = draw_descent(history.descent.curve, str(history.descent.ending))
+    return [
+        html.H2("Relaxation in the prescreen"),
+        html.Img(src=embedded(figure), alt="energy, force and volume by step", className="figure"),
+    ]

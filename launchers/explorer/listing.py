@@ -1,0 +1,365 @@
+"""The page that lists candidates: filters, a table, and a figure of what was found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import plotly.graph_objects as go
+from dash import Dash, Input, Output, State, dcc, html, no_update
+
+from gan_htvs.candidate import Stage
+from gan_htvs.errors import UserError
+from gan_htvs.proposers import ProposerName
+from launchers.explorer.address import PAGE, Question, bounds_of, range_of
+from launchers.words import decimals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dash.development.base_component import Component
+
+    from gan_htvs.store import CandidateStore
+
+Row = dict[str, Any]
+
+FIGURE = {"displaylogo": False, "showSendToCloud": False}
+"""Of plotly: figures stay here."""
+
+MOST_POINTS = 1000
+"""Candidates in the figure, the most stable ones."""
+
+
+class Slider(NamedTuple):
+    """A range that is asked for with two handles; at the ends there is no bound."""
+
+    name: str
+    title: str
+    low: float
+    high: float
+    step: float
+
+
+SLIDERS = (
+    Slider("energy_above_hull", "energy above hull, eV/atom", -0.1, 0.5, 0.01),
+    Slider("pourbaix_min", "in water at the best pH, eV/atom", -0.2, 2.0, 0.05),
+    Slider("band_gap", "band gap, eV", 0.0, 6.0, 0.1),
+)
+
+
+class Column(NamedTuple):
+    """A column of the table; with an order, its title sorts."""
+
+    title: str
+    path: str
+    digits: int | None = None
+    sort: str | None = None
+
+
+COLUMNS = (
+    Column("formula", "formula_pretty", sort="formula"),
+    Column("id", "candidate_id", sort="candidate_id"),
+    Column("atoms", "nsites", 0, sort="nsites"),
+    Column("space group", "symmetry.symbol"),
+    Column("proposed by", "origin.proposer"),
+    Column("above hull, eV/atom", "energy_above_hull", 3, sort="energy_above_hull"),
+    Column("in water, eV/atom", "pourbaix.minimum", 3, sort="pourbaix_min"),
+    Column("gap, eV", "band_gap", 2, sort="band_gap"),
+    Column("stage", "stage", sort="stage"),
+    Column("energies of", "level_of_theory"),
+)
+
+ONLY = {
+    "unique": ("one of each crystal", "true"),
+    "is_novel": ("novel ones", "true"),
+    "known_phases": ("no known phases", "false"),
+}
+"""Checkboxes: a filter, its title, and its value where the box is checked."""
+
+
+def controls(question: Question, campaigns: Sequence[str]) -> Component:
+    """Show the filters as they are in an address."""
+    filters = question.filters
+    return html.Div(
+        id="controls",
+        role="search",
+        children=[
+            _labelled(
+                "campaign",
+                dcc.Dropdown(
+                    list(campaigns), filters.get("campaign"), id="campaign", placeholder="all"
+                ),
+            ),
+            _labelled(
+                "formula",
+                dcc.Input(
+                    filters.get("formula", ""),
+                    "text",
+                    id="formula",
+                    debounce=True,
+                    placeholder="MgMnO3",
+                    maxLength=200,
+                ),
+            ),
+            _labelled(
+                "elements",
+                dcc.Input(
+                    filters.get("chemsys", ""),
+                    "text",
+                    id="chemsys",
+                    debounce=True,
+                    placeholder="Mg-Mn-O",
+                    maxLength=200,
+                ),
+            ),
+            _labelled(
+                "stage",
+                dcc.Dropdown(
+                    [stage.value for stage in Stage],
+                    filters.get("stage", []),
+                    id="stage",
+                    multi=True,
+                    placeholder="any",
+                ),
+            ),
+            _labelled(
+                "proposed by",
+                dcc.Dropdown(
+                    [name.value for name in ProposerName],
+                    filters.get("proposer"),
+                    id="proposer",
+                    placeholder="anything",
+                ),
+            ),
+            *(_labelled(each.title, _slider(each, filters)) for each in SLIDERS),
+            dcc.Checklist(
+                [{"label": f" {title}", "value": name} for name, (title, _) in ONLY.items()],
+                [name for name, (_, value) in ONLY.items() if filters.get(name) == value],
+                id="only",
+            ),
+            dcc.Link("all candidates", href="/", refresh=True, className="reset"),
+            # Beside the controls, so that they change no address when they appear.
+            dcc.Location(id="asked", refresh="callback-nav"),
+        ],
+    )
+
+
+def _labelled(title: str, control: Component) -> Component:
+    return html.Div([html.Label(title), control], className="control")
+
+
+def _slider(slider: Slider, filters: Row) -> Component:
+    low, high = slider.low, slider.high
+    return dcc.RangeSlider(
+        low,
+        high,
+        slider.step,
+        value=range_of(filters, slider.name, low, high),
+        marks={f"{low:g}": "any", f"{high:g}": "any"},
+        allowCross=False,
+        id=slider.name,
+        tooltip={"placement": "bottom"},
+    )
+
+
+def layout(search: str | None, campaigns: Sequence[str]) -> Component:
+    """Lay the page out; the filters of an address that cannot be read are left out."""
+    try:
+        question = Question.read(search)
+    except UserError:
+        question = Question({})
+    return html.Div(
+        [
+            controls(question, campaigns),
+            html.Div(
+                [
+                    html.P([html.Span(id="told"), html.Span(id="count")], className="told"),
+                    dcc.Loading(html.Div(id="found"), delay_show=400),
+                    dcc.Graph(id="figure", style={"display": "none"}, config=FIGURE),
+                ],
+                id="list",
+            ),
+        ],
+        id="listing",
+    )
+
+
+def register(app: Dash, store: CandidateStore) -> None:
+    """Let the page answer."""
+
+    @app.callback(
+        Output("asked", "search"),
+        Input("campaign", "value"),
+        Input("formula", "value"),
+        Input("chemsys", "value"),
+        Input("stage", "value"),
+        Input("proposer", "value"),
+        *(Input(each.name, "value") for each in SLIDERS),
+        Input("only", "value"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def ask(*values: Any) -> Any:
+        *told, search = values
+        return asked(told, search)
+
+    @app.callback(Output("told", "children"), Output("found", "children"), Input("url", "search"))
+    def find(search: str | None) -> tuple[Any, Any]:
+        try:
+            question = Question.read(search)
+            rows = store.rows(
+                sort=question.sort,
+                skip=(question.page - 1) * PAGE,
+                limit=PAGE + 1,
+                **question.filters,
+            )
+        except UserError as error:
+            return html.Span(str(error), className="error", role="alert"), None
+        return told(question, rows), table(question, rows)
+
+    @app.callback(Output("count", "children"), Input("url", "search"))
+    def count(search: str | None) -> str:
+        # By itself: the table need not wait for a server that counts one by one.
+        try:
+            return f" of {store.count(**Question.read(search).filters):,}"
+        except UserError:
+            return ""
+
+    @app.callback(Output("figure", "figure"), Output("figure", "style"), Input("url", "search"))
+    def draw(search: str | None) -> tuple[Any, Any]:
+        try:
+            filters = Question.read(search).filters
+            rows = store.rows(limit=MOST_POINTS, **{"pourbaix_min": "-1000..", **filters})
+        except UserError:
+            return no_update, {"display": "none"}
+        return (scatter(rows), {}) if rows else (no_update, {"display": "none"})
+
+    app.clientside_callback(
+        """(click) => {
+            if (click) { window.location.assign("/candidate/" + click.points[0].customdata); }
+            return window.dash_clientside.no_update;
+        }""",
+        Output("figure", "clickData"),
+        Input("figure", "clickData"),
+        prevent_initial_call=True,
+    )
+
+
+def asked(values: Sequence[Any], search: str | None) -> Any:
+    """Turn the values of all controls, in their order, into an address; the order stays."""
+    campaign, formula, chemsys, stages, proposer, *handles, only = values
+    filters: dict[str, Any] = {
+        "campaign": campaign,
+        "formula": (formula or "").strip(),
+        "chemsys": (chemsys or "").strip(),
+        "stage": stages,
+        "proposer": proposer,
+    }
+    filters |= {
+        each.name: bounds_of(pair, each.low, each.high)
+        for each, pair in zip(SLIDERS, handles, strict=True)
+    }
+    filters |= {name: ONLY[name][1] for name in only or ()}
+    filters = {name: value for name, value in filters.items() if value}
+    try:
+        before = Question.read(search)
+    except UserError:
+        before = Question({})
+    # What has no control, such as a space group, was written by hand and stays.
+    names = {"campaign", "formula", "chemsys", "stage", "proposer", *ONLY}
+    names |= {each.name for each in SLIDERS}
+    kept = {
+        name: value
+        for name, value in before.filters.items()
+        if name not in names or (name in ONLY and value != ONLY[name][1])
+    }
+    after = before._replace(filters=kept | filters)
+    if after.filters == before.filters:
+        return no_update
+    return after._replace(page=1).write()
+
+
+def told(question: Question, rows: Sequence[Row]) -> str:
+    """Say which candidates these are."""
+    if not rows:
+        return "none"
+    first = (question.page - 1) * PAGE + 1
+    return f"{first:,} to {first + min(len(rows), PAGE) - 1:,}"
+
+
+def table(question: Question, rows: Sequence[Row]) -> Component:
+    """Show a page of candidates; one more than that tells that another page follows."""
+    if not rows:
+        return html.P("No candidate is like this: widen the filters, or go back to the first page.")
+    head = html.Tr([html.Th(_title(column, question)) for column in COLUMNS])
+    body = [html.Tr(list(_cells(row))) for row in rows[:PAGE]]
+    return html.Div(
+        [
+            html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide"),
+            _pages(question, is_last=len(rows) <= PAGE),
+        ]
+    )
+
+
+def _title(column: Column, question: Question) -> Any:
+    if column.sort is None:
+        return column.title
+    is_chosen = question.sort.removeprefix("-") == column.sort
+    order = f"-{column.sort}" if question.sort == column.sort else column.sort
+    arrow = "" if not is_chosen else " ▼" if question.sort.startswith("-") else " ▲"
+    return dcc.Link(column.title + arrow, href="/" + question._replace(sort=order, page=1).write())
+
+
+def _pages(question: Question, *, is_last: bool) -> Component:
+    links = []
+    if question.page > 1:
+        before = question._replace(page=question.page - 1).write()
+        links.append(dcc.Link("← before", href=f"/{before}", id="before"))
+    if not is_last:
+        after = question._replace(page=question.page + 1).write()
+        links.append(dcc.Link("next →", href=f"/{after}", id="next"))
+    return html.Nav(links, className="pages")
+
+
+def _cells(row: Row) -> Iterator[Component]:
+    for column in COLUMNS:
+        value: Any = row
+        for key in column.path.split("."):
+            value = (value or {}).get(key)
+        number = column.digits is not None
+        text = "-" if value is None else decimals(value, column.digits) if number else str(value)
+        if column.path in ("formula_pretty", "candidate_id"):
+            yield html.Td(dcc.Link(text, href=f"/candidate/{row['candidate_id']}"))
+        else:
+            yield html.Td(text, className="number" if number else None, title=row.get("reason"))
+
+
+def scatter(rows: Sequence[Row]) -> go.Figure:
+    """Draw stability in water against that in the solid state, gaps as colours."""
+    figure = go.Figure()
+    for has_gap in (False, True):
+        own = [row for row in rows if (row.get("band_gap") is not None) == has_gap]
+        figure.add_scatter(
+            x=[row["energy_above_hull"] for row in own],
+            y=[row["pourbaix"]["minimum"] for row in own],
+            customdata=[row["candidate_id"] for row in own],
+            text=[f"{row['formula_pretty']} {row['candidate_id'][:6]}" for row in own],
+            mode="markers",
+            name="gap" if has_gap else "no gap yet",
+            marker={
+                "color": [row["band_gap"] for row in own],
+                "colorscale": "Viridis",
+                "colorbar": {"title": "gap, eV"},
+                "size": 10,
+            }
+            if has_gap
+            else {"color": "#999999", "size": 7, "symbol": "circle-open"},
+        )
+    figure.update_layout(
+        xaxis_title="energy above hull, eV/atom",
+        yaxis_title="decomposition energy in water, eV/atom",
+        template="simple_white",
+        height=420,
+        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        legend={"orientation": "h", "y": 1.08},
+    )
+    return figure

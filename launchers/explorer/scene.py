@@ -1,0 +1,97 @@
+"""A structure as the scene that the viewer of Crystal Toolkit draws."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import combinations, product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.data import atomic_numbers, covalent_radii
+from ase.data.colors import jmol_colors
+from matplotlib.colors import to_hex
+from pymatgen.analysis.graphs import StructureGraph
+from pymatgen.analysis.local_env import CutOffDictNN
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+Scene = dict[str, Any]
+"""In the format of dash_mp_components' ``CrystalToolkitScene``, lengths in A."""
+
+AT_A_FACE = 0.02
+"""Fractional coordinates below this are drawn at the opposite face, too."""
+OF_COVALENT_RADIUS, BOND_RADIUS = 0.4, 0.08
+
+
+def scene_of(structure: Structure) -> Scene:
+    """Draw atoms, those at faces at all of them, bonds by VESTA's distances, and the cell."""
+    inside = structure.copy()
+    for i in range(len(inside)):
+        inside.translate_sites([i], [0, 0, 0], to_unit_cell=True)
+    symbols = [site.specie.symbol for site in inside]
+    graph = StructureGraph.from_local_env_strategy(
+        inside, CutOffDictNN.from_preset("vesta_2019"), weights=False
+    )
+    atoms: dict[str, list[list[float]]] = defaultdict(list)
+    bonds: dict[str, list[list[list[float]]]] = defaultdict(list)
+    for i, site in enumerate(inside):
+        neighbours = [each.site.coords - site.coords for each in graph.get_connected_sites(i)]
+        for image in _images(site.frac_coords):
+            here = inside.lattice.get_cartesian_coords(site.frac_coords + image)
+            atoms[symbols[i]].append(here.tolist())
+            bonds[symbols[i]] += [[here.tolist(), (here + way / 2).tolist()] for way in neighbours]
+    origin = (-inside.lattice.get_cartesian_coords([0.5, 0.5, 0.5])).tolist()
+    parts = {
+        "atoms": [_spheres(*each) for each in atoms.items()],
+        "bonds": [_cylinders(*each) for each in bonds.items()],
+        "unit_cell": [_edges(inside.lattice.matrix)],
+    }
+    groups = [_group(name, contents, origin) for name, contents in parts.items()]
+    return _group("structure", groups, origin)
+
+
+def colour_of(symbol: str) -> str:
+    """Colour of an element, Jmol's, as ``#rrggbb``."""
+    return str(to_hex(jmol_colors[atomic_numbers[symbol]]))
+
+
+def _images(coordinates: np.ndarray) -> list[tuple[int, ...]]:
+    """Find the cells at whose faces an atom is seen."""
+    axes = [(0, 1) if abs(each) < AT_A_FACE else (0,) for each in coordinates]
+    return list(product(*axes))
+
+
+def _group(name: str, contents: list[Scene], origin: list[float]) -> Scene:
+    return {"name": name, "contents": contents, "origin": origin, "visible": True}
+
+
+def _spheres(symbol: str, positions: list[list[float]]) -> Scene:
+    return {
+        "type": "spheres",
+        "positions": positions,
+        "color": colour_of(symbol),
+        "radius": OF_COVALENT_RADIUS * float(covalent_radii[atomic_numbers[symbol]]),
+        "tooltip": symbol,
+        "clickable": True,
+    }
+
+
+def _cylinders(symbol: str, pairs: list[list[list[float]]]) -> Scene:
+    return {
+        "type": "cylinders",
+        "positionPairs": pairs,
+        "color": colour_of(symbol),
+        "radius": BOND_RADIUS,
+    }
+
+
+def _edges(matrix: np.ndarray) -> Scene:
+    corners = np.array(list(product((0, 1), repeat=3)))
+    ends = [
+        corner @ matrix
+        for pair in combinations(corners, 2)
+        if np.abs(pair[1] - pair[0]).sum() == 1
+        for corner in pair
+    ]
+    return {"type": "lines", "positions": np.array(ends).tolist(), "color": "#444444"}

@@ -1,0 +1,100 @@
+"""Candidates for other programs, by the OPTIMADE standard."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from optimade.server.config import ServerConfig
+from optimade.server.create_app import create_app as create_optimade_app
+from optimade.server.entry_collections import mongo
+
+from gan_htvs import __version__
+from gan_htvs.builders.optimade import COLLECTION, PROPERTIES, OptimadeBuilder
+from launchers.builders import run_builder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fastapi import FastAPI
+
+    from launchers.database import Databases
+
+PREFIX = "ganhtvs"
+"""Before the names of :data:`gan_htvs.builders.optimade.PROPERTIES`."""
+
+HOMEPAGE = "https://github.com/gan-htvs/gan-htvs"
+
+
+def build_entries(
+    databases: Databases, on_progress: Callable[[str, int, int], None] | None = None
+) -> int:
+    """Bring the entries up to date with the candidates; return how many there are.
+
+    ``on_progress`` is called with what is built, the number done and the total.
+    """
+    candidates = databases.store("candidates", key="candidate_id")
+    entries = databases.store(COLLECTION, key="candidate_id")
+    with entries:
+        entries.ensure_index("candidate_id", unique=True)
+        for field in ("id", "elements", "chemical_formula_reduced", "nelements"):
+            entries.ensure_index(field)
+    builder = OptimadeBuilder(candidates, entries)
+    run_builder(builder, "entries", on_progress)
+    builder.finalize()  # takes out whose candidates are gone
+    with entries:
+        return int(entries.count())
+
+
+def create_app(databases: Databases, url: str, logs: Path) -> FastAPI:
+    """Make the server of optimade-python-tools for the entries of a database.
+
+    Parameters
+    ----------
+    databases
+        What it serves; it only reads.
+    url
+        By which others reach it.
+    logs
+        Folder of its log.
+    """
+    address = f"mongodb://{databases.settings.address}/"
+    # It writes the address of its database into its log; a client that is there already needs no
+    # password in it.
+    mongo._CLIENTS["mongodb", address] = databases.client(tz_aware=True)  # noqa: SLF001
+    config = ServerConfig(
+        debug=False,
+        insert_test_data=False,
+        database_backend="mongodb",
+        mongo_uri=address,
+        mongo_database=databases.settings.name,
+        structures_collection=COLLECTION,
+        links_collection="optimade_links",
+        references_collection="optimade_references",
+        base_url=url,
+        log_level="warning",
+        log_dir=logs,
+        implementation={
+            "name": "gan-htvs",
+            "version": __version__,
+            "source_url": HOMEPAGE,
+            "homepage": HOMEPAGE,
+            "issue_tracker": f"{HOMEPAGE}/issues",
+        },
+        provider={
+            "prefix": PREFIX,
+            "name": "gan-htvs",
+            "description": "Crystals that campaigns proposed, and what was computed of them",
+            "homepage": HOMEPAGE,
+        },
+        provider_fields={
+            "structures": [
+                {key: value for key, value in each._asdict().items() if value is not None}
+                for each in PROPERTIES
+            ]
+        },
+    )
+    # Its log goes into a file, not between the words of ours.
+    logging.getLogger("optimade.gan-htvs").propagate = False
+    return create_optimade_app(config, logger_tag="gan-htvs")

@@ -1,0 +1,72 @@
+"""Servers of ours: where they listen, and what that means."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import NamedTuple
+
+from gan_htvs.errors import UserError
+from launchers import console
+
+LOOPBACK = "127.0.0.1"
+
+
+class Address(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """What to type into a browser."""
+        host = socket.gethostname() if self.is_any else self.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def is_any(self) -> bool:
+        """Whether it is every address of this machine."""
+        return self.host in ("0.0.0.0", "::")  # noqa: S104 - a comparison
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def names(self) -> frozenset[str] | None:
+        """Names by which browsers of this machine ask for it; None: others do, by any name."""
+        return frozenset({"localhost", "127.0.0.1", "[::1]", self.host}) if self.is_loopback \
+            else None  # fmt: skip
+
+
+def checked_address(host: str, port: int) -> Address:
+    """Make sure that a server can listen there, and say so if others can reach it.
+
+    Raises
+    ------
+    UserError
+        If the port is taken, or the host is none of this machine.
+    """
+    address = Address(host, port)
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise UserError(
+            f"Nothing can listen at {host}:{port}: {error.strerror}; choose another --port, or a "
+            "--host of this machine."
+        ) from error
+    if not address.is_loopback:
+        console.note(
+            f"everybody who reaches {address.url} can read all candidates: there is no password "
+            "and no encryption. Put a proxy with both before it, or leave --host out and forward "
+            f"the port: ssh -L {port}:{LOOPBACK}:{port} {socket.gethostname()}"
+        )
+    return address

@@ -1,0 +1,61 @@
+"""Documents as campaigns leave them, for tests of what reads them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.campaign import PourbaixSettings
+from gan_htvs.campaign_file import checked_campaign
+from gan_htvs.candidate import Candidate, Origin, Stage
+from gan_htvs.thermodynamics.pourbaix_stability import PourbaixStability
+
+
+def candidate(name: str, metal: str = "Mg", minimum: float | None = None, **more) -> Candidate:
+    structure = Structure(Lattice.rhombohedral(3.0, 60), [metal, "O"], [[0] * 3, [0.5] * 3])
+    pourbaix = minimum and PourbaixStability(
+        minimum=minimum,
+        ph_at_minimum=7.0,
+        decomposes_to=(),
+        ph=(7.0,),
+        decomposition_energies=(minimum,),
+        settings=PourbaixSettings(),
+        ion_set="test",
+        level_of_theory="test",
+    )
+    return Candidate(
+        **{
+            "candidate_id": name,
+            "campaign": "first",
+            "stage": Stage.GENERATED,
+            "origin": Origin(proposer="gan", requested_composition="MgO", index=0),
+            "formula_pretty": structure.composition.reduced_formula,
+            "chemsys": structure.composition.chemical_system,
+            "nsites": len(structure),
+            "generated_structure": structure,
+            "structure": structure,
+            "pourbaix": pourbaix or None,
+            "last_updated": datetime(2026, 1, 1, tzinfo=UTC),
+        }
+        | more
+    )
+
+
+CAMPAIGN = checked_campaign(
+    {
+        "name": "mg-mn-o",
+        "chemical_system": {"caps": {"Mg": 2, "Mn": 2, "O": 4}},
+        "oxidation_states": {"Mg": [2, 2], "Mn": [2, 4], "O": [-2, -2]},
+    },
+    "test",
+)
+
+CANDIDATES = [
+    candidate("a" * 16, campaign="mg-mn-o", energy_above_hull=0.1, band_gap=2.0, minimum=0.4,
+              stage=Stage.PHOTOANODE, level_of_theory="test"),
+    *(
+        candidate(f"{i:016x}", "Mn", campaign="mg-mn-o", energy_above_hull=0.2 + i / 1000)
+        for i in range(60)
+    ),
+]  # fmt: skip

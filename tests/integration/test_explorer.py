@@ -1,0 +1,193 @@
+"""The web page in headless Chromium, as a reader uses it."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pymatgen.core import Structure
+from pymongo import monitoring
+
+from gan_htvs.documents import encode
+from launchers.database import open_databases
+from tests.documents import CAMPAIGN, CANDIDATES
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+waitress = pytest.importorskip("waitress", reason="needs the extra explore")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+
+READS = {"find", "aggregate", "count", "distinct", "getMore", "killCursors"}
+ABOUT_THE_SERVER = {"hello", "ismaster", "isMaster", "ping", "buildInfo", "endSessions",
+                    "listCollections", "listIndexes"}  # fmt: skip
+VIEWER_GOES = "null (reading 'domElement')"
+"""What Crystal Toolkit's viewer complains of when it is removed from a page."""
+ARTEFACTS = os.environ.get("GAN_HTVS_ARTEFACTS")
+
+
+class Commands(monitoring.CommandListener):
+    """Write down what is asked of the database."""
+
+    def __init__(self):
+        self.names = set()
+
+    def started(self, event):
+        self.names.add(event.command_name)
+
+    def succeeded(self, event):
+        pass
+
+    def failed(self, event):
+        pass
+
+
+@pytest.fixture
+def serve(launchpad_file, free_port):
+    """Serve the page of a database, and tell its address."""
+    from launchers.explorer.app import create_app
+
+    servers = []
+
+    def start(candidates=()):
+        with open_databases(launchpad_file) as databases:
+            if candidates:
+                with databases.store("campaigns", key="name") as store:
+                    settings = CAMPAIGN.model_dump(mode="json")
+                    store.update([{"name": CAMPAIGN.name, "settings": settings}])
+                with databases.store("candidates", key="candidate_id") as store:
+                    store.update([encode(each) for each in candidates])
+            port = free_port()
+            server = waitress.create_server(
+                create_app(databases).server, host="127.0.0.1", port=port, threads=4
+            )
+            servers.append(server)
+            threading.Thread(target=server.run, daemon=True).start()
+            return f"http://127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright.sync_playwright() as starter:
+        browser = starter.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A page that may take its time, and fails at the end if a script of it did."""
+    page = chromium.new_page(viewport={"width": 1300, "height": 950})
+    page.set_default_timeout(60_000)
+    page.wrong = []
+    page.on("pageerror", lambda error: VIEWER_GOES in str(error) or page.wrong.append(str(error)))
+    page.on("requestfailed", lambda request: page.wrong.append(request.url))
+    yield page
+    page.close()
+    assert page.wrong == []
+
+
+def keep(page, name):
+    if ARTEFACTS:
+        Path(ARTEFACTS).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=f"{ARTEFACTS}/{name}.png", full_page=True)
+
+
+def shows(page, n):
+    playwright.expect(page.locator("#found tbody tr")).to_have_count(n, timeout=60_000)
+
+
+def test_filter_open_a_candidate_see_its_structure_and_take_its_cif(serve, page, tmp_path):
+    commands = Commands()
+    monitoring.register(commands)
+    address = serve(CANDIDATES)
+    commands.names.clear()
+    foreign = []
+    page.on(
+        "request",
+        lambda request: (
+            request.url.startswith((address, "data:", "blob:")) or foreign.append(request.url)
+        ),
+    )
+
+    page.goto(address)
+    shows(page, 50)
+    page.get_by_text(" of 61").wait_for()
+    page.locator("#next").click()
+    shows(page, 11)
+
+    page.fill("#formula", "OMg")
+    page.press("#formula", "Enter")
+    shows(page, 1)
+    assert "formula=OMg" in page.url
+    page.wait_for_selector("#figure .scatterlayer")
+    keep(page, "explorer-list")
+
+    page.locator("#found tbody a").first.click()
+    page.wait_for_selector("#known")
+    assert page.url.endswith("/candidate/" + "a" * 16)
+    assert "photoanode" in page.inner_text("#known")
+    page.wait_for_selector("#water .main-svg >> nth=0")
+    page.wait_for_timeout(2500)
+    picture = Image.open(io.BytesIO(page.locator(".view canvas").first.screenshot()))
+    colours = np.asarray(picture.convert("RGB")).astype(int)
+    reds = (colours[..., 0] > 150) & (colours[..., 1] < 90)
+    assert reds.mean() > 0.002, "no oxygen is seen"
+    keep(page, "explorer-candidate")
+
+    with page.expect_download() as download:
+        page.click("#file-cif")
+    path = tmp_path / "download.cif"
+    download.value.save_as(path)
+    assert download.value.suggested_filename == "MgO_aaaaaaaaaaaaaaaa.cif"
+    assert Structure.from_file(path).matches(CANDIDATES[0].structure)
+    page.wrong.clear()  # a download ends a request
+
+    page.get_by_role("link", name="campaigns").click()
+    page.wait_for_selector(".card")
+    assert "0 of" in page.inner_text(".headline")
+    keep(page, "explorer-campaigns")
+    assert foreign == []
+    assert commands.names & READS
+    assert commands.names <= READS | ABOUT_THE_SERVER
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/?band_gap[$gt]=1", "is no filter"),
+        ("/?formula=$where", "is no formula"),
+        ("/?energy_above_hull=..0.0001", "No candidate is like this"),
+        ("/candidate/ffffffffffffffff", "there is no candidate"),
+        ("/candidate/x$ne", "no id of a candidate"),
+        ("/campaigns/none", "none"),
+        ("/elsewhere/at/all", "no such page"),
+    ],
+)
+def test_what_is_not_there_is_told(serve, page, path, told):
+    page.goto(serve(CANDIDATES) + path)
+    page.get_by_text(told).first.wait_for()
+    assert "Traceback" not in page.content()
+
+
+def test_a_filter_of_the_address_is_in_its_control(serve, page):
+    page.goto(serve(CANDIDATES) + "/?formula=MgO&unique=true&band_gap=1.6..3.0")
+    shows(page, 1)
+    assert page.input_value("#formula") == "MgO"
+    assert page.locator("#only input").first.is_checked()
+
+
+def test_an_empty_database_helps(serve, page):
+    page.goto(serve())
+    page.get_by_text("gan-htvs demo").wait_for()

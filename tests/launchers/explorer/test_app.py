@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from pymatgen.core import Structure
+
+from launchers.explorer import app as module
+from launchers.explorer.app import create_app
+from tests.documents import CANDIDATES
+
+LOCAL = frozenset({"localhost", "127.0.0.1"})
+
+
+@pytest.fixture
+def browser(filled):
+    return create_app(filled, LOCAL).server.test_client()
+
+
+def test_files_of_a_candidate(browser):
+    cif = browser.get(f"/files/{'a' * 16}.cif")
+    assert cif.headers["Content-Disposition"] == 'attachment; filename="MgO_aaaaaaaaaaaaaaaa.cif"'
+    assert Structure.from_str(cif.text, "cif").matches(CANDIDATES[0].structure)
+    assert "MgO" in browser.get(f"/files/{'a' * 16}.poscar").text
+    assert browser.get(f"/files/{'a' * 16}.json").get_json()["stage"] == "photoanode"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/files/" + "f" * 16 + ".cif",
+        "/files/" + "a" * 16 + ".exe",
+        "/files/" + "a" * 16 + "..cif",
+        '/files/{"$ne":1}.json',
+        "/files/" + "A" * 16 + ".cif",
+    ],
+)
+def test_there_are_no_other_files(browser, path):
+    answer = browser.get(path)
+    assert (answer.status_code, answer.text) == (404, "Not Found.")
+
+
+def test_a_page_that_passes_for_this_one_is_refused(browser):
+    assert browser.get("/", headers={"Host": "127.0.0.1:8050"}).status_code == 200
+    assert browser.get("/", headers={"Host": "elsewhere.org"}).status_code == 403
+
+
+def test_a_page_may_load_nothing_from_elsewhere(browser):
+    answer = browser.get("/")
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self';")
+    assert "http" not in policy
+    for part in ('src="http', 'href="http', "//cdn"):
+        assert part not in answer.text
+
+
+def test_what_goes_wrong_inside_is_not_told(filled, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("mongodb://user:secret@host")
+
+    monkeypatch.setattr(module, "structure_text", fail)
+    answer = create_app(filled).server.test_client().get(f"/files/{'a' * 16}.cif")
+    assert (answer.status_code, answer.text) == (500, "Internal Server Error.")
+
+
+def ask(browser, output, search):
+    """Ask as the page does."""
+    name, prop = output.split(".")
+    return browser.post(
+        "/_dash-update-component",
+        data=json.dumps(
+            {
+                "output": output,
+                "outputs": {"id": name, "property": prop},
+                "inputs": [{"id": "url", "property": "search", "value": search}],
+                "changedPropIds": ["url.search"],
+            }
+        ),
+        content_type="application/json",
+    )
+
+
+@pytest.mark.parametrize(("search", "told"), [("", " of 61"), ("?formula=OMg", " of 1")])
+def test_candidates_are_counted(browser, search, told):
+    answer = ask(browser, "count.children", search).get_json()
+    assert answer["response"]["count"]["children"] == told
+
+
+@pytest.mark.parametrize("search", ["?$where=1", {"$ne": 1}, ["x"], 7])
+def test_what_is_no_address_counts_nothing(browser, search):
+    answer = ask(browser, "count.children", search)
+    assert "Traceback" not in answer.text
+    assert " of " not in answer.text

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+pytest.importorskip("optimade", reason="needs the extra optimade")
+
+import requests
+import uvicorn
+from optimade.adapters import Structure as OptimadeStructure
+from optimade.validator import ImplementationValidator
+from pydantic import SecretStr
+
+from gan_htvs.builders.optimade import PROPERTIES
+from gan_htvs.documents import encode
+from launchers.optimade import build_entries, create_app
+from tests.documents import CANDIDATES, candidate
+
+FIELDS = {f"_ganhtvs_{each.name}" for each in PROPERTIES}
+
+
+@pytest.fixture
+def filled(databases):
+    rehearsed = candidate("f" * 16, "Mn", is_rehearsal=True)
+    with databases.store("candidates", key="candidate_id") as store:
+        store.update([encode(each) for each in [*CANDIDATES[:20], rehearsed]])
+    return databases
+
+
+@pytest.fixture
+def url(filled, tmp_path, free_port):
+    """The address of a server of the candidates."""
+    build_entries(filled)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    app = create_app(filled, url, tmp_path / "logs")
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield url
+    server.should_exit = True
+    thread.join()
+
+
+def get(url, path, question=None):
+    return requests.get(f"{url}/v1/{path}", params=question and {"filter": question}, timeout=60)
+
+
+def found(url, question):
+    answer = get(url, "structures", question)
+    assert answer.status_code == 200, answer.text
+    return {each["id"] for each in answer.json()["data"]}
+
+
+def test_a_candidate_is_a_structure_with_what_was_computed(url):
+    data = get(url, f"structures/{'a' * 16}").json()["data"]
+    attributes = data["attributes"]
+    assert {name for name in attributes if name.startswith("_")} == FIELDS
+    assert attributes["_ganhtvs_band_gap"] == 2.0
+    assert attributes["_ganhtvs_pourbaix_min"] == 0.4
+    assert attributes["last_modified"].startswith("2026-01-01T00:00:00")
+    assert OptimadeStructure(data).as_pymatgen.matches(CANDIDATES[0].structure)
+
+
+@pytest.mark.parametrize(
+    ("question", "n"),
+    [
+        ('elements HAS ALL "Mg","O"', 1),
+        ('elements HAS "Mn"', 19),
+        ("nelements=3", 0),
+        ('chemical_formula_reduced="MnO" AND _ganhtvs_energy_above_hull<0.2055', 6),
+        ('_ganhtvs_stage="photoanode"', 1),
+        ("_ganhtvs_band_gap IS KNOWN", 1),
+    ],
+)
+def test_filters_of_the_standard_find_candidates(url, question, n):
+    assert len(found(url, question)) == n
+
+
+def test_units_and_meanings_are_told(url):
+    properties = get(url, "info/structures").json()["data"]["properties"]
+    assert properties["_ganhtvs_band_gap"]["unit"] == "eV"
+    assert properties.keys() > FIELDS
+
+
+def test_entries_follow_the_candidates(filled):
+    assert build_entries(filled) == 20
+    changed = CANDIDATES[0].model_copy(
+        update={"band_gap": 2.5, "last_updated": datetime(2026, 2, 1, tzinfo=UTC)}
+    )
+    added = candidate("b" * 16)
+    with filled.store("candidates", key="candidate_id") as store:
+        store.update([encode(changed), encode(added)])
+        store.remove_docs({"candidate_id": CANDIDATES[1].candidate_id})
+    assert build_entries(filled) == 20
+    with filled.store("optimade_structures", key="candidate_id") as entries:
+        names = set(entries.distinct("id"))
+        assert {"b" * 16} <= names
+        assert not names & {CANDIDATES[1].candidate_id, "f" * 16}
+        assert entries.query_one({"id": "a" * 16})["band_gap"] == 2.5
+
+
+@pytest.mark.parametrize("question", ["$where", 'elements HAS "Mg', "nosuch=1", "_ganhtvs_no=1"])
+def test_what_is_no_filter_is_refused_without_a_trace(url, question):
+    answer = get(url, "structures", question)
+    assert answer.status_code == 400
+    assert "Traceback" not in answer.text
+    assert "site-packages" not in answer.text
+
+
+def test_no_password_is_written_anywhere(filled, tmp_path, capfd):
+    written = []
+    handler = logging.Handler()
+    handler.emit = lambda record: written.append(record.getMessage())
+    for name in ("optimade", "optimade.gan-htvs"):
+        logging.getLogger(name).addHandler(handler)
+    settings = filled.settings.model_copy(
+        update={"username": "reader", "password": SecretStr("s3cret")}
+    )
+    create_app(type(filled)(settings), "http://testserver", tmp_path / "logs")
+    out = capfd.readouterr()
+    assert written
+    assert "s3cret" not in "".join([*written, out.out, out.err])
+
+
+def test_the_validator_of_the_standard_passes(url):
+    validator = ImplementationValidator(base_url=url, verbosity=0)
+    validator.validate_implementation()
+    assert validator.results.failure_messages == []
+    assert validator.results.internal_failure_messages == []
+    assert validator.valid
