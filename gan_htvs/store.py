@@ -64,6 +64,9 @@ first, then what is sorted by; the last serves the question without filters."""
 
 STABILITY = "energy_above_hull"
 
+ALWAYS_THERE = ("formula_pretty", "stage", "last_updated", "candidate_id", "nsites")
+"""Fields to sort by that every candidate has."""
+
 WINDOWS = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Bounds, eV/atom, between which the most stable candidates are looked for one after the other, so
 that a server that sorts all that it finds finds few."""
@@ -138,7 +141,11 @@ class CandidateStore:
 
     def count(self, **filters: Any) -> int:
         """Count candidates; see :meth:`query`."""
-        return int(self._store.count(Filters.of(**filters).criteria() | self._kind))
+        criteria = Filters.of(**filters).criteria()
+        if not criteria and not self._kind["is_rehearsal"]:
+            # Servers know how many there are in all, and rehearsals are few.
+            return int(self._store.count()) - int(self._store.count({"is_rehearsal": True}))
+        return int(self._store.count(criteria | self._kind))
 
     def get(self, candidate_id: str) -> Candidate | None:
         """One candidate by its id, or None."""
@@ -223,43 +230,33 @@ def _parts(
 ) -> Iterator[tuple[dict[str, Any], list[tuple[str, int]]]]:
     """Split a query into some that give everything in order, one after the other.
 
-    MongoDB sorts what is missing before everything; here it comes last.
+    Energies that are not believed, and who has no value, come last: MongoDB would sort them before
+    everything.
     """
-    keys = _keys(path, direction)
-    with_value, without = _split(criteria, path)
-    narrow = path == STABILITY and direction > 0 and is_first_page and not is_narrow(criteria)
-    if narrow:
-        wanted = with_value.pop(STABILITY)
-        for bounds in pairwise((-math.inf, *WINDOWS, math.inf)):
-            low = max(bounds[0], wanted.get("$gte", -math.inf))
-            high = min(bounds[1], wanted.get("$lt", math.inf))
-            if low < high:
-                yield {STABILITY: {"$gte": low, "$lt": high}} | with_value, keys
-    else:
-        yield with_value, keys
-    if without is not None:
-        yield without, _keys("candidate_id", 1)
+    keys, by_id = _keys(path, direction), _keys("candidate_id", 1)
+    if path in ALWAYS_THERE:
+        yield criteria, keys
+        return
+    others = {key: value for key, value in criteria.items() if key != path}
+    narrow = is_narrow(others)
 
-
-def _split(criteria: dict[str, Any], path: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Split a query into those that have a value to sort by, and the others if there may be any.
-
-    MongoDB sorts what is missing before everything.
-    """
-    if path in ("formula_pretty", "stage", "last_updated", "candidate_id", "nsites"):
-        return criteria, None
-    lowest = LOWEST_BELIEVED if path == STABILITY else -math.inf
-    given = criteria.get(path)
-    if given is None:
-        has_value = {path: {"$gte": lowest}}
+    def part(more: dict[str, Any]) -> dict[str, Any]:
         # What narrows most stands first, see Filters.criteria.
-        with_value = criteria | has_value if is_narrow(criteria) else has_value | criteria
-        return with_value, criteria | {"$nor": [has_value]}
-    # A range holds nobody who has no value, but perhaps energies that are not believed.
-    low = given.get("$gte", -math.inf)
-    if low >= lowest:
-        return criteria, None
-    return (
-        criteria | {path: given | {"$gte": lowest}},
-        {"$and": [criteria, {path: {"$lt": lowest}}]},
-    )
+        return others | more if narrow else more | others
+
+    wanted = criteria.get(path, {})
+    low, high = wanted.get("$gte", -math.inf), wanted.get("$lt", math.inf)
+    lowest = LOWEST_BELIEVED if path == STABILITY else -math.inf
+    in_windows = path == STABILITY and direction > 0 and is_first_page and not narrow
+    for window in pairwise((-math.inf, *(WINDOWS if in_windows else ()), math.inf)):
+        first, end = max(low, lowest, window[0]), min(high, window[1])
+        if first < end:
+            yield part({path: _between(first, end)}), keys
+    if low < lowest:
+        yield part({path: _between(low, min(high, lowest))}), by_id
+    if path not in criteria:
+        yield part({path.partition(".")[0]: None}), by_id
+
+
+def _between(first: float, end: float) -> dict[str, float]:
+    return {"$gte": first} if end == math.inf else {"$gte": first, "$lt": end}

@@ -203,7 +203,7 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
         folds = column.path in ("band_gap_method", "reason")
         table.add_column(column.title, no_wrap=not folds)
     for row in rows:
-        table.add_row(*(_cell(_lookup(row, column.path)) for column in columns))
+        table.add_row(*(_cell(value_at(row, column.path)) for column in columns))
     out.print(table)
 
 
@@ -218,7 +218,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow([column.path for column in COLUMNS])
     for row in rows:
-        writer.writerow([_lookup(row, column.path) for column in COLUMNS])
+        writer.writerow([value_at(row, column.path) for column in COLUMNS])
 
 
 def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
@@ -276,7 +276,8 @@ def print_losses(losses: Sequence[Loss], *, dry_run: bool = False) -> None:
     out.print(", ".join(f"{n} {verb}{cure}" for cure, n in counts.most_common()) + ".")
 
 
-def _lookup(row: Mapping[str, Any], path: str) -> Any:
+def value_at(row: Mapping[str, Any], path: str) -> Any:
+    """Find what a document holds at a path such as ``pourbaix.minimum``, or None."""
     value: Any = row
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None

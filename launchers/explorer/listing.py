@@ -10,6 +10,7 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from gan_htvs.candidate import Stage
 from gan_htvs.errors import UserError
 from gan_htvs.proposers import ProposerName
+from launchers.console import value_at
 from launchers.explorer.address import PAGE, Question, bounds_of, range_of
 from launchers.words import decimals
 
@@ -322,15 +323,16 @@ def _pages(question: Question, *, is_last: bool) -> Component:
 
 def _cells(row: Row) -> Iterator[Component]:
     for column in COLUMNS:
-        value: Any = row
-        for key in column.path.split("."):
-            value = (value or {}).get(key)
-        number = column.digits is not None
-        text = "-" if value is None else decimals(value, column.digits) if number else str(value)
+        value = value_at(row, column.path)
+        if value is None:
+            text = "-"
+        else:
+            text = str(value) if column.digits is None else decimals(value, column.digits)
         if column.path in ("formula_pretty", "candidate_id"):
             yield html.Td(dcc.Link(text, href=f"/candidate/{row['candidate_id']}"))
         else:
-            yield html.Td(text, className="number" if number else None, title=row.get("reason"))
+            kind = None if column.digits is None else "number"
+            yield html.Td(text, className=kind, title=row.get("reason"))
 
 
 def scatter(rows: Sequence[Row]) -> go.Figure:

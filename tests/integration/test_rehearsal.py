@@ -13,6 +13,7 @@ CAMPAIGN = {
     "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
     "compositions": ["Mg2O2"],
     "sampling": {"proposers": ["substitution"], "structures_per_composition": 300},
+    "prescreen": None,
     "references": {"source": "materials_project", "path": "phases.json"},
     "engines": {"energy": {"name": "vasp"}, "band_gap": {"name": "none"}},
 }
