@@ -132,10 +132,13 @@ class Filters(Settings):
             found["stage"] = stages[0] if len(stages) == 1 else {"$in": stages}
         for name in RANGES:
             low, high = getattr(self, name) or (None, None)
-            # SecantusDB loses what is equal to $lte by an index that goes on with another field.
-            bounds = {"$gte": low, "$lt": None if high is None else math.nextafter(high, math.inf)}
-            if given := {key: value for key, value in bounds.items() if value is not None}:
-                found[path_of(name)] = given
+            if high is not None:
+                # SecantusDB loses what is equal to $lte by an index that goes on with another
+                # field, and looks at all without a value where there is no lower bound.
+                low = -math.inf if low is None else low
+                found[path_of(name)] = {"$gte": low, "$lt": math.nextafter(high, math.inf)}
+            elif low is not None:
+                found[path_of(name)] = {"$gte": low}
         found |= {
             path_of(name): value
             for name in ("chemsys", "campaign", "proposer", "level_of_theory")
