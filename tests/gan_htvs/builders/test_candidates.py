@@ -105,7 +105,7 @@ def test_rows_are_sorted_by_stability_and_filtered(lab):
     lab.gate("d", excess=-0.3)  # a hole of the potential
     lab.build()
     store = CandidateStore(lab.candidates)
-    assert [row["candidate_id"] for row in store.rows()] == ["b", "a", "c", "d"]
+    assert [row["candidate_id"] for row in store.rows()] == ["b", "a", "d", "c"]
     assert [row["candidate_id"] for row in store.rows(stage=Stage.REJECTED)] == ["a", "d"]
     assert store.rows(campaign="another") == []
     assert [c.candidate_id for c in store.query(stage=Stage.GENERATED)] == ["c"]
