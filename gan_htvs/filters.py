@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 from pymatgen.core import Composition, Element
 
 from gan_htvs.candidate import KNOWN_PHASE, Stage
@@ -16,11 +23,11 @@ from gan_htvs.settings import Settings
 def _reduced(formula: str) -> str:
     try:
         composition = Composition(formula)
-    except ValueError as error:
-        raise ValueError(f"{formula!r} is no formula") from error
-    if not composition.valid or not composition:
-        raise ValueError(f"{formula!r} is no formula")
-    return composition.reduced_formula
+        if composition.valid and composition:
+            return composition.reduced_formula
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{formula!r} is no formula")
 
 
 def _sorted_system(chemsys: str) -> str:
@@ -54,7 +61,9 @@ def _several(value: Any) -> Any:
 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Range = Annotated[
-    tuple[float | None, float | None], BeforeValidator(_bounds), AfterValidator(_rising)
+    tuple[FiniteFloat | None, FiniteFloat | None],
+    BeforeValidator(_bounds),
+    AfterValidator(_rising),
 ]
 """Both ends belong to it; None: no bound. In words, as of a command line: ``low..high``."""
 
@@ -99,7 +108,7 @@ class Filters(Settings):
         return self
 
     @classmethod
-    def of(cls, **values: Any) -> Self:
+    def of(cls, /, **values: Any) -> Self:
         """Check filters.
 
         Raises

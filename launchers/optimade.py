@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
+from optimade.filtertransformers.mongo import MongoTransformer
 from optimade.server.config import ServerConfig
 from optimade.server.create_app import create_app as create_optimade_app
 from optimade.server.entry_collections import mongo
@@ -97,4 +99,19 @@ def create_app(databases: Databases, url: str, logs: Path) -> FastAPI:
     )
     # Its log goes into a file, not between the words of ours.
     logging.getLogger("optimade.gan-htvs").propagate = False
-    return create_optimade_app(config, logger_tag="gan-htvs")
+    app = create_optimade_app(config, logger_tag="gan-htvs")
+    for collection in app.state.entry_collections.values():
+        collection.transformer = LiteralTransformer(mapper=collection.resource_mapper)
+    return app
+
+
+class LiteralTransformer(MongoTransformer):
+    """Filters whose strings are strings.
+
+    Theirs are read as regular expressions, with which anybody could keep a database busy for ever.
+    """
+
+    def fuzzy_string_op_rhs(self, arg: list[str]) -> dict[str, str]:
+        """Look for what CONTAINS, STARTS WITH and ENDS WITH name."""
+        condition: dict[str, str] = super().fuzzy_string_op_rhs([*arg[:-1], re.escape(arg[-1])])
+        return condition

@@ -65,6 +65,13 @@ class OptimadeBuilder(MapBuilder):
             chunk_size=chunk_size,
         )
 
+    def update_targets(self, items: list[dict[str, Any]]) -> None:
+        """Write entries; a candidate that is no structure of the standard has none, and is told."""
+        for item in items:
+            if "error" in item:
+                self.logger.warning("candidate %s: %s", item["candidate_id"], item["error"])
+        super().update_targets([item for item in items if "error" not in item])
+
     def unary_function(self, item: dict[str, Any]) -> dict[str, Any]:
         """Write a candidate as an entry."""
         return entry(candidate_from_document(item))

@@ -13,6 +13,9 @@ PAGE = 50
 """Candidates on one page."""
 
 MOST_PAGES = 2000
+PAGES = {str(page): page for page in range(1, MOST_PAGES + 1)}
+LONGEST = 2000
+"""Characters of a query."""
 
 
 class Question(NamedTuple):
@@ -31,15 +34,17 @@ class Question(NamedTuple):
         UserError
             In one sentence, if something in it is not known or of the wrong type.
         """
+        if not isinstance(search or "", str) or len(search or "") > LONGEST:
+            raise UserError(f"An address has at most {LONGEST} characters after its ?.")
         filters: dict[str, Any] = {}
         sort, page = STABILITY, 1
         for name, value in parse_qsl((search or "").removeprefix("?")):
             if name == "sort":
                 sort = value
             elif name == "page":
-                if not (value.isdecimal() and 1 <= int(value) <= MOST_PAGES):
+                if value not in PAGES:
                     raise UserError(f"page: {value!r} is no number from 1 to {MOST_PAGES}.")
-                page = int(value)
+                page = PAGES[value]
             elif name == "stage":
                 filters["stage"] = [*filters.get("stage", ()), value]
             else:

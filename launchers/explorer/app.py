@@ -64,7 +64,7 @@ def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Das
     @app.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
     def page(pathname: str | None, search: str | None) -> Component:
         try:
-            return _page(databases, looked, pathname or "/", search)
+            return _page(databases, looked, str(pathname or "/"), search)
         except UserError as error:
             return html.P(str(error), className="error", role="alert")
 
@@ -79,7 +79,7 @@ def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Das
 def _page(
     databases: Databases, looked: campaigns.Survey, pathname: str, search: str | None
 ) -> Component:
-    _, kind, *names = pathname.rstrip("/").split("/") if pathname != "/" else ("", "")
+    kind, *names = pathname.strip("/").split("/")
     if kind == "" and not names:
         return listing.layout(search, looked.names) if looked.names else campaigns.layout()
     if kind == "campaigns" and not names:

@@ -14,6 +14,7 @@ import uvicorn
 from optimade.adapters import Structure as OptimadeStructure
 from optimade.validator import ImplementationValidator
 from pydantic import SecretStr
+from pymatgen.core import Lattice, Structure
 
 from gan_htvs.builders.optimade import PROPERTIES
 from gan_htvs.documents import encode
@@ -81,6 +82,30 @@ def test_a_candidate_is_a_structure_with_what_was_computed(url):
 )
 def test_filters_of_the_standard_find_candidates(url, question, n):
     assert len(found(url, question)) == n
+
+
+@pytest.mark.parametrize(
+    ("question", "n"),
+    [
+        ('_ganhtvs_reason CONTAINS "0.2 (eV"', 1),
+        ('_ganhtvs_reason STARTS WITH "more"', 1),
+        ('_ganhtvs_reason ENDS WITH "atom)"', 1),
+        ('_ganhtvs_reason CONTAINS "m.re"', 0),
+        ('_ganhtvs_reason CONTAINS "(.*)*(.*)*(.*)*Q"', 0),
+    ],
+)
+def test_a_string_is_no_regular_expression(filled, url, question, n):
+    with filled.store("optimade_structures", key="candidate_id") as entries:
+        document = entries.query_one({"id": "a" * 16})
+        entries.update(document | {"reason": "more than 0.2 (eV/atom)"})
+    assert len(found(url, question)) == n
+
+
+def test_what_is_no_structure_of_the_standard_has_no_entry(filled):
+    mixed = Structure(Lattice.cubic(4), [{"Mg": 0.5, "Mn": 0.5}, "O"], [[0] * 3, [0.5] * 3])
+    with filled.store("candidates", key="candidate_id") as store:
+        store.update(encode(candidate("c" * 16, structure=mixed)))
+    assert build_entries(filled) == 20
 
 
 def test_units_and_meanings_are_told(url):

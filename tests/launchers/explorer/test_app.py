@@ -63,7 +63,7 @@ def test_what_goes_wrong_inside_is_not_told(filled, monkeypatch):
     assert (answer.status_code, answer.text) == (500, "Internal Server Error.")
 
 
-def ask(browser, output, search):
+def ask(browser, output, search, prop_asked="search"):
     """Ask as the page does."""
     name, prop = output.split(".")
     return browser.post(
@@ -72,8 +72,9 @@ def ask(browser, output, search):
             {
                 "output": output,
                 "outputs": {"id": name, "property": prop},
-                "inputs": [{"id": "url", "property": "search", "value": search}],
-                "changedPropIds": ["url.search"],
+                "inputs": [{"id": "url", "property": prop_asked, "value": search}],
+                "state": [{"id": "url", "property": "search"}] * (prop_asked != "search"),
+                "changedPropIds": [f"url.{prop_asked}"],
             }
         ),
         content_type="application/json",
@@ -84,6 +85,13 @@ def ask(browser, output, search):
 def test_candidates_are_counted(browser, search, told):
     answer = ask(browser, "count.children", search).get_json()
     assert answer["response"]["count"]["children"] == told
+
+
+@pytest.mark.parametrize("path", ["//", "/candidate//x", "/candidate", 5, ["/"], {"a": 1}])
+def test_there_are_no_other_pages(browser, path):
+    answer = ask(browser, "page.children", path, "pathname")
+    assert answer.status_code == 200
+    assert "no such page" in answer.text or path == "//"
 
 
 @pytest.mark.parametrize("search", ["?$where=1", {"$ne": 1}, ["x"], 7])
