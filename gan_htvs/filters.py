@@ -103,7 +103,8 @@ class Filters(Settings):
 
     @model_validator(mode="after")
     def _known_phases_have_no_other_proposer(self) -> Self:
-        if self.known_phases is not None and self.proposer is not None:
+        asks_phases = self.proposer == KNOWN_PHASE
+        if None not in (self.known_phases, self.proposer) and asks_phases != self.known_phases:
             raise ValueError("known_phases and proposer exclude each other; leave one out")
         return self
 
@@ -157,7 +158,7 @@ class Filters(Settings):
             found["symmetry.number"] = self.spacegroup
         if self.is_novel is not None:
             found["novelty.is_novel"] = self.is_novel
-        if self.known_phases is not None:
+        if self.known_phases is not None and self.proposer is None:
             found["origin.proposer"] = KNOWN_PHASE if self.known_phases else {"$ne": KNOWN_PHASE}
         if self.unique:
             found["duplicate_of"] = None

@@ -149,13 +149,13 @@ class CandidateStore:
 
     def get(self, candidate_id: str) -> Candidate | None:
         """One candidate by its id, or None."""
-        document = self._store.query_one(self._kind | {"candidate_id": str(candidate_id)})
+        document = self._store.query_one({"candidate_id": str(candidate_id)} | self._kind)
         return candidate_from_document(document) if document else None
 
     def explain(self, *, sort: str = STABILITY, **filters: Any) -> dict[str, Any]:
         """Ask the server how it would find the first of what :meth:`query` returns."""
         criteria = Filters.of(**filters).criteria() | self._kind
-        first, keys = next(_parts(criteria, *_order(sort), is_first_page=True))
+        first, keys = next(_parts(criteria, *_order(sort), has_limit=True))
         collection = self._store._collection  # noqa: SLF001 - maggma asks no server to explain
         plan: dict[str, Any] = collection.find(first).sort(keys).explain()
         return plan
@@ -175,7 +175,7 @@ class CandidateStore:
         path, direction = _order(sort)
         n_found = 0
         for criteria, keys in _parts(
-            filters.criteria() | self._kind, path, direction, is_first_page=bool(limit)
+            filters.criteria() | self._kind, path, direction, has_limit=bool(limit)
         ):
             for document in self._part(criteria, keys, limit - n_found if limit else 0, fields):
                 n_found += 1
@@ -226,7 +226,7 @@ def _keys(path: str, direction: int) -> list[tuple[str, int]]:
 
 
 def _parts(
-    criteria: dict[str, Any], path: str, direction: int, *, is_first_page: bool
+    criteria: dict[str, Any], path: str, direction: int, *, has_limit: bool
 ) -> Iterator[tuple[dict[str, Any], list[tuple[str, int]]]]:
     """Split a query into some that give everything in order, one after the other.
 
@@ -247,7 +247,7 @@ def _parts(
     wanted = criteria.get(path, {})
     low, high = wanted.get("$gte", -math.inf), wanted.get("$lt", math.inf)
     lowest = LOWEST_BELIEVED if path == STABILITY else -math.inf
-    in_windows = path == STABILITY and direction > 0 and is_first_page and not narrow
+    in_windows = path == STABILITY and direction > 0 and has_limit and not narrow
     for window in pairwise((-math.inf, *(WINDOWS if in_windows else ()), math.inf)):
         first, end = max(low, lowest, window[0]), min(high, window[1])
         if first < end:
@@ -255,7 +255,9 @@ def _parts(
     if low < lowest:
         yield part({path: _between(low, min(high, lowest))}), by_id
     if path not in criteria:
-        yield part({path.partition(".")[0]: None}), by_id
+        nothing = {path.partition(".")[0]: None}
+        # Most have no gap: any other part of the question finds fewer.
+        yield (others | nothing if len(others) > 1 else nothing | others), by_id
 
 
 def _between(first: float, end: float) -> dict[str, float]:

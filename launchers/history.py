@@ -257,7 +257,7 @@ def _results(candidate: Candidate) -> Iterator[Line]:
     if candidate.level_of_theory is not None:
         energies = _energies(candidate.energy_per_atom, candidate.energy_above_hull)
         yield f"{candidate.level_of_theory}, final", f"{energies}, other candidates included"
-    if candidate.oxidation_states is not None:
+    if candidate.oxidation_states is not None and candidate.oxidation_states.average:
         states = candidate.oxidation_states.average
         yield (
             "oxidation states",

@@ -6,10 +6,13 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
+from fastapi.exceptions import RequestValidationError
 from optimade.filtertransformers.mongo import MongoTransformer
+from optimade.models import OptimadeError
 from optimade.server.config import ServerConfig
 from optimade.server.create_app import create_app as create_optimade_app
 from optimade.server.entry_collections import mongo
+from optimade.server.exception_handlers import general_exception
 
 from gan_htvs import __version__
 from gan_htvs.builders.optimade import COLLECTION, PROPERTIES, OptimadeBuilder
@@ -19,37 +22,47 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Request, Response
 
     from launchers.database import Databases
 
 PREFIX = "ganhtvs"
 """Before the names of :data:`gan_htvs.builders.optimade.PROPERTIES`."""
 
+INDEXED = (
+    *("id", "elements", "nelements", "chemical_formula_reduced"),
+    *("stage", "energy_above_hull", "pourbaix_min", "band_gap"),
+)
+"""Of the entries."""
+
 HOMEPAGE = "https://github.com/gan-htvs/gan-htvs"
 
 
 def build_entries(
     databases: Databases, on_progress: Callable[[str, int, int], None] | None = None
-) -> int:
-    """Bring the entries up to date with the candidates; return how many there are.
+) -> tuple[int, dict[str, str]]:
+    """Bring the entries up to date with the candidates.
 
     ``on_progress`` is called with what is built, the number done and the total.
+
+    Returns
+    -------
+    How many there are, and why candidates have none, by id.
     """
     candidates = databases.store("candidates", key="candidate_id")
     entries = databases.store(COLLECTION, key="candidate_id")
     with entries:
         entries.ensure_index("candidate_id", unique=True)
-        for field in ("id", "elements", "chemical_formula_reduced", "nelements"):
+        for field in INDEXED:
             entries.ensure_index(field)
     builder = OptimadeBuilder(candidates, entries)
     run_builder(builder, "entries", on_progress)
     builder.finalize()  # takes out whose candidates are gone
     with entries:
-        return int(entries.count())
+        return int(entries.count()), builder.refused
 
 
-def create_app(databases: Databases, url: str, logs: Path) -> FastAPI:
+def create_app(databases: Databases, url: str | None, logs: Path) -> FastAPI:
     """Make the server of optimade-python-tools for the entries of a database.
 
     Parameters
@@ -57,7 +70,7 @@ def create_app(databases: Databases, url: str, logs: Path) -> FastAPI:
     databases
         What it serves; it only reads.
     url
-        By which others reach it.
+        By which others reach it through a proxy; None: as they ask.
     logs
         Folder of its log.
     """
@@ -100,9 +113,27 @@ def create_app(databases: Databases, url: str, logs: Path) -> FastAPI:
     # Its log goes into a file, not between the words of ours.
     logging.getLogger("optimade.gan-htvs").propagate = False
     app = create_optimade_app(config, logger_tag="gan-htvs")
+    app.add_exception_handler(RequestValidationError, refuse)
+    app.add_exception_handler(Exception, conceal)
     for collection in app.state.entry_collections.values():
         collection.transformer = LiteralTransformer(mapper=collection.resource_mapper)
     return app
+
+
+def refuse(request: Request, error: Exception) -> Response:
+    """Tell what is wrong with a request, and nothing of where that was found."""
+    found = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+    detail = f"{'.'.join(map(str, found.get('loc', ())))}: {found.get('msg', 'not understood')}"
+    problem = OptimadeError(detail=detail, status="400", title="Bad Request")
+    return general_exception(request, error, status_code=400, errors=[problem])
+
+
+def conceal(request: Request, error: Exception) -> Response:
+    """Tell that something went wrong inside, and nothing of it."""
+    logging.getLogger("optimade.gan-htvs").error("%s", request.url, exc_info=error)
+    title = "Internal Server Error"
+    problem = OptimadeError(detail=title, status="500", title=title)
+    return general_exception(request, error, errors=[problem])
 
 
 class LiteralTransformer(MongoTransformer):

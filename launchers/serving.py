@@ -52,16 +52,19 @@ def checked_address(host: str, port: int) -> Address:
     UserError
         If the port is taken, or the host is none of this machine.
     """
+    if not host:
+        raise UserError("--host: an address of this machine, such as 127.0.0.1.")
     address = Address(host, port)
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "that is no host"
         raise UserError(
-            f"Nothing can listen at {host}:{port}: {error.strerror}; choose another --port, or a "
-            "--host of this machine."
+            f"Nothing can listen at {host}:{port}: {reason}; choose another --port, "
+            "or a --host of this machine."
         ) from error
     if not address.is_loopback:
         console.note(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from maggma.builders import MapBuilder
+from maggma.core import Builder
 from optimade.adapters.structures.pymatgen import from_pymatgen
 
 from gan_htvs.store import candidate_from_document
@@ -48,6 +49,11 @@ PROPERTIES = (
 class OptimadeBuilder(MapBuilder):
     """Write an entry for each candidate that is new or changed; rehearsals have none.
 
+    Attributes
+    ----------
+    refused
+        Why candidates have none, by id.
+
     Parameters
     ----------
     candidates
@@ -61,16 +67,23 @@ class OptimadeBuilder(MapBuilder):
             candidates,
             entries,
             query={"is_rehearsal": False},
-            delete_orphans=True,
             chunk_size=chunk_size,
         )
+        self.refused: dict[str, str] = {}
 
     def update_targets(self, items: list[dict[str, Any]]) -> None:
-        """Write entries; a candidate that is no structure of the standard has none, and is told."""
-        for item in items:
-            if "error" in item:
-                self.logger.warning("candidate %s: %s", item["candidate_id"], item["error"])
+        """Write entries; a candidate that is no structure of the standard has none."""
+        refused = {item["candidate_id"]: item["error"] for item in items if "error" in item}
+        self.refused |= refused
+        self.target.remove_docs({"candidate_id": {"$in": list(refused)}})
         super().update_targets([item for item in items if "error" not in item])
+
+    def finalize(self) -> None:
+        """Take out entries without a candidate, or whose candidate is of a rehearsal now."""
+        there = set(self.source.distinct("candidate_id", self.query))
+        gone = set(self.target.distinct("candidate_id")) - there
+        self.target.remove_docs({"candidate_id": {"$in": sorted(gone)}})
+        Builder.finalize(self)
 
     def unary_function(self, item: dict[str, Any]) -> dict[str, Any]:
         """Write a candidate as an entry."""

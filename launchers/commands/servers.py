@@ -34,7 +34,7 @@ def needing(extra: str) -> Iterator[None]:
     """Name the extra that is not installed."""
     try:
         yield
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UserError(
             f"{error.name} is not installed; pip install 'gan-htvs[{extra}]' brings it."
         ) from error
@@ -60,8 +60,8 @@ def explore(
             from launchers.explorer.app import create_app
         from launchers.database import open_databases
 
-        address = checked_address(host, port)
         with open_databases(launchpad) as databases:
+            address = checked_address(host, port)
             page = create_app(databases, address.names)
             typer.echo(f"{address.url} shows {databases.settings.name}; Ctrl-C ends it")
             with suppress(KeyboardInterrupt):
@@ -77,6 +77,9 @@ def optimade(
     host: Host = LOOPBACK,
     port: Port = 5000,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    url: Annotated[
+        str | None, typer.Option(help="By which a proxy is asked for it; default: as asked.")
+    ] = None,
     logs: Annotated[Path, typer.Option(help="Where its log goes.", metavar="DIR")] = Path(
         "gan_htvs_data/optimade"
     ),
@@ -94,11 +97,13 @@ def optimade(
         from launchers.database import open_databases
         from launchers.words import counted
 
-        address = checked_address(host, port)
         with open_databases(launchpad) as databases:
+            address = checked_address(host, port)
             with console.WorkProgress() as progress:
-                n_entries = build_entries(databases, progress)
-            page = create_app(databases, address.url, logs)
+                n_entries, refused = build_entries(databases, progress)
+            for name, reason in refused.items():
+                console.note(f"candidate {name} is not served: {reason}")
+            page = create_app(databases, url, logs)
             typer.echo(f"{address.url}/v1 serves {counted(n_entries, 'structure')}; Ctrl-C ends it")
             with suppress(KeyboardInterrupt):
                 uvicorn.run(page, host=host, port=port, log_level="warning", server_header=False)

@@ -13,7 +13,7 @@ from gan_htvs.documents import encode
 from gan_htvs.errors import UserError
 from gan_htvs.export import StructureFormat, file_name, structure_text
 from gan_htvs.store import CandidateStore
-from launchers.explorer import campaigns, candidate, listing
+from launchers.explorer import campaigns, candidate, controls, listing
 from launchers.history import read_history
 
 if TYPE_CHECKING:
@@ -64,11 +64,12 @@ def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Das
     @app.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
     def page(pathname: str | None, search: str | None) -> Component:
         try:
-            return _page(databases, looked, str(pathname or "/"), search)
+            return _page(databases, store, looked, str(pathname or "/"), search)
         except UserError as error:
             return html.P(str(error), className="error", role="alert")
 
     listing.register(app, store)
+    controls.register(app, looked)
     candidate.register(app)
     campaigns.register(app, looked)
     _serve_files(app, store)
@@ -77,11 +78,17 @@ def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Das
 
 
 def _page(
-    databases: Databases, looked: campaigns.Survey, pathname: str, search: str | None
+    databases: Databases,
+    store: CandidateStore,
+    looked: campaigns.Survey,
+    pathname: str,
+    search: str | None,
 ) -> Component:
     kind, *names = pathname.strip("/").split("/")
     if kind == "" and not names:
-        return listing.layout(search, looked.names) if looked.names else campaigns.layout()
+        names = looked.names
+        is_empty = not names and not store.rows(limit=1)
+        return campaigns.layout() if is_empty else listing.layout(search, names)
     if kind == "campaigns" and not names:
         return campaigns.layout()
     if kind == "campaigns" and len(names) == 1:

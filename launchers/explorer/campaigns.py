@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dash import Dash, Input, Output, dcc, html
+from pydantic import ValidationError
 from rich.text import Text
 
-from gan_htvs.errors import UserError
+from gan_htvs.funnel import PUBLISHED_SOURCE
 from gan_htvs.html_report import CAPTIONS
 from gan_htvs.plots import embedded
-from launchers.report import Results, figures, read_courses, read_results
+from launchers.report import figures, read_courses, read_results
 from launchers.status.survey import survey
 from launchers.status.table import headline
 
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 
     from gan_htvs.funnel import Funnel
     from launchers.database import Databases
-    from launchers.status.document import CampaignStatus, Status
+    from launchers.status.document import CampaignStatus
 
 FRESH_SECONDS = 3.0
-"""All who look within this time are shown the same survey."""
+"""All who look within this time are shown the same survey,"""
+AS_LONG = 10
+"""or within so many times as long as it took."""
 
 EMPTY = """\
 ### There is no campaign in this database yet
@@ -40,31 +44,54 @@ the file of another database.
 """
 
 
+class Look(NamedTuple):
+    """How campaigns stood at a time."""
+
+    campaigns: list[CampaignStatus]
+    unreadable: list[str]
+    """Names of campaigns that another version stored."""
+    looked_on: datetime
+
+
 class Survey:
-    """How all campaigns stand, looked up at most once in a while."""
+    """How all campaigns stand; nobody waits for a look that somebody else takes."""
 
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
         self._lock = Lock()
-        self._looked_on = 0.0
-        self._status: Status | None = None
+        self._fresh_until = 0.0
+        self._last: Look | None = None
 
-    def __call__(self) -> Status | None:
-        """Tell how they stand; None: there are none."""
-        with self._lock:
-            if time.monotonic() - self._looked_on > FRESH_SECONDS:
-                try:
-                    self._status = survey(self._databases)
-                except UserError:
-                    self._status = None
-                self._looked_on = time.monotonic()
-            return self._status
+    def __call__(self) -> Look:
+        """Tell how they stand, or stood a little while ago."""
+        if self._last is None or self._lock.acquire(blocking=False):
+            if self._last is None:
+                self._lock.acquire()
+            try:
+                if self._last is None or time.monotonic() > self._fresh_until:
+                    began = time.monotonic()
+                    self._last = self._look()
+                    now = time.monotonic()
+                    self._fresh_until = now + max(FRESH_SECONDS, AS_LONG * (now - began))
+            finally:
+                self._lock.release()
+        return self._last
 
     @property
     def names(self) -> list[str]:
         """Of all campaigns."""
-        status = self()
-        return [] if status is None else [each.name for each in status.campaigns]
+        with self._databases.store("campaigns", key="name") as store:
+            return sorted(store.distinct("name"))
+
+    def _look(self) -> Look:
+        found: list[CampaignStatus] = []
+        unreadable = []
+        for name in self.names:
+            try:
+                found += survey(self._databases, name).campaigns
+            except ValidationError:
+                unreadable.append(name)
+        return Look(found, unreadable, datetime.now(UTC))
 
 
 def layout() -> Component:
@@ -77,12 +104,16 @@ def register(app: Dash, looked: Survey) -> None:
 
     @app.callback(Output("campaigns", "children"), Input("again", "n_intervals"))
     def show(_: int | None) -> Component:
-        status = looked()
-        if status is None:
+        look = looked()
+        if not (look.campaigns or look.unreadable):
             return dcc.Markdown(EMPTY)
-        cards = [_card(each) for each in status.campaigns]
-        when = html.P(f"looked at {status.checked_on:%Y-%m-%d %H:%M:%S} UTC", className="note")
-        return html.Div([*cards, when])
+        cards = [_card(each) for each in look.campaigns]
+        others = [
+            html.P(f"{name}: its settings are those of another version of gan-htvs.")
+            for name in look.unreadable
+        ]
+        when = html.P(f"looked at {look.looked_on:%Y-%m-%d %H:%M:%S} UTC", className="note")
+        return html.Div([*cards, *others, when])
 
 
 def _card(status: CampaignStatus) -> Component:
@@ -145,7 +176,9 @@ def layout_of_one(databases: Databases, name: str) -> Component:
 
 
 def _funnel(funnel: Funnel) -> Component:
-    columns = {**funnel.counts, "published (Kim et al. 2020)": funnel.published}
+    columns = dict(funnel.counts)
+    if any(count is not None for count in funnel.published):
+        columns[f"published: {PUBLISHED_SOURCE}"] = funnel.published
     rows = [
         [stage, *(counts[i] for counts in columns.values())]
         for i, stage in enumerate(funnel.stages)
@@ -168,6 +201,3 @@ def _table(head: list[str], rows: list[list[str | int | None]]) -> Component:
     body = [html.Tr([cell(value) for value in row]) for row in rows]
     table = html.Table([html.Thead(html.Tr([html.Th(name) for name in head])), html.Tbody(body)])
     return html.Div(table, className="wide")
-
-
-__all__ = ["Results", "Survey", "layout", "layout_of_one", "register"]

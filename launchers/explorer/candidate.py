@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from dash import ALL, Dash, Input, Output, State, dcc, html
 from dash_mp_components import CrystalToolkitScene
 
+from gan_htvs.candidate import KNOWN_PHASE
 from gan_htvs.export import StructureFormat
 from gan_htvs.plots import embedded
 from gan_htvs.prescreen.figure import draw_descent
@@ -33,7 +34,9 @@ def layout(history: History) -> Component:
     """Show everything known of a candidate."""
     candidate = history.candidate
     files = [(f"{form.upper()}", f"{form}") for form in StructureFormat] + [("JSON", "json")]
-    views = [("relaxed", candidate.structure), ("as generated", candidate.generated_structure)]
+    is_phase = candidate.origin.proposer == KNOWN_PHASE
+    first = "as in the literature" if is_phase else "as generated"
+    views = [("relaxed", candidate.structure), (first, candidate.generated_structure)]
     return html.Article(
         [
             html.H1(f"{candidate.formula_pretty} {candidate.candidate_id}"),

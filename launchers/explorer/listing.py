@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import plotly.graph_objects as go
-from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, dcc, html, no_update
 
-from gan_htvs.candidate import Stage
 from gan_htvs.errors import UserError
-from gan_htvs.proposers import ProposerName
 from launchers.console import value_at
-from launchers.explorer.address import PAGE, Question, bounds_of, range_of
+from launchers.explorer.address import PAGE, Question
+from launchers.explorer.controls import controls
 from launchers.words import decimals
 
 if TYPE_CHECKING:
@@ -26,25 +25,11 @@ Row = dict[str, Any]
 FIGURE = {"displaylogo": False, "showSendToCloud": False}
 """Of plotly: figures stay here."""
 
+MOST_ABOVE_HULL, MOST_IN_WATER = 0.5, 1.5
+"""Largest energies that its axes begin with, eV/atom."""
+
 MOST_POINTS = 1000
 """Candidates in the figure, the most stable ones."""
-
-
-class Slider(NamedTuple):
-    """A range that is asked for with two handles; at the ends there is no bound."""
-
-    name: str
-    title: str
-    low: float
-    high: float
-    step: float
-
-
-SLIDERS = (
-    Slider("energy_above_hull", "energy above hull, eV/atom", -0.1, 0.5, 0.01),
-    Slider("pourbaix_min", "in water at the best pH, eV/atom", -0.2, 2.0, 0.05),
-    Slider("band_gap", "band gap, eV", 0.0, 6.0, 0.1),
-)
 
 
 class Column(NamedTuple):
@@ -57,109 +42,17 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("formula", "formula_pretty", sort="formula"),
-    Column("id", "candidate_id", sort="candidate_id"),
-    Column("atoms", "nsites", 0, sort="nsites"),
+    Column("formula", "formula_pretty"),
+    Column("id", "candidate_id"),
+    Column("atoms", "nsites", 0),
     Column("space group", "symmetry.symbol"),
     Column("proposed by", "origin.proposer"),
     Column("above hull, eV/atom", "energy_above_hull", 3, sort="energy_above_hull"),
     Column("in water, eV/atom", "pourbaix.minimum", 3, sort="pourbaix_min"),
     Column("gap, eV", "band_gap", 2, sort="band_gap"),
-    Column("stage", "stage", sort="stage"),
+    Column("stage", "stage"),
     Column("energies of", "level_of_theory"),
 )
-
-ONLY = {
-    "unique": ("one of each crystal", "true"),
-    "is_novel": ("novel ones", "true"),
-    "known_phases": ("no known phases", "false"),
-}
-"""Checkboxes: a filter, its title, and its value where the box is checked."""
-
-
-def controls(question: Question, campaigns: Sequence[str]) -> Component:
-    """Show the filters as they are in an address."""
-    filters = question.filters
-    return html.Div(
-        id="controls",
-        role="search",
-        children=[
-            _labelled(
-                "campaign",
-                dcc.Dropdown(
-                    list(campaigns), filters.get("campaign"), id="campaign", placeholder="all"
-                ),
-            ),
-            _labelled(
-                "formula",
-                dcc.Input(
-                    filters.get("formula", ""),
-                    "text",
-                    id="formula",
-                    debounce=True,
-                    placeholder="MgMnO3",
-                    maxLength=200,
-                ),
-            ),
-            _labelled(
-                "elements",
-                dcc.Input(
-                    filters.get("chemsys", ""),
-                    "text",
-                    id="chemsys",
-                    debounce=True,
-                    placeholder="Mg-Mn-O",
-                    maxLength=200,
-                ),
-            ),
-            _labelled(
-                "stage",
-                dcc.Dropdown(
-                    [stage.value for stage in Stage],
-                    filters.get("stage", []),
-                    id="stage",
-                    multi=True,
-                    placeholder="any",
-                ),
-            ),
-            _labelled(
-                "proposed by",
-                dcc.Dropdown(
-                    [name.value for name in ProposerName],
-                    filters.get("proposer"),
-                    id="proposer",
-                    placeholder="anything",
-                ),
-            ),
-            *(_labelled(each.title, _slider(each, filters)) for each in SLIDERS),
-            dcc.Checklist(
-                [{"label": f" {title}", "value": name} for name, (title, _) in ONLY.items()],
-                [name for name, (_, value) in ONLY.items() if filters.get(name) == value],
-                id="only",
-            ),
-            dcc.Link("all candidates", href="/", refresh=True, className="reset"),
-            # Beside the controls, so that they change no address when they appear.
-            dcc.Location(id="asked", refresh="callback-nav"),
-        ],
-    )
-
-
-def _labelled(title: str, control: Component) -> Component:
-    return html.Div([html.Label(title), control], className="control")
-
-
-def _slider(slider: Slider, filters: Row) -> Component:
-    low, high = slider.low, slider.high
-    return dcc.RangeSlider(
-        low,
-        high,
-        slider.step,
-        value=range_of(filters, slider.name, low, high),
-        marks={f"{low:g}": "any", f"{high:g}": "any"},
-        allowCross=False,
-        id=slider.name,
-        tooltip={"placement": "bottom"},
-    )
 
 
 def layout(search: str | None, campaigns: Sequence[str]) -> Component:
@@ -170,7 +63,7 @@ def layout(search: str | None, campaigns: Sequence[str]) -> Component:
         question = Question({})
     return html.Div(
         [
-            controls(question, campaigns),
+            html.Div(controls(question, campaigns), id="asking"),
             html.Div(
                 [
                     html.P([html.Span(id="told"), html.Span(id="count")], className="told"),
@@ -186,22 +79,6 @@ def layout(search: str | None, campaigns: Sequence[str]) -> Component:
 
 def register(app: Dash, store: CandidateStore) -> None:
     """Let the page answer."""
-
-    @app.callback(
-        Output("asked", "search"),
-        Input("campaign", "value"),
-        Input("formula", "value"),
-        Input("chemsys", "value"),
-        Input("stage", "value"),
-        Input("proposer", "value"),
-        *(Input(each.name, "value") for each in SLIDERS),
-        Input("only", "value"),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    def ask(*values: Any) -> Any:
-        *told, search = values
-        return asked(told, search)
 
     @app.callback(Output("told", "children"), Output("found", "children"), Input("url", "search"))
     def find(search: str | None) -> tuple[Any, Any]:
@@ -243,40 +120,6 @@ def register(app: Dash, store: CandidateStore) -> None:
         Input("figure", "clickData"),
         prevent_initial_call=True,
     )
-
-
-def asked(values: Sequence[Any], search: str | None) -> Any:
-    """Turn the values of all controls, in their order, into an address; the order stays."""
-    campaign, formula, chemsys, stages, proposer, *handles, only = values
-    filters: dict[str, Any] = {
-        "campaign": campaign,
-        "formula": (formula or "").strip(),
-        "chemsys": (chemsys or "").strip(),
-        "stage": stages,
-        "proposer": proposer,
-    }
-    filters |= {
-        each.name: bounds_of(pair, each.low, each.high)
-        for each, pair in zip(SLIDERS, handles, strict=True)
-    }
-    filters |= {name: ONLY[name][1] for name in only or ()}
-    filters = {name: value for name, value in filters.items() if value}
-    try:
-        before = Question.read(search)
-    except UserError:
-        before = Question({})
-    # What has no control, such as a space group, was written by hand and stays.
-    names = {"campaign", "formula", "chemsys", "stage", "proposer", *ONLY}
-    names |= {each.name for each in SLIDERS}
-    kept = {
-        name: value
-        for name, value in before.filters.items()
-        if name not in names or (name in ONLY and value != ONLY[name][1])
-    }
-    after = before._replace(filters=kept | filters)
-    if after.filters == before.filters:
-        return no_update
-    return after._replace(page=1).write()
 
 
 def told(question: Question, rows: Sequence[Row]) -> str:
@@ -357,6 +200,8 @@ def scatter(rows: Sequence[Row]) -> go.Figure:
             else {"color": "#999999", "size": 7, "symbol": "circle-open"},
         )
     figure.update_layout(
+        xaxis_range=_shown([row["energy_above_hull"] for row in rows], MOST_ABOVE_HULL),
+        yaxis_range=_shown([row["pourbaix"]["minimum"] for row in rows], MOST_IN_WATER),
         xaxis_title="energy above hull, eV/atom",
         yaxis_title="decomposition energy in water, eV/atom",
         template="simple_white",
@@ -365,3 +210,10 @@ def scatter(rows: Sequence[Row]) -> go.Figure:
         legend={"orientation": "h", "y": 1.08},
     )
     return figure
+
+
+def _shown(values: Sequence[float], most: float) -> list[float]:
+    """Find the part of an axis where most candidates are; elements may be far from it."""
+    low, high = min(values), max(min(max(values), most), min(values))
+    margin = 0.05 * (high - low) + 0.01
+    return [low - margin, high + margin]

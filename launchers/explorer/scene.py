@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cache
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ Scene = dict[str, Any]
 """In the format of dash_mp_components' ``CrystalToolkitScene``, lengths in A."""
 
 AT_A_FACE = 0.02
-"""Fractional coordinates below this are drawn at the opposite face, too."""
+"""Atoms this near to a face, in fractional coordinates, are drawn at the opposite one, too."""
 OF_COVALENT_RADIUS, BOND_RADIUS = 0.4, 0.08
 
 
@@ -30,9 +31,7 @@ def scene_of(structure: Structure) -> Scene:
     for i in range(len(inside)):
         inside.translate_sites([i], [0, 0, 0], to_unit_cell=True)
     symbols = [site.specie.symbol for site in inside]
-    graph = StructureGraph.from_local_env_strategy(
-        inside, CutOffDictNN.from_preset("vesta_2019"), weights=False
-    )
+    graph = StructureGraph.from_local_env_strategy(inside, _bonds(), weights=False)
     atoms: dict[str, list[list[float]]] = defaultdict(list)
     bonds: dict[str, list[list[list[float]]]] = defaultdict(list)
     for i, site in enumerate(inside):
@@ -51,6 +50,11 @@ def scene_of(structure: Structure) -> Scene:
     return _group("structure", groups, origin)
 
 
+@cache
+def _bonds() -> CutOffDictNN:
+    return CutOffDictNN.from_preset("vesta_2019")
+
+
 def colour_of(symbol: str) -> str:
     """Colour of an element, Jmol's, as ``#rrggbb``."""
     return str(to_hex(jmol_colors[atomic_numbers[symbol]]))
@@ -58,7 +62,10 @@ def colour_of(symbol: str) -> str:
 
 def _images(coordinates: np.ndarray) -> list[tuple[int, ...]]:
     """Find the cells at whose faces an atom is seen."""
-    axes = [(0, 1) if abs(each) < AT_A_FACE else (0,) for each in coordinates]
+    axes = [
+        (0, 1) if each < AT_A_FACE else (0, -1) if each > 1 - AT_A_FACE else (0,)
+        for each in coordinates
+    ]
     return list(product(*axes))
 
 

@@ -132,6 +132,12 @@ def test_filter_open_a_candidate_see_its_structure_and_take_its_cif(serve, page,
     shows(page, 1)
     assert "formula=OMg" in page.url
     page.wait_for_selector("#figure .scatterlayer")
+    page.go_back()
+    shows(page, 11)
+    playwright.expect(page.locator("#formula")).to_have_value("")
+    page.go_forward()
+    shows(page, 1)
+    playwright.expect(page.locator("#formula")).to_have_value("OMg")
     keep(page, "explorer-list")
 
     page.locator("#found tbody a").first.click()

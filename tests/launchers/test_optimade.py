@@ -38,7 +38,7 @@ def url(filled, tmp_path, free_port):
     build_entries(filled)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    app = create_app(filled, url, tmp_path / "logs")
+    app = create_app(filled, None, tmp_path / "logs")
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -105,7 +105,20 @@ def test_what_is_no_structure_of_the_standard_has_no_entry(filled):
     mixed = Structure(Lattice.cubic(4), [{"Mg": 0.5, "Mn": 0.5}, "O"], [[0] * 3, [0.5] * 3])
     with filled.store("candidates", key="candidate_id") as store:
         store.update(encode(candidate("c" * 16, structure=mixed)))
-    assert build_entries(filled) == 20
+    n_entries, refused = build_entries(filled)
+    assert (n_entries, list(refused)) == (20, ["c" * 16])
+
+
+def test_an_entry_goes_when_its_candidate_does_not_stay_one(filled):
+    build_entries(filled)
+    mixed = Structure(Lattice.cubic(4), [{"Mg": 0.5, "Mn": 0.5}, "O"], [[0] * 3, [0.5] * 3])
+    later = {"last_updated": datetime(2026, 2, 1, tzinfo=UTC)}
+    with filled.store("candidates", key="candidate_id") as store:
+        store.update(encode(candidate("a" * 16, structure=mixed, **later)))
+        store.update(
+            encode(candidate(CANDIDATES[1].candidate_id, "Mn", is_rehearsal=True, **later))
+        )
+    assert build_entries(filled)[0] == 18
 
 
 def test_units_and_meanings_are_told(url):
@@ -115,7 +128,7 @@ def test_units_and_meanings_are_told(url):
 
 
 def test_entries_follow_the_candidates(filled):
-    assert build_entries(filled) == 20
+    assert build_entries(filled) == (20, {})
     changed = CANDIDATES[0].model_copy(
         update={"band_gap": 2.5, "last_updated": datetime(2026, 2, 1, tzinfo=UTC)}
     )
@@ -123,7 +136,7 @@ def test_entries_follow_the_candidates(filled):
     with filled.store("candidates", key="candidate_id") as store:
         store.update([encode(changed), encode(added)])
         store.remove_docs({"candidate_id": CANDIDATES[1].candidate_id})
-    assert build_entries(filled) == 20
+    assert build_entries(filled) == (20, {})
     with filled.store("optimade_structures", key="candidate_id") as entries:
         names = set(entries.distinct("id"))
         assert {"b" * 16} <= names
@@ -137,6 +150,24 @@ def test_what_is_no_filter_is_refused_without_a_trace(url, question):
     assert answer.status_code == 400
     assert "Traceback" not in answer.text
     assert "site-packages" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("page_limit=-5", 400),
+        ("page_limit=abc", 400),
+        ("page_offset=-1", 400),
+        ("email_address=x", 400),
+        ("page_offset=99999999999999999999999", 500),
+    ],
+)
+def test_a_wrong_request_is_refused_without_a_path(url, query, status):
+    answer = requests.get(f"{url}/v1/structures?{query}", timeout=60)
+    assert answer.status_code == status
+    assert answer.json()["errors"]
+    for told in ("File", "site-packages", "Error:", ".py"):
+        assert told not in answer.text
 
 
 def test_no_password_is_written_anywhere(filled, tmp_path, capfd):

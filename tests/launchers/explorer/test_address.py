@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from dash import no_update
 
 from gan_htvs.errors import UserError
 from launchers.explorer.address import Question, bounds_of, range_of
-from launchers.explorer.listing import SLIDERS, asked
+from launchers.explorer.controls import SLIDERS, asked
 
 ANY = [[each.low, each.high] for each in SLIDERS]
 
@@ -62,7 +63,23 @@ def test_controls_write_an_address_and_keep_what_has_no_control():
         "?spacegroup=225&formula=MgO&stage=stable&unique=true&known_phases=false&sort=band_gap"
     )
     assert asked([*asks[:-1], []], "?is_novel=false") == "?is_novel=false&formula=MgO&stage=stable"
+    beyond = "?energy_above_hull=1..2"
+    shown = [None, "MgO", "", [], None, [1, 0.5], *ANY[1:], []]
+    assert asked(shown, beyond) == "?formula=MgO&energy_above_hull=1..2"
     nothing = [None, "", "", [], None, *ANY, []]
     assert asked(nothing, "?formula=MnO") == ""
     assert not isinstance(asked(nothing, ""), str), "the same address again"
     assert asked([None, "MgO", *nothing[2:]], "?band_gap=wide") == "?formula=MgO"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, ["a"]), (1, 5), (1, {"$ne": 1}), (3, "stable"), (3, [{"$ne": 1}]), (4, {"x": 1}),
+        (5, None), (5, ["a", "b"]), (5, [1]), (8, ["zz"]), (8, "unique"), (8, None),
+    ],
+)  # fmt: skip
+def test_what_is_no_value_of_a_control_asks_for_nothing(place, value):
+    values = [None, "MgO", "", [], None, *ANY, []]
+    values[place] = value
+    assert asked(values, "") in ("?formula=MgO", *([] if place != 1 else [no_update]))

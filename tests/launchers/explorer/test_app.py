@@ -5,9 +5,10 @@ import json
 import pytest
 from pymatgen.core import Structure
 
+from gan_htvs.documents import encode
 from launchers.explorer import app as module
 from launchers.explorer.app import create_app
-from tests.documents import CANDIDATES
+from tests.documents import CANDIDATES, candidate
 
 LOCAL = frozenset({"localhost", "127.0.0.1"})
 
@@ -63,7 +64,7 @@ def test_what_goes_wrong_inside_is_not_told(filled, monkeypatch):
     assert (answer.status_code, answer.text) == (500, "Internal Server Error.")
 
 
-def ask(browser, output, search, prop_asked="search"):
+def ask(browser, output, value, asked="search", asker="url"):
     """Ask as the page does."""
     name, prop = output.split(".")
     return browser.post(
@@ -72,9 +73,9 @@ def ask(browser, output, search, prop_asked="search"):
             {
                 "output": output,
                 "outputs": {"id": name, "property": prop},
-                "inputs": [{"id": "url", "property": prop_asked, "value": search}],
-                "state": [{"id": "url", "property": "search"}] * (prop_asked != "search"),
-                "changedPropIds": [f"url.{prop_asked}"],
+                "inputs": [{"id": asker, "property": asked, "value": value}],
+                "state": [{"id": "url", "property": "search"}] * (asked == "pathname"),
+                "changedPropIds": [f"{asker}.{asked}"],
             }
         ),
         content_type="application/json",
@@ -97,5 +98,37 @@ def test_there_are_no_other_pages(browser, path):
 @pytest.mark.parametrize("search", ["?$where=1", {"$ne": 1}, ["x"], 7])
 def test_what_is_no_address_counts_nothing(browser, search):
     answer = ask(browser, "count.children", search)
-    assert "Traceback" not in answer.text
-    assert " of " not in answer.text
+    assert answer.status_code == 200
+    assert answer.get_json()["response"]["count"]["children"] == ""
+
+
+def test_a_campaign_of_another_version_is_named_and_takes_nothing_along(filled):
+    with filled.store("campaigns", key="name") as store:
+        store.update({"name": "newer", "settings": {"name": "newer", "unheard_of": 1}})
+    browser = create_app(filled, LOCAL).server.test_client()
+    assert "controls" in ask(browser, "page.children", "/", "pathname").text
+    told = ask(browser, "campaigns.children", None, "n_intervals", "again").text
+    assert "newer: its settings are those of another version" in told
+    assert "structures judged" in told
+
+
+def test_candidates_without_a_campaign_are_listed(filled):
+    with filled.store("campaigns", key="name") as store:
+        store.remove_docs({})
+    browser = create_app(filled, LOCAL).server.test_client()
+    assert "controls" in ask(browser, "page.children", "/", "pathname").text
+
+
+def test_rehearsals_are_not_shown(filled):
+    with filled.store("candidates", key="candidate_id") as store:
+        store.update(encode(candidate("e" * 16, is_rehearsal=True)))
+    browser = create_app(filled, LOCAL).server.test_client()
+    assert browser.get(f"/files/{'e' * 16}.cif").status_code == 404
+    page = ask(browser, "page.children", "/candidate/" + "e" * 16, "pathname")
+    assert "there is no candidate" in page.text
+
+
+def test_a_campaign_has_a_page_of_its_own(browser):
+    text = ask(browser, "page.children", "/campaigns/mg-mn-o", "pathname").text
+    assert "metastable (<= 0.2" in text
+    assert "data:image/svg+xml;base64" in text

@@ -25,6 +25,14 @@ def test_atoms_at_faces_are_at_all_of_them(parts):
     assert counts == {"Mg": 14, "O": 13}
 
 
+@pytest.mark.parametrize("shift", [1e-5, -1e-5, 0.01, -0.01])
+def test_atoms_that_a_relaxation_moved_a_little_are_at_faces_all_the_same(parts, shift):
+    structure = ROCK_SALT.copy()
+    structure.translate_sites(range(len(structure)), [shift] * 3)
+    counts = {each["tooltip"]: len(each["positions"]) for each in parts(structure)["atoms"]}
+    assert counts == {"Mg": 14, "O": 13}
+
+
 def test_half_a_bond_leads_from_an_atom_to_each_neighbour(parts):
     bonds = [pair for each in parts(ROCK_SALT)["bonds"] for pair in each["positionPairs"]]
     assert len(bonds) == 6 * (14 + 13)
