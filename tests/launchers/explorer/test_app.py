@@ -130,5 +130,5 @@ def test_rehearsals_are_not_shown(filled):
 
 def test_a_campaign_has_a_page_of_its_own(browser):
     text = ask(browser, "page.children", "/campaigns/mg-mn-o", "pathname").text
-    assert "metastable (<= 0.2" in text
-    assert "data:image/svg+xml;base64" in text
+    assert "metastable (" in text
+    assert "base64," in text
