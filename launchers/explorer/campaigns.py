@@ -11,6 +11,7 @@ from dash import Dash, Input, Output, dcc, html
 from pydantic import ValidationError
 from rich.text import Text
 
+from gan_htvs.candidate import Step
 from gan_htvs.funnel import PUBLISHED_SOURCE
 from gan_htvs.html_report import CAPTIONS
 from gan_htvs.plots import embedded
@@ -31,6 +32,7 @@ FRESH_SECONDS = 3.0
 """All who look within this time are shown the same survey,"""
 AS_LONG = 10
 """or within so many times as long as it took."""
+NEVER = -1.0
 
 EMPTY = """\
 ### There is no campaign in this database yet
@@ -59,16 +61,14 @@ class Survey:
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
         self._lock = Lock()
-        self._fresh_until = 0.0
-        self._last: Look | None = None
+        self._fresh_until = NEVER
+        self._last = Look([], [], datetime.now(UTC))
 
     def __call__(self) -> Look:
         """Tell how they stand, or stood a little while ago."""
-        if self._last is None or self._lock.acquire(blocking=False):
-            if self._last is None:
-                self._lock.acquire()
+        if self._lock.acquire(blocking=self._fresh_until == NEVER):
             try:
-                if self._last is None or time.monotonic() > self._fresh_until:
+                if time.monotonic() > self._fresh_until:
                     began = time.monotonic()
                     self._last = self._look()
                     now = time.monotonic()
@@ -133,8 +133,7 @@ def _card(status: CampaignStatus) -> Component:
 
 def _jobs(status: CampaignStatus) -> Component:
     states = sorted({job.state for job in status.jobs})
-    steps = sorted({job.step for job in status.jobs}, key=list(type(status.jobs[0].step)).index) \
-        if status.jobs else []  # fmt: skip
+    steps = sorted({job.step for job in status.jobs}, key=list(Step).index)
     counts = [
         [sum(job.n for job in status.jobs if (job.step, job.state) == (step, state))
          for state in states]

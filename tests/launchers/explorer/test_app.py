@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from pymatgen.core import Structure
@@ -8,6 +11,7 @@ from pymatgen.core import Structure
 from gan_htvs.documents import encode
 from launchers.explorer import app as module
 from launchers.explorer.app import create_app
+from launchers.explorer.campaigns import Look, Survey
 from tests.documents import CANDIDATES, candidate
 
 LOCAL = frozenset({"localhost", "127.0.0.1"})
@@ -110,6 +114,22 @@ def test_a_campaign_of_another_version_is_named_and_takes_nothing_along(filled):
     told = ask(browser, "campaigns.children", None, "n_intervals", "again").text
     assert "newer: its settings are those of another version" in told
     assert "structures judged" in told
+
+
+def test_who_looks_at_once_is_shown_one_look():
+    looks = []
+
+    class Slow(Survey):
+        def _look(self):
+            looks.append(None)
+            time.sleep(0.2)
+            return Look([], ["one"], datetime.now(UTC))
+
+    looked = Slow(None)
+    with ThreadPoolExecutor(8) as readers:
+        found = list(readers.map(lambda _: looked(), range(32)))
+    assert len(looks) == 1
+    assert {tuple(each.unreadable) for each in found} == {("one",)}
 
 
 def test_candidates_without_a_campaign_are_listed(filled):
