@@ -18,11 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from prescreen import SEED, rules_of, volume
+from prescreen import SEED, proposed, rules_of
 from samples import samples
 
-from gan_htvs.candidate import Origin, Proposal
-from gan_htvs.declash import declash
 from gan_htvs.prescreen.notes import NotebookInMemory
 from gan_htvs.proposers import ProposerName
 
@@ -40,18 +38,9 @@ def main() -> None:
     args.journal.mkdir(parents=True, exist_ok=True)
     rules = replace(rules_of(args.journal, args.processes), confirming=None)
     found = samples(ProposerName.GAN, args.samples, seed=SEED)
-    pushed = declash([each.raw for each in found], volume_per_atom=volume("generator")).structures
-    proposals = [
-        Proposal(
-            candidate_id=f"{i:04d}",
-            structure=structure,
-            origin=Origin(proposer="gan", requested_composition=each.composition, index=i),
-        )
-        for i, (each, structure) in enumerate(zip(found, pushed, strict=True))
-    ]
     sizes: list[float] = []
     rules.run(
-        proposals,
+        proposed("generator", found),
         NotebookInMemory(),
         n_processes=args.processes,
         on_progress=lambda *_: sizes.append(own_memory()),

@@ -177,9 +177,18 @@ def prescreened(name: str, found: Sequence[Sampled], rules: Prescreen, n_process
     """Take raw samples through push and prescreen."""
     # A process that an earlier run left to be copied is charged to every run.
     began, wall = cpu_seconds() - waiting_seconds(), time.monotonic()
-    pushed = declash([each.raw for each in found], volume_per_atom=volume(name)).structures
+    proposals = proposed(name, found)
     push_seconds = (cpu_seconds() - began) / len(found)
-    proposals = [
+    verdicts = rules.run(proposals, NotebookInMemory(), n_processes=n_processes, on_progress=told)
+    spent = cpu_seconds() - began
+    outcomes = [_outcome(verdict, push_seconds) for verdict in verdicts]
+    return Run(name, outcomes, spent, time.monotonic() - wall)
+
+
+def proposed(name: str, found: Sequence[Sampled]) -> list[Proposal]:
+    """Push raw samples, as a campaign does before its prescreen."""
+    pushed = declash([each.raw for each in found], volume_per_atom=volume(name)).structures
+    return [
         Proposal(
             candidate_id=f"{i:04d}",
             structure=structure,
@@ -187,10 +196,6 @@ def prescreened(name: str, found: Sequence[Sampled], rules: Prescreen, n_process
         )
         for i, (each, structure) in enumerate(zip(found, pushed, strict=True))
     ]
-    verdicts = rules.run(proposals, NotebookInMemory(), n_processes=n_processes, on_progress=told)
-    spent = cpu_seconds() - began
-    outcomes = [_outcome(verdict, push_seconds) for verdict in verdicts]
-    return Run(name, outcomes, spent, time.monotonic() - wall)
 
 
 def mean(before: Run, after: Run) -> Run:

@@ -65,28 +65,8 @@ def controls(question: Question, campaigns: Sequence[str]) -> Component:
                     list(campaigns), filters.get("campaign"), id="campaign", placeholder="all"
                 ),
             ),
-            _labelled(
-                "formula",
-                dcc.Input(
-                    filters.get("formula", ""),
-                    "text",
-                    id="formula",
-                    debounce=True,
-                    placeholder="MgMnO3",
-                    maxLength=200,
-                ),
-            ),
-            _labelled(
-                "elements",
-                dcc.Input(
-                    filters.get("chemsys", ""),
-                    "text",
-                    id="chemsys",
-                    debounce=True,
-                    placeholder="Mg-Mn-O",
-                    maxLength=200,
-                ),
-            ),
+            _labelled("formula", _text("formula", filters, "MgMnO3")),
+            _labelled("elements", _text("chemsys", filters, "Mg-Mn-O")),
             _labelled(
                 "stage",
                 dcc.Dropdown(
@@ -121,6 +101,12 @@ def controls(question: Question, campaigns: Sequence[str]) -> Component:
 
 def _labelled(title: str, control: Component) -> Component:
     return html.Div([html.Label(title), control], className="control")
+
+
+def _text(name: str, filters: dict[str, Any], example: str) -> Component:
+    return dcc.Input(
+        filters.get(name, ""), "text", id=name, debounce=True, placeholder=example, maxLength=200
+    )
 
 
 def _slider(slider: Slider, filters: dict[str, Any]) -> Component:
