@@ -46,6 +46,7 @@ NOVEL = 0.7
 
 QUESTIONS: dict[str, dict[str, Any]] = {
     "the most stable": {},
+    "the least stable": {"sort": "-energy_above_hull"},
     "within 0.08 eV/atom of the hull, gap 1.6 to 3.0 eV": {
         "energy_above_hull": (None, 0.08),
         "band_gap": (1.6, 3.0),
@@ -67,7 +68,6 @@ QUESTIONS: dict[str, dict[str, Any]] = {
 }
 
 UNSERVED: dict[str, dict[str, Any]] = {
-    "the least stable": {"sort": "-energy_above_hull"},
     "all by formula": {"sort": "formula"},
     "a space group that nobody has": {"spacegroup": 230},
 }

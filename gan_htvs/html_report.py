@@ -137,7 +137,7 @@ def _caveats(campaign: Campaign) -> Iterator[str]:
 
 
 def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+    return "-" if value is None else f"{value:z.{digits}f}"
 
 
 def _count(number: int | None) -> str:

@@ -67,9 +67,9 @@ STABILITY = "energy_above_hull"
 ALWAYS_THERE = ("formula_pretty", "stage", "last_updated", "candidate_id", "nsites")
 """Fields to sort by that every candidate has."""
 
-WINDOWS = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
-"""Bounds, eV/atom, between which the most stable candidates are looked for one after the other, so
-that a server that sorts all that it finds finds few."""
+WINDOWS = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
+"""Bounds, eV/atom, between which candidates are looked for one after the other in the order of
+their energy, so that a server that sorts all that it finds finds few."""
 
 
 class CandidateStore:
@@ -247,8 +247,9 @@ def _parts(
     wanted = criteria.get(path, {})
     low, high = wanted.get("$gte", -math.inf), wanted.get("$lt", math.inf)
     lowest = LOWEST_BELIEVED if path == STABILITY else -math.inf
-    in_windows = path == STABILITY and direction > 0 and has_limit and not narrow
-    for window in pairwise((-math.inf, *(WINDOWS if in_windows else ()), math.inf)):
+    in_windows = path == STABILITY and has_limit and not narrow
+    bounds = (-math.inf, *(WINDOWS if in_windows else ()), math.inf)
+    for window in list(pairwise(bounds))[::direction]:
         first, end = max(low, lowest, window[0]), min(high, window[1])
         if first < end:
             yield part({path: _between(first, end)}), keys

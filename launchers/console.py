@@ -24,8 +24,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from launchers.words import decimals
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -288,5 +286,5 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return decimals(value)
+        return f"{value:z.3f}"
     return escape(str(value))

@@ -18,7 +18,7 @@ from gan_htvs.documents import decode, encode
 from gan_htvs.errors import UserError
 from gan_htvs.store import CandidateStore
 from launchers.console import out
-from launchers.words import counted, decimals
+from launchers.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -274,5 +274,5 @@ def _results(candidate: Candidate) -> Iterator[Line]:
 def _energies(energy: float | None, above: float | None) -> str:
     """Tell an energy and its distance from the hull, eV/atom."""
     told = [] if energy is None else [f"{energy:.3f} eV/atom"]
-    told += [] if above is None else [f"{decimals(above)} eV/atom above hull"]
+    told += [] if above is None else [f"{above:z.3f} eV/atom above hull"]
     return ", ".join(told) or "no energy"

@@ -1,11 +1,11 @@
-"""Counts and durations in words."""
+"""Counts, durations and moments in words."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
 UNITS = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"))
 """Durations below so many seconds are told in a unit of so many seconds."""
@@ -25,6 +25,6 @@ def span(duration: timedelta) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
-def decimals(value: float, digits: int = 3) -> str:
-    """Write a number without a minus before a zero."""
-    return f"{round(value, digits) + 0.0:.{digits}f}"
+def clock(moment: datetime) -> str:
+    """Tell a moment in the time of this machine: '2026-01-31 12:00 CET'."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"

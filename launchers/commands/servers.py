@@ -63,9 +63,12 @@ def explore(
         with open_databases(launchpad) as databases:
             address = checked_address(host, port)
             page = create_app(databases, address.names)
+            server = waitress.create_server(
+                page.server, host=host, port=port, threads=8, ident=None
+            )
             typer.echo(f"{address.url} shows {databases.settings.name}; Ctrl-C ends it")
             with suppress(KeyboardInterrupt):
-                waitress.serve(page.server, host=host, port=port, threads=8, ident=None)
+                server.run()
 
 
 @app.command(

@@ -11,22 +11,24 @@ from dash import Dash, Input, Output, dcc, html
 from pydantic import ValidationError
 from rich.text import Text
 
-from gan_htvs.candidate import Step
 from gan_htvs.funnel import PUBLISHED_SOURCE
 from gan_htvs.html_report import CAPTIONS
 from gan_htvs.plots import embedded
 from launchers.report import figures, read_courses, read_results
+from launchers.status.grids import grids, is_number, text
 from launchers.status.survey import survey
 from launchers.status.table import headline
+from launchers.words import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Sequence
 
     from dash.development.base_component import Component
 
     from gan_htvs.funnel import Funnel
     from launchers.database import Databases
     from launchers.status.document import CampaignStatus
+    from launchers.status.grids import Cell, Grid
 
 FRESH_SECONDS = 3.0
 """All who look within this time are shown the same survey,"""
@@ -112,7 +114,7 @@ def register(app: Dash, looked: Survey) -> None:
             html.P(f"{name}: its settings are those of another version of gan-htvs.")
             for name in look.unreadable
         ]
-        when = html.P(f"looked at {look.looked_on:%Y-%m-%d %H:%M:%S} UTC", className="note")
+        when = html.P(f"looked at {clock(look.looked_on)}", className="note")
         return html.Div([*cards, *others, when])
 
 
@@ -124,32 +126,11 @@ def _card(status: CampaignStatus) -> Component:
             html.P(Text.from_markup(headline(status)).plain, className="headline"),
             html.Progress(value=str(done), max=str(status.n_wanted)),
             html.P("a rehearsal: no number is a result") if status.is_rehearsal else None,
-            _jobs(status),
-            html.Ul([html.Li(words) for words in _remarks(status)]),
+            html.Ul([html.Li(f"{each.found}: {each.cure}") for each in status.obstacles]),
+            *map(_drawn, grids(status)),
         ],
         className="card",
     )
-
-
-def _jobs(status: CampaignStatus) -> Component:
-    states = sorted({job.state for job in status.jobs})
-    steps = sorted({job.step for job in status.jobs}, key=list(Step).index)
-    counts = [
-        [sum(job.n for job in status.jobs if (job.step, job.state) == (step, state))
-         for state in states]
-        for step in steps
-    ]  # fmt: skip
-    return _table(
-        ["jobs", *(state.lower() for state in states)],
-        [[step.value, *row] for step, row in zip(steps, counts, strict=True)],
-    )
-
-
-def _remarks(status: CampaignStatus) -> Iterator[str]:
-    for failure in status.failures:
-        yield f"{failure.n:,} times {failure.step}: {failure.reason}"
-    for obstacle in status.obstacles:
-        yield f"{obstacle.found}: {obstacle.cure}"
 
 
 def layout_of_one(databases: Databases, name: str) -> Component:
@@ -175,11 +156,11 @@ def layout_of_one(databases: Databases, name: str) -> Component:
 
 
 def _funnel(funnel: Funnel) -> Component:
-    columns = dict(funnel.counts)
+    columns: dict[str, Sequence[int | None]] = dict(funnel.counts)
     if any(count is not None for count in funnel.published):
         columns[f"published: {PUBLISHED_SOURCE}"] = funnel.published
     rows = [
-        [stage, *(counts[i] for counts in columns.values())]
+        (stage, *(counts[i] for counts in columns.values()))
         for i, stage in enumerate(funnel.stages)
     ]
     return _table(["stage", *columns], rows)
@@ -191,11 +172,14 @@ def _figure(name: str, source: str) -> Component:
     )
 
 
-def _table(head: list[str], rows: list[list[str | int | None]]) -> Component:
-    def cell(value: str | int | None) -> Component:
-        if isinstance(value, str):
-            return html.Td(value)
-        return html.Td("" if value is None else f"{value:,}", className="number")
+def _drawn(grid: Grid) -> Component:
+    more = f"and {grid.n_more} more: gan-htvs status --json has all" if grid.n_more else None
+    return html.Div([html.H3(grid.title), _table(grid.head, grid.rows), html.P(more)])
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[Cell]]) -> Component:
+    def cell(value: Cell) -> Component:
+        return html.Td(text(value), className="number" if is_number(value) else None)
 
     body = [html.Tr([cell(value) for value in row]) for row in rows]
     table = html.Table([html.Thead(html.Tr([html.Th(name) for name in head])), html.Tbody(body)])

@@ -11,7 +11,6 @@ from gan_htvs.errors import UserError
 from launchers.console import value_at
 from launchers.explorer.address import PAGE, Question
 from launchers.explorer.controls import controls
-from launchers.words import decimals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -170,7 +169,7 @@ def _cells(row: Row) -> Iterator[Component]:
         if value is None:
             text = "-"
         else:
-            text = str(value) if column.digits is None else decimals(value, column.digits)
+            text = str(value) if column.digits is None else f"{value:z.{column.digits}f}"
         if column.path in ("formula_pretty", "candidate_id"):
             yield html.Td(dcc.Link(text, href=f"/candidate/{row['candidate_id']}"))
         else:

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
 from gan_htvs.funnel import Funnel
+from launchers.launchpad import ACTIVE_STATES
 
-ACTIVE = ("READY", "RESERVED", "RUNNING")
 FEW_VERDICTS = 10
 """Fewer than these in an hour tell no rate; that of a day is taken."""
 
@@ -160,7 +160,7 @@ class CampaignStatus(StatusDocument):
     @property
     def is_active(self) -> bool:
         """Whether a job runs or could."""
-        return self.count(*ACTIVE) > 0
+        return self.count(*ACTIVE_STATES) > 0
 
     @property
     def recent(self) -> Throughput:
