@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gan_htvs.batches import batches_of
 from gan_htvs.descent import Descending
 from gan_htvs.errors import UserError
 from gan_htvs.potentials import SEVENNET_MODELS, SHIPPED
@@ -15,6 +14,7 @@ from gan_htvs.potentials import SEVENNET_MODELS, SHIPPED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from gan_htvs.batches import Batches
     from gan_htvs.descent import Descent
     from gan_htvs.prescreen.pack import Work
     from gan_htvs.prescreen.settings import Device
@@ -39,7 +39,7 @@ def is_batched(name: str, device: Device) -> bool:
     return device == "cuda" or (name in SEVENNET_MODELS and torch.cuda.is_available())
 
 
-def relax_batched(work: Mapping[str, Work], device: str) -> Iterator[tuple[str, Descent]]:
+def relax_batched(work: Mapping[str, Work], potential: Batches) -> Iterator[tuple[str, Descent]]:
     """Relax structures with one potential and yield each as it ends.
 
     The steps are those of :func:`gan_htvs.descent.descend`, whose energies and forces differ in
@@ -49,17 +49,13 @@ def relax_batched(work: Mapping[str, Work], device: str) -> Iterator[tuple[str, 
     ----------
     work
         Arguments of :func:`gan_htvs.prescreen.pack.relax_one`, by key.
-    device
-        Of PyTorch.
+    potential
+        That of all of them.
 
     Yields
     ------
     Keys and what came of each.
     """
-    if not work:
-        return
-    (name,) = {settings.name for _, settings, _, _ in work.values()}
-    potential = batches_of(name, device)
     clock = _SharedClock()
     going = {
         key: Descending(structure, settings, stop=stop, audited=audited, clock=clock)

@@ -10,18 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gan_htvs.assessment import Judge, exceeds, taken_for_hole
+from gan_htvs.batches import batches_of
 from gan_htvs.candidate import Confirmation, Hurdle, Prescreened, Stage
 from gan_htvs.descent import Descent, Ending, descend
 from gan_htvs.identity import content_hash, content_uuid
 from gan_htvs.matching import NamedCrystals
 from gan_htvs.potentials import module_of
+from gan_htvs.prescreen.agreement import Agreement
 from gan_htvs.prescreen.batched import is_batched, relax_batched
 from gan_htvs.prescreen.stopping import shipped_rule
 from gan_htvs.processes import spread
-from gan_htvs.settings import Settings
 from gan_htvs.spacegroup import symmetrise
 from gan_htvs.thermodynamics.corrections import level_of_theory
 from gan_htvs.validity import check_geometry
@@ -43,48 +42,8 @@ if TYPE_CHECKING:
 SAME_ENERGY = 0.01
 """A crystal found again must lie this much lower to be worth more than the first find, eV/atom."""
 
-LOOK_BACK = 5
-"""Steps over which it is seen how fast the energy of a second potential falls."""
-
 Work = tuple["Structure", "DescentSettings", "Bound | Agreement | None", bool]
 """Arguments of :func:`relax_one`."""
-
-
-class Agreement(Settings):
-    """Ends the relaxation of a second potential as soon as it agrees, or will not any more.
-
-    The rest of its steps may fall as far as the longest of the last ones each.
-    """
-
-    hull: float
-    window: float
-    first: float
-    disagreement: float
-    max_steps: int
-
-    def __call__(self, curve: Curve) -> str | None:
-        """Say whether it agrees, or cannot, if either is seen."""
-        if self.refusal(curve.energies[-1]) is None:
-            return "agrees"
-        lowest = min(curve.energies)
-        missing = lowest - self.hull - min(self.window, self.first + self.disagreement)
-        n_steps = len(curve.energies) - 1
-        if missing <= 0 and lowest == curve.energies[-1]:
-            return "is too low, and falls"
-        if n_steps < LOOK_BACK:
-            return None
-        fall = -min(np.diff(curve.energies)[-LOOK_BACK:])
-        return "falls too slowly" if fall * (self.max_steps - n_steps) < missing else None
-
-    def refusal(self, energy_per_atom: float) -> str | None:
-        """Say why an energy of the second potential, eV/atom, does not confirm the first."""
-        above = energy_per_atom - self.hull
-        disagreement = above - self.first
-        if abs(disagreement) > self.disagreement:
-            return f"the potentials disagree by {disagreement:+.3f} eV/atom"
-        if above > self.window:
-            return exceeds("energy above hull", above, self.window)
-        return None
 
 
 def relax_one(
@@ -402,8 +361,10 @@ class _Pack:
 
     def _ended(self, work: Mapping[str, Work]) -> Iterator[tuple[str, Descent | None]]:
         """Relax, on a GPU or in processes, and yield each as it ends."""
-        if any(is_batched(piece[1].name, self.rules.device) for piece in work.values()):
-            return relax_batched(work, "cuda")
+        names = {settings.name for _, settings, _, _ in work.values()}
+        for name in names:  # one, or none if there is no work
+            if is_batched(name, self.rules.device):
+                return relax_batched(work, batches_of(name, "cuda"))
         potentials = (self.rules.relaxing, self.rules.confirming)
         modules = [module_of(each.name) for each in potentials if each is not None]
         return spread(relax_one, work, self.n_processes, preload=modules)

@@ -18,7 +18,6 @@ from launchers.report import figures, read_courses, read_results
 from launchers.status.grids import grids, is_number, text
 from launchers.status.survey import survey
 from launchers.status.table import headline
-from launchers.words import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -114,7 +113,7 @@ def register(app: Dash, looked: Survey) -> None:
             html.P(f"{name}: its settings are those of another version of gan-htvs.")
             for name in look.unreadable
         ]
-        when = html.P(f"looked at {clock(look.looked_on)}", className="note")
+        when = html.P(f"looked at {look.looked_on.astimezone():%H:%M:%S %Z}", className="note")
         return html.Div([*cards, *others, when])
 
 

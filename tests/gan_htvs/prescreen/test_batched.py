@@ -7,6 +7,7 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
+from gan_htvs.batches import batches_of
 from gan_htvs.descent import Ending, descend
 from gan_htvs.engines import DescentSettings
 from gan_htvs.errors import UserError
@@ -33,7 +34,7 @@ def test_many_relax_as_each_does_alone(name):
     settings = DescentSettings(name=name)
     starts = {"skewed": skewed(), "good": rocksalt(), "manganosite": rocksalt("Mn", 4.6)}
     work = {key: (start, settings, None, False) for key, start in starts.items()}
-    together = dict(relax_batched(work, "cpu"))
+    together = dict(relax_batched(work, batches_of(name, "cpu")))
     assert list(together)[-1] == "skewed", "whoever has converged does not wait"
     for key, start in starts.items():
         alone = descend(start, settings)
@@ -57,7 +58,7 @@ def test_what_cannot_be_computed_leaves_alone():
         key: (start, CHGNET, None, False)
         for key, start in {"nan": nan, "unknown": unknown, "good": rocksalt()}.items()
     }
-    descents = dict(relax_batched(work, "cpu"))
+    descents = dict(relax_batched(work, batches_of("chgnet", "cpu")))
     assert [descents[key].ending for key in work] == [
         Ending.RAISED,
         Ending.RAISED,
@@ -77,15 +78,11 @@ def test_a_rule_stops_its_own_and_the_audited_go_on():
         "audited": (skewed(), CHGNET, stop, True),
         "patient": (skewed(), CHGNET, None, False),
     }
-    descents = dict(relax_batched(work, "cpu"))
+    descents = dict(relax_batched(work, batches_of("chgnet", "cpu")))
     assert descents["stopped"].ending is Ending.STOPPED
     assert descents["stopped"].reason == "enough"
     assert descents["audited"].ending is descents["patient"].ending is Ending.CONVERGED
     assert [descents[key].would_stop_at for key in work] == [1, 1, None]
-
-
-def test_no_work_loads_nothing():
-    assert list(relax_batched({}, "no such device")) == []
 
 
 def test_a_gpu_is_used_where_there_is_one_and_may_be_demanded(monkeypatch):
@@ -108,7 +105,7 @@ def test_a_pack_relaxes_in_one_batch_or_in_processes(monkeypatch):
     from tests.gan_htvs.prescreen.test_pack import RULES, proposals
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(module, "relax_batched", lambda work, device: relax_batched(work, "cpu"))
+    monkeypatch.setattr(module, "batches_of", lambda name, _: batches_of(name, "cpu"))
     monkeypatch.setattr(module, "spread", None)
     notes = NotebookInMemory()
     rules = replace(RULES, device="cuda")
@@ -118,6 +115,6 @@ def test_a_pack_relaxes_in_one_batch_or_in_processes(monkeypatch):
 
     monkeypatch.undo()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(module, "relax_batched", None)
+    monkeypatch.setattr(module, "batches_of", None)
     (verdict,) = RULES.run(proposals(good=rocksalt()), NotebookInMemory())
     assert verdict.survives

@@ -11,8 +11,9 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.candidate import Hurdle, Origin, Proposal
 from gan_htvs.descent import Curve
 from gan_htvs.engines import DescentSettings
+from gan_htvs.prescreen.agreement import Agreement
 from gan_htvs.prescreen.notes import NotebookInMemory
-from gan_htvs.prescreen.pack import Agreement, Prescreen
+from gan_htvs.prescreen.pack import Prescreen
 from gan_htvs.prescreen.stopping import Look, StoppingRule
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 

@@ -1,0 +1,53 @@
+"""When a second potential agrees with the first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gan_htvs.assessment import exceeds
+from gan_htvs.settings import Settings
+
+if TYPE_CHECKING:
+    from gan_htvs.descent import Curve
+
+LOOK_BACK = 5
+"""Steps over which it is seen how fast the energy of a second potential falls."""
+
+
+class Agreement(Settings):
+    """Ends the relaxation of a second potential as soon as it agrees, or will not any more.
+
+    The rest of its steps may fall as far as the longest of the last ones each.
+    """
+
+    hull: float
+    window: float
+    first: float
+    disagreement: float
+    max_steps: int
+
+    def __call__(self, curve: Curve) -> str | None:
+        """Say whether it agrees, or cannot, if either is seen."""
+        if self.refusal(curve.energies[-1]) is None:
+            return "agrees"
+        lowest = min(curve.energies)
+        missing = lowest - self.hull - min(self.window, self.first + self.disagreement)
+        n_steps = len(curve.energies) - 1
+        if missing <= 0 and lowest == curve.energies[-1]:
+            return "is too low, and falls"
+        if n_steps < LOOK_BACK:
+            return None
+        fall = -min(np.diff(curve.energies)[-LOOK_BACK:])
+        return "falls too slowly" if fall * (self.max_steps - n_steps) < missing else None
+
+    def refusal(self, energy_per_atom: float) -> str | None:
+        """Say why an energy of the second potential, eV/atom, does not confirm the first."""
+        above = energy_per_atom - self.hull
+        disagreement = above - self.first
+        if abs(disagreement) > self.disagreement:
+            return f"the potentials disagree by {disagreement:+.3f} eV/atom"
+        if above > self.window:
+            return exceeds("energy above hull", above, self.window)
+        return None
