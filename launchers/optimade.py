@@ -35,8 +35,6 @@ INDEXED = (
 )
 """Of the entries."""
 
-HOMEPAGE = "https://github.com/gan-htvs/gan-htvs"
-
 
 def build_entries(
     databases: Databases, on_progress: Callable[[str, int, int], None] | None = None
@@ -90,18 +88,11 @@ def create_app(databases: Databases, url: str | None, logs: Path) -> FastAPI:
         base_url=url,
         log_level="warning",
         log_dir=logs,
-        implementation={
-            "name": "gan-htvs",
-            "version": __version__,
-            "source_url": HOMEPAGE,
-            "homepage": HOMEPAGE,
-            "issue_tracker": f"{HOMEPAGE}/issues",
-        },
+        implementation={"name": "gan-htvs", "version": __version__},
         provider={
             "prefix": PREFIX,
             "name": "gan-htvs",
             "description": "Crystals that campaigns proposed, and what was computed of them",
-            "homepage": HOMEPAGE,
         },
         provider_fields={
             "structures": [
