@@ -12,6 +12,9 @@ two the mean and the range over the seeds of
 
 Every run is one file in the output folder: a run that is there is not repeated, and one that was
 killed goes on from its last checkpoint.
+
+A processor without instructions for products of bfloat16 matrices takes many times as long; with
+``--emulate`` it multiplies them in float32, and sums there, as those instructions do.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gan_htvs.campaign import DatasetSettings
 from gan_htvs.chemistry import ChemicalSystem
@@ -41,12 +46,31 @@ SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 OXIDATION_STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
 MEASURES = ("wasserstein", "counts_read", "rows_read", "rows_decoded")
 N_SAMPLES = 4096
+PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.bmm.default, torch.ops.aten.addmm.default}
+
+
+class WideProducts(TorchDispatchMode):
+    """Products of bfloat16 matrices in float32, rounded to bfloat16."""
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Do one operation."""
+        if function in PRODUCTS and args[-1].dtype == torch.bfloat16:
+            return function(*(each.float() for each in args), **(kwargs or {})).bfloat16()
+        return function(*args, **(kwargs or {}))
 
 
 def main() -> None:
-    """Do the runs that are missing, then compare."""
+    """Do what the command line says."""
     options = _parse()
     torch.set_num_threads(1)
+    with WideProducts() if options.emulate else nullcontext():
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Do the runs that are missing, then compare."""
     overrides = {"width": options.width, "critic_steps": options.critic_steps}
     overrides |= {name: float(value) for name, value in options.override}
     parameters = training_parameters(options.preset, overrides)
@@ -61,6 +85,7 @@ def main() -> None:
                 "steps": options.steps,
                 "seed": seed,
                 "precision": precision,
+                "emulated": options.emulate and precision == "bfloat16",
             }
             if path.exists():
                 result = json.loads(path.read_text())
@@ -144,6 +169,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--override", nargs=2, action="append", default=[], metavar=("PARAMETER", "NUMBER")
     )
+    parser.add_argument("--emulate", action="store_true", help="bfloat16 without instructions")
     parser.add_argument("--output", type=Path, required=True)
     return parser.parse_args()
 
