@@ -135,7 +135,7 @@ def sample_shard(
         for proposal in proposals
         if not is_stored(evaluate.gate_uuid(proposal))
     }
-    store_outputs(missing)
+    store_outputs(missing, campaign=campaign.name, note="proposal")
     evaluations: list[Job | Flow] = []
     if campaign.prescreen is None:
         evaluations += [

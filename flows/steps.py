@@ -91,11 +91,11 @@ def stored_outputs(uuids: Iterable[str]) -> dict[str, Any]:
     return {document["uuid"]: decode(document["output"]) for document in found}
 
 
-def store_outputs(outputs: Mapping[str, Any], **metadata: Any) -> None:
+def store_outputs(outputs: Mapping[str, Any], *, campaign: str, **metadata: Any) -> None:
     """Store objects from inside a running job, each as if it were the output of a job of its own.
 
     Jobflow loads and decodes a whole output for each reference into it: a tenth of a second if that
-    is a list of 50 structures.
+    is a list of 50 structures. What names no campaign would be in no archive of one.
     """
     if not outputs:
         return
@@ -107,7 +107,7 @@ def store_outputs(outputs: Mapping[str, Any], **metadata: Any) -> None:
                 "index": 1,
                 "output": output,
                 "completed_at": now,
-                "metadata": metadata | _whose(output),
+                "metadata": {"campaign": campaign} | metadata | _whose(output),
             }
             for uuid, output in outputs.items()
         ]

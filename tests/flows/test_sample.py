@@ -66,7 +66,7 @@ def test_what_a_shard_adds_goes_to_its_own_workers():
 def outside_a_store(monkeypatch):
     """Let the job run as a function: nothing has been computed before."""
     monkeypatch.setattr("flows.sample.is_stored", lambda uuid: False)
-    monkeypatch.setattr("flows.sample.store_outputs", lambda outputs: None)
+    monkeypatch.setattr("flows.sample.store_outputs", lambda outputs, **_: None)
 
 
 def campaign(*proposers: str, n: int = 3, **sampling) -> Campaign:

@@ -21,7 +21,7 @@ PROPOSALS = {
 
 @job(config=READS_STORE)
 def put():
-    store_outputs(PROPOSALS)
+    store_outputs(PROPOSALS, campaign="mg-o")
 
 
 def test_what_a_job_stores_besides_its_output_is_found_by_reference_and_never_twice():

@@ -7,6 +7,7 @@ import signal
 import psutil
 import pytest
 
+from launchers.archive import KEYS
 from launchers.database import open_databases
 from tests.integration.conftest import SMALL_CAMPAIGN, kill_server
 
@@ -56,6 +57,24 @@ def test_a_run_that_is_stopped_killed_and_robbed_of_its_database_doubles_and_los
     site.configure({"sampling": SMALL_CAMPAIGN["sampling"] | {"structures_per_composition": 4}})
     more = {c["candidate_id"]: c for c in finish(site, n_structures=4)}
     assert all(own(more[c["candidate_id"]]) == own(c) for c in candidates)
+    archive(site)
+
+
+def archive(site):
+    """Take a campaign along: nothing that its jobs left is lost."""
+    assert site.call("archive", "write", "--output", "mg-o.zip").returncode == 0
+    before = documents(site)
+    with open_databases(site.launchpad_file) as databases, databases.client() as client:
+        client.drop_database(site.settings["name"])
+    read = site.call("archive", "read", "mg-o.zip")
+    assert read.returncode == 0, read.stderr
+    assert documents(site) == before
+
+
+def documents(site):
+    with open_databases(site.launchpad_file) as databases:
+        db = databases.launchpad().db
+        return {name: list(db[name].find().sort("_id", 1)) for name in KEYS}
 
 
 def interrupt(site):
