@@ -9,10 +9,11 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from pymatgen.core import Structure
@@ -36,6 +37,8 @@ EXPORT_FIELDS = (
 """Fields of a candidate that an export is made of."""
 
 MANIFEST = "manifest.csv"
+LONGEST = 60
+"""Characters of a formula, and of an id, in the name of a file."""
 
 
 class StructureFormat(StrEnum):
@@ -53,8 +56,11 @@ def structure_text(candidate: Candidate, form: StructureFormat) -> str:
 
 def file_name(candidate: Candidate, form: StructureFormat) -> str:
     """Name the file of a candidate, whatever is in its document: no folder, nothing hidden."""
-    stem = f"{candidate.formula_pretty}_{candidate.candidate_id}"
-    return re.sub(r"[^A-Za-z0-9_-]", "_", stem)[:100] + _SUFFIXES[form]
+    formula, name = (
+        re.sub(r"[^A-Za-z0-9_-]", "_", text)[:LONGEST]
+        for text in (candidate.formula_pretty, candidate.candidate_id)
+    )
+    return f"{formula}_{name}{_SUFFIXES[form]}"
 
 
 def export_structures(
@@ -62,7 +68,8 @@ def export_structures(
 ) -> list[Path]:
     """Write a file for each candidate, and ``manifest.csv``: what each file is, and its sha256.
 
-    What is there already under the same names is replaced.
+    What is there already under the same names is replaced; what the manifest tells of other files
+    that are still there stays in it.
 
     Returns
     -------
@@ -71,25 +78,41 @@ def export_structures(
     Raises
     ------
     UserError
-        If the folder cannot be written.
+        If the folder cannot be written, or has a ``manifest.csv`` of somebody else.
     """
-    paths, rows = [], []
+    manifest = folder / MANIFEST
+    rows: dict[str, dict[str, Any]] = {row["file"]: row for row in _described(manifest)}
+    paths = []
     for candidate in candidates:
         data = structure_text(candidate, form).encode()
         path = folder / file_name(candidate, form)
         write_atomically(path, data)
         paths.append(path)
-        rows.append(
-            {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()} | _facts(candidate)
-        )
-    if rows:
+        digest = hashlib.sha256(data).hexdigest()
+        rows[path.name] = {"file": path.name, "sha256": digest} | _facts(candidate)
+    if paths:
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(
+            text, list(rows[paths[0].name]), extrasaction="ignore", lineterminator="\n"
+        )
         writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(folder / MANIFEST, text.getvalue().encode())
-        paths.append(folder / MANIFEST)
+        writer.writerows(rows.values())
+        write_atomically(manifest, text.getvalue().encode())
+        paths.append(manifest)
     return paths
+
+
+def _described(manifest: Path) -> Iterator[dict[str, str]]:
+    """Read what a manifest tells of files that are still there."""
+    if not manifest.exists():
+        return
+    with manifest.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        if not {"file", "sha256"} <= set(reader.fieldnames or ()):
+            raise UserError(f"{manifest}: was not written by an export; choose another folder.")
+        for row in reader:
+            if (manifest.parent / row["file"]).exists():
+                yield row
 
 
 def _structure(candidate: Candidate) -> Structure:

@@ -24,7 +24,8 @@ def _reduced(formula: str) -> str:
     try:
         composition = Composition(formula)
         if composition.valid and composition:
-            return composition.reduced_formula
+            whole, _ = composition.get_integer_formula_and_factor()
+            return Composition(whole).reduced_formula
     except (ValueError, OverflowError):
         pass
     raise ValueError(f"{formula!r} is no formula")
@@ -35,6 +36,8 @@ def _sorted_system(chemsys: str) -> str:
     unknown = [symbol for symbol in symbols if not Element.is_valid_symbol(symbol)]
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no element; write a system as Mg-Mn-O")
+    if len(set(symbols)) < len(symbols):
+        raise ValueError("names an element twice")
     return "-".join(symbols)
 
 

@@ -62,6 +62,9 @@ INDEXES = (
 """Of the candidates collection, beside its key; the builder makes them. What narrows most stands
 first, then what is sorted by; the last serves the question without filters."""
 
+MOST = 1_000_000_000
+"""Candidates that are left out, or asked for, at most."""
+
 STABILITY = "energy_above_hull"
 
 ALWAYS_THERE = ("formula_pretty", "stage", "last_updated", "candidate_id", "nsites")
@@ -164,8 +167,8 @@ class CandidateStore:
         self, filters: Filters, sort: str, skip: int, limit: int, fields: Sequence[str] | None
     ) -> Iterator[dict[str, Any]]:
         """Find documents in order, those without a value to sort by last."""
-        if skip < 0 or limit < 0:
-            raise UserError("skip and limit: numbers from 0 on.")
+        if not (0 <= skip <= MOST and 0 <= limit <= MOST):
+            raise UserError(f"skip and limit: numbers from 0 to {MOST:,}.")
         found = self._in_order(filters, sort, skip + limit if limit else 0, fields)
         return islice(found, skip, None)
 

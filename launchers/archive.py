@@ -10,19 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-import zlib
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson import json_util
 from maggma.utils import grouper
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
+from pymongo.errors import BulkWriteError
 
-from gan_htvs.campaign import Campaign
 from gan_htvs.errors import UserError
 from gan_htvs.files import replaced
-from launchers.registry import registered
+from launchers.indexes import ensure_indexes
+from launchers.registry import registered, stored_campaign
 from launchers.stores import BLOBS, OUTPUTS
 from launchers.workers import versions
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from pymongo.collection import Collection
     from pymongo.database import Database
 
     from launchers.database import Databases
@@ -46,6 +47,9 @@ KEYS = {
     **dict.fromkeys((f"{BLOBS['collection_name']}.{part}" for part in ("files", "chunks")), "_id"),
 }
 """Collections of an archive, and by what their documents are known."""
+
+DUPLICATE = 11000
+"""Code of MongoDB for a key that is there already."""
 
 CHUNK = 200
 """Documents that are read, or put in, at once."""
@@ -147,13 +151,22 @@ def check_archive(path: Path) -> Manifest:
     UserError
         If it is no archive, one of a later format, or damaged.
     """
-    with _opened(path) as (archive, manifest):
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        manifest = _manifest(path, archive)
         for name, member in manifest.members.items():
             digest = hashlib.sha256()
+            keys = set()
+            n_documents = 0
             for line in _lines(archive, name):
                 digest.update(line)
-            if digest.hexdigest() != member.sha256:
+                keys.add(_document(line)[member.key])
+                n_documents += 1
+            if (digest.hexdigest(), n_documents) != (member.sha256, member.n_documents):
                 raise UserError(f"{path}: {name} is damaged; write or fetch the archive again.")
+            if len(keys) < n_documents:
+                raise UserError(f"{path}: {name} holds a document twice.")
+            if name == "campaigns" and keys != {manifest.campaign}:
+                raise UserError(f"{path}: is no archive of a campaign: it holds another one.")
     return manifest
 
 
@@ -174,25 +187,34 @@ def read_archive(
     manifest = check_archive(path)
     db = databases.launchpad().db
     n_new = 0
-    with _opened(path) as (archive, _):
+    with zipfile.ZipFile(path) as archive:
         _refuse_another(db, archive, manifest)
+        ensure_indexes(databases)
         for name, member in manifest.members.items():
             done = 0
             for lines in grouper(_lines(archive, name), CHUNK):
-                documents = [json_util.loads(line, json_options=_DOCUMENTS) for line in lines]
-                keys = [document[member.key] for document in documents]
-                there = {
-                    document[member.key]
-                    for document in db[name].find({member.key: {"$in": keys}}, {member.key: 1})
-                }
-                new = [document for document in documents if document[member.key] not in there]
-                if new:
-                    db[name].insert_many(new)
-                n_new += len(new)
+                documents = {each[member.key]: each for each in map(_document, lines)}
+                known = {member.key: {"$in": list(documents)}}
+                there = {each[member.key] for each in db[name].find(known, {member.key: 1})}
+                new = [each for key, each in documents.items() if key not in there]
+                n_new += _put(db[name], new)
                 done += len(documents)
                 if on_progress:
                     on_progress(name, done, member.n_documents)
     return manifest, n_new
+
+
+def _put(collection: Collection[dict[str, Any]], documents: list[dict[str, Any]]) -> int:
+    """Put documents in but those that somebody else has put in meanwhile; return how many."""
+    if not documents:
+        return 0
+    try:
+        return len(collection.insert_many(documents, ordered=False).inserted_ids)
+    except BulkWriteError as error:
+        problems = error.details["writeErrors"]
+        if any(problem["code"] != DUPLICATE for problem in problems):
+            raise
+        return len(documents) - len(problems)
 
 
 def _parts(db: Database[dict[str, Any]], name: str, blobs: set[str]) -> Iterator[_Part]:
@@ -232,44 +254,47 @@ def _refuse_another(
     db: Database[dict[str, Any]], archive: zipfile.ZipFile, manifest: Manifest
 ) -> None:
     there = db["campaigns"].find_one({"name": manifest.campaign})
-    (line,) = _lines(archive, "campaigns")
-    mine = json_util.loads(line, json_options=_DOCUMENTS)
-    if there is not None and _settings(there) != _settings(mine):
+    (mine,) = map(_document, _lines(archive, "campaigns"))
+    if there is not None and stored_campaign(there) != stored_campaign(mine):
         raise UserError(
             f"There is another campaign {manifest.campaign!r} in the database: read the archive "
             "into an empty one, see `name` in my_launchpad.yaml."
         )
 
 
-def _settings(campaign: dict[str, Any]) -> dict[str, Any]:
-    """Read the settings of a campaign, with the defaults of what was no setting yet."""
-    return Campaign.model_validate(campaign["settings"]).model_dump(mode="json")
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
+def _readable(path: Path) -> Iterator[None]:
+    """Tell in one sentence what is wrong with a file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(MANIFEST).file_size > _LARGEST_MANIFEST:
-                raise UserError(f"{path}: is no archive of a campaign: its manifest is too large.")
-            document = json.loads(archive.read(MANIFEST))
-            if isinstance(document, dict) and document.get("format") != FORMAT:
-                raise UserError(
-                    f"{path}: is of format {document.get('format')}, and this version reads "
-                    f"{FORMAT}; update gan-htvs."
-                )
-            manifest = Manifest.model_validate(document)
-            if {name: member.key for name, member in manifest.members.items()} != KEYS:
-                raise UserError(f"{path}: is no archive of a campaign: it has other collections.")
-            yield archive, manifest
-    except (KeyError, ValidationError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: is no archive of a campaign.") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{path}: is damaged, or no archive of a campaign.") from error
+        yield
+    except UserError:
+        raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # zip, three kinds of packing, JSON and BSON have each their own
+        raise UserError(f"{path}: is damaged, or no archive of a campaign.") from error
+
+
+def _manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
+    if archive.getinfo(MANIFEST).file_size > _LARGEST_MANIFEST:
+        raise UserError(f"{path}: is no archive of a campaign: its manifest is too large.")
+    document = json.loads(archive.read(MANIFEST))
+    if isinstance(document, dict) and document.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: is of format {document.get('format')}, and this version reads {FORMAT}; "
+            "update gan-htvs."
+        )
+    manifest = Manifest.model_validate(document)
+    if {name: member.key for name, member in manifest.members.items()} != KEYS:
+        raise UserError(f"{path}: is no archive of a campaign: it has other collections.")
+    return manifest
 
 
 def _lines(archive: zipfile.ZipFile, name: str) -> Iterable[bytes]:
     with archive.open(f"{name}.jsonl") as file:
         yield from file
+
+
+def _document(line: bytes) -> dict[str, Any]:
+    document: dict[str, Any] = json_util.loads(line, json_options=_DOCUMENTS)
+    return document

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from launchers.database import Databases
 
-OUTPUTS_INDEX = [(f"metadata.{field}", 1) for field in ("campaign", "step", "candidate_id")]
-
 
 def builders(databases: Databases) -> tuple[StabilityBuilder, CandidateBuilder]:
     """Make the builders, in the order in which they run."""
@@ -49,8 +47,6 @@ def build_candidates(
 
     ``on_progress`` is called with what is built, the number done and the total.
     """
-    # Who was judged is then counted without a look into the documents, which are large.
-    databases.launchpad().db["outputs"].create_index(OUTPUTS_INDEX)
     sorting, joining = builders(databases)
     with _mapping(n_workers) as mapping:
         run_builder(sorting, "formulas", on_progress, mapping)

@@ -266,7 +266,8 @@ def _results(candidate: Candidate) -> Iterator[Line]:
     if candidate.pourbaix is not None:
         yield "in water", f"{candidate.pourbaix.minimum:.3f} eV/atom at the best pH"
     if candidate.band_gap is not None:
-        yield "band gap", f"{candidate.band_gap:.2f} eV ({candidate.band_gap_method})"
+        method = f" ({candidate.band_gap_method})" if candidate.band_gap_method else ""
+        yield "band gap", f"{candidate.band_gap:.2f} eV{method}"
     if candidate.duplicate_of is not None:
         yield "lowest of its crystal", candidate.duplicate_of
 

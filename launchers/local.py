@@ -16,6 +16,7 @@ from launchers.builders import build_candidates
 from launchers.failures import RETRIED
 from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
+from launchers.indexes import ensure_indexes
 from launchers.launchpad import ACTIVE_STATES
 from launchers.locks import BUSY_LOCK_SECONDS, Locks
 from launchers.pool import WorkerPool
@@ -78,11 +79,11 @@ class LocalRun:
         UserError
             If workers keep dying, or references or training fail.
         """
-        with self._alone(), self.databases.job_store() as outputs:
+        with self._alone():
             register(self.campaign, self.databases)
             launchpad = self._feeder.launchpad
             launchpad.initialise()
-            outputs.ensure_index("uuid")
+            ensure_indexes(self.databases)
             self._take_up(launchpad)
             self._work(launchpad, self._feeder.feed)
             if self._feeder.backlog().missing:

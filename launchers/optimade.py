@@ -19,7 +19,7 @@ from gan_htvs.builders.optimade import COLLECTION, PROPERTIES, OptimadeBuilder
 from launchers.builders import run_builder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from fastapi import FastAPI, Request, Response
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 PREFIX = "ganhtvs"
 """Before the names of :data:`gan_htvs.builders.optimade.PROPERTIES`."""
+
+LONGEST = 4000
+"""Characters of the query of an address."""
 
 INDEXED = (
     *("id", "elements", "nelements", "chemical_formula_reduced"),
@@ -105,7 +108,10 @@ def create_app(databases: Databases, url: str | None, logs: Path) -> FastAPI:
     logging.getLogger("optimade.gan-htvs").propagate = False
     app = create_optimade_app(config, logger_tag="gan-htvs")
     app.add_exception_handler(RequestValidationError, refuse)
+    for kind in (OverflowError, RecursionError, ValueError):
+        app.add_exception_handler(kind, reject)
     app.add_exception_handler(Exception, conceal)
+    app.middleware("http")(bound)
     for collection in app.state.entry_collections.values():
         collection.transformer = LiteralTransformer(mapper=collection.resource_mapper)
     return app
@@ -117,6 +123,23 @@ def refuse(request: Request, error: Exception) -> Response:
     detail = f"{'.'.join(map(str, found.get('loc', ())))}: {found.get('msg', 'not understood')}"
     problem = OptimadeError(detail=detail, status="400", title="Bad Request")
     return general_exception(request, error, status_code=400, errors=[problem])
+
+
+def reject(request: Request, error: Exception) -> Response:
+    """Tell that something in a request is beyond what can be asked for."""
+    logging.getLogger("optimade.gan-htvs").warning("%s: %s", request.url, error)
+    detail = "a number is too large, a date is none, or parentheses are nested too deeply"
+    problem = OptimadeError(detail=detail, status="400", title="Bad Request")
+    return general_exception(request, error, status_code=400, errors=[problem])
+
+
+async def bound(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Refuse what takes a database seconds to read."""
+    if len(request.url.query) <= LONGEST:
+        return await answer(request)
+    detail = f"the query of an address has at most {LONGEST} characters"
+    problem = OptimadeError(detail=detail, status="414", title="URI Too Long")
+    return general_exception(request, ValueError(), status_code=414, errors=[problem])
 
 
 def conceal(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from gan_htvs import __version__
 from gan_htvs.campaign import Campaign
 from gan_htvs.engines import PARALLEL_TAGS
 from gan_htvs.errors import UserError
@@ -15,7 +16,7 @@ from gan_htvs.thermodynamics.ions import ion_set_of
 from launchers.workers import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from launchers.database import Databases
 
@@ -43,6 +44,28 @@ EXTENDABLE = {
 SHARDS_AT_ONCE = 20
 """Shards of a campaign on the launchpad at one time, unless it was submitted with another number:
 about a thousand structures, which keep any machine busy and no launchpad waiting."""
+
+
+class UnreadableCampaignError(UserError):
+    """The settings of a campaign are those of another version."""
+
+
+def stored_campaign(document: Mapping[str, Any]) -> Campaign:
+    """Read a campaign from its document; what was not a setting yet has its default.
+
+    Raises
+    ------
+    UnreadableCampaignError
+        If this version does not know its settings.
+    """
+    try:
+        return Campaign.model_validate(document["settings"])
+    except (KeyError, ValidationError) as error:
+        raise UnreadableCampaignError(
+            f"The settings of campaign {document.get('name')!r} are those of another version of "
+            f"gan-htvs, and {__version__} cannot read them; use the version that it was started "
+            "with, or give another campaign."
+        ) from error
 
 
 def register(
@@ -103,8 +126,7 @@ def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> 
 def _check_changes(campaign: Campaign, existing: dict[str, Any] | None, *, extend: bool) -> None:
     if existing is None:
         return
-    # Read as a campaign, what was not a setting yet has its default.
-    before = Campaign.model_validate(existing["settings"]).model_dump(mode="json")
+    before = stored_campaign(existing).model_dump(mode="json")
     for path in _differences(before, campaign.model_dump(mode="json")):
         may_change = any(path[: len(allowed)] == allowed for allowed in EXTENDABLE)
         if may_change and extend:
@@ -145,9 +167,8 @@ def submissions(databases: Databases) -> list[tuple[Campaign, dict[str, Any]]]:
     found = []
     with databases.store("campaigns", key="name") as campaigns:
         for document in campaigns.query():
-            with suppress(ValidationError):
-                campaign = Campaign.model_validate(document["settings"])
-                found.append((campaign, document.get("submission") or {}))
+            with suppress(UnreadableCampaignError):
+                found.append((stored_campaign(document), document.get("submission") or {}))
     return found
 
 
@@ -157,13 +178,13 @@ def registered(databases: Databases, name: str | None) -> Campaign:
     Raises
     ------
     UserError
-        If there is no such campaign, or several and no name.
+        If there is no such campaign, or several and no name, or it cannot be read.
     """
     found = registrations(databases, name)
     if len(found) > 1:
         names = ", ".join(each["name"] for each in found)
         raise UserError(f"name one campaign; this database has: {names}.")
-    return Campaign.model_validate(found[0]["settings"])
+    return stored_campaign(found[0])
 
 
 def require_results(campaign: Campaign) -> None:

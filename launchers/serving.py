@@ -33,9 +33,10 @@ class Address(NamedTuple):
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it."""
         try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError:
+            return False
+        return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
 
     @property
     def names(self) -> frozenset[str] | None:

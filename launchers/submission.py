@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from launchers import console
-from launchers.builders import OUTPUTS_INDEX
 from launchers.estimate import estimate, print_estimate
 from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
+from launchers.indexes import ensure_indexes
 from launchers.registry import check_changes, register, shards_at_once_of
 from launchers.words import counted
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
 
-NOTES_INDEX = [(f"metadata.{field}", 1) for field in ("campaign", "note", "formula")]
 """What packs of the prescreen look one another's notes up by."""
 
 
@@ -50,10 +49,7 @@ def submit_campaign(
     feeder = Feeder(campaign, databases)
     launchpad = feeder.launchpad
     launchpad.initialise()
-    with databases.job_store() as outputs:
-        outputs.ensure_index("uuid")
-    for index in (OUTPUTS_INDEX, NOTES_INDEX):
-        launchpad.db["outputs"].create_index(index)
+    ensure_indexes(databases)
     with console.WorkProgress() as show:
         total = feeder.backlog().ready
         added = feeder.feed(lambda n: show("queueing", n, max(n, total)))

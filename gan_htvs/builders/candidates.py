@@ -80,14 +80,18 @@ class CandidateBuilder(Builder):
         self.candidates = candidates
         super().__init__([outputs, campaigns, stability], [candidates], chunk_size)
 
-    def get_items(self) -> Iterator[Item]:
-        """Yield the inputs of every candidate that is out of date."""
+    def ensure_indexes(self) -> None:
+        """Make the indexes that it needs, and those of questions about candidates."""
         self.outputs.ensure_index("uuid")
         self.outputs.ensure_index("metadata.campaign")
         self.candidates.ensure_index("candidate_id", unique=True)
         for keys in INDEXES:
             # maggma hands it on to pymongo, which takes several fields, too.
             self.candidates.ensure_index(keys)
+
+    def get_items(self) -> Iterator[Item]:
+        """Yield the inputs of every candidate that is out of date."""
+        self.ensure_indexes()
         campaigns = stored_campaigns(self.campaigns)
         stale_of = [(campaign, self._stale(campaign)) for campaign in campaigns]
         self.total = sum(len(stale) for _, stale in stale_of)

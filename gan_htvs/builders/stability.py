@@ -88,11 +88,15 @@ class StabilityBuilder(Builder):
         self._known_references: dict[str, ReferenceSet] = {}
         super().__init__([outputs, campaigns], [stability], chunk_size)
 
-    def get_items(self) -> Iterator[Item]:
-        """Yield every formula whose documents do not show the gates that it has now."""
+    def ensure_indexes(self) -> None:
+        """Make the indexes that it needs."""
         self.outputs.ensure_index("uuid")
         self.outputs.ensure_index("metadata.campaign")
         self.stability.ensure_index("candidate_id", unique=True)
+
+    def get_items(self) -> Iterator[Item]:
+        """Yield every formula whose documents do not show the gates that it has now."""
+        self.ensure_indexes()
         fields = ["candidate_id", "formula_pretty", "builder_meta.inputs", "builder_meta.state"]
         built = {
             document["candidate_id"]: document["builder_meta"]

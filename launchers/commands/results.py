@@ -85,7 +85,7 @@ def report(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Write it here.", metavar="FILE")
     ] = Path("report.html"),
-    top: Annotated[int, typer.Option(min=0, help="Candidates with pictures.")] = 30,
+    top: Annotated[int, typer.Option(min=0, max=1000, help="Candidates with pictures.")] = 30,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
     """Write one HTML file: funnel, hull, water, gaps, the best candidates, methods, caveats.
@@ -186,11 +186,15 @@ def candidates(
             "known_phases": known_phases,
             "unique": unique,
         }
+        if count and structures is not None:
+            raise UserError("--count and --structures: ask for one of them.")
         Filters.of(**filters)  # before a server is started
         order: dict[str, Any] = {"sort": sort, "skip": skip, "limit": limit}
         with open_databases(launchpad) as databases:
-            if campaign is not None and not rehearsal:
-                require_results(registered(databases, campaign))
+            if campaign is not None:
+                asked = registered(databases, campaign)
+                if not rehearsal:
+                    require_results(asked)
             store = CandidateStore(
                 databases.store("candidates", key="candidate_id"), rehearsal=rehearsal
             )

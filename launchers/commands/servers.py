@@ -109,4 +109,4 @@ def optimade(
             page = create_app(databases, url, logs)
             typer.echo(f"{address.url}/v1 serves {counted(n_entries, 'structure')}; Ctrl-C ends it")
             with suppress(KeyboardInterrupt):
-                uvicorn.run(page, host=host, port=port, log_level="warning", server_header=False)
+                uvicorn.run(page, host=host, port=port, log_level="critical", server_header=False)

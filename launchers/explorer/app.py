@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dash import Dash, Input, Output, State, dcc, html
 from flask import Response, abort, request
+from werkzeug.exceptions import HTTPException
 
 from gan_htvs.documents import encode
 from gan_htvs.errors import UserError
@@ -137,8 +138,7 @@ def _guard(app: Dash, hosts: frozenset[str] | None) -> None:
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    @app.server.errorhandler(404)
-    @app.server.errorhandler(403)
+    @app.server.errorhandler(HTTPException)
     @app.server.errorhandler(500)
     def refuse(error: Any) -> tuple[str, int]:
         return f"{error.name}.", error.code

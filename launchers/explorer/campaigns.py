@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dash import Dash, Input, Output, dcc, html
-from pydantic import ValidationError
 from rich.text import Text
 
 from gan_htvs.funnel import PUBLISHED_SOURCE
 from gan_htvs.html_report import CAPTIONS
 from gan_htvs.plots import embedded
 from launchers.report import figures, read_courses, read_results
+from launchers.status.document import Status
 from launchers.status.grids import grids, is_number, text
 from launchers.status.survey import survey
 from launchers.status.table import headline
@@ -47,15 +47,6 @@ the file of another database.
 """
 
 
-class Look(NamedTuple):
-    """How campaigns stood at a time."""
-
-    campaigns: list[CampaignStatus]
-    unreadable: list[str]
-    """Names of campaigns that another version stored."""
-    looked_on: datetime
-
-
 class Survey:
     """How all campaigns stand; nobody waits for a look that somebody else takes."""
 
@@ -63,9 +54,9 @@ class Survey:
         self._databases = databases
         self._lock = Lock()
         self._fresh_until = NEVER
-        self._last = Look([], [], datetime.now(UTC))
+        self._last = _nothing()
 
-    def __call__(self) -> Look:
+    def __call__(self) -> Status:
         """Tell how they stand, or stood a little while ago."""
         if self._lock.acquire(blocking=self._fresh_until == NEVER):
             try:
@@ -84,15 +75,12 @@ class Survey:
         with self._databases.store("campaigns", key="name") as store:
             return sorted(store.distinct("name"))
 
-    def _look(self) -> Look:
-        found: list[CampaignStatus] = []
-        unreadable = []
-        for name in self.names:
-            try:
-                found += survey(self._databases, name).campaigns
-            except ValidationError:
-                unreadable.append(name)
-        return Look(found, unreadable, datetime.now(UTC))
+    def _look(self) -> Status:
+        return survey(self._databases) if self.names else _nothing()
+
+
+def _nothing() -> Status:
+    return Status(checked_on=datetime.now(UTC), campaigns=())
 
 
 def layout() -> Component:
@@ -113,7 +101,7 @@ def register(app: Dash, looked: Survey) -> None:
             html.P(f"{name}: its settings are those of another version of gan-htvs.")
             for name in look.unreadable
         ]
-        when = html.P(f"looked at {look.looked_on.astimezone():%H:%M:%S %Z}", className="note")
+        when = html.P(f"looked at {look.checked_on.astimezone():%H:%M:%S %Z}", className="note")
         return html.Div([*cards, *others, when])
 
 

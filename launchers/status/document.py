@@ -178,3 +178,4 @@ class Status(StatusDocument):
 
     checked_on: datetime
     campaigns: tuple[CampaignStatus, ...]
+    unreadable: tuple[str, ...] = Field((), description="campaigns with another version's settings")

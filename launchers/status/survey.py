@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
-from launchers.registry import registrations
+from launchers.registry import UnreadableCampaignError, registrations, stored_campaign
 from launchers.status import runs
 from launchers.status.census import Census
 from launchers.status.document import CampaignStatus, FailureCount, Status
@@ -16,6 +15,7 @@ from launchers.status.obstacles import obstacles
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gan_htvs.campaign import Campaign
     from launchers.database import Databases
 
 
@@ -25,18 +25,23 @@ def survey(databases: Databases, name: str | None = None) -> Status:
     Raises
     ------
     UserError
-        If there is no such campaign, or none at all.
+        If there is no such campaign, or it cannot be read, or there is none at all.
     """
+    campaigns, unreadable = [], []
+    for registration in registrations(databases, name):
+        try:
+            campaigns.append(_look_at(databases, registration))
+        except UnreadableCampaignError:
+            if name is not None:
+                raise
+            unreadable.append(registration["name"])
     return Status(
-        checked_on=datetime.now(UTC),
-        campaigns=tuple(
-            _look_at(databases, registration) for registration in registrations(databases, name)
-        ),
+        checked_on=datetime.now(UTC), campaigns=tuple(campaigns), unreadable=tuple(unreadable)
     )
 
 
 def _look_at(databases: Databases, registration: Mapping[str, Any]) -> CampaignStatus:
-    campaign = Campaign.model_validate(registration["settings"])
+    campaign = stored_campaign(registration)
     submission = registration.get("submission") or {}
     owners = submission.get("owners") or _owners(campaign)
     census = Census(databases.launchpad().db, campaign, owners)

@@ -75,6 +75,29 @@ def test_no_name_leaves_its_folder(tmp_path, name):
     assert set(tmp_path.iterdir()) == {folder}
 
 
+def test_the_manifest_tells_of_all_files_that_are_there(tmp_path):
+    export_structures([candidate("a"), candidate("b")], tmp_path, StructureFormat.CIF)
+    (tmp_path / "MgMnO2_a.cif").unlink()
+    export_structures([candidate("b", band_gap=2.0)], tmp_path, StructureFormat.CIF)
+    export_structures([candidate("b")], tmp_path, StructureFormat.POSCAR)
+    with (tmp_path / "manifest.csv").open() as file:
+        rows = {row["file"]: row["band_gap_eV"] for row in csv.DictReader(file)}
+    assert rows == {"MgMnO2_b.cif": "2.0", "MgMnO2_b.vasp": ""}
+
+
+def test_a_manifest_of_somebody_else_stays(tmp_path):
+    theirs = tmp_path / "manifest.csv"
+    theirs.write_text("name,size\nx,1\n")
+    with pytest.raises(UserError, match="was not written by an export; choose another folder"):
+        export_structures([candidate("a")], tmp_path, StructureFormat.CIF)
+    assert [*tmp_path.iterdir()] == [theirs]
+
+
+def test_two_candidates_have_two_files_however_long_a_formula_is():
+    names = {file_name(candidate(n, formula_pretty="Mg" * 99), StructureFormat.CIF) for n in "ab"}
+    assert len(names) == 2
+
+
 def test_nothing_is_written_for_nobody(tmp_path):
     assert export_structures([], tmp_path / "new", StructureFormat.CIF) == []
     assert not (tmp_path / "new").exists()

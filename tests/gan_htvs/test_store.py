@@ -57,6 +57,7 @@ def names(found) -> str:
         ({"chemsys": "O-Mg"}, "eafd"),
         ({"stage": "stable"}, "be"),
         ({"stage": [Stage.STABLE, Stage.PHOTOANODE]}, "bea"),
+        ({"formula": "O0.5Mg0.5"}, "eafd"),
         ({"proposer": "random"}, ""),
         ({"energy_above_hull": (None, 0.1)}, "beac"),
         ({"energy_above_hull": (0.05, 0.1)}, "ea"),
@@ -166,6 +167,7 @@ def test_documents_are_typed_and_some_fields_come_alone(store):
         ({"stage": "best"}, "stage: input should be 'generated', "),
         ({"formula": "Xyz"}, "formula: 'Xyz' is no formula"),
         ({"formula": ""}, "formula: string should have at least 1 character"),
+        ({"chemsys": "Mg-O-Mg"}, "chemsys: names an element twice"),
         ({"chemsys": "Mg-Zz"}, "chemsys: 'Zz' is no element; write a system as Mg-Mn-O"),
         ({"band_gap": "1.6"}, r"band_gap: '1.6' is no range; write 1.6..3.0"),
         ({"band_gap": (3, 1)}, "band_gap: 3 is more than 1; the smaller number comes first"),
@@ -189,3 +191,5 @@ def test_an_order_that_is_none_is_refused(store):
         store.query(sort="reason")
     with pytest.raises(UserError, match="skip and limit"):
         store.query(skip=-1)
+    with pytest.raises(UserError, match="skip and limit"):
+        store.rows(limit=10**20)

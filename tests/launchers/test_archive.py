@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -11,7 +13,7 @@ from bson import Int64, ObjectId
 from typer.testing import CliRunner
 
 from gan_htvs.campaign_file import checked_campaign
-from launchers.archive import check_archive
+from launchers.archive import check_archive, read_archive
 from launchers.cli import app
 from launchers.database import open_databases
 
@@ -110,6 +112,12 @@ def test_a_campaign_comes_back_as_it_was(stored, another, tmp_path):
         assert mine, name
     with open_databases(another) as databases, databases.job_store() as store:
         assert store.get_output("training", load=True)["weights"] == WEIGHTS
+        fields = {
+            each["key"][0][0]: each.get("unique", False)
+            for each in databases.launchpad().db["candidates"].index_information().values()
+        }
+    assert fields["candidate_id"]
+    assert {"formula_pretty", "energy_above_hull"} <= set(fields)
 
     again = call("read", path, "-l", another)
     assert "0 new documents" in again.output
@@ -150,16 +158,51 @@ def changed(path, target):
             new.writestr(name, data.replace(b"-8.12", b"-9.12") if name[:4] == "cand" else data)
 
 
-def with_manifest(**changes):
+def rewritten(change):
+    """Let the members be changed, and the manifest with them."""
+
     def write(path, target):
-        with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
-            for name in old.namelist():
-                data = old.read(name)
-                if name == "manifest.json":
-                    data = json.dumps(json.loads(data) | changes).encode()
+        with zipfile.ZipFile(path) as old:
+            members = {name: old.read(name) for name in old.namelist()}
+        manifest = json.loads(members.pop("manifest.json"))
+        change(members, manifest)
+        for name, data in members.items():
+            told = manifest["members"].get(name.removesuffix(".jsonl"), {})
+            told["sha256"] = hashlib.sha256(data).hexdigest()
+        with zipfile.ZipFile(target, "w") as new:
+            for name, data in members.items():
                 new.writestr(name, data)
+            new.writestr("manifest.json", json.dumps(manifest))
 
     return write
+
+
+def with_manifest(**changes):
+    return rewritten(lambda _, manifest: manifest.update(changes))
+
+
+def with_lines(data, n_documents, of="candidates"):
+    def change(members, manifest):
+        members[f"{of}.jsonl"] = data
+        manifest["members"][of]["n_documents"] = n_documents
+
+    return rewritten(change)
+
+
+def with_header(offset, value):
+    """Change a field of the first member's header, in the file and in its directory."""
+
+    def write(path, target):
+        data = bytearray(path.read_bytes())
+        for signature, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+            at = data.index(signature) + offset + shift
+            data[at : at + 2] = value.to_bytes(2, "little")
+        target.write_bytes(data)
+
+    return write
+
+
+ENCRYPTED, PACKING = (6, 0x41), (8, 97)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +216,16 @@ def with_manifest(**changes):
         (with_manifest(campaign=None), "no archive of a campaign"),
         (lambda _, target: target.write_text("hello"), "no archive of a campaign"),
         (lambda *_: None, "cannot be read: No such file"),
+        (with_header(*ENCRYPTED), "damaged, or no archive of a campaign"),
+        (with_header(*PACKING), "damaged, or no archive of a campaign"),
+        (with_manifest(campaign="another"), "it holds another one"),
+        (with_lines(b'{"candidate_id": "x"}\n', 2), "candidates is damaged"),
+        (with_lines(2 * b'{"candidate_id": "x"}\n', 2), "candidates holds a document twice"),
+        (with_lines(b"[1]\n", 1), "damaged, or no archive of a campaign"),
+        (with_lines(b'{"name": "x"}\n', 1), "damaged, or no archive of a campaign"),
+        (with_lines(b'{"candidate_id": {"$oid": "x"}}\n', 1), "damaged, or no archive"),
+        (with_lines(b"[" * 100_000 + b"\n", 1), "damaged, or no archive of a campaign"),
+        (with_lines(b"", 0, "campaigns"), "it holds another one"),
     ],
 )
 def test_what_is_no_whole_archive_changes_nothing(stored, another, tmp_path, spoil, told):
@@ -183,6 +236,27 @@ def test_what_is_no_whole_archive_changes_nothing(stored, another, tmp_path, spo
     assert result.exit_code == 2, result.output
     assert told in " ".join(result.output.split())
     assert not any(contents(another).values())
+
+
+def test_many_may_read_an_archive_at_one_time(stored, another, tmp_path):
+    path = tmp_path / "mg-o.zip"
+    call("write", "mg-o", "-o", path, "-l", stored)
+    with open_databases(another) as databases, ThreadPoolExecutor(3) as readers:
+        read = [readers.submit(read_archive, databases, path) for _ in range(3)]
+        assert sum(each.result()[1] for each in read) == 904
+    assert len(contents(another)["candidates"]) == 450
+
+
+def test_a_campaign_of_another_version_there_is_told(stored, another, tmp_path):
+    path = tmp_path / "mg-o.zip"
+    call("write", "mg-o", "-o", path, "-l", stored)
+    with open_databases(another) as databases:
+        databases.launchpad().db["campaigns"].insert_one({"name": "mg-o", "settings": {"new": 1}})
+    result = call("read", path, "-l", another)
+    assert result.exit_code == 2
+    assert "The settings of campaign 'mg-o' are those of another version" in " ".join(
+        result.output.split()
+    )
 
 
 def test_another_campaign_of_the_name_is_not_mixed_with(stored, another, tmp_path):

@@ -174,3 +174,30 @@ def test_a_missing_second_potential_is_told_before_anything_is_queued(
     assert result.exit_code == 2
     assert "'sevennet-0' is not installed" in " ".join(result.output.split())
     assert "gan-htvs[sevennet]" in result.output
+
+
+@pytest.mark.parametrize(
+    "command", [("candidates", "--campaign"), ("report",), ("funnel",), ("status",)]
+)
+def test_a_campaign_of_another_version_is_told_in_one_sentence(stored, command):
+    with open_databases(stored) as databases, databases.store("campaigns", key="name") as store:
+        store.update({"name": "newer", "settings": {"name": "newer", "unheard_of": 1}})
+    result = call(*command, "newer", "-l", stored)
+    assert result.exit_code == 2
+    told = " ".join(result.output.split())
+    assert "The settings of campaign 'newer' are those of another version" in told
+
+
+def test_others_stand_as_they_stand_beside_a_campaign_of_another_version(stored):
+    with open_databases(stored) as databases, databases.store("campaigns", key="name") as store:
+        store.update({"name": "newer", "settings": {"name": "newer", "unheard_of": 1}})
+    result = call("status", "-l", stored)
+    assert result.exit_code == 0, result.output
+    assert "newer: its settings are those of another version" in result.output
+
+
+@pytest.mark.parametrize("option", [(), ("--rehearsal",)])
+def test_a_campaign_that_is_not_there_has_no_candidates(stored, option):
+    result = call("candidates", "--campaign", "nobody", *option, "-l", stored)
+    assert result.exit_code == 2
+    assert "no campaign" in result.output

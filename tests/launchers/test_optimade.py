@@ -159,7 +159,13 @@ def test_what_is_no_filter_is_refused_without_a_trace(url, question):
         ("page_limit=abc", 400),
         ("page_offset=-1", 400),
         ("email_address=x", 400),
-        ("page_offset=99999999999999999999999", 500),
+        ("page_offset=99999999999999999999999", 400),
+        ("page_number=99999999999999999999999", 400),
+        ("filter=nsites > 99999999999999999999999", 400),
+        ("filter=structure_features LENGTH 99999999999999999999999", 400),
+        ('filter=last_modified > "x"', 400),
+        ("filter=" + 900 * "(" + "nsites=1" + 900 * ")", 400),
+        ("filter=" + " OR ".join(400 * ["nsites=1"]), 414),
     ],
 )
 def test_a_wrong_request_is_refused_without_a_path(url, query, status):

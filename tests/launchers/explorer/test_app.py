@@ -11,7 +11,8 @@ from pymatgen.core import Structure
 from gan_htvs.documents import encode
 from launchers.explorer import app as module
 from launchers.explorer.app import create_app
-from launchers.explorer.campaigns import Look, Survey
+from launchers.explorer.campaigns import Survey
+from launchers.status.document import Status
 from tests.documents import CANDIDATES, candidate
 
 LOCAL = frozenset({"localhost", "127.0.0.1"})
@@ -123,13 +124,13 @@ def test_who_looks_at_once_is_shown_one_look():
         def _look(self):
             looks.append(None)
             time.sleep(0.2)
-            return Look([], ["one"], datetime.now(UTC))
+            return Status(checked_on=datetime.now(UTC), campaigns=(), unreadable=("one",))
 
     looked = Slow(None)
     with ThreadPoolExecutor(8) as readers:
         found = list(readers.map(lambda _: looked(), range(32)))
     assert len(looks) == 1
-    assert {tuple(each.unreadable) for each in found} == {("one",)}
+    assert {each.unreadable for each in found} == {("one",)}
 
 
 def test_candidates_without_a_campaign_are_listed(filled):
