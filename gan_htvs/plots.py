@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from adjustText import adjust_text
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -20,6 +21,8 @@ from gan_htvs.funnel import PUBLISHED_SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
     from gan_htvs.campaign import Thresholds
     from gan_htvs.funnel import Funnel
@@ -41,6 +44,10 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
 GREY, RED = "#999999", "#d55e00"
 MOST_CURVES = 12
 """Candidates whose curves are told apart."""
+MOST_NAMED = 40
+"""Points that get names."""
+NAMING_STEPS = 300
+"""In which names are moved apart."""
 TERNARY, BINARY = 3, 2
 
 
@@ -111,17 +118,8 @@ def draw_hull(
     axes = figure.subplots()
     for x, y in lines:
         axes.plot(x, y, "-", color=GREY, linewidth=1, zorder=1)
-    middle = 0.5  # of the first axis; names stand outside of it
-    for (x, y), entry in stable.items():
+    for x, y in stable:
         axes.plot(x, y, "ko", markersize=5, zorder=2)
-        axes.annotate(
-            latexify(entry.composition.reduced_formula),
-            (x, y),
-            xytext=(-4, 5) if x < middle else (4, 5),
-            ha="right" if x < middle else "left",
-            textcoords="offset points",
-            fontsize=8,
-        )
     lowest = _lowest_of_each_formula(rows, thresholds.metastable)
     if lowest:
         # pymatgen counts its coordinates from the second element on.
@@ -154,6 +152,7 @@ def draw_hull(
             xlabel=f"share of {diagram.elements[1].symbol}", ylabel="formation energy, eV/atom"
         )
     axes.set_title(f"{references.level_of_theory}: black, known phases on the hull")
+    _name(axes, [(x, y, entry.composition.reduced_formula) for (x, y), entry in stable.items()])
     return figure
 
 
@@ -216,14 +215,6 @@ def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
                     color=COLOURS[k % len(COLOURS)],
                     label=f"{'known phases' if phases else 'candidates'}, {method}",
                 )
-    for row in known:
-        axes.annotate(
-            latexify(row["formula_pretty"]),
-            (row["pourbaix"]["minimum"], row["band_gap"]),
-            xytext=(4, 3),
-            textcoords="offset points",
-            fontsize=7,
-        )
     axes.set(
         xlabel="smallest Pourbaix decomposition energy, eV/atom",
         ylabel="band gap, eV",
@@ -232,7 +223,21 @@ def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
     )
     axes.set_xlim(left, None)
     axes.legend(fontsize=7)
+    _name(axes, [(r["pourbaix"]["minimum"], r["band_gap"], r["formula_pretty"]) for r in known])
     return figure
+
+
+def _name(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write formulas beside points, none over another, if there is room for so many."""
+    if len(points) > MOST_NAMED:
+        return
+    adjust_text(
+        [axes.text(x, y, latexify(formula), fontsize=8) for x, y, formula in points],
+        ax=axes,
+        iter_lim=NAMING_STEPS,
+        expand=(1.3, 1.7),
+        arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5},
+    )
 
 
 def _curve(row: Row) -> tuple[Sequence[float], Sequence[float]]:

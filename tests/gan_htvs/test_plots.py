@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import io
+from itertools import combinations
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from gan_htvs import plots
@@ -125,7 +127,7 @@ def test_curves_in_water_are_those_of_stable_crystals():
 def test_gaps_are_labelled_with_their_method_and_the_window():
     figure = plots.draw_gaps(ROWS, LIMITS)
     axes = figure.axes[0]
-    (window,) = axes.patches
+    (window,) = (patch for patch in axes.patches if isinstance(patch, Rectangle))
     assert (window.get_y(), window.get_height()) == (1.6, pytest.approx(1.4))
     assert window.get_x() + window.get_width() == pytest.approx(0.59)
     assert "candidates, HSE06" in texts(figure)
@@ -143,3 +145,15 @@ def test_the_funnel_has_the_published_numbers_beside_ours():
     assert "Mg-Mn-O, Kim et al. 2020 (DFT)" in shown
     assert " 9,300" in shown
     assert "metastable" in shown
+
+
+def test_no_name_stands_over_another():
+    rows = [
+        ROWS[0] | {"band_gap": 2.0 + i / 100, "band_gap_method": "HSE06", "candidate_id": str(i)}
+        for i in range(5)
+    ]
+    figure = plots.draw_gaps(rows, LIMITS)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
+    assert len(boxes) == 5
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
