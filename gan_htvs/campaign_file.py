@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from gan_htvs.campaign import (
@@ -20,6 +19,7 @@ from gan_htvs.campaign import (
     ReferenceSettings,
 )
 from gan_htvs.errors import UserError
+from gan_htvs.settings import read_mapping
 from gan_htvs.thermodynamics.materials_project import fetch_phases
 from gan_htvs.thermodynamics.references import write_phases
 
@@ -64,20 +64,7 @@ def parse_campaign(path: Path) -> Campaign:
     UserError
         One sentence with the file, the field and the cure.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot read the campaign file: {reason}.") from error
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "syntax error"
-        raise UserError(f"{path}:{where} is not valid YAML: {problem}.") from error
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}.")
+    document = read_mapping(path, "`gan-htvs init` writes one to start from")
     return checked_campaign(document, source=str(path))
 
 

@@ -1,10 +1,16 @@
-"""Base of every section of campaign.yaml, and the kinds of numbers in them."""
+"""Base of every section of campaign.yaml, the kinds of numbers in them, and files of settings."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
+
+from gan_htvs.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -16,3 +22,33 @@ class Settings(BaseModel):
     """Base of every section: immutable, and a misspelt key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def read_mapping(path: Path, cure: str) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Parameters
+    ----------
+    cure
+        Where such a file comes from, as the end of a sentence.
+
+    Raises
+    ------
+    UserError
+        If it does not, with the line where it is no YAML.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not found; {cure}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read: {reason}.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "syntax error"
+        raise UserError(f"{path}:{where} is not valid YAML: {problem}.") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}; {cure}.")
+    return document

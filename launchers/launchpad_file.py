@@ -8,14 +8,15 @@ import stat
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from gan_htvs.errors import UserError
+from gan_htvs.settings import read_mapping
 
 PASSWORD_VARIABLE = "GAN_HTVS_MONGO_PASSWORD"  # noqa: S105
 SERVER_TIMEOUT_MS = 10_000
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
+CURE = "`gan-htvs init` writes one for the embedded database, or name yours with --launchpad"
 
 
 class LaunchpadFile(BaseModel):
@@ -62,7 +63,7 @@ class LaunchpadFile(BaseModel):
         UserError
             One sentence with the file, the field and the cure.
         """
-        document = _mapping_in(path)
+        document = read_mapping(path, CURE)
         password = os.environ.get(PASSWORD_VARIABLE)
         if password:
             document["password"] = password
@@ -120,26 +121,6 @@ class LaunchpadFile(BaseModel):
             "password": self.plain_password or "",
             "auth_source": self.authsource,
         }
-
-
-def _mapping_in(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: not found; `gan-htvs init` writes one for the embedded database, "
-            "or name yours with --launchpad."
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}:{where} is not valid YAML.") from error
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: expected FireWorks' launchpad settings (host, port, name).")
-    return document
 
 
 def _holds_password(document: dict[str, Any]) -> bool:

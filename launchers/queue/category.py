@@ -8,13 +8,13 @@ import subprocess
 import tempfile
 import warnings
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import yaml
 from fireworks import FWorker
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
 from gan_htvs.errors import UserError
+from gan_htvs.settings import read_mapping
 from launchers.batch import BatchSystem
 from launchers.doctor.check import Finding, State, failure, ok, skipped, warning
 from launchers.doctor.machine import answer
@@ -187,7 +187,7 @@ def _named(names: Names, adapter: CommonAdapter, path: Path) -> Finding:
 
 
 def _adapter(path: Path) -> CommonAdapter:
-    document = mapping_in(path)
+    document = read_mapping(path, written_by_init(path.parent))
     try:
         return CommonAdapter.from_dict(document)
     except (KeyError, TypeError, ValueError) as error:
@@ -209,27 +209,6 @@ def _is_same(given: Path, expected: Path) -> bool:
 def _value(words: list[str], option: str) -> str | None:
     """Find the word after another one."""
     return dict(pairwise(words)).get(option)
-
-
-def mapping_in(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping.
-
-    Raises
-    ------
-    UserError
-        If it does not.
-    """
-    cure = f"`gan-htvs queue init {path.parent}` writes it"
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: not found; {cure}.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be read: {reason}.") from error
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: no settings in it; {cure}, with --force.")
-    return document
 
 
 def last_line(text: str) -> str:

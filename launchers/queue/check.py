@@ -16,6 +16,7 @@ from gan_htvs import __version__
 from gan_htvs.engines import VASP_ENGINES
 from gan_htvs.errors import UserError
 from gan_htvs.routing import Category
+from gan_htvs.settings import read_mapping
 from launchers.doctor.check import Examination, Finding, failure, ok, warning
 from launchers.doctor.database import DatabaseSession
 from launchers.launchpad_file import LaunchpadFile
@@ -24,7 +25,6 @@ from launchers.queue.category import (
     Limit,
     batch_job,
     last_line,
-    mapping_in,
     margin,
     queue,
     worker,
@@ -134,7 +134,7 @@ def longest_calculations(campaign: Campaign) -> dict[Category, Limit]:
 
 
 def _launchpad_file(folder: Path) -> Path:
-    settings = mapping_in(folder / FIREWORKS)
+    settings = read_mapping(folder / FIREWORKS, written_by_init(folder))
     return folder / str(settings.get("LAUNCHPAD_LOC") or "my_launchpad.yaml")
 
 

@@ -82,7 +82,7 @@ def test_files_that_are_no_campaign_are_named(tmp_path, text):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere\.yaml: cannot read"):
+    with pytest.raises(UserError, match=r"nowhere\.yaml: not found"):
         read_campaign(tmp_path / "nowhere.yaml")
 
 

@@ -60,7 +60,7 @@ def test_a_password_that_others_can_read_is_refused(tmp_path):
     ("settings", "complaint"),
     [
         ("host: [", "not valid YAML"),
-        ("- a list", "expected FireWorks"),
+        ("- a list", "expected a mapping of settings"),
         ({"port": 27017}, "host"),
         ({"host": "127.0.0.1", "port": "many"}, "port"),
         ({"host": "elsewhere", "port": 1, "embedded_storage": "x"}, "embedded_storage"),
