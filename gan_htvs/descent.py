@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ase.optimize.optimize import Optimizer
     from numpy.typing import NDArray
 
-    from gan_htvs.engines import PotentialSettings
+    from gan_htvs.engines import DescentSettings, PotentialSettings
 
     Result = TypeVar("Result")
     Steps = Generator[None, Calculator | Exception | None, Result]
@@ -86,6 +86,10 @@ class Descent(Document):
         None, description="step at which it was stopped, or would have been but for the audit"
     )
     cpu_seconds: float = Field(0.0, description="processor time, s")
+
+
+Work: TypeAlias = "tuple[Structure, DescentSettings, Callable[[Curve], str | None] | None, bool]"
+"""Arguments of :func:`descend`, in their order."""
 
 
 def descend(

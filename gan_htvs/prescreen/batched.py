@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gan_htvs.batches import Batches
-    from gan_htvs.descent import Descent
-    from gan_htvs.prescreen.pack import Work
+    from gan_htvs.descent import Descent, Work
     from gan_htvs.prescreen.settings import Device
 
 
@@ -48,7 +47,7 @@ def relax_batched(work: Mapping[str, Work], potential: Batches) -> Iterator[tupl
     Parameters
     ----------
     work
-        Arguments of :func:`gan_htvs.prescreen.pack.relax_one`, by key.
+        Arguments of :func:`gan_htvs.descent.descend`, by key.
     potential
         That of all of them.
 

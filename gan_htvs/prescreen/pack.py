@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign import Campaign
     from gan_htvs.candidate import Proposal, Relaxed
-    from gan_htvs.descent import Curve
+    from gan_htvs.descent import Curve, Work
     from gan_htvs.engines import DescentSettings
     from gan_htvs.prescreen.notes import Found, Notes
     from gan_htvs.prescreen.settings import Device
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 SAME_ENERGY = 0.01
 """A crystal found again must lie this much lower to be worth more than the first find, eV/atom."""
-
-Work = tuple["Structure", "DescentSettings", "Bound | Agreement | None", bool]
-"""Arguments of :func:`relax_one`."""
 
 
 def relax_one(
