@@ -34,7 +34,7 @@ def is_batched(name: str, device: Device) -> bool:
             "prescreen.device: 'cuda', and PyTorch sees no GPU here; run the prescreen where there "
             "is one, install PyTorch with CUDA, or let it be 'auto'."
         )
-    # What one process prepares for CHGNet on a GPU, five compute on their cores.
+    # What one process prepares for CHGNet on a GPU, three compute on their cores.
     return device == "cuda" or (name in SEVENNET_MODELS and torch.cuda.is_available())
 
 
