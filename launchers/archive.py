@@ -21,7 +21,7 @@ from pymongo.errors import BulkWriteError
 
 from gan_htvs.errors import UserError
 from gan_htvs.files import replaced
-from launchers.indexes import ensure_indexes
+from launchers.builders import ensure_indexes
 from launchers.registry import registered, stored_campaign
 from launchers.stores import BLOBS, OUTPUTS
 from launchers.workers import versions

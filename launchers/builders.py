@@ -11,6 +11,7 @@ from maggma.utils import grouper
 
 from gan_htvs.builders.candidates import CandidateBuilder
 from gan_htvs.builders.stability import StabilityBuilder
+from launchers.stores import OUTPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from maggma.core import Builder
 
     from launchers.database import Databases
+
+OF_OUTPUTS = (
+    ("uuid",),
+    # Who was judged is counted without a look into the documents, which are large.
+    ("metadata.campaign", "metadata.step", "metadata.candidate_id"),
+    # What packs of the prescreen look one another's notes up by.
+    ("metadata.campaign", "metadata.note", "metadata.formula"),
+)
+"""Fields of the indexes of outputs."""
 
 
 def builders(databases: Databases) -> tuple[StabilityBuilder, CandidateBuilder]:
@@ -37,6 +47,20 @@ def builders(databases: Databases) -> tuple[StabilityBuilder, CandidateBuilder]:
     )
 
 
+def ensure_indexes(databases: Databases) -> None:
+    """Make the indexes that are missing, before the first document comes or after many have."""
+    _index_outputs(databases)
+    for builder in builders(databases):
+        builder.connect()
+        builder.ensure_indexes()
+
+
+def _index_outputs(databases: Databases) -> None:
+    outputs = databases.launchpad().db[OUTPUTS["collection_name"]]
+    for fields in OF_OUTPUTS:
+        outputs.create_index([(field, 1) for field in fields])
+
+
 def build_candidates(
     databases: Databases,
     *,
@@ -47,6 +71,7 @@ def build_candidates(
 
     ``on_progress`` is called with what is built, the number done and the total.
     """
+    _index_outputs(databases)
     sorting, joining = builders(databases)
     with _mapping(n_workers) as mapping:
         run_builder(sorting, "formulas", on_progress, mapping)

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gan_htvs.candidate import Step
 from gan_htvs.errors import UserError
-from launchers.builders import build_candidates
+from launchers.builders import build_candidates, ensure_indexes
 from launchers.failures import RETRIED
 from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
-from launchers.indexes import ensure_indexes
 from launchers.launchpad import ACTIVE_STATES
 from launchers.locks import BUSY_LOCK_SECONDS, Locks
 from launchers.pool import WorkerPool

@@ -121,16 +121,14 @@ def refuse(request: Request, error: Exception) -> Response:
     """Tell what is wrong with a request, and nothing of where that was found."""
     found = error.errors()[0] if isinstance(error, RequestValidationError) else {}
     detail = f"{'.'.join(map(str, found.get('loc', ())))}: {found.get('msg', 'not understood')}"
-    problem = OptimadeError(detail=detail, status="400", title="Bad Request")
-    return general_exception(request, error, status_code=400, errors=[problem])
+    return _answer(request, error, 400, "Bad Request", detail)
 
 
 def reject(request: Request, error: Exception) -> Response:
     """Tell that something in a request is beyond what can be asked for."""
     logging.getLogger("optimade.gan-htvs").warning("%s: %s", request.url, error)
     detail = "a number is too large, a date is none, or parentheses are nested too deeply"
-    problem = OptimadeError(detail=detail, status="400", title="Bad Request")
-    return general_exception(request, error, status_code=400, errors=[problem])
+    return _answer(request, error, 400, "Bad Request", detail)
 
 
 async def bound(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -138,16 +136,19 @@ async def bound(request: Request, answer: Callable[[Request], Awaitable[Response
     if len(request.url.query) <= LONGEST:
         return await answer(request)
     detail = f"the query of an address has at most {LONGEST} characters"
-    problem = OptimadeError(detail=detail, status="414", title="URI Too Long")
-    return general_exception(request, ValueError(), status_code=414, errors=[problem])
+    return _answer(request, ValueError(), 414, "URI Too Long", detail)
 
 
 def conceal(request: Request, error: Exception) -> Response:
     """Tell that something went wrong inside, and nothing of it."""
     logging.getLogger("optimade.gan-htvs").error("%s", request.url, exc_info=error)
     title = "Internal Server Error"
-    problem = OptimadeError(detail=title, status="500", title=title)
-    return general_exception(request, error, errors=[problem])
+    return _answer(request, error, 500, title, title)
+
+
+def _answer(request: Request, error: Exception, status: int, title: str, detail: str) -> Response:
+    problem = OptimadeError(detail=detail, status=str(status), title=title)
+    return general_exception(request, error, status_code=status, errors=[problem])
 
 
 class LiteralTransformer(MongoTransformer):

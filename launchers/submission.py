@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from launchers import console
+from launchers.builders import ensure_indexes
 from launchers.estimate import estimate, print_estimate
 from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
-from launchers.indexes import ensure_indexes
 from launchers.registry import check_changes, register, shards_at_once_of
 from launchers.words import counted
 
 if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
-
-"""What packs of the prescreen look one another's notes up by."""
 
 
 def submit_campaign(

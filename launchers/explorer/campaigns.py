@@ -17,7 +17,7 @@ from launchers.report import figures, read_courses, read_results
 from launchers.status.document import Status
 from launchers.status.grids import grids, is_number, text
 from launchers.status.survey import survey
-from launchers.status.table import headline
+from launchers.status.table import headline, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -97,10 +97,7 @@ def register(app: Dash, looked: Survey) -> None:
         if not (look.campaigns or look.unreadable):
             return dcc.Markdown(EMPTY)
         cards = [_card(each) for each in look.campaigns]
-        others = [
-            html.P(f"{name}: its settings are those of another version of gan-htvs.")
-            for name in look.unreadable
-        ]
+        others = [html.P(_plain(unreadable(name))) for name in look.unreadable]
         when = html.P(f"looked at {look.checked_on.astimezone():%H:%M:%S %Z}", className="note")
         return html.Div([*cards, *others, when])
 
@@ -110,7 +107,7 @@ def _card(status: CampaignStatus) -> Component:
     return html.Section(
         [
             html.H2(dcc.Link(status.name, href=f"/campaigns/{status.name}")),
-            html.P(Text.from_markup(headline(status)).plain, className="headline"),
+            html.P(_plain(headline(status)), className="headline"),
             html.Progress(value=str(done), max=str(status.n_wanted)),
             html.P("a rehearsal: no number is a result") if status.is_rehearsal else None,
             html.Ul([html.Li(f"{each.found}: {each.cure}") for each in status.obstacles]),
@@ -157,6 +154,10 @@ def _figure(name: str, source: str) -> Component:
     return html.Figure(
         [html.Img(src=source, alt=name, className="figure"), html.Figcaption(CAPTIONS[name])]
     )
+
+
+def _plain(markup: str) -> str:
+    return Text.from_markup(markup).plain
 
 
 def _drawn(grid: Grid) -> Component:

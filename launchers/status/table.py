@@ -86,12 +86,13 @@ def _eta(status: CampaignStatus) -> str:
 
 def _everything(status: Status) -> RenderableType:
     parts = [part for each in status.campaigns for part in _parts(each)]
-    parts += [_unreadable(name) for name in status.unreadable]
+    parts += map(unreadable, status.unreadable)
     return Group(*parts, f"[dim]looked at {clock(status.checked_on)}[/dim]")
 
 
-def _unreadable(name: str) -> str:
-    return f"[bold]{escape(name)}[/bold]: its settings are those of another version of gan-htvs"
+def unreadable(name: str) -> str:
+    """Tell of a campaign that it cannot be read, in one line."""
+    return f"[bold]{escape(name)}[/bold]: its settings are those of another version of gan-htvs."
 
 
 def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
