@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from prescreen import SEED, proposed, rules_of
+from pipelines import SEED, proposed, rules_of
 from samples import samples
 
 from gan_htvs.prescreen.notes import NotebookInMemory

@@ -1,0 +1,281 @@
+"""The two pipelines that `prescreen.py` compares: one job for each structure, and the prescreen."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import time
+import warnings
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+from monty.json import jsanitize
+from pymatgen.core import Structure
+
+from gan_htvs.assessment import Judge
+from gan_htvs.candidate import Hurdle, Origin, Prescreened, Proposal
+from gan_htvs.declash import declash
+from gan_htvs.descent import descend
+from gan_htvs.engines import DescentSettings
+from gan_htvs.evaluation.documents import Share
+from gan_htvs.identity import content_hash
+from gan_htvs.matching import UniqueStructures
+from gan_htvs.prescreen.notes import NotebookInMemory
+from gan_htvs.prescreen.pack import Prescreen
+from gan_htvs.prescreen.stopping import shipped_rule
+from gan_htvs.processes import spread
+from gan_htvs.proposers import ProposerName
+from gan_htvs.relaxation import Relaxations
+from gan_htvs.thermodynamics.references import reference_phases
+from gan_htvs.validity import check_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from samples import Sampled
+
+SEED = 2020
+WINDOWS = (0.2, 0.08)
+"""Energies above the hull that count, eV/atom."""
+RECALL = 0.94
+AGAIN = 12
+"""Jobs of an earlier run that are timed once more."""
+_SELF = psutil.Process()
+
+
+@dataclass
+class Outcome:
+    """What a pipeline made of one sample.
+
+    Attributes
+    ----------
+    energy
+        Above the hull, eV/atom, if it is a unique, confirmed crystal within the widest window.
+    seconds
+        Processor time of its own.
+    """
+
+    energy: float | None
+    seconds: float
+    steps: int
+    left: str
+
+
+@dataclass
+class Run:
+    """A pipeline's run: outcomes, and all processor time, start-up of processes included."""
+
+    name: str
+    outcomes: list[Outcome]
+    cpu_seconds: float
+    wall_seconds: float
+
+    def found(self, window: float) -> Share:
+        """Count the crystals within a window."""
+        energies = [each.energy for each in self.outcomes]
+        k = sum(energy is not None and energy <= window for energy in energies)
+        return Share(k=k, n=len(energies))
+
+    def per_core_hour(self, window: float) -> float:
+        """Crystals within a window for an hour of one core."""
+        return self.found(window).k / (self.cpu_seconds / 3600)
+
+
+def rules_of(folder: Path, n_processes: int) -> Prescreen:
+    """Relax the known phases with both potentials."""
+    relaxing, confirming = DescentSettings(name="chgnet"), DescentSettings(name="sevennet-0")
+    phases = reference_phases(("Mg", "Mn", "O"))
+    hulls = [
+        Relaxations(
+            settings, journal=folder / f"{settings.name}.jsonl", n_processes=n_processes
+        ).references(phases)
+        for settings in (relaxing, confirming)
+    ]
+    rule = shipped_rule(hulls[0].level_of_theory, relaxing.optimizer, relaxing.fmax)
+    if rule is None:
+        raise SystemExit("no stopping rule was calibrated; see benchmarks/stopping.py")
+    return Prescreen(
+        owner="benchmark",
+        relaxing=relaxing,
+        confirming=confirming.model_copy(update={"max_steps": 20}),
+        references=hulls[0],
+        confirming_references=hulls[1],
+        window=max(WINDOWS),
+        audit=0.0,
+        rule=rule,
+        quantile=rule.quantile_for(RECALL, max(WINDOWS)),
+    )
+
+
+def prescreened(name: str, found: Sequence[Sampled], rules: Prescreen, n_processes: int) -> Run:
+    """Take raw samples through push and prescreen."""
+    # A process that an earlier run left to be copied is charged to every run.
+    began, wall = cpu_seconds() - waiting_seconds(), time.monotonic()
+    proposals = proposed(name, found)
+    push_seconds = (cpu_seconds() - began) / len(found)
+    verdicts = rules.run(proposals, NotebookInMemory(), n_processes=n_processes, on_progress=told)
+    spent = cpu_seconds() - began
+    outcomes = [_outcome(verdict, push_seconds) for verdict in verdicts]
+    return Run(name, outcomes, spent, time.monotonic() - wall)
+
+
+def proposed(name: str, found: Sequence[Sampled]) -> list[Proposal]:
+    """Push raw samples, as a campaign does before its prescreen."""
+    pushed = declash([each.raw for each in found], volume_per_atom=volume(name)).structures
+    return [
+        Proposal(
+            candidate_id=f"{i:04d}",
+            structure=structure,
+            origin=Origin(proposer="gan", requested_composition=each.composition, index=i),
+        )
+        for i, (each, structure) in enumerate(zip(found, pushed, strict=True))
+    ]
+
+
+def volume(name: str) -> float | None:
+    """Density to which a proposer's structures are pushed; a substitution's mean something."""
+    return None if name == ProposerName.SUBSTITUTION else 13.0
+
+
+def _outcome(verdict: Prescreened, push_seconds: float) -> Outcome:
+    confirmation = verdict.confirmation
+    return Outcome(
+        energy=verdict.energy_above_hull if verdict.survives else None,
+        seconds=push_seconds
+        + (verdict.cpu_seconds or 0)
+        + (confirmation.cpu_seconds if confirmation else 0),
+        steps=verdict.n_steps or 0,
+        left=str(verdict.hurdle or "confirmed"),
+    )
+
+
+def straightforward(
+    found: Sequence[Sampled], rules: Prescreen, folder: Path, n_processes: int
+) -> Run:
+    """Relax raw samples one job each, then count what is unique and confirmed."""
+    wall = time.monotonic()
+    done = jobs(found, folder / "jobs.jsonl", n_processes)
+    wall = time.monotonic() - wall
+    outcomes = [Outcome(None, *_spent(done[i])) for i in range(len(found))]
+    ends: list[tuple[float, int, Structure]] = []
+    for i, outcome in enumerate(outcomes):
+        if not (done[i] and done[i]["structure"]):
+            outcome.left = str(Hurdle.RELAXATION)
+            continue
+        structure = Structure.from_dict(done[i]["structure"])
+        energy = rules.references.energy_above_hull(structure.composition, done[i]["energy"])
+        if check_geometry(structure) is not None or not Judge.believes(energy):
+            outcome.left = str(Hurdle.GEOMETRY)
+        elif energy > rules.window:
+            outcome.left = str(Hurdle.WINDOW)
+        else:
+            ends.append((energy, i, structure))
+    unique = UniqueStructures()
+    for energy, i, structure in sorted(ends, key=lambda end: end[:2]):
+        if not unique.add(structure):
+            outcomes[i].left = str(Hurdle.RELAXED_DUPLICATE)
+        elif not is_confirmed(structure, energy, rules):
+            outcomes[i].left = str(Hurdle.CONFIRMATION)
+        else:
+            outcomes[i].energy, outcomes[i].left = energy, "confirmed"
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    return Run("one job each", outcomes, seconds, wall)
+
+
+def jobs(found: Sequence[Sampled], journal: Path, n_processes: int) -> dict[int, Any]:
+    """Relax raw samples one job each, but for those that an earlier run left in the journal."""
+    names = [content_hash("raw", each.raw) for each in found]
+    kept: dict[str, Any] = {}
+    if journal.exists():
+        lines = journal.read_text(encoding="utf-8").splitlines()
+        kept = {entry["raw"]: entry["result"] for entry in map(json.loads, lines)}
+    done = {i: kept[name] for i, name in enumerate(names) if name in kept}
+    pace = again(found, done, n_processes)
+    for result in filter(None, done.values()):
+        result["seconds"] *= pace
+    work = {i: (each.raw,) for i, each in enumerate(found) if i not in done}
+    with journal.open("a", encoding="utf-8") as file:
+        for number, result in spread(force_field_job, work, n_processes):
+            done[number] = result
+            file.write(json.dumps({"raw": names[number], "result": result}) + "\n")
+            file.flush()
+            told(len(done), len(found))
+    return done
+
+
+def again(found: Sequence[Sampled], done: dict[int, Any], n_processes: int) -> float:
+    """Run some jobs of an earlier run once more, and tell how much longer they take now."""
+    if not done:
+        return 1.0
+    chosen = np.random.default_rng(0).permutation(sorted(done))[:AGAIN].tolist()
+    work = {i: (found[i].raw,) for i in chosen if done[i]}
+    now = dict(spread(force_field_job, work, n_processes))
+    both = [(now[i]["seconds"], done[i]["seconds"]) for i in work if now[i]]
+    pace = float(np.sum(both, axis=0)[0] / np.sum(both, axis=0)[1])
+    print(f"{len(done)} jobs are of an earlier run; {len(both)} of them take {pace:.2f} times "
+          "as long now, and so are all taken to")  # fmt: skip
+    return pace
+
+
+def _spent(result: dict[str, Any] | None) -> tuple[float, int, str]:
+    return (result["seconds"], result["steps"], "") if result else (0.0, 0, "")
+
+
+def force_field_job(structure: Structure) -> dict[str, Any]:
+    """Run a job of atomate2 as its tutorial does."""
+    from atomate2.forcefields.jobs import ForceFieldRelaxMaker  # noqa: PLC0415 - slow
+    from jobflow import JobStore  # noqa: PLC0415
+    from maggma.stores import MemoryStore  # noqa: PLC0415
+
+    warnings.filterwarnings("ignore")
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    store.connect()
+    began = time.process_time()
+    result: dict[str, Any] = {"structure": None, "energy": None, "steps": 0}
+    try:
+        # It leaves files where it runs.
+        with TemporaryDirectory() as folder, contextlib.chdir(folder):
+            document = (
+                ForceFieldRelaxMaker(force_field_name="CHGNet").make(structure).run(store).output
+            )
+        result |= {
+            "structure": jsanitize(document.output.structure.as_dict()),
+            "energy": float(document.output.energy_per_atom),
+            "steps": document.output.n_steps,
+        }
+    except Exception as error:  # noqa: BLE001 - an explosion is a result
+        result["error"] = str(error)[:200]
+    return result | {"seconds": time.process_time() - began}
+
+
+def is_confirmed(structure: Structure, energy: float, rules: Prescreen) -> bool:
+    """Ask the second potential as the prescreen does."""
+    agreement = rules.agreement(structure.composition, energy)
+    descent = descend(structure, rules.confirming, stop=agreement)
+    return (
+        descent.relaxed is not None and agreement.refusal(descent.relaxed.energy_per_atom) is None
+    )
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of all that it started, once those that end have ended."""
+    while multiprocessing.active_children():
+        time.sleep(0.05)
+    times = [each.cpu_times() for each in (_SELF, *_SELF.children(recursive=True))]
+    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
+
+
+def waiting_seconds() -> float:
+    """Processor time that the processes that wait for work took to start."""
+    times = [each.cpu_times() for each in _SELF.children(recursive=True)]
+    return sum(t.user + t.system for t in times)
+
+
+def told(done: int, total: int) -> None:
+    """Say how far it is."""
+    print(f"\r{done} of {total}", end="" if done < total else "\n", flush=True)
