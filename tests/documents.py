@@ -51,6 +51,9 @@ CAMPAIGN = checked_campaign(
     "test",
 )
 
+OF_ANOTHER_VERSION = {"name": "newer", "settings": {"name": "newer", "unheard_of": 1}}
+"""A campaign with settings that this version does not know."""
+
 CANDIDATES = [
     candidate("a" * 16, campaign="mg-mn-o", energy_above_hull=0.1, band_gap=2.0, minimum=0.4,
               stage=Stage.PHOTOANODE, level_of_theory="test"),

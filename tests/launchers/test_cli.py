@@ -13,6 +13,7 @@ from gan_htvs.candidate import Candidate, Origin
 from gan_htvs.documents import encode
 from launchers.cli import app
 from launchers.database import open_databases
+from tests.documents import OF_ANOTHER_VERSION
 
 runner = CliRunner()
 
@@ -181,7 +182,7 @@ def test_a_missing_second_potential_is_told_before_anything_is_queued(
 )
 def test_a_campaign_of_another_version_is_told_in_one_sentence(stored, command):
     with open_databases(stored) as databases, databases.store("campaigns", key="name") as store:
-        store.update({"name": "newer", "settings": {"name": "newer", "unheard_of": 1}})
+        store.update(OF_ANOTHER_VERSION)
     result = call(*command, "newer", "-l", stored)
     assert result.exit_code == 2
     told = " ".join(result.output.split())
@@ -190,7 +191,7 @@ def test_a_campaign_of_another_version_is_told_in_one_sentence(stored, command):
 
 def test_others_stand_as_they_stand_beside_a_campaign_of_another_version(stored):
     with open_databases(stored) as databases, databases.store("campaigns", key="name") as store:
-        store.update({"name": "newer", "settings": {"name": "newer", "unheard_of": 1}})
+        store.update(OF_ANOTHER_VERSION)
     result = call("status", "-l", stored)
     assert result.exit_code == 0, result.output
     assert "newer: its settings are those of another version" in result.output

@@ -22,12 +22,7 @@ from flows.engines.gpaw import (
 from gan_htvs.bandgap import (
     HSE06_ON_PBE,
     HSE06_ON_PBE_U,
-    BandEdges,
     BandGapResult,
-    MagneticOrderResult,
-    fill_bands,
-    magnetic_order,
-    unsettled_bands,
 )
 from gan_htvs.engines import BandGapEngineSettings
 from gan_htvs.magnetism import magnetic_starts
@@ -54,81 +49,6 @@ def mno_afm() -> Structure:
     return Structure(lattice, ["Mn", "Mn", "O", "O"], [[0] * 3, [0.5] * 3, [0.25] * 3, [0.75] * 3])
 
 
-class TestFillBands:
-    def test_an_insulator_with_an_indirect_gap(self):
-        spectrum = [[[-1.0, 0.0, 5.0], [-2.0, -0.5, 3.0]]]
-        edges = fill_bands(spectrum, [1, 3], 4)
-        assert edges == BandEdges(vbm=0.0, cbm=3.0, is_metal=False, is_direct=False)
-        assert edges.gap == 3.0
-
-    def test_a_direct_gap(self):
-        edges = fill_bands([[[0.0, 2.0], [-1.0, 3.0]]], [0.5, 0.5], 2)
-        assert edges.is_direct
-        assert edges.gap == 2.0
-
-    def test_overlapping_bands_are_a_metal_despite_a_level_spacing(self):
-        # The second band at k=0 lies below the first at k=1: filled counts are 2 and 0.
-        edges = fill_bands([[[0.0, 1.0], [2.0, 3.0]]], [1, 1], 2)
-        assert edges.is_metal
-        assert edges.gap == 0
-        assert edges.is_direct is None
-
-    def test_an_odd_electron_is_a_metal_without_spin_and_not_with_it(self):
-        assert fill_bands([[[0.0, 1.0]]], [1], 1).is_metal
-        polarised = fill_bands([[[0.0, 1.0]], [[2.0, 3.0]]], [1], 1)
-        assert not polarised.is_metal
-        assert polarised.gap == 1.0
-
-    def test_a_half_filled_degenerate_level_is_a_metal(self):
-        assert fill_bands([[[0.0, 0.0, 4.0]]], [1], 2).is_metal
-
-    def test_both_spins_share_one_fermi_level(self):
-        # Half-metal: spin up is gapped, spin down is cut by the Fermi level.
-        up = [[-1.0, 4.0], [-1.0, 4.0]]
-        down = [[0.0, 1.0], [2.0, 3.0]]
-        assert fill_bands([up, down], [1, 1], 2).is_metal
-
-    def test_a_pbe_metal_can_fill_as_an_insulator(self):
-        pbe = [[[0.0, 1.0], [1.5, 3.0]]]
-        hybrid = [[[0.0, 3.0], [1.5, 5.0]]]
-        assert fill_bands(pbe, [1, 1], 2).is_metal
-        assert fill_bands(hybrid, [1, 1], 2).gap == 1.5
-
-    def test_weights_decide_the_filling(self):
-        # Both bands of the first k point hold half an electron each; equal weights would give
-        # them one each and leave the second k point empty.
-        spectrum = [[[0.0, 1.0], [2.0, 5.0]]]
-        assert fill_bands(spectrum, [1, 3], 2).vbm == 2.0
-        assert fill_bands(spectrum, [1, 1], 2).vbm == 1.0
-
-    @pytest.mark.parametrize(
-        ("spectrum", "electrons"),
-        [
-            ([[[-np.inf, 0.0, np.inf]]], 2),
-            ([[[-np.inf, 0.0, np.inf]]], 4),
-            ([[[0.0, 1.0]]], 4),
-            ([[[0.0, 1.0]]], 0),
-        ],
-    )
-    def test_a_fermi_level_outside_the_known_bands_is_no_answer(self, spectrum, electrons):
-        assert fill_bands(spectrum, [1], electrons) is None
-
-
-class TestUnsettledBands:
-    start = np.array([[[-9.0, -0.9, 0.0, 2.0, 2.5, 9.0]]])
-
-    def test_near_bands_are_wanted_and_far_ones_are_not(self):
-        shifted = np.array([[[-np.inf, -np.inf, -0.5, 3.0, np.inf, np.inf]]])
-        edges = fill_bands(shifted, [1], 6)
-        wanted = unsettled_bands(self.start, shifted, edges)
-        assert wanted.tolist() == [[[False, True, False, False, True, False]]]
-
-    def test_nothing_is_wanted_twice(self):
-        shifted = np.array([[[-np.inf, -1.5, -0.5, 3.0, 3.5, np.inf]]])
-        edges = fill_bands(shifted, [1], 6)
-        assert not unsettled_bands(self.start, shifted, edges).any()
-
-
 def prepare(structure: Structure, settings: BandGapEngineSettings) -> GapTask:
     return GapTask.prepare(magnetic_starts(structure)[0].structure, settings)
 
@@ -147,37 +67,6 @@ class TestPreparation:
         assert prepare(mno_afm, settings).setups() == {"Mn": "7:d,3.9"}
         sulphide = mno_afm.replace_species({"O": "S"}, in_place=False)
         assert prepare(sulphide, settings).hubbard_u == {}
-
-
-@pytest.mark.parametrize(
-    ("moments", "total", "order"),
-    [
-        ([0.0, 0.01], 0.0, "NM"),
-        ([3.1, 3.0, -0.1], 6.0, "FM"),
-        ([4.4, -4.4, 0.0, 0.0], 0.0, "AFM"),
-        ([4.4, -2.9], 1.5, "FiM"),
-    ],
-)
-def test_magnetic_order_is_named(moments, total, order):
-    assert magnetic_order(moments, total=total) == order
-
-
-def test_a_result_has_a_gap_or_a_reason():
-    assert BandGapResult.not_computed("no engine").band_gap is None
-    with pytest.raises(ValueError, match="either a band_gap or a reason"):
-        BandGapResult()
-    with pytest.raises(ValueError, match="either a band_gap or a reason"):
-        BandGapResult(band_gap=1.0, reason="contradiction")
-
-
-def test_a_magnetic_order_has_an_energy_or_a_reason():
-    with pytest.raises(ValueError, match="either an energy or a reason"):
-        MagneticOrderResult(start="FM", nsites=2, kpoints=(4, 4, 4))
-
-
-def test_a_magnetic_order_of_a_code_that_does_not_tell_its_mesh():
-    order = MagneticOrderResult(start="AFM-2", nsites=4, energy_per_atom=-8.0)
-    assert order.kpoints is None
 
 
 def test_switched_off(mgo, tmp_path):

@@ -7,30 +7,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import bson
 import numpy as np
 import pytest
 from atomate2.forcefields.schemas import ForceFieldTaskDocument
 from atomate2.utils.path import strip_hostname
-from atomate2.vasp.jobs.base import BaseVaspMaker
 from emmet.core.tasks import TaskDoc
-from fireworks import Firework
-from jobflow import Flow, JobStore, OutputReference, run_locally
-from jobflow.managers.fireworks import flow_to_workflow
+from jobflow import Flow, JobStore, run_locally
 from maggma.stores import MemoryStore
 from monty.json import jsanitize
 from monty.os.path import zpath
-from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp.inputs import Incar
 
 from flows.engines.vasp import VaspEngine
 from flows.engines.vasp_step import VaspStepMaker
-from flows.evaluate import EvaluateMaker, band_gap_jobs
-from flows.steps import Continuation
+from flows.evaluate import EvaluateMaker
 from gan_htvs.builders.candidates import CandidateBuilder
 from gan_htvs.builders.stability import StabilityBuilder
 from gan_htvs.campaign import SHIPPED_GENERATOR, Campaign
-from gan_htvs.candidate import Origin, Proposal, Relaxed, Stage, Step
+from gan_htvs.candidate import Origin, Proposal, Stage, Step
 from gan_htvs.documents import decode
 from gan_htvs.engines import REHEARSAL, EngineSettings
 from gan_htvs.errors import CalculationError
@@ -43,8 +37,8 @@ from gan_htvs.rehearsal.failures import FAIL_VARIABLE, RUNS_FILE
 from gan_htvs.store import CandidateStore
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
-REFERENCES = "uuid-of-the-references"
-GATE = "uuid-of-the-gate"
+from .conftest import REFERENCES, campaign_of, queued, rocksalt
+
 ENERGIES = {
     "Mg": -1.58,
     "Mn": -9.08,
@@ -56,37 +50,7 @@ ENERGIES = {
 }
 """About what CHGNet says, eV/atom."""
 
-TAKES_ALMOST_ANYTHING = {
-    "metastable": 9,
-    "synthesizable": 9,
-    "pourbaix_screen": 9,
-    "pourbaix": 9,
-    "band_gap": (0.1, 9),
-}
 STEPS = ["relax 1", "relax 2", "static"]
-
-
-def campaign_of(**vasp):
-    return Campaign.model_validate(
-        {
-            "name": "mg-mn-o-rehearsal",
-            "chemical_system": {"caps": {"Mg": 8, "Mn": 8, "O": 12}},
-            "oxidation_states": {"Mg": [2, 2], "Mn": [2, 4], "O": [-2, -2]},
-            "thresholds": TAKES_ALMOST_ANYTHING,
-            "engines": {
-                "energy": {"name": REHEARSAL},
-                "band_gap": {"name": REHEARSAL},
-                "vasp": vasp,
-            },
-        }
-    )
-
-
-def rocksalt(metal, a):
-    cell = Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(a), [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-    )
-    return cell.get_primitive_structure()
 
 
 def generated(formula, campaign, seed):
@@ -94,16 +58,6 @@ def generated(formula, campaign, seed):
     proposer = GanProposer(load(SHIPPED_GENERATOR, system=system))
     (structure,) = sample(proposer, system.counts(formula), 1, seed=seed).structures
     return structure
-
-
-def queued(flow):
-    """Send the jobs of a flow through the database of a queue."""
-    workflow = flow_to_workflow(flow, store=None, allow_external_references=True)
-    documents = [bson.decode(bson.encode(firework.to_db_dict())) for firework in workflow.fws]
-    jobs = [Firework.from_dict(document).tasks[0]["job"] for document in documents]
-    for job in jobs:
-        job.hosts.clear()
-    return jobs
 
 
 @dataclass(frozen=True)
@@ -389,77 +343,3 @@ class TestPreRelaxation:
         assert spinel.relaxed.pre_relaxation_steps == relaxation.n_steps - 2 > 10
         costs = [spinel.outputs[f"{lowest} relax {n}"].additional_json["rehearsal"] for n in (1, 2)]
         assert spinel.relaxed.n_steps == sum(cost["n_ionic_steps"] for cost in costs)
-
-
-class TestQueue:
-    """Jobs come back from the database of a queue as what they were."""
-
-    @pytest.mark.parametrize("mode", ["static", "gap", "uniform_dense"])
-    def test_jobs_of_energy_and_gap(self, mode):
-        campaign = campaign_of(
-            pre_relaxation="chgnet",
-            hybrid={"mode": mode},
-            incar={"NCORE": 4},
-            failures={"killed": 0.1},
-            max_seconds=3600,
-            powerups=[
-                {
-                    "name": "update_user_kpoints_settings",
-                    "arguments": {"kpoints_updates": {"reciprocal_density": 200}},
-                }
-            ],
-        )
-        structure = rocksalt("Mn", 4.5)
-        proposal = Proposal(
-            candidate_id="c0ffee",
-            structure=structure,
-            origin=Origin(proposer="gan", requested_composition="MnO", index=0),
-        )
-        relaxed = Relaxed(
-            structure=structure,
-            energy_per_atom=-9,
-            level_of_theory=REHEARSAL,
-            converged=True,
-            magmoms=[4.6, 0],
-        )
-        for flow in (
-            EvaluateMaker(campaign, REFERENCES).make(proposal),
-            Continuation(GATE, band_gap_jobs(campaign, "c0ffee", relaxed, GATE)),
-        ):
-            before = {job.uuid: job for job, _ in flow.iterflow()}
-            after = {job.uuid: job for job in queued(flow)}
-            assert after.keys() == before.keys()
-            for uuid, job in after.items():
-                assert job.config == before[uuid].config
-                assert job.metadata == before[uuid].metadata
-                if isinstance(before[uuid].maker, VaspStepMaker):
-                    assert_same(job.maker, before[uuid].maker)
-
-    def test_arguments_keep_their_types(self):
-        campaign = campaign_of()
-        relaxed = Relaxed(
-            structure=rocksalt("Mn", 4.5),
-            energy_per_atom=-9,
-            level_of_theory=REHEARSAL,
-            converged=True,
-            magmoms=[4.6, 0],
-        )
-        flow = Continuation(GATE, band_gap_jobs(campaign, "c0ffee", relaxed, GATE))
-        hybrid, gap = queued(flow)
-        stored = OutputReference(GATE).relaxed
-        assert decode(hybrid.function_args[0]) == stored
-        assert [decode(argument) for argument in gap.function_args[1:]] == [
-            stored,
-            campaign.engines,
-        ]
-
-
-def assert_same(after, before):
-    """Makers and input sets are dataclasses, which do not compare what they inherit."""
-    assert type(after) is type(before)
-    assert isinstance(after.vasp, BaseVaspMaker)
-    own = {name: value for name, value in vars(before).items() if name != "vasp"}
-    assert {name: value for name, value in vars(after).items() if name != "vasp"} == own
-    assert type(after.vasp) is type(before.vasp)
-    inputs = vars(after.vasp.input_set_generator), vars(before.vasp.input_set_generator)
-    assert inputs[0] == inputs[1]

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from monty.json import MontyDecoder
@@ -296,113 +294,6 @@ class TestNovelty:
         lab.build()
         assert lab["a"].novelty.is_novel is None
         assert lab["b"].novelty.is_novel is False
-
-
-class TestBadInput:
-    """Each is marked with a stage and a reason, and its neighbour goes on."""
-
-    def check(self, lab, reason, stage=Stage.FAILED):
-        lab.gate("good", 0.01, structure=zincblende())
-        lab.build()
-        assert (lab["bad"].stage, lab["good"].stage) == (stage, Stage.POURBAIX_STABLE)
-        assert reason in lab["bad"].reason
-        assert lab["bad"].energy_above_hull is None
-
-    @pytest.fixture
-    def lab(self):
-        return lab_with("bad", "good")
-
-    def test_without_an_energy(self, lab):
-        lab.gate("bad")
-        gate = lab.outputs.query_one({"uuid": "gate bad"})
-        del gate["output"]["relaxed"]["energy_per_atom"]
-        lab.outputs.update([gate])
-        self.check(lab, "cannot be read")
-
-    def test_not_a_number(self, lab):
-        lab.gate("bad", energy_per_atom=math.nan)
-        self.check(lab, "not a number")
-
-    def test_unconverged(self, lab):
-        lab.gate("bad", converged=False, n_steps=500)
-        self.check(lab, "not converged after 500 steps")
-
-    def test_an_unknown_calculator(self, lab):
-        lab.gate("bad", level_of_theory="EMT")
-        self.check(lab, "an energy of EMT cannot be compared with references of CHGNet-0.3.0")
-
-    @pytest.mark.parametrize("change", [1.0, 1.2, math.nan])
-    def test_a_volume_that_doubled(self, lab, change):
-        lab.gate("bad", volume_change=change)
-        self.check(lab, "-fold in the relaxation", Stage.REJECTED)
-
-    def test_an_element_without_references(self, lab):
-        lab.gate("bad", structure=rocksalt("Mn", 4.4))
-        self.check(lab, "no reference energy of Mn")
-
-    def test_references_that_are_not_there(self, lab):
-        lab.gate("bad")
-        gate = lab.outputs.query_one({"uuid": "gate bad"})
-        gate["output"]["references"] = "elsewhere"
-        lab.outputs.update([gate])
-        self.check(lab, "reference set elsewhere is not stored")
-
-    def test_a_gate_that_left_nothing_of_use(self, lab):
-        lab.job("gate bad", Step.GATE, {"something": "else"}, candidate_id="bad")
-        self.check(lab, "cannot be read")
-
-    @pytest.mark.parametrize("output", [None, "a string", [{"x": {}}], {"relaxed": 3}])
-    def test_an_output_of_any_kind(self, lab, output):
-        lab.gate("bad")
-        gate = lab.outputs.query_one({"uuid": "gate bad"})
-        lab.outputs.update([gate | {"output": output}])
-        lab.gate("good", 0.01, structure=zincblende())
-        lab.build()
-        assert (lab["bad"].stage, lab["good"].stage) == (Stage.FAILED, Stage.POURBAIX_STABLE)
-        assert "gate left" in lab["bad"].reason
-
-    def test_a_gate_of_nobody(self, lab):
-        lab.job("nobody", Step.GATE, {"relaxed": None})
-        lab.gate("good", 0.01, structure=zincblende())
-        lab.build()
-        assert lab["good"].stage is Stage.POURBAIX_STABLE
-
-    def test_a_band_gap_and_a_proposal_that_cannot_be_read(self, lab):
-        lab.job("gap", Step.BAND_GAP, {"something": "else"})
-        lab.job("proposals", Step.PROPOSE, {"proposals": [{"candidate_id": "x"}]})
-        lab.gate("bad", 0.01, gap_job="gap")
-        lab.gate("good", 0.01, structure=zincblende())
-        lab.build()
-        assert "band gap job left what cannot be read" in lab["bad"].band_gap_reason
-        assert lab["good"].stage is Stage.POURBAIX_STABLE
-
-    def test_a_campaign_that_cannot_be_read_or_is_gone(self, lab):
-        lab.gate("good", 0.01, structure=zincblende())
-        lab.build()
-        lab.campaigns.update([{"name": "mg-o", "settings": {"name": "mg-o"}}])
-        assert lab.build() == set()
-        lab.campaigns.remove_docs({})
-        assert lab.build() == set()
-
-    def test_references_that_are_no_set(self, lab):
-        document = lab.outputs.query_one({"uuid": "references"})
-        lab.outputs.update([document | {"output": None}])
-        lab.gate("bad")
-        self.check_reason(lab, "reference set references is not stored")
-
-    def check_reason(self, lab, reason):
-        lab.build()
-        assert lab["bad"].stage is Stage.FAILED
-        assert reason in lab["bad"].reason
-
-    def test_an_element_without_ions_keeps_its_place_on_the_hull(self, lab):
-        lab.job("references", Step.REFERENCES, references(Ag=-2.8, Ag2O=-3.9))
-        silver = rocksalt("Ag", 4.8)
-        lab.gate("bad", structure=silver, energy_per_atom=-3.87)
-        lab.build()
-        assert lab["bad"].energy_above_hull is not None
-        document = lab.stability.query_one({"candidate_id": "bad"})
-        assert "no aqueous ions of Ag" in document["assessment"]["pourbaix_reason"]
 
 
 def test_stability_documents_are_complete(lab):

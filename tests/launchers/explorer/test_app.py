@@ -13,7 +13,7 @@ from launchers.explorer import app as module
 from launchers.explorer.app import create_app
 from launchers.explorer.campaigns import Survey
 from launchers.status.document import Status
-from tests.documents import CANDIDATES, candidate
+from tests.documents import CANDIDATES, OF_ANOTHER_VERSION, candidate
 
 LOCAL = frozenset({"localhost", "127.0.0.1"})
 
@@ -109,7 +109,7 @@ def test_what_is_no_address_counts_nothing(browser, search):
 
 def test_a_campaign_of_another_version_is_named_and_takes_nothing_along(filled):
     with filled.store("campaigns", key="name") as store:
-        store.update({"name": "newer", "settings": {"name": "newer", "unheard_of": 1}})
+        store.update(OF_ANOTHER_VERSION)
     browser = create_app(filled, LOCAL).server.test_client()
     assert "controls" in ask(browser, "page.children", "/", "pathname").text
     told = ask(browser, "campaigns.children", None, "n_intervals", "again").text
