@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
 SCRATCH_VARIABLE = "GAN_HTVS_SCRATCH"
 """Directory, shared by restarts, where an interrupted training finds its last state."""
+
+STATE_LIFETIME = timedelta(days=30)
+"""After which nobody takes up a training again. States of trainings that ended are kept as long:
+when the job returns, its output is not stored yet."""
 
 
 def training_job(campaign: Campaign) -> Job:
@@ -62,9 +68,7 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
     state = _scratch() / f"training-{name}.safetensors"
     with LearningCurves(Path.cwd()) as curves:
         trained = train_on(dataset, campaign, state=state, on_progress=curves)
-    checkpoint = trained.to_bytes()
-    state.unlink(missing_ok=True)
-    return _output(checkpoint, trained, dataset)
+    return _output(trained.to_bytes(), trained, dataset)
 
 
 def _adopt(campaign: Campaign, path: Path) -> dict[str, Any]:
@@ -130,4 +134,8 @@ def _scratch() -> Path:
     default = Path.home() / ".cache" / "gan-htvs"
     scratch = Path(os.environ.get(SCRATCH_VARIABLE) or default)
     scratch.mkdir(parents=True, exist_ok=True)
+    for state in scratch.glob("training-*.safetensors"):
+        with suppress(FileNotFoundError):
+            if time.time() - state.stat().st_mtime > STATE_LIFETIME.total_seconds():
+                state.unlink()
     return scratch

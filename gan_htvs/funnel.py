@@ -26,6 +26,9 @@ CANDIDATE_FIELDS = (
 PUBLISHED_SOURCE = "Mg-Mn-O, Kim et al. 2020 (DFT)"
 """ACS Cent. Sci. 2020, 6, 1412: energies and gaps from DFT."""
 PUBLISHED_ELEMENTS = {"Mg", "Mn", "O"}
+PUBLISHED_GENERATED, PUBLISHED_METASTABLE, PUBLISHED_SYNTHESIZABLE = 9300, 1121, 148
+PUBLISHED_PHOTOANODES = 28
+"""Structures that it counts."""
 PUBLISHED_LIMITS = Thresholds()
 """Its thresholds are the defaults."""
 
@@ -79,12 +82,12 @@ def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criter
     same_hull = thresholds.metastable == theirs.metastable
     same_near = thresholds.synthesizable == theirs.synthesizable
     return [
-        Criterion(GENERATED, 9300, bool),
+        Criterion(GENERATED, PUBLISHED_GENERATED, bool),
         *([Criterion(SURVIVED, None, _survived)] if prescreens else []),
         Criterion(RELAXED, None, lambda c: c.get("energy_above_hull") is not None),
         Criterion(
             f"metastable (<= {thresholds.metastable:g} eV/atom above hull)",
-            1121 if same_hull else None,
+            PUBLISHED_METASTABLE if same_hull else None,
             lambda c: (
                 Judge.believes(c["energy_above_hull"])
                 and c["energy_above_hull"] <= thresholds.metastable
@@ -92,7 +95,7 @@ def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criter
         ),
         Criterion(
             f"synthesizable (<= {thresholds.synthesizable:g} eV/atom)",
-            148 if same_near else None,
+            PUBLISHED_SYNTHESIZABLE if same_near else None,
             lambda c: c["energy_above_hull"] <= thresholds.synthesizable,
         ),
         Criterion(
@@ -106,7 +109,7 @@ def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criter
         Criterion("band gap computed", None, lambda c: c.get("band_gap") is not None),
         Criterion(
             f"photoanode (Pourbaix <= {thresholds.pourbaix:g}, gap {low:g}-{high:g} eV)",
-            28 if thresholds == theirs else None,
+            PUBLISHED_PHOTOANODES if thresholds == theirs else None,
             lambda c: (
                 c["pourbaix"]["minimum"] <= thresholds.pourbaix and low <= c["band_gap"] <= high
             ),

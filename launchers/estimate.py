@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from math import ceil
 from statistics import mean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymatgen.core import Lattice, Structure
 from rich import box
@@ -21,7 +21,12 @@ from flows.sample import shard_job, shards
 from flows.train import training_job
 from gan_htvs.candidate import KNOWN_PHASE, Origin, Proposal, Relaxed, Stage, Step
 from gan_htvs.engines import VASP_ENGINES
-from gan_htvs.funnel import PUBLISHED_LIMITS, PUBLISHED_SOURCE, criteria
+from gan_htvs.funnel import (
+    PUBLISHED_GENERATED,
+    PUBLISHED_METASTABLE,
+    PUBLISHED_SOURCE,
+    PUBLISHED_SYNTHESIZABLE,
+)
 from gan_htvs.routing import Category
 from launchers.console import note, out
 from launchers.registry import submissions
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
     from gan_htvs.engines import DescentSettings
     from launchers.database import Databases
+    from launchers.launchpad import CampaignLaunchPad
 
 ENOUGH_VERDICTS = 50
 """Fewer verdicts tell no share of structures that survive the prescreen or earn a band gap."""
@@ -123,9 +129,10 @@ def estimate(campaign: Campaign, databases: Databases) -> list[Estimate]:
         counts[kind] += n * share + n_known
     n_sources = dict.fromkeys(per_structure, survivors_source)
     n_sources |= dict.fromkeys(gaps, f"known phases, and {share_source}")
+    others = submissions(databases)
     rows = []
     for kind in sorted(counts, key=lambda kind: (list(Step).index(kind.step), kind.category)):
-        seconds, source = _seconds(kind, campaign, databases)
+        seconds, source = _seconds(kind, campaign, others, databases.launchpad())
         rows.append(Estimate(kind, counts[kind], n_sources.get(kind, ""), seconds, source))
     return rows
 
@@ -246,16 +253,23 @@ def _grid(atoms: dict[str, int]) -> Structure:
     return Structure(lattice, species, sites)
 
 
-def _seconds(kind: Kind, campaign: Campaign, databases: Databases) -> tuple[float | None, str]:
-    """Give the mean wall time of a kind of job, and where it comes from."""
+def _seconds(
+    kind: Kind,
+    campaign: Campaign,
+    others: Iterable[tuple[Campaign, dict[str, Any]]],
+    launchpad: CampaignLaunchPad,
+) -> tuple[float | None, str]:
+    """Give the mean wall time of a kind of job, and where it comes from.
+
+    ``others`` are the campaigns of the database and how they were submitted.
+    """
     engine = _engine(kind, campaign)
     owners = [
         owner
-        for other, submission in submissions(databases)
+        for other, submission in others
         if _engine(kind, other) == engine
         for owner in submission.get("owners", ())
     ]
-    launchpad = databases.launchpad()
     jobs = launchpad.fireworks.find(
         {
             "spec.campaign": {"$in": owners},
@@ -286,7 +300,7 @@ def _engine(kind: Kind, campaign: Campaign) -> str | None:
             return engines.energy.name if by_vasp else engines.potential.name
         case Step.HYBRID | Step.BAND_GAP:
             return engines.band_gap.name
-        case Step.PRESCREEN:
+        case Step.PRESCREEN if campaign.prescreen is not None:
             by = [each and each.name for each in _potentials(campaign)]
             return f"{by}, {_pack_size(campaign):g} structures"
         case Step.TRAIN if generator.checkpoint is None:
@@ -334,8 +348,7 @@ def _gap_share(campaign: Campaign, databases: Databases) -> tuple[float, str]:
         earned = [Stage.POURBAIX_STABLE.value, Stage.PHOTOANODE.value]
         n = candidates.count_documents(alike | {"stage": {"$in": earned}})
         return n / judged, f"{n} of {judged} candidates here earn a gap"
-    generated_there, _, _, near_hull, *_ = criteria(PUBLISHED_LIMITS)
-    n, total = near_hull.published or 0, generated_there.published or 1
+    n, total = PUBLISHED_SYNTHESIZABLE, PUBLISHED_GENERATED
     return n / total, f"{n} of {total:,} near the hull in {PUBLISHED_SOURCE}"
 
 
@@ -352,8 +365,7 @@ def survivor_share(campaign: Campaign, databases: Databases) -> tuple[float, str
     if total >= ENOUGH_VERDICTS:
         n = candidates.count_documents(sifted | {"prescreen.hurdle": None})
         return n / total, f"{n} of {total} survived the prescreen here"
-    generated_there, _, metastable, *_ = criteria(PUBLISHED_LIMITS)
-    n, total = metastable.published or 0, generated_there.published or 1
+    n, total = PUBLISHED_METASTABLE, PUBLISHED_GENERATED
     return n / total, f"{n:,} of {total:,} metastable in {PUBLISHED_SOURCE}"
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TypeAlias
 
+import psutil
+
 from gan_htvs.errors import UserError
 from gan_htvs.processes import CORES
+from launchers.workers import kill_children
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +25,13 @@ if TYPE_CHECKING:
 MAX_IDLE_DEATHS = 3
 """Workers that died without a job: the cause is not a job, and starting more is no cure."""
 
-Worker: TypeAlias = "subprocess.Popen[bytes]"
+IDLE_DEATHS_SECONDS = 600.0
+"""Time within which so many count: what keeps workers from starting ends them within seconds."""
+
+STOP_SECONDS = 30.0
+"""A worker ends at once, unless it writes the state of a training."""
+
+Process: TypeAlias = "subprocess.Popen[bytes]"
 
 
 @dataclass
@@ -44,8 +54,8 @@ class WorkerPool:
     launchpad_file: Path
     directory: Path
     owners: Sequence[str]
-    _workers: list[Worker] = field(default_factory=list, init=False)
-    _idle_deaths: int = field(default=0, init=False)
+    _workers: list[Process] = field(default_factory=list, init=False)
+    _idle_deaths: list[float] = field(default_factory=list, init=False)
 
     def __enter__(self) -> Self:
         """Start the workers."""
@@ -57,8 +67,14 @@ class WorkerPool:
         for worker in self._workers:
             with suppress(ProcessLookupError):
                 worker.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
         for worker in self._workers:
-            worker.wait()
+            try:
+                worker.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                kill_children(psutil.Process(worker.pid))
+                worker.kill()
+                worker.wait()
 
     def replace_dead(self, recovery: Recovery) -> None:
         """Start anew the workers that died, and take up their jobs.
@@ -68,24 +84,26 @@ class WorkerPool:
         UserError
             If workers die without having taken a job.
         """
-        for number, worker in enumerate(self._workers):
-            if worker.poll() is None:
-                continue
-            # A dead database kills workers too; asking it tells the two apart.
-            lost = recovery.runs()
-            self._idle_deaths += not lost
-            if self._idle_deaths > MAX_IDLE_DEATHS:
-                raise UserError(
-                    f"Workers keep dying (exit code {worker.returncode}); see {self._log(number)}."
-                )
-            for loss in lost:
-                recovery.cure(loss)
+        dead = [n for n, worker in enumerate(self._workers) if worker.poll() is not None]
+        if not dead:
+            return
+        # A dead database kills workers too; asking it tells the two apart.
+        lost = recovery.runs()
+        for loss in lost:
+            recovery.cure(loss)
+        now = time.monotonic()
+        recent = [then for then in self._idle_deaths if now - then < IDLE_DEATHS_SECONDS]
+        self._idle_deaths = recent + [now] * (len(dead) - len(lost))
+        if len(self._idle_deaths) > MAX_IDLE_DEATHS:
+            code = self._workers[dead[-1]].returncode
+            raise UserError(f"Workers keep dying (exit code {code}); see {self._log(dead[-1])}.")
+        for number in dead:
             self._workers[number] = self._start(number)
 
     def _log(self, number: int) -> Path:
         return self.directory / "logs" / f"worker-{number}.log"
 
-    def _start(self, number: int) -> Worker:
+    def _start(self, number: int) -> Process:
         launches = self.directory.resolve() / "launches"
         arguments = (str(self.launchpad_file.resolve()), str(launches), *self.owners)
         # One thread each: oversubscribed torch is ten times slower.

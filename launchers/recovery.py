@@ -24,10 +24,10 @@ from launchers.launchpad import moment
 from launchers.locks import BUSY_LOCK_SECONDS, LOCK_SECONDS, Locks
 from launchers.losses import MAX_LOSSES, Cure, Loss, Trouble
 from launchers.registry import registered
-from launchers.workers import Life, worker_of_launch
+from launchers.workers import MARK, Life, worker_of_launch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from launchers.database import Databases
     from launchers.launchpad import CampaignLaunchPad
@@ -44,9 +44,6 @@ CLAIM_SECONDS = 600.0
 
 RESUMED = (Step.TRAIN, Step.PRESCREEN)
 """Steps that go on where they were stopped, so that every run of them is worth it."""
-
-LAUNCH_PREFIX = "launcher_"
-"""Begins the names of the folders that FireWorks makes, one for each launch."""
 
 LOST = "lost"
 """Message of the launches of runs that were lost and may be the cause of it."""
@@ -271,15 +268,15 @@ class Recovery:
         return True
 
     def _end_orphans(self, loss: Loss) -> None:
-        """Kill what a dead worker left running in the folder of its job, never by name."""
+        """Kill what a dead worker of ours left running in the folder of its job."""
         launch = self.launchpad.launches.find_one({"launch_id": loss.launch_id}) or {}
-        folder = Path(launch.get("launch_dir", ""))
-        if not folder.name.startswith(LAUNCH_PREFIX):
+        if (worker := worker_of_launch(launch)) is None:
             return
-        ours = {process.pid for process in _with_ancestors(psutil.Process())}
-        for process in psutil.process_iter(["cwd"]):
-            if process.info["cwd"] == str(folder) and process.pid not in ours:
-                with suppress(psutil.NoSuchProcess):
+        for process in psutil.process_iter(["cwd", "environ"]):
+            environment = process.info["environ"] or {}  # None: another user's
+            stands_there = process.info["cwd"] == launch.get("launch_dir")
+            if stands_there and environment.get(MARK) == worker.mark:
+                with suppress(psutil.Error):
                     process.kill()
 
 
@@ -315,11 +312,6 @@ def _is_ours(launch: dict[str, Any], queue: BatchQueue) -> bool:
     except OSError:
         return False
     return is_mine and launch["host"] == socket.gethostname()
-
-
-def _with_ancestors(process: psutil.Process) -> Iterator[psutil.Process]:
-    yield process
-    yield from process.parents()
 
 
 def _name(launch: dict[str, Any]) -> str:

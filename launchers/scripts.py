@@ -24,7 +24,7 @@ from yaml import YAMLError
 from gan_htvs.errors import UserError
 from launchers.batch import BatchQueue
 from launchers.database import open_databases
-from launchers.workers import describe, differences, stop_at_once, this_worker
+from launchers.workers import describe, differences, sign_children, stop_at_once, this_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -104,6 +104,7 @@ def rlaunch(arguments: Sequence[str], tell: Callable[[str], None]) -> None:
         If a file is missing or wrong, or FireWorks refuses the arguments.
     """
     worker = this_worker()
+    sign_children(worker)
 
     def use(databases: Databases) -> None:
         jobflow.SETTINGS.JOB_STORE = databases.job_store()
@@ -194,8 +195,10 @@ class _FWorkers:
 
     def describe_again(self) -> None:
         """Tell that this process is another one: a child of ``rlaunch multi``."""
+        worker = this_worker()
+        sign_children(worker)
         for fworker in self._described:
-            describe(fworker, this_worker())
+            describe(fworker, worker)
 
     def _describe(self, fworker: FWorker) -> FWorker:
         describe(fworker, self.worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+from contextlib import suppress
 from enum import StrEnum
 from functools import cache
 from importlib import metadata
@@ -44,6 +45,10 @@ PACKAGES = (
 
 START_TOLERANCE = 60.0
 """Seconds by which the start of one process may differ when a clock was set meanwhile."""
+
+
+MARK = "GAN_HTVS_WORKER"
+"""Environment variable of all that a worker starts: whose it is."""
 
 
 class Life(StrEnum):
@@ -92,6 +97,11 @@ class Worker(BaseModel):
         """Name it as a person looks for it."""
         job = f", {self.batch_system} job {self.batch_job}" if self.batch_job else ""
         return f"process {self.pid} on {self.host}{job}"
+
+    @property
+    def mark(self) -> str:
+        """What all that it starts bears as :data:`MARK`."""
+        return f"{self.pid}@{self.host}"
 
     def life(self, queue: BatchQueue, *, everyone_is_here: bool = False) -> Life:
         """Judge whether it still runs.
@@ -150,6 +160,11 @@ def describe(fworker: FWorker, worker: Worker) -> None:
     fworker.env = {**fworker.env, "worker": worker.model_dump(mode="json")}
 
 
+def sign_children(worker: Worker) -> None:
+    """Have all that this process starts from now on tell that it is this worker's."""
+    os.environ[MARK] = worker.mark
+
+
 def worker_of_launch(launch: Mapping[str, Any] | None) -> Worker | None:
     """Read who made a launch; None for a worker of FireWorks' own, which does not say."""
     env = (((launch or {}).get("fworker") or {}).get("env")) or {}
@@ -165,9 +180,18 @@ def stop_at_once(signum: int, _frame: FrameType | None) -> None:
     FireWorks would record an exception as a failure of the job. A job that simply vanishes is
     queued again.
     """
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
-    os._exit(128 + signum)
+    try:
+        kill_children(psutil.Process())
+    finally:
+        os._exit(128 + signum)
+
+
+def kill_children(process: psutil.Process) -> None:
+    """Kill all that a process started, and what that started in its turn."""
+    with suppress(psutil.Error):
+        for child in process.children(recursive=True):
+            with suppress(psutil.Error):  # it may end with its parent
+                child.kill()
 
 
 @cache

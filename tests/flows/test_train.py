@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -48,6 +49,23 @@ def test_what_is_held_out_is_never_learnt_from(scratch):
     trained = load(base64.b64decode(output["weights"]), expected_sha256=output["sha256"])
     assert trained.dataset == training.hash
     assert trained.steps == 3
+
+
+def test_a_training_whose_output_was_not_stored_is_there_at_once(scratch, monkeypatch):
+    campaign = Campaign.model_validate(DOCUMENT)
+    output = run(campaign)
+    monkeypatch.delattr("gan_htvs.generator.training.Trainer.step")
+    assert run(campaign)["weights"] == output["weights"]
+
+
+def test_states_of_long_ago_are_removed(scratch):
+    old = scratch / "scratch" / "training-0.safetensors"
+    old.parent.mkdir()
+    old.touch()
+    os.utime(old, (0, 0))
+    run(Campaign.model_validate(DOCUMENT))
+    (state,) = old.parent.iterdir()
+    assert state != old
 
 
 def test_a_named_checkpoint_is_adopted_byte_by_byte(scratch):

@@ -72,6 +72,15 @@ def test_what_has_run_here_with_the_same_engine_tells_the_seconds(databases, tmp
     assert (other.seconds, other.source) == (None, "not measured yet")
 
 
+def test_a_campaign_without_a_prescreen_tells_nothing_of_packs(databases):
+    with databases.store("campaigns", key="name") as campaigns:
+        submission = {"owners": ["plain"], "submitted_on": datetime.now(UTC)}
+        settings = campaign().model_dump(mode="json")
+        campaigns.update([{"name": "plain", "settings": settings, "submission": submission}])
+    packs = rows(databases, campaign(prescreen={}))[Step.PRESCREEN, "cpu"]
+    assert "docs/prescreen.md" in packs.source
+
+
 def test_the_share_that_earns_a_gap_is_that_of_enough_candidates_here(databases):
     with databases.store("campaigns", key="name") as campaigns:
         settings = campaign().model_dump(mode="json")

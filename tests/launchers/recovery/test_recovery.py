@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ from launchers.cli import app
 from launchers.feeder import submit
 from launchers.launchpad import worker_of
 from launchers.losses import MAX_LOSSES, Cure, Trouble
-from launchers.workers import describe
+from launchers.workers import MARK, describe
 
 from .conftest import HOUR, SEARCH, Queue, silent_since, states, taken_by, told, unit
 
@@ -119,25 +120,28 @@ def test_what_follows_from_a_lost_job_does_not_take_it_for_failed(launchpad, rec
     assert {release for _, release in seen} <= {"WAITING"}
 
 
-@pytest.mark.parametrize(("folder", "ends"), [("launcher_2026", True), ("home", False)])
-def test_what_a_dead_worker_left_running_in_its_folder_is_ended(
-    launchpad, recovery, dead, tmp_path, folder, ends
+def test_what_a_dead_worker_left_running_in_its_folder_is_ended_and_nothing_else(
+    launchpad, recovery, dead, tmp_path
 ):
-    (tmp_path / folder).mkdir()
+    folder = tmp_path / "launcher_2026"
+    folder.mkdir()
     submit(launchpad, [unit("a")], SEARCH)
-    taken_by(launchpad, dead, tmp_path / folder)
+    taken_by(launchpad, dead, folder)
     program = [sys.executable, "-c", "import time; time.sleep(600)"]
-    orphan = subprocess.Popen(program, cwd=tmp_path / folder)
-    neighbour = subprocess.Popen(program, cwd=tmp_path)
+    signed = os.environ | {MARK: dead.mark}
+    orphan = subprocess.Popen(program, cwd=folder, env=signed)
+    others = [
+        subprocess.Popen(program, cwd=tmp_path, env=signed),
+        subprocess.Popen(program, cwd=folder),  # somebody looks at what is there
+        subprocess.Popen(program, cwd=folder, env=os.environ | {MARK: "1@elsewhere"}),
+    ]
     try:
         recovery.recover()
-        if ends:
-            assert orphan.wait(timeout=10) < 0
-        assert (orphan.poll() is not None) == ends
-        assert neighbour.poll() is None
+        assert orphan.wait(timeout=10) < 0
+        assert [other.poll() for other in others] == [None] * 3
     finally:
-        orphan.kill()
-        neighbour.kill()
+        for process in (orphan, *others):
+            process.kill()
 
 
 def test_a_job_whose_worker_died_while_taking_it_is_queued_again(launchpad, recovery):
