@@ -19,10 +19,11 @@ from maggma.utils import grouper
 from pydantic import BaseModel, ConfigDict
 from pymongo.errors import BulkWriteError
 
+from gan_htvs.campaign_file import stored_campaign
 from gan_htvs.errors import UserError
 from gan_htvs.files import replaced
 from launchers.builders import ensure_indexes
-from launchers.registry import registered, stored_campaign
+from launchers.registry import registered
 from launchers.stores import BLOBS, OUTPUTS
 from launchers.workers import versions
 

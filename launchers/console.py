@@ -24,6 +24,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from launchers.words import counted
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -76,8 +78,8 @@ def error(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Print one sentence that deserves attention."""
-    out.print(f"[yellow]note[/yellow] {escape(message)}", soft_wrap=True)
+    """Print one sentence that deserves attention, beside what a program may read."""
+    err.print(f"[yellow]note[/yellow] {escape(message)}", soft_wrap=True)
 
 
 def note_skipped(skipped: Sequence[str]) -> None:
@@ -86,7 +88,8 @@ def note_skipped(skipped: Sequence[str]) -> None:
         return
     named = "; ".join(skipped[:MOST_NAMED])
     more = f"; and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
-    note(f"{len(skipped)} structures of the dataset were left out: {named}{more}")
+    verb = "was" if len(skipped) == 1 else "were"
+    note(f"{counted(len(skipped), 'structure')} of the dataset {verb} left out: {named}{more}")
 
 
 class RunProgress:

@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 from gan_htvs.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 EXECUTABLE = "secantusd-py"
 START_TIMEOUT = 60.0
@@ -52,14 +52,17 @@ class EmbeddedServer:
         Raises
         ------
         UserError
-            If it is not installed, cannot start, the port is taken or the storage unwritable.
+            If it is not installed, cannot start or does not answer, the port is taken or the
+            storage unwritable.
         """
         clients = self._lock_file("clients.lock")
         try:
             with self._exclusive("start.lock"):
                 fcntl.flock(clients, fcntl.LOCK_SH)
-                if not self._is_running():
+                if (server := self._process()) is None:
                     self._start()
+                else:
+                    self._join(server)
             yield
         finally:
             self._leave(clients)
@@ -104,16 +107,34 @@ class EmbeddedServer:
                 start_new_session=True,
             )
         self._record(server.pid)
+        if not self._answers_in_time(lambda: server.poll() is None):
+            server.kill()
+            lines = log.read_text().strip().splitlines()
+            raise UserError(
+                f"The embedded database did not start: {lines[-1] if lines else 'no output'} "
+                f"(log: {log})."
+            )
+
+    def _join(self, server: psutil.Process) -> None:
+        """Use the server that runs; it may be too busy to answer at once."""
+        if (port := self._recorded()["port"]) != self.port:
+            raise UserError(
+                f"The embedded database in {self.storage} runs on port {port}: wait until nobody "
+                f"uses it, or restore `port: {port}` in my_launchpad.yaml."
+            )
+        if not self._answers_in_time(server.is_running):
+            raise UserError(
+                f"The embedded database, process {server.pid}, has not answered for "
+                f"{START_TIMEOUT:.0f} s: try again, or end it (log: {self.storage / 'server.log'})."
+            )
+
+    def _answers_in_time(self, is_running: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + START_TIMEOUT
         while not self._pings():
-            if server.poll() is not None or time.monotonic() > deadline:
-                server.kill()
-                lines = log.read_text().strip().splitlines()
-                raise UserError(
-                    f"The embedded database did not start: {lines[-1] if lines else 'no output'} "
-                    f"(log: {log})."
-                )
+            if not is_running() or time.monotonic() > deadline:
+                return False
             time.sleep(_POLL)
+        return True
 
     def _stop(self) -> None:
         server = self._process()
@@ -127,17 +148,17 @@ class EmbeddedServer:
             with suppress(psutil.TimeoutExpired):
                 server.wait(STOP_TIMEOUT)
 
-    def _is_running(self) -> bool:
-        return self._process() is not None and self._pings()
-
     def _record(self, pid: int) -> None:
         document = {"pid": pid, "started": psutil.Process(pid).create_time(), "port": self.port}
         (self.storage / "server.json").write_text(json.dumps(document))
 
+    def _recorded(self) -> dict[str, Any]:
+        return dict(json.loads((self.storage / "server.json").read_text()))
+
     def _process(self) -> psutil.Process | None:
         """Find our server process; a recycled pid is told apart by its start time."""
         try:
-            document = json.loads((self.storage / "server.json").read_text())
+            document = self._recorded()
             process = psutil.Process(document["pid"])
             ours = abs(process.create_time() - document["started"]) < 1
             alive = process.status() != psutil.STATUS_ZOMBIE

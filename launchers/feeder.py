@@ -19,6 +19,7 @@ from jobflow.managers.fireworks import flow_to_workflow
 from flows.campaign import CampaignUnits
 from flows.routing import routed
 from gan_htvs.candidate import Step
+from gan_htvs.errors import UserError
 from launchers.database import Databases
 from launchers.registry import shards_at_once_of, submissions
 
@@ -210,9 +211,19 @@ def feed_all(databases: Databases, owner: str | None = None) -> int:
     Returns
     -------
     Number of units that were queued.
+
+    Raises
+    ------
+    UserError
+        If one of them cannot be fed; the others were.
     """
-    return sum(
-        Feeder(campaign, databases).feed()
-        for campaign, submission in submissions(databases)
-        if submission and (owner is None or owner in submission["owners"])
-    )
+    added, problems = 0, []
+    for campaign, submission in submissions(databases):
+        if submission and (owner is None or owner in submission["owners"]):
+            try:
+                added += Feeder(campaign, databases).feed()
+            except UserError as error:
+                problems.append(UserError(f"campaign {campaign.name}: {error}"))
+    if problems:
+        raise problems[0]
+    return added

@@ -15,6 +15,7 @@ from gan_htvs.settings import read_mapping
 
 PASSWORD_VARIABLE = "GAN_HTVS_MONGO_PASSWORD"  # noqa: S105
 SERVER_TIMEOUT_MS = 10_000
+DEFAULT_PORT = 27017
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 CURE = "`gan-htvs init` writes one for the embedded database, or name yours with --launchpad"
 
@@ -90,8 +91,10 @@ class LaunchpadFile(BaseModel):
 
     @property
     def address(self) -> str:
-        """Where the server is, without credentials."""
-        return "the URI in my_launchpad.yaml" if self.uri_mode else f"{self.host}:{self.port}"
+        """Where the server is, without credentials, for people."""
+        if self.uri_mode:
+            return "the URI in my_launchpad.yaml"
+        return f"{self.host}:{self.port or DEFAULT_PORT}"
 
     @property
     def is_local(self) -> bool:
@@ -116,7 +119,7 @@ class LaunchpadFile(BaseModel):
             return common | {"uri": self.host}
         return common | {
             "host": self.host,
-            "port": self.port or 27017,
+            "port": self.port or DEFAULT_PORT,
             "username": self.username or "",
             "password": self.plain_password or "",
             "auth_source": self.authsource,

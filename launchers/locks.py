@@ -69,10 +69,16 @@ class Locks:
     def settle(
         self, seconds: float, query: Mapping[str, Any] = MappingProxyType({})
     ) -> list[dict[str, Any]]:
-        """Wait until each lock is released or abandoned, and list the workflows of the latter."""
-        while (n_locked := self.look(query)) > len(found := self.abandoned(seconds)):
+        """Wait until the locks of now are released or abandoned; list the workflows of the latter.
+
+        Others may lock and release for as long as they work.
+        """
+        self.look(query)
+        deadline = time.monotonic() + seconds
+        while self._since and time.monotonic() < deadline:
             time.sleep(min(POLL_SECONDS, seconds))
-        return found if n_locked else []
+            self.look(query)
+        return self.abandoned(seconds)
 
     def finish(self, workflow: Mapping[str, Any]) -> None:
         """Release an abandoned lock, and bring the update behind it to its end.

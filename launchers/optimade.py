@@ -75,9 +75,9 @@ def create_app(databases: Databases, url: str | None, logs: Path) -> FastAPI:
     logs
         Folder of its log.
     """
-    address = f"mongodb://{databases.settings.address}/"
-    # It writes the address of its database into its log; a client that is there already needs no
-    # password in it.
+    # It writes the address of its database into its log; a client that is there already needs
+    # neither a password in it nor a host.
+    address = "mongodb://gan-htvs/"
     mongo._CLIENTS["mongodb", address] = databases.client(tz_aware=True)  # noqa: SLF001
     config = ServerConfig(
         debug=False,

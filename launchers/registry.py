@@ -6,18 +6,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from gan_htvs import __version__
-from gan_htvs.campaign import Campaign
+from gan_htvs.campaign_file import UnreadableCampaignError, stored_campaign
 from gan_htvs.engines import PARALLEL_TAGS
 from gan_htvs.errors import UserError
 from gan_htvs.thermodynamics.ions import ion_set_of
 from launchers.workers import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from gan_htvs.campaign import Campaign
     from launchers.database import Databases
 
 EXTENDABLE = {
@@ -44,28 +42,6 @@ EXTENDABLE = {
 SHARDS_AT_ONCE = 20
 """Shards of a campaign on the launchpad at one time, unless it was submitted with another number:
 about a thousand structures, which keep any machine busy and no launchpad waiting."""
-
-
-class UnreadableCampaignError(UserError):
-    """The settings of a campaign are those of another version."""
-
-
-def stored_campaign(document: Mapping[str, Any]) -> Campaign:
-    """Read a campaign from its document; what was not a setting yet has its default.
-
-    Raises
-    ------
-    UnreadableCampaignError
-        If this version does not know its settings.
-    """
-    try:
-        return Campaign.model_validate(document["settings"])
-    except (KeyError, ValidationError) as error:
-        raise UnreadableCampaignError(
-            f"The settings of campaign {document.get('name')!r} are those of another version of "
-            f"gan-htvs, and {__version__} cannot read them; use the version that it was started "
-            "with, or give another campaign."
-        ) from error
 
 
 def register(

@@ -7,13 +7,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs import __version__
-from gan_htvs.campaign import Campaign
+from gan_htvs.campaign_file import UnreadableCampaignError, stored_campaign
 from gan_htvs.candidate import Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from maggma.core import Store
+
+    from gan_htvs.campaign import Campaign
 
 LOGGER = logging.getLogger(__name__)
 
@@ -28,9 +30,9 @@ def stored_campaigns(campaigns: Store) -> list[Campaign]:
     found = []
     for document in campaigns.query():
         try:
-            found.append(Campaign.model_validate(document["settings"]))
-        except ValueError as error:
-            LOGGER.warning("campaign %s is left alone: %s", document.get("name"), error)
+            found.append(stored_campaign(document))
+        except UnreadableCampaignError as error:
+            LOGGER.warning("left alone: %s", error)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from launchers.locks import Locks
     from launchers.status.census import Census
     from launchers.status.document import CampaignStatus, JobCount
     from launchers.status.runs import Run
@@ -30,14 +30,14 @@ SILENT = timedelta(seconds=RUN_EXPIRATION_SECS)
 """FireWorks' own patience with a run."""
 
 LOCK_SECONDS = 2.0
-"""A workflow is locked for as long as one update takes, well below a second."""
-
+"""What a look takes at most to tell a lock that stays; `gan-htvs recover` is in less of a hurry."""
 
 LOCAL_CURE = "gan-htvs run CAMPAIGN.YAML"
 
 
 def obstacles(
     census: Census,
+    locks: Locks,
     status: CampaignStatus,
     at_work: Sequence[Run],
     submission: Mapping[str, Any],
@@ -51,6 +51,8 @@ def obstacles(
     ----------
     census
         Queries about it.
+    locks
+        Of its launchpad.
     status
         What is known of it.
     at_work
@@ -65,9 +67,10 @@ def obstacles(
     yield from _standstill(census, status)
     yield from _lost_runs(at_work, now, everyone_is_here=is_embedded)
     yield from _idle_categories(census, status, at_work, now, is_embedded=is_embedded)
-    if n_locked := _locked(census):
+    if abandoned := locks.settle(LOCK_SECONDS, _workflows(census)):
         yield Obstacle(
-            found=f"{counted(n_locked, 'workflow')} locked by a worker that died in an update",
+            found=f"{counted(len(abandoned), 'workflow')} locked for more than {LOCK_SECONDS:g} s, "
+            "as by a worker that died in an update",
             cure="gan-htvs recover",
         )
     if versions := submission.get("versions"):
@@ -152,15 +155,9 @@ def _idle_categories(
         )
 
 
-def _locked(census: Census) -> int:
-    """Count the workflows that stay locked."""
-    workflows = census.database.workflows
-    of_campaign = [
-        {"metadata.campaign": census.campaign.name},
-        {"metadata.unit": {"$in": list(census.owners)}},
-    ]
-    condition: dict[str, Any] = {"locked": {"$exists": True}, "$or": of_campaign}
-    if not (locked := workflows.distinct("_id", condition)):
-        return 0
-    time.sleep(LOCK_SECONDS)
-    return workflows.count_documents(condition | {"_id": {"$in": locked}})
+def _workflows(census: Census) -> dict[str, Any]:
+    """Ask for the workflows of a campaign."""
+    owners = list(census.owners)
+    return {
+        "$or": [{"metadata.campaign": census.campaign.name}, {"metadata.unit": {"$in": owners}}]
+    }

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gan_htvs.campaign_file import UnreadableCampaignError, stored_campaign
 from gan_htvs.candidate import Step
-from launchers.registry import UnreadableCampaignError, registrations, stored_campaign
+from launchers.locks import Locks
+from launchers.registry import registrations
 from launchers.status import runs
 from launchers.status.census import Census
 from launchers.status.document import CampaignStatus, FailureCount, Status
@@ -72,6 +74,7 @@ def _look_at(databases: Databases, registration: Mapping[str, Any]) -> CampaignS
     )
     found = obstacles(
         census,
+        Locks(databases.launchpad()),
         status,
         at_work,
         submission,

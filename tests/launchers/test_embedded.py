@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -77,6 +78,33 @@ def test_no_acknowledged_write_is_lost_when_the_server_is_killed(server):
     with server.serving(), connected(server) as client:
         stored = {document["_id"] for document in client.lab.numbers.find()}
     assert set(acknowledged) <= stored
+
+
+def test_a_server_that_is_busy_is_waited_for(server):
+    with server.serving():
+        process = server._process()
+        process.suspend()
+        threading.Timer(1.5, process.resume).start()
+        with server.serving(), connected(server) as client:
+            client.admin.command("ping")
+        assert server._process() == process
+
+
+def test_a_server_that_never_answers_is_told(server, monkeypatch):
+    with server.serving():
+        process = server._process()
+        process.suspend()
+        monkeypatch.setattr("launchers.embedded.START_TIMEOUT", 0.1)
+        with pytest.raises(UserError, match=f"process {process.pid}, has not answered"):
+            server.serving().__enter__()
+        process.resume()
+
+
+def test_a_server_on_another_port_is_told(server, free_port):
+    with server.serving():
+        moved = replace(server, port=free_port())
+        with pytest.raises(UserError, match=f"runs on port {server.port}"):
+            moved.serving().__enter__()
 
 
 def test_a_taken_port_is_named(server):

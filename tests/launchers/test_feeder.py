@@ -8,6 +8,7 @@ import bson
 import pytest
 from pymongo.collection import Collection
 
+from gan_htvs.builders.documents import stored_campaigns
 from gan_htvs.campaign_file import checked_campaign
 from gan_htvs.candidate import Step
 from gan_htvs.errors import UserError
@@ -138,6 +139,34 @@ def test_references_release_every_campaign_that_shares_them(databases):
     store(databases, *first.units.shared)
     assert feed_all(databases, first.units.references) == 2 * (1 + N_SHARDS)
     assert feed_all(databases) == 0
+
+
+def test_a_campaign_that_cannot_be_fed_keeps_no_other_from_its_food(databases, monkeypatch):
+    _, second = (feeder_of(databases, campaign_of(name=name)) for name in ("first", "second"))
+    feed = Feeder.feed
+
+    def feed_some(feeder):
+        if feeder.campaign.name == "first":
+            raise UserError("its known phases are gone.")
+        return feed(feeder)
+
+    monkeypatch.setattr(Feeder, "feed", feed_some)
+    with pytest.raises(UserError, match=r"campaign first: its known phases are gone\."):
+        feed_all(databases)
+    assert second.backlog().queued == 2
+
+
+@pytest.mark.parametrize(
+    "changes", [{"unheard_of": 1}, {"generator": {"overrides": {"unheard_of": 1}}}]
+)
+def test_a_campaign_of_another_version_is_not_fed(databases, changes):
+    feeder_of(databases)
+    settings = campaign_of(name="newer").model_dump(mode="json") | changes
+    submission = {"owners": ["newer"]}
+    with databases.store("campaigns", key="name") as campaigns:
+        campaigns.update([{"name": "newer", "settings": settings, "submission": submission}])
+        assert [campaign.name for campaign in stored_campaigns(campaigns)] == ["mg-o"]
+    assert feed_all(databases) == 2
 
 
 def test_known_phases_by_the_potentials_of_a_prescreen_are_shared(databases):

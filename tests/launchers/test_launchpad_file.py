@@ -48,3 +48,17 @@ def test_fireworks_own_lpad_reads_the_file_of_the_repository(beside_a_server):
     workflow = json.loads(answer[answer.index("{") :])
     assert workflow["name"] == "asked for--1"
     assert workflow["state"] == "READY"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("host: db.lab.org", "db.lab.org:27017"),
+        ("host: db.lab.org\nport: 27018", "db.lab.org:27018"),
+        ("host: mongodb://db.lab.org/\nuri_mode: true", "the URI in my_launchpad.yaml"),
+    ],
+)
+def test_an_address_is_complete_and_holds_no_credentials(tmp_path, text, address):
+    path = tmp_path / "my_launchpad.yaml"
+    path.write_text(text)
+    assert LaunchpadFile.read(path).address == address

@@ -101,4 +101,4 @@ def test_a_file_that_does_not_parse_is_named(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(document))
     result = CliRunner().invoke(app, ["train", str(path), "-o", str(tmp_path / "model")])
     assert result.exit_code == 0, result.output
-    assert "1 structures of the dataset were left out: broken.cif" in result.output
+    assert "1 structure of the dataset was left out: broken.cif" in result.stderr

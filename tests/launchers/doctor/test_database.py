@@ -24,7 +24,7 @@ def test_an_embedded_database_is_served_for_the_checks_and_left_as_it_was(
     found = findings(launchpad_file)
     assert {name: f.state for name, f in found.items()} == dict.fromkeys(OPENED, State.OK)
     settings = LaunchpadFile.read(launchpad_file)
-    assert not EmbeddedServer(settings.embedded_storage, settings.port)._is_running()
+    assert EmbeddedServer(settings.embedded_storage, settings.port)._process() is None
     with open_databases(launchpad_file) as databases:
         db = databases.launchpad().db
         assert {name: db[name].count_documents({}) for name in db.list_collection_names()} == (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import jobflow
 import pytest
@@ -63,6 +65,22 @@ def test_a_lock_that_changes_hands_is_not_abandoned(launchpad):
     locks._since = {held: since - 100 for held, since in locks._since.items()}
     locks.look()
     assert locks.abandoned(seconds=60) == []
+
+
+def test_locks_of_those_who_go_on_are_not_waited_for(launchpad, monkeypatch):
+    submit(launchpad, [unit("a"), unit("b")], SEARCH)
+    workflows = launchpad.workflows
+    workflows.update_many({}, {"$set": {"locked": True}})
+    second = workflows.find_one({"metadata.unit": "b"})["_id"]
+
+    def work(_):
+        workflows.update_one({"_id": second}, {"$set": {"updated_on": datetime.now(UTC)}})
+        time.sleep(0.1)
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=work)
+    monkeypatch.setattr("launchers.locks.time", clock)
+    (abandoned,) = Locks(launchpad).settle(seconds=0.5)
+    assert abandoned["_id"] != second
 
 
 class DyingCollection:
