@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from gan_htvs.descent import Descent
     from gan_htvs.engines import DescentSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
-    from gan_htvs.thermodynamics.references import ReferencePhase
 
 
 def proposal_uuid(candidate_id: str) -> str:
@@ -75,20 +74,14 @@ def reference_jobs(campaign: Campaign, references: str) -> list[Job]:
 
 
 def _references_uuid(campaign: Campaign, descent: DescentSettings) -> str:
-    phases = [(phase.name, phase.structure) for phase in _phases(campaign)]
+    phases = [(phase.name, phase.structure) for phase in phases_of(campaign, by_potential=True)]
     return content_uuid("known phases by a potential", descent.for_references, phases)
-
-
-def _phases(campaign: Campaign) -> list[ReferencePhase]:
-    """List the known phases, none of them with an energy of another level of theory."""
-    computed = campaign.references.model_copy(update={"energies": "computed"})
-    return phases_of(campaign.model_copy(update={"references": computed}))
 
 
 @job(config=READS_STORE)
 def relax_known_phases(campaign: Campaign, descent: DescentSettings) -> ReferenceSet:
     """Relax the known phases with one potential, all in this job, and make a reference set."""
-    phases = _phases(campaign)
+    phases = phases_of(campaign, by_potential=True)
     patient = descent.for_references
     free = {
         content_uuid("known phase", phase.structure, patient): phase

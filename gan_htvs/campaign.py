@@ -19,6 +19,9 @@ from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Sett
 
 OxidationRange = tuple[float, float]
 
+MAX_SEED = 2**63 - 1
+"""Largest whole number that torch, NumPy and MongoDB all take."""
+
 SUFFIX = f"-{REHEARSAL}"
 """Ends the names of campaigns that are rehearsed."""
 
@@ -53,13 +56,13 @@ class DatasetSettings(Settings):
     max_structures: PositiveInt = Field(2000, description="upper bound on unique structures")
     max_per_composition: PositiveInt | None = Field(
         None,
-        description="upper bound on decorated prototypes of one cell formula; null: as many as "
-        "make about 1000 in all",
+        description="upper bound on decorated prototypes of one cell formula, other sources have "
+        "none; null: as many as make about 1000 in all",
     )
     max_energy_above_hull: PositiveFloat = Field(
         0.5,
-        description="upper bound for 'materials_project' and for what `gan-htvs dataset` keeps, "
-        "eV/atom",
+        description="upper bound where the source knows energies ('materials_project', 'shipped', "
+        "an 'array' that `gan-htvs dataset` wrote) and for what `gan-htvs dataset` keeps, eV/atom",
     )
     held_out: float = Field(
         0.0, ge=0, lt=1, description="share of the structures that the generator never sees"
@@ -90,7 +93,9 @@ class GeneratorSettings(Settings):
     )
     max_steps: PositiveInt = Field(20_000, description="generator steps")
     max_seconds: PositiveFloat | None = Field(None, description="wall time, s; null: no limit")
-    seed: int = Field(0, description="decides weights, batches and noise of the training")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="decides weights, batches and noise of the training"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where it is trained; 'auto': on a GPU if there is one"
     )
@@ -127,7 +132,7 @@ class SamplingSettings(Settings):
     max_tries_per_structure: PositiveInt = Field(
         200, description="raw samples per wanted structure before a shard reports that it gave up"
     )
-    seed: int = Field(0, ge=0, description="decides which structures are sampled")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="decides which structures are sampled")
 
     @model_validator(mode="after")
     def _proposers_differ(self) -> SamplingSettings:

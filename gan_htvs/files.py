@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from contextlib import contextmanager
@@ -53,6 +54,35 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         raise UserError(
             f"{path}: cannot be written: {error.strerror}; choose a writable folder."
         ) from error
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep it from other processes that would hold it.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written to, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written: {error.strerror}; choose a writable folder."
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another command writes here; wait for its end, or choose another "
+                "folder."
+            ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

@@ -61,7 +61,8 @@ class Relaxations:
         self.settings = settings
         self.journal = journal
         self.n_processes = n_processes
-        self._known = {} if journal is None else _read(journal)
+        with self._told():
+            self._known = {} if journal is None else _read(journal)
         self._file: TextIO | None = None
 
     @classmethod
@@ -191,7 +192,7 @@ class Relaxations:
             ) from error
         except OSError as error:
             raise UserError(
-                f"{self.journal}: cannot be written: {error.strerror}; choose another folder."
+                f"{self.journal}: cannot be used: {error.strerror}; choose another folder."
             ) from error
 
 
@@ -201,15 +202,10 @@ def _read(journal: Path) -> dict[str, Relaxed | None]:
     if not journal.exists():
         return known
     for line in journal.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(KeyError, TypeError, ValueError):
             entry = json.loads(line)
             document = entry["relaxed"]
             known[entry["key"]] = (
                 None if document is None else Relaxed.model_validate(decode(document))
             )
     return known
-
-
-def relax(structure: Structure, settings: PotentialSettings) -> Relaxed | None:
-    """Relax one structure in this process; None if the potential raised."""
-    return descend(structure, settings).relaxed

@@ -17,6 +17,7 @@ from rich.progress import (
 
 from flows.train import dataset_of, train_on
 from gan_htvs.errors import UserError
+from gan_htvs.files import held
 from gan_htvs.generator.curves import LearningCurves
 from gan_htvs.generator.processor import Processor
 from launchers import console
@@ -56,10 +57,14 @@ def train_campaign(campaign: Campaign, folder: Path, *, half: bool = False) -> P
             "nothing; remove the line to train a generator of its own."
         )
     processor = Processor.choose(settings.device, settings.precision)
-    console.out.print(f"training on {processor}, {settings.max_steps} steps at most")
+    bounds = f"{settings.max_steps} steps"
+    if settings.max_seconds is not None:
+        bounds += f" and {settings.max_seconds:g} s"
+    console.out.print(f"training on {processor}, {bounds} at most")
     dataset = dataset_of(campaign)
     console.note_skipped(dataset.skipped)
-    with LearningCurves(folder) as curves, _bar(settings.max_steps) as show:
+    bar = _bar(settings.max_steps, settings.max_seconds)
+    with held(folder), LearningCurves(folder) as curves, bar as show:
         if curves.note is not None:
             console.note(curves.note)
 
@@ -68,11 +73,12 @@ def train_campaign(campaign: Campaign, folder: Path, *, half: bool = False) -> P
             show(entry)
 
         trained = train_on(dataset, campaign, state=folder / STATE_FILE, on_progress=both)
+    console.out.print(f"{trained.steps} steps in {trained.seconds:.0f} s")
     return (trained.halved() if half else trained).save_in(folder)
 
 
 @contextmanager
-def _bar(max_steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
+def _bar(max_steps: int, max_seconds: float | None) -> Iterator[Callable[[dict[str, float]], None]]:
     """Draw a bar on a terminal, a line now and then elsewhere."""
     bar = Progress(
         BarColumn(),
@@ -83,7 +89,7 @@ def _bar(max_steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
         console=console.out,
     )
     task = bar.add_task("", total=max_steps)
-    last_line = time.monotonic()
+    last_line = began = time.monotonic()
 
     def show(entry: dict[str, float]) -> None:
         nonlocal last_line
@@ -95,6 +101,8 @@ def _bar(max_steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
         ):
             last_line = time.monotonic()
             left = bar.tasks[0].time_remaining
+            if left is not None and max_seconds is not None:
+                left = max(0.0, min(left, max_seconds - (time.monotonic() - began)))
             eta = "" if left is None else f", {left:.0f} s left"
             console.out.print(f"step {step}/{max_steps}{eta}: {losses}")
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from gan_htvs.chemistry import ChemicalSystem, spell_caps
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
 
 _FORMAT = "gan-htvs generator 1"
 _METADATA_KEY = "gan_htvs"
+_DIGEST_KEY = "digest"
 _HEADER_LENGTH_BYTES = 8
+_DTYPES = {torch.float32, torch.float16, torch.int64}
 
 
 @dataclass
@@ -52,6 +53,8 @@ class TrainedGenerator:
         Whether the file holds weights as float16; see :meth:`halved`.
     dataset
         Content hash of what it learnt from, :attr:`gan_htvs.dataset.Dataset.hash`, if known.
+    file_sha256
+        Hash of the file that it was read from, if any.
     """
 
     generator: Generator | FrameworkGenerator
@@ -64,6 +67,7 @@ class TrainedGenerator:
     history: list[dict[str, float]] = field(default_factory=list)
     half: bool = False
     dataset: str | None = None
+    file_sha256: str | None = None
 
     @classmethod
     def build(
@@ -144,8 +148,8 @@ class TrainedGenerator:
 
     @property
     def sha256(self) -> str:
-        """Identity: hash of :meth:`to_bytes`."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        """Identity: hash of the file that it was read from, or else of :meth:`to_bytes`."""
+        return self.file_sha256 or hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
         """Write everything as one safetensors file, metadata as JSON in its header."""
@@ -230,11 +234,12 @@ def load(
                 "recorded; it was changed or truncated, so copy it again or train anew."
             )
     tensors, metadata = unpack(data, name)
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise UserError(f"{name}: holds weights that are not finite numbers; train anew.")
     if metadata.get("format") != _FORMAT:
         raise UserError(f"{name}: is not a trained generator of this version; train anew.")
     try:
+        _require_weights(tensors)
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise UserError(f"{name}: holds weights that are not finite numbers; train anew.")
         own = ChemicalSystem(caps=dict(metadata["caps"]))
         trained = TrainedGenerator.build(
             own,
@@ -246,8 +251,9 @@ def load(
         )
         _restore_all(trained.networks, tensors)
         trained.dataset = metadata.get("dataset")
+        trained.file_sha256 = hashlib.sha256(data).hexdigest()
         trained.half = any(tensor.dtype == torch.float16 for tensor in tensors.values())
-    except (KeyError, TypeError, ValueError, RuntimeError, ValidationError) as error:
+    except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{name}: is a damaged generator file; train anew.") from error
     # Row blocks follow the order of the elements, which equality of two dicts does not see.
     if system is not None and list(own.caps.items()) != list(system.caps.items()):
@@ -256,6 +262,11 @@ def load(
             f"{spell_caps(system.caps.items())}; use the checkpoint of this campaign or train anew."
         )
     return trained
+
+
+def _require_weights(tensors: Mapping[str, Tensor]) -> None:
+    if foreign := {tensor.dtype for tensor in tensors.values()} - _DTYPES:
+        raise TypeError(f"{foreign} are no weights")
 
 
 def _restore_all(networks: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
@@ -301,8 +312,9 @@ def restore(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -> No
 
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
     """Serialise tensors with JSON metadata; the same content gives the same bytes."""
-    text = json.dumps(metadata, sort_keys=True, allow_nan=False)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    signed = {**metadata, _DIGEST_KEY: _digest(contiguous, metadata)}
+    text = json.dumps(signed, sort_keys=True, allow_nan=False)
     return safetensors.torch.save(contiguous, metadata={_METADATA_KEY: text})
 
 
@@ -312,16 +324,30 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises
     ------
     UserError
-        If the bytes are no complete safetensors file with our metadata.
+        If the bytes are no complete safetensors file with our metadata, or were changed since.
     """
     try:
         tensors = safetensors.torch.load(data)
         length = int.from_bytes(data[:_HEADER_LENGTH_BYTES], "little")
         header = json.loads(data[_HEADER_LENGTH_BYTES : _HEADER_LENGTH_BYTES + length])
         metadata = dict(json.loads(header["__metadata__"][_METADATA_KEY]))
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        # Files of versions before 0.1 carry none.
+        digest = metadata.pop(_DIGEST_KEY, None)
+        is_changed = digest is not None and digest != _digest(tensors, metadata)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{name}: is no readable checkpoint (truncated, or another kind of file); remove it "
-            "and train anew."
+            f"{name}: is no readable checkpoint (truncated, or another kind of file); give one "
+            "that `gan-htvs train` wrote."
         ) from error
+    if is_changed:
+        raise UserError(f"{name}: was changed after it was written; copy it again or train anew.")
     return tensors, metadata
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """Hash all that a file holds."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -120,7 +120,14 @@ class TrainingState:
             optimizer.param_groups[0]["lr"] = rates[name] * factor
 
     def trained(self) -> TrainedGenerator:
-        """Copy what sampling needs."""
+        """Copy what sampling needs.
+
+        Raises
+        ------
+        UserError
+            If the training has diverged.
+        """
+        self._require_finite()
         trained = TrainedGenerator.build(
             self.system,
             self.parameters,
@@ -134,7 +141,15 @@ class TrainingState:
         return trained
 
     def save(self, path: Path, fingerprint: str) -> None:
-        """Write everything atomically, marked with the identity of the training."""
+        """Write everything atomically, marked with the identity of the training.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be written, or the training has diverged: what was written before
+            stays.
+        """
+        self._require_finite()
         tensors = {"rng": self.rng.get_state()}
         for name, network in self.networks.items():
             tensors |= prefixed(name, network.state_dict())
@@ -160,8 +175,8 @@ class TrainingState:
         tensors, metadata = unpack(read_bytes(path), str(path))
         if metadata.get("format") != _FORMAT or metadata.get("fingerprint") != fingerprint:
             raise UserError(
-                f"{path}: belongs to another training (data, parameters or seed differ); remove "
-                "it or name another file."
+                f"{path}: belongs to another training (version, data, parameters or seed differ); "
+                "remove it or choose another folder."
             )
         try:
             for name, network in self.networks.items():
@@ -175,6 +190,15 @@ class TrainingState:
                 optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
             self.rng.set_state(tensors["rng"])
             self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
-            self.history = metadata["history"]
-        except (KeyError, ValueError, RuntimeError) as error:
+            self.history = [dict(entry) for entry in metadata["history"]]
+        except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{path}: is a damaged training checkpoint; remove it.") from error
+
+    def _require_finite(self) -> None:
+        """Losses are those before a step; the step itself may break the weights."""
+        for name, network in self.networks.items():
+            if not all(weight.isfinite().all() for weight in network.state_dict().values()):
+                raise UserError(
+                    f"training: weights of the {name} are not finite after step {self.step}; "
+                    "lower the learning rates in generator.overrides."
+                )

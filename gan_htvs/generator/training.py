@@ -131,7 +131,10 @@ def train(
                     f"training: a loss is not finite at step {state.step}; lower the learning "
                     "rates in generator.overrides."
                 )
-            if state.step % log_steps == 0 or state.step == max_steps:
+            is_last = state.step == max_steps or (
+                max_seconds is not None and state.seconds >= max_seconds
+            )
+            if state.step % log_steps == 0 or is_last:
                 state.history.append({"step": float(state.step), **losses})
                 if on_progress is not None:
                     on_progress(state.history[-1])

@@ -85,8 +85,11 @@ def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
     return [_phase(number) for number, content in enumerate(contents) if content <= wanted]
 
 
-def phases_of(campaign: Campaign) -> list[ReferencePhase]:
+def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[ReferencePhase]:
     """List the known phases of a campaign, from the source that it names.
+
+    Energies of the Materials Project stand beside those of VASP; where structures are relaxed
+    ``by_potential``, it computes the known phases, too.
 
     Those of the Materials Project come from the file that keeps them, never from the network: see
     :func:`gan_htvs.campaign_file.read_campaign`.
@@ -107,7 +110,7 @@ def phases_of(campaign: Campaign) -> list[ReferencePhase]:
             f"references.path {settings.path}: was fetched for {kept}; restore these settings, or "
             "name a file that is not there yet."
         )
-    if settings.energies == "computed":
+    if by_potential or settings.energies == "computed":
         return list(phases)
     if any(phase.energy_per_atom is None for phase in phases):
         raise UserError(

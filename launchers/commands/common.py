@@ -65,7 +65,10 @@ def told_in_one_sentence() -> Iterator[None]:
     except UserError as error:
         console.error(str(error))
         raise typer.Exit(EXIT_USER_ERROR) from error
-    except KeyboardInterrupt as interrupt:
+    except (KeyboardInterrupt, RuntimeError) as interrupt:
+        # In the middle of an import, Python may tell of it as an error of its own.
+        if KeyboardInterrupt not in {type(interrupt), type(interrupt.__cause__)}:
+            raise
         console.error("Stopped. What is finished is stored; the same command goes on from here.")
         raise typer.Exit(EXIT_INTERRUPTED) from interrupt
 

@@ -13,9 +13,10 @@ import pytest
 from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 
+from gan_htvs.descent import descend
 from gan_htvs.engines import EnergyEngineSettings
 from gan_htvs.errors import UserError
-from gan_htvs.relaxation import Relaxations, relax
+from gan_htvs.relaxation import Relaxations
 from gan_htvs.validity import check_geometry
 
 SETTINGS = EnergyEngineSettings(fmax=0.1, max_steps=100)
@@ -30,7 +31,7 @@ def rocksalt(cation: str = "Mg", length: float = 4.3) -> Structure:
 
 
 def test_magnesia_relaxes_to_its_known_energy_and_volume():
-    relaxed = relax(rocksalt(length=4.35), SETTINGS)
+    relaxed = descend(rocksalt(length=4.35), SETTINGS).relaxed
     assert relaxed.converged
     assert relaxed.energy_per_atom == pytest.approx(MGO_ENERGY, abs=0.005)
     assert relaxed.structure.volume / 2 == pytest.approx(MGO_VOLUME, rel=0.03)
@@ -39,7 +40,7 @@ def test_magnesia_relaxes_to_its_known_energy_and_volume():
 
 
 def test_arithmetic_is_left_as_it_was():
-    relax(rocksalt(), SETTINGS)
+    descend(rocksalt(), SETTINGS)
     assert np.float64(5e-324) * 1.0 > 0, "subnormal numbers are numbers again"
 
 
@@ -48,7 +49,7 @@ def test_a_fall_into_a_hole_of_the_potential_ends_early(monkeypatch):
     hole = LennardJones(sigma=0.2, epsilon=1000.0, rc=6.0)
     monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: hole)
     settings = SETTINGS.model_copy(update={"max_steps": 300, "fmax": 1e-9})
-    relaxed = relax(rocksalt().perturb(0.05), settings)
+    relaxed = descend(rocksalt().perturb(0.05), settings).relaxed
     assert check_geometry(relaxed.structure) is not None
     assert not relaxed.converged
     assert relaxed.n_steps < 300
@@ -61,7 +62,7 @@ def test_numbers_that_are_not_finite_are_no_result(monkeypatch):
             raise ValueError("array must not contain infs or NaNs")
 
     monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: Broken())
-    assert relax(rocksalt(), SETTINGS) is None
+    assert descend(rocksalt(), SETTINGS).relaxed is None
 
 
 def test_a_journal_remembers_and_a_broken_line_costs_one_result(tmp_path):
@@ -95,8 +96,17 @@ def test_settings_are_part_of_what_is_remembered(tmp_path):
 def test_an_unwritable_journal_is_told_in_one_sentence(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be used"):
         Relaxations(SETTINGS, journal=blocked / "relaxations.jsonl").relax([rocksalt()])
+    with pytest.raises(UserError, match="cannot be used: Is a directory"):
+        Relaxations(SETTINGS, journal=tmp_path)
+
+
+@pytest.mark.parametrize("line", ["5", "[]", '{"key": 5}', '{"relaxed": null}', "{"])
+def test_a_line_that_is_no_result_is_left_out(tmp_path, line):
+    journal = tmp_path / "relaxations.jsonl"
+    journal.write_text(f'{line}\n{{"key": "a", "relaxed": null}}\n')
+    assert Relaxations(SETTINGS, journal=journal)._known == {"a": None}
 
 
 HOLDER = """

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -101,10 +102,51 @@ def test_foreign_files_are_refused(trained: TrainedGenerator, tmp_path: Path) ->
     tensors.pop("generator.stem.weight")
     with safetensors.safe_open(_written(tmp_path, trained), "pt") as file:
         metadata = file.metadata()
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="was changed after it was written"):
         load(safetensors.torch.save(tensors, metadata=metadata))
+    with pytest.raises(UserError, match="damaged"):
+        load(_unsigned(tensors, metadata))
     with pytest.raises(UserError, match=r"none\.safetensors: cannot read"):
         load(tmp_path / "none.safetensors")
+
+
+def _unsigned(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
+    """Write a file as versions did that signed none."""
+    content = json.loads(metadata["gan_htvs"])
+    del content["digest"]
+    return safetensors.torch.save(tensors, metadata={"gan_htvs": json.dumps(content)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.bool, torch.complex64])
+def test_weights_of_another_kind_are_refused(trained, tmp_path, dtype):
+    tensors = safetensors.torch.load(trained.to_bytes())
+    tensors["generator.stem.weight"] = tensors["generator.stem.weight"].to(dtype)
+    with safetensors.safe_open(_written(tmp_path, trained), "pt") as file:
+        data = _unsigned(tensors, file.metadata())
+    with pytest.raises(UserError, match="damaged generator file"):
+        load(data)
+
+
+def test_an_unsigned_file_is_read_and_keeps_its_hash(trained, tmp_path):
+    with safetensors.safe_open(_written(tmp_path, trained), "pt") as file:
+        data = _unsigned(safetensors.torch.load(trained.to_bytes()), file.metadata())
+    assert load(data).sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("where", [-1, -500])
+def test_a_flipped_bit_is_noticed_under_any_name(trained, where):
+    data = bytearray(trained.to_bytes())
+    data[where] ^= 1
+    with pytest.raises(UserError, match="was changed after it was written"):
+        load(bytes(data))
+
+
+def test_metadata_without_end_are_told(tmp_path):
+    path = tmp_path / "model.safetensors"
+    nested = "[" * 100_000 + "]" * 100_000
+    path.write_bytes(safetensors.torch.save({"x": torch.zeros(1)}, metadata={"gan_htvs": nested}))
+    with pytest.raises(UserError, match="no readable checkpoint"):
+        load(path)
 
 
 def _written(folder: Path, trained: TrainedGenerator) -> Path:

@@ -16,6 +16,7 @@ import torch
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.errors import UserError
 from gan_htvs.generator.augmentation import TrainingImages
+from gan_htvs.generator.checkpoint import pack, unpack
 from gan_htvs.generator.networks import expected_presence
 from gan_htvs.generator.presets import PRESETS, TrainingParameters
 from gan_htvs.generator.processor import Processor
@@ -304,6 +305,7 @@ def test_steps_already_taken_are_not_taken_back(
 def test_the_time_limit_counts_and_seeds_decide(images: np.ndarray, counts: np.ndarray) -> None:
     limited = train(images, counts, V_O, TINY, max_steps=10**6, max_seconds=0.3, seed=0)
     assert 0 < limited.steps < 10**5
+    assert limited.history[-1]["step"] == limited.steps
     first, same, other = (
         weights(train(images, counts, V_O, TINY, max_steps=2, seed=seed)) for seed in (1, 1, 2)
     )
@@ -315,6 +317,33 @@ def test_a_diverged_loss_names_the_step(images: np.ndarray, counts: np.ndarray) 
     wild = replace(TINY, critic_learning_rate=1e30)
     with pytest.raises(UserError, match=r"not finite at step [0-9]+; lower the learning rates"):
         train(images, counts, V_O, wild, max_steps=20, seed=0, log_steps=1)
+
+
+def test_weights_that_a_step_broke_are_not_written(
+    images: np.ndarray, counts: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "training.safetensors"
+    wild = replace(TINY, generator_learning_rate=1e38)
+    with pytest.raises(UserError, match="of the generator are not finite after step 1; lower"):
+        train(images, counts, V_O, wild, max_steps=1, seed=0, checkpoint_path=path)
+    assert not path.exists()
+    with pytest.raises(UserError, match="not finite after step 1"):
+        train(images, counts, V_O, wild, max_steps=1, seed=0)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"step": None}, {"history": None}, {"history": 3}, {"seconds": "long"}]
+)
+def test_a_damaged_state_is_told(
+    images: np.ndarray, counts: np.ndarray, tmp_path: Path, damage: dict[str, object]
+) -> None:
+    path = tmp_path / "training.safetensors"
+    go = partial(train, images, counts, V_O, TINY, max_steps=1, seed=3, checkpoint_path=path)
+    go()
+    tensors, metadata = unpack(path.read_bytes(), "state")
+    path.write_bytes(pack(tensors, metadata | damage))
+    with pytest.raises(UserError, match="damaged training checkpoint; remove it"):
+        go()
 
 
 def test_arrays_of_another_system_are_refused(images: np.ndarray, counts: np.ndarray) -> None:

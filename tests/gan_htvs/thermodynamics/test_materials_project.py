@@ -14,6 +14,7 @@ from gan_htvs.campaign_file import read_campaign
 from gan_htvs.errors import UserError
 from gan_htvs.thermodynamics import materials_project
 from gan_htvs.thermodynamics.materials_project import fetch_phases
+from gan_htvs.thermodynamics.references import phases_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -223,6 +224,16 @@ class TestCampaign:
         )
         formation = response.output.formation_energy_per_atom("MgO", -6.3275)
         assert formation == pytest.approx(-3.0535, abs=1e-3)
+
+    def test_no_potential_takes_the_energies_of_the_materials_project(
+        self, campaign_file, document
+    ):
+        document["references"]["energies"] = "materials_project"
+        document["engines"] = {"energy": {"name": "vasp"}, "vasp": {"pre_relaxation": "chgnet"}}
+        campaign_file.write_text(yaml.safe_dump(document))
+        campaign = read_campaign(campaign_file)
+        pinned = [phase.pinned_energy_per_atom for phase in phases_of(campaign, by_potential=True)]
+        assert pinned == [pytest.approx(O2_ENERGY), None, None, None, None]
 
     def test_their_energies_are_part_of_the_name_of_the_reference_set(
         self, campaign_file, document, monkeypatch
