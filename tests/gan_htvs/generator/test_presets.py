@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
 from gan_htvs.errors import UserError
 from gan_htvs.generator import presets
 from gan_htvs.generator.presets import PRESETS, TrainingParameters, training_parameters
+
+PAGE = Path(__file__).parents[3] / "docs" / "generator.md"
 
 
 def test_the_default_is_the_paper() -> None:
@@ -41,9 +44,9 @@ def test_ten_epochs_are_seven_thousand_generator_steps() -> None:
     assert batches / authors.critic_steps == authors.decay_steps
 
 
-def test_every_field_stands_in_the_table() -> None:
-    table = (presets.__doc__ or "").replace("beta1, beta2", "beta1 beta2")
-    names = set(re.findall(r"[a-z_0-9]+", table.replace("_mean, _std", "_mean padding_noise_std")))
+@pytest.mark.parametrize("text", [presets.__doc__, PAGE.read_text()], ids=["module", "page"])
+def test_every_field_stands_in_the_tables(text: str) -> None:
+    names = set(re.findall(r"[a-z_0-9]+", text.replace("_mean, _std", "_mean padding_noise_std")))
     assert set(PRESETS["paper"].__dataclass_fields__) <= names
 
 
