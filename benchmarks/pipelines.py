@@ -21,7 +21,6 @@ from gan_htvs.candidate import Hurdle, Origin, Prescreened, Proposal
 from gan_htvs.declash import declash
 from gan_htvs.descent import descend
 from gan_htvs.engines import DescentSettings
-from gan_htvs.evaluation.documents import Share
 from gan_htvs.identity import content_hash
 from gan_htvs.matching import UniqueStructures
 from gan_htvs.prescreen.notes import NotebookInMemory
@@ -30,6 +29,7 @@ from gan_htvs.prescreen.stopping import shipped_rule
 from gan_htvs.processes import spread
 from gan_htvs.proposers import ProposerName
 from gan_htvs.relaxation import Relaxations
+from gan_htvs.share import Share
 from gan_htvs.thermodynamics.references import reference_phases
 from gan_htvs.validity import check_geometry
 

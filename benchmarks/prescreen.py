@@ -33,8 +33,8 @@ from pipelines import SEED, WINDOWS, Run, prescreened, rules_of, straightforward
 from samples import samples
 
 from gan_htvs.candidate import Hurdle
-from gan_htvs.evaluation.documents import Share
 from gan_htvs.proposers import ProposerName
+from gan_htvs.share import Share
 
 RESAMPLES = 2000
 

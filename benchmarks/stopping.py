@@ -20,12 +20,12 @@ from samples import Sampled, samples
 from gan_htvs.descent import Descent, descend
 from gan_htvs.documents import decode, encode
 from gan_htvs.engines import DescentSettings
-from gan_htvs.evaluation.documents import Share
 from gan_htvs.identity import content_hash
 from gan_htvs.prescreen.stopping import StoppingRule, Trace, calibrate
 from gan_htvs.processes import spread
 from gan_htvs.proposers import ProposerName
 from gan_htvs.relaxation import Relaxations
+from gan_htvs.share import Share
 from gan_htvs.spacegroup import symmetrise
 from gan_htvs.thermodynamics.references import reference_phases
 

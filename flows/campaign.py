@@ -33,15 +33,12 @@ class Unit:
         uuid of the job whose output says that the unit has done its own work.
     flow
         The jobs to queue.
-    needs
-        uuids of jobs whose outputs must be stored before this unit may be queued.
     frees
         The owner whose units may go on when this one has ended, if any wait for it.
     """
 
     key: str
     flow: Flow
-    needs: frozenset[str] = frozenset()
     frees: str | None = None
 
 
@@ -90,9 +87,10 @@ class CampaignUnits:
 
     @property
     def needs(self) -> dict[str, frozenset[str]]:
-        """What each unit needs, by its key, in the order in which units are wanted.
+        """Uuids of jobs whose outputs must be stored before a unit may be queued, by its key.
 
-        No job is made for it, which would take ten times longer.
+        Units stand in the order in which they are wanted. No job is made for it, which would take
+        ten times longer.
         """
         campaign, references = self.campaign, self.references
         needs: dict[str, frozenset[str]] = {key: frozenset() for key in self.shared}
@@ -131,14 +129,10 @@ class CampaignUnits:
             yield Unit(training, flow, frees=training)
         if self.known_phases not in done:
             known = known_phases_job(campaign, references)
-            yield Unit(known.uuid, Flow([known], name=known.name), frozenset({references}))
+            yield Unit(known.uuid, Flow([known], name=known.name))
         for shard in shards(campaign):
             if shard_uuid(campaign, shard) in done:
                 continue
             sampling = shard_job(campaign, shard, training, references)
-            yield Unit(
-                sampling.uuid,
-                Flow([sampling], name=sampling.name),
-                self._needs_of(shard),
-                frees=campaign.name,
-            )
+            flow = Flow([sampling], name=sampling.name)
+            yield Unit(sampling.uuid, flow, frees=campaign.name)

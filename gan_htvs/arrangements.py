@@ -15,7 +15,7 @@ import numpy as np
 from pymatgen.core import Element, Structure
 
 from gan_htvs.couplings import magnetic_couplings
-from gan_htvs.dataset.orderings import hermite_normal_forms, space_group_operations
+from gan_htvs.superlattices import hermite_normal_forms, space_group_operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ from gan_htvs.campaign import (
     ReferenceSettings,
 )
 from gan_htvs.errors import UserError
-from gan_htvs.settings import read_mapping
+from gan_htvs.settings import first_problem, read_mapping
 from gan_htvs.thermodynamics.materials_project import fetch_phases
 from gan_htvs.thermodynamics.references import write_phases
 
@@ -77,7 +77,7 @@ def checked_campaign(document: dict[str, Any], source: str) -> Campaign:
     try:
         return Campaign.model_validate(document)
     except ValidationError as error:
-        raise UserError(f"{source}: {_first_problem(Campaign, error)}.") from error
+        raise UserError(f"{source}: {_problem(Campaign, error)}.") from error
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
 
@@ -145,23 +145,20 @@ def _located(campaign_file: Path, settings: Located, field: str) -> Located:
     return settings.model_copy(update={field: named, "sha256": sha256})
 
 
-def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
-    """Tell the first problem of a validation error as 'field: what is wrong'."""
+def _problem(model: type[BaseModel], error: ValidationError) -> str:
+    """Tell the first problem with what is known of the model and what stands there."""
     problem = error.errors()[0]
-    location = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
+        location = ".".join(str(part) for part in problem["loc"])
         *parents, key = problem["loc"]
         known = _fields_at(model, parents)
         close = difflib.get_close_matches(str(key), known, n=1)
         cure = f"perhaps {close[0]!r}" if close else f"known are {', '.join(known)}"
         return f"unknown key {location!r}; {cure}"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:] if message[1:2].islower() else message
-    if problem["type"] == "missing":
-        return f"{location} is required"
-    if problem["type"] != "value_error" and not isinstance(problem["input"], dict):
-        message += f", not {problem['input']!r}"
-    return f"{location}: {message}" if location else message
+    told = first_problem(error)
+    if problem["type"] not in ("missing", "value_error") and not isinstance(problem["input"], dict):
+        told += f", not {problem['input']!r}"
+    return told
 
 
 def _fields_at(model: type[BaseModel], path: list[int | str]) -> list[str]:

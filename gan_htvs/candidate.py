@@ -51,6 +51,10 @@ class Step(StrEnum):
     RELEASE = "release"
 
 
+CALCULATIONS = (Step.RELAX, Step.STATIC, Step.HYBRID)
+"""Steps that compute one structure: that one fails is a result."""
+
+
 class Document(BaseModel):
     """Base of everything stored: structures stay pymatgen objects in Python."""
 

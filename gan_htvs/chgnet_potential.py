@@ -1,8 +1,8 @@
 """CHGNet, with energy, forces, stress and magnetic moments from one pass through its network.
 
-Its own ``predict_graph`` goes back through the network once for the forces and once more for the
-stress, and keeps both ways for a loss function to be differentiated, which relaxations have none
-of. The numbers are the same.
+Its own ``predict_graph`` runs one backward pass for the forces and another for the stress, and
+keeps the graph of both (``create_graph=True``) for training on forces. A relaxation needs one
+first-order backward pass. The numbers are the same.
 """
 
 from __future__ import annotations

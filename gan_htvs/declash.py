@@ -30,8 +30,15 @@ if TYPE_CHECKING:
 VOLUME_PER_ATOM = 13.0
 """Density at which overlaps are pushed apart, A^3/atom: that of open oxides."""
 
+TOLERANCE = 0.05
+"""Overlap that counts as none, A."""
+
+MAX_STEPS = 400
+"""Upper bound on FIRE steps."""
+
 MAX_DISPLACEMENT = 4.0
-"""A structure is pushed no further than this, A: the geometric check will refuse it."""
+"""A structure of which an atom has moved so far in its cell is pushed no more, A: the geometric
+check will refuse it."""
 
 _CATION_ANION = 0.90
 _ANION_ANION = 0.97
@@ -121,9 +128,6 @@ def declash(
     structures: Sequence[Structure],
     *,
     volume_per_atom: float | None = VOLUME_PER_ATOM,
-    tolerance: float = 0.05,
-    max_steps: int = 400,
-    max_displacement: float = MAX_DISPLACEMENT,
 ) -> DeclashResult:
     """Push overlapping atoms apart over positions and strain.
 
@@ -138,12 +142,6 @@ def declash(
         Raw structures, of any sizes and elements.
     volume_per_atom
         Target volume, A^3/atom; None where the volumes given mean something and shall be held.
-    tolerance
-        Overlap that counts as none, A.
-    max_steps
-        Upper bound on FIRE steps.
-    max_displacement
-        A structure of which an atom has moved so far in its cell is pushed no more, A.
     """
     usable = [i for i, structure in enumerate(structures) if _is_usable(structure)]
     result = list(structures)
@@ -151,8 +149,8 @@ def declash(
     overlap = np.full(len(structures), np.nan)
     is_remade = np.zeros(len(structures), dtype=bool)
     if usable:
-        batch = _Batch([structures[i] for i in usable], volume_per_atom, tolerance)
-        batch.relax(tolerance, max_steps, max_displacement)
+        batch = _Batch([structures[i] for i in usable], volume_per_atom)
+        batch.relax()
         pushed, moved, left, remade = batch.finish()
         displacement[usable], overlap[usable], is_remade[usable] = moved, left, remade
         for i, structure in zip(usable, pushed, strict=True):
@@ -173,9 +171,7 @@ def _is_usable(structure: Structure) -> bool:
 class _Batch:
     """Concatenated structures: reference positions, strains, edges."""
 
-    def __init__(
-        self, structures: list[Structure], volume_per_atom: float | None, tolerance: float
-    ) -> None:
+    def __init__(self, structures: list[Structure], volume_per_atom: float | None) -> None:
         self.inputs = structures
         sizes = np.array([len(s) for s in structures])
         self.owner = torch.as_tensor(np.repeat(np.arange(len(structures)), sizes))
@@ -198,7 +194,7 @@ class _Batch:
         self.positions = torch.einsum("ai,aij->aj", self.start, self.cells[self.owner])
         self.strain = torch.zeros_like(self.cells)
         self.rebuild()
-        clashes = self.worst_overlap() > tolerance
+        clashes = self.worst_overlap() > TOLERANCE
         rescaled = clashes | (volume > _LOOSE * self.target)
         factor = torch.where(rescaled, (self.target / volume) ** (1 / 3), torch.ones(()).double())
         self.target = torch.where(rescaled, self.target, volume)
@@ -297,7 +293,7 @@ class _Batch:
         total = strain.sum(dim=(1, 2))
         return total.index_add(0, self.owner, atoms.sum(dim=1))
 
-    def relax(self, tolerance: float, max_steps: int, max_displacement: float) -> None:
+    def relax(self) -> None:
         """Run FIRE until every structure is within tolerance or at a bound."""
         count = len(self.cells)
         # Strain in units of length, so that one step size serves both.
@@ -306,9 +302,9 @@ class _Batch:
         step = torch.full((count,), _TIME_STEP, dtype=torch.float64)
         friction = torch.full((count,), _FRICTION, dtype=torch.float64)
         downhill = torch.zeros(count, dtype=torch.float64)
-        for _ in range(max_steps):
+        for _ in range(MAX_STEPS):
             force, force_strain, worst = self.forces()
-            moving = (worst > tolerance) & (self.largest(self.moves()) < max_displacement)
+            moving = (worst > TOLERANCE) & (self.largest(self.moves()) < MAX_DISPLACEMENT)
             if not moving.any():
                 break
             force_strain = force_strain / scale

@@ -17,7 +17,7 @@ from pymatgen.core import Composition, Element
 
 from gan_htvs.candidate import KNOWN_PHASE, Stage
 from gan_htvs.errors import UserError
-from gan_htvs.settings import Settings
+from gan_htvs.settings import Settings, first_message
 
 
 def _reduced(formula: str) -> str:
@@ -128,9 +128,7 @@ class Filters(Settings):
             if first["type"] == "extra_forbidden":
                 known = ", ".join(cls.model_fields)
                 raise UserError(f"{name!r} is no filter; there are {known}.") from error
-            reason = first["msg"].removeprefix("Value error, ")
-            told = f"{name}: {reason[:1].lower()}{reason[1:]}" if name else reason
-            raise UserError(f"{told}.") from error
+            raise UserError(f"{name}{': ' if name else ''}{first_message(error)}.") from error
 
     def criteria(self) -> dict[str, Any]:
         """Write them as a query of MongoDB, what narrows most first.

@@ -1,4 +1,4 @@
-"""Base of every section of campaign.yaml, the kinds of numbers in them, and files of settings."""
+"""Base of every section of campaign.yaml, kinds of numbers in them, files, and what is wrong."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from gan_htvs.errors import UserError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic import ValidationError
+
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -22,6 +24,25 @@ class Settings(BaseModel):
     """Base of every section: immutable, and a misspelt key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def first_problem(error: ValidationError) -> str:
+    """Tell the first problem of a validation as 'field: what is wrong', or without a field."""
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{field} is required"
+    message = first_message(error)
+    return f"{field}: {message}" if field else message
+
+
+def first_message(error: ValidationError) -> str:
+    """Tell the first problem of a validation without its field."""
+    problem = error.errors()[0]
+    message = problem["msg"]
+    if problem["type"] == "value_error":  # our own words
+        return message.removeprefix("Value error, ")
+    return f"{message[:1].lower()}{message[1:]}"
 
 
 def read_mapping(path: Path, cure: str) -> dict[str, Any]:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 FORCES = "force_output"
-"""The last module of the network, which goes back through all others."""
+"""The last module of the network, which differentiates the energy by positions and strain."""
 
 
 class LazySevenNet(SevenNetCalculator):
-    """ASE calculator of SevenNet that goes back through its network when forces are asked for.
+    """ASE calculator of SevenNet that runs its backward pass only when forces are asked for.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class LazySevenNet(SevenNetCalculator):
     def __init__(self, model: str, device: str) -> None:
         super().__init__(model, device=device)
         self.model.requires_grad_(False)
-        self._way: Any = None
+        self._graph_outputs: Any = None
 
     def graph(self, atoms: Atoms) -> AtomGraphData:
         """Make of a structure what the network reads.
@@ -55,16 +55,17 @@ class LazySevenNet(SevenNetCalculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Compute the energy, and the rest if more is asked for; the energy is not done twice."""
-        if system_changes or self._way is None:
+        if system_changes or self._graph_outputs is None:
             Calculator.calculate(self, atoms, properties, system_changes)
-            self._way, self.results = None, {}
-            way = self.model._preprocess(self.graph(self.atoms).to(self.device))  # noqa: SLF001
+            self._graph_outputs, self.results = None, {}
+            outputs = self.model._preprocess(self.graph(self.atoms).to(self.device))  # noqa: SLF001
             for name, module in self.model.named_children():
                 if name != FORCES:
-                    way = module(way)
-            energy = way[KEY.PRED_TOTAL_ENERGY].item()
-            self._way, self.results = way, {"energy": energy, "free_energy": energy}
+                    outputs = module(outputs)
+            energy = outputs[KEY.PRED_TOTAL_ENERGY].item()
+            self._graph_outputs = outputs
+            self.results = {"energy": energy, "free_energy": energy}
         if not set(properties) <= set(self.results):
-            # The way is gone after one walk back.
-            way, self._way = self._way, None
-            self.results = self.output_to_results(self.model.get_submodule(FORCES)(way))
+            # Backward pass only when forces are asked for; autograd frees the graph after it.
+            outputs, self._graph_outputs = self._graph_outputs, None
+            self.results = self.output_to_results(self.model.get_submodule(FORCES)(outputs))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 MIN_DISTANCE = 1.0
 """No two atoms of an oxide come closer, A; potentials have holes below it."""
 
-VOLUME_PER_ATOM = (5.0, 40.0)
-"""Loosest densities accepted, A^3/atom; Mg-Mn-O oxides have 9 to 16."""
+VOLUME_RANGE = (5.0, 40.0)
+"""Smallest and largest volume accepted, A^3/atom; Mg-Mn-O oxides have 9 to 16."""
 
 _MIN_CELL_DETERMINANT = 1e-3
 """Squared volume of the unit-edge cell below which it is flat: 1e-3 is 3 % of a cube."""
@@ -65,21 +65,17 @@ def possible_cells(parameters: ArrayLike) -> NDArray[np.bool_]:
 def check_geometry(
     structure: Structure,
     *,
-    min_distance: float = MIN_DISTANCE,
-    volume_per_atom: tuple[float, float] = VOLUME_PER_ATOM,
     pair_distances: Mapping[tuple[str, str], float] | None = None,
 ) -> RejectionReason | None:
     """Find the first geometric reason against a structure, before or after relaxation.
+
+    No two atoms may come closer than ``MIN_DISTANCE``, periodic images of one and the same atom
+    included, and the volume per atom must lie within ``VOLUME_RANGE``.
 
     Parameters
     ----------
     structure
         Any periodic structure.
-    min_distance
-        Shortest distance allowed between any two atoms, periodic images of one and the same
-        atom included, A.
-    volume_per_atom
-        Smallest and largest volume per atom allowed, A^3.
     pair_distances
         Larger shortest distances for pairs of elements (symbols in either order), A.
 
@@ -92,18 +88,16 @@ def check_geometry(
         return RejectionReason.NOT_FINITE
     if not possible_cells([structure.lattice.parameters])[0]:
         return RejectionReason.IMPOSSIBLE_CELL
-    low, high = volume_per_atom
+    low, high = VOLUME_RANGE
     if not low <= structure.volume / len(structure) <= high:
         return RejectionReason.BAD_VOLUME
-    if _has_close_pair(structure, min_distance, pair_distances or {}):
+    if _has_close_pair(structure, pair_distances or {}):
         return RejectionReason.ATOMS_TOO_CLOSE
     return None
 
 
-def _has_close_pair(
-    structure: Structure, min_distance: float, pair_distances: Mapping[tuple[str, str], float]
-) -> bool:
-    cutoff = max([min_distance, *pair_distances.values()])
+def _has_close_pair(structure: Structure, pair_distances: Mapping[tuple[str, str], float]) -> bool:
+    cutoff = max([MIN_DISTANCE, *pair_distances.values()])
     coords = np.ascontiguousarray(structure.cart_coords, dtype=float)
     centre, neighbour, image, distance = find_points_in_spheres(
         coords,
@@ -116,12 +110,12 @@ def _has_close_pair(
     other = (centre != neighbour) | image.any(axis=1)
     centre, neighbour, distance = centre[other], neighbour[other], distance[other]
     if not pair_distances:
-        return bool((distance < min_distance).any())
+        return bool((distance < MIN_DISTANCE).any())
     symbols = [site.specie.symbol for site in structure]
     allowed = np.array(
         [
             max(
-                min_distance,
+                MIN_DISTANCE,
                 pair_distances.get((symbols[i], symbols[j]), 0.0),
                 pair_distances.get((symbols[j], symbols[i]), 0.0),
             )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gan_htvs.dataset.relaxed import RelaxedStructures
+    from gan_htvs.dataset.skipped import Skipped
     from launchers.failures import FailedCalculation
     from launchers.losses import Loss
 
@@ -82,14 +83,11 @@ def note(message: str) -> None:
     err.print(f"[yellow]note[/yellow] {escape(message)}", soft_wrap=True)
 
 
-def note_skipped(skipped: Sequence[str]) -> None:
-    """Name what a source of training structures holds and could not use."""
-    if not skipped:
-        return
-    named = "; ".join(skipped[:MOST_NAMED])
-    more = f"; and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
-    verb = "was" if len(skipped) == 1 else "were"
-    note(f"{counted(len(skipped), 'structure')} of the dataset {verb} left out: {named}{more}")
+def note_skipped(skipped: Skipped) -> None:
+    """Tell what of a source of training structures did not come in, and why."""
+    if n := skipped.counts.total():
+        verb = "was" if n == 1 else "were"
+        note(f"{counted(n, 'structure')} of the dataset {verb} left out: {skipped}")
 
 
 class RunProgress:
@@ -231,9 +229,7 @@ def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
         f"[bold]{len(energies)} structures[/bold] of {len(compositions)} compositions, "
         f"{near} of them within {NEAR_HULL} eV/atom of the hull ({relaxed.level_of_theory})"
     )
-    reasons = ", ".join(f"{n} {reason}" for reason, n in relaxed.rejected.most_common() if n)
-    out.print(f"left out: {reasons or 'nothing'}")
-    note_skipped(relaxed.skipped)
+    out.print(f"left out: {escape(str(relaxed.skipped)) or 'nothing'}", soft_wrap=True)
     out.print(f"wrote {path}; use it as [bold]dataset: {{source: array, path: {path}}}[/bold]")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -11,26 +12,35 @@ from rich.table import Table
 from gan_htvs.campaign import generator_file
 from gan_htvs.campaign_file import checked_campaign, read_campaign
 from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.skipped import spell_reasons
 from gan_htvs.errors import UserError
 from gan_htvs.evaluation import evaluate
-from gan_htvs.evaluation.documents import Fate
+from gan_htvs.evaluation.documents import Outcome
 from gan_htvs.evaluation.report import make_report
 from gan_htvs.generator import checkpoint
 from gan_htvs.proposers import ProposerName, make_proposer
 from gan_htvs.relaxation import Relaxations
 from gan_htvs.thermodynamics.references import phases_of
-from launchers.console import note_skipped, out
+from launchers.console import note, note_skipped, out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from gan_htvs.evaluation import Measures, Report, Share
+    from gan_htvs.evaluation import Evaluation, Measures, Report
+    from gan_htvs.evaluation.documents import Draw
+    from gan_htvs.share import Share
 
 BASELINES = tuple(name for name in ProposerName if name is not ProposerName.GAN)
 
 MANY = 100
 """Denominator from which tenths of a percent are worth printing."""
+
+MOST_NAMED = 5
+"""Compositions that are named one by one."""
+
+MOST_REASONS = 3
+"""Reasons of rejection that are told."""
 
 HULL = "on or below the hull"
 
@@ -90,7 +100,7 @@ def evaluate_checkpoint(
     compositions
         Cell formulas; none: those of the campaign.
     n_samples, n_relaxed
-        Structures sampled, and relaxed, of each composition.
+        Structures sampled, and the first of them relaxed, of each composition.
     seed
         Decides all samples.
     n_workers
@@ -112,6 +122,11 @@ def evaluate_checkpoint(
         campaign = checked_campaign(document, source="--compositions")
     system = campaign.chemical_system
     trained = checkpoint.load(generator_file(checkpoint_file), system=system)
+    proposers = [
+        make_proposer(name, system, campaign.oxidation_states, trained)
+        for name in (ProposerName.GAN, *baselines)
+    ]
+    relaxations = Relaxations.of(campaign, workdir, n_processes=n_workers)
     dataset = build_dataset(
         system,
         campaign.oxidation_states,
@@ -126,17 +141,18 @@ def evaluate_checkpoint(
             "(section dataset), so that novelty and rediscovery would mean nothing; give the "
             "campaign file that it was trained with."
         )
-    relaxations = Relaxations.of(campaign, workdir, n_processes=n_workers)
     limits = campaign.thresholds
     evaluations = [
         evaluate(
-            make_proposer(name, system, campaign.oxidation_states, trained),
+            proposer,
             campaign.target_counts,
             oxidation_states=campaign.oxidation_states,
             training=training,
             held_out=held_out,
             relaxations=relaxations,
-            known_phases=phases_of(campaign) if campaign.references.path else None,
+            known_phases=phases_of(campaign, by_potential=True)
+            if campaign.references.path
+            else None,
             n_samples=n_samples,
             n_relaxed=n_relaxed,
             seed=seed,
@@ -144,7 +160,7 @@ def evaluate_checkpoint(
             max_tries_per_structure=campaign.sampling.max_tries_per_structure,
             on_progress=on_progress,
         )
-        for name in (ProposerName.GAN, *baselines)
+        for proposer in proposers
     ]
     return make_report(campaign, trained, dataset, evaluations)
 
@@ -154,6 +170,43 @@ def _baselines(names: Sequence[str]) -> list[ProposerName]:
         if name not in BASELINES:
             raise UserError(f"--against: {name!r} is none of {', '.join(BASELINES)}.")
     return [ProposerName(name) for name in dict.fromkeys(names)]
+
+
+def note_shortfalls(report: Report) -> None:
+    """Tell of which compositions fewer structures were found than wanted, and why."""
+    for evaluation in report.evaluations:
+        if any(draw.found < draw.wanted for draw in evaluation.draws):
+            note(_shortfall(evaluation))
+
+
+def _shortfall(evaluation: Evaluation) -> str:
+    draws = evaluation.draws
+    short = [draw for draw in draws if draw.found < draw.wanted]
+    ended = [draw for draw in short if draw.exhausted]
+    stopped = [draw for draw in short if not draw.exhausted]
+    ends = []
+    if stopped:
+        tried = sum(draw.tried for draw in stopped)
+        ends.append(
+            "the bound of tries (sampling.max_tries_per_structure) was reached after "
+            f"{tried:,} raw samples of {_named(stopped)}"
+        )
+    if ended:
+        ends.append(f"it has no more than {sum(d.tried for d in ended):,} of {_named(ended)}")
+    rejections = sum((Counter(draw.rejections) for draw in short), Counter[str]())
+    reasons = spell_reasons(rejections, most=MOST_REASONS)
+    return (
+        f"{evaluation.proposer}: {sum(draw.found for draw in draws):,} of the "
+        f"{sum(draw.wanted for draw in draws):,} structures wanted were found: "
+        + " and ".join(ends)
+        + (f"; most were rejected for: {reasons}." if reasons else ".")
+    )
+
+
+def _named(draws: Sequence[Draw]) -> str:
+    names = ", ".join(draw.composition for draw in draws[:MOST_NAMED])
+    more = len(draws) - MOST_NAMED
+    return f"{names} and {more:,} more" if more > 0 else names
 
 
 def print_report(report: Report, files: Sequence[Path]) -> None:
@@ -231,8 +284,19 @@ def _share_rows(
 
 def _outcomes(measures: Measures) -> tuple[int, int, int]:
     fates = measures.fates
-    holes = sum(fates.get(fate, 0) for fate in (Fate.HOLE, Fate.UNBELIEVABLE, Fate.FAILED))
-    return fates.get(Fate.SOUND, 0), holes, fates.get(Fate.NOT_CONVERGED, 0)
+    holes = sum(
+        fates.get(fate, 0)
+        for fate in (
+            Outcome.HOLE,
+            Outcome.UNBELIEVABLE,
+            Outcome.FAILED,
+        )
+    )
+    return (
+        fates.get(Outcome.SOUND, 0),
+        holes,
+        fates.get(Outcome.NOT_CONVERGED, 0),
+    )
 
 
 def _effort(measures: Measures) -> str:

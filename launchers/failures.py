@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from flows.campaign import CampaignUnits
-from gan_htvs.candidate import Stage, Step
+from gan_htvs.candidate import CALCULATIONS, Stage, Step
 from gan_htvs.failures import CalculationFailure
 
 if TYPE_CHECKING:
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
     from launchers.launchpad import CampaignLaunchPad
-
-CALCULATIONS = (Step.RELAX, Step.STATIC, Step.HYBRID)
-"""Steps whose failure is one of a single structure."""
-
 
 RETRIED = (
     Step.PROPOSE,

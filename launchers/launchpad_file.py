@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from gan_htvs.errors import UserError
-from gan_htvs.settings import read_mapping
+from gan_htvs.settings import first_problem, read_mapping
 
 PASSWORD_VARIABLE = "GAN_HTVS_MONGO_PASSWORD"  # noqa: S105
 SERVER_TIMEOUT_MS = 10_000
@@ -80,10 +80,7 @@ class LaunchpadFile(BaseModel):
         try:
             settings = cls.model_validate(document)
         except ValidationError as error:
-            problem = error.errors()[0]
-            field = ".".join(str(part) for part in problem["loc"])
-            text = problem["msg"].removeprefix("Value error, ")
-            raise UserError(f"{path}: {field + ': ' if field else ''}{text}.") from error
+            raise UserError(f"{path}: {first_problem(error)}.") from error
         if settings.embedded_storage is None:
             return settings
         storage = (path.resolve().parent / settings.embedded_storage.expanduser()).resolve()

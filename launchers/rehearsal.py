@@ -17,6 +17,7 @@ from gan_htvs.campaign import Campaign
 from gan_htvs.errors import UserError
 from gan_htvs.rehearsal.cost import RunCost
 from gan_htvs.rehearsal.failures import FailureMode
+from gan_htvs.settings import first_problem
 from launchers.console import note, out
 from launchers.estimate import survivor_share
 
@@ -58,8 +59,7 @@ def rehearsal_of(
     try:
         return Campaign.model_validate(document)
     except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UserError(f"{campaign.name}: {message}.") from error
+        raise UserError(f"{campaign.name}: {first_problem(error)}.") from error
 
 
 def _share(text: str) -> tuple[str, float]:

@@ -24,7 +24,8 @@ from gan_htvs.plots import (
     draw_pourbaix,
     rendered,
 )
-from gan_htvs.prescreen.figure import Course, draw_prescreen
+from gan_htvs.prescreen.figure import EnergyTrajectory, draw_prescreen
+from gan_htvs.prescreen.summary import summarise
 from gan_htvs.store import CandidateStore
 from launchers.registry import registered, require_results
 
@@ -44,7 +45,7 @@ PRESCREEN_FIELDS = tuple(f"prescreen.{name}" for name in Prescreened.model_field
 RANKED = (Stage.PHOTOANODE, Stage.POURBAIX_STABLE, Stage.STABLE, Stage.RELAXED)
 """Stages of candidates that are worth a picture, best first."""
 
-MOST_COURSES = 300
+MOST_TRAJECTORIES = 300
 """Relaxations that are drawn."""
 
 
@@ -112,7 +113,7 @@ def read_results(databases: Databases, name: str | None) -> Results:
     return Results(campaign, rows, references, n_training)
 
 
-def read_courses(databases: Databases, results: Results) -> list[Course]:
+def read_trajectories(databases: Databases, results: Results) -> list[EnergyTrajectory]:
     """Read some relaxations of the prescreen, of each way to leave it alike."""
     formulas = {row["candidate_id"]: row["formula_pretty"] for row in results.rows}
     # Sorted by ids, which are hashes, they are in no order.
@@ -122,7 +123,7 @@ def read_courses(databases: Databases, results: Results) -> list[Course]:
         for hurdle in (*Hurdle, None)
     ]
     by_turns = filter(None, chain.from_iterable(zip_longest(*kinds)))
-    chosen = {str(record.descent): record for record in islice(by_turns, MOST_COURSES)}
+    chosen = {str(record.descent): record for record in islice(by_turns, MOST_TRAJECTORIES)}
     if not chosen or results.references is None:
         return []
     # Seconds, which the counts need not wait for.
@@ -138,18 +139,18 @@ def read_courses(databases: Databases, results: Results) -> list[Course]:
             {"uuid": {"$in": list(chosen)}}, ["uuid", "output.curve.energies"], sort={"uuid": 1}
         )
         energies = {each["uuid"]: each["output"]["curve"]["energies"] for each in curves}
-    courses = []
+    trajectories = []
     for uuid, energy in energies.items():
         record = chosen[uuid]
         hull = references.hull_energy(Composition(formulas[record.candidate_id]))
-        courses.append(Course(record.hurdle, [each - hull for each in energy]))
-    return [course for course in courses if course.above_hull]
+        trajectories.append(EnergyTrajectory(record.hurdle, [each - hull for each in energy]))
+    return [trajectory for trajectory in trajectories if trajectory.above_hull]
 
 
-def figures(results: Results, courses: Sequence[Course] = ()) -> dict[str, Figure]:
+def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> dict[str, Figure]:
     """Draw what there is to see, by name.
 
-    ``courses`` are relaxations of the prescreen, see :func:`read_courses`.
+    ``trajectories`` are relaxations of the prescreen, see :func:`read_trajectories`.
     """
     thresholds, rows = results.campaign.thresholds, results.rows
     hull = None
@@ -159,10 +160,8 @@ def figures(results: Results, courses: Sequence[Course] = ()) -> dict[str, Figur
         hull = draw_hull(compared, references, thresholds)
     prescreen = None
     if (settings := results.campaign.prescreen) is not None:
-        from gan_htvs.prescreen.summary import summarise  # noqa: PLC0415 - imports torch
-
         window = settings.window or thresholds.metastable
-        prescreen = draw_prescreen(summarise(results.prescreened), courses, window)
+        prescreen = draw_prescreen(summarise(results.prescreened), trajectories, window)
     drawn = {
         "funnel": draw_funnel(results.funnel),
         "prescreen": prescreen,
@@ -173,7 +172,9 @@ def figures(results: Results, courses: Sequence[Course] = ()) -> dict[str, Figur
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def draw_figures(results: Results, folder: Path, courses: Sequence[Course] = ()) -> list[Path]:
+def draw_figures(
+    results: Results, folder: Path, trajectories: Sequence[EnergyTrajectory] = ()
+) -> list[Path]:
     """Draw what there is to see as PNG and SVG, and return the files.
 
     Raises
@@ -183,7 +184,7 @@ def draw_figures(results: Results, folder: Path, courses: Sequence[Course] = ())
     """
     require_results(results.campaign)
     paths = []
-    for name, figure in figures(results, courses).items():
+    for name, figure in figures(results, trajectories).items():
         for form in ImageFormat:
             path = folder / f"{name}.{form}"
             write_atomically(path, rendered(figure, form))
@@ -215,5 +216,5 @@ def write_report(databases: Databases, name: str | None, top: int) -> str:
                 known_phases=False,
                 unique=True,
             )
-    drawn = figures(results, read_courses(databases, results))
+    drawn = figures(results, read_trajectories(databases, results))
     return render_report(results.campaign, results.funnel, drawn, ranked, datetime.now(UTC))

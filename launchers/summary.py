@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from launchers.console import note, out
+from launchers.shards import longest_shards
 from launchers.words import counted
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
 
     Returns
     -------
-    Whether a job raised that should not; a failed relaxation is a result like another.
+    Whether a job raised that should not; a failed calculation is a result like another.
     """
-    from gan_htvs.candidate import Step
+    from gan_htvs.candidate import CALCULATIONS
     from launchers.report import read_results
 
     results = read_results(databases, campaign.name)
@@ -62,7 +63,7 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
         option += " --rehearsal"
         note("A rehearsal: a stand-in took the place of VASP, and no number above is a result.")
     out.print(f"Next:    [bold]gan-htvs candidates{option}[/bold]")
-    return any(failure.step not in (Step.RELAX, Step.STATIC) for failure in failures)
+    return any(failure.step not in CALCULATIONS for failure in failures)
 
 
 def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
@@ -158,11 +159,7 @@ def _print_sampling(campaign: Campaign, databases: Databases) -> None:
             },
             [*(f"output.{name}" for name in fields), "output.proposals.candidate_id"],
         )
-        # A shard that was asked for more later holds all that the earlier one had.
-        shards: dict[str, dict[str, Any]] = {}
-        sampled = (document["output"] for document in documents)
-        for shard in sorted(sampled, key=lambda s: (s["tried"], s["requested"])):
-            shards[shard["stream"]] = shard
+        shards = longest_shards(document["output"] for document in documents)
     proposers = sorted({shard["proposer"] for shard in shards.values()})
     for proposer in proposers:
         by = f" by {proposer}" if len(proposers) > 1 else ""

@@ -38,6 +38,7 @@ from gan_htvs.engines import level_of_theory_stays
 from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.potcars import potcar_symbols
+from gan_htvs.rehearsal.inputs import POLARIZED
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
@@ -64,9 +65,6 @@ MOMENT_TOLERANCE = 1e-3
 
 NO_MOMENT = 0.02
 """Where all moments are smaller, pymatgen may switch spin off, Bohr magnetons."""
-
-POLARIZED = 2
-"""ISPIN of a spin-polarised calculation."""
 
 STAND_IN = (sys.executable, "-m", "gan_htvs.rehearsal")
 """The command that takes the place of VASP in a rehearsal."""

@@ -30,6 +30,7 @@ from gan_htvs.candidate import (
 )
 from gan_htvs.documents import decode, encode, without_id
 from gan_htvs.identity import content_hash
+from gan_htvs.settings import first_problem
 from gan_htvs.store import INDEXES
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class CandidateBuilder(Builder):
         try:
             return encode(Candidate(**proposed | found))
         except ValidationError as error:  # a rehearsal and computed values, as a rule
-            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            reason = first_problem(error)
             self.logger.warning("candidate %s: %s", proposal.candidate_id, reason)
             return encode(Candidate(**proposed | {"stage": Stage.FAILED, "reason": reason}))
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +18,13 @@ from pymatgen.core import Structure
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset.arrays import import_array, import_shipped
 from gan_htvs.dataset.decoration import decorate_prototypes
+from gan_htvs.dataset.skipped import SURPLUS, UNSTABLE, Skipped
 from gan_htvs.dataset.sources import Collection, fetch_materials_project, read_folder
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash
 from gan_htvs.matching import unique_indices
 from gan_htvs.pointcloud import decode, encode
+from gan_htvs.validity import RejectionReason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from gan_htvs.chemistry import OxidationRanges
 
 __all__ = ["Collection", "Dataset", "build_dataset", "collect"]
-
-LEFT_OUT = "max_structures"
-"""Reason of structures that are sound and unique, but more than were asked for."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of steps done and their total."""
@@ -56,10 +54,8 @@ class Dataset:
         Where each structure comes from: its prototype, or file and row.
     energies_above_hull
         (n,) eV/atom, where the source knows them.
-    rejected
-        Number of structures that did not come in, by reason.
     skipped
-        Which files or rows those were, and why, where the source is made of such.
+        What did not come in.
     """
 
     system: ChemicalSystem
@@ -67,8 +63,7 @@ class Dataset:
     counts: NDArray[np.int64]
     labels: tuple[str, ...]
     energies_above_hull: NDArray[np.float64] | None = None
-    rejected: Mapping[str, int] = field(default_factory=dict)
-    skipped: tuple[str, ...] = ()
+    skipped: Skipped = field(default_factory=Skipped)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -150,7 +145,7 @@ class Dataset:
         return {
             "structures": len(self),
             "compositions": self.n_compositions,
-            "rejected": dict(self.rejected),
+            "rejected": self.skipped.by_reason,
         }
 
 
@@ -181,18 +176,19 @@ def build_dataset(
         If the source cannot be read or has no structure of this chemical system.
     """
     found = collect(system, oxidation_states, settings, on_progress=on_progress)
+    if energies := found.energies_above_hull:
+        near = [i for i, energy in enumerate(energies) if energy <= settings.max_energy_above_hull]
+        found = _required(found.subset(near, UNSTABLE), system, settings)
     chosen = _spread([system.counts(s) for s in found.structures], settings.max_structures)
-    found.rejected[LEFT_OUT] += len(found.structures) - len(chosen)
-    kept = [found.structures[i] for i in chosen]
-    energies = found.energies_above_hull
+    found = found.subset(chosen, SURPLUS)
+    counts = [system.counts(structure) for structure in found.structures]
     return Dataset(
         system=system,
-        images=encode(kept, system),
-        counts=np.array([system.counts(structure) for structure in kept], dtype=np.int64),
-        labels=tuple(found.labels[i] for i in chosen),
-        energies_above_hull=np.array([energies[i] for i in chosen]) if energies else None,
-        rejected={str(reason): n for reason, n in sorted(found.rejected.items()) if n},
-        skipped=tuple(found.skipped),
+        images=encode(found.structures, system),
+        counts=np.array(counts, dtype=np.int64),
+        labels=tuple(found.labels),
+        energies_above_hull=np.array(found.energies_above_hull) if energies else None,
+        skipped=found.skipped,
     )
 
 
@@ -203,40 +199,49 @@ def collect(
     *,
     on_progress: Progress | None = None,
 ) -> Collection:
-    """Collect the unique structures of a source; see :func:`build_dataset`."""
-    match settings.source, settings.path:
-        case "prototypes", _:
-            candidates, rejected = decorate_prototypes(
-                system,
-                oxidation_states,
-                max_per_composition=settings.max_per_composition,
-                on_progress=on_progress,
-            )
-            found = Collection(
-                [candidate.structure for candidate in candidates],
-                [candidate.prototype for candidate in candidates],
-                rejected=rejected,
-            )
-        case "shipped", _:
-            found = import_shipped(system, oxidation_states)
-        case "materials_project", _:
-            found = fetch_materials_project(
-                system, oxidation_states, settings.max_energy_above_hull
-            )
-        case "folder", Path() as path:
-            found = read_folder(path, system, oxidation_states)
-        case _, Path() as path:
-            found = import_array(path, system, oxidation_states)
-        case _:
-            raise ValueError(f"{settings.source=} without a path")
+    """Collect the unique structures of a source, of any energy; see :func:`build_dataset`."""
+    found = _read(system, oxidation_states, settings, on_progress)
     if settings.source != "shipped":  # which was made unique
-        found = found.subset(unique_indices(found.structures))
+        unique = unique_indices(found.structures)
+        found = found.subset(unique, RejectionReason.DUPLICATE)
+    return _required(found, system, settings)
+
+
+def _read(
+    system: ChemicalSystem,
+    oxidation_states: OxidationRanges,
+    settings: DatasetSettings,
+    on_progress: Progress | None,
+) -> Collection:
+    if settings.path is not None:
+        read = read_folder if settings.source == "folder" else import_array
+        return read(settings.path, system, oxidation_states)
+    if settings.source == "shipped":
+        return import_shipped(system, oxidation_states)
+    if settings.source == "materials_project":
+        return fetch_materials_project(system, oxidation_states, settings.max_energy_above_hull)
+    candidates, rejected = decorate_prototypes(
+        system,
+        oxidation_states,
+        max_per_composition=settings.max_per_composition,
+        on_progress=on_progress,
+    )
+    return Collection(
+        [candidate.structure for candidate in candidates],
+        [candidate.prototype for candidate in candidates],
+        skipped=Skipped(rejected),
+        is_named=False,
+    )
+
+
+def _required(found: Collection, system: ChemicalSystem, settings: DatasetSettings) -> Collection:
+    """Refuse a source of which nothing is left."""
     if not found.structures:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(found.rejected.items()))
+        left_out = str(found.skipped)
+        why = f"left out were {left_out}" if left_out else "it holds nothing of it at all"
         raise UserError(
             f"dataset.source {settings.source!r} has no sound, charge-balanced structure of "
-            f"{system.chemsys} ({reasons or 'nothing at all'}): raise the caps, widen "
-            "oxidation_states, or use another source."
+            f"{system.chemsys}; {why}: {found.skipped.cure}, or use another source."
         )
     return found
 

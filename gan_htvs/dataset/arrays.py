@@ -181,7 +181,7 @@ def import_array(
         energies_above_hull=None if energies is None else energies.tolist(),
     )
     if file.n_supercells:
-        found.rejected[SCRAMBLED] = file.n_supercells
+        found.skipped.counts[SCRAMBLED] = file.n_supercells
     return found
 
 

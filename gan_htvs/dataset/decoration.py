@@ -16,12 +16,12 @@ import numpy as np
 
 from gan_htvs.dataset.bond_valence import ValenceFit, fit_volume, has_parameters
 from gan_htvs.dataset.colouring import VACANCY, Ordering, Supercell, formal_charges
-from gan_htvs.dataset.orderings import inequivalent_superlattices
 from gan_htvs.dataset.prototypes import Prototype, prototypes
-from gan_htvs.dataset.sources import TOO_LONG
+from gan_htvs.dataset.skipped import TOO_LONG
 from gan_htvs.errors import UserError
 from gan_htvs.matching import unique_indices
 from gan_htvs.pointcloud import LENGTH_SCALE
+from gan_htvs.superlattices import inequivalent_superlattices
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def decorate_prototypes(
     UserError
         If the system is not one of cations and anions with known bond valences.
     """
-    cations, anions = _ions(system, oxidation_states)
+    cations, anions = split_ions(system, oxidation_states)
     balanced = tuple(system.compositions(oxidation_states))
     by_counts: dict[Counts, list[Candidate]] = defaultdict(list)
     rejected: Counter[str] = Counter()
@@ -150,7 +150,7 @@ def decorate_composition(
     UserError
         If the system is not one of cations and anions with known bond valences.
     """
-    cations, anions = _ions(system, oxidation_states)
+    cations, anions = split_ions(system, oxidation_states)
     settled = [
         _settled(structure, counts, prototype, system, oxidation_states)
         for prototype in _distinct_prototypes(system, cations, anions)
@@ -173,22 +173,36 @@ def _most_plausible(candidates: Sequence[Candidate], limit: int) -> list[Candida
     return list(islice(in_turn, limit))
 
 
-def _ions(
-    system: ChemicalSystem, oxidation_states: OxidationRanges
+def split_ions(
+    system: ChemicalSystem,
+    oxidation_states: OxidationRanges,
+    *,
+    needed_by: str = "dataset.source 'prototypes'",
+    cure: str = "set dataset.source to 'array' and give dataset.path",
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Split the elements into cations and anions by their oxidation states."""
+    """Split the elements into cations and anions by their oxidation states.
+
+    Parameters
+    ----------
+    system, oxidation_states
+        As for :func:`decorate_prototypes`.
+    needed_by, cure
+        For the message: who needs the ions, and what helps where there are none.
+
+    Raises
+    ------
+    UserError
+        If the system is not one of cations and anions with known bond valences.
+    """
     cations = tuple(el for el in system.elements if oxidation_states[el][0] >= 0)
     anions = tuple(el for el in system.elements if oxidation_states[el][1] < 0)
-    cure = "set dataset.source to 'array' and give dataset.path"
     if not cations or not anions or len(cations) + len(anions) < len(system.elements):
         raise UserError(
-            f"dataset.source 'prototypes' needs cations and anions, which oxidation_states of "
+            f"{needed_by} needs cations and anions, which oxidation_states of "
             f"{system.chemsys} does not tell apart: {cure}."
         )
     if unknown := [el for el in system.elements if not has_parameters(el)]:
-        raise UserError(
-            f"dataset.source 'prototypes' has no bond valences for {', '.join(unknown)}: {cure}."
-        )
+        raise UserError(f"{needed_by} has no bond valences for {', '.join(unknown)}: {cure}.")
     return cations, anions
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from gan_htvs.assessment import Judge
 from gan_htvs.dataset import collect
+from gan_htvs.dataset.skipped import UNSTABLE, Skipped
 from gan_htvs.declash import declash
 from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
@@ -39,13 +40,8 @@ ENOUGH = 3
 ROUNDS, CRYSTALS_PER_ROUND = 3, 4
 """Tries to fill a composition, and crystals in each."""
 
-RAISED, UNCONVERGED, UNSTABLE, BELIEF = (
-    "potential_raised",
-    "not_converged",
-    "too_far_above_hull",
-    "too_far_below_hull",
-)
-"""Reasons for rejection beside those of :mod:`gan_htvs.validity`."""
+RAISED, UNCONVERGED, BELIEF = "potential_raised", "not_converged", "too_far_below_hull"
+"""Reasons for rejection beside those of :mod:`gan_htvs.dataset.skipped`."""
 
 
 @dataclass
@@ -56,10 +52,8 @@ class RelaxedStructures:
     ----------
     structures, labels, energies_above_hull
         Lowest energy first; eV/atom.
-    rejected
-        How many were left out, by reason.
     skipped
-        Files or rows of the source that could not be used, and why.
+        What was left out, before relaxation and after it.
     level_of_theory
         What relaxed them.
     """
@@ -68,8 +62,7 @@ class RelaxedStructures:
     structures: list[Structure] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     energies_above_hull: list[float] = field(default_factory=list)
-    rejected: Counter[str] = field(default_factory=Counter)
-    skipped: list[str] = field(default_factory=list)
+    skipped: Skipped = field(default_factory=Skipped)
 
     def save(self, path: Path, campaign: Campaign) -> None:
         """Write a .npz file that ``dataset.source: array`` reads, with energies and origins."""
@@ -80,7 +73,7 @@ class RelaxedStructures:
             "campaign": campaign.model_dump(
                 mode="json", exclude={"dataset": {"path"}, "generator": True}
             ),
-            "rejected": {str(reason): n for reason, n in sorted(self.rejected.items()) if n},
+            "rejected": self.skipped.by_reason,
             "versions": {name: version(name) for name in ("gan-htvs", "pymatgen", "chgnet")},
         }
         buffer = io.BytesIO()
@@ -128,10 +121,10 @@ def relax_dataset(
         campaign.dataset,
         on_progress=told("collect structures"),
     )
-    hull = relaxations.references(phases_of(campaign), on_progress=told("relax known phases"))
-    kept = RelaxedStructures(
-        relaxations.level_of_theory, rejected=source.rejected, skipped=source.skipped
+    hull = relaxations.references(
+        phases_of(campaign, by_potential=True), on_progress=told("relax known phases")
     )
+    kept = RelaxedStructures(relaxations.level_of_theory, skipped=source.skipped.copy())
     pool = _Pool(campaign, hull, kept)
     relaxed = relaxations.relax(source.structures, on_progress=told("relax"))
     pool.judge(relaxed, source.labels)
@@ -142,8 +135,8 @@ def relax_dataset(
     if not pool.kept.structures:
         raise UserError(
             f"dataset.source {campaign.dataset.source!r}: no structure of "
-            f"{campaign.chemical_system.chemsys} survived ({dict(pool.kept.rejected)}); raise "
-            "dataset.max_energy_above_hull or use another source."
+            f"{campaign.chemical_system.chemsys} survived; left out were {pool.kept.skipped}: "
+            "raise dataset.max_energy_above_hull or use another source."
         )
     return pool.kept
 
@@ -164,13 +157,13 @@ class _Pool:
         for result, label in zip(relaxed, labels, strict=True):
             reason = self._problem(result)
             if reason is not None or result is None:
-                kept.rejected[str(reason)] += 1
+                kept.skipped.add(str(reason))
             else:
                 found.append((self._energy(result), label, result.structure))
         # Rounded, so that duplicates sort by label and not by the noise of the optimizer.
         found.sort(key=lambda each: (round(each[0], 3), each[1]))
         unique = unique_indices([structure for _, _, structure in found])
-        kept.rejected[RejectionReason.DUPLICATE] += len(found) - len(unique)
+        kept.skipped.counts[RejectionReason.DUPLICATE] += len(found) - len(unique)
         kept.energies_above_hull = [found[i][0] for i in unique]
         kept.labels = [found[i][1] for i in unique]
         kept.structures = [found[i][2] for i in unique]
@@ -202,5 +195,5 @@ class _Pool:
                 amounts = dict(zip(self.system.elements, counts, strict=True))
                 crystals += symmetric_crystals(amounts, CRYSTALS_PER_ROUND, rng)
         sound = [s for s in declash(crystals).structures if check_geometry(s) is None]
-        self.kept.rejected[RejectionReason.ATOMS_TOO_CLOSE] += len(crystals) - len(sound)
+        self.kept.skipped.counts[RejectionReason.ATOMS_TOO_CLOSE] += len(crystals) - len(sound)
         return sound, [f"random symmetric crystal, round {number}, {i}" for i in range(len(sound))]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pymatgen.core import Structure
 
+from gan_htvs.dataset.skipped import MISFIT, TOO_LONG, UNREADABLE, Skipped
 from gan_htvs.errors import UserError
 from gan_htvs.materials_project import client
 from gan_htvs.pointcloud import LENGTH_SCALE
@@ -19,11 +20,8 @@ if TYPE_CHECKING:
 
     from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
 
-MISFIT, UNREADABLE, TOO_LONG = "foreign_or_too_many_atoms", "unreadable_file", "cell_too_long"
-"""Reasons for rejection beside those of :class:`gan_htvs.validity.RejectionReason`."""
-
-STRUCTURE_FILES = ("*.cif", "POSCAR*", "CONTCAR*", "*.poscar", "*.vasp")
-"""Names that are read from a folder."""
+STRUCTURE_FILES = ("*.cif", "poscar*", "contcar*", "*.poscar", "*.vasp")
+"""Names that are read from a folder, in capitals or not."""
 
 Sample: TypeAlias = Structure | RejectionReason | ValueError
 """A structure, or why there is none."""
@@ -39,28 +37,30 @@ class Collection:
         Each with where it comes from.
     energies_above_hull
         eV/atom, one for each structure, or empty where the source knows none.
-    rejected
-        How many were left out, by reason.
     skipped
-        Which files or rows those were, and why: one phrase each.
+        What was left out.
+    is_named
+        Whether the labels are files or rows, which are named if they are left out.
     """
 
     structures: list[Structure] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     energies_above_hull: list[float] = field(default_factory=list)
-    rejected: Counter[str] = field(default_factory=Counter)
-    skipped: list[str] = field(default_factory=list)
+    skipped: Skipped = field(default_factory=Skipped)
+    is_named: bool = True
 
-    def subset(self, indices: list[int]) -> Collection:
-        """Keep these structures; the others count as duplicates."""
-        rejected = self.rejected.copy()
-        rejected[RejectionReason.DUPLICATE] += len(self.structures) - len(indices)
+    def subset(self, indices: Sequence[int], reason: str) -> Collection:
+        """Keep these structures; the others are left out for that reason."""
+        skipped, kept = self.skipped.copy(), set(indices)
+        for i, label in enumerate(self.labels):
+            if i not in kept:
+                skipped.add(reason, label if self.is_named else None)
         return Collection(
             [self.structures[i] for i in indices],
             [self.labels[i] for i in indices],
             [self.energies_above_hull[i] for i in indices] if self.energies_above_hull else [],
-            rejected,
-            self.skipped,
+            skipped,
+            self.is_named,
         )
 
 
@@ -84,8 +84,7 @@ def screen(
             if energies_above_hull is not None:
                 found.energies_above_hull.append(energies_above_hull[i])
         else:
-            found.rejected[str(reason)] += 1
-            found.skipped.append(f"{label}: {why or reason}")
+            found.skipped.add(str(reason), label, why)
     return found
 
 
@@ -124,7 +123,7 @@ def read_folder(
     """
     if not path.is_dir():
         raise UserError(f"dataset.path {path}: is no folder; give one with CIF or POSCAR files.")
-    files = sorted({file for pattern in STRUCTURE_FILES for file in path.rglob(pattern)})
+    files = sorted(file for file in path.rglob("*") if _is_structure_file(file))
     if not files:
         raise UserError(
             f"dataset.path {path}: holds no structure file ({', '.join(STRUCTURE_FILES)}); put "
@@ -134,12 +133,17 @@ def read_folder(
     return screen(samples, system, oxidation_states)
 
 
+def _is_structure_file(path: Path) -> bool:
+    name = path.name.lower()
+    return any(fnmatchcase(name, pattern) for pattern in STRUCTURE_FILES) and path.is_file()
+
+
 def _parse(file: Path) -> Sample:
     try:
         return reduced(Structure.from_file(file))
     except Exception as error:  # noqa: BLE001 - the parsers raise whatever they meet
         message = str(error).splitlines() or [type(error).__name__]
-        return ValueError(f"does not parse ({message[0]:.80})")
+        return ValueError(f"does not parse: {message[0]:.80}")
 
 
 def reduced(structure: Structure) -> Structure:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from copy import deepcopy
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pymatgen.core import Structure
 
 from gan_htvs.assessment import Judge
@@ -22,16 +20,15 @@ from gan_htvs.errors import UserError
 from gan_htvs.evaluation.documents import (
     Draw,
     Evaluation,
-    Fate,
     Measures,
+    Outcome,
     Published,
     Report,
     Sample,
-    Share,
 )
-from gan_htvs.evaluation.known import Shelf
+from gan_htvs.evaluation.known import KnownCrystals
 from gan_htvs.evaluation.measures import mark_unique, measure
-from gan_htvs.proposers.gan import BATCH_SIZE, GanProposer
+from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.thermodynamics.references import reference_phases
 from gan_htvs.validity import RejectionReason, check_geometry
@@ -39,16 +36,20 @@ from gan_htvs.validity import RejectionReason, check_geometry
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
+
     from gan_htvs.candidate import Relaxed
     from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
     from gan_htvs.dataset import Dataset
+    from gan_htvs.generator.checkpoint import TrainedGenerator
+    from gan_htvs.pointcloud import DecodedCells
     from gan_htvs.proposers import Proposer, RawSample
     from gan_htvs.proposers.sampling import SampleResult
     from gan_htvs.relaxation import Relaxations
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
 
-__all__ = ["Evaluation", "Measures", "Published", "Report", "Sample", "Share", "evaluate"]
+__all__ = ["Evaluation", "Measures", "Published", "Report", "Sample", "evaluate"]
 
 THRESHOLDS = (0.2, 0.08, 0.0)
 """Distances from the hull that are reported, eV/atom; 0 is on or below it."""
@@ -95,8 +96,8 @@ def evaluate(
     n_samples
         Valid, unique structures wanted of each composition.
     n_relaxed
-        The first so many of them are relaxed; 0: none, and no known phase either, so that the
-        chemical system may be one of which no phases are known.
+        The first so many of them, ``n_samples`` at most, are relaxed; 0: none, and no known phase
+        either, so that the chemical system may be one of which no phases are known.
     seed
         Decides all samples.
     thresholds
@@ -120,17 +121,18 @@ def evaluate(
         what = f"{proposer.name}: {what}"
         return lambda done, total: on_progress(what, done, total) if on_progress else None
 
+    n_relaxed = min(n_relaxed, n_samples)
     phases = known_phases
     if phases is None:
         phases = _known_phases(system, required=n_relaxed > 0)
-    shelf = Shelf(training, held_out, phases)
+    known = KnownCrystals(training, held_out, phases)
     compositions = list(dict.fromkeys(compositions))
     draws: list[Draw] = []
     samples: list[Sample] = []
     to_relax: list[tuple[Sample, Structure]] = []
     for done, counts in enumerate(compositions):
         told("sampling")(done, len(compositions))
-        recorder = _Recorder(proposer, counts)
+        recorder = _recorder(proposer, counts)
         found = sample(
             recorder,
             counts,
@@ -139,8 +141,8 @@ def evaluate(
             max_tries_per_structure=max_tries_per_structure,
             oxidation_states=oxidation_states,
         )
-        draws.append(_draw(found, recorder, oxidation_states, shelf))
-        new = _samples(found, counts, shelf)
+        draws.append(_draw(found, recorder, oxidation_states, known))
+        new = _samples(found, counts, known)
         samples += new
         to_relax += list(zip(new, found.structures, strict=True))[:n_relaxed]
     told("sampling")(len(compositions), len(compositions))
@@ -150,7 +152,7 @@ def evaluate(
             [structure for _, structure in to_relax], on_progress=told("relaxing")
         )
         for (one, _), result in zip(to_relax, relaxed, strict=True):
-            _record(one, result, references, shelf)
+            _record(one, result, references, known)
         mark_unique(samples)
     return Evaluation(
         proposer=proposer.name,
@@ -187,11 +189,14 @@ def _known_phases(system: ChemicalSystem, *, required: bool) -> list[ReferencePh
         return []
 
 
-_FATES = {Stage.REJECTED: Fate.HOLE, Stage.FAILED: Fate.NOT_CONVERGED}
+_OUTCOMES = {Stage.REJECTED: Outcome.HOLE, Stage.FAILED: Outcome.NOT_CONVERGED}
 
 
 class _Recorder:
     """A proposer that keeps what it proposed of one composition."""
+
+    reads = False
+    """Whether a classifier reads compositions from the samples."""
 
     def __init__(self, proposer: Proposer, counts: Counts) -> None:
         self.name = proposer.name
@@ -200,64 +205,90 @@ class _Recorder:
         self.samples: list[RawSample] = []
         self.proposer = proposer
         self.counts = counts
-        self._rng = np.random.default_rng()
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[RawSample]:
-        self._rng = deepcopy(rng)
         for raw in self.proposer.raw_samples(counts, rng):
             self.samples.append(raw)
             yield raw
 
-    def n_balanced(self, n: int, oxidation_states: OxidationRanges) -> int:
-        """Count, of the first ``n`` raw samples, those with atoms that can be neutral.
+    def atoms(self, n: int) -> Sequence[Counts]:
+        """Tell which atoms the first ``n`` raw samples have, those that are no crystal included."""
+        return [self.counts] * n
 
-        Only a generator makes other atoms than it was asked for.
-        """
-        if not isinstance(self.proposer, GanProposer):
-            return n * self.system.is_charge_balanced(self.counts, oxidation_states)
-        balanced = 0
-        for start in range(0, n, BATCH_SIZE):
-            cells, _ = self.proposer.read_batch(self.counts, self._rng)
-            balanced += sum(
-                min(atoms) > 0 and self.system.is_charge_balanced(tuple(atoms), oxidation_states)
-                for atoms in cells.counts[: n - start].tolist()
-            )
-        return balanced
+    def n_balanced(self, n: int, oxidation_states: OxidationRanges) -> int:
+        """Count, of the first ``n`` raw samples, those with atoms that can be neutral."""
+        return sum(
+            min(atoms) > 0 and self.system.is_charge_balanced(atoms, oxidation_states)
+            for atoms in self.atoms(n)
+        )
+
+
+class _GanRecorder(_Recorder):
+    """The same of a generator, which makes other atoms than it was asked for, too."""
+
+    def __init__(self, proposer: GanProposer, counts: Counts) -> None:
+        self.reads = proposer.trained.classifier is not None
+        self.generator = _KeptCells(proposer.trained)
+        super().__init__(self.generator, counts)
+
+    def atoms(self, n: int) -> Sequence[Counts]:
+        return self.generator.atoms[:n]
+
+
+class _KeptCells(GanProposer):
+    """A generator that keeps the atoms of whatever it decoded."""
+
+    def __init__(self, trained: TrainedGenerator) -> None:
+        super().__init__(trained)
+        self.atoms: list[Counts] = []
+
+    def read_batch(
+        self, counts: Counts, rng: np.random.Generator
+    ) -> tuple[DecodedCells, list[RejectionReason | None]]:
+        cells, refused = super().read_batch(counts, rng)
+        self.atoms += [tuple(row) for row in cells.counts.tolist()]
+        return cells, refused
+
+
+def _recorder(proposer: Proposer, counts: Counts) -> _Recorder:
+    if isinstance(proposer, GanProposer):
+        return _GanRecorder(proposer, counts)
+    return _Recorder(proposer, counts)
 
 
 def _draw(
-    found: SampleResult, recorder: _Recorder, oxidation_states: OxidationRanges, shelf: Shelf
+    found: SampleResult,
+    recorder: _Recorder,
+    oxidation_states: OxidationRanges,
+    known: KnownCrystals,
 ) -> Draw:
     counts = recorder.counts
     raw = recorder.samples[: found.tried]
-    is_read = (
-        isinstance(recorder.proposer, GanProposer)
-        and recorder.proposer.trained.classifier is not None
-    )
     crystals = [one for one in raw if isinstance(one, Structure)]
     problems = Counter(filter(None, map(check_geometry, crystals)))
+    n_read = found.tried - found.reasons[RejectionReason.WRONG_COMPOSITION]
     return Draw(
-        composition=shelf.system.formula(counts),
+        composition=known.system.formula(counts),
         wanted=found.wanted,
         tried=found.tried,
         exhausted=found.exhausted,
-        read=found.tried - found.reasons[RejectionReason.WRONG_COMPOSITION] if is_read else None,
+        read=n_read if recorder.reads else None,
         balanced=recorder.n_balanced(found.tried, oxidation_states),
         decoded=len(crystals),
         before_push={str(reason): n for reason, n in sorted(problems.items())},
         rejections={str(reason): n for reason, n in sorted(found.reasons.items())},
-        held_out=shelf.n_held_out(counts),
+        held_out=known.n_held_out(counts),
     )
 
 
-def _samples(found: SampleResult, counts: Counts, shelf: Shelf) -> list[Sample]:
+def _samples(found: SampleResult, counts: Counts, known: KnownCrystals) -> list[Sample]:
     return [
         Sample(
-            composition=shelf.system.formula(counts),
+            composition=known.system.formula(counts),
             index=index,
             max_displacement=displacement,
-            novel_as_generated=shelf.is_novel(structure),
-            rediscovers_as_generated=shelf.rediscovered(structure),
+            novel_as_generated=known.is_novel(structure),
+            rediscovers_as_generated=known.rediscovered(structure),
         )
         for structure, index, displacement in zip(
             found.structures, found.indices, found.max_displacement, strict=True
@@ -265,16 +296,18 @@ def _samples(found: SampleResult, counts: Counts, shelf: Shelf) -> list[Sample]:
     ]
 
 
-def _record(one: Sample, relaxed: Relaxed | None, references: ReferenceSet, shelf: Shelf) -> None:
+def _record(
+    one: Sample, relaxed: Relaxed | None, references: ReferenceSet, known: KnownCrystals
+) -> None:
     """Write down what a relaxation made of a sample; ``unique`` needs all of them."""
     if relaxed is None:
-        one.fate = Fate.FAILED
+        one.fate = Outcome.FAILED
         return
     one.n_steps = relaxed.n_steps
     one.cpu_seconds = relaxed.cpu_seconds
     one.volume_change = relaxed.volume_change
     if (problem := Judge.soundness(relaxed)) is not None:
-        one.fate = _FATES[problem[0]]
+        one.fate = _OUTCOMES[problem[0]]
         return
     references.check_level(relaxed.level_of_theory)
     above_hull = references.energy_above_hull(
@@ -282,10 +315,10 @@ def _record(one: Sample, relaxed: Relaxed | None, references: ReferenceSet, shel
     )
     one.energy_per_atom = relaxed.energy_per_atom
     if not Judge.believes(above_hull):
-        one.fate = Fate.UNBELIEVABLE
+        one.fate = Outcome.UNBELIEVABLE
         return
-    one.fate = Fate.SOUND
+    one.fate = Outcome.SOUND
     one.structure = relaxed.structure
     one.energy_above_hull = above_hull
-    one.novel = shelf.is_novel(relaxed.structure)
-    one.rediscovers = shelf.rediscovered(relaxed.structure)
+    one.novel = known.is_novel(relaxed.structure)
+    one.rediscovers = known.rediscovered(relaxed.structure)

@@ -1,4 +1,4 @@
-"""What an evaluation stores: shares with their denominators, samples one by one, the report."""
+"""What an evaluation stores: samples one by one, and the report."""
 
 from __future__ import annotations
 
@@ -7,19 +7,10 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    computed_field,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pymatgen.core import Lattice, Structure
-from scipy.stats import binomtest
 
-CONFIDENCE = 0.95
-"""Level of the intervals."""
+from gan_htvs.share import Share
 
 COORDINATE_DIGITS = 6
 """Decimals of stored lattices (A) and fractional coordinates."""
@@ -53,32 +44,7 @@ class Document(BaseModel):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="ignore")
 
 
-class Share(Document):
-    """k of n, with the Wilson score interval."""
-
-    k: int
-    n: int
-
-    @computed_field(description="k / n; null if n is 0")  # type: ignore[prop-decorator]
-    @property
-    def value(self) -> float | None:
-        """The share itself."""
-        return self.k / self.n if self.n else None
-
-    @computed_field(description="Wilson 95 % interval; null if n is 0")  # type: ignore[prop-decorator]
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Lower and upper bound (Wilson, J. Am. Stat. Assoc. 1927, 22, 209)."""
-        if not self.n:
-            return None
-        bounds = binomtest(self.k, self.n).proportion_ci(CONFIDENCE, method="wilson")
-        return float(bounds.low), float(bounds.high)
-
-    def __add__(self, other: Share) -> Share:
-        return Share(k=self.k + other.k, n=self.n + other.n)
-
-
-class Fate(StrEnum):
+class Outcome(StrEnum):
     """What came of a sample's relaxation."""
 
     NOT_RELAXED = "not_relaxed"
@@ -101,7 +67,7 @@ class Sample(Document):
     rediscovers_as_generated: tuple[int, ...] = Field(
         (), description="held-out structures that it matched before relaxation, by position"
     )
-    fate: Fate = Fate.NOT_RELAXED
+    fate: Outcome = Outcome.NOT_RELAXED
     structure: StoredStructure = Field(None, description="after a sound relaxation")
     energy_per_atom: float | None = Field(None, description="eV/atom")
     energy_above_hull: float | None = Field(
@@ -149,6 +115,11 @@ class Draw(Document):
     )
     held_out: int = Field(description="held-out structures of the composition")
 
+    @property
+    def found(self) -> int:
+        """Valid, unique structures among the raw samples."""
+        return self.tried - sum(self.rejections.values())
+
 
 class AtThreshold(Document):
     """What lies within one distance of the hull, of all structures sent to relaxation."""
@@ -187,7 +158,7 @@ class Measures(Document):
     rediscovered_relaxed: Share = Field(
         description="held-out structures among the relaxed samples, which are fewer"
     )
-    fates: dict[Fate, int] = Field(description="what came of the relaxations, counted")
+    fates: dict[Outcome, int] = Field(description="what came of the relaxations, counted")
     unique_relaxed: Share = Field(description="sound relaxed samples that match no other")
     novel_relaxed: Share = Field(
         description="sound relaxed samples that match no training structure and no known phase"

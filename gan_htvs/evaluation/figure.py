@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from gan_htvs.evaluation.documents import Evaluation, Fate, Measures, Report, Share
+from gan_htvs.evaluation.documents import Evaluation, Measures, Outcome, Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
+
+    from gan_htvs.share import Share
+
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
 """Okabe and Ito, distinct to colour-blind readers."""
@@ -46,7 +49,7 @@ def draw_report(report: Report) -> bytes:
 def _distribution(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     for evaluation, colour in zip(evaluations, _colours(evaluations), strict=True):
         energies = np.sort(
-            [s.energy_above_hull for s in evaluation.samples if s.fate is Fate.SOUND]
+            [s.energy_above_hull for s in evaluation.samples if s.fate is Outcome.SOUND]
         ).astype(float)
         n = evaluation.overall.n_relaxed
         if n:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gan_htvs.thermodynamics.references import ReferencePhase
 
 
-class Shelf:
+class KnownCrystals:
     """What samples are compared with: training structures, known phases, and what was held out.
 
     Parameters

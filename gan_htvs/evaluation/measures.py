@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from gan_htvs.evaluation.documents import (
     AtThreshold,
     Draw,
-    Fate,
     Measures,
+    Outcome,
     Sample,
-    Share,
     mean,
 )
 from gan_htvs.matching import UniqueStructures
+from gan_htvs.share import Share
 from gan_htvs.validity import RejectionReason
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _MISMATCHES = (
 
 def mark_unique(samples: Sequence[Sample]) -> None:
     """Set ``unique`` of the sound samples: the most stable of each group that matches."""
-    sound = [sample for sample in samples if sample.fate is Fate.SOUND]
+    sound = [sample for sample in samples if sample.fate is Outcome.SOUND]
     seen = UniqueStructures()
     for sample in sorted(sound, key=_energy_above_hull):
         sample.unique = seen.add(sample.structure)
@@ -66,10 +66,10 @@ def measure(
     decoded = sum(draw.decoded for draw in draws)
     unique = len(samples)
     valid = unique + rejections[RejectionReason.DUPLICATE]
-    relaxed = [sample for sample in samples if sample.fate is not Fate.NOT_RELAXED]
-    sound = [sample for sample in relaxed if sample.fate is Fate.SOUND]
+    relaxed = [sample for sample in samples if sample.fate is not Outcome.NOT_RELAXED]
+    sound = [sample for sample in relaxed if sample.fate is Outcome.SOUND]
     seconds = [s.cpu_seconds for s in relaxed if s.cpu_seconds is not None]
-    n_ended = sum(sample.fate is not Fate.FAILED for sample in relaxed)
+    n_ended = sum(sample.fate is not Outcome.FAILED for sample in relaxed)
     cpu_seconds = sum(seconds) if seconds and len(seconds) == n_ended else None
     return Measures(
         composition=composition,

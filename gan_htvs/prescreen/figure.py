@@ -36,8 +36,8 @@ TICKS = (-1, -0.5, -0.2, -0.1, 0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 """Of that axis, eV/atom."""
 
 
-class Course(NamedTuple):
-    """A relaxation and how it left the prescreen."""
+class EnergyTrajectory(NamedTuple):
+    """The energies of a relaxation, and how it left the prescreen."""
 
     hurdle: Hurdle | None
     above_hull: Sequence[float]
@@ -45,7 +45,7 @@ class Course(NamedTuple):
 
 
 def draw_prescreen(
-    summary: PrescreenSummary, courses: Sequence[Course], window: float
+    summary: PrescreenSummary, trajectories: Sequence[EnergyTrajectory], window: float
 ) -> Figure | None:
     """Draw relaxations, coloured by how they left, and a bar for each hurdle.
 
@@ -53,7 +53,7 @@ def draw_prescreen(
     ----------
     summary
         Of the whole campaign.
-    courses
+    trajectories
         Some of its relaxations.
     window
         Largest energy above hull that goes on, eV/atom.
@@ -66,32 +66,32 @@ def draw_prescreen(
         return None
     figure = Figure(figsize=(12, 4.6), dpi=120, layout="constrained")
     curves, bars = figure.subplots(1, 2)
-    for course in courses:
+    for trajectory in trajectories:
         curves.plot(
-            range(len(course.above_hull)),
-            course.above_hull,
-            color=COLOURS[course.hurdle],
+            range(len(trajectory.above_hull)),
+            trajectory.above_hull,
+            color=COLOURS[trajectory.hurdle],
             linewidth=0.8,
             alpha=0.6,
         )
         curves.plot(
-            len(course.above_hull) - 1,
-            course.above_hull[-1],
+            len(trajectory.above_hull) - 1,
+            trajectory.above_hull[-1],
             ".",
-            color=COLOURS[course.hurdle],
+            color=COLOURS[trajectory.hurdle],
             markersize=4,
         )
     curves.axhline(window, color="black", linewidth=1, linestyle="--")
     curves.set_yscale("symlog", linthresh=LINEAR)
-    lowest = min((min(course.above_hull) for course in courses), default=0.0)
-    highest = max((max(course.above_hull) for course in courses), default=1.0)
+    lowest = min((min(trajectory.above_hull) for trajectory in trajectories), default=0.0)
+    highest = max((max(trajectory.above_hull) for trajectory in trajectories), default=1.0)
     ticks = [tick for tick in TICKS if min(lowest, 0) <= tick <= highest]
     curves.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     curves.set_yticks([], minor=True)
     curves.set_ylim(min(lowest, 0) - 0.05, 1.2 * max(highest, window))
     curves.set(xlabel="relaxation step", ylabel="energy above hull, eV/atom")
-    curves.set_title(f"{len(courses)} of the relaxations", fontsize=9)
-    drawn = {course.hurdle for course in courses}
+    curves.set_title(f"{len(trajectories)} of the relaxations", fontsize=9)
+    drawn = {trajectory.hurdle for trajectory in trajectories}
     kinds = [part for part in summary.parts if part.hurdle in drawn]
     handles = [Line2D([], [], color=COLOURS[part.hurdle], label=part.name) for part in kinds]
     if handles:

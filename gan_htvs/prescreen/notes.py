@@ -1,9 +1,10 @@
 """What packs write down while they work, so that none does again what has been done.
 
-Each finished relaxation is a note, written as it comes: a pack that was killed reads its own notes
-and goes on. Packs read one another's, too: what another one has claimed or relaxed is a duplicate
-here. All read them in one order, that of writing, and whoever comes first in it stays: so of two
-that are one crystal never do both give way, whenever and however often their packs look.
+Each finished relaxation is written down at once, as a note. A pack that was killed reads its own
+notes and goes on from there. Packs also read the notes of others, to find duplicates among the
+structures that those have claimed or relaxed. The order of writing, which is the same for all
+readers, decides: of two duplicates the one that was written first stays, and the other is
+rejected. So exactly one survives, no matter when or how often their packs read.
 """
 
 from __future__ import annotations

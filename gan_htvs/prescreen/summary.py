@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from gan_htvs.candidate import Hurdle
-from gan_htvs.evaluation.documents import Share
+from gan_htvs.share import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -22,7 +22,7 @@ from gan_htvs.matching import UniqueStructures
 from gan_htvs.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
     from gan_htvs.proposers import Proposer, ProposerName, RawSample
@@ -120,7 +120,6 @@ def sample(
     seed: int,
     max_tries_per_structure: int = 200,
     oxidation_states: OxidationRanges | None = None,
-    known: Iterable[Structure] = (),
 ) -> SampleResult:
     """Sample until ``n`` unique valid structures are found, or the tries or proposals end.
 
@@ -138,8 +137,6 @@ def sample(
         The bound is ``n`` times this many raw samples.
     oxidation_states
         Refuse a composition that these ranges cannot make neutral.
-    known
-        Structures that count as duplicates.
 
     Raises
     ------
@@ -147,7 +144,7 @@ def sample(
         If the composition does not fit the system of the proposer or is not charge-neutral.
     """
     _check_request(counts, proposer.system, oxidation_states)
-    unique = UniqueStructures(known)
+    unique = UniqueStructures()
     found = SampleResult(proposer.name, n)
     bound = n * max_tries_per_structure
     raw = proposer.raw_samples(counts, np.random.default_rng([seed, *counts]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gan_htvs.dataset.decoration import decorate_composition
+from gan_htvs.dataset.decoration import decorate_composition, split_ions
 from gan_htvs.proposers import ProposerName
 
 if TYPE_CHECKING:
@@ -29,24 +29,29 @@ class Substitution:
     ----------
     system, oxidation_states
         Elements, caps, and the average oxidation states that each element may have.
+
+    Raises
+    ------
+    UserError
+        If the system is not one of cations and anions with known bond valences.
     """
 
     name = ProposerName.SUBSTITUTION
     volume_per_atom = None
 
     def __init__(self, system: ChemicalSystem, oxidation_states: OxidationRanges) -> None:
+        split_ions(
+            system,
+            oxidation_states,
+            needed_by=f"the proposer {self.name.value!r}",
+            cure="leave it out",
+        )
         self.system = system
         self.oxidation_states = oxidation_states
         self._decorated: dict[Counts, list[Structure]] = {}
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
-        """Yield the decorations in their order; nothing about them is random.
-
-        Raises
-        ------
-        UserError
-            If the system is not one of cations and anions with known bond valences.
-        """
+        """Yield the decorations in their order; nothing about them is random."""
         del rng
         if counts not in self._decorated:
             candidates = decorate_composition(

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from gan_htvs.engines import PotentialName
 from gan_htvs.errors import UserError
-from gan_htvs.settings import NonNegativeFloat, PositiveInt, Settings
+from gan_htvs.settings import NonNegativeFloat, PositiveInt, Settings, first_problem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,9 +109,7 @@ def read_settings(folder: Path) -> RehearsalSettings:
             document["fail"] = mode
         return RehearsalSettings.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{source}: {where}: {first['msg']}.") from error
+        raise UserError(f"{source}: {first_problem(error)}.") from error
     except ValueError as error:
         raise UserError(f"{SETTINGS_FILE}: is no JSON: {error}.") from error
 

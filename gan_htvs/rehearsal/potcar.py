@@ -18,15 +18,13 @@ from pymatgen.io.vasp.inputs import (
 )
 
 from gan_htvs.errors import UserError
+from gan_htvs.potcars import FOLDER_VARIABLE, element_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 ENMAX = 400.0
 """Cutoff of every placeholder, that of the usual oxygen, eV."""
-
-PSP_DIR = "PMG_VASP_PSP_DIR"
-"""Setting of pymatgen: where POTCARs are."""
 
 SUB_DIRS = "PMG_VASP_PSP_SUB_DIRS"
 """Setting of pymatgen: other names of the folder of a functional."""
@@ -116,19 +114,19 @@ def placeholder_potcars(symbols: Iterable[str], functional: str) -> Iterator[Pat
         If the functional or an element is unknown.
     """
     missing = object()
-    before = SETTINGS.get(PSP_DIR, missing)
+    before = SETTINGS.get(FOLDER_VARIABLE, missing)
     with tempfile.TemporaryDirectory(prefix="placeholder-potcars-") as name:
         write_placeholders(Path(name), symbols, functional)
-        SETTINGS[PSP_DIR] = name
+        SETTINGS[FOLDER_VARIABLE] = name
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UnknownPotcarWarning)
                 yield Path(name)
         finally:
             if before is missing:
-                del SETTINGS[PSP_DIR]
+                del SETTINGS[FOLDER_VARIABLE]
             else:
-                SETTINGS[PSP_DIR] = before
+                SETTINGS[FOLDER_VARIABLE] = before
 
 
 @cache
@@ -145,7 +143,7 @@ def _known_potentials() -> dict[str, dict[str, dict[str, object]]]:
 
 
 def _placeholder(symbol: str, functional: str, known: dict[str, object]) -> str:
-    name = symbol.partition("_")[0]
+    name = element_of(symbol)
     if not Element.is_valid_symbol(name):
         raise UserError(f"POTCAR: {symbol!r} does not begin with an element.")
     element = Element(name)

@@ -208,11 +208,6 @@ class ReferenceSet(BaseModel):
             ]
         )
 
-    @property
-    def stable_names(self) -> tuple[str, ...]:
-        """Names of the phases on the hull, in alphabetical order."""
-        return tuple(sorted(self.entries[i].name for i in self.hull.vertices))
-
     def fractions(self, compositions: Iterable[CompositionLike]) -> NDArray[np.float64]:
         """Write compositions as atomic fractions, (n, E), in the order of ``elements``.
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 import typer
 
+from gan_htvs.errors import UserError
 from launchers import console
 from launchers.commands.common import (
     CAMPAIGN_DEFAULT,
@@ -27,6 +30,29 @@ class ReportFormat(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    """Refuse, before any work, a folder that will not take what comes of it; leave it as it is.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be made or written to.
+    """
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{option} {folder}: cannot be written: {error.strerror}; choose a writable folder."
+        ) from error
+    finally:
+        with suppress(OSError):
+            for each in new:
+                each.rmdir()
 
 
 @app.command(
@@ -49,6 +75,9 @@ def dataset(
     with told_in_one_sentence():
         from gan_htvs.campaign_file import read_campaign
 
+        if output.is_dir():
+            raise UserError(f"--output {output}: is a folder; name the .npz file to write.")
+        _check_writable(output.parent, "--output")
         campaign = read_campaign(campaign_file)
         from gan_htvs.dataset.relaxed import relax_dataset
         from gan_htvs.relaxation import Relaxations
@@ -136,13 +165,22 @@ def evaluate(
     """Judge a trained generator by its samples, before and after relaxation.
 
     Composition match, validity, uniqueness, novelty, structures held out of training found
-    again, and what is stable after relaxation with the energy engine of the campaign, beside the
+    again, and what is stable after relaxation with the potential of the campaign, beside the
     published shares and the baselines named by --against. Writes evaluation.json, samples.csv and
     evaluation.png. Relaxations are remembered in the working directory: the same command goes on
     where an earlier one stopped, and gives the same numbers.
     """
     with told_in_one_sentence():
-        from launchers.evaluation import evaluate_checkpoint, print_report
+        if output is None:
+            _check_writable(workdir, "--workdir")
+        else:
+            _check_writable(output, "--output")
+        if relax > samples:
+            console.note(
+                f"--samples {samples} leaves no more than {samples} structures of each composition "
+                f"to relax, not {relax} (--relax)."
+            )
+        from launchers.evaluation import evaluate_checkpoint, note_shortfalls, print_report
 
         shown = console.err if form is ReportFormat.JSON else console.out
         with console.WorkProgress(shown) as progress:
@@ -162,6 +200,7 @@ def evaluate(
 
         folder = output or workdir / report.campaign / f"evaluation-{report.checkpoint[:12]}"
         files = write_report(report, folder)
+        note_shortfalls(report)
         if form is ReportFormat.JSON:
             typer.echo(report.model_dump_json(indent=1))
         else:

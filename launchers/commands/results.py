@@ -66,16 +66,16 @@ def funnel(
     """
     with told_in_one_sentence():
         from launchers.database import open_databases
-        from launchers.report import draw_figures, read_courses, read_results
+        from launchers.report import draw_figures, read_results, read_trajectories
         from launchers.summary import print_funnel, print_prescreen
 
         with open_databases(launchpad) as databases:
             results = read_results(databases, campaign)
-            courses = [] if output is None else read_courses(databases, results)
+            trajectories = [] if output is None else read_trajectories(databases, results)
         print_funnel(results.campaign, results.funnel)
         print_prescreen(results.campaign, results.prescreened)
         if output is not None:
-            for path in draw_figures(results, output, courses):
+            for path in draw_figures(results, output, trajectories):
                 typer.echo(f"wrote {path}")
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from gan_htvs.funnel import PUBLISHED_SOURCE
 from gan_htvs.html_report import CAPTIONS
 from gan_htvs.plots import embedded
-from launchers.report import figures, read_courses, read_results
+from launchers.report import figures, read_results, read_trajectories
 from launchers.status.document import Status
 from launchers.status.grids import grids, is_number, text
 from launchers.status.survey import survey
@@ -128,7 +128,7 @@ def layout_of_one(databases: Databases, name: str) -> Component:
     results = read_results(databases, name)
     if results.campaign.engines.is_rehearsal:
         return html.Div([html.H1(name), html.P("A rehearsal: no number of it is a result.")])
-    drawn = figures(results, read_courses(databases, results))
+    drawn = figures(results, read_trajectories(databases, results))
     return html.Article(
         [
             html.H1(f"{name}: {results.campaign.chemical_system.chemsys}"),

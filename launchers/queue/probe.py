@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 
-import atomate2
 import jobflow
 from fireworks import fw_config
 
@@ -22,10 +21,8 @@ def main() -> None:
         "python": sys.prefix,
         "version": __version__,
         "launchpad": fw_config.LAUNCHPAD_LOC,
-        "ping": fw_config.PING_TIME_SECS,
         "expiration": fw_config.RUN_EXPIRATION_SECS,
         "outputs": getattr(store, "launchpad_file", f"a {type(store).__name__} of its own"),
-        "vasp": atomate2.SETTINGS.VASP_CMD,
     }
     print(json.dumps(found))  # noqa: T201
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from gan_htvs.errors import UserError
 from gan_htvs.routing import Category
-from gan_htvs.settings import NonNegativeInt, PositiveInt, Settings
+from gan_htvs.settings import NonNegativeInt, PositiveInt, Settings, first_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -159,4 +159,4 @@ def _profile(category: Category, fields: dict[str, Any]) -> Profile:
         field = ".".join(str(part) for part in problem["loc"])
         named = field.replace("_", "-")
         option = f"--{named} {category}={problem['input']}" if field else f"category {category}"
-        raise UserError(f"{option}: {problem['msg'].removeprefix('Value error, ')}.") from error
+        raise UserError(f"{option}: {first_message(error)}.") from error

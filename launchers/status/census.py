@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gan_htvs.candidate import Hurdle, Stage, Step
+from gan_htvs.candidate import CALCULATIONS, Hurdle, Stage, Step
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
 from launchers.launchpad import last_line, moment
+from launchers.shards import longest_shards
 from launchers.status.document import FailureCount, JobCount, Throughput
 
 if TYPE_CHECKING:
@@ -104,18 +105,21 @@ class Census:
 
     def proposed(self) -> Proposed:
         """Read what the samplers left: the known phases, and how many structures they lack."""
-        fields = ["output.stream", "output.requested", "output.proposals.candidate_id"]
-        found = self.database.outputs.find(self._outputs_of(Step.PROPOSE), fields)
-        shards = sorted((each["output"] for each in found), key=lambda s: s.get("requested") or 0)
-        # A shard that was asked for more later holds all that the earlier one had.
-        longest = {shard["stream"]: shard for shard in shards if "stream" in shard}
+        fields = [f"output.{name}" for name in ("stream", "requested", "tried")]
+        found = self.database.outputs.find(
+            self._outputs_of(Step.PROPOSE), [*fields, "output.proposals.candidate_id"]
+        )
+        shards = [each["output"] for each in found]
         known = [
             phase["candidate_id"]
             for shard in shards
             if "stream" not in shard
             for phase in shard["proposals"]
         ]
-        lacking = (shard["requested"] - len(shard["proposals"]) for shard in longest.values())
+        lacking = (
+            shard["requested"] - len(shard["proposals"])
+            for shard in longest_shards(shards).values()
+        )
         return Proposed(known, sum(max(n, 0) for n in lacking))
 
     def judged(self) -> set[str]:
@@ -235,7 +239,7 @@ class Census:
 
         A candidate whose calculation raised is judged all the same; a known phase is not.
         """
-        calculations = [Step.RELAX.value, Step.STATIC.value, Step.HYBRID.value]
+        calculations = [step.value for step in CALCULATIONS]
         others = {
             "$or": [
                 {"spec.campaign": {"$ne": self.campaign.name}},

@@ -42,7 +42,8 @@ def test_another_engine_needs_other_references():
 
 def test_units_wait_for_what_they_need():
     units = CampaignUnits(demo())
-    needs = {unit.key: unit.needs for unit in units.units()}
+    needs = units.needs
+    assert [unit.key for unit in units.units()] == list(needs)
     assert needs[units.references] == needs[units.training] == frozenset()
     others = [need for key, need in needs.items() if key not in units.owners]
     assert others.count(frozenset(units.shared)) == 3
@@ -84,7 +85,7 @@ def test_another_proposer_adds_its_shards_and_repeats_nothing():
 def test_only_what_samples_a_generator_waits_for_the_training():
     campaign = demo(sampling=MIXED)
     units = CampaignUnits(campaign)
-    waits = [units.training in unit.needs for unit in units.units() if "sample" in unit.flow.name]
+    waits = [units.training in need for key, need in units.needs.items() if units.is_shard(key)]
     assert waits == [shard.proposer == "gan" for shard in shards(campaign)]
 
 
@@ -93,7 +94,7 @@ def test_without_a_generator_nothing_is_trained():
     assert units.training is None
     assert units.owners == ["mg-mn-o-demo", *units.shared]
     for unit in units.units():
-        assert unit.needs <= set(units.shared)
+        assert units.needs[unit.key] <= set(units.shared)
         assert {job.metadata["campaign"] for job in unit.flow.jobs} <= set(units.owners)
         assert all(job.metadata["step"] != "train" for job in unit.flow.jobs)
 

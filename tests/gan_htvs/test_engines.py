@@ -4,9 +4,17 @@ from typing import get_args
 
 import pytest
 from pydantic import ValidationError
+from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
+from pymatgen.io.vasp.sets import MPRelaxSet
 
 from gan_htvs.campaign import Campaign
-from gan_htvs.engines import EnergyEngineSettings, EngineSettings, FailureName, VaspSettings
+from gan_htvs.engines import (
+    MATERIALS_PROJECT_U,
+    EnergyEngineSettings,
+    EngineSettings,
+    FailureName,
+    VaspSettings,
+)
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash, content_uuid
 from gan_htvs.rehearsal.failures import FailureMode
@@ -20,6 +28,11 @@ MG_O = {
 
 def campaign(**engines) -> Campaign:
     return Campaign.model_validate(MG_O | {"engines": engines})
+
+
+def test_u_of_oxides_is_that_of_the_materials_project():
+    assert MPRelaxSet.CONFIG["INCAR"]["LDAUU"]["O"] == MATERIALS_PROJECT_U
+    assert MaterialsProject2020Compatibility().u_settings["O"] == MATERIALS_PROJECT_U
 
 
 class TestPotential:

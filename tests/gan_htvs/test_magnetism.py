@@ -14,7 +14,6 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.arrangements import _Cell, _Score
 from gan_htvs.couplings import magnetic_couplings
-from gan_htvs.dataset.orderings import hermite_normal_forms
 from gan_htvs.errors import UserError
 from gan_htvs.magnetism import (
     enumerated_starts,
@@ -22,6 +21,7 @@ from gan_htvs.magnetism import (
     magnetic_starts,
     starting_moments,
 )
+from gan_htvs.superlattices import hermite_normal_forms
 from gan_htvs.thermodynamics.references import reference_phases
 
 

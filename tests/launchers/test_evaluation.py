@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
 from gan_htvs.campaign_file import read_campaign
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset import build_dataset
-from gan_htvs.evaluation.documents import Report, Share
+from gan_htvs.evaluation.documents import Report
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.generator.training import train
+from gan_htvs.share import Share
 from launchers.cli import app
 from launchers.evaluation import share_text
 
@@ -188,3 +190,78 @@ def test_the_shipped_generator_is_judged_by_its_name(tmp_path):
     report = Report.model_validate_json((tmp_path / "report" / "evaluation.json").read_text())
     assert report.evaluations[0].overall.unique.k == 2
     assert report.evaluations[0].held_out_structures > 50
+
+
+@pytest.fixture
+def alloy(tmp_path):
+    """A campaign of Mg and Al, which has no anions, and a generator that learnt nothing."""
+    structures = tmp_path / "structures"
+    structures.mkdir()
+    Structure(Lattice.cubic(3.2), ["Mg", "Al"], [[0, 0, 0], [0.5] * 3]).to(
+        str(structures / "cscl.cif")
+    )
+    document = CAMPAIGN | {
+        "name": "alloy",
+        "chemical_system": {"caps": {"Mg": 2, "Al": 2}},
+        "oxidation_states": {"Mg": [0, 0], "Al": [0, 0]},
+        "dataset": {"source": "folder", "path": "structures"},
+        "sampling": {"max_tries_per_structure": 10},
+    }
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(document))
+    campaign = read_campaign(tmp_path / "campaign.yaml")
+    untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
+    untrained.save(tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def test_a_generator_that_finds_nothing_is_told_in_a_sentence(alloy):
+    options = ("--compositions", "MgAl", "Mg2Al2", "--relax", 0, "--format", "json")
+    result = evaluate(alloy, *options)
+    assert result.exit_code == 0, result.output
+    draws = Report.model_validate_json(result.stdout).evaluations[0].draws
+    assert [draw.tried for draw in draws] == [30, 30]
+    found = sum(draw.found for draw in draws)
+    assert found < 6
+    told = " ".join(result.stderr.split())
+    assert f"gan: {found} of the 6 structures wanted were found: the bound of tries" in told
+    assert "60 raw samples of AlMg, Al2Mg2; most were rejected for: " in told
+    assert "wrong composition (" in told
+    assert "_composition" not in told
+
+
+def test_fewer_samples_than_are_to_be_relaxed_are_told(alloy):
+    result = evaluate(alloy, "--compositions", "MgAl2", "--samples", 2, "--relax", 5)
+    assert "--samples 2 leaves no more than 2 structures" in " ".join(result.stderr.split())
+
+
+def test_a_baseline_that_refuses_the_system_is_told_before_any_work(alloy):
+    result = evaluate(alloy, "--compositions", "MgAl", "--relax", 0, "--against", "substitution")
+    assert result.exit_code == 2
+    told = " ".join(result.stderr.split())
+    assert "the proposer 'substitution' needs cations and anions" in told
+    assert told.endswith("leave it out.")
+    assert "sampling" not in result.output
+    assert "dataset" not in result.output
+
+
+@pytest.mark.parametrize("folder", ["/proc/nowhere", "model.safetensors/report"])
+def test_an_output_that_cannot_be_written_is_told_before_any_work(alloy, folder):
+    output = alloy / folder
+    result = evaluate(alloy, "--compositions", "MgAl", "--relax", 0, "-o", output)
+    assert result.exit_code == 2
+    told = "".join(result.stderr.split())
+    assert f"--output{output}:cannotbewritten" in told
+    assert "sampling" not in result.output
+
+    command = ["dataset", str(alloy / "campaign.yaml"), "-o", str(output / "relaxed.npz")]
+    result = runner.invoke(app, [*command, "-w", str(alloy / "runs")])
+    assert result.exit_code == 2
+    assert f"--output{output}:cannotbewritten" in "".join(result.stderr.split())
+    assert not (alloy / "runs").exists()
+
+
+def test_an_output_is_tried_without_a_trace(alloy):
+    command = ["evaluate", str(alloy / "none.safetensors"), "-c", str(alloy / "campaign.yaml")]
+    result = runner.invoke(app, [*command, "-o", str(alloy / "deep" / "report")])
+    assert result.exit_code == 2
+    assert not (alloy / "deep").exists()

@@ -14,7 +14,7 @@ from gan_htvs.documents import encode
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from launchers.cli import app
 from launchers.database import open_databases
-from launchers.report import read_courses, read_results
+from launchers.report import read_results, read_trajectories
 
 CAMPAIGN = checked_campaign(
     {
@@ -99,7 +99,7 @@ def test_relaxations_are_measured_from_the_hull_and_of_each_kind_alike(
     funnel, launchpad_file, monkeypatch
 ):
     funnel.put("mg-o")
-    monkeypatch.setattr("launchers.report.MOST_COURSES", 3)
+    monkeypatch.setattr("launchers.report.MOST_TRAJECTORIES", 3)
     with open_databases(launchpad_file) as databases:
         with databases.store("candidates", key="candidate_id") as store:
             for name in "cdefg":
@@ -111,10 +111,10 @@ def test_relaxations_are_measured_from_the_hull_and_of_each_kind_alike(
             store.update(
                 [{"uuid": f"descent {name}", "output": {"curve": curve}} for name in "cdefg"]
             )
-        courses = read_courses(databases, read_results(databases, "mg-o"))
-    assert [course.hurdle for course in courses] == [Hurdle.STOPPING, None, None]
-    assert courses[0].above_hull == pytest.approx([0.5, 0.3])
-    assert courses[1].above_hull == pytest.approx([0.2, 0.05])
+        trajectories = read_trajectories(databases, read_results(databases, "mg-o"))
+    assert [trajectory.hurdle for trajectory in trajectories] == [Hurdle.STOPPING, None, None]
+    assert trajectories[0].above_hull == pytest.approx([0.5, 0.3])
+    assert trajectories[1].above_hull == pytest.approx([0.2, 0.05])
 
 
 def test_a_campaign_without_a_prescreen_has_no_figure_of_one(funnel, launchpad_file, tmp_path):

@@ -1,15 +1,28 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from jobflow import Flow, job
 from maggma.stores import MemoryStore
 
+from flows.campaign import Unit
+from flows.steps import label
 from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import Hurdle, Prescreened
+from gan_htvs.candidate import CALCULATIONS, Hurdle, Prescreened, Step
+from gan_htvs.routing import Category
 from launchers import summary
+from launchers.database import open_databases
+from launchers.feeder import submit
 
 CAMPAIGN = SimpleNamespace(name="mixed")
+MG_O = Campaign(
+    name="mg-o",
+    chemical_system={"caps": {"Mg": 2, "O": 2}},
+    oxidation_states={"Mg": (2, 2), "O": (-2, -2)},
+    prescreen={"window": 0.1, "confirm": "none"},
+)
 
 
 def shard(uuid: str, *, stream: str = "", **output) -> dict:
@@ -34,7 +47,8 @@ def told(capsys):
         store.close = lambda: None  # a store in memory forgets everything when it is closed
         databases = SimpleNamespace(store=lambda name, key: store)
         summary._print_sampling(CAMPAIGN, databases)
-        return capsys.readouterr().out.splitlines()
+        printed = capsys.readouterr()
+        return printed.out.splitlines() + printed.err.splitlines()
 
     return tell
 
@@ -82,24 +96,38 @@ def test_who_gave_up_is_told_what_helps(told, proposer, exhausted, advice):
 
 
 def test_what_stopping_early_lost_is_told_with_its_interval(capsys):
-    campaign = Campaign(
-        name="mg-o",
-        chemical_system={"caps": {"Mg": 2, "O": 2}},
-        oxidation_states={"Mg": (2, 2), "O": (-2, -2)},
-        prescreen={"window": 0.1, "confirm": "none"},
-    )
     stopped = [Prescreened(candidate_id="a", hurdle=Hurdle.STOPPING, n_steps=10, cpu_seconds=2)]
     audited = [
         Prescreened(candidate_id="b", hurdle=hurdle, is_audited=True, would_stop_at=10)
         for hurdle in (None, Hurdle.WINDOW, Hurdle.WINDOW, Hurdle.WINDOW)
     ]
-    summary.print_prescreen(campaign, stopped * 100 + audited)
+    summary.print_prescreen(MG_O, stopped * 100 + audited)
     told = " ".join(capsys.readouterr().out.split())
     assert "Prescreen of mg-o (chgnet)" in told
     assert "early stopping 100 1,000 200 2.00" in told
     assert "all 104 1,000 200 1.92" in told
     assert "Of 4 audited ones that it would have ended, 1 came within 0.1 eV/atom" in told
     assert "25 % (95 % interval 5 to 70 %): it lost about 25 (5 to 70)." in told
+
+
+@job
+def calculate():
+    return None
+
+
+@pytest.mark.parametrize("step", [*CALCULATIONS, Step.GATE])
+def test_a_calculation_that_was_lost_is_a_result_and_a_gate_is_not(launchpad_file, step):
+    lost = calculate()
+    label(lost, "mg-o", step, Category.DFT, candidate_id="a")
+    with open_databases(launchpad_file) as databases:
+        launchpad = databases.launchpad()
+        launchpad.initialise()
+        submit(launchpad, [Unit(lost.uuid, Flow([lost]))], MG_O)
+        launchpad.fireworks.update_one({}, {"$set": {"state": "FIZZLED"}})
+        with databases.store("campaigns", key="name") as campaigns:
+            campaigns.update([{"name": "mg-o", "settings": MG_O.model_dump(mode="json")}])
+        failed = summary.print_summary(MG_O, databases, Path("my_launchpad.yaml"))
+    assert failed is (step is Step.GATE)
 
 
 def test_without_a_prescreen_nothing_is_told_of_one(capsys):

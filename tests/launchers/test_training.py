@@ -87,18 +87,27 @@ def test_a_campaign_with_a_checkpoint_trains_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
-def test_a_file_that_does_not_parse_is_named(tmp_path: Path) -> None:
+def test_what_does_not_come_in_is_counted_by_reason_and_named(tmp_path: Path) -> None:
     folder = tmp_path / "structures"
     folder.mkdir()
     rocksalt = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     )
     rocksalt.to(str(folder / "rocksalt.cif"))
+    rocksalt.to(str(folder / "again.cif"))
+    Structure.from_spacegroup(
+        "F-43m", Lattice.cubic(4.6), ["Mg", "O"], [[0, 0, 0], [0.25, 0.25, 0.25]]
+    ).to(str(folder / "zincblende.cif"))
     (folder / "broken.cif").write_text("data_broken\nloop_\n_atom_site_label\n")
     path = write(tmp_path, device="cpu", max_steps=2)
     document = yaml.safe_load(path.read_text())
-    document["dataset"] = {"source": "folder", "path": "structures"}
+    document["dataset"] = {"source": "folder", "path": "structures", "max_structures": 1}
     path.write_text(yaml.safe_dump(document))
     result = CliRunner().invoke(app, ["train", str(path), "-o", str(tmp_path / "model")])
     assert result.exit_code == 0, result.output
-    assert "1 structure of the dataset was left out: broken.cif" in result.stderr
+    assert (
+        "3 structures of the dataset were left out: unreadable file (1), duplicate (1), more than "
+        "dataset.max_structures (1), namely broken.cif (does not parse: "
+    ) in result.stderr
+    assert "rocksalt.cif (duplicate), zincblende.cif (more than" in result.stderr
+    assert result.stderr.count("note") == 1

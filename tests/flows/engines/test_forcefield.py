@@ -9,6 +9,7 @@ from maggma.stores import MemoryStore
 from pymatgen.core import Lattice, Structure
 
 from flows.engines.energy import energy_engine
+from gan_htvs.descent import descend
 from gan_htvs.documents import decode
 from gan_htvs.engines import EnergyEngineSettings, EngineSettings
 
@@ -40,10 +41,8 @@ def test_manganosite_relaxes_to_its_lattice_constant_and_moment(tmp_path):
 @pytest.mark.parametrize("name", ["chgnet", "sevennet-0"])
 def test_one_process_relaxes_as_the_flow_does(name, tmp_path):
     pytest.importorskip({"chgnet": "chgnet", "sevennet-0": "sevenn"}[name])
-    from gan_htvs.relaxation import relax
-
     flow = relaxed(tmp_path, name=name)
-    alone = relax(STRETCHED_MNO, EnergyEngineSettings(name=name))
+    alone = descend(STRETCHED_MNO, EnergyEngineSettings(name=name)).relaxed
     assert alone.energy_per_atom == pytest.approx(flow.energy_per_atom, abs=1e-4)
     assert alone.correction_per_atom == pytest.approx(flow.correction_per_atom)
     assert alone.n_steps == flow.n_steps
@@ -62,8 +61,6 @@ def test_sevennet_energies_are_corrected_and_labelled(tmp_path):
 
 
 def test_a_force_field_of_atomate2_gets_its_arguments(tmp_path, monkeypatch):
-    from gan_htvs.relaxation import relax
-
     asked = []
 
     def loads(name, **arguments):
@@ -73,7 +70,7 @@ def test_a_force_field_of_atomate2_gets_its_arguments(tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "ase_calculator", loads)
     settings = {"name": "MACE-MP-0", "arguments": {"model": str(tmp_path / "mine.model")}}
     flow = relaxed(tmp_path, **settings)
-    alone = relax(STRETCHED_MNO, EnergyEngineSettings(**settings))
+    alone = descend(STRETCHED_MNO, EnergyEngineSettings(**settings)).relaxed
     assert asked == [(MLFF.MACE_MP_0, settings["arguments"])] * 3
     assert flow.converged
     assert flow.volume_change < -0.1

@@ -52,7 +52,7 @@ def save(path: Path, images: np.ndarray, **extra) -> Path:
 
 def test_published_unit_cells_come_in_and_scrambled_supercells_do_not(published):
     found = import_array(published, SYSTEM, STATES)
-    structures, rejected = found.structures, found.rejected
+    structures, rejected = found.structures, found.skipped.counts
     with np.load(published) as stored:
         n, n_unique = len(stored["images"]), int(stored["n_unique"])
     assert rejected[SCRAMBLED] == n - n_unique == 180
@@ -89,8 +89,8 @@ def test_bad_rows_are_counted_by_reason(tmp_path):
     found = import_array(save(tmp_path / "a.npz", images), SYSTEM, STATES)
     assert [structure.formula for structure in found.structures] == ["Mg1 Mn1 O2"]
     assert found.labels == ["a.npz row 0"]
-    assert found.skipped[0] == "a.npz row 1: empty_element"
-    assert found.rejected == {"empty_element": 1, "charge_imbalance": 1, "bad_volume": 1}
+    assert found.skipped.named[0] == "a.npz row 1 (empty element)"
+    assert found.skipped.by_reason == {"empty_element": 1, "charge_imbalance": 1, "bad_volume": 1}
 
 
 def test_array_structures_are_capped_evenly_over_compositions(tmp_path):
@@ -113,7 +113,21 @@ def test_of_matching_rows_the_first_comes_in(tmp_path):
     dataset = build_dataset(SYSTEM, STATES, DatasetSettings(source="array", path=path))
     assert dataset.labels == ("a.npz row 0", "a.npz row 1")
     assert dataset.energies_above_hull.tolist() == [0.1, 0.2]
-    assert dataset.rejected == {"duplicate": 1}
+    assert dataset.skipped.by_reason == {"duplicate": 1}
+    assert dataset.skipped.named == ["a.npz row 2 (duplicate)"]
+
+
+def test_rows_too_far_above_the_hull_stay_out_where_energies_are_known(tmp_path):
+    images = np.stack([image(length=length) for length in (4.2, 4.3)])
+    images[1, 0, 2] *= 1.5
+    path = save(tmp_path / "a.npz", images, energy_above_hull=[0.1, 0.2])
+    settings = DatasetSettings(source="array", path=path, max_energy_above_hull=0.15)
+    dataset = build_dataset(SYSTEM, STATES, settings)
+    assert dataset.labels == ("a.npz row 0",)
+    assert dataset.skipped.named == ["a.npz row 1 (too far above hull)"]
+    lower = settings.model_copy(update={"max_energy_above_hull": 0.05})
+    with pytest.raises(UserError, match=r"hull \(2\).*raise dataset\.max_energy_above_hull"):
+        build_dataset(SYSTEM, STATES, lower)
 
 
 def test_energies_stay_with_their_structures_whatever_the_labels(tmp_path):

@@ -73,16 +73,54 @@ def test_a_folder_gives_its_sound_structures_once_as_primitive_cells(folder):
     assert matcher.fit(by_label["layered.cif"], rocksalt())
     assert matcher.fit(by_label["deeper/POSCAR_spinel"], spinel())
     assert len(by_label["deeper/POSCAR_spinel"]) == 14
-    assert dataset.rejected["duplicate"] == 1
+    assert dataset.skipped.counts["duplicate"] == 1
+    assert "spinel_again.cif (duplicate)" in dataset.skipped.named
 
 
 def test_what_does_not_come_in_is_counted_and_named(folder):
     found = read_folder(folder, SYSTEM, STATES)
-    assert found.rejected == {"foreign_or_too_many_atoms": 2, "unreadable_file": 1}
-    told = {line.split(":")[0]: line for line in found.skipped}
+    assert found.skipped.by_reason == {"foreign_or_too_many_atoms": 2, "unreadable_file": 1}
+    told = {line.split(" (")[0]: line for line in found.skipped.named}
     assert set(told) == {"broken.cif", "iron.cif", "large.cif"}
     assert "Fe" in told["iron.cif"]
     assert "does not parse" in told["broken.cif"]
+
+
+def test_the_files_of_a_folder_that_yields_nothing_are_named_with_a_cure(tmp_path):
+    (tmp_path / "a.cif").write_text("garbage")
+    (tmp_path / "POSCAR_x").write_text("garbage")
+    Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    ).to(str(tmp_path / "salt.cif"))
+    with pytest.raises(UserError) as caught:
+        build_dataset(SYSTEM, STATES, DatasetSettings(source="folder", path=tmp_path))
+    message = str(caught.value)
+    assert "unreadable file (2), foreign or too many atoms (1), namely POSCAR_x (does" in message
+    assert "a.cif (does not parse: " in message
+    assert "salt.cif (" in message
+    assert "duplicate" not in message
+    assert message.endswith(
+        ": correct or remove the files that do not parse, give chemical_system.caps the elements "
+        "and numbers of atoms of the structures, or use another source."
+    )
+
+
+def test_of_many_bad_files_five_are_named(tmp_path):
+    for number in range(7):
+        (tmp_path / f"{number}.cif").write_text("garbage")
+    with pytest.raises(UserError, match=r"unreadable file \(7\), namely 0\.cif .* and 2 more: c"):
+        build_dataset(SYSTEM, STATES, DatasetSettings(source="folder", path=tmp_path))
+
+
+def test_names_of_files_count_in_capitals_or_not(tmp_path):
+    rocksalt().to(str(tmp_path / "a.cif"))
+    (tmp_path / "a.cif").rename(tmp_path / "A.CIF")
+    for number, name in enumerate(("poscar", "Contcar.vasp", "b.Poscar", "c.VASP")):
+        rocksalt(length=4.3 + number / 10).to(str(tmp_path / name), fmt="poscar")
+    (tmp_path / "poscar_files").mkdir()
+    found = read_folder(tmp_path, SYSTEM, STATES)
+    assert found.labels == ["A.CIF", "Contcar.vasp", "b.Poscar", "c.VASP", "poscar"]
+    assert not found.skipped.named
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,8 @@
 from __future__ import annotations
 
-import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.evaluation.documents import PUBLISHED, Fate, Sample, Share
-
-
-@pytest.mark.parametrize(
-    ("k", "n", "low", "high"),
-    # Newcombe, Stat. Med. 1998, 17, 857, table I, method 3.
-    [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_intervals_are_those_of_wilson(k, n, low, high):
-    share = Share(k=k, n=n)
-    assert share.value == k / n
-    assert share.interval == pytest.approx((low, high), abs=5e-5)
-
-
-def test_a_share_of_nothing_has_no_value():
-    assert Share(k=0, n=0).value is None
-    assert Share(k=0, n=0).interval is None
+from gan_htvs.evaluation.documents import PUBLISHED, Outcome, Sample
 
 
 def test_published_shares_are_those_of_the_paper():
@@ -44,7 +22,7 @@ def test_a_sample_reads_back_with_its_structure():
         index=3,
         max_displacement=0.1,
         novel_as_generated=True,
-        fate=Fate.SOUND,
+        fate=Outcome.SOUND,
         structure=crystal,
         energy_above_hull=0.05,
         unique=True,

@@ -8,7 +8,7 @@ import torch
 
 from gan_htvs.errors import UserError
 from gan_htvs.evaluation import Evaluation, evaluate
-from gan_htvs.evaluation.documents import Fate
+from gan_htvs.evaluation.documents import Outcome
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.proposers.gan import GanProposer
@@ -43,18 +43,20 @@ def test_held_out_structures_are_found_before_and_after_relaxation(judged):
 
 def test_every_relaxation_has_one_fate(judged):
     assert judged.overall.fates == {
-        Fate.SOUND: 6,
-        Fate.HOLE: 1,
-        Fate.NOT_CONVERGED: 1,
-        Fate.FAILED: 1,
-        Fate.UNBELIEVABLE: 1,
+        Outcome.SOUND: 6,
+        Outcome.HOLE: 1,
+        Outcome.NOT_CONVERGED: 1,
+        Outcome.FAILED: 1,
+        Outcome.UNBELIEVABLE: 1,
     }
     assert judged.overall.n_relaxed == len(RESULTS)
-    assert [s.fate for s in judged.samples].count(Fate.NOT_RELAXED) == 1
+    assert [s.fate for s in judged.samples].count(Outcome.NOT_RELAXED) == 1
 
 
 def test_of_duplicates_the_most_stable_is_unique(judged):
-    wurtzite = [s for s in judged.samples if s.fate is Fate.SOUND and s.energy_above_hull < -0.005]
+    wurtzite = [
+        s for s in judged.samples if s.fate is Outcome.SOUND and s.energy_above_hull < -0.005
+    ]
     assert [s.unique for s in wurtzite] == [False, True]
     assert pair(judged.overall.unique_relaxed) == (5, 6)
     assert pair(judged.overall.novel_relaxed) == (4, 6)
@@ -98,6 +100,27 @@ def test_samples_do_not_depend_on_the_other_compositions(judged):
     displacements = [s.max_displacement for s in judged.samples if s.composition == "Mg2O2"]
     assert [s.max_displacement for s in alone.samples] == displacements
     assert alone.overall.thresholds[0].stable.value is None
+
+
+def test_no_more_are_relaxed_than_were_sampled(judged):
+    few = evaluate(
+        ByHand(),
+        [(1, 1)],
+        oxidation_states=STATES,
+        training=dataset_of(ZINCBLENDE),
+        relaxations=RelaxedByHand(RESULTS[:2]),
+        n_samples=2,
+        n_relaxed=5,
+    )
+    assert few.n_relaxed == few.overall.n_relaxed == 2
+    assert judged.n_relaxed == 7
+
+
+def test_a_draw_knows_how_many_structures_it_found(judged):
+    found = [
+        sum(s.composition == draw.composition for s in judged.samples) for draw in judged.draws
+    ]
+    assert [draw.found for draw in judged.draws] == found
 
 
 @pytest.mark.parametrize(

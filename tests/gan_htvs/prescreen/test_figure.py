@@ -3,7 +3,7 @@ from __future__ import annotations
 from gan_htvs.candidate import Hurdle, Prescreened
 from gan_htvs.descent import Curve
 from gan_htvs.plots import rendered
-from gan_htvs.prescreen.figure import COLOURS, Course, draw_descent, draw_prescreen
+from gan_htvs.prescreen.figure import COLOURS, EnergyTrajectory, draw_descent, draw_prescreen
 from gan_htvs.prescreen.summary import summarise
 
 RECORDS = [
@@ -20,8 +20,11 @@ def test_images_are_pngs():
 
 
 def test_relaxations_have_the_colour_of_their_end_and_hurdles_a_bar():
-    courses = [Course(Hurdle.WINDOW, [1.5, 0.9, 0.4]), Course(None, [0.5, 0.1])]
-    curves, bars = draw_prescreen(summarise(RECORDS), courses, 0.2).axes
+    trajectories = [
+        EnergyTrajectory(Hurdle.WINDOW, [1.5, 0.9, 0.4]),
+        EnergyTrajectory(None, [0.5, 0.1]),
+    ]
+    curves, bars = draw_prescreen(summarise(RECORDS), trajectories, 0.2).axes
     lines = [line for line in curves.lines if len(line.get_xdata()) > 1]
     assert [list(line.get_ydata()) for line in lines] == [
         *([1.5, 0.9, 0.4], [0.5, 0.1]),

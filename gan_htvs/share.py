@@ -1,0 +1,34 @@
+"""A share with its denominator and its interval."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, computed_field
+from scipy.stats import binomtest
+
+CONFIDENCE = 0.95
+"""Level of the intervals."""
+
+
+class Share(BaseModel):
+    """k of n, with the Wilson score interval."""
+
+    k: int
+    n: int
+
+    @computed_field(description="k / n; null if n is 0")  # type: ignore[prop-decorator]
+    @property
+    def value(self) -> float | None:
+        """The share itself."""
+        return self.k / self.n if self.n else None
+
+    @computed_field(description="Wilson 95 % interval; null if n is 0")  # type: ignore[prop-decorator]
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Lower and upper bound (Wilson, J. Am. Stat. Assoc. 1927, 22, 209)."""
+        if not self.n:
+            return None
+        bounds = binomtest(self.k, self.n).proportion_ci(CONFIDENCE, method="wilson")
+        return float(bounds.low), float(bounds.high)
+
+    def __add__(self, other: Share) -> Share:
+        return Share(k=self.k + other.k, n=self.n + other.n)
