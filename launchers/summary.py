@@ -210,11 +210,13 @@ def _print_pre_relaxation(campaign: Campaign, databases: Databases) -> None:
 
 
 def _print_samples(by: str, shards: Sequence[dict[str, Any]]) -> None:
+    from gan_htvs.dataset.skipped import spell_reasons
+
     rejections: Counter[str] = Counter()
     for shard in shards:
         rejections.update(shard["rejections"])
     tried = sum(shard["tried"] for shard in shards)
-    reasons = ", ".join(f"{n} {reason}" for reason, n in rejections.most_common())
+    reasons = spell_reasons(rejections)
     out.print(
         f"Sampling{by}: {tried} raw samples, rejected before any physics: {reasons or 'none'}"
     )

@@ -57,7 +57,7 @@ def test_one_proposer_is_not_named(told):
     rejections = {"duplicate": 1, "wrong_composition": 4}
     (line,) = told(shard("a", proposer="gan", tried=7, rejections=rejections))
     assert line == (
-        "Sampling: 7 raw samples, rejected before any physics: 4 wrong_composition, 1 duplicate"
+        "Sampling: 7 raw samples, rejected before any physics: wrong composition (4), duplicate (1)"
     )
 
 
@@ -68,8 +68,8 @@ def test_several_proposers_are_counted_apart(told):
         shard("c", proposer="random", tried=3, rejections={"atoms_too_close": 1}),
     )
     assert lines == [
-        "Sampling by gan: 7 raw samples, rejected before any physics: 5 duplicate",
-        "Sampling by random: 5 raw samples, rejected before any physics: 1 atoms_too_close",
+        "Sampling by gan: 7 raw samples, rejected before any physics: duplicate (5)",
+        "Sampling by random: 5 raw samples, rejected before any physics: atoms too close (1)",
     ]
 
 
