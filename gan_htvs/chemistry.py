@@ -21,6 +21,12 @@ def spell_caps(caps: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{symbol} {cap}" for symbol, cap in caps)
 
 
+def is_anion(symbol: str) -> bool:
+    """Whether an element is the negative one of its compounds: chalcogen, halogen or nitrogen."""
+    element = Element(symbol)
+    return bool(element.is_chalcogen or element.is_halogen or symbol == "N")
+
+
 class ChemicalSystem(BaseModel):
     """An ordered set of elements with the largest number of atoms of each in one cell.
 

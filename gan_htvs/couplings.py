@@ -6,9 +6,11 @@ degrees (Goodenough, Phys. Rev. 100, 564 (1955); Kanamori, J. Phys. Chem. Solids
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from gan_htvs.chemistry import is_anion
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -67,7 +69,7 @@ def magnetic_couplings(structure: Structure, magnetic: ArrayLike) -> NDArray[np.
     direct = DIRECT_STRENGTH * (DIRECT_LENGTH / distance[is_direct]) ** DIRECT_DECAY
     np.add.at(couplings, (row[center[is_direct]], row[other[is_direct]]), direct)
 
-    anionic = np.array([is_anion(site.specie) for site in structure])
+    anionic = np.array([is_anion(site.specie.symbol) for site in structure])
     is_bond = (row[center] >= 0) & anionic[other] & (distance < ANION_REACH)
     shortest = np.full(len(structure), np.inf)
     np.minimum.at(shortest, center[is_bond], distance[is_bond])
@@ -83,8 +85,3 @@ def magnetic_couplings(structure: Structure, magnetic: ArrayLike) -> NDArray[np.
     cosines = np.einsum("bx,bx->b", bonds[first], bonds[second])
     np.add.at(couplings, (metal[first], metal[second]), cosines**2)
     return couplings
-
-
-def is_anion(element: Any) -> bool:
-    """Whether an element or species is a chalcogen, a halogen or nitrogen."""
-    return bool(element.is_chalcogen or element.is_halogen or element.symbol == "N")

@@ -19,6 +19,7 @@ from pymatgen.core import Element, Lattice, Structure
 from pymatgen.optimization.neighbors import find_points_in_spheres
 from torch import Tensor
 
+from gan_htvs.chemistry import is_anion
 from gan_htvs.fingerprint import SITE_TOLERANCE
 from gan_htvs.validity import possible_cells
 
@@ -45,7 +46,6 @@ _ANION_ANION = 0.97
 _CATION_CATION = 1.40
 """About sqrt(2): cations of edge-sharing octahedra, over the cation-anion distance."""
 _NO_ANION = 0.90
-_ANION_ELECTRONEGATIVITY = 2.5
 """Pauling; O, N, F, S, Cl, Se and Br are above it, Mg, the 3d metals, P and H below."""
 
 _LOOSE = 1.15
@@ -110,12 +110,6 @@ def pair_distances(elements: tuple[str, ...]) -> dict[tuple[str, str], float]:
             distance = _CATION_CATION * _CATION_ANION * (sum(radii) / 2 + smallest)
         distances[pair] = distances[pair[::-1]] = distance
     return distances
-
-
-def is_anion(symbol: str) -> bool:
-    """Whether an element is the negative one of its compounds."""
-    element = Element(symbol)
-    return float(element.average_anionic_radius) > 0 and element.X >= _ANION_ELECTRONEGATIVITY
 
 
 def _radius(symbol: str, *, anion: bool) -> float:

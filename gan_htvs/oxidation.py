@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from pymatgen.core import Element
 
-from gan_htvs.couplings import is_anion
+from gan_htvs.chemistry import is_anion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +94,7 @@ def oxidation_states(structure: Structure, magmoms: Sequence[float]) -> Oxidatio
         raise ValueError(f"{len(magmoms)=} differs from {len(structure)=}")
     elements = [Element(site.specie.symbol) for site in structure]
     states: list[float | None] = [None] * len(structure)
-    if any(is_anion(element) for element in elements):
+    if any(is_anion(element.symbol) for element in elements):
         states = [_state(*pair) for pair in zip(elements, magmoms, strict=True)]
         for site in _bonded_oxygen(structure):
             states[site] = None

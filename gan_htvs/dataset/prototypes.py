@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
+from gan_htvs.chemistry import is_anion
 from gan_htvs.spacegroup import primitive_crystal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
-
-ANIONS = frozenset({"N", "O", "F", "S", "Cl", "Se", "Br", "Te", "I"})
-"""Elements whose sites in a prototype can be taken by any anion."""
 
 REFERENCE_BOND_LENGTH = 2.0
 """Mean nearest cation-anion distance to which prototypes are scaled before decoration, A."""
@@ -189,7 +187,7 @@ def _aflow_prototypes() -> Iterator[Prototype]:
     for entry in json.loads(gzip.decompress(path.read_bytes())):
         sites = entry["snl"]["sites"]
         symbols = {site["species"][0]["element"] for site in sites}
-        anions = symbols & ANIONS
+        anions = set(filter(is_anion, symbols))
         if anions and symbols - anions and len(sites) <= MAX_SITES:
             tags = entry["tags"]
             name = f"{tags['aflow']} {tags['mineral']}".strip()

@@ -30,7 +30,8 @@ from pymatgen.core import Structure
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan_htvs.declash import VOLUME_PER_ATOM, is_anion
+from gan_htvs.chemistry import is_anion
+from gan_htvs.declash import VOLUME_PER_ATOM
 from gan_htvs.generator.augmentation import check_images, check_weights
 from gan_htvs.generator.networks import expected_presence
 from gan_htvs.pointcloud import ANGLE_SCALE, EDGE, FIRST, LENGTH_SCALE, decode

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.chemistry import ChemicalSystem, is_anion
 
 MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 OXIDATION_STATES = {"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)}
@@ -41,3 +41,8 @@ def test_manganese_seven_is_outside_the_window():
     permanganate_like = (2, 1, 8)
     assert not MG_MN_O.is_charge_balanced(permanganate_like, OXIDATION_STATES)
     assert MG_MN_O.is_charge_balanced((1, 2, 4), OXIDATION_STATES)
+
+
+@pytest.mark.parametrize(("symbols", "expected"), [("O F S Te N I", True), ("Mn H C P Si", False)])
+def test_anions_are_chalcogens_halogens_and_nitrogen(symbols, expected):
+    assert {is_anion(symbol) for symbol in symbols.split()} == {expected}
