@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from gan_htvs import __version__
+from gan_htvs.figures import embedded
 from gan_htvs.funnel import PUBLISHED_SOURCE
-from gan_htvs.plots import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

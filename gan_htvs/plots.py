@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from adjustText import adjust_text
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord
@@ -17,6 +13,7 @@ from pymatgen.util.string import latexify
 
 from gan_htvs.assessment import Judge
 from gan_htvs.candidate import KNOWN_PHASE
+from gan_htvs.figures import COLOURS, GREY, PUBLISHED_HATCH, RED
 from gan_htvs.funnel import PUBLISHED_SOURCE
 
 if TYPE_CHECKING:
@@ -39,9 +36,6 @@ PLOT_FIELDS = (
 )
 """What a candidate document must carry to be drawn."""
 
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
-"""Okabe and Ito, distinct to colour-blind readers."""
-GREY, RED = "#999999", "#d55e00"
 MOST_CURVES = 12
 """Candidates whose curves are told apart."""
 MOST_NAMED = 40
@@ -49,28 +43,6 @@ MOST_NAMED = 40
 NAMING_STEPS = 300
 """In which names are moved apart."""
 TERNARY, BINARY = 3, 2
-
-
-class ImageFormat(StrEnum):
-    """Formats of figures."""
-
-    PNG = "png"
-    SVG = "svg"
-
-
-def rendered(figure: Figure, form: ImageFormat = ImageFormat.PNG) -> bytes:
-    """Write a figure, without the time at which it was written."""
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "gan-htvs"}):
-        undated = {ImageFormat.PNG: {"Software": None}, ImageFormat.SVG: {"Date": None}}
-        figure.savefig(buffer, format=form, metadata=undated[form])
-    return buffer.getvalue()
-
-
-def embedded(figure: Figure) -> str:
-    """Write a figure as an address that holds it, for a page that needs no other file."""
-    data = base64.b64encode(rendered(figure, ImageFormat.SVG)).decode()
-    return f"data:image/svg+xml;base64,{data}"
 
 
 def draw_funnel(funnel: Funnel) -> Figure:
@@ -88,7 +60,7 @@ def draw_funnel(funnel: Funnel) -> Figure:
             height,
             label=name,
             color=GREY if published else COLOURS[k % len(COLOURS)],
-            hatch="///" if published else None,
+            hatch=PUBLISHED_HATCH if published else None,
             alpha=0.6 if published else 1,
         )
         for y, count in zip(where + (k + 0.5) * height - 0.4, counts, strict=True):

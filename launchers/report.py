@@ -13,16 +13,15 @@ from pymatgen.core import Composition
 
 from gan_htvs.candidate import Hurdle, Prescreened, Stage
 from gan_htvs.documents import decode
+from gan_htvs.figures import ImageFormat, rendered
 from gan_htvs.files import write_atomically
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
 from gan_htvs.plots import (
     PLOT_FIELDS,
-    ImageFormat,
     draw_funnel,
     draw_gaps,
     draw_hull,
     draw_pourbaix,
-    rendered,
 )
 from gan_htvs.prescreen.figure import EnergyTrajectory, draw_prescreen
 from gan_htvs.prescreen.summary import summarise

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from gan_htvs.evaluation.documents import Evaluation, Measures, Outcome, Report
+from gan_htvs.figures import COLOURS, GREY, PUBLISHED_HATCH, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gan_htvs.share import Share
-
-
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
-"""Okabe and Ito, distinct to colour-blind readers."""
-
-PUBLISHED_COLOUR, PUBLISHED_HATCH = "#999999", "///"
 
 WINDOW = (-0.05, 0.5)
 """Energies above the hull that are drawn, eV/atom."""
@@ -41,9 +35,7 @@ def draw_report(report: Report) -> bytes:
     _shares(shares, report)
     _rates(rates, report.evaluations)
     figure.suptitle(f"{report.campaign}: checkpoint {report.checkpoint[:12]}")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return rendered(figure)
 
 
 def _distribution(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
@@ -95,7 +87,7 @@ def _shares(axes: Axes, report: Report) -> None:
                 at,
                 [published[threshold].stable],
                 width,
-                PUBLISHED_COLOUR,
+                GREY,
                 alpha=0.6,
                 hatch=PUBLISHED_HATCH,
             )
@@ -104,7 +96,7 @@ def _shares(axes: Axes, report: Report) -> None:
     axes.bar(
         0,
         0,
-        color=PUBLISHED_COLOUR,
+        color=GREY,
         alpha=0.6,
         hatch=PUBLISHED_HATCH,
         label="published: stable by DFT",

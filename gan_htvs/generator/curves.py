@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from matplotlib.figure import Figure
 
 from gan_htvs.errors import UserError
+from gan_htvs.figures import rendered
 from gan_htvs.files import write_atomically
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class LearningCurves:
             self._draw()
 
     def _draw(self) -> None:
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
         steps = [entry["step"] for entry in self._entries]
         panels = [(title, names) for title, names in PANELS if names[0] in self._entries[0]]
         for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels, strict=True):
@@ -114,9 +115,7 @@ class LearningCurves:
                 axes.plot(steps, [entry[name] for entry in self._entries], label=name, lw=0.8)
             axes.set(title=title, xlabel="generator step", ylabel="loss")
             axes.legend(frameon=False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        write_atomically(self.png, buffer.getvalue())
+        write_atomically(self.png, rendered(figure))
         self._drawn = time.monotonic()
 
 

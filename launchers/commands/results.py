@@ -241,8 +241,8 @@ def show(
     with told_in_one_sentence():
         import json
 
+        from gan_htvs.figures import rendered
         from gan_htvs.files import write_atomically
-        from gan_htvs.plots import rendered
         from gan_htvs.prescreen.figure import draw_descent
         from launchers.database import open_databases
         from launchers.history import print_history, read_history

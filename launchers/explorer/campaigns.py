@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from dash import Dash, Input, Output, dcc, html
 from rich.text import Text
 
+from gan_htvs.figures import embedded
 from gan_htvs.funnel import PUBLISHED_SOURCE
 from gan_htvs.html_report import CAPTIONS
-from gan_htvs.plots import embedded
 from launchers.report import figures, read_results, read_trajectories
 from launchers.status.document import Status
 from launchers.status.grids import grids, is_number, text

@@ -10,7 +10,7 @@ from dash_mp_components import CrystalToolkitScene
 
 from gan_htvs.candidate import KNOWN_PHASE
 from gan_htvs.export import StructureFormat
-from gan_htvs.plots import embedded
+from gan_htvs.figures import embedded
 from gan_htvs.prescreen.figure import draw_descent
 from launchers.explorer.listing import FIGURE
 from launchers.explorer.scene import colour_of, scene_of

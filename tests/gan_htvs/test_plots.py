@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from gan_htvs import plots
+from gan_htvs import figures, plots
 from gan_htvs.campaign import PourbaixSettings, Thresholds
 from gan_htvs.campaign_file import checked_campaign
 from gan_htvs.funnel import measure_funnel
@@ -84,9 +84,9 @@ def test_figures_are_images_with_something_on_them():
         plots.draw_pourbaix(ROWS, LIMITS),
         plots.draw_gaps(ROWS, LIMITS),
     ):
-        pixels = np.asarray(Image.open(io.BytesIO(plots.rendered(figure))).convert("L"))
+        pixels = np.asarray(Image.open(io.BytesIO(figures.rendered(figure))).convert("L"))
         assert (pixels < 128).mean() > 0.002
-        svg = plots.rendered(figure, plots.ImageFormat.SVG)
+        svg = figures.rendered(figure, figures.ImageFormat.SVG)
         assert svg.startswith(b"<?xml")
 
 

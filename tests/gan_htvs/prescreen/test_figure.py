@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from gan_htvs.candidate import Hurdle, Prescreened
 from gan_htvs.descent import Curve
-from gan_htvs.plots import rendered
+from gan_htvs.figures import rendered
 from gan_htvs.prescreen.figure import COLOURS, EnergyTrajectory, draw_descent, draw_prescreen
 from gan_htvs.prescreen.summary import summarise
 

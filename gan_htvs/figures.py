@@ -1,0 +1,41 @@
+"""Figures as bytes, and the colours of all of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from matplotlib import rc_context
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
+"""Okabe and Ito, distinct to colour-blind readers."""
+GREY, RED = "#999999", "#d55e00"
+PUBLISHED_HATCH = "///"
+"""Over what is published, in grey, and not ours."""
+
+
+class ImageFormat(StrEnum):
+    """Formats of figures."""
+
+    PNG = "png"
+    SVG = "svg"
+
+
+def rendered(figure: Figure, form: ImageFormat = ImageFormat.PNG) -> bytes:
+    """Write a figure, without the time at which it was written."""
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "gan-htvs"}):
+        undated = {ImageFormat.PNG: {"Software": None}, ImageFormat.SVG: {"Date": None}}
+        figure.savefig(buffer, format=form, metadata=undated[form])
+    return buffer.getvalue()
+
+
+def embedded(figure: Figure) -> str:
+    """Write a figure as an address that holds it, for a page that needs no other file."""
+    data = base64.b64encode(rendered(figure, ImageFormat.SVG)).decode()
+    return f"data:image/svg+xml;base64,{data}"
