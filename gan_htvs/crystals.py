@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gan_htvs.fingerprint import Fingerprint
 
 
-class Find(NamedTuple):
+class RelaxedCandidate(NamedTuple):
     """A relaxed candidate."""
 
     candidate_id: str
@@ -42,25 +42,25 @@ class TrainingSet(NamedTuple):
     """Label and structure of each."""
 
 
-def sort_into_crystals(finds: Sequence[Find]) -> list[Crystal]:
+def sort_into_crystals(relaxed: Sequence[RelaxedCandidate]) -> list[Crystal]:
     """Group candidates of one reduced formula and level of theory, lowest energies first.
 
     Which candidates are there decides the groups, and not the order in which they came.
     """
-    in_order = sorted(finds, key=lambda find: (find.energy_per_atom, find.candidate_id))
+    in_order = sorted(relaxed, key=lambda each: (each.energy_per_atom, each.candidate_id))
     unique = UniqueStructures()
     crystals: dict[int, Crystal] = {}
-    for find in in_order:
-        position = unique.place(find.fingerprint)
+    for each in in_order:
+        position = unique.place(each.fingerprint)
         if position in crystals:
-            crystals[position].duplicates.append(find.candidate_id)
+            crystals[position].duplicates.append(each.candidate_id)
         else:
-            crystals[position] = Crystal(find.candidate_id)
+            crystals[position] = Crystal(each.candidate_id)
     return list(crystals.values())
 
 
 def look_up(
-    finds: Iterable[Find],
+    relaxed: Iterable[RelaxedCandidate],
     known_phases: Mapping[str, Structure],
     training: TrainingSet | None,
     *,
@@ -70,7 +70,7 @@ def look_up(
 
     Parameters
     ----------
-    finds
+    relaxed
         Candidates of one reduced formula and one campaign.
     known_phases
         Relaxed reference phases of that formula, by name.
@@ -88,11 +88,11 @@ def look_up(
     phases = KnownStructures(known_phases[name] for name in names)
     seen = KnownStructures(structure for _, structure in training.members) if training else None
     found = {}
-    for find in finds:
-        reference = next(iter(phases.positions(find.fingerprint)), None)
-        match = next(iter(seen.positions(find.fingerprint)), None) if seen else None
+    for each in relaxed:
+        reference = next(iter(phases.positions(each.fingerprint)), None)
+        match = next(iter(seen.positions(each.fingerprint)), None) if seen else None
         known = reference is not None or match is not None
-        found[find.candidate_id] = Novelty(
+        found[each.candidate_id] = Novelty(
             is_novel=None if learnt and training is None and not known else not known,
             reference_match=None if reference is None else names[reference],
             training_match=None

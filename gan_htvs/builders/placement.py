@@ -15,7 +15,7 @@ from gan_htvs.candidate import Assessment
 from gan_htvs.documents import encode
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash
-from gan_htvs.thermodynamics.competition import Contestants, compete
+from gan_htvs.thermodynamics.joint_hull import HullCandidates, compare_on_hull
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 
 if TYPE_CHECKING:
@@ -136,9 +136,9 @@ def _place(
     formulas = [each["formula_pretty"] for each in everybody]
     energies = np.array([each["energy_per_atom"] for each in everybody])
     above_references = references.energies_above_hull(formulas, energies)
-    standing = compete(
+    distances = compare_on_hull(
         references,
-        Contestants(
+        HullCandidates(
             names=[f"{each['formula_pretty']} ({each['candidate_id']})" for each in everybody],
             formulas=formulas,
             energies=energies,
@@ -156,8 +156,8 @@ def _place(
         # Not validated field by field: all of it comes from here.
         assessment = Assessment.model_construct(
             formation_energy_per_atom=float(formation[i]),
-            energy_above_hull=float(standing.energies_above_hull[i]),
-            decomposes_to=standing.decomposes_to[i],
+            energy_above_hull=float(distances.energies_above_hull[i]),
+            decomposes_to=distances.decomposes_to[i],
             pourbaix=stability,
             pourbaix_reason=reason,
         )

@@ -22,7 +22,7 @@ from gan_htvs.builders.documents import (
 from gan_htvs.builders.placement import Placement, place_all
 from gan_htvs.builders.training_sets import TrainingSets
 from gan_htvs.candidate import KNOWN_PHASE, Stability, Stage, Step, Verdict
-from gan_htvs.crystals import Find, look_up, sort_into_crystals
+from gan_htvs.crystals import RelaxedCandidate, look_up, sort_into_crystals
 from gan_htvs.documents import decode, encode, without_id
 from gan_htvs.errors import UserError
 from gan_htvs.fingerprint import Fingerprint
@@ -132,7 +132,7 @@ class StabilityBuilder(Builder):
     def process_item(self, item: Item) -> list[dict[str, Any]]:
         """Sort the candidates of one formula into crystals and look for each among the known."""
         documents: dict[str, Stability] = {}
-        finds: list[Find] = []
+        believed: list[RelaxedCandidate] = []
         known_phases = {}
         for member, output in item["gates"]:
             document = documents[member.candidate_id] = Stability(
@@ -152,15 +152,19 @@ class StabilityBuilder(Builder):
                 known_phases[label or member.candidate_id] = relaxed.structure
             elif _is_believed(document, item["references"]):
                 fingerprint = Fingerprint.of(relaxed.structure)
-                finds.append(Find(member.candidate_id, fingerprint, relaxed.energy_per_atom))
+                believed.append(
+                    RelaxedCandidate(member.candidate_id, fingerprint, relaxed.energy_per_atom)
+                )
         for campaign, (learnt, training) in item["training"].items():
-            own = [find for find in finds if documents[find.candidate_id].campaign == campaign]
+            own = [each for each in believed if documents[each.candidate_id].campaign == campaign]
             novelties = look_up(own, known_phases, training, learnt=learnt)
             for candidate_id, novelty in novelties.items():
                 documents[candidate_id].novelty = novelty
         # Energies of different levels of theory do not tell which is the lowest.
-        for level in {documents[find.candidate_id].level_of_theory for find in finds}:
-            own = [find for find in finds if documents[find.candidate_id].level_of_theory == level]
+        for level in {documents[each.candidate_id].level_of_theory for each in believed}:
+            own = [
+                each for each in believed if documents[each.candidate_id].level_of_theory == level
+            ]
             for crystal in sort_into_crystals(own):
                 documents[crystal.candidate_id].duplicates = crystal.duplicates
                 for candidate_id in crystal.duplicates:

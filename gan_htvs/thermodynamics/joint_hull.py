@@ -22,7 +22,7 @@ far it lies below the rest, the second steps in."""
 
 
 @dataclass(frozen=True)
-class Contestants:
+class HullCandidates:
     """Candidates of one level of theory.
 
     Attributes
@@ -47,14 +47,14 @@ class Contestants:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where each contestant lies: energies above the hull (n,), eV/atom, and what it decays to."""
+class HullDistances:
+    """Where each candidate lies: energies above the hull (n,), eV/atom, and what it decays to."""
 
     energies_above_hull: NDArray[np.float64]
     decomposes_to: list[dict[str, float]]
 
 
-def compete(references: ReferenceSet, contestants: Contestants) -> Standing:
+def compare_on_hull(references: ReferenceSet, candidates: HullCandidates) -> HullDistances:
     """Compare every candidate with the references and all *other* candidates.
 
     A crystal is not compared with itself, nor with its duplicates: one that is stable lies below
@@ -63,17 +63,17 @@ def compete(references: ReferenceSet, contestants: Contestants) -> Standing:
     Raises
     ------
     UserError
-        If the references lack an element of a contestant.
+        If the references lack an element of a candidate.
     """
-    energies, crystals = contestants.energies, np.array(contestants.crystals)
-    formulas, of = np.unique(np.array(contestants.formulas), return_inverse=True)
+    energies, crystals = candidates.energies, np.array(candidates.crystals)
+    formulas, of = np.unique(np.array(candidates.formulas), return_inverse=True)
     fractions = references.fractions(formulas.tolist())[of]
-    rivals = _rivals(contestants, of)
+    rivals = _rivals(candidates, of)
     points = np.vstack([references.hull.fractions, fractions[rivals]])
     heights = np.concatenate([references.hull.energies, energies[rivals]])
     names = [
         *(entry.composition.reduced_formula for entry in references.entries),
-        *(contestants.names[i] for i in rivals),
+        *(candidates.names[i] for i in rivals),
     ]
 
     whole = LowerHull(points, heights)
@@ -88,16 +88,16 @@ def compete(references: ReferenceSet, contestants: Contestants) -> Standing:
         found = named_shares([names[i] for i in others], *hull.decompose(fractions[own]))
         for i, products in zip(own, found, strict=True):
             decomposes_to[i] = products
-    return Standing(above, decomposes_to)
+    return HullDistances(above, decomposes_to)
 
 
-def _rivals(contestants: Contestants, compositions: NDArray[np.int64]) -> list[int]:
+def _rivals(candidates: HullCandidates, compositions: NDArray[np.int64]) -> list[int]:
     """Find the lowest crystals of each composition: indices, one candidate of each crystal."""
     seen: set[str] = set()
     taken: dict[int, list[int]] = {}
-    for i in np.argsort(contestants.energies, kind="stable").tolist():
+    for i in np.argsort(candidates.energies, kind="stable").tolist():
         here = taken.setdefault(compositions[i], [])
-        if contestants.competes[i] and len(here) < RIVALS and contestants.crystals[i] not in seen:
+        if candidates.competes[i] and len(here) < RIVALS and candidates.crystals[i] not in seen:
             here.append(i)
-            seen.add(contestants.crystals[i])
+            seen.add(candidates.crystals[i])
     return sorted(i for here in taken.values() for i in here)
