@@ -135,7 +135,9 @@ def _scratch() -> Path:
     scratch = Path(os.environ.get(SCRATCH_VARIABLE) or default)
     scratch.mkdir(parents=True, exist_ok=True)
     for state in scratch.glob("training-*.safetensors"):
-        with suppress(FileNotFoundError):
-            if time.time() - state.stat().st_mtime > STATE_LIFETIME.total_seconds():
+        with suppress(OSError):
+            found = state.stat()
+            is_old = time.time() - found.st_mtime > STATE_LIFETIME.total_seconds()
+            if is_old and found.st_uid == os.getuid():
                 state.unlink()
     return scratch

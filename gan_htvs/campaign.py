@@ -94,7 +94,10 @@ class GeneratorSettings(Settings):
     max_steps: PositiveInt = Field(20_000, description="generator steps")
     max_seconds: PositiveFloat | None = Field(None, description="wall time, s; null: no limit")
     seed: int = Field(
-        0, ge=0, le=MAX_SEED, description="decides weights, batches and noise of the training"
+        0,
+        ge=-MAX_SEED,
+        le=MAX_SEED,
+        description="decides weights, batches and noise of the training",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where it is trained; 'auto': on a GPU if there is one"

@@ -6,11 +6,10 @@ import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from gan_htvs import __version__
 from gan_htvs.campaign import (
     SHIPPED,
     SHIPPED_GENERATOR,
@@ -23,9 +22,6 @@ from gan_htvs.errors import UserError
 from gan_htvs.settings import first_problem, read_mapping
 from gan_htvs.thermodynamics.materials_project import fetch_phases
 from gan_htvs.thermodynamics.references import write_phases
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Located = TypeVar("Located", DatasetSettings, GeneratorSettings, ReferenceSettings)
 
@@ -80,28 +76,6 @@ def checked_campaign(document: dict[str, Any], source: str) -> Campaign:
         raise UserError(f"{source}: {_problem(Campaign, error)}.") from error
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
-
-
-class UnreadableCampaignError(UserError):
-    """The settings of a campaign are those of another version."""
-
-
-def stored_campaign(document: Mapping[str, Any]) -> Campaign:
-    """Read a campaign from its document; what was not a setting yet has its default.
-
-    Raises
-    ------
-    UnreadableCampaignError
-        If this version does not know its settings.
-    """
-    try:
-        return Campaign.model_validate(document["settings"])
-    except (KeyError, ValidationError, UserError) as error:
-        raise UnreadableCampaignError(
-            f"The settings of campaign {document.get('name')!r} are those of another version of "
-            f"gan-htvs, and {__version__} cannot read them; use the version that it was started "
-            "with, or give another campaign."
-        ) from error
 
 
 def _fetch_references(campaign_file: Path, campaign: Campaign) -> None:

@@ -19,7 +19,6 @@ from pymatgen.core import Element, Lattice, Structure
 from pymatgen.optimization.neighbors import find_points_in_spheres
 from torch import Tensor
 
-from gan_htvs.chemistry import is_anion
 from gan_htvs.fingerprint import SITE_TOLERANCE
 from gan_htvs.validity import possible_cells
 
@@ -46,6 +45,7 @@ _ANION_ANION = 0.97
 _CATION_CATION = 1.40
 """About sqrt(2): cations of edge-sharing octahedra, over the cation-anion distance."""
 _NO_ANION = 0.90
+_ELECTRONEGATIVE = 2.5
 """Pauling; O, N, F, S, Cl, Se and Br are above it, Mg, the 3d metals, P and H below."""
 
 _LOOSE = 1.15
@@ -94,7 +94,7 @@ def pair_distances(elements: tuple[str, ...]) -> dict[tuple[str, str], float]:
     -------
     One value for each pair of symbols, in both orders.
     """
-    anions = [s for s in elements if is_anion(s)]
+    anions = [s for s in elements if is_electronegative(s)]
     distances: dict[tuple[str, str], float] = {}
     for pair in combinations_with_replacement(elements, 2):
         radii = [_radius(symbol, anion=symbol in anions) for symbol in pair]
@@ -110,6 +110,12 @@ def pair_distances(elements: tuple[str, ...]) -> dict[tuple[str, str], float]:
             distance = _CATION_CATION * _CATION_ANION * (sum(radii) / 2 + smallest)
         distances[pair] = distances[pair[::-1]] = distance
     return distances
+
+
+def is_electronegative(symbol: str) -> bool:
+    """Whether an element is the negative one of its compounds with oxygen or nitrogen, too."""
+    element = Element(symbol)
+    return float(element.average_anionic_radius) > 0 and element.X >= _ELECTRONEGATIVE
 
 
 def _radius(symbol: str, *, anion: bool) -> float:

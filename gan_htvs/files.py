@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+LOCK_FILE = ".lock"
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace ``path`` in one step, so that a kill leaves the old file or the new one.
 
@@ -58,7 +61,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Make a folder, and keep it from other processes that would hold it.
+    """Make a folder, and keep it from other processes that would hold it, with a file in it.
 
     Raises
     ------
@@ -67,22 +70,24 @@ def held(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
+        file = (folder / LOCK_FILE).open("a")
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be written: {error.strerror}; choose a writable folder."
         ) from error
-    try:
+    with file:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
                 f"{folder}: another command writes here; wait for its end, or choose another "
                 "folder."
             ) from error
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be locked: {error.strerror}; choose a folder elsewhere."
+            ) from error
         yield
-    finally:
-        os.close(handle)
 
 
 def _umask() -> int:

@@ -19,9 +19,9 @@ from maggma.utils import grouper
 from pydantic import BaseModel, ConfigDict
 from pymongo.errors import BulkWriteError
 
-from gan_htvs.campaign_file import stored_campaign
 from gan_htvs.errors import UserError
 from gan_htvs.files import replaced
+from gan_htvs.stored_campaign import stored_campaign
 from launchers.builders import ensure_indexes
 from launchers.registry import registered
 from launchers.stores import BLOBS, OUTPUTS

@@ -79,8 +79,13 @@ def error(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Print one sentence that deserves attention, beside what a program may read."""
-    err.print(f"[yellow]note[/yellow] {escape(message)}", soft_wrap=True)
+    """Print one sentence that deserves attention, beside what a program may read.
+
+    On a terminal nothing reads, and only the console of the bars knows where they are.
+    """
+    (out if out.is_terminal else err).print(
+        f"[yellow]note[/yellow] {escape(message)}", soft_wrap=True
+    )
 
 
 def note_skipped(skipped: Skipped) -> None:

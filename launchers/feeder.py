@@ -223,7 +223,7 @@ def feed_all(databases: Databases, owner: str | None = None) -> int:
             try:
                 added += Feeder(campaign, databases).feed()
             except UserError as error:
-                problems.append(UserError(f"campaign {campaign.name}: {error}"))
+                problems.append(f"campaign {campaign.name}: {error}")
     if problems:
-        raise problems[0]
+        raise UserError(" ".join(problems))
     return added

@@ -74,8 +74,9 @@ class Locks:
         Others may lock and release for as long as they work.
         """
         self.look(query)
+        now = set(self._since)
         deadline = time.monotonic() + seconds
-        while self._since and time.monotonic() < deadline:
+        while now & self._since.keys() and time.monotonic() < deadline:
             time.sleep(min(POLL_SECONDS, seconds))
             self.look(query)
         return self.abandoned(seconds)

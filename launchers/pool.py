@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from launchers.recovery import Recovery
 
 MAX_IDLE_DEATHS = 3
-"""Workers that died without a job: the cause is not a job, and starting more is no cure."""
+"""Times that workers died without a job: no job is the cause, and starting more no cure."""
 
 IDLE_DEATHS_SECONDS = 600.0
 """Time within which so many count: what keeps workers from starting ends them within seconds."""
@@ -93,7 +93,7 @@ class WorkerPool:
             recovery.cure(loss)
         now = time.monotonic()
         recent = [then for then in self._idle_deaths if now - then < IDLE_DEATHS_SECONDS]
-        self._idle_deaths = recent + [now] * (len(dead) - len(lost))
+        self._idle_deaths = [*recent, now] if len(dead) > len(lost) else recent
         if len(self._idle_deaths) > MAX_IDLE_DEATHS:
             code = self._workers[dead[-1]].returncode
             raise UserError(f"Workers keep dying (exit code {code}); see {self._log(dead[-1])}.")

@@ -6,9 +6,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.campaign_file import UnreadableCampaignError, stored_campaign
 from gan_htvs.engines import PARALLEL_TAGS
 from gan_htvs.errors import UserError
+from gan_htvs.stored_campaign import UnreadableCampaignError, stored_campaign
 from gan_htvs.thermodynamics.ions import ion_set_of
 from launchers.workers import versions
 

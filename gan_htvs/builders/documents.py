@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs import __version__
-from gan_htvs.campaign_file import UnreadableCampaignError, stored_campaign
 from gan_htvs.candidate import Step
+from gan_htvs.stored_campaign import UnreadableCampaignError, stored_campaign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

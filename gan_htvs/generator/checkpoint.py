@@ -318,8 +318,10 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
     return safetensors.torch.save(contiguous, metadata={_METADATA_KEY: text})
 
 
-def unpack(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Undo :func:`pack`; ``name`` is what an error calls the file.
+def unpack(
+    data: bytes, name: str, cure: str = "give one that `gan-htvs train` wrote"
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Undo :func:`pack`; ``name`` is what an error calls the file, ``cure`` what it advises.
 
     Raises
     ------
@@ -336,11 +338,10 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         is_changed = digest is not None and digest != _digest(tensors, metadata)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{name}: is no readable checkpoint (truncated, or another kind of file); give one "
-            "that `gan-htvs train` wrote."
+            f"{name}: is no readable checkpoint (truncated, or another kind of file); {cure}."
         ) from error
     if is_changed:
-        raise UserError(f"{name}: was changed after it was written; copy it again or train anew.")
+        raise UserError(f"{name}: was changed after it was written; {cure}.")
     return tensors, metadata
 
 

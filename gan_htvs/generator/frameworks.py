@@ -30,8 +30,7 @@ from pymatgen.core import Structure
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan_htvs.chemistry import is_anion
-from gan_htvs.declash import VOLUME_PER_ATOM
+from gan_htvs.declash import VOLUME_PER_ATOM, is_electronegative
 from gan_htvs.generator.augmentation import check_images, check_weights
 from gan_htvs.generator.networks import expected_presence
 from gan_htvs.pointcloud import ANGLE_SCALE, EDGE, FIRST, LENGTH_SCALE, decode
@@ -77,7 +76,7 @@ class Sites:
 
     def __init__(self, system: ChemicalSystem) -> None:
         self.system = system
-        negative = [is_anion(symbol) for symbol in system.elements]
+        negative = [is_electronegative(symbol) for symbol in system.elements]
         cations = [e for e, is_one in enumerate(negative) if not is_one]
         anions = [[e] for e, is_one in enumerate(negative) if is_one]
         self.groups = [cations, *anions] if cations else anions

@@ -172,7 +172,7 @@ class TrainingState:
         UserError
             If the file is damaged or belongs to another training.
         """
-        tensors, metadata = unpack(read_bytes(path), str(path))
+        tensors, metadata = unpack(read_bytes(path), str(path), cure="remove it")
         if metadata.get("format") != _FORMAT or metadata.get("fingerprint") != fingerprint:
             raise UserError(
                 f"{path}: belongs to another training (version, data, parameters or seed differ); "

@@ -24,6 +24,8 @@ from launchers.commands.common import (
 )
 from launchers.options import SeveralValues
 
+RELAXED_DEFAULT = 20
+
 
 class ReportFormat(StrEnum):
     """How a report is printed."""
@@ -144,8 +146,13 @@ def evaluate(
         int, typer.Option(min=1, help="Unique, valid structures of each composition.")
     ] = 100,
     relax: Annotated[
-        int, typer.Option(min=0, help="How many of these are relaxed; 0: no energies.")
-    ] = 20,
+        int | None,
+        typer.Option(
+            min=0,
+            help="How many of these are relaxed; 0: no energies.",
+            show_default=str(RELAXED_DEFAULT),
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides all samples.")] = 0,
     workers: Workers = N_CORES,
     workdir: Workdir = WORKDIR_DEFAULT,
@@ -171,11 +178,11 @@ def evaluate(
     where an earlier one stopped, and gives the same numbers.
     """
     with told_in_one_sentence():
-        if output is None:
-            _check_writable(workdir, "--workdir")
-        else:
+        if output is not None:
             _check_writable(output, "--output")
-        if relax > samples:
+        if output is None or relax != 0:
+            _check_writable(workdir, "--workdir")
+        if relax is not None and relax > samples:
             console.note(
                 f"--samples {samples} leaves no more than {samples} structures of each composition "
                 f"to relax, not {relax} (--relax)."
@@ -190,7 +197,7 @@ def evaluate(
                 against=against or (),
                 compositions=compositions or (),
                 n_samples=samples,
-                n_relaxed=relax,
+                n_relaxed=RELAXED_DEFAULT if relax is None else relax,
                 seed=seed,
                 n_workers=workers,
                 workdir=workdir,

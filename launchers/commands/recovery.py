@@ -47,8 +47,8 @@ def recover(
         with open_databases(launchpad) as databases:
             recovery = Recovery.of(databases, campaign, silent_for)
             losses = recovery.recover(dry_run=dry_run)
+            console.print_losses(losses, dry_run=dry_run)
             # The release of what has waited may be among what was lost for good.
             n_queued = 0 if dry_run else feed_all(databases, campaign)
-        console.print_losses(losses, dry_run=dry_run)
         if n_queued:
             console.out.print(f"{counted(n_queued, 'workflow')} queued that could start.")

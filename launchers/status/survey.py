@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.campaign_file import UnreadableCampaignError, stored_campaign
 from gan_htvs.candidate import Step
+from gan_htvs.stored_campaign import UnreadableCampaignError, stored_campaign
 from launchers.locks import Locks
 from launchers.registry import registrations
 from launchers.status import runs

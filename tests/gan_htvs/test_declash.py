@@ -125,3 +125,7 @@ def test_steps_are_bounded_and_what_is_left_is_reported(monkeypatch) -> None:
 
 def test_nothing_gives_nothing() -> None:
     assert declash([]).structures == []
+
+
+def test_tellurium_is_bonded_to_oxygen():
+    assert pair_distances(("Mg", "Te", "O"))["Te", "O"] < 2.2

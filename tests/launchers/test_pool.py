@@ -59,10 +59,18 @@ def test_workers_that_die_together_with_their_jobs_are_all_replaced(pool):
     assert recovery.cured == list("abcde")
 
 
+def test_idle_workers_may_be_killed_together(pool):
+    with pool(5) as workers:
+        kill(workers, *range(5))
+        workers.replace_dead(Recovery("a job"))
+        assert [worker.poll() for worker in workers._workers] == [None] * 5
+
+
 def test_workers_that_keep_dying_without_a_job_are_told(pool):
     with pool(2) as workers:
-        kill(workers, 0, 1)
-        workers.replace_dead(Recovery())
+        for _ in range(3):
+            kill(workers, 1)
+            workers.replace_dead(Recovery())
         kill(workers, 0)
         workers.replace_dead(Recovery("a job"))
         kill(workers, 0, 1)

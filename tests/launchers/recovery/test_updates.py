@@ -83,6 +83,22 @@ def test_locks_of_those_who_go_on_are_not_waited_for(launchpad, monkeypatch):
     assert abandoned["_id"] != second
 
 
+def test_a_launchpad_that_is_busy_all_the_time_is_not_waited_for(launchpad, monkeypatch):
+    submit(launchpad, [unit("a")], SEARCH)
+    workflows = launchpad.workflows
+    workflows.update_many({}, {"$set": {"locked": True}})
+    naps = []
+
+    def work(seconds):
+        naps.append(seconds)
+        workflows.update_many({}, {"$set": {"updated_on": datetime.now(UTC)}})
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=work)
+    monkeypatch.setattr("launchers.locks.time", clock)
+    assert Locks(launchpad).settle(seconds=60) == []
+    assert len(naps) == 1
+
+
 class DyingCollection:
     """A collection whose client is killed when it wants to replace a document."""
 
