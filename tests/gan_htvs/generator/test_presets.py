@@ -44,7 +44,10 @@ def test_ten_epochs_are_seven_thousand_generator_steps() -> None:
     assert batches / authors.critic_steps == authors.decay_steps
 
 
-@pytest.mark.parametrize("text", [presets.__doc__, PAGE.read_text()], ids=["module", "page"])
+ROWS = "\n".join(line for line in PAGE.read_text().splitlines() if line.startswith("| `"))
+
+
+@pytest.mark.parametrize("text", [presets.__doc__, ROWS], ids=["module", "page"])
 def test_every_field_stands_in_the_tables(text: str) -> None:
     names = set(re.findall(r"[a-z_0-9]+", text.replace("_mean, _std", "_mean padding_noise_std")))
     assert set(PRESETS["paper"].__dataclass_fields__) <= names
