@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gan_htvs.campaign import Campaign
+    from gan_htvs.generator.checkpoint import TrainedGenerator
 
 STATE_FILE = "training.safetensors"
 """What an interrupted training goes on from."""
@@ -60,11 +61,19 @@ def train_campaign(campaign: Campaign, folder: Path, *, half: bool = False) -> P
     bounds = f"{settings.max_steps} steps"
     if settings.max_seconds is not None:
         bounds += f" and {settings.max_seconds:g} s"
-    console.out.print(f"training on {processor}, {bounds} at most")
+    with held(folder):
+        console.out.print(f"training on {processor}, {bounds} at most")
+        trained = _train(campaign, folder)
+        console.out.print(f"{trained.steps} steps in {trained.seconds:.0f} s")
+        return (trained.halved() if half else trained).save_in(folder)
+
+
+def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
+    settings = campaign.generator
     dataset = dataset_of(campaign)
     console.note_skipped(dataset.skipped)
     bar = _bar(settings.max_steps, settings.max_seconds)
-    with held(folder), LearningCurves(folder) as curves, bar as show:
+    with LearningCurves(folder) as curves, bar as show:
         if curves.note is not None:
             console.note(curves.note)
 
@@ -72,9 +81,7 @@ def train_campaign(campaign: Campaign, folder: Path, *, half: bool = False) -> P
             curves(entry)
             show(entry)
 
-        trained = train_on(dataset, campaign, state=folder / STATE_FILE, on_progress=both)
-    console.out.print(f"{trained.steps} steps in {trained.seconds:.0f} s")
-    return (trained.halved() if half else trained).save_in(folder)
+        return train_on(dataset, campaign, state=folder / STATE_FILE, on_progress=both)
 
 
 @contextmanager
