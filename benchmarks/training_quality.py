@@ -10,6 +10,8 @@ two the mean and the range over the seeds of
 * the share of which the rows that the classifier calls atoms are those of that composition;
 * the share of which the rows that are decoded as atoms, without the classifier, are.
 
+and the p-value of Mann and Whitney's test that both give the same.
+
 Every run is one file in the output folder: a run that is there is not repeated, and one that was
 killed goes on from its last checkpoint.
 
@@ -29,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.stats import mannwhitneyu
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gan_htvs.campaign import DatasetSettings
@@ -146,15 +149,19 @@ def _tell(path: Path, entry: dict[str, float], steps: int) -> None:
 
 
 def _report(results: dict[str, list[dict[str, Any]]]) -> None:
-    print(f"{'measure':<14}" + "".join(f"{name:>32}" for name in results))
+    print(f"{'measure':<14}" + "".join(f"{name:>32}" for name in results) + f"{'p':>8}")
     summary: dict[str, Any] = {}
     for measure in MEASURES:
-        cells = ""
-        for precision, runs in results.items():
-            values = [run[measure] for run in runs]
-            summary.setdefault(measure, {})[precision] = values
-            cells += f"{np.mean(values):>14.4f} [{min(values):.4f}, {max(values):.4f}]".rjust(32)
-        print(f"{measure:<14}{cells}")
+        both = summary[measure] = {
+            precision: [run[measure] for run in runs] for precision, runs in results.items()
+        }
+        cells = [
+            f"{np.mean(values):>14.4f} [{min(values):.4f}, {max(values):.4f}]".rjust(32)
+            for values in both.values()
+        ]
+        if len(both) > 1:
+            cells.append(f"{mannwhitneyu(*both.values()).pvalue:>8.2f}")
+        print(f"{measure:<14}{''.join(cells)}")
     print(json.dumps(summary))
 
 
