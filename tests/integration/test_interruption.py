@@ -72,9 +72,17 @@ def archive(site):
 
 
 def documents(site):
+    """Read all collections, without large objects of outputs that a later run of a job replaced."""
     with open_databases(site.launchpad_file) as databases:
         db = databases.launchpad().db
-        return {name: list(db[name].find().sort("_id", 1)) for name in KEYS}
+        found = {name: list(db[name].find().sort("_id", 1)) for name in KEYS}
+    files, chunks = "outputs_blobs.files", "outputs_blobs.chunks"
+    outputs = str(found["outputs"])
+    found[files] = [each for each in found[files] if each["metadata"]["blob_uuid"] in outputs]
+    ids = {each["_id"] for each in found[files]}
+    found[chunks] = [each for each in found[chunks] if each["files_id"] in ids]
+    assert ids
+    return found
 
 
 def interrupt(site):

@@ -157,6 +157,10 @@ def is_alive(pid):
     return False
 
 
+def any_alive(workers):
+    return any(is_alive(worker.pid) for worker in workers)
+
+
 @pytest.fixture
 def cluster(slurm, tmp_path, free_port):
     """Have a campaign's directory on a cluster, and a database server that runs."""
@@ -181,9 +185,10 @@ def cancel_while_it_waits(cluster):
 
 def cancel_while_it_runs(cluster):
     cancelled = cluster.qlaunch("cpu")
-    cluster.hold("cpu")
+    workers = cluster.hold("cpu")
     cluster.slurm.call("scancel", cancelled)
     cluster.slurm.wait_until(lambda: cancelled not in cluster.slurm.jobs(), "job ends", TIMEOUT)
+    cluster.slurm.wait_until(lambda: not any_alive(workers), "workers end", TIMEOUT)
     assert cluster.slurm.state(cancelled) == "CANCELLED"
     return cancelled
 
@@ -207,10 +212,11 @@ def test_a_campaign_ends_as_if_nothing_had_happened(cluster, site_of):
 
     # The training hangs after some steps, until its batch job reaches the walltime.
     endless = cluster.qlaunch("gpu")
-    cluster.hold("gpu", begun=lambda folder: (folder / "curves.csv").exists())
+    workers = cluster.hold("gpu", begun=lambda folder: (folder / "curves.csv").exists())
     waiting = cancel_while_it_waits(cluster)
     cancelled = cancel_while_it_runs(cluster)
     cluster.slurm.wait_until(lambda: endless not in cluster.slurm.jobs(), "walltime", TIMEOUT)
+    cluster.slurm.wait_until(lambda: not any_alive(workers), "workers end", TIMEOUT)
     assert cluster.slurm.state(endless) == "TIMEOUT"
     # Stopped after its first steps it goes on from its state, before them from the beginning; the
     # weights are the same.

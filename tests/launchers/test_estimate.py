@@ -104,7 +104,7 @@ def test_vasp_is_counted_and_not_guessed(databases, capsys):
     assert found[Step.RELAX, "dft"].n_jobs == 2 * static.n_jobs
     assert static.hours is None
     print_estimate(list(found.values()), cores_per_node=48)
-    told = capsys.readouterr().out
+    told = "".join(capsys.readouterr())
     assert "gan-htvs rehearse" in told
     assert "besides relax, static, not measured yet" in told
 
