@@ -146,7 +146,7 @@ def _load(path: Path) -> dict[str, NDArray]:
         try:
             arrays = {name: loaded[name] for name in loaded.files}
             int(arrays.get("n_unique", 0))
-        except (ValueError, TypeError, zipfile.BadZipFile) as error:
+        except (ArithmeticError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"dataset.path {path}: 'images' or 'n_unique' is damaged or not numeric; export "
                 "the file again."

@@ -165,6 +165,7 @@ def write_not_finite(path: Path) -> None:
         (lambda path: np.savez(path, images=np.zeros((0, ROWS, 3))), r"\(0, 30, 3\)"),
         (lambda path: np.savez(path, images=image()[None], n_unique=5), "n_unique is 5"),
         (lambda path: np.savez(path, images=image()[None], n_unique="x"), "not numeric"),
+        (lambda path: np.savez(path, images=image()[None], n_unique=np.inf), "not numeric"),
         (lambda path: np.savez(path, images=np.full((1, ROWS, 3), "x")), "not finite"),
         (lambda path: np.savez(path, images=image()[None], metadata="{"), "'metadata' is damaged"),
         (
