@@ -65,7 +65,9 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
     dataset = dataset_of(campaign)
     # What an older version left behind is another training.
     name = content_hash(campaign.training_key, dataset.hash, __version__)
-    state = _scratch() / f"training-{name}.safetensors"
+    scratch = _scratch()
+    _remove_old_states(scratch)
+    state = scratch / f"training-{name}.safetensors"
     with LearningCurves(Path.cwd()) as curves:
         trained = train_on(dataset, campaign, state=state, on_progress=curves)
     return _output(trained.to_bytes(), trained, dataset)
@@ -134,10 +136,13 @@ def _scratch() -> Path:
     default = Path.home() / ".cache" / "gan-htvs"
     scratch = Path(os.environ.get(SCRATCH_VARIABLE) or default)
     scratch.mkdir(parents=True, exist_ok=True)
+    return scratch
+
+
+def _remove_old_states(scratch: Path) -> None:
     for state in scratch.glob("training-*.safetensors"):
         with suppress(OSError):
             found = state.stat()
             is_old = time.time() - found.st_mtime > STATE_LIFETIME.total_seconds()
             if is_old and found.st_uid == os.getuid():
                 state.unlink()
-    return scratch

@@ -113,7 +113,7 @@ def pair_distances(elements: tuple[str, ...]) -> dict[tuple[str, str], float]:
 
 
 def is_electronegative(symbol: str) -> bool:
-    """Whether an element is the negative one of its compounds with oxygen or nitrogen, too."""
+    """Whether an element is an anion beside oxygen, too, as tellurium is not."""
     element = Element(symbol)
     return float(element.average_anionic_radius) > 0 and element.X >= _ELECTRONEGATIVE
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from gan_htvs.errors import UserError
 
@@ -39,7 +39,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
     UserError
         If the folder cannot be written to.
     """
-    try:
+    with _unwritable_is_told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -53,10 +53,6 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written: {error.strerror}; choose a writable folder."
-        ) from error
 
 
 @contextmanager
@@ -68,26 +64,64 @@ def held(folder: Path) -> Iterator[None]:
     UserError
         If it cannot be written to, or another process holds it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK_FILE).open("a")
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written: {error.strerror}; choose a writable folder."
-        ) from error
-    with file:
+    with _unwritable_is_told(folder):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = locked(folder / LOCK_FILE)
         except BlockingIOError as error:
             raise UserError(
                 f"{folder}: another command writes here; wait for its end, or choose another "
                 "folder."
             ) from error
-        except OSError as error:
-            raise UserError(
-                f"{folder}: cannot be locked: {error.strerror}; choose a folder elsewhere."
-            ) from error
+    with file:
         yield
+
+
+def locked(path: Path) -> TextIO:
+    """Open a file to append to, its folder made if missing, and lock it until it is closed.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process has locked it.
+    OSError
+        If it cannot be opened or locked.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("a", encoding="utf-8"))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        stack.pop_all()
+        return file
+
+
+def require_writable(folder: Path, option: str) -> None:
+    """Refuse, before any work, a folder that will not take what comes of it; leave it as it is.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be made or written to; ``option`` says who named it.
+    """
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        with _unwritable_is_told(f"{option} {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    finally:
+        with suppress(OSError):
+            for each in new:
+                each.rmdir()
+
+
+@contextmanager
+def _unwritable_is_told(name: object) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{name}: cannot be written: {error.strerror}; choose a writable folder."
+        ) from error
 
 
 def _umask() -> int:

@@ -7,7 +7,6 @@ that no database needs to know: of a training set, and of the samples that judge
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from gan_htvs.candidate import Relaxed
 from gan_htvs.descent import descend
 from gan_htvs.documents import decode
 from gan_htvs.errors import UserError
+from gan_htvs.files import locked
 from gan_htvs.identity import content_hash
 from gan_htvs.potentials import module_of
 from gan_htvs.processes import spread
@@ -164,9 +164,7 @@ class Relaxations:
         if self.journal is None or self._file is not None:
             return
         with self._told():
-            self.journal.parent.mkdir(parents=True, exist_ok=True)
-            file = self.journal.open("a", encoding="utf-8")
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = locked(self.journal)
             if self.journal.read_bytes()[-1:] not in (b"", b"\n"):
                 file.write("\n")
         self._file = file

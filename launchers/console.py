@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from launchers.words import counted
+from launchers.words import counted, listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,8 +43,6 @@ err = Console(stderr=True)
 ENDED = ("COMPLETED", "FIZZLED", "DEFUSED")
 NEAR_HULL = 0.08
 """Structures this close are counted by themselves, eV/atom."""
-MOST_NAMED = 5
-"""Files or jobs that are named one by one."""
 PLAIN_INTERVAL = 15.0
 """Seconds between status lines where the output is not a terminal."""
 
@@ -269,9 +267,7 @@ def print_losses(losses: Sequence[Loss], *, dry_run: bool = False) -> None:
         jobs = kinds.setdefault((each.cure, each.trouble, each.reason), [])
         jobs.append(f"{each.name} ({each.fw_id})")
     for (cure, trouble, reason), jobs in sorted(kinds.items()):
-        more = f" and {len(jobs) - MOST_NAMED} more" if len(jobs) > MOST_NAMED else ""
-        named = ", ".join(jobs[:MOST_NAMED]) + more
-        table.add_row(cure, trouble, escape(named), escape(reason))
+        table.add_row(cure, trouble, escape(listed(jobs)), escape(reason))
     out.print(table)
     counts = Counter(each.cure for each in losses)
     verb = "would be " if dry_run else ""

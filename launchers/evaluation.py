@@ -22,22 +22,19 @@ from gan_htvs.proposers import ProposerName, make_proposer
 from gan_htvs.relaxation import Relaxations
 from gan_htvs.thermodynamics.references import phases_of
 from launchers.console import note, note_skipped, out
+from launchers.words import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from gan_htvs.evaluation import Evaluation, Measures, Report
-    from gan_htvs.evaluation.documents import Draw
     from gan_htvs.share import Share
 
 BASELINES = tuple(name for name in ProposerName if name is not ProposerName.GAN)
 
 MANY = 100
 """Denominator from which tenths of a percent are worth printing."""
-
-MOST_NAMED = 5
-"""Compositions that are named one by one."""
 
 MOST_REASONS = 3
 """Reasons of rejection that are told."""
@@ -186,13 +183,14 @@ def _shortfall(evaluation: Evaluation) -> str:
     stopped = [draw for draw in short if not draw.exhausted]
     ends = []
     if stopped:
-        tried = sum(draw.tried for draw in stopped)
+        tried, of = sum(d.tried for d in stopped), listed([d.composition for d in stopped])
         ends.append(
             "the bound of tries (sampling.max_tries_per_structure) was reached after "
-            f"{tried:,} raw samples of {_named(stopped)}"
+            f"{tried:,} raw samples of {of}"
         )
     if ended:
-        ends.append(f"it has no more than {sum(d.tried for d in ended):,} of {_named(ended)}")
+        of = listed([draw.composition for draw in ended])
+        ends.append(f"it has no more than {sum(draw.tried for draw in ended):,} of {of}")
     rejections = sum((Counter(draw.rejections) for draw in short), Counter[str]())
     reasons = spell_reasons(rejections, most=MOST_REASONS)
     return (
@@ -201,12 +199,6 @@ def _shortfall(evaluation: Evaluation) -> str:
         + " and ".join(ends)
         + (f"; most were rejected for: {reasons}." if reasons else ".")
     )
-
-
-def _named(draws: Sequence[Draw]) -> str:
-    names = ", ".join(draw.composition for draw in draws[:MOST_NAMED])
-    more = len(draws) - MOST_NAMED
-    return f"{names} and {more:,} more" if more > 0 else names
 
 
 def print_report(report: Report, files: Sequence[Path]) -> None:
@@ -284,19 +276,8 @@ def _share_rows(
 
 def _outcomes(measures: Measures) -> tuple[int, int, int]:
     fates = measures.fates
-    holes = sum(
-        fates.get(fate, 0)
-        for fate in (
-            Outcome.HOLE,
-            Outcome.UNBELIEVABLE,
-            Outcome.FAILED,
-        )
-    )
-    return (
-        fates.get(Outcome.SOUND, 0),
-        holes,
-        fates.get(Outcome.NOT_CONVERGED, 0),
-    )
+    holes = sum(fates.get(fate, 0) for fate in (Outcome.HOLE, Outcome.UNBELIEVABLE, Outcome.FAILED))
+    return fates.get(Outcome.SOUND, 0), holes, fates.get(Outcome.NOT_CONVERGED, 0)
 
 
 def _effort(measures: Measures) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gan_htvs.candidate import Step
 from gan_htvs.errors import UserError
+from gan_htvs.files import locked
 from launchers.builders import build_candidates, ensure_indexes
 from launchers.failures import RETRIED
 from launchers.feeder import Feeder, submit
@@ -145,16 +145,14 @@ class LocalRun:
         try:
             for folder in ("launches", "logs"):
                 (self.directory / folder).mkdir(parents=True, exist_ok=True)
-            lock = (self.directory / "run.lock").open("a")
+            lock = locked(self.directory / "run.lock")
+        except BlockingIOError as error:
+            raise UserError(
+                f"Another run of campaign {self.campaign.name!r} is using {self.directory}."
+            ) from error
         except OSError as error:
             raise UserError(
                 f"{self.directory}: cannot write here ({error.strerror}); choose another --workdir."
             ) from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"Another run of campaign {self.campaign.name!r} is using {self.directory}."
-                ) from error
             yield

@@ -225,14 +225,13 @@ def load(
         another chemical system.
     """
     name, data = _read(source)
+    found = hashlib.sha256(data).hexdigest()
     expected_sha256 = expected_sha256 or _digits_in(name)
-    if expected_sha256 is not None:
-        found = hashlib.sha256(data).hexdigest()
-        if not found.startswith(expected_sha256):
-            raise UserError(
-                f"{name}: its sha256 is {found[:12]}..., not {expected_sha256[:12]}... as "
-                "recorded; it was changed or truncated, so copy it again or train anew."
-            )
+    if expected_sha256 is not None and not found.startswith(expected_sha256):
+        raise UserError(
+            f"{name}: its sha256 is {found[:12]}..., not {expected_sha256[:12]}... as "
+            "recorded; it was changed or truncated, so copy it again or train anew."
+        )
     tensors, metadata = unpack(data, name)
     if metadata.get("format") != _FORMAT:
         raise UserError(f"{name}: is not a trained generator of this version; train anew.")
@@ -251,7 +250,7 @@ def load(
         )
         _restore_all(trained.networks, tensors)
         trained.dataset = metadata.get("dataset")
-        trained.file_sha256 = hashlib.sha256(data).hexdigest()
+        trained.file_sha256 = found
         trained.half = any(tensor.dtype == torch.float16 for tensor in tensors.values())
     except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{name}: is a damaged generator file; train anew.") from error

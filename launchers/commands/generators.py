@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Annotated
 
 import typer
 
 from gan_htvs.errors import UserError
+from gan_htvs.files import require_writable
 from launchers import console
 from launchers.commands.common import (
     CAMPAIGN_DEFAULT,
@@ -32,29 +31,6 @@ class ReportFormat(StrEnum):
 
     TABLE = "table"
     JSON = "json"
-
-
-def _check_writable(folder: Path, option: str) -> None:
-    """Refuse, before any work, a folder that will not take what comes of it; leave it as it is.
-
-    Raises
-    ------
-    UserError
-        If the folder cannot be made or written to.
-    """
-    new = [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{option} {folder}: cannot be written: {error.strerror}; choose a writable folder."
-        ) from error
-    finally:
-        with suppress(OSError):
-            for each in new:
-                each.rmdir()
 
 
 @app.command(
@@ -79,7 +55,7 @@ def dataset(
 
         if output.is_dir():
             raise UserError(f"--output {output}: is a folder; name the .npz file to write.")
-        _check_writable(output.parent, "--output")
+        require_writable(output.parent, "--output")
         campaign = read_campaign(campaign_file)
         from gan_htvs.dataset.relaxed import relax_dataset
         from gan_htvs.relaxation import Relaxations
@@ -179,9 +155,9 @@ def evaluate(
     """
     with told_in_one_sentence():
         if output is not None:
-            _check_writable(output, "--output")
+            require_writable(output, "--output")
         if output is None or relax != 0:
-            _check_writable(workdir, "--workdir")
+            require_writable(workdir, "--workdir")
         if relax is not None and relax > samples:
             console.note(
                 f"--samples {samples} leaves no more than {samples} structures of each composition "

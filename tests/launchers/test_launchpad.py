@@ -6,28 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fireworks import Firework, Workflow
-from jobflow import Flow, job
+from jobflow import Flow
 
 from flows.campaign import Unit
 from flows.steps import label
-from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
 from gan_htvs.routing import Category
 from launchers.database import open_databases
 from launchers.feeder import submit
 from launchers.launchpad import worker_of
 from launchers.workers import this_worker
-
-SEARCH = Campaign(
-    name="search",
-    chemical_system={"caps": {"Mg": 2, "O": 2}},
-    oxidation_states={"Mg": (2, 2), "O": (-2, -2)},
-)
-
-
-@job
-def add(a, b):
-    return a + b
+from tests.jobs import SEARCH, add
 
 
 def unit(key: str, owner: str = "search") -> Unit:

@@ -6,28 +6,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from fireworks import FWorker
-from jobflow import Flow, job
+from jobflow import Flow
 
 from flows.campaign import Unit
 from flows.steps import label
-from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
 from gan_htvs.routing import Category
 from launchers.batch import BatchQueue, BatchSystem
 from launchers.recovery import Recovery
 from launchers.workers import describe, this_worker
+from tests.jobs import add
 
 HOUR = 3600.0
-SEARCH = Campaign(
-    name="search",
-    chemical_system={"caps": {"Mg": 2, "O": 2}},
-    oxidation_states={"Mg": (2, 2), "O": (-2, -2)},
-)
-
-
-@job
-def add(a, b):
-    return a + b
 
 
 def chain():

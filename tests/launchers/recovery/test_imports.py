@@ -8,8 +8,9 @@ from fireworks import FWAction
 from launchers.feeder import submit
 from launchers.launchpad import worker_of
 from launchers.losses import MAX_LOSSES, Cure, Trouble
+from tests.jobs import SEARCH
 
-from .conftest import SEARCH, states, taken_by, told, unit
+from .conftest import states, taken_by, told, unit
 
 
 def broken(launchpad, trace, *, launched):

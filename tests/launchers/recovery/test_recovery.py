@@ -17,8 +17,9 @@ from launchers.feeder import submit
 from launchers.launchpad import worker_of
 from launchers.losses import MAX_LOSSES, Cure, Trouble
 from launchers.workers import MARK, describe
+from tests.jobs import SEARCH
 
-from .conftest import HOUR, SEARCH, Queue, silent_since, states, taken_by, told, unit
+from .conftest import HOUR, Queue, silent_since, states, taken_by, told, unit
 
 
 def test_a_job_of_a_dead_worker_is_queued_again_at_once_and_one_of_a_living_is_not(

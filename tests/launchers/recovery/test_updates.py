@@ -18,8 +18,9 @@ from launchers.feeder import submit
 from launchers.locks import Locks
 from launchers.losses import Cure, Trouble
 from launchers.workers import describe
+from tests.jobs import SEARCH, add
 
-from .conftest import SEARCH, add, chain, states, taken_by, told, unit
+from .conftest import chain, states, taken_by, told, unit
 
 
 @job
