@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,6 +67,8 @@ def explore(
             server = waitress.create_server(
                 page.server, host=host, port=port, threads=8, ident=None
             )
+            # On a busy machine requests wait a moment, which is nobody's concern.
+            logging.getLogger("waitress.queue").setLevel(logging.ERROR)
             typer.echo(f"{address.url} shows {databases.settings.name}; Ctrl-C ends it")
             with suppress(KeyboardInterrupt):
                 server.run()
