@@ -87,7 +87,7 @@ def main() -> None:
     magnesia = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(4.3), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     )
-    starts = [(magnesia * (2, 1, 1)).perturb(0.1) for _ in range(options.structures)]
+    starts = [(magnesia * (2, 1, 1)).perturb(0.1, seed=seed) for seed in range(options.structures)]
     each = 1e3 / (len(starts) * (STEPS + 1))
     print("| potential | one by one | network, batch | graphs | optimizer, geometry | cores |")
     print("|---|---:|---:|---:|---:|---:|")

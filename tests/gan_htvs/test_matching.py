@@ -61,7 +61,7 @@ def mixed() -> list[Structure]:
     shifted = rocksalt(4.4)
     shifted.translate_sites(list(range(len(shifted))), [0.13, 0.27, 0.41])
     noisy = rocksalt()
-    noisy.perturb(0.05)
+    noisy.perturb(0.05, seed=0)
     return [
         rocksalt(),
         caesium_chloride(),

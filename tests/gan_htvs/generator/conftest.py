@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from pymatgen.core import Structure
 
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.pointcloud import decode, encode
 
 V_O = ChemicalSystem(caps={"V": 2, "O": 5})
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,7 @@ class TestRelaxation:
         assert vasprun.converged_electronic
 
     def test_obeys_the_force_criterion(self, mgo, written):
-        mgo.perturb(0.1)
+        mgo.perturb(0.1, seed=0)
         folder = written(mgo, EDIFFG=-0.02)
         assert run(folder) == 0
         steps = Vasprun(folder / "vasprun.xml").ionic_steps
@@ -146,7 +146,7 @@ class TestRelaxation:
 
 class TestStatic:
     def test_is_what_the_potential_says(self, mno, written):
-        mno.perturb(0.05)
+        mno.perturb(0.05, seed=0)
         folder = written(mno, MPStaticSet)
         assert run(folder) == 0
         atoms = AseAtomsAdaptor.get_atoms(mno, msonable=False)
