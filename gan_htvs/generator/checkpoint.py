@@ -83,7 +83,7 @@ class TrainedGenerator:
         """Make the networks that belong to ``system`` and ``parameters``."""
         generator: Generator | FrameworkGenerator
         classifier: Classifier | None = None
-        if parameters.lambda_coverage:
+        if parameters.draws_frameworks:
             generator = FrameworkGenerator(
                 system, latent_dim=parameters.noise_dim, width=parameters.width
             )

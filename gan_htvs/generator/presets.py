@@ -121,11 +121,16 @@ class TrainingParameters:
     classifier_in_generator_step: int = 1
     """1: the classifier learns from generated images too, 0: from real ones only."""
     lambda_coverage: float = 0.0
-    """Weight of the coverage loss; not 0: a generator of frameworks, without classifier; ours."""
+    """Weight of the coverage loss; above 0: a generator of frameworks; ours."""
     coverage_tries: int = 12
     """Generated frameworks of which the nearest is pulled to a crystal; ours."""
     energy_scale: float = 0.0
     """Crystals are drawn by exp(-energy above hull / this), eV/atom; 0: equally often; ours."""
+
+    @property
+    def draws_frameworks(self) -> bool:
+        """Whether the generator is one of frameworks, which has no classifier."""
+        return self.lambda_coverage > 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

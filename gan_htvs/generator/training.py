@@ -159,7 +159,7 @@ def _trainer(
     conditions: NDArray[np.integer] | None,
     processor: Processor,
 ) -> Trainer | FrameworkTrainer:
-    if state.parameters.lambda_coverage:
+    if state.parameters.draws_frameworks:
         frameworks = TrainingFrameworks(
             images, counts, state.system, weights=weights, device=processor.device
         )
