@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 from flows.train import dataset_of, train_on
 from gan_htvs.errors import UserError
@@ -91,12 +94,12 @@ def _bar(max_steps: int, max_seconds: float | None) -> Iterator[Callable[[dict[s
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _TimeLeft(max_seconds),
         TextColumn("{task.description}"),
         console=console.out,
     )
     task = bar.add_task("", total=max_steps)
-    last_line = began = time.monotonic()
+    last_line = time.monotonic()
 
     def show(entry: dict[str, float]) -> None:
         nonlocal last_line
@@ -107,9 +110,7 @@ def _bar(max_steps: int, max_seconds: float | None) -> Iterator[Callable[[dict[s
             step == max_steps or time.monotonic() - last_line > console.PLAIN_INTERVAL
         ):
             last_line = time.monotonic()
-            left = bar.tasks[0].time_remaining
-            if left is not None and max_seconds is not None:
-                left = max(0.0, min(left, max_seconds - (time.monotonic() - began)))
+            left = _seconds_left(bar.tasks[0], max_seconds)
             eta = "" if left is None else f", {left:.0f} s left"
             console.out.print(f"step {step}/{max_steps}{eta}: {losses}")
 
@@ -118,3 +119,23 @@ def _bar(max_steps: int, max_seconds: float | None) -> Iterator[Callable[[dict[s
         return
     with bar:
         yield show
+
+
+class _TimeLeft(ProgressColumn):
+    """The time until the last step or the limit of wall time, whichever comes first."""
+
+    def __init__(self, max_seconds: float | None) -> None:
+        super().__init__()
+        self.max_seconds = max_seconds
+
+    def render(self, task: Task) -> Text:
+        left = _seconds_left(task, self.max_seconds)
+        shown = "-:--:--" if left is None else str(timedelta(seconds=int(left)))
+        return Text(shown, style="progress.remaining")
+
+
+def _seconds_left(task: Task, max_seconds: float | None) -> float | None:
+    left = task.time_remaining
+    if left is None or max_seconds is None or task.elapsed is None:
+        return left
+    return max(0.0, min(left, max_seconds - task.elapsed))

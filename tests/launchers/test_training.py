@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,11 +15,15 @@ import pytest
 import torch
 import yaml
 from pymatgen.core import Lattice, Structure
+from rich.console import Console
 from typer.testing import CliRunner
 
+from gan_htvs.campaign_file import read_campaign
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.generator.checkpoint import load
+from launchers import console
 from launchers.cli import app
+from launchers.training import train_campaign
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,3 +117,13 @@ def test_what_does_not_come_in_is_counted_by_reason_and_named(tmp_path: Path) ->
     ) in result.stderr
     assert "rocksalt.cif (duplicate), zincblende.cif (more than" in result.stderr
     assert result.stderr.count("note") == 1
+
+
+def test_the_bar_counts_down_to_the_limit_of_wall_time(tmp_path, monkeypatch) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=200)
+    monkeypatch.setattr(console, "out", terminal)
+    path = write(tmp_path, device="cpu", max_steps=1_000_000, max_seconds=1.5)
+    train_campaign(read_campaign(path), tmp_path / "model")
+    shown = re.findall(r"/1000000.*?(\d:\d\d:\d\d).*?(\d:\d\d:\d\d)", terminal.file.getvalue())
+    assert shown
+    assert {left for _, left in shown} <= {"0:00:01", "0:00:00"}
