@@ -22,13 +22,17 @@ from gan_htvs.errors import UserError
 from gan_htvs.generator.checkpoint import load, read_bytes
 from gan_htvs.generator.curves import LearningCurves
 from gan_htvs.generator.presets import training_parameters
+from gan_htvs.generator.processor import memory_shortage_told
 from gan_htvs.generator.training import train
 from gan_htvs.identity import content_hash, content_uuid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gan_htvs.campaign import Campaign
     from gan_htvs.dataset import Dataset
     from gan_htvs.generator.checkpoint import TrainedGenerator
+    from gan_htvs.generator.state import TrainingState
     from gan_htvs.generator.training import Progress
 
 SCRATCH_VARIABLE = "GAN_HTVS_SCRATCH"
@@ -69,7 +73,9 @@ def train_generator(campaign: Campaign) -> dict[str, Any]:
     _remove_old_states(scratch)
     state = scratch / f"training-{name}.safetensors"
     with LearningCurves(Path.cwd()) as curves:
-        trained = train_on(dataset, campaign, state=state, on_progress=curves)
+        trained = train_on(
+            dataset, campaign, state=state, on_progress=curves, on_resume=curves.resume
+        )
     return _output(trained.to_bytes(), trained, dataset)
 
 
@@ -104,7 +110,12 @@ def dataset_of(campaign: Campaign) -> Dataset:
 
 
 def train_on(
-    dataset: Dataset, campaign: Campaign, *, state: Path, on_progress: Progress | None = None
+    dataset: Dataset,
+    campaign: Campaign,
+    *,
+    state: Path,
+    on_progress: Progress | None = None,
+    on_resume: Callable[[TrainingState], None] | None = None,
 ) -> TrainedGenerator:
     """Train with the settings of a campaign; ``state`` is the file from which it goes on.
 
@@ -113,21 +124,23 @@ def train_on(
     """
     settings, system = campaign.generator, campaign.chemical_system
     parameters = training_parameters(settings.preset, settings.overrides)
-    trained = train(
-        dataset.images,
-        dataset.counts,
-        system,
-        parameters,
-        max_steps=settings.max_steps,
-        max_seconds=settings.max_seconds,
-        seed=settings.seed,
-        weights=dataset.boltzmann_weights(parameters.energy_scale),
-        conditions=np.array(list(system.compositions(campaign.oxidation_states))),
-        device=settings.device,
-        precision=settings.precision,
-        checkpoint_path=state,
-        on_progress=on_progress,
-    )
+    with memory_shortage_told(parameters):
+        trained = train(
+            dataset.images,
+            dataset.counts,
+            system,
+            parameters,
+            max_steps=settings.max_steps,
+            max_seconds=settings.max_seconds,
+            seed=settings.seed,
+            weights=dataset.boltzmann_weights(parameters.energy_scale),
+            conditions=np.array(list(system.compositions(campaign.oxidation_states))),
+            device=settings.device,
+            precision=settings.precision,
+            checkpoint_path=state,
+            on_progress=on_progress,
+            on_resume=on_resume,
+        )
     trained.dataset = dataset.hash
     return trained
 

@@ -199,7 +199,7 @@ def _read(journal: Path) -> dict[str, Relaxed | None]:
     known: dict[str, Relaxed | None] = {}
     if not journal.exists():
         return known
-    for line in journal.read_text(encoding="utf-8").splitlines():
+    for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(KeyError, TypeError, ValueError):
             entry = json.loads(line)
             document = entry["relaxed"]

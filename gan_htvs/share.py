@@ -29,6 +29,3 @@ class Share(BaseModel):
             return None
         bounds = binomtest(self.k, self.n).proportion_ci(CONFIDENCE, method="wilson")
         return float(bounds.low), float(bounds.high)
-
-    def __add__(self, other: Share) -> Share:
-        return Share(k=self.k + other.k, n=self.n + other.n)

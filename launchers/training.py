@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
-    Task,
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.text import Text
 
 from flows.train import dataset_of, train_on
 from gan_htvs.errors import UserError
@@ -26,11 +22,11 @@ from gan_htvs.generator.processor import Processor
 from launchers import console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from gan_htvs.campaign import Campaign
+    from gan_htvs.campaign import Campaign, GeneratorSettings
     from gan_htvs.generator.checkpoint import TrainedGenerator
+    from gan_htvs.generator.state import TrainingState
 
 STATE_FILE = "training.safetensors"
 """What an interrupted training goes on from."""
@@ -75,67 +71,74 @@ def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
     settings = campaign.generator
     dataset = dataset_of(campaign)
     console.note_skipped(dataset.skipped)
-    bar = _bar(settings.max_steps, settings.max_seconds)
-    with LearningCurves(folder) as curves, bar as show:
+    with LearningCurves(folder) as curves, TrainingBar(settings) as bar:
         if curves.note is not None:
             console.note(curves.note)
 
-        def both(entry: dict[str, float]) -> None:
+        def on_progress(entry: dict[str, float]) -> None:
             curves(entry)
-            show(entry)
+            bar(entry)
 
-        return train_on(dataset, campaign, state=folder / STATE_FILE, on_progress=both)
+        def on_resume(state: TrainingState) -> None:
+            curves.resume(state)
+            bar.resume(state)
+
+        return train_on(
+            dataset,
+            campaign,
+            state=folder / STATE_FILE,
+            on_progress=on_progress,
+            on_resume=on_resume,
+        )
 
 
-@contextmanager
-def _bar(max_steps: int, max_seconds: float | None) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Draw a bar on a terminal, a line now and then elsewhere."""
-    bar = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        _TimeLeft(max_seconds),
-        TextColumn("{task.description}"),
-        console=console.out,
-    )
-    task = bar.add_task("", total=max_steps)
-    last_line = time.monotonic()
+class TrainingBar:
+    """A bar on a terminal, a line now and then elsewhere: steps, losses and the time left."""
 
-    def show(entry: dict[str, float]) -> None:
-        nonlocal last_line
+    def __init__(self, settings: GeneratorSettings) -> None:
+        self._max_steps, self._max_seconds = settings.max_steps, settings.max_seconds
+        self._bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}", style="progress.remaining"),
+            TextColumn("{task.description}"),
+            console=console.out,
+        )
+        self._task = self._bar.add_task("", total=self._max_steps, left="")
+        self._began = self._last_line = time.monotonic()
+        self._first_step, self._earlier = 0, 0.0
+
+    def __enter__(self) -> Self:
+        if console.out.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if console.out.is_terminal:
+            self._bar.stop()
+
+    def resume(self, state: TrainingState) -> None:
+        """Say what the training goes on from, and count from there."""
+        self._first_step, self._earlier = state.step, state.seconds
+        console.out.print(f"goes on after step {state.step}, {state.seconds:.0f} s of training")
+
+    def __call__(self, entry: dict[str, float]) -> None:
+        """Show an entry of the history."""
         step = int(entry["step"])
         losses = ", ".join(f"{name} {value:.3f}" for name, value in entry.items() if name != "step")
-        bar.update(task, completed=step, description=losses)
+        left = f"{timedelta(seconds=round(self._seconds_left(step)))} left"
+        self._bar.update(self._task, completed=step, description=losses, left=left)
         if not console.out.is_terminal and (
-            step == max_steps or time.monotonic() - last_line > console.PLAIN_INTERVAL
+            step == self._max_steps or time.monotonic() - self._last_line > console.PLAIN_INTERVAL
         ):
-            last_line = time.monotonic()
-            left = _seconds_left(bar.tasks[0], max_seconds)
-            eta = "" if left is None else f", {left:.0f} s left"
-            console.out.print(f"step {step}/{max_steps}{eta}: {losses}")
+            self._last_line = time.monotonic()
+            console.out.print(f"step {step}/{self._max_steps}, {left}: {losses}")
 
-    if not console.out.is_terminal:
-        yield show
-        return
-    with bar:
-        yield show
-
-
-class _TimeLeft(ProgressColumn):
-    """The time until the last step or the limit of wall time, whichever comes first."""
-
-    def __init__(self, max_seconds: float | None) -> None:
-        super().__init__()
-        self.max_seconds = max_seconds
-
-    def render(self, task: Task) -> Text:
-        left = _seconds_left(task, self.max_seconds)
-        shown = "-:--:--" if left is None else str(timedelta(seconds=int(left)))
-        return Text(shown, style="progress.remaining")
-
-
-def _seconds_left(task: Task, max_seconds: float | None) -> float | None:
-    left = task.time_remaining
-    if left is None or max_seconds is None or task.elapsed is None:
-        return left
-    return max(0.0, min(left, max_seconds - task.elapsed))
+    def _seconds_left(self, step: int) -> float:
+        """Time until the last step or the limit of wall time, whichever comes first, s."""
+        elapsed = time.monotonic() - self._began
+        left = elapsed / (step - self._first_step) * (self._max_steps - step)
+        if self._max_seconds is None:
+            return left
+        return max(0.0, min(left, self._max_seconds - self._earlier - elapsed))

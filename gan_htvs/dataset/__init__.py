@@ -85,8 +85,8 @@ class Dataset:
         """
         if self.energies_above_hull is None or not scale:
             return None
-        # exp(-600) is still a positive number, which a weight must be.
-        return np.exp(-np.minimum(self.energies_above_hull / scale, 600.0))
+        # exp(600) and exp(-600) are still finite and positive, as a weight must be.
+        return np.exp(-np.clip(self.energies_above_hull / scale, -600.0, 600.0))
 
     def split(self, held_out: float) -> tuple[Dataset, Dataset]:
         """Part the structures to learn from and a share that is held out, by their content.

@@ -7,7 +7,9 @@ elements, but the rows were written as if they were still sorted. Only the unit 
 from __future__ import annotations
 
 import json
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +58,19 @@ class ArrayFile:
     n_supercells: int
     labels: list[str]
     energies_above_hull: NDArray[np.float64] | None
+
+
+_DAMAGES = (
+    ArithmeticError,
+    EOFError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy raises for bytes that are no array."""
 
 
 def read_array(path: Path, system: ChemicalSystem) -> ArrayFile:
@@ -131,7 +146,7 @@ def _load(path: Path) -> dict[str, NDArray]:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"dataset.path {path}: cannot read the array file: {reason}.") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGES as error:
         raise UserError(
             f"dataset.path {path}: no array file; give a .npz file with 'images' or a .npy file."
         ) from error
@@ -146,7 +161,7 @@ def _load(path: Path) -> dict[str, NDArray]:
         try:
             arrays = {name: loaded[name] for name in loaded.files}
             int(arrays.get("n_unique", 0))
-        except (ArithmeticError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, *_DAMAGES) as error:
             raise UserError(
                 f"dataset.path {path}: 'images' or 'n_unique' is damaged or not numeric; export "
                 "the file again."

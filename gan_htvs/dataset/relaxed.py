@@ -13,7 +13,7 @@ import numpy as np
 
 from gan_htvs.assessment import Judge
 from gan_htvs.dataset import collect
-from gan_htvs.dataset.skipped import UNSTABLE, Skipped
+from gan_htvs.dataset.skipped import TOO_LONG, UNSTABLE, Skipped
 from gan_htvs.declash import declash
 from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
@@ -179,7 +179,7 @@ class _Pool:
         if not result.converged:
             return UNCONVERGED
         if max(result.structure.lattice.abc) > LENGTH_SCALE:
-            return RejectionReason.IMPOSSIBLE_CELL
+            return TOO_LONG
         energy = self._energy(result)
         if energy > self.campaign.dataset.max_energy_above_hull:
             return UNSTABLE
@@ -194,6 +194,10 @@ class _Pool:
                 rng = np.random.default_rng([number, i])
                 amounts = dict(zip(self.system.elements, counts, strict=True))
                 crystals += symmetric_crystals(amounts, CRYSTALS_PER_ROUND, rng)
-        sound = [s for s in declash(crystals).structures if check_geometry(s) is None]
-        self.kept.skipped.counts[RejectionReason.ATOMS_TOO_CLOSE] += len(crystals) - len(sound)
+        sound = []
+        for crystal in declash(crystals).structures:
+            if (problem := check_geometry(crystal)) is None:
+                sound.append(crystal)
+            else:
+                self.kept.skipped.add(problem)
         return sound, [f"random symmetric crystal, round {number}, {i}" for i in range(len(sound))]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _FORMAT = "gan-htvs generator 1"
 _METADATA_KEY = "gan_htvs"
 _DIGEST_KEY = "digest"
+_UNSIGNED = "fd00c8269b6cc87770dd00d41b21064b50f05dd7a7e6a6aaf3d78c9b8f55e5ce"
+"""sha256 of the generator that comes with the package, which is older than digests."""
 _HEADER_LENGTH_BYTES = 8
 _DTYPES = {torch.float32, torch.float16, torch.int64}
 
@@ -332,14 +334,13 @@ def unpack(
         length = int.from_bytes(data[:_HEADER_LENGTH_BYTES], "little")
         header = json.loads(data[_HEADER_LENGTH_BYTES : _HEADER_LENGTH_BYTES + length])
         metadata = dict(json.loads(header["__metadata__"][_METADATA_KEY]))
-        # Files of versions before 0.1 carry none.
         digest = metadata.pop(_DIGEST_KEY, None)
-        is_changed = digest is not None and digest != _digest(tensors, metadata)
+        is_changed = digest != _digest(tensors, metadata)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{name}: is no readable checkpoint (truncated, or another kind of file); {cure}."
         ) from error
-    if is_changed:
+    if is_changed and hashlib.sha256(data).hexdigest() != _UNSIGNED:
         raise UserError(f"{name}: was changed after it was written; {cure}.")
     return tensors, metadata
 

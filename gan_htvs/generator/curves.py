@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from gan_htvs.generator.state import TrainingState
+
 PANELS = (
     ("critic", ("wasserstein", "gradient_penalty")),
     ("classifier", ("class_real", "class_generated")),
     ("generator", ("coverage",)),
 )
 """What shares a panel of the figure; a training has the first and one of the others."""
+
+_COLUMNS = ("step", *(name for _, names in PANELS for name in names))
 
 DRAW_SECONDS = 60.0
 """Least time between two drawings of the figure."""
@@ -32,7 +36,8 @@ DRAW_SECONDS = 60.0
 class LearningCurves:
     """Write every entry of a training's history to a folder as it comes.
 
-    Use as a context manager, and as ``on_progress`` of :func:`gan_htvs.generator.training.train`.
+    Use as a context manager, as ``on_progress`` of :func:`gan_htvs.generator.training.train`, and
+    :meth:`resume` as its ``on_resume``.
     ``curves.csv`` is complete at any time; ``curves.png`` is drawn once a minute and at the end;
     event files for TensorBoard are written if the package ``tensorboard`` is installed. After an
     interruption, entries of steps that are taken again replace the old ones.
@@ -97,14 +102,28 @@ class LearningCurves:
                     f"{self.csv}: cannot be written: {error.strerror}; make room or choose a "
                     "writable folder."
                 ) from error
-        if self._event_writer is not None:
-            if self._events is None:
-                self._events = self._event_writer(str(self.folder), purge_step=int(step))
-            for name, value in entry.items():
-                if name != "step":
-                    self._events.add_scalar(name, value, int(step))
+        self._add_event(entry)
         if time.monotonic() - self._drawn > DRAW_SECONDS:
             self._draw()
+
+    def resume(self, state: TrainingState) -> None:
+        """Begin with the history that a training goes on from, where the folder is a new one."""
+        if self._entries or not state.history:
+            return
+        self._entries = [dict(entry) for entry in state.history]
+        write_atomically(self.csv, _as_csv(self._entries, header=True).encode())
+        for entry in self._entries:
+            self._add_event(entry)
+
+    def _add_event(self, entry: Mapping[str, float]) -> None:
+        if self._event_writer is None:
+            return
+        step = int(entry["step"])
+        if self._events is None:
+            self._events = self._event_writer(str(self.folder), purge_step=step)
+        for name, value in entry.items():
+            if name != "step":
+                self._events.add_scalar(name, value, step)
 
     def _draw(self) -> None:
         figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
@@ -121,7 +140,8 @@ class LearningCurves:
 
 def _as_csv(entries: Sequence[Mapping[str, float]], *, header: bool) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(entries[0]), lineterminator="\n")
+    columns = [name for name in _COLUMNS if name in entries[0]]
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
     if header:
         writer.writeheader()
     writer.writerows(entries)

@@ -272,9 +272,10 @@ class TrainingFrameworks:
 def describe_crystal(
     structure: Structure, layout: Sites
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Describe a crystal in the same way whatever cell it is given in.
+    """Describe a crystal by its reduced cell and its sites in an order of their own.
 
-    The origin is on the first cation, so that a crystal with other cations may get another one.
+    The origin is on the cation that is listed first, so that a crystal of several may be described
+    in as many ways; the order of other atoms, the cell and the origin it comes with do not count.
 
     Returns
     -------

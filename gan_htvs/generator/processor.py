@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
 from gan_htvs.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gan_htvs.generator.presets import TrainingParameters
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 PrecisionName = Literal["auto", "float32", "bfloat16"]
@@ -70,6 +76,29 @@ class Processor:
         """Make a context in which matrix products are of this precision."""
         enabled = self.precision != torch.float32
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def memory_shortage_told(parameters: TrainingParameters) -> Iterator[None]:
+    """Tell in one sentence that networks or batches do not fit into memory.
+
+    Raises
+    ------
+    UserError
+        Instead of what PyTorch and NumPy raise for it.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On the CPU, PyTorch raises a RuntimeError like any other.
+        is_shortage = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not is_shortage and "can't allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"training: there is not enough memory for width {parameters.width:g}, batch_size "
+            f"{parameters.batch_size} and coverage_tries {parameters.coverage_tries}; lower them "
+            "in generator.overrides."
+        ) from error
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

@@ -55,6 +55,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     log_steps: int = 10,
     on_progress: Progress | None = None,
+    on_resume: Callable[[TrainingState], None] | None = None,
 ) -> TrainedGenerator:
     """Train a generator, or go on with a training that was cut off.
 
@@ -91,7 +92,9 @@ def train(
         Generator steps between entries of the history: ``step``, ``wasserstein``,
         ``gradient_penalty``, and ``class_real`` and ``class_generated`` or ``coverage``.
     on_progress
-        Called with every entry of the history.
+        Called with every entry of the history that is made here.
+    on_resume
+        Called once, with what the training goes on from, if it goes on.
 
     Raises
     ------
@@ -107,12 +110,9 @@ def train(
     trainer = _trainer(state, images, counts, weights, conditions, processor)
     fingerprint = _fingerprint(trainer.data, conditions, state)
     if checkpoint_path is not None and checkpoint_path.exists():
-        state.load(checkpoint_path, fingerprint)
-    if state.step > max_steps:
-        raise UserError(
-            f"generator.max_steps is {max_steps}, but {checkpoint_path} has taken {state.step} "
-            "steps already; raise it or choose another output folder."
-        )
+        _take_up(state, checkpoint_path, fingerprint, max_steps)
+        if on_resume is not None:
+            on_resume(state)
 
     # Held back only where there is a file to write the state to.
     with HeldSignals() if checkpoint_path is not None else nullcontext(HeldSignals()) as signals:
@@ -151,6 +151,15 @@ def train(
     return state.trained()
 
 
+def _take_up(state: TrainingState, path: Path, fingerprint: str, max_steps: int) -> None:
+    state.load(path, fingerprint)
+    if state.step > max_steps:
+        raise UserError(
+            f"generator.max_steps is {max_steps}, but {path} has taken {state.step} steps "
+            "already; raise it or choose another output folder."
+        )
+
+
 def _trainer(
     state: TrainingState,
     images: NDArray[np.float32],
@@ -159,6 +168,9 @@ def _trainer(
     conditions: NDArray[np.integer] | None,
     processor: Processor,
 ) -> Trainer | FrameworkTrainer:
+    if processor.compiles:
+        for network in state.networks.values():
+            network.compile()
     if state.parameters.draws_frameworks:
         frameworks = TrainingFrameworks(
             images, counts, state.system, weights=weights, device=processor.device
@@ -183,9 +195,6 @@ class Trainer:
         self.state, self.data, self.processor = state, data, processor
         self.parameters, self.rng = state.parameters, state.rng
         self.conditions = None if self.parameters.uniform_conditions else conditions
-        if processor.compiles:
-            for network in state.networks.values():
-                network.compile()
 
     def step(self) -> dict[str, float]:
         """Train the critic ``critic_steps`` times, then the generator once; return the losses."""

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from flows.train import dataset_of, train_generator
@@ -55,7 +56,21 @@ def test_a_training_whose_output_was_not_stored_is_there_at_once(scratch, monkey
     campaign = Campaign.model_validate(DOCUMENT)
     output = run(campaign)
     monkeypatch.delattr("gan_htvs.generator.training.Trainer.step")
+    again = scratch / "again"
+    again.mkdir()
+    monkeypatch.chdir(again)
     assert run(campaign)["weights"] == output["weights"]
+    assert (again / "curves.csv").read_text() == (scratch / "curves.csv").read_text()
+    assert (again / "curves.png").exists()
+
+
+def test_what_does_not_fit_into_memory_is_told(scratch, monkeypatch):
+    def allocate(*_):
+        torch.empty(2**55)
+
+    monkeypatch.setattr("gan_htvs.generator.training.Trainer.step", allocate)
+    with pytest.raises(UserError, match=r"not enough memory for width 0\.05, batch_size 32"):
+        run(Campaign.model_validate(DOCUMENT))
 
 
 def test_states_of_long_ago_are_removed(scratch):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -192,6 +193,19 @@ def test_a_bad_file_is_told_in_one_sentence(tmp_path, write, message):
         import_array(path, SYSTEM, STATES)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("step", [7, 11])
+def test_a_flipped_bit_is_told_in_one_sentence_or_does_no_harm(tmp_path, step):
+    path = tmp_path / "array.npz"
+    np.savez_compressed(path, images=image()[None], n_unique=1)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), step):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with contextlib.suppress(UserError):
+            read_array(path, SYSTEM)
 
 
 def test_no_sound_structure_at_all_is_an_error(tmp_path):

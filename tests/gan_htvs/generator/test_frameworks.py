@@ -72,7 +72,7 @@ def test_every_exchange_is_drawn_equally_often() -> None:
     assert (anions == torch.tensor([5, 6, 7])).all()
 
 
-def test_a_description_depends_on_neither_cell_nor_order_of_atoms() -> None:
+def test_a_description_depends_on_the_cation_listed_first_alone() -> None:
     system = ChemicalSystem(caps={"Mg": 1, "O": 4})
     rng = np.random.default_rng(1)
     cell = Lattice.from_parameters(4.0, 4.9, 6.1, 83, 95, 101)

@@ -53,6 +53,14 @@ def test_a_campaign_can_name_it(campaign: Campaign) -> None:
     assert named.generator.checkpoint_file == SHIPPED_GENERATOR
 
 
+@pytest.mark.parametrize("where", [-1, 20_000])
+def test_a_flipped_bit_is_noticed(where: int) -> None:
+    data = bytearray(SHIPPED_GENERATOR.read_bytes())
+    data[where] ^= 1
+    with pytest.raises(UserError, match=r"was changed after|no readable checkpoint"):
+        load(bytes(data))
+
+
 def test_it_is_refused_for_another_chemical_system() -> None:
     with pytest.raises(UserError, match="was trained for Mg 8, Mn 8, O 12, not for V 4, O 8"):
         load(SHIPPED_GENERATOR, system=ChemicalSystem(caps={"V": 4, "O": 8}))
