@@ -121,7 +121,8 @@ class TrainingBar:
     def resume(self, state: TrainingState) -> None:
         """Say what the training goes on from, and count from there."""
         self._first_step, self._earlier = state.step, state.seconds
-        console.out.print(f"goes on after step {state.step}, {state.seconds:.0f} s of training")
+        spent = f"{state.seconds:.0f} s on {state.processor}"
+        console.out.print(f"goes on after step {state.step}, {spent}")
 
     def __call__(self, entry: dict[str, float]) -> None:
         """Show an entry of the history."""

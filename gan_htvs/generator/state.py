@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gan_htvs.generator.networks import Classifier
     from gan_htvs.generator.presets import TrainingParameters
 
-_FORMAT = "gan-htvs training state 2"
+_FORMAT = "gan-htvs training state 3"
 
 
 @dataclass
@@ -48,6 +48,8 @@ class TrainingState:
         Decides batches, noise and conditions; on the CPU wherever the networks are.
     step, seconds
         Generator steps taken and wall time spent on them, s.
+    processor
+        Where and in which arithmetic the last of them were taken, in words.
     history
         One entry per logged step, see :func:`gan_htvs.generator.training.train`.
     """
@@ -60,6 +62,7 @@ class TrainingState:
     rng: torch.Generator
     step: int
     seconds: float
+    processor: str
     history: list[dict[str, float]]
 
     @classmethod
@@ -89,6 +92,7 @@ class TrainingState:
             rng=torch.Generator().manual_seed(seed),
             step=0,
             seconds=0.0,
+            processor="",
             history=[],
         )
 
@@ -160,6 +164,7 @@ class TrainingState:
             "fingerprint": fingerprint,
             "step": self.step,
             "seconds": self.seconds,
+            "processor": self.processor,
             "history": self.history,
         }
         write_atomically(path, pack(tensors, metadata))
@@ -190,6 +195,7 @@ class TrainingState:
                 optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
             self.rng.set_state(tensors["rng"])
             self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+            self.processor = str(metadata["processor"])
             self.history = [dict(entry) for entry in metadata["history"]]
         except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{path}: is a damaged training checkpoint; remove it.") from error

@@ -113,6 +113,7 @@ def train(
         _take_up(state, checkpoint_path, fingerprint, max_steps)
         if on_resume is not None:
             on_resume(state)
+    state.processor = str(processor)
 
     # Held back only where there is a file to write the state to.
     with HeldSignals() if checkpoint_path is not None else nullcontext(HeldSignals()) as signals:
