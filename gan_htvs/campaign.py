@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gan_htvs.chemistry import ChemicalSystem, Counts
 from gan_htvs.engines import REHEARSAL, VASP_ENGINES, EngineSettings
@@ -127,10 +128,15 @@ class SamplingSettings(Settings):
         "random space groups) and 'substitution' (decorated prototypes)",
     )
     structures_per_composition: PositiveInt = Field(
-        300, description="unique, valid structures wanted of each composition from each proposer"
+        300,
+        description="valid structures wanted of each composition from each proposer, unique within "
+        "a shard",
     )
     shard_size: PositiveInt = Field(
-        100, le=200, description="structures per shard workflow, which are prescreened in one job"
+        100,
+        le=200,
+        description="structures per shard workflow, which are prescreened in one job; copies "
+        "between shards are not replaced",
     )
     max_tries_per_structure: PositiveInt = Field(
         200, description="raw samples per wanted structure before a shard reports that it gave up"
@@ -161,7 +167,11 @@ class Thresholds(Settings):
     )
 
     @model_validator(mode="after")
-    def _window_is_ordered(self) -> Thresholds:
+    def _limits_are_ordered(self) -> Thresholds:
+        for strict, loose in (("synthesizable", "metastable"), ("pourbaix", "pourbaix_screen")):
+            low, high = getattr(self, strict), getattr(self, loose)
+            if low > high:
+                raise ValueError(f"{strict} {low:g} must not be above {loose} {high:g}")
         if self.band_gap[0] >= self.band_gap[1]:
             raise ValueError(f"band_gap window {list(self.band_gap)} is empty")
         return self
@@ -226,10 +236,7 @@ class PourbaixSettings(Settings):
 class Campaign(Settings):
     """One search: the contents of campaign.yaml."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-        description="label of everything that belongs to the campaign",
-    )
+    name: str = Field(description="label of everything that belongs to the campaign")
     chemical_system: ChemicalSystem
     oxidation_states: dict[str, OxidationRange] = Field(
         description="lowest and highest average oxidation state of each element"
@@ -252,6 +259,16 @@ class Campaign(Settings):
         description="sifts structures before they are evaluated; null: every one is evaluated",
     )
     routing: RoutingSettings = RoutingSettings()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_plain(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+            raise ValueError(
+                f"{name!r} must be 1 to 64 letters (A-Z, a-z), digits, dots, hyphens and "
+                "underscores, and begin with a letter or digit"
+            )
+        return name
 
     @model_validator(mode="after")
     def _chemistry_is_possible(self) -> Campaign:

@@ -19,7 +19,7 @@ from gan_htvs.campaign import (
     ReferenceSettings,
 )
 from gan_htvs.errors import UserError
-from gan_htvs.settings import first_problem, read_mapping
+from gan_htvs.settings import first_error, first_problem, read_mapping
 from gan_htvs.thermodynamics.materials_project import fetch_phases
 from gan_htvs.thermodynamics.references import write_phases
 
@@ -121,7 +121,7 @@ def _located(campaign_file: Path, settings: Located, field: str) -> Located:
 
 def _problem(model: type[BaseModel], error: ValidationError) -> str:
     """Tell the first problem with what is known of the model and what stands there."""
-    problem = error.errors()[0]
+    problem = first_error(error)
     if problem["type"] == "extra_forbidden":
         location = ".".join(str(part) for part in problem["loc"])
         *parents, key = problem["loc"]
@@ -131,7 +131,7 @@ def _problem(model: type[BaseModel], error: ValidationError) -> str:
         return f"unknown key {location!r}; {cure}"
     told = first_problem(error)
     if problem["type"] not in ("missing", "value_error") and not isinstance(problem["input"], dict):
-        told += f", not {problem['input']!r}"
+        told += f", not {'null' if problem['input'] is None else repr(problem['input'])}"
     return told
 
 

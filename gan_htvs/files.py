@@ -59,12 +59,15 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
 def held(folder: Path) -> Iterator[None]:
     """Make a folder, and keep it from other processes that would hold it, with a file in it.
 
+    A folder that was made here and got nothing else is removed again.
+
     Raises
     ------
     UserError
         If it cannot be written to, or another process holds it.
     """
     with _unwritable_is_told(folder):
+        is_new = not folder.exists()
         try:
             file = locked(folder / LOCK_FILE)
         except BlockingIOError as error:
@@ -73,7 +76,12 @@ def held(folder: Path) -> Iterator[None]:
                 "folder."
             ) from error
     with file:
-        yield
+        try:
+            yield
+        finally:
+            if is_new and list(folder.glob("*")) == [folder / LOCK_FILE]:
+                (folder / LOCK_FILE).unlink()
+                folder.rmdir()
 
 
 def locked(path: Path) -> TextIO:

@@ -13,11 +13,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+
+_WORDS = {
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "path_type": "must be a path",
+    "too_long": "must have no more than {max_length} items",
+    "too_short": "must have {min_length} or more items",
+    "tuple_type": "must be a list",
+}
+"""Ours for kinds of problems of which pydantic tells in terms of Python."""
+
+_KINDS_OF_NUMBERS = {"float", "int"}
+"""Which pydantic adds to the field where a number may be of either."""
 
 
 class Settings(BaseModel):
@@ -26,23 +40,49 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def first_error(error: ValidationError) -> ErrorDetails:
+    """Choose what to tell: an unknown key, if there is one, since it may be a missing one."""
+    return min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+
+
 def first_problem(error: ValidationError) -> str:
     """Tell the first problem of a validation as 'field: what is wrong', or without a field."""
-    problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"])
+    problem = first_error(error)
+    field = ".".join(str(part) for part in problem["loc"] if part not in _KINDS_OF_NUMBERS)
     if problem["type"] == "missing":
         return f"{field} is required"
-    message = first_message(error)
+    message = _message(problem)
     return f"{field}: {message}" if field else message
 
 
 def first_message(error: ValidationError) -> str:
-    """Tell the first problem of a validation without its field."""
-    problem = error.errors()[0]
+    """Tell the first of the errors of a validation without its field."""
+    return _message(error.errors()[0])
+
+
+def _message(problem: ErrorDetails) -> str:
+    if problem["type"] in _WORDS:
+        return _WORDS[problem["type"]].format_map(problem.get("ctx", {}))
     message = problem["msg"]
     if problem["type"] == "value_error":  # our own words
         return message.removeprefix("Value error, ")
     return f"{message[:1].lower()}{message[1:]}"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Reads YAML, and takes a key that stands twice in one mapping for the mistake that it is."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Here, since later `<<` has brought in keys that may be overridden.
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else key
+            if name in seen:
+                problem = f"it repeats key {key.value!r}; keep one"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen.add(name)
+        return node
 
 
 def read_mapping(path: Path, cure: str) -> dict[str, Any]:
@@ -56,10 +96,11 @@ def read_mapping(path: Path, cure: str) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If it does not, with the line where it is no YAML.
+        If it does not, or repeats a key, with the line where it is no YAML.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # It is a safe loader.
+        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506
     except FileNotFoundError as error:
         raise UserError(f"{path}: not found; {cure}.") from error
     except (OSError, UnicodeDecodeError) as error:

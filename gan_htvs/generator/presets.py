@@ -135,33 +135,33 @@ class TrainingParameters:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not _is_allowed(field.name, value):
-                raise ValueError(f"{field.name} = {value!r} is out of range")
+            told, allows = _RANGES.get(field.name, _POSITIVE)
+            if not allows(value):
+                raise ValueError(f"{field.name} = {value!r}: must be {told}")
 
 
-_YES_OR_NO = frozenset(
-    {"classifier_in_generator_step", "lambda_c_on_atoms", "slope_of_sum", "softmax_twice"}
-    | {"uniform_conditions"}
-)
-_MAY_BE_ZERO = frozenset(
-    {"beta1", "beta2", "gradient_penalty", "lambda_1", "lambda_2", "lambda_c", "lambda_cell"}
-    | {"padding_noise_mean", "padding_noise_std", "lambda_coverage", "energy_scale"}
-)
-
-
-def _is_allowed(name: str, value: float) -> bool:
-    if name in _YES_OR_NO:
-        return value in (0, 1)
-    if not math.isfinite(value) or value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
-        return False
-    if name == "atom_branch_norms":
-        return value in (3, 4)
-    if name == "batch_size":
-        # Batch normalisation has no variance of a single sample.
-        return value > 1
-    if name in ("beta1", "beta2"):
-        return value < 1
-    return value <= 1 if name == "learning_rate_decay" else True
+_POSITIVE = ("above 0", lambda value: 0 < value < math.inf)
+_NOT_NEGATIVE = ("at least 0", lambda value: 0 <= value < math.inf)
+_BELOW_1 = ("at least 0 and below 1", lambda value: 0 <= value < 1)
+_YES_OR_NO = ("0 or 1", lambda value: value in (0, 1))
+_RANGES = {
+    "atom_branch_norms": ("3 or 4", lambda value: value in (3, 4)),
+    # Batch normalisation has no variance of a single sample.
+    "batch_size": ("above 1", lambda value: 1 < value < math.inf),
+    "learning_rate_decay": ("above 0 and at most 1", lambda value: 0 < value <= 1),
+    **dict.fromkeys(("beta1", "beta2"), _BELOW_1),
+    **dict.fromkeys(
+        {"classifier_in_generator_step", "lambda_c_on_atoms", "slope_of_sum", "softmax_twice"}
+        | {"uniform_conditions"},
+        _YES_OR_NO,
+    ),
+    **dict.fromkeys(
+        {"energy_scale", "gradient_penalty", "lambda_1", "lambda_2", "lambda_c", "lambda_cell"}
+        | {"lambda_coverage", "padding_noise_mean", "padding_noise_std"},
+        _NOT_NEGATIVE,
+    ),
+}
+"""What single parameters may be; all others are above 0."""
 
 
 PRESETS: Mapping[str, TrainingParameters] = MappingProxyType(
@@ -228,4 +228,4 @@ def training_parameters(
     try:
         return dataclasses.replace(PRESETS[preset], **changes)  # type: ignore[arg-type]
     except ValueError as error:
-        raise UserError(f"generator.overrides: {error}; give a value inside it.") from error
+        raise UserError(f"generator.overrides: {error}.") from error

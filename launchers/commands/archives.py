@@ -13,6 +13,7 @@ from launchers.commands.common import (
     CampaignName,
     Launchpad,
     app,
+    named_path,
     told_in_one_sentence,
 )
 from launchers.words import counted
@@ -20,7 +21,9 @@ from launchers.words import counted
 archive = typer.Typer(help="Write campaigns as files, and read them back.", no_args_is_help=True)
 app.add_typer(archive, name="archive")
 
-ArchiveFile = Annotated[Path, typer.Argument(metavar="FILE", help="The archive.")]
+ArchiveFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The archive.", parser=named_path)
+]
 
 
 @archive.command(
@@ -29,7 +32,8 @@ ArchiveFile = Annotated[Path, typer.Argument(metavar="FILE", help="The archive."
 def write(
     campaign: CampaignName = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Write it here.", metavar="FILE")
+        Path,
+        typer.Option("--output", "-o", help="Write it here.", metavar="FILE", parser=named_path),
     ] = Path("campaign.zip"),
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:

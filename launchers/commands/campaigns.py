@@ -21,6 +21,7 @@ from launchers.commands.common import (
     Workdir,
     Workers,
     app,
+    named_path,
     told_in_one_sentence,
     write_template,
 )
@@ -56,7 +57,9 @@ def demo(
 
 @app.command(epilog="Example: [bold]gan-htvs init my-search[/bold]")
 def init(
-    directory: Annotated[Path, typer.Argument(help="Created if missing.")] = Path(),
+    directory: Annotated[
+        Path, typer.Argument(help="Created if missing.", metavar="DIR", parser=named_path)
+    ] = Path(),
 ) -> None:
     """Write a campaign.yaml and a my_launchpad.yaml to start from."""
     with told_in_one_sentence():

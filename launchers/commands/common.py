@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="gan-htvs",
+    context_settings={"help_option_names": ["--help", "-h"]},
     help="Discover crystals: a GAN proposes, a funnel of physics decides, MongoDB remembers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -32,17 +33,41 @@ EXIT_CAMPAIGN_STANDS_STILL = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+
+def named_path(text: str | Path) -> Path:
+    """Take a path from the command line; an empty one would be the current folder.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is empty, as a variable that was not set makes it.
+    """
+    if text == "":
+        raise typer.BadParameter("is empty; name a file or folder.")
+    return Path(text)
+
+
 CampaignName = Annotated[
     str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
 ]
 CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")]
 Launchpad = Annotated[
     Path,
-    typer.Option("--launchpad", "-l", help="The file that names the database.", metavar="FILE"),
+    typer.Option(
+        *("--launchpad", "-l"),
+        help="The file that names the database.",
+        metavar="FILE",
+        parser=named_path,
+    ),
 ]
 Workdir = Annotated[
     Path,
-    typer.Option("--workdir", "-w", help="Where job directories and logs go.", metavar="DIR"),
+    typer.Option(
+        *("--workdir", "-w"),
+        help="Where job directories and logs go.",
+        metavar="DIR",
+        parser=named_path,
+    ),
 ]
 Workers = Annotated[
     int,

@@ -17,6 +17,7 @@ from launchers.commands.common import (
     Workdir,
     app,
     conclude,
+    named_path,
     told_in_one_sentence,
 )
 from launchers.options import SeveralValues
@@ -35,7 +36,9 @@ def _each(help_text: str, *names: str) -> Any:
     return typer.Option(*names, help=f"{help_text}.", metavar="[CATEGORY=]VALUE ...")
 
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Where the files are.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Where the files are.", parser=named_path)
+]
 Values = list[str] | None
 
 
@@ -60,7 +63,10 @@ def init(
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workdir: Workdir = WORKDIR_DEFAULT,
     scratch: Annotated[
-        Path, typer.Option(help="Where an interrupted training goes on from.", metavar="DIR")
+        Path,
+        typer.Option(
+            help="Where an interrupted training goes on from.", metavar="DIR", parser=named_path
+        ),
     ] = SCRATCH_DEFAULT,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")] = False,
 ) -> None:

@@ -16,6 +16,7 @@ from launchers.commands.common import (
     CampaignName,
     Launchpad,
     app,
+    named_path,
     told_in_one_sentence,
 )
 
@@ -54,7 +55,8 @@ def build(
 def funnel(
     campaign: CampaignName = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Draw figures here.", metavar="DIR")
+        Path | None,
+        typer.Option("--output", "-o", help="Draw figures here.", metavar="DIR", parser=named_path),
     ] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
@@ -83,7 +85,8 @@ def funnel(
 def report(
     campaign: CampaignName = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Write it here.", metavar="FILE")
+        Path,
+        typer.Option("--output", "-o", help="Write it here.", metavar="FILE", parser=named_path),
     ] = Path("report.html"),
     top: Annotated[int, typer.Option(min=0, max=1000, help="Candidates with pictures.")] = 30,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
@@ -150,7 +153,9 @@ def candidates(
     output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
     structures: Annotated[
         Path | None,
-        typer.Option(help="Write their structures here, and a manifest.", metavar="DIR"),
+        typer.Option(
+            help="Write their structures here, and a manifest.", metavar="DIR", parser=named_path
+        ),
     ] = None,
     structure_format: Annotated[
         StructureFormat, typer.Option("--as", help="Format of the structures.")
@@ -227,7 +232,8 @@ def show(
     ],
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw its relaxation here, as a PNG.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Draw its relaxation here, as a PNG.", metavar="FILE", parser=named_path),
     ] = None,
     rehearsal: Annotated[
         bool, typer.Option("--rehearsal", help="One of a rehearsal, which is no result.")

@@ -16,6 +16,7 @@ from launchers.commands.common import (
     LAUNCHPAD_DEFAULT,
     Launchpad,
     app,
+    named_path,
     told_in_one_sentence,
 )
 from launchers.serving import LOOPBACK, checked_address
@@ -86,9 +87,9 @@ def optimade(
     url: Annotated[
         str | None, typer.Option(help="By which a proxy is asked for it; default: as asked.")
     ] = None,
-    logs: Annotated[Path, typer.Option(help="Where its log goes.", metavar="DIR")] = Path(
-        "gan_htvs_data/optimade"
-    ),
+    logs: Annotated[
+        Path, typer.Option(help="Where its log goes.", metavar="DIR", parser=named_path)
+    ] = Path("gan_htvs_data/optimade"),
 ) -> None:
     """Serve candidates by the OPTIMADE standard, which clients of all large databases speak.
 

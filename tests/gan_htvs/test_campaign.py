@@ -54,13 +54,25 @@ def test_defaults_are_those_of_the_published_study(tmp_path):
             ["sampling.proposers", "'gan', 'random', 'symmetric' or 'substitution', not 'gna'"],
         ),
         ({"sampling": {"proposers": ["gan", "gan"]}}, ["sampling", "'gan' twice"]),
-        ({"sampling": {"proposers": []}}, ["sampling.proposers", "at least 1"]),
+        (
+            {"sampling": {"proposers": []}},
+            ["sampling.proposers: must have 1 or more items, not []."],
+        ),
+        ({"sampling": None}, ["sampling: must be a mapping, not null."]),
+        ({"compositions": "MgMn2O4"}, ["compositions: must be a list, not 'MgMn2O4'."]),
+        ({"thresholds": {"synthesizable": 0.3}}, ["synthesizable 0.3", "metastable 0.2"]),
+        ({"thresholds": {"pourbaix": 0.9}}, ["pourbaix 0.9", "pourbaix_screen 0.8"]),
+        (
+            {"generator": {"overrides": {"critic_learning_rate": float("nan")}}},
+            ["generator.overrides.critic_learning_rate: input should be a finite number, not nan."],
+        ),
         ({"smapling": {}}, ["smapling", "perhaps 'sampling'"]),
         ({"generator": {"presett": "paper"}}, ["generator.presett", "perhaps 'preset'"]),
         ({"generator": {"overrides": {"lambda_9": 1}}}, ["generator.overrides", "lambda_9"]),
         ({"oxidation_states": {"Mg": [2, 2]}}, ["oxidation_states", "Mg, Mn, O"]),
         ({"dataset": {"source": "array"}}, ["dataset", "path"]),
-        ({"name": "no spaces please"}, ["name"]),
+        ({"name": "no spaces please"}, ["name: 'no spaces please' must be 1 to 64 letters"]),
+        ({"name": "newline\n"}, ["name: "]),
         ({"chemical_system": None}, ["chemical_system"]),
     ],
 )
@@ -72,6 +84,13 @@ def test_wrong_settings_get_one_sentence_with_file_and_field(tmp_path, change, n
     assert "\n" not in sentence
     for part in [str(path), *names]:
         assert part in sentence
+
+
+def test_of_several_typos_the_first_is_told_and_not_what_they_leave_missing(tmp_path):
+    text = written(tmp_path, V_O | {"names": 1}).read_text()
+    path = written(tmp_path, text.replace("chemical_system", "chemical_system_"))
+    with pytest.raises(UserError, match="'chemical_system_'; perhaps 'chemical_system'"):
+        read_campaign(path)
 
 
 @pytest.mark.parametrize("text", ["a: [1,", "- just\n- a list", "", "\x00"])

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError, model_validator
 
-from gan_htvs.settings import PositiveInt, Settings, first_message, first_problem
+from gan_htvs.errors import UserError
+from gan_htvs.settings import PositiveInt, Settings, first_message, first_problem, read_mapping
 
 
 class Part(Settings):
@@ -39,3 +40,37 @@ def test_first_problem_of_settings_is_a_sentence(document, problem, message):
         Whole.model_validate(document)
     assert first_problem(error.value) == problem
     assert first_message(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("name: a\nsize: 1\nname: b\n", 3, "name"),
+        ("part:\n  size: 1\n  'size': 1\n", 3, "size"),
+        ("parts: [{1: a, 1: b}]\n", 1, "1"),
+    ],
+)
+def test_a_key_that_stands_twice_in_one_mapping_is_refused(tmp_path, text, line, key):
+    path = tmp_path / "twice.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_mapping(path, "write it")
+    told = f"{path}: line {line} is not valid YAML: it repeats key {key!r}; keep one."
+    assert str(error.value) == told
+
+
+def test_a_key_may_override_one_that_is_merged_in(tmp_path):
+    path = tmp_path / "merged.yaml"
+    path.write_text("outer: {deep: {a: &a {x: 1}, b: &b {<<: *a, x: 2}}}\nc:\n  <<: *b\n  x: 3\n")
+    assert read_mapping(path, "write it") == {
+        "outer": {"deep": {"a": {"x": 1}, "b": {"x": 2}}},
+        "c": {"x": 3},
+    }
+
+
+@pytest.mark.parametrize("tag", ["object/apply:os.getcwd []", "name:os.system"])
+def test_yaml_makes_no_objects_of_python(tmp_path, tag):
+    path = tmp_path / "python.yaml"
+    path.write_text(f"a: !!python/{tag}\n")
+    with pytest.raises(UserError, match="line 1 is not valid YAML"):
+        read_mapping(path, "write it")
