@@ -7,6 +7,7 @@ first-order backward pass. The numbers are the same.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,12 +59,15 @@ class OnePassCHGNet(CHGNetCalculator):
         """Compute ASE's properties of each graph: eV, eV/A, eV/A^3 and Bohr magnetons."""
         model = self.model
         graphs = [graph.to(self.device) for graph in graphs]
-        batch = BatchedGraph.from_graphs(
-            graphs,
-            bond_basis_expansion=model.bond_basis_expansion,
-            angle_basis_expansion=model.angle_basis_expansion,
-            compute_stress=True,
-        )
+        with warnings.catch_warnings():
+            # It makes numbers of the volumes, through which nothing is differentiated.
+            warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
+            batch = BatchedGraph.from_graphs(
+                graphs,
+                bond_basis_expansion=model.bond_basis_expansion,
+                angle_basis_expansion=model.angle_basis_expansion,
+                compute_stress=True,
+            )
         # What ``forward`` does, which keeps to itself what is to be differentiated by.
         found = model._compute(batch, compute_magmom=True)  # noqa: SLF001
         sizes = found["atoms_per_graph"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -305,7 +306,10 @@ class _CellFilter(FrechetCellFilter):
 
     def get_positions(self) -> NDArray[np.float64]:
         if self._positions is None:
-            self._positions = super().get_positions()
+            with warnings.catch_warnings():
+                # At the start, of a multiple of the identity, when its error passes 2e-13.
+                warnings.filterwarnings("ignore", message="logm result may be inaccurate")
+                self._positions = super().get_positions()
         return self._positions.copy()
 
     def get_forces(self, **settings: Any) -> NDArray[np.float64]:

@@ -126,7 +126,8 @@ class RunProgress:
 
     def close(self) -> None:
         """Stop drawing; what stands, stays."""
-        self._bars.stop()
+        if out.is_terminal:
+            self._bars.stop()
 
     def _update_bar(self, step: str, counts: Counter[str]) -> None:
         if not counts:
@@ -164,7 +165,8 @@ class WorkProgress:
         return self._show
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
     def _show(self, what: str, done: int, total: int) -> None:
         if self._console.is_terminal:

@@ -53,8 +53,10 @@ BEFORE_RELAXATION = {
 }
 """Titles of shares, by their names in the measures."""
 
-NOTE = (
-    "k/n, share and Wilson 95 % interval. Stable: sound, converged and within the distance of the "
+SHARES = "k/n, share and Wilson 95 % interval."
+
+STABILITY = (
+    "Stable: sound, converged and within the distance of the "
     "hull after relaxation. S.U.N.: stable; unique among the proposer's relaxed structures; and "
     "novel, matching no training structure and no known phase after relaxation. Published "
     "structures were relaxed by DFT, these by an interatomic potential: compare proposers with "
@@ -209,9 +211,11 @@ def print_report(report: Report, files: Sequence[Path]) -> None:
         f"({report.steps} steps), {len(first.compositions)} compositions, seed {first.seed}; "
         f"{first.training_structures} training structures, {first.held_out_structures} held out"
     )
-    for table in (_overall(report), _stability(report), _by_composition(report)):
-        out.print(table)
-    out.print(NOTE, soft_wrap=True)
+    out.print(_overall(report))
+    if report.is_relaxed:
+        out.print(_stability(report))
+    out.print(_by_composition(report))
+    out.print(f"{SHARES} {STABILITY}" if report.is_relaxed else SHARES, soft_wrap=True)
     if not first.known_phases:
         out.print(NO_PHASES.format(first.chemsys), soft_wrap=True)
     for path in files:
@@ -235,17 +239,18 @@ def _overall(report: Report) -> Table:
 
 def _stability(report: Report) -> Table:
     columns = [f"{e.proposer}\n{e.level_of_theory}" for e in report.evaluations]
-    level = report.published[0].level_of_theory
-    table = _table("After relaxation", "of those sent to it", *columns, f"published\n{level}")
+    kim = report.published[0]
+    published = f"published: {kim.chemsys}\n{kim.source}\n{kim.level_of_theory}"
+    table = _table("After relaxation", "of those sent to it", *columns, published)
     for i, threshold in enumerate(report.evaluations[0].thresholds):
         at = [evaluation.overall.thresholds[i] for evaluation in report.evaluations]
-        published = [
+        shares = [
             f"{share_text(p.stable)} {p.label}"
             for p in report.published
             if p.threshold == threshold
         ]
         stable = (share_text(t.stable) for t in at)
-        table.add_row(f"stable, {_within(threshold)}", *stable, "\n".join(published) or "-")
+        table.add_row(f"stable, {_within(threshold)}", *stable, "\n".join(shares) or "-")
         table.add_row("  S.U.N.", *(share_text(t.sun) for t in at))
         table.add_row("  S.U.N. per processor hour", *(_number(t.sun_per_cpu_hour) for t in at))
         table.add_section()
@@ -253,11 +258,14 @@ def _stability(report: Report) -> Table:
 
 
 def _rows(measures: Sequence[Measures]) -> list[tuple[str, list[str]]]:
+    before = _share_rows(measures, BEFORE_RELAXATION)
+    if not any(m.n_relaxed for m in measures):
+        return before
     return [
-        *_share_rows(measures, BEFORE_RELAXATION),
+        *before,
         ("sent to relaxation", [str(m.n_relaxed) for m in measures]),
         (
-            "  sound / hole / not converged",
+            "  sound / hole / not converged / failed",
             [" / ".join(str(n) for n in _outcomes(m)) for m in measures],
         ),
         ("  steps each, processor s in all", [_effort(m) for m in measures]),
@@ -274,10 +282,10 @@ def _share_rows(
     ]
 
 
-def _outcomes(measures: Measures) -> tuple[int, int, int]:
-    fates = measures.fates
-    holes = sum(fates.get(fate, 0) for fate in (Outcome.HOLE, Outcome.UNBELIEVABLE, Outcome.FAILED))
-    return fates.get(Outcome.SOUND, 0), holes, fates.get(Outcome.NOT_CONVERGED, 0)
+def _outcomes(measures: Measures) -> tuple[int, int, int, int]:
+    fates = Counter(measures.fates)
+    holes = fates[Outcome.HOLE] + fates[Outcome.UNBELIEVABLE]
+    return fates[Outcome.SOUND], holes, fates[Outcome.NOT_CONVERGED], fates[Outcome.FAILED]
 
 
 def _effort(measures: Measures) -> str:
@@ -285,19 +293,20 @@ def _effort(measures: Measures) -> str:
 
 
 def _by_composition(report: Report) -> Table:
-    thresholds = report.evaluations[0].thresholds
+    thresholds = report.evaluations[0].thresholds if report.is_relaxed else []
     stability = [f"{kind}\n<= {t:g} eV" for t in thresholds for kind in ("stable", "S.U.N.")]
     titles = ("composition", "proposer", "matched", "valid", "unique", "novel", "held-out")
     table = _table("By composition", *titles, *stability)
     for rows in zip(*(evaluation.compositions for evaluation in report.evaluations), strict=True):
         for evaluation, measures in zip(report.evaluations, rows, strict=True):
+            distances = measures.thresholds if report.is_relaxed else []
             shares = [
                 measures.matched,
                 measures.valid,
                 measures.unique,
                 measures.novel,
                 measures.rediscovered,
-                *(share for at in measures.thresholds for share in (at.stable, at.sun)),
+                *(share for at in distances for share in (at.stable, at.sun)),
             ]
             formula = escape(measures.composition or "")
             fractions = (f"{share.k}/{share.n}" for share in shares)

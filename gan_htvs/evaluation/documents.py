@@ -50,9 +50,12 @@ class Outcome(StrEnum):
     NOT_RELAXED = "not_relaxed"
     SOUND = "sound"
     HOLE = "hole"
+    """The geometry is unsound, or the cell fell apart and converged."""
     UNBELIEVABLE = "unbelievable"
+    """Further below the hull than anything can be: a hole, too."""
     NOT_CONVERGED = "not_converged"
     FAILED = "failed"
+    """The potential raised, or gave no finite numbers."""
 
 
 class Sample(Document):
@@ -159,7 +162,7 @@ class Measures(Document):
         description="held-out structures among the relaxed samples, which are fewer"
     )
     fates: dict[Outcome, int] = Field(description="what came of the relaxations, counted")
-    unique_relaxed: Share = Field(description="sound relaxed samples that match no other")
+    unique_relaxed: Share = Field(description="sound relaxed samples that match no more stable one")
     novel_relaxed: Share = Field(
         description="sound relaxed samples that match no training structure and no known phase"
     )
@@ -204,6 +207,7 @@ class Evaluation(Document):
 class Published(Document):
     """A published share, at its own level of theory."""
 
+    chemsys: str
     label: str
     threshold: float = Field(description="eV/atom above hull")
     stable: Share
@@ -221,6 +225,7 @@ _GROUPS = (
 
 PUBLISHED = tuple(
     Published(
+        chemsys="Mg-Mn-O",
         label=label,
         threshold=threshold,
         stable=Share(k=k, n=n),
@@ -242,9 +247,22 @@ class Report(Document):
     training_seconds: float = Field(description="wall time of its training, s")
     dataset: str = Field(description="content hash of the dataset, before the split")
     held_out: float = Field(description="share of the dataset that was held out")
+    settings: str = Field(
+        description="content hash of the campaign and of the options that decide the report"
+    )
     versions: dict[str, str]
     evaluations: list[Evaluation] = Field(description="the generator first")
     published: tuple[Published, ...] = PUBLISHED
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder; reports of other settings have others."""
+        return f"evaluation-{self.checkpoint[:12]}-{self.settings[:8]}"
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether any sample of any proposer was sent to relaxation."""
+        return any(evaluation.overall.n_relaxed for evaluation in self.evaluations)
 
 
 def mean(values: list[float]) -> float | None:

@@ -21,19 +21,26 @@ if TYPE_CHECKING:
 WINDOW = (-0.05, 0.5)
 """Energies above the hull that are drawn, eV/atom."""
 
+BEFORE_RELAXATION = ("matched", "valid_before_push", "valid", "unique", "novel")
+"""Shares that are drawn where nothing was relaxed."""
+
 
 def draw_report(report: Report) -> bytes:
     """Draw a report as a PNG.
 
     Left: distribution of the energy above the hull over all structures sent to relaxation, those
     with holes or without convergence never arriving. Middle: stable share with its 95 % interval,
-    beside the published one. Right: S.U.N. per hour of relaxation.
+    beside the published one. Right: S.U.N. per hour of relaxation. Where nothing was relaxed:
+    shares before relaxation, each of its own denominator.
     """
     figure = Figure(figsize=(13, 4.2), dpi=120, layout="constrained")
-    distribution, shares, rates = figure.subplots(1, 3)
-    _distribution(distribution, report.evaluations)
-    _shares(shares, report)
-    _rates(rates, report.evaluations)
+    if report.is_relaxed:
+        distribution, shares, rates = figure.subplots(1, 3)
+        _distribution(distribution, report.evaluations)
+        _shares(shares, report)
+        _rates(rates, report.evaluations)
+    else:
+        _before_relaxation(figure.subplots(), report.evaluations)
     figure.suptitle(f"{report.campaign}: checkpoint {report.checkpoint[:12]}")
     return rendered(figure)
 
@@ -91,6 +98,7 @@ def _shares(axes: Axes, report: Report) -> None:
                 alpha=0.6,
                 hatch=PUBLISHED_HATCH,
             )
+    kim = report.published[0]
     axes.bar(0, 0, color="black", alpha=0.35, label="stable")
     axes.bar(0, 0, color="black", label="stable, unique, novel")
     axes.bar(
@@ -99,7 +107,7 @@ def _shares(axes: Axes, report: Report) -> None:
         color=GREY,
         alpha=0.6,
         hatch=PUBLISHED_HATCH,
-        label="published: stable by DFT",
+        label=f"published: {kim.chemsys}, stable\n{kim.source}\n{kim.level_of_theory}",
     )
     axes.set(
         xlabel="eV/atom above hull",
@@ -109,6 +117,20 @@ def _shares(axes: Axes, report: Report) -> None:
     axes.set_xticks(range(len(groups)), [label for label, _ in groups])
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize="small")
+
+
+def _before_relaxation(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
+    width = 0.8 / len(evaluations)
+    for position, (evaluation, colour) in enumerate(
+        zip(evaluations, _colours(evaluations), strict=True)
+    ):
+        at = np.arange(len(BEFORE_RELAXATION)) + (position - (len(evaluations) - 1) / 2) * width
+        shares = [getattr(evaluation.overall, name) for name in BEFORE_RELAXATION]
+        _bars(axes, at, shares, width, colour, label=evaluation.proposer)
+    axes.set(ylim=(0, 100), ylabel="share, %", title="before relaxation, with 95 % interval")
+    titles = [name.replace("_", " ") for name in BEFORE_RELAXATION]
+    axes.set_xticks(range(len(titles)), titles)
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _bars(
@@ -121,11 +143,12 @@ def _bars(
     alpha: float = 1.0,
     aside: float = 0.0,
     hatch: str | None = None,
+    label: str | None = None,
 ) -> None:
     """Draw bars (m,) at positions ``at``, their intervals ``aside`` of the middle."""
     values = np.array([share.value or 0.0 for share in shares])
     bounds = np.array([share.interval or (0.0, 0.0) for share in shares]).T
-    axes.bar(at, 100 * values, width, color=colour, alpha=alpha, hatch=hatch)
+    axes.bar(at, 100 * values, width, color=colour, alpha=alpha, hatch=hatch, label=label)
     axes.errorbar(
         at + aside * width,
         100 * values,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gan_htvs.evaluation.documents import Evaluation, Report, Sample
 from gan_htvs.evaluation.figure import draw_report
 from gan_htvs.files import write_atomically
+from gan_htvs.identity import content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,10 +38,12 @@ def make_report(
     Parameters
     ----------
     campaign, trained, dataset
-        What was evaluated; the dataset before its split.
+        What was evaluated; the dataset before its split. The campaign's compositions are those
+        of the evaluations.
     evaluations
         The generator first.
     """
+    options = [(e.proposer, e.n_samples, e.n_relaxed, e.seed) for e in evaluations]
     return Report(
         campaign=campaign.name,
         checkpoint=trained.sha256,
@@ -48,6 +51,7 @@ def make_report(
         training_seconds=trained.seconds,
         dataset=dataset.hash,
         held_out=campaign.dataset.held_out,
+        settings=content_hash("evaluation", campaign, dataset.hash, options),
         versions={name: _version(name) for name in _PACKAGES},
         evaluations=list(evaluations),
     )

@@ -19,6 +19,7 @@ from launchers.commands.common import (
     Workdir,
     Workers,
     app,
+    named_path,
     told_in_one_sentence,
 )
 from launchers.options import SeveralValues
@@ -40,7 +41,10 @@ class ReportFormat(StrEnum):
 def dataset(
     campaign_file: Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The .npz file to write.", metavar="FILE")
+        Path,
+        typer.Option(
+            *("--output", "-o"), help="The .npz file to write.", metavar="FILE", parser=named_path
+        ),
     ],
     workdir: Workdir = WORKDIR_DEFAULT,
     workers: Workers = N_CORES,
@@ -53,8 +57,9 @@ def dataset(
     with told_in_one_sentence():
         from gan_htvs.campaign_file import read_campaign
 
-        if output.is_dir():
-            raise UserError(f"--output {output}: is a folder; name the .npz file to write.")
+        if output.is_dir() or output.suffix != ".npz":
+            kind = "a folder" if output.is_dir() else "no .npz file"
+            raise UserError(f"--output {output}: is {kind}; name the .npz file to write.")
         require_writable(output.parent, "--output")
         campaign = read_campaign(campaign_file)
         from gan_htvs.dataset.relaxed import relax_dataset
@@ -71,7 +76,10 @@ def dataset(
 def train(
     campaign_file: Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where everything goes.", metavar="DIR")
+        Path,
+        typer.Option(
+            *("--output", "-o"), help="Where everything goes.", metavar="DIR", parser=named_path
+        ),
     ],
     half: Annotated[
         bool, typer.Option("--half", help="Write float16 weights: half the size.")
@@ -135,10 +143,11 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output",
-            "-o",
-            help="Where the report goes; default: a folder of the working directory.",
+            *("--output", "-o"),
+            help="Where the report goes; default: a folder of the working directory for each "
+            "checkpoint and settings.",
             metavar="DIR",
+            parser=named_path,
         ),
     ] = None,
     form: Annotated[ReportFormat, typer.Option("--format", help="How to print it.")] = (
@@ -181,8 +190,7 @@ def evaluate(
             )
         from gan_htvs.evaluation.report import write_report
 
-        folder = output or workdir / report.campaign / f"evaluation-{report.checkpoint[:12]}"
-        files = write_report(report, folder)
+        files = write_report(report, output or workdir / report.campaign / report.folder)
         note_shortfalls(report)
         if form is ReportFormat.JSON:
             typer.echo(report.model_dump_json(indent=1))

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.filters import FrechetCellFilter
 from pymatgen.core import Lattice, Structure
@@ -50,6 +53,13 @@ def test_the_curve_tells_every_step(by_optimizer):
         assert all(force >= SETTINGS.fmax for force in curve.max_forces[:-1])
         assert curve.max_forces[-1] < SETTINGS.fmax
         assert relaxed.magmoms
+
+
+def test_the_logarithm_of_no_strain_warns_of_nothing():
+    triclinic = Atoms("O64", cell=np.random.default_rng(0).normal(0, 5, (3, 3)))
+    with warnings.catch_warnings(action="error"):
+        start = _CellFilter(triclinic, exp_cell_factor=1.0).get_positions()
+    assert start[-3:] == pytest.approx(np.log(64) * np.eye(3))
 
 
 def test_forces_converge_in_one_frame_whatever_the_optimizer():

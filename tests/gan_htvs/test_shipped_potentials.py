@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 
@@ -42,6 +44,17 @@ def test_chgnet_in_one_pass_is_chgnet():
     ours = calculator_of("chgnet")
     assert_same(ours, theirs, distorted(), (*QUANTITIES, "magmoms"))
     assert set(ours.implemented_properties) == set(theirs.implemented_properties)
+
+
+def test_chgnet_in_one_pass_warns_of_nothing():
+    pytest.importorskip("chgnet.model")
+    ours = calculator_of("chgnet")
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(action="error"):
+            ours.get_property("forces", distorted())
+    finally:
+        torch.set_warn_always(False)
 
 
 @pytest.mark.filterwarnings("ignore:.*isolated atom")

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 from gan_htvs.campaign_file import read_campaign
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset import build_dataset
-from gan_htvs.evaluation.documents import Report
+from gan_htvs.evaluation.documents import Outcome, Report
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.generator.training import train
 from gan_htvs.share import Share
 from launchers.cli import app
-from launchers.evaluation import share_text
+from launchers.evaluation import print_report, share_text
 
 runner = CliRunner()
 
@@ -74,7 +74,9 @@ def test_the_report_is_printed_stored_and_the_same_again(folder):
     assert "S.U.N." in first.output
     assert "No reference phases" not in first.output
     assert "368/3300 11.2 %" in first.output
+    assert "published: Mg-Mn-O" in first.output
     assert "DFT" in first.output
+    assert "0 / 0 / 0" in first.output  # none a hole, not converged or failed
     journal = folder / "runs" / "magnesia" / "relaxations.jsonl"
     done = journal.read_text()
 
@@ -82,7 +84,7 @@ def test_the_report_is_printed_stored_and_the_same_again(folder):
     report = Report.model_validate(json.loads(again.stdout))
     assert journal.read_text() == done
     assert [e.proposer for e in report.evaluations] == ["gan", "random", "substitution"]
-    stored = next((folder / "runs" / "magnesia").glob("evaluation-*/evaluation.json"))
+    stored = folder / "runs" / "magnesia" / report.folder / "evaluation.json"
     assert stored.read_text() == (folder / "again" / "evaluation.json").read_text()
     for evaluation in report.evaluations:
         assert evaluation.level_of_theory == "CHGNet-0.3.0"
@@ -97,6 +99,43 @@ def test_the_report_is_printed_stored_and_the_same_again(folder):
     assert rocksalt.novel is False
 
 
+def test_a_report_replaces_none_of_other_settings(folder):
+    (folder / "nearer.yaml").write_text(
+        yaml.safe_dump(CAMPAIGN | {"thresholds": {"metastable": 0.15}})
+    )
+    runs = folder / "settings"
+    fixed = ("--workdir", runs, "--compositions", "MgO", "--relax", 0)
+    for options in (
+        (),
+        ("--samples", 2),
+        ("--seed", 1),
+        ("--against", "random"),
+        ("--compositions", "Mg2O2"),
+        ("--campaign", folder / "nearer.yaml"),
+    ):
+        before = set(runs.rglob("evaluation.json"))
+        for _ in range(2):
+            result = evaluate(folder, *fixed, *options)
+            assert result.exit_code == 0, result.output
+            new = set(runs.rglob("evaluation.json")) - before
+            assert len(new) == 1
+            assert str(*new) in result.output
+
+
+def test_failed_relaxations_are_not_counted_as_holes(folder, capsys):
+    options = ("--compositions", "MgO", "--relax", 0, "--format", "json", "-o", folder / "fates")
+    report = Report.model_validate_json(evaluate(folder, *options).stdout)
+    report.evaluations[0].overall.fates = {
+        Outcome.SOUND: 9,
+        Outcome.HOLE: 2,
+        Outcome.UNBELIEVABLE: 1,
+        Outcome.NOT_CONVERGED: 5,
+        Outcome.FAILED: 4,
+    }
+    print_report(report, [])
+    assert "9 / 3 / 5 / 4" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -108,6 +147,7 @@ def test_the_report_is_printed_stored_and_the_same_again(folder):
 def test_wrong_names_are_one_sentence(folder, arguments, message):
     result = evaluate(folder, *arguments)
     assert result.exit_code == 2
+    assert result.output.startswith("gan-htvs: ")
     assert message in result.output
     assert "Traceback" not in result.output
 
@@ -137,6 +177,8 @@ def test_without_known_phases_samples_are_judged_before_relaxation_only(folder):
     printed = judge("--relax", 0)
     assert printed.exit_code == 0, printed.output
     assert "novel here is against the training structures alone" in printed.output
+    for word in ("relaxation", "relaxed", "S.U.N.", "stable", "published", "CHGNet"):
+        assert word not in printed.output
     report = Report.model_validate(json.loads(judge("--relax", 0, "--format", "json").stdout))
     decorated = report.evaluations[1]
     assert decorated.known_phases == 0

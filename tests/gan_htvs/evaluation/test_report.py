@@ -4,20 +4,22 @@ import csv
 import io
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from gan_htvs.campaign import Campaign
 from gan_htvs.errors import UserError
+from gan_htvs.evaluation import evaluate
 from gan_htvs.evaluation.documents import Report
+from gan_htvs.evaluation.figure import BEFORE_RELAXATION, _before_relaxation
 from gan_htvs.evaluation.report import make_report, write_report
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 
-from .conftest import CSCL, MG_O, STATES, ZINCBLENDE, dataset_of
+from .conftest import CSCL, MG_O, STATES, ZINCBLENDE, ByHand, RelaxedByHand, dataset_of
 
 
-@pytest.fixture(scope="module")
-def report(judged) -> Report:
+def report_of(*evaluations) -> Report:
     campaign = Campaign(
         name="by-hand",
         chemical_system=MG_O,
@@ -25,7 +27,27 @@ def report(judged) -> Report:
         dataset={"held_out": 0.5},
     )
     trained = TrainedGenerator.build(MG_O, PRESETS["paper"], seed=0)
-    return make_report(campaign, trained, dataset_of(CSCL, ZINCBLENDE), [judged, judged])
+    return make_report(campaign, trained, dataset_of(CSCL, ZINCBLENDE), evaluations)
+
+
+@pytest.fixture(scope="module")
+def report(judged) -> Report:
+    return report_of(judged, judged)
+
+
+@pytest.fixture(scope="module")
+def unrelaxed() -> Report:
+    sampled = evaluate(
+        ByHand(),
+        [(1, 1), (2, 2)],
+        oxidation_states=STATES,
+        training=dataset_of(ZINCBLENDE),
+        relaxations=RelaxedByHand([]),
+        n_samples=8,
+        n_relaxed=0,
+        seed=3,
+    )
+    return report_of(sampled)
 
 
 def test_a_report_is_three_files_that_tell_the_same(report, tmp_path):
@@ -42,6 +64,17 @@ def test_the_same_report_gives_the_same_bytes(report, tmp_path):
     first, second = (write_report(report, tmp_path / name) for name in ("a", "b"))
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_report_without_relaxations_draws_what_was_before_them(report, unrelaxed, tmp_path):
+    assert report.is_relaxed
+    assert not unrelaxed.is_relaxed
+    assert imread(write_report(unrelaxed, tmp_path)[2]).std() > 0
+    axes = Figure().subplots()
+    _before_relaxation(axes, unrelaxed.evaluations)
+    (bars,) = (each for each in axes.containers if each.get_label() == "random")
+    shares = [getattr(unrelaxed.evaluations[0].overall, name) for name in BEFORE_RELAXATION]
+    assert [bar.get_height() for bar in bars] == [100 * share.value for share in shares]
 
 
 def test_a_folder_that_is_a_file_is_one_sentence(report, tmp_path):
