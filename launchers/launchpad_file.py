@@ -8,7 +8,15 @@ import stat
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from gan_htvs.errors import UserError
 from gan_htvs.settings import first_problem, read_mapping
@@ -17,6 +25,8 @@ PASSWORD_VARIABLE = "GAN_HTVS_MONGO_PASSWORD"  # noqa: S105
 SERVER_TIMEOUT_MS = 10_000
 DEFAULT_PORT = 27017
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
+FORBIDDEN = frozenset('/\\. "$*<>:|?')
+"""Which names of databases must not hold, on any system that MongoDB runs on."""
 CURE = "`gan-htvs init` writes one for the embedded database, or name yours with --launchpad"
 
 
@@ -30,7 +40,7 @@ class LaunchpadFile(BaseModel):
 
     host: str
     port: int | None = Field(None, ge=1, le=65535)
-    name: str = Field("gan_htvs", pattern=r"^[^/\\. \"$*<>:|?]+$")
+    name: str = "gan_htvs"
     username: str | None = None
     password: SecretStr | None = None
     authsource: str | None = None
@@ -43,6 +53,13 @@ class LaunchpadFile(BaseModel):
     embedded_storage: Path | None = Field(
         None, description="directory of the embedded server; absent for a real MongoDB"
     )
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_one_of_a_database(cls, name: str) -> str:
+        if not name or set(name) & FORBIDDEN:
+            raise ValueError(f'{name!r} must be one or more characters other than /\\. "$*<>:|?')
+        return name
 
     @model_validator(mode="after")
     def _embedded_is_local(self) -> LaunchpadFile:

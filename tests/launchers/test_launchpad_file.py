@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fireworks import Firework, LaunchPad, ScriptTask
 
+from gan_htvs.errors import UserError
 from launchers.embedded import EmbeddedServer
 from launchers.launchpad_file import LaunchpadFile
 
@@ -62,3 +63,11 @@ def test_an_address_is_complete_and_holds_no_credentials(tmp_path, text, address
     path = tmp_path / "my_launchpad.yaml"
     path.write_text(text)
     assert LaunchpadFile.read(path).address == address
+
+
+@pytest.mark.parametrize("name", ["", "my search", "a/b"])
+def test_a_name_that_no_database_can_have_is_told_in_words(tmp_path, name):
+    path = tmp_path / "my_launchpad.yaml"
+    path.write_text(f"host: 127.0.0.1\nname: '{name}'\n")
+    with pytest.raises(UserError, match=f"'{name}' must be one or more characters other than"):
+        LaunchpadFile.read(path)
