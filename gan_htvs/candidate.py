@@ -21,6 +21,11 @@ KNOWN_PHASE: Final = "known_phase"
 """Stands for the proposer of reference phases, which are never called generated."""
 
 
+def volume_change(start: Structure, end: Structure) -> float:
+    """Relative change of the volume per atom; they may be other cells of the same crystal."""
+    return (end.volume / len(end)) / (start.volume / len(start)) - 1
+
+
 class Stage(StrEnum):
     """The furthest stage of the funnel that a candidate reached, or how it left."""
 
@@ -101,7 +106,7 @@ class Relaxed(Document):
     magmoms: list[float] | None = Field(None, description="bohr magneton per site")
     n_steps: int | None = None
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
-    volume_change: float | None = Field(None, description="relative, relaxed over initial - 1")
+    volume_change: float | None = Field(None, description="relative, per atom")
     pre_relaxation_steps: int | None = Field(
         None, description="steps of an interatomic potential before those of VASP"
     )
@@ -158,7 +163,7 @@ class Prescreened(Document):
     descent: str | None = Field(None, description="uuid of the relaxation with its curve")
     n_steps: int | None = None
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
-    volume_change: float | None = Field(None, description="relative, relaxed over initial - 1")
+    volume_change: float | None = Field(None, description="relative, per atom")
     would_stop_at: int | None = Field(
         None, description="step at which it was stopped, or would have been but for the audit"
     )

@@ -18,7 +18,7 @@ from pydantic import Field
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from gan_htvs.candidate import Document, Relaxed
+from gan_htvs.candidate import Document, Relaxed, volume_change
 from gan_htvs.errors import CalculationError
 from gan_htvs.potentials import calculator_of
 from gan_htvs.springs import spring_hessian
@@ -223,7 +223,7 @@ class Descending:
             magmoms=magmoms,
             n_steps=optimizer.nsteps,
             cpu_seconds=self.clock() - self.began,
-            volume_change=structure.volume / self.start.volume - 1,
+            volume_change=volume_change(self.start, structure),
         )
         return self._ended(ending, reason, relaxed)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from pymatgen.core import Structure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/gan-htvs/")
 
@@ -18,17 +22,23 @@ def _plain(value: Any) -> Any:
         return value.model_dump(mode="json")
     if isinstance(value, Structure):
         return {
-            "lattice": value.lattice.matrix.round(6).tolist(),
+            "lattice": _rounded(value.lattice.matrix).tolist(),
             "species": [site.species_string for site in value],
-            "coords": value.frac_coords.round(6).tolist(),
+            "coords": _rounded(_rounded(value.frac_coords) % 1).tolist(),
         }
     raise TypeError(f"no content hash for {type(value).__name__}")
+
+
+def _rounded(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round to 1e-6, and write zero in one way only: -0.0 and 0.0 have different JSON."""
+    return numbers.round(6) + 0.0
 
 
 def content_hash(*parts: Any) -> str:
     """Hash settings, structures and plain values; 32 hexadecimal digits.
 
-    Coordinates count to 1e-6, so a round trip through a database does not change the name.
+    Coordinates count to 1e-6 and modulo 1, so that neither a round trip through a database nor
+    another processor, whose last digits differ, changes the name.
     """
     text = json.dumps(parts, default=_plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -9,7 +9,7 @@ from atomate2.forcefields.jobs import ForceFieldRelaxMaker, ForceFieldStaticMake
 from atomate2.forcefields.utils import MLFF
 from jobflow import OnMissing
 
-from gan_htvs.candidate import Relaxed
+from gan_htvs.candidate import Relaxed, volume_change
 from gan_htvs.errors import CalculationError
 from gan_htvs.potentials import SEVENNET_MODELS, calculator_arguments
 from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
@@ -116,7 +116,7 @@ class ForceFieldEngine:
             converged=n_steps < self.settings.max_steps,
             magmoms=steps[-1].magmoms if steps else None,
             n_steps=n_steps,
-            volume_change=static.structure.volume / structure.volume - 1,
+            volume_change=volume_change(structure, static.structure),
         )
 
     @property

@@ -19,7 +19,7 @@ from flows.engines.forcefield import ForceFieldEngine, n_relaxation_steps
 from flows.engines.vasp_outcome import magnetic_state
 from flows.engines.vasp_step import VaspStepMaker
 from gan_htvs.bandgap import MagneticOrderResult
-from gan_htvs.candidate import Relaxed
+from gan_htvs.candidate import Relaxed, volume_change
 from gan_htvs.errors import CalculationError
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.magnetism import enumerated_starts, magnetic_starts
@@ -169,10 +169,7 @@ class VaspEngine:
                 len(outputs[f"{lowest.start} relax {n}"].calcs_reversed[0].output.ionic_steps)
                 for n in (1, 2)
             ),
-            volume_change=static.structure.volume
-            / len(static.structure)
-            / (structure.volume / len(structure))
-            - 1,
+            volume_change=volume_change(structure, static.structure),
             pre_relaxation_steps=pre_relaxation and n_relaxation_steps(pre_relaxation),
             magnetic_orders=(*(order for _, order, _ in orders), *failed),
             folder=static.dir_name,

@@ -116,11 +116,15 @@ class CandidateBuilder(Builder):
         }
         if item["stability"] is None:
             return encode(Candidate(**proposed))
-        found = _judged(item["campaign"], item["verdict"], item["stability"], item["gap"])
         try:
+            found = _judged(item["campaign"], item["verdict"], item["stability"], item["gap"])
             return encode(Candidate(**proposed | found))
-        except ValidationError as error:  # a rehearsal and computed values, as a rule
-            reason = first_problem(error)
+        # Computed values in a rehearsal, as a rule; whatever it is, the other candidates go on.
+        except Exception as error:  # noqa: BLE001
+            if isinstance(error, ValidationError):
+                reason = first_problem(error)
+            else:
+                reason = " ".join(str(error).split())[:300]
             self.logger.warning("candidate %s: %s", proposal.candidate_id, reason)
             return encode(Candidate(**proposed | {"stage": Stage.FAILED, "reason": reason}))
 

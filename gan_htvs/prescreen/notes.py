@@ -4,7 +4,9 @@ Each finished relaxation is written down at once, as a note. A pack that was kil
 notes and goes on from there. Packs also read the notes of others, to find duplicates among the
 structures that those have claimed or relaxed. The order of writing, which is the same for all
 readers, decides: of two duplicates the one that was written first stays, and the other is
-rejected. So exactly one survives, no matter when or how often their packs read.
+rejected. So never both are, no matter when or how often their packs read. Both may stay if their
+packs write at the same moment or by clocks that differ: that costs a relaxation, and the final
+hull tells them from one another.
 """
 
 from __future__ import annotations

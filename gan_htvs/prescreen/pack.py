@@ -278,11 +278,14 @@ class _Pack:
         seen = NamedCrystals()
         lowest: dict[str, Found] = {}
         fresh = dict(within)
+        noted: dict[str, Found] = {}
         for each in self.notes.found(formulas, self.rules.references.level_of_theory):
+            # A structure that was relaxed again, with other settings, is no duplicate of itself.
+            noted.setdefault(each.candidate_id, each)
+        for name, each in noted.items():
             above = self._above_hull(each)
             if not Judge.believes(above) or above > self.rules.window:
                 continue
-            name = each.candidate_id
             crystal = seen.match(name, each.structure) or name
             best = lowest.get(crystal)
             leaves: str | None = name

@@ -73,6 +73,15 @@ def test_a_gate_that_left_nothing_of_use(lab):
     check(lab, "cannot be read")
 
 
+def test_a_prescreen_of_another_version(lab):
+    lab.gate("bad")
+    gate = lab.outputs.query_one({"uuid": "gate bad"})
+    kind = {"@module": "gan_htvs.candidate", "@class": "Prescreened"}
+    gate["output"]["prescreen"] = kind | {"candidate_id": "bad", "hurdle": "another version"}
+    lab.outputs.update([gate])
+    check(lab, "hurdle: ")
+
+
 @pytest.mark.parametrize("output", [None, "a string", [{"x": {}}], {"relaxed": 3}])
 def test_an_output_of_any_kind(lab, output):
     lab.gate("bad")

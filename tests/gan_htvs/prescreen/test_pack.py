@@ -166,6 +166,14 @@ def test_a_lengthened_shard_finds_no_duplicates_of_its_own_past():
     assert hurdles(RULES.run([pack[0], pack[3]], notes)) == {"good": None, "new": Hurdle.WINDOW}
 
 
+def test_what_is_relaxed_again_with_other_settings_is_no_duplicate_of_itself():
+    notes = NotebookInMemory()
+    RULES.run(proposals(good=rocksalt()), notes)
+    closer = replace(RULES, relaxing=RULES.relaxing.model_copy(update={"fmax": 0.02}))
+    (verdict,) = closer.run(proposals(good=rocksalt()), notes)
+    assert verdict.hurdle is None, verdict.reason
+
+
 def test_of_one_pack_the_lower_find_stays():
     notes, pack = NotebookInMemory(), proposals(high=rocksalt(), low=skewed())
     RULES.run(pack, notes)
