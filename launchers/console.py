@@ -58,6 +58,7 @@ class Column(NamedTuple):
 
 COLUMNS = (
     Column("id", "candidate_id", 110),
+    Column("campaign", "campaign", 180),
     Column("formula", "formula_pretty"),
     Column("atoms", "nsites", 130),
     Column("space group", "symmetry.symbol", 140),

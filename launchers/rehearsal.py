@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from launchers.database import Databases
 
+FEW = 10
+"""Below which expected numbers are told in tenths, as those of rare survivors."""
+
 
 def rehearsal_of(
     campaign: Campaign, n_structures: int, compositions: Sequence[str], failures: Iterable[str]
@@ -179,7 +182,7 @@ def print_costs(
             str(len(step.costs)),
             *(f"{value:.0f}" for value in means),
             f"{step.units_each:.2e}",
-            f"{step.n_expected:,.0f}",
+            f"{step.n_expected:{',.0f' if step.n_expected >= FEW else '.2g'}}",
             f"{step.expected_units:.2e}",
             "-" if known is None else f"{known:,.1f}",
         )

@@ -216,7 +216,10 @@ def _prepared(script: ModuleType, **names: Any) -> Iterator[None]:
         with names["LaunchPad"].opened:
             yield
     except FileNotFoundError as error:
-        raise UserError(f"{error} `gan-htvs queue init` writes the files of a queue.") from error
+        cure = "`gan-htvs queue init` writes the files of a queue."
+        if str(error).startswith("launchpad_file"):
+            cure = "`gan-htvs init` writes one for the embedded database."
+        raise UserError(f"{error} {cure}") from error
     except ValueError as error:
         raise UserError(str(error)) from error
     finally:

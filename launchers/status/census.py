@@ -59,9 +59,10 @@ class Jobs(NamedTuple):
         """Tell what was finished in the last hour, in the last day and since the beginning."""
         age = max(now - self.began_on, SHORTEST) if self.began_on else SHORTEST
         n_completed = sum(job.n for job in self.counts if job.state == "COMPLETED")
-        finished = zip(
-            (HOUR, DAY, age), (self.hour, self.day, Finished(n_completed, n_verdicts)), strict=True
-        )
+        counts = [self.hour, self.day, Finished(n_completed, n_verdicts)]
+        if self.began_on is None:  # what came out of an archive took no time here
+            counts = [Finished(0, 0)] * len(counts)
+        finished = zip((HOUR, DAY, age), counts, strict=True)
         return tuple(
             Throughput(hours=min(span, age) / HOUR, n_jobs=each.n_jobs, n_verdicts=each.n_verdicts)
             for span, each in finished

@@ -52,6 +52,8 @@ def watch(look: Callable[[], Status], seconds: float, *, as_json: bool = False) 
 def headline(status: CampaignStatus) -> str:
     """Tell in one line how far a campaign is and how long it takes."""
     done = f"{status.n_judged:,} of {status.n_wanted:,} structures judged"
+    if status.n_judged > status.n_wanted:
+        done += ", more than are asked for now"
     if status.n_given_up:
         done += f", {status.n_given_up:,} not found by the proposers"
     return f"[bold]{escape(status.name)}[/bold] {_state(status)}: {done}; {_eta(status)}"

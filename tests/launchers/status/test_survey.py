@@ -102,6 +102,15 @@ def test_whoever_left_in_a_prescreen_is_judged_and_counts_for_the_rate(site):
     assert {job.step for job in found.jobs} == {"prescreen", "gate"}
 
 
+def test_what_came_out_of_an_archive_is_no_rate(site):
+    site.register()
+    site.put("outputs", *(gate(str(n)) for n in range(5)))
+    found = site.status()
+    assert found.n_judged == 5
+    assert [span.n_verdicts for span in found.throughput] == [0, 0, 0]
+    assert found.time_left is None
+
+
 @pytest.mark.parametrize(
     ("in_hour", "in_day", "hours_left"), [(20, 100, 0.5), (9, 48, 5.0), (0, 0, None)]
 )
