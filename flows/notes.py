@@ -1,10 +1,10 @@
-"""The notes of packs, in the JobStore of the job that is running."""
+"""The notes of packs and shards, in the JobStore of the job that is running."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobflow import CURRENT_JOB
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class StoredNotes:
-    """Notes that all packs of an owner read.
+    """Notes that all packs and shards of an owner read.
 
     Parameters
     ----------
@@ -53,25 +53,54 @@ class StoredNotes:
         """Announce what will be relaxed here; return what everybody announced."""
         uuid = content_uuid("claim", self.owner, sorted(starts))
         formulas = sorted({each.composition.reduced_formula for each in starts.values()})
-        if not is_stored(uuid):
-            output = {"starts": dict(starts), "claimed_at": datetime.now(UTC).isoformat()}
-            store_outputs({uuid: output}, campaign=self.owner, note="claim", formulas=formulas)
-        query = {
-            "metadata.campaign": self.owner,
-            "metadata.note": "claim",
-            "metadata.formulas": {"$in": formulas},
-        }
-        claims = [
-            (claim["output"]["claimed_at"], claim["uuid"], claim["output"]["starts"])
-            for claim in CURRENT_JOB.store.query(query, ["uuid", "output"])
-        ]
+        self._announce("claim", uuid, {"starts": dict(starts)}, formulas=formulas)
         claimed: dict[str, Structure] = {}
-        for _, _, theirs in sorted(claims, key=itemgetter(0, 1)):
-            # A lengthened shard claims again what it claimed when it was shorter.
-            for name, start in theirs.items():
+        for _, theirs in self._announced("claim", formulas={"$in": formulas}):
+            # A pack that was made again claims again.
+            for name, start in theirs["starts"].items():
                 if name not in claimed:
                     claimed[name] = decode(start)
         return claimed
+
+    def send(self, shard: str, stream: str, gates: Collection[str]) -> set[str]:
+        """Announce the gates that a shard sends its candidates to; return those left to it.
+
+        Shards of different lengths begin with the same candidates. The one that announced a gate
+        first sends the candidate, every time it runs: killed before its jobs were queued, it
+        sends them when it is taken up. The others never do, whether those jobs have run or wait.
+
+        Parameters
+        ----------
+        shard
+            uuid of the job of the shard.
+        stream
+            What it samples.
+        gates
+            uuids of the gates of all its candidates.
+        """
+        mine = content_uuid("sending", shard)
+        self._announce("sending", mine, {"gates": [*gates]}, stream=stream)
+        first: dict[str, str] = {}
+        for sender, theirs in self._announced("sending", stream=stream):
+            for gate in theirs["gates"]:
+                first.setdefault(gate, sender)
+        return {gate for gate in gates if first.get(gate, mine) == mine}
+
+    def _announce(self, note: str, uuid: str, output: dict[str, Any], **metadata: Any) -> None:
+        """Write down what will be done, once, with the time."""
+        if not is_stored(uuid):
+            output = output | {"claimed_at": datetime.now(UTC).isoformat()}
+            store_outputs({uuid: output}, campaign=self.owner, note=note, **metadata)
+
+    def _announced(self, note: str, **metadata: Any) -> list[tuple[str, dict[str, Any]]]:
+        """Read what everybody announced, by uuid, in an order that is the same for all."""
+        query = {"metadata.campaign": self.owner, "metadata.note": note}
+        query |= {f"metadata.{name}": value for name, value in metadata.items()}
+        found = [
+            (each["output"]["claimed_at"], each["uuid"], each["output"])
+            for each in CURRENT_JOB.store.query(query, ["uuid", "output"])
+        ]
+        return [(uuid, output) for _, uuid, output in sorted(found, key=itemgetter(0, 1))]
 
     def found(self, formulas: Collection[str], level_of_theory: str) -> list[Found]:
         """List what everybody relaxed to a sound end with one potential, of reduced formulas."""

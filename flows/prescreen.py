@@ -136,7 +136,7 @@ def prescreen_pack(
     verdicts = rules.run(proposals, notes, n_processes=cores())
 
     evaluate = EvaluateMaker(campaign, references)
-    # A lengthened shard prescreens again who still waited for the gate.
+    # A pack that runs again may find its candidates judged.
     judged = [
         (proposal, verdict)
         for proposal, verdict in zip(proposals, verdicts, strict=True)

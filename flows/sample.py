@@ -10,6 +10,7 @@ from maggma.utils import grouper
 from pydantic import BaseModel, ConfigDict
 
 from flows.evaluate import EvaluateMaker
+from flows.notes import StoredNotes
 from flows.prescreen import prescreen_job, proposal_uuid
 from flows.steps import READS_STORE, Continuation, is_stored, label, store_outputs
 from gan_htvs.candidate import Origin, Proposal, Step
@@ -130,10 +131,12 @@ def sample_shard(
         )
     ]
     evaluate = EvaluateMaker(campaign, references)
+    gates = {evaluate.gate_uuid(proposal): proposal for proposal in proposals}
+    mine = StoredNotes(campaign.name).send(shard_uuid(campaign, shard), stream, gates)
     missing = {
         proposal_uuid(proposal.candidate_id): proposal
-        for proposal in proposals
-        if not is_stored(evaluate.gate_uuid(proposal))
+        for gate, proposal in gates.items()
+        if gate in mine and not is_stored(gate)
     }
     store_outputs(missing, campaign=campaign.name, note="proposal")
     evaluations: list[Job | Flow] = []

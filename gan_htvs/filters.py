@@ -102,7 +102,10 @@ class Filters(Settings):
     known_phases: bool | None = Field(
         None, description="phases of the reference set alone, or only what was proposed"
     )
-    unique: bool = Field(default=False, description="of one crystal only the lowest in energy")
+    unique: bool = Field(
+        default=False,
+        description="of one crystal only the lowest in energy of those that all other filters find",
+    )
 
     @model_validator(mode="after")
     def _known_phases_have_no_other_proposer(self) -> Self:
@@ -131,7 +134,7 @@ class Filters(Settings):
             raise UserError(f"{name}{': ' if name else ''}{first_message(error)}.") from error
 
     def criteria(self) -> dict[str, Any]:
-        """Write them as a query of MongoDB, what narrows most first.
+        """Write them as a query of MongoDB, what narrows most first; ``unique`` cannot be in it.
 
         MongoDB chooses an index by itself; SecantusDB takes that of the first part that has one.
         """
@@ -161,8 +164,6 @@ class Filters(Settings):
             found["novelty.is_novel"] = self.is_novel
         if self.known_phases is not None and self.proposer is None:
             found["origin.proposer"] = KNOWN_PHASE if self.known_phases else {"$ne": KNOWN_PHASE}
-        if self.unique:
-            found["duplicate_of"] = None
         return found
 
 

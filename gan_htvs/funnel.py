@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gan_htvs.assessment import Judge
 from gan_htvs.campaign import Thresholds
 from gan_htvs.candidate import KNOWN_PHASE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from gan_htvs.campaign import Campaign
 
@@ -41,6 +41,7 @@ GENERATED, SURVIVED, RELAXED = "generated", "survived the prescreen", "relaxed"
 """First rows; the second one only where a campaign has a prescreen."""
 
 Row = Mapping[str, Any]
+R = TypeVar("R", bound=Row)
 
 
 class Criterion(NamedTuple):
@@ -195,3 +196,21 @@ def is_novel(candidate: Row) -> bool:
 def crystal(candidate: Row) -> str:
     """Name of the crystal that a candidate is: the id of the one that stands for it."""
     return candidate.get("duplicate_of") or candidate["candidate_id"]
+
+
+def energy_order(candidate: Row) -> tuple[int, float, str]:
+    """Sort candidates by energy above the hull; holes of a potential, then who has none, last."""
+    energy, name = candidate.get("energy_above_hull"), candidate["candidate_id"]
+    if energy is None:
+        return 2, 0.0, name
+    return (0, energy, name) if Judge.believes(energy) else (1, 0.0, name)
+
+
+def first_of_each_crystal(candidates: Iterable[R]) -> Iterator[R]:
+    """Leave out who is the same crystal as one before; :func:`energy_order` leaves the lowest."""
+    seen: set[str] = set()
+    for candidate in candidates:
+        name = crystal(candidate)
+        if name not in seen:
+            seen.add(name)
+            yield candidate

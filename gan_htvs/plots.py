@@ -14,7 +14,7 @@ from pymatgen.util.string import latexify
 from gan_htvs.assessment import Judge
 from gan_htvs.candidate import KNOWN_PHASE
 from gan_htvs.figures import COLOURS, GREY, PUBLISHED_HATCH, RED
-from gan_htvs.funnel import PUBLISHED_SOURCE
+from gan_htvs.funnel import PUBLISHED_SOURCE, energy_order, first_of_each_crystal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,7 @@ def draw_hull(
 
 def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
     """Draw stability in water against pH of the most stable candidates."""
-    wet = [row for row in _crystals(rows) if row.get("pourbaix")]
+    wet = _crystals([row for row in rows if row.get("pourbaix")])
     wet = [r for r in wet if r["energy_above_hull"] <= thresholds.synthesizable]
     wet.sort(key=lambda row: row["pourbaix"]["minimum"])
     if not wet:
@@ -217,15 +217,15 @@ def _curve(row: Row) -> tuple[Sequence[float], Sequence[float]]:
 
 
 def _crystals(rows: Sequence[Row]) -> list[Row]:
-    """Candidates with a believed energy, one for each crystal, known phases left out."""
-    return [
+    """Candidates with a believed energy, the lowest of each crystal, known phases left out."""
+    believed = [
         row
         for row in rows
         if row.get("energy_above_hull") is not None
         and Judge.believes(row["energy_above_hull"])
-        and row.get("duplicate_of") is None
         and row["origin"]["proposer"] != KNOWN_PHASE
     ]
+    return list(first_of_each_crystal(sorted(believed, key=energy_order)))
 
 
 def _lowest_of_each_formula(rows: Sequence[Row], limit: float) -> list[Row]:

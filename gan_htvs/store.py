@@ -8,6 +8,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from maggma.stores import MongoStore
+from maggma.utils import grouper
 from pydantic import create_model
 from pymongo.collection import Collection
 
@@ -16,9 +17,10 @@ from gan_htvs.candidate import Candidate, Document
 from gan_htvs.documents import decode, without_id
 from gan_htvs.errors import UserError
 from gan_htvs.filters import SORTABLE, Filters, is_narrow, path_of
+from gan_htvs.funnel import crystal, energy_order, first_of_each_crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from maggma.core import Store
 
@@ -58,14 +60,22 @@ INDEXES = (
         for path in ("energy_above_hull", "band_gap", "pourbaix.minimum")
     ),
     (("is_rehearsal", 1), ("energy_above_hull", 1), ("candidate_id", 1)),
+    (("duplicate_of", 1),),
 )
 """Of the candidates collection, beside its key; the builder makes them. What narrows most stands
-first, then what is sorted by; the last serves the question without filters."""
+first, then what is sorted by; the last but one serves the question without filters, and the last
+finds who is the same crystal."""
 
 MOST = 1_000_000_000
 """Candidates that are left out, or asked for, at most."""
 
 STABILITY = "energy_above_hull"
+
+CRYSTAL_FIELDS = ("candidate_id", "duplicate_of", STABILITY)
+"""What tells of which crystal a candidate is, and whether it is the lowest."""
+
+TOGETHER = 100
+"""Candidates whose crystals are looked for at a time."""
 
 ALWAYS_THERE = ("formula_pretty", "stage", "last_updated", "candidate_id", "nsites")
 """Fields to sort by that every candidate has."""
@@ -124,7 +134,8 @@ class CandidateStore:
             Names of fields of :class:`~gan_htvs.candidate.Candidate`; the documents then have no
             others, and come faster without structures.
         filters
-            As of :class:`gan_htvs.filters.Filters`.
+            As of :class:`gan_htvs.filters.Filters`. ``unique`` chooses among the candidates that
+            all others find: of each crystal the first in the order of ``energy_above_hull``.
 
         Raises
         ------
@@ -144,7 +155,11 @@ class CandidateStore:
 
     def count(self, **filters: Any) -> int:
         """Count candidates; see :meth:`query`."""
-        criteria = Filters.of(**filters).criteria()
+        checked = Filters.of(**filters)
+        criteria = checked.criteria()
+        if checked.unique:
+            found = self._store.query(criteria | self._kind, list(CRYSTAL_FIELDS))
+            return len({crystal(each) for each in found})
         if not criteria and not self._kind["is_rehearsal"]:
             # Servers know how many there are in all, and rehearsals are few.
             return int(self._store.count()) - int(self._store.count({"is_rehearsal": True}))
@@ -169,21 +184,61 @@ class CandidateStore:
         """Find documents in order, those without a value to sort by last."""
         if not (0 <= skip <= MOST and 0 <= limit <= MOST):
             raise UserError(f"skip and limit: numbers from 0 to {MOST:,}.")
-        found = self._in_order(filters, sort, skip + limit if limit else 0, fields)
-        return islice(found, skip, None)
+        criteria, most = filters.criteria() | self._kind, skip + limit if limit else None
+        if not filters.unique:
+            found = self._in_order(criteria, sort, fields, most, has_limit=bool(limit))
+        else:
+            fields = fields and sorted({*fields, *CRYSTAL_FIELDS})
+            everybody = self._in_order(criteria, sort, fields, has_limit=bool(limit))
+            found = self._unique(everybody, criteria, sort, has_limit=bool(limit))
+        return islice(found, skip, most)
+
+    def _unique(
+        self,
+        documents: Iterable[dict[str, Any]],
+        criteria: dict[str, Any],
+        sort: str,
+        *,
+        has_limit: bool,
+    ) -> Iterator[dict[str, Any]]:
+        """Of what a query finds, leave out who is not the lowest in energy of its crystal.
+
+        Done here, and not by a server: SecantusDB takes a millisecond for each name of an ``$in``,
+        and as long to group everything as to send it.
+        """
+        if sort == STABILITY:
+            yield from first_of_each_crystal(documents)
+            return
+        for some in grouper(documents, TOGETHER) if has_limit else [list(documents)]:
+            rivals = self._same_crystals(some, criteria) if has_limit else some
+            lowest = first_of_each_crystal(sorted(rivals, key=energy_order))
+            names = {each["candidate_id"] for each in lowest}
+            yield from (each for each in some if each["candidate_id"] in names)
+
+    def _same_crystals(
+        self, documents: Iterable[dict[str, Any]], criteria: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Find all that are a crystal of the documents and meet the criteria."""
+        names = sorted({crystal(each) for each in documents})
+        for path in ("candidate_id", "duplicate_of"):
+            yield from self._store.query({path: {"$in": names}} | criteria, list(CRYSTAL_FIELDS))
 
     def _in_order(
-        self, filters: Filters, sort: str, limit: int, fields: Sequence[str] | None
+        self,
+        criteria: dict[str, Any],
+        sort: str,
+        fields: Sequence[str] | None,
+        most: int | None = None,
+        *,
+        has_limit: bool,
     ) -> Iterator[dict[str, Any]]:
-        path, direction = _order(sort)
         n_found = 0
-        for criteria, keys in _parts(
-            filters.criteria() | self._kind, path, direction, has_limit=bool(limit)
-        ):
-            for document in self._part(criteria, keys, limit - n_found if limit else 0, fields):
+        for part, keys in _parts(criteria, *_order(sort), has_limit=has_limit):
+            limit = 0 if most is None else most - n_found
+            for document in self._part(part, keys, limit, fields):
                 n_found += 1
                 yield document
-            if limit and n_found == limit:
+            if n_found == most:
                 return
 
     def _part(

@@ -13,20 +13,23 @@ from jobflow import Flow
 from flows.campaign import Unit
 from flows.engines.band_gap import band_gap_engine
 from flows.evaluate import band_gap_jobs
-from gan_htvs.builders.documents import latest_gates
+from gan_htvs.builders.documents import latest_gates, mapping
 from gan_htvs.candidate import Stage
 from gan_htvs.documents import decode
 from gan_htvs.identity import content_uuid
 
 if TYPE_CHECKING:
-    from jobflow import JobStore
+    from jobflow import Job, JobStore
 
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
 
 
 def missing_gaps(campaign: Campaign, databases: Databases) -> list[Unit]:
-    """Make a unit for each gap that is missing, as of the last build of the candidates."""
+    """Make a unit for each gap that is missing, as of the last build of the candidates.
+
+    What is queued, runs, or has failed and is queued again by ``retry``, is not missing.
+    """
     if band_gap_engine(campaign.engines).obstacle() is not None:
         return []
     with databases.store("candidates", key="candidate_id") as candidates:
@@ -46,14 +49,31 @@ def missing_gaps(campaign: Campaign, databases: Databases) -> list[Unit]:
     if not wanted:
         return []
     with databases.job_store() as outputs:
-        gates = latest_gates(outputs.docs_store, [campaign.name], [])
-        return [_unit(campaign, outputs, gates[candidate_id]["uuid"]) for candidate_id in wanted]
+        latest = latest_gates(outputs.docs_store, [campaign.name], [])
+        gates = [latest[candidate_id]["uuid"] for candidate_id in wanted]
+        jobs = {gate: _jobs(campaign, outputs, gate) for gate in gates}
+        # A gate that has stored its verdict may still have to queue what it asks for.
+        expecting = [*gates, *(gap_job.uuid for *_, gap_job in jobs.values())]
+        unended = databases.launchpad().unended(campaign.name, expecting)
+        units = [
+            _unit(outputs, *of_gate)
+            for gate, of_gate in jobs.items()
+            if unended.isdisjoint({gate, of_gate[-1].uuid})
+        ]
+    return [unit for unit in units if unit is not None]
 
 
-def _unit(campaign: Campaign, outputs: JobStore, gate: str) -> Unit:
+def _jobs(campaign: Campaign, outputs: JobStore, gate: str) -> list[Job]:
     verdict = decode(outputs.query_one({"uuid": gate}, ["output"])["output"])
-    *before, gap_job = band_gap_jobs(campaign, verdict.candidate_id, verdict.relaxed, gate)
-    previous = outputs.query_one({"uuid": gap_job.uuid}, ["completed_at"]) or {}
+    return band_gap_jobs(campaign, verdict.candidate_id, verdict.relaxed, gate)
+
+
+def _unit(outputs: JobStore, *jobs: Job) -> Unit | None:
+    """Make the unit of a gap; None if the gap was found after the candidates were built."""
+    *before, gap_job = jobs
+    previous = outputs.query_one({"uuid": gap_job.uuid}, ["completed_at", "output"]) or {}
+    if previous and not mapping(previous).get("is_retryable"):
+        return None
     key = content_uuid("gap again", gap_job.uuid, previous.get("completed_at"))
     missing = [each for each in before if not outputs.count({"uuid": each.uuid})]
     return Unit(key, Flow([*missing, gap_job], name=gap_job.name))

@@ -286,6 +286,16 @@ class CampaignLaunchPad(LaunchPad):
             )
         return found
 
+    def unended(self, owner: str, uuids: Iterable[str]) -> set[str]:
+        """Find which of these jobs of an owner are queued or running, or were stopped or failed.
+
+        All of them may leave an output yet; those that failed, when they are queued again.
+        """
+        unended = {"state": {"$nin": ["COMPLETED", "ARCHIVED"]}}
+        query = _of([owner]) | unended | {"spec._tasks.job.uuid": {"$in": list(uuids)}}
+        jobs = self.fireworks.find(query, {"spec._tasks.job.uuid": 1})
+        return {job["spec"]["_tasks"][0]["job"]["uuid"] for job in jobs}
+
     def _last_launch(self, launches: list[int]) -> dict[str, Any] | None:
         return self.launches.find_one({"launch_id": {"$in": launches}}, sort=[("launch_id", -1)])
 

@@ -15,7 +15,7 @@ from gan_htvs.candidate import Hurdle, Prescreened, Stage
 from gan_htvs.documents import decode
 from gan_htvs.figures import ImageFormat, rendered
 from gan_htvs.files import write_atomically
-from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
+from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, crystal, measure_funnel
 from gan_htvs.plots import (
     PLOT_FIELDS,
     draw_funnel,
@@ -204,16 +204,19 @@ def write_report(databases: Databases, name: str | None, top: int) -> str:
     results = read_results(databases, name)
     require_results(results.campaign)
     store = CandidateStore(databases.store("candidates", key="candidate_id"))
-    ranked: list[Candidate] = []
+    # Of a crystal that was found several times, who came furthest; of these, the lowest in energy.
+    ranked: dict[str, Candidate] = {}
     for stage in RANKED:
         if len(ranked) < top:
-            ranked += store.query(
-                fields=RANKED_FIELDS,
-                limit=top - len(ranked),
+            for each in store.query(
+                fields=(*RANKED_FIELDS, "duplicate_of"),
+                limit=top,
                 campaign=results.campaign.name,
                 stage=stage,
                 known_phases=False,
                 unique=True,
-            )
+            ):
+                ranked.setdefault(crystal(dict(each)), each)
+    best = list(ranked.values())[:top]
     drawn = figures(results, read_trajectories(databases, results))
-    return render_report(results.campaign, results.funnel, drawn, ranked, datetime.now(UTC))
+    return render_report(results.campaign, results.funnel, drawn, best, datetime.now(UTC))

@@ -34,7 +34,9 @@ PROPERTIES = (
     Property("proposer", "string", "who proposed it; known_phase: a phase of the reference set"),
     Property("is_relaxed", "boolean", "whether the structure is relaxed, or as it was generated"),
     Property("is_novel", "boolean", "neither a training structure nor a known phase"),
-    Property("duplicate_of", "string", "id of the same crystal with the lowest energy"),
+    Property(
+        "duplicate_of", "string", "id of the same crystal with the lowest energy, of any campaign"
+    ),
     Property("level_of_theory", "string", "what computed the energies"),
     Property("energy_per_atom", "float", "corrections included", "eV/atom"),
     Property("formation_energy_per_atom", "float", "from the elements", "eV/atom"),

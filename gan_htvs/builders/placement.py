@@ -14,6 +14,7 @@ from gan_htvs.assessment import LOWEST_BELIEVED
 from gan_htvs.candidate import Assessment
 from gan_htvs.documents import encode
 from gan_htvs.errors import UserError
+from gan_htvs.funnel import crystal
 from gan_htvs.identity import content_hash
 from gan_htvs.thermodynamics.joint_hull import HullCandidates, compare_on_hull
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
@@ -142,7 +143,7 @@ def _place(
             names=[f"{each['formula_pretty']} ({each['candidate_id']})" for each in everybody],
             formulas=formulas,
             energies=energies,
-            crystals=[each["duplicate_of"] or each["candidate_id"] for each in everybody],
+            crystals=[crystal(each) for each in everybody],
             # Its own known phases compete as references; those of other sets are candidates here.
             competes=(above_references >= LOWEST_BELIEVED)
             & ~np.array(

@@ -139,7 +139,10 @@ def candidates(
         typer.Option("--phases/--no-phases", help="Known phases alone, or only what was proposed."),
     ] = None,
     unique: Annotated[
-        bool, typer.Option("--unique", help="Of one crystal only the lowest in energy.")
+        bool,
+        typer.Option(
+            "--unique", help="Of one crystal only the lowest of those that the rest finds."
+        ),
     ] = False,
     sort: Annotated[
         str, typer.Option(help="A field of the filters, - before it for the largest first.")

@@ -3,15 +3,16 @@ from __future__ import annotations
 import json
 
 import pytest
-from jobflow import JobStore
+from jobflow import CURRENT_JOB, JobStore
 from jobflow.managers.fireworks import flow_to_workflow
 from maggma.stores import MemoryStore
 from monty.json import MontyDecoder, jsanitize
 from pymatgen.core import Structure
 
-from flows.sample import Shard, sample_shard, shard_job, shards
+from flows.sample import Shard, sample_shard, shard_job, shard_uuid, shards
 from gan_htvs.campaign import Campaign
 from gan_htvs.campaign_file import checked_campaign
+from gan_htvs.prescreen.settings import PrescreenSettings
 from gan_htvs.proposers import ProposerName
 
 CAMPAIGN = {
@@ -63,10 +64,12 @@ def test_what_a_shard_adds_goes_to_its_own_workers():
 
 
 @pytest.fixture
-def outside_a_store(monkeypatch):
+def empty_store(monkeypatch):
     """Let the job run as a function: nothing has been computed before."""
-    monkeypatch.setattr("flows.sample.is_stored", lambda uuid: False)
-    monkeypatch.setattr("flows.sample.store_outputs", lambda outputs, **_: None)
+    store = JobStore(MemoryStore())
+    store.connect()
+    monkeypatch.setattr(CURRENT_JOB, "store", store, raising=False)
+    return store
 
 
 def campaign(*proposers: str, n: int = 3, **sampling) -> Campaign:
@@ -75,7 +78,7 @@ def campaign(*proposers: str, n: int = 3, **sampling) -> Campaign:
 
 
 @pytest.mark.parametrize("proposer", ["random", "symmetric", "substitution"])
-def test_a_shard_tells_where_its_structures_come_from(outside_a_store, proposer):
+def test_a_shard_tells_where_its_structures_come_from(empty_store, proposer):
     search = campaign(proposer)
     (shard,) = shards(search)
     response = sample_shard.original(search, shard, None, "references")
@@ -87,7 +90,7 @@ def test_a_shard_tells_where_its_structures_come_from(outside_a_store, proposer)
     assert len(response.detour.jobs) == 3
 
 
-def test_with_a_prescreen_a_shard_adds_one_job_that_knows_structures_by_id(outside_a_store):
+def test_with_a_prescreen_a_shard_adds_one_job_that_knows_structures_by_id(empty_store):
     search = checked_campaign(CAMPAIGN | {"prescreen": {}}, "v-o.yaml").model_copy(
         update={"sampling": campaign("random", n=3).sampling}
     )
@@ -100,7 +103,7 @@ def test_with_a_prescreen_a_shard_adds_one_job_that_knows_structures_by_id(outsi
     assert max(moved) > 0
 
 
-def test_a_list_longer_than_a_shard_is_prescreened_in_several_jobs(outside_a_store):
+def test_a_list_longer_than_a_shard_is_prescreened_in_several_jobs(empty_store):
     search = checked_campaign(CAMPAIGN | {"prescreen": {}}, "v-o.yaml").model_copy(
         update={"sampling": campaign("substitution", n=5, shard_size=2).sampling}
     )
@@ -111,7 +114,7 @@ def test_a_list_longer_than_a_shard_is_prescreened_in_several_jobs(outside_a_sto
     assert [candidate_id for pack in packs for candidate_id in pack] == ids
 
 
-def test_candidates_keep_their_ids_when_more_are_asked_for(outside_a_store):
+def test_candidates_keep_their_ids_when_more_are_asked_for(empty_store):
     few, more = (
         sample_shard.original(search, shards(search)[0], None, "references").output["proposals"]
         for search in (campaign("random", n=2), campaign("random", "substitution", n=4))
@@ -121,7 +124,53 @@ def test_candidates_keep_their_ids_when_more_are_asked_for(outside_a_store):
     assert len({p.candidate_id for p in more}) == 4
 
 
-def test_a_list_that_ends_is_reported(outside_a_store):
+def gates_sent(search: Campaign) -> set[str]:
+    """Run the first shard, and list the gates that it adds."""
+    detour = sample_shard.original(search, shards(search)[0], None, "references").detour
+    jobs = [job for job, _ in detour.iterflow()] if detour else []
+    return {job.uuid for job in jobs if job.metadata["step"] == "gate"}
+
+
+@pytest.mark.parametrize("changes", [{"n": 3}, {"max_tries_per_structure": 300}])
+def test_an_extended_shard_leaves_out_who_waits_for_a_node(empty_store, changes):
+    few, extended = campaign("random", n=2), campaign("random", **{"n": 2} | changes)
+    assert shard_uuid(few, shards(few)[0]) != shard_uuid(extended, shards(extended)[0])
+    waiting = gates_sent(few)
+    assert len(waiting) == 2
+    added = gates_sent(extended)
+    assert len(added) == changes.get("n", 2) - 2
+    assert not added & waiting
+    # Either may be taken up again after it was killed before its jobs were queued.
+    assert gates_sent(few) == waiting
+    assert gates_sent(extended) == added
+
+
+def test_an_extended_shard_prescreens_only_who_is_new(empty_store):
+    packs = []
+    for n in (2, 3):
+        search = campaign("random", n=n).model_copy(update={"prescreen": PrescreenSettings()})
+        response = sample_shard.original(search, shards(search)[0], None, "references")
+        (pack,) = response.detour.jobs
+        packs.append(pack.function_args[2])
+    ids = [proposal.candidate_id for proposal in response.output["proposals"]]
+    assert packs == [ids[:2], ids[2:]]
+
+
+def test_a_shard_that_runs_after_the_longer_one_adds_nothing(empty_store):
+    assert len(gates_sent(campaign("random", n=3))) == 3
+    assert not gates_sent(campaign("random", n=2))
+
+
+def test_structures_judged_by_other_references_are_sent_again(empty_store):
+    search = campaign("random", n=2)
+    first = gates_sent(search)
+    response = sample_shard.original(search, shards(search)[0], None, "other references")
+    sent = {job.uuid for job, _ in response.detour.iterflow() if job.metadata["step"] == "gate"}
+    assert len(sent) == 2
+    assert not sent & first
+
+
+def test_a_list_that_ends_is_reported(empty_store):
     search = campaign("substitution", n=500)
     output = sample_shard.original(search, shards(search)[0], None, "references").output
     assert output["exhausted"]

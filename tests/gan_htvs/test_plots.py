@@ -101,6 +101,12 @@ def test_the_hull_shows_the_lowest_of_each_formula_where_it_belongs():
     assert min(np.abs(points.get_offsets() - expected).max(axis=1)) == pytest.approx(0, abs=1e-6)
 
 
+def test_of_a_crystal_that_another_campaign_found_lower_our_lowest_is_drawn():
+    again = [row("MgO", above, duplicate_of="elsewhere") for above in (0.08, 0.05)]
+    (points,) = plots.draw_hull(again, references("Mg"), LIMITS).axes[0].collections
+    assert points.get_offsets().tolist() == [pytest.approx([0.5, -3.01])]
+
+
 def test_a_binary_hull_is_seen_from_the_side():
     binary = references("Mg")
     figure = plots.draw_hull([row("MgO", 0.05)], binary, LIMITS)

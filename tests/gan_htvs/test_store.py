@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from itertools import chain
+from operator import attrgetter
+
+import numpy as np
 import pytest
 from maggma.stores import MemoryStore
 
-from gan_htvs.candidate import Novelty, Stage
+from gan_htvs.candidate import Candidate, Novelty, Stage
 from gan_htvs.documents import encode
 from gan_htvs.errors import UserError
 from gan_htvs.filters import Filters
@@ -12,11 +16,18 @@ from launchers.database import open_databases
 from tests.documents import candidate
 
 CANDIDATES = [
-    candidate("a", energy_above_hull=0.1, band_gap=2.0, minimum=0.4, stage=Stage.PHOTOANODE),
+    candidate(
+        "a",
+        energy_above_hull=0.1,
+        band_gap=2.0,
+        minimum=0.4,
+        stage=Stage.PHOTOANODE,
+        duplicate_of="e",
+    ),
     candidate("b", "Mn", energy_above_hull=0.0, band_gap=1.0, stage=Stage.STABLE),
     candidate("c", "Mn", energy_above_hull=-0.5, stage=Stage.REJECTED),  # a hole
     candidate("d", campaign="second"),
-    candidate("e", energy_above_hull=0.05, minimum=0.9, stage=Stage.STABLE, duplicate_of="a"),
+    candidate("e", energy_above_hull=0.05, minimum=0.9, stage=Stage.STABLE),
     candidate(
         "f",
         energy_above_hull=0.2,
@@ -28,20 +39,33 @@ CANDIDATES = [
 
 
 @pytest.fixture(params=["memory", "server"])
-def store(request):
-    """The candidates in maggma's memory, and in a collection of pymongo."""
+def filled(request):
+    """Put candidates into maggma's memory, or into a collection of pymongo."""
     if request.param == "memory":
-        memory = MemoryStore(key="candidate_id")
-        memory.connect()
-        memory.update([encode(each) for each in CANDIDATES])
-        yield CandidateStore(memory)
+
+        def fill(candidates):
+            memory = MemoryStore(key="candidate_id")
+            memory.connect()
+            memory.update([encode(each) for each in candidates])
+            return CandidateStore(memory)
+
+        yield fill
         return
     with open_databases(request.getfixturevalue("launchpad_file")) as databases:
         collection = databases.launchpad().db["candidates"]
-        for keys in INDEXES:
-            collection.create_index(keys)
-        collection.insert_many([encode(each) for each in CANDIDATES])
-        yield CandidateStore(collection)
+
+        def fill(candidates):
+            for keys in INDEXES:
+                collection.create_index(keys)
+            collection.insert_many([encode(each) for each in candidates])
+            return CandidateStore(collection)
+
+        yield fill
+
+
+@pytest.fixture
+def store(filled):
+    return filled(CANDIDATES)
 
 
 def names(found) -> str:
@@ -67,7 +91,9 @@ def names(found) -> str:
         ({"pourbaix_min": (None, 0.5)}, "a"),
         ({"nsites": "3..5"}, ""),
         ({"is_novel": True}, "f"),
-        ({"unique": True}, "bafcd"),
+        ({"unique": True}, "befcd"),
+        ({"unique": True, "stage": "photoanode"}, "a"),
+        ({"unique": True, "band_gap": "1.6.."}, "af"),
         ({"known_phases": True}, ""),
         ({"known_phases": False, "stage": "stable"}, "be"),
         ({"chemsys": "Mg-O", "energy_above_hull": (None, 0.15), "band_gap": (None, 2.5)}, "a"),
@@ -102,6 +128,64 @@ def test_pages_make_up_the_whole(store):
         assert "".join(pages) == whole
         assert all(len(page) <= size for page in pages)
     assert [row["candidate_id"] for row in store.rows(limit=2)] == ["b", "e"]
+
+
+def found_again(number: int = 60) -> list[Candidate]:
+    """Candidates of twenty crystals, which two campaigns find again and again."""
+    rng = np.random.default_rng(0)
+    stages = [Stage.PHOTOANODE, Stage.POURBAIX_STABLE]
+    crystals: dict[int, list[Candidate]] = {}
+    for i in range(number):
+        has_gap = rng.random() < 0.6
+        crystals.setdefault(int(rng.integers(20)), []).append(
+            candidate(
+                f"{int(rng.integers(16**4)):04x}{i:02}",
+                campaign=str(rng.choice(["first", "second"])),
+                energy_above_hull=round(float(rng.uniform(-0.09, 0.3)), 2),
+                band_gap=float(rng.uniform(0, 4)) if has_gap else None,
+                stage=stages[0 if has_gap else 1],
+            )
+        )
+    for members in crystals.values():
+        first, *others = sorted(members, key=attrgetter("energy_above_hull", "candidate_id"))
+        for each in others:
+            each.duplicate_of = first.candidate_id
+    return list(chain.from_iterable(crystals.values()))
+
+
+@pytest.mark.parametrize(
+    "sort", ["energy_above_hull", "-energy_above_hull", "-band_gap", "formula"]
+)
+@pytest.mark.parametrize("filters", [{}, {"campaign": "first"}, {"stage": "photoanode"}])
+def test_no_crystal_is_lost_and_none_is_there_twice(filled, monkeypatch, sort, filters):
+    monkeypatch.setattr("gan_htvs.store.TOGETHER", 8)
+    store = filled(found_again())
+    everybody = store.query(sort=sort, **filters)
+    lowest = {}
+    for each in store.query(**filters):
+        lowest.setdefault(each.duplicate_of or each.candidate_id, each.candidate_id)
+    expected = [e.candidate_id for e in everybody if e.candidate_id in lowest.values()]
+    assert len(expected) >= 15
+    assert len(everybody) > len(expected)
+
+    unique = {"sort": sort, "unique": True, **filters}
+    assert [each.candidate_id for each in store.query(**unique)] == expected
+    assert store.count(unique=True, **filters) == len(expected)
+    for size in (1, 7, 30):
+        pages = [store.rows(skip=k, limit=size, **unique) for k in range(0, len(expected), size)]
+        assert [row["candidate_id"] for row in chain(*pages)] == expected
+    alone = store.query(fields=["band_gap"], limit=5, **unique)
+    gaps = {each.candidate_id: each.band_gap for each in everybody}
+    assert [each.model_dump() for each in alone] == [{"band_gap": gaps[i]} for i in expected[:5]]
+
+
+def test_a_crystal_is_in_every_campaign_that_found_it(filled):
+    lower = candidate("b1", campaign="B", energy_above_hull=0.0)
+    higher = candidate("a1", campaign="A", energy_above_hull=0.001, duplicate_of="b1")
+    store = filled([lower, higher])
+    assert names(store.query(campaign="A", unique=True)) == "a1"
+    assert names(store.query(unique=True)) == "b1"
+    assert store.count(campaign="A", unique=True) == 1
 
 
 @pytest.mark.parametrize("filters", [{}, {"chemsys": "Mg-O"}, {"energy_above_hull": "0.01..0.15"}])

@@ -184,14 +184,16 @@ def test_a_report_needs_nothing_else_and_ranks_the_best(report):
     phase = Origin(proposer="known_phase", requested_composition="MgO", index=0)
     html = report(
         ranked("aa", "stable", reason="<script>alert(1)</script>"),
-        ranked("bb", "photoanode", band_gap=2.0, band_gap_method="HSE06"),
+        ranked("bb", "photoanode", band_gap=2.0, band_gap_method="HSE06", duplicate_of="bc"),
         ranked("cc", "stable", energy_above_hull=0.0),
         ranked("dd", "rejected"),
         ranked("ee", "stable", origin=phase),
         ranked("ff", "relaxed", duplicate_of="cc"),
+        ranked("bc", "pourbaix_stable", energy_above_hull=0.0),  # lower, without a gap
+        ranked("gg", "stable", energy_above_hull=0.02, duplicate_of="of another campaign"),
     )
     order = re.findall("<code>(..)</code>", html)
-    assert order == ["bb", "cc", "aa"]
+    assert order == ["bb", "cc", "aa", "gg"]
     images = re.findall('src="(.{20})', html)
     assert len(images) == html.count("<img") == len(order) + 2  # funnel and hull
     assert set(images) == {"data:image/svg+xml;b"}
