@@ -217,7 +217,7 @@ def _curve(row: Row) -> tuple[Sequence[float], Sequence[float]]:
 
 
 def _crystals(rows: Sequence[Row]) -> list[Row]:
-    """Candidates with a believed energy, the lowest of each crystal, known phases left out."""
+    """Candidates with a believed energy, one for each crystal, lowest first; no known phases."""
     believed = [
         row
         for row in rows
@@ -231,9 +231,6 @@ def _crystals(rows: Sequence[Row]) -> list[Row]:
 def _lowest_of_each_formula(rows: Sequence[Row], limit: float) -> list[Row]:
     lowest: dict[str, Row] = {}
     for row in _crystals(rows):
-        best = lowest.get(row["formula_pretty"])
-        if row["energy_above_hull"] <= limit and (
-            best is None or row["energy_above_hull"] < best["energy_above_hull"]
-        ):
-            lowest[row["formula_pretty"]] = row
+        if row["energy_above_hull"] <= limit:
+            lowest.setdefault(row["formula_pretty"], row)
     return list(lowest.values())

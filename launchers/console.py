@@ -24,7 +24,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from launchers.words import counted, listed
+from gan_htvs.words import listed
+from launchers.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path

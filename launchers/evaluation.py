@@ -21,8 +21,8 @@ from gan_htvs.generator import checkpoint
 from gan_htvs.proposers import ProposerName, make_proposer
 from gan_htvs.relaxation import Relaxations
 from gan_htvs.thermodynamics.references import phases_of
+from gan_htvs.words import listed
 from launchers.console import note, note_skipped, out
-from launchers.words import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -232,7 +232,7 @@ def _table(title: str, *columns: str) -> Table:
 def _overall(report: Report) -> Table:
     names = [evaluation.proposer for evaluation in report.evaluations]
     table = _table("Samples of all compositions", "", *names)
-    for title, values in _rows([evaluation.overall for evaluation in report.evaluations]):
+    for title, values in _rows(report):
         table.add_row(title, *values)
     return table
 
@@ -257,9 +257,10 @@ def _stability(report: Report) -> Table:
     return table
 
 
-def _rows(measures: Sequence[Measures]) -> list[tuple[str, list[str]]]:
+def _rows(report: Report) -> list[tuple[str, list[str]]]:
+    measures = [evaluation.overall for evaluation in report.evaluations]
     before = _share_rows(measures, BEFORE_RELAXATION)
-    if not any(m.n_relaxed for m in measures):
+    if not report.is_relaxed:
         return before
     return [
         *before,

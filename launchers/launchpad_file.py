@@ -25,7 +25,7 @@ PASSWORD_VARIABLE = "GAN_HTVS_MONGO_PASSWORD"  # noqa: S105
 SERVER_TIMEOUT_MS = 10_000
 DEFAULT_PORT = 27017
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
-FORBIDDEN = frozenset('/\\. "$*<>:|?')
+FORBIDDEN = '/\\. "$*<>:|?'
 """Which names of databases must not hold, on any system that MongoDB runs on."""
 CURE = "`gan-htvs init` writes one for the embedded database, or name yours with --launchpad"
 
@@ -57,8 +57,8 @@ class LaunchpadFile(BaseModel):
     @field_validator("name")
     @classmethod
     def _name_is_one_of_a_database(cls, name: str) -> str:
-        if not name or set(name) & FORBIDDEN:
-            raise ValueError(f'{name!r} must be one or more characters other than /\\. "$*<>:|?')
+        if not name or set(name) & set(FORBIDDEN):
+            raise ValueError(f"{name!r} must be one or more characters other than {FORBIDDEN}")
         return name
 
     @model_validator(mode="after")

@@ -5,25 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime, timedelta
 
 UNITS = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"))
 """Durations below so many seconds are told in a unit of so many seconds."""
 
-MOST_NAMED = 5
-"""Things that are named one by one."""
-
 
 def counted(n: int, what: str) -> str:
     """Tell how many there are: '1 job', '12,000 jobs'."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Name the first ones, and count the others: 'a, b, c, d, e and 3 more'."""
-    named, more = ", ".join(names[:MOST_NAMED]), len(names) - MOST_NAMED
-    return f"{named} and {more:,} more" if more > 0 else named
 
 
 def span(duration: timedelta) -> str:

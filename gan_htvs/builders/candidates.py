@@ -32,6 +32,7 @@ from gan_htvs.documents import decode, encode, without_id
 from gan_htvs.identity import content_hash
 from gan_htvs.settings import first_problem
 from gan_htvs.store import INDEXES
+from gan_htvs.words import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -124,7 +125,7 @@ class CandidateBuilder(Builder):
             if isinstance(error, ValidationError):
                 reason = first_problem(error)
             else:
-                reason = " ".join(str(error).split())[:300]
+                reason = in_one_line(error)
             self.logger.warning("candidate %s: %s", proposal.candidate_id, reason)
             return encode(Candidate(**proposed | {"stage": Stage.FAILED, "reason": reason}))
 

@@ -28,6 +28,7 @@ from gan_htvs.errors import UserError
 from gan_htvs.fingerprint import Fingerprint
 from gan_htvs.identity import content_hash
 from gan_htvs.thermodynamics.hull import ReferenceSet
+from gan_htvs.words import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -325,7 +326,7 @@ def _read(output: Any, document: Stability) -> Relaxed | None:
         relaxed, origin = verdict.relaxed, verdict.origin
         flaw = None if relaxed is None else Judge.soundness(relaxed)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates go on
-        document.reason = f"its gate left what cannot be read: {' '.join(str(error).split())[:300]}"
+        document.reason = f"its gate left what cannot be read: {in_one_line(error)}"
         return None
     if relaxed is None:
         document.stage, document.reason = verdict.stage, verdict.reason

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gan_htvs.validity import RejectionReason
+from gan_htvs.words import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,9 +32,6 @@ CURES = {
     UNSTABLE: "raise dataset.max_energy_above_hull",
 }
 """What helps against a reason."""
-
-MOST_NAMED = 5
-"""Files or rows that are named one by one."""
 
 
 @dataclass
@@ -75,13 +73,8 @@ class Skipped:
 
     def __str__(self) -> str:
         """Tell the reasons, and the first files or rows; nothing if nothing was left out."""
-        names = ", ".join(self.named[:MOST_NAMED])
-        more = len(self.named) - MOST_NAMED
-        return (
-            spell_reasons(self.counts)
-            + (f", namely {names}" if names else "")
-            + (f" and {more:,} more" if more > 0 else "")
-        )
+        names = f", namely {listed(self.named)}" if self.named else ""
+        return spell_reasons(self.counts) + names
 
 
 def spell_reasons(counts: Mapping[str, int], *, most: int | None = None) -> str:

@@ -11,7 +11,7 @@ from gan_htvs.evaluation.documents import Evaluation, Measures, Outcome, Report
 from gan_htvs.figures import COLOURS, GREY, PUBLISHED_HATCH, rendered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 WINDOW = (-0.05, 0.5)
 """Energies above the hull that are drawn, eV/atom."""
+
+GROUP_WIDTH = 0.8
+"""Of the bars that stand together; groups are 1 apart."""
 
 BEFORE_RELAXATION = ("matched", "valid_before_push", "valid", "unique", "novel")
 """Shares that are drawn where nothing was relaxed."""
@@ -76,12 +79,9 @@ def _shares(axes: Axes, report: Report) -> None:
     thresholds = report.evaluations[0].thresholds
     groups = [(f"<= {threshold:g}", threshold) for threshold in thresholds]
     bars = len(report.evaluations) + 1
-    width = 0.8 / bars
-    for position, (evaluation, colour) in enumerate(
-        zip(report.evaluations, _colours(report.evaluations), strict=True)
-    ):
+    width = GROUP_WIDTH / bars
+    for evaluation, colour, at in _places(report.evaluations, len(groups), width, bars):
         overall = evaluation.overall
-        at = np.arange(len(groups)) + (position - (bars - 1) / 2) * width
         stable, sun = ([t.stable for t in overall.thresholds], [t.sun for t in overall.thresholds])
         _bars(axes, at, stable, width, colour, alpha=0.35, aside=-0.2)
         _bars(axes, at, sun, width, colour, aside=0.2)
@@ -120,17 +120,24 @@ def _shares(axes: Axes, report: Report) -> None:
 
 
 def _before_relaxation(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
-    width = 0.8 / len(evaluations)
-    for position, (evaluation, colour) in enumerate(
-        zip(evaluations, _colours(evaluations), strict=True)
-    ):
-        at = np.arange(len(BEFORE_RELAXATION)) + (position - (len(evaluations) - 1) / 2) * width
+    bars, groups = len(evaluations), len(BEFORE_RELAXATION)
+    width = GROUP_WIDTH / bars
+    for evaluation, colour, at in _places(evaluations, groups, width, bars):
         shares = [getattr(evaluation.overall, name) for name in BEFORE_RELAXATION]
         _bars(axes, at, shares, width, colour, label=evaluation.proposer)
     axes.set(ylim=(0, 100), ylabel="share, %", title="before relaxation, with 95 % interval")
     titles = [name.replace("_", " ") for name in BEFORE_RELAXATION]
     axes.set_xticks(range(len(titles)), titles)
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _places(
+    evaluations: Sequence[Evaluation], groups: int, width: float, bars: int
+) -> Iterator[tuple[Evaluation, str, NDArray[np.floating]]]:
+    """Give each its colour and the middles (groups,) of its bars, the n-th of ``bars`` in each."""
+    colours = _colours(evaluations)
+    for n, (evaluation, colour) in enumerate(zip(evaluations, colours, strict=True)):
+        yield evaluation, colour, np.arange(groups) + (n - (bars - 1) / 2) * width
 
 
 def _bars(

@@ -9,7 +9,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.candidate import Relaxed
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.chemistry import ChemicalSystem, Counts
 from gan_htvs.dataset import Dataset
 from gan_htvs.evaluation import Evaluation, evaluate
 from gan_htvs.pointcloud import encode
@@ -116,6 +116,20 @@ def dataset_of(*structures: Structure) -> Dataset:
         images=encode(structures, MG_O),
         counts=np.array([MG_O.counts(structure) for structure in structures]),
         labels=tuple(structure.formula for structure in structures),
+    )
+
+
+def sampled(*compositions: Counts) -> Evaluation:
+    """Judge samples before relaxation alone."""
+    return evaluate(
+        ByHand(),
+        compositions,
+        oxidation_states=STATES,
+        training=dataset_of(ZINCBLENDE),
+        relaxations=RelaxedByHand([]),
+        n_samples=8,
+        n_relaxed=0,
+        seed=3,
     )
 
 

@@ -14,7 +14,16 @@ from gan_htvs.generator.presets import PRESETS
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.validity import RejectionReason
 
-from .conftest import MG_O, RESULTS, STATES, ZINCBLENDE, ByHand, RelaxedByHand, dataset_of
+from .conftest import (
+    MG_O,
+    RESULTS,
+    STATES,
+    ZINCBLENDE,
+    ByHand,
+    RelaxedByHand,
+    dataset_of,
+    sampled,
+)
 
 
 def pair(share):
@@ -87,16 +96,7 @@ def test_an_evaluation_reads_back(judged):
 
 
 def test_samples_do_not_depend_on_the_other_compositions(judged):
-    alone = evaluate(
-        ByHand(),
-        [(2, 2)],
-        oxidation_states=STATES,
-        training=dataset_of(ZINCBLENDE),
-        relaxations=RelaxedByHand([]),
-        n_samples=8,
-        n_relaxed=0,
-        seed=3,
-    )
+    alone = sampled((2, 2))
     displacements = [s.max_displacement for s in judged.samples if s.composition == "Mg2O2"]
     assert [s.max_displacement for s in alone.samples] == displacements
     assert alone.overall.thresholds[0].stable.value is None

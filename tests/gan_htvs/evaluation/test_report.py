@@ -9,14 +9,13 @@ from matplotlib.image import imread
 
 from gan_htvs.campaign import Campaign
 from gan_htvs.errors import UserError
-from gan_htvs.evaluation import evaluate
 from gan_htvs.evaluation.documents import Report
 from gan_htvs.evaluation.figure import BEFORE_RELAXATION, _before_relaxation
 from gan_htvs.evaluation.report import make_report, write_report
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 
-from .conftest import CSCL, MG_O, STATES, ZINCBLENDE, ByHand, RelaxedByHand, dataset_of
+from .conftest import CSCL, MG_O, STATES, ZINCBLENDE, dataset_of, sampled
 
 
 def report_of(*evaluations) -> Report:
@@ -37,17 +36,7 @@ def report(judged) -> Report:
 
 @pytest.fixture(scope="module")
 def unrelaxed() -> Report:
-    sampled = evaluate(
-        ByHand(),
-        [(1, 1), (2, 2)],
-        oxidation_states=STATES,
-        training=dataset_of(ZINCBLENDE),
-        relaxations=RelaxedByHand([]),
-        n_samples=8,
-        n_relaxed=0,
-        seed=3,
-    )
-    return report_of(sampled)
+    return report_of(sampled((1, 1), (2, 2)))
 
 
 def test_a_report_is_three_files_that_tell_the_same(report, tmp_path):

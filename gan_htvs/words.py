@@ -1,0 +1,25 @@
+"""What is told of many things, or at length, in a few words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOST_NAMED = 5
+"""Things that are named one by one."""
+
+LONGEST_LINE = 300
+"""Characters that are kept of what others wrote."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name the first ones, and count the others: 'a, b, c, d, e and 3 more'."""
+    named, more = ", ".join(names[:MOST_NAMED]), len(names) - MOST_NAMED
+    return f"{named} and {more:,} more" if more > 0 else named
+
+
+def in_one_line(error: Exception) -> str:
+    """Tell an error that may have many lines in the beginning of one."""
+    return " ".join(str(error).split())[:LONGEST_LINE]
