@@ -49,6 +49,7 @@ def energy_jobs(
         structure,
         lambda name: content_uuid(name, structure, engine.content, owner),
         source and source.structure,
+        is_reference=proposal.origin.is_reference,
     )
     by_vasp = campaign.engines.energy.name in VASP_ENGINES
     for name, energy_job in jobs.items():
@@ -163,7 +164,7 @@ def gate(
     except CalculationError as error:
         verdict.reason, verdict.failure = str(error), error.failure
         return Response(output=verdict)
-    if (flaw := judge.soundness(relaxed)) is not None:
+    if (flaw := judge.soundness(relaxed, is_reference=proposal.origin.is_reference)) is not None:
         verdict.stage, verdict.reason = flaw
         return Response(output=verdict)
 

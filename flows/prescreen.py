@@ -19,7 +19,7 @@ from flows.steps import (
     stored_outputs,
 )
 from gan_htvs.candidate import Proposal, Stage, Step, Verdict
-from gan_htvs.descent import Ending, descend
+from gan_htvs.descent import Ending, relax_reference_phase
 from gan_htvs.identity import content_uuid
 from gan_htvs.potentials import module_of
 from gan_htvs.prescreen.pack import Prescreen
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gan_htvs.campaign import Campaign
-    from gan_htvs.candidate import Prescreened
+    from gan_htvs.candidate import Prescreened, Relaxed
     from gan_htvs.descent import Descent
     from gan_htvs.engines import DescentSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
@@ -83,28 +83,36 @@ def relax_known_phases(campaign: Campaign, descent: DescentSettings) -> Referenc
     """Relax the known phases with one potential, all in this job, and make a reference set."""
     phases = phases_of(campaign, by_potential=True)
     patient = descent.for_references
-    free = {
-        content_uuid("known phase", phase.structure, patient): phase
+    uuids = {
+        phase.name: content_uuid("known phase", phase.structure, patient)
         for phase in phases
         if phase.pinned_energy_per_atom is None
     }
+    free = {uuids[phase.name]: phase for phase in phases if phase.name in uuids}
     notes = StoredNotes(_references_uuid(campaign, descent))
     # Whoever runs this again after a failure has removed its cause, or hopes so.
     noted = notes.descents(free).items()
-    descents = {uuid: found for uuid, found in noted if found.ending is Ending.CONVERGED}
-    work = {uuid: (free[uuid].structure, patient) for uuid in free if uuid not in descents}
+    outcomes: dict[str, Relaxed | str] = {
+        uuid: found.relaxed
+        for uuid, found in noted
+        if found.ending is Ending.CONVERGED and found.relaxed is not None
+    }
+    work = {uuid: (free[uuid].structure, patient) for uuid in free if uuid not in outcomes}
     # All that later packs of this process need, too, which is imported once.
     modules = [module_of(each.name) for each in campaign.prescreening.potentials(campaign.engines)]
-    for uuid, found in spread(descend, work, cores(), preload=modules):
-        if found is not None:
-            descents[uuid] = found
+    for uuid, found in spread(relax_reference_phase, work, cores(), preload=modules):
+        if found is None:
+            outcomes[uuid] = "its process was killed twice, perhaps for lack of memory"
+        else:
+            outcomes[uuid] = found.relaxed or str(found.reason)
             notes.note(uuid, free[uuid].name, found)
-    relaxed = {free[uuid].name: descents[uuid].relaxed for uuid in descents}
+    confirms = descent == campaign.prescreening.confirming(campaign.engines)
     return reference_set(
         phases,
-        relaxed,
+        {name: outcomes[uuid] for name, uuid in uuids.items()},
         level_of_theory(descent.name, descent.arguments).label,
-        cure="name another potential in prescreen.potential or prescreen.confirm",
+        potential_setting="prescreen.confirm" if confirms else "prescreen.potential",
+        steps_setting=None if confirms else "prescreen.max_steps",
     )
 
 

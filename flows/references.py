@@ -111,7 +111,7 @@ def assemble_references(
 ) -> ReferenceSet:
     """Collect the energies of the known phases into the fixed reference set of the gates."""
     engine = energy_engine(campaign.engines)
-    relaxed: dict[str, Relaxed | None] = {}
+    relaxed: dict[str, Relaxed | str] = {}
     for phase, outputs in zip(phases, energies, strict=True):
         name = phase.origin.label or phase.candidate_id
         try:

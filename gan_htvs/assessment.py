@@ -46,11 +46,14 @@ class Judge:
         )
 
     @staticmethod
-    def soundness(relaxed: Relaxed) -> Decision | None:
-        """Find what disqualifies a relaxation before its energy is believed, if anything."""
+    def soundness(relaxed: Relaxed, *, is_reference: bool = False) -> Decision | None:
+        """Find what disqualifies a relaxation before its energy is believed, if anything.
+
+        The geometry of a reference phase was checked when its energy joined the reference set.
+        """
         if not relaxed.structure.is_ordered:
             return Stage.FAILED, "the relaxed structure has partly occupied sites"
-        if (problem := check_geometry(relaxed.structure)) is not None:
+        if not is_reference and (problem := check_geometry(relaxed.structure)) is not None:
             return Stage.REJECTED, f"after relaxation: {problem}"
         if not relaxed.converged:
             return Stage.FAILED, f"relaxation not converged after {relaxed.n_steps} steps"

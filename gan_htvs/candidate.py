@@ -84,6 +84,11 @@ class Origin(Document):
     label: str | None = Field(None, description="name of a known phase")
     source: str | None = Field(None, description="literature of a known phase")
 
+    @property
+    def is_reference(self) -> bool:
+        """Whether the structure is a reference phase, not a generated one."""
+        return self.proposer == KNOWN_PHASE
+
 
 class Proposal(Document):
     """One structure entering the funnel."""

@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from gan_htvs.errors import CalculationError
 from gan_htvs.potentials import calculator_of
 from gan_htvs.springs import spring_hessian
 from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
-from gan_htvs.validity import check_geometry
+from gan_htvs.validity import check_geometry, unphysical_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -99,6 +100,7 @@ def descend(
     *,
     stop: Callable[[Curve], str | None] | None = None,
     audited: bool = False,
+    flaw_in: Callable[[Structure], str | None] = check_geometry,
 ) -> Descent:
     """Relax positions and cell in this process.
 
@@ -115,13 +117,20 @@ def descend(
         Asked after every step; a sentence ends the descent, None lets it go on.
     audited
         Note where it would have been stopped, and go on.
+    flaw_in
+        Return what is wrong with a geometry on the way, which ends the relaxation.
     """
     calculator = calculator_of(settings.name, **settings.arguments)
-    descending = Descending(structure, settings, stop=stop, audited=audited)
+    descending = Descending(structure, settings, stop=stop, audited=audited, flaw_in=flaw_in)
     with _denormals_flushed():
         while descending.descent is None:
             descending.advance(calculator)
     return descending.descent
+
+
+def relax_reference_phase(structure: Structure, settings: PotentialSettings) -> Descent:
+    """Relax a reference phase, to which the limits for generated structures do not apply."""
+    return descend(structure, settings, flaw_in=partial(unphysical_change, structure))
 
 
 @contextlib.contextmanager
@@ -143,7 +152,7 @@ class Descending:
 
     Parameters
     ----------
-    structure, settings, stop, audited
+    structure, settings, stop, audited, flaw_in
         As of :func:`descend`.
     clock
         Tells the processor time that this descent has taken, s, from any zero.
@@ -166,12 +175,14 @@ class Descending:
         *,
         stop: Callable[[Curve], str | None] | None = None,
         audited: bool = False,
+        flaw_in: Callable[[Structure], str | None] = check_geometry,
         clock: Callable[[], float] = time.process_time,
     ) -> None:
         self.start = structure
         self.settings = settings
         self.stop = stop
         self.is_audited = audited
+        self.flaw_in = flaw_in
         self.clock = clock
         self.curve = Curve()
         self.would_stop_at: int | None = None
@@ -249,7 +260,7 @@ class Descending:
             step = optimizer.nsteps
             curve.energies.append(float(atoms.get_potential_energy()) / len(atoms) + offset)
             curve.volumes.append(float(atoms.cell.volume) / len(atoms))
-            flaw = check_geometry(_structure(atoms)) if step % GEOMETRY_STEPS == 0 else None
+            flaw = self.flaw_in(_structure(atoms)) if step % GEOMETRY_STEPS == 0 else None
             if flaw is not None:
                 return Ending.UNSOUND, f"after {step} steps: {flaw}"
             # Who is content with the energy of the start need not pay for its forces.
@@ -265,7 +276,7 @@ class Descending:
                 break
             optimizer.step()
             optimizer.nsteps += 1
-        if (flaw := check_geometry(_structure(atoms))) is not None:
+        if (flaw := self.flaw_in(_structure(atoms))) is not None:
             return Ending.UNSOUND, f"after relaxation: {flaw}"
         if is_converged:
             return Ending.CONVERGED, None

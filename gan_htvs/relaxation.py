@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from monty.json import jsanitize
 
 from gan_htvs.candidate import Relaxed
-from gan_htvs.descent import descend
+from gan_htvs.descent import descend, relax_reference_phase
 from gan_htvs.documents import decode
 from gan_htvs.errors import UserError
 from gan_htvs.files import locked
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from gan_htvs.campaign import Campaign
+    from gan_htvs.descent import Descent
     from gan_htvs.engines import PotentialSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
@@ -63,6 +64,7 @@ class Relaxations:
         self.n_processes = n_processes
         with self._told():
             self._known = {} if journal is None else _read(journal)
+        self._reasons: dict[str, str] = {}
         self._file: TextIO | None = None
 
     @classmethod
@@ -109,8 +111,10 @@ class Relaxations:
         structures: Sequence[Structure],
         settings: PotentialSettings,
         on_progress: Callable[[int, int], None] | None,
+        *,
+        are_references: bool = False,
     ) -> list[Relaxed | None]:
-        keys = [content_hash("relaxation", s, settings) for s in structures]
+        keys = [_key(structure, settings, are_references) for structure in structures]
         if not self._known.keys() >= set(keys):
             self._hold_journal()
         missing = {
@@ -121,9 +125,12 @@ class Relaxations:
         done, total = len(set(keys)) - len(missing), len(set(keys))
         if on_progress:
             on_progress(done, total)
-        for key, relaxed in self._work(missing, settings):
-            self._known[key] = relaxed
-            self._write(key, relaxed)
+        for key, descent in self._work(missing, settings, are_references):
+            self._known[key] = relaxed = descent.relaxed
+            self._reasons[key] = descent.reason or ""
+            # Without an energy there is no hull, so the next run tries the phase again.
+            if relaxed is not None or not are_references:
+                self._write(key, relaxed)
             done += 1
             if on_progress:
                 on_progress(done, total)
@@ -135,29 +142,35 @@ class Relaxations:
         *,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> ReferenceSet:
-        """Relax known phases, but for the pinned ones, with more patience.
+        """Relax reference phases, but for the pinned ones, with more patience.
 
-        Errors are those of :meth:`relax`.
+        Errors are those of :meth:`relax` and
+        :func:`gan_htvs.thermodynamics.references.reference_set`.
         """
         free = [phase for phase in phases if phase.pinned_energy_per_atom is None]
         patient = self.settings.for_references
-        relaxed = self._relax([phase.structure for phase in free], patient, on_progress)
-        by_name = {phase.name: r for phase, r in zip(free, relaxed, strict=True)}
-        return reference_set(phases, by_name, self.level_of_theory)
+        structures = [phase.structure for phase in free]
+        relaxed = self._relax(structures, patient, on_progress, are_references=True)
+        outcomes = {
+            phase.name: result or self._reasons[_key(phase.structure, patient, True)]
+            for phase, result in zip(free, relaxed, strict=True)
+        }
+        return reference_set(phases, outcomes, self.level_of_theory)
 
     def _work(
-        self, missing: dict[str, Structure], settings: PotentialSettings
-    ) -> Iterable[tuple[str, Relaxed | None]]:
+        self, missing: dict[str, Structure], settings: PotentialSettings, are_references: bool
+    ) -> Iterable[tuple[str, Descent]]:
         work = {key: (structure, settings) for key, structure in missing.items()}
         n_processes = self.n_processes if self.n_processes > 1 else None
         preload = [module_of(settings.name)]
-        for key, descent in spread(descend, work, n_processes, preload=preload):
+        relax = relax_reference_phase if are_references else descend
+        for key, descent in spread(relax, work, n_processes, preload=preload):
             if descent is None:
                 raise UserError(
                     "relaxation: a process was killed, perhaps for want of memory; the same "
                     "command goes on from here, with fewer --workers if need be."
                 )
-            yield key, descent.relaxed
+            yield key, descent
 
     def _hold_journal(self) -> None:
         """Keep other processes off the journal as long as this object lives; read it again."""
@@ -192,6 +205,12 @@ class Relaxations:
             raise UserError(
                 f"{self.journal}: cannot be used: {error.strerror}; choose another folder."
             ) from error
+
+
+def _key(structure: Structure, settings: PotentialSettings, is_reference: bool) -> str:
+    """Return the name of a relaxation in the journal; references are checked differently."""
+    kind = "reference relaxation" if is_reference else "relaxation"
+    return content_hash(kind, structure, settings)
 
 
 def _read(journal: Path) -> dict[str, Relaxed | None]:

@@ -1,4 +1,7 @@
-"""Why a generated structure is thrown away, and the geometric checks that decide it."""
+"""Why a generated structure is thrown away, and the geometric checks that decide it.
+
+Reference phases are not generated: they have a check of their own, :func:`unphysical_change`.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,9 @@ MIN_DISTANCE = 1.0
 
 VOLUME_RANGE = (5.0, 40.0)
 """Smallest and largest volume accepted, A^3/atom; Mg-Mn-O oxides have 9 to 16."""
+
+MAX_CHANGE = 2.0
+"""Factor by which a relaxation may change volume and shortest distance of a reference phase."""
 
 _MIN_CELL_DETERMINANT = 1e-3
 """Squared volume of the unit-edge cell below which it is flat: 1e-3 is 3 % of a cube."""
@@ -96,19 +102,52 @@ def check_geometry(
     return None
 
 
+def unphysical_change(start: Structure, end: Structure) -> str | None:
+    """Return how the relaxation of a reference phase changed it beyond belief, if it did.
+
+    Reference phases are crystals that exist, from solid hydrogen to caesium, so the limits for
+    generated oxides (:func:`check_geometry`) do not apply. Where the potential has a hole, atoms
+    collapse, and where it does not bind them, they fly apart.
+
+    Parameters
+    ----------
+    start, end
+        The phase as published and after relaxation; the cells may differ in size.
+
+    Returns
+    -------
+    Clause with quantity, values and bound, or None for a believable relaxation.
+    """
+    if not (np.isfinite(end.lattice.matrix).all() and np.isfinite(end.frac_coords).all()):
+        return "its coordinates are not finite"
+    for quantity, unit, measure in (
+        ("volume", "A^3/atom", _volume_per_atom),
+        ("shortest distance", "A", _shortest_distance),
+    ):
+        before, after = measure(start), measure(end)
+        if not before / MAX_CHANGE <= after <= before * MAX_CHANGE:
+            return (
+                f"its {quantity} changed from {before:.3g} to {after:.3g} {unit}, by more than a "
+                f"factor of {MAX_CHANGE:g}"
+            )
+    return None
+
+
+def _volume_per_atom(structure: Structure) -> float:
+    return structure.volume / len(structure)
+
+
+def _shortest_distance(structure: Structure) -> float:
+    """Return the shortest distance between two atoms, periodic images included, in A."""
+    # Nearest neighbors are farthest apart in the closest packing, at 2^(1/6) v^(1/3).
+    cutoff = 1.13 * _volume_per_atom(structure) ** (1 / 3)
+    _, _, distances = _pairs_within(structure, cutoff)
+    return float(distances.min())
+
+
 def _has_close_pair(structure: Structure, pair_distances: Mapping[tuple[str, str], float]) -> bool:
     cutoff = max([MIN_DISTANCE, *pair_distances.values()])
-    coords = np.ascontiguousarray(structure.cart_coords, dtype=float)
-    centre, neighbour, image, distance = find_points_in_spheres(
-        coords,
-        coords,
-        r=float(cutoff),
-        pbc=np.array([1, 1, 1], dtype=np.int64),
-        lattice=np.ascontiguousarray(structure.lattice.matrix, dtype=float),
-        tol=1e-8,
-    )
-    other = (centre != neighbour) | image.any(axis=1)
-    centre, neighbour, distance = centre[other], neighbour[other], distance[other]
+    centre, neighbour, distance = _pairs_within(structure, cutoff)
     if not pair_distances:
         return bool((distance < MIN_DISTANCE).any())
     symbols = [site.specie.symbol for site in structure]
@@ -123,3 +162,20 @@ def _has_close_pair(structure: Structure, pair_distances: Mapping[tuple[str, str
         ]
     )
     return bool((distance < allowed).any())
+
+
+def _pairs_within(
+    structure: Structure, cutoff: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return both atoms of each pair within a cutoff, and their distance, all (n_pairs,), in A."""
+    coords = np.ascontiguousarray(structure.cart_coords, dtype=float)
+    first, second, image, distance = find_points_in_spheres(
+        coords,
+        coords,
+        r=float(cutoff),
+        pbc=np.array([1, 1, 1], dtype=np.int64),
+        lattice=np.ascontiguousarray(structure.lattice.matrix, dtype=float),
+        tol=1e-8,
+    )
+    differ = (first != second) | image.any(axis=1)
+    return first[differ], second[differ], distance[differ]

@@ -34,6 +34,8 @@ class EnergyEngine(Protocol):
         structure: Structure,
         uuid_of: Callable[[str], str],
         source: OutputReference | None = None,
+        *,
+        is_reference: bool = False,
     ) -> dict[str, Job]:
         """Make the jobs for one structure, by name, each after what it needs.
 
@@ -47,6 +49,9 @@ class EnergyEngine(Protocol):
             Turns a name into the uuid of the job.
         source
             Where the structure is stored, for jobs that can do with a reference to it.
+        is_reference
+            Whether it is a reference phase, to which the limits for generated structures do not
+            apply.
         """
 
     def summarise(self, structure: Structure, outputs: Mapping[str, Any]) -> Relaxed:

@@ -45,8 +45,11 @@ class ForceFieldEngine:
         structure: Structure,
         uuid_of: Callable[[str], str],
         source: OutputReference | None = None,
+        *,
+        is_reference: bool = False,
     ) -> dict[str, Job]:
-        """Make the jobs ``relax`` and ``static``."""
+        """Make the jobs ``relax`` and ``static``, which check no geometry."""
+        del is_reference
         relax = self.relax(structure, source)
         relax.set_uuid(uuid_of("relax"))
         static = self._static(relax)

@@ -74,6 +74,8 @@ class VaspEngine:
         structure: Structure,
         uuid_of: Callable[[str], str],
         source: OutputReference | None = None,
+        *,
+        is_reference: bool = False,
     ) -> dict[str, Job]:
         """Make the jobs ``ORDER relax 1``, ``ORDER relax 2`` and ``ORDER static`` of each order.
 
@@ -83,7 +85,9 @@ class VaspEngine:
         """
         del source
         starts = self._starts(structure)
-        return dict(each for start in starts for each in self._calculations(start, uuid_of))
+        return dict(
+            each for start in starts for each in self._calculations(start, uuid_of, is_reference)
+        )
 
     def _starts(self, structure: Structure) -> Sequence[MagneticStart]:
         vasp = self.settings.vasp
@@ -94,7 +98,7 @@ class VaspEngine:
         return magnetic_starts(structure, max_afm=vasp.max_afm)
 
     def _calculations(
-        self, start: MagneticStart, uuid_of: Callable[[str], str]
+        self, start: MagneticStart, uuid_of: Callable[[str], str], is_reference: bool
     ) -> list[tuple[str, Job]]:
         """Make the jobs of one order, each with the name that it has."""
         jobs: list[tuple[str, Job]] = []
@@ -124,7 +128,9 @@ class VaspEngine:
                 task_document_kwargs=PARSE_NO_BANDS,
                 copy_vasp_kwargs=NO_RESTART_FILES,
             )
-            energy_job = VaspStepMaker.of(vasp, self.settings, incar).make(before, magmoms)
+            step_maker = VaspStepMaker.of(vasp, self.settings, incar)
+            step_maker.is_reference = is_reference
+            energy_job = step_maker.make(before, magmoms)
             energy_job.set_uuid(uuid_of(name))
             energy_job.name = f"{name} {formula}"
             jobs.append((name, energy_job))

@@ -39,7 +39,7 @@ from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.potcars import potcar_symbols
 from gan_htvs.rehearsal.inputs import POLARIZED
-from gan_htvs.validity import check_geometry
+from gan_htvs.validity import check_geometry, unphysical_change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,6 +97,9 @@ class VaspStepMaker(Maker):
         Whether a stand-in takes the place of VASP.
     failures
         Share of the rehearsed calculations that fail in each way.
+    is_reference
+        Whether reference phases are computed, to which the limits for generated structures do not
+        apply.
     """
 
     name: str = "VASP"
@@ -107,6 +110,7 @@ class VaspStepMaker(Maker):
     frozen_seconds: int = 21_600
     is_rehearsal: bool = False
     failures: dict[str, float] = field(default_factory=dict)
+    is_reference: bool = False
 
     @classmethod
     def of(
@@ -176,7 +180,7 @@ class VaspStepMaker(Maker):
         if isinstance(start, CalculationFailure):
             return Response(output=start)
         try:
-            structure, folder = _taken_up(start, magmoms)
+            structure, folder = _taken_up(start, magmoms, is_reference=self.is_reference)
             with self._environment(structure):
                 check_moments(structure, self.vasp.input_set_generator, folder)
                 make = type(self.vasp).make.original
@@ -243,7 +247,9 @@ class VaspStepMaker(Maker):
         )
 
 
-def _taken_up(start: Start, magmoms: list[float] | None) -> tuple[Structure, str | None]:
+def _taken_up(
+    start: Start, magmoms: list[float] | None, *, is_reference: bool
+) -> tuple[Structure, str | None]:
     """Find the structure to start from and the folder of the calculation that made it."""
     if start is None:
         raise CalculationError("the calculation before it left nothing")
@@ -255,7 +261,7 @@ def _taken_up(start: Start, magmoms: list[float] | None) -> tuple[Structure, str
     structure, folder = start if isinstance(start, Structure) else start.structure, None
     if structure is None:
         raise CalculationError("the pre-relaxation left no structure")
-    if problem := check_geometry(structure):
+    if problem := _flaw(start, structure, is_reference=is_reference):
         raise CalculationError(f"to start from: {problem}")
     if isinstance(start, Relaxed):
         magmoms, folder = start.magmoms, start.folder and strip_hostname(start.folder)
@@ -263,6 +269,17 @@ def _taken_up(start: Start, magmoms: list[float] | None) -> tuple[Structure, str
     if magmoms is not None:
         plain.add_site_property("magmom", magmoms)
     return plain, folder
+
+
+def _flaw(start: Start, structure: Structure, *, is_reference: bool) -> str | None:
+    """Return what is wrong with the geometry of a structure to start from, if anything."""
+    if isinstance(start, Relaxed):
+        return None  # the gate has checked it
+    if not is_reference:
+        return check_geometry(structure)
+    # A potential may have taken it apart before VASP.
+    before = getattr(start, "input", None)
+    return unphysical_change(before.structure, structure) if before else None
 
 
 def check_moments(structure: Structure, generator: VaspInputSet, folder: str | None = None) -> None:

@@ -21,7 +21,7 @@ from gan_htvs.builders.documents import (
 )
 from gan_htvs.builders.placement import Placement, place_all
 from gan_htvs.builders.training_sets import TrainingSets
-from gan_htvs.candidate import KNOWN_PHASE, Stability, Stage, Step, Verdict
+from gan_htvs.candidate import Stability, Stage, Step, Verdict
 from gan_htvs.crystals import RelaxedCandidate, look_up, sort_into_crystals
 from gan_htvs.documents import decode, encode, without_id
 from gan_htvs.errors import UserError
@@ -324,7 +324,8 @@ def _read(output: Any, document: Stability) -> Relaxed | None:
     try:
         verdict: Verdict = decode(output)
         relaxed, origin = verdict.relaxed, verdict.origin
-        flaw = None if relaxed is None else Judge.soundness(relaxed)
+        is_reference = origin is not None and origin.is_reference
+        flaw = None if relaxed is None else Judge.soundness(relaxed, is_reference=is_reference)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates go on
         document.reason = f"its gate left what cannot be read: {in_one_line(error)}"
         return None
@@ -335,7 +336,7 @@ def _read(output: Any, document: Stability) -> Relaxed | None:
         document.stage, document.reason = flaw
         return None
     document.stage = None
-    document.is_known_phase = origin is not None and origin.proposer == KNOWN_PHASE
+    document.is_known_phase = is_reference
     document.level_of_theory = relaxed.level_of_theory
     document.energy_per_atom = relaxed.energy_per_atom
     return relaxed

@@ -115,15 +115,14 @@ def relax_dataset(
     def told(what: str) -> Callable[[int, int], None]:
         return lambda done, total: on_progress(what, done, total) if on_progress else None
 
+    phases = phases_of(campaign, by_potential=True)  # refused before any work
     source = collect(
         campaign.chemical_system,
         campaign.oxidation_states,
         campaign.dataset,
         on_progress=told("collect structures"),
     )
-    hull = relaxations.references(
-        phases_of(campaign, by_potential=True), on_progress=told("relax known phases")
-    )
+    hull = relaxations.references(phases, on_progress=told("relax known phases"))
     kept = RelaxedStructures(relaxations.level_of_theory, skipped=source.skipped.copy())
     pool = _Pool(campaign, hull, kept)
     relaxed = relaxations.relax(source.structures, on_progress=told("relax"))

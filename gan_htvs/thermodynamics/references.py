@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pymatgen.core import Element, Lattice, Structure
 
-from gan_htvs.errors import UserError
+from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.files import write_atomically
 from gan_htvs.spacegroup import primitive_crystal
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from gan_htvs.validity import unphysical_change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from gan_htvs.campaign import Campaign
     from gan_htvs.candidate import Relaxed
@@ -65,16 +68,17 @@ class ReferencePhase:
 
 
 def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
-    """List the known phases made of some or all of ``elements``, elements included.
+    """List the shipped reference phases of a chemical system, elements and subsystems included.
 
     Raises
     ------
     UserError
-        If nothing is known about one of the elements: without its elemental phase neither
-        formation energies nor a convex hull exist.
+        If an element has no phase, without which neither formation energies nor a convex hull
+        exist, or if the file does not cover one of the subsystems: candidates look too stable
+        where their competing phases are missing.
     """
     wanted = {Element(symbol).symbol for symbol in elements}
-    contents = [{site[0] for site in document["sites"]} for document in _documents()]
+    contents = [{site[0] for site in document["sites"]} for document in _shipped()["phases"]]
     known = set().union(*(content for content in contents if len(content) == 1))
     if missing := sorted(wanted - known):
         raise UserError(
@@ -82,7 +86,26 @@ def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
             f"elements among {', '.join(sorted(known))} or add the missing ones and their "
             f"compounds to {REFERENCE_PHASES}."
         )
+    covered = _systems(_shipped()["covered"]) | _systems(_shipped()["without_compounds"])
+    if missing := [_chemsys(each) for each in _subsystems(wanted) if each not in covered]:
+        raise UserError(
+            f"references.source 'literature': no reference phases of {', '.join(missing)} are "
+            "shipped, and without them candidates look too stable; use references.source "
+            "'materials_project'."
+        )
     return [_phase(number) for number, content in enumerate(contents) if content <= wanted]
+
+
+def subsystems_without_phases(
+    phases: Iterable[ReferencePhase], elements: Iterable[str]
+) -> list[str]:
+    """List the chemical subsystems of two or more elements that have no phase.
+
+    Those of which the shipped file says that they have no compound are left out.
+    """
+    found = {frozenset(element.symbol for element in each.structure.elements) for each in phases}
+    found |= _systems(_shipped()["without_compounds"])
+    return [_chemsys(each) for each in _subsystems(elements) if each not in found]
 
 
 def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[ReferencePhase]:
@@ -97,8 +120,9 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
     Raises
     ------
     UserError
-        If an element has no known phase, or the file is missing, damaged, not what it was when its
-        hash was written down, or was fetched with other settings.
+        If an element has no phase, the shipped phases do not cover a subsystem, or the file is
+        missing, damaged, not what it was when its hash was written down, or was fetched with other
+        settings.
     """
     settings = campaign.references
     elements = campaign.chemical_system.elements
@@ -109,6 +133,12 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
         raise UserError(
             f"references.path {settings.path}: was fetched for {kept}; restore these settings, or "
             "name a file that is not there yet."
+        )
+    pure = [phase.structure.elements for phase in phases if len(phase.structure.elements) == 1]
+    if missing := sorted(set(elements) - {element.symbol for (element,) in pure}):
+        raise UserError(
+            f"references.path {settings.path}: holds no elemental phase of {', '.join(missing)}, "
+            "without which there is no hull; delete it to fetch one."
         )
     if by_potential or settings.energies == "computed":
         return list(phases)
@@ -160,38 +190,41 @@ def write_phases(
 
 def reference_set(
     phases: Iterable[ReferencePhase],
-    relaxed: Mapping[str, Relaxed | None],
+    relaxed: Mapping[str, Relaxed | str],
     level_of_theory: str,
-    cure: str = "raise engines.energy.max_steps",
+    *,
+    potential_setting: str = "engines.energy.name",
+    steps_setting: str | None = "engines.energy.max_steps",
 ) -> ReferenceSet:
-    """Collect the energies of known phases.
+    """Collect the energies of reference phases.
 
     Parameters
     ----------
     phases
-        Known phases, pinned ones included.
+        Reference phases, pinned ones included.
     relaxed
-        Relaxation of each phase that is not pinned, by its name; None where it failed.
+        Relaxation of each phase that is not pinned, by its name, or the reason why there is none.
     level_of_theory
         Label of the energies.
-    cure
-        What to do if a phase did not converge.
+    potential_setting, steps_setting
+        Settings of the potential and of its number of steps, to fix what is wrong; None: that
+        number is fixed.
 
     Raises
     ------
     UserError
-        If a phase did not converge: a hull without it would flatter the candidates.
+        If a phase has no energy, with the reason: candidates would look too stable without it.
     """
     entries = []
     for phase in phases:
         energy = phase.pinned_energy_per_atom
         if energy is None:
-            result = relaxed.get(phase.name)
-            if result is None or not result.converged:
+            try:
+                energy = _energy(phase, relaxed[phase.name], potential_setting, steps_setting)
+            except CalculationError as error:
                 raise UserError(
-                    f"reference phase {phase.name} did not converge with {level_of_theory}: {cure}"
-                )
-            energy = result.energy_per_atom
+                    f"reference phase {phase.name} has no energy of {level_of_theory}: {error}."
+                ) from error
         entries.append(
             ReferenceEnergy(
                 name=phase.name,
@@ -202,6 +235,27 @@ def reference_set(
             )
         )
     return ReferenceSet(entries=tuple(entries))
+
+
+def _energy(
+    phase: ReferencePhase,
+    outcome: Relaxed | str,
+    potential_setting: str,
+    steps_setting: str | None,
+) -> float:
+    """Return the energy of a relaxed phase, eV/atom, or raise a CalculationError with a hint."""
+    hint = f"use another {potential_setting}"
+    if isinstance(outcome, str):
+        raise CalculationError(f"{outcome}; {hint}")
+    if (change := unphysical_change(phase.structure, outcome.structure)) is not None:
+        raise CalculationError(f"{change}; {hint}")
+    if not math.isfinite(outcome.energy_per_atom):
+        raise CalculationError(f"its energy is {outcome.energy_per_atom} eV/atom; {hint}")
+    if not outcome.converged:
+        if steps_setting is not None:
+            hint = f"raise {steps_setting} above {outcome.n_steps}"
+        raise CalculationError(f"relaxation not converged after {outcome.n_steps} steps; {hint}")
+    return outcome.energy_per_atom
 
 
 @cache
@@ -239,13 +293,28 @@ def _kept_for(elements: Iterable[str], max_energy_above_hull: float) -> str:
 
 
 @cache
-def _documents() -> list[dict[str, Any]]:
-    return yaml.safe_load(REFERENCE_PHASES.read_text(encoding="utf-8"))["phases"]
+def _shipped() -> dict[str, Any]:
+    return yaml.safe_load(REFERENCE_PHASES.read_text(encoding="utf-8"))
+
+
+def _systems(names: Iterable[str]) -> set[frozenset[str]]:
+    return {frozenset(name.split("-")) for name in names}
+
+
+def _chemsys(elements: Collection[str]) -> str:
+    return "-".join(sorted(elements))
+
+
+def _subsystems(elements: Iterable[str]) -> list[frozenset[str]]:
+    """List all sets of two or more of the elements, small ones first."""
+    symbols = sorted(elements)
+    sizes = range(2, len(symbols) + 1)
+    return [frozenset(each) for size in sizes for each in combinations(symbols, size)]
 
 
 @cache
 def _phase(number: int) -> ReferencePhase:
-    document = _documents()[number]
+    document = _shipped()["phases"][number]
     return ReferencePhase(
         name=document["name"],
         structure=primitive_crystal(

@@ -121,6 +121,7 @@ def submit(
         from launchers.doctor.vasp import obstacle
         from launchers.submission import print_plan, submit_campaign
 
+        _check_references(campaign)
         with open_databases(launchpad) as databases:
             if (reason := obstacle(campaign)) is not None:
                 console.note(f"{reason}. Where the jobs run this must be right.")
@@ -246,6 +247,7 @@ def _run(
 
     if (reason := obstacle(campaign)) is not None:
         raise UserError(f"nothing was queued, since VASP cannot run here: {reason}.")
+    _check_references(campaign)
     from gan_htvs.potentials import SHIPPED, weights_file
 
     if campaign.prescreen is not None:
@@ -271,3 +273,13 @@ def _run(
         conclude(databases)
     if failed:
         raise typer.Exit(EXIT_JOBS_FAILED)
+
+
+def _check_references(campaign: Campaign) -> None:
+    """Check the reference phases before anything is queued; print a note about doubts."""
+    from launchers.doctor.check import State
+    from launchers.doctor.phases import reference_phases
+
+    finding = reference_phases(campaign)
+    if finding.state is State.WARNING:
+        console.note(f"{finding.found}: {finding.cure}.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_htvs.potentials import SHIPPED
-from launchers.doctor import database, machine, software, vasp
+from launchers.doctor import database, machine, phases, software, vasp
 from launchers.doctor.check import Check, Examination, Need
 from launchers.doctor.database import DatabaseSession
 from launchers.doctor.needs import Needs, needs_of_campaign
@@ -79,6 +79,8 @@ def _examinations(needs: Needs, session: DatabaseSession, workdir: Path) -> Iter
     yield Examination("GPAW", software.gpaw, needs.gpaw)
     yield from _of_vasp(needs)
     yield Examination("Materials Project", software.materials_project, needs.materials_project)
+    if needs.campaign is not None:
+        yield Examination("reference phases", partial(phases.reference_phases, needs.campaign))
     yield from _of_databases(needs, session)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.engines import VASP_ENGINES, EngineSettings
@@ -37,6 +37,8 @@ class Needs:
     elements: tuple[str, ...] = ()
     """Those that POTCARs are wanted of."""
     engines: EngineSettings = field(default_factory=EngineSettings)
+    campaign: Campaign | None = None
+    """Whose reference phases are needed, with their file found."""
 
 
 def needs_of_engines(
@@ -93,11 +95,14 @@ def needs_of_engines(
 
 def needs_of_campaign(campaign: Campaign, folder: Path) -> Needs:
     """Tell what a campaign asks for, whose file lies in ``folder``."""
-    phases = campaign.references.path
-    must_fetch = phases is not None and not (folder / phases.expanduser()).exists()
-    return needs_of_engines(
+    references = campaign.references
+    path = references.path and folder / references.path.expanduser()
+    references = references.model_copy(update={"path": path})
+    must_fetch = path is not None and not path.exists()
+    needs = needs_of_engines(
         campaign.engines,
         campaign.prescreen,
         elements=campaign.chemical_system.elements,
         materials_project=must_fetch or campaign.dataset.source == "materials_project",
     )
+    return replace(needs, campaign=campaign.model_copy(update={"references": references}))

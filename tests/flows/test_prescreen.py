@@ -176,7 +176,7 @@ def test_known_phases_go_on_where_they_were_stopped(store, monkeypatch):
     found = relaxing.run(store).output
     assert found.level_of_theory == "CHGNet-0.3.0"
     assert found.energy_above_hull("MgO", -6.3) == pytest.approx(0, abs=0.05)
-    monkeypatch.setattr("flows.prescreen.descend", None)
+    monkeypatch.setattr("flows.prescreen.relax_reference_phase", None)
     assert relaxing.run(store).output == found
 
 
@@ -186,8 +186,8 @@ def test_a_known_phase_that_failed_is_relaxed_again(store, monkeypatch):
     def fail(structure, settings):
         return Descent(ending=Ending.RAISED, reason="out of memory")
 
-    monkeypatch.setattr("flows.prescreen.descend", fail)
-    with pytest.raises(UserError, match="did not converge"):
+    monkeypatch.setattr("flows.prescreen.relax_reference_phase", fail)
+    with pytest.raises(UserError, match=r"out of memory; use another prescreen\.potential"):
         relaxing.run(store)
     monkeypatch.undo()
     monkeypatch.setattr("flows.prescreen.cores", lambda: None)

@@ -93,3 +93,15 @@ def test_nothing_is_spent_on_an_energy_that_nobody_believes(judge):
 def test_energies_of_another_level_of_theory_are_refused(judge):
     with pytest.raises(UserError, match=r"SevenNet-0.*CHGNet-0\.3\.0"):
         judge.assess(relaxed(level_of_theory="SevenNet-0"))
+
+
+@pytest.mark.parametrize(("symbol", "length"), [("Ca", 5.588), ("Sr", 6.085)])
+def test_the_volume_of_a_reference_phase_is_no_flaw(judge, symbol, length):
+    metal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(length), [symbol], [[0, 0, 0]])
+    assert judge.soundness(relaxed(structure=metal), is_reference=True) is None
+    assert judge.soundness(relaxed(structure=metal)) == (
+        Stage.REJECTED,
+        "after relaxation: bad_volume",
+    )
+    unconverged = relaxed(structure=metal, converged=False, n_steps=9)
+    assert judge.soundness(unconverged, is_reference=True)[0] is Stage.FAILED

@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.validity import RejectionReason, check_geometry, possible_cells
+from gan_htvs.validity import (
+    RejectionReason,
+    check_geometry,
+    possible_cells,
+    unphysical_change,
+)
 
 
 def rocksalt(a: float = 4.21) -> Structure:
@@ -73,3 +78,46 @@ def test_possible_cells_agrees_with_the_triangle_rule(angles: tuple[float, float
 def test_vanishing_and_nan_parameters_are_impossible() -> None:
     cells = [(0, 5, 5, 90, 90, 90), (np.nan, 5, 5, 90, 90, 90), (5, 5, 5, 90, 90, 90)]
     assert possible_cells(cells).tolist() == [False, False, True]
+
+
+def hydrogen(bond: float) -> Structure:
+    """Make H2 molecules, whose bond is shorter than any distance in an oxide."""
+    return Structure(Lattice.cubic(3.1), ["H", "H"], [[0, 0, 0], [bond / 3.1, 0, 0]])
+
+
+def caesium(length: float) -> Structure:
+    return Structure.from_spacegroup("Im-3m", Lattice.cubic(length), ["Cs"], [[0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (caesium(6.14), caesium(6.6)),
+        (caesium(6.14), caesium(6.14).get_primitive_structure()),
+        (caesium(6.14), caesium(6.14) * (2, 1, 1)),
+        (hydrogen(0.74), hydrogen(0.78)),
+    ],
+)
+def test_a_reference_phase_may_have_any_volume_and_distance(start, end):
+    assert check_geometry(end) is not None
+    assert unphysical_change(start, end) is None
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "values"),
+    [
+        (caesium(6.14), caesium(3.0), "volume changed from 116 to 13.5 A^3/atom"),
+        (caesium(6.14), caesium(8.0), "volume changed from 116 to 256 A^3/atom"),
+        (hydrogen(0.74), hydrogen(0.3), "shortest distance changed from 0.74 to 0.3 A"),
+        (hydrogen(0.74), hydrogen(1.55), "shortest distance changed from 0.74 to 1.55 A"),
+    ],
+)
+def test_a_reference_phase_that_collapses_or_falls_apart_is_found(start, end, values):
+    reason = unphysical_change(start, end)
+    assert values in reason
+    assert reason.endswith("by more than a factor of 2")
+
+
+def test_coordinates_that_are_not_finite_are_no_reference_phase():
+    end = Structure(Lattice.cubic(4), ["K"], [[np.nan, 0, 0]])
+    assert unphysical_change(rocksalt(), end) == "its coordinates are not finite"

@@ -15,6 +15,7 @@ from .conftest import (
     MGO_PER_ATOM,
     SETTINGS,
     Laboratory,
+    cubic,
     fluorite,
     references,
     rocksalt,
@@ -305,3 +306,15 @@ def test_stability_documents_are_complete(lab):
     assert document["assessment"]["pourbaix"]["settings"]["potential_vs_rhe"] == 1.5
     assert document["assessment"]["pourbaix"]["ion_set"]
     assert {"gan_htvs", "pymatgen", "state", "numbers"} <= document["builder_meta"].keys()
+
+
+def test_a_reference_phase_is_not_rejected_for_its_volume(lab):
+    magnesium = cubic(6.2, ("Mg", 0))  # 60 A^3/atom
+    lab.gate("phase", structure=magnesium, energy_per_atom=-1.5, proposer="known_phase")
+    lab.gate("generated", structure=magnesium, energy_per_atom=-1.5)
+    lab.sort()
+    generated = lab.stability.query_one({"candidate_id": "generated"})
+    assert (generated["stage"], generated["reason"]) == ("rejected", "after relaxation: bad_volume")
+    phase = lab.stability.query_one({"candidate_id": "phase"})
+    assert (phase["stage"], phase["reason"]) == (None, None)
+    assert phase["assessment"]["energy_above_hull"] == pytest.approx(0.08)

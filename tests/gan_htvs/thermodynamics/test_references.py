@@ -3,9 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
+from ase.calculators.lj import LennardJones
+from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from gan_htvs.engines import EnergyEngineSettings
+from gan_htvs.candidate import Relaxed
+from gan_htvs.descent import Ending, relax_reference_phase
+from gan_htvs.engines import DescentSettings, EnergyEngineSettings
 from gan_htvs.errors import UserError
 from gan_htvs.relaxation import Relaxations
 from gan_htvs.thermodynamics.pourbaix import KJ_PER_MOL_PER_EV
@@ -13,12 +17,12 @@ from gan_htvs.thermodynamics.references import (
     REFERENCE_PHASES,
     ReferencePhase,
     reference_phases,
+    reference_set,
+    subsystems_without_phases,
 )
 
-DOCUMENTS = {
-    document["name"]: document
-    for document in yaml.safe_load(REFERENCE_PHASES.read_text(encoding="utf-8"))["phases"]
-}
+SHIPPED = yaml.safe_load(REFERENCE_PHASES.read_text(encoding="utf-8"))
+DOCUMENTS = {document["name"]: document for document in SHIPPED["phases"]}
 MG_MN_O = reference_phases(("Mg", "Mn", "O"))
 V_O = reference_phases(("V", "O"))
 PHASES = MG_MN_O + [phase for phase in V_O if phase.formula != "O2"]
@@ -129,3 +133,168 @@ class TestChgnet:
         energy, *others = (each.energy_per_atom for each in relaxed)
         hull = np.dot(others, list(products.values()))
         assert energy - hull == pytest.approx(above, abs=0.004)
+
+
+def systems(names: list[str]) -> set[frozenset[str]]:
+    return {frozenset(name.split("-")) for name in names}
+
+
+class TestCoverage:
+    def test_the_file_lists_phases_of_exactly_the_systems_that_it_covers(self):
+        listed = {frozenset(site[0] for site in phase["sites"]) for phase in SHIPPED["phases"]}
+        assert {system for system in listed if len(system) > 1} == systems(SHIPPED["covered"])
+        assert not systems(SHIPPED["without_compounds"]) & listed
+
+    @pytest.mark.parametrize(
+        ("elements", "missing"),
+        [
+            ("Mg V O", "Mg-O-V"),
+            ("Mn V O", "Mn-V, Mn-O-V"),
+            ("Mg Mn V O", "Mn-V, Mg-Mn-V, Mg-O-V, Mn-O-V, Mg-Mn-O-V"),
+            ("Mn V", "Mn-V"),
+        ],
+    )
+    def test_a_system_whose_compounds_are_not_shipped_is_refused(self, elements, missing):
+        with pytest.raises(UserError) as refused:
+            reference_phases(elements.split())
+        assert f"no reference phases of {missing} are shipped" in str(refused.value)
+        assert "'materials_project'" in str(refused.value)
+
+    @pytest.mark.parametrize("elements", ["Mg Mn", "V Mg", "V", "O Mn"])
+    def test_a_system_that_is_covered_or_has_no_compound_is_not(self, elements):
+        phases = reference_phases(elements.split())
+        assert {el.symbol for p in phases for el in p.structure.elements} == set(elements.split())
+
+    def test_subsystems_without_a_phase_are_named_unless_they_have_none(self):
+        phases = [phase("Ca", 5.59), phase("V", 3.9), phase("Mg", 4.5), *oxides("Ca", "V")]
+        missing = subsystems_without_phases(phases, ["Ca", "Mg", "V", "O"])
+        assert missing[:3] == ["Ca-Mg", "Ca-V", "Mg-O"]  # but not Mg-V
+        assert missing[-1] == "Ca-Mg-O-V"
+        assert not {"Ca-O", "O-V", "Mg-V"} & set(missing)
+
+
+def phase(symbol: str, length: float, group: str = "Fm-3m") -> ReferencePhase:
+    cell = Structure.from_spacegroup(group, Lattice.cubic(length), [symbol], [[0, 0, 0]])
+    return ReferencePhase(name=symbol, structure=cell.get_primitive_structure(), source="a test")
+
+
+def oxides(*cations: str) -> list[ReferencePhase]:
+    return [
+        ReferencePhase(
+            name=f"{cation}O",
+            structure=Structure(
+                Lattice.rhombohedral(3.4, 60), [cation, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+            ),
+            source="a test",
+        )
+        for cation in cations
+    ]
+
+
+METALS = {
+    "Ca": (phase("Ca", 5.588), 43.6),
+    "Sr": (phase("Sr", 6.085), 56.3),
+    "K": (phase("K", 5.328, "Im-3m"), 75.6),
+    "Ba": (phase("Ba", 5.028, "Im-3m"), 63.6),
+    "Rb": (phase("Rb", 5.585, "Im-3m"), 87.1),
+    "Cs": (phase("Cs", 6.141, "Im-3m"), 115.8),
+}
+"""Metals and their measured volumes, A^3/atom: all beyond what a generated oxide may have."""
+
+
+class TestMetals:
+    """Volumes beyond those of generated oxides, with the potentials that are installed."""
+
+    @pytest.mark.parametrize("symbol", METALS)
+    @pytest.mark.parametrize("potential", ["chgnet", "sevennet-0"])
+    def test_relax_to_their_measured_volumes(self, potential: str, symbol: str):
+        pytest.importorskip({"chgnet": "chgnet", "sevennet-0": "sevenn"}[potential])
+        metal, measured = METALS[symbol]
+        descent = relax_reference_phase(metal.structure, DescentSettings(name=potential))
+        assert descent.ending is Ending.CONVERGED
+        assert descent.relaxed.structure.volume == pytest.approx(measured, rel=0.1)
+
+    def test_join_the_hull(self, tmp_path):
+        pytest.importorskip("chgnet")
+        phases = [METALS["Ca"][0], METALS["K"][0], *reference_phases(["O"]), *oxides("Ca")]
+        journal = tmp_path / "relaxations.jsonl"
+        references = Relaxations(EnergyEngineSettings(), journal=journal).references(phases)
+        assert references.elements == ("Ca", "K", "O")
+        again = Relaxations(EnergyEngineSettings(), journal=journal).references(phases)
+        assert again == references
+
+
+class TestReasons:
+    """Why a reference phase has no energy, as it is told."""
+
+    CALCIUM = METALS["Ca"][0]
+
+    def refusal(self, outcome: Relaxed | str, **settings) -> str:
+        with pytest.raises(UserError) as refused:
+            reference_set([self.CALCIUM], {"Ca": outcome}, "CHGNet-0.3.0", **settings)
+        return str(refused.value)
+
+    def relaxed(self, **changes) -> Relaxed:
+        fields = {
+            "structure": self.CALCIUM.structure,
+            "energy_per_atom": -2.0,
+            "level_of_theory": "CHGNet-0.3.0",
+            "converged": True,
+            "n_steps": 1000,
+        }
+        return Relaxed(**fields | changes)
+
+    def test_a_relaxation_that_converged_has_none(self):
+        (entry,) = reference_set([self.CALCIUM], {"Ca": self.relaxed()}, "CHGNet-0.3.0").entries
+        assert entry.energy_per_atom == -2
+
+    def test_too_few_steps(self):
+        refusal = self.refusal(self.relaxed(converged=False))
+        assert "not converged after 1000 steps; raise engines.energy.max_steps above" in refusal
+
+    def test_too_few_steps_where_their_number_is_fixed(self):
+        fixed = {"potential_setting": "prescreen.confirm", "steps_setting": None}
+        refusal = self.refusal(self.relaxed(converged=False), **fixed)
+        assert "not converged after 1000 steps; use another prescreen.confirm" in refusal
+
+    def test_a_hole_of_the_potential_even_if_it_converged(self):
+        collapsed = self.CALCIUM.structure.copy()
+        collapsed.scale_lattice(10)
+        refusal = self.refusal(self.relaxed(structure=collapsed))
+        assert "from 43.6 to 10 A^3/atom, by more than a factor of 2; use another" in refusal
+
+    @pytest.mark.parametrize("energy", [float("nan"), float("-inf")])
+    def test_an_energy_that_is_no_number(self, energy: float):
+        relaxed = self.relaxed().model_copy(update={"energy_per_atom": energy})
+        assert f"its energy is {energy} eV/atom" in self.refusal(relaxed)
+
+    def test_what_the_potential_raised(self):
+        assert "Ca has no energy of CHGNet-0.3.0: out of memory;" in self.refusal("out of memory")
+
+
+class TestHoles:
+    """Reference phases in a hole of a potential."""
+
+    @pytest.mark.parametrize("symbol", ["Ca", "Cs"])
+    def test_a_collapse_is_found_while_it_goes_on(self, symbol: str, monkeypatch):
+        hole = LennardJones(sigma=0.2, epsilon=1000.0, rc=9.0)
+        monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: hole)
+        settings = EnergyEngineSettings(fmax=1e-9, optimizer="BFGS")
+        with pytest.raises(UserError) as refused:
+            Relaxations(settings).references([METALS[symbol][0]])
+        assert f"reference phase {symbol} has no energy" in str(refused.value)
+        assert "by more than a factor of 2" in str(refused.value)
+
+    def test_what_was_raised_is_told_and_tried_again(self, tmp_path, monkeypatch):
+        class Broken(LennardJones):
+            def calculate(self, *arguments, **settings):
+                raise MemoryError("no memory for 58 atoms")
+
+        journal = tmp_path / "relaxations.jsonl"
+        monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: Broken())
+        with pytest.raises(UserError, match="raised: no memory for 58 atoms; use another"):
+            Relaxations(EnergyEngineSettings(), journal=journal).references([METALS["K"][0]])
+        works = LennardJones(sigma=4.0, epsilon=0.1, rc=9.0)
+        monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: works)
+        again = Relaxations(EnergyEngineSettings(), journal=journal)
+        assert again.references([METALS["K"][0]]).elements == ("K",)
