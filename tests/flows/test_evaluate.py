@@ -9,7 +9,7 @@ from maggma.stores import MemoryStore
 from monty.json import MontyDecoder, jsanitize
 from pymatgen.core import Lattice, Structure
 
-from flows.evaluate import EvaluateMaker
+from flows.evaluate import EvaluateMaker, energy_jobs
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Origin, Proposal, Relaxed, Stage
 from gan_htvs.engines import EngineSettings
@@ -130,3 +130,16 @@ def test_a_crashed_relaxation_is_a_failure_with_a_reason(store, tmp_path):
     assert outputs["gate"].stage is Stage.FAILED
     assert "without a result" in outputs["gate"].reason
     assert "band gap" not in outputs
+
+
+@pytest.mark.parametrize(("proposer", "is_reference"), [("known_phase", True), ("gan", False)])
+def test_vasp_is_told_which_structures_are_reference_phases(proposer, is_reference):
+    engines = {"energy": {"name": "rehearsal"}, "band_gap": {"name": "none"}}
+    campaign = CAMPAIGN.model_copy(update={"engines": EngineSettings.model_validate(engines)})
+    proposal = Proposal(
+        candidate_id="c0ffee",
+        structure=MAGNESIA,
+        origin=Origin(proposer=proposer, requested_composition="MgO", index=0),
+    )
+    jobs = energy_jobs(proposal, campaign, "shared")
+    assert {each.maker.is_reference for each in jobs.values()} == {is_reference}

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from atomate2.forcefields.schemas import ForceFieldTaskDocument
 from atomate2.vasp.jobs.mp import MPGGARelaxMaker
 from emmet.core.tasks import TaskDoc
 from jobflow import JobStore, run_locally
@@ -40,7 +41,16 @@ def fail(monkeypatch, in_process):
     return choose
 
 
-def run(tmp_path, *, start=MGO, magmoms=None, incar=None, engine="rehearsal", **vasp):
+def run(
+    tmp_path,
+    *,
+    start=MGO,
+    magmoms=None,
+    incar=None,
+    engine="rehearsal",
+    is_reference=False,
+    **vasp,
+):
     """Relax in a job of its own; what it leaves, read back from the store."""
     settings = EngineSettings.model_validate(
         {
@@ -50,6 +60,7 @@ def run(tmp_path, *, start=MGO, magmoms=None, incar=None, engine="rehearsal", **
         }
     )
     maker = VaspStepMaker.of(MPGGARelaxMaker(name="relax"), settings, incar or {})
+    maker.is_reference = is_reference
     job = maker.make(start, magmoms)
     store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
     run_locally(job, store=store, create_folders=True, root_dir=tmp_path, log=False)
@@ -134,3 +145,46 @@ def test_a_missing_potcar_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(tmp_path))
     failure = run(tmp_path, engine="vasp")
     assert "POTCAR" in failure.reason
+
+
+CALCIUM = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.588), ["Ca"], [[0, 0, 0]])
+"""43.6 A^3/atom, beyond what a generated structure may have."""
+
+CAESIUM = Structure.from_spacegroup("Im-3m", Lattice.cubic(6.141), ["Cs"], [[0, 0, 0]])
+
+
+def pre_relaxed(start: Structure, end: Structure) -> ForceFieldTaskDocument:
+    """Make what atomate2 leaves of a pre-relaxation by a potential."""
+    return ForceFieldTaskDocument(
+        structure=end,
+        input={"structure": start, "relax_cell": True, "steps": 9},
+        forcefield_name="CHGNet",
+        forcefield_version="0.3.0",
+        dir_name="here",
+        is_force_converged=True,
+        included_objects=[],
+    )
+
+
+@pytest.mark.parametrize("metal", [CALCIUM, CAESIUM], ids=["Ca", "Cs"])
+class TestReferencePhases:
+    def test_of_large_volume_are_computed(self, tmp_path, fail, metal):
+        fail()
+        assert isinstance(run(tmp_path, start=metal, is_reference=True), TaskDoc)
+
+    def test_may_have_been_relaxed_before(self, tmp_path, fail, metal):
+        fail()
+        swollen = metal.copy()
+        swollen.scale_lattice(1.1 * metal.volume)
+        start = pre_relaxed(metal, swollen)
+        assert isinstance(run(tmp_path, start=start, is_reference=True), TaskDoc)
+
+    def test_that_collapsed_before_are_not_computed(self, tmp_path, metal):
+        collapsed = metal.copy()
+        collapsed.scale_lattice(metal.volume / 3)
+        failure = run(tmp_path, start=pre_relaxed(metal, collapsed), is_reference=True)
+        assert "by more than a factor of 2" in failure.reason
+        assert not list(tmp_path.rglob("INCAR"))
+
+    def test_are_not_what_is_generated(self, tmp_path, metal):
+        assert run(tmp_path, start=metal).reason == "to start from: bad_volume"

@@ -214,6 +214,18 @@ class TestMetals:
         assert descent.ending is Ending.CONVERGED
         assert descent.relaxed.structure.volume == pytest.approx(measured, rel=0.1)
 
+    def test_bonds_of_a_hydroxide_are_no_hole(self):
+        pytest.importorskip("chgnet")
+        third, two = 1 / 3, 2 / 3
+        portlandite = Structure.from_spacegroup(
+            "P-3m1",
+            Lattice.hexagonal(3.589, 4.911),
+            ["Ca", "O", "H"],
+            [[0, 0, 0], [third, two, 0.2341], [third, two, 0.4248]],  # O-H 0.94 A
+        )
+        descent = relax_reference_phase(portlandite, DescentSettings(name="chgnet"))
+        assert descent.ending is Ending.CONVERGED
+
     def test_join_the_hull(self, tmp_path):
         pytest.importorskip("chgnet")
         phases = [METALS["Ca"][0], METALS["K"][0], *reference_phases(["O"]), *oxides("Ca")]
