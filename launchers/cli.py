@@ -22,6 +22,7 @@ from launchers.commands import (
     status,
 )
 from launchers.commands.common import EXIT_INTERRUPTED, app
+from launchers.foreign_settings import set_aside_jobflow_settings
 
 COMMANDS = (
     *(campaigns, status, recovery, results, servers, archives),
@@ -42,6 +43,7 @@ def root(
 
 def main() -> None:
     """Run the command line; a Ctrl-C that comes before or after the work is one, too."""
+    set_aside_jobflow_settings()
     try:
         app()
     except KeyboardInterrupt:

@@ -9,8 +9,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from launchers.builders import builders
-from launchers.database import Databases, LaunchpadFile
+from launchers.foreign_settings import set_aside_jobflow_settings
+
+set_aside_jobflow_settings()  # before the next lines import jobflow
+
+from launchers.builders import builders  # noqa: E402
+from launchers.database import Databases, LaunchpadFile  # noqa: E402
 
 __builders__ = list(
     builders(

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import signal
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import jobflow
 from fireworks import FWorker, LaunchPad
 from fireworks.features import multi_launcher
-from fireworks.scripts import lpad_run, qlaunch_run, rlaunch_run
+from fireworks.scripts import _helpers, lpad_run, qlaunch_run, rlaunch_run
 from fireworks.utilities import fw_utilities
 from yaml import YAMLError
 
 from gan_htvs.errors import UserError
 from launchers.batch import BatchQueue
 from launchers.database import open_databases
+from launchers.foreign_settings import restore_jobflow_settings
 from launchers.workers import describe, differences, sign_children, stop_at_once, this_worker
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from launchers.database import Databases
     from launchers.launchpad import CampaignLaunchPad
     from launchers.workers import Worker
+
+LAUNCHPAD_FILE = Path("my_launchpad.yaml")
 
 
 def lpad(arguments: Sequence[str]) -> None:
@@ -208,7 +211,19 @@ class _FWorkers:
 
 @contextmanager
 def _prepared(script: ModuleType, **names: Any) -> Iterator[None]:
-    """Give a script of FireWorks what it shall find under some of its names."""
+    """Replace names in a script of FireWorks, among them those that choose the launchpad file.
+
+    FireWorks would look for that file where FW_config.yaml says (CONFIG_FILE_DIR, LAUNCHPAD_LOC)
+    and in the home directory. Here it is what -l names, or my_launchpad.yaml in the folder that -c
+    names, or in the working directory.
+    """
+    restore_jobflow_settings()  # batch jobs inherit the environment of qlaunch
+    launchpad_file = str(LAUNCHPAD_FILE) if LAUNCHPAD_FILE.exists() else None
+    names |= {
+        "CONFIG_FILE_DIR": str(LAUNCHPAD_FILE.parent),
+        "LAUNCHPAD_LOC": launchpad_file,
+        "_validate_config_file_paths": _find_files,
+    }
     before = {name: getattr(script, name) for name in names}
     for name, value in names.items():
         setattr(script, name, value)
@@ -225,6 +240,14 @@ def _prepared(script: ModuleType, **names: Any) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(script, name, value)
+
+
+def _find_files(arguments: Namespace, files: Sequence[tuple[str, str, bool, str | None]]) -> None:
+    """Find the files that no option names, as FireWorks does, but refuse a missing folder."""
+    folder = Path(arguments.config_dir)
+    if not folder.is_dir():
+        raise UserError(f"--config_dir {folder}: no such folder; correct or omit it.")
+    _helpers._validate_config_file_paths(arguments, files)  # noqa: SLF001
 
 
 def _config_dir(arguments: Sequence[str]) -> Path | None:

@@ -13,6 +13,12 @@ from uuid import uuid4
 
 from launchers.doctor.check import Finding, failure, ok, skipped, warning
 from launchers.doctor.machine import disk
+from launchers.foreign_settings import (
+    FIREWORKS_FILE,
+    FIREWORKS_VARIABLE,
+    fireworks_files,
+    jobflow_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +71,7 @@ class DatabaseSession:
 
     def file(self) -> Finding:
         """Read the launchpad file; passwords and URIs are never shown."""
-        from launchers.database import PASSWORD_VARIABLE, LaunchpadFile
+        from launchers.launchpad_file import PASSWORD_VARIABLE, LaunchpadFile
 
         if not self.launchpad_file.exists():
             return failure(
@@ -208,29 +214,45 @@ def clock_skew(seconds: float) -> Finding:
 
 
 def fireworks_settings(launchpad_file: Path) -> Finding:
-    """See what FireWorks' own commands will talk to."""
+    """Check which FW_config.yaml is in effect, and what FireWorks' own commands act on."""
     from fireworks import fw_config
 
-    named = os.environ.get("FW_CONFIG_FILE")
+    files = fireworks_files()
+    source = files[0] if files else f"no {FIREWORKS_FILE}"
+    named = os.environ.get(FIREWORKS_VARIABLE)
     if named and not Path(named).is_file():
         return warning(
-            f"FW_CONFIG_FILE names {named}, which is not there", "correct or unset FW_CONFIG_FILE"
+            f"{FIREWORKS_VARIABLE} names {named}, which is not there",
+            f"correct or unset {FIREWORKS_VARIABLE}",
         )
-    theirs = fw_config.LAUNCHPAD_LOC
-    if theirs is not None and launchpad_file.exists() and not launchpad_file.samefile(theirs):
+    if named and not files[0].samefile(named):
         return warning(
-            f"`lpad` and `qlaunch` without -l read {theirs}, not {launchpad_file}",
-            f"call them with -l {launchpad_file}, or set LAUNCHPAD_LOC in FW_config.yaml",
+            f"FireWorks reads {files[0]}, not {named}, which {FIREWORKS_VARIABLE} names",
+            f"delete {files[0]}, or unset {FIREWORKS_VARIABLE}",
+        )
+    if not Path(fw_config.CONFIG_FILE_DIR).is_dir():
+        return warning(
+            f"{source}: CONFIG_FILE_DIR ({fw_config.CONFIG_FILE_DIR}) is no folder",
+            "correct or delete CONFIG_FILE_DIR",
+        )
+    theirs = Path(fw_config.CONFIG_FILE_DIR, "my_launchpad.yaml")
+    if not theirs.is_file():
+        theirs = Path(fw_config.LAUNCHPAD_LOC or launchpad_file)
+    if not theirs.is_file() and fw_config.LAUNCHPAD_LOC:
+        return warning(f"{source}: LAUNCHPAD_LOC names no file", "correct or delete LAUNCHPAD_LOC")
+    if launchpad_file.exists() and not launchpad_file.samefile(theirs):
+        return warning(
+            f"{source}; FireWorks' own `lpad`, `qlaunch` and `rlaunch` without -l act on {theirs}, "
+            f"those of gan-htvs on {launchpad_file}",
+            f"call them with -l {launchpad_file}, or correct {FIREWORKS_FILE}",
         )
     hours = fw_config.RUN_EXPIRATION_SECS / 3600
-    return ok(f"a run counts as lost after {hours:g} h without a ping")
+    return ok(f"{source}; a run counts as lost after {hours:g} h without a ping")
 
 
 def jobflow_settings() -> Finding:
-    """Tell that jobflow's own file has no say here."""
-    from jobflow.settings import DEFAULT_CONFIG_FILE_PATH
-
-    path = Path(os.environ.get("JOBFLOW_CONFIG_FILE", DEFAULT_CONFIG_FILE_PATH)).expanduser()
+    """Check whether there is a jobflow.yaml, which has no effect here."""
+    path = jobflow_file()
     if not path.exists():
         return skipped("no jobflow.yaml, and none is needed")
     return ok(f"{path} is for other programs: the JobStore here is that of my_launchpad.yaml")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 
+from gan_htvs.errors import UserError
 from gan_htvs.potentials import calculator_of, weights_file
 from launchers.doctor.check import Finding, failure, ok, warning
 
@@ -86,6 +87,8 @@ def imports() -> Finding:
     for name in IMPORTED:
         try:
             import_module(name)
+        except UserError:  # which names the file and the fix
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a module or its settings raise
             reason = (str(error).splitlines() or [""])[0]
             return failure(

@@ -159,7 +159,7 @@ def environment(folder: Path, launchpad_file: Path) -> Finding:
     if shell.returncode:
         return failure(
             f"{path}: no worker can start after it: {last_line(shell.stderr)}",
-            "correct the script: its modules, and the Python in its PATH",
+            "correct what is named, or the script: its modules, and the Python in its PATH",
         )
     return _judged(json.loads(last_line(shell.stdout)), path, launchpad_file)
 

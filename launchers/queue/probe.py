@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 import sys
 
-import jobflow
-from fireworks import fw_config
-
 from gan_htvs import __version__
+from gan_htvs.errors import UserError
 
 
 def main() -> None:
     """Print where the settings of all programs came from."""
+    import jobflow  # noqa: PLC0415 - it fails if its settings are wrong
+
+    try:
+        from fireworks import fw_config  # noqa: PLC0415 - it fails if its settings are wrong
+    except UserError as error:
+        sys.exit(str(error))
     store = jobflow.SETTINGS.JOB_STORE.docs_store
     found = {
         "python": sys.prefix,

@@ -88,7 +88,6 @@ def test_bad_input_is_one_sentence(
     (folder / "cpu").mkdir(parents=True)
     (folder / "q.yaml").write_text("_fw_name: CommonAdapter\n_fw_q_type: SLURM\n")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("fireworks.scripts.lpad_run.LAUNCHPAD_LOC", None)
     result = call(*(launchpad_file if each == "FILE" else each for each in arguments))
     assert result.exit_code == 2
     assert "Traceback" not in result.output

@@ -114,17 +114,51 @@ def test_a_distant_server_is_a_warning():
     assert database.round_trip(0.2).state is State.WARNING
 
 
-def test_fireworks_settings_that_lead_elsewhere_are_told(tmp_path, launchpad_file, monkeypatch):
+def test_fireworks_settings_that_lead_elsewhere_are_shown(tmp_path, launchpad_file, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     elsewhere = tmp_path / "elsewhere.yaml"
     elsewhere.write_text("host: elsewhere\n")
+    monkeypatch.setattr("fireworks.fw_config.CONFIG_FILE_DIR", str(tmp_path))
+    monkeypatch.setattr("fireworks.fw_config.LAUNCHPAD_LOC", str(launchpad_file))
+    assert database.fireworks_settings(launchpad_file).state is State.OK
+    finding = database.fireworks_settings(elsewhere)
+    assert finding.state is State.WARNING
+    assert str(launchpad_file) in finding.found
+    monkeypatch.setattr("fireworks.fw_config.CONFIG_FILE_DIR", str(tmp_path / "empty"))
+    (tmp_path / "empty").mkdir()
     monkeypatch.setattr("fireworks.fw_config.LAUNCHPAD_LOC", str(elsewhere))
     finding = database.fireworks_settings(launchpad_file)
     assert finding.state is State.WARNING
     assert str(elsewhere) in finding.found
-    monkeypatch.setattr("fireworks.fw_config.LAUNCHPAD_LOC", str(launchpad_file))
-    assert database.fireworks_settings(launchpad_file).state is State.OK
-    monkeypatch.setenv("FW_CONFIG_FILE", str(tmp_path / "nowhere.yaml"))
-    assert database.fireworks_settings(launchpad_file).state is State.WARNING
+
+
+@pytest.mark.parametrize("name", ["CONFIG_FILE_DIR", "LAUNCHPAD_LOC"])
+def test_fireworks_settings_that_name_nothing_are_shown(
+    tmp_path, launchpad_file, monkeypatch, name
+):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("fireworks.fw_config.CONFIG_FILE_DIR", str(tmp_path / "empty"))
+    monkeypatch.setattr(f"fireworks.fw_config.{name}", str(tmp_path / "nowhere"))
+    finding = database.fireworks_settings(launchpad_file)
+    assert finding.state is State.WARNING
+    assert name in finding.cure
+
+
+def test_the_fireworks_settings_in_effect_are_shown(tmp_path, launchpad_file, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    named = tmp_path / "named.yaml"
+    monkeypatch.setenv("FW_CONFIG_FILE", str(named))
+    assert database.fireworks_settings(launchpad_file).state is State.WARNING  # it is not there
+    named.write_text("PING_TIME_SECS: 300\n")
+    finding = database.fireworks_settings(launchpad_file)
+    assert finding.state is State.OK
+    assert str(named) in finding.found
+    in_effect = tmp_path / "FW_config.yaml"
+    in_effect.write_text("PING_TIME_SECS: 300\n")
+    finding = database.fireworks_settings(launchpad_file)
+    assert finding.state is State.WARNING
+    assert str(in_effect) in finding.found
 
 
 def test_jobflows_own_settings_have_no_say(tmp_path, monkeypatch):

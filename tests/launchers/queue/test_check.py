@@ -46,6 +46,15 @@ def test_an_environment_in_which_nothing_starts_is_told(files, site):
     assert "module" in finding.found
 
 
+def test_wrong_fireworks_settings_of_batch_jobs_are_shown(files, site):
+    folder = files()
+    with (folder / "FW_config.yaml").open("a") as settings:
+        settings.write("PROFILE_ROCKETS: true\n")
+    finding = check.environment(folder, site / "my_launchpad.yaml")
+    assert finding.state is State.FAILURE
+    assert f"{folder / 'FW_config.yaml'}: PROFILE_ROCKETS" in finding.found
+
+
 def test_settings_that_come_first_are_told(files, site, monkeypatch):
     folder = files()
     launchpad = site / "my_launchpad.yaml"
