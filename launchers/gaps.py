@@ -1,11 +1,12 @@
-"""Band gaps that today's thresholds ask for and nobody has computed.
+"""Band gaps that today's thresholds ask for and that are missing or incomplete.
 
-The gates asked with the thresholds of their time, and a machine may have learnt to compute gaps
-since.
+The gates asked with the thresholds of their time, a machine may have learnt to compute gaps since,
+and calculations may have been stopped or killed.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from jobflow import Flow
@@ -25,10 +26,21 @@ if TYPE_CHECKING:
     from launchers.database import Databases
 
 
-def missing_gaps(campaign: Campaign, databases: Databases) -> list[Unit]:
-    """Make a unit for each gap that is missing, as of the last build of the candidates.
+def missing_gaps(
+    campaign: Campaign, databases: Databases, *, before: datetime | None = None
+) -> list[Unit]:
+    """Make a unit for each gap that is missing or incomplete, as of the last build of candidates.
 
     What is queued, runs, or has failed and is queued again by ``retry``, is not missing.
+
+    Parameters
+    ----------
+    campaign
+        Whose candidates are looked at.
+    databases
+        Where they are.
+    before
+        Local time: what was computed since is left to the next run, whatever came of it.
     """
     if band_gap_engine(campaign.engines).obstacle() is not None:
         return []
@@ -56,7 +68,7 @@ def missing_gaps(campaign: Campaign, databases: Databases) -> list[Unit]:
         expecting = [*gates, *(gap_job.uuid for *_, gap_job in jobs.values())]
         unended = databases.launchpad().unended(campaign.name, expecting)
         units = [
-            _unit(outputs, *of_gate)
+            _unit(outputs, *of_gate, before=before)
             for gate, of_gate in jobs.items()
             if unended.isdisjoint({gate, of_gate[-1].uuid})
         ]
@@ -68,12 +80,16 @@ def _jobs(campaign: Campaign, outputs: JobStore, gate: str) -> list[Job]:
     return band_gap_jobs(campaign, verdict.candidate_id, verdict.relaxed, gate)
 
 
-def _unit(outputs: JobStore, *jobs: Job) -> Unit | None:
-    """Make the unit of a gap; None if the gap was found after the candidates were built."""
-    *before, gap_job = jobs
+def _unit(outputs: JobStore, *jobs: Job, before: datetime | None) -> Unit | None:
+    """Make the unit of a gap; None if it was computed after the candidates were built."""
+    *calculations, gap_job = jobs
     previous = outputs.query_one({"uuid": gap_job.uuid}, ["completed_at", "output"]) or {}
     if previous and not mapping(previous).get("is_retryable"):
         return None
-    key = content_uuid("gap again", gap_job.uuid, previous.get("completed_at"))
-    missing = [each for each in before if not outputs.count({"uuid": each.uuid})]
+    completed_at = previous.get("completed_at")
+    # Jobflow writes local times, without a time zone.
+    if before and completed_at and datetime.fromisoformat(completed_at) >= before:
+        return None
+    key = content_uuid("gap again", gap_job.uuid, completed_at)
+    missing = [each for each in calculations if not outputs.count({"uuid": each.uuid})]
     return Unit(key, Flow([*missing, gap_job], name=gap_job.name))
