@@ -12,9 +12,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
 from pymatgen.core import Lattice, Structure
 
 from flows.engines import gpaw
+from flows.engines.band_gap import band_gap
 from flows.engines.gpaw import (
     GapTask,
     availability,
@@ -25,6 +28,8 @@ from gan_htvs.bandgap import (
     HSE06_ON_PBE_U,
     BandGapResult,
 )
+from gan_htvs.candidate import Relaxed
+from gan_htvs.documents import decode
 from gan_htvs.engines import BandGapEngineSettings
 from gan_htvs.magnetism import magnetic_starts
 
@@ -372,6 +377,44 @@ class TestIncompleteGaps:
         result, calls = compute(first)
         assert calls == ["FM converge", "AFM converge", "AFM gap"]
         assert (result.band_gap, result.is_complete) == (2.5, True)
+
+
+@needs_gpaw
+def test_a_job_that_runs_again_completes_what_it_stored(tmp_path):
+    settings = BandGapEngineSettings(cutoff=250, kpoint_length=4)
+    relaxed = Relaxed(
+        structure=rocksalt("Mn", 4.445), energy_per_atom=-9, level_of_theory="", converged=True
+    )
+    store = JobStore(MemoryStore())
+    store.connect()
+
+    def run(name, **changes):
+        gap_job = band_gap(relaxed, settings.model_copy(update=changes))
+        gap_job.set_uuid("gap")
+        folder = tmp_path / name
+        folder.mkdir()
+        run_locally(gap_job, store=store, create_folders=True, root_dir=folder, log=False)
+        return BandGapResult.model_validate(decode(store.get_output("gap")))
+
+    interrupting = tmp_path / "interrupting.py"
+    interrupting.write_text(
+        "import os, signal, sys\n"
+        "if '/AFM/' in sys.argv[-1]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import subprocess\n"
+        "task = sys.argv[-1]\n"
+        "text = open(task).read().replace('\"is_parallel\": true', '\"is_parallel\": false')\n"
+        "open(task, 'w').write(text)\n"
+        "sys.exit(subprocess.run(sys.argv[1:]).returncode)\n"
+    )
+    first = run("first", mpi_command=(sys.executable, str(interrupting)))
+    assert (first.magnetic_order, first.is_complete) == ("FM", False)
+    assert first.reason.startswith("missing magnetic order AFM: GPAW was killed by SIGKILL")
+    second = run("second")
+    assert second.is_complete
+    assert [order.start for order in second.magnetic_orders] == ["AFM", "FM"]
+    assert second.magnetic_orders[1] == first.magnetic_orders[0]
+    assert second.band_gap > first.band_gap
+    assert not list((tmp_path / "second").rglob("FM/*"))
 
 
 @needs_gpaw
