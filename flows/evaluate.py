@@ -10,8 +10,16 @@ from jobflow import Flow, Job, Maker, OutputReference, Response, job
 from flows.engines.band_gap import band_gap_engine
 from flows.engines.energy import energy_engine
 from flows.engines.vasp import PRE_RELAXATION
-from flows.steps import READS_STORE_TOLERANT, Continuation, is_stored, label, stored_output
+from flows.steps import (
+    READS_STORE_TOLERANT,
+    Continuation,
+    is_stored,
+    label,
+    stored_output,
+    stored_outputs,
+)
 from gan_htvs.assessment import Judge
+from gan_htvs.bandgap import missing_orders
 from gan_htvs.candidate import Prescreened, Proposal, Relaxed, Stage, Step, Verdict
 from gan_htvs.descent import Descent
 from gan_htvs.engines import VASP_ENGINES
@@ -100,6 +108,16 @@ class EvaluateMaker(Maker):
         prescreened
             What the prescreen made of it, which is where the relaxation starts.
         """
+        jobs = self.jobs(proposal, source, prescreened)
+        return Flow(list(jobs.values()), name=f"{self.name} {proposal.candidate_id}")
+
+    def jobs(
+        self,
+        proposal: Proposal,
+        source: OutputReference | None = None,
+        prescreened: Survivor | None = None,
+    ) -> dict[str, Job]:
+        """Make the jobs of :meth:`make` by name, the gate last."""
         start, start_source = proposal, source
         if prescreened is not None:
             start = proposal.model_copy(update={"structure": prescreened.structure})
@@ -111,7 +129,7 @@ class EvaluateMaker(Maker):
             source,
             prescreened and prescreened.verdict,
         )
-        return Flow([*jobs.values(), gate_job], name=f"{self.name} {proposal.candidate_id}")
+        return {**jobs, "gate": gate_job}
 
     def gate_uuid(self, proposal: Proposal) -> str:
         """Name the gate job by the candidate and what it is compared with."""
@@ -173,9 +191,20 @@ def gate(
     gate_uuid = EvaluateMaker(campaign, references).gate_uuid(proposal)
     gap_jobs = band_gap_jobs(campaign, proposal.candidate_id, relaxed, gate_uuid)
     verdict.band_gap_job = gap_jobs[-1].uuid
-    wanted = judge.deserves_gap(verdict.assessment) and not is_stored(gap_jobs[-1].uuid)
+    wanted = _unfinished(gap_jobs, relaxed) if judge.deserves_gap(verdict.assessment) else []
     # A detour: what waits for the end of the shard waits for its band gaps, too.
-    return Response(output=verdict, detour=Continuation([gate_uuid], gap_jobs) if wanted else None)
+    return Response(output=verdict, detour=Continuation([gate_uuid], wanted) if wanted else None)
+
+
+def _unfinished(gap_jobs: list[Job], relaxed: Relaxed) -> list[Job]:
+    """Return the jobs of a band gap that is not stored, or lacks orders that have an energy now."""
+    *calculations, gap_job = gap_jobs
+    stored = stored_outputs([gap_job.uuid]).get(gap_job.uuid)
+    if stored is None:
+        return gap_jobs
+    if relaxed.is_complete and missing_orders(stored.magnetic_orders) is not None:
+        return [*(each for each in calculations if not is_stored(each.uuid)), gap_job]
+    return []
 
 
 def _relaxed(

@@ -127,6 +127,8 @@ def decide(  # noqa: PLR0911 - one return for each way to leave the funnel
         return Stage.POURBAIX_STABLE, exceeds("Pourbaix minimum", minimum, limits.pourbaix)
     if gap is None or gap.band_gap is None:
         return Stage.POURBAIX_STABLE, gap.reason if gap else "band gap not computed yet"
+    if not gap.is_complete:
+        return Stage.POURBAIX_STABLE, f"band gap {gap.band_gap:.2f} eV incomplete: {gap.reason}"
     low, high = limits.band_gap
     if not low <= gap.band_gap <= high:
         return Stage.POURBAIX_STABLE, f"band gap {gap.band_gap:.2f} eV outside {low:g}-{high:g}"

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gan_htvs.failures import CalculationFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import ArrayLike, NDArray
 
 HSE06_ON_PBE_U = "HSE06@PBE+U (non-SCF, GPAW)"
@@ -56,7 +58,17 @@ class MagneticOrderResult(BaseModel):
         default=None, description="Gamma-centred k-point mesh; None: the code does not tell"
     )
     reason: str | None = Field(default=None, description="why it was not converged")
+    is_skipped: bool = Field(
+        default=False,
+        description="excluded by a setting such as max_atoms, so that it is not missing",
+    )
+    is_retryable: bool = Field(
+        default=False,
+        description="whether the same calculation may succeed another time: it was stopped or "
+        "killed; False: it would fail again",
+    )
     seconds: float | None = Field(default=None, ge=0, description="wall time, s")
+    gpaw_version: str | None = Field(default=None, description="version of GPAW")
 
     @model_validator(mode="after")
     def _energy_or_reason(self) -> MagneticOrderResult:
@@ -64,11 +76,27 @@ class MagneticOrderResult(BaseModel):
             raise ValueError("a magnetic order has either an energy or a reason")
         return self
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether it was asked for and has no energy.
+
+        An order that converged to another one, or collapsed to the same state, has an energy.
+        """
+        return self.reason is not None and not self.is_skipped
+
+
+def missing_orders(orders: Iterable[MagneticOrderResult]) -> str | None:
+    """Return which magnetic orders are missing and why, in one sentence; None if none is."""
+    missing = [f"{order.start}: {order.reason}" for order in orders if order.is_missing]
+    return f"missing magnetic order {'; '.join(missing)}" if missing else None
+
 
 class BandGapResult(BaseModel):
     """The band gap of one structure, or the reason why there is none.
 
-    A missing gap is never zero: ``band_gap`` is None and ``reason`` says why.
+    A missing gap is never zero: ``band_gap`` is None and ``reason`` says why. A gap without all
+    magnetic orders that were asked for may be that of another order than the lowest one:
+    ``is_complete`` is False and ``reason`` says which orders are missing and why.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,12 +115,8 @@ class BandGapResult(BaseModel):
         default=None, description="bands cross the Fermi level on the mesh"
     )
     method: str | None = Field(default=None, description="level of theory; None: not computed")
-    reason: str | None = Field(default=None, description="why the gap was not computed")
     failure: CalculationFailure | None = Field(
         default=None, description="where a calculation in a job of its own failed"
-    )
-    is_retryable: bool = Field(
-        default=False, description="whether the reason lies with the machine, not the structure"
     )
     magnetic_order: str | None = Field(
         default=None,
@@ -105,6 +129,23 @@ class BandGapResult(BaseModel):
     magnetic_orders: tuple[MagneticOrderResult, ...] = Field(
         default=(),
         description="every magnetic start, lowest energy first: the gap is that of the first",
+    )
+    is_complete: bool = Field(
+        default_factory=lambda known: (
+            known.get("band_gap") is not None
+            and missing_orders(known.get("magnetic_orders", ())) is None
+        ),
+        description="whether there is a gap and no magnetic order is missing",
+    )
+    reason: str | None = Field(
+        default_factory=lambda known: missing_orders(known.get("magnetic_orders", ())),
+        description="why the gap was not computed, or which magnetic orders are missing and why",
+    )
+    is_retryable: bool = Field(
+        default_factory=lambda known: any(
+            order.is_missing and order.is_retryable for order in known.get("magnetic_orders", ())
+        ),
+        description="whether what is missing may be found by the same calculation another time",
     )
     nsites: int | None = Field(default=None, description="atoms in the computed primitive cell")
     kpoints: tuple[int, int, int] | None = Field(
@@ -124,9 +165,14 @@ class BandGapResult(BaseModel):
     uncertainty: str | None = Field(default=None, description="what the value is worth")
 
     @model_validator(mode="after")
-    def _gap_or_reason(self) -> BandGapResult:
-        if (self.band_gap is None) != (self.reason is not None):
-            raise ValueError("a result has either a band_gap or a reason")
+    def _complete_or_reason(self) -> BandGapResult:
+        has_gap, missing = self.band_gap is not None, missing_orders(self.magnetic_orders)
+        if self.is_complete != (has_gap and missing is None):
+            raise ValueError("is_complete: a gap is complete unless magnetic orders are missing")
+        if self.is_complete != (self.reason is None):
+            raise ValueError(
+                "a result has either a band_gap or a reason, or magnetic orders are missing"
+            )
         return self
 
     @classmethod
@@ -139,7 +185,7 @@ class BandGapResult(BaseModel):
         failure: CalculationFailure | None = None,
         magnetic_orders: tuple[MagneticOrderResult, ...] = (),
     ) -> BandGapResult:
-        """Say why there is no gap."""
+        """Return a result without a gap, and why there is none."""
         return cls(
             reason=reason,
             seconds=seconds,

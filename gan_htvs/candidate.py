@@ -10,7 +10,7 @@ from emmet.core.symmetry import SymmetryData
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, computed_field, model_validator
 from pymatgen.core import Structure
 
-from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
+from gan_htvs.bandgap import BandGapResult, MagneticOrderResult, missing_orders
 from gan_htvs.engines import REHEARSAL
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.oxidation import OxidationStates, oxidation_states
@@ -119,6 +119,14 @@ class Relaxed(Document):
         (), description="every magnetic start that was relaxed, lowest energy first: this is it"
     )
     folder: str | None = Field(None, description="host:path of the static calculation")
+
+    @computed_field(  # type: ignore[prop-decorator]
+        description="whether no magnetic order that was asked for is missing"
+    )
+    @property
+    def is_complete(self) -> bool:
+        """Whether the energy is that of all magnetic orders that were asked for."""
+        return missing_orders(self.magnetic_orders) is None
 
     @computed_field(description="of each site, from its moment")  # type: ignore[prop-decorator]
     @property
@@ -281,6 +289,11 @@ class Candidate(Document):
     )
     level_of_theory: str | None = None
     energy_per_atom: FiniteFloat | None = Field(None, description="eV/atom")
+    energy_incomplete: str | None = Field(
+        None,
+        description="which magnetic orders are missing from the energy and why: it is an upper "
+        "bound; None: none",
+    )
     formation_energy_per_atom: FiniteFloat | None = Field(None, description="eV/atom")
     energy_above_hull: FiniteFloat | None = Field(
         None, description="above known phases and all other candidates of its level, eV/atom"
@@ -295,10 +308,17 @@ class Candidate(Document):
     )
     duplicates: list[str] = Field(default_factory=list)
     pourbaix: PourbaixStability | None = None
-    band_gap: FiniteFloat | None = Field(None, description="eV")
+    band_gap: FiniteFloat | None = Field(None, description="eV; None: not computed, or incomplete")
+    incomplete_band_gap: FiniteFloat | None = Field(
+        None,
+        description="gap while magnetic orders are missing, eV: not a result, and may be that of "
+        "another order; band_gap_reason names what is missing",
+    )
     is_gap_direct: bool | None = None
     band_gap_method: str | None = None
-    band_gap_reason: str | None = Field(None, description="why there is no band gap")
+    band_gap_reason: str | None = Field(
+        None, description="why there is no band gap, or why it is incomplete"
+    )
     band_gap_result: BandGapResult | None = None
     gate: dict[str, Any] | None = Field(
         None, description="stage, energy above hull and references at the time of the gate"

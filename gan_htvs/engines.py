@@ -118,7 +118,10 @@ class BandGapEngineSettings(Settings):
         description="shortest period that the k-point mesh stands for, A: k-point number times "
         "lattice vector length in a box",
     )
-    max_seconds: PositiveFloat = Field(3600, description="wall-time limit of one gap, s")
+    max_seconds: PositiveFloat = Field(
+        3600,
+        description="wall-time limit of one gap, s; what it stopped is computed by the next run",
+    )
     hubbard_u: dict[str, NonNegativeFloat] = Field(
         default_factory=lambda: dict(MATERIALS_PROJECT_U),
         description="U on the d shell in oxides, eV; Materials Project values",

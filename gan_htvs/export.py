@@ -30,8 +30,11 @@ EXPORT_FIELDS = (
     "level_of_theory",
     "energy_per_atom",
     "energy_above_hull",
+    "energy_incomplete",
     "pourbaix",
     "band_gap",
+    "incomplete_band_gap",
+    "band_gap_reason",
     "band_gap_method",
 )
 """Fields of a candidate that an export is made of."""
@@ -131,8 +134,11 @@ def _facts(candidate: Candidate) -> dict[str, Any]:
         "level_of_theory": candidate.level_of_theory,
         "energy_per_atom_eV": candidate.energy_per_atom,
         "energy_above_hull_eV_per_atom": candidate.energy_above_hull,
+        "energy_incomplete": candidate.energy_incomplete,
         "pourbaix_min_eV_per_atom": None if pourbaix is None else pourbaix.minimum,
         "band_gap_eV": candidate.band_gap,
+        "incomplete_band_gap_eV": candidate.incomplete_band_gap,
+        "band_gap_reason": candidate.band_gap_reason,
         "band_gap_method": candidate.band_gap_method,
     }
 

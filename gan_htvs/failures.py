@@ -14,4 +14,9 @@ class CalculationFailure(BaseModel):
     corrections: list[str] = Field(
         default_factory=list, description="errors that custodian corrected before it gave up"
     )
+    is_retryable: bool = Field(
+        default=False,
+        description="whether the same calculation may succeed another time: it was stopped or "
+        "killed, or the machine failed",
+    )
     job: str = Field(description="uuid of the job, to run it again")

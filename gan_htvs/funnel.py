@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CANDIDATE_FIELDS = (
     *("candidate_id", "stage", "origin.proposer", "energy_above_hull", "pourbaix.minimum"),
-    *("band_gap", "novelty.is_novel", "duplicate_of", "prescreen.hurdle"),
+    *("band_gap", "incomplete_band_gap", "novelty.is_novel", "duplicate_of", "prescreen.hurdle"),
 )
 """What a candidate document must carry to be counted."""
 
@@ -68,12 +68,23 @@ class Funnel:
         chemical system.
     setting
         What the search started from: name, here, published.
+    n_incomplete_gaps
+        Candidates with a gap from which magnetic orders are missing; no stage counts it.
     """
 
     stages: list[str]
     counts: dict[str, list[int | None]]
     published: list[int | None]
     setting: list[tuple[str, int | None, int | None]]
+    n_incomplete_gaps: int = 0
+
+    @property
+    def caveat(self) -> str | None:
+        """What the counts leave out; None: nothing."""
+        if not (n := self.n_incomplete_gaps):
+            return None
+        gaps = "1 band gap is" if n == 1 else f"{n:,} band gaps are"
+        return f"{gaps} incomplete (magnetic orders are missing) and counted in no stage."
 
 
 def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criterion]:
@@ -161,8 +172,10 @@ def measure_funnel(
     stages = criteria(campaign.thresholds, prescreens=prescreens)
     names = [stage.name for stage in stages]
     groups: dict[str, list[Row]] = {str(name): [] for name in campaign.sampling.proposers}
+    n_incomplete_gaps = 0
     for candidate in candidates:
         groups.setdefault(candidate["origin"]["proposer"], []).append(candidate)
+        n_incomplete_gaps += candidate.get("incomplete_band_gap") is not None
     known = groups.pop(KNOWN_PHASE, [])
     counts: dict[str, list[int | None]] = {}
     for name, group in groups.items():
@@ -185,6 +198,7 @@ def measure_funnel(
         counts,
         [stage.published if same_system else None for stage in stages],
         [(name, here, there if same_system else None) for name, here, there in setting],
+        n_incomplete_gaps,
     )
 
 

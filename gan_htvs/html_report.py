@@ -12,6 +12,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from gan_htvs import __version__
 from gan_htvs.figures import embedded
 from gan_htvs.funnel import PUBLISHED_SOURCE
+from gan_htvs.words import INCOMPLETE, INCOMPLETE_MEANS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 RANKED_FIELDS = (
     *("candidate_id", "formula_pretty", "stage", "reason", "origin", "nsites", "symmetry"),
     *("structure", "energy_above_hull", "pourbaix", "band_gap", "band_gap_method", "novelty"),
+    *("incomplete_band_gap", "energy_incomplete"),
 )
 """What a candidate must carry to be ranked."""
 
@@ -74,6 +76,11 @@ def render_report(
         levels=f"{campaign.engines.energy.name} energies, {campaign.engines.band_gap.name} gaps",
         figures={name: embedded(figure) for name, figure in figures.items()},
         captions=CAPTIONS,
+        incomplete=INCOMPLETE,
+        incomplete_means=INCOMPLETE_MEANS,
+        has_incomplete=any(
+            each.incomplete_band_gap is not None or each.energy_incomplete for each in ranked
+        ),
         ranked=[(each, embedded(draw_structure(each.structure))) for each in ranked],
         methods=list(_methods(campaign)),
         caveats=list(_caveats(campaign)),

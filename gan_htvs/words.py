@@ -14,6 +14,16 @@ LONGEST_LINE = 300
 """Characters that are kept of what others wrote."""
 
 
+INCOMPLETE = "*"
+"""Marks values of tables from which magnetic orders are missing."""
+
+INCOMPLETE_MEANS = (
+    f"{INCOMPLETE} Magnetic orders are missing: an incomplete gap is no result and passes no "
+    "filter, an incomplete energy is an upper bound. The next run computes what was stopped."
+)
+"""Explains the mark below a table."""
+
+
 def listed(names: Sequence[str]) -> str:
     """Name the first ones, and count the others: 'a, b, c, d, e and 3 more'."""
     named, more = ", ".join(names[:MOST_NAMED]), len(names) - MOST_NAMED

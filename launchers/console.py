@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from gan_htvs.words import listed
+from gan_htvs.words import INCOMPLETE, INCOMPLETE_MEANS, listed
 from launchers.words import counted
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ class Column(NamedTuple):
     """Narrower terminals leave it out."""
 
 
+NEVER = sys.maxsize
+"""Width of columns that only files have: the table marks their values instead."""
+
 COLUMNS = (
     Column("id", "candidate_id", 110),
     Column("campaign", "campaign", 180),
@@ -67,6 +70,9 @@ COLUMNS = (
     Column("E_hull\neV/atom", "energy_above_hull"),
     Column("Pourbaix\neV/atom", "pourbaix.minimum"),
     Column("gap\neV", "band_gap"),
+    Column("incomplete\ngap, eV", "incomplete_band_gap", NEVER),
+    Column("gap reason", "band_gap_reason", NEVER),
+    Column("energy incomplete", "energy_incomplete", NEVER),
     Column("gap method", "band_gap_method"),
     Column("stage", "stage"),
     Column("reason", "reason", 160),
@@ -209,8 +215,10 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
         folds = column.path in ("band_gap_method", "reason")
         table.add_column(column.title, no_wrap=not folds)
     for row in rows:
-        table.add_row(*(_cell(value_at(row, column.path)) for column in columns))
+        table.add_row(*(marked(row, column.path, _cell) for column in columns))
     out.print(table)
+    if any(map(is_incomplete, rows)):
+        out.print(escape(INCOMPLETE_MEANS), soft_wrap=True)
 
 
 def write_json(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -284,6 +292,23 @@ def value_at(row: Mapping[str, Any], path: str) -> Any:
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
+
+
+def is_incomplete(row: Mapping[str, Any]) -> bool:
+    """Whether magnetic orders are missing from the gap or the energy of a candidate."""
+    return any(row.get(name) is not None for name in ("incomplete_band_gap", "energy_incomplete"))
+
+
+def marked(row: Mapping[str, Any], path: str, text_of: Callable[[Any], str]) -> str:
+    """Write what a candidate holds at a path, with a mark if magnetic orders are missing from it.
+
+    In the place of a gap stands the incomplete one, if that is all there is.
+    """
+    value = value_at(row, path)
+    if path == "band_gap" and (incomplete := row.get("incomplete_band_gap")) is not None:
+        return text_of(incomplete) + INCOMPLETE
+    is_energy = path == "energy_above_hull" and value is not None
+    return text_of(value) + (INCOMPLETE if is_energy and row.get("energy_incomplete") else "")
 
 
 def _cell(value: Any) -> str:

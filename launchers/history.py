@@ -257,6 +257,8 @@ def _results(candidate: Candidate) -> Iterator[Line]:
     if candidate.level_of_theory is not None:
         energies = _energies(candidate.energy_per_atom, candidate.energy_above_hull)
         yield f"{candidate.level_of_theory}, final", f"{energies}, other candidates included"
+    if candidate.energy_incomplete is not None:
+        yield "energy incomplete", candidate.energy_incomplete
     if candidate.oxidation_states is not None and candidate.oxidation_states.average:
         states = candidate.oxidation_states.average
         yield (
@@ -265,11 +267,26 @@ def _results(candidate: Candidate) -> Iterator[Line]:
         )
     if candidate.pourbaix is not None:
         yield "in water", f"{candidate.pourbaix.minimum:.3f} eV/atom at the best pH"
-    if candidate.band_gap is not None:
-        method = f" ({candidate.band_gap_method})" if candidate.band_gap_method else ""
-        yield "band gap", f"{candidate.band_gap:.2f} eV{method}"
+    yield from _band_gap(candidate)
     if candidate.duplicate_of is not None:
         yield "lowest of its crystal", candidate.duplicate_of
+
+
+def _band_gap(candidate: Candidate) -> Iterator[Line]:
+    gap = candidate.band_gap
+    if gap is None:
+        gap = candidate.incomplete_band_gap
+    if gap is not None:
+        method = f" ({candidate.band_gap_method})" if candidate.band_gap_method else ""
+        yield "band gap", f"{gap:.2f} eV{method}"
+    if candidate.incomplete_band_gap is not None:
+        yield "band gap incomplete", str(candidate.band_gap_reason)
+    for order in candidate.band_gap_result.magnetic_orders if candidate.band_gap_result else ():
+        if order.energy_per_atom is None:
+            words = f"{'skipped' if order.is_skipped else 'missing'}: {order.reason}"
+        else:
+            words = f"{order.order}, {order.energy_per_atom:.3f} eV/atom"
+        yield f"magnetic order {order.start}", words
 
 
 def _energies(energy: float | None, above: float | None) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from gan_htvs.candidate import Step
@@ -84,11 +85,12 @@ class LocalRun:
             launchpad.initialise()
             ensure_indexes(self.databases)
             self._take_up(launchpad)
+            began = datetime.now()  # noqa: DTZ005 - as jobflow writes it
             self._work(launchpad, self._feeder.feed)
             if self._feeder.backlog().missing:
                 self._refuse_to_end(launchpad)
             build_candidates(self.databases)
-            gaps = missing_gaps(self.campaign, self.databases)
+            gaps = missing_gaps(self.campaign, self.databases, before=began)
             self._work(launchpad, lambda: submit(launchpad, gaps, self.campaign))
             build_candidates(self.databases)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EXTENDABLE = {
     ("compositions",),
+    ("engines", "band_gap", "max_seconds"),
     ("engines", "band_gap", "mpi_command"),
     ("engines", "vasp", "failures"),
     ("engines", "vasp", "frozen_seconds"),

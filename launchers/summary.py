@@ -69,6 +69,8 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
 def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
     """Print how many candidates pass each stage, measured here and published."""
     out.print(funnel_table(campaign, funnel))
+    if funnel.caveat is not None:
+        note(f"{funnel.caveat} The next run computes what was stopped.")
 
 
 def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:

@@ -288,6 +288,16 @@ def main(task: dict[str, Any]) -> None:
         _write(Path(task["output"]), result)
 
 
+def _is_of_machine(error: Exception) -> bool:
+    """Whether another try may succeed: memory or the disk was full, or the machine is not set up.
+
+    GPAW raises a FileNotFoundError without an error number for an element without a setup.
+    """
+    if isinstance(error, OSError):
+        return error.errno is not None
+    return isinstance(error, _MachineFailure | MemoryError)
+
+
 def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
     """Leave the reason behind, and take the other ranks along: they may wait for this one."""
     traceback.print_exc()
@@ -297,7 +307,8 @@ def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
         Path(task["output"]),
         {
             "reason": reason if is_expected else f"{type(error).__name__}: {reason}",
-            "is_retryable": isinstance(error, _MachineFailure),
+            "is_final": isinstance(error, _MachineFailure),
+            "is_retryable": _is_of_machine(error),
         },
     )
     if task["is_parallel"] and not isinstance(error, _MachineFailure):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jobflow import job
+from jobflow import CURRENT_JOB, job
 
 from flows.engines.gpaw import availability, compute_gap
 from flows.engines.hybrid import HybridEngine
+from flows.steps import READS_STORE, stored_outputs
 from gan_htvs.engines import VASP_ENGINES
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ class GpawEngine:
     settings: BandGapEngineSettings
 
     @property
-    def content(self) -> BandGapEngineSettings:
-        """The settings that decide its results; the number of cores does not."""
-        return self.settings.model_copy(update={"mpi_command": None})
+    def content(self) -> dict[str, Any]:
+        """The settings that decide its results; neither the cores nor the time limit do."""
+        return self.settings.model_dump(mode="json", exclude={"mpi_command", "max_seconds"})
 
     def obstacle(self) -> str | None:
         """Say what keeps it from computing gaps on this machine; None if nothing does."""
@@ -75,7 +76,14 @@ class GpawEngine:
         return {"band gap": gap_job}
 
 
-@job
+@job(config=READS_STORE)
 def band_gap(relaxed: Relaxed, settings: BandGapEngineSettings) -> BandGapResult:
-    """Compute the band gap in a process of its own, in the directory of the job."""
-    return compute_gap(relaxed.structure, settings, magmoms=relaxed.magmoms, workdir=".")
+    """Compute the band gap in a process of its own, in the directory of the job.
+
+    What an earlier run of this job stored is completed.
+    """
+    uuid = CURRENT_JOB.job.uuid
+    previous = stored_outputs([uuid]).get(uuid)
+    return compute_gap(
+        relaxed.structure, settings, magmoms=relaxed.magmoms, workdir=".", previous=previous
+    )

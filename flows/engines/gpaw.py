@@ -3,7 +3,8 @@
 Each magnetic order to start from is converged with PBE(+U), one after another; the one of lowest
 energy gets one-shot HSE06 eigenvalues, which is where the time goes. A crash, a time-out or a
 calculation that does not converge ends as a :class:`~gan_htvs.bandgap.BandGapResult` that says
-why, never as a number.
+why, never as a number. If only some orders converge, the gap is stored as incomplete; another
+calculation completes it and computes only what is missing.
 """
 
 from __future__ import annotations
@@ -64,6 +65,14 @@ _INSTALL = (
     "pip install 'gan-htvs[gpaw]' (needs libxc-dev, libopenblas-dev, libfftw3-dev and a C++ "
     "compiler; set CC=g++ where mpic++ is absent)"
 )
+
+
+def installed_version() -> str | None:
+    """Return the version of GPAW; None if it cannot be read."""
+    try:
+        return version("gpaw")
+    except PackageNotFoundError:
+        return None
 
 
 def availability() -> str | None:
@@ -143,6 +152,7 @@ def compute_gap(
     *,
     magmoms: Sequence[float] | None = None,
     workdir: str | Path,
+    previous: BandGapResult | None = None,
 ) -> BandGapResult:
     """Compute the HSE06@PBE(+U) gap of a structure; every failure becomes a reason.
 
@@ -157,17 +167,24 @@ def compute_gap(
         None, or all of them small: values of the Materials Project for 3d elements.
     workdir
         Folder in which the calculation makes its own.
+    previous
+        Result of an earlier calculation of this structure with these settings. Magnetic orders
+        that it has an energy for are not converged again, nor those that would fail again, and
+        its gap is kept if it is that of the lowest order.
     """
     if settings.name == "none":
         return BandGapResult.not_computed("switched off by engines.band_gap.name: none")
     if not structure.is_ordered:
         return BandGapResult.not_computed("the structure has partly occupied sites")
     if (obstacle := availability() or _launcher_obstacle(settings)) is not None:
+        # What an earlier calculation found on another machine is not lost.
+        if previous is not None and previous.magnetic_orders:
+            return previous
         return BandGapResult.not_computed(obstacle, is_retryable=True)
     starts = magnetic_starts(structure, magmoms, orders=settings.magnetic_orders)
     Path(workdir).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="gap-", dir=workdir)).resolve()
-    return _Calculation(settings, folder).run(starts)
+    return _Calculation(settings, folder, previous).run(starts)
 
 
 def _launcher_obstacle(settings: BandGapEngineSettings) -> str | None:
@@ -182,11 +199,40 @@ def _launcher_obstacle(settings: BandGapEngineSettings) -> str | None:
 class _Failure(Exception):  # noqa: N818 - a result, not a bug
     """A calculation without a result; the message is the reason."""
 
-    def __init__(self, reason: str, *, is_final: bool = False, is_retryable: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        is_final: bool = False,
+        is_retryable: bool = False,
+        is_skipped: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.is_final = is_final
         """Whether other calculations of this structure would fail too."""
         self.is_retryable = is_retryable
+        """Whether the same calculation may succeed another time."""
+        self.is_skipped = is_skipped
+        """Whether a setting excludes the calculation."""
+
+
+@dataclass(frozen=True)
+class _State:
+    """A magnetic order with an energy."""
+
+    result: MagneticOrderResult
+    task: GapTask
+    folder: Path
+    """Where its wave functions are stored, unless it is ``is_reused``."""
+    is_reused: bool
+
+    @property
+    def energy(self) -> float:
+        return _energy(self.result)
+
+
+def _energy(result: MagneticOrderResult) -> float:
+    return math.inf if result.energy_per_atom is None else result.energy_per_atom
 
 
 @dataclass
@@ -195,6 +241,7 @@ class _Calculation:
 
     settings: BandGapEngineSettings
     folder: Path
+    previous: BandGapResult | None = None
     started: float = field(default_factory=time.monotonic)
     orders: list[MagneticOrderResult] = field(default_factory=list)
 
@@ -205,10 +252,15 @@ class _Calculation:
     def run(self, starts: Sequence[MagneticStart]) -> BandGapResult:
         """Converge every start, then compute the gap of the one of lowest energy."""
         try:
-            task, folder = self._lowest(starts)
-            raw = self._script(task, folder, "gap")
+            lowest = self._lowest(starts)
+            if (earlier := self._earlier_gap()) is not None:
+                return earlier
+            if lowest.is_reused:
+                lowest.folder.mkdir()
+                self._script(lowest.task, lowest.folder, "converge")
+            raw = self._script(lowest.task, lowest.folder, "gap")
         except _Failure as failure:
-            return BandGapResult.not_computed(
+            return self._earlier_gap() or BandGapResult.not_computed(
                 str(failure),
                 seconds=self.seconds,
                 is_retryable=failure.is_retryable,
@@ -217,13 +269,13 @@ class _Calculation:
         finally:
             for checkpoint in self.folder.glob("*/state.gpw"):
                 checkpoint.unlink()
-        winner, *_ = orders = self._by_energy()
+        task = lowest.task
         return BandGapResult(
             **raw,
             method=HSE06_ON_PBE_U if task.hubbard_u else HSE06_ON_PBE,
-            magnetic_order=winner.order,
-            total_magnetization=winner.total_magnetization,
-            magnetic_orders=orders,
+            magnetic_order=lowest.result.order,
+            total_magnetization=lowest.result.total_magnetization,
+            magnetic_orders=self._by_energy(),
             nsites=len(task.structure),
             kpoints=task.kpoints,
             cutoff=self.settings.cutoff,
@@ -232,55 +284,95 @@ class _Calculation:
             uncertainty=UNCERTAINTY_U if task.hubbard_u else UNCERTAINTY,
         )
 
-    def _lowest(self, starts: Sequence[MagneticStart]) -> tuple[GapTask, Path]:
-        """Find the start that converges to the lowest energy, and the folder it is stored in.
+    def _lowest(self, starts: Sequence[MagneticStart]) -> _State:
+        """Find the start that converges to the lowest energy.
 
         Raises
         ------
         _Failure
             If none converges.
         """
-        best: tuple[float, GapTask, Path] | None = None
+        states, pending = [], []
         for start in starts:
             task = GapTask.prepare(start.structure, self.settings)
             folder = self.folder / start.name
-            energy = self._converge(start, task, folder)
-            if energy is not None and (best is None or energy < best[0]):
-                best = (energy, task, folder)
-        if best is None:
-            raise _Failure(self._reasons())
-        return best[1:]
+            known = {
+                "start": start.name,
+                "nsites": len(task.structure),
+                "kpoints": task.kpoints,
+                "gpaw_version": installed_version(),
+            }
+            if (earlier := self._earlier_order(known)) is None:
+                pending.append((known, task, folder))
+                continue
+            self.orders.append(earlier)
+            if earlier.energy_per_atom is not None:
+                states.append(_State(earlier, task, folder, is_reused=True))
+        for known, task, folder in pending:
+            result = self._converge(known, task, folder)
+            if result.energy_per_atom is not None:
+                states.append(_State(result, task, folder, is_reused=False))
+        if not states:
+            is_retryable = any(order.is_retryable for order in self.orders)
+            raise _Failure(self._reasons(), is_retryable=is_retryable)
+        return min(states, key=lambda state: state.energy)
 
-    def _converge(self, start: MagneticStart, task: GapTask, folder: Path) -> float | None:
-        """Converge and record one start; energy in eV/atom, None if it failed.
+    def _earlier_order(self, known: dict[str, Any]) -> MagneticOrderResult | None:
+        """Return what an earlier calculation found for a start, unless it may do better now."""
+        for order in self.previous.magnetic_orders if self.previous else ():
+            is_same = all(getattr(order, name) == value for name, value in known.items())
+            if is_same and not order.is_retryable:
+                return order
+        return None
+
+    def _earlier_gap(self) -> BandGapResult | None:
+        """Return the gap of an earlier calculation, if its order is still the lowest one."""
+        previous, orders = self.previous, self._by_energy()
+        if previous is None or previous.band_gap is None:
+            return None
+        if orders[:1] != previous.magnetic_orders[:1]:
+            return None
+        known = previous.model_dump(exclude={"is_complete", "reason", "is_retryable"})
+        seconds = round((previous.seconds or 0) + self.seconds, 1)
+        return BandGapResult(**known | {"magnetic_orders": orders, "seconds": seconds})
+
+    def _converge(self, known: dict[str, Any], task: GapTask, folder: Path) -> MagneticOrderResult:
+        """Converge and record one start.
 
         Raises
         ------
         _Failure
             If it makes no sense to go on.
         """
-        known = {"start": start.name, "nsites": len(task.structure), "kpoints": task.kpoints}
         began = self.seconds
         try:
             self._check_size(task)
             folder.mkdir()
             raw = self._script(task, folder, "converge", spares_half=self._has_converged)
         except _Failure as failure:
-            seconds = round(self.seconds - began, 1)
-            self.orders.append(MagneticOrderResult(**known, reason=str(failure), seconds=seconds))
+            result = MagneticOrderResult(
+                **known,
+                reason=str(failure),
+                is_skipped=failure.is_skipped,
+                is_retryable=failure.is_retryable,
+                seconds=round(self.seconds - began, 1),
+            )
+            self.orders.append(result)
             if failure.is_final:
                 raise
-            return None
+            return result
         order = magnetic_order(raw.pop("site_magnetizations"), total=raw["total_magnetization"])
         seconds = round(self.seconds - began, 1)
-        self.orders.append(MagneticOrderResult(**known, **raw, order=order, seconds=seconds))
-        return float(raw["energy_per_atom"])
+        result = MagneticOrderResult(**known, **raw, order=order, seconds=seconds)
+        self.orders.append(result)
+        return result
 
     def _check_size(self, task: GapTask) -> None:
         if len(task.structure) > self.settings.max_atoms:
             raise _Failure(
                 f"{len(task.structure)} atoms in the primitive cell exceed "
-                f"engines.band_gap.max_atoms: {self.settings.max_atoms}"
+                f"engines.band_gap.max_atoms: {self.settings.max_atoms}",
+                is_skipped=True,
             )
 
     @property
@@ -288,10 +380,7 @@ class _Calculation:
         return any(result.reason is None for result in self.orders)
 
     def _by_energy(self) -> tuple[MagneticOrderResult, ...]:
-        def energy(result: MagneticOrderResult) -> float:
-            return math.inf if result.energy_per_atom is None else result.energy_per_atom
-
-        return tuple(sorted(self.orders, key=energy))
+        return tuple(sorted(self.orders, key=_energy))
 
     def _reasons(self) -> str:
         """Say why every start failed, in one sentence if it is the same for all."""
@@ -326,19 +415,22 @@ class _Calculation:
             reason = f"GPAW took longer than engines.band_gap.max_seconds: {limit:g}"
             if spares_half:
                 reason = f"GPAW took longer than half of what was left of {limit:g} s"
-            raise _Failure(reason, is_final=not spares_half) from None
+            raise _Failure(reason, is_final=not spares_half, is_retryable=True) from None
         found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
-        if found.get("is_retryable"):
+        if found.get("is_final"):
             raise _Failure(found["reason"], is_final=True, is_retryable=True)
         if "reason" in found:
-            raise _Failure(f"GPAW failed: {found['reason']}")
+            reason = f"GPAW failed: {found['reason']}"
+            raise _Failure(reason, is_retryable=found["is_retryable"])
         if code < 0:
-            raise _Failure(f"GPAW was killed by {signal.Signals(-code).name}{_last_words(folder)}")
+            reason = f"GPAW was killed by {signal.Signals(-code).name}{_last_words(folder)}"
+            raise _Failure(reason, is_retryable=True)
         if self.settings.mpi_command is not None and not any(folder.glob("gpaw-*.txt")):
             reason = f"engines.band_gap.mpi_command did not start GPAW: {_first_words(log)}"
             raise _Failure(reason, is_final=True, is_retryable=True)
         if code > 0 or not found:
-            raise _Failure(f"GPAW failed{_last_words(folder, log)}")
+            # It left no reason: it crashed, or another process ended it.
+            raise _Failure(f"GPAW failed{_last_words(folder, log)}", is_retryable=True)
         return dict(found)
 
 

@@ -114,7 +114,8 @@ def read_gap(
     if found is None:
         return BandGapResult.not_computed("the hybrid calculation left nothing")
     if isinstance(found, CalculationFailure):
-        return BandGapResult.not_computed(f"{found.step}: {found.reason}", failure=found)
+        reason = f"{found.step}: {found.reason}"
+        return BandGapResult.not_computed(reason, failure=found, is_retryable=found.is_retryable)
     return gap_of(found, relaxed, settings)
 
 

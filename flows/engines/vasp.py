@@ -156,7 +156,8 @@ class VaspEngine:
             if isinstance(static, CalculationFailure):
                 failures.append(static)
             reason = f"{static.step}: {static.reason}" if static else "it left nothing"
-            failed.append(MagneticOrderResult(start=start, reason=reason))
+            may_succeed = not static or static.is_retryable
+            failed.append(MagneticOrderResult(start=start, reason=reason, is_retryable=may_succeed))
         if not orders:
             first = failures[0] if failures else None
             raise CalculationError(failed[0].reason or "no magnetic order", first)

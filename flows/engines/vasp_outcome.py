@@ -40,6 +40,13 @@ STAND_IN_REPORT = Path(COST_FILE).stem
 WALLTIME_REACHED = "Walltime reached"
 """What custodian calls it."""
 
+FROZEN = "Frozen job"
+"""Last correction of a calculation that wrote nothing more."""
+
+
+class StoppedError(CalculationError):
+    """A calculation reached its time limit."""
+
 
 def check_convergence(task: TaskDoc) -> None:
     """Make sure that a calculation came to its end.
@@ -51,7 +58,7 @@ def check_convergence(task: TaskDoc) -> None:
     """
     # Stopped before NSW steps, a relaxation looks converged to pymatgen.
     if WALLTIME_REACHED in corrections_in(Path.cwd()):
-        raise CalculationError("stopped at engines.vasp.max_seconds")
+        raise StoppedError("stopped at engines.vasp.max_seconds")
     if task.state == TaskState.SUCCESS:
         return
     last = task.calcs_reversed[0]
@@ -109,6 +116,19 @@ def reason_of(error: Exception, corrections: Sequence[str]) -> str:
             return MEANINGS.get(type(error.validator), f"custodian does not accept it: {error}")
     sentence = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {sentence}"
+
+
+def is_retryable(error: Exception, corrections: Sequence[str]) -> bool:
+    """Whether the same calculation may succeed another time.
+
+    It was stopped, killed or cut off, it hung, or memory or the disk was full. What custodian gave
+    up for another reason, or did not converge, would fail again.
+    """
+    if isinstance(error, OSError):
+        return error.errno is not None
+    if isinstance(error, StoppedError | ReturnCodeError | ValidationError | MemoryError):
+        return True
+    return FROZEN in corrections[-1:]
 
 
 def corrections_in(folder: Path) -> list[str]:

@@ -31,6 +31,7 @@ from flows.engines.vasp_outcome import (
     check_convergence,
     check_program,
     corrections_in,
+    is_retryable,
     reason_of,
 )
 from gan_htvs.candidate import Relaxed
@@ -243,6 +244,7 @@ class VaspStepMaker(Maker):
             reason=reason_of(error, corrections),
             folder=f"{socket.gethostname()}:{Path.cwd()}",
             corrections=corrections,
+            is_retryable=is_retryable(error, corrections),
             job=CURRENT_JOB.job.uuid,
         )
 

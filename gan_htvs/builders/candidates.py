@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gan_htvs import __version__
 from gan_htvs.assessment import decide
-from gan_htvs.bandgap import BandGapResult
+from gan_htvs.bandgap import BandGapResult, missing_orders
 from gan_htvs.builders.documents import (
     VERSIONS,
     latest_gates,
@@ -264,6 +264,7 @@ def _judged(
         "stage": stage,
         "reason": reason,
         "energy_per_atom": relaxed.energy_per_atom,
+        "energy_incomplete": missing_orders(relaxed.magnetic_orders),
         "formation_energy_per_atom": assessment.formation_energy_per_atom,
         "energy_above_hull": assessment.energy_above_hull,
         "energy_above_references": stability.energy_above_references,
@@ -296,7 +297,8 @@ def _gap_fields(gap: BandGapResult | None) -> dict[str, Any]:
         return {}
     return {
         **({"failure": gap.failure} if gap.failure else {}),
-        "band_gap": gap.band_gap,
+        "band_gap": gap.band_gap if gap.is_complete else None,
+        "incomplete_band_gap": None if gap.is_complete else gap.band_gap,
         "is_gap_direct": gap.is_gap_direct,
         "band_gap_method": gap.method if gap.band_gap is not None else None,
         "band_gap_reason": gap.reason,

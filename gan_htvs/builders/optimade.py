@@ -43,6 +43,11 @@ PROPERTIES = (
     Property("energy_above_hull", "float", "above known phases and all candidates", "eV/atom"),
     Property("pourbaix_min", "float", "decomposition energy in water at the best pH", "eV/atom"),
     Property("band_gap", "float", "between the highest filled and the lowest empty band", "eV"),
+    Property(
+        "incomplete_band_gap", "float", "gap while magnetic orders are missing: no result", "eV"
+    ),
+    Property("band_gap_reason", "string", "why there is no band gap, or why it is incomplete"),
+    Property("energy_incomplete", "string", "which magnetic orders are missing from the energies"),
     Property("band_gap_method", "string", "what computed the band gap"),
 )
 """Served with the provider's prefix before their names."""

@@ -147,7 +147,7 @@ def _funnel(funnel: Funnel) -> Component:
         (stage, *(counts[i] for counts in columns.values()))
         for i, stage in enumerate(funnel.stages)
     ]
-    return _table(["stage", *columns], rows)
+    return html.Div([_table(["stage", *columns], rows), html.P(funnel.caveat, className="note")])
 
 
 def _figure(name: str, source: str) -> Component:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import plotly.graph_objects as go
 from dash import Dash, Input, Output, dcc, html, no_update
 
 from gan_htvs.errors import UserError
-from launchers.console import value_at
+from gan_htvs.words import INCOMPLETE_MEANS
+from launchers.console import is_incomplete, marked
 from launchers.explorer.address import PAGE, Question
 from launchers.explorer.controls import controls
 
@@ -134,10 +136,12 @@ def table(question: Question, rows: Sequence[Row]) -> Component:
     if not rows:
         return html.P("No candidate is like this: widen the filters, or go back to the first page.")
     head = html.Tr([html.Th(_title(column, question)) for column in COLUMNS])
+    has_incomplete = any(map(is_incomplete, rows[:PAGE]))
     body = [html.Tr(list(_cells(row))) for row in rows[:PAGE]]
     return html.Div(
         [
             html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide"),
+            html.P(INCOMPLETE_MEANS, className="note") if has_incomplete else None,
             _pages(question, is_last=len(rows) <= PAGE),
         ]
     )
@@ -165,16 +169,25 @@ def _pages(question: Question, *, is_last: bool) -> Component:
 
 def _cells(row: Row) -> Iterator[Component]:
     for column in COLUMNS:
-        value = value_at(row, column.path)
-        if value is None:
-            text = "-"
-        else:
-            text = str(value) if column.digits is None else f"{value:z.{column.digits}f}"
+        text = marked(row, column.path, partial(_text, digits=column.digits))
         if column.path in ("formula_pretty", "candidate_id"):
             yield html.Td(dcc.Link(text, href=f"/candidate/{row['candidate_id']}"))
         else:
             kind = None if column.digits is None else "number"
-            yield html.Td(text, className=kind, title=row.get("reason"))
+            yield html.Td(text, className=kind, title=_explanation(row, column.path))
+
+
+def _text(value: Any, digits: int | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if digits is None else f"{value:z.{digits}f}"
+
+
+def _explanation(row: Row, path: str) -> str | None:
+    """Return what a cell shows beside its value."""
+    explained = {"band_gap": "band_gap_reason", "energy_above_hull": "energy_incomplete"}
+    explanation: str | None = row.get(explained.get(path, "reason")) or row.get("reason")
+    return explanation
 
 
 def scatter(rows: Sequence[Row]) -> go.Figure:
@@ -188,7 +201,7 @@ def scatter(rows: Sequence[Row]) -> go.Figure:
             customdata=[row["candidate_id"] for row in own],
             text=[f"{row['formula_pretty']} {row['candidate_id'][:6]}" for row in own],
             mode="markers",
-            name="gap" if has_gap else "no gap yet",
+            name="gap" if has_gap else "no complete gap yet",
             marker={
                 "color": [row["band_gap"] for row in own],
                 "colorscale": "Viridis",

@@ -105,6 +105,8 @@ def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
         yield "a rehearsal: a stand-in takes the place of VASP, and no number below is a result"
     yield ""
     yield funnel_table(status.campaign, status.funnel)
+    if status.funnel.caveat is not None:
+        yield status.funnel.caveat
     yield _as_of(status)
     yield ""
     yield from map(_drawn, grids(status))

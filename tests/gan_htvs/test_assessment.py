@@ -4,7 +4,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.assessment import Judge
-from gan_htvs.bandgap import BandGapResult
+from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
 from gan_htvs.campaign import PourbaixSettings, Thresholds
 from gan_htvs.candidate import Relaxed, Stage
 from gan_htvs.errors import UserError
@@ -44,6 +44,14 @@ def gap_of(value: float) -> BandGapResult:
     return BandGapResult(band_gap=value, method="HSE06@PBE (non-SCF, GPAW)")
 
 
+def incomplete_gap_of(value: float) -> BandGapResult:
+    orders = (
+        MagneticOrderResult(start="FM", order="FM", energy_per_atom=-7.0),
+        MagneticOrderResult(start="AFM", reason="killed", is_retryable=True),
+    )
+    return BandGapResult(band_gap=value, method="HSE06@PBE+U", magnetic_orders=orders)
+
+
 def test_a_hole_of_the_potential_is_rejected_however_low_its_energy(judge):
     stage, reason = judge.soundness(relaxed(excess=-5, shift=0.05))
     assert stage is Stage.REJECTED
@@ -74,6 +82,7 @@ def test_energy_above_hull_is_the_excess_over_the_stable_phase(judge, excess):
         (0.0, None, Stage.POURBAIX_STABLE),
         (0.0, BandGapResult.not_computed("GPAW is not installed"), Stage.POURBAIX_STABLE),
         (0.0, gap_of(6.3), Stage.POURBAIX_STABLE),
+        (0.0, incomplete_gap_of(2.5), Stage.POURBAIX_STABLE),
         (0.0, gap_of(2.5), Stage.PHOTOANODE),
     ],
 )

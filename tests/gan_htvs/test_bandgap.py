@@ -117,3 +117,42 @@ def test_a_magnetic_order_has_an_energy_or_a_reason():
 def test_a_magnetic_order_of_a_code_that_does_not_tell_its_mesh():
     order = MagneticOrderResult(start="AFM-2", nsites=4, energy_per_atom=-8.0)
     assert order.kpoints is None
+
+
+FM = MagneticOrderResult(start="FM", order="FM", energy_per_atom=-7.0)
+STOPPED = MagneticOrderResult(start="AFM", reason="stopped", is_retryable=True)
+UNCONVERGED = MagneticOrderResult(start="AFM-2", reason="not converged")
+SKIPPED = MagneticOrderResult(start="AFM", reason="too large", is_skipped=True)
+SAME = MagneticOrderResult(start="AFM", order="FM", energy_per_atom=-7.0)
+
+
+class TestIncompleteGaps:
+    @pytest.mark.parametrize(
+        ("orders", "reason", "is_retryable"),
+        [
+            ((), None, False),
+            ((FM,), None, False),
+            ((FM, SAME), None, False),
+            ((FM, SKIPPED), None, False),
+            ((FM, STOPPED), "missing magnetic order AFM: stopped", True),
+            ((FM, UNCONVERGED), "missing magnetic order AFM-2: not converged", False),
+            (
+                (FM, STOPPED, UNCONVERGED),
+                "missing magnetic order AFM: stopped; AFM-2: not converged",
+                True,
+            ),
+        ],
+    )
+    def test_a_gap_is_complete_unless_orders_are_missing(self, orders, reason, is_retryable):
+        result = BandGapResult(band_gap=1.3, magnetic_orders=orders)
+        assert result.is_complete == (reason is None)
+        assert (result.reason, result.is_retryable) == (reason, is_retryable)
+        assert BandGapResult.model_validate(result.model_dump()) == result
+
+    def test_without_a_gap_nothing_is_complete(self):
+        assert not BandGapResult.not_computed("no engine", magnetic_orders=(FM,)).is_complete
+
+    @pytest.mark.parametrize("claim", [{"is_complete": True}, {"reason": None}])
+    def test_a_result_cannot_claim_to_be_complete(self, claim):
+        with pytest.raises(ValueError, match=r"complete|missing"):
+            BandGapResult(band_gap=1.3, magnetic_orders=(FM, STOPPED), **claim)

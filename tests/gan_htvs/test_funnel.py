@@ -53,6 +53,15 @@ def test_each_row_counts_those_that_pass_everything_above_it():
     assert list(counts.values()) == [9, 8, 7, 6, 4, 3, 1]
 
 
+def test_an_incomplete_gap_is_counted_in_no_stage_but_named():
+    gaps = [candidate(0.0, 0.3, 2.2), candidate(0.0, 0.3, incomplete_band_gap=2.2)]
+    funnel = measure_funnel(gaps, campaign())
+    assert funnel.counts["gan"][-2:] == [1, 1]
+    assert funnel.n_incomplete_gaps == 1
+    assert funnel.caveat.startswith("1 band gap is incomplete")
+    assert measure_funnel(gaps[:1], campaign()).caveat is None
+
+
 def test_a_hole_of_the_potential_is_not_stable():
     counts = count_funnel([candidate(-0.3, 0.1, 2.0)], Thresholds())
     assert list(counts.values()) == [1, 1, 0, 0, 0, 0, 0]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +12,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
 from pymatgen.core import Lattice, Structure
 
 from flows.engines import gpaw
+from flows.engines.band_gap import band_gap
 from flows.engines.gpaw import (
     GapTask,
     availability,
@@ -24,6 +28,8 @@ from gan_htvs.bandgap import (
     HSE06_ON_PBE_U,
     BandGapResult,
 )
+from gan_htvs.candidate import Relaxed
+from gan_htvs.documents import decode
 from gan_htvs.engines import BandGapEngineSettings
 from gan_htvs.magnetism import magnetic_starts
 
@@ -164,7 +170,7 @@ class TestSeveralStarts:
         assert asked == [("FM", "converge"), ("AFM", "converge"), ("AFM", "gap")]
         assert (result.band_gap, result.magnetic_order) == (2.5, "AFM")
 
-    def test_the_other_start_stands_in_for_one_that_fails(self, compute):
+    def test_without_a_start_that_fails_the_gap_of_the_other_is_incomplete(self, compute):
         result, _ = compute(
             {
                 ("FM", "converge"): FM,
@@ -177,11 +183,15 @@ class TestSeveralStarts:
             ("FM", None),
             ("AFM", str(SLOSHING)),
         ]
+        assert not result.is_complete
+        assert result.reason == f"missing magnetic order AFM: {SLOSHING}"
 
     def test_a_doubled_cell_that_is_too_large_is_left_out_and_named(self, compute):
         result, asked = compute({("FM", "converge"): FM, ("FM", "gap"): GAP}, max_atoms=3)
         assert ("AFM", "converge") not in asked
         assert result.magnetic_order == "FM"
+        assert result.is_complete
+        assert result.magnetic_orders[1].is_skipped
         assert "4 atoms" in result.magnetic_orders[1].reason
         assert "max_atoms: 3" in result.magnetic_orders[1].reason
 
@@ -216,12 +226,195 @@ class TestSeveralStarts:
             calculation._script(task, tmp_path, "gap")
         assert final.value.is_final
 
+    def test_an_order_that_ends_in_the_state_of_another_is_not_missing(self, compute):
+        result, _ = compute({("FM", "converge"): FM, ("AFM", "converge"): FM, ("FM", "gap"): GAP})
+        assert [order.order for order in result.magnetic_orders] == ["FM", "FM"]
+        assert result.is_complete
+
     def test_one_order_can_be_asked_for(self, compute):
         result, asked = compute(
             {("FM", "converge"): FM, ("FM", "gap"): GAP}, magnetic_orders=["FM"]
         )
         assert asked == [("FM", "converge"), ("FM", "gap")]
         assert len(result.magnetic_orders) == 1
+
+
+STAND_IN = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+task = json.loads(Path(sys.argv[-1]).read_text())
+folder, home = Path(task["workdir"]), Path(sys.argv[1])
+name = f"{folder.name} {task['step']}"
+with (home / "calls").open("a") as calls:
+    print(name, file=calls)
+(folder / "gpaw-1.txt").write_text("started")
+answer = json.loads((home / "answers.json").read_text())[name]
+if answer == "sleep":
+    time.sleep(60)
+elif answer == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+elif answer == "exit":
+    sys.exit(3)
+else:
+    Path(task["output"]).write_text(json.dumps(answer))
+"""
+"""A launcher that takes the place of GPAW: it answers as it is told, and writes calls down."""
+
+UNCONVERGED = {"reason": "PBE did not converge", "is_final": False, "is_retryable": False}
+NO_MEMORY = {"reason": "MemoryError: ", "is_final": False, "is_retryable": True}
+ABOVE_FM = AFM | {"energy_per_atom": -6.9}
+GAP_OF_FM = GAP | {"band_gap": 1.3}
+
+
+class TestIncompleteGaps:
+    """A gap without all magnetic orders, and the next calculation, which completes it."""
+
+    @pytest.fixture
+    def compute(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(gpaw, "availability", lambda: None)
+        (tmp_path / "stand_in.py").write_text(STAND_IN)
+
+        def run(previous=None, **answers):
+            known = {"FM converge": FM, "AFM converge": AFM, "FM gap": GAP_OF_FM, "AFM gap": GAP}
+            known |= {name.replace("_", " "): answer for name, answer in answers.items()}
+            (tmp_path / "answers.json").write_text(json.dumps(known))
+            calls = tmp_path / "calls"
+            calls.unlink(missing_ok=True)
+            limit = {"max_seconds": 10} if "sleep" in answers.values() else {}
+            launcher = [sys.executable, str(tmp_path / "stand_in.py"), str(tmp_path)]
+            result = compute_gap(
+                rocksalt("Mn", 4.445),
+                BandGapEngineSettings(mpi_command=launcher, **limit),
+                workdir=tmp_path,
+                previous=previous,
+            )
+            return result, calls.read_text().splitlines() if calls.exists() else []
+
+        return run
+
+    @pytest.mark.parametrize(
+        ("answer", "reason", "is_retryable"),
+        [
+            ("sleep", "took longer than half of what was left of 10 s", True),
+            ("kill", "killed by SIGKILL", True),
+            ("exit", "GPAW failed", True),
+            (NO_MEMORY, "MemoryError", True),
+            (UNCONVERGED, "did not converge", False),
+        ],
+    )
+    def test_say_which_order_is_missing_and_why(self, compute, answer, reason, is_retryable):
+        result, _ = compute(AFM_converge=answer)
+        assert (result.band_gap, result.magnetic_order) == (1.3, "FM")
+        assert not result.is_complete
+        assert result.reason.startswith("missing magnetic order AFM: GPAW")
+        assert reason in result.reason
+        assert result.is_retryable == is_retryable
+        assert BandGapResult.model_validate_json(result.model_dump_json()) == result
+
+    @pytest.mark.parametrize("answer", ["kill", "exit", NO_MEMORY])
+    def test_are_completed_by_the_missing_order_alone(self, compute, answer):
+        first, _ = compute(AFM_converge=answer)
+        result, calls = compute(first)
+        assert calls == ["AFM converge", "AFM gap"]
+        assert result.is_complete
+        assert result.reason is None
+        assert (result.band_gap, result.magnetic_order) == (2.5, "AFM")
+        assert [order.start for order in result.magnetic_orders] == ["AFM", "FM"]
+
+    def test_are_kept_where_the_missing_order_is_higher(self, compute):
+        first, _ = compute(AFM_converge="kill")
+        result, calls = compute(first, AFM_converge=ABOVE_FM)
+        assert calls == ["AFM converge"]
+        assert result.is_complete
+        assert (result.band_gap, result.magnetic_order, result.nsites) == (1.3, "FM", 2)
+
+    def test_stay_as_they_are_where_the_order_fails_again(self, compute):
+        first, _ = compute(AFM_converge="kill")
+        result, calls = compute(first, AFM_converge=UNCONVERGED)
+        assert calls == ["AFM converge"]
+        assert (result.band_gap, result.is_complete) == (1.3, False)
+        assert not result.is_retryable
+        again, calls = compute(result)
+        assert calls == []
+        assert (again.band_gap, again.is_complete) == (1.3, False)
+
+    def test_of_the_first_order_are_completed_too(self, compute):
+        first, _ = compute(FM_converge="kill")
+        assert (first.band_gap, first.is_complete) == (2.5, False)
+        result, calls = compute(first)
+        assert calls == ["FM converge"]
+        assert (result.band_gap, result.magnetic_order, result.is_complete) == (2.5, "AFM", True)
+
+    def test_do_not_outlive_a_lower_order_whose_hybrid_fails(self, compute):
+        first, _ = compute(AFM_converge="kill")
+        result, _ = compute(first, AFM_gap="kill")
+        assert result.band_gap is None
+        assert result.is_retryable
+        assert [order.energy_per_atom for order in result.magnetic_orders] == [-7.1, -7.0]
+        last, calls = compute(result)
+        assert calls == ["AFM converge", "AFM gap"]
+        assert (last.band_gap, last.is_complete) == (2.5, True)
+
+    def test_are_computed_anew_by_another_version_of_gpaw(self, compute):
+        first, _ = compute(AFM_converge="kill")
+        orders = [order.model_dump() | {"gpaw_version": "1.0"} for order in first.magnetic_orders]
+        result, calls = compute(
+            BandGapResult.model_validate(first.model_dump() | {"magnetic_orders": orders})
+        )
+        assert calls == ["FM converge", "AFM converge", "AFM gap"]
+        assert result.is_complete
+
+    def test_are_not_lost_where_gpaw_is_not_installed(self, compute, monkeypatch):
+        first, _ = compute(AFM_converge="kill")
+        monkeypatch.setattr(gpaw, "availability", lambda: "GPAW is not installed")
+        assert compute(first) == (first, [])
+
+    def test_a_gap_that_was_stopped_is_computed_by_the_next_run(self, compute):
+        first, _ = compute(FM_converge="sleep")
+        assert first.band_gap is None
+        assert first.is_retryable
+        result, calls = compute(first)
+        assert calls == ["FM converge", "AFM converge", "AFM gap"]
+        assert (result.band_gap, result.is_complete) == (2.5, True)
+
+
+@needs_gpaw
+def test_a_job_that_runs_again_completes_what_it_stored(tmp_path):
+    settings = BandGapEngineSettings(cutoff=250, kpoint_length=4)
+    relaxed = Relaxed(
+        structure=rocksalt("Mn", 4.445), energy_per_atom=-9, level_of_theory="", converged=True
+    )
+    store = JobStore(MemoryStore())
+    store.connect()
+
+    def run(name, **changes):
+        gap_job = band_gap(relaxed, settings.model_copy(update=changes))
+        gap_job.set_uuid("gap")
+        folder = tmp_path / name
+        folder.mkdir()
+        run_locally(gap_job, store=store, create_folders=True, root_dir=folder, log=False)
+        return BandGapResult.model_validate(decode(store.get_output("gap")))
+
+    interrupting = tmp_path / "interrupting.py"
+    interrupting.write_text(
+        "import os, signal, sys\n"
+        "if '/AFM/' in sys.argv[-1]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import subprocess\n"
+        "task = sys.argv[-1]\n"
+        "text = open(task).read().replace('\"is_parallel\": true', '\"is_parallel\": false')\n"
+        "open(task, 'w').write(text)\n"
+        "sys.exit(subprocess.run(sys.argv[1:]).returncode)\n"
+    )
+    first = run("first", mpi_command=(sys.executable, str(interrupting)))
+    assert (first.magnetic_order, first.is_complete) == ("FM", False)
+    assert first.reason.startswith("missing magnetic order AFM: GPAW was killed by SIGKILL")
+    second = run("second")
+    assert second.is_complete
+    assert [order.start for order in second.magnetic_orders] == ["AFM", "FM"]
+    assert second.magnetic_orders[1] == first.magnetic_orders[0]
+    assert second.band_gap > first.band_gap
+    assert not list((tmp_path / "second").rglob("FM/*"))
 
 
 @needs_gpaw

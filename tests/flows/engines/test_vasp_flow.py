@@ -235,9 +235,14 @@ def test_every_number_says_that_it_is_of_a_rehearsal(evaluation):
             assert task.additional_json["rehearsal"]["potential"] == "chgnet"
     assert candidate.is_rehearsal
     assert (candidate.level_of_theory, candidate.band_gap_method) == (REHEARSAL, REHEARSAL)
-    assert (candidate.stage, candidate.reason) == (Stage.PHOTOANODE, None)
     assert candidate.energy_per_atom == evaluation.relaxed.energy_per_atom
-    assert candidate.band_gap == outputs["band gap"].band_gap > 0
+    gap = outputs["band gap"]
+    if gap.is_complete:
+        assert (candidate.stage, candidate.reason) == (Stage.PHOTOANODE, None)
+        assert candidate.band_gap == gap.band_gap > 0
+    else:
+        assert (candidate.stage, candidate.band_gap) == (Stage.POURBAIX_STABLE, None)
+        assert candidate.incomplete_band_gap == gap.band_gap > 0
 
 
 class TestMagneticOrders:
@@ -286,6 +291,44 @@ class TestFailures:
         gap = half_failed.outputs["band gap"]
         assert (gap.magnetic_order, gap.nsites) == ("AFM", 4)
         assert gap.magnetic_orders == half_failed.relaxed.magnetic_orders
+
+    def test_gap_and_energy_without_an_order_are_incomplete(self, half_failed):
+        gap, candidate = half_failed.outputs["band gap"], half_failed.candidate()
+        assert gap.reason.startswith("missing magnetic order FM: FM relax 2: vasprun.xml is")
+        assert (gap.is_complete, gap.is_retryable) == (False, True)
+        assert not half_failed.relaxed.is_complete
+        assert candidate.energy_incomplete == candidate.band_gap_reason == gap.reason
+
+    def test_the_missing_order_alone_is_computed_and_completes_both(
+        self, tmp_path, monkeypatch, without_processes
+    ):
+        failing = {"FM relax 2": "missing"}
+        monkeypatch.setattr(
+            VaspStepMaker, "_drawn_failure", lambda step: failing.get(step.vasp.name)
+        )
+        first = evaluate(rocksalt("Mn", 4.5), tmp_path / "first", campaign_of())
+        assert not first.outputs["band gap"].is_complete
+        failing.clear()
+        jobs = EvaluateMaker(first.campaign, REFERENCES).jobs(first.proposal)
+        again = Flow([jobs[name] for name in ("FM relax 2", "FM static", "gate")])
+        (tmp_path / "again").mkdir()
+        run_locally(
+            Flow(queued(again)),
+            store=first.store,
+            create_folders=True,
+            root_dir=tmp_path / "again",
+            log=False,
+            allow_external_references=True,
+        )
+        second = Evaluation(first.campaign, first.proposal, first.store, tmp_path, {})
+        candidate = second.candidate()
+        assert (candidate.stage, candidate.energy_incomplete) == (Stage.PHOTOANODE, None)
+        assert candidate.band_gap_result.is_complete
+        assert {order.start for order in candidate.band_gap_result.magnetic_orders} == {"FM", "AFM"}
+        # A hybrid that is stored is not computed again, unless another order is the lowest now.
+        lowest = candidate.band_gap_result.magnetic_orders[0].start
+        n_hybrids = int(lowest != first.relaxed.magnetic_orders[0].start)
+        assert len(list((tmp_path / "again").rglob(RUNS_FILE))) == 2 + n_hybrids
 
     def test_the_steps_after_a_failure_hand_it_on(self, half_failed):
         failure = half_failed.outputs["FM relax 2"]

@@ -106,12 +106,14 @@ def test_a_failure_is_a_document_with_reason_and_folder(tmp_path, fail, mode, re
     assert host == socket.gethostname()
     assert (Path(folder) / "INCAR").exists()
     assert len(failure.corrections) == ("custodian" in reason)
+    assert failure.is_retryable == (mode not in ("unconverged", "electronic"))
 
 
 def test_a_limit_of_time_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("GAN_HTVS_REHEARSAL_FAIL", "unconverged")
     failure = run(tmp_path, max_seconds=8, incar={"NSW": 10_000})
     assert failure.reason == "stopped at engines.vasp.max_seconds"
+    assert failure.is_retryable
 
 
 def test_nothing_is_run_after_a_failure(tmp_path):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gan_htvs.bandgap import BandGapResult
+from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
 from gan_htvs.candidate import Hurdle, Prescreened, Stage, Step
 from gan_htvs.store import CandidateStore
 
@@ -57,6 +57,46 @@ def test_a_gap_that_was_not_computed_says_why(lab):
     assert lab["a"].band_gap is None
     assert lab["a"].band_gap_method is None
     assert lab["a"].reason == "GPAW is not installed"
+
+
+def orders(*missing):
+    """The ferromagnet, and other orders that were killed."""
+    return (
+        MagneticOrderResult(start="FM", order="FM", energy_per_atom=-7.0),
+        *(MagneticOrderResult(start=m, reason="killed", is_retryable=True) for m in missing),
+    )
+
+
+def test_a_gap_without_all_magnetic_orders_is_no_result_until_it_is_completed(lab):
+    lab.propose("a")
+    lab.gate("a", gap_job="gap")
+    gap = BandGapResult(band_gap=2.5, method="HSE06@PBE (test)", magnetic_orders=orders("AFM"))
+    lab.job("gap", Step.BAND_GAP, gap)
+    lab.build()
+    candidate = lab["a"]
+    assert candidate.stage is Stage.POURBAIX_STABLE
+    assert (candidate.band_gap, candidate.incomplete_band_gap) == (None, 2.5)
+    assert candidate.band_gap_reason == "missing magnetic order AFM: killed"
+    assert candidate.reason.endswith("incomplete: missing magnetic order AFM: killed")
+    assert candidate.band_gap_result.is_complete is False
+    store = CandidateStore(lab.candidates)
+    assert store.count(band_gap=(None, None)) == 1  # no bound is no filter
+    assert store.count(band_gap=(0, None)) == store.count(band_gap=(None, 9)) == 0
+    lab.job("gap", Step.BAND_GAP, BandGapResult(band_gap=2.6, magnetic_orders=orders()))
+    assert lab.build() == {"a"}
+    assert lab["a"].stage is Stage.PHOTOANODE
+    assert (lab["a"].band_gap, lab["a"].incomplete_band_gap) == (2.6, None)
+    assert store.count(band_gap=(0, None)) == 1
+
+
+def test_an_energy_without_all_magnetic_orders_says_so(lab):
+    lab.propose("a", "b")
+    lab.gate("a", magnetic_orders=orders("AFM", "AFM-2"))
+    lab.gate("b", magnetic_orders=orders())
+    lab.build()
+    reason = "missing magnetic order AFM: killed; AFM-2: killed"
+    assert (lab["a"].energy_incomplete, lab["b"].energy_incomplete) == (reason, None)
+    assert lab["a"].energy_above_hull == pytest.approx(0)
 
 
 def test_new_thresholds_are_applied_to_what_is_stored_and_the_gate_is_remembered(lab):

@@ -1,0 +1,165 @@
+"""A gap from which magnetic orders are missing, in everything that shows candidates."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
+from gan_htvs.candidate import Stage
+from gan_htvs.documents import encode
+from launchers.cli import app
+from launchers.database import open_databases
+from tests.documents import CAMPAIGN, candidate
+
+REASON = "missing magnetic order AFM: killed"
+GAP = BandGapResult(
+    band_gap=2.283,
+    method="HSE06",
+    magnetic_orders=(
+        MagneticOrderResult(start="FM", order="FM", energy_per_atom=-7.0),
+        MagneticOrderResult(start="AFM", reason="killed", is_retryable=True),
+    ),
+)
+INCOMPLETE = candidate(
+    "1" * 16,
+    "Mn",
+    campaign=CAMPAIGN.name,
+    stage=Stage.POURBAIX_STABLE,
+    energy_above_hull=0.012,
+    energy_incomplete=REASON,
+    minimum=0.4,
+    incomplete_band_gap=GAP.band_gap,
+    band_gap_method="HSE06",
+    band_gap_reason=REASON,
+    band_gap_result=GAP,
+)
+COMPLETE = candidate(
+    "2" * 16,
+    campaign=CAMPAIGN.name,
+    stage=Stage.PHOTOANODE,
+    energy_above_hull=0.01,
+    minimum=0.4,
+    band_gap=1.7,
+    band_gap_method="HSE06",
+)
+
+
+@pytest.fixture
+def stored(launchpad_file):
+    with open_databases(launchpad_file) as databases:
+        with databases.store("campaigns", key="name") as store:
+            settings = CAMPAIGN.model_dump(mode="json")
+            store.update([{"name": CAMPAIGN.name, "settings": settings}])
+        with databases.store("candidates", key="candidate_id") as store:
+            store.update([encode(INCOMPLETE), encode(COMPLETE)])
+    return launchpad_file
+
+
+@pytest.fixture
+def call(stored):
+    def run(*arguments):
+        result = CliRunner().invoke(app, [*arguments, "-l", str(stored)])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return run
+
+
+def test_a_table_marks_gap_and_energy_and_explains_the_mark(call):
+    output = call("candidates")
+    assert re.search(r"MnO .*0\.012\* .*2\.283\*", output)
+    assert re.search(r"MgO .*0\.010 .*1\.700 ", output)
+    assert "Magnetic orders are missing" in output
+    assert "Magnetic orders" not in call("candidates", "--formula", "MgO")
+
+
+def test_files_have_it_in_a_field_of_its_own(call):
+    (row,) = json.loads(call("candidates", "--formula", "MnO", "--format", "json"))
+    assert (row["band_gap"], row["incomplete_band_gap"]) == (None, 2.283)
+    assert row["band_gap_reason"] == row["energy_incomplete"] == REASON
+    rows = csv.DictReader(io.StringIO(call("candidates", "--format", "csv")))
+    gaps = {row["formula_pretty"]: (row["band_gap"], row["incomplete_band_gap"]) for row in rows}
+    assert gaps == {"MnO": ("", "2.283"), "MgO": ("1.7", "")}
+
+
+@pytest.mark.parametrize("gap", ["1.6..3.0", "0..", "..9", "2.283..2.283"])
+def test_it_passes_no_filter(call, gap):
+    rows = json.loads(call("candidates", "--band-gap", gap, "--format", "json"))
+    assert "MnO" not in [row["formula_pretty"] for row in rows]
+
+
+@pytest.mark.parametrize("order", ["band_gap", "-band_gap"])
+def test_it_comes_after_the_gaps(call, order):
+    rows = json.loads(call("candidates", f"--sort={order}", "--format", "json"))
+    assert [row["formula_pretty"] for row in rows] == ["MgO", "MnO"]
+
+
+def test_one_candidate_is_shown_with_all_its_orders(call):
+    lines = [" ".join(line.split()) for line in call("show", "1" * 16).splitlines()]
+    for line in (
+        "band gap 2.28 eV (HSE06)",
+        f"band gap incomplete {REASON}",
+        f"energy incomplete {REASON}",
+        "magnetic order FM FM, -7.000 eV/atom",
+        "magnetic order AFM missing: killed",
+    ):
+        assert line in lines
+    document = json.loads(call("show", "1" * 16, "--json"))
+    assert document["band_gap_result"]["is_complete"] is False
+
+
+def test_funnel_and_report_count_it_in_no_stage_and_say_so(call, tmp_path):
+    output = call("funnel")
+    assert re.search(r"band gap computed +1 ", output)
+    assert "1 band gap is incomplete" in output
+    call("report", "-o", str(tmp_path / "report.html"))
+    html = (tmp_path / "report.html").read_text()
+    assert "1 band gap is incomplete" in html
+    assert re.search(r"2\.28\*<br>", html)
+    assert REASON in html
+
+
+def test_an_export_has_it_in_a_field_of_its_own(call, tmp_path):
+    call("candidates", "--structures", str(tmp_path / "best"), "--as", "extxyz")
+    with (tmp_path / "best" / "manifest.csv").open() as file:
+        rows = {row["formula"]: row for row in csv.DictReader(file)}
+    assert rows["MnO"]["band_gap_eV"] == ""
+    assert rows["MnO"]["incomplete_band_gap_eV"] == "2.283"
+    assert rows["MnO"]["band_gap_reason"] == rows["MnO"]["energy_incomplete"] == REASON
+    assert rows["MgO"]["incomplete_band_gap_eV"] == ""
+    text = (tmp_path / "best" / "MnO_1111111111111111.extxyz").read_text()
+    assert "incomplete_band_gap_eV=2.283" in text
+    assert " band_gap_eV" not in text
+
+
+def test_the_web_page_marks_it(stored):
+    pytest.importorskip("dash_mp_components", reason="needs the extra explorer")
+    from gan_htvs.store import CandidateStore
+    from launchers.explorer.address import Question
+    from launchers.explorer.listing import scatter, table
+
+    with open_databases(stored) as databases:
+        rows = CandidateStore(databases.store("candidates", key="candidate_id")).rows()
+    page = json.dumps(table(Question({}), rows).to_plotly_json(), default=vars)
+    assert "2.28*" in page
+    assert "0.012*" in page
+    assert REASON in page
+    assert "Magnetic orders are missing" in page
+    (gaps,) = [trace for trace in scatter(rows).data if trace.name == "gap"]
+    assert list(gaps.marker.color) == [1.7]
+
+
+def test_an_optimade_entry_has_it_in_a_field_of_its_own():
+    pytest.importorskip("optimade", reason="needs the extra optimade")
+    from gan_htvs.builders.optimade import entry
+
+    attributes = entry(INCOMPLETE)
+    assert (attributes["band_gap"], attributes["incomplete_band_gap"]) == (None, 2.283)
+    assert attributes["band_gap_reason"] == attributes["energy_incomplete"] == REASON
+    assert entry(COMPLETE)["incomplete_band_gap"] is None
