@@ -29,7 +29,7 @@ def test_one_file_configures_all_stores(tmp_path):
     outputs = databases.job_store().docs_store
     candidates = databases.store("candidates", key="candidate_id")
     for store in (outputs, candidates):
-        assert (store.host, store.port, store.database) == ("mongo.example.org", 27017, "search")
+        assert (store.uri, store.database) == ("mongodb://mongo.example.org:27017", "search")
     assert outputs.collection_name == "outputs"
 
 
@@ -93,7 +93,7 @@ def test_a_server_that_does_not_answer_is_named(tmp_path, free_port):
 def test_a_uri_that_is_none_gets_one_sentence_without_its_password(tmp_path):
     uri = {"host": "mongodb://ada:xyzzy@127.0.0.1:99999/", "uri_mode": True, "name": "x"}
     path = write(tmp_path, uri, mode=0o600)
-    with pytest.raises(UserError, match="No MongoDB answers") as error, open_databases(path):
+    with pytest.raises(UserError, match="host: ports are numbers") as error, open_databases(path):
         pass
     assert "xyzzy" not in str(error.value)
 
