@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_MS = 5_000
 """Less than SERVER_TIMEOUT_MS, so that a handshake that hangs is named as the cause."""
 
+_SILENT = re.compile("refused|not known|name resolution|No route|unreachable|timed out")
+"""What pymongo says when there is no server, rather than one of another kind."""
+
 NOT_ALLOWED = (13, 8000)
 """Error codes of a user without the privilege, of MongoDB and of its Atlas."""
 
@@ -113,19 +116,21 @@ class Databases:
             ) from None
         except ConnectionFailure as error:
             cause = self._cause(error)
-            if "SSL" not in cause and re.search("Errno|timed out|No servers found", cause):
+            if "SSL" not in cause and _SILENT.search(cause):
                 raise UserError(
                     f"No MongoDB answers at {s.address}: {cause}; start it, or correct host and "
                     f"port in {file}."
                 ) from None
+            choices = self._choices() or ["host", "port", "mongoclient_kwargs (tls?)"]
             raise UserError(
                 f"The connection to MongoDB at {s.address} fails: {cause}; correct "
-                f"{', '.join(self._choices() or ['host'])} in {file}."
+                f"{', '.join(choices)} in {file}."
             ) from None
         except (PyMongoError, ValueError, TypeError, OSError) as error:
             raise UserError(
                 f"{file}: no connection to {s.address} can be made with these settings: "
-                f"{self._cause(error)}; correct {', '.join(['host', *self._choices()])}."
+                f"{self._cause(error)}; correct "
+                f"{', '.join(['host', *(self._choices() or ['mongoclient_kwargs'])])}."
             ) from None
 
     def _cause(self, error: Exception) -> str:
@@ -134,11 +139,13 @@ class Databases:
         return self.settings.redact(" ".join(text.split()).rstrip("."))
 
     def _choices(self) -> list[str]:
-        """Name the settings that decide whether a connection succeeds, with their values."""
-        s = self.settings
-        options = (name for name in s.mongoclient_kwargs if re.match("tls|ssl|replica", name))
-        choices = [f"mongoclient_kwargs.{name} ({s.mongoclient_kwargs[name]})" for name in options]
-        return choices or (["mongoclient_kwargs"] if s.mongoclient_kwargs else [])
+        """Name the settings of TLS and replica sets, with their values."""
+        options = self.settings.mongoclient_kwargs
+        return [
+            f"mongoclient_kwargs.{name} ({options[name]})"
+            for name in options
+            if re.match("tls|ssl|replica", name)
+        ]
 
 
 @contextmanager

@@ -93,7 +93,7 @@ class LaunchpadFile(BaseModel):
             given.setdefault("name", DEFAULT_NAME)
         for key in ("username", "password", "authSource"):
             _merge(given, key.lower(), _pop(options, key))
-        if not given["uri_mode"]:
+        if not given["uri_mode"] and given.get("username") is not None:
             given.setdefault("authsource", given["name"])
         for key in filter(mongo_uri.is_credential, options):
             options[key] = Secret(options[key])
@@ -184,8 +184,8 @@ class LaunchpadFile(BaseModel):
             options["username"] = self.username
             if self.password is not None:
                 options["password"] = self.password.get_secret_value()
-            if self.authsource is not None:
-                options["authSource"] = self.authsource
+        if self.authsource is not None:
+            options["authSource"] = self.authsource
         given = mongo_uri.query_options(self.uri) | {key.lower() for key in options}
         defaults = {"serverSelectionTimeoutMS": SERVER_TIMEOUT_MS} | defaults
         return {key: value for key, value in defaults.items() if key.lower() not in given} | options
