@@ -214,19 +214,20 @@ class LaunchpadFile(BaseModel):
 
 def _check_keys(document: dict[str, Any]) -> None:
     """Refuse keys that FireWorks would ignore, and that were meant to say something."""
-    for key in document.keys() - LaunchpadFile.model_fields.keys():
+    ignored = {}
+    for key in (key for key in document if key not in LaunchpadFile.model_fields):
         word = str(key).partition(":")[0]  # `password:secret` without a space is one key
-        if modern := mongo_uri.modern_option(word):
+        modern = "tls: true" if word.lower() in {"ssl", "tls"} else mongo_uri.modern_option(word)
+        if modern or mongo_uri.is_option(word):
             if document[key] not in _UNSET:
-                raise ValueError(
-                    f"{word}: FireWorks ignores it; put tls: true and {modern} under "
-                    "mongoclient_kwargs"
-                )
+                ignored[word] = modern or word
         elif close := difflib.get_close_matches(word, LaunchpadFile.model_fields, 1, cutoff=0.75):
             raise ValueError(f"unknown key {word!r}; perhaps {close[0]!r}")
-        elif mongo_uri.is_option(word) and document[key] not in _UNSET:
-            option = "tls" if word.lower() == "ssl" else word
-            raise ValueError(f"{word}: FireWorks ignores it; put {option} under mongoclient_kwargs")
+    if ignored:
+        raise ValueError(
+            f"{', '.join(ignored)}: FireWorks ignores that; put "
+            f"{', '.join(dict.fromkeys(ignored.values()))} under mongoclient_kwargs"
+        )
 
 
 _UNSET = (None, False, "", "false")

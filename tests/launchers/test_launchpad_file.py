@@ -201,6 +201,8 @@ def test_old_names_of_tls_options_are_refused_with_the_new_one(key, value, moder
 def test_options_of_pymongo_beside_fireworks_fields_are_refused(key):
     with pytest.raises(ValueError, match="under mongoclient_kwargs"):
         of(**{key: "x"})
+    with pytest.raises(ValueError, match="put tls: true, tlsCAFile under mongoclient_kwargs"):
+        of(ssl=True, ssl_ca_file="/ca.pem")
     assert of(ssl=False) == of()
 
 
