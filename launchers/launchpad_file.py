@@ -218,7 +218,8 @@ def _check_keys(document: dict[str, Any]) -> None:
     for key in (key for key in document if key not in LaunchpadFile.model_fields):
         word = str(key).partition(":")[0]  # `password:secret` without a space is one key
         modern = "tls: true" if word.lower() in {"ssl", "tls"} else mongo_uri.modern_option(word)
-        if modern or mongo_uri.is_option(word):
+        is_ours = word.lower() in LaunchpadFile.model_fields  # in other case: a slip
+        if modern or (mongo_uri.is_option(word) and not is_ours):
             if document[key] not in _UNSET:
                 ignored[word] = modern or word
         elif close := difflib.get_close_matches(word, LaunchpadFile.model_fields, 1, cutoff=0.75):

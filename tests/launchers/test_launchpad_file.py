@@ -204,6 +204,8 @@ def test_options_of_pymongo_beside_fireworks_fields_are_refused(key):
     with pytest.raises(ValueError, match="put tls: true, tlsCAFile under mongoclient_kwargs"):
         of(ssl=True, ssl_ca_file="/ca.pem")
     assert of(ssl=False) == of()
+    with pytest.raises(ValueError, match="perhaps 'authsource'"):
+        of(authSource="admin")
 
 
 @pytest.mark.parametrize(
