@@ -85,6 +85,28 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return node
 
 
+def read_text(path: Path, cure: str) -> str:
+    """Read a file of settings.
+
+    Parameters
+    ----------
+    cure
+        Where such a file comes from, as the end of a sentence.
+
+    Raises
+    ------
+    UserError
+        If it is missing or cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not found; {cure}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read: {reason}.") from error
+
+
 def read_mapping(path: Path, cure: str) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
 
@@ -98,14 +120,9 @@ def read_mapping(path: Path, cure: str) -> dict[str, Any]:
     UserError
         If it does not, or repeats a key, with the line where it is no YAML.
     """
+    text = read_text(path, cure)
     try:
-        # It is a safe loader.
-        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: not found; {cure}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read: {reason}.") from error
+        document = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - it is a safe loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""

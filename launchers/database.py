@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fireworks.fw_config import MONGO_SOCKET_TIMEOUT_MS
 from jobflow import JobStore
 from maggma.stores import GridFSStore, MongoStore
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from gan_htvs.errors import UserError
 from launchers.embedded import EmbeddedServer
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fireworks import LaunchPad
+
+CONNECT_TIMEOUT_MS = 5_000
+"""Less than SERVER_TIMEOUT_MS, so that a handshake that hangs is named as the cause."""
+
+_SILENT = re.compile("refused|not known|name resolution|No route|unreachable|timed out")
+"""What pymongo says when there is no server, rather than one of another kind."""
 
 NOT_ALLOWED = (13, 8000)
 """Error codes of a user without the privilege, of MongoDB and of its Atlas."""
@@ -41,19 +49,18 @@ class Databases:
     def launchpad(self) -> CampaignLaunchPad:
         """FireWorks' database of work."""
         s = self.settings
+        # FireWorks gives up a socket after this long, unless it is told a connection string.
+        patience = {} if s.uri_mode else {"socketTimeoutMS": MONGO_SOCKET_TIMEOUT_MS}
         return CampaignLaunchPad(
-            s.host,
-            s.port,
-            s.name,
-            s.username,
-            s.plain_password,
-            s.logdir,
-            s.strm_lvl,
-            s.user_indices,
-            s.wf_user_indices,
-            s.authsource,
-            s.uri_mode,
-            {"connect": False, **s.client_options},  # `rlaunch multi` forks before it connects
+            host=s.uri,
+            name=s.name,
+            logdir=s.logdir,
+            strm_lvl=s.strm_lvl,
+            user_indices=s.user_indices,
+            wf_user_indices=s.wf_user_indices,
+            uri_mode=True,
+            # `rlaunch multi` forks before it connects
+            mongoclient_kwargs=s.client_options(connect=False, **patience),
         )
 
     def job_store(self) -> JobStore:
@@ -72,42 +79,73 @@ class Databases:
             found = outputs.query({"uuid": {"$in": sorted(set(uuids))}}, ["uuid"])
             return {document["uuid"] for document in found}
 
-    def client(self, **options: Any) -> MongoClient[Any]:
-        """Connect to the server without any library between."""
-        s = self.settings
-        options = s.client_options | options
-        if not s.uri_mode:
-            options["port"] = s.port
-        if s.username:
-            options |= {
-                "username": s.username,
-                "password": s.plain_password,
-                "authSource": s.authsource or s.name,
-            }
-        return MongoClient(s.host, **options)
+    def client(self, **defaults: Any) -> MongoClient[Any]:
+        """Connect to the server without any library between.
 
-    def check(self) -> None:
+        Parameters
+        ----------
+        **defaults
+            Options that hold unless the launchpad file has others.
+        """
+        return MongoClient(self.settings.uri, **self.settings.client_options(**defaults))
+
+    def check(self, file: Path | str = "my_launchpad.yaml") -> None:
         """Make sure that the server answers and lets us in.
+
+        Parameters
+        ----------
+        file
+            What the settings were read from, for messages.
 
         Raises
         ------
         UserError
-            If it does not.
+            If it does not, with the cause that pymongo gives.
         """
         s = self.settings
         try:
-            with self.client() as client:
+            with self.client(connectTimeoutMS=CONNECT_TIMEOUT_MS) as client:
                 client[s.name].list_collection_names()
+        # Without the chained error of pymongo, which may quote a credential.
         except OperationFailure as error:
+            user = f" to {s.username} (authsource {s.authsource})" if s.username else ""
             raise UserError(
-                f"The database at {s.address} refused access: check username, password "
-                f"({PASSWORD_VARIABLE}) and authsource in my_launchpad.yaml."
-            ) from error
-        except (PyMongoError, ValueError) as error:  # ValueError: a URI that is none
+                f"The database {s.name!r} at {s.address} refused access{user}: "
+                f"{self._cause(error)}; check username, password ({PASSWORD_VARIABLE}) and "
+                f"authsource in {file}."
+            ) from None
+        except ConnectionFailure as error:
+            cause = self._cause(error)
+            if "SSL" not in cause and _SILENT.search(cause):
+                raise UserError(
+                    f"No MongoDB answers at {s.address}: {cause}; start it, or correct host and "
+                    f"port in {file}."
+                ) from None
+            choices = self._choices() or ["host", "port", "mongoclient_kwargs (tls?)"]
             raise UserError(
-                f"No MongoDB answers at {s.address}: start it, or correct host and port in "
-                "my_launchpad.yaml."
-            ) from error
+                f"The connection to MongoDB at {s.address} fails: {cause}; correct "
+                f"{', '.join(choices)} in {file}."
+            ) from None
+        except (PyMongoError, ValueError, TypeError, OSError) as error:
+            raise UserError(
+                f"{file}: no connection to {s.address} can be made with these settings: "
+                f"{self._cause(error)}; correct "
+                f"{', '.join(['host', *(self._choices() or ['mongoclient_kwargs'])])}."
+            ) from None
+
+    def _cause(self, error: Exception) -> str:
+        """Return what pymongo says is wrong, on one line and without credentials."""
+        text = re.split(r" \(configured timeouts|, Timeout: |, full error: ", str(error))[0]
+        return self.settings.redact(" ".join(text.split()).rstrip("."))
+
+    def _choices(self) -> list[str]:
+        """Name the settings of TLS and replica sets, with their values."""
+        options = self.settings.mongoclient_kwargs
+        return [
+            f"mongoclient_kwargs.{name} ({options[name]})"
+            for name in options
+            if re.match("tls|ssl|replica", name)
+        ]
 
 
 @contextmanager
@@ -122,7 +160,7 @@ def open_databases(path: Path) -> Iterator[Databases]:
     settings = LaunchpadFile.read(path)
     databases = Databases(settings)
     with _server(settings):
-        databases.check()
+        databases.check(path)
         try:
             yield databases
         except OperationFailure as error:

@@ -107,6 +107,10 @@ class CampaignLaunchPad(LaunchPad):
         super().__init__(*args, **kwargs)
         self.fw_id_assigner = _Counters(self.db.fw_id_assigner)
 
+    def __repr__(self) -> str:
+        """Return the address; FireWorks would show all settings, and a password among them."""
+        return f"{type(self).__name__}({self.name!r} at {self.host})"
+
     def initialise(self) -> None:
         """Prepare an empty database; one in use is left as it is, whoever comes first."""
         fresh = self.fw_id_assigner.update_one(

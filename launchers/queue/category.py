@@ -14,11 +14,11 @@ from fireworks import FWorker
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
 from gan_htvs.errors import UserError
-from gan_htvs.settings import read_mapping
 from launchers.batch import BatchSystem
 from launchers.doctor.check import Finding, State, failure, ok, skipped, warning
 from launchers.doctor.machine import answer
-from launchers.queue.dialects import DIALECTS
+from launchers.fireworks_file import check_unquoted, read_fireworks_file
+from launchers.queue.dialects import DIALECTS, SIZES
 from launchers.queue.profiles import clock_of, seconds_of
 from launchers.queue.render import FWORKER
 
@@ -123,7 +123,9 @@ def _bounded(path: Path, adapter: CommonAdapter, words: list[str]) -> Finding:
 def _times(path: Path, adapter: CommonAdapter) -> tuple[int, int]:
     """Read how long a batch job runs, and after how long its workers take no more jobs."""
     try:
-        walltime = seconds_of(str(adapter.get("walltime")))
+        dialect = _dialect(adapter)
+        system = None if dialect is None else dialect.system
+        walltime = seconds_of(str(adapter.get("walltime")), system)
         return walltime, int(_value(shlex.split(adapter["rocket_launch"]), "--timeout") or 0)
     except ValueError as error:
         raise UserError(f"{path}: walltime or --timeout of rlaunch: {error}.") from error
@@ -187,11 +189,29 @@ def _named(names: Names, adapter: CommonAdapter, path: Path) -> Finding:
 
 
 def _adapter(path: Path) -> CommonAdapter:
-    document = read_mapping(path, written_by_init(path.parent))
+    document = read_fireworks_file(path, written_by_init(path.parent))
+    check_unquoted(path)
+    for key in ("queue", "rocket_launch"):  # FireWorks hands them to programs as they are
+        if not isinstance(document.get(key), str | None):
+            raise UserError(f"{path}: {key}: must be text; quote it: {key}: '{document[key]}'.")
     try:
-        return CommonAdapter.from_dict(document)
+        adapter = CommonAdapter.from_dict(document)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: no queue adapter of FireWorks: {error}.") from error
+    _check_sizes(path, adapter)
+    return adapter
+
+
+def _check_sizes(path: Path, adapter: CommonAdapter) -> None:
+    """Refuse amounts of memory that the batch system does not read as they are meant."""
+    dialect = _dialect(adapter)
+    for key in SIZES if dialect else ():
+        size = adapter.get(key)
+        if dialect and size is not None and dialect.size.fullmatch(str(size)) is None:
+            raise UserError(
+                f"{path}: {key}: {size} is no amount of memory for {dialect.name}; write it as "
+                f"{dialect.size_forms}."
+            )
 
 
 def _dialect(adapter: CommonAdapter) -> Dialect | None:

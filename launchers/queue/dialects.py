@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from launchers.queue.profiles import Profile
 
 
+SIZES = ("mem", "mem_per_cpu", "pmem", "vmem", "pvmem", "h_vmem", "mem_free")
+"""Keys of queue adapters that hold an amount of memory."""
+
+
 class Names(NamedTuple):
     """Names that a batch system knows, of queues for example."""
 
@@ -39,6 +43,10 @@ class Dialect:
     """Starts a program on all cores of a task."""
     names: tuple[Names, ...]
     """What an adapter names must be among these."""
+    size: re.Pattern[str]
+    """Matches an amount of memory."""
+    size_forms: str
+    """The same for people."""
 
     @property
     def name(self) -> str:
@@ -113,6 +121,8 @@ DIALECTS = {
             # Tasks on one node must not wait for each other's cores or memory.
             "srun --exact --mem=0 -c $OMP_NUM_THREADS -n",
             (Names("partition", "queue", ("sinfo", "-h", "-o", "%R")),),
+            re.compile(r"\d+([KMGT]B?)?", re.IGNORECASE),
+            "4G or 4000M, or a number of megabytes",
         ),
         Dialect(
             BatchSystem.PBS,
@@ -120,6 +130,8 @@ DIALECTS = {
             "mpiexec -n",
             # The table of `qstat -Q` cuts long names.
             (Names("queue", "queue", ("qstat", "-Qf"), _pbs_queues),),
+            re.compile(r"\d+[KMGT][BW]?", re.IGNORECASE),
+            "4gb or 4000mb",
         ),
         Dialect(
             BatchSystem.SGE,
@@ -129,6 +141,8 @@ DIALECTS = {
                 Names("queue", "queue", ("qconf", "-sql")),
                 Names("parallel environment", "parallel_environment", ("qconf", "-spl")),
             ),
+            re.compile(r"\d+(\.\d+)?[KMG]", re.IGNORECASE),
+            "4G or 4000M",
         ),
     )
 }

@@ -10,22 +10,57 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from gan_htvs.errors import UserError
 from gan_htvs.routing import Category
 from gan_htvs.settings import NonNegativeInt, PositiveInt, Settings, first_message
+from launchers.batch import BatchSystem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)")
+_CLOCK = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)")
+_SLURM_DAYS = re.compile(r"(?P<days>\d+)-(?P<hours>\d+)(?::(?P<minutes>\d+))?")
+_SHORT_CLOCK = re.compile(r"(?P<minutes>\d+):(?P<seconds>[0-5]?\d)")
+_MINUTES = re.compile(r"(?P<minutes>\d+)")
+_SECONDS = re.compile(r"(?P<seconds>\d+)")
+_LOOSE_CLOCK = re.compile(r"(?P<hours>\d*):(?P<minutes>\d*):(?P<seconds>\d*)")
+_TIMES: dict[BatchSystem | None, tuple[re.Pattern[str], ...]] = {
+    None: (_CLOCK,),
+    BatchSystem.SLURM: (_CLOCK, _LOOSE_CLOCK, _SLURM_DAYS, _SHORT_CLOCK, _MINUTES),
+    BatchSystem.PBS: (_LOOSE_CLOCK, _SHORT_CLOCK, _SECONDS),
+    BatchSystem.SGE: (_LOOSE_CLOCK, _SECONDS),
+}
+"""Forms of a time by batch system; None: the form that all of them read, and days before it."""
+
+_FORMS = {
+    None: "HH:MM:SS or D-HH:MM:SS",
+    BatchSystem.SLURM: "HH:MM:SS, D-HH:MM:SS, D-HH, MM:SS or minutes",
+    BatchSystem.PBS: "HH:MM:SS, MM:SS or seconds",
+    BatchSystem.SGE: "HH:MM:SS or seconds",
+}
 _WORD = re.compile(r"[\w.@,+:-]+")
 
 
-def seconds_of(text: str | int) -> int:
-    """Read a time as batch systems write it, ``HH:MM:SS`` or ``D-HH:MM:SS``."""
-    if isinstance(text, int):
+def seconds_of(text: str | int, system: BatchSystem | None = None) -> int:
+    """Read a time.
+
+    Parameters
+    ----------
+    text
+        ``HH:MM:SS`` or ``D-HH:MM:SS``; a number is in seconds.
+    system
+        Read all the forms of this batch system instead. A number is in minutes for SLURM.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if isinstance(text, int) and system is None:
         return text
-    if (match := _TIME.fullmatch(text)) is None:
-        raise ValueError("a time is HH:MM:SS or D-HH:MM:SS")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    for form in _TIMES[system]:
+        if match := form.fullmatch(str(text).strip()):
+            part = {name: int(value or 0) for name, value in match.groupdict().items()}
+            hours = part.get("days", 0) * 24 + part.get("hours", 0)
+            return (hours * 60 + part.get("minutes", 0)) * 60 + part.get("seconds", 0)
+    raise ValueError(f"a time is {_FORMS[system]}")
 
 
 def clock_of(seconds: int) -> str:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
+from gan_htvs.errors import UserError
 from launchers.doctor.check import State
 from launchers.queue import category
+from launchers.queue.profiles import clock_of
 
 PBS_QUEUES = """\
 Queue: workq
@@ -107,3 +110,102 @@ def test_an_unknown_parallel_environment_is_told(files, programs):
     assert category.queue(path).found == "queue all.q; parallel environment smp 16"
     edit(path, parallel_environment="mpi 16")
     assert "no parallel environment 'mpi'; there are smp" in category.queue(path).found
+
+
+def rewrite(path, key, value):
+    """Write a value as people do, without the quotes that a program adds."""
+    lines = path.read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(f"{key}:")]
+    path.write_text("\n".join([*kept, f"{key}: {value}", ""]))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "walltime", "hours"),
+    [
+        ("slurm", "24:00:00", 24),
+        ("slurm", "'24:00:00'", 24),
+        ("slurm", "1-06:00:00", 30),
+        ("slurm", "1-6", 30),
+        ("slurm", "1-06:30", 30.5),
+        ("slurm", "1440", 24),
+        ("slurm", "1440:00", 24),
+        ("pbs", "24:00:00", 24),
+        ("pbs", "86400", 24),
+        ("pbs", "1440:00", 24),
+        ("sge", "24:00:00", 24),
+        ("sge", "24::0", 24),
+        ("sge", "86400", 24),
+    ],
+)
+def test_a_walltime_is_read_as_the_batch_system_reads_it(files, site, scheduler, walltime, hours):
+    path = files(scheduler, "--queue", "batch") / "cpu" / "my_qadapter.yaml"
+    rewrite(path, "walltime", walltime)
+    finding = category.batch_job(path, site / "my_launchpad.yaml")
+    assert finding.state is State.OK
+    assert f", {clock_of(int(hours * 3600))};" in finding.found
+    script = CommonAdapter.from_file(str(path)).get_script_str("/tmp")
+    assert walltime.strip("'") in script
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "walltime"),
+    [("slurm", "24h"), ("slurm", "1 day"), ("pbs", "1-00:00:00"), ("sge", "24:00"), ("pbs", "1d")],
+)
+def test_a_walltime_that_the_batch_system_does_not_read_is_refused(
+    files, site, scheduler, walltime
+):
+    path = files(scheduler, "--queue", "batch") / "cpu" / "my_qadapter.yaml"
+    rewrite(path, "walltime", walltime)
+    with pytest.raises(UserError, match="a time is HH:MM:SS"):
+        category.batch_job(path, site / "my_launchpad.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "is_kept"),
+    [
+        ("account", "0123", False),
+        ("account", "'0123'", True),
+        ("account", "123", True),
+        ("account", "1_000", False),
+        ("account", "12e3", False),
+        ("qos", "1.10", False),
+        ("qos", "No", True),
+        ("qos", "on", True),
+        ("qos", "true", False),
+        ("qos", "2024-01-01", True),
+        ("queue", "2024", False),
+        ("queue", "'2024'", True),
+        ("account", "0x1F", False),
+    ],
+)
+def test_an_unquoted_value_reaches_the_script_as_written_or_is_refused(
+    files, site, key, written, is_kept
+):
+    path = files("slurm") / "cpu" / "my_qadapter.yaml"
+    rewrite(path, key, written)
+    if is_kept:
+        assert category.batch_job(path, site / "my_launchpad.yaml").state is State.OK
+        script = CommonAdapter.from_file(str(path)).get_script_str("/tmp")
+        assert written.strip("'") in {line.partition("=")[2] for line in script.splitlines()}
+    else:
+        with pytest.raises(UserError, match=f"{key}: .*quote it"):
+            category.batch_job(path, site / "my_launchpad.yaml")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "key", "size", "is_read"),
+    [
+        *(("slurm", "mem", size, True) for size in ("4G", "4GB", "4000M", "4000", "0", "4g")),
+        *(("slurm", "mem_per_cpu", size, False) for size in ("4 GB", "4.5G", "4GiB", "lots")),
+        *(("sge", "h_vmem", size, True) for size in ("4G", "4000M", "4.5G")),
+        *(("sge", "h_vmem", size, False) for size in ("4000", "4GB", "4 G")),
+    ],
+)
+def test_memory_is_written_as_the_batch_system_reads_it(files, site, scheduler, key, size, is_read):
+    path = files(scheduler, "--queue", "batch") / "cpu" / "my_qadapter.yaml"
+    rewrite(path, key, size)
+    if is_read:
+        assert category.batch_job(path, site / "my_launchpad.yaml").state is State.OK
+    else:
+        with pytest.raises(UserError, match=f"{key}: {size} is no amount of memory"):
+            category.batch_job(path, site / "my_launchpad.yaml")
