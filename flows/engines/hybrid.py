@@ -11,7 +11,7 @@ from atomate2.vasp.sets.core import HSEBSSetGenerator, HSEStaticSetGenerator
 from jobflow import job
 from pymatgen.io.vasp.sets import MPRelaxSet
 
-from flows.engines.vasp import NO_RESTART_FILES
+from flows.engines.vasp import NO_RESTART_FILES, PARSE_NO_BANDS
 from flows.engines.vasp_outcome import band_edges, levels_of, magnetic_state, stored_band_edges
 from flows.engines.vasp_step import FOLLOWS_ANYTHING, VaspStepMaker
 from gan_htvs.bandgap import BandGapResult
@@ -104,7 +104,8 @@ class HybridEngine:
         """Make the Maker, with the POTCARs of the energies, and what it is called with."""
         hybrid = self.settings.vasp.hybrid
         common = {
-            "user_incar_settings": {"ENCUT": hybrid.cutoff, "EFERMI": "MIDGAP"},
+            # emmet reads IBRION where there is no Fermi level.
+            "user_incar_settings": {"ENCUT": hybrid.cutoff, "EFERMI": "MIDGAP", "IBRION": -1},
             # Whatever VASP_INHERIT_INCAR says: +U is off.
             "inherit_incar": False,
             "user_potcar_settings": dict(MPRelaxSet.CONFIG["POTCAR"]),
@@ -112,7 +113,10 @@ class HybridEngine:
         if hybrid.mode == "static":
             mesh = {"reciprocal_density": hybrid.reciprocal_density}
             inputs = HSEStaticSetGenerator(user_kpoints_settings=mesh, **common)
-            return HSEStaticMaker(name="hybrid", input_set_generator=inputs), {}
+            maker = HSEStaticMaker(
+                name="hybrid", input_set_generator=inputs, task_document_kwargs=PARSE_NO_BANDS
+            )
+            return maker, {}
         inputs = HybridSetGenerator(
             mode=hybrid.mode,
             reciprocal_density=hybrid.reciprocal_density,
@@ -121,7 +125,10 @@ class HybridEngine:
             **common,
         )
         maker = HSEBSMaker(
-            name="hybrid", input_set_generator=inputs, copy_vasp_kwargs=NO_RESTART_FILES
+            name="hybrid",
+            input_set_generator=inputs,
+            copy_vasp_kwargs=NO_RESTART_FILES,
+            task_document_kwargs=PARSE_NO_BANDS,
         )
         return maker, {"mode": hybrid.mode}
 

@@ -42,7 +42,8 @@ PRE_RELAXATION = "pre-relax"
 """Ends the name of the job that a potential does before VASP."""
 
 PARSE_NO_BANDS = {"parse_dos": False, "parse_bandstructure": False}
-"""Densities of states and bands of PBE are megabytes a candidate; vasprun.xml keeps them."""
+"""Densities of states and bands are megabytes a candidate; vasprun.xml keeps them. Nor is VASP's
+Fermi level needed, without which atomate2 cannot parse them."""
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,18 @@ def test_a_level_in_the_valence_band_changes_neither_points_nor_gap(gap):
     assert found.band_gap == pytest.approx(expected, abs=0.01)
 
 
+def test_no_fermi_level_is_needed(gap):
+    structure = rocksalt("Mg", 4.3)
+
+    def without_fermi_level(vasprun):
+        dos = vasprun.tree.find("calculation/dos")
+        dos.remove(dos.find("i[@name='efermi']"))
+
+    found, _ = gap(structure, change_hybrid=without_fermi_level)
+    expected = synthetic_gap(structure.composition, is_hybrid=True)
+    assert found.band_gap == pytest.approx(expected, abs=0.01)
+
+
 def test_a_metal_stays_one_and_gets_no_points_at_edges(gap):
     found, folder = gap(Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.5), ["Mg"], [[0, 0, 0]]))
     assert (found.is_metal, found.band_gap, found.is_gap_direct) == (True, 0.0, None)
