@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from gan_htvs.documents import Document
 from gan_htvs.failures import CalculationFailure
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ SHIFT_MARGIN = 1.0
 """How much hybrid shifts of filled (or of empty) bands differ where we did not compute them, eV."""
 
 
-class MagneticOrderResult(BaseModel):
+class MagneticOrderResult(Document):
     """The state that one magnetic start converged to, or the reason why there is none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,7 +92,7 @@ def missing_orders(orders: Iterable[MagneticOrderResult]) -> str | None:
     return f"missing magnetic order {'; '.join(missing)}" if missing else None
 
 
-class BandGapResult(BaseModel):
+class BandGapResult(Document):
     """The band gap of one structure, or the reason why there is none.
 
     A missing gap is never zero: ``band_gap`` is None and ``reason`` says why. A gap without all
@@ -222,6 +223,10 @@ def fill_bands(eigenvalues: ArrayLike, weights: ArrayLike, n_electrons: float) -
     spacing at the Fermi level; it is told from an insulator by a number of filled bands that
     differs between k points.
 
+    k points of weight zero hold no electrons of the reservoir. In an insulator as many bands are
+    filled there as at every other point; where such a band then lies above an empty one, the
+    spectrum is that of a metal.
+
     Parameters
     ----------
     eigenvalues
@@ -235,15 +240,46 @@ def fill_bands(eigenvalues: ArrayLike, weights: ArrayLike, n_electrons: float) -
     Returns
     -------
     BandEdges | None
-        None where the electrons end in bands of unknown energy, or the bands cannot hold them.
+        None where the electrons end in bands of unknown energy, or the bands cannot hold them, or
+        all bands of one spin of an insulator are filled, so that its lowest empty level is unknown.
     """
-    levels = np.asarray(eigenvalues, dtype=float)
+    levels = np.sort(np.asarray(eigenvalues, dtype=float), axis=2)
+    n_bands = levels.shape[2]
+    share = np.asarray(weights, dtype=float)
+    has_weight = share > 0
+    filling = _fill(levels[:, has_weight], share[has_weight], n_electrons)
+    if filling is None:
+        return None
+    vbm, cbm, n_full, is_metal = filling  # n_full: (n_spins, n_weighted k points)
+    if is_metal:
+        return BandEdges(vbm=vbm, cbm=cbm, is_metal=True, is_direct=None)
+    if n_full.max() == n_bands:
+        return None
+    full = np.broadcast_to(np.arange(n_bands) < n_full[:, :1, None], levels.shape)
+    highest_full = np.where(full, levels, -np.inf).max(axis=(0, 2))
+    lowest_empty = np.where(full, np.inf, levels).min(axis=(0, 2))
+    top, bottom = float(highest_full.max()), float(lowest_empty.min())
+    if not np.isfinite([top, bottom]).all():
+        return None
+    if bottom - top < SMALLEST_GAP:
+        return BandEdges(vbm=vbm, cbm=cbm, is_metal=True, is_direct=None)
+    excess = float((lowest_empty - highest_full).min()) - (bottom - top)
+    return BandEdges(vbm=top, cbm=bottom, is_metal=False, is_direct=excess < DIRECT_TOLERANCE)
+
+
+def _fill(
+    levels: NDArray[np.float64], weights: NDArray[np.float64], n_electrons: float
+) -> tuple[float, float, NDArray[np.int_], bool] | None:
+    """Fill levels (n_spins, n_kpoints, n_bands; ascending) at k points that all have weight.
+
+    Returns the highest level with electrons and the lowest with room, eV, the number of full
+    bands (n_spins, n_kpoints) and whether that is a metal; None where they are not known.
+    """
     n_spins, _, n_bands = levels.shape
     if not ELECTRON_TOLERANCE < n_electrons < 2 * n_bands - ELECTRON_TOLERANCE:
         return None
-    share = np.asarray(weights, dtype=float)
-    share = share / share.sum() * (2 / n_spins)
-    capacity = np.broadcast_to(share[None, :, None], levels.shape).ravel()
+    per_kpoint = weights / weights.sum() * (2 / n_spins)
+    capacity = np.broadcast_to(per_kpoint[None, :, None], levels.shape).ravel()
 
     order = np.argsort(levels, axis=None, kind="stable")
     held = np.cumsum(capacity[order])
@@ -259,12 +295,7 @@ def fill_bands(eigenvalues: ArrayLike, weights: ArrayLike, n_electrons: float) -
     full.flat[order[:n_full]] = True
     n_filled = full.sum(axis=2)
     crosses = bool((n_filled != n_filled[:, :1]).any())
-    if is_partly_filled or crosses or cbm - vbm < SMALLEST_GAP:
-        return BandEdges(vbm=vbm, cbm=cbm, is_metal=True, is_direct=None)
-    highest_full = np.where(full, levels, -np.inf).max(axis=(0, 2))
-    lowest_empty = np.where(full, np.inf, levels).min(axis=(0, 2))
-    excess = float((lowest_empty - highest_full).min()) - (cbm - vbm)
-    return BandEdges(vbm=vbm, cbm=cbm, is_metal=False, is_direct=excess < DIRECT_TOLERANCE)
+    return vbm, cbm, n_filled, is_partly_filled or crosses or cbm - vbm < SMALLEST_GAP
 
 
 def unsettled_bands(

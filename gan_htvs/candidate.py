@@ -7,10 +7,11 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from emmet.core.symmetry import SymmetryData
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, computed_field, model_validator
+from pydantic import Field, computed_field, model_validator
 from pymatgen.core import Structure
 
 from gan_htvs.bandgap import BandGapResult, MagneticOrderResult, missing_orders
+from gan_htvs.documents import Document
 from gan_htvs.engines import REHEARSAL
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.oxidation import OxidationStates, oxidation_states
@@ -58,12 +59,6 @@ class Step(StrEnum):
 
 CALCULATIONS = (Step.RELAX, Step.STATIC, Step.HYBRID)
 """Steps that compute one structure: that one fails is a result."""
-
-
-class Document(BaseModel):
-    """Base of everything stored: structures stay pymatgen objects in Python."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
 
 
 class Origin(Document):
@@ -288,17 +283,17 @@ class Candidate(Document):
         None, description="of each site of ``structure``, from its moment; None without moments"
     )
     level_of_theory: str | None = None
-    energy_per_atom: FiniteFloat | None = Field(None, description="eV/atom")
+    energy_per_atom: float | None = Field(None, description="eV/atom")
     energy_incomplete: str | None = Field(
         None,
         description="which magnetic orders are missing from the energy and why: it is an upper "
         "bound; None: none",
     )
-    formation_energy_per_atom: FiniteFloat | None = Field(None, description="eV/atom")
-    energy_above_hull: FiniteFloat | None = Field(
+    formation_energy_per_atom: float | None = Field(None, description="eV/atom")
+    energy_above_hull: float | None = Field(
         None, description="above known phases and all other candidates of its level, eV/atom"
     )
-    energy_above_references: FiniteFloat | None = Field(
+    energy_above_references: float | None = Field(
         None, description="above the known phases alone, eV/atom"
     )
     decomposes_to: dict[str, float] | None = None
@@ -308,8 +303,8 @@ class Candidate(Document):
     )
     duplicates: list[str] = Field(default_factory=list)
     pourbaix: PourbaixStability | None = None
-    band_gap: FiniteFloat | None = Field(None, description="eV; None: not computed, or incomplete")
-    incomplete_band_gap: FiniteFloat | None = Field(
+    band_gap: float | None = Field(None, description="eV; None: not computed, or incomplete")
+    incomplete_band_gap: float | None = Field(
         None,
         description="gap while magnetic orders are missing, eV: not a result, and may be that of "
         "another order; band_gap_reason names what is missing",

@@ -19,7 +19,8 @@ from pydantic import Field
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from gan_htvs.candidate import Document, Relaxed, volume_change
+from gan_htvs.candidate import Relaxed, volume_change
+from gan_htvs.documents import Document
 from gan_htvs.errors import CalculationError
 from gan_htvs.potentials import calculator_of
 from gan_htvs.springs import spring_hessian
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
     from ase.optimize.optimize import Optimizer
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from gan_htvs.engines import DescentSettings, PotentialSettings
 
@@ -214,8 +215,7 @@ class Descending:
             energy_per_atom = float(self.atoms.get_potential_energy()) / len(self.atoms)
             has_moments = "magmoms" in self.atoms.calc.implemented_properties
             magmoms = self.atoms.get_magnetic_moments().tolist() if has_moments else None
-            if not (math.isfinite(energy_per_atom) and np.isfinite(self.atoms.positions).all()):
-                raise ArithmeticError("energy or positions are not finite")  # noqa: TRY301
+            _check_finite(energy_per_atom, self.atoms.positions, magmoms or [])
         # Whatever an optional potential raises, an exploding cell among it, is one structure's.
         except Exception as error:  # noqa: BLE001
             text = str(error).splitlines() or [type(error).__name__]
@@ -258,7 +258,9 @@ class Descending:
                 raise outcome
             atoms.calc = outcome
             step = optimizer.nsteps
-            curve.energies.append(float(atoms.get_potential_energy()) / len(atoms) + offset)
+            energy = float(atoms.get_potential_energy())
+            _check_finite(energy, atoms.positions, atoms.cell.array)
+            curve.energies.append(energy / len(atoms) + offset)
             curve.volumes.append(float(atoms.cell.volume) / len(atoms))
             flaw = self.flaw_in(_structure(atoms)) if step % GEOMETRY_STEPS == 0 else None
             if flaw is not None:
@@ -267,7 +269,9 @@ class Descending:
             if step == 0 and (reason := self._reason_to_stop()) is not None:
                 return Ending.STOPPED, reason
             is_converged = optimizer.converged()
-            curve.max_forces.append(float(_force_norms(optimizer.atoms).max()))
+            max_force = float(_force_norms(optimizer.atoms).max())
+            _check_finite(max_force)
+            curve.max_forces.append(max_force)
             if is_converged:
                 break
             if step > 0 and (reason := self._reason_to_stop()) is not None:
@@ -290,6 +294,12 @@ class Descending:
         if reason is not None:
             self.would_stop_at = len(self.curve.energies) - 1
         return None if self.is_audited else reason
+
+
+def _check_finite(*values: ArrayLike) -> None:
+    """Raise an ArithmeticError if any number is NaN or infinite."""
+    if not all(np.isfinite(value).all() for value in values):
+        raise ArithmeticError("energy, forces, moments or positions are not finite")
 
 
 def _structure(atoms: Atoms) -> Structure:

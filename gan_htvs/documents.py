@@ -1,13 +1,21 @@
-"""How documents go into a database and come back."""
+"""Base of stored documents, and how they go into a database and come back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from monty.json import MontyDecoder, jsanitize
+from pydantic import BaseModel, ConfigDict
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+
+class Document(BaseModel):
+    """Base of everything that is stored.
+
+    Structures stay pymatgen objects in Python. No number is NaN or infinite: a quantity that was
+    not computed is None, and a reason stands beside it.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def encode(document: BaseModel) -> dict[str, Any]:

@@ -142,6 +142,7 @@ class BandGapEngineSettings(Settings):
 LEVEL_TAGS = frozenset(
     {
         *("AEXX", "ENCUT", "GGA", "HFSCREEN", "IVDW", "LHFCALC", "METAGGA"),
+        *("AGGAC", "AGGAX", "ALDAC", "ALDAX", "LIBXC1", "LIBXC2", "LMODELHF", "LUSE_VDW", "XC"),
         *("LDAU", "LDAUJ", "LDAUL", "LDAUTYPE", "LDAUU"),
         *("ISPIN", "LNONCOLLINEAR", "LSORBIT", "MAGMOM", "NELECT", "NUPDOWN"),
     }
@@ -154,7 +155,7 @@ PARALLEL_TAGS = frozenset({"KPAR", "LPLANE", "LSCALAPACK", "NCORE", "NPAR", "NSI
 
 def level_of_theory_stays(incar: dict[str, Any]) -> dict[str, Any]:
     """Refuse INCAR tags that would make another level of theory, with a ValueError."""
-    if ours := sorted(LEVEL_TAGS & {tag.upper() for tag in incar}):
+    if ours := sorted(LEVEL_TAGS & {str(tag).strip().upper() for tag in incar}):
         raise ValueError(
             f"{', '.join(ours)} would make another level of theory than its label says, or another "
             "magnetic order; leave it out"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from gan_htvs.documents import Document
 
 
-class CalculationFailure(BaseModel):
+class CalculationFailure(Document):
     """What a job leaves that could not do its calculation: everything that a person would ask."""
 
     step: str = Field(description="name of the calculation, such as 'AFM relax 2'")

@@ -12,10 +12,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pymatgen.core import Element
 
 from gan_htvs.chemistry import is_anion
+from gan_htvs.documents import Document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ PEROXIDE_BOND = 1.64
 """Shorter distances bond two oxygen atoms, A: 1.49 A in peroxides, a tenth more; none is O2-."""
 
 
-class OxidationStates(BaseModel):
+class OxidationStates(Document):
     """Formal oxidation states of the sites of one structure."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

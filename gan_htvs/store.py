@@ -13,8 +13,8 @@ from pydantic import create_model
 from pymongo.collection import Collection
 
 from gan_htvs.assessment import LOWEST_BELIEVED
-from gan_htvs.candidate import Candidate, Document
-from gan_htvs.documents import decode, without_id
+from gan_htvs.candidate import Candidate
+from gan_htvs.documents import Document, decode, without_id
 from gan_htvs.errors import UserError
 from gan_htvs.filters import SORTABLE, Filters, is_narrow, path_of
 from gan_htvs.funnel import crystal, energy_order, first_of_each_crystal

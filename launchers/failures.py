@@ -40,19 +40,12 @@ class FailedCalculation(NamedTuple):
 def failed_calculations(databases: Databases, campaign: Campaign) -> list[FailedCalculation]:
     """List the calculations that keep candidates, known phases and band gaps from a result.
 
-    A magnetic order that failed beside one that did not is not among them: its candidate, or its
-    known phase, has an energy.
+    A magnetic order that failed beside one that did not is among them, unless its candidate is
+    rejected: energy and gap are those of an incomplete set of orders. Known phases are listed until
+    there is a hull.
     """
     units = CampaignUnits(campaign)
     launchpad = databases.launchpad()
-    with databases.store("candidates", key="candidate_id") as candidates:
-        stages = {"$in": [Stage.FAILED.value, Stage.POURBAIX_STABLE.value]}
-        lacking = candidates.query(
-            {"campaign": campaign.name, "stage": stages, "band_gap": None},
-            ["candidate_id", "stage"],
-        )
-        stage_of = {candidate["candidate_id"]: candidate["stage"] for candidate in lacking}
-    jobs = launchpad.calculations([campaign.name], CALCULATIONS, list(stage_of))
     with databases.store("outputs", key="uuid") as outputs:
         has_references = outputs.count({"uuid": units.references}) > 0
         documents = outputs.query(
@@ -61,17 +54,37 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
                 "metadata.step": {"$in": [step.value for step in CALCULATIONS]},
                 "output.@class": CalculationFailure.__name__,
             },
-            ["uuid", "output"],
+            ["uuid", "output", "metadata.candidate_id"],
         )
         # What only handed a failure on runs again by itself.
-        failures = {
-            document["uuid"]: document["output"]
-            for document in documents
-            if document["output"]["job"] == document["uuid"]
+        documents = [each for each in documents if each["output"]["job"] == each["uuid"]]
+    failures = {document["uuid"]: document["output"] for document in documents}
+    with_failures = sorted({str(each["metadata"].get("candidate_id")) for each in documents})
+    with databases.store("candidates", key="candidate_id") as candidates:
+        lacks_gap = {"stage": Stage.POURBAIX_STABLE.value, "band_gap": None}
+        lacks_order = {
+            "candidate_id": {"$in": with_failures},
+            "stage": {"$nin": [Stage.GENERATED.value, Stage.REJECTED.value]},
         }
-    missed = [
-        job for job in jobs if Step.HYBRID is job.step or stage_of[job.candidate_id] == Stage.FAILED
-    ]
+        found_candidates = list(
+            candidates.query(
+                {
+                    "campaign": campaign.name,
+                    "$or": [{"stage": Stage.FAILED.value}, lacks_gap, lacks_order],
+                },
+                ["candidate_id", "stage", "band_gap"],
+            )
+        )
+    wants_gap = {
+        each["candidate_id"]
+        for each in found_candidates
+        if each["stage"] == Stage.FAILED.value
+        or (each["stage"] == Stage.POURBAIX_STABLE.value and each.get("band_gap") is None)
+    }
+    jobs = launchpad.calculations(
+        [campaign.name], CALCULATIONS, [each["candidate_id"] for each in found_candidates]
+    )
+    missed = [job for job in jobs if job.step is not Step.HYBRID or job.candidate_id in wants_gap]
     if not has_references:
         missed += launchpad.calculations([units.references], CALCULATIONS)
     found = []

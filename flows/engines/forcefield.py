@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from atomate2.forcefields.jobs import ForceFieldRelaxMaker, ForceFieldStaticMaker
 from atomate2.forcefields.utils import MLFF
 from jobflow import OnMissing
@@ -107,8 +108,13 @@ class ForceFieldEngine:
         if n_steps is None:
             raise CalculationError("a task document that does not tell its steps")
         energy = static.output.energy_per_atom
-        correction = energy_correction(static.structure, energy, self.settings.name)
         steps = static.output.ionic_steps
+        magmoms = steps[-1].magmoms if steps else None
+        if not np.isfinite([energy, *(magmoms or ())]).all():
+            raise CalculationError(
+                "energy or moments of the static calculation are not finite numbers"
+            )
+        correction = energy_correction(static.structure, energy, self.settings.name)
         # Not ``is_force_converged``: it knows nothing of the stress, so that a strained rocksalt
         # cell passes, and counts forces that the optimizer sees in the frame of the relaxed cell.
         return Relaxed(
@@ -117,7 +123,7 @@ class ForceFieldEngine:
             correction_per_atom=correction,
             level_of_theory=self.level_of_theory,
             converged=n_steps < self.settings.max_steps,
-            magmoms=steps[-1].magmoms if steps else None,
+            magmoms=magmoms,
             n_steps=n_steps,
             volume_change=volume_change(structure, static.structure),
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from atomate2.vasp.jobs.core import HSEBSMaker, HSEStaticMaker
 from atomate2.vasp.sets.core import HSEBSSetGenerator, HSEStaticSetGenerator
 from jobflow import job
 from pymatgen.io.vasp.sets import MPRelaxSet
 
-from flows.engines.vasp import NO_RESTART_FILES
-from flows.engines.vasp_outcome import magnetic_state
+from flows.engines.vasp import NO_RESTART_FILES, PARSE_NO_BANDS
+from flows.engines.vasp_outcome import band_edges, levels_of, magnetic_state, stored_band_edges
 from flows.engines.vasp_step import FOLLOWS_ANYTHING, VaspStepMaker
 from gan_htvs.bandgap import BandGapResult
 from gan_htvs.engines import REHEARSAL
@@ -35,6 +36,27 @@ UNCERTAINTY = {
     "uniform_dense": "band edges on the dense mesh",
 }
 """What the k points of each mode leave open, besides the functional itself."""
+
+
+@dataclass
+class HybridSetGenerator(HSEBSSetGenerator):
+    """HSE06 with the k points of the PBE(+U) band edges at weight zero, found by counted electrons.
+
+    atomate2 finds them by VASP's Fermi level, and adds none where that cuts a band.
+    """
+
+    @property
+    def kpoints_updates(self) -> dict[str, Any]:
+        """Return the updates of the k points."""
+        if self.mode != "gap":
+            return super().kpoints_updates
+        edges = self.prev_vasprun and band_edges(self.prev_vasprun)
+        added = []
+        if edges and not edges.is_metal:
+            levels = levels_of(self.prev_vasprun)
+            points = {int(np.argwhere(levels == edge)[0, 1]) for edge in (edges.vbm, edges.cbm)}
+            added = [self.prev_vasprun.actual_kpoints[k] for k in sorted(points)]
+        return {"reciprocal_density": self.reciprocal_density, "added_kpoints": added}
 
 
 @dataclass(frozen=True)
@@ -82,14 +104,20 @@ class HybridEngine:
         """Make the Maker, with the POTCARs of the energies, and what it is called with."""
         hybrid = self.settings.vasp.hybrid
         common = {
-            "user_incar_settings": {"ENCUT": hybrid.cutoff},
+            # emmet reads IBRION where there is no Fermi level.
+            "user_incar_settings": {"ENCUT": hybrid.cutoff, "EFERMI": "MIDGAP", "IBRION": -1},
+            # Whatever VASP_INHERIT_INCAR says: +U is off.
+            "inherit_incar": False,
             "user_potcar_settings": dict(MPRelaxSet.CONFIG["POTCAR"]),
         }
         if hybrid.mode == "static":
             mesh = {"reciprocal_density": hybrid.reciprocal_density}
             inputs = HSEStaticSetGenerator(user_kpoints_settings=mesh, **common)
-            return HSEStaticMaker(name="hybrid", input_set_generator=inputs), {}
-        inputs = HSEBSSetGenerator(
+            maker = HSEStaticMaker(
+                name="hybrid", input_set_generator=inputs, task_document_kwargs=PARSE_NO_BANDS
+            )
+            return maker, {}
+        inputs = HybridSetGenerator(
             mode=hybrid.mode,
             reciprocal_density=hybrid.reciprocal_density,
             zero_weighted_reciprocal_density=hybrid.dense_reciprocal_density,
@@ -97,7 +125,10 @@ class HybridEngine:
             **common,
         )
         maker = HSEBSMaker(
-            name="hybrid", input_set_generator=inputs, copy_vasp_kwargs=NO_RESTART_FILES
+            name="hybrid",
+            input_set_generator=inputs,
+            copy_vasp_kwargs=NO_RESTART_FILES,
+            task_document_kwargs=PARSE_NO_BANDS,
         )
         return maker, {"mode": hybrid.mode}
 
@@ -122,15 +153,22 @@ def read_gap(
 def gap_of(task: TaskDoc, relaxed: Relaxed, settings: EngineSettings) -> BandGapResult:
     """Read the band gap from the document of a converged hybrid calculation."""
     last = task.calcs_reversed[0]
-    output = last.output
+    edges = stored_band_edges(task)
+    if edges is None:
+        return BandGapResult.not_computed(
+            f"NBANDS = {last.input.parameters['NBANDS']} is too small to hold the conduction band "
+            "edge of each spin; raise it in engines.vasp.hybrid.incar",
+            magnetic_orders=relaxed.magnetic_orders,
+        )
     mode = settings.vasp.hybrid.mode
+    is_on_mesh = mode == "gap" and 0 not in (last.input.kpoints.kpts_weights or ())
     order, total = magnetic_state(task)
     return BandGapResult(
-        band_gap=0.0 if output.is_metal else output.bandgap,
-        is_gap_direct=None if output.is_metal else output.is_gap_direct,
-        vbm=output.vbm,
-        cbm=output.cbm,
-        is_metal=output.is_metal,
+        band_gap=edges.gap,
+        is_gap_direct=edges.is_direct,
+        vbm=edges.vbm,
+        cbm=edges.cbm,
+        is_metal=edges.is_metal,
         method=REHEARSAL if settings.is_rehearsal else METHOD,
         magnetic_order=order,
         total_magnetization=total,
@@ -140,5 +178,5 @@ def gap_of(task: TaskDoc, relaxed: Relaxed, settings: EngineSettings) -> BandGap
         pbe_gap=relaxed.magnetic_orders[0].pbe_gap if relaxed.magnetic_orders else None,
         seconds=task.run_stats["standard"].elapsed_time if task.run_stats else None,
         vasp_version=last.vasp_version,
-        uncertainty=UNCERTAINTY["static" if mode == "gap" and not relaxed.folder else mode],
+        uncertainty=UNCERTAINTY["static" if is_on_mesh else mode],
     )

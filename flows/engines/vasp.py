@@ -16,7 +16,7 @@ from atomate2.vasp.flows.mp import MPGGADoubleRelaxStaticMaker
 from emmet.core.tasks import TaskDoc
 
 from flows.engines.forcefield import ForceFieldEngine, n_relaxation_steps
-from flows.engines.vasp_outcome import magnetic_state
+from flows.engines.vasp_outcome import magnetic_state, stored_band_edges
 from flows.engines.vasp_step import VaspStepMaker
 from gan_htvs.bandgap import MagneticOrderResult
 from gan_htvs.candidate import Relaxed, volume_change
@@ -42,7 +42,8 @@ PRE_RELAXATION = "pre-relax"
 """Ends the name of the job that a potential does before VASP."""
 
 PARSE_NO_BANDS = {"parse_dos": False, "parse_bandstructure": False}
-"""Densities of states and bands of PBE are megabytes a candidate; vasprun.xml keeps them."""
+"""Densities of states and bands are megabytes a candidate; vasprun.xml keeps them. Nor is VASP's
+Fermi level needed, without which atomate2 cannot parse them."""
 
 
 @dataclass(frozen=True)
@@ -186,11 +187,12 @@ class VaspEngine:
 def _order(start: str, static: TaskDoc) -> MagneticOrderResult:
     """Describe the state that a magnetic start ended in."""
     order, total = magnetic_state(static)
+    edges = stored_band_edges(static)
     return MagneticOrderResult(
         start=start,
         order=order,
         energy_per_atom=static.output.energy_per_atom,
         total_magnetization=total,
-        pbe_gap=static.output.bandgap,
+        pbe_gap=edges and edges.gap,
         nsites=len(static.structure),
     )

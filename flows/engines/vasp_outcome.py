@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from custodian.custodian import (
     MaxCorrectionsError,
     MaxCorrectionsPerHandlerError,
@@ -13,24 +15,57 @@ from custodian.custodian import (
     NonRecoverableError,
     ReturnCodeError,
     ValidationError,
+    Validator,
 )
 from custodian.vasp.validators import VaspFilesValidator, VasprunXMLValidator
 from emmet.core.types.enums import TaskState
 from monty.io import zopen
 from monty.os.path import zpath
+from pymatgen.electronic_structure.core import Spin
+from pymatgen.io.vasp.inputs import Incar, Poscar
+from pymatgen.io.vasp.outputs import Vasprun
 
-from gan_htvs.bandgap import magnetic_order
-from gan_htvs.errors import CalculationError
+from gan_htvs.bandgap import BandEdges, fill_bands, magnetic_order
+from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.rehearsal.cost import COST_FILE
+from gan_htvs.rehearsal.inputs import POLARIZED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from emmet.core.tasks import TaskDoc
+    from numpy.typing import NDArray
+
+BAND_EDGES = "band_edges"
+"""Key of ``TaskDoc.additional_json`` for the band edges of counted electrons."""
+
+END_OF_OUTCAR = "General timing and accounting"
+"""Heading of the last part of a complete OUTCAR."""
+
+MOMENTS_OF_OUTCAR = "magnetization (x)"
+"""Heading of the table of magnetic moments."""
+
+
+class MomentsValidator(Validator):
+    """Refuse a spin-polarized calculation without a magnetic moment of every atom in OUTCAR.
+
+    pymatgen takes a missing table for no moments, skips a row with ``****``, and reads the table of
+    an earlier ionic step where OUTCAR is cut off.
+    """
+
+    def check(self, directory: str = "./") -> bool:
+        """Return whether moments are missing, not finite, or of a run that was cut off."""
+        folder = Path(directory)
+        if Incar.from_file(folder / "INCAR").get("ISPIN", 1) != POLARIZED:
+            return False
+        n_atoms = sum(Poscar.from_file(folder / "POSCAR", check_for_potcar=False).natoms)
+        return len(moments_in(folder / "OUTCAR")) != n_atoms
+
 
 MEANINGS = {
     VasprunXMLValidator: "vasprun.xml is missing or cut off: VASP was killed, or the disk is full",
     VaspFilesValidator: "VASP left no CONTCAR, OSZICAR or OUTCAR: it did not start, or was killed",
+    MomentsValidator: "OUTCAR is cut off or lacks the magnetic moments of its atoms (ISPIN = 2)",
 }
 """What it means that one of custodian's validators does not accept a calculation."""
 
@@ -70,6 +105,32 @@ def check_convergence(task: TaskDoc) -> None:
     raise CalculationError("; ".join(task.analysis.errors or ()) or "not converged")
 
 
+def check_finite(task: TaskDoc) -> None:
+    """Check that the results are numbers; VASP writes NaN, or ``****`` where one is too large.
+
+    Raises
+    ------
+    CalculationError
+        If energy, forces, moments or structure are not finite.
+    """
+    steps = task.calcs_reversed[0].output.ionic_steps
+    structure = task.structure
+    results = {
+        "energy": [task.output.energy, task.output.energy_per_atom],
+        "forces": (steps and steps[-1].forces) or [],
+        "magnetic moments": structure.site_properties.get("magmom") or [],
+        "lattice": structure.lattice.matrix,
+        "coordinates": structure.frac_coords,
+    }
+    wrong = [name for name, values in results.items() if not _are_finite(values)]
+    if wrong:
+        raise CalculationError(f"not finite (NaN or **** in the output): {', '.join(wrong)}")
+
+
+def _are_finite(values: Any) -> bool:
+    return bool(np.isfinite(np.asarray(values, dtype=float)).all())
+
+
 def check_program(task: TaskDoc, *, is_rehearsal: bool) -> None:
     """Make sure that a rehearsal was run by the stand-in for VASP, and nothing else was.
 
@@ -85,11 +146,96 @@ def check_program(task: TaskDoc, *, is_rehearsal: bool) -> None:
         raise CalculationError("another program answered than the stand-in for VASP")
 
 
+def moments_in(outcar: Path) -> list[float]:
+    """Read the final magnetic moments of the atoms, Bohr magnetons.
+
+    Parameters
+    ----------
+    outcar
+        Path of OUTCAR.
+
+    Returns
+    -------
+    list
+        Empty if OUTCAR is cut off, has no table of them, or any number in it is not finite.
+    """
+    rows: list[list[str]] = []
+    is_in_table = is_complete = False
+    with outcar.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            words = line.split()
+            if line.strip() == MOMENTS_OF_OUTCAR:
+                rows, is_in_table = [], True
+            elif is_in_table and words and words[0].isdigit():
+                rows.append(words[1:])
+            elif is_in_table and rows:  # the table of a single atom ends without a line of dashes
+                is_in_table = False
+            is_complete = is_complete or END_OF_OUTCAR in line
+    try:
+        moments = np.array(rows, dtype=float)[:, -1] if rows and is_complete else np.array([])
+    except ValueError:  # **** or a row of another length
+        return []
+    return moments.tolist() if np.isfinite(moments).all() else []
+
+
+def check_moments_left(task: TaskDoc) -> None:
+    """Check that a spin-polarized calculation left the moments of its atoms.
+
+    Raises
+    ------
+    CalculationError
+        If there are none: nothing parsed does not mean no magnetism.
+    """
+    is_polarized = task.calcs_reversed[0].input.parameters.get("ISPIN") == POLARIZED
+    if is_polarized and "magmom" not in task.structure.site_properties:
+        raise CalculationError(MEANINGS[MomentsValidator])
+
+
 def magnetic_state(task: TaskDoc) -> tuple[str, float]:
-    """Name the magnetic order of a calculation, and tell its moment, Bohr magnetons."""
-    moments = task.structure.site_properties.get("magmom") or [0.0]
+    """Return the magnetic order of a calculation and its total moment, Bohr magnetons."""
+    moments = task.structure.site_properties.get("magmom")
+    if moments is None:  # without spin, see check_moments_left
+        return "NM", 0.0
     total = sum(moments)
     return magnetic_order(moments, total=total), total
+
+
+def levels_of(vasprun: Vasprun) -> NDArray[np.float64]:
+    """Return the eigenvalues, (n_spins, n_kpoints, n_bands), eV."""
+    spins = [spin for spin in (Spin.up, Spin.down) if spin in vasprun.eigenvalues]
+    return np.stack([vasprun.eigenvalues[spin][..., 0] for spin in spins])
+
+
+def band_edges(vasprun: Vasprun) -> BandEdges | None:
+    """Find the band edges by counting electrons; None if the bands are too few.
+
+    The Fermi level of VASP is a convention: with points of weight zero, or a level just above the
+    highest occupied state, an insulator looks like a metal.
+    """
+    return fill_bands(
+        levels_of(vasprun), vasprun.actual_kpoints_weights, vasprun.parameters["NELECT"]
+    )
+
+
+def store_band_edges(task: TaskDoc, folder: Path) -> None:
+    """Add the band edges of vasprun.xml to ``additional_json`` of a task.
+
+    Parameters
+    ----------
+    task
+        Of a static calculation.
+    folder
+        Where its vasprun.xml is, compressed or not.
+    """
+    path = zpath(str(folder / "vasprun.xml"))
+    edges = band_edges(Vasprun(path, parse_dos=False, parse_potcar_file=False))
+    task.additional_json = (task.additional_json or {}) | {BAND_EDGES: edges and asdict(edges)}
+
+
+def stored_band_edges(task: TaskDoc) -> BandEdges | None:
+    """Return what :func:`store_band_edges` stored; None if the bands are too few."""
+    edges = (task.additional_json or {}).get(BAND_EDGES)
+    return BandEdges(**edges) if edges else None
 
 
 def reason_of(error: Exception, corrections: Sequence[str]) -> str:
@@ -104,7 +250,7 @@ def reason_of(error: Exception, corrections: Sequence[str]) -> str:
     """
     last = f", the last one {corrections[-1]}" if corrections else ""
     match error:
-        case CalculationError():
+        case CalculationError() | UserError():
             return str(error)
         case MaxCorrectionsError() | MaxCorrectionsPerJobError() | MaxCorrectionsPerHandlerError():
             return f"custodian gave up after {len(corrections)} errors{last}"

@@ -23,16 +23,22 @@ from atomate2.vasp import powerups
 from atomate2.vasp.jobs.base import BaseVaspMaker
 from atomate2.vasp.run import DEFAULT_HANDLERS
 from custodian.vasp.handlers import FrozenJobErrorHandler, WalltimeHandler
+from custodian.vasp.validators import VaspFilesValidator, VasprunXMLValidator
 from emmet.core.tasks import TaskDoc
 from jobflow import CURRENT_JOB, JobConfig, Maker, OnMissing, Response, job
 from pymatgen.core import Structure
 
+from flows.engines.atomate2_settings import incar_updates
 from flows.engines.vasp_outcome import (
+    MomentsValidator,
     check_convergence,
+    check_finite,
+    check_moments_left,
     check_program,
     corrections_in,
     is_retryable,
     reason_of,
+    store_band_edges,
 )
 from gan_htvs.candidate import Relaxed
 from gan_htvs.engines import level_of_theory_stays
@@ -60,6 +66,12 @@ candidate failed. So they go on, and hand the failure on without running VASP.""
 
 FOLLOWS_ANYTHING = JobConfig(on_missing_references=OnMissing.NONE)
 """A step runs, and says what is wrong, even if the job before it left nothing at all."""
+
+VALIDATORS = (VasprunXMLValidator(), VaspFilesValidator(), MomentsValidator())
+"""Those of atomate2, and ours."""
+
+LEAST_LORBIT = 10
+"""With less, VASP writes no moments of atoms into OUTCAR."""
 
 MOMENT_TOLERANCE = 1e-3
 """Moments are written into INCAR with so many digits, Bohr magnetons."""
@@ -186,11 +198,16 @@ class VaspStepMaker(Maker):
                 check_moments(structure, self.vasp.input_set_generator, folder)
                 make = type(self.vasp).make.original
                 response = make(self._equipped(), structure, folder, **self.arguments)
-            check_program(response.output, is_rehearsal=self.is_rehearsal)
-            check_convergence(response.output)
+            task = response.output
+            check_program(task, is_rehearsal=self.is_rehearsal)
+            check_convergence(task)
+            check_moments_left(task)
+            check_finite(task)
+            if task.calcs_reversed[0].input.parameters["NSW"] <= 0:
+                store_band_edges(task, Path.cwd())
         except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours go on
             return Response(output=self._failure(error))
-        return Response(output=response.output, stored_data=response.stored_data)
+        return Response(output=task, stored_data=response.stored_data)
 
     def _equipped(self) -> BaseVaspMaker:
         """Give the Maker what depends on the machine and on the settings."""
@@ -206,14 +223,25 @@ class VaspStepMaker(Maker):
         if (limit := self.max_seconds) is not None:
             reserve = min(300, max(60, limit // 10))
             handlers.append(WalltimeHandler(limit, reserve, electronic_step_stop=True))
-        run = {"handlers": handlers, "max_errors": self.max_errors, **self.vasp.run_vasp_kwargs}
+        run = {
+            "handlers": handlers,
+            "validators": VALIDATORS,
+            "max_errors": self.max_errors,
+            **self.vasp.run_vasp_kwargs,
+        }
         additional = self.vasp.write_additional_data
         if self.is_rehearsal:
             command = shlex.join(STAND_IN)
             run |= {"vasp_cmd": command, "vasp_gamma_cmd": command}
             run["custodian_kwargs"] = STAND_IN_POLLING
             additional = additional | {"rehearsal_settings:json": {"fail": self._drawn_failure()}}
-        return replace(self.vasp, run_vasp_kwargs=run, write_additional_data=additional)
+        return replace(
+            self.vasp,
+            run_vasp_kwargs=run,
+            write_additional_data=additional,
+            # Whatever VASP_STORE_ADDITIONAL_JSON says: the stand-in is known by its file.
+            task_document_kwargs=self.vasp.task_document_kwargs | {"store_additional_json": True},
+        )
 
     def _drawn_failure(self) -> str | None:
         """Draw how this calculation fails, if at all; a second try in another folder is luckier."""
@@ -256,9 +284,6 @@ def _taken_up(
     if start is None:
         raise CalculationError("the calculation before it left nothing")
     if isinstance(start, TaskDoc):
-        is_polarized = start.calcs_reversed[0].input.parameters.get("ISPIN") == POLARIZED
-        if is_polarized and "magmom" not in start.structure.site_properties:
-            raise CalculationError("the calculation before it left no magnetic moments")
         return start.structure, strip_hostname(start.dir_name)
     structure, folder = start if isinstance(start, Structure) else start.structure, None
     if structure is None:
@@ -285,10 +310,11 @@ def _flaw(start: Start, structure: Structure, *, is_reference: bool) -> str | No
 
 
 def check_moments(structure: Structure, generator: VaspInputSet, folder: str | None = None) -> None:
-    """Make sure that the moments of a structure are those that VASP will start from.
+    """Check that VASP will start from the moments of a structure, and write the final ones.
 
-    Orders were lost between steps before (atomate2 #505, pymatgen #3431), and a ferromagnetic
-    oxide that was meant to be antiferromagnetic looks like any other.
+    What counts is the INCAR as atomate2 will write it, with the tags of its own settings. Orders
+    were lost between steps before (atomate2 #505, pymatgen #3431), and a ferromagnetic oxide that
+    was meant to be antiferromagnetic looks like any other.
 
     Parameters
     ----------
@@ -302,11 +328,20 @@ def check_moments(structure: Structure, generator: VaspInputSet, folder: str | N
     Raises
     ------
     CalculationError
-        If MAGMOM would say something else.
+        If MAGMOM would say something else, or LORBIT would leave no moments.
+    UserError
+        If the settings of atomate2 change the level of theory.
     """
+    updates = incar_updates()
+    incar = generator.get_input_set(structure, prev_dir=folder, potcar_spec=True).incar
+    incar.update(updates)
+    if incar.get("ISPIN") == POLARIZED and incar.get("LORBIT", 0) < LEAST_LORBIT:
+        raise CalculationError(
+            f"LORBIT = {incar.get('LORBIT', 0)} leaves no magnetic moments; set 10 or 11, or leave "
+            "it out"
+        )
     if "magmom" not in structure.site_properties:
         return
-    incar = generator.get_input_set(structure, prev_dir=folder, potcar_spec=True).incar
     # POSCAR is sorted by species, and MAGMOM with it.
     wanted = structure.get_sorted_structure().site_properties["magmom"]
     written = incar.get("MAGMOM")

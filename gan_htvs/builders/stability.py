@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from maggma.core import Builder, Store
 from maggma.utils import grouper
+from pydantic import ValidationError
 from pymatgen.core import Composition
 
 from gan_htvs import __version__
@@ -27,6 +28,7 @@ from gan_htvs.documents import decode, encode, without_id
 from gan_htvs.errors import UserError
 from gan_htvs.fingerprint import Fingerprint
 from gan_htvs.identity import content_hash
+from gan_htvs.settings import first_problem
 from gan_htvs.thermodynamics.hull import ReferenceSet
 from gan_htvs.words import in_one_line
 
@@ -327,7 +329,8 @@ def _read(output: Any, document: Stability) -> Relaxed | None:
         is_reference = origin is not None and origin.is_reference
         flaw = None if relaxed is None else Judge.soundness(relaxed, is_reference=is_reference)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates go on
-        document.reason = f"its gate left what cannot be read: {in_one_line(error)}"
+        problem = first_problem(error) if isinstance(error, ValidationError) else in_one_line(error)
+        document.reason = f"its gate left what cannot be read: {problem}"
         return None
     if relaxed is None:
         document.stage, document.reason = verdict.stage, verdict.reason

@@ -7,9 +7,10 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 from pymatgen.core import Lattice, Structure
 
+from gan_htvs.documents import Document
 from gan_htvs.share import Share
 
 COORDINATE_DIGITS = 6
@@ -36,12 +37,6 @@ StoredStructure = Annotated[
     Structure | None, BeforeValidator(_from_plain), PlainSerializer(_to_plain)
 ]
 """A structure that is lattice, species and fractional coordinates in JSON."""
-
-
-class Document(BaseModel):
-    """Base: a JSON document that reads back as what was written."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="ignore")
 
 
 class Outcome(StrEnum):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from gan_htvs.documents import Document
 
 if TYPE_CHECKING:
     from gan_htvs.rehearsal.inputs import Inputs
@@ -17,7 +19,7 @@ WAVEVECTOR_SQUARED_PER_EV = 0.262468
 """2 m / hbar^2, in 1/(eV A^2)."""
 
 
-class RunCost(BaseModel):
+class RunCost(Document):
     """Work of one calculation of VASP.
 
     Numbers of atoms, bands, k-points and plane waves are what VASP would have. Ionic steps are

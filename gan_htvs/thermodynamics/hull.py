@@ -12,11 +12,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 from scipy.spatial import ConvexHull
 
+from gan_htvs.documents import Document
 from gan_htvs.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class LowerHull:
         return self.corners[wide][around][of], amounts[np.arange(len(rows)), around][of]
 
 
-class ReferenceEnergy(BaseModel):
+class ReferenceEnergy(Document):
     """The energy of one relaxed reference phase."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -126,7 +127,7 @@ class ReferenceEnergy(BaseModel):
         return Composition(self.formula)
 
 
-class ReferenceSet(BaseModel):
+class ReferenceSet(Document):
     """Reference energies at one level of theory, and the convex hull that they span.
 
     A candidate is never added to the set, so that every candidate meets the same hull; one below

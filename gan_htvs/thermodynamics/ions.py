@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from gan_htvs.documents import Document
 from gan_htvs.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 AQUEOUS_IONS = Path(__file__).with_name("aqueous_ions.yaml")
 
 
-class IonReference(BaseModel):
+class IonReference(Document):
     """An experimental free energy of formation at 298.15 K."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,7 +28,7 @@ class IonReference(BaseModel):
     source: str
 
 
-class IonSet(BaseModel):
+class IonSet(Document):
     """A versioned table of aqueous ions and of the solids to which they are tied."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from gan_htvs.campaign import PourbaixSettings
+from gan_htvs.documents import Document
 
 
-class PourbaixStability(BaseModel):
+class PourbaixStability(Document):
     """Decomposition energy of one candidate in water, with everything it depends on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 from pymatgen.core import Element, Lattice, Structure
@@ -270,7 +270,7 @@ def _read_phases(path: Path, sha256: str | None) -> tuple[str, tuple[ReferencePh
     if sha256 not in (None, found := hashlib.sha256(content).hexdigest()):
         raise UserError(f"references.path {path}: has the hash {found}, not {sha256}; restore it.")
     try:
-        document = json.loads(content)
+        document = json.loads(content, parse_constant=_refuse_constant)
         phases = tuple(
             ReferencePhase(
                 name=phase["name"],
@@ -286,6 +286,11 @@ def _read_phases(path: Path, sha256: str | None) -> tuple[str, tuple[ReferencePh
         raise UserError(
             f"references.path {path}: holds no known phases; delete it to fetch them."
         ) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which Python reads in JSON."""
+    raise ValueError(f"{name} is not a finite number")
 
 
 def _kept_for(elements: Iterable[str], max_energy_above_hull: float) -> str:

@@ -118,10 +118,11 @@ def submit(
 
         campaign = read_campaign(campaign_file)
         from launchers.database import open_databases
-        from launchers.doctor.vasp import obstacle
+        from launchers.doctor.vasp import check_settings, obstacle
         from launchers.submission import print_plan, submit_campaign
 
         _check_references(campaign)
+        check_settings(campaign)
         with open_databases(launchpad) as databases:
             if (reason := obstacle(campaign)) is not None:
                 console.note(f"{reason}. Where the jobs run this must be right.")
@@ -243,8 +244,9 @@ def _run(
     from launchers.database import LaunchpadFile, open_databases
 
     LaunchpadFile.read(launchpad)
-    from launchers.doctor.vasp import obstacle
+    from launchers.doctor.vasp import check_settings, obstacle
 
+    check_settings(campaign)
     if (reason := obstacle(campaign)) is not None:
         raise UserError(f"nothing was queued, since VASP cannot run here: {reason}.")
     _check_references(campaign)

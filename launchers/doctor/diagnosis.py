@@ -110,6 +110,7 @@ def _of_machine(needs: Needs, workdir: Path) -> Iterator[Examination]:
 
 def _of_vasp(needs: Needs) -> Iterator[Examination]:
     yield Examination("VASP", vasp.command, needs.vasp)
+    yield Examination("atomate2 settings", vasp.settings, needs.custodian)
     yield Examination(
         "POTCARs",
         lambda: vasp.potcars(needs.elements, vasp.input_sets(needs.engines)),

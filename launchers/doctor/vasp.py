@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_htvs.engines import VASP_ENGINES
 from gan_htvs.potcars import FOLDER_VARIABLE, examine_potcars, potcar_symbols
 from launchers.doctor.check import Finding, State, failure, ok, warning
 
@@ -63,6 +64,31 @@ def command_of(vasp: str, gamma: str, environment: Mapping[str, str]) -> Finding
     if _obstacle(gamma) is not None:
         return ok(f"{vasp!r}; no {gamma!r}, so cells with one k point run with the former")
     return ok(f"{vasp!r}; {gamma!r} for cells with one k point")
+
+
+def settings() -> Finding:
+    """Show what atomate2's settings add to every INCAR; a UserError names a tag that may not."""
+    from atomate2.settings import Atomate2Settings
+
+    from flows.engines.atomate2_settings import incar_updates
+
+    site = Atomate2Settings()
+    if not (updates := incar_updates(site)):
+        return ok(f"no VASP_INCAR_UPDATES in {site.CONFIG_FILE}")
+    tags = ", ".join(f"{tag} = {value}" for tag, value in updates.items())
+    return ok(f"VASP_INCAR_UPDATES of {site.CONFIG_FILE}, in every calculation: {tags}")
+
+
+def check_settings(campaign: Campaign) -> None:
+    """Check that atomate2's settings leave the level of theory of a campaign for VASP.
+
+    Raises
+    ------
+    UserError
+        If they do not: the file, the tag and the fix.
+    """
+    if VASP_ENGINES & {campaign.engines.energy.name, campaign.engines.band_gap.name}:
+        settings()
 
 
 def _obstacle(line: str) -> str | None:

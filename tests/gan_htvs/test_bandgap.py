@@ -53,6 +53,45 @@ class TestFillBands:
         assert fill_bands(pbe, [1, 1], 2).is_metal
         assert fill_bands(hybrid, [1, 1], 2).gap == 1.5
 
+    def test_points_of_weight_zero_are_filled_like_the_others(self):
+        # The band edges lie at the second point, inside the gap of the first one.
+        edges = fill_bands([[[-1.0, 0.0, 5.0], [-1.0, 0.3, 2.0]]], [1, 0], 4)
+        assert (edges.vbm, edges.cbm, edges.is_metal, edges.is_direct) == (0.3, 2.0, False, True)
+
+    def test_points_of_weight_zero_may_lie_apart(self):
+        edges = fill_bands([[[0.0, 5.0], [0.3, 4.0], [-0.5, 2.0]]], [1, 0, 0], 2)
+        assert (edges.vbm, edges.cbm, edges.is_direct) == (0.3, 2.0, False)
+
+    def test_points_of_weight_zero_hold_no_electrons(self):
+        # A reservoir that filled them as well would end one band lower at the first point.
+        spectrum = [[[0.0, 1.0, 4.0], [0.5, 1.5, 3.0], [0.5, 1.5, 3.0]]]
+        assert fill_bands(spectrum, [1, 0, 0], 4).gap == pytest.approx(1.5)
+
+    def test_points_of_weight_zero_of_two_spins(self):
+        # Three electrons: two bands of spin up, one of spin down.
+        up = [[0.0, 1.0, 5.0], [0.2, 1.2, 4.0]]
+        down = [[0.0, 4.5, 6.0], [0.1, 3.0, 6.0]]
+        edges = fill_bands([up, down], [1, 0], 3)
+        assert (edges.vbm, edges.cbm, edges.is_direct) == (1.2, 3.0, True)
+
+    def test_an_overlap_at_a_point_of_weight_zero_is_a_metal(self):
+        edges = fill_bands([[[0.0, 2.0], [1.5, 3.0], [-1.0, 1.0]]], [1, 0, 0], 2)
+        assert edges.is_metal
+        assert edges.gap == 0
+
+    def test_an_odd_electron_is_a_metal_whatever_lies_at_weight_zero(self):
+        assert fill_bands([[[0.0, 1.0], [-0.5, 2.0]]], [1, 0], 1).is_metal
+
+    def test_a_spin_without_an_empty_band_is_no_answer(self):
+        # The conduction band edge of spin up is not among the bands.
+        up, down = [[0.0, 1.0]], [[2.0, 6.0]]
+        assert fill_bands([up, down], [1], 2) is None
+        assert fill_bands([[[0.0, 1.0, 3.0]], [[2.0, 6.0, 7.0]]], [1], 2).gap == 1.0
+
+    def test_a_metal_with_too_few_bands_stays_one(self):
+        # More bands can only add empty levels below the ones that are known.
+        assert fill_bands([[[0.0, 1.0], [2.0, 3.0]]], [1, 1], 2).is_metal
+
     def test_weights_decide_the_filling(self):
         # Both bands of the first k point hold half an electron each; equal weights would give
         # them one each and leave the second k point empty.
@@ -112,6 +151,18 @@ def test_a_result_has_a_gap_or_a_reason():
 def test_a_magnetic_order_has_an_energy_or_a_reason():
     with pytest.raises(ValueError, match="either an energy or a reason"):
         MagneticOrderResult(start="FM", nsites=2, kpoints=(4, 4, 4))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_result_holds_a_number_that_is_not_finite(value):
+    for field in ("energy_per_atom", "total_magnetization", "pbe_gap"):
+        with pytest.raises(ValueError, match=field):
+            MagneticOrderResult(**{"start": "FM", "energy_per_atom": -8.0, field: value})
+    for field in ("band_gap", "vbm", "cutoff"):
+        with pytest.raises(ValueError, match=field):
+            BandGapResult(**{"band_gap": 1.0, field: value})
+    with pytest.raises(ValueError, match="hubbard_u"):
+        BandGapResult(band_gap=1.0, hubbard_u={"Mn": value})
 
 
 def test_a_magnetic_order_of_a_code_that_does_not_tell_its_mesh():

@@ -13,7 +13,7 @@ import pytest
 from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.descent import descend
+from gan_htvs.descent import Ending, descend
 from gan_htvs.engines import EnergyEngineSettings
 from gan_htvs.errors import UserError
 from gan_htvs.relaxation import Relaxations
@@ -63,6 +63,24 @@ def test_numbers_that_are_not_finite_are_no_result(monkeypatch):
 
     monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: Broken())
     assert descend(rocksalt(), SETTINGS).relaxed is None
+
+
+@pytest.mark.parametrize("quantity", ["energy", "forces"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_ends_the_relaxation(monkeypatch, quantity, value):
+    class Overflowing(LennardJones):
+        def calculate(self, *arguments, **settings):
+            super().calculate(*arguments, **settings)
+            self.n_calls = getattr(self, "n_calls", 0) + 1
+            if self.n_calls > 2:
+                self.results[quantity] = self.results[quantity] * 0 + value
+
+    monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: Overflowing(sigma=2.0))
+    descent = descend(rocksalt(), SETTINGS)
+    assert (descent.ending, descent.relaxed) == (Ending.RAISED, None)
+    for values in (descent.curve.energies, descent.curve.max_forces, descent.curve.volumes):
+        assert len(values) >= 1
+        assert np.isfinite(values).all()
 
 
 def test_a_journal_remembers_and_a_broken_line_costs_one_result(tmp_path):

@@ -82,8 +82,20 @@ def test_a_failed_candidate_waits_for_the_first_that_failed(site):
     assert site.failed() == ["FM relax 1"]
 
 
-def test_an_order_that_failed_beside_a_good_one_is_left(site):
+def test_an_order_that_failed_beside_a_good_one_is_found(site):
     site.leave("FM relax 1", Step.RELAX, "a", failed_in="FM relax 1")
+    site.leave("FM relax 2", Step.RELAX, "a", failed_in="FM relax 1")
+    site.leave("AFM relax 1", Step.RELAX, "a")
+    site.judge("a", "generated")
+    assert site.failed() == []
+    for stage in ("relaxed", "stable", "pourbaix_stable", "photoanode"):
+        site.judge("a", stage, band_gap=2.0)
+        assert site.failed() == ["FM relax 1"]
+    site.judge("a", "rejected")
+    assert site.failed() == []
+
+
+def test_a_hybrid_that_failed_is_found_where_a_gap_is_wanted(site):
     site.leave("hybrid", Step.HYBRID, "a", failed_in="hybrid")
     site.judge("a", "stable")
     assert site.failed() == []

@@ -12,6 +12,7 @@ from flows.engines.energy import energy_engine
 from gan_htvs.descent import descend
 from gan_htvs.documents import decode
 from gan_htvs.engines import EnergyEngineSettings, EngineSettings
+from gan_htvs.errors import CalculationError
 
 STRETCHED_MNO = Structure.from_spacegroup(
     "Fm-3m", Lattice.cubic(4.7), ["Mn", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -79,6 +80,17 @@ def test_a_force_field_of_atomate2_gets_its_arguments(tmp_path, monkeypatch):
     assert flow.level_of_theory == f"MACE-MP-0(model={tmp_path}/mine.model)+MP2020"
     assert alone.energy_per_atom == pytest.approx(flow.energy_per_atom, abs=1e-6)
     assert (alone.n_steps, alone.level_of_theory) == (flow.n_steps, flow.level_of_theory)
+
+
+def test_an_energy_that_is_not_finite_is_a_failure(tmp_path, monkeypatch):
+    class Overflowing(LennardJones):
+        def calculate(self, *arguments, **settings):
+            super().calculate(*arguments, **settings)
+            self.results["energy"] = float("nan")
+
+    monkeypatch.setattr(utils, "ase_calculator", lambda *_, **__: Overflowing(sigma=1.9))
+    with pytest.raises(CalculationError, match="not finite numbers"):
+        relaxed(tmp_path, name="MACE-MP-0", arguments={"model": "mine"})
 
 
 def test_a_relaxation_cut_short_is_not_converged(tmp_path):

@@ -106,6 +106,17 @@ class TestMagneticOrders:
         with pytest.raises(CalculationError, match="was to be carried over"):
             check_moments(structure, generator)
 
+    def test_moments_that_vasp_would_not_write_stop_the_calculation(self):
+        relax = jobs(STRUCTURES["MnO"])["FM relax 1"]
+        structure = relax.function_args[0]
+        generator = relax.maker.vasp.input_set_generator
+        generator.user_incar_settings = {"LORBIT": 0}
+        with pytest.raises(CalculationError, match="LORBIT = 0"):
+            check_moments(structure, generator)
+        generator.user_incar_settings = {"LORBIT": 0, "ISPIN": 1}
+        structure.remove_site_property("magmom")
+        check_moments(structure, generator)
+
 
 class TestChanges:
     def test_incar_tags_of_the_campaign(self):
@@ -182,6 +193,12 @@ class TestHybrid:
         assert (incar["LHFCALC"], incar["HFSCREEN"], incar["GGA"]) == (True, 0.2, "Pe")
         assert (incar["LDAU"], incar["NSW"], incar["ISPIN"], incar["ENCUT"]) == (False, 0, 2, 520)
         assert inputs["POTCAR.spec"].splitlines() == ["Mn_pv", "O"]  # those of the energies
+        assert incar["EFERMI"].upper() == "MIDGAP"
+        assert self.step(mode=mode).maker.vasp.input_set_generator.inherit_incar is False
+
+    def test_its_fermi_level_may_be_chosen(self):
+        inputs = inputs_of(self.step(incar={"EFERMI": "LEGACY"}), STRUCTURES["MnO"])
+        assert inputs.incar["EFERMI"].upper() == "LEGACY"
 
     def test_density_and_cutoff_are_settings(self):
         step = self.step(mode="static", reciprocal_density=200, cutoff=400, incar={"NELM": 60})

@@ -5,6 +5,7 @@ ASE ships vasprun.xml of two runs of VASP 6.3; what else emmet wants to see is m
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -14,12 +15,21 @@ from pymatgen.io.vasp.outputs import Vasprun
 
 from flows.engines.hybrid import METHOD, gap_of
 from flows.engines.vasp import PARSE_NO_BANDS, VaspEngine
-from flows.engines.vasp_outcome import check_convergence
+from flows.engines.vasp_outcome import (
+    check_convergence,
+    check_finite,
+    store_band_edges,
+    stored_band_edges,
+)
 from gan_htvs.candidate import Relaxed
 from gan_htvs.engines import EngineSettings
 from gan_htvs.errors import CalculationError
 
 SETTINGS = EngineSettings.model_validate({"energy": {"name": "vasp"}, "band_gap": {"name": "vasp"}})
+
+ENERGY = r'<i name="(e_\w+)">[^<]*</i>'
+OVERFLOW = r'<i name="\1"> **************** </i>'
+FERMI_LEVEL = r'<i name="efermi">[^<]*</i>'
 
 MINIMAL_OUTCAR = """\
  a test made this up, since none was recorded with vasprun.xml
@@ -59,7 +69,9 @@ def recorded(request, recorded_vasp, tmp_path, monkeypatch):
 
 @pytest.fixture
 def task(recorded):
-    return get_vasp_task_document(recorded, **PARSE_NO_BANDS)
+    task = get_vasp_task_document(recorded, **PARSE_NO_BANDS)
+    store_band_edges(task, recorded)
+    return task
 
 
 @pytest.fixture
@@ -69,6 +81,27 @@ def vasprun(recorded):
 
 def test_a_run_that_converged_is_accepted(task):
     check_convergence(task)
+    check_finite(task)
+
+
+def test_energies_that_overflow_are_no_result(recorded):
+    path = recorded / "vasprun.xml"
+    head, last = path.read_text().rsplit("<calculation>", 1)
+    path.write_text(f"{head}<calculation>{re.sub(ENERGY, OVERFLOW, last)}")
+    with pytest.raises(CalculationError, match="not finite"):
+        check_finite(get_vasp_task_document(recorded, **PARSE_NO_BANDS))
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.05, 0.5])
+def test_the_gap_does_not_depend_on_the_fermi_level_of_vasp(recorded, task, vasprun, shift):
+    path = recorded / "vasprun.xml"
+    written = re.search(FERMI_LEVEL, path.read_text())[0]
+    moved = f'<i name="efermi">{vasprun.efermi + shift:16.8f} </i>'
+    path.write_text(path.read_text().replace(written, moved))
+    again = get_vasp_task_document(recorded, **PARSE_NO_BANDS)
+    store_band_edges(again, recorded)
+    assert stored_band_edges(again) == stored_band_edges(task)
+    assert not stored_band_edges(again).is_metal
 
 
 # The other run goes on with the steps of a response, of which NELM says nothing.
@@ -94,7 +127,8 @@ def test_energy_is_that_of_pymatgen(task, vasprun):
     assert relaxed.volume_change == pytest.approx(0)
     assert relaxed.n_steps == 2 * len(vasprun.ionic_steps)
     (order,) = relaxed.magnetic_orders
-    assert (order.order, order.pbe_gap) == ("NM", task.output.bandgap)
+    assert order.order == "NM"
+    assert order.pbe_gap == pytest.approx(vasprun.eigenvalue_band_properties[0])
 
 
 def test_gap_is_that_of_pymatgen(task, vasprun):

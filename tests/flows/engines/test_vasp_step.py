@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
 import pytest
+from atomate2 import SETTINGS as ATOMATE2_SETTINGS
 from atomate2.forcefields.schemas import ForceFieldTaskDocument
-from atomate2.vasp.jobs.mp import MPGGARelaxMaker
+from atomate2.vasp.jobs.mp import MPGGARelaxMaker, MPGGAStaticMaker
 from emmet.core.tasks import TaskDoc
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 from pymatgen.core import SETTINGS, Lattice, Structure
 
+from flows.engines.hybrid import gap_of
+from flows.engines.vasp_outcome import stored_band_edges
 from flows.engines.vasp_step import VaspStepMaker
+from gan_htvs.candidate import Relaxed
 from gan_htvs.documents import decode
 from gan_htvs.engines import EngineSettings
 from gan_htvs.failures import CalculationFailure
@@ -41,6 +46,22 @@ def fail(monkeypatch, in_process):
     return choose
 
 
+@pytest.fixture
+def damage(monkeypatch, in_process):
+    """Let the stand-in run to its end, then change what it wrote."""
+
+    def choose(name, change):
+        class Damaged(in_process):
+            def run(self, directory="./"):
+                super().run(directory)
+                path = Path(directory) / name
+                path.write_text(change(path.read_text()))
+
+        monkeypatch.setattr("atomate2.vasp.run.VaspJob", Damaged)
+
+    return choose
+
+
 def run(
     tmp_path,
     *,
@@ -49,9 +70,10 @@ def run(
     incar=None,
     engine="rehearsal",
     is_reference=False,
+    maker=MPGGARelaxMaker,
     **vasp,
 ):
-    """Relax in a job of its own; what it leaves, read back from the store."""
+    """Calculate in a job of its own; what it leaves, read back from the store."""
     settings = EngineSettings.model_validate(
         {
             "energy": {"name": engine},
@@ -59,9 +81,9 @@ def run(
             "vasp": {"frozen_seconds": 12, **vasp},
         }
     )
-    maker = VaspStepMaker.of(MPGGARelaxMaker(name="relax"), settings, incar or {})
-    maker.is_reference = is_reference
-    job = maker.make(start, magmoms)
+    step = VaspStepMaker.of(maker(name="relax"), settings, incar or {})
+    step.is_reference = is_reference
+    job = step.make(start, magmoms)
     store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
     run_locally(job, store=store, create_folders=True, root_dir=tmp_path, log=False)
     return decode(store.get_output(job.uuid, load=True))
@@ -107,6 +129,137 @@ def test_a_failure_is_a_document_with_reason_and_folder(tmp_path, fail, mode, re
     assert (Path(folder) / "INCAR").exists()
     assert len(failure.corrections) == ("custodian" in reason)
     assert failure.is_retryable == (mode not in ("unconverged", "electronic"))
+
+
+def replaced_in_last_step(pattern, number):
+    """Replace numbers of the last ionic step of vasprun.xml."""
+
+    def change(text):
+        head, last = text.rsplit("<calculation>", 1)
+        assert re.search(pattern, last)
+        return head + "<calculation>" + re.sub(pattern, rf"\g<1> {number} <", last)
+
+    return change
+
+
+ENERGIES = r'(<i name="e_\w+">)[^<]*<'
+FORCES = r'(<varray name="forces">\s*<v>)[^<]*<'
+
+
+@pytest.mark.parametrize("number", ["****************", "NaN", "Infinity"])
+@pytest.mark.parametrize("maker", [MPGGARelaxMaker, MPGGAStaticMaker])
+def test_an_energy_that_is_no_number_is_a_failure(tmp_path, damage, number, maker):
+    damage("vasprun.xml", replaced_in_last_step(ENERGIES, number))
+    failure = run(tmp_path, maker=maker, max_errors=1)
+    assert isinstance(failure, CalculationFailure)
+    assert failure.job
+    assert Path(failure.folder.split(":")[1]).is_dir()
+    if number != "Infinity":  # custodian takes a positive energy for an error of its own
+        assert "not finite" in failure.reason
+        assert "energy" in failure.reason
+
+
+def test_forces_that_overflow_are_a_failure(tmp_path, damage):
+    damage("vasprun.xml", replaced_in_last_step(FORCES, " ".join(["*" * 16] * 3)))
+    failure = run(tmp_path)
+    assert isinstance(failure, CalculationFailure)
+    assert "forces" in failure.reason
+
+
+def cut_before_moments(text):
+    return text[: text.rindex("magnetization (x)")]
+
+
+def without_moments(text):
+    end = text.index("General timing")
+    return cut_before_moments(text) + text[end:]
+
+
+def overflowing(text):
+    start = text.rindex("magnetization (x)")
+    return text[:start] + re.sub(r"(\n\s+1 .*?)\S+(?=\n)", r"\1*******", text[start:], count=1)
+
+
+@pytest.mark.parametrize("change", [cut_before_moments, without_moments, overflowing])
+def test_an_outcar_without_moments_is_a_failure(tmp_path, damage, change):
+    damage("OUTCAR", change)
+    failure = run(tmp_path)
+    assert isinstance(failure, CalculationFailure)
+    assert "magnetic moments" in failure.reason
+
+
+@pytest.mark.parametrize("change", [cut_before_moments, without_moments])
+def test_without_spin_there_are_none_to_miss(tmp_path, damage, change):
+    def with_header(text):  # VASP writes no such table then, nor does the stand-in
+        return change(f"{text}\n magnetization (x)\n General timing")
+
+    damage("OUTCAR", with_header)
+    assert isinstance(run(tmp_path, incar={"ISPIN": 1}), TaskDoc)
+
+
+def test_a_static_calculation_stores_its_band_edges(tmp_path, fail):
+    fail()
+    task = run(tmp_path, maker=MPGGAStaticMaker)
+    edges = stored_band_edges(task)
+    output = task.calcs_reversed[0].output
+    assert edges.gap == pytest.approx(output.cbm - output.vbm)
+    assert not edges.is_metal
+
+
+def test_too_few_bands_leave_no_gap(tmp_path, fail):
+    fail()
+    task = run(tmp_path, maker=MPGGAStaticMaker, incar={"NBANDS": 7})  # for 14 electrons
+    assert isinstance(task, TaskDoc)
+    assert stored_band_edges(task) is None
+    relaxed = Relaxed(structure=MGO, energy_per_atom=-6, level_of_theory="PBE", converged=True)
+    found = gap_of(task, relaxed, EngineSettings.model_validate({"energy": {"name": "vasp"}}))
+    assert found.band_gap is None
+    assert "NBANDS = 7" in found.reason
+
+
+class TestSettingsOfAtomate2:
+    @pytest.mark.parametrize(
+        "updates",
+        [
+            {"GGA": "Ps"},
+            {"ENCUT": 300},
+            {"NCORE": 4, "ispin": 1},
+            {" metagga ": "R2SCAN"},
+            {"MAGMOM": [0, 0]},
+            {"LUSE_VDW": True},
+        ],
+    )
+    def test_cannot_change_the_level_of_theory(self, tmp_path, monkeypatch, updates):
+        monkeypatch.setattr(ATOMATE2_SETTINGS, "VASP_INCAR_UPDATES", updates)
+        failure = run(tmp_path)
+        assert isinstance(failure, CalculationFailure)
+        assert ATOMATE2_SETTINGS.CONFIG_FILE in failure.reason
+        assert "VASP_INCAR_UPDATES" in failure.reason
+        assert next(reversed(updates)).strip().upper() in failure.reason
+        assert not list(tmp_path.rglob("INCAR*"))
+
+    def test_may_say_how_a_calculation_is_spread_over_a_machine(self, tmp_path, monkeypatch, fail):
+        fail()
+        updates = {"NCORE": 4, "KPAR": 2, "NELM": 77}
+        monkeypatch.setattr(ATOMATE2_SETTINGS, "VASP_INCAR_UPDATES", updates)
+        task = run(tmp_path)
+        assert isinstance(task, TaskDoc)
+        assert updates.items() <= task.calcs_reversed[0].input.incar.items()
+
+    def test_cannot_switch_the_moments_off(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(ATOMATE2_SETTINGS, "VASP_INCAR_UPDATES", {"LORBIT": 0})
+        failure = run(tmp_path)
+        assert "LORBIT = 0" in failure.reason
+        assert not list(tmp_path.rglob("INCAR*"))
+
+    def test_do_not_hide_the_stand_in(self, tmp_path, monkeypatch, fail):
+        fail()
+        monkeypatch.setattr(ATOMATE2_SETTINGS, "VASP_STORE_ADDITIONAL_JSON", False)
+        assert run(tmp_path).additional_json["rehearsal"]["potential"] == "chgnet"
+        write_placeholders(tmp_path / "potcars", ["Mg_pv", "O"], "PBE")
+        monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(tmp_path / "potcars"))
+        failure = run(tmp_path, engine="vasp")
+        assert failure.reason.startswith("the stand-in for VASP answered where VASP should")
 
 
 def test_a_limit_of_time_is_named(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -199,6 +200,16 @@ class TestCampaign:
     def test_a_damaged_file_is_named_with_the_cure(self, campaign_file: Path):
         (campaign_file.parent / "phases.json").write_text("{}")
         with pytest.raises(UserError, match=r"phases.json: holds no known phases; delete it"):
+            known_phases(read_campaign(campaign_file))
+
+    @pytest.mark.parametrize("value", ["NaN", "Infinity"])
+    def test_an_energy_that_is_not_finite_is_refused(self, campaign_file: Path, value: str):
+        read_campaign(campaign_file)
+        path = campaign_file.parent / "phases.json"
+        document = json.loads(path.read_text())
+        document["phases"][0]["pinned_energy_per_atom"] = float(value)
+        path.write_text(json.dumps(document))
+        with pytest.raises(UserError, match=r"phases.json: holds no known phases"):
             known_phases(read_campaign(campaign_file))
 
     def test_without_a_path_it_is_refused(self, campaign_file: Path):

@@ -1,0 +1,179 @@
+"""Gaps of the hybrid come from counted electrons, whatever VASP takes for the Fermi level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from atomate2.utils.path import strip_hostname
+from atomate2.vasp.jobs.mp import MPGGAStaticMaker
+from jobflow import Flow, JobStore, job, run_locally
+from maggma.stores import MemoryStore
+from monty.os.path import zpath
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.vasp.inputs import Incar, Kpoints
+
+from flows.engines.hybrid import UNCERTAINTY, HybridEngine
+from flows.engines.vasp_step import VaspStepMaker
+from gan_htvs.candidate import Relaxed
+from gan_htvs.documents import decode
+from gan_htvs.engines import EngineSettings
+from gan_htvs.rehearsal.spectrum import synthetic_gap
+
+from .conftest import rocksalt
+
+EDGE_SHIFT = 0.10
+"""How much the valence band rises at a point of weight zero, eV."""
+
+
+class Vasprun:
+    """vasprun.xml that a test changes."""
+
+    def __init__(self, path):
+        self.path = path
+        self.tree = ET.parse(path)
+
+    @property
+    def is_hybrid(self):
+        return self.tree.find("incar/*[@name='LHFCALC']") is not None
+
+    @property
+    def weights(self):
+        return np.array([float(v.text) for v in self.tree.find("kpoints/varray[@name='weights']")])
+
+    def spins(self):
+        """Rows of (eV, occupation) of each spin, by k point."""
+        sets = self.tree.find("calculation/eigenvalues/array/set")
+        return [[point.findall("r") for point in spin] for spin in sets]
+
+    def levels(self):
+        return np.array(
+            [
+                [[[float(word) for word in row.text.split()] for row in point] for point in spin]
+                for spin in self.spins()
+            ]
+        )
+
+    def move_fermi_level(self, energy):
+        self.tree.find("calculation/dos/i[@name='efermi']").text = f"{energy:.4f}"
+
+    def write(self):
+        self.tree.write(self.path, encoding="ISO-8859-1", xml_declaration=True)
+
+
+def leave_as_vasp_does(vasprun):
+    """Fermi level as with EFERMI = LEGACY: just above what is filled where points have weight."""
+    levels = vasprun.levels()
+    weighted = levels[:, vasprun.weights > 0]
+    top = weighted[..., 0][weighted[..., 1] > 0.5].max()
+    for spin in vasprun.spins():
+        for k in np.flatnonzero(vasprun.weights == 0):
+            filled = [row for row in spin[k] if float(row.text.split()[1]) > 0.5]
+            energy = float(filled[-1].text.split()[0]) + EDGE_SHIFT
+            filled[-1].text = f"{energy:.4f} 0.0000"
+    vasprun.move_fermi_level(top + EDGE_SHIFT / 2)
+
+
+def cut_valence_band(vasprun):
+    levels = vasprun.levels()
+    vasprun.move_fermi_level(levels[..., 0][levels[..., 1] > 0.5].max() - 0.01)
+
+
+@job
+def give(value):
+    return value
+
+
+@pytest.fixture
+def gap(tmp_path, monkeypatch, in_process):
+    """Compute static energy and hybrid gap; the gap and the folder of the hybrid."""
+
+    def compute(structure, change_static=None, change_hybrid=None, mode="gap", **relaxed):
+        class Changed(in_process):
+            def run(self, directory="./"):
+                super().run(directory)
+                vasprun = Vasprun(Path(directory) / "vasprun.xml")
+                if change := change_hybrid if vasprun.is_hybrid else change_static:
+                    change(vasprun)
+                    vasprun.write()
+
+        monkeypatch.setattr("atomate2.vasp.run.VaspJob", Changed)
+        settings = EngineSettings.model_validate(
+            {
+                "energy": {"name": "rehearsal"},
+                "band_gap": {"name": "rehearsal"},
+                "vasp": {"hybrid": {"mode": mode, "reciprocal_density": 20}},
+            }
+        )
+        static = VaspStepMaker.of(MPGGAStaticMaker(name="static"), settings, {}).make(structure)
+        energies = done(static)[static.uuid]
+        result = Relaxed(
+            structure=energies.structure,
+            energy_per_atom=energies.output.energy_per_atom,
+            level_of_theory="rehearsal",
+            converged=True,
+            magmoms=energies.structure.site_properties["magmom"],
+            folder=energies.dir_name,
+        )
+        source = give(result)
+        jobs = HybridEngine(settings).calculations(result, lambda name: name, source.output)
+        outputs = done(source, *jobs.values())
+        return outputs["band gap"], Path(strip_hostname(outputs["hybrid"].dir_name))
+
+    def done(*jobs):
+        store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+        flow = Flow(list(jobs))
+        run_locally(flow, store=store, create_folders=True, root_dir=tmp_path, log=False)
+        return {each.uuid: decode(store.get_output(each.uuid, load=True)) for each in jobs}
+
+    return compute
+
+
+def weights_in(folder):
+    kpoints = Kpoints.from_file(zpath(str(folder / "KPOINTS")))
+    return list(kpoints.kpts_weights or ())
+
+
+@pytest.mark.parametrize("metal", ["Mg", "Mn"])  # without and with moments
+def test_an_insulator_with_a_low_fermi_level_is_one(gap, metal):
+    structure = rocksalt(metal, 4.3)
+    found, folder = gap(structure, change_hybrid=leave_as_vasp_does)
+    assert 0 in weights_in(folder)
+    assert found.reason is None
+    expected = synthetic_gap(structure.composition, is_hybrid=True) - EDGE_SHIFT
+    assert (found.is_metal, found.band_gap) == (False, pytest.approx(expected, abs=0.02))
+    assert found.uncertainty == UNCERTAINTY["gap"]
+
+
+def test_a_level_in_the_valence_band_changes_neither_points_nor_gap(gap):
+    structure = rocksalt("Mg", 4.3)
+    found, folder = gap(structure, change_static=cut_valence_band, change_hybrid=cut_valence_band)
+    assert weights_in(folder).count(0) == 2
+    expected = synthetic_gap(structure.composition, is_hybrid=True)
+    assert found.band_gap == pytest.approx(expected, abs=0.01)
+
+
+def test_no_fermi_level_is_needed(gap):
+    structure = rocksalt("Mg", 4.3)
+
+    def without_fermi_level(vasprun):
+        dos = vasprun.tree.find("calculation/dos")
+        dos.remove(dos.find("i[@name='efermi']"))
+
+    found, _ = gap(structure, change_hybrid=without_fermi_level)
+    expected = synthetic_gap(structure.composition, is_hybrid=True)
+    assert found.band_gap == pytest.approx(expected, abs=0.01)
+
+
+def test_a_metal_stays_one_and_gets_no_points_at_edges(gap):
+    found, folder = gap(Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.5), ["Mg"], [[0, 0, 0]]))
+    assert (found.is_metal, found.band_gap, found.is_gap_direct) == (True, 0.0, None)
+    assert 0 not in weights_in(folder)
+    assert found.uncertainty == UNCERTAINTY["static"]
+
+
+def test_the_fermi_level_is_asked_for_in_the_middle_of_the_gap(gap):
+    _, folder = gap(rocksalt("Mg", 4.3), mode="static")
+    assert Incar.from_file(zpath(str(folder / "INCAR")))["EFERMI"].upper() == "MIDGAP"

@@ -1,0 +1,96 @@
+"""What VASP left, read where it is complete and refused where it is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows.engines.vasp_outcome import MomentsValidator, moments_in
+
+END = " General timing and accounting\n"
+TWO_ATOMS = """\
+ magnetization (x)
+
+# of ion       s       p       d       tot
+------------------------------------------
+    1        0.010   0.020   4.630   4.660
+    2        0.000  -0.048   0.000  -0.048
+--------------------------------------------------
+tot          0.010  -0.028   4.630   4.612
+
+"""
+ONE_ATOM = """\
+ magnetization (x)
+
+# of ion       s       p       d       tot
+------------------------------------------
+    1        0.010   0.020   2.180   2.210
+
+
+"""
+
+
+@pytest.fixture
+def outcar(tmp_path):
+    def write(text):
+        path = tmp_path / "OUTCAR"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "moments"),
+    [
+        (TWO_ATOMS + END, [4.66, -0.048]),
+        (ONE_ATOM + END, [2.21]),
+        # The table of every ionic step may be there; the last one counts.
+        (TWO_ATOMS.replace("4.660", "1.000") + TWO_ATOMS + END, [4.66, -0.048]),
+        (b" node \xe9\n" + (TWO_ATOMS + END).encode(), [4.66, -0.048]),
+    ],
+)
+def test_moments_are_those_of_the_last_table(outcar, text, moments):
+    assert moments_in(outcar(text)) == pytest.approx(moments)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        END,
+        TWO_ATOMS,  # cut off behind the table, which may be one of an earlier step
+        TWO_ATOMS[: TWO_ATOMS.index("    2  ")],
+        TWO_ATOMS.replace("   4.660", " *******") + END,
+        TWO_ATOMS.replace("   0.010   0.020", " *******   0.020") + END,
+        TWO_ATOMS.replace("  -0.048\n", "     NaN\n") + END,
+        TWO_ATOMS.replace("4.630   4.660", "4.630") + END,
+        "",
+    ],
+)
+def test_what_is_missing_or_no_number_leaves_none(outcar, text):
+    assert moments_in(outcar(text)) == []
+
+
+def test_a_recorded_outcar_with_spin_and_without_moments(recorded_vasp, outcar):
+    # VASP wrote it with ISPIN = 2 and LORBIT = 0.
+    text = recorded_vasp("OUTCAR_example_1").read_text()
+    assert "ISPIN  =      2" in text
+    assert moments_in(outcar(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("incar", "text", "is_refused"),
+    [
+        ("ISPIN = 2", TWO_ATOMS + END, False),
+        ("ISPIN = 2", ONE_ATOM + END, True),  # a moment for each of the two atoms
+        ("ISPIN = 2", END, True),
+        ("ISPIN = 1", END, False),
+        ("NSW = 0", END, False),
+    ],
+)
+def test_only_calculations_with_spin_must_leave_moments(outcar, tmp_path, incar, text, is_refused):
+    outcar(text)
+    (tmp_path / "INCAR").write_text(incar)
+    (tmp_path / "POSCAR").write_text(
+        "MnO\n1\n 0 2 2\n 2 0 2\n 2 2 0\nMn O\n1 1\nDirect\n 0 0 0\n 0.5 0.5 0.5\n"
+    )
+    assert MomentsValidator().check(str(tmp_path)) is is_refused

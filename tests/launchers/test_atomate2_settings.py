@@ -1,0 +1,99 @@
+"""Settings of atomate2 that change the level of theory are refused before anything is queued."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gan_htvs.campaign import Campaign
+from gan_htvs.errors import UserError
+from launchers.cli import app
+from launchers.commands.common import EXIT_USER_ERROR
+from launchers.doctor.vasp import check_settings, settings
+
+CAMPAIGN = {
+    "name": "mg-o",
+    "chemical_system": {"caps": {"Mg": 1, "O": 1}},
+    "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+    "prescreen": None,
+    "sampling": {"proposers": ["random"], "structures_per_composition": 1},
+}
+
+
+@pytest.fixture
+def atomate2(tmp_path, monkeypatch):
+    """Write a settings file of atomate2 that is in force."""
+    path = tmp_path / "atomate2.yaml"
+    monkeypatch.setenv("ATOMATE2_CONFIG_FILE", str(path))
+
+    def write(**values):
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def call(tmp_path):
+    def invoke(command, *options, engine="vasp"):
+        engines = {"energy": {"name": engine}, "band_gap": {"name": engine}}
+        campaign, launchpad = tmp_path / "campaign.yaml", tmp_path / "my_launchpad.yaml"
+        campaign.write_text(yaml.safe_dump(CAMPAIGN | {"engines": engines}))
+        launchpad.write_text(yaml.safe_dump({"host": "127.0.0.1", "port": 28_110, "name": "none"}))
+        words = [command, str(campaign), "-l", str(launchpad), *options]
+        return CliRunner().invoke(app, words)
+
+    return invoke
+
+
+@pytest.mark.parametrize("command", ["run", "submit", "rehearse"])
+@pytest.mark.parametrize("tag", ["GGA", "encut", "MAGMOM"])
+def test_a_tag_that_changes_the_level_of_theory_is_refused(atomate2, call, command, tag):
+    path = atomate2(VASP_INCAR_UPDATES={"NCORE": 4, tag: 300})
+    result = call(command)
+    assert result.exit_code == EXIT_USER_ERROR, result.stderr
+    message = " ".join(result.stderr.split())
+    for part in (path.name, "VASP_INCAR_UPDATES", tag.upper(), "leave it out"):
+        assert part in message
+    assert "NCORE" not in message
+    assert "Traceback" not in message
+
+
+def doctor(call):
+    checks = json.loads(call("doctor", "--json").stdout)
+    return next(check for check in checks if check["name"] == "atomate2 settings")
+
+
+def test_the_doctor_refuses_it_too(atomate2, call):
+    path = atomate2(VASP_INCAR_UPDATES={"ISPIN": 1})
+    found = doctor(call)
+    assert found["state"] == "failure"
+    assert str(path) in found["found"]
+    assert "ISPIN" in found["found"]
+
+
+def test_the_doctor_shows_tags_that_pass(atomate2, call):
+    path = atomate2(VASP_INCAR_UPDATES={"NCORE": 4, "KPAR": 2})
+    found = doctor(call)
+    assert found["state"] == "ok"
+    for part in (str(path), "NCORE = 4", "KPAR = 2"):
+        assert part in found["found"]
+
+
+def test_the_variable_of_the_environment_is_named(atomate2, monkeypatch):
+    atomate2(VASP_INCAR_UPDATES={"NCORE": 4})
+    monkeypatch.setenv("ATOMATE2_VASP_INCAR_UPDATES", '{"METAGGA": "SCAN"}')
+    with pytest.raises(UserError, match=r"ATOMATE2_VASP_INCAR_UPDATES.*METAGGA"):
+        settings()
+
+
+def test_a_campaign_without_vasp_does_not_read_them(atomate2):
+    atomate2(VASP_INCAR_UPDATES={"GGA": "PS"})
+    check_settings(Campaign.model_validate(CAMPAIGN))
+    for engine in ("energy", "band_gap"):
+        campaign = CAMPAIGN | {"engines": {engine: {"name": "vasp"}}}
+        with pytest.raises(UserError, match="GGA"):
+            check_settings(Campaign.model_validate(campaign))
