@@ -19,9 +19,9 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.batches import Batches, batches_of
-from gan_htvs.descent import descend
-from gan_htvs.engines import DescentSettings
+from gan_htvs.engines import PotentialSettings
 from gan_htvs.prescreen.batched import relax_batched
+from gan_htvs.relaxer import Work, relax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,15 +65,15 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def measure(name: str, starts: list[Structure]) -> tuple[float, float, float, float]:
     """Time one potential: one by one, network, graphs, the rest; s for all steps."""
-    settings = DescentSettings(name=name, fmax=1e-9, max_steps=STEPS)
-    work = {str(i): (start, settings, None, False) for i, start in enumerate(starts)}
+    settings = PotentialSettings(name=name, fmax=1e-9, max_steps=STEPS)
+    work = {str(i): Work(start, settings) for i, start in enumerate(starts)}
     potential = batches_of(name, "cpu")
     # The first of each loads and compiles.
-    descend(starts[0], settings)
+    relax(starts[0], settings)
     list(relax_batched({"0": work["0"]}, potential))
     watched = Timed(potential)
     at_once, _ = timed(lambda: list(relax_batched(work, watched)))
-    one_by_one, _ = timed(lambda: [descend(start, settings) for start in starts])
+    one_by_one, _ = timed(lambda: [relax(start, settings) for start in starts])
     rest = at_once - watched.in_graphs - watched.in_network
     return one_by_one, watched.in_network, watched.in_graphs, rest
 

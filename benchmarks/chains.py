@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import socket
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
-from jobflow import Flow, OutputReference, job
+from jobflow import Flow, job
 from pymatgen.core import Lattice, Structure
 
-from flows.steps import label
+from flows.routing import label, mark, route
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Origin, Proposal, Step
 from gan_htvs.proposers import ProposerName
@@ -21,20 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 N_ATOMS = 20
-
-
-class Structures(StrEnum):
-    """Where a job finds the structure that it starts from."""
-
-    APART = "apart"
-    """Each is the output of a job of its own."""
-
-    TOGETHER = "together"
-    """All of a workflow are in one output."""
-
-    INLINED = "inlined"
-    """In the job."""
-
 
 CAMPAIGN = Campaign(
     name="chains",
@@ -69,31 +54,15 @@ def proposal(number: int) -> Proposal:
     )
 
 
-def chains(numbers: Sequence[int], structures: Structures) -> tuple[Flow, list[dict[str, Any]]]:
-    """Make chains, and the outputs of other jobs that have to be stored for them."""
-    proposals = {f"proposal-{number}": proposal(number) for number in numbers}
-    together = f"proposals-{numbers[0]}"
-    outputs: dict[str, Any] = {}
-    start: Sequence[Structure | OutputReference]
-    match structures:
-        case Structures.INLINED:
-            start = [each.structure for each in proposals.values()]
-        case Structures.TOGETHER:
-            outputs = {together: {"proposals": list(proposals.values())}}
-            stored = OutputReference(together)["proposals"]
-            start = [stored[index].structure for index in range(len(proposals))]
-        case Structures.APART:
-            outputs = proposals
-            start = [OutputReference(uuid).structure for uuid in proposals]
+def chains(numbers: Sequence[int]) -> Flow:
+    """Make chains whose first jobs have their structures by value, as those of candidates do."""
     made = []
-    for structure in start:
-        settling = settle(structure)
-        weighing = weigh(settling.output)
-        for each, step in ((settling, Step.RELAX), (weighing, Step.STATIC)):
-            label(each, CAMPAIGN.name, step, CAMPAIGN.routing.potential)
+    for number in numbers:
+        settling = mark(settle(proposal(number).structure), Step.RELAX, "potential")
+        weighing = mark(weigh(settling.output), Step.STATIC, "potential")
         made.append(Flow([settling, weighing]))
-    documents = [{"uuid": uuid, "index": 1, "output": each} for uuid, each in outputs.items()]
-    return Flow(made, name=f"chains from {numbers[0]}"), documents
+    flow = Flow(made, name=f"chains from {numbers[0]}")
+    return route(label(flow, CAMPAIGN.name), CAMPAIGN.routing)
 
 
 def write_launchpad_file(directory: Path, name: str, port: int) -> Path:

@@ -1,11 +1,11 @@
-"""Tell whether the memory of a pack grows with the structures that it relaxes.
+"""Measure whether the memory of a prescreen grows with the structures that it relaxes.
 
     python benchmarks/memory.py --samples 310
 
-takes raw samples of the shipped generator through push and prescreen, the second potential left
-out, and notes after each relaxation what memory its processes have for themselves (unique set
-size). One row is printed for each tenth of the pack. What the first half grew to is compared with
-what the second half grew to.
+takes raw samples of the shipped generator through overlap removal and prescreen, without a second
+potential, and notes after each relaxation what memory its processes have for themselves (unique
+set size). One row is printed for each tenth of the batch. What the first half grew to is compared
+with what the second half grew to.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import psutil
 from pipelines import SEED, proposed, rules_of
 from samples import samples
 
-from gan_htvs.prescreen.notes import NotebookInMemory
 from gan_htvs.proposers import ProposerName
 
 PARTS = 10
@@ -41,17 +40,16 @@ def main() -> None:
     sizes: list[float] = []
     rules.run(
         proposed("generator", found),
-        NotebookInMemory(),
         n_processes=args.processes,
         on_progress=lambda *_: sizes.append(own_memory()),
     )
-    for part in np.array_split(np.arange(len(sizes)), PARTS):
+    for part in np.array_split(np.arange(len(sizes)), min(PARTS, len(sizes))):
         own = np.array(sizes)[part]
         print(f"{part[0] + 1:4} to {part[-1] + 1:4}: {own.mean():6.0f} MB, at most {own.max():.0f}")
     half = len(sizes) // 2
     first, second = max(sizes[:half]), max(sizes[half:])
     claim = {
-        "claim": f"memory of the processes of a pack, second half of {len(sizes)} relaxations "
+        "claim": f"memory of the processes of a batch, second half of {len(sizes)} relaxations "
         "against the first",
         "value": round(second),
         "unit": "MB",

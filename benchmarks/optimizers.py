@@ -15,10 +15,10 @@ import warnings
 import numpy as np
 from samples import samples
 
-from gan_htvs.descent import descend
-from gan_htvs.engines import DescentSettings
+from gan_htvs.engines import PotentialSettings
 from gan_htvs.processes import spread
 from gan_htvs.proposers import ProposerName
+from gan_htvs.relaxer import relax
 
 OPTIMIZERS = ("CellAwareBFGS", "BFGS", "LBFGS", "FIRE")
 MAX_STEPS = 500
@@ -37,15 +37,15 @@ def main() -> None:
     work = {
         (optimizer, i): (
             each.pushed,
-            DescentSettings(name="chgnet", optimizer=optimizer, max_steps=MAX_STEPS),
+            PotentialSettings(name="chgnet", optimizer=optimizer, max_steps=MAX_STEPS),
         )
         for i, each in enumerate(found)
         for optimizer in OPTIMIZERS
     }
-    descents = dict(spread(descend, work, args.processes))
+    relaxations = dict(spread(relax, work, args.processes))
     steps, energies = {}, {}
     for optimizer in OPTIMIZERS:
-        own = [descents[optimizer, i] for i in range(len(found))]
+        own = [relaxations[optimizer, i] for i in range(len(found))]
         converged = [d for d in own if d is not None and d.relaxed and d.relaxed.converged]
         steps[optimizer] = np.mean([len(d.curve.energies) - 1 for d in own])
         energies[optimizer] = np.array([d.curve.energies[-1] for d in own])

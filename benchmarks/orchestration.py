@@ -1,15 +1,13 @@
-"""What does a finished job cost its worker besides the job? In small workflows, beside one of all.
+"""Measure what a finished job costs its worker besides the job, in small workflows and in one.
 
     python benchmarks/orchestration.py
     python benchmarks/orchestration.py --chains 250 500 1000 2000
     python benchmarks/orchestration.py --chains 100 --launches 20 --workers 4
 
 Chains of two trivial jobs, with one structure of 20 atoms each, are queued in workflows of at most
-50 chains, as a campaign queues its shards, and as one Flow of jobflow in a single workflow. Then
-one worker launches some jobs of each in turns, and its processor time is counted: FireWorks,
-jobflow, pymongo and this package, without the database, which is another process. The small
-workflows find their structures in three ways: in an output for each; in one output for all 50; in
-the jobs themselves, as the single workflow does.
+50 chains, as a campaign queues its candidates, and as one Flow of jobflow in a single workflow.
+Then one worker launches some jobs of each in turns, and its processor time is counted: FireWorks,
+jobflow, pymongo and this package, without the database, which is another process.
 
 The embedded database takes a millisecond for each job in it to find the next one, which is why not
 all are launched. With --workers, as many processes then finish the workflows of the campaign, and
@@ -34,15 +32,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import bson
 import jobflow
-from chains import CAMPAIGN, Structures, chains, free_port, write_launchpad_file
+from chains import CAMPAIGN, chains, free_port, write_launchpad_file
 from fireworks.core.rocket_launcher import rapidfire
 
-from flows.campaign import Unit
 from gan_htvs.candidate import Step
 from launchers.database import open_databases
 from launchers.feeder import submit
 from launchers.launchpad import worker_of
 from launchers.pool import WorkerPool
+from launchers.units import Unit
 
 if TYPE_CHECKING:
     from launchers.database import Databases
@@ -52,8 +50,6 @@ BLOCK = 10
 """Launches of one layout before it is the turn of the next."""
 
 POLL_SECONDS = 0.5
-CAMPAIGNS = Structures.APART
-"""Where the jobs of a campaign find their structures."""
 
 
 @dataclass
@@ -85,17 +81,14 @@ class Layout:
         launchpad.initialise()
         return launchpad
 
-    def queue(self, n_chains: int, per_workflow: int, structures: Structures) -> None:
-        """Queue all chains; small workflows end with a release, as the shards of a campaign do."""
+    def queue(self, n_chains: int, per_workflow: int) -> None:
+        """Queue all chains; small workflows end with a release, as those of a campaign do."""
         with self.databases.job_store() as outputs:
             outputs.ensure_index("uuid")
-            for first in range(0, n_chains, per_workflow):
-                numbers = range(first, min(first + per_workflow, n_chains))
-                flow, stored = chains(numbers, structures)
-                if stored:
-                    outputs.update(stored)
-                frees = CAMPAIGN.name if per_workflow < n_chains else None
-                submit(self.launchpad, [Unit(flow.uuid, flow, frees=frees)], CAMPAIGN)
+        for first in range(0, n_chains, per_workflow):
+            flow = chains(range(first, min(first + per_workflow, n_chains)))
+            frees = CAMPAIGN.name if per_workflow < n_chains else None
+            submit(self.launchpad, [Unit(flow.uuid, flow, frees=frees)], CAMPAIGN)
 
     def launch(self, n: int) -> None:
         """Launch some jobs as a worker does."""
@@ -165,14 +158,16 @@ class Account(NamedTuple):
 
 
 def main() -> None:
-    """Measure all layouts, and print a table and one line of JSON."""
+    """Measure both layouts, and print a table and one line of JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--chains", type=int, nargs="+", default=[2000])
     parser.add_argument("--per-workflow", type=int, default=50, help="chains of a small workflow")
     parser.add_argument("--launches", type=int, default=20, help="of each layout")
-    parser.add_argument("--workers", type=int, default=0, help="finish the first layout with these")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="finish the small workflows with these"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -182,26 +177,25 @@ def main() -> None:
 
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"{options.launches} launches each: processor time of one, s / largest workflow, kB")
-    print("        small workflows, structures                        one workflow")
-    print("chains  apart             together          inlined           inlined")
+    print("chains  small workflows   one workflow")
     for n_chains in options.chains:
-        campaign, one = compare(n_chains, options)
+        small, one = compare(n_chains, options)
     print(
         json.dumps(
             {
                 "claim": f"orchestration of {options.chains[-1]:,} chains costs at least 5 times "
                 "less in small workflows than in one",
-                "value": round(campaign, 4),
+                "value": round(small, 4),
                 "unit": "s of processor time for each finished job",
                 "baseline": round(one, 4),
-                "ratio": round(one / campaign, 1),
+                "ratio": round(one / small, 1),
             }
         )
     )
 
 
 def compare(n_chains: int, options: argparse.Namespace) -> tuple[float, float]:
-    """Measure all layouts in turns; return what a launch costs a campaign, and the baseline."""
+    """Measure both layouts in turns; return what a launch costs in each."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         directory = Path(folder)
         for name in ("launches", "logs"):
@@ -212,12 +206,9 @@ def compare(n_chains: int, options: argparse.Namespace) -> tuple[float, float]:
             file = write_launchpad_file(directory, name, port)
             return Layout(file, stack.enter_context(open_databases(file)), directory)
 
-        small = {structures: layout(structures.value) for structures in Structures}
-        one = layout("one")
-        for structures, each in small.items():
-            each.queue(n_chains, options.per_workflow, structures)
-        one.queue(n_chains, n_chains, Structures.INLINED)
-        layouts = [*small.values(), one]
+        small, one = layouts = layout("small"), layout("one")
+        small.queue(n_chains, options.per_workflow)
+        one.queue(n_chains, n_chains)
         kilobytes = [each.document_bytes / 1e3 for each in layouts]
         for start in range(0, options.launches, BLOCK):
             for each in layouts:
@@ -227,10 +218,9 @@ def compare(n_chains: int, options: argparse.Namespace) -> tuple[float, float]:
             for each, size in zip(layouts, kilobytes, strict=True)
         ]
         print(f"{n_chains:6d}", *cells, flush=True)
-        campaign = small[CAMPAIGNS]
         if options.workers:
-            campaign.finish(options.workers)
-            account = campaign.account()
+            small.finish(options.workers)
+            account = small.account()
             print(
                 f"{options.workers} workers: {account.n_jobs} jobs, {account.n_completed} "
                 f"completed, {account.n_without_output} without their output, "
@@ -238,7 +228,7 @@ def compare(n_chains: int, options: argparse.Namespace) -> tuple[float, float]:
             )
             if not account.nothing_lost_or_doubled:
                 raise SystemExit("a job was lost, or launched more than once")
-        return campaign.seconds_per_launch, one.seconds_per_launch
+        return small.seconds_per_launch, one.seconds_per_launch
 
 
 if __name__ == "__main__":

@@ -17,18 +17,16 @@ from monty.json import jsanitize
 from pymatgen.core import Structure
 
 from gan_htvs.assessment import Judge
-from gan_htvs.candidate import Hurdle, Origin, Prescreened, Proposal
+from gan_htvs.candidate import Origin, Proposal, ScreeningStep
 from gan_htvs.declash import declash
-from gan_htvs.descent import descend
-from gan_htvs.engines import DescentSettings
+from gan_htvs.engines import PotentialSettings
 from gan_htvs.identity import content_hash
 from gan_htvs.matching import UniqueStructures
-from gan_htvs.prescreen.notes import NotebookInMemory
-from gan_htvs.prescreen.pack import Prescreen
-from gan_htvs.prescreen.stopping import shipped_rule
+from gan_htvs.prescreen.screening import Prescreen
 from gan_htvs.processes import spread
 from gan_htvs.proposers import ProposerName
 from gan_htvs.relaxation import Relaxations
+from gan_htvs.relaxer import relax
 from gan_htvs.share import Share
 from gan_htvs.thermodynamics.references import reference_phases
 from gan_htvs.validity import check_geometry
@@ -38,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from samples import Sampled
+
+    from gan_htvs.candidate import PrescreenVerdict
 
 SEED = 2020
 WINDOWS = (0.2, 0.08)
@@ -88,7 +88,7 @@ class Run:
 
 def rules_of(folder: Path, n_processes: int) -> Prescreen:
     """Relax the known phases with both potentials."""
-    relaxing, confirming = DescentSettings(name="chgnet"), DescentSettings(name="sevennet-0")
+    relaxing, confirming = PotentialSettings(name="chgnet"), PotentialSettings(name="sevennet-0")
     phases = reference_phases(("Mg", "Mn", "O"))
     hulls = [
         Relaxations(
@@ -96,20 +96,18 @@ def rules_of(folder: Path, n_processes: int) -> Prescreen:
         ).references(phases)
         for settings in (relaxing, confirming)
     ]
-    rule = shipped_rule(hulls[0].level_of_theory, relaxing.optimizer, relaxing.fmax)
-    if rule is None:
-        raise SystemExit("no stopping rule was calibrated; see benchmarks/stopping.py")
-    return Prescreen(
-        owner="benchmark",
+    rules = Prescreen(
         relaxing=relaxing,
         confirming=confirming.model_copy(update={"max_steps": 20}),
         references=hulls[0],
         confirming_references=hulls[1],
         window=max(WINDOWS),
         audit=0.0,
-        rule=rule,
-        quantile=rule.quantile_for(RECALL, max(WINDOWS)),
+        recall=RECALL,
     )
+    if rules.rule is None:
+        raise SystemExit("no stopping rule was calibrated; see benchmarks/stopping.py")
+    return rules
 
 
 def prescreened(name: str, found: Sequence[Sampled], rules: Prescreen, n_processes: int) -> Run:
@@ -118,9 +116,9 @@ def prescreened(name: str, found: Sequence[Sampled], rules: Prescreen, n_process
     began, wall = cpu_seconds() - waiting_seconds(), time.monotonic()
     proposals = proposed(name, found)
     push_seconds = (cpu_seconds() - began) / len(found)
-    verdicts = rules.run(proposals, NotebookInMemory(), n_processes=n_processes, on_progress=told)
+    screened = rules.run(proposals, n_processes=n_processes, on_progress=told)
     spent = cpu_seconds() - began
-    outcomes = [_outcome(verdict, push_seconds) for verdict in verdicts]
+    outcomes = [_outcome(each.verdict, push_seconds) for each in screened]
     return Run(name, outcomes, spent, time.monotonic() - wall)
 
 
@@ -142,7 +140,7 @@ def volume(name: str) -> float | None:
     return None if name == ProposerName.SUBSTITUTION else 13.0
 
 
-def _outcome(verdict: Prescreened, push_seconds: float) -> Outcome:
+def _outcome(verdict: PrescreenVerdict, push_seconds: float) -> Outcome:
     confirmation = verdict.confirmation
     return Outcome(
         energy=verdict.energy_above_hull if verdict.survives else None,
@@ -150,7 +148,7 @@ def _outcome(verdict: Prescreened, push_seconds: float) -> Outcome:
         + (verdict.cpu_seconds or 0)
         + (confirmation.cpu_seconds if confirmation else 0),
         steps=verdict.n_steps or 0,
-        left=str(verdict.hurdle or "confirmed"),
+        left=str(verdict.rejected_at or "confirmed"),
     )
 
 
@@ -165,22 +163,22 @@ def straightforward(
     ends: list[tuple[float, int, Structure]] = []
     for i, outcome in enumerate(outcomes):
         if not (done[i] and done[i]["structure"]):
-            outcome.left = str(Hurdle.RELAXATION)
+            outcome.left = str(ScreeningStep.RELAXATION)
             continue
         structure = Structure.from_dict(done[i]["structure"])
         energy = rules.references.energy_above_hull(structure.composition, done[i]["energy"])
         if check_geometry(structure) is not None or not Judge.believes(energy):
-            outcome.left = str(Hurdle.GEOMETRY)
+            outcome.left = str(ScreeningStep.GEOMETRY)
         elif energy > rules.window:
-            outcome.left = str(Hurdle.WINDOW)
+            outcome.left = str(ScreeningStep.WINDOW)
         else:
             ends.append((energy, i, structure))
     unique = UniqueStructures()
     for energy, i, structure in sorted(ends, key=lambda end: end[:2]):
         if not unique.add(structure):
-            outcomes[i].left = str(Hurdle.RELAXED_DUPLICATE)
+            outcomes[i].left = str(ScreeningStep.RELAXED_DUPLICATE)
         elif not is_confirmed(structure, energy, rules):
-            outcomes[i].left = str(Hurdle.CONFIRMATION)
+            outcomes[i].left = str(ScreeningStep.CONFIRMATION)
         else:
             outcomes[i].energy, outcomes[i].left = energy, "confirmed"
     seconds = sum(outcome.seconds for outcome in outcomes)
@@ -256,9 +254,10 @@ def force_field_job(structure: Structure) -> dict[str, Any]:
 def is_confirmed(structure: Structure, energy: float, rules: Prescreen) -> bool:
     """Ask the second potential as the prescreen does."""
     agreement = rules.agreement(structure.composition, energy)
-    descent = descend(structure, rules.confirming, stop=agreement)
+    relaxation = relax(structure, rules.confirming, stop=agreement)
     return (
-        descent.relaxed is not None and agreement.refusal(descent.relaxed.energy_per_atom) is None
+        relaxation.relaxed is not None
+        and agreement.refusal(relaxation.relaxed.energy_per_atom) is None
     )
 
 

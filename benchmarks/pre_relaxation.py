@@ -23,26 +23,21 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobflow import JobStore, run_locally
-from maggma.stores import MemoryStore
 from pymatgen.core import Structure
 from pymatgen.io.vasp.outputs import Oszicar
 from pymatgen.io.vasp.sets import MPRelaxSet
 
-from flows.engines.forcefield import ForceFieldEngine, n_relaxation_steps
 from gan_htvs.campaign import SHIPPED_GENERATOR
 from gan_htvs.chemistry import ChemicalSystem
-from gan_htvs.documents import decode
-from gan_htvs.engines import EnergyEngineSettings
+from gan_htvs.engines import PotentialSettings
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.magnetism import magnetic_starts
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import sample
-from gan_htvs.rehearsal.cost import COST_FILE
-from gan_htvs.rehearsal.failures import SETTINGS_FILE
-from gan_htvs.rehearsal.potcar import placeholder_potcars
-from gan_htvs.rehearsal.program import run
+from gan_htvs.relaxer import relax
 from gan_htvs.thermodynamics.references import reference_phases
+from launchers.rehearsal.environment import stand_in
+from launchers.rehearsal.program import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,13 +112,11 @@ def ferromagnet(structure: Structure) -> Structure:
 
 
 def pre_relax(structure: Structure) -> tuple[Structure, int]:
-    """Relax with CHGNet and count the steps, by the job that a flow has before VASP."""
-    store = JobStore(MemoryStore())
-    relax = ForceFieldEngine(EnergyEngineSettings(name="chgnet")).relax(structure)
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        run_locally(relax, store=store, root_dir=folder, log=False)
-    document = decode(store.get_output(relax.uuid))
-    return document.structure, n_relaxation_steps(document) or 0
+    """Relax with CHGNet as a flow does before VASP, and count the steps."""
+    relaxed = relax(structure, PotentialSettings(name="chgnet")).relaxed
+    if relaxed is None:
+        raise SystemExit(f"{structure.composition.reduced_formula}: CHGNet failed")
+    return relaxed.structure, relaxed.n_steps or 0
 
 
 def relax_twice(structure: Structure) -> tuple[int, float]:
@@ -133,13 +126,13 @@ def relax_twice(structure: Structure) -> tuple[int, float]:
         with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
             folder = Path(name)
             inputs = MPRelaxSet(structure, user_potcar_functional=FUNCTIONAL)
-            with placeholder_potcars(inputs.potcar_symbols, FUNCTIONAL):
+            with stand_in(folder / "potcars", inputs.potcar_symbols, FUNCTIONAL, {}):
                 inputs.write_input(folder)
-            (folder / SETTINGS_FILE).write_text(json.dumps({"potential": VASP_HAS}))
-            if run(folder):
-                raise SystemExit((folder / "OUTCAR").read_text()[-500:])
-            n_steps += json.loads((folder / COST_FILE).read_text())["n_ionic_steps"]
-            energy = Oszicar(folder / "OSZICAR").final_energy / len(structure)
+                if run(folder, VASP_HAS):
+                    raise SystemExit((folder / "OUTCAR").read_text()[-500:])
+            oszicar = Oszicar(folder / "OSZICAR")
+            n_steps += len(oszicar.ionic_steps)
+            energy = oszicar.final_energy / len(structure)
             structure = Structure.from_file(folder / "CONTCAR")
     return n_steps, energy
 

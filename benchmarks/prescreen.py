@@ -32,7 +32,7 @@ import numpy as np
 from pipelines import SEED, WINDOWS, Run, prescreened, rules_of, straightforward
 from samples import samples
 
-from gan_htvs.candidate import Hurdle
+from gan_htvs.candidate import ScreeningStep
 from gan_htvs.proposers import ProposerName
 from gan_htvs.share import Share
 
@@ -58,7 +58,7 @@ def main() -> None:
     after = prescreened("generator", generated, rules, args.processes)
     ours = mean(before, after)
     report(ours, plain)
-    full = prescreened("to the end", generated, replace(rules, quantile=None), args.processes)
+    full = prescreened("to the end", generated, replace(rules, recall=1.0), args.processes)
     runs = [ours, plain, full]
     if not args.only_generator:
         for name in (ProposerName.RANDOM, ProposerName.SYMMETRIC, ProposerName.SUBSTITUTION):
@@ -140,7 +140,7 @@ def table(run: Run) -> None:
         print(f"  within {window:g}: {spell(run.found(window))}, "
               f"{run.per_core_hour(window):.1f} per core-hour")  # fmt: skip
     counts = Counter(outcome.left for outcome in run.outcomes)
-    for left in [*map(str, Hurdle), "confirmed"]:
+    for left in [*map(str, ScreeningStep), "confirmed"]:
         if counts[left]:
             own = [outcome for outcome in run.outcomes if outcome.left == left]
             steps = np.mean([outcome.steps for outcome in own])

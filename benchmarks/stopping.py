@@ -17,16 +17,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from samples import Sampled, samples
 
-from gan_htvs.descent import Descent, descend
 from gan_htvs.documents import decode, encode
-from gan_htvs.engines import DescentSettings
+from gan_htvs.engines import PotentialSettings
 from gan_htvs.identity import content_hash
 from gan_htvs.prescreen.stopping import StoppingRule, Trace, calibrate
 from gan_htvs.processes import spread
 from gan_htvs.proposers import ProposerName
 from gan_htvs.relaxation import Relaxations
+from gan_htvs.relaxer import RelaxationResult, relax
 from gan_htvs.share import Share
-from gan_htvs.spacegroup import symmetrise
+from gan_htvs.spacegroup import symmetrize
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def main() -> None:
     parser.add_argument("--rule", type=Path, help="write the rule here")
     parser.add_argument("--figure", type=Path, help="draw recall against cost here")
     args = parser.parse_args()
-    settings = DescentSettings(name=args.potential, optimizer=args.optimizer)
+    settings = PotentialSettings(name=args.potential, optimizer=args.optimizer)
     found = [s for name in ProposerName for s in samples(name, args.samples, seed=SEED)]
     args.journal.mkdir(exist_ok=True, parents=True)
-    descents = relax(found, settings, args.journal / "descents.jsonl", args.processes)
+    relaxations = relax_all(found, settings, args.journal / "relaxations.jsonl", args.processes)
     references = known(settings, args.journal, args.processes)
-    traces = [trace(one, descent, references) for one, descent in descents]
+    traces = [trace(one, relaxation, references) for one, relaxation in relaxations]
     rule = calibrate(
         traces,
         level_of_theory=references.level_of_theory,
@@ -93,32 +93,32 @@ def draw(rule: StoppingRule, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def relax(
-    found: list[Sampled], settings: DescentSettings, journal: Path, n_processes: int
-) -> list[tuple[Sampled, Descent]]:
+def relax_all(
+    found: list[Sampled], settings: PotentialSettings, journal: Path, n_processes: int
+) -> list[tuple[Sampled, RelaxationResult]]:
     """Relax everything to the end; what the journal holds is not done again."""
-    known: dict[str, Descent] = {}
+    known: dict[str, RelaxationResult] = {}
     if journal.exists():
         for line in journal.read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
-            known[entry["key"]] = Descent.model_validate(decode(entry["descent"]))
+            known[entry["key"]] = RelaxationResult.model_validate(decode(entry["relaxation"]))
     work = {}
     keys = []
     for one in found:
-        start = symmetrise(one.pushed, SYMMETRY_TOLERANCE)
+        start = symmetrize(one.pushed, SYMMETRY_TOLERANCE)
         keys.append(content_hash(start, settings))
         if keys[-1] not in known:
             work[keys[-1]] = (start, settings)
     with journal.open("a", encoding="utf-8") as file:
-        for key, descent in spread(descend, work, n_processes):
-            known[key] = descent
-            file.write(json.dumps({"key": key, "descent": encode(descent)}) + "\n")
+        for key, relaxation in spread(relax, work, n_processes):
+            known[key] = relaxation
+            file.write(json.dumps({"key": key, "relaxation": encode(relaxation)}) + "\n")
             file.flush()
             print(f"\r{len(known)} relaxed", end="", flush=True)
     return [(one, known[key]) for one, key in zip(found, keys, strict=True)]
 
 
-def known(settings: DescentSettings, folder: Path, n_processes: int) -> ReferenceSet:
+def known(settings: PotentialSettings, folder: Path, n_processes: int) -> ReferenceSet:
     """Relax the known phases."""
     relaxations = Relaxations(
         settings, journal=folder / "references.jsonl", n_processes=n_processes
@@ -126,12 +126,12 @@ def known(settings: DescentSettings, folder: Path, n_processes: int) -> Referenc
     return relaxations.references(reference_phases(("Mg", "Mn", "O")))
 
 
-def trace(one: Sampled, descent: Descent, references: ReferenceSet) -> Trace:
+def trace(one: Sampled, relaxation: RelaxationResult, references: ReferenceSet) -> Trace:
     """Put energies on the hull."""
     composition = one.pushed.composition
     offset = references.energy_above_hull(composition, 0.0)
-    energies = [energy + offset for energy in descent.curve.energies]
-    converged = descent.relaxed is not None and descent.relaxed.converged
+    energies = [energy + offset for energy in relaxation.curve.energies]
+    converged = relaxation.relaxed is not None and relaxation.relaxed.converged
     return Trace(energies, energies[-1] if converged else None, composition.reduced_formula)
 
 

@@ -1,1 +1,1 @@
-"""What runs, in which order: jobflow Makers and jobs; atomate2 does the physics jobs."""
+"""Workflows: jobflow Makers that run the science of gan_htvs and the calculations of atomate2."""

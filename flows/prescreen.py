@@ -1,198 +1,195 @@
-"""Prescreen one shard: interatomic potentials sift its structures, survivors are sent on."""
+"""Prescreen a batch of structures with interatomic potentials, and select across batches."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from jobflow import Flow, Job, OutputReference, Response, job
+from jobflow import Job, Maker, OutputReference, job
 
-from flows.evaluate import EvaluateMaker, Survivor
-from flows.notes import StoredNotes
-from flows.steps import (
-    READS_STORE,
-    Continuation,
-    is_stored,
-    label,
-    store_outputs,
-    stored_output,
-    stored_outputs,
-)
-from gan_htvs.candidate import Proposal, Stage, Step, Verdict
-from gan_htvs.descent import Ending, relax_reference_phase
-from gan_htvs.identity import content_uuid
-from gan_htvs.potentials import module_of
-from gan_htvs.prescreen.pack import Prescreen
-from gan_htvs.processes import cores, spread
+from flows.energy import check_references
+from flows.proposals import as_proposals
+from flows.routing import mark
+from flows.scratch import scratch_file
+from gan_htvs.candidate import Proposal, Step
+from gan_htvs.engines import PotentialSettings
+from gan_htvs.errors import UserError
+from gan_htvs.identity import content_hash
+from gan_htvs.prescreen.documents import Screened, ScreenedBatch, Selection, Survivor
+from gan_htvs.prescreen.screening import Prescreen, select
+from gan_htvs.prescreen.settings import CONFIRMATION_STEPS, Device
+from gan_htvs.processes import cores
+from gan_htvs.relaxation import RelaxationCache
 from gan_htvs.thermodynamics.corrections import level_of_theory
-from gan_htvs.thermodynamics.references import phases_of, reference_set
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gan_htvs.campaign import Campaign
-    from gan_htvs.candidate import Prescreened, Relaxed
-    from gan_htvs.descent import Descent
-    from gan_htvs.engines import DescentSettings
+    from pymatgen.core import Structure
+
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 
-def proposal_uuid(candidate_id: str) -> str:
-    """Name the document that holds a proposal."""
-    return content_uuid("proposal", candidate_id)
+@dataclass
+class PrescreenMaker(Maker):
+    """Relax a batch of structures with a potential and reject those high above the hull.
 
+    Parameters
+    ----------
+    name
+        Name of the job.
+    potential
+        Potential of the relaxations.
+    confirm
+        Second, independent potential, which must agree; None: no confirmation.
+    window, disagreement, symmetry_tolerance, recall, audit, device
+        See :class:`gan_htvs.prescreen.settings.PrescreenSettings`; energies in eV/atom.
 
-def reference_uuids(campaign: Campaign, references: str) -> tuple[str, str | None]:
-    """Name the reference sets of the two potentials; the first may be that of the gates."""
-    settings, engines = campaign.prescreening, campaign.engines
-    first, second = settings.relaxing(engines), settings.confirming(engines)
-    return (
-        references if settings.decides_energy(engines) else _references_uuid(campaign, first),
-        None if second is None else _references_uuid(campaign, second),
+    Examples
+    --------
+    >>> from jobflow import Flow, run_locally
+    >>> from pymatgen.core import Lattice, Structure
+    >>> from flows.references import ReferencesMaker
+    >>> magnesia = Structure.from_spacegroup(
+    ...     "Fm-3m", Lattice.cubic(4.3), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    ... ).get_primitive_structure()
+    >>> references = ReferencesMaker().make(["Mg", "O"])
+    >>> prescreen = PrescreenMaker(confirm=None).make([magnesia], references.output)
+    >>> outputs = run_locally(Flow([references, prescreen]), log=False)
+    >>> outputs[prescreen.uuid][1].output.counts
+    {'survived': 1}
+    """
+
+    name: str = "prescreen"
+    potential: PotentialSettings = field(
+        default_factory=lambda: PotentialSettings(name="chgnet", max_steps=200)
     )
-
-
-def reference_jobs(campaign: Campaign, references: str) -> list[Job]:
-    """Make the jobs that relax the known phases with the potentials of the prescreen."""
-    if campaign.prescreen is None:
-        return []
-    settings, engines = campaign.prescreening, campaign.engines
-    jobs = []
-    for descent, uuid in zip(
-        (settings.relaxing(engines), settings.confirming(engines)),
-        reference_uuids(campaign, references),
-        strict=True,
-    ):
-        if descent is None or uuid is None or uuid == references:
-            continue
-        relaxing = relax_known_phases(campaign, descent)
-        relaxing.set_uuid(uuid)
-        relaxing.name = f"known phases ({descent.name})"
-        label(relaxing, uuid, Step.REFERENCES, campaign.routing.potential)
-        jobs.append(relaxing)
-    return jobs
-
-
-def _references_uuid(campaign: Campaign, descent: DescentSettings) -> str:
-    phases = [(phase.name, phase.structure) for phase in phases_of(campaign, by_potential=True)]
-    return content_uuid("known phases by a potential", descent.for_references, phases)
-
-
-@job(config=READS_STORE)
-def relax_known_phases(campaign: Campaign, descent: DescentSettings) -> ReferenceSet:
-    """Relax the known phases with one potential, all in this job, and make a reference set."""
-    phases = phases_of(campaign, by_potential=True)
-    patient = descent.for_references
-    uuids = {
-        phase.name: content_uuid("known phase", phase.structure, patient)
-        for phase in phases
-        if phase.pinned_energy_per_atom is None
-    }
-    free = {uuids[phase.name]: phase for phase in phases if phase.name in uuids}
-    notes = StoredNotes(_references_uuid(campaign, descent))
-    # Whoever runs this again after a failure has removed its cause, or hopes so.
-    noted = notes.descents(free).items()
-    outcomes: dict[str, Relaxed | str] = {
-        uuid: found.relaxed
-        for uuid, found in noted
-        if found.ending is Ending.CONVERGED and found.relaxed is not None
-    }
-    work = {uuid: (free[uuid].structure, patient) for uuid in free if uuid not in outcomes}
-    # All that later packs of this process need, too, which is imported once.
-    modules = [module_of(each.name) for each in campaign.prescreening.potentials(campaign.engines)]
-    for uuid, found in spread(relax_reference_phase, work, cores(), preload=modules):
-        if found is None:
-            outcomes[uuid] = "its process was killed twice, perhaps for lack of memory"
-        else:
-            outcomes[uuid] = found.relaxed or str(found.reason)
-            notes.note(uuid, free[uuid].name, found)
-    confirms = descent == campaign.prescreening.confirming(campaign.engines)
-    return reference_set(
-        phases,
-        {name: outcomes[uuid] for name, uuid in uuids.items()},
-        level_of_theory(descent.name, descent.arguments).label,
-        potential_setting="prescreen.confirm" if confirms else "prescreen.potential",
-        steps_setting=None if confirms else "prescreen.max_steps",
+    confirm: PotentialSettings | None = field(
+        default_factory=lambda: PotentialSettings(name="sevennet-0", max_steps=CONFIRMATION_STEPS)
     )
+    window: float = 0.2
+    disagreement: float = 0.1
+    symmetry_tolerance: float = 0.1
+    recall: float = 0.94
+    audit: float = 0.1
+    device: Device = "auto"
+
+    def make(
+        self,
+        structures: Sequence[Proposal | Structure] | OutputReference,
+        references: ReferenceSet | OutputReference,
+        confirming_references: ReferenceSet | OutputReference | None = None,
+    ) -> Job:
+        """Make the job of one batch, about a hundred structures.
+
+        Parameters
+        ----------
+        structures
+            Structures, or proposals with their provenance.
+        references, confirming_references
+            Reference phases at the levels of theory of the two potentials; the second set is
+            required with ``confirm``.
+
+        Returns
+        -------
+        A job whose output is a :class:`~gan_htvs.prescreen.documents.ScreenedBatch`.
+
+        Raises
+        ------
+        UserError
+            If there are no structures, one cannot be computed, or references are missing, of
+            another level of theory or without an element of the structures.
+        """
+        if not isinstance(structures, OutputReference):
+            structures = as_proposals(structures)
+        if (self.confirm is None) != (confirming_references is None):
+            raise UserError(
+                "prescreen: confirm and confirming_references belong together; give both, or none."
+            )
+        compositions = (
+            []
+            if isinstance(structures, OutputReference)
+            else [proposal.structure.composition for proposal in structures]
+        )
+        check_references(references, level_of_potential(self.potential), compositions)
+        if self.confirm is not None:
+            check_references(confirming_references, level_of_potential(self.confirm), compositions)
+        screen_job = self.screen(structures, references, confirming_references)
+        screen_job.name = self.name
+        return mark(screen_job, Step.PRESCREEN, "potential")
+
+    @job
+    def screen(
+        self,
+        proposals: list[Proposal],
+        references: ReferenceSet,
+        confirming_references: ReferenceSet | None = None,
+    ) -> ScreenedBatch:
+        """Prescreen on the cores of the worker; an interrupted job resumes."""
+        rules = Prescreen(
+            relaxing=self.potential,
+            confirming=self.confirm,
+            references=references,
+            confirming_references=confirming_references,
+            window=self.window,
+            disagreement=self.disagreement,
+            symmetry_tolerance=self.symmetry_tolerance,
+            audit=self.audit,
+            device=self.device,
+            recall=self.recall,
+        )
+        structures = [proposal.structure for proposal in proposals]
+        name = content_hash("batch", self.potential, self.confirm, *structures)
+        cache = RelaxationCache(scratch_file(f"relaxations-{name}.jsonl"))
+        screened = rules.run(proposals, cache, n_processes=cores())
+        counts = Counter(str(structure.verdict.rejected_at or "survived") for structure in screened)
+        return ScreenedBatch(screened=screened, counts=dict(counts))
 
 
-def prescreen_job(
-    campaign: Campaign, references: str, shard: str, proposals: Sequence[Proposal]
-) -> Job:
-    """Make the job that prescreens proposals, which are stored, under a name of their shard."""
-    ids = [proposal.candidate_id for proposal in proposals]
-    pack = prescreen_pack(campaign, references, ids)
-    pack.set_uuid(content_uuid("prescreen", shard, ids, references, campaign.prescreening))
-    formula = proposals[0].structure.composition.reduced_formula
-    pack.name = f"prescreen {len(ids)} of {formula}"
-    label(pack, campaign.name, Step.PRESCREEN, campaign.routing.potential, fans_out=True)
-    return pack
+def level_of_potential(potential: PotentialSettings) -> str:
+    """Return the label of the energies of a potential."""
+    return level_of_theory(potential.name, potential.arguments).label
 
 
-@job(config=READS_STORE)
-def prescreen_pack(
-    campaign: Campaign, references: str, candidate_ids: list[str]
-) -> Response[dict[str, Any]]:
-    """Sift a pack; what leaves gets its verdict here, what survives goes on to the gate."""
-    uuids = [proposal_uuid(candidate_id) for candidate_id in candidate_ids]
-    stored = stored_outputs(uuids)
-    proposals = [Proposal.model_validate(stored[uuid]) for uuid in uuids]
-    first, second = reference_uuids(campaign, references)
-    confirming_references = None if second is None else stored_output(second)
-    rules = Prescreen.of(campaign, stored_output(first), confirming_references)
-    notes = StoredNotes(campaign.name)
-    verdicts = rules.run(proposals, notes, n_processes=cores())
+@dataclass
+class SelectMaker(Maker):
+    """Merge the survivors of several batches, without duplicates, most stable first.
 
-    evaluate = EvaluateMaker(campaign, references)
-    # A pack that runs again may find its candidates judged.
-    judged = [
-        (proposal, verdict)
-        for proposal, verdict in zip(proposals, verdicts, strict=True)
-        if not is_stored(evaluate.gate_uuid(proposal))
-    ]
-    store_outputs(
-        {
-            evaluate.gate_uuid(proposal): _left(proposal, verdict, references)
-            for proposal, verdict in judged
-            if not verdict.survives
-        },
-        campaign=campaign.name,
-        step=Step.GATE.value,
-    )
-    survivors = [(proposal, verdict) for proposal, verdict in judged if verdict.survives]
-    descents = notes.descents([str(verdict.descent) for _, verdict in survivors])
-    flow = Continuation(
-        [*uuids, *descents],
-        [
-            _evaluation(evaluate, proposal, verdict, descents[str(verdict.descent)])
-            for proposal, verdict in survivors
-        ],
-        name="evaluate survivors",
-    )
-    counts = Counter(str(verdict.hurdle or "survived") for verdict in verdicts)
-    return Response(
-        output={"verdicts": verdicts, "counts": dict(counts)},
-        detour=flow if survivors else None,
-    )
+    Examples
+    --------
+    >>> SelectMaker().make([]).name
+    'select'
+    """
 
+    name: str = "select"
 
-def _left(proposal: Proposal, prescreened: Prescreened, references: str) -> Verdict:
-    return Verdict(
-        candidate_id=proposal.candidate_id,
-        origin=proposal.origin,
-        prescreen=prescreened,
-        stage=Stage.REJECTED,
-        reason=f"{prescreened.hurdle}: {prescreened.reason}",
-        references=references,
-    )
+    def make(self, batches: list[OutputReference] | list[ScreenedBatch]) -> Job:
+        """Make the job.
 
+        Parameters
+        ----------
+        batches
+            Outputs of a :class:`PrescreenMaker`; without a prescreen, lists of proposals.
 
-def _evaluation(
-    evaluate: EvaluateMaker, proposal: Proposal, verdict: Prescreened, descent: Descent
-) -> Job | Flow:
-    """Send a survivor to the gate, or first to the engine that computes its energy."""
-    source = OutputReference(proposal_uuid(proposal.candidate_id))
-    campaign = evaluate.campaign
-    if campaign.prescreening.decides_energy(campaign.engines) or descent.relaxed is None:
-        return evaluate.gate(proposal, OutputReference(str(verdict.descent)), source, verdict)
-    return evaluate.make(proposal, source, Survivor(verdict, descent.relaxed.structure))
+        Returns
+        -------
+        A job whose output is a :class:`~gan_htvs.prescreen.documents.Selection`.
+        """
+        select_job = self.select(batches)
+        select_job.name = self.name
+        return mark(select_job, Step.SELECT, "other")
+
+    @job
+    def select(self, batches: list[ScreenedBatch | list[Proposal]]) -> Selection:
+        """Remove duplicates across batches and rank the survivors."""
+        screened: list[list[Screened]] = []
+        unscreened: list[Proposal] = []
+        for batch in batches:
+            if isinstance(batch, ScreenedBatch):
+                screened.append(batch.screened)
+            else:
+                unscreened += batch
+        selection = select(screened)
+        selection.survivors += [Survivor(proposal=proposal) for proposal in unscreened]
+        return selection

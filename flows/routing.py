@@ -1,22 +1,26 @@
-"""Where a job runs and which is taken first, as FireWorks reads it from the spec.
+"""Step, worker category and priority of jobs, for FireWorks.
 
-A campaign finishes candidates before it starts others: the nearer a job is to the end of the
-funnel, the sooner a worker takes it. What everything waits for comes before all.
+Makers write the step and the kind of worker of each job into its metadata, which other managers
+ignore. A campaign translates them into FireWorks' ``_category`` and ``_priority``. Later steps of
+the funnel have higher priorities, so that candidates are finished before others are started;
+references and training, on which all other jobs depend, have the highest.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+
+from jobflow import Flow, Job
 
 from gan_htvs.candidate import Step
-from gan_htvs.engines import VASP_ENGINES
 from gan_htvs.proposers import ProposerName
 
 if TYPE_CHECKING:
-    from jobflow import Flow, Job
-
     from gan_htvs.campaign import Campaign
-    from gan_htvs.routing import Category
+    from gan_htvs.routing import Category, RoutingSettings
+
+Worker: TypeAlias = Literal["train", "generate", "potential", "dft", "hybrid", "other"]
+"""A field of :class:`gan_htvs.routing.RoutingSettings`."""
 
 PRIORITY = {
     step: 10 * rank
@@ -24,8 +28,10 @@ PRIORITY = {
         (
             Step.PROPOSE,
             Step.PRESCREEN,
+            Step.SELECT,
             Step.RELAX,
             Step.STATIC,
+            Step.ENERGY,
             Step.GATE,
             Step.HYBRID,
             Step.BAND_GAP,
@@ -37,47 +43,66 @@ PRIORITY = {
 }
 """``_priority`` of each step; workers take the highest first."""
 
+Work = TypeVar("Work", Job, Flow)
 
-def routed(category: Category, step: Step) -> dict[str, str | int]:
-    """Give the part of a Firework's spec that sends it to its workers."""
+
+def mark(job: Job, step: Step, worker: Worker) -> Job:
+    """Write the step of a job and the kind of worker that it needs into its metadata."""
+    job.update_metadata({"step": step.value, "worker": worker}, dynamic=False)
+    return job
+
+
+def jobs_of(work: Job | Flow) -> list[Job]:
+    """List the jobs of a flow, nested flows included; a job is a list of itself."""
+    return [work] if isinstance(work, Job) else [job for job, _ in work.iterflow()]
+
+
+def label(work: Work, owner: str, **more: str) -> Work:
+    """Write the owner of jobs into their metadata, and into that of the jobs that they create.
+
+    The owner is a campaign or, for work that campaigns share, the uuid of its last job. Workers can
+    be restricted to an owner, and progress is counted by owner.
+    """
+    work.update_metadata({"campaign": owner, **more}, dynamic=True)
+    return work
+
+
+def spec_of(category: Category, step: Step) -> dict[str, str | int]:
+    """Return the category and priority of a Firework for its spec."""
     return {"_category": category.value, "_priority": PRIORITY[step]}
 
 
-def prefer(work: Job, step: Step) -> None:
-    """Let a job be taken as soon as those of another step are."""
-    work.config.manager_config["_priority"] = PRIORITY[step]
-
-
-def route(work: Job | Flow, category: Category, step: Step, *, passes_on: bool = True) -> None:
-    """Send a job, or every job of a flow, to the workers of a category.
+def route(work: Work, routing: RoutingSettings, *, first: bool = False) -> Work:
+    """Assign the marked jobs of a flow to the workers of a campaign.
 
     Parameters
     ----------
     work
-        What is sent.
-    category
-        The workers that take it.
-    step
-        Decides how soon it is taken.
-    passes_on
-        Whether the jobs that it makes when it runs go there, too; not if they are routed
-        themselves.
+        Jobs of the Makers of this package.
+    routing
+        Worker category of each kind of work.
+    first
+        Whether the jobs have the priority of references.
     """
-    work.update_config(
-        {"manager_config": routed(category, step), "pass_manager_config": passes_on},
-        dynamic=False,
-    )
+    for job in jobs_of(work):
+        step = Step.REFERENCES if first else Step(job.metadata["step"])
+        category = getattr(routing, job.metadata["worker"])
+        job.update_config(
+            {"manager_config": spec_of(category, step), "pass_manager_config": False},
+            dynamic=False,
+        )
+    return work
 
 
 def categories_of(campaign: Campaign) -> set[Category]:
-    """Name the workers that the jobs of a campaign need."""
+    """Return the worker categories that the jobs of a campaign need."""
     routing, engines = campaign.routing, campaign.engines
-    by_vasp = engines.energy.name in VASP_ENGINES
-    needed = {routing.other, routing.dft if by_vasp else routing.potential}
-    if campaign.prescreen or (by_vasp and engines.vasp.pre_relaxation is not None):
-        needed.add(routing.potential)
+    by_vasp = engines.energy.name == "vasp"
+    categories = {routing.other, routing.dft if by_vasp else routing.potential}
+    if campaign.prescreen or (by_vasp and engines.vasp.pre_relaxation):
+        categories.add(routing.potential)
     if engines.band_gap.name != "none":
-        needed.add(routing.hybrid)
+        categories.add(routing.hybrid)
     if ProposerName.GAN in campaign.sampling.proposers:
-        needed |= {routing.train, routing.generate}
-    return needed
+        categories |= {routing.train, routing.generate}
+    return categories

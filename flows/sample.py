@@ -1,163 +1,226 @@
-"""Sample one shard: (composition, number, seed) -> structures, each sent on to evaluation."""
+"""Sample structures of one composition from one proposer."""
 
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobflow import Flow, Job, OutputReference, Response, job
-from maggma.utils import grouper
-from pydantic import BaseModel, ConfigDict
+from jobflow import Job, Maker, OutputReference, job
+from pydantic import Field
+from pymatgen.core import Composition
 
-from flows.evaluate import EvaluateMaker
-from flows.notes import StoredNotes
-from flows.prescreen import prescreen_job, proposal_uuid
-from flows.steps import READS_STORE, Continuation, is_stored, label, store_outputs
+from flows.routing import mark
+from gan_htvs.campaign import SHIPPED_GENERATOR
 from gan_htvs.candidate import Origin, Proposal, Step
+from gan_htvs.chemistry import ChemicalSystem, as_ranges
+from gan_htvs.documents import Document
+from gan_htvs.errors import UserError
 from gan_htvs.generator.checkpoint import load
-from gan_htvs.identity import content_hash, content_uuid
-from gan_htvs.proposers import FINITE, ProposerName, make_proposer
+from gan_htvs.identity import content_hash
+from gan_htvs.proposers import ProposerName, make_proposer
 from gan_htvs.proposers.sampling import sample
 
 if TYPE_CHECKING:
-    from gan_htvs.campaign import Campaign
+    from gan_htvs.generator.checkpoint import TrainedGenerator
 
 
-class Shard(BaseModel):
-    """The unit of work: a few dozen structures of one composition from one proposer."""
+class Sample(Document):
+    """Structures of one composition from one proposer."""
 
-    model_config = ConfigDict(frozen=True)
-
+    composition: str = Field(description="cell formula")
     proposer: ProposerName
-    composition: str
-    n_structures: int
-    seed: int
+    stream: str = Field(
+        description="content hash of what determines the sequence of structures; it does not "
+        "depend on their number"
+    )
+    proposals: list[Proposal] = Field(description="in the order in which they were sampled")
+    batch_size: int = Field(description="structures in each of ``batches``")
+    requested: int
+    tried: int = Field(description="raw samples, including rejected ones")
+    acceptance: float
+    rejections: dict[str, int] = Field(description="rejected raw samples by reason")
+    exhausted: bool = Field(description="whether the proposer had no more structures")
 
-    def stream(self, campaign: Campaign) -> str:
-        """Content hash of everything that decides the sequence of structures.
-
-        How many of them are taken is left out: a longer shard begins with the same candidates.
-        """
-        made_of = (
-            campaign.training_key
-            if self.proposer is ProposerName.GAN
-            else (campaign.chemical_system, campaign.oxidation_states)
-        )
-        return content_hash(
-            "shard", campaign.name, self.proposer, made_of, self.composition, self.seed
-        )
+    @property
+    def batches(self) -> list[list[Proposal]]:
+        """The proposals in batches; the last ones are empty if fewer were found than requested."""
+        size = self.batch_size
+        return [self.proposals[start : start + size] for start in range(0, self.requested, size)]
 
 
-def shards(campaign: Campaign) -> list[Shard]:
-    """Cut a campaign into shards, the same way every time.
+@dataclass
+class SampleMaker(Maker):
+    """Sample valid, unique structures without overlaps of one composition.
 
-    Asking for more structures of a composition later adds shards and lengthens the last one. A
-    proposer with one fixed list per composition gets one shard for it, whatever ``shard_size``.
+    Parameters
+    ----------
+    name
+        Name of the job, before the composition.
+    proposer
+        Source of the structures.
+    system
+        Elements and caps; None: as in the generator.
+    oxidation_states
+        Lowest and highest average oxidation state by element; the proposer 'substitution' needs it.
+    seed
+        Seed of the random numbers.
+    batch_size
+        Structures in each batch of the output.
+    max_tries_per_structure
+        Limit on raw samples per requested structure; the job then ends with fewer structures.
+    campaign
+        Name of the campaign, which is part of the ids of the structures.
+
+    Examples
+    --------
+    >>> from jobflow import run_locally
+    >>> sampling = SampleMaker().make("MgMn2O4", 2)
+    >>> outputs = run_locally(sampling, log=False)
+    >>> [p.structure.formula for p in outputs[sampling.uuid][1].output.proposals]
+    ['Mg1 Mn2 O4', 'Mg1 Mn2 O4']
     """
-    sampling = campaign.sampling
-    wanted = sampling.structures_per_composition
-    return [
-        Shard(
-            proposer=proposer,
-            composition=campaign.chemical_system.formula(counts),
-            n_structures=min(size, wanted - start),
-            seed=sampling.seed + number,
+
+    name: str = "sample"
+    proposer: ProposerName = ProposerName.GAN
+    system: ChemicalSystem | None = None
+    oxidation_states: dict[str, tuple[float, float]] | None = None
+    seed: int = 0
+    batch_size: int = 100
+    max_tries_per_structure: int = 200
+    campaign: str = ""
+
+    def __post_init__(self) -> None:
+        """Restore types that a database does not store."""
+        self.proposer = ProposerName(self.proposer)
+        if self.oxidation_states is not None:
+            self.oxidation_states = as_ranges(self.oxidation_states)
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether the proposer samples from a trained generator."""
+        return self.proposer is ProposerName.GAN
+
+    def n_batches(self, n_structures: int) -> int:
+        """Return the number of batches that ``n_structures`` are divided into."""
+        return -(-n_structures // self.batch_size)
+
+    def make(
+        self,
+        composition: str,
+        n_structures: int,
+        checkpoint: dict[str, Any] | OutputReference | None = None,
+    ) -> Job:
+        """Make the job of one composition.
+
+        Parameters
+        ----------
+        composition
+            Cell formula, not reduced.
+        n_structures
+            Structures to sample; a larger number begins with the same structures.
+        checkpoint
+            Output of a :class:`~flows.train.TrainMaker`; None: the generator of the package.
+
+        Returns
+        -------
+        A job whose output is a :class:`Sample`.
+
+        Raises
+        ------
+        UserError
+            If no chemical system is given for a proposer that needs one, the composition does not
+            fit it, or no structures are requested.
+        """
+        if n_structures < 1:
+            raise UserError(f"n_structures ({n_structures}) must be 1 or more.")
+        if (problem := _problem(composition, self.system)) is not None:
+            raise UserError(f"composition {composition!r} is impossible: {problem}.")
+        if not self.needs_checkpoint and self.system is None:
+            raise UserError(
+                f"SampleMaker: the proposer {self.proposer.value!r} needs a system; give one."
+            )
+        sample_job = self.sample(composition, n_structures, checkpoint)
+        sample_job.name = f"{self.name} {composition} {self.proposer}"
+        return mark(sample_job, Step.PROPOSE, "generate" if self.needs_checkpoint else "other")
+
+    @job
+    def sample(
+        self, composition: str, n_structures: int, checkpoint: dict[str, Any] | None
+    ) -> Sample:
+        """Propose structures, remove overlaps, check them, and remove duplicates."""
+        trained = self._generator(checkpoint)
+        system = self.system if trained is None else trained.system
+        if system is None:
+            raise UserError("SampleMaker.system is missing; give a ChemicalSystem.")
+        counts = system.counts(composition)
+        sampled = sample(
+            make_proposer(self.proposer, system, self.oxidation_states or {}, trained),
+            counts,
+            n_structures,
+            seed=self.seed,
+            max_tries_per_structure=self.max_tries_per_structure,
         )
-        for counts in campaign.target_counts
-        for proposer in sampling.proposers
-        for size in [wanted if proposer in FINITE else sampling.shard_size]
-        for number, start in enumerate(range(0, wanted, size))
-    ]
-
-
-def shard_uuid(campaign: Campaign, shard: Shard) -> str:
-    """Name the job of a shard by what it samples."""
-    bound = campaign.sampling.max_tries_per_structure
-    return content_uuid("sample", shard.stream(campaign), shard.n_structures, bound)
-
-
-def shard_job(campaign: Campaign, shard: Shard, training: str | None, references: str) -> Job:
-    """Make the job of one shard from the uuids of the reference job and, for gan, the training."""
-    generates = shard.proposer is ProposerName.GAN
-    trained = OutputReference(training) if generates else None
-    sampling = sample_shard(campaign, shard, trained, references)
-    sampling.set_uuid(shard_uuid(campaign, shard))
-    sampling.name = f"sample {shard.composition} ({shard.proposer})"
-    category = campaign.routing.generate if generates else campaign.routing.other
-    label(sampling, campaign.name, Step.PROPOSE, category, fans_out=True)
-    return sampling
-
-
-@job(config=READS_STORE)
-def sample_shard(
-    campaign: Campaign, shard: Shard, training: dict[str, Any] | None, references: str
-) -> Response[dict[str, Any]]:
-    """Propose, push overlaps apart, check; then fan out one evaluation per structure."""
-    system = campaign.chemical_system
-    checkpoint = trained = None
-    if training is not None:
-        checkpoint = training["sha256"]
-        weights = base64.b64decode(training["weights"])
-        trained = load(weights, expected_sha256=checkpoint, system=system)
-    sampled = sample(
-        make_proposer(shard.proposer, system, campaign.oxidation_states, trained),
-        system.counts(shard.composition),
-        shard.n_structures,
-        seed=shard.seed,
-        max_tries_per_structure=campaign.sampling.max_tries_per_structure,
-    )
-    stream = shard.stream(campaign)
-    proposals = [
-        Proposal(
-            candidate_id=content_hash(stream, index)[:16],
-            structure=structure,
-            origin=Origin(
-                proposer=shard.proposer,
-                requested_composition=shard.composition,
-                index=index,
-                shard=stream,
-                checkpoint=checkpoint,
-                seed=shard.seed,
-                max_displacement=moved,
-                is_remade=is_remade,
-            ),
+        sha256 = trained and trained.file_sha256
+        stream = content_hash(
+            "sample",
+            self.campaign,
+            self.proposer,
+            trained.content_sha256 if trained else [system, self.oxidation_states],
+            system.formula(counts),
+            self.seed,
         )
-        for index, structure, moved, is_remade in zip(
-            sampled.indices,
-            sampled.structures,
-            sampled.max_displacement,
-            sampled.is_remade,
-            strict=True,
-        )
-    ]
-    evaluate = EvaluateMaker(campaign, references)
-    gates = {evaluate.gate_uuid(proposal): proposal for proposal in proposals}
-    mine = StoredNotes(campaign.name).send(shard_uuid(campaign, shard), stream, gates)
-    missing = {
-        proposal_uuid(proposal.candidate_id): proposal
-        for gate, proposal in gates.items()
-        if gate in mine and not is_stored(gate)
-    }
-    store_outputs(missing, campaign=campaign.name, note="proposal")
-    evaluations: list[Job | Flow] = []
-    if campaign.prescreen is None:
-        evaluations += [
-            evaluate.make(proposal, OutputReference(uuid)) for uuid, proposal in missing.items()
+        proposals = [
+            Proposal(
+                candidate_id=content_hash(stream, index)[:16],
+                structure=structure,
+                origin=Origin(
+                    proposer=self.proposer,
+                    requested_composition=composition,
+                    index=index,
+                    stream=stream,
+                    checkpoint=sha256,
+                    seed=self.seed,
+                    max_displacement=moved,
+                    is_remade=is_remade,
+                ),
+            )
+            for index, structure, moved, is_remade in zip(
+                sampled.indices,
+                sampled.structures,
+                sampled.max_displacement,
+                sampled.is_remade,
+                strict=True,
+            )
         ]
-    else:
-        # The one shard of a list that ends may be much longer than others.
-        evaluations += [
-            prescreen_job(campaign, references, stream, pack)
-            for pack in grouper(missing.values(), campaign.sampling.shard_size)
-        ]
-    continuation = Continuation(missing, evaluations, name=f"evaluate {shard.composition}")
-    return Response(
-        output={
-            "proposals": proposals,
-            "stream": stream,
-            "composition": shard.composition,
-            **sampled.report(),
-        },
-        # A detour: the next shard waits for the evaluations of this one.
-        detour=continuation if evaluations else None,
-    )
+        report = sampled.report()
+        return Sample(
+            composition=composition,
+            proposer=self.proposer,
+            stream=stream,
+            proposals=proposals,
+            batch_size=self.batch_size,
+            **{
+                key: report[key]
+                for key in Sample.model_fields.keys() & report.keys() - {"proposer"}
+            },
+        )
+
+    def _generator(self, checkpoint: dict[str, Any] | None) -> TrainedGenerator | None:
+        if not self.needs_checkpoint:
+            return None
+        if checkpoint is None:
+            return load(SHIPPED_GENERATOR, system=self.system)
+        weights = base64.b64decode(checkpoint["weights"])
+        return load(weights, expected_sha256=checkpoint["sha256"], system=self.system)
+
+
+def _problem(composition: str, system: ChemicalSystem | None) -> str | None:
+    """Return why a cell formula cannot be sampled; None if it can."""
+    try:
+        is_valid = Composition(composition).valid
+        if system is not None:
+            system.counts(composition)
+    except ValueError as error:
+        return str(error)
+    return None if is_valid else "it has what is not an element"

@@ -1,30 +1,31 @@
-"""Train the generator of a campaign: dataset -> checkpoint."""
+"""Train a generator on a dataset."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import time
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jobflow import Job, job
+from jobflow import Job, Maker, job
 
-from flows.steps import label
+from flows.routing import mark
+from flows.scratch import scratch_file
 from gan_htvs import __version__
+from gan_htvs.campaign import DatasetSettings, GeneratorSettings
 from gan_htvs.candidate import Step
+from gan_htvs.chemistry import ChemicalSystem, as_ranges
 from gan_htvs.dataset import build_dataset
 from gan_htvs.errors import UserError
 from gan_htvs.generator.checkpoint import load, read_bytes
 from gan_htvs.generator.curves import LearningCurves
 from gan_htvs.generator.presets import training_parameters
-from gan_htvs.generator.processor import memory_shortage_told
+from gan_htvs.generator.processor import memory_shortage_as_user_error
 from gan_htvs.generator.training import train
-from gan_htvs.identity import content_hash, content_uuid
+from gan_htvs.identity import content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,59 +36,145 @@ if TYPE_CHECKING:
     from gan_htvs.generator.state import TrainingState
     from gan_htvs.generator.training import Progress
 
-SCRATCH_VARIABLE = "GAN_HTVS_SCRATCH"
-"""Directory, shared by restarts, where an interrupted training finds its last state."""
-
-STATE_LIFETIME = timedelta(days=30)
-"""After which nobody takes up a training again. States of trainings that ended are kept as long:
-when the job returns, its output is not stored yet."""
+MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+"""Chemical system of the published search."""
 
 
-def training_job(campaign: Campaign) -> Job:
-    """Make the training job, named by dataset, chemical system and settings."""
-    training = train_generator(campaign)
-    training.set_uuid(content_uuid("train", campaign.training_key))
-    label(training, training.uuid, Step.TRAIN, campaign.routing.train)
-    return training
+def _oxidation_states() -> dict[str, tuple[float, float]]:
+    return {"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)}
 
 
-@job(data="weights")
-def train_generator(campaign: Campaign) -> dict[str, Any]:
-    """Build the dataset, train on it and keep the checkpoint in the file store.
+@dataclass
+class TrainMaker(Maker):
+    """Train a generator on a dataset, or load a trained one.
 
-    A campaign that names a checkpoint gets that one.
+    Parameters
+    ----------
+    name
+        Name of the job.
+    system
+        Elements and caps.
+    oxidation_states
+        Lowest and highest average oxidation state of each element.
+    dataset
+        Where the training structures come from.
+    generator
+        Network and length of the training; with ``checkpoint`` nothing is trained.
 
-    Returns
-    -------
-    ``sha256`` and base64 ``weights`` of the safetensors checkpoint, the dataset's ``dataset``
-    summary, the structures learnt from (``training_set``, see
-    :meth:`gan_htvs.dataset.Dataset.as_document`; None where a checkpoint does not say) and the
-    learning ``history``. The learning curves are in the job's directory.
+    Examples
+    --------
+    >>> from jobflow import run_locally
+    >>> from gan_htvs.campaign import GeneratorSettings
+    >>> training = TrainMaker(generator=GeneratorSettings(checkpoint="shipped")).make()
+    >>> outputs = run_locally(training, log=False)
+    >>> outputs[training.uuid][1].output["sha256"][:12]
+    'fd00c8269b6c'
     """
-    if (checkpoint_file := campaign.generator.checkpoint_file) is not None:
-        return _adopt(campaign, checkpoint_file)
-    dataset = dataset_of(campaign)
-    # What an older version left behind is another training.
-    name = content_hash(campaign.training_key, dataset.hash, __version__)
-    scratch = _scratch()
-    _remove_old_states(scratch)
-    state = scratch / f"training-{name}.safetensors"
-    with LearningCurves(Path.cwd()) as curves:
-        trained = train_on(
-            dataset, campaign, state=state, on_progress=curves, on_resume=curves.resume
+
+    name: str = "train generator"
+    system: ChemicalSystem = MG_MN_O
+    oxidation_states: dict[str, tuple[float, float]] = field(default_factory=_oxidation_states)
+    dataset: DatasetSettings = field(default_factory=DatasetSettings)
+    generator: GeneratorSettings = field(default_factory=GeneratorSettings)
+
+    def __post_init__(self) -> None:
+        """Restore types that a database does not store."""
+        self.oxidation_states = as_ranges(self.oxidation_states)
+
+    @classmethod
+    def of(cls, campaign: Campaign) -> TrainMaker:
+        """Make the Maker of a campaign."""
+        return cls(
+            system=campaign.chemical_system,
+            oxidation_states=dict(campaign.oxidation_states),
+            dataset=campaign.dataset,
+            generator=campaign.generator,
         )
-    return _output(trained.to_bytes(), trained, dataset)
 
+    def make(self) -> Job:
+        """Make the job.
 
-def _adopt(campaign: Campaign, path: Path) -> dict[str, Any]:
-    """Take a generator that was trained before, as it is."""
-    checkpoint = read_bytes(path)
-    trained = load(path, expected_sha256=campaign.generator.sha256, system=campaign.chemical_system)
-    dataset = None
-    with suppress(UserError):  # the generator samples without the structures it learnt from
-        dataset = dataset_of(campaign)
-    known = dataset is not None and dataset.hash == trained.dataset
-    return _output(checkpoint, trained, dataset if known else None)
+        Returns
+        -------
+        A job whose output is a mapping: ``sha256`` and base64 ``weights`` of the safetensors
+        checkpoint, the ``dataset`` summary, the structures (``training_set``, see
+        :meth:`gan_htvs.dataset.Dataset.as_document`; None if a checkpoint is of another dataset)
+        and the training ``history``. The learning curves are in the job's directory.
+        """
+        training = self.train()
+        training.name = self.name
+        return mark(training, Step.TRAIN, "train")
+
+    @job(data="weights")
+    def train(self) -> dict[str, Any]:
+        """Build the dataset and train on it; the checkpoint goes to the file store."""
+        if (checkpoint_file := self.generator.checkpoint_file) is not None:
+            return self._adopt(checkpoint_file)
+        dataset = self.training_set()
+        # States of other versions belong to other trainings.
+        name = content_hash(
+            self.system.elements,  # the order of the rows, which a mapping does not keep
+            self.system,
+            self.oxidation_states,
+            self.generator.model_copy(update={"device": "auto", "precision": "auto"}),
+            dataset.hash,
+            __version__,
+        )
+        state = scratch_file(f"training-{name}.safetensors") or Path("training.safetensors")
+        with LearningCurves(Path.cwd()) as curves:
+            trained = self.train_on(
+                dataset, state=state, on_progress=curves, on_resume=curves.resume
+            )
+        return _output(trained.to_bytes(), trained, dataset)
+
+    def _adopt(self, path: Path) -> dict[str, Any]:
+        checkpoint = read_bytes(path)
+        trained = load(path, expected_sha256=self.generator.sha256, system=self.system)
+        dataset = None
+        with suppress(UserError):  # sampling does not need the training structures
+            dataset = self.training_set()
+        is_same = dataset is not None and dataset.hash == trained.dataset
+        return _output(checkpoint, trained, dataset if is_same else None)
+
+    def training_set(self) -> Dataset:
+        """Build the dataset, without the structures that are held out."""
+        dataset = build_dataset(self.system, self.oxidation_states, self.dataset)
+        return dataset.split(self.dataset.held_out)[0]
+
+    def train_on(
+        self,
+        dataset: Dataset,
+        *,
+        state: Path,
+        on_progress: Progress | None = None,
+        on_resume: Callable[[TrainingState], None] | None = None,
+    ) -> TrainedGenerator:
+        """Train in this process; ``state`` is the file from which an interrupted training resumes.
+
+        A published preset conditions its generator on every charge-balanced composition within the
+        caps (C_gen of the paper), so that compositions can be added to a campaign later.
+        """
+        settings = self.generator
+        parameters = training_parameters(settings.preset, settings.overrides)
+        with memory_shortage_as_user_error(parameters):
+            trained = train(
+                dataset.images,
+                dataset.counts,
+                self.system,
+                parameters,
+                max_steps=settings.max_steps,
+                max_seconds=settings.max_seconds,
+                seed=settings.seed,
+                weights=dataset.boltzmann_weights(parameters.energy_scale),
+                conditions=np.array(list(self.system.compositions(self.oxidation_states))),
+                device=settings.device,
+                precision=settings.precision,
+                checkpoint_path=state,
+                on_progress=on_progress,
+                on_resume=on_resume,
+            )
+        trained.dataset = dataset.hash
+        return trained
 
 
 def _output(
@@ -100,62 +187,3 @@ def _output(
         "training_set": dataset and dataset.as_document(),
         "history": trained.history,
     }
-
-
-def dataset_of(campaign: Campaign) -> Dataset:
-    """Build the training set of a campaign, without what it holds out."""
-    settings = campaign.dataset
-    whole = build_dataset(campaign.chemical_system, campaign.oxidation_states, settings)
-    return whole.split(settings.held_out)[0]
-
-
-def train_on(
-    dataset: Dataset,
-    campaign: Campaign,
-    *,
-    state: Path,
-    on_progress: Progress | None = None,
-    on_resume: Callable[[TrainingState], None] | None = None,
-) -> TrainedGenerator:
-    """Train with the settings of a campaign; ``state`` is the file from which it goes on.
-
-    A published preset asks its generator for every charge-balanced composition within the caps,
-    C_gen of the paper, not only for those that the campaign samples: these may become more later.
-    """
-    settings, system = campaign.generator, campaign.chemical_system
-    parameters = training_parameters(settings.preset, settings.overrides)
-    with memory_shortage_told(parameters):
-        trained = train(
-            dataset.images,
-            dataset.counts,
-            system,
-            parameters,
-            max_steps=settings.max_steps,
-            max_seconds=settings.max_seconds,
-            seed=settings.seed,
-            weights=dataset.boltzmann_weights(parameters.energy_scale),
-            conditions=np.array(list(system.compositions(campaign.oxidation_states))),
-            device=settings.device,
-            precision=settings.precision,
-            checkpoint_path=state,
-            on_progress=on_progress,
-            on_resume=on_resume,
-        )
-    trained.dataset = dataset.hash
-    return trained
-
-
-def _scratch() -> Path:
-    default = Path.home() / ".cache" / "gan-htvs"
-    scratch = Path(os.environ.get(SCRATCH_VARIABLE) or default)
-    scratch.mkdir(parents=True, exist_ok=True)
-    return scratch
-
-
-def _remove_old_states(scratch: Path) -> None:
-    for state in scratch.glob("training-*.safetensors"):
-        with suppress(OSError):
-            found = state.stat()
-            is_old = time.time() - found.st_mtime > STATE_LIFETIME.total_seconds()
-            if is_old and found.st_uid == os.getuid():
-                state.unlink()

@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gan_htvs.candidate import Assessment, Relaxed, Stage
+from gan_htvs.candidate import Assessment, RelaxedStructure, Stage
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
     from gan_htvs.bandgap import BandGapResult
-    from gan_htvs.campaign import Campaign, Thresholds
+    from gan_htvs.campaign import PourbaixSettings, Thresholds
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 Decision = tuple[Stage, str | None]
@@ -37,16 +37,18 @@ class Judge:
     thresholds: Thresholds
 
     @classmethod
-    def of(cls, campaign: Campaign, references: ReferenceSet) -> Judge:
-        """Bring the rules of a campaign and a reference set together."""
+    def of(
+        cls, thresholds: Thresholds, pourbaix: PourbaixSettings, references: ReferenceSet
+    ) -> Judge:
+        """Combine thresholds, aqueous conditions and a reference set."""
         return cls(
             references=references,
-            pourbaix=PourbaixAnalyzer(references, campaign.pourbaix),
-            thresholds=campaign.thresholds,
+            pourbaix=PourbaixAnalyzer(references, pourbaix),
+            thresholds=thresholds,
         )
 
     @staticmethod
-    def soundness(relaxed: Relaxed, *, is_reference: bool = False) -> Decision | None:
+    def soundness(relaxed: RelaxedStructure, *, is_reference: bool = False) -> Decision | None:
         """Find what disqualifies a relaxation before its energy is believed, if anything.
 
         The geometry of a reference phase was checked when its energy joined the reference set.
@@ -71,7 +73,7 @@ class Judge:
         """Whether an energy (eV/atom) can be physics: nothing lies far below the known phases."""
         return energy_above_hull >= LOWEST_BELIEVED
 
-    def assess(self, relaxed: Relaxed) -> Assessment:
+    def assess(self, relaxed: RelaxedStructure) -> Assessment:
         """Place a sound structure on the convex hull and in the Pourbaix diagram.
 
         Raises
@@ -97,14 +99,15 @@ class Judge:
         """Walk down the funnel as far as the numbers allow."""
         return decide(assessment, gap, self.thresholds)
 
-    def deserves_gap(self, assessment: Assessment) -> bool:
-        """Whether a candidate is stable enough to spend a band gap calculation on."""
-        return (
-            self.believes(assessment.energy_above_hull)
-            and assessment.energy_above_hull <= self.thresholds.synthesizable
-            and assessment.pourbaix is not None
-            and assessment.pourbaix.minimum <= self.thresholds.pourbaix_screen
-        )
+
+def deserves_gap(assessment: Assessment, limits: Thresholds) -> bool:
+    """Whether a candidate is stable enough to spend a band gap calculation on."""
+    return (
+        Judge.believes(assessment.energy_above_hull)
+        and assessment.energy_above_hull <= limits.synthesizable
+        and assessment.pourbaix is not None
+        and assessment.pourbaix.minimum <= limits.pourbaix_screen
+    )
 
 
 def decide(  # noqa: PLR0911 - one return for each way to leave the funnel

@@ -9,22 +9,23 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from gan_htvs.chemistry import ChemicalSystem, Counts
-from gan_htvs.engines import REHEARSAL, VASP_ENGINES, EngineSettings
-from gan_htvs.errors import UserError
+from gan_htvs.engines import EngineSettings
 from gan_htvs.generator.presets import training_parameters
-from gan_htvs.identity import content_hash
 from gan_htvs.prescreen.settings import PrescreenSettings
 from gan_htvs.proposers import ProposerName
 from gan_htvs.routing import RoutingSettings
-from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+from gan_htvs.settings import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+)
 
 OxidationRange = tuple[float, float]
 
 MAX_SEED = 2**63 - 1
 """Largest whole number that torch, NumPy and MongoDB all take."""
-
-SUFFIX = f"-{REHEARSAL}"
-"""Ends the names of campaigns that are rehearsed."""
 
 SHIPPED = Path("shipped")
 """Name of the generator that comes with the package, wherever that is installed."""
@@ -123,23 +124,20 @@ class SamplingSettings(Settings):
 
     proposers: tuple[ProposerName, ...] = Field(
         (ProposerName.GAN,),
-        min_length=1,
         description="any of 'gan', 'random' (cells and positions), 'symmetric' (random crystals of "
-        "random space groups) and 'substitution' (decorated prototypes)",
+        "random space groups) and 'substitution' (decorated prototypes); none: only `structures` "
+        "are evaluated",
     )
     structures_per_composition: PositiveInt = Field(
         300,
-        description="valid structures wanted of each composition from each proposer, unique within "
-        "a shard",
+        le=1000,
+        description="valid, unique structures of each composition from each proposer",
     )
-    shard_size: PositiveInt = Field(
-        100,
-        le=200,
-        description="structures per shard workflow, which are prescreened in one job; copies "
-        "between shards are not replaced",
+    batch_size: PositiveInt = Field(
+        100, le=200, description="structures that are prescreened in one job"
     )
     max_tries_per_structure: PositiveInt = Field(
-        200, description="raw samples per wanted structure before a shard reports that it gave up"
+        200, description="raw samples per structure after which sampling stops with fewer"
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="decides which structures are sampled")
 
@@ -149,6 +147,14 @@ class SamplingSettings(Settings):
             if self.proposers.count(name) > 1:
                 raise ValueError(f"proposers names {name.value!r} twice")
         return self
+
+
+class OwnStructuresSettings(Settings):
+    """Structures of the user, which are evaluated without sampling or prescreen."""
+
+    path: Path = Field(description="folder of CIF and POSCAR files, relative to campaign.yaml")
+    sha256: str | None = Field(None, description="of the folder; computed if it is missing")
+    count: NonNegativeInt = Field(0, description="structures in the folder; computed")
 
 
 class Thresholds(Settings):
@@ -250,6 +256,9 @@ class Campaign(Settings):
     dataset: DatasetSettings = DatasetSettings()
     generator: GeneratorSettings = GeneratorSettings()
     sampling: SamplingSettings = SamplingSettings()
+    structures: OwnStructuresSettings | None = Field(
+        None, description="structures of the user to evaluate besides the sampled ones"
+    )
     thresholds: Thresholds = Thresholds()
     references: ReferenceSettings = ReferenceSettings()
     pourbaix: PourbaixSettings = PourbaixSettings()
@@ -291,6 +300,14 @@ class Campaign(Settings):
                     f"compositions: {formula!r} is impossible: no oxidation states within "
                     "oxidation_states make it charge-neutral"
                 )
+        if not self.sampling.proposers and self.structures is None:
+            raise ValueError("sampling.proposers is empty; name one, or set structures.path")
+        if self.sampling.proposers and not self.target_counts:
+            raise ValueError("no composition within caps, max_atoms and oxidation_states")
+        return self
+
+    @model_validator(mode="after")
+    def _published_energies_are_comparable(self) -> Campaign:
         if self.references.energies != "computed" and self.engines.energy.name != "vasp":
             raise ValueError(
                 f"references.energies: {self.references.energies!r} cannot stand beside energies "
@@ -302,8 +319,6 @@ class Campaign(Settings):
                 f"engines.vasp.potcar_functional is {self.engines.vasp.potcar_functional!r}; write "
                 "'computed'"
             )
-        if not self.target_counts:
-            raise ValueError("no composition within caps, max_atoms and oxidation_states")
         return self
 
     @model_validator(mode="after")
@@ -325,70 +340,19 @@ class Campaign(Settings):
         return self.prescreen
 
     @property
-    def for_references(self) -> Campaign:
-        """The same campaign, as it relaxes and judges known phases."""
-        engines = self.engines.model_copy(update={"energy": self.engines.energy.for_references})
-        return self.model_copy(update={"engines": engines})
-
-    @property
-    def rehearsal(self) -> Campaign:
-        """The same campaign with a stand-in for VASP, under a name that tells so.
-
-        Raises
-        ------
-        UserError
-            If its energies are not VASP's.
-        """
-        engines = self.engines
-        if engines.energy.name not in VASP_ENGINES:
-            raise UserError(
-                f"engines.energy.name: {engines.energy.name!r} is no 'vasp', whose relaxations are "
-                "what there is to rehearse; `gan-htvs run` takes this campaign as it is."
-            )
-        gap = REHEARSAL if engines.band_gap.name in VASP_ENGINES else "none"
-        rehearsed = {
-            "energy": engines.energy.model_copy(update={"name": REHEARSAL}),
-            "band_gap": engines.band_gap.model_copy(update={"name": gap}),
-        }
-        return self.model_copy(
-            update={
-                "name": f"{self.name.removesuffix(SUFFIX)[: 64 - len(SUFFIX)]}{SUFFIX}",
-                "engines": engines.model_copy(update=rehearsed),
-                "references": self.references.model_copy(update={"energies": "computed"}),
-            }
-        )
-
-    @property
     def target_counts(self) -> tuple[Counts, ...]:
-        """Atoms per cell of every composition to generate."""
+        """Atoms per cell of every composition to sample."""
         system = self.chemical_system
+        if not self.sampling.proposers:
+            return ()
         if self.compositions:
             return tuple(dict.fromkeys(system.counts(formula) for formula in self.compositions))
         return tuple(system.compositions(self.oxidation_states, self.max_atoms))
 
     @property
     def n_structures(self) -> int:
-        """Structures that are asked for, of all compositions and from all proposers."""
+        """Number of structures to sample from all proposers, and of own structures."""
         sampling = self.sampling
         per_composition = sampling.structures_per_composition * len(sampling.proposers)
-        return len(self.target_counts) * per_composition
-
-    @property
-    def training_key(self) -> str:
-        """Content hash of everything that decides the trained generator."""
-        if self.generator.checkpoint is not None:
-            return content_hash(
-                "checkpoint",
-                self.generator.sha256,
-                self.chemical_system.elements,
-                self.chemical_system,
-            )
-        return content_hash(
-            "training",
-            self.chemical_system.elements,  # the order of the rows, which a mapping does not keep
-            self.chemical_system,
-            self.oxidation_states,
-            self.dataset.model_copy(update={"path": None}),
-            # Where it is trained is not what is trained.
-            self.generator.model_copy(update={"device": "auto", "precision": "auto"}),
-        )
+        n_own = self.structures.count if self.structures else 0
+        return len(self.target_counts) * per_composition + n_own

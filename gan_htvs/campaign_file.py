@@ -16,18 +16,26 @@ from gan_htvs.campaign import (
     Campaign,
     DatasetSettings,
     GeneratorSettings,
+    OwnStructuresSettings,
     ReferenceSettings,
 )
+from gan_htvs.dataset.sources import read_structures
 from gan_htvs.errors import UserError
 from gan_htvs.settings import first_error, first_problem, read_mapping
 from gan_htvs.thermodynamics.materials_project import fetch_phases
-from gan_htvs.thermodynamics.references import write_phases
+from gan_htvs.thermodynamics.references import reference_phases, write_phases
 
-Located = TypeVar("Located", DatasetSettings, GeneratorSettings, ReferenceSettings)
+Located = TypeVar(
+    "Located", DatasetSettings, GeneratorSettings, OwnStructuresSettings, ReferenceSettings
+)
+
+ANY_OXIDATION_STATE = (-8.0, 9.0)
+"""Lowest and highest average oxidation state where structures are given."""
 
 _SECTIONS = {
     DatasetSettings: "dataset",
     GeneratorSettings: "generator",
+    OwnStructuresSettings: "structures",
     ReferenceSettings: "references",
 }
 
@@ -51,6 +59,7 @@ def read_campaign(path: str | Path) -> Campaign:
         update={
             "dataset": _located(path, campaign.dataset, "path"),
             "generator": _located(path, campaign.generator, "checkpoint"),
+            "structures": campaign.structures and _counted(path, campaign.structures),
             "references": _located(path, campaign.references, "path"),
         }
     )
@@ -66,6 +75,64 @@ def parse_campaign(path: Path) -> Campaign:
     """
     document = read_mapping(path, "`gan-htvs init` writes one to start from")
     return checked_campaign(document, source=str(path))
+
+
+def campaign_of_structures(
+    folder: Path, name: str, band_gap: str = "gpaw"
+) -> tuple[Campaign, dict[str, str]]:
+    """Make a campaign that evaluates the structures of a folder and samples nothing.
+
+    Parameters
+    ----------
+    folder
+        CIF and POSCAR files.
+    name
+        Name of the campaign.
+    band_gap
+        Engine of the band gaps.
+
+    Returns
+    -------
+    The campaign, and reasons why files were skipped, by file.
+
+    Raises
+    ------
+    UserError
+        If no file of the folder is a structure, one has elements without reference phases, or the
+        name or the engine is wrong.
+    """
+    structures, skipped = read_structures(folder)
+    if not structures:
+        label, reason = next(iter(skipped.items()))
+        raise UserError(
+            f"{folder}: none of {len(skipped)} files is an ordered structure ({label}: {reason})."
+        )
+    amounts = [each.composition.get_el_amt_dict() for each in structures.values()]
+    systems = {frozenset(amount): label for label, amount in zip(structures, amounts, strict=True)}
+    for system, label in systems.items():
+        try:
+            reference_phases(system)
+        except UserError as error:
+            raise UserError(f"{folder / label}: {error}") from error
+    elements = sorted({symbol for amount in amounts for symbol in amount})
+    document: dict[str, Any] = {
+        "name": name,
+        "chemical_system": {
+            "caps": {
+                symbol: int(max(amount.get(symbol, 0) for amount in amounts)) for symbol in elements
+            }
+        },
+        "oxidation_states": dict.fromkeys(elements, ANY_OXIDATION_STATE),
+        "sampling": {"proposers": []},
+        "structures": {
+            "path": folder.resolve(),
+            "sha256": _content(folder),
+            "count": len(structures),
+        },
+        "engines": {"band_gap": {"name": band_gap}},
+        "prescreen": None,
+    }
+    return checked_campaign(document, source=str(folder)), skipped
 
 
 def checked_campaign(document: dict[str, Any], source: str) -> Campaign:
@@ -106,7 +173,10 @@ def _located(campaign_file: Path, settings: Located, field: str) -> Located:
     if path is None:
         return settings
     section = _SECTIONS[type(settings)]
-    kind = "folder" if getattr(settings, "source", None) == "folder" else "file"
+    is_folder = isinstance(settings, OwnStructuresSettings) or (
+        getattr(settings, "source", None) == "folder"
+    )
+    kind = "folder" if is_folder else "file"
     if isinstance(settings, GeneratorSettings) and path == SHIPPED:
         named, path = path, SHIPPED_GENERATOR  # which is elsewhere on other machines
     else:
@@ -117,6 +187,13 @@ def _located(campaign_file: Path, settings: Located, field: str) -> Located:
     if settings.sha256 not in (None, sha256):
         raise UserError(f"{campaign_file}: {section}.sha256: {path} has {sha256}.")
     return settings.model_copy(update={field: named, "sha256": sha256})
+
+
+def _counted(campaign_file: Path, settings: OwnStructuresSettings) -> OwnStructuresSettings:
+    """Find the folder of the structures, and count them."""
+    located = _located(campaign_file, settings, "path")
+    structures, _ = read_structures(located.path)
+    return located.model_copy(update={"count": len(structures)})
 
 
 def _problem(model: type[BaseModel], error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""The documents: who a candidate is, what was computed for it, how far it came."""
+"""Documents of candidates: structure, provenance, results and stage."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from emmet.core.symmetry import SymmetryData
-from pydantic import Field, computed_field, model_validator
+from pydantic import ConfigDict, Field, computed_field
 from pymatgen.core import Structure
 
 from gan_htvs.bandgap import BandGapResult, MagneticOrderResult, missing_orders
 from gan_htvs.documents import Document
-from gan_htvs.engines import REHEARSAL
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.oxidation import OxidationStates, oxidation_states
 from gan_htvs.proposers import ProposerName
 from gan_htvs.thermodynamics.pourbaix_stability import PourbaixStability
 
 KNOWN_PHASE: Final = "known_phase"
-"""Stands for the proposer of reference phases, which are never called generated."""
+"""Stored as the proposer of reference phases, which are not generated structures."""
+
+USER: Final = "user"
+"""Stored as the proposer of structures of the user."""
 
 
 def volume_change(start: Structure, end: Structure) -> float:
-    """Relative change of the volume per atom; they may be other cells of the same crystal."""
+    """Return the relative change of the volume per atom; the cells may differ in size."""
     return (end.volume / len(end)) / (start.volume / len(start)) - 1
 
 
 class Stage(StrEnum):
-    """The furthest stage of the funnel that a candidate reached, or how it left."""
+    """The last stage of the funnel that a candidate reached, or that it was rejected or failed."""
 
     GENERATED = "generated"
     RELAXED = "relaxed"
@@ -40,17 +42,19 @@ class Stage(StrEnum):
 
 
 class Step(StrEnum):
-    """The kinds of job, in the order in which a candidate meets them; ``metadata.step``.
+    """Kinds of job, stored in ``metadata.step``.
 
-    ``RELEASE`` queues what has waited for other jobs.
+    ``RELEASE`` queues workflows that depend on other jobs.
     """
 
     TRAIN = "train"
     RELAX = "relax"
     STATIC = "static"
+    ENERGY = "energy"
     REFERENCES = "references"
     PROPOSE = "propose"
     PRESCREEN = "prescreen"
+    SELECT = "select"
     GATE = "gate"
     HYBRID = "hybrid"
     BAND_GAP = "band gap"
@@ -58,26 +62,28 @@ class Step(StrEnum):
 
 
 CALCULATIONS = (Step.RELAX, Step.STATIC, Step.HYBRID)
-"""Steps that compute one structure: that one fails is a result."""
+"""Steps that compute one structure; their failure is a result."""
 
 
 class Origin(Document):
     """Where a structure comes from."""
 
-    proposer: ProposerName | Literal["known_phase"]
-    requested_composition: str = Field(description="cell formula that was asked for")
-    index: int = Field(description="number of the raw sample, or of the known phase")
-    shard: str | None = Field(None, description="content hash of the shard that sampled it")
+    proposer: ProposerName | Literal["known_phase", "user"]
+    requested_composition: str = Field(description="requested cell formula")
+    index: int = Field(description="number of the raw sample, or of the reference phase")
+    stream: str | None = Field(
+        None, description="content hash of what determines its sequence of samples"
+    )
     checkpoint: str | None = Field(None, description="sha256 of the generator")
     seed: int | None = None
     max_displacement: float | None = Field(
-        None, description="how far the soft-sphere push moved an atom of it, A"
+        None, description="largest displacement of an atom by the overlap removal, A"
     )
     is_remade: bool | None = Field(
-        None, description="whether the push left nothing of the raw sample"
+        None, description="whether the overlap removal replaced all coordinates of the raw sample"
     )
-    label: str | None = Field(None, description="name of a known phase")
-    source: str | None = Field(None, description="literature of a known phase")
+    label: str | None = Field(None, description="name of a reference phase or file")
+    source: str | None = Field(None, description="literature of a reference phase")
 
     @property
     def is_reference(self) -> bool:
@@ -93,14 +99,14 @@ class Proposal(Document):
     origin: Origin
 
 
-class Relaxed(Document):
-    """What an energy engine made of a structure."""
+class RelaxedStructure(Document):
+    """A relaxed structure with its energy."""
 
     structure: Structure
     energy_per_atom: float = Field(
-        description="static energy of the relaxed structure, corrections included, eV/atom"
+        description="static energy of the relaxed structure with corrections, eV/atom"
     )
-    correction_per_atom: float = Field(0.0, description="how much of it is corrections, eV/atom")
+    correction_per_atom: float = Field(0.0, description="corrections within that energy, eV/atom")
     level_of_theory: str
     converged: bool
     magmoms: list[float] | None = Field(None, description="bohr magneton per site")
@@ -108,30 +114,30 @@ class Relaxed(Document):
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
     volume_change: float | None = Field(None, description="relative, per atom")
     pre_relaxation_steps: int | None = Field(
-        None, description="steps of an interatomic potential before those of VASP"
+        None, description="relaxation steps of an interatomic potential before VASP"
     )
     magnetic_orders: tuple[MagneticOrderResult, ...] = Field(
-        (), description="every magnetic start that was relaxed, lowest energy first: this is it"
+        (), description="relaxed magnetic orders, lowest energy first: that of this structure"
     )
     folder: str | None = Field(None, description="host:path of the static calculation")
 
     @computed_field(  # type: ignore[prop-decorator]
-        description="whether no magnetic order that was asked for is missing"
+        description="whether no requested magnetic order is missing"
     )
     @property
     def is_complete(self) -> bool:
-        """Whether the energy is that of all magnetic orders that were asked for."""
+        """Whether no requested magnetic order is missing from the energy."""
         return missing_orders(self.magnetic_orders) is None
 
     @computed_field(description="of each site, from its moment")  # type: ignore[prop-decorator]
     @property
     def oxidation_states(self) -> OxidationStates | None:
-        """Formal oxidation states, where moments are known."""
+        """Formal oxidation states; None without moments."""
         return None if self.magmoms is None else oxidation_states(self.structure, self.magmoms)
 
 
-class Hurdle(StrEnum):
-    """What a structure may fail at in the prescreen, in order."""
+class ScreeningStep(StrEnum):
+    """Steps of the prescreen that reject structures, in order."""
 
     VALIDITY = "validity"
     DUPLICATE = "duplicate before relaxation"
@@ -144,49 +150,52 @@ class Hurdle(StrEnum):
 
 
 class Confirmation(Document):
-    """What a second, independent potential says of a relaxed structure."""
+    """Result of the second, independent potential for a relaxed structure."""
 
     level_of_theory: str
-    energy_per_atom: float = Field(description="corrections included, eV/atom")
-    energy_above_hull: float = Field(description="above the known phases at its level, eV/atom")
+    energy_per_atom: float = Field(description="with corrections, eV/atom")
+    energy_above_hull: float = Field(description="above the reference phases of its level, eV/atom")
     disagreement: float = Field(
         description="energy above hull, second potential minus first, eV/atom"
     )
-    n_steps: int = Field(description="relaxation steps that it took to agree, or to give up")
+    n_steps: int = Field(description="relaxation steps until it agreed or was stopped")
     cpu_seconds: float
 
 
-class Prescreened(Document):
-    """What the prescreen found out about one structure."""
+class PrescreenVerdict(Document):
+    """Verdict of the prescreen on one structure."""
+
+    model_config = ConfigDict(extra="forbid")  # those of another version have other fields
 
     candidate_id: str
-    hurdle: Hurdle | None = Field(None, description="where it left; None: it survived")
+    rejected_at: ScreeningStep | None = Field(
+        None, description="step that rejected it; None: it survived"
+    )
     reason: str | None = None
     level_of_theory: str | None = Field(None, description="of the potential that relaxed it")
     energy_above_hull: float | None = Field(
-        None, description="above the known phases at that level, eV/atom"
+        None, description="above the reference phases of that level, eV/atom"
     )
     confirmation: Confirmation | None = None
     duplicate_of: str | None = Field(None, description="candidate that is the same crystal")
-    descent: str | None = Field(None, description="uuid of the relaxation with its curve")
     n_steps: int | None = None
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
     volume_change: float | None = Field(None, description="relative, per atom")
     would_stop_at: int | None = Field(
-        None, description="step at which it was stopped, or would have been but for the audit"
+        None, description="step at which it was stopped, or would have been without the audit"
     )
     is_audited: bool = Field(
-        default=False, description="not stopped whatever the rule said, to measure what is lost"
+        default=False, description="never stopped early, to measure how many are lost"
     )
 
     @property
     def survives(self) -> bool:
-        """Whether it goes on."""
-        return self.hurdle is None
+        """Whether no step rejected it."""
+        return self.rejected_at is None
 
 
 class Assessment(Document):
-    """Stability against known phases, and afterwards other candidates, of one level of theory."""
+    """Stability against reference phases, later also other candidates, at one level of theory."""
 
     formation_energy_per_atom: float = Field(description="eV/atom")
     energy_above_hull: float = Field(description="eV/atom, negative below the hull")
@@ -198,62 +207,66 @@ class Assessment(Document):
 
 
 class Verdict(Document):
-    """What the stability gate saw and decided for one candidate."""
+    """Results and stage of one candidate after the evaluation."""
 
     candidate_id: str
-    origin: Origin | None = None
-    prescreen: Prescreened | None = Field(None, description="None: there was none")
-    relaxed: Relaxed | None = None
+    origin: Origin
+    generated_structure: Structure = Field(description="before any relaxation")
+    prescreen: PrescreenVerdict | None = Field(None, description="None: not prescreened")
+    relaxed: RelaxedStructure | None = None
     assessment: Assessment | None = None
     stage: Stage
     reason: str | None = None
     failure: CalculationFailure | None = Field(None, description="where a calculation failed")
-    references: str = Field(description="uuid of the reference set that the gate used")
+    references: str | None = Field(None, description="content hash of the reference set")
     band_gap_job: str | None = Field(
-        None, description="uuid that the band gap job of this structure has, asked for or not"
+        None, description="uuid of the band-gap job, whether it ran or not"
     )
+    band_gap: BandGapResult | None = Field(None, description="None: not computed")
 
 
 class Novelty(Document):
-    """Which crystals that were there before a candidate is, as StructureMatcher sees it."""
+    """Known crystals that a candidate matches by StructureMatcher."""
 
     is_novel: bool | None = Field(
-        description="neither a training structure nor a known phase; None: what its generator "
-        "learnt from is not known"
+        description="neither a training structure nor a reference phase; None: the training set of "
+        "its generator is not known"
     )
     training_match: str | None = Field(None, description="label of the training structure")
-    reference_match: str | None = Field(None, description="name of the known phase")
+    reference_match: str | None = Field(None, description="name of the reference phase")
     training_set: str | None = Field(
         None,
-        description="content hash of what the campaign's generators learnt from; None: not known, "
-        "or there is no generator",
+        description="content hash of the training sets of the campaign's generators; None: not "
+        "known, or there is no generator",
     )
 
 
 class Stability(Document):
-    """One document of the ``stability`` collection: what all energies together say of one."""
+    """One document of the ``stability`` collection: stability of one candidate among all."""
 
     candidate_id: str
     campaign: str
-    gate: str = Field(description="uuid of the gate that it was read from")
-    references: str = Field(description="uuid of the reference set")
+    gate: str = Field(description="uuid of the stability job with the verdict")
+    references: str = Field(description="content hash of the reference set")
     formula_pretty: str | None = None
     is_known_phase: bool = False
     level_of_theory: str | None = None
     energy_per_atom: float | None = Field(None, description="corrections included, eV/atom")
-    stage: Stage | None = Field(None, description="how it left before its energy was believed")
+    stage: Stage | None = Field(
+        None, description="set if it was rejected or failed before its energy was used"
+    )
     reason: str | None = None
     assessment: Assessment | None = Field(
-        None, description="against the known phases and all other candidates of its level"
+        None, description="against reference phases and all other candidates of its level"
     )
     energy_above_references: float | None = Field(
-        None, description="energy above the hull of the known phases alone, eV/atom"
+        None, description="energy above the hull of only the reference phases, eV/atom"
     )
     novelty: Novelty | None = None
     duplicate_of: str | None = Field(
-        None, description="id of the same crystal with the lowest energy; None: it is that one"
+        None, description="id of the same crystal with the lowest energy; None: this one"
     )
-    duplicates: list[str] = Field(default_factory=list, description="ids, where it is that one")
+    duplicates: list[str] = Field(default_factory=list, description="ids of its duplicates")
     last_updated: datetime
     builder_meta: dict[str, Any] = Field(default_factory=dict)
 
@@ -266,18 +279,13 @@ class Candidate(Document):
     stage: Stage
     reason: str | None = None
     failure: CalculationFailure | None = Field(None, description="where a calculation failed")
-    is_rehearsal: bool = Field(
-        default=False, description="a stand-in took the place of VASP: no number is a result"
-    )
     origin: Origin
     formula_pretty: str
     chemsys: str
     nsites: int
     symmetry: SymmetryData | None = Field(None, description="of the latest structure")
     generated_structure: Structure
-    prescreen: Prescreened | None = Field(
-        None, description="what an interatomic potential, and a second one, made of it"
-    )
+    prescreen: PrescreenVerdict | None = Field(None, description="results of the prescreen")
     structure: Structure | None = Field(None, description="after relaxation")
     oxidation_states: OxidationStates | None = Field(
         None, description="of each site of ``structure``, from its moment; None without moments"
@@ -286,15 +294,15 @@ class Candidate(Document):
     energy_per_atom: float | None = Field(None, description="eV/atom")
     energy_incomplete: str | None = Field(
         None,
-        description="which magnetic orders are missing from the energy and why: it is an upper "
-        "bound; None: none",
+        description="magnetic orders that are missing from the energy, which is then an upper "
+        "bound, and why; None: none",
     )
     formation_energy_per_atom: float | None = Field(None, description="eV/atom")
     energy_above_hull: float | None = Field(
-        None, description="above known phases and all other candidates of its level, eV/atom"
+        None, description="above reference phases and all other candidates of its level, eV/atom"
     )
     energy_above_references: float | None = Field(
-        None, description="above the known phases alone, eV/atom"
+        None, description="above only the reference phases, eV/atom"
     )
     decomposes_to: dict[str, float] | None = None
     novelty: Novelty | None = None
@@ -306,8 +314,8 @@ class Candidate(Document):
     band_gap: float | None = Field(None, description="eV; None: not computed, or incomplete")
     incomplete_band_gap: float | None = Field(
         None,
-        description="gap while magnetic orders are missing, eV: not a result, and may be that of "
-        "another order; band_gap_reason names what is missing",
+        description="gap while magnetic orders are missing, eV: not a result, and possibly that of "
+        "another order; see band_gap_reason",
     )
     is_gap_direct: bool | None = None
     band_gap_method: str | None = None
@@ -316,15 +324,7 @@ class Candidate(Document):
     )
     band_gap_result: BandGapResult | None = None
     gate: dict[str, Any] | None = Field(
-        None, description="stage, energy above hull and references at the time of the gate"
+        None, description="stage, energy above hull and references when it was evaluated"
     )
     last_updated: datetime
     builder_meta: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _nothing_is_mixed_with_a_rehearsal(self) -> Candidate:
-        for label in filter(None, (self.level_of_theory, self.band_gap_method)):
-            if (label == REHEARSAL) != self.is_rehearsal:
-                kind = "a rehearsal" if self.is_rehearsal else "computed"
-                raise ValueError(f"{self.candidate_id} is {kind}, and holds a value of {label}")
-        return self

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, product
 from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from pymatgen.core import Composition, Element, Structure
+
+from gan_htvs.settings import Settings
 
 Counts: TypeAlias = tuple[int, ...]
 """Atoms per cell of each element, in the order of ``ChemicalSystem.elements``."""
@@ -21,13 +23,22 @@ def spell_caps(caps: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{symbol} {cap}" for symbol, cap in caps)
 
 
+def as_ranges(oxidation_states: Mapping[str, Iterable[float]]) -> dict[str, tuple[float, float]]:
+    """Write ranges of oxidation states as pairs, which databases return as lists."""
+    ranges = {}
+    for symbol, bounds in oxidation_states.items():
+        low, high = bounds
+        ranges[symbol] = (float(low), float(high))
+    return ranges
+
+
 def is_anion(symbol: str) -> bool:
     """Whether an element is the negative one of its compounds: chalcogen, halogen or nitrogen."""
     element = Element(symbol)
     return bool(element.is_chalcogen or element.is_halogen or symbol == "N")
 
 
-class ChemicalSystem(BaseModel):
+class ChemicalSystem(Settings):
     """An ordered set of elements with the largest number of atoms of each in one cell.
 
     The order is the order of the row blocks in the point-cloud representation.
@@ -40,8 +51,6 @@ class ChemicalSystem(BaseModel):
     >>> system.formula((2, 4, 8))
     'Mg2Mn4O8'
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     caps: dict[str, Annotated[int, Field(ge=1)]] = Field(
         min_length=1, description="largest number of atoms of each element in one cell"

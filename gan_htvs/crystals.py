@@ -73,7 +73,7 @@ def look_up(
     relaxed
         Candidates of one reduced formula and one campaign.
     known_phases
-        Relaxed reference phases of that formula, by name.
+        RelaxedStructure reference phases of that formula, by name.
     training
         What the campaign's generators learnt from, if that is known.
     learnt

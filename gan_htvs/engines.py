@@ -18,15 +18,8 @@ from gan_htvs.settings import (
     Settings,
 )
 
-REHEARSAL = "rehearsal"
-"""Name of the engine that runs the flows of VASP with a stand-in for VASP."""
-
-VASP_ENGINES = frozenset({"vasp", REHEARSAL})
-
 PotentialName = Annotated[str, AfterValidator(known_potential)]
-EnergyEngineName = Annotated[
-    str, AfterValidator(partial(known_potential, besides=("vasp", REHEARSAL)))
-]
+EnergyEngineName = Annotated[str, AfterValidator(partial(known_potential, besides=("vasp",)))]
 
 MATERIALS_PROJECT_U = {
     "Co": 3.32,
@@ -41,13 +34,13 @@ MATERIALS_PROJECT_U = {
 """U of the Materials Project for oxides, eV (Jain et al., Phys. Rev. B 84, 045115 (2011))."""
 
 REFERENCE_STEPS = 1000
-"""Least bound on the steps in which a known phase must converge."""
+"""Smallest limit on relaxation steps of reference phases."""
 
 
 class PotentialSettings(Settings):
-    """How an interatomic potential relaxes."""
+    """Settings of a relaxation with an interatomic potential."""
 
-    name: str
+    name: PotentialName = Field("chgnet", description="interatomic potential")
     # Left out when empty: the names of jobs without them, which are hashes, do not depend on it.
     arguments: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -57,7 +50,10 @@ class PotentialSettings(Settings):
     )
     fmax: PositiveFloat = Field(0.1, description="largest force when converged, eV/A")
     max_steps: PositiveInt = Field(500, description="longer relaxations count as failed")
-    optimizer: str
+    optimizer: Literal["CellAwareBFGS", "FIRE", "LBFGS", "BFGS"] = Field(
+        "CellAwareBFGS",
+        description="ASE optimizer; LBFGS can jump into holes of a potential",
+    )
 
     @model_validator(mode="after")
     def _arguments_are_of_a_potential_without_a_model(self) -> Self:
@@ -70,9 +66,9 @@ class PotentialSettings(Settings):
 
     @property
     def for_references(self) -> Self:
-        """The same with more patience, for known phases.
+        """Settings with a larger limit on steps, for reference phases.
 
-        There is no hull without them, they are few, and how many steps one takes depends on the
+        The hull needs all of them, they are few, and their number of steps depends on the
         processor.
         """
         return self.model_copy(update={"max_steps": max(self.max_steps, REFERENCE_STEPS)})
@@ -84,32 +80,17 @@ class EnergyEngineSettings(PotentialSettings):
     name: EnergyEngineName = Field(
         "chgnet",
         description="an interatomic potential, for which the other settings here are: 'chgnet', "
-        "'sevennet-0', 'sevennet-l3i5' or atomate2's name of another; 'vasp': see `engines.vasp`; "
-        "'rehearsal': the same with a stand-in for VASP, whose numbers are no results",
-    )
-    optimizer: Literal["FIRE", "LBFGS", "BFGS"] = Field(
-        "FIRE", description="ASE optimizer; LBFGS can jump into holes of a potential"
-    )
-
-
-class DescentSettings(PotentialSettings):
-    """How the prescreen relaxes, structure by structure."""
-
-    name: PotentialName
-    max_steps: PositiveInt = Field(200, description="longer relaxations count as failed")
-    optimizer: Literal["CellAwareBFGS", "FIRE", "LBFGS", "BFGS"] = Field(
-        "CellAwareBFGS", description="ASE optimizer"
+        "'sevennet-0', 'sevennet-l3i5' or atomate2's name of another; 'vasp': see `engines.vasp`",
     )
 
 
 class BandGapEngineSettings(Settings):
     """The code that computes band gaps."""
 
-    name: Literal["gpaw", "vasp", "rehearsal", "none"] = Field(
+    name: Literal["gpaw", "vasp", "none"] = Field(
         "gpaw",
         description="'gpaw', for which the other settings here are; 'vasp': see "
-        "`engines.vasp.hybrid`; 'rehearsal': the same with a stand-in for VASP; 'none': no gaps, "
-        "no photoanodes",
+        "`engines.vasp.hybrid`; 'none': no gaps, no photoanodes",
     )
     max_atoms: PositiveInt = Field(30, description="larger cells get no gap, with that reason")
     cutoff: PositiveFloat = Field(400, description="plane-wave cutoff, eV")
@@ -120,7 +101,7 @@ class BandGapEngineSettings(Settings):
     )
     max_seconds: PositiveFloat = Field(
         3600,
-        description="wall-time limit of one gap, s; what it stopped is computed by the next run",
+        description="wall-time limit of one gap, s; the next run computes what was stopped",
     )
     hubbard_u: dict[str, NonNegativeFloat] = Field(
         default_factory=lambda: dict(MATERIALS_PROJECT_U),
@@ -144,10 +125,14 @@ LEVEL_TAGS = frozenset(
         *("AEXX", "ENCUT", "GGA", "HFSCREEN", "IVDW", "LHFCALC", "METAGGA"),
         *("AGGAC", "AGGAX", "ALDAC", "ALDAX", "LIBXC1", "LIBXC2", "LMODELHF", "LUSE_VDW", "XC"),
         *("LDAU", "LDAUJ", "LDAUL", "LDAUTYPE", "LDAUU"),
+        *("EFIELD", "EFIELD_PEAD", "LASPH", "LSOL", "PSTRESS"),
         *("ISPIN", "LNONCOLLINEAR", "LSORBIT", "MAGMOM", "NELECT", "NUPDOWN"),
     }
 )
 """INCAR tags that would make another level of theory, or another magnetic order."""
+
+STEP_TAGS = frozenset({"IBRION", "ISIF", "NSW"})
+"""INCAR tags that make a relaxation or a static calculation of a step; each step has its own."""
 
 PARALLEL_TAGS = frozenset({"KPAR", "LPLANE", "LSCALAPACK", "NCORE", "NPAR", "NSIM"})
 """INCAR tags that say how a calculation is spread over a machine, and nothing of its result."""
@@ -164,20 +149,6 @@ def level_of_theory_stays(incar: dict[str, Any]) -> dict[str, Any]:
 
 
 Incar = Annotated[dict[str, Any], AfterValidator(level_of_theory_stays)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-FailureName = Literal[
-    "unconverged",
-    "electronic",
-    "killed",
-    "truncated",
-    "missing",
-    "zbrent",
-    "brmix",
-    "hang",
-    "zombie",
-]
-"""The ways to fail of :class:`gan_htvs.rehearsal.failures.FailureMode`."""
 
 
 class HybridSettings(Settings):
@@ -262,30 +233,9 @@ class VaspSettings(Settings):
     frozen_seconds: PositiveInt = Field(
         21_600, description="silence after which custodian takes VASP for hung, s"
     )
-    failures: dict[FailureName, Share] = Field(
-        default_factory=dict,
-        description="of rehearsals: share of the calculations that fail in each way, see "
-        "docs/rehearsal.md",
+    polling_seconds: PositiveFloat = Field(
+        10.0, description="interval at which custodian checks whether a calculation has ended, s"
     )
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """What decides the result of a calculation, by setting.
-
-        How many magnetic orders there are, how patient we are, and on how many cores it runs does
-        not.
-        """
-        content = self.model_dump(
-            mode="json",
-            exclude={"max_afm", "max_errors", "max_seconds", "frozen_seconds", "failures"},
-        )
-        for section in (content, content["hybrid"]):
-            section["incar"] = {
-                tag: value
-                for tag, value in section["incar"].items()
-                if tag.upper() not in PARALLEL_TAGS
-            }
-        return content
 
 
 class EngineSettings(Settings):
@@ -296,36 +246,21 @@ class EngineSettings(Settings):
     vasp: VaspSettings = VaspSettings()
 
     @model_validator(mode="after")
-    def _nothing_is_mixed_with_a_rehearsal(self) -> EngineSettings:
-        names = {self.energy.name, self.band_gap.name} - {"none"}
-        if REHEARSAL in names and len(names) > 1:
-            raise ValueError(
-                "a rehearsal gives no results, and nothing computed may stand beside it: let both "
-                "energy.name and band_gap.name be 'rehearsal', or band_gap.name 'none'"
-            )
+    def _arguments_are_of_a_named_potential(self) -> EngineSettings:
         pre_relaxation = self.vasp.pre_relaxation
         if (
             self.energy.arguments
-            and self.energy.name in VASP_ENGINES
+            and self.energy.name == "vasp"
             and pre_relaxation in {None, *SHIPPED}
         ):
             raise ValueError(
                 "energy.arguments are for a potential that has atomate2's name, and "
                 f"vasp.pre_relaxation is {pre_relaxation!r}; leave them out"
             )
-        if sum(self.vasp.failures.values()) > 1:
-            raise ValueError("vasp.failures: the shares add up to more than 1")
-        if self.vasp.failures and not self.is_rehearsal:
-            raise ValueError("vasp.failures are for rehearsals: real ones come by themselves")
         return self
 
     @property
-    def is_rehearsal(self) -> bool:
-        """Whether a stand-in takes the place of VASP, so that no number is a result."""
-        return self.energy.name == REHEARSAL
-
-    @property
-    def potential(self) -> EnergyEngineSettings:
+    def potential(self) -> PotentialSettings:
         """Settings of the interatomic potential that relaxes, before VASP or instead of it.
 
         Raises
@@ -333,11 +268,12 @@ class EngineSettings(Settings):
         UserError
             If VASP relaxes and no potential does so before it.
         """
-        if self.energy.name not in VASP_ENGINES:
-            return self.energy
+        if self.energy.name != "vasp":
+            return PotentialSettings(**self.energy.model_dump())
         if self.vasp.pre_relaxation is None:
             raise UserError(
                 f"engines.energy.name: {self.energy.name!r} runs as jobs, and this needs an "
                 "interatomic potential: name one as engines.vasp.pre_relaxation."
             )
-        return self.energy.model_copy(update={"name": self.vasp.pre_relaxation})
+        settings = self.energy.model_dump() | {"name": self.vasp.pre_relaxation}
+        return PotentialSettings(**settings)

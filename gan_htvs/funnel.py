@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 CANDIDATE_FIELDS = (
     *("candidate_id", "stage", "origin.proposer", "energy_above_hull", "pourbaix.minimum"),
-    *("band_gap", "incomplete_band_gap", "novelty.is_novel", "duplicate_of", "prescreen.hurdle"),
+    *(
+        "band_gap",
+        "incomplete_band_gap",
+        "novelty.is_novel",
+        "duplicate_of",
+        "prescreen.rejected_at",
+    ),
 )
 """What a candidate document must carry to be counted."""
 
@@ -134,7 +140,7 @@ def _survived(candidate: Row) -> bool:
     prescreen = candidate.get("prescreen")
     if prescreen is None:
         return candidate.get("energy_above_hull") is not None
-    return prescreen.get("hurdle") is None
+    return prescreen.get("rejected_at") is None
 
 
 def count_funnel(

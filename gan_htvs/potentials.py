@@ -143,13 +143,6 @@ def weights_file(name: str) -> Path:
     )
 
 
-def calculator_arguments(name: str) -> dict[str, Any]:
-    """Keyword arguments with which the potential's own ASE calculator is the same."""
-    if name in SEVENNET_MODELS:
-        return {"model": SEVENNET_MODELS[name], "device": "cpu"}
-    return {}
-
-
 def _chgnet(device: str) -> Calculator:
     try:
         from chgnet.model import CHGNet  # noqa: PLC0415 - an optional extra

@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -127,7 +130,8 @@ def _in_pool(
         while True:
             # No more than there are processes, so that it is known what a dead one was at.
             while len(running) < n_processes and (piece := next(waiting, None)) is not None:
-                running[pool.submit(function, *piece[1])] = piece[0]
+                with _script_hidden_from(function):
+                    running[pool.submit(function, *piece[1])] = piece[0]
             if not running:
                 is_over = True
                 return
@@ -142,6 +146,22 @@ def _in_pool(
         # After Ctrl-C nobody waits for what is still going on.
         for child in set(multiprocessing.active_children()) - others:
             child.terminate()
+
+
+@contextmanager
+def _script_hidden_from(function: Callable[..., Any]) -> Iterator[None]:
+    """Keep a process that is started from running the script of this one again.
+
+    multiprocessing runs it to find the functions that it defines; where ``function`` is another
+    one, the script of a user would start its whole flow in each process.
+    """
+    main = sys.modules["__main__"]
+    if function.__module__ != "__main__":
+        sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _context() -> BaseContext:

@@ -1,7 +1,7 @@
-"""Relaxations with an interatomic potential, by the hundred: one journal, as many cores as given.
+"""Relax many structures with an interatomic potential, on all cores, each only once.
 
-The flows relax through atomate2, one job for each structure. Here are the many small relaxations
-that no database needs to know: of a training set, and of the samples that judge a generator.
+Reference phases, candidates, training sets and evaluated samples all use :func:`relax_many`. A
+single structure is relaxed by :func:`gan_htvs.relaxer.relax`.
 """
 
 from __future__ import annotations
@@ -10,46 +10,208 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
-from monty.json import jsanitize
-
-from gan_htvs.candidate import Relaxed
-from gan_htvs.descent import descend, relax_reference_phase
-from gan_htvs.documents import decode
+from gan_htvs.batches import batches_of
+from gan_htvs.documents import decode, encode
 from gan_htvs.errors import UserError
 from gan_htvs.files import locked
 from gan_htvs.identity import content_hash
 from gan_htvs.potentials import module_of
+from gan_htvs.prescreen.batched import is_batched, relax_batched
 from gan_htvs.processes import spread
+from gan_htvs.relaxer import RelaxationResult, Work, relax
 from gan_htvs.thermodynamics.corrections import level_of_theory
 from gan_htvs.thermodynamics.references import reference_set
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import TextIO
 
     from pymatgen.core import Structure
 
     from gan_htvs.campaign import Campaign
-    from gan_htvs.descent import Descent
+    from gan_htvs.candidate import RelaxedStructure
     from gan_htvs.engines import PotentialSettings
+    from gan_htvs.prescreen.settings import Device
+    from gan_htvs.relaxer import Curve
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
 
+    Progress = Callable[[int, int], None]
+
+WORKER_KILLED = "its worker process was killed twice; is the node out of memory?"
+"""Reason of a failure without a result."""
+
+
+class RelaxationCache:
+    """Results of relaxations by content hash, so that interrupted work resumes.
+
+    Parameters
+    ----------
+    path
+        File with one JSON line for each result; new results are appended, and incomplete lines
+        are ignored. None: results are only kept in memory.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+        with self._errors_as_user_errors():
+            self._results = {} if path is None else _read(path)
+
+    def get(self, key: str) -> RelaxationResult | None:
+        """Return the result of a key; None if there is none."""
+        return self._results.get(key)
+
+    def add(self, key: str, result: RelaxationResult) -> None:
+        """Store a result."""
+        self._results[key] = result
+        if self.path is None:
+            return
+        line = json.dumps({"key": key, "result": encode(result)}) + "\n"
+        with self._errors_as_user_errors():
+            if self._file is not None:
+                self._file.write(line)
+                self._file.flush()
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(line)
+
+    def hold(self) -> None:
+        """Lock the file against other processes while this object exists, and read it again.
+
+        Raises
+        ------
+        UserError
+            If another process has locked the file, or it is not writable.
+        """
+        if self.path is None or self._file is not None:
+            return
+        with self._errors_as_user_errors():
+            file = locked(self.path)
+            if self.path.read_bytes()[-1:] not in (b"", b"\n"):
+                file.write("\n")
+        self._file = file
+        self._results |= _read(self.path)
+
+    @contextlib.contextmanager
+    def _errors_as_user_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BlockingIOError as error:
+            raise UserError(
+                f"{self.path}: another command uses this file; wait until it ends, or "
+                "choose another folder."
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be used: {error.strerror}; choose another folder."
+            ) from error
+
+
+def _read(path: Path) -> dict[str, RelaxationResult]:
+    results: dict[str, RelaxationResult] = {}
+    if not path.exists():
+        return results
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            entry = json.loads(line)
+            results[entry["key"]] = RelaxationResult.model_validate(decode(entry["result"]))
+    return results
+
+
+def relax_many(
+    work: Mapping[str, Work],
+    cache: RelaxationCache,
+    *,
+    device: Device = "cpu",
+    n_processes: int | None = None,
+    preload: Sequence[str] = (),
+    on_progress: Progress | None = None,
+) -> dict[str, RelaxationResult | None]:
+    """Relax structures with one potential; cached results are not computed again.
+
+    Parameters
+    ----------
+    work
+        Arguments of :func:`gan_htvs.relaxer.relax`, by name; equal ones are relaxed once.
+    cache
+        Source of finished results; each new result is added immediately.
+    device
+        See :class:`gan_htvs.prescreen.settings.PrescreenSettings`.
+    n_processes
+        Processes of one thread each, if no GPU is used; None: only this process.
+    preload
+        Names of further potentials whose modules the processes import at the start.
+    on_progress
+        Called with the number done and the total.
+
+    Returns
+    -------
+    Results by name; None if a process was killed twice while it relaxed the structure.
+    """
+    keys = {name: key_of(piece) for name, piece in work.items()}
+    missing = {key: work[name] for name, key in keys.items() if cache.get(key) is None}
+    total = len(set(keys.values()))
+    done = total - len(missing)
+    if on_progress:
+        on_progress(done, total)
+    results: dict[str, RelaxationResult | None] = {}
+    for key, result in _relaxed(missing, device, n_processes, preload):
+        results[key] = result
+        # Failed reference phases are relaxed again, because the hull needs all of them.
+        if result is not None and (result.relaxed is not None or not missing[key].is_reference):
+            cache.add(key, result)
+        done += 1
+        if on_progress:
+            on_progress(done, total)
+    return {name: results.get(key) or cache.get(key) for name, key in keys.items()}
+
+
+def key_of(piece: Work) -> str:
+    """Return the key of a relaxation in a cache: a hash of its arguments."""
+    structure, settings, *others = piece
+    defaults = Work(structure, settings)[2:]
+    # Default arguments are omitted, so that equal relaxations have equal keys.
+    return content_hash(
+        "relaxation", structure, settings, *(others if tuple(others) != defaults else [])
+    )
+
+
+def _relaxed(
+    work: Mapping[str, Work], device: Device, n_processes: int | None, preload: Sequence[str]
+) -> Iterator[tuple[str, RelaxationResult | None]]:
+    names = {piece.settings.name for piece in work.values()}
+    for name in names:
+        if is_batched(name, device):
+            return relax_batched(work, batches_of(name, "cuda"))
+    modules = [module_of(name) for name in dict.fromkeys([*names, *preload])]
+    return spread(_relax_one, work, n_processes, preload=modules)
+
+
+def _relax_one(
+    structure: Structure,
+    settings: PotentialSettings,
+    stop: Callable[[Curve], str | None] | None,
+    audited: bool,
+    is_reference: bool,
+) -> RelaxationResult:
+    return relax(structure, settings, stop=stop, audited=audited, is_reference=is_reference)
+
 
 class Relaxations:
-    """Relaxes structures and remembers, by content, what came of each.
+    """Relax structures with the settings of a potential, and cache the results.
 
     Parameters
     ----------
     settings
         Potential, optimizer and convergence.
     journal
-        File with one JSON line for each result, read first and appended to; a run that was
-        killed goes on with what is missing. Whoever relaxes holds it against other processes.
-        None: remember nothing beyond this object.
+        File of a :class:`RelaxationCache`; None: results are only kept in this object. The file
+        is locked unless it has all results.
     n_processes
-        Processes that share the work, of one thread each.
+        Number of processes, of one thread each.
     """
 
     def __init__(
@@ -60,16 +222,12 @@ class Relaxations:
         n_processes: int = 1,
     ) -> None:
         self.settings = settings
-        self.journal = journal
         self.n_processes = n_processes
-        with self._told():
-            self._known = {} if journal is None else _read(journal)
-        self._reasons: dict[str, str] = {}
-        self._file: TextIO | None = None
+        self.cache = RelaxationCache(journal)
 
     @classmethod
     def of(cls, campaign: Campaign, workdir: Path, *, n_processes: int) -> Relaxations:
-        """Relax as a campaign does, with the journal that its commands share."""
+        """Relax with the settings of a campaign and the journal that its commands share."""
         journal = workdir / campaign.name / "relaxations.jsonl"
         return cls(campaign.engines.potential, journal=journal, n_processes=n_processes)
 
@@ -79,11 +237,8 @@ class Relaxations:
         return level_of_theory(self.settings.name, self.settings.arguments).label
 
     def relax(
-        self,
-        structures: Sequence[Structure],
-        *,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> list[Relaxed | None]:
+        self, structures: Sequence[Structure], *, on_progress: Progress | None = None
+    ) -> list[RelaxedStructure | None]:
         """Relax positions and cells.
 
         Parameters
@@ -95,134 +250,53 @@ class Relaxations:
 
         Returns
         -------
-        For each structure the result, or None where the potential raised. Whether it is sound
-        and converged is for :meth:`gan_htvs.assessment.Judge.soundness` to say.
+        For each structure the result, or None if the potential raised.
+        :meth:`gan_htvs.assessment.Judge.soundness` checks whether it is sound and converged.
 
         Raises
         ------
         UserError
-            If the potential is not installed or cannot be loaded, the journal cannot be written
-            or is another process's, or a process was killed.
+            If the potential is not installed or cannot be loaded, the journal is locked or not
+            writable, or a process was killed.
         """
-        return self._relax(structures, self.settings, on_progress)
+        return [result.relaxed for result in self._relax(structures, self.settings, on_progress)]
+
+    def references(
+        self, phases: Sequence[ReferencePhase], *, on_progress: Progress | None = None
+    ) -> ReferenceSet:
+        """Relax reference phases, except pinned ones, with a larger limit on steps.
+
+        Errors are those of :meth:`relax`.
+        """
+        free = [phase for phase in phases if phase.pinned_energy_per_atom is None]
+        settings = self.settings.for_references
+        structures = [phase.structure for phase in free]
+        results = self._relax(structures, settings, on_progress, are_references=True)
+        outcomes = {
+            phase.name: result.relaxed or str(result.reason)
+            for phase, result in zip(free, results, strict=True)
+        }
+        return reference_set(phases, outcomes, self.level_of_theory)
 
     def _relax(
         self,
         structures: Sequence[Structure],
         settings: PotentialSettings,
-        on_progress: Callable[[int, int], None] | None,
+        on_progress: Progress | None,
         *,
         are_references: bool = False,
-    ) -> list[Relaxed | None]:
-        keys = [_key(structure, settings, are_references) for structure in structures]
-        if not self._known.keys() >= set(keys):
-            self._hold_journal()
-        missing = {
-            key: structure
-            for key, structure in zip(keys, structures, strict=True)
-            if key not in self._known
+    ) -> list[RelaxationResult]:
+        work: dict[str, Work] = {
+            str(number): Work(structure, settings, is_reference=are_references)
+            for number, structure in enumerate(structures)
         }
-        done, total = len(set(keys)) - len(missing), len(set(keys))
-        if on_progress:
-            on_progress(done, total)
-        for key, descent in self._work(missing, settings, are_references):
-            self._known[key] = relaxed = descent.relaxed
-            self._reasons[key] = descent.reason or ""
-            # Without an energy there is no hull, so the next run tries the phase again.
-            if relaxed is not None or not are_references:
-                self._write(key, relaxed)
-            done += 1
-            if on_progress:
-                on_progress(done, total)
-        return [self._known[key] for key in keys]
-
-    def references(
-        self,
-        phases: Sequence[ReferencePhase],
-        *,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> ReferenceSet:
-        """Relax reference phases, but for the pinned ones, with more patience.
-
-        Errors are those of :meth:`relax` and
-        :func:`gan_htvs.thermodynamics.references.reference_set`.
-        """
-        free = [phase for phase in phases if phase.pinned_energy_per_atom is None]
-        patient = self.settings.for_references
-        structures = [phase.structure for phase in free]
-        relaxed = self._relax(structures, patient, on_progress, are_references=True)
-        outcomes = {
-            phase.name: result or self._reasons[_key(phase.structure, patient, True)]
-            for phase, result in zip(free, relaxed, strict=True)
-        }
-        return reference_set(phases, outcomes, self.level_of_theory)
-
-    def _work(
-        self, missing: dict[str, Structure], settings: PotentialSettings, are_references: bool
-    ) -> Iterable[tuple[str, Descent]]:
-        work = {key: (structure, settings) for key, structure in missing.items()}
+        if any(self.cache.get(key_of(piece)) is None for piece in work.values()):
+            self.cache.hold()
         n_processes = self.n_processes if self.n_processes > 1 else None
-        preload = [module_of(settings.name)]
-        relax = relax_reference_phase if are_references else descend
-        for key, descent in spread(relax, work, n_processes, preload=preload):
-            if descent is None:
-                raise UserError(
-                    "relaxation: a process was killed, perhaps for want of memory; the same "
-                    "command goes on from here, with fewer --workers if need be."
-                )
-            yield key, descent
-
-    def _hold_journal(self) -> None:
-        """Keep other processes off the journal as long as this object lives; read it again."""
-        if self.journal is None or self._file is not None:
-            return
-        with self._told():
-            file = locked(self.journal)
-            if self.journal.read_bytes()[-1:] not in (b"", b"\n"):
-                file.write("\n")
-        self._file = file
-        self._known |= _read(self.journal)
-
-    def _write(self, key: str, relaxed: Relaxed | None) -> None:
-        if self._file is None:
-            return
-        document = None if relaxed is None else jsanitize(relaxed.model_dump(), strict=True)
-        with self._told():
-            self._file.write(json.dumps({"key": key, "relaxed": document}) + "\n")
-            self._file.flush()
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say in one sentence why the journal cannot be used."""
-        try:
-            yield
-        except BlockingIOError as error:
+        results = relax_many(work, self.cache, n_processes=n_processes, on_progress=on_progress)
+        if None in results.values():
             raise UserError(
-                f"{self.journal}: another command relaxes with this journal; wait for its end, or "
-                "choose another folder."
-            ) from error
-        except OSError as error:
-            raise UserError(
-                f"{self.journal}: cannot be used: {error.strerror}; choose another folder."
-            ) from error
-
-
-def _key(structure: Structure, settings: PotentialSettings, is_reference: bool) -> str:
-    """Return the name of a relaxation in the journal; references are checked differently."""
-    kind = "reference relaxation" if is_reference else "relaxation"
-    return content_hash(kind, structure, settings)
-
-
-def _read(journal: Path) -> dict[str, Relaxed | None]:
-    """Read a journal; a line that a kill cut short is as good as none."""
-    known: dict[str, Relaxed | None] = {}
-    if not journal.exists():
-        return known
-    for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            entry = json.loads(line)
-            document = entry["relaxed"]
-            known[entry["key"]] = (
-                None if document is None else Relaxed.model_validate(decode(document))
+                "relaxation: a worker process was killed; is the node out of memory? Run the same "
+                "command again, with fewer --workers if necessary; it resumes."
             )
-    return known
+        return [result for result in results.values() if result is not None]

@@ -39,6 +39,14 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values with the name of the class, from which monty makes it again."""
+        return {
+            "@module": type(self).__module__,
+            "@class": type(self).__name__,
+            **self.model_dump(mode="json"),
+        }
+
 
 def first_error(error: ValidationError) -> ErrorDetails:
     """Choose what to tell: an unknown key, if there is one, since it may be a missing one."""

@@ -69,7 +69,7 @@ def _hall_numbers() -> dict[str | int, int]:
     return numbers
 
 
-def symmetrise(structure: Structure, tolerance: float) -> Structure:
+def symmetrize(structure: Structure, tolerance: float) -> Structure:
     """Put the atoms of a near-symmetric structure where its symmetry wants them.
 
     Parameters

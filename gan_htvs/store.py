@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maggma.stores import MongoStore
 from maggma.utils import grouper
-from pydantic import create_model
+from pydantic import ValidationError, create_model
 from pymongo.collection import Collection
 
 from gan_htvs.assessment import LOWEST_BELIEVED
@@ -18,6 +18,7 @@ from gan_htvs.documents import Document, decode, without_id
 from gan_htvs.errors import UserError
 from gan_htvs.filters import SORTABLE, Filters, is_narrow, path_of
 from gan_htvs.funnel import crystal, energy_order, first_of_each_crystal
+from gan_htvs.settings import first_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,19 +55,17 @@ SUMMARY_FIELDS = (
 
 INDEXES = (
     *(
-        ((path, 1), ("is_rehearsal", 1), ("energy_above_hull", 1), ("candidate_id", 1))
+        ((path, 1), ("energy_above_hull", 1), ("candidate_id", 1))
         for path in ("formula_pretty", "stage", "chemsys", "campaign")
     ),
     *(
-        ((path, 1), ("is_rehearsal", 1), ("candidate_id", 1))
+        ((path, 1), ("candidate_id", 1))
         for path in ("energy_above_hull", "band_gap", "pourbaix.minimum")
     ),
-    (("is_rehearsal", 1), ("energy_above_hull", 1), ("candidate_id", 1)),
     (("duplicate_of", 1),),
 )
 """Of the candidates collection, beside its key; the builder makes them. What narrows most stands
-first, then what is sorted by; the last but one serves the question without filters, and the last
-finds who is the same crystal."""
+first, then what is sorted by; the last finds duplicates of a crystal."""
 
 MOST = 1_000_000_000
 """Candidates that are left out, or asked for, at most."""
@@ -88,15 +87,13 @@ their energy, so that a server that sorts all that it finds finds few."""
 
 
 class CandidateStore:
-    """Query the candidates of one or all campaigns: computed ones, or those of rehearsals.
+    """Query the candidates of one or all campaigns.
 
     Parameters
     ----------
     store
         The ``candidates`` collection, as a store of maggma or a collection of pymongo. It is only
         read.
-    rehearsal
-        Whether to see the candidates of rehearsals; nobody sees both at a time.
 
     Examples
     --------
@@ -104,13 +101,10 @@ class CandidateStore:
     >>> store.query(chemsys="Mg-Mn-O", energy_above_hull=(None, 0.08), band_gap=(1.6, 3.0))
     """
 
-    def __init__(
-        self, store: Store | Collection[dict[str, Any]], *, rehearsal: bool = False
-    ) -> None:
+    def __init__(self, store: Store | Collection[dict[str, Any]]) -> None:
         self._store: Store = (
             MongoStore.from_collection(store) if isinstance(store, Collection) else store
         )
-        self._kind = {"is_rehearsal": rehearsal}
         self._store.connect()
 
     def query(
@@ -160,21 +154,18 @@ class CandidateStore:
         checked = Filters.of(**filters)
         criteria = checked.criteria()
         if checked.unique:
-            found = self._store.query(criteria | self._kind, list(CRYSTAL_FIELDS))
+            found = self._store.query(criteria, list(CRYSTAL_FIELDS))
             return len({crystal(each) for each in found})
-        if not criteria and not self._kind["is_rehearsal"]:
-            # Servers know how many there are in all, and rehearsals are few.
-            return int(self._store.count()) - int(self._store.count({"is_rehearsal": True}))
-        return int(self._store.count(criteria | self._kind))
+        return int(self._store.count(criteria or None))
 
     def get(self, candidate_id: str) -> Candidate | None:
         """One candidate by its id, or None."""
-        document = self._store.query_one({"candidate_id": str(candidate_id)} | self._kind)
+        document = self._store.query_one({"candidate_id": str(candidate_id)})
         return candidate_from_document(document) if document else None
 
     def explain(self, *, sort: str = STABILITY, **filters: Any) -> dict[str, Any]:
         """Ask the server how it would find the first of what :meth:`query` returns."""
-        criteria = Filters.of(**filters).criteria() | self._kind
+        criteria = Filters.of(**filters).criteria()
         first, keys = next(_parts(criteria, *_order(sort), has_limit=True))
         collection = self._store._collection  # noqa: SLF001 - maggma asks no server to explain
         plan: dict[str, Any] = collection.find(first).sort(keys).explain()
@@ -186,7 +177,7 @@ class CandidateStore:
         """Find documents in order, those without a value to sort by last."""
         if not (0 <= skip <= MOST and 0 <= limit <= MOST):
             raise UserError(f"skip and limit: numbers from 0 to {MOST:,}.")
-        criteria, most = filters.criteria() | self._kind, skip + limit if limit else None
+        criteria, most = filters.criteria(), skip + limit if limit else None
         if not filters.unique:
             found = self._in_order(criteria, sort, fields, most, has_limit=bool(limit))
         else:
@@ -256,8 +247,20 @@ class CandidateStore:
 
 
 def candidate_from_document(document: dict[str, Any]) -> Candidate:
-    """Turn a stored document back into a candidate."""
-    return Candidate.model_validate(decode(without_id(document)))
+    """Turn a stored document back into a candidate.
+
+    Raises
+    ------
+    UserError
+        If another version wrote it.
+    """
+    try:
+        return Candidate.model_validate(decode(without_id(document)))
+    except ValidationError as error:
+        raise UserError(
+            f"candidate {document.get('candidate_id')}: was stored by another version of gan-htvs "
+            f"({first_problem(error)}); use a new database (another `name` in my_launchpad.yaml)."
+        ) from error
 
 
 @cache

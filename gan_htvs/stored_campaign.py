@@ -1,4 +1,4 @@
-"""Campaigns as a database holds them, perhaps since another version."""
+"""Read campaigns from a database, which another version may have written."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class UnreadableCampaignError(UserError):
 
 
 def stored_campaign(document: Mapping[str, Any]) -> Campaign:
-    """Read a campaign from its document; what was not a setting yet has its default.
+    """Read a campaign from its document; missing settings have their defaults.
 
     Raises
     ------
     UnreadableCampaignError
-        If this version does not know its settings.
+        If another version stored the settings, and this one cannot read them.
     """
     try:
         return Campaign.model_validate(document["settings"])
@@ -33,6 +33,7 @@ def stored_campaign(document: Mapping[str, Any]) -> Campaign:
         problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise UnreadableCampaignError(
             f"The settings of campaign {document.get('name')!r} are those of another version of "
-            f"gan-htvs, and {__version__} cannot read them ({problem}); use the version that it "
-            "was started with, or give another campaign."
+            f"gan-htvs, and {__version__} cannot read them ({problem}); run it again in a new "
+            "database (another `name` in my_launchpad.yaml), or use the version that it was "
+            "started with."
         ) from error

@@ -24,8 +24,6 @@ OF_OUTPUTS = (
     ("uuid",),
     # Who was judged is counted without a look into the documents, which are large.
     ("metadata.campaign", "metadata.step", "metadata.candidate_id"),
-    # What packs of the prescreen look one another's notes up by.
-    ("metadata.campaign", "metadata.note", "metadata.formula"),
 )
 """Fields of the indexes of outputs."""
 

@@ -1,12 +1,12 @@
-"""Calculations that failed: which, why, and how to queue exactly those again."""
+"""List failed calculations with their reasons, and queue them again."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from flows.campaign import CampaignUnits
 from gan_htvs.candidate import CALCULATIONS, Stage, Step
 from gan_htvs.failures import CalculationFailure
+from launchers.units import CampaignUnits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,31 +18,35 @@ if TYPE_CHECKING:
 RETRIED = (
     Step.PROPOSE,
     Step.PRESCREEN,
+    Step.SELECT,
+    Step.ENERGY,
     Step.GATE,
     Step.BAND_GAP,
     Step.TRAIN,
     Step.REFERENCES,
     Step.RELEASE,
 )
-"""Steps that are run again if they failed; a failed relaxation is a result."""
+"""Steps that are run again after a failure; a failed relaxation is a result."""
 
 
 class FailedCalculation(NamedTuple):
-    """A calculation that left no result."""
+    """A calculation without a result."""
 
     fw_id: int
     candidate_id: str
     step: str
     reason: str
     folder: str | None
+    is_retryable: bool = False
+    """Whether it was stopped or killed, so that a retry may succeed."""
 
 
 def failed_calculations(databases: Databases, campaign: Campaign) -> list[FailedCalculation]:
-    """List the calculations that keep candidates, known phases and band gaps from a result.
+    """Return the calculations without which candidates, references or band gaps have no result.
 
-    A magnetic order that failed beside one that did not is among them, unless its candidate is
-    rejected: energy and gap are those of an incomplete set of orders. Known phases are listed until
-    there is a hull.
+    A failed magnetic order is included if another one succeeded, unless its candidate is rejected,
+    because energy and gap are then incomplete. Reference phases are included until the reference
+    set is stored.
     """
     units = CampaignUnits(campaign)
     launchpad = databases.launchpad()
@@ -56,17 +60,21 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
             },
             ["uuid", "output", "metadata.candidate_id"],
         )
-        # What only handed a failure on runs again by itself.
-        documents = [each for each in documents if each["output"]["job"] == each["uuid"]]
+        # Jobs that only passed a failure on run again automatically.
+        documents = [
+            document for document in documents if document["output"]["job"] == document["uuid"]
+        ]
     failures = {document["uuid"]: document["output"] for document in documents}
-    with_failures = sorted({str(each["metadata"].get("candidate_id")) for each in documents})
+    with_failures = sorted(
+        {str(document["metadata"].get("candidate_id")) for document in documents}
+    )
     with databases.store("candidates", key="candidate_id") as candidates:
         lacks_gap = {"stage": Stage.POURBAIX_STABLE.value, "band_gap": None}
         lacks_order = {
             "candidate_id": {"$in": with_failures},
             "stage": {"$nin": [Stage.GENERATED.value, Stage.REJECTED.value]},
         }
-        found_candidates = list(
+        lacking = list(
             candidates.query(
                 {
                     "campaign": campaign.name,
@@ -75,32 +83,35 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
                 ["candidate_id", "stage", "band_gap"],
             )
         )
-    wants_gap = {
-        each["candidate_id"]
-        for each in found_candidates
-        if each["stage"] == Stage.FAILED.value
-        or (each["stage"] == Stage.POURBAIX_STABLE.value and each.get("band_gap") is None)
+    needs_gap = {
+        candidate["candidate_id"]
+        for candidate in lacking
+        if candidate["stage"] == Stage.FAILED.value
+        or (candidate["stage"] == Stage.POURBAIX_STABLE.value and candidate.get("band_gap") is None)
     }
     jobs = launchpad.calculations(
-        [campaign.name], CALCULATIONS, [each["candidate_id"] for each in found_candidates]
+        [campaign.name], CALCULATIONS, [candidate["candidate_id"] for candidate in lacking]
     )
-    missed = [job for job in jobs if job.step is not Step.HYBRID or job.candidate_id in wants_gap]
+    relevant = [job for job in jobs if job.step is not Step.HYBRID or job.candidate_id in needs_gap]
     if not has_references:
-        missed += launchpad.calculations([units.references], CALCULATIONS)
-    found = []
-    for job in missed:
+        relevant += launchpad.calculations([units.references], CALCULATIONS)
+    failed = []
+    for job in relevant:
         if job.state == "FIZZLED":
-            reason, step, folder = job.trace, job.name, None
+            reason, step, folder, is_retryable = job.trace, job.name, None, True
         elif (failure := failures.get(job.uuid)) is not None:
             reason, step, folder = failure["reason"], failure["step"], failure["folder"]
+            is_retryable = bool(failure.get("is_retryable"))
         else:
             continue
-        found.append(FailedCalculation(job.fw_id, job.candidate_id, step, reason, folder))
-    return found
+        failed.append(
+            FailedCalculation(job.fw_id, job.candidate_id, step, reason, folder, is_retryable)
+        )
+    return failed
 
 
 def raised_jobs(launchpad: CampaignLaunchPad, campaign: Campaign) -> list[FailedCalculation]:
-    """List the jobs that raised and are no calculations of one structure."""
+    """Return the jobs that raised and are not calculations of one structure."""
     return [
         FailedCalculation(job.fw_id, "", job.name, job.trace, None)
         for job in launchpad.failures(CampaignUnits(campaign).owners)
@@ -109,6 +120,6 @@ def raised_jobs(launchpad: CampaignLaunchPad, campaign: Campaign) -> list[Failed
 
 
 def queue_again(launchpad: CampaignLaunchPad, failed: Iterable[FailedCalculation]) -> None:
-    """Queue calculations again, and with each of them all that follows from it."""
+    """Queue calculations and all jobs that depend on them again."""
     for calculation in failed:
         launchpad.rerun_fw(calculation.fw_id)

@@ -1,7 +1,7 @@
-"""What feeds a launchpad: units of work, queued when they can start, and a bounded number of them.
+"""Queue the workflows of a campaign when they can start, with a bound on their number.
 
-Nothing watches a campaign. Whoever submits it feeds the launchpad once; then each workflow that
-others wait for, and each shard, ends with a Firework that feeds it again.
+No process watches a campaign. The submission feeds the launchpad once; afterwards the last Firework
+of each workflow feeds it again.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fireworks import FiretaskBase, Firework, Workflow, explicit_serialize
 from jobflow.managers.fireworks import flow_to_workflow
 
-from flows.campaign import CampaignUnits
-from flows.routing import routed
+from flows.routing import spec_of
 from gan_htvs.candidate import Step
 from gan_htvs.errors import UserError
 from launchers.database import Databases
-from launchers.registry import shards_at_once_of, submissions
+from launchers.registry import submissions, workflows_at_once_of
+from launchers.units import CampaignUnits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
-    from flows.campaign import Unit
     from gan_htvs.campaign import Campaign
     from launchers.launchpad import CampaignLaunchPad
+    from launchers.units import Unit
 
-BATCH = 50
-"""Workflows that are added in one go."""
+BATCH = 10
+"""Number of workflows that are added at once."""
 
 
 def submit(
@@ -40,28 +40,28 @@ def submit(
     campaign: Campaign,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Queue the units that are not queued yet, and return how many that were.
+    """Queue the units that are not queued yet, and return their number.
 
     Parameters
     ----------
     launchpad
-        Where.
+        Launchpad of the campaign.
     units
-        Asked for, and forgotten, a batch at a time, while nobody else feeds this launchpad.
+        Consumed in batches, while no other process can feed this launchpad.
     campaign
-        Whose units they are.
+        Campaign of the units.
     on_progress
         Called with the number of units queued so far.
     """
     added = 0
-    several = iter(units)
-    with launchpad.sole_feeder() as note_down:
-        while batch := list(islice(several, BATCH)):
+    remaining = iter(units)
+    with launchpad.sole_feeder() as record:
+        while batch := list(islice(remaining, BATCH)):
             queued = launchpad.queued(unit.key for unit in batch)
             new = {unit.key: unit for unit in batch if unit.key not in queued}
             if new:
-                note_down(list(new))
-                with redirect_stderr(StringIO()):  # FireWorks draws a bar for every batch
+                record(list(new))
+                with redirect_stderr(StringIO()):  # FireWorks shows a progress bar for every batch
                     launchpad.bulk_add_wfs([_workflow(unit, campaign) for unit in new.values()])
             added += len(new)
             on_progress(added)
@@ -70,7 +70,7 @@ def submit(
 
 @explicit_serialize
 class ReleaseTask(FiretaskBase):
-    """Feed all campaigns that have waited for this owner's work."""
+    """Feed all campaigns that depend on the work of this owner."""
 
     required_params = ("owner",)
 
@@ -80,7 +80,7 @@ class ReleaseTask(FiretaskBase):
 
 
 def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
-    """Make the workflow of a unit, with the release of what waits for it at its end."""
+    """Make the workflow of a unit; its last Firework releases units that depend on it."""
     metadata = {"unit": unit.key, "campaign": campaign.name}
     workflow = flow_to_workflow(
         unit.flow,
@@ -95,7 +95,7 @@ def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
         "step": Step.RELEASE.value,
         "_add_launchpad_and_fw_id": True,
         "_allow_fizzled_parents": True,
-        **routed(campaign.routing.other, Step.RELEASE),
+        **spec_of(campaign.routing.other, Step.RELEASE),
     }
     leaves = [workflow.id_fw[fw_id] for fw_id in workflow.leaf_fw_ids]
     release = Firework([ReleaseTask(owner=unit.frees)], spec=spec, name="release", parents=leaves)
@@ -103,20 +103,20 @@ def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
 
 
 class Backlog(NamedTuple):
-    """The units of a campaign that are not stored yet, counted."""
+    """Counts of the units whose outputs are not stored yet."""
 
     queued: int
-    """On the launchpad."""
+    """Units on the launchpad."""
     ready: int
-    """Could be queued now."""
+    """Units that can be queued now."""
     later: int
-    """Shards that are queued when others end."""
+    """Units that are queued when others end."""
     waiting: int
-    """Need the output of another unit first."""
+    """Units that need the output of another one."""
 
     @property
     def missing(self) -> int:
-        """Not on the launchpad."""
+        """Units that are not on the launchpad."""
         return self.ready + self.later + self.waiting
 
 
@@ -127,9 +127,9 @@ class Feeder:
     Parameters
     ----------
     campaign
-        Must be registered in these databases.
+        A campaign that is registered in these databases.
     databases
-        Where the launchpad and the outputs are.
+        Databases of the launchpad and the outputs.
     """
 
     campaign: Campaign
@@ -137,19 +137,20 @@ class Feeder:
 
     @cached_property
     def launchpad(self) -> CampaignLaunchPad:
-        """The launchpad that is fed."""
+        """The launchpad of the databases."""
         return self.databases.launchpad()
 
     @cached_property
     def units(self) -> CampaignUnits:
-        """The campaign as units of work."""
+        """The workflows of the campaign."""
         return CampaignUnits(self.campaign)
 
     def feed(self, on_progress: Callable[[int], None] = lambda _: None) -> int:
-        """Queue the units whose needs are stored and that are not queued yet.
+        """Queue the units that can start and are not queued yet.
 
-        Shards are queued only as long as fewer than ``shards_at_once`` of the campaign have not
-        ended. Feeding twice, or in two processes, queues nothing twice.
+        Compositions and candidates are queued while fewer than ``workflows_at_once`` of their
+        workflows are unfinished; candidates come first. Feeding twice, or in two processes, queues
+        no unit twice.
 
         Parameters
         ----------
@@ -163,39 +164,49 @@ class Feeder:
         return submit(self.launchpad, self._startable(), self.campaign, on_progress)
 
     def backlog(self) -> Backlog:
-        """Count the units that are not stored yet, and queue nothing."""
-        unfinished = self._unfinished()
-        queued = self.launchpad.queued(unfinished)
-        able, ready = self._able(unfinished, queued)
-        n_waiting = len(unfinished) - len(queued) - len(able)
-        return Backlog(len(queued), len(ready), len(able) - len(ready), n_waiting)
-
-    def _unfinished(self) -> dict[str, frozenset[str]]:
-        """Give the needs of the units that are not stored; they are names, and take no room."""
+        """Count the units that are not stored yet, without queueing any."""
         needs = self.units.needs
-        stored = self.databases.stored(needs)
-        return {key: needed for key, needed in needs.items() if key not in stored}
+        unfinished = needs.keys() - self.databases.stored(needs)
+        queued = self.launchpad.queued(unfinished)
+        able = self._able(unfinished - queued)
+        others = [key for key in able if key in self.units.shared]
+        bounded = len(able) - len(others) + self.units.n_candidate_chunks(self.databases)
+        n_ready = min(self._room(), bounded)
+        return Backlog(
+            queued=len(queued) + self.launchpad.n_open_candidates(self.campaign.name),
+            ready=len(others) + n_ready,
+            later=bounded - n_ready,
+            waiting=len(unfinished) - len(queued) - len(able),
+        )
 
-    def _able(
-        self, unfinished: Mapping[str, frozenset[str]], queued: Container[str]
-    ) -> tuple[list[str], list[str]]:
-        """Find the units that need nothing more, and those of them that there is room for."""
+    def _able(self, keys: Iterable[str]) -> list[str]:
+        """Return the units of stage one whose inputs are stored, in order."""
         stored = self.databases.stored(self.units.shared)
-        able = [key for key, needs in unfinished.items() if key not in queued and needs <= stored]
-        bound = shards_at_once_of(self.databases, self.campaign.name)
-        room = max(0, bound - self.launchpad.n_open_shards(self.campaign.name))
-        others = [key for key in able if not self.units.is_shard(key)]
-        return able, others + [key for key in able if self.units.is_shard(key)][:room]
+        selected = set(keys)
+        return [
+            key for key, needs in self.units.needs.items() if key in selected and needs <= stored
+        ]
+
+    def _room(self) -> int:
+        bound = workflows_at_once_of(self.databases, self.campaign.name)
+        return max(0, bound - self.launchpad.n_open_workflows(self.campaign.name))
 
     def _startable(self) -> Iterator[Unit]:
-        """Make the units that may be queued, one after the other.
+        """Yield the units that may be queued.
 
-        A generator: it looks at what is queued when the first unit is asked for.
+        Queued units are read when the first unit is requested, when no other process can feed the
+        launchpad.
         """
-        unfinished = self._unfinished()
-        _, ready = self._able(unfinished, self.launchpad.queued(unfinished))
-        stored = self.databases.stored(self.units.reference_jobs)
-        yield from self.units.units(done=stored | (self.units.needs.keys() - set(ready)))
+        needs = self.units.needs
+        unfinished = needs.keys() - self.databases.stored(needs)
+        able = self._able(unfinished - self.launchpad.queued(unfinished))
+        yield from self.units.units([key for key in able if key in self.units.shared])
+        room = self._room()
+        for chunk in islice(self.units.candidate_chunks(self.databases), room):
+            yield self.units.candidate_unit(chunk)
+            room -= 1
+        compositions = [key for key in able if key not in self.units.shared]
+        yield from self.units.units(compositions[:room])
 
 
 def feed_all(databases: Databases, owner: str | None = None) -> int:
@@ -204,9 +215,9 @@ def feed_all(databases: Databases, owner: str | None = None) -> int:
     Parameters
     ----------
     databases
-        Where they are.
+        Databases of the campaigns.
     owner
-        Only those that it works for: a campaign of this name, or all that share its job.
+        Name of a campaign, or uuid of a shared job, whose campaigns are fed; None: all.
 
     Returns
     -------
@@ -215,7 +226,7 @@ def feed_all(databases: Databases, owner: str | None = None) -> int:
     Raises
     ------
     UserError
-        If one of them cannot be fed; the others were.
+        If a campaign cannot be fed; the others are fed first.
     """
     added, problems = 0, []
     for campaign, submission in submissions(databases):

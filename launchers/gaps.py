@@ -1,8 +1,7 @@
-"""Band gaps that today's thresholds ask for and that are missing or incomplete.
+"""Band gaps that the current thresholds require and that are missing or incomplete.
 
-The gates asked with the thresholds of their time, a machine may have learnt to compute gaps since,
-and calculations may have been stopped or killed. Where magnetic orders are missing from the energy
-of a candidate, these are computed first; its gate then asks for the gap of the lowest order.
+Gaps may be missing because candidates were assessed with other thresholds, because the machine
+could not compute gaps, or because calculations were stopped or killed.
 """
 
 from __future__ import annotations
@@ -10,43 +9,41 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from jobflow import Flow, OutputReference
+from jobflow import Flow
 
-from flows.campaign import Unit
-from flows.engines.band_gap import band_gap_engine
-from flows.evaluate import EvaluateMaker, Survivor, band_gap_jobs
-from flows.prescreen import proposal_uuid
-from gan_htvs.builders.documents import latest_gates, mapping
-from gan_htvs.candidate import Proposal, Stage
+from flows.campaign import band_gap_maker_of
+from gan_htvs.bandgap import BandGapResult
+from gan_htvs.builders.documents import latest_gates, outputs_by_uuid
+from gan_htvs.candidate import Stage
 from gan_htvs.documents import decode
-from gan_htvs.failures import CalculationFailure
 from gan_htvs.identity import content_uuid
+from launchers.units import CampaignUnits, Unit
 
 if TYPE_CHECKING:
-    from jobflow import Job, JobStore
-
     from gan_htvs.campaign import Campaign
-    from gan_htvs.candidate import Verdict
+    from gan_htvs.candidate import RelaxedStructure, Verdict
     from launchers.database import Databases
 
 
 def missing_gaps(
     campaign: Campaign, databases: Databases, *, before: datetime | None = None
 ) -> list[Unit]:
-    """Make a unit for each gap that is missing or incomplete, as of the last build of candidates.
+    """Make a unit for each missing or incomplete gap, according to the last build of candidates.
 
-    What is queued, runs, or has failed and is queued again by ``retry``, is not missing.
+    Gaps of queued, running or failed jobs are excluded; ``retry`` queues failed ones. Gaps of
+    structures whose energy lacks a magnetic order that ``retry`` queues are excluded, too.
 
     Parameters
     ----------
     campaign
-        Whose candidates are looked at.
+        Campaign of the candidates.
     databases
-        Where they are.
+        Databases of the campaign.
     before
-        Local time: what was computed since is left to the next run, whatever came of it.
+        Local time; gaps that were computed later are left to the next run.
     """
-    if band_gap_engine(campaign.engines).obstacle() is not None:
+    maker = band_gap_maker_of(campaign.engines)
+    if maker is None or maker.unavailable_reason() is not None:
         return []
     with databases.store("candidates", key="candidate_id") as candidates:
         lacking = candidates.query(
@@ -57,91 +54,63 @@ def missing_gaps(
             },
             ["candidate_id", "band_gap_result.is_retryable"],
         )
-        wanted = [
+        ids = [
             document["candidate_id"]
             for document in lacking
             if (document.get("band_gap_result") or {}).get("is_retryable", True)
         ]
-    if not wanted:
+    if not ids:
         return []
-    with databases.job_store() as outputs:
-        latest = latest_gates(outputs.docs_store, [campaign.name], [])
-        gates = [latest[candidate_id]["uuid"] for candidate_id in wanted]
-        verdicts = {gate: decode(_stored(outputs, gate)["output"]) for gate in gates}
-        jobs = {
-            gate: band_gap_jobs(campaign, verdict.candidate_id, verdict.relaxed, gate)
-            for gate, verdict in verdicts.items()
+    with databases.store("outputs", key="uuid") as outputs:
+        latest = latest_gates(outputs, [campaign.name], [])
+        stored = outputs_by_uuid(outputs, [latest[name]["uuid"] for name in ids])
+        verdicts: dict[str, Verdict] = {uuid: decode(output) for uuid, output in stored.items()}
+        gap_jobs = {uuid: str(verdict.band_gap_job) for uuid, verdict in verdicts.items()}
+        previous = {
+            document["uuid"]: document
+            for document in outputs.query(
+                {"uuid": {"$in": sorted(gap_jobs.values())}}, ["uuid", "completed_at", "output"]
+            )
         }
-        # A gate that has stored its verdict may still have to queue what it asks for.
-        expecting = [*gates, *(gap_job.uuid for *_, gap_job in jobs.values())]
-        unended = databases.launchpad().unended(campaign.name, expecting)
-        units = [
-            _orders_unit(campaign, outputs, gate, verdicts[gate], before)
-            or _gap_unit(outputs, of_gate, before)
-            for gate, of_gate in jobs.items()
-            if unended.isdisjoint({gate, of_gate[-1].uuid})
-        ]
-    return [unit for unit in units if unit is not None]
+    # A gate with a stored verdict may not have queued its gap yet.
+    unfinished = databases.launchpad().unfinished(campaign.name, [*gap_jobs, *gap_jobs.values()])
+    flows = CampaignUnits(campaign).flows
+    units = []
+    for gate, verdict in verdicts.items():
+        gap_job = gap_jobs[gate]
+        earlier = previous.get(gap_job, {})
+        completed_at = earlier.get("completed_at")
+        result = _result(earlier)
+        if {gate, gap_job} & unfinished or _is_since(completed_at, before):
+            continue
+        if verdict.relaxed is None or _lacks_retryable_order(verdict.relaxed):
+            continue
+        if result is not None and not result.is_retryable:
+            continue
+        gap_jobs_again = flows.band_gap(verdict.relaxed, result)
+        gap_jobs_again.update_metadata({"candidate_id": verdict.candidate_id}, dynamic=True)
+        # The verdict refers to the result by this uuid.
+        last = gap_jobs_again.jobs[-1] if isinstance(gap_jobs_again, Flow) else gap_jobs_again
+        last.set_uuid(gap_job)
+        key = content_uuid("gap again", gap_job, completed_at)
+        if not isinstance(gap_jobs_again, Flow):
+            gap_jobs_again = Flow([gap_jobs_again], name=gap_jobs_again.name)
+        units.append(Unit(key, gap_jobs_again))
+    return units
 
 
-def _orders_unit(
-    campaign: Campaign,
-    outputs: JobStore,
-    gate_uuid: str,
-    verdict: Verdict,
-    before: datetime | None,
-) -> Unit | None:
-    """Make the unit of the magnetic orders that were stopped, with the gate; None without any."""
-    orders = verdict.relaxed.magnetic_orders if verdict.relaxed else ()
-    starts = [order.start for order in orders if order.is_missing and order.is_retryable]
-    completed_at = _stored(outputs, gate_uuid).get("completed_at")
-    source = proposal_uuid(verdict.candidate_id)
-    proposal = _stored(outputs, source).get("output")
-    # Known phases are not proposed one by one: their energies belong to the reference set.
-    if not starts or proposal is None or _is_since(completed_at, before):
-        return None
-    survivor = None
-    if verdict.prescreen is not None:
-        descent = decode(_stored(outputs, str(verdict.prescreen.descent))["output"])
-        survivor = Survivor(verdict.prescreen, descent.relaxed.structure)
-    jobs = EvaluateMaker(campaign, verdict.references).jobs(
-        Proposal.model_validate(decode(proposal)), OutputReference(source), survivor
-    )
-    wanted = [
-        each
-        for name, each in jobs.items()
-        if name == "gate" or (name.split()[0] in starts and not _has_result(outputs, each))
-    ]
-    key = content_uuid("orders again", gate_uuid, completed_at)
-    return Unit(key, Flow(wanted, name=f"missing orders of {verdict.candidate_id}"))
+def _lacks_retryable_order(relaxed: RelaxedStructure) -> bool:
+    """Return whether ``retry`` must complete the energy first, with another magnetic order."""
+    return any(order.is_missing and order.is_retryable for order in relaxed.magnetic_orders)
 
 
-def _gap_unit(outputs: JobStore, jobs: list[Job], before: datetime | None) -> Unit | None:
-    """Make the unit of a gap; None if it was computed after the candidates were built."""
-    *calculations, gap_job = jobs
-    previous = _stored(outputs, gap_job.uuid)
-    if previous and not mapping(previous).get("is_retryable"):
-        return None
-    completed_at = previous.get("completed_at")
-    if _is_since(completed_at, before):
-        return None
-    key = content_uuid("gap again", gap_job.uuid, completed_at)
-    missing = [each for each in calculations if not _has_result(outputs, each)]
-    return Unit(key, Flow([*missing, gap_job], name=gap_job.name))
-
-
-def _stored(outputs: JobStore, uuid: str) -> dict[str, Any]:
-    return outputs.query_one({"uuid": uuid}, ["completed_at", "output"]) or {}
-
-
-def _has_result(outputs: JobStore, calculation: Job) -> bool:
-    """Whether the output of a calculation is stored, and is no failure."""
-    is_result = {"output.@class": {"$ne": CalculationFailure.__name__}}
-    return bool(outputs.count({"uuid": calculation.uuid} | is_result))
+def _result(document: dict[str, Any]) -> BandGapResult | None:
+    output = decode(document["output"]) if document.get("output") else None
+    return output if isinstance(output, BandGapResult) else None
 
 
 def _is_since(completed_at: str | None, before: datetime | None) -> bool:
-    """Whether a job was completed at or after a local time; jobflow names no time zone."""
+    """Return whether a job was completed at or after a local time; jobflow stores no time zone."""
     if before is None or completed_at is None:
         return False
     return datetime.fromisoformat(completed_at) >= before

@@ -1,4 +1,4 @@
-"""The way of one candidate: where it came from, how it relaxed, what was found, where it left."""
+"""Provenance of a candidate: its origin, relaxations, results, rejection and jobs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from gan_htvs.builders.documents import mapping
-from gan_htvs.candidate import Relaxed, Step
-from gan_htvs.descent import Descent
+from gan_htvs.candidate import RelaxedStructure, Step
 from gan_htvs.documents import decode, encode
 from gan_htvs.errors import UserError
+from gan_htvs.relaxer import RelaxationResult
 from gan_htvs.store import CandidateStore
 from launchers.console import out
 from launchers.words import counted
@@ -23,7 +23,7 @@ from launchers.words import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gan_htvs.candidate import Candidate, Origin, Prescreened
+    from gan_htvs.candidate import Candidate, Origin, PrescreenVerdict
     from launchers.database import Databases
     from launchers.launchpad import Launched
 
@@ -35,7 +35,7 @@ NO_MOVE = 0.005
 """Moves that round to 0.00 A."""
 
 Line = tuple[str, str]
-"""What is told, and the words."""
+"""A quantity, and its value in words."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,20 @@ class History:
         As it was built last.
     jobs
         Those that made it, from its sampling on.
-    descent
+    relaxation
         That in the prescreen; None where there was none.
     relaxed
-        What its gate judged; None where it did not come so far.
+        What its gate assessed; None: it was not evaluated.
     """
 
     candidate: Candidate
     jobs: list[Launched]
-    descent: Descent | None = None
-    relaxed: Relaxed | None = None
+    relaxation: RelaxationResult | None = None
+    relaxed: RelaxedStructure | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Give the candidate's document with both relaxations and the jobs in it."""
-        more = {"descent": self.descent, "relaxed": self.relaxed}
+        more = {"relaxation": self.relaxation, "relaxed": self.relaxed}
         return (
             encode(self.candidate)
             | {key: each and encode(each) for key, each in more.items()}
@@ -69,7 +69,7 @@ class History:
         )
 
 
-def read_history(databases: Databases, candidate_id: str, *, rehearsal: bool = False) -> History:
+def read_history(databases: Databases, candidate_id: str) -> History:
     """Read what is known of a candidate.
 
     Parameters
@@ -78,8 +78,6 @@ def read_history(databases: Databases, candidate_id: str, *, rehearsal: bool = F
         Where it is.
     candidate_id
         All 16 digits.
-    rehearsal
-        Whether it is one of a rehearsal.
 
     Raises
     ------
@@ -87,49 +85,58 @@ def read_history(databases: Databases, candidate_id: str, *, rehearsal: bool = F
         If there is no such candidate.
     """
     store = databases.store("candidates", key="candidate_id")
-    candidate = CandidateStore(store, rehearsal=rehearsal).get(candidate_id)
+    candidate = CandidateStore(store).get(candidate_id)
     if candidate is None:
         raise UserError(
             f"there is no candidate {candidate_id!r}; `gan-htvs build` adds what was computed "
-            "lately, `gan-htvs candidates --format csv` lists all, with --rehearsal those of "
-            "rehearsals."
+            "lately, `gan-htvs candidates --format csv` lists all."
         )
-    uuid = candidate.prescreen and candidate.prescreen.descent
+    mine = {"metadata.campaign": candidate.campaign}
     with databases.store("outputs", key="uuid") as outputs:
-        noted = outputs.query_one({"uuid": uuid}, ["output"]) if uuid else None
         gates = outputs.query(
-            {
-                "metadata.campaign": candidate.campaign,
-                "metadata.step": Step.GATE.value,
-                "metadata.candidate_id": candidate_id,
-            },
+            mine | {"metadata.step": Step.GATE.value, "metadata.candidate_id": candidate_id},
             ["output.relaxed"],
             sort={"completed_at": 1},
         )
         *_, judged = [None, *(mapping(gate).get("relaxed") for gate in gates)]
-        packs = [
+        samples = outputs.query(
+            mine
+            | {
+                "metadata.step": Step.PROPOSE.value,
+                "output.proposals.candidate_id": candidate_id,
+            },
+            ["uuid"],
+        )
+        batches = list(
             outputs.query(
-                {
-                    "metadata.campaign": candidate.campaign,
-                    "metadata.step": step.value,
-                    f"output.{members}.candidate_id": candidate_id,
+                mine
+                | {
+                    "metadata.step": Step.PRESCREEN.value,
+                    "output.screened.verdict.candidate_id": candidate_id,
                 },
-                ["uuid"],
+                ["uuid", "output.screened"],
+                sort={"completed_at": 1},
             )
-            for step, members in ((Step.PROPOSE, "proposals"), (Step.PRESCREEN, "verdicts"))
-        ]
-        uuids = [document["uuid"] for pack in packs for document in pack]
+        )
+        uuids = [document["uuid"] for document in (*samples, *batches)]
+    relaxations = [
+        screened.get("relaxation")
+        for batch in batches
+        for screened in batch["output"]["screened"]
+        if screened["verdict"]["candidate_id"] == candidate_id
+    ]
+    *_, relaxation = [None, *relaxations]
     jobs = databases.launchpad().launched(candidate.campaign, candidate_id, uuids)
     return History(
         candidate,
         jobs,
-        Descent.model_validate(decode(noted["output"])) if noted else None,
-        Relaxed.model_validate(decode(judged)) if judged else None,
+        RelaxationResult.model_validate(decode(relaxation)) if relaxation else None,
+        RelaxedStructure.model_validate(decode(judged)) if judged else None,
     )
 
 
 def print_history(history: History) -> None:
-    """Print the way of a candidate as a table of two columns."""
+    """Print the provenance of a candidate as a table of two columns."""
     candidate = history.candidate
     table = Table(
         title=f"{candidate.formula_pretty} {candidate.candidate_id} of {candidate.campaign}",
@@ -157,7 +164,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def lines(history: History) -> Iterator[Line]:
-    """Tell what is known, from its origin to the jobs that made it."""
+    """List what is known, from its origin to the jobs that made it."""
     candidate = history.candidate
     yield "stage", candidate.stage.value
     if candidate.reason:
@@ -168,12 +175,12 @@ def lines(history: History) -> Iterator[Line]:
     if (push := _push(candidate.origin)) is not None:
         yield "push", push
     if candidate.prescreen is not None:
-        yield from _prescreen(candidate.prescreen, history.descent)
-    if history.descent is not None:
-        yield from _relaxation(history.descent)
+        yield from _prescreen(candidate.prescreen, history.relaxation)
+    if history.relaxation is not None:
+        yield from _relaxation(history.relaxation)
     relaxed = history.relaxed
-    if relaxed is None and history.descent is not None:
-        relaxed = history.descent.relaxed
+    if relaxed is None and history.relaxation is not None:
+        relaxed = history.relaxation.relaxed
     if relaxed is not None:
         yield from _relaxed(relaxed)
     yield from _results(candidate)
@@ -199,12 +206,12 @@ def _push(origin: Origin) -> str | None:
     return f"moved an atom by up to {origin.max_displacement:.2f} A"
 
 
-def _prescreen(prescreen: Prescreened, descent: Descent | None) -> Iterator[Line]:
+def _prescreen(prescreen: PrescreenVerdict, relaxation: RelaxationResult | None) -> Iterator[Line]:
     n_steps = prescreen.n_steps
-    if n_steps is None and descent is not None and descent.curve.energies:
-        n_steps = len(descent.curve.energies) - 1
+    if n_steps is None and relaxation is not None and relaxation.curve.energies:
+        n_steps = len(relaxation.curve.energies) - 1
     after = "" if n_steps is None else f", after {counted(n_steps, 'step')}"
-    left = "survived" if prescreen.hurdle is None else f"left at: {prescreen.hurdle}"
+    left = "survived" if prescreen.rejected_at is None else f"left at: {prescreen.rejected_at}"
     yield "prescreen", left + after
     if prescreen.is_audited:
         would = prescreen.would_stop_at
@@ -212,7 +219,7 @@ def _prescreen(prescreen: Prescreened, descent: Descent | None) -> Iterator[Line
         yield "audited", f"early stopping would have ended it {told}"
     if prescreen.duplicate_of:
         yield "duplicate of", prescreen.duplicate_of
-    energy = descent.relaxed.energy_per_atom if descent and descent.relaxed else None
+    energy = relaxation.relaxed.energy_per_atom if relaxation and relaxation.relaxed else None
     if prescreen.energy_above_hull is not None or energy is not None:
         yield str(prescreen.level_of_theory), _energies(energy, prescreen.energy_above_hull)
     if (second := prescreen.confirmation) is not None:
@@ -224,8 +231,8 @@ def _prescreen(prescreen: Prescreened, descent: Descent | None) -> Iterator[Line
         )
 
 
-def _relaxation(descent: Descent) -> Iterator[Line]:
-    curve = descent.curve
+def _relaxation(relaxation: RelaxationResult) -> Iterator[Line]:
+    curve = relaxation.curve
     for what, unit, values in (
         ("energy", "eV/atom", curve.energies),
         ("largest force", "eV/A", curve.max_forces),
@@ -235,14 +242,14 @@ def _relaxation(descent: Descent) -> Iterator[Line]:
             yield what, f"{values[0]:.3f} {sparkline(values)} {values[-1]:.3f} {unit}"
 
 
-def _relaxed(relaxed: Relaxed) -> Iterator[Line]:
+def _relaxed(relaxed: RelaxedStructure) -> Iterator[Line]:
     if relaxed.volume_change is not None:
         yield "volume change", f"{100 * relaxed.volume_change:+.1f} %"
     if relaxed.magmoms is not None:
         yield "moments", _moments(relaxed)
 
 
-def _moments(relaxed: Relaxed) -> str:
+def _moments(relaxed: RelaxedStructure) -> str:
     of_element = defaultdict(list)
     for site, moment in zip(relaxed.structure, relaxed.magmoms or (), strict=True):
         of_element[site.specie.symbol].append(moment)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from fireworks import FWorker, LaunchPad
+from fireworks.core.launchpad import WFLock
 from pymongo import ReturnDocument
 from pymongo.errors import PyMongoError
 
@@ -19,7 +20,7 @@ from launchers.batch import BatchQueue
 from launchers.workers import Life, Worker, describe, this_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pymongo.collection import Collection
 
@@ -34,6 +35,9 @@ PATIENCE = timedelta(seconds=5)
 """Whoever waits for another feeder for longer says so."""
 
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
+
+AFTER_GATES = (Step.HYBRID.value, Step.BAND_GAP.value, Step.GATE.value)
+"""Steps of the jobs that a gate queues: its band gap, and the verdict with it."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -100,7 +104,7 @@ class _Counters:
 class CampaignLaunchPad(LaunchPad):
     """FireWorks' LaunchPad with what a campaign asks of it.
 
-    Jobs are addressed by their owners, the label ``campaign`` of :mod:`flows.steps`.
+    Jobs are addressed by their owners, the label ``campaign`` of :mod:`flows.routing`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -127,12 +131,18 @@ class CampaignLaunchPad(LaunchPad):
             for workflow in self.workflows.find(query, {"metadata.unit": 1})
         }
 
-    def n_open_shards(self, campaign: str) -> int:
-        """Count the shards on the launchpad that have not come to their end."""
-        unended = {"state": {"$in": ["WAITING", "READY", "RESERVED"]}}
+    def n_open_workflows(self, campaign: str) -> int:
+        """Count the workflows of compositions and candidates that have not ended."""
+        unfinished = {"state": {"$in": ["WAITING", "READY", "RESERVED"]}}
         return self.fireworks.count_documents(
-            {"spec.campaign": campaign, "spec.step": Step.RELEASE.value} | unended
+            {"spec.campaign": campaign, "spec.step": Step.RELEASE.value} | unfinished
         )
+
+    def n_open_candidates(self, campaign: str) -> int:
+        """Count the candidates whose evaluation is queued or running."""
+        unfinished = {"state": {"$nin": ["COMPLETED", "ARCHIVED", "FIZZLED", "DEFUSED"]}}
+        query = {"spec.campaign": campaign, "spec.step": Step.GATE.value} | unfinished
+        return len(self.fireworks.distinct("spec.candidate_id", query))
 
     @contextmanager
     def sole_feeder(self) -> Iterator[Callable[[list[str]], None]]:
@@ -220,6 +230,46 @@ class CampaignLaunchPad(LaunchPad):
         """Have a workflow know what the launches of one of its jobs tell."""
         self._refresh_wf(fw_id)
 
+    def rerun_fw(self, fw_id: int, *args: Any, **kwargs: Any) -> list[int]:
+        """Queue a job again, with those that follow from it.
+
+        The band gaps that gates after it had queued are removed first: each gate queues its own
+        when it runs again, and the old one would store the verdict of before as the latest.
+        """
+        if gaps := self._gaps_after(fw_id):
+            with WFLock(self, fw_id):
+                self._remove(gaps)
+        rerun: list[int] = super().rerun_fw(fw_id, *args, **kwargs)
+        return rerun
+
+    def _gaps_after(self, fw_id: int) -> set[int]:
+        """Find the jobs that gates queued which follow from a job, or which it is."""
+        workflow = self.workflows.find_one({"nodes": fw_id}, {"links": 1}) or {"links": {}}
+        links = {int(node): children for node, children in workflow["links"].items()}
+        after = _reachable(links, [fw_id]) | {fw_id}
+        jobs = self.fireworks.find({"fw_id": {"$in": list(after)}}, {"fw_id": 1, "spec.step": 1})
+        steps = {job["fw_id"]: job["spec"].get("step") for job in jobs}
+        gates = [node for node in after if steps.get(node) == Step.GATE.value]
+        return {node for node in _reachable(links, gates) if steps.get(node) in AFTER_GATES}
+
+    def _remove(self, fw_ids: set[int]) -> None:
+        """Take jobs out of their workflow, whose other jobs keep the links between them."""
+        workflow = self.workflows.find_one({"nodes": {"$in": list(fw_ids)}}) or {}
+        left: dict[str, Any] = {
+            name: {
+                node: [each for each in others if each not in fw_ids]
+                for node, others in workflow[name].items()
+                if int(node) not in fw_ids
+            }
+            for name in ("links", "parent_links")
+        }
+        left["nodes"] = [node for node in workflow["nodes"] if node not in fw_ids]
+        left["fw_states"] = {
+            node: state for node, state in workflow["fw_states"].items() if int(node) not in fw_ids
+        }
+        self.workflows.update_one({"_id": workflow["_id"]}, {"$set": left})
+        self.fireworks.delete_many({"fw_id": {"$in": sorted(fw_ids)}})
+
     def retry(self, owners: Sequence[str], steps: Iterable[Step]) -> int:
         """Queue failed jobs of some steps again."""
         failed = {"state": "FIZZLED", "spec.step": {"$in": [step.value for step in steps]}}
@@ -290,13 +340,13 @@ class CampaignLaunchPad(LaunchPad):
             )
         return found
 
-    def unended(self, owner: str, uuids: Iterable[str]) -> set[str]:
+    def unfinished(self, owner: str, uuids: Iterable[str]) -> set[str]:
         """Find which of these jobs of an owner are queued or running, or were stopped or failed.
 
         All of them may leave an output yet; those that failed, when they are queued again.
         """
-        unended = {"state": {"$nin": ["COMPLETED", "ARCHIVED"]}}
-        query = _of([owner]) | unended | {"spec._tasks.job.uuid": {"$in": list(uuids)}}
+        unfinished = {"state": {"$nin": ["COMPLETED", "ARCHIVED"]}}
+        query = _of([owner]) | unfinished | {"spec._tasks.job.uuid": {"$in": list(uuids)}}
         jobs = self.fireworks.find(query, {"spec._tasks.job.uuid": 1})
         return {job["spec"]["_tasks"][0]["job"]["uuid"] for job in jobs}
 
@@ -327,6 +377,18 @@ def _is_dead(worker: dict[str, Any] | None) -> bool:
         return False
     nobody_asked = BatchQueue(system=None)
     return Worker.model_validate(worker).life(nobody_asked) is Life.DEAD
+
+
+def _reachable(links: Mapping[int, Sequence[int]], nodes: Iterable[int]) -> set[int]:
+    """Find the nodes of a graph that follow these."""
+    found: set[int] = set()
+    following = [child for node in nodes for child in links.get(node, ())]
+    while following:
+        node = following.pop()
+        if node not in found:
+            found.add(node)
+            following += links.get(node, ())
+    return found
 
 
 def _of(owners: Sequence[str]) -> dict[str, Any]:

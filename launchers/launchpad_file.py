@@ -103,7 +103,8 @@ class LaunchpadFile(BaseModel):
     @classmethod
     def _name_is_one_of_a_database(cls, name: str) -> str:
         if not name or set(name) & set(FORBIDDEN):
-            raise ValueError(f"{name!r} must be one or more characters other than {FORBIDDEN}")
+            shown = "it" if "@" in name else repr(name)  # perhaps USER:PASSWORD@HOST
+            raise ValueError(f"{shown} must be one or more characters other than {FORBIDDEN}")
         return name
 
     @model_validator(mode="after")
@@ -241,6 +242,8 @@ def _check_text(key: str, value: Any) -> None:
         raise ValueError(message)  # noqa: TRY004 - which pydantic takes for a problem of the file
     if value is not None and not isinstance(value, str | SecretStr | dict):
         raise ValueError(f"{key}: must be text")
+    if key not in {"host", "password"} and "://" in str(value):
+        raise ValueError(f"{key}: holds a connection string; put it into host")
 
 
 def _checked_options(options: Any) -> Any:
@@ -249,6 +252,8 @@ def _checked_options(options: Any) -> Any:
         raise ValueError("mongoclient_kwargs: must be a mapping")  # noqa: TRY004 - as above
     for key, value in options.items():
         field = f"mongoclient_kwargs.{str(key).partition(':')[0]}"
+        if key in ("host", "port"):
+            raise ValueError(f"{field}: belongs beside mongoclient_kwargs, as {key}")
         if modern := mongo_uri.modern_option(str(key)):
             raise ValueError(f"{field}: pymongo 4 has no such option; write {modern}")
         if mongo_uri.is_credential(str(key)) or str(key).lower() in {"username", "authsource"}:

@@ -14,7 +14,7 @@ from gan_htvs.candidate import Step
 from gan_htvs.errors import UserError
 from gan_htvs.files import locked
 from launchers.builders import build_candidates, ensure_indexes
-from launchers.failures import RETRIED
+from launchers.failures import RETRIED, failed_calculations, queue_again
 from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
 from launchers.launchpad import ACTIVE_STATES
@@ -100,8 +100,13 @@ class LocalRun:
         recovery = self._recovery(launchpad)
         # Whoever is gone was stopped with the run before; no job is to blame for it.
         replace(recovery, blames=False).recover()
-        launchpad.retry(self._feeder.units.shared, Step)
+        launchpad.retry(list(self._feeder.units.shared), Step)
         launchpad.retry(owners, RETRIED)
+        engines = self.campaign.engines
+        if "vasp" in (engines.energy.name, engines.band_gap.name):
+            build_candidates(self.databases)
+            failed = failed_calculations(self.databases, self.campaign)
+            queue_again(launchpad, [each for each in failed if each.is_retryable])
         if elsewhere := recovery.elsewhere():
             self.tell(
                 f"Jobs of this campaign run on other machines ({', '.join(elsewhere)}); should "
@@ -134,7 +139,7 @@ class LocalRun:
                 self.watch(states)
 
     def _refuse_to_end(self, launchpad: CampaignLaunchPad) -> None:
-        failures = launchpad.failures(self._feeder.units.shared)
+        failures = launchpad.failures(list(self._feeder.units.shared))
         reason = "; ".join(f"{each.name}: {each.trace}" for each in failures)
         raise UserError(
             f"{self._feeder.backlog().missing} parts of the campaign cannot start because what "

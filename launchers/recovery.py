@@ -16,7 +16,6 @@ import psutil
 from fireworks.core.firework import FWAction
 from fireworks.fw_config import RESERVATION_EXPIRATION_SECS, RUN_EXPIRATION_SECS
 
-from flows.campaign import CampaignUnits
 from gan_htvs.candidate import Step
 from launchers.batch import BatchQueue, user_name
 from launchers.imports import failed_imports
@@ -24,6 +23,7 @@ from launchers.launchpad import moment
 from launchers.locks import BUSY_LOCK_SECONDS, LOCK_SECONDS, Locks
 from launchers.losses import MAX_LOSSES, Cure, Loss, Trouble
 from launchers.registry import registered
+from launchers.units import CampaignUnits
 from launchers.workers import MARK, Life, worker_of_launch
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ SUBMISSION_SECONDS = 600.0
 CLAIM_SECONDS = 600.0
 """Queueing a job again takes a second; whoever has been at it for so long is dead."""
 
-RESUMED = (Step.TRAIN, Step.PRESCREEN)
+RESUMED = (Step.TRAIN, Step.PRESCREEN, Step.REFERENCES)
 """Steps that go on where they were stopped, so that every run of them is worth it."""
 
 LOST = "lost"

@@ -22,10 +22,10 @@ EXTENDABLE = {
     ("compositions",),
     ("engines", "band_gap", "max_seconds"),
     ("engines", "band_gap", "mpi_command"),
-    ("engines", "vasp", "failures"),
     ("engines", "vasp", "frozen_seconds"),
     ("engines", "vasp", "max_errors"),
     ("engines", "vasp", "max_seconds"),
+    ("engines", "vasp", "polling_seconds"),
     ("generator", "device"),
     ("generator", "precision"),
     ("max_atoms",),
@@ -33,6 +33,7 @@ EXTENDABLE = {
     ("sampling", "proposers"),
     ("sampling", "structures_per_composition"),
     ("sampling", "max_tries_per_structure"),
+    ("structures",),
     ("thresholds",),
     *(("engines", "vasp", "incar", tag) for tag in PARALLEL_TAGS),
     *(("engines", "vasp", "hybrid", "incar", tag) for tag in PARALLEL_TAGS),
@@ -40,9 +41,9 @@ EXTENDABLE = {
 """Settings that may change between two runs of one campaign."""
 
 
-SHARDS_AT_ONCE = 20
-"""Shards of a campaign on the launchpad at one time, unless it was submitted with another number:
-about a thousand structures, which keep any machine busy and no launchpad waiting."""
+WORKFLOWS_AT_ONCE = 20
+"""Workflows of a campaign on the launchpad at one time, unless it was submitted with another
+number: about a thousand structures, which keep any machine busy and no launchpad waiting."""
 
 
 def register(
@@ -50,7 +51,7 @@ def register(
     databases: Databases,
     *,
     extend: bool = True,
-    shards_at_once: int | None = None,
+    workflows_at_once: int | None = None,
 ) -> None:
     """Store a campaign's settings, and refuse to mix two campaigns under one name.
 
@@ -62,26 +63,29 @@ def register(
         Where they are kept, with the versions of the packages here and now.
     extend
         Whether settings that may change may do so now.
-    shards_at_once
-        Upper bound of the shards on the launchpad; None: as before.
+    workflows_at_once
+        Upper bound of the workflows on the launchpad; None: as before.
 
     Raises
     ------
     UserError
-        If a campaign of this name exists with other settings than those that may change, or it
-        asks for a table of ions that is not there.
+        If a campaign of this name exists with other settings than those that may change, it
+        requires a table of ions that does not exist, or the database holds a campaign of another
+        version.
     """
-    from flows.campaign import CampaignUnits  # noqa: PLC0415 - seconds, which readers need not wait
+    from launchers.units import CampaignUnits  # noqa: PLC0415 - seconds, which readers need not wait
 
     ion_set_of(campaign.pourbaix)
     settings = campaign.model_dump(mode="json")
     with databases.store("campaigns", key="name") as campaigns:
         existing = campaigns.query_one({"name": campaign.name})
         _check_changes(campaign, existing, extend=extend)
+        for other in campaigns.query():
+            stored_campaign(other)  # jobs of another version would fail here
         submission = dict((existing or {}).get("submission") or {})
         submission |= {"owners": CampaignUnits(campaign).owners, "versions": versions()}
-        if shards_at_once is not None:
-            submission["shards_at_once"] = shards_at_once
+        if workflows_at_once is not None:
+            submission["workflows_at_once"] = workflows_at_once
         document = {"name": campaign.name, "settings": settings, "submission": submission}
         if existing is None or any(existing.get(key) != document[key] for key in document):
             submission["submitted_on"] = now = datetime.now(UTC)
@@ -115,11 +119,11 @@ def _check_changes(campaign: Campaign, existing: dict[str, Any] | None, *, exten
         )
 
 
-def shards_at_once_of(databases: Databases, name: str) -> int:
-    """Read how many shards of a campaign may be on the launchpad at one time."""
+def workflows_at_once_of(databases: Databases, name: str) -> int:
+    """Read how many workflows of a campaign may be on the launchpad at one time."""
     with databases.store("campaigns", key="name") as campaigns:
         document = campaigns.query_one({"name": name}, ["submission"]) or {}
-    return (document.get("submission") or {}).get("shards_at_once", SHARDS_AT_ONCE)
+    return (document.get("submission") or {}).get("workflows_at_once", WORKFLOWS_AT_ONCE)
 
 
 def registrations(databases: Databases, name: str | None) -> list[dict[str, Any]]:
@@ -162,21 +166,6 @@ def registered(databases: Databases, name: str | None) -> Campaign:
         names = ", ".join(each["name"] for each in found)
         raise UserError(f"name one campaign; this database has: {names}.")
     return stored_campaign(found[0])
-
-
-def require_results(campaign: Campaign) -> None:
-    """Refuse to take a rehearsal for results.
-
-    Raises
-    ------
-    UserError
-        If the campaign is a rehearsal.
-    """
-    if campaign.engines.is_rehearsal:
-        raise UserError(
-            f"{campaign.name} is a rehearsal, which has no results; `gan-htvs candidates "
-            "--rehearsal` shows what it went through."
-        )
 
 
 def _differences(

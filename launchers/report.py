@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pymatgen.core import Composition
 
-from gan_htvs.candidate import Hurdle, Prescreened, Stage
-from gan_htvs.documents import decode
+from gan_htvs.builders.documents import stored_reference_sets
+from gan_htvs.candidate import PrescreenVerdict, ScreeningStep, Stage, Step
 from gan_htvs.figures import ImageFormat, rendered
 from gan_htvs.files import write_atomically
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, crystal, measure_funnel
@@ -24,9 +24,9 @@ from gan_htvs.plots import (
     draw_pourbaix,
 )
 from gan_htvs.prescreen.figure import EnergyTrajectory, draw_prescreen
-from gan_htvs.prescreen.summary import summarise
+from gan_htvs.prescreen.summary import summarize
 from gan_htvs.store import CandidateStore
-from launchers.registry import registered, require_results
+from launchers.registry import registered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from launchers.database import Databases
 
-PRESCREEN_FIELDS = tuple(f"prescreen.{name}" for name in Prescreened.model_fields)
+PRESCREEN_FIELDS = tuple(f"prescreen.{name}" for name in PrescreenVerdict.model_fields)
 
 RANKED = (Stage.PHOTOANODE, Stage.POURBAIX_STABLE, Stage.STABLE, Stage.RELAXED)
 """Stages of candidates that are worth a picture, best first."""
@@ -55,7 +55,8 @@ class Results:
     Attributes
     ----------
     references
-        The set that most candidates were compared with, by uuid; None before any was.
+        The set that most candidates were compared with, by the hash of its content; None before
+        any was.
     n_training
         Structures that its generators learnt from, if that is known.
     """
@@ -71,12 +72,12 @@ class Results:
         return measure_funnel(self.rows, self.campaign, self.n_training)
 
     @cached_property
-    def prescreened(self) -> list[Prescreened]:
+    def prescreened(self) -> list[PrescreenVerdict]:
         """Records of the prescreen; none without one."""
         if self.campaign.prescreen is None:
             return []
         records = (row.get("prescreen") for row in self.rows)
-        return [Prescreened.model_validate(record) for record in records if record]
+        return [PrescreenVerdict.model_validate(record) for record in records if record]
 
 
 def read_results(databases: Databases, name: str | None) -> Results:
@@ -94,14 +95,14 @@ def read_results(databases: Databases, name: str | None) -> Results:
     )
     with databases.store("candidates", key="candidate_id") as candidates:
         rows = list(candidates.query({"campaign": campaign.name}, fields))
-    uuids = Counter((row.get("gate") or {}).get("references") for row in rows)
+    hashes = Counter((row.get("gate") or {}).get("references") for row in rows)
     checkpoints = sorted({row["origin"].get("checkpoint") or "" for row in rows} - {""})
     references, n_training = None, None
     with databases.store("outputs", key="uuid") as outputs:
-        for uuid, _ in uuids.most_common():
-            document = outputs.query_one({"uuid": uuid}) if uuid else None
-            if uuid and document is not None:
-                references = str(uuid), decode(document["output"])
+        sets = stored_reference_sets(outputs)
+        for each, _ in hashes.most_common():
+            if each in sets:
+                references = each, sets[each]
                 break
         trained = list(
             outputs.query({"output.sha256": {"$in": checkpoints}}, ["output.dataset.structures"])
@@ -118,32 +119,38 @@ def read_trajectories(databases: Databases, results: Results) -> list[EnergyTraj
     # Sorted by ids, which are hashes, they are in no order.
     records = sorted(results.prescreened, key=lambda record: record.candidate_id)
     kinds = [
-        [record for record in records if record.hurdle == hurdle and record.descent]
-        for hurdle in (*Hurdle, None)
+        [record for record in records if record.rejected_at == rejected_at]
+        for rejected_at in (*ScreeningStep, None)
     ]
     by_turns = filter(None, chain.from_iterable(zip_longest(*kinds)))
-    chosen = {str(record.descent): record for record in islice(by_turns, MOST_TRAJECTORIES)}
-    if not chosen or results.references is None:
-        return []
-    # Seconds, which the counts need not wait for.
-    from flows.prescreen import reference_uuids  # noqa: PLC0415
-
-    relaxing, _ = reference_uuids(results.campaign, results.references[0])
+    chosen = {record.candidate_id: record for record in islice(by_turns, MOST_TRAJECTORIES)}
     with databases.store("outputs", key="uuid") as outputs:
-        document = outputs.query_one({"uuid": relaxing})
-        if document is None:
-            return []
-        references = decode(document["output"])
-        curves = outputs.query(
-            {"uuid": {"$in": list(chosen)}}, ["uuid", "output.curve.energies"], sort={"uuid": 1}
-        )
-        energies = {each["uuid"]: each["output"]["curve"]["energies"] for each in curves}
+        sets = stored_reference_sets(outputs).values()
+        curves = {
+            screened["verdict"]["candidate_id"]: screened["relaxation"]["curve"]["energies"]
+            for document in outputs.query(
+                {
+                    "metadata.campaign": results.campaign.name,
+                    "metadata.step": Step.PRESCREEN.value,
+                },
+                [
+                    "output.screened.verdict.candidate_id",
+                    "output.screened.relaxation.curve.energies",
+                ],
+            )
+            for screened in document["output"]["screened"]
+            if screened.get("relaxation")
+        }
+    references = {each.level_of_theory: each for each in sets}
     trajectories = []
-    for uuid, energy in energies.items():
-        record = chosen[uuid]
-        hull = references.hull_energy(Composition(formulas[record.candidate_id]))
-        trajectories.append(EnergyTrajectory(record.hurdle, [each - hull for each in energy]))
-    return [trajectory for trajectory in trajectories if trajectory.above_hull]
+    for candidate_id, record in sorted(chosen.items()):
+        known = references.get(str(record.level_of_theory))
+        energies = curves.get(candidate_id)
+        if known is not None and energies:
+            hull = known.hull_energy(Composition(formulas[candidate_id]))
+            above = [energy - hull for energy in energies]
+            trajectories.append(EnergyTrajectory(record.rejected_at, above))
+    return trajectories
 
 
 def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> dict[str, Figure]:
@@ -154,13 +161,13 @@ def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> 
     thresholds, rows = results.campaign.thresholds, results.rows
     hull = None
     if results.references is not None:
-        uuid, references = results.references
-        compared = [row for row in rows if (row.get("gate") or {}).get("references") == uuid]
+        name, references = results.references
+        compared = [row for row in rows if (row.get("gate") or {}).get("references") == name]
         hull = draw_hull(compared, references, thresholds)
     prescreen = None
     if (settings := results.campaign.prescreen) is not None:
         window = settings.window or thresholds.metastable
-        prescreen = draw_prescreen(summarise(results.prescreened), trajectories, window)
+        prescreen = draw_prescreen(summarize(results.prescreened), trajectories, window)
     drawn = {
         "funnel": draw_funnel(results.funnel),
         "prescreen": prescreen,
@@ -179,9 +186,8 @@ def draw_figures(
     Raises
     ------
     UserError
-        If the folder cannot be written, or the campaign is a rehearsal.
+        If the folder cannot be written.
     """
-    require_results(results.campaign)
     paths = []
     for name, figure in figures(results, trajectories).items():
         for form in ImageFormat:
@@ -197,12 +203,11 @@ def write_report(databases: Databases, name: str | None, top: int) -> str:
     Raises
     ------
     UserError
-        If there is no such campaign, several and no name, or it is a rehearsal.
+        If there is no such campaign, or several and no name.
     """
     from gan_htvs.html_report import RANKED_FIELDS, render_report  # noqa: PLC0415 - slow
 
     results = read_results(databases, name)
-    require_results(results.campaign)
     store = CandidateStore(databases.store("candidates", key="candidate_id"))
     # Of a crystal that was found several times, who came furthest; of these, the lowest in energy.
     ranked: dict[str, Candidate] = {}

@@ -18,18 +18,25 @@ import jobflow
 from fireworks import FWorker, LaunchPad
 from fireworks.features import multi_launcher
 from fireworks.scripts import _helpers, lpad_run, qlaunch_run, rlaunch_run
+from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 from fireworks.utilities import fw_utilities
+from fireworks.utilities.fw_serializers import load_object_from_file
 from yaml import YAMLError
 
 from gan_htvs.errors import UserError
+from gan_htvs.words import in_one_line
 from launchers.batch import BatchQueue
 from launchers.database import open_databases
+from launchers.fireworks_file import check_unquoted, read_fireworks_file
 from launchers.foreign_settings import restore_jobflow_settings
+from launchers.queue.category import read_adapter
 from launchers.workers import describe, differences, sign_children, stop_at_once, this_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import ModuleType
+
+    from fireworks.queue.queue_adapter import QueueAdapterBase
 
     from launchers.database import Databases
     from launchers.launchpad import CampaignLaunchPad
@@ -56,14 +63,20 @@ def qlaunch(arguments: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        If a file is missing or wrong, FireWorks refuses the arguments, or the batch system the job.
+        If a file is missing or wrong, as with `gan-htvs queue check`, FireWorks refuses the
+        arguments, or the batch system the job.
     """
     submitter = this_worker().model_copy(update={"cluster": BatchQueue().cluster})
     fworkers = _FWorkers(submitter, _config_dir(arguments))
     refusals = _Refusals()
     logging.getLogger().addHandler(refusals)
     try:
-        with _prepared(qlaunch_run, LaunchPad=_LaunchPads(), FWorker=fworkers):
+        with _prepared(
+            qlaunch_run,
+            LaunchPad=_LaunchPads(),
+            FWorker=fworkers,
+            load_object_from_file=_read_adapter,
+        ):
             qlaunch_run.qlaunch(arguments)
     finally:
         logging.getLogger().removeHandler(refusals)
@@ -72,6 +85,23 @@ def qlaunch(arguments: Sequence[str]) -> None:
             f"the batch system took no job: {refusals.first}; `gan-htvs queue check` names the "
             "queues that there are."
         )
+
+
+def _read_adapter(path: str) -> QueueAdapterBase:
+    """Read a queue adapter and check it as `gan-htvs queue check` does; others are FireWorks'."""
+    document = read_fireworks_file(Path(path), "`gan-htvs queue init` writes one")
+    name = document.get("_fw_name")
+    if name == CommonAdapter._fw_name:  # noqa: SLF001 - written in files
+        return read_adapter(Path(path))
+    check_unquoted(Path(path))
+    try:
+        return load_object_from_file(path)
+    except Exception as error:
+        raise UserError(
+            f"{path}: _fw_name ({name}): FireWorks cannot load this queue adapter: "
+            f"{type(error).__name__}: {in_one_line(error)}; for PBS, SLURM and SGE write "
+            "CommonAdapter."
+        ) from error
 
 
 class _Refusals(logging.Handler):

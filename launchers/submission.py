@@ -1,4 +1,4 @@
-"""Queue a campaign and tell what was queued, or what would be."""
+"""Queue a campaign, or print what would be queued."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from launchers.builders import ensure_indexes
 from launchers.estimate import estimate, print_estimate
 from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
-from launchers.registry import check_changes, register, shards_at_once_of
+from launchers.registry import check_changes, register, workflows_at_once_of
 from launchers.words import counted
 
 if TYPE_CHECKING:
@@ -22,28 +22,28 @@ def submit_campaign(
     databases: Databases,
     *,
     extend: bool = False,
-    shards_at_once: int | None = None,
+    workflows_at_once: int | None = None,
 ) -> None:
-    """Queue what can start; what waits is released by the jobs that it waits for.
+    """Queue the workflows that can start; finished workflows release those that depend on them.
 
     Parameters
     ----------
     campaign
-        What to queue.
+        Campaign to queue.
     databases
-        Where.
+        Databases of launchpad and outputs.
     extend
-        Whether settings that may change, such as thresholds, may have changed since it was
-        submitted before.
-    shards_at_once
-        Upper bound of the shards on the launchpad; None: as before.
+        Whether settings that may change, such as thresholds, may differ from the previous
+        submission.
+    workflows_at_once
+        Upper bound of unfinished workflows on the launchpad; None: as before.
 
     Raises
     ------
     UserError
         If a campaign of this name was submitted with other settings.
     """
-    register(campaign, databases, extend=extend, shards_at_once=shards_at_once)
+    register(campaign, databases, extend=extend, workflows_at_once=workflows_at_once)
     feeder = Feeder(campaign, databases)
     launchpad = feeder.launchpad
     launchpad.initialise()
@@ -55,17 +55,17 @@ def submit_campaign(
     backlog = feeder.backlog()
     console.out.print(
         f"{counted(added + gaps, 'workflow')} queued"
-        + (f", {gaps} of them for band gaps that were missing" if gaps else "")
+        + (f", {gaps} of them for missing band gaps" if gaps else "")
         + f"; {backlog.queued} unfinished ones of {campaign.name} are on the launchpad."
     )
     if backlog.waiting:
         console.out.print(
-            f"{backlog.waiting} wait for references or checkpoint, and are queued when these exist."
+            f"{backlog.waiting} need references or checkpoint, and are queued when these exist."
         )
     if backlog.later:
-        bound = shards_at_once_of(databases, campaign.name)
+        bound = workflows_at_once_of(databases, campaign.name)
         console.out.print(
-            f"{counted(backlog.later, 'shard')} later, as others end: {bound} at one time."
+            f"{counted(backlog.later, 'workflow')} follow when others end: {bound} at one time."
         )
     if not backlog.queued + backlog.missing:
         console.out.print("Everything is done.")
@@ -78,29 +78,29 @@ def submit_campaign(
 def print_plan(
     campaign: Campaign, databases: Databases, *, cores_per_node: int, extend: bool = False
 ) -> None:
-    """Count what would be queued and estimate what it takes; write nothing.
+    """Print what would be queued and an estimate of its cost; write nothing.
 
     Parameters
     ----------
     campaign
-        What to count.
+        Campaign to count.
     databases
-        What is done already, and how long jobs have taken here.
+        Databases with finished work and durations of jobs.
     cores_per_node
-        Jobs that a node of category ``cpu`` runs at a time.
+        Jobs that a node of category ``cpu`` runs at once.
     extend
         As in :func:`submit_campaign`.
 
     Raises
     ------
     UserError
-        As :func:`submit_campaign` would.
+        As in :func:`submit_campaign`.
     """
     check_changes(campaign, databases, extend=extend)
     backlog = Feeder(campaign, databases).backlog()
     console.out.print(
         f"{campaign.name}: {counted(backlog.ready, 'workflow')} would be queued now, "
-        f"{counted(backlog.later, 'shard')} as others end, {backlog.waiting} when references or "
+        f"{counted(backlog.later, 'workflow')} as others end, {backlog.waiting} when references or "
         f"checkpoint exist; {backlog.queued} unfinished ones are on the launchpad."
     )
     print_estimate(estimate(campaign, databases), cores_per_node)

@@ -12,14 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from launchers.console import note, out
-from launchers.shards import longest_shards
+from launchers.samples import longest_samples, n_structures
 from launchers.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gan_htvs.campaign import Campaign
-    from gan_htvs.candidate import Prescreened
+    from gan_htvs.candidate import PrescreenVerdict
     from gan_htvs.funnel import Funnel
     from gan_htvs.prescreen.summary import Part, PrescreenSummary
     from launchers.database import Databases
@@ -59,9 +59,6 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
         out.print(f"[red]job failed[/red] {escape(failure.name)}: {escape(failure.trace)}")
     out.print(f"Results: collection [bold]candidates[/bold] at {databases.settings.address}")
     option = "" if launchpad == Path("my_launchpad.yaml") else f" --launchpad {launchpad}"
-    if campaign.engines.is_rehearsal:
-        option += " --rehearsal"
-        note("A rehearsal: a stand-in took the place of VASP, and no number above is a result.")
     out.print(f"Next:    [bold]gan-htvs candidates{option}[/bold]")
     return any(failure.step not in CALCULATIONS for failure in failures)
 
@@ -95,13 +92,13 @@ def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
     return table
 
 
-def print_prescreen(campaign: Campaign, records: Sequence[Prescreened]) -> None:
+def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> None:
     """Print where structures left the prescreen, what that took, and what stopping early lost."""
     if campaign.prescreen is None or not records:
         return
-    from gan_htvs.prescreen.summary import summarise
+    from gan_htvs.prescreen.summary import summarize
 
-    summary = summarise(records)
+    summary = summarize(records)
     settings, engines = campaign.prescreen, campaign.engines
     confirming = settings.confirming(engines)
     by = settings.relaxing(engines).name
@@ -161,17 +158,17 @@ def _print_sampling(campaign: Campaign, databases: Databases) -> None:
             },
             [*(f"output.{name}" for name in fields), "output.proposals.candidate_id"],
         )
-        shards = longest_shards(document["output"] for document in documents)
-    proposers = sorted({shard["proposer"] for shard in shards.values()})
+        samples = longest_samples(document["output"] for document in documents)
+    proposers = sorted({sample["proposer"] for sample in samples.values()})
     for proposer in proposers:
         by = f" by {proposer}" if len(proposers) > 1 else ""
-        _print_samples(by, [s for s in shards.values() if s["proposer"] == proposer])
-    for shard in shards.values():
-        found = len(shard["proposals"])
-        if found < shard["requested"]:
+        _print_samples(by, [s for s in samples.values() if s["proposer"] == proposer])
+    for sample in samples.values():
+        found = n_structures(sample)
+        if found < sample["requested"]:
             note(
-                f"{shard['composition']}: {found} of {shard['requested']} structures after "
-                f"{shard['tried']} samples{_advice(shard)}."
+                f"{sample['composition']}: {found} of {sample['requested']} structures after "
+                f"{sample['tried']} samples{_advice(sample)}."
             )
 
 
@@ -188,19 +185,13 @@ def _print_failed(campaign: Campaign, databases: Databases) -> None:
 
 def _print_pre_relaxation(campaign: Campaign, databases: Databases) -> None:
     """Print how many steps a potential took before VASP, and how many were left to VASP."""
-    from gan_htvs.candidate import Step
+    from gan_htvs.builders.documents import latest_gates
 
     fields = ["output.relaxed.pre_relaxation_steps", "output.relaxed.n_steps"]
     with databases.store("outputs", key="uuid") as outputs:
-        documents = outputs.query(
-            {
-                "metadata.campaign": campaign.name,
-                "metadata.step": Step.GATE.value,
-                "output.relaxed.pre_relaxation_steps": {"$gte": 0},
-            },
-            fields,
-        )
-        steps = [document["output"]["relaxed"] for document in documents]
+        gates = latest_gates(outputs, [campaign.name], fields).values()
+    relaxed = [gate["output"].get("relaxed") or {} for gate in gates]
+    steps = [each for each in relaxed if each.get("pre_relaxation_steps") is not None]
     if steps:
         before, after = (
             mean(each[name] for each in steps) for name in ("pre_relaxation_steps", "n_steps")
@@ -211,22 +202,22 @@ def _print_pre_relaxation(campaign: Campaign, databases: Databases) -> None:
         )
 
 
-def _print_samples(by: str, shards: Sequence[dict[str, Any]]) -> None:
+def _print_samples(by: str, samples: Sequence[dict[str, Any]]) -> None:
     from gan_htvs.dataset.skipped import spell_reasons
 
     rejections: Counter[str] = Counter()
-    for shard in shards:
-        rejections.update(shard["rejections"])
-    tried = sum(shard["tried"] for shard in shards)
+    for sample in samples:
+        rejections.update(sample["rejections"])
+    tried = sum(sample["tried"] for sample in samples)
     reasons = spell_reasons(rejections)
     out.print(
         f"Sampling{by}: {tried} raw samples, rejected before any physics: {reasons or 'none'}"
     )
 
 
-def _advice(shard: Mapping[str, Any]) -> str:
-    """Say what can be done about a shard that gave up."""
-    if shard["exhausted"]:
-        return f"; {shard['proposer']} has no more"
-    train = "train longer or " if shard["proposer"] == "gan" else ""
-    return f" by {shard['proposer']}; {train}raise sampling.max_tries_per_structure"
+def _advice(sample: Mapping[str, Any]) -> str:
+    """Say what can be done about a sample that is too short."""
+    if sample["exhausted"]:
+        return f"; {sample['proposer']} has no more"
+    train = "train longer or " if sample["proposer"] == "gan" else ""
+    return f" by {sample['proposer']}; {train}raise sampling.max_tries_per_structure"

@@ -14,7 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from flows.train import dataset_of, train_on
+from flows.train import TrainMaker
 from gan_htvs.errors import UserError
 from gan_htvs.files import held
 from gan_htvs.generator.curves import LearningCurves
@@ -69,7 +69,8 @@ def train_campaign(campaign: Campaign, folder: Path, *, half: bool = False) -> P
 
 def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
     settings = campaign.generator
-    dataset = dataset_of(campaign)
+    maker = TrainMaker.of(campaign)
+    dataset = maker.training_set()
     console.note_skipped(dataset.skipped)
     with LearningCurves(folder) as curves, TrainingBar(settings) as bar:
         if curves.note is not None:
@@ -83,9 +84,8 @@ def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
             curves.resume(state)
             bar.resume(state)
 
-        return train_on(
+        return maker.train_on(
             dataset,
-            campaign,
             state=folder / STATE_FILE,
             on_progress=on_progress,
             on_resume=on_resume,

@@ -123,7 +123,7 @@ def in_process():
     """Custodian's job for the stand-in, without the seconds that a process takes to start."""
     from custodian.vasp.jobs import VaspJob
 
-    from gan_htvs.rehearsal.program import run
+    from launchers.rehearsal.program import run
 
     class InProcess(VaspJob):
         def run(self, directory="./"):
@@ -133,6 +133,20 @@ def in_process():
             (Path(directory) / self.stderr_file).touch()
 
     return InProcess
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory, in_process):
+    """Let VASP jobs of Mg, Mn and O run the stand-in, and accept what it writes."""
+    from launchers.rehearsal.environment import stand_in
+
+    folder = tmp_path_factory.mktemp("potcars")
+    with (
+        stand_in(folder, ("Mg_pv", "Mn_pv", "O"), "PBE"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("atomate2.vasp.run.VaspJob", in_process)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

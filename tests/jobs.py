@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from jobflow import job
 
+from flows.routing import label, mark, route
 from gan_htvs.campaign import Campaign
+from gan_htvs.routing import RoutingSettings
+
+if TYPE_CHECKING:
+    from jobflow import Job
+
+    from gan_htvs.candidate import Step
 
 SEARCH = Campaign(
     name="search",
@@ -16,3 +25,8 @@ SEARCH = Campaign(
 @job
 def add(a, b):
     return a + b
+
+
+def labeled(job: Job, step: Step, owner: str = "search", **more: str) -> Job:
+    """Label a job and send it to the workers of category "cpu", as a campaign does."""
+    return route(label(mark(job, step, "other"), owner, **more), RoutingSettings())

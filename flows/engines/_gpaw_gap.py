@@ -1,7 +1,7 @@
-"""PBE(+U) energies and HSE06 gaps with GPAW, run as a script so that a crash hurts nobody else.
+"""PBE(+U) energies and HSE06 gaps with GPAW, run as a script so that a crash stops no other job.
 
 ``[mpiexec -n 4] python -m flows.engines._gpaw_gap input.json``; :mod:`flows.engines.gpaw` writes
-the input and reads the output, which after a failure is the reason.
+the input and reads the output, which is the reason after a failure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SMEARING = 0.05
-"""Fermi-Dirac width, eV: lets a metallic start converge, leaves a gap of 1 eV alone."""
+"""Fermi-Dirac width, eV: a metallic start converges, and a gap of 1 eV is not affected."""
 
 BANDS_BESIDE_EDGES = 1
 """Bands on either side of the PBE gap that get HSE06 eigenvalues before any others."""
@@ -41,14 +41,14 @@ ATTEMPTS: tuple[dict[str, Any], ...] = (
 )
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
-"""Where Open MPI, PMIx, MPICH and Slurm tell a process its number before MPI is started."""
+"""Rank of a process before MPI is started, in Open MPI, PMIx, MPICH and Slurm."""
 
 MPI_COMMAND = "engines.band_gap.mpi_command"
 
 NO_MPI = (
     f"{MPI_COMMAND} is set, but each process of GPAW is alone: build GPAW with the "
     "MPI of that command (apt-get install libopenmpi-dev; CC=mpic++ pip install --force-reinstall "
-    "--no-deps --no-cache-dir --no-binary gpaw gpaw), or leave mpi_command out"
+    "--no-deps --no-cache-dir --no-binary gpaw gpaw), or remove mpi_command"
 )
 
 
@@ -57,14 +57,14 @@ class _Failure(Exception):  # noqa: N818 - a result, not a bug
 
 
 class _MachineFailure(_Failure):
-    """A failure that another machine would not have."""
+    """A failure caused by the machine; another one may succeed."""
 
 
 def _die_with_parent(*, is_parallel: bool) -> None:
-    """Kill this process group when the parent goes away, however it goes.
+    """Kill this process group when the parent ends or is killed.
 
-    The parent holds the other end of standard input open as long as it waits. An MPI launcher
-    passes that end on to rank 0 alone; the other ranks watch the launcher.
+    The parent keeps the other end of standard input open while it waits. An MPI launcher passes
+    that end on only to rank 0; the other ranks watch the launcher.
     """
     launcher = os.getppid()
 
@@ -85,14 +85,14 @@ def _rank_before_mpi() -> int:
 
 
 def _require_mpi() -> None:
-    """Refuse to run one calculation several times side by side.
+    """Check that the processes share one calculation.
 
     Raises
     ------
     _MachineFailure
         If this process is the only one of its MPI world.
     """
-    # GPAW ignores the launcher unless it is told which MPI to use.
+    # GPAW ignores the launcher unless this variable selects an MPI backend.
     os.environ.setdefault("GPAW_MPI_BACKEND", "cgpaw")
     try:
         from gpaw.mpi import world  # noqa: PLC0415
@@ -103,14 +103,14 @@ def _require_mpi() -> None:
 
 
 def _parallel() -> dict[str, int]:
-    """Share k points and spins between ranks; the other ways need a GPAW with ScaLAPACK."""
+    """Distribute k points and spins over ranks; other options need a GPAW with ScaLAPACK."""
     from gpaw.mpi import world  # noqa: PLC0415
 
     return {"kpt": world.size, "domain": 1, "band": 1}
 
 
 def _converge(task: dict[str, Any]) -> Any:
-    """Converge PBE(+U); returns an ASE calculator."""
+    """Converge PBE(+U) and return the ASE calculator."""
     from ase import Atoms  # noqa: PLC0415
     from gpaw import GPAW, KohnShamConvergenceError  # noqa: PLC0415
 
@@ -143,7 +143,7 @@ def _converge(task: dict[str, Any]) -> Any:
             continue
         except ValueError as error:
             if task["is_parallel"] and str(error).startswith("Too few spins"):
-                raise _MachineFailure(f"{error}: ask for fewer in {MPI_COMMAND}") from error
+                raise _MachineFailure(f"{error}: use fewer in {MPI_COMMAND}") from error
             raise
         return atoms.calc
     raise _Failure(f"PBE did not converge in {len(ATTEMPTS)} attempts ({type(problem).__name__})")
@@ -160,7 +160,7 @@ def _all_eigenvalues(calc: Any, n_spins: int) -> NDArray[np.float64]:
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Half-open ranges of consecutive True values."""
+    """Return the half-open ranges of consecutive True values."""
     steps = np.diff(np.concatenate([[0], mask.astype(int), [0]]))
     return list(zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True))
 
@@ -168,30 +168,30 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
 def _hse06_edges(
     calc: Any, pbe: NDArray[np.float64], weights: NDArray[np.float64], n_electrons: float
 ) -> tuple[BandEdges, BandEdges]:
-    """Edges of the PBE and of the HSE06 spectrum.
+    """Return the band edges of PBE and of HSE06.
 
-    The cost is that of the bands computed, so each k point and spin starts with those next to
-    the PBE gap, and more are added while one of them could hold a band edge.
+    The cost is proportional to the number of bands. So each k point and spin starts with the bands
+    next to the PBE gap; more are added while one of them could be a band edge.
     """
     from gpaw.hybrids import NonSelfConsistentHybridXCCalculator  # noqa: PLC0415
 
     n_bands = pbe.shape[2]
     pbe_edges = fill_bands(pbe, weights, n_electrons)
     if pbe_edges is None:
-        raise _Failure(f"{n_bands} bands do not hold {n_electrons:g} electrons")
+        raise _Failure(f"{n_bands} bands are too few for {n_electrons:g} electrons")
     hybrid = NonSelfConsistentHybridXCCalculator.from_dft_calculation(calc.dft, "HSE06")
     filled = pbe <= pbe_edges.vbm
     hse = np.where(filled, -np.inf, np.inf)
     distance = np.arange(n_bands) - filled.sum(axis=2, keepdims=True)
     n_beside = BANDS_BESIDE_EDGES
-    wanted = (distance >= -n_beside) & (distance < n_beside)
-    while wanted.any():
-        for spin, k in np.ndindex(wanted.shape[:2]):
-            for first, end in _runs(wanted[spin, k]):
+    to_compute = (distance >= -n_beside) & (distance < n_beside)
+    while to_compute.any():
+        for spin, k in np.ndindex(to_compute.shape[:2]):
+            for first, end in _runs(to_compute[spin, k]):
                 window = _window(calc.dft.ibzwfs, int(k), int(spin), first, end)
                 v_pbe, v_hse = hybrid.calculate_one_kpt(*window, spin)
                 e_hse = pbe[spin, k, first:end] - v_pbe + v_hse
-                # All ranks must take the same decisions, to the last bit.
+                # All ranks must take the same decisions.
                 calc.comm.broadcast(e_hse, 0)
                 if not np.isfinite(e_hse).all():
                     raise _Failure("HSE06 eigenvalues are not finite")
@@ -199,20 +199,20 @@ def _hse06_edges(
         edges = fill_bands(hse, weights, n_electrons)
         if edges is None:
             n_beside += BANDS_BESIDE_EDGES
-            wanted = (distance >= -n_beside) & (distance < n_beside) & ~np.isfinite(hse)
+            to_compute = (distance >= -n_beside) & (distance < n_beside) & ~np.isfinite(hse)
         else:
-            wanted = unsettled_bands(pbe, hse, edges)
+            to_compute = unsettled_bands(pbe, hse, edges)
     if edges is None:
         raise _Failure(f"the HSE06 Fermi level lies outside all {n_bands} bands")
     if hse[:, :, -1].min() <= edges.cbm:
-        raise _Failure(f"{n_bands} bands are too few to hold the HSE06 conduction band edge")
+        raise _Failure(f"{n_bands} bands are too few for the HSE06 conduction band edge")
     return pbe_edges, edges
 
 
 def _window(ibzwfs: Any, k: int, spin: int, first: int, end: int) -> tuple[Any, Any]:
-    """Give every rank the wave functions and projections of some bands, wherever they are.
+    """Broadcast the wave functions and projections of some bands to all ranks.
 
-    Each rank then adds the exchange with the occupied states that it holds.
+    Each rank then adds the exchange with its own occupied states.
     """
     from gpaw.mpi import broadcast  # noqa: PLC0415
 
@@ -227,7 +227,7 @@ def _window(ibzwfs: Any, k: int, spin: int, first: int, end: int) -> tuple[Any, 
 
 
 def _state(calc: Any) -> dict[str, Any]:
-    """Summarise what PBE(+U) converged to."""
+    """Return the properties of the converged PBE(+U) state."""
     edges = fill_bands(*_spectrum(calc))
     return {
         "energy_per_atom": float(calc.get_potential_energy()) / len(calc.atoms),
@@ -238,7 +238,7 @@ def _state(calc: Any) -> dict[str, Any]:
 
 
 def _spectrum(calc: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Eigenvalues (n_spins, n_kpoints, n_bands; eV), k-point weights and electrons per cell."""
+    """Return eigenvalues (n_spins, n_kpoints, n_bands; eV), k-point weights, electrons per cell."""
     eigenvalues = _all_eigenvalues(calc, calc.get_number_of_spins())
     return (
         eigenvalues,
@@ -248,7 +248,7 @@ def _spectrum(calc: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], floa
 
 
 def _gap(calc: Any) -> dict[str, Any]:
-    """HSE06 gap of a converged state."""
+    """Compute the HSE06 gap of a converged state."""
     import gpaw  # noqa: PLC0415
 
     pbe_edges, edges = _hse06_edges(calc, *_spectrum(calc))
@@ -264,17 +264,17 @@ def _gap(calc: Any) -> dict[str, Any]:
 
 
 def _write(output: Path, document: dict[str, Any]) -> None:
-    """Write the output file in one step; ranks that fail together do not mix their words."""
+    """Write the output file atomically, because several ranks may fail together."""
     partial = output.with_suffix(f".partial-{os.getpid()}")
     partial.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
     partial.replace(output)
 
 
 def main(task: dict[str, Any]) -> None:
-    """Converge a state and store it, or compute the gap of a stored one, as ``task`` says."""
+    """Converge and store a state, or compute the gap of a stored one, depending on ``task``."""
     if task["is_parallel"]:
         _require_mpi()
-    # GPAW is imported late: the watch on the parent must stand first, and imports are slow.
+    # Importing GPAW is slow; the parent must be watched before.
     from gpaw import GPAW  # noqa: PLC0415
 
     if task["step"] == "converge":
@@ -289,7 +289,7 @@ def main(task: dict[str, Any]) -> None:
 
 
 def _is_of_machine(error: Exception) -> bool:
-    """Whether another try may succeed: memory or the disk was full, or the machine is not set up.
+    """Return whether a retry may succeed: memory, disk, or set-up of the machine was the cause.
 
     GPAW raises a FileNotFoundError without an error number for an element without a setup.
     """
@@ -299,7 +299,7 @@ def _is_of_machine(error: Exception) -> bool:
 
 
 def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
-    """Leave the reason behind, and take the other ranks along: they may wait for this one."""
+    """Write the reason, and abort the other ranks, which may wait for this one."""
     traceback.print_exc()
     reason = " ".join(str(error).split())  # messages of GPAW may have several lines
     is_expected = isinstance(error, _Failure)
@@ -323,5 +323,5 @@ if __name__ == "__main__":
     _die_with_parent(is_parallel=the_task["is_parallel"])
     try:
         main(the_task)
-    except Exception as the_error:  # noqa: BLE001 - whatever went wrong becomes the reason
+    except Exception as the_error:  # noqa: BLE001 - any error becomes the reason
         _fail(the_task, the_error)

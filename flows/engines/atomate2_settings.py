@@ -1,37 +1,73 @@
-"""What atomate2's own settings file adds to the inputs of VASP."""
+"""Settings of atomate2, which reads them from a file of its own while it is imported."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
 
-from atomate2 import SETTINGS
+from pydantic import ValidationError
 
-from gan_htvs.engines import level_of_theory_stays
+from gan_htvs.engines import STEP_TAGS, level_of_theory_stays
 from gan_htvs.errors import UserError
+from gan_htvs.settings import first_problem
+from gan_htvs.words import in_one_line
 
 if TYPE_CHECKING:
     from atomate2.settings import Atomate2Settings
 
+FILE_VARIABLE = "ATOMATE2_CONFIG_FILE"
 VARIABLE = "ATOMATE2_VASP_INCAR_UPDATES"
 """Environment variable that overrides the file."""
 
 
-def incar_updates(settings: Atomate2Settings = SETTINGS) -> dict[str, Any]:
+def load_settings() -> Atomate2Settings:
+    """Read the settings of atomate2 from its file and the environment.
+
+    Raises
+    ------
+    UserError
+        If atomate2 cannot read them, without which it cannot be imported.
+    """
+    try:
+        from atomate2.settings import Atomate2Settings  # noqa: PLC0415 - it reads the settings
+
+        return Atomate2Settings()
+    except ImportError:
+        raise
+    except Exception as error:  # atomate2 hands on what its YAML library raises
+        problem = first_problem(error) if isinstance(error, ValidationError) else in_one_line(error)
+        path = os.environ.get(FILE_VARIABLE, "~/.atomate2.yaml")
+        raise UserError(
+            f"{path}: atomate2 cannot read its settings: {problem}; correct that file or the "
+            "variables ATOMATE2_... of the environment."
+        ) from error
+
+
+def incar_updates(settings: Atomate2Settings | None = None) -> dict[str, Any]:
     """Return the INCAR tags that atomate2 writes last, into every calculation.
 
     Parameters
     ----------
     settings
-        By default those that atomate2 uses in this process.
+        None: those that atomate2 uses in this process.
 
     Raises
     ------
     UserError
-        If a tag would change the level of theory or the magnetic order.
+        If a tag would change the level of theory, the magnetic order, or what is relaxed.
     """
+    if settings is None:
+        from atomate2 import SETTINGS  # noqa: PLC0415 - fails where they cannot be read
+
+        settings = SETTINGS
     source = VARIABLE if VARIABLE in os.environ else settings.CONFIG_FILE
     try:
-        return dict(level_of_theory_stays(settings.VASP_INCAR_UPDATES))
+        updates = dict(level_of_theory_stays(settings.VASP_INCAR_UPDATES))
     except ValueError as error:
         raise UserError(f"{source}: VASP_INCAR_UPDATES: {error}") from error
+    if wrong := sorted(STEP_TAGS & {str(tag).strip().upper() for tag in updates}):
+        raise UserError(
+            f"{source}: VASP_INCAR_UPDATES: {', '.join(wrong)} would hold for relaxations and "
+            "static calculations alike; leave it out"
+        )
+    return updates

@@ -1,10 +1,10 @@
-"""HSE06 band gaps with GPAW, in processes of their own.
+"""HSE06 band gaps with GPAW, in separate processes.
 
-Each magnetic order to start from is converged with PBE(+U), one after another; the one of lowest
-energy gets one-shot HSE06 eigenvalues, which is where the time goes. A crash, a time-out or a
-calculation that does not converge ends as a :class:`~gan_htvs.bandgap.BandGapResult` that says
-why, never as a number. If only some orders converge, the gap is stored as incomplete; another
-calculation completes it and computes only what is missing.
+The starting magnetic orders are converged with PBE(+U), one after another. The order of lowest
+energy gets one-shot HSE06 eigenvalues, which take most of the time. After a crash, a time-out or a
+calculation that does not converge, the :class:`~gan_htvs.bandgap.BandGapResult` has a reason and no
+gap. If only some orders converge, the gap is stored as incomplete; another calculation completes it
+and computes only what is missing.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     from gan_htvs.magnetism import MagneticStart
 
 OLDEST_GPAW = Version("26.7")
-"""Older ones (Debian has 22.8) leave the U term in: MnO comes out 0.9 eV too wide."""
+"""Older versions (Debian has 22.8) keep the U term in HSE06: the gap of MnO is 0.9 eV too wide."""
 
 SMALL_SETUPS = {"Mg": "2", "Mn": "7"}
-"""PAW setups without semicore electrons: as good for a gap, and several times faster."""
+"""PAW setups without semicore electrons: as accurate for a gap, and several times faster."""
 
 SECONDS_TO_END = 5.0
-"""How long a process that is asked to end may take; an MPI launcher first ends its ranks."""
+"""Time between SIGTERM and SIGKILL; an MPI launcher first ends its ranks."""
 
 UNCERTAINTY_U = (
     "about +-0.5 eV for Mn oxides: starting functional 0.4-0.5, magnetic order 0.5, "
@@ -76,7 +76,7 @@ def installed_version() -> str | None:
 
 
 def availability() -> str | None:
-    """Say what keeps GPAW from running here, with the cure; None if nothing does."""
+    """Return why GPAW cannot run here, with a fix; None if it can."""
     if find_spec("gpaw") is None:
         return f"GPAW is not installed: {_INSTALL}"
     try:
@@ -93,14 +93,14 @@ def availability() -> str | None:
 
 @dataclass(frozen=True)
 class GapTask:
-    """What one calculation needs to know, free of GPAW."""
+    """Input of one calculation, independent of GPAW."""
 
     structure: Structure
-    """Symmetrised primitive cell with the starting moments as site property ``magmom``."""
+    """Symmetrized primitive cell with the starting moments as site property ``magmom``."""
     spin_polarized: bool
     kpoints: tuple[int, int, int]
     hubbard_u: dict[str, float]
-    """U on the d shell of the elements present that get one, eV."""
+    """U on the d shell of elements, eV."""
 
     @classmethod
     def prepare(cls, structure: Structure, settings: BandGapEngineSettings) -> GapTask:
@@ -110,7 +110,7 @@ class GapTask:
             structure=structure,
             spin_polarized=bool(np.any(structure.site_properties["magmom"])),
             kpoints=kpoint_mesh(structure, settings.kpoint_length),
-            # The Materials Project fitted its U to oxides; elsewhere it does more harm than good.
+            # The Materials Project fitted its U to oxides; it is not valid for other compounds.
             hubbard_u={
                 symbol: u
                 for symbol, u in settings.hubbard_u.items()
@@ -119,7 +119,7 @@ class GapTask:
         )
 
     def setups(self) -> dict[str, str]:
-        """PAW setup of each element that does not take GPAW's default, U included."""
+        """Return the PAW setups that differ from GPAW's default, including U, by element."""
         chosen = {}
         for element in self.structure.composition.elements:
             setup = SMALL_SETUPS.get(element.symbol, "")
@@ -130,7 +130,7 @@ class GapTask:
         return chosen
 
     def document(self, settings: BandGapEngineSettings, folder: Path) -> dict[str, Any]:
-        """Input of the script, all but what it shall do."""
+        """Return the input of the script, without the step."""
         return {
             "lattice": self.structure.lattice.matrix.tolist(),
             "species": [site.specie.symbol for site in self.structure],
@@ -154,7 +154,7 @@ def compute_gap(
     workdir: str | Path,
     previous: BandGapResult | None = None,
 ) -> BandGapResult:
-    """Compute the HSE06@PBE(+U) gap of a structure; every failure becomes a reason.
+    """Compute the HSE06@PBE(+U) gap of a structure; a failed calculation gives a reason.
 
     Parameters
     ----------
@@ -169,30 +169,30 @@ def compute_gap(
         Folder in which the calculation makes its own.
     previous
         Result of an earlier calculation of this structure with these settings. Magnetic orders
-        that it has an energy for are not converged again, nor those that would fail again, and
-        its gap is kept if it is that of the lowest order.
+        with an energy are not converged again, nor those that would fail again. The gap is kept if
+        it is that of the lowest order.
     """
     if settings.name == "none":
         return BandGapResult.not_computed("switched off by engines.band_gap.name: none")
     if not structure.is_ordered:
         return BandGapResult.not_computed("the structure has partly occupied sites")
-    if (obstacle := availability() or _launcher_obstacle(settings)) is not None:
-        # What an earlier calculation found on another machine is not lost.
+    if (reason := availability() or _launcher_unavailable_reason(settings)) is not None:
+        # Keep the result of an earlier calculation on another machine.
         if previous is not None and previous.magnetic_orders:
             return previous
-        return BandGapResult.not_computed(obstacle, is_retryable=True)
+        return BandGapResult.not_computed(reason, is_retryable=True)
     starts = magnetic_starts(structure, magmoms, orders=settings.magnetic_orders)
     Path(workdir).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="gap-", dir=workdir)).resolve()
     return _Calculation(settings, folder, previous).run(starts)
 
 
-def _launcher_obstacle(settings: BandGapEngineSettings) -> str | None:
+def _launcher_unavailable_reason(settings: BandGapEngineSettings) -> str | None:
     if settings.mpi_command is None or shutil.which(settings.mpi_command[0]) is not None:
         return None
     return (
         f"engines.band_gap.mpi_command: there is no command {settings.mpi_command[0]!r} on this "
-        "machine: install it (apt-get install openmpi-bin), or leave mpi_command out"
+        "machine: install it (apt-get install openmpi-bin), or remove mpi_command"
     )
 
 
@@ -211,19 +211,19 @@ class _Failure(Exception):  # noqa: N818 - a result, not a bug
         self.is_final = is_final
         """Whether other calculations of this structure would fail too."""
         self.is_retryable = is_retryable
-        """Whether the same calculation may succeed another time."""
+        """Whether the same calculation may succeed in another run."""
         self.is_skipped = is_skipped
         """Whether a setting excludes the calculation."""
 
 
 @dataclass(frozen=True)
 class _State:
-    """A magnetic order with an energy."""
+    """A converged magnetic order."""
 
     result: MagneticOrderResult
     task: GapTask
     folder: Path
-    """Where its wave functions are stored, unless it is ``is_reused``."""
+    """Folder of its wave functions; they are missing if ``is_reused``."""
     is_reused: bool
 
     @property
@@ -250,7 +250,7 @@ class _Calculation:
         return round(time.monotonic() - self.started, 1)
 
     def run(self, starts: Sequence[MagneticStart]) -> BandGapResult:
-        """Converge every start, then compute the gap of the one of lowest energy."""
+        """Converge every start, then compute the gap of the order of lowest energy."""
         try:
             lowest = self._lowest(starts)
             if (earlier := self._earlier_gap()) is not None:
@@ -285,7 +285,7 @@ class _Calculation:
         )
 
     def _lowest(self, starts: Sequence[MagneticStart]) -> _State:
-        """Find the start that converges to the lowest energy.
+        """Return the start that converges to the lowest energy.
 
         Raises
         ------
@@ -296,20 +296,20 @@ class _Calculation:
         for start in starts:
             task = GapTask.prepare(start.structure, self.settings)
             folder = self.folder / start.name
-            known = {
+            inputs = {
                 "start": start.name,
                 "nsites": len(task.structure),
                 "kpoints": task.kpoints,
                 "gpaw_version": installed_version(),
             }
-            if (earlier := self._earlier_order(known)) is None:
-                pending.append((known, task, folder))
+            if (earlier := self._earlier_order(inputs)) is None:
+                pending.append((inputs, task, folder))
                 continue
             self.orders.append(earlier)
             if earlier.energy_per_atom is not None:
                 states.append(_State(earlier, task, folder, is_reused=True))
-        for known, task, folder in pending:
-            result = self._converge(known, task, folder)
+        for inputs, task, folder in pending:
+            result = self._converge(inputs, task, folder)
             if result.energy_per_atom is not None:
                 states.append(_State(result, task, folder, is_reused=False))
         if not states:
@@ -317,32 +317,32 @@ class _Calculation:
             raise _Failure(self._reasons(), is_retryable=is_retryable)
         return min(states, key=lambda state: state.energy)
 
-    def _earlier_order(self, known: dict[str, Any]) -> MagneticOrderResult | None:
-        """Return what an earlier calculation found for a start, unless it may do better now."""
+    def _earlier_order(self, inputs: dict[str, Any]) -> MagneticOrderResult | None:
+        """Return the result of an earlier calculation of a start, unless a retry may succeed."""
         for order in self.previous.magnetic_orders if self.previous else ():
-            is_same = all(getattr(order, name) == value for name, value in known.items())
+            is_same = all(getattr(order, name) == value for name, value in inputs.items())
             if is_same and not order.is_retryable:
                 return order
         return None
 
     def _earlier_gap(self) -> BandGapResult | None:
-        """Return the gap of an earlier calculation, if its order is still the lowest one."""
+        """Return the gap of an earlier calculation, if its order is still the lowest."""
         previous, orders = self.previous, self._by_energy()
         if previous is None or previous.band_gap is None:
             return None
         if orders[:1] != previous.magnetic_orders[:1]:
             return None
-        known = previous.model_dump(exclude={"is_complete", "reason", "is_retryable"})
+        fields = previous.model_dump(exclude={"is_complete", "reason", "is_retryable"})
         seconds = round((previous.seconds or 0) + self.seconds, 1)
-        return BandGapResult(**known | {"magnetic_orders": orders, "seconds": seconds})
+        return BandGapResult(**fields | {"magnetic_orders": orders, "seconds": seconds})
 
-    def _converge(self, known: dict[str, Any], task: GapTask, folder: Path) -> MagneticOrderResult:
+    def _converge(self, inputs: dict[str, Any], task: GapTask, folder: Path) -> MagneticOrderResult:
         """Converge and record one start.
 
         Raises
         ------
         _Failure
-            If it makes no sense to go on.
+            If the other starts would fail too.
         """
         began = self.seconds
         try:
@@ -351,7 +351,7 @@ class _Calculation:
             raw = self._script(task, folder, "converge", spares_half=self._has_converged)
         except _Failure as failure:
             result = MagneticOrderResult(
-                **known,
+                **inputs,
                 reason=str(failure),
                 is_skipped=failure.is_skipped,
                 is_retryable=failure.is_retryable,
@@ -363,7 +363,7 @@ class _Calculation:
             return result
         order = magnetic_order(raw.pop("site_magnetizations"), total=raw["total_magnetization"])
         seconds = round(self.seconds - began, 1)
-        result = MagneticOrderResult(**known, **raw, order=order, seconds=seconds)
+        result = MagneticOrderResult(**inputs, **raw, order=order, seconds=seconds)
         self.orders.append(result)
         return result
 
@@ -383,7 +383,7 @@ class _Calculation:
         return tuple(sorted(self.orders, key=_energy))
 
     def _reasons(self) -> str:
-        """Say why every start failed, in one sentence if it is the same for all."""
+        """Return why every start failed; equal reasons are given once."""
         reasons = dict.fromkeys(str(result.reason) for result in self.orders)
         if len(reasons) == 1:
             return next(iter(reasons))
@@ -392,14 +392,14 @@ class _Calculation:
     def _script(
         self, task: GapTask, folder: Path, step: str, *, spares_half: bool = False
     ) -> dict[str, Any]:
-        """Run one step of the script and read what it found.
+        """Run one step of the script and read its result.
 
-        ``spares_half`` leaves half of the time to the steps that follow.
+        With ``spares_half`` the step may take half of the remaining time.
 
         Raises
         ------
         _Failure
-            If it found nothing.
+            If it has no result.
         """
         output = folder / f"{step}-output.json"
         document = task.document(self.settings, folder)
@@ -407,38 +407,38 @@ class _Calculation:
         input_path.write_text(json.dumps(document | {"step": step, "output": str(output)}))
         log = folder / f"{step}-log.txt"
         limit = self.settings.max_seconds
-        left = max(0.0, self.started + limit - time.monotonic())
+        remaining = max(0.0, self.started + limit - time.monotonic())
         try:
             with _script(input_path, log, self.settings.mpi_command) as process:
-                code = process.wait(timeout=left / 2 if spares_half else left)
+                code = process.wait(timeout=remaining / 2 if spares_half else remaining)
         except subprocess.TimeoutExpired:
             reason = f"GPAW took longer than engines.band_gap.max_seconds: {limit:g}"
             if spares_half:
-                reason = f"GPAW took longer than half of what was left of {limit:g} s"
+                reason = f"GPAW took longer than half of the remaining time (limit: {limit:g} s)"
             raise _Failure(reason, is_final=not spares_half, is_retryable=True) from None
-        found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
-        if found.get("is_final"):
-            raise _Failure(found["reason"], is_final=True, is_retryable=True)
-        if "reason" in found:
-            reason = f"GPAW failed: {found['reason']}"
-            raise _Failure(reason, is_retryable=found["is_retryable"])
+        result = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
+        if result.get("is_final"):
+            raise _Failure(result["reason"], is_final=True, is_retryable=True)
+        if "reason" in result:
+            reason = f"GPAW failed: {result['reason']}"
+            raise _Failure(reason, is_retryable=result["is_retryable"])
         if code < 0:
             reason = f"GPAW was killed by {signal.Signals(-code).name}{_last_words(folder)}"
             raise _Failure(reason, is_retryable=True)
         if self.settings.mpi_command is not None and not any(folder.glob("gpaw-*.txt")):
             reason = f"engines.band_gap.mpi_command did not start GPAW: {_first_words(log)}"
             raise _Failure(reason, is_final=True, is_retryable=True)
-        if code > 0 or not found:
-            # It left no reason: it crashed, or another process ended it.
+        if code > 0 or not result:
+            # Without a reason it crashed, or another process ended it.
             raise _Failure(f"GPAW failed{_last_words(folder, log)}", is_retryable=True)
-        return dict(found)
+        return dict(result)
 
 
 @contextlib.contextmanager
 def _script(
     input_path: Path, log: Path, mpi_command: Sequence[str] | None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the script in its own process group, which does not outlive the block."""
+    """Run the script in its own process group, which is killed at the end of the block."""
     root = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH")
     environment = {
@@ -448,7 +448,7 @@ def _script(
     }
     script = [sys.executable, "-m", "flows.engines._gpaw_gap", str(input_path)]
     with log.open("wb") as sink:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter, behind the user's launcher
+        process = subprocess.Popen(  # noqa: S603 - the current interpreter, behind the user's launcher
             [*(mpi_command or ()), *script],
             # Never written to: the script ends when this end of the pipe closes.
             stdin=subprocess.PIPE,
@@ -460,7 +460,7 @@ def _script(
     try:
         yield process
     finally:
-        # An MPI launcher puts its ranks into other process groups: it is asked to end them first.
+        # An MPI launcher puts its ranks into other process groups; SIGTERM makes it end them.
         for sign in (signal.SIGTERM, signal.SIGKILL):
             if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -473,7 +473,7 @@ def _script(
 
 
 def _last_words(folder: Path, *files: Path) -> str:
-    """Last meaningful line of ``files``, or of what the calculation wrote last."""
+    """Return the last meaningful line of ``files``, or of the latest text file."""
     candidates = files or sorted(folder.glob("*.txt"), key=lambda path: path.stat().st_mtime)
     for path in reversed(candidates):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -484,7 +484,7 @@ def _last_words(folder: Path, *files: Path) -> str:
 
 
 def _first_words(log: Path) -> str:
-    """Beginning of what an MPI launcher says, which explains itself at length afterwards."""
+    """Return the beginning of the message of an MPI launcher, which may be long."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     words = [line.strip() for line in lines if any(character.isalnum() for character in line)]
     return " ".join(words)[:200]

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from atomate2.vasp.jobs.core import HSEBSMaker, HSEStaticMaker
 from atomate2.vasp.sets.core import HSEBSSetGenerator, HSEStaticSetGenerator
-from jobflow import job
+from jobflow import Flow, job
 from pymatgen.io.vasp.sets import MPRelaxSet
 
+from flows.band_gap import BandGapMaker
 from flows.engines.vasp import NO_RESTART_FILES, PARSE_NO_BANDS
 from flows.engines.vasp_outcome import band_edges, levels_of, magnetic_state, stored_band_edges
-from flows.engines.vasp_step import FOLLOWS_ANYTHING, VaspStepMaker
+from flows.engines.vasp_step import FOLLOWS_ANYTHING, VaspStepMaker, customized
+from flows.naming import formula_of
+from flows.routing import mark
 from gan_htvs.bandgap import BandGapResult
-from gan_htvs.engines import REHEARSAL
+from gan_htvs.candidate import Step
+from gan_htvs.engines import HybridSettings
 from gan_htvs.failures import CalculationFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from atomate2.vasp.jobs.base import BaseVaspMaker
     from emmet.core.tasks import TaskDoc
-    from jobflow import Job, OutputReference
+    from jobflow import Job
 
-    from gan_htvs.candidate import Relaxed
+    from gan_htvs.candidate import RelaxedStructure
     from gan_htvs.engines import EngineSettings
 
 METHOD = "HSE06 (VASP)"
@@ -35,14 +37,15 @@ UNCERTAINTY = {
     "gap": "band edges at the k points of the PBE(+U) edges",
     "uniform_dense": "band edges on the dense mesh",
 }
-"""What the k points of each mode leave open, besides the functional itself."""
+"""Uncertainty from the k points of each mode, besides that of the functional."""
 
 
 @dataclass
 class HybridSetGenerator(HSEBSSetGenerator):
-    """HSE06 with the k points of the PBE(+U) band edges at weight zero, found by counted electrons.
+    """HSE06 with the k points of the PBE(+U) band edges at zero weight.
 
-    atomate2 finds them by VASP's Fermi level, and adds none where that cuts a band.
+    The edges are found by counting electrons. atomate2 uses VASP's Fermi level, and adds no points
+    if it crosses a band.
     """
 
     @property
@@ -59,108 +62,141 @@ class HybridSetGenerator(HSEBSSetGenerator):
         return {"reciprocal_density": self.reciprocal_density, "added_kpoints": added}
 
 
-@dataclass(frozen=True)
-class HybridEngine:
-    """HSE06 at the relaxed structure, in the magnetic order of its moments.
+@dataclass
+class VaspBandGapMaker(BandGapMaker):
+    """Compute HSE06 gaps of relaxed structures, in the magnetic order of their moments.
 
-    +U is off: the exchange of the hybrid takes its place.
+    +U is off, because the hybrid has exact exchange.
+
+    Parameters
+    ----------
+    name
+        Name of the job that reads the gap, before the formula.
+    hybrid_maker
+        The calculation of atomate2.
+    mode
+        K points besides the self-consistent mesh, see
+        :class:`gan_htvs.engines.HybridSettings`.
+    max_atoms
+        Larger cells are skipped; the reason is stored.
+    step_maker
+        Runs the calculation; its ``vasp`` and ``name`` are replaced.
+
+    Examples
+    --------
+    >>> from pymatgen.core import Lattice, Structure
+    >>> from gan_htvs.candidate import RelaxedStructure
+    >>> magnesia = Structure.from_spacegroup(
+    ...     "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    ... ).get_primitive_structure()
+    >>> relaxed = RelaxedStructure(
+    ...     structure=magnesia, energy_per_atom=-6, level_of_theory="PBE(+U)+MP2020", converged=True
+    ... )
+    >>> [job.name for job in VaspBandGapMaker().make(relaxed).jobs]
+    ['hybrid MgO', 'band gap MgO']
     """
 
-    settings: EngineSettings
+    hybrid_maker: BaseVaspMaker = field(default_factory=lambda: _hybrid_maker(HybridSettings()))
+    mode: Literal["static", "gap", "uniform_dense"] = "gap"
+    max_atoms: int = 60
+    step_maker: VaspStepMaker = field(default_factory=VaspStepMaker)
 
-    @property
-    def content(self) -> dict[str, Any]:
-        """The settings that decide its results."""
-        vasp = self.settings.vasp.content
-        shared = {name: vasp[name] for name in ("hybrid", "potcar_functional", "powerups")}
-        return shared | {"name": self.settings.band_gap.name}
+    @classmethod
+    def of(cls, engines: EngineSettings) -> VaspBandGapMaker:
+        """Make the Maker that the settings of a campaign describe."""
+        vasp = engines.vasp
+        return cls(
+            hybrid_maker=customized(_hybrid_maker(vasp.hybrid), vasp, vasp.hybrid.incar),
+            mode=vasp.hybrid.mode,
+            max_atoms=vasp.hybrid.max_atoms,
+            step_maker=VaspStepMaker.of(vasp),
+        )
 
-    def obstacle(self) -> str | None:
-        """Say what keeps it from computing gaps: nothing that one machine could tell."""
-        return None
+    def make(self, relaxed: RelaxedStructure, previous: BandGapResult | None = None) -> Flow:
+        """Make the jobs of one relaxed structure; see :meth:`BandGapMaker.make`.
 
-    def calculations(
-        self, relaxed: Relaxed, uuid_of: Callable[[str], str], source: OutputReference
-    ) -> dict[str, Job]:
-        """Make the jobs ``hybrid``, which runs VASP, and ``band gap``, which reads the result."""
-        settings = self.settings.vasp.hybrid
-        jobs: dict[str, Job] = {}
+        ``previous`` is not used, because only one magnetic order is computed.
+        """
+        del previous
+        formula = formula_of(relaxed.structure)
+        jobs: list[Job] = []
         n_atoms = len(relaxed.structure)
-        if n_atoms > settings.max_atoms:
-            found: Any = BandGapResult.not_computed(
-                f"{n_atoms} atoms exceed engines.vasp.hybrid.max_atoms: {settings.max_atoms}"
+        if n_atoms > self.max_atoms:
+            result: Any = BandGapResult.not_computed(
+                f"{n_atoms} atoms exceed engines.vasp.hybrid.max_atoms: {self.max_atoms}"
             )
         else:
-            maker, arguments = self._maker()
-            step = VaspStepMaker.of(maker, self.settings, settings.incar, **arguments)
-            jobs["hybrid"] = step.make(source)
-            jobs["hybrid"].set_uuid(uuid_of("hybrid"))
-            found = jobs["hybrid"].output
-        jobs["band gap"] = read_gap(found, source, self.settings)
-        jobs["band gap"].set_uuid(uuid_of("band gap"))
-        return jobs
-
-    def _maker(self) -> tuple[BaseVaspMaker, dict[str, Any]]:
-        """Make the Maker, with the POTCARs of the energies, and what it is called with."""
-        hybrid = self.settings.vasp.hybrid
-        common = {
-            # emmet reads IBRION where there is no Fermi level.
-            "user_incar_settings": {"ENCUT": hybrid.cutoff, "EFERMI": "MIDGAP", "IBRION": -1},
-            # Whatever VASP_INHERIT_INCAR says: +U is off.
-            "inherit_incar": False,
-            "user_potcar_settings": dict(MPRelaxSet.CONFIG["POTCAR"]),
-        }
-        if hybrid.mode == "static":
-            mesh = {"reciprocal_density": hybrid.reciprocal_density}
-            inputs = HSEStaticSetGenerator(user_kpoints_settings=mesh, **common)
-            maker = HSEStaticMaker(
-                name="hybrid", input_set_generator=inputs, task_document_kwargs=PARSE_NO_BANDS
+            arguments = {} if self.mode == "static" else {"mode": self.mode}
+            step = replace(
+                self.step_maker, name="hybrid", vasp=self.hybrid_maker, arguments=arguments
             )
-            return maker, {}
-        inputs = HybridSetGenerator(
-            mode=hybrid.mode,
-            reciprocal_density=hybrid.reciprocal_density,
-            zero_weighted_reciprocal_density=hybrid.dense_reciprocal_density,
-            auto_ispin=False,
-            **common,
+            hybrid_job = mark(step.make(relaxed), Step.HYBRID, "hybrid")
+            hybrid_job.name = f"hybrid {formula}"
+            jobs.append(hybrid_job)
+            result = hybrid_job.output
+        read_job = mark(self.read(result, relaxed), Step.BAND_GAP, "other")
+        read_job.name = f"{self.name} {formula}"
+        return Flow([*jobs, read_job], output=read_job.output, name=read_job.name)
+
+    @job(config=FOLLOWS_ANYTHING)
+    def read(
+        self, result: TaskDoc | CalculationFailure | BandGapResult | None, relaxed: RelaxedStructure
+    ) -> BandGapResult:
+        """Read the band gap from the output of the hybrid calculation."""
+        if isinstance(result, BandGapResult):
+            return result
+        if result is None:
+            return BandGapResult.not_computed(
+                "the hybrid calculation has no output", is_retryable=True
+            )
+        if isinstance(result, CalculationFailure):
+            return BandGapResult.not_computed(
+                f"{result.step}: {result.reason}", failure=result, is_retryable=result.is_retryable
+            )
+        return gap_of(result, relaxed, self.mode)
+
+
+def _hybrid_maker(settings: HybridSettings) -> BaseVaspMaker:
+    """Make the hybrid calculation, with the POTCARs of the energy calculations."""
+    common = {
+        # emmet reads IBRION if there is no Fermi level.
+        "user_incar_settings": {"ENCUT": settings.cutoff, "EFERMI": "MIDGAP", "IBRION": -1},
+        # +U is off, regardless of VASP_INHERIT_INCAR.
+        "inherit_incar": False,
+        "user_potcar_settings": dict(MPRelaxSet.CONFIG["POTCAR"]),
+        "user_potcar_functional": MPRelaxSet.CONFIG["POTCAR_FUNCTIONAL"],
+    }
+    if settings.mode == "static":
+        mesh = {"reciprocal_density": settings.reciprocal_density}
+        inputs = HSEStaticSetGenerator(user_kpoints_settings=mesh, **common)
+        return HSEStaticMaker(
+            name="hybrid", input_set_generator=inputs, task_document_kwargs=PARSE_NO_BANDS
         )
-        maker = HSEBSMaker(
-            name="hybrid",
-            input_set_generator=inputs,
-            copy_vasp_kwargs=NO_RESTART_FILES,
-            task_document_kwargs=PARSE_NO_BANDS,
-        )
-        return maker, {"mode": hybrid.mode}
+    inputs = HybridSetGenerator(
+        mode=settings.mode,
+        reciprocal_density=settings.reciprocal_density,
+        zero_weighted_reciprocal_density=settings.dense_reciprocal_density,
+        auto_ispin=False,
+        **common,
+    )
+    return HSEBSMaker(
+        name="hybrid",
+        input_set_generator=inputs,
+        copy_vasp_kwargs=NO_RESTART_FILES,
+        task_document_kwargs=PARSE_NO_BANDS,
+    )
 
 
-@job(config=FOLLOWS_ANYTHING)
-def read_gap(
-    found: TaskDoc | CalculationFailure | BandGapResult | None,
-    relaxed: Relaxed,
-    settings: EngineSettings,
-) -> BandGapResult:
-    """Read the band gap from what the hybrid calculation left."""
-    if isinstance(found, BandGapResult):
-        return found
-    if found is None:
-        return BandGapResult.not_computed("the hybrid calculation left nothing")
-    if isinstance(found, CalculationFailure):
-        reason = f"{found.step}: {found.reason}"
-        return BandGapResult.not_computed(reason, failure=found, is_retryable=found.is_retryable)
-    return gap_of(found, relaxed, settings)
-
-
-def gap_of(task: TaskDoc, relaxed: Relaxed, settings: EngineSettings) -> BandGapResult:
+def gap_of(task: TaskDoc, relaxed: RelaxedStructure, mode: str) -> BandGapResult:
     """Read the band gap from the document of a converged hybrid calculation."""
     last = task.calcs_reversed[0]
     edges = stored_band_edges(task)
     if edges is None:
         return BandGapResult.not_computed(
-            f"NBANDS = {last.input.parameters['NBANDS']} is too small to hold the conduction band "
+            f"NBANDS = {last.input.parameters['NBANDS']} is too small for the conduction band "
             "edge of each spin; raise it in engines.vasp.hybrid.incar",
             magnetic_orders=relaxed.magnetic_orders,
         )
-    mode = settings.vasp.hybrid.mode
     is_on_mesh = mode == "gap" and 0 not in (last.input.kpoints.kpts_weights or ())
     order, total = magnetic_state(task)
     return BandGapResult(
@@ -169,7 +205,7 @@ def gap_of(task: TaskDoc, relaxed: Relaxed, settings: EngineSettings) -> BandGap
         vbm=edges.vbm,
         cbm=edges.cbm,
         is_metal=edges.is_metal,
-        method=REHEARSAL if settings.is_rehearsal else METHOD,
+        method=METHOD,
         magnetic_order=order,
         total_magnetization=total,
         magnetic_orders=relaxed.magnetic_orders,

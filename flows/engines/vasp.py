@@ -1,191 +1,291 @@
-"""Energies from VASP at the settings of the Materials Project, through atomate2's Makers.
+"""Energies from VASP, through atomate2's Makers.
 
-Each magnetic order to start from is relaxed twice and gets a static calculation; the order of
-lowest energy stands for the structure. The inputs are those of pymatgen's ``MPRelaxSet`` and
-``MPStaticSet`` (PBE, +U in oxides), so that the MP2020 corrections apply and the phases of the
-Materials Project may be compared with; atomate2's own defaults are PBEsol.
+Each starting magnetic order is relaxed and gets a static calculation; the order of lowest energy
+is the result. The default inputs are those of pymatgen's ``MPRelaxSet`` and
+``MPStaticSet`` (PBE, +U in oxides), so that the MP2020 corrections apply and energies can be
+compared with the Materials Project; atomate2's own defaults are PBEsol.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from atomate2.vasp.flows.mp import MPGGADoubleRelaxStaticMaker
+from atomate2.vasp.flows.mp import MPGGADoubleRelaxMaker
+from atomate2.vasp.jobs.base import BaseVaspMaker
+from atomate2.vasp.jobs.mp import MPGGAStaticMaker
 from emmet.core.tasks import TaskDoc
+from jobflow import Flow, Maker, job
 
-from flows.engines.forcefield import ForceFieldEngine, n_relaxation_steps
+from flows.energy import EnergyMaker, PotentialEnergyMaker, check_structure
 from flows.engines.vasp_outcome import magnetic_state, stored_band_edges
-from flows.engines.vasp_step import VaspStepMaker
+from flows.engines.vasp_step import FOLLOWS_ANYTHING, VaspStepMaker, customized
+from flows.naming import formula_of
+from flows.routing import mark
 from gan_htvs.bandgap import MagneticOrderResult
-from gan_htvs.candidate import Relaxed, volume_change
-from gan_htvs.errors import CalculationError
+from gan_htvs.candidate import RelaxedStructure, Step, volume_change
+from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.magnetism import enumerated_starts, magnetic_starts
 from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from jobflow import Job, OutputReference
+    from jobflow import Job
     from pymatgen.core import Structure
 
     from gan_htvs.engines import EngineSettings
     from gan_htvs.magnetism import MagneticStart
 
 NO_RESTART_FILES: dict[str, Any] = {"additional_vasp_files": ()}
-"""atomate2's Makers copy WAVECAR, which the Materials Project's LWAVE = F does not write, and
-CHGCAR, which VASP does not read without ICHARG."""
-
-PRE_RELAXATION = "pre-relax"
-"""Ends the name of the job that a potential does before VASP."""
+"""Copy no files of the previous calculation. atomate2's Makers copy WAVECAR, which the Materials
+Project's LWAVE = F does not write, and CHGCAR, which VASP does not read without ICHARG."""
 
 PARSE_NO_BANDS = {"parse_dos": False, "parse_bandstructure": False}
-"""Densities of states and bands are megabytes a candidate; vasprun.xml keeps them. Nor is VASP's
-Fermi level needed, without which atomate2 cannot parse them."""
+"""Store no densities of states and bands: they are megabytes per candidate, and atomate2 needs
+VASP's Fermi level to parse them. They remain in vasprun.xml."""
 
 
-@dataclass(frozen=True)
-class VaspEngine:
-    """PBE(+U) of VASP, or of its stand-in."""
+@dataclass
+class VaspEnergyMaker(EnergyMaker):
+    """Relax with VASP and compute a static energy for each starting magnetic order.
 
-    settings: EngineSettings
+    Parameters
+    ----------
+    name
+        Name of the flow, before the formula.
+    relax_maker
+        A relaxation of atomate2: a single one, or two in a row such as ``MPGGADoubleRelaxMaker``.
+    static_maker
+        A static calculation of atomate2, which gives the energy.
+    pre_relax_maker
+        Relaxes each magnetic order with a potential first; None: no pre-relaxation.
+    step_maker
+        Runs each calculation; its ``vasp`` and ``name`` are replaced.
+    orderings
+        Source of antiferromagnetic orders: superexchange couplings or enumlib.
+    max_afm
+        Number of antiferromagnetic orders, besides the ferromagnetic one.
 
-    @property
-    def level_of_theory(self) -> str:
-        """Label of its energies, with the POTCARs if they are others than the corrections want."""
-        label = level_of_theory(self.settings.energy.name).label
-        functional = self.settings.vasp.potcar_functional
-        usual = functional == "PBE" or self.settings.is_rehearsal
-        return label if usual else f"{label} ({functional})"
+    Examples
+    --------
+    >>> from pymatgen.core import Lattice, Structure
+    >>> magnesia = Structure.from_spacegroup(
+    ...     "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    ... ).get_primitive_structure()
+    >>> maker = VaspEnergyMaker()
+    >>> maker.level_of_theory
+    'PBE(+U)+MP2020'
+    >>> [job.name for job in maker.make(magnesia).jobs]
+    ['NM relax 1 MgO', 'NM relax 2 MgO', 'NM static MgO', 'energy MgO']
+    """
 
-    @property
-    def content(self) -> dict[str, Any]:
-        """The settings that decide its results."""
-        vasp = self.settings.vasp
-        content = vasp.content | {"name": self.settings.energy.name}
-        del content["hybrid"]
-        if vasp.pre_relaxation:
-            content["potential"] = self.settings.potential.model_dump(mode="json")
-        return content
+    name: str = "energy"
+    relax_maker: Maker = field(default_factory=MPGGADoubleRelaxMaker)
+    static_maker: BaseVaspMaker = field(default_factory=MPGGAStaticMaker)
+    pre_relax_maker: PotentialEnergyMaker | None = None
+    step_maker: VaspStepMaker = field(default_factory=VaspStepMaker)
+    orderings: Literal["couplings", "enumlib"] = "couplings"
+    max_afm: int = 1
 
-    def calculations(
-        self,
-        structure: Structure,
-        uuid_of: Callable[[str], str],
-        source: OutputReference | None = None,
-        *,
-        is_reference: bool = False,
-    ) -> dict[str, Job]:
-        """Make the jobs ``ORDER relax 1``, ``ORDER relax 2`` and ``ORDER static`` of each order.
-
-        With ``engines.vasp.pre_relaxation`` there is an ``ORDER pre-relax`` before them. Each order
-        starts from a structure of its own, with moments and often a larger cell, so that the first
-        job of each holds it.
-        """
-        del source
-        starts = self._starts(structure)
-        return dict(
-            each for start in starts for each in self._calculations(start, uuid_of, is_reference)
-        )
-
-    def _starts(self, structure: Structure) -> Sequence[MagneticStart]:
-        vasp = self.settings.vasp
-        if vasp.orderings == "enumlib":
-            with suppress(CalculationError):  # too many magnetic sites: the ferromagnet alone
-                return enumerated_starts(structure, max_afm=vasp.max_afm)
-            return magnetic_starts(structure, max_afm=0)
-        return magnetic_starts(structure, max_afm=vasp.max_afm)
-
-    def _calculations(
-        self, start: MagneticStart, uuid_of: Callable[[str], str], is_reference: bool
-    ) -> list[tuple[str, Job]]:
-        """Make the jobs of one order, each with the name that it has."""
-        jobs: list[tuple[str, Job]] = []
-        before: Any = start.structure
-        formula = start.structure.composition.reduced_formula
-        if self.settings.vasp.pre_relaxation:
-            relax = ForceFieldEngine(self.settings.potential).relax(start.structure)
-            relax.set_uuid(uuid_of(name := f"{start.name} {PRE_RELAXATION}"))
-            relax.name = f"{name} {formula}"
-            jobs.append((name, relax))
-            before = relax.output
-        moments = start.structure.site_properties["magmom"]
-        # Parallel ones are left to MPRelaxSet, which gives some to the other elements, too.
-        magmoms = moments if min(moments) < 0 else None
-        incar = self.settings.vasp.incar
-        double = MPGGADoubleRelaxStaticMaker()
-        makers = {
-            "relax 1": double.relax_maker.relax_maker1,
-            "relax 2": double.relax_maker.relax_maker2,
-            "static": double.static_maker,
-        }
-        for step, maker in makers.items():
-            name = f"{start.name} {step}"
-            vasp = replace(
-                maker,
-                name=name,
-                task_document_kwargs=PARSE_NO_BANDS,
-                copy_vasp_kwargs=NO_RESTART_FILES,
-            )
-            step_maker = VaspStepMaker.of(vasp, self.settings, incar)
-            step_maker.is_reference = is_reference
-            energy_job = step_maker.make(before, magmoms)
-            energy_job.set_uuid(uuid_of(name))
-            energy_job.name = f"{name} {formula}"
-            jobs.append((name, energy_job))
-            before, magmoms = energy_job.output, None
-        return jobs
-
-    def summarise(self, structure: Structure, outputs: Mapping[str, Any]) -> Relaxed:
-        """Choose the magnetic order of lowest energy.
+    @classmethod
+    def of(cls, engines: EngineSettings) -> VaspEnergyMaker:
+        """Make the Maker that the settings of a campaign describe.
 
         Raises
         ------
-        CalculationError
-            If no order has an energy.
+        UserError
+            If a powerup does not accept its arguments, or changes the level of theory.
+        """
+        vasp = engines.vasp
+        double, static = MPGGADoubleRelaxMaker(), MPGGAStaticMaker()
+        relax_makers = {
+            name: customized(getattr(double, name), vasp, vasp.incar)
+            for name in ("relax_maker1", "relax_maker2")
+        }
+        pre_relax_maker = None
+        if vasp.pre_relaxation is not None:
+            pre_relax_maker = PotentialEnergyMaker(name="pre-relax", potential=engines.potential)
+        return cls(
+            relax_maker=replace(double, **relax_makers),
+            static_maker=customized(static, vasp, vasp.incar),
+            pre_relax_maker=pre_relax_maker,
+            step_maker=VaspStepMaker.of(vasp),
+            orderings=vasp.orderings,
+            max_afm=vasp.max_afm,
+        )
+
+    @property
+    def level_of_theory(self) -> str:
+        """Label of the energies, with the differences from the Materials Project's calculations.
+
+        Raises
+        ------
+        UserError
+            If no MP2020 corrections and no energy of O2 exist for the functional.
+        """
+        if (functional := _functional(self.static_maker)) is not None:
+            raise UserError(
+                f"VaspEnergyMaker.static_maker: energies of {functional} have no MP2020 "
+                "corrections and no energy of O2; keep MPGGAStaticMaker and change relax_maker."
+            )
+        label = level_of_theory("vasp").label
+        if (geometry := _functional(self._relaxations[-1])) is not None:
+            label += f"//{geometry}"
+        potcars = self.static_maker.input_set_generator.user_potcar_functional
+        return label if potcars in (None, "PBE") else f"{label} ({potcars})"
+
+    @property
+    def _relaxations(self) -> list[BaseVaspMaker]:
+        """Relaxations in the order in which they run."""
+        maker = self.relax_maker
+        if isinstance(maker, BaseVaspMaker):
+            return [maker]
+        parts = [getattr(maker, name, None) for name in ("relax_maker1", "relax_maker2")]
+        makers = [part for part in parts if isinstance(part, BaseVaspMaker)]
+        if not makers:
+            raise UserError(
+                f"VaspEnergyMaker.relax_maker: {type(maker).__name__} is not a relaxation of "
+                "atomate2; give a BaseVaspMaker, or a DoubleRelaxMaker."
+            )
+        return makers
+
+    def make(self, structure: Structure) -> Flow:
+        """Make the flow of one structure; see :meth:`EnergyMaker.make`.
+
+        The structure of each magnetic order has moments and often a larger cell.
+        """
+        check_structure(structure)
+        formula = formula_of(structure)
+        jobs: list[Job] = []
+        outputs: dict[str, Any] = {}
+        for start in self._starts(structure):
+            steps = self._steps(start, formula)
+            jobs += steps
+            outputs[start.name] = [step.output for step in steps]
+        choose_job = mark(self.choose(structure, outputs), Step.ENERGY, "other")
+        choose_job.name = f"{self.name} {formula}"
+        return Flow([*jobs, choose_job], output=choose_job.output, name=f"{self.name} {formula}")
+
+    def make_references(self, structures: Mapping[str, Structure]) -> Flow:
+        """Make the flows of reference phases; see :meth:`EnergyMaker.make_references`."""
+        maker = replace(self, step_maker=replace(self.step_maker, is_reference=True))
+        return EnergyMaker.make_references(maker, structures)
+
+    def _starts(self, structure: Structure) -> Sequence[MagneticStart]:
+        if self.orderings == "enumlib":
+            with suppress(CalculationError):  # too many magnetic sites: only the ferromagnet
+                return enumerated_starts(structure, max_afm=self.max_afm)
+            return magnetic_starts(structure, max_afm=0)
+        return magnetic_starts(structure, max_afm=self.max_afm)
+
+    def _steps(self, start: MagneticStart, formula: str) -> list[Job]:
+        """Make the jobs of one magnetic order: potential, relaxations, static calculation."""
+        jobs: list[Job] = []
+        previous: Any = start.structure
+        if self.pre_relax_maker is not None:
+            pre_relax_job = self.pre_relax_maker.make(start.structure)
+            pre_relax_job.name = f"{start.name} {self.pre_relax_maker.name} {formula}"
+            jobs.append(pre_relax_job)
+            previous = pre_relax_job.output
+        moments = start.structure.site_properties["magmom"]
+        # MPRelaxSet sets parallel moments, including small ones on the other elements.
+        magmoms: list[float] | None = list(moments) if min(moments) < 0 else []
+        relaxations = self._relaxations
+        numbered = len(relaxations) > 1
+        makers = [
+            (f"relax {number}" if numbered else "relax", maker, Step.RELAX)
+            for number, maker in enumerate(relaxations, start=1)
+        ]
+        for step, maker, kind in [*makers, ("static", self.static_maker, Step.STATIC)]:
+            vasp = replace(
+                maker,
+                name=f"{start.name} {step}",
+                task_document_kwargs=PARSE_NO_BANDS,
+                copy_vasp_kwargs=NO_RESTART_FILES,
+            )
+            step_job = replace(self.step_maker, name=vasp.name, vasp=vasp).make(previous, magmoms)
+            step_job.name = f"{vasp.name} {formula}"
+            jobs.append(mark(step_job, kind, "dft"))
+            previous, magmoms = step_job.output, None
+        return jobs
+
+    @job(config=FOLLOWS_ANYTHING)
+    def choose(
+        self, structure: Structure, outputs: dict[str, list[Any]]
+    ) -> RelaxedStructure | CalculationFailure:
+        """Choose the magnetic order of lowest energy.
+
+        Parameters
+        ----------
+        structure
+            Structure before all relaxations.
+        outputs
+            Outputs of the calculations of each magnetic order, the static one last.
+
+        Returns
+        -------
+        The order of lowest energy; the failure of the first order if none has an energy.
         """
         orders: list[tuple[float, MagneticOrderResult, TaskDoc]] = []
         failed: list[MagneticOrderResult] = []
         failures: list[CalculationFailure] = []
-        for start in (name.removesuffix(" static") for name in outputs if name.endswith("static")):
-            static = outputs[f"{start} static"]
+        for start, (*_, static) in outputs.items():
             if isinstance(static, TaskDoc):
                 orders.append((static.output.energy_per_atom, _order(start, static), static))
                 continue
             if isinstance(static, CalculationFailure):
                 failures.append(static)
-            reason = f"{static.step}: {static.reason}" if static else "it left nothing"
-            may_succeed = not static or static.is_retryable
-            failed.append(MagneticOrderResult(start=start, reason=reason, is_retryable=may_succeed))
+            reason = (
+                f"{static.step}: {static.reason}" if static else "the calculation has no output"
+            )
+            failed.append(
+                MagneticOrderResult(
+                    start=start, reason=reason, is_retryable=not static or static.is_retryable
+                )
+            )
         if not orders:
-            first = failures[0] if failures else None
-            raise CalculationError(failed[0].reason or "no magnetic order", first)
-        orders.sort(key=lambda each: each[0])
+            if failures:
+                return failures[0]
+            raise CalculationError(failed[0].reason or "no magnetic order")
+        orders.sort(key=lambda order: order[0])
         energy, lowest, static = orders[0]
-        correction = energy_correction(static.structure, energy, self.settings.energy.name)
-        pre_relaxation = outputs.get(f"{lowest.start} {PRE_RELAXATION}")
-        return Relaxed(
+        correction = energy_correction(static.structure, energy, "vasp")
+        steps = outputs[lowest.start][:-1]
+        tasks = [step for step in steps if isinstance(step, TaskDoc)]
+        pre_relaxed = [step for step in steps if isinstance(step, RelaxedStructure)]
+        return RelaxedStructure(
             structure=static.structure,
             energy_per_atom=energy + correction,
             correction_per_atom=correction,
             level_of_theory=self.level_of_theory,
             converged=True,
             magmoms=static.structure.site_properties.get("magmom"),
-            n_steps=sum(
-                len(outputs[f"{lowest.start} relax {n}"].calcs_reversed[0].output.ionic_steps)
-                for n in (1, 2)
-            ),
+            n_steps=sum(len(task.calcs_reversed[0].output.ionic_steps) for task in tasks),
             volume_change=volume_change(structure, static.structure),
-            pre_relaxation_steps=pre_relaxation and n_relaxation_steps(pre_relaxation),
+            pre_relaxation_steps=pre_relaxed[0].n_steps if pre_relaxed else None,
             magnetic_orders=(*(order for _, order, _ in orders), *failed),
             folder=static.dir_name,
         )
 
 
+def _functional(maker: BaseVaspMaker) -> str | None:
+    """Return the functional of a Maker; None for PBE, with +U in oxides."""
+    generator = maker.input_set_generator
+    incar = {**generator.config_dict.get("INCAR", {}), **generator.user_incar_settings}
+    tags = {tag.upper(): value for tag, value in incar.items()}
+    if metagga := tags.get("METAGGA"):
+        return {"R2SCAN": "r2SCAN"}.get(str(metagga).upper(), str(metagga))
+    if tags.get("LHFCALC"):
+        return "hybrid"
+    gga = str(tags.get("GGA") or "PE").upper()
+    return None if gga == "PE" else {"PS": "PBEsol"}.get(gga, gga)
+
+
 def _order(start: str, static: TaskDoc) -> MagneticOrderResult:
-    """Describe the state that a magnetic start ended in."""
+    """Return the final state of a magnetic start."""
     order, total = magnetic_state(static)
     edges = stored_band_edges(static)
     return MagneticOrderResult(

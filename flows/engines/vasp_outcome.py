@@ -1,8 +1,10 @@
-"""What became of a VASP calculation: its state, and if it failed, why in one sentence."""
+"""Outcome of a VASP calculation: checks of its results, and the reason if it failed."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +29,6 @@ from pymatgen.io.vasp.outputs import Vasprun
 
 from gan_htvs.bandgap import BandEdges, fill_bands, magnetic_order
 from gan_htvs.errors import CalculationError, UserError
-from gan_htvs.rehearsal.cost import COST_FILE
-from gan_htvs.rehearsal.inputs import POLARIZED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,8 +49,8 @@ MOMENTS_OF_OUTCAR = "magnetization (x)"
 class MomentsValidator(Validator):
     """Refuse a spin-polarized calculation without a magnetic moment of every atom in OUTCAR.
 
-    pymatgen takes a missing table for no moments, skips a row with ``****``, and reads the table of
-    an earlier ionic step where OUTCAR is cut off.
+    pymatgen takes a missing table for no moments, skips rows with ``****``, and reads the table of
+    an earlier ionic step if OUTCAR is cut off.
     """
 
     def check(self, directory: str = "./") -> bool:
@@ -67,16 +67,22 @@ MEANINGS = {
     VaspFilesValidator: "VASP left no CONTCAR, OSZICAR or OUTCAR: it did not start, or was killed",
     MomentsValidator: "OUTCAR is cut off or lacks the magnetic moments of its atoms (ISPIN = 2)",
 }
-"""What it means that one of custodian's validators does not accept a calculation."""
+"""Reason of a failure, by the validator of custodian that rejects the calculation."""
 
-STAND_IN_REPORT = Path(COST_FILE).stem
-"""Every calculation of the stand-in leaves its cost, which atomate2 stores under this name."""
+PROGRAM_VARIABLE = "GAN_HTVS_VASP_PROGRAM"
+"""Environment variable: name of the program whose results are accepted."""
+
+HEADER_LENGTH = 1000
+"""Characters at the beginning of vasprun.xml that name the program."""
+
+POLARIZED = 2
+"""ISPIN of a spin-polarized calculation."""
 
 WALLTIME_REACHED = "Walltime reached"
-"""What custodian calls it."""
+"""Custodian's name for a reached time limit."""
 
 FROZEN = "Frozen job"
-"""Last correction of a calculation that wrote nothing more."""
+"""Last correction of a calculation that hung."""
 
 
 class StoppedError(CalculationError):
@@ -84,14 +90,14 @@ class StoppedError(CalculationError):
 
 
 def check_convergence(task: TaskDoc) -> None:
-    """Make sure that a calculation came to its end.
+    """Check that a calculation converged.
 
     Raises
     ------
     CalculationError
         If it did not converge, or atomate2's checks of the result failed.
     """
-    # Stopped before NSW steps, a relaxation looks converged to pymatgen.
+    # pymatgen takes a relaxation that was stopped before NSW steps for converged.
     if WALLTIME_REACHED in corrections_in(Path.cwd()):
         raise StoppedError("stopped at engines.vasp.max_seconds")
     if task.state == TaskState.SUCCESS:
@@ -106,7 +112,7 @@ def check_convergence(task: TaskDoc) -> None:
 
 
 def check_finite(task: TaskDoc) -> None:
-    """Check that the results are numbers; VASP writes NaN, or ``****`` where one is too large.
+    """Check that the results are finite; VASP writes NaN, or ``****`` for large numbers.
 
     Raises
     ------
@@ -131,19 +137,22 @@ def _are_finite(values: Any) -> bool:
     return bool(np.isfinite(np.asarray(values, dtype=float)).all())
 
 
-def check_program(task: TaskDoc, *, is_rehearsal: bool) -> None:
-    """Make sure that a rehearsal was run by the stand-in for VASP, and nothing else was.
+def check_program(folder: Path) -> None:
+    """Check that VASP, and not another program, computed the results.
 
     Raises
     ------
     CalculationError
-        If numbers of the one would be taken for those of the other.
+        If vasprun.xml names another program than ``GAN_HTVS_VASP_PROGRAM``, by default vasp.
     """
-    was_stand_in = STAND_IN_REPORT in (task.additional_json or {})
-    if was_stand_in and not is_rehearsal:
-        raise CalculationError("the stand-in for VASP answered where VASP should: look at VASP_CMD")
-    if is_rehearsal and not was_stand_in:
-        raise CalculationError("another program answered than the stand-in for VASP")
+    expected = os.environ.get(PROGRAM_VARIABLE, "vasp")
+    with zopen(zpath(str(folder / "vasprun.xml")), "rt", encoding="utf-8") as file:
+        match = re.search(r'name="program"[^>]*>\s*([^<]*?)\s*<', str(file.read(HEADER_LENGTH)))
+    program = match[1] if match else "nothing"
+    if program != expected:
+        raise CalculationError(
+            f"vasprun.xml names {program!r} as its program, not {expected!r}: check VASP_CMD"
+        )
 
 
 def moments_in(outcar: Path) -> list[float]:
@@ -179,12 +188,12 @@ def moments_in(outcar: Path) -> list[float]:
 
 
 def check_moments_left(task: TaskDoc) -> None:
-    """Check that a spin-polarized calculation left the moments of its atoms.
+    """Check that a spin-polarized calculation has moments of its atoms.
 
     Raises
     ------
     CalculationError
-        If there are none: nothing parsed does not mean no magnetism.
+        If there are none; missing moments do not mean that the structure is nonmagnetic.
     """
     is_polarized = task.calcs_reversed[0].input.parameters.get("ISPIN") == POLARIZED
     if is_polarized and "magmom" not in task.structure.site_properties:
@@ -209,7 +218,7 @@ def levels_of(vasprun: Vasprun) -> NDArray[np.float64]:
 def band_edges(vasprun: Vasprun) -> BandEdges | None:
     """Find the band edges by counting electrons; None if the bands are too few.
 
-    The Fermi level of VASP is a convention: with points of weight zero, or a level just above the
+    VASP's Fermi level is not reliable: with points of zero weight, or a level just above the
     highest occupied state, an insulator looks like a metal.
     """
     return fill_bands(
@@ -223,9 +232,9 @@ def store_band_edges(task: TaskDoc, folder: Path) -> None:
     Parameters
     ----------
     task
-        Of a static calculation.
+        Document of a static calculation.
     folder
-        Where its vasprun.xml is, compressed or not.
+        Folder of its vasprun.xml, compressed or not.
     """
     path = zpath(str(folder / "vasprun.xml"))
     edges = band_edges(Vasprun(path, parse_dos=False, parse_potcar_file=False))
@@ -233,18 +242,18 @@ def store_band_edges(task: TaskDoc, folder: Path) -> None:
 
 
 def stored_band_edges(task: TaskDoc) -> BandEdges | None:
-    """Return what :func:`store_band_edges` stored; None if the bands are too few."""
+    """Return the stored band edges of a task; None if the bands are too few."""
     edges = (task.additional_json or {}).get(BAND_EDGES)
     return BandEdges(**edges) if edges else None
 
 
 def reason_of(error: Exception, corrections: Sequence[str]) -> str:
-    """Tell in one sentence why a calculation failed.
+    """Return in one sentence why a calculation failed.
 
     Parameters
     ----------
     error
-        What was raised, by custodian as a rule.
+        What was raised, usually by custodian.
     corrections
         See :func:`corrections_in`.
     """
@@ -255,20 +264,20 @@ def reason_of(error: Exception, corrections: Sequence[str]) -> str:
         case MaxCorrectionsError() | MaxCorrectionsPerJobError() | MaxCorrectionsPerHandlerError():
             return f"custodian gave up after {len(corrections)} errors{last}"
         case NonRecoverableError():
-            return f"custodian knows no cure{last}"
+            return f"custodian has no fix for this error{last}"
         case ReturnCodeError():
-            return f"VASP did not run to its end: {error}"
+            return f"VASP did not finish: {error}"
         case ValidationError():
-            return MEANINGS.get(type(error.validator), f"custodian does not accept it: {error}")
+            return MEANINGS.get(type(error.validator), f"custodian rejects the result: {error}")
     sentence = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {sentence}"
 
 
 def is_retryable(error: Exception, corrections: Sequence[str]) -> bool:
-    """Whether the same calculation may succeed another time.
+    """Return whether the same calculation may succeed in another run.
 
-    It was stopped, killed or cut off, it hung, or memory or the disk was full. What custodian gave
-    up for another reason, or did not converge, would fail again.
+    This holds if it was stopped, killed or cut off, if it hung, or if memory or the disk was full.
+    Calculations that did not converge, or whose errors custodian could not fix, would fail again.
     """
     if isinstance(error, OSError):
         return error.errno is not None
@@ -278,7 +287,7 @@ def is_retryable(error: Exception, corrections: Sequence[str]) -> bool:
 
 
 def corrections_in(folder: Path) -> list[str]:
-    """Read from custodian's log which errors it corrected, or found in vain."""
+    """Read the errors that custodian found, corrected or not, from its log."""
     path = Path(zpath(str(folder / "custodian.json")))
     if not path.exists():
         return []

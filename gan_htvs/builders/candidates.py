@@ -17,13 +17,16 @@ from gan_htvs.builders.documents import (
     VERSIONS,
     latest_gates,
     mapping,
+    outputs_by_uuid,
     stored_campaigns,
 )
 from gan_htvs.candidate import (
+    KNOWN_PHASE,
+    USER,
     Candidate,
-    Prescreened,
+    PrescreenVerdict,
     Proposal,
-    Relaxed,
+    RelaxedStructure,
     Stability,
     Stage,
     Step,
@@ -35,7 +38,7 @@ from gan_htvs.store import INDEXES
 from gan_htvs.words import in_one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pymatgen.core import Structure
 
@@ -44,6 +47,12 @@ if TYPE_CHECKING:
 
 Header = dict[str, Any]
 """What is known of a candidate's inputs before they are read: uuids and completion times."""
+
+Place = tuple[str, str | None, int]
+"""Uuid of an output, the field, and the position in its list; no field: the output itself."""
+
+UNSAMPLED = frozenset({KNOWN_PHASE, USER})
+"""Proposers without a sampling job: the structure is read from the verdict."""
 
 Item = dict[str, Any]
 """One candidate, ready to build: campaign, proposal, verdict, gap and the state of its inputs."""
@@ -107,21 +116,20 @@ class CandidateBuilder(Builder):
         proposed: dict[str, Any] = {
             "candidate_id": proposal.candidate_id,
             "campaign": item["campaign"].name,
-            "is_rehearsal": item["campaign"].engines.is_rehearsal,
             "origin": proposal.origin,
             "generated_structure": proposal.structure,
             "last_updated": datetime.now(UTC),
             "builder_meta": VERSIONS | {"state": item["state"]},
             "stage": Stage.GENERATED,
+            "prescreen": item["prescreen"],
             **_describe(proposal.structure),
         }
         if item["stability"] is None:
-            return encode(Candidate(**proposed))
+            return encode(Candidate(**proposed | _rejected(item["prescreen"])))
         try:
             found = _judged(item["campaign"], item["verdict"], item["stability"], item["gap"])
             return encode(Candidate(**proposed | found))
-        # Computed values in a rehearsal, as a rule; whatever it is, the other candidates go on.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates go on
             if isinstance(error, ValidationError):
                 reason = first_problem(error)
             else:
@@ -151,7 +159,9 @@ class CandidateBuilder(Builder):
 
     def _headers(self, campaign: str) -> list[Header]:
         """Find the inputs of every candidate of a campaign, by uuid and completion time."""
-        gates = latest_gates(self.outputs, [campaign], ["output.band_gap_job"])
+        gates = latest_gates(
+            self.outputs, [campaign], ["output.band_gap_job", "output.origin.proposer"]
+        )
         wanted = [gate["output"].get("band_gap_job") for gate in gates.values()]
         gaps = {
             gap["uuid"]: str(gap.get("completed_at"))
@@ -165,61 +175,131 @@ class CandidateBuilder(Builder):
                 {"campaign": campaign}, ["candidate_id", "last_updated"]
             )
         }
-        headers = {}
-        for proposing in self._outputs_of(
-            campaign, Step.PROPOSE, ["output.proposals.candidate_id"]
-        ):
-            for index, proposal in enumerate(mapping(proposing).get("proposals") or ()):
-                gate = gates.get(proposal["candidate_id"])
-                gap = gate and gate["output"].get("band_gap_job")
-                headers[proposal["candidate_id"]] = {
-                    "candidate_id": proposal["candidate_id"],
-                    "proposal": (proposing["uuid"], index),
+        prescreens = self._prescreened(campaign)
+        proposals = self._sampled(campaign) | {
+            candidate_id: (gate["uuid"], None, 0)
+            for candidate_id, gate in gates.items()
+            if (gate["output"].get("origin") or {}).get("proposer") in UNSAMPLED
+        }
+        headers = []
+        for candidate_id, proposal in proposals.items():
+            gate = gates.get(candidate_id)
+            gap = gate and gate["output"].get("band_gap_job")
+            headers.append(
+                {
+                    "candidate_id": candidate_id,
+                    "proposal": proposal,
+                    "screened": prescreens.get(candidate_id),
                     "gate": gate and (gate["uuid"], str(gate.get("completed_at"))),
-                    "stability": stability.get(proposal["candidate_id"]) if gate else None,
+                    "stability": stability.get(candidate_id) if gate else None,
                     "gap": (gap, gaps[gap]) if gap in gaps else None,
                 }
-        return list(headers.values())
+            )
+        return headers
 
-    def _outputs_of(self, campaign: str, step: Step, fields: list[str]) -> Iterable[dict[str, Any]]:
-        return self.outputs.query(
-            {"metadata.campaign": campaign, "metadata.step": step.value},
+    def _sampled(self, campaign: str) -> dict[str, Place]:
+        """Find the proposals of the sampling jobs, by candidate."""
+        return {
+            proposal["candidate_id"]: (document["uuid"], "proposals", index)
+            for document in self._outputs_of(
+                campaign, [Step.PROPOSE], ["output.proposals.candidate_id"]
+            )
+            for index, proposal in enumerate(mapping(document).get("proposals") or ())
+        }
+
+    def _prescreened(self, campaign: str) -> dict[str, Place]:
+        """Find the last verdicts of the prescreen and of the selection after it, by candidate."""
+        fields = {
+            "screened": "output.screened.verdict.candidate_id",
+            "rejected": "output.rejected.candidate_id",
+            "survivors": "output.survivors.prescreen.candidate_id",
+        }
+        steps = [Step.PRESCREEN, Step.SELECT]
+        places: dict[str, Place] = {}
+        for document in self._outputs_of(campaign, steps, list(fields.values())):
+            for field in fields:
+                for index, each in enumerate(mapping(document).get(field) or ()):
+                    verdict = _verdict(field, each)
+                    if verdict is not None:
+                        places[verdict["candidate_id"]] = (document["uuid"], field, index)
+        return places
+
+    def _outputs_of(
+        self, campaign: str, steps: list[Step], fields: list[str]
+    ) -> list[dict[str, Any]]:
+        """Read fields of the outputs of some steps, in the order of their completion."""
+        documents = self.outputs.query(
+            {"metadata.campaign": campaign, "metadata.step": {"$in": [s.value for s in steps]}},
             ["uuid", "completed_at", *fields],
         )
+        return sorted(documents, key=lambda each: (str(each.get("completed_at")), each["uuid"]))
 
     def _read(self, campaign: Campaign, headers: Iterable[Header]) -> Iterator[Item]:
         """Fetch the inputs of some candidates, each document once."""
         headers = list(headers)
-        uuids = {
-            header[part][0]
-            for header in headers
-            for part in ("proposal", "gate", "gap")
-            if header[part] is not None
-        }
-        outputs = {
-            document["uuid"]: mapping(document)
-            for document in self.outputs.query({"uuid": {"$in": sorted(uuids)}}, ["uuid", "output"])
-        }
+        parts = ("proposal", "screened", "gate", "gap")
+        uuids = {header[part][0] for header in headers for part in parts if header[part]}
+        outputs = outputs_by_uuid(self.outputs, uuids)
         placed = [header["candidate_id"] for header in headers if header["stability"]]
         stability = {
             document["candidate_id"]: without_id(document)
             for document in self.stability.query({"candidate_id": {"$in": placed}})
         }
         for header in headers:
-            uuid, index = header["proposal"]
             try:
-                proposal = Proposal.model_validate(decode(outputs[uuid]["proposals"][index]))
+                proposal = _proposal(outputs, header["proposal"])
+                prescreen = _prescreen(outputs, header["screened"])
             except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-                self.logger.warning("candidate %s is left out: %s", header["candidate_id"], error)
+                self.logger.warning("candidate %s is skipped: %s", header["candidate_id"], error)
                 continue
             yield {
                 "campaign": campaign,
                 "proposal": proposal,
-                "verdict": header["gate"] and outputs[header["gate"][0]],
+                "prescreen": prescreen,
+                "verdict": header["gate"] and mapping({"output": outputs[header["gate"][0]]}),
                 "stability": stability.get(header["candidate_id"]),
                 "gap": header["gap"] and _gap(outputs[header["gap"][0]]),
                 "state": header["state"],
             }
+
+
+def _proposal(outputs: Mapping[str, Any], place: Place) -> Proposal:
+    """Read a proposal from the output of its sampling job, or of its gate."""
+    uuid, field, index = place
+    if field is None:
+        verdict = outputs[uuid]
+        return Proposal(
+            candidate_id=verdict["candidate_id"],
+            structure=decode(verdict["generated_structure"]),
+            origin=decode(verdict["origin"]),
+        )
+    return Proposal.model_validate(decode(outputs[uuid][field][index]))
+
+
+def _prescreen(outputs: Mapping[str, Any], place: Place | None) -> PrescreenVerdict | None:
+    """Read the verdict of the prescreen, or of the selection if that came later."""
+    if place is None:
+        return None
+    uuid, field, index = place
+    verdict = _verdict(str(field), outputs[uuid][field][index])
+    return PrescreenVerdict.model_validate(decode(verdict))
+
+
+def _verdict(field: str, entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the verdict in an entry of the output of a prescreen or a selection."""
+    match field:
+        case "screened":
+            return entry["verdict"]
+        case "survivors":
+            return entry.get("prescreen")  # None: there was no prescreen
+    return entry
+
+
+def _rejected(prescreen: PrescreenVerdict | None) -> dict[str, Any]:
+    """Return the stage of a candidate that the prescreen rejected."""
+    if prescreen is None or prescreen.survives:
+        return {}
+    return {"stage": Stage.REJECTED, "reason": f"{prescreen.rejected_at}: {prescreen.reason}"}
 
 
 def _judged(
@@ -231,12 +311,10 @@ def _judged(
     """Fields of a candidate that has met the gate."""
     stability = Stability.model_validate(decode(stored))
     at_gate = verdict.get("assessment") or {}
-    prescreen = verdict.get("prescreen")
     fields: dict[str, Any] = {
         "stage": stability.stage or Stage.FAILED,
         "reason": stability.reason,
         "failure": verdict.get("failure") and decode(verdict["failure"]),
-        "prescreen": prescreen and Prescreened.model_validate(decode(prescreen)),
         "gate": {
             "stage": verdict.get("stage"),
             "reason": verdict.get("reason"),
@@ -246,7 +324,7 @@ def _judged(
     }
     if verdict.get("relaxed") is None or stability.level_of_theory is None:
         return fields
-    relaxed = Relaxed.model_validate(decode(verdict["relaxed"]))
+    relaxed = RelaxedStructure.model_validate(decode(verdict["relaxed"]))
     fields |= {
         "structure": relaxed.structure,
         "oxidation_states": relaxed.oxidation_states,

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from gan_htvs import __version__
 from gan_htvs.candidate import Step
+from gan_htvs.documents import decode
 from gan_htvs.stored_campaign import UnreadableCampaignError, stored_campaign
+from gan_htvs.thermodynamics.hull import ReferenceSet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from maggma.core import Store
 
@@ -42,12 +44,29 @@ def latest_gates(
     """Find the gate of each candidate, the last one if it ran again; ``output`` is a mapping."""
     gates = outputs.query(
         {"metadata.campaign": {"$in": list(campaigns)}, "metadata.step": Step.GATE.value},
-        ["uuid", "completed_at", "metadata", *fields],
+        ["uuid", "index", "completed_at", "metadata", *fields],
     )
-    # Without an id nobody can be told.
     known = (gate for gate in gates if gate["metadata"].get("candidate_id"))
-    in_order = sorted(known, key=lambda gate: (str(gate.get("completed_at")), gate["uuid"]))
+    in_order = sorted(
+        known,
+        key=lambda gate: (str(gate.get("completed_at")), gate["uuid"], gate.get("index", 1)),
+    )
     return {gate["metadata"]["candidate_id"]: gate | {"output": mapping(gate)} for gate in in_order}
+
+
+def outputs_by_uuid(outputs: Store, uuids: Iterable[str]) -> dict[str, Any]:
+    """Read the outputs of jobs; of a job that was replaced or ran again, the last one."""
+    documents = outputs.query(
+        {"uuid": {"$in": sorted(uuids)}}, ["uuid", "output"], sort={"completed_at": 1, "index": 1}
+    )
+    return {document["uuid"]: document.get("output") for document in documents}
+
+
+def stored_reference_sets(outputs: Store) -> dict[str, ReferenceSet]:
+    """Read all reference sets, by the hash of their content, which verdicts name."""
+    query = {"metadata.step": Step.REFERENCES.value, "output.@class": ReferenceSet.__name__}
+    decoded = (decode(document["output"]) for document in outputs.query(query, ["output"]))
+    return {each.content_hash: each for each in decoded if isinstance(each, ReferenceSet)}
 
 
 def mapping(document: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ PROPERTIES = (
 
 
 class OptimadeBuilder(MapBuilder):
-    """Write an entry for each candidate that is new or changed; rehearsals have none.
+    """Write an entry for each candidate that is new or changed.
 
     Attributes
     ----------
@@ -70,12 +70,7 @@ class OptimadeBuilder(MapBuilder):
     """
 
     def __init__(self, candidates: Store, entries: Store, chunk_size: int = 100) -> None:
-        super().__init__(
-            candidates,
-            entries,
-            query={"is_rehearsal": False},
-            chunk_size=chunk_size,
-        )
+        super().__init__(candidates, entries, chunk_size=chunk_size)
         self.refused: dict[str, str] = {}
 
     def update_targets(self, items: list[dict[str, Any]]) -> None:
@@ -86,7 +81,7 @@ class OptimadeBuilder(MapBuilder):
         super().update_targets([item for item in items if "error" not in item])
 
     def finalize(self) -> None:
-        """Take out entries without a candidate, or whose candidate is of a rehearsal now."""
+        """Remove entries whose candidate does not exist any more."""
         there = set(self.source.distinct("candidate_id", self.query))
         gone = set(self.target.distinct("candidate_id")) - there
         self.target.remove_docs({"candidate_id": {"$in": sorted(gone)}})

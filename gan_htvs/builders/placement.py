@@ -81,7 +81,7 @@ def place_all(
     candidates
         Documents of ``stability``, in any fixed order.
     references
-        Reference sets, by uuid.
+        Reference sets, by the hash of their content.
     pourbaix
         Conditions in water, by campaign.
 

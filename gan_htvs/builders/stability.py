@@ -18,24 +18,26 @@ from gan_htvs.builders.documents import (
     VERSIONS,
     latest_gates,
     mapping,
+    outputs_by_uuid,
     stored_campaigns,
+    stored_reference_sets,
 )
 from gan_htvs.builders.placement import Placement, place_all
 from gan_htvs.builders.training_sets import TrainingSets
-from gan_htvs.candidate import Stability, Stage, Step, Verdict
+from gan_htvs.candidate import Stability, Stage, Verdict
 from gan_htvs.crystals import RelaxedCandidate, look_up, sort_into_crystals
 from gan_htvs.documents import decode, encode, without_id
 from gan_htvs.errors import UserError
 from gan_htvs.fingerprint import Fingerprint
 from gan_htvs.identity import content_hash
 from gan_htvs.settings import first_problem
-from gan_htvs.thermodynamics.hull import ReferenceSet
 from gan_htvs.words import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from gan_htvs.candidate import Relaxed
+    from gan_htvs.candidate import RelaxedStructure
+    from gan_htvs.thermodynamics.hull import ReferenceSet
 
 PLACE = ("assessment", "energy_above_references", "reason")
 """Fields of a sound candidate that come from its place among all others."""
@@ -58,7 +60,7 @@ class Member(NamedTuple):
 
 Item = dict[str, Any]
 """``formula``, its ``state``, its ``gates`` (member, stored output), ``training`` structures by
-campaign, and ``references`` by uuid."""
+campaign, and ``references`` by the hash of their content."""
 
 
 class StabilityBuilder(Builder):
@@ -88,7 +90,6 @@ class StabilityBuilder(Builder):
         self.outputs = outputs
         self.campaigns = campaigns
         self.stability = stability
-        self._known_references: dict[str, ReferenceSet] = {}
         super().__init__([outputs, campaigns], [stability], chunk_size)
 
     def ensure_indexes(self) -> None:
@@ -243,8 +244,7 @@ class StabilityBuilder(Builder):
         self, gates: Mapping[str, dict[str, Any]], learnt: Mapping[str, set[str]]
     ) -> list[Member]:
         """Name what is read of each candidate, in the order of their ids."""
-        query = {"metadata.step": Step.REFERENCES.value, "output": {"$ne": None}}
-        references = {document["uuid"] for document in self.outputs.query(query, ["uuid"])}
+        references = self._reference_sets.keys()
         # What a candidate is compared with may arrive after it.
         training = {
             campaign: [
@@ -282,10 +282,7 @@ class StabilityBuilder(Builder):
         self, formula: str, members: Sequence[Member], learnt: Mapping[str, set[str]]
     ) -> Item:
         uuids = [member.uuid for member in members]
-        outputs = {
-            document["uuid"]: document.get("output")
-            for document in self.outputs.query({"uuid": {"$in": uuids}}, ["uuid", "output"])
-        }
+        outputs = outputs_by_uuid(self.outputs, uuids)
         references = {mapping({"output": output}).get("references") for output in outputs.values()}
         training = {
             campaign: (bool(learnt[campaign]), self._training_sets.of(learnt[campaign], formula))
@@ -299,24 +296,20 @@ class StabilityBuilder(Builder):
             "references": self._references(filter(None, references)),
         }
 
-    def _references(self, uuids: Iterable[str]) -> dict[str, ReferenceSet]:
-        """Read reference sets, each once: what a uuid names never changes."""
-        uuids = set(uuids)
-        missing = sorted(uuids - self._known_references.keys())
-        if missing:
-            for document in self.outputs.query({"uuid": {"$in": missing}}, ["uuid", "output"]):
-                found = decode(mapping(document))
-                if isinstance(found, ReferenceSet):
-                    self._known_references[document["uuid"]] = found
-        known = self._known_references
-        return {uuid: known[uuid] for uuid in sorted(uuids & known.keys())}
+    def _references(self, hashes: Iterable[str]) -> dict[str, ReferenceSet]:
+        known = self._reference_sets
+        return {name: known[name] for name in sorted(set(hashes) & known.keys())}
+
+    @cached_property
+    def _reference_sets(self) -> dict[str, ReferenceSet]:
+        return stored_reference_sets(self.outputs)
 
     @cached_property
     def _training_sets(self) -> TrainingSets:
         return TrainingSets(self.outputs)
 
 
-def _read(output: Any, document: Stability) -> Relaxed | None:
+def _read(output: Any, document: Stability) -> RelaxedStructure | None:
     """Read a gate's output into its document; None, with stage and reason, if it is of no use."""
     document.stage = Stage.FAILED
     if not isinstance(output, dict):

@@ -33,7 +33,7 @@ SCRAMBLED = "scrambled_supercell"
 """Reason for rejection beside those of :class:`gan_htvs.validity.RejectionReason`."""
 
 SHIPPED = Path(__file__).with_name("mg-mn-o.npz")
-"""Relaxed Mg-Mn-O structures, written by ``gan-htvs dataset``; see docs/dataset.md."""
+"""RelaxedStructure Mg-Mn-O structures, written by ``gan-htvs dataset``; see docs/dataset.md."""
 SHIPPED_CAPS = {"Mg": 8, "Mn": 8, "O": 12}
 """Their chemical system, in the order of the rows."""
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from gan_htvs.campaign import Campaign
-    from gan_htvs.candidate import Relaxed
+    from gan_htvs.candidate import RelaxedStructure
     from gan_htvs.relaxation import Relaxations
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
@@ -149,7 +149,7 @@ class _Pool:
         self.hull = hull
         self.kept = kept
 
-    def judge(self, relaxed: Sequence[Relaxed | None], labels: Sequence[str]) -> None:
+    def judge(self, relaxed: Sequence[RelaxedStructure | None], labels: Sequence[str]) -> None:
         """Take in what is sound, near the hull and new."""
         kept = self.kept
         found = list(zip(kept.energies_above_hull, kept.labels, kept.structures, strict=True))
@@ -167,10 +167,10 @@ class _Pool:
         kept.labels = [found[i][1] for i in unique]
         kept.structures = [found[i][2] for i in unique]
 
-    def _energy(self, result: Relaxed) -> float:
+    def _energy(self, result: RelaxedStructure) -> float:
         return self.hull.energy_above_hull(result.structure.composition, result.energy_per_atom)
 
-    def _problem(self, result: Relaxed | None) -> str | None:
+    def _problem(self, result: RelaxedStructure | None) -> str | None:
         if result is None:
             return RAISED
         if (problem := check_geometry(result.structure)) is not None:

@@ -109,6 +109,43 @@ def _problem(  # noqa: PLR0911 - one for each reason
     return check_geometry(sample), ""
 
 
+def read_structures(path: Path) -> tuple[dict[str, Structure], dict[str, str]]:
+    """Read the structures of a folder and its subfolders as they are.
+
+    Parameters
+    ----------
+    path
+        Folder of CIF and POSCAR files.
+
+    Returns
+    -------
+    Structures without site properties and oxidation states, and reasons why other files were
+    skipped, by the path of the file within the folder.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, or no such file in it.
+    """
+    structures: dict[str, Structure] = {}
+    skipped: dict[str, str] = {}
+    for file in _files(path, "structures.path"):
+        name = str(file.relative_to(path))
+        try:
+            found = Structure.from_file(file)
+            plain = Structure(found.lattice, found.species_and_occu, found.frac_coords)
+            plain.remove_oxidation_states()
+        except Exception as error:  # noqa: BLE001 - parsers raise many types
+            message = str(error).splitlines() or [type(error).__name__]
+            skipped[name] = f"does not parse: {message[0]:.80}"
+            continue
+        if plain.is_ordered and len(plain):
+            structures[name] = plain
+        else:
+            skipped[name] = "its sites are partly occupied" if len(plain) else "it has no atoms"
+    return structures, skipped
+
+
 def read_folder(
     path: Path, system: ChemicalSystem, oxidation_states: OxidationRanges
 ) -> Collection:
@@ -121,16 +158,22 @@ def read_folder(
     UserError
         If there is no such folder, or no such file in it.
     """
+    files = _files(path, "dataset.path")
+    samples = ((str(file.relative_to(path)), _parse(file)) for file in files)
+    return screen(samples, system, oxidation_states)
+
+
+def _files(path: Path, field: str) -> list[Path]:
+    """List the structure files of a folder; ``field`` is the setting that names it."""
     if not path.is_dir():
-        raise UserError(f"dataset.path {path}: is no folder; give one with CIF or POSCAR files.")
+        raise UserError(f"{field} {path}: is no folder; give one with CIF or POSCAR files.")
     files = sorted(file for file in path.rglob("*") if _is_structure_file(file))
     if not files:
         raise UserError(
-            f"dataset.path {path}: holds no structure file ({', '.join(STRUCTURE_FILES)}); put "
+            f"{field} {path}: holds no structure file ({', '.join(STRUCTURE_FILES)}); put "
             "some there or name another folder."
         )
-    samples = ((str(file.relative_to(path)), _parse(file)) for file in files)
-    return screen(samples, system, oxidation_states)
+    return files
 
 
 def _is_structure_file(path: Path) -> bool:

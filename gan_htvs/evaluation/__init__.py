@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from gan_htvs.candidate import Relaxed
+    from gan_htvs.candidate import RelaxedStructure
     from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
     from gan_htvs.dataset import Dataset
     from gan_htvs.generator.checkpoint import TrainedGenerator
@@ -297,7 +297,7 @@ def _samples(found: SampleResult, counts: Counts, known: KnownCrystals) -> list[
 
 
 def _record(
-    one: Sample, relaxed: Relaxed | None, references: ReferenceSet, known: KnownCrystals
+    one: Sample, relaxed: RelaxedStructure | None, references: ReferenceSet, known: KnownCrystals
 ) -> None:
     """Write down what a relaxation made of a sample; ``unique`` needs all of them."""
     if relaxed is None:

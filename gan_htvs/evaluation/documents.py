@@ -230,7 +230,7 @@ PUBLISHED = tuple(
     for label, n, counts in _GROUPS
     for threshold, k in counts.items()
 )
-"""Relaxed by DFT there; never the same column as a potential."""
+"""RelaxedStructure by DFT there; never the same column as a potential."""
 
 
 class Report(Document):

@@ -153,8 +153,36 @@ class TrainedGenerator:
         """Identity: hash of the file that it was read from, or else of :meth:`to_bytes`."""
         return self.file_sha256 or hashlib.sha256(self.to_bytes()).hexdigest()
 
+    @property
+    def content_sha256(self) -> str:
+        """Hash of what decides the samples: networks, system and parameters.
+
+        Unlike :attr:`sha256` it does not depend on how long the training took, so that one that was
+        interrupted ends with the same value.
+        """
+        return hashlib.sha256(pack(self._tensors(), self._content())).hexdigest()
+
     def to_bytes(self) -> bytes:
         """Write everything as one safetensors file, metadata as JSON in its header."""
+        metadata = {
+            **self._content(),
+            "seed": self.seed,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "history": self.history,
+            "dataset": self.dataset,
+        }
+        return pack(self._tensors(), metadata)
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "format": _FORMAT,
+            # As pairs: JSON objects are sorted here, and the order of the row blocks matters.
+            "caps": list(self.system.caps.items()),
+            "parameters": dataclasses.asdict(self.parameters),
+        }
+
+    def _tensors(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
         for name, network in self.networks.items():
             tensors |= prefixed(name, network.state_dict())
@@ -163,18 +191,7 @@ class TrainedGenerator:
                 name: tensor.half() if tensor.is_floating_point() else tensor
                 for name, tensor in tensors.items()
             }
-        metadata = {
-            "format": _FORMAT,
-            # As pairs: JSON objects are sorted here, and the order of the row blocks matters.
-            "caps": list(self.system.caps.items()),
-            "parameters": dataclasses.asdict(self.parameters),
-            "seed": self.seed,
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "history": self.history,
-            "dataset": self.dataset,
-        }
-        return pack(tensors, metadata)
+        return tensors
 
     def save_in(self, folder: Path) -> Path:
         """Write ``generator-<first 12 digits of the sha256>.safetensors`` and return its path.

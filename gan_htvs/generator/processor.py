@@ -79,7 +79,7 @@ class Processor:
 
 
 @contextmanager
-def memory_shortage_told(parameters: TrainingParameters) -> Iterator[None]:
+def memory_shortage_as_user_error(parameters: TrainingParameters) -> Iterator[None]:
     """Tell in one sentence that networks or batches do not fit into memory.
 
     Raises

@@ -1,1 +1,1 @@
-"""Interatomic potentials that sift structures before anything expensive sees them."""
+"""Screening with interatomic potentials before expensive calculations."""

@@ -1,4 +1,4 @@
-"""When a second potential agrees with the first."""
+"""Agreement of a second potential with the first."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from gan_htvs.assessment import exceeds
 from gan_htvs.settings import Settings
 
 if TYPE_CHECKING:
-    from gan_htvs.descent import Curve
+    from gan_htvs.relaxer import Curve
 
 LOOK_BACK = 5
-"""Steps over which it is seen how fast the energy of a second potential falls."""
+"""Steps over which the decrease of the energy of the second potential is measured."""
 
 
 class Agreement(Settings):
-    """Ends the relaxation of a second potential as soon as it agrees, or will not any more.
+    """Stop the relaxation of a second potential as soon as it agrees, or no longer can.
 
-    The rest of its steps may fall as far as the longest of the last ones each.
+    The estimate assumes that no remaining step lowers the energy more than the best of the last
+    ``LOOK_BACK`` steps.
     """
 
     hull: float
@@ -29,7 +30,7 @@ class Agreement(Settings):
     max_steps: int
 
     def __call__(self, curve: Curve) -> str | None:
-        """Say whether it agrees, or cannot, if either is seen."""
+        """Return a reason to stop: it agrees, or cannot any more; None if it is still open."""
         if self.refusal(curve.energies[-1]) is None:
             return "agrees"
         lowest = min(curve.energies)
@@ -39,11 +40,11 @@ class Agreement(Settings):
             return "is too low, and falls"
         if n_steps < LOOK_BACK:
             return None
-        fall = -min(np.diff(curve.energies)[-LOOK_BACK:])
-        return "falls too slowly" if fall * (self.max_steps - n_steps) < missing else None
+        decrease = -min(np.diff(curve.energies)[-LOOK_BACK:])
+        return "falls too slowly" if decrease * (self.max_steps - n_steps) < missing else None
 
     def refusal(self, energy_per_atom: float) -> str | None:
-        """Say why an energy of the second potential, eV/atom, does not confirm the first."""
+        """Return why an energy of the second potential, eV/atom, does not confirm the first."""
         above = energy_per_atom - self.hull
         disagreement = above - self.first
         if abs(disagreement) > self.disagreement:

@@ -1,4 +1,4 @@
-"""Relaxations on one GPU: all forces are computed at once, then each structure takes its step."""
+"""Relaxations on one GPU: forces of all structures are computed together in each step."""
 
 from __future__ import annotations
 
@@ -7,74 +7,83 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gan_htvs.descent import Descending
 from gan_htvs.errors import UserError
 from gan_htvs.potentials import SEVENNET_MODELS, SHIPPED
+from gan_htvs.relaxer import StepwiseRelaxation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gan_htvs.batches import Batches
-    from gan_htvs.descent import Descent, Work
     from gan_htvs.prescreen.settings import Device
+    from gan_htvs.relaxer import RelaxationResult, Work
 
 
 def is_batched(name: str, device: Device) -> bool:
-    """Whether a potential relaxes on a GPU.
+    """Return whether a potential relaxes on a GPU.
 
     Raises
     ------
     UserError
-        If it is to, and there is none.
+        If a GPU is requested and there is none.
     """
     if device == "cpu" or name not in SHIPPED:
         return False
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            "prescreen.device: 'cuda', and PyTorch sees no GPU here; run the prescreen where there "
-            "is one, install PyTorch with CUDA, or let it be 'auto'."
+            "prescreen.device: 'cuda', but PyTorch finds no GPU; run the prescreen on a machine "
+            "with a GPU, install PyTorch with CUDA, or set 'auto'."
         )
-    # What one process prepares for CHGNet on a GPU, three compute on their cores.
+    # CHGNet's graphs are the bottleneck on a GPU: three cores are as fast.
     return device == "cuda" or (name in SEVENNET_MODELS and torch.cuda.is_available())
 
 
-def relax_batched(work: Mapping[str, Work], potential: Batches) -> Iterator[tuple[str, Descent]]:
-    """Relax structures with one potential and yield each as it ends.
+def relax_batched(
+    work: Mapping[str, Work], potential: Batches
+) -> Iterator[tuple[str, RelaxationResult]]:
+    """Relax structures with one potential and yield each result when it is finished.
 
-    The steps are those of :func:`gan_htvs.descent.descend`, whose energies and forces differ in
-    the last digits only; a structure on which the potential raises ends alone.
+    The steps are those of :func:`gan_htvs.relaxer.relax`; energies and forces differ only in the
+    last digits. If the potential raises, only that structure ends.
 
     Parameters
     ----------
     work
-        Arguments of :func:`gan_htvs.descent.descend`, by key.
+        Arguments of :func:`gan_htvs.relaxer.relax`, by key.
     potential
-        That of all of them.
+        The potential.
 
     Yields
     ------
-    Keys and what came of each.
+    Key and result of each structure.
     """
     clock = _SharedClock()
-    going = {
-        key: Descending(structure, settings, stop=stop, audited=audited, clock=clock)
-        for key, (structure, settings, stop, audited) in work.items()
+    active = {
+        key: StepwiseRelaxation(
+            piece.structure,
+            piece.settings,
+            stop=piece.stop,
+            audited=piece.audited,
+            is_reference=piece.is_reference,
+            clock=clock,
+        )
+        for key, piece in work.items()
     }
     while True:
-        for key, each in list(going.items()):
-            if each.descent is not None:
-                del going[key]
-                yield key, each.descent
-        if not going:
+        for key, stepwise in list(active.items()):
+            if stepwise.relaxation is not None:
+                del active[key]
+                yield key, stepwise.relaxation
+        if not active:
             return
-        outcomes = potential.compute([each.atoms for each in going.values()])
-        clock.tick(len(going))
-        for each, outcome in zip(going.values(), outcomes, strict=True):
-            each.advance(outcome)
+        outcomes = potential.compute([stepwise.atoms for stepwise in active.values()])
+        clock.tick(len(active))
+        for stepwise, outcome in zip(active.values(), outcomes, strict=True):
+            stepwise.advance(outcome)
 
 
 class _SharedClock:
-    """Processor time of this process, of which all that are at work take equal shares, s."""
+    """Processor time of this process, divided equally among active structures, s."""
 
     def __init__(self) -> None:
         self._shared = 0.0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from gan_htvs.engines import VASP_ENGINES, DescentSettings, PotentialName
+from gan_htvs.engines import PotentialName, PotentialSettings
 from gan_htvs.potentials import SHIPPED
 from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
@@ -16,29 +16,27 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda"]
 
 CONFIRMATION_STEPS = 20
-"""Steps after which a second potential that still disagrees has the last word."""
+"""Limit on the steps of the second potential; if it still disagrees, the structure is rejected."""
 
 
 class PrescreenSettings(Settings):
-    """How interatomic potentials sift structures, a shard at a time; see docs/prescreen.md."""
+    """Screening by interatomic potentials, one batch per job; see docs/prescreen.md."""
 
     potential: PotentialName | None = Field(
         None,
-        description="relaxes; null: the potential of `engines.energy`, or 'chgnet' before VASP",
+        description="potential of the relaxations; null: the potential of `engines.energy`, or "
+        "'chgnet' before VASP",
     )
     arguments: dict[str, JsonValue] = Field(
         default_factory=dict, description="as in `engines.energy`, of this potential"
     )
     confirm: PotentialName | Literal["none"] | None = Field(
         None,
-        description="independent potential that must agree; null: 'sevennet-0', or 'chgnet' where "
-        "SevenNet relaxes; 'none': nobody is asked",
+        description="independent potential that must agree; null: 'sevennet-0', or 'chgnet' if "
+        "SevenNet relaxes; 'none': no confirmation",
     )
     confirm_arguments: dict[str, JsonValue] = Field(
         default_factory=dict, description="the same of the potential that confirms"
-    )
-    optimizer: Literal["CellAwareBFGS", "FIRE", "LBFGS", "BFGS"] = Field(
-        "CellAwareBFGS", description="ASE optimizer"
     )
     max_steps: PositiveInt = Field(200, description="longer relaxations count as failed")
     window: PositiveFloat | None = Field(
@@ -53,7 +51,7 @@ class PrescreenSettings(Settings):
     )
     audit: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1,
-        description="share of the structures that are never stopped, which tells how many are lost",
+        description="share of the structures that are never stopped, to estimate how many are lost",
     )
     disagreement: PositiveFloat = Field(
         0.1,
@@ -85,25 +83,25 @@ class PrescreenSettings(Settings):
                 )
         return self
 
-    def relaxing(self, engines: EngineSettings) -> DescentSettings:
-        """Potential and optimizer of the relaxations."""
+    def relaxing(self, engines: EngineSettings) -> PotentialSettings:
+        """Return the settings of the potential that relaxes."""
         arguments = self.arguments if self.potential else engines.energy.arguments
-        return self._descent(self._potential(engines), arguments, engines, self.max_steps)
+        return self._settings(self._potential(engines), arguments, engines, self.max_steps)
 
-    def confirming(self, engines: EngineSettings) -> DescentSettings | None:
-        """Potential and optimizer of the confirmation, if there is one."""
+    def confirming(self, engines: EngineSettings) -> PotentialSettings | None:
+        """Return the settings of the potential that confirms; None without confirmation."""
         if self.confirm == "none":
             return None
         other = "chgnet" if self._potential(engines).startswith("sevennet") else "sevennet-0"
         name = self.confirm or other
-        return self._descent(name, self.confirm_arguments, engines, CONFIRMATION_STEPS)
+        return self._settings(name, self.confirm_arguments, engines, CONFIRMATION_STEPS)
 
-    def potentials(self, engines: EngineSettings) -> tuple[DescentSettings, ...]:
-        """Both of them, or the one that there is."""
+    def potentials(self, engines: EngineSettings) -> tuple[PotentialSettings, ...]:
+        """Return the settings of the one or two potentials."""
         return tuple(filter(None, (self.relaxing(engines), self.confirming(engines))))
 
     def decides_energy(self, engines: EngineSettings) -> bool:
-        """Whether its energies are those of the campaign, so that nothing is relaxed again."""
+        """Return whether its energies are those of the campaign: nothing is relaxed again."""
         relaxing = self.relaxing(engines)
         return (relaxing.name, relaxing.arguments) == (
             engines.energy.name,
@@ -113,16 +111,16 @@ class PrescreenSettings(Settings):
     def _potential(self, engines: EngineSettings) -> str:
         if self.potential is not None:
             return self.potential
-        by_vasp = engines.energy.name in VASP_ENGINES
+        by_vasp = engines.energy.name == "vasp"
         return (engines.vasp.pre_relaxation or "chgnet") if by_vasp else engines.energy.name
 
-    def _descent(
+    def _settings(
         self, name: str, arguments: dict[str, JsonValue], engines: EngineSettings, max_steps: int
-    ) -> DescentSettings:
-        return DescentSettings(
+    ) -> PotentialSettings:
+        return PotentialSettings(
             name=name,
             arguments=arguments,
             fmax=engines.energy.fmax,
             max_steps=max_steps,
-            optimizer=self.optimizer,
+            optimizer=engines.energy.optimizer,
         )

@@ -1,8 +1,8 @@
-"""When a relaxation has no hope left of ending within the window above the hull.
+"""Early stopping of relaxations that would end above the window.
 
-After some steps the energy is extrapolated: it will fall by a multiple of what it fell since the
-look before. What such extrapolations were wrong by, on relaxations that nobody stopped, is the
-margin; a relaxation is stopped only if it would end above the window even so.
+After some steps the final energy is extrapolated: the remaining decrease is a multiple of the
+decrease since the previous check. The margin is the error of such extrapolations on complete
+relaxations. A relaxation is stopped only if it would end above the window even with the margin.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gan_htvs.descent import Curve
+    from gan_htvs.relaxer import Curve
 
 LOOKS = (5, 10, 15, 20, 30, 40, 60, 80, 120, 160)
 """Steps after which energies are extrapolated."""
 QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 1.0)
 """Shares of the extrapolations that a margin covers."""
 FEWEST = 20
-"""A look at fewer relaxations that were still going on teaches no margin."""
+"""Smallest number of unfinished relaxations from which a margin is derived."""
 
 
 class Look(Settings):
-    """One extrapolation: ``energy - gain * (fall since the look before) - margin``."""
+    """One extrapolation: ``energy - gain * (decrease since the previous check) - margin``."""
 
     step: int
-    before: int = Field(description="step of the look before, or 0")
+    before: int = Field(description="step of the previous check, or 0")
     gain: float
     margins: tuple[float, ...] = Field(description="eV/atom, one for each quantile of the rule")
-    n_relaxations: int = Field(description="that were still going on, and taught it")
+    n_relaxations: int = Field(description="unfinished relaxations that it was derived from")
 
     def extrapolate(self, energies: Sequence[float]) -> float:
-        """Energy at the end, eV/atom, from those of all steps up to this look."""
+        """Return the final energy, eV/atom, from those of all steps up to this one."""
         return energies[self.step] - self.gain * (energies[self.before] - energies[self.step])
 
     def at_best(self, energies: Sequence[float], number: int) -> float:
-        """Lowest energy at the end that the margin of a number leaves possible, eV/atom."""
+        """Return the lowest final energy within the margin of this number, eV/atom."""
         return self.extrapolate(energies) - self.margins[number]
 
 
 class Recall(Settings):
-    """What a margin keeps and costs, on relaxations that did not teach it."""
+    """Recall and cost of a margin, on relaxations that it was not derived from."""
 
     quantile: float
     recall: float = Field(description="share kept of those that end within the window")
@@ -58,7 +58,7 @@ class Recall(Settings):
 
 
 class StoppingRule(Settings):
-    """Margins for one potential and optimizer, and what they are worth.
+    """Margins for one potential and optimizer, with recall and cost.
 
     Attributes
     ----------
@@ -76,29 +76,29 @@ class StoppingRule(Settings):
     data: str = Field("", description="what it was calibrated on")
 
     def quantile_for(self, recall: float, window: float) -> float | None:
-        """Find the quantile that stops the most and still keeps a share; None: none does.
+        """Return the cheapest quantile with at least this recall; None if there is none.
 
         The window is the calibrated one that is nearest to ``window`` (eV/atom).
         """
-        name = min(self.curves, key=lambda each: abs(float(each) - window))
+        name = min(self.curves, key=lambda calibrated: abs(float(calibrated) - window))
         enough = [point for point in self.curves[name] if point.recall >= recall]
         return min(enough, key=lambda point: point.cost).quantile if enough else None
 
     def bound(self, ceiling: float, quantile: float) -> Bound:
-        """Apply it to structures that must end below ``ceiling``, eV/atom."""
+        """Return the rule for structures that must end below ``ceiling``, eV/atom."""
         number = self.quantiles.index(quantile)
         return Bound(looks=self.looks, ceiling=round(ceiling, 6), number=number)
 
 
 class Bound(Settings):
-    """A rule, applied to one composition: what :func:`gan_htvs.descent.descend` asks."""
+    """A rule for one composition, in the form that :func:`gan_htvs.relaxer.relax` takes."""
 
     looks: tuple[Look, ...]
     ceiling: float = Field(description="eV/atom")
     number: int = Field(description="of the margin")
 
     def __call__(self, curve: Curve) -> str | None:
-        """Say why a relaxation has no hope left, if it has none."""
+        """Return why a relaxation is stopped; None if it continues."""
         n_steps = len(curve.energies) - 1
         for look in self.looks:
             if look.step == n_steps:
@@ -112,17 +112,17 @@ class Bound(Settings):
 
 
 class Trace(NamedTuple):
-    """A relaxation that nobody stopped.
+    """A relaxation without early stopping.
 
     Attributes
     ----------
     energies
         Above the hull, of every step, eV/atom.
     ended
-        Where it ended, eV/atom; None: unsound, or not converged.
+        Final energy, eV/atom; None: unsound, or not converged.
     group
-        What it has in common with others, such as the composition: those of one group never
-        judge what they taught.
+        Label of related relaxations, such as the composition. Cross-validation does not split
+        groups.
     """
 
     energies: Sequence[float]
@@ -140,20 +140,20 @@ def calibrate(
     folds: int = 5,
     data: str = "",
 ) -> StoppingRule:
-    """Learn margins from relaxations, and measure by cross-validation what they are worth.
+    """Derive margins from relaxations, with cross-validated recall and cost.
 
     Parameters
     ----------
     traces
-        Relaxations that nobody stopped.
+        Relaxations without early stopping.
     level_of_theory, optimizer, fmax
-        How they were made.
+        Settings of the relaxations.
     windows
         Distances from the hull for which recall and cost are measured, eV/atom.
     folds
-        Parts into which the groups are dealt; each is judged by what the others teach.
+        Number of parts of the cross-validation.
     data
-        Told with the rule.
+        Description of the data, stored with the rule.
     """
     groups = sorted({trace.group for trace in traces})
     fold_of = {group: i % folds for i, group in enumerate(groups)}
@@ -227,14 +227,14 @@ def _teach(traces: Sequence[Trace], quantiles: Sequence[float]) -> list[Look]:
 
 
 def _slope(fall: NDArray[np.float64], left: NDArray[np.float64]) -> float:
-    """Least squares through the origin, not below zero."""
+    """Return the slope of a least-squares fit through the origin, at least zero."""
     return max(0.0, round(float(fall @ left) / max(float(fall @ fall), 1e-12), 5))
 
 
 def shipped_rule(level_of_theory: str, optimizer: str, fmax: float) -> StoppingRule | None:
-    """Find the rule that comes with the package; None: nobody calibrated such relaxations.
+    """Return the rule that comes with the package; None if these settings were not calibrated.
 
-    One for a larger ``fmax`` (eV/A) is none for a smaller, with which energies fall further.
+    A rule for a larger ``fmax`` (eV/A) is not valid for a smaller one, which lowers energies more.
     """
     for path in sorted(Path(__file__).parent.glob("stopping-*.json")):
         rule = StoppingRule.model_validate_json(path.read_text(encoding="utf-8"))

@@ -1,29 +1,29 @@
-"""What a prescreen sifted out, what that took, and what stopping early lost."""
+"""Counts and cost of the prescreen by step, and losses by early stopping."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from gan_htvs.candidate import Hurdle
+from gan_htvs.candidate import ScreeningStep
 from gan_htvs.share import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gan_htvs.candidate import Prescreened
+    from gan_htvs.candidate import PrescreenVerdict
 
-WITHIN = frozenset({None, Hurdle.RELAXED_DUPLICATE, Hurdle.CONFIRMATION})
-"""Where structures end that came to lie within the window; None: survivors."""
+WITHIN = frozenset({None, ScreeningStep.RELAXED_DUPLICATE, ScreeningStep.CONFIRMATION})
+"""Steps of structures that relaxed to within the window; None: survivors."""
 
 
 class Part(NamedTuple):
-    """Structures that left at one hurdle, and what was computed for them.
+    """Structures rejected at one step, and their cost.
 
     Attributes
     ----------
-    hurdle
-        None: those that survived.
+    rejected_at
+        None: survivors.
     n
         Structures.
     n_steps
@@ -32,15 +32,15 @@ class Part(NamedTuple):
         Their processor time, s.
     """
 
-    hurdle: Hurdle | None
+    rejected_at: ScreeningStep | None
     n: int
     n_steps: int
     cpu_seconds: float
 
     @property
     def name(self) -> str:
-        """Where they are, in words."""
-        return "survived" if self.hurdle is None else self.hurdle.value
+        """Name of the step."""
+        return "survived" if self.rejected_at is None else self.rejected_at.value
 
 
 class Lost(NamedTuple):
@@ -53,15 +53,15 @@ class Lost(NamedTuple):
 
 @dataclass(frozen=True)
 class PrescreenSummary:
-    """A prescreen in numbers.
+    """Summary of a prescreen.
 
     Attributes
     ----------
     parts
-        Every hurdle in order, survivors last.
+        Every step in order, survivors last.
     audit
-        Of the relaxations that early stopping would have ended but for the audit, those that
-        ended within the window.
+        Share of the relaxations within the window among those that early stopping would have
+        ended without the audit.
     """
 
     parts: tuple[Part, ...]
@@ -80,37 +80,41 @@ class PrescreenSummary:
     @property
     def n_stopped(self) -> int:
         """Relaxations that were stopped."""
-        return next(part.n for part in self.parts if part.hurdle is Hurdle.STOPPING)
+        return next(part.n for part in self.parts if part.rejected_at is ScreeningStep.STOPPING)
 
     @property
     def lost(self) -> Lost | None:
-        """How many of them would have ended within the window.
+        """Estimate of the stopped relaxations that would have ended within the window.
 
-        None where nothing that would have been stopped was audited.
+        None if no such relaxation was audited.
         """
         if self.audit.value is None or self.audit.interval is None:
             return None
         return Lost(*(share * self.n_stopped for share in (self.audit.value, *self.audit.interval)))
 
 
-def summarise(records: Iterable[Prescreened]) -> PrescreenSummary:
-    """Add up the prescreen's records of a campaign's candidates."""
+def summarize(records: Iterable[PrescreenVerdict]) -> PrescreenSummary:
+    """Summarize the prescreen verdicts of a campaign."""
     records = list(records)
-    hurdles: tuple[Hurdle | None, ...] = (*Hurdle, None)
-    audited = [each for each in records if each.is_audited and each.would_stop_at is not None]
+    steps: tuple[ScreeningStep | None, ...] = (*ScreeningStep, None)
+    audited = [
+        verdict for verdict in records if verdict.is_audited and verdict.would_stop_at is not None
+    ]
     return PrescreenSummary(
         parts=tuple(
-            _part(hurdle, [each for each in records if each.hurdle == hurdle]) for hurdle in hurdles
+            _part(step, [verdict for verdict in records if verdict.rejected_at == step])
+            for step in steps
         ),
-        audit=Share(k=sum(each.hurdle in WITHIN for each in audited), n=len(audited)),
+        audit=Share(k=sum(verdict.rejected_at in WITHIN for verdict in audited), n=len(audited)),
     )
 
 
-def _part(hurdle: Hurdle | None, records: list[Prescreened]) -> Part:
-    second = [each.confirmation for each in records if each.confirmation is not None]
+def _part(rejected_at: ScreeningStep | None, records: list[PrescreenVerdict]) -> Part:
+    second = [verdict.confirmation for verdict in records if verdict.confirmation is not None]
     return Part(
-        hurdle,
+        rejected_at,
         len(records),
-        sum(each.n_steps or 0 for each in records) + sum(each.n_steps for each in second),
-        sum(each.cpu_seconds or 0.0 for each in records) + sum(each.cpu_seconds for each in second),
+        sum(verdict.n_steps or 0 for verdict in records) + sum(part.n_steps for part in second),
+        sum(verdict.cpu_seconds or 0.0 for verdict in records)
+        + sum(part.cpu_seconds for part in second),
     )

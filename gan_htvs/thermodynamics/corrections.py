@@ -18,7 +18,6 @@ from pymatgen.core import Element
 from pymatgen.core.entries import ComputedStructureEntry
 from pymatgen.entries.compatibility import CompatibilityError, MaterialsProject2020Compatibility
 
-from gan_htvs.engines import REHEARSAL
 from gan_htvs.errors import CalculationError
 from gan_htvs.potentials import force_fields
 
@@ -52,8 +51,6 @@ LEVELS_OF_THEORY = {
     "sevennet-0": LevelOfTheory("SevenNet-0+MP2020", is_corrected=False),
     "sevennet-l3i5": LevelOfTheory("SevenNet-l3i5+MP2020", is_corrected=False),
     "vasp": LevelOfTheory("PBE(+U)+MP2020", is_corrected=False),
-    # The stand-in for VASP asks CHGNet, whose energies these are; no result, so no level of CHGNet.
-    REHEARSAL: LevelOfTheory(REHEARSAL, is_corrected=True),
 }
 """Energy engine -> the level of its energies, corrections included."""
 

@@ -19,6 +19,7 @@ from scipy.spatial import ConvexHull
 
 from gan_htvs.documents import Document
 from gan_htvs.errors import UserError
+from gan_htvs.identity import content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -178,6 +179,16 @@ class ReferenceSet(Document):
                 f"an energy of {level_of_theory} cannot be compared with references of "
                 f"{self.level_of_theory}; relax both with the same engine."
             )
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Name of the set: equal for sets whose energies agree to 1e-6 eV/atom."""
+        return content_hash(
+            [
+                (entry.name, entry.formula, round(entry.energy_per_atom, 6), entry.level_of_theory)
+                for entry in self.entries
+            ]
+        )
 
     @cached_property
     def elements(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
+from monty.json import MSONable
 from pymatgen.core import Element, Lattice, Structure
 
 from gan_htvs.errors import CalculationError, UserError
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from gan_htvs.campaign import Campaign
-    from gan_htvs.candidate import Relaxed
+    from gan_htvs.candidate import RelaxedStructure
 
 REFERENCE_PHASES = Path(__file__).with_name("reference_phases.yaml")
 
 
 @dataclass(frozen=True)
-class ReferencePhase:
+class ReferencePhase(MSONable):
     """A known phase.
 
     Attributes
@@ -190,7 +191,7 @@ def write_phases(
 
 def reference_set(
     phases: Iterable[ReferencePhase],
-    relaxed: Mapping[str, Relaxed | str],
+    relaxed: Mapping[str, RelaxedStructure | str],
     level_of_theory: str,
     *,
     potential_setting: str = "engines.energy.name",
@@ -239,7 +240,7 @@ def reference_set(
 
 def _energy(
     phase: ReferencePhase,
-    outcome: Relaxed | str,
+    outcome: RelaxedStructure | str,
     potential_setting: str,
     steps_setting: str | None,
 ) -> float:

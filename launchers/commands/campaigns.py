@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
 
+REHEARSALS_DEFAULT = Path("gan_htvs_data/rehearsal")
+
 
 @app.command(epilog="Example: [bold]gan-htvs demo[/bold]")
 def demo(
@@ -52,7 +54,7 @@ def demo(
         with resources.as_file(template) as campaign_file:
             from gan_htvs.campaign_file import read_campaign
 
-            _run(read_campaign(campaign_file), launchpad, workdir, workers)
+            _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
 
 
 @app.command(epilog="Example: [bold]gan-htvs init my-search[/bold]")
@@ -84,7 +86,41 @@ def run(
     with told_in_one_sentence():
         from gan_htvs.campaign_file import read_campaign
 
-        _run(read_campaign(campaign_file), launchpad, workdir, workers)
+        _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
+
+
+@app.command(
+    "evaluate-structures",
+    epilog="Example: [bold]gan-htvs evaluate-structures my-cifs --name mine --band-gap none[/bold]",
+)
+def evaluate_structures(
+    folder: Annotated[
+        Path, typer.Argument(help="CIF and POSCAR files.", metavar="DIR", parser=named_path)
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the campaign; default: that of the folder.")
+    ] = None,
+    band_gap: Annotated[
+        str, typer.Option(help="What computes band gaps: gpaw, vasp or none.", metavar="ENGINE")
+    ] = "gpaw",
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    workers: Workers = N_CORES,
+) -> None:
+    """Compute energy above hull, Pourbaix stability and band gap of your own structures.
+
+    The results are stored as candidates of the proposer 'user'; running it again computes only
+    what is missing.
+    """
+    with told_in_one_sentence():
+        from gan_htvs.campaign_file import campaign_of_structures
+
+        campaign, skipped = campaign_of_structures(folder, name or folder.resolve().name, band_gap)
+        for label, reason in skipped.items():
+            console.note(f"{label} is skipped: {reason}.")
+        if not launchpad.exists():
+            write_template("my_launchpad.yaml", launchpad)
+        _run_with_programs(campaign, launchpad, workdir, workers)
 
 
 @app.command(
@@ -100,9 +136,11 @@ def submit(
     extend: Annotated[
         bool, typer.Option("--extend", help="Take over settings that may change meanwhile.")
     ] = False,
-    shards_at_once: Annotated[
+    workflows_at_once: Annotated[
         int | None,
-        typer.Option(min=1, help="Shards on the launchpad at one time; default: as before, or 20."),
+        typer.Option(
+            min=1, help="Workflows on the launchpad at one time; default: as before, or 20."
+        ),
     ] = None,
     cores_per_node: Annotated[
         int, typer.Option(min=1, help="Of the nodes that the estimate is for.")
@@ -111,7 +149,8 @@ def submit(
     """Queue a campaign for the workers of a cluster, and leave.
 
     References and training are queued at once; each releases what waits for it when its output
-    exists, and every shard that ends the next one. Submitting again queues only what is missing.
+    exists, and every workflow that ends queues the next ones. Submitting again queues only what
+    is missing.
     """
     with told_in_one_sentence():
         from gan_htvs.campaign_file import read_campaign
@@ -129,7 +168,9 @@ def submit(
             if dry_run:
                 print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
             else:
-                submit_campaign(campaign, databases, extend=extend, shards_at_once=shards_at_once)
+                submit_campaign(
+                    campaign, databases, extend=extend, workflows_at_once=workflows_at_once
+                )
 
 
 @app.command(
@@ -148,43 +189,53 @@ def rehearse(
     ] = None,
     fail: Annotated[
         list[str] | None,
-        typer.Option(help="Share of the calculations that fail so.", metavar="MODE=SHARE ..."),
+        typer.Option(
+            help="Share of the calculations that fail in this way.", metavar="MODE=SHARE ..."
+        ),
     ] = None,
-    core_seconds: Annotated[
-        float | None,
-        typer.Option(min=0, help="What a unit takes on your machine; prints core-hours, too."),
-    ] = None,
-    hybrid_core_seconds: Annotated[
-        float | None,
-        typer.Option(min=0, help="The same for a unit of exact exchange."),
-    ] = None,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    workdir: Workdir = WORKDIR_DEFAULT,
+    workdir: Annotated[
+        Path,
+        typer.Option(
+            *("--workdir", "-w"),
+            help="Where the rehearsal and its database go, in a folder with the campaign's name.",
+            metavar="DIR",
+            parser=named_path,
+        ),
+    ] = REHEARSALS_DEFAULT,
     workers: Workers = N_CORES,
 ) -> None:
-    """Run a campaign for VASP with a stand-in for VASP, and tell what the real one will cost.
+    """Run a small copy of a campaign for VASP with a stand-in for VASP.
 
-    Same flows, Makers, custodian, parsing and database, under the name of the campaign with
-    -rehearsal at its end. What it finds is labelled so and never shown beside results. Needs
-    neither VASP nor POTCARs.
+    Runs the same flows, Makers, custodian, parsers and builders in a database of its own, which no
+    other command sees unless it is named with --launchpad. Needs neither VASP nor POTCARs; no
+    number in it is a result.
     """
     with told_in_one_sentence():
         from gan_htvs.campaign_file import read_campaign
 
         campaign = read_campaign(campaign_file)
-        from launchers.estimate import survivor_share
-        from launchers.rehearsal import estimate_costs, print_costs, rehearsal_of
+        from launchers.doctor.vasp import check_settings
+        from launchers.rehearsal.campaign import own_launchpad, potcars_of, rehearsal_of
+        from launchers.rehearsal.counts import print_counts, read_counts
+        from launchers.rehearsal.environment import stand_in
+        from launchers.rehearsal.failures import parse_shares
 
-        rehearsal = rehearsal_of(campaign, structures, compositions or (), fail or ())
+        check_settings(campaign)
+        rehearsal = rehearsal_of(campaign, structures, compositions or ())
+        folder = workdir / campaign.name
+        launchpad = own_launchpad(folder)
 
         def conclude(databases: Databases) -> None:
-            costs = estimate_costs(databases, rehearsal, campaign)
-            print_costs(costs, core_seconds, hybrid_core_seconds)
-            _, source = survivor_share(campaign, databases)
-            if source:
-                console.note(f"Structures in the campaign that come to VASP: {source}.")
+            print_counts(read_counts(databases))
+            console.note(
+                "A stand-in took the place of VASP: no number above is a result. "
+                f"`gan-htvs candidates -l {launchpad}` lists the candidates of this rehearsal; "
+                "`status`, `show` and `retry` take the same option."
+            )
 
-        _run(rehearsal, launchpad, workdir, workers, conclude)
+        failures = parse_shares(",".join(fail), source="--fail") if fail else None
+        with stand_in(folder / "potcars", *potcars_of(rehearsal), failures):
+            _run(rehearsal, launchpad, workdir, workers, conclude)
 
 
 @app.command(
@@ -233,6 +284,19 @@ def settings() -> None:
     typer.echo(as_markdown(settings_of(Campaign)))
 
 
+def _run_with_programs(campaign: Campaign, launchpad: Path, workdir: Path, workers: int) -> None:
+    """Run a campaign if VASP, should it need that, can run on this machine."""
+    from launchers.database import LaunchpadFile
+
+    LaunchpadFile.read(launchpad)
+    from launchers.doctor.vasp import check_settings, obstacle
+
+    check_settings(campaign)
+    if (reason := obstacle(campaign)) is not None:
+        raise UserError(f"nothing was queued, since VASP cannot run here: {reason}.")
+    _run(campaign, launchpad, workdir, workers)
+
+
 def _run(
     campaign: Campaign,
     launchpad: Path,
@@ -241,21 +305,15 @@ def _run(
     conclude: Callable[[Databases], None] = lambda _: None,
 ) -> None:
     # Imported here so that --help and errors in the files need not wait for torch.
-    from launchers.database import LaunchpadFile, open_databases
+    from launchers.database import open_databases
 
-    LaunchpadFile.read(launchpad)
-    from launchers.doctor.vasp import check_settings, obstacle
-
-    check_settings(campaign)
-    if (reason := obstacle(campaign)) is not None:
-        raise UserError(f"nothing was queued, since VASP cannot run here: {reason}.")
     _check_references(campaign)
     from gan_htvs.potentials import SHIPPED, weights_file
 
     if campaign.prescreen is not None:
-        for descent in campaign.prescreen.potentials(campaign.engines):
-            if descent.name in SHIPPED:
-                weights_file(descent.name)
+        for relaxation in campaign.prescreen.potentials(campaign.engines):
+            if relaxation.name in SHIPPED:
+                weights_file(relaxation.name)
     from launchers import summary
     from launchers.local import LocalRun
 

@@ -149,9 +149,6 @@ def candidates(
     ] = "energy_above_hull",
     skip: Annotated[int, typer.Option(min=0, help="Leave out so many first.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
-    rehearsal: Annotated[
-        bool, typer.Option("--rehearsal", help="Those of rehearsals, which are no results.")
-    ] = False,
     count: Annotated[bool, typer.Option("--count", help="Only count them.")] = False,
     output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
     structures: Annotated[
@@ -174,7 +171,7 @@ def candidates(
         from gan_htvs.filters import Filters
         from gan_htvs.store import CandidateStore
         from launchers.database import open_databases
-        from launchers.registry import registered, require_results
+        from launchers.registry import registered
         from launchers.words import counted
 
         filters: dict[str, Any] = {
@@ -200,12 +197,8 @@ def candidates(
         order: dict[str, Any] = {"sort": sort, "skip": skip, "limit": limit}
         with open_databases(launchpad) as databases:
             if campaign is not None:
-                asked = registered(databases, campaign)
-                if not rehearsal:
-                    require_results(asked)
-            store = CandidateStore(
-                databases.store("candidates", key="candidate_id"), rehearsal=rehearsal
-            )
+                registered(databases, campaign)  # raises if there is none
+            store = CandidateStore(databases.store("candidates", key="candidate_id"))
             if count:
                 typer.echo(store.count(**filters))
                 return
@@ -238,9 +231,6 @@ def show(
         Path | None,
         typer.Option(help="Draw its relaxation here, as a PNG.", metavar="FILE", parser=named_path),
     ] = None,
-    rehearsal: Annotated[
-        bool, typer.Option("--rehearsal", help="One of a rehearsal, which is no result.")
-    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write a JSON document.")] = False,
 ) -> None:
     """Tell the way of one candidate: origin, relaxation, energies, moments, where and why it left.
@@ -252,22 +242,24 @@ def show(
 
         from gan_htvs.figures import rendered
         from gan_htvs.files import write_atomically
-        from gan_htvs.prescreen.figure import draw_descent
+        from gan_htvs.prescreen.figure import draw_relaxation
         from launchers.database import open_databases
         from launchers.history import print_history, read_history
 
         with open_databases(launchpad) as databases:
-            history = read_history(databases, candidate_id, rehearsal=rehearsal)
+            history = read_history(databases, candidate_id)
         if as_json:
             typer.echo(json.dumps(history.as_dict(), indent=1, default=str))
         else:
             print_history(history)
         if figure is not None:
-            if history.descent is None or not history.descent.curve.energies:
+            if history.relaxation is None or not history.relaxation.curve.energies:
                 raise UserError(
                     f"--figure: candidate {candidate_id} was not relaxed in a prescreen, which "
                     "alone keeps curves; leave it out."
                 )
-            title = f"{history.candidate.formula_pretty} {candidate_id}: {history.descent.ending}"
-            write_atomically(figure, rendered(draw_descent(history.descent.curve, title)))
+            title = (
+                f"{history.candidate.formula_pretty} {candidate_id}: {history.relaxation.ending}"
+            )
+            write_atomically(figure, rendered(draw_relaxation(history.relaxation.curve, title)))
             typer.echo(f"wrote {figure}", err=as_json)

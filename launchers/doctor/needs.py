@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.engines import VASP_ENGINES, EngineSettings
+from gan_htvs.engines import EngineSettings
 from gan_htvs.potentials import SHIPPED
 from launchers.doctor.check import Need
 
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign import Campaign
     from gan_htvs.prescreen.settings import PrescreenSettings
-
-STAND_IN_POTENTIAL = "chgnet"
-"""What a rehearsal computes with."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +61,10 @@ def needs_of_engines(
         return Need.REQUIRED if condition else None
 
     names = {engines.energy.name, engines.band_gap.name}
-    runs_vasp = bool(names & VASP_ENGINES)
+    runs_vasp = "vasp" in names
     potentials = {engines.energy.name}
-    if engines.energy.name in VASP_ENGINES and engines.vasp.pre_relaxation:
+    if engines.energy.name == "vasp" and engines.vasp.pre_relaxation:
         potentials.add(engines.vasp.pre_relaxation)
-    if engines.is_rehearsal:
-        potentials.add(STAND_IN_POTENTIAL)
     arguments = {engines.energy.name: engines.energy.arguments}
     if engines.vasp.pre_relaxation:
         arguments[engines.vasp.pre_relaxation] = engines.energy.arguments
@@ -80,11 +75,11 @@ def needs_of_engines(
         database=Need.REQUIRED,
         potentials={
             name: needed(name in potentials)
-            for name in (*SHIPPED, *sorted(potentials - VASP_ENGINES - set(SHIPPED)))
+            for name in (*SHIPPED, *sorted(potentials - {"vasp"} - set(SHIPPED)))
         },
         arguments=arguments,
         gpaw=needed("gpaw" in names),
-        vasp=needed("vasp" in names),
+        vasp=needed(runs_vasp),
         custodian=needed(runs_vasp),
         enumlib=needed(runs_vasp and engines.vasp.orderings == "enumlib"),
         materials_project=needed(materials_project),

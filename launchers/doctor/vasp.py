@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_htvs.engines import VASP_ENGINES
 from gan_htvs.potcars import FOLDER_VARIABLE, examine_potcars, potcar_symbols
 from launchers.doctor.check import Finding, State, failure, ok, warning
 
@@ -32,9 +31,9 @@ _INSTALL_POTCARS = (
 
 def command() -> Finding:
     """Look at the command as atomate2 reads it: ~/.atomate2.yaml and the environment."""
-    from atomate2.settings import Atomate2Settings
+    from flows.engines.atomate2_settings import load_settings
 
-    settings = Atomate2Settings()
+    settings = load_settings()
     return command_of(settings.VASP_CMD, settings.VASP_GAMMA_CMD, os.environ)
 
 
@@ -68,11 +67,9 @@ def command_of(vasp: str, gamma: str, environment: Mapping[str, str]) -> Finding
 
 def settings() -> Finding:
     """Show what atomate2's settings add to every INCAR; a UserError names a tag that may not."""
-    from atomate2.settings import Atomate2Settings
+    from flows.engines.atomate2_settings import incar_updates, load_settings
 
-    from flows.engines.atomate2_settings import incar_updates
-
-    site = Atomate2Settings()
+    site = load_settings()
     if not (updates := incar_updates(site)):
         return ok(f"no VASP_INCAR_UPDATES in {site.CONFIG_FILE}")
     tags = ", ".join(f"{tag} = {value}" for tag, value in updates.items())
@@ -87,7 +84,7 @@ def check_settings(campaign: Campaign) -> None:
     UserError
         If they do not: the file, the tag and the fix.
     """
-    if VASP_ENGINES & {campaign.engines.energy.name, campaign.engines.band_gap.name}:
+    if "vasp" in (campaign.engines.energy.name, campaign.engines.band_gap.name):
         settings()
 
 
@@ -135,13 +132,14 @@ def input_sets(engines: EngineSettings) -> list[VaspInputSet]:
     Raises
     ------
     UserError
-        If a powerup is wrong.
+        If a powerup is wrong, or atomate2 cannot read its settings.
     """
-    from atomate2.vasp.jobs.mp import MPGGARelaxMaker
+    from flows.engines.atomate2_settings import load_settings
 
-    from flows.engines.vasp_step import VaspStepMaker
+    load_settings()
+    from flows.engines.vasp import VaspEnergyMaker
 
-    return [VaspStepMaker.of(MPGGARelaxMaker(), engines, {}).vasp.input_set_generator]
+    return [VaspEnergyMaker.of(engines).static_maker.input_set_generator]
 
 
 def obstacle(campaign: Campaign) -> str | None:

@@ -109,7 +109,6 @@ def _card(status: CampaignStatus) -> Component:
             html.H2(dcc.Link(status.name, href=f"/campaigns/{status.name}")),
             html.P(_plain(headline(status)), className="headline"),
             html.Progress(value=str(done), max=str(status.n_wanted)),
-            html.P("a rehearsal: no number is a result") if status.is_rehearsal else None,
             html.Ul([html.Li(f"{each.found}: {each.cure}") for each in status.obstacles]),
             *map(_drawn, grids(status)),
         ],
@@ -126,8 +125,6 @@ def layout_of_one(databases: Databases, name: str) -> Component:
         If there is no such campaign.
     """
     results = read_results(databases, name)
-    if results.campaign.engines.is_rehearsal:
-        return html.Div([html.H1(name), html.P("A rehearsal: no number of it is a result.")])
     drawn = figures(results, read_trajectories(databases, results))
     return html.Article(
         [

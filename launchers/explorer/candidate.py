@@ -11,7 +11,7 @@ from dash_mp_components import CrystalToolkitScene
 from gan_htvs.candidate import KNOWN_PHASE
 from gan_htvs.export import StructureFormat
 from gan_htvs.figures import embedded
-from gan_htvs.prescreen.figure import draw_descent
+from gan_htvs.prescreen.figure import draw_relaxation
 from launchers.explorer.listing import FIGURE
 from launchers.explorer.scene import colour_of, scene_of
 from launchers.history import lines
@@ -143,9 +143,9 @@ def _water(pourbaix: PourbaixStability | None) -> list[Component]:
 
 
 def _descent(history: History) -> list[Component]:
-    if history.descent is None or not history.descent.curve.energies:
+    if history.relaxation is None or not history.relaxation.curve.energies:
         return []
-    figure = draw_descent(history.descent.curve, str(history.descent.ending))
+    figure = draw_relaxation(history.relaxation.curve, str(history.relaxation.ending))
     return [
         html.H2("Relaxation in the prescreen"),
         html.Img(src=embedded(figure), alt="energy, force and volume by step", className="figure"),

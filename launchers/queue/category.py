@@ -62,7 +62,7 @@ def worker(folder: Path, category: Category) -> Finding:
 def batch_job(path: Path, launchpad_file: Path) -> Finding:
     """Have FireWorks write the batch script, and read it as the shell will."""
     folder = path.parents[1]
-    adapter = _adapter(path)
+    adapter = read_adapter(path)
     with (
         warnings.catch_warnings(action="error"),
         tempfile.TemporaryDirectory() as launch_dir,
@@ -133,7 +133,7 @@ def _times(path: Path, adapter: CommonAdapter) -> tuple[int, int]:
 
 def margin(path: Path, limit: Limit) -> Finding:
     """See that the longest calculation ends before its batch job does."""
-    walltime, last = _times(path, _adapter(path))
+    walltime, last = _times(path, read_adapter(path))
     left = walltime - last
     if limit.seconds is None:
         return warning(
@@ -152,7 +152,7 @@ def margin(path: Path, limit: Limit) -> Finding:
 
 def queue(path: Path) -> Finding:
     """Ask the batch system whether it has the queue that an adapter names."""
-    adapter = _adapter(path)
+    adapter = read_adapter(path)
     dialect = _dialect(adapter)
     if dialect is None:
         return skipped(f"{adapter.q_type} is not one of {', '.join(BatchSystem)}")
@@ -188,8 +188,16 @@ def _named(names: Names, adapter: CommonAdapter, path: Path) -> Finding:
     return ok(f"{names.what} {value}")
 
 
-def _adapter(path: Path) -> CommonAdapter:
-    document = read_fireworks_file(path, written_by_init(path.parent))
+def read_adapter(path: Path) -> CommonAdapter:
+    """Read a queue adapter of FireWorks whose values reach the batch script as they are written.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, is none, YAML reads a value as something else than what is written, or
+        the batch system does not understand an amount of memory.
+    """
+    document = read_fireworks_file(path, written_by_init(path.parent.parent))
     check_unquoted(path)
     for key in ("queue", "rocket_launch"):  # FireWorks hands them to programs as they are
         if not isinstance(document.get(key), str | None):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from flows.routing import categories_of
 from gan_htvs import __version__
-from gan_htvs.engines import VASP_ENGINES
 from gan_htvs.errors import UserError
 from gan_htvs.routing import Category
 from launchers.doctor.check import Examination, Finding, failure, ok, warning
@@ -126,9 +125,9 @@ def longest_calculations(campaign: Campaign) -> dict[Category, Limit]:
     limits = {}
     if engines.band_gap.name == "gpaw":
         limits[routing.hybrid] = Limit("engines.band_gap.max_seconds", engines.band_gap.max_seconds)
-    elif engines.band_gap.name in VASP_ENGINES:
+    elif engines.band_gap.name == "vasp":
         limits[routing.hybrid] = vasp
-    if engines.energy.name in VASP_ENGINES:
+    if engines.energy.name == "vasp":
         limits[routing.dft] = vasp
     return limits
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gan_htvs.candidate import CALCULATIONS, Hurdle, Stage, Step
+from gan_htvs.candidate import CALCULATIONS, KNOWN_PHASE, ScreeningStep, Stage, Step
 from gan_htvs.funnel import CANDIDATE_FIELDS, Funnel, measure_funnel
 from launchers.launchpad import last_line, moment
-from launchers.shards import longest_shards
+from launchers.samples import longest_samples, n_structures
 from launchers.status.document import FailureCount, JobCount, Throughput
 
 if TYPE_CHECKING:
@@ -105,31 +105,41 @@ class Census:
         return {"spec.campaign": {"$in": list(self.owners)}}
 
     def proposed(self) -> Proposed:
-        """Read what the samplers left: the known phases, and how many structures they lack."""
+        """Read which candidates are reference phases, and how many structures are lacking."""
         fields = [f"output.{name}" for name in ("stream", "requested", "tried")]
-        found = self.database.outputs.find(
+        samples = self.database.outputs.find(
             self._outputs_of(Step.PROPOSE), [*fields, "output.proposals.candidate_id"]
         )
-        shards = [each["output"] for each in found]
-        known = [
-            phase["candidate_id"]
-            for shard in shards
-            if "stream" not in shard
-            for phase in shard["proposals"]
-        ]
         lacking = (
-            shard["requested"] - len(shard["proposals"])
-            for shard in longest_shards(shards).values()
+            sample["requested"] - n_structures(sample)
+            for sample in longest_samples(each["output"] for each in samples).values()
+        )
+        known = self.database.outputs.distinct(
+            "metadata.candidate_id",
+            self._outputs_of(Step.GATE) | {"output.origin.proposer": KNOWN_PHASE},
         )
         return Proposed(known, sum(max(n, 0) for n in lacking))
 
     def judged(self) -> set[str]:
-        """Ids of the candidates that a gate has judged, known phases among them."""
+        """Ids of the candidates with a verdict, reference phases and rejected ones included."""
         gates: list[dict[str, Any]] = [
             {"$match": self._outputs_of(Step.GATE)},
             {"$group": {"_id": "$metadata.candidate_id"}},
         ]
-        return {gate["_id"] for gate in self.database.outputs.aggregate(gates)}
+        judged = {gate["_id"] for gate in self.database.outputs.aggregate(gates)}
+        screened = self.database.outputs.find(
+            self._outputs_of(Step.PRESCREEN),
+            ["output.screened.verdict.candidate_id", "output.screened.verdict.rejected_at"],
+        )
+        for batch in screened:
+            verdicts = [each["verdict"] for each in batch["output"]["screened"]]
+            judged |= {each["candidate_id"] for each in verdicts if each.get("rejected_at")}
+        selections = self.database.outputs.find(
+            self._outputs_of(Step.SELECT), ["output.rejected.candidate_id"]
+        )
+        for selection in selections:
+            judged |= {each["candidate_id"] for each in selection["output"].get("rejected", ())}
+        return judged
 
     def jobs(self, known_phases: Collection[str], now: datetime) -> Jobs:
         """Count jobs, in one walk over them.
@@ -191,7 +201,9 @@ class Census:
             ["output.counts"],
         )
         counts = [each["output"]["counts"] for each in found]
-        return sum(each.get(hurdle.value, 0) for each in counts for hurdle in Hurdle)
+        return sum(
+            each.get(rejected_at.value, 0) for each in counts for rejected_at in ScreeningStep
+        )
 
     def built(self) -> Built:
         """Read what the builders left."""

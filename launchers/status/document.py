@@ -111,12 +111,6 @@ class CampaignStatus(StatusDocument):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def is_rehearsal(self) -> bool:
-        """Whether a stand-in takes the place of VASP, so that the funnel shows no results."""
-        return self.campaign.engines.is_rehearsal
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
     def n_wanted(self) -> int:
         """Structures asked for: compositions x structures x proposers."""
         return self.campaign.n_structures

@@ -1,4 +1,4 @@
-"""Look at the campaigns of a database and tell how they stand."""
+"""Read the status of the campaigns of a database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def survey(databases: Databases, name: str | None = None) -> Status:
-    """Tell how a campaign stands, or all of the database if none is named.
+    """Read the status of a campaign, or of all if none is named.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def _look_at(databases: Databases, registration: Mapping[str, Any]) -> CampaignS
 
 def _owners(campaign: Campaign) -> Sequence[str]:
     """Labels of the jobs of a campaign that was not submitted yet; takes seconds to import."""
-    from flows.campaign import CampaignUnits
+    from launchers.units import CampaignUnits
 
     return CampaignUnits(campaign).owners
 

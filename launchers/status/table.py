@@ -101,8 +101,6 @@ def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
     yield headline(status)
     if status.began_on is not None:
         yield f"began {clock(status.began_on)}"
-    if status.is_rehearsal:
-        yield "a rehearsal: a stand-in takes the place of VASP, and no number below is a result"
     yield ""
     yield funnel_table(status.campaign, status.funnel)
     if status.funnel.caveat is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jobflow
 import pytest
 
+from gan_htvs.thermodynamics.references import phases_of
 from launchers.database import open_databases
 
 
@@ -16,14 +17,10 @@ def orchestration(import_benchmark, tmp_path, monkeypatch):
     return import_benchmark("orchestration")
 
 
-@pytest.mark.parametrize("where", ["apart", "together", "inlined"])
-def test_all_layouts_do_the_same_work(
-    orchestration, import_benchmark, launchpad_file, tmp_path, where
-):
-    structures = orchestration.Structures(where)
+def test_a_layout_does_the_work_once(orchestration, import_benchmark, launchpad_file, tmp_path):
     with open_databases(launchpad_file) as databases:
         layout = orchestration.Layout(launchpad_file, databases, tmp_path)
-        layout.queue(2, 1, structures)
+        layout.queue(2, 1)
         layout.launch(6)  # two chains, each with the release at its end
         account = layout.account()
         assert account.nothing_lost_or_doubled
@@ -42,13 +39,15 @@ def test_whole_campaigns_are_submitted_once_and_in_both_ways(import_benchmark):
     submission = import_benchmark("submission")
     campaign = submission.campaign_of(2, 60)
     with submission.databases_of("bulk", "single") as ((bulk, single), _):
-        # Four shards, references, training and known phases.
-        assert submission.submit(campaign, bulk) == 7
+        # References, training, two compositions, the reference phases, two chunks of each.
+        assert submission.submit(campaign, bulk) == 9
         assert submission.submit(campaign, bulk) == 0
-        assert submission.submit(campaign, single, one_by_one=True) == 7
+        assert submission.submit(campaign, single, one_by_one=True) == 9
         units = [
             {each["metadata"]["unit"] for each in databases.launchpad().workflows.find()}
             for databases in (bulk, single)
         ]
-        assert len(units[0]) == 7
+        assert len(units[0]) == 9
         assert units[0] == units[1]
+        gates = bulk.launchpad().fireworks.count_documents({"spec.step": "gate"})
+        assert gates == 2 * 60 + len(phases_of(campaign)) - 1  # O2 is no candidate

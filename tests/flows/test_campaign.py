@@ -1,118 +1,92 @@
+"""A whole campaign as one flow, and its parts."""
+
 from __future__ import annotations
 
-from importlib import resources
+import pytest
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
 
-import yaml
-
-from flows.campaign import CampaignUnits
-from flows.sample import shards
-from gan_htvs.campaign import Campaign
-from gan_htvs.campaign_file import checked_campaign
-
-DEMO = yaml.safe_load((resources.files("launchers.templates") / "demo.yaml").read_text())
-
-MIXED = {"proposers": ["gan", "random", "substitution"], "structures_per_composition": 5}
+from flows.campaign import CampaignFlows, CampaignMaker
+from flows.routing import jobs_of
+from gan_htvs.candidate import Stage, Verdict
+from tests.helpers import mg_o, relaxed
 
 
-def demo(**changes) -> Campaign:
-    return checked_campaign(DEMO | changes, "demo")
+def test_run_locally_runs_a_whole_campaign():
+    campaign = mg_o()
+    flow = CampaignMaker.of(campaign).make(campaign)
+    store = JobStore(MemoryStore())
+    run_locally(flow, store=store, log=False, ensure_success=True)
+    outputs = {document["name"]: document for document in store.query({}, load=True)}
+    sampled = outputs["sample Mg2O2 random"]["output"]["proposals"]
+    screened = outputs["prescreen"]["output"]["screened"]
+    assert len(sampled) == len(screened) == 4
+    ids = {each["candidate_id"] for each in sampled}
+    assert {each["proposal"]["candidate_id"] for each in screened} == ids
+    verdicts = flow.output["Mg2O2"].resolve(store)
+    survivors = outputs["select"]["output"]["survivors"]
+    assert len(survivors) == len(verdicts) > 0
+    assert {verdict.candidate_id for verdict in verdicts} <= ids
+    for verdict in verdicts:
+        assert isinstance(verdict, Verdict)
+        assert verdict.stage is not Stage.FAILED
+        assert verdict.relaxed.level_of_theory == "CHGNet-0.3.0"
+        assert verdict.assessment.energy_above_hull <= 0.2
+        assert verdict.origin.proposer == "random"
+    references = outputs["references"]["output"]["entries"]
+    assert {entry["name"] for entry in references} >= {"Mg hcp", "MgO periclase", "O2"}
 
 
-def keys(campaign: Campaign) -> set[str]:
-    return {unit.key for unit in CampaignUnits(campaign).units()}
+def test_the_flow_of_a_campaign_is_new_each_time():
+    flows = [CampaignMaker.of(mg_o()).make(mg_o()) for _ in range(2)]
+    first, second = ({job.uuid for job in jobs_of(flow)} for flow in flows)
+    assert not first & second, "jobflow-remote refuses a job that its database holds"
+    assert all(not job.config.manager_config for job in jobs_of(flows[0]))
 
 
-def test_the_same_campaign_makes_the_same_units():
-    assert keys(demo()) == keys(demo())
-    # References, those of the potential that confirms, training, known phases, three shards.
-    assert len(keys(demo())) == 7
-    assert len(keys(demo(prescreen=None))) == 6
+def test_band_gaps_of_a_queued_campaign_are_named_by_content():
+    campaign = mg_o(engines={"band_gap": {"name": "gpaw"}})
+    named = {CampaignFlows(campaign).band_gap(relaxed()).uuid for _ in range(2)}
+    assert len(named) == 1
+    maker = CampaignMaker.of(campaign).composition_maker.candidate_maker.stability_maker
+    anew = {maker.band_gap_jobs(relaxed()).uuid for _ in range(2)}
+    assert len(anew | named) == 3
 
 
-def test_another_campaign_shares_references_and_training_but_no_shard():
-    units = CampaignUnits(demo())
-    assert keys(demo()) & keys(demo(name="second")) == set(units.shared)
-    assert {units.references, units.training} < set(units.shared)
+def uuids(campaign) -> set[str]:
+    parts = CampaignFlows(campaign)
+    flows = [*parts.shared, *(parts.screen(each) for each in parts.compositions)]
+    return {job.uuid for flow in flows for job in jobs_of(flow)}
 
 
-def test_another_engine_needs_other_references():
-    strict = demo(engines={"energy": {"fmax": 0.01}})
-    assert CampaignUnits(strict).references != CampaignUnits(demo()).references
+def test_the_same_campaign_has_the_same_jobs():
+    assert uuids(mg_o()) == uuids(mg_o())
+    strict = {"energy": {"fmax": 0.01}, "band_gap": {"name": "none"}}
+    assert len(uuids(mg_o()) & uuids(mg_o(engines=strict))) == 1, "only the sample"
 
 
-def test_units_wait_for_what_they_need():
-    units = CampaignUnits(demo())
-    needs = units.needs
-    assert [unit.key for unit in units.units()] == list(needs)
-    assert needs[units.references] == needs[units.training] == frozenset()
-    others = [need for key, need in needs.items() if key not in units.owners]
-    assert others.count(frozenset(units.shared)) == 3
-    assert others.count(frozenset({units.references})) == 1
+def test_another_campaign_shares_the_references_alone():
+    shared = {job.uuid for part in CampaignFlows(mg_o()).shared for job in jobs_of(part)}
+    assert uuids(mg_o()) & uuids(mg_o(name="second")) == shared
 
 
-def test_what_is_done_is_left_out():
-    units = CampaignUnits(demo())
-    references = next(units.units()).flow
-    done = {job.uuid for job in references.jobs[:4]} | {units.training}
-    left = list(units.units(done))
-    assert len(left[0].flow.jobs) == len(references.jobs) - 4
-    assert units.training not in {unit.key for unit in left}
+def test_another_composition_or_proposer_repeats_nothing():
+    before = uuids(mg_o())
+    assert before < uuids(mg_o(compositions=["Mg2O2", "Mg4O4"]))
+    sampling = {"proposers": ["random", "symmetric"], "structures_per_composition": 4}
+    assert len(before & uuids(mg_o(sampling=sampling))) == len(before) - 1, "all but the selection"
 
 
-def test_shards_cut_a_composition_and_more_structures_keep_the_old_ones():
-    sampling = {"structures_per_composition": 120, "shard_size": 50}
-    campaign = demo(sampling=sampling)
-    cut = shards(campaign)
-    assert [s.n_structures for s in cut[:3]] == [50, 50, 20]
-    assert len({s.stream(campaign) for s in cut}) == 9
-    more = demo(sampling=sampling | {"structures_per_composition": 140})
-    assert [s.stream(campaign) for s in cut] == [s.stream(more) for s in shards(more)]
+@pytest.mark.parametrize(("n_structures", "n_batches"), [(100, 1), (120, 2), (300, 3)])
+def test_a_composition_has_one_sample_and_one_selection(n_structures, n_batches):
+    sampling = {"proposers": ["random"], "structures_per_composition": n_structures}
+    names = [job.name for job in CampaignFlows(mg_o(sampling=sampling)).screen("Mg2O2").jobs]
+    assert names == ["sample Mg2O2 random", *["prescreen"] * n_batches, "select"]
 
 
-def test_another_proposer_adds_its_shards_and_repeats_nothing():
-    before, after = demo(), demo(sampling=MIXED)
-    sampled = [
-        {unit.key for unit in CampaignUnits(campaign).units() if "sample" in unit.flow.name}
-        for campaign in (before, after)
-    ]
-    assert sampled[0] < sampled[1]
-    assert len(sampled[1]) == 9
-    streams = [shard.stream(after) for shard in shards(after)]
-    assert len(set(streams)) == len(streams)
-    assert {shard.stream(before) for shard in shards(before)} < set(streams)
-
-
-def test_only_what_samples_a_generator_waits_for_the_training():
-    campaign = demo(sampling=MIXED)
-    units = CampaignUnits(campaign)
-    waits = [units.training in need for key, need in units.needs.items() if units.is_shard(key)]
-    assert waits == [shard.proposer == "gan" for shard in shards(campaign)]
-
-
-def test_without_a_generator_nothing_is_trained():
-    units = CampaignUnits(demo(sampling=MIXED | {"proposers": ["random", "substitution"]}))
-    assert units.training is None
-    assert units.owners == ["mg-mn-o-demo", *units.shared]
-    for unit in units.units():
-        assert units.needs[unit.key] <= set(units.shared)
-        assert {job.metadata["campaign"] for job in unit.flow.jobs} <= set(units.owners)
-        assert all(job.metadata["step"] != "train" for job in unit.flow.jobs)
-
-
-def test_a_proposer_with_one_fixed_list_has_one_shard_of_each_composition():
-    sampling = {
-        "proposers": ["random", "substitution"],
-        "structures_per_composition": 120,
-        "shard_size": 50,
-    }
-    cut = shards(demo(sampling=sampling))
-    assert [s.n_structures for s in cut if s.proposer == "substitution"] == [120] * 3
-    assert [s.n_structures for s in cut if s.proposer == "random"] == [50, 50, 20] * 3
-
-
-def test_every_job_is_labelled_with_its_owner():
-    units = CampaignUnits(demo())
-    for unit in units.units():
-        for job in unit.flow.jobs:
-            assert job.metadata["campaign"] in units.owners
-            assert job.metadata["step"]
+def test_every_job_has_an_owner_a_step_and_a_worker():
+    parts = CampaignFlows(mg_o())
+    jobs = [job for flow in (*parts.shared, parts.screen("Mg2O2")) for job in jobs_of(flow)]
+    for job in jobs:
+        assert {"campaign", "step", "worker"} <= job.metadata.keys()
+        assert job.config.manager_config["_priority"] > 0 or job.metadata["step"] == "propose"

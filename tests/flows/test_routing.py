@@ -2,38 +2,58 @@ from __future__ import annotations
 
 import pytest
 
-from flows.campaign import CampaignUnits
-from flows.routing import categories_of
-from gan_htvs.campaign import Campaign
+from flows.campaign import CampaignFlows
+from flows.routing import PRIORITY, categories_of, jobs_of
+from gan_htvs.candidate import Step
+from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.routing import Category
+from tests.helpers import mg_o, proposal, relaxed, rocksalt
 
 VASP = {"energy": {"name": "vasp"}, "vasp": {"max_afm": 0}}
+NO_GAP = {"band_gap": {"name": "none"}}
 
 
 def campaign_of(engines, proposers, routing):
-    return Campaign.model_validate(
-        {
-            "name": "search",
-            "chemical_system": {"caps": {"Mg": 2, "O": 2}},
-            "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
-            "sampling": {"proposers": proposers},
-            "engines": engines,
-            "routing": routing,
-        }
-    )
+    return mg_o(engines=engines, sampling={"proposers": proposers}, routing=routing)
+
+
+def parts_of(campaign):
+    """All flows of a campaign, with one survivor that is relaxed anew."""
+    flows = CampaignFlows(campaign)
+    screens = [flows.screen(composition) for composition in flows.compositions]
+    survivors = [Survivor(proposal=proposal("a", rocksalt()))]
+    return [*flows.shared, *screens, flows.candidates(survivors)]
 
 
 @pytest.mark.parametrize("proposers", [["gan"], ["random"]])
 @pytest.mark.parametrize("engines", [{}, VASP])
 @pytest.mark.parametrize("routing", [{}, {"potential": "gpu"}, {"train": "hse", "other": "dft"}])
 def test_the_categories_of_a_campaign_are_those_of_its_jobs(engines, proposers, routing):
-    campaign = campaign_of(engines | {"band_gap": {"name": "none"}}, proposers, routing)
-    categories = {
-        job.config.manager_config["_category"]
-        for unit in CampaignUnits(campaign).units()
-        for job, _ in unit.flow.iterflow()
-    }
+    campaign = campaign_of(engines | NO_GAP, proposers, routing)
+    configs = [job.config for part in parts_of(campaign) for job in jobs_of(part)]
+    categories = {config.manager_config["_category"] for config in configs}
     assert categories == categories_of(campaign)
+
+
+def test_the_nearer_to_the_end_the_sooner_and_references_before_all():
+    campaign = campaign_of(NO_GAP, ["gan"], {})
+    flows = CampaignFlows(campaign)
+    for shared in (flows.references, flows.training):
+        for job in jobs_of(shared):
+            assert job.config.manager_config["_priority"] >= PRIORITY[Step.REFERENCES]
+    priorities = [job.config.manager_config["_priority"] for job in jobs_of(flows.screen("Mg2O2"))]
+    assert priorities == sorted(priorities)
+    survivor = Survivor(proposal=proposal("a", rocksalt()))
+    for job in jobs_of(flows.candidates([survivor])):
+        assert max(priorities) < job.config.manager_config["_priority"]
+        assert job.config.manager_config["_priority"] < PRIORITY[Step.REFERENCES]
+
+
+def test_jobs_of_a_band_gap_are_sent_to_the_workers_of_hybrids():
+    campaign = campaign_of({"band_gap": {"name": "gpaw"}}, ["random"], {"hybrid": "gpu"})
+    (job,) = jobs_of(CampaignFlows(campaign).band_gap(relaxed()))
+    assert job.config.manager_config["_category"] == Category.GPU.value
+    assert job.metadata["campaign"] == campaign.name
 
 
 def test_gaps_and_pre_relaxations_have_workers_too():

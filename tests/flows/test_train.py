@@ -3,19 +3,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from flows.train import dataset_of, train_generator
+from flows.campaign import CampaignFlows
+from flows.train import TrainMaker
 from gan_htvs.campaign import Campaign
 from gan_htvs.campaign_file import read_campaign
 from gan_htvs.dataset import build_dataset
 from gan_htvs.errors import UserError
 from gan_htvs.generator.checkpoint import TrainedGenerator, load
 from gan_htvs.generator.presets import training_parameters
+from tests.helpers import memory_store
 
 DOCUMENT = {
     "name": "magnesia",
@@ -27,24 +30,64 @@ DOCUMENT = {
 
 
 def run(campaign: Campaign) -> dict:
-    """Call the job's function as a worker does."""
-    return train_generator.original(campaign)
+    """Run the job as a worker does, and read what it stored."""
+    store, training = memory_store(), TrainMaker.of(campaign).make()
+    training.run(store)
+    return store.get_output(training.uuid, load=True)
 
 
-@pytest.fixture
-def scratch(tmp_path, monkeypatch):
-    monkeypatch.setenv("GAN_HTVS_SCRATCH", str(tmp_path / "scratch"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def name(campaign: Campaign) -> str:
+    return CampaignFlows(campaign).training.uuid
 
 
-def test_what_is_held_out_is_never_learnt_from(scratch):
+def changed(**changes) -> Campaign:
+    return Campaign.model_validate(DOCUMENT | changes)
+
+
+def test_a_training_is_named_by_what_it_depends_on():
+    plain = name(changed())
+    assert name(changed(name="another", sampling={"structures_per_composition": 99})) == plain
+    assert name(changed(generator=DOCUMENT["generator"] | {"device": "cpu"})) == plain
+    assert name(changed(generator=DOCUMENT["generator"] | {"seed": 1})) != plain
+    assert name(changed(dataset={"held_out": 0.2})) != plain
+    assert name(changed(oxidation_states={"Mg": [2, 2], "O": [-2, -1]})) != plain
+    reordered = changed(chemical_system={"caps": {"O": 2, "Mg": 2}})
+    assert name(reordered) != plain, "the order is that of the rows of the images"
+
+
+def test_a_training_set_and_a_checkpoint_are_known_by_their_content(tmp_path):
+    (tmp_path / "campaign.yaml").write_text(
+        yaml.safe_dump(
+            DOCUMENT
+            | {"dataset": {"source": "array", "path": "images.npy"}}
+            | {"generator": {"checkpoint": "model.safetensors"}}
+        )
+    )
+    names = []
+    for images, model in ((b"1", b"1"), (b"1", b"2"), (b"2", b"2")):
+        (tmp_path / "images.npy").write_bytes(images)
+        (tmp_path / "model.safetensors").write_bytes(model)
+        names.append(name(read_campaign(tmp_path / "campaign.yaml")))
+    assert len(set(names)) == 3
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for file in ("campaign.yaml", "images.npy", "model.safetensors"):
+        (tmp_path / file).rename(elsewhere / file)
+    assert name(read_campaign(elsewhere / "campaign.yaml")) == names[-1], "wherever they are"
+
+
+def test_a_checkpoint_whose_hash_is_not_known_is_known_by_its_name():
+    adopted = [changed(generator={"checkpoint": each}) for each in (None, "shipped", "/x/y")]
+    assert len({name(each) for each in adopted}) == 3
+
+
+def test_what_is_held_out_is_never_learned_from():
     campaign = Campaign.model_validate(DOCUMENT)
     system, states = campaign.chemical_system, campaign.oxidation_states
     whole = build_dataset(system, states, campaign.dataset)
     training, held_out = whole.split(0.3)
     assert len(held_out)
-    assert dataset_of(campaign).hash == training.hash
+    assert TrainMaker.of(campaign).training_set().hash == training.hash
     output = run(campaign)
     assert output["dataset"]["structures"] == len(training) < len(whole)
     trained = load(base64.b64decode(output["weights"]), expected_sha256=output["sha256"])
@@ -52,19 +95,19 @@ def test_what_is_held_out_is_never_learnt_from(scratch):
     assert trained.steps == 3
 
 
-def test_a_training_whose_output_was_not_stored_is_there_at_once(scratch, monkeypatch):
+def test_a_training_whose_output_was_not_stored_is_there_at_once(tmp_path, monkeypatch):
     campaign = Campaign.model_validate(DOCUMENT)
-    output = run(campaign)
+    output, first = run(campaign), Path.cwd()
     monkeypatch.delattr("gan_htvs.generator.training.Trainer.step")
-    again = scratch / "again"
+    again = tmp_path / "again"
     again.mkdir()
     monkeypatch.chdir(again)
     assert run(campaign)["weights"] == output["weights"]
-    assert (again / "curves.csv").read_text() == (scratch / "curves.csv").read_text()
+    assert (again / "curves.csv").read_text() == (first / "curves.csv").read_text()
     assert (again / "curves.png").exists()
 
 
-def test_what_does_not_fit_into_memory_is_told(scratch, monkeypatch):
+def test_what_does_not_fit_into_memory_is_reported(monkeypatch):
     def allocate(*_):
         torch.empty(2**55)
 
@@ -74,42 +117,42 @@ def test_what_does_not_fit_into_memory_is_told(scratch, monkeypatch):
 
 
 def test_states_of_long_ago_are_removed(scratch):
-    old = scratch / "scratch" / "training-0.safetensors"
-    old.parent.mkdir()
+    old = scratch / "training-0.safetensors"
+    scratch.mkdir()
     old.touch()
     os.utime(old, (0, 0))
     run(Campaign.model_validate(DOCUMENT))
-    (state,) = old.parent.iterdir()
+    (state,) = scratch.iterdir()
     assert state != old
 
 
-def test_a_named_checkpoint_is_adopted_byte_by_byte(scratch):
+def test_a_named_checkpoint_is_adopted_byte_by_byte(tmp_path):
     system = Campaign.model_validate(DOCUMENT).chemical_system
     parameters = training_parameters("paper", {"width": 0.05, "noise_dim": 8})
-    TrainedGenerator.build(system, parameters, seed=1).save(scratch / "model.safetensors")
+    TrainedGenerator.build(system, parameters, seed=1).save(tmp_path / "model.safetensors")
     document = DOCUMENT | {"generator": {"checkpoint": "model.safetensors"}}
-    (scratch / "campaign.yaml").write_text(yaml.safe_dump(document))
-    campaign = read_campaign(scratch / "campaign.yaml")
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(document))
+    campaign = read_campaign(tmp_path / "campaign.yaml")
     output = run(campaign)
-    stored = (scratch / "model.safetensors").read_bytes()
+    stored = (tmp_path / "model.safetensors").read_bytes()
     assert base64.b64decode(output["weights"]) == stored
     assert output["sha256"] == hashlib.sha256(stored).hexdigest() == campaign.generator.sha256
     assert output["dataset"] is None
 
     weights = np.frombuffer(stored, dtype=np.uint8).copy()
     weights[-1] ^= 1
-    (scratch / "model.safetensors").write_bytes(weights.tobytes())
+    (tmp_path / "model.safetensors").write_bytes(weights.tobytes())
     with pytest.raises(UserError, match="was changed or truncated"):
         run(campaign)
 
 
-def test_a_checkpoint_of_another_chemical_system_is_refused(scratch):
+def test_a_checkpoint_of_another_chemical_system_is_refused(tmp_path):
     other = Campaign.model_validate(
         DOCUMENT | {"chemical_system": {"caps": {"Mg": 3, "O": 3}}}
     ).chemical_system
     parameters = training_parameters("paper", {"width": 0.05, "noise_dim": 8})
-    TrainedGenerator.build(other, parameters, seed=1).save(scratch / "model.safetensors")
+    TrainedGenerator.build(other, parameters, seed=1).save(tmp_path / "model.safetensors")
     document = DOCUMENT | {"generator": {"checkpoint": "model.safetensors"}}
-    (scratch / "campaign.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(document))
     with pytest.raises(UserError, match="trained for Mg 3, O 3"):
-        run(read_campaign(scratch / "campaign.yaml"))
+        run(read_campaign(tmp_path / "campaign.yaml"))

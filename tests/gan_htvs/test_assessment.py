@@ -3,13 +3,12 @@ from __future__ import annotations
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.assessment import Judge
+from gan_htvs.assessment import Judge, deserves_gap
 from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
 from gan_htvs.campaign import PourbaixSettings, Thresholds
-from gan_htvs.candidate import Relaxed, Stage
+from gan_htvs.candidate import RelaxedStructure, Stage
 from gan_htvs.errors import UserError
-from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
-from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
+from tests.helpers import references
 
 LEVEL = "CHGNet-0.3.0"
 MGO_PER_ATOM = -6.314
@@ -19,16 +18,10 @@ MGO_PER_ATOM = -6.314
 @pytest.fixture(scope="module")
 def judge() -> Judge:
     energies = {"Mg": -1.55, "O2": -4.94795546875, "MgO": MGO_PER_ATOM}
-    references = ReferenceSet(
-        entries=tuple(
-            ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory=LEVEL)
-            for f, e in energies.items()
-        )
-    )
-    return Judge(references, PourbaixAnalyzer(references, PourbaixSettings()), Thresholds())
+    return Judge.of(Thresholds(), PourbaixSettings(), references(LEVEL, energies))
 
 
-def relaxed(excess: float = 0.0, *, shift: float = 0.5, **changes) -> Relaxed:
+def relaxed(excess: float = 0.0, *, shift: float = 0.5, **changes) -> RelaxedStructure:
     rhombohedral = Lattice.rhombohedral(4.21 / 2**0.5, 60)
     structure = Structure(rhombohedral, ["Mg", "O"], [[0, 0, 0], [shift] * 3])
     fields = {
@@ -37,7 +30,7 @@ def relaxed(excess: float = 0.0, *, shift: float = 0.5, **changes) -> Relaxed:
         "level_of_theory": LEVEL,
         "converged": True,
     }
-    return Relaxed(**(fields | changes))
+    return RelaxedStructure(**(fields | changes))
 
 
 def gap_of(value: float) -> BandGapResult:
@@ -94,9 +87,9 @@ def test_stage_is_the_furthest_one_that_the_numbers_allow(judge, excess, gap, st
 
 def test_nothing_is_spent_on_an_energy_that_nobody_believes(judge):
     hole = judge.assess(relaxed(excess=-0.3))
-    assert not judge.deserves_gap(hole)
+    assert not deserves_gap(hole, Thresholds())
     assert judge.decide(hole, gap=None)[1].endswith("taken for a hole of the potential")
-    assert judge.deserves_gap(judge.assess(relaxed(excess=-0.05)))
+    assert deserves_gap(judge.assess(relaxed(excess=-0.05)), Thresholds())
 
 
 def test_energies_of_another_level_of_theory_are_refused(judge):

@@ -94,7 +94,7 @@ def test_published_and_measured_stand_side_by_side():
 
 
 def test_whoever_left_in_the_prescreen_is_counted_in_no_row_below():
-    left, survived = {"hurdle": "hull window"}, {"hurdle": None}
+    left, survived = {"rejected_at": "hull window"}, {"rejected_at": None}
     new = {"is_novel": True}
     funnel = measure_funnel(
         [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.candidate import Relaxed
+from gan_htvs.candidate import RelaxedStructure
 from gan_htvs.documents import decode, encode
 from gan_htvs.oxidation import MOMENTS, OxidationStates, oxidation_states
 from gan_htvs.potentials import calculator_of
@@ -108,8 +108,8 @@ def test_a_collapsed_cell_is_no_trap():
     assert oxidation_states(collapsed, [4] * len(collapsed)).average == {"Mn": 3}
 
 
-def relaxed(magmoms: list[float] | None) -> Relaxed:
-    return Relaxed(
+def relaxed(magmoms: list[float] | None) -> RelaxedStructure:
+    return RelaxedStructure(
         structure=MNO,
         energy_per_atom=-8.0,
         level_of_theory="CHGNet-0.3.0",
@@ -122,7 +122,7 @@ class TestRelaxed:
     def test_moments_bring_states(self):
         stored = encode(relaxed([4.6, 0.1]))
         assert stored["oxidation_states"]["average"] == {"Mn": 2, "O": -2}
-        assert Relaxed.model_validate(decode(stored)).oxidation_states.states == (2, -2)
+        assert RelaxedStructure.model_validate(decode(stored)).oxidation_states.states == (2, -2)
 
     def test_without_moments_there_are_none(self):
         assert encode(relaxed(None))["oxidation_states"] is None
@@ -130,4 +130,4 @@ class TestRelaxed:
     def test_older_documents_are_read(self):
         stored = encode(relaxed([4.6, 0.1]))
         del stored["oxidation_states"]
-        assert Relaxed.model_validate(decode(stored)).oxidation_states.is_neutral
+        assert RelaxedStructure.model_validate(decode(stored)).oxidation_states.is_neutral

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -67,3 +69,23 @@ def test_cores_are_what_who_starts_workers_says(monkeypatch):
     monkeypatch.setenv("GAN_HTVS_CORES", "many")
     with pytest.raises(UserError, match="'many' is no number of cores"):
         cores()
+
+
+SCRIPT = """\
+from math import factorial
+
+from gan_htvs.processes import spread
+
+print("begun")
+print(sorted(spread(factorial, {n: (n,) for n in range(4)}, 2)))
+"""
+
+
+def test_the_script_of_a_user_needs_no_guard(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "begun\n[(0, 1), (1, 1), (2, 2), (3, 6)]\n"
+    assert (done.returncode, done.stderr) == (0, "")

@@ -34,7 +34,6 @@ CANDIDATES = [
         band_gap=3.0,
         novelty=Novelty(is_novel=True, training_match=None, reference_match=None),
     ),
-    candidate("r", energy_above_hull=0.01, is_rehearsal=True),
 ]
 
 
@@ -235,7 +234,7 @@ def test_documents_are_typed_and_some_fields_come_alone(store):
         _ = partial.structure
     with pytest.raises(UserError, match="'energy' is none; there are candidate_id,"):
         store.query(fields=["energy"])
-    assert store.get("r") is None
+    assert store.get("z") is None
     assert "structure" not in store.rows()[0]
 
 

@@ -1,11 +1,21 @@
-"""A campaign for VASP, rehearsed: what fails is told, and exactly that runs again."""
+"""A rehearsal in a database of its own: failures are documents, and exactly those run again."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
+import yaml
 
 from gan_htvs.thermodynamics.references import reference_phases, write_phases
 from launchers.database import open_databases
+
+TIMEOUT = 900
+
+LAUNCHPAD = "gan_htvs_data/rehearsal/mg-o/my_launchpad.yaml"
 
 CAMPAIGN = {
     "name": "mg-o",
@@ -14,26 +24,73 @@ CAMPAIGN = {
     "compositions": ["Mg2O2"],
     "sampling": {"proposers": ["substitution"], "structures_per_composition": 300},
     "prescreen": None,
-    "references": {"source": "materials_project", "path": "phases.json"},
+    "references": {
+        "source": "materials_project",
+        "path": "phases.json",
+        "energies": "materials_project",
+    },
+    "thresholds": {
+        "metastable": 9,
+        "synthesizable": 9,
+        "pourbaix_screen": 9,
+        "pourbaix": 9,
+        "band_gap": [0.1, 9],
+    },
     "engines": {"energy": {"name": "vasp"}, "band_gap": {"name": "none"}},
 }
 
 
 @pytest.fixture
-def site(site_of, tmp_path):
+def folder(tmp_path):
     phases = [phase for phase in reference_phases(["Mg", "O"]) if phase.formula != "MgO2"]
     write_phases(tmp_path / "phases.json", phases, ["Mg", "O"], 0.05)
-    return site_of(CAMPAIGN)
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN))
+    return tmp_path
 
 
-def rehearse(site, n_structures, **environment):
-    arguments = ("campaign.yaml", "--structures", str(n_structures), "--workers", "1")
-    return site.call("rehearse", *arguments, **environment)
+@pytest.fixture
+def call(folder):
+    environment = os.environ | {"GAN_HTVS_SCRATCH": str(folder / "scratch")}
+
+    def invoke(*arguments, **variables):
+        return subprocess.run(
+            [sys.executable, "-m", "launchers.cli", *arguments],
+            cwd=folder,
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+
+    return invoke
 
 
-def launches(site):
+@pytest.fixture
+def rehearse(call):
+    def invoke(n_structures, *options):
+        arguments = ("campaign.yaml", "--structures", str(n_structures), "--workers", "1")
+        done = call("rehearse", *arguments, *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return invoke
+
+
+@pytest.fixture
+def candidates(call):
+    return lambda: json.loads(call("candidates", "--format", "json", "-l", LAUNCHPAD).stdout)
+
+
+def calculations(output):
+    """Numbers in the table of calculations, by stage."""
+    rows = [line.split() for line in output.partition("Calculations")[2].splitlines()]
+    return {row[0]: [int(cell) for cell in row[1:]] for row in rows if row and row[-1].isdigit()}
+
+
+def launches(folder):
     """How often each job has been launched, by candidate and name; a release follows anything."""
-    with open_databases(site.launchpad_file) as databases:
+    with open_databases(folder / LAUNCHPAD) as databases:
         fireworks = databases.launchpad().fireworks
         return {
             (firework["spec"].get("candidate_id"), firework["name"]): len(firework["launches"])
@@ -42,29 +99,31 @@ def launches(site):
         }
 
 
-def test_failures_are_told_and_exactly_those_run_again(site):
-    done = rehearse(site, 1)
-    assert done.returncode == 0, done.stderr
-    assert "no number above is a result" in done.stderr + done.stdout
-    assert "What VASP will do" in done.stdout
-    before = launches(site)
+def test_failures_are_stored_and_exactly_those_run_again(folder, call, rehearse, candidates):
+    table = calculations(rehearse(1))
+    # One candidate and two reference phases, which are computed in spite of published energies.
+    assert table["relax"][:3] == [6, 0, 0]
+    assert table["relax"][3] > 6
+    assert table["static"] == [3, 0, 0, 3]
+    assert table["hybrid"] == [0, 0, 0, 0]
+    assert not (folder / "my_launchpad.yaml").exists()
+    rows = candidates()
+    assert {row["level_of_theory"] for row in rows} == {"PBE(+U)+MP2020"}
+    assert {row["stage"] for row in rows} == {"pourbaix_stable"}
+    before = launches(folder)
 
-    killed = rehearse(site, 2, GAN_HTVS_REHEARSAL_FAIL="killed")
-    assert killed.returncode == 0, killed.stderr
-    rows = site.candidates("--rehearsal")
+    table = calculations(rehearse(2, "--fail", "killed"))
+    assert table["relax"][:2] == [7, 1]
+    rows = candidates()
     assert len(rows) == 4
     (failed,) = [row for row in rows if row["stage"] == "failed"]
     assert failed["reason"].startswith("NM relax 1: vasprun.xml is missing or cut off")
     assert "launcher_" in failed["failure"]["folder"]
-    assert {row["level_of_theory"] for row in rows if row is not failed} == {"rehearsal"}
 
-    again = site.call("retry").stdout
+    again = call("retry", "-l", LAUNCHPAD).stdout
     assert "NM relax 1" in again
     assert "1 jobs queued again" in again
-    assert rehearse(site, 2).returncode == 0
-    assert not [row for row in site.candidates("--rehearsal") if row["stage"] == "failed"]
-    assert site.call("candidates", "--campaign", "mg-o-rehearsal").returncode == 2
-    after = launches(site)
+    assert calculations(rehearse(2))["relax"][:2] == [8, 0]
+    assert not [row for row in candidates() if row["stage"] == "failed"]
+    after = launches(folder)
     assert {name: after[name] for name in before} == before
-    chain = {f"NM {step} MgO" for step in ("relax 1", "relax 2", "static")}
-    assert {name for (_, name), n in after.items() if n == 2} == {*chain, "gate MgO"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -43,8 +45,37 @@ def call(tmp_path):
         campaign, launchpad = tmp_path / "campaign.yaml", tmp_path / "my_launchpad.yaml"
         campaign.write_text(yaml.safe_dump(CAMPAIGN | {"engines": engines}))
         launchpad.write_text(yaml.safe_dump({"host": "127.0.0.1", "port": 28_110, "name": "none"}))
-        words = [command, str(campaign), "-l", str(launchpad), *options]
+        place = ("-w", tmp_path) if command == "rehearse" else ("-l", launchpad)
+        words = [command, str(campaign), *map(str, place), *options]
         return CliRunner().invoke(app, words)
+
+    return invoke
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a command in a process of its own, in which atomate2 is not imported yet."""
+
+    def invoke(command, *, engine, launchpad=None):
+        gap = "vasp" if engine == "vasp" else "none"
+        engines = {"energy": {"name": engine}, "band_gap": {"name": gap}}
+        campaign = tmp_path / "campaign.yaml"
+        campaign.write_text(yaml.safe_dump(CAMPAIGN | {"engines": engines}))
+        if launchpad is None:
+            launchpad = tmp_path / "my_launchpad.yaml"
+            launchpad.write_text(
+                yaml.safe_dump({"host": "127.0.0.1", "port": 28_110, "name": "none"})
+            )
+        place = ("-w", tmp_path) if command == "rehearse" else ("-l", launchpad)
+        needs_file = command in {"run", "submit", "rehearse", "doctor"}
+        words = [command, *([campaign] if needs_file else []), *place]
+        return subprocess.run(
+            [sys.executable, "-m", "launchers.cli", *map(str, words)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
 
     return invoke
 
@@ -60,6 +91,35 @@ def test_a_tag_that_changes_the_level_of_theory_is_refused(atomate2, call, comma
         assert part in message
     assert "NCORE" not in message
     assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("command", "content"),
+    [
+        ("run", "VASP_INCAR_UPDATES: {NCORE: 4"),
+        ("submit", "- NCORE"),
+        ("rehearse", "VASP_COMMAND: vasp_std"),
+        ("doctor", "VASP_CMD: [srun, vasp_std]"),
+    ],
+)
+def test_an_unreadable_file_is_named_where_vasp_runs(atomate2, run, command, content):
+    path = atomate2()
+    path.write_text(content)
+    result = run(command, engine="vasp")
+    assert result.returncode == (1 if command == "doctor" else EXIT_USER_ERROR), result.stderr
+    told = "".join((result.stdout + result.stderr).split())
+    assert path.name in told
+    assert "atomate2cannotreaditssettings" in told
+    assert "Traceback" not in told
+    assert "itselffailed" not in told
+
+
+@pytest.mark.parametrize("command", ["retry", "recover", "submit"])
+def test_an_unreadable_file_has_no_effect_without_vasp(atomate2, run, launchpad_file, command):
+    atomate2().write_text("VASP_INCAR_UPDATES: {NCORE: 4")
+    result = run(command, engine="chgnet", launchpad=launchpad_file)
+    assert "Traceback" not in result.stderr
+    assert "atomate2" not in result.stderr
 
 
 def doctor(call):
@@ -81,6 +141,13 @@ def test_the_doctor_shows_tags_that_pass(atomate2, call):
     assert found["state"] == "ok"
     for part in (str(path), "NCORE = 4", "KPAR = 2"):
         assert part in found["found"]
+
+
+@pytest.mark.parametrize("tag", ["LASPH", "lsol", "PSTRESS", "EFIELD", "NSW", "isif", "IBRION"])
+def test_tags_that_change_hamiltonian_or_relaxation_are_refused(atomate2, tag):
+    atomate2(VASP_INCAR_UPDATES={tag: 0, "NCORE": 4, "ALGO": "All", "NELM": 200})
+    with pytest.raises(UserError, match=f"VASP_INCAR_UPDATES: {tag.upper()} would"):
+        settings()
 
 
 def test_the_variable_of_the_environment_is_named(atomate2, monkeypatch):

@@ -29,7 +29,6 @@ def stored(launchpad_file):
         "campaign": "search",
         "last_updated": datetime.now(UTC),
         "nsites": 2,
-        "is_rehearsal": False,
     }
     with (
         open_databases(launchpad_file) as databases,
@@ -197,8 +196,7 @@ def test_others_stand_as_they_stand_beside_a_campaign_of_another_version(stored)
     assert "newer: its settings are those of another version" in result.output
 
 
-@pytest.mark.parametrize("option", [(), ("--rehearsal",)])
-def test_a_campaign_that_is_not_there_has_no_candidates(stored, option):
-    result = call("candidates", "--campaign", "nobody", *option, "-l", stored)
+def test_a_campaign_that_is_not_there_has_no_candidates(stored):
+    result = call("candidates", "--campaign", "nobody", "-l", stored)
     assert result.exit_code == 2
     assert "no campaign" in result.output

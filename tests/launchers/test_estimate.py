@@ -19,9 +19,12 @@ SETTINGS = {
     "name": "mg-o",
     "chemical_system": {"caps": {"Mg": 2, "O": 2}},
     "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
-    "sampling": {"proposers": ["random"], "structures_per_composition": 30, "shard_size": 20},
+    "sampling": {"proposers": ["random"], "structures_per_composition": 30, "batch_size": 20},
 }
-"""Two compositions, four shards, sixty structures."""
+"""Two compositions of two batches each, sixty structures."""
+
+N_KNOWN = 3
+"""Mg, MgO and MgO2; the energy of O2 is not computed."""
 
 
 def campaign(energy="chgnet", gap="gpaw", prescreen=None):
@@ -44,15 +47,16 @@ def rows(databases, of):
 def test_jobs_are_counted_from_the_flows_and_seconds_are_those_of_the_demo(databases):
     found = rows(databases, campaign())
     relax, gate = found[Step.RELAX, "cpu"], found[Step.GATE, "cpu"]
-    n_known = relax.n_jobs - 60
-    assert n_known > 1
-    assert gate.n_jobs == relax.n_jobs
-    assert found[Step.PROPOSE, "cpu"].n_jobs == 4 + 1
-    assert found[Step.RELEASE, "cpu"].n_jobs == 4 + 1  # shards and references
+    assert relax.n_jobs == 60
+    assert gate.n_jobs == 60 + N_KNOWN
+    assert found[Step.PROPOSE, "cpu"].n_jobs == found[Step.SELECT, "cpu"].n_jobs == 2
+    assert found[Step.REFERENCES, "cpu"].n_jobs == 2  # one relaxes, one collects
+    # References, two compositions, and two workflows of at most fifty candidates.
+    assert found[Step.RELEASE, "cpu"].n_jobs == 1 + 2 + 2
     assert relax.seconds == MEASURED[Step.RELAX, "chgnet"]
     assert relax.hours == pytest.approx(relax.n_jobs * relax.seconds / 3600)
     gaps = found[Step.BAND_GAP, "hse"]
-    assert gaps.n_jobs == pytest.approx(60 * 148 / 9300 + n_known)
+    assert gaps.n_jobs == pytest.approx(60 * 148 / 9300 + N_KNOWN)
     assert "148 of 9,300" in gaps.n_source
 
 
@@ -72,13 +76,13 @@ def test_what_has_run_here_with_the_same_engine_tells_the_seconds(databases, tmp
     assert (other.seconds, other.source) == (None, "not measured yet")
 
 
-def test_a_campaign_without_a_prescreen_tells_nothing_of_packs(databases):
+def test_a_campaign_without_a_prescreen_tells_nothing_of_batches(databases):
     with databases.store("campaigns", key="name") as campaigns:
         submission = {"owners": ["plain"], "submitted_on": datetime.now(UTC)}
         settings = campaign().model_dump(mode="json")
         campaigns.update([{"name": "plain", "settings": settings, "submission": submission}])
-    packs = rows(databases, campaign(prescreen={}))[Step.PRESCREEN, "cpu"]
-    assert "docs/prescreen.md" in packs.source
+    batches = rows(databases, campaign(prescreen={}))[Step.PRESCREEN, "cpu"]
+    assert "docs/prescreen.md" in batches.source
 
 
 def test_the_share_that_earns_a_gap_is_that_of_enough_candidates_here(databases):
@@ -92,39 +96,39 @@ def test_the_share_that_earns_a_gap_is_that_of_enough_candidates_here(databases)
             [common | {"candidate_id": str(n), "stage": stage} for n, stage in enumerate(stages)]
         )
     found = rows(databases, campaign())
-    n_known = found[Step.RELAX, "cpu"].n_jobs - 60
-    assert found[Step.BAND_GAP, "hse"].n_jobs == pytest.approx(60 * 10 / 50 + n_known)
+    assert found[Step.BAND_GAP, "hse"].n_jobs == pytest.approx(60 * 10 / 50 + N_KNOWN)
 
 
 def test_vasp_is_counted_and_not_guessed(databases, capsys):
     of = campaign("vasp", "vasp")
     found = rows(databases, of)
     static = found[Step.STATIC, "dft"]
-    assert static.n_jobs >= 60  # MgO has no magnetic order but one
+    assert static.n_jobs == 60 + N_KNOWN  # MgO has no magnetic order but one
+    assert found[Step.ENERGY, "cpu"].n_jobs == static.n_jobs
     assert found[Step.RELAX, "dft"].n_jobs == 2 * static.n_jobs
     assert static.hours is None
     print_estimate(list(found.values()), cores_per_node=48)
     told = "".join(capsys.readouterr())
-    assert "gan-htvs rehearse" in told
-    assert "besides relax, static, not measured yet" in told
+    assert "VASP is not estimated" in told
+    assert "without relax, static, not measured yet" in told
 
 
-def test_a_shard_is_prescreened_in_one_job_and_only_survivors_are_judged(databases):
+def test_a_batch_is_prescreened_in_one_job_and_only_survivors_are_evaluated(databases):
     without, found = rows(databases, campaign()), rows(databases, campaign(prescreen={}))
     prescreen = found[Step.PRESCREEN, "cpu"]
     assert prescreen.n_jobs == 4
     listed = campaign(prescreen={})
     sampling = listed.sampling.model_copy(update={"proposers": (ProposerName.SUBSTITUTION,)})
     listed = listed.model_copy(update={"sampling": sampling})
-    assert rows(databases, listed)[Step.PRESCREEN, "cpu"].n_jobs == 4, "of two shards"
+    assert rows(databases, listed)[Step.PRESCREEN, "cpu"].n_jobs == 4
     assert prescreen.seconds == pytest.approx(60 / 4 * (2.6 + 0.5))
     assert prescreen.source == "docs/prescreen.md"
-    # Only known phases are relaxed by jobs of their own, and by SevenNet in one.
-    n_known = without[Step.RELAX, "cpu"].n_jobs - 60
-    assert found[Step.RELAX, "cpu"].n_jobs == n_known
-    assert found[Step.GATE, "cpu"].n_jobs == pytest.approx(n_known + 60 * 1121 / 9300)
-    assert found[Step.REFERENCES, "cpu"].n_jobs == without[Step.REFERENCES, "cpu"].n_jobs + 1
-    assert found[Step.RELEASE, "cpu"].n_jobs == without[Step.RELEASE, "cpu"].n_jobs + 1
+    # The prescreen has relaxed them by the potential of the candidates.
+    assert (Step.RELAX, "cpu") not in found
+    assert found[Step.GATE, "cpu"].n_jobs == pytest.approx(N_KNOWN + 60 * 1121 / 9300)
+    # SevenNet, which confirms, has references of its own.
+    assert found[Step.REFERENCES, "cpu"].n_jobs == 2 * without[Step.REFERENCES, "cpu"].n_jobs
+    assert found[Step.RELEASE, "cpu"].n_jobs == 2 + 2 + 1
 
 
 def test_vasp_computes_the_survivors_whose_share_is_that_of_enough_candidates_here(databases):
@@ -132,15 +136,13 @@ def test_vasp_computes_the_survivors_whose_share_is_that_of_enough_candidates_he
     with databases.store("campaigns", key="name") as campaigns:
         campaigns.update([{"name": "mg-o", "settings": of.model_dump(mode="json")}])
     common = {"campaign": "mg-o", "origin": {"proposer": "random"}, "stage": "rejected"}
-    records = [{"hurdle": None}] * 12 + [{"hurdle": "hull window"}] * 48 + [None]
+    records = [{"rejected_at": None}] * 12 + [{"rejected_at": "hull window"}] * 48 + [None]
     with databases.store("candidates", key="candidate_id") as candidates:
         candidates.update(
             [common | {"candidate_id": str(n), "prescreen": r} for n, r in enumerate(records)]
         )
     static = rows(databases, of)[Step.STATIC, "dft"]
-    every = rows(databases, campaign("vasp", "none"))[Step.STATIC, "dft"]
-    n_known = every.n_jobs - 60
-    assert static.n_jobs == pytest.approx(n_known + 60 * 12 / 60)
+    assert static.n_jobs == pytest.approx(N_KNOWN + 60 * 12 / 60)
     assert static.n_source == "12 of 60 survived the prescreen here"
 
 

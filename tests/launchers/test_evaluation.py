@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
@@ -161,7 +162,9 @@ def test_without_known_phases_samples_are_judged_before_relaxation_only(folder):
     }
     (folder / "chromia.yaml").write_text(yaml.safe_dump(chromia))
     campaign = read_campaign(folder / "chromia.yaml")
-    untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
     untrained.save(folder / "chromia.safetensors")
 
     def judge(*arguments):

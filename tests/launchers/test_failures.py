@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import jobflow
 import pytest
+from fireworks import FWorker
+from fireworks.core.rocket_launcher import rapidfire
 from jobflow import Flow, job
 from monty.json import jsanitize
 
-from flows.campaign import CampaignUnits, Unit
-from flows.steps import label
+from flows.band_gap import BandGapMaker
+from flows.candidate import CandidateMaker, StabilityMaker
+from flows.energy import EnergyMaker
+from flows.naming import name_by_content
+from flows.routing import label, mark
+from gan_htvs.bandgap import BandGapResult
+from gan_htvs.builders.documents import latest_gates, outputs_by_uuid
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import Step
+from gan_htvs.documents import decode
 from gan_htvs.failures import CalculationFailure
-from gan_htvs.routing import Category
 from launchers.database import open_databases
-from launchers.failures import failed_calculations, queue_again, raised_jobs
+from launchers.failures import FailedCalculation, failed_calculations, queue_again, raised_jobs
 from launchers.feeder import submit
+from launchers.units import CampaignUnits, Unit
+from tests.helpers import CHGNET, proposal, references, relaxed, rocksalt
+from tests.jobs import add, labeled
 
 CAMPAIGN = Campaign.model_validate(
     {
@@ -28,11 +41,6 @@ CAMPAIGN = Campaign.model_validate(
 REFERENCES = CampaignUnits(CAMPAIGN).references
 
 
-@job
-def calculate():
-    return None
-
-
 class Site:
     """A launchpad with calculations that have ended, and what they left."""
 
@@ -42,9 +50,8 @@ class Site:
         self.launchpad.initialise()
 
     def leave(self, uuid, step, candidate, *, owner="mg-o", failed_in=None, state="COMPLETED"):
-        ended = calculate()
+        ended = labeled(add(1, 2), step, owner, candidate_id=candidate)
         ended.set_uuid(uuid)
-        label(ended, owner, step, Category.DFT, candidate_id=candidate)
         submit(self.launchpad, [Unit(uuid, Flow([ended]))], CAMPAIGN)
         self.launchpad.fireworks.update_one(
             {"spec._tasks.job.uuid": uuid}, {"$set": {"state": state}}
@@ -123,7 +130,7 @@ def test_what_raised_is_among_them_and_what_runs_is_not(site):
 
 
 def test_a_prescreen_that_raised_is_queued_again_and_goes_on(site):
-    site.leave("pack", Step.PRESCREEN, "", state="FIZZLED")
+    site.leave("batch", Step.PRESCREEN, "", state="FIZZLED")
     site.leave("relax", Step.RELAX, "a", state="FIZZLED")
     failed = raised_jobs(site.launchpad, CAMPAIGN)
     assert len(failed) == 1
@@ -138,3 +145,66 @@ def test_they_are_queued_once_and_locks_of_others_stay(site):
     queue_again(site.launchpad, failed_calculations(site.databases, CAMPAIGN))
     assert site.launchpad.states(["mg-o"]) == {("relax", "READY"): 1, ("relax", "COMPLETED"): 1}
     assert site.failed() == []
+
+
+ENERGIES = []
+"""What the next relaxations find, eV/atom."""
+
+
+@dataclass
+class ListedEnergyMaker(EnergyMaker):
+    """Finds the energies that a list has."""
+
+    level_of_theory: str = CHGNET
+
+    def make(self, structure):
+        return mark(self.relax(structure), Step.RELAX, "potential")
+
+    @job
+    def relax(self, structure):
+        return relaxed(structure, ENERGIES.pop(0))
+
+
+@dataclass
+class EnergyAsGapMaker(BandGapMaker):
+    """Takes the energy of a structure for its band gap."""
+
+    def make(self, relaxed, previous=None):
+        return mark(self.compute(relaxed), Step.BAND_GAP, "hybrid")
+
+    @job
+    def compute(self, relaxed):
+        return BandGapResult(band_gap=-relaxed.energy_per_atom)
+
+
+def test_a_candidate_that_is_queued_again_is_judged_by_its_last_energy(site, monkeypatch, tmp_path):
+    monkeypatch.setattr(jobflow.SETTINGS, "JOB_STORE", site.databases.job_store())
+    stability_maker = StabilityMaker(band_gap_maker=EnergyAsGapMaker())
+    maker = CandidateMaker(energy_maker=ListedEnergyMaker(), stability_maker=stability_maker)
+    candidate = name_by_content(maker.make(proposal("a", rocksalt()), references()))
+    gate = candidate.output.uuid
+    label(candidate, "mg-o")
+    submit(site.launchpad, [Unit("a", candidate, frees="mg-o")], CAMPAIGN)
+
+    def run():
+        rapidfire(site.launchpad, FWorker(), m_dir=str(tmp_path), strm_lvl="CRITICAL")
+        with site.databases.store("outputs", key="uuid") as outputs:
+            latest = latest_gates(outputs, ["mg-o"], [])
+            (verdict,) = outputs_by_uuid(outputs, [latest["a"]["uuid"]]).values()
+        assert latest["a"]["uuid"] == gate
+        verdict = decode(verdict)
+        return verdict.relaxed.energy_per_atom, verdict.band_gap and verdict.band_gap.band_gap
+
+    ENERGIES[:] = [-6.32, -6.33, -6.0]
+    assert run() == (-6.32, 6.32)
+    relaxing = site.launchpad.fireworks.find_one({"spec.step": "relax"})["fw_id"]
+    again = FailedCalculation(relaxing, "a", "relax", "stopped", None)
+    queue_again(site.launchpad, [again])
+    assert run() == (-6.33, 6.33)
+    queue_again(site.launchpad, [again])
+    assert run() == (-6.0, None)  # not stable enough for a band gap any more
+    assert site.launchpad.states(["mg-o"]) == {
+        ("relax", "COMPLETED"): 1,
+        ("gate", "COMPLETED"): 1,
+        ("release", "COMPLETED"): 1,
+    }

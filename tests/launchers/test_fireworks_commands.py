@@ -110,6 +110,59 @@ def test_a_queue_that_is_not_there_is_told_in_one_sentence(
     assert launchpad.get_fw_ids({"state": "READY"})  # nothing is lost
 
 
+def sbatch_into(path):
+    """Write a shell script that copies what is submitted, with nothing on PATH."""
+    copy = 'while IFS= read -r line; do echo "$line"; done < "$1"'
+    return f"{copy} > {path}; echo Submitted batch job 1"
+
+
+def qlaunch_with(adapter, launchpad_file, folder):
+    """Submit one batch job with the keys of an adapter as people write them."""
+    common = "_fw_name: CommonAdapter\n_fw_q_type: SLURM\n"
+    text = adapter if "_fw_" in adapter else f"{common}rocket_launch: rlaunch\n{adapter}\n"
+    (folder / "my_qadapter.yaml").write_text(text)
+    run = start(launchpad_file, folder, "qlaunch", "-s", "-q", "my_qadapter.yaml", "singleshot")
+    told, _ = run.communicate(timeout=TIMEOUT)
+    return run.returncode, told
+
+
+@pytest.mark.parametrize(
+    ("adapter", "key"),
+    [
+        ("account: 0123", "account"),
+        ("qos: 1.10", "qos"),
+        ("queue: 2024", "queue"),
+        ("mem_per_cpu: 4 GB", "mem_per_cpu"),
+        ("account: [a", "not valid YAML"),
+        ("_fw_name: CommonAdapter\n_fw_q_type: Slurm_21\n", "Slurm_21"),
+        ("_fw_name: SlurmAdapterOfOurs\n_fw_account: x\n", "SlurmAdapterOfOurs"),
+        ("_fw_q_type: SLURM\n", "_fw_name"),
+    ],
+)
+def test_an_adapter_that_the_check_refuses_submits_nothing(
+    launchpad_file, launchpad, programs, tmp_path, adapter, key
+):
+    programs("sbatch", sbatch_into(tmp_path / "submitted"))
+    launchpad.bulk_add_wfs([chain()])
+    code, told = qlaunch_with(adapter, launchpad_file, tmp_path)
+    assert code == 2, told
+    assert "Traceback" not in told
+    for part in ("my_qadapter.yaml", key):
+        assert part in told
+    assert not (tmp_path / "submitted").exists()
+
+
+def test_unquoted_values_that_are_read_as_written_are_submitted(
+    launchpad_file, launchpad, programs, tmp_path
+):
+    programs("sbatch", sbatch_into(tmp_path / "submitted"))
+    launchpad.bulk_add_wfs([chain()])
+    code, told = qlaunch_with("walltime: 24:00:00\naccount: 2024", launchpad_file, tmp_path)
+    assert code == 0, told
+    script = (tmp_path / "submitted").read_text().splitlines()
+    assert {"#SBATCH --time=24:00:00", "#SBATCH --account=2024"} <= set(script)
+
+
 def test_four_workers_run_every_job_once_and_leave_their_identity(
     launchpad_file, launchpad, databases, tmp_path
 ):

@@ -5,105 +5,98 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from jobflow import Flow
 from jobflow.managers.fireworks import flow_to_workflow
-from pymatgen.core import Lattice, Structure
+from monty.json import jsanitize
 
-from flows.campaign import CampaignUnits
-from flows.evaluate import EvaluateMaker, band_gap_jobs
-from flows.prescreen import proposal_uuid
-from flows.steps import Continuation
 from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
-from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import Origin, Proposal, Relaxed, Stage, Verdict
+from gan_htvs.candidate import Stage, Step, Verdict
 from gan_htvs.failures import CalculationFailure
 from launchers.feeder import submit
 from launchers.gaps import missing_gaps
 from launchers.registry import register
+from launchers.units import CampaignUnits
+from tests.helpers import mg_o, proposal, relaxed, rocksalt
+from tests.jobs import add, labeled
 
-SEARCH = Campaign.model_validate(
-    {
-        "name": "mg-o",
-        "chemical_system": {"caps": {"Mg": 1, "O": 1}},
-        "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
-        "engines": {"band_gap": {"name": "vasp"}},
-        "sampling": {"proposers": ["random"]},
-    }
-)
-MGO = Structure.from_spacegroup(
-    "Fm-3m", Lattice.cubic(4.25), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-).get_primitive_structure()
-RELAXED = Relaxed(
-    structure=MGO, energy_per_atom=-6.3, level_of_theory="CHGNet-0.3.0", converged=True
-)
-PROPOSAL = Proposal(
-    candidate_id="stable",
-    structure=MGO,
-    origin=Origin(proposer="random", requested_composition="MgO", index=0),
-)
-GATE = EvaluateMaker(SEARCH, CampaignUnits(SEARCH).references).gate(PROPOSAL, RELAXED)
-GAP_JOBS = band_gap_jobs(SEARCH, "stable", RELAXED, GATE.uuid)
+SEARCH = mg_o(engines={"band_gap": {"name": "vasp"}})
+RELAXED = relaxed()
+GATE = "gate of stable"
+
+
+def gap_flow(structure=RELAXED):
+    """Make the jobs of a band gap: the hybrid calculation, and what reads it."""
+    return CampaignUnits(SEARCH).flows.band_gap(structure)
+
+
+HYBRID, GAP = gap_flow().job_uuids
 
 
 def store(databases, uuid, output, **metadata):
-    with databases.job_store() as outputs:
-        outputs.update(
-            [
-                {
-                    "uuid": uuid,
-                    "index": 1,
-                    "output": output,
-                    "completed_at": "2026-01-01",
-                    "metadata": {"campaign": "mg-o", **metadata},
-                }
-            ]
-        )
+    document = {
+        "uuid": uuid,
+        "index": 1,
+        "output": jsanitize(output, strict=True, enum_values=True),
+        "completed_at": "2026-01-01",
+        "metadata": {"campaign": "mg-o", **metadata},
+    }
+    with databases.store("outputs", key="uuid") as outputs:
+        outputs.update([document])
+
+
+def judge(databases, structure=RELAXED, gap_job=GAP):
+    """Build a candidate that passed its gate and has no gap."""
+    register(SEARCH, databases)
+    start = proposal("stable", rocksalt())
+    verdict = Verdict(
+        candidate_id="stable",
+        origin=start.origin,
+        generated_structure=start.structure,
+        relaxed=structure,
+        stage=Stage.POURBAIX_STABLE,
+        references="references",
+        band_gap_job=gap_job,
+    )
+    store(databases, GATE, verdict, step="gate", candidate_id="stable")
+    candidate = {"candidate_id": "stable", "campaign": "mg-o", "stage": "pourbaix_stable"}
+    with databases.store("candidates", key="candidate_id") as candidates:
+        candidates.update([candidate | {"band_gap": None}])
 
 
 @pytest.fixture
 def built(databases, launchpad):
     """Databases in which a candidate was built that passed the gate and has no gap."""
-    register(SEARCH, databases)
-    verdict = Verdict(
-        candidate_id="stable",
-        relaxed=RELAXED,
-        stage=Stage.POURBAIX_STABLE,
-        references="references",
-        band_gap_job=GAP_JOBS[-1].uuid,
-    )
-    store(databases, GATE.uuid, verdict, step="gate", candidate_id="stable")
-    candidate = {"candidate_id": "stable", "campaign": "mg-o", "stage": "pourbaix_stable"}
-    with databases.store("candidates", key="candidate_id") as candidates:
-        candidates.update([candidate | {"band_gap": None}])
+    judge(databases)
     return databases
 
 
-def queue(launchpad, *jobs, state=None):
-    """Queue jobs as the gate does, and let them have come to a state."""
-    flow = Continuation([GATE.uuid], jobs)
-    ids = launchpad.add_wf(flow_to_workflow(flow, allow_external_references=True))
+def queue(launchpad, flow, state=None):
+    """Queue jobs as a gate does, and let them have come to a state."""
+    workflow = flow_to_workflow(flow, allow_external_references=True)
+    ids = list(launchpad.add_wf(workflow).values())
     if state is not None:
-        launchpad.fireworks.update_many(
-            {"fw_id": {"$in": list(ids.values())}}, {"$set": {"state": state}}
-        )
+        launchpad.fireworks.update_many({"fw_id": {"$in": ids}}, {"$set": {"state": state}})
 
 
-def test_a_gap_that_nobody_asked_for_is_queued_once(built, launchpad):
+def test_a_gap_that_was_not_queued_is_queued_once(built, launchpad):
     (unit,) = missing_gaps(SEARCH, built)
-    assert unit.flow.job_uuids == tuple(job.uuid for job in GAP_JOBS)
+    assert unit.flow.job_uuids == (HYBRID, GAP)
+    assert {job.metadata["candidate_id"] for job in unit.flow.jobs} == {"stable"}
     assert submit(launchpad, [unit], SEARCH) == 1
     assert missing_gaps(SEARCH, built) == []
 
 
 @pytest.mark.parametrize("state", [None, "RESERVED", "RUNNING", "PAUSED", "DEFUSED", "FIZZLED"])
 def test_a_gap_that_waits_runs_or_has_failed_is_not_missing(built, launchpad, state):
-    queue(launchpad, *band_gap_jobs(SEARCH, "stable", RELAXED, GATE.uuid), state=state)
+    queue(launchpad, gap_flow(), state=state)
     assert missing_gaps(SEARCH, built) == []
 
 
 @pytest.mark.parametrize(("state", "n"), [("RUNNING", 0), ("FIZZLED", 0), ("COMPLETED", 1)])
 def test_a_gate_that_has_not_ended_queues_its_own_gap(built, launchpad, state, n):
-    gate = EvaluateMaker(SEARCH, CampaignUnits(SEARCH).references).gate(PROPOSAL, RELAXED)
-    queue(launchpad, gate, state=state)
+    gate = labeled(add(1, 2), Step.GATE, "mg-o", candidate_id="stable")
+    gate.set_uuid(GATE)
+    queue(launchpad, Flow([gate]), state=state)
     assert len(missing_gaps(SEARCH, built)) == n
 
 
@@ -122,17 +115,36 @@ SKIPPED = order("AFM", reason="too large", is_skipped=True)
     [((FM, STOPPED), 1), ((FM, UNCONVERGED), 0), ((FM, SKIPPED), 0), ((AFM, FM), 0)],
 )
 def test_a_gap_without_orders_that_were_stopped_is_missing(built, launchpad, orders, n):
-    store(built, GAP_JOBS[-1].uuid, BandGapResult(band_gap=1.3, magnetic_orders=orders))
+    store(built, GAP, BandGapResult(band_gap=1.3, magnetic_orders=orders))
     units = missing_gaps(SEARCH, built)
     assert len(units) == n
     assert submit(launchpad, units, SEARCH) == n
     assert missing_gaps(SEARCH, built) == []
 
 
+@pytest.mark.parametrize(
+    "found", [None, BandGapResult(band_gap=1.3, magnetic_orders=(FM, STOPPED))]
+)
+def test_an_energy_that_lacks_an_order_is_completed_before_its_gap(databases, launchpad, found):
+    """`gan-htvs retry` and the next run queue the order again, and the gate follows it."""
+    incomplete = RELAXED.model_copy(update={"magnetic_orders": (FM, STOPPED)})
+    gap_job = gap_flow(incomplete).output.uuid
+    judge(databases, incomplete, gap_job)
+    if found is not None:
+        store(databases, gap_job, found)
+    assert missing_gaps(SEARCH, databases) == []
+
+
+def test_an_energy_whose_missing_order_would_fail_again_has_its_gap_computed(databases, launchpad):
+    incomplete = RELAXED.model_copy(update={"magnetic_orders": (FM, UNCONVERGED)})
+    judge(databases, incomplete, gap_flow(incomplete).output.uuid)
+    assert len(missing_gaps(SEARCH, databases)) == 1
+
+
 @pytest.mark.parametrize(("began", "n"), [("2025-12-31", 0), ("2026-01-01", 0), ("2026-01-02", 1)])
 def test_what_was_computed_in_this_run_is_left_to_the_next_one(built, began, n):
     gap = BandGapResult(band_gap=1.3, magnetic_orders=(FM, STOPPED))
-    store(built, GAP_JOBS[-1].uuid, gap)
+    store(built, GAP, gap)
     assert len(missing_gaps(SEARCH, built, before=datetime.fromisoformat(began))) == n
 
 
@@ -142,93 +154,26 @@ def test_a_hybrid_that_was_stopped_is_computed_again(built, is_retryable, n):
         step="hybrid", reason="stopped", folder="", job="", is_retryable=is_retryable
     )
     result = BandGapResult.not_computed("stopped", failure=failure, is_retryable=is_retryable)
-    for each, output in zip(GAP_JOBS, (failure, result), strict=True):
-        store(built, each.uuid, output)
+    store(built, HYBRID, failure)
+    store(built, GAP, result)
     units = missing_gaps(SEARCH, built)
     assert sum(len(unit.flow.jobs) for unit in units) == n
-
-
-MNO = Structure.from_spacegroup(
-    "Fm-3m", Lattice.cubic(4.445), ["Mn", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-).get_primitive_structure()
-
-
-class TestMissingOrders:
-    """A candidate whose energy by VASP lacks a magnetic order."""
-
-    CAMPAIGN = Campaign.model_validate(
-        SEARCH.model_dump(mode="json")
-        | {
-            "chemical_system": {"caps": {"Mn": 1, "O": 1}},
-            "oxidation_states": {"Mn": [2, 2], "O": [-2, -2]},
-            "engines": {"energy": {"name": "vasp"}, "band_gap": {"name": "vasp"}},
-            "prescreen": None,
-        }
-    )
-    PROPOSAL = PROPOSAL.model_copy(update={"structure": MNO})
-
-    @pytest.fixture
-    def left(self, databases, launchpad):
-        """Store a candidate with these magnetic orders, its steps of FM and AFM relax 1."""
-
-        def leave(*orders):
-            register(self.CAMPAIGN, databases)
-            jobs = EvaluateMaker(self.CAMPAIGN, "references").jobs(self.PROPOSAL)
-            relaxed = RELAXED.model_copy(update={"structure": MNO, "magnetic_orders": orders})
-            verdict = Verdict(
-                candidate_id="stable",
-                relaxed=relaxed,
-                stage=Stage.POURBAIX_STABLE,
-                references="references",
-            )
-            failure = CalculationFailure(
-                step="AFM relax 2", reason="stopped", folder="", job="", is_retryable=True
-            )
-            for name, each in jobs.items():
-                failed = name in ("AFM relax 2", "AFM static")
-                store(databases, each.uuid, failure if failed else {"@class": "TaskDoc"})
-            store(databases, jobs["gate"].uuid, verdict, step="gate", candidate_id="stable")
-            store(databases, proposal_uuid("stable"), self.PROPOSAL)
-            gap = BandGapResult(band_gap=1.3, magnetic_orders=orders)
-            gap_jobs = band_gap_jobs(self.CAMPAIGN, "stable", relaxed, jobs["gate"].uuid)
-            store(databases, gap_jobs[-1].uuid, gap)
-            with databases.store("candidates", key="candidate_id") as candidates:
-                candidates.update(
-                    [
-                        {
-                            "candidate_id": "stable",
-                            "campaign": "mg-o",
-                            "stage": "pourbaix_stable",
-                            "band_gap": None,
-                            "band_gap_result": gap.model_dump(mode="json"),
-                        }
-                    ]
-                )
-            return jobs
-
-        return leave
-
-    def test_what_was_stopped_is_computed_and_judged_again(self, left, databases, launchpad):
-        jobs = left(FM, STOPPED)
-        (unit,) = missing_gaps(self.CAMPAIGN, databases)
-        again = ("AFM relax 2", "AFM static", "gate")
-        assert unit.flow.job_uuids == tuple(jobs[name].uuid for name in again)
-        assert submit(launchpad, [unit], self.CAMPAIGN) == 1
-        assert missing_gaps(self.CAMPAIGN, databases) == []
-
-    @pytest.mark.parametrize("orders", [(FM, UNCONVERGED), (FM, AFM)])
-    def test_what_would_fail_again_is_not(self, left, databases, orders):
-        left(*orders)
-        assert missing_gaps(self.CAMPAIGN, databases) == []
-
-    def test_nor_what_was_stopped_in_this_run(self, left, databases):
-        left(FM, STOPPED)
-        began = datetime.fromisoformat("2025-12-31")
-        assert missing_gaps(self.CAMPAIGN, databases, before=began) == []
 
 
 @pytest.mark.parametrize(("is_retryable", "n"), [(True, 1), (False, 0)])
 def test_what_was_found_after_the_build_counts(built, is_retryable, n):
     result = BandGapResult.not_computed("no VASP here", is_retryable=is_retryable)
-    store(built, GAP_JOBS[-1].uuid, result)
+    store(built, GAP, result)
     assert len(missing_gaps(SEARCH, built)) == n
+
+
+def test_an_incomplete_gap_is_completed_under_its_uuid():
+    flows = CampaignUnits(mg_o(engines={"band_gap": {"name": "gpaw"}})).flows
+    previous = BandGapResult(band_gap=1.3, magnetic_orders=(FM, STOPPED))
+    again = flows.band_gap(RELAXED, previous)
+    assert again.function_kwargs == {"previous": previous}
+    assert again.output.uuid == flows.band_gap(RELAXED).output.uuid
+
+
+def test_a_campaign_without_gaps_lacks_none(built):
+    assert missing_gaps(mg_o(), built) == []

@@ -10,21 +10,23 @@ from typer.testing import CliRunner
 from gan_htvs.candidate import (
     Candidate,
     Confirmation,
-    Hurdle,
     Origin,
-    Prescreened,
-    Relaxed,
+    PrescreenVerdict,
+    RelaxedStructure,
+    ScreeningStep,
     Stage,
     Verdict,
 )
-from gan_htvs.descent import Curve, Descent, Ending
 from gan_htvs.documents import encode
+from gan_htvs.prescreen.documents import Screened, ScreenedBatch
+from gan_htvs.relaxer import Curve, Ending, RelaxationResult
 from launchers.cli import app
 from launchers.database import open_databases
 from launchers.history import BLOCKS, LONGEST_SPARKLINE, sparkline
+from tests.helpers import proposal
 
 MNO = Structure(Lattice.cubic(4.44), ["Mn", "Mn", "O", "O"], [[x / 4, 0, 0] for x in range(4)])
-RELAXED = Relaxed(
+RELAXED = RelaxedStructure(
     structure=MNO,
     energy_per_atom=-8.25,
     level_of_theory="CHGNet-0.3.0",
@@ -34,9 +36,9 @@ RELAXED = Relaxed(
     volume_change=-0.123,
 )
 CURVE = Curve(energies=[-7.0, -8.0, -8.25], max_forces=[2.0, 0.5, 0.05], volumes=[12, 11, 10.5])
-PRESCREEN = Prescreened(
+PRESCREEN = PrescreenVerdict(
     candidate_id="a",
-    hurdle=Hurdle.CONFIRMATION,
+    rejected_at=ScreeningStep.CONFIRMATION,
     level_of_theory="CHGNet-0.3.0",
     energy_above_hull=0.05,
     confirmation=Confirmation(
@@ -47,7 +49,6 @@ PRESCREEN = Prescreened(
         n_steps=20,
         cpu_seconds=1.0,
     ),
-    descent="descent",
     n_steps=2,
     volume_change=-0.123,
     would_stop_at=1,
@@ -78,17 +79,34 @@ def tell(launchpad_file):
     """Tell the way of a candidate for which these documents are stored."""
 
     def call(*arguments, stored, relaxed=None):
-        verdict = Verdict(candidate_id="a", stage=Stage.STABLE, references="", relaxed=relaxed)
-        labels = {"campaign": "search", "step": "gate", "candidate_id": "a"}
-        descent = Descent(ending=Ending.CONVERGED, relaxed=RELAXED, curve=CURVE)
+        proposed = proposal("a", MNO)
+        verdict = Verdict(
+            candidate_id="a",
+            origin=proposed.origin,
+            generated_structure=MNO,
+            stage=Stage.STABLE,
+            relaxed=relaxed,
+        )
+        screened = Screened(
+            proposal=proposed,
+            verdict=PRESCREEN,
+            relaxation=RelaxationResult(ending=Ending.CONVERGED, relaxed=RELAXED, curve=CURVE),
+        )
+        outputs = {"gate": verdict}
+        if stored.prescreen is not None:
+            outputs["prescreen"] = ScreenedBatch(screened=[screened], counts={})
         with open_databases(launchpad_file) as databases:
             with databases.store("candidates", key="candidate_id") as candidates:
                 candidates.update([encode(stored)])
-            with databases.store("outputs", key="uuid") as outputs:
-                outputs.update(
+            with databases.store("outputs", key="uuid") as store:
+                store.update(
                     [
-                        {"uuid": "descent", "output": encode(descent)},
-                        {"uuid": "gate", "metadata": labels, "output": encode(verdict)},
+                        {
+                            "uuid": f"{step} of a",
+                            "metadata": {"campaign": "search", "step": step, "candidate_id": "a"},
+                            "output": encode(output),
+                        }
+                        for step, output in outputs.items()
                     ]
                 )
         return CliRunner().invoke(app, ["show", *arguments, "-l", str(launchpad_file)])
@@ -127,11 +145,11 @@ def test_the_way_of_a_candidate_that_left(tell):
 def test_a_candidate_is_followed_to_its_checkpoint_seed_jobs_and_folders(tell, launchpad_file):
     spec = {"campaign": "search", "_tasks": [{"job": {"uuid": "other"}}]}
     gate = {"spec": spec | {"step": "gate", "candidate_id": "a"}, "launches": [1, 2]}
-    pack = {"spec": spec | {"step": "prescreen", "_tasks": [{"job": {"uuid": "pack"}}]}}
-    sampling = {"spec": spec | {"step": "propose", "_tasks": [{"job": {"uuid": "shard"}}]}}
+    batch = {"spec": spec | {"step": "prescreen", "_tasks": [{"job": {"uuid": "prescreen of a"}}]}}
+    sampling = {"spec": spec | {"step": "propose", "_tasks": [{"job": {"uuid": "sample"}}]}}
     with open_databases(launchpad_file) as databases:
         db = databases.launchpad().db
-        jobs = [sampling, pack, gate, gate | {"spec": gate["spec"] | {"candidate_id": "b"}}]
+        jobs = [sampling, batch, gate, gate | {"spec": gate["spec"] | {"candidate_id": "b"}}]
         states = ["COMPLETED", "COMPLETED", "FIZZLED", "COMPLETED"]
         db["fireworks"].insert_many(
             [
@@ -143,16 +161,12 @@ def test_a_candidate_is_followed_to_its_checkpoint_seed_jobs_and_folders(tell, l
             [{"launch_id": i, "host": "node7", "launch_dir": f"/runs/{i}"} for i in (1, 2)]
         )
         with databases.store("outputs", key="uuid") as outputs:
-            made = {"propose": ("shard", "proposals"), "prescreen": ("pack", "verdicts")}
             outputs.update(
-                [
-                    {
-                        "uuid": uuid,
-                        "metadata": {"campaign": "search", "step": step},
-                        "output": {members: [{"candidate_id": "b"}, {"candidate_id": "a"}]},
-                    }
-                    for step, (uuid, members) in made.items()
-                ]
+                {
+                    "uuid": "sample",
+                    "metadata": {"campaign": "search", "step": "propose"},
+                    "output": {"proposals": [{"candidate_id": "b"}, {"candidate_id": "a"}]},
+                }
             )
     sampled = Origin(
         proposer="gan", requested_composition="Mn2O2", index=3, seed=7, checkpoint="c0ffee" * 10
@@ -175,7 +189,7 @@ def test_what_the_gate_judged_outdoes_the_prescreen(tell):
         update={"magmoms": [4.0, 4.0, 0.0, 0.0], "volume_change": 0.02, "level_of_theory": "PBE+U"}
     )
     stored = candidate(
-        prescreen=PRESCREEN.model_copy(update={"hurdle": None}),
+        prescreen=PRESCREEN.model_copy(update={"rejected_at": None}),
         stage=Stage.STABLE,
         is_remade=True,
         level_of_theory="PBE+U",
@@ -194,8 +208,8 @@ def test_programs_get_a_document_and_people_a_figure(tell, tmp_path):
     figure = tmp_path / "curve.png"
     result = tell("a", "--json", "--figure", str(figure), stored=candidate())
     document = json.loads(result.stdout)
-    assert document["prescreen"]["hurdle"] == "confirmation"
-    assert document["descent"]["curve"]["energies"] == CURVE.energies
+    assert document["prescreen"]["rejected_at"] == "confirmation"
+    assert document["relaxation"]["curve"]["energies"] == CURVE.energies
     assert document["relaxed"] is None
     assert figure.read_bytes().startswith(b"\x89PNG")
 

@@ -8,21 +8,17 @@ import pytest
 from fireworks import Firework, Workflow
 from jobflow import Flow
 
-from flows.campaign import Unit
-from flows.steps import label
 from gan_htvs.candidate import Step
-from gan_htvs.routing import Category
 from launchers.database import open_databases
 from launchers.feeder import submit
 from launchers.launchpad import worker_of
+from launchers.units import Unit
 from launchers.workers import this_worker
-from tests.jobs import SEARCH, add
+from tests.jobs import SEARCH, add, labeled
 
 
 def unit(key: str, owner: str = "search") -> Unit:
-    adding = add(1, 2)
-    label(adding, owner, Step.RELAX, Category.CPU)
-    return Unit(key, Flow([adding]))
+    return Unit(key, Flow([labeled(add(1, 2), Step.RELAX, owner)]))
 
 
 def test_submitting_twice_adds_nothing(launchpad):
@@ -50,8 +46,7 @@ def test_everybody_waits_for_a_feeder_that_lives(launchpad, monkeypatch):
 
 
 def test_training_is_taken_before_everything_else(launchpad):
-    training = add(1, 2)
-    label(training, "search", Step.TRAIN, Category.GPU)
+    training = labeled(add(1, 2), Step.TRAIN)
     submit(launchpad, [unit("a"), Unit("b", Flow([training])), unit("c")], SEARCH)
     first, _ = launchpad.checkout_fw(worker_of(["search"]), "/tmp")
     assert first.spec["step"] == "train"

@@ -224,6 +224,9 @@ def test_options_of_pymongo_beside_fireworks_fields_are_refused(key):
         ({"host": 5}, "host: .*quote it"),
         ({"host": ["a", "b"]}, "host: must be text"),
         ({"mongoclient_kwargs": ["tls"]}, "mongoclient_kwargs: must be a mapping"),
+        ({"mongoclient_kwargs": {"host": "h"}}, "mongoclient_kwargs.host"),
+        ({"mongoclient_kwargs": {"port": 27018}}, "mongoclient_kwargs.port"),
+        ({"name": "mongodb://h/lab"}, "name: .*put it into host"),
     ],
 )
 def test_what_no_connection_can_be_made_of_is_refused(settings, problem):

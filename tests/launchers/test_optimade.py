@@ -26,9 +26,8 @@ FIELDS = {f"_ganhtvs_{each.name}" for each in PROPERTIES}
 
 @pytest.fixture
 def filled(databases):
-    rehearsed = candidate("f" * 16, "Mn", is_rehearsal=True)
     with databases.store("candidates", key="candidate_id") as store:
-        store.update([encode(each) for each in [*CANDIDATES[:20], rehearsed]])
+        store.update([encode(each) for each in CANDIDATES[:20]])
     return databases
 
 
@@ -115,9 +114,7 @@ def test_an_entry_goes_when_its_candidate_does_not_stay_one(filled):
     later = {"last_updated": datetime(2026, 2, 1, tzinfo=UTC)}
     with filled.store("candidates", key="candidate_id") as store:
         store.update(encode(candidate("a" * 16, structure=mixed, **later)))
-        store.update(
-            encode(candidate(CANDIDATES[1].candidate_id, "Mn", is_rehearsal=True, **later))
-        )
+        store.remove_docs({"candidate_id": CANDIDATES[1].candidate_id})
     assert build_entries(filled)[0] == 18
 
 

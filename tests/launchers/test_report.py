@@ -9,12 +9,12 @@ from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
 from gan_htvs.campaign_file import checked_campaign
-from gan_htvs.candidate import Candidate, Hurdle, Origin
+from gan_htvs.candidate import Candidate, Origin, ScreeningStep
 from gan_htvs.documents import encode
-from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from launchers.cli import app
 from launchers.database import open_databases
 from launchers.report import read_results, read_trajectories
+from tests.helpers import CHGNET, references
 
 CAMPAIGN = checked_campaign(
     {
@@ -24,21 +24,20 @@ CAMPAIGN = checked_campaign(
     },
     "test",
 )
+REFERENCES = references(energies={"Mg": 0.0, "O2": 0.0, "MgO": -3.06})
 PRESCREENED = {
     "candidate_id": "b",
     "campaign": "mg-o",
     "formula_pretty": "MgO",
     "origin": {"proposer": "gan"},
     "stage": "rejected",
-    "prescreen": {"candidate_id": "b", "hurdle": "early stopping", "descent": "descent b"},
-    "gate": {"references": "references"},
+    "prescreen": {
+        "candidate_id": "b",
+        "rejected_at": "early stopping",
+        "level_of_theory": CHGNET,
+    },
+    "gate": {"references": REFERENCES.content_hash},
 }
-REFERENCES = ReferenceSet(
-    entries=tuple(
-        ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory="CHGNet-0.3.0")
-        for f, e in {"Mg": 0.0, "O2": 0.0, "MgO": -3.06}.items()
-    )
-)
 STABLE = {
     "candidate_id": "a",
     "campaign": "mg-o",
@@ -56,8 +55,18 @@ STABLE = {
         "decomposition_energies": [0.8, 0.4, 0.1],
         "settings": {"potential_vs_rhe": 1.5, "ion_concentration": 1e-6},
     },
-    "gate": {"references": "references"},
+    "gate": {"references": REFERENCES.content_hash},
 }
+
+
+def prescreen(uuid, energies):
+    """Make what a prescreen leaves: the energies of each candidate, step by step."""
+    screened = [
+        {"verdict": {"candidate_id": name}, "relaxation": {"curve": {"energies": those}}}
+        for name, those in energies.items()
+    ]
+    labels = {"campaign": "mg-o", "step": "prescreen"}
+    return {"uuid": uuid, "metadata": labels, "output": {"screened": screened}}
 
 
 @pytest.fixture
@@ -71,9 +80,9 @@ def funnel(launchpad_file):
                 store.update([STABLE, PRESCREENED])
             with databases.store("outputs", key="uuid") as store:
                 output = jsanitize(REFERENCES, strict=True)
-                curve = {"energies": [-2.56, -2.76], "max_forces": [1.0, 0.5], "volumes": [20, 20]}
-                descent = {"uuid": "descent b", "output": {"curve": curve}}
-                store.update([{"uuid": "references", "output": output}, descent])
+                labels = {"campaign": "references", "step": "references"}
+                store.update([{"uuid": "references", "metadata": labels, "output": output}])
+                store.update([prescreen("batch of b", {"b": [-2.56, -2.76]})])
 
     def call(*arguments):
         return CliRunner().invoke(app, ["funnel", *arguments, "-l", str(launchpad_file)])
@@ -103,16 +112,16 @@ def test_relaxations_are_measured_from_the_hull_and_of_each_kind_alike(
     with open_databases(launchpad_file) as databases:
         with databases.store("candidates", key="candidate_id") as store:
             for name in "cdefg":
-                record = PRESCREENED["prescreen"] | {"candidate_id": name, "hurdle": None}
-                record["descent"] = f"descent {name}"
+                record = PRESCREENED["prescreen"] | {"candidate_id": name, "rejected_at": None}
                 store.update([PRESCREENED | {"candidate_id": name, "prescreen": record}])
         with databases.store("outputs", key="uuid") as store:
-            curve = {"energies": [-2.86, -3.01]}
-            store.update(
-                [{"uuid": f"descent {name}", "output": {"curve": curve}} for name in "cdefg"]
-            )
+            store.update([prescreen("batch", {name: [-2.86, -3.01] for name in "cdefg"})])
         trajectories = read_trajectories(databases, read_results(databases, "mg-o"))
-    assert [trajectory.hurdle for trajectory in trajectories] == [Hurdle.STOPPING, None, None]
+    assert [trajectory.rejected_at for trajectory in trajectories] == [
+        ScreeningStep.STOPPING,
+        None,
+        None,
+    ]
     assert trajectories[0].above_hull == pytest.approx([0.5, 0.3])
     assert trajectories[1].above_hull == pytest.approx([0.2, 0.05])
 
@@ -153,7 +162,7 @@ def ranked(name, stage, **fields):
             "structure": rocksalt,
             "energy_above_hull": 0.01,
             "formation_energy_per_atom": -3.05,
-            "gate": {"references": "references"},
+            "gate": {"references": REFERENCES.content_hash},
             "last_updated": datetime.now(UTC),
         }
         | fields

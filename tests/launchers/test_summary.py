@@ -4,17 +4,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from jobflow import Flow, job
+from jobflow import Flow
 from maggma.stores import MemoryStore
 
-from flows.campaign import Unit
-from flows.steps import label
 from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import CALCULATIONS, Hurdle, Prescreened, Step
-from gan_htvs.routing import Category
+from gan_htvs.candidate import CALCULATIONS, PrescreenVerdict, ScreeningStep, Step
 from launchers import summary
 from launchers.database import open_databases
 from launchers.feeder import submit
+from launchers.units import Unit
+from tests.jobs import add, labeled
 
 CAMPAIGN = SimpleNamespace(name="mixed")
 MG_O = Campaign(
@@ -25,7 +24,7 @@ MG_O = Campaign(
 )
 
 
-def shard(uuid: str, *, stream: str = "", **output) -> dict:
+def sample(uuid: str, *, stream: str = "", **output) -> dict:
     """Make the stored output of one sampling job."""
     counted = {"requested": 2, "tried": 2, "rejections": {}, "exhausted": False}
     found = [{"candidate_id": str(i)} for i in range(output.pop("found", 2))]
@@ -40,10 +39,10 @@ def shard(uuid: str, *, stream: str = "", **output) -> dict:
 
 @pytest.fixture
 def told(capsys):
-    def tell(*shards: dict) -> list[str]:
+    def tell(*samples: dict) -> list[str]:
         store = MemoryStore(key="uuid")
         store.connect()
-        store.update(list(shards), key="uuid")
+        store.update(list(samples), key="uuid")
         store.close = lambda: None  # a store in memory forgets everything when it is closed
         databases = SimpleNamespace(store=lambda name, key: store)
         summary._print_sampling(CAMPAIGN, databases)
@@ -55,7 +54,7 @@ def told(capsys):
 
 def test_one_proposer_is_not_named(told):
     rejections = {"duplicate": 1, "wrong_composition": 4}
-    (line,) = told(shard("a", proposer="gan", tried=7, rejections=rejections))
+    (line,) = told(sample("a", proposer="gan", tried=7, rejections=rejections))
     assert line == (
         "Sampling: 7 raw samples, rejected before any physics: wrong composition (4), duplicate (1)"
     )
@@ -63,9 +62,9 @@ def test_one_proposer_is_not_named(told):
 
 def test_several_proposers_are_counted_apart(told):
     lines = told(
-        shard("a", proposer="gan", tried=7, rejections={"duplicate": 5}),
-        shard("b", proposer="random"),
-        shard("c", proposer="random", tried=3, rejections={"atoms_too_close": 1}),
+        sample("a", proposer="gan", tried=7, rejections={"duplicate": 5}),
+        sample("b", proposer="random"),
+        sample("c", proposer="random", tried=3, rejections={"atoms_too_close": 1}),
     )
     assert lines == [
         "Sampling by gan: 7 raw samples, rejected before any physics: duplicate (5)",
@@ -73,9 +72,9 @@ def test_several_proposers_are_counted_apart(told):
     ]
 
 
-def test_a_lengthened_shard_counts_once(told):
-    short = shard("a", proposer="random", stream="s", tried=2)
-    longer = shard("b", proposer="random", stream="s", tried=4, requested=4, found=4)
+def test_a_lengthened_sample_counts_once(told):
+    short = sample("a", proposer="random", stream="s", tried=2)
+    longer = sample("b", proposer="random", stream="s", tried=4, requested=4, found=4)
     assert told(longer, short) == [
         "Sampling: 4 raw samples, rejected before any physics: none",
     ]
@@ -90,16 +89,22 @@ def test_a_lengthened_shard_counts_once(told):
     ],
 )
 def test_who_gave_up_is_told_what_helps(told, proposer, exhausted, advice):
-    lines = told(shard("a", proposer=proposer, exhausted=exhausted, found=1))
+    lines = told(sample("a", proposer=proposer, exhausted=exhausted, found=1))
     assert lines[1].startswith("note MgMn2O4: 1 of 2 structures after 2 samples")
     assert lines[1].endswith(f"{advice}.")
 
 
 def test_what_stopping_early_lost_is_told_with_its_interval(capsys):
-    stopped = [Prescreened(candidate_id="a", hurdle=Hurdle.STOPPING, n_steps=10, cpu_seconds=2)]
+    stopped = [
+        PrescreenVerdict(
+            candidate_id="a", rejected_at=ScreeningStep.STOPPING, n_steps=10, cpu_seconds=2
+        )
+    ]
     audited = [
-        Prescreened(candidate_id="b", hurdle=hurdle, is_audited=True, would_stop_at=10)
-        for hurdle in (None, Hurdle.WINDOW, Hurdle.WINDOW, Hurdle.WINDOW)
+        PrescreenVerdict(
+            candidate_id="b", rejected_at=rejected_at, is_audited=True, would_stop_at=10
+        )
+        for rejected_at in (None, ScreeningStep.WINDOW, ScreeningStep.WINDOW, ScreeningStep.WINDOW)
     ]
     summary.print_prescreen(MG_O, stopped * 100 + audited)
     told = " ".join(capsys.readouterr().out.split())
@@ -110,15 +115,9 @@ def test_what_stopping_early_lost_is_told_with_its_interval(capsys):
     assert "25 % (95 % interval 5 to 70 %): it lost about 25 (5 to 70)." in told
 
 
-@job
-def calculate():
-    return None
-
-
 @pytest.mark.parametrize("step", [*CALCULATIONS, Step.GATE])
 def test_a_calculation_that_was_lost_is_a_result_and_a_gate_is_not(launchpad_file, step):
-    lost = calculate()
-    label(lost, "mg-o", step, Category.DFT, candidate_id="a")
+    lost = labeled(add(1, 2), step, "mg-o", candidate_id="a")
     with open_databases(launchpad_file) as databases:
         launchpad = databases.launchpad()
         launchpad.initialise()

@@ -16,8 +16,8 @@ from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 from pymatgen.core import Lattice, Structure
 
+from flows.band_gap import GpawBandGapMaker
 from flows.engines import gpaw
-from flows.engines.band_gap import band_gap
 from flows.engines.gpaw import (
     GapTask,
     availability,
@@ -28,7 +28,7 @@ from gan_htvs.bandgap import (
     HSE06_ON_PBE_U,
     BandGapResult,
 )
-from gan_htvs.candidate import Relaxed
+from gan_htvs.candidate import RelaxedStructure
 from gan_htvs.documents import decode
 from gan_htvs.engines import BandGapEngineSettings
 from gan_htvs.magnetism import magnetic_starts
@@ -219,7 +219,7 @@ class TestSeveralStarts:
         calculation = gpaw._Calculation(BandGapEngineSettings(max_seconds=100), tmp_path)
         start, *_ = magnetic_starts(rocksalt("Mn", 4.445))
         task = gpaw.GapTask.prepare(start.structure, calculation.settings)
-        with pytest.raises(gpaw._Failure, match="took longer than half of what was left") as spared:
+        with pytest.raises(gpaw._Failure, match="longer than half of the remaining time") as spared:
             calculation._script(task, tmp_path, "converge", spares_half=True)
         assert not spared.value.is_final
         with pytest.raises(gpaw._Failure, match="max_seconds: 100") as final:
@@ -296,7 +296,7 @@ class TestIncompleteGaps:
     @pytest.mark.parametrize(
         ("answer", "reason", "is_retryable"),
         [
-            ("sleep", "took longer than half of what was left of 10 s", True),
+            ("sleep", "took longer than half of the remaining time (limit: 10 s)", True),
             ("kill", "killed by SIGKILL", True),
             ("exit", "GPAW failed", True),
             (NO_MEMORY, "MemoryError", True),
@@ -380,16 +380,17 @@ class TestIncompleteGaps:
 
 
 @needs_gpaw
-def test_a_job_that_runs_again_completes_what_it_stored(tmp_path):
+def test_a_job_completes_an_incomplete_gap(tmp_path):
     settings = BandGapEngineSettings(cutoff=250, kpoint_length=4)
-    relaxed = Relaxed(
+    relaxed = RelaxedStructure(
         structure=rocksalt("Mn", 4.445), energy_per_atom=-9, level_of_theory="", converged=True
     )
     store = JobStore(MemoryStore())
     store.connect()
 
-    def run(name, **changes):
-        gap_job = band_gap(relaxed, settings.model_copy(update=changes))
+    def run(name, previous=None, **changes):
+        maker = GpawBandGapMaker(settings=settings.model_copy(update=changes))
+        gap_job = maker.make(relaxed, previous)
         gap_job.set_uuid("gap")
         folder = tmp_path / name
         folder.mkdir()
@@ -409,7 +410,7 @@ def test_a_job_that_runs_again_completes_what_it_stored(tmp_path):
     first = run("first", mpi_command=(sys.executable, str(interrupting)))
     assert (first.magnetic_order, first.is_complete) == ("FM", False)
     assert first.reason.startswith("missing magnetic order AFM: GPAW was killed by SIGKILL")
-    second = run("second")
+    second = run("second", first)
     assert second.is_complete
     assert [order.start for order in second.magnetic_orders] == ["AFM", "FM"]
     assert second.magnetic_orders[1] == first.magnetic_orders[0]

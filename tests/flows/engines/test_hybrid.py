@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -9,20 +10,18 @@ import numpy as np
 import pytest
 from atomate2.utils.path import strip_hostname
 from atomate2.vasp.jobs.mp import MPGGAStaticMaker
-from jobflow import Flow, JobStore, job, run_locally
-from maggma.stores import MemoryStore
+from jobflow import Flow, run_locally
 from monty.os.path import zpath
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp.inputs import Incar, Kpoints
 
-from flows.engines.hybrid import UNCERTAINTY, HybridEngine
-from flows.engines.vasp_step import VaspStepMaker
-from gan_htvs.candidate import Relaxed
+from flows.engines.hybrid import UNCERTAINTY, VaspBandGapMaker
+from flows.engines.vasp_step import VaspStepMaker, customized
+from gan_htvs.candidate import RelaxedStructure
 from gan_htvs.documents import decode
 from gan_htvs.engines import EngineSettings
-from gan_htvs.rehearsal.spectrum import synthetic_gap
-
-from .conftest import rocksalt
+from launchers.rehearsal.spectrum import synthetic_gap
+from tests.helpers import memory_store, rocksalt
 
 EDGE_SHIFT = 0.10
 """How much the valence band rises at a point of weight zero, eV."""
@@ -81,13 +80,8 @@ def cut_valence_band(vasprun):
     vasprun.move_fermi_level(levels[..., 0][levels[..., 1] > 0.5].max() - 0.01)
 
 
-@job
-def give(value):
-    return value
-
-
 @pytest.fixture
-def gap(tmp_path, monkeypatch, in_process):
+def gap(tmp_path, monkeypatch, stand_in, in_process):
     """Compute static energy and hybrid gap; the gap and the folder of the hybrid."""
 
     def compute(structure, change_static=None, change_hybrid=None, mode="gap", **relaxed):
@@ -102,28 +96,30 @@ def gap(tmp_path, monkeypatch, in_process):
         monkeypatch.setattr("atomate2.vasp.run.VaspJob", Changed)
         settings = EngineSettings.model_validate(
             {
-                "energy": {"name": "rehearsal"},
-                "band_gap": {"name": "rehearsal"},
+                "energy": {"name": "vasp"},
+                "band_gap": {"name": "vasp"},
                 "vasp": {"hybrid": {"mode": mode, "reciprocal_density": 20}},
             }
         )
-        static = VaspStepMaker.of(MPGGAStaticMaker(name="static"), settings, {}).make(structure)
+        maker = customized(MPGGAStaticMaker(name="static"), settings.vasp, {})
+        static = replace(VaspStepMaker.of(settings.vasp), vasp=maker).make(structure)
         energies = done(static)[static.uuid]
-        result = Relaxed(
+        result = RelaxedStructure(
             structure=energies.structure,
             energy_per_atom=energies.output.energy_per_atom,
-            level_of_theory="rehearsal",
+            level_of_theory="PBE(+U)+MP2020",
             converged=True,
             magmoms=energies.structure.site_properties["magmom"],
             folder=energies.dir_name,
         )
-        source = give(result)
-        jobs = HybridEngine(settings).calculations(result, lambda name: name, source.output)
-        outputs = done(source, *jobs.values())
-        return outputs["band gap"], Path(strip_hostname(outputs["hybrid"].dir_name))
+        hybrid, reading = jobs = VaspBandGapMaker.of(settings).make(result).jobs
+        for job in jobs:
+            job.hosts.clear()
+        outputs = done(hybrid, reading)
+        return outputs[reading.uuid], Path(strip_hostname(outputs[hybrid.uuid].dir_name))
 
     def done(*jobs):
-        store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+        store = memory_store()
         flow = Flow(list(jobs))
         run_locally(flow, store=store, create_folders=True, root_dir=tmp_path, log=False)
         return {each.uuid: decode(store.get_output(each.uuid, load=True)) for each in jobs}

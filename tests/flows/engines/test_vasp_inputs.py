@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from jobflow import OutputReference
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp.sets import MPRelaxSet, MPStaticSet
 
-from flows.engines.hybrid import HybridEngine
-from flows.engines.vasp import VaspEngine
+from flows.engines.hybrid import VaspBandGapMaker
+from flows.engines.vasp import VaspEnergyMaker
 from flows.engines.vasp_step import check_moments
-from gan_htvs.candidate import Relaxed
+from flows.naming import name_by_content
+from gan_htvs.candidate import RelaxedStructure
 from gan_htvs.engines import EngineSettings
 from gan_htvs.errors import CalculationError, UserError
+from tests.helpers import rocksalt
 
 ENGINES = {"energy": {"name": "vasp"}, "band_gap": {"name": "vasp"}}
 MP_KPOINTS = {"force_gamma": True, "auto_metal_kpoints": True, "inherit_incar": False}
-
-
-def rocksalt(metal, a):
-    cell = Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(a), [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-    )
-    return cell.get_primitive_structure()
 
 
 def spinel():
@@ -37,9 +31,14 @@ def spinel():
 STRUCTURES = {"MgO": rocksalt("Mg", 4.21), "MnO": rocksalt("Mn", 4.45), "MgMn2O4": spinel()}
 
 
+def energy_maker(**vasp):
+    return VaspEnergyMaker.of(EngineSettings.model_validate(ENGINES | {"vasp": vasp}))
+
+
 def jobs(structure, **vasp):
-    engine = VaspEngine(EngineSettings.model_validate(ENGINES | {"vasp": vasp}))
-    return engine.calculations(structure, lambda name: f"uuid of {name}")
+    """Jobs of VASP by their names without the formula."""
+    *calculations, _ = energy_maker(**vasp).make(structure).jobs
+    return {job.name.rpartition(" ")[0]: job for job in calculations}
 
 
 def inputs_of(step, structure):
@@ -103,7 +102,7 @@ class TestMagneticOrders:
         generator = relax.maker.vasp.input_set_generator
         check_moments(structure, generator)
         generator.user_incar_settings = {"MAGMOM": {"Mn": 5, "O": 0}}
-        with pytest.raises(CalculationError, match="was to be carried over"):
+        with pytest.raises(CalculationError, match="the previous moments are"):
             check_moments(structure, generator)
 
     def test_moments_that_vasp_would_not_write_stop_the_calculation(self):
@@ -154,27 +153,24 @@ class TestChanges:
             jobs(STRUCTURES["MgO"], powerups=[powerup])
 
     def test_jobs_are_named_by_what_decides_their_result(self):
-        def names(**vasp):
-            settings = EngineSettings.model_validate(ENGINES | {"vasp": vasp})
-            return VaspEngine(settings).content
+        def uuids(**vasp):
+            flow = name_by_content(energy_maker(**vasp).make(STRUCTURES["MgO"]))
+            return [job.uuid for job in flow.jobs]
 
-        assert names(max_afm=2, incar={"KPAR": 4}) == names()
-        assert names(incar={"EDIFF": 1e-6}) != names()
+        patience = {"max_errors": 9, "max_seconds": 60, "frozen_seconds": 60, "polling_seconds": 1}
+        assert uuids(incar={"KPAR": 4}, **patience) == uuids()
+        assert uuids(incar={"EDIFF": 1e-6}) != uuids()
 
     def test_potcars_of_another_family(self):
         changed = jobs(STRUCTURES["MgO"], potcar_functional="PBE_54")
         for step in changed.values():
             assert step.maker.vasp.input_set_generator.user_potcar_functional == "PBE_54"
-        engines = ENGINES | {"vasp": {"potcar_functional": "PBE_54"}}
-        level = VaspEngine(EngineSettings.model_validate(engines)).level_of_theory
+        level = energy_maker(potcar_functional="PBE_54").level_of_theory
         assert level == "PBE(+U)+MP2020 (PBE_54)"
 
 
-STORED = OutputReference("uuid-of-the-gate").relaxed
-
-
 class TestHybrid:
-    RELAXED = Relaxed(
+    RELAXED = RelaxedStructure(
         structure=STRUCTURES["MnO"],
         energy_per_atom=-8,
         level_of_theory="PBE(+U)+MP2020",
@@ -182,9 +178,12 @@ class TestHybrid:
         magmoms=[4.5, 0.1],
     )
 
-    def step(self, **hybrid):
+    def jobs(self, **hybrid):
         engines = EngineSettings.model_validate(ENGINES | {"vasp": {"hybrid": hybrid}})
-        return HybridEngine(engines).calculations(self.RELAXED, lambda name: name, STORED)["hybrid"]
+        return VaspBandGapMaker.of(engines).make(self.RELAXED).jobs
+
+    def step(self, **hybrid):
+        return self.jobs(**hybrid)[0]
 
     @pytest.mark.parametrize("mode", ["static", "gap", "uniform_dense"])
     def test_is_hse06_without_u(self, mode):
@@ -213,7 +212,5 @@ class TestHybrid:
         assert "mode" in self.step(mode="uniform_dense").maker.arguments
 
     def test_large_cells_get_none(self):
-        engines = EngineSettings.model_validate(ENGINES | {"vasp": {"hybrid": {"max_atoms": 1}}})
-        found = HybridEngine(engines).calculations(self.RELAXED, lambda name: name, STORED)
-        assert list(found) == ["band gap"]
-        assert "engines.vasp.hybrid.max_atoms" in found["band gap"].function_args[0].reason
+        (reading,) = self.jobs(max_atoms=1)
+        assert "engines.vasp.hybrid.max_atoms" in reading.function_args[0].reason

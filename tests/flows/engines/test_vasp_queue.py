@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import pytest
 from atomate2.vasp.jobs.base import BaseVaspMaker
-from jobflow import OutputReference
 
+from flows.engines.hybrid import VaspBandGapMaker
+from flows.engines.vasp import VaspEnergyMaker
 from flows.engines.vasp_step import VaspStepMaker
-from flows.evaluate import EvaluateMaker, band_gap_jobs
-from flows.steps import Continuation
-from gan_htvs.candidate import Origin, Proposal, Relaxed
+from gan_htvs.candidate import RelaxedStructure
 from gan_htvs.documents import decode
-from gan_htvs.engines import REHEARSAL
+from gan_htvs.engines import EngineSettings
+from tests.helpers import rocksalt
 
-from .conftest import REFERENCES, campaign_of, queued, rocksalt
+from .conftest import queued
 
-GATE = "uuid-of-the-gate"
+RELAXED = RelaxedStructure(
+    structure=rocksalt("Mn", 4.5),
+    energy_per_atom=-9,
+    level_of_theory="PBE(+U)+MP2020",
+    converged=True,
+    magmoms=[4.6, 0],
+)
+
+
+def engines(**vasp):
+    return EngineSettings(energy={"name": "vasp"}, band_gap={"name": "vasp"}, vasp=vasp)
 
 
 @pytest.mark.parametrize("mode", ["static", "gap", "uniform_dense"])
 def test_jobs_of_energy_and_gap(mode):
-    campaign = campaign_of(
+    settings = engines(
         pre_relaxation="chgnet",
         hybrid={"mode": mode},
         incar={"NCORE": 4},
-        failures={"killed": 0.1},
         max_seconds=3600,
         powerups=[
             {
@@ -33,22 +42,9 @@ def test_jobs_of_energy_and_gap(mode):
             }
         ],
     )
-    structure = rocksalt("Mn", 4.5)
-    proposal = Proposal(
-        candidate_id="c0ffee",
-        structure=structure,
-        origin=Origin(proposer="gan", requested_composition="MnO", index=0),
-    )
-    relaxed = Relaxed(
-        structure=structure,
-        energy_per_atom=-9,
-        level_of_theory=REHEARSAL,
-        converged=True,
-        magmoms=[4.6, 0],
-    )
     for flow in (
-        EvaluateMaker(campaign, REFERENCES).make(proposal),
-        Continuation(GATE, band_gap_jobs(campaign, "c0ffee", relaxed, GATE)),
+        VaspEnergyMaker.of(settings).make(RELAXED.structure),
+        VaspBandGapMaker.of(settings).make(RELAXED),
     ):
         before = {job.uuid: job for job, _ in flow.iterflow()}
         after = {job.uuid: job for job in queued(flow)}
@@ -61,22 +57,10 @@ def test_jobs_of_energy_and_gap(mode):
 
 
 def test_arguments_keep_their_types():
-    campaign = campaign_of()
-    relaxed = Relaxed(
-        structure=rocksalt("Mn", 4.5),
-        energy_per_atom=-9,
-        level_of_theory=REHEARSAL,
-        converged=True,
-        magmoms=[4.6, 0],
-    )
-    flow = Continuation(GATE, band_gap_jobs(campaign, "c0ffee", relaxed, GATE))
+    flow = VaspBandGapMaker.of(engines()).make(RELAXED)
     hybrid, gap = queued(flow)
-    stored = OutputReference(GATE).relaxed
-    assert decode(hybrid.function_args[0]) == stored
-    assert [decode(argument) for argument in gap.function_args[1:]] == [
-        stored,
-        campaign.engines,
-    ]
+    assert decode(hybrid.function_args[0]) == RELAXED
+    assert [decode(argument) for argument in gap.function_args] == [flow.jobs[0].output, RELAXED]
 
 
 def assert_same(after, before):

@@ -14,18 +14,17 @@ from pymatgen.io.vasp.inputs import Poscar
 from pymatgen.io.vasp.outputs import Vasprun
 
 from flows.engines.hybrid import METHOD, gap_of
-from flows.engines.vasp import PARSE_NO_BANDS, VaspEngine
+from flows.engines.vasp import PARSE_NO_BANDS, VaspEnergyMaker
 from flows.engines.vasp_outcome import (
+    PROGRAM_VARIABLE,
     check_convergence,
     check_finite,
+    check_program,
     store_band_edges,
     stored_band_edges,
 )
-from gan_htvs.candidate import Relaxed
-from gan_htvs.engines import EngineSettings
+from gan_htvs.candidate import RelaxedStructure
 from gan_htvs.errors import CalculationError
-
-SETTINGS = EngineSettings.model_validate({"energy": {"name": "vasp"}, "band_gap": {"name": "vasp"}})
 
 ENERGY = r'<i name="(e_\w+)">[^<]*</i>'
 OVERFLOW = r'<i name="\1"> **************** </i>'
@@ -84,6 +83,14 @@ def test_a_run_that_converged_is_accepted(task):
     check_finite(task)
 
 
+def test_the_program_is_vasp(recorded, monkeypatch):
+    monkeypatch.delenv(PROGRAM_VARIABLE, raising=False)
+    check_program(recorded)
+    monkeypatch.setenv(PROGRAM_VARIABLE, "vasp-stand-in")
+    with pytest.raises(CalculationError, match="'vasp' as its program, not 'vasp-stand-in'"):
+        check_program(recorded)
+
+
 def test_energies_that_overflow_are_no_result(recorded):
     path = recorded / "vasprun.xml"
     head, last = path.read_text().rsplit("<calculation>", 1)
@@ -118,9 +125,8 @@ def test_one_that_used_all_electronic_steps_is_not(recorded, vasprun):
 
 def test_energy_is_that_of_pymatgen(task, vasprun):
     structure = vasprun.final_structure
-    relaxed = VaspEngine(SETTINGS).summarise(
-        structure, {"NM relax 1": task, "NM relax 2": task, "NM static": task}
-    )
+    choose = VaspEnergyMaker.choose.original
+    relaxed = choose(VaspEnergyMaker(), structure, {"NM": [task, task, task]})
     raw = relaxed.energy_per_atom - relaxed.correction_per_atom
     assert raw == pytest.approx(vasprun.final_energy / len(structure))
     assert relaxed.structure.matches(structure)
@@ -132,13 +138,13 @@ def test_energy_is_that_of_pymatgen(task, vasprun):
 
 
 def test_gap_is_that_of_pymatgen(task, vasprun):
-    relaxed = Relaxed(
+    relaxed = RelaxedStructure(
         structure=vasprun.final_structure,
         energy_per_atom=vasprun.final_energy / len(vasprun.final_structure),
         level_of_theory="PBE(+U)+MP2020",
         converged=True,
     )
-    found = gap_of(task, relaxed, SETTINGS)
+    found = gap_of(task, relaxed, "gap")
     gap, cbm, vbm, is_direct = vasprun.eigenvalue_band_properties
     assert found.band_gap == pytest.approx(gap)
     assert (found.vbm, found.cbm) == pytest.approx((vbm, cbm))

@@ -12,17 +12,18 @@ from gan_htvs.builders.stability import StabilityBuilder
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import (
     Assessment,
-    Hurdle,
     Origin,
-    Prescreened,
+    PrescreenVerdict,
     Proposal,
-    Relaxed,
+    RelaxedStructure,
+    ScreeningStep,
     Stage,
     Step,
     Verdict,
 )
+from gan_htvs.prescreen.documents import Screened, ScreenedBatch, Selection, Survivor
 from gan_htvs.store import CandidateStore
-from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from tests import helpers
 
 SETTINGS = {
     "name": "mg-o",
@@ -34,12 +35,8 @@ MGO_PER_ATOM = -6.314
 
 
 def references(level=LEVEL, **more):
-    energies = {"Mg": -1.58, "O2": -4.94795546875, "MgO": MGO_PER_ATOM} | more
-    return ReferenceSet(
-        entries=tuple(
-            ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory=level)
-            for f, e in energies.items()
-        )
+    return helpers.references(
+        level, {"Mg": -1.58, "O2": -4.94795546875, "MgO": MGO_PER_ATOM} | more
     )
 
 
@@ -78,7 +75,8 @@ class Laboratory:
             setattr(self, name, store)
         self.clock = 0
         self.configure(SETTINGS)
-        self.job("references", Step.REFERENCES, references())
+        self.references = references()
+        self.job("references", Step.REFERENCES, self.references)
 
     def configure(self, settings):
         campaign = Campaign.model_validate(settings)
@@ -86,18 +84,29 @@ class Laboratory:
             [{"name": campaign.name, "settings": campaign.model_dump(mode="json")}]
         )
 
-    def job(self, uuid, step, output, **metadata):
+    def job(self, uuid, step, output, *, index=1, **metadata):
         self.clock += 1
         self.outputs.update(
             [
                 {
                     "uuid": uuid,
+                    "index": index,
                     "completed_at": f"2026-01-01T00:{self.clock // 60:02d}:{self.clock % 60:02d}",
                     "metadata": {"campaign": "mg-o", "step": step.value, **metadata},
                     "output": jsanitize(output, strict=True, enum_values=True),
                 }
-            ]
+            ],
+            key=["uuid", "index"],
         )
+
+    def change(self, uuid, *path, to):
+        """Change a field of a stored output."""
+        document = self.outputs.query_one({"uuid": uuid})
+        part = document["output"]
+        for key in path[:-1]:
+            part = part[key]
+        part[path[-1]] = to
+        self.outputs.update([document])
 
     def propose(self, *ids):
         proposals = [
@@ -106,15 +115,48 @@ class Laboratory:
         ]
         self.job(f"propose {ids}", Step.PROPOSE, {"proposals": proposals})
 
-    def leave(self, candidate_id, hurdle=Hurdle.WINDOW, **more):
-        """Leave what a prescreen leaves of a structure that it sends no further."""
+    def prescreen(self, *ids, job="prescreen", **verdict):
+        """Leave the output of a prescreen, which gave all of these the same verdict."""
+        screened = [
+            Screened(
+                proposal=helpers.proposal(candidate_id, rocksalt()),
+                verdict=PrescreenVerdict(candidate_id=candidate_id, **verdict),
+            )
+            for candidate_id in ids
+        ]
+        self.job(job, Step.PRESCREEN, ScreenedBatch(screened=screened, counts={}))
+
+    def select(self, *survivors, rejected=(), job="select"):
+        """Leave the output of a selection: ids of survivors, and pairs of duplicates."""
+        selection = Selection(
+            survivors=[
+                Survivor(
+                    proposal=helpers.proposal(candidate_id, rocksalt()),
+                    prescreen=PrescreenVerdict(candidate_id=candidate_id),
+                )
+                for candidate_id in survivors
+            ],
+            rejected=[
+                PrescreenVerdict(
+                    candidate_id=candidate_id,
+                    rejected_at=ScreeningStep.RELAXED_DUPLICATE,
+                    reason=f"relaxed to the same crystal as {other}",
+                    duplicate_of=other,
+                )
+                for candidate_id, other in rejected
+            ],
+        )
+        self.job(job, Step.SELECT, selection)
+
+    def fail(self, candidate_id, reason="relax MgO: not converged"):
+        """Leave the verdict of a candidate whose energy calculation failed."""
         verdict = Verdict(
             candidate_id=candidate_id,
             origin=origin(),
-            prescreen=Prescreened(candidate_id=candidate_id, hurdle=hurdle, **more),
-            stage=Stage.REJECTED,
-            reason=f"{hurdle}: too high",
-            references="references",
+            generated_structure=rocksalt(),
+            stage=Stage.FAILED,
+            reason=reason,
+            references=self.references.content_hash,
         )
         self.job(f"gate {candidate_id}", Step.GATE, verdict, candidate_id=candidate_id)
 
@@ -127,9 +169,12 @@ class Laboratory:
         gap_job=None,
         proposer="gan",
         prescreen=None,
+        references=None,
+        band_gap=None,
+        index=1,
         **relaxed,
     ):
-        """Leave what a gate leaves of a structure with this energy beside that of MgO, eV/atom."""
+        """Leave the verdict on a structure with this energy above that of MgO, eV/atom."""
         fields = {
             "structure": structure or rocksalt(),
             "energy_per_atom": MGO_PER_ATOM + excess,
@@ -139,16 +184,18 @@ class Laboratory:
         verdict = Verdict(
             candidate_id=candidate_id,
             origin=origin(proposer),
+            generated_structure=structure or rocksalt(),
             prescreen=prescreen,
-            relaxed=Relaxed(**(fields | relaxed)),
+            relaxed=RelaxedStructure(**(fields | relaxed)),
             assessment=Assessment(
                 formation_energy_per_atom=-3, energy_above_hull=excess, decomposes_to={"MgO": 1}
             ),
             stage=Stage.STABLE,
-            references="references",
+            references=(references or self.references).content_hash,
             band_gap_job=gap_job,
+            band_gap=band_gap,
         )
-        self.job(f"gate {candidate_id}", Step.GATE, verdict, candidate_id=candidate_id)
+        self.job(f"gate {candidate_id}", Step.GATE, verdict, index=index, candidate_id=candidate_id)
 
     def build(self):
         """Run both builders and return the ids of the candidates that changed."""

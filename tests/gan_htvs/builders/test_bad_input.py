@@ -38,9 +38,7 @@ def test_without_an_energy(lab):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_not_a_finite_number(lab, field, value):
     lab.gate("bad")
-    gate = lab.outputs.query_one({"uuid": "gate bad"})
-    gate["output"]["relaxed"][field] = value
-    lab.outputs.update([gate])
+    lab.change("gate bad", "relaxed", field, to=value)
     check(lab, f"{field}: input should be a finite number")
 
 
@@ -67,9 +65,7 @@ def test_an_element_without_references(lab):
 
 def test_references_that_are_not_there(lab):
     lab.gate("bad")
-    gate = lab.outputs.query_one({"uuid": "gate bad"})
-    gate["output"]["references"] = "elsewhere"
-    lab.outputs.update([gate])
+    lab.change("gate bad", "references", to="elsewhere")
     check(lab, "reference set elsewhere is not stored")
 
 
@@ -80,11 +76,10 @@ def test_a_gate_that_left_nothing_of_use(lab):
 
 def test_a_prescreen_of_another_version(lab):
     lab.gate("bad")
-    gate = lab.outputs.query_one({"uuid": "gate bad"})
-    kind = {"@module": "gan_htvs.candidate", "@class": "Prescreened"}
-    gate["output"]["prescreen"] = kind | {"candidate_id": "bad", "hurdle": "another version"}
-    lab.outputs.update([gate])
-    check(lab, "hurdle: ")
+    kind = {"@module": "gan_htvs.candidate", "@class": "PrescreenVerdict"}
+    prescreen = kind | {"candidate_id": "bad", "rejected_at": "another version"}
+    lab.change("gate bad", "prescreen", to=prescreen)
+    check(lab, "rejected_at: ")
 
 
 @pytest.mark.parametrize("output", [None, "a string", [{"x": {}}], {"relaxed": 3}])
@@ -130,13 +125,14 @@ def test_references_that_are_no_set(lab):
     lab.gate("bad")
     lab.build()
     assert lab["bad"].stage is Stage.FAILED
-    assert "reference set references is not stored" in lab["bad"].reason
+    assert f"reference set {lab.references.content_hash} is not stored" in lab["bad"].reason
 
 
 def test_an_element_without_ions_keeps_its_place_on_the_hull(lab):
-    lab.job("references", Step.REFERENCES, references(Ag=-2.8, Ag2O=-3.9))
+    with_silver = references(Ag=-2.8, Ag2O=-3.9)
+    lab.job("with silver", Step.REFERENCES, with_silver)
     silver = rocksalt("Ag", 4.8)
-    lab.gate("bad", structure=silver, energy_per_atom=-3.87)
+    lab.gate("bad", structure=silver, energy_per_atom=-3.87, references=with_silver)
     lab.build()
     assert lab["bad"].energy_above_hull is not None
     document = lab.stability.query_one({"candidate_id": "bad"})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
-from gan_htvs.candidate import Hurdle, Prescreened, Stage, Step
+from gan_htvs.candidate import PrescreenVerdict, ScreeningStep, Stage, Step
 from gan_htvs.store import CandidateStore
 
 from .conftest import SETTINGS, rocksalt
@@ -109,20 +109,81 @@ def test_new_thresholds_are_applied_to_what_is_stored_and_the_gate_is_remembered
     assert lab["a"].gate["energy_above_hull"] == pytest.approx(0.1)
 
 
-def test_what_the_prescreen_found_stands_beside_survivors_and_those_that_left(lab):
+def test_what_the_prescreen_found_stands_beside_survivors_and_rejected_ones(lab):
     lab.propose("a", "b", "c")
-    lab.leave("a", Hurdle.STOPPING, reason="no hope", would_stop_at=10, volume_change=-0.1)
-    lab.gate("b", prescreen=Prescreened(candidate_id="b", energy_above_hull=0.05))
+    stopped = {"rejected_at": ScreeningStep.STOPPING, "reason": "too high"}
+    lab.prescreen("a", job="first", would_stop_at=10, volume_change=-0.1, **stopped)
+    lab.prescreen("b", job="second", energy_above_hull=0.05)
+    lab.gate("b", prescreen=PrescreenVerdict(candidate_id="b", energy_above_hull=0.05))
     lab.gate("c")
     lab.build()
-    left, survivor, without = lab["a"], lab["b"], lab["c"]
-    assert (left.stage, left.structure) == (Stage.REJECTED, None)
-    assert left.prescreen.hurdle is Hurdle.STOPPING
-    assert (left.prescreen.would_stop_at, left.prescreen.volume_change) == (10, -0.1)
+    rejected, survivor, without = lab["a"], lab["b"], lab["c"]
+    assert (rejected.stage, rejected.structure) == (Stage.REJECTED, None)
+    assert rejected.reason == "early stopping: too high"
+    assert rejected.prescreen.rejected_at is ScreeningStep.STOPPING
+    assert (rejected.prescreen.would_stop_at, rejected.prescreen.volume_change) == (10, -0.1)
     assert survivor.prescreen.survives
     assert survivor.prescreen.energy_above_hull == 0.05
     assert survivor.energy_above_hull == pytest.approx(0)
     assert without.prescreen is None
+
+
+def test_a_survivor_is_generated_until_it_is_evaluated(lab):
+    lab.propose("a")
+    lab.prescreen("a", energy_above_hull=0.05)
+    lab.build()
+    assert (lab["a"].stage, lab["a"].prescreen.energy_above_hull) == (Stage.GENERATED, 0.05)
+    lab.gate("a", 0.02)
+    assert lab.build() == {"a"}
+    assert lab["a"].stage is Stage.POURBAIX_STABLE
+
+
+def test_what_the_selection_rejected_is_a_rejected_candidate(lab):
+    lab.propose("a", "b")
+    lab.prescreen("a", "b")
+    lab.build()
+    lab.select("a", rejected=[("b", "a")])
+    lab.build()
+    assert lab["b"].stage is Stage.REJECTED
+    assert lab["b"].reason == "duplicate after relaxation: relaxed to the same crystal as a"
+    assert lab["b"].prescreen.duplicate_of == "a"
+    assert lab["a"].prescreen.survives
+
+
+def test_a_later_prescreen_or_selection_takes_the_place_of_an_earlier_one(lab):
+    lab.propose("a", "b", "c")
+    lab.prescreen("a", job="first", rejected_at=ScreeningStep.WINDOW, reason="too high")
+    lab.prescreen("b", "c", job="second")
+    lab.select(rejected=[("b", "another"), ("c", "another")], job="first selection")
+    lab.build()
+    assert {lab[i].stage for i in "abc"} == {Stage.REJECTED}
+    lab.prescreen("a", job="wider window", energy_above_hull=0.3)
+    lab.select("a", "c", rejected=[("b", "c")], job="second selection")
+    assert lab.build() == {"a", "b", "c"}
+    assert lab["a"].stage is lab["c"].stage is Stage.GENERATED
+    assert (lab["b"].stage, lab["b"].prescreen.duplicate_of) == (Stage.REJECTED, "c")
+
+
+@pytest.mark.parametrize("proposer", ["known_phase", "user"])
+def test_structures_that_no_job_sampled_are_candidates_by_their_verdict(lab, proposer):
+    lab.gate("a", 0.01, structure=rocksalt(a=4.25), proposer=proposer)
+    assert lab.build() == {"a"}
+    assert lab["a"].origin.proposer == proposer
+    assert lab["a"].generated_structure == rocksalt(a=4.25)
+    assert lab["a"].energy_above_hull == pytest.approx(0.01)
+
+
+def test_a_verdict_with_a_band_gap_takes_the_place_of_the_one_without(lab):
+    lab.propose("a")
+    lab.gate("a", gap_job="gap")
+    lab.build()
+    assert lab["a"].stage is Stage.POURBAIX_STABLE
+    gap = BandGapResult(band_gap=2.5, method="HSE06@PBE (test)")
+    lab.job("gap", Step.BAND_GAP, gap)
+    lab.gate("a", gap_job="gap", band_gap=gap, index=2)
+    assert lab.build() == {"a"}
+    assert (lab["a"].stage, lab["a"].band_gap) == (Stage.PHOTOANODE, 2.5)
+    assert lab.build() == set()
 
 
 def test_oxidation_states_stand_beside_the_structure(lab):

@@ -151,32 +151,30 @@ def test_a_run_that_was_cut_off_before_the_hull_is_finished_by_the_next(lab):
     assert lab["a"].energy_above_hull == pytest.approx(0.03)
 
 
-def test_whoever_left_without_a_structure_is_read_once_and_comes_back_with_one(lab):
+def test_what_failed_without_a_structure_is_read_once_and_comes_back_with_one(lab):
     lab.propose("a", "b", "c", "d")
     for candidate_id in "abc":
-        lab.leave(candidate_id)
+        lab.fail(candidate_id)
     lab.build()
-    lab.leave("d")
+    lab.fail("d")
     builder = StabilityBuilder(lab.outputs, lab.campaigns, lab.stability)
     read = [member.candidate_id for item in builder.get_items() for member, _ in item["gates"]]
     assert read == ["d"]
     lab.gate("b")
     assert lab.build() == {"b", "d"}
-    assert [i for i in "abcd" if lab[i].stage is Stage.REJECTED] == ["a", "c", "d"]
-    lab.leave("b")
+    assert [i for i in "abcd" if lab[i].stage is Stage.FAILED] == ["a", "c", "d"]
+    lab.fail("b")
     lab.build()
-    assert (lab["b"].stage, lab["b"].energy_above_hull) == (Stage.REJECTED, None)
+    assert (lab["b"].stage, lab["b"].energy_above_hull) == (Stage.FAILED, None)
 
 
 def test_levels_of_theory_have_crystals_of_their_own(lab):
-    lab.job("theirs", Step.REFERENCES, references("SevenNet-0+MP2020"))
+    theirs = references("SevenNet-0+MP2020")
+    lab.job("theirs", Step.REFERENCES, theirs)
     lab.propose("a", "b", "c")
     lab.gate("a", 0.03)
     lab.gate("b", 0.02)
-    lab.gate("c", 0.01, level_of_theory="SevenNet-0+MP2020")
-    gate = lab.outputs.query_one({"uuid": "gate c"})
-    gate["output"]["references"] = "theirs"
-    lab.outputs.update([gate])
+    lab.gate("c", 0.01, level_of_theory="SevenNet-0+MP2020", references=theirs)
     lab.build()
     assert [lab[i].duplicate_of for i in "abc"] == ["b", None, None]
     assert lab["a"].energy_above_hull == pytest.approx(0.03)
@@ -184,15 +182,17 @@ def test_levels_of_theory_have_crystals_of_their_own(lab):
 
 
 def test_a_known_phase_of_a_larger_reference_set_competes(lab):
-    lab.job("larger", Step.REFERENCES, references(MgO2=on_line() - 0.04))
+    larger = references(MgO2=on_line() - 0.04)
+    lab.job("larger", Step.REFERENCES, larger)
     lab.propose("a", "phase")
     lab.gate("a", structure=strained(fluorite()), energy_per_atom=on_line())
     lab.gate(
-        "phase", structure=fluorite(), energy_per_atom=on_line() - 0.04, proposer="known_phase"
+        "phase",
+        structure=fluorite(),
+        energy_per_atom=on_line() - 0.04,
+        proposer="known_phase",
+        references=larger,
     )
-    gate = lab.outputs.query_one({"uuid": "gate phase"})
-    gate["output"]["references"] = "larger"
-    lab.outputs.update([gate])
     lab.build()
     assert lab["a"].energy_above_hull == pytest.approx(0.04)
 
@@ -220,6 +220,18 @@ def test_of_two_gates_of_one_candidate_the_last_one_counts(lab):
     lab.build()
     assert lab["a"].energy_above_hull == pytest.approx(0.01)
     assert lab["a"].energy_per_atom == pytest.approx(MGO_PER_ATOM + 0.01)
+
+
+def test_of_a_verdict_that_was_replaced_the_last_index_counts(lab):
+    lab.propose("a")
+    lab.gate("a", 0.03, index=2)
+    lab.gate("a", 0.03)
+    first = lab.outputs.query_one({"uuid": "gate a", "index": 1})
+    first["completed_at"] = "2025-01-01"
+    first["output"]["relaxed"]["energy_per_atom"] = 0.0
+    lab.outputs.update([first], key=["uuid", "index"])
+    lab.build()
+    assert lab["a"].energy_per_atom == pytest.approx(MGO_PER_ATOM + 0.03)
 
 
 class TestNovelty:

@@ -48,7 +48,7 @@ def campaign(tmp_path) -> Campaign:
 def test_a_source_is_relaxed_filled_and_remembered(campaign, tmp_path):
     journal = tmp_path / "relaxations.jsonl"
     told = []
-    relaxations = Relaxations(campaign.engines.energy, journal=journal)
+    relaxations = Relaxations(campaign.engines.potential, journal=journal)
     first = relax_dataset(campaign, relaxations, on_progress=lambda *step: told.append(step))
     assert {what for what, *_ in told} >= {"relax known phases", "relax", "fill, round 1"}
     assert first.level_of_theory == "CHGNet-0.3.0"
@@ -61,7 +61,7 @@ def test_a_source_is_relaxed_filled_and_remembered(campaign, tmp_path):
     assert any(matcher.fit(layered(4.3), structure) for structure in first.structures)
 
     size = journal.stat().st_size
-    again = relax_dataset(campaign, Relaxations(campaign.engines.energy, journal=journal))
+    again = relax_dataset(campaign, Relaxations(campaign.engines.potential, journal=journal))
     assert journal.stat().st_size == size, "nothing is relaxed twice"
     assert again.labels == first.labels
 

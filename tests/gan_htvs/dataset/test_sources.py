@@ -173,9 +173,9 @@ def test_a_folder_is_known_by_its_content(folder):
 
     first = campaign()
     assert first.dataset.path == folder
-    assert campaign().training_key == first.training_key
+    assert campaign() == first
     rocksalt(length=4.4).to(str(folder / "another.cif"))
-    assert campaign().training_key != first.training_key
+    assert campaign().dataset.sha256 != first.dataset.sha256
 
 
 def test_held_out_structures_are_a_fixed_share_and_leave_every_composition_one():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.candidate import Relaxed
+from gan_htvs.candidate import RelaxedStructure
 from gan_htvs.chemistry import ChemicalSystem, Counts
 from gan_htvs.dataset import Dataset
 from gan_htvs.evaluation import Evaluation, evaluate
@@ -83,7 +83,7 @@ class RelaxedByHand:
         )
 
 
-def relaxed(structure: Structure, above_hull: float, **changes) -> Relaxed:
+def relaxed(structure: Structure, above_hull: float, **changes) -> RelaxedStructure:
     fields = {
         "structure": structure,
         "energy_per_atom": MGO + above_hull,
@@ -92,7 +92,7 @@ def relaxed(structure: Structure, above_hull: float, **changes) -> Relaxed:
         "n_steps": 10,
         "cpu_seconds": 36.0,
     }
-    return Relaxed(**(fields | changes))
+    return RelaxedStructure(**(fields | changes))
 
 
 RESULTS = [

@@ -56,6 +56,19 @@ def test_the_file_is_named_by_its_content(trained: TrainedGenerator, tmp_path: P
     assert hashlib.sha256(path.read_bytes()).hexdigest() == trained.sha256
 
 
+def test_the_content_is_what_decides_samples(trained: TrainedGenerator) -> None:
+    slower = replace(trained, seconds=99.0, history=[], steps=8)
+    assert slower.sha256 != trained.sha256
+    assert slower.content_sha256 == trained.content_sha256
+    assert load(trained.to_bytes()).content_sha256 == trained.content_sha256
+    others = [
+        replace(trained, parameters=replace(trained.parameters, noise_dim=9)),
+        replace(trained, system=ChemicalSystem(caps={"V": 2, "O": 6})),
+        trained.halved(),
+    ]
+    assert len({each.content_sha256 for each in (trained, *others)}) == 4
+
+
 def test_float16_weights_halve_the_file_and_keep_the_images(trained: TrainedGenerator) -> None:
     half = trained.halved()
     data = half.to_bytes()

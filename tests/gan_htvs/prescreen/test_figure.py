@@ -1,36 +1,39 @@
 from __future__ import annotations
 
-from gan_htvs.candidate import Hurdle, Prescreened
-from gan_htvs.descent import Curve
+from gan_htvs.candidate import PrescreenVerdict, ScreeningStep
 from gan_htvs.figures import rendered
-from gan_htvs.prescreen.figure import COLOURS, EnergyTrajectory, draw_descent, draw_prescreen
-from gan_htvs.prescreen.summary import summarise
+from gan_htvs.prescreen.figure import COLORS, EnergyTrajectory, draw_prescreen, draw_relaxation
+from gan_htvs.prescreen.summary import summarize
+from gan_htvs.relaxer import Curve
 
 RECORDS = [
-    Prescreened(candidate_id="a", hurdle=Hurdle.WINDOW, cpu_seconds=4.0),
-    Prescreened(candidate_id="b", hurdle=Hurdle.WINDOW, cpu_seconds=3.0),
-    Prescreened(candidate_id="c"),
+    PrescreenVerdict(candidate_id="a", rejected_at=ScreeningStep.WINDOW, cpu_seconds=4.0),
+    PrescreenVerdict(candidate_id="b", rejected_at=ScreeningStep.WINDOW, cpu_seconds=3.0),
+    PrescreenVerdict(candidate_id="c"),
 ]
 
 
 def test_images_are_pngs():
     curve = Curve(energies=[-1.0, -2.0], max_forces=[1.0, 0.05], volumes=[20.0, 10.0])
-    for image in (draw_prescreen(summarise(RECORDS), [], 0.2), draw_descent(curve, "a")):
+    for image in (draw_prescreen(summarize(RECORDS), [], 0.2), draw_relaxation(curve, "a")):
         assert rendered(image).startswith(b"\x89PNG")
 
 
 def test_relaxations_have_the_colour_of_their_end_and_hurdles_a_bar():
     trajectories = [
-        EnergyTrajectory(Hurdle.WINDOW, [1.5, 0.9, 0.4]),
+        EnergyTrajectory(ScreeningStep.WINDOW, [1.5, 0.9, 0.4]),
         EnergyTrajectory(None, [0.5, 0.1]),
     ]
-    curves, bars = draw_prescreen(summarise(RECORDS), trajectories, 0.2).axes
+    curves, bars = draw_prescreen(summarize(RECORDS), trajectories, 0.2).axes
     lines = [line for line in curves.lines if len(line.get_xdata()) > 1]
     assert [list(line.get_ydata()) for line in lines] == [
         *([1.5, 0.9, 0.4], [0.5, 0.1]),
         [0.2, 0.2],  # the window
     ]
-    assert [line.get_color() for line in lines[:2]] == [COLOURS[Hurdle.WINDOW], COLOURS[None]]
+    assert [line.get_color() for line in lines[:2]] == [
+        COLORS[ScreeningStep.WINDOW],
+        COLORS[None],
+    ]
     assert [text.get_text() for text in curves.get_legend().get_texts()] == [
         *("hull window", "survived")
     ]
@@ -40,4 +43,4 @@ def test_relaxations_have_the_colour_of_their_end_and_hurdles_a_bar():
 
 
 def test_nothing_is_drawn_of_nothing():
-    assert draw_prescreen(summarise([]), [], 0.2) is None
+    assert draw_prescreen(summarize([]), [], 0.2) is None

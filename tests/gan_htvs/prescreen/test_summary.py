@@ -2,19 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from gan_htvs.candidate import Confirmation, Hurdle, Prescreened
-from gan_htvs.prescreen.summary import summarise
+from gan_htvs.candidate import Confirmation, PrescreenVerdict, ScreeningStep
+from gan_htvs.prescreen.summary import summarize
 
 
-def record(hurdle=None, **fields):
-    return Prescreened(candidate_id="a", hurdle=hurdle, **fields)
+def record(rejected_at=None, **fields):
+    return PrescreenVerdict(candidate_id="a", rejected_at=rejected_at, **fields)
 
 
-def audited(hurdle):
-    return record(hurdle, is_audited=True, would_stop_at=10)
+def audited(rejected_at):
+    return record(rejected_at, is_audited=True, would_stop_at=10)
 
 
-def confirmed(hurdle=None):
+def confirmed(rejected_at=None):
     confirmation = Confirmation(
         level_of_theory="another",
         energy_per_atom=-5,
@@ -23,33 +23,40 @@ def confirmed(hurdle=None):
         n_steps=3,
         cpu_seconds=0.5,
     )
-    return record(hurdle, n_steps=40, cpu_seconds=4.0, confirmation=confirmation)
+    return record(rejected_at, n_steps=40, cpu_seconds=4.0, confirmation=confirmation)
 
 
 def test_every_hurdle_has_its_structures_and_what_both_potentials_did_for_them():
-    summary = summarise(
+    summary = summarize(
         [
-            record(Hurdle.VALIDITY),
-            record(Hurdle.STOPPING, n_steps=10, cpu_seconds=1.5),
-            record(Hurdle.STOPPING, n_steps=5, cpu_seconds=1.0),
-            confirmed(Hurdle.CONFIRMATION),
+            record(ScreeningStep.VALIDITY),
+            record(ScreeningStep.STOPPING, n_steps=10, cpu_seconds=1.5),
+            record(ScreeningStep.STOPPING, n_steps=5, cpu_seconds=1.0),
+            confirmed(ScreeningStep.CONFIRMATION),
             confirmed(),
         ]
     )
-    parts = {part.hurdle: part[1:] for part in summary.parts}
-    assert list(parts) == [*Hurdle, None]
-    assert parts[Hurdle.VALIDITY] == (1, 0, 0)
-    assert parts[Hurdle.STOPPING] == (2, 15, 2.5)
-    assert parts[Hurdle.CONFIRMATION] == parts[None] == (1, 43, 4.5)
+    parts = {part.rejected_at: part[1:] for part in summary.parts}
+    assert list(parts) == [*ScreeningStep, None]
+    assert parts[ScreeningStep.VALIDITY] == (1, 0, 0)
+    assert parts[ScreeningStep.STOPPING] == (2, 15, 2.5)
+    assert parts[ScreeningStep.CONFIRMATION] == parts[None] == (1, 43, 4.5)
     assert summary.total[1:] == (5, 101, 11.5)
 
 
 def test_the_audit_tells_how_many_were_lost():
-    kept = [audited(None), audited(Hurdle.RELAXED_DUPLICATE), audited(Hurdle.CONFIRMATION)]
-    rest = [audited(Hurdle.WINDOW)] * 5 + [audited(Hurdle.GEOMETRY), audited(Hurdle.RELAXATION)]
+    kept = [
+        audited(None),
+        audited(ScreeningStep.RELAXED_DUPLICATE),
+        audited(ScreeningStep.CONFIRMATION),
+    ]
+    rest = [audited(ScreeningStep.WINDOW)] * 5 + [
+        audited(ScreeningStep.GEOMETRY),
+        audited(ScreeningStep.RELAXATION),
+    ]
     others = [record(is_audited=True)] * 7  # which the rule would have let go on
-    stopped = [record(Hurdle.STOPPING, would_stop_at=10)] * 50
-    summary = summarise(kept + rest + others + stopped)
+    stopped = [record(ScreeningStep.STOPPING, would_stop_at=10)] * 50
+    summary = summarize(kept + rest + others + stopped)
     assert (summary.audit.k, summary.audit.n, summary.n_stopped) == (3, 10, 50)
     # Wilson's formula, written out.
     z, p, n = 1.959964, 0.3, 10
@@ -59,5 +66,5 @@ def test_the_audit_tells_how_many_were_lost():
 
 
 def test_nothing_is_known_of_losses_without_an_audit():
-    assert summarise([record(Hurdle.STOPPING, would_stop_at=10), record()]).lost is None
-    assert summarise([]).total.n == 0
+    assert summarize([record(ScreeningStep.STOPPING, would_stop_at=10), record()]).lost is None
+    assert summarize([]).total.n == 0

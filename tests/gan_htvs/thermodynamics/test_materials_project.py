@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from jobflow import JobStore
-from maggma.stores import MemoryStore
+from jobflow import run_locally
 from pymatgen.core import Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry, ConstantEnergyAdjustment
 
-from flows.references import known_phases, reference_flow
+from flows.campaign import CampaignFlows
+from flows.references import reference_survivors
 from gan_htvs.campaign_file import read_campaign
 from gan_htvs.errors import UserError
 from gan_htvs.thermodynamics import materials_project
@@ -19,6 +19,9 @@ from gan_htvs.thermodynamics.references import phases_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from gan_htvs.campaign import Campaign
+    from gan_htvs.thermodynamics.references import ReferencePhase
 
 ELEMENTS = ["Mg", "O"]
 O2_ENERGY = -4.94795546875
@@ -128,6 +131,16 @@ def test_the_client_is_asked_for_corrected_gga_energies(monkeypatch):
     }
 
 
+def relaxed_phases(campaign: Campaign) -> list[ReferencePhase]:
+    """List the reference phases whose energies are computed."""
+    return [phase for phase in phases_of(campaign) if phase.pinned_energy_per_atom is None]
+
+
+def references_of(campaign: Campaign) -> str:
+    """Return the uuid of the job that collects the reference phases."""
+    return CampaignFlows(campaign).references.output.uuid
+
+
 class TestCampaign:
     """A campaign whose known phases are those of the Materials Project."""
 
@@ -163,23 +176,23 @@ class TestCampaign:
         assert fetched == [ELEMENTS]
         assert first == second
         assert first.references.path == campaign_file.parent / "phases.json"
-        assert [phase.origin.source for phase in known_phases(first)] == [
+        assert [phase.source for phase in relaxed_phases(first)] == [
             f"Materials Project mp-{number}" for number in (110, 153, 1265, 2589)
         ]
 
     def test_what_was_kept_is_what_was_fetched(self, campaign_file: Path):
-        kept = known_phases(read_campaign(campaign_file))
+        kept = relaxed_phases(read_campaign(campaign_file))
         fresh = fetch_phases(ELEMENTS, 0.05, fetch=fetch)
         assert [phase.structure for phase in kept] == [phase.structure for phase in fresh[1:]]
 
     def test_other_phases_are_other_references(self, campaign_file: Path, monkeypatch):
         before = read_campaign(campaign_file)
-        uuid = reference_flow(before).jobs[-1].uuid
+        uuid = references_of(before)
         (campaign_file.parent / "phases.json").rename(campaign_file.parent / "old.json")
         fewer = [e for e in ENTRIES if e.data["material_id"] != "mp-2589"]
         monkeypatch.setattr(materials_project, "_request", lambda _: fewer)
         after = read_campaign(campaign_file)
-        assert reference_flow(after).jobs[-1].uuid != uuid
+        assert references_of(after) != uuid
         # which is a setting of the campaign, so that none goes on with another hull
         assert after.references.sha256 != before.references.sha256
 
@@ -188,19 +201,19 @@ class TestCampaign:
         path = campaign_file.parent / "phases.json"
         path.write_text(path.read_text() + "\n")
         with pytest.raises(UserError, match=r"phases.json: has the hash .* restore it"):
-            known_phases(campaign)
+            phases_of(campaign)
 
     def test_a_file_for_other_settings_is_refused(self, campaign_file: Path):
         read_campaign(campaign_file)
         text = campaign_file.read_text()
         campaign_file.write_text(text.replace("path:", "max_energy_above_hull: 0.1\n  path:"))
         with pytest.raises(UserError, match=r"was fetched for Mg-O within 0\.05 eV/atom"):
-            known_phases(read_campaign(campaign_file))
+            phases_of(read_campaign(campaign_file))
 
     def test_a_damaged_file_is_named_with_the_cure(self, campaign_file: Path):
         (campaign_file.parent / "phases.json").write_text("{}")
         with pytest.raises(UserError, match=r"phases.json: holds no known phases; delete it"):
-            known_phases(read_campaign(campaign_file))
+            phases_of(read_campaign(campaign_file))
 
     @pytest.mark.parametrize("value", ["NaN", "Infinity"])
     def test_an_energy_that_is_not_finite_is_refused(self, campaign_file: Path, value: str):
@@ -210,7 +223,7 @@ class TestCampaign:
         document["phases"][0]["pinned_energy_per_atom"] = float(value)
         path.write_text(json.dumps(document))
         with pytest.raises(UserError, match=r"phases.json: holds no known phases"):
-            known_phases(read_campaign(campaign_file))
+            phases_of(read_campaign(campaign_file))
 
     def test_without_a_path_it_is_refused(self, campaign_file: Path):
         text = campaign_file.read_text()
@@ -223,18 +236,22 @@ class TestCampaign:
         document["engines"] = {"energy": {"name": "vasp"}}
         campaign_file.write_text(yaml.safe_dump(document))
         campaign = read_campaign(campaign_file)
-        assert known_phases(campaign) == []
-        (assembly,) = reference_flow(campaign).jobs
-        store = JobStore(MemoryStore())
-        store.connect()
-        response = assembly.run(store)
-        assert response.output.level_of_theory == "PBE(+U)+MP2020"
-        assert {e.name: e.energy_per_atom for e in response.output.entries} == pytest.approx(
-            {"Mg mp-110": -1.58, "Mg mp-153": -1.6, "MgO mp-1265": -6.3275, "MgO2 mp-2589": -5.88}
-            | {"O2": O2_ENERGY}
+        assert relaxed_phases(campaign) == []
+        flow = CampaignFlows(campaign).references
+        ((assembly, _),) = flow.iterflow()
+        references = run_locally(flow, log=False)[assembly.uuid][1].output
+        assert references.level_of_theory == "PBE(+U)+MP2020"
+        energies = {"Mg mp-110": -1.58, "Mg mp-153": -1.6, "MgO mp-1265": -6.3275}
+        energies |= {"MgO2 mp-2589": -5.88}
+        assert {e.name: e.energy_per_atom for e in references.entries} == pytest.approx(
+            energies | {"O2": O2_ENERGY}
         )
-        formation = response.output.formation_energy_per_atom("MgO", -6.3275)
+        formation = references.formation_energy_per_atom("MgO", -6.3275)
         assert formation == pytest.approx(-3.0535, abs=1e-3)
+        survivors = reference_survivors(campaign, {}, references.level_of_theory)
+        assert {
+            each.proposal.origin.label: each.relaxed.energy_per_atom for each in survivors
+        } == pytest.approx(energies)
 
     def test_no_potential_takes_the_energies_of_the_materials_project(
         self, campaign_file, document
@@ -252,13 +269,13 @@ class TestCampaign:
         document["references"]["energies"] = "materials_project"
         document["engines"] = {"energy": {"name": "vasp"}}
         campaign_file.write_text(yaml.safe_dump(document))
-        before = reference_flow(read_campaign(campaign_file)).jobs[-1].uuid
+        before = references_of(read_campaign(campaign_file))
         (campaign_file.parent / "phases.json").unlink()
         moved = [entry("mp-1265", ROCKSALT, -6.3), *ENTRIES[1:]]
         monkeypatch.setattr(materials_project, "_request", lambda _: moved)
-        assert reference_flow(read_campaign(campaign_file)).jobs[-1].uuid != before
+        assert references_of(read_campaign(campaign_file)) != before
 
-    @pytest.mark.parametrize("name", ["chgnet", "rehearsal"])
+    @pytest.mark.parametrize("name", ["chgnet", "sevennet-0"])
     def test_no_other_engine_may(self, campaign_file, document, name):
         document["references"]["energies"] = "materials_project"
         document["engines"] = {"energy": {"name": name}, "band_gap": {"name": "none"}}

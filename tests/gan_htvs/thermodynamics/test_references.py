@@ -7,11 +7,11 @@ from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from gan_htvs.candidate import Relaxed
-from gan_htvs.descent import Ending, relax_reference_phase
-from gan_htvs.engines import DescentSettings, EnergyEngineSettings
+from gan_htvs.candidate import RelaxedStructure
+from gan_htvs.engines import PotentialSettings
 from gan_htvs.errors import UserError
 from gan_htvs.relaxation import Relaxations
+from gan_htvs.relaxer import Ending, relax
 from gan_htvs.thermodynamics.pourbaix import KJ_PER_MOL_PER_EV
 from gan_htvs.thermodynamics.references import (
     REFERENCE_PHASES,
@@ -97,7 +97,7 @@ class TestChgnet:
     @pytest.fixture(scope="class")
     def relaxations(self) -> Relaxations:
         pytest.importorskip("chgnet", reason="CHGNet is not installed")
-        return Relaxations(EnergyEngineSettings())
+        return Relaxations(PotentialSettings())
 
     def test_vanadium_oxides_have_their_measured_energies(self, relaxations: Relaxations):
         references = relaxations.references(V_O)
@@ -210,9 +210,10 @@ class TestMetals:
     def test_relax_to_their_measured_volumes(self, potential: str, symbol: str):
         pytest.importorskip({"chgnet": "chgnet", "sevennet-0": "sevenn"}[potential])
         metal, measured = METALS[symbol]
-        descent = relax_reference_phase(metal.structure, DescentSettings(name=potential))
-        assert descent.ending is Ending.CONVERGED
-        assert descent.relaxed.structure.volume == pytest.approx(measured, rel=0.1)
+        settings = PotentialSettings(name=potential).for_references
+        relaxation = relax(metal.structure, settings, is_reference=True)
+        assert relaxation.ending is Ending.CONVERGED
+        assert relaxation.relaxed.structure.volume == pytest.approx(measured, rel=0.1)
 
     def test_bonds_of_a_hydroxide_are_no_hole(self):
         pytest.importorskip("chgnet")
@@ -223,16 +224,16 @@ class TestMetals:
             ["Ca", "O", "H"],
             [[0, 0, 0], [third, two, 0.2341], [third, two, 0.4248]],  # O-H 0.94 A
         )
-        descent = relax_reference_phase(portlandite, DescentSettings(name="chgnet"))
-        assert descent.ending is Ending.CONVERGED
+        relaxation = relax(portlandite, PotentialSettings().for_references, is_reference=True)
+        assert relaxation.ending is Ending.CONVERGED
 
     def test_join_the_hull(self, tmp_path):
         pytest.importorskip("chgnet")
         phases = [METALS["Ca"][0], METALS["K"][0], *reference_phases(["O"]), *oxides("Ca")]
         journal = tmp_path / "relaxations.jsonl"
-        references = Relaxations(EnergyEngineSettings(), journal=journal).references(phases)
+        references = Relaxations(PotentialSettings(), journal=journal).references(phases)
         assert references.elements == ("Ca", "K", "O")
-        again = Relaxations(EnergyEngineSettings(), journal=journal).references(phases)
+        again = Relaxations(PotentialSettings(), journal=journal).references(phases)
         assert again == references
 
 
@@ -241,12 +242,12 @@ class TestReasons:
 
     CALCIUM = METALS["Ca"][0]
 
-    def refusal(self, outcome: Relaxed | str, **settings) -> str:
+    def refusal(self, outcome: RelaxedStructure | str, **settings) -> str:
         with pytest.raises(UserError) as refused:
             reference_set([self.CALCIUM], {"Ca": outcome}, "CHGNet-0.3.0", **settings)
         return str(refused.value)
 
-    def relaxed(self, **changes) -> Relaxed:
+    def relaxed(self, **changes) -> RelaxedStructure:
         fields = {
             "structure": self.CALCIUM.structure,
             "energy_per_atom": -2.0,
@@ -254,7 +255,7 @@ class TestReasons:
             "converged": True,
             "n_steps": 1000,
         }
-        return Relaxed(**fields | changes)
+        return RelaxedStructure(**fields | changes)
 
     def test_a_relaxation_that_converged_has_none(self):
         (entry,) = reference_set([self.CALCIUM], {"Ca": self.relaxed()}, "CHGNet-0.3.0").entries
@@ -290,8 +291,8 @@ class TestHoles:
     @pytest.mark.parametrize("symbol", ["Ca", "Cs"])
     def test_a_collapse_is_found_while_it_goes_on(self, symbol: str, monkeypatch):
         hole = LennardJones(sigma=0.2, epsilon=1000.0, rc=9.0)
-        monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: hole)
-        settings = EnergyEngineSettings(fmax=1e-9, optimizer="BFGS")
+        monkeypatch.setattr("gan_htvs.relaxer.calculator_of", lambda name: hole)
+        settings = PotentialSettings(fmax=1e-9, optimizer="BFGS")
         with pytest.raises(UserError) as refused:
             Relaxations(settings).references([METALS[symbol][0]])
         assert f"reference phase {symbol} has no energy" in str(refused.value)
@@ -303,10 +304,10 @@ class TestHoles:
                 raise MemoryError("no memory for 58 atoms")
 
         journal = tmp_path / "relaxations.jsonl"
-        monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: Broken())
+        monkeypatch.setattr("gan_htvs.relaxer.calculator_of", lambda name: Broken())
         with pytest.raises(UserError, match="raised: no memory for 58 atoms; use another"):
-            Relaxations(EnergyEngineSettings(), journal=journal).references([METALS["K"][0]])
+            Relaxations(PotentialSettings(), journal=journal).references([METALS["K"][0]])
         works = LennardJones(sigma=4.0, epsilon=0.1, rc=9.0)
-        monkeypatch.setattr("gan_htvs.descent.calculator_of", lambda name: works)
-        again = Relaxations(EnergyEngineSettings(), journal=journal)
+        monkeypatch.setattr("gan_htvs.relaxer.calculator_of", lambda name: works)
+        again = Relaxations(PotentialSettings(), journal=journal)
         assert again.references([METALS["K"][0]]).elements == ("K",)

@@ -40,7 +40,6 @@ def required(needs: Needs) -> set[str]:
         ("vasp", "none", "MatterSim", {"vasp", "custodian", "MatterSim"}),
         ("chgnet", "vasp", "MatterSim", {"chgnet", "vasp", "custodian"}),
         ("MACE-MP-0", "none", None, {"MACE-MP-0"}),
-        ("rehearsal", "rehearsal", None, {"custodian", "chgnet"}),
     ],
 )
 def test_a_campaign_needs_its_engines_and_nothing_else(energy, band_gap, pre_relaxation, expected):

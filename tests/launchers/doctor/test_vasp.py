@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from atomate2.vasp.jobs.mp import MPGGARelaxMaker, MPGGAStaticMaker
 from atomate2.vasp.sets.core import HSEStaticSetGenerator
 
-from flows.engines.hybrid import HybridEngine
-from flows.engines.vasp_step import VaspStepMaker
+from flows.engines.hybrid import VaspBandGapMaker
+from flows.engines.vasp import VaspEnergyMaker
 from gan_htvs.engines import EngineSettings
 from gan_htvs.errors import UserError
 from gan_htvs.potcars import PotcarReport, potcar_symbols
@@ -77,10 +76,12 @@ def test_the_command_is_atomate2s_own(programs, monkeypatch):
 @pytest.mark.parametrize("functional", ["PBE", "PBE_54"])
 def test_relaxation_static_and_hybrid_ask_for_the_potcars_that_are_looked_up(functional):
     engines = family(functional)
-    hybrid, _ = HybridEngine(engines)._maker()
+    energy = VaspEnergyMaker.of(engines)
+    relaxations = (energy.relax_maker.relax_maker1, energy.relax_maker.relax_maker2)
+    hybrid = VaspBandGapMaker.of(engines).hybrid_maker
     (looked_up,) = vasp.input_sets(engines)
-    for maker in (MPGGARelaxMaker(), MPGGAStaticMaker(), hybrid):
-        asked = VaspStepMaker.of(maker, engines, {}).vasp.input_set_generator
+    for maker in (*relaxations, energy.static_maker, hybrid):
+        asked = maker.input_set_generator
         assert asked.user_potcar_functional == looked_up.user_potcar_functional == functional
         assert potcar_symbols(asked, ELEMENTS) == potcar_symbols(looked_up, ELEMENTS)
 

@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 import pytest
 from pymatgen.core import Structure
 
-from gan_htvs.documents import encode
 from launchers.explorer import app as module
 from launchers.explorer.app import create_app
 from launchers.explorer.campaigns import Survey
 from launchers.status.document import Status
-from tests.documents import CANDIDATES, OF_ANOTHER_VERSION, candidate
+from tests.documents import CANDIDATES, OF_ANOTHER_VERSION
 
 LOCAL = frozenset({"localhost", "127.0.0.1"})
 
@@ -138,15 +137,6 @@ def test_candidates_without_a_campaign_are_listed(filled):
         store.remove_docs({})
     browser = create_app(filled, LOCAL).server.test_client()
     assert "controls" in ask(browser, "page.children", "/", "pathname").text
-
-
-def test_rehearsals_are_not_shown(filled):
-    with filled.store("candidates", key="candidate_id") as store:
-        store.update(encode(candidate("e" * 16, is_rehearsal=True)))
-    browser = create_app(filled, LOCAL).server.test_client()
-    assert browser.get(f"/files/{'e' * 16}.cif").status_code == 404
-    page = ask(browser, "page.children", "/candidate/" + "e" * 16, "pathname")
-    assert "there is no candidate" in page.text
 
 
 def test_a_campaign_has_a_page_of_its_own(browser):

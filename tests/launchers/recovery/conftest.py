@@ -8,14 +8,12 @@ import pytest
 from fireworks import FWorker
 from jobflow import Flow
 
-from flows.campaign import Unit
-from flows.steps import label
 from gan_htvs.candidate import Step
-from gan_htvs.routing import Category
 from launchers.batch import BatchQueue, BatchSystem
 from launchers.recovery import Recovery
+from launchers.units import Unit
 from launchers.workers import describe, this_worker
-from tests.jobs import add
+from tests.jobs import add, labeled
 
 HOUR = 3600.0
 
@@ -30,7 +28,7 @@ def chain():
 def unit(key, *jobs, step=Step.RELAX):
     jobs = jobs or (add(1, 2),)
     for each in jobs:
-        label(each, "search", step, Category.CPU)
+        labeled(each, step)
     return Unit(key, Flow(list(jobs)))
 
 

@@ -11,24 +11,19 @@ import pytest
 from fireworks import FWAction, FWorker
 from jobflow import Flow, Response, job
 
-from flows.steps import label
 from gan_htvs.candidate import Step
-from gan_htvs.routing import Category
 from launchers.feeder import submit
 from launchers.locks import Locks
 from launchers.losses import Cure, Trouble
 from launchers.workers import describe
-from tests.jobs import SEARCH, add
+from tests.jobs import SEARCH, add, labeled
 
 from .conftest import chain, states, taken_by, told, unit
 
 
 @job
 def fan_out():
-    children = [add(1, n) for n in range(2)]
-    for child in children:
-        label(child, "search", Step.RELAX, Category.CPU)
-    return Response(replace=Flow(children))
+    return Response(replace=Flow([labeled(add(1, n), Step.RELAX) for n in range(2)]))
 
 
 def test_an_end_that_the_workflow_was_not_told_is_told(launchpad, recovery, dead):

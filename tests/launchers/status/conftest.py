@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -133,7 +134,28 @@ def gate(candidate, proposer="random", uuid=None):
     return {"uuid": uuid or f"gate {candidate}", "metadata": labels, "output": output}
 
 
-def shard(uuid, stream, requested, found):
+def prescreen(uuid, verdicts):
+    """Make what a prescreen leaves: by candidate, where it was rejected; None: it survived."""
+    counts = Counter(step or "survived" for step in verdicts.values())
+    screened = [
+        {"verdict": {"candidate_id": candidate, "rejected_at": step}}
+        for candidate, step in verdicts.items()
+    ]
+    return {
+        "uuid": uuid,
+        "metadata": {"campaign": "mg-o", "step": "prescreen"},
+        "output": {"screened": screened, "counts": dict(counts)},
+    }
+
+
+def selection(uuid, rejected):
+    """Make what a selection leaves that rejected these candidates."""
+    output = {"survivors": [], "rejected": [{"candidate_id": each} for each in rejected]}
+    return {"uuid": uuid, "metadata": {"campaign": "mg-o", "step": "select"}, "output": output}
+
+
+def sample(uuid, stream, requested, found):
+    """Make what a sampling job leaves."""
     output = {
         "stream": stream,
         "requested": requested,

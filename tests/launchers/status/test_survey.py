@@ -18,7 +18,9 @@ from .conftest import (
     SUCCEEDS,
     firework,
     gate,
-    shard,
+    prescreen,
+    sample,
+    selection,
     worker,
 )
 
@@ -65,11 +67,7 @@ def test_every_candidate_is_judged_once_and_known_phases_are_none(site):
     site.register()
     known = [gate("phase", "known_phase")]
     site.put("outputs", gate("a"), gate("a", uuid="again"), gate("b"), *known)
-    phases = {"metadata": shard("", "", 0, 0)["metadata"]}
-    phases |= {"uuid": "phases", "output": {"proposals": [{"candidate_id": "phase"}]}}
-    site.put(
-        "outputs", phases, shard("s1", "x", 2, 2), shard("s2", "x", 6, 3), shard("s3", "y", 6, 6)
-    )
+    site.put("outputs", sample("s1", "x", 2, 2), sample("s2", "x", 6, 3), sample("s3", "y", 6, 6))
     for candidate in ("a", "b", "phase"):
         site.queue(firework("gate", candidate_id=candidate))
     site.run(3)
@@ -86,19 +84,20 @@ def test_every_candidate_is_judged_once_and_known_phases_are_none(site):
     assert found.funnel.counts["random"][0] == 2
 
 
-def test_whoever_left_in_a_prescreen_is_judged_and_counts_for_the_rate(site):
+def test_what_a_prescreen_rejected_is_judged_and_counts_for_the_rate(site):
     site.register()
-    site.put("outputs", *(gate(str(n)) for n in range(5)))
-    for hours, counts in ((0.5, {"survived": 1, "hull window": 3}), (5, {"early stopping": 2})):
+    site.put("outputs", gate("0"))
+    screened = {0.5: {"0": None, "1": "hull window", "2": "hull window"}, 5: {"3": "relaxation"}}
+    for hours, verdicts in screened.items():
         ended = datetime.now() - timedelta(hours=hours)  # noqa: DTZ005 - as jobflow writes it
-        labels = {"campaign": "mg-o", "step": "prescreen"}
-        document = {"uuid": str(hours), "metadata": labels, "output": {"counts": counts}}
+        document = prescreen(f"batch {hours}", verdicts)
         site.put("outputs", document | {"completed_at": ended.isoformat()})
+    site.put("outputs", selection("selection", ["4"]))
     site.queue(firework("prescreen"), firework("gate", candidate_id="0"))
     site.run(2)
     found = site.status()
-    assert [span.n_verdicts for span in found.throughput] == [1 + 3, 1 + 3 + 2, 5]
-    assert found.n_left == 12 - 5
+    assert [span.n_verdicts for span in found.throughput] == [1 + 2, 1 + 2 + 1, 5]
+    assert (found.n_judged, found.n_left) == (5, 12 - 5)
     assert {job.step for job in found.jobs} == {"prescreen", "gate"}
 
 

@@ -1,0 +1,204 @@
+"""Makers that relax a structure and compute its energy."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobflow import CURRENT_JOB, Flow, Job, Maker, job
+
+from flows.naming import formula_of
+from flows.routing import mark
+from flows.scratch import scratch_file
+from gan_htvs.candidate import Step
+from gan_htvs.engines import PotentialSettings
+from gan_htvs.errors import UserError
+from gan_htvs.failures import CalculationFailure
+from gan_htvs.identity import content_hash
+from gan_htvs.processes import cores
+from gan_htvs.relaxation import WORKER_KILLED, RelaxationCache, relax_many
+from gan_htvs.relaxer import Work, relax
+from gan_htvs.thermodynamics.corrections import level_of_theory
+from gan_htvs.thermodynamics.hull import ReferenceSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pymatgen.core import Composition, Structure
+
+    from gan_htvs.candidate import RelaxedStructure
+    from gan_htvs.relaxer import RelaxationResult
+
+
+@dataclass
+class EnergyMaker(Maker):
+    """Base of the Makers that relax a structure and compute its energy.
+
+    Any object with the same methods and ``level_of_theory`` can replace a subclass.
+    """
+
+    name: str = "energy"
+
+    @property
+    def level_of_theory(self) -> str:
+        """Label of the energies; energies of different labels are never compared."""
+        raise NotImplementedError
+
+    def make(self, structure: Structure) -> Job | Flow:
+        """Make the jobs of one structure.
+
+        Parameters
+        ----------
+        structure
+            An ordered crystal.
+
+        Returns
+        -------
+        A job or flow whose output is a :class:`~gan_htvs.candidate.RelaxedStructure`, or a
+        :class:`~gan_htvs.failures.CalculationFailure` with the reason.
+        """
+        raise NotImplementedError
+
+    def make_references(self, structures: Mapping[str, Structure]) -> Job | Flow:
+        """Make the jobs of reference phases.
+
+        Parameters
+        ----------
+        structures
+            Crystals by name of the phase; limits for generated structures do not apply.
+
+        Returns
+        -------
+        A job or flow whose output maps each name to an output as of :meth:`make`.
+        """
+        jobs = {name: self.make(structure) for name, structure in structures.items()}
+        return Flow(
+            list(jobs.values()),
+            output={name: relax_job.output for name, relax_job in jobs.items()},
+            name=f"{self.name} of reference phases",
+        )
+
+
+def check_structure(structure: Structure) -> None:
+    """Check that engines can compute a structure.
+
+    Raises
+    ------
+    UserError
+        If it is empty or has partly occupied sites.
+    """
+    if not len(structure):
+        raise UserError("structure: it has no atoms; remove it.")
+    if not structure.is_ordered:
+        raise UserError(
+            f"structure {structure.composition.reduced_formula}: it has partly occupied sites; "
+            "order it first, for example with pymatgen's OrderDisorderedStructureTransformation."
+        )
+
+
+def check_references(
+    references: Any, level_of_theory: str, compositions: Iterable[Composition] = ()
+) -> None:
+    """Refuse a reference set that energies cannot be compared with; references are checked later.
+
+    Parameters
+    ----------
+    references
+        A reference set, or a reference to the output of a job, which nothing is known of yet.
+    level_of_theory
+        Label of the energies.
+    compositions
+        Compositions whose elements the set must have.
+
+    Raises
+    ------
+    UserError
+        If the set is of another level of theory, or lacks an element.
+    """
+    if isinstance(references, ReferenceSet):
+        references.check_level(level_of_theory)
+        references.fractions(compositions)
+
+
+@dataclass
+class PotentialEnergyMaker(EnergyMaker):
+    """Relax with an interatomic potential.
+
+    The prescreen and the training sets use the same function, :func:`gan_htvs.relaxer.relax`, so
+    that the energy of a structure does not depend on where it is relaxed.
+
+    Parameters
+    ----------
+    name
+        Name of the jobs, before the formula.
+    potential
+        Potential, optimizer and convergence.
+
+    Examples
+    --------
+    >>> from jobflow import run_locally
+    >>> from pymatgen.core import Lattice, Structure
+    >>> magnesia = Structure.from_spacegroup(
+    ...     "Fm-3m", Lattice.cubic(4.3), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    ... ).get_primitive_structure()
+    >>> relax = PotentialEnergyMaker().make(magnesia)
+    >>> outputs = run_locally(relax, log=False)
+    >>> round(outputs[relax.uuid][1].output.energy_per_atom, 2)
+    -6.31
+    """
+
+    name: str = "relax"
+    potential: PotentialSettings = field(default_factory=PotentialSettings)
+
+    @property
+    def level_of_theory(self) -> str:
+        """Label of the energies; energies of different labels are never compared."""
+        return level_of_theory(self.potential.name, self.potential.arguments).label
+
+    def make(self, structure: Structure) -> Job:
+        """Make the job of one structure; see :meth:`EnergyMaker.make`."""
+        check_structure(structure)
+        relax_job = self.relax(structure)
+        relax_job.name = f"{self.name} {formula_of(structure)}"
+        return mark(relax_job, Step.RELAX, "potential")
+
+    def make_references(self, structures: Mapping[str, Structure]) -> Job:
+        """Make one job that relaxes all reference phases on the cores of its worker."""
+        relax_job = self.relax_references(dict(structures))
+        relax_job.name = f"{self.name} reference phases"
+        return mark(relax_job, Step.REFERENCES, "potential")
+
+    @job
+    def relax(self, structure: Structure) -> RelaxedStructure | CalculationFailure:
+        """Relax one structure in this process."""
+        return self._result(self.name, relax(structure, self.potential))
+
+    @job
+    def relax_references(
+        self, structures: dict[str, Structure]
+    ) -> dict[str, RelaxedStructure | CalculationFailure]:
+        """Relax reference phases; a job that was interrupted resumes."""
+        settings = self.potential.for_references
+        work: dict[str, Work] = {
+            name: Work(structure, settings, is_reference=True)
+            for name, structure in structures.items()
+        }
+        name = content_hash("references", settings, *structures.values())
+        cache = RelaxationCache(scratch_file(f"relaxations-{name}.jsonl"))
+        results = relax_many(work, cache, n_processes=cores())
+        return {name: self._result(name, result) for name, result in results.items()}
+
+    def _result(
+        self, step: str, result: RelaxationResult | None
+    ) -> RelaxedStructure | CalculationFailure:
+        if result is not None and result.relaxed is not None and result.relaxed.converged:
+            return result.relaxed
+        reason = result.reason if result else WORKER_KILLED
+        return CalculationFailure(
+            step=step,
+            reason=reason or "not converged",
+            folder=f"{socket.gethostname()}:{Path.cwd()}",
+            job=CURRENT_JOB.job.uuid,
+        )

@@ -1,0 +1,94 @@
+"""Structures of the user as proposals with provenance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flows.energy import check_structure
+from gan_htvs.candidate import USER, Origin, Proposal
+from gan_htvs.dataset.sources import read_structures
+from gan_htvs.errors import UserError
+from gan_htvs.identity import content_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pymatgen.core import Structure
+
+    from gan_htvs.campaign import Campaign
+
+
+def as_proposals(
+    structures: Iterable[Proposal | Structure], *, campaign: str = ""
+) -> list[Proposal]:
+    """Convert structures to proposals with ids and provenance; proposals are not changed.
+
+    Parameters
+    ----------
+    structures
+        Ordered crystals.
+    campaign
+        Name of the campaign that they belong to, which is part of the ids.
+
+    Raises
+    ------
+    UserError
+        If the list is empty, or a structure has no atoms or partly occupied sites.
+    """
+    proposals = [
+        structure
+        if isinstance(structure, Proposal)
+        else as_proposal(structure, index=index, campaign=campaign)
+        for index, structure in enumerate(structures)
+    ]
+    if not proposals:
+        raise UserError("structures: the list is empty; give one or more.")
+    return proposals
+
+
+def own_proposals(campaign: Campaign) -> list[Proposal]:
+    """Read the folder of structures of a campaign; labels are the file names.
+
+    Raises
+    ------
+    UserError
+        If the folder does not exist, or a structure has an element outside the chemical system.
+    """
+    if campaign.structures is None:
+        return []
+    structures, _ = read_structures(campaign.structures.path)
+    elements = set(campaign.chemical_system.elements)
+    for label, structure in structures.items():
+        if foreign := sorted(set(structure.symbol_set) - elements):
+            raise UserError(
+                f"structures.path: {label} has {', '.join(foreign)}, outside "
+                f"{campaign.chemical_system.chemsys}; remove it or add the element to "
+                "chemical_system.caps."
+            )
+    return [
+        as_proposal(structure, index=index, label=label, campaign=campaign.name)
+        for index, (label, structure) in enumerate(structures.items())
+    ]
+
+
+def as_proposal(
+    structure: Structure, *, index: int = 0, label: str | None = None, campaign: str = ""
+) -> Proposal:
+    """Convert one structure of the user to a proposal with an id and provenance.
+
+    Raises
+    ------
+    UserError
+        If it has no atoms or partly occupied sites.
+    """
+    check_structure(structure)
+    return Proposal(
+        candidate_id=content_hash(USER, campaign, structure)[:16],
+        structure=structure,
+        origin=Origin(
+            proposer=USER,
+            requested_composition=structure.composition.formula.replace(" ", ""),
+            index=index,
+            label=label,
+        ),
+    )

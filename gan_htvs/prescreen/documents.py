@@ -1,0 +1,43 @@
+"""Results of the prescreen and of the selection after it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from gan_htvs.candidate import PrescreenVerdict, Proposal, RelaxedStructure
+from gan_htvs.documents import Document
+from gan_htvs.relaxer import RelaxationResult
+
+
+class Screened(Document):
+    """One structure after the prescreen."""
+
+    proposal: Proposal
+    verdict: PrescreenVerdict
+    relaxation: RelaxationResult | None = Field(
+        None, description="by the first potential, with its curve; None: not relaxed"
+    )
+
+
+class ScreenedBatch(Document):
+    """One batch of structures after the prescreen."""
+
+    screened: list[Screened] = Field(description="in the order of the structures")
+    counts: dict[str, int] = Field(description="structures by rejecting step, and 'survived'")
+
+
+class Survivor(Document):
+    """A structure that goes on to the evaluation of a candidate."""
+
+    proposal: Proposal
+    relaxed: RelaxedStructure | None = Field(None, description="None: no prescreen")
+    prescreen: PrescreenVerdict | None = None
+
+
+class Selection(Document):
+    """The survivors of one composition."""
+
+    survivors: list[Survivor] = Field(description="most stable first, each crystal once")
+    rejected: list[PrescreenVerdict] = Field(
+        default_factory=list, description="duplicates of survivors of other batches"
+    )

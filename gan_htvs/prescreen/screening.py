@@ -1,0 +1,397 @@
+"""The prescreen of one batch, about a hundred structures, and the selection across batches.
+
+The steps are: validity, symmetry, duplicates, relaxation with early stopping, geometry, the window
+above the hull, duplicates again, and a second potential. Cheap checks come first. The verdict of a
+rejected structure has the step and the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gan_htvs.assessment import Judge, exceeds, taken_for_hole
+from gan_htvs.candidate import Confirmation, PrescreenVerdict, ScreeningStep, Stage
+from gan_htvs.identity import content_hash
+from gan_htvs.matching import NamedCrystals
+from gan_htvs.prescreen.agreement import Agreement
+from gan_htvs.prescreen.documents import Screened, Selection, Survivor
+from gan_htvs.prescreen.stopping import shipped_rule
+from gan_htvs.relaxation import WORKER_KILLED, RelaxationCache, relax_many
+from gan_htvs.relaxer import Ending, RelaxationResult, Work
+from gan_htvs.spacegroup import symmetrize
+from gan_htvs.thermodynamics.corrections import level_of_theory
+from gan_htvs.validity import check_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pymatgen.core import Composition, Structure
+
+    from gan_htvs.candidate import Proposal, RelaxedStructure
+    from gan_htvs.engines import PotentialSettings
+    from gan_htvs.prescreen.settings import Device
+    from gan_htvs.prescreen.stopping import Bound, StoppingRule
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+
+SAME_ENERGY = 0.01
+"""A duplicate replaces the first structure of its crystal if it is lower by more, eV/atom."""
+
+
+@dataclass
+class Prescreen:
+    """The rules of the prescreen, with potentials and reference phases.
+
+    Attributes
+    ----------
+    relaxing, confirming
+        The potentials.
+    references, confirming_references
+        Reference phases at their levels of theory.
+    window, disagreement, symmetry_tolerance, audit, device
+        See :class:`gan_htvs.prescreen.settings.PrescreenSettings`.
+    recall
+        Share of the structures within the window that early stopping must keep.
+
+    Raises
+    ------
+    UserError
+        If the references are of another level of theory than the potentials.
+    """
+
+    relaxing: PotentialSettings
+    confirming: PotentialSettings | None
+    references: ReferenceSet
+    confirming_references: ReferenceSet | None
+    window: float = 0.2
+    disagreement: float = 0.1
+    symmetry_tolerance: float = 0.1
+    audit: float = 0.1
+    device: Device = "auto"
+    recall: float = 0.94
+    rule: StoppingRule | None = field(init=False, default=None)
+    quantile: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.references.check_level(_level(self.relaxing))
+        if self.confirming is not None and self.confirming_references is not None:
+            self.confirming_references.check_level(_level(self.confirming))
+        if self.recall < 1:
+            optimizer, fmax = self.relaxing.optimizer, self.relaxing.fmax
+            rule = shipped_rule(self.references.level_of_theory, optimizer, fmax)
+            self.rule = rule
+            self.quantile = rule.quantile_for(self.recall, self.window) if rule else None
+
+    def bound(self, composition: Composition) -> Bound | None:
+        """Return the stopping rule of a composition; None without early stopping."""
+        if self.rule is None or self.quantile is None:
+            return None
+        target = self.references.hull_energy(composition) + self.window
+        return self.rule.bound(target, self.quantile)
+
+    def agreement(self, composition: Composition, first: float) -> Agreement:
+        """Return the criterion for agreement with the energy above hull ``first``, eV/atom."""
+        if self.confirming_references is None or self.confirming is None:
+            raise ValueError("there is no second potential")
+        return Agreement(
+            hull=round(self.confirming_references.hull_energy(composition), 6),
+            window=self.window,
+            first=round(first, 6),
+            disagreement=self.disagreement,
+            max_steps=self.confirming.max_steps,
+        )
+
+    def is_audited(self, candidate_id: str) -> bool:
+        """Return whether a structure is never stopped, which depends only on its id."""
+        drawn = int(content_hash("audit", candidate_id)[:8], 16) / 16**8
+        return drawn < self.audit
+
+    def run(
+        self,
+        proposals: Sequence[Proposal],
+        cache: RelaxationCache | None = None,
+        *,
+        n_processes: int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Screened]:
+        """Prescreen a batch.
+
+        Parameters
+        ----------
+        proposals
+            Any number, of any compositions.
+        cache
+            Source of finished relaxations, to which new ones are added; None: no cache.
+        n_processes
+            Processes of one thread each; a structure that kills one is recorded as failed, and
+            the others are not affected. None: only this process.
+        on_progress
+            Called with the number of finished relaxations and their total, for each potential.
+
+        Returns
+        -------
+        One result for each proposal, in the same order.
+        """
+        return _Batch(self, proposals, cache or RelaxationCache(), n_processes, on_progress).run()
+
+
+def _level(settings: PotentialSettings) -> str:
+    return level_of_theory(settings.name, settings.arguments).label
+
+
+@dataclass
+class _Batch:
+    """State of the prescreen of one batch."""
+
+    rules: Prescreen
+    proposals: Sequence[Proposal]
+    cache: RelaxationCache
+    n_processes: int | None
+    on_progress: Callable[[int, int], None] | None
+    verdicts: dict[str, PrescreenVerdict] = field(default_factory=dict)
+    relaxations: dict[str, RelaxationResult] = field(default_factory=dict)
+
+    def run(self) -> list[Screened]:
+        self.verdicts = {
+            proposal.candidate_id: PrescreenVerdict(
+                candidate_id=proposal.candidate_id,
+                level_of_theory=self.rules.references.level_of_theory,
+                is_audited=self.rules.is_audited(proposal.candidate_id),
+            )
+            for proposal in self.proposals
+        }
+        starts = self._without_duplicates(self._valid())
+        relaxed = self._relaxed(starts)
+        within = self._within_window(relaxed)
+        self._confirm(self._without_relaxed_duplicates(within))
+        return [
+            Screened(
+                proposal=proposal,
+                verdict=self.verdicts[proposal.candidate_id],
+                relaxation=self.relaxations.get(proposal.candidate_id),
+            )
+            for proposal in self.proposals
+        ]
+
+    def _reject(
+        self, name: str, rejected_at: ScreeningStep, reason: str, duplicate_of: str | None = None
+    ) -> None:
+        verdict = self.verdicts[name]
+        verdict.rejected_at, verdict.reason, verdict.duplicate_of = (
+            rejected_at,
+            reason,
+            duplicate_of,
+        )
+
+    def _valid(self) -> dict[str, Structure]:
+        """Symmetrize the structures whose geometry is valid."""
+        starts = {}
+        for proposal in self.proposals:
+            if (flaw := check_geometry(proposal.structure)) is not None:
+                self._reject(proposal.candidate_id, ScreeningStep.VALIDITY, f"as proposed: {flaw}")
+                continue
+            starts[proposal.candidate_id] = symmetrize(
+                proposal.structure, self.rules.symmetry_tolerance
+            )
+        return starts
+
+    def _without_duplicates(self, starts: dict[str, Structure]) -> dict[str, Structure]:
+        """Return the first structure of each crystal; reject the others."""
+        seen = NamedCrystals()
+        unique = {}
+        for name, start in starts.items():
+            other = seen.match(name, start)
+            if other is None:
+                unique[name] = start
+            else:
+                reason = f"the same crystal as {other}, which is relaxed"
+                self._reject(name, ScreeningStep.DUPLICATE, reason, other)
+        return unique
+
+    def _relaxed(self, starts: Mapping[str, Structure]) -> dict[str, RelaxedStructure]:
+        """Return the relaxed structures that converged to a sound geometry; reject the others."""
+        work: dict[str, Work] = {
+            name: Work(
+                start,
+                self.rules.relaxing,
+                self.rules.bound(start.composition),
+                self.verdicts[name].is_audited,
+            )
+            for name, start in starts.items()
+        }
+        sound = {}
+        for name, relaxation in self._relax(work).items():
+            self.relaxations[name] = relaxation
+            verdict = self.verdicts[name]
+            verdict.would_stop_at = relaxation.would_stop_at
+            verdict.cpu_seconds = relaxation.cpu_seconds
+            if relaxation.relaxed is not None:
+                verdict.n_steps = relaxation.relaxed.n_steps
+                verdict.volume_change = relaxation.relaxed.volume_change
+            if (flaw := _flaw(relaxation)) is not None:
+                self._reject(name, *flaw)
+            elif relaxation.relaxed is not None:
+                sound[name] = relaxation.relaxed
+        return sound
+
+    def _within_window(
+        self, relaxed: Mapping[str, RelaxedStructure]
+    ) -> dict[str, RelaxedStructure]:
+        references = self.rules.references
+        within = {}
+        for name, result in relaxed.items():
+            composition = result.structure.composition
+            above = references.energy_above_hull(composition, result.energy_per_atom)
+            self.verdicts[name].energy_above_hull = above
+            if not Judge.believes(above):
+                self._reject(name, ScreeningStep.GEOMETRY, taken_for_hole(above))
+            elif above > self.rules.window:
+                reason = exceeds("energy above hull", above, self.rules.window)
+                self._reject(name, ScreeningStep.WINDOW, reason)
+            else:
+                within[name] = result
+        return within
+
+    def _without_relaxed_duplicates(
+        self, within: Mapping[str, RelaxedStructure]
+    ) -> dict[str, RelaxedStructure]:
+        """Return the structure of lowest energy of each crystal; reject the others."""
+        duplicates = duplicates_of_lowest(within)
+        for name, other in duplicates.items():
+            reason = f"relaxed to the same crystal as {other}"
+            self._reject(name, ScreeningStep.RELAXED_DUPLICATE, reason, other)
+        return {name: result for name, result in within.items() if name not in duplicates}
+
+    def _confirm(self, survivors: Mapping[str, RelaxedStructure]) -> None:
+        """Relax the survivors with the second potential; reject those on which the two disagree."""
+        rules, references = self.rules, self.rules.confirming_references
+        if rules.confirming is None or references is None:
+            return
+        agreements = {
+            name: rules.agreement(
+                result.structure.composition, self.verdicts[name].energy_above_hull or 0.0
+            )
+            for name, result in survivors.items()
+        }
+        work: dict[str, Work] = {
+            name: Work(result.structure, rules.confirming, agreements[name])
+            for name, result in survivors.items()
+        }
+        for name, relaxation in self._relax(work).items():
+            second = relaxation.relaxed
+            verdict = self.verdicts[name]
+            if second is None or relaxation.ending is Ending.UNSOUND:
+                reason = f"{references.level_of_theory}: {relaxation.reason}"
+                self._reject(name, ScreeningStep.CONFIRMATION, reason)
+                continue
+            above = references.energy_above_hull(
+                second.structure.composition, second.energy_per_atom
+            )
+            verdict.confirmation = Confirmation(
+                level_of_theory=references.level_of_theory,
+                energy_per_atom=second.energy_per_atom,
+                energy_above_hull=above,
+                disagreement=above - (verdict.energy_above_hull or 0.0),
+                n_steps=second.n_steps or 0,
+                cpu_seconds=relaxation.cpu_seconds,
+            )
+            refusal = agreements[name].refusal(second.energy_per_atom)
+            if refusal is not None:
+                reason = f"{references.level_of_theory}: {refusal}"
+                self._reject(name, ScreeningStep.CONFIRMATION, reason)
+
+    def _relax(self, work: Mapping[str, Work]) -> dict[str, RelaxationResult]:
+        potentials = (self.rules.relaxing, self.rules.confirming)
+        results = relax_many(
+            work,
+            self.cache,
+            device=self.rules.device,
+            n_processes=self.n_processes,
+            preload=[potential.name for potential in potentials if potential is not None],
+            on_progress=self.on_progress,
+        )
+        killed = RelaxationResult(ending=Ending.RAISED, reason=WORKER_KILLED)
+        return {name: result or killed for name, result in results.items()}
+
+
+def _flaw(relaxation: RelaxationResult) -> tuple[ScreeningStep, str] | None:
+    """Return the step at which a relaxation is rejected, and the reason; None if it is sound."""
+    if relaxation.ending is Ending.STOPPED:
+        return ScreeningStep.STOPPING, str(relaxation.reason)
+    if relaxation.relaxed is None or relaxation.ending is Ending.OUT_OF_STEPS:
+        return ScreeningStep.RELAXATION, str(relaxation.reason)
+    if (flaw := Judge.soundness(relaxation.relaxed)) is not None:
+        stage, reason = flaw
+        rejected_at = (
+            ScreeningStep.GEOMETRY if stage is Stage.REJECTED else ScreeningStep.RELAXATION
+        )
+        return rejected_at, str(relaxation.reason or reason)
+    return None
+
+
+def duplicates_of_lowest(relaxed: Mapping[str, RelaxedStructure]) -> dict[str, str]:
+    """Return the structures that relaxed to the same crystal as another one.
+
+    Parameters
+    ----------
+    relaxed
+        Relaxed structures of one level of theory, by name.
+
+    Returns
+    -------
+    For each duplicate the name of the structure that is kept: the first one of its crystal, unless
+    a later one is lower by more than ``SAME_ENERGY``.
+    """
+    seen = NamedCrystals()
+    crystals = {
+        name: seen.match(name, result.structure) or name for name, result in relaxed.items()
+    }
+    lowest: dict[str, str] = {}
+    for name, crystal in crystals.items():
+        best = lowest.setdefault(crystal, name)
+        if relaxed[name].energy_per_atom < relaxed[best].energy_per_atom - SAME_ENERGY:
+            lowest[crystal] = name
+    return {name: lowest[crystal] for name, crystal in crystals.items() if lowest[crystal] != name}
+
+
+def select(batches: Sequence[Sequence[Screened]]) -> Selection:
+    """Merge the survivors of several batches, without duplicates, most stable first.
+
+    Parameters
+    ----------
+    batches
+        Results of :meth:`Prescreen.run`, one for each batch.
+
+    Returns
+    -------
+    Survivors, ordered by energy above hull, and rejected duplicates.
+    """
+    survivors = [screened for batch in batches for screened in batch if screened.verdict.survives]
+    relaxed = {
+        screened.proposal.candidate_id: screened.relaxation.relaxed
+        for screened in survivors
+        if screened.relaxation is not None and screened.relaxation.relaxed is not None
+    }
+    duplicates = duplicates_of_lowest(relaxed)
+    kept, rejected = [], []
+    for screened in survivors:
+        name = screened.proposal.candidate_id
+        if (other := duplicates.get(name)) is not None:
+            update = {
+                "rejected_at": ScreeningStep.RELAXED_DUPLICATE,
+                "reason": f"relaxed to the same crystal as {other}",
+                "duplicate_of": other,
+            }
+            rejected.append(screened.verdict.model_copy(update=update))
+        else:
+            survivor = Survivor(
+                proposal=screened.proposal, relaxed=relaxed.get(name), prescreen=screened.verdict
+            )
+            kept.append(survivor)
+    kept.sort(key=_rank)
+    return Selection(survivors=kept, rejected=rejected)
+
+
+def _rank(survivor: Survivor) -> tuple[float, str]:
+    energy = survivor.prescreen.energy_above_hull if survivor.prescreen else None
+    return (round(energy, 3) if energy is not None else 0.0, survivor.proposal.candidate_id)

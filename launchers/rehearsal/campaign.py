@@ -1,0 +1,114 @@
+"""The campaign of a rehearsal and its database."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import ValidationError
+
+from gan_htvs.campaign import Campaign
+from gan_htvs.errors import UserError
+from gan_htvs.files import write_atomically
+from gan_htvs.potcars import potcar_symbols
+from gan_htvs.proposers import ProposerName
+from gan_htvs.settings import first_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+POLLING_SECONDS = 0.2
+"""Polling interval of custodian, s; the stand-in takes seconds."""
+
+FROZEN_SECONDS = 120
+"""Time without output after which the stand-in hangs, s."""
+
+
+def rehearsal_of(campaign: Campaign, n_structures: int, compositions: Sequence[str]) -> Campaign:
+    """Make the campaign that rehearses another one.
+
+    It has no prescreen, so that all structures reach VASP, and trains no generator: structures are
+    random instead. All reference phases are computed. Band gaps of other codes than VASP are
+    omitted.
+
+    Parameters
+    ----------
+    campaign
+        The campaign to rehearse.
+    n_structures
+        Structures of each composition from each proposer.
+    compositions
+        Cell formulas; empty: those of the campaign.
+
+    Raises
+    ------
+    UserError
+        If its energies are not VASP's, or a composition is impossible.
+    """
+    if campaign.engines.energy.name != "vasp":
+        raise UserError(
+            f"engines.energy.name: {campaign.engines.energy.name!r} runs without VASP, so there is "
+            "nothing to rehearse; use `gan-htvs run` for this campaign."
+        )
+    document = campaign.model_dump()
+    sampling, engines = document["sampling"], document["engines"]
+    sampling["structures_per_composition"] = n_structures
+    if campaign.generator.checkpoint is None:
+        proposers = [
+            ProposerName.RANDOM if proposer is ProposerName.GAN else proposer
+            for proposer in campaign.sampling.proposers
+        ]
+        sampling["proposers"] = list(dict.fromkeys(proposers))
+    if engines["band_gap"]["name"] != "vasp":
+        engines["band_gap"]["name"] = "none"
+    engines["vasp"]["polling_seconds"] = POLLING_SECONDS
+    engines["vasp"]["frozen_seconds"] = min(FROZEN_SECONDS, campaign.engines.vasp.frozen_seconds)
+    document["prescreen"] = None
+    document["references"]["energies"] = "computed"
+    if compositions:
+        document["compositions"] = list(compositions)
+    try:
+        return Campaign.model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"{campaign.name}: {first_problem(error)}.") from error
+
+
+def potcars_of(campaign: Campaign) -> tuple[list[str], str]:
+    """Return the symbols of the POTCARs that a campaign needs, and their functional."""
+    from flows.engines.vasp import VaspEnergyMaker  # noqa: PLC0415 - it reads atomate2's settings
+
+    inputs = VaspEnergyMaker.of(campaign.engines).static_maker.input_set_generator
+    symbols = potcar_symbols(inputs, campaign.chemical_system.elements)
+    return sorted(symbols.values()), campaign.engines.vasp.potcar_functional
+
+
+def own_launchpad(folder: Path) -> Path:
+    """Return the my_launchpad.yaml of a rehearsal, and write it if there is none.
+
+    It selects an embedded database in the same folder, separate from all others.
+
+    Parameters
+    ----------
+    folder
+        Folder of the rehearsal; created if missing.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    path = folder / "my_launchpad.yaml"
+    if not path.exists():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        settings = {
+            "host": "127.0.0.1",
+            "port": port,
+            "name": "gan_htvs_rehearsal",
+            "embedded_storage": "database",
+        }
+        write_atomically(path, yaml.safe_dump(settings, sort_keys=False).encode())
+    return path

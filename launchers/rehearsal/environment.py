@@ -1,0 +1,94 @@
+"""Environment of the stand-in: environment variables and placeholder POTCARs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import warnings
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from pymatgen.core import SETTINGS
+from pymatgen.io.vasp.inputs import UnknownPotcarWarning
+
+from flows.engines.vasp_outcome import PROGRAM_VARIABLE
+from gan_htvs.potcars import FOLDER_VARIABLE
+from launchers.rehearsal.failures import FAIL_VARIABLE, shares_in_environment, spell_shares
+from launchers.rehearsal.labels import PROGRAM
+from launchers.rehearsal.potcar import write_placeholders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+    from pathlib import Path
+
+    from launchers.rehearsal.failures import FailureMode
+
+    Value = TypeVar("Value")
+
+COMMAND = shlex.join([sys.executable, "-m", "launchers.rehearsal"])
+"""Command of the stand-in."""
+
+COMMAND_VARIABLES = ("ATOMATE2_VASP_CMD", "ATOMATE2_VASP_GAMMA_CMD")
+"""Where atomate2 reads the command when it is imported."""
+
+
+@contextmanager
+def stand_in(
+    potcars: Path,
+    symbols: Iterable[str],
+    functional: str,
+    failures: Mapping[FailureMode, float] | None = None,
+) -> Iterator[None]:
+    """Make VASP jobs run the stand-in and accept its output.
+
+    Processes that are started within the block inherit the environment. In this process pymatgen
+    finds the placeholders without a warning; atomate2 keeps the commands from its import. The
+    settings apply to the whole process, so only one thread may use this at a time.
+
+    Parameters
+    ----------
+    potcars
+        Folder for placeholder POTCARs, which are kept.
+    symbols
+        Names of potentials, such as Mn_pv.
+    functional
+        POTCAR functional in pymatgen's notation, such as PBE or PBE_54.
+    failures
+        Share of the calculations that fail in each mode; None: the value of
+        ``GAN_HTVS_REHEARSAL_FAIL``.
+
+    Raises
+    ------
+    UserError
+        If the functional, an element or a failure mode is unknown.
+    """
+    if failures is None:
+        failures = shares_in_environment()
+    write_placeholders(potcars, symbols, functional)
+    folder = {FOLDER_VARIABLE: str(potcars.resolve())}
+    environment = {
+        **dict.fromkeys(COMMAND_VARIABLES, COMMAND),
+        **folder,
+        PROGRAM_VARIABLE: PROGRAM,
+        FAIL_VARIABLE: spell_shares(failures),
+    }
+    with ExitStack() as stack:
+        stack.enter_context(_updated(os.environ, environment))
+        stack.enter_context(_updated(SETTINGS, folder))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", UnknownPotcarWarning)
+        yield
+
+
+@contextmanager
+def _updated(mapping: MutableMapping[str, Value], values: Mapping[str, Value]) -> Iterator[None]:
+    """Set some values of a mapping within the block."""
+    before = {key: mapping[key] for key in values if key in mapping}
+    mapping.update(values)
+    try:
+        yield
+    finally:
+        for key in values:
+            del mapping[key]
+        mapping.update(before)

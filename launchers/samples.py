@@ -1,0 +1,27 @@
+"""Outputs of the sampling jobs of a campaign."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def longest_samples(outputs: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the longest sample of each stream, by stream.
+
+    A composition that was extended later has several samples. Each begins with the previous one.
+
+    Parameters
+    ----------
+    outputs
+        Documents with the fields ``stream``, ``tried`` and ``requested``.
+    """
+    rising = sorted(outputs, key=lambda output: (output["tried"], output["requested"]))
+    return {output["stream"]: output for output in rising}
+
+
+def n_structures(sample: dict[str, Any]) -> int:
+    """Count the structures of a sample."""
+    return len(sample["proposals"])

@@ -1,0 +1,100 @@
+"""What all Makers have in common."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from jobflow import Flow
+from jobflow.managers.fireworks import flow_to_workflow
+from monty.json import MontyDecoder, MontyEncoder
+
+from flows.band_gap import GpawBandGapMaker
+from flows.campaign import CampaignMaker
+from flows.candidate import CandidateMaker, StabilityMaker
+from flows.composition import CompositionMaker
+from flows.energy import PotentialEnergyMaker
+from flows.engines.hybrid import VaspBandGapMaker
+from flows.engines.vasp import VaspEnergyMaker
+from flows.prescreen import PrescreenMaker, SelectMaker
+from flows.references import ReferencesMaker
+from flows.sample import SampleMaker
+from flows.train import MG_MN_O, TrainMaker
+from gan_htvs.engines import PotentialSettings
+from gan_htvs.errors import UserError
+from gan_htvs.prescreen.documents import Selection
+from tests.helpers import mg_o, references, rocksalt
+
+MAKERS = [
+    CampaignMaker,
+    CandidateMaker,
+    CompositionMaker,
+    GpawBandGapMaker,
+    PotentialEnergyMaker,
+    PrescreenMaker,
+    ReferencesMaker,
+    SampleMaker,
+    SelectMaker,
+    StabilityMaker,
+    TrainMaker,
+    VaspBandGapMaker,
+    VaspEnergyMaker,
+]
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [each() for each in MAKERS] + [CampaignMaker.of(mg_o())],
+    ids=lambda maker: type(maker).__name__,
+)
+def test_a_maker_comes_back_from_a_database_as_it_was(maker):
+    text = json.dumps(maker, cls=MontyEncoder)
+    back = MontyDecoder().process_decoded(json.loads(text))
+    assert type(back) is type(maker)
+    assert json.loads(json.dumps(back, cls=MontyEncoder)) == json.loads(text)
+
+
+def test_jobs_come_back_from_fireworks_as_they_were():
+    flow = CandidateMaker().make(rocksalt(), references())
+    workflow = flow_to_workflow(Flow([flow]))
+    for job, firework in zip(flow.jobs, workflow.fws, strict=True):
+        document = json.loads(json.dumps(firework.to_db_dict(), default=str))
+        stored = MontyDecoder().process_decoded(document["spec"]["_tasks"][0]["job"])
+        assert stored.maker == job.maker
+        assert stored.uuid == job.uuid
+
+
+def test_engines_of_different_levels_are_refused_when_the_flow_is_made():
+    sevennet = ReferencesMaker(
+        energy_maker=PotentialEnergyMaker(potential=PotentialSettings(name="sevennet-0"))
+    )
+    for changes in (
+        {"references_maker": sevennet},
+        {"prescreen_references_maker": sevennet},
+        {"confirming_references_maker": ReferencesMaker()},
+    ):
+        with pytest.raises(UserError, match="cannot be compared"):
+            replace(CampaignMaker(), **changes).make(mg_o())
+    with pytest.raises(UserError, match="cannot be compared"):
+        PrescreenMaker(confirm=None).make([rocksalt()], references("SevenNet-0+MP2020"))
+    with pytest.raises(UserError, match="cannot be compared"):
+        CandidateMaker().make_all(Selection(survivors=[]), references("SevenNet-0+MP2020"))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SampleMaker().make("MgMn2O4", 0), "n_structures"),
+        (lambda: SampleMaker().make("Xx2", 1), "'Xx2' is impossible"),
+        (lambda: SampleMaker(system=MG_MN_O).make("Mg9MnO12", 1), "must have 1 to 8"),
+        (lambda: CompositionMaker(sample_makers=[]).screen("MgO"), "sample_makers"),
+        (lambda: CompositionMaker().screen("MgMn2O4"), "needs references"),
+        (lambda: ReferencesMaker().make(["Xx", "O"]), "'Xx' is not an element"),
+        (lambda: ReferencesMaker().make("MgO"), "give a list"),
+        (lambda: PrescreenMaker(confirm=None).make([rocksalt("Mn")], references()), "Mn"),
+    ],
+)
+def test_wrong_input_is_one_sentence_when_the_job_is_made(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

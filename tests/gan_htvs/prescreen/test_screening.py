@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.calculators.lj import LennardJones
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.candidate import PrescreenVerdict, ScreeningStep
+from gan_htvs.engines import PotentialSettings
+from gan_htvs.errors import UserError
+from gan_htvs.prescreen.agreement import Agreement
+from gan_htvs.prescreen.documents import Screened
+from gan_htvs.prescreen.screening import Prescreen, duplicates_of_lowest, select
+from gan_htvs.prescreen.stopping import Look, StoppingRule
+from gan_htvs.relaxation import RelaxationCache
+from gan_htvs.relaxer import Curve, Ending, RelaxationResult
+from tests.helpers import CHGNET, MG_O, cesium_chloride, proposal, references, relaxed, rocksalt
+
+RULES = Prescreen(
+    relaxing=PotentialSettings(name="chgnet", max_steps=60),
+    confirming=None,
+    references=references(),
+    confirming_references=None,
+    audit=0.0,
+)
+
+
+def clash() -> Structure:
+    return Structure(
+        Lattice.cubic(4), ["Mg", "Mg", "O", "O"], [[0, 0, 0], [0.02, 0, 0], [0.5] * 3, [0, 0, 0.5]]
+    )
+
+
+def skewed() -> Structure:
+    """So far from rocksalt that only the relaxation shows that it is one."""
+    return Structure(
+        Lattice.from_parameters(2.9, 2.9, 3.9, 75, 75, 60), ["Mg", "O"], [[0] * 3, [0.5] * 3]
+    )
+
+
+def proposals(**structures: Structure):
+    return [
+        proposal(name, structure, index=index)
+        for index, (name, structure) in enumerate(structures.items())
+    ]
+
+
+def steps(screened: list[Screened]) -> dict[str, ScreeningStep | None]:
+    return {each.verdict.candidate_id: each.verdict.rejected_at for each in screened}
+
+
+class ChangedCache(RelaxationCache):
+    """Counts the relaxations, and changes the first results that it stores."""
+
+    def __init__(self, *changes):
+        super().__init__()
+        self.changes, self.n_relaxations = list(changes), 0
+
+    def add(self, key, result):
+        self.n_relaxations += 1
+        if self.changes:
+            change = self.changes.pop(0)
+            changed = result.relaxed.model_copy(update=change(result.relaxed))
+            result = result.model_copy(update={"relaxed": changed})
+        super().add(key, result)
+
+
+def lift(relaxed):
+    return {"energy_per_atom": relaxed.energy_per_atom + 0.05}
+
+
+def test_each_is_rejected_with_its_step_and_none_disturbs_the_others():
+    nan = Structure(rocksalt().lattice, ["Mg", "O"], [[math.nan, 0, 0], [0.5, 0.5, 0.5]])
+    flat = Structure(
+        Lattice.from_parameters(4, 4, 4, 60, 60, 119.9), ["Mg", "O"], [[0] * 3, [0.5] * 3]
+    )
+    batch = proposals(
+        clash=clash(),
+        nan=nan,
+        flat=flat,
+        good=rocksalt(),
+        again=rocksalt(length=4.2) * (2, 1, 1),
+        high=cesium_chloride(),
+    )
+    screened = RULES.run(batch)
+    assert [each.proposal for each in screened] == batch
+    assert steps(screened) == {
+        "clash": ScreeningStep.VALIDITY,
+        "nan": ScreeningStep.VALIDITY,
+        "flat": ScreeningStep.VALIDITY,
+        "good": None,
+        "again": ScreeningStep.DUPLICATE,
+        "high": ScreeningStep.WINDOW,
+    }
+    verdicts = {each.verdict.candidate_id: each.verdict for each in screened}
+    relaxations = {each.verdict.candidate_id: each.relaxation for each in screened}
+    assert "atoms_too_close" in verdicts["clash"].reason
+    assert "not_finite" in verdicts["nan"].reason
+    assert verdicts["again"].duplicate_of == "good"
+    assert relaxations["again"] is None, "no crystal is relaxed twice"
+    assert relaxations["good"].ending is Ending.CONVERGED
+    assert {verdict.level_of_theory for verdict in verdicts.values()} == {CHGNET}
+    assert verdicts["good"].energy_above_hull == pytest.approx(0, abs=0.02)
+    assert verdicts["good"].n_steps == relaxations["good"].relaxed.n_steps > 0
+    assert -0.1 < verdicts["good"].volume_change < 0
+    assert verdicts["high"].energy_above_hull > 0.2
+
+
+def test_an_empty_batch_has_no_results():
+    assert RULES.run([]) == []
+
+
+def test_references_of_another_level_are_refused():
+    with pytest.raises(UserError, match="CHGNet"):
+        replace(RULES, references=references("PBE(+U)+MP2020"))
+    with pytest.raises(UserError, match="SevenNet"):
+        replace(
+            RULES,
+            confirming=PotentialSettings(name="sevennet-0"),
+            confirming_references=references(),
+        )
+
+
+def test_a_batch_that_was_killed_relaxes_only_what_is_missing():
+    cache, batch = ChangedCache(), proposals(good=rocksalt(), high=cesium_chloride())
+    first = RULES.run(batch[:1], cache)
+    assert cache.n_relaxations == 1
+    screened = RULES.run(batch, cache)
+    assert screened[0] == first[0]
+    assert cache.n_relaxations == 2
+    assert RULES.run(batch, cache) == screened
+    assert cache.n_relaxations == 2
+
+
+def test_other_settings_are_relaxed_again():
+    cache, batch = ChangedCache(), proposals(good=rocksalt())
+    RULES.run(batch, cache)
+    closer = replace(RULES, relaxing=RULES.relaxing.model_copy(update={"fmax": 0.02}))
+    (screened,) = closer.run(batch, cache)
+    assert screened.verdict.survives, screened.verdict.reason
+    assert cache.n_relaxations == 2
+
+
+def test_what_relaxes_to_the_same_crystal_is_a_duplicate():
+    screened = RULES.run(proposals(first=rocksalt(), later=skewed()))
+    assert steps(screened) == {"first": None, "later": ScreeningStep.RELAXED_DUPLICATE}
+    assert screened[1].verdict.duplicate_of == "first"
+    assert screened[1].relaxation.relaxed.converged
+
+
+def test_nothing_is_a_duplicate_of_what_was_rejected():
+    cache = ChangedCache(lambda relaxed: {"volume_change": 1.5})
+    batch = proposals(apart=skewed(), good=rocksalt())
+    RULES.run(batch, cache)
+    screened = RULES.run(batch, cache)
+    assert steps(screened) == {"apart": ScreeningStep.GEOMETRY, "good": None}
+
+
+def test_the_lower_of_one_crystal_stays():
+    cache, batch = ChangedCache(lift), proposals(high=rocksalt(), low=skewed())
+    RULES.run(batch, cache)
+    screened = RULES.run(batch, cache)
+    assert steps(screened) == {"high": ScreeningStep.RELAXED_DUPLICATE, "low": None}
+    assert screened[0].verdict.duplicate_of == "low"
+
+
+def test_of_one_crystal_the_first_is_kept_unless_another_is_clearly_lower():
+    crystals = {
+        "first": relaxed(rocksalt(), -6.300),
+        "other crystal": relaxed(cesium_chloride(), -5.7),
+        "little lower": relaxed(rocksalt(length=4.25), -6.309),
+        "higher": relaxed(rocksalt() * (1, 1, 2), -6.2),
+    }
+    assert duplicates_of_lowest(crystals) == {"little lower": "first", "higher": "first"}
+    crystals["lowest"] = relaxed(rocksalt(length=4.2), -6.32)
+    assert duplicates_of_lowest(crystals) == {
+        "first": "lowest",
+        "little lower": "lowest",
+        "higher": "lowest",
+    }
+    assert duplicates_of_lowest({}) == {}
+
+
+def screened(name: str, structure: Structure, above: float | None, **verdict) -> Screened:
+    energy = -6.32 + (above or 0.0)
+    return Screened(
+        proposal=proposal(name, structure),
+        verdict=PrescreenVerdict(candidate_id=name, energy_above_hull=above, **verdict),
+        relaxation=RelaxationResult(
+            ending=Ending.CONVERGED, relaxed=relaxed(structure, energy_per_atom=energy)
+        ),
+    )
+
+
+def test_a_crystal_of_several_batches_is_selected_once_and_most_stable_first():
+    batches = [
+        [screened("high", cesium_chloride(), 0.15), screened("rocksalt", rocksalt(), 0.05)],
+        [screened("again", rocksalt(length=4.25), 0.045)],
+        [screened("zinc oxide", rocksalt("Zn"), 0.1)],
+    ]
+    selection = select(batches)
+    assert [each.proposal.candidate_id for each in selection.survivors] == [
+        "rocksalt",
+        "zinc oxide",
+        "high",
+    ]
+    assert selection.survivors[0].relaxed == batches[0][1].relaxation.relaxed
+    assert selection.survivors[0].prescreen == batches[0][1].verdict
+    (rejected,) = selection.rejected
+    assert rejected.candidate_id == "again"
+    assert rejected.rejected_at is ScreeningStep.RELAXED_DUPLICATE
+    assert rejected.duplicate_of == "rocksalt"
+    assert rejected.energy_above_hull == 0.045, "what the prescreen found is kept"
+
+
+def test_the_clearly_lower_of_two_batches_is_selected():
+    selection = select([[screened("high", rocksalt(), 0.05)], [screened("low", rocksalt(), 0.0)]])
+    assert [each.proposal.candidate_id for each in selection.survivors] == ["low"]
+    assert [(each.candidate_id, each.duplicate_of) for each in selection.rejected] == [
+        ("high", "low")
+    ]
+
+
+def test_what_a_batch_rejected_is_neither_selected_nor_compared_with():
+    out = screened("out", rocksalt(), 0.0, rejected_at=ScreeningStep.CONFIRMATION, reason="no")
+    selection = select([[out], [screened("in", rocksalt(), 0.1)], []])
+    assert [each.proposal.candidate_id for each in selection.survivors] == ["in"]
+    assert selection.rejected == []
+
+
+def test_equally_stable_ones_are_selected_in_the_order_of_their_ids():
+    batch = [screened("b", cesium_chloride(), 0.1002), screened("a", rocksalt(), 0.1004)]
+    assert [each.proposal.candidate_id for each in select([batch]).survivors] == ["a", "b"]
+
+
+def stops_at_once() -> StoppingRule:
+    look = Look(step=5, before=0, gain=0.0, margins=(0.0,), n_relaxations=20)
+    return StoppingRule(
+        level_of_theory=CHGNET,
+        optimizer="CellAwareBFGS",
+        fmax=0.1,
+        quantiles=(1.0,),
+        looks=(look,),
+        curves={"0.2": ()},
+        n_relaxations=20,
+    )
+
+
+def rattled_cesium_chloride() -> Structure:
+    cell = cesium_chloride() * (2, 1, 1)
+    moves = np.random.default_rng(1).normal(0, 0.12, (4, 3))
+    return Structure(
+        cell.lattice, cell.species, cell.cart_coords + moves, coords_are_cartesian=True
+    )
+
+
+@pytest.mark.parametrize("audit", [0.0, 1.0])
+def test_relaxations_without_prospects_stop_and_audited_ones_go_on(audit):
+    rules = replace(RULES, window=0.001, audit=audit)
+    rules.rule, rules.quantile = stops_at_once(), 1.0
+    (screened,) = rules.run(proposals(a=rattled_cesium_chloride()))
+    verdict = screened.verdict
+    assert verdict.is_audited is bool(audit)
+    assert verdict.would_stop_at == 5
+    if audit:
+        assert verdict.n_steps > 5
+        assert verdict.rejected_at is not ScreeningStep.STOPPING
+    else:
+        assert verdict.n_steps == 5
+        assert verdict.rejected_at is ScreeningStep.STOPPING
+        assert "stopped after 5 steps" in verdict.reason
+    curve = screened.relaxation.curve
+    assert len(curve.energies) == len(curve.volumes) == verdict.n_steps + 1
+
+
+def test_the_share_that_is_audited_is_drawn_from_the_name():
+    rules = replace(RULES, audit=0.25)
+    names = [f"candidate {i}" for i in range(2000)]
+    drawn = [name for name in names if rules.is_audited(name)]
+    assert 400 < len(drawn) < 600
+    assert drawn == [name for name in names if rules.is_audited(name)]
+
+
+class Fragile(LennardJones):
+    """Raises where there is calcium, explodes where there is barium."""
+
+    def calculate(self, atoms, *arguments, **settings):
+        if "Ca" in atoms.get_chemical_symbols():
+            raise RuntimeError("no parameters for Ca\nand a long story")
+        super().calculate(atoms, *arguments, **settings)
+        if "Ba" in atoms.get_chemical_symbols():
+            self.results["forces"] = np.full((len(atoms), 3), np.nan)
+
+
+def test_a_potential_that_raises_costs_one_structure(monkeypatch):
+    monkeypatch.setattr(
+        "gan_htvs.relaxer.calculator_of", lambda name: Fragile(sigma=2.0, epsilon=0.05, rc=5)
+    )
+    phases = references(energies=MG_O | {"Ca": -1.9, "Ba": -1.9})
+    rules = replace(RULES, references=phases, window=100.0, symmetry_tolerance=0)
+    batch = proposals(raises=rocksalt("Ca"), explodes=rocksalt("Ba"), good=rocksalt())
+    screened = rules.run(batch)
+    assert steps(screened)["raises"] is ScreeningStep.RELAXATION
+    assert screened[0].verdict.reason == "the potential raised: no parameters for Ca"
+    assert steps(screened)["explodes"] is ScreeningStep.RELAXATION
+    assert steps(screened)["good"] is not ScreeningStep.RELAXATION
+
+
+def confirmed(**energies: float) -> Prescreen:
+    return replace(
+        RULES,
+        confirming=PotentialSettings(name="sevennet-0", max_steps=20),
+        confirming_references=references("SevenNet-0+MP2020", MG_O | energies),
+    )
+
+
+def test_a_second_potential_confirms_or_contradicts():
+    pytest.importorskip("sevenn")
+    # SevenNet-0 with corrections: MgO -6.32, Mg -1.5, as its formation energy is CHGNet's.
+    (screened,) = confirmed(Mg=-1.54).run(proposals(a=rocksalt()))
+    verdict = screened.verdict
+    assert verdict.survives
+    confirmation = verdict.confirmation
+    assert confirmation.level_of_theory == "SevenNet-0+MP2020"
+    assert confirmation.energy_above_hull == pytest.approx(0, abs=0.05)
+    assert confirmation.disagreement == pytest.approx(
+        confirmation.energy_above_hull - verdict.energy_above_hull
+    )
+    (screened,) = confirmed(Mg=-1.54, MgO=-6.7).run(proposals(a=rocksalt()))
+    verdict = screened.verdict
+    assert verdict.rejected_at is ScreeningStep.CONFIRMATION
+    assert "SevenNet-0+MP2020: the potentials disagree by +0." in verdict.reason
+    assert verdict.confirmation.disagreement > 0.1
+    assert verdict.energy_above_hull == pytest.approx(0, abs=0.02), "both are kept"
+
+
+@pytest.mark.parametrize(
+    ("energies", "told"),
+    [
+        ([-0.95], "agrees"),
+        ([-0.75], None),  # 0.05 too high, and may fall
+        ([-1.15], "is too low, and falls"),
+        ([-0.7, -0.72, -0.74, -0.76, -0.78], None),
+        ([-0.7, -0.72, -0.74, -0.76, -0.78, -0.79], None),  # 0.01 is missing of 0.27
+        ([-0.7, -0.7, -0.701, -0.701, -0.701, -0.702], "falls too slowly"),
+        ([-0.7, -0.72, -0.74, -0.76, -0.78, -0.81], "agrees"),
+    ],
+)
+def test_a_second_potential_is_asked_no_longer_than_it_may_agree(energies, told):
+    agreement = Agreement(hull=-1.0, window=0.2, first=0.1, disagreement=0.2, max_steps=20)
+    assert agreement(Curve(energies=energies)) == told

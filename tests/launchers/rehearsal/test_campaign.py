@@ -1,0 +1,95 @@
+"""What is rehearsed of a campaign, and where."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from gan_htvs.campaign import Campaign
+from gan_htvs.errors import UserError
+from gan_htvs.prescreen.settings import PrescreenSettings
+from launchers.launchpad_file import LaunchpadFile
+from launchers.rehearsal.campaign import own_launchpad, potcars_of, rehearsal_of
+
+SETTINGS = {
+    "name": "mg-mn-o",
+    "chemical_system": {"caps": {"Mg": 4, "Mn": 4, "O": 8}},
+    "oxidation_states": {"Mg": [2, 2], "Mn": [2, 4], "O": [-2, -2]},
+    "compositions": ["MgMn2O4", "Mg2MnO4"],
+    "sampling": {"proposers": ["substitution", "random"], "structures_per_composition": 50},
+    "engines": {"energy": {"name": "vasp"}, "band_gap": {"name": "vasp"}},
+    "prescreen": None,
+}
+
+
+def campaign(**changes):
+    return Campaign.model_validate(SETTINGS | changes)
+
+
+class TestCampaign:
+    def test_is_smaller_and_otherwise_the_same(self):
+        vasp = {"max_afm": 2, "incar": {"NCORE": 4}}
+        real = campaign(engines=SETTINGS["engines"] | {"vasp": vasp})
+        rehearsal = rehearsal_of(real, 2, ["MgMn2O4"])
+        assert (rehearsal.name, rehearsal.compositions) == ("mg-mn-o", ("MgMn2O4",))
+        assert rehearsal.sampling.structures_per_composition == 2
+        assert rehearsal.sampling.proposers == real.sampling.proposers
+        patience = {"polling_seconds", "frozen_seconds"}
+        assert rehearsal.engines.vasp.model_dump(exclude=patience) == real.engines.vasp.model_dump(
+            exclude=patience
+        )
+        assert rehearsal.engines.vasp.frozen_seconds == 120
+        assert rehearsal_of(real, 2, []).compositions == real.compositions
+
+    def test_sends_every_structure_to_vasp(self):
+        screening = campaign().model_copy(update={"prescreen": PrescreenSettings()})
+        assert rehearsal_of(screening, 2, []).prescreen is None
+
+    def test_trains_no_generator(self):
+        sampling = {"proposers": ["gan", "substitution"]}
+        untrained = rehearsal_of(campaign(sampling=sampling), 1, [])
+        assert untrained.sampling.proposers == ("random", "substitution")
+        shipped = campaign(sampling=sampling, generator={"checkpoint": "shipped"})
+        assert rehearsal_of(shipped, 1, []).sampling.proposers == ("gan", "substitution")
+
+    def test_leaves_out_gaps_of_another_code(self):
+        engines = {"energy": {"name": "vasp"}, "band_gap": {"name": "gpaw"}}
+        assert rehearsal_of(campaign(engines=engines), 1, []).engines.band_gap.name == "none"
+        assert rehearsal_of(campaign(), 1, []).engines.band_gap.name == "vasp"
+
+    def test_computes_published_references(self):
+        published = {
+            "source": "materials_project",
+            "path": "phases.json",
+            "energies": "materials_project",
+        }
+        rehearsal = rehearsal_of(campaign(references=published), 1, [])
+        assert rehearsal.references.energies == "computed"
+        assert rehearsal.references.source == "materials_project"
+
+    def test_needs_vasp(self):
+        with pytest.raises(UserError, match="'chgnet' runs without VASP"):
+            rehearsal_of(campaign(engines={"energy": {"name": "chgnet"}}), 1, [])
+
+    def test_checks_compositions(self):
+        with pytest.raises(UserError, match="NaCl"):
+            rehearsal_of(campaign(), 2, ["NaCl"])
+
+
+def test_potcars_are_those_of_the_materials_project():
+    assert potcars_of(campaign()) == (["Mg_pv", "Mn_pv", "O"], "PBE")
+    engines = SETTINGS["engines"] | {"vasp": {"potcar_functional": "PBE_54"}}
+    assert potcars_of(campaign(engines=engines)) == (["Mg_pv", "Mn_pv", "O"], "PBE_54")
+
+
+class TestDatabase:
+    def test_is_embedded_in_the_folder_of_the_rehearsal(self, tmp_path):
+        settings = LaunchpadFile.read(own_launchpad(tmp_path / "mg-mn-o"))
+        assert settings.is_local
+        assert settings.embedded_storage == tmp_path / "mg-mn-o" / "database"
+
+    def test_stays_the_same(self, tmp_path):
+        path = own_launchpad(tmp_path)
+        settings = yaml.safe_load(path.read_text()) | {"port": 28160}
+        path.write_text(yaml.safe_dump(settings))
+        assert LaunchpadFile.read(own_launchpad(tmp_path)).port == 28160

@@ -1,0 +1,97 @@
+"""Structures of the user: from a folder to candidates, without sampling or prescreen."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.proposals import own_proposals
+from gan_htvs.campaign import Campaign
+from gan_htvs.campaign_file import campaign_of_structures, read_campaign
+from gan_htvs.errors import UserError
+from launchers.cli import app
+from launchers.database import open_databases
+from launchers.units import CampaignUnits
+from tests.helpers import rocksalt
+from tests.launchers.test_units import ids, write_references
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two structures, and a file that is none."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    rocksalt().to(filename=str(folder / "magnesia.cif"))
+    (rocksalt(length=4.4) * (1, 1, 2)).to(filename=str(folder / "POSCAR_long"), fmt="poscar")
+    (folder / "notes.cif").write_text("no structure")
+    return folder
+
+
+def test_a_folder_is_a_campaign_that_samples_nothing(folder):
+    campaign, skipped = campaign_of_structures(folder, "mine", "none")
+    assert campaign.chemical_system.caps == {"Mg": 2, "O": 2}
+    assert campaign.target_counts == ()
+    assert campaign.n_structures == 2
+    assert list(skipped) == ["notes.cif"]
+    labels = {each.origin.label: each for each in own_proposals(campaign)}
+    assert set(labels) == {"magnesia.cif", "POSCAR_long"}
+    assert labels["magnesia.cif"].origin.proposer == "user"
+    assert labels["magnesia.cif"].structure.volume == pytest.approx(rocksalt().volume)
+    assert len(labels["POSCAR_long"].structure) == 4
+
+
+def test_own_structures_are_evaluated_beside_the_reference_phases(folder, launchpad_file):
+    campaign, _ = campaign_of_structures(folder, "mine", "none")
+    units = CampaignUnits(campaign)
+    assert units.compositions == {}
+    assert units.flows.training is None
+    with open_databases(launchpad_file) as databases:
+        databases.launchpad().initialise()
+        write_references(databases, units)
+        (chunk,) = ids(units.candidate_chunks(databases))
+    assert {each.candidate_id for each in own_proposals(campaign)} < set(chunk)
+
+
+def test_a_campaign_file_can_name_a_folder(folder, tmp_path):
+    path = tmp_path / "campaign.yaml"
+    path.write_text(
+        "name: both\n"
+        "chemical_system: {caps: {Mg: 2, O: 2}}\n"
+        "oxidation_states: {Mg: [2, 2], O: [-2, -2]}\n"
+        "sampling: {proposers: [random], structures_per_composition: 3}\n"
+        "structures: {path: own}\n"
+    )
+    campaign = read_campaign(path)
+    assert campaign.structures.path == folder
+    assert campaign.structures.count == 2
+    assert campaign.n_structures == 2 * 3 + 2
+    assert Campaign.model_validate(campaign.model_dump(mode="json")) == campaign
+
+
+def test_elements_outside_the_system_are_refused_with_the_file(folder):
+    campaign, _ = campaign_of_structures(folder, "mine", "none")
+    rocksalt("Mn", 4.5).to(filename=str(folder / "manganosite.cif"))
+    with pytest.raises(UserError, match=r"manganosite\.cif has Mn, outside Mg-O"):
+        own_proposals(campaign)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda folder: None, "holds no structure file"),
+        (lambda folder: (folder / "a.cif").write_text("nothing"), "ordered structure"),
+        (
+            lambda folder: rocksalt("Xe", 5.0).to(filename=str(folder / "a.cif")),
+            "own/a.cif: chemical_system: no reference phases are known for Xe",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_evaluated_is_one_sentence(tmp_path, prepare, message):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    prepare(folder)
+    arguments = ["evaluate-structures", str(folder), "--launchpad", str(tmp_path / "pad.yaml")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    sentence = result.stderr.replace("\n", " ")
+    assert message in " ".join(sentence.split())
