@@ -94,7 +94,10 @@ def _everything(status: Status) -> RenderableType:
 
 def unreadable(name: str) -> str:
     """Tell of a campaign that it cannot be read, in one line."""
-    return f"[bold]{escape(name)}[/bold]: its settings are those of another version of gan-htvs."
+    return (
+        f"[bold]{escape(name)}[/bold]: its settings are those of another version of gan-htvs; run "
+        "it again in a new database (another `name` in my_launchpad.yaml), or use that version."
+    )
 
 
 def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
