@@ -56,7 +56,7 @@ def test_defaults_are_those_of_the_published_study(tmp_path):
         ({"sampling": {"proposers": ["gan", "gan"]}}, ["sampling", "'gan' twice"]),
         (
             {"sampling": {"proposers": []}},
-            ["sampling.proposers is empty", "folder of structures"],
+            ["sampling.proposers is empty", "set structures.path"],
         ),
         ({"sampling": None}, ["sampling: must be a mapping, not null."]),
         ({"compositions": "MgMn2O4"}, ["compositions: must be a list, not 'MgMn2O4'."]),
