@@ -93,12 +93,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return node
 
 
-def read_text(path: Path, cure: str) -> str:
+def read_text(path: Path, hint: str) -> str:
     """Read a file of settings.
 
     Parameters
     ----------
-    cure
+    hint
         Where such a file comes from, as the end of a sentence.
 
     Raises
@@ -109,18 +109,18 @@ def read_text(path: Path, cure: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: not found; {cure}.") from error
+        raise UserError(f"{path}: not found; {hint}.") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read: {reason}.") from error
 
 
-def read_mapping(path: Path, cure: str) -> dict[str, Any]:
+def read_mapping(path: Path, hint: str) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
 
     Parameters
     ----------
-    cure
+    hint
         Where such a file comes from, as the end of a sentence.
 
     Raises
@@ -128,7 +128,7 @@ def read_mapping(path: Path, cure: str) -> dict[str, Any]:
     UserError
         If it does not, or repeats a key, with the line where it is no YAML.
     """
-    text = read_text(path, cure)
+    text = read_text(path, hint)
     try:
         document = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - it is a safe loader
     except yaml.YAMLError as error:
@@ -137,5 +137,5 @@ def read_mapping(path: Path, cure: str) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or "syntax error"
         raise UserError(f"{path}:{where} is not valid YAML: {problem}.") from error
     if not isinstance(document, dict):
-        raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}; {cure}.")
+        raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}; {hint}.")
     return document

@@ -15,15 +15,16 @@ from gan_htvs.errors import UserError
 from gan_htvs.settings import read_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
-def read_fireworks_file(path: Path, cure: str) -> dict[str, Any]:
+def read_fireworks_file(path: Path, hint: str) -> dict[str, Any]:
     """Read my_launchpad.yaml, FW_config.yaml or a queue adapter.
 
     Parameters
     ----------
-    cure
+    hint
         Where such a file comes from, as the end of a sentence.
 
     Raises
@@ -32,14 +33,21 @@ def read_fireworks_file(path: Path, cure: str) -> dict[str, Any]:
         If it cannot be read or is no mapping. Nothing of the text is quoted, since it may be a
         password.
     """
-    document = _parse(path, read_text(path, cure), "load")
+    document = _parse(path, read_text(path, hint), "load")
     if not isinstance(document, dict):
-        raise UserError(f"{path}: expected a mapping of settings; {cure}.")
+        raise UserError(f"{path}: expected a mapping of settings; {hint}.")
     return document
 
 
-def check_unquoted(path: Path) -> None:
+def check_unquoted(path: Path, settings: Mapping[str, Any]) -> None:
     """Refuse values that YAML reads as something else than what is written.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
+    settings
+        What :func:`read_fireworks_file` returned for it.
 
     Raises
     ------
@@ -48,9 +56,8 @@ def check_unquoted(path: Path) -> None:
     """
     root = _parse(path, read_text(path, ""), "compose")
     values = root.value if isinstance(root, MappingNode) else ()
-    loaded = _parse(path, read_text(path, ""), "load")
     for key, node in values:
-        value = loaded.get(key.value)
+        value = settings.get(key.value)
         if isinstance(node, ScalarNode) and value is not None and str(value) != node.value:
             raise UserError(
                 f"{path}: {key.value}: {node.value} is read as {value!r}; quote it: "

@@ -93,7 +93,7 @@ def _read_adapter(path: str) -> QueueAdapterBase:
     name = document.get("_fw_name")
     if name == CommonAdapter._fw_name:  # noqa: SLF001 - written in files
         return read_adapter(Path(path))
-    check_unquoted(Path(path))
+    check_unquoted(Path(path), document)
     try:
         return load_object_from_file(path)
     except Exception as error:

@@ -92,6 +92,11 @@ class CampaignUnits:
         shared: dict[str, frozenset[str]] = {key: frozenset() for key in self.shared}
         return shared | dict.fromkeys(self.compositions, frozenset(self.shared))
 
+    @cached_property
+    def own(self) -> list[Survivor]:
+        """Structures of the user, which are evaluated without a selection."""
+        return [Survivor(proposal=proposal) for proposal in own_proposals(self.campaign)]
+
     def units(self, keys: Collection[str]) -> Iterator[Unit]:
         """Make units of stage one."""
         for key, part in self.shared.items():
@@ -161,8 +166,8 @@ class CampaignUnits:
         """Return reference phases and own structures, which are evaluated without a selection."""
         with databases.job_store() as store:
             relaxed = find_and_resolve_references(self.flows.relaxed_references, store)
-        own = [Survivor(proposal=proposal) for proposal in own_proposals(self.campaign)]
-        return [*reference_survivors(self.campaign, relaxed, self.flows.level_of_theory), *own]
+        phases = reference_survivors(self.campaign, relaxed, self.flows.level_of_theory)
+        return [*phases, *self.own]
 
 
 def evaluated(databases: Databases, campaign: str) -> set[str]:

@@ -198,7 +198,7 @@ def read_adapter(path: Path) -> CommonAdapter:
         the batch system does not understand an amount of memory.
     """
     document = read_fireworks_file(path, written_by_init(path.parent.parent))
-    check_unquoted(path)
+    check_unquoted(path, document)
     for key in ("queue", "rocket_launch"):  # FireWorks hands them to programs as they are
         if not isinstance(document.get(key), str | None):
             raise UserError(f"{path}: {key}: must be text; quote it: {key}: '{document[key]}'.")
