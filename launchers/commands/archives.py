@@ -14,7 +14,6 @@ from launchers.commands.common import (
     Launchpad,
     app,
     named_path,
-    told_in_one_sentence,
 )
 from launchers.words import counted
 
@@ -41,36 +40,33 @@ def write(
 
     With checksums and the versions of what made it. Jobs that are queued are not in it.
     """
-    with told_in_one_sentence():
-        from launchers.archive import write_archive
-        from launchers.database import open_databases
+    from launchers.archive import write_archive
+    from launchers.database import open_databases
 
-        with open_databases(launchpad) as databases, console.WorkProgress() as progress:
-            manifest = write_archive(databases, campaign, output, progress)
-        n_documents = sum(member.n_documents for member in manifest.members.values())
-        typer.echo(f"wrote {output}: {manifest.campaign}, {counted(n_documents, 'document')}")
+    with open_databases(launchpad) as databases, console.WorkProgress() as progress:
+        manifest = write_archive(databases, campaign, output, progress)
+    n_documents = sum(member.n_documents for member in manifest.members.values())
+    typer.echo(f"wrote {output}: {manifest.campaign}, {counted(n_documents, 'document')}")
 
 
 @archive.command(epilog="Example: [bold]gan-htvs archive read demo.zip[/bold]")
 def read(file: ArchiveFile, launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
     """Put a campaign from an archive into the database, as it was; what is there already stays."""
-    with told_in_one_sentence():
-        from launchers.archive import read_archive
-        from launchers.database import open_databases
+    from launchers.archive import read_archive
+    from launchers.database import open_databases
 
-        with open_databases(launchpad) as databases, console.WorkProgress() as progress:
-            manifest, n_new = read_archive(databases, file, progress)
-        typer.echo(f"{manifest.campaign}: {counted(n_new, 'new document')}")
-        typer.echo(f"Next: gan-htvs candidates --campaign {manifest.campaign}")
+    with open_databases(launchpad) as databases, console.WorkProgress() as progress:
+        manifest, n_new = read_archive(databases, file, progress)
+    typer.echo(f"{manifest.campaign}: {counted(n_new, 'new document')}")
+    typer.echo(f"Next: gan-htvs candidates --campaign {manifest.campaign}")
 
 
 @archive.command(epilog="Example: [bold]gan-htvs archive check demo.zip[/bold]")
 def check(file: ArchiveFile) -> None:
     """Make sure that an archive is whole, and tell what is in it."""
-    with told_in_one_sentence():
-        from launchers.archive import check_archive
+    from launchers.archive import check_archive
 
-        manifest = check_archive(file)
-        typer.echo(f"{file}: {manifest.campaign}, written {manifest.written_at:%Y-%m-%d %H:%M} UTC")
-        for name, member in manifest.members.items():
-            typer.echo(f"  {name}: {counted(member.n_documents, 'document')}")
+    manifest = check_archive(file)
+    typer.echo(f"{file}: {manifest.campaign}, written {manifest.written_at:%Y-%m-%d %H:%M} UTC")
+    for name, member in manifest.members.items():
+        typer.echo(f"  {name}: {counted(member.n_documents, 'document')}")

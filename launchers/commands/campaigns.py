@@ -22,7 +22,6 @@ from launchers.commands.common import (
     Workers,
     app,
     named_path,
-    told_in_one_sentence,
     write_template,
 )
 from launchers.options import SeveralValues
@@ -47,14 +46,13 @@ def demo(
     Needs no GPU, VASP, MongoDB or API key. Where my_launchpad.yaml is missing it is written,
     for the embedded database.
     """
-    with told_in_one_sentence():
-        if not launchpad.exists():
-            write_template("my_launchpad.yaml", launchpad)
-        template = resources.files("launchers.templates") / "demo.yaml"
-        with resources.as_file(template) as campaign_file:
-            from gan_htvs.campaign_file import read_campaign
+    if not launchpad.exists():
+        write_template("my_launchpad.yaml", launchpad)
+    template = resources.files("launchers.templates") / "demo.yaml"
+    with resources.as_file(template) as campaign_file:
+        from gan_htvs.campaign_file import read_campaign
 
-            _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
+        _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
 
 
 @app.command(epilog="Example: [bold]gan-htvs init my-search[/bold]")
@@ -64,15 +62,14 @@ def init(
     ] = Path(),
 ) -> None:
     """Write a campaign.yaml and a my_launchpad.yaml to start from."""
-    with told_in_one_sentence():
-        for template, name in (
-            ("demo.yaml", "campaign.yaml"),
-            ("my_launchpad.yaml", "my_launchpad.yaml"),
-        ):
-            target = directory / name
-            if target.exists():
-                raise UserError(f"{target}: exists already and is left as it is.")
-            write_template(template, target)
+    for template, name in (
+        ("demo.yaml", "campaign.yaml"),
+        ("my_launchpad.yaml", "my_launchpad.yaml"),
+    ):
+        target = directory / name
+        if target.exists():
+            raise UserError(f"{target}: exists already and is left as it is.")
+        write_template(template, target)
 
 
 @app.command(epilog="Example: [bold]gan-htvs run campaign.yaml --workers 8[/bold]")
@@ -83,10 +80,9 @@ def run(
     workers: Workers = N_CORES,
 ) -> None:
     """Run a campaign on this machine, or go on where an earlier run stopped."""
-    with told_in_one_sentence():
-        from gan_htvs.campaign_file import read_campaign
+    from gan_htvs.campaign_file import read_campaign
 
-        _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
+    _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
 
 
 @app.command(
@@ -112,15 +108,14 @@ def evaluate_structures(
     The results are stored as candidates of the proposer 'user'; running it again computes only
     what is missing.
     """
-    with told_in_one_sentence():
-        from gan_htvs.campaign_file import campaign_of_structures
+    from gan_htvs.campaign_file import campaign_of_structures
 
-        campaign, skipped = campaign_of_structures(folder, name or folder.resolve().name, band_gap)
-        for label, reason in skipped.items():
-            console.note(f"{label} is skipped: {reason}.")
-        if not launchpad.exists():
-            write_template("my_launchpad.yaml", launchpad)
-        _run_with_programs(campaign, launchpad, workdir, workers)
+    campaign, skipped = campaign_of_structures(folder, name or folder.resolve().name, band_gap)
+    for label, reason in skipped.items():
+        console.note(f"{label} is skipped: {reason}.")
+    if not launchpad.exists():
+        write_template("my_launchpad.yaml", launchpad)
+    _run_with_programs(campaign, launchpad, workdir, workers)
 
 
 @app.command(
@@ -152,25 +147,22 @@ def submit(
     exists, and every workflow that ends queues the next ones. Submitting again queues only what
     is missing.
     """
-    with told_in_one_sentence():
-        from gan_htvs.campaign_file import read_campaign
+    from gan_htvs.campaign_file import read_campaign
 
-        campaign = read_campaign(campaign_file)
-        from launchers.database import open_databases
-        from launchers.doctor.vasp import check_settings, obstacle
-        from launchers.submission import print_plan, submit_campaign
+    campaign = read_campaign(campaign_file)
+    from launchers.database import open_databases
+    from launchers.doctor.vasp import check_settings, obstacle
+    from launchers.submission import print_plan, submit_campaign
 
-        _check_references(campaign)
-        check_settings(campaign)
-        with open_databases(launchpad) as databases:
-            if (reason := obstacle(campaign)) is not None:
-                console.note(f"{reason}. Where the jobs run this must be right.")
-            if dry_run:
-                print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
-            else:
-                submit_campaign(
-                    campaign, databases, extend=extend, workflows_at_once=workflows_at_once
-                )
+    _check_references(campaign)
+    check_settings(campaign)
+    with open_databases(launchpad) as databases:
+        if (reason := obstacle(campaign)) is not None:
+            console.note(f"{reason}. Where the jobs run this must be right.")
+        if dry_run:
+            print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
+        else:
+            submit_campaign(campaign, databases, extend=extend, workflows_at_once=workflows_at_once)
 
 
 @app.command(
@@ -210,32 +202,31 @@ def rehearse(
     other command sees unless it is named with --launchpad. Needs neither VASP nor POTCARs; no
     number in it is a result.
     """
-    with told_in_one_sentence():
-        from gan_htvs.campaign_file import read_campaign
+    from gan_htvs.campaign_file import read_campaign
 
-        campaign = read_campaign(campaign_file)
-        from launchers.doctor.vasp import check_settings
-        from launchers.rehearsal.campaign import own_launchpad, potcars_of, rehearsal_of
-        from launchers.rehearsal.counts import print_counts, read_counts
-        from launchers.rehearsal.environment import stand_in
-        from launchers.rehearsal.failures import parse_shares
+    campaign = read_campaign(campaign_file)
+    from launchers.doctor.vasp import check_settings
+    from launchers.rehearsal.campaign import own_launchpad, potcars_of, rehearsal_of
+    from launchers.rehearsal.counts import print_counts, read_counts
+    from launchers.rehearsal.environment import stand_in
+    from launchers.rehearsal.failures import parse_shares
 
-        check_settings(campaign)
-        rehearsal = rehearsal_of(campaign, structures, compositions or ())
-        folder = workdir / campaign.name
-        launchpad = own_launchpad(folder)
+    check_settings(campaign)
+    rehearsal = rehearsal_of(campaign, structures, compositions or ())
+    folder = workdir / campaign.name
+    launchpad = own_launchpad(folder)
 
-        def conclude(databases: Databases) -> None:
-            print_counts(read_counts(databases))
-            console.note(
-                "A stand-in took the place of VASP: no number above is a result. "
-                f"`gan-htvs candidates -l {launchpad}` lists the candidates of this rehearsal; "
-                "`status`, `show` and `retry` take the same option."
-            )
+    def conclude(databases: Databases) -> None:
+        print_counts(read_counts(databases))
+        console.note(
+            "A stand-in took the place of VASP: no number above is a result. "
+            f"`gan-htvs candidates -l {launchpad}` lists the candidates of this rehearsal; "
+            "`status`, `show` and `retry` take the same option."
+        )
 
-        failures = parse_shares(",".join(fail), source="--fail") if fail else None
-        with stand_in(folder / "potcars", *potcars_of(rehearsal), failures):
-            _run(rehearsal, launchpad, workdir, workers, conclude)
+    failures = parse_shares(",".join(fail), source="--fail") if fail else None
+    with stand_in(folder / "potcars", *potcars_of(rehearsal), failures):
+        _run(rehearsal, launchpad, workdir, workers, conclude)
 
 
 @app.command(
@@ -255,24 +246,23 @@ def retry(
     Lists them by reason, with the folder of one of each kind. Nothing runs here: `gan-htvs run`,
     or the workers of your queue, take them up.
     """
-    with told_in_one_sentence():
-        from launchers.builders import build_candidates
-        from launchers.database import open_databases
-        from launchers.failures import failed_calculations, queue_again, raised_jobs
-        from launchers.registry import registered
+    from launchers.builders import build_candidates
+    from launchers.database import open_databases
+    from launchers.failures import failed_calculations, queue_again, raised_jobs
+    from launchers.registry import registered
 
-        with open_databases(launchpad) as databases:
-            settings = registered(databases, campaign)
-            build_candidates(databases)
-            found = failed_calculations(databases, settings)
-            found += raised_jobs(databases.launchpad(), settings)
-            failed = [each for each in found if reason in each.reason]
-            if found and not failed:
-                raise UserError(f"--reason: none of {len(found)} reasons contains {reason!r}.")
-            console.print_failures(failed)
-            if failed and not dry_run:
-                queue_again(databases.launchpad(), failed)
-                typer.echo(f"{len(failed)} jobs queued again; `gan-htvs run` goes on.")
+    with open_databases(launchpad) as databases:
+        settings = registered(databases, campaign)
+        build_candidates(databases)
+        found = failed_calculations(databases, settings)
+        found += raised_jobs(databases.launchpad(), settings)
+        failed = [each for each in found if reason in each.reason]
+        if found and not failed:
+            raise UserError(f"--reason: none of {len(found)} reasons contains {reason!r}.")
+        console.print_failures(failed)
+        if failed and not dry_run:
+            queue_again(databases.launchpad(), failed)
+            typer.echo(f"{len(failed)} jobs queued again; `gan-htvs run` goes on.")
 
 
 @app.command(epilog="Example: [bold]gan-htvs settings | grep thresholds[/bold]")

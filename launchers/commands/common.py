@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from gan_htvs.errors import UserError
 from launchers import console
@@ -18,20 +18,41 @@ from launchers import console
 if TYPE_CHECKING:
     from launchers.doctor.check import Check
 
+EXIT_JOBS_FAILED = 1
+EXIT_CHECK_FAILED = 1
+EXIT_CAMPAIGN_STANDS_STILL = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Commands that report errors which a user can fix as one sentence and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; SIGTERM, which batch systems send, interrupts it like Ctrl-C."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            console.error(str(error))
+            raise typer.Exit(EXIT_USER_ERROR) from error
+        except (KeyboardInterrupt, RuntimeError) as interrupt:
+            # During an import, Python raises a RuntimeError with the interrupt as its cause.
+            if KeyboardInterrupt not in {type(interrupt), type(interrupt.__cause__)}:
+                raise
+            console.error("Stopped. Finished work is stored; the same command continues from here.")
+            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
 app = typer.Typer(
     name="gan-htvs",
+    cls=Commands,
     context_settings={"help_option_names": ["--help", "-h"]},
     help="Discover crystals: a GAN proposes, a funnel of physics decides, MongoDB remembers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-EXIT_JOBS_FAILED = 1
-EXIT_CHECK_FAILED = 1
-EXIT_CAMPAIGN_STANDS_STILL = 1
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 
 
 def named_path(text: str | Path) -> Path:
@@ -79,23 +100,6 @@ CAMPAIGN_DEFAULT = Path("campaign.yaml")
 LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")
 N_CORES = len(os.sched_getaffinity(0))
 WORKDIR_DEFAULT = Path("gan_htvs_data/runs")
-
-
-@contextmanager
-def told_in_one_sentence() -> Iterator[None]:
-    """Turn what the user can cure into one sentence and an exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's Ctrl-C
-    try:
-        yield
-    except UserError as error:
-        console.error(str(error))
-        raise typer.Exit(EXIT_USER_ERROR) from error
-    except (KeyboardInterrupt, RuntimeError) as interrupt:
-        # In the middle of an import, Python may tell of it as an error of its own.
-        if KeyboardInterrupt not in {type(interrupt), type(interrupt.__cause__)}:
-            raise
-        console.error("Stopped. What is finished is stored; the same command goes on from here.")
-        raise typer.Exit(EXIT_INTERRUPTED) from interrupt
 
 
 def conclude(checks: Sequence[Check], *, as_json: bool, strict: bool) -> None:

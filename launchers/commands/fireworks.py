@@ -10,7 +10,7 @@ import typer
 
 from gan_htvs.errors import UserError
 from launchers import console
-from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app, told_in_one_sentence
+from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app
 
 PASSED_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 """FireWorks reads the arguments, --help included."""
@@ -25,10 +25,9 @@ CHECK_SECONDS = 5.0
 )
 def lpad(context: typer.Context) -> None:
     """Run FireWorks' lpad: query and change the queued jobs, with its own arguments."""
-    with told_in_one_sentence():
-        from launchers import scripts
+    from launchers import scripts
 
-        scripts.lpad(context.args)
+    scripts.lpad(context.args)
 
 
 @app.command(
@@ -38,10 +37,9 @@ def lpad(context: typer.Context) -> None:
 )
 def qlaunch(context: typer.Context) -> None:
     """Run FireWorks' qlaunch: submit batch jobs that work, with its own arguments."""
-    with told_in_one_sentence():
-        from launchers import scripts
+    from launchers import scripts
 
-        scripts.qlaunch(context.args)
+    scripts.qlaunch(context.args)
 
 
 @app.command(
@@ -54,32 +52,28 @@ def rlaunch(context: typer.Context) -> None:
 
     A worker that is stopped leaves its job to `gan-htvs recover`, which queues it again at once.
     """
-    with told_in_one_sentence():
-        if _are_several(context.args):
-            # Set before any library counts the cores; oversubscribed torch is ten times slower.
-            os.environ.setdefault("OMP_NUM_THREADS", "1")
-        from launchers import scripts
+    if _are_several(context.args):
+        # Set before any library counts the cores; oversubscribed torch is ten times slower.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from launchers import scripts
 
-        scripts.rlaunch(context.args, console.note)
+    scripts.rlaunch(context.args, console.note)
 
 
 @app.command(epilog="Example: [bold]gan-htvs database[/bold]")
 def database(launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
     """Keep the embedded database running until Ctrl-C, for programs that cannot start it."""
-    with told_in_one_sentence():
-        from launchers.database import open_databases
+    from launchers.database import open_databases
 
-        with open_databases(launchpad) as databases:
-            settings = databases.settings
-            if settings.embedded_storage is None:
-                raise UserError(f"{launchpad}: names a MongoDB at {settings.address}, which runs.")
-            typer.echo(
-                f"{settings.address} answers until Ctrl-C; data: {settings.embedded_storage}"
-            )
-            with suppress(KeyboardInterrupt):
-                while True:
-                    time.sleep(CHECK_SECONDS)
-                    databases.check()
+    with open_databases(launchpad) as databases:
+        settings = databases.settings
+        if settings.embedded_storage is None:
+            raise UserError(f"{launchpad}: names a MongoDB at {settings.address}, which runs.")
+        typer.echo(f"{settings.address} answers until Ctrl-C; data: {settings.embedded_storage}")
+        with suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(CHECK_SECONDS)
+                databases.check()
 
 
 def _are_several(arguments: list[str]) -> bool:

@@ -20,7 +20,6 @@ from launchers.commands.common import (
     Workers,
     app,
     named_path,
-    told_in_one_sentence,
 )
 from launchers.options import SeveralValues
 
@@ -54,22 +53,21 @@ def dataset(
     Compositions that lack structures get random symmetric crystals. Every relaxation is
     remembered in the working directory: the same command goes on where an earlier one stopped.
     """
-    with told_in_one_sentence():
-        from gan_htvs.campaign_file import read_campaign
+    from gan_htvs.campaign_file import read_campaign
 
-        if output.is_dir() or output.suffix != ".npz":
-            kind = "a folder" if output.is_dir() else "no .npz file"
-            raise UserError(f"--output {output}: is {kind}; name the .npz file to write.")
-        require_writable(output.parent, "--output")
-        campaign = read_campaign(campaign_file)
-        from gan_htvs.dataset.relaxed import relax_dataset
-        from gan_htvs.relaxation import Relaxations
+    if output.is_dir() or output.suffix != ".npz":
+        kind = "a folder" if output.is_dir() else "no .npz file"
+        raise UserError(f"--output {output}: is {kind}; name the .npz file to write.")
+    require_writable(output.parent, "--output")
+    campaign = read_campaign(campaign_file)
+    from gan_htvs.dataset.relaxed import relax_dataset
+    from gan_htvs.relaxation import Relaxations
 
-        relaxations = Relaxations.of(campaign, workdir, n_processes=workers)
-        with console.WorkProgress() as progress:
-            relaxed = relax_dataset(campaign, relaxations, on_progress=progress)
-        relaxed.save(output, campaign)
-        console.print_dataset(relaxed, output)
+    relaxations = Relaxations.of(campaign, workdir, n_processes=workers)
+    with console.WorkProgress() as progress:
+        relaxed = relax_dataset(campaign, relaxations, on_progress=progress)
+    relaxed.save(output, campaign)
+    console.print_dataset(relaxed, output)
 
 
 @app.command(epilog="Example: [bold]gan-htvs train campaign.yaml --output model[/bold]")
@@ -90,15 +88,14 @@ def train(
     Writes the checkpoint, named by its content, and the learning curves (CSV, PNG, TensorBoard).
     Stopped by Ctrl-C, SIGTERM or SIGUSR1, it goes on with the same command from where it was.
     """
-    with told_in_one_sentence():
-        signal.signal(signal.SIGUSR1, signal.default_int_handler)  # sbatch --signal=USR1@120
-        from gan_htvs.campaign_file import read_campaign
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)  # sbatch --signal=USR1@120
+    from gan_htvs.campaign_file import read_campaign
 
-        campaign = read_campaign(campaign_file)
-        from launchers.training import train_campaign
+    campaign = read_campaign(campaign_file)
+    from launchers.training import train_campaign
 
-        checkpoint = train_campaign(campaign, output, half=half)
-        typer.echo(f"wrote {checkpoint}")
+    checkpoint = train_campaign(campaign, output, half=half)
+    typer.echo(f"wrote {checkpoint}")
 
 
 @app.command(
@@ -162,37 +159,36 @@ def evaluate(
     evaluation.png. Relaxations are remembered in the working directory: the same command goes on
     where an earlier one stopped, and gives the same numbers.
     """
-    with told_in_one_sentence():
-        if output is not None:
-            require_writable(output, "--output")
-        if output is None or relax != 0:
-            require_writable(workdir, "--workdir")
-        if relax is not None and relax > samples:
-            console.note(
-                f"--samples {samples} leaves no more than {samples} structures of each composition "
-                f"to relax, not {relax} (--relax)."
-            )
-        from launchers.evaluation import evaluate_checkpoint, note_shortfalls, print_report
+    if output is not None:
+        require_writable(output, "--output")
+    if output is None or relax != 0:
+        require_writable(workdir, "--workdir")
+    if relax is not None and relax > samples:
+        console.note(
+            f"--samples {samples} leaves no more than {samples} structures of each composition "
+            f"to relax, not {relax} (--relax)."
+        )
+    from launchers.evaluation import evaluate_checkpoint, note_shortfalls, print_report
 
-        shown = console.err if form is ReportFormat.JSON else console.out
-        with console.WorkProgress(shown) as progress:
-            report = evaluate_checkpoint(
-                checkpoint,
-                campaign,
-                against=against or (),
-                compositions=compositions or (),
-                n_samples=samples,
-                n_relaxed=RELAXED_DEFAULT if relax is None else relax,
-                seed=seed,
-                n_workers=workers,
-                workdir=workdir,
-                on_progress=progress,
-            )
-        from gan_htvs.evaluation.report import write_report
+    shown = console.err if form is ReportFormat.JSON else console.out
+    with console.WorkProgress(shown) as progress:
+        report = evaluate_checkpoint(
+            checkpoint,
+            campaign,
+            against=against or (),
+            compositions=compositions or (),
+            n_samples=samples,
+            n_relaxed=RELAXED_DEFAULT if relax is None else relax,
+            seed=seed,
+            n_workers=workers,
+            workdir=workdir,
+            on_progress=progress,
+        )
+    from gan_htvs.evaluation.report import write_report
 
-        files = write_report(report, output or workdir / report.campaign / report.folder)
-        note_shortfalls(report)
-        if form is ReportFormat.JSON:
-            typer.echo(report.model_dump_json(indent=1))
-        else:
-            print_report(report, files)
+    files = write_report(report, output or workdir / report.campaign / report.folder)
+    note_shortfalls(report)
+    if form is ReportFormat.JSON:
+        typer.echo(report.model_dump_json(indent=1))
+    else:
+        print_report(report, files)

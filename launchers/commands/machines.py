@@ -16,7 +16,6 @@ from launchers.commands.common import (
     Workdir,
     app,
     conclude,
-    told_in_one_sentence,
 )
 
 
@@ -37,10 +36,9 @@ def doctor(
 
     Ends with exit code 0, or 1 after a failure (or a warning, with --strict).
     """
-    with told_in_one_sentence():
-        from launchers.doctor import table
-        from launchers.doctor.diagnosis import diagnose
+    from launchers.doctor import table
+    from launchers.doctor.diagnosis import diagnose
 
-        with table.watching() as watch:
-            checks = diagnose(campaign_file, launchpad, workdir, watch=watch)
-        conclude(checks, as_json=as_json, strict=strict)
+    with table.watching() as watch:
+        checks = diagnose(campaign_file, launchpad, workdir, watch=watch)
+    conclude(checks, as_json=as_json, strict=strict)

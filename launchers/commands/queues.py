@@ -18,7 +18,6 @@ from launchers.commands.common import (
     app,
     conclude,
     named_path,
-    told_in_one_sentence,
 )
 from launchers.options import SeveralValues
 
@@ -75,47 +74,44 @@ def init(
     The categories are gpu, cpu, dft and hse. All folders must be on a disk that the nodes see.
     Files that are there already and differ are left, unless --force is given.
     """
-    with told_in_one_sentence():
-        from launchers.console import note
-        from launchers.launchpad_file import LaunchpadFile
-        from launchers.queue.dialects import DIALECTS
-        from launchers.queue.profiles import profiles_of
-        from launchers.queue.render import QueueFiles, make_folder, write
+    from launchers.console import note
+    from launchers.launchpad_file import LaunchpadFile
+    from launchers.queue.dialects import DIALECTS
+    from launchers.queue.profiles import profiles_of
+    from launchers.queue.render import QueueFiles, make_folder, write
 
-        wanted = {
-            "queue": queues,
-            "account": account,
-            "walltime": walltime,
-            "margin": margin,
-            "nodes": nodes,
-            "cores": cores,
-            "gpus": gpus,
-            "tasks": tasks,
-            "array": array,
-            "parallel_environment": parallel_environment,
-        }
-        profiles = profiles_of({field: values or () for field, values in wanted.items()})
-        settings = LaunchpadFile.read(launchpad)
-        files = QueueFiles(
-            folder.absolute(),
-            DIALECTS[scheduler],
-            profiles,
-            launchpad_file=launchpad.absolute(),
-            workdir=workdir.absolute(),
-            scratch=scratch.absolute(),
-        )
-        texts = files.texts()
-        for path in (written := write(texts, force=force)):
-            typer.echo(f"wrote {path}")
-        if not written:
-            typer.echo(f"{folder}: everything is there already.")
-        for needed in (files.workdir, files.scratch):
-            make_folder(needed)
-        if settings.is_local:
-            note(
-                f"{launchpad}: {settings.address} is this machine, and other nodes cannot reach it."
-            )
-        typer.echo(f"Next: `gan-htvs queue check {folder}`, then see {folder / 'README.md'}.")
+    wanted = {
+        "queue": queues,
+        "account": account,
+        "walltime": walltime,
+        "margin": margin,
+        "nodes": nodes,
+        "cores": cores,
+        "gpus": gpus,
+        "tasks": tasks,
+        "array": array,
+        "parallel_environment": parallel_environment,
+    }
+    profiles = profiles_of({field: values or () for field, values in wanted.items()})
+    settings = LaunchpadFile.read(launchpad)
+    files = QueueFiles(
+        folder.absolute(),
+        DIALECTS[scheduler],
+        profiles,
+        launchpad_file=launchpad.absolute(),
+        workdir=workdir.absolute(),
+        scratch=scratch.absolute(),
+    )
+    texts = files.texts()
+    for path in (written := write(texts, force=force)):
+        typer.echo(f"wrote {path}")
+    if not written:
+        typer.echo(f"{folder}: everything is there already.")
+    for needed in (files.workdir, files.scratch):
+        make_folder(needed)
+    if settings.is_local:
+        note(f"{launchpad}: {settings.address} is this machine, and other nodes cannot reach it.")
+    typer.echo(f"Next: `gan-htvs queue check {folder}`, then see {folder / 'README.md'}.")
 
 
 @queue.command(epilog="Example: [bold]gan-htvs queue check queue --campaign campaign.yaml[/bold]")
@@ -132,15 +128,14 @@ def check(
 
     Ends with exit code 0, or 1 after a failure (or a warning, with --strict).
     """
-    with told_in_one_sentence():
-        from launchers.doctor import table
-        from launchers.queue.check import examine
+    from launchers.doctor import table
+    from launchers.queue.check import examine
 
-        settings = None
-        if campaign is not None:
-            from gan_htvs.campaign_file import parse_campaign
+    settings = None
+    if campaign is not None:
+        from gan_htvs.campaign_file import parse_campaign
 
-            settings = parse_campaign(campaign)
-        with table.watching() as watch:
-            checks = examine(folder.absolute(), settings, watch=watch)
-        conclude(checks, as_json=as_json, strict=strict)
+        settings = parse_campaign(campaign)
+    with table.watching() as watch:
+        checks = examine(folder.absolute(), settings, watch=watch)
+    conclude(checks, as_json=as_json, strict=strict)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from launchers import console
-from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app, told_in_one_sentence
+from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app
 from launchers.words import counted
 
 
@@ -39,16 +39,15 @@ def recover(
     can, are queued again; a job that was lost three times is marked as failed. Jobs of workers
     that are alive are left alone: it is safe at any time, and as often as you like.
     """
-    with told_in_one_sentence():
-        from launchers.database import open_databases
-        from launchers.feeder import feed_all
-        from launchers.recovery import Recovery
+    from launchers.database import open_databases
+    from launchers.feeder import feed_all
+    from launchers.recovery import Recovery
 
-        with open_databases(launchpad) as databases:
-            recovery = Recovery.of(databases, campaign, silent_for)
-            losses = recovery.recover(dry_run=dry_run)
-            console.print_losses(losses, dry_run=dry_run)
-            # The release of what has waited may be among what was lost for good.
-            n_queued = 0 if dry_run else feed_all(databases, campaign)
-        if n_queued:
-            console.out.print(f"{counted(n_queued, 'workflow')} queued that could start.")
+    with open_databases(launchpad) as databases:
+        recovery = Recovery.of(databases, campaign, silent_for)
+        losses = recovery.recover(dry_run=dry_run)
+        console.print_losses(losses, dry_run=dry_run)
+        # The release of what has waited may be among what was lost for good.
+        n_queued = 0 if dry_run else feed_all(databases, campaign)
+    if n_queued:
+        console.out.print(f"{counted(n_queued, 'workflow')} queued that could start.")

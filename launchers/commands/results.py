@@ -17,7 +17,6 @@ from launchers.commands.common import (
     Launchpad,
     app,
     named_path,
-    told_in_one_sentence,
 )
 
 
@@ -42,13 +41,12 @@ def build(
 
     Only what new jobs change is written, and jobs may go on arriving meanwhile.
     """
-    with told_in_one_sentence():
-        from launchers.builders import build_candidates
-        from launchers.database import open_databases
+    from launchers.builders import build_candidates
+    from launchers.database import open_databases
 
-        with open_databases(launchpad) as databases, console.WorkProgress() as progress:
-            changed = build_candidates(databases, n_workers=workers, on_progress=progress)
-        typer.echo(f"{changed} candidates written" if changed else "Everything is up to date.")
+    with open_databases(launchpad) as databases, console.WorkProgress() as progress:
+        changed = build_candidates(databases, n_workers=workers, on_progress=progress)
+    typer.echo(f"{changed} candidates written" if changed else "Everything is up to date.")
 
 
 @app.command(epilog="Example: [bold]gan-htvs funnel mg-mn-o-demo --output figures[/bold]")
@@ -66,19 +64,18 @@ def funnel(
     (candidates on the hull of the known phases), pourbaix (stability against pH) and gaps (gap
     against Pourbaix stability, with the target window).
     """
-    with told_in_one_sentence():
-        from launchers.database import open_databases
-        from launchers.report import draw_figures, read_results, read_trajectories
-        from launchers.summary import print_funnel, print_prescreen
+    from launchers.database import open_databases
+    from launchers.report import draw_figures, read_results, read_trajectories
+    from launchers.summary import print_funnel, print_prescreen
 
-        with open_databases(launchpad) as databases:
-            results = read_results(databases, campaign)
-            trajectories = [] if output is None else read_trajectories(databases, results)
-        print_funnel(results.campaign, results.funnel)
-        print_prescreen(results.campaign, results.prescreened)
-        if output is not None:
-            for path in draw_figures(results, output, trajectories):
-                typer.echo(f"wrote {path}")
+    with open_databases(launchpad) as databases:
+        results = read_results(databases, campaign)
+        trajectories = [] if output is None else read_trajectories(databases, results)
+    print_funnel(results.campaign, results.funnel)
+    print_prescreen(results.campaign, results.prescreened)
+    if output is not None:
+        for path in draw_figures(results, output, trajectories):
+            typer.echo(f"wrote {path}")
 
 
 @app.command(epilog="Example: [bold]gan-htvs report mg-mn-o-demo --output report.html[/bold]")
@@ -95,15 +92,14 @@ def report(
 
     It needs no other file and no network; `gan-htvs funnel --output` writes the figures alone.
     """
-    with told_in_one_sentence():
-        from gan_htvs.files import write_atomically
-        from launchers.database import open_databases
-        from launchers.report import write_report
+    from gan_htvs.files import write_atomically
+    from launchers.database import open_databases
+    from launchers.report import write_report
 
-        with open_databases(launchpad) as databases:
-            html = write_report(databases, campaign, top)
-        write_atomically(output, html.encode())
-        typer.echo(f"wrote {output}")
+    with open_databases(launchpad) as databases:
+        html = write_report(databases, campaign, top)
+    write_atomically(output, html.encode())
+    typer.echo(f"wrote {output}")
 
 
 @app.command(
@@ -166,56 +162,55 @@ def candidates(
     Ranges are low..high, either end of which may be left out. Structures are the relaxed ones, or
     as they were generated where there is no other.
     """
-    with told_in_one_sentence():
-        from gan_htvs.export import EXPORT_FIELDS, export_structures
-        from gan_htvs.filters import Filters
-        from gan_htvs.store import CandidateStore
-        from launchers.database import open_databases
-        from launchers.registry import registered
-        from launchers.words import counted
+    from gan_htvs.export import EXPORT_FIELDS, export_structures
+    from gan_htvs.filters import Filters
+    from gan_htvs.store import CandidateStore
+    from launchers.database import open_databases
+    from launchers.registry import registered
+    from launchers.words import counted
 
-        filters: dict[str, Any] = {
-            "campaign": campaign,
-            "formula": formula,
-            "chemsys": chemsys,
-            "stage": stage or None,
-            "proposer": proposer,
-            "level_of_theory": level_of_theory,
-            "energy_above_hull": energy_above_hull,
-            "energy_above_references": energy_above_references,
-            "band_gap": band_gap,
-            "pourbaix_min": pourbaix_min,
-            "nsites": nsites,
-            "spacegroup": spacegroup,
-            "is_novel": novel,
-            "known_phases": known_phases,
-            "unique": unique,
-        }
-        if count and structures is not None:
-            raise UserError("--count and --structures: ask for one of them.")
-        Filters.of(**filters)  # before a server is started
-        order: dict[str, Any] = {"sort": sort, "skip": skip, "limit": limit}
-        with open_databases(launchpad) as databases:
-            if campaign is not None:
-                registered(databases, campaign)  # raises if there is none
-            store = CandidateStore(databases.store("candidates", key="candidate_id"))
-            if count:
-                typer.echo(store.count(**filters))
-                return
-            if structures is not None:
-                found = store.query(fields=EXPORT_FIELDS, **order, **filters)
-                paths = export_structures(found, structures, structure_format)
-                told = f", see {paths[-1].name}" if paths else ""
-                typer.echo(f"wrote {counted(len(found), 'structure')} to {structures}{told}")
-                return
-            rows = store.rows(**order, **filters)
-            n_all = len(rows) or store.count()
-        if output is Format.JSON:
-            console.write_json(rows)
-        elif output is Format.CSV:
-            console.write_csv(rows)
-        else:
-            console.print_candidates(rows, n_all)
+    filters: dict[str, Any] = {
+        "campaign": campaign,
+        "formula": formula,
+        "chemsys": chemsys,
+        "stage": stage or None,
+        "proposer": proposer,
+        "level_of_theory": level_of_theory,
+        "energy_above_hull": energy_above_hull,
+        "energy_above_references": energy_above_references,
+        "band_gap": band_gap,
+        "pourbaix_min": pourbaix_min,
+        "nsites": nsites,
+        "spacegroup": spacegroup,
+        "is_novel": novel,
+        "known_phases": known_phases,
+        "unique": unique,
+    }
+    if count and structures is not None:
+        raise UserError("--count and --structures: ask for one of them.")
+    Filters.of(**filters)  # before a server is started
+    order: dict[str, Any] = {"sort": sort, "skip": skip, "limit": limit}
+    with open_databases(launchpad) as databases:
+        if campaign is not None:
+            registered(databases, campaign)  # raises if there is none
+        store = CandidateStore(databases.store("candidates", key="candidate_id"))
+        if count:
+            typer.echo(store.count(**filters))
+            return
+        if structures is not None:
+            found = store.query(fields=EXPORT_FIELDS, **order, **filters)
+            paths = export_structures(found, structures, structure_format)
+            told = f", see {paths[-1].name}" if paths else ""
+            typer.echo(f"wrote {counted(len(found), 'structure')} to {structures}{told}")
+            return
+        rows = store.rows(**order, **filters)
+        n_all = len(rows) or store.count()
+    if output is Format.JSON:
+        console.write_json(rows)
+    elif output is Format.CSV:
+        console.write_csv(rows)
+    else:
+        console.print_candidates(rows, n_all)
 
 
 @app.command(
@@ -237,29 +232,26 @@ def show(
 
     The relaxation is that of the prescreen, whose curves are kept.
     """
-    with told_in_one_sentence():
-        import json
+    import json
 
-        from gan_htvs.figures import rendered
-        from gan_htvs.files import write_atomically
-        from gan_htvs.prescreen.figure import draw_relaxation
-        from launchers.database import open_databases
-        from launchers.history import print_history, read_history
+    from gan_htvs.figures import rendered
+    from gan_htvs.files import write_atomically
+    from gan_htvs.prescreen.figure import draw_relaxation
+    from launchers.database import open_databases
+    from launchers.history import print_history, read_history
 
-        with open_databases(launchpad) as databases:
-            history = read_history(databases, candidate_id)
-        if as_json:
-            typer.echo(json.dumps(history.as_dict(), indent=1, default=str))
-        else:
-            print_history(history)
-        if figure is not None:
-            if history.relaxation is None or not history.relaxation.curve.energies:
-                raise UserError(
-                    f"--figure: candidate {candidate_id} was not relaxed in a prescreen, which "
-                    "alone keeps curves; leave it out."
-                )
-            title = (
-                f"{history.candidate.formula_pretty} {candidate_id}: {history.relaxation.ending}"
+    with open_databases(launchpad) as databases:
+        history = read_history(databases, candidate_id)
+    if as_json:
+        typer.echo(json.dumps(history.as_dict(), indent=1, default=str))
+    else:
+        print_history(history)
+    if figure is not None:
+        if history.relaxation is None or not history.relaxation.curve.energies:
+            raise UserError(
+                f"--figure: candidate {candidate_id} was not relaxed in a prescreen, which "
+                "alone keeps curves; leave it out."
             )
-            write_atomically(figure, rendered(draw_relaxation(history.relaxation.curve, title)))
-            typer.echo(f"wrote {figure}", err=as_json)
+        title = f"{history.candidate.formula_pretty} {candidate_id}: {history.relaxation.ending}"
+        write_atomically(figure, rendered(draw_relaxation(history.relaxation.curve, title)))
+        typer.echo(f"wrote {figure}", err=as_json)

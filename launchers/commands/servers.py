@@ -17,7 +17,6 @@ from launchers.commands.common import (
     Launchpad,
     app,
     named_path,
-    told_in_one_sentence,
 )
 from launchers.serving import LOOPBACK, checked_address
 
@@ -55,24 +54,21 @@ def explore(
 
     It only reads the database, and needs no network.
     """
-    with told_in_one_sentence():
-        with needing("explore"):
-            import waitress
+    with needing("explore"):
+        import waitress
 
-            from launchers.explorer.app import create_app
-        from launchers.database import open_databases
+        from launchers.explorer.app import create_app
+    from launchers.database import open_databases
 
-        with open_databases(launchpad) as databases:
-            address = checked_address(host, port)
-            page = create_app(databases, address.names)
-            server = waitress.create_server(
-                page.server, host=host, port=port, threads=8, ident=None
-            )
-            # On a busy machine requests wait a moment, which is nobody's concern.
-            logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-            typer.echo(f"{address.url} shows {databases.settings.name}; Ctrl-C ends it")
-            with suppress(KeyboardInterrupt):
-                server.run()
+    with open_databases(launchpad) as databases:
+        address = checked_address(host, port)
+        page = create_app(databases, address.names)
+        server = waitress.create_server(page.server, host=host, port=port, threads=8, ident=None)
+        # On a busy machine requests wait a moment, which is nobody's concern.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        typer.echo(f"{address.url} shows {databases.settings.name}; Ctrl-C ends it")
+        with suppress(KeyboardInterrupt):
+            server.run()
 
 
 @app.command(
@@ -96,21 +92,20 @@ def optimade(
     Entries are brought up to date when it starts; after that it only reads. Properties beyond the
     standard carry the prefix _ganhtvs_.
     """
-    with told_in_one_sentence():
-        with needing("optimade"):
-            import uvicorn
+    with needing("optimade"):
+        import uvicorn
 
-            from launchers.optimade import build_entries, create_app
-        from launchers.database import open_databases
-        from launchers.words import counted
+        from launchers.optimade import build_entries, create_app
+    from launchers.database import open_databases
+    from launchers.words import counted
 
-        with open_databases(launchpad) as databases:
-            address = checked_address(host, port)
-            with console.WorkProgress() as progress:
-                n_entries, refused = build_entries(databases, progress)
-            for name, reason in refused.items():
-                console.note(f"candidate {name} is not served: {reason}")
-            page = create_app(databases, url, logs)
-            typer.echo(f"{address.url}/v1 serves {counted(n_entries, 'structure')}; Ctrl-C ends it")
-            with suppress(KeyboardInterrupt):
-                uvicorn.run(page, host=host, port=port, log_level="critical", server_header=False)
+    with open_databases(launchpad) as databases:
+        address = checked_address(host, port)
+        with console.WorkProgress() as progress:
+            n_entries, refused = build_entries(databases, progress)
+        for name, reason in refused.items():
+            console.note(f"candidate {name} is not served: {reason}")
+        page = create_app(databases, url, logs)
+        typer.echo(f"{address.url}/v1 serves {counted(n_entries, 'structure')}; Ctrl-C ends it")
+        with suppress(KeyboardInterrupt):
+            uvicorn.run(page, host=host, port=port, log_level="critical", server_header=False)

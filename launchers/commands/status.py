@@ -11,7 +11,6 @@ from launchers.commands.common import (
     LAUNCHPAD_DEFAULT,
     Launchpad,
     app,
-    told_in_one_sentence,
 )
 
 if TYPE_CHECKING:
@@ -45,26 +44,25 @@ def status(
     Ends with exit code 0, or 1 if a campaign stands still: structures are left to judge, or jobs
     wait, and none is READY, RESERVED or RUNNING. With --watch always with 0.
     """
-    with told_in_one_sentence():
-        from launchers.builders import build_candidates
-        from launchers.database import open_databases
-        from launchers.status import table
-        from launchers.status.survey import survey
+    from launchers.builders import build_candidates
+    from launchers.database import open_databases
+    from launchers.status import table
+    from launchers.status.survey import survey
 
-        with open_databases(launchpad) as databases:
+    with open_databases(launchpad) as databases:
 
-            def look() -> Status:
-                if build:
-                    build_candidates(databases)
-                return survey(databases, campaign)
+        def look() -> Status:
+            if build:
+                build_candidates(databases)
+            return survey(databases, campaign)
 
-            if watch:
-                table.watch(look, every, as_json=as_json)
-                return
-            found = look()
-        if as_json:
-            typer.echo(found.model_dump_json(indent=1))
-        else:
-            table.print_status(found)
+        if watch:
+            table.watch(look, every, as_json=as_json)
+            return
+        found = look()
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        table.print_status(found)
     if any(each.is_stuck for each in found.campaigns):
         raise typer.Exit(EXIT_CAMPAIGN_STANDS_STILL)

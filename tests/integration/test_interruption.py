@@ -92,7 +92,7 @@ def interrupt(site):
     run.send_signal(signal.SIGINT)
     told, _ = run.communicate(timeout=60)
     assert run.returncode == 130, told
-    assert "goes on from here" in told
+    assert "continues from here" in told
     assert "Traceback" not in told
     assert site.leftovers() == []
 
