@@ -12,17 +12,16 @@ from launchers.commands.common import (
     LAUNCHPAD_DEFAULT,
     CampaignName,
     Launchpad,
+    OutputFile,
     app,
-    named_path,
+    path_argument,
 )
 from launchers.words import counted
 
 archive = typer.Typer(help="Write campaigns as files, and read them back.", no_args_is_help=True)
 app.add_typer(archive, name="archive")
 
-ArchiveFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="The archive.", parser=named_path)
-]
+ArchiveFile = Annotated[Path, path_argument("The archive.", "FILE")]
 
 
 @archive.command(
@@ -30,10 +29,7 @@ ArchiveFile = Annotated[
 )
 def write(
     campaign: CampaignName = None,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Write it here.", metavar="FILE", parser=named_path),
-    ] = Path("campaign.zip"),
+    output: OutputFile = Path("campaign.zip"),
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
     """Write a campaign as one file: settings, outputs, checkpoints, stability, candidates.

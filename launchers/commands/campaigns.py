@@ -17,11 +17,13 @@ from launchers.commands.common import (
     WORKDIR_DEFAULT,
     CampaignFile,
     CampaignName,
+    Compositions,
     Launchpad,
     Workdir,
     Workers,
     app,
-    named_path,
+    path_argument,
+    path_option,
     write_template,
 )
 from launchers.options import SeveralValues
@@ -57,9 +59,7 @@ def demo(
 
 @app.command(epilog="Example: [bold]gan-htvs init my-search[/bold]")
 def init(
-    directory: Annotated[
-        Path, typer.Argument(help="Created if missing.", metavar="DIR", parser=named_path)
-    ] = Path(),
+    directory: Annotated[Path, path_argument("Created if missing.")] = Path(),
 ) -> None:
     """Write a campaign.yaml and a my_launchpad.yaml to start from."""
     for template, name in (
@@ -90,9 +90,7 @@ def run(
     epilog="Example: [bold]gan-htvs evaluate-structures my-cifs --name mine --band-gap none[/bold]",
 )
 def evaluate_structures(
-    folder: Annotated[
-        Path, typer.Argument(help="CIF and POSCAR files.", metavar="DIR", parser=named_path)
-    ],
+    folder: Annotated[Path, path_argument("CIF and POSCAR files.")],
     name: Annotated[
         str | None, typer.Option(help="Name of the campaign; default: that of the folder.")
     ] = None,
@@ -175,10 +173,7 @@ def rehearse(
     structures: Annotated[
         int, typer.Option(min=1, help="Of each composition, from each proposer.")
     ] = 2,
-    compositions: Annotated[
-        list[str] | None,
-        typer.Option(help="Cell formulas; default: those of the campaign.", metavar="FORMULA ..."),
-    ] = None,
+    compositions: Compositions = None,
     fail: Annotated[
         list[str] | None,
         typer.Option(
@@ -187,12 +182,7 @@ def rehearse(
     ] = None,
     workdir: Annotated[
         Path,
-        typer.Option(
-            *("--workdir", "-w"),
-            help="Where the rehearsal and its database go, in a folder with the campaign's name.",
-            metavar="DIR",
-            parser=named_path,
-        ),
+        path_option("Folder with a folder for each rehearsed campaign.", "--workdir", "-w"),
     ] = REHEARSALS_DEFAULT,
     workers: Workers = N_CORES,
 ) -> None:

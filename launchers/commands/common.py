@@ -68,34 +68,35 @@ def named_path(text: str | Path) -> Path:
     return Path(text)
 
 
+def path_option(help_text: str, *names: str, metavar: str = "DIR") -> Any:
+    """Return an option whose value is a path that is not empty."""
+    return typer.Option(*names, help=help_text, metavar=metavar, parser=named_path)
+
+
+def path_argument(help_text: str, metavar: str = "DIR") -> Any:
+    """Return an argument whose value is a path that is not empty."""
+    return typer.Argument(help=help_text, metavar=metavar, parser=named_path)
+
+
 CampaignName = Annotated[
     str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
 ]
 CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")]
 Launchpad = Annotated[
-    Path,
-    typer.Option(
-        *("--launchpad", "-l"),
-        help="The file that names the database.",
-        metavar="FILE",
-        parser=named_path,
-    ),
+    Path, path_option("The file that names the database.", "--launchpad", "-l", metavar="FILE")
 ]
-Workdir = Annotated[
-    Path,
-    typer.Option(
-        *("--workdir", "-w"),
-        help="Where job directories and logs go.",
-        metavar="DIR",
-        parser=named_path,
-    ),
-]
+Workdir = Annotated[Path, path_option("Where job directories and logs go.", "--workdir", "-w")]
 Workers = Annotated[
     int,
     typer.Option("--workers", "-j", min=1, help="Worker processes; default: one per core."),
 ]
+OutputFile = Annotated[Path, path_option("The file to write.", "--output", "-o", metavar="FILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write a JSON array.")]
 Strict = Annotated[bool, typer.Option("--strict", help="A warning is a failure.")]
+Compositions = Annotated[
+    list[str] | None,
+    typer.Option(help="Cell formulas; default: those of the campaign.", metavar="FORMULA ..."),
+]
 CAMPAIGN_DEFAULT = Path("campaign.yaml")
 LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")
 N_CORES = len(os.sched_getaffinity(0))

@@ -16,10 +16,13 @@ from launchers.commands.common import (
     CAMPAIGN_DEFAULT,
     N_CORES,
     WORKDIR_DEFAULT,
+    CampaignFile,
+    Compositions,
+    OutputFile,
     Workdir,
     Workers,
     app,
-    named_path,
+    path_option,
 )
 from launchers.options import SeveralValues
 
@@ -38,13 +41,8 @@ class ReportFormat(StrEnum):
     "[bold]dataset: {source: array, path: relaxed.npz}[/bold]"
 )
 def dataset(
-    campaign_file: Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")],
-    output: Annotated[
-        Path,
-        typer.Option(
-            *("--output", "-o"), help="The .npz file to write.", metavar="FILE", parser=named_path
-        ),
-    ],
+    campaign_file: CampaignFile,
+    output: OutputFile,
     workdir: Workdir = WORKDIR_DEFAULT,
     workers: Workers = N_CORES,
 ) -> None:
@@ -72,13 +70,8 @@ def dataset(
 
 @app.command(epilog="Example: [bold]gan-htvs train campaign.yaml --output model[/bold]")
 def train(
-    campaign_file: Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")],
-    output: Annotated[
-        Path,
-        typer.Option(
-            *("--output", "-o"), help="Where everything goes.", metavar="DIR", parser=named_path
-        ),
-    ],
+    campaign_file: CampaignFile,
+    output: Annotated[Path, path_option("Where everything goes.", "--output", "-o")],
     half: Annotated[
         bool, typer.Option("--half", help="Write float16 weights: half the size.")
     ] = False,
@@ -119,10 +112,7 @@ def evaluate(
             help="Baselines beside it: random, symmetric, substitution.", metavar="NAME ..."
         ),
     ] = None,
-    compositions: Annotated[
-        list[str] | None,
-        typer.Option(help="Cell formulas; default: those of the campaign.", metavar="FORMULA ..."),
-    ] = None,
+    compositions: Compositions = None,
     samples: Annotated[
         int, typer.Option(min=1, help="Unique, valid structures of each composition.")
     ] = 100,
@@ -139,12 +129,10 @@ def evaluate(
     workdir: Workdir = WORKDIR_DEFAULT,
     output: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
+            "Where the report goes; default: a folder of --workdir for each checkpoint and "
+            "settings.",
             *("--output", "-o"),
-            help="Where the report goes; default: a folder of the working directory for each "
-            "checkpoint and settings.",
-            metavar="DIR",
-            parser=named_path,
         ),
     ] = None,
     form: Annotated[ReportFormat, typer.Option("--format", help="How to print it.")] = (

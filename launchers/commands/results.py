@@ -15,8 +15,9 @@ from launchers.commands.common import (
     LAUNCHPAD_DEFAULT,
     CampaignName,
     Launchpad,
+    OutputFile,
     app,
-    named_path,
+    path_option,
 )
 
 
@@ -28,8 +29,16 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-def _range(told: str) -> Any:
-    return typer.Option(help=told, metavar="LOW..HIGH")
+Text = str | None
+"""A filter, as :class:`gan_htvs.filters.Filters` reads it."""
+
+
+def _filter(help_text: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help_text, metavar=metavar)
+
+
+def _range(help_text: str) -> Any:
+    return _filter(help_text, metavar="LOW..HIGH")
 
 
 @app.command(epilog="Example: [bold]gan-htvs build[/bold]")
@@ -52,10 +61,7 @@ def build(
 @app.command(epilog="Example: [bold]gan-htvs funnel mg-mn-o-demo --output figures[/bold]")
 def funnel(
     campaign: CampaignName = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Draw figures here.", metavar="DIR", parser=named_path),
-    ] = None,
+    output: Annotated[Path | None, path_option("Draw figures here.", "--output", "-o")] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
     """Print how many candidates pass each stage, beside the published study; draw figures.
@@ -81,10 +87,7 @@ def funnel(
 @app.command(epilog="Example: [bold]gan-htvs report mg-mn-o-demo --output report.html[/bold]")
 def report(
     campaign: CampaignName = None,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Write it here.", metavar="FILE", parser=named_path),
-    ] = Path("report.html"),
+    output: OutputFile = Path("report.html"),
     top: Annotated[int, typer.Option(min=0, max=1000, help="Candidates with pictures.")] = 30,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
@@ -109,36 +112,28 @@ def report(
     "[bold]gan-htvs candidates --format csv > candidates.csv[/bold]"
 )
 def candidates(
+    context: typer.Context,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
-    formula: Annotated[str | None, typer.Option(help="Reduced formula, in any order.")] = None,
-    chemsys: Annotated[str | None, typer.Option(help="These elements: Mg-Mn-O.")] = None,
-    stage: Annotated[
-        list[str] | None, typer.Option(help="Stage of the funnel; may be given several times.")
-    ] = None,
-    proposer: Annotated[str | None, typer.Option(help="Who proposed them.")] = None,
-    level_of_theory: Annotated[str | None, typer.Option(help="What computed the energy.")] = None,
-    energy_above_hull: Annotated[str | None, _range("eV/atom, such as ..0.08")] = None,
-    energy_above_references: Annotated[
-        str | None, _range("Above the known phases alone, eV/atom.")
-    ] = None,
-    band_gap: Annotated[str | None, _range("eV, such as 1.6..3.0")] = None,
-    pourbaix_min: Annotated[str | None, _range("In water at the best pH, eV/atom.")] = None,
-    nsites: Annotated[str | None, _range("Atoms in the cell.")] = None,
-    spacegroup: Annotated[int | None, typer.Option(help="Number of the space group.")] = None,
-    novel: Annotated[
-        bool | None,
-        typer.Option("--novel/--known", help="Neither training structure nor known phase, or so."),
+    campaign: Annotated[Text, _filter("Only this campaign.")] = None,
+    formula: Annotated[Text, _filter("Reduced formula, in any order.")] = None,
+    chemsys: Annotated[Text, _filter("These elements: Mg-Mn-O.")] = None,
+    stage: Annotated[list[str] | None, _filter("Stage of the funnel; repeatable.")] = None,
+    proposer: Annotated[Text, _filter("Name of the proposer.")] = None,
+    level_of_theory: Annotated[Text, _filter("Level of theory of the energy.")] = None,
+    energy_above_hull: Annotated[Text, _range("eV/atom, such as ..0.08")] = None,
+    energy_above_references: Annotated[Text, _range("Above the known phases, eV/atom.")] = None,
+    band_gap: Annotated[Text, _range("eV, such as 1.6..3.0")] = None,
+    pourbaix_min: Annotated[Text, _range("In water at the best pH, eV/atom.")] = None,
+    nsites: Annotated[Text, _range("Atoms in the cell.")] = None,
+    spacegroup: Annotated[int | None, _filter("Number of the space group.")] = None,
+    is_novel: Annotated[
+        bool | None, _filter("Neither training structure nor known phase.", "--novel/--known")
     ] = None,
     known_phases: Annotated[
-        bool | None,
-        typer.Option("--phases/--no-phases", help="Known phases alone, or only what was proposed."),
+        bool | None, _filter("Known phases alone, or none of them.", "--phases/--no-phases")
     ] = None,
     unique: Annotated[
-        bool,
-        typer.Option(
-            "--unique", help="Of one crystal only the lowest of those that the rest finds."
-        ),
+        bool, _filter("Only the lowest in energy of each crystal that the rest finds.", "--unique")
     ] = False,
     sort: Annotated[
         str, typer.Option(help="A field of the filters, - before it for the largest first.")
@@ -148,10 +143,7 @@ def candidates(
     count: Annotated[bool, typer.Option("--count", help="Only count them.")] = False,
     output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
     structures: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write their structures here, and a manifest.", metavar="DIR", parser=named_path
-        ),
+        Path | None, path_option("Write their structures here, and a manifest.")
     ] = None,
     structure_format: Annotated[
         StructureFormat, typer.Option("--as", help="Format of the structures.")
@@ -169,23 +161,8 @@ def candidates(
     from launchers.registry import registered
     from launchers.words import counted
 
-    filters: dict[str, Any] = {
-        "campaign": campaign,
-        "formula": formula,
-        "chemsys": chemsys,
-        "stage": stage or None,
-        "proposer": proposer,
-        "level_of_theory": level_of_theory,
-        "energy_above_hull": energy_above_hull,
-        "energy_above_references": energy_above_references,
-        "band_gap": band_gap,
-        "pourbaix_min": pourbaix_min,
-        "nsites": nsites,
-        "spacegroup": spacegroup,
-        "is_novel": novel,
-        "known_phases": known_phases,
-        "unique": unique,
-    }
+    filters = {name: context.params[name] for name in Filters.model_fields}
+    filters["stage"] = stage or None
     if count and structures is not None:
         raise UserError("--count and --structures: ask for one of them.")
     Filters.of(**filters)  # before a server is started
@@ -223,8 +200,7 @@ def show(
     ],
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     figure: Annotated[
-        Path | None,
-        typer.Option(help="Draw its relaxation here, as a PNG.", metavar="FILE", parser=named_path),
+        Path | None, path_option("Draw its relaxation here, as a PNG.", metavar="FILE")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write a JSON document.")] = False,
 ) -> None:

@@ -12,12 +12,7 @@ import typer
 
 from gan_htvs.errors import UserError
 from launchers import console
-from launchers.commands.common import (
-    LAUNCHPAD_DEFAULT,
-    Launchpad,
-    app,
-    named_path,
-)
+from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app, path_option
 from launchers.serving import LOOPBACK, checked_address
 
 Host = Annotated[
@@ -83,9 +78,7 @@ def optimade(
     url: Annotated[
         str | None, typer.Option(help="By which a proxy is asked for it; default: as asked.")
     ] = None,
-    logs: Annotated[
-        Path, typer.Option(help="Where its log goes.", metavar="DIR", parser=named_path)
-    ] = Path("gan_htvs_data/optimade"),
+    logs: Annotated[Path, path_option("Where its log goes.")] = Path("gan_htvs_data/optimade"),
 ) -> None:
     """Serve candidates by the OPTIMADE standard, which clients of all large databases speak.
 
