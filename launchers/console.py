@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from rich import box
 from rich.console import Console
@@ -18,6 +16,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -101,58 +100,8 @@ def note_skipped(skipped: Skipped) -> None:
         note(f"{counted(n, 'structure')} of the dataset {verb} left out: {skipped}")
 
 
-class RunProgress:
-    """A bar per step on a terminal, a line now and then elsewhere."""
-
-    def __init__(self) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description:>12}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=out,
-        )
-        self._tasks: dict[str, Any] = {}
-        self._last_line = time.monotonic()
-        if out.is_terminal:
-            self._bars.start()
-
-    def show(self, states: Counter[tuple[str, str]]) -> None:
-        """Update from counts of jobs by (step, state)."""
-        from gan_htvs.candidate import Step
-
-        steps = {step: Counter[str]() for step in Step}
-        for (step, state), n in states.items():
-            steps[Step(step)][state] += n
-        if out.is_terminal:
-            for step, counts in steps.items():
-                self._update_bar(step, counts)
-        elif time.monotonic() - self._last_line > PLAIN_INTERVAL:
-            self._last_line = time.monotonic()
-            out.print("  ".join(_status(step, c) for step, c in steps.items() if c))
-
-    def close(self) -> None:
-        """Stop drawing; what stands, stays."""
-        if out.is_terminal:
-            self._bars.stop()
-
-    def _update_bar(self, step: str, counts: Counter[str]) -> None:
-        if not counts:
-            return
-        if step not in self._tasks:
-            self._tasks[step] = self._bars.add_task(step, note="")
-        ended = sum(counts[state] for state in ENDED)
-        note = f"{counts['RUNNING']} running" if counts["RUNNING"] else ""
-        if counts["FIZZLED"]:
-            note += f" [red]{counts['FIZZLED']} failed[/red]"
-        self._bars.update(
-            self._tasks[step], completed=ended, total=counts.total(), note=note.strip()
-        )
-
-
 class WorkProgress:
-    """A bar with remaining time for each thing done on a terminal, a line at times elsewhere."""
+    """A bar for each thing done on a terminal, a line now and then elsewhere."""
 
     def __init__(self, console: Console = out) -> None:
         self._console = console
@@ -160,45 +109,55 @@ class WorkProgress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
+            disable=not console.is_terminal,
         )
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._last_line = time.monotonic()
 
-    def __enter__(self) -> Callable[[str, int, int], None]:
-        if self._console.is_terminal:
-            self._bars.start()
-        return self._show
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._bars.stop()
+        self._bars.stop()
 
-    def _show(self, what: str, done: int, total: int) -> None:
-        if self._console.is_terminal:
-            if what not in self._tasks:
-                self._tasks[what] = self._bars.add_task(what)
-            self._bars.update(self._tasks[what], completed=done, total=total)
-        elif done == total or time.monotonic() - self._last_line > PLAIN_INTERVAL:
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show that ``done`` of ``total`` are done."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=None, note="")
+        task = self._bars.tasks[self._tasks[what]]
+        was_finished = task.finished
+        self._bars.update(task.id, completed=done, total=total, note=note)
+        is_due = time.monotonic() - self._last_line > PLAIN_INTERVAL
+        if self._bars.disable and (is_due or (task.finished and not was_finished)):
             self._last_line = time.monotonic()
             self._console.print(f"{what} {done}/{total}")
 
+    def show_jobs(self, states: Counter[tuple[str, str]]) -> None:
+        """Show counts of jobs by step and state."""
+        from gan_htvs.candidate import Step
 
-def _status(step: str, counts: Counter[str]) -> str:
-    ended = sum(counts[state] for state in ENDED)
-    return f"{step} {ended}/{counts.total()}"
+        for step in Step:
+            counts = {state: n for (name, state), n in states.items() if name == step}
+            running, failed = counts.get("RUNNING"), counts.get("FIZZLED")
+            notes = [f"{running} running"] if running else []
+            notes += [f"[red]{failed} failed[/red]"] if failed else []
+            if counts:
+                ended = sum(counts.get(state, 0) for state in ENDED)
+                self(step, ended, sum(counts.values()), " ".join(notes))
 
 
-@contextmanager
-def progress() -> Iterator[RunProgress]:
-    """Show progress inside the block and leave the terminal in order after it."""
-    display = RunProgress()
-    try:
-        yield display
-    finally:
-        display.close()
+def simple_table(*columns: str, title: str | None = None, n_left: int = 1) -> Table:
+    """Return an empty table whose first ``n_left`` columns hold words, the others numbers."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        is_left = number < n_left
+        table.add_column(column, justify="left" if is_left else "right", overflow="fold")
+    return table
 
 
 def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
@@ -212,19 +171,12 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
     columns = [column for column in COLUMNS if column.min_width <= out.width]
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
-        folds = column.path in ("band_gap_method", "reason")
-        table.add_column(column.title, no_wrap=not folds)
+        table.add_column(column.title, no_wrap=column.path not in ("band_gap_method", "reason"))
     for row in rows:
         table.add_row(*(marked(row, column.path, _cell) for column in columns))
     out.print(table)
     if any(map(is_incomplete, rows)):
         out.print(escape(INCOMPLETE_MEANS), soft_wrap=True)
-
-
-def write_json(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write candidates as a JSON array."""
-    json.dump(rows, sys.stdout, indent=2, default=str)
-    sys.stdout.write("\n")
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -253,15 +205,11 @@ def print_failures(failed: Sequence[FailedCalculation]) -> None:
     if not failed:
         out.print("Nothing has failed.")
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("failed", justify="right")
-    for name in ("step", "reason", "for example in"):
-        table.add_column(name, overflow="fold")
-    kinds: dict[tuple[str, str], list[FailedCalculation]] = {}
-    for each in failed:
-        kinds.setdefault((each.step, each.reason), []).append(each)
-    for (step, reason), those in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
-        table.add_row(str(len(those)), step, escape(reason), escape(those[0].folder or "-"))
+    numbers = Counter((each.step, each.reason) for each in failed)
+    folders = {(each.step, each.reason): each.folder for each in reversed(failed)}
+    table = simple_table("step", "reason", "for example in", "failed", n_left=3)
+    for (step, reason), n in numbers.most_common():
+        table.add_row(step, escape(reason), escape(folders[step, reason] or "-"), str(n))
     out.print(table)
 
 
@@ -270,16 +218,12 @@ def print_losses(losses: Sequence[Loss], *, dry_run: bool = False) -> None:
     if not losses:
         out.print("Nothing to recover.")
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("would be" if dry_run else "was")
-    for name in ("trouble", "jobs", "reason"):
-        table.add_column(name, overflow="fold")
-    kinds: dict[tuple[str, str, str], list[str]] = {}
+    jobs = defaultdict(list)
     for each in losses:
-        jobs = kinds.setdefault((each.cure, each.trouble, each.reason), [])
-        jobs.append(f"{each.name} ({each.fw_id})")
-    for (cure, trouble, reason), jobs in sorted(kinds.items()):
-        table.add_row(cure, trouble, escape(listed(jobs)), escape(reason))
+        jobs[each.cure, each.trouble, each.reason].append(f"{each.name} ({each.fw_id})")
+    table = simple_table("would be" if dry_run else "was", "trouble", "jobs", "reason", n_left=4)
+    for (cure, trouble, reason), names in sorted(jobs.items()):
+        table.add_row(cure, trouble, escape(listed(names)), escape(reason))
     out.print(table)
     counts = Counter(each.cure for each in losses)
     verb = "would be " if dry_run else ""

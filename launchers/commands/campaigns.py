@@ -298,17 +298,17 @@ def _run(
     from launchers.local import LocalRun
 
     summary.print_heading(campaign)
-    with open_databases(launchpad) as databases, console.progress() as progress:
-        LocalRun(
-            campaign,
-            databases,
-            launchpad_file=launchpad,
-            directory=workdir / campaign.name,
-            n_workers=workers,
-            watch=progress.show,
-            tell=console.note,
-        ).run()
-        progress.close()
+    with open_databases(launchpad) as databases:
+        with console.WorkProgress() as progress:
+            LocalRun(
+                campaign,
+                databases,
+                launchpad_file=launchpad,
+                directory=workdir / campaign.name,
+                n_workers=workers,
+                watch=progress.show_jobs,
+                tell=console.note,
+            ).run()
         failed = summary.print_summary(campaign, databases, launchpad)
         conclude(databases)
     if failed:

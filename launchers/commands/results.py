@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -183,7 +184,7 @@ def candidates(
         rows = store.rows(**order, **filters)
         n_all = len(rows) or store.count()
     if output is Format.JSON:
-        console.write_json(rows)
+        typer.echo(json.dumps(rows, indent=2, default=str))
     elif output is Format.CSV:
         console.write_csv(rows)
     else:
@@ -208,8 +209,6 @@ def show(
 
     The relaxation is that of the prescreen, whose curves are kept.
     """
-    import json
-
     from gan_htvs.figures import rendered
     from gan_htvs.files import write_atomically
     from gan_htvs.prescreen.figure import draw_relaxation
