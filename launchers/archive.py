@@ -12,11 +12,11 @@ import json
 import zipfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from bson import json_util
 from maggma.utils import grouper
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from pymongo.errors import BulkWriteError
 
 from gan_htvs.errors import UserError
@@ -40,12 +40,14 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+FILES, CHUNKS = (f"{BLOBS['collection_name']}.{part}" for part in ("files", "chunks"))
 KEYS = {
     "campaigns": "name",
     OUTPUTS["collection_name"]: OUTPUTS["key"],
     "stability": "candidate_id",
     "candidates": "candidate_id",
-    **dict.fromkeys((f"{BLOBS['collection_name']}.{part}" for part in ("files", "chunks")), "_id"),
+    FILES: "_id",
+    CHUNKS: "_id",
 }
 """Collections of an archive, and by what their documents are known."""
 
@@ -55,14 +57,11 @@ DUPLICATE = 11000
 CHUNK = 200
 """Documents that are read, or put in, at once."""
 
-_LARGEST_MANIFEST = 1_000_000
 _DOCUMENTS = json_util.CANONICAL_JSON_OPTIONS
 
 
-class Member(BaseModel):
+class Member(BaseModel, extra="forbid"):
     """A collection in an archive."""
-
-    model_config = ConfigDict(extra="forbid")
 
     key: str
     """Field by which a document is known."""
@@ -70,10 +69,8 @@ class Member(BaseModel):
     sha256: str
 
 
-class Manifest(BaseModel):
+class Manifest(BaseModel, extra="forbid"):
     """What an archive holds."""
-
-    model_config = ConfigDict(extra="forbid")
 
     format: int
     campaign: str
@@ -82,14 +79,12 @@ class Manifest(BaseModel):
     members: dict[str, Member]
 
 
-class _Part(NamedTuple):
-    collection: str
-    key: str
-    criteria: dict[str, Any]
+def _ignore(name: str, done: int, total: int) -> None:
+    """Report no progress."""
 
 
 def write_archive(
-    databases: Databases, name: str | None, path: Path, on_progress: OnProgress | None = None
+    databases: Databases, name: str | None, path: Path, on_progress: OnProgress = _ignore
 ) -> Manifest:
     """Write a campaign: settings, outputs with checkpoints, stability, candidates.
 
@@ -109,33 +104,33 @@ def write_archive(
     UserError
         If there is no such campaign, or the file cannot be written.
     """
-    campaign = registered(databases, name)
+    campaign = registered(databases, name).name
     db = databases.launchpad().db
     members: dict[str, Member] = {}
+    blobs: set[str] = set()
     with (
         replaced(path) as target,
         zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        blobs: set[str] = set()
-        for part in _parts(db, campaign.name, blobs):
-            total = db[part.collection].count_documents(part.criteria)
+        for collection, criteria in _parts(db, campaign, blobs):
+            total = db[collection].count_documents(criteria)
             digest = hashlib.sha256()
             done = 0
-            with archive.open(f"{part.collection}.jsonl", "w", force_zip64=True) as file:
-                for document in db[part.collection].find(part.criteria).sort("_id", 1):
+            with archive.open(f"{collection}.jsonl", "w", force_zip64=True) as file:
+                for document in db[collection].find(criteria).sort("_id", 1):
                     blobs.update(_blobs(document.get("output")))
                     line = json_util.dumps(document, json_options=_DOCUMENTS).encode() + b"\n"
                     digest.update(line)
                     file.write(line)
                     done += 1
-                    if on_progress and (done % CHUNK == 0 or done == total):
-                        on_progress(part.collection, done, total)
-            members[part.collection] = Member(
-                key=part.key, n_documents=done, sha256=digest.hexdigest()
+                    if done % CHUNK == 0 or done == total:
+                        on_progress(collection, done, total)
+            members[collection] = Member(
+                key=KEYS[collection], n_documents=done, sha256=digest.hexdigest()
             )
         manifest = Manifest(
             format=FORMAT,
-            campaign=campaign.name,
+            campaign=campaign,
             written_at=datetime.now(UTC),
             versions=versions(),
             members=members,
@@ -172,7 +167,7 @@ def check_archive(path: Path) -> Manifest:
 
 
 def read_archive(
-    databases: Databases, path: Path, on_progress: OnProgress | None = None
+    databases: Databases, path: Path, on_progress: OnProgress = _ignore
 ) -> tuple[Manifest, int]:
     """Put a campaign into a database; what is there already stays, so that it can be repeated.
 
@@ -200,8 +195,7 @@ def read_archive(
                 new = [each for key, each in documents.items() if key not in there]
                 n_new += _put(db[name], new)
                 done += len(documents)
-                if on_progress:
-                    on_progress(name, done, member.n_documents)
+                on_progress(name, done, member.n_documents)
     return manifest, n_new
 
 
@@ -218,26 +212,23 @@ def _put(collection: Collection[dict[str, Any]], documents: list[dict[str, Any]]
         return len(documents) - len(problems)
 
 
-def _parts(db: Database[dict[str, Any]], name: str, blobs: set[str]) -> Iterator[_Part]:
-    """List what belongs to a campaign; what it shares with others is among it.
+def _parts(
+    db: Database[dict[str, Any]], campaign: str, blobs: set[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """List the collections with what belongs to a campaign, including what it shares with others.
 
-    ``blobs`` are the large objects of the outputs, once these have been gone through.
+    ``blobs`` are the large objects of the outputs, complete once these have been read.
     """
-    submission = (db["campaigns"].find_one({"name": name}) or {}).get("submission") or {}
-    owners = {"$in": [name, *submission.get("owners", [])]}
-    criteria: dict[str, dict[str, Any]] = {
-        "campaigns": {"name": name},
-        OUTPUTS["collection_name"]: {"metadata.campaign": owners},
-        "stability": {"campaign": name},
-        "candidates": {"campaign": name},
-    }
-    for collection, mine in criteria.items():
-        yield _Part(collection, KEYS[collection], mine)
-    large = BLOBS["collection_name"]
+    submission = (db["campaigns"].find_one({"name": campaign}) or {}).get("submission") or {}
+    owners = [campaign, *submission.get("owners", [])]
+    yield "campaigns", {"name": campaign}
+    yield OUTPUTS["collection_name"], {"metadata.campaign": {"$in": owners}}
+    yield "stability", {"campaign": campaign}
+    yield "candidates", {"campaign": campaign}
     mine = {"metadata.blob_uuid": {"$in": sorted(blobs)}}
-    files = [file["_id"] for file in db[f"{large}.files"].find(mine, {"_id": 1})]
-    yield _Part(f"{large}.files", "_id", {"_id": {"$in": files}})
-    yield _Part(f"{large}.chunks", "_id", {"files_id": {"$in": files}})
+    files = [file["_id"] for file in db[FILES].find(mine, {"_id": 1})]
+    yield FILES, {"_id": {"$in": files}}
+    yield CHUNKS, {"files_id": {"$in": files}}
 
 
 def _blobs(value: Any) -> Iterator[str]:
@@ -277,8 +268,6 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
-    if archive.getinfo(MANIFEST).file_size > _LARGEST_MANIFEST:
-        raise UserError(f"{path}: is no archive of a campaign: its manifest is too large.")
     document = json.loads(archive.read(MANIFEST))
     if isinstance(document, dict) and document.get("format") != FORMAT:
         raise UserError(

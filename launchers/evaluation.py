@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from gan_htvs.campaign import generator_file
 from gan_htvs.campaign_file import checked_campaign, read_campaign
@@ -22,13 +20,15 @@ from gan_htvs.proposers import ProposerName, make_proposer
 from gan_htvs.relaxation import Relaxations
 from gan_htvs.thermodynamics.references import phases_of
 from gan_htvs.words import listed
-from launchers.console import note, note_skipped, out
+from launchers.console import note, note_skipped, out, simple_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from gan_htvs.evaluation import Evaluation, Measures, Report
+    from rich.table import Table
+
+    from gan_htvs.evaluation import Measures, Report
     from gan_htvs.share import Share
 
 BASELINES = tuple(name for name in ProposerName if name is not ProposerName.GAN)
@@ -39,7 +39,9 @@ MANY = 100
 MOST_REASONS = 3
 """Reasons of rejection that are told."""
 
-HULL = "on or below the hull"
+BOUNDED = "the bound of tries (sampling.max_tries_per_structure) was reached"
+EXHAUSTED = "the proposer has no more"
+"""Why fewer structures were found than requested."""
 
 BEFORE_RELAXATION = {
     "read": "composition read by the classifier",
@@ -141,6 +143,7 @@ def evaluate_checkpoint(
             "campaign file that it was trained with."
         )
     limits = campaign.thresholds
+    phases = phases_of(campaign, by_potential=True) if campaign.references.path else None
     evaluations = [
         evaluate(
             proposer,
@@ -149,9 +152,7 @@ def evaluate_checkpoint(
             training=training,
             held_out=held_out,
             relaxations=relaxations,
-            known_phases=phases_of(campaign, by_potential=True)
-            if campaign.references.path
-            else None,
+            known_phases=phases,
             n_samples=n_samples,
             n_relaxed=n_relaxed,
             seed=seed,
@@ -172,35 +173,22 @@ def _baselines(names: Sequence[str]) -> list[ProposerName]:
 
 
 def note_shortfalls(report: Report) -> None:
-    """Tell of which compositions fewer structures were found than wanted, and why."""
+    """Print a note for each proposer that found fewer structures than requested, with reasons."""
     for evaluation in report.evaluations:
-        if any(draw.found < draw.wanted for draw in evaluation.draws):
-            note(_shortfall(evaluation))
-
-
-def _shortfall(evaluation: Evaluation) -> str:
-    draws = evaluation.draws
-    short = [draw for draw in draws if draw.found < draw.wanted]
-    ended = [draw for draw in short if draw.exhausted]
-    stopped = [draw for draw in short if not draw.exhausted]
-    ends = []
-    if stopped:
-        tried, of = sum(d.tried for d in stopped), listed([d.composition for d in stopped])
-        ends.append(
-            "the bound of tries (sampling.max_tries_per_structure) was reached after "
-            f"{tried:,} raw samples of {of}"
+        draws = evaluation.draws
+        short = [draw for draw in draws if draw.found < draw.wanted]
+        if not short:
+            continue
+        ends = dict.fromkeys(EXHAUSTED if draw.exhausted else BOUNDED for draw in short)
+        rejections = sum((Counter(draw.rejections) for draw in short), Counter[str]())
+        reasons = spell_reasons(rejections, most=MOST_REASONS)
+        note(
+            f"{evaluation.proposer}: {sum(draw.found for draw in draws):,} of the "
+            f"{sum(draw.wanted for draw in draws):,} structures wanted were found: "
+            f"{' and '.join(ends)} after {sum(draw.tried for draw in short):,} raw samples of "
+            + listed([draw.composition for draw in short])
+            + (f"; most were rejected for: {reasons}." if reasons else ".")
         )
-    if ended:
-        of = listed([draw.composition for draw in ended])
-        ends.append(f"it has no more than {sum(draw.tried for draw in ended):,} of {of}")
-    rejections = sum((Counter(draw.rejections) for draw in short), Counter[str]())
-    reasons = spell_reasons(rejections, most=MOST_REASONS)
-    return (
-        f"{evaluation.proposer}: {sum(draw.found for draw in draws):,} of the "
-        f"{sum(draw.wanted for draw in draws):,} structures wanted were found: "
-        + " and ".join(ends)
-        + (f"; most were rejected for: {reasons}." if reasons else ".")
-    )
 
 
 def print_report(report: Report, files: Sequence[Path]) -> None:
@@ -222,26 +210,37 @@ def print_report(report: Report, files: Sequence[Path]) -> None:
         out.print(f"wrote {path}", soft_wrap=True)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
-    return table
-
-
 def _overall(report: Report) -> Table:
+    measures = [evaluation.overall for evaluation in report.evaluations]
     names = [evaluation.proposer for evaluation in report.evaluations]
-    table = _table("Samples of all compositions", "", *names)
-    for title, values in _rows(report):
-        table.add_row(title, *values)
+    table = simple_table("", *names, title="Samples of all compositions")
+    _add_shares(table, measures, BEFORE_RELAXATION)
+    if report.is_relaxed:
+        table.add_row("sent to relaxation", *(str(m.n_relaxed) for m in measures))
+        table.add_row("  sound / hole / not converged / failed", *map(_outcomes, measures))
+        efforts = (f"{_number(m.mean_steps)}, {_number(m.cpu_seconds)}" for m in measures)
+        table.add_row("  steps each, processor s in all", *efforts)
+        _add_shares(table, measures, AFTER_RELAXATION)
     return table
+
+
+def _add_shares(table: Table, measures: Sequence[Measures], titles: Mapping[str, str]) -> None:
+    for field, title in titles.items():
+        table.add_row(title, *(share_text(getattr(each, field)) for each in measures))
+
+
+def _outcomes(measures: Measures) -> str:
+    fates = Counter(measures.fates)
+    holes = fates[Outcome.HOLE] + fates[Outcome.UNBELIEVABLE]
+    counts = (fates[Outcome.SOUND], holes, fates[Outcome.NOT_CONVERGED], fates[Outcome.FAILED])
+    return " / ".join(map(str, counts))
 
 
 def _stability(report: Report) -> Table:
     columns = [f"{e.proposer}\n{e.level_of_theory}" for e in report.evaluations]
     kim = report.published[0]
     published = f"published: {kim.chemsys}\n{kim.source}\n{kim.level_of_theory}"
-    table = _table("After relaxation", "of those sent to it", *columns, published)
+    table = simple_table("of those sent to it", *columns, published, title="After relaxation")
     for i, threshold in enumerate(report.evaluations[0].thresholds):
         at = [evaluation.overall.thresholds[i] for evaluation in report.evaluations]
         shares = [
@@ -250,74 +249,29 @@ def _stability(report: Report) -> Table:
             if p.threshold == threshold
         ]
         stable = (share_text(t.stable) for t in at)
-        table.add_row(f"stable, {_within(threshold)}", *stable, "\n".join(shares) or "-")
+        within = f"<= {1000 * threshold:g} meV/atom" if threshold else "on or below the hull"
+        table.add_row(f"stable, {within}", *stable, "\n".join(shares) or "-")
         table.add_row("  S.U.N.", *(share_text(t.sun) for t in at))
         table.add_row("  S.U.N. per processor hour", *(_number(t.sun_per_cpu_hour) for t in at))
         table.add_section()
     return table
 
 
-def _rows(report: Report) -> list[tuple[str, list[str]]]:
-    measures = [evaluation.overall for evaluation in report.evaluations]
-    before = _share_rows(measures, BEFORE_RELAXATION)
-    if not report.is_relaxed:
-        return before
-    return [
-        *before,
-        ("sent to relaxation", [str(m.n_relaxed) for m in measures]),
-        (
-            "  sound / hole / not converged / failed",
-            [" / ".join(str(n) for n in _outcomes(m)) for m in measures],
-        ),
-        ("  steps each, processor s in all", [_effort(m) for m in measures]),
-        *_share_rows(measures, AFTER_RELAXATION),
-    ]
-
-
-def _share_rows(
-    measures: Sequence[Measures], titles: Mapping[str, str]
-) -> list[tuple[str, list[str]]]:
-    return [
-        (title, [share_text(getattr(m, field)) for m in measures])
-        for field, title in titles.items()
-    ]
-
-
-def _outcomes(measures: Measures) -> tuple[int, int, int, int]:
-    fates = Counter(measures.fates)
-    holes = fates[Outcome.HOLE] + fates[Outcome.UNBELIEVABLE]
-    return fates[Outcome.SOUND], holes, fates[Outcome.NOT_CONVERGED], fates[Outcome.FAILED]
-
-
-def _effort(measures: Measures) -> str:
-    return f"{_number(measures.mean_steps)}, {_number(measures.cpu_seconds)}"
-
-
 def _by_composition(report: Report) -> Table:
     thresholds = report.evaluations[0].thresholds if report.is_relaxed else []
     stability = [f"{kind}\n<= {t:g} eV" for t in thresholds for kind in ("stable", "S.U.N.")]
-    titles = ("composition", "proposer", "matched", "valid", "unique", "novel", "held-out")
-    table = _table("By composition", *titles, *stability)
+    shares = ("matched", "valid", "unique", "novel", "rediscovered")
+    titles = ("composition", "proposer", *shares, *stability)
+    table = simple_table(*titles, title="By composition", n_left=2)
     for rows in zip(*(evaluation.compositions for evaluation in report.evaluations), strict=True):
         for evaluation, measures in zip(report.evaluations, rows, strict=True):
-            distances = measures.thresholds if report.is_relaxed else []
-            shares = [
-                measures.matched,
-                measures.valid,
-                measures.unique,
-                measures.novel,
-                measures.rediscovered,
-                *(share for at in distances for share in (at.stable, at.sun)),
-            ]
+            values = [getattr(measures, name) for name in shares]
+            for at in measures.thresholds if report.is_relaxed else ():
+                values += [at.stable, at.sun]
             formula = escape(measures.composition or "")
-            fractions = (f"{share.k}/{share.n}" for share in shares)
-            table.add_row(formula, evaluation.proposer, *fractions)
+            table.add_row(formula, evaluation.proposer, *(f"{v.k}/{v.n}" for v in values))
         table.add_section()
     return table
-
-
-def _within(threshold: float) -> str:
-    return f"<= {1000 * threshold:g} meV/atom" if threshold else HULL
 
 
 def share_text(share: Share | None) -> str:
