@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from gan_htvs.errors import UserError
 
@@ -24,6 +25,7 @@ _WORDS = {
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
     "path_type": "must be a path",
+    "string_type": "must be text; quote a number, date or truth value",
     "too_long": "must have no more than {max_length} items",
     "too_short": "must have {min_length} or more items",
     "tuple_type": "must be a list",
@@ -77,22 +79,6 @@ def _message(problem: ErrorDetails) -> str:
     return f"{message[:1].lower()}{message[1:]}"
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Reads YAML, and takes a key that stands twice in one mapping for the mistake that it is."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # Here, since later `<<` has brought in keys that may be overridden.
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else key
-            if name in seen:
-                problem = f"it repeats key {key.value!r}; keep one"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            seen.add(name)
-        return node
-
-
 def read_text(path: Path, hint: str) -> str:
     """Read a file of settings.
 
@@ -115,27 +101,42 @@ def read_text(path: Path, hint: str) -> str:
         raise UserError(f"{path}: cannot be read: {reason}.") from error
 
 
-def read_mapping(path: Path, hint: str) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping.
+def read_mapping(path: Path, hint: str, *, as_written: bool = False) -> dict[str, Any]:
+    """Read a YAML 1.2 file that holds one mapping.
+
+    In YAML 1.1 the formula ``No`` would be a truth value, and the walltime ``24:00:00`` a number.
 
     Parameters
     ----------
     hint
         Where such a file comes from, as the end of a sentence.
+    as_written
+        Whether to refuse values that YAML reads as something else than what is written: ``0123``
+        as 123, ``1.10`` as 1.1.
 
     Raises
     ------
     UserError
-        If it does not, or repeats a key, with the line where it is no YAML.
+        If it does not, or repeats a key, with the line where it is no YAML. Nothing of the text is
+        quoted, since it may be a password.
     """
     text = read_text(path, hint)
     try:
-        document = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - it is a safe loader
-    except yaml.YAMLError as error:
+        document = YAML(typ="safe", pure=True).load(text)
+        texts = YAML(typ="base", pure=True).load(text) if as_written else {}
+    except (YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "syntax error"
-        raise UserError(f"{path}:{where} is not valid YAML: {problem}.") from error
+        raise UserError(
+            f"{path}:{where} is not valid YAML, or repeats a key; put quotes around values with "
+            "special characters."
+        ) from None
     if not isinstance(document, dict):
-        raise UserError(f"{path}: expected a mapping of settings, found {document!r:.40}; {hint}.")
+        raise UserError(f"{path}: expected a mapping of settings; {hint}.")
+    for key, written in texts.items():
+        value = document.get(key)
+        if isinstance(written, str) and value is not None and str(value) != written:
+            raise UserError(
+                f"{path}: {key}: {written} is read as {value!r}; quote it: {key}: '{written}'."
+            )
     return document

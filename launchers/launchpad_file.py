@@ -6,12 +6,12 @@ import difflib
 import os
 import re
 import stat
-from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, quote_plus, unquote_plus
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,24 +23,32 @@ from pydantic import (
 )
 
 from gan_htvs.errors import UserError
-from gan_htvs.settings import first_problem
+from gan_htvs.settings import first_problem, read_mapping
 from launchers import mongo_uri
-from launchers.fireworks_file import read_fireworks_file
 
 PASSWORD_VARIABLE = "GAN_HTVS_MONGO_PASSWORD"  # noqa: S105
 SERVER_TIMEOUT_MS = 10_000
 DEFAULT_HOST = "localhost"
-DEFAULT_PORT = 27017
 DEFAULT_NAME = "fireworks"
 """FireWorks' own defaults, so that its commands and ours mean the same database."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 FORBIDDEN = '/\\. "$*<>:|?'
 """Which names of databases must not hold, on any system that MongoDB runs on."""
-CURE = "`gan-htvs init` writes one for the embedded database, or name yours with --launchpad"
+HINT = "`gan-htvs init` writes one for the embedded database, or name yours with --launchpad"
 
-_TEXTS = ("host", "name", "username", "password", "authsource", "logdir")
 _ADMIN = "admin"
 """The database that holds users; a connection string names it to authenticate."""
+_UNSET = (None, False, "", "false")
+"""Values of keys that FireWorks 1 wrote into every file."""
+
+
+def _no_connection_string(text: str) -> str:
+    if "://" in text:
+        raise ValueError("holds a connection string; put it into host")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_no_connection_string)]
 
 
 class LaunchpadFile(BaseModel):
@@ -52,14 +60,14 @@ class LaunchpadFile(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     host: str = Field(description="host, or connection string without credentials")
-    port: int | None = Field(None, ge=1, le=mongo_uri.LAST_PORT)
-    name: str
-    username: str | None = None
+    port: int | None = Field(None, ge=1, le=65535)
+    name: Text = DEFAULT_NAME
+    username: Text | None = None
     password: SecretStr | None = None
-    authsource: str | None = None
+    authsource: Text | None = None
     uri_mode: bool = False
     mongoclient_kwargs: dict[str, Any] = Field(default_factory=dict)
-    logdir: str | None = None
+    logdir: Text | None = None
     strm_lvl: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = "WARNING"
     user_indices: list[str] = Field(default_factory=list)
     wf_user_indices: list[str] = Field(default_factory=list)
@@ -80,23 +88,34 @@ class LaunchpadFile(BaseModel):
             for key, value in document.items()
             if value is not None and (value != "" or key == "name")
         }
-        given.setdefault("host", DEFAULT_HOST)
-        for key in _TEXTS:
-            _check_text(key, given.get(key))
-        given["mongoclient_kwargs"] = options = _checked_options(
-            given.get("mongoclient_kwargs", {})
-        )
-        if "://" in given["host"]:
-            _take_uri_apart(given, options)
-        else:
-            _check_plain_host(given)
-            given.setdefault("name", DEFAULT_NAME)
-        for key in ("username", "password", "authSource"):
-            _merge(given, key.lower(), _pop(options, key))
-        if not given["uri_mode"] and given.get("username") is not None:
-            given.setdefault("authsource", given["name"])
-        for key in filter(mongo_uri.is_credential, options):
-            options[key] = Secret(options[key])
+        host = given.setdefault("host", DEFAULT_HOST)
+        options = given.get("mongoclient_kwargs", {})
+        if not isinstance(host, str) or not isinstance(options, dict):
+            return given  # pydantic names the problem
+        server = mongo_uri.parse(host)
+        for option in options:
+            mongo_uri.check_option(str(option), "mongoclient_kwargs")
+        for option in server.options:
+            mongo_uri.check_option(option, "host")
+        known = {option.lower() for option in options}
+        options = {key: value for key, value in options.items() if value is not None} | {
+            key: value for key, value in server.options.items() if key.lower() not in known
+        }
+        uri_mode = given.get("uri_mode") not in _UNSET
+        if "://" in host:
+            _check_name(given, server.database)
+            given |= {"host": server.uri, "port": None, "uri_mode": True}
+        elif uri_mode:
+            raise ValueError("uri_mode: needs a connection string mongodb://... as host")
+        if uri_mode and given.get("authsource") == given["name"]:
+            del given["authsource"]  # `lpad init` writes it there, where FireWorks ignores it
+        _merge_credentials(given, server, options)
+        if not uri_mode and server.database is None and "username" in given:
+            given.setdefault("authsource", given.get("name", DEFAULT_NAME))
+        given["mongoclient_kwargs"] = {
+            key: Secret(value) if mongo_uri.is_credential(key) else value
+            for key, value in options.items()
+        }
         return given
 
     @field_validator("name")
@@ -109,13 +128,12 @@ class LaunchpadFile(BaseModel):
 
     @model_validator(mode="after")
     def _embedded_is_local(self) -> LaunchpadFile:
-        if self.embedded_storage is not None:
-            if self.uri_mode or self.host not in LOOPBACK:
-                raise ValueError("embedded_storage needs host: 127.0.0.1 and no uri_mode")
-            if self.port is None:
-                raise ValueError("embedded_storage needs a port")
-            if self.username or self.password:
-                raise ValueError("the embedded database has no users: delete username, password")
+        has_user = self.username is not None or self.password is not None
+        is_served_here = self.host in LOOPBACK and self.port is not None
+        if self.embedded_storage is not None and (has_user or not is_served_here):
+            raise ValueError(
+                "embedded_storage needs host: 127.0.0.1 and a port, and has no username or password"
+            )
         return self
 
     @classmethod
@@ -125,9 +143,9 @@ class LaunchpadFile(BaseModel):
         Raises
         ------
         UserError
-            One sentence with the file, the field and the cure.
+            One sentence with the file, the field and the fix.
         """
-        document = read_fireworks_file(path, CURE)
+        document = read_mapping(path, HINT)
         try:
             settings = cls.model_validate(document)
         except ValidationError as error:
@@ -147,25 +165,23 @@ class LaunchpadFile(BaseModel):
         return settings.model_copy(update=changes)
 
     @property
+    def _server(self) -> mongo_uri.Server:
+        return mongo_uri.parse(self.host, self.port or mongo_uri.DEFAULT_PORT)
+
+    @property
     def address(self) -> str:
-        """Where the server is, without credentials, for people."""
-        if self.host.startswith("/"):  # a socket
-            return self.host
-        servers = mongo_uri.hosts_of(self.host, self.port or DEFAULT_PORT)
-        if self.host.startswith("mongodb+srv:"):
-            return f"mongodb+srv://{servers[0][0]}"
-        return ",".join(f"{host}:{port}" for host, port in servers)
+        """Where the server is, without credentials."""
+        return self._server.address
 
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
-        servers = mongo_uri.hosts_of(self.host, self.port or DEFAULT_PORT)
-        return self.host.startswith("/") or {host for host, _ in servers} <= LOOPBACK
+        return all(host in LOOPBACK or host.startswith("/") for host in self._server.hosts)
 
     @property
     def uri(self) -> str:
         """The connection string without credentials, which are among the client's options."""
-        return self.host if self.uri_mode else f"mongodb://{quote(self.address, safe='[]:,')}"
+        return self._server.uri
 
     def client_options(self, **defaults: Any) -> dict[str, Any]:
         """Return the options of pymongo's client, credentials among them.
@@ -187,7 +203,7 @@ class LaunchpadFile(BaseModel):
                 options["password"] = self.password.get_secret_value()
         if self.authsource is not None:
             options["authSource"] = self.authsource
-        given = mongo_uri.query_options(self.uri) | {key.lower() for key in options}
+        given = {key.lower() for key in options}
         defaults = {"serverSelectionTimeoutMS": SERVER_TIMEOUT_MS} | defaults
         return {key: value for key, value in defaults.items() if key.lower() not in given} | options
 
@@ -210,124 +226,51 @@ class LaunchpadFile(BaseModel):
 
     def redact(self, text: str) -> str:
         """Replace every secret in a text, such as a message of pymongo, by asterisks."""
-        return mongo_uri.redact(text, self.secrets)
+        for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
 
 
 def _check_keys(document: dict[str, Any]) -> None:
-    """Refuse keys that FireWorks would ignore, and that were meant to say something."""
-    ignored = {}
-    for key in (key for key in document if key not in LaunchpadFile.model_fields):
+    """Check that no key is one that FireWorks would ignore although it was to have an effect."""
+    for key, value in document.items():
         word = str(key).partition(":")[0]  # `password:secret` without a space is one key
-        modern = "tls: true" if word.lower() in {"ssl", "tls"} else mongo_uri.modern_option(word)
-        is_ours = word.lower() in LaunchpadFile.model_fields  # in other case: a slip
-        if modern or (mongo_uri.is_option(word) and not is_ours):
-            if document[key] not in _UNSET:
-                ignored[word] = modern or word
-        elif close := difflib.get_close_matches(word, LaunchpadFile.model_fields, 1, cutoff=0.75):
+        close = difflib.get_close_matches(word, LaunchpadFile.model_fields, 1, cutoff=0.75)
+        if mongo_uri.is_option(word) and word.lower() not in LaunchpadFile.model_fields:
+            if value not in _UNSET:
+                mongo_uri.check_option(word, word)
+                raise ValueError(f"{word}: FireWorks ignores it; put it under mongoclient_kwargs")
+        elif key not in LaunchpadFile.model_fields and close:
             raise ValueError(f"unknown key {word!r}; perhaps {close[0]!r}")
-    if ignored:
-        raise ValueError(
-            f"{', '.join(ignored)}: FireWorks ignores that; put "
-            f"{', '.join(dict.fromkeys(ignored.values()))} under mongoclient_kwargs"
-        )
 
 
-_UNSET = (None, False, "", "false")
-
-
-def _check_text(key: str, value: Any) -> None:
-    if isinstance(value, bool | int | float | date):
-        kind = {bool: "truth value", int: "number", float: "number"}.get(type(value), "date")
-        message = f"{key}: must be text, and YAML reads a {kind}; quote it"
-        raise ValueError(message)  # noqa: TRY004 - which pydantic takes for a problem of the file
-    if value is not None and not isinstance(value, str | SecretStr | dict):
-        raise ValueError(f"{key}: must be text")
-    if key not in {"host", "password"} and "://" in str(value):
-        raise ValueError(f"{key}: holds a connection string; put it into host")
-
-
-def _checked_options(options: Any) -> Any:
-    """Return a copy of mongoclient_kwargs without nulls, and refuse what pymongo 3 called so."""
-    if not isinstance(options, dict):
-        raise ValueError("mongoclient_kwargs: must be a mapping")  # noqa: TRY004 - as above
-    for key, value in options.items():
-        field = f"mongoclient_kwargs.{str(key).partition(':')[0]}"
-        if key in ("host", "port"):
-            raise ValueError(f"{field}: belongs beside mongoclient_kwargs, as {key}")
-        if modern := mongo_uri.modern_option(str(key)):
-            raise ValueError(f"{field}: pymongo 4 has no such option; write {modern}")
-        if mongo_uri.is_credential(str(key)) or str(key).lower() in {"username", "authsource"}:
-            _check_text(field, value)
-    return {key: value for key, value in options.items() if value is not None}
-
-
-def _check_plain_host(given: dict[str, Any]) -> None:
-    host = given["host"] = given["host"].strip()
-    if given.get("uri_mode") not in _UNSET:
-        raise ValueError("uri_mode: needs a connection string mongodb://... as host")
-    try:
-        mongo_uri.check_hosts(host)
-    except ValueError as error:
-        raise ValueError(f"host: {error}") from None
-    given["uri_mode"] = False
-
-
-def _take_uri_apart(given: dict[str, Any], options: dict[str, Any]) -> None:
-    """Put the parts of a connection string where FireWorks has fields for them."""
-    try:
-        parts = mongo_uri.parse(given["host"])
-    except ValueError as error:
-        raise ValueError(f"host: {error}") from None
-    in_uri = dict(parts.options)
-    authsource = _pop(in_uri, "authSource")
-    database = None if parts.database == _ADMIN else parts.database
+def _check_name(given: dict[str, Any], database: str | None) -> None:
+    """Take the name of the database from a connection string, unless the file has the same."""
+    database = None if database == _ADMIN else database
     name = given.setdefault("name", database)
-    if name is None:
-        raise ValueError("name: is required, since the connection string names no database")
-    if database is not None and database != name:
+    if name is None or database not in (None, name):
         raise ValueError(
-            f"name: {name!r} is not the database {database!r} of the connection string; keep one "
-            "(?authSource=... names the database of the users)"
+            f"name: is required, and must not differ from the database {database!r} of the "
+            "connection string (?authSource=... names the database of the users)"
         )
-    if given.get("uri_mode"):
-        # FireWorks ignores the field there, and `lpad init` writes the name into it.
-        is_in_options = any(str(key).lower() == "authsource" for key in options)
-        if authsource or is_in_options or given.get("authsource") == name:
-            given.pop("authsource", None)
-    elif authsource is None and parts.database is None:
-        authsource = given.get("authsource", name)
-    for key, value in (
-        ("username", parts.username),
-        ("password", parts.password),
-        ("authsource", authsource),
+
+
+def _merge_credentials(
+    given: dict[str, Any], server: mongo_uri.Server, options: dict[str, Any]
+) -> None:
+    """Set the fields that may be given in several places, if these agree."""
+    for field, of_uri in (
+        ("username", server.username),
+        ("password", server.password),
+        ("authsource", None),
     ):
-        _merge(given, key, value)
-    names = {str(key).lower() for key in options}
-    options.update({key: value for key, value in in_uri.items() if key.lower() not in names})
-    given |= {"host": parts.uri, "port": None, "uri_mode": True}
-
-
-def _pop(options: dict[str, Any], name: str) -> Any:
-    """Take an option out, in whatever case it is written."""
-    found = None
-    for key in [key for key in options if str(key).lower() == name.lower()]:
-        found = options.pop(key)
-    return found
-
-
-def _merge(given: dict[str, Any], key: str, value: Any) -> None:
-    """Set a field that may be given in two places, if they agree."""
-    if value is None:
-        return
-    known = given.setdefault(key, value)
-    if _plain(known) != _plain(value):
-        raise ValueError(
-            f"{key}: two different ones, in `{key}` and in host or mongoclient_kwargs; keep one"
-        )
-
-
-def _plain(value: Any) -> Any:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+        values = [given.get(field), of_uri]
+        values += [options.pop(key) for key in list(options) if key.lower() == field]
+        values = [value for value in values if value is not None]
+        if any(value != values[0] for value in values):
+            raise ValueError(f"{field}: differs from that in host or mongoclient_kwargs; keep one")
+        if values:
+            given[field] = values[0]
 
 
 def _parts(value: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""MongoDB connection strings, taken apart so that no credential stands in an address.
+"""MongoDB addresses and connection strings, parsed so that no credential stands in an address.
 
 No message of this module quotes the string that it is about: a password with an unescaped
 character can end up in any part of it.
@@ -8,49 +8,87 @@ from __future__ import annotations
 
 import re
 from typing import Any, NamedTuple
-from urllib.parse import unquote_plus
+from urllib.parse import quote
 
 from pymongo.common import VALIDATORS
-from pymongo.errors import InvalidURI
-from pymongo.uri_parser import parse_userinfo
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
 
-_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]+)(?::\d{1,5})?"
-_HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
-_SOCKET = re.compile(r"/[\w./ -]+\.sock")
-_URI = re.compile(
-    r"(?P<scheme>mongodb(?:\+srv)?://)(?:(?P<user>[^/?]*)@)?(?P<hosts>[^/?@]+)"
-    r"(?:/(?P<database>[^/?@]*))?(?:\?(?P<query>.*))?"
-)
+DEFAULT_PORT = 27017
+
+_HOST = re.compile(r"[\w.:%-]+|/[\w./ -]+\.sock")
 _CREDENTIAL = re.compile(r"pass(?!es)|pwd|secret|token|mechanismproperties", re.IGNORECASE)
-
-LAST_PORT = 65535
-
-MODERN_TLS = {
-    "sslcacerts": "tlsCAFile",
-    "sslcafile": "tlsCAFile",
-    "sslcertfile": "tlsCertificateKeyFile (one file with certificate and key)",
-    "sslkeyfile": "tlsCertificateKeyFile (one file with certificate and key)",
-    "sslpemkeyfile": "tlsCertificateKeyFile",
-    "sslpempassphrase": "tlsCertificateKeyFilePassword",
-    "sslpemkeypassword": "tlsCertificateKeyFilePassword",
-    "sslpassword": "tlsCertificateKeyFilePassword",
-    "sslcertreqs": "tlsAllowInvalidCertificates: true for CERT_NONE, nothing for CERT_REQUIRED",
-    "sslmatchhostname": "tlsAllowInvalidHostnames, the opposite of it",
-    "sslcrlfile": "tlsCRLFile",
-}
-"""Option of pymongo 3 or FireWorks 1, lower case without underscores -> what pymongo 4 has."""
+_OLD_TLS = re.compile("ssl_?.", re.IGNORECASE)
+_TLS = (
+    "those of TLS are tls, tlsCAFile, tlsCertificateKeyFile, tlsCertificateKeyFilePassword, "
+    "tlsCRLFile, tlsAllowInvalidCertificates and tlsAllowInvalidHostnames"
+)
 
 
-class ConnectionString(NamedTuple):
-    """The parts of a connection string."""
+class Server(NamedTuple):
+    """What a host or a connection string names."""
 
+    address: str
+    """Every ``HOST:PORT``; with ``mongodb+srv://`` the name that they are looked up by."""
     uri: str
-    """Without credentials and without an authentication database."""
+    """The connection string without credentials and options."""
+    hosts: frozenset[str]
     username: str | None
     password: str | None
     database: str | None
-    options: dict[str, str]
-    """What was taken out of the query: authSource, and options that hold credentials."""
+    options: dict[str, Any]
+
+
+def parse(text: str, port: int = DEFAULT_PORT) -> Server:
+    """Parse a host, several with commas between, the path of a socket or a connection string.
+
+    Parameters
+    ----------
+    port
+        Port of the hosts that are given without one.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "mongodb", quote(text.strip(), safe="[]:,")
+    is_srv = scheme == "mongodb+srv"
+    try:
+        parts = parse_uri(f"mongodb://{rest}", port, validate=False, normalize=False)
+        hosts = [host for host, _ in parts["nodelist"]]
+        # The @ of an unescaped password would be part of something else.
+        has_stray_at = rest.count("@") > (parts["username"] is not None)
+        is_valid = (scheme == "mongodb" or is_srv) and not has_stray_at
+    except (PyMongoError, ValueError):
+        is_valid = False
+    if not is_valid or not all(map(_HOST.fullmatch, hosts)):
+        raise ValueError(
+            "host: must be HOST, HOST:PORT, several with commas, or a connection string "
+            "mongodb://USER:PASSWORD@HOST:PORT/DATABASE?NAME=VALUE with ports up to 65535; "
+            "percent-encode special characters of user name and password (@ is %40, : is %3A, "
+            "/ is %2F, % is %25)"
+        )
+    addresses = [_address(host, host_port) for host, host_port in parts["nodelist"]]
+    address = f"mongodb+srv://{hosts[0]}" if is_srv else ",".join(addresses)
+    uri = address if is_srv else f"mongodb://{quote(address, safe='[]:,')}"
+    return Server(
+        address,
+        f"{uri}/{quote(parts['database'])}" if parts["database"] else uri,
+        frozenset(hosts),
+        parts["username"],
+        parts["password"] or None,
+        parts["database"],
+        dict(parts["options"]),
+    )
+
+
+def _address(host: str, port: int | None) -> str:
+    if port is None:  # a socket
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_credential(option: str) -> bool:
@@ -59,110 +97,19 @@ def is_credential(option: str) -> bool:
 
 
 def is_option(name: str) -> bool:
-    """Return whether pymongo has an option of this name, in whatever case."""
-    return name.lower() in VALIDATORS
+    """Return whether pymongo has an option of this name, or had one for TLS."""
+    return name.lower() in VALIDATORS or _OLD_TLS.match(name) is not None
 
 
-def modern_option(name: str) -> str | None:
-    """Return what replaces an option of pymongo 3 or FireWorks 1; None for any other."""
-    return MODERN_TLS.get(name.lower().replace("_", ""))
-
-
-def parse(text: str) -> ConnectionString:
-    """Take a ``mongodb://`` or ``mongodb+srv://`` string apart.
+def check_option(name: str, field: str) -> None:
+    """Check that pymongo has an option of this name, in whatever case, as given in a field.
 
     Raises
     ------
     ValueError
-        If it is malformed or has an option that pymongo would ignore; the message quotes
-        nothing but the names of options.
+        If it has none.
     """
-    match = _URI.fullmatch(text)
-    if match is None or (match["user"] is None and "@" in (match["query"] or "")):
-        raise ValueError(
-            "is not a MongoDB connection string mongodb://USER:PASSWORD@HOST:PORT/DATABASE; "
-            "percent-encode special characters of user name and password"
-        )
-    check_hosts(match["hosts"])
-    username = password = None
-    if match["user"] is not None:
-        try:
-            username, password = parse_userinfo(match["user"])
-        except InvalidURI:
-            raise ValueError(
-                "percent-encode special characters of user name and password (@ is %40, : is %3A, "
-                "/ is %2F, % is %25)"
-            ) from None
-    kept, taken = _split_query(match["query"] or "")
-    path = "" if match["database"] is None else f"/{match['database']}"
-    query = f"{'?' if path else '/?'}{kept}" if kept else ""
-    database = unquote_plus(match["database"] or "").partition(".")[0]
-    return ConnectionString(
-        f"{match['scheme']}{match['hosts']}{path}{query}",
-        username,
-        password or None,
-        database or None,
-        taken,
-    )
-
-
-def check_hosts(hosts: str) -> None:
-    """Check ``HOST[:PORT]``, one or several with commas between, or the path of a socket.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
-    if _SOCKET.fullmatch(hosts):
-        return
-    if _HOSTS.fullmatch(hosts) is None:
-        raise ValueError("must be HOST, HOST:PORT, several with commas, or mongodb://...")
-    if any(int(port) > LAST_PORT for port in re.findall(r":(\d+)(?=,|$)", hosts)):
-        raise ValueError(f"ports are numbers up to {LAST_PORT}")
-
-
-def hosts_of(address: str, port: int) -> list[tuple[str, int]]:
-    """Return host and port of every server that a connection string or a host names."""
-    hosts = address.partition("://")[2] or address
-    found = []
-    for host in re.split(r"[/?]", hosts)[0].split(","):
-        name, _, own = host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "")
-        found.append((name, int(own or port)))
-    return found
-
-
-def query_options(uri: str) -> set[str]:
-    """Return the names of the options in the query of a connection string, in lower case."""
-    query = uri.partition("?")[2]
-    return {option.partition("=")[0].lower() for option in re.split("[&;]", query) if option}
-
-
-def _split_query(query: str) -> tuple[str, dict[str, str]]:
-    """Separate what may be shown from what is handed on as keyword arguments."""
-    kept, taken = [], {}
-    for option in re.split("[&;]", query) if query else ():
-        name, equals, value = option.partition("=")
-        if not equals or "=" in value:
-            raise ValueError("the options after ? are NAME=VALUE with & between")
-        if modern := modern_option(name):
-            raise ValueError(f"pymongo 4 has no option {name}; write {modern}")
-        if not is_option(name) or name.lower() in {"username", "password"}:
-            raise ValueError(f"pymongo has no option {name!r} for a connection string")
-        if name.lower() == "authsource":
-            taken["authSource"] = unquote_plus(value)
-        elif is_credential(name):
-            # pymongo itself unquotes properties, since they may hold its separators
-            is_quoted = "properties" in name.lower()
-            taken[name] = value if is_quoted else unquote_plus(value)
-        else:
-            kept.append(option)
-    return "&".join(kept), taken
-
-
-def redact(text: str, secrets: list[Any]) -> str:
-    """Replace every secret in a text by asterisks."""
-    for secret in sorted(map(str, secrets), key=len, reverse=True):
-        if secret:
-            text = text.replace(secret, "***")
-    return text
+    if name.lower() not in VALIDATORS:
+        shown = name.partition(":")[0]  # `password:secret` without a space is one key
+        hint = f"; {_TLS}" if _OLD_TLS.match(name) else ""
+        raise ValueError(f"{field}: pymongo has no option {shown!r}{hint}")

@@ -24,10 +24,10 @@ from fireworks.utilities.fw_serializers import load_object_from_file
 from yaml import YAMLError
 
 from gan_htvs.errors import UserError
+from gan_htvs.settings import read_mapping
 from gan_htvs.words import in_one_line
 from launchers.batch import BatchQueue
 from launchers.database import open_databases
-from launchers.fireworks_file import check_unquoted, read_fireworks_file
 from launchers.foreign_settings import restore_jobflow_settings
 from launchers.queue.category import read_adapter
 from launchers.workers import describe, differences, sign_children, stop_at_once, this_worker
@@ -89,11 +89,12 @@ def qlaunch(arguments: Sequence[str]) -> None:
 
 def _read_adapter(path: str) -> QueueAdapterBase:
     """Read a queue adapter and check it as `gan-htvs queue check` does; others are FireWorks'."""
-    document = read_fireworks_file(Path(path), "`gan-htvs queue init` writes one")
+    hint = "`gan-htvs queue init` writes one"
+    document = read_mapping(Path(path), hint)
     name = document.get("_fw_name")
     if name == CommonAdapter._fw_name:  # noqa: SLF001 - written in files
         return read_adapter(Path(path))
-    check_unquoted(Path(path), document)
+    read_mapping(Path(path), hint, as_written=True)
     try:
         return load_object_from_file(path)
     except Exception as error:

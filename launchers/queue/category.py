@@ -14,10 +14,10 @@ from fireworks import FWorker
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
 from gan_htvs.errors import UserError
+from gan_htvs.settings import read_mapping
 from launchers.batch import BatchSystem
 from launchers.doctor.check import Finding, State, failure, ok, skipped, warning
 from launchers.doctor.machine import answer
-from launchers.fireworks_file import check_unquoted, read_fireworks_file
 from launchers.queue.dialects import DIALECTS, SIZES
 from launchers.queue.profiles import clock_of, seconds_of
 from launchers.queue.render import FWORKER
@@ -197,8 +197,7 @@ def read_adapter(path: Path) -> CommonAdapter:
         If it cannot be read, is none, YAML reads a value as something else than what is written, or
         the batch system does not understand an amount of memory.
     """
-    document = read_fireworks_file(path, written_by_init(path.parent.parent))
-    check_unquoted(path, document)
+    document = read_mapping(path, written_by_init(path.parent.parent), as_written=True)
     for key in ("queue", "rocket_launch"):  # FireWorks hands them to programs as they are
         if not isinstance(document.get(key), str | None):
             raise UserError(f"{path}: {key}: must be text; quote it: {key}: '{document[key]}'.")

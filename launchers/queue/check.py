@@ -15,9 +15,9 @@ from flows.routing import categories_of
 from gan_htvs import __version__
 from gan_htvs.errors import UserError
 from gan_htvs.routing import Category
+from gan_htvs.settings import read_mapping
 from launchers.doctor.check import Examination, Finding, failure, ok, warning
 from launchers.doctor.database import DatabaseSession
-from launchers.fireworks_file import read_fireworks_file
 from launchers.launchpad_file import LaunchpadFile
 from launchers.queue.category import (
     BASH,
@@ -133,7 +133,7 @@ def longest_calculations(campaign: Campaign) -> dict[Category, Limit]:
 
 
 def _launchpad_file(folder: Path) -> Path:
-    settings = read_fireworks_file(folder / FIREWORKS, written_by_init(folder))
+    settings = read_mapping(folder / FIREWORKS, written_by_init(folder))
     return folder / str(settings.get("LAUNCHPAD_LOC") or "my_launchpad.yaml")
 
 

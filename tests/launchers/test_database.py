@@ -99,7 +99,10 @@ def test_a_server_that_does_not_answer_is_named(tmp_path, free_port):
 def test_a_uri_that_is_none_gets_one_sentence_without_its_password(tmp_path):
     uri = {"host": "mongodb://ada:xyzzy@127.0.0.1:99999/", "uri_mode": True, "name": "x"}
     path = write(tmp_path, uri, mode=0o600)
-    with pytest.raises(UserError, match="host: ports are numbers") as error, open_databases(path):
+    with (
+        pytest.raises(UserError, match=r"host: .*ports up to 65535") as error,
+        open_databases(path),
+    ):
         pass
     assert "xyzzy" not in str(error.value)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib import resources
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from fireworks import Firework, LaunchPad, ScriptTask
+from pydantic import ValidationError
 from pymongo import MongoClient
 
 from gan_htvs.errors import UserError
+from gan_htvs.settings import first_problem
 from launchers.embedded import EmbeddedServer
 from launchers.launchpad_file import LaunchpadFile
 
@@ -151,11 +154,11 @@ def test_a_number_for_a_text_is_to_be_quoted(tmp_path, key, value):
     path = tmp_path / "my_launchpad.yaml"
     path.touch(mode=0o600)
     path.write_text(f"host: h\n{key}: {value}\n")
-    with pytest.raises(UserError, match=f"{key}: .*quote it"):
+    with pytest.raises(UserError, match=f"{key}: .*quote"):
         LaunchpadFile.read(path)
     path.write_text(f"host: h\nname: lab\nmongoclient_kwargs:\n  {key}: {value}\n")
     if key != "name":
-        with pytest.raises(UserError, match=f"mongoclient_kwargs.{key}: .*quote it"):
+        with pytest.raises(UserError, match=f"{key}: .*quote"):
             LaunchpadFile.read(path)
 
 
@@ -201,8 +204,8 @@ def test_old_names_of_tls_options_are_refused_with_the_new_one(key, value, moder
 def test_options_of_pymongo_beside_fireworks_fields_are_refused(key):
     with pytest.raises(ValueError, match="under mongoclient_kwargs"):
         of(**{key: "x"})
-    with pytest.raises(ValueError, match="put tls: true, tlsCAFile under mongoclient_kwargs"):
-        of(ssl=True, ssl_ca_file="/ca.pem")
+    with pytest.raises(ValueError, match=r"ssl: .*under mongoclient_kwargs"):
+        of(ssl=True)
     assert of(ssl=False) == of()
     with pytest.raises(ValueError, match="perhaps 'authsource'"):
         of(authSource="admin")
@@ -211,27 +214,28 @@ def test_options_of_pymongo_beside_fireworks_fields_are_refused(key):
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"host": "mongodb://h/lab?retryWritez=true"}, "no option 'retryWritez'"),
+        ({"host": "mongodb://h/lab?retryWritez=true"}, "host: .*no option 'retrywritez'"),
         ({"host": "mongodb://h/lab?tls"}, "NAME=VALUE"),
         ({"host": "mongodb://h:70000/lab"}, "65535"),
         ({"host": "mongodb://ada:p/w@h/lab"}, "percent-encode"),
         ({"host": "mongodb://ada:p%w@h/lab"}, "percent-encode"),
         ({"host": "mongodb://ada:p?w@h/lab"}, "percent-encode"),
         ({"host": "mongodb://ada:1/w@h/lab"}, "percent-encode"),
-        ({"host": "http://ada:pw@h/lab"}, "not a MongoDB connection string"),
+        ({"host": "http://ada:pw@h/lab"}, "must be HOST"),
         ({"host": "ada:pw@h"}, "must be HOST"),
         ({"host": "h", "uri_mode": True}, "uri_mode"),
-        ({"host": 5}, "host: .*quote it"),
+        ({"host": 5}, "host: .*quote"),
         ({"host": ["a", "b"]}, "host: must be text"),
         ({"mongoclient_kwargs": ["tls"]}, "mongoclient_kwargs: must be a mapping"),
-        ({"mongoclient_kwargs": {"host": "h"}}, "mongoclient_kwargs.host"),
-        ({"mongoclient_kwargs": {"port": 27018}}, "mongoclient_kwargs.port"),
+        ({"mongoclient_kwargs": {"host": "h"}}, "mongoclient_kwargs: .*'host'"),
+        ({"mongoclient_kwargs": {"port": 27018}}, "mongoclient_kwargs: .*'port'"),
         ({"name": "mongodb://h/lab"}, "name: .*put it into host"),
     ],
 )
 def test_what_no_connection_can_be_made_of_is_refused(settings, problem):
-    with pytest.raises(ValueError, match=problem):
+    with pytest.raises(ValidationError) as error:
         of(**settings)
+    assert re.search(problem, first_problem(error.value))
 
 
 def test_options_of_a_connection_string_and_of_the_file_hold_before_ours():
