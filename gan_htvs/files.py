@@ -1,19 +1,19 @@
-"""Files that are either the old ones or the new ones, whenever the power goes."""
+"""Files that are replaced in one step, and locks on files and folders."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import tempfile
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, TextIO
+from uuid import uuid4
 
 from gan_htvs.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
+    from pathlib import Path
 
 LOCK_FILE = ".lock"
 
@@ -32,41 +32,39 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
-    """Give a file that takes the place of ``path`` once it is complete.
+    """Open a file that takes the place of ``path`` once it is complete.
 
     Raises
     ------
     UserError
         If the folder cannot be written to.
     """
-    with _unwritable_is_told(path):
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    with _one_sentence(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                # A temporary file is the owner's alone; what comes of it has the usual rights.
-                os.fchmod(file.fileno(), 0o666 & ~_umask())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Make a folder, and keep it from other processes that would hold it, with a file in it.
+    """Make a folder and lock it, by a file in it, against other processes that use this function.
 
-    A folder that was made here and got nothing else is removed again.
+    A new folder that got nothing else is removed again.
 
     Raises
     ------
     UserError
         If it cannot be written to, or another process holds it.
     """
-    with _unwritable_is_told(folder):
+    with _one_sentence(folder):
         is_new = not folder.exists()
         try:
             file = locked(folder / LOCK_FILE)
@@ -95,44 +93,33 @@ def locked(path: Path) -> TextIO:
         If it cannot be opened or locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        file = stack.enter_context(path.open("a", encoding="utf-8"))
+    file = path.open("a", encoding="utf-8")
+    try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        stack.pop_all()
-        return file
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def require_writable(folder: Path, option: str) -> None:
-    """Refuse, before any work, a folder that will not take what comes of it; leave it as it is.
+    """Check before any work that a folder, or the nearest that exists above it, can be written to.
 
     Raises
     ------
     UserError
-        If the folder cannot be made or written to; ``option`` says who named it.
+        If it cannot; ``option`` is the one that named it.
     """
-    new = [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
-        with _unwritable_is_told(f"{option} {folder}"):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-    finally:
-        with suppress(OSError):
-            for each in new:
-                each.rmdir()
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    with _one_sentence(f"{option} {folder}"), tempfile.TemporaryFile(dir=nearest):
+        pass
 
 
 @contextmanager
-def _unwritable_is_told(name: object) -> Iterator[None]:
+def _one_sentence(name: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(
             f"{name}: cannot be written: {error.strerror}; choose a writable folder."
         ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

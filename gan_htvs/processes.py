@@ -88,44 +88,33 @@ def spread(
     # Copies of a process that has imported everything start at once, and share its memory; of
     # this process, which may hold threads and connections, they could not be made.
     _context().set_forkserver_preload([function.__module__, *preload])
-    for key, result in _in_pool(function, left, n_processes):
-        works = True
-        del left[key]
-        yield key, result
     while left:
-        # The pool broke, and these were in work. One at a time tells which of them breaks it.
-        suspects = {key: left[key] for key in list(left)[:n_processes]}
-        for key, arguments in suspects.items():
+        for key, result in _in_pool(function, left, n_processes):
+            works = True
             del left[key]
-            alone = dict(_in_pool(function, {key: arguments}, 1))
+            yield key, result
+        # Where the pool broke, these were in work. One at a time shows which of them breaks it.
+        for key in list(left)[:n_processes]:
+            alone = dict(_in_pool(function, {key: left.pop(key)}, 1))
             works = works or key in alone
             n_killed += key not in alone
             if not works and n_killed == HOPELESS:
                 raise UserError(
-                    "every process is killed that is started here, perhaps for want of memory; "
-                    "see to that, and run it again."
+                    "worker processes keep being killed; is the node out of memory? Free some, and "
+                    "run it again."
                 )
             yield key, alone.get(key)
-        for key, result in _in_pool(function, left, n_processes):
-            del left[key]
-            yield key, result
 
 
 def _in_pool(
     function: Callable[..., Result], work: Mapping[Key, tuple[Any, ...]], n_processes: int
 ) -> Iterator[tuple[Key, Result]]:
     """Work in a new pool, in order, until all is done or a process dies."""
-    if not work:
-        return
     others = set(multiprocessing.active_children())
     waiting = iter(list(work.items()))
     running: dict[Future[Result], Key] = {}
-    pool = ProcessPoolExecutor(
-        min(n_processes, len(work)),
-        mp_context=_context(),
-        initializer=_alone,
-    )
-    is_over = False
+    n_processes = min(n_processes, len(work))
+    pool = ProcessPoolExecutor(n_processes, mp_context=_context(), initializer=_alone)
     try:
         while True:
             # No more than there are processes, so that it is known what a dead one was at.
@@ -133,7 +122,6 @@ def _in_pool(
                 with _script_hidden_from(function):
                     running[pool.submit(function, *piece[1])] = piece[0]
             if not running:
-                is_over = True
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -142,8 +130,8 @@ def _in_pool(
     except BrokenProcessPool:
         return
     finally:
-        pool.shutdown(wait=is_over, cancel_futures=True)
-        # After Ctrl-C nobody waits for what is still going on.
+        # After Ctrl-C what is still going on is not waited for.
+        pool.shutdown(wait=not running, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - others:
             child.terminate()
 

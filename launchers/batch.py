@@ -9,10 +9,13 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 TIMEOUT = 60.0
 """Seconds; a scheduler that takes longer has not answered."""
+
+_UNKNOWN_JOB = re.compile("unknown job|has finished|do not exist", re.IGNORECASE)
+"""Answer of PBS and SGE about a job that has ended."""
 
 
 class BatchSystem(StrEnum):
@@ -21,6 +24,14 @@ class BatchSystem(StrEnum):
     SLURM = "slurm"
     PBS = "pbs"
     SGE = "sge"
+
+
+_VARIABLES = {
+    BatchSystem.SLURM: ("SLURM_JOB_ID", "SLURM_CLUSTER_NAME"),
+    BatchSystem.PBS: ("PBS_JOBID", ""),  # ends in the name of the server
+    BatchSystem.SGE: ("JOB_ID", "SGE_CLUSTER_NAME"),
+}
+"""Environment variables of a job: its id and its cluster."""
 
 
 class BatchJob(NamedTuple):
@@ -51,13 +62,9 @@ def user_name() -> str:
 
 def own_job() -> BatchJob | None:
     """Find the batch job that this process belongs to, if any."""
-    environment = os.environ
-    if job := environment.get("SLURM_JOB_ID"):
-        return BatchJob(job, BatchSystem.SLURM, environment.get("SLURM_CLUSTER_NAME"))
-    if job := environment.get("PBS_JOBID"):  # ends in the name of the server
-        return BatchJob(job, BatchSystem.PBS, None)
-    if (job := environment.get("JOB_ID")) and "SGE_ROOT" in environment:
-        return BatchJob(job, BatchSystem.SGE, environment.get("SGE_CLUSTER_NAME"))
+    for system, (job, cluster) in _VARIABLES.items():
+        if os.environ.get(job) and (system is not BatchSystem.SGE or "SGE_ROOT" in os.environ):
+            return BatchJob(os.environ[job], system, os.environ.get(cluster))
     return None
 
 
@@ -72,24 +79,22 @@ def system_here() -> BatchSystem | None:
 
 @dataclass
 class BatchQueue:
-    """The batch system of this machine, asked as seldom as possible.
+    """The batch system of this machine, queried as rarely as possible.
 
-    An answer that is not understood, or does not come, is no answer: nobody's job is taken for
-    gone because a scheduler was busy.
+    An answer that is not understood, or does not come, is no answer: no job is taken for gone
+    because a scheduler was busy.
     """
 
     system: BatchSystem | None = field(default_factory=system_here)
-    _answers: dict[str, Any] = field(default_factory=dict, init=False)
+    _answers: dict[str, tuple[int | None, str]] = field(default_factory=dict, init=False)
 
     @property
     def cluster(self) -> str | None:
         """Name of the cluster that this machine submits to."""
         if self.system is BatchSystem.SLURM:
-            told = self._ask("scontrol", "show", "config")
-            found = re.search(
-                r"^ClusterName\s*=\s*(\S+)", told.stdout if told else "", re.MULTILINE
-            )
-            return found[1] if found else None
+            code, answer = self._ask("scontrol", "show", "config")
+            found = re.search(r"^ClusterName\s*=\s*(\S+)", answer, re.MULTILINE)
+            return found[1] if found and code == 0 else None
         return os.environ.get(
             "PBS_SERVER" if self.system is BatchSystem.PBS else "SGE_CLUSTER_NAME"
         )
@@ -102,48 +107,35 @@ class BatchQueue:
         return self.holds_id(job.id) if is_here else None
 
     def holds_id(self, job: str) -> bool | None:
-        """Whether a job of this user and this cluster waits or runs; None if nobody answers."""
+        """Whether a job of this user and this cluster waits or runs; None without an answer."""
         match self.system:
             case BatchSystem.SLURM:
                 # Both numbers of an element of an array: its own, and that of the array.
-                told = self._ask("squeue", "-h", "-u", user_name(), "-o", "%A %F")
-                return job in told.stdout.split() if told and told.returncode == 0 else None
+                code, answer = self._ask("squeue", "-h", "-u", user_name(), "-o", "%A %F")
+                return job in answer.split() if code == 0 else None
             case BatchSystem.PBS:
-                return _pbs_holds(self._ask("qstat", "-f", job))
+                code, answer = self._ask("qstat", "-f", job)
+                state = re.search(r"job_state = (\w)", answer)
+                if code == 0:
+                    # C: completed, F: finished, X: a finished element of an array
+                    return state[1] not in "CFX" if state else None
             case BatchSystem.SGE:
-                return _sge_holds(self._ask("qstat", "-j", job))
-        return None
+                code, answer = self._ask("qstat", "-j", job)
+                if code == 0:
+                    return True
+            case None:
+                return None
+        return False if _UNKNOWN_JOB.search(answer) else None
 
-    def _ask(self, *command: str) -> subprocess.CompletedProcess[str] | None:
+    def _ask(self, *command: str) -> tuple[int | None, str]:
+        """Return the exit code of a command, None if it does not answer, and what it printed."""
         key = " ".join(command)
         if key not in self._answers:
-            self._answers[key] = _answer(command)
+            try:
+                done = subprocess.run(  # noqa: S603
+                    command, capture_output=True, text=True, timeout=TIMEOUT, check=False
+                )
+                self._answers[key] = done.returncode, done.stdout + done.stderr
+            except (OSError, subprocess.TimeoutExpired):
+                self._answers[key] = None, ""
         return self._answers[key]
-
-
-def _answer(command: tuple[str, ...]) -> subprocess.CompletedProcess[str] | None:
-    try:
-        return subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, timeout=TIMEOUT, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-
-
-def _pbs_holds(told: subprocess.CompletedProcess[str] | None) -> bool | None:
-    if told is None:
-        return None
-    if told.returncode == 0:
-        state = re.search(r"job_state = (\w)", told.stdout)
-        ended = ("C", "F", "X")  # completed, finished, a finished element of an array
-        return state[1] not in ended if state else None
-    gone = re.search(r"unknown job|has finished", told.stderr, re.IGNORECASE)
-    return False if gone else None
-
-
-def _sge_holds(told: subprocess.CompletedProcess[str] | None) -> bool | None:
-    if told is None:
-        return None
-    if told.returncode == 0:
-        return True
-    return False if "do not exist" in told.stdout + told.stderr else None

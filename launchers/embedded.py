@@ -1,4 +1,4 @@
-"""The embedded database: a SecantusDB process that lives as long as somebody uses it."""
+"""The embedded database: a SecantusDB process that runs as long as a process uses it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from gan_htvs.errors import UserError
+from launchers.workers import running_process, stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 EXECUTABLE = "secantusd-py"
 START_TIMEOUT = 60.0
@@ -65,19 +66,11 @@ class EmbeddedServer:
                     self._join(server)
             yield
         finally:
-            self._leave(clients)
-
-    def _leave(self, clients: IO[str]) -> None:
-        with self._exclusive("start.lock"):
-            fcntl.flock(clients, fcntl.LOCK_UN)
-            try:
+            # BlockingIOError: another process still uses the server.
+            with self._exclusive("start.lock"), clients, suppress(BlockingIOError):
                 fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass  # somebody else still uses the server
-            else:
-                self._stop()
-            finally:
-                clients.close()
+                if (server := self._process()) is not None:
+                    stop([server], STOP_TIMEOUT)
 
     def _start(self) -> None:
         patience = time.monotonic() + RELEASE_TIMEOUT
@@ -93,7 +86,7 @@ class EmbeddedServer:
             *("--host", self.host),
             *("--port", str(self.port)),
             *("--storage-path", str(self.storage / "wiredtiger")),
-            "--sync-on-commit",
+            "--sync-on-commit",  # acknowledged writes outlive a kill
         ]
         log = self.storage / "server.log"
         with log.open("a") as stream:
@@ -107,7 +100,7 @@ class EmbeddedServer:
                 start_new_session=True,
             )
         self._record(server.pid)
-        if not self._answers_in_time(lambda: server.poll() is None):
+        if not self._answers_in_time():
             server.kill()
             lines = log.read_text().strip().splitlines()
             raise UserError(
@@ -119,34 +112,22 @@ class EmbeddedServer:
         """Use the server that runs; it may be too busy to answer at once."""
         if (port := self._recorded()["port"]) != self.port:
             raise UserError(
-                f"The embedded database in {self.storage} runs on port {port}: wait until nobody "
-                f"uses it, or restore `port: {port}` in my_launchpad.yaml."
+                f"The embedded database in {self.storage} runs on port {port}: wait until it is "
+                f"not used any more, or restore `port: {port}` in my_launchpad.yaml."
             )
-        if not self._answers_in_time(server.is_running):
+        if not self._answers_in_time():
             raise UserError(
                 f"The embedded database, process {server.pid}, has not answered for "
                 f"{START_TIMEOUT:.0f} s: try again, or end it (log: {self.storage / 'server.log'})."
             )
 
-    def _answers_in_time(self, is_running: Callable[[], bool]) -> bool:
+    def _answers_in_time(self) -> bool:
         deadline = time.monotonic() + START_TIMEOUT
         while not self._pings():
-            if not is_running() or time.monotonic() > deadline:
+            if self._process() is None or time.monotonic() > deadline:
                 return False
             time.sleep(_POLL)
         return True
-
-    def _stop(self) -> None:
-        server = self._process()
-        if server is None:
-            return
-        server.terminate()
-        try:
-            server.wait(STOP_TIMEOUT)
-        except psutil.TimeoutExpired:
-            server.kill()  # --sync-on-commit: acknowledged writes are on disk
-            with suppress(psutil.TimeoutExpired):
-                server.wait(STOP_TIMEOUT)
 
     def _record(self, pid: int) -> None:
         document = {"pid": pid, "started": psutil.Process(pid).create_time(), "port": self.port}
@@ -156,26 +137,20 @@ class EmbeddedServer:
         return dict(json.loads((self.storage / "server.json").read_text()))
 
     def _process(self) -> psutil.Process | None:
-        """Find our server process; a recycled pid is told apart by its start time."""
         try:
             document = self._recorded()
-            process = psutil.Process(document["pid"])
-            ours = abs(process.create_time() - document["started"]) < 1
-            alive = process.status() != psutil.STATUS_ZOMBIE
-        except (OSError, ValueError, KeyError, psutil.Error):
+            return running_process(document["pid"], document["started"])
+        except (OSError, ValueError, KeyError):
             return None
-        return process if ours and alive else None
 
     def _pings(self) -> bool:
-        try:
-            client: MongoClient[Any] = MongoClient(
-                self.host, self.port, serverSelectionTimeoutMS=500
-            )
-            with client:
-                client.admin.command("ping")
-        except PyMongoError:
-            return False
-        return True
+        client: MongoClient[Any]
+        with (
+            suppress(PyMongoError),
+            MongoClient(self.host, self.port, serverSelectionTimeoutMS=500) as client,
+        ):
+            return bool(client.admin.command("ping"))
+        return False
 
     def _lock_file(self, name: str) -> IO[str]:
         try:

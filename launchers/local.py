@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from gan_htvs.candidate import Step
 from gan_htvs.errors import UserError
-from gan_htvs.files import locked
+from gan_htvs.files import held
+from launchers import console
 from launchers.builders import build_candidates, ensure_indexes
 from launchers.failures import RETRIED, failed_calculations, queue_again
 from launchers.feeder import Feeder, submit
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
-    from launchers.launchpad import CampaignLaunchPad
 
 POLL_SECONDS = 1.0
 IDLE_POLLS = 2
@@ -38,9 +37,16 @@ Watcher: TypeAlias = Callable[[Counter[tuple[str, str]]], None]
 """Called at every poll with the number of jobs by step and state."""
 
 
-@dataclass
-class LocalRun:
-    """A campaign on this machine.
+def run_campaign(
+    campaign: Campaign,
+    databases: Databases,
+    *,
+    launchpad_file: Path,
+    directory: Path,
+    n_workers: int,
+    watch: Watcher,
+) -> None:
+    """Go on with a campaign from wherever an earlier run stopped until nothing is left to do.
 
     Parameters
     ----------
@@ -51,115 +57,78 @@ class LocalRun:
     launchpad_file
         The file that names them, for the workers.
     directory
-        Job directories and worker logs.
+        Job directories and worker logs; one run at a time uses it.
     n_workers
         Worker processes.
     watch
         Called at every poll.
-    tell
-        Called with a sentence that the user should see.
+
+    Raises
+    ------
+    UserError
+        If another run uses the directory, workers keep dying, or references or training fail.
     """
-
-    campaign: Campaign
-    databases: Databases
-    launchpad_file: Path
-    directory: Path
-    n_workers: int
-    watch: Watcher
-    tell: Callable[[str], None]
-
-    def __post_init__(self) -> None:
-        self._feeder = Feeder(self.campaign, self.databases)
-
-    def run(self) -> None:
-        """Go on from wherever an earlier run stopped until nothing is left to do.
-
-        Raises
-        ------
-        UserError
-            If workers keep dying, or references or training fail.
-        """
-        with self._alone():
-            register(self.campaign, self.databases)
-            launchpad = self._feeder.launchpad
-            launchpad.initialise()
-            ensure_indexes(self.databases)
-            self._take_up(launchpad)
-            began = datetime.now()  # noqa: DTZ005 - as jobflow writes it
-            self._work(launchpad, self._feeder.feed)
-            if self._feeder.backlog().missing:
-                self._refuse_to_end(launchpad)
-            build_candidates(self.databases)
-            gaps = missing_gaps(self.campaign, self.databases, before=began)
-            self._work(launchpad, lambda: submit(launchpad, gaps, self.campaign))
-            build_candidates(self.databases)
-
-    def _take_up(self, launchpad: CampaignLaunchPad) -> None:
-        """Queue again what was lost or failed, and name whom we wait for."""
-        owners = self._feeder.units.owners
-        recovery = self._recovery(launchpad)
-        # Whoever is gone was stopped with the run before; no job is to blame for it.
-        replace(recovery, blames=False).recover()
-        launchpad.retry(list(self._feeder.units.shared), Step)
-        launchpad.retry(owners, RETRIED)
-        engines = self.campaign.engines
-        if "vasp" in (engines.energy.name, engines.band_gap.name):
-            build_candidates(self.databases)
-            failed = failed_calculations(self.databases, self.campaign)
-            queue_again(launchpad, [each for each in failed if each.is_retryable])
-        if elsewhere := recovery.elsewhere():
-            self.tell(
-                f"Jobs of this campaign run on other machines ({', '.join(elsewhere)}); should "
-                "those be dead, `gan-htvs recover --silent-for 0` queues their jobs again."
+    feeder = Feeder(campaign, databases)
+    launchpad, owners = feeder.launchpad, feeder.units.owners
+    recovery = Recovery(
+        launchpad, owners, everyone_is_here=databases.settings.embedded_storage is not None
+    )
+    pool = WorkerPool(n_workers, launchpad_file, directory, owners)
+    with held(directory):
+        register(campaign, databases)
+        launchpad.initialise()
+        ensure_indexes(databases)
+        _recover(campaign, databases, feeder, recovery)
+        began = datetime.now()  # noqa: DTZ005 - as jobflow writes it
+        _work(recovery, pool, feeder.feed, watch)
+        if missing := feeder.backlog().missing:
+            failures = launchpad.failures(list(feeder.units.shared))
+            reason = "; ".join(f"{each.name}: {each.trace}" for each in failures)
+            raise UserError(
+                f"{missing} parts of the campaign cannot start because what they need failed: "
+                f"{reason or 'no job raised'}"
             )
+        build_candidates(databases)
+        gaps = missing_gaps(campaign, databases, before=began)
+        _work(recovery, pool, lambda: submit(launchpad, gaps, campaign), watch)
+        build_candidates(databases)
 
-    def _recovery(self, launchpad: CampaignLaunchPad) -> Recovery:
-        embedded = self.databases.settings.embedded_storage is not None
-        return Recovery(launchpad, self._feeder.units.owners, everyone_is_here=embedded)
 
-    def _work(self, launchpad: CampaignLaunchPad, feed: Callable[[], int]) -> None:
-        """Queue what there is to do, and see it through until there is no more."""
-        owners = self._feeder.units.owners
-        feed()
-        if not launchpad.is_busy(owners):
-            return
-        recovery, locks = self._recovery(launchpad), Locks(launchpad)
-        with WorkerPool(self.n_workers, self.launchpad_file, self.directory, owners) as pool:
-            idle_polls = 0
-            # A release that was lost must not be the end of the campaign.
-            while idle_polls < IDLE_POLLS or feed():
-                time.sleep(POLL_SECONDS)
-                pool.replace_dead(recovery)
-                for loss in recovery.half_taken():
-                    recovery.cure(loss)
-                locks.finish_abandoned(BUSY_LOCK_SECONDS)
-                states = launchpad.states(owners)
-                busy = any(state in ACTIVE_STATES for _, state in states)
-                idle_polls = 0 if busy else idle_polls + 1
-                self.watch(states)
-
-    def _refuse_to_end(self, launchpad: CampaignLaunchPad) -> None:
-        failures = launchpad.failures(list(self._feeder.units.shared))
-        reason = "; ".join(f"{each.name}: {each.trace}" for each in failures)
-        raise UserError(
-            f"{self._feeder.backlog().missing} parts of the campaign cannot start because what "
-            f"they need failed: {reason or 'no job raised'}"
+def _recover(campaign: Campaign, databases: Databases, feeder: Feeder, recovery: Recovery) -> None:
+    """Queue again what was lost or failed, and name the machines that still run jobs."""
+    launchpad = feeder.launchpad
+    # Workers that are gone were stopped with the run before; no job is to blame for it.
+    replace(recovery, blames=False).recover()
+    launchpad.retry(list(feeder.units.shared), Step)
+    launchpad.retry(feeder.units.owners, RETRIED)
+    if "vasp" in (campaign.engines.energy.name, campaign.engines.band_gap.name):
+        build_candidates(databases)
+        failed = failed_calculations(databases, campaign)
+        queue_again(launchpad, [each for each in failed if each.is_retryable])
+    if elsewhere := recovery.elsewhere():
+        console.note(
+            f"Jobs of this campaign run on other machines ({', '.join(elsewhere)}); should "
+            "those be dead, `gan-htvs recover --silent-for 0` queues their jobs again."
         )
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the directory of this campaign against a second run."""
-        try:
-            for folder in ("launches", "logs"):
-                (self.directory / folder).mkdir(parents=True, exist_ok=True)
-            lock = locked(self.directory / "run.lock")
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another run of campaign {self.campaign.name!r} is using {self.directory}."
-            ) from error
-        except OSError as error:
-            raise UserError(
-                f"{self.directory}: cannot write here ({error.strerror}); choose another --workdir."
-            ) from error
-        with lock:
-            yield
+
+def _work(recovery: Recovery, pool: WorkerPool, feed: Callable[[], int], watch: Watcher) -> None:
+    """Queue what can start, and run it until nothing more can."""
+    launchpad, owners = recovery.launchpad, recovery.owners or ()
+    feed()
+    if not launchpad.is_busy(owners):
+        return
+    locks = Locks(launchpad)
+    with pool:
+        idle_polls = 0
+        # A release that was lost must not be the end of the campaign.
+        while idle_polls < IDLE_POLLS or feed():
+            time.sleep(POLL_SECONDS)
+            pool.replace_dead(recovery)
+            for loss in recovery.half_taken():
+                recovery.cure(loss)
+            locks.finish_abandoned(BUSY_LOCK_SECONDS)
+            states = launchpad.states(owners)
+            busy = any(state in ACTIVE_STATES for _, state in states)
+            idle_polls = 0 if busy else idle_polls + 1
+            watch(states)

@@ -1,4 +1,4 @@
-"""Workflows whose worker died in the middle of an update, with the lock in its hand."""
+"""Locks of workflows whose worker died in the middle of an update."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from graphlib import TopologicalSorter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,15 +24,8 @@ POLL_SECONDS = 1.0
 WORKFLOW_FIELDS = {"name": 1, "nodes": 1, "parent_links": 1, "fw_states": 1, "updated_on": 1}
 
 
-class Held(NamedTuple):
-    """A lock that somebody holds: which, and on which state of the workflow."""
-
-    workflow: Any
-    updated_on: Any
-
-
 class Locks:
-    """The locks of a launchpad, watched for those that nobody will ever release.
+    """The locks of a launchpad, watched for those that will never be released.
 
     FireWorks does not write down who locked a workflow, or when. A lock counts as abandoned if
     this object has seen it for long enough, and the workflow unchanged.
@@ -40,25 +33,24 @@ class Locks:
 
     def __init__(self, launchpad: CampaignLaunchPad) -> None:
         self._launchpad = launchpad
-        self._since: Mapping[Held, float] = MappingProxyType({})
-        self._workflows: Mapping[Held, dict[str, Any]] = MappingProxyType({})
+        self._seen: dict[tuple[Any, str], tuple[float, dict[str, Any]]] = {}
+        """Since when, and which workflow, by its id and state."""
 
     def look(self, query: Mapping[str, Any] = MappingProxyType({})) -> int:
         """Look once at the workflows that match, and return how many of them are locked."""
         now = time.monotonic()
-        found = self._launchpad.workflows.find(
-            {"locked": {"$exists": True}, **query}, WORKFLOW_FIELDS
-        )
-        self._workflows = {Held(each["_id"], str(each["updated_on"])): each for each in found}
-        self._since = {held: self._since.get(held, now) for held in self._workflows}
-        return len(self._workflows)
+        locked = {"locked": {"$exists": True}, **query}
+        before, self._seen = self._seen, {}
+        for workflow in self._launchpad.workflows.find(locked, WORKFLOW_FIELDS):
+            lock = workflow["_id"], str(workflow["updated_on"])
+            since, _ = before.get(lock, (now, workflow))
+            self._seen[lock] = since, workflow
+        return len(self._seen)
 
     def abandoned(self, seconds: float) -> list[dict[str, Any]]:
         """List the workflows that were seen locked for so long."""
         now = time.monotonic()
-        return [
-            self._workflows[held] for held, since in self._since.items() if now - since >= seconds
-        ]
+        return [workflow for since, workflow in self._seen.values() if now - since >= seconds]
 
     def finish_abandoned(self, seconds: float) -> None:
         """Look once, and finish what was seen locked for so long."""
@@ -74,9 +66,9 @@ class Locks:
         Others may lock and release for as long as they work.
         """
         self.look(query)
-        now = set(self._since)
+        now = set(self._seen)
         deadline = time.monotonic() + seconds
-        while now & self._since.keys() and time.monotonic() < deadline:
+        while now & self._seen.keys() and time.monotonic() < deadline:
             time.sleep(min(POLL_SECONDS, seconds))
             self.look(query)
         return self.abandoned(seconds)
@@ -84,7 +76,7 @@ class Locks:
     def finish(self, workflow: Mapping[str, Any]) -> None:
         """Release an abandoned lock, and bring the update behind it to its end.
 
-        Everybody else would wait five minutes for the lock, at every update.
+        Without that, every later update waits five minutes for the lock.
         """
         self._undo_half(workflow)
         self._launchpad.workflows.update_one({"_id": workflow["_id"]}, {"$unset": {"locked": ""}})
@@ -94,20 +86,19 @@ class Locks:
                 self._launchpad.refresh(fw_id)
 
     def _undo_half(self, workflow: Mapping[str, Any]) -> None:
-        """Take back a job's end of which only its own document tells, so that it is told again.
+        """Reset jobs whose end is in their own document only, so that it is written again.
 
-        FireWorks writes the jobs that a job asked for, then the job, then the workflow. Those
-        that are in no workflow would never run to their end, and the job that asked for them
-        would not be asked again.
+        FireWorks writes the jobs that a job added, then the job, then the workflow. Added jobs that
+        are in no workflow would never be finished, and the job would not add them again.
         """
-        told = workflow.get("fw_states") or {}
+        states = workflow.get("fw_states") or {}
         jobs = self._launchpad.fireworks
         ended = jobs.find(
             {"fw_id": {"$in": workflow["nodes"]}, "state": "COMPLETED"},
             {"fw_id": 1, "spec._tasks.job.hosts": 1},
         )
         for job in ended:
-            before = told.get(str(job["fw_id"]))
+            before = states.get(str(job["fw_id"]))
             if before in (None, "COMPLETED"):
                 continue
             tasks = job["spec"].get("_tasks") or [{}]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self, TypeAlias
+from subprocess import PIPE
+from typing import TYPE_CHECKING, Self
 
 import psutil
 
 from gan_htvs.errors import UserError
 from gan_htvs.processes import CORES
-from launchers.workers import kill_children
+from launchers.workers import stop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +29,6 @@ IDLE_DEATHS_SECONDS = 600.0
 
 STOP_SECONDS = 30.0
 """A worker ends at once, unless it writes the state of a training."""
-
-Process: TypeAlias = "subprocess.Popen[bytes]"
 
 
 @dataclass
@@ -54,27 +51,19 @@ class WorkerPool:
     launchpad_file: Path
     directory: Path
     owners: Sequence[str]
-    _workers: list[Process] = field(default_factory=list, init=False)
+    _workers: list[psutil.Popen] = field(default_factory=list, init=False)
     _idle_deaths: list[float] = field(default_factory=list, init=False)
 
     def __enter__(self) -> Self:
         """Start the workers."""
+        for folder in ("launches", "logs"):
+            (self.directory / folder).mkdir(parents=True, exist_ok=True)
         self._workers = [self._start(number) for number in range(self.size)]
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop them; what they were running is queued again by the next run."""
-        for worker in self._workers:
-            with suppress(ProcessLookupError):
-                worker.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        for worker in self._workers:
-            try:
-                worker.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                kill_children(psutil.Process(worker.pid))
-                worker.kill()
-                worker.wait()
+        stop(self._workers, STOP_SECONDS)
 
     def replace_dead(self, recovery: Recovery) -> None:
         """Start anew the workers that died, and take up their jobs.
@@ -103,7 +92,7 @@ class WorkerPool:
     def _log(self, number: int) -> Path:
         return self.directory / "logs" / f"worker-{number}.log"
 
-    def _start(self, number: int) -> Process:
+    def _start(self, number: int) -> psutil.Popen:
         launches = self.directory.resolve() / "launches"
         arguments = (str(self.launchpad_file.resolve()), str(launches), *self.owners)
         # One thread each: oversubscribed torch is ten times slower.
@@ -111,11 +100,11 @@ class WorkerPool:
         environment = os.environ | {"OMP_NUM_THREADS": "1", CORES: str(share)}
         with self._log(number).open("ab") as log:
             # Its own session: Ctrl-C reaches this process alone, which then stops the workers.
-            return subprocess.Popen(  # noqa: S603
+            return psutil.Popen(
                 [sys.executable, "-m", "launchers.worker", *arguments],
                 stdout=log,
                 stderr=log,
-                stdin=subprocess.PIPE,  # never written to: closes when this process ends
+                stdin=PIPE,  # never written to: closes when this process ends
                 env=environment,
                 start_new_session=True,
             )

@@ -18,7 +18,7 @@ from gan_htvs import __version__
 from launchers.batch import BatchJob, BatchQueue, BatchSystem, own_job, user_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import FrameType
 
     from fireworks import FWorker
@@ -117,27 +117,17 @@ class Worker(BaseModel):
             No other machine can reach the database, so it ran on this one even if that had another
             name then.
         """
+        is_mine = self.user == user_name()
         if everyone_is_here or self.host == socket.gethostname():
-            if self._is_running():
+            if running_process(self.pid, self.started) is not None:
                 return Life.ALIVE
             # Some machines hide the processes of other users.
-            return Life.DEAD if self._is_mine() else Life.UNKNOWN
-        if self.batch_job and self.batch_system and self._is_mine():
+            return Life.DEAD if is_mine else Life.UNKNOWN
+        if self.batch_job and self.batch_system and is_mine:
             job = BatchJob(self.batch_job, self.batch_system, self.cluster)
             if queue.holds(job) is False:
                 return Life.DEAD
         return Life.UNKNOWN
-
-    def _is_mine(self) -> bool:
-        return self.user == user_name()
-
-    def _is_running(self) -> bool:
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) <= START_TOLERANCE
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
 
 
 def this_worker() -> Worker:
@@ -181,13 +171,35 @@ def stop_at_once(signum: int, _frame: FrameType | None) -> None:
     queued again.
     """
     try:
-        kill_children(psutil.Process())
+        _kill_children(psutil.Process())
     finally:
         os._exit(128 + signum)
 
 
-def kill_children(process: psutil.Process) -> None:
-    """Kill all that a process started, and what that started in its turn."""
+def running_process(pid: int, started: float) -> psutil.Process | None:
+    """Return the process with this id if it runs and started then; ids are used again."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        is_same = abs(process.create_time() - started) <= START_TOLERANCE
+        if is_same and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
+
+
+def stop(processes: Sequence[psutil.Process], patience: float) -> None:
+    """End processes, and kill those that have not ended after some seconds."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, deaf = psutil.wait_procs(processes, patience)
+    for process in deaf:
+        _kill_children(process)
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(deaf, patience)
+
+
+def _kill_children(process: psutil.Process) -> None:
     with suppress(psutil.Error):
         for child in process.children(recursive=True):
             with suppress(psutil.Error):  # it may end with its parent
@@ -199,10 +211,8 @@ def versions() -> dict[str, str]:
     """Installed versions of the packages that decide results; the others are left out."""
     found = {"gan-htvs": __version__, "python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -295,20 +295,19 @@ def _run(
             if relaxation.name in SHIPPED:
                 weights_file(relaxation.name)
     from launchers import summary
-    from launchers.local import LocalRun
+    from launchers.local import run_campaign
 
     summary.print_heading(campaign)
     with open_databases(launchpad) as databases:
         with console.WorkProgress() as progress:
-            LocalRun(
+            run_campaign(
                 campaign,
                 databases,
                 launchpad_file=launchpad,
                 directory=workdir / campaign.name,
                 n_workers=workers,
                 watch=progress.show_jobs,
-                tell=console.note,
-            ).run()
+            )
         failed = summary.print_summary(campaign, databases, launchpad)
         conclude(databases)
     if failed:

@@ -45,7 +45,7 @@ def test_a_piece_that_kills_its_process_takes_no_other_along():
 
 
 def test_a_machine_that_kills_every_process_is_not_the_fault_of_the_work():
-    with pytest.raises(UserError, match="every process is killed"):
+    with pytest.raises(UserError, match="processes keep being killed"):
         list(spread(die, {i: (i,) for i in range(4)}, 2))
 
 

@@ -37,7 +37,7 @@ def pool(tmp_path, monkeypatch):
         def start(_, **more):
             return POPEN([sys.executable, "-c", program], **more)
 
-        monkeypatch.setattr(module.subprocess, "Popen", start)
+        monkeypatch.setattr(subprocess, "Popen", start)
         (tmp_path / "logs").mkdir()
         return WorkerPool(size, tmp_path / "my_launchpad.yaml", tmp_path, ["search"])
 
@@ -103,7 +103,7 @@ def test_workers_share_the_cores_of_the_machine(tmp_path, monkeypatch, size, sha
             environments.append(env)
             super().__init__(["true"], env=env, **more)
 
-    monkeypatch.setattr("launchers.pool.subprocess.Popen", Process)
+    monkeypatch.setattr(subprocess, "Popen", Process)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     (tmp_path / "logs").mkdir()
     with WorkerPool(size, tmp_path / "my_launchpad.yaml", tmp_path, ["search"]):

@@ -58,7 +58,7 @@ def test_a_lock_that_changes_hands_is_not_abandoned(launchpad):
     locks = Locks(launchpad)
     locks.look()
     launchpad.workflows.update_one({}, {"$set": {"updated_on": datetime.now(UTC)}})
-    locks._since = {held: since - 100 for held, since in locks._since.items()}
+    locks._seen = {lock: (since - 100, workflow) for lock, (since, workflow) in locks._seen.items()}
     locks.look()
     assert locks.abandoned(seconds=60) == []
 
