@@ -1,4 +1,4 @@
-"""What an address asks for: filters, order and page of a list, in the words of the command line."""
+"""The query of an address: filters, order and page of a list, in the words of the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ PAGE = 50
 """Candidates on one page."""
 
 MOST_PAGES = 2000
-PAGES = {str(page): page for page in range(1, MOST_PAGES + 1)}
 LONGEST = 2000
 """Characters of a query."""
 
@@ -27,56 +26,39 @@ class Question(NamedTuple):
 
     @classmethod
     def read(cls, search: str | None) -> Question:
-        """Read the query of an address; a stage may be there several times.
+        """Read the query of an address, in which a stage may occur several times.
 
         Raises
         ------
         UserError
-            In one sentence, if something in it is not known or of the wrong type.
+            If a filter is unknown or its value invalid, or the query is too long.
         """
-        if not isinstance(search or "", str) or len(search or "") > LONGEST:
+        text = search or ""
+        if not isinstance(text, str) or len(text) > LONGEST:
             raise UserError(f"An address has at most {LONGEST} characters after its ?.")
-        filters: dict[str, Any] = {}
-        sort, page = STABILITY, 1
-        for name, value in parse_qsl((search or "").removeprefix("?")):
-            if name == "sort":
-                sort = value
-            elif name == "page":
-                if value not in PAGES:
-                    raise UserError(f"page: {value!r} is no number from 1 to {MOST_PAGES}.")
-                page = PAGES[value]
-            elif name == "stage":
-                filters["stage"] = [*filters.get("stage", ()), value]
-            else:
-                filters[name] = value
+        words = parse_qsl(text.removeprefix("?"))
+        filters: dict[str, Any] = dict(words)
+        if "stage" in filters:
+            filters["stage"] = [value for name, value in words if name == "stage"]
+        sort, page = filters.pop("sort", STABILITY), filters.pop("page", "1")
+        if not page.isdecimal() or not 1 <= int(page) <= MOST_PAGES:
+            raise UserError(f"page: {page!r} is no number from 1 to {MOST_PAGES}.")
         Filters.of(**filters)
-        return cls(filters, sort, page)
+        return cls(filters, sort, int(page))
+
+    @classmethod
+    def read_or_all(cls, search: str | None) -> Question:
+        """Read the query of an address; all candidates if it is invalid."""
+        try:
+            return cls.read(search)
+        except UserError:
+            return cls({})
 
     def write(self) -> str:
-        """Write it as the query of an address, the usual left out."""
-        words = [
-            (name, value)
-            for name, values in self.filters.items()
-            for value in (values if isinstance(values, list) else [values])
-        ]
-        words += [("sort", self.sort)] if self.sort != STABILITY else []
-        words += [("page", str(self.page))] if self.page > 1 else []
-        return f"?{urlencode(words)}" if words else ""
-
-
-def range_of(filters: dict[str, Any], name: str, low: float, high: float) -> list[float]:
-    """Place the handles of a slider from ``low`` to ``high``; at its ends there is no bound."""
-    bounds = getattr(Filters.of(**filters), name) or (None, None)
-    return [
-        low if bounds[0] is None else max(low, bounds[0]),
-        high if bounds[1] is None else min(high, bounds[1]),
-    ]
-
-
-def bounds_of(handles: list[float], low: float, high: float) -> str | None:
-    """Read the handles of a slider; None: no bound."""
-    told = [
-        "" if handles[0] <= low else f"{handles[0]:g}",
-        "" if handles[1] >= high else f"{handles[1]:g}",
-    ]
-    return "..".join(told) if any(told) else None
+        """Return the query of an address, without defaults."""
+        words = self.filters.copy()
+        if self.sort != STABILITY:
+            words["sort"] = self.sort
+        if self.page > 1:
+            words["page"] = self.page
+        return f"?{urlencode(words, doseq=True)}" if words else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from dash import Dash, Input, Output, State, dcc, html
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from dash.development.base_component import Component
 
     from launchers.database import Databases
-
-ID = re.compile(r"[0-9a-f]{16}")
-"""Of a candidate."""
 
 LOOK_AGAIN_MS = 5000
 """Time after which open pages are brought up to date."""
@@ -47,17 +43,12 @@ def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Das
         "launchers.explorer", title="gan-htvs", update_title="", serve_locally=True,
         suppress_callback_exceptions=True, include_assets_files=True,
     )  # fmt: skip
+    links = [dcc.Link("candidates", href="/"), dcc.Link("campaigns", href="/campaigns")]
     app.layout = html.Div(
         [
             dcc.Location(id="url", refresh="callback-nav"),
             dcc.Interval(id="again", interval=LOOK_AGAIN_MS),
-            html.Header(
-                [
-                    html.B("gan-htvs"),
-                    dcc.Link("candidates", href="/"),
-                    dcc.Link("campaigns", href="/campaigns"),
-                ]
-            ),
+            html.Header([html.B("gan-htvs"), *links]),
             html.Main(id="page"),
         ]
     )
@@ -85,34 +76,32 @@ def _page(
     pathname: str,
     search: str | None,
 ) -> Component:
-    kind, *names = pathname.strip("/").split("/")
-    if kind == "" and not names:
-        names = looked.names
-        is_empty = not names and not store.rows(limit=1)
-        return campaigns.layout() if is_empty else listing.layout(search, names)
-    if kind == "campaigns" and not names:
-        return campaigns.layout()
-    if kind == "campaigns" and len(names) == 1:
-        return campaigns.layout_of_one(databases, names[0])
-    if kind == "candidate" and len(names) == 1:
-        if not ID.fullmatch(names[0]):
-            raise UserError("That is no id of a candidate: it has 16 digits from 0 to f.")
-        return candidate.layout(read_history(databases, names[0]))
+    match pathname.strip("/").split("/"):
+        case [""]:
+            names = looked.names
+            is_empty = not names and not store.rows(limit=1)
+            return campaigns.layout() if is_empty else listing.layout(search, names)
+        case ["campaigns"]:
+            return campaigns.layout()
+        case ["campaigns", name]:
+            return campaigns.layout_of_one(databases, name)
+        case ["candidate", candidate_id]:
+            return candidate.layout(read_history(databases, candidate_id))
     raise UserError("There is no such page.")
 
 
 def _serve_files(app: Dash, store: CandidateStore) -> None:
     @app.server.get("/files/<candidate_id>.<form>")
     def file(candidate_id: str, form: str) -> Response:
-        found = store.get(candidate_id) if ID.fullmatch(candidate_id) else None
-        if found is None or form not in (*map(str, StructureFormat), "json"):
+        found = store.get(candidate_id)
+        if found is None or form not in (*StructureFormat, "json"):
             abort(404)
         if form == "json":
-            name = f"{candidate_id}.json"
-            text, kind = json.dumps(encode(found), default=str, indent=1), "application/json"
+            name, kind = f"{candidate_id}.json", "application/json"
+            text = json.dumps(encode(found), default=str, indent=1)
         else:
-            wanted = StructureFormat(form)
-            name, text, kind = file_name(found, wanted), structure_text(found, wanted), "text/plain"
+            structure_format, kind = StructureFormat(form), "text/plain"
+            name, text = file_name(found, structure_format), structure_text(found, structure_format)
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(text, mimetype=kind, headers=headers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
 from threading import Lock
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
     from launchers.status.grids import Cell, Grid
 
 FRESH_SECONDS = 3.0
-"""All who look within this time are shown the same survey,"""
 AS_LONG = 10
-"""or within so many times as long as it took."""
-NEVER = -1.0
+"""A survey is shown for this time, or for so many times as long as it took."""
 
 EMPTY = """\
 ### There is no campaign in this database yet
@@ -48,39 +47,34 @@ the file of another database.
 
 
 class Survey:
-    """How all campaigns stand; nobody waits for a look that somebody else takes."""
+    """Status of all campaigns, which requests at about the same time share."""
 
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
         self._lock = Lock()
-        self._fresh_until = NEVER
-        self._last = _nothing()
+        self._fresh_until = -math.inf
+        self._last: Status
 
     def __call__(self) -> Status:
-        """Tell how they stand, or stood a little while ago."""
-        if self._lock.acquire(blocking=self._fresh_until == NEVER):
-            try:
-                if time.monotonic() > self._fresh_until:
-                    began = time.monotonic()
-                    self._last = self._look()
-                    now = time.monotonic()
-                    self._fresh_until = now + max(FRESH_SECONDS, AS_LONG * (now - began))
-            finally:
-                self._lock.release()
-        return self._last
+        """Return the current status, or that of a little while ago."""
+        with self._lock:
+            began = time.monotonic()
+            if began > self._fresh_until:
+                self._last = self._look()
+                now = time.monotonic()
+                self._fresh_until = now + max(FRESH_SECONDS, AS_LONG * (now - began))
+            return self._last
 
     @property
     def names(self) -> list[str]:
-        """Of all campaigns."""
+        """Names of all campaigns."""
         with self._databases.store("campaigns", key="name") as store:
             return sorted(store.distinct("name"))
 
     def _look(self) -> Status:
-        return survey(self._databases) if self.names else _nothing()
-
-
-def _nothing() -> Status:
-    return Status(checked_on=datetime.now(UTC), campaigns=())
+        if self.names:
+            return survey(self._databases)
+        return Status(checked_on=datetime.now(UTC), campaigns=())
 
 
 def layout() -> Component:
@@ -131,7 +125,15 @@ def layout_of_one(databases: Databases, name: str) -> Component:
             html.H1(f"{name}: {results.campaign.chemical_system.chemsys}"),
             html.P(dcc.Link("its candidates", href=f"/?campaign={name}")),
             _funnel(results.funnel),
-            *(_figure(what, embedded(figure)) for what, figure in drawn.items()),
+            *(
+                html.Figure(
+                    [
+                        html.Img(src=embedded(figure), alt=what, className="figure"),
+                        html.Figcaption(CAPTIONS[what]),
+                    ]
+                )
+                for what, figure in drawn.items()
+            ),
         ]
     )
 
@@ -140,17 +142,8 @@ def _funnel(funnel: Funnel) -> Component:
     columns: dict[str, Sequence[int | None]] = dict(funnel.counts)
     if any(count is not None for count in funnel.published):
         columns[f"published: {PUBLISHED_SOURCE}"] = funnel.published
-    rows = [
-        (stage, *(counts[i] for counts in columns.values()))
-        for i, stage in enumerate(funnel.stages)
-    ]
+    rows = zip(funnel.stages, *columns.values(), strict=True)
     return html.Div([_table(["stage", *columns], rows), html.P(funnel.caveat, className="note")])
-
-
-def _figure(name: str, source: str) -> Component:
-    return html.Figure(
-        [html.Img(src=source, alt=name, className="figure"), html.Figcaption(CAPTIONS[name])]
-    )
 
 
 def _plain(markup: str) -> str:
@@ -163,9 +156,9 @@ def _drawn(grid: Grid) -> Component:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[Cell]]) -> Component:
-    def cell(value: Cell) -> Component:
-        return html.Td(text(value), className="number" if is_number(value) else None)
-
-    body = [html.Tr([cell(value) for value in row]) for row in rows]
+    body = [
+        html.Tr([html.Td(text(v), className="number" if is_number(v) else None) for v in row])
+        for row in rows
+    ]
     table = html.Table([html.Thead(html.Tr([html.Th(name) for name in head])), html.Tbody(body)])
     return html.Div(table, className="wide")

@@ -12,8 +12,8 @@ from gan_htvs.candidate import KNOWN_PHASE
 from gan_htvs.export import StructureFormat
 from gan_htvs.figures import embedded
 from gan_htvs.prescreen.figure import draw_relaxation
-from launchers.explorer.listing import FIGURE
-from launchers.explorer.scene import colour_of, scene_of
+from launchers.explorer.listing import FIGURE, STYLE
+from launchers.explorer.scene import color_of, scene_of
 from launchers.history import lines
 
 if TYPE_CHECKING:
@@ -33,27 +33,19 @@ something changes."""
 def layout(history: History) -> Component:
     """Show everything known of a candidate."""
     candidate = history.candidate
-    files = [(f"{form.upper()}", f"{form}") for form in StructureFormat] + [("JSON", "json")]
+    forms = [*map(str, StructureFormat), "json"]
+    address = f"/files/{candidate.candidate_id}"
+    files = [
+        html.A(form.upper(), href=f"{address}.{form}", id=f"file-{form}", className="file")
+        for form in forms
+    ]
     is_phase = candidate.origin.proposer == KNOWN_PHASE
     first = "as in the literature" if is_phase else "as generated"
     views = [("relaxed", candidate.structure), (first, candidate.generated_structure)]
     return html.Article(
         [
             html.H1(f"{candidate.formula_pretty} {candidate.candidate_id}"),
-            html.P(
-                [
-                    f"{candidate.stage.value}, of campaign {candidate.campaign}. Files: ",
-                    *(
-                        html.A(
-                            name,
-                            href=f"/files/{candidate.candidate_id}.{form}",
-                            id=f"file-{form}",
-                            className="file",
-                        )
-                        for name, form in files
-                    ),
-                ]
-            ),
+            html.P([f"{candidate.stage}, of campaign {candidate.campaign}. Files: ", *files]),
             html.Div(
                 [_view(title, structure) for title, structure in views if structure is not None],
                 className="views",
@@ -67,7 +59,7 @@ def layout(history: History) -> Component:
             ),
             *_phases(candidate.decomposes_to),
             *_water(candidate.pourbaix),
-            *_descent(history),
+            *_relaxation(history),
         ]
     )
 
@@ -87,36 +79,27 @@ def _view(title: str, structure: Structure) -> Component:
     lattice = structure.lattice
     lengths = ", ".join(f"{each:.3f}" for each in lattice.abc)
     angles = ", ".join(f"{each:.1f}" for each in lattice.angles)
-    symbols = sorted(structure.composition.get_el_amt_dict())
-    return html.Figure(
-        [
-            CrystalToolkitScene(
-                data=scene_of(structure), settings=SCENE, sceneSize="360px",
-                showControls=False, axisView="SW", id={"view": title},
-            ),
-            html.Figcaption(
-                [
-                    html.B(title),
-                    *(
-                        html.Span(symbol, className="element", style={"borderColor": colour})
-                        for symbol in symbols
-                        if (colour := colour_of(symbol))
-                    ),
-                    html.Br(),
-                    (f"{len(structure)} atoms; {lengths} A; {angles} degrees; "
-                    f"{lattice.volume / len(structure):.2f} A^3 an atom"),
-                ]
-            ),
-        ],
-        className="view",
+    sizes = (
+        f"{len(structure)} atoms; {lengths} A; {angles} degrees; "
+        f"{lattice.volume / len(structure):.2f} A^3 an atom"
+    )
+    elements = [
+        html.Span(symbol, className="element", style={"borderColor": color_of(symbol)})
+        for symbol in sorted(structure.composition.get_el_amt_dict())
+    ]
+    viewer = CrystalToolkitScene(
+        data=scene_of(structure), settings=SCENE, sceneSize="360px",
+        showControls=False, axisView="SW", id={"view": title},
     )  # fmt: skip
+    caption = html.Figcaption([html.B(title), *elements, html.Br(), sizes])
+    return html.Figure([viewer, caption], className="view")
 
 
 def _phases(decomposes_to: dict[str, float] | None) -> list[Component]:
     if not decomposes_to:
         return []
-    told = ", ".join(f"{share:.0%} {phase}" for phase, share in decomposes_to.items())
-    return [html.H2("Competing phases"), html.P(f"{told}, by share of atoms.")]
+    shares = ", ".join(f"{share:.0%} {phase}" for phase, share in decomposes_to.items())
+    return [html.H2("Competing phases"), html.P(f"{shares}, by share of atoms.")]
 
 
 def _water(pourbaix: PourbaixStability | None) -> list[Component]:
@@ -127,9 +110,8 @@ def _water(pourbaix: PourbaixStability | None) -> list[Component]:
     figure.update_layout(
         xaxis_title="pH",
         yaxis_title="decomposition energy, eV/atom",
-        template="simple_white",
         height=320,
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        **STYLE,
     )
     settings = pourbaix.settings
     return [
@@ -142,7 +124,7 @@ def _water(pourbaix: PourbaixStability | None) -> list[Component]:
     ]
 
 
-def _descent(history: History) -> list[Component]:
+def _relaxation(history: History) -> list[Component]:
     if history.relaxation is None or not history.relaxation.curve.energies:
         return []
     figure = draw_relaxation(history.relaxation.curve, str(history.relaxation.ending))

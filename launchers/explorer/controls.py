@@ -1,15 +1,16 @@
-"""The filters of the list: what a reader sets, in step with the address."""
+"""The filters of the list: controls that are in step with the address."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from gan_htvs.candidate import Stage
 from gan_htvs.errors import UserError
+from gan_htvs.filters import Filters
 from gan_htvs.proposers import ProposerName
-from launchers.explorer.address import Question, bounds_of, range_of
+from launchers.explorer.address import Question
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,21 +21,33 @@ if TYPE_CHECKING:
 
 
 class Slider(NamedTuple):
-    """A range that is asked for with two handles; at the ends there is no bound."""
+    """A range with two handles, which at the ends of the slider set no bound."""
 
-    name: str
     title: str
     low: float
     high: float
     step: float
 
+    def handles(self, bounds: tuple[float | None, float | None] | None) -> list[float]:
+        """Return the positions of the handles."""
+        low, high = bounds or (None, None)
+        return [
+            self.low if low is None else max(self.low, low),
+            self.high if high is None else min(self.high, high),
+        ]
 
-SLIDERS = (
-    Slider("energy_above_hull", "energy above hull, eV/atom", -0.1, 0.5, 0.01),
-    Slider("pourbaix_min", "in water at the best pH, eV/atom", -0.2, 2.0, 0.05),
-    Slider("band_gap", "band gap, eV", 0.0, 6.0, 0.1),
-)
+    def text(self, handles: Sequence[float]) -> str:
+        """Return the range as ``low..high``; empty without bounds."""
+        low = f"{handles[0]:g}" if handles[0] > self.low else ""
+        high = f"{handles[1]:g}" if handles[1] < self.high else ""
+        return f"{low}..{high}" if low or high else ""
 
+
+SLIDERS = {
+    "energy_above_hull": Slider("energy above hull, eV/atom", -0.1, 0.5, 0.01),
+    "pourbaix_min": Slider("in water at the best pH, eV/atom", -0.2, 2.0, 0.05),
+    "band_gap": Slider("band gap, eV", 0.0, 6.0, 0.1),
+}
 
 ONLY = {
     "unique": ("one of each crystal", "true"),
@@ -43,88 +56,71 @@ ONLY = {
 }
 """Checkboxes: a filter, its title, and its value where the box is checked."""
 
-
-CONTROLS = (
-    *("campaign", "formula", "chemsys", "stage", "proposer"),
-    *(each.name for each in SLIDERS),
-    "only",
-)
-"""What asks, by the names of the filters."""
+CONTROLS = ("campaign", "formula", "chemsys", "stage", "proposer", *SLIDERS, "only")
+"""Identifiers of the controls: names of filters, and of the checkboxes."""
 
 
 def controls(question: Question, campaigns: Sequence[str]) -> Component:
-    """Show the filters as they are in an address."""
-    filters = question.filters
+    """Return the controls with the filters of an address."""
+    values = values_of(question)
+
+    def choice(name: str, options: Sequence[str], placeholder: str, **more: Any) -> Component:
+        return dcc.Dropdown(options, values[name], id=name, placeholder=placeholder, **more)
+
+    def text(name: str, example: str) -> Component:
+        return dcc.Input(
+            values[name] or "", "text", id=name, debounce=True, placeholder=example, maxLength=200
+        )
+
+    titled = {
+        "campaign": choice("campaign", list(campaigns), "all"),
+        "formula": text("formula", "MgMnO3"),
+        "elements": text("chemsys", "Mg-Mn-O"),
+        "stage": choice("stage", [stage.value for stage in Stage], "any", multi=True),
+        "proposed by": choice("proposer", [name.value for name in ProposerName], "anything"),
+    }
+    for name, slider in SLIDERS.items():
+        titled[slider.title] = dcc.RangeSlider(
+            *slider[1:],
+            value=values[name],
+            marks={f"{end:g}": "any" for end in (slider.low, slider.high)},
+            allowCross=False,
+            id=name,
+            tooltip={"placement": "bottom"},
+        )
     return html.Div(
-        id="controls",
-        role="search",
-        children=[
-            _labelled(
-                "campaign",
-                dcc.Dropdown(
-                    list(campaigns), filters.get("campaign"), id="campaign", placeholder="all"
-                ),
+        [
+            *(
+                html.Div([html.Label(title), control], className="control")
+                for title, control in titled.items()
             ),
-            _labelled("formula", _text("formula", filters, "MgMnO3")),
-            _labelled("elements", _text("chemsys", filters, "Mg-Mn-O")),
-            _labelled(
-                "stage",
-                dcc.Dropdown(
-                    [stage.value for stage in Stage],
-                    filters.get("stage", []),
-                    id="stage",
-                    multi=True,
-                    placeholder="any",
-                ),
-            ),
-            _labelled(
-                "proposed by",
-                dcc.Dropdown(
-                    [name.value for name in ProposerName],
-                    filters.get("proposer"),
-                    id="proposer",
-                    placeholder="anything",
-                ),
-            ),
-            *(_labelled(each.title, _slider(each, filters)) for each in SLIDERS),
             dcc.Checklist(
                 [{"label": f" {title}", "value": name} for name, (title, _) in ONLY.items()],
-                [name for name, (_, value) in ONLY.items() if filters.get(name) == value],
+                values["only"],
                 id="only",
             ),
             dcc.Link("all candidates", href="/", refresh=True, className="reset"),
             # Beside the controls, so that they change no address when they appear.
             dcc.Location(id="asked", refresh="callback-nav"),
         ],
+        id="controls",
+        role="search",
     )
 
 
-def _labelled(title: str, control: Component) -> Component:
-    return html.Div([html.Label(title), control], className="control")
-
-
-def _text(name: str, filters: dict[str, Any], example: str) -> Component:
-    return dcc.Input(
-        filters.get(name, ""), "text", id=name, debounce=True, placeholder=example, maxLength=200
-    )
-
-
-def _slider(slider: Slider, filters: dict[str, Any]) -> Component:
-    low, high = slider.low, slider.high
-    return dcc.RangeSlider(
-        low,
-        high,
-        slider.step,
-        value=range_of(filters, slider.name, low, high),
-        marks={f"{low:g}": "any", f"{high:g}": "any"},
-        allowCross=False,
-        id=slider.name,
-        tooltip={"placement": "bottom"},
-    )
+def values_of(question: Question) -> dict[str, Any]:
+    """Return the value of each of :data:`CONTROLS` for the filters of an address."""
+    filters = question.filters
+    checked = Filters.of(**filters)
+    values: dict[str, Any] = {name: filters.get(name) for name in CONTROLS}
+    values["stage"] = filters.get("stage", [])
+    values |= {name: each.handles(getattr(checked, name)) for name, each in SLIDERS.items()}
+    values["only"] = [name for name, (_, value) in ONLY.items() if filters.get(name) == value]
+    return values
 
 
 def register(app: Dash, looked: Survey) -> None:
-    """Let controls write the address, and follow it."""
+    """Register what writes the address from the controls, and what follows it."""
 
     @app.callback(
         Output("asked", "search"),
@@ -132,9 +128,9 @@ def register(app: Dash, looked: Survey) -> None:
         State("url", "search"),
         prevent_initial_call=True,
     )
-    def ask(*values: Any) -> Any:
-        *told, search = values
-        return asked(told, search)
+    def ask(*values: Any) -> str:
+        before = Question.read_or_all(values[-1])
+        return changed(before, ctx.triggered_id, ctx.triggered[0]["value"]).write()
 
     @app.callback(
         Output("asking", "children"),
@@ -143,52 +139,28 @@ def register(app: Dash, looked: Survey) -> None:
         prevent_initial_call=True,
     )
     def follow(search: str | None, *values: Any) -> Any:
-        # An address that the controls did not write: the reader went back, or followed a link.
-        if asked(values, search) is no_update:
-            return no_update
+        # An address that the controls did not write: the user went back, or followed a link.
         try:
-            return controls(Question.read(search), looked.names)
+            question = Question.read(search)
         except UserError:
             return no_update
+        shown = values_of(question).values()
+        is_shown = [value or None for value in values] == [value or None for value in shown]
+        return no_update if is_shown else controls(question, looked.names)
 
 
-def asked(values: Sequence[Any], search: str | None) -> Any:
-    """Turn the values of all :data:`CONTROLS` into an address; the order stays.
-
-    What is no value of a control, which no page of ours sends, asks for nothing.
-    """
-    try:
-        before = Question.read(search)
-    except UserError:
-        before = Question({})
-    given = dict(zip(CONTROLS, values, strict=True))
-    filters = {name: _value(name, value, before) for name, value in given.items() if name != "only"}
-    only = given["only"] if isinstance(given["only"], list) else []
-    filters |= {name: value for name, (_, value) in ONLY.items() if name in only}
+def changed(question: Question, name: str, value: Any) -> Question:
+    """Return the first page of a question after one of :data:`CONTROLS` got a new value."""
+    filters = question.filters.copy()
+    if name == "only":
+        for each, (_, checked) in ONLY.items():
+            if each in value:
+                filters[each] = checked
+            elif filters.get(each) == checked:
+                del filters[each]
+    elif name in SLIDERS:
+        filters[name] = SLIDERS[name].text(value)
+    else:
+        filters[name] = value.strip() if isinstance(value, str) else value
     filters = {name: value for name, value in filters.items() if value}
-    # What has no control, such as a space group, was written by hand and stays.
-    kept = {
-        name: value
-        for name, value in before.filters.items()
-        if (name not in given and name not in ONLY) or (name in ONLY and value != ONLY[name][1])
-    }
-    after = before._replace(filters=kept | filters)
-    if after.filters == before.filters:
-        return no_update
-    return after._replace(page=1).write()
-
-
-def _value(name: str, value: Any, before: Question) -> Any:
-    """Read a control; one that shows what the address said says the same, digit for digit."""
-    slider = next((each for each in SLIDERS if each.name == name), None)
-    if slider is not None:
-        if value == range_of(before.filters, name, slider.low, slider.high):
-            return before.filters.get(name)
-        match value:
-            case [int() | float(), int() | float()]:
-                return bounds_of(value, slider.low, slider.high)
-        return None
-    if name == "stage":
-        stages = value if isinstance(value, list) else []
-        return [stage for stage in stages if isinstance(stage, str)]
-    return value.strip() if isinstance(value, str) else None
+    return question._replace(filters=filters, page=1)

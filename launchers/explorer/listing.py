@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import plotly.graph_objects as go
-from dash import Dash, Input, Output, dcc, html, no_update
+from dash import Dash, Input, Output, dcc, html
 
 from gan_htvs.errors import UserError
 from gan_htvs.words import INCOMPLETE_MEANS
@@ -15,7 +14,7 @@ from launchers.explorer.address import PAGE, Question
 from launchers.explorer.controls import controls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from dash.development.base_component import Component
 
@@ -25,6 +24,9 @@ Row = dict[str, Any]
 
 FIGURE = {"displaylogo": False, "showSendToCloud": False}
 """Of plotly: figures stay here."""
+
+STYLE = {"template": "simple_white", "margin": {"l": 60, "r": 20, "t": 20, "b": 50}}
+"""Layout of all figures of plotly."""
 
 MOST_ABOVE_HULL, MOST_IN_WATER = 0.5, 1.5
 """Largest energies that its axes begin with, eV/atom."""
@@ -57,40 +59,30 @@ COLUMNS = (
 
 
 def layout(search: str | None, campaigns: Sequence[str]) -> Component:
-    """Lay the page out; the filters of an address that cannot be read are left out."""
-    try:
-        question = Question.read(search)
-    except UserError:
-        question = Question({})
+    """Return the page; the filters of an invalid address are left out."""
+    results = [
+        html.P([html.Span(id="told"), html.Span(id="count")], className="told"),
+        dcc.Loading(html.Div(id="found"), delay_show=400),
+        html.Div(id="drawn"),
+    ]
     return html.Div(
         [
-            html.Div(controls(question, campaigns), id="asking"),
-            html.Div(
-                [
-                    html.P([html.Span(id="told"), html.Span(id="count")], className="told"),
-                    dcc.Loading(html.Div(id="found"), delay_show=400),
-                    dcc.Graph(id="figure", style={"display": "none"}, config=FIGURE),
-                ],
-                id="list",
-            ),
+            html.Div(controls(Question.read_or_all(search), campaigns), id="asking"),
+            html.Div(results, id="list"),
         ],
         id="listing",
     )
 
 
 def register(app: Dash, store: CandidateStore) -> None:
-    """Let the page answer."""
+    """Register what fills the page whenever the address changes."""
 
     @app.callback(Output("told", "children"), Output("found", "children"), Input("url", "search"))
     def find(search: str | None) -> tuple[Any, Any]:
         try:
             question = Question.read(search)
-            rows = store.rows(
-                sort=question.sort,
-                skip=(question.page - 1) * PAGE,
-                limit=PAGE + 1,
-                **question.filters,
-            )
+            skip = (question.page - 1) * PAGE
+            rows = store.rows(sort=question.sort, skip=skip, limit=PAGE + 1, **question.filters)
         except UserError as error:
             return html.Span(str(error), className="error", role="alert"), None
         return told(question, rows), table(question, rows)
@@ -103,14 +95,14 @@ def register(app: Dash, store: CandidateStore) -> None:
         except UserError:
             return ""
 
-    @app.callback(Output("figure", "figure"), Output("figure", "style"), Input("url", "search"))
-    def draw(search: str | None) -> tuple[Any, Any]:
+    @app.callback(Output("drawn", "children"), Input("url", "search"))
+    def draw(search: str | None) -> Component | None:
         try:
             filters = Question.read(search).filters
             rows = store.rows(limit=MOST_POINTS, **{"pourbaix_min": "-1000..", **filters})
         except UserError:
-            return no_update, {"display": "none"}
-        return (scatter(rows), {}) if rows else (no_update, {"display": "none"})
+            return None
+        return dcc.Graph(figure=scatter(rows), id="figure", config=FIGURE) if rows else None
 
     app.clientside_callback(
         """(click) => {
@@ -124,11 +116,9 @@ def register(app: Dash, store: CandidateStore) -> None:
 
 
 def told(question: Question, rows: Sequence[Row]) -> str:
-    """Say which candidates these are."""
-    if not rows:
-        return "none"
+    """Return which candidates these are."""
     first = (question.page - 1) * PAGE + 1
-    return f"{first:,} to {first + min(len(rows), PAGE) - 1:,}"
+    return f"{first:,} to {first + min(len(rows), PAGE) - 1:,}" if rows else "none"
 
 
 def table(question: Question, rows: Sequence[Row]) -> Component:
@@ -137,12 +127,17 @@ def table(question: Question, rows: Sequence[Row]) -> Component:
         return html.P("No candidate is like this: widen the filters, or go back to the first page.")
     head = html.Tr([html.Th(_title(column, question)) for column in COLUMNS])
     has_incomplete = any(map(is_incomplete, rows[:PAGE]))
-    body = [html.Tr(list(_cells(row))) for row in rows[:PAGE]]
+    body = [html.Tr([_cell(row, column) for column in COLUMNS]) for row in rows[:PAGE]]
+    links = []
+    if question.page > 1:
+        links.append(_page_link("← before", "before", question, question.page - 1))
+    if len(rows) > PAGE:
+        links.append(_page_link("next →", "next", question, question.page + 1))
     return html.Div(
         [
             html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide"),
             html.P(INCOMPLETE_MEANS, className="note") if has_incomplete else None,
-            _pages(question, is_last=len(rows) <= PAGE),
+            html.Nav(links, className="pages"),
         ]
     )
 
@@ -156,45 +151,34 @@ def _title(column: Column, question: Question) -> Any:
     return dcc.Link(column.title + arrow, href="/" + question._replace(sort=order, page=1).write())
 
 
-def _pages(question: Question, *, is_last: bool) -> Component:
-    links = []
-    if question.page > 1:
-        before = question._replace(page=question.page - 1).write()
-        links.append(dcc.Link("← before", href=f"/{before}", id="before"))
-    if not is_last:
-        after = question._replace(page=question.page + 1).write()
-        links.append(dcc.Link("next →", href=f"/{after}", id="next"))
-    return html.Nav(links, className="pages")
+def _page_link(text: str, name: str, question: Question, page: int) -> Component:
+    return dcc.Link(text, href=f"/{question._replace(page=page).write()}", id=name)
 
 
-def _cells(row: Row) -> Iterator[Component]:
-    for column in COLUMNS:
-        text = marked(row, column.path, partial(_text, digits=column.digits))
-        if column.path in ("formula_pretty", "candidate_id"):
-            yield html.Td(dcc.Link(text, href=f"/candidate/{row['candidate_id']}"))
-        else:
-            kind = None if column.digits is None else "number"
-            yield html.Td(text, className=kind, title=_explanation(row, column.path))
+def _cell(row: Row, column: Column) -> Component:
+    path, digits = column.path, column.digits
 
+    def text(value: Any) -> str:
+        if value is None:
+            return "-"
+        return str(value) if digits is None else f"{value:z.{digits}f}"
 
-def _text(value: Any, digits: int | None) -> str:
-    if value is None:
-        return "-"
-    return str(value) if digits is None else f"{value:z.{digits}f}"
-
-
-def _explanation(row: Row, path: str) -> str | None:
-    """Return what a cell shows beside its value."""
+    shown = marked(row, path, text)
+    if path in ("formula_pretty", "candidate_id"):
+        return html.Td(dcc.Link(shown, href=f"/candidate/{row['candidate_id']}"))
     explained = {"band_gap": "band_gap_reason", "energy_above_hull": "energy_incomplete"}
-    explanation: str | None = row.get(explained.get(path, "reason")) or row.get("reason")
-    return explanation
+    explanation = row.get(explained.get(path, "reason")) or row.get("reason")
+    return html.Td(shown, className=None if digits is None else "number", title=explanation)
 
 
 def scatter(rows: Sequence[Row]) -> go.Figure:
-    """Draw stability in water against that in the solid state, gaps as colours."""
+    """Draw stability in water against that in the solid state, gaps as colors."""
     figure = go.Figure()
+    gap_marker = {"colorscale": "Viridis", "colorbar": {"title": "gap, eV"}, "size": 10}
+    plain_marker = {"color": "#999999", "size": 7, "symbol": "circle-open"}
     for has_gap in (False, True):
         own = [row for row in rows if (row.get("band_gap") is not None) == has_gap]
+        colors = {"color": [row.get("band_gap") for row in own]}
         figure.add_scatter(
             x=[row["energy_above_hull"] for row in own],
             y=[row["pourbaix"]["minimum"] for row in own],
@@ -202,24 +186,16 @@ def scatter(rows: Sequence[Row]) -> go.Figure:
             text=[f"{row['formula_pretty']} {row['candidate_id'][:6]}" for row in own],
             mode="markers",
             name="gap" if has_gap else "no complete gap yet",
-            marker={
-                "color": [row["band_gap"] for row in own],
-                "colorscale": "Viridis",
-                "colorbar": {"title": "gap, eV"},
-                "size": 10,
-            }
-            if has_gap
-            else {"color": "#999999", "size": 7, "symbol": "circle-open"},
+            marker=gap_marker | colors if has_gap else plain_marker,
         )
     figure.update_layout(
         xaxis_range=_shown([row["energy_above_hull"] for row in rows], MOST_ABOVE_HULL),
         yaxis_range=_shown([row["pourbaix"]["minimum"] for row in rows], MOST_IN_WATER),
         xaxis_title="energy above hull, eV/atom",
         yaxis_title="decomposition energy in water, eV/atom",
-        template="simple_white",
         height=420,
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
         legend={"orientation": "h", "y": 1.08},
+        **STYLE,
     )
     return figure
 

@@ -35,11 +35,11 @@ def scene_of(structure: Structure) -> Scene:
     atoms: dict[str, list[list[float]]] = defaultdict(list)
     bonds: dict[str, list[list[list[float]]]] = defaultdict(list)
     for i, site in enumerate(inside):
-        neighbours = [each.site.coords - site.coords for each in graph.get_connected_sites(i)]
+        neighbors = [each.site.coords - site.coords for each in graph.get_connected_sites(i)]
         for image in _images(site.frac_coords):
             here = inside.lattice.get_cartesian_coords(site.frac_coords + image)
             atoms[symbols[i]].append(here.tolist())
-            bonds[symbols[i]] += [[here.tolist(), (here + way / 2).tolist()] for way in neighbours]
+            bonds[symbols[i]] += [[here.tolist(), (here + way / 2).tolist()] for way in neighbors]
     origin = (-inside.lattice.get_cartesian_coords([0.5, 0.5, 0.5])).tolist()
     parts = {
         "atoms": [_spheres(*each) for each in atoms.items()],
@@ -55,7 +55,7 @@ def _bonds() -> CutOffDictNN:
     return CutOffDictNN.from_preset("vesta_2019")
 
 
-def colour_of(symbol: str) -> str:
+def color_of(symbol: str) -> str:
     """Colour of an element, Jmol's, as ``#rrggbb``."""
     return str(to_hex(jmol_colors[atomic_numbers[symbol]]))
 
@@ -77,7 +77,7 @@ def _spheres(symbol: str, positions: list[list[float]]) -> Scene:
     return {
         "type": "spheres",
         "positions": positions,
-        "color": colour_of(symbol),
+        "color": color_of(symbol),
         "radius": OF_COVALENT_RADIUS * float(covalent_radii[atomic_numbers[symbol]]),
         "tooltip": symbol,
         "clickable": True,
@@ -88,7 +88,7 @@ def _cylinders(symbol: str, pairs: list[list[list[float]]]) -> Scene:
     return {
         "type": "cylinders",
         "positionPairs": pairs,
-        "color": colour_of(symbol),
+        "color": color_of(symbol),
         "radius": BOND_RADIUS,
     }
 

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from dash import no_update
 
 from gan_htvs.errors import UserError
-from launchers.explorer.address import Question, bounds_of, range_of
-from launchers.explorer.controls import SLIDERS, asked
-
-ANY = [[each.low, each.high] for each in SLIDERS]
+from launchers.explorer.address import Question
+from launchers.explorer.controls import CONTROLS, SLIDERS, changed, values_of
 
 
 def test_an_address_says_what_it_reads():
@@ -48,38 +45,45 @@ def test_what_is_no_value_is_refused_in_a_sentence(search, told):
 
 
 def test_the_ends_of_a_slider_are_no_bounds():
-    assert bounds_of([0.0, 6.0], 0.0, 6.0) is None
-    assert bounds_of([1.6, 6.0], 0.0, 6.0) == "1.6.."
-    assert bounds_of([0.0, 3.0], 0.0, 6.0) == "..3"
-    assert range_of({"band_gap": "1.6.."}, "band_gap", 0.0, 6.0) == [1.6, 6.0]
-    assert range_of({"band_gap": "..9"}, "band_gap", 0.0, 6.0) == [0.0, 6.0]
-    assert range_of({}, "band_gap", 0.0, 6.0) == [0.0, 6.0]
-
-
-def test_controls_write_an_address_and_keep_what_has_no_control():
-    asks = [None, " MgO ", "", ["stable"], None, *ANY, ["unique", "known_phases"]]
-    search = asked(asks, "?spacegroup=225&sort=band_gap&page=4&formula=MnO")
-    assert search == (
-        "?spacegroup=225&formula=MgO&stage=stable&unique=true&known_phases=false&sort=band_gap"
-    )
-    assert asked([*asks[:-1], []], "?is_novel=false") == "?is_novel=false&formula=MgO&stage=stable"
-    beyond = "?energy_above_hull=1..2"
-    shown = [None, "MgO", "", [], None, [1, 0.5], *ANY[1:], []]
-    assert asked(shown, beyond) == "?formula=MgO&energy_above_hull=1..2"
-    nothing = [None, "", "", [], None, *ANY, []]
-    assert asked(nothing, "?formula=MnO") == ""
-    assert not isinstance(asked(nothing, ""), str), "the same address again"
-    assert asked([None, "MgO", *nothing[2:]], "?band_gap=wide") == "?formula=MgO"
+    slider = SLIDERS["band_gap"]
+    assert slider.text([0.0, 6.0]) == ""
+    assert slider.text([1.6, 6.0]) == "1.6.."
+    assert slider.text([0.0, 3.0]) == "..3"
+    assert slider.handles((1.6, None)) == [1.6, 6.0]
+    assert slider.handles((None, 9.0)) == [0.0, 6.0]
+    assert slider.handles(None) == [0.0, 6.0]
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("before", "name", "value", "after"),
     [
-        (0, ["a"]), (1, 5), (1, {"$ne": 1}), (3, "stable"), (3, [{"$ne": 1}]), (4, {"x": 1}),
-        (5, None), (5, ["a", "b"]), (5, [1]), (8, ["zz"]), (8, "unique"), (8, None),
+        ("?spacegroup=225&sort=band_gap&page=4&formula=MnO", "formula", " MgO ",
+         "?spacegroup=225&formula=MgO&sort=band_gap"),
+        ("?formula=MnO", "formula", "", ""),
+        ("?formula=MnO", "stage", ["stable"], "?formula=MnO&stage=stable"),
+        ("?energy_above_hull=1..2", "band_gap", [1.6, 6.0],
+         "?energy_above_hull=1..2&band_gap=1.6.."),
+        ("?band_gap=1..2&campaign=a", "band_gap", [0.0, 6.0], "?campaign=a"),
+        ("?campaign=a", "campaign", None, ""),
+        ("", "only", ["unique", "known_phases"], "?unique=true&known_phases=false"),
+        ("?is_novel=false&unique=true", "only", [], "?is_novel=false"),
+        ("?band_gap=wide", "formula", "MgO", "?formula=MgO"),
     ],
 )  # fmt: skip
-def test_what_is_no_value_of_a_control_asks_for_nothing(place, value):
-    values = [None, "MgO", "", [], None, *ANY, []]
-    values[place] = value
-    assert asked(values, "") in ("?formula=MgO", *([] if place != 1 else [no_update]))
+def test_a_control_changes_its_filter_and_no_other(before, name, value, after):
+    assert changed(Question.read_or_all(before), name, value).write() == after
+
+
+@pytest.mark.parametrize(
+    "search", ["", "?formula=MgO&stage=stable&stage=relaxed&band_gap=1..9&unique=true&is_novel=no"]
+)
+def test_controls_show_what_an_address_says(search):
+    values = values_of(Question.read(search))
+    assert tuple(values) == CONTROLS
+    if search:
+        assert values["formula"] == "MgO"
+        assert values["stage"] == ["stable", "relaxed"]
+        assert values["band_gap"] == [1, 6]
+        assert values["only"] == ["unique"]
+    else:
+        assert values["band_gap"] == [0, 6]
