@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import errno
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from gan_htvs import __version__
-from launchers.commands import (
-    archives,
-    campaigns,
-    fireworks,
-    generators,
-    machines,
-    queues,
-    recovery,
-    results,
-    servers,
-    status,
-)
 from launchers.commands.common import EXIT_INTERRUPTED, app
 from launchers.foreign_settings import set_aside_jobflow_settings
 
-COMMANDS = (
-    *(campaigns, status, recovery, results, servers, archives),
-    *(generators, machines, queues, fireworks),
+MODULES = (
+    *("campaigns", "status", "recovery", "results", "servers", "archives"),
+    *("generators", "machines", "queues", "fireworks"),
 )
-"""Importing them has added their commands to ``app``, in this order."""
+for module in MODULES:
+    import_module(f"launchers.commands.{module}")  # adds its commands to the application
 
 
 @app.callback(invoke_without_command=True)

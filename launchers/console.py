@@ -135,7 +135,7 @@ class WorkProgress:
         is_due = time.monotonic() - self._last_line > PLAIN_INTERVAL
         if self._bars.disable and (is_due or (task.finished and not was_finished)):
             self._last_line = time.monotonic()
-            self._console.print(f"{what} {done}/{total}")
+            self._console.print(f"{what} {done}/{total}" + (f", {note}" if note else ""))
 
     def show_jobs(self, states: Counter[tuple[str, str]]) -> None:
         """Show counts of jobs by step and state."""

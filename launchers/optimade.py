@@ -32,6 +32,8 @@ PREFIX = "ganhtvs"
 LONGEST = 4000
 """Characters of the query of an address."""
 
+LOGGER = logging.getLogger("optimade.gan-htvs")
+
 INDEXED = (
     *("id", "elements", "nelements", "chemical_formula_reduced"),
     *("stage", "energy_above_hull", "pourbaix_min", "band_gap"),
@@ -105,11 +107,10 @@ def create_app(databases: Databases, url: str | None, logs: Path) -> FastAPI:
         },
     )
     # Its log goes into a file, not between the words of ours.
-    logging.getLogger("optimade.gan-htvs").propagate = False
+    LOGGER.propagate = False
     app = create_optimade_app(config, logger_tag="gan-htvs")
-    app.add_exception_handler(RequestValidationError, refuse)
-    for kind in (OverflowError, RecursionError, ValueError):
-        app.add_exception_handler(kind, reject)
+    for kind in (RequestValidationError, OverflowError, RecursionError, ValueError):
+        app.add_exception_handler(kind, refuse)
     app.add_exception_handler(Exception, conceal)
     app.middleware("http")(bound)
     for collection in app.state.entry_collections.values():
@@ -118,16 +119,12 @@ def create_app(databases: Databases, url: str | None, logs: Path) -> FastAPI:
 
 
 def refuse(request: Request, error: Exception) -> Response:
-    """Tell what is wrong with a request, and nothing of where that was found."""
-    found = error.errors()[0] if isinstance(error, RequestValidationError) else {}
-    detail = f"{'.'.join(map(str, found.get('loc', ())))}: {found.get('msg', 'not understood')}"
-    return _answer(request, error, 400, "Bad Request", detail)
-
-
-def reject(request: Request, error: Exception) -> Response:
-    """Tell that something in a request is beyond what can be asked for."""
-    logging.getLogger("optimade.gan-htvs").warning("%s: %s", request.url, error)
+    """Return what is wrong with a request, without where that was found."""
+    LOGGER.warning("%s: %s", request.url, error)
     detail = "a number is too large, a date is none, or parentheses are nested too deeply"
+    if isinstance(error, RequestValidationError):
+        found = error.errors()[0]
+        detail = f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
     return _answer(request, error, 400, "Bad Request", detail)
 
 
@@ -141,7 +138,7 @@ async def bound(request: Request, answer: Callable[[Request], Awaitable[Response
 
 def conceal(request: Request, error: Exception) -> Response:
     """Tell that something went wrong inside, and nothing of it."""
-    logging.getLogger("optimade.gan-htvs").error("%s", request.url, exc_info=error)
+    LOGGER.error("%s", request.url, exc_info=error)
     title = "Internal Server Error"
     return _answer(request, error, 500, title, title)
 

@@ -18,6 +18,7 @@ from launchers.commands.common import (
     CampaignFile,
     CampaignName,
     Compositions,
+    DryRun,
     Launchpad,
     Workdir,
     Workers,
@@ -48,12 +49,11 @@ def demo(
     Needs no GPU, VASP, MongoDB or API key. Where my_launchpad.yaml is missing it is written,
     for the embedded database.
     """
+    from gan_htvs.campaign_file import read_campaign
+
     if not launchpad.exists():
         write_template("my_launchpad.yaml", launchpad)
-    template = resources.files("launchers.templates") / "demo.yaml"
-    with resources.as_file(template) as campaign_file:
-        from gan_htvs.campaign_file import read_campaign
-
+    with resources.as_file(resources.files("launchers.templates") / "demo.yaml") as campaign_file:
         _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
 
 
@@ -62,10 +62,8 @@ def init(
     directory: Annotated[Path, path_argument("Created if missing.")] = Path(),
 ) -> None:
     """Write a campaign.yaml and a my_launchpad.yaml to start from."""
-    for template, name in (
-        ("demo.yaml", "campaign.yaml"),
-        ("my_launchpad.yaml", "my_launchpad.yaml"),
-    ):
+    templates = {"campaign.yaml": "demo.yaml", "my_launchpad.yaml": "my_launchpad.yaml"}
+    for name, template in templates.items():
         target = directory / name
         if target.exists():
             raise UserError(f"{target}: exists already and is left as it is.")
@@ -91,12 +89,8 @@ def run(
 )
 def evaluate_structures(
     folder: Annotated[Path, path_argument("CIF and POSCAR files.")],
-    name: Annotated[
-        str | None, typer.Option(help="Name of the campaign; default: that of the folder.")
-    ] = None,
-    band_gap: Annotated[
-        str, typer.Option(help="What computes band gaps: gpaw, vasp or none.", metavar="ENGINE")
-    ] = "gpaw",
+    name: Annotated[str | None, typer.Option(help="Of the campaign; default: DIR.")] = None,
+    band_gap: Annotated[str, typer.Option(help="Band gaps by gpaw, vasp or none.")] = "gpaw",
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workdir: Workdir = WORKDIR_DEFAULT,
     workers: Workers = N_CORES,
@@ -123,21 +117,13 @@ def evaluate_structures(
 def submit(
     campaign_file: CampaignFile,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only count, and estimate what it takes.")
-    ] = False,
-    extend: Annotated[
-        bool, typer.Option("--extend", help="Take over settings that may change meanwhile.")
-    ] = False,
+    dry_run: DryRun = False,
+    extend: Annotated[bool, typer.Option("--extend", help="Apply changed settings.")] = False,
     workflows_at_once: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Workflows on the launchpad at one time; default: as before, or 20."
-        ),
+        typer.Option(min=1, help="Workflows on the launchpad; default: as before, or 20."),
     ] = None,
-    cores_per_node: Annotated[
-        int, typer.Option(min=1, help="Of the nodes that the estimate is for.")
-    ] = 64,
+    cores_per_node: Annotated[int, typer.Option(min=1, help="For the estimate.")] = 64,
 ) -> None:
     """Queue a campaign for the workers of a cluster, and leave.
 
@@ -170,19 +156,14 @@ def submit(
 )
 def rehearse(
     campaign_file: CampaignFile,
-    structures: Annotated[
-        int, typer.Option(min=1, help="Of each composition, from each proposer.")
-    ] = 2,
+    structures: Annotated[int, typer.Option(min=1, help="Per composition and proposer.")] = 2,
     compositions: Compositions = None,
     fail: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Share of the calculations that fail in this way.", metavar="MODE=SHARE ..."
-        ),
+        typer.Option(help="Share of the calculations that fail.", metavar="MODE=SHARE ..."),
     ] = None,
     workdir: Annotated[
-        Path,
-        path_option("Folder with a folder for each rehearsed campaign.", "--workdir", "-w"),
+        Path, path_option("Folder of the rehearsals, one for each campaign.", "--workdir", "-w")
     ] = REHEARSALS_DEFAULT,
     workers: Workers = N_CORES,
 ) -> None:
@@ -225,10 +206,8 @@ def rehearse(
 )
 def retry(
     campaign: CampaignName = None,
-    reason: Annotated[
-        str, typer.Option(help="Only those whose reason contains this.", metavar="TEXT")
-    ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
+    reason: Annotated[str, typer.Option(help="Only jobs whose reason contains this.")] = "",
+    dry_run: DryRun = False,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
     """Queue exactly the jobs again that failed, and what follows from them.

@@ -91,13 +91,13 @@ Workers = Annotated[
     typer.Option("--workers", "-j", min=1, help="Worker processes; default: one per core."),
 ]
 OutputFile = Annotated[Path, path_option("The file to write.", "--output", "-o", metavar="FILE")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write a JSON array.")]
 Strict = Annotated[bool, typer.Option("--strict", help="A warning is a failure.")]
 Compositions = Annotated[
     list[str] | None,
     typer.Option(help="Cell formulas; default: those of the campaign.", metavar="FORMULA ..."),
 ]
-CAMPAIGN_DEFAULT = Path("campaign.yaml")
 LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")
 N_CORES = len(os.sched_getaffinity(0))
 WORKDIR_DEFAULT = Path("gan_htvs_data/runs")

@@ -13,7 +13,6 @@ from gan_htvs.errors import UserError
 from gan_htvs.files import require_writable
 from launchers import console
 from launchers.commands.common import (
-    CAMPAIGN_DEFAULT,
     N_CORES,
     WORKDIR_DEFAULT,
     CampaignFile,
@@ -22,11 +21,10 @@ from launchers.commands.common import (
     Workdir,
     Workers,
     app,
+    path_argument,
     path_option,
 )
 from launchers.options import SeveralValues
-
-RELAXED_DEFAULT = 20
 
 
 class ReportFormat(StrEnum):
@@ -72,9 +70,7 @@ def dataset(
 def train(
     campaign_file: CampaignFile,
     output: Annotated[Path, path_option("Where everything goes.", "--output", "-o")],
-    half: Annotated[
-        bool, typer.Option("--half", help="Write float16 weights: half the size.")
-    ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Write float16 weights.")] = False,
 ) -> None:
     """Train the campaign's generator here, without running the campaign.
 
@@ -97,43 +93,27 @@ def train(
     "random symmetric substitution[/bold]",
 )
 def evaluate(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            help="A trained generator (.safetensors), or: shipped.", metavar="CHECKPOINT"
-        ),
-    ],
+    checkpoint: Annotated[Path, path_argument("A .safetensors file, or: shipped.", "CHECKPOINT")],
     campaign: Annotated[
-        Path, typer.Option("--campaign", "-c", help="What it was trained for.", metavar="FILE")
-    ] = CAMPAIGN_DEFAULT,
+        Path, path_option("What it was trained for.", "--campaign", "-c", metavar="FILE")
+    ] = Path("campaign.yaml"),
     against: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Baselines beside it: random, symmetric, substitution.", metavar="NAME ..."
-        ),
+        typer.Option(help="Baselines: random, symmetric, substitution.", metavar="NAME ..."),
     ] = None,
     compositions: Compositions = None,
     samples: Annotated[
         int, typer.Option(min=1, help="Unique, valid structures of each composition.")
     ] = 100,
     relax: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="How many of these are relaxed; 0: no energies.",
-            show_default=str(RELAXED_DEFAULT),
-        ),
-    ] = None,
+        int, typer.Option(min=0, help="How many of these are relaxed; 0: no energies.")
+    ] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Decides all samples.")] = 0,
     workers: Workers = N_CORES,
     workdir: Workdir = WORKDIR_DEFAULT,
     output: Annotated[
         Path | None,
-        path_option(
-            "Where the report goes; default: a folder of --workdir for each checkpoint and "
-            "settings.",
-            *("--output", "-o"),
-        ),
+        path_option("Where the report goes; default: a folder in --workdir.", "--output", "-o"),
     ] = None,
     form: Annotated[ReportFormat, typer.Option("--format", help="How to print it.")] = (
         ReportFormat.TABLE
@@ -151,7 +131,7 @@ def evaluate(
         require_writable(output, "--output")
     if output is None or relax != 0:
         require_writable(workdir, "--workdir")
-    if relax is not None and relax > samples:
+    if relax > samples:
         console.note(
             f"--samples {samples} leaves no more than {samples} structures of each composition "
             f"to relax, not {relax} (--relax)."
@@ -166,7 +146,7 @@ def evaluate(
             against=against or (),
             compositions=compositions or (),
             n_samples=samples,
-            n_relaxed=RELAXED_DEFAULT if relax is None else relax,
+            n_relaxed=relax,
             seed=seed,
             n_workers=workers,
             workdir=workdir,

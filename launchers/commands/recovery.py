@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from launchers import console
-from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app
+from launchers.commands.common import LAUNCHPAD_DEFAULT, DryRun, Launchpad, app
 from launchers.words import counted
 
 
@@ -19,9 +19,7 @@ def recover(
     campaign: Annotated[
         str | None, typer.Argument(help="Name of a campaign; default: all jobs.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
-    ] = False,
+    dry_run: DryRun = False,
     silent_for: Annotated[
         float | None,
         typer.Option(
