@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from launchers.database import Databases
 
+PROVENANCE_FIELDS = ("gate.references", "origin.checkpoint")
 PRESCREEN_FIELDS = tuple(f"prescreen.{name}" for name in PrescreenVerdict.model_fields)
 
 RANKED = (Stage.PHOTOANODE, Stage.POURBAIX_STABLE, Stage.STABLE, Stage.RELAXED)
@@ -89,28 +90,19 @@ def read_results(databases: Databases, name: str | None) -> Results:
         If there is no such campaign, or several and no name.
     """
     campaign = registered(databases, name)
-    fields = sorted(
-        {*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS}
-        | {"gate.references", "origin.checkpoint"}
-    )
+    fields = sorted({*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS, *PROVENANCE_FIELDS})
     with databases.store("candidates", key="candidate_id") as candidates:
         rows = list(candidates.query({"campaign": campaign.name}, fields))
     hashes = Counter((row.get("gate") or {}).get("references") for row in rows)
     checkpoints = sorted({row["origin"].get("checkpoint") or "" for row in rows} - {""})
-    references, n_training = None, None
     with databases.store("outputs", key="uuid") as outputs:
         sets = stored_reference_sets(outputs)
-        for each, _ in hashes.most_common():
-            if each in sets:
-                references = each, sets[each]
-                break
-        trained = list(
-            outputs.query({"output.sha256": {"$in": checkpoints}}, ["output.dataset.structures"])
+        trained = outputs.query(
+            {"output.sha256": {"$in": checkpoints}}, ["output.dataset.structures"]
         )
-    sizes = [(document["output"].get("dataset") or {}).get("structures") for document in trained]
-    if len(sizes) == 1:
-        (n_training,) = sizes
-    return Results(campaign, rows, references, n_training)
+        sizes = [(each["output"].get("dataset") or {}).get("structures") for each in trained]
+    used = ((name, sets[name]) for name, _ in hashes.most_common() if name in sets)
+    return Results(campaign, rows, next(used, None), sizes[0] if len(sizes) == 1 else None)
 
 
 def read_trajectories(databases: Databases, results: Results) -> list[EnergyTrajectory]:
@@ -124,28 +116,20 @@ def read_trajectories(databases: Databases, results: Results) -> list[EnergyTraj
     ]
     by_turns = filter(None, chain.from_iterable(zip_longest(*kinds)))
     chosen = {record.candidate_id: record for record in islice(by_turns, MOST_TRAJECTORIES)}
+    of_step = {"metadata.campaign": results.campaign.name, "metadata.step": Step.PRESCREEN.value}
+    fields = ["verdict.candidate_id", "relaxation.curve.energies"]
     with databases.store("outputs", key="uuid") as outputs:
-        sets = stored_reference_sets(outputs).values()
-        curves = {
-            screened["verdict"]["candidate_id"]: screened["relaxation"]["curve"]["energies"]
-            for document in outputs.query(
-                {
-                    "metadata.campaign": results.campaign.name,
-                    "metadata.step": Step.PRESCREEN.value,
-                },
-                [
-                    "output.screened.verdict.candidate_id",
-                    "output.screened.relaxation.curve.energies",
-                ],
-            )
-            for screened in document["output"]["screened"]
-            if screened.get("relaxation")
-        }
-    references = {each.level_of_theory: each for each in sets}
+        sets = {each.level_of_theory: each for each in stored_reference_sets(outputs).values()}
+        batches = list(outputs.query(of_step, [f"output.screened.{field}" for field in fields]))
+    curves = {
+        screened["verdict"]["candidate_id"]: screened["relaxation"]["curve"]["energies"]
+        for batch in batches
+        for screened in batch["output"]["screened"]
+        if screened.get("relaxation")
+    }
     trajectories = []
     for candidate_id, record in sorted(chosen.items()):
-        known = references.get(str(record.level_of_theory))
-        energies = curves.get(candidate_id)
+        known, energies = sets.get(str(record.level_of_theory)), curves.get(candidate_id)
         if known is not None and energies:
             hull = known.hull_energy(Composition(formulas[candidate_id]))
             above = [energy - hull for energy in energies]
@@ -159,22 +143,20 @@ def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> 
     ``trajectories`` are relaxations of the prescreen, see :func:`read_trajectories`.
     """
     thresholds, rows = results.campaign.thresholds, results.rows
-    hull = None
-    if results.references is not None:
-        name, references = results.references
-        compared = [row for row in rows if (row.get("gate") or {}).get("references") == name]
-        hull = draw_hull(compared, references, thresholds)
-    prescreen = None
-    if (settings := results.campaign.prescreen) is not None:
-        window = settings.window or thresholds.metastable
-        prescreen = draw_prescreen(summarize(results.prescreened), trajectories, window)
     drawn = {
         "funnel": draw_funnel(results.funnel),
-        "prescreen": prescreen,
-        "hull": hull,
+        "prescreen": None,
+        "hull": None,
         "pourbaix": draw_pourbaix(rows, thresholds),
         "gaps": draw_gaps(rows, thresholds),
     }
+    if results.references is not None:
+        name, references = results.references
+        compared = [row for row in rows if (row.get("gate") or {}).get("references") == name]
+        drawn["hull"] = draw_hull(compared, references, thresholds)
+    if (settings := results.campaign.prescreen) is not None:
+        window = settings.window or thresholds.metastable
+        drawn["prescreen"] = draw_prescreen(summarize(results.prescreened), trajectories, window)
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
@@ -211,16 +193,15 @@ def write_report(databases: Databases, name: str | None, top: int) -> str:
     store = CandidateStore(databases.store("candidates", key="candidate_id"))
     # Of a crystal that was found several times, who came furthest; of these, the lowest in energy.
     ranked: dict[str, Candidate] = {}
+    fields = (*RANKED_FIELDS, "duplicate_of")
+    proposed: dict[str, Any] = {
+        "campaign": results.campaign.name,
+        "known_phases": False,
+        "unique": True,
+    }
     for stage in RANKED:
         if len(ranked) < top:
-            for each in store.query(
-                fields=(*RANKED_FIELDS, "duplicate_of"),
-                limit=top,
-                campaign=results.campaign.name,
-                stage=stage,
-                known_phases=False,
-                unique=True,
-            ):
+            for each in store.query(fields=fields, limit=top, stage=stage, **proposed):
                 ranked.setdefault(crystal(dict(each)), each)
     best = list(ranked.values())[:top]
     drawn = figures(results, read_trajectories(databases, results))
