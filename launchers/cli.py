@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import errno
 import sys
-from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from gan_htvs import __version__
+from launchers.commands import campaigns, fireworks, generators, monitor, queues, results, sharing
 from launchers.commands.common import EXIT_INTERRUPTED, app
 from launchers.foreign_settings import set_aside_jobflow_settings
 
-MODULES = (
-    *("campaigns", "status", "recovery", "results", "servers", "archives"),
-    *("generators", "machines", "queues", "fireworks"),
-)
-for module in MODULES:
-    import_module(f"launchers.commands.{module}")  # adds its commands to the application
+MODULES = (campaigns, monitor, results, sharing, generators, queues, fireworks)
+"""Importing them has added their commands to ``app``."""
 
 
 @app.callback(invoke_without_command=True)

@@ -1,4 +1,4 @@
-"""Commands that show candidates to browsers and other programs."""
+"""Commands that pass results on: to browsers, other programs and other databases."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ import typer
 
 from gan_htvs.errors import UserError
 from launchers import console
-from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app, path_option
+from launchers.commands.common import (
+    LAUNCHPAD_DEFAULT,
+    CampaignName,
+    Launchpad,
+    OutputFile,
+    app,
+    path_argument,
+    path_option,
+)
 from launchers.serving import LOOPBACK, checked_address
+from launchers.words import counted
 
 Host = Annotated[
     str,
@@ -90,7 +99,6 @@ def optimade(
 
         from launchers.optimade import build_entries, create_app
     from launchers.database import open_databases
-    from launchers.words import counted
 
     with open_databases(launchpad) as databases:
         address = checked_address(host, port)
@@ -102,3 +110,53 @@ def optimade(
         typer.echo(f"{address.url}/v1 serves {counted(n_entries, 'structure')}; Ctrl-C ends it")
         with suppress(KeyboardInterrupt):
             uvicorn.run(page, host=host, port=port, log_level="critical", server_header=False)
+
+
+archive = typer.Typer(help="Write campaigns as files, and read them back.", no_args_is_help=True)
+app.add_typer(archive, name="archive")
+
+ArchiveFile = Annotated[Path, path_argument("The archive.", "FILE")]
+
+
+@archive.command(
+    epilog="Example: [bold]gan-htvs archive write mg-mn-o-demo --output demo.zip[/bold]"
+)
+def write(
+    campaign: CampaignName = None,
+    output: OutputFile = Path("campaign.zip"),
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+) -> None:
+    """Write a campaign as one file: settings, outputs, checkpoints, stability, candidates.
+
+    With checksums and the versions of what made it. Jobs that are queued are not in it.
+    """
+    from launchers.archive import write_archive
+    from launchers.database import open_databases
+
+    with open_databases(launchpad) as databases, console.WorkProgress() as progress:
+        manifest = write_archive(databases, campaign, output, progress)
+    n_documents = sum(member.n_documents for member in manifest.members.values())
+    typer.echo(f"wrote {output}: {manifest.campaign}, {counted(n_documents, 'document')}")
+
+
+@archive.command(epilog="Example: [bold]gan-htvs archive read demo.zip[/bold]")
+def read(file: ArchiveFile, launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
+    """Put a campaign from an archive into the database, as it was; what is there already stays."""
+    from launchers.archive import read_archive
+    from launchers.database import open_databases
+
+    with open_databases(launchpad) as databases, console.WorkProgress() as progress:
+        manifest, n_new = read_archive(databases, file, progress)
+    typer.echo(f"{manifest.campaign}: {counted(n_new, 'new document')}")
+    typer.echo(f"Next: gan-htvs candidates --campaign {manifest.campaign}")
+
+
+@archive.command(epilog="Example: [bold]gan-htvs archive check demo.zip[/bold]")
+def check(file: ArchiveFile) -> None:
+    """Make sure that an archive is whole, and tell what is in it."""
+    from launchers.archive import check_archive
+
+    manifest = check_archive(file)
+    typer.echo(f"{file}: {manifest.campaign}, written {manifest.written_at:%Y-%m-%d %H:%M} UTC")
+    for name, member in manifest.members.items():
+        typer.echo(f"  {name}: {counted(member.n_documents, 'document')}")

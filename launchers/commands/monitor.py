@@ -1,0 +1,142 @@
+"""Commands that monitor campaigns and this machine, and recover lost jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from launchers import console
+from launchers.commands.common import (
+    EXIT_CAMPAIGN_STANDS_STILL,
+    LAUNCHPAD_DEFAULT,
+    WORKDIR_DEFAULT,
+    AsJson,
+    DryRun,
+    Launchpad,
+    Strict,
+    Workdir,
+    app,
+    conclude,
+)
+from launchers.words import counted
+
+if TYPE_CHECKING:
+    from launchers.status.document import Status
+
+
+@app.command(
+    epilog="Examples: [bold]gan-htvs status mg-mn-o --build[/bold], "
+    "[bold]gan-htvs status --watch --every 60[/bold]"
+)
+def status(
+    campaign: Annotated[
+        str | None, typer.Argument(help="Name of a campaign; default: all.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=1, help="Time between two looks.", metavar="SECONDS")
+    ] = 10,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write a JSON document; with --watch one a line.")
+    ] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help="Bring the funnel up to date first.")
+    ] = False,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+) -> None:
+    """Tell how campaigns stand: funnel, jobs, workers, throughput, failures, and what hinders.
+
+    Ends with exit code 0, or 1 if a campaign stands still: structures are left to judge, or jobs
+    wait, and none is READY, RESERVED or RUNNING. With --watch always with 0.
+    """
+    from launchers.builders import build_candidates
+    from launchers.database import open_databases
+    from launchers.status import table
+    from launchers.status.survey import survey
+
+    with open_databases(launchpad) as databases:
+
+        def look() -> Status:
+            if build:
+                build_candidates(databases)
+            return survey(databases, campaign)
+
+        if watch:
+            table.watch(look, every, as_json=as_json)
+            return
+        found = look()
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        table.print_status(found)
+    if any(each.is_stuck for each in found.campaigns):
+        raise typer.Exit(EXIT_CAMPAIGN_STANDS_STILL)
+
+
+@app.command(
+    epilog="Examples: [bold]gan-htvs recover --dry-run[/bold], "
+    "[bold]gan-htvs recover mg-mn-o --silent-for 7200[/bold]"
+)
+def recover(
+    campaign: Annotated[
+        str | None, typer.Argument(help="Name of a campaign; default: all jobs.")
+    ] = None,
+    dry_run: DryRun = False,
+    silent_for: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="A run that cannot be seen from here is lost if nothing was heard of it for "
+            "longer; default: RUN_EXPIRATION_SECS of FireWorks.",
+            metavar="SECONDS",
+        ),
+    ] = None,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+) -> None:
+    """Take up what was lost with killed workers, batch jobs and machines, and say what was done.
+
+    Lost runs and reservations, workflows left locked, and jobs that could not be imported and now
+    can, are queued again; a job that was lost three times is marked as failed. Jobs of workers
+    that are alive are left alone: it is safe at any time, and as often as you like.
+    """
+    from launchers.database import open_databases
+    from launchers.feeder import feed_all
+    from launchers.recovery import Recovery
+
+    with open_databases(launchpad) as databases:
+        recovery = Recovery.of(databases, campaign, silent_for)
+        losses = recovery.recover(dry_run=dry_run)
+        console.print_losses(losses, dry_run=dry_run)
+        # The release of what has waited may be among what was lost for good.
+        n_queued = 0 if dry_run else feed_all(databases, campaign)
+    if n_queued:
+        console.out.print(f"{counted(n_queued, 'workflow')} queued that could start.")
+
+
+@app.command(
+    epilog="Examples: [bold]gan-htvs doctor[/bold], [bold]gan-htvs doctor campaign.yaml[/bold]"
+)
+def doctor(
+    campaign_file: Annotated[
+        Path | None,
+        typer.Argument(help="Ask for what it needs; default: for all.", metavar="[CAMPAIGN.YAML]"),
+    ] = None,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    as_json: AsJson = False,
+    strict: Strict = False,
+) -> None:
+    """Examine this machine and the databases, and name the cure of whatever is wrong.
+
+    Ends with exit code 0, or 1 after a failure (or a warning, with --strict).
+    """
+    from launchers.doctor import table
+    from launchers.doctor.diagnosis import diagnose
+
+    with table.watching() as watch:
+        checks = diagnose(campaign_file, launchpad, workdir, watch=watch)
+    conclude(checks, as_json=as_json, strict=strict)
