@@ -135,13 +135,11 @@ def submit(
 
     campaign = read_campaign(campaign_file)
     from launchers.database import open_databases
-    from launchers.doctor.vasp import check_settings, obstacle
     from launchers.submission import print_plan, submit_campaign
 
-    _check_references(campaign)
-    check_settings(campaign)
+    reason = _reason_against_vasp(campaign)
     with open_databases(launchpad) as databases:
-        if (reason := obstacle(campaign)) is not None:
+        if reason is not None:
             console.note(f"{reason}. Where the jobs run this must be right.")
         if dry_run:
             print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
@@ -176,13 +174,12 @@ def rehearse(
     from gan_htvs.campaign_file import read_campaign
 
     campaign = read_campaign(campaign_file)
-    from launchers.doctor.vasp import check_settings
     from launchers.rehearsal.campaign import own_launchpad, potcars_of, rehearsal_of
     from launchers.rehearsal.counts import print_counts, read_counts
     from launchers.rehearsal.environment import stand_in
     from launchers.rehearsal.failures import parse_shares
 
-    check_settings(campaign)
+    _reason_against_vasp(campaign)
     rehearsal = rehearsal_of(campaign, structures, compositions or ())
     folder = workdir / campaign.name
     launchpad = own_launchpad(folder)
@@ -248,10 +245,7 @@ def _run_with_programs(campaign: Campaign, launchpad: Path, workdir: Path, worke
     from launchers.database import LaunchpadFile
 
     LaunchpadFile.read(launchpad)
-    from launchers.doctor.vasp import check_settings, obstacle
-
-    check_settings(campaign)
-    if (reason := obstacle(campaign)) is not None:
+    if (reason := _reason_against_vasp(campaign)) is not None:
         raise UserError(f"nothing was queued, since VASP cannot run here: {reason}.")
     _run(campaign, launchpad, workdir, workers)
 
@@ -264,10 +258,8 @@ def _run(
     conclude: Callable[[Databases], None] = lambda _: None,
 ) -> None:
     # Imported here so that --help and errors in the files need not wait for torch.
-    from launchers.database import open_databases
-
-    _check_references(campaign)
     from gan_htvs.potentials import SHIPPED, weights_file
+    from launchers.database import open_databases
 
     if campaign.prescreen is not None:
         for relaxation in campaign.prescreen.potentials(campaign.engines):
@@ -293,11 +285,14 @@ def _run(
         raise typer.Exit(EXIT_JOBS_FAILED)
 
 
-def _check_references(campaign: Campaign) -> None:
-    """Check the reference phases before anything is queued; print a note about doubts."""
+def _reason_against_vasp(campaign: Campaign) -> str | None:
+    """Check settings and reference phases; return why VASP, if needed, cannot run here."""
     from launchers.doctor.check import State
     from launchers.doctor.phases import reference_phases
+    from launchers.doctor.vasp import check_settings, obstacle
 
+    check_settings(campaign)
     finding = reference_phases(campaign)
     if finding.state is State.WARNING:
         console.note(f"{finding.found}: {finding.cure}.")
+    return obstacle(campaign)

@@ -56,9 +56,21 @@ def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Das
     @app.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
     def page(pathname: str | None, search: str | None) -> Component:
         try:
-            return _page(databases, store, looked, str(pathname or "/"), search)
+            match str(pathname or "/").strip("/").split("/"):
+                case [""]:
+                    names = looked.names
+                    is_empty = not names and not store.rows(limit=1)
+                    return campaigns.layout() if is_empty else listing.layout(search, names)
+                case ["campaigns"]:
+                    return campaigns.layout()
+                case ["campaigns", name]:
+                    return campaigns.layout_of_one(databases, name)
+                case ["candidate", candidate_id]:
+                    return candidate.layout(read_history(databases, candidate_id))
+            message = "There is no such page."
         except UserError as error:
-            return html.P(str(error), className="error", role="alert")
+            message = str(error)
+        return html.P(message, className="error", role="alert")
 
     listing.register(app, store)
     controls.register(app, looked)
@@ -67,27 +79,6 @@ def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Das
     _serve_files(app, store)
     _guard(app, hosts)
     return app
-
-
-def _page(
-    databases: Databases,
-    store: CandidateStore,
-    looked: campaigns.Survey,
-    pathname: str,
-    search: str | None,
-) -> Component:
-    match pathname.strip("/").split("/"):
-        case [""]:
-            names = looked.names
-            is_empty = not names and not store.rows(limit=1)
-            return campaigns.layout() if is_empty else listing.layout(search, names)
-        case ["campaigns"]:
-            return campaigns.layout()
-        case ["campaigns", name]:
-            return campaigns.layout_of_one(databases, name)
-        case ["candidate", candidate_id]:
-            return candidate.layout(read_history(databases, candidate_id))
-    raise UserError("There is no such page.")
 
 
 def _serve_files(app: Dash, store: CandidateStore) -> None:
@@ -108,11 +99,13 @@ def _serve_files(app: Dash, store: CandidateStore) -> None:
 
 def _guard(app: Dash, hosts: frozenset[str] | None) -> None:
     scripts = " ".join(app.csp_hashes())
-    policy = (
-        f"default-src 'self'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
-        "frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
-    )
+    headers = {
+        "Content-Security-Policy": f"default-src 'self'; script-src 'self' {scripts}; "
+        "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+        "worker-src 'self' blob:; frame-ancestors 'none'; form-action 'self'; base-uri 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
 
     @app.server.before_request
     def check_host() -> None:
@@ -122,9 +115,7 @@ def _guard(app: Dash, hosts: frozenset[str] | None) -> None:
 
     @app.server.after_request
     def restrict(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = policy
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers.update(headers)
         return response
 
     @app.server.errorhandler(HTTPException)

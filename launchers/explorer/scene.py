@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import cache
-from itertools import combinations, product
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
@@ -13,9 +13,7 @@ from ase.data.colors import jmol_colors
 from matplotlib.colors import to_hex
 from pymatgen.analysis.graphs import StructureGraph
 from pymatgen.analysis.local_env import CutOffDictNN
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
+from pymatgen.core import Structure
 
 Scene = dict[str, Any]
 """In the format of dash_mp_components' ``CrystalToolkitScene``, lengths in A."""
@@ -27,9 +25,7 @@ OF_COVALENT_RADIUS, BOND_RADIUS = 0.4, 0.08
 
 def scene_of(structure: Structure) -> Scene:
     """Draw atoms, those at faces at all of them, bonds by VESTA's distances, and the cell."""
-    inside = structure.copy()
-    for i in range(len(inside)):
-        inside.translate_sites([i], [0, 0, 0], to_unit_cell=True)
+    inside = Structure.from_sites(structure, to_unit_cell=True)
     symbols = [site.specie.symbol for site in inside]
     graph = StructureGraph.from_local_env_strategy(inside, _bonds(), weights=False)
     atoms: dict[str, list[list[float]]] = defaultdict(list)
@@ -41,9 +37,29 @@ def scene_of(structure: Structure) -> Scene:
             atoms[symbols[i]].append(here.tolist())
             bonds[symbols[i]] += [[here.tolist(), (here + way / 2).tolist()] for way in neighbors]
     origin = (-inside.lattice.get_cartesian_coords([0.5, 0.5, 0.5])).tolist()
+    atoms_drawn = [
+        {
+            "type": "spheres",
+            "positions": positions,
+            "color": color_of(symbol),
+            "radius": OF_COVALENT_RADIUS * float(covalent_radii[atomic_numbers[symbol]]),
+            "tooltip": symbol,
+            "clickable": True,
+        }
+        for symbol, positions in atoms.items()
+    ]
+    bonds_drawn = [
+        {
+            "type": "cylinders",
+            "positionPairs": pairs,
+            "color": color_of(symbol),
+            "radius": BOND_RADIUS,
+        }
+        for symbol, pairs in bonds.items()
+    ]
     parts = {
-        "atoms": [_spheres(*each) for each in atoms.items()],
-        "bonds": [_cylinders(*each) for each in bonds.items()],
+        "atoms": atoms_drawn,
+        "bonds": bonds_drawn,
         "unit_cell": [_edges(inside.lattice.matrix)],
     }
     groups = [_group(name, contents, origin) for name, contents in parts.items()]
@@ -73,32 +89,8 @@ def _group(name: str, contents: list[Scene], origin: list[float]) -> Scene:
     return {"name": name, "contents": contents, "origin": origin, "visible": True}
 
 
-def _spheres(symbol: str, positions: list[list[float]]) -> Scene:
-    return {
-        "type": "spheres",
-        "positions": positions,
-        "color": color_of(symbol),
-        "radius": OF_COVALENT_RADIUS * float(covalent_radii[atomic_numbers[symbol]]),
-        "tooltip": symbol,
-        "clickable": True,
-    }
-
-
-def _cylinders(symbol: str, pairs: list[list[list[float]]]) -> Scene:
-    return {
-        "type": "cylinders",
-        "positionPairs": pairs,
-        "color": color_of(symbol),
-        "radius": BOND_RADIUS,
-    }
-
-
 def _edges(matrix: np.ndarray) -> Scene:
     corners = np.array(list(product((0, 1), repeat=3)))
-    ends = [
-        corner @ matrix
-        for pair in combinations(corners, 2)
-        if np.abs(pair[1] - pair[0]).sum() == 1
-        for corner in pair
-    ]
+    starts = [(corner, axis) for axis in np.eye(3) for corner in corners if not corner @ axis]
+    ends = [end @ matrix for corner, axis in starts for end in (corner, corner + axis)]
     return {"type": "lines", "positions": np.array(ends).tolist(), "color": "#444444"}
