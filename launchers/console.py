@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from rich import box
@@ -24,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 from gan_htvs.words import INCOMPLETE, INCOMPLETE_MEANS, listed
-from launchers.words import counted
+from launchers.words import clock, counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,12 +152,56 @@ class WorkProgress:
                 self(step, ended, sum(counts.values()), " ".join(notes))
 
 
-def simple_table(*columns: str, title: str | None = None, n_left: int = 1) -> Table:
-    """Return an empty table whose first ``n_left`` columns hold words, the others numbers."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for number, column in enumerate(columns):
-        is_left = number < n_left
-        table.add_column(column, justify="left" if is_left else "right", overflow="fold")
+Cell = str | int | float | datetime | None
+
+
+class Grid(NamedTuple):
+    """A table: whole numbers are counts, others have one decimal, None is no number."""
+
+    title: str | None
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    """An empty row separates sections."""
+    n_more: int = 0
+    """Rows that are left out."""
+
+
+def is_number(cell: Cell) -> bool:
+    """Return whether a cell belongs to a column of numbers."""
+    return cell is None or isinstance(cell, int | float)
+
+
+def cell_text(cell: Cell) -> str:
+    """Return the text of a cell."""
+    match cell:
+        case None:
+            return "-"
+        case int():
+            return f"{cell:,}"
+        case float():
+            return f"{cell:,.1f}"
+        case datetime():
+            return clock(cell)
+    return cell
+
+
+def grid_table(grid: Grid) -> Table:
+    """Return a table for the terminal."""
+    table = Table(title=grid.title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name, cell in zip(grid.head, next(filter(None, grid.rows), grid.head), strict=True):
+        table.add_column(
+            name,
+            justify="right" if is_number(cell) else "left",
+            overflow="fold",
+            no_wrap=isinstance(cell, datetime),
+        )
+    for row in grid.rows:
+        if row:
+            table.add_row(*map(escape, map(cell_text, row)))
+        else:
+            table.add_section()
+    if grid.n_more:
+        table.caption = f"and {grid.n_more} more: --json has all"
     return table
 
 
@@ -207,10 +252,11 @@ def print_failures(failed: Sequence[FailedCalculation]) -> None:
         return
     numbers = Counter((each.step, each.reason) for each in failed)
     folders = {(each.step, each.reason): each.folder for each in reversed(failed)}
-    table = simple_table("step", "reason", "for example in", "failed", n_left=3)
-    for (step, reason), n in numbers.most_common():
-        table.add_row(step, escape(reason), escape(folders[step, reason] or "-"), str(n))
-    out.print(table)
+    rows = [
+        (step, reason, folders[step, reason] or "-", n)
+        for (step, reason), n in numbers.most_common()
+    ]
+    out.print(grid_table(Grid(None, ("step", "reason", "for example in", "failed"), rows)))
 
 
 def print_losses(losses: Sequence[Loss], *, dry_run: bool = False) -> None:
@@ -221,10 +267,12 @@ def print_losses(losses: Sequence[Loss], *, dry_run: bool = False) -> None:
     jobs = defaultdict(list)
     for each in losses:
         jobs[each.cure, each.trouble, each.reason].append(f"{each.name} ({each.fw_id})")
-    table = simple_table("would be" if dry_run else "was", "trouble", "jobs", "reason", n_left=4)
-    for (cure, trouble, reason), names in sorted(jobs.items()):
-        table.add_row(cure, trouble, escape(listed(names)), escape(reason))
-    out.print(table)
+    head = ("would be" if dry_run else "was", "trouble", "jobs", "reason")
+    rows = [
+        (cure, trouble, listed(names), reason)
+        for (cure, trouble, reason), names in sorted(jobs.items())
+    ]
+    out.print(grid_table(Grid(None, head, rows)))
     counts = Counter(each.cure for each in losses)
     verb = "would be " if dry_run else ""
     out.print(", ".join(f"{n} {verb}{cure}" for cure, n in counts.most_common()) + ".")

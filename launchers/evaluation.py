@@ -20,13 +20,11 @@ from gan_htvs.proposers import ProposerName, make_proposer
 from gan_htvs.relaxation import Relaxations
 from gan_htvs.thermodynamics.references import phases_of
 from gan_htvs.words import listed
-from launchers.console import note, note_skipped, out, simple_table
+from launchers.console import Grid, cell_text, grid_table, note, note_skipped, out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-
-    from rich.table import Table
 
     from gan_htvs.evaluation import Measures, Report
     from gan_htvs.share import Share
@@ -199,10 +197,10 @@ def print_report(report: Report, files: Sequence[Path]) -> None:
         f"({report.steps} steps), {len(first.compositions)} compositions, seed {first.seed}; "
         f"{first.training_structures} training structures, {first.held_out_structures} held out"
     )
-    out.print(_overall(report))
+    out.print(grid_table(_overall(report)))
     if report.is_relaxed:
-        out.print(_stability(report))
-    out.print(_by_composition(report))
+        out.print(grid_table(_stability(report)))
+    out.print(grid_table(_by_composition(report)))
     out.print(f"{SHARES} {STABILITY}" if report.is_relaxed else SHARES, soft_wrap=True)
     if not first.known_phases:
         out.print(NO_PHASES.format(first.chemsys), soft_wrap=True)
@@ -210,23 +208,29 @@ def print_report(report: Report, files: Sequence[Path]) -> None:
         out.print(f"wrote {path}", soft_wrap=True)
 
 
-def _overall(report: Report) -> Table:
+def _overall(report: Report) -> Grid:
     measures = [evaluation.overall for evaluation in report.evaluations]
-    names = [evaluation.proposer for evaluation in report.evaluations]
-    table = simple_table("", *names, title="Samples of all compositions")
-    _add_shares(table, measures, BEFORE_RELAXATION)
+    rows = _shares(measures, BEFORE_RELAXATION)
     if report.is_relaxed:
-        table.add_row("sent to relaxation", *(str(m.n_relaxed) for m in measures))
-        table.add_row("  sound / hole / not converged / failed", *map(_outcomes, measures))
-        efforts = (f"{_number(m.mean_steps)}, {_number(m.cpu_seconds)}" for m in measures)
-        table.add_row("  steps each, processor s in all", *efforts)
-        _add_shares(table, measures, AFTER_RELAXATION)
-    return table
+        rows += [
+            ("sent to relaxation", *(str(each.n_relaxed) for each in measures)),
+            ("  sound / hole / not converged / failed", *map(_outcomes, measures)),
+            ("  steps each, processor s in all", *map(_effort, measures)),
+            *_shares(measures, AFTER_RELAXATION),
+        ]
+    names = [evaluation.proposer for evaluation in report.evaluations]
+    return Grid("Samples of all compositions", ("", *names), rows)
 
 
-def _add_shares(table: Table, measures: Sequence[Measures], titles: Mapping[str, str]) -> None:
-    for field, title in titles.items():
-        table.add_row(title, *(share_text(getattr(each, field)) for each in measures))
+def _shares(measures: Sequence[Measures], titles: Mapping[str, str]) -> list[tuple[str, ...]]:
+    return [
+        (title, *(share_text(getattr(each, field)) for each in measures))
+        for field, title in titles.items()
+    ]
+
+
+def _effort(measures: Measures) -> str:
+    return f"{cell_text(measures.mean_steps)}, {cell_text(measures.cpu_seconds)}"
 
 
 def _outcomes(measures: Measures) -> str:
@@ -236,42 +240,42 @@ def _outcomes(measures: Measures) -> str:
     return " / ".join(map(str, counts))
 
 
-def _stability(report: Report) -> Table:
-    columns = [f"{e.proposer}\n{e.level_of_theory}" for e in report.evaluations]
+def _stability(report: Report) -> Grid:
     kim = report.published[0]
-    published = f"published: {kim.chemsys}\n{kim.source}\n{kim.level_of_theory}"
-    table = simple_table("of those sent to it", *columns, published, title="After relaxation")
+    columns = [f"{each.proposer}\n{each.level_of_theory}" for each in report.evaluations]
+    columns += [f"published: {kim.chemsys}\n{kim.source}\n{kim.level_of_theory}"]
+    rows: list[tuple[str, ...]] = []
     for i, threshold in enumerate(report.evaluations[0].thresholds):
         at = [evaluation.overall.thresholds[i] for evaluation in report.evaluations]
-        shares = [
-            f"{share_text(p.stable)} {p.label}"
-            for p in report.published
-            if p.threshold == threshold
+        published = [
+            f"{share_text(each.stable)} {each.label}"
+            for each in report.published
+            if each.threshold == threshold
         ]
-        stable = (share_text(t.stable) for t in at)
         within = f"<= {1000 * threshold:g} meV/atom" if threshold else "on or below the hull"
-        table.add_row(f"stable, {within}", *stable, "\n".join(shares) or "-")
-        table.add_row("  S.U.N.", *(share_text(t.sun) for t in at))
-        table.add_row("  S.U.N. per processor hour", *(_number(t.sun_per_cpu_hour) for t in at))
-        table.add_section()
-    return table
+        rows += [
+            (f"stable, {within}", *(share_text(t.stable) for t in at), "\n".join(published) or "-"),
+            ("  S.U.N.", *(share_text(t.sun) for t in at), ""),
+            ("  S.U.N. per processor hour", *(cell_text(t.sun_per_cpu_hour) for t in at), ""),
+            (),
+        ]
+    return Grid("After relaxation", ("of those sent to it", *columns), rows)
 
 
-def _by_composition(report: Report) -> Table:
+def _by_composition(report: Report) -> Grid:
     thresholds = report.evaluations[0].thresholds if report.is_relaxed else []
     stability = [f"{kind}\n<= {t:g} eV" for t in thresholds for kind in ("stable", "S.U.N.")]
     shares = ("matched", "valid", "unique", "novel", "rediscovered")
-    titles = ("composition", "proposer", *shares, *stability)
-    table = simple_table(*titles, title="By composition", n_left=2)
-    for rows in zip(*(evaluation.compositions for evaluation in report.evaluations), strict=True):
-        for evaluation, measures in zip(report.evaluations, rows, strict=True):
+    rows: list[tuple[str, ...]] = []
+    for of_one in zip(*(each.compositions for each in report.evaluations), strict=True):
+        for evaluation, measures in zip(report.evaluations, of_one, strict=True):
             values = [getattr(measures, name) for name in shares]
             for at in measures.thresholds if report.is_relaxed else ():
                 values += [at.stable, at.sun]
-            formula = escape(measures.composition or "")
-            table.add_row(formula, evaluation.proposer, *(f"{v.k}/{v.n}" for v in values))
-        table.add_section()
-    return table
+            fractions = (f"{value.k}/{value.n}" for value in values)
+            rows.append((measures.composition or "", evaluation.proposer, *fractions))
+        rows.append(())
+    return Grid("By composition", ("composition", "proposer", *shares, *stability), rows)
 
 
 def share_text(share: Share | None) -> str:
@@ -283,7 +287,3 @@ def share_text(share: Share | None) -> str:
     digits = 1 if share.n >= MANY else 0
     value, low, high = (f"{100 * x:.{digits}f}" for x in (share.value, *share.interval))
     return f"{share.k}/{share.n} {value} % ({low}-{high})"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"

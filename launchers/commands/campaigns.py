@@ -11,7 +11,7 @@ import typer
 from gan_htvs.errors import UserError
 from launchers import console
 from launchers.commands.common import (
-    EXIT_JOBS_FAILED,
+    EXIT_FAILURE,
     LAUNCHPAD_DEFAULT,
     N_CORES,
     WORKDIR_DEFAULT,
@@ -282,7 +282,7 @@ def _run(
         failed = summary.print_summary(campaign, databases, launchpad)
         conclude(databases)
     if failed:
-        raise typer.Exit(EXIT_JOBS_FAILED)
+        raise typer.Exit(EXIT_FAILURE)
 
 
 def _reason_against_vasp(campaign: Campaign) -> str | None:

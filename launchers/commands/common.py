@@ -18,9 +18,8 @@ from launchers import console
 if TYPE_CHECKING:
     from launchers.doctor.check import Check
 
-EXIT_JOBS_FAILED = 1
-EXIT_CHECK_FAILED = 1
-EXIT_CAMPAIGN_STANDS_STILL = 1
+EXIT_FAILURE = 1
+"""A job or a check failed, or a campaign makes no progress."""
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -113,7 +112,7 @@ def conclude(checks: Sequence[Check], *, as_json: bool, strict: bool) -> None:
     else:
         table.print_table(checks)
     if has_failed(checks, strict=strict):
-        raise typer.Exit(EXIT_CHECK_FAILED)
+        raise typer.Exit(EXIT_FAILURE)
 
 
 def write_template(template: str, target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from functools import partial
 
 import typer
 
@@ -12,17 +13,17 @@ from gan_htvs.errors import UserError
 from launchers import console
 from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app
 
-PASSED_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""FireWorks reads the arguments, --help included."""
+passing_through = partial(
+    app.command,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+"""Make a command whose arguments, ``--help`` included, FireWorks reads."""
 
 CHECK_SECONDS = 5.0
 
 
-@app.command(
-    context_settings=PASSED_THROUGH,
-    add_help_option=False,
-    epilog="Example: [bold]gan-htvs lpad get_wflows -d count[/bold]",
-)
+@passing_through(epilog="Example: [bold]gan-htvs lpad get_wflows -d count[/bold]")
 def lpad(context: typer.Context) -> None:
     """Run FireWorks' lpad: query and change the queued jobs, with its own arguments."""
     from launchers import scripts
@@ -30,11 +31,7 @@ def lpad(context: typer.Context) -> None:
     scripts.lpad(context.args)
 
 
-@app.command(
-    context_settings=PASSED_THROUGH,
-    add_help_option=False,
-    epilog="Example: [bold]gan-htvs qlaunch -c queue/cpu rapidfire -m 10[/bold]",
-)
+@passing_through(epilog="Example: [bold]gan-htvs qlaunch -c queue/cpu rapidfire -m 10[/bold]")
 def qlaunch(context: typer.Context) -> None:
     """Run FireWorks' qlaunch: submit batch jobs that work, with its own arguments."""
     from launchers import scripts
@@ -42,10 +39,8 @@ def qlaunch(context: typer.Context) -> None:
     scripts.qlaunch(context.args)
 
 
-@app.command(
-    context_settings=PASSED_THROUGH,
-    add_help_option=False,
-    epilog="Example: [bold]gan-htvs rlaunch -w queue/cpu/my_fworker.yaml multi 16[/bold]",
+@passing_through(
+    epilog="Example: [bold]gan-htvs rlaunch -w queue/cpu/my_fworker.yaml multi 16[/bold]"
 )
 def rlaunch(context: typer.Context) -> None:
     """Run FireWorks' rlaunch: work on queued jobs here, with its own arguments.

@@ -9,7 +9,7 @@ import typer
 
 from launchers import console
 from launchers.commands.common import (
-    EXIT_CAMPAIGN_STANDS_STILL,
+    EXIT_FAILURE,
     LAUNCHPAD_DEFAULT,
     WORKDIR_DEFAULT,
     AsJson,
@@ -74,7 +74,7 @@ def status(
     else:
         table.print_status(found)
     if any(each.is_stuck for each in found.campaigns):
-        raise typer.Exit(EXIT_CAMPAIGN_STANDS_STILL)
+        raise typer.Exit(EXIT_FAILURE)
 
 
 @app.command(

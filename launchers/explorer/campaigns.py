@@ -12,23 +12,21 @@ from dash import Dash, Input, Output, dcc, html
 from rich.text import Text
 
 from gan_htvs.figures import embedded
-from gan_htvs.funnel import PUBLISHED_SOURCE
 from gan_htvs.html_report import CAPTIONS
+from launchers.console import cell_text, is_number
 from launchers.report import figures, read_results, read_trajectories
 from launchers.status.document import Status
-from launchers.status.grids import grids, is_number, text
+from launchers.status.grids import grids
 from launchers.status.survey import survey
 from launchers.status.table import headline, unreadable
+from launchers.summary import funnel_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from dash.development.base_component import Component
 
-    from gan_htvs.funnel import Funnel
+    from launchers.console import Grid
     from launchers.database import Databases
     from launchers.status.document import CampaignStatus
-    from launchers.status.grids import Cell, Grid
 
 FRESH_SECONDS = 3.0
 AS_LONG = 10
@@ -124,7 +122,8 @@ def layout_of_one(databases: Databases, name: str) -> Component:
         [
             html.H1(f"{name}: {results.campaign.chemical_system.chemsys}"),
             html.P(dcc.Link("its candidates", href=f"/?campaign={name}")),
-            _funnel(results.funnel),
+            _drawn(funnel_grid(results.campaign, results.funnel)),
+            html.P(results.funnel.caveat, className="note"),
             *(
                 html.Figure(
                     [
@@ -138,27 +137,16 @@ def layout_of_one(databases: Databases, name: str) -> Component:
     )
 
 
-def _funnel(funnel: Funnel) -> Component:
-    columns: dict[str, Sequence[int | None]] = dict(funnel.counts)
-    if any(count is not None for count in funnel.published):
-        columns[f"published: {PUBLISHED_SOURCE}"] = funnel.published
-    rows = zip(funnel.stages, *columns.values(), strict=True)
-    return html.Div([_table(["stage", *columns], rows), html.P(funnel.caveat, className="note")])
-
-
 def _plain(markup: str) -> str:
     return Text.from_markup(markup).plain
 
 
 def _drawn(grid: Grid) -> Component:
-    more = f"and {grid.n_more} more: gan-htvs status --json has all" if grid.n_more else None
-    return html.Div([html.H3(grid.title), _table(grid.head, grid.rows), html.P(more)])
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[Cell]]) -> Component:
+    head = html.Tr([html.Th(name) for name in grid.head])
     body = [
-        html.Tr([html.Td(text(v), className="number" if is_number(v) else None) for v in row])
-        for row in rows
+        html.Tr([html.Td(cell_text(v), className="number" if is_number(v) else None) for v in row])
+        for row in filter(None, grid.rows)
     ]
-    table = html.Table([html.Thead(html.Tr([html.Th(name) for name in head])), html.Tbody(body)])
-    return html.Div(table, className="wide")
+    table = html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide")
+    more = f"and {grid.n_more} more: gan-htvs status --json has all" if grid.n_more else None
+    return html.Div([html.H3(grid.title), table, html.P(more)])

@@ -17,10 +17,11 @@ from launchers.explorer.scene import color_of, scene_of
 from launchers.history import lines
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dash.development.base_component import Component
     from pymatgen.core import Structure
 
-    from gan_htvs.thermodynamics.pourbaix_stability import PourbaixStability
     from launchers.history import History
 
 SCENE = {"renderer": "webgl", "secondaryObjectView": False, "defaultZoom": 1.5}
@@ -57,9 +58,7 @@ def layout(history: History) -> Component:
                 id="known",
                 className="known",
             ),
-            *_phases(candidate.decomposes_to),
-            *_water(candidate.pourbaix),
-            *_relaxation(history),
+            *_results(history),
         ]
     )
 
@@ -95,40 +94,23 @@ def _view(title: str, structure: Structure) -> Component:
     return html.Figure([viewer, caption], className="view")
 
 
-def _phases(decomposes_to: dict[str, float] | None) -> list[Component]:
-    if not decomposes_to:
-        return []
-    shares = ", ".join(f"{share:.0%} {phase}" for phase, share in decomposes_to.items())
-    return [html.H2("Competing phases"), html.P(f"{shares}, by share of atoms.")]
-
-
-def _water(pourbaix: PourbaixStability | None) -> list[Component]:
-    if pourbaix is None:
-        return []
-    figure = go.Figure()
-    figure.add_scatter(x=list(pourbaix.ph), y=list(pourbaix.decomposition_energies), mode="lines")
-    figure.update_layout(
-        xaxis_title="pH",
-        yaxis_title="decomposition energy, eV/atom",
-        height=320,
-        **STYLE,
-    )
-    settings = pourbaix.settings
-    return [
-        html.H2("In water"),
-        html.P(
-            f"At {settings.potential_vs_rhe:g} V against RHE, ions {settings.ion_concentration:g} "
-            "mol/l."
-        ),
-        dcc.Graph(figure=figure, id="water", config=FIGURE),
-    ]
-
-
-def _relaxation(history: History) -> list[Component]:
-    if history.relaxation is None or not history.relaxation.curve.energies:
-        return []
-    figure = draw_relaxation(history.relaxation.curve, str(history.relaxation.ending))
-    return [
-        html.H2("Relaxation in the prescreen"),
-        html.Img(src=embedded(figure), alt="energy, force and volume by step", className="figure"),
-    ]
+def _results(history: History) -> Iterator[Component]:
+    candidate = history.candidate
+    if candidate.decomposes_to:
+        phases = candidate.decomposes_to.items()
+        shares = ", ".join(f"{share:.0%} {phase}" for phase, share in phases)
+        yield html.H2("Competing phases")
+        yield html.P(f"{shares}, by share of atoms.")
+    if (water := candidate.pourbaix) is not None:
+        potential, concentration = water.settings.potential_vs_rhe, water.settings.ion_concentration
+        line = go.Scatter(x=water.ph, y=water.decomposition_energies, mode="lines")
+        axes = {"xaxis_title": "pH", "yaxis_title": "decomposition energy, eV/atom"}
+        yield html.H2("In water")
+        yield html.P(f"At {potential:g} V against RHE, ions {concentration:g} mol/l.")
+        figure = go.Figure(line).update_layout(**axes, **STYLE, height=320)
+        yield dcc.Graph(figure=figure, id="water", config=FIGURE)
+    if history.relaxation is not None and history.relaxation.curve.energies:
+        curve = draw_relaxation(history.relaxation.curve, str(history.relaxation.ending))
+        alt = "energy, force and volume by step"
+        yield html.H2("Relaxation in the prescreen")
+        yield html.Img(src=embedded(curve), alt=alt, className="figure")
