@@ -6,7 +6,7 @@ import csv
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -171,15 +171,15 @@ def is_number(cell: Cell) -> bool:
     return cell is None or isinstance(cell, int | float)
 
 
-def cell_text(cell: Cell) -> str:
-    """Return the text of a cell."""
+def cell_text(cell: Cell, digits: int = 1) -> str:
+    """Return the text of a cell, with so many decimals of a number that is not whole."""
     match cell:
         case None:
             return "-"
         case int():
             return f"{cell:,}"
         case float():
-            return f"{cell:,.1f}"
+            return f"{cell:z,.{digits}f}"
         case datetime():
             return clock(cell)
     return cell
@@ -218,7 +218,7 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
     for column in columns:
         table.add_column(column.title, no_wrap=column.path not in ("band_gap_method", "reason"))
     for row in rows:
-        table.add_row(*(marked(row, column.path, _cell) for column in columns))
+        table.add_row(*(escape(marked(row, column.path, digits=3)) for column in columns))
     out.print(table)
     if any(map(is_incomplete, rows)):
         out.print(escape(INCOMPLETE_MEANS), soft_wrap=True)
@@ -291,21 +291,13 @@ def is_incomplete(row: Mapping[str, Any]) -> bool:
     return any(row.get(name) is not None for name in ("incomplete_band_gap", "energy_incomplete"))
 
 
-def marked(row: Mapping[str, Any], path: str, text_of: Callable[[Any], str]) -> str:
-    """Write what a candidate holds at a path, with a mark if magnetic orders are missing from it.
+def marked(row: Mapping[str, Any], path: str, digits: int) -> str:
+    """Return what a candidate holds at a path, with a mark if magnetic orders are missing from it.
 
     In the place of a gap stands the incomplete one, if that is all there is.
     """
     value = value_at(row, path)
-    if path == "band_gap" and (incomplete := row.get("incomplete_band_gap")) is not None:
-        return text_of(incomplete) + INCOMPLETE
-    is_energy = path == "energy_above_hull" and value is not None
-    return text_of(value) + (INCOMPLETE if is_energy and row.get("energy_incomplete") else "")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:z.3f}"
-    return escape(str(value))
+    is_marked = path == "energy_above_hull" and value is not None and row.get("energy_incomplete")
+    if path == "band_gap" and row.get("incomplete_band_gap") is not None:
+        value, is_marked = row["incomplete_band_gap"], True
+    return cell_text(value, digits) + (INCOMPLETE if is_marked else "")

@@ -130,9 +130,9 @@ def table(question: Question, rows: Sequence[Row]) -> Component:
     body = [html.Tr([_cell(row, column) for column in COLUMNS]) for row in rows[:PAGE]]
     links = []
     if question.page > 1:
-        links.append(_page_link("← before", "before", question, question.page - 1))
+        links.append(_link("← before", question._replace(page=question.page - 1), "before"))
     if len(rows) > PAGE:
-        links.append(_page_link("next →", "next", question, question.page + 1))
+        links.append(_link("next →", question._replace(page=question.page + 1), "next"))
     return html.Div(
         [
             html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide"),
@@ -148,27 +148,21 @@ def _title(column: Column, question: Question) -> Any:
     is_chosen = question.sort.removeprefix("-") == column.sort
     order = f"-{column.sort}" if question.sort == column.sort else column.sort
     arrow = "" if not is_chosen else " ▼" if question.sort.startswith("-") else " ▲"
-    return dcc.Link(column.title + arrow, href="/" + question._replace(sort=order, page=1).write())
+    return _link(column.title + arrow, question._replace(sort=order, page=1), f"by-{column.sort}")
 
 
-def _page_link(text: str, name: str, question: Question, page: int) -> Component:
-    return dcc.Link(text, href=f"/{question._replace(page=page).write()}", id=name)
+def _link(text: str, question: Question, name: str) -> Component:
+    return dcc.Link(text, href=f"/{question.write()}", id=name)
 
 
 def _cell(row: Row, column: Column) -> Component:
-    path, digits = column.path, column.digits
-
-    def text(value: Any) -> str:
-        if value is None:
-            return "-"
-        return str(value) if digits is None else f"{value:z.{digits}f}"
-
-    shown = marked(row, path, text)
+    path = column.path
+    shown = marked(row, path, column.digits or 0)
     if path in ("formula_pretty", "candidate_id"):
         return html.Td(dcc.Link(shown, href=f"/candidate/{row['candidate_id']}"))
     explained = {"band_gap": "band_gap_reason", "energy_above_hull": "energy_incomplete"}
     explanation = row.get(explained.get(path, "reason")) or row.get("reason")
-    return html.Td(shown, className=None if digits is None else "number", title=explanation)
+    return html.Td(shown, className=None if column.digits is None else "number", title=explanation)
 
 
 def scatter(rows: Sequence[Row]) -> go.Figure:
