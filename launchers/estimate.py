@@ -10,6 +10,8 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymatgen.core import Lattice, Structure
+from rich import box
+from rich.table import Table
 
 from flows.routing import jobs_of
 from gan_htvs.candidate import KNOWN_PHASE, Origin, Proposal, RelaxedStructure, Stage, Step
@@ -22,7 +24,7 @@ from gan_htvs.funnel import (
 from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.routing import Category
 from gan_htvs.thermodynamics.references import phases_of
-from launchers.console import Grid, grid_table, note, out
+from launchers.console import note, out
 from launchers.registry import submissions
 from launchers.units import CHUNK, CampaignUnits
 
@@ -137,19 +139,23 @@ def print_estimate(rows: Sequence[Estimate], cores_per_node: int) -> None:
 
     A job of category ``cpu`` takes one core, a job of any other category one node.
     """
-    head = ("step", "category", "jobs", "s each", "hours", "from")
-    table = [
-        (
+    table = Table(title="Estimate", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("step")
+    table.add_column("category")
+    for name in ("jobs", "s each", "hours"):
+        table.add_column(name, justify="right")
+    table.add_column("from", overflow="fold")
+    for row in rows:
+        sources = "; ".join(filter(None, (row.source, row.n_source and f"jobs: {row.n_source}")))
+        table.add_row(
             row.kind.step,
             row.kind.category,
-            round(row.n_jobs),
-            row.seconds,
-            None if row.hours is None else f"{row.hours:,.2f}",
-            "; ".join(filter(None, (row.source, row.n_source and f"jobs: {row.n_source}"))),
+            f"{row.n_jobs:,.0f}",
+            "-" if row.seconds is None else f"{row.seconds:,.1f}",
+            "-" if row.hours is None else f"{row.hours:,.2f}",
+            sources,
         )
-        for row in rows
-    ]
-    out.print(grid_table(Grid("Estimate", head, table)))
+    out.print(table)
     for category in Category:
         if of_category := [row for row in rows if row.kind.category is category]:
             out.print(f"{category}: {_total(of_category, category, cores_per_node)}")

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
 from gan_htvs.builders.documents import mapping
 from gan_htvs.candidate import RelaxedStructure, Step
@@ -14,7 +17,7 @@ from gan_htvs.documents import decode, encode
 from gan_htvs.errors import UserError
 from gan_htvs.relaxer import RelaxationResult
 from gan_htvs.store import CandidateStore
-from launchers.console import Grid, grid_table, out
+from launchers.console import out
 from launchers.words import counted
 
 if TYPE_CHECKING:
@@ -135,8 +138,17 @@ def read_history(databases: Databases, candidate_id: str) -> History:
 def print_history(history: History) -> None:
     """Print the provenance of a candidate as a table of two columns."""
     candidate = history.candidate
-    title = f"{candidate.formula_pretty} {candidate.candidate_id} of {candidate.campaign}"
-    out.print(grid_table(Grid(title, ("", ""), list(lines(history)))))
+    table = Table(
+        title=f"{candidate.formula_pretty} {candidate.candidate_id} of {candidate.campaign}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_header=False,
+    )
+    table.add_column("what", no_wrap=True)
+    table.add_column("found", overflow="fold")
+    for what, words in lines(history):
+        table.add_row(what, escape(words))
+    out.print(table)
 
 
 def sparkline(values: Sequence[float]) -> str:

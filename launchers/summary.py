@@ -7,9 +7,11 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.markup import escape
+from rich.table import Table
 
-from launchers.console import Grid, grid_table, note, out
+from launchers.console import note, out
 from launchers.samples import longest_samples, n_structures
 from launchers.words import counted
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from gan_htvs.candidate import PrescreenVerdict
     from gan_htvs.funnel import Funnel
     from gan_htvs.prescreen.summary import Part, PrescreenSummary
-    from launchers.console import Cell
     from launchers.database import Databases
 
 
@@ -64,24 +65,31 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
 
 def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
     """Print how many candidates pass each stage, measured here and published."""
-    out.print(grid_table(funnel_grid(campaign, funnel)))
+    out.print(funnel_table(campaign, funnel))
     if funnel.caveat is not None:
         note(f"{funnel.caveat} The next run computes what was stopped.")
 
 
-def funnel_grid(campaign: Campaign, funnel: Funnel) -> Grid:
-    """Return how many candidates pass each stage, measured here and published."""
+def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
+    """Put how many candidates pass each stage into a table, measured here and published."""
     from gan_htvs.funnel import PUBLISHED_SOURCE
 
     level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
+    table = Table(
+        title=f"Funnel of {campaign.name} ({level})", title_justify="left", box=box.SIMPLE_HEAD
+    )
+    table.add_column("stage")
     columns = {**funnel.counts, f"published:\n{PUBLISHED_SOURCE}": funnel.published}
-    nothing = [None] * (len(funnel.counts) - 1)
-    stages = ["entered the funnel" if each == "generated" else each for each in funnel.stages]
-    rows: list[Sequence[Cell]] = [
-        (what, ours, *nothing, theirs) for what, ours, theirs in funnel.setting
-    ]
-    rows += [(), *zip(stages, *columns.values(), strict=True)]
-    return Grid(f"Funnel of {campaign.name} ({level})", ("stage", *columns), rows)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for what, here, there in funnel.setting:
+        ours = [here, *[None] * (len(funnel.counts) - 1)]
+        table.add_row(what, *map(_count, [*ours, there]))
+    table.add_section()
+    for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):
+        label = "entered the funnel" if stage == "generated" else stage
+        table.add_row(label, *map(_count, counts))
+    return table
 
 
 def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> None:
@@ -96,13 +104,17 @@ def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> 
     by = settings.relaxing(engines).name
     if confirming is not None:
         by += f", confirmed by {confirming.name}"
-    head = ("left at", "structures", "steps", "CPU s", "CPU s each")
-    rows = [
-        *((part.name, *_cost(part)) for part in summary.parts),
-        (),
-        ("all", *_cost(summary.total)),
-    ]
-    out.print(grid_table(Grid(f"Prescreen of {campaign.name} ({by})", head, rows)))
+    table = Table(
+        title=f"Prescreen of {campaign.name} ({by})", title_justify="left", box=box.SIMPLE_HEAD
+    )
+    table.add_column("left at")
+    for name in ("structures", "steps", "CPU s", "CPU s each"):
+        table.add_column(name, justify="right")
+    for part in summary.parts:
+        table.add_row(part.name, *_cost(part))
+    table.add_section()
+    table.add_row("all", *_cost(summary.total))
+    out.print(table)
     if summary.n_stopped:
         window = settings.window or campaign.thresholds.metastable
         out.print(_told_losses(summary, window))
@@ -123,9 +135,13 @@ def _told_losses(summary: PrescreenSummary, window: float) -> str:
     )
 
 
-def _cost(part: Part) -> tuple[Cell, ...]:
-    each = f"{part.cpu_seconds / part.n:,.2f}" if part.n else None
-    return part.n, part.n_steps, round(part.cpu_seconds), each
+def _cost(part: Part) -> tuple[str, str, str, str]:
+    each = f"{part.cpu_seconds / part.n:,.2f}" if part.n else "-"
+    return f"{part.n:,}", f"{part.n_steps:,}", f"{part.cpu_seconds:,.0f}", each
+
+
+def _count(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
 
 
 def _print_sampling(campaign: Campaign, databases: Databases) -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from flows.train import TrainMaker
 from gan_htvs.errors import UserError
@@ -64,8 +72,7 @@ def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
     maker = TrainMaker.of(campaign)
     dataset = maker.training_set()
     console.note_skipped(dataset.skipped)
-    with LearningCurves(folder) as curves, console.WorkProgress(console.out) as progress:
-        bar = TrainingBar(settings, progress)
+    with LearningCurves(folder) as curves, TrainingBar(settings) as bar:
         if curves.note is not None:
             console.note(curves.note)
 
@@ -86,13 +93,30 @@ def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
 
 
 class TrainingBar:
-    """Progress of a training: steps, losses and the time left."""
+    """A bar on a terminal, a line now and then elsewhere: steps, losses and the time left."""
 
-    def __init__(self, settings: GeneratorSettings, progress: console.WorkProgress) -> None:
+    def __init__(self, settings: GeneratorSettings) -> None:
         self._max_steps, self._max_seconds = settings.max_steps, settings.max_seconds
-        self._progress = progress
-        self._began = time.monotonic()
+        self._bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}", style="progress.remaining"),
+            TextColumn("{task.description}"),
+            console=console.out,
+        )
+        self._task = self._bar.add_task("", total=self._max_steps, left="")
+        self._began = self._last_line = time.monotonic()
         self._first_step, self._earlier = 0, 0.0
+
+    def __enter__(self) -> Self:
+        if console.out.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if console.out.is_terminal:
+            self._bar.stop()
 
     def resume(self, state: TrainingState) -> None:
         """Say what the training goes on from, and count from there."""
@@ -104,8 +128,13 @@ class TrainingBar:
         """Show an entry of the history."""
         step = int(entry["step"])
         losses = ", ".join(f"{name} {value:.3f}" for name, value in entry.items() if name != "step")
-        left = timedelta(seconds=round(self._seconds_left(step)))
-        self._progress("step", step, self._max_steps, f"{left} left: {losses}")
+        left = f"{timedelta(seconds=round(self._seconds_left(step)))} left"
+        self._bar.update(self._task, completed=step, description=losses, left=left)
+        if not console.out.is_terminal and (
+            step == self._max_steps or time.monotonic() - self._last_line > console.PLAIN_INTERVAL
+        ):
+            self._last_line = time.monotonic()
+            console.out.print(f"step {step}/{self._max_steps}, {left}: {losses}")
 
     def _seconds_left(self, step: int) -> float:
         """Time until the last step or the limit of wall time, whichever comes first, s."""

@@ -12,19 +12,20 @@ from dash import Dash, Input, Output, dcc, html
 from rich.text import Text
 
 from gan_htvs.figures import embedded
+from gan_htvs.funnel import PUBLISHED_SOURCE
 from gan_htvs.html_report import CAPTIONS
-from launchers.console import cell_text, is_number
 from launchers.report import figures, read_results, read_trajectories
 from launchers.status.document import Status
-from launchers.status.grids import grids
+from launchers.status.grids import Grid, grids, is_number, text
 from launchers.status.survey import survey
 from launchers.status.table import headline, unreadable
-from launchers.summary import funnel_grid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dash.development.base_component import Component
 
-    from launchers.console import Grid
+    from gan_htvs.funnel import Funnel
     from launchers.database import Databases
     from launchers.status.document import CampaignStatus
 
@@ -122,7 +123,7 @@ def layout_of_one(databases: Databases, name: str) -> Component:
         [
             html.H1(f"{name}: {results.campaign.chemical_system.chemsys}"),
             html.P(dcc.Link("its candidates", href=f"/?campaign={name}")),
-            _drawn(funnel_grid(results.campaign, results.funnel)),
+            _drawn(_funnel(results.funnel)),
             html.P(results.funnel.caveat, className="note"),
             *(
                 html.Figure(
@@ -137,6 +138,15 @@ def layout_of_one(databases: Databases, name: str) -> Component:
     )
 
 
+def _funnel(funnel: Funnel) -> Grid:
+    columns: dict[str, Sequence[int | None]] = dict(funnel.counts)
+    if any(count is not None for count in funnel.published):
+        columns[f"published: {PUBLISHED_SOURCE}"] = funnel.published
+    return Grid(
+        "Funnel", ("stage", *columns), list(zip(funnel.stages, *columns.values(), strict=True))
+    )
+
+
 def _plain(markup: str) -> str:
     return Text.from_markup(markup).plain
 
@@ -144,7 +154,7 @@ def _plain(markup: str) -> str:
 def _drawn(grid: Grid) -> Component:
     head = html.Tr([html.Th(name) for name in grid.head])
     body = [
-        html.Tr([html.Td(cell_text(v), className="number" if is_number(v) else None) for v in row])
+        html.Tr([html.Td(text(v), className="number" if is_number(v) else None) for v in row])
         for row in filter(None, grid.rows)
     ]
     table = html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide")

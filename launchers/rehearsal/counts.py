@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich import box
+from rich.table import Table
+
 from gan_htvs.candidate import Step
-from launchers.console import Grid, grid_table, out
+from launchers.console import out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -95,9 +98,16 @@ def _is_corrected(output: Mapping[str, Any]) -> bool:
 
 def print_counts(counts: Iterable[StageCount]) -> None:
     """Print the table of all stages."""
-    head = ("stage", "calculations", "failed", "with corrected errors", "ionic steps")
-    rows = [
-        (each.stage.value, each.n_calculations, each.n_failed, each.n_corrected, each.n_ionic_steps)
-        for each in counts
-    ]
-    out.print(grid_table(Grid("Calculations", head, rows)))
+    table = Table(title="Calculations", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("stage")
+    for name in ("calculations", "failed", "with corrected errors", "ionic steps"):
+        table.add_column(name, justify="right")
+    for count in counts:
+        table.add_row(
+            count.stage.value,
+            f"{count.n_calculations:,}",
+            f"{count.n_failed:,}",
+            f"{count.n_corrected:,}",
+            f"{count.n_ionic_steps:,}",
+        )
+    out.print(table)

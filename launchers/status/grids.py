@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 from gan_htvs.candidate import Step
-from launchers.console import Grid
-from launchers.words import span
+from launchers.words import clock, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         WorkingHost,
     )
 
+Cell = str | int | float | datetime | None
 STATES = ("WAITING", "READY", "RESERVED", "RUNNING", "COMPLETED", "FIZZLED")
 """Always shown; others where there are any."""
 
@@ -27,6 +28,16 @@ MOST_SHOWN = 20
 """Workers and kinds of failure in the tables; the JSON document has all."""
 
 SPANS = ("last hour", "last day", "since it began")
+
+
+class Grid(NamedTuple):
+    """A table: whole numbers are counts, others have one decimal, None is no number."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[Cell, ...]]
+    n_more: int = 0
+    """Rows that are left out."""
 
 
 def grids(status: CampaignStatus) -> Iterator[Grid]:
@@ -37,6 +48,25 @@ def grids(status: CampaignStatus) -> Iterator[Grid]:
     yield _throughput(status.throughput)
     if status.failures:
         yield _failures(status.failures)
+
+
+def is_number(cell: Cell) -> bool:
+    """Whether a cell belongs to a column of numbers."""
+    return cell is None or isinstance(cell, int | float)
+
+
+def text(cell: Cell) -> str:
+    """Write a cell."""
+    match cell:
+        case None:
+            return "-"
+        case int():
+            return f"{cell:,}"
+        case float():
+            return f"{cell:,.1f}"
+        case datetime():
+            return clock(cell)
+    return cell
 
 
 def _jobs(jobs: Sequence[JobCount]) -> Grid:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
+from rich.table import Table
 
-from launchers.console import grid_table, out
-from launchers.status.grids import grids
-from launchers.summary import funnel_grid
+from launchers.console import out
+from launchers.status.grids import grids, is_number, text
+from launchers.summary import funnel_table
 from launchers.words import clock, counted, span
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from launchers.status.document import CampaignStatus, Status
+    from launchers.status.grids import Grid
 
 
 def print_status(status: Status) -> None:
@@ -101,12 +105,12 @@ def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
     if status.began_on is not None:
         yield f"began {clock(status.began_on)}"
     yield ""
-    yield grid_table(funnel_grid(status.campaign, status.funnel))
+    yield funnel_table(status.campaign, status.funnel)
     if status.funnel.caveat is not None:
         yield status.funnel.caveat
     yield _as_of(status)
     yield ""
-    yield from map(grid_table, grids(status))
+    yield from map(_drawn, grids(status))
     for obstacle in status.obstacles:
         found, cure = escape(obstacle.found), escape(obstacle.cure)
         yield f"[yellow]note[/yellow] {found}: [bold]{cure}[/bold]"
@@ -121,3 +125,19 @@ def _as_of(status: CampaignStatus) -> str:
         return f"{built}; no verdict since"
     new = counted(status.n_unbuilt, "verdict")
     return f"{built}; {new} since, which [bold]--build[/bold] adds"
+
+
+def _drawn(grid: Grid) -> Table:
+    table = Table(title=grid.title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name, cell in zip(grid.head, grid.rows[0] if grid.rows else grid.head, strict=True):
+        table.add_column(
+            name,
+            justify="right" if is_number(cell) else "left",
+            overflow="fold",
+            no_wrap=isinstance(cell, datetime),
+        )
+    for row in grid.rows:
+        table.add_row(*map(escape, map(text, row)))
+    if grid.n_more:
+        table.caption = f"and {grid.n_more} more: --json has all"
+    return table
