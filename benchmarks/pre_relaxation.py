@@ -126,7 +126,7 @@ def relax_twice(structure: Structure) -> tuple[int, float]:
         with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
             folder = Path(name)
             inputs = MPRelaxSet(structure, user_potcar_functional=FUNCTIONAL)
-            with stand_in(folder / "potcars", inputs.potcar_symbols, FUNCTIONAL, {}):
+            with stand_in(folder / "potcars", inputs.potcar_symbols, FUNCTIONAL, ""):
                 inputs.write_input(folder)
                 if run(folder, VASP_HAS):
                     raise SystemExit((folder / "OUTCAR").read_text()[-500:])

@@ -192,7 +192,8 @@ def rehearse(
             "`status`, `show` and `retry` take the same option."
         )
 
-    failures = parse_shares(",".join(fail), source="--fail") if fail else None
+    failures = ",".join(fail) if fail else None
+    parse_shares(failures or "", source="--fail")
     with stand_in(folder / "potcars", *potcars_of(rehearsal), failures):
         _run(rehearsal, launchpad, workdir, workers, conclude)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -12,20 +12,19 @@ from gan_htvs.candidate import Step
 from launchers.console import out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from launchers.database import Databases
 
 STAGES = (Step.RELAX, Step.STATIC, Step.HYBRID)
 
-FIELDS = (
+FIELDS = [
     "uuid",
     "metadata.step",
     "output.job",
-    "output.corrections",
     "output.calcs_reversed.output.ionic_steps.e_0_energy",
     "output.custodian.corrections.errors",
-)
+]
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,13 @@ class StageCount:
 def read_counts(databases: Databases) -> list[StageCount]:
     """Count all calculations in the database of a rehearsal."""
     with databases.store("outputs", key="uuid") as outputs:
-        documents = list(
-            outputs.query({"metadata.step": {"$in": [s.value for s in STAGES]}}, list(FIELDS))
-        )
-    return [
-        count_stage(stage, [d for d in documents if d["metadata"]["step"] == stage.value])
-        for stage in STAGES
-    ]
+        return [
+            count_stage(stage, list(outputs.query({"metadata.step": stage.value}, FIELDS)))
+            for stage in STAGES
+        ]
 
 
-def count_stage(stage: Step, documents: Iterable[Mapping[str, Any]]) -> StageCount:
+def count_stage(stage: Step, documents: Sequence[Mapping[str, Any]]) -> StageCount:
     """Count the calculations of one stage.
 
     Parameters
@@ -76,24 +72,16 @@ def count_stage(stage: Step, documents: Iterable[Mapping[str, Any]]) -> StageCou
         Documents of the job store. Relaxations with a potential, and jobs that only pass on the
         failure of a previous job, are not counted.
     """
-    results, n_failed = [], 0
-    for document in documents:
-        output = document["output"]
-        if calculations := output.get("calcs_reversed"):
-            results.append((output, calculations[0]["output"]["ionic_steps"]))
-        elif "job" in output:
-            n_failed += output["job"] == document["uuid"]
-    return StageCount(
-        stage=stage,
-        n_calculations=len(results) + n_failed,
-        n_failed=n_failed,
-        n_corrected=sum(_is_corrected(output) for output, _ in results),
-        n_ionic_steps=sum(len(steps) for _, steps in results),
+    outputs = [document["output"] for document in documents]
+    results = [output for output in outputs if output.get("calcs_reversed")]
+    n_failed = sum(document["output"].get("job") == document["uuid"] for document in documents)
+    corrected = (
+        any(run.get("corrections") for run in result.get("custodian") or ()) for result in results
     )
-
-
-def _is_corrected(output: Mapping[str, Any]) -> bool:
-    return any(run.get("corrections") for run in output.get("custodian") or ())
+    steps = (result["calcs_reversed"][0]["output"]["ionic_steps"] for result in results)
+    return StageCount(
+        stage, len(results) + n_failed, n_failed, sum(corrected), sum(map(len, steps))
+    )
 
 
 def print_counts(counts: Iterable[StageCount]) -> None:
@@ -103,11 +91,6 @@ def print_counts(counts: Iterable[StageCount]) -> None:
     for name in ("calculations", "failed", "with corrected errors", "ionic steps"):
         table.add_column(name, justify="right")
     for count in counts:
-        table.add_row(
-            count.stage.value,
-            f"{count.n_calculations:,}",
-            f"{count.n_failed:,}",
-            f"{count.n_corrected:,}",
-            f"{count.n_ionic_steps:,}",
-        )
+        stage, *numbers = astuple(count)
+        table.add_row(stage.value, *(f"{number:,}" for number in numbers))
     out.print(table)

@@ -6,25 +6,22 @@ import os
 import shlex
 import sys
 import warnings
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 from pymatgen.core import SETTINGS
 from pymatgen.io.vasp.inputs import UnknownPotcarWarning
 
 from flows.engines.vasp_outcome import PROGRAM_VARIABLE
 from gan_htvs.potcars import FOLDER_VARIABLE
-from launchers.rehearsal.failures import FAIL_VARIABLE, shares_in_environment, spell_shares
+from launchers.rehearsal.failures import FAIL_VARIABLE, parse_shares
 from launchers.rehearsal.labels import PROGRAM
 from launchers.rehearsal.potcar import write_placeholders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
-
-    from launchers.rehearsal.failures import FailureMode
-
-    Value = TypeVar("Value")
 
 COMMAND = shlex.join([sys.executable, "-m", "launchers.rehearsal"])
 """Command of the stand-in."""
@@ -38,7 +35,7 @@ def stand_in(
     potcars: Path,
     symbols: Iterable[str],
     functional: str,
-    failures: Mapping[FailureMode, float] | None = None,
+    failures: str | None = None,
 ) -> Iterator[None]:
     """Make VASP jobs run the stand-in and accept its output.
 
@@ -55,40 +52,28 @@ def stand_in(
     functional
         POTCAR functional in pymatgen's notation, such as PBE or PBE_54.
     failures
-        Share of the calculations that fail in each mode; None: the value of
-        ``GAN_HTVS_REHEARSAL_FAIL``.
+        Share of the calculations that fail in each mode, as in :func:`parse_shares`; None: the
+        value of ``GAN_HTVS_REHEARSAL_FAIL``.
 
     Raises
     ------
     UserError
         If the functional, an element or a failure mode is unknown.
     """
-    if failures is None:
-        failures = shares_in_environment()
+    failures = os.environ.get(FAIL_VARIABLE, "") if failures is None else failures
+    parse_shares(failures)
     write_placeholders(potcars, symbols, functional)
     folder = {FOLDER_VARIABLE: str(potcars.resolve())}
     environment = {
         **dict.fromkeys(COMMAND_VARIABLES, COMMAND),
         **folder,
         PROGRAM_VARIABLE: PROGRAM,
-        FAIL_VARIABLE: spell_shares(failures),
+        FAIL_VARIABLE: failures,
     }
-    with ExitStack() as stack:
-        stack.enter_context(_updated(os.environ, environment))
-        stack.enter_context(_updated(SETTINGS, folder))
-        stack.enter_context(warnings.catch_warnings())
+    with (
+        patch.dict(os.environ, environment),
+        patch.dict(SETTINGS, folder),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", UnknownPotcarWarning)
         yield
-
-
-@contextmanager
-def _updated(mapping: MutableMapping[str, Value], values: Mapping[str, Value]) -> Iterator[None]:
-    """Set some values of a mapping within the block."""
-    before = {key: mapping[key] for key in values if key in mapping}
-    mapping.update(values)
-    try:
-        yield
-    finally:
-        for key in values:
-            del mapping[key]
-        mapping.update(before)

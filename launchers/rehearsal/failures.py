@@ -45,16 +45,6 @@ class FailureMode(StrEnum):
     ZOMBIE = "zombie"
     """All files are complete and the process does not end."""
 
-    @property
-    def is_corrected(self) -> bool:
-        """Whether it does not occur again after custodian has changed the inputs."""
-        return self in {FailureMode.ZBRENT, FailureMode.BRMIX, FailureMode.HANG}
-
-    @property
-    def is_after_first_step(self) -> bool:
-        """Whether the calculation stops after its first ionic step."""
-        return self in MESSAGES or self in {FailureMode.KILLED, FailureMode.HANG}
-
 
 MESSAGES = {
     FailureMode.ZBRENT: " ZBRENT: fatal error in bracketing\n     please rerun with smaller EDIFF, "
@@ -62,6 +52,12 @@ MESSAGES = {
     FailureMode.BRMIX: " BRMIX: very serious problems\n  the old and the new charge density differ",
 }
 """Error messages of VASP that custodian recognizes."""
+
+CORRECTED = {FailureMode.ZBRENT, FailureMode.BRMIX, FailureMode.HANG}
+"""Modes that do not occur again after custodian has changed the inputs."""
+
+AFTER_FIRST_STEP = CORRECTED | {FailureMode.KILLED}
+"""Modes in which the calculation stops after its first ionic step."""
 
 
 def parse_shares(text: str, source: str = FAIL_VARIABLE) -> dict[FailureMode, float]:
@@ -80,31 +76,18 @@ def parse_shares(text: str, source: str = FAIL_VARIABLE) -> dict[FailureMode, fl
         If a mode is unknown, or a share or the sum of all is not between 0 and 1.
     """
     shares: dict[FailureMode, float] = {}
-    for part in filter(None, text.replace(",", " ").split()):
-        name, _, number = part.partition("=")
-        try:
-            mode, share = FailureMode(name), float(number or 1)
-        except ValueError as error:
-            raise UserError(
-                f"{source}: {part!r} is not MODE=SHARE, such as killed=0.1; modes are "
-                f"{', '.join(FailureMode)}."
-            ) from error
-        if not 0 <= share <= 1:
-            raise UserError(f"{source}: {part!r}: a share lies between 0 and 1.")
-        shares[mode] = share
-    if sum(shares.values()) > 1:
-        raise UserError(f"{source}: {text!r}: the shares add up to more than 1.")
+    try:
+        for part in text.replace(",", " ").split():
+            name, _, number = part.partition("=")
+            shares[FailureMode(name)] = float(number or 1)
+    except ValueError as error:
+        raise UserError(
+            f"{source}: {part!r} is not MODE=SHARE, such as killed=0.1; modes are "
+            f"{', '.join(FailureMode)}."
+        ) from error
+    if not (all(share >= 0 for share in shares.values()) and sum(shares.values()) <= 1):
+        raise UserError(f"{source}: {text!r}: shares and their sum must lie between 0 and 1.")
     return shares
-
-
-def spell_shares(shares: Mapping[FailureMode, float]) -> str:
-    """Write shares as :func:`parse_shares` reads them."""
-    return ",".join(f"{mode}={share!r}" for mode, share in shares.items())
-
-
-def shares_in_environment() -> dict[FailureMode, float]:
-    """Read the shares in ``GAN_HTVS_REHEARSAL_FAIL``; errors as in :func:`parse_shares`."""
-    return parse_shares(os.environ.get(FAIL_VARIABLE, ""))
 
 
 def drawn_failure(folder: Path, shares: Mapping[FailureMode, float]) -> FailureMode | None:
@@ -130,23 +113,16 @@ def failure_of_run(folder: Path) -> FailureMode | None:
     UserError
         If ``GAN_HTVS_REHEARSAL_FAIL`` cannot be read.
     """
-    failure = drawn_failure(folder, shares_in_environment())
-    is_first = count_run(folder) == 1
-    return failure if failure is None or is_first or not failure.is_corrected else None
-
-
-def count_run(folder: Path) -> int:
-    """Increment the number of runs in a folder and return it."""
+    failure = drawn_failure(folder, parse_shares(os.environ.get(FAIL_VARIABLE, "")))
     path = folder / RUNS_FILE
     run = int(path.read_text(encoding="utf-8")) + 1 if path.exists() else 1
     path.write_text(str(run), encoding="utf-8")
-    return run
+    return None if run > 1 and failure in CORRECTED else failure
 
 
 def fail_after_first_step(mode: FailureMode) -> int:
     """Kill this process, sleep forever, or print an error of VASP and return an exit code."""
     if mode == FailureMode.KILLED:
-        sys.stdout.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == FailureMode.HANG:
         _sleep_forever()
@@ -154,19 +130,19 @@ def fail_after_first_step(mode: FailureMode) -> int:
     return 1
 
 
-def fail_at_end(mode: FailureMode, vasprun: Path) -> None:
+def fail_at_end(mode: FailureMode | None, vasprun: Path) -> None:
     """Damage the output of a complete calculation, or do not end."""
-    if mode == FailureMode.TRUNCATED:
-        os.truncate(vasprun, vasprun.stat().st_size // 2)
-    if mode == FailureMode.MISSING:
-        vasprun.unlink()
-    if mode == FailureMode.ZOMBIE:
-        _sleep_forever()
+    match mode:
+        case FailureMode.TRUNCATED:
+            os.truncate(vasprun, vasprun.stat().st_size // 2)
+        case FailureMode.MISSING:
+            vasprun.unlink()
+        case FailureMode.ZOMBIE:
+            _sleep_forever()
 
 
 def _sleep_forever() -> NoReturn:
     """Sleep until this process is killed, or its parent has ended."""
-    sys.stdout.flush()
     parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(0.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from monty.serialization import loadfn
@@ -24,21 +24,14 @@ SUB_DIRS = "PMG_VASP_PSP_SUB_DIRS"
 
 TEMPLATE = """\
   {header}
-   {zval:.14f}
+   {ZVAL:.14f}
  parameters from PSCTR are:
-   VRHFIN ={vrhfin}
-   LEXCH  = {lexch}
-   EATOM  =     0.0000 eV,    0.0000 Ry
-
+   VRHFIN ={VRHFIN}
+   LEXCH  = {LEXCH}
    TITEL  = {header}
    LULTRA =        F    use ultrasoft PP ?
-   IUNSCR =        0    unscreen: 0-lin 1-nonlin 2-no
-   RPACOR =    0.000    partial core radius
-   POMASS ={mass:9.3f}; ZVAL   ={zval:9.3f}    mass and valenz
-   RCORE  =    2.000    outmost cutoff radius
-   RWIGS  =    2.000; RWIGS  =    1.058    wigner-seitz radius (au A)
-   ENMAX  ={enmax:9.3f}; ENMIN  ={enmin:9.3f} eV
-   LCOR   =        F    correct aug charges
+   POMASS ={mass:9.3f}; ZVAL   ={ZVAL:9.3f}    mass and valenz
+   ENMAX  ={enmax:9.3f}; ENMIN  ={enmax:9.3f} eV
    LPAW   =        T    paw PP
    COPYR  = placeholder of a gan-htvs rehearsal without any licensed content
  END of PSCTR-controll parameters
@@ -52,7 +45,7 @@ def write_placeholders(folder: Path, symbols: Iterable[str], functional: str) ->
     """Write placeholder POTCARs where pymatgen looks for those of a functional.
 
     Charge, functional and valence states are those of the potential of that name in pymatgen's
-    statistics. Unknown potentials have the electrons outside of the noble-gas core.
+    statistics, or else those of the potential with the name of the element.
 
     Parameters
     ----------
@@ -66,7 +59,7 @@ def write_placeholders(folder: Path, symbols: Iterable[str], functional: str) ->
     Raises
     ------
     UserError
-        If the functional or an element is unknown.
+        If the functional or a potential is unknown.
     """
     if functional not in POTCAR_FUNCTIONAL_MAP:
         raise UserError(
@@ -75,44 +68,16 @@ def write_placeholders(folder: Path, symbols: Iterable[str], functional: str) ->
         )
     sub_dirs = SETTINGS.get(SUB_DIRS) or {}
     target = folder / sub_dirs.get(functional, POTCAR_FUNCTIONAL_MAP[functional])
-    known = _known_potentials()[functional]
     target.mkdir(parents=True, exist_ok=True)
+    variants = chain.from_iterable(loadfn(POTCAR_STATS_PATH)[functional].values())
+    potentials = {variant["symbol"]: variant for variant in variants}
     for symbol in symbols:
-        text = _placeholder(symbol, functional, known.get(symbol, {}))
+        element = element_of(symbol)
+        known = potentials.get(symbol) or potentials.get(element)
+        if known is None:
+            raise UserError(f"POTCAR: {symbol!r} of {functional} is unknown to pymatgen.")
+        family = "PAW" if known["LEXCH"] == "CA" else "PAW_PBE"
+        header = f"{family} {symbol} placeholder"
+        mass = float(Element(element).atomic_mass)
+        text = TEMPLATE.format(header=header, mass=mass, enmax=ENMAX, **known)
         (target / f"POTCAR.{symbol}").write_text(text, encoding="utf-8")
-
-
-@cache
-def _known_potentials() -> dict[str, dict[str, dict[str, object]]]:
-    """Read pymatgen's data on the potentials of each functional, by symbol."""
-    return {
-        functional: {
-            variant["symbol"]: {key: variant[key] for key in ("LEXCH", "VRHFIN", "ZVAL")}
-            for variants in potentials.values()
-            for variant in variants
-        }
-        for functional, potentials in loadfn(POTCAR_STATS_PATH).items()
-    }
-
-
-def _placeholder(symbol: str, functional: str, known: dict[str, object]) -> str:
-    name = element_of(symbol)
-    if not Element.is_valid_symbol(name):
-        raise UserError(f"POTCAR: {symbol!r} does not begin with an element.")
-    element = Element(name)
-    lexch = known.get("LEXCH", "CA" if functional.startswith(("LDA", "Perdew")) else "PE")
-    family = "PAW" if lexch == "CA" else "PAW_PBE"
-    return TEMPLATE.format(
-        header=f"{family} {symbol} placeholder",
-        vrhfin=known.get("VRHFIN", f"{name}: unknown"),
-        lexch=lexch,
-        zval=known.get("ZVAL", _outer_electrons(element)),
-        mass=float(element.atomic_mass),
-        enmax=ENMAX,
-        enmin=0.75 * ENMAX,
-    )
-
-
-def _outer_electrons(element: Element) -> int:
-    noble = max((z for z in (2, 10, 18, 36, 54, 86) if z < element.Z), default=0)
-    return element.Z - noble

@@ -7,35 +7,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pymatgen.io.vasp.inputs import Poscar
 
 from gan_htvs.errors import UserError
-from gan_htvs.potentials import calculator_of
-from launchers.rehearsal.calculation import contained_correction, ionic_steps
-from launchers.rehearsal.errors import InputError
+from launchers.rehearsal import outputs, vasprun
+from launchers.rehearsal.calculation import ionic_steps
 from launchers.rehearsal.failures import (
+    AFTER_FIRST_STEP,
     FailureMode,
     fail_after_first_step,
     fail_at_end,
     failure_of_run,
 )
 from launchers.rehearsal.inputs import read_inputs
-from launchers.rehearsal.outputs import (
-    CONVERGED,
-    GREETING,
-    HEADER,
-    Outcar,
-    electronic_lines,
-    summary_line,
-    write_contcar,
-    write_final_files,
-)
+from launchers.rehearsal.labels import NOTICE
 from launchers.rehearsal.spectrum import spectrum_of
-from launchers.rehearsal.vasprun import VasprunXml
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from launchers.rehearsal.calculation import IonicStep
     from launchers.rehearsal.inputs import Inputs
 
 
@@ -60,63 +50,59 @@ def run(folder: Path, potential: str = POTENTIAL) -> int:
     try:
         inputs = read_inputs(folder)
         return _calculate(folder, inputs, potential, failure_of_run(folder))
-    except (InputError, UserError) as error:
+    except UserError as error:
         _print(f" {error}\n I REFUSE TO CONTINUE WITH THIS SICK JOB ... BYE!!!")
         return 1
 
 
 def _calculate(folder: Path, inputs: Inputs, potential: str, failure: FailureMode | None) -> int:
-    poscar = inputs.poscar
-    _print(GREETING.format(n_types=len(poscar.natoms), n_atoms=sum(poscar.natoms)))
-    vasprun = VasprunXml(folder / "vasprun.xml", inputs)
-    outcar = Outcar(folder / "OUTCAR", inputs)
-    oszicar = folder / "OSZICAR"
-    oszicar.write_text("", encoding="utf-8")
-    steps: list[IonicStep] = []
+    xml, outcar, oszicar = (folder / name for name in ("vasprun.xml", "OUTCAR", "OSZICAR"))
+    for path in (xml, outcar, oszicar):
+        path.unlink(missing_ok=True)
+    _print(outputs.GREETING)
+    _append(xml, vasprun.opening(inputs))
+    _append(outcar, outputs.outcar_opening(inputs))
     never_converges = failure == FailureMode.UNCONVERGED
-    correction = contained_correction(inputs.structure, potential)
-    for step in ionic_steps(
-        inputs, calculator_of(potential), correction=correction, goes_on=never_converges
-    ):
+    for step in ionic_steps(inputs, potential, never_converges=never_converges):
         is_stopped = _is_stopped(folder)
         is_last = step.is_converged or is_stopped or step.number == inputs.n_ionic_steps
         if is_last and failure == FailureMode.ELECTRONIC:
-            step = _without_electronic_convergence(step, inputs.nelm)  # noqa: PLW2901
-        steps.append(step)
+            sway = 0.1 * np.cos(np.pi * np.arange(inputs.parameters["NELM"]))
+            step = replace(step, energies=step.energies[-1] + sway)  # noqa: PLW2901
         spectrum = spectrum_of(inputs, step.structure.lattice, step.moments)
-        magnetization = spectrum.magnetization if inputs.is_polarized else None
-        lines = [*electronic_lines(step), summary_line(step, magnetization)]
-        with oszicar.open("a", encoding="utf-8") as file:
-            file.write("\n".join([HEADER, *lines, ""]))
-        _print("\n".join(lines))
-        outcar.add(step, magnetization)
-        write_contcar(folder, step.structure)
-        if failure and failure.is_after_first_step:
+        magnetization = spectrum.magnetization if inputs.n_spins > 1 else None
+        lines = outputs.oszicar_step(step, magnetization)
+        _print(lines)
+        _append(oszicar, f"{outputs.HEADER}\n{lines}")
+        _append(outcar, outputs.outcar_step(inputs, step, magnetization))
+        poscar = Poscar(step.structure, comment=NOTICE)
+        poscar.write_file(folder / "CONTCAR", significant_figures=16)
+        if failure in AFTER_FIRST_STEP:
             return fail_after_first_step(failure)
-        vasprun.add(step, spectrum if is_last else None)
+        _append(xml, vasprun.ionic_step(step, spectrum if is_last else None))
         if is_last:
             break
-    if step.is_converged and inputs.n_ionic_steps > 1:
-        _print(f" {CONVERGED}")
-    outcar.close(step, spectrum, is_stopped=is_stopped)
-    vasprun.close(step.structure)
-    write_final_files(folder, inputs, steps, spectrum)
-    _print(" writing wavefunctions")
-    if failure:
-        fail_at_end(failure, folder / "vasprun.xml")
+    _append(outcar, outputs.outcar_end(inputs, step, spectrum, is_stopped=is_stopped))
+    _append(xml, vasprun.closing(step.structure))
+    if inputs.parameters["LCHARG"]:
+        (folder / "CHGCAR").write_text(f"{poscar.get_str()}\n    1    1    1\n 0.0\n", "utf-8")
+    if inputs.parameters["LWAVE"]:
+        (folder / "WAVECAR").write_text(f"{NOTICE}\n", encoding="utf-8")
+    if step.is_converged:
+        _print(f" {outputs.CONVERGED}")
+    fail_at_end(failure, xml)
     return 0
-
-
-def _without_electronic_convergence(step: IonicStep, nelm: int) -> IonicStep:
-    """Return a step whose electronic energies oscillate until NELM is reached."""
-    sway = 0.1 * np.cos(np.pi * np.arange(nelm))
-    return replace(step, electronic_energies=step.energy + sway, is_electronically_converged=False)
 
 
 def _is_stopped(folder: Path) -> bool:
     """Return whether STOPCAR has LSTOP or LABORT."""
     stopcar = folder / "STOPCAR"
     return stopcar.is_file() and ".TRUE." in stopcar.read_text(encoding="utf-8").upper()
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{text}\n")
 
 
 def _print(text: str) -> None:

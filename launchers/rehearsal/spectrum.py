@@ -1,8 +1,7 @@
 """Synthetic band structures.
 
-Every band follows one smooth function of k with the symmetry of the lattice. The valence bands have
-their maximum at Gamma, the conduction bands their minimum at that of the function, at the zone
-boundary. The gap between the two edges is
+Every band follows the distance of k from Gamma. The valence bands have their maximum at Gamma, the
+conduction bands their minimum at the k-point farthest from it. The gap between the two edges is
 
     gap = EV_PER_ELECTRONEGATIVITY * (largest - smallest electronegativity of the elements)
 
@@ -40,11 +39,8 @@ DISPERSION = 1.0
 VALENCE_SPREAD, CONDUCTION_SPREAD = 6.0, 12.0
 """Between the lowest and the highest band on either side of the gap, eV."""
 
-METAL_SIGMA = 0.05
-"""Least smearing of a metal, eV."""
-
-SAMPLES = 12
-"""Divisions of the mesh on which the extremum at the zone boundary is looked for."""
+SIGMA = 0.05
+"""Gaussian smearing of the occupations, eV."""
 
 
 @dataclass(frozen=True)
@@ -92,84 +88,52 @@ def spectrum_of(inputs: Inputs, lattice: Lattice, moments: NDArray[np.float64]) 
         Moments of the atoms, Bohr magnetons, shape (n_atoms,).
     """
     n_filled = _filled_bands(inputs, float(moments.sum()))
-    gap = synthetic_gap(inputs.structure.composition, is_hybrid=inputs.is_hybrid)
-    is_metal = gap == 0 or not np.allclose(n_filled, np.round(n_filled))
-    level = -DISPERSION if is_metal else gap
-    shape = _band_shape(lattice, inputs.kpoints.points)  # (n_kpoints,)
-    bands = np.arange(inputs.n_bands)
-    energies = np.stack([_bands(shape, bands, int(np.floor(filled)), level) for filled in n_filled])
-    if is_metal:
-        efermi, occupations = _filled(energies, inputs)
-    else:
-        efermi = VALENCE_MAXIMUM + gap / 2
-        occupations = np.where(energies < efermi, 1.0, 0.0)
-    return Spectrum(
-        energies, occupations, efermi, _dos(energies, inputs), float(n_filled[0] - n_filled[-1])
-    )
+    gap = synthetic_gap(inputs.structure.composition, is_hybrid=inputs.parameters["LHFCALC"])
+    is_metal = gap == 0 or bool((n_filled % 1).any())
+    distances = lattice.reciprocal_lattice.get_all_distances(inputs.points, [[0, 0, 0]])[:, 0]
+    shape = 1 - distances / (distances.max() or 1.0)
+    bands = np.arange(inputs.parameters["NBANDS"])
+    energies = []
+    for n in np.floor(n_filled):
+        is_valence = bands < n
+        above = (-DISPERSION if is_metal else gap) + CONDUCTION_SPREAD * (bands - n) / len(bands)
+        edges = np.where(is_valence, VALENCE_SPREAD * (bands - n + 1) / max(n, 1), above)
+        dispersion = np.where(is_valence, shape[:, None] - 1, shape[:, None])
+        energies.append(np.sort(VALENCE_MAXIMUM + edges + DISPERSION * dispersion, axis=1))
+    levels = np.stack(energies)
+    per_band = 2 / inputs.n_spins
+
+    def occupations(efermi: float) -> NDArray[np.float64]:
+        return erfc((levels - efermi) / SIGMA) / 2
+
+    def excess(efermi: float) -> float:
+        filled = (occupations(efermi) * inputs.weights[:, None]).sum()
+        return float(per_band * filled - inputs.parameters["NELECT"])
+
+    efermi = brentq(excess, levels.min() - 1, levels.max() + 1)
+    dos = _dos(levels, per_band * inputs.weights, int(inputs.parameters["NEDOS"]))
+    magnetization = float(n_filled[0] - n_filled[-1])
+    return Spectrum(levels, occupations(efermi), efermi, dos, magnetization)
 
 
 def _filled_bands(inputs: Inputs, moment: float) -> NDArray[np.float64]:
     """Return the number of filled bands of each spin, integers if spin-polarized."""
-    electrons = inputs.n_electrons
-    if not inputs.is_polarized:
+    electrons = inputs.parameters["NELECT"]
+    if inputs.n_spins == 1:
         return np.array([electrons / 2])
     # The difference has the parity of the number of electrons, and is limited by the bands.
-    largest = min(electrons, 2 * (inputs.n_bands - 1) - electrons)
+    largest = min(electrons, 2 * (inputs.parameters["NBANDS"] - 1) - electrons)
     parity = electrons % 2
     difference = np.clip(2 * np.round((moment - parity) / 2) + parity, -largest, largest)
     return (electrons + np.array([difference, -difference])) / 2
 
 
-def _band_shape(lattice: Lattice, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a sum of plane waves over lattice vectors, 1 at Gamma and 0 at its minimum."""
-    steps = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3), axis=-1).reshape(-1, 3)
-    lengths = np.linalg.norm(steps @ lattice.matrix, axis=1)
-    weights = np.exp(-((lengths / lengths[lengths > 0].min()) ** 2))
-    weights /= weights.sum()
-
-    def at(k: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.cos(2 * np.pi * k @ steps.T) @ weights
-
-    axis = np.arange(SAMPLES) / SAMPLES
-    lowest = at(np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)).min()
-    return (at(points) - lowest) / (1 - lowest)
-
-
-def _bands(
-    shape: NDArray[np.float64], bands: NDArray[np.int_], n_filled: int, level: float
+def _dos(
+    levels: NDArray[np.float64], states: NDArray[np.float64], n_energies: int
 ) -> NDArray[np.float64]:
-    """Return the energies of one spin, shape (n_kpoints, n_bands)."""
-    below = VALENCE_MAXIMUM - VALENCE_SPREAD * (n_filled - 1 - bands) / max(n_filled, 1)
-    above = VALENCE_MAXIMUM + level + CONDUCTION_SPREAD * (bands - n_filled) / max(len(bands), 1)
-    valence = below - DISPERSION * (1 - shape[:, None])
-    conduction = above + DISPERSION * shape[:, None]
-    return np.sort(np.where(bands < n_filled, valence, conduction), axis=1)
-
-
-def _filled(energies: NDArray[np.float64], inputs: Inputs) -> tuple[float, NDArray[np.float64]]:
-    """Fill overlapping bands, with Gaussian smearing for each ISMEAR."""
-    sigma = max(METAL_SIGMA, inputs.incar.get("SIGMA", 0.2))
-    per_band = 2 / inputs.n_spins
-
-    def occupations(efermi: float) -> NDArray[np.float64]:
-        return erfc((energies - efermi) / sigma) / 2
-
-    def excess(efermi: float) -> float:
-        filled = (occupations(efermi) * inputs.kpoints.weights[:, None]).sum()
-        return float(per_band * filled - inputs.n_electrons)
-
-    reach = 10 * sigma
-    efermi = brentq(excess, energies.min() - reach, energies.max() + reach)
-    return efermi, occupations(efermi)
-
-
-def _dos(energies: NDArray[np.float64], inputs: Inputs) -> NDArray[np.float64]:
-    n_energies = int(inputs.incar.get("NEDOS", 301))
-    edges = np.linspace(energies.min() - 1, energies.max() + 1, n_energies + 1)
-    width = edges[1] - edges[0]
-    weights = np.broadcast_to(inputs.kpoints.weights[:, None], energies.shape[1:]).ravel()
-    tables = []
-    for spin in energies:
-        states, _ = np.histogram(spin.ravel(), edges, weights=weights * (2 / inputs.n_spins))
-        tables.append(np.stack([edges[:-1] + width / 2, states / width, states.cumsum()], axis=1))
-    return np.stack(tables)
+    """Return the density of states; ``states`` are those of a band at each k-point."""
+    edges = np.linspace(levels.min() - 1, levels.max() + 1, n_energies + 1)
+    weights = np.broadcast_to(states[:, None], levels.shape[1:])
+    counts = np.array([np.histogram(spin, edges, weights=weights)[0] for spin in levels])
+    centers = np.broadcast_to((edges[:-1] + edges[1:]) / 2, counts.shape)
+    return np.stack([centers, counts / (edges[1] - edges[0]), counts.cumsum(axis=1)], axis=-1)

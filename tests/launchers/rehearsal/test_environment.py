@@ -11,7 +11,7 @@ from pymatgen.core import SETTINGS
 
 from gan_htvs.errors import UserError
 from launchers.rehearsal.environment import COMMAND, stand_in
-from launchers.rehearsal.failures import FAIL_VARIABLE, FailureMode
+from launchers.rehearsal.failures import FAIL_VARIABLE
 from launchers.rehearsal.labels import PROGRAM
 
 FOLDER = "PMG_VASP_PSP_DIR"
@@ -41,7 +41,7 @@ def test_everything_is_restored(tmp_path, monkeypatch):
     monkeypatch.delenv(FOLDER, raising=False)
     monkeypatch.setenv("ATOMATE2_VASP_CMD", "srun vasp_std")
     before, settings = dict(os.environ), dict(SETTINGS)
-    with stand_in(tmp_path, ["O"], "PBE", {FailureMode.KILLED: 0.25}):
+    with stand_in(tmp_path, ["O"], "PBE", "killed=0.25"):
         assert SETTINGS[FOLDER] == os.environ[FOLDER] == str(tmp_path)
         assert os.environ["ATOMATE2_VASP_CMD"] == COMMAND
         assert os.environ[FAIL_VARIABLE] == "killed=0.25"
@@ -52,7 +52,7 @@ def test_failures_of_the_environment_hold_unless_others_are_given(tmp_path, monk
     monkeypatch.setenv(FAIL_VARIABLE, "hang=0.5")
     with stand_in(tmp_path, ["O"], "PBE"):
         assert os.environ[FAIL_VARIABLE] == "hang=0.5"
-    with stand_in(tmp_path, ["O"], "PBE", {}):
+    with stand_in(tmp_path, ["O"], "PBE", ""):
         assert os.environ[FAIL_VARIABLE] == ""
     monkeypatch.setenv(FAIL_VARIABLE, "hang=often")
     with pytest.raises(UserError, match=FAIL_VARIABLE), stand_in(tmp_path, ["O"], "PBE"):

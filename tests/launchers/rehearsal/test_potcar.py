@@ -38,7 +38,7 @@ class TestPlaceholders:
             single = PotcarSingle.from_symbol_and_functional("Mn_pv", functional)
         assert single.functional_class == functional[:3].replace("PBE", "GGA")
 
-    def test_of_a_potential_that_pymatgen_does_not_know_have_the_outer_electrons(self, tmp_path):
+    def test_of_a_potential_that_pymatgen_does_not_know_are_those_of_the_element(self, tmp_path):
         with stand_in(tmp_path, ["Mn_mine"], "PBE"):
             assert PotcarSingle.from_symbol_and_functional("Mn_mine", "PBE").ZVAL == 7
 
@@ -56,7 +56,10 @@ class TestPlaceholders:
 
     @pytest.mark.parametrize(
         ("symbol", "functional", "message"),
-        [("Mg", "PBE_99", "PBE_99.*choose from PBE,"), ("Zz_pv", "PBE", "Zz_pv.*element")],
+        [
+            ("Mg", "PBE_99", "PBE_99.*choose from PBE,"),
+            ("Zz_pv", "PBE", "Zz_pv.*unknown to pymatgen"),
+        ],
     )
     def test_refuse_what_is_unknown(self, tmp_path, symbol, functional, message):
         with pytest.raises(UserError, match=message):

@@ -15,10 +15,8 @@ VASPRUNS = ("vasprun_pstress.xml", "vasprun_dfpt.xml")
 OF_TAGS = {"incar", "parameters"}
 """Elements whose content depends on INCAR, and is compared tag by tag."""
 
-NOT_RECORDED = {
-    "ALGO",  # in VASP's own file only where INCAR has it, and these have not
-    "METAGGA",  # likewise; pymatgen asks for it among the parameters
-}
+NOT_RECORDED = {"ALGO"}
+"""In VASP's own file only if it is in INCAR, which is not the case here."""
 
 
 @pytest.fixture(scope="module")
