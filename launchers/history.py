@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from gan_htvs.builders.documents import mapping
 from gan_htvs.candidate import RelaxedStructure, Step
@@ -17,25 +13,23 @@ from gan_htvs.documents import decode, encode
 from gan_htvs.errors import UserError
 from gan_htvs.relaxer import RelaxationResult
 from gan_htvs.store import CandidateStore
-from launchers.console import out
-from launchers.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gan_htvs.candidate import Candidate, Origin, PrescreenVerdict
+    from gan_htvs.candidate import Candidate, PrescreenVerdict
+    from gan_htvs.documents import Document
     from launchers.database import Databases
     from launchers.launchpad import Launched
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 LONGEST_SPARKLINE = 60
-"""Characters; of longer curves some steps are left out."""
+"""Characters; of longer curves some steps are omitted."""
 
-NO_MOVE = 0.005
-"""Moves that round to 0.00 A."""
+FIELDS = ["uuid", "output.relaxed", "output.screened"]
 
 Line = tuple[str, str]
-"""A quantity, and its value in words."""
+"""A quantity and its value in words, which is empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +39,13 @@ class History:
     Attributes
     ----------
     candidate
-        As it was built last.
+        Its latest document.
     jobs
-        Those that made it, from its sampling on.
+        Its jobs, from the sampling on.
     relaxation
-        That in the prescreen; None where there was none.
+        The relaxation in the prescreen; None without a prescreen.
     relaxed
-        What its gate assessed; None: it was not evaluated.
+        The structure that was evaluated; None: it was not evaluated.
     """
 
     candidate: Candidate
@@ -60,22 +54,21 @@ class History:
     relaxed: RelaxedStructure | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the candidate's document with both relaxations and the jobs in it."""
-        more = {"relaxation": self.relaxation, "relaxed": self.relaxed}
-        return (
-            encode(self.candidate)
-            | {key: each and encode(each) for key, each in more.items()}
-            | {"jobs": [job._asdict() for job in self.jobs]}
-        )
+        """Return the candidate's document with both relaxations and the jobs."""
+        return encode(self.candidate) | {
+            "relaxation": self.relaxation and encode(self.relaxation),
+            "relaxed": self.relaxed and encode(self.relaxed),
+            "jobs": [job._asdict() for job in self.jobs],
+        }
 
 
 def read_history(databases: Databases, candidate_id: str) -> History:
-    """Read what is known of a candidate.
+    """Read the provenance of a candidate.
 
     Parameters
     ----------
     databases
-        Where it is.
+        Databases of candidates, outputs and launchpad.
     candidate_id
         All 16 digits.
 
@@ -84,220 +77,143 @@ def read_history(databases: Databases, candidate_id: str) -> History:
     UserError
         If there is no such candidate.
     """
-    store = databases.store("candidates", key="candidate_id")
-    candidate = CandidateStore(store).get(candidate_id)
+    candidate = CandidateStore(databases.store("candidates", key="candidate_id")).get(candidate_id)
     if candidate is None:
         raise UserError(
-            f"there is no candidate {candidate_id!r}; `gan-htvs build` adds what was computed "
-            "lately, `gan-htvs candidates --format csv` lists all."
+            f"there is no candidate {candidate_id!r}; `gan-htvs build` adds the latest results, "
+            "`gan-htvs candidates --format csv` lists all candidates."
         )
-    mine = {"metadata.campaign": candidate.campaign}
+    criteria = {
+        Step.PROPOSE: "output.proposals.candidate_id",
+        Step.PRESCREEN: "output.screened.verdict.candidate_id",
+        Step.GATE: "metadata.candidate_id",
+    }
+    documents = {}
     with databases.store("outputs", key="uuid") as outputs:
-        gates = outputs.query(
-            mine | {"metadata.step": Step.GATE.value, "metadata.candidate_id": candidate_id},
-            ["output.relaxed"],
-            sort={"completed_at": 1},
-        )
-        *_, judged = [None, *(mapping(gate).get("relaxed") for gate in gates)]
-        samples = outputs.query(
-            mine
-            | {
-                "metadata.step": Step.PROPOSE.value,
-                "output.proposals.candidate_id": candidate_id,
-            },
-            ["uuid"],
-        )
-        batches = list(
-            outputs.query(
-                mine
-                | {
-                    "metadata.step": Step.PRESCREEN.value,
-                    "output.screened.verdict.candidate_id": candidate_id,
-                },
-                ["uuid", "output.screened"],
-                sort={"completed_at": 1},
-            )
-        )
-        uuids = [document["uuid"] for document in (*samples, *batches)]
+        for step, path in criteria.items():
+            query = {"metadata.campaign": candidate.campaign, "metadata.step": step.value}
+            found = outputs.query(query | {path: candidate_id}, FIELDS, sort={"completed_at": 1})
+            documents[step] = list(found)
     relaxations = [
         screened.get("relaxation")
-        for batch in batches
+        for batch in documents[Step.PRESCREEN]
         for screened in batch["output"]["screened"]
         if screened["verdict"]["candidate_id"] == candidate_id
     ]
-    *_, relaxation = [None, *relaxations]
+    evaluated = [mapping(gate).get("relaxed") for gate in documents[Step.GATE]]
+    batches = documents[Step.PROPOSE] + documents[Step.PRESCREEN]
+    uuids = [document["uuid"] for document in batches]
     jobs = databases.launchpad().launched(candidate.campaign, candidate_id, uuids)
     return History(
         candidate,
         jobs,
-        RelaxationResult.model_validate(decode(relaxation)) if relaxation else None,
-        RelaxedStructure.model_validate(decode(judged)) if judged else None,
+        _latest(RelaxationResult, relaxations),
+        _latest(RelaxedStructure, evaluated),
     )
 
 
-def print_history(history: History) -> None:
-    """Print the provenance of a candidate as a table of two columns."""
-    candidate = history.candidate
-    table = Table(
-        title=f"{candidate.formula_pretty} {candidate.candidate_id} of {candidate.campaign}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_header=False,
-    )
-    table.add_column("what", no_wrap=True)
-    table.add_column("found", overflow="fold")
-    for what, words in lines(history):
-        table.add_row(what, escape(words))
-    out.print(table)
+def _latest(model: type[Document], stored: Sequence[Any]) -> Any:
+    return model.model_validate(decode(stored[-1])) if stored and stored[-1] else None
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Draw values as a line of blocks, the lowest of them empty but for its base."""
-    if not values:
-        return ""
+    """Draw values as a line of blocks, from the lowest to the highest."""
     chosen = np.asarray(values, dtype=float)
     if len(chosen) > LONGEST_SPARKLINE:
         chosen = chosen[np.linspace(0, len(chosen) - 1, LONGEST_SPARKLINE).round().astype(int)]
-    low, high = float(chosen.min()), float(chosen.max())
+    low, high = (chosen.min(), chosen.max()) if len(chosen) else (0.0, 0.0)
     heights = (chosen - low) / (high - low or 1.0) * (len(BLOCKS) - 1)
     return "".join(BLOCKS[height] for height in heights.round().astype(int))
 
 
-def lines(history: History) -> Iterator[Line]:
-    """List what is known, from its origin to the jobs that made it."""
-    candidate = history.candidate
-    yield "stage", candidate.stage.value
-    if candidate.reason:
-        yield "reason", candidate.reason
-    yield "origin", _origin(candidate.origin)
-    if candidate.origin.checkpoint is not None:
-        yield "checkpoint", f"sha256 {candidate.origin.checkpoint}"
-    if (push := _push(candidate.origin)) is not None:
-        yield "push", push
+def lines(history: History) -> list[Line]:
+    """Return the provenance in words, from the origin to the jobs."""
+    candidate, relaxation, relaxed = history.candidate, history.relaxation, history.relaxed
+    if relaxed is None and relaxation is not None:
+        relaxed = relaxation.relaxed
+    origin = candidate.origin
+    sample = _text(", sample {} of seed {}", origin.index, origin.seed)
+    displacement = _text("moved an atom by up to {:.2f} A", origin.max_displacement)
+    found = [
+        ("stage", candidate.stage.value),
+        ("reason", candidate.reason or ""),
+        ("origin", f"{origin.proposer}, {origin.requested_composition}{sample}"),
+        ("checkpoint", _text("sha256 {}", origin.checkpoint)),
+        ("overlap removal", "replaced all coordinates" if origin.is_remade else displacement),
+    ]
     if candidate.prescreen is not None:
-        yield from _prescreen(candidate.prescreen, history.relaxation)
-    if history.relaxation is not None:
-        yield from _relaxation(history.relaxation)
-    relaxed = history.relaxed
-    if relaxed is None and history.relaxation is not None:
-        relaxed = history.relaxation.relaxed
+        found += _prescreen(candidate.prescreen, relaxation)
+    if relaxation is not None:
+        curve = relaxation.curve
+        found += [
+            ("energy", _curve(curve.energies, "eV/atom")),
+            ("largest force", _curve(curve.max_forces, "eV/A")),
+            ("volume", _curve(curve.volumes, "A^3/atom")),
+        ]
     if relaxed is not None:
-        yield from _relaxed(relaxed)
-    yield from _results(candidate)
+        found += [
+            ("volume change", _text("{:+.1%}", relaxed.volume_change)),
+            ("moments", _moments(relaxed)),
+        ]
+    found += _results(candidate)
     for job in history.jobs:
         state = "" if job.state == "COMPLETED" else f", {job.state.lower()}"
-        yield f"job {job.fw_id}", f"{job.step}{state}: {job.folder or 'not launched yet'}"
+        found.append((f"job {job.fw_id}", f"{job.step}{state}: {job.folder or 'not launched yet'}"))
+    return [(label, text) for label, text in found if text]
 
 
-def _origin(origin: Origin) -> str:
-    told = f"{origin.proposer}, {origin.requested_composition}"
-    if origin.seed is not None:
-        told += f", sample {origin.index} of seed {origin.seed}"
-    return told
+def _text(template: str, *values: object) -> str:
+    """Return values in words, or nothing if one is missing."""
+    return "" if None in values else template.format(*values)
 
 
-def _push(origin: Origin) -> str | None:
-    if origin.is_remade:
-        return "nothing of the sample is left"
-    if origin.max_displacement is None:
-        return None
-    if origin.max_displacement < NO_MOVE:
-        return "moved no atom"
-    return f"moved an atom by up to {origin.max_displacement:.2f} A"
+def _energies(energy: float | None, above_hull: float | None) -> str:
+    texts = (_text("{:.3f} eV/atom", energy), _text("{:z.3f} eV/atom above hull", above_hull))
+    return ", ".join(filter(None, texts))
 
 
-def _prescreen(prescreen: PrescreenVerdict, relaxation: RelaxationResult | None) -> Iterator[Line]:
-    n_steps = prescreen.n_steps
-    if n_steps is None and relaxation is not None and relaxation.curve.energies:
-        n_steps = len(relaxation.curve.energies) - 1
-    after = "" if n_steps is None else f", after {counted(n_steps, 'step')}"
-    left = "survived" if prescreen.rejected_at is None else f"left at: {prescreen.rejected_at}"
-    yield "prescreen", left + after
-    if prescreen.is_audited:
-        would = prescreen.would_stop_at
-        told = "never" if would is None else f"at step {would}"
-        yield "audited", f"early stopping would have ended it {told}"
-    if prescreen.duplicate_of:
-        yield "duplicate of", prescreen.duplicate_of
-    energy = relaxation.relaxed.energy_per_atom if relaxation and relaxation.relaxed else None
-    if prescreen.energy_above_hull is not None or energy is not None:
-        yield str(prescreen.level_of_theory), _energies(energy, prescreen.energy_above_hull)
-    if (second := prescreen.confirmation) is not None:
+def _prescreen(verdict: PrescreenVerdict, relaxation: RelaxationResult | None) -> Iterator[Line]:
+    rejected = _text("rejected: {}", verdict.rejected_at) or "passed"
+    yield "prescreen", rejected + _text(", after {} steps", verdict.n_steps)
+    if verdict.is_audited:
+        yield "audit", _text("early stopping at step {}", verdict.would_stop_at) or "not stopped"
+    yield "prescreen duplicate of", verdict.duplicate_of or ""
+    relaxed = relaxation.relaxed if relaxation else None
+    energies = _energies(relaxed.energy_per_atom if relaxed else None, verdict.energy_above_hull)
+    yield str(verdict.level_of_theory), energies
+    if (second := verdict.confirmation) is not None:
         energies = _energies(second.energy_per_atom, second.energy_above_hull)
-        steps = counted(second.n_steps, "step")
-        yield (
-            second.level_of_theory,
-            f"{energies}; disagreement {second.disagreement:+.3f} eV/atom, after {steps}",
-        )
+        difference = f"disagreement {second.disagreement:+.3f} eV/atom"
+        yield second.level_of_theory, f"{energies}; {difference}, after {second.n_steps} steps"
 
 
-def _relaxation(relaxation: RelaxationResult) -> Iterator[Line]:
-    curve = relaxation.curve
-    for what, unit, values in (
-        ("energy", "eV/atom", curve.energies),
-        ("largest force", "eV/A", curve.max_forces),
-        ("volume", "A^3/atom", curve.volumes),
-    ):
-        if values:
-            yield what, f"{values[0]:.3f} {sparkline(values)} {values[-1]:.3f} {unit}"
-
-
-def _relaxed(relaxed: RelaxedStructure) -> Iterator[Line]:
-    if relaxed.volume_change is not None:
-        yield "volume change", f"{100 * relaxed.volume_change:+.1f} %"
-    if relaxed.magmoms is not None:
-        yield "moments", _moments(relaxed)
+def _curve(values: Sequence[float], unit: str) -> str:
+    return f"{values[0]:.3f} {sparkline(values)} {values[-1]:.3f} {unit}" if values else ""
 
 
 def _moments(relaxed: RelaxedStructure) -> str:
-    of_element = defaultdict(list)
-    for site, moment in zip(relaxed.structure, relaxed.magmoms or (), strict=True):
-        of_element[site.specie.symbol].append(moment)
-    told = "; ".join(
-        f"{symbol} {' '.join(f'{moment:.2f}' for moment in moments)}"
-        for symbol, moments in of_element.items()
-    )
-    return f"{told} ({sum(map(sum, of_element.values())):.1f} in all), Bohr magnetons"
+    if relaxed.magmoms is None:
+        return ""
+    sites = zip(relaxed.structure, relaxed.magmoms, strict=True)
+    moments = ", ".join(f"{site.specie.symbol} {moment:.2f}" for site, moment in sites)
+    return f"{moments}; total {sum(relaxed.magmoms):.1f} Bohr magnetons"
 
 
 def _results(candidate: Candidate) -> Iterator[Line]:
-    if candidate.level_of_theory is not None:
-        energies = _energies(candidate.energy_per_atom, candidate.energy_above_hull)
-        yield f"{candidate.level_of_theory}, final", f"{energies}, other candidates included"
-    if candidate.energy_incomplete is not None:
-        yield "energy incomplete", candidate.energy_incomplete
-    if candidate.oxidation_states is not None and candidate.oxidation_states.average:
-        states = candidate.oxidation_states.average
-        yield (
-            "oxidation states",
-            ", ".join(f"{symbol} {state:+.2f}" for symbol, state in states.items()),
-        )
+    energies = _energies(candidate.energy_per_atom, candidate.energy_above_hull)
+    yield f"{candidate.level_of_theory}, final", energies
+    yield "energy incomplete", candidate.energy_incomplete or ""
+    states = candidate.oxidation_states.average if candidate.oxidation_states else None
+    texts = (f"{symbol} {state:+.2f}" for symbol, state in (states or {}).items())
+    yield "oxidation states", ", ".join(texts)
     if candidate.pourbaix is not None:
-        yield "in water", f"{candidate.pourbaix.minimum:.3f} eV/atom at the best pH"
-    yield from _band_gap(candidate)
-    if candidate.duplicate_of is not None:
-        yield "lowest of its crystal", candidate.duplicate_of
-
-
-def _band_gap(candidate: Candidate) -> Iterator[Line]:
-    gap = candidate.band_gap
-    if gap is None:
-        gap = candidate.incomplete_band_gap
-    if gap is not None:
-        method = f" ({candidate.band_gap_method})" if candidate.band_gap_method else ""
-        yield "band gap", f"{gap:.2f} eV{method}"
-    if candidate.incomplete_band_gap is not None:
-        yield "band gap incomplete", str(candidate.band_gap_reason)
+        yield "aqueous stability", f"{candidate.pourbaix.minimum:.3f} eV/atom at the best pH"
+    is_incomplete = candidate.incomplete_band_gap is not None
+    gap = candidate.incomplete_band_gap if is_incomplete else candidate.band_gap
+    yield "band gap", _text("{:.2f} eV", gap) + _text(" ({})", candidate.band_gap_method)
+    yield "band gap incomplete", str(candidate.band_gap_reason) if is_incomplete else ""
     for order in candidate.band_gap_result.magnetic_orders if candidate.band_gap_result else ():
-        if order.energy_per_atom is None:
-            words = f"{'skipped' if order.is_skipped else 'missing'}: {order.reason}"
-        else:
-            words = f"{order.order}, {order.energy_per_atom:.3f} eV/atom"
-        yield f"magnetic order {order.start}", words
-
-
-def _energies(energy: float | None, above: float | None) -> str:
-    """Tell an energy and its distance from the hull, eV/atom."""
-    told = [] if energy is None else [f"{energy:.3f} eV/atom"]
-    told += [] if above is None else [f"{above:z.3f} eV/atom above hull"]
-    return ", ".join(told) or "no energy"
+        energy = _text("{}, {:.3f} eV/atom", order.order, order.energy_per_atom)
+        missing = f"{'skipped' if order.is_skipped else 'missing'}: {order.reason}"
+        yield f"magnetic order {order.start}", energy or missing
+    yield "duplicate of", candidate.duplicate_of or ""

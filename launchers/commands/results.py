@@ -213,14 +213,18 @@ def show(
     from gan_htvs.files import write_atomically
     from gan_htvs.prescreen.figure import draw_relaxation
     from launchers.database import open_databases
-    from launchers.history import print_history, read_history
+    from launchers.history import lines, read_history
 
     with open_databases(launchpad) as databases:
         history = read_history(databases, candidate_id)
     if as_json:
         typer.echo(json.dumps(history.as_dict(), indent=1, default=str))
     else:
-        print_history(history)
+        candidate = history.candidate
+        title = f"{candidate.formula_pretty} {candidate_id} of {candidate.campaign}"
+        table = console.grid_table(console.Grid(title, ("", ""), lines(history)))
+        table.show_header = False
+        console.out.print(table)
     if figure is not None:
         if history.relaxation is None or not history.relaxation.curve.energies:
             raise UserError(

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
-
 from gan_htvs.candidate import Step
-from launchers.console import out
+from launchers.console import Grid, grid_table, out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -86,11 +83,5 @@ def count_stage(stage: Step, documents: Sequence[Mapping[str, Any]]) -> StageCou
 
 def print_counts(counts: Iterable[StageCount]) -> None:
     """Print the table of all stages."""
-    table = Table(title="Calculations", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("stage")
-    for name in ("calculations", "failed", "with corrected errors", "ionic steps"):
-        table.add_column(name, justify="right")
-    for count in counts:
-        stage, *numbers = astuple(count)
-        table.add_row(stage.value, *(f"{number:,}" for number in numbers))
-    out.print(table)
+    head = ("stage", "calculations", "failed", "with corrected errors", "ionic steps")
+    out.print(grid_table(Grid("Calculations", head, [astuple(count) for count in counts])))
