@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gan_htvs.routing import Category
 from launchers import console
 from launchers.builders import ensure_indexes
-from launchers.estimate import estimate, print_estimate
+from launchers.estimate import estimate
 from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
 from launchers.registry import check_changes, register, workflows_at_once_of
 from launchers.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
+    from launchers.estimate import Estimate
 
 
 def submit_campaign(
@@ -104,3 +108,32 @@ def print_plan(
         f"checkpoint exist; {backlog.queued} unfinished ones are on the launchpad."
     )
     print_estimate(estimate(campaign, databases), cores_per_node)
+
+
+def print_estimate(estimates: Sequence[Estimate], cores_per_node: int) -> None:
+    """Print the estimate and its totals.
+
+    A job of category ``cpu`` takes one core, a job of any other category one node.
+    """
+    columns = ("step", "category", "source", "jobs", "s each", "hours")
+    table = console.simple_table(*columns, title="Estimate", n_left=3)
+    for row in estimates:
+        table.add_row(
+            row.kind.step,
+            row.kind.category,
+            "; ".join(filter(None, (row.source, row.n_source))),
+            f"{row.n_jobs:,.0f}",
+            "-" if row.seconds is None else f"{row.seconds:,.1f}",
+            "-" if row.hours is None else f"{row.hours:,.2f}",
+        )
+    console.out.print(table)
+    for category in dict.fromkeys(row.kind.category for row in estimates):
+        rows = [row for row in estimates if row.kind.category is category]
+        hours = sum(row.hours or 0 for row in rows)
+        n_at_once = cores_per_node if category is Category.CPU else 1
+        unknown = ", ".join(row.kind.step for row in rows if row.hours is None)
+        console.out.print(
+            f"{category}: {hours:,.1f} hours, or {hours / n_at_once:,.1f} node-hours with "
+            f"{counted(n_at_once, 'job')} on a node at a time"
+            + (f"; without {unknown}, not measured yet" if unknown else "")
+        )
