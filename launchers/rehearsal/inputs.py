@@ -30,7 +30,7 @@ POLARIZED = 2
 """ISPIN of a spin-polarized calculation."""
 
 FIXED_CHARGE = 10
-"""Smallest ICHARG with which VASP reads CHGCAR and keeps it."""
+"""VASP reads CHGCAR and keeps it with larger ICHARG."""
 
 
 @dataclass(frozen=True)
@@ -179,20 +179,24 @@ def _parameters(
 
 def _check(parameters: dict[str, Any], folder: Path) -> None:
     ibrion, isif = parameters["IBRION"], parameters["ISIF"]
-    is_fixed = parameters["ICHARG"] > FIXED_CHARGE
-    problems = {
-        f"INCAR: IBRION = {ibrion} is not supported; use -1, 1, 2 or 3.": ibrion
-        not in RELAXATIONS | {STATIC},
-        f"INCAR: ISIF = {isif} is not supported in relaxations; use 2 or 3.": ibrion != STATIC
-        and isif not in {POSITIONS, POSITIONS_AND_CELL},
-        "INCAR: noncollinear magnetism is not supported; remove LNONCOLLINEAR and LSORBIT.": (
-            parameters["LNONCOLLINEAR"] or parameters["LSORBIT"]
+    needs_charge = parameters["ICHARG"] > FIXED_CHARGE
+    is_collinear = not (parameters["LNONCOLLINEAR"] or parameters["LSORBIT"])
+    requirements = (
+        (ibrion in RELAXATIONS | {STATIC}, f"INCAR: IBRION = {ibrion} must be -1, 1, 2 or 3."),
+        (
+            ibrion == STATIC or isif in {POSITIONS, POSITIONS_AND_CELL},
+            f"INCAR: ISIF = {isif} must be 2 or 3 in relaxations.",
         ),
-        "INCAR: TOO FEW BANDS: NBANDS holds less than half of NELECT.": 2 * parameters["NBANDS"]
-        < parameters["NELECT"],
-        "CHGCAR: ERROR: charge density could not be read from file CHGCAR for ICHARG>10": is_fixed
-        and not (folder / "CHGCAR").is_file(),
-    }
-    for message, is_wrong in problems.items():
-        if is_wrong:
+        (is_collinear, "INCAR: noncollinear magnetism is not supported; remove LNONCOLLINEAR."),
+        (
+            2 * parameters["NBANDS"] >= parameters["NELECT"],
+            "INCAR: TOO FEW BANDS: NBANDS holds less than half of NELECT.",
+        ),
+        (
+            not needs_charge or (folder / "CHGCAR").is_file(),
+            "CHGCAR: ERROR: charge density could not be read from file CHGCAR for ICHARG>10",
+        ),
+    )
+    for is_met, message in requirements:
+        if not is_met:
             raise UserError(message)

@@ -50,7 +50,7 @@ def opening(inputs: Inputs) -> str:
     type_fields = ("atomspertype", "element", "mass", "valence", "pseudopotential")
     return "\n".join(
         [
-            '<?xml version="1.0" encoding="ISO-8859-1"?>',
+            '<?xml version="1.0" encoding="UTF-8"?>',
             "<modeling>",
             _element("generator", *_items(generator)),
             _element("incar", *_items(inputs.incar)),

@@ -50,8 +50,8 @@ class TestReadInputs:
         ("tags", "message"),
         [
             ({"MAGMOM": [5.0]}, "MAGMOM.*1 numbers for 2 atoms"),
-            ({"IBRION": 0}, "IBRION = 0 is not supported; use -1, 1, 2 or 3"),
-            ({"ISIF": 7}, "ISIF = 7 is not supported in relaxations; use 2 or 3"),
+            ({"IBRION": 0}, "IBRION = 0 must be -1, 1, 2 or 3"),
+            ({"ISIF": 7}, "ISIF = 7 must be 2 or 3 in relaxations"),
             ({"NBANDS": 2}, "TOO FEW BANDS"),
             ({"ICHARG": 11}, "CHGCAR"),
         ],
