@@ -110,7 +110,8 @@ def spectrum_of(inputs: Inputs, lattice: Lattice, moments: NDArray[np.float64]) 
         filled = (occupations(efermi) * inputs.weights[:, None]).sum()
         return float(per_band * filled - inputs.parameters["NELECT"])
 
-    efermi = brentq(excess, levels.min() - 1, levels.max() + 1)
+    middle = VALENCE_MAXIMUM + gap / 2
+    efermi = brentq(excess, levels.min() - 1, levels.max() + 1) if is_metal else middle
     dos = _dos(levels, per_band * inputs.weights, int(inputs.parameters["NEDOS"]))
     magnetization = float(n_filled[0] - n_filled[-1])
     return Spectrum(levels, occupations(efermi), efermi, dos, magnetization)
