@@ -115,18 +115,19 @@ def print_estimate(estimates: Sequence[Estimate], cores_per_node: int) -> None:
 
     A job of category ``cpu`` takes one core, a job of any other category one node.
     """
-    columns = ("step", "category", "source", "jobs", "s each", "hours")
-    table = console.simple_table(*columns, title="Estimate", n_left=3)
-    for row in estimates:
-        table.add_row(
+    head = ("step", "category", "source", "jobs", "s each", "hours")
+    cells = [
+        (
             row.kind.step,
             row.kind.category,
             "; ".join(filter(None, (row.source, row.n_source))),
-            f"{row.n_jobs:,.0f}",
-            "-" if row.seconds is None else f"{row.seconds:,.1f}",
-            "-" if row.hours is None else f"{row.hours:,.2f}",
+            round(row.n_jobs),
+            row.seconds,
+            row.hours,
         )
-    console.out.print(table)
+        for row in estimates
+    ]
+    console.out.print(console.grid_table(console.Grid("Estimate", head, cells)))
     for category in dict.fromkeys(row.kind.category for row in estimates):
         rows = [row for row in estimates if row.kind.category is category]
         hours = sum(row.hours or 0 for row in rows)
