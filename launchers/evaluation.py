@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from rich.markup import escape
 
@@ -13,21 +13,21 @@ from gan_htvs.dataset import build_dataset
 from gan_htvs.dataset.skipped import spell_reasons
 from gan_htvs.errors import UserError
 from gan_htvs.evaluation import evaluate
-from gan_htvs.evaluation.documents import Outcome
+from gan_htvs.evaluation.documents import Measures, Outcome
 from gan_htvs.evaluation.report import make_report
 from gan_htvs.generator import checkpoint
 from gan_htvs.proposers import ProposerName, make_proposer
 from gan_htvs.relaxation import Relaxations
+from gan_htvs.share import Share
 from gan_htvs.thermodynamics.references import phases_of
 from gan_htvs.words import listed
 from launchers.console import Grid, cell_text, grid_table, note, note_skipped, out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from gan_htvs.evaluation import Measures, Report
-    from gan_htvs.share import Share
+    from gan_htvs.evaluation import Report
 
 BASELINES = tuple(name for name in ProposerName if name is not ProposerName.GAN)
 
@@ -41,17 +41,14 @@ BOUNDED = "the bound of tries (sampling.max_tries_per_structure) was reached"
 EXHAUSTED = "the proposer has no more"
 """Why fewer structures were found than requested."""
 
-BEFORE_RELAXATION = {
-    "read": "composition read by the classifier",
-    "matched": "  and in the decoded rows",
-    "balanced": "charge-balanced",
-    "valid_before_push": "valid before the push",
-    "valid": "valid after it",
-    "unique": "unique",
-    "novel": "novel",
-    "rediscovered": "held-out structures found",
-}
-"""Titles of shares, by their names in the measures."""
+SHARE_NAMES = [
+    name
+    for name, field in Measures.model_fields.items()
+    if Share in (field.annotation, *get_args(field.annotation))
+]
+"""Fields of the measures that are shares, in the order in which they are printed."""
+
+RELAXED_NAMES = [name for name in SHARE_NAMES if name.endswith("_relaxed")]
 
 SHARES = "k/n, share and Wilson 95 % interval."
 
@@ -66,13 +63,6 @@ STABILITY = (
 NO_PHASES = (
     "No reference phases are known for {}: novel here is against the training structures alone."
 )
-
-AFTER_RELAXATION = {
-    "unique_relaxed": "unique after relaxation",
-    "novel_relaxed": "novel after relaxation",
-    "rediscovered_relaxed": "held-out found, relaxed",
-}
-"""The same."""
 
 
 def evaluate_checkpoint(
@@ -210,27 +200,26 @@ def print_report(report: Report, files: Sequence[Path]) -> None:
 
 def _overall(report: Report) -> Grid:
     measures = [evaluation.overall for evaluation in report.evaluations]
-    rows = _shares(measures, BEFORE_RELAXATION)
+    rows = _shares(measures, [name for name in SHARE_NAMES if name not in RELAXED_NAMES])
     if report.is_relaxed:
+        efforts = (
+            f"{cell_text(each.mean_steps)}, {cell_text(each.cpu_seconds)}" for each in measures
+        )
         rows += [
             ("sent to relaxation", *(str(each.n_relaxed) for each in measures)),
             ("  sound / hole / not converged / failed", *map(_outcomes, measures)),
-            ("  steps each, processor s in all", *map(_effort, measures)),
-            *_shares(measures, AFTER_RELAXATION),
+            ("  steps each, processor s in all", *efforts),
+            *_shares(measures, RELAXED_NAMES),
         ]
     names = [evaluation.proposer for evaluation in report.evaluations]
     return Grid("Samples of all compositions", ("", *names), rows)
 
 
-def _shares(measures: Sequence[Measures], titles: Mapping[str, str]) -> list[tuple[str, ...]]:
+def _shares(measures: Sequence[Measures], names: Sequence[str]) -> list[tuple[str, ...]]:
     return [
-        (title, *(share_text(getattr(each, field)) for each in measures))
-        for field, title in titles.items()
+        (name.replace("_", " "), *(share_text(getattr(each, name)) for each in measures))
+        for name in names
     ]
-
-
-def _effort(measures: Measures) -> str:
-    return f"{cell_text(measures.mean_steps)}, {cell_text(measures.cpu_seconds)}"
 
 
 def _outcomes(measures: Measures) -> str:
