@@ -241,36 +241,6 @@ class Novelty(Document):
     )
 
 
-class Stability(Document):
-    """One document of the ``stability`` collection: stability of one candidate among all."""
-
-    candidate_id: str
-    campaign: str
-    gate: str = Field(description="uuid of the stability job with the verdict")
-    references: str = Field(description="content hash of the reference set")
-    formula_pretty: str | None = None
-    is_known_phase: bool = False
-    level_of_theory: str | None = None
-    energy_per_atom: float | None = Field(None, description="corrections included, eV/atom")
-    stage: Stage | None = Field(
-        None, description="set if it was rejected or failed before its energy was used"
-    )
-    reason: str | None = None
-    assessment: Assessment | None = Field(
-        None, description="against reference phases and all other candidates of its level"
-    )
-    energy_above_references: float | None = Field(
-        None, description="energy above the hull of only the reference phases, eV/atom"
-    )
-    novelty: Novelty | None = None
-    duplicate_of: str | None = Field(
-        None, description="id of the same crystal with the lowest energy; None: this one"
-    )
-    duplicates: list[str] = Field(default_factory=list, description="ids of its duplicates")
-    last_updated: datetime
-    builder_meta: dict[str, Any] = Field(default_factory=dict)
-
-
 class Candidate(Document):
     """One document of the ``candidates`` collection. Field names follow emmet-core."""
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from gan_htvs import __version__
 from gan_htvs.campaign import Campaign
 from gan_htvs.errors import UserError
-from gan_htvs.settings import first_problem
+from gan_htvs.words import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,10 +30,9 @@ def stored_campaign(document: Mapping[str, Any]) -> Campaign:
     try:
         return Campaign.model_validate(document["settings"])
     except (KeyError, ValidationError, UserError) as error:
-        problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise UnreadableCampaignError(
             f"The settings of campaign {document.get('name')!r} are those of another version of "
-            f"gan-htvs, and {__version__} cannot read them ({problem}); run it again in a new "
-            "database (another `name` in my_launchpad.yaml), or use the version that it was "
+            f"gan-htvs, and {__version__} cannot read them ({in_one_line(error)}); run it again in "
+            "a new database (another `name` in my_launchpad.yaml), or use the version that it was "
             "started with."
         ) from error

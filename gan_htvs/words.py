@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from gan_htvs.settings import first_problem
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,5 +35,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def in_one_line(error: Exception) -> str:
-    """Tell an error that may have many lines in the beginning of one."""
+    """Return the beginning of an error in one line; of a validation, its first problem."""
+    if isinstance(error, ValidationError):
+        return first_problem(error)
     return " ".join(str(error).split())[:LONGEST_LINE]

@@ -44,7 +44,6 @@ FILES, CHUNKS = (f"{BLOBS['collection_name']}.{part}" for part in ("files", "chu
 KEYS = {
     "campaigns": "name",
     OUTPUTS["collection_name"]: OUTPUTS["key"],
-    "stability": "candidate_id",
     "candidates": "candidate_id",
     FILES: "_id",
     CHUNKS: "_id",
@@ -86,7 +85,7 @@ def _ignore(name: str, done: int, total: int) -> None:
 def write_archive(
     databases: Databases, name: str | None, path: Path, on_progress: OnProgress = _ignore
 ) -> Manifest:
-    """Write a campaign: settings, outputs with checkpoints, stability, candidates.
+    """Write a campaign: settings, outputs with checkpoints, candidates.
 
     Parameters
     ----------
@@ -223,7 +222,6 @@ def _parts(
     owners = [campaign, *submission.get("owners", [])]
     yield "campaigns", {"name": campaign}
     yield OUTPUTS["collection_name"], {"metadata.campaign": {"$in": owners}}
-    yield "stability", {"campaign": campaign}
     yield "candidates", {"campaign": campaign}
     mine = {"metadata.blob_uuid": {"$in": sorted(blobs)}}
     files = [file["_id"] for file in db[FILES].find(mine, {"_id": 1})]

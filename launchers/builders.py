@@ -28,29 +28,25 @@ OF_OUTPUTS = (
 """Fields of the indexes of outputs."""
 
 
-def builders(databases: Databases) -> tuple[StabilityBuilder, CandidateBuilder]:
+def builders(databases: Databases) -> tuple[CandidateBuilder, StabilityBuilder]:
     """Make the builders, in the order in which they run."""
-    outputs, campaigns, stability, candidates = (
+    stores = [
         databases.store(name, key=key)
         for name, key in (
             ("outputs", "uuid"),
             ("campaigns", "name"),
-            ("stability", "candidate_id"),
             ("candidates", "candidate_id"),
         )
-    )
-    return (
-        StabilityBuilder(outputs, campaigns, stability),
-        CandidateBuilder(outputs, campaigns, stability, candidates),
-    )
+    ]
+    return CandidateBuilder(*stores), StabilityBuilder(*stores)
 
 
 def ensure_indexes(databases: Databases) -> None:
     """Make the indexes that are missing, before the first document comes or after many have."""
     _index_outputs(databases)
-    for builder in builders(databases):
-        builder.connect()
-        builder.ensure_indexes()
+    joining, _ = builders(databases)
+    joining.connect()
+    joining.ensure_indexes()
 
 
 def _index_outputs(databases: Databases) -> None:
@@ -65,16 +61,17 @@ def build_candidates(
     n_workers: int = 1,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> int:
-    """Bring ``stability`` and ``candidates`` up to date; return how many candidates changed.
+    """Bring ``candidates`` up to date; return how many of them changed.
 
     ``on_progress`` is called with what is built, the number done and the total.
     """
     _index_outputs(databases)
-    sorting, joining = builders(databases)
+    joining, comparing = builders(databases)
     with _mapping(n_workers) as mapping:
-        run_builder(sorting, "formulas", on_progress, mapping)
-        sorting.settle()
-        return run_builder(joining, "candidates", on_progress, mapping)
+        run_builder(joining, "candidates", on_progress, mapping)
+        run_builder(comparing, "formulas", on_progress, mapping)
+    comparing.settle()
+    return len(joining.changed | comparing.changed)
 
 
 def run_builder(
@@ -83,7 +80,7 @@ def run_builder(
     on_progress: Callable[[str, int, int], None] | None = None,
     mapping: Callable[..., Iterable[Any]] = map,
 ) -> int:
-    """Do what ``Builder.run`` does, without its log and with open stores, and count the items."""
+    """Do what ``Builder.run`` does, without its log, its end and its closing of stores."""
     builder.connect()
     done = 0
     for items in grouper(builder.get_items(), builder.chunk_size):

@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from gan_htvs.engines import STEP_TAGS, level_of_theory_stays
 from gan_htvs.errors import UserError
-from gan_htvs.settings import first_problem
 from gan_htvs.words import in_one_line
 
 if TYPE_CHECKING:
@@ -35,7 +32,7 @@ def load_settings() -> Atomate2Settings:
     except ImportError:
         raise
     except Exception as error:  # atomate2 hands on what its YAML library raises
-        problem = first_problem(error) if isinstance(error, ValidationError) else in_one_line(error)
+        problem = in_one_line(error)
         path = os.environ.get(FILE_VARIABLE, "~/.atomate2.yaml")
         raise UserError(
             f"{path}: atomate2 cannot read its settings: {problem}; correct that file or the "

@@ -1,4 +1,4 @@
-"""Builder: proposals, gates, ``stability`` and band gaps -> ``candidates``."""
+"""Builder: proposals, prescreens, gates and band gaps -> ``candidates``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from emmet.core.symmetry import SymmetryData
 from maggma.core import Builder, Store
 from maggma.utils import grouper
-from pydantic import ValidationError
 
 from gan_htvs import __version__
-from gan_htvs.assessment import decide
+from gan_htvs.assessment import Judge
 from gan_htvs.bandgap import BandGapResult, missing_orders
 from gan_htvs.builders.documents import (
     VERSIONS,
@@ -19,6 +18,7 @@ from gan_htvs.builders.documents import (
     mapping,
     outputs_by_uuid,
     stored_campaigns,
+    stored_candidates,
 )
 from gan_htvs.candidate import (
     KNOWN_PHASE,
@@ -26,44 +26,54 @@ from gan_htvs.candidate import (
     Candidate,
     PrescreenVerdict,
     Proposal,
-    RelaxedStructure,
-    Stability,
     Stage,
     Step,
+    Verdict,
 )
-from gan_htvs.documents import decode, encode, without_id
+from gan_htvs.documents import decode, encode
 from gan_htvs.identity import content_hash
-from gan_htvs.settings import first_problem
 from gan_htvs.store import INDEXES
 from gan_htvs.words import in_one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pymatgen.core import Structure
-
-    from gan_htvs.campaign import Campaign
 
 
 Header = dict[str, Any]
 """What is known of a candidate's inputs before they are read: uuids and completion times."""
 
-Place = tuple[str, str | None, int]
+Place = tuple[str, str, int]
 """Uuid of an output, the field, and the position in its list; no field: the output itself."""
+
+LISTS = {"proposals": None, "screened": "verdict", "rejected": None, "survivors": "prescreen"}
+"""Lists in outputs of sampling, prescreen and selection -> the part of each entry that is read."""
 
 UNSAMPLED = frozenset({KNOWN_PHASE, USER})
 """Proposers without a sampling job: the structure is read from the verdict."""
 
+COMPARED = (
+    *("stage", "reason", "novelty", "duplicate_of", "duplicates", "formation_energy_per_atom"),
+    *("energy_above_hull", "energy_above_references", "decomposes_to", "pourbaix"),
+)
+"""Fields that :class:`gan_htvs.builders.stability.StabilityBuilder` writes."""
+
 Item = dict[str, Any]
-"""One candidate, ready to build: campaign, proposal, verdict, gap and the state of its inputs."""
+"""One candidate, ready to build: proposal, prescreen, gate and gap, and its header."""
 
 
 class CandidateBuilder(Builder):
     """Write one document per proposed structure, from whatever has been computed for it so far.
 
     Only candidates whose inputs or campaign settings have changed are built again; a second run
-    changes nothing. The stage follows from the final stability and the thresholds of the stored
-    campaign, and what the gate decided stands beside it.
+    changes nothing. :class:`gan_htvs.builders.stability.StabilityBuilder` then compares the
+    candidates with each other; until then a new one has the stage that the gate decided.
+
+    Attributes
+    ----------
+    changed
+        Ids of the candidates that were written.
 
     Parameters
     ----------
@@ -71,28 +81,21 @@ class CandidateBuilder(Builder):
         Documents of the JobStore, keyed by ``uuid``.
     campaigns
         Campaign settings, keyed by ``name``.
-    stability
-        What :class:`gan_htvs.builders.stability.StabilityBuilder` wrote.
     candidates
         Target, keyed by ``candidate_id``.
     """
 
     def __init__(
-        self,
-        outputs: Store,
-        campaigns: Store,
-        stability: Store,
-        candidates: Store,
-        chunk_size: int = 100,
+        self, outputs: Store, campaigns: Store, candidates: Store, chunk_size: int = 100
     ) -> None:
         self.outputs = outputs
         self.campaigns = campaigns
-        self.stability = stability
         self.candidates = candidates
-        super().__init__([outputs, campaigns, stability], [candidates], chunk_size)
+        self.changed: set[str] = set()
+        super().__init__([outputs, campaigns], [candidates], chunk_size)
 
     def ensure_indexes(self) -> None:
-        """Make the indexes that it needs, and those of questions about candidates."""
+        """Make the indexes that both builders need, and those of queries of candidates."""
         self.outputs.ensure_index("uuid")
         self.outputs.ensure_index("metadata.campaign")
         self.candidates.ensure_index("candidate_id", unique=True)
@@ -103,56 +106,67 @@ class CandidateBuilder(Builder):
     def get_items(self) -> Iterator[Item]:
         """Yield the inputs of every candidate that is out of date."""
         self.ensure_indexes()
-        campaigns = stored_campaigns(self.campaigns)
-        stale_of = [(campaign, self._stale(campaign)) for campaign in campaigns]
-        self.total = sum(len(stale) for _, stale in stale_of)
-        for campaign, stale in stale_of:
-            for chunk in grouper(stale, self.chunk_size):
-                yield from self._read(campaign, chunk)
+        stale = [
+            header
+            for campaign in stored_campaigns(self.campaigns)
+            for header in self._stale(campaign.name, content_hash(__version__, campaign))
+        ]
+        self.total = len(stale)
+        for headers in grouper(stale, self.chunk_size):
+            yield from self._read(headers)
 
     def process_item(self, item: Item) -> dict[str, Any]:
         """Join the inputs of one candidate into its document."""
         proposal: Proposal = item["proposal"]
+        prescreen: PrescreenVerdict | None = item["prescreen"]
         proposed: dict[str, Any] = {
             "candidate_id": proposal.candidate_id,
-            "campaign": item["campaign"].name,
+            "campaign": item["campaign"],
             "origin": proposal.origin,
             "generated_structure": proposal.structure,
             "last_updated": datetime.now(UTC),
             "builder_meta": VERSIONS | {"state": item["state"]},
             "stage": Stage.GENERATED,
-            "prescreen": item["prescreen"],
+            "prescreen": prescreen,
             **_describe(proposal.structure),
         }
-        if item["stability"] is None:
-            return encode(Candidate(**proposed | _rejected(item["prescreen"])))
-        try:
-            found = _judged(item["campaign"], item["verdict"], item["stability"], item["gap"])
-            return encode(Candidate(**proposed | found))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates go on
-            if isinstance(error, ValidationError):
-                reason = first_problem(error)
-            else:
-                reason = in_one_line(error)
-            self.logger.warning("candidate %s: %s", proposal.candidate_id, reason)
-            return encode(Candidate(**proposed | {"stage": Stage.FAILED, "reason": reason}))
+        if prescreen is not None and not prescreen.survives:
+            proposed["stage"] = Stage.REJECTED
+            proposed["reason"] = f"{prescreen.rejected_at}: {prescreen.reason}"
+        if item["gate"] is not None:
+            try:
+                return encode(Candidate(**proposed | _evaluated(item["verdict"], item["gap"])))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates go on
+                proposed["stage"] = Stage.FAILED
+                proposed["reason"] = f"its gate left what cannot be read: {in_one_line(error)}"
+                self.logger.warning("candidate %s: %s", proposal.candidate_id, proposed["reason"])
+        return encode(Candidate(**proposed))
 
     def update_targets(self, items: list[dict[str, Any]]) -> None:
-        """Write documents, replacing older ones of the same candidate."""
+        """Write documents, which keep the results of comparisons of the same relaxed structure."""
+        ids = [document["candidate_id"] for document in items]
+        stored = stored_candidates(self.candidates, ids, [*COMPARED, "builder_meta"])
+        for document in items:
+            before = stored.get(document["candidate_id"])
+            document["builder_meta"]["relaxed"] = relaxed = _relaxed_hash(document)
+            if before and relaxed and before["builder_meta"]["relaxed"] == relaxed:
+                document |= {field: before[field] for field in COMPARED}
+                document["builder_meta"]["group"] = before["builder_meta"].get("group")
         if items:
             self.candidates.update(items, key="candidate_id")
+            self.changed.update(ids)
 
-    def _stale(self, campaign: Campaign) -> list[Header]:
-        """Headers of the candidates whose inputs are not those that their document was made of."""
+    def _stale(self, campaign: str, settings: str) -> list[Header]:
+        """Return headers of the candidates whose documents were made from other inputs."""
         built = {
             document["candidate_id"]: document["builder_meta"]["state"]
             for document in self.candidates.query(
-                {"campaign": campaign.name}, ["candidate_id", "builder_meta.state"]
+                {"campaign": campaign}, ["candidate_id", "builder_meta.state"]
             )
         }
-        headers = self._headers(campaign.name)
+        headers = self._headers(campaign)
         for header in headers:
-            header["state"] = content_hash(__version__, campaign, header)
+            header["state"] = content_hash(settings, header)
         return [
             header for header in headers if built.get(header["candidate_id"]) != header["state"]
         ]
@@ -162,118 +176,91 @@ class CandidateBuilder(Builder):
         gates = latest_gates(
             self.outputs, [campaign], ["output.band_gap_job", "output.origin.proposer"]
         )
-        wanted = [gate["output"].get("band_gap_job") for gate in gates.values()]
+        gap_jobs = {
+            candidate_id: gate["output"].get("band_gap_job") for candidate_id, gate in gates.items()
+        }
         gaps = {
-            gap["uuid"]: str(gap.get("completed_at"))
+            gap["uuid"]: (gap["uuid"], str(gap.get("completed_at")))
             for gap in self.outputs.query(
-                {"uuid": {"$in": [uuid for uuid in wanted if uuid]}}, ["uuid", "completed_at"]
+                {"uuid": {"$in": list(filter(None, gap_jobs.values()))}}, ["uuid", "completed_at"]
             )
         }
-        stability = {
-            document["candidate_id"]: str(document["last_updated"])
-            for document in self.stability.query(
-                {"campaign": campaign}, ["candidate_id", "last_updated"]
-            )
-        }
-        prescreens = self._prescreened(campaign)
-        proposals = self._sampled(campaign) | {
-            candidate_id: (gate["uuid"], None, 0)
+        proposals, prescreens = self._places(campaign)
+        proposals |= {
+            candidate_id: (gate["uuid"], "", 0)
             for candidate_id, gate in gates.items()
             if (gate["output"].get("origin") or {}).get("proposer") in UNSAMPLED
         }
-        headers = []
-        for candidate_id, proposal in proposals.items():
-            gate = gates.get(candidate_id)
-            gap = gate and gate["output"].get("band_gap_job")
-            headers.append(
-                {
-                    "candidate_id": candidate_id,
-                    "proposal": proposal,
-                    "screened": prescreens.get(candidate_id),
-                    "gate": gate and (gate["uuid"], str(gate.get("completed_at"))),
-                    "stability": stability.get(candidate_id) if gate else None,
-                    "gap": (gap, gaps[gap]) if gap in gaps else None,
-                }
-            )
-        return headers
+        return [
+            {
+                "candidate_id": candidate_id,
+                "campaign": campaign,
+                "proposal": proposal,
+                "prescreen": prescreens.get(candidate_id),
+                "gate": (gate["uuid"], str(gate.get("completed_at"))) if gate else None,
+                "gap": gaps.get(gap_jobs.get(candidate_id)),
+            }
+            for candidate_id, proposal in proposals.items()
+            for gate in [gates.get(candidate_id)]
+        ]
 
-    def _sampled(self, campaign: str) -> dict[str, Place]:
-        """Find the proposals of the sampling jobs, by candidate."""
-        return {
-            proposal["candidate_id"]: (document["uuid"], "proposals", index)
-            for document in self._outputs_of(
-                campaign, [Step.PROPOSE], ["output.proposals.candidate_id"]
-            )
-            for index, proposal in enumerate(mapping(document).get("proposals") or ())
-        }
-
-    def _prescreened(self, campaign: str) -> dict[str, Place]:
-        """Find the last verdicts of the prescreen and of the selection after it, by candidate."""
-        fields = {
-            "screened": "output.screened.verdict.candidate_id",
-            "rejected": "output.rejected.candidate_id",
-            "survivors": "output.survivors.prescreen.candidate_id",
-        }
-        steps = [Step.PRESCREEN, Step.SELECT]
-        places: dict[str, Place] = {}
-        for document in self._outputs_of(campaign, steps, list(fields.values())):
-            for field in fields:
-                for index, each in enumerate(mapping(document).get(field) or ()):
-                    verdict = _verdict(field, each)
-                    if verdict is not None:
-                        places[verdict["candidate_id"]] = (document["uuid"], field, index)
-        return places
-
-    def _outputs_of(
-        self, campaign: str, steps: list[Step], fields: list[str]
-    ) -> list[dict[str, Any]]:
-        """Read fields of the outputs of some steps, in the order of their completion."""
+    def _places(self, campaign: str) -> tuple[dict[str, Place], dict[str, Place]]:
+        """Find proposals, and the last verdicts of prescreen and selection, by candidate."""
+        paths = [f"output.{'.'.join(filter(None, path))}.candidate_id" for path in LISTS.items()]
+        steps = [Step.PROPOSE.value, Step.PRESCREEN.value, Step.SELECT.value]
         documents = self.outputs.query(
-            {"metadata.campaign": campaign, "metadata.step": {"$in": [s.value for s in steps]}},
-            ["uuid", "completed_at", *fields],
+            {"metadata.campaign": campaign, "metadata.step": {"$in": steps}},
+            ["uuid", "completed_at", *paths],
         )
-        return sorted(documents, key=lambda each: (str(each.get("completed_at")), each["uuid"]))
+        proposals: dict[str, Place] = {}
+        verdicts: dict[str, Place] = {}
+        for document in sorted(documents, key=lambda d: (str(d.get("completed_at")), d["uuid"])):
+            output = mapping(document)
+            for field in LISTS:
+                places = proposals if field == "proposals" else verdicts
+                for index in range(len(output.get(field) or ())):
+                    entry = _entry(output, field, index)
+                    if entry is not None:  # None: there was no prescreen
+                        places[entry["candidate_id"]] = (document["uuid"], field, index)
+        return proposals, verdicts
 
-    def _read(self, campaign: Campaign, headers: Iterable[Header]) -> Iterator[Item]:
+    def _read(self, headers: Sequence[Header]) -> Iterator[Item]:
         """Fetch the inputs of some candidates, each document once."""
-        headers = list(headers)
-        parts = ("proposal", "screened", "gate", "gap")
+        parts = ("proposal", "prescreen", "gate", "gap")
         uuids = {header[part][0] for header in headers for part in parts if header[part]}
         outputs = outputs_by_uuid(self.outputs, uuids)
-        placed = [header["candidate_id"] for header in headers if header["stability"]]
-        stability = {
-            document["candidate_id"]: without_id(document)
-            for document in self.stability.query({"candidate_id": {"$in": placed}})
-        }
         for header in headers:
             try:
                 proposal = _proposal(outputs, header["proposal"])
-                prescreen = _prescreen(outputs, header["screened"])
+                prescreen = _prescreen(outputs, header["prescreen"])
             except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
                 self.logger.warning("candidate %s is skipped: %s", header["candidate_id"], error)
                 continue
-            yield {
-                "campaign": campaign,
+            yield header | {
                 "proposal": proposal,
                 "prescreen": prescreen,
-                "verdict": header["gate"] and mapping({"output": outputs[header["gate"][0]]}),
-                "stability": stability.get(header["candidate_id"]),
+                "verdict": header["gate"] and outputs[header["gate"][0]],
                 "gap": header["gap"] and _gap(outputs[header["gap"][0]]),
-                "state": header["state"],
             }
+
+
+def _entry(output: Mapping[str, Any], field: str, index: int) -> Any:
+    """Return the proposal or verdict in an entry of a list of an output."""
+    entry, part = output[field][index], LISTS[field]
+    return entry.get(part) if part else entry
 
 
 def _proposal(outputs: Mapping[str, Any], place: Place) -> Proposal:
     """Read a proposal from the output of its sampling job, or of its gate."""
     uuid, field, index = place
-    if field is None:
-        verdict = outputs[uuid]
-        return Proposal(
-            candidate_id=verdict["candidate_id"],
-            structure=decode(verdict["generated_structure"]),
-            origin=decode(verdict["origin"]),
-        )
-    return Proposal.model_validate(decode(outputs[uuid][field][index]))
+    if field:
+        return Proposal.model_validate(decode(_entry(outputs[uuid], field, index)))
+    verdict = decode(outputs[uuid])
+    return Proposal(
+        candidate_id=verdict.candidate_id,
+        structure=verdict.generated_structure,
+        origin=verdict.origin,
+    )
 
 
 def _prescreen(outputs: Mapping[str, Any], place: Place | None) -> PrescreenVerdict | None:
@@ -281,79 +268,64 @@ def _prescreen(outputs: Mapping[str, Any], place: Place | None) -> PrescreenVerd
     if place is None:
         return None
     uuid, field, index = place
-    verdict = _verdict(str(field), outputs[uuid][field][index])
-    return PrescreenVerdict.model_validate(decode(verdict))
+    return PrescreenVerdict.model_validate(decode(_entry(outputs[uuid], field, index)))
 
 
-def _verdict(field: str, entry: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the verdict in an entry of the output of a prescreen or a selection."""
-    match field:
-        case "screened":
-            return entry["verdict"]
-        case "survivors":
-            return entry.get("prescreen")  # None: there was no prescreen
-    return entry
-
-
-def _rejected(prescreen: PrescreenVerdict | None) -> dict[str, Any]:
-    """Return the stage of a candidate that the prescreen rejected."""
-    if prescreen is None or prescreen.survives:
-        return {}
-    return {"stage": Stage.REJECTED, "reason": f"{prescreen.rejected_at}: {prescreen.reason}"}
-
-
-def _judged(
-    campaign: Campaign,
-    verdict: dict[str, Any],
-    stored: dict[str, Any],
-    gap: BandGapResult | None,
-) -> dict[str, Any]:
-    """Fields of a candidate that has met the gate."""
-    stability = Stability.model_validate(decode(stored))
-    at_gate = verdict.get("assessment") or {}
+def _evaluated(output: Any, gap: BandGapResult | None) -> dict[str, Any]:
+    """Return the fields of a candidate that follow from its gate and its band gap."""
+    verdict = Verdict.model_validate(decode(output))
     fields: dict[str, Any] = {
-        "stage": stability.stage or Stage.FAILED,
-        "reason": stability.reason,
-        "failure": verdict.get("failure") and decode(verdict["failure"]),
+        "origin": verdict.origin,
+        "stage": verdict.stage,
+        "reason": verdict.reason,
+        "failure": verdict.failure,
         "gate": {
-            "stage": verdict.get("stage"),
-            "reason": verdict.get("reason"),
-            "references": verdict.get("references"),
-            "energy_above_hull": at_gate.get("energy_above_hull"),
+            "stage": verdict.stage,
+            "reason": verdict.reason,
+            "references": verdict.references,
+            "energy_above_hull": verdict.assessment and verdict.assessment.energy_above_hull,
         },
     }
-    if verdict.get("relaxed") is None or stability.level_of_theory is None:
+    relaxed = verdict.relaxed
+    if relaxed is None:
         return fields
-    relaxed = RelaxedStructure.model_validate(decode(verdict["relaxed"]))
-    fields |= {
+    flaw = Judge.soundness(relaxed, is_reference=verdict.origin.is_reference)
+    if flaw is not None:
+        stage, reason = flaw
+        return fields | {"stage": stage, "reason": reason}
+    if gap is not None:
+        fields |= {
+            "failure": gap.failure or verdict.failure,
+            "band_gap": gap.band_gap if gap.is_complete else None,
+            "incomplete_band_gap": None if gap.is_complete else gap.band_gap,
+            "is_gap_direct": gap.is_gap_direct,
+            "band_gap_method": gap.method if gap.band_gap is not None else None,
+            "band_gap_reason": gap.reason,
+            "band_gap_result": gap,
+        }
+    return fields | {
         "structure": relaxed.structure,
         "oxidation_states": relaxed.oxidation_states,
         "level_of_theory": relaxed.level_of_theory,
-        "novelty": stability.novelty,
-        "duplicate_of": stability.duplicate_of,
-        "duplicates": stability.duplicates,
-        **_describe(relaxed.structure),
-    }
-    assessment = stability.assessment
-    if assessment is None:
-        return fields
-    stage, reason = decide(assessment, gap, campaign.thresholds)
-    return fields | {
-        "stage": stage,
-        "reason": reason,
         "energy_per_atom": relaxed.energy_per_atom,
         "energy_incomplete": missing_orders(relaxed.magnetic_orders),
-        "formation_energy_per_atom": assessment.formation_energy_per_atom,
-        "energy_above_hull": assessment.energy_above_hull,
-        "energy_above_references": stability.energy_above_references,
-        "decomposes_to": assessment.decomposes_to,
-        "pourbaix": assessment.pourbaix,
-        **_gap_fields(gap),
+        **_describe(relaxed.structure),
     }
+
+
+def _relaxed_hash(document: dict[str, Any]) -> str | None:
+    """Hash what comparisons use of a candidate: structure, energy and references."""
+    if document["energy_per_atom"] is None:
+        return None
+    gate = document["gate"]
+    fields = ("structure", "energy_per_atom", "level_of_theory", "origin")
+    return content_hash(
+        gate["references"], gate["energy_above_hull"], [document[field] for field in fields]
+    )
 
 
 def _describe(structure: Structure) -> dict[str, Any]:
-    """Fields that follow from a structure alone."""
+    """Return the fields that follow from a structure alone."""
     composition = structure.composition
     return {
         "formula_pretty": composition.reduced_formula,
@@ -363,22 +335,8 @@ def _describe(structure: Structure) -> dict[str, Any]:
     }
 
 
-def _gap(output: dict[str, Any]) -> BandGapResult:
+def _gap(output: Any) -> BandGapResult:
     try:
         return BandGapResult.model_validate(decode(output))
     except Exception as error:  # noqa: BLE001 - whatever it is, there is no gap
         return BandGapResult.not_computed(f"its band gap job left what cannot be read: {error}")
-
-
-def _gap_fields(gap: BandGapResult | None) -> dict[str, Any]:
-    if gap is None:
-        return {}
-    return {
-        **({"failure": gap.failure} if gap.failure else {}),
-        "band_gap": gap.band_gap if gap.is_complete else None,
-        "incomplete_band_gap": None if gap.is_complete else gap.band_gap,
-        "is_gap_direct": gap.is_gap_direct,
-        "band_gap_method": gap.method if gap.band_gap is not None else None,
-        "band_gap_reason": gap.reason,
-        "band_gap_result": gap,
-    }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_htvs import __version__
 from gan_htvs.candidate import Step
-from gan_htvs.documents import decode
+from gan_htvs.documents import decode, without_id
 from gan_htvs.stored_campaign import UnreadableCampaignError, stored_campaign
 from gan_htvs.thermodynamics.hull import ReferenceSet
 
@@ -36,6 +36,15 @@ def stored_campaigns(campaigns: Store) -> list[Campaign]:
         except UnreadableCampaignError as error:
             LOGGER.warning("left alone: %s", error)
     return found
+
+
+def stored_candidates(
+    candidates: Store, ids: Iterable[str], fields: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Read documents of candidates, or some of their fields, by id."""
+    properties = ["candidate_id", *fields] if fields else None
+    documents = candidates.query({"candidate_id": {"$in": sorted(ids)}}, properties)
+    return {document["candidate_id"]: without_id(document) for document in documents}
 
 
 def latest_gates(

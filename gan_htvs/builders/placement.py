@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pymatgen.core import Composition
 
 from gan_htvs import __version__
-from gan_htvs.assessment import LOWEST_BELIEVED
-from gan_htvs.candidate import Assessment
+from gan_htvs.assessment import LOWEST_BELIEVED, decide
+from gan_htvs.candidate import KNOWN_PHASE, Assessment, Stage
 from gan_htvs.documents import encode
 from gan_htvs.errors import UserError
 from gan_htvs.funnel import crystal
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gan_htvs.campaign import PourbaixSettings
+    from gan_htvs.bandgap import BandGapResult
+    from gan_htvs.campaign import PourbaixSettings, Thresholds
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.pourbaix_stability import PourbaixStability
 
@@ -32,7 +33,7 @@ DIGITS = 9
 """Energies that agree to so many digits, eV/atom, are the same."""
 
 Light = dict[str, Any]
-"""What is needed of a document of ``stability``: no structure, no curve."""
+"""What is needed of a candidate's document: no structure, no curve."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +47,23 @@ class Placement:
     @property
     def hash(self) -> str:
         """Name of the numbers: equal for two runs that differ by rounding."""
-        found = self.assessment
-        if found is None:
-            return content_hash(__version__, self.reason)
-        water = found.pourbaix
-        return content_hash(
-            __version__,
-            _rounded([found.formation_energy_per_atom, found.energy_above_hull]),
-            round(self.energy_above_references or 0.0, DIGITS),
-            {name: round(share, DIGITS) for name, share in found.decomposes_to.items()},
-            found.pourbaix_reason,
-            water and (water.decomposes_to, water.settings, water.ion_set),
-            water and _rounded(water.decomposition_energies),
-        )
+        numbers = [self.assessment and encode(self.assessment), self.energy_above_references]
+        rounded = json.loads(json.dumps(numbers), parse_float=lambda n: round(float(n), DIGITS))
+        return content_hash(__version__, rounded, self.reason)
 
-    def fields(self) -> dict[str, Any]:
-        """Write the fields of a document of ``stability``."""
-        return {
-            "assessment": self.assessment and encode(self.assessment),
+    def fields(self, gap: BandGapResult | None, thresholds: Thresholds) -> dict[str, Any]:
+        """Return fields of the candidate's document, its stage included."""
+        if self.assessment is None:
+            fields: dict[str, Any] = dict.fromkeys(Assessment.model_fields)
+            stage, reason = Stage.FAILED, self.reason
+        else:
+            fields = encode(self.assessment)
+            stage, reason = decide(self.assessment, gap, thresholds)
+        del fields["pourbaix_reason"]
+        return fields | {
             "energy_above_references": self.energy_above_references,
-            "reason": self.reason,
+            "stage": stage.value,
+            "reason": reason,
         }
 
 
@@ -74,57 +72,63 @@ def place_all(
     references: Mapping[str, ReferenceSet],
     pourbaix: Mapping[str, PourbaixSettings],
 ) -> Iterator[tuple[str, Placement]]:
-    """Place sound candidates.
+    """Place candidates on the hull of their reference set and all other candidates.
 
     Parameters
     ----------
     candidates
-        Documents of ``stability``, in any fixed order.
+        Candidates that have an energy, in any fixed order.
     references
         Reference sets, by the hash of their content.
     pourbaix
-        Conditions in water, by campaign.
+        Conditions in water, by campaign. Candidates of other campaigns compete, and are not placed.
 
     Yields
     ------
     The id of each candidate and its place.
     """
-    for uuid in sorted({candidate["references"] for candidate in candidates}):
-        if uuid not in references:
-            reason = f"its reference set {uuid or '(none)'} is not stored"
-            for each in candidates:
-                if each["references"] == uuid:
-                    yield each["candidate_id"], Placement(reason=reason)
+    by_references: dict[str, list[Light]] = defaultdict(list)
+    for candidate in candidates:
+        if candidate["campaign"] in pourbaix:
+            by_references[candidate["gate"]["references"] or ""].append(candidate)
+    for name, members in sorted(by_references.items()):
+        if name not in references:
+            placement = Placement(reason=f"its reference set {name or '(none)'} is not stored")
+            yield from ((each["candidate_id"], placement) for each in members)
             continue
-        obstacles = _obstacles(candidates, references[uuid])
-        own, others = [], []
-        for each in candidates:
-            obstacle = obstacles[each["level_of_theory"], each["formula_pretty"]]
-            if each["references"] != uuid:
-                # Found with other references; it competes if it can, and is placed elsewhere.
-                others += [] if obstacle else [each]
-            elif obstacle:
-                yield each["candidate_id"], Placement(reason=obstacle)
-            else:
-                own.append(each)
+        reasons = _incomparable(candidates, references[name])
+        for each in members:
+            if reason := reasons[_key(each)]:
+                yield each["candidate_id"], Placement(reason=reason)
+        own = [each for each in members if not reasons[_key(each)]]
+        # Those found with other references compete if they can, and are placed elsewhere.
+        ids = {each["candidate_id"] for each in members}
+        others = [
+            each
+            for each in candidates
+            if each["candidate_id"] not in ids and not reasons[_key(each)]
+        ]
         if own:
-            yield from _place(own, others, references[uuid], pourbaix)
+            yield from _place(own, others, references[name], pourbaix)
 
 
-def _obstacles(
+def _key(candidate: Light) -> tuple[str, str]:
+    return candidate["level_of_theory"], candidate["formula_pretty"]
+
+
+def _incomparable(
     candidates: Sequence[Light], references: ReferenceSet
 ) -> dict[tuple[str, str], str | None]:
-    """Say for each level of theory and formula what keeps it from a comparison, if anything."""
-    obstacles: dict[tuple[str, str], str | None] = {}
-    for level, formula in {(c["level_of_theory"], c["formula_pretty"]) for c in candidates}:
+    """Return for each level of theory and formula why it cannot be compared; None: it can."""
+    reasons: dict[tuple[str, str], str | None] = {}
+    for level, formula in set(map(_key, candidates)):
         try:
             references.check_level(level)
             references.fractions([formula])
+            reasons[level, formula] = None
         except UserError as error:
-            obstacles[level, formula] = str(error)
-        else:
-            obstacles[level, formula] = None
-    return obstacles
+            reasons[level, formula] = str(error)
+    return reasons
 
 
 def _place(
@@ -133,69 +137,62 @@ def _place(
     references: ReferenceSet,
     pourbaix: Mapping[str, PourbaixSettings],
 ) -> Iterator[tuple[str, Placement]]:
-    everybody = [*own, *others]
-    formulas = [each["formula_pretty"] for each in everybody]
-    energies = np.array([each["energy_per_atom"] for each in everybody])
+    """Place candidates among themselves and others of their level of theory."""
+    competing = [*own, *others]
+    formulas = [each["formula_pretty"] for each in competing]
+    energies = np.array([each["energy_per_atom"] for each in competing])
     above_references = references.energies_above_hull(formulas, energies)
+    # Its own known phases compete as references; those of other sets are candidates here.
+    is_reference = [
+        each["origin"]["proposer"] == KNOWN_PHASE
+        and each["gate"]["references"] == references.content_hash
+        for each in competing
+    ]
     distances = compare_on_hull(
         references,
         HullCandidates(
-            names=[f"{each['formula_pretty']} ({each['candidate_id']})" for each in everybody],
+            names=[f"{each['formula_pretty']} ({each['candidate_id']})" for each in competing],
             formulas=formulas,
             energies=energies,
-            crystals=[crystal(each) for each in everybody],
-            # Its own known phases compete as references; those of other sets are candidates here.
-            competes=(above_references >= LOWEST_BELIEVED)
-            & ~np.array(
-                [k < len(own) and each["is_known_phase"] for k, each in enumerate(everybody)]
-            ),
+            crystals=[crystal(each) for each in competing],
+            competes=(above_references >= LOWEST_BELIEVED) & ~np.array(is_reference),
         ),
     )
     formation = references.formation_energies_per_atom(formulas, energies)
-    in_water = _in_water(own, formation, references, pourbaix)
-    for i, (each, (stability, reason)) in enumerate(zip(own, in_water, strict=True)):
-        # Not validated field by field: all of it comes from here.
-        assessment = Assessment.model_construct(
-            formation_energy_per_atom=float(formation[i]),
-            energy_above_hull=float(distances.energies_above_hull[i]),
-            decomposes_to=distances.decomposes_to[i],
-            pourbaix=stability,
-            pourbaix_reason=reason,
+    by_campaign: dict[str, list[int]] = defaultdict(list)
+    for i, candidate in enumerate(own):
+        by_campaign[candidate["campaign"]].append(i)
+    for campaign, members in by_campaign.items():
+        in_water = _in_water(
+            [formulas[i] for i in members], formation[members], references, pourbaix[campaign]
         )
-        yield each["candidate_id"], Placement(assessment, float(above_references[i]))
+        for i, (stability, reason) in zip(members, in_water, strict=True):
+            # Not validated field by field: all of it comes from here.
+            assessment = Assessment.model_construct(
+                formation_energy_per_atom=float(formation[i]),
+                energy_above_hull=float(distances.energies_above_hull[i]),
+                decomposes_to=distances.decomposes_to[i],
+                pourbaix=stability,
+                pourbaix_reason=reason,
+            )
+            yield own[i]["candidate_id"], Placement(assessment, float(above_references[i]))
 
 
 def _in_water(
-    candidates: Sequence[Light],
+    formulas: Sequence[str],
     formation: NDArray[np.float64],
     references: ReferenceSet,
-    pourbaix: Mapping[str, PourbaixSettings],
+    settings: PourbaixSettings,
 ) -> list[tuple[PourbaixStability | None, str | None]]:
-    """Pourbaix stability of each candidate under its campaign's conditions, or why not."""
-    found: list[tuple[PourbaixStability | None, str | None]] = [(None, None)] * len(candidates)
-    of_campaign = defaultdict(list)
-    for i, candidate in enumerate(candidates):
-        of_campaign[candidate["campaign"]].append(i)
-    for campaign, members in of_campaign.items():
-        try:
-            analyzer = PourbaixAnalyzer(references, pourbaix[campaign])
-        except (KeyError, UserError) as error:
-            gone = f"campaign {campaign} is not stored, or not readable"
-            for i in members:
-                found[i] = None, gone if isinstance(error, KeyError) else str(error)
-            continue
-        formulas = {candidates[i]["formula_pretty"] for i in members}
-        obstacles = {formula: analyzer.obstacle(formula) for formula in formulas}
-        wet = [i for i in members if obstacles[candidates[i]["formula_pretty"]] is None]
-        stabilities = analyzer.stabilities(
-            [Composition(candidates[i]["formula_pretty"]) for i in wet], formation[wet]
-        )
-        for i in members:
-            found[i] = None, obstacles[candidates[i]["formula_pretty"]]
-        for i, stability in zip(wet, stabilities, strict=True):
-            found[i] = stability, None
-    return found
-
-
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [round(value, DIGITS) for value in values]
+    """Return the Pourbaix stability of each candidate, or why it has none."""
+    try:
+        analyzer = PourbaixAnalyzer(references, settings)
+    except UserError as error:
+        return [(None, str(error))] * len(formulas)
+    reasons = {formula: analyzer.obstacle(formula) for formula in set(formulas)}
+    wet = [i for i, formula in enumerate(formulas) if reasons[formula] is None]
+    stabilities = iter(analyzer.stabilities([formulas[i] for i in wet], formation[wet]))
+    return [
+        (None, reasons[formula]) if reasons[formula] else (next(stabilities), None)
+        for formula in formulas
+    ]

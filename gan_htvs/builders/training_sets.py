@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.candidate import Step
@@ -32,35 +31,29 @@ class TrainingSets:
             {"metadata.step": Step.TRAIN.value, "output.training_set": {"$ne": None}},
             ["output.sha256", "output.training_set"],
         )
-        self._sets = {
-            document["output"]["sha256"]: _LearntFrom(document["output"]["training_set"])
+        self._sets: dict[str, dict[str, Any]] = {
+            document["output"]["sha256"]: document["output"]["training_set"]
             for document in documents
         }
+        self._unpacked: dict[str, dict[str, list[tuple[str, Structure]]]] = {}
 
     def __contains__(self, checkpoint: str) -> bool:
         return checkpoint in self._sets
 
     def of(self, checkpoints: Collection[str], formula: str) -> TrainingSet | None:
-        """Collect what some generators have seen of a formula; None unless all are known."""
+        """Return what some generators learned of a formula; None unless all are known."""
         if not checkpoints or any(checkpoint not in self._sets for checkpoint in checkpoints):
             return None
-        sets = [self._sets[checkpoint] for checkpoint in sorted(checkpoints)]
-        names = sorted({each.hash for each in sets})
-        members = [member for each in sets for member in each.members.get(formula, [])]
+        in_order = sorted(checkpoints)
+        names = sorted({self._sets[checkpoint]["hash"] for checkpoint in in_order})
+        members = [member for each in in_order for member in self._members(each).get(formula, [])]
         return TrainingSet(names[0] if len(names) == 1 else content_hash(names), members)
 
-
-class _LearntFrom:
-    """The structures of one set, unpacked when they are asked for."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        self.hash: str = document["hash"]
-        self._document = document
-
-    @cached_property
-    def members(self) -> dict[str, list[tuple[str, Structure]]]:
-        dataset = Dataset.from_document(self._document)
-        members = defaultdict(list)
-        for label, structure in zip(dataset.labels, dataset.structures(), strict=True):
-            members[structure.composition.reduced_formula].append((label, structure))
-        return members
+    def _members(self, checkpoint: str) -> dict[str, list[tuple[str, Structure]]]:
+        """Return labels and structures by reduced formula, unpacked when first used."""
+        if checkpoint not in self._unpacked:
+            dataset = Dataset.from_document(self._sets[checkpoint])
+            members = self._unpacked[checkpoint] = defaultdict(list)
+            for label, structure in zip(dataset.labels, dataset.structures(), strict=True):
+                members[structure.composition.reduced_formula].append((label, structure))
+        return self._unpacked[checkpoint]

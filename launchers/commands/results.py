@@ -47,7 +47,7 @@ def build(
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Processes.")] = 1,
 ) -> None:
-    """Bring stability and candidates up to date with all finished jobs.
+    """Bring candidates up to date with all finished jobs.
 
     Only what new jobs change is written, and jobs may go on arriving meanwhile.
     """

@@ -66,7 +66,6 @@ class Laboratory:
         keys = {
             "outputs": "uuid",
             "campaigns": "name",
-            "stability": "candidate_id",
             "candidates": "candidate_id",
         }
         stores = stores or {name: MemoryStore(key=key) for name, key in keys.items()}
@@ -199,16 +198,14 @@ class Laboratory:
 
     def build(self):
         """Run both builders and return the ids of the candidates that changed."""
-        self.sort()
-        builder = CandidateBuilder(self.outputs, self.campaigns, self.stability, self.candidates)
-        documents = [builder.process_item(item) for item in builder.get_items()]
-        builder.update_targets(documents)
-        return {document["candidate_id"] for document in documents}
-
-    def sort(self):
-        builder = StabilityBuilder(self.outputs, self.campaigns, self.stability)
-        builder.update_targets([builder.process_item(item) for item in builder.get_items()])
-        builder.settle()
+        changed = set()
+        for kind in (CandidateBuilder, StabilityBuilder):
+            builder = kind(self.outputs, self.campaigns, self.candidates)
+            builder.update_targets([builder.process_item(item) for item in builder.get_items()])
+            if isinstance(builder, StabilityBuilder):
+                builder.settle()
+            changed |= builder.changed
+        return changed
 
     def __getitem__(self, candidate_id):
         return CandidateStore(self.candidates).get(candidate_id)

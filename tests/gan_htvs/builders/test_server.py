@@ -22,7 +22,6 @@ IDS = [f"c{i:02d}" for i in range(12)]
 COLLECTIONS = {
     "outputs": "uuid",
     "campaigns": "name",
-    "stability": "candidate_id",
     "candidates": "candidate_id",
 }
 
@@ -50,8 +49,7 @@ def contents(lab):
     volatile = ("_id", "last_updated", "builder_meta")
     return [
         {key: value for key, value in document.items() if key not in volatile}
-        for store in (lab.stability, lab.candidates)
-        for document in store.query(sort={"candidate_id": 1})
+        for document in lab.candidates.query(sort={"candidate_id": 1})
     ]
 
 
@@ -89,11 +87,10 @@ def test_gates_may_arrive_while_builders_run_side_by_side(lab, databases):
     build_candidates(databases)
     together = contents(lab)
 
-    lab.stability.remove_docs({})
     lab.candidates.remove_docs({})
     assert build_candidates(databases) == len(IDS)
     assert contents(lab) == together
-    assert len(together) == 2 * len(IDS)
+    assert len(together) == len(IDS)
 
 
 def test_more_processes_and_maggmas_own_runner_build_the_same(lab, databases, launchpad_file):
@@ -102,12 +99,10 @@ def test_more_processes_and_maggmas_own_runner_build_the_same(lab, databases, la
     build_candidates(databases)
     alone = contents(lab)
 
-    lab.stability.remove_docs({})
     lab.candidates.remove_docs({})
     assert build_candidates(databases, n_workers=2) == len(IDS)
     assert contents(lab) == alone
 
-    lab.stability.remove_docs({})
     lab.candidates.remove_docs({})
     mrun = Path(sysconfig.get_path("scripts")) / "mrun"
     script = find_spec("launchers.mrun").origin

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from monty.json import MontyDecoder
 
+from gan_htvs.bandgap import BandGapResult
+from gan_htvs.builders.candidates import CandidateBuilder
 from gan_htvs.builders.stability import StabilityBuilder
 from gan_htvs.candidate import Stage, Step
 from gan_htvs.chemistry import ChemicalSystem
@@ -97,7 +98,12 @@ def test_a_candidate_of_another_campaign_competes_at_the_same_level_of_theory(la
     lab.configure(SETTINGS | {"name": "another"})
     lab.propose("worse")
     lab.gate("worse", structure=fluorite(), energy_per_atom=on_line() + 0.05)
-    lab.gate("stable", structure=strained(fluorite()), energy_per_atom=on_line() - 0.04)
+    lab.gate(
+        "stable",
+        structure=strained(fluorite()),
+        energy_per_atom=on_line() - 0.04,
+        proposer="user",
+    )
     gate = lab.outputs.query_one({"uuid": "gate stable"})
     gate["metadata"]["campaign"] = "another"
     lab.outputs.update([gate])
@@ -134,21 +140,40 @@ def test_a_second_run_writes_nothing(lab):
     lab.gate("a", 0.03)
     lab.gate("b", 0.02)
     lab.gate("c", structure=fluorite(), energy_per_atom=on_line() - 0.02)
-    lab.sort()
-    before = list(lab.stability.query())
-    lab.sort()
-    assert list(lab.stability.query()) == before
+    lab.build()
+    before = list(lab.candidates.query())
+    assert lab.build() == set()
+    assert list(lab.candidates.query()) == before
 
 
-def test_a_run_that_was_cut_off_before_the_hull_is_finished_by_the_next(lab):
-    from gan_htvs.builders.stability import StabilityBuilder
-
-    lab.propose("a")
+@pytest.mark.parametrize("n_builders", [1, 2])
+def test_a_run_that_was_cut_off_before_the_hull_is_finished_by_the_next(lab, n_builders):
+    lab.propose("a", "b")
     lab.gate("a", 0.03)
-    builder = StabilityBuilder(lab.outputs, lab.campaigns, lab.stability)
-    builder.update_targets([builder.process_item(item) for item in builder.get_items()])
+    lab.gate("b", 0.02)
+    for kind in (CandidateBuilder, StabilityBuilder)[:n_builders]:
+        builder = kind(lab.outputs, lab.campaigns, lab.candidates)
+        builder.update_targets([builder.process_item(item) for item in builder.get_items()])
+    assert lab["a"].energy_above_hull is None
     lab.build()
     assert lab["a"].energy_above_hull == pytest.approx(0.03)
+    assert lab["a"].duplicate_of == "b"
+
+
+def test_results_of_comparisons_stand_until_the_next_one(lab):
+    lab.propose("a", "b")
+    lab.gate("a", 0.01, gap_job="gap")
+    lab.gate("b", 0.02)
+    lab.build()
+    lab.job("gap", Step.BAND_GAP, BandGapResult(band_gap=2.5, method="HSE06@PBE (test)"))
+    builder = CandidateBuilder(lab.outputs, lab.campaigns, lab.candidates)
+    builder.update_targets([builder.process_item(item) for item in builder.get_items()])
+    assert lab["a"].band_gap == 2.5
+    assert lab["a"].energy_above_hull == pytest.approx(0.01)
+    assert lab["a"].duplicates == ["b"]
+    assert list(StabilityBuilder(lab.outputs, lab.campaigns, lab.candidates).get_items()) == []
+    assert lab.build() == {"a"}
+    assert lab["a"].stage is Stage.PHOTOANODE
 
 
 def test_what_failed_without_a_structure_is_read_once_and_comes_back_with_one(lab):
@@ -157,9 +182,8 @@ def test_what_failed_without_a_structure_is_read_once_and_comes_back_with_one(la
         lab.fail(candidate_id)
     lab.build()
     lab.fail("d")
-    builder = StabilityBuilder(lab.outputs, lab.campaigns, lab.stability)
-    read = [member.candidate_id for item in builder.get_items() for member, _ in item["gates"]]
-    assert read == ["d"]
+    builder = CandidateBuilder(lab.outputs, lab.campaigns, lab.candidates)
+    assert [item["candidate_id"] for item in builder.get_items()] == ["d"]
     lab.gate("b")
     assert lab.build() == {"b", "d"}
     assert [i for i in "abcd" if lab[i].stage is Stage.FAILED] == ["a", "c", "d"]
@@ -284,10 +308,11 @@ class TestNovelty:
         assert lab["random"].novelty.training_match == "sphalerite MgO"
 
     def test_a_generator_that_comes_later_is_asked_about_other_formulas_too(self, lab):
-        lab.propose("random", "gan")
+        lab.propose("random")
         lab.gate("random", structure=zincblende(), proposer="random")
         lab.build()
         assert lab["random"].novelty.is_novel
+        lab.propose("gan")
         lab.gate("gan", structure=fluorite(), energy_per_atom=on_line() + 0.1)
         lab.build()
         assert lab["random"].novelty.is_novel is None
@@ -309,24 +334,27 @@ class TestNovelty:
         assert lab["b"].novelty.is_novel is False
 
 
-def test_stability_documents_are_complete(lab):
+def test_documents_are_complete(lab):
     lab.propose("a")
     lab.gate("a", 0.03)
     lab.build()
-    document = MontyDecoder().process_decoded(lab.stability.query_one({"candidate_id": "a"}))
-    assert document["level_of_theory"] == LEVEL
-    assert document["assessment"]["pourbaix"]["settings"]["potential_vs_rhe"] == 1.5
-    assert document["assessment"]["pourbaix"]["ion_set"]
-    assert {"gan_htvs", "pymatgen", "state", "numbers"} <= document["builder_meta"].keys()
+    candidate = lab["a"]
+    assert candidate.level_of_theory == LEVEL
+    assert candidate.pourbaix.settings.potential_vs_rhe == 1.5
+    assert candidate.pourbaix.ion_set
+    meta = {"gan_htvs", "pymatgen", "state", "relaxed", "group", "numbers"}
+    assert meta <= candidate.builder_meta.keys()
 
 
 def test_a_reference_phase_is_not_rejected_for_its_volume(lab):
     magnesium = cubic(6.2, ("Mg", 0))  # 60 A^3/atom
+    lab.propose("generated")
     lab.gate("phase", structure=magnesium, energy_per_atom=-1.5, proposer="known_phase")
     lab.gate("generated", structure=magnesium, energy_per_atom=-1.5)
-    lab.sort()
-    generated = lab.stability.query_one({"candidate_id": "generated"})
-    assert (generated["stage"], generated["reason"]) == ("rejected", "after relaxation: bad_volume")
-    phase = lab.stability.query_one({"candidate_id": "phase"})
-    assert (phase["stage"], phase["reason"]) == (None, None)
-    assert phase["assessment"]["energy_above_hull"] == pytest.approx(0.08)
+    lab.build()
+    generated, phase = lab["generated"], lab["phase"]
+    assert (generated.stage, generated.reason) == (
+        Stage.REJECTED,
+        "after relaxation: bad_volume",
+    )
+    assert phase.energy_above_hull == pytest.approx(0.08)
