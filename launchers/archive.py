@@ -12,9 +12,12 @@ import json
 import zipfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import reduce
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 from bson import json_util
+from jobflow.utils import find_key
 from maggma.utils import grouper
 from pydantic import BaseModel
 from pymongo.errors import BulkWriteError
@@ -117,7 +120,8 @@ def write_archive(
             done = 0
             with archive.open(f"{collection}.jsonl", "w", force_zip64=True) as file:
                 for document in db[collection].find(criteria).sort("_id", 1):
-                    blobs.update(_blobs(document.get("output")))
+                    for way in find_key(document, "blob_uuid"):
+                        blobs.add(reduce(getitem, way, document)["blob_uuid"])
                     line = json_util.dumps(document, json_options=_DOCUMENTS).encode() + b"\n"
                     digest.update(line)
                     file.write(line)
@@ -183,15 +187,21 @@ def read_archive(
     db = databases.launchpad().db
     n_new = 0
     with zipfile.ZipFile(path) as archive:
-        _refuse_another(db, archive, manifest)
+        there = db["campaigns"].find_one({"name": manifest.campaign})
+        (mine,) = map(_document, _lines(archive, "campaigns"))
+        if there is not None and stored_campaign(there) != stored_campaign(mine):
+            raise UserError(
+                f"There is another campaign {manifest.campaign!r} in the database: read the "
+                "archive into an empty one, see `name` in my_launchpad.yaml."
+            )
         ensure_indexes(databases)
         for name, member in manifest.members.items():
             done = 0
             for lines in grouper(_lines(archive, name), CHUNK):
                 documents = {each[member.key]: each for each in map(_document, lines)}
                 known = {member.key: {"$in": list(documents)}}
-                there = {each[member.key] for each in db[name].find(known, {member.key: 1})}
-                new = [each for key, each in documents.items() if key not in there]
+                old = {each[member.key] for each in db[name].find(known, {member.key: 1})}
+                new = [each for key, each in documents.items() if key not in old]
                 n_new += _put(db[name], new)
                 done += len(documents)
                 on_progress(name, done, member.n_documents)
@@ -227,29 +237,6 @@ def _parts(
     files = [file["_id"] for file in db[FILES].find(mine, {"_id": 1})]
     yield FILES, {"_id": {"$in": files}}
     yield CHUNKS, {"files_id": {"$in": files}}
-
-
-def _blobs(value: Any) -> Iterator[str]:
-    """Find the large objects that jobflow keeps beside an output."""
-    if isinstance(value, dict):
-        if "blob_uuid" in value:
-            yield value["blob_uuid"]
-        value = list(value.values())
-    if isinstance(value, list):
-        for each in value:
-            yield from _blobs(each)
-
-
-def _refuse_another(
-    db: Database[dict[str, Any]], archive: zipfile.ZipFile, manifest: Manifest
-) -> None:
-    there = db["campaigns"].find_one({"name": manifest.campaign})
-    (mine,) = map(_document, _lines(archive, "campaigns"))
-    if there is not None and stored_campaign(there) != stored_campaign(mine):
-        raise UserError(
-            f"There is another campaign {manifest.campaign!r} in the database: read the archive "
-            "into an empty one, see `name` in my_launchpad.yaml."
-        )
 
 
 @contextmanager

@@ -80,6 +80,7 @@ def path_argument(help_text: str, metavar: str = "DIR") -> Any:
 CampaignName = Annotated[
     str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
 ]
+OneOrAllCampaigns = Annotated[str | None, typer.Argument(help="Name of a campaign; default: all.")]
 CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")]
 Launchpad = Annotated[
     Path, path_option("The file that names the database.", "--launchpad", "-l", metavar="FILE")
@@ -91,7 +92,7 @@ Workers = Annotated[
 ]
 OutputFile = Annotated[Path, path_option("The file to write.", "--output", "-o", metavar="FILE")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Write a JSON array.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 Strict = Annotated[bool, typer.Option("--strict", help="A warning is a failure.")]
 Compositions = Annotated[
     list[str] | None,

@@ -102,12 +102,8 @@ def evaluate(
         typer.Option(help="Baselines: random, symmetric, substitution.", metavar="NAME ..."),
     ] = None,
     compositions: Compositions = None,
-    samples: Annotated[
-        int, typer.Option(min=1, help="Unique, valid structures of each composition.")
-    ] = 100,
-    relax: Annotated[
-        int, typer.Option(min=0, help="How many of these are relaxed; 0: no energies.")
-    ] = 20,
+    samples: Annotated[int, typer.Option(min=1, help="Structures of each composition.")] = 100,
+    relax: Annotated[int, typer.Option(min=0, help="Number to relax; 0: no energies.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Decides all samples.")] = 0,
     workers: Workers = N_CORES,
     workdir: Workdir = WORKDIR_DEFAULT,

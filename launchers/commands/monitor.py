@@ -15,6 +15,7 @@ from launchers.commands.common import (
     AsJson,
     DryRun,
     Launchpad,
+    OneOrAllCampaigns,
     Strict,
     Workdir,
     app,
@@ -31,21 +32,11 @@ if TYPE_CHECKING:
     "[bold]gan-htvs status --watch --every 60[/bold]"
 )
 def status(
-    campaign: Annotated[
-        str | None, typer.Argument(help="Name of a campaign; default: all.")
-    ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")
-    ] = False,
-    every: Annotated[
-        float, typer.Option(min=1, help="Time between two looks.", metavar="SECONDS")
-    ] = 10,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Write a JSON document; with --watch one a line.")
-    ] = False,
-    build: Annotated[
-        bool, typer.Option("--build", help="Bring the funnel up to date first.")
-    ] = False,
+    campaign: OneOrAllCampaigns = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between updates.")] = 10,
+    as_json: AsJson = False,
+    build: Annotated[bool, typer.Option("--build", help="Update the funnel first.")] = False,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
     """Tell how campaigns stand: funnel, jobs, workers, throughput, failures, and what hinders.
@@ -82,9 +73,7 @@ def status(
     "[bold]gan-htvs recover mg-mn-o --silent-for 7200[/bold]"
 )
 def recover(
-    campaign: Annotated[
-        str | None, typer.Argument(help="Name of a campaign; default: all jobs.")
-    ] = None,
+    campaign: OneOrAllCampaigns = None,
     dry_run: DryRun = False,
     silent_for: Annotated[
         float | None,

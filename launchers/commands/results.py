@@ -14,6 +14,7 @@ from gan_htvs.export import StructureFormat
 from launchers import console
 from launchers.commands.common import (
     LAUNCHPAD_DEFAULT,
+    AsJson,
     CampaignName,
     Launchpad,
     OutputFile,
@@ -31,7 +32,8 @@ class Format(StrEnum):
 
 
 Text = str | None
-"""A filter, as :class:`gan_htvs.filters.Filters` reads it."""
+Flag = bool | None
+"""Filters, as :class:`gan_htvs.filters.Filters` reads them."""
 
 
 def _filter(help_text: str, *names: str, metavar: str | None = None) -> Any:
@@ -127,25 +129,17 @@ def candidates(
     pourbaix_min: Annotated[Text, _range("In water at the best pH, eV/atom.")] = None,
     nsites: Annotated[Text, _range("Atoms in the cell.")] = None,
     spacegroup: Annotated[int | None, _filter("Number of the space group.")] = None,
-    is_novel: Annotated[
-        bool | None, _filter("Neither training structure nor known phase.", "--novel/--known")
-    ] = None,
+    is_novel: Annotated[Flag, _filter("Novel ones, or those known.", "--novel/--known")] = None,
     known_phases: Annotated[
-        bool | None, _filter("Known phases alone, or none of them.", "--phases/--no-phases")
+        Flag, _filter("Only, or no, known phases.", "--phases/--no-phases")
     ] = None,
-    unique: Annotated[
-        bool, _filter("Only the lowest in energy of each crystal that the rest finds.", "--unique")
-    ] = False,
-    sort: Annotated[
-        str, typer.Option(help="A field of the filters, - before it for the largest first.")
-    ] = "energy_above_hull",
+    unique: Annotated[bool, _filter("The lowest of each crystal found.", "--unique")] = False,
+    sort: Annotated[str, _filter("Field; - before it: largest first.")] = "energy_above_hull",
     skip: Annotated[int, typer.Option(min=0, help="Leave out so many first.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
     count: Annotated[bool, typer.Option("--count", help="Only count them.")] = False,
     output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
-    structures: Annotated[
-        Path | None, path_option("Write their structures here, and a manifest.")
-    ] = None,
+    structures: Annotated[Path | None, path_option("Write structures and a manifest here.")] = None,
     structure_format: Annotated[
         StructureFormat, typer.Option("--as", help="Format of the structures.")
     ] = StructureFormat.CIF,
@@ -196,14 +190,10 @@ def candidates(
     "[bold]gan-htvs show 5d41402abc4b2a76 --json | jq .prescreen[/bold]"
 )
 def show(
-    candidate_id: Annotated[
-        str, typer.Argument(metavar="ID", help="As `gan-htvs candidates` tells it.")
-    ],
+    candidate_id: Annotated[str, typer.Argument(metavar="ID", help="Of `gan-htvs candidates`.")],
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    figure: Annotated[
-        Path | None, path_option("Draw its relaxation here, as a PNG.", metavar="FILE")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON document.")] = False,
+    figure: Annotated[Path | None, path_option("Draw its relaxation here (PNG).")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tell the way of one candidate: origin, relaxation, energies, moments, where and why it left.
 

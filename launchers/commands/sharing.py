@@ -25,11 +25,7 @@ from launchers.serving import LOOPBACK, checked_address
 from launchers.words import counted
 
 Host = Annotated[
-    str,
-    typer.Option(
-        help="Address of this machine to listen at; any but this one lets others read.",
-        metavar="ADDRESS",
-    ),
+    str, typer.Option(help="Address to listen at; any but the default lets others read.")
 ]
 Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen at.")]
 
@@ -84,9 +80,7 @@ def optimade(
     host: Host = LOOPBACK,
     port: Port = 5000,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    url: Annotated[
-        str | None, typer.Option(help="By which a proxy is asked for it; default: as asked.")
-    ] = None,
+    url: Annotated[str | None, typer.Option(help="Address of a proxy before it.")] = None,
     logs: Annotated[Path, path_option("Where its log goes.")] = Path("gan_htvs_data/optimade"),
 ) -> None:
     """Serve candidates by the OPTIMADE standard, which clients of all large databases speak.
