@@ -67,9 +67,10 @@ def _die_with_parent(*, is_parallel: bool) -> None:
     that end on only to rank 0; the other ranks watch the launcher.
     """
     launcher = os.getppid()
+    rank = next((int(os.environ[name]) for name in RANK_VARIABLES if name in os.environ), 0)
 
     def wait() -> None:
-        if is_parallel and _rank_before_mpi() > 0:
+        if is_parallel and rank > 0:
             while os.getppid() == launcher:
                 time.sleep(1)
         else:
@@ -78,10 +79,6 @@ def _die_with_parent(*, is_parallel: bool) -> None:
         os.killpg(os.getpgid(0), signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def _rank_before_mpi() -> int:
-    return next((int(os.environ[name]) for name in RANK_VARIABLES if name in os.environ), 0)
 
 
 def _require_mpi() -> None:
@@ -96,9 +93,11 @@ def _require_mpi() -> None:
     os.environ.setdefault("GPAW_MPI_BACKEND", "cgpaw")
     try:
         from gpaw.mpi import world  # noqa: PLC0415
-    except (ImportError, ValueError) as error:
-        raise _MachineFailure(NO_MPI) from error
-    if world.size == 1:
+
+        is_alone = world.size == 1
+    except (ImportError, ValueError):
+        is_alone = True
+    if is_alone:
         raise _MachineFailure(NO_MPI)
 
 
@@ -121,7 +120,6 @@ def _converge(task: dict[str, Any]) -> Any:
         pbc=True,
         magmoms=task["magmoms"],
     )
-    problem: Exception | None = None
     for number, attempt in enumerate(ATTEMPTS, start=1):
         atoms.calc = GPAW(
             mode={"name": "pw", "ecut": task["cutoff"]},
@@ -138,25 +136,14 @@ def _converge(task: dict[str, Any]) -> Any:
         )
         try:
             atoms.get_potential_energy()
-        except KohnShamConvergenceError as error:
-            problem = error
+        except KohnShamConvergenceError:
             continue
         except ValueError as error:
-            if task["is_parallel"] and str(error).startswith("Too few spins"):
+            if str(error).startswith("Too few spins"):
                 raise _MachineFailure(f"{error}: use fewer in {MPI_COMMAND}") from error
             raise
         return atoms.calc
-    raise _Failure(f"PBE did not converge in {len(ATTEMPTS)} attempts ({type(problem).__name__})")
-
-
-def _all_eigenvalues(calc: Any, n_spins: int) -> NDArray[np.float64]:
-    n_kpoints = len(calc.get_ibz_k_points())
-    return np.array(
-        [
-            [calc.get_eigenvalues(kpt=k, spin=spin) for k in range(n_kpoints)]
-            for spin in range(n_spins)
-        ]
-    )
+    raise _Failure(f"PBE did not converge in {len(ATTEMPTS)} attempts")
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -183,9 +170,15 @@ def _hse06_edges(
     filled = pbe <= pbe_edges.vbm
     hse = np.where(filled, -np.inf, np.inf)
     distance = np.arange(n_bands) - filled.sum(axis=2, keepdims=True)
-    n_beside = BANDS_BESIDE_EDGES
-    to_compute = (distance >= -n_beside) & (distance < n_beside)
-    while to_compute.any():
+    n_beside, edges = 0, None
+    while True:
+        if edges is None:
+            n_beside += BANDS_BESIDE_EDGES
+            to_compute = (distance >= -n_beside) & (distance < n_beside) & ~np.isfinite(hse)
+        else:
+            to_compute = unsettled_bands(pbe, hse, edges)
+        if not to_compute.any():
+            break
         for spin, k in np.ndindex(to_compute.shape[:2]):
             for first, end in _runs(to_compute[spin, k]):
                 window = _window(calc.dft.ibzwfs, int(k), int(spin), first, end)
@@ -197,11 +190,6 @@ def _hse06_edges(
                     raise _Failure("HSE06 eigenvalues are not finite")
                 hse[spin, k, first:end] = e_hse
         edges = fill_bands(hse, weights, n_electrons)
-        if edges is None:
-            n_beside += BANDS_BESIDE_EDGES
-            to_compute = (distance >= -n_beside) & (distance < n_beside) & ~np.isfinite(hse)
-        else:
-            to_compute = unsettled_bands(pbe, hse, edges)
     if edges is None:
         raise _Failure(f"the HSE06 Fermi level lies outside all {n_bands} bands")
     if hse[:, :, -1].min() <= edges.cbm:
@@ -239,12 +227,10 @@ def _state(calc: Any) -> dict[str, Any]:
 
 def _spectrum(calc: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Return eigenvalues (n_spins, n_kpoints, n_bands; eV), k-point weights, electrons per cell."""
-    eigenvalues = _all_eigenvalues(calc, calc.get_number_of_spins())
-    return (
-        eigenvalues,
-        np.asarray(calc.get_k_point_weights()),
-        float(calc.get_number_of_electrons()),
-    )
+    shape = (calc.get_number_of_spins(), len(calc.get_ibz_k_points()))
+    eigenvalues = np.array([calc.get_eigenvalues(kpt=k, spin=s) for s, k in np.ndindex(shape)])
+    weights = np.asarray(calc.get_k_point_weights())
+    return eigenvalues.reshape(*shape, -1), weights, float(calc.get_number_of_electrons())
 
 
 def _gap(calc: Any) -> dict[str, Any]:
@@ -288,29 +274,16 @@ def main(task: dict[str, Any]) -> None:
         _write(Path(task["output"]), result)
 
 
-def _is_of_machine(error: Exception) -> bool:
-    """Return whether a retry may succeed: memory, disk, or set-up of the machine was the cause.
-
-    GPAW raises a FileNotFoundError without an error number for an element without a setup.
-    """
-    if isinstance(error, OSError):
-        return error.errno is not None
-    return isinstance(error, _MachineFailure | MemoryError)
-
-
 def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
     """Write the reason, and abort the other ranks, which may wait for this one."""
     traceback.print_exc()
     reason = " ".join(str(error).split())  # messages of GPAW may have several lines
-    is_expected = isinstance(error, _Failure)
-    _write(
-        Path(task["output"]),
-        {
-            "reason": reason if is_expected else f"{type(error).__name__}: {reason}",
-            "is_final": isinstance(error, _MachineFailure),
-            "is_retryable": _is_of_machine(error),
-        },
-    )
+    if not isinstance(error, _Failure):
+        reason = f"{type(error).__name__}: {reason}"
+    # GPAW raises a FileNotFoundError without an error number for an element without a setup.
+    is_of_machine = isinstance(error, _MachineFailure | MemoryError | OSError)
+    is_retryable = is_of_machine and getattr(error, "errno", 0) is not None
+    _write(Path(task["output"]), {"reason": reason, "is_retryable": is_retryable})
     if task["is_parallel"] and not isinstance(error, _MachineFailure):
         from gpaw.mpi import world  # noqa: PLC0415
 

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,11 +17,7 @@ from pymatgen.core import Lattice, Structure
 
 from flows.band_gap import GpawBandGapMaker
 from flows.engines import gpaw
-from flows.engines.gpaw import (
-    GapTask,
-    availability,
-    compute_gap,
-)
+from flows.engines.gpaw import availability, compute_gap, gap_input
 from gan_htvs.bandgap import (
     HSE06_ON_PBE,
     HSE06_ON_PBE_U,
@@ -55,36 +50,34 @@ def mno_afm() -> Structure:
     return Structure(lattice, ["Mn", "Mn", "O", "O"], [[0] * 3, [0.5] * 3, [0.25] * 3, [0.75] * 3])
 
 
-def prepare(structure: Structure, settings: BandGapEngineSettings) -> GapTask:
-    return GapTask.prepare(magnetic_starts(structure)[0].structure, settings)
+def first_input(structure: Structure, settings: BandGapEngineSettings) -> dict:
+    return gap_input(magnetic_starts(structure)[0].structure, settings)
 
 
-class TestPreparation:
+class TestInput:
     def test_a_conventional_cell_is_reduced(self, mgo):
-        task = prepare(mgo, BandGapEngineSettings())
-        assert len(task.structure) == 2
-        assert task.kpoints == (4, 4, 4)
-        assert not task.spin_polarized
-        assert task.setups() == {"Mg": "2"}
+        document = first_input(mgo, BandGapEngineSettings())
+        assert document["species"] == ["Mg", "O"]
+        assert document["kpoints"] == (4, 4, 4)
+        assert not document["spin_polarized"]
+        assert document["setups"] == {"Mg": "2"}
 
     def test_u_needs_oxygen_and_the_element(self, mno_afm):
         settings = BandGapEngineSettings(hubbard_u={"Mn": 3.9, "V": 3.25})
-        assert prepare(mno_afm, settings).hubbard_u == {"Mn": 3.9}
-        assert prepare(mno_afm, settings).setups() == {"Mn": "7:d,3.9"}
-        sulphide = mno_afm.replace_species({"O": "S"}, in_place=False)
-        assert prepare(sulphide, settings).hubbard_u == {}
-
-
-def test_switched_off(mgo, tmp_path):
-    result = compute_gap(mgo, BandGapEngineSettings(name="none"), workdir=tmp_path)
-    assert "engines.band_gap.name" in result.reason
+        assert first_input(mno_afm, settings)["hubbard_u"] == {"Mn": 3.9}
+        assert first_input(mno_afm, settings)["setups"] == {"Mn": "7:d,3.9"}
+        sulfide = mno_afm.replace_species({"O": "S"}, in_place=False)
+        assert first_input(sulfide, settings)["hubbard_u"] == {}
+        assert first_input(sulfide, settings)["setups"] == {"Mn": "7"}
 
 
 def test_an_absent_or_old_gpaw_says_how_to_cure_it(mgo, tmp_path, monkeypatch):
-    monkeypatch.setattr(gpaw, "find_spec", lambda _: None)
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(gpaw, "version", absent)
     result = compute_gap(mgo, BandGapEngineSettings(), workdir=tmp_path)
     assert "pip install 'gan-htvs[gpaw]'" in result.reason
-    monkeypatch.setattr(gpaw, "find_spec", lambda _: object())
     monkeypatch.setattr(gpaw, "version", lambda _: "22.8.0")
     assert "22.8.0" in availability()
 
@@ -128,117 +121,6 @@ AFM = {
     "pbe_gap": 1.6,
 }
 GAP = {"band_gap": 2.5, "is_metal": False, "pbe_gap": 1.6, "gpaw_version": "26.7.0"}
-SLOSHING = gpaw._Failure("GPAW failed: PBE did not converge in 2 attempts")
-
-
-def time_out(timeout):
-    raise subprocess.TimeoutExpired("gpaw", timeout)
-
-
-class TestSeveralStarts:
-    """What becomes of a structure when parts of its calculation fail; GPAW itself is not asked."""
-
-    @pytest.fixture
-    def compute(self, tmp_path, monkeypatch):
-        def run(found, **settings):
-            asked, spared = [], {}
-
-            def script(self, task, folder, step, *, spares_half=False):
-                asked.append((folder.name, step))
-                spared[folder.name, step] = spares_half
-                outcome = found[folder.name, step]
-                if isinstance(outcome, Exception):
-                    raise outcome
-                return dict(outcome)
-
-            monkeypatch.setattr(gpaw, "availability", lambda: None)
-            monkeypatch.setattr(gpaw._Calculation, "_script", script)
-            structure = rocksalt("Mn", 4.445)
-            result = compute_gap(structure, BandGapEngineSettings(**settings), workdir=tmp_path)
-            # Time is left for the hybrid as soon as there is a state that it can start from.
-            if ("AFM", "converge") in spared:
-                has_state = not isinstance(found["FM", "converge"], Exception)
-                assert spared["AFM", "converge"] == has_state
-            return result, asked
-
-        return run
-
-    def test_only_the_lowest_energy_gets_a_hybrid(self, compute):
-        result, asked = compute(
-            {("FM", "converge"): FM, ("AFM", "converge"): AFM, ("AFM", "gap"): GAP}
-        )
-        assert asked == [("FM", "converge"), ("AFM", "converge"), ("AFM", "gap")]
-        assert (result.band_gap, result.magnetic_order) == (2.5, "AFM")
-
-    def test_without_a_start_that_fails_the_gap_of_the_other_is_incomplete(self, compute):
-        result, _ = compute(
-            {
-                ("FM", "converge"): FM,
-                ("AFM", "converge"): SLOSHING,
-                ("FM", "gap"): GAP,
-            }
-        )
-        assert (result.band_gap, result.magnetic_order, result.nsites) == (2.5, "FM", 2)
-        assert [(o.start, o.reason) for o in result.magnetic_orders] == [
-            ("FM", None),
-            ("AFM", str(SLOSHING)),
-        ]
-        assert not result.is_complete
-        assert result.reason == f"missing magnetic order AFM: {SLOSHING}"
-
-    def test_a_doubled_cell_that_is_too_large_is_left_out_and_named(self, compute):
-        result, asked = compute({("FM", "converge"): FM, ("FM", "gap"): GAP}, max_atoms=3)
-        assert ("AFM", "converge") not in asked
-        assert result.magnetic_order == "FM"
-        assert result.is_complete
-        assert result.magnetic_orders[1].is_skipped
-        assert "4 atoms" in result.magnetic_orders[1].reason
-        assert "max_atoms: 3" in result.magnetic_orders[1].reason
-
-    def test_without_any_state_there_are_the_reasons_of_all(self, compute):
-        result, _ = compute({("FM", "converge"): SLOSHING}, max_atoms=3)
-        assert result.band_gap is None
-        assert result.reason.startswith("FM: GPAW failed: PBE did not converge")
-        assert "AFM: 4 atoms" in result.reason
-        same, _ = compute({("FM", "converge"): SLOSHING, ("AFM", "converge"): SLOSHING})
-        assert same.reason == str(SLOSHING)
-
-    def test_a_time_out_ends_everything_and_keeps_what_is_known(self, compute):
-        late = gpaw._Failure("GPAW took longer", is_final=True)
-        result, asked = compute({("FM", "converge"): FM, ("AFM", "converge"): late})
-        assert asked[-1] == ("AFM", "converge")
-        assert (result.band_gap, result.reason) == (None, "GPAW took longer")
-        assert [o.energy_per_atom for o in result.magnetic_orders] == [-7.0, None]
-
-    def test_a_second_start_that_takes_too_long_leaves_time_for_the_gap_of_the_first(
-        self, tmp_path, monkeypatch
-    ):
-        monkeypatch.setattr(
-            gpaw, "_script", lambda *_: contextlib.nullcontext(SimpleNamespace(wait=time_out))
-        )
-        calculation = gpaw._Calculation(BandGapEngineSettings(max_seconds=100), tmp_path)
-        start, *_ = magnetic_starts(rocksalt("Mn", 4.445))
-        task = gpaw.GapTask.prepare(start.structure, calculation.settings)
-        with pytest.raises(gpaw._Failure, match="longer than half of the remaining time") as spared:
-            calculation._script(task, tmp_path, "converge", spares_half=True)
-        assert not spared.value.is_final
-        with pytest.raises(gpaw._Failure, match="max_seconds: 100") as final:
-            calculation._script(task, tmp_path, "gap")
-        assert final.value.is_final
-
-    def test_an_order_that_ends_in_the_state_of_another_is_not_missing(self, compute):
-        result, _ = compute({("FM", "converge"): FM, ("AFM", "converge"): FM, ("FM", "gap"): GAP})
-        assert [order.order for order in result.magnetic_orders] == ["FM", "FM"]
-        assert result.is_complete
-
-    def test_one_order_can_be_asked_for(self, compute):
-        result, asked = compute(
-            {("FM", "converge"): FM, ("FM", "gap"): GAP}, magnetic_orders=["FM"]
-        )
-        assert asked == [("FM", "converge"), ("FM", "gap")]
-        assert len(result.magnetic_orders) == 1
-
-
 STAND_IN = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -261,37 +143,74 @@ else:
 """
 """A launcher that takes the place of GPAW: it answers as it is told, and writes calls down."""
 
-UNCONVERGED = {"reason": "PBE did not converge", "is_final": False, "is_retryable": False}
-NO_MEMORY = {"reason": "MemoryError: ", "is_final": False, "is_retryable": True}
+UNCONVERGED = {"reason": "PBE did not converge", "is_retryable": False}
+NO_MEMORY = {"reason": "MemoryError: ", "is_retryable": True}
 ABOVE_FM = AFM | {"energy_per_atom": -6.9}
 GAP_OF_FM = GAP | {"band_gap": 1.3}
 
 
+@pytest.fixture
+def compute(tmp_path, monkeypatch):
+    """Compute the gap of MnO by the stand-in: the result, and which steps were run."""
+    monkeypatch.setattr(gpaw, "availability", lambda *_: None)
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+
+    def run(previous=None, settings=None, **answers):
+        known = {"FM converge": FM, "AFM converge": AFM, "FM gap": GAP_OF_FM, "AFM gap": GAP}
+        known |= {name.replace("_", " "): answer for name, answer in answers.items()}
+        (tmp_path / "answers.json").write_text(json.dumps(known))
+        calls = tmp_path / "calls"
+        calls.unlink(missing_ok=True)
+        limit = {"max_seconds": 10} if "sleep" in answers.values() else {}
+        launcher = [sys.executable, str(tmp_path / "stand_in.py"), str(tmp_path)]
+        result = compute_gap(
+            rocksalt("Mn", 4.445),
+            BandGapEngineSettings(mpi_command=launcher, **limit, **settings or {}),
+            workdir=tmp_path,
+            previous=previous,
+        )
+        return result, calls.read_text().splitlines() if calls.exists() else []
+
+    return run
+
+
+class TestSeveralStarts:
+    def test_only_the_lowest_energy_gets_a_hybrid(self, compute):
+        result, calls = compute()
+        assert calls == ["FM converge", "AFM converge", "AFM gap"]
+        assert (result.band_gap, result.magnetic_order) == (2.5, "AFM")
+        assert result.is_complete
+
+    def test_a_doubled_cell_that_is_too_large_is_skipped_with_the_reason(self, compute):
+        result, calls = compute(settings={"max_atoms": 3})
+        assert calls == ["FM converge", "FM gap"]
+        assert result.magnetic_order == "FM"
+        assert result.is_complete
+        assert result.magnetic_orders[1].is_skipped
+        assert "4 atoms" in result.magnetic_orders[1].reason
+        assert "max_atoms: 3" in result.magnetic_orders[1].reason
+
+    def test_without_any_state_there_are_the_reasons_of_all(self, compute):
+        result, _ = compute(settings={"max_atoms": 3}, FM_converge=UNCONVERGED)
+        assert result.band_gap is None
+        assert result.reason.startswith("FM: GPAW failed: PBE did not converge")
+        assert "AFM: 4 atoms" in result.reason
+        same, _ = compute(FM_converge=UNCONVERGED, AFM_converge=UNCONVERGED)
+        assert same.reason == "GPAW failed: PBE did not converge"
+
+    def test_an_order_that_ends_in_the_state_of_another_is_not_missing(self, compute):
+        result, _ = compute(AFM_converge=FM)
+        assert [order.order for order in result.magnetic_orders] == ["FM", "FM"]
+        assert result.is_complete
+
+    def test_a_single_order_can_be_requested(self, compute):
+        result, calls = compute(settings={"magnetic_orders": ["FM"]})
+        assert calls == ["FM converge", "FM gap"]
+        assert len(result.magnetic_orders) == 1
+
+
 class TestIncompleteGaps:
     """A gap without all magnetic orders, and the next calculation, which completes it."""
-
-    @pytest.fixture
-    def compute(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(gpaw, "availability", lambda: None)
-        (tmp_path / "stand_in.py").write_text(STAND_IN)
-
-        def run(previous=None, **answers):
-            known = {"FM converge": FM, "AFM converge": AFM, "FM gap": GAP_OF_FM, "AFM gap": GAP}
-            known |= {name.replace("_", " "): answer for name, answer in answers.items()}
-            (tmp_path / "answers.json").write_text(json.dumps(known))
-            calls = tmp_path / "calls"
-            calls.unlink(missing_ok=True)
-            limit = {"max_seconds": 10} if "sleep" in answers.values() else {}
-            launcher = [sys.executable, str(tmp_path / "stand_in.py"), str(tmp_path)]
-            result = compute_gap(
-                rocksalt("Mn", 4.445),
-                BandGapEngineSettings(mpi_command=launcher, **limit),
-                workdir=tmp_path,
-                previous=previous,
-            )
-            return result, calls.read_text().splitlines() if calls.exists() else []
-
-        return run
 
     @pytest.mark.parametrize(
         ("answer", "reason", "is_retryable"),
@@ -367,12 +286,14 @@ class TestIncompleteGaps:
 
     def test_are_not_lost_where_gpaw_is_not_installed(self, compute, monkeypatch):
         first, _ = compute(AFM_converge="kill")
-        monkeypatch.setattr(gpaw, "availability", lambda: "GPAW is not installed")
+        monkeypatch.setattr(gpaw, "availability", lambda *_: "GPAW is not installed")
         assert compute(first) == (first, [])
 
     def test_a_gap_that_was_stopped_is_computed_by_the_next_run(self, compute):
-        first, _ = compute(FM_converge="sleep")
+        first, calls = compute(FM_converge="sleep")
+        assert calls == ["FM converge"], "no time is left"
         assert first.band_gap is None
+        assert "max_seconds: 10" in first.reason
         assert first.is_retryable
         result, calls = compute(first)
         assert calls == ["FM converge", "AFM converge", "AFM gap"]
