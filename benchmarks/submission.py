@@ -10,8 +10,8 @@ by this benchmark; every structure is selected, as without a prescreen, and the 
 workflows at once is not bounded, so that everything is queued. The baseline adds the same workflows
 one by one with FireWorks' ``add_wf``. Times are those of this process and of the database together,
 since the user waits for both. Memory is measured in processes of their own, with five times as
-many structures, too. Then one composition of the largest cells is sampled at random and selected, and
-the largest document of each collection is looked for: MongoDB refuses those over 16 MB.
+many structures, too. Then one composition of the largest cells is sampled at random and selected,
+and the largest document of each collection is looked for: MongoDB refuses those over 16 MB.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from fireworks.core.rocket_launcher import launch_rocket
 from monty.json import jsanitize
 from pymatgen.core import Lattice, Structure
 
+from flows.campaign import compositions_of
 from flows.proposals import as_proposal
 from gan_htvs.campaign import Campaign
 from gan_htvs.candidate import RelaxedStructure
@@ -308,8 +309,7 @@ def shared_outputs(units: CampaignUnits) -> Iterator[tuple[str, Any]]:
         for phase in phases_of(units.campaign)
         if phase.pinned_energy_per_atom is None
     }
-    relaxing = units.flows.references.jobs[0].output
-    yield relaxing.uuid, as_stored(relaxed)
+    yield units.flows.relaxed_references.uuid, as_stored(relaxed)
     for uuid in units.shared:
         yield uuid, None
 
@@ -317,8 +317,7 @@ def shared_outputs(units: CampaignUnits) -> Iterator[tuple[str, Any]]:
 def selections(units: CampaignUnits) -> Iterator[tuple[str, Any]]:
     """Make a selection of every composition that keeps all structures."""
     rng = np.random.default_rng(0)
-    flows = units.flows.compositions
-    for composition, uuid in zip(flows, units.compositions, strict=True):
+    for composition, uuid in zip(compositions_of(units.campaign), units.compositions, strict=True):
         symbols = [
             symbol
             for symbol, count in zip(

@@ -82,8 +82,8 @@ class GpawBandGapMaker(BandGapMaker):
     def make(self, relaxed: RelaxedStructure, previous: BandGapResult | None = None) -> Job:
         """Make the job of one relaxed structure; see :meth:`BandGapMaker.make`."""
         gap_job = self.compute(relaxed, previous=previous)
-        gap_job.name = f"{self.name} {formula_of(relaxed.structure)}"
-        return mark(gap_job, Step.BAND_GAP, "hybrid")
+        name = f"{self.name} {formula_of(relaxed.structure)}"
+        return mark(gap_job, Step.BAND_GAP, "hybrid", name)
 
     @job
     def compute(

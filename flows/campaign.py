@@ -25,7 +25,7 @@ from gan_htvs.proposers import ProposerName
 from gan_htvs.thermodynamics.references import phases_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jobflow import OutputReference
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from gan_htvs.candidate import RelaxedStructure
     from gan_htvs.engines import EngineSettings
     from gan_htvs.prescreen.documents import Survivor
-    from gan_htvs.thermodynamics.references import ReferencePhase
 
 
 def energy_maker_of(engines: EngineSettings) -> EnergyMaker:
@@ -122,6 +121,7 @@ class CampaignMaker(Maker):
         """Make the Maker that the settings of a campaign describe."""
         engines, sampling = campaign.engines, campaign.sampling
         energy_maker = energy_maker_of(engines)
+        needs_generator = ProposerName.GAN in sampling.proposers
         prescreen = campaign.prescreen
         prescreen_maker = prescreen_references = confirming_references = None
         if prescreen is not None:
@@ -158,7 +158,7 @@ class CampaignMaker(Maker):
         ]
         return cls(
             name=campaign.name,
-            train_maker=TrainMaker.of(campaign) if _needs_generator(campaign) else None,
+            train_maker=TrainMaker.of(campaign) if needs_generator else None,
             references_maker=ReferencesMaker(energy_maker=energy_maker),
             prescreen_references_maker=prescreen_references,
             confirming_references_maker=confirming_references,
@@ -192,47 +192,83 @@ class CampaignMaker(Maker):
             with them are computed at different levels of theory.
         """
         self._check_levels()
-        parts = CampaignFlows(campaign, self, is_queued=False)
-        shared = [parts.references, parts.prescreen_references, parts.confirming_references]
-        jobs: list[Job | Flow] = [flow for flow in shared if flow is not None]
-        if parts.training is not None:
-            jobs.append(parts.training)
-        screening, confirming = parts.screening_references
+        parts = self.shared_parts(campaign)
+        checkpoint, screening, confirming = self.screening_inputs(parts)
         compositions = {
             composition: self.composition_maker.make(
                 composition,
-                parts.training and parts.training.output,
-                references=parts.references.output,
+                checkpoint,
+                references=parts["references"].output,
                 prescreen_references=screening,
                 confirming_references=confirming,
             )
-            for composition in parts.compositions
+            for composition in compositions_of(campaign)
         }
         return Flow(
-            [*jobs, *compositions.values()],
+            [*parts.values(), *compositions.values()],
             output={composition: flow.output for composition, flow in compositions.items()},
             name=self.name,
         )
 
+    def shared_parts(self, campaign: Campaign) -> dict[str, Job | Flow]:
+        """Make the parts that do not depend on a composition.
+
+        Returns
+        -------
+        ``references`` at the level of theory of the candidates; ``prescreen_references`` and
+        ``confirming_references``, if the levels of theory of the potentials differ from it;
+        ``training``, if a proposer needs a generator.
+        """
+        makers = {
+            "references": self.references_maker,
+            "prescreen_references": self.prescreen_references_maker,
+            "confirming_references": self.confirming_references_maker,
+        }
+        parts: dict[str, Job | Flow] = {
+            name: maker.make(phases_of(campaign, by_potential=name != "references"))
+            for name, maker in makers.items()
+            if maker is not None
+        }
+        if self.train_maker is not None:
+            parts["training"] = self.train_maker.make()
+        return parts
+
+    def screening_inputs(self, parts: Mapping[str, Job | Flow]) -> list[OutputReference | None]:
+        """Return the checkpoint and the reference sets of the two potentials of the prescreen.
+
+        None stands for those that are not needed.
+        """
+        training, prescreen = parts.get("training"), self.composition_maker.prescreen_maker
+        inputs = [training and training.output, None, None]
+        if prescreen is not None:
+            inputs[1] = parts.get("prescreen_references", parts["references"]).output
+        if prescreen is not None and prescreen.confirm is not None:
+            inputs[2] = parts.get("confirming_references", parts["references"]).output
+        return inputs
+
     def _check_levels(self) -> None:
         """Check that references have the level of theory of what they are compared with."""
-        composition_maker = self.composition_maker
-        prescreen_maker = composition_maker.prescreen_maker
-        pairs = [
-            (self.references_maker, composition_maker.candidate_maker.energy_maker.level_of_theory)
-        ]
-        if prescreen_maker is not None:
-            screening = self.prescreen_references_maker or self.references_maker
-            pairs.append((screening, level_of_potential(prescreen_maker.potential)))
-            if prescreen_maker.confirm is not None:
-                confirming = self.confirming_references_maker or self.references_maker
-                pairs.append((confirming, level_of_potential(prescreen_maker.confirm)))
-        for maker, level in pairs:
-            if maker.energy_maker.level_of_theory != level:
+        energy_maker = self.composition_maker.candidate_maker.energy_maker
+        pairs = [(self.references_maker, energy_maker.level_of_theory)]
+        if (prescreen := self.composition_maker.prescreen_maker) is not None:
+            for maker, potential in (
+                (self.prescreen_references_maker, prescreen.potential),
+                (self.confirming_references_maker, prescreen.confirm),
+            ):
+                if potential is not None:
+                    pairs.append((maker or self.references_maker, level_of_potential(potential)))
+        for references_maker, level in pairs:
+            own = references_maker.energy_maker.level_of_theory
+            if own != level:
                 raise UserError(
-                    f"CampaignMaker: references of {maker.energy_maker.level_of_theory} cannot be "
-                    f"compared with energies of {level}; give both the same energy_maker."
+                    f"CampaignMaker: references of {own} cannot be compared with energies of "
+                    f"{level}; give both the same energy_maker."
                 )
+
+
+def compositions_of(campaign: Campaign) -> list[str]:
+    """Return the cell formulas of the compositions of a campaign, in order."""
+    return [campaign.chemical_system.formula(counts) for counts in campaign.target_counts]
 
 
 @dataclass
@@ -242,118 +278,48 @@ class CampaignFlows:
     The uuid of each job is a hash of its content. Jobs carry the name of their owner and the
     category of their worker. The owner of references and training is the uuid of their last job,
     because other campaigns may share them.
-
-    Parameters
-    ----------
-    campaign
-        The settings.
-    maker
-        Makes the parts; None: the Maker that the settings describe.
-    is_queued
-        Whether references and training get these uuids, owners and categories.
     """
 
     campaign: Campaign
-    maker: CampaignMaker | None = None
-    is_queued: bool = True
 
     @cached_property
     def _maker(self) -> CampaignMaker:
-        maker = self.maker or CampaignMaker.of(self.campaign)
-        if not self.is_queued:
-            return maker
         routing = {"routing": self.campaign.routing}
-        return maker.update_kwargs(routing, class_filter=StabilityMaker)
+        return CampaignMaker.of(self.campaign).update_kwargs(routing, class_filter=StabilityMaker)
 
     @property
     def level_of_theory(self) -> str:
         """Label of the energies of the candidates."""
         return self._maker.references_maker.energy_maker.level_of_theory
 
-    @property
-    def compositions(self) -> list[str]:
-        """Cell formulas of the compositions, in order."""
-        system = self.campaign.chemical_system
-        return [system.formula(counts) for counts in self.campaign.target_counts]
-
     @cached_property
-    def references(self) -> Flow:
-        """Reference phases at the level of theory of the candidates."""
-        return self._references(self._maker.references_maker, phases_of(self.campaign))
+    def shared(self) -> dict[str, Job | Flow]:
+        """The parts that other campaigns may share; see :meth:`CampaignMaker.shared_parts`."""
+        parts = self._maker.shared_parts(self.campaign)
+        for name, part in parts.items():
+            label(name_by_content(part), part.output.uuid)
+            route(part, self.campaign.routing, first=name != "training")
+        return parts
 
     @property
     def relaxed_references(self) -> Any:
         """Reference to the relaxed reference phases, by name; {} if all energies are pinned."""
-        relaxing = self.references.jobs[:-1]
+        relaxing = self.shared["references"].jobs[:-1]
         return relaxing[0].output if relaxing else {}
-
-    @cached_property
-    def prescreen_references(self) -> Flow | None:
-        """Reference phases of the potential that prescreens, if its level of theory differs."""
-        maker = self._maker.prescreen_references_maker
-        return maker and self._references(maker, phases_of(self.campaign, by_potential=True))
-
-    @cached_property
-    def confirming_references(self) -> Flow | None:
-        """Reference phases of the potential that confirms, if its level of theory differs."""
-        maker = self._maker.confirming_references_maker
-        return maker and self._references(maker, phases_of(self.campaign, by_potential=True))
-
-    def _references(self, maker: ReferencesMaker, phases: Sequence[ReferencePhase]) -> Flow:
-        flow = maker.make(phases)
-        if not self.is_queued:
-            return flow
-        label(name_by_content(flow), flow.output.uuid)
-        return route(flow, self.campaign.routing, first=True)
-
-    @property
-    def screening_references(self) -> tuple[OutputReference | None, OutputReference | None]:
-        """Reference sets of the two potentials of the prescreen; None where one is not needed."""
-        prescreen = self._maker.composition_maker.prescreen_maker
-        if prescreen is None:
-            return None, None
-        screening = self.prescreen_references or self.references
-        confirming = self.confirming_references or self.references
-        return screening.output, confirming.output if prescreen.confirm else None
-
-    @cached_property
-    def training(self) -> Job | None:
-        """The training of the generator, if a proposer needs one."""
-        maker = self._maker.train_maker
-        if maker is None:
-            return None
-        training = maker.make()
-        if not self.is_queued:
-            return training
-        label(name_by_content(training), training.uuid)
-        return route(training, self.campaign.routing)
-
-    @property
-    def shared(self) -> list[Job | Flow]:
-        """The parts that other campaigns may share, in the order in which they are queued."""
-        parts = (
-            self.references,
-            self.prescreen_references,
-            self.confirming_references,
-            self.training,
-        )
-        return [part for part in parts if part is not None]
 
     def screen(self, composition: str) -> Flow:
         """Make the jobs of one composition up to the selection."""
-        screening, confirming = self.screening_references
+        checkpoint, references, confirming = self._maker.screening_inputs(self.shared)
         flow = self._maker.composition_maker.screen(
-            composition,
-            self.training and self.training.output,
-            references=screening,
-            confirming_references=confirming,
+            composition, checkpoint, references=references, confirming_references=confirming
         )
         return self._own(flow)
 
     def candidates(self, survivors: Sequence[Survivor]) -> Flow:
         """Make the flows of some survivors."""
         maker = self._maker.composition_maker.candidate_maker
-        flows = [maker.make(survivor, self.references.output) for survivor in survivors]
+        references = self.shared["references"].output
+        flows = [maker.make(survivor, references) for survivor in survivors]
         return self._own(Flow(flows, name=f"{len(flows)} candidates"))
 
     def band_gap(
@@ -382,7 +348,3 @@ def _references_of(potential: PotentialSettings) -> ReferencesMaker:
     return ReferencesMaker(
         name=f"references {potential.name}", energy_maker=PotentialEnergyMaker(potential=potential)
     )
-
-
-def _needs_generator(campaign: Campaign) -> bool:
-    return ProposerName.GAN in campaign.sampling.proposers

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jobflow import CURRENT_JOB, Flow, Job, JobConfig, Maker, OnMissing, OutputReference, Response
-from jobflow import job as jobflow_job
+from jobflow import CURRENT_JOB, Flow, Job, Maker, OutputReference, Response, job
 
 from flows.band_gap import BandGapMaker, GpawBandGapMaker
 from flows.energy import EnergyMaker, PotentialEnergyMaker, check_references
 from flows.naming import formula_of, name_by_content
 from flows.proposals import as_proposal
-from flows.routing import mark, route
+from flows.routing import TOLERANT, mark, route
 from gan_htvs.assessment import Judge, decide, deserves_gap
 from gan_htvs.campaign import PourbaixSettings, Thresholds
 from gan_htvs.candidate import Proposal, RelaxedStructure, Stage, Step, Verdict
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from gan_htvs.candidate import PrescreenVerdict
     from gan_htvs.routing import RoutingSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
-
-TOLERANT = JobConfig(on_missing_references=OnMissing.NONE)
-"""Config of jobs that run, and record the failure, if an earlier job has no output."""
 
 
 @dataclass
@@ -106,11 +102,11 @@ class StabilityMaker(Maker):
         computed.
         """
         assess_job = self.assess(proposal, relaxed, references, prescreen)
-        assess_job.name = f"{self.name} {formula_of(proposal.structure)}"
         assess_job.update_metadata({"candidate_id": proposal.candidate_id}, dynamic=True)
-        return mark(assess_job, Step.GATE, "other")
+        name = f"{self.name} {formula_of(proposal.structure)}"
+        return mark(assess_job, Step.GATE, "other", name)
 
-    @jobflow_job(config=TOLERANT)
+    @job(config=TOLERANT)
     def assess(
         self,
         proposal: Proposal,
@@ -185,7 +181,7 @@ class StabilityMaker(Maker):
         conclude_job.name = running.name
         return Flow([gap_jobs, conclude_job], name=f"band gap {verdict.candidate_id}")
 
-    @jobflow_job(config=TOLERANT)
+    @job(config=TOLERANT)
     def conclude(self, verdict: Verdict, band_gap: BandGapResult | None) -> Verdict:
         """Decide the stage again, with the band gap."""
         if band_gap is None or verdict.assessment is None:
@@ -290,11 +286,9 @@ class CandidateMaker(Maker):
         A job whose output is a list of :class:`~gan_htvs.candidate.Verdict`.
         """
         check_references(references, self.energy_maker.level_of_theory)
-        evaluate_job = self.evaluate(selection, references)
-        evaluate_job.name = "evaluate"
-        return mark(evaluate_job, Step.SELECT, "other")
+        return mark(self.evaluate(selection, references), Step.SELECT, "other", "evaluate")
 
-    @jobflow_job
+    @job
     def evaluate(self, selection: Selection, references: ReferenceSet) -> Response[list[Verdict]]:
         """Evaluate the survivors of a selection."""
         flows = [self.make(survivor, references) for survivor in selection.survivors]

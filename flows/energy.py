@@ -81,6 +81,13 @@ class EnergyMaker(Maker):
         )
 
 
+def failure_of_job(step: str, reason: str, **fields: Any) -> CalculationFailure:
+    """Return the failure of a calculation in the running job, with its folder."""
+    folder = f"{socket.gethostname()}:{Path.cwd()}"
+    job_uuid = CURRENT_JOB.job.uuid
+    return CalculationFailure(step=step, reason=reason, folder=folder, job=job_uuid, **fields)
+
+
 def check_structure(structure: Structure) -> None:
     """Check that engines can compute a structure.
 
@@ -160,15 +167,13 @@ class PotentialEnergyMaker(EnergyMaker):
     def make(self, structure: Structure) -> Job:
         """Make the job of one structure; see :meth:`EnergyMaker.make`."""
         check_structure(structure)
-        relax_job = self.relax(structure)
-        relax_job.name = f"{self.name} {formula_of(structure)}"
-        return mark(relax_job, Step.RELAX, "potential")
+        name = f"{self.name} {formula_of(structure)}"
+        return mark(self.relax(structure), Step.RELAX, "potential", name)
 
     def make_references(self, structures: Mapping[str, Structure]) -> Job:
         """Make one job that relaxes all reference phases on the cores of its worker."""
         relax_job = self.relax_references(dict(structures))
-        relax_job.name = f"{self.name} reference phases"
-        return mark(relax_job, Step.REFERENCES, "potential")
+        return mark(relax_job, Step.REFERENCES, "potential", f"{self.name} reference phases")
 
     @job
     def relax(self, structure: Structure) -> RelaxedStructure | CalculationFailure:
@@ -196,9 +201,4 @@ class PotentialEnergyMaker(EnergyMaker):
         if result is not None and result.relaxed is not None and result.relaxed.converged:
             return result.relaxed
         reason = result.reason if result else WORKER_KILLED
-        return CalculationFailure(
-            step=step,
-            reason=reason or "not converged",
-            folder=f"{socket.gethostname()}:{Path.cwd()}",
-            job=CURRENT_JOB.job.uuid,
-        )
+        return failure_of_job(step, reason or "not converged")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from jobflow import Flow, Job, Maker, OutputReference
+from jobflow import Maker, OutputReference
 from monty.json import jsanitize
 from pydantic import BaseModel
 from pymatgen.core import Structure
 
+from flows.routing import Work, jobs_of
 from gan_htvs.engines import PARALLEL_TAGS
 from gan_htvs.identity import content_uuid
 
@@ -43,8 +44,6 @@ FILES = frozenset({"checkpoint", "path"})
 IN_ORDER = frozenset({"caps"})
 """Mappings whose order matters: caps order the rows of the images of a generator."""
 
-Work = TypeVar("Work", Job, Flow)
-
 
 def formula_of(structure: Structure) -> str:
     """Return a reduced formula without parentheses, for the names of jobs.
@@ -73,8 +72,7 @@ def name_by_content(work: Work, *salt: str) -> Work:
     The same object.
     """
     renamed: dict[str, str] = {}
-    jobs = [work] if isinstance(work, Job) else [job for job, _ in work.iterflow()]
-    for job in jobs:
+    for job in jobs_of(work):
         for reference in _references([job.function_args, job.function_kwargs]):
             reference.set_uuid(renamed.get(reference.uuid, reference.uuid))
         uuid = content_uuid(
@@ -86,28 +84,17 @@ def name_by_content(work: Work, *salt: str) -> Work:
         )
         renamed[job.uuid] = uuid
         job.set_uuid(uuid)
-    for flow in _flows(work):
-        for reference in _references(flow.output):
-            reference.set_uuid(renamed.get(reference.uuid, reference.uuid))
+    for reference in _references(work.output):
+        reference.set_uuid(renamed.get(reference.uuid, reference.uuid))
     return work
-
-
-def _flows(work: Job | Flow) -> Iterator[Flow]:
-    if isinstance(work, Flow):
-        yield work
-        for part in work.jobs:
-            yield from _flows(part)
 
 
 def _references(value: Any) -> Iterator[OutputReference]:
     """Yield the references in plain containers."""
     if isinstance(value, OutputReference):
         yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _references(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
             yield from _references(part)
 
 

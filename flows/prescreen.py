@@ -101,23 +101,19 @@ class PrescreenMaker(Maker):
             If there are no structures, one cannot be computed, or references are missing, of
             another level of theory or without an element of the structures.
         """
+        compositions = []
         if not isinstance(structures, OutputReference):
             structures = as_proposals(structures)
+            compositions = [proposal.structure.composition for proposal in structures]
         if (self.confirm is None) != (confirming_references is None):
             raise UserError(
                 "prescreen: confirm and confirming_references belong together; give both, or none."
             )
-        compositions = (
-            []
-            if isinstance(structures, OutputReference)
-            else [proposal.structure.composition for proposal in structures]
-        )
         check_references(references, level_of_potential(self.potential), compositions)
         if self.confirm is not None:
             check_references(confirming_references, level_of_potential(self.confirm), compositions)
         screen_job = self.screen(structures, references, confirming_references)
-        screen_job.name = self.name
-        return mark(screen_job, Step.PRESCREEN, "potential")
+        return mark(screen_job, Step.PRESCREEN, "potential", self.name)
 
     @job
     def screen(
@@ -176,9 +172,7 @@ class SelectMaker(Maker):
         -------
         A job whose output is a :class:`~gan_htvs.prescreen.documents.Selection`.
         """
-        select_job = self.select(batches)
-        select_job.name = self.name
-        return mark(select_job, Step.SELECT, "other")
+        return mark(self.select(batches), Step.SELECT, "other", self.name)
 
     @job
     def select(self, batches: list[ScreenedBatch | list[Proposal]]) -> Selection:

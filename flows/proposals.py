@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.energy import check_structure
 from gan_htvs.candidate import USER, Origin, Proposal
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def as_proposals(
-    structures: Iterable[Proposal | Structure], *, campaign: str = ""
+    structures: Iterable[Proposal | Structure],
 ) -> list[Proposal]:
     """Convert structures to proposals with ids and provenance; proposals are not changed.
 
@@ -27,8 +27,6 @@ def as_proposals(
     ----------
     structures
         Ordered crystals.
-    campaign
-        Name of the campaign that they belong to, which is part of the ids.
 
     Raises
     ------
@@ -36,9 +34,7 @@ def as_proposals(
         If the list is empty, or a structure has no atoms or partly occupied sites.
     """
     proposals = [
-        structure
-        if isinstance(structure, Proposal)
-        else as_proposal(structure, index=index, campaign=campaign)
+        structure if isinstance(structure, Proposal) else as_proposal(structure, index=index)
         for index, structure in enumerate(structures)
     ]
     if not proposals:
@@ -81,14 +77,23 @@ def as_proposal(
     UserError
         If it has no atoms or partly occupied sites.
     """
+    return make_proposal(
+        structure, USER, campaign, structure, proposer=USER, index=index, label=label
+    )
+
+
+def make_proposal(structure: Structure, *identity: Any, **origin: Any) -> Proposal:
+    """Return a structure with its provenance, and an id that is a hash of ``identity``.
+
+    Raises
+    ------
+    UserError
+        If it has no atoms or partly occupied sites.
+    """
     check_structure(structure)
+    formula = structure.composition.formula.replace(" ", "")
     return Proposal(
-        candidate_id=content_hash(USER, campaign, structure)[:16],
+        candidate_id=content_hash(*identity)[:16],
         structure=structure,
-        origin=Origin(
-            proposer=USER,
-            requested_composition=structure.composition.formula.replace(" ", ""),
-            index=index,
-            label=label,
-        ),
+        origin=Origin(requested_composition=formula, **origin),
     )

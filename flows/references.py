@@ -9,11 +9,11 @@ from jobflow import Flow, Maker, job
 from pymatgen.core import Element
 
 from flows.energy import EnergyMaker, PotentialEnergyMaker
+from flows.proposals import make_proposal
 from flows.routing import mark
-from gan_htvs.candidate import KNOWN_PHASE, Origin, Proposal, RelaxedStructure, Step
+from gan_htvs.candidate import KNOWN_PHASE, RelaxedStructure, Step
 from gan_htvs.errors import UserError
 from gan_htvs.failures import CalculationFailure
-from gan_htvs.identity import content_hash
 from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.thermodynamics.references import phases_of, reference_phases, reference_set
 
@@ -68,30 +68,21 @@ class ReferencesMaker(Maker):
         UserError
             If there are no phases, or the package has none for these elements.
         """
-        if not phases or isinstance(phases, str):
-            raise UserError("references: give a list of phases, or of elements such as Mg and O.")
-        if unknown := [
-            phase
-            for phase in phases
-            if isinstance(phase, str) and not Element.is_valid_symbol(phase)
-        ]:
-            raise UserError(f"references: {unknown[0]!r} is not an element; give symbols.")
-        listed = [
-            phase
-            for phase in (
-                reference_phases([str(element) for element in phases])
-                if isinstance(phases[0], str)
-                else phases
+        symbols = [phase for phase in phases if isinstance(phase, str)]
+        if not phases or isinstance(phases, str) or not all(map(Element.is_valid_symbol, symbols)):
+            raise UserError(
+                f"references: {phases!r:.60} is not a list of phases, or of elements; give "
+                "symbols such as Mg and O."
             )
-            if not isinstance(phase, str)
-        ]
+        listed = [phase for phase in phases if not isinstance(phase, str)]
+        if symbols:
+            listed += reference_phases(symbols)
         free = {
             phase.name: phase.structure for phase in listed if phase.pinned_energy_per_atom is None
         }
         relax_jobs = [self.energy_maker.make_references(free)] if free else []
         relaxed = relax_jobs[0].output if relax_jobs else {}
-        assemble_job = mark(self.assemble(listed, relaxed), Step.REFERENCES, "other")
-        assemble_job.name = self.name
+        assemble_job = mark(self.assemble(listed, relaxed), Step.REFERENCES, "other", self.name)
         return Flow([*relax_jobs, assemble_job], output=assemble_job.output, name=self.name)
 
     @job
@@ -140,20 +131,13 @@ def reference_survivors(
                 converged=True,
             )
         if isinstance(result, RelaxedStructure):
-            proposal = _proposal(campaign, index, phase)
+            proposal = make_proposal(
+                phase.structure,
+                *("known phase", campaign.name, phase.name),
+                proposer=KNOWN_PHASE,
+                index=index,
+                label=phase.name,
+                source=phase.source,
+            )
             survivors.append(Survivor(proposal=proposal, relaxed=result))
     return survivors
-
-
-def _proposal(campaign: Campaign, index: int, phase: ReferencePhase) -> Proposal:
-    return Proposal(
-        candidate_id=content_hash("known phase", campaign.name, phase.name)[:16],
-        structure=phase.structure,
-        origin=Origin(
-            proposer=KNOWN_PHASE,
-            requested_composition=phase.structure.composition.formula.replace(" ", ""),
-            index=index,
-            label=phase.name,
-            source=phase.source,
-        ),
-    )

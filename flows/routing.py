@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
-from jobflow import Flow, Job
+from jobflow import Flow, Job, JobConfig, OnMissing
 
 from gan_htvs.candidate import Step
 from gan_htvs.proposers import ProposerName
@@ -43,11 +43,18 @@ PRIORITY = {
 }
 """``_priority`` of each step; workers take the highest first."""
 
+TOLERANT = JobConfig(on_missing_references=OnMissing.NONE)
+"""Config of jobs that run, and record the failure, if an earlier job has no output."""
+
 Work = TypeVar("Work", Job, Flow)
 
 
-def mark(job: Job, step: Step, worker: Worker) -> Job:
-    """Write the step of a job and the kind of worker that it needs into its metadata."""
+def mark(job: Job, step: Step, worker: Worker, name: str | None = None) -> Job:
+    """Write the step of a job and the kind of worker that it needs into its metadata.
+
+    ``name`` replaces the name of the job.
+    """
+    job.name = name or job.name
     job.update_metadata({"step": step.value, "worker": worker}, dynamic=False)
     return job
 

@@ -10,7 +10,7 @@ from jobflow import Job, Maker, OutputReference, job
 from pydantic import Field
 from pymatgen.core import Composition
 
-from flows.routing import mark
+from flows.routing import Worker, mark
 from gan_htvs.campaign import SHIPPED_GENERATOR
 from gan_htvs.candidate import Origin, Proposal, Step
 from gan_htvs.chemistry import ChemicalSystem, as_ranges
@@ -134,15 +134,20 @@ class SampleMaker(Maker):
         """
         if n_structures < 1:
             raise UserError(f"n_structures ({n_structures}) must be 1 or more.")
-        if (problem := _problem(composition, self.system)) is not None:
-            raise UserError(f"composition {composition!r} is impossible: {problem}.")
+        try:
+            Composition(composition, strict=True)
+            if self.system is not None:
+                self.system.counts(composition)
+        except ValueError as error:
+            raise UserError(f"composition {composition!r} is impossible: {error}.") from error
         if not self.needs_checkpoint and self.system is None:
             raise UserError(
                 f"SampleMaker: the proposer {self.proposer.value!r} needs a system; give one."
             )
+        worker: Worker = "generate" if self.needs_checkpoint else "other"
+        name = f"{self.name} {composition} {self.proposer}"
         sample_job = self.sample(composition, n_structures, checkpoint)
-        sample_job.name = f"{self.name} {composition} {self.proposer}"
-        return mark(sample_job, Step.PROPOSE, "generate" if self.needs_checkpoint else "other")
+        return mark(sample_job, Step.PROPOSE, worker, name)
 
     @job
     def sample(
@@ -213,14 +218,3 @@ class SampleMaker(Maker):
             return load(SHIPPED_GENERATOR, system=self.system)
         weights = base64.b64decode(checkpoint["weights"])
         return load(weights, expected_sha256=checkpoint["sha256"], system=self.system)
-
-
-def _problem(composition: str, system: ChemicalSystem | None) -> str | None:
-    """Return why a cell formula cannot be sampled; None if it can."""
-    try:
-        is_valid = Composition(composition).valid
-        if system is not None:
-            system.counts(composition)
-    except ValueError as error:
-        return str(error)
-    return None if is_valid else "it has what is not an element"

@@ -101,9 +101,7 @@ class TrainMaker(Maker):
         :meth:`gan_htvs.dataset.Dataset.as_document`; None if a checkpoint is of another dataset)
         and the training ``history``. The learning curves are in the job's directory.
         """
-        training = self.train()
-        training.name = self.name
-        return mark(training, Step.TRAIN, "train")
+        return mark(self.train(), Step.TRAIN, "train", self.name)
 
     @job(data="weights")
     def train(self) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Element, Structure
 
-from gan_htvs.couplings import magnetic_couplings
+from gan_htvs.chemistry import is_anion
 from gan_htvs.superlattices import hermite_normal_forms, space_group_operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 COMPENSATED = 0.1
 """Net moment per magnetic site up to which moments of both signs cancel, Bohr magnetons."""
@@ -39,6 +39,27 @@ RANDOM_STARTS = 64
 
 TIE = 1e-6
 """Scores that differ by less, relative to all couplings, belong to equivalent arrangements."""
+
+BOND_FACTOR = 1.3
+"""An anion is bonded up to this multiple of the shortest bond of the metal: a Jahn-Teller
+distorted octahedron is within (1.2), the next shell of rock salt is not (1.7)."""
+
+ANION_REACH = 4.0
+"""Radius in which the shortest bond of a metal is looked for, A."""
+
+DIRECT_STRENGTH = 0.1
+"""Direct coupling at ``DIRECT_LENGTH``, in units of one bridge of 180 degrees: it decides only
+where the bridges do not."""
+
+DIRECT_LENGTH = 3.0
+"""Distance of cations that share an octahedron edge, A."""
+
+DIRECT_DECAY = 10
+"""Direct coupling goes as hopping squared, and hopping between d shells as the fifth power of the
+inverse distance (Harrison, Electronic Structure and the Properties of Solids (1980))."""
+
+DIRECT_REACH = 6.0
+"""Direct coupling beyond this distance is neglected, A."""
 
 OCTANTS = np.array(list(product((0, 1), repeat=3)))
 """(8, 3), the primitive cells of a 2 x 2 x 2 supercell."""
@@ -251,13 +272,10 @@ class _Score:
 
     def best_signs(self) -> NDArray[np.float64]:
         """Find the arrangement of lowest score, (n,), the first sign positive."""
-        found = self._enumerate() if len(self.moments) <= MAX_ENUMERATED else self._search()
-        return found * found[0]
-
-    def _enumerate(self) -> NDArray[np.float64]:
-        signs = self._all()
+        signs = self._all() if len(self.moments) <= MAX_ENUMERATED else self._search()
         scores = self(signs)
-        return signs[np.argmax(scores <= scores.min() + TIE * self.scale)]
+        best = signs[np.argmax(scores <= scores.min() + TIE * self.scale)]
+        return best * best[0]
 
     def _all(self) -> NDArray[np.float64]:
         n = len(self.moments)
@@ -281,23 +299,16 @@ class _Score:
 
     def _search(self) -> NDArray[np.float64]:
         """Descend from half-up, half-down arrangements along the softest modes of J."""
-        ends = [self._descend(start) for start in self._modes()]
-        scores = self(np.array(ends))
-        return ends[int(np.argmax(scores <= scores.min() + TIE * self.scale))]
-
-    def _modes(self) -> Iterator[NDArray[np.float64]]:
         _, vectors = np.linalg.eigh(self.couplings)
-        for vector in vectors.T[:DESCENTS]:
-            rank = np.argsort(np.argsort(vector, kind="stable"), kind="stable")
-            yield np.where(rank < len(rank) // 2, 1.0, -1.0)
+        ranks = vectors.T[:DESCENTS].argsort(axis=1, kind="stable").argsort(axis=1)
+        starts = np.where(ranks < len(self.moments) // 2, 1.0, -1.0)
+        return np.array([self._descend(start) for start in starts])
 
     def _descend(self, signs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn over the one or two moments that lower the score most until none does."""
         n = len(signs)
-        first, second = np.triu_indices(n)
-        turned: NDArray[np.float64] = np.ones((len(first), n))
-        turned[np.arange(len(first)), first] = -1
-        turned[np.arange(len(first)), second] = -1
+        first, second = (sites[:, None] for sites in np.triu_indices(n))
+        turned = np.where((np.arange(n) == first) | (np.arange(n) == second), -1.0, 1.0)
         score = float(self(signs[None])[0])
         while True:
             candidates: NDArray[np.float64] = signs * turned
@@ -306,3 +317,52 @@ class _Score:
             if scores[best] >= score - TIE * self.scale:
                 return signs
             signs, score = candidates[best], float(scores[best])
+
+
+def magnetic_couplings(structure: Structure, magnetic: ArrayLike) -> NDArray[np.float64]:
+    r"""Estimate how strongly each pair of sites wants to be antiparallel.
+
+    .. math:: J_{ij} = \sum_{i-X-j} \cos^2\theta_{iXj} + w \sum_{ij} (d_0 / d_{ij})^{10}
+
+    with a first sum over all anions X bonded to both (Goodenough 1955, Kanamori 1959) and a
+    small second one over direct neighbours; images of a site in other cells count.
+
+    Parameters
+    ----------
+    structure
+        Ordered crystal.
+    magnetic
+        (n_magnetic,), indices of the magnetic sites.
+
+    Returns
+    -------
+    NDArray
+        (n_magnetic, n_magnetic), symmetric, in units of one bridge of 180 degrees. The energy
+        per cell of an arrangement is half the sum over :math:`s_i J_{ij} s_j`.
+    """
+    magnetic = np.asarray(magnetic)
+    couplings = np.zeros((len(magnetic), len(magnetic)))
+    row = np.full(len(structure), -1)
+    row[magnetic] = np.arange(len(magnetic))
+    center, other, image, distance = structure.get_neighbor_list(max(ANION_REACH, DIRECT_REACH))
+
+    is_direct = (row[center] >= 0) & (row[other] >= 0) & (distance < DIRECT_REACH)
+    direct = DIRECT_STRENGTH * (DIRECT_LENGTH / distance[is_direct]) ** DIRECT_DECAY
+    np.add.at(couplings, (row[center[is_direct]], row[other[is_direct]]), direct)
+
+    anionic = np.array([is_anion(site.specie.symbol) for site in structure])
+    is_bond = (row[center] >= 0) & anionic[other] & (distance < ANION_REACH)
+    shortest = np.full(len(structure), np.inf)
+    np.minimum.at(shortest, center[is_bond], distance[is_bond])
+    is_bond &= distance < BOND_FACTOR * shortest[center]
+    metal, anion = row[center[is_bond]], other[is_bond]
+    # Seen from the anion, so that the images of the metal around one anion are told apart.
+    fractional = structure.frac_coords[other] + image - structure.frac_coords[center]
+    bonds = structure.lattice.get_cartesian_coords(fractional[is_bond])  # (n_bonds, 3)
+    bonds /= distance[is_bond][:, None]
+    is_bridge = anion[:, None] == anion[None, :]
+    np.fill_diagonal(is_bridge, val=False)
+    first, second = np.nonzero(is_bridge)
+    cosines = np.einsum("bx,bx->b", bonds[first], bonds[second])
+    np.add.at(couplings, (metal[first], metal[second]), cosines**2)
+    return couplings

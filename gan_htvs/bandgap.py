@@ -31,34 +31,39 @@ SHIFT_MARGIN = 1.0
 """How much hybrid shifts of filled (or of empty) bands differ where we did not compute them, eV."""
 
 
-class MagneticOrderResult(Document):
-    """The state that one magnetic start converged to, or the reason why there is none."""
+class _StateResult(Document):
+    """What a magnetic order and a band gap have in common."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    total_magnetization: float | None = Field(
+        None, description="PBE(+U) moment of the computed cell, Bohr magnetons"
+    )
+    pbe_gap: float | None = Field(None, ge=0, description="PBE(+U) gap, eV; 0 for a metal")
+    nsites: int | None = Field(None, description="atoms in the computed primitive cell")
+    kpoints: tuple[int, int, int] | None = Field(
+        None, description="Gamma-centered k-point mesh; None: not reported by the code"
+    )
+    seconds: float | None = Field(None, ge=0, description="wall time, s")
+    gpaw_version: str | None = Field(None, description="version of GPAW")
+
+
+class MagneticOrderResult(_StateResult):
+    """The state that one magnetic start converged to, or the reason why there is none."""
 
     start: str = Field(
         description="NM (no moments), given (signs of the given moments), FM (all parallel) or "
         "AFM, AFM-2, AFM-3, ... (strongly coupled ones antiparallel, best first)"
     )
     order: str | None = Field(
-        default=None, description="order of the converged moments: NM, FM, FiM or AFM"
+        None, description="order of the converged moments: NM, FM, FiM or AFM"
     )
     energy_per_atom: float | None = Field(
-        default=None,
+        None,
         description="PBE(+U) energy, eV/atom; comparable between the orders of one structure, by "
         "the same code with the same settings, and with nothing else",
     )
-    total_magnetization: float | None = Field(
-        default=None, description="PBE(+U) moment of the computed cell, Bohr magnetons"
-    )
-    pbe_gap: float | None = Field(default=None, ge=0, description="PBE(+U) gap, eV; 0 for a metal")
-    nsites: int | None = Field(
-        default=None, description="atoms in the primitive cell of this order"
-    )
-    kpoints: tuple[int, int, int] | None = Field(
-        default=None, description="Gamma-centred k-point mesh; None: the code does not tell"
-    )
-    reason: str | None = Field(default=None, description="why it was not converged")
+    reason: str | None = Field(None, description="why it was not converged")
     is_skipped: bool = Field(
         default=False,
         description="excluded by a setting such as max_atoms, so that it is not missing",
@@ -68,8 +73,6 @@ class MagneticOrderResult(Document):
         description="whether the same calculation may succeed another time: it was stopped or "
         "killed; False: it would fail again",
     )
-    seconds: float | None = Field(default=None, ge=0, description="wall time, s")
-    gpaw_version: str | None = Field(default=None, description="version of GPAW")
 
     @model_validator(mode="after")
     def _energy_or_reason(self) -> MagneticOrderResult:
@@ -86,13 +89,22 @@ class MagneticOrderResult(Document):
         return self.reason is not None and not self.is_skipped
 
 
+def by_energy(orders: Iterable[MagneticOrderResult]) -> tuple[MagneticOrderResult, ...]:
+    """Sort magnetic orders, lowest energy first; those without an energy come last."""
+
+    def energy(order: MagneticOrderResult) -> float:
+        return np.inf if order.energy_per_atom is None else order.energy_per_atom
+
+    return tuple(sorted(orders, key=energy))
+
+
 def missing_orders(orders: Iterable[MagneticOrderResult]) -> str | None:
     """Return which magnetic orders are missing and why, in one sentence; None if none is."""
     missing = [f"{order.start}: {order.reason}" for order in orders if order.is_missing]
     return f"missing magnetic order {'; '.join(missing)}" if missing else None
 
 
-class BandGapResult(Document):
+class BandGapResult(_StateResult):
     """The band gap of one structure, or the reason why there is none.
 
     A missing gap is never zero: ``band_gap`` is None and ``reason`` says why. A gap without all
@@ -100,35 +112,24 @@ class BandGapResult(Document):
     ``is_complete`` is False and ``reason`` says which orders are missing and why.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    band_gap: float | None = Field(
-        default=None, ge=0, description="HSE06 gap, eV; None: not computed"
-    )
+    band_gap: float | None = Field(None, ge=0, description="HSE06 gap, eV; None: not computed")
     is_gap_direct: bool | None = Field(
-        default=None, description="band edges at the same k point of the mesh; None for a metal"
+        None, description="band edges at the same k point of the mesh; None for a metal"
     )
-    vbm: float | None = Field(
-        default=None, description="highest occupied level, eV; no common zero"
-    )
-    cbm: float | None = Field(default=None, description="lowest empty level, eV; zero as for vbm")
-    is_metal: bool | None = Field(
-        default=None, description="bands cross the Fermi level on the mesh"
-    )
-    method: str | None = Field(default=None, description="level of theory; None: not computed")
+    vbm: float | None = Field(None, description="highest occupied level, eV; no common zero")
+    cbm: float | None = Field(None, description="lowest empty level, eV; zero as for vbm")
+    is_metal: bool | None = Field(None, description="bands cross the Fermi level on the mesh")
+    method: str | None = Field(None, description="level of theory; None: not computed")
     failure: CalculationFailure | None = Field(
-        default=None, description="where a calculation in a job of its own failed"
+        None, description="where a calculation in a job of its own failed"
     )
     magnetic_order: str | None = Field(
-        default=None,
+        None,
         description="order of the converged moments: NM (none), FM (parallel), FiM "
         "(antiparallel with a net moment) or AFM (antiparallel without)",
     )
-    total_magnetization: float | None = Field(
-        default=None, description="PBE(+U) moment of the computed cell, Bohr magnetons"
-    )
     magnetic_orders: tuple[MagneticOrderResult, ...] = Field(
-        default=(),
+        (),
         description="every magnetic start, lowest energy first: the gap is that of the first",
     )
     is_complete: bool = Field(
@@ -148,52 +149,23 @@ class BandGapResult(Document):
         ),
         description="whether what is missing may be found by the same calculation another time",
     )
-    nsites: int | None = Field(default=None, description="atoms in the computed primitive cell")
-    kpoints: tuple[int, int, int] | None = Field(
-        default=None, description="Gamma-centred k-point mesh"
-    )
-    cutoff: float | None = Field(default=None, description="plane-wave cutoff, eV")
+    cutoff: float | None = Field(None, description="plane-wave cutoff, eV")
     hubbard_u: dict[str, float] = Field(
         default_factory=dict,
         description="U on the d shell of each element that got one, eV",
     )
-    pbe_gap: float | None = Field(
-        default=None, ge=0, description="gap of the PBE(+U) starting point, eV; 0 for a metal"
-    )
-    seconds: float | None = Field(default=None, ge=0, description="wall time, s")
-    gpaw_version: str | None = Field(default=None, description="version of GPAW")
-    vasp_version: str | None = Field(default=None, description="version of VASP")
-    uncertainty: str | None = Field(default=None, description="what the value is worth")
+    vasp_version: str | None = Field(None, description="version of VASP")
+    uncertainty: str | None = Field(None, description="what the value is worth")
 
     @model_validator(mode="after")
     def _complete_or_reason(self) -> BandGapResult:
-        has_gap, missing = self.band_gap is not None, missing_orders(self.magnetic_orders)
-        if self.is_complete != (has_gap and missing is None):
-            raise ValueError("is_complete: a gap is complete unless magnetic orders are missing")
-        if self.is_complete != (self.reason is None):
+        is_complete = self.band_gap is not None and missing_orders(self.magnetic_orders) is None
+        if self.is_complete != is_complete or (self.reason is None) != is_complete:
             raise ValueError(
-                "a result has either a band_gap or a reason, or magnetic orders are missing"
+                "a result has either a band_gap or a reason, or magnetic orders are missing and "
+                "it is not complete"
             )
         return self
-
-    @classmethod
-    def not_computed(
-        cls,
-        reason: str,
-        *,
-        seconds: float | None = None,
-        is_retryable: bool = False,
-        failure: CalculationFailure | None = None,
-        magnetic_orders: tuple[MagneticOrderResult, ...] = (),
-    ) -> BandGapResult:
-        """Return a result without a gap, and why there is none."""
-        return cls(
-            reason=reason,
-            seconds=seconds,
-            is_retryable=is_retryable,
-            failure=failure,
-            magnetic_orders=magnetic_orders,
-        )
 
 
 @dataclass(frozen=True)

@@ -248,11 +248,8 @@ class EngineSettings(Settings):
     @model_validator(mode="after")
     def _arguments_are_of_a_named_potential(self) -> EngineSettings:
         pre_relaxation = self.vasp.pre_relaxation
-        if (
-            self.energy.arguments
-            and self.energy.name == "vasp"
-            and pre_relaxation in {None, *SHIPPED}
-        ):
+        has_model = pre_relaxation in {None, *SHIPPED}
+        if self.energy.arguments and self.energy.name == "vasp" and has_model:
             raise ValueError(
                 "energy.arguments are for a potential that has atomate2's name, and "
                 f"vasp.pre_relaxation is {pre_relaxation!r}; leave them out"
@@ -268,12 +265,11 @@ class EngineSettings(Settings):
         UserError
             If VASP relaxes and no potential does so before it.
         """
-        if self.energy.name != "vasp":
-            return PotentialSettings(**self.energy.model_dump())
-        if self.vasp.pre_relaxation is None:
+        by_vasp = self.energy.name == "vasp"
+        name = self.vasp.pre_relaxation if by_vasp else self.energy.name
+        if name is None:
             raise UserError(
                 f"engines.energy.name: {self.energy.name!r} runs as jobs, and this needs an "
                 "interatomic potential: name one as engines.vasp.pre_relaxation."
             )
-        settings = self.energy.model_dump() | {"name": self.vasp.pre_relaxation}
-        return PotentialSettings(**settings)
+        return PotentialSettings(**self.energy.model_dump() | {"name": name})

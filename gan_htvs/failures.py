@@ -7,6 +7,14 @@ from pydantic import Field
 from gan_htvs.documents import Document
 
 
+def is_of_machine(error: Exception) -> bool:
+    """Return whether memory, disk or set-up of the machine caused an error, not the calculation.
+
+    GPAW raises a FileNotFoundError without an error number for an element without a setup.
+    """
+    return isinstance(error, MemoryError | OSError) and getattr(error, "errno", 0) is not None
+
+
 class CalculationFailure(Document):
     """What a job leaves that could not do its calculation: everything that a person would ask."""
 

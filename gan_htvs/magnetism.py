@@ -2,8 +2,8 @@
 
 A ferromagnetic start has all moments parallel. The antiferromagnetic ones turn as many strongly
 coupled pairs of moments antiparallel as they can (:mod:`gan_htvs.arrangements`), where the
-geometry alone tells how strongly two sites couple (:mod:`gan_htvs.couplings`). No start is a
-prediction: all are converged, and the lowest energy wins.
+couplings follow from the geometry alone. No start is a prediction: all are converged, and the
+lowest energy wins.
 """
 
 from __future__ import annotations
@@ -140,10 +140,9 @@ def enumerated_starts(structure: Structure, *, max_afm: int) -> tuple[MagneticSt
 def _moments_for_spins(decorated: Structure) -> Structure:
     """Write the spins of species as site property ``magmom``."""
     moments = [float(getattr(species, "spin", None) or 0) for species in decorated.species]
-    plain = Structure(decorated.lattice, decorated.species, decorated.frac_coords)
-    plain.remove_oxidation_states()
-    plain.add_site_property("magmom", moments)
-    return plain
+    symbols = [species.symbol for species in decorated.species]
+    properties = {"magmom": moments}
+    return Structure(decorated.lattice, symbols, decorated.frac_coords, site_properties=properties)
 
 
 def _has_both_signs(moments: Sequence[float]) -> bool:
@@ -201,40 +200,27 @@ def magnetic_primitive(structure: Structure, moments: Sequence[float]) -> Struct
     """
     groups = _moment_groups([site.specie.symbol for site in structure], moments)
     kinds = sorted(set(groups))
-    means = {
-        kind: float(np.mean([m for m, g in zip(moments, groups, strict=True) if g == kind]))
-        for kind in kinds
-    }
-    cell = spglib.standardize_cell(
-        (
-            structure.lattice.matrix.tolist(),
-            structure.frac_coords.tolist(),
-            [kinds.index(group) for group in groups],
-        ),
-        to_primitive=True,
-        no_idealize=False,
-        symprec=SYMPREC,
+    types = [kinds.index(group) for group in groups]
+    means = [np.mean(np.asarray(moments)[np.equal(types, number)]) for number in range(len(kinds))]
+    cell = (structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), types)
+    lattice, coords, types = (
+        spglib.standardize_cell(cell, to_primitive=True, no_idealize=False, symprec=SYMPREC) or cell
     )
-    if cell is None:
-        primitive = structure.copy()
-        found = groups
-    else:
-        lattice, coords, types = cell
-        found = [kinds[i] for i in types]
-        primitive = Structure(Lattice(lattice), [symbol for symbol, _ in found], coords)
-    primitive.add_site_property("magmom", [means[kind] for kind in found])
-    return primitive
+    return Structure(
+        Lattice(lattice),
+        [kinds[number][0] for number in types],
+        coords,
+        site_properties={"magmom": [float(means[number]) for number in types]},
+    )
 
 
 def _moment_groups(symbols: Sequence[str], moments: Sequence[float]) -> list[tuple[str, int]]:
     """Label sites by element and moment, so that noise does not separate equal sites."""
     groups: list[tuple[str, int]] = [("", 0)] * len(symbols)
-    order = sorted(range(len(symbols)), key=lambda i: (symbols[i], moments[i]))
-    number = 0
-    for previous, site in zip([None, *order], order, strict=False):
-        if previous is not None and symbols[previous] == symbols[site]:
-            number += moments[site] - moments[previous] > SAME_MOMENT
-        else:
-            number = 0
-        groups[site] = (symbols[site], number)
+    for symbol in set(symbols):
+        sites = [site for site, other in enumerate(symbols) if other == symbol]
+        sites.sort(key=lambda site: moments[site])
+        steps = np.diff([moments[site] for site in sites], prepend=-np.inf)
+        for site, number in zip(sites, np.cumsum(steps > SAME_MOMENT), strict=True):
+            groups[site] = (symbol, int(number))
     return groups

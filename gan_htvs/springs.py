@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
+from scipy import sparse
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -44,23 +45,13 @@ def spring_hessian(atoms: Atoms) -> NDArray[np.float64]:
     along = vectors / distances[:, None]
     springs = (1 - SIDEWAYS) * along[:, :, None] * along[:, None, :] + SIDEWAYS * np.eye(3)
     springs *= strengths[:, None, None] / 2  # the list has each pair twice
-    pairs = np.zeros((n, n, 3, 3))
-    for i, j, sign in (
-        (first, first, 1),
-        (second, second, 1),
-        (first, second, -1),
-        (second, first, -1),
-    ):
-        np.add.at(pairs, (i, j), sign * springs)
-    stretched = springs[:, :, :, None] * vectors[:, None, None, :]
-    with_strain = np.zeros((n, 3, 3, 3))
-    np.add.at(with_strain, second, stretched)
-    np.add.at(with_strain, first, -stretched)
-    hessian = np.empty((3 * n + 9, 3 * n + 9))
-    hessian[:-9, :-9] = pairs.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
-    hessian[:-9, -9:] = with_strain.reshape(3 * n, 9)
-    hessian[-9:, :-9] = hessian[:-9, -9:].T
-    hessian[-9:, -9:] = np.einsum(
-        "mac,mb,md->abcd", springs, vectors, vectors, optimize=True
-    ).reshape(9, 9)
-    return hessian
+    n_springs = len(springs)
+    numbers = np.arange(n_springs)
+    ends = sparse.coo_array((np.ones(n_springs), (numbers, second)), (n_springs, n))
+    ends -= sparse.coo_array((np.ones(n_springs), (numbers, first)), (n_springs, n))
+    # How the vector of each spring changes: (3 n_springs, 3 n + 9).
+    by_strain = np.einsum("xa,mb->mxab", np.eye(3), vectors).reshape(-1, 9)
+    changes = sparse.hstack([sparse.kron(ends, np.eye(3)), by_strain], format="csr")
+    blocks = (springs, numbers, np.arange(n_springs + 1))
+    stiffness = sparse.bsr_array(blocks, shape=(3 * n_springs, 3 * n_springs))
+    return (changes.T @ stiffness @ changes).toarray()

@@ -16,7 +16,7 @@ from jobflow import Flow, Job
 from jobflow.core.reference import find_and_resolve_references
 from maggma.utils import grouper
 
-from flows.campaign import CampaignFlows
+from flows.campaign import CampaignFlows, compositions_of
 from flows.proposals import own_proposals
 from flows.references import reference_survivors
 from gan_htvs.candidate import Step
@@ -68,12 +68,12 @@ class CampaignUnits:
     @property
     def references(self) -> str:
         """Uuid of the job that assembles the reference set of the candidates."""
-        return str(self.flows.references.output.uuid)
+        return str(self.flows.shared["references"].output.uuid)
 
     @cached_property
     def shared(self) -> dict[str, Job | Flow]:
         """References and training, which other campaigns may share, by uuid of their last job."""
-        return {str(part.output.uuid): part for part in self.flows.shared}
+        return {str(part.output.uuid): part for part in self.flows.shared.values()}
 
     @property
     def owners(self) -> list[str]:
@@ -83,7 +83,7 @@ class CampaignUnits:
     @cached_property
     def compositions(self) -> dict[str, Flow]:
         """The flows up to the selection, by uuid of the selection."""
-        flows = [self.flows.screen(composition) for composition in self.flows.compositions]
+        flows = [self.flows.screen(formula) for formula in compositions_of(self.campaign)]
         return {str(flow.output.uuid): flow for flow in flows}
 
     @property

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from gan_htvs.bandgap import BandEdges, fill_bands, unsettled_bands
+from gan_htvs.failures import is_of_machine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -280,9 +281,7 @@ def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
     reason = " ".join(str(error).split())  # messages of GPAW may have several lines
     if not isinstance(error, _Failure):
         reason = f"{type(error).__name__}: {reason}"
-    # GPAW raises a FileNotFoundError without an error number for an element without a setup.
-    is_of_machine = isinstance(error, _MachineFailure | MemoryError | OSError)
-    is_retryable = is_of_machine and getattr(error, "errno", 0) is not None
+    is_retryable = isinstance(error, _MachineFailure) or is_of_machine(error)
     _write(Path(task["output"]), {"reason": reason, "is_retryable": is_retryable})
     if task["is_parallel"] and not isinstance(error, _MachineFailure):
         from gpaw.mpi import world  # noqa: PLC0415

@@ -31,6 +31,7 @@ from gan_htvs.bandgap import (
     HSE06_ON_PBE_U,
     BandGapResult,
     MagneticOrderResult,
+    by_energy,
     magnetic_order,
 )
 from gan_htvs.kpoints import kpoint_mesh
@@ -153,12 +154,12 @@ def compute_gap(
         it is that of the lowest order.
     """
     if not structure.is_ordered:
-        return BandGapResult.not_computed("the structure has partly occupied sites")
+        return BandGapResult(reason="the structure has partly occupied sites")
     if (reason := availability(settings.mpi_command)) is not None:
         # Keep the result of an earlier calculation on another machine.
         if previous is not None and previous.magnetic_orders:
             return previous
-        return BandGapResult.not_computed(reason, is_retryable=True)
+        return BandGapResult(reason=reason, is_retryable=True)
     starts = magnetic_starts(structure, magmoms, orders=settings.magnetic_orders)
     Path(workdir).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="gap-", dir=workdir)).resolve()
@@ -194,9 +195,7 @@ class _Calculation:
     @property
     def orders(self) -> tuple[MagneticOrderResult, ...]:
         """The magnetic orders, lowest energy first."""
-        has_energy = [order for order in self.results if order.energy_per_atom is not None]
-        failed = [order for order in self.results if order.energy_per_atom is None]
-        return (*sorted(has_energy, key=lambda order: order.energy_per_atom or 0.0), *failed)
+        return by_energy(self.results)
 
     def run(self) -> BandGapResult:
         """Converge every start, then compute the gap of the order of lowest energy."""
@@ -204,8 +203,8 @@ class _Calculation:
         try:
             return self._earlier_gap() or self._gap(self.orders[0])
         except _Failure as failure:
-            return BandGapResult.not_computed(
-                str(failure),
+            return BandGapResult(
+                reason=str(failure),
                 seconds=self.seconds,
                 is_retryable=failure.is_retryable,
                 magnetic_orders=self.orders,

@@ -14,9 +14,9 @@ from pymatgen.io.vasp.sets import MPRelaxSet
 from flows.band_gap import BandGapMaker
 from flows.engines.vasp import NO_RESTART_FILES, PARSE_NO_BANDS
 from flows.engines.vasp_outcome import band_edges, levels_of, magnetic_state, stored_band_edges
-from flows.engines.vasp_step import FOLLOWS_ANYTHING, VaspStepMaker, customized
+from flows.engines.vasp_step import VaspStepMaker, customized
 from flows.naming import formula_of
-from flows.routing import mark
+from flows.routing import TOLERANT, mark
 from gan_htvs.bandgap import BandGapResult
 from gan_htvs.candidate import Step
 from gan_htvs.engines import HybridSettings
@@ -122,23 +122,20 @@ class VaspBandGapMaker(BandGapMaker):
         jobs: list[Job] = []
         n_atoms = len(relaxed.structure)
         if n_atoms > self.max_atoms:
-            result: Any = BandGapResult.not_computed(
-                f"{n_atoms} atoms exceed engines.vasp.hybrid.max_atoms: {self.max_atoms}"
-            )
+            reason = f"{n_atoms} atoms exceed engines.vasp.hybrid.max_atoms: {self.max_atoms}"
+            result: Any = BandGapResult(reason=reason)
         else:
             arguments = {} if self.mode == "static" else {"mode": self.mode}
             step = replace(
                 self.step_maker, name="hybrid", vasp=self.hybrid_maker, arguments=arguments
             )
-            hybrid_job = mark(step.make(relaxed), Step.HYBRID, "hybrid")
-            hybrid_job.name = f"hybrid {formula}"
-            jobs.append(hybrid_job)
-            result = hybrid_job.output
-        read_job = mark(self.read(result, relaxed), Step.BAND_GAP, "other")
-        read_job.name = f"{self.name} {formula}"
-        return Flow([*jobs, read_job], output=read_job.output, name=read_job.name)
+            jobs = [mark(step.make(relaxed), Step.HYBRID, "hybrid", f"hybrid {formula}")]
+            result = jobs[0].output
+        name = f"{self.name} {formula}"
+        read_job = mark(self.read(result, relaxed), Step.BAND_GAP, "other", name)
+        return Flow([*jobs, read_job], output=read_job.output, name=name)
 
-    @job(config=FOLLOWS_ANYTHING)
+    @job(config=TOLERANT)
     def read(
         self, result: TaskDoc | CalculationFailure | BandGapResult | None, relaxed: RelaxedStructure
     ) -> BandGapResult:
@@ -146,19 +143,16 @@ class VaspBandGapMaker(BandGapMaker):
         if isinstance(result, BandGapResult):
             return result
         if result is None:
-            return BandGapResult.not_computed(
-                "the hybrid calculation has no output", is_retryable=True
-            )
+            return BandGapResult(reason="the hybrid calculation has no output", is_retryable=True)
         if isinstance(result, CalculationFailure):
-            return BandGapResult.not_computed(
-                f"{result.step}: {result.reason}", failure=result, is_retryable=result.is_retryable
-            )
+            reason = f"{result.step}: {result.reason}"
+            return BandGapResult(reason=reason, failure=result, is_retryable=result.is_retryable)
         return gap_of(result, relaxed, self.mode)
 
 
 def _hybrid_maker(settings: HybridSettings) -> BaseVaspMaker:
     """Make the hybrid calculation, with the POTCARs of the energy calculations."""
-    common = {
+    inputs: dict[str, Any] = {
         # emmet reads IBRION if there is no Fermi level.
         "user_incar_settings": {"ENCUT": settings.cutoff, "EFERMI": "MIDGAP", "IBRION": -1},
         # +U is off, regardless of VASP_INHERIT_INCAR.
@@ -166,22 +160,23 @@ def _hybrid_maker(settings: HybridSettings) -> BaseVaspMaker:
         "user_potcar_settings": dict(MPRelaxSet.CONFIG["POTCAR"]),
         "user_potcar_functional": MPRelaxSet.CONFIG["POTCAR_FUNCTIONAL"],
     }
+    maker, density = HSEBSMaker, settings.reciprocal_density
     if settings.mode == "static":
-        mesh = {"reciprocal_density": settings.reciprocal_density}
-        inputs = HSEStaticSetGenerator(user_kpoints_settings=mesh, **common)
-        return HSEStaticMaker(
-            name="hybrid", input_set_generator=inputs, task_document_kwargs=PARSE_NO_BANDS
+        maker = HSEStaticMaker
+        generator = HSEStaticSetGenerator(
+            user_kpoints_settings={"reciprocal_density": density}, **inputs
         )
-    inputs = HybridSetGenerator(
-        mode=settings.mode,
-        reciprocal_density=settings.reciprocal_density,
-        zero_weighted_reciprocal_density=settings.dense_reciprocal_density,
-        auto_ispin=False,
-        **common,
-    )
-    return HSEBSMaker(
+    else:
+        generator = HybridSetGenerator(
+            mode=settings.mode,
+            reciprocal_density=density,
+            zero_weighted_reciprocal_density=settings.dense_reciprocal_density,
+            auto_ispin=False,
+            **inputs,
+        )
+    return maker(
         name="hybrid",
-        input_set_generator=inputs,
+        input_set_generator=generator,
         copy_vasp_kwargs=NO_RESTART_FILES,
         task_document_kwargs=PARSE_NO_BANDS,
     )
@@ -192,10 +187,11 @@ def gap_of(task: TaskDoc, relaxed: RelaxedStructure, mode: str) -> BandGapResult
     last = task.calcs_reversed[0]
     edges = stored_band_edges(task)
     if edges is None:
-        return BandGapResult.not_computed(
-            f"NBANDS = {last.input.parameters['NBANDS']} is too small for the conduction band "
-            "edge of each spin; raise it in engines.vasp.hybrid.incar",
+        return BandGapResult(
+            reason=f"NBANDS = {last.input.parameters['NBANDS']} is too small for the conduction "
+            "band edge of each spin; raise it in engines.vasp.hybrid.incar",
             magnetic_orders=relaxed.magnetic_orders,
+            is_retryable=False,
         )
     is_on_mesh = mode == "gap" and 0 not in (last.input.kpoints.kpts_weights or ())
     order, total = magnetic_state(task)

@@ -20,13 +20,12 @@ from jobflow import Flow, Maker, job
 
 from flows.energy import EnergyMaker, PotentialEnergyMaker, check_structure
 from flows.engines.vasp_outcome import magnetic_state, stored_band_edges
-from flows.engines.vasp_step import FOLLOWS_ANYTHING, VaspStepMaker, customized
+from flows.engines.vasp_step import VaspStepMaker, customized
 from flows.naming import formula_of
-from flows.routing import mark
-from gan_htvs.bandgap import MagneticOrderResult
+from flows.routing import TOLERANT, mark
+from gan_htvs.bandgap import MagneticOrderResult, by_energy
 from gan_htvs.candidate import RelaxedStructure, Step, volume_change
 from gan_htvs.errors import CalculationError, UserError
-from gan_htvs.failures import CalculationFailure
 from gan_htvs.magnetism import enumerated_starts, magnetic_starts
 from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from gan_htvs.engines import EngineSettings
+    from gan_htvs.failures import CalculationFailure
     from gan_htvs.magnetism import MagneticStart
 
 NO_RESTART_FILES: dict[str, Any] = {"additional_vasp_files": ()}
@@ -165,9 +165,9 @@ class VaspEnergyMaker(EnergyMaker):
             steps = self._steps(start, formula)
             jobs += steps
             outputs[start.name] = [step.output for step in steps]
-        choose_job = mark(self.choose(structure, outputs), Step.ENERGY, "other")
-        choose_job.name = f"{self.name} {formula}"
-        return Flow([*jobs, choose_job], output=choose_job.output, name=f"{self.name} {formula}")
+        name = f"{self.name} {formula}"
+        choose_job = mark(self.choose(structure, outputs), Step.ENERGY, "other", name)
+        return Flow([*jobs, choose_job], output=choose_job.output, name=name)
 
     def make_references(self, structures: Mapping[str, Structure]) -> Flow:
         """Make the flows of reference phases; see :meth:`EnergyMaker.make_references`."""
@@ -207,12 +207,11 @@ class VaspEnergyMaker(EnergyMaker):
                 copy_vasp_kwargs=NO_RESTART_FILES,
             )
             step_job = replace(self.step_maker, name=vasp.name, vasp=vasp).make(previous, magmoms)
-            step_job.name = f"{vasp.name} {formula}"
-            jobs.append(mark(step_job, kind, "dft"))
+            jobs.append(mark(step_job, kind, "dft", f"{vasp.name} {formula}"))
             previous, magmoms = step_job.output, None
         return jobs
 
-    @job(config=FOLLOWS_ANYTHING)
+    @job(config=TOLERANT)
     def choose(
         self, structure: Structure, outputs: dict[str, list[Any]]
     ) -> RelaxedStructure | CalculationFailure:
@@ -229,31 +228,17 @@ class VaspEnergyMaker(EnergyMaker):
         -------
         The order of lowest energy; the failure of the first order if none has an energy.
         """
-        orders: list[tuple[float, MagneticOrderResult, TaskDoc]] = []
-        failed: list[MagneticOrderResult] = []
-        failures: list[CalculationFailure] = []
-        for start, (*_, static) in outputs.items():
-            if isinstance(static, TaskDoc):
-                orders.append((static.output.energy_per_atom, _order(start, static), static))
-                continue
-            if isinstance(static, CalculationFailure):
-                failures.append(static)
-            reason = (
-                f"{static.step}: {static.reason}" if static else "the calculation has no output"
-            )
-            failed.append(
-                MagneticOrderResult(
-                    start=start, reason=reason, is_retryable=not static or static.is_retryable
-                )
-            )
-        if not orders:
+        last = {start: results[-1] for start, results in outputs.items()}
+        orders = by_energy(_order(start, result) for start, result in last.items())
+        static = last[orders[0].start]
+        if not isinstance(static, TaskDoc):
+            failures = [result for result in last.values() if result is not None]
             if failures:
                 return failures[0]
-            raise CalculationError(failed[0].reason or "no magnetic order")
-        orders.sort(key=lambda order: order[0])
-        energy, lowest, static = orders[0]
+            raise CalculationError(orders[0].reason or "no magnetic order")
+        energy = static.output.energy_per_atom
         correction = energy_correction(static.structure, energy, "vasp")
-        steps = outputs[lowest.start][:-1]
+        steps = outputs[orders[0].start][:-1]
         tasks = [step for step in steps if isinstance(step, TaskDoc)]
         pre_relaxed = [step for step in steps if isinstance(step, RelaxedStructure)]
         return RelaxedStructure(
@@ -266,7 +251,7 @@ class VaspEnergyMaker(EnergyMaker):
             n_steps=sum(len(task.calcs_reversed[0].output.ionic_steps) for task in tasks),
             volume_change=volume_change(structure, static.structure),
             pre_relaxation_steps=pre_relaxed[0].n_steps if pre_relaxed else None,
-            magnetic_orders=(*(order for _, order, _ in orders), *failed),
+            magnetic_orders=orders,
             folder=static.dir_name,
         )
 
@@ -284,8 +269,12 @@ def _functional(maker: BaseVaspMaker) -> str | None:
     return None if gga == "PE" else {"PS": "PBEsol"}.get(gga, gga)
 
 
-def _order(start: str, static: TaskDoc) -> MagneticOrderResult:
-    """Return the final state of a magnetic start."""
+def _order(start: str, static: TaskDoc | CalculationFailure | None) -> MagneticOrderResult:
+    """Return the final state of a magnetic start, or why there is none."""
+    if not isinstance(static, TaskDoc):
+        reason = f"{static.step}: {static.reason}" if static else "the calculation has no output"
+        is_retryable = static is None or static.is_retryable
+        return MagneticOrderResult(start=start, reason=reason, is_retryable=is_retryable)
     order, total = magnetic_state(static)
     edges = stored_band_edges(static)
     return MagneticOrderResult(

@@ -6,14 +6,13 @@ import json
 import os
 import re
 from dataclasses import asdict
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from custodian.custodian import (
-    MaxCorrectionsError,
-    MaxCorrectionsPerHandlerError,
-    MaxCorrectionsPerJobError,
+    CustodianError,
     NonRecoverableError,
     ReturnCodeError,
     ValidationError,
@@ -23,12 +22,14 @@ from custodian.vasp.validators import VaspFilesValidator, VasprunXMLValidator
 from emmet.core.types.enums import TaskState
 from monty.io import zopen
 from monty.os.path import zpath
+from monty.serialization import loadfn
 from pymatgen.electronic_structure.core import Spin
 from pymatgen.io.vasp.inputs import Incar, Poscar
 from pymatgen.io.vasp.outputs import Vasprun
 
 from gan_htvs.bandgap import BandEdges, fill_bands, magnetic_order
 from gan_htvs.errors import CalculationError, UserError
+from gan_htvs.failures import is_of_machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,10 +86,6 @@ FROZEN = "Frozen job"
 """Last correction of a calculation that hung."""
 
 
-class StoppedError(CalculationError):
-    """A calculation reached its time limit."""
-
-
 def check_convergence(task: TaskDoc) -> None:
     """Check that a calculation converged.
 
@@ -99,7 +96,7 @@ def check_convergence(task: TaskDoc) -> None:
     """
     # pymatgen takes a relaxation that was stopped before NSW steps for converged.
     if WALLTIME_REACHED in corrections_in(Path.cwd()):
-        raise StoppedError("stopped at engines.vasp.max_seconds")
+        raise CalculationError("stopped at engines.vasp.max_seconds")
     if task.state == TaskState.SUCCESS:
         return
     last = task.calcs_reversed[0]
@@ -168,42 +165,28 @@ def moments_in(outcar: Path) -> list[float]:
     list
         Empty if OUTCAR is cut off, has no table of them, or any number in it is not finite.
     """
-    rows: list[list[str]] = []
-    is_in_table = is_complete = False
-    with outcar.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            words = line.split()
-            if line.strip() == MOMENTS_OF_OUTCAR:
-                rows, is_in_table = [], True
-            elif is_in_table and words and words[0].isdigit():
-                rows.append(words[1:])
-            elif is_in_table and rows:  # the table of a single atom ends without a line of dashes
-                is_in_table = False
-            is_complete = is_complete or END_OF_OUTCAR in line
+    text = outcar.read_text(encoding="utf-8", errors="replace")
+    _, heading, rest = text.rpartition(MOMENTS_OF_OUTCAR)
+    table, end, _ = rest.partition(END_OF_OUTCAR)
+    lines = [line.split() for line in table.splitlines()]
+    # The table of a single atom ends without a line of dashes.
+    rows = takewhile(_is_row, dropwhile(lambda words: not _is_row(words), lines))
     try:
-        moments = np.array(rows, dtype=float)[:, -1] if rows and is_complete else np.array([])
-    except ValueError:  # **** or a row of another length
+        moments = np.array(list(rows), dtype=float)[:, -1]
+    except (ValueError, IndexError):  # **** or a row of another length; no rows
         return []
-    return moments.tolist() if np.isfinite(moments).all() else []
+    return moments.tolist() if heading and end and np.isfinite(moments).all() else []
 
 
-def check_moments_left(task: TaskDoc) -> None:
-    """Check that a spin-polarized calculation has moments of its atoms.
-
-    Raises
-    ------
-    CalculationError
-        If there are none; missing moments do not mean that the structure is nonmagnetic.
-    """
-    is_polarized = task.calcs_reversed[0].input.parameters.get("ISPIN") == POLARIZED
-    if is_polarized and "magmom" not in task.structure.site_properties:
-        raise CalculationError(MEANINGS[MomentsValidator])
+def _is_row(words: list[str]) -> bool:
+    """Return whether a line begins with the number of an atom."""
+    return bool(words) and words[0].isdigit()
 
 
 def magnetic_state(task: TaskDoc) -> tuple[str, float]:
     """Return the magnetic order of a calculation and its total moment, Bohr magnetons."""
     moments = task.structure.site_properties.get("magmom")
-    if moments is None:  # without spin, see check_moments_left
+    if moments is None:  # without spin, see MomentsValidator
         return "NM", 0.0
     total = sum(moments)
     return magnetic_order(moments, total=total), total
@@ -247,8 +230,11 @@ def stored_band_edges(task: TaskDoc) -> BandEdges | None:
     return BandEdges(**edges) if edges else None
 
 
-def reason_of(error: Exception, corrections: Sequence[str]) -> str:
-    """Return in one sentence why a calculation failed.
+def explain(error: Exception, corrections: Sequence[str]) -> tuple[str, bool]:
+    """Return in one sentence why a calculation failed, and whether it may succeed in another run.
+
+    It may if it was stopped, killed or cut off, if it hung, or if memory or the disk was full.
+    Calculations that did not converge, or whose errors custodian could not fix, would fail again.
 
     Parameters
     ----------
@@ -260,41 +246,27 @@ def reason_of(error: Exception, corrections: Sequence[str]) -> str:
     last = f", the last one {corrections[-1]}" if corrections else ""
     match error:
         case CalculationError() | UserError():
-            return str(error)
-        case MaxCorrectionsError() | MaxCorrectionsPerJobError() | MaxCorrectionsPerHandlerError():
-            return f"custodian gave up after {len(corrections)} errors{last}"
-        case NonRecoverableError():
-            return f"custodian has no fix for this error{last}"
+            return str(error), WALLTIME_REACHED in corrections
         case ReturnCodeError():
-            return f"VASP did not finish: {error}"
+            return f"VASP did not finish: {error}", True
         case ValidationError():
-            return MEANINGS.get(type(error.validator), f"custodian rejects the result: {error}")
+            return MEANINGS.get(
+                type(error.validator), f"custodian rejects the result: {error}"
+            ), True
+        case NonRecoverableError():
+            return f"custodian has no fix for this error{last}", FROZEN in corrections[-1:]
+        case CustodianError():
+            reason = f"custodian gave up after {len(corrections)} errors{last}"
+            return reason, FROZEN in corrections[-1:]
     sentence = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {sentence}"
-
-
-def is_retryable(error: Exception, corrections: Sequence[str]) -> bool:
-    """Return whether the same calculation may succeed in another run.
-
-    This holds if it was stopped, killed or cut off, if it hung, or if memory or the disk was full.
-    Calculations that did not converge, or whose errors custodian could not fix, would fail again.
-    """
-    if isinstance(error, OSError):
-        return error.errno is not None
-    if isinstance(error, StoppedError | ReturnCodeError | ValidationError | MemoryError):
-        return True
-    return FROZEN in corrections[-1:]
+    return f"{type(error).__name__}: {sentence}", is_of_machine(error)
 
 
 def corrections_in(folder: Path) -> list[str]:
     """Read the errors that custodian found, corrected or not, from its log."""
-    path = Path(zpath(str(folder / "custodian.json")))
-    if not path.exists():
-        return []
     try:
-        with zopen(path, "rt", encoding="utf-8") as file:
-            runs = json.load(file)
-    except (OSError, EOFError, ValueError):  # cut off by a full disk
+        runs = loadfn(zpath(str(folder / "custodian.json")), cls=json.JSONDecoder)
+    except (OSError, EOFError, ValueError):  # missing, or cut off by a full disk
         return []
     return [
         str(error)

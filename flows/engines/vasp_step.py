@@ -8,7 +8,6 @@ always completes: its output is atomate2's ``TaskDoc``, or a
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,22 +20,22 @@ from atomate2.vasp.run import DEFAULT_HANDLERS
 from custodian.vasp.handlers import FrozenJobErrorHandler, WalltimeHandler
 from custodian.vasp.validators import VaspFilesValidator, VasprunXMLValidator
 from emmet.core.tasks import TaskDoc
-from jobflow import CURRENT_JOB, JobConfig, Maker, OnMissing, Response, job
+from jobflow import Maker, Response, job
 from pymatgen.core import Structure
 
+from flows.energy import failure_of_job
 from flows.engines.atomate2_settings import incar_updates
 from flows.engines.vasp_outcome import (
     POLARIZED,
     MomentsValidator,
     check_convergence,
     check_finite,
-    check_moments_left,
     check_program,
     corrections_in,
-    is_retryable,
-    reason_of,
+    explain,
     store_band_edges,
 )
+from flows.routing import TOLERANT
 from gan_htvs.candidate import RelaxedStructure
 from gan_htvs.engines import level_of_theory_stays
 from gan_htvs.errors import CalculationError, UserError
@@ -57,9 +56,6 @@ GO_ON = {"handle_unsuccessful": False}
 """atomate2's VASP_HANDLE_UNSUCCESSFUL. Its default is to raise, which leaves no document of a
 calculation that did not converge. Stopping the children would leave no verdict. So they continue,
 and pass the failure on without running VASP."""
-
-FOLLOWS_ANYTHING = JobConfig(on_missing_references=OnMissing.NONE)
-"""A step runs, and records the failure, even if the previous job has no output."""
 
 VALIDATORS = (VasprunXMLValidator(), VaspFilesValidator(), MomentsValidator())
 """Validators of atomate2 and of this package."""
@@ -118,7 +114,7 @@ class VaspStepMaker(Maker):
             polling_seconds=settings.polling_seconds,
         )
 
-    @job(config=FOLLOWS_ANYTHING, data="vasp_objects")
+    @job(config=TOLERANT, data="vasp_objects")
     def make(
         self, start: Start | CalculationFailure, magmoms: list[float] | None = None
     ) -> Response[TaskDoc | CalculationFailure]:
@@ -144,7 +140,6 @@ class VaspStepMaker(Maker):
             task = response.output
             check_program(Path.cwd())
             check_convergence(task)
-            check_moments_left(task)
             check_finite(task)
             if task.calcs_reversed[0].input.parameters["NSW"] <= 0:
                 store_band_edges(task, Path.cwd())
@@ -154,12 +149,8 @@ class VaspStepMaker(Maker):
 
     def _configured(self) -> BaseVaspMaker:
         """Return the Maker with handlers, validators and limits."""
-        handlers = [
-            FrozenJobErrorHandler(timeout=self.frozen_seconds)
-            if isinstance(handler, FrozenJobErrorHandler)
-            else handler
-            for handler in DEFAULT_HANDLERS
-        ]
+        handlers = [h for h in DEFAULT_HANDLERS if not isinstance(h, FrozenJobErrorHandler)]
+        handlers.append(FrozenJobErrorHandler(timeout=self.frozen_seconds))
         if (limit := self.max_seconds) is not None:
             reserve = min(300, max(60, limit // 10))
             handlers.append(WalltimeHandler(limit, reserve, electronic_step_stop=True))
@@ -174,13 +165,9 @@ class VaspStepMaker(Maker):
 
     def _failure(self, error: Exception) -> CalculationFailure:
         corrections = corrections_in(Path.cwd())
-        return CalculationFailure(
-            step=self.vasp.name,
-            reason=reason_of(error, corrections),
-            folder=f"{socket.gethostname()}:{Path.cwd()}",
-            corrections=corrections,
-            is_retryable=is_retryable(error, corrections),
-            job=CURRENT_JOB.job.uuid,
+        reason, is_retryable = explain(error, corrections)
+        return failure_of_job(
+            self.vasp.name, reason, corrections=corrections, is_retryable=is_retryable
         )
 
 
@@ -277,11 +264,10 @@ def check_moments(structure: Structure, generator: VaspInputSet, folder: str | N
     written = incar.get("MAGMOM")
     if incar.get("ISPIN") == 1 and np.abs(expected).max() < NO_MOMENT:
         return  # the powerup use_auto_ispin
-    if (
-        written is None
-        or np.shape(written) != np.shape(expected)
-        or (np.abs(np.subtract(written, expected)).max() > MOMENT_TOLERANCE)
-    ):
+    is_same = np.shape(written) == np.shape(expected) and np.allclose(
+        written, expected, rtol=0, atol=MOMENT_TOLERANCE
+    )
+    if not is_same:
         raise CalculationError(
             f"MAGMOM would be {written}, but the previous moments are {expected}"
         )

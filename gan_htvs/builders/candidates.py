@@ -339,4 +339,4 @@ def _gap(output: Any) -> BandGapResult:
     try:
         return BandGapResult.model_validate(decode(output))
     except Exception as error:  # noqa: BLE001 - whatever it is, there is no gap
-        return BandGapResult.not_computed(f"its band gap job left what cannot be read: {error}")
+        return BandGapResult(reason=f"its band gap job left what cannot be read: {error}")

@@ -6,7 +6,7 @@ import pytest
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 
-from flows.campaign import CampaignFlows, CampaignMaker
+from flows.campaign import CampaignFlows, CampaignMaker, compositions_of
 from flows.routing import jobs_of
 from gan_htvs.candidate import Stage, Verdict
 from tests.helpers import mg_o, relaxed
@@ -55,7 +55,7 @@ def test_band_gaps_of_a_queued_campaign_are_named_by_content():
 
 def uuids(campaign) -> set[str]:
     parts = CampaignFlows(campaign)
-    flows = [*parts.shared, *(parts.screen(each) for each in parts.compositions)]
+    flows = [*parts.shared.values(), *(parts.screen(each) for each in compositions_of(campaign))]
     return {job.uuid for flow in flows for job in jobs_of(flow)}
 
 
@@ -66,7 +66,7 @@ def test_the_same_campaign_has_the_same_jobs():
 
 
 def test_another_campaign_shares_the_references_alone():
-    shared = {job.uuid for part in CampaignFlows(mg_o()).shared for job in jobs_of(part)}
+    shared = {job.uuid for part in CampaignFlows(mg_o()).shared.values() for job in jobs_of(part)}
     assert uuids(mg_o()) & uuids(mg_o(name="second")) == shared
 
 
@@ -86,7 +86,9 @@ def test_a_composition_has_one_sample_and_one_selection(n_structures, n_batches)
 
 def test_every_job_has_an_owner_a_step_and_a_worker():
     parts = CampaignFlows(mg_o())
-    jobs = [job for flow in (*parts.shared, parts.screen("Mg2O2")) for job in jobs_of(flow)]
+    jobs = [
+        job for flow in (*parts.shared.values(), parts.screen("Mg2O2")) for job in jobs_of(flow)
+    ]
     for job in jobs:
         assert {"campaign", "step", "worker"} <= job.metadata.keys()
         assert job.config.manager_config["_priority"] > 0 or job.metadata["step"] == "propose"

@@ -90,8 +90,11 @@ def test_engines_of_different_levels_are_refused_when_the_flow_is_made():
         (lambda: SampleMaker(system=MG_MN_O).make("Mg9MnO12", 1), "must have 1 to 8"),
         (lambda: CompositionMaker(sample_makers=[]).screen("MgO"), "sample_makers"),
         (lambda: CompositionMaker().screen("MgMn2O4"), "needs references"),
-        (lambda: ReferencesMaker().make(["Xx", "O"]), "'Xx' is not an element"),
-        (lambda: ReferencesMaker().make("MgO"), "give a list"),
+        (
+            lambda: ReferencesMaker().make(["Xx", "O"]),
+            "'Xx'.* is not a list",
+        ),
+        (lambda: ReferencesMaker().make("MgO"), "'MgO' is not a list"),
         (lambda: PrescreenMaker(confirm=None).make([rocksalt("Mn")], references()), "Mn"),
     ],
 )

@@ -23,7 +23,7 @@ def test_references_are_a_set_of_one_level_with_the_pinned_phases():
 
 
 def test_there_is_no_hull_without_a_phase():
-    with pytest.raises(UserError, match="give a list of phases"):
+    with pytest.raises(UserError, match="is not a list of phases"):
         ReferencesMaker().make([])
     with pytest.raises(UserError, match="no reference phases are known for Xe"):
         ReferencesMaker().make(["Mg", "Xe"])

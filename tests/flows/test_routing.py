@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.campaign import CampaignFlows
+from flows.campaign import CampaignFlows, compositions_of
 from flows.routing import PRIORITY, categories_of, jobs_of
 from gan_htvs.candidate import Step
 from gan_htvs.prescreen.documents import Survivor
@@ -20,9 +20,9 @@ def campaign_of(engines, proposers, routing):
 def parts_of(campaign):
     """All flows of a campaign, with one survivor that is relaxed anew."""
     flows = CampaignFlows(campaign)
-    screens = [flows.screen(composition) for composition in flows.compositions]
+    screens = [flows.screen(composition) for composition in compositions_of(campaign)]
     survivors = [Survivor(proposal=proposal("a", rocksalt()))]
-    return [*flows.shared, *screens, flows.candidates(survivors)]
+    return [*flows.shared.values(), *screens, flows.candidates(survivors)]
 
 
 @pytest.mark.parametrize("proposers", [["gan"], ["random"]])
@@ -38,7 +38,7 @@ def test_the_categories_of_a_campaign_are_those_of_its_jobs(engines, proposers, 
 def test_the_nearer_to_the_end_the_sooner_and_references_before_all():
     campaign = campaign_of(NO_GAP, ["gan"], {})
     flows = CampaignFlows(campaign)
-    for shared in (flows.references, flows.training):
+    for shared in flows.shared.values():
         for job in jobs_of(shared):
             assert job.config.manager_config["_priority"] >= PRIORITY[Step.REFERENCES]
     priorities = [job.config.manager_config["_priority"] for job in jobs_of(flows.screen("Mg2O2"))]

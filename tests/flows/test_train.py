@@ -37,7 +37,7 @@ def run(campaign: Campaign) -> dict:
 
 
 def name(campaign: Campaign) -> str:
-    return CampaignFlows(campaign).training.uuid
+    return CampaignFlows(campaign).shared["training"].uuid
 
 
 def changed(**changes) -> Campaign:

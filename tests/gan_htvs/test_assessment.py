@@ -73,7 +73,7 @@ def test_energy_above_hull_is_the_excess_over_the_stable_phase(judge, excess):
         (-0.05, gap_of(2.5), Stage.PHOTOANODE),
         (0.1, None, Stage.RELAXED),
         (0.0, None, Stage.POURBAIX_STABLE),
-        (0.0, BandGapResult.not_computed("GPAW is not installed"), Stage.POURBAIX_STABLE),
+        (0.0, BandGapResult(reason="GPAW is not installed"), Stage.POURBAIX_STABLE),
         (0.0, gap_of(6.3), Stage.POURBAIX_STABLE),
         (0.0, incomplete_gap_of(2.5), Stage.POURBAIX_STABLE),
         (0.0, gap_of(2.5), Stage.PHOTOANODE),

@@ -56,7 +56,7 @@ def store(databases, outputs):
 
 def store_shared(feeder, phases=(), but=()):
     """Let references and training be done, with these relaxed reference phases."""
-    (relaxing, *_) = feeder.units.flows.references.jobs
+    (relaxing, *_) = feeder.units.flows.shared["references"].jobs
     outputs = {key: {} for key in feeder.units.shared if key not in but}
     store(feeder.databases, outputs | {relaxing.output.uuid: {name: relaxed() for name in phases}})
 

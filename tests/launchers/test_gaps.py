@@ -153,7 +153,7 @@ def test_a_hybrid_that_was_stopped_is_computed_again(built, is_retryable, n):
     failure = CalculationFailure(
         step="hybrid", reason="stopped", folder="", job="", is_retryable=is_retryable
     )
-    result = BandGapResult.not_computed("stopped", failure=failure, is_retryable=is_retryable)
+    result = BandGapResult(reason="stopped", failure=failure, is_retryable=is_retryable)
     store(built, HYBRID, failure)
     store(built, GAP, result)
     units = missing_gaps(SEARCH, built)
@@ -162,7 +162,7 @@ def test_a_hybrid_that_was_stopped_is_computed_again(built, is_retryable, n):
 
 @pytest.mark.parametrize(("is_retryable", "n"), [(True, 1), (False, 0)])
 def test_what_was_found_after_the_build_counts(built, is_retryable, n):
-    result = BandGapResult.not_computed("no VASP here", is_retryable=is_retryable)
+    result = BandGapResult(reason="no VASP here", is_retryable=is_retryable)
     store(built, GAP, result)
     assert len(missing_gaps(SEARCH, built)) == n
 

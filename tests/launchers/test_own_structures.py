@@ -44,7 +44,7 @@ def test_own_structures_are_evaluated_beside_the_reference_phases(folder, launch
     campaign, _ = campaign_of_structures(folder, "mine", "none")
     units = CampaignUnits(campaign)
     assert units.compositions == {}
-    assert units.flows.training is None
+    assert "training" not in units.flows.shared
     with open_databases(launchpad_file) as databases:
         databases.launchpad().initialise()
         write_references(databases, units)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from monty.json import jsanitize
 
+from flows.campaign import compositions_of
 from gan_htvs.prescreen.documents import Selection, Survivor
 from launchers.database import open_databases
 from launchers.units import CHUNK, CampaignUnits
@@ -32,14 +33,14 @@ def write(databases, uuid, output, **metadata):
 
 
 def write_references(databases, units):
-    relaxing = units.flows.references.jobs[0].output.uuid
+    relaxing = units.flows.shared["references"].jobs[0].output.uuid
     write(databases, relaxing, {name: relaxed() for name in PHASES})
     write(databases, units.references, None)
 
 
 def write_selection(databases, units, composition, names):
     survivors = [Survivor(proposal=proposal(name, rocksalt())) for name in names]
-    uuid = dict(zip(units.flows.compositions, units.compositions, strict=True))[composition]
+    uuid = dict(zip(compositions_of(units.campaign), units.compositions, strict=True))[composition]
     write(databases, uuid, Selection(survivors=survivors))
 
 

@@ -52,7 +52,7 @@ def test_a_band_gap_that_arrives_later_finishes_its_candidate(lab):
 def test_a_gap_that_was_not_computed_says_why(lab):
     lab.propose("a")
     lab.gate("a", gap_job="gap")
-    lab.job("gap", Step.BAND_GAP, BandGapResult.not_computed("GPAW is not installed"))
+    lab.job("gap", Step.BAND_GAP, BandGapResult(reason="GPAW is not installed"))
     lab.build()
     assert lab["a"].band_gap is None
     assert lab["a"].band_gap_method is None

@@ -138,7 +138,7 @@ def relaxed_phases(campaign: Campaign) -> list[ReferencePhase]:
 
 def references_of(campaign: Campaign) -> str:
     """Return the uuid of the job that collects the reference phases."""
-    return CampaignFlows(campaign).references.output.uuid
+    return CampaignFlows(campaign).shared["references"].output.uuid
 
 
 class TestCampaign:
@@ -237,7 +237,7 @@ class TestCampaign:
         campaign_file.write_text(yaml.safe_dump(document))
         campaign = read_campaign(campaign_file)
         assert relaxed_phases(campaign) == []
-        flow = CampaignFlows(campaign).references
+        flow = CampaignFlows(campaign).shared["references"]
         ((assembly, _),) = flow.iterflow()
         references = run_locally(flow, log=False)[assembly.uuid][1].output
         assert references.level_of_theory == "PBE(+U)+MP2020"
