@@ -20,8 +20,8 @@ from gan_htvs.pointcloud import CELL_ROWS
 if TYPE_CHECKING:
     from gan_htvs.chemistry import ChemicalSystem
     from gan_htvs.generator.augmentation import TrainingImages
+    from gan_htvs.generator.checkpoint import TrainingState
     from gan_htvs.generator.presets import TrainingParameters
-    from gan_htvs.generator.state import TrainingState
 
 
 class ConvGenerator(nn.Module):
@@ -53,7 +53,7 @@ class ConvGenerator(nn.Module):
         """-> images (n, 1, 2 + R, 3)."""
         n, rows = len(noise), self.system.max_atoms
         h = functional.relu(
-            self.stem(torch.cat([noise, condition_vector(counts, self.system)], dim=1))
+            self.stem(torch.cat([noise, condition_vector(counts, self.system.max_counts)], dim=1))
         )
         h = self.maps(h.view(n, -1, rows, 1))  # (n, 1, R, 3)
         cell = self.cell(h.flatten(start_dim=1)).view(n, 1, CELL_ROWS, 3)
@@ -216,7 +216,7 @@ class ConvTraining:
         self, images: Tensor, counts: Tensor, weight_atoms: float, weight_counts: float
     ) -> Tensor:
         system = self.data.system
-        present = expected_presence(counts, system).long()  # (n, R)
+        present = expected_presence(counts, system.max_counts).long()  # (n, R)
         loss = torch.zeros(())
         readings = self.classifier(images)
         for e, ((atoms, read), block) in enumerate(zip(readings, system.blocks, strict=True)):

@@ -24,9 +24,9 @@ from gan_htvs.campaign import DatasetSettings
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset import build_dataset
 from gan_htvs.generator.augmentation import TrainingImages
+from gan_htvs.generator.checkpoint import TrainingState
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.generator.processor import Processor
-from gan_htvs.generator.state import TrainingState
 from gan_htvs.generator.training import Trainer
 
 if TYPE_CHECKING:

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign import Campaign
     from gan_htvs.dataset import Dataset
-    from gan_htvs.generator.checkpoint import TrainedGenerator
-    from gan_htvs.generator.state import TrainingState
+    from gan_htvs.generator.checkpoint import TrainedGenerator, TrainingState
     from gan_htvs.generator.training import Progress
 
 MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
@@ -144,8 +143,8 @@ class TrainMaker(Maker):
         dataset: Dataset,
         *,
         state: Path,
-        on_progress: Progress | None = None,
-        on_resume: Callable[[TrainingState], None] | None = None,
+        on_progress: Progress,
+        on_resume: Callable[[TrainingState], None],
     ) -> TrainedGenerator:
         """Train in this process; ``state`` is the file from which an interrupted training resumes.
 

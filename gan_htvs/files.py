@@ -40,7 +40,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         If the folder cannot be written to.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    with _one_sentence(path):
+    with unwritable_as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
@@ -64,7 +64,7 @@ def held(folder: Path) -> Iterator[None]:
     UserError
         If it cannot be written to, or another process holds it.
     """
-    with _one_sentence(folder):
+    with unwritable_as_user_error(folder):
         is_new = not folder.exists()
         try:
             file = locked(folder / LOCK_FILE)
@@ -111,12 +111,13 @@ def require_writable(folder: Path, option: str) -> None:
         If it cannot; ``option`` is the one that named it.
     """
     nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    with _one_sentence(f"{option} {folder}"), tempfile.TemporaryFile(dir=nearest):
+    with unwritable_as_user_error(f"{option} {folder}"), tempfile.TemporaryFile(dir=nearest):
         pass
 
 
 @contextmanager
-def _one_sentence(name: object) -> Iterator[None]:
+def unwritable_as_user_error(name: object) -> Iterator[None]:
+    """Raise a UserError that says what to do instead of an OSError of writing ``name``."""
     try:
         yield
     except OSError as error:

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gan_htvs.campaign import Campaign, GeneratorSettings
-    from gan_htvs.generator.checkpoint import TrainedGenerator
-    from gan_htvs.generator.state import TrainingState
+    from gan_htvs.generator.checkpoint import TrainedGenerator, TrainingState
 
 STATE_FILE = "training.safetensors"
 """What an interrupted training goes on from."""
@@ -120,9 +119,9 @@ class TrainingBar:
 
     def resume(self, state: TrainingState) -> None:
         """Say what the training goes on from, and count from there."""
-        self._first_step, self._earlier = state.step, state.seconds
+        self._first_step, self._earlier = state.steps, state.seconds
         spent = f"{state.seconds:.0f} s on {state.processor}"
-        console.out.print(f"goes on after step {state.step}, {spent}")
+        console.out.print(f"goes on after step {state.steps}, {spent}")
 
     def __call__(self, entry: dict[str, float]) -> None:
         """Show an entry of the history."""

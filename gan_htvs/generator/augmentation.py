@@ -130,7 +130,7 @@ def check_images(images: NDArray[np.float32], counts: NDArray, system: ChemicalS
         raise ValueError(f"counts of shape {counts.shape} for {len(images)} images")
     if (counts < 1).any() or (counts > np.array(system.max_counts)).any():
         raise ValueError(f"counts must lie between 1 and {system.max_counts}")
-    expected = expected_presence(torch.as_tensor(counts), system).numpy()
+    expected = expected_presence(torch.as_tensor(counts), system.max_counts).numpy()
     if (decode(images, system).presence != expected).any():
         raise ValueError("images must hold as many atoms as counts, in the first rows of a block")
 

@@ -1,4 +1,4 @@
-"""Trained generators as content-addressed safetensors files; never pickle."""
+"""Trained generators and interrupted trainings as safetensors files; never pickle."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ import dataclasses
 import hashlib
 import json
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from gan_htvs.chemistry import ChemicalSystem, spell_caps
 from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
 from gan_htvs.generator.frameworks import FrameworkGenerator
-from gan_htvs.generator.networks import Classifier, Generator
+from gan_htvs.generator.networks import Classifier, Critic, Generator
 from gan_htvs.generator.presets import TrainingParameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 _FORMAT = "gan-htvs generator 1"
+_STATE_FORMAT = "gan-htvs training state 3"
 _METADATA_KEY = "gan_htvs"
 _DIGEST_KEY = "digest"
 _UNSIGNED = "fd00c8269b6cc87770dd00d41b21064b50f05dd7a7e6a6aaf3d78c9b8f55e5ce"
@@ -35,14 +38,25 @@ _HEADER_LENGTH_BYTES = 8
 _DTYPES = {torch.float32, torch.float16, torch.int64}
 
 
+def untrained_networks(system: ChemicalSystem, parameters: TrainingParameters) -> nn.ModuleDict:
+    """Build what sampling needs: a generator and, unless its compositions are exact, a classifier.
+
+    The keys of the state of the networks, ``generator.stem.weight``, are those of the files.
+    """
+    if parameters.draws_frameworks:
+        return nn.ModuleDict({"generator": FrameworkGenerator(system, parameters)})
+    generator = Generator(system, parameters)
+    return nn.ModuleDict({"generator": generator, "classifier": Classifier(system, parameters)})
+
+
 @dataclass
-class TrainedGenerator:
-    """What sampling needs: the generator, the classifier that reads it, and their history.
+class Training:
+    """Networks and how far they have been trained.
 
     Attributes
     ----------
-    generator, classifier
-        Networks in evaluation mode; no classifier where the composition is exact.
+    networks
+        By name: generator and, unless the composition is exact, classifier.
     system
         Elements and caps that they were built for.
     parameters
@@ -51,6 +65,33 @@ class TrainedGenerator:
         Random seed, generator steps taken and wall time spent on them, s.
     history
         One entry per logged step, see :func:`gan_htvs.generator.training.train`.
+    """
+
+    networks: nn.ModuleDict
+    system: ChemicalSystem
+    parameters: TrainingParameters
+    seed: int
+    steps: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def generator(self) -> Generator | FrameworkGenerator:
+        """Noise and composition -> image."""
+        return cast("Generator | FrameworkGenerator", self.networks["generator"])
+
+    @property
+    def classifier(self) -> Classifier | None:
+        """Image -> composition; None where the composition is exact."""
+        return cast("Classifier | None", dict(self.networks.items()).get("classifier"))
+
+
+@dataclass
+class TrainedGenerator(Training):
+    """What sampling needs, in evaluation mode.
+
+    Attributes
+    ----------
     half
         Whether the file holds weights as float16; see :meth:`halved`.
     dataset
@@ -59,60 +100,16 @@ class TrainedGenerator:
         Hash of the file that it was read from, if any.
     """
 
-    generator: Generator | FrameworkGenerator
-    classifier: Classifier | None
-    system: ChemicalSystem
-    parameters: TrainingParameters
-    seed: int
-    steps: int
-    seconds: float
-    history: list[dict[str, float]] = field(default_factory=list)
     half: bool = False
     dataset: str | None = None
     file_sha256: str | None = None
 
     @classmethod
     def build(
-        cls,
-        system: ChemicalSystem,
-        parameters: TrainingParameters,
-        *,
-        seed: int,
-        steps: int = 0,
-        seconds: float = 0.0,
-        history: list[dict[str, float]] | None = None,
+        cls, system: ChemicalSystem, parameters: TrainingParameters, *, seed: int
     ) -> TrainedGenerator:
-        """Make the networks that belong to ``system`` and ``parameters``."""
-        generator: Generator | FrameworkGenerator
-        classifier: Classifier | None = None
-        if parameters.draws_frameworks:
-            generator = FrameworkGenerator(
-                system, latent_dim=parameters.noise_dim, width=parameters.width
-            )
-        else:
-            generator = Generator(
-                system,
-                noise_dim=parameters.noise_dim,
-                width=parameters.width,
-                batch_norm_eps=parameters.batch_norm_eps,
-            )
-            classifier = Classifier(
-                system,
-                width=parameters.width,
-                batch_norm_eps=parameters.batch_norm_eps,
-                atom_branch_norms=parameters.atom_branch_norms,
-                with_cell_branch=parameters.lambda_cell > 0,
-            )
-        return cls(
-            generator.eval(),
-            None if classifier is None else classifier.eval(),
-            system,
-            parameters,
-            seed,
-            steps,
-            seconds,
-            history or [],
-        )
+        """Make the networks that belong to ``system`` and ``parameters``, untrained."""
+        return cls(untrained_networks(system, parameters).eval(), system, parameters, seed)
 
     def halved(self) -> TrainedGenerator:
         """Round all weights to float16, which halves the file.
@@ -122,31 +119,10 @@ class TrainedGenerator:
         UserError
             If one is too large for that.
         """
-        half = TrainedGenerator.build(
-            self.system,
-            self.parameters,
-            seed=self.seed,
-            steps=self.steps,
-            seconds=self.seconds,
-            history=self.history,
-        )
-        for name, network in half.networks.items():
-            weights = self.networks[name].state_dict()
-            network.load_state_dict(
-                {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-            )
-            if not all(weight.isfinite().all() for weight in network.state_dict().values()):
-                raise UserError(
-                    f"training: a number of the {name} is too large for float16; leave out --half."
-                )
-        half.half, half.dataset = True, self.dataset
-        return half
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        """The networks that there are, by name."""
-        named = {"generator": self.generator, "classifier": self.classifier}
-        return {name: network for name, network in named.items() if network is not None}
+        rounded = deepcopy(self.networks).half().float()
+        if broken := _not_finite(rounded.state_dict()):
+            raise UserError(f"training: {broken} is too large for float16; leave out --half.")
+        return dataclasses.replace(self, networks=rounded, half=True, file_sha256=None)
 
     @property
     def sha256(self) -> str:
@@ -160,38 +136,22 @@ class TrainedGenerator:
         Unlike :attr:`sha256` it does not depend on how long the training took, so that one that was
         interrupted ends with the same value.
         """
-        return hashlib.sha256(pack(self._tensors(), self._content())).hexdigest()
+        return hashlib.sha256(self._packed({})).hexdigest()
 
     def to_bytes(self) -> bytes:
         """Write everything as one safetensors file, metadata as JSON in its header."""
-        metadata = {
-            **self._content(),
-            "seed": self.seed,
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "history": self.history,
-            "dataset": self.dataset,
-        }
-        return pack(self._tensors(), metadata)
+        names = ("seed", "steps", "seconds", "history", "dataset")
+        return self._packed({name: getattr(self, name) for name in names})
 
-    def _content(self) -> dict[str, Any]:
-        return {
+    def _packed(self, metadata: Mapping[str, Any]) -> bytes:
+        content = {
             "format": _FORMAT,
             # As pairs: JSON objects are sorted here, and the order of the row blocks matters.
             "caps": list(self.system.caps.items()),
             "parameters": dataclasses.asdict(self.parameters),
         }
-
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {}
-        for name, network in self.networks.items():
-            tensors |= prefixed(name, network.state_dict())
-        if self.half:
-            tensors = {
-                name: tensor.half() if tensor.is_floating_point() else tensor
-                for name, tensor in tensors.items()
-            }
-        return tensors
+        networks = deepcopy(self.networks).half() if self.half else self.networks
+        return pack(networks.state_dict(), {**content, **metadata})
 
     def save_in(self, folder: Path) -> Path:
         """Write ``generator-<first 12 digits of the sha256>.safetensors`` and return its path.
@@ -205,18 +165,6 @@ class TrainedGenerator:
         path = folder / f"generator-{hashlib.sha256(data).hexdigest()[:12]}.safetensors"
         write_atomically(path, data)
         return path
-
-    def save(self, path: str | Path) -> str:
-        """Write the file atomically and return its sha256.
-
-        Raises
-        ------
-        UserError
-            If the file cannot be written.
-        """
-        data = self.to_bytes()
-        write_atomically(Path(path), data)
-        return hashlib.sha256(data).hexdigest()
 
 
 def load(
@@ -243,9 +191,11 @@ def load(
         One sentence, if the file is missing, truncated, tampered with, of another kind or of
         another chemical system.
     """
-    name, data = _read(source)
+    name = "generator checkpoint" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else read_bytes(Path(source))
     found = hashlib.sha256(data).hexdigest()
-    expected_sha256 = expected_sha256 or _digits_in(name)
+    if named := re.search(r"generator-([0-9a-f]{12})\.safetensors$", name):
+        expected_sha256 = expected_sha256 or named[1]
     if expected_sha256 is not None and not found.startswith(expected_sha256):
         raise UserError(
             f"{name}: its sha256 is {found[:12]}..., not {expected_sha256[:12]}... as "
@@ -254,57 +204,178 @@ def load(
     tensors, metadata = unpack(data, name)
     if metadata.get("format") != _FORMAT:
         raise UserError(f"{name}: is not a trained generator of this version; train anew.")
+    dtypes = {tensor.dtype for tensor in tensors.values()}
     try:
-        _require_weights(tensors)
-        if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise UserError(f"{name}: holds weights that are not finite numbers; train anew.")
-        own = ChemicalSystem(caps=dict(metadata["caps"]))
+        if not dtypes <= _DTYPES:
+            raise TypeError(f"{dtypes - _DTYPES} are no weights")  # noqa: TRY301
         trained = TrainedGenerator.build(
-            own,
+            ChemicalSystem(caps=dict(metadata["caps"])),
             TrainingParameters(**metadata["parameters"]),
             seed=int(metadata["seed"]),
-            steps=int(metadata["steps"]),
-            seconds=float(metadata["seconds"]),
-            history=metadata["history"],
         )
-        _restore_all(trained.networks, tensors)
-        trained.dataset = metadata.get("dataset")
-        trained.file_sha256 = found
-        trained.half = any(tensor.dtype == torch.float16 for tensor in tensors.values())
+        trained.networks.load_state_dict(tensors)
+        trained.steps, trained.seconds = int(metadata["steps"]), float(metadata["seconds"])
+        trained.history, trained.dataset = metadata["history"], metadata.get("dataset")
     except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{name}: is a damaged generator file; train anew.") from error
+    trained.file_sha256, trained.half = found, torch.float16 in dtypes
+    if broken := _not_finite(tensors):
+        raise UserError(f"{name}: {broken} is not finite; train anew.")
+    caps = trained.system.caps.items()
     # Row blocks follow the order of the elements, which equality of two dicts does not see.
-    if system is not None and list(own.caps.items()) != list(system.caps.items()):
+    if system is not None and list(caps) != list(system.caps.items()):
         raise UserError(
-            f"{name}: was trained for {spell_caps(own.caps.items())}, not for "
+            f"{name}: was trained for {spell_caps(caps)}, not for "
             f"{spell_caps(system.caps.items())}; use the checkpoint of this campaign or train anew."
         )
     return trained
 
 
-def _require_weights(tensors: Mapping[str, Tensor]) -> None:
-    if foreign := {tensor.dtype for tensor in tensors.values()} - _DTYPES:
-        raise TypeError(f"{foreign} are no weights")
+@dataclass(kw_only=True)
+class TrainingState(Training):
+    """All of a training that a resumed one needs to be the same training.
+
+    Attributes
+    ----------
+    networks
+        In training mode, all on one device, the critic among them.
+    optimizers
+        Theirs, by the same names.
+    rng
+        Decides batches, noise and conditions; on the CPU wherever the networks are.
+    processor
+        Where and in which arithmetic the last steps were taken, in words.
+    """
+
+    optimizers: dict[str, torch.optim.Adam]
+    rng: torch.Generator
+    processor: str = ""
+
+    @classmethod
+    def fresh(
+        cls,
+        system: ChemicalSystem,
+        parameters: TrainingParameters,
+        seed: int,
+        device: torch.device | None = None,
+    ) -> TrainingState:
+        """Initialise the networks; the same seed gives the same weights on every device."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            networks = untrained_networks(system, parameters)
+            networks["critic"] = Critic(system, parameters)
+        networks.train().to(device)
+        betas = (parameters.beta1, parameters.beta2)
+        return cls(
+            networks=networks,
+            system=system,
+            parameters=parameters,
+            seed=seed,
+            optimizers={
+                name: torch.optim.Adam(network.parameters(), betas=betas, fused=True)
+                for name, network in networks.items()
+            },
+            rng=torch.Generator().manual_seed(seed),
+        )
+
+    @property
+    def critic(self) -> Critic:
+        """Image -> score."""
+        return cast("Critic", self.networks["critic"])
+
+    def set_learning_rates(self) -> None:
+        """Decay all learning rates by steps, so that resuming needs no schedule state."""
+        p = self.parameters
+        factor = p.learning_rate_decay ** (self.steps // p.decay_steps)
+        for name, optimizer in self.optimizers.items():
+            optimizer.param_groups[0]["lr"] = getattr(p, f"{name}_learning_rate") * factor
+
+    def trained(self) -> TrainedGenerator:
+        """Copy what sampling needs.
+
+        Raises
+        ------
+        UserError
+            If the training has diverged.
+        """
+        self._require_finite()
+        copied = {name: deepcopy(net) for name, net in self.networks.items() if name != "critic"}
+        return TrainedGenerator(
+            nn.ModuleDict(copied).cpu().eval(),
+            self.system,
+            self.parameters,
+            seed=self.seed,
+            steps=self.steps,
+            seconds=self.seconds,
+            history=self.history,
+        )
+
+    def save(self, path: Path, fingerprint: str) -> None:
+        """Write everything atomically, marked with the identity of the training.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be written, or the training has diverged: what was written before
+            stays.
+        """
+        self._require_finite()
+        tensors = self.networks.state_dict() | {"rng": self.rng.get_state()}
+        for name, optimizer in self.optimizers.items():
+            for i, moments in optimizer.state_dict()["state"].items():
+                for moment, tensor in moments.items():
+                    tensors[f"{name}_optimizer.{i}.{moment}"] = tensor
+        metadata = {
+            "format": _STATE_FORMAT,
+            "fingerprint": fingerprint,
+            "step": self.steps,
+            "seconds": self.seconds,
+            "processor": self.processor,
+            "history": self.history,
+        }
+        write_atomically(path, pack(tensors, metadata))
+
+    def load(self, path: Path, fingerprint: str) -> None:
+        """Take over what :meth:`save` wrote.
+
+        Raises
+        ------
+        UserError
+            If the file is damaged or belongs to another training.
+        """
+        tensors, metadata = unpack(read_bytes(path), str(path), hint="remove it")
+        if (metadata.get("format"), metadata.get("fingerprint")) != (_STATE_FORMAT, fingerprint):
+            raise UserError(
+                f"{path}: belongs to another training (version, data, parameters or seed differ); "
+                "remove it or choose another folder."
+            )
+        try:
+            self.rng.set_state(tensors.pop("rng"))
+            for name, optimizer in self.optimizers.items():
+                moments: dict[int, dict[str, Tensor]] = {}
+                for key in [key for key in tensors if key.startswith(f"{name}_optimizer.")]:
+                    _, i, moment = key.split(".")
+                    moments.setdefault(int(i), {})[moment] = tensors.pop(key)
+                optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+            self.networks.load_state_dict(tensors)
+            self.steps, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+            self.processor = str(metadata["processor"])
+            self.history = [dict(entry) for entry in metadata["history"]]
+        except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: is a damaged training checkpoint; remove it.") from error
+
+    def _require_finite(self) -> None:
+        """Check the weights: losses are those before a step, which itself may break them."""
+        if broken := _not_finite(self.networks.state_dict()):
+            raise UserError(
+                f"training: {broken} is not finite after step {self.steps}; lower the learning "
+                "rates in generator.overrides."
+            )
 
 
-def _restore_all(networks: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
-    """Load all tensors of a file; KeyError or RuntimeError if they do not fit."""
-    if foreign := {key.split(".")[0] for key in tensors} - set(networks):
-        raise KeyError(f"{foreign} in a file of {set(networks)}")
-    for name, network in networks.items():
-        restore(network, name, tensors)
-
-
-def _digits_in(name: str) -> str | None:
-    """Read the digits of the sha256 that :meth:`TrainedGenerator.save_in` put into a name."""
-    found = re.search(r"generator-([0-9a-f]{12})\.safetensors$", name)
-    return found and found[1]
-
-
-def _read(source: str | Path | bytes) -> tuple[str, bytes]:
-    if isinstance(source, bytes):
-        return "generator checkpoint", source
-    return str(source), read_bytes(Path(source))
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Name a tensor that holds numbers that are not finite, if there is one."""
+    return next((name for name, each in tensors.items() if not each.isfinite().all()), None)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -313,19 +384,6 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot read the checkpoint: {error.strerror}.") from error
-
-
-def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put a name in front of every key."""
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def restore(module: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -> None:
-    """Load the tensors that :func:`prefixed` wrote; RuntimeError if they do not fit."""
-    start = f"{prefix}."
-    module.load_state_dict(
-        {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-    )
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
@@ -337,9 +395,9 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
 
 
 def unpack(
-    data: bytes, name: str, cure: str = "give one that `gan-htvs train` wrote"
+    data: bytes, name: str, hint: str = "give one that `gan-htvs train` wrote"
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Undo :func:`pack`; ``name`` is what an error calls the file, ``cure`` what it advises.
+    """Undo :func:`pack`; ``name`` is what an error calls the file, ``hint`` what it advises.
 
     Raises
     ------
@@ -355,10 +413,10 @@ def unpack(
         is_changed = digest != _digest(tensors, metadata)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{name}: is no readable checkpoint (truncated, or another kind of file); {cure}."
+            f"{name}: is no readable checkpoint (truncated, or another kind of file); {hint}."
         ) from error
     if is_changed and hashlib.sha256(data).hexdigest() != _UNSIGNED:
-        raise UserError(f"{name}: was changed after it was written; {cure}.")
+        raise UserError(f"{name}: was changed after it was written; {hint}.")
     return tensors, metadata
 
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import csv
-import io
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from matplotlib.figure import Figure
 
 from gan_htvs.errors import UserError
 from gan_htvs.figures import rendered
-from gan_htvs.files import write_atomically
+from gan_htvs.files import unwritable_as_user_error, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from gan_htvs.generator.state import TrainingState
+    from gan_htvs.generator.checkpoint import TrainingState
 
 PANELS = (
     ("critic", ("wasserstein", "gradient_penalty")),
@@ -26,8 +24,6 @@ PANELS = (
     ("generator", ("coverage",)),
 )
 """What shares a panel of the figure; a training has the first and one of the others."""
-
-_COLUMNS = ("step", *(name for _, names in PANELS for name in names))
 
 DRAW_SECONDS = 60.0
 """Least time between two drawings of the figure."""
@@ -40,7 +36,7 @@ class LearningCurves:
     :meth:`resume` as its ``on_resume``.
     ``curves.csv`` is complete at any time; ``curves.png`` is drawn once a minute and at the end;
     event files for TensorBoard are written if the package ``tensorboard`` is installed. After an
-    interruption, entries of steps that are taken again replace the old ones.
+    interruption the curves begin again with the history of the training.
 
     Parameters
     ----------
@@ -61,19 +57,21 @@ class LearningCurves:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.csv, self.png = folder / "curves.csv", folder / "curves.png"
-        self._entries = _read(self.csv)
+        if self.csv.exists() and not self.csv.read_bytes().startswith(b"step,"):
+            raise UserError(f"{self.csv}: holds no learning curve; move it or use another folder.")
+        self._entries: list[Mapping[str, float]] = []
         self._events: Any = None
         self._drawn = time.monotonic()
+        self._event_writer: Any = None
         self.note: str | None = None
         try:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - optional
+
+            self._event_writer = SummaryWriter
         except ImportError:
-            self._event_writer = None
             self.note = (
                 "TensorBoard files are not written; pip install 'gan-htvs[curves]' adds them."
             )
-        else:
-            self._event_writer = SummaryWriter
 
     def __enter__(self) -> Self:
         return self
@@ -86,44 +84,33 @@ class LearningCurves:
 
     def __call__(self, entry: Mapping[str, float]) -> None:
         """Add an entry: ``step`` and its losses."""
-        step = entry["step"]
-        # A curve of other losses belongs to a training that another one has replaced.
-        kept = [old for old in self._entries if old["step"] < step and old.keys() == entry.keys()]
-        again = len(kept) < len(self._entries)
-        self._entries = [*kept, dict(entry)]
-        if again or not self.csv.exists():
-            write_atomically(self.csv, _as_csv(self._entries, header=True).encode())
-        else:
-            try:
-                with self.csv.open("a", encoding="utf-8", newline="") as file:
-                    file.write(_as_csv(self._entries[-1:], header=False))
-            except OSError as error:
-                raise UserError(
-                    f"{self.csv}: cannot be written: {error.strerror}; make room or choose a "
-                    "writable folder."
-                ) from error
-        self._add_event(entry)
-        if time.monotonic() - self._drawn > DRAW_SECONDS:
-            self._draw()
+        self._add([entry])
 
     def resume(self, state: TrainingState) -> None:
-        """Begin with the history that a training goes on from, where the folder is a new one."""
-        if self._entries or not state.history:
-            return
-        self._entries = [dict(entry) for entry in state.history]
-        write_atomically(self.csv, _as_csv(self._entries, header=True).encode())
-        for entry in self._entries:
-            self._add_event(entry)
+        """Begin with the history of the training that goes on."""
+        self._add(state.history)
 
-    def _add_event(self, entry: Mapping[str, float]) -> None:
-        if self._event_writer is None:
+    def _add(self, entries: Sequence[Mapping[str, float]]) -> None:
+        if not entries:
             return
-        step = int(entry["step"])
-        if self._events is None:
-            self._events = self._event_writer(str(self.folder), purge_step=step)
-        for name, value in entry.items():
-            if name != "step":
-                self._events.add_scalar(name, value, step)
+        is_new = not self._entries
+        self._entries += entries
+        with unwritable_as_user_error(self.csv):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self.csv.open("w" if is_new else "a", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(entries[0]), lineterminator="\n")
+                if is_new:
+                    writer.writeheader()
+                writer.writerows(entries)
+        if self._event_writer is not None:
+            if self._events is None:
+                first_step = int(entries[0]["step"])
+                self._events = self._event_writer(str(self.folder), purge_step=first_step)
+            for entry in entries:
+                for name in entry.keys() - {"step"}:
+                    self._events.add_scalar(name, entry[name], int(entry["step"]))
+        if time.monotonic() - self._drawn > DRAW_SECONDS:
+            self._draw()
 
     def _draw(self) -> None:
         figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
@@ -136,29 +123,3 @@ class LearningCurves:
             axes.legend(frameon=False)
         write_atomically(self.png, rendered(figure))
         self._drawn = time.monotonic()
-
-
-def _as_csv(entries: Sequence[Mapping[str, float]], *, header: bool) -> str:
-    text = io.StringIO()
-    columns = [name for name in _COLUMNS if name in entries[0]]
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(entries)
-    return text.getvalue()
-
-
-def _read(path: Path) -> list[dict[str, float]]:
-    """Read a curve; the line that a kill cut short is taken out of the file."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8", errors="replace")
-    whole = text[: text.rfind("\n") + 1]
-    rows = csv.DictReader(io.StringIO(whole))
-    if set(rows.fieldnames or ()) in [{"step", *PANELS[0][1], *names} for _, names in PANELS[1:]]:
-        with suppress(TypeError, ValueError):
-            entries = [{name: float(value) for name, value in row.items()} for row in rows]
-            if whole != text:
-                write_atomically(path, whole.encode())
-            return entries
-    raise UserError(f"{path}: holds no learning curve; move it or name another folder.")

@@ -28,17 +28,17 @@ import numpy as np
 import torch
 from pymatgen.core import Structure
 from torch import Tensor, nn
-from torch.nn import functional
 
 from gan_htvs.declash import VOLUME_PER_ATOM, is_electronegative
 from gan_htvs.generator.augmentation import check_images, check_weights
-from gan_htvs.generator.networks import expected_presence
+from gan_htvs.generator.networks import condition_vector, expected_presence
 from gan_htvs.pointcloud import ANGLE_SCALE, EDGE, FIRST, LENGTH_SCALE, decode
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from gan_htvs.chemistry import ChemicalSystem
+    from gan_htvs.generator.presets import TrainingParameters
 
 HIDDEN = 2048
 """Units of a hidden layer at ``width`` 1."""
@@ -88,26 +88,12 @@ class Sites:
         """Count the atoms of each group: (n, E) -> (n, G)."""
         return torch.stack([counts[:, group].sum(dim=1) for group in self.groups], dim=1)
 
-    def present(self, totals: Tensor) -> Tensor:
-        """Mark the sites that are taken, the first of each group: (n, G) -> bool (n, S)."""
-        masks = [
-            torch.arange(cap, device=totals.device) < totals[:, g, None]
-            for g, cap in enumerate(self.caps)
-        ]
-        return torch.cat(masks, dim=1)
-
-    def condition(self, totals: Tensor) -> Tensor:
-        """Write the numbers of sites as the network reads them: (n, G) -> (n, 1 + S)."""
-        fill = totals.sum(dim=1, keepdim=True) / self.system.max_atoms
-        one_hot = [functional.one_hot(totals[:, g] - 1, cap) for g, cap in enumerate(self.caps)]
-        return torch.cat([fill, *one_hot], dim=1).float()
-
     def sources(self, counts: Tensor, keys: Tensor) -> Tensor:
         """Choose the site of every row: the taken sites of a group in the order of their keys.
 
         ``counts`` (n, E), ``keys`` (n, S), finite -> sites (n, R), arbitrary for empty rows.
         """
-        keys = keys.masked_fill(~self.present(self.totals(counts)), math.inf)
+        keys = keys.masked_fill(~expected_presence(self.totals(counts), self.caps), math.inf)
         rows: list[Tensor] = [torch.empty(0)] * len(self.system.elements)
         for group, block in zip(self.groups, self.blocks, strict=True):
             order = keys[:, block].argsort(dim=1, stable=True) + block.start
@@ -140,7 +126,7 @@ class Sites:
         source = self.sources(counts, keys)[..., None].expand(-1, -1, 3)
         frac_coords = torch.remainder(sites.gather(1, source), 1.0)
         rows = FIRST + EDGE * frac_coords
-        rows = rows * expected_presence(counts, self.system)[..., None]
+        rows = rows * expected_presence(counts, self.system.max_counts)[..., None]
         edges = cell[:, None, :3] / LENGTH_SCALE
         angles = torch.rad2deg(cell[:, None, 3:]) / ANGLE_SCALE
         return torch.cat([edges, angles, rows], dim=1)
@@ -150,7 +136,8 @@ class Sites:
         edges = EDGE_WEIGHT * (cell[:, :3].log() - cube_edge(totals).log())
         angles = ANGLE_WEIGHT * cell[:, 3:]
         phase = 2 * math.pi * sites
-        waves = torch.cat([phase.cos(), phase.sin()], dim=2) * self.present(totals)[..., None]
+        present = expected_presence(totals, self.caps)[..., None]
+        waves = torch.cat([phase.cos(), phase.sin()], dim=2) * present
         return torch.cat([edges, angles, SITE_WEIGHT * waves.flatten(start_dim=1)], dim=1)
 
 
@@ -162,17 +149,17 @@ def cube_edge(totals: Tensor) -> Tensor:
 class FrameworkGenerator(nn.Module):
     """Noise and composition -> image of a crystal, through a framework.
 
-    The first ``latent_dim`` numbers of the noise decide the framework, the others which cation
-    takes which site.
+    The first ``latent_dim`` numbers of the noise, ``noise_dim`` of the parameters, decide the
+    framework, the others which cation takes which site.
     """
 
-    def __init__(self, system: ChemicalSystem, *, latent_dim: int, width: float = 1.0) -> None:
+    def __init__(self, system: ChemicalSystem, parameters: TrainingParameters) -> None:
         super().__init__()
         self.sites = Sites(system)
-        self.latent_dim = latent_dim
-        self.noise_dim = latent_dim + system.max_atoms
-        hidden = max(1, round(HIDDEN * width))
-        inputs = latent_dim * (1 + 2 * WAVES) + 1 + system.max_atoms
+        self.latent_dim = parameters.noise_dim
+        self.noise_dim = self.latent_dim + system.max_atoms
+        (hidden,) = parameters.scaled(HIDDEN)
+        inputs = self.latent_dim * (1 + 2 * WAVES) + 1 + system.max_atoms
         layers: list[nn.Module] = []
         for i in (inputs, hidden, hidden):
             layers += [nn.Linear(i, hidden), nn.LayerNorm(hidden), nn.LeakyReLU(0.1)]
@@ -184,7 +171,8 @@ class FrameworkGenerator(nn.Module):
     def framework(self, latent: Tensor, totals: Tensor) -> tuple[Tensor, Tensor]:
         """``latent`` (n, latent_dim), ``totals`` (n, G) -> cell (n, 6), sites (n, S, 3)."""
         waves = [f(k * latent) for k in range(1, WAVES + 1) for f in (torch.sin, torch.cos)]
-        h = self.body(torch.cat([latent, *waves, self.sites.condition(totals)], dim=1))
+        condition = condition_vector(totals, self.sites.caps)
+        h = self.body(torch.cat([latent, *waves, condition], dim=1))
         h = self.head(h)  # (n, 6 + 3 S)
         edges = cube_edge(totals) * h[:, :3].clamp(-STRETCH, STRETCH).exp()
         angles = math.pi / 2 + h[:, 3:6].clamp(-SHEAR, SHEAR)

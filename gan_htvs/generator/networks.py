@@ -18,7 +18,10 @@ from torch.nn import functional
 from gan_htvs.pointcloud import CELL_ROWS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gan_htvs.chemistry import ChemicalSystem
+    from gan_htvs.generator.presets import TrainingParameters
 
 LEAK = 0.2
 """Slope of the leaky rectifiers below zero."""
@@ -27,48 +30,38 @@ CRITIC_OUTPUTS = 10
 """Numbers that the critic averages to a score."""
 
 
-def condition_vector(counts: Tensor, system: ChemicalSystem) -> Tensor:
+def condition_vector(counts: Tensor, caps: Sequence[int]) -> Tensor:
     """Write compositions as the generator reads them: atoms over R, then one-hot counts.
 
     ``counts`` (n, E), integers from 1 to the cap -> (n, 1 + R).
     """
-    fill = counts.sum(dim=1, keepdim=True) / system.max_atoms
-    one_hot = [functional.one_hot(counts[:, e] - 1, cap) for e, cap in enumerate(system.max_counts)]
+    fill = counts.sum(dim=1, keepdim=True) / sum(caps)
+    one_hot = [functional.one_hot(counts[:, e] - 1, cap) for e, cap in enumerate(caps)]
     return torch.cat([fill, *one_hot], dim=1).float()
 
 
-def expected_presence(counts: Tensor, system: ChemicalSystem) -> Tensor:
+def expected_presence(counts: Tensor, caps: Sequence[int]) -> Tensor:
     """Mark the rows that hold atoms: the first ones of each block. (n, E) -> bool (n, R)."""
-    masks = [
-        torch.arange(cap, device=counts.device) < counts[:, e, None]
-        for e, cap in enumerate(system.max_counts)
-    ]
-    return torch.cat(masks, dim=1)
+    rows = [torch.arange(cap, device=counts.device) for cap in caps]
+    return torch.cat([row < counts[:, e, None] for e, row in enumerate(rows)], dim=1)
 
 
 class Generator(nn.Module):
     """Noise and composition -> image of a crystal."""
 
-    def __init__(
-        self,
-        system: ChemicalSystem,
-        *,
-        noise_dim: int = 512,
-        width: float = 1.0,
-        batch_norm_eps: float = 1e-5,
-    ) -> None:
+    def __init__(self, system: ChemicalSystem, parameters: TrainingParameters) -> None:
         super().__init__()
         self.system = system
-        self.noise_dim = noise_dim
+        self.noise_dim, eps = parameters.noise_dim, parameters.batch_norm_eps
         rows = system.max_atoms
-        stem, narrow, wide = (_scaled(w, width) for w in (128, 256, 512))
-        self.stem = nn.Linear(noise_dim + 1 + rows, stem * rows)
+        stem, narrow, wide = parameters.scaled(128, 256, 512)
+        self.stem = nn.Linear(self.noise_dim + 1 + rows, stem * rows)
         self.columns = nn.Linear(stem, 3 * narrow, bias=False)
-        self.norm1 = nn.BatchNorm1d(narrow, eps=batch_norm_eps)
+        self.norm1 = nn.BatchNorm1d(narrow, eps=eps)
         self.map2 = nn.Linear(narrow, wide, bias=False)
-        self.norm2 = nn.BatchNorm1d(wide, eps=batch_norm_eps)
+        self.norm2 = nn.BatchNorm1d(wide, eps=eps)
         self.map3 = nn.Linear(wide, narrow, bias=False)
-        self.norm3 = nn.BatchNorm1d(narrow, eps=batch_norm_eps)
+        self.norm3 = nn.BatchNorm1d(narrow, eps=eps)
         self.coordinates = nn.Linear(narrow, 1)
         self.cell = nn.Sequential(
             nn.Linear(3 * rows, 30, bias=False),
@@ -81,7 +74,7 @@ class Generator(nn.Module):
     def forward(self, noise: Tensor, counts: Tensor) -> Tensor:
         """``noise`` (n, noise_dim), ``counts`` (n, E) -> images (n, 2 + R, 3) in (0, 1)."""
         n, rows = len(noise), self.system.max_atoms
-        h = torch.cat([noise, condition_vector(counts, self.system)], dim=1)
+        h = torch.cat([noise, condition_vector(counts, self.system.max_counts)], dim=1)
         h = functional.relu(self.stem(h)).view(n * rows, -1)  # (n R, 128)
         h = self.columns(h).view(n * rows * 3, -1)  # one pixel per row and column: (3 n R, 256)
         h = functional.relu(self.norm1(h), inplace=True)
@@ -97,10 +90,9 @@ class Critic(nn.Module):
 
     pooling: Tensor
 
-    def __init__(self, system: ChemicalSystem, *, width: float = 1.0) -> None:
+    def __init__(self, system: ChemicalSystem, parameters: TrainingParameters) -> None:
         super().__init__()
-        wide, narrow = _scaled(512, width), _scaled(256, width)
-        first, second = _scaled(1000, width), _scaled(200, width)
+        wide, narrow, first, second = parameters.scaled(512, 256, 1000, 200)
         self.rows = nn.Sequential(
             *(nn.Linear(3, wide), nn.LeakyReLU(LEAK, inplace=True)),
             *(nn.Linear(wide, wide), nn.LeakyReLU(LEAK, inplace=True)),
@@ -142,26 +134,17 @@ class Classifier(nn.Module):
     """Image -> which rows are atoms and how many there are, one network per element.
 
     ``atom_branch_norms`` is 4 or 3: whether a normalisation follows the last layer of the atom
-    branch, too. ``with_cell_branch`` adds a network that guesses from the cell rows how many of the
-    atom rows are filled.
+    branch, too. A positive ``lambda_cell`` adds a network that guesses from the cell rows how many
+    of the atom rows are filled.
     """
 
-    def __init__(
-        self,
-        system: ChemicalSystem,
-        *,
-        width: float = 1.0,
-        batch_norm_eps: float = 1e-5,
-        atom_branch_norms: int = 4,
-        with_cell_branch: bool = False,
-    ) -> None:
+    def __init__(self, system: ChemicalSystem, parameters: TrainingParameters) -> None:
         super().__init__()
         self.system = system
         self.elements = nn.ModuleList(
-            _ElementClassifier(cap, width=width, eps=batch_norm_eps, norms=atom_branch_norms)
-            for cap in system.max_counts
+            _ElementClassifier(cap, parameters) for cap in system.max_counts
         )
-        self.cell = _CellClassifier(width=width, eps=batch_norm_eps) if with_cell_branch else None
+        self.cell = _CellClassifier(parameters) if parameters.lambda_cell else None
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> list[ElementReading]:
@@ -180,17 +163,17 @@ class Classifier(nn.Module):
 
 
 class _ElementClassifier(nn.Module):
-    def __init__(self, cap: int, *, width: float, eps: float, norms: int) -> None:
+    def __init__(self, cap: int, parameters: TrainingParameters) -> None:
         super().__init__()
-        wide, narrow = _scaled(512, width), _scaled(256, width)
-        first, second = _scaled(300, width), _scaled(100, width)
+        eps = parameters.batch_norm_eps
+        wide, narrow, first, second = parameters.scaled(512, 256, 300, 100)
         self.row = nn.Sequential(
             *_normalised(3, wide, eps),
             *_normalised(wide, narrow, eps),
             *_normalised(narrow, narrow, eps),
             *(
                 (nn.Linear(narrow, 2, bias=False), nn.BatchNorm1d(2, eps=eps))
-                if norms == _ATOM_BRANCH_LAYERS
+                if parameters.atom_branch_norms == _ATOM_BRANCH_LAYERS
                 else (nn.Linear(narrow, 2),)
             ),
         )
@@ -208,9 +191,10 @@ class _ElementClassifier(nn.Module):
 
 
 class _CellClassifier(nn.Module):
-    def __init__(self, *, width: float, eps: float) -> None:
+    def __init__(self, parameters: TrainingParameters) -> None:
         super().__init__()
-        row, first, second = (_scaled(w, width) for w in (64, 100, 50))
+        eps = parameters.batch_norm_eps
+        row, first, second = parameters.scaled(64, 100, 50)
         self.row = nn.Sequential(*_normalised(3, row, eps), *_normalised(row, row, eps))
         self.head = nn.Sequential(
             *_normalised(CELL_ROWS * row, first, eps),
@@ -239,10 +223,6 @@ def _in_float32(layer: nn.Module, h: Tensor) -> Tensor:
     """Keep what is written to an image or read from it exact, where the rest is bfloat16."""
     with torch.autocast(h.device.type, enabled=False):
         return layer(h.float())
-
-
-def _scaled(units: int, width: float) -> int:
-    return max(1, round(units * width))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -67,64 +67,69 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from gan_htvs.errors import UserError
+from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, first_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+Flag = Annotated[int, Field(ge=0, le=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=ConfigDict(allow_inf_nan=False))
 class TrainingParameters:
     """Everything about networks and training that is a number. Defaults: ``paper``.
 
     Fields that answer a question are 0 or 1.
     """
 
-    noise_dim: int = 512
-    width: float = 1.0
+    noise_dim: PositiveInt = 512
+    width: PositiveFloat = 1.0
     """Multiplies every hidden width; ours."""
-    batch_norm_eps: float = 1e-5
-    batch_size: int = 32
-    critic_steps: int = 5
+    batch_norm_eps: PositiveFloat = 1e-5
+    batch_size: Annotated[int, Field(gt=1)] = 32
+    """Two or more: batch normalisation has no variance of a single sample."""
+    critic_steps: PositiveInt = 5
     """Critic updates per generator update."""
-    critic_learning_rate: float = 1e-4
-    generator_learning_rate: float = 1e-4
-    classifier_learning_rate: float = 1e-4
-    learning_rate_decay: float = 1.0
+    critic_learning_rate: PositiveFloat = 1e-4
+    generator_learning_rate: PositiveFloat = 1e-4
+    classifier_learning_rate: PositiveFloat = 1e-4
+    learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Factor on all learning rates every ``decay_steps`` generator steps."""
-    decay_steps: int = 7000
+    decay_steps: PositiveInt = 7000
     """Ten epochs of 112,000 images at batch 32 and five critic steps."""
-    beta1: float = 0.5
-    beta2: float = 0.999
-    gradient_penalty: float = 10.0
-    slope_of_sum: int = 0
+    beta1: Momentum = 0.5
+    beta2: Momentum = 0.999
+    gradient_penalty: NonNegativeFloat = 10.0
+    slope_of_sum: Flag = 0
     """Penalise the slope of the sum of the critic's ten outputs, not of their mean."""
-    atom_branch_norms: int = 4
+    atom_branch_norms: Annotated[int, Field(ge=3, le=4)] = 4
     """Batch normalisations among the four layers of the classifier's atom branch: 3 or 4."""
-    softmax_twice: int = 0
-    lambda_1: float = 1.0
-    lambda_2: float = 1.0
-    lambda_c: float = 0.3
-    lambda_c_on_atoms: int = 0
-    lambda_cell: float = 0.0
+    softmax_twice: Flag = 0
+    lambda_1: NonNegativeFloat = 1.0
+    lambda_2: NonNegativeFloat = 1.0
+    lambda_c: NonNegativeFloat = 0.3
+    lambda_c_on_atoms: Flag = 0
+    lambda_cell: NonNegativeFloat = 0.0
     """Weight of the squared error of the share of filled atom rows, read from the cell rows."""
-    uniform_conditions: int = 0
+    uniform_conditions: Flag = 0
     """Ask for every cell within the caps, not for the compositions to be generated."""
-    padding_noise_mean: float = 0.0
-    padding_noise_std: float = 0.0
+    padding_noise_mean: NonNegativeFloat = 0.0
+    padding_noise_std: NonNegativeFloat = 0.0
     """The classifier sees the padding of real images as the modulus of this normal noise."""
-    classifier_in_generator_step: int = 1
+    classifier_in_generator_step: Flag = 1
     """1: the classifier learns from generated images too, 0: from real ones only."""
-    lambda_coverage: float = 0.0
+    lambda_coverage: NonNegativeFloat = 0.0
     """Weight of the coverage loss; above 0: a generator of frameworks; ours."""
-    coverage_tries: int = 12
+    coverage_tries: PositiveInt = 12
     """Generated frameworks of which the nearest is pulled to a crystal; ours."""
-    energy_scale: float = 0.0
+    energy_scale: NonNegativeFloat = 0.0
     """Crystals are drawn by exp(-energy above hull / this), eV/atom; 0: equally often; ours."""
 
     @property
@@ -132,73 +137,44 @@ class TrainingParameters:
         """Whether the generator is one of frameworks, which has no classifier."""
         return self.lambda_coverage > 0
 
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            told, allows = _RANGES.get(field.name, _POSITIVE)
-            if not allows(value):
-                raise ValueError(f"{field.name} = {value!r}: must be {told}")
+    def scaled(self, *units: int) -> list[int]:
+        """Multiply published hidden widths by ``width``."""
+        return [max(1, round(n * self.width)) for n in units]
 
 
-_POSITIVE = ("above 0", lambda value: 0 < value < math.inf)
-_NOT_NEGATIVE = ("at least 0", lambda value: 0 <= value < math.inf)
-_BELOW_1 = ("at least 0 and below 1", lambda value: 0 <= value < 1)
-_YES_OR_NO = ("0 or 1", lambda value: value in (0, 1))
-_RANGES = {
-    "atom_branch_norms": ("3 or 4", lambda value: value in (3, 4)),
-    # Batch normalisation has no variance of a single sample.
-    "batch_size": ("above 1", lambda value: 1 < value < math.inf),
-    "learning_rate_decay": ("above 0 and at most 1", lambda value: 0 < value <= 1),
-    **dict.fromkeys(("beta1", "beta2"), _BELOW_1),
-    **dict.fromkeys(
-        {"classifier_in_generator_step", "lambda_c_on_atoms", "slope_of_sum", "softmax_twice"}
-        | {"uniform_conditions"},
-        _YES_OR_NO,
+PRESETS = {
+    "paper": TrainingParameters(),
+    "authors": TrainingParameters(
+        critic_learning_rate=5e-5,
+        generator_learning_rate=5e-5,
+        classifier_learning_rate=2.5e-5,
+        learning_rate_decay=0.95,
+        batch_norm_eps=0.8,
+        slope_of_sum=1,
+        atom_branch_norms=3,
+        softmax_twice=1,
+        lambda_2=0.0,
+        lambda_c_on_atoms=1,
+        lambda_cell=0.1,
+        uniform_conditions=1,
+        padding_noise_mean=1e-3,
+        padding_noise_std=10**-2.5,
     ),
-    **dict.fromkeys(
-        {"energy_scale", "gradient_penalty", "lambda_1", "lambda_2", "lambda_c", "lambda_cell"}
-        | {"lambda_coverage", "padding_noise_mean", "padding_noise_std"},
-        _NOT_NEGATIVE,
+    "tuned": TrainingParameters(
+        noise_dim=4,
+        width=0.25,
+        batch_size=64,
+        critic_steps=1,
+        generator_learning_rate=1e-3,
+        critic_learning_rate=2e-4,
+        learning_rate_decay=0.8,
+        decay_steps=600,
+        beta1=0.0,
+        beta2=0.9,
+        lambda_coverage=10.0,
+        energy_scale=0.1,
     ),
 }
-"""What single parameters may be; all others are above 0."""
-
-
-PRESETS: Mapping[str, TrainingParameters] = MappingProxyType(
-    {
-        "paper": TrainingParameters(),
-        "authors": TrainingParameters(
-            critic_learning_rate=5e-5,
-            generator_learning_rate=5e-5,
-            classifier_learning_rate=2.5e-5,
-            learning_rate_decay=0.95,
-            batch_norm_eps=0.8,
-            slope_of_sum=1,
-            atom_branch_norms=3,
-            softmax_twice=1,
-            lambda_2=0.0,
-            lambda_c_on_atoms=1,
-            lambda_cell=0.1,
-            uniform_conditions=1,
-            padding_noise_mean=1e-3,
-            padding_noise_std=10**-2.5,
-        ),
-        "tuned": TrainingParameters(
-            noise_dim=4,
-            width=0.25,
-            batch_size=64,
-            critic_steps=1,
-            generator_learning_rate=1e-3,
-            critic_learning_rate=2e-4,
-            learning_rate_decay=0.8,
-            decay_steps=600,
-            beta1=0.0,
-            beta2=0.9,
-            lambda_coverage=10.0,
-            energy_scale=0.1,
-        ),
-    }
-)
 """Named parameter sets: the columns of the table above, and ours."""
 
 
@@ -210,22 +186,18 @@ def training_parameters(
     Raises
     ------
     UserError
-        If the preset or a field does not exist, or a value is out of range or not integral where
-        the field is.
+        If the preset or a field does not exist, or a value is not one that the field may have.
     """
     if preset not in PRESETS:
         raise UserError(f"generator.preset: no preset {preset!r}; use one of {', '.join(PRESETS)}.")
-    integral = {f.name: f.type == "int" for f in dataclasses.fields(TrainingParameters)}
-    changes: dict[str, float | int] = {}
-    for name, value in (overrides or {}).items():
-        if name not in integral:
-            close = difflib.get_close_matches(name, integral, n=1)
-            cure = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(integral)}."
-            raise UserError(f"generator.overrides: unknown parameter {name!r}; {cure}")
-        if integral[name] and value != int(value):
-            raise UserError(f"generator.overrides.{name}: {value!r} must be a whole number.")
-        changes[name] = int(value) if integral[name] else float(value)
+    known = [field.name for field in dataclasses.fields(TrainingParameters)]
+    for name in (overrides or {}).keys() - known:
+        close = difflib.get_close_matches(name, known) or known
+        raise UserError(
+            f"generator.overrides: unknown parameter {name!r}; perhaps {' or '.join(close)}."
+        )
     try:
-        return dataclasses.replace(PRESETS[preset], **changes)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise UserError(f"generator.overrides: {error}.") from error
+        return dataclasses.replace(PRESETS[preset], **(overrides or {}))  # type: ignore[arg-type]
+    except ValidationError as error:
+        value = error.errors()[0]["input"]
+        raise UserError(f"generator.overrides.{first_problem(error)}, not {value!r}.") from error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -15,27 +17,30 @@ from torch import Tensor
 
 from gan_htvs.errors import UserError
 from gan_htvs.generator.augmentation import TrainingImages
+from gan_htvs.generator.checkpoint import TrainedGenerator, TrainingState
 from gan_htvs.generator.frameworks import TrainingFrameworks, coverage_loss
-from gan_htvs.generator.interruption import HeldSignals
-from gan_htvs.generator.losses import classifier_loss
+from gan_htvs.generator.losses import classifier_loss, set_critic_gradient
 from gan_htvs.generator.processor import Processor
-from gan_htvs.generator.state import TrainingState
-from gan_htvs.generator.wasserstein import set_critic_gradient
 from gan_htvs.identity import content_hash
 from gan_htvs.pointcloud import CELL_ROWS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+    from types import FrameType
 
     from numpy.typing import ArrayLike, NDArray
 
     from gan_htvs.chemistry import ChemicalSystem
-    from gan_htvs.generator.checkpoint import TrainedGenerator
     from gan_htvs.generator.frameworks import FrameworkGenerator
+    from gan_htvs.generator.networks import Classifier
     from gan_htvs.generator.presets import TrainingParameters
     from gan_htvs.generator.processor import DeviceName, PrecisionName
 
 Progress = Callable[[dict[str, float]], None]
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""Signals of batch systems (SLURM's ``--signal=USR1@120`` among them), FireWorks and Ctrl-C."""
 
 
 def train(
@@ -54,8 +59,8 @@ def train(
     checkpoint_path: Path | None = None,
     checkpoint_seconds: float = 60.0,
     log_steps: int = 10,
-    on_progress: Progress | None = None,
-    on_resume: Callable[[TrainingState], None] | None = None,
+    on_progress: Progress = lambda _entry: None,
+    on_resume: Callable[[TrainingState], None] = lambda _state: None,
 ) -> TrainedGenerator:
     """Train a generator, or go on with a training that was cut off.
 
@@ -110,55 +115,47 @@ def train(
     trainer = _trainer(state, images, counts, weights, conditions, processor)
     fingerprint = _fingerprint(trainer.data, conditions, state)
     if checkpoint_path is not None and checkpoint_path.exists():
-        _take_up(state, checkpoint_path, fingerprint, max_steps)
-        if on_resume is not None:
-            on_resume(state)
+        state.load(checkpoint_path, fingerprint)
+        if state.steps > max_steps:
+            raise UserError(
+                f"generator.max_steps is {max_steps}, but {checkpoint_path} has taken "
+                f"{state.steps} steps already; raise it or choose another output folder."
+            )
+        on_resume(state)
     state.processor = str(processor)
 
+    limit = math.inf if max_seconds is None else max_seconds
+
+    def is_done() -> bool:
+        return state.steps >= max_steps or state.seconds >= limit
+
     # Held back only where there is a file to write the state to.
-    with HeldSignals() if checkpoint_path is not None else nullcontext(HeldSignals()) as signals:
+    with _held_signals(hold=checkpoint_path is not None) as received:
         started = time.monotonic() - state.seconds
         saved = time.monotonic()
-        while (
-            signals.received is None
-            and state.step < max_steps
-            and (max_seconds is None or state.seconds < max_seconds)
-        ):
+        while not received and not is_done():
             losses = trainer.step()
             state.seconds = time.monotonic() - started
             # Before any checkpoint, which would otherwise keep the broken weights.
             if not all(math.isfinite(loss) for loss in losses.values()):
                 raise UserError(
-                    f"training: a loss is not finite at step {state.step}; lower the learning "
+                    f"training: a loss is not finite at step {state.steps}; lower the learning "
                     "rates in generator.overrides."
                 )
-            is_last = state.step == max_steps or (
-                max_seconds is not None and state.seconds >= max_seconds
-            )
-            if state.step % log_steps == 0 or is_last:
-                state.history.append({"step": float(state.step), **losses})
-                if on_progress is not None:
-                    on_progress(state.history[-1])
+            if state.steps % log_steps == 0 or is_done():
+                state.history.append({"step": float(state.steps), **losses})
+                on_progress(state.history[-1])
             if checkpoint_path is not None and time.monotonic() - saved > checkpoint_seconds:
                 state.save(checkpoint_path, fingerprint)
                 saved = time.monotonic()
         if checkpoint_path is not None:
             state.save(checkpoint_path, fingerprint)
-    if signals.received is not None:
+    if received:
         raise UserError(
-            f"training: stopped by {signals.received.name} after step {state.step}; its state is "
+            f"training: stopped by {received[-1].name} after step {state.steps}; its state is "
             f"in {checkpoint_path}, from which the same command goes on."
         )
     return state.trained()
-
-
-def _take_up(state: TrainingState, path: Path, fingerprint: str, max_steps: int) -> None:
-    state.load(path, fingerprint)
-    if state.step > max_steps:
-        raise UserError(
-            f"generator.max_steps is {max_steps}, but {path} has taken {state.step} steps "
-            "already; raise it or choose another output folder."
-        )
 
 
 def _trainer(
@@ -172,15 +169,38 @@ def _trainer(
     if processor.compiles:
         for network in state.networks.values():
             network.compile()
+    system, device = state.system, processor.device
     if state.parameters.draws_frameworks:
-        frameworks = TrainingFrameworks(
-            images, counts, state.system, weights=weights, device=processor.device
-        )
+        frameworks = TrainingFrameworks(images, counts, system, weights=weights, device=device)
         return FrameworkTrainer(state, frameworks, processor)
     asked = None if conditions is None else torch.as_tensor(np.asarray(conditions)).long()
-    return Trainer(
-        state, TrainingImages(images, counts, state.system, weights=weights), asked, processor
-    )
+    return Trainer(state, TrainingImages(images, counts, system, weights=weights), asked, processor)
+
+
+@contextmanager
+def _held_signals(*, hold: bool) -> Iterator[list[signal.Signals]]:
+    """Collect stop signals within the block; after it, let the last one do what it would have done.
+
+    A signal that is ignored stays so. Python allows handlers in the main thread only: in any other,
+    and without ``hold``, this does nothing.
+    """
+    received: list[signal.Signals] = []
+
+    def note(signum: int, _frame: FrameType | None) -> None:
+        received.append(signal.Signals(signum))
+
+    handlers = {}
+    if hold and threading.current_thread() is threading.main_thread():
+        for signum in STOP_SIGNALS:
+            if signal.getsignal(signum) not in (signal.SIG_IGN, None):  # None: not set from Python
+                handlers[signum] = signal.signal(signum, note)
+    try:
+        yield received
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+        if received:
+            signal.raise_signal(received[-1])
 
 
 class Trainer:
@@ -195,6 +215,7 @@ class Trainer:
     ) -> None:
         self.state, self.data, self.processor = state, data, processor
         self.parameters, self.rng = state.parameters, state.rng
+        self.classifier = cast("Classifier", state.classifier)
         self.conditions = None if self.parameters.uniform_conditions else conditions
 
     def step(self) -> dict[str, float]:
@@ -205,7 +226,7 @@ class Trainer:
             wasserstein, penalty = _critic_step(self.state, self.processor, self._put(images), fake)
             class_real = self._classifier_step(images, counts)
         class_generated = self._generator_step()
-        self.state.step += 1
+        self.state.steps += 1
         return {
             "wasserstein": -wasserstein.item(),
             "gradient_penalty": penalty.item(),
@@ -224,7 +245,7 @@ class Trainer:
         parameters = self.parameters
         seen, counts = self._put(self._with_padding_noise(images)), self._put(counts)
         with self.processor.arithmetic():
-            loss = classifier_loss(self.state.classifier, seen, counts, parameters)
+            loss = classifier_loss(self.classifier, seen, counts, parameters)
         _descend(loss, self.state.optimizers["classifier"])
         return loss.detach()
 
@@ -236,7 +257,7 @@ class Trainer:
         with self.processor.arithmetic():
             fake = self.state.generator(noise, asked)
             class_generated = classifier_loss(
-                self.state.classifier,
+                self.classifier,
                 fake,
                 asked,
                 parameters,
@@ -309,7 +330,7 @@ class FrameworkTrainer:
         state.critic.requires_grad_(True)
         loss = parameters.lambda_coverage * coverage - score
         _descend(loss, state.optimizers["generator"])
-        state.step += 1
+        state.steps += 1
         return {
             "wasserstein": -wasserstein.item(),
             "gradient_penalty": penalty.item(),

@@ -11,10 +11,10 @@ import torch
 
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.generator.augmentation import TrainingImages
+from gan_htvs.generator.checkpoint import TrainingState
 from gan_htvs.generator.networks import expected_presence
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.generator.processor import Processor
-from gan_htvs.generator.state import TrainingState
 from gan_htvs.generator.training import Trainer
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def data() -> TrainingImages:
     rng = np.random.default_rng(0)
     counts = rng.integers(1, [5, 4, 6], (60, 3))
     images = rng.uniform(0.2, 0.8, (60, 14, 3)).astype(np.float32)
-    images[:, 2:] *= expected_presence(torch.as_tensor(counts), SYSTEM).numpy()[..., None]
+    images[:, 2:] *= expected_presence(torch.as_tensor(counts), SYSTEM.max_counts).numpy()[
+        ..., None
+    ]
     return TrainingImages(images, counts, SYSTEM)
 
 

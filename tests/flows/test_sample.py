@@ -91,9 +91,8 @@ def test_a_baseline_without_a_chemical_system_is_refused():
 
 
 def test_ids_do_not_depend_on_how_long_the_training_took():
-    fast = TrainedGenerator.build(
-        V_O, replace(PRESETS["paper"], width=0.05, noise_dim=8), seed=0, steps=1, seconds=1.0
-    )
+    parameters = replace(PRESETS["paper"], width=0.05, noise_dim=8)
+    fast = replace(TrainedGenerator.build(V_O, parameters, seed=0), steps=1, seconds=1.0)
     samples = []
     for trained in (fast, replace(fast, seconds=2.0)):
         data = trained.to_bytes()

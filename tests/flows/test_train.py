@@ -129,7 +129,9 @@ def test_states_of_long_ago_are_removed(scratch):
 def test_a_named_checkpoint_is_adopted_byte_by_byte(tmp_path):
     system = Campaign.model_validate(DOCUMENT).chemical_system
     parameters = training_parameters("paper", {"width": 0.05, "noise_dim": 8})
-    TrainedGenerator.build(system, parameters, seed=1).save(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").write_bytes(
+        TrainedGenerator.build(system, parameters, seed=1).to_bytes()
+    )
     document = DOCUMENT | {"generator": {"checkpoint": "model.safetensors"}}
     (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(document))
     campaign = read_campaign(tmp_path / "campaign.yaml")
@@ -151,7 +153,9 @@ def test_a_checkpoint_of_another_chemical_system_is_refused(tmp_path):
         DOCUMENT | {"chemical_system": {"caps": {"Mg": 3, "O": 3}}}
     ).chemical_system
     parameters = training_parameters("paper", {"width": 0.05, "noise_dim": 8})
-    TrainedGenerator.build(other, parameters, seed=1).save(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").write_bytes(
+        TrainedGenerator.build(other, parameters, seed=1).to_bytes()
+    )
     document = DOCUMENT | {"generator": {"checkpoint": "model.safetensors"}}
     (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(document))
     with pytest.raises(UserError, match="trained for Mg 3, O 3"):

@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
         seed=0,
     )
     trained.dataset = training.hash
-    trained.save(folder / "model.safetensors")
+    (folder / "model.safetensors").write_bytes(trained.to_bytes())
     return folder
 
 
@@ -165,7 +165,7 @@ def test_without_known_phases_samples_are_judged_before_relaxation_only(folder):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
-    untrained.save(folder / "chromia.safetensors")
+    (folder / "chromia.safetensors").write_bytes(untrained.to_bytes())
 
     def judge(*arguments):
         fixed = ("-c", folder / "chromia.yaml", "--compositions", "Cr2O4", "--against")
@@ -193,7 +193,9 @@ def test_wrong_checkpoints_are_one_sentence(folder):
     data = (folder / "model.safetensors").read_bytes()
     (folder / "half.safetensors").write_bytes(data[: len(data) // 2])
     other = ChemicalSystem(caps={"V": 2, "O": 2})
-    TrainedGenerator.build(other, PARAMETERS, seed=0).save(folder / "other.safetensors")
+    (folder / "other.safetensors").write_bytes(
+        TrainedGenerator.build(other, PARAMETERS, seed=0).to_bytes()
+    )
     for name, message in {
         "half.safetensors": "is no readable checkpoint",
         "other.safetensors": "was trained for V 2, O 2, not for Mg 2, O 2",
@@ -255,7 +257,7 @@ def alloy(tmp_path):
     (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(document))
     campaign = read_campaign(tmp_path / "campaign.yaml")
     untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
-    untrained.save(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").write_bytes(untrained.to_bytes())
     return tmp_path
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,40 +36,52 @@ def test_entries_are_on_disk_as_they_come(tmp_path: Path) -> None:
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_steps_taken_again_after_a_kill_replace_the_old_ones(tmp_path: Path) -> None:
-    curves = LearningCurves(tmp_path)
-    for step in (10, 20, 30):
+def interrupted(folder: Path, *steps: int) -> None:
+    curves = LearningCurves(folder)
+    for step in steps:
         curves(entry(step))
+
+
+def state(*steps: int) -> SimpleNamespace:
+    return SimpleNamespace(history=[entry(step) for step in steps])
+
+
+def test_steps_taken_again_after_a_kill_replace_the_old_ones(tmp_path: Path) -> None:
+    interrupted(tmp_path, 10, 20, 30)
     with LearningCurves(tmp_path) as resumed:
+        resumed.resume(state(10))
+        assert rows(tmp_path) == [entry(10)]
         resumed(entry(20, offset=0.5))
         resumed(entry(30, offset=0.5))
     assert rows(tmp_path) == [entry(10), entry(20, 0.5), entry(30, 0.5)]
 
 
 def test_curves_of_another_preset_give_way(tmp_path: Path) -> None:
-    curves = LearningCurves(tmp_path)
-    curves(entry(5))
+    interrupted(tmp_path, 5)
     other = {"step": 10.0, "wasserstein": 1.0, "gradient_penalty": 0.5, "coverage": 0.25}
     with LearningCurves(tmp_path) as tuned:
         tuned(other)
     assert rows(tmp_path) == [other]
-    with LearningCurves(tmp_path) as again:
-        again({**other, "step": 20.0})
-    assert [row["step"] for row in rows(tmp_path)] == [10, 20]
+    assert (tmp_path / "curves.png").exists()
 
 
 @pytest.mark.parametrize("lost", [1, 4, 20])
 def test_a_line_that_a_kill_cut_short_is_written_again(tmp_path: Path, lost: int) -> None:
-    curves = LearningCurves(tmp_path)
-    for step in (10, 20, 30):
-        curves(entry(step))
+    interrupted(tmp_path, 10, 20, 30)
     text = (tmp_path / "curves.csv").read_text()
     (tmp_path / "curves.csv").write_text(text[:-lost])
     with LearningCurves(tmp_path) as resumed:
-        assert rows(tmp_path) == [entry(10), entry(20)]
+        resumed.resume(state(10, 20))
         resumed(entry(30))
         resumed(entry(40))
     assert rows(tmp_path) == [entry(10), entry(20), entry(30), entry(40)]
+
+
+def test_curves_in_a_new_folder_begin_with_the_history(tmp_path: Path) -> None:
+    with LearningCurves(tmp_path / "new") as resumed:
+        resumed.resume(state(10, 20))
+    assert rows(tmp_path / "new") == [entry(10), entry(20)]
+    assert (tmp_path / "new" / "curves.png").exists()
 
 
 def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
@@ -78,6 +91,7 @@ def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
             curves(entry(step))
     time.sleep(1.1)  # TensorBoard orders files by the second in which they were begun
     with LearningCurves(tmp_path) as resumed:
+        resumed.resume(state(10))
         resumed(entry(20, offset=0.5))
     events = processing.EventAccumulator(str(tmp_path)).Reload()
     assert sorted(events.Tags()["scalars"]) == sorted(NAMES)

@@ -89,7 +89,7 @@ def test_a_description_depends_on_the_cation_listed_first_alone() -> None:
 def test_the_coverage_loss_is_the_distance_of_the_nearest_framework() -> None:
     data = frameworks()
     torch.manual_seed(0)
-    generator = FrameworkGenerator(MG_MN_O, latent_dim=2, width=0.05)
+    generator = FrameworkGenerator(MG_MN_O, replace(TINY, noise_dim=2))
     latents = torch.randn(9, 1, 2)
     single = [coverage_loss(generator, data, torch.tensor([1]), one[None]) for one in latents]
     best = coverage_loss(generator, data, torch.tensor([1]), latents)
@@ -105,8 +105,7 @@ def test_crystals_are_learnt_and_compositions_are_exact(tmp_path) -> None:
 
     half = trained.halved()
     assert half.classifier is None
-    half.save(tmp_path / "half.safetensors")
-    back = load(tmp_path / "half.safetensors", system=MG_MN_O)
+    back = load(half.save_in(tmp_path), system=MG_MN_O)
     assert back.sha256 == half.sha256
 
     proposer = GanProposer(back)

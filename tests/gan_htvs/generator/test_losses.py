@@ -24,7 +24,7 @@ def images() -> torch.Tensor:
 @pytest.fixture
 def classifier() -> Classifier:
     torch.manual_seed(1)
-    return Classifier(SYSTEM, width=0.1, with_cell_branch=True).eval()
+    return Classifier(SYSTEM, replace(PRESETS["authors"], width=0.1)).eval()
 
 
 def cross_entropies(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -12,9 +14,12 @@ from gan_htvs.generator.networks import (
     condition_vector,
     expected_presence,
 )
+from gan_htvs.generator.presets import PRESETS
 
 MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 V_O = ChemicalSystem(caps={"V": 8, "O": 16})
+PAPER = PRESETS["paper"]
+NARROW = replace(PAPER, noise_dim=16, width=0.1)
 
 
 def parameter_count(module: nn.Module) -> int:
@@ -92,14 +97,14 @@ def normalised(inputs: int, outputs: int) -> int:
 def test_parameter_counts_are_those_of_the_published_layers(
     system: ChemicalSystem, generator: int, critic: int, classifier: int
 ) -> None:
-    assert parameter_count(Generator(system)) == generator
-    assert parameter_count(Critic(system)) == critic
-    assert parameter_count(Classifier(system)) == classifier
+    assert parameter_count(Generator(system, PAPER)) == generator
+    assert parameter_count(Critic(system, PAPER)) == critic
+    assert parameter_count(Classifier(system, PAPER)) == classifier
 
 
 def test_the_published_code_has_a_cell_branch_and_a_bias_instead_of_the_last_norm() -> None:
-    text = parameter_count(Classifier(MG_MN_O))
-    code = Classifier(MG_MN_O, atom_branch_norms=3, with_cell_branch=True)
+    text = parameter_count(Classifier(MG_MN_O, PAPER))
+    code = Classifier(MG_MN_O, replace(PAPER, atom_branch_norms=3, lambda_cell=0.1))
     cell = (
         normalised(3, 64)
         + normalised(64, 64)
@@ -112,30 +117,30 @@ def test_the_published_code_has_a_cell_branch_and_a_bias_instead_of_the_last_nor
     assert fill.shape == (5,)
     assert ((fill > 0) & (fill < 1)).all()
     with pytest.raises(ValueError, match="without a cell branch"):
-        Classifier(V_O, width=0.1).fill(torch.rand(5, 26, 3))
+        Classifier(V_O, NARROW).fill(torch.rand(5, 26, 3))
 
 
 @pytest.mark.parametrize(("system", "rows"), [(MG_MN_O, 28), (V_O, 24)], ids=["Mg-Mn-O", "V-O"])
 def test_shapes_follow_the_chemical_system(system: ChemicalSystem, rows: int) -> None:
     counts = torch.ones(5, len(system.elements), dtype=torch.long)
-    images = Generator(system, noise_dim=16, width=0.1)(torch.randn(5, 16), counts)
+    images = Generator(system, NARROW)(torch.randn(5, 16), counts)
     assert images.shape == (5, 2 + rows, 3)
     assert ((images > 0) & (images < 1)).all()
-    assert Critic(system, width=0.1)(images).shape == (5,)
-    readings = Classifier(system, width=0.1)(images)
+    assert Critic(system, NARROW)(images).shape == (5,)
+    readings = Classifier(system, NARROW)(images)
     assert [tuple(r.atoms.shape) for r in readings] == [(5, n, 2) for n in system.max_counts]
     assert [tuple(r.counts.shape) for r in readings] == [(5, n) for n in system.max_counts]
 
 
 def test_the_condition_is_the_fill_and_one_hot_counts() -> None:
-    vector = condition_vector(torch.tensor([[2, 4, 8]]), MG_MN_O)
+    vector = condition_vector(torch.tensor([[2, 4, 8]]), MG_MN_O.max_counts)
     assert vector.shape == (1, 29)
     assert vector[0, 0] == pytest.approx(14 / 28)
     assert vector[0, 1:].nonzero().flatten().tolist() == [1, 8 + 3, 16 + 7]
 
 
 def test_atoms_are_expected_in_the_first_rows_of_their_block() -> None:
-    presence = expected_presence(torch.tensor([[2, 1, 3], [8, 8, 12]]), MG_MN_O)
+    presence = expected_presence(torch.tensor([[2, 1, 3], [8, 8, 12]]), MG_MN_O.max_counts)
     assert presence[0].nonzero().flatten().tolist() == [0, 1, 8, 16, 17, 18]
     assert presence[1].all()
 
@@ -146,13 +151,13 @@ def test_the_critic_does_not_see_the_order_of_equal_atoms() -> None:
     shuffled[:, 2:10] = images[:, 2:10].flip(1)
     swapped = images.clone()
     swapped[:, 2:10], swapped[:, 10:18] = images[:, 10:18], images[:, 2:10]
-    critic = Critic(MG_MN_O, width=0.2)
+    critic = Critic(MG_MN_O, NARROW)
     torch.testing.assert_close(critic(shuffled), critic(images), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(critic(swapped), critic(images), atol=1e-5)
 
 
 def test_the_row_maps_are_the_published_convolutions() -> None:
-    critic = Critic(MG_MN_O, width=0.2)
+    critic = Critic(MG_MN_O, NARROW)
     first = critic.rows[0]
     assert isinstance(first, nn.Linear)
     convolution = nn.Conv2d(1, first.out_features, (1, 3))

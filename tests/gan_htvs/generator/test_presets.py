@@ -62,17 +62,17 @@ def test_presets_can_be_overridden_by_field() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"critic_step": 2}, "did you mean 'critic_steps'"),
-        ({"zzz": 2}, "known are noise_dim"),
-        ({"batch_size": 2.5}, "batch_size: 2.5 must be a whole number"),
-        ({"width": -1}, r"width = -1.0: must be above 0\."),
-        ({"noise_dim": 0}, "noise_dim = 0: must be above 0"),
-        ({"lambda_1": -1}, "lambda_1 = -1.0: must be at least 0"),
-        ({"beta1": 1}, "beta1 = 1.0: must be at least 0 and below 1"),
-        ({"learning_rate_decay": 2}, "learning_rate_decay = 2.0: must be above 0 and at most 1"),
-        ({"batch_size": 1}, "batch_size = 1: must be above 1"),
-        ({"softmax_twice": 2}, "softmax_twice = 2: must be 0 or 1"),
-        ({"atom_branch_norms": 5}, "atom_branch_norms = 5: must be 3 or 4"),
+        ({"critic_step": 2}, "perhaps critic_steps"),
+        ({"zzz": 2}, "perhaps noise_dim or width"),
+        ({"batch_size": 2.5}, "batch_size: .*, not 2.5"),
+        ({"width": -1}, "width: .* greater than 0, not -1"),
+        ({"noise_dim": 0}, "noise_dim: .* greater than or equal to 1"),
+        ({"lambda_1": -1}, "lambda_1: .* greater than or equal to 0"),
+        ({"beta1": 1}, "beta1: .* less than 1"),
+        ({"learning_rate_decay": 2}, "learning_rate_decay: .* less than or equal to 1"),
+        ({"batch_size": 1}, "batch_size: .* greater than 1"),
+        ({"softmax_twice": 2}, "softmax_twice: .* less than or equal to 1"),
+        ({"atom_branch_norms": 5}, "atom_branch_norms: .* less than or equal to 4"),
     ],
 )
 def test_wrong_overrides_are_one_sentence(overrides: dict[str, float], message: str) -> None:

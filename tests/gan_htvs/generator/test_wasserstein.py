@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.generator.losses import set_critic_gradient
 from gan_htvs.generator.networks import Critic
 from gan_htvs.generator.presets import PRESETS
-from gan_htvs.generator.wasserstein import set_critic_gradient
 
 SYSTEM = ChemicalSystem(caps={"Mg": 3, "Mn": 2, "O": 4})
 N = 6
@@ -17,7 +17,7 @@ N = 6
 @pytest.fixture
 def critic() -> Critic:
     torch.manual_seed(0)
-    critic = Critic(SYSTEM, width=0.2)
+    critic = Critic(SYSTEM, replace(PRESETS["paper"], width=0.2))
     for parameter in critic.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return critic
