@@ -47,11 +47,8 @@ def samples(name: ProposerName, n: int, *, seed: int) -> list[Sampled]:
     each = -(-n // len(targets))
     by_composition = [
         [
-            Sampled(name, SYSTEM.formula(counts), *crystals)
-            for found in [sample(proposer, counts, each, seed=seed)]
-            for crystals in zip(
-                found.raw_structures, found.structures, found.max_displacement, strict=True
-            )
+            Sampled(name, SYSTEM.formula(counts), one.raw, one.structure, one.max_displacement)
+            for one in sample(proposer, counts, each, seed=seed).samples
         ]
         for counts in targets[:n]
     ]

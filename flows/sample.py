@@ -177,38 +177,32 @@ class SampleMaker(Maker):
         )
         proposals = [
             Proposal(
-                candidate_id=content_hash(stream, index)[:16],
-                structure=structure,
+                candidate_id=content_hash(stream, each.index)[:16],
+                structure=each.structure,
                 origin=Origin(
                     proposer=self.proposer,
                     requested_composition=composition,
-                    index=index,
+                    index=each.index,
                     stream=stream,
                     checkpoint=sha256,
                     seed=self.seed,
-                    max_displacement=moved,
-                    is_remade=is_remade,
+                    max_displacement=each.max_displacement,
+                    is_remade=each.is_remade,
                 ),
             )
-            for index, structure, moved, is_remade in zip(
-                sampled.indices,
-                sampled.structures,
-                sampled.max_displacement,
-                sampled.is_remade,
-                strict=True,
-            )
+            for each in sampled.samples
         ]
-        report = sampled.report()
         return Sample(
             composition=composition,
             proposer=self.proposer,
             stream=stream,
             proposals=proposals,
             batch_size=self.batch_size,
-            **{
-                key: report[key]
-                for key in Sample.model_fields.keys() & report.keys() - {"proposer"}
-            },
+            requested=n_structures,
+            tried=sampled.tried,
+            acceptance=sampled.acceptance,
+            rejections={reason.value: n for reason, n in sampled.reasons.most_common()},
+            exhausted=sampled.exhausted,
         )
 
     def _generator(self, checkpoint: dict[str, Any] | None) -> TrainedGenerator | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice, repeat
 from typing import TYPE_CHECKING
 
 from pymatgen.core import Structure
@@ -26,25 +27,21 @@ from gan_htvs.evaluation.documents import (
     Report,
     Sample,
 )
-from gan_htvs.evaluation.known import KnownCrystals
 from gan_htvs.evaluation.measures import mark_unique, measure
+from gan_htvs.matching import KnownStructures
 from gan_htvs.proposers.gan import GanProposer
-from gan_htvs.proposers.sampling import sample
+from gan_htvs.proposers.sampling import composition_rng, sample
 from gan_htvs.thermodynamics.references import reference_phases
 from gan_htvs.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy as np
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gan_htvs.candidate import RelaxedStructure
     from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
     from gan_htvs.dataset import Dataset
-    from gan_htvs.generator.checkpoint import TrainedGenerator
-    from gan_htvs.pointcloud import DecodedCells
     from gan_htvs.proposers import Proposer, RawSample
-    from gan_htvs.proposers.sampling import SampleResult
+    from gan_htvs.proposers.sampling import SampledStructure, SampleResult
     from gan_htvs.relaxation import Relaxations
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
@@ -132,17 +129,36 @@ def evaluate(
     to_relax: list[tuple[Sample, Structure]] = []
     for done, counts in enumerate(compositions):
         told("sampling")(done, len(compositions))
-        recorder = _recorder(proposer, counts)
+        raw: list[RawSample] = []
         found = sample(
-            recorder,
+            proposer,
             counts,
             n_samples,
             seed=seed,
             max_tries_per_structure=max_tries_per_structure,
             oxidation_states=oxidation_states,
+            on_raw=raw.append,
         )
-        draws.append(_draw(found, recorder, oxidation_states, known))
-        new = _samples(found, counts, known)
+        made = islice(_made_atoms(proposer, counts, seed), found.tried)
+        balanced = [
+            min(atoms) > 0 and system.is_charge_balanced(atoms, oxidation_states) for atoms in made
+        ]
+        crystals = [one for one in raw if isinstance(one, Structure)]
+        draws.append(
+            Draw(
+                composition=system.formula(counts),
+                wanted=n_samples,
+                tried=found.tried,
+                exhausted=found.exhausted,
+                read=_n_read(proposer, found),
+                balanced=sum(balanced),
+                decoded=len(crystals),
+                before_push=_counted(filter(None, map(check_geometry, crystals))),
+                rejections=_counted(found.reasons.elements()),
+                held_out=known.n_held_out(counts),
+            )
+        )
+        new = [_sample(each, system.formula(counts), known) for each in found.samples]
         samples += new
         to_relax += list(zip(new, found.structures, strict=True))[:n_relaxed]
     told("sampling")(len(compositions), len(compositions))
@@ -179,6 +195,42 @@ def evaluate(
     )
 
 
+class KnownCrystals:
+    """What samples are compared with: training structures, known phases, and what was held out.
+
+    Parameters
+    ----------
+    training, held_out
+        A dataset, split in two.
+    phases
+        Known phases, which count as known whether they are in the dataset or not.
+    """
+
+    def __init__(
+        self, training: Dataset, held_out: Dataset | None, phases: Sequence[ReferencePhase]
+    ) -> None:
+        self.system = training.system
+        self._known = KnownStructures(
+            [*training.structures(), *(phase.structure for phase in phases)]
+        )
+        kept_back = held_out.structures() if held_out else []
+        self._held_out = KnownStructures(kept_back)
+        self._counts = [self.system.counts(structure) for structure in kept_back]
+
+    def is_novel(self, structure: Structure) -> bool:
+        """Whether it matches neither a training structure nor a known phase."""
+        return not self._known.holds(structure)
+
+    def n_held_out(self, counts: Counts) -> int:
+        """Held-out cells with these atoms."""
+        return self._counts.count(counts)
+
+    def rediscovered(self, structure: Structure) -> tuple[int, ...]:
+        """Positions of the held-out cells with as many atoms that the structure matches."""
+        counts = self.system.counts(structure)
+        return tuple(i for i in self._held_out.positions(structure) if self._counts[i] == counts)
+
+
 def _known_phases(system: ChemicalSystem, *, required: bool) -> list[ReferencePhase]:
     """List the known phases, of which there are none if nothing is known about an element."""
     try:
@@ -192,108 +244,37 @@ def _known_phases(system: ChemicalSystem, *, required: bool) -> list[ReferencePh
 _OUTCOMES = {Stage.REJECTED: Outcome.HOLE, Stage.FAILED: Outcome.NOT_CONVERGED}
 
 
-class _Recorder:
-    """A proposer that keeps what it proposed of one composition."""
+def _made_atoms(proposer: Proposer, counts: Counts, seed: int) -> Iterator[Counts]:
+    """Yield the atoms of the raw samples, those that are no crystal included.
 
-    reads = False
-    """Whether a classifier reads compositions from the samples."""
-
-    def __init__(self, proposer: Proposer, counts: Counts) -> None:
-        self.name = proposer.name
-        self.system = proposer.system
-        self.volume_per_atom = proposer.volume_per_atom
-        self.samples: list[RawSample] = []
-        self.proposer = proposer
-        self.counts = counts
-
-    def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[RawSample]:
-        for raw in self.proposer.raw_samples(counts, rng):
-            self.samples.append(raw)
-            yield raw
-
-    def atoms(self, n: int) -> Sequence[Counts]:
-        """Tell which atoms the first ``n`` raw samples have, those that are no crystal included."""
-        return [self.counts] * n
-
-    def n_balanced(self, n: int, oxidation_states: OxidationRanges) -> int:
-        """Count, of the first ``n`` raw samples, those with atoms that can be neutral."""
-        return sum(
-            min(atoms) > 0 and self.system.is_charge_balanced(atoms, oxidation_states)
-            for atoms in self.atoms(n)
-        )
+    A generator makes other atoms than it was asked for, too; it makes the samples once more.
+    """
+    rng = composition_rng(seed, counts)
+    while isinstance(proposer, GanProposer):
+        cells, _ = proposer.read_batch(counts, rng)
+        yield from (tuple(row) for row in cells.counts.tolist())
+    yield from repeat(counts)
 
 
-class _GanRecorder(_Recorder):
-    """The same of a generator, which makes other atoms than it was asked for, too."""
-
-    def __init__(self, proposer: GanProposer, counts: Counts) -> None:
-        self.reads = proposer.trained.classifier is not None
-        self.generator = _KeptCells(proposer.trained)
-        super().__init__(self.generator, counts)
-
-    def atoms(self, n: int) -> Sequence[Counts]:
-        return self.generator.atoms[:n]
+def _n_read(proposer: Proposer, found: SampleResult) -> int | None:
+    """Count the raw samples from which a classifier, if there is one, reads the composition."""
+    if not isinstance(proposer, GanProposer) or proposer.trained.classifier is None:
+        return None
+    return found.tried - found.reasons[RejectionReason.WRONG_COMPOSITION]
 
 
-class _KeptCells(GanProposer):
-    """A generator that keeps the atoms of whatever it decoded."""
-
-    def __init__(self, trained: TrainedGenerator) -> None:
-        super().__init__(trained)
-        self.atoms: list[Counts] = []
-
-    def read_batch(
-        self, counts: Counts, rng: np.random.Generator
-    ) -> tuple[DecodedCells, list[RejectionReason | None]]:
-        cells, refused = super().read_batch(counts, rng)
-        self.atoms += [tuple(row) for row in cells.counts.tolist()]
-        return cells, refused
+def _counted(reasons: Iterable[RejectionReason]) -> dict[str, int]:
+    return {str(reason): n for reason, n in sorted(Counter(reasons).items())}
 
 
-def _recorder(proposer: Proposer, counts: Counts) -> _Recorder:
-    if isinstance(proposer, GanProposer):
-        return _GanRecorder(proposer, counts)
-    return _Recorder(proposer, counts)
-
-
-def _draw(
-    found: SampleResult,
-    recorder: _Recorder,
-    oxidation_states: OxidationRanges,
-    known: KnownCrystals,
-) -> Draw:
-    counts = recorder.counts
-    raw = recorder.samples[: found.tried]
-    crystals = [one for one in raw if isinstance(one, Structure)]
-    problems = Counter(filter(None, map(check_geometry, crystals)))
-    n_read = found.tried - found.reasons[RejectionReason.WRONG_COMPOSITION]
-    return Draw(
-        composition=known.system.formula(counts),
-        wanted=found.wanted,
-        tried=found.tried,
-        exhausted=found.exhausted,
-        read=n_read if recorder.reads else None,
-        balanced=recorder.n_balanced(found.tried, oxidation_states),
-        decoded=len(crystals),
-        before_push={str(reason): n for reason, n in sorted(problems.items())},
-        rejections={str(reason): n for reason, n in sorted(found.reasons.items())},
-        held_out=known.n_held_out(counts),
+def _sample(sampled: SampledStructure, composition: str, known: KnownCrystals) -> Sample:
+    return Sample(
+        composition=composition,
+        index=sampled.index,
+        max_displacement=sampled.max_displacement,
+        novel_as_generated=known.is_novel(sampled.structure),
+        rediscovers_as_generated=known.rediscovered(sampled.structure),
     )
-
-
-def _samples(found: SampleResult, counts: Counts, known: KnownCrystals) -> list[Sample]:
-    return [
-        Sample(
-            composition=known.system.formula(counts),
-            index=index,
-            max_displacement=displacement,
-            novel_as_generated=known.is_novel(structure),
-            rediscovers_as_generated=known.rediscovered(structure),
-        )
-        for structure, index, displacement in zip(
-            found.structures, found.indices, found.max_displacement, strict=True
-        )
-    ]
 
 
 def _record(

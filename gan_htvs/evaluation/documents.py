@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
-from pydantic import BeforeValidator, Field, PlainSerializer
-from pymatgen.core import Lattice, Structure
+from pydantic import Field, PlainSerializer
+from pymatgen.core import Structure
 
 from gan_htvs.documents import Document
 from gan_htvs.share import Share
 
-COORDINATE_DIGITS = 6
-"""Decimals of stored lattices (A) and fractional coordinates."""
-
-
-def _from_plain(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return Structure(Lattice(value["lattice"]), value["species"], value["coords"])
-
-
-def _to_plain(structure: Structure | None) -> dict[str, Any] | None:
-    if structure is None:
-        return None
-    return {
-        "lattice": np.round(structure.lattice.matrix, COORDINATE_DIGITS).tolist(),
-        "species": [site.specie.symbol for site in structure],
-        "coords": np.round(structure.frac_coords, COORDINATE_DIGITS).tolist(),
-    }
-
-
 StoredStructure = Annotated[
-    Structure | None, BeforeValidator(_from_plain), PlainSerializer(_to_plain)
+    Structure, PlainSerializer(lambda structure: structure.as_dict(verbosity=0), when_used="json")
 ]
-"""A structure that is lattice, species and fractional coordinates in JSON."""
+"""A structure that is pymatgen's dictionary in JSON."""
 
 
 class Outcome(StrEnum):
@@ -66,7 +44,7 @@ class Sample(Document):
         (), description="held-out structures that it matched before relaxation, by position"
     )
     fate: Outcome = Outcome.NOT_RELAXED
-    structure: StoredStructure = Field(None, description="after a sound relaxation")
+    structure: StoredStructure | None = Field(None, description="after a sound relaxation")
     energy_per_atom: float | None = Field(None, description="eV/atom")
     energy_above_hull: float | None = Field(
         None, description="eV/atom, negative below the hull; of sound structures only"
@@ -258,8 +236,3 @@ class Report(Document):
     def is_relaxed(self) -> bool:
         """Whether any sample of any proposer was sent to relaxation."""
         return any(evaluation.overall.n_relaxed for evaluation in self.evaluations)
-
-
-def mean(values: list[float]) -> float | None:
-    """Average finite numbers, or None of none."""
-    return math.fsum(values) / len(values) if values else None

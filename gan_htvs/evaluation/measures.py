@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from statistics import mean
 from typing import TYPE_CHECKING
 
-from gan_htvs.evaluation.documents import (
-    AtThreshold,
-    Draw,
-    Measures,
-    Outcome,
-    Sample,
-    mean,
-)
+from gan_htvs.evaluation.documents import AtThreshold, Draw, Measures, Outcome, Sample
 from gan_htvs.matching import UniqueStructures
 from gan_htvs.share import Share
 from gan_htvs.validity import RejectionReason
@@ -68,6 +62,7 @@ def measure(
     valid = unique + rejections[RejectionReason.DUPLICATE]
     relaxed = [sample for sample in samples if sample.fate is not Outcome.NOT_RELAXED]
     sound = [sample for sample in relaxed if sample.fate is Outcome.SOUND]
+    steps = [s.n_steps for s in relaxed if s.n_steps is not None]
     seconds = [s.cpu_seconds for s in relaxed if s.cpu_seconds is not None]
     n_ended = sum(sample.fate is not Outcome.FAILED for sample in relaxed)
     cpu_seconds = sum(seconds) if seconds and len(seconds) == n_ended else None
@@ -88,7 +83,7 @@ def measure(
         thresholds=[
             _at(threshold, relaxed, cpu_seconds) for threshold in sorted(thresholds, reverse=True)
         ],
-        mean_steps=mean([float(s.n_steps) for s in relaxed if s.n_steps is not None]),
+        mean_steps=mean(steps) if steps else None,
         cpu_seconds=cpu_seconds,
     )
 

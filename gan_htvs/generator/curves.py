@@ -25,6 +25,8 @@ PANELS = (
 )
 """What shares a panel of the figure; a training has the first and one of the others."""
 
+_COLUMNS = ("step", *(name for _, names in PANELS for name in names))
+
 DRAW_SECONDS = 60.0
 """Least time between two drawings of the figure."""
 
@@ -98,7 +100,8 @@ class LearningCurves:
         with unwritable_as_user_error(self.csv):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.csv.open("w" if is_new else "a", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(entries[0]), lineterminator="\n")
+                columns = [name for name in _COLUMNS if name in entries[0]]
+                writer = csv.DictWriter(file, columns, lineterminator="\n")
                 if is_new:
                     writer.writeheader()
                 writer.writerows(entries)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,21 +33,29 @@ FINITE = frozenset({ProposerName.SUBSTITUTION})
 """Proposers with one fixed list of structures for each composition, whatever the seed."""
 
 
-class Proposer(Protocol):
-    """Proposes structures of a chemical system."""
+class Proposer(ABC):
+    """Proposes structures of a chemical system.
 
-    @property
-    def name(self) -> ProposerName:
-        """What it is called in campaign.yaml."""
+    Parameters
+    ----------
+    system
+        Elements, in the order of the counts, and caps.
 
-    @property
-    def system(self) -> ChemicalSystem:
-        """Elements and caps."""
+    Attributes
+    ----------
+    name
+        What it is called in campaign.yaml.
+    volume_per_atom
+        Volume to which the push brings loose and overlapping cells, A^3; None: their own.
+    """
 
-    @property
-    def volume_per_atom(self) -> float | None:
-        """Volume to which the push brings loose and overlapping cells, A^3; None: their own."""
+    name: ProposerName
+    volume_per_atom: float | None
 
+    def __init__(self, system: ChemicalSystem) -> None:
+        self.system = system
+
+    @abstractmethod
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[RawSample]:
         """Yield raw samples of one composition, decided by ``rng``, until there are no more.
 

@@ -14,7 +14,7 @@ import torch
 
 from gan_htvs.declash import VOLUME_PER_ATOM
 from gan_htvs.pointcloud import DecodedCells, decode
-from gan_htvs.proposers import ProposerName
+from gan_htvs.proposers import Proposer, ProposerName
 from gan_htvs.validity import RejectionReason
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ BATCH_SIZE = 256
 """Samples per pass through the networks. Always the same, as rounding depends on it."""
 
 
-class GanProposer:
+class GanProposer(Proposer):
     """Proposes what a trained generator makes of a composition.
 
     Parameters
@@ -41,8 +41,8 @@ class GanProposer:
     volume_per_atom = VOLUME_PER_ATOM
 
     def __init__(self, trained: TrainedGenerator) -> None:
+        super().__init__(trained.system)
         self.trained = trained
-        self.system = trained.system
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[RawSample]:
         """Yield structures, and the reasons where there is none, without end."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.declash import VOLUME_PER_ATOM
-from gan_htvs.proposers import ProposerName
+from gan_htvs.proposers import Proposer, ProposerName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
 
-    from gan_htvs.chemistry import ChemicalSystem, Counts
+    from gan_htvs.chemistry import Counts
 
 VOLUME_SPREAD = 0.2
 """Relative half width of the range of volumes per atom."""
@@ -29,20 +29,11 @@ FLATTEST = 0.3
 """Smallest volume of the cell with unit edges; the corners of the range of angles are flat."""
 
 
-class RandomCells:
-    """Proposes random cells with uniformly distributed atoms.
-
-    Parameters
-    ----------
-    system
-        The elements, in the order of the counts.
-    """
+class RandomCells(Proposer):
+    """Proposes random cells with uniformly distributed atoms."""
 
     name = ProposerName.RANDOM
     volume_per_atom = VOLUME_PER_ATOM
-
-    def __init__(self, system: ChemicalSystem) -> None:
-        self.system = system
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
         """Yield structures without end."""

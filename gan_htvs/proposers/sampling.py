@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pymatgen.core import Structure
@@ -22,10 +22,10 @@ from gan_htvs.matching import UniqueStructures
 from gan_htvs.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
-    from gan_htvs.proposers import Proposer, ProposerName, RawSample
+    from gan_htvs.proposers import Proposer, RawSample
 
 _BLOCK = 16
 """Raw samples pushed together."""
@@ -34,82 +34,66 @@ _TOLERATED_DISTANCE = 0.85
 """Share of the declash distance that a pair must have kept after the push."""
 
 
+@dataclass(frozen=True)
+class SampledStructure:
+    """A structure after the push.
+
+    Attributes
+    ----------
+    index
+        Which raw sample it is: with proposer, seed and composition, its origin.
+    structure, raw
+        After the push, and before it.
+    max_displacement
+        How far the push moved an atom within the cell, A.
+    is_remade
+        Whether the push left nothing of the raw sample.
+    """
+
+    index: int
+    structure: Structure
+    raw: Structure
+    max_displacement: float
+    is_remade: bool
+
+
 @dataclass
 class SampleResult:
     """What sampling found and why the rest was thrown away.
 
     Attributes
     ----------
-    proposer
-        What the raw samples come from.
-    wanted
-        Unique structures asked for.
-    structures
-        Valid and unique, declashed.
-    raw_structures
-        The same before the push.
-    indices
-        Which raw samples they are: with proposer, seed and composition, their origin.
-    max_displacement
-        How far the push moved an atom of each within its cell, A.
-    is_remade
-        Whether the push left nothing of the raw sample.
+    samples
+        Valid, unique and declashed.
     reasons
         Rejections, counted.
-    tried
-        Raw samples looked at: those in ``structures`` and those counted in ``reasons``.
     exhausted
         Whether the proposer had no more.
     """
 
-    proposer: ProposerName
-    wanted: int
-    structures: list[Structure] = field(default_factory=list)
-    raw_structures: list[Structure] = field(default_factory=list)
-    indices: list[int] = field(default_factory=list)
-    max_displacement: list[float] = field(default_factory=list)
-    is_remade: list[bool] = field(default_factory=list)
+    samples: list[SampledStructure] = field(default_factory=list)
     reasons: Counter[RejectionReason] = field(default_factory=Counter)
-    tried: int = 0
     exhausted: bool = False
 
-    def record(
-        self, before: RawSample, after: RawSample, push: Push, unique: UniqueStructures
-    ) -> None:
-        """Count one raw sample, and take it in if it is valid and new."""
-        if isinstance(after, Structure) and not unique.add(after):
-            after = RejectionReason.DUPLICATE
-        if isinstance(before, Structure) and isinstance(after, Structure):
-            self.structures.append(after)
-            self.raw_structures.append(before)
-            self.indices.append(self.tried)
-            self.max_displacement.append(push.max_displacement)
-            self.is_remade.append(push.is_remade)
-        else:
-            self.reasons[after] += 1
-        self.tried += 1
+    @property
+    def structures(self) -> list[Structure]:
+        """The structures of the samples."""
+        return [each.structure for each in self.samples]
 
     @property
-    def gave_up(self) -> bool:
-        """Whether the bound on tries or the end of the proposals came before the wanted number."""
-        return len(self.structures) < self.wanted
+    def tried(self) -> int:
+        """Raw samples looked at."""
+        return len(self.samples) + self.reasons.total()
 
     @property
     def acceptance(self) -> float:
         """Share of the raw samples that were taken; 0 if there were none."""
-        return len(self.structures) / max(self.tried, 1)
+        return len(self.samples) / max(self.tried, 1)
 
-    def report(self) -> dict[str, Any]:
-        """Tell in plain values how the sampling went."""
-        return {
-            "proposer": self.proposer.value,
-            "requested": self.wanted,
-            "found": len(self.structures),
-            "tried": self.tried,
-            "acceptance": self.acceptance,
-            "rejections": {reason.value: n for reason, n in self.reasons.most_common()},
-            "exhausted": self.exhausted,
-        }
+
+def composition_rng(seed: int, counts: Counts) -> np.random.Generator:
+    """Make the random numbers of one composition, which no other composition shares."""
+    return np.random.default_rng([seed, *counts])
 
 
 def sample(
@@ -120,6 +104,7 @@ def sample(
     seed: int,
     max_tries_per_structure: int = 200,
     oxidation_states: OxidationRanges | None = None,
+    on_raw: Callable[[RawSample], None] = lambda _raw: None,
 ) -> SampleResult:
     """Sample until ``n`` unique valid structures are found, or the tries or proposals end.
 
@@ -137,6 +122,8 @@ def sample(
         The bound is ``n`` times this many raw samples.
     oxidation_states
         Refuse a composition that these ranges cannot make neutral.
+    on_raw
+        Called with every raw sample that is looked at.
 
     Raises
     ------
@@ -145,31 +132,26 @@ def sample(
     """
     _check_request(counts, proposer.system, oxidation_states)
     unique = UniqueStructures()
-    found = SampleResult(proposer.name, n)
-    bound = n * max_tries_per_structure
-    raw = proposer.raw_samples(counts, np.random.default_rng([seed, *counts]))
-    for before, after, push in _pushed(raw, proposer):
-        found.record(before, after, push, unique)
-        if found.tried == bound or not found.gave_up:
-            return found
-    found.exhausted = True
-    return found
-
-
-class Push(NamedTuple):
-    """What the push did to one structure; see :class:`gan_htvs.declash.DeclashResult`."""
-
-    max_displacement: float
-    is_remade: bool
-
-
-NO_PUSH = Push(0.0, is_remade=False)
+    result = SampleResult()
+    raw = proposer.raw_samples(counts, composition_rng(seed, counts))
+    for before, after in _pushed(raw, proposer):
+        on_raw(before)
+        if isinstance(after, RejectionReason):
+            result.reasons[after] += 1
+        elif unique.add(after.structure):
+            result.samples.append(after)
+        else:
+            result.reasons[RejectionReason.DUPLICATE] += 1
+        if result.tried == n * max_tries_per_structure or len(result.samples) == n:
+            return result
+    result.exhausted = True
+    return result
 
 
 def _pushed(
     raw: Iterator[RawSample], proposer: Proposer
-) -> Iterator[tuple[RawSample, RawSample, Push]]:
-    """Yield raw samples, what the push and the geometric check make of them, and the push.
+) -> Iterator[tuple[RawSample, SampledStructure | RejectionReason]]:
+    """Yield raw samples and what the push and the geometric check make of them.
 
     They are pushed in blocks that do not depend on how many are wanted: rounding depends on the
     block, and a push out of a symmetric arrangement makes much of it.
@@ -178,18 +160,19 @@ def _pushed(
         pair: _TOLERATED_DISTANCE * distance
         for pair, distance in pair_distances(proposer.system.elements).items()
     }
-    while block := list(islice(raw, _BLOCK)):
-        crystals = [each for each in block if isinstance(each, Structure)]
+    numbered = enumerate(raw)
+    while block := list(islice(numbered, _BLOCK)):
+        crystals = [each for _, each in block if isinstance(each, Structure)]
         pushed = declash(crystals, volume_per_atom=proposer.volume_per_atom)
-        moved = map(Push, pushed.max_displacement.tolist(), pushed.is_remade.tolist())
+        moved = zip(pushed.max_displacement.tolist(), pushed.is_remade.tolist(), strict=True)
         results = iter(zip(pushed.structures, moved, strict=True))
-        for each in block:
-            if isinstance(each, RejectionReason):
-                yield each, each, NO_PUSH
+        for index, before in block:
+            if isinstance(before, RejectionReason):
+                yield before, before
                 continue
             after, push = next(results)
             reason = check_geometry(after, pair_distances=closest)
-            yield each, reason or after, push
+            yield before, reason or SampledStructure(index, after, before, *push)
 
 
 def _check_request(

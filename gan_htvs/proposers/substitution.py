@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gan_htvs.dataset.decoration import decorate_composition, split_ions
-from gan_htvs.proposers import ProposerName
+from gan_htvs.proposers import Proposer, ProposerName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ LOWEST_ENERGY = 10
 """Orderings of lowest electrostatic energy of each prototype."""
 
 
-class Substitution:
+class Substitution(Proposer):
     """Proposes decorated prototypes, the most plausible one of every prototype first.
 
     The dataset source ``prototypes`` is made in the same way with fewer orderings, so a generator
@@ -46,16 +46,13 @@ class Substitution:
             needed_by=f"the proposer {self.name.value!r}",
             cure="leave it out",
         )
-        self.system = system
+        super().__init__(system)
         self.oxidation_states = oxidation_states
-        self._decorated: dict[Counts, list[Structure]] = {}
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
         """Yield the decorations in their order; nothing about them is random."""
         del rng
-        if counts not in self._decorated:
-            candidates = decorate_composition(
-                self.system, counts, self.oxidation_states, lowest_energy=LOWEST_ENERGY
-            )
-            self._decorated[counts] = [candidate.structure for candidate in candidates]
-        yield from self._decorated[counts]
+        for candidate in decorate_composition(
+            self.system, counts, self.oxidation_states, lowest_energy=LOWEST_ENERGY
+        ):
+            yield candidate.structure

@@ -18,14 +18,14 @@ from pyxtal.symmetry import Group
 from pyxtal.tolerance import Tol_matrix
 
 from gan_htvs.declash import VOLUME_PER_ATOM, pair_distances
-from gan_htvs.proposers import ProposerName
+from gan_htvs.proposers import Proposer, ProposerName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from gan_htvs.chemistry import ChemicalSystem, Counts
+    from gan_htvs.chemistry import Counts
 
 N_SPACE_GROUPS = 230
 
@@ -53,20 +53,11 @@ PRIMITIVE_VECTORS: dict[str, NDArray[np.float64]] = {
 _SAME_SITE = 0.01
 
 
-class SymmetricCrystals:
-    """Proposes random symmetric crystals.
-
-    Parameters
-    ----------
-    system
-        The elements, in the order of the counts.
-    """
+class SymmetricCrystals(Proposer):
+    """Proposes random symmetric crystals."""
 
     name = ProposerName.SYMMETRIC
     volume_per_atom = VOLUME_PER_ATOM
-
-    def __init__(self, system: ChemicalSystem) -> None:
-        self.system = system
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
         """Yield crystals without end, or none if PyXtal finds none."""

@@ -43,7 +43,8 @@ def interrupted(folder: Path, *steps: int) -> None:
 
 
 def state(*steps: int) -> SimpleNamespace:
-    return SimpleNamespace(history=[entry(step) for step in steps])
+    # As JSON returns it: keys in alphabetical order.
+    return SimpleNamespace(history=[dict(sorted(entry(step).items())) for step in steps])
 
 
 def test_steps_taken_again_after_a_kill_replace_the_old_ones(tmp_path: Path) -> None:

@@ -70,10 +70,9 @@ def test_the_seed_decides_and_the_number_read_does_not(name):
 def test_more_structures_begin_with_the_same_ones(name, system):
     proposer, counts = make(name, system)
     two, more = (sample(proposer, counts, n, seed=7) for n in (2, 7))
-    assert not more.gave_up
-    assert more.indices[:2] == two.indices
+    assert len(more.samples) == 7
+    assert [s.index for s in more.samples[:2]] == [s.index for s in two.samples]
     assert coordinates(more.structures[:2]) == coordinates(two.structures)
-    assert more.report()["proposer"] == name
 
 
 def test_a_generator_is_needed_for_the_generator():

@@ -40,30 +40,24 @@ class Listed(RandomCells):
 def test_every_raw_sample_is_accounted_for_and_the_end_is_told():
     refused = RejectionReason.WRONG_ATOM_ROWS
     result = sample(Listed([ROCK_SALT, refused, ROCK_SALT.copy()]), (1, 1), 3, seed=0)
-    assert result.report() == {
-        "proposer": "substitution",
-        "requested": 3,
-        "found": 1,
-        "tried": 3,
-        "acceptance": pytest.approx(1 / 3),
-        "rejections": {"wrong_atom_rows": 1, "duplicate": 1},
-        "exhausted": True,
-    }
-    assert result.indices == [0]
-    assert result.structures == [ROCK_SALT]
-    assert result.max_displacement == [0]
+    assert result.reasons == {refused: 1, RejectionReason.DUPLICATE: 1}
+    assert (result.tried, result.exhausted) == (3, True)
+    assert result.acceptance == pytest.approx(1 / 3)
+    (only,) = result.samples
+    assert (only.index, only.structure, only.raw) == (0, ROCK_SALT, ROCK_SALT)
+    assert (only.max_displacement, only.is_remade) == (0, False)
 
 
 def test_no_more_is_read_than_needed():
     proposals = [RejectionReason.WRONG_COMPOSITION] * 3 + [ROCK_SALT] * 5
     result = sample(Listed(proposals), (1, 1), 1, seed=0)
-    assert (result.tried, result.gave_up, result.exhausted) == (4, False, False)
+    assert (result.tried, len(result.samples), result.exhausted) == (4, 1, False)
 
 
 def test_the_bound_on_tries_ends_an_endless_loop():
     endless = [RejectionReason.WRONG_COMPOSITION] * 1000
     result = sample(Listed(endless), (1, 1), 2, seed=0, max_tries_per_structure=10)
-    assert (result.tried, result.gave_up, result.exhausted) == (20, True, False)
+    assert (result.tried, result.samples, result.exhausted) == (20, [], False)
 
 
 def test_volumes_that_mean_something_are_held():
@@ -77,5 +71,5 @@ def test_volumes_that_mean_something_are_held():
 
 def test_compositions_do_not_share_their_random_numbers():
     found = [sample(RandomCells(MG_O), counts, 1, seed=0) for counts in ((2, 2), (2, 4))]
-    angles = [result.raw_structures[0].lattice.angles for result in found]
+    angles = [result.samples[0].raw.lattice.angles for result in found]
     assert not np.allclose(*angles)

@@ -29,15 +29,14 @@ def test_spinel_is_among_the_proposals(substitution):
     )
     found = sample(substitution, (2, 4, 8), 100, seed=0)
     assert any(structure_matcher().fit(spinel, each) for each in found.structures)
-    untouched = np.array(found.max_displacement) < 1e-9
+    untouched = np.array([each.max_displacement for each in found.samples]) < 1e-9
     assert untouched.mean() > 0.5  # the push leaves sound structures alone
 
 
 def test_the_list_ends_and_no_seed_changes_it(substitution):
     first, second = (sample(substitution, (1, 2, 4), 1000, seed=seed) for seed in (0, 1))
     assert first.exhausted
-    assert first.gave_up
-    assert first.tried == len(first.structures) + first.reasons.total()
+    assert len(first.samples) < 1000
     assert first.structures == second.structures
 
 
