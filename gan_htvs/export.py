@@ -13,30 +13,28 @@ from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
-
-    from pymatgen.core import Structure
 
     from gan_htvs.candidate import Candidate
 
-EXPORT_FIELDS = (
-    "candidate_id",
-    "campaign",
-    "formula_pretty",
-    "stage",
-    "generated_structure",
-    "structure",
-    "level_of_theory",
-    "energy_per_atom",
-    "energy_above_hull",
-    "energy_incomplete",
-    "pourbaix",
-    "band_gap",
-    "incomplete_band_gap",
-    "band_gap_reason",
-    "band_gap_method",
-)
+_COLUMNS = {
+    "candidate_id": "candidate_id",
+    "campaign": "campaign",
+    "formula": "formula_pretty",
+    "stage": "stage",
+    "level_of_theory": "level_of_theory",
+    "energy_per_atom_eV": "energy_per_atom",
+    "energy_above_hull_eV_per_atom": "energy_above_hull",
+    "energy_incomplete": "energy_incomplete",
+    "band_gap_eV": "band_gap",
+    "incomplete_band_gap_eV": "incomplete_band_gap",
+    "band_gap_reason": "band_gap_reason",
+    "band_gap_method": "band_gap_method",
+}
+"""Fields of a candidate by their columns in the manifest."""
+
+EXPORT_FIELDS = (*_COLUMNS.values(), "generated_structure", "structure", "pourbaix")
 """Fields of a candidate that an export is made of."""
 
 MANIFEST = "manifest.csv"
@@ -54,7 +52,20 @@ class StructureFormat(StrEnum):
 
 def structure_text(candidate: Candidate, form: StructureFormat) -> str:
     """Write the structure of a candidate: relaxed, or as it was generated if that is all."""
-    return _WRITERS[form](candidate)
+    structure = (candidate.structure or candidate.generated_structure).get_sorted_structure()
+    if form is StructureFormat.POSCAR:
+        comment = f"{candidate.formula_pretty} {candidate.candidate_id}"
+        return str(structure.to(fmt="poscar", comment=comment))
+    if form is StructureFormat.CIF:
+        return str(structure.to(fmt="cif"))
+    from ase.io.extxyz import write_extxyz  # noqa: PLC0415 - slow
+    from pymatgen.io.ase import AseAtomsAdaptor  # noqa: PLC0415 - the same
+
+    atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    atoms.info = {key: value for key, value in _facts(candidate).items() if value is not None}
+    text = io.StringIO()
+    write_extxyz(text, [atoms])
+    return text.getvalue()
 
 
 def file_name(candidate: Candidate, form: StructureFormat) -> str:
@@ -63,7 +74,7 @@ def file_name(candidate: Candidate, form: StructureFormat) -> str:
         re.sub(r"[^A-Za-z0-9_-]", "_", text)[:LONGEST]
         for text in (candidate.formula_pretty, candidate.candidate_id)
     )
-    return f"{formula}_{name}{_SUFFIXES[form]}"
+    return f"{formula}_{name}.{'vasp' if form is StructureFormat.POSCAR else form}"
 
 
 def export_structures(
@@ -118,61 +129,11 @@ def _described(manifest: Path) -> Iterator[dict[str, str]]:
                 yield row
 
 
-def _structure(candidate: Candidate) -> Structure:
-    structure = candidate.structure or candidate.generated_structure
-    return structure.get_sorted_structure()
-
-
 def _facts(candidate: Candidate) -> dict[str, Any]:
+    facts = {column: getattr(candidate, field) for column, field in _COLUMNS.items()}
     pourbaix = candidate.pourbaix
-    return {
-        "candidate_id": candidate.candidate_id,
-        "campaign": candidate.campaign,
-        "formula": candidate.formula_pretty,
+    return facts | {
         "stage": candidate.stage.value,
         "is_relaxed": candidate.structure is not None,
-        "level_of_theory": candidate.level_of_theory,
-        "energy_per_atom_eV": candidate.energy_per_atom,
-        "energy_above_hull_eV_per_atom": candidate.energy_above_hull,
-        "energy_incomplete": candidate.energy_incomplete,
         "pourbaix_min_eV_per_atom": None if pourbaix is None else pourbaix.minimum,
-        "band_gap_eV": candidate.band_gap,
-        "incomplete_band_gap_eV": candidate.incomplete_band_gap,
-        "band_gap_reason": candidate.band_gap_reason,
-        "band_gap_method": candidate.band_gap_method,
     }
-
-
-def _cif(candidate: Candidate) -> str:
-    return str(_structure(candidate).to(fmt="cif"))
-
-
-def _poscar(candidate: Candidate) -> str:
-    from pymatgen.io.vasp import Poscar  # noqa: PLC0415 - seconds
-
-    comment = f"{candidate.formula_pretty} {candidate.candidate_id}"
-    return Poscar(_structure(candidate), comment).get_str(significant_figures=10)
-
-
-def _extxyz(candidate: Candidate) -> str:
-    from ase.io.extxyz import write_extxyz  # noqa: PLC0415 - slow
-    from pymatgen.io.ase import AseAtomsAdaptor  # noqa: PLC0415 - the same
-
-    atoms = AseAtomsAdaptor.get_atoms(_structure(candidate), msonable=False)
-    atoms.info = {key: value for key, value in _facts(candidate).items() if value is not None}
-    text = io.StringIO()
-    write_extxyz(text, [atoms])
-    return text.getvalue()
-
-
-_SUFFIXES = {
-    StructureFormat.CIF: ".cif",
-    StructureFormat.POSCAR: ".vasp",
-    StructureFormat.EXTXYZ: ".extxyz",
-}
-
-_WRITERS: dict[StructureFormat, Callable[[Candidate], str]] = {
-    StructureFormat.CIF: _cif,
-    StructureFormat.POSCAR: _poscar,
-    StructureFormat.EXTXYZ: _extxyz,
-}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
 """Okabe and Ito, distinct to colour-blind readers."""
 GREY, RED = "#999999", "#d55e00"
-PUBLISHED_HATCH = "///"
-"""Over what is published, in grey, and not ours."""
+PUBLISHED_STYLE: dict[str, Any] = {"color": GREY, "alpha": 0.6, "hatch": "///"}
+"""Bars of what is published and not ours."""
 
 
 class ImageFormat(StrEnum):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from pymatgen.util.string import latexify
 
 from gan_htvs.assessment import Judge
 from gan_htvs.candidate import KNOWN_PHASE
-from gan_htvs.figures import COLOURS, GREY, PUBLISHED_HATCH, RED
+from gan_htvs.figures import COLOURS, GREY, PUBLISHED_STYLE, RED
 from gan_htvs.funnel import PUBLISHED_SOURCE, energy_order, first_of_each_crystal
 
 if TYPE_CHECKING:
@@ -51,22 +53,16 @@ def draw_funnel(funnel: Funnel) -> Figure:
     axes = figure.subplots()
     columns = {**funnel.counts, PUBLISHED_SOURCE: funnel.published}
     height = 0.8 / len(columns)
-    where = np.arange(len(funnel.stages))
+    stages = np.arange(len(funnel.stages))
     for k, (name, counts) in enumerate(columns.items()):
-        published = name == PUBLISHED_SOURCE
-        axes.barh(
-            where + (k + 0.5) * height - 0.4,
-            [count or 0 for count in counts],
-            height,
-            label=name,
-            color=GREY if published else COLOURS[k % len(COLOURS)],
-            hatch=PUBLISHED_HATCH if published else None,
-            alpha=0.6 if published else 1,
-        )
-        for y, count in zip(where + (k + 0.5) * height - 0.4, counts, strict=True):
+        own_style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)]}
+        style = PUBLISHED_STYLE if name == PUBLISHED_SOURCE else own_style
+        where = stages + (k + 0.5) * height - 0.4
+        axes.barh(where, [count or 0 for count in counts], height, label=name, **style)
+        for y, count in zip(where, counts, strict=True):
             if count is not None:
                 axes.annotate(f" {count:,}", (max(count, 0.5), y), va="center", fontsize=8)
-    axes.set(yticks=where, yticklabels=funnel.stages, xlabel="structures")
+    axes.set(yticks=stages, yticklabels=funnel.stages, xlabel="structures")
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(0, 4 * max([1, *(c or 0 for counts in columns.values() for c in counts)]))
     axes.invert_yaxis()
@@ -92,7 +88,9 @@ def draw_hull(
         axes.plot(x, y, "-", color=GREY, linewidth=1, zorder=1)
     for x, y in stable:
         axes.plot(x, y, "ko", markersize=5, zorder=2)
-    lowest = _lowest_of_each_formula(rows, thresholds.metastable)
+    candidates = [r for r in _crystals(rows) if r["energy_above_hull"] <= thresholds.metastable]
+    # Of each formula the first one, which is the lowest.
+    lowest = list({row["formula_pretty"]: row for row in reversed(candidates)}.values())
     if lowest:
         # pymatgen counts its coordinates from the second element on.
         order = [references.elements.index(el.symbol) for el in diagram.elements]
@@ -102,20 +100,10 @@ def draw_hull(
             x, y = np.array([triangular_coord(share[1:]) for share in shares]).T
         else:
             x, y = shares[:, 1], np.array([r["formation_energy_per_atom"] for r in lowest])
-        points = axes.scatter(
-            x,
-            y,
-            c=energies,
-            cmap="viridis_r",
-            marker="D",
-            s=40,
-            edgecolors="k",
-            zorder=3,
-            vmin=min(0, *energies, 0),
-            vmax=0.2,
-        )
-        bar = figure.colorbar(points, ax=axes, shrink=0.7)
-        bar.set_label("energy above hull of known phases and other candidates, eV/atom")
+        style: dict[str, Any] = {"cmap": "viridis_r", "marker": "D", "edgecolors": "k", "zorder": 3}
+        points = axes.scatter(x, y, s=40, c=energies, vmin=min(0, *energies, 0), vmax=0.2, **style)
+        label = "energy above hull of known phases and other candidates, eV/atom"
+        figure.colorbar(points, ax=axes, shrink=0.7, label=label)
     if len(references.elements) == TERNARY:
         axes.set_aspect("equal")
         axes.axis("off")
@@ -137,12 +125,13 @@ def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
         return None
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for row in wet[MOST_CURVES:]:
-        axes.plot(*_curve(row), color=GREY, linewidth=0.6, alpha=0.6)
-    for k, row in enumerate(wet[:MOST_CURVES]):
-        style = ("-", "--", ":")[k // len(COLOURS)]
-        label = f"{latexify(row['formula_pretty'])} {row['candidate_id'][:6]}"
-        axes.plot(*_curve(row), style, color=COLOURS[k % len(COLOURS)], label=label)
+    for k, row in enumerate(wet):
+        style: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "alpha": 0.6, "zorder": 1}
+        if k < MOST_CURVES:
+            line, colour = divmod(k, len(COLOURS))
+            style = {"linestyle": ("-", "--", ":")[line], "color": COLOURS[colour]}
+            style["label"] = f"{latexify(row['formula_pretty'])} {row['candidate_id'][:6]}"
+        axes.plot(row["pourbaix"]["ph"], row["pourbaix"]["decomposition_energies"], **style)
     for limit in (thresholds.pourbaix, thresholds.pourbaix_screen):
         axes.axhline(limit, color=RED, linewidth=1, linestyle="--")
         axes.annotate(f"{limit:g}", (axes.get_xlim()[1], limit), color=RED, fontsize=8)
@@ -166,27 +155,18 @@ def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
     axes = figure.subplots()
     low, high = thresholds.band_gap
     left = min(0.0, *(row["pourbaix"]["minimum"] for row in known)) - 0.02
-    window = Rectangle(
-        (left, low), thresholds.pourbaix - left, high - low, color=COLOURS[2], alpha=0.15
-    )
-    axes.add_patch(window)
-    methods = sorted({row["band_gap_method"] or "not labelled" for row in known})
-    for k, method in enumerate(methods):
-        for phases, marker in ((False, "o"), (True, "x")):
-            own = [
-                row
-                for row in known
-                if (row["band_gap_method"] or "not labelled") == method
-                and (row["origin"]["proposer"] == KNOWN_PHASE) == phases
-            ]
-            if own:
-                axes.scatter(
-                    [row["pourbaix"]["minimum"] for row in own],
-                    [row["band_gap"] for row in own],
-                    marker=marker,
-                    color=COLOURS[k % len(COLOURS)],
-                    label=f"{'known phases' if phases else 'candidates'}, {method}",
-                )
+    width = thresholds.pourbaix - left
+    axes.add_patch(Rectangle((left, low), width, high - low, color=COLOURS[2], alpha=0.15))
+    points = defaultdict(list)
+    for row in known:
+        is_phase = row["origin"]["proposer"] == KNOWN_PHASE
+        kind = (row["band_gap_method"] or "not labelled", is_phase)
+        points[kind].append((row["pourbaix"]["minimum"], row["band_gap"]))
+    colours = dict(zip(sorted({method for method, _ in points}), cycle(COLOURS), strict=False))
+    for (method, is_phase), own in sorted(points.items()):
+        marker, name = ("x", "known phases") if is_phase else ("o", "candidates")
+        style: dict[str, Any] = {"marker": marker, "color": colours[method]}
+        axes.scatter(*zip(*own, strict=True), label=f"{name}, {method}", **style)
     axes.set(
         xlabel="smallest Pourbaix decomposition energy, eV/atom",
         ylabel="band gap, eV",
@@ -212,10 +192,6 @@ def _name(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     )
 
 
-def _curve(row: Row) -> tuple[Sequence[float], Sequence[float]]:
-    return row["pourbaix"]["ph"], row["pourbaix"]["decomposition_energies"]
-
-
 def _crystals(rows: Sequence[Row]) -> list[Row]:
     """Candidates with a believed energy, one for each crystal, lowest first; no known phases."""
     believed = [
@@ -226,11 +202,3 @@ def _crystals(rows: Sequence[Row]) -> list[Row]:
         and row["origin"]["proposer"] != KNOWN_PHASE
     ]
     return list(first_of_each_crystal(sorted(believed, key=energy_order)))
-
-
-def _lowest_of_each_formula(rows: Sequence[Row], limit: float) -> list[Row]:
-    lowest: dict[str, Row] = {}
-    for row in _crystals(rows):
-        if row["energy_above_hull"] <= limit:
-            lowest.setdefault(row["formula_pretty"], row)
-    return list(lowest.values())

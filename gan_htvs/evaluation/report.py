@@ -1,30 +1,49 @@
-"""The files that an evaluation leaves behind."""
+"""The files that an evaluation leaves behind: every number, every sample, and a picture."""
 
 from __future__ import annotations
 
 import csv
 import io
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
-from gan_htvs.evaluation.documents import Evaluation, Report, Sample
-from gan_htvs.evaluation.figure import draw_report
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from gan_htvs.evaluation.documents import Evaluation, Outcome, Report, Sample
+from gan_htvs.figures import COLOURS, PUBLISHED_STYLE, rendered
 from gan_htvs.files import write_atomically
 from gan_htvs.identity import content_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
     from gan_htvs.campaign import Campaign
     from gan_htvs.dataset import Dataset
     from gan_htvs.generator.checkpoint import TrainedGenerator
+    from gan_htvs.share import Share
 
 JSON_FILE, CSV_FILE, FIGURE_FILE = "evaluation.json", "samples.csv", "evaluation.png"
 
 _PACKAGES = ("gan-htvs", "pymatgen", "torch", "chgnet", "pyxtal")
 
 _CSV_FIELDS = tuple(name for name in Sample.model_fields if name != "structure")
+
+WINDOW = (-0.05, 0.5)
+"""Energies above the hull that are drawn, eV/atom."""
+
+GROUP_WIDTH = 0.8
+"""Of the bars that stand together; groups are 1 apart."""
+
+BEFORE_RELAXATION = ("matched", "valid_before_push", "valid", "unique", "novel")
+"""Shares that are drawn where nothing was relaxed."""
 
 
 def make_report(
@@ -44,6 +63,10 @@ def make_report(
         The generator first.
     """
     options = [(e.proposer, e.n_samples, e.n_relaxed, e.seed) for e in evaluations]
+    versions = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return Report(
         campaign=campaign.name,
         checkpoint=trained.sha256,
@@ -52,7 +75,7 @@ def make_report(
         dataset=dataset.hash,
         held_out=campaign.dataset.held_out,
         settings=content_hash("evaluation", campaign, dataset.hash, options),
-        versions={name: _version(name) for name in _PACKAGES},
+        versions=versions,
         evaluations=list(evaluations),
     )
 
@@ -71,33 +94,157 @@ def write_report(report: Report, directory: Path) -> list[Path]:
     """
     contents = {
         JSON_FILE: report.model_dump_json(indent=1).encode(),
-        CSV_FILE: samples_csv(report.evaluations).encode(),
-        FIGURE_FILE: draw_report(report),
+        CSV_FILE: _samples_csv(report.evaluations).encode(),
+        FIGURE_FILE: rendered(draw_report(report)),
     }
     for name, data in contents.items():
         write_atomically(directory / name, data)
     return [directory / name for name in contents]
 
 
-def samples_csv(evaluations: Sequence[Evaluation]) -> str:
-    """One line for each sample of each proposer; lists are separated by spaces."""
+def _samples_csv(evaluations: Sequence[Evaluation]) -> str:
+    """Write one line for each sample of each proposer; lists are separated by spaces."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("proposer", *_CSV_FIELDS))
     for evaluation in evaluations:
         for sample in evaluation.samples:
-            values = (getattr(sample, name) for name in _CSV_FIELDS)
-            writer.writerow(
-                (
-                    evaluation.proposer,
-                    *(" ".join(map(str, v)) if isinstance(v, tuple) else v for v in values),
-                )
-            )
+            values = [getattr(sample, name) for name in _CSV_FIELDS]
+            plain = [" ".join(map(str, v)) if isinstance(v, tuple) else v for v in values]
+            writer.writerow((evaluation.proposer, *plain))
     return text.getvalue()
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+def draw_report(report: Report) -> Figure:
+    """Draw a report.
+
+    Left: distribution of the energy above the hull over all structures sent to relaxation, those
+    with holes or without convergence never arriving. Middle: stable share with its 95 % interval,
+    beside the published one. Right: S.U.N. per hour of relaxation. Where nothing was relaxed:
+    shares before relaxation, each of its own denominator.
+    """
+    figure = Figure(figsize=(13, 4.2), dpi=120, layout="constrained")
+    if report.is_relaxed:
+        distribution, shares, rates = figure.subplots(1, 3)
+        _distribution(distribution, report.evaluations)
+        _shares(shares, report)
+        _rates(rates, report.evaluations)
+    else:
+        _before_relaxation(figure.subplots(), report.evaluations)
+    figure.suptitle(f"{report.campaign}: checkpoint {report.checkpoint[:12]}")
+    return figure
+
+
+def _distribution(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
+    for evaluation, colour in zip(evaluations, cycle(COLOURS), strict=False):
+        energies = np.sort(
+            [s.energy_above_hull for s in evaluation.samples if s.fate is Outcome.SOUND]
+        ).astype(float)
+        if n := evaluation.overall.n_relaxed:
+            axes.step(
+                np.concatenate([[WINDOW[0]], energies, [WINDOW[1]]]),
+                100 * np.concatenate([np.arange(len(energies) + 1), [len(energies)]]) / n,
+                where="post",
+                color=colour,
+                label=f"{evaluation.proposer} (n = {n})",
+            )
+    for threshold in evaluations[0].thresholds:
+        axes.axvline(threshold, color="black", linewidth=0.6, linestyle=":")
+    axes.set(
+        xlim=WINDOW,
+        ylim=(0, 100),
+        xlabel="energy above hull after relaxation, eV/atom",
+        ylabel="share of structures relaxed, %",
+        title=f"stability ({evaluations[0].level_of_theory})",
+    )
+    axes.legend(frameon=False, fontsize="small")
+
+
+def _shares(axes: Axes, report: Report) -> None:
+    thresholds = report.evaluations[0].thresholds
+    bars = len(report.evaluations) + 1
+    width = GROUP_WIDTH / bars
+    for evaluation, colour, at in _groups(axes, report.evaluations, _within(thresholds), bars=bars):
+        stable = [t.stable for t in evaluation.overall.thresholds]
+        sun = [t.sun for t in evaluation.overall.thresholds]
+        _bars(axes, at, stable, width, aside=-0.2, color=colour, alpha=0.35)
+        _bars(axes, at, sun, width, aside=0.2, color=colour)
+    largest = max(published.stable.n for published in report.published)
+    for published in report.published:
+        if published.stable.n == largest and published.threshold in thresholds:
+            at = np.array([thresholds.index(published.threshold) + (bars - 1) / 2 * width])
+            _bars(axes, at, [published.stable], width, **PUBLISHED_STYLE)
+    axes.set(
+        xlabel="eV/atom above hull",
+        ylabel="share of structures relaxed, %",
+        title="share with 95 % interval",
+    )
+    axes.set_ylim(bottom=0)
+    kim = report.published[0]
+    label = f"published: {kim.chemsys}, stable\n{kim.source}\n{kim.level_of_theory}"
+    handles = [
+        Patch(color="black", alpha=0.35, label="stable"),
+        Patch(color="black", label="stable, unique, novel"),
+        Patch(**PUBLISHED_STYLE, label=label),
+    ]
+    axes.legend(handles=handles, frameon=False, fontsize="small")
+
+
+def _rates(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
+    width = GROUP_WIDTH / len(evaluations)
+    for evaluation, colour, at in _groups(axes, evaluations, _within(evaluations[0].thresholds)):
+        rates = [t.sun_per_cpu_hour or 0.0 for t in evaluation.overall.thresholds]
+        axes.bar(at, rates, width, color=colour, label=evaluation.proposer)
+    axes.set(xlabel="eV/atom above hull", ylabel="per processor hour", title="S.U.N. found")
+    axes.legend(frameon=False, fontsize="small")
+
+
+def _before_relaxation(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
+    width = GROUP_WIDTH / len(evaluations)
+    titles = [name.replace("_", " ") for name in BEFORE_RELAXATION]
+    for evaluation, colour, at in _groups(axes, evaluations, titles):
+        shares = [getattr(evaluation.overall, name) for name in BEFORE_RELAXATION]
+        _bars(axes, at, shares, width, color=colour, label=evaluation.proposer)
+    axes.set(ylim=(0, 100), ylabel="share, %", title="before relaxation, with 95 % interval")
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _within(thresholds: Sequence[float]) -> list[str]:
+    return [f"<= {threshold:g}" for threshold in thresholds]
+
+
+def _groups(
+    axes: Axes, evaluations: Sequence[Evaluation], labels: Sequence[str], bars: int | None = None
+) -> Iterator[tuple[Evaluation, str, NDArray[np.floating]]]:
+    """Label the groups, and yield each evaluation, its color and the middles of its bars (m,).
+
+    There is room for ``bars`` in each group; None: for those of the evaluations.
+    """
+    axes.set_xticks(range(len(labels)), labels)
+    bars = bars or len(evaluations)
+    for n, (evaluation, colour) in enumerate(zip(evaluations, cycle(COLOURS), strict=False)):
+        yield evaluation, colour, np.arange(len(labels)) + (n - (bars - 1) / 2) * GROUP_WIDTH / bars
+
+
+def _bars(
+    axes: Axes,
+    at: NDArray[np.floating],
+    shares: Sequence[Share],
+    width: float,
+    *,
+    aside: float = 0.0,
+    **style: Any,
+) -> None:
+    """Draw bars (m,) at positions ``at``, their intervals ``aside`` of the middle."""
+    values = np.array([share.value or 0.0 for share in shares])
+    bounds = np.array([share.interval or (0.0, 0.0) for share in shares]).T
+    axes.bar(at, 100 * values, width, **style)
+    axes.errorbar(
+        at + aside * width,
+        100 * values,
+        100 * np.abs(bounds - values),
+        fmt="none",
+        ecolor="black",
+        elinewidth=0.7,
+        capsize=1.5,
+    )

@@ -10,8 +10,12 @@ from matplotlib.image import imread
 from gan_htvs.campaign import Campaign
 from gan_htvs.errors import UserError
 from gan_htvs.evaluation.documents import Report
-from gan_htvs.evaluation.figure import BEFORE_RELAXATION, _before_relaxation
-from gan_htvs.evaluation.report import make_report, write_report
+from gan_htvs.evaluation.report import (
+    BEFORE_RELAXATION,
+    _before_relaxation,
+    make_report,
+    write_report,
+)
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 
