@@ -11,6 +11,7 @@ from adjustText import adjust_text
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord
+from pymatgen.core import Composition
 from pymatgen.util.string import latexify
 
 from gan_htvs.assessment import Judge
@@ -92,14 +93,12 @@ def draw_hull(
     # Of each formula the first one, which is the lowest.
     lowest = list({row["formula_pretty"]: row for row in reversed(candidates)}.values())
     if lowest:
-        # pymatgen counts its coordinates from the second element on.
-        order = [references.elements.index(el.symbol) for el in diagram.elements]
-        shares = references.fractions([row["formula_pretty"] for row in lowest])[:, order]
+        shares = [diagram.pd_coords(Composition(row["formula_pretty"])) for row in lowest]
         energies = [row["energy_above_hull"] for row in lowest]
         if len(references.elements) == TERNARY:
-            x, y = np.array([triangular_coord(share[1:]) for share in shares]).T
+            x, y = np.array([triangular_coord(share) for share in shares]).T
         else:
-            x, y = shares[:, 1], np.array([r["formation_energy_per_atom"] for r in lowest])
+            x, y = np.array(shares)[:, 0], [row["formation_energy_per_atom"] for row in lowest]
         style: dict[str, Any] = {"cmap": "viridis_r", "marker": "D", "edgecolors": "k", "zorder": 3}
         points = axes.scatter(x, y, s=40, c=energies, vmin=min(0, *energies, 0), vmax=0.2, **style)
         label = "energy above hull of known phases and other candidates, eV/atom"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from gan_htvs.evaluation import Report
+    from gan_htvs.evaluation.documents import Report
 
 BASELINES = tuple(name for name in ProposerName if name is not ProposerName.GAN)
 

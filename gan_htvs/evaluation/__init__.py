@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from itertools import islice, repeat
+from operator import attrgetter
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from pymatgen.core import Structure
@@ -19,18 +22,17 @@ from gan_htvs.assessment import Judge
 from gan_htvs.candidate import Stage
 from gan_htvs.errors import UserError
 from gan_htvs.evaluation.documents import (
+    AtThreshold,
     Draw,
     Evaluation,
     Measures,
     Outcome,
-    Published,
-    Report,
     Sample,
 )
-from gan_htvs.evaluation.measures import mark_unique, measure
-from gan_htvs.matching import KnownStructures
+from gan_htvs.matching import KnownStructures, UniqueStructures
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import composition_rng, sample
+from gan_htvs.share import Share
 from gan_htvs.thermodynamics.references import reference_phases
 from gan_htvs.validity import RejectionReason, check_geometry
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from gan_htvs.candidate import RelaxedStructure
-    from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
+    from gan_htvs.chemistry import Counts, OxidationRanges
     from gan_htvs.dataset import Dataset
     from gan_htvs.proposers import Proposer, RawSample
     from gan_htvs.proposers.sampling import SampledStructure, SampleResult
@@ -46,10 +48,16 @@ if TYPE_CHECKING:
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
 
-__all__ = ["Evaluation", "Measures", "Published", "Report", "Sample", "evaluate"]
-
 THRESHOLDS = (0.2, 0.08, 0.0)
 """Distances from the hull that are reported, eV/atom; 0 is on or below it."""
+
+SECONDS_PER_HOUR = 3600.0
+
+_MISMATCHES = (
+    RejectionReason.WRONG_COMPOSITION,
+    RejectionReason.WRONG_ATOM_ROWS,
+    RejectionReason.EMPTY_ELEMENT,
+)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the number done and the total."""
@@ -119,9 +127,10 @@ def evaluate(
         return lambda done, total: on_progress(what, done, total) if on_progress else None
 
     n_relaxed = min(n_relaxed, n_samples)
-    phases = known_phases
-    if phases is None:
-        phases = _known_phases(system, required=n_relaxed > 0)
+    phases = known_phases or []
+    if known_phases is None:
+        with nullcontext() if n_relaxed else suppress(UserError):
+            phases = reference_phases(system.elements)
     known = KnownCrystals(training, held_out, phases)
     compositions = list(dict.fromkeys(compositions))
     draws: list[Draw] = []
@@ -169,7 +178,7 @@ def evaluate(
         )
         for (one, _), result in zip(to_relax, relaxed, strict=True):
             _record(one, result, references, known)
-        mark_unique(samples)
+        _mark_unique(samples)
     return Evaluation(
         proposer=proposer.name,
         chemsys=system.chemsys,
@@ -181,7 +190,7 @@ def evaluate(
         training_structures=len(training),
         held_out_structures=len(held_out) if held_out else 0,
         compositions=[
-            measure(
+            _measure(
                 [draw],
                 [one for one in samples if one.composition == draw.composition],
                 thresholds,
@@ -189,7 +198,7 @@ def evaluate(
             )
             for draw in draws
         ],
-        overall=measure(draws, samples, thresholds),
+        overall=_measure(draws, samples, thresholds),
         draws=draws,
         samples=samples,
     )
@@ -229,16 +238,6 @@ class KnownCrystals:
         """Positions of the held-out cells with as many atoms that the structure matches."""
         counts = self.system.counts(structure)
         return tuple(i for i in self._held_out.positions(structure) if self._counts[i] == counts)
-
-
-def _known_phases(system: ChemicalSystem, *, required: bool) -> list[ReferencePhase]:
-    """List the known phases, of which there are none if nothing is known about an element."""
-    try:
-        return reference_phases(system.elements)
-    except UserError:
-        if required:
-            raise
-        return []
 
 
 _OUTCOMES = {Stage.REJECTED: Outcome.HOLE, Stage.FAILED: Outcome.NOT_CONVERGED}
@@ -303,3 +302,82 @@ def _record(
     one.energy_above_hull = above_hull
     one.novel = known.is_novel(relaxed.structure)
     one.rediscovers = known.rediscovered(relaxed.structure)
+
+
+def _mark_unique(samples: Sequence[Sample]) -> None:
+    """Set ``unique`` of the sound samples: the most stable of each group that matches."""
+    sound = [sample for sample in samples if sample.fate is Outcome.SOUND]
+    seen = UniqueStructures()
+    for one in sorted(sound, key=attrgetter("energy_above_hull")):
+        one.unique = seen.add(one.structure)
+
+
+def _measure(
+    draws: Sequence[Draw],
+    samples: Sequence[Sample],
+    thresholds: Sequence[float],
+    *,
+    composition: str | None = None,
+) -> Measures:
+    """Count what the samples of one composition, or of all, are worth.
+
+    Parameters
+    ----------
+    draws
+        One for each composition that counts.
+    samples
+        Theirs, with ``unique`` and ``novel`` set on those that are sound.
+    thresholds
+        Distances from the hull, eV/atom.
+    composition
+        What the draws have in common.
+    """
+    tried = sum(draw.tried for draw in draws)
+    rejections = sum((Counter(draw.rejections) for draw in draws), Counter[str]())
+    before_push = sum(sum(draw.before_push.values()) for draw in draws)
+    held_out = sum(draw.held_out for draw in draws)
+    readings = [draw.read for draw in draws if draw.read is not None]
+    matched = tried - sum(rejections[reason] for reason in _MISMATCHES)
+    decoded = sum(draw.decoded for draw in draws)
+    unique = len(samples)
+    valid = unique + rejections[RejectionReason.DUPLICATE]
+    relaxed = [sample for sample in samples if sample.fate is not Outcome.NOT_RELAXED]
+    sound = [sample for sample in relaxed if sample.fate is Outcome.SOUND]
+    steps = [s.n_steps for s in relaxed if s.n_steps is not None]
+    seconds = [s.cpu_seconds for s in relaxed if s.cpu_seconds is not None]
+    n_ended = sum(sample.fate is not Outcome.FAILED for sample in relaxed)
+    cpu_seconds = sum(seconds) if seconds and len(seconds) == n_ended else None
+    return Measures(
+        composition=composition,
+        read=Share(k=sum(readings), n=tried) if len(readings) == len(draws) else None,
+        matched=Share(k=matched, n=tried),
+        balanced=Share(k=sum(draw.balanced for draw in draws), n=tried),
+        valid_before_push=Share(k=decoded - before_push, n=matched),
+        valid=Share(k=valid, n=matched),
+        unique=Share(k=unique, n=valid),
+        novel=Share(k=sum(s.novel_as_generated for s in samples), n=unique),
+        rediscovered=Share(k=_found(samples, "rediscovers_as_generated"), n=held_out),
+        rediscovered_relaxed=Share(k=_found(samples, "rediscovers"), n=held_out),
+        fates=Counter(sample.fate for sample in relaxed),
+        unique_relaxed=Share(k=sum(bool(s.unique) for s in sound), n=len(sound)),
+        novel_relaxed=Share(k=sum(bool(s.novel) for s in sound), n=len(sound)),
+        thresholds=[
+            _at(threshold, relaxed, cpu_seconds) for threshold in sorted(thresholds, reverse=True)
+        ],
+        mean_steps=mean(steps) if steps else None,
+        cpu_seconds=cpu_seconds,
+    )
+
+
+def _at(threshold: float, relaxed: Sequence[Sample], cpu_seconds: float | None) -> AtThreshold:
+    sun = sum(sample.is_sun(threshold) for sample in relaxed)
+    return AtThreshold(
+        threshold=threshold,
+        stable=Share(k=sum(s.is_stable(threshold) for s in relaxed), n=len(relaxed)),
+        sun=Share(k=sun, n=len(relaxed)),
+        sun_per_cpu_hour=sun * SECONDS_PER_HOUR / cpu_seconds if cpu_seconds else None,
+    )
+
+
+def _found(samples: Sequence[Sample], field: str) -> int:
+    return len({position for sample in samples for position in getattr(sample, field)})

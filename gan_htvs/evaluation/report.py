@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 
 from gan_htvs.evaluation.documents import Evaluation, Outcome, Report, Sample
 from gan_htvs.figures import COLOURS, PUBLISHED_STYLE, rendered
@@ -137,26 +138,21 @@ def draw_report(report: Report) -> Figure:
 
 def _distribution(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     for evaluation, colour in zip(evaluations, cycle(COLOURS), strict=False):
-        energies = np.sort(
-            [s.energy_above_hull for s in evaluation.samples if s.fate is Outcome.SOUND]
-        ).astype(float)
-        if n := evaluation.overall.n_relaxed:
-            axes.step(
-                np.concatenate([[WINDOW[0]], energies, [WINDOW[1]]]),
-                100 * np.concatenate([np.arange(len(energies) + 1), [len(energies)]]) / n,
-                where="post",
-                color=colour,
-                label=f"{evaluation.proposer} (n = {n})",
-            )
+        relaxed = [s for s in evaluation.samples if s.fate is not Outcome.NOT_RELAXED]
+        energies = [np.inf if s.energy_above_hull is None else s.energy_above_hull for s in relaxed]
+        if relaxed:
+            label = f"{evaluation.proposer} (n = {len(relaxed)})"
+            axes.ecdf(energies, color=colour, label=label)
     for threshold in evaluations[0].thresholds:
         axes.axvline(threshold, color="black", linewidth=0.6, linestyle=":")
     axes.set(
         xlim=WINDOW,
-        ylim=(0, 100),
+        ylim=(0, 1),
         xlabel="energy above hull after relaxation, eV/atom",
-        ylabel="share of structures relaxed, %",
+        ylabel="share of structures relaxed",
         title=f"stability ({evaluations[0].level_of_theory})",
     )
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(frameon=False, fontsize="small")
 
 

@@ -72,8 +72,7 @@ class TrainingImages:
         device: torch.device | str = "cpu",
     ) -> None:
         images, counts = np.asarray(images, dtype=np.float32), np.asarray(counts)
-        check_images(images, counts, system)
-        weight = check_weights(weights, len(images))
+        weight = checked_weights(images, counts, system, weights)
 
         parents = np.arange(len(images))
         if supercells:
@@ -114,16 +113,20 @@ class TrainingImages:
         return images, counts
 
 
-def check_weights(weights: ArrayLike | None, n: int) -> NDArray[np.float64]:
-    """Make ``n`` weights, 1 if not given; ValueError if one is not positive and finite."""
-    weight = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
-    if weight.shape != (n,) or not (np.isfinite(weight) & (weight > 0)).all():
-        raise ValueError(f"weights must be {n} positive numbers")
-    return weight
+def checked_weights(
+    images: NDArray[np.float32],
+    counts: NDArray[np.integer],
+    system: ChemicalSystem,
+    weights: ArrayLike | None,
+) -> NDArray[np.float64]:
+    """Return the weights of images, 1 if not given.
 
-
-def check_images(images: NDArray[np.float32], counts: NDArray, system: ChemicalSystem) -> None:
-    """Raise a ValueError unless images and counts belong to each other and to ``system``."""
+    Raises
+    ------
+    ValueError
+        If images and counts do not belong to each other and to ``system``, or a weight is not
+        positive and finite.
+    """
     if not len(images) or images.shape[1:] != (CELL_ROWS + system.max_atoms, 3):
         raise ValueError(f"images of shape {images.shape} do not belong to {system.chemsys}")
     if counts.shape != (len(images), len(system.elements)):
@@ -133,6 +136,10 @@ def check_images(images: NDArray[np.float32], counts: NDArray, system: ChemicalS
     expected = expected_presence(torch.as_tensor(counts), system.max_counts).numpy()
     if (decode(images, system).presence != expected).any():
         raise ValueError("images must hold as many atoms as counts, in the first rows of a block")
+    weight = np.ones(len(images)) if weights is None else np.asarray(weights, dtype=float)
+    if weight.shape != (len(images),) or not (np.isfinite(weight) & (weight > 0)).all():
+        raise ValueError(f"weights must be {len(images)} positive numbers")
+    return weight
 
 
 def _probabilities(

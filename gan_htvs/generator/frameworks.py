@@ -30,7 +30,7 @@ from pymatgen.core import Structure
 from torch import Tensor, nn
 
 from gan_htvs.declash import VOLUME_PER_ATOM, is_electronegative
-from gan_htvs.generator.augmentation import check_images, check_weights
+from gan_htvs.generator.augmentation import checked_weights
 from gan_htvs.generator.networks import condition_vector, expected_presence
 from gan_htvs.pointcloud import ANGLE_SCALE, EDGE, FIRST, LENGTH_SCALE, decode
 
@@ -223,8 +223,7 @@ class TrainingFrameworks:
         weights: ArrayLike | None = None,
         device: torch.device | None = None,
     ) -> None:
-        check_images(images, counts, system)
-        weight = check_weights(weights, len(images))
+        weight = checked_weights(images, counts, system, weights)
         self.system = system
         self.layout = Sites(system)
         self.images = torch.as_tensor(images)

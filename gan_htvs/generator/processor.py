@@ -44,13 +44,11 @@ class Processor:
         UserError
             If a name is unknown or there is no GPU that PyTorch can use.
         """
-        if device not in get_args(DeviceName):
-            raise UserError(
-                f"generator.device: {device!r} is none of {', '.join(get_args(DeviceName))}."
-            )
-        if precision not in get_args(PrecisionName):
-            known = ", ".join(get_args(PrecisionName))
-            raise UserError(f"generator.precision: {precision!r} is none of {known}.")
+        settings = {"device": (device, DeviceName), "precision": (precision, PrecisionName)}
+        for setting, (name, names) in settings.items():
+            if name not in get_args(names):
+                known = ", ".join(get_args(names))
+                raise UserError(f"generator.{setting}: {name!r} is none of {known}.")
         has_gpu = torch.cuda.is_available()
         if device == "cuda" and not has_gpu:
             build = "has no CUDA" if torch.version.cuda is None else "finds no working GPU"

@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.chemistry import ChemicalSystem
     from gan_htvs.generator.frameworks import FrameworkGenerator
-    from gan_htvs.generator.networks import Classifier
+    from gan_htvs.generator.networks import Classifier, Critic
     from gan_htvs.generator.presets import TrainingParameters
     from gan_htvs.generator.processor import DeviceName, PrecisionName
 
@@ -203,7 +204,47 @@ def _held_signals(*, hold: bool) -> Iterator[list[signal.Signals]]:
             signal.raise_signal(received[-1])
 
 
-class Trainer:
+class _Trainer(ABC):
+    """Takes single steps of a training: the critic ``critic_steps`` times, then the generator."""
+
+    def __init__(self, state: TrainingState, processor: Processor) -> None:
+        self.state, self.processor = state, processor
+        self.parameters, self.rng = state.parameters, state.rng
+
+    def step(self) -> dict[str, float]:
+        """Train the critic ``critic_steps`` times, then the generator once; return the losses."""
+        self.state.set_learning_rates()
+        losses = self._train_critic() | self._train_generator()
+        self.state.steps += 1
+        return {name: loss.item() for name, loss in losses.items()}
+
+    @abstractmethod
+    def _train_critic(self) -> dict[str, Tensor]: ...
+
+    @abstractmethod
+    def _train_generator(self) -> dict[str, Tensor]: ...
+
+    def _critic_step(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """Train the critic once."""
+        mix = self._put(torch.rand(len(real), 1, 1, generator=self.rng))
+        wasserstein, penalty = set_critic_gradient(
+            self.state.critic, real, fake, mix, self.parameters, self.processor.precision
+        )
+        self.state.optimizers["critic"].step()
+        return {"wasserstein": -wasserstein, "gradient_penalty": penalty}
+
+    @contextmanager
+    def _frozen_critic(self) -> Iterator[Critic]:
+        """Compute no gradients of the critic, which learns nothing from the generator's loss."""
+        critic = self.state.critic.requires_grad_(False)
+        yield critic
+        critic.requires_grad_(True)
+
+    def _put(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.processor.device, non_blocking=True)
+
+
+class Trainer(_Trainer):
     """Takes single steps of a training as the paper describes it."""
 
     def __init__(
@@ -213,49 +254,31 @@ class Trainer:
         conditions: Tensor | None,
         processor: Processor,
     ) -> None:
-        self.state, self.data, self.processor = state, data, processor
-        self.parameters, self.rng = state.parameters, state.rng
+        super().__init__(state, processor)
+        self.data = data
         self.classifier = cast("Classifier", state.classifier)
         self.conditions = None if self.parameters.uniform_conditions else conditions
 
-    def step(self) -> dict[str, float]:
-        """Train the critic ``critic_steps`` times, then the generator once; return the losses."""
-        self.state.set_learning_rates()
-        for fake in self._generate(self.parameters.critic_steps):
+    def _train_critic(self) -> dict[str, Tensor]:
+        """Train the critic, and the classifier on real images beside it."""
+        # All at once, in a context that converts the weights to its precision once.
+        with torch.no_grad(), self.processor.arithmetic():
+            batches = range(self.parameters.critic_steps)
+            fakes = [self.state.generator(*self._noise_and_counts()) for _ in batches]
+        for fake in fakes:
             images, counts = self.data.draw(self.parameters.batch_size, self.rng)
-            wasserstein, penalty = _critic_step(self.state, self.processor, self._put(images), fake)
-            class_real = self._classifier_step(images, counts)
-        class_generated = self._generator_step()
-        self.state.steps += 1
-        return {
-            "wasserstein": -wasserstein.item(),
-            "gradient_penalty": penalty.item(),
-            "class_real": class_real.item(),
-            "class_generated": class_generated.item(),
-        }
+            losses = self._critic_step(self._put(images), fake)
+            seen, counts = self._put(self._with_padding_noise(images)), self._put(counts)
+            with self.processor.arithmetic():
+                loss = classifier_loss(self.classifier, seen, counts, self.parameters)
+            _descend(loss, self.state.optimizers["classifier"])
+        return losses | {"class_real": loss}
 
-    @torch.no_grad()
-    def _generate(self, n_batches: int) -> list[Tensor]:
-        """Generate what the critic sees before the generator learns again."""
-        # In one context, which converts the weights to its precision once.
-        with self.processor.arithmetic():
-            return [self.state.generator(*self._noise_and_counts()) for _ in range(n_batches)]
-
-    def _classifier_step(self, images: Tensor, counts: Tensor) -> Tensor:
-        parameters = self.parameters
-        seen, counts = self._put(self._with_padding_noise(images)), self._put(counts)
-        with self.processor.arithmetic():
-            loss = classifier_loss(self.classifier, seen, counts, parameters)
-        _descend(loss, self.state.optimizers["classifier"])
-        return loss.detach()
-
-    def _generator_step(self) -> Tensor:
+    def _train_generator(self) -> dict[str, Tensor]:
         state, parameters = self.state, self.parameters
         noise, asked = self._noise_and_counts()
-        # What the critic could learn from this loss is thrown away, so do not compute it.
-        state.critic.requires_grad_(False)
-        with self.processor.arithmetic():
-            fake = self.state.generator(noise, asked)
+        with self._frozen_critic() as critic, self.processor.arithmetic():
+            fake = state.generator(noise, asked)
             class_generated = classifier_loss(
                 self.classifier,
                 fake,
@@ -264,13 +287,12 @@ class Trainer:
                 weight_atoms=parameters.lambda_2,
                 weight_counts=parameters.lambda_1,
             )
-            score = state.critic(fake).float().mean()
-        state.critic.requires_grad_(True)
+            score = critic(fake).float().mean()
         state.optimizers["classifier"].zero_grad()
         _descend(class_generated - score, state.optimizers["generator"])
         if parameters.classifier_in_generator_step:
             state.optimizers["classifier"].step()
-        return class_generated.detach()
+        return {"class_generated": class_generated}
 
     def _noise_and_counts(self) -> tuple[Tensor, Tensor]:
         """Draw what the generator starts from: (n, noise_dim), (n, E)."""
@@ -294,73 +316,47 @@ class Trainer:
         noise[:, :CELL_ROWS] = 0
         return torch.where(images == 0, noise, images)
 
-    def _put(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.processor.device, non_blocking=True)
 
-
-class FrameworkTrainer:
+class FrameworkTrainer(_Trainer):
     """Takes single steps of a training of frameworks: critic against coverage and generator."""
 
     def __init__(
         self, state: TrainingState, data: TrainingFrameworks, processor: Processor
     ) -> None:
-        self.state, self.data, self.processor = state, data, processor
+        super().__init__(state, processor)
+        self.data = data
         self.generator = cast("FrameworkGenerator", state.generator)
 
-    def step(self) -> dict[str, float]:
-        """Train the critic ``critic_steps`` times, then the generator once; return the losses."""
-        state, parameters = self.state, self.state.parameters
-        state.set_learning_rates()
-        for _ in range(parameters.critic_steps):
+    def _train_critic(self) -> dict[str, Tensor]:
+        for _ in range(self.parameters.critic_steps):
             crystals = self._draw()
             real = self.data.decorated(crystals, self._noise(self.data.system.max_atoms))
             with torch.no_grad():
                 fake = self._generate(crystals)
-            wasserstein, penalty = _critic_step(state, self.processor, real, fake)
-        crystals = self._draw()
-        latents = torch.randn(
-            parameters.coverage_tries,
-            parameters.batch_size,
-            parameters.noise_dim,
-            generator=state.rng,
-        ).to(self.processor.device)
+            losses = self._critic_step(real, fake)
+        return losses
+
+    def _train_generator(self) -> dict[str, Tensor]:
+        parameters, crystals = self.parameters, self._draw()
+        shape = (parameters.coverage_tries, parameters.batch_size, parameters.noise_dim)
+        latents = self._put(torch.randn(shape, generator=self.rng))
         coverage = coverage_loss(self.generator, self.data, crystals, latents)
-        state.critic.requires_grad_(False)
-        score = state.critic(self._generate(crystals)).mean()
-        state.critic.requires_grad_(True)
+        with self._frozen_critic() as critic:
+            score = critic(self._generate(crystals)).mean()
         loss = parameters.lambda_coverage * coverage - score
-        _descend(loss, state.optimizers["generator"])
-        state.steps += 1
-        return {
-            "wasserstein": -wasserstein.item(),
-            "gradient_penalty": penalty.item(),
-            "coverage": coverage.item(),
-        }
+        _descend(loss, self.state.optimizers["generator"])
+        return {"coverage": coverage}
 
     def _draw(self) -> Tensor:
-        indices = self.data.draw(self.state.parameters.batch_size, self.state.rng)
-        return indices.to(self.processor.device)
+        return self._put(self.data.draw(self.parameters.batch_size, self.rng))
 
     def _noise(self, dim: int) -> Tensor:
-        noise = torch.randn(self.state.parameters.batch_size, dim, generator=self.state.rng)
-        return noise.to(self.processor.device)
+        return self._put(torch.randn(self.parameters.batch_size, dim, generator=self.rng))
 
     def _generate(self, crystals: Tensor) -> Tensor:
         """Generate an image of the composition of every crystal."""
         noise = self._noise(self.generator.noise_dim)
         return self.generator(noise, self.data.counts[crystals])
-
-
-def _critic_step(
-    state: TrainingState, processor: Processor, real: Tensor, fake: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Train the critic once; return the Wasserstein loss and the penalty."""
-    mix = torch.rand(len(real), 1, 1, generator=state.rng).to(real.device, non_blocking=True)
-    losses = set_critic_gradient(
-        state.critic, real, fake, mix, state.parameters, processor.precision
-    )
-    state.optimizers["critic"].step()
-    return losses
 
 
 def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:

@@ -11,7 +11,8 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.candidate import RelaxedStructure
 from gan_htvs.chemistry import ChemicalSystem, Counts
 from gan_htvs.dataset import Dataset
-from gan_htvs.evaluation import Evaluation, evaluate
+from gan_htvs.evaluation import evaluate
+from gan_htvs.evaluation.documents import Evaluation
 from gan_htvs.pointcloud import encode
 from gan_htvs.proposers import ProposerName
 from gan_htvs.proposers.random_cells import RandomCells

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from gan_htvs.errors import UserError
-from gan_htvs.evaluation import Evaluation, evaluate
-from gan_htvs.evaluation.documents import Outcome
+from gan_htvs.evaluation import evaluate
+from gan_htvs.evaluation.documents import Evaluation, Outcome
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.proposers.gan import GanProposer
