@@ -22,7 +22,7 @@ from launchers.commands.common import (
     Launchpad,
     Workdir,
     Workers,
-    app,
+    command,
     path_argument,
     path_option,
     write_template,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 REHEARSALS_DEFAULT = Path("gan_htvs_data/rehearsal")
 
 
-@app.command(epilog="Example: [bold]gan-htvs demo[/bold]")
+@command("demo")
 def demo(
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workdir: Workdir = WORKDIR_DEFAULT,
@@ -57,7 +57,7 @@ def demo(
         _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
 
 
-@app.command(epilog="Example: [bold]gan-htvs init my-search[/bold]")
+@command("init my-search")
 def init(
     directory: Annotated[Path, path_argument("Created if missing.")] = Path(),
 ) -> None:
@@ -70,7 +70,7 @@ def init(
         write_template(template, target)
 
 
-@app.command(epilog="Example: [bold]gan-htvs run campaign.yaml --workers 8[/bold]")
+@command("run campaign.yaml --workers 8")
 def run(
     campaign_file: CampaignFile,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
@@ -83,10 +83,7 @@ def run(
     _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
 
 
-@app.command(
-    "evaluate-structures",
-    epilog="Example: [bold]gan-htvs evaluate-structures my-cifs --name mine --band-gap none[/bold]",
-)
+@command("evaluate-structures my-cifs --name mine --band-gap none")
 def evaluate_structures(
     folder: Annotated[Path, path_argument("CIF and POSCAR files.")],
     name: Annotated[str | None, typer.Option(help="Of the campaign; default: DIR.")] = None,
@@ -110,10 +107,7 @@ def evaluate_structures(
     _run_with_programs(campaign, launchpad, workdir, workers)
 
 
-@app.command(
-    epilog="Examples: [bold]gan-htvs submit campaign.yaml --dry-run[/bold], "
-    "[bold]gan-htvs submit campaign.yaml[/bold]; then [bold]gan-htvs qlaunch[/bold]"
-)
+@command("submit campaign.yaml --dry-run", "submit campaign.yaml", "qlaunch")
 def submit(
     campaign_file: CampaignFile,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
@@ -147,10 +141,8 @@ def submit(
             submit_campaign(campaign, databases, extend=extend, workflows_at_once=workflows_at_once)
 
 
-@app.command(
-    cls=SeveralValues,
-    epilog="Example: [bold]gan-htvs rehearse campaign.yaml --compositions MgMn2O4 "
-    "--fail killed=0.1 zbrent=0.2[/bold]",
+@command(
+    "rehearse campaign.yaml --compositions MgMn2O4 --fail killed=0.1 zbrent=0.2", cls=SeveralValues
 )
 def rehearse(
     campaign_file: CampaignFile,
@@ -198,10 +190,7 @@ def rehearse(
         _run(rehearsal, launchpad, workdir, workers, conclude)
 
 
-@app.command(
-    epilog="Examples: [bold]gan-htvs retry mg-mn-o --dry-run[/bold], "
-    "[bold]gan-htvs retry mg-mn-o --reason 'max_seconds'[/bold]"
-)
+@command("retry mg-mn-o --dry-run", "retry mg-mn-o --reason 'max_seconds'")
 def retry(
     campaign: CampaignName = None,
     reason: Annotated[str, typer.Option(help="Only jobs whose reason contains this.")] = "",
@@ -232,7 +221,7 @@ def retry(
             typer.echo(f"{len(failed)} jobs queued again; `gan-htvs run` goes on.")
 
 
-@app.command(epilog="Example: [bold]gan-htvs settings | grep thresholds[/bold]")
+@command("settings | grep thresholds")
 def settings() -> None:
     """Print every setting of campaign.yaml with its default and meaning, as Markdown."""
     from gan_htvs.campaign import Campaign

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +17,8 @@ from launchers import console
 
 if TYPE_CHECKING:
     from launchers.doctor.check import Check
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_FAILURE = 1
 """A job or a check failed, or a campaign makes no progress."""
@@ -52,6 +54,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def command(*examples: str, of: typer.Typer = app, **options: Any) -> Callable[[Command], Command]:
+    """Return a decorator that adds a command to the application, with examples of its use."""
+    shown = ", ".join(f"[bold]gan-htvs {example}[/bold]" for example in examples)
+    return of.command(epilog=f"Examples: {shown}", **options)
 
 
 def named_path(text: str | Path) -> Path:

@@ -20,7 +20,7 @@ from launchers.commands.common import (
     OutputFile,
     Workdir,
     Workers,
-    app,
+    command,
     path_argument,
     path_option,
 )
@@ -34,10 +34,7 @@ class ReportFormat(StrEnum):
     JSON = "json"
 
 
-@app.command(
-    epilog="Example: [bold]gan-htvs dataset campaign.yaml --output relaxed.npz[/bold]; then "
-    "[bold]dataset: {source: array, path: relaxed.npz}[/bold]"
-)
+@command("dataset campaign.yaml --output relaxed.npz")
 def dataset(
     campaign_file: CampaignFile,
     output: OutputFile,
@@ -66,7 +63,7 @@ def dataset(
     console.print_dataset(relaxed, output)
 
 
-@app.command(epilog="Example: [bold]gan-htvs train campaign.yaml --output model[/bold]")
+@command("train campaign.yaml --output model")
 def train(
     campaign_file: CampaignFile,
     output: Annotated[Path, path_option("Where everything goes.", "--output", "-o")],
@@ -87,10 +84,9 @@ def train(
     typer.echo(f"wrote {checkpoint}")
 
 
-@app.command(
+@command(
+    "evaluate model.safetensors --campaign campaign.yaml --against random symmetric substitution",
     cls=SeveralValues,
-    epilog="Example: [bold]gan-htvs evaluate model.safetensors --campaign campaign.yaml --against "
-    "random symmetric substitution[/bold]",
 )
 def evaluate(
     checkpoint: Annotated[Path, path_argument("A .safetensors file, or: shipped.", "CHECKPOINT")],

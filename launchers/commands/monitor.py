@@ -18,7 +18,7 @@ from launchers.commands.common import (
     OneOrAllCampaigns,
     Strict,
     Workdir,
-    app,
+    command,
     conclude,
 )
 from launchers.words import counted
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
     from launchers.status.document import Status
 
 
-@app.command(
-    epilog="Examples: [bold]gan-htvs status mg-mn-o --build[/bold], "
-    "[bold]gan-htvs status --watch --every 60[/bold]"
-)
+@command("status mg-mn-o --build", "status --watch --every 60")
 def status(
     campaign: OneOrAllCampaigns = None,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
@@ -68,10 +65,7 @@ def status(
         raise typer.Exit(EXIT_FAILURE)
 
 
-@app.command(
-    epilog="Examples: [bold]gan-htvs recover --dry-run[/bold], "
-    "[bold]gan-htvs recover mg-mn-o --silent-for 7200[/bold]"
-)
+@command("recover --dry-run", "recover mg-mn-o --silent-for 7200")
 def recover(
     campaign: OneOrAllCampaigns = None,
     dry_run: DryRun = False,
@@ -106,9 +100,7 @@ def recover(
         console.out.print(f"{counted(n_queued, 'workflow')} queued that could start.")
 
 
-@app.command(
-    epilog="Examples: [bold]gan-htvs doctor[/bold], [bold]gan-htvs doctor campaign.yaml[/bold]"
-)
+@command("doctor", "doctor campaign.yaml")
 def doctor(
     campaign_file: Annotated[
         Path | None,

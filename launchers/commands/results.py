@@ -18,7 +18,7 @@ from launchers.commands.common import (
     CampaignName,
     Launchpad,
     OutputFile,
-    app,
+    command,
     path_option,
 )
 
@@ -44,7 +44,7 @@ def _range(help_text: str) -> Any:
     return _filter(help_text, metavar="LOW..HIGH")
 
 
-@app.command(epilog="Example: [bold]gan-htvs build[/bold]")
+@command("build")
 def build(
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Processes.")] = 1,
@@ -61,7 +61,7 @@ def build(
     typer.echo(f"{changed} candidates written" if changed else "Everything is up to date.")
 
 
-@app.command(epilog="Example: [bold]gan-htvs funnel mg-mn-o-demo --output figures[/bold]")
+@command("funnel mg-mn-o-demo --output figures")
 def funnel(
     campaign: CampaignName = None,
     output: Annotated[Path | None, path_option("Draw figures here.", "--output", "-o")] = None,
@@ -87,7 +87,7 @@ def funnel(
             typer.echo(f"wrote {path}")
 
 
-@app.command(epilog="Example: [bold]gan-htvs report mg-mn-o-demo --output report.html[/bold]")
+@command("report mg-mn-o-demo --output report.html")
 def report(
     campaign: CampaignName = None,
     output: OutputFile = Path("report.html"),
@@ -108,11 +108,11 @@ def report(
     typer.echo(f"wrote {output}")
 
 
-@app.command(
-    epilog="Examples: [bold]gan-htvs candidates --stage pourbaix_stable --unique[/bold], "
-    "[bold]gan-htvs candidates --energy-above-hull ..0.08 --band-gap 1.6..3.0 --sort band_gap"
-    "[/bold], [bold]gan-htvs candidates --stage photoanode --structures best --as poscar[/bold], "
-    "[bold]gan-htvs candidates --format csv > candidates.csv[/bold]"
+@command(
+    "candidates --stage pourbaix_stable --unique",
+    "candidates --energy-above-hull ..0.08 --band-gap 1.6..3.0 --sort band_gap",
+    "candidates --stage photoanode --structures best --as poscar",
+    "candidates --format csv > candidates.csv",
 )
 def candidates(
     context: typer.Context,
@@ -185,10 +185,7 @@ def candidates(
         console.print_candidates(rows, n_all)
 
 
-@app.command(
-    epilog="Examples: [bold]gan-htvs show 5d41402abc4b2a76 --figure curve.png[/bold], "
-    "[bold]gan-htvs show 5d41402abc4b2a76 --json | jq .prescreen[/bold]"
-)
+@command("show 5d41402abc4b2a76 --figure curve.png", "show 5d41402abc4b2a76 --json | jq .prescreen")
 def show(
     candidate_id: Annotated[str, typer.Argument(metavar="ID", help="Of `gan-htvs candidates`.")],
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,

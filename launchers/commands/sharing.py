@@ -18,6 +18,7 @@ from launchers.commands.common import (
     Launchpad,
     OutputFile,
     app,
+    command,
     path_argument,
     path_option,
 )
@@ -41,10 +42,7 @@ def needing(extra: str) -> Iterator[None]:
         ) from error
 
 
-@app.command(
-    epilog="Examples: [bold]gan-htvs explore[/bold], then http://127.0.0.1:8050; "
-    "[bold]gan-htvs explore --port 8051 --launchpad another.yaml[/bold]"
-)
+@command("explore", "explore --port 8051 --launchpad another.yaml")
 def explore(
     host: Host = LOOPBACK,
     port: Port = 8050,
@@ -71,11 +69,7 @@ def explore(
             server.run()
 
 
-@app.command(
-    epilog="Example: [bold]gan-htvs optimade[/bold], then "
-    "http://127.0.0.1:5000/v1/structures?filter=elements HAS ALL "
-    '"Mg","Mn" AND _ganhtvs_energy_above_hull<0.08'
-)
+@command("optimade")
 def optimade(
     host: Host = LOOPBACK,
     port: Port = 5000,
@@ -112,9 +106,7 @@ app.add_typer(archive, name="archive")
 ArchiveFile = Annotated[Path, path_argument("The archive.", "FILE")]
 
 
-@archive.command(
-    epilog="Example: [bold]gan-htvs archive write mg-mn-o-demo --output demo.zip[/bold]"
-)
+@command("archive write mg-mn-o-demo --output demo.zip", of=archive)
 def write(
     campaign: CampaignName = None,
     output: OutputFile = Path("campaign.zip"),
@@ -133,7 +125,7 @@ def write(
     typer.echo(f"wrote {output}: {manifest.campaign}, {counted(n_documents, 'document')}")
 
 
-@archive.command(epilog="Example: [bold]gan-htvs archive read demo.zip[/bold]")
+@command("archive read demo.zip", of=archive)
 def read(file: ArchiveFile, launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
     """Put a campaign from an archive into the database, as it was; what is there already stays."""
     from launchers.archive import read_archive
@@ -145,7 +137,7 @@ def read(file: ArchiveFile, launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
     typer.echo(f"Next: gan-htvs candidates --campaign {manifest.campaign}")
 
 
-@archive.command(epilog="Example: [bold]gan-htvs archive check demo.zip[/bold]")
+@command("archive check demo.zip", of=archive)
 def check(file: ArchiveFile) -> None:
     """Make sure that an archive is whole, and tell what is in it."""
     from launchers.archive import check_archive
