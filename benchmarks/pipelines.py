@@ -16,7 +16,7 @@ import psutil
 from monty.json import jsanitize
 from pymatgen.core import Structure
 
-from gan_htvs.assessment import Judge
+from gan_htvs.assessment import believes
 from gan_htvs.candidate import Origin, Proposal, ScreeningStep
 from gan_htvs.declash import declash
 from gan_htvs.engines import PotentialSettings
@@ -167,7 +167,7 @@ def straightforward(
             continue
         structure = Structure.from_dict(done[i]["structure"])
         energy = rules.references.energy_above_hull(structure.composition, done[i]["energy"])
-        if check_geometry(structure) is not None or not Judge.believes(energy):
+        if check_geometry(structure) is not None or not believes(energy):
             outcome.left = str(ScreeningStep.GEOMETRY)
         elif energy > rules.window:
             outcome.left = str(ScreeningStep.WINDOW)

@@ -12,7 +12,7 @@ from flows.energy import EnergyMaker, PotentialEnergyMaker, check_references
 from flows.naming import formula_of, name_by_content
 from flows.proposals import as_proposal
 from flows.routing import TOLERANT, mark, route
-from gan_htvs.assessment import Judge, decide, deserves_gap
+from gan_htvs.assessment import assess, decide, deserves_gap, soundness
 from gan_htvs.campaign import PourbaixSettings, Thresholds
 from gan_htvs.candidate import Proposal, RelaxedStructure, Stage, Step, Verdict
 from gan_htvs.errors import UserError
@@ -144,17 +144,16 @@ class StabilityMaker(Maker):
 
     def _judge(self, verdict: Verdict, relaxed: RelaxedStructure, references: ReferenceSet) -> None:
         """Set assessment, stage and reason of a verdict."""
-        judge = Judge.of(self.thresholds, self.pourbaix, references)
-        flaw = judge.soundness(relaxed, is_reference=verdict.origin.is_reference)
+        flaw = soundness(relaxed, is_reference=verdict.origin.is_reference)
         if flaw is not None:
             verdict.stage, verdict.reason = flaw
             return
         try:
-            verdict.assessment = judge.assess(relaxed)
+            verdict.assessment = assess(relaxed, references, self.pourbaix)
         except UserError as error:
             verdict.reason = str(error)
             return
-        verdict.stage, verdict.reason = judge.decide(verdict.assessment, gap=None)
+        verdict.stage, verdict.reason = decide(verdict.assessment, None, self.thresholds)
 
     def band_gap_jobs(
         self, relaxed: RelaxedStructure, previous: BandGapResult | None = None

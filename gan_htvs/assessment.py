@@ -1,9 +1,8 @@
-"""The judge: is a relaxed structure sound, how stable is it, how far does it go."""
+"""Whether a relaxed structure is sound, how stable it is, and which stage it reaches."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gan_htvs.candidate import Assessment, RelaxedStructure, Stage
@@ -25,85 +24,58 @@ LARGEST_GROWTH = 2.0
 """A relaxation that ends with this many times its volume took the crystal apart."""
 
 
-@dataclass(frozen=True)
-class Judge:
-    """The rules of the funnel, with everything that they compare against.
+def soundness(relaxed: RelaxedStructure, *, is_reference: bool = False) -> Decision | None:
+    """Find what disqualifies a relaxation before its energy is believed, if anything.
 
-    The gate (while jobs run) and the builder (afterwards) ask the same judge.
+    The geometry of a reference phase was checked when its energy joined the reference set.
     """
+    if not relaxed.structure.is_ordered:
+        return Stage.FAILED, "the relaxed structure has partly occupied sites"
+    if not is_reference and (problem := check_geometry(relaxed.structure)) is not None:
+        return Stage.REJECTED, f"after relaxation: {problem}"
+    if not relaxed.converged:
+        return Stage.FAILED, f"relaxation not converged after {relaxed.n_steps} steps"
+    if not math.isfinite(relaxed.energy_per_atom):
+        return Stage.FAILED, f"the energy is not a number: {relaxed.energy_per_atom}"
+    growth = 1 + (relaxed.volume_change or 0)
+    if not growth < LARGEST_GROWTH:
+        return Stage.REJECTED, f"the volume grew {growth:.1f}-fold in the relaxation: it fell apart"
+    return None
 
-    references: ReferenceSet
-    pourbaix: PourbaixAnalyzer
-    thresholds: Thresholds
 
-    @classmethod
-    def of(
-        cls, thresholds: Thresholds, pourbaix: PourbaixSettings, references: ReferenceSet
-    ) -> Judge:
-        """Combine thresholds, aqueous conditions and a reference set."""
-        return cls(
-            references=references,
-            pourbaix=PourbaixAnalyzer(references, pourbaix),
-            thresholds=thresholds,
-        )
+def believes(energy_above_hull: float) -> bool:
+    """Whether an energy (eV/atom) can be physics: nothing lies far below the reference phases."""
+    return energy_above_hull >= LOWEST_BELIEVED
 
-    @staticmethod
-    def soundness(relaxed: RelaxedStructure, *, is_reference: bool = False) -> Decision | None:
-        """Find what disqualifies a relaxation before its energy is believed, if anything.
 
-        The geometry of a reference phase was checked when its energy joined the reference set.
-        """
-        if not relaxed.structure.is_ordered:
-            return Stage.FAILED, "the relaxed structure has partly occupied sites"
-        if not is_reference and (problem := check_geometry(relaxed.structure)) is not None:
-            return Stage.REJECTED, f"after relaxation: {problem}"
-        if not relaxed.converged:
-            return Stage.FAILED, f"relaxation not converged after {relaxed.n_steps} steps"
-        if not math.isfinite(relaxed.energy_per_atom):
-            return Stage.FAILED, f"the energy is not a number: {relaxed.energy_per_atom}"
-        growth = 1 + (relaxed.volume_change or 0)
-        if not growth < LARGEST_GROWTH:
-            return Stage.REJECTED, (
-                f"the volume grew {growth:.1f}-fold in the relaxation: it fell apart"
-            )
-        return None
+def assess(
+    relaxed: RelaxedStructure, references: ReferenceSet, pourbaix: PourbaixSettings
+) -> Assessment:
+    """Place a sound structure on the convex hull and in the Pourbaix diagram.
 
-    @staticmethod
-    def believes(energy_above_hull: float) -> bool:
-        """Whether an energy (eV/atom) can be physics: nothing lies far below the known phases."""
-        return energy_above_hull >= LOWEST_BELIEVED
-
-    def assess(self, relaxed: RelaxedStructure) -> Assessment:
-        """Place a sound structure on the convex hull and in the Pourbaix diagram.
-
-        Raises
-        ------
-        UserError
-            If the energy is of another level of theory than the references.
-        """
-        self.references.check_level(relaxed.level_of_theory)
-        composition = relaxed.structure.composition
-        formation = self.references.formation_energy_per_atom(composition, relaxed.energy_per_atom)
-        reason = self.pourbaix.obstacle(composition)
-        return Assessment(
-            formation_energy_per_atom=formation,
-            energy_above_hull=self.references.energy_above_hull(
-                composition, relaxed.energy_per_atom
-            ),
-            decomposes_to=self.references.decompositions([composition])[0],
-            pourbaix=None if reason else self.pourbaix.stability(composition, formation),
-            pourbaix_reason=reason,
-        )
-
-    def decide(self, assessment: Assessment, gap: BandGapResult | None) -> Decision:
-        """Walk down the funnel as far as the numbers allow."""
-        return decide(assessment, gap, self.thresholds)
+    Raises
+    ------
+    UserError
+        If the energy is of another level of theory than the references.
+    """
+    references.check_level(relaxed.level_of_theory)
+    composition, energy = relaxed.structure.composition, relaxed.energy_per_atom
+    formation = references.formation_energy_per_atom(composition, energy)
+    analyzer = PourbaixAnalyzer(references, pourbaix)
+    reason = analyzer.unavailable_reason(composition)
+    return Assessment(
+        formation_energy_per_atom=formation,
+        energy_above_hull=references.energy_above_hull(composition, energy),
+        decomposes_to=references.decompositions([composition])[0],
+        pourbaix=None if reason else analyzer.stability(composition, formation),
+        pourbaix_reason=reason,
+    )
 
 
 def deserves_gap(assessment: Assessment, limits: Thresholds) -> bool:
     """Whether a candidate is stable enough to spend a band gap calculation on."""
     return (
-        Judge.believes(assessment.energy_above_hull)
+        believes(assessment.energy_above_hull)
         and assessment.energy_above_hull <= limits.synthesizable
         and assessment.pourbaix is not None
         and assessment.pourbaix.minimum <= limits.pourbaix_screen
@@ -115,7 +87,7 @@ def decide(  # noqa: PLR0911 - one return for each way to leave the funnel
 ) -> Decision:
     """Walk down the funnel as far as the numbers allow."""
     above_hull = assessment.energy_above_hull
-    if not Judge.believes(above_hull):
+    if not believes(above_hull):
         return Stage.REJECTED, taken_for_hole(above_hull)
     if above_hull > limits.metastable:
         return Stage.REJECTED, exceeds("energy above hull", above_hull, limits.metastable)

@@ -139,33 +139,35 @@ class Filters(Settings):
         MongoDB chooses an index by itself; SecantusDB takes that of the first part that has one.
         """
         found: dict[str, Any] = {}
-        if self.formula is not None:
-            found["formula_pretty"] = self.formula
-        if self.stage is not None:
-            stages = [stage.value for stage in self.stage]
-            found["stage"] = stages[0] if len(stages) == 1 else {"$in": stages}
-        for name in RANGES:
-            low, high = getattr(self, name) or (None, None)
-            if high is not None:
-                # SecantusDB loses what is equal to $lte by an index that goes on with another
-                # field, and looks at all without a value where there is no lower bound.
-                low = -math.inf if low is None else low
-                found[path_of(name)] = {"$gte": low, "$lt": math.nextafter(high, math.inf)}
-            elif low is not None:
-                found[path_of(name)] = {"$gte": low}
-        found |= {
-            path_of(name): value
-            for name in ("chemsys", "campaign", "proposer", "level_of_theory")
-            if (value := getattr(self, name)) is not None
-        }
-        if self.spacegroup is not None:
-            found["symmetry.number"] = self.spacegroup
-        if self.is_novel is not None:
-            found["novelty.is_novel"] = self.is_novel
+        for name in (*NARROW, *RANGES, *EXACT):
+            value = getattr(self, name)
+            if name in RANGES:
+                value = _between(*value) if value else None
+            elif name == "stage" and value is not None:
+                stages = [stage.value for stage in value]
+                value = stages[0] if len(stages) == 1 else {"$in": stages}
+            if value is not None:
+                found[path_of(name)] = value
         if self.known_phases is not None and self.proposer is None:
             found["origin.proposer"] = KNOWN_PHASE if self.known_phases else {"$ne": KNOWN_PHASE}
         return found
 
+
+def _between(low: float | None, high: float | None) -> dict[str, float] | None:
+    """Write a range of which both ends belong to it; None: no bound."""
+    if high is not None:
+        # SecantusDB loses what is equal to $lte by an index that goes on with another field, and
+        # looks at all without a value where there is no lower bound.
+        low = -math.inf if low is None else low
+        return {"$gte": low, "$lt": math.nextafter(high, math.inf)}
+    return None if low is None else {"$gte": low}
+
+
+NARROW = ("formula", "stage")
+"""Filters that narrow most."""
+
+EXACT = ("chemsys", "campaign", "proposer", "level_of_theory", "spacegroup", "is_novel")
+"""Other filters that are values of a field."""
 
 RANGES = (
     "pourbaix_min",
@@ -185,6 +187,8 @@ _PATHS = {
     "formula": "formula_pretty",
     "proposer": "origin.proposer",
     "pourbaix_min": _POURBAIX,
+    "spacegroup": "symmetry.number",
+    "is_novel": "novelty.is_novel",
 }
 
 

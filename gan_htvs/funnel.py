@@ -8,7 +8,7 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from gan_htvs.assessment import Judge
+from gan_htvs.assessment import believes
 from gan_htvs.campaign import Thresholds
 from gan_htvs.candidate import KNOWN_PHASE
 
@@ -97,42 +97,41 @@ def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criter
     """List the stages; each holds the criteria of all above. Thresholds are in eV/atom and eV."""
     low, high = thresholds.band_gap
     theirs = PUBLISHED_LIMITS
-    same_hull = thresholds.metastable == theirs.metastable
-    same_near = thresholds.synthesizable == theirs.synthesizable
-    return [
+
+    def is_stable(candidate: Row, limit: float) -> bool:
+        energy = candidate["energy_above_hull"]
+        return believes(energy) and energy <= limit
+
+    def is_stable_in_water(candidate: Row, limit: float) -> bool:
+        return bool(candidate.get("pourbaix")) and candidate["pourbaix"]["minimum"] <= limit
+
+    stages = [
         Criterion(GENERATED, PUBLISHED_GENERATED, bool),
-        *([Criterion(SURVIVED, None, _survived)] if prescreens else []),
+        Criterion(SURVIVED, None, _survived),
         Criterion(RELAXED, None, lambda c: c.get("energy_above_hull") is not None),
         Criterion(
             f"metastable (<= {thresholds.metastable:g} eV/atom above hull)",
-            PUBLISHED_METASTABLE if same_hull else None,
-            lambda c: (
-                Judge.believes(c["energy_above_hull"])
-                and c["energy_above_hull"] <= thresholds.metastable
-            ),
+            PUBLISHED_METASTABLE if thresholds.metastable == theirs.metastable else None,
+            lambda c: is_stable(c, thresholds.metastable),
         ),
         Criterion(
             f"synthesizable (<= {thresholds.synthesizable:g} eV/atom)",
-            PUBLISHED_SYNTHESIZABLE if same_near else None,
-            lambda c: c["energy_above_hull"] <= thresholds.synthesizable,
+            PUBLISHED_SYNTHESIZABLE if thresholds.synthesizable == theirs.synthesizable else None,
+            lambda c: is_stable(c, thresholds.synthesizable),
         ),
         Criterion(
             f"Pourbaix minimum <= {thresholds.pourbaix_screen:g} eV/atom",
             None,
-            lambda c: (
-                c.get("pourbaix") is not None
-                and c["pourbaix"]["minimum"] <= thresholds.pourbaix_screen
-            ),
+            lambda c: is_stable_in_water(c, thresholds.pourbaix_screen),
         ),
         Criterion("band gap computed", None, lambda c: c.get("band_gap") is not None),
         Criterion(
             f"photoanode (Pourbaix <= {thresholds.pourbaix:g}, gap {low:g}-{high:g} eV)",
             PUBLISHED_PHOTOANODES if thresholds == theirs else None,
-            lambda c: (
-                c["pourbaix"]["minimum"] <= thresholds.pourbaix and low <= c["band_gap"] <= high
-            ),
+            lambda c: is_stable_in_water(c, thresholds.pourbaix) and low <= c["band_gap"] <= high,
         ),
     ]
+    return [stage for stage in stages if prescreens or stage.name != SURVIVED]
 
 
 def _survived(candidate: Row) -> bool:
@@ -223,7 +222,7 @@ def energy_order(candidate: Row) -> tuple[int, float, str]:
     energy, name = candidate.get("energy_above_hull"), candidate["candidate_id"]
     if energy is None:
         return 2, 0.0, name
-    return (0, energy, name) if Judge.believes(energy) else (1, 0.0, name)
+    return (0, energy, name) if believes(energy) else (1, 0.0, name)
 
 
 def first_of_each_crystal(candidates: Iterable[R]) -> Iterator[R]:

@@ -14,7 +14,7 @@ from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord
 from pymatgen.core import Composition
 from pymatgen.util.string import latexify
 
-from gan_htvs.assessment import Judge
+from gan_htvs.assessment import believes
 from gan_htvs.candidate import KNOWN_PHASE
 from gan_htvs.figures import COLOURS, GREY, PUBLISHED_STYLE, RED
 from gan_htvs.funnel import PUBLISHED_SOURCE, energy_order, first_of_each_crystal
@@ -197,7 +197,7 @@ def _crystals(rows: Sequence[Row]) -> list[Row]:
         row
         for row in rows
         if row.get("energy_above_hull") is not None
-        and Judge.believes(row["energy_above_hull"])
+        and believes(row["energy_above_hull"])
         and row["origin"]["proposer"] != KNOWN_PHASE
     ]
     return list(first_of_each_crystal(sorted(believed, key=energy_order)))

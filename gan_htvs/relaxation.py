@@ -251,7 +251,7 @@ class Relaxations:
         Returns
         -------
         For each structure the result, or None if the potential raised.
-        :meth:`gan_htvs.assessment.Judge.soundness` checks whether it is sound and converged.
+        :func:`gan_htvs.assessment.soundness` checks whether it is sound and converged.
 
         Raises
         ------

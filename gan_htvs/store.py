@@ -177,24 +177,25 @@ class CandidateStore:
         """Find documents in order, those without a value to sort by last."""
         if not (0 <= skip <= MOST and 0 <= limit <= MOST):
             raise UserError(f"skip and limit: numbers from 0 to {MOST:,}.")
-        criteria, most = filters.criteria(), skip + limit if limit else None
-        if not filters.unique:
-            found = self._in_order(criteria, sort, fields, most, has_limit=bool(limit))
-        else:
-            fields = fields and sorted({*fields, *CRYSTAL_FIELDS})
-            everybody = self._in_order(criteria, sort, fields, has_limit=bool(limit))
-            found = self._unique(everybody, criteria, sort, has_limit=bool(limit))
-        return islice(found, skip, most)
+        end = skip + limit if limit else None
+        properties = None if fields is None else list(fields)
+        if filters.unique:
+            properties = properties and sorted({*properties, *CRYSTAL_FIELDS})
+        found = self._in_order(
+            filters.criteria(), sort, properties, None if filters.unique else end, bool(limit)
+        )
+        if filters.unique:
+            found = self._unique(found, filters.criteria(), sort, bool(limit))
+        return islice(found, skip, end)
 
     def _unique(
         self,
         documents: Iterable[dict[str, Any]],
         criteria: dict[str, Any],
         sort: str,
-        *,
         has_limit: bool,
     ) -> Iterator[dict[str, Any]]:
-        """Of what a query finds, leave out who is not the lowest in energy of its crystal.
+        """Of what a query finds, leave out all but the lowest in energy of each crystal.
 
         Done here, and not by a server: SecantusDB takes a millisecond for each name of an ``$in``,
         and as long to group everything as to send it.
@@ -203,47 +204,35 @@ class CandidateStore:
             yield from first_of_each_crystal(documents)
             return
         for some in grouper(documents, TOGETHER) if has_limit else [list(documents)]:
-            rivals = self._same_crystals(some, criteria) if has_limit else some
+            rivals = some
+            if has_limit:
+                ids = {"$in": sorted({crystal(each) for each in some})}
+                rivals = [
+                    rival
+                    for path in ("candidate_id", "duplicate_of")
+                    for rival in self._store.query({path: ids} | criteria, list(CRYSTAL_FIELDS))
+                ]
             lowest = first_of_each_crystal(sorted(rivals, key=energy_order))
             names = {each["candidate_id"] for each in lowest}
             yield from (each for each in some if each["candidate_id"] in names)
-
-    def _same_crystals(
-        self, documents: Iterable[dict[str, Any]], criteria: dict[str, Any]
-    ) -> Iterator[dict[str, Any]]:
-        """Find all that are a crystal of the documents and meet the criteria."""
-        names = sorted({crystal(each) for each in documents})
-        for path in ("candidate_id", "duplicate_of"):
-            yield from self._store.query({path: {"$in": names}} | criteria, list(CRYSTAL_FIELDS))
 
     def _in_order(
         self,
         criteria: dict[str, Any],
         sort: str,
-        fields: Sequence[str] | None,
-        most: int | None = None,
-        *,
+        properties: list[str] | None,
+        end: int | None,
         has_limit: bool,
     ) -> Iterator[dict[str, Any]]:
+        """Find documents in order, up to ``end`` of them."""
         n_found = 0
         for part, keys in _parts(criteria, *_order(sort), has_limit=has_limit):
-            limit = 0 if most is None else most - n_found
-            for document in self._part(part, keys, limit, fields):
+            limit = 0 if end is None else end - n_found
+            for document in self._store.query(part, properties, sort=dict(keys), limit=limit):
                 n_found += 1
-                yield document
-            if n_found == most:
+                yield without_id(document)
+            if n_found == end:
                 return
-
-    def _part(
-        self,
-        criteria: dict[str, Any],
-        keys: list[tuple[str, int]],
-        limit: int,
-        fields: Sequence[str] | None,
-    ) -> Iterator[dict[str, Any]]:
-        properties = None if fields is None else list(fields)
-        found = self._store.query(criteria, properties, sort=dict(keys), limit=limit)
-        return map(without_id, found)
 
 
 def candidate_from_document(document: dict[str, Any]) -> Candidate:

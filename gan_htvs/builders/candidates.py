@@ -10,7 +10,7 @@ from maggma.core import Builder, Store
 from maggma.utils import grouper
 
 from gan_htvs import __version__
-from gan_htvs.assessment import Judge
+from gan_htvs.assessment import soundness
 from gan_htvs.bandgap import BandGapResult, missing_orders
 from gan_htvs.builders.documents import (
     VERSIONS,
@@ -289,7 +289,7 @@ def _evaluated(output: Any, gap: BandGapResult | None) -> dict[str, Any]:
     relaxed = verdict.relaxed
     if relaxed is None:
         return fields
-    flaw = Judge.soundness(relaxed, is_reference=verdict.origin.is_reference)
+    flaw = soundness(relaxed, is_reference=verdict.origin.is_reference)
     if flaw is not None:
         stage, reason = flaw
         return fields | {"stage": stage, "reason": reason}

@@ -189,7 +189,7 @@ def _in_water(
         analyzer = PourbaixAnalyzer(references, settings)
     except UserError as error:
         return [(None, str(error))] * len(formulas)
-    reasons = {formula: analyzer.obstacle(formula) for formula in set(formulas)}
+    reasons = {formula: analyzer.unavailable_reason(formula) for formula in set(formulas)}
     wet = [i for i, formula in enumerate(formulas) if reasons[formula] is None]
     stabilities = iter(analyzer.stabilities([formulas[i] for i in wet], formation[wet]))
     return [

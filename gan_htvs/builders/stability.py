@@ -11,7 +11,7 @@ from maggma.core import Builder, Store
 from maggma.utils import grouper
 
 from gan_htvs import __version__
-from gan_htvs.assessment import Judge
+from gan_htvs.assessment import believes
 from gan_htvs.bandgap import BandGapResult
 from gan_htvs.builders.documents import (
     stored_campaigns,
@@ -134,7 +134,7 @@ class StabilityBuilder(Builder):
             above_hull = candidate["gate"]["energy_above_hull"]
             if candidate["origin"]["proposer"] == KNOWN_PHASE:
                 known_phases[candidate["origin"]["label"] or candidate_id] = structure
-            elif above_hull is not None and Judge.believes(above_hull):
+            elif above_hull is not None and believes(above_hull):
                 relaxed = RelaxedCandidate(
                     candidate_id, Fingerprint.of(structure), candidate["energy_per_atom"]
                 )

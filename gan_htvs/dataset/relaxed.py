@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_htvs.assessment import Judge
+from gan_htvs.assessment import believes
 from gan_htvs.dataset import collect
 from gan_htvs.dataset.skipped import TOO_LONG, UNSTABLE, Skipped
 from gan_htvs.declash import declash
@@ -182,7 +182,7 @@ class _Pool:
         energy = self._energy(result)
         if energy > self.campaign.dataset.max_energy_above_hull:
             return UNSTABLE
-        return None if Judge.believes(energy) else BELIEF
+        return None if believes(energy) else BELIEF
 
     def fill(self, number: int) -> tuple[list[Structure], list[str]]:
         """Propose random symmetric crystals of every composition that lacks structures."""

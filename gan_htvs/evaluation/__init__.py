@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pymatgen.core import Structure
 
-from gan_htvs.assessment import Judge
+from gan_htvs.assessment import believes, soundness
 from gan_htvs.candidate import Stage
 from gan_htvs.errors import UserError
 from gan_htvs.evaluation.documents import (
@@ -286,7 +286,7 @@ def _record(
     one.n_steps = relaxed.n_steps
     one.cpu_seconds = relaxed.cpu_seconds
     one.volume_change = relaxed.volume_change
-    if (problem := Judge.soundness(relaxed)) is not None:
+    if (problem := soundness(relaxed)) is not None:
         one.fate = _OUTCOMES[problem[0]]
         return
     references.check_level(relaxed.level_of_theory)
@@ -294,7 +294,7 @@ def _record(
         relaxed.structure.composition, relaxed.energy_per_atom
     )
     one.energy_per_atom = relaxed.energy_per_atom
-    if not Judge.believes(above_hull):
+    if not believes(above_hull):
         one.fate = Outcome.UNBELIEVABLE
         return
     one.fate = Outcome.SOUND

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gan_htvs.assessment import Judge, exceeds, taken_for_hole
+from gan_htvs.assessment import believes, exceeds, soundness, taken_for_hole
 from gan_htvs.candidate import Confirmation, PrescreenVerdict, ScreeningStep, Stage
 from gan_htvs.identity import content_hash
 from gan_htvs.matching import NamedCrystals
@@ -243,7 +243,7 @@ class _Batch:
             composition = result.structure.composition
             above = references.energy_above_hull(composition, result.energy_per_atom)
             self.verdicts[name].energy_above_hull = above
-            if not Judge.believes(above):
+            if not believes(above):
                 self._reject(name, ScreeningStep.GEOMETRY, taken_for_hole(above))
             elif above > self.rules.window:
                 reason = exceeds("energy above hull", above, self.rules.window)
@@ -320,7 +320,7 @@ def _flaw(relaxation: RelaxationResult) -> tuple[ScreeningStep, str] | None:
         return ScreeningStep.STOPPING, str(relaxation.reason)
     if relaxation.relaxed is None or relaxation.ending is Ending.OUT_OF_STEPS:
         return ScreeningStep.RELAXATION, str(relaxation.reason)
-    if (flaw := Judge.soundness(relaxation.relaxed)) is not None:
+    if (flaw := soundness(relaxation.relaxed)) is not None:
         stage, reason = flaw
         rejected_at = (
             ScreeningStep.GEOMETRY if stage is Stage.REJECTED else ScreeningStep.RELAXATION

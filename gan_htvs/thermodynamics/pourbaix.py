@@ -152,7 +152,7 @@ class PourbaixAnalyzer:
         """Describe one candidate; arguments and errors as above."""
         return self.stabilities([composition], [formation_energy_per_atom])[0]
 
-    def obstacle(self, composition: CompositionLike) -> str | None:
+    def unavailable_reason(self, composition: CompositionLike) -> str | None:
         """Say why a composition has no Pourbaix stability here; None if it has one."""
         try:
             self._diagram(Composition(composition))

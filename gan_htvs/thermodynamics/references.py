@@ -175,16 +175,7 @@ def write_phases(
     """
     document = {
         "kept_for": _kept_for(elements, max_energy_above_hull),
-        "phases": [
-            {
-                "name": phase.name,
-                "source": phase.source,
-                "pinned_energy_per_atom": phase.pinned_energy_per_atom,
-                "published_energy_per_atom": phase.published_energy_per_atom,
-                "structure": phase.structure.as_dict(),
-            }
-            for phase in phases
-        ],
+        "phases": [phase.as_dict() for phase in phases],
     }
     write_atomically(path, json.dumps(document).encode())
 
@@ -247,16 +238,17 @@ def _energy(
     """Return the energy of a relaxed phase, eV/atom, or raise a CalculationError with a hint."""
     hint = f"use another {potential_setting}"
     if isinstance(outcome, str):
-        raise CalculationError(f"{outcome}; {hint}")
-    if (change := unphysical_change(phase.structure, outcome.structure)) is not None:
-        raise CalculationError(f"{change}; {hint}")
-    if not math.isfinite(outcome.energy_per_atom):
-        raise CalculationError(f"its energy is {outcome.energy_per_atom} eV/atom; {hint}")
-    if not outcome.converged:
-        if steps_setting is not None:
-            hint = f"raise {steps_setting} above {outcome.n_steps}"
-        raise CalculationError(f"relaxation not converged after {outcome.n_steps} steps; {hint}")
-    return outcome.energy_per_atom
+        problem: str | None = outcome
+    elif (problem := unphysical_change(phase.structure, outcome.structure)) is None:
+        if not math.isfinite(outcome.energy_per_atom):
+            problem = f"its energy is {outcome.energy_per_atom} eV/atom"
+        elif outcome.converged:
+            return outcome.energy_per_atom
+        else:
+            problem = f"relaxation not converged after {outcome.n_steps} steps"
+            if steps_setting is not None:
+                hint = f"raise {steps_setting} above {outcome.n_steps}"
+    raise CalculationError(f"{problem}; {hint}")
 
 
 @cache
@@ -272,18 +264,9 @@ def _read_phases(path: Path, sha256: str | None) -> tuple[str, tuple[ReferencePh
         raise UserError(f"references.path {path}: has the hash {found}, not {sha256}; restore it.")
     try:
         document = json.loads(content, parse_constant=_refuse_constant)
-        phases = tuple(
-            ReferencePhase(
-                name=phase["name"],
-                structure=Structure.from_dict(phase["structure"]),
-                source=phase["source"],
-                pinned_energy_per_atom=phase["pinned_energy_per_atom"],
-                published_energy_per_atom=phase.get("published_energy_per_atom"),
-            )
-            for phase in document["phases"]
-        )
+        phases = tuple(ReferencePhase.from_dict(phase) for phase in document["phases"])
         return document["kept_for"], phases
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"references.path {path}: holds no known phases; delete it to fetch them."
         ) from error
