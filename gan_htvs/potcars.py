@@ -1,4 +1,4 @@
-"""The POTCARs that VASP will be given: which ones an input set asks for, and whether they serve.
+"""The POTCARs of VASP: which ones an input set uses, and whether they are what they should be.
 
 They are licensed and never come with this package; pymatgen finds them below
 ``PMG_VASP_PSP_DIR``.
@@ -7,7 +7,7 @@ They are licensed and never come with this package; pymatgen finds them below
 from __future__ import annotations
 
 import warnings
-import zlib
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,23 +23,11 @@ if TYPE_CHECKING:
 FOLDER_VARIABLE = "PMG_VASP_PSP_DIR"
 """Environment variable, and key of ~/.config/.pmgrc.yaml, that names pymatgen's folder."""
 
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    zlib.error,
-    AttributeError,
-    IndexError,
-    KeyError,
-    TypeError,
-    ValueError,
-)
-"""What pymatgen raises for a damaged file, depending on where the damage is."""
-
 _LAST_LINE = "End of Dataset"
 
 
 class PotcarReport(NamedTuple):
-    """What was found out about a set of POTCARs, a sentence each."""
+    """Findings about a set of POTCARs, a sentence each."""
 
     problems: list[str]
     """VASP cannot run, or would run with the wrong potential."""
@@ -48,7 +36,7 @@ class PotcarReport(NamedTuple):
 
 
 def potcar_symbols(input_set: VaspInputSet, elements: Iterable[str]) -> dict[str, str]:
-    """Tell which POTCAR of each element an input set asks for.
+    """Return which POTCAR of each element an input set uses.
 
     Parameters
     ----------
@@ -77,12 +65,12 @@ def potcar_symbols(input_set: VaspInputSet, elements: Iterable[str]) -> dict[str
 
 
 def element_of(symbol: str) -> str:
-    """Tell the element of a POTCAR symbol, such as Mg of Mg_pv."""
+    """Return the element of a POTCAR symbol, such as Mg of Mg_pv."""
     return symbol.partition("_")[0]
 
 
 def examine_potcars(symbols: Iterable[str], functional: str) -> PotcarReport:
-    """Open each POTCAR as the jobs will, and see that it is what its name says.
+    """Open each POTCAR as the jobs will, and check that it is what its name says.
 
     Parameters
     ----------
@@ -97,21 +85,16 @@ def examine_potcars(symbols: Iterable[str], functional: str) -> PotcarReport:
     pymatgen's database of potentials does not hold.
     """
     report = PotcarReport([], [])
-    if (obstacle := _folder_obstacle(functional)) is not None:
-        report.problems.append(obstacle)
-        return report
-    for symbol in sorted(set(symbols)):
-        _examine(symbol, functional, report)
-    return report
-
-
-def _folder_obstacle(functional: str) -> str | None:
-    if functional not in POTCAR_FUNCTIONAL_MAP:
-        return f"potcar_functional {functional!r} is none of {', '.join(POTCAR_FUNCTIONAL_MAP)}"
     folder = SETTINGS.get(FOLDER_VARIABLE)
-    if not folder:
-        return f"{FOLDER_VARIABLE} is not set, so pymatgen finds no POTCARs"
-    return None if Path(folder).is_dir() else f"{FOLDER_VARIABLE}: there is no folder {folder}"
+    if functional not in POTCAR_FUNCTIONAL_MAP:
+        known = ", ".join(POTCAR_FUNCTIONAL_MAP)
+        report.problems.append(f"potcar_functional {functional!r} is none of {known}")
+    elif not folder or not Path(folder).is_dir():
+        report.problems.append(f"{FOLDER_VARIABLE} ({folder}) must name pymatgen's POTCAR folder")
+    else:
+        for symbol in sorted(set(symbols)):
+            _examine(symbol, functional, report)
+    return report
 
 
 def _examine(symbol: str, functional: str, report: PotcarReport) -> None:
@@ -124,7 +107,7 @@ def _examine(symbol: str, functional: str, report: PotcarReport) -> None:
     except FileNotFoundError:
         report.problems.append(f"{name} is not in {SETTINGS[FOLDER_VARIABLE]}{_elsewhere(symbol)}")
         return
-    except _UNREADABLE as error:
+    except Exception as error:  # noqa: BLE001 - its type depends on where a file is damaged
         reason = (str(error).splitlines() or [""])[0]
         report.problems.append(
             f"{name} cannot be read as a POTCAR ({type(error).__name__}: {reason:.80})"
@@ -155,9 +138,7 @@ def _elsewhere(symbol: str) -> str:
     """Name the families that do have a POTCAR, which is the usual mix-up."""
     found = []
     for other in POTCAR_FUNCTIONAL_MAP:
-        try:
+        with suppress(Exception):
             _read(symbol, other)
-        except _UNREADABLE:
-            continue
-        found.append(other)
+            found.append(other)
     return f", which has that of {', '.join(found)}" if found else ""

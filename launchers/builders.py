@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from maggma.utils import grouper
@@ -14,7 +14,7 @@ from gan_htvs.builders.stability import StabilityBuilder
 from launchers.stores import OUTPUTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from maggma.core import Builder
 
@@ -30,14 +30,11 @@ OF_OUTPUTS = (
 
 def builders(databases: Databases) -> tuple[CandidateBuilder, StabilityBuilder]:
     """Make the builders, in the order in which they run."""
-    stores = [
-        databases.store(name, key=key)
-        for name, key in (
-            ("outputs", "uuid"),
-            ("campaigns", "name"),
-            ("candidates", "candidate_id"),
-        )
-    ]
+    stores = (
+        databases.store("outputs", key="uuid"),
+        databases.store("campaigns", key="name"),
+        databases.store("candidates", key="candidate_id"),
+    )
     return CandidateBuilder(*stores), StabilityBuilder(*stores)
 
 
@@ -67,7 +64,12 @@ def build_candidates(
     """
     _index_outputs(databases)
     joining, comparing = builders(databases)
-    with _mapping(n_workers) as mapping:
+    with ExitStack() as stack:
+        mapping: Callable[..., Iterable[Any]] = map
+        if n_workers > 1:
+            context = multiprocessing.get_context("spawn")
+            executor = ProcessPoolExecutor(n_workers, mp_context=context)
+            mapping = stack.enter_context(executor).map
         run_builder(joining, "candidates", on_progress, mapping)
         run_builder(comparing, "formulas", on_progress, mapping)
     comparing.settle()
@@ -89,15 +91,3 @@ def run_builder(
         if on_progress is not None:
             on_progress(what, done, builder.total or done)
     return done
-
-
-@contextmanager
-def _mapping(n_workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Something that works like ``map``, on so many processes."""
-    if n_workers == 1:
-        yield map
-        return
-    with ProcessPoolExecutor(
-        n_workers, mp_context=multiprocessing.get_context("spawn")
-    ) as executor:
-        yield executor.map

@@ -11,7 +11,7 @@ from fireworks.fw_config import MONGO_SOCKET_TIMEOUT_MS
 from jobflow import JobStore
 from maggma.stores import GridFSStore, MongoStore
 from pymongo import MongoClient
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from gan_htvs.errors import UserError
 from launchers.embedded import EmbeddedServer
@@ -114,38 +114,25 @@ class Databases:
                 f"{self._cause(error)}; check username, password ({PASSWORD_VARIABLE}) and "
                 f"authsource in {file}."
             ) from None
-        except ConnectionFailure as error:
+        except (PyMongoError, ValueError, TypeError, OSError) as error:
             cause = self._cause(error)
             if "SSL" not in cause and _SILENT.search(cause):
                 raise UserError(
                     f"No MongoDB answers at {s.address}: {cause}; start it, or correct host and "
                     f"port in {file}."
                 ) from None
-            choices = self._choices() or ["host", "port", "mongoclient_kwargs (tls?)"]
+            options = s.mongoclient_kwargs
+            relevant = [name for name in options if re.match("tls|ssl|replica", name)]
+            choices = [f"mongoclient_kwargs.{name} ({options[name]})" for name in relevant]
             raise UserError(
                 f"The connection to MongoDB at {s.address} fails: {cause}; correct "
-                f"{', '.join(choices)} in {file}."
-            ) from None
-        except (PyMongoError, ValueError, TypeError, OSError) as error:
-            raise UserError(
-                f"{file}: no connection to {s.address} can be made with these settings: "
-                f"{self._cause(error)}; correct "
-                f"{', '.join(['host', *(self._choices() or ['mongoclient_kwargs'])])}."
+                f"{', '.join(choices) or 'host, port, mongoclient_kwargs (tls?)'} in {file}."
             ) from None
 
     def _cause(self, error: Exception) -> str:
-        """Return what pymongo says is wrong, on one line and without credentials."""
+        """Return the message of pymongo on one line and without credentials."""
         text = re.split(r" \(configured timeouts|, Timeout: |, full error: ", str(error))[0]
         return self.settings.redact(" ".join(text.split()).rstrip("."))
-
-    def _choices(self) -> list[str]:
-        """Name the settings of TLS and replica sets, with their values."""
-        options = self.settings.mongoclient_kwargs
-        return [
-            f"mongoclient_kwargs.{name} ({options[name]})"
-            for name in options
-            if re.match("tls|ssl|replica", name)
-        ]
 
 
 @contextmanager
@@ -159,7 +146,10 @@ def open_databases(path: Path) -> Iterator[Databases]:
     """
     settings = LaunchpadFile.read(path)
     databases = Databases(settings)
-    with _server(settings):
+    server: AbstractContextManager[None] = nullcontext()
+    if settings.embedded_storage is not None and settings.port is not None:
+        server = EmbeddedServer(settings.embedded_storage, port=settings.port).serving()
+    with server:
         databases.check(path)
         try:
             yield databases
@@ -176,9 +166,3 @@ def open_databases(path: Path) -> Iterator[Databases]:
                 f"The database at {settings.address} stopped answering; what it acknowledged is "
                 "on disk, and the same command goes on from there."
             ) from error
-
-
-def _server(settings: LaunchpadFile) -> AbstractContextManager[None]:
-    if settings.embedded_storage is None or settings.port is None:
-        return nullcontext()
-    return EmbeddedServer(settings.embedded_storage, port=settings.port).serving()

@@ -24,10 +24,8 @@ NOT_IMPORTED = {
 def failed_imports(launchpad: CampaignLaunchPad, owners: Sequence[str] | None) -> list[Loss]:
     """Find jobs that failed because a machine could not import them."""
     fizzled = launchpad.jobs(owners, ["FIZZLED"])
-    launches = launchpad.launches.find(
-        {"launch_id": {"$in": [max(job["launches"]) for job in fizzled if job["launches"]]}}
-        | NOT_IMPORTED
-    )
+    last = [max(job["launches"]) for job in fizzled if job["launches"]]
+    launches = launchpad.launches.find({"launch_id": {"$in": last}} | NOT_IMPORTED)
     launch_of = {launch["fw_id"]: launch for launch in launches}
     found = [_unimportable(launchpad, job, launch_of.get(job["fw_id"])) for job in fizzled]
     return [loss for loss in found if loss is not None]
@@ -40,28 +38,25 @@ def _unimportable(
         error = launch["action"]["stored_data"]["_exception"]
     elif job["launches"] or "_exception_details" not in job["spec"]:
         return None
-    else:  # whoever wanted to take it could not read it
+    else:  # the worker that was to run it could not read it
         error = job["spec"]["_exception_details"]
     line = error["_stacktrace"].strip().rpartition("\n")[2]
     where = f" on {launch['host']}" if launch else ""
     cure = Cure.LEAVE
+    n_failed = launchpad.launches.count_documents(
+        {"launch_id": {"$in": job["archived_launches"]}} | NOT_IMPORTED
+    )
     if lacking := _lacking(launchpad, job, line):
         reason = f"{lacking} (here; install it on this machine and the nodes)"
-    elif _n_failed_imports(launchpad, job) + 1 >= MAX_LOSSES:
+    elif n_failed + 1 >= MAX_LOSSES:
         reason = f"{line} (only{where}; install it there, then `gan-htvs lpad rerun_fws`)"
     else:
         reason, cure = f"{line}{where}", Cure.QUEUE
     return Loss.of(Trouble.IMPORT, job, reason, launch, cure)
 
 
-def _n_failed_imports(launchpad: CampaignLaunchPad, job: dict[str, Any]) -> int:
-    return launchpad.launches.count_documents(
-        {"launch_id": {"$in": job["archived_launches"]}} | NOT_IMPORTED
-    )
-
-
 def _lacking(launchpad: CampaignLaunchPad, job: dict[str, Any], line: str) -> str | None:
-    """Say what keeps a job from being imported here; None if nothing does."""
+    """Return what keeps a job from being imported here; None if nothing does."""
     module = re.search(r"No module named '([\w.]+)'", line)
     name = re.search(r"cannot import name '(\w+)' from '([\w.]+)'", line)
     try:

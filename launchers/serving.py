@@ -21,13 +21,9 @@ class Address(NamedTuple):
     @property
     def url(self) -> str:
         """What to type into a browser."""
-        host = socket.gethostname() if self.is_any else self.host
+        is_any = self.host in ("0.0.0.0", "::")  # noqa: S104 - a comparison
+        host = socket.gethostname() if is_any else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-
-    @property
-    def is_any(self) -> bool:
-        """Whether it is every address of this machine."""
-        return self.host in ("0.0.0.0", "::")  # noqa: S104 - a comparison
 
     @property
     def is_loopback(self) -> bool:
@@ -40,9 +36,9 @@ class Address(NamedTuple):
 
     @property
     def names(self) -> frozenset[str] | None:
-        """Names by which browsers of this machine ask for it; None: others do, by any name."""
-        return frozenset({"localhost", "127.0.0.1", "[::1]", self.host}) if self.is_loopback \
-            else None  # fmt: skip
+        """Names by which browsers of this machine request it; None: others do, by any name."""
+        names = frozenset({"localhost", "127.0.0.1", "[::1]", self.host})
+        return names if self.is_loopback else None
 
 
 def checked_address(host: str, port: int) -> Address:
@@ -69,8 +65,8 @@ def checked_address(host: str, port: int) -> Address:
         ) from error
     if not address.is_loopback:
         console.note(
-            f"everybody who reaches {address.url} can read all candidates: there is no password "
-            "and no encryption. Put a proxy with both before it, or leave --host out and forward "
+            f"every machine that reaches {address.url} can read all candidates: there is no "
+            "password and no encryption. Put a proxy with both before it, or leave --host out and forward "
             f"the port: ssh -L {port}:{LOOPBACK}:{port} {socket.gethostname()}"
         )
     return address

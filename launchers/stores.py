@@ -1,7 +1,7 @@
-"""Jobflow's stores, built from my_launchpad.yaml by whoever needs them.
+"""Jobflow's stores, built from my_launchpad.yaml where they are needed.
 
 Written down, in jobflow.yaml or in a log, such a store is the path of that file and the name of
-a collection: nothing that anybody must not see. ``import jobflow`` may import this module before
+a collection, and nothing secret. ``import jobflow`` may import this module before
 it is done itself, so jobflow is not imported here.
 """
 
@@ -25,6 +25,15 @@ BLOBS: dict[str, Any] = {
 """What is too large for a document of MongoDB."""
 
 
+def _connection(launchpad_file: str) -> dict[str, Any]:
+    return LaunchpadFile.read(Path(launchpad_file)).connection
+
+
+def _name(store: OutputStore | BlobStore) -> str:
+    """Return the name of a store without what the connection string may hold."""
+    return f"{store.launchpad_file}/{store.collection_name}"
+
+
 class OutputStore(MongoStore):
     """What jobs return, in the database of a launchpad file.
 
@@ -40,10 +49,7 @@ class OutputStore(MongoStore):
         self.launchpad_file = launchpad_file
         super().__init__(**_connection(launchpad_file), **OUTPUTS | {"key": key})
 
-    @property
-    def name(self) -> str:
-        """Name the store without what the connection string may hold."""
-        return f"{self.launchpad_file}/{self.collection_name}"
+    name = property(_name)
 
 
 class BlobStore(GridFSStore):
@@ -61,11 +67,4 @@ class BlobStore(GridFSStore):
         self.launchpad_file = launchpad_file
         super().__init__(**_connection(launchpad_file), **BLOBS, key=key)
 
-    @property
-    def name(self) -> str:
-        """Name the store without what the connection string may hold."""
-        return f"{self.launchpad_file}/{self.collection_name}"
-
-
-def _connection(launchpad_file: str) -> dict[str, Any]:
-    return LaunchpadFile.read(Path(launchpad_file)).connection
+    name = property(_name)

@@ -1,32 +1,32 @@
-"""What a campaign is about to do, and what has come of it, in words and counts."""
+"""Printed descriptions of a campaign: what it will do, and its results in counts."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
-from launchers.console import note, out
+from launchers.console import note, out, simple_table
 from launchers.samples import longest_samples, n_structures
 from launchers.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rich.table import Table
+
     from gan_htvs.campaign import Campaign
     from gan_htvs.candidate import PrescreenVerdict
     from gan_htvs.funnel import Funnel
-    from gan_htvs.prescreen.summary import Part, PrescreenSummary
+    from gan_htvs.prescreen.summary import PrescreenSummary
     from launchers.database import Databases
 
 
 def print_heading(campaign: Campaign) -> None:
-    """Say what is about to run."""
+    """Print what is about to run."""
     compositions = campaign.target_counts
     sampling = campaign.sampling
     n_structures = len(compositions) * sampling.structures_per_composition
@@ -45,6 +45,7 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     Whether a job raised that should not; a failed calculation is a result like another.
     """
     from gan_htvs.candidate import CALCULATIONS
+    from launchers.failures import failed_calculations
     from launchers.report import read_results
 
     results = read_results(databases, campaign.name)
@@ -53,7 +54,11 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     _print_sampling(campaign, databases)
     if campaign.engines.vasp.pre_relaxation:
         _print_pre_relaxation(campaign, databases)
-    _print_failed(campaign, databases)
+    if failed := failed_calculations(databases, campaign):
+        note(
+            f"{len(failed)} calculations failed; `gan-htvs retry {campaign.name}` lists them and "
+            "queues them again."
+        )
     failures = databases.launchpad().failures([campaign.name])
     for failure in failures:
         out.print(f"[red]job failed[/red] {escape(failure.name)}: {escape(failure.trace)}")
@@ -71,17 +76,12 @@ def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
 
 
 def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
-    """Put how many candidates pass each stage into a table, measured here and published."""
+    """Return a table of how many candidates pass each stage, measured here and published."""
     from gan_htvs.funnel import PUBLISHED_SOURCE
 
     level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
-    table = Table(
-        title=f"Funnel of {campaign.name} ({level})", title_justify="left", box=box.SIMPLE_HEAD
-    )
-    table.add_column("stage")
     columns = {**funnel.counts, f"published:\n{PUBLISHED_SOURCE}": funnel.published}
-    for name in columns:
-        table.add_column(name, justify="right")
+    table = simple_table("stage", *columns, title=f"Funnel of {campaign.name} ({level})")
     for what, here, there in funnel.setting:
         ours = [here, *[None] * (len(funnel.counts) - 1)]
         table.add_row(what, *map(_count, [*ours, there]))
@@ -104,28 +104,24 @@ def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> 
     by = settings.relaxing(engines).name
     if confirming is not None:
         by += f", confirmed by {confirming.name}"
-    table = Table(
-        title=f"Prescreen of {campaign.name} ({by})", title_justify="left", box=box.SIMPLE_HEAD
-    )
-    table.add_column("left at")
-    for name in ("structures", "steps", "CPU s", "CPU s each"):
-        table.add_column(name, justify="right")
-    for part in summary.parts:
-        table.add_row(part.name, *_cost(part))
-    table.add_section()
-    table.add_row("all", *_cost(summary.total))
+    columns = ("rejected at", "structures", "steps", "CPU s", "CPU s each")
+    table = simple_table(*columns, title=f"Prescreen of {campaign.name} ({by})")
+    for name, part in (*((part.name, part) for part in summary.parts), ("all", summary.total)):
+        if name == "all":
+            table.add_section()
+        each = f"{part.cpu_seconds / part.n:,.2f}" if part.n else "-"
+        table.add_row(name, f"{part.n:,}", f"{part.n_steps:,}", f"{part.cpu_seconds:,.0f}", each)
     out.print(table)
     if summary.n_stopped:
-        window = settings.window or campaign.thresholds.metastable
-        out.print(_told_losses(summary, window))
+        out.print(_losses(summary, settings.window or campaign.thresholds.metastable))
 
 
-def _told_losses(summary: PrescreenSummary, window: float) -> str:
-    """Say what stopping early lost, as far as the audit tells; the window is in eV/atom."""
+def _losses(summary: PrescreenSummary, window: float) -> str:
+    """Describe what stopping early lost, estimated by the audit; the window is in eV/atom."""
     audit, lost = summary.audit, summary.lost
     stopped = f"Early stopping ended {counted(summary.n_stopped, 'relaxation')}"
     if lost is None or audit.interval is None:
-        return f"{stopped}; none like them was audited, so nobody knows what that lost."
+        return f"{stopped}; none like them was audited, so what that lost is unknown."
     low, high = audit.interval
     return (
         f"{stopped}. Of {audit.n:,} audited ones that it would have ended, {audit.k:,} came within "
@@ -135,11 +131,6 @@ def _told_losses(summary: PrescreenSummary, window: float) -> str:
     )
 
 
-def _cost(part: Part) -> tuple[str, str, str, str]:
-    each = f"{part.cpu_seconds / part.n:,.2f}" if part.n else "-"
-    return f"{part.n:,}", f"{part.n_steps:,}", f"{part.cpu_seconds:,.0f}", each
-
-
 def _count(count: int | None) -> str:
     return "-" if count is None else f"{count:,}"
 
@@ -147,6 +138,7 @@ def _count(count: int | None) -> str:
 def _print_sampling(campaign: Campaign, databases: Databases) -> None:
     """Print how many raw samples it took, why the others were rejected, and who gave up."""
     from gan_htvs.candidate import Step
+    from gan_htvs.dataset.skipped import spell_reasons
 
     fields = ("stream", "proposer", "composition", "requested", "tried", "rejections", "exhausted")
     with databases.store("outputs", key="uuid") as outputs:
@@ -159,10 +151,15 @@ def _print_sampling(campaign: Campaign, databases: Databases) -> None:
             [*(f"output.{name}" for name in fields), "output.proposals.candidate_id"],
         )
         samples = longest_samples(document["output"] for document in documents)
-    proposers = sorted({sample["proposer"] for sample in samples.values()})
-    for proposer in proposers:
-        by = f" by {proposer}" if len(proposers) > 1 else ""
-        _print_samples(by, [s for s in samples.values() if s["proposer"] == proposer])
+    tried: Counter[str] = Counter()
+    rejections: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for sample in samples.values():
+        tried[sample["proposer"]] += sample["tried"]
+        rejections[sample["proposer"]].update(sample["rejections"])
+    for proposer, n in sorted(tried.items()):
+        by = f" by {proposer}" if len(tried) > 1 else ""
+        reasons = spell_reasons(rejections[proposer]) or "none"
+        out.print(f"Sampling{by}: {n} raw samples, rejected before any physics: {reasons}")
     for sample in samples.values():
         found = n_structures(sample)
         if found < sample["requested"]:
@@ -170,17 +167,6 @@ def _print_sampling(campaign: Campaign, databases: Databases) -> None:
                 f"{sample['composition']}: {found} of {sample['requested']} structures after "
                 f"{sample['tried']} samples{_advice(sample)}."
             )
-
-
-def _print_failed(campaign: Campaign, databases: Databases) -> None:
-    """Say how many calculations failed, and how they are run again."""
-    from launchers.failures import failed_calculations
-
-    if failed := failed_calculations(databases, campaign):
-        note(
-            f"{len(failed)} calculations failed; `gan-htvs retry {campaign.name}` lists them and "
-            "queues them again."
-        )
 
 
 def _print_pre_relaxation(campaign: Campaign, databases: Databases) -> None:
@@ -193,30 +179,16 @@ def _print_pre_relaxation(campaign: Campaign, databases: Databases) -> None:
     relaxed = [gate["output"].get("relaxed") or {} for gate in gates]
     steps = [each for each in relaxed if each.get("pre_relaxation_steps") is not None]
     if steps:
-        before, after = (
-            mean(each[name] for each in steps) for name in ("pre_relaxation_steps", "n_steps")
-        )
+        before = mean(each["pre_relaxation_steps"] for each in steps)
+        after = mean(each["n_steps"] for each in steps)
         out.print(
             f"Pre-relaxation: {before:.1f} steps of {campaign.engines.vasp.pre_relaxation} before "
             f"{after:.1f} ionic steps of VASP (mean of {len(steps)})"
         )
 
 
-def _print_samples(by: str, samples: Sequence[dict[str, Any]]) -> None:
-    from gan_htvs.dataset.skipped import spell_reasons
-
-    rejections: Counter[str] = Counter()
-    for sample in samples:
-        rejections.update(sample["rejections"])
-    tried = sum(sample["tried"] for sample in samples)
-    reasons = spell_reasons(rejections)
-    out.print(
-        f"Sampling{by}: {tried} raw samples, rejected before any physics: {reasons or 'none'}"
-    )
-
-
 def _advice(sample: Mapping[str, Any]) -> str:
-    """Say what can be done about a sample that is too short."""
+    """Return what can be done about a sample that is too short."""
     if sample["exhausted"]:
         return f"; {sample['proposer']} has no more"
     train = "train longer or " if sample["proposer"] == "gan" else ""

@@ -1,18 +1,10 @@
-"""Training outside a campaign's run, with a bar that shows losses and the remaining time."""
+"""Training outside a campaign's run, which shows losses and the remaining time."""
 
 from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self
-
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from typing import TYPE_CHECKING
 
 from flows.train import TrainMaker
 from gan_htvs.errors import UserError
@@ -24,7 +16,7 @@ from launchers import console
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gan_htvs.campaign import Campaign, GeneratorSettings
+    from gan_htvs.campaign import Campaign
     from gan_htvs.generator.checkpoint import TrainedGenerator, TrainingState
 
 STATE_FILE = "training.safetensors"
@@ -71,17 +63,28 @@ def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
     maker = TrainMaker.of(campaign)
     dataset = maker.training_set()
     console.note_skipped(dataset.skipped)
-    with LearningCurves(folder) as curves, TrainingBar(settings) as bar:
+    began, first_step, earlier = time.monotonic(), 0, 0.0
+    with LearningCurves(folder) as curves, console.WorkProgress(console.out) as show:
         if curves.note is not None:
             console.note(curves.note)
 
         def on_progress(entry: dict[str, float]) -> None:
             curves(entry)
-            bar(entry)
+            step = int(entry["step"])
+            elapsed = time.monotonic() - began
+            left = elapsed / (step - first_step) * (settings.max_steps - step)
+            if settings.max_seconds is not None:
+                left = max(0.0, min(left, settings.max_seconds - earlier - elapsed))
+            losses = (f"{name} {value:.3f}" for name, value in entry.items() if name != "step")
+            note = f"{timedelta(seconds=round(left))} left: {', '.join(losses)}"
+            show("training", step, settings.max_steps, note)
 
         def on_resume(state: TrainingState) -> None:
+            nonlocal first_step, earlier
+            first_step, earlier = state.steps, state.seconds
             curves.resume(state)
-            bar.resume(state)
+            spent = f"{state.seconds:.0f} s on {state.processor}"
+            console.out.print(f"goes on after step {state.steps}, {spent}")
 
         return maker.train_on(
             dataset,
@@ -89,56 +92,3 @@ def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
             on_progress=on_progress,
             on_resume=on_resume,
         )
-
-
-class TrainingBar:
-    """A bar on a terminal, a line now and then elsewhere: steps, losses and the time left."""
-
-    def __init__(self, settings: GeneratorSettings) -> None:
-        self._max_steps, self._max_seconds = settings.max_steps, settings.max_seconds
-        self._bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}", style="progress.remaining"),
-            TextColumn("{task.description}"),
-            console=console.out,
-        )
-        self._task = self._bar.add_task("", total=self._max_steps, left="")
-        self._began = self._last_line = time.monotonic()
-        self._first_step, self._earlier = 0, 0.0
-
-    def __enter__(self) -> Self:
-        if console.out.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if console.out.is_terminal:
-            self._bar.stop()
-
-    def resume(self, state: TrainingState) -> None:
-        """Say what the training goes on from, and count from there."""
-        self._first_step, self._earlier = state.steps, state.seconds
-        spent = f"{state.seconds:.0f} s on {state.processor}"
-        console.out.print(f"goes on after step {state.steps}, {spent}")
-
-    def __call__(self, entry: dict[str, float]) -> None:
-        """Show an entry of the history."""
-        step = int(entry["step"])
-        losses = ", ".join(f"{name} {value:.3f}" for name, value in entry.items() if name != "step")
-        left = f"{timedelta(seconds=round(self._seconds_left(step)))} left"
-        self._bar.update(self._task, completed=step, description=losses, left=left)
-        if not console.out.is_terminal and (
-            step == self._max_steps or time.monotonic() - self._last_line > console.PLAIN_INTERVAL
-        ):
-            self._last_line = time.monotonic()
-            console.out.print(f"step {step}/{self._max_steps}, {left}: {losses}")
-
-    def _seconds_left(self, step: int) -> float:
-        """Time until the last step or the limit of wall time, whichever comes first, s."""
-        elapsed = time.monotonic() - self._began
-        left = elapsed / (step - self._first_step) * (self._max_steps - step)
-        if self._max_seconds is None:
-            return left
-        return max(0.0, min(left, self._max_seconds - self._earlier - elapsed))

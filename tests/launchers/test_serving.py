@@ -31,7 +31,7 @@ def test_who_listens_for_others_is_told(free_port, capsys):
     checked_address("127.0.0.1", free_port())
     assert capsys.readouterr().err == ""
     checked_address("0.0.0.0", free_port())
-    assert "everybody who reaches" in capsys.readouterr().err
+    assert "every machine that reaches" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("host", ["", "a..b", "x" * 64, "203.0.113.7", "no.such.host.invalid"])
