@@ -40,7 +40,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         If the folder cannot be written to.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    with unwritable_as_user_error(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
@@ -64,16 +64,8 @@ def held(folder: Path) -> Iterator[None]:
     UserError
         If it cannot be written to, or another process holds it.
     """
-    with unwritable_as_user_error(folder):
-        is_new = not folder.exists()
-        try:
-            file = locked(folder / LOCK_FILE)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{folder}: another command writes here; wait for its end, or choose another "
-                "folder."
-            ) from error
-    with file:
+    is_new = not folder.exists()
+    with locked(folder / LOCK_FILE):
         try:
             yield
         finally:
@@ -82,24 +74,28 @@ def held(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def locked(path: Path) -> TextIO:
+def locked(path: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> TextIO:
     """Open a file to append to, its folder made if missing, and lock it until it is closed.
+
+    Parameters
+    ----------
+    how
+        As in :func:`fcntl.flock`.
 
     Raises
     ------
-    BlockingIOError
-        If another process has locked it.
-    OSError
-        If it cannot be opened or locked.
+    UserError
+        If it cannot be opened, or another process has locked it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise
-    return file
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a", encoding="utf-8")
+        try:
+            fcntl.flock(file, how)
+        except OSError:
+            file.close()
+            raise
+        return file
 
 
 def require_writable(folder: Path, option: str) -> None:
@@ -111,15 +107,19 @@ def require_writable(folder: Path, option: str) -> None:
         If it cannot; ``option`` is the one that named it.
     """
     nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    with unwritable_as_user_error(f"{option} {folder}"), tempfile.TemporaryFile(dir=nearest):
+    with writing(f"{option} {folder}"), tempfile.TemporaryFile(dir=nearest):
         pass
 
 
 @contextmanager
-def unwritable_as_user_error(name: object) -> Iterator[None]:
-    """Raise a UserError that says what to do instead of an OSError of writing ``name``."""
+def writing(name: object) -> Iterator[None]:
+    """Raise a UserError with the name of what cannot be written in place of an OSError."""
     try:
         yield
+    except BlockingIOError as error:
+        raise UserError(
+            f"{name}: another command writes here; wait for its end, or choose another folder."
+        ) from error
     except OSError as error:
         raise UserError(
             f"{name}: cannot be written: {error.strerror}; choose a writable folder."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gan_htvs.batches import batches_of
 from gan_htvs.documents import decode, encode
 from gan_htvs.errors import UserError
-from gan_htvs.files import locked
+from gan_htvs.files import locked, writing
 from gan_htvs.identity import content_hash
 from gan_htvs.potentials import module_of
 from gan_htvs.prescreen.batched import is_batched, relax_batched
@@ -56,7 +56,7 @@ class RelaxationCache:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self._file: TextIO | None = None
-        with self._errors_as_user_errors():
+        with writing(self.path):
             self._results = {} if path is None else _read(path)
 
     def get(self, key: str) -> RelaxationResult | None:
@@ -69,7 +69,7 @@ class RelaxationCache:
         if self.path is None:
             return
         line = json.dumps({"key": key, "result": encode(result)}) + "\n"
-        with self._errors_as_user_errors():
+        with writing(self.path):
             if self._file is not None:
                 self._file.write(line)
                 self._file.flush()
@@ -88,26 +88,12 @@ class RelaxationCache:
         """
         if self.path is None or self._file is not None:
             return
-        with self._errors_as_user_errors():
+        with writing(self.path):
             file = locked(self.path)
             if self.path.read_bytes()[-1:] not in (b"", b"\n"):
                 file.write("\n")
         self._file = file
         self._results |= _read(self.path)
-
-    @contextlib.contextmanager
-    def _errors_as_user_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except BlockingIOError as error:
-            raise UserError(
-                f"{self.path}: another command uses this file; wait until it ends, or "
-                "choose another folder."
-            ) from error
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be used: {error.strerror}; choose another folder."
-            ) from error
 
 
 def _read(path: Path) -> dict[str, RelaxationResult]:

@@ -25,10 +25,10 @@ from pymongo.errors import BulkWriteError
 from gan_htvs.errors import UserError
 from gan_htvs.files import replaced
 from gan_htvs.stored_campaign import stored_campaign
+from gan_htvs.versions import versions
 from launchers.builders import ensure_indexes
 from launchers.registry import registered
 from launchers.stores import BLOBS, OUTPUTS
-from launchers.workers import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -12,17 +12,19 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from gan_htvs.errors import UserError
+from gan_htvs.files import locked
 from launchers.workers import running_process, stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import psutil
 
 EXECUTABLE = "secantusd-py"
 START_TIMEOUT = 60.0
@@ -56,21 +58,21 @@ class EmbeddedServer:
             If it is not installed, cannot start or does not answer, the port is taken or the
             storage unwritable.
         """
-        clients = self._lock_file("clients.lock")
-        try:
-            with self._exclusive("start.lock"):
-                fcntl.flock(clients, fcntl.LOCK_SH)
-                if (server := self._process()) is None:
-                    self._start()
-                else:
-                    self._join(server)
-            yield
-        finally:
-            # BlockingIOError: another process still uses the server.
-            with self._exclusive("start.lock"), clients, suppress(BlockingIOError):
-                fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if (server := self._process()) is not None:
-                    stop([server], STOP_TIMEOUT)
+        start = self.storage / "start.lock"
+        with locked(self.storage / "clients.lock", fcntl.LOCK_SH) as clients:
+            try:
+                with locked(start, fcntl.LOCK_EX):
+                    if (server := self._process()) is None:
+                        self._start()
+                    else:
+                        self._join(server)
+                yield
+            finally:
+                # BlockingIOError: another process still uses the server.
+                with locked(start, fcntl.LOCK_EX), suppress(BlockingIOError):
+                    fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if (server := self._process()) is not None:
+                        stop([server], STOP_TIMEOUT)
 
     def _start(self) -> None:
         patience = time.monotonic() + RELEASE_TIMEOUT
@@ -99,7 +101,8 @@ class EmbeddedServer:
                 cwd=self.storage,
                 start_new_session=True,
             )
-        self._record(server.pid)
+        document = {"pid": server.pid, "started": time.time(), "port": self.port}
+        (self.storage / "server.json").write_text(json.dumps(document))
         if not self._answers_in_time():
             server.kill()
             lines = log.read_text().strip().splitlines()
@@ -129,10 +132,6 @@ class EmbeddedServer:
             time.sleep(_POLL)
         return True
 
-    def _record(self, pid: int) -> None:
-        document = {"pid": pid, "started": psutil.Process(pid).create_time(), "port": self.port}
-        (self.storage / "server.json").write_text(json.dumps(document))
-
     def _recorded(self) -> dict[str, Any]:
         return dict(json.loads((self.storage / "server.json").read_text()))
 
@@ -151,22 +150,6 @@ class EmbeddedServer:
         ):
             return bool(client.admin.command("ping"))
         return False
-
-    def _lock_file(self, name: str) -> IO[str]:
-        try:
-            self.storage.mkdir(parents=True, exist_ok=True)
-            return (self.storage / name).open("a")
-        except OSError as error:
-            raise UserError(
-                f"{self.storage}: cannot write the embedded database here ({error.strerror}); "
-                "make it writable or change `embedded_storage` in my_launchpad.yaml."
-            ) from error
-
-    @contextmanager
-    def _exclusive(self, name: str) -> Iterator[None]:
-        with self._lock_file(name) as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
 
 
 def _executable() -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typer.core import TyperCommand, TyperOption
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class SeveralValues(TyperCommand):
@@ -24,16 +21,12 @@ class SeveralValues(TyperCommand):
             if isinstance(option, TyperOption) and option.multiple
             for name in option.opts
         }
-        return super().parse_args(ctx, list(_repeated(args, repeatable)))
-
-
-def _repeated(args: list[str], repeatable: set[str]) -> Iterator[str]:
-    option, n_values = None, 0
-    for arg in args:
-        if arg.startswith("-"):
-            option, n_values = (arg if arg in repeatable else None), 0
-        elif option is not None:
-            if n_values:
-                yield option
-            n_values += 1
-        yield arg
+        option: str | None = None
+        repeated: list[str] = []
+        for arg in args:
+            if arg.startswith("-"):
+                option = arg if arg in repeatable else None
+            elif option is not None and repeated[-1] != option:
+                repeated.append(option)
+            repeated.append(arg)
+        return super().parse_args(ctx, repeated)

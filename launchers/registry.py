@@ -10,7 +10,7 @@ from gan_htvs.engines import PARALLEL_TAGS
 from gan_htvs.errors import UserError
 from gan_htvs.stored_campaign import UnreadableCampaignError, stored_campaign
 from gan_htvs.thermodynamics.ions import ion_set_of
-from launchers.workers import versions
+from gan_htvs.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -66,7 +66,7 @@ def checked_address(host: str, port: int) -> Address:
     if not address.is_loopback:
         console.note(
             f"every machine that reaches {address.url} can read all candidates: there is no "
-            "password and no encryption. Put a proxy with both before it, or leave --host out and forward "
-            f"the port: ssh -L {port}:{LOOPBACK}:{port} {socket.gethostname()}"
+            "password and no encryption. Put a proxy with both before it, or leave --host out and "
+            f"forward the port: ssh -L {port}:{LOOPBACK}:{port} {socket.gethostname()}"
         )
     return address

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
 import socket
 from contextlib import suppress
 from enum import StrEnum
-from functools import cache
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from gan_htvs import __version__
+from gan_htvs.versions import versions
 from launchers.batch import BatchJob, BatchQueue, BatchSystem, own_job, user_name
 
 if TYPE_CHECKING:
@@ -22,26 +19,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from fireworks import FWorker
-
-PACKAGES = (
-    "ase",
-    "atomate2",
-    "chgnet",
-    "custodian",
-    "emmet-core",
-    "fireworks",
-    "gpaw",
-    "jobflow",
-    "maggma",
-    "numpy",
-    "pymatgen",
-    "pyxtal",
-    "scipy",
-    "sevenn",
-    "spglib",
-    "torch",
-)
-"""Packages whose version may change a result, or whether two machines understand each other."""
 
 START_TOLERANCE = 60.0
 """Seconds by which the start of one process may differ when a clock was set meanwhile."""
@@ -204,16 +181,6 @@ def _kill_children(process: psutil.Process) -> None:
         for child in process.children(recursive=True):
             with suppress(psutil.Error):  # it may end with its parent
                 child.kill()
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Installed versions of the packages that decide results; the others are left out."""
-    found = {"gan-htvs": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
 
 
 def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:

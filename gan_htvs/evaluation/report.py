@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from gan_htvs.evaluation.documents import Evaluation, Outcome, Report, Sample
 from gan_htvs.figures import COLOURS, PUBLISHED_STYLE, rendered
 from gan_htvs.files import write_atomically
 from gan_htvs.identity import content_hash
+from gan_htvs.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from gan_htvs.share import Share
 
 JSON_FILE, CSV_FILE, FIGURE_FILE = "evaluation.json", "samples.csv", "evaluation.png"
-
-_PACKAGES = ("gan-htvs", "pymatgen", "torch", "chgnet", "pyxtal")
 
 _CSV_FIELDS = tuple(name for name in Sample.model_fields if name != "structure")
 
@@ -64,10 +61,6 @@ def make_report(
         The generator first.
     """
     options = [(e.proposer, e.n_samples, e.n_relaxed, e.seed) for e in evaluations]
-    versions = {}
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
     return Report(
         campaign=campaign.name,
         checkpoint=trained.sha256,
@@ -76,7 +69,7 @@ def make_report(
         dataset=dataset.hash,
         held_out=campaign.dataset.held_out,
         settings=content_hash("evaluation", campaign, dataset.hash, options),
-        versions=versions,
+        versions=versions(),
         evaluations=list(evaluations),
     )
 

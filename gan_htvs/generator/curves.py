@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from gan_htvs.errors import UserError
 from gan_htvs.figures import rendered
-from gan_htvs.files import unwritable_as_user_error, write_atomically
+from gan_htvs.files import writing, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +97,7 @@ class LearningCurves:
             return
         is_new = not self._entries
         self._entries += entries
-        with unwritable_as_user_error(self.csv):
+        with writing(self.csv):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.csv.open("w" if is_new else "a", encoding="utf-8", newline="") as file:
                 columns = [name for name in _COLUMNS if name in entries[0]]

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from gan_htvs.errors import UserError
+from gan_htvs.files import write_atomically
 from launchers import console
 
 if TYPE_CHECKING:
@@ -127,9 +128,5 @@ def conclude(checks: Sequence[Check], *, as_json: bool, strict: bool) -> None:
 def write_template(template: str, target: Path) -> None:
     """Write one of the files that a campaign starts from."""
     text = (resources.files("launchers.templates") / template).read_text(encoding="utf-8")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror}.") from error
+    write_atomically(target, text.encode())
     typer.echo(f"wrote {target}")

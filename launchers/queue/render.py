@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gan_htvs.errors import UserError
+from gan_htvs.files import writing
 from launchers.batch import BatchSystem
 from launchers.queue.dialects import adapter_keys
 from launchers.queue.profiles import clock_of
@@ -231,12 +232,10 @@ def write(texts: Mapping[Path, str], *, force: bool = False) -> list[Path]:
     changed = [path for path, text in texts.items() if there.get(path) != text]
     for path in changed:
         make_folder(path.parent)
-        try:
+        with writing(path):
             path.touch(mode=0o600)
             path.chmod(0o600)
             path.write_text(texts[path], encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written: {error.strerror}.") from error
     return changed
 
 
@@ -248,10 +247,8 @@ def make_folder(folder: Path) -> None:
     UserError
         If that is impossible.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror}.") from error
 
 
 def _fworker(category: Category) -> dict[str, Any]:

@@ -114,9 +114,9 @@ def test_settings_are_part_of_what_is_remembered(tmp_path):
 def test_an_unwritable_journal_is_told_in_one_sentence(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(UserError, match="cannot be used"):
+    with pytest.raises(UserError, match="cannot be written"):
         Relaxations(SETTINGS, journal=blocked / "relaxations.jsonl").relax([rocksalt()])
-    with pytest.raises(UserError, match="cannot be used: Is a directory"):
+    with pytest.raises(UserError, match="cannot be written: Is a directory"):
         Relaxations(SETTINGS, journal=tmp_path)
 
 

@@ -119,5 +119,5 @@ def test_unwritable_storage_is_named(tmp_path, free_port):
     blocker = tmp_path / "file"
     blocker.write_text("")
     server = EmbeddedServer(blocker / "database", port=free_port())
-    with pytest.raises(UserError, match="cannot write the embedded database"):
+    with pytest.raises(UserError, match="cannot be written"):
         server.serving().__enter__()

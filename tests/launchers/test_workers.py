@@ -9,13 +9,13 @@ from importlib import metadata
 import pytest
 from fireworks import FWorker
 
+from gan_htvs.versions import versions
 from launchers.batch import BatchQueue, BatchSystem
 from launchers.workers import (
     Life,
     describe,
     differences,
     this_worker,
-    versions,
     worker_of_launch,
 )
 
@@ -100,7 +100,7 @@ def test_a_worker_is_dead_with_its_batch_job(mine, held, user, life):
 
 
 def test_versions_are_those_installed_and_what_is_missing_is_left_out(monkeypatch):
-    monkeypatch.setattr("launchers.workers.PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr("gan_htvs.versions.PACKAGES", ("numpy", "no-such-package"))
     versions.cache_clear()
     try:
         found = versions()
