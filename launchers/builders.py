@@ -40,16 +40,12 @@ def builders(databases: Databases) -> tuple[CandidateBuilder, StabilityBuilder]:
 
 def ensure_indexes(databases: Databases) -> None:
     """Make the indexes that are missing, before the first document comes or after many have."""
-    _index_outputs(databases)
-    joining, _ = builders(databases)
-    joining.connect()
-    joining.ensure_indexes()
-
-
-def _index_outputs(databases: Databases) -> None:
     outputs = databases.launchpad().db[OUTPUTS["collection_name"]]
     for fields in OF_OUTPUTS:
         outputs.create_index([(field, 1) for field in fields])
+    joining, _ = builders(databases)
+    joining.connect()
+    joining.ensure_indexes()
 
 
 def build_candidates(
@@ -62,7 +58,7 @@ def build_candidates(
 
     ``on_progress`` is called with what is built, the number done and the total.
     """
-    _index_outputs(databases)
+    ensure_indexes(databases)
     joining, comparing = builders(databases)
     with ExitStack() as stack:
         mapping: Callable[..., Iterable[Any]] = map

@@ -17,6 +17,7 @@ from gan_htvs.errors import UserError
 from launchers.embedded import EmbeddedServer
 from launchers.launchpad import CampaignLaunchPad
 from launchers.launchpad_file import PASSWORD_VARIABLE, LaunchpadFile
+from launchers.mongo_uri import is_credential
 from launchers.stores import BLOBS, OUTPUTS
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ CONNECT_TIMEOUT_MS = 5_000
 _SILENT = re.compile("refused|not known|name resolution|No route|unreachable|timed out")
 """What pymongo says when there is no server, rather than one of another kind."""
 
+FIREWORKS_FIELDS = {"name", "logdir", "strm_lvl", "user_indices", "wf_user_indices"}
+
 NOT_ALLOWED = (13, 8000)
 """Error codes of a user without the privilege, of MongoDB and of its Atlas."""
 
@@ -40,6 +43,11 @@ class Databases:
     """Everything that is kept, as the stores that the libraries want."""
 
     settings: LaunchpadFile
+
+    @classmethod
+    def read(cls, path: Path) -> Databases:
+        """Read the databases from a launchpad file; errors as in :meth:`LaunchpadFile.read`."""
+        return cls(LaunchpadFile.read(path))
 
     @classmethod
     def of(cls, launchpad: LaunchPad) -> Databases:
@@ -53,12 +61,8 @@ class Databases:
         patience = {} if s.uri_mode else {"socketTimeoutMS": MONGO_SOCKET_TIMEOUT_MS}
         return CampaignLaunchPad(
             host=s.uri,
-            name=s.name,
-            logdir=s.logdir,
-            strm_lvl=s.strm_lvl,
-            user_indices=s.user_indices,
-            wf_user_indices=s.wf_user_indices,
             uri_mode=True,
+            **s.model_dump(include=FIREWORKS_FIELDS),
             # `rlaunch multi` forks before it connects
             mongoclient_kwargs=s.client_options(connect=False, **patience),
         )
@@ -122,8 +126,11 @@ class Databases:
                     f"port in {file}."
                 ) from None
             options = s.mongoclient_kwargs
-            relevant = [name for name in options if re.match("tls|ssl|replica", name)]
-            choices = [f"mongoclient_kwargs.{name} ({options[name]})" for name in relevant]
+            choices = [
+                f"mongoclient_kwargs.{name} ({options[name]})"
+                for name in options
+                if re.match("tls|ssl|replica", name) and not is_credential(name)
+            ]
             raise UserError(
                 f"The connection to MongoDB at {s.address} fails: {cause}; correct "
                 f"{', '.join(choices) or 'host, port, mongoclient_kwargs (tls?)'} in {file}."
@@ -144,8 +151,8 @@ def open_databases(path: Path) -> Iterator[Databases]:
     UserError
         If the file is wrong, the server cannot be reached, or it goes away inside the block.
     """
-    settings = LaunchpadFile.read(path)
-    databases = Databases(settings)
+    databases = Databases.read(path)
+    settings = databases.settings
     server: AbstractContextManager[None] = nullcontext()
     if settings.embedded_storage is not None and settings.port is not None:
         server = EmbeddedServer(settings.embedded_storage, port=settings.port).serving()

@@ -62,10 +62,9 @@ class EmbeddedServer:
         with locked(self.storage / "clients.lock", fcntl.LOCK_SH) as clients:
             try:
                 with locked(start, fcntl.LOCK_EX):
-                    if (server := self._process()) is None:
+                    if self._process() is None:
                         self._start()
-                    else:
-                        self._join(server)
+                    self._join()
                 yield
             finally:
                 # BlockingIOError: another process still uses the server.
@@ -90,8 +89,7 @@ class EmbeddedServer:
             *("--storage-path", str(self.storage / "wiredtiger")),
             "--sync-on-commit",  # acknowledged writes outlive a kill
         ]
-        log = self.storage / "server.log"
-        with log.open("a") as stream:
+        with (self.storage / "server.log").open("a") as stream:
             # Its own session: Ctrl-C in the terminal must not take the database first.
             server = subprocess.Popen(  # noqa: S603
                 command,
@@ -103,26 +101,19 @@ class EmbeddedServer:
             )
         document = {"pid": server.pid, "started": time.time(), "port": self.port}
         (self.storage / "server.json").write_text(json.dumps(document))
-        if not self._answers_in_time():
-            server.kill()
-            lines = log.read_text().strip().splitlines()
-            raise UserError(
-                f"The embedded database did not start: {lines[-1] if lines else 'no output'} "
-                f"(log: {log})."
-            )
 
-    def _join(self, server: psutil.Process) -> None:
-        """Use the server that runs; it may be too busy to answer at once."""
+    def _join(self) -> None:
+        """Wait for the server to answer; one that runs may be busy."""
         if (port := self._recorded()["port"]) != self.port:
             raise UserError(
                 f"The embedded database in {self.storage} runs on port {port}: wait until it is "
                 f"not used any more, or restore `port: {port}` in my_launchpad.yaml."
             )
         if not self._answers_in_time():
-            raise UserError(
-                f"The embedded database, process {server.pid}, has not answered for "
-                f"{START_TIMEOUT:.0f} s: try again, or end it (log: {self.storage / 'server.log'})."
-            )
+            server, log = self._process(), self.storage / "server.log"
+            state = f"process {server.pid}, has not answered" if server else "has ended"
+            lines = log.read_text().splitlines() or ["no output"]
+            raise UserError(f"The embedded database, {state}: {lines[-1]} (log: {log}); try again.")
 
     def _answers_in_time(self) -> bool:
         deadline = time.monotonic() + START_TIMEOUT

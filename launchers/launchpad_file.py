@@ -15,7 +15,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    Secret,
     SecretStr,
     ValidationError,
     field_validator,
@@ -28,14 +27,14 @@ from launchers import mongo_uri
 
 PASSWORD_VARIABLE = "GAN_HTVS_MONGO_PASSWORD"  # noqa: S105
 SERVER_TIMEOUT_MS = 10_000
-DEFAULT_HOST = "localhost"
 DEFAULT_NAME = "fireworks"
-"""FireWorks' own defaults, so that its commands and ours mean the same database."""
+"""FireWorks' own default, so that its commands and ours mean the same database."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 FORBIDDEN = '/\\. "$*<>:|?'
 """Which names of databases must not hold, on any system that MongoDB runs on."""
 HINT = "`gan-htvs init` writes one for the embedded database, or name yours with --launchpad"
 
+_PART = re.compile(r"[^,:{}\[\]'\"]{4,}")
 _ADMIN = "admin"
 """The database that holds users; a connection string names it to authenticate."""
 _UNSET = (None, False, "", "false")
@@ -66,7 +65,7 @@ class LaunchpadFile(BaseModel):
     password: SecretStr | None = None
     authsource: Text | None = None
     uri_mode: bool = False
-    mongoclient_kwargs: dict[str, Any] = Field(default_factory=dict)
+    mongoclient_kwargs: dict[str, Any] = Field(default_factory=dict, repr=False, exclude=True)
     logdir: Text | None = None
     strm_lvl: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = "WARNING"
     user_indices: list[str] = Field(default_factory=list)
@@ -88,15 +87,14 @@ class LaunchpadFile(BaseModel):
             for key, value in document.items()
             if value is not None and (value != "" or key == "name")
         }
-        host = given.setdefault("host", DEFAULT_HOST)
+        host = given.setdefault("host", "localhost")
         options = given.get("mongoclient_kwargs", {})
         if not isinstance(host, str) or not isinstance(options, dict):
             return given  # pydantic names the problem
         server = mongo_uri.parse(host)
-        for option in options:
-            mongo_uri.check_option(str(option), "mongoclient_kwargs")
-        for option in server.options:
-            mongo_uri.check_option(option, "host")
+        for field, names in (("mongoclient_kwargs", options), ("host", server.options)):
+            for name in names:
+                mongo_uri.check_option(str(name), field)
         known = {option.lower() for option in options}
         options = {key: value for key, value in options.items() if value is not None} | {
             key: value for key, value in server.options.items() if key.lower() not in known
@@ -112,11 +110,7 @@ class LaunchpadFile(BaseModel):
         _merge_credentials(given, server, options)
         if not uri_mode and server.database is None and "username" in given:
             given.setdefault("authsource", given.get("name", DEFAULT_NAME))
-        given["mongoclient_kwargs"] = {
-            key: Secret(value) if mongo_uri.is_credential(key) else value
-            for key, value in options.items()
-        }
-        return given
+        return given | {"mongoclient_kwargs": options}
 
     @field_validator("name")
     @classmethod
@@ -193,10 +187,7 @@ class LaunchpadFile(BaseModel):
         **defaults
             Options that hold unless the file has others.
         """
-        options = {
-            key: value.get_secret_value() if isinstance(value, Secret) else value
-            for key, value in self.mongoclient_kwargs.items()
-        }
+        options = dict(self.mongoclient_kwargs)
         if self.username is not None:
             options["username"] = self.username
             if self.password is not None:
@@ -219,9 +210,13 @@ class LaunchpadFile(BaseModel):
     @property
     def secrets(self) -> list[str]:
         """What must not be shown: passwords, and options that hold one, also percent-encoded."""
-        hidden = [value for value in self.mongoclient_kwargs.values() if isinstance(value, Secret)]
-        values = [value.get_secret_value() for value in [self.password, *hidden] if value]
-        parts = [part for value in values for part in _parts(value)]
+        options = self.mongoclient_kwargs.items()
+        texts = [str(value) for name, value in options if value and mongo_uri.is_credential(name)]
+        if self.password:
+            texts.append(self.password.get_secret_value())
+        texts += [unquote_plus(text) for text in texts]
+        # A message of pymongo may quote only a part.
+        parts = [*texts, *(part for text in texts for part in _PART.findall(text))]
         return [form for part in parts for form in (part, quote(part), quote_plus(part))]
 
     def redact(self, text: str) -> str:
@@ -271,13 +266,3 @@ def _merge_credentials(
             raise ValueError(f"{field}: differs from that in host or mongoclient_kwargs; keep one")
         if values:
             given[field] = values[0]
-
-
-def _parts(value: Any) -> list[str]:
-    """Return the texts inside a secret, since a message of pymongo may quote one alone."""
-    if isinstance(value, dict):
-        return [part for item in (*value, *value.values()) for part in _parts(item)]
-    if isinstance(value, list):
-        return [part for item in value for part in _parts(item)]
-    texts = [str(value), unquote_plus(str(value))]
-    return [*texts, *(part for text in texts for part in re.findall(r"[^,:]{4,}", text))]

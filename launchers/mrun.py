@@ -14,12 +14,7 @@ from launchers.foreign_settings import set_aside_jobflow_settings
 set_aside_jobflow_settings()  # before the next lines import jobflow
 
 from launchers.builders import builders  # noqa: E402
-from launchers.database import Databases, LaunchpadFile  # noqa: E402
+from launchers.database import Databases  # noqa: E402
 
-__builders__ = list(
-    builders(
-        Databases(
-            LaunchpadFile.read(Path(os.environ.get("GAN_HTVS_LAUNCHPAD", "my_launchpad.yaml")))
-        )
-    )
-)
+launchpad_file = Path(os.environ.get("GAN_HTVS_LAUNCHPAD", "my_launchpad.yaml"))
+__builders__ = list(builders(Databases.read(launchpad_file)))

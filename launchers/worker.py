@@ -15,7 +15,7 @@ from pathlib import Path
 import jobflow
 from fireworks.core.rocket_launcher import rapidfire
 
-from launchers.database import Databases, LaunchpadFile
+from launchers.database import Databases
 from launchers.launchpad import worker_of
 from launchers.workers import sign_children, stop_at_once, this_worker
 
@@ -30,7 +30,7 @@ def main(launchpad_file: Path, directory: Path, owners: list[str]) -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
     # Library chatter would bury the tracebacks that this log is read for.
     warnings.filterwarnings("ignore")
-    databases = Databases(LaunchpadFile.read(launchpad_file))
+    databases = Databases.read(launchpad_file)
     jobflow.SETTINGS.JOB_STORE = databases.job_store()
     rapidfire(
         databases.launchpad(),

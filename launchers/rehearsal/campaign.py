@@ -6,18 +6,18 @@ import socket
 from typing import TYPE_CHECKING
 
 import yaml
-from pydantic import ValidationError
 
-from gan_htvs.campaign import Campaign
+from gan_htvs.campaign_file import checked_campaign
 from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
 from gan_htvs.potcars import potcar_symbols
 from gan_htvs.proposers import ProposerName
-from gan_htvs.settings import first_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from gan_htvs.campaign import Campaign
 
 POLLING_SECONDS = 0.2
 """Polling interval of custodian, s; the stand-in takes seconds."""
@@ -69,10 +69,7 @@ def rehearsal_of(campaign: Campaign, n_structures: int, compositions: Sequence[s
     document["references"]["energies"] = "computed"
     if compositions:
         document["compositions"] = list(compositions)
-    try:
-        return Campaign.model_validate(document)
-    except ValidationError as error:
-        raise UserError(f"{campaign.name}: {first_problem(error)}.") from error
+    return checked_campaign(document, source=campaign.name)
 
 
 def potcars_of(campaign: Campaign) -> tuple[list[str], str]:
