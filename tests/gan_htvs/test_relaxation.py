@@ -148,7 +148,7 @@ def test_a_cache_that_is_held_is_refused_to_another_and_read_again(tmp_path):
     one.add("a", BROKEN)
     two.hold()
     assert two.get("a") == BROKEN
-    with pytest.raises(UserError, match="another command uses this file"):
+    with pytest.raises(UserError, match="another command writes here"):
         one.hold()
 
 
@@ -217,7 +217,7 @@ def test_one_process_at_a_time_relaxes_with_a_journal(tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as other:
         assert other.stdout.readline() == "relaxed\n"
-        with pytest.raises(UserError, match=r"relaxations\.jsonl: another command uses this file"):
+        with pytest.raises(UserError, match=r"relaxations\.jsonl: another command writes here"):
             early.relax([magnesia])
         assert Relaxations(SETTINGS, journal=journal).relax([magnesia])[0].converged
         other.kill()
