@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from launchers.console import note, out, simple_table
+from launchers.console import Grid, grid_table, note, out
 from launchers.samples import longest_samples, n_structures
 from launchers.words import counted
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gan_htvs.candidate import PrescreenVerdict
     from gan_htvs.funnel import Funnel
     from gan_htvs.prescreen.summary import PrescreenSummary
+    from launchers.console import Cell
     from launchers.database import Databases
 
 
@@ -81,15 +82,14 @@ def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
 
     level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
     columns = {**funnel.counts, f"published:\n{PUBLISHED_SOURCE}": funnel.published}
-    table = simple_table("stage", *columns, title=f"Funnel of {campaign.name} ({level})")
-    for what, here, there in funnel.setting:
-        ours = [here, *[None] * (len(funnel.counts) - 1)]
-        table.add_row(what, *map(_count, [*ours, there]))
-    table.add_section()
+    blank = [None] * (len(funnel.counts) - 1)
+    rows: list[Sequence[Cell]] = [
+        (what, here, *blank, there) for what, here, there in funnel.setting
+    ]
+    rows.append(())
     for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):
-        label = "entered the funnel" if stage == "generated" else stage
-        table.add_row(label, *map(_count, counts))
-    return table
+        rows.append(("entered the funnel" if stage == "generated" else stage, *counts))
+    return grid_table(Grid(f"Funnel of {campaign.name} ({level})", ("stage", *columns), rows))
 
 
 def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> None:
@@ -104,14 +104,14 @@ def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> 
     by = settings.relaxing(engines).name
     if confirming is not None:
         by += f", confirmed by {confirming.name}"
-    columns = ("rejected at", "structures", "steps", "CPU s", "CPU s each")
-    table = simple_table(*columns, title=f"Prescreen of {campaign.name} ({by})")
-    for name, part in (*((part.name, part) for part in summary.parts), ("all", summary.total)):
-        if name == "all":
-            table.add_section()
+    parts = [(part.name, part) for part in summary.parts]
+    rows: list[Sequence[Cell]] = []
+    for name, part in (*parts, ("all", summary.total)):
         each = f"{part.cpu_seconds / part.n:,.2f}" if part.n else "-"
-        table.add_row(name, f"{part.n:,}", f"{part.n_steps:,}", f"{part.cpu_seconds:,.0f}", each)
-    out.print(table)
+        rows.append((name, part.n, part.n_steps, round(part.cpu_seconds), each))
+    rows.insert(-1, ())
+    head = ("rejected at", "structures", "steps", "CPU s", "CPU s each")
+    out.print(grid_table(Grid(f"Prescreen of {campaign.name} ({by})", head, rows)))
     if summary.n_stopped:
         out.print(_losses(summary, settings.window or campaign.thresholds.metastable))
 
@@ -129,10 +129,6 @@ def _losses(summary: PrescreenSummary, window: float) -> str:
         f"{100 * low:.0f} to {100 * high:.0f} %): it lost about {lost.expected:,.0f} "
         f"({lost.fewest:,.0f} to {lost.most:,.0f})."
     )
-
-
-def _count(count: int | None) -> str:
-    return "-" if count is None else f"{count:,}"
 
 
 def _print_sampling(campaign: Campaign, databases: Databases) -> None:
