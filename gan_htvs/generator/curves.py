@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from gan_htvs.errors import UserError
 from gan_htvs.figures import rendered
-from gan_htvs.files import writing, write_atomically
+from gan_htvs.files import write_atomically, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
