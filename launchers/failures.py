@@ -6,26 +6,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gan_htvs.candidate import CALCULATIONS, Stage, Step
 from gan_htvs.failures import CalculationFailure
+from launchers.launchpad import UUID
 from launchers.units import CampaignUnits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
-    from launchers.launchpad import CampaignLaunchPad
+    from launchers.launchpad import CampaignLaunchPad, QueuedJob
 
-RETRIED = (
-    Step.PROPOSE,
-    Step.PRESCREEN,
-    Step.SELECT,
-    Step.ENERGY,
-    Step.GATE,
-    Step.BAND_GAP,
-    Step.TRAIN,
-    Step.REFERENCES,
-    Step.RELEASE,
-)
+RETRIED = tuple(step for step in Step if step not in CALCULATIONS)
 """Steps that are run again after a failure; a failed relaxation is a result."""
 
 
@@ -49,77 +41,70 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
     set is stored.
     """
     units = CampaignUnits(campaign)
-    launchpad = databases.launchpad()
-    with databases.store("outputs", key="uuid") as outputs:
-        has_references = outputs.count({"uuid": units.references}) > 0
-        documents = outputs.query(
-            {
-                "metadata.campaign": {"$in": units.owners},
-                "metadata.step": {"$in": [step.value for step in CALCULATIONS]},
-                "output.@class": CalculationFailure.__name__,
-            },
-            ["uuid", "output", "metadata.candidate_id"],
-        )
-        # Jobs that only passed a failure on run again automatically.
-        documents = [
-            document for document in documents if document["output"]["job"] == document["uuid"]
-        ]
-    failures = {document["uuid"]: document["output"] for document in documents}
-    with_failures = sorted(
-        {str(document["metadata"].get("candidate_id")) for document in documents}
-    )
-    with databases.store("candidates", key="candidate_id") as candidates:
-        lacks_gap = {"stage": Stage.POURBAIX_STABLE.value, "band_gap": None}
-        lacks_order = {
-            "candidate_id": {"$in": with_failures},
-            "stage": {"$nin": [Stage.GENERATED.value, Stage.REJECTED.value]},
-        }
-        lacking = list(
-            candidates.query(
-                {
-                    "campaign": campaign.name,
-                    "$or": [{"stage": Stage.FAILED.value}, lacks_gap, lacks_order],
-                },
-                ["candidate_id", "stage", "band_gap"],
-            )
-        )
-    needs_gap = {
-        candidate["candidate_id"]
-        for candidate in lacking
-        if candidate["stage"] == Stage.FAILED.value
-        or (candidate["stage"] == Stage.POURBAIX_STABLE.value and candidate.get("band_gap") is None)
+    query = {
+        "metadata.campaign": {"$in": units.owners},
+        "metadata.step": {"$in": list(CALCULATIONS)},
+        "output.@class": CalculationFailure.__name__,
     }
-    jobs = launchpad.calculations(
-        [campaign.name], CALCULATIONS, [candidate["candidate_id"] for candidate in lacking]
-    )
-    relevant = [job for job in jobs if job.step is not Step.HYBRID or job.candidate_id in needs_gap]
-    if not has_references:
-        relevant += launchpad.calculations([units.references], CALCULATIONS)
-    failed = []
-    for job in relevant:
-        if job.state == "FIZZLED":
-            reason, step, folder, is_retryable = job.trace, job.name, None, True
-        elif (failure := failures.get(job.uuid)) is not None:
-            reason, step, folder = failure["reason"], failure["step"], failure["folder"]
-            is_retryable = bool(failure.get("is_retryable"))
-        else:
-            continue
-        failed.append(
-            FailedCalculation(job.fw_id, job.candidate_id, step, reason, folder, is_retryable)
+    with databases.store("outputs", key="uuid") as outputs:
+        failures = {
+            document["uuid"]: document["output"]
+            for document in outputs.query(query, ["uuid", "output"])
+            # Jobs that only passed a failure on run again automatically.
+            if document["output"]["job"] == document["uuid"]
+        }
+    ended = [{"state": "FIZZLED"}, {"state": "COMPLETED", UUID: {"$in": list(failures)}}]
+    jobs = databases.launchpad().jobs(units.owners, steps=CALCULATIONS, query={"$or": ended})
+    last_queued = {job.uuid: job for job in jobs}
+    with databases.store("candidates", key="candidate_id") as store:
+        ids = sorted({job.candidate_id for job in jobs})
+        documents = store.query(
+            {"campaign": campaign.name, "candidate_id": {"$in": ids}},
+            ["candidate_id", "stage", "band_gap"],
         )
-    return failed
+        candidates = {document["candidate_id"]: document for document in documents}
+    lacks_references = not databases.stored([units.references])
+    return [
+        _failed_calculation(job, failures.get(str(uuid), {}))
+        for uuid, job in last_queued.items()
+        if (
+            _is_needed(job, candidates.get(job.candidate_id))
+            if job.owner == campaign.name
+            else lacks_references and job.owner == units.references
+        )
+    ]
+
+
+def _is_needed(job: QueuedJob, candidate: Mapping[str, Any] | None) -> bool:
+    """Return whether the result of a candidate lacks a calculation."""
+    if candidate is None or candidate["stage"] in (Stage.GENERATED, Stage.REJECTED):
+        return False
+    lacks_gap = candidate["stage"] == Stage.POURBAIX_STABLE and candidate.get("band_gap") is None
+    return candidate["stage"] == Stage.FAILED or lacks_gap or job.step != Step.HYBRID
+
+
+def _failed_calculation(job: QueuedJob, failure: Mapping[str, Any]) -> FailedCalculation:
+    if job.state == "FIZZLED":
+        return FailedCalculation(job.fw_id, job.candidate_id, job.name, job.error, None, True)
+    return FailedCalculation(
+        job.fw_id,
+        job.candidate_id,
+        failure["step"],
+        failure["reason"],
+        failure["folder"],
+        bool(failure.get("is_retryable")),
+    )
 
 
 def raised_jobs(launchpad: CampaignLaunchPad, campaign: Campaign) -> list[FailedCalculation]:
     """Return the jobs that raised and are not calculations of one structure."""
-    return [
-        FailedCalculation(job.fw_id, "", job.name, job.trace, None)
-        for job in launchpad.failures(CampaignUnits(campaign).owners)
-        if job.step in RETRIED
-    ]
+    jobs = launchpad.jobs(CampaignUnits(campaign).owners, states=["FIZZLED"], steps=RETRIED)
+    return [FailedCalculation(job.fw_id, "", job.name, job.error, None) for job in jobs]
 
 
-def queue_again(launchpad: CampaignLaunchPad, failed: Iterable[FailedCalculation]) -> None:
+def queue_again(
+    launchpad: CampaignLaunchPad, failed: Iterable[FailedCalculation | QueuedJob]
+) -> None:
     """Queue calculations and all jobs that depend on them again."""
-    for calculation in failed:
-        launchpad.rerun_fw(calculation.fw_id)
+    for each in failed:
+        launchpad.rerun_fw(each.fw_id)

@@ -21,7 +21,7 @@ from gan_htvs.candidate import Step
 from gan_htvs.errors import UserError
 from launchers.database import Databases
 from launchers.registry import submissions, workflows_at_once_of
-from launchers.units import CampaignUnits
+from launchers.units import CampaignUnits, Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -120,6 +120,15 @@ class Backlog(NamedTuple):
         return self.ready + self.later + self.waiting
 
 
+class _Plan(NamedTuple):
+    """What is not stored yet: units of stage one by their keys, of stage two by their chunks."""
+
+    ready: list[str | Chunk]
+    later: list[str | Chunk]
+    n_queued: int
+    n_waiting: int
+
+
 @dataclass(frozen=True)
 class Feeder:
     """Queues the units of one campaign.
@@ -165,31 +174,28 @@ class Feeder:
 
     def backlog(self) -> Backlog:
         """Count the units that are not stored yet, without queueing any."""
-        needs = self.units.needs
-        unfinished = needs.keys() - self.databases.stored(needs)
-        queued = self.launchpad.queued(unfinished)
-        able = self._able(unfinished - queued)
-        others = [key for key in able if key in self.units.shared]
-        bounded = len(able) - len(others) + self.units.n_candidate_chunks(self.databases)
-        n_ready = min(self._room(), bounded)
+        plan = self._plan()
         return Backlog(
-            queued=len(queued) + self.launchpad.n_open_candidates(self.campaign.name),
-            ready=len(others) + n_ready,
-            later=bounded - n_ready,
-            waiting=len(unfinished) - len(queued) - len(able),
+            queued=plan.n_queued + self.launchpad.n_open_candidates(self.campaign.name),
+            ready=len(plan.ready),
+            later=len(plan.later),
+            waiting=plan.n_waiting,
         )
 
-    def _able(self, keys: Iterable[str]) -> list[str]:
-        """Return the units of stage one whose inputs are stored, in order."""
-        stored = self.databases.stored(self.units.shared)
-        selected = set(keys)
-        return [
-            key for key, needs in self.units.needs.items() if key in selected and needs <= stored
-        ]
-
-    def _room(self) -> int:
-        bound = workflows_at_once_of(self.databases, self.campaign.name)
-        return max(0, bound - self.launchpad.n_open_workflows(self.campaign.name))
+    def _plan(self) -> _Plan:
+        units, name = self.units, self.campaign.name
+        keys = [*units.shared, *units.compositions]
+        stored = self.databases.stored(keys)
+        queued = self.launchpad.queued(set(keys) - stored)
+        missing = [key for key in keys if key not in stored | queued]
+        shared = [key for key in missing if key in units.shared]
+        compositions = [key for key in missing if key not in units.shared]
+        can_start = units.shared.keys() <= stored
+        bounded = [*units.chunks(self.databases), *(compositions if can_start else ())]
+        bound = workflows_at_once_of(self.databases, name)
+        room = max(0, bound - self.launchpad.n_open_workflows(name))
+        n_waiting = 0 if can_start else len(compositions)
+        return _Plan([*shared, *bounded[:room]], bounded[room:], len(queued), n_waiting)
 
     def _startable(self) -> Iterator[Unit]:
         """Yield the units that may be queued.
@@ -197,16 +203,11 @@ class Feeder:
         Queued units are read when the first unit is requested, when no other process can feed the
         launchpad.
         """
-        needs = self.units.needs
-        unfinished = needs.keys() - self.databases.stored(needs)
-        able = self._able(unfinished - self.launchpad.queued(unfinished))
-        yield from self.units.units([key for key in able if key in self.units.shared])
-        room = self._room()
-        for chunk in islice(self.units.candidate_chunks(self.databases), room):
-            yield self.units.candidate_unit(chunk)
-            room -= 1
-        compositions = [key for key in able if key not in self.units.shared]
-        yield from self.units.units(compositions[:room])
+        for part in self._plan().ready:
+            if isinstance(part, Chunk):
+                yield self.units.candidate_unit(part, self.databases)
+            else:
+                yield self.units.unit(part)
 
 
 def feed_all(databases: Databases, owner: str | None = None) -> int:

@@ -13,6 +13,7 @@ from gan_htvs.documents import decode, encode
 from gan_htvs.errors import UserError
 from gan_htvs.relaxer import RelaxationResult
 from gan_htvs.store import CandidateStore
+from launchers.launchpad import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from gan_htvs.candidate import Candidate, PrescreenVerdict
     from gan_htvs.documents import Document
     from launchers.database import Databases
-    from launchers.launchpad import Launched
+    from launchers.launchpad import QueuedJob
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 LONGEST_SPARKLINE = 60
 """Characters; of longer curves some steps are omitted."""
 
 FIELDS = ["uuid", "output.relaxed", "output.screened"]
+JOB_FIELDS = ("fw_id", "uuid", "step", "state", "folder")
 
 Line = tuple[str, str]
 """A quantity and its value in words, which is empty if there is none."""
@@ -49,7 +51,7 @@ class History:
     """
 
     candidate: Candidate
-    jobs: list[Launched]
+    jobs: list[QueuedJob]
     relaxation: RelaxationResult | None = None
     relaxed: RelaxedStructure | None = None
 
@@ -58,7 +60,7 @@ class History:
         return encode(self.candidate) | {
             "relaxation": self.relaxation and encode(self.relaxation),
             "relaxed": self.relaxed and encode(self.relaxed),
-            "jobs": [job._asdict() for job in self.jobs],
+            "jobs": [{name: getattr(job, name) for name in JOB_FIELDS} for job in self.jobs],
         }
 
 
@@ -103,7 +105,8 @@ def read_history(databases: Databases, candidate_id: str) -> History:
     evaluated = [mapping(gate).get("relaxed") for gate in documents[Step.GATE]]
     batches = documents[Step.PROPOSE] + documents[Step.PRESCREEN]
     uuids = [document["uuid"] for document in batches]
-    jobs = databases.launchpad().launched(candidate.campaign, candidate_id, uuids)
+    related = [{"spec.candidate_id": candidate_id}, {UUID: {"$in": uuids}}]
+    jobs = databases.launchpad().jobs([candidate.campaign], query={"$or": related})
     return History(
         candidate,
         jobs,

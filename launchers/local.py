@@ -9,12 +9,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
-from gan_htvs.candidate import Step
 from gan_htvs.errors import UserError
 from gan_htvs.files import held
 from launchers import console
 from launchers.builders import build_candidates, ensure_indexes
-from launchers.failures import RETRIED, failed_calculations, queue_again
+from launchers.failures import failed_calculations, queue_again, raised_jobs
 from launchers.feeder import Feeder, submit
 from launchers.gaps import missing_gaps
 from launchers.launchpad import ACTIVE_STATES
@@ -70,9 +69,7 @@ def run_campaign(
     """
     feeder = Feeder(campaign, databases)
     launchpad, owners = feeder.launchpad, feeder.units.owners
-    recovery = Recovery(
-        launchpad, owners, everyone_is_here=databases.settings.embedded_storage is not None
-    )
+    recovery = Recovery.of(databases, owners)
     pool = WorkerPool(n_workers, launchpad_file, directory, owners)
     with held(directory):
         register(campaign, databases)
@@ -82,8 +79,8 @@ def run_campaign(
         began = datetime.now()  # noqa: DTZ005 - as jobflow writes it
         _work(recovery, pool, feeder.feed, watch)
         if missing := feeder.backlog().missing:
-            failures = launchpad.failures(list(feeder.units.shared))
-            reason = "; ".join(f"{each.name}: {each.trace}" for each in failures)
+            failed = launchpad.jobs(list(feeder.units.shared), states=["FIZZLED"])
+            reason = "; ".join(f"{job.name}: {job.error}" for job in failed)
             raise UserError(
                 f"{missing} parts of the campaign cannot start because what they need failed: "
                 f"{reason or 'no job raised'}"
@@ -99,8 +96,8 @@ def _recover(campaign: Campaign, databases: Databases, feeder: Feeder, recovery:
     launchpad = feeder.launchpad
     # Workers that are gone were stopped with the run before; no job is to blame for it.
     replace(recovery, blames=False).recover()
-    launchpad.retry(list(feeder.units.shared), Step)
-    launchpad.retry(feeder.units.owners, RETRIED)
+    queue_again(launchpad, launchpad.jobs(list(feeder.units.shared), states=["FIZZLED"]))
+    queue_again(launchpad, raised_jobs(launchpad, campaign))
     if "vasp" in (campaign.engines.energy.name, campaign.engines.band_gap.name):
         build_candidates(databases)
         failed = failed_calculations(databases, campaign)
@@ -125,7 +122,7 @@ def _work(recovery: Recovery, pool: WorkerPool, feed: Callable[[], int], watch: 
         while idle_polls < IDLE_POLLS or feed():
             time.sleep(POLL_SECONDS)
             pool.replace_dead(recovery)
-            for loss in recovery.half_taken():
+            for loss in recovery.runs({"launches": []}):
                 recovery.cure(loss)
             locks.finish_abandoned(BUSY_LOCK_SECONDS)
             states = launchpad.states(owners)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from importlib import import_module
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from launchers.launchpad import CampaignLaunchPad, QueuedJob
 
 MAX_LOSSES = 3
-"""A job that was lost so often, or could not be imported, is no victim but the cause."""
+"""A job that was lost so often, or could not be imported, is not the victim but the cause."""
+
+NOT_IMPORTED = r"(^|\n)(ModuleNotFoundError|ImportError): [^\n]*\s*$"
+"""Matches tracebacks of jobs that could not be imported."""
 
 
 class Trouble(StrEnum):
@@ -41,17 +48,55 @@ class Loss:
     fw_id: int
     name: str
     reason: str
+    state: str | None = None
     launch_id: int | None = None
 
     @classmethod
-    def of(
-        cls,
-        trouble: Trouble,
-        job: Mapping[str, Any],
-        reason: str,
-        launch: Mapping[str, Any] | None = None,
-        cure: Cure = Cure.QUEUE,
-    ) -> Self:
-        """Make it from the documents of a job and of its last launch."""
-        launch_id = launch["launch_id"] if launch else None
-        return cls(trouble, cure, job["fw_id"], job["name"], reason, launch_id)
+    def of(cls, trouble: Trouble, job: QueuedJob, reason: str, cure: Cure = Cure.QUEUE) -> Self:
+        """Make it from a job, whose state and last launch it remembers."""
+        return cls(trouble, cure, job.fw_id, job.name, reason, job.state, job.launch_id)
+
+
+def failed_imports(launchpad: CampaignLaunchPad, owners: Sequence[str] | None) -> list[Loss]:
+    """Find jobs that failed because a machine could not import them."""
+    fizzled = launchpad.jobs(owners, states=["FIZZLED"])
+    # A job without a launch could not be loaded, whatever the error was.
+    return [
+        _unimportable(launchpad, job)
+        for job in fizzled
+        if (re.search(NOT_IMPORTED, job.error) if job.launch else job.load_error)
+    ]
+
+
+def _unimportable(launchpad: CampaignLaunchPad, job: QueuedJob) -> Loss:
+    where = f" on {job.launch['host']}" if job.launch else ""
+    cure = Cure.LEAVE
+    if lacking := _lacking(launchpad, job):
+        reason = f"{lacking} (here; install it on this machine and the nodes)"
+    elif _n_failed_imports(launchpad, job) + 1 >= MAX_LOSSES:
+        reason = f"{job.error} (only{where}; install it there, then `gan-htvs lpad rerun_fws`)"
+    else:
+        reason, cure = f"{job.error}{where}", Cure.QUEUE
+    return Loss.of(Trouble.IMPORT, job, reason, cure)
+
+
+def _n_failed_imports(launchpad: CampaignLaunchPad, job: QueuedJob) -> int:
+    trace = "action.stored_data._exception._stacktrace"
+    return launchpad.launches.count_documents(
+        {"launch_id": {"$in": job.document["archived_launches"]}, trace: {"$regex": NOT_IMPORTED}}
+    )
+
+
+def _lacking(launchpad: CampaignLaunchPad, job: QueuedJob) -> str | None:
+    """Return what keeps a job from being imported here; None if nothing does."""
+    module = re.search(r"No module named '([\w.]+)'", job.error)
+    name = re.search(r"cannot import name '(\w+)' from '([\w.]+)'", job.error)
+    try:
+        if module:
+            import_module(module[1])
+        if name and not hasattr(import_module(name[2]), name[1]):
+            return job.error
+        launchpad.get_fw_by_id(job.fw_id)
+    except Exception as error:  # noqa: BLE001 - whatever importing somebody's module raises
+        return f"{type(error).__name__}: {error}"
+    return None

@@ -1,4 +1,4 @@
-"""What was lost with a worker, a batch job or a machine: found, told, and queued again."""
+"""Find what was lost with a worker, a batch job or a machine, and queue it again."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
-from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 from fireworks.core.firework import FWAction
@@ -18,65 +17,62 @@ from fireworks.fw_config import RESERVATION_EXPIRATION_SECS, RUN_EXPIRATION_SECS
 
 from gan_htvs.candidate import Step
 from launchers.batch import BatchQueue, user_name
-from launchers.imports import failed_imports
-from launchers.launchpad import moment
+from launchers.launchpad import last_sign, moment
 from launchers.locks import BUSY_LOCK_SECONDS, LOCK_SECONDS, Locks
-from launchers.losses import MAX_LOSSES, Cure, Loss, Trouble
-from launchers.registry import registered
-from launchers.units import CampaignUnits
+from launchers.losses import MAX_LOSSES, Cure, Loss, Trouble, failed_imports
 from launchers.workers import MARK, Life, worker_of_launch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from launchers.database import Databases
-    from launchers.launchpad import CampaignLaunchPad
-    from launchers.workers import Worker
+    from launchers.launchpad import CampaignLaunchPad, QueuedJob
 
 CHECKOUT_SECONDS = 30.0
-"""A worker takes a job in milliseconds; one that has been at it for longer is dead."""
+"""A worker takes a job in milliseconds; one that needs longer is dead."""
 
 SUBMISSION_SECONDS = 600.0
-"""A batch system accepts a job in seconds; a reservation without one after so long is nobody's."""
+"""A batch system accepts a job in seconds; a reservation without one after so long is lost."""
 
 CLAIM_SECONDS = 600.0
-"""Queueing a job again takes a second; whoever has been at it for so long is dead."""
+"""Queueing a job again takes a second; a process that needs so long is dead."""
 
 RESUMED = (Step.TRAIN, Step.PRESCREEN, Step.REFERENCES)
-"""Steps that go on where they were stopped, so that every run of them is worth it."""
+"""Steps that resume where they were stopped, so that every run makes progress."""
 
 LOST = "lost"
-"""Message of the launches of runs that were lost and may be the cause of it."""
+"""Message of the launches of lost runs that may be the cause themselves."""
 
 INTERRUPTED = "interrupted"
 """Message of the launches of runs that were stopped together with all others."""
 
 GIVEN_UP = "given up"
-"""Message of the launches of runs after which nobody tries again."""
+"""Message of the launches of runs that are not repeated."""
+
+MESSAGE = "action.stored_data._message"
 
 
 @dataclass
 class Recovery:
-    """Finds the jobs that were lost, and takes them up again.
+    """Finds the jobs that were lost, and queues them again.
 
     A job is left alone while its worker is alive, or may be and gives signs of life. Everything
-    may be done twice, by several people at a time.
+    may be done twice, and by several processes at a time.
 
     Parameters
     ----------
     launchpad
-        Where the jobs are.
+        Launchpad of the jobs.
     owners
-        Whose jobs; None for all.
+        Owners of the jobs; None for all.
     everyone_is_here
-        No other machine can reach the launchpad.
+        Whether no other machine can reach the launchpad.
     silent_for
-        Seconds; a run whose worker may be alive or dead is lost if nothing was heard of it for
-        longer.
+        Seconds; a run whose worker may be alive or dead is lost if it was silent for longer.
     blames
         Whether a job may be the cause of its losses, and is given up after some of them.
     lock_seconds
-        A workflow that is locked for longer was locked by somebody who died; None: longer than any
+        A workflow that is locked for longer was locked by a dead worker; None: longer than any
         update takes on this launchpad.
     queue
         Makes a view of the batch system of this machine as it is then.
@@ -91,157 +87,139 @@ class Recovery:
     queue: Callable[[], BatchQueue] = BatchQueue
 
     @classmethod
-    def of(cls, databases: Databases, campaign: str | None, silent_for: float | None) -> Recovery:
-        """Prepare to recover the jobs of a registered campaign, or all that there are."""
-        owners = CampaignUnits(registered(databases, campaign)).owners if campaign else None
-        return cls(
-            databases.launchpad(),
-            owners,
-            everyone_is_here=databases.settings.embedded_storage is not None,
-            silent_for=RUN_EXPIRATION_SECS if silent_for is None else silent_for,
-        )
+    def of(cls, databases: Databases, owners: Sequence[str] | None, **settings: Any) -> Self:
+        """Prepare to recover the jobs of some owners, None for all, in these databases."""
+        embedded = databases.settings.embedded_storage is not None
+        return cls(databases.launchpad(), owners, everyone_is_here=embedded, **settings)
 
     def recover(self, *, dry_run: bool = False) -> list[Loss]:
-        """Find all that is lost and take it up again, or only say what would be done."""
-        done = self._unlock({}, dry_run=dry_run)
-        for loss in [*self.runs(), *failed_imports(self.launchpad, self.owners)]:
-            if dry_run or self.cure(loss):
-                done.append(loss)
-        return done
+        """Find all that is lost and repair it, or only return what would be done."""
+        locked = self.locked(finish=not dry_run)
+        losses = [*self.runs(), *failed_imports(self.launchpad, self.owners)]
+        return [*locked, *(loss for loss in losses if dry_run or self.cure(loss))]
 
     def cure(self, loss: Loss) -> bool:
-        """Do what is to be done about one job; False if somebody else did, or it went on."""
+        """Repair one job; return False if another process did, or the job went on."""
         if loss.cure is Cure.LEAVE:
             return True
-        # Whoever died may have done so with the lock of the workflow in its hand.
-        self._unlock({"nodes": loss.fw_id})
+        # A dead worker may have left the workflow locked.
+        self.locked({"nodes": loss.fw_id}, finish=True)
+        if loss.trouble is Trouble.RUN and not self._claim(loss):
+            return False
+        jobs = self.launchpad.jobs(query={"fw_id": loss.fw_id, "state": loss.state})
+        if [job.launch_id for job in jobs] != [loss.launch_id]:
+            return False
         match loss.trouble:
-            case Trouble.RUN:
-                return self._cure_run(loss)
-            case Trouble.RESERVATION:
-                return self._cure_reservation(loss)
-            case Trouble.IMPORT:
-                if not self.launchpad.jobs(None, ["FIZZLED"], fw_id=loss.fw_id):
-                    return False
-                self.launchpad.rerun_fw(loss.fw_id)
-            case _:
+            case Trouble.END:
                 self.launchpad.refresh(loss.fw_id)
+            case Trouble.RUN:
+                self._end_run(loss, jobs[0])
+            case Trouble.RESERVATION if jobs[0].launch and jobs[0].launch["state"] == "RESERVED":
+                self.launchpad.cancel_reservation(loss.launch_id)
+            case _:
+                self.launchpad.rerun_fw(loss.fw_id)
         return True
 
-    def runs(self) -> list[Loss]:
-        """Find runs, reservations and ends that were lost with their workers."""
-        jobs = self.launchpad.jobs(self.owners, ["RUNNING", "RESERVED"])
-        launches = self.launchpad.last_launches(jobs)
-        queue = self.queue()  # asked after the launchpad: a batch job that is gone never starts
-        found = [self._loss_of(job, launches.get(job["fw_id"]), queue) for job in jobs]
-        return [loss for loss in found if loss is not None]
+    def runs(self, query: Mapping[str, Any] | None = None) -> list[Loss]:
+        """Find runs, reservations and ends that were lost with their workers.
 
-    def half_taken(self) -> list[Loss]:
-        """Find jobs whose workers died between taking them and putting their name on them."""
-        jobs = self.launchpad.jobs(self.owners, ["RESERVED"], launches=[])
-        return [loss for job in jobs if (loss := _half_taken(job)) is not None]
+        Parameters
+        ----------
+        query
+            Further conditions on the Fireworks.
+        """
+        jobs = self.launchpad.jobs(self.owners, states=["RUNNING", "RESERVED"], query=query)
+        queue = self.queue()  # read after the launchpad: a batch job that is gone never starts
+        found = [self._loss_of(job, queue) for job in jobs]
+        return [loss for loss in found if loss is not None]
 
     def elsewhere(self) -> list[str]:
         """Name the workers that run jobs and cannot be seen from here."""
         return self._workers(self.owners, Life.UNKNOWN)
 
-    def _unlock(self, query: dict[str, Any], *, dry_run: bool = False) -> list[Loss]:
+    def locked(self, query: Mapping[str, Any] | None = None, *, finish: bool = False) -> list[Loss]:
+        """Find workflows that dead workers left locked, and finish their updates if asked to.
+
+        Parameters
+        ----------
+        query
+            Conditions on the workflows; None: all of the owners.
+        finish
+            Whether to finish the updates and release the locks.
+        """
+        if query is None and self.owners is not None:
+            owners = {"$in": list(self.owners)}
+            query = {"$or": [{"metadata.campaign": owners}, {"metadata.unit": owners}]}
         locks = Locks(self.launchpad)
-        if not locks.look(query):
+        if not locks.look(query or {}):
             return []
-        seconds = self._lock_seconds()
-        abandoned = locks.settle(seconds, query)
-        if not dry_run:
-            for workflow in abandoned:
-                locks.finish(workflow)
+        seconds = self.lock_seconds
+        if seconds is None:
+            is_busy = self._workers(None, Life.ALIVE, Life.UNKNOWN)
+            seconds = BUSY_LOCK_SECONDS if is_busy else LOCK_SECONDS
+        abandoned = locks.settle(seconds, query or {})
+        for workflow in abandoned if finish else ():
+            locks.finish(workflow)
         reason = f"locked for more than {seconds:.0f} s"
         return [
             Loss(Trouble.LOCK, Cure.FINISH, min(each["nodes"]), each["name"], reason)
             for each in abandoned
         ]
 
-    def _lock_seconds(self) -> float:
-        if self.lock_seconds is not None:
-            return self.lock_seconds
-        return BUSY_LOCK_SECONDS if self._workers(None, Life.ALIVE, Life.UNKNOWN) else LOCK_SECONDS
-
     def _workers(self, owners: Sequence[str] | None, *lives: Life) -> list[str]:
-        jobs = self.launchpad.jobs(owners, ["RUNNING"])
-        launches = self.launchpad.last_launches(jobs).values()
         queue = self.queue()
-        return sorted({_name(each) for each in launches if self._life(each, queue) in lives})
+        jobs = self.launchpad.jobs(owners, states=["RUNNING"])
+        return sorted(
+            {_name(job.launch) for job in jobs if job.launch and self._life(job, queue) in lives}
+        )
 
-    def _loss_of(
-        self, job: dict[str, Any], launch: dict[str, Any] | None, queue: BatchQueue
-    ) -> Loss | None:
+    def _loss_of(self, job: QueuedJob, queue: BatchQueue) -> Loss | None:
+        launch, reason = job.launch, None
         if launch is None:
-            return _half_taken(job)
-        match launch["state"]:
-            case "RUNNING":
-                reason = self._why_lost(launch, queue)
-                return self._lost_run(job, launch, reason) if reason else None
-            case "RESERVED":
-                reason = _why_unreserved(launch, queue)
-            case "READY":  # its reservation was cancelled by halves
-                reason = "its reservation was cancelled"
-            case _:  # the launch has ended, the job does not know
-                is_dead = self._life(launch, queue) is Life.DEAD
-                if is_dead or _age(launch["state_history"][-1]["created_on"]) > BUSY_LOCK_SECONDS:
-                    return Loss.of(Trouble.END, job, f"{_name(launch)} died", launch, Cure.FINISH)
-                return None
-        return Loss.of(Trouble.RESERVATION, job, reason, launch) if reason else None
+            if job.state == "RESERVED" and _age(job.document["updated_on"]) > CHECKOUT_SECONDS:
+                reason = "its worker died while taking it"
+        elif launch["state"] == "RUNNING":
+            reason = self._why_lost(job, launch, queue)
+            return self._lost_run(job, reason) if reason else None
+        elif launch["state"] == "RESERVED":
+            reason = _why_unreserved(launch, queue)
+        elif launch["state"] == "READY":  # a cancellation that was not completed
+            reason = "its reservation was cancelled"
+        elif (
+            self._life(job, queue) is Life.DEAD
+            or _age(launch["state_history"][-1]["created_on"]) > BUSY_LOCK_SECONDS
+        ):
+            return Loss.of(Trouble.END, job, f"{_name(launch)} died", Cure.FINISH)
+        return Loss.of(Trouble.RESERVATION, job, reason) if reason else None
 
-    def _life(self, launch: dict[str, Any], queue: BatchQueue) -> Life:
-        worker = worker_of_launch(launch)
-        if worker is None:
+    def _life(self, job: QueuedJob, queue: BatchQueue) -> Life:
+        if job.worker is None:
             return Life.UNKNOWN
-        return worker.life(queue, everyone_is_here=self.everyone_is_here)
+        return job.worker.life(queue, everyone_is_here=self.everyone_is_here)
 
-    def _why_lost(self, launch: dict[str, Any], queue: BatchQueue) -> str | None:
-        life = self._life(launch, queue)
+    def _why_lost(self, job: QueuedJob, launch: Mapping[str, Any], queue: BatchQueue) -> str | None:
+        life = self._life(job, queue)
         if life is Life.DEAD:
             return f"{_name(launch)} is gone"
-        ping = launch["state_history"][-1]
-        silent = _age(ping.get("updated_on", ping["created_on"]))
+        silent = _age(last_sign(launch))
         if life is Life.UNKNOWN and silent > self.silent_for:
             return f"{_name(launch)} has been silent for {_duration(silent)}"
         return None
 
-    def _lost_run(self, job: dict[str, Any], launch: dict[str, Any], reason: str) -> Loss:
-        n_losses = 1 + sum(message == LOST for message in self._messages(job))
-        may_be_cause = self.blames and job["spec"].get("step") not in RESUMED
-        if n_losses < MAX_LOSSES or not may_be_cause:
-            return Loss.of(Trouble.RUN, job, reason, launch)
-        reason = f"lost {n_losses} times, at last because {reason}"
-        return Loss.of(Trouble.RUN, job, reason, launch, Cure.FAIL)
-
-    def _messages(self, job: dict[str, Any]) -> list[str | None]:
-        """Read what is written on the earlier launches of a job, since it was last given up."""
+    def _lost_run(self, job: QueuedJob, reason: str) -> Loss:
         launches = self.launchpad.launches.find(
-            {"launch_id": {"$in": job["archived_launches"]}},
-            {"launch_id": 1, "action.stored_data._message": 1},
-        )
-        latest_first = sorted(launches, key=itemgetter("launch_id"), reverse=True)
-        actions = (launch.get("action") or {} for launch in latest_first)
-        messages = (action.get("stored_data", {}).get("_message") for action in actions)
-        return list(takewhile(lambda message: message != GIVEN_UP, messages))
-
-    def _cure_run(self, loss: Loss) -> bool:
-        if not self._claim(loss):
-            return False
-        self._end_orphans(loss)
-        if loss.cure is Cure.FAIL:
-            message = GIVEN_UP
-        else:
-            message = LOST if self.blames else INTERRUPTED
-            # Before its launch is marked: the job, and what waits for it, have not failed.
-            self.launchpad.rerun_fw(loss.fw_id)
-        action = {"_message": message, "_exception": {"_stacktrace": loss.reason}}
-        self.launchpad.complete_launch(loss.launch_id, FWAction(action), "FIZZLED")
-        return True
+            {"launch_id": {"$in": job.document["archived_launches"]}}, {MESSAGE: 1}
+        ).sort("launch_id", -1)
+        stored = ((launch.get("action") or {}).get("stored_data", {}) for launch in launches)
+        messages = [each.get("_message") for each in stored]
+        n_losses = 1 + [*takewhile(lambda each: each != GIVEN_UP, messages)].count(LOST)
+        if n_losses < MAX_LOSSES or not self.blames or job.step in RESUMED:
+            return Loss.of(Trouble.RUN, job, reason)
+        reason = f"lost {n_losses} times, at last because {reason}"
+        return Loss.of(Trouble.RUN, job, reason, Cure.FAIL)
 
     def _claim(self, loss: Loss) -> bool:
-        """See to it that nobody else takes up the same run, which would start it twice."""
+        """Prevent other processes from repairing the same run, which would start it twice."""
         now = datetime.now(UTC)
         stale = now - timedelta(seconds=CLAIM_SECONDS)
         unclaimed = {"$or": [{"lost_on": {"$exists": False}}, {"lost_on": {"$lt": stale}}]}
@@ -249,59 +227,46 @@ class Recovery:
             {"launch_id": loss.launch_id, "state": "RUNNING", **unclaimed},
             {"$set": {"lost_on": now}},
         )
-        if not claimed.modified_count:
-            return False
-        jobs = self.launchpad.jobs(None, ["RUNNING", "RESERVED"], fw_id=loss.fw_id)
-        return any(loss.launch_id in job["launches"] for job in jobs)
+        return bool(claimed.modified_count)
 
-    def _cure_reservation(self, loss: Loss) -> bool:
-        jobs = self.launchpad.jobs(None, ["RESERVED"], fw_id=loss.fw_id)
-        launch = self.launchpad.last_launches(jobs).get(loss.fw_id)
-        if not jobs or (launch or {}).get("launch_id") != loss.launch_id:
-            return False
-        if launch and launch["state"] == "RESERVED":
-            self.launchpad.cancel_reservation(loss.launch_id)
-        elif launch is None or launch["state"] == "READY":
+    def _end_run(self, loss: Loss, job: QueuedJob) -> None:
+        _kill_orphans(job)
+        message = GIVEN_UP
+        if loss.cure is Cure.QUEUE:
+            message = LOST if self.blames else INTERRUPTED
+            # Before its launch is marked: the job, and what waits for it, have not failed.
             self.launchpad.rerun_fw(loss.fw_id)
-        else:
-            return False
-        return True
-
-    def _end_orphans(self, loss: Loss) -> None:
-        """Kill what a dead worker of ours left running in the folder of its job."""
-        launch = self.launchpad.launches.find_one({"launch_id": loss.launch_id}) or {}
-        if (worker := worker_of_launch(launch)) is None:
-            return
-        for process in psutil.process_iter(["cwd", "environ"]):
-            environment = process.info["environ"] or {}  # None: another user's
-            stands_there = process.info["cwd"] == launch.get("launch_dir")
-            if stands_there and environment.get(MARK) == worker.mark:
-                with suppress(psutil.Error):
-                    process.kill()
+        action = {"_message": message, "_exception": {"_stacktrace": loss.reason}}
+        self.launchpad.complete_launch(loss.launch_id, FWAction(action), "FIZZLED")
 
 
-def _half_taken(job: dict[str, Any]) -> Loss | None:
-    if job["state"] != "RESERVED" or _age(job["updated_on"]) <= CHECKOUT_SECONDS:
-        return None
-    return Loss.of(Trouble.RESERVATION, job, "its worker died while taking it")
+def _kill_orphans(job: QueuedJob) -> None:
+    """Kill what a dead worker of this user left running in the folder of its job."""
+    if job.worker is None or job.launch is None:
+        return
+    for process in psutil.process_iter(["cwd", "environ"]):
+        environment = process.info["environ"] or {}  # None: another user's
+        is_in_folder = process.info["cwd"] == job.launch["launch_dir"]
+        if is_in_folder and environment.get(MARK) == job.worker.mark:
+            with suppress(psutil.Error):
+                process.kill()
 
 
-def _why_unreserved(launch: dict[str, Any], queue: BatchQueue) -> str | None:
-    reservation = launch["state_history"][-1]
-    batch_job = reservation.get("reservation_id")
-    age = _age(reservation.get("updated_on", reservation["created_on"]))
+def _why_unreserved(launch: Mapping[str, Any], queue: BatchQueue) -> str | None:
+    batch_job = launch["state_history"][-1].get("reservation_id")
+    age = _age(last_sign(launch))
     if batch_job is None:
         return "it never reached the queue" if age > SUBMISSION_SECONDS else None
-    held = queue.holds_id(batch_job) if _is_ours(launch, queue) else None
-    if held is False:
+    is_held = queue.holds_id(batch_job) if _is_ours(launch, queue) else None
+    if is_held is False:
         return f"batch job {batch_job} is gone from the queue"
-    if held is None and age > RESERVATION_EXPIRATION_SECS:
+    if is_held is None and age > RESERVATION_EXPIRATION_SECS:
         return f"reserved {_duration(age)} ago"
     return None
 
 
-def _is_ours(launch: dict[str, Any], queue: BatchQueue) -> bool:
-    """Whether a reservation was made by this user with the batch system of this machine."""
+def _is_ours(launch: Mapping[str, Any], queue: BatchQueue) -> bool:
+    """Return whether this user made a reservation with the batch system of this machine."""
     worker = worker_of_launch(launch)
     if worker and worker.user != user_name():
         return False
@@ -314,9 +279,9 @@ def _is_ours(launch: dict[str, Any], queue: BatchQueue) -> bool:
     return is_mine and launch["host"] == socket.gethostname()
 
 
-def _name(launch: dict[str, Any]) -> str:
+def _name(launch: Mapping[str, Any]) -> str:
     """Name the worker of a launch."""
-    worker: Worker | None = worker_of_launch(launch)
+    worker = worker_of_launch(launch)
     return str(worker) if worker else f"a worker on {launch.get('host') or 'some machine'}"
 
 

@@ -60,13 +60,13 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
             f"{len(failed)} calculations failed; `gan-htvs retry {campaign.name}` lists them and "
             "queues them again."
         )
-    failures = databases.launchpad().failures([campaign.name])
-    for failure in failures:
-        out.print(f"[red]job failed[/red] {escape(failure.name)}: {escape(failure.trace)}")
+    raised = databases.launchpad().jobs([campaign.name], states=["FIZZLED"])
+    for job in raised:
+        out.print(f"[red]job failed[/red] {escape(job.name)}: {escape(job.error)}")
     out.print(f"Results: collection [bold]candidates[/bold] at {databases.settings.address}")
     option = "" if launchpad == Path("my_launchpad.yaml") else f" --launchpad {launchpad}"
     out.print(f"Next:    [bold]gan-htvs candidates{option}[/bold]")
-    return any(failure.step not in CALCULATIONS for failure in failures)
+    return any(job.step not in CALCULATIONS for job in raised)
 
 
 def print_funnel(campaign: Campaign, funnel: Funnel) -> None:

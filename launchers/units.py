@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobflow import Flow, Job
 from jobflow.core.reference import find_and_resolve_references
@@ -25,7 +24,7 @@ from gan_htvs.identity import content_uuid
 from gan_htvs.prescreen.documents import Survivor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterable
 
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
@@ -52,6 +51,14 @@ class Unit:
     key: str
     flow: Flow
     frees: str | None = None
+
+
+class Chunk(NamedTuple):
+    """Candidates that are evaluated in one workflow."""
+
+    source: str
+    """Uuid of the job whose output has them."""
+    ids: list[str]
 
 
 @dataclass(frozen=True)
@@ -86,81 +93,69 @@ class CampaignUnits:
         flows = [self.flows.screen(formula) for formula in compositions_of(self.campaign)]
         return {str(flow.output.uuid): flow for flow in flows}
 
-    @property
-    def needs(self) -> dict[str, frozenset[str]]:
-        """Uuids of the outputs that must be stored before a unit of stage one is queued."""
-        shared: dict[str, frozenset[str]] = {key: frozenset() for key in self.shared}
-        return shared | dict.fromkeys(self.compositions, frozenset(self.shared))
-
     @cached_property
     def own(self) -> list[Survivor]:
         """Structures of the user, which are evaluated without a selection."""
         return [Survivor(proposal=proposal) for proposal in own_proposals(self.campaign)]
 
-    def units(self, keys: Collection[str]) -> Iterator[Unit]:
-        """Make units of stage one."""
-        for key, part in self.shared.items():
-            if key in keys:
-                flow = part if isinstance(part, Flow) else Flow([part], name=part.name)
-                yield Unit(key, flow, frees=key)
-        for key, flow in self.compositions.items():
-            if key in keys:
-                yield Unit(key, flow, frees=self.campaign.name)
+    def unit(self, key: str) -> Unit:
+        """Make a unit of stage one from its key."""
+        if key in self.compositions:
+            return Unit(key, self.compositions[key], frees=self.campaign.name)
+        part = self.shared[key]
+        flow = part if isinstance(part, Flow) else Flow([part], name=part.name)
+        return Unit(key, flow, frees=key)
 
-    def candidate_chunks(self, databases: Databases) -> Iterator[list[Survivor]]:
-        """Yield batches of survivors and reference phases that are not evaluated yet.
+    def candidate_unit(self, chunk: Chunk, databases: Databases) -> Unit:
+        """Make the unit of stage two that evaluates some candidates."""
+        key = content_uuid("candidates", self.campaign.name, self.references, *chunk.ids)
+        survivors = self.survivors(chunk, databases)
+        return Unit(key, self.flows.candidates(survivors), frees=self.campaign.name)
 
-        Each chunk is read lazily, and comes from one composition.
+    def chunks(self, databases: Databases) -> list[Chunk]:
+        """Return the survivors and reference phases that are not evaluated yet.
+
+        They have neither a verdict nor a job for it; each chunk comes from one composition.
         """
-        for source, ids in self._unevaluated(databases).items():
-            for chunk in grouper(ids, CHUNK):
-                yield self._survivors(source, chunk, databases)
-
-    def n_candidate_chunks(self, databases: Databases) -> int:
-        """Count the chunks without reading them."""
-        return sum(ceil(len(ids) / CHUNK) for ids in self._unevaluated(databases).values())
-
-    def candidate_unit(self, chunk: Sequence[Survivor]) -> Unit:
-        """Make the unit of stage two that evaluates some survivors."""
-        ids = [survivor.proposal.candidate_id for survivor in chunk]
-        key = content_uuid("candidates", self.campaign.name, self.references, *ids)
-        return Unit(key, self.flows.candidates(chunk), frees=self.campaign.name)
-
-    def _unevaluated(self, databases: Databases) -> dict[str, list[str]]:
-        """Return the ids of candidates to evaluate, by uuid of the job whose output has them."""
-        if self.references not in databases.stored([self.references]):
-            return {}
-        references = self._reference_survivors(databases)
-        ids = {self.references: [survivor.proposal.candidate_id for survivor in references]}
         with databases.store("outputs", key="uuid") as outputs:
-            for document in outputs.query(
+            if not outputs.count({"uuid": self.references}):
+                return []
+            selections = outputs.query(
                 {"uuid": {"$in": list(self.compositions)}},
                 ["uuid", "output.survivors.proposal.candidate_id"],
-            ):
-                survivors = document["output"]["survivors"]
-                ids[document["uuid"]] = [
-                    survivor["proposal"]["candidate_id"] for survivor in survivors
-                ]
-        seen = evaluated(databases, self.campaign.name)
-        unevaluated = {}
-        for source in (self.references, *self.compositions):
-            candidate_ids = ids.get(source, [])
-            unevaluated[source] = [name for name in candidate_ids if name not in seen]
-            seen.update(unevaluated[source])
-        return unevaluated
+            )
+            survivors = {each["uuid"]: each["output"]["survivors"] for each in selections}
+            seen = outputs.distinct(
+                "metadata.candidate_id",
+                {"metadata.campaign": self.campaign.name, "metadata.step": Step.GATE.value},
+            )
+        evaluated = {*seen, *databases.launchpad().evaluated(self.campaign.name)}
+        sources: dict[str, Iterable[str]] = {
+            self.references: [
+                each.proposal.candidate_id for each in self._reference_survivors(databases)
+            ]
+        }
+        for key in self.compositions:
+            found = survivors.get(key, ())
+            sources[key] = [survivor["proposal"]["candidate_id"] for survivor in found]
+        chunks = []
+        for source, ids in sources.items():
+            unevaluated = [name for name in dict.fromkeys(ids) if name not in evaluated]
+            evaluated.update(unevaluated)
+            chunks += [Chunk(source, part) for part in grouper(unevaluated, CHUNK)]
+        return chunks
 
-    def _survivors(self, source: str, ids: Collection[str], databases: Databases) -> list[Survivor]:
-        """Read some survivors from the output of a job."""
-        if source == self.references:
+    def survivors(self, chunk: Chunk, databases: Databases) -> list[Survivor]:
+        """Read the candidates of a chunk from the output of a job."""
+        if chunk.source == self.references:
             survivors = self._reference_survivors(databases)
-            return [survivor for survivor in survivors if survivor.proposal.candidate_id in ids]
-        with databases.store("outputs", key="uuid") as outputs:
-            selection = outputs.query_one({"uuid": source}, ["output"])["output"]
-        return [
-            Survivor.model_validate(decode(survivor))
-            for survivor in selection["survivors"]
-            if survivor["proposal"]["candidate_id"] in ids
-        ]
+        else:
+            with databases.store("outputs", key="uuid") as outputs:
+                selection = outputs.query_one({"uuid": chunk.source}, ["output"])["output"]
+            survivors = [
+                Survivor.model_validate(decode(survivor)) for survivor in selection["survivors"]
+            ]
+        return [each for each in survivors if each.proposal.candidate_id in chunk.ids]
 
     def _reference_survivors(self, databases: Databases) -> list[Survivor]:
         """Return reference phases and own structures, which are evaluated without a selection."""
@@ -168,17 +163,3 @@ class CampaignUnits:
             relaxed = find_and_resolve_references(self.flows.relaxed_references, store)
         phases = reference_survivors(self.campaign, relaxed, self.flows.level_of_theory)
         return [*phases, *self.own]
-
-
-def evaluated(databases: Databases, campaign: str) -> set[str]:
-    """Return the ids of candidates that have a verdict or a job for it."""
-    database = databases.launchpad().db
-    gates: dict[str, Any] = {"campaign": campaign, "step": Step.GATE.value}
-    stored = database.outputs.distinct(
-        "metadata.candidate_id", {f"metadata.{name}": value for name, value in gates.items()}
-    )
-    queued = database.fireworks.distinct(
-        "spec.candidate_id",
-        {f"spec.{name}": value for name, value in gates.items()} | {"state": {"$ne": "ARCHIVED"}},
-    )
-    return {*stored, *queued}

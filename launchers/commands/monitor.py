@@ -89,10 +89,13 @@ def recover(
     from launchers.database import open_databases
     from launchers.feeder import feed_all
     from launchers.recovery import Recovery
+    from launchers.registry import registered
+    from launchers.units import CampaignUnits
 
     with open_databases(launchpad) as databases:
-        recovery = Recovery.of(databases, campaign, silent_for)
-        losses = recovery.recover(dry_run=dry_run)
+        owners = CampaignUnits(registered(databases, campaign)).owners if campaign else None
+        settings = {} if silent_for is None else {"silent_for": silent_for}
+        losses = Recovery.of(databases, owners, **settings).recover(dry_run=dry_run)
         console.print_losses(losses, dry_run=dry_run)
         # The release of what has waited may be among what was lost for good.
         n_queued = 0 if dry_run else feed_all(databases, campaign)

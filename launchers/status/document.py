@@ -1,8 +1,8 @@
-"""The status of campaigns as a document, for people and for programs."""
+"""The status of campaigns as a document."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
@@ -50,11 +50,6 @@ class Throughput(StatusDocument):
     hours: float = Field(gt=0)
     n_jobs: int
     n_verdicts: int = Field(description="candidates judged by their gates, known phases left out")
-
-    @property
-    def duration(self) -> timedelta:
-        """The hours."""
-        return timedelta(hours=self.hours)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -140,16 +135,10 @@ class CampaignStatus(StatusDocument):
 
         The rate is that of the last hour, or of the last day if the hour brought few verdicts.
         """
-        left = self.time_left
-        return None if left is None else left.total_seconds()
-
-    @property
-    def time_left(self) -> timedelta | None:
-        """The same as a duration."""
-        if not self.n_left:
-            return timedelta()
         rate = self.recent.verdicts_per_hour
-        return timedelta(hours=self.n_left / rate) if rate else None
+        if not self.n_left or not rate:
+            return None if self.n_left else 0
+        return 3600 * self.n_left / rate
 
     @property
     def is_active(self) -> bool:

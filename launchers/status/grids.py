@@ -1,24 +1,17 @@
-"""The tables of a status, whoever draws them: a terminal, or a web page."""
+"""The tables of a status, for a terminal or a web page."""
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import datetime
+from collections import Counter, defaultdict
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from gan_htvs.candidate import Step
 from launchers.words import clock, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from launchers.status.document import (
-        CampaignStatus,
-        FailureCount,
-        JobCount,
-        Throughput,
-        WorkingHost,
-    )
+    from launchers.status.document import CampaignStatus, JobCount
 
 Cell = str | int | float | datetime | None
 STATES = ("WAITING", "READY", "RESERVED", "RUNNING", "COMPLETED", "FIZZLED")
@@ -42,12 +35,42 @@ class Grid(NamedTuple):
 
 def grids(status: CampaignStatus) -> Iterator[Grid]:
     """Make the tables of a campaign."""
+    head: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
     yield _jobs(status.jobs)
     if status.workers:
-        yield _workers(status.workers)
-    yield _throughput(status.throughput)
+        head = ("worker", "host", "batch job", "takes", "runs", "since", "last ping")
+        rows = [
+            (
+                worker.name,
+                worker.host,
+                worker.batch_job or "-",
+                ", ".join(worker.categories) or "all",
+                ", ".join(f"{n} {step}" for step, n in worker.steps.items()),
+                worker.since,
+                worker.last_ping,
+            )
+            for worker in status.workers
+        ]
+        yield Grid("At work", head, rows[:MOST_SHOWN], len(rows[MOST_SHOWN:]))
+    head = ("", "time", "jobs finished", "candidates judged", "candidates/h")
+    rows = [
+        (
+            name,
+            span(timedelta(hours=each.hours)),
+            each.n_jobs,
+            each.n_verdicts,
+            each.verdicts_per_hour,
+        )
+        for name, each in zip(SPANS, status.throughput, strict=True)
+    ]
+    yield Grid("Throughput", head, rows)
     if status.failures:
-        yield _failures(status.failures)
+        head = ("n", "what", "step", "reason", "for example")
+        rows = [
+            (each.n, each.kind, each.step, each.reason, each.example) for each in status.failures
+        ]
+        yield Grid("Failures", head, rows[:MOST_SHOWN], len(rows[MOST_SHOWN:]))
 
 
 def is_number(cell: Cell) -> bool:
@@ -71,49 +94,11 @@ def text(cell: Cell) -> str:
 
 def _jobs(jobs: Sequence[JobCount]) -> Grid:
     states = (*STATES, *sorted({job.state for job in jobs} - {*STATES}))
-    counts = Counter[tuple[Step, str | None, str]]()
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for job in jobs:
-        counts[job.step, job.category, job.state] += job.n
-    order = list(Step)
-    kinds = sorted(
-        {key[:2] for key in counts}, key=lambda kind: (order.index(kind[0]), kind[1] or "")
-    )
+        counts[job.step.value, job.category or "-"][job.state] += job.n
     rows = [
-        (step.value, category or "-", *(counts[step, category, state] or None for state in states))
-        for step, category in kinds
+        (*kind, *(of_states[state] or None for state in states))
+        for kind, of_states in counts.items()
     ]
     return Grid("Jobs, shared ones included", ("step", "category", *states), rows)
-
-
-def _workers(workers: Sequence[WorkingHost]) -> Grid:
-    head = ("worker", "host", "batch job", "takes", "runs", "since", "last ping")
-    rows = [
-        (
-            worker.name,
-            worker.host,
-            worker.batch_job or "-",
-            ", ".join(worker.categories) or "all",
-            ", ".join(f"{n} {step}" for step, n in worker.steps.items()),
-            worker.since,
-            worker.last_ping,
-        )
-        for worker in workers[:MOST_SHOWN]
-    ]
-    return Grid("At work", head, rows, max(len(workers) - MOST_SHOWN, 0))
-
-
-def _throughput(throughput: Sequence[Throughput]) -> Grid:
-    head = ("", "time", "jobs finished", "candidates judged", "candidates/h")
-    rows = [
-        (name, span(each.duration), each.n_jobs, each.n_verdicts, each.verdicts_per_hour)
-        for name, each in zip(SPANS, throughput, strict=True)
-    ]
-    return Grid("Throughput", head, rows)
-
-
-def _failures(failures: Sequence[FailureCount]) -> Grid:
-    head = ("n", "what", "step", "reason", "for example")
-    rows = [
-        (each.n, each.kind, each.step, each.reason, each.example) for each in failures[:MOST_SHOWN]
-    ]
-    return Grid("Failures", head, rows, max(len(failures) - MOST_SHOWN, 0))

@@ -1,88 +1,91 @@
-"""What keeps a campaign from going on, each with its cure."""
+"""Find what keeps a campaign from going on, and what helps."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from fireworks.fw_config import RUN_EXPIRATION_SECS
-
-from launchers.batch import BatchQueue
-from launchers.launchpad import moment
-from launchers.status import runs
+from gan_htvs.candidate import CALCULATIONS
+from gan_htvs.words import listed
+from launchers.launchpad import last_sign, moment, of
+from launchers.recovery import Recovery
 from launchers.status.document import Obstacle
 from launchers.words import counted, span
-from launchers.workers import Life
+from launchers.workers import differences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from launchers.locks import Locks
-    from launchers.status.census import Census
+    from launchers.database import Databases
+    from launchers.launchpad import CampaignLaunchPad, QueuedJob
     from launchers.status.document import CampaignStatus, JobCount
-    from launchers.status.runs import Run
 
 IDLE = timedelta(minutes=10)
 """A worker that was seen within this may be looking for its next job."""
 
-SILENT = timedelta(seconds=RUN_EXPIRATION_SECS)
-"""FireWorks' own patience with a run."""
-
 LOCK_SECONDS = 2.0
-"""What a look takes at most to tell a lock that stays; `gan-htvs recover` is in less of a hurry."""
+"""Longest time that is waited to recognize a stale lock; `gan-htvs recover` waits longer."""
 
-LOCAL_CURE = "gan-htvs run CAMPAIGN.YAML"
+RECENT_LAUNCHES = 200
+"""Number of the latest launches among which idle workers are looked for."""
+
+VERSIONS = "fworker.env.worker.versions"
+"""Where a launch holds the package versions of a worker."""
 
 
 def obstacles(
-    census: Census,
-    locks: Locks,
+    databases: Databases,
+    owners: Sequence[str],
     status: CampaignStatus,
-    at_work: Sequence[Run],
+    running: Sequence[QueuedJob],
     submission: Mapping[str, Any],
-    *,
     now: datetime,
-    is_embedded: bool,
 ) -> Iterator[Obstacle]:
     """Find what keeps a campaign from going on.
 
     Parameters
     ----------
-    census
-        Queries about it.
-    locks
-        Of its launchpad.
+    databases
+        Databases of the campaign.
+    owners
+        Owners of its jobs.
     status
-        What is known of it.
-    at_work
+        What else is known of it.
+    running
         Its running jobs.
     submission
-        What its submitter left; may be empty.
+        Versions and time of its submission; may be empty.
     now
         The time.
-    is_embedded
-        Whether no other machine can reach the database.
     """
-    yield from _standstill(census, status)
-    yield from _lost_runs(at_work, now, everyone_is_here=is_embedded)
-    yield from _idle_categories(census, status, at_work, now, is_embedded=is_embedded)
-    if abandoned := locks.settle(LOCK_SECONDS, _workflows(census)):
+    launchpad = databases.launchpad()
+    yield from _standstill(launchpad, owners, status)
+    recovery = Recovery.of(databases, owners, lock_seconds=LOCK_SECONDS)
+    reasons = defaultdict(list)
+    for loss in (*recovery.locked(), *recovery.runs()):
+        reasons[loss.trouble].append(loss.reason)
+    for trouble, those in reasons.items():
         yield Obstacle(
-            found=f"{counted(len(abandoned), 'workflow')} locked for more than {LOCK_SECONDS:g} s, "
-            "as by a worker that died in an update",
+            found=f"{trouble} ({len(those):,}): {listed([*dict.fromkeys(those)])}",
             cure="gan-htvs recover",
         )
-    if versions := submission.get("versions"):
-        others = runs.other_versions(census, versions, moment(submission["submitted_on"]))
-        for where, n in others.items():
-            yield Obstacle(
-                found=f"{counted(n, 'job')} with other packages than the submission, on {where}",
-                cure="install the same versions on all machines: constraints.txt",
-            )
+    is_embedded = databases.settings.embedded_storage is not None
+    yield from _idle_categories(launchpad, owners, status, running, now, is_embedded)
+    yield from _other_versions(launchpad, owners, submission)
 
 
-def _standstill(census: Census, status: CampaignStatus) -> Iterator[Obstacle]:
+def categories_of(fworker: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the categories that a worker takes, as FireWorks stores it; none: all."""
+    category = fworker.get("category") or ()
+    return (category,) if isinstance(category, str) else tuple(category)
+
+
+def _standstill(
+    launchpad: CampaignLaunchPad, owners: Sequence[str], status: CampaignStatus
+) -> Iterator[Obstacle]:
     if n_held := status.count("PAUSED", "DEFUSED"):
         yield Obstacle(
             found=f"{counted(n_held, 'job')} taken out of the queue by hand",
@@ -90,9 +93,14 @@ def _standstill(census: Census, status: CampaignStatus) -> Iterator[Obstacle]:
         )
     if not status.is_stuck:
         return
-    if fizzled := census.holding_up():
+    # A candidate whose calculation raised is judged all the same; a reference phase is not.
+    is_result = {"spec.campaign": status.name, "spec.step": {"$in": list(CALCULATIONS)}}
+    n_fizzled = launchpad.fireworks.count_documents(
+        of(owners) | {"state": "FIZZLED", "$nor": [is_result]}
+    )
+    if n_fizzled:
         yield Obstacle(
-            found=f"all that is left waits for {counted(len(fizzled), 'job')} that FIZZLED",
+            found=f"all that is left waits for {counted(n_fizzled, 'job')} that FIZZLED",
             cure=f"correct the cause, then gan-htvs retry {status.name}",
         )
     else:
@@ -102,62 +110,70 @@ def _standstill(census: Census, status: CampaignStatus) -> Iterator[Obstacle]:
         )
 
 
-def _lost_runs(
-    at_work: Sequence[Run], now: datetime, *, everyone_is_here: bool
-) -> Iterator[Obstacle]:
-    queue = BatchQueue()
-    lives = [
-        run.worker.life(queue, everyone_is_here=everyone_is_here) if run.worker else Life.UNKNOWN
-        for run in at_work
-    ]
-    if n_dead := lives.count(Life.DEAD):
-        yield Obstacle(
-            found=f"{counted(n_dead, 'job')} RUNNING on workers that are gone",
-            cure="gan-htvs recover",
-        )
-    silences = [
-        now - run.last_sign
-        for run, life in zip(at_work, lives, strict=True)
-        if life is Life.UNKNOWN and now - run.last_sign > SILENT
-    ]
-    if silences:
-        yield Obstacle(
-            found=f"{counted(len(silences), 'run')} silent for up to {span(max(silences))}",
-            cure="gan-htvs recover",
-        )
-
-
 def _idle_categories(
-    census: Census,
+    launchpad: CampaignLaunchPad,
+    owners: Sequence[str],
     status: CampaignStatus,
-    at_work: Sequence[Run],
+    running: Sequence[QueuedJob],
     now: datetime,
-    *,
     is_embedded: bool,
 ) -> Iterator[Obstacle]:
-    waiting: dict[str | None, list[JobCount]] = {}
+    """Find categories of jobs that wait although no worker takes them."""
+    waiting: dict[str | None, list[JobCount]] = defaultdict(list)
     for job in status.jobs:
         if job.state == "READY":
-            waiting.setdefault(job.category, []).append(job)
-    seen = [*at_work, *(runs.latest(census) if waiting else ())]
+            waiting[job.category].append(job)
+    if not waiting:
+        return
+    at_work = [job.launch for job in running if job.launch]
+    recent = launchpad.launches.find({}, ["fworker", "state_history"]).sort("launch_id", -1)
+    launches = [*at_work, *recent.limit(RECENT_LAUNCHES)]
     for category, jobs in waiting.items():
         since = min(job.since for job in jobs)
-        signs = [run.last_sign for run in seen if run.takes(category, census.owners)]
-        busy = any(run.takes(category, census.owners) for run in at_work)
-        if busy or now - max([since, *signs]) < IDLE:
+        signs = [last_sign(each) for each in launches if _takes(each["fworker"], category, owners)]
+        is_busy = any(_takes(each["fworker"], category, owners) for each in at_work)
+        if is_busy or now - max([since, *signs]) < IDLE:
             continue
         last = f"the last one was seen {span(now - max(signs))} ago" if signs else "none ever came"
         of_category = f" of category {category}" if category else ""
+        launch = f"qlaunch -c queue/{category or 'cpu'} rapidfire"
         yield Obstacle(
             found=f"{counted(sum(job.n for job in jobs), 'job')}{of_category} READY for "
             f"{span(now - since)}, and no worker takes any: {last}",
-            cure=LOCAL_CURE if is_embedded else f"qlaunch -c queue/{category or 'cpu'} rapidfire",
+            cure="gan-htvs run CAMPAIGN.YAML" if is_embedded else launch,
         )
 
 
-def _workflows(census: Census) -> dict[str, Any]:
-    """Ask for the workflows of a campaign."""
-    owners = list(census.owners)
-    return {
-        "$or": [{"metadata.campaign": census.campaign.name}, {"metadata.unit": {"$in": owners}}]
-    }
+def _takes(fworker: Mapping[str, Any], category: str | None, owners: Sequence[str]) -> bool:
+    """Return whether a worker takes jobs of this category, of any of these owners."""
+    condition = json.loads(fworker.get("query") or "{}").get("spec.campaign")
+    if isinstance(condition, dict) and not {*condition.get("$in", owners)} & {*owners}:
+        return False
+    categories = categories_of(fworker)
+    if categories == ("__none__",):
+        return category is None
+    return not categories or category in categories
+
+
+def _other_versions(
+    launchpad: CampaignLaunchPad, owners: Sequence[str], submission: Mapping[str, Any]
+) -> Iterator[Obstacle]:
+    """Find launches since the submission with other versions than it had."""
+    if not (versions := submission.get("versions")):
+        return
+    start = moment(submission["submitted_on"]).isoformat()
+    since = {VERSIONS: {"$exists": True}, "time_start": {"$gte": start}}
+    group = {"_id": {"host": "$host", "versions": f"${VERSIONS}"}}
+    counts: Counter[str] = Counter()
+    for kind in launchpad.launches.aggregate([{"$match": since}, {"$group": group}]):
+        host, theirs = kind["_id"]["host"], kind["_id"]["versions"]
+        if differing := differences(versions, theirs):
+            # Launches do not hold their owners; few of them differ.
+            jobs = launchpad.launches.distinct("fw_id", since | {"host": host, VERSIONS: theirs})
+            n = launchpad.fireworks.count_documents(of(owners) | {"fw_id": {"$in": jobs}})
+            counts[f"{host}: {', '.join(differing)}"] += n
+    for where, n in (+counts).items():
+        yield Obstacle(
+            found=f"{counted(n, 'job')} with other packages than the submission, on {where}",
+            cure="install the same versions on all machines: constraints.txt",
+        )

@@ -2,23 +2,65 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from gan_htvs.candidate import Step
+from gan_htvs.candidate import KNOWN_PHASE, Stage, Step
+from gan_htvs.funnel import CANDIDATE_FIELDS, measure_funnel
 from gan_htvs.stored_campaign import UnreadableCampaignError, stored_campaign
-from launchers.locks import Locks
+from launchers.launchpad import last_sign, moment, of
 from launchers.registry import registrations
-from launchers.status import runs
-from launchers.status.census import Census
-from launchers.status.document import CampaignStatus, FailureCount, Status
-from launchers.status.obstacles import obstacles
+from launchers.samples import longest_samples, n_structures
+from launchers.status.document import (
+    CampaignStatus,
+    FailureCount,
+    JobCount,
+    Status,
+    Throughput,
+    WorkingHost,
+)
+from launchers.status.obstacles import categories_of, obstacles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
+    from launchers.launchpad import CampaignLaunchPad, QueuedJob
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+SHORTEST = timedelta(minutes=1)
+"""Rates of campaigns that are younger are meaningless."""
+
+STEPS = list(Step)
+OUTPUT_FIELDS = [
+    *("completed_at", "metadata.step", "metadata.candidate_id", "output.origin.proposer"),
+    *("output.stream", "output.requested", "output.tried", "output.proposals.candidate_id"),
+    *("output.screened.verdict.candidate_id", "output.screened.verdict.rejected_at"),
+    "output.rejected.candidate_id",
+]
+
+
+class Outputs(NamedTuple):
+    """What the jobs of a campaign stored."""
+
+    judged: dict[str, str]
+    """Candidates with a verdict, reference phases and rejected ones included; its local time."""
+    reference_phases: set[str]
+    """Ids of candidates that are reference phases."""
+    n_given_up: int
+    """Structures that the proposers did not find."""
+
+    def n_verdicts(self, since: datetime) -> int:
+        """Count the verdicts on candidates that are not reference phases."""
+        # As jobflow writes it: local time without a zone.
+        start = since.astimezone().replace(tzinfo=None).isoformat()
+        return sum(
+            time >= start and name not in self.reference_phases
+            for name, time in self.judged.items()
+        )
 
 
 def survey(databases: Databases, name: str | None = None) -> Status:
@@ -32,7 +74,7 @@ def survey(databases: Databases, name: str | None = None) -> Status:
     campaigns, unreadable = [], []
     for registration in registrations(databases, name):
         try:
-            campaigns.append(_look_at(databases, registration))
+            campaigns.append(_read_status(databases, registration))
         except UnreadableCampaignError:
             if name is not None:
                 raise
@@ -42,64 +84,178 @@ def survey(databases: Databases, name: str | None = None) -> Status:
     )
 
 
-def _look_at(databases: Databases, registration: Mapping[str, Any]) -> CampaignStatus:
+def _read_status(databases: Databases, registration: Mapping[str, Any]) -> CampaignStatus:
     campaign = stored_campaign(registration)
     submission = registration.get("submission") or {}
     owners = submission.get("owners") or _owners(campaign)
-    census = Census(databases.launchpad().db, campaign, owners)
-    now = datetime.now(UTC)
-
-    proposed = census.proposed()
-    judged = census.judged()
-    n_judged = len(judged.difference(proposed.known_phases))
-    jobs = census.jobs(proposed.known_phases, now)
-    built = census.built()
-    at_work = runs.running(census)
-    failures = census.fizzled()
-    # Known phases whose calculations failed let the job fail that collects them.
-    if built.has_lacking or any(each.step == Step.REFERENCES for each in failures):
-        failures += _failed_calculations(databases, campaign)
+    launchpad, now = databases.launchpad(), datetime.now(UTC)
+    outputs = _read_outputs(launchpad, campaign)
+    groups = _group_jobs(launchpad, owners, now)
+    mine = {"campaign": campaign.name}
+    candidates = list(launchpad.db.candidates.find(mine, [*CANDIDATE_FIELDS, "last_updated"]))
+    began_on = min((moment(group["began"]) for group in groups), default=None)
+    n_judged = len(outputs.judged.keys() - outputs.reference_phases)
+    n_built = sum(candidate["stage"] != Stage.GENERATED for candidate in candidates)
+    updates = [moment(each["last_updated"]) for each in candidates if each.get("last_updated")]
+    running = launchpad.jobs(owners, states=["RUNNING"])
     status = CampaignStatus(
         campaign=campaign,
-        began_on=jobs.began_on,
-        n_given_up=proposed.n_given_up,
+        began_on=began_on,
+        n_given_up=outputs.n_given_up,
         n_judged=n_judged,
-        built_on=built.on,
-        n_unbuilt=max(len(judged) - built.n_judged, 0),
-        funnel=built.funnel,
-        jobs=jobs.counts,
-        workers=runs.at_work(at_work),
-        throughput=jobs.throughput(n_judged, now),
-        failures=tuple(failures),
+        built_on=max(updates, default=None),
+        n_unbuilt=max(len(outputs.judged) - n_built, 0),
+        funnel=measure_funnel(candidates, campaign),
+        jobs=tuple(
+            JobCount(**group["_id"], n=group["n"], since=moment(group["since"])) for group in groups
+        ),
+        workers=_working_hosts(running),
+        throughput=_throughput(groups, outputs, n_judged, began_on, now),
+        failures=tuple(_failures(databases, campaign, owners, candidates)),
     )
-    found = obstacles(
-        census,
-        Locks(databases.launchpad()),
-        status,
-        at_work,
-        submission,
-        now=now,
-        is_embedded=databases.settings.embedded_storage is not None,
-    )
+    found = obstacles(databases, owners, status, running, submission, now)
     return status.model_copy(update={"obstacles": tuple(found)})
 
 
 def _owners(campaign: Campaign) -> Sequence[str]:
-    """Labels of the jobs of a campaign that was not submitted yet; takes seconds to import."""
+    """Return the owners of the jobs of a campaign that was not submitted yet."""
     from launchers.units import CampaignUnits
 
     return CampaignUnits(campaign).owners
 
 
-def _failed_calculations(databases: Databases, campaign: Campaign) -> list[FailureCount]:
-    """Group the calculations that left a reason instead of a result; those that raised are jobs."""
-    from launchers.failures import failed_calculations
+def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> Outputs:
+    judged: dict[str, str] = {}
+    samples, reference_phases = [], set()
+    steps = [Step.PROPOSE, Step.PRESCREEN, Step.SELECT, Step.GATE]
+    query = {"metadata.campaign": campaign.name, "metadata.step": {"$in": steps}}
+    for document in launchpad.db.outputs.find(query, OUTPUT_FIELDS):
+        labels, output = document["metadata"], document.get("output") or {}
+        ids = []
+        match labels["step"]:
+            case Step.PROPOSE:
+                samples.append(output)
+            case Step.GATE:
+                ids = [labels["candidate_id"]]
+                if output.get("origin", {}).get("proposer") == KNOWN_PHASE:
+                    reference_phases.update(ids)
+            case Step.PRESCREEN:
+                verdicts = [each["verdict"] for each in output["screened"]]
+                ids = [each["candidate_id"] for each in verdicts if each.get("rejected_at")]
+            case Step.SELECT:
+                ids = [each["candidate_id"] for each in output.get("rejected", ())]
+        time = document.get("completed_at", "")
+        judged |= {name: min(time, judged.get(name, time)) for name in ids}
+    missing = (each["requested"] - n_structures(each) for each in longest_samples(samples).values())
+    return Outputs(judged, reference_phases, sum(max(n, 0) for n in missing))
 
-    kinds: dict[tuple[str, str], list[str]] = {}
-    for failed in failed_calculations(databases, campaign):
-        if failed.folder:
-            kinds.setdefault((failed.step, failed.reason), []).append(failed.folder)
+
+def _group_jobs(
+    launchpad: CampaignLaunchPad, owners: Sequence[str], now: datetime
+) -> list[dict[str, Any]]:
+    """Count jobs by step, state and category in one pass, and those updated recently."""
+    kind = {"step": "$spec.step", "state": "$state", "category": "$spec._category"}
+    recent = {
+        name: {"$sum": {"$cond": [{"$gte": ["$updated_on", (now - span).isoformat()]}, 1, 0]}}
+        for name, span in (("hour", HOUR), ("day", DAY))
+    }
+    times = {"since": {"$min": "$updated_on"}, "began": {"$min": "$created_on"}}
+    group = {"_id": kind, "n": {"$sum": 1}} | times | recent
+    groups = list(launchpad.fireworks.aggregate([{"$match": of(owners)}, {"$group": group}]))
+    for each in groups:
+        each["_id"].setdefault("category", None)
+    return sorted(
+        groups,
+        key=lambda each: (
+            STEPS.index(each["_id"]["step"]),
+            each["_id"]["category"] or "",
+            each["_id"]["state"],
+        ),
+    )
+
+
+def _throughput(
+    groups: Sequence[dict[str, Any]],
+    outputs: Outputs,
+    n_judged: int,
+    began_on: datetime | None,
+    now: datetime,
+) -> tuple[Throughput, ...]:
+    """Return what was finished in the last hour, in the last day and since the beginning."""
+    if began_on is None:  # results of an archive took no time here
+        return tuple(Throughput(hours=SHORTEST / HOUR, n_jobs=0, n_verdicts=0) for _ in range(3))
+    age = max(now - began_on, SHORTEST)
+    # A completed Firework was last updated when its launch ended.
+    completed = [group for group in groups if group["_id"]["state"] == "COMPLETED"]
+    return tuple(
+        Throughput(
+            hours=min(span, age) / HOUR,
+            n_jobs=sum(group[name] for group in completed),
+            n_verdicts=n_judged if name == "n" else outputs.n_verdicts(now - span),
+        )
+        for name, span in (("hour", HOUR), ("day", DAY), ("n", age))
+    )
+
+
+def _working_hosts(running: Sequence[QueuedJob]) -> tuple[WorkingHost, ...]:
+    """Group the running jobs by host, batch job and FWorker."""
+    places: dict[tuple[str, str, str], list[QueuedJob]] = defaultdict(list)
+    for job in running:
+        if job.launch:
+            worker = job.worker
+            is_batch = worker is not None and worker.batch_job is not None
+            batch_job = f"{worker.batch_system} {worker.batch_job}" if worker and is_batch else ""
+            places[job.launch["host"], batch_job, job.launch["fworker"]["name"]].append(job)
+    hosts = []
+    for (host, batch_job, name), jobs in sorted(places.items()):
+        launches = [job.launch for job in jobs if job.launch]
+        hosts.append(
+            WorkingHost(
+                name=name,
+                host=host,
+                batch_job=batch_job or None,
+                categories=categories_of(launches[0]["fworker"]),
+                steps=Counter(Step(job.step) for job in jobs),
+                since=min(moment(launch["time_start"]) for launch in launches),
+                last_ping=max(map(last_sign, launches)),
+            )
+        )
+    return tuple(hosts)
+
+
+def _failures(
+    databases: Databases,
+    campaign: Campaign,
+    owners: Sequence[str],
+    candidates: Sequence[Mapping[str, Any]],
+) -> list[FailureCount]:
+    """Group the jobs that raised, and the calculations that stored a reason instead of a result."""
+    fizzled = databases.launchpad().jobs(owners, states=["FIZZLED"])
+    failures = _grouped(
+        "job", ((job.step, job.error, f"fw_id {job.fw_id}, {job.folder}") for job in fizzled)
+    )
+    # The job that collects the reference phases raises if one of their calculations failed.
+    if any(job.step == Step.REFERENCES for job in fizzled) or any(
+        candidate["stage"] == Stage.FAILED
+        or (candidate["stage"] == Stage.POURBAIX_STABLE and candidate.get("band_gap") is None)
+        for candidate in candidates
+    ):
+        from launchers.failures import failed_calculations
+
+        failed = failed_calculations(databases, campaign)
+        reasons = [(each.step, each.reason, each.folder) for each in failed if each.folder]
+        failures += _grouped("calculation", reasons)
+    return failures
+
+
+def _grouped(
+    kind: Literal["job", "calculation"], failures: Iterable[tuple[str, str, str]]
+) -> list[FailureCount]:
+    """Count failures, given as step, reason and example; the most frequent first."""
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for step, reason, example in failures:
+        groups[step, reason].append(example)
     return [
-        FailureCount(kind="calculation", step=step, reason=reason, n=len(those), example=those[0])
-        for (step, reason), those in sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+        FailureCount(kind=kind, step=step, reason=reason, n=len(examples), example=examples[0])
+        for (step, reason), examples in sorted(groups.items(), key=lambda group: -len(group[1]))
     ]

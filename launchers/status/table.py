@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -76,13 +76,13 @@ def _eta(status: CampaignStatus) -> str:
         return "none left"
     if status.is_stuck:
         return f"{status.n_left:,} left"
-    recent, left = status.recent, status.time_left
-    within = span(recent.duration)
-    if left is None:
+    recent, seconds = status.recent, status.seconds_left
+    within = span(timedelta(hours=recent.hours))
+    if seconds is None:
         return f"{status.n_left:,} left, ETA unknown: none judged in the last {within}"
     return (
-        f"{status.n_left:,} left, ETA {span(left)}: {recent.n_verdicts:,} judged "
-        f"in the last {within}; band gaps come on top"
+        f"{status.n_left:,} left, ETA {span(timedelta(seconds=seconds))}: "
+        f"{recent.n_verdicts:,} judged in the last {within}; band gaps come on top"
     )
 
 

@@ -13,7 +13,7 @@ from launchers.cli import app
 from launchers.database import open_databases
 from launchers.units import CampaignUnits
 from tests.helpers import rocksalt
-from tests.launchers.test_units import ids, write_references
+from tests.launchers.test_units import write_references
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_own_structures_are_evaluated_beside_the_reference_phases(folder, launch
     with open_databases(launchpad_file) as databases:
         databases.launchpad().initialise()
         write_references(databases, units)
-        (chunk,) = ids(units.candidate_chunks(databases))
+        ((_, chunk),) = units.chunks(databases)
     assert {each.candidate_id for each in own_proposals(campaign)} < set(chunk)
 
 

@@ -44,14 +44,13 @@ def write_selection(databases, units, composition, names):
     write(databases, uuid, Selection(survivors=survivors))
 
 
-def ids(chunks):
-    return [[survivor.proposal.candidate_id for survivor in chunk] for chunk in chunks]
+def ids(units, databases):
+    return [chunk.ids for chunk in units.chunks(databases)]
 
 
 def test_nothing_is_evaluated_before_the_references_are_there(databases, units):
     write_selection(databases, units, "Mg2O2", ["a", "b"])
-    assert ids(units.candidate_chunks(databases)) == []
-    assert units.n_candidate_chunks(databases) == 0
+    assert units.chunks(databases) == []
 
 
 def test_a_workflow_has_at_most_fifty_candidates_of_one_composition(databases, units):
@@ -59,10 +58,12 @@ def test_a_workflow_has_at_most_fifty_candidates_of_one_composition(databases, u
     first = [f"first-{number}" for number in range(CHUNK + 2)]
     write_selection(databases, units, "Mg2O2", first)
     write_selection(databases, units, "Mg3O3", ["last"])
-    phases, *others = units.candidate_chunks(databases)
-    assert {survivor.proposal.origin.label for survivor in phases} == set(PHASES)
-    assert ids(others) == [first[:CHUNK], first[CHUNK:], ["last"]]
-    assert units.n_candidate_chunks(databases) == 4
+    phases, *others = units.chunks(databases)
+    survivors = units.survivors(phases, databases)
+    assert {survivor.proposal.origin.label for survivor in survivors} == set(PHASES)
+    assert [chunk.ids for chunk in others] == [first[:CHUNK], first[CHUNK:], ["last"]]
+    found = units.survivors(others[1], databases)
+    assert [survivor.proposal.candidate_id for survivor in found] == first[CHUNK:]
 
 
 def test_a_candidate_with_a_verdict_is_not_evaluated_again(databases, units):
@@ -71,21 +72,21 @@ def test_a_candidate_with_a_verdict_is_not_evaluated_again(databases, units):
     label = {"campaign": "mg-o", "step": "gate"}
     write(databases, "gate of b", None, candidate_id="b", **label)
     write(databases, "gate elsewhere", None, candidate_id="c", **label | {"campaign": "other"})
-    assert ids(units.candidate_chunks(databases))[1:] == [["a", "c"]]
+    assert ids(units, databases)[1:] == [["a", "c"]]
 
 
 def test_a_candidate_of_two_selections_is_evaluated_once(databases, units):
     write_references(databases, units)
     write_selection(databases, units, "Mg2O2", ["a", "b"])
     write_selection(databases, units, "Mg3O3", ["b", "c"])
-    assert ids(units.candidate_chunks(databases))[1:] == [["a", "b"], ["c"]]
+    assert ids(units, databases)[1:] == [["a", "b"], ["c"]]
 
 
 def test_units_of_the_same_candidates_have_the_same_key(databases, units):
     write_references(databases, units)
     write_selection(databases, units, "Mg2O2", ["a", "b"])
     keys = [
-        [units.candidate_unit(chunk).key for chunk in units.candidate_chunks(databases)]
+        [units.candidate_unit(chunk, databases).key for chunk in units.chunks(databases)]
         for _ in range(2)
     ]
     assert keys[0] == keys[1]

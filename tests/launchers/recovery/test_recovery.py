@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from gan_htvs.candidate import Step
 from launchers.batch import BatchSystem
 from launchers.cli import app
+from launchers.failures import queue_again
 from launchers.feeder import submit
 from launchers.launchpad import worker_of
 from launchers.losses import MAX_LOSSES, Cure, Trouble
@@ -83,10 +84,10 @@ def test_a_job_that_keeps_losing_its_worker_is_given_up_with_the_reason(launchpa
     taken_by(launchpad, dead)
     assert told(recovery.recover()) == [(Trouble.RUN, Cure.FAIL)]
     assert states(launchpad) == ["FIZZLED"]
-    (failure,) = launchpad.failures(["search"])
-    assert f"lost {MAX_LOSSES} times" in failure.trace
+    (failure,) = launchpad.jobs(["search"], states=["FIZZLED"])
+    assert f"lost {MAX_LOSSES} times" in failure.error
     # Who queues it again by hand means it.
-    assert launchpad.retry(["search"], [Step.RELAX]) == 1
+    queue_again(launchpad, [failure])
     taken_by(launchpad, dead)
     assert told(recovery.recover()) == [(Trouble.RUN, Cure.QUEUE)]
 
@@ -149,10 +150,10 @@ def test_a_job_whose_worker_died_while_taking_it_is_queued_again(launchpad, reco
     submit(launchpad, [unit("a")], SEARCH)
     launchpad._get_a_fw_to_run(worker_of(["search"]).query)  # the first half of a checkout
     assert states(launchpad) == ["RESERVED"]
-    assert recovery.half_taken() == []
+    assert recovery.runs({"launches": []}) == []
     long_ago = datetime.now(UTC) - timedelta(seconds=60)
     launchpad.fireworks.update_one({}, {"$set": {"updated_on": long_ago}})
-    assert [loss.fw_id for loss in recovery.half_taken()] == [1]
+    assert [loss.fw_id for loss in recovery.runs({"launches": []})] == [1]
     assert told(recovery.recover()) == [(Trouble.RESERVATION, Cure.QUEUE)]
     assert states(launchpad) == ["READY"]
 

@@ -131,7 +131,13 @@ def gate(candidate, proposer="random", uuid=None):
     """Make what a gate leaves."""
     labels = {"campaign": "mg-o", "step": "gate", "candidate_id": candidate}
     output = {"origin": {"proposer": proposer}}
-    return {"uuid": uuid or f"gate {candidate}", "metadata": labels, "output": output}
+    made = {"uuid": uuid or f"gate {candidate}", "metadata": labels, "output": output}
+    return made | {"completed_at": hours_ago(0)}
+
+
+def hours_ago(hours):
+    """Write a time as jobflow does."""
+    return (datetime.now() - timedelta(hours=hours)).isoformat()  # noqa: DTZ005
 
 
 def prescreen(uuid, verdicts):
@@ -151,7 +157,8 @@ def prescreen(uuid, verdicts):
 def selection(uuid, rejected):
     """Make what a selection leaves that rejected these candidates."""
     output = {"survivors": [], "rejected": [{"candidate_id": each} for each in rejected]}
-    return {"uuid": uuid, "metadata": {"campaign": "mg-o", "step": "select"}, "output": output}
+    labels = {"campaign": "mg-o", "step": "select"}
+    return {"uuid": uuid, "metadata": labels, "output": output, "completed_at": hours_ago(0)}
 
 
 def sample(uuid, stream, requested, found):

@@ -68,7 +68,8 @@ def test_runs_without_a_sign_of_life_are_for_recover(site):
     began = {"state_history.0.created_on": HOURS_AGO.isoformat()}
     site.launchpad.launches.update_one(launches, {"$set": began})
     (obstacle,) = site.status().obstacles
-    assert obstacle.found == "1 run silent for up to 5 h"
+    assert obstacle.found.startswith("lost run (1): ")
+    assert "has been silent for 5:0" in obstacle.found
     assert obstacle.cure == "gan-htvs recover"
 
 
@@ -78,7 +79,9 @@ def test_a_worker_whose_process_is_gone_is_told_at_once(site):
         site.queue(firework("relax"))
     site.start(worker(pid=os.getpid()))
     site.start(worker(pid=os.getpid(), started=0.0))  # the number of an earlier process
-    assert site.found() == ["1 job RUNNING on workers that are gone"]
+    (found,) = site.found()
+    assert found.startswith("lost run (1): ")
+    assert found.endswith("is gone")
 
 
 def test_a_lock_that_stays_is_told(site):
@@ -86,7 +89,7 @@ def test_a_lock_that_stays_is_told(site):
     site.queue(firework("relax"))
     site.queue(firework("relax", owner="another"))
     site.launchpad.workflows.update_many({}, {"$set": {"locked": True}})
-    assert site.found()[0].startswith("1 workflow locked")
+    assert site.found()[0].startswith("locked workflow (1)")
 
 
 def test_workers_with_other_packages_than_the_submitter_are_named(site):

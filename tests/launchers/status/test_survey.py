@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from fireworks import FWorker
@@ -18,6 +18,7 @@ from .conftest import (
     SUCCEEDS,
     firework,
     gate,
+    hours_ago,
     prescreen,
     sample,
     selection,
@@ -89,14 +90,13 @@ def test_what_a_prescreen_rejected_is_judged_and_counts_for_the_rate(site):
     site.put("outputs", gate("0"))
     screened = {0.5: {"0": None, "1": "hull window", "2": "hull window"}, 5: {"3": "relaxation"}}
     for hours, verdicts in screened.items():
-        ended = datetime.now() - timedelta(hours=hours)  # noqa: DTZ005 - as jobflow writes it
         document = prescreen(f"batch {hours}", verdicts)
-        site.put("outputs", document | {"completed_at": ended.isoformat()})
+        site.put("outputs", document | {"completed_at": hours_ago(hours)})
     site.put("outputs", selection("selection", ["4"]))
     site.queue(firework("prescreen"), firework("gate", candidate_id="0"))
     site.run(2)
     found = site.status()
-    assert [span.n_verdicts for span in found.throughput] == [1 + 2, 1 + 2 + 1, 5]
+    assert [span.n_verdicts for span in found.throughput] == [1 + 2 + 1, 1 + 2 + 1 + 1, 5]
     assert (found.n_judged, found.n_left) == (5, 12 - 5)
     assert {job.step for job in found.jobs} == {"prescreen", "gate"}
 
@@ -107,7 +107,7 @@ def test_what_came_out_of_an_archive_is_no_rate(site):
     found = site.status()
     assert found.n_judged == 5
     assert [span.n_verdicts for span in found.throughput] == [0, 0, 0]
-    assert found.time_left is None
+    assert found.seconds_left is None
 
 
 @pytest.mark.parametrize(
