@@ -120,15 +120,6 @@ class Backlog(NamedTuple):
         return self.ready + self.later + self.waiting
 
 
-class _Plan(NamedTuple):
-    """What is not stored yet: units of stage one by their keys, of stage two by their chunks."""
-
-    ready: list[str | Chunk]
-    later: list[str | Chunk]
-    n_queued: int
-    n_waiting: int
-
-
 @dataclass(frozen=True)
 class Feeder:
     """Queues the units of one campaign.
@@ -174,15 +165,11 @@ class Feeder:
 
     def backlog(self) -> Backlog:
         """Count the units that are not stored yet, without queueing any."""
-        plan = self._plan()
-        return Backlog(
-            queued=plan.n_queued + self.launchpad.n_open_candidates(self.campaign.name),
-            ready=len(plan.ready),
-            later=len(plan.later),
-            waiting=plan.n_waiting,
-        )
+        backlog, _ = self._plan()
+        return backlog
 
-    def _plan(self) -> _Plan:
+    def _plan(self) -> tuple[Backlog, list[str | Chunk]]:
+        """Return the backlog, and the units that can be queued: keys of stage one, and chunks."""
         units, name = self.units, self.campaign.name
         keys = [*units.shared, *units.compositions]
         stored = self.databases.stored(keys)
@@ -194,8 +181,14 @@ class Feeder:
         bounded = [*units.chunks(self.databases), *(compositions if can_start else ())]
         bound = workflows_at_once_of(self.databases, name)
         room = max(0, bound - self.launchpad.n_open_workflows(name))
-        n_waiting = 0 if can_start else len(compositions)
-        return _Plan([*shared, *bounded[:room]], bounded[room:], len(queued), n_waiting)
+        ready = [*shared, *bounded[:room]]
+        backlog = Backlog(
+            queued=len(queued) + self.launchpad.n_open_candidates(name),
+            ready=len(ready),
+            later=len(bounded[room:]),
+            waiting=0 if can_start else len(compositions),
+        )
+        return backlog, ready
 
     def _startable(self) -> Iterator[Unit]:
         """Yield the units that may be queued.
@@ -203,7 +196,8 @@ class Feeder:
         Queued units are read when the first unit is requested, when no other process can feed the
         launchpad.
         """
-        for part in self._plan().ready:
+        _, ready = self._plan()
+        for part in ready:
             if isinstance(part, Chunk):
                 yield self.units.candidate_unit(part, self.databases)
             else:

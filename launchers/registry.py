@@ -76,66 +76,58 @@ def register(
     from launchers.units import CampaignUnits  # noqa: PLC0415 - seconds, which readers need not wait
 
     ion_set_of(campaign.pourbaix)
+    existing = check_changes(campaign, databases, extend=extend)
+    for other in _documents(databases).values():
+        stored_campaign(other)  # jobs of another version would fail here
+    submission = dict(existing.get("submission") or {})
+    submission |= {"owners": CampaignUnits(campaign).owners, "versions": versions()}
+    if workflows_at_once is not None:
+        submission["workflows_at_once"] = workflows_at_once
     settings = campaign.model_dump(mode="json")
-    with databases.store("campaigns", key="name") as campaigns:
-        existing = campaigns.query_one({"name": campaign.name})
-        _check_changes(campaign, existing, extend=extend)
-        for other in campaigns.query():
-            stored_campaign(other)  # jobs of another version would fail here
-        submission = dict((existing or {}).get("submission") or {})
-        submission |= {"owners": CampaignUnits(campaign).owners, "versions": versions()}
-        if workflows_at_once is not None:
-            submission["workflows_at_once"] = workflows_at_once
-        document = {"name": campaign.name, "settings": settings, "submission": submission}
-        if existing is None or any(existing.get(key) != document[key] for key in document):
-            submission["submitted_on"] = now = datetime.now(UTC)
+    document = {"name": campaign.name, "settings": settings, "submission": submission}
+    if existing != existing | document:
+        submission["submitted_on"] = now = datetime.now(UTC)
+        with databases.store("campaigns", key="name") as campaigns:
             campaigns.update([document | {"last_updated": now}], key="name")
 
 
-def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> None:
-    """Refuse settings that differ from those that a campaign of this name was started with.
+def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> dict[str, Any]:
+    """Check the settings against those that a campaign of this name was started with.
+
+    Returns
+    -------
+    The stored document of the campaign; empty if there is none.
 
     Raises
     ------
     UserError
-        If they may not change, or ``extend`` is not given.
+        If settings differ that may not change, or ``extend`` is not given.
     """
-    with databases.store("campaigns", key="name") as campaigns:
-        _check_changes(campaign, campaigns.query_one({"name": campaign.name}), extend=extend)
-
-
-def _check_changes(campaign: Campaign, existing: dict[str, Any] | None, *, extend: bool) -> None:
+    existing = _documents(databases).get(campaign.name)
     if existing is None:
-        return
+        return {}
     before = stored_campaign(existing).model_dump(mode="json")
     for path in _differences(before, campaign.model_dump(mode="json")):
         may_change = any(path[: len(allowed)] == allowed for allowed in EXTENDABLE)
         if may_change and extend:
             continue
-        cure = ", or submit it with --extend" if may_change else ", or restore the setting"
+        hint = "submit it with --extend" if may_change else "restore the setting"
         raise UserError(
             f"Campaign {campaign.name!r} was started with another {'.'.join(path)!r}: "
-            f"give this one a new name{cure}."
+            f"give this one a new name, or {hint}."
         )
+    return existing
 
 
-def workflows_at_once_of(databases: Databases, name: str) -> int:
-    """Read how many workflows of a campaign may be on the launchpad at one time."""
-    with databases.store("campaigns", key="name") as campaigns:
-        document = campaigns.query_one({"name": name}, ["submission"]) or {}
-    return (document.get("submission") or {}).get("workflows_at_once", WORKFLOWS_AT_ONCE)
-
-
-def registrations(databases: Databases, name: str | None) -> list[dict[str, Any]]:
-    """Read what is registered of a campaign; of all if no name is given.
+def registrations(databases: Databases, name: str | None = None) -> list[dict[str, Any]]:
+    """Read the documents of a campaign; of all if no name is given.
 
     Raises
     ------
     UserError
         If there is no such campaign, or none at all.
     """
-    with databases.store("campaigns", key="name") as campaigns:
-        stored = {each["name"]: each for each in campaigns.query(sort={"name": 1})}
+    stored = _documents(databases)
     if not stored:
         raise UserError("this database holds no campaign; `gan-htvs run CAMPAIGN.YAML` starts one.")
     if name is not None and name not in stored:
@@ -146,10 +138,9 @@ def registrations(databases: Databases, name: str | None) -> list[dict[str, Any]
 def submissions(databases: Databases) -> list[tuple[Campaign, dict[str, Any]]]:
     """Read all campaigns that this version can read, and how each was submitted."""
     found = []
-    with databases.store("campaigns", key="name") as campaigns:
-        for document in campaigns.query():
-            with suppress(UnreadableCampaignError):
-                found.append((stored_campaign(document), document.get("submission") or {}))
+    for document in _documents(databases).values():
+        with suppress(UnreadableCampaignError):
+            found.append((stored_campaign(document), document.get("submission") or {}))
     return found
 
 
@@ -166,6 +157,18 @@ def registered(databases: Databases, name: str | None) -> Campaign:
         names = ", ".join(each["name"] for each in found)
         raise UserError(f"name one campaign; this database has: {names}.")
     return stored_campaign(found[0])
+
+
+def workflows_at_once_of(databases: Databases, name: str) -> int:
+    """Return how many workflows of a campaign may be on the launchpad at one time."""
+    submission = _documents(databases).get(name, {}).get("submission") or {}
+    return int(submission.get("workflows_at_once", WORKFLOWS_AT_ONCE))
+
+
+def _documents(databases: Databases) -> dict[str, dict[str, Any]]:
+    """Read the documents of all campaigns, by name."""
+    with databases.store("campaigns", key="name") as campaigns:
+        return {each["name"]: each for each in campaigns.query(sort={"name": 1})}
 
 
 def _differences(

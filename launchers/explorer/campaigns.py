@@ -18,7 +18,7 @@ from launchers.report import figures, read_results, read_trajectories
 from launchers.status.document import Status
 from launchers.status.grids import Grid, grids, is_number, text
 from launchers.status.survey import survey
-from launchers.status.table import headline, unreadable
+from launchers.status.table import headline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +90,7 @@ def register(app: Dash, looked: Survey) -> None:
         if not (look.campaigns or look.unreadable):
             return dcc.Markdown(EMPTY)
         cards = [_card(each) for each in look.campaigns]
-        others = [html.P(_plain(unreadable(name))) for name in look.unreadable]
+        others = [html.P(message) for message in look.unreadable]
         when = html.P(f"looked at {look.checked_on.astimezone():%H:%M:%S %Z}", className="note")
         return html.Div([*cards, *others, when])
 

@@ -35,11 +35,11 @@ class JobCount(StatusDocument):
 class WorkingHost(StatusDocument):
     """The running jobs of one FWorker on one host, in one batch job."""
 
-    name: str = Field(description="of the FWorker")
+    name: str = Field(title="worker", description="of the FWorker")
     host: str
     batch_job: str | None = Field(None, description="batch system and id")
     categories: tuple[str, ...] = Field((), description="that it takes; none: all")
-    steps: dict[Step, int] = Field(description="running jobs by step")
+    steps: dict[Step, int] = Field(title="runs", description="running jobs by step")
     since: datetime = Field(description="start of the one that has run longest")
     last_ping: datetime = Field(description="the latest sign of life of any")
 
@@ -47,11 +47,14 @@ class WorkingHost(StatusDocument):
 class Throughput(StatusDocument):
     """What was finished in the last hours."""
 
-    hours: float = Field(gt=0)
-    n_jobs: int
-    n_verdicts: int = Field(description="candidates judged by their gates, known phases left out")
+    period: str
+    hours: float = Field(gt=0, description="length of the period, as far as the campaign existed")
+    n_jobs: int = Field(title="jobs finished")
+    n_verdicts: int = Field(
+        title="candidates judged", description="reference phases are not counted"
+    )
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field(title="candidates/h")  # type: ignore[prop-decorator]
     @property
     def verdicts_per_hour(self) -> float:
         """Rate at which candidates are judged."""
@@ -61,13 +64,13 @@ class Throughput(StatusDocument):
 class FailureCount(StatusDocument):
     """Failures of one kind."""
 
+    n: int
     kind: Literal["job", "calculation"] = Field(
-        description="'job': it raised; 'calculation': it left no result"
+        title="what", description="'job': it raised; 'calculation': it left no result"
     )
     step: str = Field(description="of a job; or the name of the calculation, as 'FM relax 2'")
     reason: str
-    n: int
-    example: str = Field(description="where to look at one of them")
+    example: str = Field(title="for example", description="where to look at one of them")
 
 
 class Obstacle(StatusDocument):
@@ -161,4 +164,6 @@ class Status(StatusDocument):
 
     checked_on: datetime
     campaigns: tuple[CampaignStatus, ...]
-    unreadable: tuple[str, ...] = Field((), description="campaigns with another version's settings")
+    unreadable: tuple[str, ...] = Field(
+        (), description="messages about campaigns with the settings of another version"
+    )

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from launchers.words import clock, span
+from launchers.words import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from launchers.status.document import CampaignStatus, JobCount
 
-Cell = str | int | float | datetime | None
 STATES = ("WAITING", "READY", "RESERVED", "RUNNING", "COMPLETED", "FIZZLED")
 """Always shown; others where there are any."""
 
 MOST_SHOWN = 20
 """Workers and kinds of failure in the tables; the JSON document has all."""
-
-SPANS = ("last hour", "last day", "since it began")
 
 
 class Grid(NamedTuple):
@@ -28,68 +26,47 @@ class Grid(NamedTuple):
 
     title: str
     head: tuple[str, ...]
-    rows: Sequence[tuple[Cell, ...]]
+    rows: Sequence[tuple[Any, ...]]
     n_more: int = 0
     """Rows that are left out."""
 
 
 def grids(status: CampaignStatus) -> Iterator[Grid]:
-    """Make the tables of a campaign."""
-    head: tuple[str, ...]
-    rows: list[tuple[Cell, ...]]
+    """Make the tables of a campaign; most have a row for a document and a column for a field."""
     yield _jobs(status.jobs)
-    if status.workers:
-        head = ("worker", "host", "batch job", "takes", "runs", "since", "last ping")
-        rows = [
-            (
-                worker.name,
-                worker.host,
-                worker.batch_job or "-",
-                ", ".join(worker.categories) or "all",
-                ", ".join(f"{n} {step}" for step, n in worker.steps.items()),
-                worker.since,
-                worker.last_ping,
-            )
-            for worker in status.workers
-        ]
-        yield Grid("At work", head, rows[:MOST_SHOWN], len(rows[MOST_SHOWN:]))
-    head = ("", "time", "jobs finished", "candidates judged", "candidates/h")
-    rows = [
-        (
-            name,
-            span(timedelta(hours=each.hours)),
-            each.n_jobs,
-            each.n_verdicts,
-            each.verdicts_per_hour,
-        )
-        for name, each in zip(SPANS, status.throughput, strict=True)
-    ]
-    yield Grid("Throughput", head, rows)
-    if status.failures:
-        head = ("n", "what", "step", "reason", "for example")
-        rows = [
-            (each.n, each.kind, each.step, each.reason, each.example) for each in status.failures
-        ]
-        yield Grid("Failures", head, rows[:MOST_SHOWN], len(rows[MOST_SHOWN:]))
+    tables = {
+        "At work": status.workers,
+        "Throughput": status.throughput,
+        "Failures": status.failures,
+    }
+    for title, documents in tables.items():
+        if documents:
+            kind = type(documents[0])
+            fields = kind.model_fields | kind.model_computed_fields
+            head = tuple(field.title or name.replace("_", " ") for name, field in fields.items())
+            rows = [tuple(getattr(each, name) for name in fields) for each in documents]
+            yield Grid(title, head, rows[:MOST_SHOWN], len(rows[MOST_SHOWN:]))
 
 
-def is_number(cell: Cell) -> bool:
-    """Whether a cell belongs to a column of numbers."""
+def is_number(cell: Any) -> bool:
+    """Return whether a cell belongs to a column of numbers."""
     return cell is None or isinstance(cell, int | float)
 
 
-def text(cell: Cell) -> str:
+def text(cell: Any) -> str:
     """Write a cell."""
     match cell:
         case None:
             return "-"
-        case int():
-            return f"{cell:,}"
-        case float():
-            return f"{cell:,.1f}"
+        case int() | float():
+            return f"{cell:,}" if isinstance(cell, int) else f"{cell:,.1f}"
         case datetime():
             return clock(cell)
-    return cell
+        case tuple():
+            return ", ".join(cell) or "all"
+        case Mapping():
+            return ", ".join(f"{n} {name}" for name, n in cell.items())
+    return str(cell)
 
 
 def _jobs(jobs: Sequence[JobCount]) -> Grid:

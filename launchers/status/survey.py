@@ -34,6 +34,8 @@ DAY = timedelta(days=1)
 SHORTEST = timedelta(minutes=1)
 """Rates of campaigns that are younger are meaningless."""
 
+ALWAYS = "since it began"
+
 STEPS = list(Step)
 OUTPUT_FIELDS = [
     *("completed_at", "metadata.step", "metadata.candidate_id", "output.origin.proposer"),
@@ -75,10 +77,10 @@ def survey(databases: Databases, name: str | None = None) -> Status:
     for registration in registrations(databases, name):
         try:
             campaigns.append(_read_status(databases, registration))
-        except UnreadableCampaignError:
+        except UnreadableCampaignError as error:
             if name is not None:
                 raise
-            unreadable.append(registration["name"])
+            unreadable.append(str(error))
     return Status(
         checked_on=datetime.now(UTC), campaigns=tuple(campaigns), unreadable=tuple(unreadable)
     )
@@ -107,7 +109,8 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> Campa
         n_unbuilt=max(len(outputs.judged) - n_built, 0),
         funnel=measure_funnel(candidates, campaign),
         jobs=tuple(
-            JobCount(**group["_id"], n=group["n"], since=moment(group["since"])) for group in groups
+            JobCount(**group["_id"], n=group[ALWAYS], since=moment(group["since"]))
+            for group in groups
         ),
         workers=_working_hosts(running),
         throughput=_throughput(groups, outputs, n_judged, began_on, now),
@@ -157,10 +160,10 @@ def _group_jobs(
     kind = {"step": "$spec.step", "state": "$state", "category": "$spec._category"}
     recent = {
         name: {"$sum": {"$cond": [{"$gte": ["$updated_on", (now - span).isoformat()]}, 1, 0]}}
-        for name, span in (("hour", HOUR), ("day", DAY))
+        for name, span in (("last hour", HOUR), ("last day", DAY))
     }
     times = {"since": {"$min": "$updated_on"}, "began": {"$min": "$created_on"}}
-    group = {"_id": kind, "n": {"$sum": 1}} | times | recent
+    group = {"_id": kind, ALWAYS: {"$sum": 1}} | times | recent
     groups = list(launchpad.fireworks.aggregate([{"$match": of(owners)}, {"$group": group}]))
     for each in groups:
         each["_id"].setdefault("category", None)
@@ -183,17 +186,18 @@ def _throughput(
 ) -> tuple[Throughput, ...]:
     """Return what was finished in the last hour, in the last day and since the beginning."""
     if began_on is None:  # results of an archive took no time here
-        return tuple(Throughput(hours=SHORTEST / HOUR, n_jobs=0, n_verdicts=0) for _ in range(3))
+        groups, began_on, outputs, n_judged = (), now, Outputs({}, set(), 0), 0
     age = max(now - began_on, SHORTEST)
     # A completed Firework was last updated when its launch ended.
     completed = [group for group in groups if group["_id"]["state"] == "COMPLETED"]
     return tuple(
         Throughput(
+            period=period,
             hours=min(span, age) / HOUR,
-            n_jobs=sum(group[name] for group in completed),
-            n_verdicts=n_judged if name == "n" else outputs.n_verdicts(now - span),
+            n_jobs=sum(group[period] for group in completed),
+            n_verdicts=n_judged if period == ALWAYS else outputs.n_verdicts(now - span),
         )
-        for name, span in (("hour", HOUR), ("day", DAY), ("n", age))
+        for period, span in (("last hour", HOUR), ("last day", DAY), (ALWAYS, age))
     )
 
 

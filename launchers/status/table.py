@@ -88,16 +88,8 @@ def _eta(status: CampaignStatus) -> str:
 
 def _everything(status: Status) -> RenderableType:
     parts = [part for each in status.campaigns for part in _parts(each)]
-    parts += map(unreadable, status.unreadable)
+    parts += map(escape, status.unreadable)
     return Group(*parts, f"[dim]looked at {clock(status.checked_on)}[/dim]")
-
-
-def unreadable(name: str) -> str:
-    """Tell of a campaign that it cannot be read, in one line."""
-    return (
-        f"[bold]{escape(name)}[/bold]: its settings are those of another version of gan-htvs; run "
-        "it again in a new database (another `name` in my_launchpad.yaml), or use that version."
-    )
 
 
 def _parts(status: CampaignStatus) -> Iterator[RenderableType]:

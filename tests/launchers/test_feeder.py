@@ -63,7 +63,8 @@ def store_shared(feeder, phases=(), but=()):
 
 def store_selection(feeder, number, ids):
     """Let a composition be done, with survivors of these ids."""
-    survivors = [Survivor(proposal=proposal(name, rocksalt()), relaxed=relaxed()) for name in ids]
+    structure, result = rocksalt(), relaxed()
+    survivors = [Survivor(proposal=proposal(name, structure), relaxed=result) for name in ids]
     store(
         feeder.databases, {list(feeder.units.compositions)[number]: Selection(survivors=survivors)}
     )

@@ -39,7 +39,8 @@ def write_references(databases, units):
 
 
 def write_selection(databases, units, composition, names):
-    survivors = [Survivor(proposal=proposal(name, rocksalt())) for name in names]
+    structure = rocksalt()
+    survivors = [Survivor(proposal=proposal(name, structure)) for name in names]
     uuid = dict(zip(compositions_of(units.campaign), units.compositions, strict=True))[composition]
     write(databases, uuid, Selection(survivors=survivors))
 

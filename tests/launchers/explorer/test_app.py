@@ -112,7 +112,7 @@ def test_a_campaign_of_another_version_is_named_and_takes_nothing_along(filled):
     browser = create_app(filled, LOCAL).server.test_client()
     assert "controls" in ask(browser, "page.children", "/", "pathname").text
     told = ask(browser, "campaigns.children", None, "n_intervals", "again").text
-    assert "newer: its settings are those of another version" in told
+    assert "'newer' are those of another version" in told
     assert "structures judged" in told
 
 

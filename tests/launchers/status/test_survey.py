@@ -126,9 +126,9 @@ def test_the_end_is_expected_at_the_rate_of_the_last_hour_or_day(in_hour, in_day
         jobs=(JobCount(step="gate", state="READY", category="cpu", n=1, since=datetime.now(UTC)),),
         workers=(),
         throughput=(
-            Throughput(hours=1, n_jobs=0, n_verdicts=in_hour),
-            Throughput(hours=24, n_jobs=0, n_verdicts=in_day),
-            Throughput(hours=50, n_jobs=0, n_verdicts=in_day),
+            Throughput(period="last hour", hours=1, n_jobs=0, n_verdicts=in_hour),
+            Throughput(period="last day", hours=24, n_jobs=0, n_verdicts=in_day),
+            Throughput(period="since it began", hours=50, n_jobs=0, n_verdicts=in_day),
         ),
         failures=(),
     )
