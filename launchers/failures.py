@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gan_htvs.candidate import CALCULATIONS, Stage, Step
 from gan_htvs.failures import CalculationFailure
@@ -11,7 +11,6 @@ from launchers.units import CampaignUnits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
 
     from gan_htvs.campaign import Campaign
     from launchers.database import Databases
@@ -64,15 +63,23 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
         )
         candidates = {document["candidate_id"]: document for document in documents}
     lacks_references = not databases.stored([units.references])
-    return [
-        _failed_calculation(job, failures.get(str(uuid), {}))
-        for uuid, job in last_queued.items()
-        if (
-            _is_needed(job, candidates.get(job.candidate_id))
-            if job.owner == campaign.name
-            else lacks_references and job.owner == units.references
-        )
-    ]
+    failed = []
+    for uuid, job in last_queued.items():
+        if job.owner == campaign.name:
+            is_needed = _is_needed(job, candidates.get(job.candidate_id))
+        else:
+            is_needed = lacks_references and job.owner == units.references
+        if is_needed:
+            raised: dict[str, Any] = {
+                "step": job.name,
+                "reason": job.error,
+                "folder": None,
+                "is_retryable": True,
+            }
+            failure = raised if job.state == "FIZZLED" else failures[str(uuid)]
+            named: dict[str, Any] = {name: failure.get(name) for name in raised}
+            failed.append(FailedCalculation(job.fw_id, job.candidate_id, **named))
+    return failed
 
 
 def _is_needed(job: QueuedJob, candidate: Mapping[str, Any] | None) -> bool:
@@ -81,19 +88,6 @@ def _is_needed(job: QueuedJob, candidate: Mapping[str, Any] | None) -> bool:
         return False
     lacks_gap = candidate["stage"] == Stage.POURBAIX_STABLE and candidate.get("band_gap") is None
     return candidate["stage"] == Stage.FAILED or lacks_gap or job.step != Step.HYBRID
-
-
-def _failed_calculation(job: QueuedJob, failure: Mapping[str, Any]) -> FailedCalculation:
-    if job.state == "FIZZLED":
-        return FailedCalculation(job.fw_id, job.candidate_id, job.name, job.error, None, True)
-    return FailedCalculation(
-        job.fw_id,
-        job.candidate_id,
-        failure["step"],
-        failure["reason"],
-        failure["folder"],
-        bool(failure.get("is_retryable")),
-    )
 
 
 def raised_jobs(launchpad: CampaignLaunchPad, campaign: Campaign) -> list[FailedCalculation]:

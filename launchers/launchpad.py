@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from uuid import uuid4
 import networkx as nx
 from fireworks import FWorker, LaunchPad, Workflow
 from fireworks.core.launchpad import WFLock
+from pydantic import AliasPath, BaseModel, ConfigDict, Field
 from pymongo import ReturnDocument
 from pymongo.errors import PyMongoError
 
@@ -56,56 +56,25 @@ _LAUNCH_FIELDS = [
 ]
 
 
-@dataclass(frozen=True)
-class QueuedJob:
-    """A job on the launchpad, and its last launch.
+class QueuedJob(BaseModel):
+    """A job on the launchpad, without what it runs, and its last launch."""
 
-    Parameters
-    ----------
-    document
-        The Firework, without what it runs.
-    launch
-        The last launch; None if it was never launched.
-    """
+    model_config = ConfigDict(frozen=True)
 
-    document: Mapping[str, Any]
-    launch: Mapping[str, Any] | None
-
-    @property
-    def fw_id(self) -> int:
-        """Id of the Firework."""
-        return int(self.document["fw_id"])
-
-    @property
-    def name(self) -> str:
-        """Name of the Firework."""
-        return str(self.document["name"])
-
-    @property
-    def state(self) -> str:
-        """State of the Firework."""
-        return str(self.document["state"])
-
-    @property
-    def step(self) -> str:
-        """Value of its :class:`~gan_htvs.candidate.Step`; empty for jobs of no campaign."""
-        return str(self.document["spec"].get("step", ""))
-
-    @property
-    def owner(self) -> str:
-        """Campaign, or uuid of the shared job, that it belongs to."""
-        return str(self.document["spec"].get("campaign", ""))
-
-    @property
-    def candidate_id(self) -> str:
-        """Candidate that it is about, if any."""
-        return str(self.document["spec"].get("candidate_id", ""))
-
-    @property
-    def uuid(self) -> str | None:
-        """Uuid of the job of jobflow."""
-        (task, *_) = self.document["spec"].get("_tasks") or [{}]
-        return task.get("job", {}).get("uuid")
+    fw_id: int
+    name: str
+    state: str
+    updated_on: datetime | str
+    archived_launches: list[int] = []
+    step: str = Field("", validation_alias=AliasPath("spec", "step"))
+    owner: str = Field("", validation_alias=AliasPath("spec", "campaign"))
+    """Campaign, or uuid of a shared job."""
+    candidate_id: str = Field("", validation_alias=AliasPath("spec", "candidate_id"))
+    uuid: str | None = Field(None, validation_alias=AliasPath("spec", "_tasks", 0, "job", "uuid"))
+    load_error: dict[str, Any] = Field({}, validation_alias=AliasPath("spec", "_exception_details"))
+    """Exception of a job that FireWorks could not load."""
+    launch: dict[str, Any] | None
+    """None: it was never launched."""
 
     @property
     def launch_id(self) -> int | None:
@@ -121,11 +90,6 @@ class QueuedJob:
     def folder(self) -> str | None:
         """``host:path`` of the last launch."""
         return f"{self.launch['host']}:{self.launch['launch_dir']}" if self.launch else None
-
-    @property
-    def load_error(self) -> Mapping[str, Any]:
-        """Exception of a job that FireWorks could not load."""
-        return self.document["spec"].get("_exception_details") or {}
 
     @property
     def error(self) -> str:
@@ -301,9 +265,10 @@ class CampaignLaunchPad(LaunchPad):
         last = [max(document["launches"]) for document in documents if document["launches"]]
         found = self.launches.find({"launch_id": {"$in": last}}, _LAUNCH_FIELDS)
         launches = {launch["launch_id"]: launch for launch in found}
+        last_launches = [launches.get(max(each["launches"], default=None)) for each in documents]
         return [
-            QueuedJob(document, launches.get(max(document["launches"], default=None)))
-            for document in documents
+            QueuedJob.model_validate(document | {"launch": launch})
+            for document, launch in zip(documents, last_launches, strict=True)
         ]
 
     def refresh(self, fw_id: int) -> None:

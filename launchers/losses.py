@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import import_module
+from pydoc import locate
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 MAX_LOSSES = 3
 """A job that was lost so often, or could not be imported, is not the victim but the cause."""
 
-NOT_IMPORTED = r"(^|\n)(ModuleNotFoundError|ImportError): [^\n]*\s*$"
-"""Matches tracebacks of jobs that could not be imported."""
+NOT_IMPORTED = re.compile("ModuleNotFoundError|ImportError")
+"""Begins the errors of jobs that could not be imported."""
 
 
 class Trouble(StrEnum):
@@ -59,42 +59,31 @@ class Loss:
 
 def failed_imports(launchpad: CampaignLaunchPad, owners: Sequence[str] | None) -> list[Loss]:
     """Find jobs that failed because a machine could not import them."""
-    fizzled = launchpad.jobs(owners, states=["FIZZLED"])
-    # A job without a launch could not be loaded, whatever the error was.
     return [
         _unimportable(launchpad, job)
-        for job in fizzled
-        if (re.search(NOT_IMPORTED, job.error) if job.launch else job.load_error)
+        for job in launchpad.jobs(owners, states=["FIZZLED"])
+        # A job without a launch could not be loaded, whatever the error was.
+        if (NOT_IMPORTED.match(job.error) if job.launch else job.load_error)
     ]
 
 
 def _unimportable(launchpad: CampaignLaunchPad, job: QueuedJob) -> Loss:
     where = f" on {job.launch['host']}" if job.launch else ""
     cure = Cure.LEAVE
-    if lacking := _lacking(launchpad, job):
-        reason = f"{lacking} (here; install it on this machine and the nodes)"
-    elif _n_failed_imports(launchpad, job) + 1 >= MAX_LOSSES:
+    if missing := _missing_import(launchpad, job):
+        reason = f"{missing} (here; install it on this machine and the nodes)"
+    elif len(job.archived_launches) + 1 >= MAX_LOSSES:
         reason = f"{job.error} (only{where}; install it there, then `gan-htvs lpad rerun_fws`)"
     else:
         reason, cure = f"{job.error}{where}", Cure.QUEUE
     return Loss.of(Trouble.IMPORT, job, reason, cure)
 
 
-def _n_failed_imports(launchpad: CampaignLaunchPad, job: QueuedJob) -> int:
-    trace = "action.stored_data._exception._stacktrace"
-    return launchpad.launches.count_documents(
-        {"launch_id": {"$in": job.document["archived_launches"]}, trace: {"$regex": NOT_IMPORTED}}
-    )
-
-
-def _lacking(launchpad: CampaignLaunchPad, job: QueuedJob) -> str | None:
+def _missing_import(launchpad: CampaignLaunchPad, job: QueuedJob) -> str | None:
     """Return what keeps a job from being imported here; None if nothing does."""
-    module = re.search(r"No module named '([\w.]+)'", job.error)
-    name = re.search(r"cannot import name '(\w+)' from '([\w.]+)'", job.error)
+    missing = re.search(r"(?:cannot import name '(\w+)' from|named) '([\w.]+)'", job.error)
     try:
-        if module:
-            import_module(module[1])
-        if name and not hasattr(import_module(name[2]), name[1]):
+        if missing and locate(".".join(filter(None, missing.group(2, 1)))) is None:
             return job.error
         launchpad.get_fw_by_id(job.fw_id)
     except Exception as error:  # noqa: BLE001 - whatever importing somebody's module raises

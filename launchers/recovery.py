@@ -170,17 +170,20 @@ class Recovery:
         queue = self.queue()
         jobs = self.launchpad.jobs(owners, states=["RUNNING"])
         return sorted(
-            {_name(job.launch) for job in jobs if job.launch and self._life(job, queue) in lives}
+            {_name(job) for job in jobs if job.launch and self._life(job, queue) in lives}
         )
 
     def _loss_of(self, job: QueuedJob, queue: BatchQueue) -> Loss | None:
         launch, reason = job.launch, None
         if launch is None:
-            if job.state == "RESERVED" and _age(job.document["updated_on"]) > CHECKOUT_SECONDS:
+            if job.state == "RESERVED" and _age(job.updated_on) > CHECKOUT_SECONDS:
                 reason = "its worker died while taking it"
         elif launch["state"] == "RUNNING":
-            reason = self._why_lost(job, launch, queue)
-            return self._lost_run(job, reason) if reason else None
+            life, silent = self._life(job, queue), _age(last_sign(launch))
+            if life is Life.DEAD:
+                return self._lost_run(job, f"{_name(job)} is gone")
+            if life is Life.UNKNOWN and silent > self.silent_for:
+                return self._lost_run(job, f"{_name(job)} has been silent for {_duration(silent)}")
         elif launch["state"] == "RESERVED":
             reason = _why_unreserved(launch, queue)
         elif launch["state"] == "READY":  # a cancellation that was not completed
@@ -189,7 +192,7 @@ class Recovery:
             self._life(job, queue) is Life.DEAD
             or _age(launch["state_history"][-1]["created_on"]) > BUSY_LOCK_SECONDS
         ):
-            return Loss.of(Trouble.END, job, f"{_name(launch)} died", Cure.FINISH)
+            return Loss.of(Trouble.END, job, f"{_name(job)} died", Cure.FINISH)
         return Loss.of(Trouble.RESERVATION, job, reason) if reason else None
 
     def _life(self, job: QueuedJob, queue: BatchQueue) -> Life:
@@ -197,18 +200,9 @@ class Recovery:
             return Life.UNKNOWN
         return job.worker.life(queue, everyone_is_here=self.everyone_is_here)
 
-    def _why_lost(self, job: QueuedJob, launch: Mapping[str, Any], queue: BatchQueue) -> str | None:
-        life = self._life(job, queue)
-        if life is Life.DEAD:
-            return f"{_name(launch)} is gone"
-        silent = _age(last_sign(launch))
-        if life is Life.UNKNOWN and silent > self.silent_for:
-            return f"{_name(launch)} has been silent for {_duration(silent)}"
-        return None
-
     def _lost_run(self, job: QueuedJob, reason: str) -> Loss:
         launches = self.launchpad.launches.find(
-            {"launch_id": {"$in": job.document["archived_launches"]}}, {MESSAGE: 1}
+            {"launch_id": {"$in": job.archived_launches}}, {MESSAGE: 1}
         ).sort("launch_id", -1)
         stored = ((launch.get("action") or {}).get("stored_data", {}) for launch in launches)
         messages = [each.get("_message") for each in stored]
@@ -279,10 +273,10 @@ def _is_ours(launch: Mapping[str, Any], queue: BatchQueue) -> bool:
     return is_mine and launch["host"] == socket.gethostname()
 
 
-def _name(launch: Mapping[str, Any]) -> str:
-    """Name the worker of a launch."""
-    worker = worker_of_launch(launch)
-    return str(worker) if worker else f"a worker on {launch.get('host') or 'some machine'}"
+def _name(job: QueuedJob) -> str:
+    """Name the worker of a job."""
+    host = job.launch["host"] if job.launch else None
+    return str(job.worker or f"a worker on {host or 'some machine'}")
 
 
 def _age(written: datetime | str) -> float:

@@ -64,13 +64,13 @@ class Throughput(StatusDocument):
 class FailureCount(StatusDocument):
     """Failures of one kind."""
 
-    n: int
     kind: Literal["job", "calculation"] = Field(
         title="what", description="'job': it raised; 'calculation': it left no result"
     )
     step: str = Field(description="of a job; or the name of the calculation, as 'FM relax 2'")
     reason: str
     example: str = Field(title="for example", description="where to look at one of them")
+    n: int
 
 
 class Obstacle(StatusDocument):

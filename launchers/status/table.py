@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
 
-from launchers.console import out
+from launchers.console import out, simple_table
 from launchers.status.grids import grids, is_number, text
 from launchers.summary import funnel_table
 from launchers.words import clock, counted, span
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import RenderableType
+    from rich.table import Table
 
     from launchers.status.document import CampaignStatus, Status
     from launchers.status.grids import Grid
@@ -120,14 +119,8 @@ def _as_of(status: CampaignStatus) -> str:
 
 
 def _drawn(grid: Grid) -> Table:
-    table = Table(title=grid.title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name, cell in zip(grid.head, grid.rows[0] if grid.rows else grid.head, strict=True):
-        table.add_column(
-            name,
-            justify="right" if is_number(cell) else "left",
-            overflow="fold",
-            no_wrap=isinstance(cell, datetime),
-        )
+    n_left = sum(not is_number(cell) for cell in grid.rows[0]) if grid.rows else len(grid.head)
+    table = simple_table(*grid.head, title=grid.title, n_left=n_left)
     for row in grid.rows:
         table.add_row(*map(escape, map(text, row)))
     if grid.n_more:

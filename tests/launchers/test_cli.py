@@ -193,7 +193,7 @@ def test_others_stand_as_they_stand_beside_a_campaign_of_another_version(stored)
         store.update(OF_ANOTHER_VERSION)
     result = call("status", "-l", stored)
     assert result.exit_code == 0, result.output
-    assert "newer: its settings are those of another version" in result.output
+    assert "'newer' are those of another version" in result.output
 
 
 def test_a_campaign_that_is_not_there_has_no_candidates(stored):
