@@ -14,11 +14,11 @@ from rich.text import Text
 from gan_htvs.figures import embedded
 from gan_htvs.funnel import PUBLISHED_SOURCE
 from gan_htvs.html_report import CAPTIONS
+from launchers.console import Grid, cell_text, is_number
 from launchers.report import figures, read_results, read_trajectories
 from launchers.status.document import Status
-from launchers.status.grids import Grid, grids, is_number, text
 from launchers.status.survey import survey
-from launchers.status.table import headline
+from launchers.status.table import grids, headline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,7 +154,7 @@ def _plain(markup: str) -> str:
 def _drawn(grid: Grid) -> Component:
     head = html.Tr([html.Th(name) for name in grid.head])
     body = [
-        html.Tr([html.Td(text(v), className="number" if is_number(v) else None) for v in row])
+        html.Tr([html.Td(cell_text(v), className="number" if is_number(v) else None) for v in row])
         for row in filter(None, grid.rows)
     ]
     table = html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide")

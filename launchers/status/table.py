@@ -1,29 +1,34 @@
-"""The status for people: tables, a line for each campaign, and both again and again."""
+"""The status as tables, and as one line for each campaign, once or repeatedly."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
 from contextlib import nullcontext, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 
-from launchers.console import out, simple_table
-from launchers.status.grids import grids, is_number, text
+from launchers.console import Grid, grid_table, out
 from launchers.summary import funnel_table
 from launchers.words import clock, counted, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import RenderableType
-    from rich.table import Table
 
-    from launchers.status.document import CampaignStatus, Status
-    from launchers.status.grids import Grid
+    from launchers.console import Cell
+    from launchers.status.document import CampaignStatus, JobCount, Status
+
+STATES = ("WAITING", "READY", "RESERVED", "RUNNING", "COMPLETED", "FIZZLED")
+"""Always shown; others where there are any."""
+
+MOST_SHOWN = 20
+"""Workers and kinds of failure in the tables; the JSON document has all."""
 
 
 def print_status(status: Status) -> None:
@@ -101,7 +106,7 @@ def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
         yield status.funnel.caveat
     yield _as_of(status)
     yield ""
-    yield from map(_drawn, grids(status))
+    yield from map(grid_table, grids(status))
     for obstacle in status.obstacles:
         found, cure = escape(obstacle.found), escape(obstacle.cure)
         yield f"[yellow]note[/yellow] {found}: [bold]{cure}[/bold]"
@@ -118,11 +123,38 @@ def _as_of(status: CampaignStatus) -> str:
     return f"{built}; {new} since, which [bold]--build[/bold] adds"
 
 
-def _drawn(grid: Grid) -> Table:
-    n_left = sum(not is_number(cell) for cell in grid.rows[0]) if grid.rows else len(grid.head)
-    table = simple_table(*grid.head, title=grid.title, n_left=n_left)
-    for row in grid.rows:
-        table.add_row(*map(escape, map(text, row)))
-    if grid.n_more:
-        table.caption = f"and {grid.n_more} more: --json has all"
-    return table
+def grids(status: CampaignStatus) -> Iterator[Grid]:
+    """Make the tables of a campaign; most have a row for a document and a column for a field."""
+    yield _jobs(status.jobs)
+    tables = {
+        "At work": status.workers,
+        "Throughput": status.throughput,
+        "Failures": status.failures,
+    }
+    for title, documents in tables.items():
+        if documents:
+            kind = type(documents[0])
+            fields = kind.model_fields | kind.model_computed_fields
+            head = [field.title or name.replace("_", " ") for name, field in fields.items()]
+            rows = [[_cell(getattr(each, name)) for name in fields] for each in documents]
+            yield Grid(title, head, rows[:MOST_SHOWN], len(rows[MOST_SHOWN:]))
+
+
+def _cell(value: Any) -> Cell:
+    if isinstance(value, tuple):
+        return ", ".join(value) or "all"
+    if isinstance(value, dict):
+        return ", ".join(f"{n} {name}" for name, n in value.items())
+    return value
+
+
+def _jobs(jobs: Sequence[JobCount]) -> Grid:
+    states = (*STATES, *sorted({job.state for job in jobs} - {*STATES}))
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for job in jobs:
+        counts[job.step.value, job.category or "-"][job.state] += job.n
+    rows = [
+        (*kind, *(of_states[state] or None for state in states))
+        for kind, of_states in counts.items()
+    ]
+    return Grid("Jobs, shared ones included", ("step", "category", *states), rows)
