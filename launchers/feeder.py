@@ -7,8 +7,6 @@ of each workflow feeds it again.
 from __future__ import annotations
 
 from contextlib import redirect_stderr
-from dataclasses import dataclass
-from functools import cached_property
 from io import StringIO
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -120,7 +118,6 @@ class Backlog(NamedTuple):
         return self.ready + self.later + self.waiting
 
 
-@dataclass(frozen=True)
 class Feeder:
     """Queues the units of one campaign.
 
@@ -132,18 +129,11 @@ class Feeder:
         Databases of the launchpad and the outputs.
     """
 
-    campaign: Campaign
-    databases: Databases
-
-    @cached_property
-    def launchpad(self) -> CampaignLaunchPad:
-        """The launchpad of the databases."""
-        return self.databases.launchpad()
-
-    @cached_property
-    def units(self) -> CampaignUnits:
-        """The workflows of the campaign."""
-        return CampaignUnits(self.campaign)
+    def __init__(self, campaign: Campaign, databases: Databases) -> None:
+        self.campaign = campaign
+        self.databases = databases
+        self.launchpad = databases.launchpad()
+        self.units = CampaignUnits(campaign)
 
     def feed(self, on_progress: Callable[[int], None] = lambda _: None) -> int:
         """Queue the units that can start and are not queued yet.

@@ -9,15 +9,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from jobflow import Flow
-
 from flows.campaign import band_gap_maker_of
 from gan_htvs.bandgap import BandGapResult
 from gan_htvs.candidate import Stage, Step
 from gan_htvs.documents import decode
 from gan_htvs.identity import content_uuid
 from launchers.launchpad import UUID
-from launchers.units import CampaignUnits, Unit
+from launchers.units import CampaignUnits, Unit, as_flow
 
 if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
@@ -92,8 +90,7 @@ def missing_gaps(
             result = None
         elif not result.is_retryable:
             continue
-        jobs = flows.band_gap(relaxed, result)
-        flow = jobs if isinstance(jobs, Flow) else Flow([jobs], name=jobs.name)
+        flow = as_flow(flows.band_gap(relaxed, result))
         flow.update_metadata({"candidate_id": verdict.candidate_id}, dynamic=True)
         flow.jobs[-1].set_uuid(gap_job)  # the verdict refers to the result by this uuid
         units.append(Unit(content_uuid("gap again", gap_job, completed_at), flow))

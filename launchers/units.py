@@ -53,6 +53,11 @@ class Unit:
     frees: str | None = None
 
 
+def as_flow(part: Job | Flow) -> Flow:
+    """Put a job into a flow of its name; return a flow as it is."""
+    return part if isinstance(part, Flow) else Flow([part], name=part.name)
+
+
 class Chunk(NamedTuple):
     """Candidates that are evaluated in one workflow."""
 
@@ -78,9 +83,9 @@ class CampaignUnits:
         return str(self.flows.shared["references"].output.uuid)
 
     @cached_property
-    def shared(self) -> dict[str, Job | Flow]:
+    def shared(self) -> dict[str, Flow]:
         """References and training, which other campaigns may share, by uuid of their last job."""
-        return {str(part.output.uuid): part for part in self.flows.shared.values()}
+        return {str(part.output.uuid): as_flow(part) for part in self.flows.shared.values()}
 
     @property
     def owners(self) -> list[str]:
@@ -100,11 +105,9 @@ class CampaignUnits:
 
     def unit(self, key: str) -> Unit:
         """Make a unit of stage one from its key."""
-        if key in self.compositions:
-            return Unit(key, self.compositions[key], frees=self.campaign.name)
-        part = self.shared[key]
-        flow = part if isinstance(part, Flow) else Flow([part], name=part.name)
-        return Unit(key, flow, frees=key)
+        if key in self.shared:
+            return Unit(key, self.shared[key], frees=key)
+        return Unit(key, self.compositions[key], frees=self.campaign.name)
 
     def candidate_unit(self, chunk: Chunk, databases: Databases) -> Unit:
         """Make the unit of stage two that evaluates some candidates."""

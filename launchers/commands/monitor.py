@@ -60,7 +60,7 @@ def status(
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:
-        table.print_status(found)
+        console.out.print(table.everything(found))
     if any(each.is_stuck for each in found.campaigns):
         raise typer.Exit(EXIT_FAILURE)
 

@@ -207,8 +207,9 @@ def _working_hosts(running: Sequence[QueuedJob]) -> tuple[WorkingHost, ...]:
     for job in running:
         if job.launch:
             worker = job.worker
-            is_batch = worker is not None and worker.batch_job is not None
-            batch_job = f"{worker.batch_system} {worker.batch_job}" if worker and is_batch else ""
+            batch_job = ""
+            if worker and worker.batch_job:
+                batch_job = f"{worker.batch_system} {worker.batch_job}"
             places[job.launch["host"], batch_job, job.launch["fworker"]["name"]].append(job)
     hosts = []
     for (host, batch_job, name), jobs in sorted(places.items()):
@@ -239,11 +240,8 @@ def _failures(
         "job", ((job.step, job.error, f"fw_id {job.fw_id}, {job.folder}") for job in fizzled)
     )
     # The job that collects the reference phases raises if one of their calculations failed.
-    if any(job.step == Step.REFERENCES for job in fizzled) or any(
-        candidate["stage"] == Stage.FAILED
-        or (candidate["stage"] == Stage.POURBAIX_STABLE and candidate.get("band_gap") is None)
-        for candidate in candidates
-    ):
+    may_lack_result = {Stage.FAILED, Stage.POURBAIX_STABLE}
+    if fizzled or may_lack_result & {candidate["stage"] for candidate in candidates}:
         from launchers.failures import failed_calculations
 
         failed = failed_calculations(databases, campaign)

@@ -31,11 +31,6 @@ MOST_SHOWN = 20
 """Workers and kinds of failure in the tables; the JSON document has all."""
 
 
-def print_status(status: Status) -> None:
-    """Print everything about the campaigns."""
-    out.print(_everything(status))
-
-
 def watch(look: Callable[[], Status], seconds: float, *, as_json: bool = False) -> None:
     """Look again and again until Ctrl-C: redraw on a terminal, print lines elsewhere."""
     is_live = out.is_terminal and not as_json
@@ -44,7 +39,7 @@ def watch(look: Callable[[], Status], seconds: float, *, as_json: bool = False) 
         while True:
             status = look()
             if is_live:
-                live.update(_everything(status), refresh=True)
+                live.update(everything(status), refresh=True)
             elif as_json:
                 print(status.model_dump_json(), flush=True)  # noqa: T201 - rich would wrap it
             else:
@@ -90,7 +85,8 @@ def _eta(status: CampaignStatus) -> str:
     )
 
 
-def _everything(status: Status) -> RenderableType:
+def everything(status: Status) -> RenderableType:
+    """Return all that is known of the campaigns, for the terminal."""
     parts = [part for each in status.campaigns for part in _parts(each)]
     parts += map(escape, status.unreadable)
     return Group(*parts, f"[dim]looked at {clock(status.checked_on)}[/dim]")
