@@ -20,8 +20,3 @@ def longest_samples(outputs: Iterable[dict[str, Any]]) -> dict[str, dict[str, An
     """
     rising = sorted(outputs, key=lambda output: (output["tried"], output["requested"]))
     return {output["stream"]: output for output in rising}
-
-
-def n_structures(sample: dict[str, Any]) -> int:
-    """Count the structures of a sample."""
-    return len(sample["proposals"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from launchers.console import Grid, grid_table, note, out
-from launchers.samples import longest_samples, n_structures
+from launchers.samples import longest_samples
 from launchers.words import counted
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _print_sampling(campaign: Campaign, databases: Databases) -> None:
         reasons = spell_reasons(rejections[proposer]) or "none"
         out.print(f"Sampling{by}: {n} raw samples, rejected before any physics: {reasons}")
     for sample in samples.values():
-        found = n_structures(sample)
+        found = len(sample["proposals"])
         if found < sample["requested"]:
             note(
                 f"{sample['composition']}: {found} of {sample['requested']} structures after "

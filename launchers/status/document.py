@@ -87,6 +87,8 @@ class CampaignStatus(StatusDocument):
     """
 
     campaign: Campaign = Field(exclude=True, repr=False)
+    name: str = Field(description="of the campaign")
+    n_wanted: int = Field(description="structures: compositions x structures x proposers")
     began_on: datetime | None = Field(
         None, description="when its first job was queued; None: none was"
     )
@@ -100,18 +102,6 @@ class CampaignStatus(StatusDocument):
     throughput: tuple[Throughput, ...] = Field(description="last hour, last day, since it began")
     failures: tuple[FailureCount, ...]
     obstacles: tuple[Obstacle, ...] = ()
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def name(self) -> str:
-        """Of the campaign."""
-        return self.campaign.name
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def n_wanted(self) -> int:
-        """Structures asked for: compositions x structures x proposers."""
-        return self.campaign.n_structures
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -11,7 +11,7 @@ from gan_htvs.funnel import CANDIDATE_FIELDS, measure_funnel
 from gan_htvs.stored_campaign import UnreadableCampaignError, stored_campaign
 from launchers.launchpad import last_sign, moment, of
 from launchers.registry import registrations
-from launchers.samples import longest_samples, n_structures
+from launchers.samples import longest_samples
 from launchers.status.document import (
     CampaignStatus,
     FailureCount,
@@ -102,6 +102,8 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> Campa
     running = launchpad.jobs(owners, states=["RUNNING"])
     status = CampaignStatus(
         campaign=campaign,
+        name=campaign.name,
+        n_wanted=campaign.n_structures,
         began_on=began_on,
         n_given_up=outputs.n_given_up,
         n_judged=n_judged,
@@ -149,7 +151,8 @@ def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> Outputs:
                 ids = [each["candidate_id"] for each in output.get("rejected", ())]
         time = document.get("completed_at", "")
         judged |= {name: min(time, judged.get(name, time)) for name in ids}
-    missing = (each["requested"] - n_structures(each) for each in longest_samples(samples).values())
+    longest = longest_samples(samples).values()
+    missing = (each["requested"] - len(each["proposals"]) for each in longest)
     return Outputs(judged, reference_phases, sum(max(n, 0) for n in missing))
 
 

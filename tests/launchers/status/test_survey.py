@@ -119,6 +119,8 @@ def test_the_end_is_expected_at_the_rate_of_the_last_hour_or_day(in_hour, in_day
     )
     found = CampaignStatus(
         campaign=campaign,
+        name=campaign.name,
+        n_wanted=campaign.n_structures,
         n_given_up=0,
         n_judged=2,
         n_unbuilt=0,
