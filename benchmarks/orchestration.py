@@ -40,6 +40,7 @@ from launchers.database import open_databases
 from launchers.feeder import submit
 from launchers.launchpad import worker_of
 from launchers.pool import WorkerPool
+from launchers.recovery import Recovery
 from launchers.units import Unit
 
 if TYPE_CHECKING:
@@ -116,10 +117,11 @@ class Layout:
 
     def finish(self, n_workers: int) -> None:
         """Launch the rest with several processes."""
+        recovery = Recovery(self.launchpad, [CAMPAIGN.name])
         with WorkerPool(n_workers, self.launchpad_file, self.directory, [CAMPAIGN.name]) as pool:
             while self.launchpad.is_busy([CAMPAIGN.name]):
                 time.sleep(POLL_SECONDS)
-                pool.replace_dead(self.launchpad)
+                pool.replace_dead(recovery)
 
     def account(self) -> Account:
         """Tell what became of all jobs."""
