@@ -153,7 +153,9 @@ def test_a_candidate_is_followed_to_its_checkpoint_seed_jobs_and_folders(tell, l
         states = ["COMPLETED", "COMPLETED", "FIZZLED", "COMPLETED"]
         db["fireworks"].insert_many(
             [
-                {"launches": []} | job | {"fw_id": i, "state": state}
+                {"launches": []}
+                | job
+                | {"fw_id": i, "state": state, "name": f"job {i}", "updated_on": "2026-11-30"}
                 for i, (job, state) in enumerate(zip(jobs, states, strict=True), 1)
             ]
         )
