@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from gan_htvs.candidate import KNOWN_PHASE, Stage, Step
 from gan_htvs.funnel import CANDIDATE_FIELDS, measure_funnel
@@ -45,26 +45,6 @@ OUTPUT_FIELDS = [
 ]
 
 
-class Outputs(NamedTuple):
-    """What the jobs of a campaign stored."""
-
-    judged: dict[str, str]
-    """Candidates with a verdict, reference phases and rejected ones included; its local time."""
-    reference_phases: set[str]
-    """Ids of candidates that are reference phases."""
-    n_given_up: int
-    """Structures that the proposers did not find."""
-
-    def n_verdicts(self, since: datetime) -> int:
-        """Count the verdicts on candidates that are not reference phases."""
-        # As jobflow writes it: local time without a zone.
-        start = since.astimezone().replace(tzinfo=None).isoformat()
-        return sum(
-            time >= start and name not in self.reference_phases
-            for name, time in self.judged.items()
-        )
-
-
 def survey(databases: Databases, name: str | None = None) -> Status:
     """Read the status of a campaign, or of all if none is named.
 
@@ -91,12 +71,11 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> Campa
     submission = registration.get("submission") or {}
     owners = submission.get("owners") or _owners(campaign)
     launchpad, now = databases.launchpad(), datetime.now(UTC)
-    outputs = _read_outputs(launchpad, campaign)
+    times, n_verdicts, n_given_up = _read_outputs(launchpad, campaign)
     groups = _group_jobs(launchpad, owners, now)
     mine = {"campaign": campaign.name}
     candidates = list(launchpad.db.candidates.find(mine, [*CANDIDATE_FIELDS, "last_updated"]))
     began_on = min((moment(group["began"]) for group in groups), default=None)
-    n_judged = len(outputs.judged.keys() - outputs.reference_phases)
     n_built = sum(candidate["stage"] != Stage.GENERATED for candidate in candidates)
     updates = [moment(each["last_updated"]) for each in candidates if each.get("last_updated")]
     running = launchpad.jobs(owners, states=["RUNNING"])
@@ -105,17 +84,17 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> Campa
         name=campaign.name,
         n_wanted=campaign.n_structures,
         began_on=began_on,
-        n_given_up=outputs.n_given_up,
-        n_judged=n_judged,
+        n_given_up=n_given_up,
+        n_judged=len(times),
         built_on=max(updates, default=None),
-        n_unbuilt=max(len(outputs.judged) - n_built, 0),
+        n_unbuilt=max(n_verdicts - n_built, 0),
         funnel=measure_funnel(candidates, campaign),
         jobs=tuple(
             JobCount(**group["_id"], n=group[ALWAYS], since=moment(group["since"]))
             for group in groups
         ),
         workers=_working_hosts(running),
-        throughput=_throughput(groups, outputs, n_judged, began_on, now),
+        throughput=_throughput(groups, times, began_on, now),
         failures=tuple(_failures(databases, campaign, owners, candidates)),
     )
     found = obstacles(databases, owners, status, running, submission, now)
@@ -129,7 +108,14 @@ def _owners(campaign: Campaign) -> Sequence[str]:
     return CampaignUnits(campaign).owners
 
 
-def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> Outputs:
+def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> tuple[list[str], int, int]:
+    """Read the verdicts and samples of a campaign.
+
+    Returns
+    -------
+    Local times of the verdicts on candidates that are not reference phases, number of all
+    verdicts, and number of structures that the proposers did not find.
+    """
     judged: dict[str, str] = {}
     samples, reference_phases = [], set()
     steps = [Step.PROPOSE, Step.PRESCREEN, Step.SELECT, Step.GATE]
@@ -153,7 +139,8 @@ def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> Outputs:
         judged |= {name: min(time, judged.get(name, time)) for name in ids}
     longest = longest_samples(samples).values()
     missing = (each["requested"] - len(each["proposals"]) for each in longest)
-    return Outputs(judged, reference_phases, sum(max(n, 0) for n in missing))
+    times = [time for name, time in judged.items() if name not in reference_phases]
+    return times, len(judged), sum(max(n, 0) for n in missing)
 
 
 def _group_jobs(
@@ -181,27 +168,33 @@ def _group_jobs(
 
 
 def _throughput(
-    groups: Sequence[dict[str, Any]],
-    outputs: Outputs,
-    n_judged: int,
-    began_on: datetime | None,
-    now: datetime,
+    groups: Sequence[dict[str, Any]], times: Sequence[str], began_on: datetime | None, now: datetime
 ) -> tuple[Throughput, ...]:
     """Return what was finished in the last hour, in the last day and since the beginning."""
     if began_on is None:  # results of an archive took no time here
-        groups, began_on, outputs, n_judged = (), now, Outputs({}, set(), 0), 0
+        groups, times, began_on = (), (), now
     age = max(now - began_on, SHORTEST)
     # A completed Firework was last updated when its launch ended.
     completed = [group for group in groups if group["_id"]["state"] == "COMPLETED"]
+    periods = (
+        ("last hour", HOUR, _local(now - HOUR)),
+        ("last day", DAY, _local(now - DAY)),
+        (ALWAYS, age, ""),
+    )
     return tuple(
         Throughput(
             period=period,
             hours=min(span, age) / HOUR,
             n_jobs=sum(group[period] for group in completed),
-            n_verdicts=n_judged if period == ALWAYS else outputs.n_verdicts(now - span),
+            n_verdicts=sum(time >= start for time in times),
         )
-        for period, span in (("last hour", HOUR), ("last day", DAY), (ALWAYS, age))
+        for period, span, start in periods
     )
+
+
+def _local(time: datetime) -> str:
+    """Write a time as jobflow does: local time without a zone."""
+    return time.astimezone().replace(tzinfo=None).isoformat()
 
 
 def _working_hosts(running: Sequence[QueuedJob]) -> tuple[WorkingHost, ...]:
