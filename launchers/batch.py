@@ -9,7 +9,10 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TIMEOUT = 60.0
 """Seconds; a scheduler that takes longer has not answered."""
@@ -131,11 +134,24 @@ class BatchQueue:
         """Return the exit code of a command, None if it does not answer, and what it printed."""
         key = " ".join(command)
         if key not in self._answers:
-            try:
-                done = subprocess.run(  # noqa: S603
-                    command, capture_output=True, text=True, timeout=TIMEOUT, check=False
-                )
-                self._answers[key] = done.returncode, done.stdout + done.stderr
-            except (OSError, subprocess.TimeoutExpired):
-                self._answers[key] = None, ""
+            done = run_program(command)
+            output = (done.returncode, done.stdout + done.stderr) if done else (None, "")
+            self._answers[key] = output
         return self._answers[key]
+
+
+def run_program(
+    command: Sequence[str], seconds: float = TIMEOUT
+) -> subprocess.CompletedProcess[str] | None:
+    """Run a program that only reports; None if it does not exist or takes too long."""
+    try:
+        return subprocess.run(  # noqa: S603
+            command,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=seconds,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gan_htvs.dataset.relaxed import RelaxedStructures
     from gan_htvs.dataset.skipped import Skipped
     from launchers.failures import FailedCalculation
+    from launchers.findings import Finding
     from launchers.losses import Loss
 
 PLAIN_WIDTH = 200
@@ -276,6 +277,21 @@ def print_losses(losses: Sequence[Loss], *, dry_run: bool = False) -> None:
     counts = Counter(each.cure for each in losses)
     verb = "would be " if dry_run else ""
     out.print(", ".join(f"{n} {verb}{cure}" for cure, n in counts.most_common()) + ".")
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print a row for each finding, its fix below, and count them by severity."""
+    rows = [
+        (each.where, each.severity, each.what + (f"\nfix: {each.fix}" if each.fix else ""))
+        for each in findings
+    ]
+    table = grid_table(Grid(None, ("where", "severity", "what, and fix"), rows))
+    styles = {"warning": "yellow", "failure": "bold red", "skipped": "dim"}
+    for row, finding in zip(table.rows, findings, strict=True):
+        row.style = styles.get(finding.severity)
+    out.print(table)
+    counts = Counter(finding.severity for finding in findings)
+    out.print(", ".join(f"{n} {severity}" for severity, n in counts.most_common()))
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:

@@ -13,18 +13,20 @@ import logging
 import os
 import sys
 from contextlib import redirect_stdout
-from importlib.machinery import PathFinder
+from importlib.machinery import PathFinder, SourceFileLoader
 from importlib.metadata import version
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ConfigDict, ValidationError, create_model
 
 from gan_htvs.errors import UserError
-from gan_htvs.settings import read_mapping
+from gan_htvs.settings import first_message, read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -52,46 +54,47 @@ _set_aside: dict[str, str] = {}
 
 
 def guard_fireworks() -> None:
-    """Check the settings of FireWorks and keep stdout clean when something imports it.
+    """Check the settings of FireWorks and keep stdout clean when FireWorks is imported.
 
-    It does nothing where FireWorks is imported already, as by its own commands.
+    This has no effect where FireWorks is imported already, as by its own commands.
     """
     if not any(isinstance(finder, _Guard) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Guard())
 
 
 class _Guard:
-    """Finds the module with FireWorks' settings, and replaces how it is executed."""
+    """Finds the module with FireWorks' settings and replaces its loader."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return None for all other modules, which leaves them to Python."""
-        if name != FIREWORKS_SETTINGS:
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: _execute(module, execute)  # type: ignore[method-assign]
+        spec = PathFinder.find_spec(name, path, target) if name == FIREWORKS_SETTINGS else None
+        if spec is not None and spec.origin is not None:
+            spec.loader = _Loader(name, spec.origin)
         return spec
 
 
-def _execute(module: ModuleType, execute: Callable[[ModuleType], None]) -> None:
-    """Import FireWorks' settings with checked ones in place of the file's."""
-    from monty import serialization  # noqa: PLC0415 - FireWorks is imported anyway
+class _Loader(SourceFileLoader):
+    """Executes FireWorks' settings with checked ones in place of the file's."""
 
-    original = serialization.loadfn
-    mongomock = os.environ.pop(MONGOMOCK_VARIABLE, None)
-    # FireWorks calls it with the path of its settings while the module holds the defaults.
-    serialization.loadfn = lambda path: checked_settings(Path(path), vars(module))
-    try:
-        with redirect_stdout(StringIO()):
-            execute(module)
-        module.loadfn = original  # type: ignore[attr-defined]
-    finally:
-        serialization.loadfn = original
-        if mongomock is not None:
-            os.environ[MONGOMOCK_VARIABLE] = mongomock
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute the module, in which FireWorks' defaults come before the file is read."""
+        from unittest import mock  # noqa: PLC0415 - FireWorks takes longer to import
+
+        from monty import serialization  # noqa: PLC0415 - FireWorks is imported anyway
+
+        def load(path: str) -> dict[str, Any]:
+            return checked_settings(Path(path), vars(module))
+
+        with (
+            mock.patch.dict(os.environ),
+            mock.patch.object(serialization, "loadfn", load),
+            redirect_stdout(StringIO()),
+        ):
+            os.environ.pop(MONGOMOCK_VARIABLE, None)
+            super().exec_module(module)
+        module.loadfn = serialization.loadfn  # type: ignore[attr-defined]
 
 
 def checked_settings(path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,43 +113,34 @@ def checked_settings(path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
         If the file cannot be read, or has a setting or a value that FireWorks does not know.
     """
     settings = read_mapping(path, "write one `KEY: value` in each line, or delete the file")
-    for key, value in settings.items():
-        if key in UNUSED:
-            continue
-        default = [] if key == "ADD_USER_PACKAGES" else defaults.get(key, ...)
-        if default is ... or key != key.upper():
-            raise UserError(
-                f"{path}: {key} is not a setting of FireWorks {version('fireworks')}; correct or "
-                "delete it."
-            )
-        if (expected := _mismatch(key, value, default)) is not None:
-            raise UserError(
-                f"{path}: {key} ({_shown(value)}) must be {expected}; correct or delete it."
-            )
-    return {key: value for key, value in settings.items() if key not in UNUSED}
-
-
-def _mismatch(key: str, value: Any, default: Any) -> str | None:
-    """Return what a value should be, or None if it is that."""
-    if key.endswith("LOGLEVEL"):
-        levels = list(logging.getLevelNamesMapping())
-        return None if value in levels else f"one of {', '.join(levels)}"
-    if value is None and (default is None or key in MAY_BE_NULL):
-        return None
-    types: dict[type, tuple[tuple[type, ...], str]] = {
-        bool: ((bool,), "true or false"),
-        int: ((int, float), "a number"),
-        list: ((list,), "a list"),
-        dict: ((dict,), "a mapping"),
+    settings = {key: value for key, value in settings.items() if key not in UNUSED}
+    defaults = {key: value for key, value in defaults.items() if key == key.upper()}
+    fields: dict[str, Any] = {
+        key: (_type_of(key, default), default)
+        for key, default in (defaults | {"ADD_USER_PACKAGES": []}).items()
     }
-    accepted, expected = types.get(type(default), ((str,), "a text"))
-    is_right = isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool))
-    return None if is_right else expected
+    model = create_model("FireWorks", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    try:
+        model.model_validate(settings)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        value = settings.get(key)
+        # A mapping, a list or an unknown setting may hold credentials.
+        is_plain = key in fields and not isinstance(value, (dict, list))
+        raise UserError(
+            f"{path}: {key}{f' ({value!r:.40})' if is_plain else ''}: {first_message(error)} "
+            f"(FireWorks {version('fireworks')}); correct or delete it."
+        ) from None
+    return settings
 
 
-def _shown(value: Any) -> str:
-    """Show a value; a mapping or list may hold credentials."""
-    return type(value).__name__ if isinstance(value, (dict, list)) else f"{value!r:.40}"
+def _type_of(key: str, default: Any) -> Any:
+    """Return the type of a setting, for pydantic."""
+    if key.endswith("LOGLEVEL"):
+        return Literal[tuple(logging.getLevelNamesMapping())]
+    if default is None or key in MAY_BE_NULL:
+        return str | None
+    return float if type(default) is int else type(default)
 
 
 def fireworks_files() -> list[Path]:

@@ -45,11 +45,9 @@ def as_markdown(settings: Iterator[Setting]) -> str:
 
 def _section(annotation: Any) -> type[BaseModel] | None:
     """Find the model of a section, also of one that may be null; None for a plain setting."""
-    alternatives = get_args(annotation)
-    for each in alternatives if NoneType in alternatives else (annotation,):
-        if isinstance(each, type) and issubclass(each, BaseModel):
-            return each
-    return None
+    alternatives = get_args(annotation) if NoneType in get_args(annotation) else (annotation,)
+    models = (a for a in alternatives if isinstance(a, type) and issubclass(a, BaseModel))
+    return next(models, None)
 
 
 def _default(field: FieldInfo) -> str:

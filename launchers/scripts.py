@@ -8,11 +8,11 @@ import os
 import re
 import secrets
 import signal
-from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import jobflow
 from fireworks import FWorker, LaunchPad
@@ -21,7 +21,6 @@ from fireworks.scripts import _helpers, lpad_run, qlaunch_run, rlaunch_run
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 from fireworks.utilities import fw_utilities
 from fireworks.utilities.fw_serializers import load_object_from_file
-from yaml import YAMLError
 
 from gan_htvs.errors import UserError
 from gan_htvs.settings import read_mapping
@@ -29,10 +28,11 @@ from gan_htvs.words import in_one_line
 from launchers.batch import BatchQueue
 from launchers.database import open_databases
 from launchers.foreign_settings import restore_jobflow_settings
-from launchers.queue.category import read_adapter
+from launchers.queue.adapter import read_adapter, read_fworker
 from launchers.workers import describe, differences, sign_children, stop_at_once, this_worker
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Callable, Iterator, Sequence
     from types import ModuleType
 
@@ -67,14 +67,13 @@ def qlaunch(arguments: Sequence[str]) -> None:
         arguments, or the batch system the job.
     """
     submitter = this_worker().model_copy(update={"cluster": BatchQueue().cluster})
-    fworkers = _FWorkers(submitter, _config_dir(arguments))
-    refusals = _Refusals()
+    refusals = _Refusals(logging.ERROR)
     logging.getLogger().addHandler(refusals)
     try:
         with _prepared(
             qlaunch_run,
             LaunchPad=_LaunchPads(),
-            FWorker=fworkers,
+            FWorker=_FWorkers(submitter),
             load_object_from_file=_read_adapter,
         ):
             qlaunch_run.qlaunch(arguments)
@@ -90,11 +89,9 @@ def qlaunch(arguments: Sequence[str]) -> None:
 def _read_adapter(path: str) -> QueueAdapterBase:
     """Read a queue adapter and check it as `gan-htvs queue check` does; others are FireWorks'."""
     hint = "`gan-htvs queue init` writes one"
-    document = read_mapping(Path(path), hint)
-    name = document.get("_fw_name")
+    name = read_mapping(Path(path), hint, as_written=True).get("_fw_name")
     if name == CommonAdapter._fw_name:  # noqa: SLF001 - written in files
         return read_adapter(Path(path))
-    read_mapping(Path(path), hint, as_written=True)
     try:
         return load_object_from_file(path)
     except Exception as error:
@@ -108,9 +105,7 @@ def _read_adapter(path: str) -> QueueAdapterBase:
 class _Refusals(logging.Handler):
     """Reads what a batch system answers when it takes no job, which FireWorks only logs."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.first: str | None = None
+    first: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the first answer; FireWorks prints the bytes of it."""
@@ -150,7 +145,7 @@ def rlaunch(arguments: Sequence[str], tell: Callable[[str], None]) -> None:
     # They share a launchpad, by default with a key that every user of the machine knows.
     multi_launcher.DS_PASSWORD = fw_utilities.DS_PASSWORD = secrets.token_bytes(32)
     signal.signal(signal.SIGTERM, stop_at_once)
-    fworkers = _FWorkers(worker, _config_dir(arguments))
+    fworkers = _FWorkers(worker)
     os.register_at_fork(after_in_child=fworkers.describe_again)
     with _prepared(
         rlaunch_run, LaunchPad=_LaunchPads(use), FWorker=fworkers, handle_interrupt=stop_at_once
@@ -164,15 +159,12 @@ def version_warnings(databases: Databases, worker: Worker) -> list[str]:
         submitted = campaigns.query(
             {"submission.versions": {"$exists": True}}, ["name", "submission.versions"]
         )
-        found = [
-            (each["name"], differences(worker.versions, each["submission"]["versions"]))
+        return [
+            f"This worker has other versions than the submitter of {each['name']!r}: "
+            f"{', '.join(differing)}."
             for each in submitted
+            if (differing := differences(worker.versions, each["submission"]["versions"]))
         ]
-    return [
-        f"This worker has other versions than the submitter of {name!r}: {', '.join(differing)}."
-        for name, differing in found
-        if differing
-    ]
 
 
 @dataclass
@@ -196,39 +188,26 @@ class _LaunchPads:
             self._known[path] = databases.launchpad()
         return self._known[path]
 
-    def from_dict(self, document: dict[str, Any]) -> LaunchPad:
-        """Make what ``lpad init`` writes to a file."""
-        return LaunchPad.from_dict(document)
+    from_dict = staticmethod(LaunchPad.from_dict)  # for ``lpad init``
 
 
 @dataclass
 class _FWorkers:
-    """What FireWorks' scripts find instead of the class FWorker: every worker tells who it is."""
+    """Stands in for the class FWorker in FireWorks' scripts: every worker carries its identity."""
 
     worker: Worker
-    directory: Path | None
     _described: list[FWorker] = field(default_factory=list, init=False)
 
     def __call__(self) -> FWorker:
-        """Make the worker of a machine that has no file for it, which takes all jobs."""
-        if self.directory is not None:
-            raise UserError(
-                f"{self.directory / 'my_fworker.yaml'}: not found; `gan-htvs queue init` writes "
-                "one for every kind of node."
-            )
+        """Return the worker of a machine that has no file for it, which takes all jobs."""
         return self._describe(FWorker())
 
     def from_file(self, path: str) -> FWorker:
         """Read a worker from its file."""
-        try:
-            return self._describe(FWorker.from_file(path))
-        except (AttributeError, KeyError, TypeError, ValueError, YAMLError) as error:
-            raise UserError(
-                f"{path}: expected FireWorks' worker settings (name, category, query, env)."
-            ) from error
+        return self._describe(read_fworker(Path(path)))
 
     def describe_again(self) -> None:
-        """Tell that this process is another one: a child of ``rlaunch multi``."""
+        """Give the workers the identity of this process, a child of ``rlaunch multi``."""
         worker = this_worker()
         sign_children(worker)
         for fworker in self._described:
@@ -255,33 +234,26 @@ def _prepared(script: ModuleType, **names: Any) -> Iterator[None]:
         "LAUNCHPAD_LOC": launchpad_file,
         "_validate_config_file_paths": _find_files,
     }
-    before = {name: getattr(script, name) for name in names}
-    for name, value in names.items():
-        setattr(script, name, value)
-    try:
-        with names["LaunchPad"].opened:
+    with names["LaunchPad"].opened, mock.patch.multiple(script, **names):
+        try:
             yield
-    except FileNotFoundError as error:
-        cure = "`gan-htvs queue init` writes the files of a queue."
-        if str(error).startswith("launchpad_file"):
-            cure = "`gan-htvs init` writes one for the embedded database."
-        raise UserError(f"{error} {cure}") from error
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    finally:
-        for name, value in before.items():
-            setattr(script, name, value)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{error} `gan-htvs init` writes a launchpad file, `gan-htvs queue init` the files "
+                "of a queue."
+            ) from error
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 def _find_files(arguments: Namespace, files: Sequence[tuple[str, str, bool, str | None]]) -> None:
-    """Find the files that no option names, as FireWorks does, but refuse a missing folder."""
+    """Find the files that no option names, as FireWorks does, but refuse missing ones."""
     folder = Path(arguments.config_dir)
     if not folder.is_dir():
         raise UserError(f"--config_dir {folder}: no such folder; correct or omit it.")
     _helpers._validate_config_file_paths(arguments, files)  # noqa: SLF001
-
-
-def _config_dir(arguments: Sequence[str]) -> Path | None:
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-c", "--config_dir", type=Path)
-    return parser.parse_known_args(arguments)[0].config_dir
+    if getattr(arguments, "fworker_file", "") is None and folder != LAUNCHPAD_FILE.parent:
+        raise UserError(
+            f"{folder / 'my_fworker.yaml'}: not found; `gan-htvs queue init` writes one for every "
+            "kind of node."
+        )

@@ -68,4 +68,4 @@ install_gpaw() {
 }
 install_gpaw
 
-"$venv/bin/gan-htvs" doctor || say "a failure above keeps campaigns from running; the cure stands beside it"
+"$venv/bin/gan-htvs" doctor || say "a failure above keeps campaigns from running; the fix stands below it"

@@ -277,12 +277,11 @@ def _run(
 
 def _reason_against_vasp(campaign: Campaign) -> str | None:
     """Check settings and reference phases; return why VASP, if needed, cannot run here."""
-    from launchers.doctor.check import State
     from launchers.doctor.phases import reference_phases
-    from launchers.doctor.vasp import check_settings, obstacle
+    from launchers.doctor.vasp import check_settings, unavailable_reason
 
     check_settings(campaign)
     finding = reference_phases(campaign)
-    if finding.state is State.WARNING:
-        console.note(f"{finding.found}: {finding.cure}.")
-    return obstacle(campaign)
+    if finding.severity == "warning":
+        console.note(f"{finding.what}: {finding.fix}.")
+    return unavailable_reason(campaign)

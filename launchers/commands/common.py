@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -17,7 +19,7 @@ from gan_htvs.files import write_atomically
 from launchers import console
 
 if TYPE_CHECKING:
-    from launchers.doctor.check import Check
+    from launchers.findings import Finding
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -112,16 +114,14 @@ N_CORES = len(os.sched_getaffinity(0))
 WORKDIR_DEFAULT = Path("gan_htvs_data/runs")
 
 
-def conclude(checks: Sequence[Check], *, as_json: bool, strict: bool) -> None:
-    """Show what an examination found, and end with an exit code that tells of failures."""
-    from launchers.doctor import table
-    from launchers.doctor.check import has_failed
-
+def conclude(findings: Sequence[Finding], *, as_json: bool, strict: bool) -> None:
+    """Print findings, and exit with an error after a failure, or a warning if ``strict``."""
     if as_json:
-        typer.echo(table.as_json(checks))
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
-        table.print_table(checks)
-    if has_failed(checks, strict=strict):
+        console.print_findings(findings)
+    bad = ("failure", "warning") if strict else ("failure",)
+    if any(finding.severity in bad for finding in findings):
         raise typer.Exit(EXIT_FAILURE)
 
 

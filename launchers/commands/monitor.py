@@ -107,20 +107,18 @@ def recover(
 def doctor(
     campaign_file: Annotated[
         Path | None,
-        typer.Argument(help="Ask for what it needs; default: for all.", metavar="[CAMPAIGN.YAML]"),
+        typer.Argument(help="Check what it needs; default: all.", metavar="[CAMPAIGN.YAML]"),
     ] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workdir: Workdir = WORKDIR_DEFAULT,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Examine this machine and the databases, and name the cure of whatever is wrong.
+    """Check this machine and the databases, and name the fix of each problem.
 
     Ends with exit code 0, or 1 after a failure (or a warning, with --strict).
     """
-    from launchers.doctor import table
     from launchers.doctor.diagnosis import diagnose
 
-    with table.watching() as watch:
-        checks = diagnose(campaign_file, launchpad, workdir, watch=watch)
-    conclude(checks, as_json=as_json, strict=strict)
+    findings = diagnose(campaign_file, launchpad, workdir)
+    conclude(findings, as_json=as_json, strict=strict)

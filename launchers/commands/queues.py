@@ -21,9 +21,7 @@ from launchers.commands.common import (
 )
 from launchers.options import SeveralValues
 
-queue = typer.Typer(
-    help="Write and examine the files that batch systems need.", no_args_is_help=True
-)
+queue = typer.Typer(help="Write and check the files that batch systems need.", no_args_is_help=True)
 app.add_typer(queue, name="queue")
 
 FOLDER_DEFAULT = Path("queue")
@@ -76,11 +74,10 @@ def init(
     """
     from launchers.console import note
     from launchers.launchpad_file import LaunchpadFile
-    from launchers.queue.dialects import DIALECTS
     from launchers.queue.profiles import profiles_of
-    from launchers.queue.render import QueueFiles, make_folder, write
+    from launchers.queue.render import make_folder, render, write
 
-    wanted = {
+    options = {
         "queue": queues,
         "account": account,
         "walltime": walltime,
@@ -92,23 +89,21 @@ def init(
         "array": array,
         "parallel_environment": parallel_environment,
     }
-    profiles = profiles_of({field: values or () for field, values in wanted.items()})
     settings = LaunchpadFile.read(launchpad)
-    files = QueueFiles(
+    texts = render(
         folder.absolute(),
-        DIALECTS[scheduler],
-        profiles,
+        scheduler,
+        profiles_of({field: values or () for field, values in options.items()}),
         launchpad_file=launchpad.absolute(),
         workdir=workdir.absolute(),
         scratch=scratch.absolute(),
     )
-    texts = files.texts()
     for path in (written := write(texts, force=force)):
         typer.echo(f"wrote {path}")
     if not written:
         typer.echo(f"{folder}: everything is there already.")
-    for needed in (files.workdir, files.scratch):
-        make_folder(needed)
+    make_folder(workdir)
+    make_folder(scratch)
     if settings.is_local:
         note(f"{launchpad}: {settings.address} is this machine, and other nodes cannot reach it.")
     typer.echo(f"Next: `gan-htvs queue check {folder}`, then see {folder / 'README.md'}.")
@@ -124,18 +119,15 @@ def check(
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Examine the files of a cluster, its queues and the database, and name every cure.
+    """Check the files of a cluster, its queues and the database, and name the fix of each problem.
 
     Ends with exit code 0, or 1 after a failure (or a warning, with --strict).
     """
-    from launchers.doctor import table
-    from launchers.queue.check import examine
+    from launchers.queue.check import check_folder
 
     settings = None
     if campaign is not None:
         from gan_htvs.campaign_file import parse_campaign
 
         settings = parse_campaign(campaign)
-    with table.watching() as watch:
-        checks = examine(folder.absolute(), settings, watch=watch)
-    conclude(checks, as_json=as_json, strict=strict)
+    conclude(check_folder(folder.absolute(), settings), as_json=as_json, strict=strict)

@@ -1,1 +1,1 @@
-"""What works on this machine, and what cures the rest."""
+"""Diagnostics of this machine and its databases, with the fix of each problem."""

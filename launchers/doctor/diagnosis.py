@@ -1,134 +1,130 @@
-"""All examinations, in the order in which they are told."""
+"""All checks of `gan-htvs doctor`, in the order in which they are reported."""
 
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import tempfile
-import warnings
-from contextlib import redirect_stdout
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gan_htvs.engines import EngineSettings
 from gan_htvs.potentials import SHIPPED
 from launchers.doctor import database, machine, phases, software, vasp
-from launchers.doctor.check import Check, Examination, Need
 from launchers.doctor.database import DatabaseSession
-from launchers.doctor.needs import Needs, needs_of_campaign
+from launchers.findings import PATIENT_SECONDS, Check, Finding, Severity, ok, run_checks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-PATIENT_SECONDS = 90.0
-"""For what bounds its own time, or is slow and yet works."""
+    from gan_htvs.campaign import Campaign
 
 
-def diagnose(
-    campaign_file: Path | None,
-    launchpad_file: Path,
-    workdir: Path,
-    *,
-    watch: Callable[[str], None] = lambda _: None,
-) -> list[Check]:
-    """Examine everything, whatever fails.
+def diagnose(campaign_file: Path | None, launchpad_file: Path, workdir: Path) -> list[Finding]:
+    """Check the machine and the databases.
 
     Parameters
     ----------
     campaign_file
-        What it needs and lacks is a failure, the rest is not looked at; None: all of the package
-        is looked at, and what is lacking is a warning.
+        What this campaign needs and lacks is a failure, and the rest is skipped; None: the whole
+        package is checked, and what an optional part lacks is a warning.
     launchpad_file
         The file that names the database.
     workdir
         Where job directories will go.
-    watch
-        Told the name of each check before it begins.
 
     Raises
     ------
     UserError
         If the campaign file is wrong.
     """
-    needs = Needs() if campaign_file is None else _needs_of(campaign_file)
-    checks = []
-    with (
-        redirect_stdout(sys.stderr),  # libraries talk, and --json owns stdout
-        warnings.catch_warnings(action="ignore"),
-        DatabaseSession(launchpad_file) as session,
-    ):
-        for examination in _examinations(needs, session, workdir):
-            watch(examination.name)
-            checks.append(examination.run())
-    return checks
+    campaign = None
+    if campaign_file is not None:
+        from gan_htvs.campaign_file import parse_campaign
+
+        campaign = parse_campaign(campaign_file)
+        if (path := campaign.references.path) is not None:
+            path = campaign_file.resolve().parent / path.expanduser()
+            references = campaign.references.model_copy(update={"path": path})
+            campaign = campaign.model_copy(update={"references": references})
+    needs_database = Severity.WARNING if campaign is None else Severity.FAILURE
+    with DatabaseSession() as session:
+        of_machine = machine_checks(campaign, workdir)
+        return run_checks(
+            chain(of_machine, _database_checks(launchpad_file, session, needs_database))
+        )
 
 
-def _needs_of(campaign_file: Path) -> Needs:
-    from gan_htvs.campaign_file import parse_campaign
+def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
+    """List the checks of this machine that concern a campaign, or None for all.
 
-    return needs_of_campaign(parse_campaign(campaign_file), campaign_file.resolve().parent)
+    Parameters
+    ----------
+    campaign
+        With the path of its reference phases resolved.
+    workdir
+        Where job directories will go.
+    """
 
+    def needed(condition: bool) -> Severity | None:
+        if campaign is None:
+            return Severity.WARNING
+        return Severity.FAILURE if condition else None
 
-def _examinations(needs: Needs, session: DatabaseSession, workdir: Path) -> Iterator[Examination]:
-    yield Examination("Python", software.python)
-    yield Examination("libraries", software.libraries)
-    yield Examination("imports", software.imports, longest_seconds=PATIENT_SECONDS)
-    yield from _of_machine(needs, workdir)
-    for name, need in needs.potentials.items():
-        yield from _of_potential(name, need, needs)
-    yield Examination("GPAW", software.gpaw, needs.gpaw)
-    yield from _of_vasp(needs)
-    yield Examination("Materials Project", software.materials_project, needs.materials_project)
-    if needs.campaign is not None:
-        yield Examination("reference phases", partial(phases.reference_phases, needs.campaign))
-    yield from _of_databases(needs, session)
-
-
-def _of_potential(name: str, need: Need | None, needs: Needs) -> Iterator[Examination]:
-    label = f"potential {name}"
-    if name in SHIPPED:
-        yield Examination(label, partial(software.potential, name), need)
-    else:
-        look = partial(software.force_field, name, needs.arguments.get(name, {}))
-        yield Examination(label, look, need, longest_seconds=PATIENT_SECONDS)
-
-
-def _of_machine(needs: Needs, workdir: Path) -> Iterator[Examination]:
-    yield Examination(
-        "threads",
-        lambda: software.threads(
-            len(os.sched_getaffinity(0)),
-            os.environ.get("OMP_NUM_THREADS"),
-            runs_vasp=needs.vasp is Need.REQUIRED,
-        ),
-    )
-    yield Examination("GPU", machine.gpu)
-    yield Examination("queue", machine.queue)
-    yield Examination("disk of jobs", partial(machine.disk, workdir))
-    yield Examination("disk of temporary files", lambda: machine.disk(Path(tempfile.gettempdir())))
-
-
-def _of_vasp(needs: Needs) -> Iterator[Examination]:
-    yield Examination("VASP", vasp.command, needs.vasp)
-    yield Examination("atomate2 settings", vasp.settings, needs.custodian)
-    yield Examination(
-        "POTCARs",
-        lambda: vasp.potcars(needs.elements, vasp.input_sets(needs.engines)),
-        needs.vasp,
-    )
-    yield Examination("custodian", software.custodian, needs.custodian)
-    yield Examination("enumlib", software.enumlib, needs.enumlib)
+    engines = campaign.engines if campaign else EngineSettings()
+    elements = campaign.chemical_system.elements if campaign else ()
+    names = {engines.energy.name, engines.band_gap.name} if campaign else set()
+    runs_vasp = "vasp" in names
+    yield Check("Python", lambda: ok(f"{platform.python_version()} at {sys.executable}"))
+    yield Check("libraries", software.libraries)
+    yield Check("imports", software.imports, seconds=PATIENT_SECONDS)
+    cores, setting = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
+    yield Check("threads", partial(software.threads, cores, setting, runs_vasp=runs_vasp))
+    yield Check("GPU", machine.gpu)
+    yield Check("queue", machine.batch_system)
+    yield Check("disk of jobs", partial(machine.disk, workdir))
+    yield Check("disk of temporary files", partial(machine.disk, Path(tempfile.gettempdir())))
+    potentials = potentials_of(campaign) if campaign else {}
+    for name in dict.fromkeys((*SHIPPED, *sorted(potentials))):
+        load = partial(software.potential, name, potentials.get(name, {}))
+        yield Check(f"potential {name}", load, needed(name in potentials), PATIENT_SECONDS)
+    yield Check("GPAW", software.gpaw, needed("gpaw" in names))
+    yield Check("VASP", vasp.command, needed(runs_vasp))
+    yield Check("atomate2 settings", vasp.settings, needed(runs_vasp))
+    yield Check("POTCARs", partial(vasp.potcars, elements, engines), needed(runs_vasp))
+    enumlib = needed(runs_vasp and engines.vasp.orderings == "enumlib")
+    yield Check("enumlib", software.enumlib, enumlib if campaign else Severity.SKIPPED)
+    sources = {campaign.dataset.source} if campaign else set()
+    if campaign and campaign.references.path and not campaign.references.path.exists():
+        sources.add("materials_project")
+    fetches = needed("materials_project" in sources)
+    yield Check("Materials Project", software.materials_project, fetches)
+    if campaign is not None:
+        yield Check("reference phases", partial(phases.reference_phases, campaign))
 
 
-def _of_databases(needs: Needs, session: DatabaseSession) -> Iterator[Examination]:
-    file = session.launchpad_file
-    is_there = file.exists()
-    yield Examination("launchpad file", session.file, Need.REQUIRED if is_there else needs.database)
-    if is_there:
-        yield Examination("database", session.server, longest_seconds=PATIENT_SECONDS)
-        yield Examination("JobStore", session.job_store)
-        yield Examination("indexes", session.indexes)
-        yield Examination("clock", session.clock)
-        yield Examination("disk of the database", session.disk)
-    yield Examination("FireWorks settings", partial(database.fireworks_settings, file))
-    yield Examination("jobflow settings", database.jobflow_settings)
+def potentials_of(campaign: Campaign) -> dict[str, dict[str, Any]]:
+    """Return the potentials that a campaign loads, with the arguments of their calculators."""
+    engines = campaign.engines
+    main = engines.vasp.pre_relaxation if engines.energy.name == "vasp" else engines.energy.name
+    potentials = {main: engines.energy.arguments} if main else {}
+    for relaxation in campaign.prescreen.potentials(engines) if campaign.prescreen else ():
+        potentials[relaxation.name] = relaxation.arguments
+    return potentials
+
+
+def _database_checks(file: Path, session: DatabaseSession, need: Severity) -> Iterator[Check]:
+    """List the checks of a database; all but the first follow only if that has passed."""
+    severity = Severity.FAILURE if file.exists() else need
+    yield Check("database", partial(session.reach, file), severity, PATIENT_SECONDS)
+    if (databases := session.databases) is not None:
+        yield Check("JobStore", partial(database.job_store, databases))
+        yield Check("indexes", partial(database.indexes, databases, file))
+        yield Check("clock", partial(database.clock, databases))
+        if (storage := databases.settings.embedded_storage) is not None:
+            yield Check("disk of the database", partial(machine.disk, storage))
+    yield Check("FireWorks settings", partial(database.fireworks_settings, file))
+    yield Check("jobflow settings", database.jobflow_settings)

@@ -1,11 +1,11 @@
-"""The reference phases of a campaign, which must be there before anything is computed."""
+"""The reference phases of a campaign, which must exist before anything is computed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from gan_htvs.thermodynamics.references import phases_of, subsystems_without_phases
-from launchers.doctor.check import Finding, ok, skipped, warning
+from launchers.findings import Finding, ok, skipped, warning
 
 if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign
@@ -21,7 +21,7 @@ def reference_phases(campaign: Campaign) -> Finding:
     """
     path, system = campaign.references.path, campaign.chemical_system
     if path is not None and not path.exists():
-        return skipped(f"{path} is not there yet; `gan-htvs run` or `submit` fetches it")
+        return skipped(f"{path} does not exist yet; `gan-htvs run` or `submit` fetches it")
     phases = phases_of(campaign)
     if missing := subsystems_without_phases(phases, system.elements):
         return warning(

@@ -1,10 +1,8 @@
-"""Python, its packages, and the programs that come with them."""
+"""Python packages, weights of potentials, and the programs that come with packages."""
 
 from __future__ import annotations
 
-import platform
 import shutil
-import sys
 import time
 import zipfile
 from importlib import import_module
@@ -14,97 +12,73 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 
-from gan_htvs.errors import UserError
-from gan_htvs.potentials import calculator_of, weights_file
-from launchers.doctor.check import Finding, failure, ok, warning
+from gan_htvs.potentials import SHIPPED, calculator_of, weights_file
+from launchers.findings import Finding, failure, ok, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-DISTRIBUTION = "gan-htvs"
-OLDEST_PYTHON = (3, 11)
 IMPORTED = ("torch", "pymatgen.core", "jobflow", "fireworks", "atomate2.vasp.sets.core")
 SLOW_IMPORTS = 30.0
-"""Every worker and every job waits for them, s."""
-
-
-def python() -> Finding:
-    """Look at the interpreter."""
-    found = f"{platform.python_version()} at {sys.executable}"
-    if sys.version_info < OLDEST_PYTHON:
-        oldest = ".".join(map(str, OLDEST_PYTHON))
-        return failure(found, f"make the virtual environment with Python {oldest} or newer")
-    return ok(found)
+"""Every worker and every job imports these packages, s."""
 
 
 def libraries() -> Finding:
-    """Compare what is installed with what this package is declared to need.
+    """Compare what is installed with the requirements in pyproject.toml.
 
-    Versions that are known not to work are excluded there, in pyproject.toml.
+    Versions that are known not to work are excluded there.
     """
-    try:
-        declared = [Requirement(text) for text in requires(DISTRIBUTION) or ()]
-    except PackageNotFoundError:
-        return failure(f"{DISTRIBUTION} itself is not installed", f"pip install {DISTRIBUTION}")
-    return compare_versions(declared)
+    return compare_versions(map(Requirement, requires("gan-htvs") or ()))
 
 
 def compare_versions(declared: Iterable[Requirement]) -> Finding:
     """Compare what is installed with requirements.
 
-    What belongs to an extra may be absent, but not of a wrong version.
+    A package of an extra may be missing, but must not have a wrong version.
     """
-    installed: dict[str, str] = {}
+    installed = []
     wrong: dict[Requirement, str] = {}
+    report = warning
     for requirement in declared:
+        is_optional = requirement.marker is not None and not requirement.marker.evaluate()
         try:
             found = version(requirement.name)
         except PackageNotFoundError:
-            if _is_optional(requirement):
-                continue
-            wrong[requirement] = "missing"
+            found = "missing"
+        if found == "missing" and is_optional:
             continue
-        if not _is_optional(requirement):
-            installed[requirement.name] = found
-        if not requirement.specifier.contains(found, prereleases=True):
+        if found == "missing" or not requirement.specifier.contains(found, prereleases=True):
             wrong[requirement] = found
+            report = report if is_optional else failure
+        elif not is_optional:
+            installed.append(f"{requirement.name} {found}")
     if not wrong:
-        return ok(", ".join(f"{name} {found}" for name, found in sorted(installed.items())))
-    tell = warning if all(map(_is_optional, wrong)) else failure
-    return tell(
+        return ok(", ".join(sorted(installed)))
+    return report(
         "; ".join(f"{r.name} is {is_}, needed is {r.specifier}" for r, is_ in wrong.items()),
         "pip install " + " ".join(f"'{r.name}{r.specifier}'" for r in wrong),
     )
 
 
-def _is_optional(requirement: Requirement) -> bool:
-    return requirement.marker is not None and not requirement.marker.evaluate()
-
-
 def imports() -> Finding:
-    """Import what every job imports: broken installations and slow file systems show here."""
+    """Import what every job imports, which reveals broken installations and slow disks."""
     start = time.perf_counter()
     for name in IMPORTED:
-        try:
-            import_module(name)
-        except UserError:  # which names the file and the fix
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a module or its settings raise
-            reason = (str(error).splitlines() or [""])[0]
-            return failure(
-                f"`import {name}` fails: {type(error).__name__}: {reason:.200}",
-                "correct the settings file that the sentence names, or set up the virtual "
-                "environment again",
-            )
+        import_module(name)
     seconds = time.perf_counter() - start
-    found = f"{seconds:.1f} s for {', '.join(IMPORTED)}"
+    what = f"{seconds:.1f} s for {', '.join(IMPORTED)}"
     if seconds > SLOW_IMPORTS:
-        return warning(found, "put the virtual environment on a faster file system")
-    return ok(found)
+        return warning(what, "put the virtual environment on a faster file system")
+    return ok(what)
 
 
-def potential(name: str) -> Finding:
-    """Find the weights of a potential that come with its package, and see that they are whole."""
+def potential(name: str, arguments: dict[str, Any]) -> Finding:
+    """Verify the weights that come with a package; load a force field of atomate2.
+
+    Only the package of such a force field knows where its weights are.
+    """
+    if name not in SHIPPED:
+        return ok(f"loads as {type(calculator_of(name, **arguments)).__name__}")
     path = weights_file(name)
     try:
         with zipfile.ZipFile(path) as archive:  # PyTorch's format, with a checksum of each tensor
@@ -116,50 +90,33 @@ def potential(name: str) -> Finding:
         return failure(
             f"{path} is damaged: {damaged}", f"pip install --force-reinstall --no-deps {package}"
         )
-    return ok(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, whole")
-
-
-def force_field(name: str, arguments: dict[str, Any]) -> Finding:
-    """Load one of atomate2's force fields: where its weights are, only its package knows."""
-    return ok(f"loads as {type(calculator_of(name, **arguments)).__name__}")
+    return ok(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, checksums are right")
 
 
 def gpaw() -> Finding:
-    """Ask the engine whether GPAW works here."""
+    """Check whether GPAW works here."""
     from flows.engines.gpaw import availability
 
-    obstacle = availability()
-    if obstacle is None:
-        return ok(f"{version('gpaw')}")
-    found, _, cure = obstacle.partition(": ")
-    return failure(found, cure)
-
-
-def custodian() -> Finding:
-    """See whether VASP's errors will be corrected."""
-    if find_spec("custodian") is None:
-        return failure("custodian is not installed", "pip install custodian")
-    return ok(version("custodian"))
+    if (reason := availability()) is None:
+        return ok(version("gpaw"))
+    what, _, fix = reason.partition(": ")
+    return failure(what, fix)
 
 
 def enumlib() -> Finding:
     """Find the programs behind pymatgen's enumeration of magnetic orders."""
-    programs = {
-        "enum.x": ("enum.x", "multienum.x"),
-        "makestr.x": ("makestr.x", "makeStr.x", "makeStr.py"),
-    }
-    missing = [name for name, names in programs.items() if not any(map(shutil.which, names))]
+    programs = (("enum.x", "multienum.x"), ("makestr.x", "makeStr.x", "makeStr.py"))
+    missing = [names[0] for names in programs if not any(map(shutil.which, names))]
     if missing:
         return failure(
             f"{' and '.join(missing)} not on PATH",
-            "conda install -c conda-forge enumlib, where antiferromagnetic orders are to come "
-            "from it",
+            "conda install -c conda-forge enumlib, for antiferromagnetic orders from enumlib",
         )
     return ok("enum.x and makestr.x on PATH")
 
 
 def materials_project() -> Finding:
-    """See whether the Materials Project can be asked; the key is never shown nor sent."""
+    """Check for the client and a key of the Materials Project; the key is not shown nor sent."""
     from gan_htvs.materials_project import KEY_VARIABLE, api_key
 
     if find_spec("mp_api") is None:
@@ -173,11 +130,11 @@ def materials_project() -> Finding:
 
 
 def threads(n_cores: int, setting: str | None, *, runs_vasp: bool) -> Finding:
-    """Judge ``OMP_NUM_THREADS``: workers of ``gan-htvs run`` set it, batch scripts must."""
-    found = f"{n_cores} cores, OMP_NUM_THREADS {'not set' if setting is None else setting}"
+    """Check ``OMP_NUM_THREADS``: workers of ``gan-htvs run`` set it, batch scripts must."""
+    what = f"{n_cores} cores, OMP_NUM_THREADS {setting or 'not set'}"
     if runs_vasp and setting is None and n_cores > 1:
         return warning(
-            f"{found}: every MPI rank of a threaded VASP starts {n_cores} threads",
+            f"{what}: every MPI rank of a threaded VASP starts {n_cores} threads",
             "export OMP_NUM_THREADS=1 in the batch script",
         )
-    return ok(f"{found}; workers on this machine get one thread each")
+    return ok(f"{what}; workers on this machine get one thread each")

@@ -1,1 +1,1 @@
-"""Files for batch systems: what `gan-htvs queue` renders and examines."""
+"""Files for batch systems: what `gan-htvs queue` renders and checks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from gan_htvs.errors import UserError
 from gan_htvs.routing import Category
@@ -13,33 +13,22 @@ from gan_htvs.settings import NonNegativeInt, PositiveInt, Settings, first_messa
 from launchers.batch import BatchSystem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-_CLOCK = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)")
-_SLURM_DAYS = re.compile(r"(?P<days>\d+)-(?P<hours>\d+)(?::(?P<minutes>\d+))?")
-_SHORT_CLOCK = re.compile(r"(?P<minutes>\d+):(?P<seconds>[0-5]?\d)")
-_MINUTES = re.compile(r"(?P<minutes>\d+)")
-_SECONDS = re.compile(r"(?P<seconds>\d+)")
-_LOOSE_CLOCK = re.compile(r"(?P<hours>\d*):(?P<minutes>\d*):(?P<seconds>\d*)")
-_TIMES: dict[BatchSystem | None, tuple[re.Pattern[str], ...]] = {
-    None: (_CLOCK,),
-    BatchSystem.SLURM: (_CLOCK, _LOOSE_CLOCK, _SLURM_DAYS, _SHORT_CLOCK, _MINUTES),
-    BatchSystem.PBS: (_LOOSE_CLOCK, _SHORT_CLOCK, _SECONDS),
-    BatchSystem.SGE: (_LOOSE_CLOCK, _SECONDS),
-}
-"""Forms of a time by batch system; None: the form that all of them read, and days before it."""
+_HOUR = 3600
+_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<clock>\d*(?::\d*){0,2})")
 
-_FORMS = {
-    None: "HH:MM:SS or D-HH:MM:SS",
-    BatchSystem.SLURM: "HH:MM:SS, D-HH:MM:SS, D-HH, MM:SS or minutes",
-    BatchSystem.PBS: "HH:MM:SS, MM:SS or seconds",
-    BatchSystem.SGE: "HH:MM:SS or seconds",
+_FORMS: dict[BatchSystem | None, tuple[tuple[int, ...], str]] = {
+    None: ((3,), "HH:MM:SS or D-HH:MM:SS"),
+    BatchSystem.SLURM: ((1, 2, 3), "HH:MM:SS, D-HH:MM:SS, D-HH, MM:SS or minutes"),
+    BatchSystem.PBS: ((1, 2, 3), "HH:MM:SS, MM:SS or seconds"),
+    BatchSystem.SGE: ((1, 3), "HH:MM:SS or seconds"),
 }
-_WORD = re.compile(r"[\w.@,+:-]+")
+"""How many numbers a time may have, and its forms in words; None: what all systems read."""
 
 
 def seconds_of(text: str | int, system: BatchSystem | None = None) -> int:
-    """Read a time.
+    """Convert a time to seconds.
 
     Parameters
     ----------
@@ -55,12 +44,20 @@ def seconds_of(text: str | int, system: BatchSystem | None = None) -> int:
     """
     if isinstance(text, int) and system is None:
         return text
-    for form in _TIMES[system]:
-        if match := form.fullmatch(str(text).strip()):
-            part = {name: int(value or 0) for name, value in match.groupdict().items()}
-            hours = part.get("days", 0) * 24 + part.get("hours", 0)
-            return (hours * 60 + part.get("minutes", 0)) * 60 + part.get("seconds", 0)
-    raise ValueError(f"a time is {_FORMS[system]}")
+    lengths, forms = _FORMS[system]
+    match = _TIME.fullmatch(str(text).strip())
+    numbers = [int(number or 0) for number in match["clock"].split(":")] if match else []
+    days = match["days"] if match else None
+    if len(numbers) not in lengths or (days and system not in (None, BatchSystem.SLURM)):
+        raise ValueError(f"a time is {forms}")
+    if days:  # the first number is hours
+        numbers += [0] * (3 - len(numbers))
+    elif system is BatchSystem.SLURM and len(numbers) == 1:
+        numbers.append(0)
+    seconds = 0
+    for number in numbers:
+        seconds = seconds * 60 + number
+    return int(days or 0) * 24 * _HOUR + seconds
 
 
 def clock_of(seconds: int) -> str:
@@ -68,16 +65,8 @@ def clock_of(seconds: int) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def _a_word(text: str) -> str:
-    if _WORD.fullmatch(text) is None:
-        raise ValueError("names of queues, accounts and environments have no such characters")
-    return text
-
-
-Word = Annotated[str, AfterValidator(_a_word)]
+Word = Annotated[str, Field(pattern=r"^[\w.@,+:-]+$")]
 Seconds = Annotated[int, BeforeValidator(seconds_of), Field(ge=60)]
-
-_HOUR = 3600
 
 
 class Profile(Settings):
@@ -144,17 +133,17 @@ DEFAULTS: dict[Category, dict[str, Any]] = {
 }
 """What differs from the defaults of :class:`Profile`; no tasks: one on each core.
 
-Training goes on from its last state, so that a margin spares little there; what VASP had
-computed when the batch job ended is lost.
+Training resumes from its last state, so a small margin suffices there; what VASP has computed when
+the batch job ends is lost.
 """
 
 
-def profiles_of(wanted: Mapping[str, Sequence[str]]) -> dict[Category, Profile]:
-    """Make the profile of every category from options of the command line.
+def profiles_of(options: Mapping[str, Sequence[str]]) -> dict[Category, Profile]:
+    """Build the profile of every category from options of the command line.
 
     Parameters
     ----------
-    wanted
+    options
         Field of :class:`Profile` -> values ``CATEGORY=VALUE``, or ``VALUE`` for all categories.
 
     Raises
@@ -162,36 +151,27 @@ def profiles_of(wanted: Mapping[str, Sequence[str]]) -> dict[Category, Profile]:
     UserError
         If a value is wrong.
     """
-    chosen: dict[Category, dict[str, Any]] = {each: dict(DEFAULTS[each]) for each in Category}
-    for field, values in wanted.items():
-        # What is said of one category outdoes what is said of all, in either order.
-        for categories, value in sorted(_said(field, values), key=lambda said: -len(said[0])):
-            for category in categories:
-                chosen[category][field] = value
-    return {category: _profile(category, fields) for category, fields in chosen.items()}
+    return {category: _profile(category, options) for category in Category}
 
 
-def _said(field: str, values: Sequence[str]) -> Iterator[tuple[tuple[Category, ...], str]]:
-    for text in values:
-        name, is_one, value = text.partition("=")
-        if not is_one:
-            yield tuple(Category), name
-        elif name in {*Category}:
-            yield (Category(name),), value
-        else:
-            raise UserError(
-                f"--{field.replace('_', '-')} {text}: the categories are {', '.join(Category)}."
-            )
-
-
-def _profile(category: Category, fields: dict[str, Any]) -> Profile:
+def _profile(category: Category, options: Mapping[str, Sequence[str]]) -> Profile:
+    fields: dict[str, Any] = {"category": category} | DEFAULTS[category]
+    for field, values in options.items():
+        # A value for one category takes precedence over a value for all, in either order.
+        for text in sorted(values, key=lambda text: "=" in text):
+            name, has_category, value = text.partition("=")
+            if has_category and name not in {*Category}:
+                raise UserError(
+                    f"--{field.replace('_', '-')} {text}: the categories are {', '.join(Category)}."
+                )
+            if not has_category or name == category:
+                fields[field] = value if has_category else text
     if fields.get("tasks", 1) is None:
         fields["tasks"] = fields.get("cores", Profile.model_fields["cores"].default)
     try:
-        return Profile.model_validate(fields | {"category": category})
+        return Profile.model_validate(fields)
     except ValidationError as error:
         problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        named = field.replace("_", "-")
-        option = f"--{named} {category}={problem['input']}" if field else f"category {category}"
+        field = "".join(str(part) for part in problem["loc"]).replace("_", "-")
+        option = f"--{field} {category}={problem['input']}" if field else f"category {category}"
         raise UserError(f"{option}: {first_message(error)}.") from error

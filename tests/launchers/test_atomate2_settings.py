@@ -124,23 +124,23 @@ def test_an_unreadable_file_has_no_effect_without_vasp(atomate2, run, launchpad_
 
 def doctor(call):
     checks = json.loads(call("doctor", "--json").stdout)
-    return next(check for check in checks if check["name"] == "atomate2 settings")
+    return next(check for check in checks if check["where"] == "atomate2 settings")
 
 
 def test_the_doctor_refuses_it_too(atomate2, call):
     path = atomate2(VASP_INCAR_UPDATES={"ISPIN": 1})
     found = doctor(call)
-    assert found["state"] == "failure"
-    assert str(path) in found["found"]
-    assert "ISPIN" in found["found"]
+    assert found["severity"] == "failure"
+    assert str(path) in found["what"]
+    assert "ISPIN" in found["what"]
 
 
 def test_the_doctor_shows_tags_that_pass(atomate2, call):
     path = atomate2(VASP_INCAR_UPDATES={"NCORE": 4, "KPAR": 2})
     found = doctor(call)
-    assert found["state"] == "ok"
+    assert found["severity"] == "ok"
     for part in (str(path), "NCORE = 4", "KPAR = 2"):
-        assert part in found["found"]
+        assert part in found["what"]
 
 
 @pytest.mark.parametrize("tag", ["LASPH", "lsol", "PSTRESS", "EFIELD", "NSW", "isif", "IBRION"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
+from functools import partial
 from pathlib import Path
 from unittest import mock
 from urllib.parse import quote, quote_plus
@@ -16,10 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gan_htvs.errors import UserError
+from launchers import console
 from launchers.database import Databases
-from launchers.doctor import table
-from launchers.doctor.check import Examination
 from launchers.doctor.database import DatabaseSession
+from launchers.findings import Check, run_checks
 from launchers.launchpad_file import PASSWORD_VARIABLE, LaunchpadFile
 
 FIRST, LAST = "Zq7w", "Xk9v"
@@ -157,10 +158,10 @@ def test_a_credential_is_never_shown(path, form, secret):
 def test_the_doctor_shows_no_credential(path, form, capsys):
     secret = f"{FIRST}a@b:c/d{LAST}"
     written(path, yaml.safe_dump(FORMS[form](secret)))
-    with DatabaseSession(path) as session:
-        checks = [Examination(name, getattr(session, name)).run() for name in ("file", "server")]
-    table.print_table(checks)
-    shown = table.as_json(checks) + capsys.readouterr().out
+    with DatabaseSession() as session:
+        findings = run_checks([Check("database", partial(session.reach, path))])
+    console.print_findings(findings)
+    shown = str(findings) + capsys.readouterr().out
     assert "failure" in shown
     assert FIRST not in shown
     assert LAST not in shown

@@ -55,7 +55,7 @@ def n_queued(launchpad_file):
 
 
 def diagnosis(result):
-    return {check["name"]: check for check in json.loads(result.stdout)}["reference phases"]
+    return {check["where"]: check for check in json.loads(result.stdout)}["reference phases"]
 
 
 LACKING = pytest.mark.parametrize(
@@ -86,15 +86,15 @@ def test_a_campaign_that_lacks_phases_is_refused_and_nothing_is_queued(
 def test_the_doctor_reports_the_lack_as_a_failure(command, elements, phases, named):
     result = command("doctor", elements, phases, "--json")
     assert result.exit_code == 1
-    assert diagnosis(result)["state"] == "failure"
-    assert named in diagnosis(result)["found"]
+    assert diagnosis(result)["severity"] == "failure"
+    assert named in diagnosis(result)["what"]
 
 
 def test_a_subsystem_without_any_phase_is_a_warning(command):
     phases = [CALCIUM, POTASSIUM, LIME]
     check = diagnosis(command("doctor", ("Ca", "K", "O"), phases, "--json"))
-    assert check["state"] == "warning"
-    assert check["found"] == "no reference phases of Ca-K, K-O, Ca-K-O"
+    assert check["severity"] == "warning"
+    assert check["what"] == "no reference phases of Ca-K, K-O, Ca-K-O"
     dry = command("submit", ("Ca", "K", "O"), phases, "--dry-run")
     assert dry.exit_code == 0
     assert "Ca-K, K-O, Ca-K-O" in dry.stderr
@@ -102,11 +102,11 @@ def test_a_subsystem_without_any_phase_is_a_warning(command):
 
 @pytest.mark.parametrize("elements", [("Mg", "Mn", "O"), ("V", "O"), ("Mg", "O")])
 def test_a_system_with_shipped_phases_is_in_order(command, elements):
-    assert diagnosis(command("doctor", elements, None, "--json"))["state"] == "ok"
+    assert diagnosis(command("doctor", elements, None, "--json"))["severity"] == "ok"
 
 
 def test_phases_that_are_fetched_later_are_not_missed(command, tmp_path):
     command("doctor", ("Ca", "O"), [CALCIUM])
     (tmp_path / "phases.json").unlink()
     result = CliRunner().invoke(app, ["doctor", "campaign.yaml", "--json"])
-    assert diagnosis(result)["state"] == "skipped"
+    assert diagnosis(result)["severity"] == "skipped"

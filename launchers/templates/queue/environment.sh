@@ -13,9 +13,9 @@ export OMP_NUM_THREADS=1
 export GAN_HTVS_RANKS=1  # of MPI; my_qadapter.yaml of the category says how many
 export GAN_HTVS_CORES=1  # that a worker spreads a prescreen over; the same file says how many
 
-export FW_CONFIG_FILE=@fireworks
-export JOBFLOW_CONFIG_FILE=@jobflow
-export ATOMATE2_CONFIG_FILE=@atomate2
+export FW_CONFIG_FILE=@folder/FW_config.yaml
+export JOBFLOW_CONFIG_FILE=@folder/jobflow.yaml
+export ATOMATE2_CONFIG_FILE=@folder/atomate2.yaml
 
 # An interrupted training finds its last state here, on whichever node it goes on.
 export GAN_HTVS_SCRATCH=@scratch

@@ -1,28 +1,37 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import partial
+
 import pytest
 import yaml
 
 from launchers.database import LaunchpadFile, open_databases
 from launchers.doctor import database
-from launchers.doctor.check import State
 from launchers.doctor.database import DatabaseSession
 from launchers.embedded import EmbeddedServer
+from launchers.findings import Check, Severity
 
-OPENED = ("file", "server", "job_store", "indexes", "clock", "disk")
 
-
-def findings(launchpad_file):
-    with DatabaseSession(launchpad_file) as session:
-        return {name: getattr(session, name)() for name in OPENED}
+@contextmanager
+def opened(launchpad_file):
+    """Open a session in which the database can be reached."""
+    with DatabaseSession() as session:
+        assert session.reach(launchpad_file).severity is Severity.OK
+        yield session.databases
 
 
 def test_an_embedded_database_is_served_for_the_checks_and_left_as_it_was(
     launchpad_file_of_own_server,
 ):
     launchpad_file = launchpad_file_of_own_server
-    found = findings(launchpad_file)
-    assert {name: f.state for name, f in found.items()} == dict.fromkeys(OPENED, State.OK)
+    with opened(launchpad_file) as databases:
+        for finding in (
+            database.job_store(databases),
+            database.indexes(databases, launchpad_file),
+            database.clock(databases),
+        ):
+            assert finding.severity is Severity.OK
     settings = LaunchpadFile.read(launchpad_file)
     assert EmbeddedServer(settings.embedded_storage, settings.port)._process() is None
     with open_databases(launchpad_file) as databases:
@@ -39,79 +48,81 @@ def test_indexes_that_are_lacking_are_named(launchpad_file):
         db = databases.launchpad().db
         db["fireworks"].insert_one({"fw_id": 1, "state": "READY"})
         db["outputs"].insert_one({"uuid": "u"})
-        found = findings(launchpad_file)["indexes"]
-        assert found.state is State.WARNING
-        assert found.found == "none on outputs.uuid"
+        finding = database.indexes(databases, launchpad_file)
+        assert finding.severity is Severity.WARNING
+        assert finding.what == "none on outputs.uuid"
         db["outputs"].create_index("uuid")
-        assert findings(launchpad_file)["indexes"].state is State.OK
+        assert database.indexes(databases, launchpad_file).severity is Severity.OK
 
 
 def test_a_launchpad_of_other_campaigns_is_told(launchpad_file):
     with open_databases(launchpad_file) as databases:
         databases.launchpad().db["campaigns"].insert_one({"name": "mg-mn-o"})
-        with DatabaseSession(launchpad_file) as session:
-            session.file()
-            session.server()
-            assert session.campaign("mg-mn-o").state is State.OK
-            other = session.campaign("fe-o")
-    assert other.state is State.WARNING
-    assert "this database has mg-mn-o" in other.found
+        assert database.campaign(databases, "mg-mn-o").severity is Severity.OK
+        other = database.campaign(databases, "fe-o")
+    assert other.severity is Severity.WARNING
+    assert "this database has mg-mn-o" in other.what
 
 
-def test_a_file_that_is_missing_or_wrong_leaves_the_rest_unexamined(tmp_path):
-    found = findings(tmp_path / "my_launchpad.yaml")
-    assert found["file"].state is State.FAILURE
-    assert "gan-htvs init" in found["file"].cure
-    assert {found[name].state for name in OPENED[1:]} == {State.SKIPPED}
+def test_the_launchpad_file_and_the_database_are_described(launchpad_file):
+    with DatabaseSession() as session:
+        finding = session.reach(launchpad_file)
+    assert finding.severity is Severity.OK
+    for part in (str(launchpad_file), LaunchpadFile.read(launchpad_file).address, "writable"):
+        assert part in finding.what
 
 
-def test_passwords_are_never_shown(tmp_path, monkeypatch):
-    path = tmp_path / "my_launchpad.yaml"
-    remote = {"host": "mongo.example.org", "name": "search", "username": "ada"}
-    path.write_text(yaml.safe_dump(remote | {"password": "xyzzy"}))
-    path.chmod(0o600)
-    told = DatabaseSession(path).file()
-    assert told.state is State.OK
-    assert "password in the file" in told.found
-    monkeypatch.setenv("GAN_HTVS_MONGO_PASSWORD", "xyzzy")
-    assert "GAN_HTVS_MONGO_PASSWORD" in DatabaseSession(path).file().found
-    uri = {"host": "mongodb://ada:xyzzy@mongo.example.org/", "uri_mode": True, "name": "search"}
-    path.write_text(yaml.safe_dump(uri))
-    for finding in (told, DatabaseSession(path).file()):
-        assert "xyzzy" not in str(finding)
+@pytest.mark.parametrize("source", ["file", "variable", "uri"])
+def test_passwords_are_never_shown(launchpad_file, monkeypatch, source):
+    settings = yaml.safe_load(launchpad_file.read_text())
+    if source == "uri":
+        address = f"ada:xyzzy@{settings.pop('host')}:{settings.pop('port')}"
+        settings |= {"host": f"mongodb://{address}/", "uri_mode": True}
+    else:
+        settings |= {"username": "ada", "password": "xyzzy"}
+    launchpad_file.write_text(yaml.safe_dump(settings))
+    launchpad_file.chmod(0o600)
+    expected = "password from the file"
+    if source == "variable":
+        monkeypatch.setenv("GAN_HTVS_MONGO_PASSWORD", "xyzzy")
+        expected = "password from GAN_HTVS_MONGO_PASSWORD"
+    finding = Check("database", partial(DatabaseSession().reach, launchpad_file)).run()
+    assert "xyzzy" not in str(finding)
+    assert finding.severity is Severity.FAILURE or expected in finding.what
 
 
 @pytest.mark.parametrize(
     ("seconds", "state"),
     [
-        (0.0, State.OK),
-        (-0.9, State.OK),
-        (1.1, State.WARNING),
-        (-29.0, State.WARNING),
-        (31.0, State.FAILURE),
-        (-3600.0, State.FAILURE),
+        (0.0, Severity.OK),
+        (-0.9, Severity.OK),
+        (1.1, Severity.WARNING),
+        (-29.0, Severity.WARNING),
+        (31.0, Severity.FAILURE),
+        (-3600.0, Severity.FAILURE),
     ],
 )
 def test_clocks_that_differ_are_told_in_either_direction(seconds, state):
     finding = database.clock_skew(seconds)
-    assert finding.state is state
-    assert ("behind" in finding.found) == (seconds <= 0)
+    assert finding.severity is state
+    assert ("behind" in finding.what) == (seconds <= 0)
 
 
 def test_a_wrong_clock_is_noticed(launchpad_file, monkeypatch):
-    with DatabaseSession(launchpad_file) as session:
-        session.file()
-        session.server()
+    with opened(launchpad_file) as databases:
         now = database.time.time
         monkeypatch.setattr(database.time, "time", lambda: now() + 100)
-        finding = session.clock()
-    assert finding.state is State.FAILURE
-    assert "behind" in finding.found
+        finding = database.clock(databases)
+    assert finding.severity is Severity.FAILURE
+    assert "behind" in finding.what
 
 
-def test_a_distant_server_is_a_warning():
-    assert database.round_trip(0.002).state is State.OK
-    assert database.round_trip(0.2).state is State.WARNING
+def test_a_distant_server_is_a_warning(launchpad_file, monkeypatch):
+    monkeypatch.setattr(database, "SLOW_SECONDS", 0.0)
+    with DatabaseSession() as session:
+        finding = session.reach(launchpad_file)
+    assert finding.severity is Severity.WARNING
+    assert finding.fix
 
 
 def test_fireworks_settings_that_lead_elsewhere_are_shown(tmp_path, launchpad_file, monkeypatch):
@@ -120,16 +131,16 @@ def test_fireworks_settings_that_lead_elsewhere_are_shown(tmp_path, launchpad_fi
     elsewhere.write_text("host: elsewhere\n")
     monkeypatch.setattr("fireworks.fw_config.CONFIG_FILE_DIR", str(tmp_path))
     monkeypatch.setattr("fireworks.fw_config.LAUNCHPAD_LOC", str(launchpad_file))
-    assert database.fireworks_settings(launchpad_file).state is State.OK
+    assert database.fireworks_settings(launchpad_file).severity is Severity.OK
     finding = database.fireworks_settings(elsewhere)
-    assert finding.state is State.WARNING
-    assert str(launchpad_file) in finding.found
+    assert finding.severity is Severity.WARNING
+    assert str(launchpad_file) in finding.what
     monkeypatch.setattr("fireworks.fw_config.CONFIG_FILE_DIR", str(tmp_path / "empty"))
     (tmp_path / "empty").mkdir()
     monkeypatch.setattr("fireworks.fw_config.LAUNCHPAD_LOC", str(elsewhere))
     finding = database.fireworks_settings(launchpad_file)
-    assert finding.state is State.WARNING
-    assert str(elsewhere) in finding.found
+    assert finding.severity is Severity.WARNING
+    assert str(elsewhere) in finding.what
 
 
 @pytest.mark.parametrize("name", ["CONFIG_FILE_DIR", "LAUNCHPAD_LOC"])
@@ -140,8 +151,8 @@ def test_fireworks_settings_that_name_nothing_are_shown(
     monkeypatch.setattr("fireworks.fw_config.CONFIG_FILE_DIR", str(tmp_path / "empty"))
     monkeypatch.setattr(f"fireworks.fw_config.{name}", str(tmp_path / "nowhere"))
     finding = database.fireworks_settings(launchpad_file)
-    assert finding.state is State.WARNING
-    assert name in finding.cure
+    assert finding.severity is Severity.WARNING
+    assert name in finding.fix
 
 
 def test_the_fireworks_settings_in_effect_are_shown(tmp_path, launchpad_file, monkeypatch):
@@ -149,21 +160,23 @@ def test_the_fireworks_settings_in_effect_are_shown(tmp_path, launchpad_file, mo
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     named = tmp_path / "named.yaml"
     monkeypatch.setenv("FW_CONFIG_FILE", str(named))
-    assert database.fireworks_settings(launchpad_file).state is State.WARNING  # it is not there
+    assert (
+        database.fireworks_settings(launchpad_file).severity is Severity.WARNING
+    )  # it is not there
     named.write_text("PING_TIME_SECS: 300\n")
     finding = database.fireworks_settings(launchpad_file)
-    assert finding.state is State.OK
-    assert str(named) in finding.found
+    assert finding.severity is Severity.OK
+    assert str(named) in finding.what
     in_effect = tmp_path / "FW_config.yaml"
     in_effect.write_text("PING_TIME_SECS: 300\n")
     finding = database.fireworks_settings(launchpad_file)
-    assert finding.state is State.WARNING
-    assert str(in_effect) in finding.found
+    assert finding.severity is Severity.WARNING
+    assert str(in_effect) in finding.what
 
 
 def test_jobflows_own_settings_have_no_say(tmp_path, monkeypatch):
     path = tmp_path / "jobflow.yaml"
     monkeypatch.setenv("JOBFLOW_CONFIG_FILE", str(path))
-    assert database.jobflow_settings().state is State.SKIPPED
+    assert database.jobflow_settings().severity is Severity.SKIPPED
     path.write_text("JOB_STORE: {}\n")
-    assert str(path) in database.jobflow_settings().found
+    assert str(path) in database.jobflow_settings().what

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from gan_htvs import potentials
 from gan_htvs.errors import UserError
 from launchers.doctor import software
-from launchers.doctor.check import State
+from launchers.findings import Severity, failure
 
 
 def compare(*requirements: str):
@@ -17,42 +17,41 @@ def compare(*requirements: str):
 
 def test_the_installed_libraries_are_those_declared():
     finding = software.libraries()
-    assert finding.state is State.OK
-    assert f"numpy {version('numpy')}" in finding.found
+    assert finding.severity is Severity.OK
+    assert f"numpy {version('numpy')}" in finding.what
 
 
 def test_a_wrong_version_is_told_with_what_is_needed():
     finding = compare("numpy>=1", "pymatgen>=9999")
-    assert finding.state is State.FAILURE
-    assert finding.found == f"pymatgen is {version('pymatgen')}, needed is >=9999"
-    assert finding.cure == "pip install 'pymatgen>=9999'"
+    assert finding.severity is Severity.FAILURE
+    assert finding.what == f"pymatgen is {version('pymatgen')}, needed is >=9999"
+    assert finding.fix == "pip install 'pymatgen>=9999'"
 
 
 def test_a_version_known_to_be_bad_is_told():
-    assert compare(f"numpy!={version('numpy')}").state is State.FAILURE
+    assert compare(f"numpy!={version('numpy')}").severity is Severity.FAILURE
 
 
 def test_a_missing_library_is_a_failure_unless_it_belongs_to_an_extra():
-    assert "no-such-library is missing" in compare("no-such-library>=1").found
-    assert compare("no-such-library>=1; extra == 'x'").state is State.OK
-    assert compare("numpy<1; extra == 'x'").state is State.WARNING
+    assert "no-such-library is missing" in compare("no-such-library>=1").what
+    assert compare("no-such-library>=1; extra == 'x'").severity is Severity.OK
+    assert compare("numpy<1; extra == 'x'").severity is Severity.WARNING
 
 
 def test_what_every_job_imports_can_be_imported(monkeypatch):
-    assert software.imports().state is State.OK
+    assert software.imports().severity is Severity.OK
     monkeypatch.setattr(software, "SLOW_IMPORTS", 0.0)
-    assert software.imports().state is State.WARNING
+    assert software.imports().severity is Severity.WARNING
     monkeypatch.setattr(software, "IMPORTED", ("torch", "no_such_module"))
-    finding = software.imports()
-    assert finding.state is State.FAILURE
-    assert "`import no_such_module` fails" in finding.found
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        software.imports()
 
 
 @pytest.mark.parametrize("name", potentials.SHIPPED)
 def test_the_weights_checked_are_those_that_are_loaded(name):
-    finding = software.potential(name)
-    assert finding.state is State.OK
-    assert potentials.weights_file(name).name in finding.found
+    finding = software.potential(name, {})
+    assert finding.severity is Severity.OK
+    assert potentials.weights_file(name).name in finding.what
 
 
 def test_sevennet_loads_the_file_that_was_checked():
@@ -68,9 +67,9 @@ def test_damaged_weights_are_a_failure(tmp_path, monkeypatch, kept):
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(whole.read_bytes()[:kept])
     monkeypatch.setattr(software, "weights_file", lambda _: damaged)
-    finding = software.potential("chgnet")
-    assert finding.state is State.FAILURE
-    assert finding.cure == "pip install --force-reinstall --no-deps chgnet"
+    finding = software.potential("chgnet", {})
+    assert finding.severity is Severity.FAILURE
+    assert finding.fix == "pip install --force-reinstall --no-deps chgnet"
 
 
 def test_a_flipped_bit_in_the_weights_is_a_failure(tmp_path, monkeypatch):
@@ -81,26 +80,26 @@ def test_a_flipped_bit_in_the_weights_is_a_failure(tmp_path, monkeypatch):
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
     monkeypatch.setattr(software, "weights_file", lambda _: damaged)
-    assert software.potential("chgnet").state is State.FAILURE
+    assert software.potential("chgnet", {}).severity is Severity.FAILURE
 
 
 def test_a_potential_that_is_not_installed_names_its_extra(monkeypatch):
     monkeypatch.setattr(potentials, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"gan-htvs\[sevennet\]"):
-        software.potential("sevennet-0")
+        software.potential("sevennet-0", {})
 
 
 def test_gpaw_tells_obstacle_and_cure_apart(monkeypatch):
     monkeypatch.setattr("flows.engines.gpaw.availability", lambda: "it is absent: install it")
-    assert software.gpaw() == (State.FAILURE, "it is absent", "install it")
+    assert software.gpaw() == failure("it is absent", "install it")
 
 
 def test_enumlib_needs_both_programs(programs):
-    assert "enum.x and makestr.x not on PATH" in software.enumlib().found
+    assert "enum.x and makestr.x not on PATH" in software.enumlib().what
     programs("multienum.x")
-    assert software.enumlib().found.startswith("makestr.x not on PATH")
+    assert software.enumlib().what.startswith("makestr.x not on PATH")
     programs("makeStr.py")
-    assert software.enumlib().state is State.OK
+    assert software.enumlib().severity is Severity.OK
 
 
 def test_the_key_is_never_shown(monkeypatch):
@@ -108,26 +107,20 @@ def test_the_key_is_never_shown(monkeypatch):
     monkeypatch.setattr(software, "version", lambda _: "0.46")
     monkeypatch.setenv("MP_API_KEY", "xyzzy")
     finding = software.materials_project()
-    assert finding.state is State.OK
+    assert finding.severity is Severity.OK
     assert "xyzzy" not in str(finding)
     monkeypatch.delenv("MP_API_KEY")
-    assert software.materials_project().state is State.FAILURE
+    assert software.materials_project().severity is Severity.FAILURE
 
 
 @pytest.mark.parametrize(
     ("n_cores", "setting", "runs_vasp", "state"),
     [
-        (8, None, True, State.WARNING),
-        (8, "1", True, State.OK),
-        (8, None, False, State.OK),
-        (1, None, True, State.OK),
+        (8, None, True, Severity.WARNING),
+        (8, "1", True, Severity.OK),
+        (8, None, False, Severity.OK),
+        (1, None, True, Severity.OK),
     ],
 )
 def test_threads_matter_to_mpi_ranks(n_cores, setting, runs_vasp, state):
-    assert software.threads(n_cores, setting, runs_vasp=runs_vasp).state is state
-
-
-def test_an_old_python_is_a_failure(monkeypatch):
-    assert software.python().state is State.OK
-    monkeypatch.setattr(software.sys, "version_info", (3, 10, 0))
-    assert software.python().state is State.FAILURE
+    assert software.threads(n_cores, setting, runs_vasp=runs_vasp).severity is state

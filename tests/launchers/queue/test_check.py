@@ -8,9 +8,8 @@ import yaml
 
 from gan_htvs.campaign import Campaign
 from gan_htvs.routing import Category
-from launchers.doctor.check import State
+from launchers.findings import Severity
 from launchers.queue import check
-from launchers.queue.category import margin
 
 
 def campaign_of(engines):
@@ -28,22 +27,22 @@ def test_what_was_just_written_is_all_right(files, call, launchpad_file, program
     folder = files("slurm", "--queue", "batch", "-l", launchpad_file)
     programs("sinfo", "printf 'batch\\na100\\n'")
     result = call("check", folder, "--json")
-    checks = {each["name"]: each for each in json.loads(result.stdout)}
+    checks = {each["where"]: each for each in json.loads(result.stdout)}
     assert result.exit_code == 0
     local = checks.pop("reach of the database")
-    assert local["state"] == "warning"
-    assert {each["state"] for each in checks.values()} == {"ok"}
-    assert "20 min" in checks["environment"]["found"]
-    assert checks["cpu: queue"]["found"] == "partition batch"
-    assert "16 workers" in checks["cpu: batch jobs"]["found"]
+    assert local["severity"] == "warning"
+    assert {each["severity"] for each in checks.values()} == {"ok"}
+    assert "20 min" in checks["environment"]["what"]
+    assert checks["cpu: queue"]["what"] == "partition batch"
+    assert "workers: 16," in checks["cpu: batch jobs"]["what"]
 
 
 def test_an_environment_in_which_nothing_starts_is_told(files, site):
     folder = files()
     (folder / "environment.sh").write_text("module load vasp/0 || return 1\n")
     finding = check.environment(folder, site / "my_launchpad.yaml")
-    assert finding.state is State.FAILURE
-    assert "module" in finding.found
+    assert finding.severity is Severity.FAILURE
+    assert "module" in finding.what
 
 
 def test_wrong_fireworks_settings_of_batch_jobs_are_shown(files, site):
@@ -51,8 +50,8 @@ def test_wrong_fireworks_settings_of_batch_jobs_are_shown(files, site):
     with (folder / "FW_config.yaml").open("a") as settings:
         settings.write("PROFILE_ROCKETS: true\n")
     finding = check.environment(folder, site / "my_launchpad.yaml")
-    assert finding.state is State.FAILURE
-    assert f"{folder / 'FW_config.yaml'}: PROFILE_ROCKETS" in finding.found
+    assert finding.severity is Severity.FAILURE
+    assert f"{folder / 'FW_config.yaml'}: PROFILE_ROCKETS" in finding.what
 
 
 def test_settings_that_come_first_are_told(files, site, monkeypatch):
@@ -63,13 +62,13 @@ def test_settings_that_come_first_are_told(files, site, monkeypatch):
     (home / ".fireworks" / "FW_config.yaml").write_text("PING_TIME_SECS: 3600\n")
     monkeypatch.setenv("HOME", str(home))
     finding = check.environment(folder, launchpad)
-    assert finding.state is State.WARNING
-    assert "~/.fireworks" in finding.found
+    assert finding.severity is Severity.WARNING
+    assert "~/.fireworks" in finding.fix
 
     (folder / "jobflow.yaml").unlink()
     finding = check.environment(folder, launchpad)
-    assert finding.state is State.FAILURE
-    assert "MemoryStore" in finding.found
+    assert finding.severity is Severity.FAILURE
+    assert "MemoryStore" in finding.what
 
 
 def test_the_environment_of_the_submitter_is_not_taken_for_that_of_the_job(
@@ -81,8 +80,8 @@ def test_the_environment_of_the_submitter_is_not_taken_for_that_of_the_job(
     kept = [line for line in script.read_text().splitlines() if "JOBFLOW_CONFIG_FILE" not in line]
     script.write_text("\n".join(kept))
     finding = check.environment(folder, site / "my_launchpad.yaml")
-    assert finding.state is State.FAILURE
-    assert "JOBFLOW_CONFIG_FILE" in finding.cure
+    assert finding.severity is Severity.FAILURE
+    assert "JOBFLOW_CONFIG_FILE" in finding.fix
 
 
 def test_a_folder_that_nobody_wrote_is_one_sentence(call, site):
@@ -92,19 +91,20 @@ def test_a_folder_that_nobody_wrote_is_one_sentence(call, site):
 
 
 @pytest.mark.parametrize(
-    ("vasp", "state", "told"),
+    ("vasp", "severity", "told"),
     [
-        ({}, State.WARNING, "max_seconds is not set"),
-        ({"max_seconds": 90_000}, State.WARNING, "max_seconds is 90000 s"),
-        ({"max_seconds": 36_000}, State.OK, "12:00:00"),
+        ({}, Severity.WARNING, "max_seconds is not set"),
+        ({"max_seconds": 90_000}, Severity.WARNING, "max_seconds is 90000 s"),
+        ({"max_seconds": 36_000}, Severity.OK, "12:00:00"),
     ],
 )
-def test_the_longest_calculation_must_fit_into_the_margin(files, vasp, state, told):
+def test_the_longest_calculation_must_fit_into_the_margin(files, site, vasp, severity, told):
     path = files() / "dft" / "my_qadapter.yaml"
     campaign = campaign_of({"energy": {"name": "vasp"}, "vasp": vasp})
-    finding = margin(path, check.longest_calculations(campaign)[Category.DFT])
-    assert finding.state is state
-    assert told in finding.found
+    limit = check.longest_calculations(campaign)[Category.DFT]
+    finding = check.batch_job(path, site / "my_launchpad.yaml", limit)
+    assert finding.severity is severity
+    assert told in finding.what
 
 
 def test_a_campaign_is_examined_for_what_it_needs(files, call, launchpad_file, site):
@@ -117,9 +117,9 @@ def test_a_campaign_is_examined_for_what_it_needs(files, call, launchpad_file, s
     result = call("check", folder, "--campaign", "campaign.yaml", "--json")
     assert result.exit_code == 1
     checks = json.loads(result.stdout)
-    failed = {each["name"]: each for each in checks if each["state"] == "failure"}
+    failed = {each["where"]: each for each in checks if each["severity"] == "failure"}
     assert failed.keys() == {"cpu: workers", "cpu: batch jobs", "cpu: queue", "hse: workers"}
-    (known,) = (each for each in checks if each["name"] == "campaign")
-    assert known["found"] == "no 'search' here; this database has no campaigns"
-    assert failed["hse: workers"]["found"].startswith(f"{worker}: not found")
-    assert f"gan-htvs queue init {folder}" in failed["hse: workers"]["cure"]
+    (known,) = (each for each in checks if each["where"] == "campaign")
+    assert known["what"] == "no 'search' here; this database has no campaigns"
+    assert failed["hse: workers"]["what"].startswith(f"{worker}: not found")
+    assert f"gan-htvs queue init {folder}" in failed["hse: workers"]["what"]

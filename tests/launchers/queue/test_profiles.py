@@ -58,7 +58,7 @@ def test_a_calculation_on_several_nodes_and_one_with_a_rank_on_each_gpu():
         ({"cores": ["dft=many"]}, r"--cores dft=many: .*integer"),
         ({"cores": ["dft=0"]}, r"--cores dft=0: .*greater"),
         ({"walltime": ["cpu=2h"]}, r"--walltime cpu=2h: a time is HH:MM:SS"),
-        ({"queue": ["a; rm -rf ~"]}, r"--queue gpu=a; rm -rf ~: names of queues"),
+        ({"queue": ["a; rm -rf ~"]}, r"--queue gpu=a; rm -rf ~: string should match"),
         ({"walltime": ["dft=01:00:00"]}, r"category dft: with a margin of 12:00:00"),
         ({"tasks": ["dft=32"]}, r"category dft: 32 tasks cannot share 16 cores"),
         ({"nodes": ["dft=2"], "tasks": ["dft=2"]}, r"category dft: several tasks share one node"),

@@ -5,8 +5,8 @@ import yaml
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
 from gan_htvs.errors import UserError
-from launchers.doctor.check import State
-from launchers.queue import category
+from launchers.findings import Severity
+from launchers.queue import check
 from launchers.queue.profiles import clock_of
 
 PBS_QUEUES = """\
@@ -27,17 +27,23 @@ def edit(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "state"),
     [
-        ({}, State.OK),
-        ({"category": ["cpu", "gpu"]}, State.OK),
-        ({"category": "gpu"}, State.FAILURE),
-        ({"category": ""}, State.FAILURE),
-        ({"query": "nonsense"}, State.FAILURE),
+        ({}, Severity.OK),
+        ({"category": ["cpu", "gpu"]}, Severity.OK),
+        ({"category": "gpu"}, Severity.FAILURE),
+        ({"category": ""}, Severity.FAILURE),
     ],
 )
 def test_a_worker_must_take_the_jobs_of_its_category(files, changes, state):
     folder = files()
     edit(folder / "cpu" / "my_fworker.yaml", **changes)
-    assert category.worker(folder, "cpu").state is state
+    assert check.worker(folder, "cpu").severity is state
+
+
+def test_a_file_that_describes_no_worker_is_refused(files):
+    folder = files()
+    edit(folder / "cpu" / "my_fworker.yaml", query="nonsense")
+    with pytest.raises(UserError, match=r"my_fworker\.yaml.*query"):
+        check.worker(folder, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -45,21 +51,21 @@ def test_a_worker_must_take_the_jobs_of_its_category(files, changes, state):
     [
         ({"rocket_launch": "rlaunch singleshot"}, "-l nothing, not "),
         ({"rocket_launch": "echo"}, "calls no rlaunch"),
-        ({"pre_rocket": "if true"}, "cannot read the script"),
+        ({"pre_rocket": "if true"}, "cannot parse the script"),
         ({"walltimes": "12:00:00"}, "Key walltimes"),
         ({"walltime": "10:00:00"}, "up to the walltime of 10:00:00"),
-        ({"_fw_template_file": "/nowhere.txt"}, "/nowhere.txt: No such file"),
+        ({"_fw_template_file": "/nowhere.txt"}, "/nowhere.txt"),
     ],
 )
 def test_what_an_editor_broke_in_an_adapter_is_told(files, site, changes, found):
     folder = files()
     launchpad = site / "my_launchpad.yaml"
-    assert category.batch_job(folder / "cpu" / "my_qadapter.yaml", launchpad).state is State.OK
+    assert check.batch_job(folder / "cpu" / "my_qadapter.yaml", launchpad).severity is Severity.OK
     edit(folder / "cpu" / "my_qadapter.yaml", **changes)
-    finding = category.batch_job(folder / "cpu" / "my_qadapter.yaml", launchpad)
-    assert finding.state is State.FAILURE
-    assert found in finding.found
-    assert finding.cure
+    finding = check.batch_job(folder / "cpu" / "my_qadapter.yaml", launchpad)
+    assert finding.severity is Severity.FAILURE
+    assert found in finding.what
+    assert finding.fix
 
 
 def test_workers_of_another_database_are_told(files, site):
@@ -68,9 +74,9 @@ def test_workers_of_another_database_are_told(files, site):
     other.write_text("{host: elsewhere, name: other}\n")
     path = folder / "cpu" / "my_qadapter.yaml"
     path.write_text(path.read_text().replace("my_launchpad.yaml", "other.yaml"))
-    finding = category.batch_job(path, site / "my_launchpad.yaml")
-    assert finding.state is State.FAILURE
-    assert str(other) in finding.found
+    finding = check.batch_job(path, site / "my_launchpad.yaml")
+    assert finding.severity is Severity.FAILURE
+    assert str(other) in finding.what
 
 
 @pytest.mark.parametrize(
@@ -85,31 +91,32 @@ def test_queues_are_looked_up_where_the_scheduler_knows_them(
     files, programs, scheduler, options, program, answer, what
 ):
     path = files(scheduler, *options) / "cpu" / "my_qadapter.yaml"
-    absent = category.queue(path)
-    assert absent.state is State.WARNING
-    assert f"{program} is not on PATH" in absent.found
+    absent = check.queue(path)
+    assert absent.severity is Severity.WARNING
+    assert program in absent.what
+    assert "is not on PATH" in absent.what
 
     programs(program, f"printf '{answer}'")
-    assert category.queue(path).state is State.OK
+    assert check.queue(path).severity is Severity.OK
     edit(path, queue="fast")
-    unknown = category.queue(path)
-    assert unknown.state is State.FAILURE
+    unknown = check.queue(path)
+    assert unknown.severity is Severity.FAILURE
     assert f"there is no {what} 'fast'; there are {answer.split()[0]}".replace(
         "Queue:", "workq"
-    ) in (unknown.found)
+    ) in (unknown.what)
 
     programs(program, "echo 'no server' >&2; exit 1")
-    silent = category.queue(path)
-    assert silent.state is State.WARNING
-    assert "no server" in silent.found
+    silent = check.queue(path)
+    assert silent.severity is Severity.WARNING
+    assert "no server" in silent.what
 
 
 def test_an_unknown_parallel_environment_is_told(files, programs):
     path = files("sge", "--queue", "all.q") / "dft" / "my_qadapter.yaml"
     programs("qconf", "case $1 in -sql) echo all.q;; -spl) echo smp;; esac")
-    assert category.queue(path).found == "queue all.q; parallel environment smp 16"
+    assert check.queue(path).what == "queue all.q; parallel environment smp 16"
     edit(path, parallel_environment="mpi 16")
-    assert "no parallel environment 'mpi'; there are smp" in category.queue(path).found
+    assert "no parallel environment 'mpi'; there are smp" in check.queue(path).what
 
 
 def rewrite(path, key, value):
@@ -140,9 +147,9 @@ def rewrite(path, key, value):
 def test_a_walltime_is_read_as_the_batch_system_reads_it(files, site, scheduler, walltime, hours):
     path = files(scheduler, "--queue", "batch") / "cpu" / "my_qadapter.yaml"
     rewrite(path, "walltime", walltime)
-    finding = category.batch_job(path, site / "my_launchpad.yaml")
-    assert finding.state is State.OK
-    assert f", {clock_of(int(hours * 3600))};" in finding.found
+    finding = check.batch_job(path, site / "my_launchpad.yaml")
+    assert finding.severity is Severity.OK
+    assert f", {clock_of(int(hours * 3600))};" in finding.what
     script = CommonAdapter.from_file(str(path)).get_script_str("/tmp")
     assert walltime.strip("'") in script
 
@@ -157,7 +164,7 @@ def test_a_walltime_that_the_batch_system_does_not_read_is_refused(
     path = files(scheduler, "--queue", "batch") / "cpu" / "my_qadapter.yaml"
     rewrite(path, "walltime", walltime)
     with pytest.raises(UserError, match="a time is HH:MM:SS"):
-        category.batch_job(path, site / "my_launchpad.yaml")
+        check.batch_job(path, site / "my_launchpad.yaml")
 
 
 @pytest.mark.parametrize(
@@ -184,12 +191,12 @@ def test_an_unquoted_value_reaches_the_script_as_written_or_is_refused(
     path = files("slurm") / "cpu" / "my_qadapter.yaml"
     rewrite(path, key, written)
     if is_kept:
-        assert category.batch_job(path, site / "my_launchpad.yaml").state is State.OK
+        assert check.batch_job(path, site / "my_launchpad.yaml").severity is Severity.OK
         script = CommonAdapter.from_file(str(path)).get_script_str("/tmp")
         assert written.strip("'") in {line.partition("=")[2] for line in script.splitlines()}
     else:
         with pytest.raises(UserError, match=f"{key}: .*quote it"):
-            category.batch_job(path, site / "my_launchpad.yaml")
+            check.batch_job(path, site / "my_launchpad.yaml")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +212,7 @@ def test_memory_is_written_as_the_batch_system_reads_it(files, site, scheduler, 
     path = files(scheduler, "--queue", "batch") / "cpu" / "my_qadapter.yaml"
     rewrite(path, key, size)
     if is_read:
-        assert category.batch_job(path, site / "my_launchpad.yaml").state is State.OK
+        assert check.batch_job(path, site / "my_launchpad.yaml").severity is Severity.OK
     else:
         with pytest.raises(UserError, match=f"{key}: {size} is no amount of memory"):
-            category.batch_job(path, site / "my_launchpad.yaml")
+            check.batch_job(path, site / "my_launchpad.yaml")
