@@ -108,7 +108,7 @@ def n_jobs(launchpad):
         ("STREAM_LOGLEVEL: info", "STREAM_LOGLEVEL"),
         ("STREAM_LOGLEVEL: [INFO]", "STREAM_LOGLEVEL"),
         ("PING_TIME_SECS: [300", "line"),
-        ("PING_TIME_SECS: 1\nPING_TIME_SECS: 2", "PING_TIME_SECS"),
+        ("PING_TIME_SECS: 1\nPING_TIME_SECS: 2", "line 2"),
         ("- PING_TIME_SECS", "mapping"),
         ("", "mapping"),
     ],
