@@ -248,7 +248,9 @@ class CandidateMaker(Maker):
             If the structure has no atoms or partly occupied sites, or the references are of
             another level of theory or lack one of its elements.
         """
-        survivor = _as_survivor(structure)
+        if not isinstance(structure, Proposal | Survivor):
+            structure = as_proposal(structure)
+        survivor = structure if isinstance(structure, Survivor) else Survivor(proposal=structure)
         proposal = survivor.proposal
         level = self.energy_maker.level_of_theory
         check_references(references, level, [proposal.structure.composition])
@@ -294,11 +296,3 @@ class CandidateMaker(Maker):
         if not flows:
             return Response(output=[])
         return Response(replace=Flow(flows, output=[flow.output for flow in flows]))
-
-
-def _as_survivor(structure: Structure | Proposal | Survivor) -> Survivor:
-    if isinstance(structure, Survivor):
-        return structure
-    if not isinstance(structure, Proposal):
-        structure = as_proposal(structure)
-    return Survivor(proposal=structure)

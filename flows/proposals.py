@@ -85,6 +85,9 @@ def as_proposal(
 def make_proposal(structure: Structure, *identity: Any, **origin: Any) -> Proposal:
     """Return a structure with its provenance, and an id that is a hash of ``identity``.
 
+    ``origin`` has the fields of :class:`~gan_htvs.candidate.Origin`; the requested composition is
+    that of the structure by default.
+
     Raises
     ------
     UserError
@@ -95,5 +98,5 @@ def make_proposal(structure: Structure, *identity: Any, **origin: Any) -> Propos
     return Proposal(
         candidate_id=content_hash(*identity)[:16],
         structure=structure,
-        origin=Origin(requested_composition=formula, **origin),
+        origin=Origin(**{"requested_composition": formula} | origin),
     )

@@ -10,9 +10,10 @@ from jobflow import Job, Maker, OutputReference, job
 from pydantic import Field
 from pymatgen.core import Composition
 
+from flows.proposals import make_proposal
 from flows.routing import Worker, mark
 from gan_htvs.campaign import SHIPPED_GENERATOR
-from gan_htvs.candidate import Origin, Proposal, Step
+from gan_htvs.candidate import Proposal, Step
 from gan_htvs.chemistry import ChemicalSystem, as_ranges
 from gan_htvs.documents import Document
 from gan_htvs.errors import UserError
@@ -145,9 +146,8 @@ class SampleMaker(Maker):
                 f"SampleMaker: the proposer {self.proposer.value!r} needs a system; give one."
             )
         worker: Worker = "generate" if self.needs_checkpoint else "other"
-        name = f"{self.name} {composition} {self.proposer}"
         sample_job = self.sample(composition, n_structures, checkpoint)
-        return mark(sample_job, Step.PROPOSE, worker, name)
+        return mark(sample_job, Step.PROPOSE, worker, f"{self.name} {composition} {self.proposer}")
 
     @job
     def sample(
@@ -166,7 +166,6 @@ class SampleMaker(Maker):
             seed=self.seed,
             max_tries_per_structure=self.max_tries_per_structure,
         )
-        sha256 = trained and trained.file_sha256
         stream = content_hash(
             "sample",
             self.campaign,
@@ -176,19 +175,17 @@ class SampleMaker(Maker):
             self.seed,
         )
         proposals = [
-            Proposal(
-                candidate_id=content_hash(stream, each.index)[:16],
-                structure=each.structure,
-                origin=Origin(
-                    proposer=self.proposer,
-                    requested_composition=composition,
-                    index=each.index,
-                    stream=stream,
-                    checkpoint=sha256,
-                    seed=self.seed,
-                    max_displacement=each.max_displacement,
-                    is_remade=each.is_remade,
-                ),
+            make_proposal(
+                each.structure,
+                *(stream, each.index),
+                proposer=self.proposer,
+                requested_composition=composition,
+                index=each.index,
+                stream=stream,
+                checkpoint=trained and trained.file_sha256,
+                seed=self.seed,
+                max_displacement=each.max_displacement,
+                is_remade=each.is_remade,
             )
             for each in sampled.samples
         ]

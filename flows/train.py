@@ -39,10 +39,6 @@ MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 """Chemical system of the published search."""
 
 
-def _oxidation_states() -> dict[str, tuple[float, float]]:
-    return {"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)}
-
-
 @dataclass
 class TrainMaker(Maker):
     """Train a generator on a dataset, or load a trained one.
@@ -72,7 +68,9 @@ class TrainMaker(Maker):
 
     name: str = "train generator"
     system: ChemicalSystem = MG_MN_O
-    oxidation_states: dict[str, tuple[float, float]] = field(default_factory=_oxidation_states)
+    oxidation_states: dict[str, tuple[float, float]] = field(
+        default_factory=lambda: {"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)}
+    )
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     generator: GeneratorSettings = field(default_factory=GeneratorSettings)
 

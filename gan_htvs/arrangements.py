@@ -116,11 +116,9 @@ class _Cell:
 
     @cached_property
     def structure(self) -> Structure:
-        return (
-            self.parallel
-            if self.size == 1
-            else self.parallel.make_supercell(self.hnf, in_place=False)
-        )
+        if self.size == 1:
+            return self.parallel
+        return self.parallel.make_supercell(self.hnf, in_place=False)
 
     @cached_property
     def size(self) -> int:
@@ -157,11 +155,9 @@ class _Arrangement:
     @property
     def structure(self) -> Structure:
         """The cell with its moments."""
-        structure = self.cell.structure.copy()
-        moments = np.zeros(len(structure))
+        moments = np.zeros(len(self.cell.structure))
         moments[self.cell.magnetic] = self.cell.score.moments * self.signs
-        structure.add_site_property("magmom", moments.tolist())
-        return structure
+        return self.cell.structure.copy(site_properties={"magmom": moments.tolist()})
 
     @property
     def unfolded(self) -> NDArray[np.bool_]:

@@ -6,9 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-import spglib
 
-from gan_htvs.magnetism import SYMPREC
+from gan_htvs.superlattices import space_group_operations
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -35,15 +34,7 @@ def kpoint_mesh(structure: Structure, length: float) -> tuple[int, int, int]:
         In A.
     """
     mesh = np.array([max(1, math.ceil(length / a - 1e-6)) for a in structure.lattice.abc])
-    dataset = spglib.get_symmetry_dataset(
-        (
-            structure.lattice.matrix.tolist(),
-            structure.frac_coords.tolist(),
-            list(structure.atomic_numbers),
-        ),
-        symprec=SYMPREC,
-    )
-    rotations = np.eye(3, dtype=int)[None] if dataset is None else dataset.rotations
+    rotations, _ = space_group_operations(structure)
     steps = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3), axis=-1).reshape(-1, 3)
     steps = steps[np.any(steps, axis=1)]
     while True:

@@ -215,28 +215,26 @@ class _Calculation:
 
     def _converge_all(self) -> None:
         """Converge the starts that no earlier calculation has a lasting result of."""
-        earlier = self.previous.magnetic_orders if self.previous else ()
-        pending = []
-        for start, document in self.inputs.items():
-            identity = {
+        pending = {
+            start: {
                 "start": start,
                 "nsites": len(document["species"]),
                 "kpoints": document["kpoints"],
                 "gpaw_version": installed_version(),
             }
-            lasting = [
-                order
-                for order in earlier
-                if order.model_dump(include=set(identity)) == identity and not order.is_retryable
-            ]
-            self.results += lasting[:1]
-            if not lasting:
-                pending.append(identity)
-        for identity in pending:
+            for start, document in self.inputs.items()
+        }
+        for order in self.previous.magnetic_orders if self.previous else ():
+            identity = pending.get(order.start, {})
+            is_same = identity == order.model_dump(include=set(identity))
+            if identity and is_same and not order.is_retryable:
+                self.results.append(order)
+                del pending[order.start]
+        for start, identity in pending.items():
             if self.results and self.seconds >= self.settings.max_seconds:
                 break
             began = self.seconds
-            outcome = self._converge(identity["start"], identity["nsites"])
+            outcome = self._converge(start, identity["nsites"])
             seconds = round(self.seconds - began, 1)
             self.results.append(MagneticOrderResult(**identity, **outcome, seconds=seconds))
 

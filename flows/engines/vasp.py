@@ -141,10 +141,8 @@ class VaspEnergyMaker(EnergyMaker):
     def _relaxations(self) -> list[BaseVaspMaker]:
         """Relaxations in the order in which they run."""
         maker = self.relax_maker
-        if isinstance(maker, BaseVaspMaker):
-            return [maker]
         parts = [getattr(maker, name, None) for name in ("relax_maker1", "relax_maker2")]
-        makers = [part for part in parts if isinstance(part, BaseVaspMaker)]
+        makers = [part for part in (maker, *parts) if isinstance(part, BaseVaspMaker)]
         if not makers:
             raise UserError(
                 f"VaspEnergyMaker.relax_maker: {type(maker).__name__} is not a relaxation of "
@@ -193,13 +191,9 @@ class VaspEnergyMaker(EnergyMaker):
         moments = start.structure.site_properties["magmom"]
         # MPRelaxSet sets parallel moments, including small ones on the other elements.
         magmoms: list[float] | None = list(moments) if min(moments) < 0 else []
-        relaxations = self._relaxations
-        numbered = len(relaxations) > 1
-        makers = [
-            (f"relax {number}" if numbered else "relax", maker, Step.RELAX)
-            for number, maker in enumerate(relaxations, start=1)
-        ]
-        for step, maker, kind in [*makers, ("static", self.static_maker, Step.STATIC)]:
+        names = ["relax 1", "relax 2"] if len(self._relaxations) > 1 else ["relax"]
+        makers = dict(zip(names, self._relaxations, strict=True)) | {"static": self.static_maker}
+        for step, maker in makers.items():
             vasp = replace(
                 maker,
                 name=f"{start.name} {step}",
@@ -207,6 +201,7 @@ class VaspEnergyMaker(EnergyMaker):
                 copy_vasp_kwargs=NO_RESTART_FILES,
             )
             step_job = replace(self.step_maker, name=vasp.name, vasp=vasp).make(previous, magmoms)
+            kind = Step.STATIC if step == "static" else Step.RELAX
             jobs.append(mark(step_job, kind, "dft", f"{vasp.name} {formula}"))
             previous, magmoms = step_job.output, None
         return jobs

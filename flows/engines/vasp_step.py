@@ -107,12 +107,8 @@ class VaspStepMaker(Maker):
     @classmethod
     def of(cls, settings: VaspSettings) -> VaspStepMaker:
         """Make the Maker that ``engines.vasp`` describes."""
-        return cls(
-            max_errors=settings.max_errors,
-            max_seconds=settings.max_seconds,
-            frozen_seconds=settings.frozen_seconds,
-            polling_seconds=settings.polling_seconds,
-        )
+        limits = {"max_errors", "max_seconds", "frozen_seconds", "polling_seconds"}
+        return cls(**settings.model_dump(include=limits))
 
     @job(config=TOLERANT, data="vasp_objects")
     def make(
