@@ -5,25 +5,24 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from functools import partial
+from typing import Any
 
 import typer
 
 from gan_htvs.errors import UserError
 from launchers import console
-from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, app
+from launchers.commands.common import LAUNCHPAD_DEFAULT, Launchpad, command
 
-passing_through = partial(
-    app.command,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    add_help_option=False,
-)
-"""Make a command whose arguments, ``--help`` included, FireWorks reads."""
+PASSED_THROUGH: dict[str, Any] = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+    "add_help_option": False,
+}
+"""Options of commands whose arguments, ``--help`` included, FireWorks reads."""
 
 CHECK_SECONDS = 5.0
 
 
-@passing_through(epilog="Example: [bold]gan-htvs lpad get_wflows -d count[/bold]")
+@command("lpad get_wflows -d count", **PASSED_THROUGH)
 def lpad(context: typer.Context) -> None:
     """Run FireWorks' lpad: query and change the queued jobs, with its own arguments."""
     from launchers import scripts
@@ -31,7 +30,7 @@ def lpad(context: typer.Context) -> None:
     scripts.lpad(context.args)
 
 
-@passing_through(epilog="Example: [bold]gan-htvs qlaunch -c queue/cpu rapidfire -m 10[/bold]")
+@command("qlaunch -c queue/cpu rapidfire -m 10", **PASSED_THROUGH)
 def qlaunch(context: typer.Context) -> None:
     """Run FireWorks' qlaunch: submit batch jobs that work, with its own arguments."""
     from launchers import scripts
@@ -39,9 +38,7 @@ def qlaunch(context: typer.Context) -> None:
     scripts.qlaunch(context.args)
 
 
-@passing_through(
-    epilog="Example: [bold]gan-htvs rlaunch -w queue/cpu/my_fworker.yaml multi 16[/bold]"
-)
+@command("rlaunch -w queue/cpu/my_fworker.yaml multi 16", **PASSED_THROUGH)
 def rlaunch(context: typer.Context) -> None:
     """Run FireWorks' rlaunch: work on queued jobs here, with its own arguments.
 
@@ -55,7 +52,7 @@ def rlaunch(context: typer.Context) -> None:
     scripts.rlaunch(context.args, console.note)
 
 
-@app.command(epilog="Example: [bold]gan-htvs database[/bold]")
+@command("database")
 def database(launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
     """Keep the embedded database running until Ctrl-C, for programs that cannot start it."""
     from launchers.database import open_databases
