@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 
+from gan_htvs.errors import UserError
 from gan_htvs.potentials import SHIPPED, calculator_of, weights_file
+from gan_htvs.words import in_one_line
 from launchers.findings import Finding, failure, ok, warning
 
 if TYPE_CHECKING:
@@ -61,10 +63,24 @@ def compare_versions(declared: Iterable[Requirement]) -> Finding:
 
 
 def imports() -> Finding:
-    """Import what every job imports, which reveals broken installations and slow disks."""
+    """Import what every job imports, which reveals broken installations and slow disks.
+
+    Raises
+    ------
+    UserError
+        If a module, or a settings file that it reads, is broken.
+    """
     start = time.perf_counter()
     for name in IMPORTED:
-        import_module(name)
+        try:
+            import_module(name)
+        except UserError:  # names the file and the fix
+            raise
+        except Exception as error:
+            raise UserError(
+                f"`import {name}` fails: {type(error).__name__}: {in_one_line(error)}; correct the "
+                "settings file that it names, or set up the virtual environment again."
+            ) from error
     seconds = time.perf_counter() - start
     what = f"{seconds:.1f} s for {', '.join(IMPORTED)}"
     if seconds > SLOW_IMPORTS:
