@@ -98,7 +98,7 @@ def test_what_is_held_out_is_never_learned_from():
 def test_a_training_whose_output_was_not_stored_is_there_at_once(tmp_path, monkeypatch):
     campaign = Campaign.model_validate(DOCUMENT)
     output, first = run(campaign), Path.cwd()
-    monkeypatch.delattr("gan_htvs.generator.training.Trainer.step")
+    monkeypatch.delattr("gan_htvs.generator.training._Trainer.step")
     again = tmp_path / "again"
     again.mkdir()
     monkeypatch.chdir(again)
