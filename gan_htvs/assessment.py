@@ -74,12 +74,8 @@ def assess(
 
 def deserves_gap(assessment: Assessment, limits: Thresholds) -> bool:
     """Whether a candidate is stable enough to spend a band gap calculation on."""
-    return (
-        believes(assessment.energy_above_hull)
-        and assessment.energy_above_hull <= limits.synthesizable
-        and assessment.pourbaix is not None
-        and assessment.pourbaix.minimum <= limits.pourbaix_screen
-    )
+    stage, _ = decide(assessment, None, limits)
+    return stage is Stage.POURBAIX_STABLE
 
 
 def decide(  # noqa: PLR0911 - one return for each way to leave the funnel

@@ -308,17 +308,17 @@ class Campaign(Settings):
 
     @model_validator(mode="after")
     def _published_energies_are_comparable(self) -> Campaign:
-        if self.references.energies != "computed" and self.engines.energy.name != "vasp":
-            raise ValueError(
-                f"references.energies: {self.references.energies!r} cannot stand beside energies "
-                f"of {self.engines.energy.name!r}; write 'computed'"
-            )
-        if self.references.energies != "computed" and self.engines.vasp.potcar_functional != "PBE":
-            raise ValueError(
-                f"references.energies: {self.references.energies!r} are of POTCARs of 'PBE', and "
-                f"engines.vasp.potcar_functional is {self.engines.vasp.potcar_functional!r}; write "
-                "'computed'"
-            )
+        if self.references.energies == "computed":
+            return self
+        for setting, value, needed in (
+            ("engines.energy.name", self.engines.energy.name, "vasp"),
+            ("engines.vasp.potcar_functional", self.engines.vasp.potcar_functional, "PBE"),
+        ):
+            if value != needed:
+                raise ValueError(
+                    f"references.energies: {self.references.energies!r} needs {setting} "
+                    f"{needed!r}, not {value!r}; write 'computed'"
+                )
         return self
 
     @model_validator(mode="after")

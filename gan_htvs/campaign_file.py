@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,30 +14,23 @@ from gan_htvs.campaign import (
     SHIPPED,
     SHIPPED_GENERATOR,
     Campaign,
-    DatasetSettings,
-    GeneratorSettings,
-    OwnStructuresSettings,
-    ReferenceSettings,
 )
 from gan_htvs.dataset.sources import read_structures
 from gan_htvs.errors import UserError
-from gan_htvs.settings import first_error, first_problem, read_mapping
+from gan_htvs.settings import Settings, first_error, first_problem, read_mapping
 from gan_htvs.thermodynamics.materials_project import fetch_phases
 from gan_htvs.thermodynamics.references import reference_phases, write_phases
-
-Located = TypeVar(
-    "Located", DatasetSettings, GeneratorSettings, OwnStructuresSettings, ReferenceSettings
-)
 
 ANY_OXIDATION_STATE = (-8.0, 9.0)
 """Lowest and highest average oxidation state where structures are given."""
 
-_SECTIONS = {
-    DatasetSettings: "dataset",
-    GeneratorSettings: "generator",
-    OwnStructuresSettings: "structures",
-    ReferenceSettings: "references",
+NAMED_FILES = {
+    "dataset": "path",
+    "generator": "checkpoint",
+    "structures": "path",
+    "references": "path",
 }
+"""Section -> the setting that names a file or a folder."""
 
 
 def read_campaign(path: str | Path) -> Campaign:
@@ -55,14 +48,8 @@ def read_campaign(path: str | Path) -> Campaign:
     path = Path(path)
     campaign = parse_campaign(path)
     _fetch_references(path, campaign)
-    return campaign.model_copy(
-        update={
-            "dataset": _located(path, campaign.dataset, "path"),
-            "generator": _located(path, campaign.generator, "checkpoint"),
-            "structures": campaign.structures and _counted(path, campaign.structures),
-            "references": _located(path, campaign.references, "path"),
-        }
-    )
+    located = {section: _located(path, campaign, section) for section in NAMED_FILES}
+    return campaign.model_copy(update=located)
 
 
 def parse_campaign(path: Path) -> Campaign:
@@ -161,39 +148,34 @@ def _beside(campaign_file: Path, path: Path) -> Path:
     return (campaign_file.resolve().parent / path.expanduser()).resolve()
 
 
-def _located(campaign_file: Path, settings: Located, field: str) -> Located:
-    """Make the path in a field absolute, and write down the hash of what is there.
+def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings | None:
+    """Make the path in a section absolute, and add the hash of what is there.
 
     Raises
     ------
     UserError
-        If it is not there, or not what it was when its hash was written down.
+        If it is not there, or its hash is not that in the section.
     """
-    path: Path | None = getattr(settings, field)
+    field = NAMED_FILES[section]
+    settings: Any = getattr(campaign, section)
+    path: Path | None = settings and getattr(settings, field)
     if path is None:
         return settings
-    section = _SECTIONS[type(settings)]
-    is_folder = isinstance(settings, OwnStructuresSettings) or (
-        getattr(settings, "source", None) == "folder"
-    )
-    kind = "folder" if is_folder else "file"
-    if isinstance(settings, GeneratorSettings) and path == SHIPPED:
+    is_folder = section == "structures" or getattr(settings, "source", None) == "folder"
+    if section == "generator" and path == SHIPPED:
         named, path = path, SHIPPED_GENERATOR  # which is elsewhere on other machines
     else:
         named = path = _beside(campaign_file, path)
-    if not (path.is_dir() if kind == "folder" else path.is_file()):
+    if not (path.is_dir() if is_folder else path.is_file()):
+        kind = "folder" if is_folder else "file"
         raise UserError(f"{campaign_file}: {section}.{field}: there is no {kind} {path}.")
     sha256 = _content(path)
     if settings.sha256 not in (None, sha256):
         raise UserError(f"{campaign_file}: {section}.sha256: {path} has {sha256}.")
-    return settings.model_copy(update={field: named, "sha256": sha256})
-
-
-def _counted(campaign_file: Path, settings: OwnStructuresSettings) -> OwnStructuresSettings:
-    """Find the folder of the structures, and count them."""
-    located = _located(campaign_file, settings, "path")
-    structures, _ = read_structures(located.path)
-    return located.model_copy(update={"count": len(structures)})
+    values: dict[str, Any] = {field: named, "sha256": sha256}
+    if section == "structures":
+        values["count"] = len(read_structures(path)[0])
+    return settings.model_copy(update=values)
 
 
 def _problem(model: type[BaseModel], error: ValidationError) -> str:

@@ -35,7 +35,8 @@ def builders(databases: Databases) -> tuple[CandidateBuilder, StabilityBuilder]:
         databases.store("campaigns", key="name"),
         databases.store("candidates", key="candidate_id"),
     )
-    return CandidateBuilder(*stores), StabilityBuilder(*stores)
+    # A formula has hundreds of candidates, so fewer items are in memory at a time.
+    return CandidateBuilder(*stores), StabilityBuilder(*stores, chunk_size=10)
 
 
 def ensure_indexes(databases: Databases) -> None:

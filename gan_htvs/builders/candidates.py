@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from emmet.core.symmetry import SymmetryData
-from maggma.core import Builder, Store
 from maggma.utils import grouper
 
 from gan_htvs import __version__
@@ -14,6 +13,7 @@ from gan_htvs.assessment import soundness
 from gan_htvs.bandgap import BandGapResult, missing_orders
 from gan_htvs.builders.documents import (
     VERSIONS,
+    BuilderOfCandidates,
     latest_gates,
     mapping,
     outputs_by_uuid,
@@ -36,7 +36,7 @@ from gan_htvs.store import INDEXES
 from gan_htvs.words import in_one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pymatgen.core import Structure
 
@@ -63,36 +63,13 @@ Item = dict[str, Any]
 """One candidate, ready to build: proposal, prescreen, gate and gap, and its header."""
 
 
-class CandidateBuilder(Builder):
+class CandidateBuilder(BuilderOfCandidates):
     """Write one document per proposed structure, from whatever has been computed for it so far.
 
     Only candidates whose inputs or campaign settings have changed are built again; a second run
     changes nothing. :class:`gan_htvs.builders.stability.StabilityBuilder` then compares the
     candidates with each other; until then a new one has the stage that the gate decided.
-
-    Attributes
-    ----------
-    changed
-        Ids of the candidates that were written.
-
-    Parameters
-    ----------
-    outputs
-        Documents of the JobStore, keyed by ``uuid``.
-    campaigns
-        Campaign settings, keyed by ``name``.
-    candidates
-        Target, keyed by ``candidate_id``.
     """
-
-    def __init__(
-        self, outputs: Store, campaigns: Store, candidates: Store, chunk_size: int = 100
-    ) -> None:
-        self.outputs = outputs
-        self.campaigns = campaigns
-        self.candidates = candidates
-        self.changed: set[str] = set()
-        super().__init__([outputs, campaigns], [candidates], chunk_size)
 
     def ensure_indexes(self) -> None:
         """Make the indexes that both builders need, and those of queries of candidates."""
@@ -231,8 +208,13 @@ class CandidateBuilder(Builder):
         outputs = outputs_by_uuid(self.outputs, uuids)
         for header in headers:
             try:
-                proposal = _proposal(outputs, header["proposal"])
-                prescreen = _prescreen(outputs, header["prescreen"])
+                uuid, *place = header["proposal"]
+                proposal = _proposal(_entry(outputs[uuid], *place))
+                prescreen = None
+                if header["prescreen"] is not None:
+                    uuid, *place = header["prescreen"]
+                    entry = decode(_entry(outputs[uuid], *place))
+                    prescreen = PrescreenVerdict.model_validate(entry)
             except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
                 self.logger.warning("candidate %s is skipped: %s", header["candidate_id"], error)
                 continue
@@ -244,31 +226,24 @@ class CandidateBuilder(Builder):
             }
 
 
-def _entry(output: Mapping[str, Any], field: str, index: int) -> Any:
-    """Return the proposal or verdict in an entry of a list of an output."""
+def _entry(output: Any, field: str, index: int) -> Any:
+    """Return the proposal or verdict in an entry of a list of an output; no field: the output."""
+    if not field:
+        return output
     entry, part = output[field][index], LISTS[field]
     return entry.get(part) if part else entry
 
 
-def _proposal(outputs: Mapping[str, Any], place: Place) -> Proposal:
-    """Read a proposal from the output of its sampling job, or of its gate."""
-    uuid, field, index = place
-    if field:
-        return Proposal.model_validate(decode(_entry(outputs[uuid], field, index)))
-    verdict = decode(outputs[uuid])
-    return Proposal(
-        candidate_id=verdict.candidate_id,
-        structure=verdict.generated_structure,
-        origin=verdict.origin,
-    )
-
-
-def _prescreen(outputs: Mapping[str, Any], place: Place | None) -> PrescreenVerdict | None:
-    """Read the verdict of the prescreen, or of the selection if that came later."""
-    if place is None:
-        return None
-    uuid, field, index = place
-    return PrescreenVerdict.model_validate(decode(_entry(outputs[uuid], field, index)))
+def _proposal(output: Any) -> Proposal:
+    """Read a proposal of a sampling job, or that of a verdict."""
+    proposal = decode(output)
+    if isinstance(proposal, Verdict):
+        return Proposal(
+            candidate_id=proposal.candidate_id,
+            structure=proposal.generated_structure,
+            origin=proposal.origin,
+        )
+    return Proposal.model_validate(proposal)
 
 
 def _evaluated(output: Any, gap: BandGapResult | None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import logging
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from maggma.core import Builder, Store
+
 from gan_htvs import __version__
 from gan_htvs.candidate import Step
 from gan_htvs.documents import decode, without_id
@@ -15,8 +17,6 @@ from gan_htvs.thermodynamics.hull import ReferenceSet
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from maggma.core import Store
-
     from gan_htvs.campaign import Campaign
 
 LOGGER = logging.getLogger(__name__)
@@ -25,6 +25,36 @@ LOGGER = logging.getLogger(__name__)
 PACKAGES = ("emmet-core", "maggma", "pymatgen")
 VERSIONS = {"gan_htvs": __version__} | {name: version(name) for name in PACKAGES}
 """What documents are built with, for their ``builder_meta``."""
+
+
+class BuilderOfCandidates(Builder):
+    """Base of the builders that write candidates.
+
+    Attributes
+    ----------
+    changed
+        Ids of the candidates that were written with new values.
+
+    Parameters
+    ----------
+    outputs
+        Documents of the JobStore, keyed by ``uuid``.
+    campaigns
+        Campaign settings, keyed by ``name``.
+    candidates
+        Target, keyed by ``candidate_id``.
+    chunk_size
+        Items, which are candidates or formulas, that are in memory at a time.
+    """
+
+    def __init__(
+        self, outputs: Store, campaigns: Store, candidates: Store, chunk_size: int = 100
+    ) -> None:
+        self.outputs = outputs
+        self.campaigns = campaigns
+        self.candidates = candidates
+        self.changed: set[str] = set()
+        super().__init__([outputs, campaigns], [candidates], chunk_size)
 
 
 def stored_campaigns(campaigns: Store) -> list[Campaign]:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from maggma.core import Builder, Store
 from maggma.utils import grouper
 
 from gan_htvs import __version__
 from gan_htvs.assessment import believes
 from gan_htvs.bandgap import BandGapResult
 from gan_htvs.builders.documents import (
+    BuilderOfCandidates,
     stored_campaigns,
     stored_candidates,
     stored_reference_sets,
@@ -49,7 +49,7 @@ Item = dict[str, Any]
 campaign."""
 
 
-class StabilityBuilder(Builder):
+class StabilityBuilder(BuilderOfCandidates):
     """Compare all candidates that have an energy with one another.
 
     Which candidates are the same crystal, and which known one, is decided formula by formula, and
@@ -57,32 +57,7 @@ class StabilityBuilder(Builder):
     places everything on one hull for each level of theory and in water, and writes the documents
     whose numbers changed. The result depends on what is stored, not on the order in which it came,
     so jobs may go on arriving, and runs may be cut off or repeated.
-
-    Attributes
-    ----------
-    changed
-        Ids of the candidates whose results changed.
-
-    Parameters
-    ----------
-    outputs
-        Documents of the JobStore, keyed by ``uuid``.
-    campaigns
-        Campaign settings, keyed by ``name``.
-    candidates
-        What :class:`gan_htvs.builders.candidates.CandidateBuilder` wrote, and the target.
-    chunk_size
-        Formulas that are in memory at a time.
     """
-
-    def __init__(
-        self, outputs: Store, campaigns: Store, candidates: Store, chunk_size: int = 10
-    ) -> None:
-        self.outputs = outputs
-        self.campaigns = campaigns
-        self.candidates = candidates
-        self.changed: set[str] = set()
-        super().__init__([outputs, campaigns], [candidates], chunk_size)
 
     def get_items(self) -> Iterator[Item]:
         """Yield every formula whose documents do not show the relaxed structures it has now."""

@@ -156,8 +156,7 @@ class ReferenceSet(Document):
         names = [entry.name for entry in self.entries]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"more than one energy of {', '.join(repeated)}")
-        pure = {e.composition.elements[0].symbol for e in self.entries if e.composition.is_element}
-        if missing := sorted(set(self.elements) - pure):
+        if missing := missing_elements([e.composition for e in self.entries], self.elements):
             raise ValueError(f"no energy of elemental {', '.join(missing)}")
         return self
 
@@ -286,6 +285,12 @@ class ReferenceSet(Document):
     ) -> float:
         """Count one energy from the elemental phases, eV/atom; errors as above."""
         return float(self.formation_energies_per_atom([composition], [energy_per_atom])[0])
+
+
+def missing_elements(compositions: Iterable[Composition], elements: Iterable[str]) -> list[str]:
+    """Return the elements of which no composition is pure, without which there is no hull."""
+    pure = {each.elements[0].symbol for each in compositions if each.is_element}
+    return sorted(set(elements) - pure)
 
 
 def named_shares(

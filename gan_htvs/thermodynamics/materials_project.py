@@ -9,6 +9,7 @@ from pymatgen.core import Element, Structure
 
 from gan_htvs.errors import UserError
 from gan_htvs.materials_project import client
+from gan_htvs.thermodynamics.hull import missing_elements
 from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def fetch_phases(
         name: ReferencePhase(
             name=name,
             structure=_plain(entry.structure),
-            source=_source(entry),
+            source=f"Materials Project {_material(entry)}",
             published_energy_per_atom=entry.energy_per_atom,
         )
         for entry in entries
@@ -71,17 +72,10 @@ def fetch_phases(
 def _entries(elements: Iterable[str], fetch: Fetch | None) -> list[ComputedStructureEntry]:
     """Fetch all entries, and make sure that they span a hull."""
     symbols = sorted({Element(symbol).symbol for symbol in elements})
-    chemsys = "-".join(symbols)
     entries = list((fetch or _request)(symbols))
-    if not entries:
+    if missing := missing_elements([entry.composition for entry in entries], symbols):
         raise UserError(
-            f"references.source 'materials_project': it has nothing of {chemsys}; choose other "
-            "elements or another source."
-        )
-    pure = {e.composition.elements[0].symbol for e in entries if e.composition.is_element}
-    if missing := sorted(set(symbols) - pure):
-        raise UserError(
-            f"references.source 'materials_project': of {chemsys} it has no elemental "
+            f"references.source 'materials_project': of {'-'.join(symbols)} it has no elemental "
             f"{', '.join(missing)}, without which there is no hull; choose another source."
         )
     return entries
@@ -99,10 +93,6 @@ def _request(symbols: list[str]) -> list[ComputedStructureEntry]:
 def _material(entry: ComputedStructureEntry) -> str:
     """Id of the material; that of an entry also tells the functional."""
     return str(entry.data.get("material_id") or entry.entry_id)
-
-
-def _source(entry: ComputedStructureEntry) -> str:
-    return f"Materials Project {_material(entry)}"
 
 
 def _plain(structure: Structure) -> Structure:

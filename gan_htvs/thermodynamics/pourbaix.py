@@ -120,14 +120,30 @@ class PourbaixAnalyzer:
             If a candidate holds no element besides H and O, holds H, or holds an element
             without ions or without a reference solid.
         """
-        return self._energies([Composition(c) for c in compositions], formation_energies_per_atom)
+        compositions = [Composition(c) for c in compositions]
+        formation = np.asarray(formation_energies_per_atom, dtype=float)
+        energies = np.empty((len(compositions), len(self._ph)))
+        for diagram, members in self._by_metals(compositions):
+            counts = diagram.counts([compositions[i] for i in members])
+            n_oxygen, n_metals = counts[:, -1], counts[:, :-1].sum(axis=1)
+            n_atoms = n_oxygen + n_metals
+            # A solid has no charge and, here, no H: PourbaixEntry.energy_at_conditions with
+            # npH = nPhi = -2 n_O.
+            free = formation[members] * n_atoms + (OXYGEN_ENTROPY - MU_H2O) * n_oxygen
+            conditions = PREFAC * self._ph + self._potential_vs_she
+            own = free[:, None] - 2 * n_oxygen[:, None] * conditions
+            shares = counts[:, :-1] / n_metals[:, None]
+            ratios, of = np.unique(shares.round(12), axis=0, return_inverse=True)
+            others = diagram.energies_at(ratios)[of.reshape(-1)]
+            energies[members] = (own - n_metals[:, None] * others) / n_atoms[:, None]
+        return energies
 
     def stabilities(
         self, compositions: Sequence[CompositionLike], formation_energies_per_atom: ArrayLike
     ) -> list[PourbaixStability]:
         """Describe what :meth:`decomposition_energies` gives, candidate by candidate."""
         compositions = [Composition(c) for c in compositions]
-        energies = self._energies(compositions, formation_energies_per_atom)
+        energies = self.decomposition_energies(compositions, formation_energies_per_atom)
         best = energies.argmin(axis=1)
         species = self._species(compositions, best)
         ph = tuple(self._ph.tolist())
@@ -168,26 +184,6 @@ class PourbaixAnalyzer:
             conc_dict=dict.fromkeys(metals, self.settings.ion_concentration),
             filter_solids=self.settings.filter_solids,
         )
-
-    def _energies(
-        self, compositions: list[Composition], formation_energies_per_atom: ArrayLike
-    ) -> NDArray[np.float64]:
-        formation = np.asarray(formation_energies_per_atom, dtype=float)
-        energies = np.empty((len(compositions), len(self._ph)))
-        for diagram, members in self._by_metals(compositions):
-            counts = diagram.counts([compositions[i] for i in members])
-            n_oxygen, n_metals = counts[:, -1], counts[:, :-1].sum(axis=1)
-            n_atoms = n_oxygen + n_metals
-            # A solid has no charge and, here, no H: PourbaixEntry.energy_at_conditions with
-            # npH = nPhi = -2 n_O.
-            free = formation[members] * n_atoms + (OXYGEN_ENTROPY - MU_H2O) * n_oxygen
-            conditions = PREFAC * self._ph + self._potential_vs_she
-            own = free[:, None] - 2 * n_oxygen[:, None] * conditions
-            shares = counts[:, :-1] / n_metals[:, None]
-            ratios, of = np.unique(shares.round(12), axis=0, return_inverse=True)
-            others = diagram.energies_at(ratios)[of.reshape(-1)]
-            energies[members] = (own - n_metals[:, None] * others) / n_atoms[:, None]
-        return energies
 
     def _species(
         self, compositions: list[Composition], columns: NDArray[np.int64]

@@ -18,7 +18,7 @@ from pymatgen.core import Element, Lattice, Structure
 from gan_htvs.errors import CalculationError, UserError
 from gan_htvs.files import write_atomically
 from gan_htvs.spacegroup import primitive_crystal
-from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet, missing_elements
 from gan_htvs.validity import unphysical_change
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
             f"references.path {settings.path}: was fetched for {kept}; restore these settings, or "
             "name a file that is not there yet."
         )
-    pure = [phase.structure.elements for phase in phases if len(phase.structure.elements) == 1]
-    if missing := sorted(set(elements) - {element.symbol for (element,) in pure}):
+    if missing := missing_elements([each.structure.composition for each in phases], elements):
         raise UserError(
             f"references.path {settings.path}: holds no elemental phase of {', '.join(missing)}, "
             "without which there is no hull; delete it to fetch one."

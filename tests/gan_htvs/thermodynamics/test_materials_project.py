@@ -99,7 +99,7 @@ class TestPhases:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([], "it has nothing of Mg-O; choose other elements"),
+        ([], "of Mg-O it has no elemental Mg, O, without"),
         ([e for e in ENTRIES if e.reduced_formula != "Mg"], "of Mg-O it has no elemental Mg, with"),
     ],
 )
@@ -280,5 +280,5 @@ class TestCampaign:
         document["references"]["energies"] = "materials_project"
         document["engines"] = {"energy": {"name": name}, "band_gap": {"name": "none"}}
         campaign_file.write_text(yaml.safe_dump(document))
-        with pytest.raises(UserError, match=f"cannot stand beside energies of '{name}'"):
+        with pytest.raises(UserError, match=f"needs engines.energy.name 'vasp', not '{name}'"):
             read_campaign(campaign_file)
