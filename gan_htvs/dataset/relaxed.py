@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
 from gan_htvs.matching import unique_indices
 from gan_htvs.pointcloud import LENGTH_SCALE, encode
-from gan_htvs.proposers.symmetric import symmetric_crystals
+from gan_htvs.proposers.random_crystals import symmetric_crystals
 from gan_htvs.thermodynamics.references import phases_of
 from gan_htvs.validity import RejectionReason, check_geometry
 
@@ -192,7 +193,7 @@ class _Pool:
             if have[counts] < ENOUGH:
                 rng = np.random.default_rng([number, i])
                 amounts = dict(zip(self.system.elements, counts, strict=True))
-                crystals += symmetric_crystals(amounts, CRYSTALS_PER_ROUND, rng)
+                crystals += islice(symmetric_crystals(amounts, rng), CRYSTALS_PER_ROUND)
         sound = []
         for crystal in declash(crystals).structures:
             if (problem := check_geometry(crystal)) is None:

@@ -99,14 +99,13 @@ def make_proposer(
         if trained is None:
             raise ValueError("the proposer 'gan' needs a trained generator")
         return GanProposer(trained)
-    if name is ProposerName.RANDOM:
-        from gan_htvs.proposers.random_cells import RandomCells  # noqa: PLC0415
+    if name is ProposerName.SUBSTITUTION:
+        from gan_htvs.proposers.substitution import Substitution  # noqa: PLC0415
 
-        return RandomCells(system)
-    if name is ProposerName.SYMMETRIC:
-        from gan_htvs.proposers.symmetric import SymmetricCrystals  # noqa: PLC0415
+        return Substitution(system, oxidation_states)
+    from gan_htvs.proposers.random_crystals import (  # noqa: PLC0415
+        RandomCells,
+        SymmetricCrystals,
+    )
 
-        return SymmetricCrystals(system)
-    from gan_htvs.proposers.substitution import Substitution  # noqa: PLC0415
-
-    return Substitution(system, oxidation_states)
+    return RandomCells(system) if name is ProposerName.RANDOM else SymmetricCrystals(system)

@@ -1,7 +1,7 @@
-"""Random symmetric crystals: orbits of a random space group, placed by PyXtal.
+"""Random crystals: atoms anywhere, the weakest baseline, or on orbits of a random space group.
 
-Fredericks et al., Computer Physics Communications 2021, 261, 107810. Nearly all known crystals are
-symmetric, and random positions almost never are.
+PyXtal (Fredericks et al., Computer Physics Communications 2021, 261, 107810) places the orbits.
+Nearly all known crystals are symmetric, and random positions almost never are.
 """
 
 from __future__ import annotations
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gan_htvs.chemistry import Counts
+
+VOLUME_SPREAD = 0.2
+"""Relative half width of the range of volumes per atom."""
+
+LENGTHS = (0.6, 1.6)
+"""Range of the edges before the cell is scaled to its volume; only their ratios count."""
+
+ANGLES = (60.0, 120.0)
+"""Range of the cell angles, degrees; every lattice has a cell within it."""
+
+FLATTEST = 0.3
+"""Smallest volume of the cell with unit edges; the corners of the range of angles are flat."""
 
 N_SPACE_GROUPS = 230
 
@@ -53,6 +65,32 @@ PRIMITIVE_VECTORS: dict[str, NDArray[np.float64]] = {
 _SAME_SITE = 0.01
 
 
+_group = cache(Group)
+
+
+class RandomCells(Proposer):
+    """Proposes random cells with uniformly distributed atoms."""
+
+    name = ProposerName.RANDOM
+    volume_per_atom = VOLUME_PER_ATOM
+
+    def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
+        """Yield structures without end."""
+        species = [el for el, n in zip(self.system.elements, counts, strict=True) for _ in range(n)]
+        while True:
+            yield Structure(_cell(len(species), rng), species, rng.random((len(species), 3)))
+
+
+def _cell(n_atoms: int, rng: np.random.Generator) -> Lattice:
+    """Draw a cell of a sensible volume for so many atoms."""
+    volume = n_atoms * VOLUME_PER_ATOM * rng.uniform(1 - VOLUME_SPREAD, 1 + VOLUME_SPREAD)
+    lengths = rng.uniform(*LENGTHS, size=3)
+    while True:
+        angles = rng.uniform(*ANGLES, size=3)
+        if Lattice.from_parameters(1, 1, 1, *angles).volume > FLATTEST:
+            return Lattice.from_parameters(*lengths, *angles).scale(volume)
+
+
 class SymmetricCrystals(Proposer):
     """Proposes random symmetric crystals."""
 
@@ -61,42 +99,33 @@ class SymmetricCrystals(Proposer):
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
         """Yield crystals without end, or none if PyXtal finds none."""
-        amounts = dict(zip(self.system.elements, counts, strict=True))
-        while crystals := symmetric_crystals(amounts, 1, rng):
-            yield from crystals
+        return symmetric_crystals(dict(zip(self.system.elements, counts, strict=True)), rng)
 
 
-def symmetric_crystals(
-    counts: Mapping[str, int], size: int, rng: np.random.Generator
-) -> list[Structure]:
+def symmetric_crystals(counts: Mapping[str, int], rng: np.random.Generator) -> Iterator[Structure]:
     """Draw crystals with random space groups among those that can hold the atoms.
 
     Parameters
     ----------
     counts
         Atoms of each element in the primitive cell.
-    size
-        Crystals wanted.
     rng
         Decides everything.
 
-    Returns
-    -------
-    Primitive cells with exactly ``counts`` atoms, grouped in the order of ``counts``; fewer than
-    ``size`` if PyXtal fails ``ATTEMPTS`` times for one. They may overlap.
+    Yields
+    ------
+    Primitive cells with exactly ``counts`` atoms, grouped in the order of ``counts``, until PyXtal
+    fails ``ATTEMPTS`` times for one. They may overlap.
     """
     groups = compatible_groups(tuple(counts.values()))
-    crystals: list[Structure] = []
     failures = 0
-    while len(crystals) < size and failures < ATTEMPTS:
+    while failures < ATTEMPTS:
         number = groups[rng.integers(len(groups))]
         crystal = symmetric_crystal(number, counts, seed=int(rng.integers(2**32)))
-        if crystal is None:
-            failures += 1
-        else:
+        failures += 1
+        if crystal is not None:
             failures = 0
-            crystals.append(crystal)
-    return crystals
+            yield crystal
 
 
 @cache
@@ -107,11 +136,6 @@ def compatible_groups(counts: tuple[int, ...]) -> tuple[int, ...]:
         for number in range(1, N_SPACE_GROUPS + 1)
         if _group(number).check_compatible(np.array(counts) * _group(number).cellsize())[0]
     )
-
-
-@cache
-def _group(number: int) -> Group:
-    return Group(number)
 
 
 @cache
