@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from adjustText import adjust_text
+from matplotlib import cycler
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord
@@ -59,10 +60,9 @@ def draw_funnel(funnel: Funnel) -> Figure:
         own_style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)]}
         style = PUBLISHED_STYLE if name == PUBLISHED_SOURCE else own_style
         where = stages + (k + 0.5) * height - 0.4
-        axes.barh(where, [count or 0 for count in counts], height, label=name, **style)
-        for y, count in zip(where, counts, strict=True):
-            if count is not None:
-                axes.annotate(f" {count:,}", (max(count, 0.5), y), va="center", fontsize=8)
+        bars = axes.barh(where, [count or 0 for count in counts], height, label=name, **style)
+        labels = ["" if count is None else f" {count:,}" for count in counts]
+        axes.bar_label(bars, labels, fontsize=8)
     axes.set(yticks=stages, yticklabels=funnel.stages, xlabel="structures")
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(0, 4 * max([1, *(c or 0 for counts in columns.values() for c in counts)]))
@@ -124,12 +124,11 @@ def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
         return None
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS))
     for k, row in enumerate(wet):
         style: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "alpha": 0.6, "zorder": 1}
         if k < MOST_CURVES:
-            line, colour = divmod(k, len(COLOURS))
-            style = {"linestyle": ("-", "--", ":")[line], "color": COLOURS[colour]}
-            style["label"] = f"{latexify(row['formula_pretty'])} {row['candidate_id'][:6]}"
+            style = {"label": f"{latexify(row['formula_pretty'])} {row['candidate_id'][:6]}"}
         axes.plot(row["pourbaix"]["ph"], row["pourbaix"]["decomposition_energies"], **style)
     for limit in (thresholds.pourbaix, thresholds.pourbaix_screen):
         axes.axhline(limit, color=RED, linewidth=1, linestyle="--")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from functools import partial
 from itertools import islice, repeat
 from operator import attrgetter
 from statistics import mean
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from gan_htvs.chemistry import Counts, OxidationRanges
     from gan_htvs.dataset import Dataset
     from gan_htvs.proposers import Proposer, RawSample
-    from gan_htvs.proposers.sampling import SampledStructure, SampleResult
+    from gan_htvs.proposers.sampling import SampleResult
     from gan_htvs.relaxation import Relaxations
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
@@ -77,7 +78,7 @@ def evaluate(
     seed: int = 0,
     thresholds: Sequence[float] = THRESHOLDS,
     max_tries_per_structure: int = 200,
-    on_progress: Progress | None = None,
+    on_progress: Progress = lambda _what, _done, _total: None,
 ) -> Evaluation:
     """Judge a proposer by its samples and by what they relax to.
 
@@ -121,11 +122,6 @@ def evaluate(
     system = proposer.system
     if not compositions:
         raise UserError("compositions: there is none to evaluate; name at least one.")
-
-    def told(what: str) -> Callable[[int, int], None]:
-        what = f"{proposer.name}: {what}"
-        return lambda done, total: on_progress(what, done, total) if on_progress else None
-
     n_relaxed = min(n_relaxed, n_samples)
     phases = known_phases or []
     if known_phases is None:
@@ -137,7 +133,7 @@ def evaluate(
     samples: list[Sample] = []
     to_relax: list[tuple[Sample, Structure]] = []
     for done, counts in enumerate(compositions):
-        told("sampling")(done, len(compositions))
+        on_progress(f"{proposer.name}: sampling", done, len(compositions))
         raw: list[RawSample] = []
         found = sample(
             proposer,
@@ -164,18 +160,27 @@ def evaluate(
                 decoded=len(crystals),
                 before_push=_counted(filter(None, map(check_geometry, crystals))),
                 rejections=_counted(found.reasons.elements()),
-                held_out=known.n_held_out(counts),
+                held_out=known.held_out_counts.count(counts),
             )
         )
-        new = [_sample(each, system.formula(counts), known) for each in found.samples]
+        new = [
+            Sample(
+                composition=system.formula(counts),
+                index=each.index,
+                max_displacement=each.max_displacement,
+                novel_as_generated=known.is_novel(each.structure),
+                rediscovers_as_generated=known.rediscovered(each.structure),
+            )
+            for each in found.samples
+        ]
         samples += new
         to_relax += list(zip(new, found.structures, strict=True))[:n_relaxed]
-    told("sampling")(len(compositions), len(compositions))
+    on_progress(f"{proposer.name}: sampling", len(compositions), len(compositions))
     if to_relax:
-        references = relaxations.references(phases, on_progress=told("known phases"))
-        relaxed = relaxations.relax(
-            [structure for _, structure in to_relax], on_progress=told("relaxing")
-        )
+        progress = partial(on_progress, f"{proposer.name}: known phases")
+        references = relaxations.references(phases, on_progress=progress)
+        progress = partial(on_progress, f"{proposer.name}: relaxing")
+        relaxed = relaxations.relax([each for _, each in to_relax], on_progress=progress)
         for (one, _), result in zip(to_relax, relaxed, strict=True):
             _record(one, result, references, known)
         _mark_unique(samples)
@@ -213,6 +218,11 @@ class KnownCrystals:
         A dataset, split in two.
     phases
         Known phases, which count as known whether they are in the dataset or not.
+
+    Attributes
+    ----------
+    held_out_counts
+        Atoms of each held-out cell.
     """
 
     def __init__(
@@ -224,20 +234,18 @@ class KnownCrystals:
         )
         kept_back = held_out.structures() if held_out else []
         self._held_out = KnownStructures(kept_back)
-        self._counts = [self.system.counts(structure) for structure in kept_back]
+        self.held_out_counts = [self.system.counts(structure) for structure in kept_back]
 
     def is_novel(self, structure: Structure) -> bool:
         """Whether it matches neither a training structure nor a known phase."""
         return not self._known.holds(structure)
 
-    def n_held_out(self, counts: Counts) -> int:
-        """Held-out cells with these atoms."""
-        return self._counts.count(counts)
-
     def rediscovered(self, structure: Structure) -> tuple[int, ...]:
         """Positions of the held-out cells with as many atoms that the structure matches."""
         counts = self.system.counts(structure)
-        return tuple(i for i in self._held_out.positions(structure) if self._counts[i] == counts)
+        return tuple(
+            i for i in self._held_out.positions(structure) if self.held_out_counts[i] == counts
+        )
 
 
 _OUTCOMES = {Stage.REJECTED: Outcome.HOLE, Stage.FAILED: Outcome.NOT_CONVERGED}
@@ -264,16 +272,6 @@ def _n_read(proposer: Proposer, found: SampleResult) -> int | None:
 
 def _counted(reasons: Iterable[RejectionReason]) -> dict[str, int]:
     return {str(reason): n for reason, n in sorted(Counter(reasons).items())}
-
-
-def _sample(sampled: SampledStructure, composition: str, known: KnownCrystals) -> Sample:
-    return Sample(
-        composition=composition,
-        index=sampled.index,
-        max_displacement=sampled.max_displacement,
-        novel_as_generated=known.is_novel(sampled.structure),
-        rediscovers_as_generated=known.rediscovered(sampled.structure),
-    )
 
 
 def _record(

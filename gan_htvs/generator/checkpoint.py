@@ -299,16 +299,10 @@ class TrainingState(Training):
             If the training has diverged.
         """
         self._require_finite()
-        copied = {name: deepcopy(net) for name, net in self.networks.items() if name != "critic"}
-        return TrainedGenerator(
-            nn.ModuleDict(copied).cpu().eval(),
-            self.system,
-            self.parameters,
-            seed=self.seed,
-            steps=self.steps,
-            seconds=self.seconds,
-            history=self.history,
-        )
+        shared = {each.name: getattr(self, each.name) for each in dataclasses.fields(Training)}
+        shared["networks"] = deepcopy(self.networks).cpu().eval()
+        del shared["networks"]["critic"]
+        return TrainedGenerator(**shared)
 
     def save(self, path: Path, fingerprint: str) -> None:
         """Write everything atomically, marked with the identity of the training.

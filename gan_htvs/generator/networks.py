@@ -198,9 +198,7 @@ class _CellClassifier(nn.Module):
         self.row = nn.Sequential(*_normalised(3, row, eps), *_normalised(row, row, eps))
         self.head = nn.Sequential(
             *_normalised(CELL_ROWS * row, first, eps),
-            nn.Linear(first, second, bias=False),
-            nn.BatchNorm1d(second, eps=eps),
-            nn.LeakyReLU(),  # with PyTorch's leak of 0.01, in the published code
+            *_normalised(first, second, eps, leak=0.01),  # PyTorch's leak, in the published code
             nn.Linear(second, 1),
             nn.Sigmoid(),
         )
@@ -211,11 +209,11 @@ class _CellClassifier(nn.Module):
         return self.head(h.view(len(cell), -1)).squeeze(1)
 
 
-def _normalised(inputs: int, outputs: int, eps: float) -> list[nn.Module]:
+def _normalised(inputs: int, outputs: int, eps: float, leak: float = LEAK) -> list[nn.Module]:
     return [
         nn.Linear(inputs, outputs, bias=False),
         nn.BatchNorm1d(outputs, eps=eps),
-        nn.LeakyReLU(LEAK, inplace=True),
+        nn.LeakyReLU(leak, inplace=True),
     ]
 
 

@@ -88,8 +88,8 @@ def memory_shortage_as_user_error(parameters: TrainingParameters) -> Iterator[No
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # On the CPU, PyTorch raises a RuntimeError like any other.
         is_shortage = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        # On the CPU, PyTorch raises a RuntimeError like any other.
         if not is_shortage and "can't allocate memory" not in str(error):
             raise
         raise UserError(
