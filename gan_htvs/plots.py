@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from adjustText import adjust_text
-from matplotlib import cycler
+from cycler import cycler
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord

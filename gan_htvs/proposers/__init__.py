@@ -99,13 +99,10 @@ def make_proposer(
         if trained is None:
             raise ValueError("the proposer 'gan' needs a trained generator")
         return GanProposer(trained)
+    from gan_htvs.proposers import baselines  # noqa: PLC0415
+
     if name is ProposerName.SUBSTITUTION:
-        from gan_htvs.proposers.substitution import Substitution  # noqa: PLC0415
-
-        return Substitution(system, oxidation_states)
-    from gan_htvs.proposers.random_crystals import (  # noqa: PLC0415
-        RandomCells,
-        SymmetricCrystals,
-    )
-
-    return RandomCells(system) if name is ProposerName.RANDOM else SymmetricCrystals(system)
+        return baselines.Substitution(system, oxidation_states)
+    if name is ProposerName.SYMMETRIC:
+        return baselines.SymmetricCrystals(system)
+    return baselines.RandomCells(system)

@@ -15,7 +15,7 @@ from gan_htvs.evaluation import evaluate
 from gan_htvs.evaluation.documents import Evaluation
 from gan_htvs.pointcloud import encode
 from gan_htvs.proposers import ProposerName
-from gan_htvs.proposers.random_crystals import RandomCells
+from gan_htvs.proposers.baselines import RandomCells
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.validity import RejectionReason
 

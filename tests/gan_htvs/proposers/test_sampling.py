@@ -8,7 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.proposers import ProposerName
-from gan_htvs.proposers.random_crystals import RandomCells
+from gan_htvs.proposers.baselines import RandomCells
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.validity import RejectionReason
 

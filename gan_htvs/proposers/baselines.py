@@ -1,4 +1,4 @@
-"""Random crystals: atoms anywhere, the weakest baseline, or on orbits of a random space group.
+"""Baselines: random cells, random symmetric crystals, and prototype substitution.
 
 PyXtal (Fredericks et al., Computer Physics Communications 2021, 261, 107810) places the orbits.
 Nearly all known crystals are symmetric, and random positions almost never are.
@@ -17,6 +17,7 @@ from pyxtal.msg import Error as PyXtalError
 from pyxtal.symmetry import Group
 from pyxtal.tolerance import Tol_matrix
 
+from gan_htvs.dataset.decoration import decorate_composition, split_ions
 from gan_htvs.declash import VOLUME_PER_ATOM, pair_distances
 from gan_htvs.proposers import Proposer, ProposerName
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gan_htvs.chemistry import Counts
+    from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
 
 VOLUME_SPREAD = 0.2
 """Relative half width of the range of volumes per atom."""
@@ -61,6 +62,9 @@ PRIMITIVE_VECTORS: dict[str, NDArray[np.float64]] = {
     "R": np.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3,
 }
 """Rows: primitive vectors in the conventional ones, by centring; obverse hexagonal axes."""
+
+LOWEST_ENERGY = 10
+"""Orderings of lowest electrostatic energy of each prototype."""
 
 _SAME_SITE = 0.01
 
@@ -185,3 +189,42 @@ def _primitive(structure: Structure, *, centring: str) -> Structure:
     )
     primitive.merge_sites(tol=_SAME_SITE, mode="delete")
     return primitive
+
+
+class Substitution(Proposer):
+    """Proposes decorated prototypes, the most plausible one of every prototype first.
+
+    The dataset source ``prototypes`` is made in the same way with fewer orderings, so a generator
+    that learnt from it has seen the first of these structures.
+
+    Parameters
+    ----------
+    system, oxidation_states
+        Elements, caps, and the average oxidation states that each element may have.
+
+    Raises
+    ------
+    UserError
+        If the system is not one of cations and anions with known bond valences.
+    """
+
+    name = ProposerName.SUBSTITUTION
+    volume_per_atom = None
+
+    def __init__(self, system: ChemicalSystem, oxidation_states: OxidationRanges) -> None:
+        split_ions(
+            system,
+            oxidation_states,
+            needed_by=f"the proposer {self.name.value!r}",
+            cure="leave it out",
+        )
+        super().__init__(system)
+        self.oxidation_states = oxidation_states
+
+    def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
+        """Yield the decorations in their order; nothing about them is random."""
+        del rng
+        for candidate in decorate_composition(
+            self.system, counts, self.oxidation_states, lowest_energy=LOWEST_ENERGY
+        ):
+            yield candidate.structure
