@@ -19,7 +19,7 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.batches import Batches, batches_of
-from gan_htvs.engines import PotentialSettings
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.prescreen.batched import relax_batched
 from gan_htvs.relaxer import Work, relax
 

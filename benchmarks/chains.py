@@ -12,8 +12,7 @@ from pymatgen.core import Lattice, Structure
 
 from flows.routing import label, mark, route
 from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import Origin, Proposal, Step
-from gan_htvs.proposers import ProposerName
+from gan_htvs.candidate import Origin, Proposal, ProposerName, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,9 +15,9 @@ import warnings
 import numpy as np
 from samples import samples
 
-from gan_htvs.engines import PotentialSettings
+from gan_htvs.candidate import ProposerName
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.processes import spread
-from gan_htvs.proposers import ProposerName
 from gan_htvs.relaxer import relax
 
 OPTIMIZERS = ("CellAwareBFGS", "BFGS", "LBFGS", "FIRE")

@@ -17,14 +17,13 @@ from monty.json import jsanitize
 from pymatgen.core import Structure
 
 from gan_htvs.assessment import believes
-from gan_htvs.candidate import Origin, Proposal, ScreeningStep
+from gan_htvs.candidate import Origin, Proposal, ProposerName, ScreeningStep
 from gan_htvs.declash import declash
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.identity import content_hash
 from gan_htvs.matching import UniqueStructures
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.prescreen.screening import Prescreen
 from gan_htvs.processes import spread
-from gan_htvs.proposers import ProposerName
 from gan_htvs.relaxation import Relaxations
 from gan_htvs.relaxer import relax
 from gan_htvs.share import Share

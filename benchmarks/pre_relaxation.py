@@ -29,9 +29,9 @@ from pymatgen.io.vasp.sets import MPRelaxSet
 
 from gan_htvs.campaign import SHIPPED_GENERATOR
 from gan_htvs.chemistry import ChemicalSystem
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.magnetism import magnetic_starts
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.relaxer import relax

@@ -32,8 +32,7 @@ import numpy as np
 from pipelines import SEED, WINDOWS, Run, prescreened, rules_of, straightforward
 from samples import samples
 
-from gan_htvs.candidate import ScreeningStep
-from gan_htvs.proposers import ProposerName
+from gan_htvs.candidate import ProposerName, ScreeningStep
 from gan_htvs.share import Share
 
 RESAMPLES = 2000

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gan_htvs.campaign import SHIPPED_GENERATOR
+from gan_htvs.candidate import ProposerName
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.generator.checkpoint import load
-from gan_htvs.proposers import ProposerName, make_proposer
+from gan_htvs.proposers import make_proposer
 from gan_htvs.proposers.sampling import sample
 
 if TYPE_CHECKING:

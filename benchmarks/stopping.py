@@ -17,12 +17,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from samples import Sampled, samples
 
+from gan_htvs.candidate import ProposerName
 from gan_htvs.documents import decode, encode
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.identity import content_hash
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.prescreen.stopping import StoppingRule, Trace, calibrate
 from gan_htvs.processes import spread
-from gan_htvs.proposers import ProposerName
 from gan_htvs.relaxation import Relaxations
 from gan_htvs.relaxer import RelaxationResult, relax
 from gan_htvs.share import Share

@@ -19,9 +19,9 @@ from flows.references import ReferencesMaker
 from flows.routing import label, route
 from flows.sample import SampleMaker
 from flows.train import TrainMaker
-from gan_htvs.engines import PotentialSettings
+from gan_htvs.candidate import ProposerName
 from gan_htvs.errors import UserError
-from gan_htvs.proposers import ProposerName
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.thermodynamics.references import phases_of
 
 if TYPE_CHECKING:

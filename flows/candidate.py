@@ -13,11 +13,12 @@ from flows.naming import formula_of, name_by_content
 from flows.proposals import as_proposal
 from flows.routing import TOLERANT, mark, route
 from gan_htvs.assessment import assess, decide, deserves_gap, soundness
-from gan_htvs.campaign import PourbaixSettings, Thresholds
+from gan_htvs.campaign import Thresholds
 from gan_htvs.candidate import Proposal, RelaxedStructure, Stage, Step, Verdict
 from gan_htvs.errors import UserError
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.prescreen.documents import Selection, Survivor
+from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -13,10 +13,10 @@ from flows.naming import formula_of
 from flows.routing import mark
 from flows.scratch import scratch_file
 from gan_htvs.candidate import Step
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.errors import UserError
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.identity import content_hash
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.processes import cores
 from gan_htvs.relaxation import WORKER_KILLED, RelaxationCache, relax_many
 from gan_htvs.relaxer import Work, relax

@@ -13,9 +13,9 @@ from flows.proposals import as_proposals
 from flows.routing import mark
 from flows.scratch import scratch_file
 from gan_htvs.candidate import Proposal, Step
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.prescreen.documents import Screened, ScreenedBatch, Selection, Survivor
 from gan_htvs.prescreen.screening import Prescreen, select
 from gan_htvs.prescreen.settings import CONFIRMATION_STEPS, Device

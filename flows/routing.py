@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from jobflow import Flow, Job, JobConfig, OnMissing
 
-from gan_htvs.candidate import Step
-from gan_htvs.proposers import ProposerName
+from gan_htvs.candidate import ProposerName, Step
 
 if TYPE_CHECKING:
     from gan_htvs.campaign import Campaign

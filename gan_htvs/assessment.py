@@ -11,8 +11,9 @@ from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
     from gan_htvs.bandgap import BandGapResult
-    from gan_htvs.campaign import PourbaixSettings, Thresholds
+    from gan_htvs.campaign import Thresholds
     from gan_htvs.thermodynamics.hull import ReferenceSet
+    from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
 
 Decision = tuple[Stage, str | None]
 """A stage, and why the candidate did not go further."""

@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from gan_htvs.candidate import ProposerName
 from gan_htvs.chemistry import ChemicalSystem, Counts
 from gan_htvs.engines import EngineSettings
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.prescreen.settings import PrescreenSettings
-from gan_htvs.proposers import ProposerName
 from gan_htvs.routing import RoutingSettings
 from gan_htvs.settings import (
     NonNegativeFloat,
@@ -21,6 +21,7 @@ from gan_htvs.settings import (
     PositiveInt,
     Settings,
 )
+from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
 
 OxidationRange = tuple[float, float]
 
@@ -212,30 +213,6 @@ class ReferenceSettings(Settings):
             raise ValueError("'path' belongs to source 'materials_project', and only to it")
         if self.energies == "materials_project" != self.source:
             raise ValueError("energies 'materials_project' come with that source; name it, too")
-        return self
-
-
-class PourbaixSettings(Settings):
-    """The aqueous environment in which stability is asked for."""
-
-    potential_vs_rhe: float = Field(1.5, ge=-3, le=4, description="electrode potential, V vs RHE")
-    ph_min: float = Field(0, ge=-2, le=16, description="lowest pH")
-    ph_max: float = Field(14, ge=-2, le=16, description="highest pH")
-    ph_points: int = Field(29, ge=2, description="number of equidistant pH values")
-    ion_concentration: PositiveFloat = Field(1e-6, description="mol/l of every dissolved ion")
-    filter_solids: bool = Field(True, description="drop solids that are not on the convex hull")
-    ion_set: str = Field(
-        "mg-mn-v-nbs270-1",
-        description="version of the table of aqueous ions; see docs/stability.md",
-    )
-    hydroxides: bool = Field(
-        False, description="let solids with H compete, too, at their measured free energies"
-    )
-
-    @model_validator(mode="after")
-    def _grid_is_ordered(self) -> PourbaixSettings:
-        if self.ph_min >= self.ph_max:
-            raise ValueError(f"ph_min {self.ph_min} must be below ph_max {self.ph_max}")
         return self
 
 

@@ -14,7 +14,6 @@ from gan_htvs.bandgap import BandGapResult, MagneticOrderResult, missing_orders
 from gan_htvs.documents import Document
 from gan_htvs.failures import CalculationFailure
 from gan_htvs.oxidation import OxidationStates, oxidation_states
-from gan_htvs.proposers import ProposerName
 from gan_htvs.thermodynamics.pourbaix_stability import PourbaixStability
 
 KNOWN_PHASE: Final = "known_phase"
@@ -63,6 +62,15 @@ class Step(StrEnum):
 
 CALCULATIONS = (Step.RELAX, Step.STATIC, Step.HYBRID)
 """Steps that compute one structure; their failure is a result."""
+
+
+class ProposerName(StrEnum):
+    """The proposers that there are."""
+
+    GAN = "gan"
+    RANDOM = "random"
+    SYMMETRIC = "symmetric"
+    SUBSTITUTION = "substitution"
 
 
 class Origin(Document):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from operator import not_
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gan_htvs.errors import UserError
+from gan_htvs.potential_settings import PotentialName, PotentialSettings
 from gan_htvs.potentials import SHIPPED, known_potential
 from gan_htvs.settings import (
     NonNegativeFloat,
@@ -18,7 +18,6 @@ from gan_htvs.settings import (
     Settings,
 )
 
-PotentialName = Annotated[str, AfterValidator(known_potential)]
 EnergyEngineName = Annotated[str, AfterValidator(partial(known_potential, besides=("vasp",)))]
 
 MATERIALS_PROJECT_U = {
@@ -32,46 +31,6 @@ MATERIALS_PROJECT_U = {
     "W": 6.2,
 }
 """U of the Materials Project for oxides, eV (Jain et al., Phys. Rev. B 84, 045115 (2011))."""
-
-REFERENCE_STEPS = 1000
-"""Smallest limit on relaxation steps of reference phases."""
-
-
-class PotentialSettings(Settings):
-    """Settings of a relaxation with an interatomic potential."""
-
-    name: PotentialName = Field("chgnet", description="interatomic potential")
-    # Left out when empty: the names of jobs without them, which are hashes, do not depend on it.
-    arguments: dict[str, JsonValue] = Field(
-        default_factory=dict,
-        exclude_if=not_,
-        description="keyword arguments of the ASE calculator of a potential that has atomate2's "
-        "name, such as {model: /path/to/model}",
-    )
-    fmax: PositiveFloat = Field(0.1, description="largest force when converged, eV/A")
-    max_steps: PositiveInt = Field(500, description="longer relaxations count as failed")
-    optimizer: Literal["CellAwareBFGS", "FIRE", "LBFGS", "BFGS"] = Field(
-        "CellAwareBFGS",
-        description="ASE optimizer; LBFGS can jump into holes of a potential",
-    )
-
-    @model_validator(mode="after")
-    def _arguments_are_of_a_potential_without_a_model(self) -> Self:
-        if self.arguments and self.name in SHIPPED:
-            raise ValueError(
-                f"arguments: {self.name!r} takes none, its model is part of its name; leave them "
-                "out"
-            )
-        return self
-
-    @property
-    def for_references(self) -> Self:
-        """Settings with a larger limit on steps, for reference phases.
-
-        The hull needs all of them, they are few, and their number of steps depends on the
-        processor.
-        """
-        return self.model_copy(update={"max_steps": max(self.max_steps, REFERENCE_STEPS)})
 
 
 class EnergyEngineSettings(PotentialSettings):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign import Campaign
     from gan_htvs.candidate import RelaxedStructure
-    from gan_htvs.engines import PotentialSettings
+    from gan_htvs.potential_settings import PotentialSettings
     from gan_htvs.prescreen.settings import Device
     from gan_htvs.relaxer import Curve
     from gan_htvs.thermodynamics.hull import ReferenceSet

@@ -30,8 +30,10 @@ from launchers.words import clock, counted
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gan_htvs.campaign import Campaign
     from gan_htvs.dataset.relaxed import RelaxedStructures
     from gan_htvs.dataset.skipped import Skipped
+    from gan_htvs.funnel import Funnel
     from launchers.failures import FailedCalculation
     from launchers.findings import Finding
     from launchers.losses import Loss
@@ -317,3 +319,19 @@ def marked(row: Mapping[str, Any], path: str, digits: int) -> str:
     if path == "band_gap" and row.get("incomplete_band_gap") is not None:
         value, is_marked = row["incomplete_band_gap"], True
     return cell_text(value, digits) + (INCOMPLETE if is_marked else "")
+
+
+def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
+    """Return a table of how many candidates pass each stage, measured here and published."""
+    from gan_htvs.funnel import PUBLISHED_SOURCE
+
+    level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
+    columns = {**funnel.counts, f"published:\n{PUBLISHED_SOURCE}": funnel.published}
+    blank = [None] * (len(funnel.counts) - 1)
+    rows: list[Sequence[Cell]] = [
+        (what, here, *blank, there) for what, here, there in funnel.setting
+    ]
+    rows.append(())
+    for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):
+        rows.append(("entered the funnel" if stage == "generated" else stage, *counts))
+    return grid_table(Grid(f"Funnel of {campaign.name} ({level})", ("stage", *columns), rows))

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from gan_htvs.campaign import generator_file
 from gan_htvs.campaign_file import checked_campaign, read_campaign
+from gan_htvs.candidate import ProposerName
 from gan_htvs.dataset import build_dataset
 from gan_htvs.dataset.skipped import spell_reasons
 from gan_htvs.errors import UserError
@@ -16,7 +17,7 @@ from gan_htvs.evaluation import evaluate
 from gan_htvs.evaluation.documents import Measures, Outcome
 from gan_htvs.evaluation.report import make_report
 from gan_htvs.generator import checkpoint
-from gan_htvs.proposers import ProposerName, make_proposer
+from gan_htvs.proposers import make_proposer
 from gan_htvs.relaxation import Relaxations
 from gan_htvs.share import Share
 from gan_htvs.thermodynamics.references import phases_of

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from launchers.console import Grid, grid_table, note, out
+from launchers.console import Grid, funnel_table, grid_table, note, out
 from launchers.samples import longest_samples
 from launchers.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from rich.table import Table
 
     from gan_htvs.campaign import Campaign
     from gan_htvs.candidate import PrescreenVerdict
@@ -74,22 +72,6 @@ def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
     out.print(funnel_table(campaign, funnel))
     if funnel.caveat is not None:
         note(f"{funnel.caveat} The next run computes what was stopped.")
-
-
-def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
-    """Return a table of how many candidates pass each stage, measured here and published."""
-    from gan_htvs.funnel import PUBLISHED_SOURCE
-
-    level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
-    columns = {**funnel.counts, f"published:\n{PUBLISHED_SOURCE}": funnel.published}
-    blank = [None] * (len(funnel.counts) - 1)
-    rows: list[Sequence[Cell]] = [
-        (what, here, *blank, there) for what, here, there in funnel.setting
-    ]
-    rows.append(())
-    for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):
-        rows.append(("entered the funnel" if stage == "generated" else stage, *counts))
-    return grid_table(Grid(f"Funnel of {campaign.name} ({level})", ("stage", *columns), rows))
 
 
 def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> None:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gan_htvs.bandgap import BandGapResult
-    from gan_htvs.campaign import PourbaixSettings, Thresholds
+    from gan_htvs.campaign import Thresholds
     from gan_htvs.thermodynamics.hull import ReferenceSet
-    from gan_htvs.thermodynamics.pourbaix_stability import PourbaixStability
+    from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings, PourbaixStability
 
 DIGITS = 9
 """Energies that agree to so many digits, eV/atom, are the same."""

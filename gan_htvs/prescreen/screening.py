@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
 
     from gan_htvs.candidate import Proposal, RelaxedStructure
-    from gan_htvs.engines import PotentialSettings
+    from gan_htvs.potential_settings import PotentialSettings
     from gan_htvs.prescreen.settings import Device
     from gan_htvs.prescreen.stopping import Bound, StoppingRule
     from gan_htvs.thermodynamics.hull import ReferenceSet

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from gan_htvs.engines import PotentialName, PotentialSettings
+from gan_htvs.potential_settings import PotentialName, PotentialSettings
 from gan_htvs.potentials import SHIPPED
 from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 

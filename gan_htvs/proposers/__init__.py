@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
+
+from gan_htvs.candidate import ProposerName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,15 +19,6 @@ if TYPE_CHECKING:
 
     RawSample: TypeAlias = Structure | RejectionReason
     """A structure before the push, or why there is none."""
-
-
-class ProposerName(StrEnum):
-    """The proposers that there are."""
-
-    GAN = "gan"
-    RANDOM = "random"
-    SYMMETRIC = "symmetric"
-    SUBSTITUTION = "substitution"
 
 
 FINITE = frozenset({ProposerName.SUBSTITUTION})

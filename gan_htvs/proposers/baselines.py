@@ -17,9 +17,10 @@ from pyxtal.msg import Error as PyXtalError
 from pyxtal.symmetry import Group
 from pyxtal.tolerance import Tol_matrix
 
+from gan_htvs.candidate import ProposerName
 from gan_htvs.dataset.decoration import decorate_composition, split_ions
 from gan_htvs.declash import VOLUME_PER_ATOM, pair_distances
-from gan_htvs.proposers import Proposer, ProposerName
+from gan_htvs.proposers import Proposer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from gan_htvs.candidate import ProposerName
 from gan_htvs.declash import VOLUME_PER_ATOM
 from gan_htvs.pointcloud import DecodedCells, decode
-from gan_htvs.proposers import Proposer, ProposerName
+from gan_htvs.proposers import Proposer
 from gan_htvs.validity import RejectionReason
 
 if TYPE_CHECKING:

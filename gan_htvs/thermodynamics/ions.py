@@ -13,7 +13,7 @@ from gan_htvs.documents import Document
 from gan_htvs.errors import UserError
 
 if TYPE_CHECKING:
-    from gan_htvs.campaign import PourbaixSettings
+    from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
 
 AQUEOUS_IONS = Path(__file__).with_name("aqueous_ions.yaml")
 

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from gan_htvs.campaign import PourbaixSettings
     from gan_htvs.thermodynamics.hull import CompositionLike, ReferenceSet
     from gan_htvs.thermodynamics.ions import IonReference, IonSet
+    from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
 
 KJ_PER_MOL_PER_EV = 96.485
 OXYGEN_ENTROPY = 0.316731

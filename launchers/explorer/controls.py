@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from gan_htvs.candidate import Stage
+from gan_htvs.candidate import ProposerName, Stage
 from gan_htvs.errors import UserError
 from gan_htvs.filters import Filters
-from gan_htvs.proposers import ProposerName
 from launchers.explorer.address import Question
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import yaml
 
 from gan_htvs.campaign_file import checked_campaign
+from gan_htvs.candidate import ProposerName
 from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
 from gan_htvs.potcars import potcar_symbols
-from gan_htvs.proposers import ProposerName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

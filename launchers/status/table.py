@@ -12,8 +12,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 
-from launchers.console import Grid, grid_table, out
-from launchers.summary import funnel_table
+from launchers.console import Grid, funnel_table, grid_table, out
 from launchers.words import clock, counted, span
 
 if TYPE_CHECKING:

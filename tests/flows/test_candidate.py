@@ -11,8 +11,8 @@ from flows.candidate import CandidateMaker, StabilityMaker
 from flows.energy import PotentialEnergyMaker
 from gan_htvs.bandgap import BandGapResult
 from gan_htvs.candidate import Stage
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.errors import UserError
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.prescreen.documents import Selection, Survivor
 from tests.helpers import cesium_chloride, memory_store, proposal, references, relaxed, rocksalt
 

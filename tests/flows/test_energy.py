@@ -8,9 +8,9 @@ from jobflow import run_locally
 from pymatgen.core import Lattice, Structure
 
 from flows.energy import PotentialEnergyMaker
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.errors import UserError
 from gan_htvs.failures import CalculationFailure
+from gan_htvs.potential_settings import PotentialSettings
 from tests.helpers import CHGNET, memory_store, rocksalt
 
 

@@ -5,8 +5,8 @@ from jobflow import Flow, run_locally
 from pymatgen.core import Lattice, Structure
 
 from flows.prescreen import PrescreenMaker, SelectMaker
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.errors import UserError
+from gan_htvs.potential_settings import PotentialSettings
 from tests.helpers import cesium_chloride, memory_store, proposal, references, rocksalt
 
 BATCH = [

@@ -10,11 +10,11 @@ from jobflow import run_locally
 from flows.sample import SampleMaker
 from flows.train import TrainMaker
 from gan_htvs.campaign import GeneratorSettings
+from gan_htvs.candidate import ProposerName
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.errors import UserError
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
-from gan_htvs.proposers import ProposerName
 from tests.helpers import memory_store
 
 V_O = ChemicalSystem(caps={"V": 4, "O": 8})

@@ -6,9 +6,10 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs import assessment
 from gan_htvs.assessment import decide, deserves_gap, soundness
 from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
-from gan_htvs.campaign import PourbaixSettings, Thresholds
+from gan_htvs.campaign import Thresholds
 from gan_htvs.candidate import RelaxedStructure, Stage
 from gan_htvs.errors import UserError
+from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
 from tests.helpers import references
 
 LEVEL = "CHGNet-0.3.0"

@@ -6,15 +6,10 @@ from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 from pymatgen.io.vasp.sets import MPRelaxSet
 
 from gan_htvs.campaign import Campaign
-from gan_htvs.engines import (
-    MATERIALS_PROJECT_U,
-    EnergyEngineSettings,
-    EngineSettings,
-    PotentialSettings,
-    VaspSettings,
-)
+from gan_htvs.engines import MATERIALS_PROJECT_U, EnergyEngineSettings, EngineSettings, VaspSettings
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_uuid
+from gan_htvs.potential_settings import PotentialSettings
 
 MG_O = {
     "name": "mg-o",

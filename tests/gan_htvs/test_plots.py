@@ -10,11 +10,12 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from gan_htvs import figures, plots
-from gan_htvs.campaign import PourbaixSettings, Thresholds
+from gan_htvs.campaign import Thresholds
 from gan_htvs.campaign_file import checked_campaign
 from gan_htvs.funnel import measure_funnel
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
+from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
 
 ENERGIES = {"Mg": 0.0, "Mn": 0.0, "O2": 0.0, "MgO": -3.06, "MnO2": -1.79, "MgMnO3": -2.36}
 LIMITS = Thresholds()

@@ -13,8 +13,8 @@ import pytest
 from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.errors import UserError
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.relaxation import RelaxationCache, Relaxations, relax_many
 from gan_htvs.relaxer import Ending, RelaxationResult, Work, relax
 from gan_htvs.validity import check_geometry
@@ -191,7 +191,7 @@ def test_a_failure_is_cached_but_not_that_of_a_reference_phase(monkeypatch):
 HOLDER = """
 from pathlib import Path
 from pymatgen.core import Lattice, Structure
-from gan_htvs.engines import PotentialSettings
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.relaxation import Relaxations
 
 structure = Structure(Lattice.rhombohedral(3.04, 60), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -236,7 +236,7 @@ def is_alive(process: psutil.Process) -> bool:
 PROGRAM = """
 from pathlib import Path
 from pymatgen.core import Lattice, Structure
-from gan_htvs.engines import PotentialSettings
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.relaxation import Relaxations
 
 if __name__ == "__main__":

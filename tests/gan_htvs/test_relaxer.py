@@ -10,7 +10,7 @@ from ase.optimize import FIRE
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from gan_htvs.engines import PotentialSettings
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.potentials import calculator_of
 from gan_htvs.relaxer import Ending, relax
 

@@ -10,8 +10,7 @@ from fireworks.core.rocket_launcher import rapidfire
 from fireworks.utilities.fw_serializers import SAVED_FW_MODULES
 
 from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import Step
-from gan_htvs.proposers import ProposerName
+from gan_htvs.candidate import ProposerName, Step
 from launchers.database import open_databases
 from launchers.estimate import MEASURED, estimate
 from launchers.submission import print_estimate

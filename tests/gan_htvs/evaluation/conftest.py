@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.candidate import RelaxedStructure
+from gan_htvs.candidate import ProposerName, RelaxedStructure
 from gan_htvs.chemistry import ChemicalSystem, Counts
 from gan_htvs.dataset import Dataset
 from gan_htvs.evaluation import evaluate
 from gan_htvs.evaluation.documents import Evaluation
 from gan_htvs.pointcloud import encode
-from gan_htvs.proposers import ProposerName
 from gan_htvs.proposers.baselines import RandomCells
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.validity import RejectionReason

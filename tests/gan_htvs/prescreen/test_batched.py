@@ -7,8 +7,8 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.batches import batches_of
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.errors import UserError
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.prescreen.batched import is_batched, relax_batched
 from gan_htvs.prescreen.screening import Prescreen
 from gan_htvs.relaxer import Ending, Work, relax

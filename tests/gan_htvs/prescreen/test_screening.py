@@ -9,8 +9,8 @@ from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.candidate import PrescreenVerdict, ScreeningStep
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.errors import UserError
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.prescreen.agreement import Agreement
 from gan_htvs.prescreen.documents import Screened
 from gan_htvs.prescreen.screening import Prescreen, duplicates_of_lowest, select

@@ -10,10 +10,11 @@ import pytest
 import torch
 from pymatgen.core import Structure
 
+from gan_htvs.candidate import ProposerName
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
-from gan_htvs.proposers import Proposer, ProposerName, make_proposer
+from gan_htvs.proposers import Proposer, make_proposer
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.validity import RejectionReason
 

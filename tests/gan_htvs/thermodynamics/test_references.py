@@ -8,8 +8,8 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from gan_htvs.candidate import RelaxedStructure
-from gan_htvs.engines import PotentialSettings
 from gan_htvs.errors import UserError
+from gan_htvs.potential_settings import PotentialSettings
 from gan_htvs.relaxation import Relaxations
 from gan_htvs.relaxer import Ending, relax
 from gan_htvs.thermodynamics.pourbaix import KJ_PER_MOL_PER_EV
