@@ -32,26 +32,26 @@ STEPS = 6
 POTENTIALS = ("chgnet", "sevennet-0")
 
 
-class Timed(Batches):
-    """Batches of another potential, whose processor time is counted, s."""
+class Timed:
+    """The calculator of a potential, whose processor time is counted, s."""
 
-    def __init__(self, potential: Batches) -> None:
-        self.potential = potential
+    def __init__(self, calculator: Any) -> None:
+        self.calculator = calculator
         self.in_graphs = self.in_network = 0.0
 
     def graph(self, atoms: Atoms) -> Any:
         """Make a graph."""
-        seconds, graph = timed(lambda: self.potential.graph(atoms))
+        seconds, graph = timed(lambda: self.calculator.graph(atoms))
         self.in_graphs += seconds
         return graph
 
     def size(self, graph: Any) -> int:
         """Tell its size."""
-        return self.potential.size(graph)
+        return int(self.calculator.size(graph))
 
-    def results(self, graphs: Sequence[Any]) -> list[dict[str, Any]]:
+    def predict(self, graphs: Sequence[Any]) -> list[dict[str, Any]]:
         """Compute."""
-        seconds, results = timed(lambda: self.potential.results(graphs))
+        seconds, results = timed(lambda: self.calculator.predict(graphs))
         self.in_network += seconds
         return results
 
@@ -71,8 +71,8 @@ def measure(name: str, starts: list[Structure]) -> tuple[float, float, float, fl
     # The first of each loads and compiles.
     relax(starts[0], settings)
     list(relax_batched({"0": work["0"]}, potential))
-    watched = Timed(potential)
-    at_once, _ = timed(lambda: list(relax_batched(work, watched)))
+    watched = Timed(potential.calculator)
+    at_once, _ = timed(lambda: list(relax_batched(work, Batches(watched))))
     one_by_one, _ = timed(lambda: [relax(start, settings) for start in starts])
     rest = at_once - watched.in_graphs - watched.in_network
     return one_by_one, watched.in_network, watched.in_graphs, rest

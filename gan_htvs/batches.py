@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from gan_htvs.potentials import SEVENNET_MODELS, shipped_calculator
+from gan_htvs.potentials import shipped_calculator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,30 +22,27 @@ _BROKEN_DEVICE = getattr(torch, "AcceleratorError", ())
 """After this nothing can be computed on the device any more; it has a name since PyTorch 2.8."""
 
 
-class Batches(ABC):
+class Batches:
     """A potential that computes structures in batches.
 
     Its memory is found out by filling it: when it runs out, batches get half as large.
 
+    Parameters
+    ----------
+    calculator
+        Computes ASE's properties of a batch: ``graph(atoms)`` makes of a structure what the
+        network reads, ``size(graph)`` counts what decides how much memory it takes, and
+        ``predict(graphs)`` returns eV, eV/A, eV/A^3 and Bohr magnetons of each.
+
     Attributes
     ----------
     largest
-        Size of the largest batch, in :meth:`size` of graphs.
+        Size of the largest batch.
     """
 
-    largest: float = math.inf
-
-    @abstractmethod
-    def graph(self, atoms: Atoms) -> Any:
-        """Make of a structure what the network reads."""
-
-    @abstractmethod
-    def size(self, graph: Any) -> int:
-        """Count what decides how much memory a graph takes: edges, and angles where there are."""
-
-    @abstractmethod
-    def results(self, graphs: Sequence[Any]) -> list[dict[str, Any]]:
-        """Compute ASE's properties of each graph: eV, eV/A, eV/A^3 and Bohr magnetons."""
+    def __init__(self, calculator: Any) -> None:
+        self.calculator = calculator
+        self.largest = math.inf
 
     def compute(self, structures: Sequence[Atoms]) -> list[Outcome]:
         """Compute structures, each as if it were alone.
@@ -60,7 +56,7 @@ class Batches(ABC):
         for i, atoms in enumerate(structures):
             try:
                 _require_finite(positions=atoms.positions, cell=atoms.cell.array)
-                graphs[i] = self.graph(atoms)
+                graphs[i] = self.calculator.graph(atoms)
             # Whatever a potential raises is one structure's.
             except Exception as error:  # noqa: BLE001
                 outcomes[i] = error
@@ -73,7 +69,7 @@ class Batches(ABC):
         batch: dict[int, Any] = {}
         filled = 0
         for i, graph in graphs.items():
-            size = self.size(graph)
+            size = self.calculator.size(graph)
             if batch and filled + size > self.largest:
                 yield batch
                 batch, filled = {}, 0
@@ -85,7 +81,7 @@ class Batches(ABC):
     def _halved(self, batch: dict[int, Any]) -> dict[int, dict[str, Any] | Exception]:
         """Compute a batch, and of one that raises the halves, down to what is at fault."""
         try:
-            return dict(zip(batch, self.results(list(batch.values())), strict=True))
+            return dict(zip(batch, self.calculator.predict(list(batch.values())), strict=True))
         except _BROKEN_DEVICE:
             raise
         except Exception as error:  # noqa: BLE001
@@ -93,7 +89,7 @@ class Batches(ABC):
                 # Its frames hold what fills the memory.
                 return dict.fromkeys(batch, error.with_traceback(None))
             if isinstance(error, torch.OutOfMemoryError):
-                self.largest = sum(map(self.size, batch.values())) / 2
+                self.largest = sum(map(self.calculator.size, batch.values())) / 2
         names = list(batch)
         half = len(names) // 2
         return {
@@ -111,7 +107,7 @@ def batches_of(name: str, device: str) -> Batches:
     UserError
         If it is not installed.
     """
-    return _SevenNet(name, device) if name in SEVENNET_MODELS else _CHGNet(name, device)
+    return Batches(shipped_calculator(name, device))
 
 
 def _known(atoms: Atoms, result: dict[str, Any] | Exception) -> Outcome:
@@ -130,51 +126,3 @@ def _require_finite(**numbers: Any) -> None:
     for name, values in numbers.items():
         if not np.isfinite(values).all():
             raise ArithmeticError(f"not finite: {name}")
-
-
-class _SevenNet(Batches):
-    """SevenNet, as its ASE calculator prepares and reads it."""
-
-    def __init__(self, name: str, device: str) -> None:
-        self.calculator: Any = shipped_calculator(name, device)
-        self.calculator.model.set_is_batch_data(True)
-
-    def graph(self, atoms: Atoms) -> Any:
-        return self.calculator.graph(atoms)
-
-    def size(self, graph: Any) -> int:
-        return int(graph.num_edges)
-
-    def results(self, graphs: Sequence[Any]) -> list[dict[str, Any]]:
-        from torch_geometric.data import Batch  # noqa: PLC0415 - comes with SevenNet
-
-        batch = Batch.from_data_list(list(graphs)).to(self.calculator.device)
-        n_atoms = batch["num_atoms"].tolist()
-        output = self.calculator.model(batch)
-        energies, forces, stresses = (
-            output[key].detach().cpu().numpy()
-            for key in ("inferred_total_energy", "inferred_force", "inferred_stress")
-        )
-        return [
-            # Its stress is the virial's: of the other sign, and xx, yy, zz, xy, yz, zx.
-            {"energy": float(energy), "forces": force, "stress": -stress[[0, 1, 2, 4, 5, 3]]}
-            for energy, force, stress in zip(
-                energies, np.split(forces, np.cumsum(n_atoms)[:-1]), stresses, strict=True
-            )
-        ]
-
-
-class _CHGNet(Batches):
-    """CHGNet, whose calculator computes in batches."""
-
-    def __init__(self, name: str, device: str) -> None:
-        self.calculator: Any = shipped_calculator(name, device)
-
-    def graph(self, atoms: Atoms) -> Any:
-        return self.calculator.graph(atoms)
-
-    def size(self, graph: Any) -> int:
-        return len(graph.atom_graph) + len(graph.bond_graph)
-
-    def results(self, graphs: Sequence[Any]) -> list[dict[str, Any]]:
-        return self.calculator.predict(graphs)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
-from chgnet.model import CHGNetCalculator
+from chgnet.model import CHGNet, CHGNetCalculator
 from chgnet.model.model import BatchedGraph
 from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from ase import Atoms
     from chgnet.graph import CrystalGraph
-    from chgnet.model import CHGNet
 
 
 class OnePassCHGNet(CHGNetCalculator):
@@ -31,13 +30,14 @@ class OnePassCHGNet(CHGNetCalculator):
     Parameters
     ----------
     model
-        Its weights are frozen.
+        CHGNet's name of a model; its weights are frozen.
     device
         Of PyTorch.
     """
 
-    def __init__(self, model: CHGNet, device: str) -> None:
-        super().__init__(model.requires_grad_(False), use_device=device)
+    def __init__(self, model: str, device: str) -> None:
+        network = CHGNet.load(model_name=model, use_device=device, verbose=False)
+        super().__init__(network.requires_grad_(False), use_device=device)
 
     def graph(self, atoms: Atoms) -> CrystalGraph:
         """Make of a structure what the network reads.
@@ -54,6 +54,10 @@ class OnePassCHGNet(CHGNetCalculator):
                 f"{chemical_symbols[atoms.numbers.max()]}"
             )
         return self.model.graph_converter(AseAtomsAdaptor.get_structure(atoms))
+
+    def size(self, graph: CrystalGraph) -> int:
+        """Count bonds and angles, which decide how much memory a graph takes."""
+        return len(graph.atom_graph) + len(graph.bond_graph)
 
     def predict(self, graphs: Sequence[CrystalGraph]) -> list[dict[str, Any]]:
         """Compute ASE's properties of each graph: eV, eV/A, eV/A^3 and Bohr magnetons."""

@@ -8,7 +8,8 @@ import json
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gan_htvs.errors import UserError
 
@@ -20,19 +21,39 @@ if TYPE_CHECKING:
 CHGNET = "0.3.0"
 """Model of CHGNet that is loaded, whatever the default of the installed version."""
 
-SEVENNET_MODELS = {"sevennet-0": "7net-0", "sevennet-l3i5": "7net-l3i5"}
-"""Name here -> name in the sevenn package."""
 
-_WEIGHTS = {
-    "chgnet": ("chgnet", f"pretrained/{CHGNET}/*.pth.tar"),
-    "sevennet-0": ("sevenn", "pretrained_potentials/SevenNet_0__11Jul2024/*.pth"),
-    "sevennet-l3i5": ("sevenn", "pretrained_potentials/SevenNet_l3i5/*.pth"),
+class _Shipped(NamedTuple):
+    """A potential whose weights come with its package."""
+
+    model: str
+    """Name of the model in the package."""
+    package: str
+    weights: str
+    """Where in the package the weights are."""
+    extra: str
+    """Extra of gan-htvs that installs the package."""
+    calculator: str
+    """Module and class of the ASE calculator, made of a model and a device."""
+
+
+_CHGNET = "gan_htvs.chgnet_potential:OnePassCHGNet"
+_SEVENNET = "gan_htvs.sevennet_potential:LazySevenNet"
+_FOLDER = "pretrained_potentials"
+_SHIPPED = {
+    "chgnet": _Shipped(CHGNET, "chgnet", f"pretrained/{CHGNET}/*.pth.tar", "local", _CHGNET),
+    "sevennet-0": _Shipped(
+        "7net-0", "sevenn", f"{_FOLDER}/SevenNet_0__11Jul2024/*.pth", "sevennet", _SEVENNET
+    ),
+    "sevennet-l3i5": _Shipped(
+        "7net-l3i5", "sevenn", f"{_FOLDER}/SevenNet_l3i5/*.pth", "sevennet", _SEVENNET
+    ),
 }
-"""Name here -> the package, and where in it the weights are."""
 
-
-SHIPPED = ("chgnet", *SEVENNET_MODELS)
+SHIPPED = tuple(_SHIPPED)
 """Potentials whose model is part of the name, and whose weights come with their packages."""
+
+SEVENNET_MODELS = {name: _SHIPPED[name].model for name in SHIPPED if name.startswith("sevennet")}
+"""Name here -> name in the sevenn package."""
 
 _NOT_BY_THEIR_NAME = frozenset({"CHGNet", "SevenNet", "Forcefield"})
 """Of atomate2's names: two that have one of :data:`SHIPPED`, and one of no force field."""
@@ -94,10 +115,10 @@ def calculator_of(name: str, /, **arguments: Any) -> Calculator:
 
 
 def module_of(name: str) -> str:
-    """Name the module whose import takes most of the time that loading a potential takes."""
-    if name in SEVENNET_MODELS:
-        return "gan_htvs.sevennet_potential"
-    return "gan_htvs.chgnet_potential" if name == "chgnet" else "atomate2.forcefields.utils"
+    """Return the module whose import takes most of the time that loading a potential takes."""
+    if name not in SHIPPED:
+        return "atomate2.forcefields.utils"
+    return _SHIPPED[name].calculator.partition(":")[0]
 
 
 @cache
@@ -108,7 +129,7 @@ def _loaded(name: str, arguments: str) -> Calculator:
         return _force_field(name, json.loads(arguments))
 
 
-def shipped_calculator(name: str, device: str) -> Calculator:
+def shipped_calculator(name: str, device: str) -> Any:
     """Load one of :data:`SHIPPED` on a device of PyTorch, with a model of its own.
 
     Raises
@@ -116,10 +137,12 @@ def shipped_calculator(name: str, device: str) -> Calculator:
     UserError
         If it is not installed.
     """
+    try:
+        calculator = resolve_name(_SHIPPED[name].calculator)
+    except ImportError as error:
+        raise _not_installed(name) from error
     with contextlib.redirect_stdout(io.StringIO()):
-        if name in SEVENNET_MODELS:
-            return _sevennet(name, device)
-        return _chgnet(device)
+        return calculator(_SHIPPED[name].model, device)
 
 
 def weights_file(name: str) -> Path:
@@ -130,36 +153,15 @@ def weights_file(name: str) -> Path:
     UserError
         If the potential is not installed, or came without its weights.
     """
-    package, pattern = _WEIGHTS[name]
-    extra = "sevennet" if name in SEVENNET_MODELS else "local"
-    spec = find_spec(package)
+    spec = find_spec(_SHIPPED[name].package)
     if spec is None or spec.origin is None:
-        raise _not_installed(name, extra)
-    for path in Path(spec.origin).parent.glob(pattern):
+        raise _not_installed(name)
+    for path in Path(spec.origin).parent.glob(_SHIPPED[name].weights):
         return path
     raise UserError(
         f"potential {name!r} is installed without its weights; pip install "
-        f"--force-reinstall --no-deps {package}."
+        f"--force-reinstall --no-deps {_SHIPPED[name].package}."
     )
-
-
-def _chgnet(device: str) -> Calculator:
-    try:
-        from chgnet.model import CHGNet  # noqa: PLC0415 - an optional extra
-
-        from gan_htvs.chgnet_potential import OnePassCHGNet  # noqa: PLC0415
-    except ImportError as error:
-        raise _not_installed("chgnet", "local") from error
-    model = CHGNet.load(model_name=CHGNET, use_device=device, verbose=False)
-    return OnePassCHGNet(model, device)
-
-
-def _sevennet(name: str, device: str) -> Calculator:
-    try:
-        from gan_htvs.sevennet_potential import LazySevenNet  # noqa: PLC0415 - an optional extra
-    except ImportError as error:
-        raise _not_installed(name, "sevennet") from error
-    return LazySevenNet(SEVENNET_MODELS[name], device)
 
 
 def _force_field(name: str, arguments: dict[str, Any]) -> Calculator:
@@ -173,19 +175,18 @@ def _force_field(name: str, arguments: dict[str, Any]) -> Calculator:
         reason = f"{(str(error).splitlines() or [''])[0].rstrip('.'):.200}"
         if isinstance(error, ImportError):
             package = PACKAGES.get(name, "the package that has it")
-            raise UserError(
-                f"potential {name!r} is not installed ({reason}); pip install {package}."
-            ) from error
-        raise UserError(
-            f"potential {name!r} cannot be loaded: {type(error).__name__}: "
-            f"{reason}; correct the arguments, or load it once with network access if its weights "
-            "are still to be downloaded."
-        ) from error
+            problem = f"is not installed ({reason}); pip install {package}"
+        else:
+            problem = (
+                f"cannot be loaded: {type(error).__name__}: {reason}; correct the arguments, or "
+                "load it once with network access if its weights are still to be downloaded"
+            )
+        raise UserError(f"potential {name!r} {problem}.") from error
 
 
-def _not_installed(name: str, extra: str) -> UserError:
+def _not_installed(name: str) -> UserError:
     return UserError(
-        f"potential {name!r} is not installed; pip install 'gan-htvs[{extra}]', or name others in "
-        "campaign.yaml: engines.energy.name, prescreen.potential and prescreen.confirm, where "
-        "'none' asks no second one."
+        f"potential {name!r} is not installed; pip install 'gan-htvs[{_SHIPPED[name].extra}]', or "
+        "name others in campaign.yaml: engines.energy.name, prescreen.potential and "
+        "prescreen.confirm, where 'none' asks no second one."
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import sevenn._keys as KEY  # noqa: N812 - as the package itself names it
 from ase.calculators.calculator import Calculator, all_changes
 from sevenn.atom_graph_data import AtomGraphData
 from sevenn.calculator import SevenNetCalculator
 from sevenn.train.dataload import unlabeled_atoms_to_graph
+from torch_geometric.data import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +49,29 @@ class LazySevenNet(SevenNetCalculator):
         return AtomGraphData.from_numpy_dict(
             unlabeled_atoms_to_graph(atoms, self.cutoff, with_shift=False)
         )
+
+    def size(self, graph: AtomGraphData) -> int:
+        """Count edges, which decide how much memory a graph takes."""
+        return int(graph.num_edges)
+
+    def predict(self, graphs: Sequence[AtomGraphData]) -> list[dict[str, Any]]:
+        """Compute energy, forces and stress of each graph: eV, eV/A and eV/A^3."""
+        batch = Batch.from_data_list(list(graphs)).to(self.device)
+        n_atoms = batch["num_atoms"].tolist()
+        self.model.set_is_batch_data(True)
+        output = self.model(batch)
+        self.model.set_is_batch_data(False)
+        energies, forces, stresses = (
+            output[key].detach().cpu().numpy()
+            for key in (KEY.PRED_TOTAL_ENERGY, KEY.PRED_FORCE, KEY.PRED_STRESS)
+        )
+        return [
+            # Its stress is the virial's: of the other sign, and xx, yy, zz, xy, yz, zx.
+            {"energy": float(energy), "forces": force, "stress": -stress[[0, 1, 2, 4, 5, 3]]}
+            for energy, force, stress in zip(
+                energies, np.split(forces, np.cumsum(n_atoms)[:-1]), stresses, strict=True
+            )
+        ]
 
     def calculate(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import compress
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
+    from gan_htvs.chemistry import Counts
+    from gan_htvs.dataset.ions import Ions
 
 MAX_COLOURINGS = 6_561
 """Above this number, orderings are drawn at random instead of listed."""
@@ -45,62 +45,41 @@ class Ordering:
     supercell: int = 0
 
 
-def formal_charges(
-    counts: Counts, system: ChemicalSystem, oxidation_states: OxidationRanges
-) -> dict[str, float]:
-    """Spread the charge so that every element stands at the same fraction of its range.
-
-    ``counts`` must be charge-balanced. For MgMn2O4 with 2 <= OS(Mn) <= 4 this is Mn 3+.
-    """
-    ranges = np.array([oxidation_states[symbol] for symbol in system.elements], dtype=float)
-    lowest, highest = np.asarray(counts) @ ranges
-    fraction = 0.0 if highest == lowest else -lowest / (highest - lowest)
-    charges = ranges[:, 0] + fraction * (ranges[:, 1] - ranges[:, 0])
-    return dict(zip(system.elements, charges.tolist(), strict=True))
-
-
 class Supercell:
     """Sites of a prototype to be coloured with the elements of a chemical system.
 
     Colour k of a cation site is ``cations[k]``, which may be a vacancy; of an anion site,
-    ``anions[k]``.
+    ``ions.anions[k]``.
     """
 
-    def __init__(
-        self, structure: Structure, *, cations: Sequence[str], anions: Sequence[str]
-    ) -> None:
+    def __init__(self, structure: Structure, ions: Ions, *, vacancies: bool) -> None:
         self.structure = structure
         self.is_anion = anion_sites(structure)
-        self.cations = cations
-        self.anions = anions
+        self.ions = ions
+        self.cations = (*ions.cations, VACANCY) if vacancies else ions.cations
 
-    def orderings(
-        self,
-        system: ChemicalSystem,
-        oxidation_states: OxidationRanges,
-        balanced: Sequence[Counts],
-    ) -> Iterator[tuple[Counts, Ordering]]:
+    def orderings(self, balanced: Sequence[Counts]) -> Iterator[tuple[Counts, Ordering]]:
         """Find every inequivalent ordering of the ``balanced`` cell formulas."""
-        compositions = self._compositions(system, balanced)
+        compositions = self._compositions(balanced)
         if not compositions:
             return
-        colourings = self._colourings(system, compositions)
+        colourings = self._colourings(compositions)
         indices, orders = inequivalent_colourings(colourings, *site_permutations(self.structure))
         if not len(indices):
             return
         colourings = colourings[indices]
-        counts = self._counts(colourings, system)
-        charges = self._charges(colourings, counts, system, oxidation_states)
+        counts = self._counts(colourings)
+        charges = self._charges(colourings, counts)
         energies = np.einsum("ns,st,nt->n", charges, self._ewald_matrix(), charges)
         for row, energy, order, colouring in zip(
             counts.tolist(), energies.tolist(), orders.tolist(), colourings, strict=True
         ):
             yield tuple(row), Ordering(energy, order, colouring)
 
-    def fill(self, colouring: NDArray[np.int8], system: ChemicalSystem) -> Structure:
+    def fill(self, colouring: NDArray[np.int8]) -> Structure:
         """Put elements on the sites, grouped in the order of the chemical system."""
         symbols = self._symbols(colouring)
-        sites = [s for el in system.elements for s in np.flatnonzero(symbols == el)]
+        sites = [s for el in self.ions.system.elements for s in np.flatnonzero(symbols == el)]
         return Structure(
             self.structure.lattice, symbols[sites].tolist(), self.structure.frac_coords[sites]
         )
@@ -108,44 +87,44 @@ class Supercell:
     def _symbols(self, colourings: NDArray[np.int8]) -> NDArray[np.str_]:
         """Element on each site, for any number of colourings; the same shape."""
         on_cations = np.array(self.cations)[np.minimum(colourings, len(self.cations) - 1)]
-        on_anions = np.array(self.anions)[np.minimum(colourings, len(self.anions) - 1)]
+        anions = self.ions.anions
+        on_anions = np.array(anions)[np.minimum(colourings, len(anions) - 1)]
         return np.where(self.is_anion, on_anions, on_cations)
 
-    def _counts(self, colourings: NDArray[np.int8], system: ChemicalSystem) -> NDArray[np.int64]:
+    def _counts(self, colourings: NDArray[np.int8]) -> NDArray[np.int64]:
         """(n, n_elements): atoms of each element."""
         symbols = self._symbols(colourings)
-        return np.stack([(symbols == el).sum(axis=1) for el in system.elements], axis=1)
+        elements = self.ions.system.elements
+        return np.stack([(symbols == el).sum(axis=1) for el in elements], axis=1)
 
-    def _compositions(self, system: ChemicalSystem, balanced: Sequence[Counts]) -> list[Counts]:
+    def _compositions(self, balanced: Sequence[Counts]) -> list[Counts]:
         """Choose the cell formulas that these sites can hold."""
         n_anions = int(self.is_anion.sum())
         n_cations = len(self.is_anion) - n_anions
         fewest = 1 if VACANCY in self.cations else n_cations
-        is_anion = [el in self.anions for el in system.elements]
         return [
             counts
             for counts in balanced
-            if sum(compress(counts, is_anion)) == n_anions
+            if self.ions.n_anions(counts) == n_anions
             and fewest <= sum(counts) - n_anions <= n_cations
         ]
 
-    def _colourings(
-        self, system: ChemicalSystem, compositions: Sequence[Counts]
-    ) -> NDArray[np.int8]:
+    def _colourings(self, compositions: Sequence[Counts]) -> NDArray[np.int8]:
         """List all colourings of the compositions or, of too many, draw some; (n, n_sites)."""
-        options = np.where(self.is_anion, len(self.anions), len(self.cations)).tolist()
+        options = np.where(self.is_anion, len(self.ions.anions), len(self.cations)).tolist()
         if prod(options) <= MAX_COLOURINGS:
             colourings = all_colourings(options)
             wanted = set(compositions)
-            counts = self._counts(colourings, system).tolist()
+            counts = self._counts(colourings).tolist()
             return colourings[[tuple(row) in wanted for row in counts]]
         random = np.random.default_rng(0)
         drawn = np.empty(
             (len(compositions), SAMPLES_PER_COMPOSITION, len(self.is_anion)), dtype=np.int8
         )
         for composition, rows in zip(compositions, drawn, strict=True):
-            amounts = dict(zip(system.elements, composition, strict=True))
-            for mask, elements in ((self.is_anion, self.anions), (~self.is_anion, self.cations)):
+            amounts = dict(zip(self.ions.system.elements, composition, strict=True))
+            sites = ((self.is_anion, self.ions.anions), (~self.is_anion, self.cations))
+            for mask, elements in sites:
                 filled = [k for k, el in enumerate(elements) for _ in range(amounts.get(el, 0))]
                 # Only a vacancy, the last colour, can be left over.
                 filled += [len(elements) - 1] * (int(mask.sum()) - len(filled))
@@ -153,11 +132,7 @@ class Supercell:
         return drawn.reshape(-1, len(self.is_anion))
 
     def _charges(
-        self,
-        colourings: NDArray[np.int8],
-        counts: NDArray[np.int64],
-        system: ChemicalSystem,
-        oxidation_states: OxidationRanges,
+        self, colourings: NDArray[np.int8], counts: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """(n, n_sites): formal charge on each site, zero on vacancies."""
         symbols = self._symbols(colourings)
@@ -165,7 +140,7 @@ class Supercell:
         formulas, which = np.unique(counts, axis=0, return_inverse=True)
         for i, formula in enumerate(formulas.tolist()):
             rows = which.ravel() == i
-            for el, charge in formal_charges(tuple(formula), system, oxidation_states).items():
+            for el, charge in self.ions.formal_charges(formula).items():
                 charges[rows] += charge * (symbols[rows] == el)
         return charges
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from itertools import combinations_with_replacement, compress, islice, zip_longest
+from itertools import combinations_with_replacement, islice, zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_htvs.dataset.bond_valence import ValenceFit, fit_volume, has_parameters
-from gan_htvs.dataset.colouring import VACANCY, Ordering, Supercell, formal_charges
+from gan_htvs.dataset.bond_valence import fit_volume
+from gan_htvs.dataset.colouring import Ordering, Supercell
+from gan_htvs.dataset.ions import Ions
 from gan_htvs.dataset.prototypes import Prototype, prototypes
 from gan_htvs.dataset.skipped import TOO_LONG
-from gan_htvs.errors import UserError
 from gan_htvs.matching import unique_indices
 from gan_htvs.pointcloud import LENGTH_SCALE
 from gan_htvs.superlattices import inequivalent_superlattices
@@ -96,23 +96,15 @@ def decorate_prototypes(
     UserError
         If the system is not one of cations and anions with known bond valences.
     """
-    cations, anions = split_ions(system, oxidation_states)
+    ions = Ions(system, oxidation_states)
     balanced = tuple(system.compositions(oxidation_states))
     by_counts: dict[Counts, list[Candidate]] = defaultdict(list)
     rejected: Counter[str] = Counter()
-    known = _distinct_prototypes(system, cations, anions)
-    for done, prototype in enumerate(known, start=1):
-        for structure in _decorations(
-            prototype, system, cations, anions, oxidation_states, balanced
-        ):
-            counts = system.counts(structure)
-            settled = _settled(structure, counts, prototype, system, oxidation_states)
-            if isinstance(settled, Candidate):
-                by_counts[counts].append(settled)
-            else:
-                rejected[settled] += 1
-        if on_progress:
-            on_progress(done, len(known))
+    for counts, decorated in _decorated(ions, balanced, on_progress=on_progress):
+        if isinstance(decorated, Candidate):
+            by_counts[counts].append(decorated)
+        else:
+            rejected[decorated] += 1
     share = max_per_composition or int(np.clip(TOTAL // max(len(by_counts), 1), *PER_COMPOSITION))
     candidates = []
     for counts in sorted(by_counts):
@@ -124,18 +116,14 @@ def decorate_prototypes(
 
 
 def decorate_composition(
-    system: ChemicalSystem,
-    counts: Counts,
-    oxidation_states: OxidationRanges,
-    *,
-    lowest_energy: int = LOWEST_ENERGY,
+    ions: Ions, counts: Counts, *, lowest_energy: int = LOWEST_ENERGY
 ) -> list[Candidate]:
     """Fill every prototype with the ions of one cell formula.
 
     Parameters
     ----------
-    system, oxidation_states
-        As for :func:`decorate_prototypes`.
+    ions
+        Chemical system and oxidation states.
     counts
         Atoms of each element, charge-balanced.
     lowest_energy
@@ -144,21 +132,9 @@ def decorate_composition(
     Returns
     -------
     Sound structures, in the order in which :func:`decorate_prototypes` prefers them.
-
-    Raises
-    ------
-    UserError
-        If the system is not one of cations and anions with known bond valences.
     """
-    cations, anions = split_ions(system, oxidation_states)
-    settled = [
-        _settled(structure, counts, prototype, system, oxidation_states)
-        for prototype in _distinct_prototypes(system, cations, anions)
-        for structure in _decorations(
-            prototype, system, cations, anions, oxidation_states, (counts,), lowest_energy
-        )
-    ]
-    sound = [each for each in settled if isinstance(each, Candidate)]
+    decorated = _decorated(ions, (counts,), lowest_energy=lowest_energy)
+    sound = [candidate for _, candidate in decorated if isinstance(candidate, Candidate)]
     return _most_plausible(sound, len(sound))
 
 
@@ -173,89 +149,60 @@ def _most_plausible(candidates: Sequence[Candidate], limit: int) -> list[Candida
     return list(islice(in_turn, limit))
 
 
-def split_ions(
-    system: ChemicalSystem,
-    oxidation_states: OxidationRanges,
+def _decorated(
+    ions: Ions,
+    balanced: Sequence[Counts],
     *,
-    needed_by: str = "dataset.source 'prototypes'",
-    cure: str = "set dataset.source to 'array' and give dataset.path",
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Split the elements into cations and anions by their oxidation states.
-
-    Parameters
-    ----------
-    system, oxidation_states
-        As for :func:`decorate_prototypes`.
-    needed_by, cure
-        For the message: who needs the ions, and what helps where there are none.
-
-    Raises
-    ------
-    UserError
-        If the system is not one of cations and anions with known bond valences.
-    """
-    cations = tuple(el for el in system.elements if oxidation_states[el][0] >= 0)
-    anions = tuple(el for el in system.elements if oxidation_states[el][1] < 0)
-    if not cations or not anions or len(cations) + len(anions) < len(system.elements):
-        raise UserError(
-            f"{needed_by} needs cations and anions, which oxidation_states of "
-            f"{system.chemsys} does not tell apart: {cure}."
-        )
-    if unknown := [el for el in system.elements if not has_parameters(el)]:
-        raise UserError(f"{needed_by} has no bond valences for {', '.join(unknown)}: {cure}.")
-    return cations, anions
+    lowest_energy: int = LOWEST_ENERGY,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[Counts, Candidate | str]]:
+    """Yield the decorations of all prototypes, or the reasons why they are not sound."""
+    fitting = _distinct_prototypes(ions)
+    for done, prototype in enumerate(fitting, start=1):
+        for counts, structure in _decorations(prototype, ions, balanced, lowest_energy):
+            yield counts, _settled(structure, ions.formal_charges(counts), prototype.name)
+        if on_progress:
+            on_progress(done, len(fitting))
 
 
-def _distinct_prototypes(
-    system: ChemicalSystem, cations: Sequence[str], anions: Sequence[str]
-) -> list[Prototype]:
+def _distinct_prototypes(ions: Ions) -> list[Prototype]:
     """Choose the prototypes that fit the caps; AFLOW names many orderings of one lattice."""
-    most_cations = sum(system.caps[el] for el in cations)
-    most_anions = sum(system.caps[el] for el in anions)
-    fitting = [
-        prototype
-        for prototype in prototypes()
-        if prototype.n_anions <= most_anions
-        and (prototype.vacancies or prototype.n_cations <= most_cations)
-    ]
+    fitting = [prototype for prototype in prototypes() if _largest_index(prototype, ions)]
     lattices = [prototype.structure.get_primitive_structure() for prototype in fitting]
     return [replace(fitting[i], structure=lattices[i]) for i in unique_indices(lattices)]
 
 
+def _largest_index(prototype: Prototype, ions: Ions) -> int:
+    """Return how many primitive cells the caps leave room for."""
+    largest = sum(ions.system.caps[el] for el in ions.anions) // prototype.n_anions
+    if prototype.vacancies:
+        return largest
+    most_cations = sum(ions.system.caps[el] for el in ions.cations)
+    return min(largest, most_cations // prototype.n_cations, MAX_INDEX)
+
+
 def _decorations(
-    prototype: Prototype,
-    system: ChemicalSystem,
-    cations: Sequence[str],
-    anions: Sequence[str],
-    oxidation_states: OxidationRanges,
-    balanced: Sequence[Counts],
-    lowest_energy: int = LOWEST_ENERGY,
-) -> Iterator[Structure]:
+    prototype: Prototype, ions: Ions, balanced: Sequence[Counts], lowest_energy: int
+) -> Iterator[tuple[Counts, Structure]]:
     """Yield the chosen orderings of one prototype, at the volume of the prototype."""
-    largest = sum(system.caps[el] for el in anions) // prototype.n_anions
-    if not prototype.vacancies:
-        most_cations = sum(system.caps[el] for el in cations)
-        largest = min(largest, most_cations // prototype.n_cations, MAX_INDEX)
-    is_anion = [el in anions for el in system.elements]
-    possible = {sum(compress(counts, is_anion)) for counts in balanced}
-    colours = (*cations, *([VACANCY] if prototype.vacancies else []))
+    possible = set(map(ions.n_anions, balanced))
     supercells: list[Supercell] = []
     found: dict[Counts, list[Ordering]] = defaultdict(list)
-    for index in range(1, largest + 1):
+    for index in range(1, _largest_index(prototype, ions) + 1):
         if index * prototype.n_anions not in possible:
             continue
         for form in inequivalent_superlattices(index, prototype.structure)[:MAX_SHAPES]:
             structure = prototype.structure.copy()
             structure.make_supercell(form)
             supercell = Supercell(
-                structure.get_reduced_structure("niggli"), cations=colours, anions=anions
+                structure.get_reduced_structure("niggli"), ions, vacancies=prototype.vacancies
             )
-            for counts, ordering in supercell.orderings(system, oxidation_states, balanced):
+            for counts, ordering in supercell.orderings(balanced):
                 found[counts].append(replace(ordering, supercell=len(supercells)))
             supercells.append(supercell)
     for counts in sorted(found):
         for ordering in _best(found[counts], lowest_energy):
-            yield supercells[ordering.supercell].fill(ordering.colouring, system)
+            yield counts, supercells[ordering.supercell].fill(ordering.colouring)
 
 
 def _best(orderings: Sequence[Ordering], lowest_energy: int) -> list[Ordering]:
@@ -267,22 +214,8 @@ def _best(orderings: Sequence[Ordering], lowest_energy: int) -> list[Ordering]:
     return [orderings[i] for i in chosen]
 
 
-def _settled(
-    structure: Structure,
-    counts: Counts,
-    prototype: Prototype,
-    system: ChemicalSystem,
-    oxidation_states: OxidationRanges,
-) -> Candidate | str:
-    """Make a candidate of a decoration, or give the reason why it is none."""
-    fit = _settle(structure, formal_charges(counts, system, oxidation_states))
-    if isinstance(fit, str):
-        return fit
-    return Candidate(fit.structure, prototype.name, fit.instability)
-
-
-def _settle(structure: Structure, charges: Mapping[str, float]) -> ValenceFit | str:
-    """Scale to a sound volume, or give the reason why there is none."""
+def _settled(structure: Structure, charges: Mapping[str, float], prototype: str) -> Candidate | str:
+    """Scale a decoration to a sound volume, or return the reason why there is none."""
     fit = fit_volume(structure, np.array([charges[site.specie.symbol] for site in structure]))
     if fit is None or fit.instability > MAX_INSTABILITY:
         return STRAINED
@@ -293,4 +226,5 @@ def _settle(structure: Structure, charges: Mapping[str, float]) -> ValenceFit | 
         (a, b): SAME_SIGN_DISTANCE if charges[a] * charges[b] >= 0 else BOND_LENGTH_MIN
         for a, b in pairs
     }
-    return check_geometry(fit.structure, pair_distances=distances) or fit
+    reason = check_geometry(fit.structure, pair_distances=distances)
+    return reason or Candidate(fit.structure, prototype, fit.instability)

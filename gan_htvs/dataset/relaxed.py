@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ import numpy as np
 
 from gan_htvs.assessment import believes
 from gan_htvs.dataset import collect
-from gan_htvs.dataset.skipped import TOO_LONG, UNSTABLE, Skipped
+from gan_htvs.dataset.skipped import TOO_LONG, UNSTABLE
+from gan_htvs.dataset.sources import Collection
 from gan_htvs.declash import declash
 from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
@@ -25,7 +27,7 @@ from gan_htvs.thermodynamics.references import phases_of
 from gan_htvs.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from pymatgen.core import Structure
@@ -46,24 +48,16 @@ RAISED, UNCONVERGED, BELIEF = "potential_raised", "not_converged", "too_far_belo
 
 
 @dataclass
-class RelaxedStructures:
-    """Unique relaxed structures of a campaign's chemical system.
+class RelaxedStructures(Collection):
+    """Unique relaxed structures of a campaign's chemical system, lowest energy first.
 
     Attributes
     ----------
-    structures, labels, energies_above_hull
-        Lowest energy first; eV/atom.
-    skipped
-        What was left out, before relaxation and after it.
     level_of_theory
         What relaxed them.
     """
 
-    level_of_theory: str
-    structures: list[Structure] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    energies_above_hull: list[float] = field(default_factory=list)
-    skipped: Skipped = field(default_factory=Skipped)
+    level_of_theory: str = ""
 
     def save(self, path: Path, campaign: Campaign) -> None:
         """Write a .npz file that ``dataset.source: array`` reads, with energies and origins."""
@@ -124,80 +118,87 @@ def relax_dataset(
         on_progress=told("collect structures"),
     )
     hull = relaxations.references(phases, on_progress=told("relax known phases"))
-    kept = RelaxedStructures(relaxations.level_of_theory, skipped=source.skipped.copy())
-    pool = _Pool(campaign, hull, kept)
-    relaxed = relaxations.relax(source.structures, on_progress=told("relax"))
-    pool.judge(relaxed, source.labels)
-    for number in range(1, ROUNDS + 1):
-        crystals, labels = pool.fill(number)
-        relaxed = relaxations.relax(crystals, on_progress=told(f"fill, round {number}"))
-        pool.judge(relaxed, labels)
-    if not pool.kept.structures:
+    kept = RelaxedStructures(
+        skipped=source.skipped.copy(),
+        is_named=False,
+        level_of_theory=relaxations.level_of_theory,
+    )
+    structures, labels, step = source.structures, source.labels, "relax"
+    for number in range(1, ROUNDS + 2):
+        relaxed = relaxations.relax(structures, on_progress=told(step))
+        kept = _with_relaxed(kept, zip(labels, relaxed, strict=True), campaign, hull)
+        if number <= ROUNDS:
+            structures = _fill(kept, number, campaign)
+            step = f"fill, round {number}"
+            labels = [
+                f"random symmetric crystal, round {number}, {i}" for i in range(len(structures))
+            ]
+    if not kept.structures:
         raise UserError(
             f"dataset.source {campaign.dataset.source!r}: no structure of "
-            f"{campaign.chemical_system.chemsys} survived; left out were {pool.kept.skipped}: "
+            f"{campaign.chemical_system.chemsys} survived; left out were {kept.skipped}: "
             "raise dataset.max_energy_above_hull or use another source."
         )
-    return pool.kept
+    return kept
 
 
-class _Pool:
-    """Structures that were judged, the unique ones of them kept."""
+def _with_relaxed(
+    kept: RelaxedStructures,
+    relaxed: Iterable[tuple[str, RelaxedStructure | None]],
+    campaign: Campaign,
+    hull: ReferenceSet,
+) -> RelaxedStructures:
+    """Add what is sound and near the hull, by label, and keep each crystal once."""
+    for label, result in relaxed:
+        problem, energy = _problem(result, campaign, hull)
+        if problem is not None or result is None:
+            kept.skipped.add(str(problem))
+        else:
+            kept.structures.append(result.structure)
+            kept.labels.append(label)
+            kept.energies_above_hull.append(energy)
+    # Rounded, so that duplicates sort by label and not by the noise of the optimizer.
+    keys = [
+        (round(energy, 3), label)
+        for energy, label in zip(kept.energies_above_hull, kept.labels, strict=True)
+    ]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    unique = unique_indices(kept.structures[i] for i in order)
+    return kept.subset([order[i] for i in unique], RejectionReason.DUPLICATE)
 
-    def __init__(self, campaign: Campaign, hull: ReferenceSet, kept: RelaxedStructures) -> None:
-        self.campaign = campaign
-        self.system = campaign.chemical_system
-        self.hull = hull
-        self.kept = kept
 
-    def judge(self, relaxed: Sequence[RelaxedStructure | None], labels: Sequence[str]) -> None:
-        """Take in what is sound, near the hull and new."""
-        kept = self.kept
-        found = list(zip(kept.energies_above_hull, kept.labels, kept.structures, strict=True))
-        for result, label in zip(relaxed, labels, strict=True):
-            reason = self._problem(result)
-            if reason is not None or result is None:
-                kept.skipped.add(str(reason))
-            else:
-                found.append((self._energy(result), label, result.structure))
-        # Rounded, so that duplicates sort by label and not by the noise of the optimizer.
-        found.sort(key=lambda each: (round(each[0], 3), each[1]))
-        unique = unique_indices([structure for _, _, structure in found])
-        kept.skipped.counts[RejectionReason.DUPLICATE] += len(found) - len(unique)
-        kept.energies_above_hull = [found[i][0] for i in unique]
-        kept.labels = [found[i][1] for i in unique]
-        kept.structures = [found[i][2] for i in unique]
+def _problem(
+    result: RelaxedStructure | None, campaign: Campaign, hull: ReferenceSet
+) -> tuple[str | None, float]:
+    """Return the reason against a relaxed structure, and its energy above the hull, eV/atom."""
+    if result is None:
+        return RAISED, math.nan
+    if (problem := check_geometry(result.structure)) is not None:
+        return problem, math.nan
+    if not result.converged:
+        return UNCONVERGED, math.nan
+    if max(result.structure.lattice.abc) > LENGTH_SCALE:
+        return TOO_LONG, math.nan
+    energy = hull.energy_above_hull(result.structure.composition, result.energy_per_atom)
+    if energy > campaign.dataset.max_energy_above_hull:
+        return UNSTABLE, energy
+    return (None if believes(energy) else BELIEF), energy
 
-    def _energy(self, result: RelaxedStructure) -> float:
-        return self.hull.energy_above_hull(result.structure.composition, result.energy_per_atom)
 
-    def _problem(self, result: RelaxedStructure | None) -> str | None:
-        if result is None:
-            return RAISED
-        if (problem := check_geometry(result.structure)) is not None:
-            return problem
-        if not result.converged:
-            return UNCONVERGED
-        if max(result.structure.lattice.abc) > LENGTH_SCALE:
-            return TOO_LONG
-        energy = self._energy(result)
-        if energy > self.campaign.dataset.max_energy_above_hull:
-            return UNSTABLE
-        return None if believes(energy) else BELIEF
-
-    def fill(self, number: int) -> tuple[list[Structure], list[str]]:
-        """Propose random symmetric crystals of every composition that lacks structures."""
-        have = Counter(self.system.counts(structure) for structure in self.kept.structures)
-        crystals: list[Structure] = []
-        for i, counts in enumerate(self.system.compositions(self.campaign.oxidation_states)):
-            if have[counts] < ENOUGH:
-                rng = np.random.default_rng([number, i])
-                amounts = dict(zip(self.system.elements, counts, strict=True))
-                crystals += islice(symmetric_crystals(amounts, rng), CRYSTALS_PER_ROUND)
-        sound = []
-        for crystal in declash(crystals).structures:
-            if (problem := check_geometry(crystal)) is None:
-                sound.append(crystal)
-            else:
-                self.kept.skipped.add(problem)
-        return sound, [f"random symmetric crystal, round {number}, {i}" for i in range(len(sound))]
+def _fill(kept: RelaxedStructures, number: int, campaign: Campaign) -> list[Structure]:
+    """Propose random symmetric crystals of every composition that lacks structures."""
+    system = campaign.chemical_system
+    have = Counter(system.counts(structure) for structure in kept.structures)
+    crystals: list[Structure] = []
+    for i, counts in enumerate(system.compositions(campaign.oxidation_states)):
+        if have[counts] < ENOUGH:
+            rng = np.random.default_rng([number, i])
+            amounts = dict(zip(system.elements, counts, strict=True))
+            crystals += islice(symmetric_crystals(amounts, rng), CRYSTALS_PER_ROUND)
+    sound = []
+    for crystal in declash(crystals).structures:
+        if (problem := check_geometry(crystal)) is None:
+            sound.append(crystal)
+        else:
+            kept.skipped.add(problem)
+    return sound

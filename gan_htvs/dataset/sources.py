@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,8 +15,9 @@ from gan_htvs.pointcloud import LENGTH_SCALE
 from gan_htvs.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+    from typing import Self
 
     from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
 
@@ -49,18 +50,19 @@ class Collection:
     skipped: Skipped = field(default_factory=Skipped)
     is_named: bool = True
 
-    def subset(self, indices: Sequence[int], reason: str) -> Collection:
+    def subset(self, indices: Sequence[int], reason: str) -> Self:
         """Keep these structures; the others are left out for that reason."""
         skipped, kept = self.skipped.copy(), set(indices)
         for i, label in enumerate(self.labels):
             if i not in kept:
                 skipped.add(reason, label if self.is_named else None)
-        return Collection(
-            [self.structures[i] for i in indices],
-            [self.labels[i] for i in indices],
-            [self.energies_above_hull[i] for i in indices] if self.energies_above_hull else [],
-            skipped,
-            self.is_named,
+        energies = self.energies_above_hull
+        return replace(
+            self,
+            structures=[self.structures[i] for i in indices],
+            labels=[self.labels[i] for i in indices],
+            energies_above_hull=[energies[i] for i in indices] if energies else [],
+            skipped=skipped,
         )
 
 
@@ -129,20 +131,13 @@ def read_structures(path: Path) -> tuple[dict[str, Structure], dict[str, str]]:
     """
     structures: dict[str, Structure] = {}
     skipped: dict[str, str] = {}
-    for file in _files(path, "structures.path"):
-        name = str(file.relative_to(path))
-        try:
-            found = Structure.from_file(file)
-            plain = Structure(found.lattice, found.species_and_occu, found.frac_coords)
-            plain.remove_oxidation_states()
-        except Exception as error:  # noqa: BLE001 - parsers raise many types
-            message = str(error).splitlines() or [type(error).__name__]
-            skipped[name] = f"does not parse: {message[0]:.80}"
-            continue
-        if plain.is_ordered and len(plain):
-            structures[name] = plain
+    for name, sample in _parsed(path, "structures.path", plain):
+        if isinstance(sample, ValueError):
+            skipped[name] = str(sample)
+        elif sample.is_ordered and len(sample):
+            structures[name] = sample
         else:
-            skipped[name] = "its sites are partly occupied" if len(plain) else "it has no atoms"
+            skipped[name] = "its sites are partly occupied" if len(sample) else "it has no atoms"
     return structures, skipped
 
 
@@ -158,13 +153,13 @@ def read_folder(
     UserError
         If there is no such folder, or no such file in it.
     """
-    files = _files(path, "dataset.path")
-    samples = ((str(file.relative_to(path)), _parse(file)) for file in files)
-    return screen(samples, system, oxidation_states)
+    return screen(_parsed(path, "dataset.path", reduced), system, oxidation_states)
 
 
-def _files(path: Path, field: str) -> list[Path]:
-    """List the structure files of a folder; ``field`` is the setting that names it."""
+def _parsed(
+    path: Path, field: str, prepare: Callable[[Structure], Structure]
+) -> Iterator[tuple[str, Structure | ValueError]]:
+    """Yield name and structure of each file of a folder, which the setting ``field`` names."""
     if not path.is_dir():
         raise UserError(f"{field} {path}: is no folder; give one with CIF or POSCAR files.")
     files = sorted(file for file in path.rglob("*") if _is_structure_file(file))
@@ -173,7 +168,14 @@ def _files(path: Path, field: str) -> list[Path]:
             f"{field} {path}: holds no structure file ({', '.join(STRUCTURE_FILES)}); put "
             "some there or name another folder."
         )
-    return files
+    for file in files:
+        sample: Structure | ValueError
+        try:
+            sample = prepare(Structure.from_file(file))
+        except Exception as error:  # noqa: BLE001 - parsers raise many types
+            message = str(error).splitlines() or [type(error).__name__]
+            sample = ValueError(f"does not parse: {message[0]:.80}")
+        yield str(file.relative_to(path)), sample
 
 
 def _is_structure_file(path: Path) -> bool:
@@ -181,19 +183,16 @@ def _is_structure_file(path: Path) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in STRUCTURE_FILES) and path.is_file()
 
 
-def _parse(file: Path) -> Sample:
-    try:
-        return reduced(Structure.from_file(file))
-    except Exception as error:  # noqa: BLE001 - the parsers raise whatever they meet
-        message = str(error).splitlines() or [type(error).__name__]
-        return ValueError(f"does not parse: {message[0]:.80}")
+def plain(structure: Structure) -> Structure:
+    """Return a structure without site properties and oxidation states."""
+    copy = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
+    copy.remove_oxidation_states()
+    return copy
 
 
 def reduced(structure: Structure) -> Structure:
-    """Make the Niggli-reduced primitive cell, without site properties."""
-    plain = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
-    plain.remove_oxidation_states()
-    return plain.get_primitive_structure().get_reduced_structure("niggli")
+    """Return the Niggli-reduced primitive cell, without site properties."""
+    return plain(structure).get_primitive_structure().get_reduced_structure("niggli")
 
 
 def fetch_materials_project(

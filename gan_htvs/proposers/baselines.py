@@ -18,7 +18,8 @@ from pyxtal.symmetry import Group
 from pyxtal.tolerance import Tol_matrix
 
 from gan_htvs.candidate import ProposerName
-from gan_htvs.dataset.decoration import decorate_composition, split_ions
+from gan_htvs.dataset.decoration import decorate_composition
+from gan_htvs.dataset.ions import Ions
 from gan_htvs.declash import VOLUME_PER_ATOM, pair_distances
 from gan_htvs.proposers import Proposer
 
@@ -213,19 +214,12 @@ class Substitution(Proposer):
     volume_per_atom = None
 
     def __init__(self, system: ChemicalSystem, oxidation_states: OxidationRanges) -> None:
-        split_ions(
-            system,
-            oxidation_states,
-            needed_by=f"the proposer {self.name.value!r}",
-            cure="leave it out",
-        )
+        needed_by = f"the proposer {self.name.value!r}"
+        self.ions = Ions(system, oxidation_states, needed_by=needed_by, fix="leave it out")
         super().__init__(system)
-        self.oxidation_states = oxidation_states
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
         """Yield the decorations in their order; nothing about them is random."""
         del rng
-        for candidate in decorate_composition(
-            self.system, counts, self.oxidation_states, lowest_energy=LOWEST_ENERGY
-        ):
+        for candidate in decorate_composition(self.ions, counts, lowest_energy=LOWEST_ENERGY):
             yield candidate.structure

@@ -10,7 +10,7 @@ from gan_htvs.batches import Batches, batches_of
 from gan_htvs.potentials import calculator_of
 
 
-class Counted(Batches):
+class Counted:
     """Knows the number of atoms, cannot abide gold, and has memory for ten atoms."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Counted(Batches):
     def size(self, graph: Atoms) -> int:
         return len(graph)
 
-    def results(self, graphs):
+    def predict(self, graphs):
         self.sizes.append(sum(map(len, graphs)))
         if self.sizes[-1] > 10:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -35,7 +35,7 @@ class Counted(Batches):
 
 def test_one_that_raises_is_found_among_many():
     structures = [bulk("Cu"), bulk("Cu"), bulk("Au"), bulk("Cu"), bulk("Cu")]
-    outcomes = Counted().compute(structures)
+    outcomes = Batches(Counted()).compute(structures)
     assert [isinstance(outcome, Exception) for outcome in outcomes] == [
         False,
         False,
@@ -48,16 +48,17 @@ def test_one_that_raises_is_found_among_many():
 
 
 def test_what_is_not_finite_never_reaches_the_batch():
-    broken, potential = bulk("Cu"), Counted()
+    broken, calculator = bulk("Cu"), Counted()
     broken.positions[0, 1] = np.nan
-    first, second = potential.compute([broken, bulk("Cu")])
+    first, second = Batches(calculator).compute([broken, bulk("Cu")])
     assert isinstance(first, ArithmeticError)
     assert second.get_property("energy", bulk("Cu")) == 1
-    assert potential.sizes == [1]
+    assert calculator.sizes == [1]
 
 
 def test_batches_shrink_once_until_they_fit_and_one_too_large_for_any_is_alone():
-    potential = Counted()
+    calculator = Counted()
+    potential = Batches(calculator)
     structures = [bulk("Cu") * (1, 1, n) for n in (4, 4, 4, 4, 11, 4)]
     outcomes = potential.compute(structures)
     assert [isinstance(outcome, torch.OutOfMemoryError) for outcome in outcomes] == [
@@ -65,18 +66,18 @@ def test_batches_shrink_once_until_they_fit_and_one_too_large_for_any_is_alone()
         True,
         False,
     ]
-    potential.sizes.clear()
+    calculator.sizes.clear()
     assert len(potential.compute(structures[:4])) == 4
-    assert max(potential.sizes) <= 10, "it remembers"
+    assert max(calculator.sizes) <= 10, "it remembers"
 
 
 def test_a_broken_device_is_no_fault_of_a_structure():
     class Gone(Counted):
-        def results(self, graphs):
+        def predict(self, graphs):
             raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
     with pytest.raises(torch.AcceleratorError):
-        Gone().compute([bulk("Cu"), bulk("Cu")])
+        Batches(Gone()).compute([bulk("Cu"), bulk("Cu")])
 
 
 @pytest.mark.parametrize("name", ["chgnet", "sevennet-0"])

@@ -169,8 +169,8 @@ def test_a_missing_second_potential_is_told_before_anything_is_queued(
 ):
     from gan_htvs import potentials
 
-    there = potentials._WEIGHTS
-    monkeypatch.setattr(potentials, "_WEIGHTS", there | {"sevennet-0": ("no_such_package", "*")})
+    missing = potentials._SHIPPED["sevennet-0"]._replace(package="no_such_package")
+    monkeypatch.setitem(potentials._SHIPPED, "sevennet-0", missing)
     call("init", tmp_path / "search")
     result = call("run", tmp_path / "search" / "campaign.yaml", "-l", launchpad_file)
     assert result.exit_code == 2

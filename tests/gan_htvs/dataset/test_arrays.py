@@ -15,7 +15,6 @@ from gan_htvs.dataset.arrays import (
     PUBLISHED_UNIT_CELLS,
     SCRAMBLED,
     import_array,
-    read_array,
 )
 from gan_htvs.errors import UserError
 
@@ -78,9 +77,9 @@ def test_published_rows_survive_the_way_into_the_dataset(published):
 def test_the_full_published_array_is_known_by_its_number_of_rows(tmp_path):
     path = tmp_path / "unique.npy"
     np.save(path, np.repeat(image()[None], PUBLISHED_ROWS, axis=0))
-    file = read_array(path, SYSTEM)
-    assert len(file.images) == PUBLISHED_UNIT_CELLS
-    assert file.n_supercells == PUBLISHED_ROWS - PUBLISHED_UNIT_CELLS
+    found = import_array(path, SYSTEM, STATES)
+    assert len(found.structures) == PUBLISHED_UNIT_CELLS
+    assert found.skipped.by_reason == {SCRAMBLED: PUBLISHED_ROWS - PUBLISHED_UNIT_CELLS}
 
 
 def test_bad_rows_are_counted_by_reason(tmp_path):
@@ -205,7 +204,7 @@ def test_a_flipped_bit_is_told_in_one_sentence_or_does_no_harm(tmp_path, step):
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
         with contextlib.suppress(UserError):
-            read_array(path, SYSTEM)
+            import_array(path, SYSTEM, STATES)
 
 
 def test_no_sound_structure_at_all_is_an_error(tmp_path):

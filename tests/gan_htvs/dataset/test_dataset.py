@@ -150,7 +150,7 @@ def test_vanadium_oxides_by_configuration_alone():
     ("caps", "states", "message"),
     [
         ({"Mg": 4, "Mn": 4}, {"Mg": (2, 2), "Mn": (2, 4)}, "cations and anions"),
-        ({"Ti": 4, "N": 4, "O": 4}, {"Ti": (2, 4), "N": (-3, 5), "O": (-2, -2)}, "tell apart"),
+        ({"Ti": 4, "N": 4, "O": 4}, {"Ti": (2, 4), "N": (-3, 5), "O": (-2, -2)}, "separate"),
         ({"He": 2, "O": 2}, {"He": (0, 2), "O": (-2, -2)}, "He"),
         ({"Mg": 1, "O": 4}, {"Mg": (1, 1), "O": (-2, -2)}, "no sound"),
     ],

@@ -7,7 +7,7 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.campaign import Campaign, DatasetSettings
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset import arrays, build_dataset
-from gan_htvs.dataset.arrays import SHIPPED, read_array
+from gan_htvs.dataset.arrays import SHIPPED, import_array
 from gan_htvs.dataset.relaxed import ENOUGH, relax_dataset
 from gan_htvs.errors import UserError
 from gan_htvs.matching import structure_matcher, unique_indices
@@ -67,11 +67,11 @@ def test_a_source_is_relaxed_filled_and_remembered(campaign, tmp_path):
 
     path = tmp_path / "relaxed.npz"
     first.save(path, campaign)
-    file = read_array(path, campaign.chemical_system)
+    file = import_array(path, campaign.chemical_system, STATES)
     assert file.labels == first.labels
     np.testing.assert_allclose(file.energies_above_hull, first.energies_above_hull, atol=1e-6)
     with pytest.raises(UserError, match="Mg 1, Mn 1, O 2"):
-        read_array(path, SYSTEM)
+        import_array(path, SYSTEM, STATES)
 
 
 def test_the_shipped_dataset_is_what_its_page_says():
@@ -79,8 +79,9 @@ def test_the_shipped_dataset_is_what_its_page_says():
     assert len(dataset) >= 800
     assert dataset.n_compositions >= 100
     assert dataset.energies_above_hull.max() <= 0.5
-    file = read_array(SHIPPED, SYSTEM)
-    assert len(file.images) == len(dataset), "nothing unsound was shipped"
+    file = import_array(SHIPPED, SYSTEM, STATES)
+    assert len(file.structures) == len(dataset), "nothing unsound was shipped"
+    assert not file.skipped.by_reason
     np.testing.assert_array_equal(dataset.energies_above_hull, file.energies_above_hull)
     assert (dataset.counts.max(axis=0) <= [8, 8, 12]).all()
     assert all(SYSTEM.is_charge_balanced(tuple(row), STATES) for row in dataset.counts.tolist())

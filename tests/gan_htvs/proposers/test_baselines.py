@@ -9,6 +9,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset.decoration import decorate_composition, decorate_prototypes
+from gan_htvs.dataset.ions import Ions
 from gan_htvs.declash import VOLUME_PER_ATOM
 from gan_htvs.errors import UserError
 from gan_htvs.matching import structure_matcher
@@ -103,7 +104,7 @@ def test_the_first_proposals_are_those_of_the_dataset(substitution):
     system = ChemicalSystem(caps={"Mg": 2, "O": 2})
     states = {"Mg": (2, 2), "O": (-2, -2)}
     everywhere, _ = decorate_prototypes(system, states, max_per_composition=50)
-    of_one = decorate_composition(system, (2, 2), states)
+    of_one = decorate_composition(Ions(system, states), (2, 2))
     expected = [c for c in everywhere if system.counts(c.structure) == (2, 2)]
     assert len(of_one) == len(expected) > 2
     assert [c.prototype for c in of_one] == [c.prototype for c in expected]

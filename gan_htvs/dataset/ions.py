@@ -1,0 +1,79 @@
+"""Cations and anions of a chemical system, and their formal charges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gan_htvs.dataset.bond_valence import has_parameters
+from gan_htvs.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
+
+
+@dataclass(frozen=True)
+class Ions:
+    """A chemical system of cations and anions with known bond valences.
+
+    Attributes
+    ----------
+    system, oxidation_states
+        Elements, caps, and the average oxidation states that each element may have.
+    needed_by, fix
+        For the error: what needs the ions, and what to do where there are none.
+
+    Raises
+    ------
+    UserError
+        If the system is not one of cations and anions with known bond valences.
+    """
+
+    system: ChemicalSystem
+    oxidation_states: OxidationRanges
+    needed_by: str = "dataset.source 'prototypes'"
+    fix: str = "set dataset.source to 'array' and give dataset.path"
+
+    def __post_init__(self) -> None:
+        elements = self.system.elements
+        signed = len(self.cations) + len(self.anions)
+        if not self.cations or not self.anions or signed < len(elements):
+            raise UserError(
+                f"{self.needed_by} needs cations and anions, which oxidation_states of "
+                f"{self.system.chemsys} does not separate: {self.fix}."
+            )
+        if unknown := [el for el in elements if not has_parameters(el)]:
+            raise UserError(
+                f"{self.needed_by} has no bond valences for {', '.join(unknown)}: {self.fix}."
+            )
+
+    @cached_property
+    def cations(self) -> tuple[str, ...]:
+        """Elements whose oxidation states are not negative, in row order."""
+        return tuple(el for el in self.system.elements if self.oxidation_states[el][0] >= 0)
+
+    @cached_property
+    def anions(self) -> tuple[str, ...]:
+        """Elements whose oxidation states are negative, in row order."""
+        return tuple(el for el in self.system.elements if self.oxidation_states[el][1] < 0)
+
+    def n_anions(self, counts: Sequence[int]) -> int:
+        """Count the anions of a cell formula."""
+        return sum(compress(counts, (el in self.anions for el in self.system.elements)))
+
+    def formal_charges(self, counts: Sequence[int]) -> dict[str, float]:
+        """Spread the charge so that every element stands at the same fraction of its range.
+
+        ``counts`` must be charge-balanced. For MgMn2O4 with 2 <= OS(Mn) <= 4 this is Mn 3+.
+        """
+        ranges = np.array([self.oxidation_states[el] for el in self.system.elements], dtype=float)
+        lowest, highest = np.asarray(counts) @ ranges
+        fraction = 0.0 if highest == lowest else -lowest / (highest - lowest)
+        charges = ranges[:, 0] + fraction * (ranges[:, 1] - ranges[:, 0])
+        return dict(zip(self.system.elements, charges.tolist(), strict=True))
