@@ -25,11 +25,7 @@ def spell_caps(caps: Iterable[tuple[str, int]]) -> str:
 
 def as_ranges(oxidation_states: Mapping[str, Iterable[float]]) -> dict[str, tuple[float, float]]:
     """Write ranges of oxidation states as pairs, which databases return as lists."""
-    ranges = {}
-    for symbol, bounds in oxidation_states.items():
-        low, high = bounds
-        ranges[symbol] = (float(low), float(high))
-    return ranges
+    return {el: (float(low), float(high)) for el, (low, high) in oxidation_states.items()}
 
 
 def is_anion(symbol: str) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from gan_htvs.candidate import Novelty
-from gan_htvs.matching import KnownStructures, UniqueStructures
+from gan_htvs.matching import KnownStructures, group_structures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,14 +24,6 @@ class RelaxedCandidate(NamedTuple):
     """eV/atom; of one crystal, the lowest stands for all."""
 
 
-@dataclass
-class Crystal:
-    """Candidates that match: the lowest in energy, and the others in the order of theirs."""
-
-    candidate_id: str
-    duplicates: list[str] = field(default_factory=list)
-
-
 class TrainingSet(NamedTuple):
     """Structures of one reduced formula that generators learnt from."""
 
@@ -42,21 +33,18 @@ class TrainingSet(NamedTuple):
     """Label and structure of each."""
 
 
-def sort_into_crystals(relaxed: Sequence[RelaxedCandidate]) -> list[Crystal]:
-    """Group candidates of one reduced formula and level of theory, lowest energies first.
+def sort_into_crystals(relaxed: Sequence[RelaxedCandidate]) -> list[list[str]]:
+    """Group candidates of one reduced formula and level of theory by crystal.
 
-    Which candidates are there decides the groups, and not the order in which they came.
+    The groups depend on which candidates there are, and not on their order.
+
+    Returns
+    -------
+    Ids of the candidates of each crystal, lowest energies first.
     """
-    in_order = sorted(relaxed, key=lambda each: (each.energy_per_atom, each.candidate_id))
-    unique = UniqueStructures()
-    crystals: dict[int, Crystal] = {}
-    for each in in_order:
-        position = unique.place(each.fingerprint)
-        if position in crystals:
-            crystals[position].duplicates.append(each.candidate_id)
-        else:
-            crystals[position] = Crystal(each.candidate_id)
-    return list(crystals.values())
+    in_order = sorted(relaxed, key=lambda one: (one.energy_per_atom, one.candidate_id))
+    groups = group_structures(one.fingerprint for one in in_order)
+    return [[in_order[i].candidate_id for i in group] for group in groups]
 
 
 def look_up(
@@ -66,7 +54,7 @@ def look_up(
     *,
     learnt: bool,
 ) -> dict[str, Novelty]:
-    """Tell for each candidate which known structure it is, if any.
+    """Return for each candidate which known structure it is, if any.
 
     Parameters
     ----------
@@ -86,18 +74,17 @@ def look_up(
     """
     names = sorted(known_phases)
     phases = KnownStructures(known_phases[name] for name in names)
-    seen = KnownStructures(structure for _, structure in training.members) if training else None
-    found = {}
-    for each in relaxed:
-        reference = next(iter(phases.positions(each.fingerprint)), None)
-        match = next(iter(seen.positions(each.fingerprint)), None) if seen else None
-        known = reference is not None or match is not None
-        found[each.candidate_id] = Novelty(
-            is_novel=None if learnt and training is None and not known else not known,
+    members = training.members if training else ()
+    learned = KnownStructures(structure for _, structure in members)
+    novelties = {}
+    for candidate in relaxed:
+        reference = phases.first(candidate.fingerprint)
+        match = learned.first(candidate.fingerprint)
+        is_novel = reference is None and match is None
+        novelties[candidate.candidate_id] = Novelty(
+            is_novel=None if is_novel and learnt and training is None else is_novel,
             reference_match=None if reference is None else names[reference],
-            training_match=None
-            if training is None or match is None
-            else training.members[match][0],
+            training_match=None if match is None else members[match][0],
             training_set=training and training.name,
         )
-    return found
+    return novelties

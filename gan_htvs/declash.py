@@ -20,7 +20,7 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 from torch import Tensor
 
 from gan_htvs.fingerprint import SITE_TOLERANCE
-from gan_htvs.validity import possible_cells
+from gan_htvs.validity import check_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,36 +143,24 @@ def declash(
     volume_per_atom
         Target volume, A^3/atom; None where the volumes given mean something and shall be held.
     """
-    usable = [i for i, structure in enumerate(structures) if _is_usable(structure)]
-    result = list(structures)
-    displacement = np.zeros(len(structures))
-    overlap = np.full(len(structures), np.nan)
-    is_remade = np.zeros(len(structures), dtype=bool)
+    result = DeclashResult(
+        list(structures),
+        max_displacement=np.zeros(len(structures)),
+        overlap=np.full(len(structures), np.nan),
+        is_remade=np.zeros(len(structures), dtype=bool),
+    )
+    usable = [i for i, s in enumerate(structures) if len(s) and check_cell(s) is None]
     if usable:
         batch = _Batch([structures[i] for i in usable], volume_per_atom)
         batch.relax()
-        pushed, moved, left, remade = batch.finish()
-        displacement[usable], overlap[usable], is_remade[usable] = moved, left, remade
-        for i, structure in zip(usable, pushed, strict=True):
-            result[i] = structure
-    return DeclashResult(result, displacement, overlap, is_remade)
-
-
-def _is_usable(structure: Structure) -> bool:
-    matrix = structure.lattice.matrix
-    return bool(
-        len(structure)
-        and np.isfinite(matrix).all()
-        and np.isfinite(structure.frac_coords).all()
-        and possible_cells([structure.lattice.parameters])[0]
-    )
+        batch.write(result, usable)
+    return result
 
 
 class _Batch:
     """Concatenated structures: reference positions, strains, edges."""
 
     def __init__(self, structures: list[Structure], volume_per_atom: float | None) -> None:
-        self.inputs = structures
         sizes = np.array([len(s) for s in structures])
         self.owner = torch.as_tensor(np.repeat(np.arange(len(structures)), sizes))
         self.splits = np.cumsum(sizes)[:-1]
@@ -194,7 +182,7 @@ class _Batch:
         self.positions = torch.einsum("ai,aij->aj", self.start, self.cells[self.owner])
         self.strain = torch.zeros_like(self.cells)
         self.rebuild()
-        clashes = self.worst_overlap() > TOLERANCE
+        clashes = self.worst(self.edges()[2]) > TOLERANCE
         rescaled = clashes | (volume > _LOOSE * self.target)
         factor = torch.where(rescaled, (self.target / volume) ** (1 / 3), torch.ones(()).double())
         self.target = torch.where(rescaled, self.target, volume)
@@ -250,11 +238,13 @@ class _Batch:
         deformed = torch.einsum("mi,mij->mj", undeformed, self.deformation()[self.edge_owner])
         return undeformed, deformed, deformed.norm(dim=1)
 
-    def worst_overlap(self) -> Tensor:
-        _, _, length = self.edges()
-        overlap = (self.distances - length).clamp(min=0)
-        worst = torch.zeros(len(self.cells), dtype=torch.float64)
-        return worst.scatter_reduce(0, self.edge_owner, overlap, "amax")
+    def overlaps(self, length: Tensor) -> Tensor:
+        """Return how far each pair (m,) is below its distance."""
+        return (self.distances - length).clamp(min=0)
+
+    def worst(self, length: Tensor) -> Tensor:
+        """Return the largest overlap of each structure."""
+        return self.largest(self.overlaps(length), self.edge_owner)
 
     def separate_coincident(self) -> None:
         """Move atoms on top of each other a little: no direction is between them."""
@@ -269,8 +259,7 @@ class _Batch:
     def forces(self) -> tuple[Tensor, Tensor, Tensor]:
         """Negative gradients by position and strain, and the worst overlaps."""
         undeformed, deformed, length = self.edges()
-        overlap = (self.distances - length).clamp(min=0)
-        pull = 2 * overlap[:, None] * deformed / length.clamp(min=1e-9)[:, None]
+        pull = 2 * self.overlaps(length)[:, None] * deformed / length.clamp(min=1e-9)[:, None]
         deformation = self.deformation()
         back = torch.einsum("mi,mji->mj", pull, deformation[self.edge_owner])
         on_atoms = torch.zeros_like(self.positions)
@@ -284,9 +273,7 @@ class _Batch:
         slope = 2 * _STIFFNESS * self.sizes * excess * volume / self.target
         inverse = torch.linalg.inv(deformation).transpose(1, 2)
         on_strain -= slope[:, None, None] * inverse
-        worst = torch.zeros(len(self.cells), dtype=torch.float64)
-        worst = worst.scatter_reduce(0, self.edge_owner, overlap, "amax")
-        return on_atoms, (on_strain + on_strain.transpose(1, 2)) / 2, worst
+        return on_atoms, (on_strain + on_strain.transpose(1, 2)) / 2, self.worst(length)
 
     def per_structure(self, atoms: Tensor, strain: Tensor) -> Tensor:
         """Sum over the atoms and the strain of each structure."""
@@ -304,7 +291,9 @@ class _Batch:
         downhill = torch.zeros(count, dtype=torch.float64)
         for _ in range(MAX_STEPS):
             force, force_strain, worst = self.forces()
-            moving = (worst > TOLERANCE) & (self.largest(self.moves()) < MAX_DISPLACEMENT)
+            moving = (worst > TOLERANCE) & (
+                self.largest(self.moves(), self.owner) < MAX_DISPLACEMENT
+            )
             if not moving.any():
                 break
             force_strain = force_strain / scale
@@ -329,7 +318,7 @@ class _Batch:
 
             move, move_strain = step[self.owner, None] * speed, step[:, None, None] * speed_strain
             largest = move_strain.flatten(1).norm(dim=1)
-            largest = torch.maximum(largest, self.largest(move.norm(dim=1)))
+            largest = torch.maximum(largest, self.largest(move.norm(dim=1), self.owner))
             limit = (_MAX_MOVE / largest.clamp(min=_MAX_MOVE)) * moving
             self.positions = self.positions + limit[self.owner, None] * move
             self.strain = self.strain + limit[:, None, None] * move_strain / scale
@@ -347,31 +336,26 @@ class _Batch:
         moved = self.frac_coords() - self.start
         return torch.einsum("ai,aij->aj", moved, cells[self.owner]).norm(dim=1)
 
-    def largest(self, of_atoms: Tensor) -> Tensor:
-        """Take the largest value of each structure."""
+    def largest(self, values: Tensor, owner: Tensor) -> Tensor:
+        """Return the largest value of each structure, of atoms or of pairs."""
         largest = torch.zeros(len(self.cells), dtype=torch.float64)
-        return largest.scatter_reduce(0, self.owner, of_atoms, "amax")
+        return largest.scatter_reduce(0, owner, values, "amax")
 
-    def finish(
-        self,
-    ) -> tuple[list[Structure], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Make structures; tell the largest moves, the overlap left, and who is remade."""
+    def write(self, result: DeclashResult, positions: list[int]) -> None:
+        """Write the pushed structures into a result, where they belong."""
         self.rebuild()
-        overlap = self.worst_overlap().numpy()
         cells = self.cells @ self.deformation()
-        frac_coords = self.frac_coords()
+        frac_coords = np.split(self.frac_coords().numpy(), self.splits)
+        for i, cell, coords in zip(positions, cells.numpy(), frac_coords, strict=True):
+            species = result.structures[i].species
+            result.structures[i] = Structure(Lattice(cell), species, coords, to_unit_cell=True)
         moves = self.moves()
         mean_square = torch.zeros(len(cells), dtype=torch.float64)
         mean_square = mean_square.index_add(0, self.owner, moves**2) / self.sizes
         spacing = (torch.linalg.det(cells).abs() / self.sizes) ** (1 / 3)
-        remade = mean_square.sqrt() > SITE_TOLERANCE * spacing
-        pushed = [
-            Structure(Lattice(cell), structure.species, coords, to_unit_cell=True)
-            for cell, structure, coords in zip(
-                cells.numpy(), self.inputs, np.split(frac_coords.numpy(), self.splits), strict=True
-            )
-        ]
-        return pushed, self.largest(moves).numpy(), overlap, remade.numpy()
+        result.max_displacement[positions] = self.largest(moves, self.owner).numpy()
+        result.overlap[positions] = self.worst(self.edges()[2]).numpy()
+        result.is_remade[positions] = (mean_square.sqrt() > SITE_TOLERANCE * spacing).numpy()
 
 
 def _is_positive(images: NDArray[np.float64]) -> NDArray[np.bool_]:

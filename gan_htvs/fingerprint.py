@@ -38,8 +38,8 @@ _MOST_SKEWED = np.sqrt(2) * (1 + LENGTH_TOLERANCE) ** 3 * (1 + _SLACK)
 most the square root of two (Minkowski)."""
 _LARGEST_COSINE = np.cos(np.radians(60 - ANGLE_TOLERANCE)) + _SLACK
 """The same for the angles, of which a reduced basis has none outside 60 to 120 degrees."""
-_MOST_VECTORS = 2000
-"""Lattices with more vectors in reach, which are thin needles, are not tabulated."""
+_MOST_VECTORS = 10_000
+"""Lattices with more vectors in the box of what is in reach, thin needles, are not tabulated."""
 _MOST_DISTANCES = 1_000_000
 """Distances held at a time."""
 
@@ -123,15 +123,13 @@ def _bases(
     shortest, second, _ = np.sort(lengths)
     reach = _MOST_SKEWED / (shortest * second)
     most = np.floor(reach * np.linalg.norm(np.linalg.inv(matrix), axis=0)).astype(int)
-    if np.prod(2.0 * most + 1) > 20 * _MOST_VECTORS:
+    if np.prod(2.0 * most + 1) > _MOST_VECTORS:
         return none
     integers = np.indices(2 * most + 1).reshape(3, -1).T - most
     integers = integers[len(integers) // 2 + 1 :]  # one of each vector and its opposite
     vectors = integers @ matrix
     size = np.linalg.norm(vectors, axis=1)
     near = np.flatnonzero(size <= reach)
-    if len(near) > _MOST_VECTORS:
-        return none
     near = near[np.argsort(size[near])]
     integers, vectors, size = integers[near], vectors[near], size[near]
 
@@ -170,24 +168,30 @@ class FingerprintTable:
     def __init__(self) -> None:
         self.structures: list[Structure] = []
         self._untabulated: list[int] = []
-        self._frac_coords = _Rows()
-        self._owners = _Rows()
-        self._bases = _Rows()
-        self._lengths = _Rows()
-        self._angles = _Rows()
+        self._frac_coords: list[NDArray[np.float64]] = []
+        self._owners = np.zeros(0, dtype=np.int64)
+        self._bases = np.zeros((0, 3, 3), dtype=np.int64)
+        self._lengths = np.zeros((0, 3))
+        self._angles = np.zeros((0, 3))
 
     def append(self, fingerprint: Fingerprint) -> None:
         """Take in one more, of the same formula as all others."""
         index = len(self.structures)
         self.structures.append(fingerprint.structure)
-        self._frac_coords.extend(fingerprint.frac_coords[None])
+        self._frac_coords.append(fingerprint.frac_coords)
         if fingerprint.bases is None:
             self._untabulated.append(index)
             return
-        self._owners.extend(np.full(len(fingerprint.bases), index))
-        self._bases.extend(fingerprint.bases)
-        self._lengths.extend(fingerprint.base_lengths)
-        self._angles.extend(fingerprint.base_angles)
+        n = len(self._owners)
+        for array, rows in (
+            (self._owners, index),
+            (self._bases, fingerprint.bases),
+            (self._lengths, fingerprint.base_lengths),
+            (self._angles, fingerprint.base_angles),
+        ):
+            # In place: large arrays are seldom copied.
+            array.resize((n + len(fingerprint.bases), *array.shape[1:]), refcheck=False)
+            array[n:] = rows
 
     def possible_matches(self, new: Fingerprint) -> list[int]:
         """Find the structures that the matcher may equate with ``new``, ascending."""
@@ -200,28 +204,28 @@ class FingerprintTable:
         passed[self._untabulated] = True
         if len(owners):
             mean_lengths, mean_angles = (lengths + new.lengths) / 2, (angles + new.angles) / 2
-            coords = self._frac_coords.values[owners] @ np.linalg.inv(bases)
+            coords = np.stack([self._frac_coords[i] for i in owners]) @ np.linalg.inv(bases)
             for sign in (1, -1):
                 passed[owners[_sites_fit(sign * coords, mean_lengths, mean_angles, new)]] = True
         return np.flatnonzero(passed).tolist()
 
     def _similar_bases(self, new: Fingerprint) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         """Bases close to that of ``new``: owner (m,), integer (m, 3, 3), lengths, angles."""
-        ratio = self._lengths.values[:, :, None] / new.lengths  # (q, of basis, of new)
+        ratio = self._lengths[:, :, None] / new.lengths  # (q, of basis, of new)
         widest = (1 + LENGTH_TOLERANCE) * (1 + _SLACK)
         close = (ratio < widest) & (ratio > 1 / widest)
         row, order = np.nonzero(close[:, _PERMUTATIONS, np.arange(3)].all(axis=2))
         order = _PERMUTATIONS[order]
-        angles = np.take_along_axis(self._angles.values[row], order, axis=1) - 90
+        angles = np.take_along_axis(self._angles[row], order, axis=1) - 90
         angles = 90 + angles[:, None] * _ANGLE_SIGNS
         similar = (np.abs(angles - new.angles) <= ANGLE_TOLERANCE + _SLACK).all(axis=2)
         found, sign = np.nonzero(similar)
         row, order = row[found], order[found]
-        bases = np.take_along_axis(self._bases.values[row], order[:, :, None], axis=1)
+        bases = np.take_along_axis(self._bases[row], order[:, :, None], axis=1)
         return (
-            self._owners.values[row],
+            self._owners[row],
             bases * _SIGNS[sign][:, :, None],
-            np.take_along_axis(self._lengths.values[row], order, axis=1),
+            np.take_along_axis(self._lengths[row], order, axis=1),
             angles[found, sign],
         )
 
@@ -275,29 +279,3 @@ def _metric(
         metric[:, j, k] = metric[:, k, j] = cosines[:, i]
     metric *= lengths[:, :, None] * lengths[:, None]
     return np.sqrt(np.linalg.det(metric)), metric
-
-
-class _Rows:
-    """An array that grows at its end, seldom copied."""
-
-    def __init__(self) -> None:
-        self._held: NDArray | None = None
-        self._n = 0
-
-    @property
-    def values(self) -> NDArray:
-        """All rows so far."""
-        if self._held is None:
-            raise ValueError("no rows yet")
-        return self._held[: self._n]
-
-    def extend(self, rows: NDArray) -> None:
-        """Append rows of one shape and kind."""
-        total = self._n + len(rows)
-        if self._held is None or total > len(self._held):
-            grown = np.empty((2 * total, *rows.shape[1:]), dtype=rows.dtype)
-            if self._held is not None:
-                grown[: self._n] = self._held[: self._n]
-            self._held = grown
-        self._held[self._n : total] = rows
-        self._n = total

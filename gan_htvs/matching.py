@@ -49,56 +49,41 @@ class KnownStructures:
         self._matcher = structure_matcher()
         self._tables: dict[Formula, FingerprintTable] = defaultdict(FingerprintTable)
         self._positions: dict[Formula, list[int]] = defaultdict(list)
-        self._n = 0
         for structure in structures:
             self._append(Fingerprint.of(structure))
 
     def __len__(self) -> int:
-        return self._n
+        return sum(map(len, self._positions.values()))
 
-    def holds(self, structure: Structure) -> bool:
-        """Whether any of them matches."""
-        return any(True for _ in self._matches(Fingerprint.of(structure)))
+    def first(self, structure: Structure | Fingerprint) -> int | None:
+        """Return the first position that matches, or None."""
+        return next(self.positions(structure), None)
 
-    def positions(self, structure: Structure | Fingerprint) -> tuple[int, ...]:
-        """Positions of all that match, ascending."""
-        return tuple(self._matches(_fingerprint(structure)))
-
-    def _append(self, fingerprint: Fingerprint) -> None:
-        self._tables[fingerprint.formula].append(fingerprint)
-        self._positions[fingerprint.formula].append(self._n)
-        self._n += 1
-
-    def _matches(self, new: Fingerprint) -> Iterator[int]:
+    def positions(self, structure: Structure | Fingerprint) -> Iterator[int]:
+        """Yield the positions of all that match, ascending."""
+        new = _fingerprint(structure)
         table = self._tables[new.formula]
         for i in table.possible_matches(new):
             if self._matcher.fit(table.structures[i], new.structure, skip_structure_reduction=True):
                 yield self._positions[new.formula][i]
 
+    def _append(self, fingerprint: Fingerprint) -> None:
+        self._tables[fingerprint.formula].append(fingerprint)
+        self._positions[fingerprint.formula].append(len(self))
+
 
 class UniqueStructures(KnownStructures):
-    """A growing set of structures of which no two match.
-
-    Parameters
-    ----------
-    known
-        Structures that count as seen already.
-    """
-
-    def __init__(self, known: Iterable[Structure] = ()) -> None:
-        super().__init__()
-        for structure in known:
-            self.add(structure)
+    """A growing set of structures of which no two match."""
 
     def add(self, structure: Structure) -> bool:
-        """Take the structure in if it matches none before; tell whether it did."""
+        """Add the structure if it matches none before; return whether it was added."""
         before = len(self)
         return self.place(structure) == before
 
     def place(self, structure: Structure | Fingerprint) -> int:
-        """Take the structure in if it matches none before; tell its position or the match's."""
+        """Add the structure if it matches none before; return its position or the match's."""
         fingerprint = _fingerprint(structure)
-        position = next(self._matches(fingerprint), None)
+        position = self.first(fingerprint)
         if position is None:
             position = len(self)
             self._append(fingerprint)
@@ -106,26 +91,23 @@ class UniqueStructures(KnownStructures):
 
 
 class NamedCrystals:
-    """A growing set of crystals, each with the name of whoever came with it first."""
+    """A growing set of crystals, each with the name of the first structure of it."""
 
     def __init__(self) -> None:
         self._unique = UniqueStructures()
         self._names: dict[int, str] = {}
 
     def match(self, name: str, structure: Structure) -> str | None:
-        """Take a crystal in; tell whose it is, if it was there."""
-        position = self._unique.place(structure)
-        if position in self._names:
-            return self._names[position]
-        self._names[position] = name
-        return None
+        """Add a structure; return the name of the first one of its crystal, if there was one."""
+        first = self._names.setdefault(self._unique.place(structure), name)
+        return None if first == name else first
 
 
 def _fingerprint(structure: Structure | Fingerprint) -> Fingerprint:
     return structure if isinstance(structure, Fingerprint) else Fingerprint.of(structure)
 
 
-def group_structures(structures: Iterable[Structure]) -> list[list[int]]:
+def group_structures(structures: Iterable[Structure | Fingerprint]) -> list[list[int]]:
     """Group matching structures, as ``StructureMatcher.group_structures`` does.
 
     Returns

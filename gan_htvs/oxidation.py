@@ -101,12 +101,9 @@ def oxidation_states(structure: Structure, magmoms: Sequence[float]) -> Oxidatio
             states[site] = None
     average = {}
     for element in dict.fromkeys(elements):
-        known = [
-            state
-            for state, other in zip(states, elements, strict=True)
-            if other == element and state is not None
-        ]
-        if len(known) == elements.count(element):
+        own = [states[i] for i, other in enumerate(elements) if other == element]
+        known = [state for state in own if state is not None]
+        if len(known) == len(own):
             average[element.symbol] = fmean(known)
     return OxidationStates(
         states=tuple(states),

@@ -93,11 +93,10 @@ class DecodedCells:
             ((self.counts == 0).any(axis=1), RejectionReason.EMPTY_ELEMENT),
             (~possible_cells(self.lattice_parameters), RejectionReason.IMPOSSIBLE_CELL),
         )
-        reasons: list[RejectionReason | None] = [None] * len(self)
+        reasons = np.full(len(self), None, dtype=object)
         for failed, reason in reversed(conditions):
-            for i in np.flatnonzero(failed):
-                reasons[i] = reason
-        return reasons
+            reasons[failed] = reason
+        return reasons.tolist()
 
     def to_structures(self) -> list[Structure | RejectionReason]:
         """Build each structure, or tell why there is none."""

@@ -13,9 +13,8 @@ import spglib
 from pymatgen.core import Element, Lattice, Structure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from pymatgen.core import PeriodicSite
 
 N_HALL_SETTINGS = 530
 """Settings of the 230 space groups in the database of spglib."""
@@ -96,11 +95,7 @@ def symmetrize(structure: Structure, tolerance: float) -> Structure:
         return structure
     matrix, coords, kinds = found
     ideal = Structure(Lattice(matrix), [Element.from_Z(int(z)) for z in kinds], coords)
-    same = ideal.composition.reduced_formula == structure.composition.reduced_formula
-    return ideal.get_sorted_structure(key=_order_in(structure)) if same else structure
-
-
-def _order_in(structure: Structure) -> Callable[[PeriodicSite], int]:
-    """Sort sites by element, in the order of a structure's."""
-    order = {element: i for i, element in enumerate(dict.fromkeys(structure.species))}
-    return lambda site: order[site.specie]
+    if ideal.composition.reduced_formula != structure.composition.reduced_formula:
+        return structure
+    order = list(dict.fromkeys(structure.species))
+    return ideal.get_sorted_structure(key=lambda site: order.index(site.specie))

@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pymatgen.optimization.neighbors import find_points_in_spheres
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,17 +88,28 @@ def check_geometry(
     -------
     The reason, or None for a structure in order.
     """
-    matrix = structure.lattice.matrix
-    if not (np.isfinite(matrix).all() and np.isfinite(structure.frac_coords).all()):
-        return RejectionReason.NOT_FINITE
-    if not possible_cells([structure.lattice.parameters])[0]:
-        return RejectionReason.IMPOSSIBLE_CELL
+    if (problem := check_cell(structure)) is not None:
+        return problem
     low, high = VOLUME_RANGE
     if not low <= structure.volume / len(structure) <= high:
         return RejectionReason.BAD_VOLUME
     if _has_close_pair(structure, pair_distances or {}):
         return RejectionReason.ATOMS_TOO_CLOSE
     return None
+
+
+def check_cell(structure: Structure) -> RejectionReason | None:
+    """Return why a cell cannot be computed with, if its numbers are not finite or it is flat."""
+    if not _is_finite(structure):
+        return RejectionReason.NOT_FINITE
+    if not possible_cells([structure.lattice.parameters])[0]:
+        return RejectionReason.IMPOSSIBLE_CELL
+    return None
+
+
+def _is_finite(structure: Structure) -> bool:
+    numbers = (structure.lattice.matrix, structure.frac_coords)
+    return all(np.isfinite(array).all() for array in numbers)
 
 
 def unphysical_change(start: Structure, end: Structure) -> str | None:
@@ -118,7 +128,7 @@ def unphysical_change(start: Structure, end: Structure) -> str | None:
     -------
     Clause with quantity, values and bound, or None for a believable relaxation.
     """
-    if not (np.isfinite(end.lattice.matrix).all() and np.isfinite(end.frac_coords).all()):
+    if not _is_finite(end):
         return "its coordinates are not finite"
     for quantity, unit, measure in (
         ("volume", "A^3/atom", _volume_per_atom),
@@ -141,41 +151,18 @@ def _shortest_distance(structure: Structure) -> float:
     """Return the shortest distance between two atoms, periodic images included, in A."""
     # Nearest neighbors are farthest apart in the closest packing, at 2^(1/6) v^(1/3).
     cutoff = 1.13 * _volume_per_atom(structure) ** (1 / 3)
-    _, _, distances = _pairs_within(structure, cutoff)
-    return float(distances.min())
+    return float(structure.get_neighbor_list(cutoff)[3].min())
 
 
 def _has_close_pair(structure: Structure, pair_distances: Mapping[tuple[str, str], float]) -> bool:
     cutoff = max([MIN_DISTANCE, *pair_distances.values()])
-    centre, neighbour, distance = _pairs_within(structure, cutoff)
+    center, neighbor, _, distance = structure.get_neighbor_list(float(cutoff))
     if not pair_distances:
         return bool((distance < MIN_DISTANCE).any())
     symbols = [site.specie.symbol for site in structure]
-    allowed = np.array(
-        [
-            max(
-                MIN_DISTANCE,
-                pair_distances.get((symbols[i], symbols[j]), 0.0),
-                pair_distances.get((symbols[j], symbols[i]), 0.0),
-            )
-            for i, j in zip(centre, neighbour, strict=True)
-        ]
-    )
+    pairs = [(symbols[i], symbols[j]) for i, j in zip(center, neighbor, strict=True)]
+    allowed = [
+        max(MIN_DISTANCE, *(pair_distances.get(pair, 0.0) for pair in ((a, b), (b, a))))
+        for a, b in pairs
+    ]
     return bool((distance < allowed).any())
-
-
-def _pairs_within(
-    structure: Structure, cutoff: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return both atoms of each pair within a cutoff, and their distance, all (n_pairs,), in A."""
-    coords = np.ascontiguousarray(structure.cart_coords, dtype=float)
-    first, second, image, distance = find_points_in_spheres(
-        coords,
-        coords,
-        r=float(cutoff),
-        pbc=np.array([1, 1, 1], dtype=np.int64),
-        lattice=np.ascontiguousarray(structure.lattice.matrix, dtype=float),
-        tol=1e-8,
-    )
-    differ = (first != second) | image.any(axis=1)
-    return first[differ], second[differ], distance[differ]

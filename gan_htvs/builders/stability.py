@@ -122,9 +122,10 @@ class StabilityBuilder(BuilderOfCandidates):
                 changes[candidate_id]["novelty"] = novelty.model_dump()
         for members in by_level.values():
             for crystal in sort_into_crystals(members):
-                changes[crystal.candidate_id]["duplicates"] = crystal.duplicates
-                for candidate_id in crystal.duplicates:
-                    changes[candidate_id]["duplicate_of"] = crystal.candidate_id
+                lowest, *duplicates = crystal
+                changes[lowest]["duplicates"] = duplicates
+                for candidate_id in duplicates:
+                    changes[candidate_id]["duplicate_of"] = lowest
         return {"group": item["group"], "changes": changes}
 
     def update_targets(self, items: list[Item]) -> None:

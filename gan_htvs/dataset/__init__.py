@@ -18,6 +18,7 @@ from pymatgen.core import Structure
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset.arrays import import_array, import_shipped
 from gan_htvs.dataset.decoration import decorate_prototypes
+from gan_htvs.dataset.ions import Ions
 from gan_htvs.dataset.skipped import SURPLUS, UNSTABLE, Skipped
 from gan_htvs.dataset.sources import Collection, fetch_materials_project, read_folder
 from gan_htvs.errors import UserError
@@ -200,38 +201,20 @@ def collect(
     on_progress: Progress | None = None,
 ) -> Collection:
     """Collect the unique structures of a source, of any energy; see :func:`build_dataset`."""
-    found = _read(system, oxidation_states, settings, on_progress)
-    if settings.source != "shipped":  # which was made unique
-        unique = unique_indices(found.structures)
-        found = found.subset(unique, RejectionReason.DUPLICATE)
-    return _required(found, system, settings)
-
-
-def _read(
-    system: ChemicalSystem,
-    oxidation_states: OxidationRanges,
-    settings: DatasetSettings,
-    on_progress: Progress | None,
-) -> Collection:
+    if settings.source == "shipped":  # which was made unique
+        return _required(import_shipped(system, oxidation_states), system, settings)
     if settings.path is not None:
         read = read_folder if settings.source == "folder" else import_array
-        return read(settings.path, system, oxidation_states)
-    if settings.source == "shipped":
-        return import_shipped(system, oxidation_states)
-    if settings.source == "materials_project":
-        return fetch_materials_project(system, oxidation_states, settings.max_energy_above_hull)
-    candidates, rejected = decorate_prototypes(
-        system,
-        oxidation_states,
-        max_per_composition=settings.max_per_composition,
-        on_progress=on_progress,
-    )
-    return Collection(
-        [candidate.structure for candidate in candidates],
-        [candidate.prototype for candidate in candidates],
-        skipped=Skipped(rejected),
-        is_named=False,
-    )
+        found = read(settings.path, system, oxidation_states)
+    elif settings.source == "materials_project":
+        highest = settings.max_energy_above_hull
+        found = fetch_materials_project(system, oxidation_states, highest)
+    else:
+        ions = Ions(system, oxidation_states)
+        limit = settings.max_per_composition
+        found = decorate_prototypes(ions, max_per_composition=limit, on_progress=on_progress)
+    unique = found.subset(unique_indices(found.structures), RejectionReason.DUPLICATE)
+    return _required(unique, system, settings)
 
 
 def _required(found: Collection, system: ChemicalSystem, settings: DatasetSettings) -> Collection:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.analysis.bond_valence import BV_PARAMS
 from pymatgen.core import Element, Structure
-from pymatgen.optimization.neighbors import find_points_in_spheres
 from scipy.optimize import brentq
 
 if TYPE_CHECKING:
@@ -71,17 +70,9 @@ def fit_volume(structure: Structure, charges: NDArray[np.float64]) -> ValenceFit
     -------
     None where no volume in reach does it.
     """
-    coords = np.ascontiguousarray(structure.cart_coords)
-    centre, neighbour, _, distance = find_points_in_spheres(
-        coords,
-        coords,
-        r=_CUTOFF,
-        pbc=np.array([1, 1, 1], dtype=np.int64),
-        lattice=np.ascontiguousarray(structure.lattice.matrix),
-        tol=1e-8,
-    )
-    bonded = (charges[centre] > 0) & (charges[neighbour] < 0)
-    cation, anion, distance = centre[bonded], neighbour[bonded], distance[bonded]
+    center, neighbor, _, distance = structure.get_neighbor_list(_CUTOFF)
+    bonded = (charges[center] > 0) & (charges[neighbor] < 0)
+    cation, anion, distance = center[bonded], neighbor[bonded], distance[bonded]
     symbols = [site.specie.symbol for site in structure]
     elements, kind = np.unique(symbols, return_inverse=True)
     lengths = np.array([[bond_length(a, b) for b in elements] for a in elements])

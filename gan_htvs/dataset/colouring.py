@@ -135,14 +135,10 @@ class Supercell:
         self, colourings: NDArray[np.int8], counts: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """(n, n_sites): formal charge on each site, zero on vacancies."""
-        symbols = self._symbols(colourings)
-        charges = np.zeros(colourings.shape)
-        formulas, which = np.unique(counts, axis=0, return_inverse=True)
-        for i, formula in enumerate(formulas.tolist()):
-            rows = which.ravel() == i
-            for el, charge in self.ions.formal_charges(formula).items():
-                charges[rows] += charge * (symbols[rows] == el)
-        return charges
+        charges = self.ions.formal_charges(counts)
+        elements = np.array(self.ions.system.elements)
+        is_element = self._symbols(colourings)[:, None] == elements[:, None]
+        return (charges[..., None] * is_element).sum(axis=1)
 
     def _ewald_matrix(self) -> NDArray[np.float64]:
         """(n_sites, n_sites): electrostatic energy of pairs of unit charges, eV."""

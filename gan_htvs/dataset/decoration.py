@@ -7,7 +7,7 @@ composition those of lowest electrostatic energy and of highest symmetry are kep
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement, islice, zip_longest
 from typing import TYPE_CHECKING
@@ -16,9 +16,9 @@ import numpy as np
 
 from gan_htvs.dataset.bond_valence import fit_volume
 from gan_htvs.dataset.colouring import Ordering, Supercell
-from gan_htvs.dataset.ions import Ions
 from gan_htvs.dataset.prototypes import Prototype, prototypes
 from gan_htvs.dataset.skipped import TOO_LONG
+from gan_htvs.dataset.sources import Collection
 from gan_htvs.matching import unique_indices
 from gan_htvs.pointcloud import LENGTH_SCALE
 from gan_htvs.superlattices import inequivalent_superlattices
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
+    from gan_htvs.chemistry import Counts
+    from gan_htvs.dataset.ions import Ions
 
 LOWEST_ENERGY, HIGHEST_SYMMETRY = 2, 1
 """Orderings kept of each prototype and composition, by either measure."""
@@ -67,52 +68,41 @@ class Candidate:
 
 
 def decorate_prototypes(
-    system: ChemicalSystem,
-    oxidation_states: OxidationRanges,
+    ions: Ions,
     *,
     max_per_composition: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[Candidate], Counter[str]]:
+) -> Collection:
     """Fill every prototype with the ions of a chemical system.
 
     Parameters
     ----------
-    system, oxidation_states
-        Elements, caps, and the average oxidation states that each element may have.
+    ions
+        Chemical system and oxidation states.
     max_per_composition
-        Candidates of one cell formula; if not given, as many as make about ``TOTAL`` in all.
+        Structures of one cell formula; if not given, as many as make about ``TOTAL`` in all.
     on_progress
         Called with the number of prototypes done and their total.
 
     Returns
     -------
-    candidates
-        Sound structures; matching ones may come from different prototypes.
-    rejected
-        How many were not sound, by reason.
-
-    Raises
-    ------
-    UserError
-        If the system is not one of cations and anions with known bond valences.
+    Sound structures, labeled with their prototypes; matching ones may come from different ones.
     """
-    ions = Ions(system, oxidation_states)
-    balanced = tuple(system.compositions(oxidation_states))
+    balanced = tuple(ions.system.compositions(ions.oxidation_states))
     by_counts: dict[Counts, list[Candidate]] = defaultdict(list)
-    rejected: Counter[str] = Counter()
+    found = Collection(is_named=False)
     for counts, decorated in _decorated(ions, balanced, on_progress=on_progress):
         if isinstance(decorated, Candidate):
             by_counts[counts].append(decorated)
         else:
-            rejected[decorated] += 1
+            found.skipped.add(decorated)
     share = max_per_composition or int(np.clip(TOTAL // max(len(by_counts), 1), *PER_COMPOSITION))
-    candidates = []
-    for counts in sorted(by_counts):
-        kept = _most_plausible(by_counts[counts], share)
-        candidates += kept
-        if n_left := len(by_counts[counts]) - len(kept):
-            rejected[CROWDED] += n_left
-    return candidates, rejected
+    for _, candidates in sorted(by_counts.items()):
+        kept = _most_plausible(candidates, share)
+        found.structures += [candidate.structure for candidate in kept]
+        found.labels += [candidate.prototype for candidate in kept]
+        found.skipped.counts[CROWDED] += len(candidates) - len(kept)
+    return found
 
 
 def decorate_composition(
@@ -160,7 +150,8 @@ def _decorated(
     fitting = _distinct_prototypes(ions)
     for done, prototype in enumerate(fitting, start=1):
         for counts, structure in _decorations(prototype, ions, balanced, lowest_energy):
-            yield counts, _settled(structure, ions.formal_charges(counts), prototype.name)
+            charges = dict(zip(ions.system.elements, ions.formal_charges(counts), strict=True))
+            yield counts, _settled(structure, charges, prototype.name)
         if on_progress:
             on_progress(done, len(fitting))
 

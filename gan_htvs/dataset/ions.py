@@ -15,6 +15,8 @@ from gan_htvs.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import ArrayLike, NDArray
+
     from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
 
 
@@ -67,13 +69,22 @@ class Ions:
         """Count the anions of a cell formula."""
         return sum(compress(counts, (el in self.anions for el in self.system.elements)))
 
-    def formal_charges(self, counts: Sequence[int]) -> dict[str, float]:
+    def formal_charges(self, counts: ArrayLike) -> NDArray[np.float64]:
         """Spread the charge so that every element stands at the same fraction of its range.
 
-        ``counts`` must be charge-balanced. For MgMn2O4 with 2 <= OS(Mn) <= 4 this is Mn 3+.
+        For MgMn2O4 with 2 <= OS(Mn) <= 4 this is Mn 3+.
+
+        Parameters
+        ----------
+        counts
+            (..., n_elements): charge-balanced cell formulas.
+
+        Returns
+        -------
+        (..., n_elements): charge of each element.
         """
         ranges = np.array([self.oxidation_states[el] for el in self.system.elements], dtype=float)
-        lowest, highest = np.asarray(counts) @ ranges
-        fraction = 0.0 if highest == lowest else -lowest / (highest - lowest)
-        charges = ranges[:, 0] + fraction * (ranges[:, 1] - ranges[:, 0])
-        return dict(zip(self.system.elements, charges.tolist(), strict=True))
+        totals = np.asarray(counts) @ ranges
+        lowest, reach = totals[..., 0], totals[..., 1] - totals[..., 0]
+        fraction = -lowest / np.where(reach == 0, 1, reach)
+        return ranges[:, 0] + fraction[..., None] * (ranges[:, 1] - ranges[:, 0])

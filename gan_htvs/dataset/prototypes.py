@@ -94,13 +94,7 @@ _TEXTBOOK = (
         [(1 / 3, 2 / 3, 0.25)],
         vacancies=True,
     ),
-    _Textbook(
-        "rutile",
-        136,
-        Lattice.tetragonal(4.594, 2.959),
-        [(0, 0, 0)],
-        [(0.305, 0.305, 0)],
-    ),
+    _Textbook("rutile", 136, Lattice.tetragonal(4.594, 2.959), [(0, 0, 0)], [(0.305, 0.305, 0)]),
     _Textbook(
         "spinel",
         227,

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -119,7 +120,7 @@ def relax_dataset(
     )
     hull = relaxations.references(phases, on_progress=told("relax known phases"))
     kept = RelaxedStructures(
-        skipped=source.skipped.copy(),
+        skipped=deepcopy(source.skipped),
         is_named=False,
         level_of_theory=relaxations.level_of_theory,
     )

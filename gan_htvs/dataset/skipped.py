@@ -55,10 +55,6 @@ class Skipped:
         if name is not None:
             self.named.append(f"{name} ({details or spell_reason(reason)})")
 
-    def copy(self) -> Skipped:
-        """Make one that can be added to."""
-        return Skipped(self.counts.copy(), self.named.copy())
-
     @property
     def by_reason(self) -> dict[str, int]:
         """The counts that are not 0, in the order of the names of the reasons."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -52,7 +53,7 @@ class Collection:
 
     def subset(self, indices: Sequence[int], reason: str) -> Self:
         """Keep these structures; the others are left out for that reason."""
-        skipped, kept = self.skipped.copy(), set(indices)
+        skipped, kept = deepcopy(self.skipped), set(indices)
         for i, label in enumerate(self.labels):
             if i not in kept:
                 skipped.add(reason, label if self.is_named else None)

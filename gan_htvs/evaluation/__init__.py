@@ -238,7 +238,7 @@ class KnownCrystals:
 
     def is_novel(self, structure: Structure) -> bool:
         """Whether it matches neither a training structure nor a known phase."""
-        return not self._known.holds(structure)
+        return self._known.first(structure) is None
 
     def rediscovered(self, structure: Structure) -> tuple[int, ...]:
         """Positions of the held-out cells with as many atoms that the structure matches."""

@@ -128,7 +128,8 @@ def test_needles_and_plates_are_grouped_as_well() -> None:
 
 
 def test_known_structures_count_as_seen() -> None:
-    unique = UniqueStructures([rocksalt()])
+    unique = UniqueStructures()
+    assert unique.add(rocksalt())
     assert not unique.add(rocksalt(4.3))
     assert unique.add(caesium_chloride())
     assert not unique.add(caesium_chloride())
@@ -138,10 +139,10 @@ def test_known_structures_count_as_seen() -> None:
 def test_all_positions_of_matches_are_found(mixed: list[Structure]) -> None:
     known = KnownStructures(mixed)
     assert len(known) == len(mixed)
-    assert known.positions(rocksalt(4.0)) == (0, 2, 3, 6)
-    assert known.holds(caesium_chloride())
-    assert not known.holds(rutile())
-    assert known.positions(rutile()) == ()
+    assert list(known.positions(rocksalt(4.0))) == [0, 2, 3, 6]
+    assert known.first(caesium_chloride()) == 1
+    assert known.first(rutile()) is None
+    assert list(known.positions(rutile())) == []
 
 
 def test_nothing_gives_nothing() -> None:

@@ -102,14 +102,15 @@ def test_the_list_ends_and_no_seed_changes_it(substitution):
 
 def test_the_first_proposals_are_those_of_the_dataset(substitution):
     system = ChemicalSystem(caps={"Mg": 2, "O": 2})
-    states = {"Mg": (2, 2), "O": (-2, -2)}
-    everywhere, _ = decorate_prototypes(system, states, max_per_composition=50)
-    of_one = decorate_composition(Ions(system, states), (2, 2))
-    expected = [c for c in everywhere if system.counts(c.structure) == (2, 2)]
+    ions = Ions(system, {"Mg": (2, 2), "O": (-2, -2)})
+    everywhere = decorate_prototypes(ions, max_per_composition=50)
+    of_one = decorate_composition(ions, (2, 2))
+    labeled = zip(everywhere.labels, everywhere.structures, strict=True)
+    expected = [(name, found) for name, found in labeled if system.counts(found) == (2, 2)]
     assert len(of_one) == len(expected) > 2
-    assert [c.prototype for c in of_one] == [c.prototype for c in expected]
-    for ours, theirs in zip(of_one, expected, strict=True):
-        np.testing.assert_allclose(ours.structure.frac_coords, theirs.structure.frac_coords)
+    for ours, (prototype, theirs) in zip(of_one, expected, strict=True):
+        assert ours.prototype == prototype
+        np.testing.assert_allclose(ours.structure.frac_coords, theirs.frac_coords)
 
 
 def test_metals_have_no_prototypes():
