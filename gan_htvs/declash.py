@@ -291,9 +291,8 @@ class _Batch:
         downhill = torch.zeros(count, dtype=torch.float64)
         for _ in range(MAX_STEPS):
             force, force_strain, worst = self.forces()
-            moving = (worst > TOLERANCE) & (
-                self.largest(self.moves(), self.owner) < MAX_DISPLACEMENT
-            )
+            farthest = self.largest(self.moves(), self.owner)
+            moving = (worst > TOLERANCE) & (farthest < MAX_DISPLACEMENT)
             if not moving.any():
                 break
             force_strain = force_strain / scale

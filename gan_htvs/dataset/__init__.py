@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -16,11 +16,17 @@ import numpy as np
 from pymatgen.core import Structure
 
 from gan_htvs.chemistry import ChemicalSystem
-from gan_htvs.dataset.arrays import import_array, import_shipped
+from gan_htvs.dataset import arrays
 from gan_htvs.dataset.decoration import decorate_prototypes
 from gan_htvs.dataset.ions import Ions
 from gan_htvs.dataset.skipped import SURPLUS, UNSTABLE, Skipped
-from gan_htvs.dataset.sources import Collection, fetch_materials_project, read_folder
+from gan_htvs.dataset.sources import (
+    Collection,
+    Sample,
+    fetch_materials_project,
+    read_folder,
+    screen,
+)
 from gan_htvs.errors import UserError
 from gan_htvs.identity import content_hash
 from gan_htvs.matching import unique_indices
@@ -201,20 +207,27 @@ def collect(
     on_progress: Progress | None = None,
 ) -> Collection:
     """Collect the unique structures of a source, of any energy; see :func:`build_dataset`."""
-    if settings.source == "shipped":  # which was made unique
-        return _required(import_shipped(system, oxidation_states), system, settings)
-    if settings.path is not None:
-        read = read_folder if settings.source == "folder" else import_array
-        found = read(settings.path, system, oxidation_states)
-    elif settings.source == "materials_project":
-        highest = settings.max_energy_above_hull
-        found = fetch_materials_project(system, oxidation_states, highest)
-    else:
+    if settings.source == "prototypes":
         ions = Ions(system, oxidation_states)
         limit = settings.max_per_composition
         found = decorate_prototypes(ions, max_per_composition=limit, on_progress=on_progress)
-    unique = found.subset(unique_indices(found.structures), RejectionReason.DUPLICATE)
-    return _required(unique, system, settings)
+    else:
+        found = screen(_samples(system, settings), system, oxidation_states)
+    if settings.source != "shipped":  # which was made unique
+        unique = unique_indices(found.structures)
+        found = found.subset(unique, RejectionReason.DUPLICATE)
+    return _required(found, system, settings)
+
+
+def _samples(system: ChemicalSystem, settings: DatasetSettings) -> Iterable[Sample]:
+    """Read the source that the settings name."""
+    if settings.source == "shipped":
+        return arrays.read_array(arrays.SHIPPED, system)
+    if settings.path is None:
+        return fetch_materials_project(system, settings.max_energy_above_hull)
+    if settings.source == "folder":
+        return read_folder(settings.path)
+    return arrays.read_array(settings.path, system)
 
 
 def _required(found: Collection, system: ChemicalSystem, settings: DatasetSettings) -> Collection:

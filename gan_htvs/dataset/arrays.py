@@ -10,20 +10,23 @@ import json
 import tokenize
 import zipfile
 import zlib
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gan_htvs.chemistry import spell_caps
-from gan_htvs.dataset.sources import Collection, screen
+from gan_htvs.dataset.sources import Sample
 from gan_htvs.errors import UserError
 from gan_htvs.pointcloud import CELL_ROWS, decode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-    from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
+    from gan_htvs.chemistry import ChemicalSystem
 
 PUBLISHED_ROWS, PUBLISHED_UNIT_CELLS = 2627, 1253
 """Rows of the array published for Mg-Mn-O, and how many of them, from the first, are unit cells."""
@@ -33,9 +36,6 @@ SCRAMBLED = "scrambled_supercell"
 
 SHIPPED = Path(__file__).with_name("mg-mn-o.npz")
 """RelaxedStructure Mg-Mn-O structures, written by ``gan-htvs dataset``; see docs/dataset.md."""
-SHIPPED_CAPS = {"Mg": 8, "Mn": 8, "O": 12}
-"""Their chemical system, in the order of the rows."""
-
 
 _DAMAGES = (
     ArithmeticError,
@@ -51,10 +51,8 @@ _DAMAGES = (
 """What NumPy and JSON raise for bytes that are no array, and no metadata."""
 
 
-def import_array(
-    path: Path, system: ChemicalSystem, oxidation_states: OxidationRanges
-) -> Collection:
-    """Read the sound unit cells of an array file, without its supercells.
+def read_array(path: Path, system: ChemicalSystem) -> Iterator[Sample]:
+    """Read the unit cells of an array file; its supercells have no structure.
 
     Parameters
     ----------
@@ -62,8 +60,8 @@ def import_array(
         A .npz file with ``images`` of shape (n, 2 + max_atoms, 3) and, if supercells follow the
         unit cells, ``n_unique``; or a .npy file with such an array alone. Files of ``gan-htvs
         dataset`` also have ``labels``, ``energy_above_hull`` and ``metadata``.
-    system, oxidation_states
-        Elements and caps that the rows belong to, and average oxidation states of each element.
+    system
+        Elements and caps that the rows belong to.
 
     Raises
     ------
@@ -74,7 +72,7 @@ def import_array(
     arrays, caps = _load(path)
     images, energies = arrays["images"], arrays.get("energy_above_hull")
     expected = (CELL_ROWS + system.max_atoms, 3)
-    use_caps = "set chemical_system.caps to those of the file"
+    use_caps = "set chemical_system.caps to those of the file, or use another source"
     if caps is not None and caps != list(system.caps.items()):
         held, own = spell_caps(caps), spell_caps(system.caps.items())
         raise _error(path, f"holds structures of {held}, not of {own}", use_caps)
@@ -98,15 +96,9 @@ def import_array(
             raise _error(path, problem)
     labels = arrays.get("labels", [f"{path.name} row {row}" for row in range(n_unique)])
     decoded = decode(images[:n_unique].astype(np.float64), system).to_structures()
-    found = screen(
-        zip(map(str, labels[:n_unique]), decoded, strict=True),
-        system,
-        oxidation_states,
-        energies_above_hull=None if energies is None else energies.astype(np.float64).tolist(),
-    )
-    if n_supercells := len(images) - n_unique:
-        found.skipped.counts[SCRAMBLED] = n_supercells
-    return found
+    known = np.full(n_unique, None) if energies is None else energies.astype(np.float64)
+    yield from map(Sample, map(str, labels), decoded, known.tolist())
+    yield from repeat(Sample(None, SCRAMBLED), len(images) - n_unique)
 
 
 def _load(path: Path) -> tuple[dict[str, NDArray], list[tuple[str, int]] | None]:
@@ -138,21 +130,5 @@ def _load(path: Path) -> tuple[dict[str, NDArray], list[tuple[str, int]] | None]
 
 
 def _error(path: Path, problem: str, fix: str = "export the file again") -> UserError:
-    return UserError(f"dataset.path {path}: {problem}; {fix}.")
-
-
-def import_shipped(system: ChemicalSystem, oxidation_states: OxidationRanges) -> Collection:
-    """Take the relaxed structures that come with the package.
-
-    Raises
-    ------
-    UserError
-        If the campaign is about another chemical system; errors of the file as in
-        :func:`import_array`.
-    """
-    if list(system.caps.items()) != list(SHIPPED_CAPS.items()):
-        raise UserError(
-            f"dataset.source 'shipped' has no structures of {spell_caps(system.caps.items())}, "
-            f"only of {spell_caps(SHIPPED_CAPS.items())}; use another source."
-        )
-    return import_array(SHIPPED, system, oxidation_states)
+    where = "dataset.source 'shipped'" if path == SHIPPED else f"dataset.path {path}"
+    return UserError(f"{where}: {problem}; {fix}.")

@@ -35,14 +35,14 @@ VACANCY = ""
 """Colour of a cation site that stays empty."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ordering:
     """One way to fill a supercell, before any structure is built; energy in eV."""
 
     energy: float
     point_group_order: int
     colouring: NDArray[np.int8]
-    supercell: int = 0
+    supercell: Supercell
 
 
 class Supercell:
@@ -74,7 +74,7 @@ class Supercell:
         for row, energy, order, colouring in zip(
             counts.tolist(), energies.tolist(), orders.tolist(), colourings, strict=True
         ):
-            yield tuple(row), Ordering(energy, order, colouring)
+            yield tuple(row), Ordering(energy, order, colouring, self)
 
     def fill(self, colouring: NDArray[np.int8]) -> Structure:
         """Put elements on the sites, grouped in the order of the chemical system."""

@@ -177,7 +177,6 @@ def _decorations(
 ) -> Iterator[tuple[Counts, Structure]]:
     """Yield the chosen orderings of one prototype, at the volume of the prototype."""
     possible = set(map(ions.n_anions, balanced))
-    supercells: list[Supercell] = []
     found: dict[Counts, list[Ordering]] = defaultdict(list)
     for index in range(1, _largest_index(prototype, ions) + 1):
         if index * prototype.n_anions not in possible:
@@ -189,20 +188,19 @@ def _decorations(
                 structure.get_reduced_structure("niggli"), ions, vacancies=prototype.vacancies
             )
             for counts, ordering in supercell.orderings(balanced):
-                found[counts].append(replace(ordering, supercell=len(supercells)))
-            supercells.append(supercell)
+                found[counts].append(ordering)
     for counts in sorted(found):
         for ordering in _best(found[counts], lowest_energy):
-            yield counts, supercells[ordering.supercell].fill(ordering.colouring)
+            yield counts, ordering.supercell.fill(ordering.colouring)
 
 
 def _best(orderings: Sequence[Ordering], lowest_energy: int) -> list[Ordering]:
     """Choose by electrostatic energy, then by symmetry; no ordering twice."""
     # Rounded, so that equal energies of different machines sort by the order of enumeration.
-    by_energy = sorted(range(len(orderings)), key=lambda i: round(orderings[i].energy, 4))
-    by_symmetry = sorted(by_energy, key=lambda i: -orderings[i].point_group_order)
+    by_energy = sorted(orderings, key=lambda ordering: round(ordering.energy, 4))
+    by_symmetry = sorted(by_energy, key=lambda ordering: -ordering.point_group_order)
     chosen = dict.fromkeys([*by_energy[:lowest_energy], *by_symmetry[:HIGHEST_SYMMETRY]])
-    return [orderings[i] for i in chosen]
+    return list(chosen)
 
 
 def _settled(structure: Structure, charges: Mapping[str, float], prototype: str) -> Candidate | str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymatgen.core import Structure
 
@@ -25,8 +25,16 @@ if TYPE_CHECKING:
 STRUCTURE_FILES = ("*.cif", "poscar*", "contcar*", "*.poscar", "*.vasp")
 """Names that are read from a folder, in capitals or not."""
 
-Sample: TypeAlias = Structure | RejectionReason | ValueError
-"""A structure, or why there is none."""
+
+class Sample(NamedTuple):
+    """What a source holds before it is screened."""
+
+    label: str | None
+    """File or row, which is named if it is left out; None if it is not worth a name."""
+    structure: Structure | str | ValueError
+    """A structure, the reason why there is none, or the error of a parser."""
+    energy_above_hull: float | None = None
+    """eV/atom, if the source knows it."""
 
 
 @dataclass
@@ -68,34 +76,27 @@ class Collection:
 
 
 def screen(
-    samples: Iterable[tuple[str, Sample]],
-    system: ChemicalSystem,
-    oxidation_states: OxidationRanges,
-    *,
-    energies_above_hull: Sequence[float] | None = None,
+    samples: Iterable[Sample], system: ChemicalSystem, oxidation_states: OxidationRanges
 ) -> Collection:
-    """Keep the samples that are sound, charge-balanced structures within the caps.
-
-    ``samples`` are labelled; ``energies_above_hull``, eV/atom, has one value for each, if known.
-    """
+    """Keep the samples that are sound, charge-balanced structures within the caps."""
     found = Collection()
-    for i, (label, sample) in enumerate(samples):
+    for label, sample, energy in samples:
         reason, why = _problem(sample, system, oxidation_states)
         if reason is None and isinstance(sample, Structure):
             found.structures.append(sample)
-            found.labels.append(label)
-            if energies_above_hull is not None:
-                found.energies_above_hull.append(energies_above_hull[i])
+            found.labels.append(str(label))
+            if energy is not None:
+                found.energies_above_hull.append(energy)
         else:
             found.skipped.add(str(reason), label, why)
     return found
 
 
 def _problem(  # noqa: PLR0911 - one for each reason
-    sample: Sample, system: ChemicalSystem, oxidation_states: OxidationRanges
+    sample: Structure | str | ValueError, system: ChemicalSystem, oxidation_states: OxidationRanges
 ) -> tuple[str | None, str]:
     """Find the reason against a sample, and its details."""
-    if isinstance(sample, RejectionReason):
+    if isinstance(sample, str):
         return sample, ""
     if isinstance(sample, ValueError):
         return UNREADABLE, str(sample)
@@ -110,6 +111,18 @@ def _problem(  # noqa: PLR0911 - one for each reason
     if not system.is_charge_balanced(counts, oxidation_states):
         return RejectionReason.CHARGE_IMBALANCE, ""
     return check_geometry(sample), ""
+
+
+def plain(structure: Structure) -> Structure:
+    """Return a structure without site properties and oxidation states."""
+    copy = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
+    copy.remove_oxidation_states()
+    return copy
+
+
+def reduced(structure: Structure) -> Structure:
+    """Return the Niggli-reduced primitive cell, without site properties."""
+    return plain(structure).get_primitive_structure().get_reduced_structure("niggli")
 
 
 def read_structures(path: Path) -> tuple[dict[str, Structure], dict[str, str]]:
@@ -132,8 +145,9 @@ def read_structures(path: Path) -> tuple[dict[str, Structure], dict[str, str]]:
     """
     structures: dict[str, Structure] = {}
     skipped: dict[str, str] = {}
-    for name, sample in _parsed(path, "structures.path", plain):
-        if isinstance(sample, ValueError):
+    for label, sample, _ in read_folder(path, "structures.path", plain):
+        name = str(label)
+        if not isinstance(sample, Structure):
             skipped[name] = str(sample)
         elif sample.is_ordered and len(sample):
             structures[name] = sample
@@ -143,24 +157,28 @@ def read_structures(path: Path) -> tuple[dict[str, Structure], dict[str, str]]:
 
 
 def read_folder(
-    path: Path, system: ChemicalSystem, oxidation_states: OxidationRanges
-) -> Collection:
-    """Read every CIF and POSCAR file of a folder and its subfolders, as primitive cells.
+    path: Path,
+    field: str = "dataset.path",
+    prepare: Callable[[Structure], Structure] = reduced,
+) -> Iterator[Sample]:
+    """Read every CIF and POSCAR file of a folder and its subfolders.
 
-    A file that does not parse or fit is counted and named, and loses nothing else.
+    A file that does not parse does not stop the others.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    field
+        The setting that names it.
+    prepare
+        Applied to every structure: :func:`plain` or :func:`reduced`.
 
     Raises
     ------
     UserError
         If there is no such folder, or no such file in it.
     """
-    return screen(_parsed(path, "dataset.path", reduced), system, oxidation_states)
-
-
-def _parsed(
-    path: Path, field: str, prepare: Callable[[Structure], Structure]
-) -> Iterator[tuple[str, Structure | ValueError]]:
-    """Yield name and structure of each file of a folder, which the setting ``field`` names."""
     if not path.is_dir():
         raise UserError(f"{field} {path}: is no folder; give one with CIF or POSCAR files.")
     files = sorted(file for file in path.rglob("*") if _is_structure_file(file))
@@ -176,7 +194,7 @@ def _parsed(
         except Exception as error:  # noqa: BLE001 - parsers raise many types
             message = str(error).splitlines() or [type(error).__name__]
             sample = ValueError(f"does not parse: {message[0]:.80}")
-        yield str(file.relative_to(path)), sample
+        yield Sample(str(file.relative_to(path)), sample)
 
 
 def _is_structure_file(path: Path) -> bool:
@@ -184,31 +202,18 @@ def _is_structure_file(path: Path) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in STRUCTURE_FILES) and path.is_file()
 
 
-def plain(structure: Structure) -> Structure:
-    """Return a structure without site properties and oxidation states."""
-    copy = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
-    copy.remove_oxidation_states()
-    return copy
-
-
-def reduced(structure: Structure) -> Structure:
-    """Return the Niggli-reduced primitive cell, without site properties."""
-    return plain(structure).get_primitive_structure().get_reduced_structure("niggli")
-
-
 def fetch_materials_project(
     system: ChemicalSystem,
-    oxidation_states: OxidationRanges,
     max_energy_above_hull: float,
     *,
     search: Callable[..., Iterable[Any]] | None = None,
-) -> Collection:
+) -> Iterator[Sample]:
     """Fetch the structures of a chemical system from the Materials Project.
 
     Parameters
     ----------
-    system, oxidation_states
-        Elements, caps, and the average oxidation states that each element may have.
+    system
+        Elements.
     max_energy_above_hull
         eV/atom, as the Materials Project computes it.
     search
@@ -219,19 +224,13 @@ def fetch_materials_project(
     UserError
         Without a key or the client, or if the request fails.
     """
-    documents = list(
-        (search or _summary_search)(
-            chemsys=system.chemsys,
-            energy_above_hull=(0, max_energy_above_hull),
-            fields=["material_id", "structure", "energy_above_hull"],
-        )
-    )
-    return screen(
-        ((str(document.material_id), reduced(document.structure)) for document in documents),
-        system,
-        oxidation_states,
-        energies_above_hull=[float(document.energy_above_hull) for document in documents],
-    )
+    for document in (search or _summary_search)(
+        chemsys=system.chemsys,
+        energy_above_hull=(0, max_energy_above_hull),
+        fields=["material_id", "structure", "energy_above_hull"],
+    ):
+        energy = float(document.energy_above_hull)
+        yield Sample(str(document.material_id), reduced(document.structure), energy)
 
 
 def _summary_search(**query: Any) -> list[Any]:

@@ -14,8 +14,9 @@ from gan_htvs.dataset.arrays import (
     PUBLISHED_ROWS,
     PUBLISHED_UNIT_CELLS,
     SCRAMBLED,
-    import_array,
+    read_array,
 )
+from gan_htvs.dataset.sources import screen
 from gan_htvs.errors import UserError
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
@@ -51,7 +52,7 @@ def save(path: Path, images: np.ndarray, **extra) -> Path:
 
 
 def test_published_unit_cells_come_in_and_scrambled_supercells_do_not(published):
-    found = import_array(published, SYSTEM, STATES)
+    found = screen(read_array(published, SYSTEM), SYSTEM, STATES)
     structures, rejected = found.structures, found.skipped.counts
     with np.load(published) as stored:
         n, n_unique = len(stored["images"]), int(stored["n_unique"])
@@ -77,7 +78,7 @@ def test_published_rows_survive_the_way_into_the_dataset(published):
 def test_the_full_published_array_is_known_by_its_number_of_rows(tmp_path):
     path = tmp_path / "unique.npy"
     np.save(path, np.repeat(image()[None], PUBLISHED_ROWS, axis=0))
-    found = import_array(path, SYSTEM, STATES)
+    found = screen(read_array(path, SYSTEM), SYSTEM, STATES)
     assert len(found.structures) == PUBLISHED_UNIT_CELLS
     assert found.skipped.by_reason == {SCRAMBLED: PUBLISHED_ROWS - PUBLISHED_UNIT_CELLS}
 
@@ -86,7 +87,8 @@ def test_bad_rows_are_counted_by_reason(tmp_path):
     images = np.stack(
         [image(), image(counts=(0, 1, 2)), image(counts=(1, 1, 1)), image(length=1.9)]
     )
-    found = import_array(save(tmp_path / "a.npz", images), SYSTEM, STATES)
+    path = save(tmp_path / "a.npz", images)
+    found = screen(read_array(path, SYSTEM), SYSTEM, STATES)
     assert [structure.formula for structure in found.structures] == ["Mg1 Mn1 O2"]
     assert found.labels == ["a.npz row 0"]
     assert found.skipped.named[0] == "a.npz row 1 (empty element)"
@@ -134,7 +136,7 @@ def test_energies_stay_with_their_structures_whatever_the_labels(tmp_path):
     images = np.stack([image(length=4.2), image(length=1.9), image(length=4.4)])
     energies = np.array([0.01, 0.02, 0.03])
     path = save(tmp_path / "a.npz", images, energy_above_hull=energies, labels=["rocksalt"] * 3)
-    found = import_array(path, SYSTEM, STATES)
+    found = screen(read_array(path, SYSTEM), SYSTEM, STATES)
     assert found.labels == ["rocksalt", "rocksalt"]
     assert found.energies_above_hull == [0.01, 0.03]
 
@@ -189,7 +191,7 @@ def test_a_bad_file_is_told_in_one_sentence(tmp_path, write, message):
     path = tmp_path / "array.npz"
     write(path)
     with pytest.raises(UserError, match=message) as caught:
-        import_array(path, SYSTEM, STATES)
+        screen(read_array(path, SYSTEM), SYSTEM, STATES)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -204,7 +206,7 @@ def test_a_flipped_bit_is_told_in_one_sentence_or_does_no_harm(tmp_path, step):
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
         with contextlib.suppress(UserError):
-            import_array(path, SYSTEM, STATES)
+            screen(read_array(path, SYSTEM), SYSTEM, STATES)
 
 
 def test_no_sound_structure_at_all_is_an_error(tmp_path):

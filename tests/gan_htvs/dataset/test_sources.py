@@ -10,7 +10,7 @@ from gan_htvs.campaign import Campaign, DatasetSettings
 from gan_htvs.campaign_file import read_campaign
 from gan_htvs.chemistry import ChemicalSystem
 from gan_htvs.dataset import build_dataset
-from gan_htvs.dataset.sources import fetch_materials_project, read_folder
+from gan_htvs.dataset.sources import fetch_materials_project, read_folder, screen
 from gan_htvs.errors import UserError
 from gan_htvs.matching import structure_matcher
 from gan_htvs.pointcloud import decode
@@ -78,7 +78,7 @@ def test_a_folder_gives_its_sound_structures_once_as_primitive_cells(folder):
 
 
 def test_what_does_not_come_in_is_counted_and_named(folder):
-    found = read_folder(folder, SYSTEM, STATES)
+    found = screen(read_folder(folder), SYSTEM, STATES)
     assert found.skipped.by_reason == {"foreign_or_too_many_atoms": 2, "unreadable_file": 1}
     told = {line.split(" (")[0]: line for line in found.skipped.named}
     assert set(told) == {"broken.cif", "iron.cif", "large.cif"}
@@ -118,7 +118,7 @@ def test_names_of_files_count_in_capitals_or_not(tmp_path):
     for number, name in enumerate(("poscar", "Contcar.vasp", "b.Poscar", "c.VASP")):
         rocksalt(length=4.3 + number / 10).to(str(tmp_path / name), fmt="poscar")
     (tmp_path / "poscar_files").mkdir()
-    found = read_folder(tmp_path, SYSTEM, STATES)
+    found = screen(read_folder(tmp_path), SYSTEM, STATES)
     assert found.labels == ["A.CIF", "Contcar.vasp", "b.Poscar", "c.VASP", "poscar"]
     assert not found.skipped.named
 
@@ -131,7 +131,7 @@ def test_a_missing_or_empty_folder_is_told_in_one_sentence(tmp_path, make, messa
     if make:
         path.mkdir()
     with pytest.raises(UserError, match=message) as caught:
-        read_folder(path, SYSTEM, STATES)
+        list(read_folder(path))
     assert str(path) in str(caught.value)
 
 
@@ -153,7 +153,8 @@ def test_materials_project_documents_become_structures_with_energies():
             SimpleNamespace(material_id="mp-3", structure=spinel(), energy_above_hull=0.02),
         ]
 
-    found = fetch_materials_project(SYSTEM, STATES, 0.5, search=search)
+    samples = fetch_materials_project(SYSTEM, 0.5, search=search)
+    found = screen(samples, SYSTEM, STATES)
     assert asked["chemsys"] == "Mg-Mn-O"
     assert asked["energy_above_hull"] == (0, 0.5)
     assert found.labels == ["mp-1", "mp-3"]
