@@ -160,9 +160,9 @@ def _has_close_pair(structure: Structure, pair_distances: Mapping[tuple[str, str
     if not pair_distances:
         return bool((distance < MIN_DISTANCE).any())
     symbols = [site.specie.symbol for site in structure]
-    pairs = [(symbols[i], symbols[j]) for i, j in zip(center, neighbor, strict=True)]
+    # The list holds each pair in both orders.
     allowed = [
-        max(MIN_DISTANCE, *(pair_distances.get(pair, 0.0) for pair in ((a, b), (b, a))))
-        for a, b in pairs
+        max(MIN_DISTANCE, pair_distances.get((symbols[i], symbols[j]), 0.0))
+        for i, j in zip(center, neighbor, strict=True)
     ]
     return bool((distance < allowed).any())

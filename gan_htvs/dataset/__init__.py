@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pymatgen.core import Structure
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from gan_htvs.campaign import DatasetSettings
     from gan_htvs.chemistry import OxidationRanges
 
-__all__ = ["Collection", "Dataset", "build_dataset", "collect"]
+__all__ = ["Collection", "Dataset", "build_dataset", "collect", "required"]
+
+SourceT = TypeVar("SourceT", bound=Collection)
 
 Progress = Callable[[int, int], None]
 """Called with the number of steps done and their total."""
@@ -185,7 +187,7 @@ def build_dataset(
     found = collect(system, oxidation_states, settings, on_progress=on_progress)
     if energies := found.energies_above_hull:
         near = [i for i, energy in enumerate(energies) if energy <= settings.max_energy_above_hull]
-        found = _required(found.subset(near, UNSTABLE), system, settings)
+        found = required(found.subset(near, UNSTABLE), system, settings)
     chosen = _spread([system.counts(s) for s in found.structures], settings.max_structures)
     found = found.subset(chosen, SURPLUS)
     counts = [system.counts(structure) for structure in found.structures]
@@ -216,7 +218,7 @@ def collect(
     if settings.source != "shipped":  # which was made unique
         unique = unique_indices(found.structures)
         found = found.subset(unique, RejectionReason.DUPLICATE)
-    return _required(found, system, settings)
+    return required(found, system, settings)
 
 
 def _samples(system: ChemicalSystem, settings: DatasetSettings) -> Iterable[Sample]:
@@ -230,8 +232,8 @@ def _samples(system: ChemicalSystem, settings: DatasetSettings) -> Iterable[Samp
     return arrays.read_array(settings.path, system)
 
 
-def _required(found: Collection, system: ChemicalSystem, settings: DatasetSettings) -> Collection:
-    """Refuse a source of which nothing is left."""
+def required(found: SourceT, system: ChemicalSystem, settings: DatasetSettings) -> SourceT:
+    """Return a collection, or raise a UserError if nothing is left of its source."""
     if not found.structures:
         left_out = str(found.skipped)
         why = f"left out were {left_out}" if left_out else "it holds nothing of it at all"

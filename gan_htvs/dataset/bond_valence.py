@@ -6,7 +6,6 @@ The valence of a bond is exp((R0 - d) / 0.37 A), with the R0 of O'Keeffe & Brese
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -26,23 +25,6 @@ _CUTOFF = 3.4
 _SCALE_RANGE = (0.6, 2.0)
 
 
-@dataclass(frozen=True)
-class ValenceFit:
-    """A structure at the volume at which the bond valences sum to the charges.
-
-    Attributes
-    ----------
-    structure
-        Scaled copy.
-    instability
-        Root mean square difference between bond-valence sum and charge over all ions (the global
-        instability index), in valence units.
-    """
-
-    structure: Structure
-    instability: float
-
-
 def has_parameters(symbol: str) -> bool:
     """Whether bond valences are known for an element."""
     return Element(symbol) in BV_PARAMS
@@ -56,7 +38,9 @@ def bond_length(first: str, second: str) -> float:
     return r1 + r2 - r1 * r2 * (np.sqrt(c1) - np.sqrt(c2)) ** 2 / (c1 * r1 + c2 * r2)
 
 
-def fit_volume(structure: Structure, charges: NDArray[np.float64]) -> ValenceFit | None:
+def fit_volume(
+    structure: Structure, charges: NDArray[np.float64]
+) -> tuple[Structure, float] | None:
     """Scale a structure until its bond valences carry the charges of its ions.
 
     Parameters
@@ -68,7 +52,13 @@ def fit_volume(structure: Structure, charges: NDArray[np.float64]) -> ValenceFit
 
     Returns
     -------
-    None where no volume in reach does it.
+    structure
+        Scaled copy, at the volume at which the bond valences sum to the charges.
+    instability
+        Root mean square difference between bond-valence sum and charge over all ions (the global
+        instability index), in valence units.
+
+    None instead if no volume in reach does it.
     """
     center, neighbor, _, distance = structure.get_neighbor_list(_CUTOFF)
     bonded = (charges[center] > 0) & (charges[neighbor] < 0)
@@ -89,4 +79,4 @@ def fit_volume(structure: Structure, charges: NDArray[np.float64]) -> ValenceFit
     sums = np.bincount(cation, valences, len(charges)) + np.bincount(anion, valences, len(charges))
     scaled = structure.copy()
     scaled.scale_lattice(structure.volume * scale**3)
-    return ValenceFit(scaled, float(np.sqrt(np.mean((sums - np.abs(charges)) ** 2))))
+    return scaled, float(np.sqrt(np.mean((sums - np.abs(charges)) ** 2)))

@@ -206,14 +206,15 @@ def _best(orderings: Sequence[Ordering], lowest_energy: int) -> list[Ordering]:
 def _settled(structure: Structure, charges: Mapping[str, float], prototype: str) -> Candidate | str:
     """Scale a decoration to a sound volume, or return the reason why there is none."""
     fit = fit_volume(structure, np.array([charges[site.specie.symbol] for site in structure]))
-    if fit is None or fit.instability > MAX_INSTABILITY:
+    if fit is None or fit[1] > MAX_INSTABILITY:
         return STRAINED
-    if max(fit.structure.lattice.abc) > LENGTH_SCALE:
+    scaled, instability = fit
+    if max(scaled.lattice.abc) > LENGTH_SCALE:
         return TOO_LONG
     pairs = combinations_with_replacement(charges, 2)
     distances = {
         (a, b): SAME_SIGN_DISTANCE if charges[a] * charges[b] >= 0 else BOND_LENGTH_MIN
         for a, b in pairs
     }
-    reason = check_geometry(fit.structure, pair_distances=distances)
-    return reason or Candidate(fit.structure, prototype, fit.instability)
+    reason = check_geometry(scaled, pair_distances=distances)
+    return reason or Candidate(scaled, prototype, instability)

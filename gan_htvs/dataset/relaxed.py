@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gan_htvs.assessment import believes
-from gan_htvs.dataset import collect
+from gan_htvs.dataset import collect, required
 from gan_htvs.dataset.skipped import TOO_LONG, UNSTABLE
 from gan_htvs.dataset.sources import Collection
 from gan_htvs.declash import declash
-from gan_htvs.errors import UserError
 from gan_htvs.files import write_atomically
 from gan_htvs.matching import unique_indices
 from gan_htvs.pointcloud import LENGTH_SCALE, encode
@@ -134,13 +133,7 @@ def relax_dataset(
             labels = [
                 f"random symmetric crystal, round {number}, {i}" for i in range(len(structures))
             ]
-    if not kept.structures:
-        raise UserError(
-            f"dataset.source {campaign.dataset.source!r}: no structure of "
-            f"{campaign.chemical_system.chemsys} survived; left out were {kept.skipped}: "
-            "raise dataset.max_energy_above_hull or use another source."
-        )
-    return kept
+    return required(kept, campaign.chemical_system, campaign.dataset)
 
 
 def _with_relaxed(
@@ -159,11 +152,8 @@ def _with_relaxed(
             kept.labels.append(label)
             kept.energies_above_hull.append(energy)
     # Rounded, so that duplicates sort by label and not by the noise of the optimizer.
-    keys = [
-        (round(energy, 3), label)
-        for energy, label in zip(kept.energies_above_hull, kept.labels, strict=True)
-    ]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
+    energies, labels = kept.energies_above_hull, kept.labels
+    order = sorted(range(len(labels)), key=lambda i: (round(energies[i], 3), labels[i]))
     unique = unique_indices(kept.structures[i] for i in order)
     return kept.subset([order[i] for i in unique], RejectionReason.DUPLICATE)
 
