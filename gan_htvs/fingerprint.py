@@ -197,8 +197,6 @@ class FingerprintTable:
         """Find the structures that the matcher may equate with ``new``, ascending."""
         if new.bases is None:
             return list(range(len(self.structures)))
-        if len(self._untabulated) == len(self.structures):
-            return self._untabulated
         owners, bases, lengths, angles = self._similar_bases(new)
         passed = np.zeros(len(self.structures), dtype=bool)
         passed[self._untabulated] = True

@@ -239,7 +239,7 @@ def required(found: SourceT, system: ChemicalSystem, settings: DatasetSettings) 
         why = f"left out were {left_out}" if left_out else "it holds nothing of it at all"
         raise UserError(
             f"dataset.source {settings.source!r} has no sound, charge-balanced structure of "
-            f"{system.chemsys}; {why}: {found.skipped.cure}, or use another source."
+            f"{system.chemsys}; {why}: {found.skipped.fix}, or use another source."
         )
     return found
 

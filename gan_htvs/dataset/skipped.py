@@ -1,4 +1,4 @@
-"""What of a source of structures does not come in: how much, why, which files, and the cure."""
+"""What of a source of structures does not come in: how much, why, which files, and the fix."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ is that of structures that are sound and unique, but more than were asked for.""
 WORDS = {SURPLUS: "more than dataset.max_structures"}
 """Reasons that do not explain themselves."""
 
-CURES = {
+FIXES = {
     UNREADABLE: "correct or remove the files that do not parse",
     MISFIT: "give chemical_system.caps the elements and numbers of atoms of the structures",
     RejectionReason.CHARGE_IMBALANCE: "widen oxidation_states",
@@ -61,9 +61,9 @@ class Skipped:
         return {str(reason): n for reason, n in sorted(self.counts.items()) if n}
 
     @property
-    def cure(self) -> str:
+    def fix(self) -> str:
         """What helps against the reasons that there are."""
-        if known := [cure for reason, cure in CURES.items() if self.counts[reason]]:
+        if known := [fix for reason, fix in FIXES.items() if self.counts[reason]]:
             return ", ".join(known)
         return "correct the structures" if self.named else "raise the caps, widen oxidation_states"
 
