@@ -22,7 +22,7 @@ from gan_htvs.declash import declash
 from gan_htvs.files import write_atomically
 from gan_htvs.matching import unique_indices
 from gan_htvs.pointcloud import LENGTH_SCALE, encode
-from gan_htvs.proposers.baselines import symmetric_crystals
+from gan_htvs.symmetric_crystals import symmetric_crystals
 from gan_htvs.thermodynamics.references import phases_of
 from gan_htvs.validity import RejectionReason, check_geometry
 

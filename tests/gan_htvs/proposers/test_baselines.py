@@ -13,16 +13,10 @@ from gan_htvs.dataset.ions import Ions
 from gan_htvs.declash import VOLUME_PER_ATOM
 from gan_htvs.errors import UserError
 from gan_htvs.matching import structure_matcher
-from gan_htvs.proposers.baselines import (
-    VOLUME_SPREAD,
-    RandomCells,
-    Substitution,
-    compatible_groups,
-    symmetric_crystal,
-    symmetric_crystals,
-)
+from gan_htvs.proposers.baselines import VOLUME_SPREAD, RandomCells, Substitution
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.spacegroup import primitive_crystal
+from gan_htvs.symmetric_crystals import compatible_groups, symmetric_crystal, symmetric_crystals
 from gan_htvs.validity import possible_cells
 
 MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
