@@ -16,10 +16,10 @@ import torch
 from pymatgen.core import Lattice, Structure
 from stopwatch import REPEATS, rate
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.dataset.supercells import supercells
 from gan_htvs.generator.augmentation import TrainingImages
-from gan_htvs.pointcloud import encode
+from gan_htvs.structures.point_cloud import encode
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 N_CRYSTALS = 800

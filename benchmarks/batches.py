@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.batches import Batches, batches_of
-from gan_htvs.potential_settings import PotentialSettings
-from gan_htvs.prescreen.batched import relax_batched
-from gan_htvs.relaxer import Work, relax
+from gan_htvs.potentials.batched_relaxation import relax_batched
+from gan_htvs.potentials.batches import Batches, batches_of
+from gan_htvs.potentials.relaxer import Work, relax
+from gan_htvs.potentials.settings import PotentialSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

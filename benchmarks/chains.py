@@ -11,8 +11,8 @@ from jobflow import Flow, job
 from pymatgen.core import Lattice, Structure
 
 from flows.routing import label, mark, route
-from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import Origin, Proposal, ProposerName, Step
+from gan_htvs.campaign.model import Campaign
+from gan_htvs.core.candidate import Origin, Proposal, ProposerName, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,8 +21,8 @@ from pathlib import Path
 from chains import CAMPAIGN, free_port, write_launchpad_file
 from query import synthetic
 
-from launchers.database import open_databases
-from launchers.registry import register
+from launchers.launchpad.database import open_databases
+from launchers.launchpad.registry import register
 
 REPEATS = 5
 BASELINE = [sys.executable, "-c", "import torch; from pymatgen.core import Structure"]
@@ -44,7 +44,7 @@ def main() -> None:
                     collection.insert_many(chunk)
             launchpad = ["--launchpad", str(file)]
             times = {
-                name: processor_seconds([sys.executable, "-m", "launchers.cli", *arguments])
+                name: processor_seconds([sys.executable, "-m", "launchers.cli.main", *arguments])
                 for name, arguments in {
                     "--help": ["--help"],
                     "candidates": ["candidates", *launchpad],

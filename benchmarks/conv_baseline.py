@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan_htvs.generator.networks import condition_vector, expected_presence
-from gan_htvs.pointcloud import CELL_ROWS
+from gan_htvs.structures.point_cloud import CELL_ROWS
 
 if TYPE_CHECKING:
-    from gan_htvs.chemistry import ChemicalSystem
+    from gan_htvs.core.chemical_system import ChemicalSystem
     from gan_htvs.generator.augmentation import TrainingImages
     from gan_htvs.generator.checkpoint import TrainingState
     from gan_htvs.generator.presets import TrainingParameters

@@ -15,15 +15,15 @@ import torch
 from pymatgen.core import Lattice, Structure
 from stopwatch import REPEATS, rate
 
-from gan_htvs.chemistry import ChemicalSystem
-from gan_htvs.pointcloud import (
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.structures.point_cloud import (
     ANGLE_SCALE,
     LENGTH_SCALE,
     PRESENCE_THRESHOLD,
     DecodedCells,
     decode,
 )
-from gan_htvs.validity import RejectionReason, possible_cells
+from gan_htvs.structures.validity import RejectionReason, possible_cells
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 N_IMAGES, ONE_BY_ONE = 4096, 256

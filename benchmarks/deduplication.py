@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.declash import declash
-from gan_htvs.matching import group_structures, structure_matcher
+from gan_htvs.structures.declash import declash
+from gan_htvs.structures.matching import group_structures, structure_matcher
 
 SYMBOLS = ["Mg"] * 2 + ["Mn"] * 2 + ["O"] * 5
 CELLS = ([[1, 1, 0], [0, 1, 0], [0, 0, 1]], [[0, 1, 0], [0, 0, 1], [1, 0, 1]], np.diag([1, 1, 2]))

@@ -15,10 +15,10 @@ import warnings
 import numpy as np
 from samples import samples
 
-from gan_htvs.candidate import ProposerName
-from gan_htvs.potential_settings import PotentialSettings
-from gan_htvs.processes import spread
-from gan_htvs.relaxer import relax
+from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.processes import spread
+from gan_htvs.potentials.relaxer import relax
+from gan_htvs.potentials.settings import PotentialSettings
 
 OPTIMIZERS = ("CellAwareBFGS", "BFGS", "LBFGS", "FIRE")
 MAX_STEPS = 500

@@ -35,17 +35,17 @@ import jobflow
 from chains import CAMPAIGN, chains, free_port, write_launchpad_file
 from fireworks.core.rocket_launcher import rapidfire
 
-from gan_htvs.candidate import Step
-from launchers.database import open_databases
-from launchers.feeder import submit
-from launchers.launchpad import worker_of
-from launchers.pool import WorkerPool
-from launchers.recovery import Recovery
-from launchers.units import Unit
+from gan_htvs.core.candidate import Step
+from launchers.launchpad.database import open_databases
+from launchers.launchpad.feeder import submit
+from launchers.launchpad.jobs import worker_of
+from launchers.launchpad.units import Unit
+from launchers.local.pool import WorkerPool
+from launchers.monitor.recovery import Recovery
 
 if TYPE_CHECKING:
-    from launchers.database import Databases
-    from launchers.launchpad import CampaignLaunchPad
+    from launchers.launchpad.database import Databases
+    from launchers.launchpad.jobs import CampaignLaunchPad
 
 BLOCK = 10
 """Launches of one layout before it is the turn of the next."""

@@ -16,19 +16,19 @@ import psutil
 from monty.json import jsanitize
 from pymatgen.core import Structure
 
-from gan_htvs.assessment import believes
-from gan_htvs.candidate import Origin, Proposal, ProposerName, ScreeningStep
-from gan_htvs.declash import declash
-from gan_htvs.identity import content_hash
-from gan_htvs.matching import UniqueStructures
-from gan_htvs.potential_settings import PotentialSettings
+from gan_htvs.core.candidate import Origin, Proposal, ProposerName, ScreeningStep
+from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.processes import spread
+from gan_htvs.core.statistics import Share
+from gan_htvs.potentials.relaxation import Relaxations
+from gan_htvs.potentials.relaxer import relax
+from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.prescreen.screening import Prescreen
-from gan_htvs.processes import spread
-from gan_htvs.relaxation import Relaxations
-from gan_htvs.relaxer import relax
-from gan_htvs.share import Share
+from gan_htvs.structures.declash import declash
+from gan_htvs.structures.matching import UniqueStructures
+from gan_htvs.structures.validity import check_geometry
+from gan_htvs.thermodynamics.assessment import believes
 from gan_htvs.thermodynamics.references import reference_phases
-from gan_htvs.validity import check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from samples import Sampled
 
-    from gan_htvs.candidate import PrescreenVerdict
+    from gan_htvs.core.candidate import PrescreenVerdict
 
 SEED = 2020
 WINDOWS = (0.2, 0.08)

@@ -27,14 +27,14 @@ from pymatgen.core import Structure
 from pymatgen.io.vasp.outputs import Oszicar
 from pymatgen.io.vasp.sets import MPRelaxSet
 
-from gan_htvs.campaign import SHIPPED_GENERATOR
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.campaign.model import SHIPPED_GENERATOR
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.checkpoint import load
-from gan_htvs.magnetism import magnetic_starts
-from gan_htvs.potential_settings import PotentialSettings
+from gan_htvs.magnetism.initial_moments import magnetic_starts
+from gan_htvs.potentials.relaxer import relax
+from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import sample
-from gan_htvs.relaxer import relax
 from gan_htvs.thermodynamics.references import reference_phases
 from launchers.rehearsal.environment import stand_in
 from launchers.rehearsal.program import run

@@ -32,8 +32,8 @@ import numpy as np
 from pipelines import SEED, WINDOWS, Run, prescreened, rules_of, straightforward
 from samples import samples
 
-from gan_htvs.candidate import ProposerName, ScreeningStep
-from gan_htvs.share import Share
+from gan_htvs.core.candidate import ProposerName, ScreeningStep
+from gan_htvs.core.statistics import Share
 
 RESAMPLES = 2000
 

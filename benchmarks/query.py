@@ -4,9 +4,9 @@
     python benchmarks/query.py --uri mongodb://localhost:27017   # a server of yours
 
 Synthetic candidates of 45 chemical systems, with structures, are put into a new database, which is
-dropped in the end. Each question is then asked of :class:`gan_htvs.store.CandidateStore` for its
-first page, 50 rows, and for its count. The baseline reads all summaries, to pick and sort in
-Python.
+dropped in the end. Each question is then asked of :class:`gan_htvs.results.store.CandidateStore`
+for its first page, 50 rows, and for its count. The baseline reads all summaries, to pick and sort
+in Python.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from chains import free_port
 from pymatgen.core import Lattice, Structure
 from pymongo import MongoClient
 
-from gan_htvs.candidate import Candidate, Origin, Stage
-from gan_htvs.documents import encode
-from gan_htvs.store import INDEXES, SUMMARY_FIELDS, CandidateStore
-from launchers.embedded import EmbeddedServer
+from gan_htvs.core.candidate import Candidate, Origin, Stage
+from gan_htvs.core.document import encode
+from gan_htvs.results.store import INDEXES, SUMMARY_FIELDS, CandidateStore
+from launchers.launchpad.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gan_htvs.campaign import SHIPPED_GENERATOR
-from gan_htvs.candidate import ProposerName
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.campaign.model import SHIPPED_GENERATOR
+from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.proposers import make_proposer
 from gan_htvs.proposers.sampling import sample

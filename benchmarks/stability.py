@@ -23,10 +23,10 @@ from pymatgen.analysis.pourbaix_diagram import PREFAC, PourbaixEntry
 from pymatgen.core import Composition
 from pymatgen.core.entries import ComputedEntry
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.pourbaix import PourbaixSettings
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer, free_energy_per_atom
-from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,16 +17,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from samples import Sampled, samples
 
-from gan_htvs.candidate import ProposerName
-from gan_htvs.documents import decode, encode
-from gan_htvs.identity import content_hash
-from gan_htvs.potential_settings import PotentialSettings
+from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.document import decode, encode
+from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.processes import spread
+from gan_htvs.core.statistics import Share
+from gan_htvs.potentials.relaxation import Relaxations
+from gan_htvs.potentials.relaxer import RelaxationResult, relax
+from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.prescreen.stopping import StoppingRule, Trace, calibrate
-from gan_htvs.processes import spread
-from gan_htvs.relaxation import Relaxations
-from gan_htvs.relaxer import RelaxationResult, relax
-from gan_htvs.share import Share
-from gan_htvs.spacegroup import symmetrize
+from gan_htvs.structures.symmetry import symmetrize
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:

@@ -44,21 +44,21 @@ from pymatgen.core import Lattice, Structure
 
 from flows.campaign import compositions_of
 from flows.proposals import as_proposal
-from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import ProposerName, RelaxedStructure
+from gan_htvs.campaign.model import Campaign
+from gan_htvs.core.candidate import ProposerName, RelaxedStructure
 from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.thermodynamics.references import phases_of
-from launchers.database import open_databases
-from launchers.feeder import Feeder
-from launchers.launchpad import worker_of
-from launchers.registry import register
+from launchers.launchpad.database import open_databases
+from launchers.launchpad.feeder import Feeder
+from launchers.launchpad.jobs import worker_of
+from launchers.launchpad.registry import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from launchers.database import Databases
-    from launchers.units import CampaignUnits
+    from launchers.launchpad.database import Databases
+    from launchers.launchpad.units import CampaignUnits
 
 Result = TypeVar("Result")
 UNBOUNDED = 1_000_000

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from conv_baseline import ConvTraining, copy_weights
 
-from gan_htvs.campaign import DatasetSettings
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.campaign.model import DatasetSettings
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.dataset import build_dataset
 from gan_htvs.generator.augmentation import TrainingImages
 from gan_htvs.generator.checkpoint import TrainingState

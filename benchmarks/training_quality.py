@@ -34,13 +34,13 @@ import torch
 from scipy.stats import mannwhitneyu
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gan_htvs.campaign import DatasetSettings
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.campaign.model import DatasetSettings
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.files import write_atomically
 from gan_htvs.dataset import build_dataset
-from gan_htvs.files import write_atomically
 from gan_htvs.generator.presets import PRESETS, training_parameters
 from gan_htvs.generator.training import train
-from gan_htvs.pointcloud import decode
+from gan_htvs.structures.point_cloud import decode
 
 if TYPE_CHECKING:
     from gan_htvs.generator.checkpoint import TrainedGenerator

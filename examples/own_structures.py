@@ -7,7 +7,7 @@ from pymatgen.core import Lattice, Structure
 from flows.band_gap import GpawBandGapMaker
 from flows.candidate import CandidateMaker, StabilityMaker
 from flows.references import ReferencesMaker
-from gan_htvs.engines import BandGapEngineSettings
+from gan_htvs.campaign.engines import BandGapEngineSettings
 
 cell = Lattice([[0.0, 2.15, 2.15], [2.15, 0.0, 2.15], [2.15, 2.15, 0.0]])
 structures = [Structure(cell, ["Mg", "O"], [[0, 0, 0], [x, x, x]]) for x in (0.5, 0.25)]

@@ -2,9 +2,9 @@
 
 from pymatgen.entries.computed_entries import ComputedEntry
 
+from gan_htvs.core.pourbaix import PourbaixSettings
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
-from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
 
 # Total energies in eV, all at one level of theory, here CHGNet's, and O2 of the Materials Project.
 entries = [

@@ -10,12 +10,12 @@ from jobflow import Flow, Job, Maker, job
 from flows.engines.gpaw import availability, compute_gap
 from flows.naming import formula_of
 from flows.routing import mark
-from gan_htvs.candidate import Step
-from gan_htvs.engines import BandGapEngineSettings
+from gan_htvs.campaign.engines import BandGapEngineSettings
+from gan_htvs.core.candidate import Step
 
 if TYPE_CHECKING:
-    from gan_htvs.bandgap import BandGapResult
-    from gan_htvs.candidate import RelaxedStructure
+    from gan_htvs.core.band_gap import BandGapResult
+    from gan_htvs.core.candidate import RelaxedStructure
 
 
 @dataclass
@@ -43,7 +43,7 @@ class BandGapMaker(Maker):
 
         Returns
         -------
-        A job or flow whose output is a :class:`~gan_htvs.bandgap.BandGapResult`.
+        A job or flow whose output is a :class:`~gan_htvs.core.band_gap.BandGapResult`.
         """
         raise NotImplementedError
 
@@ -62,7 +62,7 @@ class GpawBandGapMaker(BandGapMaker):
     Examples
     --------
     >>> from pymatgen.core import Lattice, Structure
-    >>> from gan_htvs.candidate import RelaxedStructure
+    >>> from gan_htvs.core.candidate import RelaxedStructure
     >>> magnesia = Structure.from_spacegroup(
     ...     "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     ... ).get_primitive_structure()

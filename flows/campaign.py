@@ -19,9 +19,9 @@ from flows.references import ReferencesMaker
 from flows.routing import label, route
 from flows.sample import SampleMaker
 from flows.train import TrainMaker
-from gan_htvs.candidate import ProposerName
-from gan_htvs.errors import UserError
-from gan_htvs.potential_settings import PotentialSettings
+from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.errors import UserError
+from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.thermodynamics.references import phases_of
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from flows.band_gap import BandGapMaker
     from flows.energy import EnergyMaker
-    from gan_htvs.bandgap import BandGapResult
-    from gan_htvs.campaign import Campaign
-    from gan_htvs.candidate import RelaxedStructure
-    from gan_htvs.engines import EngineSettings
+    from gan_htvs.campaign.engines import EngineSettings
+    from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.band_gap import BandGapResult
+    from gan_htvs.core.candidate import RelaxedStructure
     from gan_htvs.prescreen.documents import Survivor
 
 
@@ -95,7 +95,7 @@ class CampaignMaker(Maker):
 
     Examples
     --------
-    >>> from gan_htvs.campaign import Campaign
+    >>> from gan_htvs.campaign.model import Campaign
     >>> campaign = Campaign(
     ...     name="demo",
     ...     chemical_system={"caps": {"Mg": 8, "Mn": 8, "O": 12}},
@@ -183,7 +183,7 @@ class CampaignMaker(Maker):
         Returns
         -------
         A flow whose output is a mapping from compositions to lists of
-        :class:`~gan_htvs.candidate.Verdict`.
+        :class:`~gan_htvs.core.candidate.Verdict`.
 
         Raises
         ------

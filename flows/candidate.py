@@ -12,20 +12,20 @@ from flows.energy import EnergyMaker, PotentialEnergyMaker, check_references
 from flows.naming import formula_of, name_by_content
 from flows.proposals import as_proposal
 from flows.routing import TOLERANT, mark, route
-from gan_htvs.assessment import assess, decide, deserves_gap, soundness
-from gan_htvs.campaign import Thresholds
-from gan_htvs.candidate import Proposal, RelaxedStructure, Stage, Step, Verdict
-from gan_htvs.errors import UserError
-from gan_htvs.failures import CalculationFailure
+from gan_htvs.campaign.model import Thresholds
+from gan_htvs.core.candidate import Proposal, RelaxedStructure, Stage, Step, Verdict
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.core.pourbaix import PourbaixSettings
 from gan_htvs.prescreen.documents import Selection, Survivor
-from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
+from gan_htvs.thermodynamics.assessment import assess, decide, deserves_gap, soundness
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from gan_htvs.bandgap import BandGapResult
-    from gan_htvs.candidate import PrescreenVerdict
-    from gan_htvs.routing import RoutingSettings
+    from gan_htvs.campaign.routing import RoutingSettings
+    from gan_htvs.core.band_gap import BandGapResult
+    from gan_htvs.core.candidate import PrescreenVerdict
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 
@@ -52,7 +52,7 @@ class StabilityMaker(Maker):
     >>> from jobflow import Flow, run_locally
     >>> from flows.proposals import as_proposal
     >>> from flows.references import ReferencesMaker
-    >>> from gan_htvs.candidate import RelaxedStructure
+    >>> from gan_htvs.core.candidate import RelaxedStructure
     >>> from pymatgen.core import Lattice, Structure
     >>> magnesia = Structure.from_spacegroup(
     ...     "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -99,8 +99,8 @@ class StabilityMaker(Maker):
 
         Returns
         -------
-        A job whose output is a :class:`~gan_htvs.candidate.Verdict`, with the band gap if one was
-        computed.
+        A job whose output is a :class:`~gan_htvs.core.candidate.Verdict`, with the band gap if one
+        was computed.
         """
         assess_job = self.assess(proposal, relaxed, references, prescreen)
         assess_job.update_metadata({"candidate_id": proposal.candidate_id}, dynamic=True)
@@ -241,7 +241,7 @@ class CandidateMaker(Maker):
 
         Returns
         -------
-        A flow whose output is a :class:`~gan_htvs.candidate.Verdict`.
+        A flow whose output is a :class:`~gan_htvs.core.candidate.Verdict`.
 
         Raises
         ------
@@ -285,7 +285,7 @@ class CandidateMaker(Maker):
 
         Returns
         -------
-        A job whose output is a list of :class:`~gan_htvs.candidate.Verdict`.
+        A job whose output is a list of :class:`~gan_htvs.core.candidate.Verdict`.
         """
         check_references(references, self.energy_maker.level_of_theory)
         return mark(self.evaluate(selection, references), Step.SELECT, "other", "evaluate")

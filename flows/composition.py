@@ -10,7 +10,7 @@ from jobflow import Flow, Maker, OutputReference
 from flows.candidate import CandidateMaker
 from flows.prescreen import PrescreenMaker, SelectMaker
 from flows.sample import SampleMaker
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 
 if TYPE_CHECKING:
     from jobflow import Job
@@ -129,7 +129,7 @@ class CompositionMaker(Maker):
 
         Returns
         -------
-        A flow whose output is a list of :class:`~gan_htvs.candidate.Verdict`.
+        A flow whose output is a list of :class:`~gan_htvs.core.candidate.Verdict`.
         """
         screen_flow = self.screen(
             composition,

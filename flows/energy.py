@@ -12,15 +12,15 @@ from jobflow import CURRENT_JOB, Flow, Job, Maker, job
 from flows.naming import formula_of
 from flows.routing import mark
 from flows.scratch import scratch_file
-from gan_htvs.candidate import Step
-from gan_htvs.errors import UserError
-from gan_htvs.failures import CalculationFailure
-from gan_htvs.identity import content_hash
-from gan_htvs.potential_settings import PotentialSettings
-from gan_htvs.processes import cores
-from gan_htvs.relaxation import WORKER_KILLED, RelaxationCache, relax_many
-from gan_htvs.relaxer import Work, relax
-from gan_htvs.thermodynamics.corrections import level_of_theory
+from gan_htvs.core.candidate import Step
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.processes import cores
+from gan_htvs.potentials.corrections import level_of_theory
+from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
+from gan_htvs.potentials.relaxer import Work, relax
+from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.thermodynamics.hull import ReferenceSet
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Composition, Structure
 
-    from gan_htvs.candidate import RelaxedStructure
-    from gan_htvs.relaxer import RelaxationResult
+    from gan_htvs.core.candidate import RelaxedStructure
+    from gan_htvs.potentials.relaxer import RelaxationResult
 
 
 @dataclass
@@ -56,8 +56,8 @@ class EnergyMaker(Maker):
 
         Returns
         -------
-        A job or flow whose output is a :class:`~gan_htvs.candidate.RelaxedStructure`, or a
-        :class:`~gan_htvs.failures.CalculationFailure` with the reason.
+        A job or flow whose output is a :class:`~gan_htvs.core.candidate.RelaxedStructure`, or a
+        :class:`~gan_htvs.core.failure.CalculationFailure` with the reason.
         """
         raise NotImplementedError
 
@@ -133,8 +133,9 @@ def check_references(
 class PotentialEnergyMaker(EnergyMaker):
     """Relax with an interatomic potential.
 
-    The prescreen and the training sets use the same function, :func:`gan_htvs.relaxer.relax`, so
-    that the energy of a structure does not depend on where it is relaxed.
+    The prescreen and the training sets use the same function,
+    :func:`gan_htvs.potentials.relaxer.relax`, so that the energy of a structure does not depend on
+    where it is relaxed.
 
     Parameters
     ----------

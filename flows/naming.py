@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from pymatgen.core import Structure
 
 from flows.routing import Work, jobs_of
-from gan_htvs.engines import PARALLEL_TAGS
-from gan_htvs.identity import content_uuid
+from gan_htvs.campaign.engines import PARALLEL_TAGS
+from gan_htvs.core.hashing import content_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +99,7 @@ def _references(value: Any) -> Iterator[OutputReference]:
 
 
 def _content(value: Any) -> Any:
-    """Convert an argument to types that :func:`gan_htvs.identity.content_hash` accepts."""
+    """Convert an argument to types that :func:`gan_htvs.core.hashing.content_hash` accepts."""
     match value:
         case OutputReference():
             return ["output", value.uuid, [list(attribute) for attribute in value.attributes]]

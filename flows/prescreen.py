@@ -12,16 +12,16 @@ from flows.energy import check_references
 from flows.proposals import as_proposals
 from flows.routing import mark
 from flows.scratch import scratch_file
-from gan_htvs.candidate import Proposal, Step
-from gan_htvs.errors import UserError
-from gan_htvs.identity import content_hash
-from gan_htvs.potential_settings import PotentialSettings
+from gan_htvs.core.candidate import Proposal, Step
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.processes import cores
+from gan_htvs.potentials.corrections import level_of_theory
+from gan_htvs.potentials.relaxation import RelaxationCache
+from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.prescreen.documents import Screened, ScreenedBatch, Selection, Survivor
 from gan_htvs.prescreen.screening import Prescreen, select
 from gan_htvs.prescreen.settings import CONFIRMATION_STEPS, Device
-from gan_htvs.processes import cores
-from gan_htvs.relaxation import RelaxationCache
-from gan_htvs.thermodynamics.corrections import level_of_theory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flows.energy import check_structure
-from gan_htvs.candidate import USER, Origin, Proposal
+from gan_htvs.core.candidate import USER, Origin, Proposal
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import content_hash
 from gan_htvs.dataset.sources import read_structures
-from gan_htvs.errors import UserError
-from gan_htvs.identity import content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pymatgen.core import Structure
 
-    from gan_htvs.campaign import Campaign
+    from gan_htvs.campaign.model import Campaign
 
 
 def as_proposals(
@@ -85,8 +85,8 @@ def as_proposal(
 def make_proposal(structure: Structure, *identity: Any, **origin: Any) -> Proposal:
     """Return a structure with its provenance, and an id that is a hash of ``identity``.
 
-    ``origin`` has the fields of :class:`~gan_htvs.candidate.Origin`; the requested composition is
-    that of the structure by default.
+    ``origin`` has the fields of :class:`~gan_htvs.core.candidate.Origin`; the requested composition
+    is that of the structure by default.
 
     Raises
     ------

@@ -11,16 +11,16 @@ from pymatgen.core import Element
 from flows.energy import EnergyMaker, PotentialEnergyMaker
 from flows.proposals import make_proposal
 from flows.routing import mark
-from gan_htvs.candidate import KNOWN_PHASE, RelaxedStructure, Step
-from gan_htvs.errors import UserError
-from gan_htvs.failures import CalculationFailure
+from gan_htvs.core.candidate import KNOWN_PHASE, RelaxedStructure, Step
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.thermodynamics.references import phases_of, reference_phases, reference_set
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gan_htvs.campaign import Campaign
+    from gan_htvs.campaign.model import Campaign
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
 

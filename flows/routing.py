@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from jobflow import Flow, Job, JobConfig, OnMissing
 
-from gan_htvs.candidate import ProposerName, Step
+from gan_htvs.core.candidate import ProposerName, Step
 
 if TYPE_CHECKING:
-    from gan_htvs.campaign import Campaign
-    from gan_htvs.routing import Category, RoutingSettings
+    from gan_htvs.campaign.model import Campaign
+    from gan_htvs.campaign.routing import Category, RoutingSettings
 
 Worker: TypeAlias = Literal["train", "generate", "potential", "dft", "hybrid", "other"]
-"""A field of :class:`gan_htvs.routing.RoutingSettings`."""
+"""A field of :class:`gan_htvs.campaign.routing.RoutingSettings`."""
 
 PRIORITY = {
     step: 10 * rank

@@ -12,13 +12,13 @@ from pymatgen.core import Composition
 
 from flows.proposals import make_proposal
 from flows.routing import Worker, mark
-from gan_htvs.campaign import SHIPPED_GENERATOR
-from gan_htvs.candidate import Proposal, ProposerName, Step
-from gan_htvs.chemistry import ChemicalSystem, as_ranges
-from gan_htvs.documents import Document
-from gan_htvs.errors import UserError
+from gan_htvs.campaign.model import SHIPPED_GENERATOR
+from gan_htvs.core.candidate import Proposal, ProposerName, Step
+from gan_htvs.core.chemical_system import ChemicalSystem, as_ranges
+from gan_htvs.core.document import Document
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import content_hash
 from gan_htvs.generator.checkpoint import load
-from gan_htvs.identity import content_hash
 from gan_htvs.proposers import make_proposer
 from gan_htvs.proposers.sampling import sample
 

@@ -15,22 +15,22 @@ from jobflow import Job, Maker, job
 from flows.routing import mark
 from flows.scratch import scratch_file
 from gan_htvs import __version__
-from gan_htvs.campaign import DatasetSettings, GeneratorSettings
-from gan_htvs.candidate import Step
-from gan_htvs.chemistry import ChemicalSystem, as_ranges
+from gan_htvs.campaign.model import DatasetSettings, GeneratorSettings
+from gan_htvs.core.candidate import Step
+from gan_htvs.core.chemical_system import ChemicalSystem, as_ranges
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import content_hash
 from gan_htvs.dataset import build_dataset
-from gan_htvs.errors import UserError
 from gan_htvs.generator.checkpoint import load, read_bytes
 from gan_htvs.generator.curves import LearningCurves
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.generator.processor import memory_shortage_as_user_error
 from gan_htvs.generator.training import train
-from gan_htvs.identity import content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gan_htvs.campaign import Campaign
+    from gan_htvs.campaign.model import Campaign
     from gan_htvs.dataset import Dataset
     from gan_htvs.generator.checkpoint import TrainedGenerator, TrainingState
     from gan_htvs.generator.training import Progress
@@ -59,7 +59,7 @@ class TrainMaker(Maker):
     Examples
     --------
     >>> from jobflow import run_locally
-    >>> from gan_htvs.campaign import GeneratorSettings
+    >>> from gan_htvs.campaign.model import GeneratorSettings
     >>> training = TrainMaker(generator=GeneratorSettings(checkpoint="shipped")).make()
     >>> outputs = run_locally(training, log=False)
     >>> outputs[training.uuid][1].output["sha256"][:12]

@@ -36,7 +36,7 @@ def free_port():
 @pytest.fixture(scope="session")
 def running_server(tmp_path_factory, free_port):
     """An embedded server that runs as long as the tests, which takes seconds to start."""
-    from launchers.embedded import EmbeddedServer
+    from launchers.launchpad.embedded import EmbeddedServer
 
     server = EmbeddedServer(tmp_path_factory.mktemp("server"), port=free_port())
     with server.serving():

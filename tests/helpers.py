@@ -8,8 +8,8 @@ from jobflow import JobStore
 from maggma.stores import MemoryStore
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.campaign import Campaign
-from gan_htvs.candidate import Origin, Proposal, RelaxedStructure
+from gan_htvs.campaign.model import Campaign
+from gan_htvs.core.candidate import Origin, Proposal, RelaxedStructure
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from jobflow import job
 
 from flows.routing import label, mark, route
-from gan_htvs.campaign import Campaign
-from gan_htvs.routing import RoutingSettings
+from gan_htvs.campaign.model import Campaign
+from gan_htvs.campaign.routing import RoutingSettings
 
 if TYPE_CHECKING:
     from jobflow import Job
 
-    from gan_htvs.candidate import Step
+    from gan_htvs.core.candidate import Step
 
 SEARCH = Campaign(
     name="search",

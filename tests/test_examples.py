@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pymatgen.core import Structure
 
-from launchers.database import open_databases
+from launchers.launchpad.database import open_databases
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

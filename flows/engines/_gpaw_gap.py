@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from gan_htvs.bandgap import BandEdges, fill_bands, unsettled_bands
-from gan_htvs.failures import is_of_machine
+from gan_htvs.core.band_gap import BandEdges, fill_bands, unsettled_bands
+from gan_htvs.core.failure import is_of_machine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.engines import STEP_TAGS, level_of_theory_stays
-from gan_htvs.errors import UserError
-from gan_htvs.words import in_one_line
+from gan_htvs.campaign.engines import STEP_TAGS, level_of_theory_stays
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.text import in_one_line
 
 if TYPE_CHECKING:
     from atomate2.settings import Atomate2Settings

@@ -2,9 +2,9 @@
 
 The starting magnetic orders are converged with PBE(+U), one after another. The order of lowest
 energy gets one-shot HSE06 eigenvalues, which take most of the time. After a crash, a time-out or a
-calculation that does not converge, the :class:`~gan_htvs.bandgap.BandGapResult` has a reason and no
-gap. If only some orders converge, the gap is stored as incomplete; another calculation completes it
-and computes only what is missing.
+calculation that does not converge, the :class:`~gan_htvs.core.band_gap.BandGapResult` has a reason
+and no gap. If only some orders converge, the gap is stored as incomplete; another calculation
+completes it and computes only what is missing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
-from gan_htvs.bandgap import (
+from gan_htvs.core.band_gap import (
     HSE06_ON_PBE,
     HSE06_ON_PBE_U,
     BandGapResult,
@@ -34,15 +34,15 @@ from gan_htvs.bandgap import (
     by_energy,
     magnetic_order,
 )
-from gan_htvs.kpoints import kpoint_mesh
-from gan_htvs.magnetism import magnetic_starts
+from gan_htvs.magnetism.initial_moments import magnetic_starts
+from gan_htvs.magnetism.kpoints import kpoint_mesh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pymatgen.core import Structure
 
-    from gan_htvs.engines import BandGapEngineSettings
+    from gan_htvs.campaign.engines import BandGapEngineSettings
 
 OLDEST_GPAW = Version("26.7")
 """Older versions (Debian has 22.8) keep the U term in HSE06: the gap of MnO is 0.9 eV too wide."""
@@ -97,7 +97,7 @@ def gap_input(structure: Structure, settings: BandGapEngineSettings) -> dict[str
     Parameters
     ----------
     structure
-        Cell of a :class:`~gan_htvs.magnetism.MagneticStart`.
+        Cell of a :class:`~gan_htvs.magnetism.initial_moments.MagneticStart`.
     settings
         Section ``engines.band_gap`` of campaign.yaml.
 
@@ -144,8 +144,9 @@ def compute_gap(
     settings
         Section ``engines.band_gap`` of campaign.yaml.
     magmoms
-        Moment of each site, Bohr magnetons, see :func:`~gan_htvs.magnetism.magnetic_starts`.
-        None, or all of them small: values of the Materials Project for 3d elements.
+        Moment of each site, Bohr magnetons, see
+        :func:`~gan_htvs.magnetism.initial_moments.magnetic_starts`. None, or all of them small:
+        values of the Materials Project for 3d elements.
     workdir
         Folder in which the calculation makes its own.
     previous

@@ -17,18 +17,18 @@ from flows.engines.vasp_outcome import band_edges, levels_of, magnetic_state, st
 from flows.engines.vasp_step import VaspStepMaker, customized
 from flows.naming import formula_of
 from flows.routing import TOLERANT, mark
-from gan_htvs.bandgap import BandGapResult
-from gan_htvs.candidate import Step
-from gan_htvs.engines import HybridSettings
-from gan_htvs.failures import CalculationFailure
+from gan_htvs.campaign.engines import HybridSettings
+from gan_htvs.core.band_gap import BandGapResult
+from gan_htvs.core.candidate import Step
+from gan_htvs.core.failure import CalculationFailure
 
 if TYPE_CHECKING:
     from atomate2.vasp.jobs.base import BaseVaspMaker
     from emmet.core.tasks import TaskDoc
     from jobflow import Job
 
-    from gan_htvs.candidate import RelaxedStructure
-    from gan_htvs.engines import EngineSettings
+    from gan_htvs.campaign.engines import EngineSettings
+    from gan_htvs.core.candidate import RelaxedStructure
 
 METHOD = "HSE06 (VASP)"
 
@@ -76,7 +76,7 @@ class VaspBandGapMaker(BandGapMaker):
         The calculation of atomate2.
     mode
         K points besides the self-consistent mesh, see
-        :class:`gan_htvs.engines.HybridSettings`.
+        :class:`gan_htvs.campaign.engines.HybridSettings`.
     max_atoms
         Larger cells are skipped; the reason is stored.
     step_maker
@@ -85,7 +85,7 @@ class VaspBandGapMaker(BandGapMaker):
     Examples
     --------
     >>> from pymatgen.core import Lattice, Structure
-    >>> from gan_htvs.candidate import RelaxedStructure
+    >>> from gan_htvs.core.candidate import RelaxedStructure
     >>> magnesia = Structure.from_spacegroup(
     ...     "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     ... ).get_primitive_structure()

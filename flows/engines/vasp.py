@@ -23,11 +23,11 @@ from flows.engines.vasp_outcome import magnetic_state, stored_band_edges
 from flows.engines.vasp_step import VaspStepMaker, customized
 from flows.naming import formula_of
 from flows.routing import TOLERANT, mark
-from gan_htvs.bandgap import MagneticOrderResult, by_energy
-from gan_htvs.candidate import RelaxedStructure, Step, volume_change
-from gan_htvs.errors import CalculationError, UserError
-from gan_htvs.magnetism import enumerated_starts, magnetic_starts
-from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
+from gan_htvs.core.band_gap import MagneticOrderResult, by_energy
+from gan_htvs.core.candidate import RelaxedStructure, Step, volume_change
+from gan_htvs.core.errors import CalculationError, UserError
+from gan_htvs.magnetism.initial_moments import enumerated_starts, magnetic_starts
+from gan_htvs.potentials.corrections import energy_correction, level_of_theory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from jobflow import Job
     from pymatgen.core import Structure
 
-    from gan_htvs.engines import EngineSettings
-    from gan_htvs.failures import CalculationFailure
-    from gan_htvs.magnetism import MagneticStart
+    from gan_htvs.campaign.engines import EngineSettings
+    from gan_htvs.core.failure import CalculationFailure
+    from gan_htvs.magnetism.initial_moments import MagneticStart
 
 NO_RESTART_FILES: dict[str, Any] = {"additional_vasp_files": ()}
 """Copy no files of the previous calculation. atomate2's Makers copy WAVECAR, which the Materials

@@ -27,9 +27,9 @@ from pymatgen.electronic_structure.core import Spin
 from pymatgen.io.vasp.inputs import Incar, Poscar
 from pymatgen.io.vasp.outputs import Vasprun
 
-from gan_htvs.bandgap import BandEdges, fill_bands, magnetic_order
-from gan_htvs.errors import CalculationError, UserError
-from gan_htvs.failures import is_of_machine
+from gan_htvs.core.band_gap import BandEdges, fill_bands, magnetic_order
+from gan_htvs.core.errors import CalculationError, UserError
+from gan_htvs.core.failure import is_of_machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 A failed candidate must not stop others, and its reason must be in the database. Therefore a step
 always completes: its output is atomate2's ``TaskDoc``, or a
-:class:`~gan_htvs.failures.CalculationFailure` that the following steps pass on.
+:class:`~gan_htvs.core.failure.CalculationFailure` that the following steps pass on.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from flows.engines.vasp_outcome import (
     store_band_edges,
 )
 from flows.routing import TOLERANT
-from gan_htvs.candidate import RelaxedStructure
-from gan_htvs.engines import level_of_theory_stays
-from gan_htvs.errors import CalculationError, UserError
-from gan_htvs.failures import CalculationFailure
-from gan_htvs.validity import check_geometry
+from gan_htvs.campaign.engines import level_of_theory_stays
+from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.errors import CalculationError, UserError
+from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.structures.validity import check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pymatgen.io.vasp.sets import VaspInputSet
 
-    from gan_htvs.engines import VaspSettings
+    from gan_htvs.campaign.engines import VaspSettings
 
     Start: TypeAlias = Structure | RelaxedStructure | TaskDoc | None
     """Start of a step: a structure, or the output of the previous job."""

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pymatgen.core import Structure
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import content_hash
 from gan_htvs.dataset import arrays
 from gan_htvs.dataset.decoration import decorate_prototypes
 from gan_htvs.dataset.ions import Ions
@@ -27,17 +29,15 @@ from gan_htvs.dataset.sources import (
     read_folder,
     screen,
 )
-from gan_htvs.errors import UserError
-from gan_htvs.identity import content_hash
-from gan_htvs.matching import unique_indices
-from gan_htvs.pointcloud import decode, encode
-from gan_htvs.validity import RejectionReason
+from gan_htvs.structures.matching import unique_indices
+from gan_htvs.structures.point_cloud import decode, encode
+from gan_htvs.structures.validity import RejectionReason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gan_htvs.campaign import DatasetSettings
-    from gan_htvs.chemistry import OxidationRanges
+    from gan_htvs.campaign.model import DatasetSettings
+    from gan_htvs.core.chemical_system import OxidationRanges
 
 __all__ = ["Collection", "Dataset", "build_dataset", "collect", "required"]
 
@@ -56,7 +56,7 @@ class Dataset:
     system
         Elements and caps.
     images
-        (n, 2 + max_atoms, 3) float32, see :mod:`gan_htvs.pointcloud`.
+        (n, 2 + max_atoms, 3) float32, see :mod:`gan_htvs.structures.point_cloud`.
     counts
         (n, n_elements) int64: atoms of each element.
     labels

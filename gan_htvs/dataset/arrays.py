@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_htvs.chemistry import spell_caps
+from gan_htvs.core.chemical_system import spell_caps
+from gan_htvs.core.errors import UserError
 from gan_htvs.dataset.sources import Sample
-from gan_htvs.errors import UserError
-from gan_htvs.pointcloud import CELL_ROWS, decode
+from gan_htvs.structures.point_cloud import CELL_ROWS, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from gan_htvs.chemistry import ChemicalSystem
+    from gan_htvs.core.chemical_system import ChemicalSystem
 
 PUBLISHED_ROWS, PUBLISHED_UNIT_CELLS = 2627, 1253
 """Rows of the array published for Mg-Mn-O, and how many of them, from the first, are unit cells."""
 
 SCRAMBLED = "scrambled_supercell"
-"""Reason for rejection beside those of :class:`gan_htvs.validity.RejectionReason`."""
+"""Reason for rejection beside those of :class:`gan_htvs.structures.validity.RejectionReason`."""
 
 SHIPPED = Path(__file__).with_name("mg-mn-o.npz")
 """RelaxedStructure Mg-Mn-O structures, written by ``gan-htvs dataset``; see docs/dataset.md."""

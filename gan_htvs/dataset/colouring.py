@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gan_htvs.chemistry import Counts
+    from gan_htvs.core.chemical_system import Counts
     from gan_htvs.dataset.ions import Ions
 
 MAX_COLOURINGS = 6_561

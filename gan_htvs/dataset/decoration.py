@@ -19,17 +19,17 @@ from gan_htvs.dataset.colouring import Ordering, Supercell
 from gan_htvs.dataset.prototypes import Prototype, prototypes
 from gan_htvs.dataset.skipped import TOO_LONG
 from gan_htvs.dataset.sources import Collection
-from gan_htvs.matching import unique_indices
-from gan_htvs.pointcloud import LENGTH_SCALE
-from gan_htvs.superlattices import inequivalent_superlattices
-from gan_htvs.validity import check_geometry
+from gan_htvs.structures.matching import unique_indices
+from gan_htvs.structures.point_cloud import LENGTH_SCALE
+from gan_htvs.structures.superlattices import inequivalent_superlattices
+from gan_htvs.structures.validity import check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pymatgen.core import Structure
 
-    from gan_htvs.chemistry import Counts
+    from gan_htvs.core.chemical_system import Counts
     from gan_htvs.dataset.ions import Ions
 
 LOWEST_ENERGY, HIGHEST_SYMMETRY = 2, 1
@@ -49,7 +49,7 @@ MAX_INSTABILITY = 0.8
 """Largest global instability index, valence units; oxides that are made have 0 to 0.3."""
 
 STRAINED, CROWDED = "bond_valences_off", "crowded_composition"
-"""Reasons for rejection beside ``TOO_LONG`` and :class:`gan_htvs.validity.RejectionReason`."""
+"""Reasons for rejection beside ``TOO_LONG`` and ``RejectionReason``."""
 
 SAME_SIGN_DISTANCE = 2.2
 """Ions of one sign come no closer, A; the shortest in known oxides are shared octahedron faces."""

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gan_htvs.core.errors import UserError
 from gan_htvs.dataset.bond_valence import has_parameters
-from gan_htvs.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-    from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
+    from gan_htvs.core.chemical_system import ChemicalSystem, OxidationRanges
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_htvs.superlattices import INTEGRAL, space_group_operations
+from gan_htvs.structures.superlattices import INTEGRAL, space_group_operations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.chemistry import is_anion
-from gan_htvs.spacegroup import primitive_crystal
+from gan_htvs.core.chemical_system import is_anion
+from gan_htvs.structures.symmetry import primitive_crystal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

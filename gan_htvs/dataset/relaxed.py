@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_htvs.assessment import believes
+from gan_htvs.core.files import write_atomically
 from gan_htvs.dataset import collect, required
 from gan_htvs.dataset.skipped import TOO_LONG, UNSTABLE
 from gan_htvs.dataset.sources import Collection
-from gan_htvs.declash import declash
-from gan_htvs.files import write_atomically
-from gan_htvs.matching import unique_indices
-from gan_htvs.pointcloud import LENGTH_SCALE, encode
-from gan_htvs.symmetric_crystals import symmetric_crystals
+from gan_htvs.structures.declash import declash
+from gan_htvs.structures.matching import unique_indices
+from gan_htvs.structures.point_cloud import LENGTH_SCALE, encode
+from gan_htvs.structures.random_crystals import symmetric_crystals
+from gan_htvs.structures.validity import RejectionReason, check_geometry
+from gan_htvs.thermodynamics.assessment import believes
 from gan_htvs.thermodynamics.references import phases_of
-from gan_htvs.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    from gan_htvs.campaign import Campaign
-    from gan_htvs.candidate import RelaxedStructure
-    from gan_htvs.relaxation import Relaxations
+    from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.candidate import RelaxedStructure
+    from gan_htvs.potentials.relaxation import Relaxations
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 ENOUGH = 3

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gan_htvs.validity import RejectionReason
-from gan_htvs.words import listed
+from gan_htvs.core.text import listed
+from gan_htvs.structures.validity import RejectionReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,8 @@ MISFIT, UNREADABLE, TOO_LONG, UNSTABLE, SURPLUS = (
     "too_far_above_hull",
     "max_structures",
 )
-"""Reasons of every source, beside those of :class:`gan_htvs.validity.RejectionReason`; the last
+"""Reasons of every source, beside those of :class:`gan_htvs.structures.validity.RejectionReason`;
+the last
 is that of structures that are sound and unique, but more than were asked for."""
 
 WORDS = {SURPLUS: "more than dataset.max_structures"}

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymatgen.core import Structure
 
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.mp_client import client
 from gan_htvs.dataset.skipped import MISFIT, TOO_LONG, UNREADABLE, Skipped
-from gan_htvs.errors import UserError
-from gan_htvs.materials_project import client
-from gan_htvs.pointcloud import LENGTH_SCALE
-from gan_htvs.validity import RejectionReason, check_geometry
+from gan_htvs.structures.point_cloud import LENGTH_SCALE
+from gan_htvs.structures.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import Self
 
-    from gan_htvs.chemistry import ChemicalSystem, OxidationRanges
+    from gan_htvs.core.chemical_system import ChemicalSystem, OxidationRanges
 
 STRUCTURE_FILES = ("*.cif", "poscar*", "contcar*", "*.poscar", "*.vasp")
 """Names that are read from a folder, in capitals or not."""

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_htvs.pointcloud import CELL_ROWS, PRESENCE_THRESHOLD, expand_coords, squeeze_coords
+from gan_htvs.structures.point_cloud import (
+    CELL_ROWS,
+    PRESENCE_THRESHOLD,
+    expand_coords,
+    squeeze_coords,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gan_htvs.chemistry import ChemicalSystem
+    from gan_htvs.core.chemical_system import ChemicalSystem
 
 
 def supercells(

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from pymatgen.core import Structure
 
-from gan_htvs.assessment import believes, soundness
-from gan_htvs.candidate import Stage
-from gan_htvs.errors import UserError
+from gan_htvs.core.candidate import Stage
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.statistics import Share
 from gan_htvs.evaluation.documents import (
     AtThreshold,
     Draw,
@@ -30,22 +30,22 @@ from gan_htvs.evaluation.documents import (
     Outcome,
     Sample,
 )
-from gan_htvs.matching import KnownStructures, UniqueStructures
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import composition_rng, sample
-from gan_htvs.share import Share
+from gan_htvs.structures.matching import KnownStructures, UniqueStructures
+from gan_htvs.structures.validity import RejectionReason, check_geometry
+from gan_htvs.thermodynamics.assessment import believes, soundness
 from gan_htvs.thermodynamics.references import reference_phases
-from gan_htvs.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from gan_htvs.candidate import RelaxedStructure
-    from gan_htvs.chemistry import Counts, OxidationRanges
+    from gan_htvs.core.candidate import RelaxedStructure
+    from gan_htvs.core.chemical_system import Counts, OxidationRanges
     from gan_htvs.dataset import Dataset
+    from gan_htvs.potentials.relaxation import Relaxations
     from gan_htvs.proposers import Proposer, RawSample
     from gan_htvs.proposers.sampling import SampleResult
-    from gan_htvs.relaxation import Relaxations
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
 

@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field, PlainSerializer
 from pymatgen.core import Structure
 
-from gan_htvs.documents import Document
-from gan_htvs.share import Share
+from gan_htvs.core.document import Document
+from gan_htvs.core.statistics import Share
 
 StoredStructure = Annotated[
     Structure, PlainSerializer(lambda structure: structure.as_dict(verbosity=0), when_used="json")

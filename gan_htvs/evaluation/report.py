@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
+from gan_htvs.core.figures import COLOURS, PUBLISHED_STYLE, rendered
+from gan_htvs.core.files import write_atomically
+from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.versions import versions
 from gan_htvs.evaluation.documents import Evaluation, Outcome, Report, Sample
-from gan_htvs.figures import COLOURS, PUBLISHED_STYLE, rendered
-from gan_htvs.files import write_atomically
-from gan_htvs.identity import content_hash
-from gan_htvs.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from gan_htvs.campaign import Campaign
+    from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.statistics import Share
     from gan_htvs.dataset import Dataset
     from gan_htvs.generator.checkpoint import TrainedGenerator
-    from gan_htvs.share import Share
 
 JSON_FILE, CSV_FILE, FIGURE_FILE = "evaluation.json", "samples.csv", "evaluation.png"
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from gan_htvs.dataset.supercells import supercells as all_supercells
 from gan_htvs.generator.networks import expected_presence
-from gan_htvs.pointcloud import CELL_ROWS, EDGE, LAST, decode
+from gan_htvs.structures.point_cloud import CELL_ROWS, EDGE, LAST, decode
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from gan_htvs.chemistry import ChemicalSystem
+    from gan_htvs.core.chemical_system import ChemicalSystem
 
 _ORDERS = math.factorial(7)
 """Row orders kept per number of atoms: up to seven atoms every order, equally often."""
@@ -36,7 +36,7 @@ class TrainingImages:
     ----------
     images
         (n, 2 + max_atoms, 3), atoms in the first rows of their blocks, as
-        :func:`gan_htvs.pointcloud.encode` writes them.
+        :func:`gan_htvs.structures.point_cloud.encode` writes them.
     counts
         (n, n_elements): atoms of each element in ``images``.
     system

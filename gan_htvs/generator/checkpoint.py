@@ -16,9 +16,9 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from gan_htvs.chemistry import ChemicalSystem, spell_caps
-from gan_htvs.errors import UserError
-from gan_htvs.files import write_atomically
+from gan_htvs.core.chemical_system import ChemicalSystem, spell_caps
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.files import write_atomically
 from gan_htvs.generator.frameworks import FrameworkGenerator
 from gan_htvs.generator.networks import Classifier, Critic, Generator
 from gan_htvs.generator.presets import TrainingParameters

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from matplotlib.figure import Figure
 
-from gan_htvs.errors import UserError
-from gan_htvs.figures import rendered
-from gan_htvs.files import write_atomically, writing
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.figures import rendered
+from gan_htvs.core.files import write_atomically, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -29,15 +29,15 @@ import torch
 from pymatgen.core import Structure
 from torch import Tensor, nn
 
-from gan_htvs.declash import VOLUME_PER_ATOM, is_electronegative
 from gan_htvs.generator.augmentation import checked_weights
 from gan_htvs.generator.networks import condition_vector, expected_presence
-from gan_htvs.pointcloud import ANGLE_SCALE, EDGE, FIRST, LENGTH_SCALE, decode
+from gan_htvs.structures.declash import VOLUME_PER_ATOM, is_electronegative
+from gan_htvs.structures.point_cloud import ANGLE_SCALE, EDGE, FIRST, LENGTH_SCALE, decode
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from gan_htvs.chemistry import ChemicalSystem
+    from gan_htvs.core.chemical_system import ChemicalSystem
     from gan_htvs.generator.presets import TrainingParameters
 
 HIDDEN = 2048

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan_htvs.pointcloud import CELL_ROWS
+from gan_htvs.structures.point_cloud import CELL_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gan_htvs.chemistry import ChemicalSystem
+    from gan_htvs.core.chemical_system import ChemicalSystem
     from gan_htvs.generator.presets import TrainingParameters
 
 LEAK = 0.2

@@ -72,8 +72,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from gan_htvs.errors import UserError
-from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, first_problem
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.settings import NonNegativeFloat, PositiveFloat, PositiveInt, first_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import content_hash
 from gan_htvs.generator.augmentation import TrainingImages
 from gan_htvs.generator.checkpoint import TrainedGenerator, TrainingState
 from gan_htvs.generator.frameworks import TrainingFrameworks, coverage_loss
 from gan_htvs.generator.losses import classifier_loss, set_critic_gradient
 from gan_htvs.generator.processor import Processor
-from gan_htvs.identity import content_hash
-from gan_htvs.pointcloud import CELL_ROWS
+from gan_htvs.structures.point_cloud import CELL_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from gan_htvs.chemistry import ChemicalSystem
+    from gan_htvs.core.chemical_system import ChemicalSystem
     from gan_htvs.generator.frameworks import FrameworkGenerator
     from gan_htvs.generator.networks import Classifier, Critic
     from gan_htvs.generator.presets import TrainingParameters

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_htvs.assessment import exceeds
-from gan_htvs.settings import Settings
+from gan_htvs.core.settings import Settings
+from gan_htvs.thermodynamics.assessment import exceeds
 
 if TYPE_CHECKING:
-    from gan_htvs.relaxer import Curve
+    from gan_htvs.potentials.relaxer import Curve
 
 LOOK_BACK = 5
 """Steps over which the decrease of the energy of the second potential is measured."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gan_htvs.candidate import PrescreenVerdict, Proposal, RelaxedStructure
-from gan_htvs.documents import Document
-from gan_htvs.relaxer import RelaxationResult
+from gan_htvs.core.candidate import PrescreenVerdict, Proposal, RelaxedStructure
+from gan_htvs.core.document import Document
+from gan_htvs.potentials.relaxer import RelaxationResult
 
 
 class Screened(Document):

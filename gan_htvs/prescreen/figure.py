@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gan_htvs.candidate import ScreeningStep
+from gan_htvs.core.candidate import ScreeningStep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gan_htvs.potentials.relaxer import Curve
     from gan_htvs.prescreen.summary import PrescreenSummary
-    from gan_htvs.relaxer import Curve
 
 COLORS: dict[ScreeningStep | None, str] = {
     ScreeningStep.VALIDITY: "#555555",

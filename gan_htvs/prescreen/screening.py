@@ -10,26 +10,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gan_htvs.assessment import believes, exceeds, soundness, taken_for_hole
-from gan_htvs.candidate import Confirmation, PrescreenVerdict, ScreeningStep, Stage
-from gan_htvs.identity import content_hash
-from gan_htvs.matching import NamedCrystals
+from gan_htvs.core.candidate import Confirmation, PrescreenVerdict, ScreeningStep, Stage
+from gan_htvs.core.hashing import content_hash
+from gan_htvs.potentials.corrections import level_of_theory
+from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
+from gan_htvs.potentials.relaxer import Ending, RelaxationResult, Work
 from gan_htvs.prescreen.agreement import Agreement
 from gan_htvs.prescreen.documents import Screened, Selection, Survivor
 from gan_htvs.prescreen.stopping import shipped_rule
-from gan_htvs.relaxation import WORKER_KILLED, RelaxationCache, relax_many
-from gan_htvs.relaxer import Ending, RelaxationResult, Work
-from gan_htvs.spacegroup import symmetrize
-from gan_htvs.thermodynamics.corrections import level_of_theory
-from gan_htvs.validity import check_geometry
+from gan_htvs.structures.matching import NamedCrystals
+from gan_htvs.structures.symmetry import symmetrize
+from gan_htvs.structures.validity import check_geometry
+from gan_htvs.thermodynamics.assessment import believes, exceeds, soundness, taken_for_hole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pymatgen.core import Composition, Structure
 
-    from gan_htvs.candidate import Proposal, RelaxedStructure
-    from gan_htvs.potential_settings import PotentialSettings
+    from gan_htvs.core.candidate import Proposal, RelaxedStructure
+    from gan_htvs.potentials.settings import PotentialSettings
     from gan_htvs.prescreen.settings import Device
     from gan_htvs.prescreen.stopping import Bound, StoppingRule
     from gan_htvs.thermodynamics.hull import ReferenceSet

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from gan_htvs.potential_settings import PotentialName, PotentialSettings
-from gan_htvs.potentials import SHIPPED
-from gan_htvs.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+from gan_htvs.core.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+from gan_htvs.potentials.calculators import SHIPPED
+from gan_htvs.potentials.settings import PotentialName, PotentialSettings
 
 if TYPE_CHECKING:
-    from gan_htvs.engines import EngineSettings
+    from gan_htvs.campaign.engines import EngineSettings
 
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from gan_htvs.settings import Settings
+from gan_htvs.core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from gan_htvs.relaxer import Curve
+    from gan_htvs.potentials.relaxer import Curve
 
 LOOKS = (5, 10, 15, 20, 30, 40, 60, 80, 120, 160)
 """Steps after which energies are extrapolated."""
@@ -91,7 +91,7 @@ class StoppingRule(Settings):
 
 
 class Bound(Settings):
-    """A rule for one composition, in the form that :func:`gan_htvs.relaxer.relax` takes."""
+    """A rule for one composition: the argument ``stop`` of the relaxer."""
 
     looks: tuple[Look, ...]
     ceiling: float = Field(description="eV/atom")

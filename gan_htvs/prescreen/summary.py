@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from gan_htvs.candidate import ScreeningStep
-from gan_htvs.share import Share
+from gan_htvs.core.candidate import ScreeningStep
+from gan_htvs.core.statistics import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gan_htvs.candidate import PrescreenVerdict
+    from gan_htvs.core.candidate import PrescreenVerdict
 
 WITHIN = frozenset({None, ScreeningStep.RELAXED_DUPLICATE, ScreeningStep.CONFIRMATION})
 """Steps of structures that relaxed to within the window; None: survivors."""

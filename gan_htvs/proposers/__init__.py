@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeAlias
 
-from gan_htvs.candidate import ProposerName
+from gan_htvs.core.candidate import ProposerName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from pymatgen.core import Structure
 
-    from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
+    from gan_htvs.core.chemical_system import ChemicalSystem, Counts, OxidationRanges
     from gan_htvs.generator.checkpoint import TrainedGenerator
-    from gan_htvs.validity import RejectionReason
+    from gan_htvs.structures.validity import RejectionReason
 
     RawSample: TypeAlias = Structure | RejectionReason
     """A structure before the push, or why there is none."""

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.candidate import ProposerName
+from gan_htvs.core.candidate import ProposerName
 from gan_htvs.dataset.decoration import decorate_composition
 from gan_htvs.dataset.ions import Ions
-from gan_htvs.declash import VOLUME_PER_ATOM
 from gan_htvs.proposers import Proposer
-from gan_htvs.symmetric_crystals import symmetric_crystals
+from gan_htvs.structures.declash import VOLUME_PER_ATOM
+from gan_htvs.structures.random_crystals import symmetric_crystals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
 
-    from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
+    from gan_htvs.core.chemical_system import ChemicalSystem, Counts, OxidationRanges
 
 VOLUME_SPREAD = 0.2
 """Relative half width of the range of volumes per atom."""

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from gan_htvs.candidate import ProposerName
-from gan_htvs.declash import VOLUME_PER_ATOM
-from gan_htvs.pointcloud import DecodedCells, decode
+from gan_htvs.core.candidate import ProposerName
 from gan_htvs.proposers import Proposer
-from gan_htvs.validity import RejectionReason
+from gan_htvs.structures.declash import VOLUME_PER_ATOM
+from gan_htvs.structures.point_cloud import DecodedCells, decode
+from gan_htvs.structures.validity import RejectionReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gan_htvs.chemistry import Counts
+    from gan_htvs.core.chemical_system import Counts
     from gan_htvs.generator.checkpoint import TrainedGenerator
     from gan_htvs.proposers import RawSample
 

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Structure
 
-from gan_htvs.chemistry import spell_caps
-from gan_htvs.declash import declash, pair_distances
-from gan_htvs.errors import UserError
-from gan_htvs.matching import UniqueStructures
-from gan_htvs.validity import RejectionReason, check_geometry
+from gan_htvs.core.chemical_system import spell_caps
+from gan_htvs.core.errors import UserError
+from gan_htvs.structures.declash import declash, pair_distances
+from gan_htvs.structures.matching import UniqueStructures
+from gan_htvs.structures.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gan_htvs.chemistry import ChemicalSystem, Counts, OxidationRanges
+    from gan_htvs.core.chemical_system import ChemicalSystem, Counts, OxidationRanges
     from gan_htvs.proposers import Proposer, RawSample
 
 _BLOCK = 16

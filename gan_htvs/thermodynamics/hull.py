@@ -17,9 +17,9 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 from scipy.spatial import ConvexHull
 
-from gan_htvs.documents import Document
-from gan_htvs.errors import UserError
-from gan_htvs.identity import content_hash
+from gan_htvs.core.document import Document
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -135,7 +135,7 @@ class ReferenceSet(Document):
     it has a negative energy above hull.
 
     Energies are taken as they are, with the corrections that
-    :mod:`gan_htvs.thermodynamics.corrections` gave them. O2 is pinned to its Materials Project
+    :mod:`gan_htvs.potentials.corrections` gave them. O2 is pinned to its Materials Project
     value instead of being computed, because interatomic potentials are not made for molecules.
 
     Raises

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import yaml
 from pydantic import ConfigDict, Field
 
-from gan_htvs.documents import Document
-from gan_htvs.errors import UserError
+from gan_htvs.core.document import Document
+from gan_htvs.core.errors import UserError
 
 if TYPE_CHECKING:
-    from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
+    from gan_htvs.core.pourbaix import PourbaixSettings
 
 AQUEOUS_IONS = Path(__file__).with_name("aqueous_ions.yaml")
 

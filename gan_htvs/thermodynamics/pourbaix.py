@@ -30,19 +30,19 @@ from pymatgen.core import Composition
 from pymatgen.core.entries import ComputedEntry
 from pymatgen.core.ion import Ion
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.pourbaix import PourbaixStability
 from gan_htvs.thermodynamics.hull import LowerHull, named_shares
 from gan_htvs.thermodynamics.ions import AQUEOUS_IONS, ion_set_of
-from gan_htvs.thermodynamics.pourbaix_stability import PourbaixStability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
+    from gan_htvs.core.pourbaix import PourbaixSettings
     from gan_htvs.thermodynamics.hull import CompositionLike, ReferenceSet
     from gan_htvs.thermodynamics.ions import IonReference, IonSet
-    from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
 
 KJ_PER_MOL_PER_EV = 96.485
 OXYGEN_ENTROPY = 0.316731

@@ -15,17 +15,17 @@ import yaml
 from monty.json import MSONable
 from pymatgen.core import Element, Lattice, Structure
 
-from gan_htvs.errors import CalculationError, UserError
-from gan_htvs.files import write_atomically
-from gan_htvs.spacegroup import primitive_crystal
+from gan_htvs.core.errors import CalculationError, UserError
+from gan_htvs.core.files import write_atomically
+from gan_htvs.structures.symmetry import primitive_crystal
+from gan_htvs.structures.validity import unphysical_change
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet, missing_elements
-from gan_htvs.validity import unphysical_change
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from gan_htvs.campaign import Campaign
-    from gan_htvs.candidate import RelaxedStructure
+    from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.candidate import RelaxedStructure
 
 REFERENCE_PHASES = Path(__file__).with_name("reference_phases.yaml")
 
@@ -116,7 +116,7 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
     ``by_potential``, it computes the known phases, too.
 
     Those of the Materials Project come from the file that keeps them, never from the network: see
-    :func:`gan_htvs.campaign_file.read_campaign`.
+    :func:`gan_htvs.campaign.file.read_campaign`.
 
     Raises
     ------

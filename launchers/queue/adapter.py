@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from fireworks import FWorker
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
-from gan_htvs.errors import UserError
-from gan_htvs.settings import read_mapping
-from launchers.batch import BatchSystem
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.settings import read_mapping
+from launchers.launchpad.batch_system import BatchSystem
 from launchers.queue.dialects import DIALECTS, SIZES
 from launchers.queue.profiles import seconds_of
 

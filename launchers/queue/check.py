@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flows.routing import categories_of
 from gan_htvs import __version__
-from gan_htvs.errors import UserError
-from gan_htvs.routing import Category
-from gan_htvs.settings import read_mapping
-from gan_htvs.words import in_one_line
-from launchers.batch import BatchSystem, run_program
-from launchers.doctor import database
-from launchers.doctor.database import DatabaseSession
-from launchers.findings import (
+from gan_htvs.campaign.routing import Category
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.settings import read_mapping
+from gan_htvs.core.text import in_one_line
+from launchers.launchpad.batch_system import BatchSystem, run_program
+from launchers.launchpad.file import LaunchpadFile
+from launchers.monitor.doctor import database
+from launchers.monitor.doctor.database import DatabaseSession
+from launchers.monitor.findings import (
     PATIENT_SECONDS,
     Check,
     Finding,
@@ -33,7 +34,6 @@ from launchers.findings import (
     skipped,
     warning,
 )
-from launchers.launchpad_file import LaunchpadFile
 from launchers.queue.adapter import (
     init_hint,
     launch_options,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
-    from gan_htvs.campaign import Campaign
+    from gan_htvs.campaign.model import Campaign
 
 BASH = "/bin/bash"
 """The shell of batch scripts."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gan_htvs.errors import UserError
-from launchers.batch import BatchSystem
+from gan_htvs.core.errors import UserError
+from launchers.launchpad.batch_system import BatchSystem
 from launchers.queue.profiles import clock_of
 
 if TYPE_CHECKING:

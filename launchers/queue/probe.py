@@ -9,7 +9,7 @@ import json
 import sys
 
 from gan_htvs import __version__
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 
 
 def main() -> None:

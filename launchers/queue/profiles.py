@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from gan_htvs.errors import UserError
-from gan_htvs.routing import Category
-from gan_htvs.settings import NonNegativeInt, PositiveInt, Settings, first_message
-from launchers.batch import BatchSystem
+from gan_htvs.campaign.routing import Category
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.settings import NonNegativeInt, PositiveInt, Settings, first_message
+from launchers.launchpad.batch_system import BatchSystem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from gan_htvs.errors import UserError
-from gan_htvs.files import write_atomically, writing
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.files import write_atomically, writing
 from launchers.queue.dialects import DIALECTS, adapter_keys, template_name
 from launchers.queue.profiles import clock_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gan_htvs.routing import Category
-    from launchers.batch import BatchSystem
+    from gan_htvs.campaign.routing import Category
+    from launchers.launchpad.batch_system import BatchSystem
     from launchers.queue.profiles import Profile
 
 QSTAT_SECONDS = 60
@@ -119,7 +119,7 @@ def render(
 def _rlaunch(fworker: Path, launchpad_file: Path, profile: Profile) -> str:
     """Write the command that starts the workers of a batch job."""
     script = Path(sys.executable).with_name("gan-htvs")
-    module = [sys.executable, "-m", "launchers.cli"]
+    module = [sys.executable, "-m", "launchers.cli.main"]
     words = [
         *([script] if script.exists() else module),
         *("rlaunch", "-l", launchpad_file, "-w", fworker),
@@ -152,7 +152,7 @@ def _row(profile: Profile) -> str:
 
 
 def _text(name: str) -> str:
-    return (resources.files("launchers.templates") / "queue" / name).read_text(encoding="utf-8")
+    return (resources.files("launchers.queue") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:

@@ -12,9 +12,9 @@ from ase.optimize import BFGS
 from ase.units import GPa
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from gan_htvs.errors import CalculationError
-from gan_htvs.potentials import calculator_of
-from gan_htvs.thermodynamics.corrections import energy_correction, level_of_theory
+from gan_htvs.core.errors import CalculationError
+from gan_htvs.potentials.calculators import calculator_of
+from gan_htvs.potentials.corrections import energy_correction, level_of_theory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ def ionic_steps(
     inputs
         Initial structure and convergence criteria.
     potential
-        Name of a potential of :mod:`gan_htvs.potentials`.
+        Name of a potential of :mod:`gan_htvs.potentials.calculators`.
     never_converges
         Whether to repeat the last step instead of converging.
     """

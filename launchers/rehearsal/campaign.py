@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from gan_htvs.campaign_file import checked_campaign
-from gan_htvs.candidate import ProposerName
-from gan_htvs.errors import UserError
-from gan_htvs.files import write_atomically
-from gan_htvs.potcars import potcar_symbols
+from gan_htvs.campaign.file import checked_campaign
+from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.files import write_atomically
+from gan_htvs.core.potcars import potcar_symbols
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from gan_htvs.campaign import Campaign
+    from gan_htvs.campaign.model import Campaign
 
 POLLING_SECONDS = 0.2
 """Polling interval of custodian, s; the stand-in takes seconds."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.candidate import Step
-from launchers.console import Grid, grid_table, out
+from gan_htvs.core.candidate import Step
+from launchers.console.output import Grid, grid_table, out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from launchers.database import Databases
+    from launchers.launchpad.database import Databases
 
 STAGES = (Step.RELAX, Step.STATIC, Step.HYBRID)
 

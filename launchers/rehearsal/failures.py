@@ -10,7 +10,7 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, NoReturn
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

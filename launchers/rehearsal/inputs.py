@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar, Potcar, UnknownPotcarWarning
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 from launchers.rehearsal.kmesh import kpoints_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 from pymatgen.io.vasp.inputs import Kpoints, KpointsSupportedModes
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,8 +9,8 @@ from monty.serialization import loadfn
 from pymatgen.core import SETTINGS, Element
 from pymatgen.io.vasp.inputs import POTCAR_FUNCTIONAL_MAP, POTCAR_STATS_PATH
 
-from gan_htvs.errors import UserError
-from gan_htvs.potcars import element_of
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.potcars import element_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

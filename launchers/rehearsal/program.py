@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.io.vasp.inputs import Poscar
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 from launchers.rehearsal import outputs, vasprun
 from launchers.rehearsal.calculation import ionic_steps
 from launchers.rehearsal.failures import (
@@ -41,7 +41,7 @@ def run(folder: Path, potential: str = POTENTIAL) -> int:
     folder
         Folder with INCAR, POSCAR, POTCAR and KPOINTS.
     potential
-        Name of a potential of :mod:`gan_htvs.potentials`.
+        Name of a potential of :mod:`gan_htvs.potentials.calculators`.
 
     Returns
     -------

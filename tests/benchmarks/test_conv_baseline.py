@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.augmentation import TrainingImages
 from gan_htvs.generator.checkpoint import TrainingState
 from gan_htvs.generator.networks import expected_presence

@@ -6,7 +6,7 @@ import jobflow
 import pytest
 
 from gan_htvs.thermodynamics.references import phases_of
-from launchers.database import open_databases
+from launchers.launchpad.database import open_databases
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pymatgen.core import Lattice, Structure
 from flows.band_gap import BandGapMaker
 from flows.candidate import CandidateMaker, StabilityMaker
 from flows.energy import PotentialEnergyMaker
-from gan_htvs.bandgap import BandGapResult
-from gan_htvs.candidate import Stage
-from gan_htvs.errors import UserError
-from gan_htvs.potential_settings import PotentialSettings
+from gan_htvs.core.band_gap import BandGapResult
+from gan_htvs.core.candidate import Stage
+from gan_htvs.core.errors import UserError
+from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.prescreen.documents import Selection, Survivor
 from tests.helpers import cesium_chloride, memory_store, proposal, references, relaxed, rocksalt
 

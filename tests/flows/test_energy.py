@@ -8,15 +8,15 @@ from jobflow import run_locally
 from pymatgen.core import Lattice, Structure
 
 from flows.energy import PotentialEnergyMaker
-from gan_htvs.errors import UserError
-from gan_htvs.failures import CalculationFailure
-from gan_htvs.potential_settings import PotentialSettings
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.potentials.settings import PotentialSettings
 from tests.helpers import CHGNET, memory_store, rocksalt
 
 
 def test_the_energy_of_a_structure_is_the_same_on_every_path():
     """As a candidate, as a reference phase, and by the relaxer that training sets use."""
-    from gan_htvs.relaxation import Relaxations
+    from gan_htvs.potentials.relaxation import Relaxations
 
     maker, store = PotentialEnergyMaker(), memory_store()
     candidate, phases = maker.make(rocksalt()), maker.make_references({"MgO": rocksalt()})

@@ -26,9 +26,9 @@ from flows.engines.vasp import VaspEnergyMaker
 from flows.engines.vasp_step import VaspStepMaker
 from flows.prescreen import PrescreenMaker
 from flows.references import ReferencesMaker
-from gan_htvs.campaign import Thresholds
-from gan_htvs.documents import decode
-from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
+from gan_htvs.campaign.model import Thresholds
+from gan_htvs.core.document import decode
+from gan_htvs.core.pourbaix import PourbaixSettings
 from tests.helpers import cesium_chloride, memory_store, references, rocksalt
 
 LEVEL = "PBE(+U)+MP2020"

@@ -5,8 +5,8 @@ from jobflow import Flow, run_locally
 from pymatgen.core import Lattice, Structure
 
 from flows.prescreen import PrescreenMaker, SelectMaker
-from gan_htvs.errors import UserError
-from gan_htvs.potential_settings import PotentialSettings
+from gan_htvs.core.errors import UserError
+from gan_htvs.potentials.settings import PotentialSettings
 from tests.helpers import cesium_chloride, memory_store, proposal, references, rocksalt
 
 BATCH = [
@@ -51,7 +51,7 @@ def test_an_interrupted_batch_resumes(scratch, monkeypatch):
         raise AssertionError(work)
 
     monkeypatch.setattr(
-        "gan_htvs.relaxation.spread",
+        "gan_htvs.potentials.relaxation.spread",
         lambda function, work, *a, **k: iter([relaxes_again(work)] if work else []),
     )
     again = MAKER.make(BATCH, references())

@@ -4,7 +4,7 @@ import pytest
 from jobflow import run_locally
 
 from flows.references import ReferencesMaker, reference_survivors
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 from gan_htvs.thermodynamics.references import ReferencePhase
 from tests.helpers import CHGNET, memory_store, mg_o, relaxed, rocksalt
 

@@ -4,9 +4,9 @@ import pytest
 
 from flows.campaign import CampaignFlows, compositions_of
 from flows.routing import PRIORITY, categories_of, jobs_of
-from gan_htvs.candidate import Step
+from gan_htvs.campaign.routing import Category
+from gan_htvs.core.candidate import Step
 from gan_htvs.prescreen.documents import Survivor
-from gan_htvs.routing import Category
 from tests.helpers import mg_o, proposal, relaxed, rocksalt
 
 VASP = {"energy": {"name": "vasp"}, "vasp": {"max_afm": 0}}

@@ -57,7 +57,14 @@ class Site:
         (self.directory / "campaign.yaml").write_text(campaign)
 
     def command(self, *arguments):
-        return [sys.executable, "-m", "launchers.cli", *arguments, "-l", str(self.launchpad_file)]
+        return [
+            sys.executable,
+            "-m",
+            "launchers.cli.main",
+            *arguments,
+            "-l",
+            str(self.launchpad_file),
+        ]
 
     def start(self, workers=2):
         return subprocess.Popen(

@@ -18,8 +18,8 @@ from PIL import Image
 from pymatgen.core import Structure
 from pymongo import monitoring
 
-from gan_htvs.documents import encode
-from launchers.database import open_databases
+from gan_htvs.core.document import encode
+from launchers.launchpad.database import open_databases
 from tests.documents import CAMPAIGN, CANDIDATES
 from tests.integration.conftest import SMALL_CAMPAIGN, TIMEOUT
 
@@ -57,7 +57,7 @@ class Commands(monitoring.CommandListener):
 @pytest.fixture
 def serve(launchpad_file, free_port):
     """Serve the page of a database, and tell its address."""
-    from launchers.explorer.app import create_app
+    from launchers.results.explorer.app import create_app
 
     servers = []
 

@@ -7,8 +7,8 @@ import signal
 import psutil
 import pytest
 
-from launchers.archive import KEYS
-from launchers.database import open_databases
+from launchers.launchpad.database import open_databases
+from launchers.results.archive import KEYS
 from tests.integration.conftest import SMALL_CAMPAIGN, kill_server
 
 
@@ -102,7 +102,9 @@ def kill_run(site):
     run = site.start()
     site.wait_for_outputs(run, 6)
     before = outputs_by_uuid(site)
-    workers = [p for p in psutil.Process(run.pid).children() if "launchers.worker" in p.cmdline()]
+    workers = [
+        p for p in psutil.Process(run.pid).children() if "launchers.local.worker" in p.cmdline()
+    ]
     assert len(workers) == 2
     run.kill()
     run.wait()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from gan_htvs.thermodynamics.references import reference_phases, write_phases
-from launchers.database import open_databases
+from launchers.launchpad.database import open_databases
 
 TIMEOUT = 900
 
@@ -54,7 +54,7 @@ def call(folder):
 
     def invoke(*arguments, **variables):
         return subprocess.run(
-            [sys.executable, "-m", "launchers.cli", *arguments],
+            [sys.executable, "-m", "launchers.cli.main", *arguments],
             cwd=folder,
             env=environment | variables,
             capture_output=True,

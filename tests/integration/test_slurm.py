@@ -16,9 +16,9 @@ import pytest
 import yaml
 from safetensors.torch import load
 
-from launchers.builders import build_candidates
-from launchers.database import open_databases
-from launchers.embedded import EmbeddedServer
+from launchers.launchpad.builders import build_candidates
+from launchers.launchpad.database import open_databases
+from launchers.launchpad.embedded import EmbeddedServer
 from tests.conftest import write_launchpad
 from tests.integration.conftest import SMALL_CAMPAIGN, Site, kill_server
 

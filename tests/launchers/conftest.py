@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from launchers.database import open_databases
+from launchers.launchpad.database import open_databases
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from gan_htvs.campaign import Campaign
-from gan_htvs.errors import UserError
-from launchers.cli import app
-from launchers.commands.common import EXIT_USER_ERROR
-from launchers.doctor.vasp import check_settings, settings
+from gan_htvs.campaign.model import Campaign
+from gan_htvs.core.errors import UserError
+from launchers.cli.common import EXIT_USER_ERROR
+from launchers.cli.main import app
+from launchers.monitor.doctor.vasp import check_settings, settings
 
 CAMPAIGN = {
     "name": "mg-o",
@@ -70,7 +70,7 @@ def run(tmp_path):
         needs_file = command in {"run", "submit", "rehearse", "doctor"}
         words = [command, *([campaign] if needs_file else []), *place]
         return subprocess.run(
-            [sys.executable, "-m", "launchers.cli", *map(str, words)],
+            [sys.executable, "-m", "launchers.cli.main", *map(str, words)],
             capture_output=True,
             text=True,
             check=False,

@@ -16,12 +16,12 @@ from fireworks import LaunchPad
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gan_htvs.errors import UserError
-from launchers import console
-from launchers.database import Databases
-from launchers.doctor.database import DatabaseSession
-from launchers.findings import Check, run_checks
-from launchers.launchpad_file import PASSWORD_VARIABLE, LaunchpadFile
+from gan_htvs.core.errors import UserError
+from launchers.console import output as console
+from launchers.launchpad.database import Databases
+from launchers.launchpad.file import PASSWORD_VARIABLE, LaunchpadFile
+from launchers.monitor.doctor.database import DatabaseSession
+from launchers.monitor.findings import Check, run_checks
 
 FIRST, LAST = "Zq7w", "Xk9v"
 """A secret begins and ends with these, so that a part of it is noticed, too."""

@@ -10,11 +10,11 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from gan_htvs.bandgap import BandGapResult, MagneticOrderResult
-from gan_htvs.candidate import Stage
-from gan_htvs.documents import encode
-from launchers.cli import app
-from launchers.database import open_databases
+from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
+from gan_htvs.core.candidate import Stage
+from gan_htvs.core.document import encode
+from launchers.cli.main import app
+from launchers.launchpad.database import open_databases
 from tests.documents import CAMPAIGN, candidate
 
 REASON = "missing magnetic order AFM: killed"
@@ -140,9 +140,9 @@ def test_an_export_has_it_in_a_field_of_its_own(call, tmp_path):
 
 def test_the_web_page_marks_it(stored):
     pytest.importorskip("dash_mp_components", reason="needs the extra explorer")
-    from gan_htvs.store import CandidateStore
-    from launchers.explorer.address import Question
-    from launchers.explorer.listing import scatter, table
+    from gan_htvs.results.store import CandidateStore
+    from launchers.results.explorer.address import Question
+    from launchers.results.explorer.listing import scatter, table
 
     with open_databases(stored) as databases:
         rows = CandidateStore(databases.store("candidates", key="candidate_id")).rows()
@@ -157,7 +157,7 @@ def test_the_web_page_marks_it(stored):
 
 def test_an_optimade_entry_has_it_in_a_field_of_its_own():
     pytest.importorskip("optimade", reason="needs the extra optimade")
-    from gan_htvs.builders.optimade import entry
+    from gan_htvs.results.builders.optimade import entry
 
     attributes = entry(INCOMPLETE)
     assert (attributes["band_gap"], attributes["incomplete_band_gap"]) == (None, 2.283)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from tests.launchers.test_units import write_references
 from typer.testing import CliRunner
 
 from flows.proposals import own_proposals
-from gan_htvs.campaign import Campaign
-from gan_htvs.campaign_file import campaign_of_structures, read_campaign
-from gan_htvs.errors import UserError
-from launchers.cli import app
-from launchers.database import open_databases
-from launchers.units import CampaignUnits
+from gan_htvs.campaign.file import campaign_of_structures, read_campaign
+from gan_htvs.campaign.model import Campaign
+from gan_htvs.core.errors import UserError
+from launchers.cli.main import app
+from launchers.launchpad.database import open_databases
+from launchers.launchpad.units import CampaignUnits
 from tests.helpers import rocksalt
-from tests.launchers.test_units import write_references
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
 from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases, write_phases
-from launchers.cli import app
-from launchers.database import open_databases
+from launchers.cli.main import app
+from launchers.launchpad.database import open_databases
 
 STATES = {"Mg": [2, 2], "Mn": [2, 4], "V": [2, 5], "Ca": [2, 2], "K": [1, 1], "O": [-2, -2]}
 

@@ -18,15 +18,15 @@ from pymatgen.core import Lattice, Structure
 from flows.band_gap import GpawBandGapMaker
 from flows.engines import gpaw
 from flows.engines.gpaw import availability, compute_gap, gap_input
-from gan_htvs.bandgap import (
+from gan_htvs.campaign.engines import BandGapEngineSettings
+from gan_htvs.core.band_gap import (
     HSE06_ON_PBE,
     HSE06_ON_PBE_U,
     BandGapResult,
 )
-from gan_htvs.candidate import RelaxedStructure
-from gan_htvs.documents import decode
-from gan_htvs.engines import BandGapEngineSettings
-from gan_htvs.magnetism import magnetic_starts
+from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.document import decode
+from gan_htvs.magnetism.initial_moments import magnetic_starts
 
 OBSTACLE = availability()
 needs_gpaw = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
@@ -420,7 +420,7 @@ def test_a_killed_parent_takes_the_calculation_along(tmp_path):
     program = (
         "from pymatgen.core import Lattice, Structure\n"
         "from flows.engines.gpaw import compute_gap\n"
-        "from gan_htvs.engines import BandGapEngineSettings\n"
+        "from gan_htvs.campaign.engines import BandGapEngineSettings\n"
         "s = Structure(Lattice.cubic(4.4), ['Mn', 'O'], [[0, 0, 0], [.5, .5, .5]])\n"
         f"compute_gap(s, BandGapEngineSettings(kpoint_length=40), workdir={str(tmp_path)!r})\n"
     )

@@ -17,9 +17,9 @@ from pymatgen.io.vasp.inputs import Incar, Kpoints
 
 from flows.engines.hybrid import UNCERTAINTY, VaspBandGapMaker
 from flows.engines.vasp_step import VaspStepMaker, customized
-from gan_htvs.candidate import RelaxedStructure
-from gan_htvs.documents import decode
-from gan_htvs.engines import EngineSettings
+from gan_htvs.campaign.engines import EngineSettings
+from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.document import decode
 from launchers.rehearsal.spectrum import synthetic_gap
 from tests.helpers import memory_store, rocksalt
 

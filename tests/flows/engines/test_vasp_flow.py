@@ -19,16 +19,16 @@ from pymatgen.io.vasp.inputs import Incar
 from flows.candidate import CandidateMaker, StabilityMaker
 from flows.engines.hybrid import METHOD, VaspBandGapMaker
 from flows.engines.vasp import VaspEnergyMaker
-from gan_htvs.campaign import SHIPPED_GENERATOR, Thresholds
-from gan_htvs.candidate import RelaxedStructure, Stage
-from gan_htvs.chemistry import ChemicalSystem
-from gan_htvs.documents import decode
-from gan_htvs.engines import EngineSettings
-from gan_htvs.errors import CalculationError
-from gan_htvs.failures import CalculationFailure
+from gan_htvs.campaign.engines import EngineSettings
+from gan_htvs.campaign.model import SHIPPED_GENERATOR, Thresholds
+from gan_htvs.core.candidate import RelaxedStructure, Stage
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.document import decode
+from gan_htvs.core.errors import CalculationError
+from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.generator.checkpoint import load
-from gan_htvs.magnetism import magnetic_starts
-from gan_htvs.potentials import calculator_of
+from gan_htvs.magnetism.initial_moments import magnetic_starts
+from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import sample
 from launchers.rehearsal.failures import FAIL_VARIABLE, RUNS_FILE

@@ -10,9 +10,9 @@ from flows.engines.hybrid import VaspBandGapMaker
 from flows.engines.vasp import VaspEnergyMaker
 from flows.engines.vasp_step import check_moments
 from flows.naming import name_by_content
-from gan_htvs.candidate import RelaxedStructure
-from gan_htvs.engines import EngineSettings
-from gan_htvs.errors import CalculationError, UserError
+from gan_htvs.campaign.engines import EngineSettings
+from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.errors import CalculationError, UserError
 from tests.helpers import rocksalt
 
 ENGINES = {"energy": {"name": "vasp"}, "band_gap": {"name": "vasp"}}

@@ -8,9 +8,9 @@ from atomate2.vasp.jobs.base import BaseVaspMaker
 from flows.engines.hybrid import VaspBandGapMaker
 from flows.engines.vasp import VaspEnergyMaker
 from flows.engines.vasp_step import VaspStepMaker
-from gan_htvs.candidate import RelaxedStructure
-from gan_htvs.documents import decode
-from gan_htvs.engines import EngineSettings
+from gan_htvs.campaign.engines import EngineSettings
+from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.document import decode
 from tests.helpers import rocksalt
 
 from .conftest import queued

@@ -23,8 +23,8 @@ from flows.engines.vasp_outcome import (
     store_band_edges,
     stored_band_edges,
 )
-from gan_htvs.candidate import RelaxedStructure
-from gan_htvs.errors import CalculationError
+from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.errors import CalculationError
 
 ENERGY = r'<i name="(e_\w+)">[^<]*</i>'
 OVERFLOW = r'<i name="\1"> **************** </i>'

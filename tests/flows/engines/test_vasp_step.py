@@ -18,9 +18,9 @@ from pymatgen.core import SETTINGS, Lattice, Structure
 from flows.engines.hybrid import gap_of
 from flows.engines.vasp_outcome import PROGRAM_VARIABLE, stored_band_edges
 from flows.engines.vasp_step import VaspStepMaker, customized
-from gan_htvs.documents import decode
-from gan_htvs.engines import VaspSettings
-from gan_htvs.failures import CalculationFailure
+from gan_htvs.campaign.engines import VaspSettings
+from gan_htvs.core.document import decode
+from gan_htvs.core.failure import CalculationFailure
 from launchers.rehearsal.environment import COMMAND
 from launchers.rehearsal.failures import FAIL_VARIABLE
 from launchers.rehearsal.labels import PROGRAM

@@ -8,7 +8,7 @@ from gan_htvs.dataset.orderings import (
     inequivalent_colourings,
     site_permutations,
 )
-from gan_htvs.superlattices import inequivalent_superlattices
+from gan_htvs.structures.superlattices import inequivalent_superlattices
 
 FCC = Structure(
     Lattice([[0, 2, 2], [2, 0, 2], [2, 2, 0]]), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]

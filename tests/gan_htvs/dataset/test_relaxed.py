@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.campaign import Campaign, DatasetSettings
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.campaign.model import Campaign, DatasetSettings
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.errors import UserError
 from gan_htvs.dataset import arrays, build_dataset
 from gan_htvs.dataset.arrays import SHIPPED, read_array
 from gan_htvs.dataset.relaxed import ENOUGH, relax_dataset
 from gan_htvs.dataset.sources import screen
-from gan_htvs.errors import UserError
-from gan_htvs.matching import structure_matcher, unique_indices
-from gan_htvs.pointcloud import decode
-from gan_htvs.relaxation import Relaxations
-from gan_htvs.validity import check_geometry
+from gan_htvs.potentials.relaxation import Relaxations
+from gan_htvs.structures.matching import structure_matcher, unique_indices
+from gan_htvs.structures.point_cloud import decode
+from gan_htvs.structures.validity import check_geometry
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.campaign import Campaign, DatasetSettings
-from gan_htvs.campaign_file import read_campaign
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.campaign.file import read_campaign
+from gan_htvs.campaign.model import Campaign, DatasetSettings
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.errors import UserError
 from gan_htvs.dataset import build_dataset
 from gan_htvs.dataset.sources import fetch_materials_project, read_folder, screen
-from gan_htvs.errors import UserError
-from gan_htvs.matching import structure_matcher
-from gan_htvs.pointcloud import decode
+from gan_htvs.structures.matching import structure_matcher
+from gan_htvs.structures.point_cloud import decode
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
@@ -137,7 +137,7 @@ def test_a_missing_or_empty_folder_is_told_in_one_sentence(tmp_path, make, messa
 
 def test_the_materials_project_needs_a_key(monkeypatch):
     monkeypatch.delenv("MP_API_KEY", raising=False)
-    monkeypatch.setattr("gan_htvs.materials_project.SETTINGS", {})
+    monkeypatch.setattr("gan_htvs.core.mp_client.SETTINGS", {})
     with pytest.raises(UserError, match="MP_API_KEY"):
         build_dataset(SYSTEM, STATES, DatasetSettings(source="materials_project"))
 

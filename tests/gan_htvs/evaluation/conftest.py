@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.candidate import ProposerName, RelaxedStructure
-from gan_htvs.chemistry import ChemicalSystem, Counts
+from gan_htvs.core.candidate import ProposerName, RelaxedStructure
+from gan_htvs.core.chemical_system import ChemicalSystem, Counts
 from gan_htvs.dataset import Dataset
 from gan_htvs.evaluation import evaluate
 from gan_htvs.evaluation.documents import Evaluation
-from gan_htvs.pointcloud import encode
 from gan_htvs.proposers.baselines import RandomCells
+from gan_htvs.structures.point_cloud import encode
+from gan_htvs.structures.validity import RejectionReason
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
-from gan_htvs.validity import RejectionReason
 
 MG_O = ChemicalSystem(caps={"Mg": 2, "O": 2})
 STATES = {"Mg": (2.0, 2.0), "O": (-2.0, -2.0)}

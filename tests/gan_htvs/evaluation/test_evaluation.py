@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 from gan_htvs.evaluation import evaluate
 from gan_htvs.evaluation.documents import Evaluation, Outcome
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.proposers.gan import GanProposer
-from gan_htvs.validity import RejectionReason
+from gan_htvs.structures.validity import RejectionReason
 
 from .conftest import (
     MG_O,

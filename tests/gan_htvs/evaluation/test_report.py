@@ -7,8 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from gan_htvs.campaign import Campaign
-from gan_htvs.errors import UserError
+from gan_htvs.campaign.model import Campaign
+from gan_htvs.core.errors import UserError
 from gan_htvs.evaluation.documents import Report
 from gan_htvs.evaluation.report import (
     BEFORE_RELAXATION,

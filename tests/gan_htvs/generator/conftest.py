@@ -7,8 +7,8 @@ import pytest
 import torch
 from pymatgen.core import Structure
 
-from gan_htvs.chemistry import ChemicalSystem
-from gan_htvs.pointcloud import decode, encode
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.structures.point_cloud import decode, encode
 
 V_O = ChemicalSystem(caps={"V": 2, "O": 5})
 

@@ -10,10 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.augmentation import TrainingImages
-from gan_htvs.matching import structure_matcher
-from gan_htvs.pointcloud import decode, encode
+from gan_htvs.structures.matching import structure_matcher
+from gan_htvs.structures.point_cloud import decode, encode
 
 V_O = ChemicalSystem(caps={"V": 2, "O": 5})
 MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})

@@ -9,8 +9,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from gan_htvs.chemistry import ChemicalSystem
-from gan_htvs.errors import UserError
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.errors import UserError
 from gan_htvs.generator.checkpoint import TrainedGenerator, load, pack, unpack
 from gan_htvs.generator.presets import PRESETS
 

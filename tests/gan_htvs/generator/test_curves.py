@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 from gan_htvs.generator.curves import LearningCurves
 
 if TYPE_CHECKING:

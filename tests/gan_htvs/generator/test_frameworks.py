@@ -7,7 +7,7 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.checkpoint import TrainedGenerator, load
 from gan_htvs.generator.frameworks import (
     FrameworkGenerator,
@@ -17,10 +17,10 @@ from gan_htvs.generator.frameworks import (
 )
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.generator.training import train
-from gan_htvs.matching import structure_matcher
-from gan_htvs.pointcloud import decode, encode
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import sample
+from gan_htvs.structures.matching import structure_matcher
+from gan_htvs.structures.point_cloud import decode, encode
 
 MG_MN_O = ChemicalSystem(caps={"Mg": 3, "Mn": 2, "O": 4})
 O_FIRST = ChemicalSystem(caps={"O": 4, "Mg": 3, "Mn": 2})
@@ -151,7 +151,7 @@ def test_anions_keep_their_own_sites() -> None:
 
 
 def test_a_file_with_networks_that_its_preset_lacks_is_damaged() -> None:
-    from gan_htvs.errors import UserError
+    from gan_htvs.core.errors import UserError
     from gan_htvs.generator.checkpoint import pack, unpack
 
     trained = TrainedGenerator.build(MG_MN_O, TINY, seed=0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.losses import classifier_loss
 from gan_htvs.generator.networks import Classifier
 from gan_htvs.generator.presets import PRESETS

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.networks import (
     Classifier,
     Critic,

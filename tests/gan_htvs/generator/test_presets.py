@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 from gan_htvs.generator import presets
 from gan_htvs.generator.presets import PRESETS, TrainingParameters, training_parameters
 

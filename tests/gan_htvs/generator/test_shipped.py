@@ -7,11 +7,11 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from gan_htvs.campaign import SHIPPED_GENERATOR, Campaign
-from gan_htvs.campaign_file import checked_campaign, read_campaign
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.campaign.file import checked_campaign, read_campaign
+from gan_htvs.campaign.model import SHIPPED_GENERATOR, Campaign
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.errors import UserError
 from gan_htvs.dataset import build_dataset
-from gan_htvs.errors import UserError
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.proposers.gan import GanProposer
@@ -22,7 +22,7 @@ MAX_BYTES = 6_000_000
 
 @pytest.fixture(scope="module")
 def campaign() -> Campaign:
-    template = resources.files("launchers.templates") / "generator.yaml"
+    template = resources.files("launchers.cli") / "templates" / "generator.yaml"
     with resources.as_file(template) as path:
         return read_campaign(path)
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from gan_htvs.chemistry import ChemicalSystem
-from gan_htvs.errors import UserError
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.errors import UserError
 from gan_htvs.generator.augmentation import TrainingImages
 from gan_htvs.generator.checkpoint import TrainingState, pack, unpack
 from gan_htvs.generator.networks import expected_presence
@@ -104,7 +104,7 @@ PROGRAM = """
 import json, signal, sys, time
 from pathlib import Path
 import numpy as np
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.presets import TrainingParameters
 from gan_htvs.generator.training import train
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.losses import set_critic_gradient
 from gan_htvs.generator.networks import Critic
 from gan_htvs.generator.presets import PRESETS

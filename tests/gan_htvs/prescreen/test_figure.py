@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from gan_htvs.candidate import PrescreenVerdict, ScreeningStep
-from gan_htvs.figures import rendered
+from gan_htvs.core.candidate import PrescreenVerdict, ScreeningStep
+from gan_htvs.core.figures import rendered
+from gan_htvs.potentials.relaxer import Curve
 from gan_htvs.prescreen.figure import COLORS, EnergyTrajectory, draw_prescreen, draw_relaxation
 from gan_htvs.prescreen.summary import summarize
-from gan_htvs.relaxer import Curve
 
 RECORDS = [
     PrescreenVerdict(candidate_id="a", rejected_at=ScreeningStep.WINDOW, cpu_seconds=4.0),

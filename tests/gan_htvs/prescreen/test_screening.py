@@ -8,15 +8,15 @@ import pytest
 from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.candidate import PrescreenVerdict, ScreeningStep
-from gan_htvs.errors import UserError
-from gan_htvs.potential_settings import PotentialSettings
+from gan_htvs.core.candidate import PrescreenVerdict, ScreeningStep
+from gan_htvs.core.errors import UserError
+from gan_htvs.potentials.relaxation import RelaxationCache
+from gan_htvs.potentials.relaxer import Curve, Ending, RelaxationResult
+from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.prescreen.agreement import Agreement
 from gan_htvs.prescreen.documents import Screened
 from gan_htvs.prescreen.screening import Prescreen, duplicates_of_lowest, select
 from gan_htvs.prescreen.stopping import Look, StoppingRule
-from gan_htvs.relaxation import RelaxationCache
-from gan_htvs.relaxer import Curve, Ending, RelaxationResult
 from tests.helpers import CHGNET, MG_O, cesium_chloride, proposal, references, relaxed, rocksalt
 
 RULES = Prescreen(
@@ -297,7 +297,8 @@ class Fragile(LennardJones):
 
 def test_a_potential_that_raises_costs_one_structure(monkeypatch):
     monkeypatch.setattr(
-        "gan_htvs.relaxer.calculator_of", lambda name: Fragile(sigma=2.0, epsilon=0.05, rc=5)
+        "gan_htvs.potentials.relaxer.calculator_of",
+        lambda name: Fragile(sigma=2.0, epsilon=0.05, rc=5),
     )
     phases = references(energies=MG_O | {"Ca": -1.9, "Ba": -1.9})
     rules = replace(RULES, references=phases, window=100.0, symmetry_tolerance=0)

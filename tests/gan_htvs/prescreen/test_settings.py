@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from gan_htvs.campaign import Campaign
+from gan_htvs.campaign.model import Campaign
 from gan_htvs.prescreen.settings import PrescreenSettings
 
 MG_O = {

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gan_htvs.potentials.relaxer import Curve
 from gan_htvs.prescreen.stopping import LOOKS, StoppingRule, Trace, calibrate, shipped_rule
-from gan_htvs.relaxer import Curve
 
 
 def decay(ended: float, height: float, speed: float, n_steps: int = 60) -> list[float]:

@@ -7,17 +7,21 @@ import pytest
 from pymatgen.core import Lattice
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.errors import UserError
 from gan_htvs.dataset.decoration import decorate_composition, decorate_prototypes
 from gan_htvs.dataset.ions import Ions
-from gan_htvs.declash import VOLUME_PER_ATOM
-from gan_htvs.errors import UserError
-from gan_htvs.matching import structure_matcher
 from gan_htvs.proposers.baselines import VOLUME_SPREAD, RandomCells, Substitution
 from gan_htvs.proposers.sampling import sample
-from gan_htvs.spacegroup import primitive_crystal
-from gan_htvs.symmetric_crystals import compatible_groups, symmetric_crystal, symmetric_crystals
-from gan_htvs.validity import possible_cells
+from gan_htvs.structures.declash import VOLUME_PER_ATOM
+from gan_htvs.structures.matching import structure_matcher
+from gan_htvs.structures.random_crystals import (
+    compatible_groups,
+    symmetric_crystal,
+    symmetric_crystals,
+)
+from gan_htvs.structures.symmetry import primitive_crystal
+from gan_htvs.structures.validity import possible_cells
 
 MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 STATES = {"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)}

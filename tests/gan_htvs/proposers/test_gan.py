@@ -8,16 +8,16 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.chemistry import ChemicalSystem
-from gan_htvs.errors import UserError
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.errors import UserError
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.generator.training import train
-from gan_htvs.matching import unique_indices
-from gan_htvs.pointcloud import decode, encode
 from gan_htvs.proposers.gan import BATCH_SIZE, GanProposer
 from gan_htvs.proposers.sampling import sample
-from gan_htvs.validity import RejectionReason, check_geometry
+from gan_htvs.structures.matching import unique_indices
+from gan_htvs.structures.point_cloud import decode, encode
+from gan_htvs.structures.validity import RejectionReason, check_geometry
 
 MG_O = ChemicalSystem(caps={"Mg": 3, "O": 4})
 PARAMETERS = replace(

@@ -10,13 +10,13 @@ import pytest
 import torch
 from pymatgen.core import Structure
 
-from gan_htvs.candidate import ProposerName
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.proposers import Proposer, make_proposer
 from gan_htvs.proposers.sampling import sample
-from gan_htvs.validity import RejectionReason
+from gan_htvs.structures.validity import RejectionReason
 
 MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 V_O = ChemicalSystem(caps={"V": 8, "O": 12})

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.candidate import ProposerName
-from gan_htvs.chemistry import ChemicalSystem
+from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.proposers.baselines import RandomCells
 from gan_htvs.proposers.sampling import sample
-from gan_htvs.validity import RejectionReason
+from gan_htvs.structures.validity import RejectionReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pymatgen.analysis.phase_diagram import PDEntry
 from pymatgen.core import Composition
 
-from gan_htvs.errors import UserError
-from gan_htvs.identity import content_hash
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import content_hash
 from gan_htvs.thermodynamics.hull import LowerHull, ReferenceEnergy, ReferenceSet
 
 from .conftest import CHGNET_FORMATION_ENERGIES, formation_energy_set

@@ -10,7 +10,8 @@ from pymatgen.core import Composition
 from pymatgen.core.entries import ComputedEntry
 from pymatgen.entries.compatibility import MaterialsProjectAqueousCompatibility
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.pourbaix import PourbaixSettings
 from gan_htvs.thermodynamics.ions import aqueous_ions
 from gan_htvs.thermodynamics.pourbaix import (
     KJ_PER_MOL_PER_EV,
@@ -19,7 +20,6 @@ from gan_htvs.thermodynamics.pourbaix import (
     PourbaixStability,
     free_energy_per_atom,
 )
-from gan_htvs.thermodynamics.pourbaix_stability import PourbaixSettings
 
 from .conftest import CHGNET_FORMATION_ENERGIES, formation_energy_set
 

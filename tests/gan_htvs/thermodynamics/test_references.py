@@ -7,11 +7,11 @@ from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from gan_htvs.candidate import RelaxedStructure
-from gan_htvs.errors import UserError
-from gan_htvs.potential_settings import PotentialSettings
-from gan_htvs.relaxation import Relaxations
-from gan_htvs.relaxer import Ending, relax
+from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.errors import UserError
+from gan_htvs.potentials.relaxation import Relaxations
+from gan_htvs.potentials.relaxer import Ending, relax
+from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.thermodynamics.pourbaix import KJ_PER_MOL_PER_EV
 from gan_htvs.thermodynamics.references import (
     REFERENCE_PHASES,
@@ -291,7 +291,7 @@ class TestHoles:
     @pytest.mark.parametrize("symbol", ["Ca", "Cs"])
     def test_a_collapse_is_found_while_it_goes_on(self, symbol: str, monkeypatch):
         hole = LennardJones(sigma=0.2, epsilon=1000.0, rc=9.0)
-        monkeypatch.setattr("gan_htvs.relaxer.calculator_of", lambda name: hole)
+        monkeypatch.setattr("gan_htvs.potentials.relaxer.calculator_of", lambda name: hole)
         settings = PotentialSettings(fmax=1e-9, optimizer="BFGS")
         with pytest.raises(UserError) as refused:
             Relaxations(settings).references([METALS[symbol][0]])
@@ -304,10 +304,10 @@ class TestHoles:
                 raise MemoryError("no memory for 58 atoms")
 
         journal = tmp_path / "relaxations.jsonl"
-        monkeypatch.setattr("gan_htvs.relaxer.calculator_of", lambda name: Broken())
+        monkeypatch.setattr("gan_htvs.potentials.relaxer.calculator_of", lambda name: Broken())
         with pytest.raises(UserError, match="raised: no memory for 58 atoms; use another"):
             Relaxations(PotentialSettings(), journal=journal).references([METALS["K"][0]])
         works = LennardJones(sigma=4.0, epsilon=0.1, rc=9.0)
-        monkeypatch.setattr("gan_htvs.relaxer.calculator_of", lambda name: works)
+        monkeypatch.setattr("gan_htvs.potentials.relaxer.calculator_of", lambda name: works)
         again = Relaxations(PotentialSettings(), journal=journal)
         assert again.references([METALS["K"][0]]).elements == ("K",)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from launchers.cli import app
+from launchers.cli.main import app
 
 
 @pytest.fixture

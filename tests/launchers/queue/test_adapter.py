@@ -4,8 +4,8 @@ import pytest
 import yaml
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
-from gan_htvs.errors import UserError
-from launchers.findings import Severity
+from gan_htvs.core.errors import UserError
+from launchers.monitor.findings import Severity
 from launchers.queue import check
 from launchers.queue.profiles import clock_of
 

@@ -6,9 +6,9 @@ import shutil
 import pytest
 import yaml
 
-from gan_htvs.campaign import Campaign
-from gan_htvs.routing import Category
-from launchers.findings import Severity
+from gan_htvs.campaign.model import Campaign
+from gan_htvs.campaign.routing import Category
+from launchers.monitor.findings import Severity
 from launchers.queue import check
 
 

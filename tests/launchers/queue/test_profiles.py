@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gan_htvs.errors import UserError
-from gan_htvs.routing import Category
+from gan_htvs.campaign.routing import Category
+from gan_htvs.core.errors import UserError
 from launchers.queue.profiles import clock_of, profiles_of, seconds_of
 
 

@@ -15,9 +15,9 @@ from atomate2.settings import Atomate2Settings
 from fireworks import Firework, FWorker, ScriptTask
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
-from gan_htvs.processes import CORES
-from gan_htvs.routing import Category
-from launchers.database import open_databases
+from gan_htvs.campaign.routing import Category
+from gan_htvs.core.processes import CORES
+from launchers.launchpad.database import open_databases
 
 CATEGORIES = [str(each) for each in Category]
 

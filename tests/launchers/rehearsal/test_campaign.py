@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from gan_htvs.campaign import Campaign
-from gan_htvs.errors import UserError
+from gan_htvs.campaign.model import Campaign
+from gan_htvs.core.errors import UserError
 from gan_htvs.prescreen.settings import PrescreenSettings
-from launchers.launchpad_file import LaunchpadFile
+from launchers.launchpad.file import LaunchpadFile
 from launchers.rehearsal.campaign import own_launchpad, potcars_of, rehearsal_of
 
 SETTINGS = {

@@ -9,7 +9,7 @@ import sys
 import pytest
 from pymatgen.core import SETTINGS
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 from launchers.rehearsal.environment import COMMAND, stand_in
 from launchers.rehearsal.failures import FAIL_VARIABLE
 from launchers.rehearsal.labels import PROGRAM

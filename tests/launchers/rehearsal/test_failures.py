@@ -20,7 +20,7 @@ from custodian.vasp.validators import VaspFilesValidator, VasprunXMLValidator
 from emmet.core.tasks import TaskDoc
 from pymatgen.io.vasp.outputs import Vasprun
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 from launchers.rehearsal.environment import COMMAND
 from launchers.rehearsal.failures import (
     FAIL_VARIABLE,

@@ -10,7 +10,7 @@ from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 from pymatgen.io.vasp.sets import MPRelaxSet
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 from launchers.rehearsal.environment import stand_in
 from launchers.rehearsal.inputs import read_inputs
 from launchers.rehearsal.kmesh import kpoints_of

@@ -9,7 +9,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp.inputs import POTCAR_FUNCTIONAL_MAP, PotcarSingle, UnknownPotcarWarning
 from pymatgen.io.vasp.sets import MPRelaxSet
 
-from gan_htvs.errors import UserError
+from gan_htvs.core.errors import UserError
 from launchers.rehearsal.environment import stand_in
 from launchers.rehearsal.potcar import write_placeholders
 

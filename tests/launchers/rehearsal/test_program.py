@@ -19,8 +19,8 @@ from pymatgen.io.vasp.outputs import (
 )
 from pymatgen.io.vasp.sets import MPRelaxSet, MPStaticSet
 
-from gan_htvs.potentials import calculator_of
-from gan_htvs.thermodynamics.corrections import energy_correction
+from gan_htvs.potentials.calculators import calculator_of
+from gan_htvs.potentials.corrections import energy_correction
 from launchers.rehearsal.failures import FAIL_VARIABLE
 from launchers.rehearsal.labels import NOTICE, PROGRAM
 from launchers.rehearsal.program import run

@@ -1,0 +1,212 @@
+"""Read campaign.yaml: what is wrong with it in one sentence, and what it names found and hashed."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from gan_htvs.campaign.model import (
+    SHIPPED,
+    SHIPPED_GENERATOR,
+    Campaign,
+)
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.settings import Settings, first_error, first_problem, read_mapping
+from gan_htvs.dataset.sources import read_structures
+from gan_htvs.thermodynamics.mp_phases import fetch_phases
+from gan_htvs.thermodynamics.references import reference_phases, write_phases
+
+ANY_OXIDATION_STATE = (-8.0, 9.0)
+"""Lowest and highest average oxidation state where structures are given."""
+
+NAMED_FILES = {
+    "dataset": "path",
+    "generator": "checkpoint",
+    "structures": "path",
+    "references": "path",
+}
+"""Section -> the setting that names a file or a folder."""
+
+
+def read_campaign(path: str | Path) -> Campaign:
+    """Read and check a campaign file, and find the files that it names.
+
+    Known phases of the Materials Project are fetched here, once: they are kept in a file, whose
+    hash is one of the settings, so that what the Materials Project adds next month never
+    enters a campaign that has begun.
+
+    Raises
+    ------
+    UserError
+        One sentence with the file, the field and the cure.
+    """
+    path = Path(path)
+    campaign = parse_campaign(path)
+    _fetch_references(path, campaign)
+    located = {section: _located(path, campaign, section) for section in NAMED_FILES}
+    return campaign.model_copy(update=located)
+
+
+def parse_campaign(path: Path) -> Campaign:
+    """Read and check what stands in a campaign file, and nothing else.
+
+    Raises
+    ------
+    UserError
+        One sentence with the file, the field and the cure.
+    """
+    document = read_mapping(path, "`gan-htvs init` writes one to start from")
+    return checked_campaign(document, source=str(path))
+
+
+def campaign_of_structures(
+    folder: Path, name: str, band_gap: str = "gpaw"
+) -> tuple[Campaign, dict[str, str]]:
+    """Make a campaign that evaluates the structures of a folder and samples nothing.
+
+    Parameters
+    ----------
+    folder
+        CIF and POSCAR files.
+    name
+        Name of the campaign.
+    band_gap
+        Engine of the band gaps.
+
+    Returns
+    -------
+    The campaign, and reasons why files were skipped, by file.
+
+    Raises
+    ------
+    UserError
+        If no file of the folder is a structure, one has elements without reference phases, or the
+        name or the engine is wrong.
+    """
+    structures, skipped = read_structures(folder)
+    if not structures:
+        label, reason = next(iter(skipped.items()))
+        raise UserError(
+            f"{folder}: none of {len(skipped)} files is an ordered structure ({label}: {reason})."
+        )
+    amounts = [each.composition.get_el_amt_dict() for each in structures.values()]
+    systems = {frozenset(amount): label for label, amount in zip(structures, amounts, strict=True)}
+    for system, label in systems.items():
+        try:
+            reference_phases(system)
+        except UserError as error:
+            raise UserError(f"{folder / label}: {error}") from error
+    elements = sorted({symbol for amount in amounts for symbol in amount})
+    document: dict[str, Any] = {
+        "name": name,
+        "chemical_system": {
+            "caps": {
+                symbol: int(max(amount.get(symbol, 0) for amount in amounts)) for symbol in elements
+            }
+        },
+        "oxidation_states": dict.fromkeys(elements, ANY_OXIDATION_STATE),
+        "sampling": {"proposers": []},
+        "structures": {
+            "path": folder.resolve(),
+            "sha256": _content(folder),
+            "count": len(structures),
+        },
+        "engines": {"band_gap": {"name": band_gap}},
+        "prescreen": None,
+    }
+    return checked_campaign(document, source=str(folder)), skipped
+
+
+def checked_campaign(document: dict[str, Any], source: str) -> Campaign:
+    """Check a campaign that was read from ``source``; errors as in :func:`read_campaign`."""
+    try:
+        return Campaign.model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_problem(Campaign, error)}.") from error
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+
+
+def _fetch_references(campaign_file: Path, campaign: Campaign) -> None:
+    """Fetch the known phases that a campaign keeps in a file, unless that is there."""
+    settings = campaign.references
+    if settings.path is None:
+        return
+    path = _beside(campaign_file, settings.path)
+    if path.exists():
+        return
+    elements, bound = campaign.chemical_system.elements, settings.max_energy_above_hull
+    write_phases(path, fetch_phases(elements, bound), elements, bound)
+
+
+def _beside(campaign_file: Path, path: Path) -> Path:
+    return (campaign_file.resolve().parent / path.expanduser()).resolve()
+
+
+def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings | None:
+    """Make the path in a section absolute, and add the hash of what is there.
+
+    Raises
+    ------
+    UserError
+        If it is not there, or its hash is not that in the section.
+    """
+    field = NAMED_FILES[section]
+    settings: Any = getattr(campaign, section)
+    path: Path | None = settings and getattr(settings, field)
+    if path is None:
+        return settings
+    is_folder = section == "structures" or getattr(settings, "source", None) == "folder"
+    if section == "generator" and path == SHIPPED:
+        named, path = path, SHIPPED_GENERATOR  # which is elsewhere on other machines
+    else:
+        named = path = _beside(campaign_file, path)
+    if not (path.is_dir() if is_folder else path.is_file()):
+        kind = "folder" if is_folder else "file"
+        raise UserError(f"{campaign_file}: {section}.{field}: there is no {kind} {path}.")
+    sha256 = _content(path)
+    if settings.sha256 not in (None, sha256):
+        raise UserError(f"{campaign_file}: {section}.sha256: {path} has {sha256}.")
+    values: dict[str, Any] = {field: named, "sha256": sha256}
+    if section == "structures":
+        values["count"] = len(read_structures(path)[0])
+    return settings.model_copy(update=values)
+
+
+def _problem(model: type[BaseModel], error: ValidationError) -> str:
+    """Tell the first problem with what is known of the model and what stands there."""
+    problem = first_error(error)
+    if problem["type"] == "extra_forbidden":
+        location = ".".join(str(part) for part in problem["loc"])
+        *parents, key = problem["loc"]
+        known = _fields_at(model, parents)
+        close = difflib.get_close_matches(str(key), known, n=1)
+        cure = f"perhaps {close[0]!r}" if close else f"known are {', '.join(known)}"
+        return f"unknown key {location!r}; {cure}"
+    told = first_problem(error)
+    if problem["type"] not in ("missing", "value_error") and not isinstance(problem["input"], dict):
+        told += f", not {'null' if problem['input'] is None else repr(problem['input'])}"
+    return told
+
+
+def _fields_at(model: type[BaseModel], path: list[int | str]) -> list[str]:
+    """Names of the keys that the section at ``path`` accepts."""
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation
+        options = [annotation, *get_args(annotation)]
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(model.model_fields)
+
+
+def _content(path: Path) -> str:
+    """Hash a file, or the names and contents of all files in a folder."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    contents = [[str(file.relative_to(path)), _content(file)] for file in files]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()

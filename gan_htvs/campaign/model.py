@@ -1,0 +1,335 @@
+"""The model of campaign.yaml: what to search for, how, and what counts as success."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from gan_htvs.campaign.engines import EngineSettings
+from gan_htvs.campaign.routing import RoutingSettings
+from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.chemical_system import ChemicalSystem, Counts
+from gan_htvs.core.pourbaix import PourbaixSettings
+from gan_htvs.core.settings import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+)
+from gan_htvs.generator.presets import training_parameters
+from gan_htvs.prescreen.settings import PrescreenSettings
+
+OxidationRange = tuple[float, float]
+
+MAX_SEED = 2**63 - 1
+"""Largest whole number that torch, NumPy and MongoDB all take."""
+
+SHIPPED = Path("shipped")
+"""Name of the generator that comes with the package, wherever that is installed."""
+
+SHIPPED_GENERATOR = Path(__file__).parents[1] / "generator" / "mg-mn-o.safetensors"
+"""A trained generator; docs/model-card.md tells how it came about."""
+
+
+def generator_file(name: Path) -> Path:
+    """Find a trained generator, ``shipped`` where the package is installed."""
+    return SHIPPED_GENERATOR if name == SHIPPED else name
+
+
+class DatasetSettings(Settings):
+    """Where the training structures come from."""
+
+    source: Literal["prototypes", "shipped", "array", "folder", "materials_project"] = Field(
+        "prototypes",
+        description="'prototypes': decorated AFLOW and textbook lattices, needs nothing; "
+        "'shipped': relaxed Mg-Mn-O structures that come with the package; 'array': a .npz or "
+        ".npy file of images, such as the published one or what `gan-htvs dataset` wrote; "
+        "'folder': CIF and POSCAR files; 'materials_project': needs your API key",
+    )
+    path: Path | None = Field(
+        None, description="of the 'array' file or the 'folder', relative to campaign.yaml"
+    )
+    sha256: str | None = Field(
+        None, description="of what is at that path; computed when it is left out"
+    )
+    max_structures: PositiveInt = Field(2000, description="upper bound on unique structures")
+    max_per_composition: PositiveInt | None = Field(
+        None,
+        description="upper bound on decorated prototypes of one cell formula, other sources have "
+        "none; null: as many as make about 1000 in all",
+    )
+    max_energy_above_hull: PositiveFloat = Field(
+        0.5,
+        description="upper bound where the source knows energies ('materials_project', 'shipped', "
+        "an 'array' that `gan-htvs dataset` wrote) and for what `gan-htvs dataset` keeps, eV/atom",
+    )
+    held_out: float = Field(
+        0.0, ge=0, lt=1, description="share of the structures that the generator never sees"
+    )
+
+    @model_validator(mode="after")
+    def _files_need_a_path(self) -> DatasetSettings:
+        if (self.source in ("array", "folder")) != (self.path is not None):
+            raise ValueError("'path' belongs to sources 'array' and 'folder', and only to them")
+        return self
+
+
+class GeneratorSettings(Settings):
+    """The network and how long it learns. Defaults are the ``paper`` preset."""
+
+    checkpoint: Path | None = Field(
+        None,
+        description="trained generator to sample from, a file that `gan-htvs train` wrote, "
+        "relative to campaign.yaml; 'shipped': the one of Mg-Mn-O that comes with the package; "
+        "null: train one",
+    )
+    sha256: str | None = Field(None, description="of that file; computed when it is left out")
+    preset: Literal["paper", "authors", "tuned"] = Field(
+        "paper", description="named training parameters"
+    )
+    overrides: dict[str, float | int] = Field(
+        default_factory=dict, description="training parameters that differ from the preset"
+    )
+    max_steps: PositiveInt = Field(20_000, description="generator steps")
+    max_seconds: PositiveFloat | None = Field(None, description="wall time, s; null: no limit")
+    seed: int = Field(
+        0,
+        ge=-MAX_SEED,
+        le=MAX_SEED,
+        description="decides weights, batches and noise of the training",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where it is trained; 'auto': on a GPU if there is one"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of matrix products in training; 'auto': the fastest of the processor"
+    )
+
+    @property
+    def checkpoint_file(self) -> Path | None:
+        """The file of ``checkpoint``, on this machine."""
+        return None if self.checkpoint is None else generator_file(self.checkpoint)
+
+    @model_validator(mode="after")
+    def _overrides_exist(self) -> GeneratorSettings:
+        training_parameters(self.preset, self.overrides)
+        return self
+
+
+class SamplingSettings(Settings):
+    """Where structures come from, how many, and how far we go to get them."""
+
+    proposers: tuple[ProposerName, ...] = Field(
+        (ProposerName.GAN,),
+        description="any of 'gan', 'random' (cells and positions), 'symmetric' (random crystals of "
+        "random space groups) and 'substitution' (decorated prototypes); none: only `structures` "
+        "are evaluated",
+    )
+    structures_per_composition: PositiveInt = Field(
+        300,
+        le=1000,
+        description="valid, unique structures of each composition from each proposer",
+    )
+    batch_size: PositiveInt = Field(
+        100, le=200, description="structures that are prescreened in one job"
+    )
+    max_tries_per_structure: PositiveInt = Field(
+        200, description="raw samples per structure after which sampling stops with fewer"
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="decides which structures are sampled")
+
+    @model_validator(mode="after")
+    def _proposers_differ(self) -> SamplingSettings:
+        for name in self.proposers:
+            if self.proposers.count(name) > 1:
+                raise ValueError(f"proposers names {name.value!r} twice")
+        return self
+
+
+class OwnStructuresSettings(Settings):
+    """Structures of the user, which are evaluated without sampling or prescreen."""
+
+    path: Path = Field(description="folder of CIF and POSCAR files, relative to campaign.yaml")
+    sha256: str | None = Field(None, description="of the folder; computed if it is missing")
+    count: NonNegativeInt = Field(0, description="structures in the folder; computed")
+
+
+class Thresholds(Settings):
+    """The funnel, eV/atom and eV. Defaults are those of Kim et al. 2020."""
+
+    metastable: NonNegativeFloat = Field(0.200, description="energy above hull, eV/atom")
+    synthesizable: NonNegativeFloat = Field(0.080, description="energy above hull, eV/atom")
+    pourbaix_screen: NonNegativeFloat = Field(
+        0.80, description="Pourbaix minimum that earns a band gap calculation, eV/atom"
+    )
+    pourbaix: NonNegativeFloat = Field(
+        0.59, description="Pourbaix minimum of a photoanode candidate, eV/atom"
+    )
+    band_gap: tuple[NonNegativeFloat, NonNegativeFloat] = Field(
+        (1.6, 3.0), description="band gap window of a photoanode candidate, eV"
+    )
+
+    @model_validator(mode="after")
+    def _limits_are_ordered(self) -> Thresholds:
+        for strict, loose in (("synthesizable", "metastable"), ("pourbaix", "pourbaix_screen")):
+            low, high = getattr(self, strict), getattr(self, loose)
+            if low > high:
+                raise ValueError(f"{strict} {low:g} must not be above {loose} {high:g}")
+        if self.band_gap[0] >= self.band_gap[1]:
+            raise ValueError(f"band_gap window {list(self.band_gap)} is empty")
+        return self
+
+
+class ReferenceSettings(Settings):
+    """Where the known phases come from that the convex hull is made of."""
+
+    source: Literal["literature", "materials_project"] = Field(
+        "literature",
+        description="'literature': crystal data that come with the package, for Mg-Mn-O and V-O; "
+        "'materials_project': any chemical system, needs your API key once",
+    )
+    max_energy_above_hull: NonNegativeFloat = Field(
+        0.05, description="upper bound for 'materials_project', eV/atom in its own energies"
+    )
+    energies: Literal["computed", "materials_project"] = Field(
+        "computed",
+        description="'computed': by the energy engine of the campaign; 'materials_project': what "
+        "it gave with the phases, for energies of 'vasp', whose settings are the same",
+    )
+    path: Path | None = Field(
+        None,
+        description="file that keeps what 'materials_project' gave, relative to campaign.yaml; "
+        "fetched and written when it is not there",
+    )
+    sha256: str | None = Field(None, description="of that file; computed when it is left out")
+
+    @model_validator(mode="after")
+    def _fetched_phases_are_kept(self) -> ReferenceSettings:
+        if (self.source == "materials_project") != (self.path is not None):
+            raise ValueError("'path' belongs to source 'materials_project', and only to it")
+        if self.energies == "materials_project" != self.source:
+            raise ValueError("energies 'materials_project' come with that source; name it, too")
+        return self
+
+
+class Campaign(Settings):
+    """One search: the contents of campaign.yaml."""
+
+    name: str = Field(description="label of everything that belongs to the campaign")
+    chemical_system: ChemicalSystem
+    oxidation_states: dict[str, OxidationRange] = Field(
+        description="lowest and highest average oxidation state of each element"
+    )
+    compositions: tuple[str, ...] = Field(
+        (), description="cell formulas, not reduced; empty: every charge-balanced one"
+    )
+    max_atoms: PositiveInt | None = Field(
+        None, description="largest cell when compositions are enumerated"
+    )
+    dataset: DatasetSettings = DatasetSettings()
+    generator: GeneratorSettings = GeneratorSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    structures: OwnStructuresSettings | None = Field(
+        None, description="structures of the user to evaluate besides the sampled ones"
+    )
+    thresholds: Thresholds = Thresholds()
+    references: ReferenceSettings = ReferenceSettings()
+    pourbaix: PourbaixSettings = PourbaixSettings()
+    engines: EngineSettings = EngineSettings()
+    prescreen: PrescreenSettings | None = Field(
+        PrescreenSettings(),
+        description="sifts structures before they are evaluated; null: every one is evaluated",
+    )
+    routing: RoutingSettings = RoutingSettings()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_plain(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+            raise ValueError(
+                f"{name!r} must be 1 to 64 letters (A-Z, a-z), digits, dots, hyphens and "
+                "underscores, and begin with a letter or digit"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _chemistry_is_possible(self) -> Campaign:
+        system = self.chemical_system
+        if set(self.oxidation_states) != set(system.elements):
+            raise ValueError(
+                f"oxidation_states must name exactly {', '.join(system.elements)}, "
+                f"not {', '.join(self.oxidation_states)}"
+            )
+        for symbol, (low, high) in self.oxidation_states.items():
+            if low > high:
+                raise ValueError(f"oxidation_states.{symbol}: {low:g} is above {high:g}")
+        for formula in self.compositions:
+            try:
+                counts = system.counts(formula)
+            except ValueError as error:
+                raise ValueError(f"compositions: {formula!r} is impossible: {error}") from error
+            if not system.is_charge_balanced(counts, self.oxidation_states):
+                raise ValueError(
+                    f"compositions: {formula!r} is impossible: no oxidation states within "
+                    "oxidation_states make it charge-neutral"
+                )
+        if not self.sampling.proposers and self.structures is None:
+            raise ValueError("sampling.proposers is empty; name one, or set structures.path")
+        if self.sampling.proposers and not self.target_counts:
+            raise ValueError("no composition within caps, max_atoms and oxidation_states")
+        return self
+
+    @model_validator(mode="after")
+    def _published_energies_are_comparable(self) -> Campaign:
+        if self.references.energies == "computed":
+            return self
+        for setting, value, needed in (
+            ("engines.energy.name", self.engines.energy.name, "vasp"),
+            ("engines.vasp.potcar_functional", self.engines.vasp.potcar_functional, "PBE"),
+        ):
+            if value != needed:
+                raise ValueError(
+                    f"references.energies: {self.references.energies!r} needs {setting} "
+                    f"{needed!r}, not {value!r}; write 'computed'"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _no_potential_confirms_itself(self) -> Campaign:
+        if self.prescreen is not None:
+            relaxing, *others = self.prescreen.potentials(self.engines)
+            if any((o.name, o.arguments) == (relaxing.name, relaxing.arguments) for o in others):
+                raise ValueError(
+                    f"prescreen.confirm: {relaxing.name!r} would confirm itself; name another, or "
+                    "'none'"
+                )
+        return self
+
+    @property
+    def prescreening(self) -> PrescreenSettings:
+        """Settings of the prescreen, of a campaign that has one."""
+        if self.prescreen is None:
+            raise ValueError(f"campaign {self.name} has no prescreen")
+        return self.prescreen
+
+    @property
+    def target_counts(self) -> tuple[Counts, ...]:
+        """Atoms per cell of every composition to sample."""
+        system = self.chemical_system
+        if not self.sampling.proposers:
+            return ()
+        if self.compositions:
+            return tuple(dict.fromkeys(system.counts(formula) for formula in self.compositions))
+        return tuple(system.compositions(self.oxidation_states, self.max_atoms))
+
+    @property
+    def n_structures(self) -> int:
+        """Number of structures to sample from all proposers, and of own structures."""
+        sampling = self.sampling
+        per_composition = sampling.structures_per_composition * len(sampling.proposers)
+        n_own = self.structures.count if self.structures else 0
+        return len(self.target_counts) * per_composition + n_own

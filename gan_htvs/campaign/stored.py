@@ -1,0 +1,38 @@
+"""Read campaigns from a database, which another version may have written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from gan_htvs import __version__
+from gan_htvs.campaign.model import Campaign
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.text import in_one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class UnreadableCampaignError(UserError):
+    """The settings of a stored campaign are those of another version."""
+
+
+def stored_campaign(document: Mapping[str, Any]) -> Campaign:
+    """Read a campaign from its document; missing settings have their defaults.
+
+    Raises
+    ------
+    UnreadableCampaignError
+        If another version stored the settings, and this one cannot read them.
+    """
+    try:
+        return Campaign.model_validate(document["settings"])
+    except (KeyError, ValidationError, UserError) as error:
+        raise UnreadableCampaignError(
+            f"The settings of campaign {document.get('name')!r} are those of another version of "
+            f"gan-htvs, and {__version__} cannot read them ({in_one_line(error)}); run it again in "
+            "a new database (another `name` in my_launchpad.yaml), or use the version that it was "
+            "started with."
+        ) from error

@@ -1,0 +1,308 @@
+"""Documents of candidates: structure, provenance, results and stage."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+from emmet.core.symmetry import SymmetryData
+from pydantic import ConfigDict, Field, computed_field
+from pymatgen.core import Structure
+
+from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult, missing_orders
+from gan_htvs.core.document import Document
+from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.core.oxidation import OxidationStates, oxidation_states
+from gan_htvs.core.pourbaix import PourbaixStability
+
+KNOWN_PHASE: Final = "known_phase"
+"""Stored as the proposer of reference phases, which are not generated structures."""
+
+USER: Final = "user"
+"""Stored as the proposer of structures of the user."""
+
+
+def volume_change(start: Structure, end: Structure) -> float:
+    """Return the relative change of the volume per atom; the cells may differ in size."""
+    return (end.volume / len(end)) / (start.volume / len(start)) - 1
+
+
+class Stage(StrEnum):
+    """The last stage of the funnel that a candidate reached, or that it was rejected or failed."""
+
+    GENERATED = "generated"
+    RELAXED = "relaxed"
+    STABLE = "stable"
+    POURBAIX_STABLE = "pourbaix_stable"
+    PHOTOANODE = "photoanode"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Step(StrEnum):
+    """Kinds of job, stored in ``metadata.step``.
+
+    ``RELEASE`` queues workflows that depend on other jobs.
+    """
+
+    TRAIN = "train"
+    RELAX = "relax"
+    STATIC = "static"
+    ENERGY = "energy"
+    REFERENCES = "references"
+    PROPOSE = "propose"
+    PRESCREEN = "prescreen"
+    SELECT = "select"
+    GATE = "gate"
+    HYBRID = "hybrid"
+    BAND_GAP = "band gap"
+    RELEASE = "release"
+
+
+CALCULATIONS = (Step.RELAX, Step.STATIC, Step.HYBRID)
+"""Steps that compute one structure; their failure is a result."""
+
+
+class ProposerName(StrEnum):
+    """The proposers that there are."""
+
+    GAN = "gan"
+    RANDOM = "random"
+    SYMMETRIC = "symmetric"
+    SUBSTITUTION = "substitution"
+
+
+class Origin(Document):
+    """Where a structure comes from."""
+
+    proposer: ProposerName | Literal["known_phase", "user"]
+    requested_composition: str = Field(description="requested cell formula")
+    index: int = Field(description="number of the raw sample, or of the reference phase")
+    stream: str | None = Field(
+        None, description="content hash of what determines its sequence of samples"
+    )
+    checkpoint: str | None = Field(None, description="sha256 of the generator")
+    seed: int | None = None
+    max_displacement: float | None = Field(
+        None, description="largest displacement of an atom by the overlap removal, A"
+    )
+    is_remade: bool | None = Field(
+        None, description="whether the overlap removal replaced all coordinates of the raw sample"
+    )
+    label: str | None = Field(None, description="name of a reference phase or file")
+    source: str | None = Field(None, description="literature of a reference phase")
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the structure is a reference phase, not a generated one."""
+        return self.proposer == KNOWN_PHASE
+
+
+class Proposal(Document):
+    """One structure entering the funnel."""
+
+    candidate_id: str
+    structure: Structure
+    origin: Origin
+
+
+class RelaxedStructure(Document):
+    """A relaxed structure with its energy."""
+
+    structure: Structure
+    energy_per_atom: float = Field(
+        description="static energy of the relaxed structure with corrections, eV/atom"
+    )
+    correction_per_atom: float = Field(0.0, description="corrections within that energy, eV/atom")
+    level_of_theory: str
+    converged: bool
+    magmoms: list[float] | None = Field(None, description="bohr magneton per site")
+    n_steps: int | None = None
+    cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
+    volume_change: float | None = Field(None, description="relative, per atom")
+    pre_relaxation_steps: int | None = Field(
+        None, description="relaxation steps of an interatomic potential before VASP"
+    )
+    magnetic_orders: tuple[MagneticOrderResult, ...] = Field(
+        (), description="relaxed magnetic orders, lowest energy first: that of this structure"
+    )
+    folder: str | None = Field(None, description="host:path of the static calculation")
+
+    @computed_field(  # type: ignore[prop-decorator]
+        description="whether no requested magnetic order is missing"
+    )
+    @property
+    def is_complete(self) -> bool:
+        """Whether no requested magnetic order is missing from the energy."""
+        return missing_orders(self.magnetic_orders) is None
+
+    @computed_field(description="of each site, from its moment")  # type: ignore[prop-decorator]
+    @property
+    def oxidation_states(self) -> OxidationStates | None:
+        """Formal oxidation states; None without moments."""
+        return None if self.magmoms is None else oxidation_states(self.structure, self.magmoms)
+
+
+class ScreeningStep(StrEnum):
+    """Steps of the prescreen that reject structures, in order."""
+
+    VALIDITY = "validity"
+    DUPLICATE = "duplicate before relaxation"
+    RELAXATION = "relaxation"
+    GEOMETRY = "geometry"
+    STOPPING = "early stopping"
+    WINDOW = "hull window"
+    RELAXED_DUPLICATE = "duplicate after relaxation"
+    CONFIRMATION = "confirmation"
+
+
+class Confirmation(Document):
+    """Result of the second, independent potential for a relaxed structure."""
+
+    level_of_theory: str
+    energy_per_atom: float = Field(description="with corrections, eV/atom")
+    energy_above_hull: float = Field(description="above the reference phases of its level, eV/atom")
+    disagreement: float = Field(
+        description="energy above hull, second potential minus first, eV/atom"
+    )
+    n_steps: int = Field(description="relaxation steps until it agreed or was stopped")
+    cpu_seconds: float
+
+
+class PrescreenVerdict(Document):
+    """Verdict of the prescreen on one structure."""
+
+    model_config = ConfigDict(extra="forbid")  # those of another version have other fields
+
+    candidate_id: str
+    rejected_at: ScreeningStep | None = Field(
+        None, description="step that rejected it; None: it survived"
+    )
+    reason: str | None = None
+    level_of_theory: str | None = Field(None, description="of the potential that relaxed it")
+    energy_above_hull: float | None = Field(
+        None, description="above the reference phases of that level, eV/atom"
+    )
+    confirmation: Confirmation | None = None
+    duplicate_of: str | None = Field(None, description="candidate that is the same crystal")
+    n_steps: int | None = None
+    cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
+    volume_change: float | None = Field(None, description="relative, per atom")
+    would_stop_at: int | None = Field(
+        None, description="step at which it was stopped, or would have been without the audit"
+    )
+    is_audited: bool = Field(
+        default=False, description="never stopped early, to measure how many are lost"
+    )
+
+    @property
+    def survives(self) -> bool:
+        """Whether no step rejected it."""
+        return self.rejected_at is None
+
+
+class Assessment(Document):
+    """Stability against reference phases, later also other candidates, at one level of theory."""
+
+    formation_energy_per_atom: float = Field(description="eV/atom")
+    energy_above_hull: float = Field(description="eV/atom, negative below the hull")
+    decomposes_to: dict[str, float] = Field(
+        description="competing phases and atomic fractions; other candidates with their ids"
+    )
+    pourbaix: PourbaixStability | None = None
+    pourbaix_reason: str | None = Field(None, description="why there is no Pourbaix stability")
+
+
+class Verdict(Document):
+    """Results and stage of one candidate after the evaluation."""
+
+    candidate_id: str
+    origin: Origin
+    generated_structure: Structure = Field(description="before any relaxation")
+    prescreen: PrescreenVerdict | None = Field(None, description="None: not prescreened")
+    relaxed: RelaxedStructure | None = None
+    assessment: Assessment | None = None
+    stage: Stage
+    reason: str | None = None
+    failure: CalculationFailure | None = Field(None, description="where a calculation failed")
+    references: str | None = Field(None, description="content hash of the reference set")
+    band_gap_job: str | None = Field(
+        None, description="uuid of the band-gap job, whether it ran or not"
+    )
+    band_gap: BandGapResult | None = Field(None, description="None: not computed")
+
+
+class Novelty(Document):
+    """Known crystals that a candidate matches by StructureMatcher."""
+
+    is_novel: bool | None = Field(
+        description="neither a training structure nor a reference phase; None: the training set of "
+        "its generator is not known"
+    )
+    training_match: str | None = Field(None, description="label of the training structure")
+    reference_match: str | None = Field(None, description="name of the reference phase")
+    training_set: str | None = Field(
+        None,
+        description="content hash of the training sets of the campaign's generators; None: not "
+        "known, or there is no generator",
+    )
+
+
+class Candidate(Document):
+    """One document of the ``candidates`` collection. Field names follow emmet-core."""
+
+    candidate_id: str
+    campaign: str
+    stage: Stage
+    reason: str | None = None
+    failure: CalculationFailure | None = Field(None, description="where a calculation failed")
+    origin: Origin
+    formula_pretty: str
+    chemsys: str
+    nsites: int
+    symmetry: SymmetryData | None = Field(None, description="of the latest structure")
+    generated_structure: Structure
+    prescreen: PrescreenVerdict | None = Field(None, description="results of the prescreen")
+    structure: Structure | None = Field(None, description="after relaxation")
+    oxidation_states: OxidationStates | None = Field(
+        None, description="of each site of ``structure``, from its moment; None without moments"
+    )
+    level_of_theory: str | None = None
+    energy_per_atom: float | None = Field(None, description="eV/atom")
+    energy_incomplete: str | None = Field(
+        None,
+        description="magnetic orders that are missing from the energy, which is then an upper "
+        "bound, and why; None: none",
+    )
+    formation_energy_per_atom: float | None = Field(None, description="eV/atom")
+    energy_above_hull: float | None = Field(
+        None, description="above reference phases and all other candidates of its level, eV/atom"
+    )
+    energy_above_references: float | None = Field(
+        None, description="above only the reference phases, eV/atom"
+    )
+    decomposes_to: dict[str, float] | None = None
+    novelty: Novelty | None = None
+    duplicate_of: str | None = Field(
+        None, description="id of the same crystal with the lowest energy"
+    )
+    duplicates: list[str] = Field(default_factory=list)
+    pourbaix: PourbaixStability | None = None
+    band_gap: float | None = Field(None, description="eV; None: not computed, or incomplete")
+    incomplete_band_gap: float | None = Field(
+        None,
+        description="gap while magnetic orders are missing, eV: not a result, and possibly that of "
+        "another order; see band_gap_reason",
+    )
+    is_gap_direct: bool | None = None
+    band_gap_method: str | None = None
+    band_gap_reason: str | None = Field(
+        None, description="why there is no band gap, or why it is incomplete"
+    )
+    band_gap_result: BandGapResult | None = None
+    gate: dict[str, Any] | None = Field(
+        None, description="stage, energy above hull and references when it was evaluated"
+    )
+    last_updated: datetime
+    builder_meta: dict[str, Any] = Field(default_factory=dict)

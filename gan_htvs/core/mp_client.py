@@ -1,0 +1,59 @@
+"""The client of the Materials Project, with the user's key."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pymatgen.core import SETTINGS
+
+from gan_htvs.core.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEY_VARIABLE = "MP_API_KEY"
+
+
+def api_key() -> str | None:
+    """Find the user's key."""
+    return os.environ.get(KEY_VARIABLE) or SETTINGS.get("PMG_MAPI_KEY")
+
+
+@contextmanager
+def client(setting: str) -> Iterator[Any]:
+    """Open an ``MPRester``; whatever fails while it is open is told in one sentence.
+
+    Parameters
+    ----------
+    setting
+        The setting of campaign.yaml that asks for it.
+
+    Raises
+    ------
+    UserError
+        Without a key or the client, or if a request fails.
+    """
+    key = api_key()
+    if not key:
+        raise UserError(
+            f"{setting} 'materials_project' needs your API key: set the environment variable "
+            f"{KEY_VARIABLE} (materialsproject.org/api) or choose another source."
+        )
+    try:
+        from mp_api.client import MPRester  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise UserError(
+            f"{setting} 'materials_project' needs the Materials Project client; pip install "
+            "'gan-htvs[mp]'."
+        ) from error
+    try:
+        with MPRester(key, mute_progress_bars=True) as rester:
+            yield rester
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{setting} 'materials_project': the request failed ({reason:.120}); check the key "
+            "and the network."
+        ) from error

@@ -1,0 +1,53 @@
+"""Conditions and results of Pourbaix stability."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field, model_validator
+
+from gan_htvs.core.document import Document
+from gan_htvs.core.settings import PositiveFloat, Settings
+
+
+class PourbaixSettings(Settings):
+    """Aqueous environment of the Pourbaix stability."""
+
+    potential_vs_rhe: float = Field(1.5, ge=-3, le=4, description="electrode potential, V vs RHE")
+    ph_min: float = Field(0, ge=-2, le=16, description="lowest pH")
+    ph_max: float = Field(14, ge=-2, le=16, description="highest pH")
+    ph_points: int = Field(29, ge=2, description="number of equidistant pH values")
+    ion_concentration: PositiveFloat = Field(1e-6, description="mol/l of every dissolved ion")
+    filter_solids: bool = Field(True, description="drop solids that are not on the convex hull")
+    ion_set: str = Field(
+        "mg-mn-v-nbs270-1",
+        description="version of the table of aqueous ions; see docs/stability.md",
+    )
+    hydroxides: bool = Field(
+        False, description="let solids with H compete, too, at their measured free energies"
+    )
+
+    @model_validator(mode="after")
+    def _grid_is_ordered(self) -> PourbaixSettings:
+        if self.ph_min >= self.ph_max:
+            raise ValueError(f"ph_min {self.ph_min} must be below ph_max {self.ph_max}")
+        return self
+
+
+class PourbaixStability(Document):
+    """Decomposition energy of one candidate in water, with everything it depends on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minimum: float = Field(description="smallest decomposition energy on the pH grid, eV/atom")
+    ph_at_minimum: float = Field(description="pH of the minimum")
+    decomposes_to: tuple[str, ...] = Field(
+        description="stable species at the minimum, water, protons and electrons left out"
+    )
+    ph: tuple[float, ...] = Field(description="pH grid")
+    decomposition_energies: tuple[float, ...] = Field(
+        description="decomposition energy at each pH, eV/atom; negative below the diagram"
+    )
+    settings: PourbaixSettings = Field(
+        description="potential, grid, concentration, solid filter, hydroxides"
+    )
+    ion_set: str = Field(description="version of the table of ions")
+    level_of_theory: str = Field(description="what computed the solids")

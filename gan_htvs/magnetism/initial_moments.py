@@ -1,0 +1,226 @@
+"""Collinear magnetic orders from which a calculation with spin may start.
+
+A ferromagnetic start has all moments parallel. The antiferromagnetic ones turn as many strongly
+coupled pairs of moments antiparallel as they can (:mod:`gan_htvs.magnetism.orderings`), where the
+couplings follow from the geometry alone. No start is a prediction: all are converged, and the
+lowest energy wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import spglib
+from pymatgen.analysis.magnetism.analyzer import MagneticStructureEnumerator
+from pymatgen.command_line import enumlib_caller
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.vasp.sets import MPRelaxSet
+
+from gan_htvs.core.errors import CalculationError, UserError
+from gan_htvs.magnetism.orderings import antiferromagnets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SYMPREC = 0.01
+"""Tolerance within which a relaxed structure is symmetrised, A."""
+
+MAGNETIC_3D = frozenset({"Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu"})
+"""3d elements whose d shell can be partly filled in an oxide (not Sc and Zn)."""
+
+MOMENT_THRESHOLD = 0.3
+"""Smaller starting moments are induced, not magnetism of their own; Bohr magnetons."""
+
+SAME_MOMENT = 0.3
+"""Sites of an element whose moments differ by less may be equivalent; Bohr magnetons."""
+
+
+@dataclass(frozen=True)
+class MagneticStart:
+    """One magnetic order to start from."""
+
+    name: str
+    """NM: no magnetic site; given: the signs of the moments that came with the structure; FM: all
+    parallel; AFM, AFM-2, AFM-3, ...: others, best first."""
+    structure: Structure
+    """Symmetrised primitive cell of the order, moments as site property ``magmom`` (Bohr
+    magnetons)."""
+
+
+def magnetic_starts(
+    structure: Structure,
+    magmoms: Sequence[float] | None = None,
+    *,
+    orders: Sequence[Literal["FM", "AFM"]] = ("FM", "AFM"),
+    max_afm: int = 1,
+) -> tuple[MagneticStart, ...]:
+    """Propose the magnetic orders to try for a structure, deterministically.
+
+    Parameters
+    ----------
+    structure
+        Ordered crystal.
+    magmoms
+        Moment of each site, Bohr magnetons, see :func:`starting_moments`. Where they have both
+        signs, that order is a start as well, and the first.
+    orders
+        The starts wanted of a magnetic structure.
+    max_afm
+        How many antiferromagnetic or ferrimagnetic arrangements "AFM" stands for at most, see
+        :func:`gan_htvs.magnetism.orderings.antiferromagnets`.
+
+    Raises
+    ------
+    ValueError
+        If ``magmoms`` has not one number for each site, or no start is left.
+    """
+    if not set(orders) & ({"FM", "AFM"} if max_afm > 0 else {"FM"}):
+        raise ValueError(f"{orders=} with {max_afm=} leave a magnetic structure without a start")
+    moments = starting_moments(structure, magmoms)
+    parallel = magnetic_primitive(structure, np.abs(moments).tolist())
+    if not any(moments):
+        return (MagneticStart("NM", parallel),)
+    starts = []
+    if _has_both_signs(moments):
+        starts.append(MagneticStart("given", magnetic_primitive(structure, moments)))
+    for order in orders:
+        if order == "FM":
+            starts.append(MagneticStart("FM", parallel))
+        else:
+            starts += _antiparallel(islice(antiferromagnets(parallel), max_afm))
+    return tuple(starts)
+
+
+def enumerated_starts(structure: Structure, *, max_afm: int) -> tuple[MagneticStart, ...]:
+    """Propose the magnetic orders that pymatgen's ``MagneticStructureEnumerator`` finds.
+
+    These are the orders of atomate2's ``MagneticOrderingsMaker``, and of Horton et al., npj
+    Comput. Mater. 5, 64 (2019): in the primitive cell, or larger ones of up to four magnetic
+    sites, the most symmetric first. No coupling is looked at.
+
+    Parameters
+    ----------
+    structure
+        Ordered crystal; it starts from the moments of :func:`starting_moments`.
+    max_afm
+        How many orders other than the ferromagnetic one are wanted at most.
+
+    Raises
+    ------
+    UserError
+        If the programs of enumlib are not installed.
+    CalculationError
+        If pymatgen cannot enumerate the orders, as for more than eight inequivalent sites.
+    """
+    first, *_ = magnetic_starts(structure, orders=("FM",))
+    if first.name == "NM" or not max_afm:
+        return (first,)
+    if not (enumlib_caller.ENUM_CMD and enumlib_caller.MAKESTR_CMD):
+        raise UserError(
+            "magnetic orders by enumlib: there is no enum.x or no makestr.x on PATH; install "
+            "both (conda install -c conda-forge enumlib), or take the orders that are ranked by "
+            "their couplings, which need neither."
+        )
+    crystal = first.structure.copy()
+    crystal.remove_site_property("magmom")
+    defaults = {symbol: _default_moment(symbol) for symbol in MAGNETIC_3D}
+    try:
+        enumerator = MagneticStructureEnumerator(crystal, default_magmoms=defaults)
+    except (ValueError, RuntimeError) as error:
+        formula = crystal.composition.reduced_formula
+        raise CalculationError(f"the magnetic orders of {formula}: {error}") from error
+    cells = (_moments_for_spins(cell) for cell in enumerator.ordered_structures)
+    mixed = (cell for cell in cells if _has_both_signs(cell.site_properties["magmom"]))
+    return (first, *_antiparallel(islice(mixed, max_afm)))
+
+
+def _moments_for_spins(decorated: Structure) -> Structure:
+    """Write the spins of species as site property ``magmom``."""
+    moments = [float(getattr(species, "spin", None) or 0) for species in decorated.species]
+    symbols = [species.symbol for species in decorated.species]
+    properties = {"magmom": moments}
+    return Structure(decorated.lattice, symbols, decorated.frac_coords, site_properties=properties)
+
+
+def _has_both_signs(moments: Sequence[float]) -> bool:
+    return min(moments) < 0 < max(moments)
+
+
+def _antiparallel(cells: Iterable[Structure]) -> list[MagneticStart]:
+    """Reduce and number cells with moments as site property ``magmom``."""
+    return [
+        MagneticStart(
+            "AFM" if number == 1 else f"AFM-{number}",
+            magnetic_primitive(cell, cell.site_properties["magmom"]),
+        )
+        for number, cell in enumerate(cells, start=1)
+    ]
+
+
+def starting_moments(structure: Structure, magmoms: Sequence[float] | None = None) -> list[float]:
+    """Choose the moments to start from, Bohr magnetons.
+
+    Given moments are kept if any is large, without the small induced ones. Otherwise 3d
+    elements that can be magnetic start parallel at the values of the Materials Project.
+
+    Raises
+    ------
+    ValueError
+        If ``magmoms`` has not one number for each site.
+    """
+    if magmoms is not None:
+        if len(magmoms) != len(structure):
+            raise ValueError(f"{len(magmoms)=} differs from {len(structure)=}")
+        kept = [float(m) if abs(m) > MOMENT_THRESHOLD else 0.0 for m in magmoms]
+        if any(kept):
+            return kept
+    return [_default_moment(site.specie.symbol) for site in structure]
+
+
+def _default_moment(symbol: str) -> float:
+    if symbol not in MAGNETIC_3D:
+        return 0.0
+    return float(MPRelaxSet.CONFIG["INCAR"]["MAGMOM"].get(symbol, 0.6))
+
+
+def magnetic_primitive(structure: Structure, moments: Sequence[float]) -> Structure:
+    """Find the symmetrised primitive cell in which equivalent sites have equal moments.
+
+    An antiferromagnetic order keeps the cell that it needs.
+
+    Parameters
+    ----------
+    structure
+        Ordered crystal.
+    moments
+        (n_sites,), Bohr magnetons.
+    """
+    groups = _moment_groups([site.specie.symbol for site in structure], moments)
+    kinds = sorted(set(groups))
+    types = [kinds.index(group) for group in groups]
+    means = [np.mean(np.asarray(moments)[np.equal(types, number)]) for number in range(len(kinds))]
+    cell = (structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), types)
+    lattice, coords, types = (
+        spglib.standardize_cell(cell, to_primitive=True, no_idealize=False, symprec=SYMPREC) or cell
+    )
+    return Structure(
+        Lattice(lattice),
+        [kinds[number][0] for number in types],
+        coords,
+        site_properties={"magmom": [float(means[number]) for number in types]},
+    )
+
+
+def _moment_groups(symbols: Sequence[str], moments: Sequence[float]) -> list[tuple[str, int]]:
+    """Label sites by element and moment, so that noise does not separate equal sites."""
+    groups: list[tuple[str, int]] = [("", 0)] * len(symbols)
+    for symbol in set(symbols):
+        sites = [site for site, other in enumerate(symbols) if other == symbol]
+        sites.sort(key=lambda site: moments[site])
+        steps = np.diff([moments[site] for site in sites], prepend=-np.inf)
+        for site, number in zip(sites, np.cumsum(steps > SAME_MOMENT), strict=True):
+            groups[site] = (symbol, int(number))
+    return groups

@@ -1,0 +1,376 @@
+"""Relaxation of one structure with an interatomic potential, step by step."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import warnings
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from ase import optimize, units
+from ase.filters import FrechetCellFilter
+from ase.optimize.cellawarebfgs import CellAwareBFGS
+from pydantic import Field
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from gan_htvs.core.candidate import RelaxedStructure, volume_change
+from gan_htvs.core.document import Document
+from gan_htvs.core.errors import CalculationError
+from gan_htvs.potentials.calculators import calculator_of
+from gan_htvs.potentials.corrections import energy_correction, level_of_theory
+from gan_htvs.potentials.springs import spring_hessian
+from gan_htvs.structures.validity import check_geometry, unphysical_change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+    from ase.optimize.optimize import Optimizer
+    from numpy.typing import ArrayLike, NDArray
+
+    from gan_htvs.potentials.settings import PotentialSettings
+
+    Result = TypeVar("Result")
+    Steps = Generator[None, Calculator | Exception | None, Result]
+
+GEOMETRY_STEPS = 5
+"""Optimizer steps between two checks of the geometry."""
+
+SOFTEST = 2.0
+"""Minimum stiffness of each atom, added to its springs, eV/A^2."""
+SOFTEST_CELL = 8 * units.GPa
+"""Minimum stiffness of the cell: a bulk modulus, eV/A^3."""
+LONGEST_STEP = 0.2
+"""Largest displacement of an atom, and of strain times length, in one step, A."""
+
+
+class Ending(StrEnum):
+    """How a relaxation ended."""
+
+    CONVERGED = "converged"
+    OUT_OF_STEPS = "out of steps"
+    UNSOUND = "unsound geometry"
+    STOPPED = "stopped"
+    RAISED = "the potential raised"
+
+
+class Curve(Document):
+    """A relaxation, step by step; the first entry of each list is the start.
+
+    Forces are missing for a last step at which the relaxation was stopped before they were
+    computed.
+    """
+
+    energies: list[float] = Field(default_factory=list, description="corrected, eV/atom")
+    max_forces: list[float] = Field(
+        default_factory=list, description="largest on atoms and cell, which converges, eV/A"
+    )
+    volumes: list[float] = Field(default_factory=list, description="A^3/atom")
+
+
+class RelaxationResult(Document):
+    """Result of relaxing one structure.
+
+    A relaxation that ended early keeps its last structure in ``relaxed``, marked as not converged.
+    There is no structure if the potential raised.
+    """
+
+    ending: Ending
+    reason: str | None = Field(None, description="why it did not converge")
+    relaxed: RelaxedStructure | None = None
+    curve: Curve = Field(default_factory=Curve)
+    would_stop_at: int | None = Field(
+        None, description="step at which it was stopped, or would have been without the audit"
+    )
+    cpu_seconds: float = Field(0.0, description="processor time, s")
+
+
+class Work(NamedTuple):
+    """Arguments of :func:`relax` for one structure."""
+
+    structure: Structure
+    settings: PotentialSettings
+    stop: Callable[[Curve], str | None] | None = None
+    audited: bool = False
+    is_reference: bool = False
+
+
+def relax(
+    structure: Structure,
+    settings: PotentialSettings,
+    *,
+    stop: Callable[[Curve], str | None] | None = None,
+    audited: bool = False,
+    is_reference: bool = False,
+) -> RelaxationResult:
+    """Relax positions and cell in this process.
+
+    The convergence criterion is that of atomate2's relaxer: forces on atoms and cell, in the frame
+    of ASE's ``FrechetCellFilter``, below ``fmax`` within ``max_steps``.
+
+    Parameters
+    ----------
+    structure
+        Initial structure.
+    settings
+        Potential, optimizer and convergence.
+    stop
+        Called after every step; it returns a reason to stop the relaxation, or None.
+    audited
+        Record the step at which ``stop`` returns a reason, and continue.
+    is_reference
+        Whether the structure is a reference phase: the limits for generated structures do not
+        apply, but an unphysical change ends the relaxation.
+    """
+    calculator = calculator_of(settings.name, **settings.arguments)
+    stepwise = StepwiseRelaxation(
+        structure, settings, stop=stop, audited=audited, is_reference=is_reference
+    )
+    with _denormals_flushed():
+        while stepwise.relaxation is None:
+            stepwise.advance(calculator)
+    return stepwise.relaxation
+
+
+@contextlib.contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Round denormal numbers to zero, because they slow processors down.
+
+    CHGNet's decaying basis functions have many of them; without, it takes a third less time, and no
+    digit of ten energies and forces changed. The setting applies to the whole process.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+class StepwiseRelaxation:
+    """A relaxation in progress, independent of how the forces are computed.
+
+    Parameters
+    ----------
+    structure, settings, stop, audited, is_reference
+        See :func:`relax`.
+    clock
+        Returns the processor time of this relaxation, s, with any origin.
+
+    Attributes
+    ----------
+    atoms
+        Current structure.
+    relaxation
+        The result; None while the relaxation is in progress.
+    """
+
+    atoms: Atoms
+    relaxation: RelaxationResult | None = None
+
+    def __init__(
+        self,
+        structure: Structure,
+        settings: PotentialSettings,
+        *,
+        stop: Callable[[Curve], str | None] | None = None,
+        audited: bool = False,
+        is_reference: bool = False,
+        clock: Callable[[], float] = time.process_time,
+    ) -> None:
+        self.start = structure
+        self.settings = settings
+        self.stop = stop
+        self.is_audited = audited
+        self.flaw_in = partial(unphysical_change, structure) if is_reference else check_geometry
+        self.clock = clock
+        self.curve = Curve()
+        self.would_stop_at: int | None = None
+        self.began = clock()
+        self._steps = self._run()
+        self._resume(None)
+
+    def advance(self, outcome: Calculator | Exception) -> None:
+        """Take a step with a calculator of the current structure, or end with an error.
+
+        An exception of the calculator ends the relaxation, too.
+        """
+        self._resume(outcome)
+
+    def _resume(self, outcome: Calculator | Exception | None) -> None:
+        try:
+            self._steps.send(outcome)
+        except StopIteration as end:
+            self.relaxation = end.value
+
+    def _run(self) -> Steps[RelaxationResult]:
+        settings = self.settings
+        try:
+            # The correction depends only on the composition, except for peroxides.
+            offset = energy_correction(self.start, 0.0, settings.name)
+            self.atoms = AseAtomsAdaptor.get_atoms(self.start, msonable=False)
+            optimizer = _optimizer(self.atoms, settings)
+            ending, reason = yield from self._walk(optimizer, offset)
+            energy_per_atom = float(self.atoms.get_potential_energy()) / len(self.atoms)
+            has_moments = "magmoms" in self.atoms.calc.implemented_properties
+            magmoms = self.atoms.get_magnetic_moments().tolist() if has_moments else None
+            _check_finite(energy_per_atom, self.atoms.positions, magmoms or [])
+        # Potentials may raise anything, for example if a cell explodes; other structures go on.
+        except Exception as error:  # noqa: BLE001
+            text = str(error).splitlines() or [type(error).__name__]
+            return self._ended(Ending.RAISED, f"{Ending.RAISED}: {text[0]}")
+        structure = _structure(self.atoms)
+        try:
+            correction = energy_correction(structure, energy_per_atom, settings.name)
+        except CalculationError as error:
+            return self._ended(Ending.RAISED, str(error))
+        relaxed = RelaxedStructure(
+            structure=structure,
+            energy_per_atom=energy_per_atom + correction,
+            correction_per_atom=correction,
+            level_of_theory=level_of_theory(settings.name, settings.arguments).label,
+            converged=ending is Ending.CONVERGED,
+            magmoms=magmoms,
+            n_steps=optimizer.nsteps,
+            cpu_seconds=self.clock() - self.began,
+            volume_change=volume_change(self.start, structure),
+        )
+        return self._ended(ending, reason, relaxed)
+
+    def _ended(
+        self, ending: Ending, reason: str | None, relaxed: RelaxedStructure | None = None
+    ) -> RelaxationResult:
+        return RelaxationResult(
+            ending=ending,
+            reason=reason,
+            relaxed=relaxed,
+            curve=self.curve,
+            would_stop_at=self.would_stop_at,
+            cpu_seconds=self.clock() - self.began,
+        )
+
+    def _walk(self, optimizer: Optimizer, offset: float) -> Steps[tuple[Ending, str | None]]:
+        """Follow ASE's ``irun``, but receive the calculator of each step from the caller."""
+        atoms, curve = self.atoms, self.curve
+        optimizer.fmax = self.settings.fmax
+        while True:
+            outcome = yield
+            if isinstance(outcome, Exception):
+                raise outcome
+            atoms.calc = outcome
+            step = optimizer.nsteps
+            energy = float(atoms.get_potential_energy())
+            _check_finite(energy, atoms.positions, atoms.cell.array)
+            curve.energies.append(energy / len(atoms) + offset)
+            curve.volumes.append(float(atoms.cell.volume) / len(atoms))
+            flaw = self.flaw_in(_structure(atoms)) if step % GEOMETRY_STEPS == 0 else None
+            if flaw is not None:
+                return Ending.UNSOUND, f"after {step} steps: {flaw}"
+            # Check the initial energy before forces are computed.
+            if step == 0 and (reason := self._reason_to_stop()) is not None:
+                return Ending.STOPPED, reason
+            is_converged = optimizer.converged()
+            max_force = float(_force_norms(optimizer.atoms).max())
+            _check_finite(max_force)
+            curve.max_forces.append(max_force)
+            if is_converged:
+                break
+            if step > 0 and (reason := self._reason_to_stop()) is not None:
+                return Ending.STOPPED, reason
+            if step >= self.settings.max_steps:
+                break
+            optimizer.step()
+            optimizer.nsteps += 1
+        if (flaw := self.flaw_in(_structure(atoms))) is not None:
+            return Ending.UNSOUND, f"after relaxation: {flaw}"
+        if is_converged:
+            return Ending.CONVERGED, None
+        return Ending.OUT_OF_STEPS, f"relaxation not converged after {optimizer.nsteps} steps"
+
+    def _reason_to_stop(self) -> str | None:
+        """Return a reason to stop; an audited relaxation records the step and continues."""
+        if self.stop is None or self.would_stop_at is not None:
+            return None
+        reason = self.stop(self.curve)
+        if reason is not None:
+            self.would_stop_at = len(self.curve.energies) - 1
+        return None if self.is_audited else reason
+
+
+def _check_finite(*values: ArrayLike) -> None:
+    """Raise an ArithmeticError if any number is NaN or infinite."""
+    if not all(np.isfinite(value).all() for value in values):
+        raise ArithmeticError("energy, forces, moments or positions are not finite")
+
+
+def _structure(atoms: Atoms) -> Structure:
+    return Structure(
+        atoms.cell.array,
+        atoms.get_chemical_symbols(),
+        atoms.positions,
+        coords_are_cartesian=True,
+        to_unit_cell=True,
+    )
+
+
+class _CellFilter(FrechetCellFilter):
+    """ASE's filter with cached forces and strain."""
+
+    _forces: NDArray[np.float64] | None = None
+    _positions: NDArray[np.float64] | None = None
+
+    def set_positions(self, new: NDArray[np.float64], **settings: Any) -> None:
+        self._forces, self._positions = None, new.copy()
+        super().set_positions(new, **settings)
+        strain = new[-3:] / self.exp_cell_factor - math.log(self.cell_factor) * np.eye(3)
+        # The strain is known; scipy's logm would take milliseconds to compute it again.
+        self._utility.logm = lambda _: strain
+
+    def get_positions(self) -> NDArray[np.float64]:
+        if self._positions is None:
+            with warnings.catch_warnings():
+                # Warns for a multiple of the identity if its error exceeds 2e-13.
+                warnings.filterwarnings("ignore", message="logm result may be inaccurate")
+                self._positions = super().get_positions()
+        return self._positions.copy()
+
+    def get_forces(self, **settings: Any) -> NDArray[np.float64]:
+        if self._forces is None:
+            self._forces = super().get_forces(**settings)
+        return self._forces.copy()
+
+
+class _CellAware(CellAwareBFGS):
+    """ASE's quasi-Newton optimizer with an initial Hessian of springs between neighbors."""
+
+    def initialize(self) -> None:
+        super().initialize()
+        self.H0 += spring_hessian(self.atoms.atoms)
+
+    def gradient_converged(self, gradient: NDArray[np.float64]) -> bool:  # noqa: ARG002
+        return bool(_force_norms(self.atoms).max() < self.fmax)
+
+
+def _force_norms(cell_filter: FrechetCellFilter) -> NDArray[np.float64]:
+    """Return force norms, (n + 3,), eV/A; those on the cell have ASE's default weight."""
+    norms = np.linalg.norm(cell_filter.get_forces(), axis=1)
+    norms[-3:] *= cell_filter.exp_cell_factor / len(cell_filter.atoms)
+    return norms
+
+
+def _optimizer(atoms: Atoms, settings: PotentialSettings) -> Optimizer:
+    if settings.optimizer == "CellAwareBFGS":
+        return _CellAware(
+            _CellFilter(atoms, exp_cell_factor=1.0),
+            logfile=None,
+            bulk_modulus=SOFTEST_CELL,
+            alpha=SOFTEST,
+            maxstep=LONGEST_STEP,
+        )
+    return getattr(optimize, settings.optimizer)(_CellFilter(atoms), logfile=None)

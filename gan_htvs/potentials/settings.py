@@ -1,0 +1,54 @@
+"""Settings of relaxations with interatomic potentials."""
+
+from __future__ import annotations
+
+from operator import not_
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, JsonValue, model_validator
+
+from gan_htvs.core.settings import PositiveFloat, PositiveInt, Settings
+from gan_htvs.potentials.calculators import SHIPPED, known_potential
+
+PotentialName = Annotated[str, AfterValidator(known_potential)]
+
+
+REFERENCE_STEPS = 1000
+"""Smallest limit on relaxation steps of reference phases."""
+
+
+class PotentialSettings(Settings):
+    """Settings of a relaxation with an interatomic potential."""
+
+    name: PotentialName = Field("chgnet", description="interatomic potential")
+    # Left out when empty: the names of jobs without them, which are hashes, do not depend on it.
+    arguments: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        exclude_if=not_,
+        description="keyword arguments of the ASE calculator of a potential that has atomate2's "
+        "name, such as {model: /path/to/model}",
+    )
+    fmax: PositiveFloat = Field(0.1, description="largest force when converged, eV/A")
+    max_steps: PositiveInt = Field(500, description="longer relaxations count as failed")
+    optimizer: Literal["CellAwareBFGS", "FIRE", "LBFGS", "BFGS"] = Field(
+        "CellAwareBFGS",
+        description="ASE optimizer; LBFGS can jump into holes of a potential",
+    )
+
+    @model_validator(mode="after")
+    def _arguments_are_of_a_potential_without_a_model(self) -> Self:
+        if self.arguments and self.name in SHIPPED:
+            raise ValueError(
+                f"arguments: {self.name!r} takes none, its model is part of its name; leave them "
+                "out"
+            )
+        return self
+
+    @property
+    def for_references(self) -> Self:
+        """Settings with a larger limit on steps, for reference phases.
+
+        The hull needs all of them, they are few, and their number of steps depends on the
+        processor.
+        """
+        return self.model_copy(update={"max_steps": max(self.max_steps, REFERENCE_STEPS)})

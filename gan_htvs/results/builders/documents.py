@@ -1,0 +1,114 @@
+"""What both builders read the same way, and write on every document."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from maggma.core import Builder, Store
+
+from gan_htvs import __version__
+from gan_htvs.campaign.stored import UnreadableCampaignError, stored_campaign
+from gan_htvs.core.candidate import Step
+from gan_htvs.core.document import decode, without_id
+from gan_htvs.thermodynamics.hull import ReferenceSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gan_htvs.campaign.model import Campaign
+
+LOGGER = logging.getLogger(__name__)
+
+
+PACKAGES = ("emmet-core", "maggma", "pymatgen")
+VERSIONS = {"gan_htvs": __version__} | {name: version(name) for name in PACKAGES}
+"""What documents are built with, for their ``builder_meta``."""
+
+
+class BuilderOfCandidates(Builder):
+    """Base of the builders that write candidates.
+
+    Attributes
+    ----------
+    changed
+        Ids of the candidates that were written with new values.
+
+    Parameters
+    ----------
+    outputs
+        Documents of the JobStore, keyed by ``uuid``.
+    campaigns
+        Campaign settings, keyed by ``name``.
+    candidates
+        Target, keyed by ``candidate_id``.
+    chunk_size
+        Items, which are candidates or formulas, that are in memory at a time.
+    """
+
+    def __init__(
+        self, outputs: Store, campaigns: Store, candidates: Store, chunk_size: int = 100
+    ) -> None:
+        self.outputs = outputs
+        self.campaigns = campaigns
+        self.candidates = candidates
+        self.changed: set[str] = set()
+        super().__init__([outputs, campaigns], [candidates], chunk_size)
+
+
+def stored_campaigns(campaigns: Store) -> list[Campaign]:
+    """Read the campaigns; one that this version cannot read is named in the log and left alone."""
+    found = []
+    for document in campaigns.query():
+        try:
+            found.append(stored_campaign(document))
+        except UnreadableCampaignError as error:
+            LOGGER.warning("left alone: %s", error)
+    return found
+
+
+def stored_candidates(
+    candidates: Store, ids: Iterable[str], fields: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Read documents of candidates, or some of their fields, by id."""
+    properties = ["candidate_id", *fields] if fields else None
+    documents = candidates.query({"candidate_id": {"$in": sorted(ids)}}, properties)
+    return {document["candidate_id"]: without_id(document) for document in documents}
+
+
+def latest_gates(
+    outputs: Store, campaigns: Sequence[str], fields: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Find the gate of each candidate, the last one if it ran again; ``output`` is a mapping."""
+    gates = outputs.query(
+        {"metadata.campaign": {"$in": list(campaigns)}, "metadata.step": Step.GATE.value},
+        ["uuid", "index", "completed_at", "metadata", *fields],
+    )
+    known = (gate for gate in gates if gate["metadata"].get("candidate_id"))
+    in_order = sorted(
+        known,
+        key=lambda gate: (str(gate.get("completed_at")), gate["uuid"], gate.get("index", 1)),
+    )
+    return {gate["metadata"]["candidate_id"]: gate | {"output": mapping(gate)} for gate in in_order}
+
+
+def outputs_by_uuid(outputs: Store, uuids: Iterable[str]) -> dict[str, Any]:
+    """Read the outputs of jobs; of a job that was replaced or ran again, the last one."""
+    documents = outputs.query(
+        {"uuid": {"$in": sorted(uuids)}}, ["uuid", "output"], sort={"completed_at": 1, "index": 1}
+    )
+    return {document["uuid"]: document.get("output") for document in documents}
+
+
+def stored_reference_sets(outputs: Store) -> dict[str, ReferenceSet]:
+    """Read all reference sets, by the hash of their content, which verdicts name."""
+    query = {"metadata.step": Step.REFERENCES.value, "output.@class": ReferenceSet.__name__}
+    decoded = (decode(document["output"]) for document in outputs.query(query, ["output"]))
+    return {each.content_hash: each for each in decoded if isinstance(each, ReferenceSet)}
+
+
+def mapping(document: dict[str, Any]) -> dict[str, Any]:
+    """Look into a document's output, which may be missing or anything."""
+    output = document.get("output")
+    return output if isinstance(output, dict) else {}

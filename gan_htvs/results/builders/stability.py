@@ -1,0 +1,195 @@
+"""Builder: duplicates, novelty and the final hull of all ``candidates``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from maggma.utils import grouper
+
+from gan_htvs import __version__
+from gan_htvs.core.band_gap import BandGapResult
+from gan_htvs.core.candidate import KNOWN_PHASE
+from gan_htvs.core.document import decode
+from gan_htvs.core.hashing import content_hash
+from gan_htvs.results.builders.documents import (
+    BuilderOfCandidates,
+    stored_campaigns,
+    stored_candidates,
+    stored_reference_sets,
+)
+from gan_htvs.results.builders.placement import Light, place_all
+from gan_htvs.results.builders.training_sets import TrainingSets
+from gan_htvs.structures.crystals import RelaxedCandidate, look_up, sort_into_crystals
+from gan_htvs.structures.fingerprint import Fingerprint
+from gan_htvs.thermodynamics.assessment import believes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+LIGHT_FIELDS = (
+    *("candidate_id", "campaign", "formula_pretty", "level_of_theory", "energy_per_atom"),
+    *("duplicate_of", "origin.proposer", "gate.references", "builder_meta"),
+)
+"""Fields that place a candidate on the hull and show whether its document is up to date."""
+
+STRUCTURE_FIELDS = (
+    *("campaign", "structure", "level_of_theory", "energy_per_atom", "origin"),
+    "gate.energy_above_hull",
+)
+"""Fields that decide which crystal a candidate is."""
+
+ID_CHUNK = 500
+"""Candidates that are read and written at a time."""
+
+Item = dict[str, Any]
+"""``group`` (hash of a formula's inputs), its ``candidates`` and ``training`` structures by
+campaign."""
+
+
+class StabilityBuilder(BuilderOfCandidates):
+    """Compare all candidates that have an energy with one another.
+
+    Which candidates are the same crystal, and which known one, is decided formula by formula, and
+    again only where a formula has a new relaxed structure. When all are sorted, :meth:`finalize`
+    places everything on one hull for each level of theory and in water, and writes the documents
+    whose numbers changed. The result depends on what is stored, not on the order in which it came,
+    so jobs may go on arriving, and runs may be cut off or repeated.
+    """
+
+    def get_items(self) -> Iterator[Item]:
+        """Yield every formula whose documents do not show the relaxed structures it has now."""
+        groups: dict[str, list[Light]] = defaultdict(list)
+        for candidate in self._comparable():
+            groups[candidate["formula_pretty"]].append(candidate)
+        training_sets = TrainingSets(self.outputs)
+        checkpoints = {
+            campaign: sorted(
+                filter(None, self.candidates.distinct("origin.checkpoint", {"campaign": campaign}))
+            )
+            for campaign in self.candidates.distinct("campaign")
+        }
+        # What a candidate is compared with may arrive after it.
+        training = {
+            campaign: [(each, each in training_sets) for each in own]
+            for campaign, own in checkpoints.items()
+        }
+        hashes = {formula: _group_hash(group, training) for formula, group in groups.items()}
+        stale = sorted(
+            formula
+            for formula, group in groups.items()
+            if any(each["builder_meta"].get("group") != hashes[formula] for each in group)
+        )
+        self.total = len(stale)
+        for formula in stale:
+            ids = [candidate["candidate_id"] for candidate in groups[formula]]
+            yield {
+                "group": hashes[formula],
+                "candidates": stored_candidates(self.candidates, ids, STRUCTURE_FIELDS),
+                "training": {
+                    campaign: (bool(own), training_sets.of(own, formula))
+                    for campaign, own in checkpoints.items()
+                },
+            }
+
+    def process_item(self, item: Item) -> Item:
+        """Sort the candidates of one formula into crystals and look for each among the known."""
+        changes: dict[str, dict[str, Any]] = {
+            candidate_id: {"novelty": None, "duplicate_of": None, "duplicates": []}
+            for candidate_id in item["candidates"]
+        }
+        by_campaign: dict[str, list[RelaxedCandidate]] = defaultdict(list)
+        # Energies of different levels of theory do not tell which is the lowest.
+        by_level: dict[str, list[RelaxedCandidate]] = defaultdict(list)
+        known_phases = {}
+        for candidate_id, candidate in sorted(item["candidates"].items()):
+            structure = decode(candidate["structure"])
+            above_hull = candidate["gate"]["energy_above_hull"]
+            if candidate["origin"]["proposer"] == KNOWN_PHASE:
+                known_phases[candidate["origin"]["label"] or candidate_id] = structure
+            elif above_hull is not None and believes(above_hull):
+                relaxed = RelaxedCandidate(
+                    candidate_id, Fingerprint.of(structure), candidate["energy_per_atom"]
+                )
+                by_campaign[candidate["campaign"]].append(relaxed)
+                by_level[candidate["level_of_theory"]].append(relaxed)
+        for campaign, members in by_campaign.items():
+            learnt, training = item["training"][campaign]
+            novelties = look_up(members, known_phases, training, learnt=learnt)
+            for candidate_id, novelty in novelties.items():
+                changes[candidate_id]["novelty"] = novelty.model_dump()
+        for members in by_level.values():
+            for crystal in sort_into_crystals(members):
+                lowest, *duplicates = crystal
+                changes[lowest]["duplicates"] = duplicates
+                for candidate_id in duplicates:
+                    changes[candidate_id]["duplicate_of"] = lowest
+        return {"group": item["group"], "changes": changes}
+
+    def update_targets(self, items: list[Item]) -> None:
+        """Write duplicates and novelty; energies follow."""
+        hashes = {name: item["group"] for item in items for name in item["changes"]}
+        changes = {name: fields for item in items for name, fields in item["changes"].items()}
+        self._write("group", hashes, lambda document: changes[document["candidate_id"]])
+
+    def finalize(self) -> None:
+        """Place everything on its hull, then close the stores."""
+        self.settle()
+        super().finalize()
+
+    def settle(self) -> None:
+        """Compute all energies above the hulls and in water, and write those that changed."""
+        candidates = self._comparable()
+        campaigns = {campaign.name: campaign for campaign in stored_campaigns(self.campaigns)}
+        pourbaix = {name: campaign.pourbaix for name, campaign in campaigns.items()}
+        placements = dict(place_all(candidates, stored_reference_sets(self.outputs), pourbaix))
+        stored = {each["candidate_id"]: each["builder_meta"].get("numbers") for each in candidates}
+        hashes = {candidate_id: placement.hash for candidate_id, placement in placements.items()}
+
+        def placed(document: dict[str, Any]) -> dict[str, Any]:
+            thresholds = campaigns[document["campaign"]].thresholds
+            gap = decode(document["band_gap_result"])
+            return placements[document["candidate_id"]].fields(
+                gap and BandGapResult.model_validate(gap), thresholds
+            )
+
+        changed = {name: value for name, value in hashes.items() if stored[name] != value}
+        self._write("numbers", changed, placed)
+
+    def _write(
+        self,
+        name: str,
+        hashes: Mapping[str, str],
+        fields_of: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> None:
+        """Write fields into documents, and into ``builder_meta`` the hash of what made them."""
+        for ids in grouper(sorted(hashes), ID_CHUNK):
+            documents = [
+                document
+                for document in stored_candidates(self.candidates, ids).values()
+                if document["energy_per_atom"] is not None  # another builder may run beside this
+            ]
+            for document in documents:
+                document["builder_meta"][name] = hashes[document["candidate_id"]]
+                fields = fields_of(document)
+                if any(document[key] != value for key, value in fields.items()):
+                    document.update(fields, last_updated=datetime.now(UTC))
+                    self.changed.add(document["candidate_id"])
+            self.candidates.update(documents, key="candidate_id")
+
+    def _comparable(self) -> list[Light]:
+        """Read what places candidates on the hull, of all that have an energy."""
+        found = self.candidates.query({"energy_per_atom": {"$ne": None}}, list(LIGHT_FIELDS))
+        return sorted(found, key=itemgetter("candidate_id"))
+
+
+def _group_hash(candidates: Sequence[Light], training: Mapping[str, Any]) -> str:
+    """Hash all that decides the crystals of one formula."""
+    campaigns = {candidate["campaign"] for candidate in candidates}
+    return content_hash(
+        __version__,
+        [(each["candidate_id"], each["builder_meta"]["relaxed"]) for each in candidates],
+        {campaign: training[campaign] for campaign in campaigns},
+    )

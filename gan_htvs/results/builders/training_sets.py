@@ -1,0 +1,59 @@
+"""What the generators of a database have seen, by reduced formula."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from gan_htvs.core.candidate import Step
+from gan_htvs.core.hashing import content_hash
+from gan_htvs.dataset import Dataset
+from gan_htvs.structures.crystals import TrainingSet
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from maggma.core import Store
+    from pymatgen.core import Structure
+
+
+class TrainingSets:
+    """Training sets that training jobs left, by the sha256 of the generator's checkpoint.
+
+    Parameters
+    ----------
+    outputs
+        Documents of the JobStore.
+    """
+
+    def __init__(self, outputs: Store) -> None:
+        documents = outputs.query(
+            {"metadata.step": Step.TRAIN.value, "output.training_set": {"$ne": None}},
+            ["output.sha256", "output.training_set"],
+        )
+        self._sets: dict[str, dict[str, Any]] = {
+            document["output"]["sha256"]: document["output"]["training_set"]
+            for document in documents
+        }
+        self._unpacked: dict[str, dict[str, list[tuple[str, Structure]]]] = {}
+
+    def __contains__(self, checkpoint: str) -> bool:
+        return checkpoint in self._sets
+
+    def of(self, checkpoints: Collection[str], formula: str) -> TrainingSet | None:
+        """Return what some generators learned of a formula; None unless all are known."""
+        if not checkpoints or any(checkpoint not in self._sets for checkpoint in checkpoints):
+            return None
+        in_order = sorted(checkpoints)
+        names = sorted({self._sets[checkpoint]["hash"] for checkpoint in in_order})
+        members = [member for each in in_order for member in self._members(each).get(formula, [])]
+        return TrainingSet(names[0] if len(names) == 1 else content_hash(names), members)
+
+    def _members(self, checkpoint: str) -> dict[str, list[tuple[str, Structure]]]:
+        """Return labels and structures by reduced formula, unpacked when first used."""
+        if checkpoint not in self._unpacked:
+            dataset = Dataset.from_document(self._sets[checkpoint])
+            members = self._unpacked[checkpoint] = defaultdict(list)
+            for label, structure in zip(dataset.labels, dataset.structures(), strict=True):
+                members[structure.composition.reduced_formula].append((label, structure))
+        return self._unpacked[checkpoint]

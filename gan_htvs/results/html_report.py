@@ -1,0 +1,151 @@
+"""The report of a campaign: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ase.visualize.plot import plot_atoms
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from matplotlib.figure import Figure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from gan_htvs import __version__
+from gan_htvs.core.figures import embedded
+from gan_htvs.core.text import INCOMPLETE, INCOMPLETE_MEANS
+from gan_htvs.results.funnel import PUBLISHED_SOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from pymatgen.core import Structure
+
+    from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.candidate import Candidate
+    from gan_htvs.results.funnel import Funnel
+
+RANKED_FIELDS = (
+    *("candidate_id", "formula_pretty", "stage", "reason", "origin", "nsites", "symmetry"),
+    *("structure", "energy_above_hull", "pourbaix", "band_gap", "band_gap_method", "novelty"),
+    *("incomplete_band_gap", "energy_incomplete"),
+)
+"""What a candidate must carry to be ranked."""
+
+CAPTIONS = {
+    "funnel": "How many structures pass each stage, here and in the published study.",
+    "prescreen": "Relaxations of the prescreen, and where structures left it.",
+    "hull": "The hull of the known phases, and the lowest candidate of each formula.",
+    "pourbaix": "Stability in water against pH of candidates near the hull.",
+    "gaps": "Band gap against stability in water, with the window that is looked for.",
+}
+
+
+def render_report(
+    campaign: Campaign,
+    funnel: Funnel,
+    figures: Mapping[str, Figure],
+    ranked: Sequence[Candidate],
+    when: datetime,
+) -> str:
+    """Write the report.
+
+    Parameters
+    ----------
+    campaign, funnel
+        What was searched, and how many came how far.
+    figures
+        By name, see :data:`CAPTIONS`.
+    ranked
+        Candidates with :data:`RANKED_FIELDS`, best first.
+    when
+        Time of the data.
+    """
+    environment = Environment(
+        loader=PackageLoader("gan_htvs.results"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": _count, "number": _number}
+    return environment.get_template("report.html").render(
+        campaign=campaign,
+        funnel=funnel,
+        has_published=any(count is not None for count in funnel.published),
+        published_source=PUBLISHED_SOURCE,
+        levels=f"{campaign.engines.energy.name} energies, {campaign.engines.band_gap.name} gaps",
+        figures={name: embedded(figure) for name, figure in figures.items()},
+        captions=CAPTIONS,
+        incomplete=INCOMPLETE,
+        incomplete_means=INCOMPLETE_MEANS,
+        has_incomplete=any(
+            each.incomplete_band_gap is not None or each.energy_incomplete for each in ranked
+        ),
+        ranked=[(each, embedded(draw_structure(each.structure))) for each in ranked],
+        methods=list(_methods(campaign)),
+        caveats=list(_caveats(campaign)),
+        when=f"{when:%Y-%m-%d %H:%M} UTC",
+        version=__version__,
+    )
+
+
+def draw_structure(structure: Structure | None) -> Figure:
+    """Draw a cell with its atoms, seen slightly from above."""
+    figure = Figure(figsize=(2.4, 2.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    if structure is not None:
+        atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+        plot_atoms(atoms, axes, radii=0.5, rotation="-75x,15y,5z")
+    return figure
+
+
+def _methods(campaign: Campaign) -> Iterator[tuple[str, str]]:
+    engines, water, limits = campaign.engines, campaign.pourbaix, campaign.thresholds
+    yield "proposed by", ", ".join(campaign.sampling.proposers)
+    if (prescreen := campaign.prescreen) is not None:
+        confirming = prescreen.confirming(engines)
+        second = f", confirmed by {confirming.name}" if confirming else ""
+        yield "prescreen", f"relaxed with {prescreen.relaxing(engines).name}{second}"
+    yield "energies", engines.energy.name
+    hull = (
+        f"convex hull of known phases ({campaign.references.source}) and all candidates of one "
+        f"level of theory; metastable within {limits.metastable:g}, synthesizable within "
+        f"{limits.synthesizable:g} eV/atom"
+    )
+    yield "stability", hull
+    pourbaix = (
+        f"Pourbaix decomposition energy at {water.potential_vs_rhe:g} V against RHE, pH "
+        f"{water.ph_min:g} to {water.ph_max:g}, ions {water.ion_concentration:g} mol/l "
+        f"({water.ion_set}); at most {limits.pourbaix:g} eV/atom"
+    )
+    yield "in water", pourbaix
+    low, high = limits.band_gap
+    yield "band gaps", f"{engines.band_gap.name}; looked for: {low:g} to {high:g} eV"
+
+
+def _caveats(campaign: Campaign) -> Iterator[str]:
+    engines = campaign.engines
+    if engines.energy.name.startswith("vasp"):
+        yield "Energies are of one functional, and are compared only with energies of the same one."
+    else:
+        yield (
+            f"Energies are those of an interatomic potential ({engines.energy.name}), compared "
+            "only with energies of the same one; no density-functional calculation confirms them "
+            "here. A structure below the hull is a hint."
+        )
+    if engines.band_gap.name == "gpaw":
+        yield (
+            "Gaps are one-shot HSE06 eigenvalues on PBE+U orbitals, in the magnetic order of "
+            "lowest energy of those that were tried."
+        )
+    yield "Stability in water is thermodynamic; slow dissolution and passivation are not in it."
+    yield "No finite temperature, no phonons: a structure here may be dynamically unstable."
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:z.{digits}f}"
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"

@@ -1,0 +1,202 @@
+"""Figures of a campaign: the funnel, the hull with its candidates, stability in water, gaps."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from adjustText import adjust_text
+from cycler import cycler
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord
+from pymatgen.core import Composition
+from pymatgen.util.string import latexify
+
+from gan_htvs.core.candidate import KNOWN_PHASE
+from gan_htvs.core.figures import COLOURS, GREY, PUBLISHED_STYLE, RED
+from gan_htvs.results.funnel import PUBLISHED_SOURCE, energy_order, first_of_each_crystal
+from gan_htvs.thermodynamics.assessment import believes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from gan_htvs.campaign.model import Thresholds
+    from gan_htvs.results.funnel import Funnel
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+
+Row = dict[str, Any]
+"""Fields of a candidate document, see :data:`PLOT_FIELDS`."""
+
+PLOT_FIELDS = (
+    *("candidate_id", "formula_pretty", "origin.proposer", "origin.label", "stage"),
+    *("energy_above_hull", "formation_energy_per_atom", "band_gap", "band_gap_method"),
+    *("pourbaix.minimum", "pourbaix.ph", "pourbaix.decomposition_energies", "duplicate_of"),
+    *("pourbaix.settings", "level_of_theory"),
+)
+"""What a candidate document must carry to be drawn."""
+
+MOST_CURVES = 12
+"""Candidates whose curves are told apart."""
+MOST_NAMED = 40
+"""Points that get names."""
+NAMING_STEPS = 300
+"""In which names are moved apart."""
+TERNARY, BINARY = 3, 2
+
+
+def draw_funnel(funnel: Funnel) -> Figure:
+    """Draw how many candidates pass each stage, measured and published."""
+    figure = Figure(figsize=(8, 0.9 + 0.55 * len(funnel.stages)), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    columns = {**funnel.counts, PUBLISHED_SOURCE: funnel.published}
+    height = 0.8 / len(columns)
+    stages = np.arange(len(funnel.stages))
+    for k, (name, counts) in enumerate(columns.items()):
+        own_style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)]}
+        style = PUBLISHED_STYLE if name == PUBLISHED_SOURCE else own_style
+        where = stages + (k + 0.5) * height - 0.4
+        bars = axes.barh(where, [count or 0 for count in counts], height, label=name, **style)
+        labels = ["" if count is None else f" {count:,}" for count in counts]
+        axes.bar_label(bars, labels, fontsize=8)
+    axes.set(yticks=stages, yticklabels=funnel.stages, xlabel="structures")
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(0, 4 * max([1, *(c or 0 for counts in columns.values() for c in counts)]))
+    axes.invert_yaxis()
+    axes.legend(fontsize=8)
+    return figure
+
+
+def draw_hull(
+    rows: Sequence[Row], references: ReferenceSet, thresholds: Thresholds
+) -> Figure | None:
+    """Draw the hull of the known phases with the lowest candidate of each formula.
+
+    A ternary system is seen from above, candidates coloured by their energy above the hull; a
+    binary one from the side. None for others.
+    """
+    if len(references.elements) not in (BINARY, TERNARY):
+        return None
+    diagram = references.phase_diagram
+    lines, stable, _ = PDPlotter(diagram, backend="matplotlib").pd_plot_data
+    figure = Figure(figsize=(8, 6.4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for x, y in lines:
+        axes.plot(x, y, "-", color=GREY, linewidth=1, zorder=1)
+    for x, y in stable:
+        axes.plot(x, y, "ko", markersize=5, zorder=2)
+    candidates = [r for r in _crystals(rows) if r["energy_above_hull"] <= thresholds.metastable]
+    # Of each formula the first one, which is the lowest.
+    lowest = list({row["formula_pretty"]: row for row in reversed(candidates)}.values())
+    if lowest:
+        shares = [diagram.pd_coords(Composition(row["formula_pretty"])) for row in lowest]
+        energies = [row["energy_above_hull"] for row in lowest]
+        if len(references.elements) == TERNARY:
+            x, y = np.array([triangular_coord(share) for share in shares]).T
+        else:
+            x, y = np.array(shares)[:, 0], [row["formation_energy_per_atom"] for row in lowest]
+        style: dict[str, Any] = {"cmap": "viridis_r", "marker": "D", "edgecolors": "k", "zorder": 3}
+        points = axes.scatter(x, y, s=40, c=energies, vmin=min(0, *energies, 0), vmax=0.2, **style)
+        label = "energy above hull of known phases and other candidates, eV/atom"
+        figure.colorbar(points, ax=axes, shrink=0.7, label=label)
+    if len(references.elements) == TERNARY:
+        axes.set_aspect("equal")
+        axes.axis("off")
+    else:
+        axes.set(
+            xlabel=f"share of {diagram.elements[1].symbol}", ylabel="formation energy, eV/atom"
+        )
+    axes.set_title(f"{references.level_of_theory}: black, known phases on the hull")
+    _name(axes, [(x, y, entry.composition.reduced_formula) for (x, y), entry in stable.items()])
+    return figure
+
+
+def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
+    """Draw stability in water against pH of the most stable candidates."""
+    wet = _crystals([row for row in rows if row.get("pourbaix")])
+    wet = [r for r in wet if r["energy_above_hull"] <= thresholds.synthesizable]
+    wet.sort(key=lambda row: row["pourbaix"]["minimum"])
+    if not wet:
+        return None
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS))
+    for k, row in enumerate(wet):
+        style: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "alpha": 0.6, "zorder": 1}
+        if k < MOST_CURVES:
+            style = {"label": f"{latexify(row['formula_pretty'])} {row['candidate_id'][:6]}"}
+        axes.plot(row["pourbaix"]["ph"], row["pourbaix"]["decomposition_energies"], **style)
+    for limit in (thresholds.pourbaix, thresholds.pourbaix_screen):
+        axes.axhline(limit, color=RED, linewidth=1, linestyle="--")
+        axes.annotate(f"{limit:g}", (axes.get_xlim()[1], limit), color=RED, fontsize=8)
+    settings = wet[0]["pourbaix"]["settings"]
+    axes.set(
+        xlabel="pH",
+        ylabel="Pourbaix decomposition energy, eV/atom",
+        title=f"{settings['potential_vs_rhe']:g} V vs RHE, ions {settings['ion_concentration']:g} "
+        f"mol/l, within {thresholds.synthesizable:g} eV/atom of the hull",
+    )
+    axes.legend(fontsize=7, ncols=2)
+    return figure
+
+
+def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
+    """Draw band gap against Pourbaix stability with the target window."""
+    known = [row for row in rows if row.get("band_gap") is not None and row.get("pourbaix")]
+    if not known:
+        return None
+    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    low, high = thresholds.band_gap
+    left = min(0.0, *(row["pourbaix"]["minimum"] for row in known)) - 0.02
+    width = thresholds.pourbaix - left
+    axes.add_patch(Rectangle((left, low), width, high - low, color=COLOURS[2], alpha=0.15))
+    points = defaultdict(list)
+    for row in known:
+        is_phase = row["origin"]["proposer"] == KNOWN_PHASE
+        kind = (row["band_gap_method"] or "not labelled", is_phase)
+        points[kind].append((row["pourbaix"]["minimum"], row["band_gap"]))
+    colours = dict(zip(sorted({method for method, _ in points}), cycle(COLOURS), strict=False))
+    for (method, is_phase), own in sorted(points.items()):
+        marker, name = ("x", "known phases") if is_phase else ("o", "candidates")
+        style: dict[str, Any] = {"marker": marker, "color": colours[method]}
+        axes.scatter(*zip(*own, strict=True), label=f"{name}, {method}", **style)
+    axes.set(
+        xlabel="smallest Pourbaix decomposition energy, eV/atom",
+        ylabel="band gap, eV",
+        title=f"shaded: photoanodes (<= {thresholds.pourbaix:g} eV/atom, {low:g} to {high:g} eV)",
+        ylim=(0, None),
+    )
+    axes.set_xlim(left, None)
+    axes.legend(fontsize=7)
+    _name(axes, [(r["pourbaix"]["minimum"], r["band_gap"], r["formula_pretty"]) for r in known])
+    return figure
+
+
+def _name(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write formulas beside points, none over another, if there is room for so many."""
+    if len(points) > MOST_NAMED:
+        return
+    adjust_text(
+        [axes.text(x, y, latexify(formula), fontsize=8) for x, y, formula in points],
+        ax=axes,
+        iter_lim=NAMING_STEPS,
+        expand=(1.3, 1.7),
+        arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5},
+    )
+
+
+def _crystals(rows: Sequence[Row]) -> list[Row]:
+    """Candidates with a believed energy, one for each crystal, lowest first; no known phases."""
+    believed = [
+        row
+        for row in rows
+        if row.get("energy_above_hull") is not None
+        and believes(row["energy_above_hull"])
+        and row["origin"]["proposer"] != KNOWN_PHASE
+    ]
+    return list(first_of_each_crystal(sorted(believed, key=energy_order)))

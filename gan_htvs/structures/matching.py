@@ -1,0 +1,126 @@
+"""Which structures are the same crystal."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from pymatgen.analysis.structure_matcher import StructureMatcher
+
+from gan_htvs.structures.fingerprint import (
+    ANGLE_TOLERANCE,
+    LENGTH_TOLERANCE,
+    SITE_TOLERANCE,
+    Fingerprint,
+    FingerprintTable,
+    Formula,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pymatgen.core import Structure
+
+
+def structure_matcher() -> StructureMatcher:
+    """Make the matcher that decides sameness everywhere: primitive cells, scaled volumes."""
+    return StructureMatcher(
+        ltol=LENGTH_TOLERANCE,
+        stol=SITE_TOLERANCE,
+        angle_tol=ANGLE_TOLERANCE,
+        primitive_cell=True,
+        scale=True,
+    )
+
+
+class KnownStructures:
+    """Structures to look others up in.
+
+    The matcher decides, but it is shown only pairs whose fingerprints do not rule a match out, in
+    cells that are reduced once.
+
+    Parameters
+    ----------
+    structures
+        In the order of their positions, counted from 0.
+    """
+
+    def __init__(self, structures: Iterable[Structure] = ()) -> None:
+        self._matcher = structure_matcher()
+        self._tables: dict[Formula, FingerprintTable] = defaultdict(FingerprintTable)
+        self._positions: dict[Formula, list[int]] = defaultdict(list)
+        for structure in structures:
+            self._append(Fingerprint.of(structure))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._positions.values()))
+
+    def first(self, structure: Structure | Fingerprint) -> int | None:
+        """Return the first position that matches, or None."""
+        return next(self.positions(structure), None)
+
+    def positions(self, structure: Structure | Fingerprint) -> Iterator[int]:
+        """Yield the positions of all that match, ascending."""
+        new = _fingerprint(structure)
+        table = self._tables[new.formula]
+        for i in table.possible_matches(new):
+            if self._matcher.fit(table.structures[i], new.structure, skip_structure_reduction=True):
+                yield self._positions[new.formula][i]
+
+    def _append(self, fingerprint: Fingerprint) -> None:
+        self._tables[fingerprint.formula].append(fingerprint)
+        self._positions[fingerprint.formula].append(len(self))
+
+
+class UniqueStructures(KnownStructures):
+    """A growing set of structures of which no two match."""
+
+    def add(self, structure: Structure) -> bool:
+        """Add the structure if it matches none before; return whether it was added."""
+        before = len(self)
+        return self.place(structure) == before
+
+    def place(self, structure: Structure | Fingerprint) -> int:
+        """Add the structure if it matches none before; return its position or the match's."""
+        fingerprint = _fingerprint(structure)
+        position = self.first(fingerprint)
+        if position is None:
+            position = len(self)
+            self._append(fingerprint)
+        return position
+
+
+class NamedCrystals:
+    """A growing set of crystals, each with the name of the first structure of it."""
+
+    def __init__(self) -> None:
+        self._unique = UniqueStructures()
+        self._names: dict[int, str] = {}
+
+    def match(self, name: str, structure: Structure) -> str | None:
+        """Add a structure; return the name of the first one of its crystal, if there was one."""
+        first = self._names.setdefault(self._unique.place(structure), name)
+        return None if first == name else first
+
+
+def _fingerprint(structure: Structure | Fingerprint) -> Fingerprint:
+    return structure if isinstance(structure, Fingerprint) else Fingerprint.of(structure)
+
+
+def group_structures(structures: Iterable[Structure | Fingerprint]) -> list[list[int]]:
+    """Group matching structures, as ``StructureMatcher.group_structures`` does.
+
+    Returns
+    -------
+    Indices into ``structures``, ascending within groups, groups by their first members.
+    """
+    unique = UniqueStructures()
+    groups: dict[int, list[int]] = defaultdict(list)
+    for i, structure in enumerate(structures):
+        groups[unique.place(structure)].append(i)
+    return list(groups.values())
+
+
+def unique_indices(structures: Iterable[Structure]) -> list[int]:
+    """Keep the first of each group of matching structures: ascending indices."""
+    return [group[0] for group in group_structures(structures)]

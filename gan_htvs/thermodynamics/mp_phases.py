@@ -1,0 +1,102 @@
+"""The known phases of any chemical system, as the Materials Project has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from pymatgen.analysis.phase_diagram import PhaseDiagram
+from pymatgen.core import Element, Structure
+
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.mp_client import client
+from gan_htvs.thermodynamics.hull import missing_elements
+from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+    Fetch: TypeAlias = Callable[[list[str]], Iterable[ComputedStructureEntry]]
+
+THERMO_TYPE = "GGA_GGA+U"
+"""Without it the client gives energies of the mixed hull with r2SCAN, which is another scale."""
+
+
+def fetch_phases(
+    elements: Iterable[str], max_energy_above_hull: float, *, fetch: Fetch | None = None
+) -> list[ReferencePhase]:
+    """Fetch structures, and their energies with the MP2020 corrections.
+
+    The energies are for candidates that VASP computes with the settings of the Materials Project,
+    and for no other engine. Elemental oxygen is the pinned O2 of this package, whatever the
+    Materials Project lists: interatomic potentials are not made for molecules.
+
+    Parameters
+    ----------
+    elements
+        The chemical system; its subsystems belong to it.
+    max_energy_above_hull
+        eV/atom, of the fetched energies.
+    fetch
+        Stands in for ``MPRester.get_entries_in_chemsys``, corrections applied.
+
+    Returns
+    -------
+    Phases in the order of formula and Materials Project id, elements included.
+
+    Raises
+    ------
+    UserError
+        Without a key or the client, if the request fails, or if an element is missing.
+    """
+    elements = list(elements)
+    entries = _entries(elements, fetch)
+    hull = PhaseDiagram(entries)
+    phases = {
+        name: ReferencePhase(
+            name=name,
+            structure=_plain(entry.structure),
+            source=f"Materials Project {_material(entry)}",
+            published_energy_per_atom=entry.energy_per_atom,
+        )
+        for entry in entries
+        if hull.get_e_above_hull(entry) <= max_energy_above_hull
+        and set(entry.composition) != {Element("O")}
+        for name in [f"{entry.composition.reduced_formula} {_material(entry)}"]
+    }
+    oxygen = reference_phases(["O"]) if "O" in elements else []
+    return oxygen + [phases[name] for name in sorted(phases)]
+
+
+def _entries(elements: Iterable[str], fetch: Fetch | None) -> list[ComputedStructureEntry]:
+    """Fetch all entries, and make sure that they span a hull."""
+    symbols = sorted({Element(symbol).symbol for symbol in elements})
+    entries = list((fetch or _request)(symbols))
+    if missing := missing_elements([entry.composition for entry in entries], symbols):
+        raise UserError(
+            f"references.source 'materials_project': of {'-'.join(symbols)} it has no elemental "
+            f"{', '.join(missing)}, without which there is no hull; choose another source."
+        )
+    return entries
+
+
+def _request(symbols: list[str]) -> list[ComputedStructureEntry]:
+    with client("references.source") as rester:
+        return rester.get_entries_in_chemsys(
+            symbols,
+            compatible_only=True,
+            additional_criteria={"thermo_types": [THERMO_TYPE]},
+        )
+
+
+def _material(entry: ComputedStructureEntry) -> str:
+    """Id of the material; that of an entry also tells the functional."""
+    return str(entry.data.get("material_id") or entry.entry_id)
+
+
+def _plain(structure: Structure) -> Structure:
+    """Make the primitive cell, without magnetic moments and oxidation states."""
+    plain = Structure(structure.lattice, structure.species, structure.frac_coords)
+    plain.remove_oxidation_states()
+    return plain.get_primitive_structure()

@@ -1,0 +1,1 @@
+"""The ``gan-htvs`` command line: one module for each group of commands."""

@@ -1,0 +1,289 @@
+"""Commands that start campaigns and run them."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gan_htvs.core.errors import UserError
+from launchers.cli.common import (
+    EXIT_FAILURE,
+    LAUNCHPAD_DEFAULT,
+    N_CORES,
+    WORKDIR_DEFAULT,
+    CampaignFile,
+    CampaignName,
+    Compositions,
+    DryRun,
+    Launchpad,
+    Workdir,
+    Workers,
+    command,
+    path_argument,
+    path_option,
+    write_template,
+)
+from launchers.cli.options import SeveralValues
+from launchers.console import output as console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gan_htvs.campaign.model import Campaign
+    from launchers.launchpad.database import Databases
+
+REHEARSALS_DEFAULT = Path("gan_htvs_data/rehearsal")
+
+
+@command("demo")
+def demo(
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    workers: Workers = N_CORES,
+) -> None:
+    """Run the demonstration campaign: 3 compositions x 5 structures, to a computed band gap.
+
+    Needs no GPU, VASP, MongoDB or API key. Where my_launchpad.yaml is missing it is written,
+    for the embedded database.
+    """
+    from gan_htvs.campaign.file import read_campaign
+
+    if not launchpad.exists():
+        write_template("my_launchpad.yaml", launchpad)
+    with resources.as_file(
+        resources.files("launchers.cli") / "templates" / "demo.yaml"
+    ) as campaign_file:
+        _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
+
+
+@command("init my-search")
+def init(
+    directory: Annotated[Path, path_argument("Created if missing.")] = Path(),
+) -> None:
+    """Write a campaign.yaml and a my_launchpad.yaml to start from."""
+    templates = {"campaign.yaml": "demo.yaml", "my_launchpad.yaml": "my_launchpad.yaml"}
+    for name, template in templates.items():
+        target = directory / name
+        if target.exists():
+            raise UserError(f"{target}: exists already and is left as it is.")
+        write_template(template, target)
+
+
+@command("run campaign.yaml --workers 8")
+def run(
+    campaign_file: CampaignFile,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    workers: Workers = N_CORES,
+) -> None:
+    """Run a campaign on this machine, or go on where an earlier run stopped."""
+    from gan_htvs.campaign.file import read_campaign
+
+    _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
+
+
+@command("evaluate-structures my-cifs --name mine --band-gap none")
+def evaluate_structures(
+    folder: Annotated[Path, path_argument("CIF and POSCAR files.")],
+    name: Annotated[str | None, typer.Option(help="Of the campaign; default: DIR.")] = None,
+    band_gap: Annotated[str, typer.Option(help="Band gaps by gpaw, vasp or none.")] = "gpaw",
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workdir: Workdir = WORKDIR_DEFAULT,
+    workers: Workers = N_CORES,
+) -> None:
+    """Compute energy above hull, Pourbaix stability and band gap of your own structures.
+
+    The results are stored as candidates of the proposer 'user'; running it again computes only
+    what is missing.
+    """
+    from gan_htvs.campaign.file import campaign_of_structures
+
+    campaign, skipped = campaign_of_structures(folder, name or folder.resolve().name, band_gap)
+    for label, reason in skipped.items():
+        console.note(f"{label} is skipped: {reason}.")
+    if not launchpad.exists():
+        write_template("my_launchpad.yaml", launchpad)
+    _run_with_programs(campaign, launchpad, workdir, workers)
+
+
+@command("submit campaign.yaml --dry-run", "submit campaign.yaml", "qlaunch")
+def submit(
+    campaign_file: CampaignFile,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    dry_run: DryRun = False,
+    extend: Annotated[bool, typer.Option("--extend", help="Apply changed settings.")] = False,
+    workflows_at_once: Annotated[
+        int | None,
+        typer.Option(min=1, help="Workflows on the launchpad; default: as before, or 20."),
+    ] = None,
+    cores_per_node: Annotated[int, typer.Option(min=1, help="For the estimate.")] = 64,
+) -> None:
+    """Queue a campaign for the workers of a cluster, and leave.
+
+    References and training are queued at once; each releases what waits for it when its output
+    exists, and every workflow that ends queues the next ones. Submitting again queues only what
+    is missing.
+    """
+    from gan_htvs.campaign.file import read_campaign
+
+    campaign = read_campaign(campaign_file)
+    from launchers.launchpad.database import open_databases
+    from launchers.queue.submission import print_plan, submit_campaign
+
+    reason = _reason_against_vasp(campaign)
+    with open_databases(launchpad) as databases:
+        if reason is not None:
+            console.note(f"{reason}. Where the jobs run this must be right.")
+        if dry_run:
+            print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
+        else:
+            submit_campaign(campaign, databases, extend=extend, workflows_at_once=workflows_at_once)
+
+
+@command(
+    "rehearse campaign.yaml --compositions MgMn2O4 --fail killed=0.1 zbrent=0.2", cls=SeveralValues
+)
+def rehearse(
+    campaign_file: CampaignFile,
+    structures: Annotated[int, typer.Option(min=1, help="Per composition and proposer.")] = 2,
+    compositions: Compositions = None,
+    fail: Annotated[
+        list[str] | None,
+        typer.Option(help="Share of the calculations that fail.", metavar="MODE=SHARE ..."),
+    ] = None,
+    workdir: Annotated[
+        Path, path_option("Folder of the rehearsals, one for each campaign.", "--workdir", "-w")
+    ] = REHEARSALS_DEFAULT,
+    workers: Workers = N_CORES,
+) -> None:
+    """Run a small copy of a campaign for VASP with a stand-in for VASP.
+
+    Runs the same flows, Makers, custodian, parsers and builders in a database of its own, which no
+    other command sees unless it is named with --launchpad. Needs neither VASP nor POTCARs; no
+    number in it is a result.
+    """
+    from gan_htvs.campaign.file import read_campaign
+
+    campaign = read_campaign(campaign_file)
+    from launchers.rehearsal.campaign import own_launchpad, potcars_of, rehearsal_of
+    from launchers.rehearsal.counts import print_counts, read_counts
+    from launchers.rehearsal.environment import stand_in
+    from launchers.rehearsal.failures import parse_shares
+
+    _reason_against_vasp(campaign)
+    rehearsal = rehearsal_of(campaign, structures, compositions or ())
+    folder = workdir / campaign.name
+    launchpad = own_launchpad(folder)
+
+    def conclude(databases: Databases) -> None:
+        print_counts(read_counts(databases))
+        console.note(
+            "A stand-in took the place of VASP: no number above is a result. "
+            f"`gan-htvs candidates -l {launchpad}` lists the candidates of this rehearsal; "
+            "`status`, `show` and `retry` take the same option."
+        )
+
+    failures = ",".join(fail) if fail else None
+    parse_shares(failures or "", source="--fail")
+    with stand_in(folder / "potcars", *potcars_of(rehearsal), failures):
+        _run(rehearsal, launchpad, workdir, workers, conclude)
+
+
+@command("retry mg-mn-o --dry-run", "retry mg-mn-o --reason 'max_seconds'")
+def retry(
+    campaign: CampaignName = None,
+    reason: Annotated[str, typer.Option(help="Only jobs whose reason contains this.")] = "",
+    dry_run: DryRun = False,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+) -> None:
+    """Queue exactly the jobs again that failed, and what follows from them.
+
+    Lists them by reason, with the folder of one of each kind. Nothing runs here: `gan-htvs run`,
+    or the workers of your queue, take them up.
+    """
+    from launchers.launchpad.builders import build_candidates
+    from launchers.launchpad.database import open_databases
+    from launchers.launchpad.registry import registered
+    from launchers.monitor.failures import failed_calculations, queue_again, raised_jobs
+
+    with open_databases(launchpad) as databases:
+        settings = registered(databases, campaign)
+        build_candidates(databases)
+        found = failed_calculations(databases, settings)
+        found += raised_jobs(databases.launchpad(), settings)
+        failed = [each for each in found if reason in each.reason]
+        if found and not failed:
+            raise UserError(f"--reason: none of {len(found)} reasons contains {reason!r}.")
+        console.print_failures(failed)
+        if failed and not dry_run:
+            queue_again(databases.launchpad(), failed)
+            typer.echo(f"{len(failed)} jobs queued again; `gan-htvs run` goes on.")
+
+
+@command("settings | grep thresholds")
+def settings() -> None:
+    """Print every setting of campaign.yaml with its default and meaning, as Markdown."""
+    from gan_htvs.campaign.model import Campaign
+    from launchers.cli.settings_reference import as_markdown, settings_of
+
+    typer.echo(as_markdown(settings_of(Campaign)))
+
+
+def _run_with_programs(campaign: Campaign, launchpad: Path, workdir: Path, workers: int) -> None:
+    """Run a campaign if VASP, should it need that, can run on this machine."""
+    from launchers.launchpad.database import LaunchpadFile
+
+    LaunchpadFile.read(launchpad)
+    if (reason := _reason_against_vasp(campaign)) is not None:
+        raise UserError(f"nothing was queued, since VASP cannot run here: {reason}.")
+    _run(campaign, launchpad, workdir, workers)
+
+
+def _run(
+    campaign: Campaign,
+    launchpad: Path,
+    workdir: Path,
+    workers: int,
+    conclude: Callable[[Databases], None] = lambda _: None,
+) -> None:
+    # Imported here so that --help and errors in the files need not wait for torch.
+    from gan_htvs.potentials.calculators import SHIPPED, weights_file
+    from launchers.launchpad.database import open_databases
+
+    if campaign.prescreen is not None:
+        for relaxation in campaign.prescreen.potentials(campaign.engines):
+            if relaxation.name in SHIPPED:
+                weights_file(relaxation.name)
+    from launchers.local.run import run_campaign
+    from launchers.results import summary
+
+    summary.print_heading(campaign)
+    with open_databases(launchpad) as databases:
+        with console.WorkProgress() as progress:
+            run_campaign(
+                campaign,
+                databases,
+                launchpad_file=launchpad,
+                directory=workdir / campaign.name,
+                n_workers=workers,
+                watch=progress.show_jobs,
+            )
+        failed = summary.print_summary(campaign, databases, launchpad)
+        conclude(databases)
+    if failed:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _reason_against_vasp(campaign: Campaign) -> str | None:
+    """Check settings and reference phases; return why VASP, if needed, cannot run here."""
+    from launchers.monitor.doctor.phases import reference_phases
+    from launchers.monitor.doctor.vasp import check_settings, unavailable_reason
+
+    check_settings(campaign)
+    finding = reference_phases(campaign)
+    if finding.severity == "warning":
+        console.note(f"{finding.what}: {finding.fix}.")
+    return unavailable_reason(campaign)

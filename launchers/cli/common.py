@@ -1,0 +1,132 @@
+"""What all commands share: the application, its options, and how a command ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.files import write_atomically
+from launchers.console import output as console
+
+if TYPE_CHECKING:
+    from launchers.monitor.findings import Finding
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_FAILURE = 1
+"""A job or a check failed, or a campaign makes no progress."""
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Commands that report errors which a user can fix as one sentence and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; SIGTERM, which batch systems send, interrupts it like Ctrl-C."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            console.error(str(error))
+            raise typer.Exit(EXIT_USER_ERROR) from error
+        except (KeyboardInterrupt, RuntimeError) as interrupt:
+            # During an import, Python raises a RuntimeError with the interrupt as its cause.
+            if KeyboardInterrupt not in {type(interrupt), type(interrupt.__cause__)}:
+                raise
+            console.error("Stopped. Finished work is stored; the same command continues from here.")
+            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+app = typer.Typer(
+    name="gan-htvs",
+    cls=Commands,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    help="Discover crystals: a GAN proposes, a funnel of physics decides, MongoDB remembers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def command(*examples: str, of: typer.Typer = app, **options: Any) -> Callable[[Command], Command]:
+    """Return a decorator that adds a command to the application, with examples of its use."""
+    shown = ", ".join(f"[bold]gan-htvs {example}[/bold]" for example in examples)
+    return of.command(epilog=f"Examples: {shown}", **options)
+
+
+def named_path(text: str | Path) -> Path:
+    """Take a path from the command line; an empty one would be the current folder.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is empty, as a variable that was not set makes it.
+    """
+    if text == "":
+        raise typer.BadParameter("is empty; name a file or folder.")
+    return Path(text)
+
+
+def path_option(help_text: str, *names: str, metavar: str = "DIR") -> Any:
+    """Return an option whose value is a path that is not empty."""
+    return typer.Option(*names, help=help_text, metavar=metavar, parser=named_path)
+
+
+def path_argument(help_text: str, metavar: str = "DIR") -> Any:
+    """Return an argument whose value is a path that is not empty."""
+    return typer.Argument(help=help_text, metavar=metavar, parser=named_path)
+
+
+CampaignName = Annotated[
+    str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
+]
+OneOrAllCampaigns = Annotated[str | None, typer.Argument(help="Name of a campaign; default: all.")]
+CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")]
+Launchpad = Annotated[
+    Path, path_option("The file that names the database.", "--launchpad", "-l", metavar="FILE")
+]
+Workdir = Annotated[Path, path_option("Where job directories and logs go.", "--workdir", "-w")]
+Workers = Annotated[
+    int,
+    typer.Option("--workers", "-j", min=1, help="Worker processes; default: one per core."),
+]
+OutputFile = Annotated[Path, path_option("The file to write.", "--output", "-o", metavar="FILE")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+Strict = Annotated[bool, typer.Option("--strict", help="A warning is a failure.")]
+Compositions = Annotated[
+    list[str] | None,
+    typer.Option(help="Cell formulas; default: those of the campaign.", metavar="FORMULA ..."),
+]
+LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")
+N_CORES = len(os.sched_getaffinity(0))
+WORKDIR_DEFAULT = Path("gan_htvs_data/runs")
+
+
+def conclude(findings: Sequence[Finding], *, as_json: bool, strict: bool) -> None:
+    """Print findings, and exit with an error after a failure, or a warning if ``strict``."""
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        console.print_findings(findings)
+    bad = ("failure", "warning") if strict else ("failure",)
+    if any(finding.severity in bad for finding in findings):
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def write_template(template: str, target: Path) -> None:
+    """Write one of the files that a campaign starts from."""
+    text = (resources.files("launchers.cli") / "templates" / template).read_text(encoding="utf-8")
+    write_atomically(target, text.encode())
+    typer.echo(f"wrote {target}")

@@ -1,0 +1,73 @@
+"""FireWorks' own commands, over the databases of a launchpad file."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import Any
+
+import typer
+
+from gan_htvs.core.errors import UserError
+from launchers.cli.common import LAUNCHPAD_DEFAULT, Launchpad, command
+from launchers.console import output as console
+
+PASSED_THROUGH: dict[str, Any] = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+    "add_help_option": False,
+}
+"""Options of commands whose arguments, ``--help`` included, FireWorks reads."""
+
+CHECK_SECONDS = 5.0
+
+
+@command("lpad get_wflows -d count", **PASSED_THROUGH)
+def lpad(context: typer.Context) -> None:
+    """Run FireWorks' lpad: query and change the queued jobs, with its own arguments."""
+    from launchers.queue import scripts
+
+    scripts.lpad(context.args)
+
+
+@command("qlaunch -c queue/cpu rapidfire -m 10", **PASSED_THROUGH)
+def qlaunch(context: typer.Context) -> None:
+    """Run FireWorks' qlaunch: submit batch jobs that work, with its own arguments."""
+    from launchers.queue import scripts
+
+    scripts.qlaunch(context.args)
+
+
+@command("rlaunch -w queue/cpu/my_fworker.yaml multi 16", **PASSED_THROUGH)
+def rlaunch(context: typer.Context) -> None:
+    """Run FireWorks' rlaunch: work on queued jobs here, with its own arguments.
+
+    A worker that is stopped leaves its job to `gan-htvs recover`, which queues it again at once.
+    """
+    if _are_several(context.args):
+        # Set before any library counts the cores; oversubscribed torch is ten times slower.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from launchers.queue import scripts
+
+    scripts.rlaunch(context.args, console.note)
+
+
+@command("database")
+def database(launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
+    """Keep the embedded database running until Ctrl-C, for programs that cannot start it."""
+    from launchers.launchpad.database import open_databases
+
+    with open_databases(launchpad) as databases:
+        settings = databases.settings
+        if settings.embedded_storage is None:
+            raise UserError(f"{launchpad}: names a MongoDB at {settings.address}, which runs.")
+        typer.echo(f"{settings.address} answers until Ctrl-C; data: {settings.embedded_storage}")
+        with suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(CHECK_SECONDS)
+                databases.check()
+
+
+def _are_several(arguments: list[str]) -> bool:
+    """Whether these ask ``rlaunch multi`` for more than one process."""
+    return "multi" in arguments and arguments[arguments.index("multi") + 1 :][:1] != ["1"]

@@ -1,0 +1,223 @@
+"""Commands about what campaigns found."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gan_htvs.core.errors import UserError
+from gan_htvs.results.export import StructureFormat
+from launchers.cli.common import (
+    LAUNCHPAD_DEFAULT,
+    AsJson,
+    CampaignName,
+    Launchpad,
+    OutputFile,
+    command,
+    path_option,
+)
+from launchers.console import output as console
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+Text = str | None
+Flag = bool | None
+"""Filters, as :class:`gan_htvs.results.filters.Filters` reads them."""
+
+
+def _filter(help_text: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help_text, metavar=metavar)
+
+
+def _range(help_text: str) -> Any:
+    return _filter(help_text, metavar="LOW..HIGH")
+
+
+@command("build")
+def build(
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Processes.")] = 1,
+) -> None:
+    """Bring candidates up to date with all finished jobs.
+
+    Only what new jobs change is written, and jobs may go on arriving meanwhile.
+    """
+    from launchers.launchpad.builders import build_candidates
+    from launchers.launchpad.database import open_databases
+
+    with open_databases(launchpad) as databases, console.WorkProgress() as progress:
+        changed = build_candidates(databases, n_workers=workers, on_progress=progress)
+    typer.echo(f"{changed} candidates written" if changed else "Everything is up to date.")
+
+
+@command("funnel mg-mn-o-demo --output figures")
+def funnel(
+    campaign: CampaignName = None,
+    output: Annotated[Path | None, path_option("Draw figures here.", "--output", "-o")] = None,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+) -> None:
+    """Print how many candidates pass each stage, beside the published study; draw figures.
+
+    With --output, each as PNG and SVG: funnel, prescreen (relaxations and where they left), hull
+    (candidates on the hull of the known phases), pourbaix (stability against pH) and gaps (gap
+    against Pourbaix stability, with the target window).
+    """
+    from launchers.launchpad.database import open_databases
+    from launchers.results.report import draw_figures, read_results, read_trajectories
+    from launchers.results.summary import print_funnel, print_prescreen
+
+    with open_databases(launchpad) as databases:
+        results = read_results(databases, campaign)
+        trajectories = [] if output is None else read_trajectories(databases, results)
+    print_funnel(results.campaign, results.funnel)
+    print_prescreen(results.campaign, results.prescreened)
+    if output is not None:
+        for path in draw_figures(results, output, trajectories):
+            typer.echo(f"wrote {path}")
+
+
+@command("report mg-mn-o-demo --output report.html")
+def report(
+    campaign: CampaignName = None,
+    output: OutputFile = Path("report.html"),
+    top: Annotated[int, typer.Option(min=0, max=1000, help="Candidates with pictures.")] = 30,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+) -> None:
+    """Write one HTML file: funnel, hull, water, gaps, the best candidates, methods, caveats.
+
+    It needs no other file and no network; `gan-htvs funnel --output` writes the figures alone.
+    """
+    from gan_htvs.core.files import write_atomically
+    from launchers.launchpad.database import open_databases
+    from launchers.results.report import write_report
+
+    with open_databases(launchpad) as databases:
+        html = write_report(databases, campaign, top)
+    write_atomically(output, html.encode())
+    typer.echo(f"wrote {output}")
+
+
+@command(
+    "candidates --stage pourbaix_stable --unique",
+    "candidates --energy-above-hull ..0.08 --band-gap 1.6..3.0 --sort band_gap",
+    "candidates --stage photoanode --structures best --as poscar",
+    "candidates --format csv > candidates.csv",
+)
+def candidates(
+    context: typer.Context,
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    campaign: Annotated[Text, _filter("Only this campaign.")] = None,
+    formula: Annotated[Text, _filter("Reduced formula, in any order.")] = None,
+    chemsys: Annotated[Text, _filter("These elements: Mg-Mn-O.")] = None,
+    stage: Annotated[list[str] | None, _filter("Stage of the funnel; repeatable.")] = None,
+    proposer: Annotated[Text, _filter("Name of the proposer.")] = None,
+    level_of_theory: Annotated[Text, _filter("Level of theory of the energy.")] = None,
+    energy_above_hull: Annotated[Text, _range("eV/atom, such as ..0.08")] = None,
+    energy_above_references: Annotated[Text, _range("Above the known phases, eV/atom.")] = None,
+    band_gap: Annotated[Text, _range("eV, such as 1.6..3.0")] = None,
+    pourbaix_min: Annotated[Text, _range("In water at the best pH, eV/atom.")] = None,
+    nsites: Annotated[Text, _range("Atoms in the cell.")] = None,
+    spacegroup: Annotated[int | None, _filter("Number of the space group.")] = None,
+    is_novel: Annotated[Flag, _filter("Novel ones, or those known.", "--novel/--known")] = None,
+    known_phases: Annotated[
+        Flag, _filter("Only, or no, known phases.", "--phases/--no-phases")
+    ] = None,
+    unique: Annotated[bool, _filter("The lowest of each crystal found.", "--unique")] = False,
+    sort: Annotated[str, _filter("Field; - before it: largest first.")] = "energy_above_hull",
+    skip: Annotated[int, typer.Option(min=0, help="Leave out so many first.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
+    count: Annotated[bool, typer.Option("--count", help="Only count them.")] = False,
+    output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
+    structures: Annotated[Path | None, path_option("Write structures and a manifest here.")] = None,
+    structure_format: Annotated[
+        StructureFormat, typer.Option("--as", help="Format of the structures.")
+    ] = StructureFormat.CIF,
+) -> None:
+    """List candidates, most stable first; count them, or write their structures.
+
+    Ranges are low..high, either end of which may be left out. Structures are the relaxed ones, or
+    as they were generated where there is no other.
+    """
+    from gan_htvs.results.export import EXPORT_FIELDS, export_structures
+    from gan_htvs.results.filters import Filters
+    from gan_htvs.results.store import CandidateStore
+    from launchers.console.text import counted
+    from launchers.launchpad.database import open_databases
+    from launchers.launchpad.registry import registered
+
+    filters = {name: context.params[name] for name in Filters.model_fields}
+    filters["stage"] = stage or None
+    if count and structures is not None:
+        raise UserError("--count and --structures: ask for one of them.")
+    Filters.of(**filters)  # before a server is started
+    order: dict[str, Any] = {"sort": sort, "skip": skip, "limit": limit}
+    with open_databases(launchpad) as databases:
+        if campaign is not None:
+            registered(databases, campaign)  # raises if there is none
+        store = CandidateStore(databases.store("candidates", key="candidate_id"))
+        if count:
+            typer.echo(store.count(**filters))
+            return
+        if structures is not None:
+            found = store.query(fields=EXPORT_FIELDS, **order, **filters)
+            paths = export_structures(found, structures, structure_format)
+            told = f", see {paths[-1].name}" if paths else ""
+            typer.echo(f"wrote {counted(len(found), 'structure')} to {structures}{told}")
+            return
+        rows = store.rows(**order, **filters)
+        n_all = len(rows) or store.count()
+    if output is Format.JSON:
+        typer.echo(json.dumps(rows, indent=2, default=str))
+    elif output is Format.CSV:
+        console.write_csv(rows)
+    else:
+        console.print_candidates(rows, n_all)
+
+
+@command("show 5d41402abc4b2a76 --figure curve.png", "show 5d41402abc4b2a76 --json | jq .prescreen")
+def show(
+    candidate_id: Annotated[str, typer.Argument(metavar="ID", help="Of `gan-htvs candidates`.")],
+    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    figure: Annotated[Path | None, path_option("Draw its relaxation here (PNG).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the way of one candidate: origin, relaxation, energies, moments, where and why it left.
+
+    The relaxation is that of the prescreen, whose curves are kept.
+    """
+    from gan_htvs.core.figures import rendered
+    from gan_htvs.core.files import write_atomically
+    from gan_htvs.prescreen.figure import draw_relaxation
+    from launchers.launchpad.database import open_databases
+    from launchers.monitor.history import lines, read_history
+
+    with open_databases(launchpad) as databases:
+        history = read_history(databases, candidate_id)
+    if as_json:
+        typer.echo(json.dumps(history.as_dict(), indent=1, default=str))
+    else:
+        candidate = history.candidate
+        title = f"{candidate.formula_pretty} {candidate_id} of {candidate.campaign}"
+        table = console.grid_table(console.Grid(title, ("", ""), lines(history)))
+        table.show_header = False
+        console.out.print(table)
+    if figure is not None:
+        if history.relaxation is None or not history.relaxation.curve.energies:
+            raise UserError(
+                f"--figure: candidate {candidate_id} was not relaxed in a prescreen, which "
+                "alone keeps curves; leave it out."
+            )
+        title = f"{history.candidate.formula_pretty} {candidate_id}: {history.relaxation.ending}"
+        write_atomically(figure, rendered(draw_relaxation(history.relaxation.curve, title)))
+        typer.echo(f"wrote {figure}", err=as_json)

@@ -1,1 +1,0 @@
-"""The commands of ``gan-htvs``, by what they are about."""

@@ -1,0 +1,337 @@
+"""What a person sees: messages, progress, tables of candidates and failures."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from gan_htvs.core.text import INCOMPLETE, INCOMPLETE_MEANS, listed
+from launchers.console.text import clock, counted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gan_htvs.campaign.model import Campaign
+    from gan_htvs.dataset.relaxed import RelaxedStructures
+    from gan_htvs.dataset.skipped import Skipped
+    from gan_htvs.results.funnel import Funnel
+    from launchers.monitor.failures import FailedCalculation
+    from launchers.monitor.findings import Finding
+    from launchers.monitor.losses import Loss
+
+PLAIN_WIDTH = 200
+"""Characters per line where the output is not a terminal."""
+
+out = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+err = Console(stderr=True)
+
+ENDED = ("COMPLETED", "FIZZLED", "DEFUSED")
+NEAR_HULL = 0.08
+"""Structures this close are counted by themselves, eV/atom."""
+PLAIN_INTERVAL = 15.0
+"""Seconds between status lines where the output is not a terminal."""
+
+
+class Column(NamedTuple):
+    """A column of the table of candidates."""
+
+    title: str
+    path: str
+    min_width: int = 0
+    """Narrower terminals leave it out."""
+
+
+NEVER = sys.maxsize
+"""Width of columns that only files have: the table marks their values instead."""
+
+COLUMNS = (
+    Column("id", "candidate_id", 110),
+    Column("campaign", "campaign", 180),
+    Column("formula", "formula_pretty"),
+    Column("atoms", "nsites", 130),
+    Column("space group", "symmetry.symbol", 140),
+    Column("origin", "origin.proposer", 90),
+    Column("E_hull\neV/atom", "energy_above_hull"),
+    Column("Pourbaix\neV/atom", "pourbaix.minimum"),
+    Column("gap\neV", "band_gap"),
+    Column("incomplete\ngap, eV", "incomplete_band_gap", NEVER),
+    Column("gap reason", "band_gap_reason", NEVER),
+    Column("energy incomplete", "energy_incomplete", NEVER),
+    Column("gap method", "band_gap_method"),
+    Column("stage", "stage"),
+    Column("reason", "reason", 160),
+)
+
+
+def error(message: str) -> None:
+    """Print one sentence about what went wrong."""
+    err.print(f"[bold red]gan-htvs:[/bold red] {escape(message)}", soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """Print one sentence that deserves attention, beside what a program may read.
+
+    On a terminal nothing reads, and only the console of the bars knows where they are.
+    """
+    (out if out.is_terminal else err).print(
+        f"[yellow]note[/yellow] {escape(message)}", soft_wrap=True
+    )
+
+
+def note_skipped(skipped: Skipped) -> None:
+    """Tell what of a source of training structures did not come in, and why."""
+    if n := skipped.counts.total():
+        verb = "was" if n == 1 else "were"
+        note(f"{counted(n, 'structure')} of the dataset {verb} left out: {skipped}")
+
+
+class WorkProgress:
+    """A bar for each thing done on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console = out) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show that ``done`` of ``total`` are done."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=None, note="")
+        task = self._bars.tasks[self._tasks[what]]
+        was_finished = task.finished
+        self._bars.update(task.id, completed=done, total=total, note=note)
+        is_due = time.monotonic() - self._last_line > PLAIN_INTERVAL
+        if self._bars.disable and (is_due or (task.finished and not was_finished)):
+            self._last_line = time.monotonic()
+            self._console.print(f"{what} {done}/{total}" + (f", {note}" if note else ""))
+
+    def show_jobs(self, states: Counter[tuple[str, str]]) -> None:
+        """Show counts of jobs by step and state."""
+        from gan_htvs.core.candidate import Step
+
+        for step in Step:
+            counts = {state: n for (name, state), n in states.items() if name == step}
+            running, failed = counts.get("RUNNING"), counts.get("FIZZLED")
+            notes = [f"{running} running"] if running else []
+            notes += [f"[red]{failed} failed[/red]"] if failed else []
+            if counts:
+                ended = sum(counts.get(state, 0) for state in ENDED)
+                self(step, ended, sum(counts.values()), " ".join(notes))
+
+
+Cell = str | int | float | datetime | None
+
+
+class Grid(NamedTuple):
+    """A table: whole numbers are counts, others have one decimal, None is no number."""
+
+    title: str | None
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    """An empty row separates sections."""
+    n_more: int = 0
+    """Rows that are left out."""
+
+
+def is_number(cell: Cell) -> bool:
+    """Return whether a cell belongs to a column of numbers."""
+    return cell is None or isinstance(cell, int | float)
+
+
+def cell_text(cell: Cell, digits: int = 1) -> str:
+    """Return the text of a cell, with so many decimals of a number that is not whole."""
+    match cell:
+        case None:
+            return "-"
+        case int():
+            return f"{cell:,}"
+        case float():
+            return f"{cell:z,.{digits}f}"
+        case datetime():
+            return clock(cell)
+    return cell
+
+
+def grid_table(grid: Grid) -> Table:
+    """Return a table for the terminal."""
+    table = Table(title=grid.title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name, cell in zip(grid.head, next(filter(None, grid.rows), grid.head), strict=True):
+        table.add_column(
+            name,
+            justify="right" if is_number(cell) else "left",
+            overflow="fold",
+            no_wrap=isinstance(cell, datetime),
+        )
+    for row in grid.rows:
+        if row:
+            table.add_row(*map(escape, map(cell_text, row)))
+        else:
+            table.add_section()
+    if grid.n_more:
+        table.caption = f"and {grid.n_more} more: --json has all"
+    return table
+
+
+def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
+    """Print candidates, of ``n_all`` that there are, as a table that fits the terminal."""
+    if not n_all:
+        out.print("No candidates. Run a campaign (`gan-htvs demo`) or `gan-htvs build` first.")
+        return
+    if not rows:
+        out.print(f"None of the {n_all:,} candidates is like that.")
+        return
+    columns = [column for column in COLUMNS if column.min_width <= out.width]
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column.title, no_wrap=column.path not in ("band_gap_method", "reason"))
+    for row in rows:
+        table.add_row(*(escape(marked(row, column.path, digits=3)) for column in columns))
+    out.print(table)
+    if any(map(is_incomplete, rows)):
+        out.print(escape(INCOMPLETE_MEANS), soft_wrap=True)
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write candidates as CSV, a column per field."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow([column.path for column in COLUMNS])
+    for row in rows:
+        writer.writerow([value_at(row, column.path) for column in COLUMNS])
+
+
+def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
+    """Print what a relaxed dataset holds, what was left out, and what to type next."""
+    compositions = {structure.composition.formula for structure in relaxed.structures}
+    energies = sorted(relaxed.energies_above_hull)
+    near = sum(energy <= NEAR_HULL for energy in energies)
+    out.print(
+        f"[bold]{len(energies)} structures[/bold] of {len(compositions)} compositions, "
+        f"{near} of them within {NEAR_HULL} eV/atom of the hull ({relaxed.level_of_theory})"
+    )
+    out.print(f"left out: {escape(str(relaxed.skipped)) or 'nothing'}", soft_wrap=True)
+    out.print(f"wrote {path}; use it as [bold]dataset: {{source: array, path: {path}}}[/bold]")
+
+
+def print_failures(failed: Sequence[FailedCalculation]) -> None:
+    """Print failed calculations by reason, with the folder of one of each kind."""
+    if not failed:
+        out.print("Nothing has failed.")
+        return
+    numbers = Counter((each.step, each.reason) for each in failed)
+    folders = {(each.step, each.reason): each.folder for each in reversed(failed)}
+    rows = [
+        (step, reason, folders[step, reason] or "-", n)
+        for (step, reason), n in numbers.most_common()
+    ]
+    out.print(grid_table(Grid(None, ("step", "reason", "for example in", "failed"), rows)))
+
+
+def print_losses(losses: Sequence[Loss], *, dry_run: bool = False) -> None:
+    """Print what was lost and what was, or would be, done about it."""
+    if not losses:
+        out.print("Nothing to recover.")
+        return
+    jobs = defaultdict(list)
+    for each in losses:
+        jobs[each.cure, each.trouble, each.reason].append(f"{each.name} ({each.fw_id})")
+    head = ("would be" if dry_run else "was", "trouble", "jobs", "reason")
+    rows = [
+        (cure, trouble, listed(names), reason)
+        for (cure, trouble, reason), names in sorted(jobs.items())
+    ]
+    out.print(grid_table(Grid(None, head, rows)))
+    counts = Counter(each.cure for each in losses)
+    verb = "would be " if dry_run else ""
+    out.print(", ".join(f"{n} {verb}{cure}" for cure, n in counts.most_common()) + ".")
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print a row for each finding, its fix below, and count them by severity."""
+    rows = [
+        (each.where, each.severity, each.what + (f"\nfix: {each.fix}" if each.fix else ""))
+        for each in findings
+    ]
+    table = grid_table(Grid(None, ("where", "severity", "what, and fix"), rows))
+    styles = {"warning": "yellow", "failure": "bold red", "skipped": "dim"}
+    for row, finding in zip(table.rows, findings, strict=True):
+        row.style = styles.get(finding.severity)
+    out.print(table)
+    counts = Counter(finding.severity for finding in findings)
+    out.print(", ".join(f"{n} {severity}" for severity, n in counts.most_common()))
+
+
+def value_at(row: Mapping[str, Any], path: str) -> Any:
+    """Find what a document holds at a path such as ``pourbaix.minimum``, or None."""
+    value: Any = row
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def is_incomplete(row: Mapping[str, Any]) -> bool:
+    """Whether magnetic orders are missing from the gap or the energy of a candidate."""
+    return any(row.get(name) is not None for name in ("incomplete_band_gap", "energy_incomplete"))
+
+
+def marked(row: Mapping[str, Any], path: str, digits: int) -> str:
+    """Return what a candidate holds at a path, with a mark if magnetic orders are missing from it.
+
+    In the place of a gap stands the incomplete one, if that is all there is.
+    """
+    value = value_at(row, path)
+    is_marked = path == "energy_above_hull" and value is not None and row.get("energy_incomplete")
+    if path == "band_gap" and row.get("incomplete_band_gap") is not None:
+        value, is_marked = row["incomplete_band_gap"], True
+    return cell_text(value, digits) + (INCOMPLETE if is_marked else "")
+
+
+def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
+    """Return a table of how many candidates pass each stage, measured here and published."""
+    from gan_htvs.results.funnel import PUBLISHED_SOURCE
+
+    level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
+    columns = {**funnel.counts, f"published:\n{PUBLISHED_SOURCE}": funnel.published}
+    blank = [None] * (len(funnel.counts) - 1)
+    rows: list[Sequence[Cell]] = [
+        (what, here, *blank, there) for what, here, there in funnel.setting
+    ]
+    rows.append(())
+    for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):
+        rows.append(("entered the funnel" if stage == "generated" else stage, *counts))
+    return grid_table(Grid(f"Funnel of {campaign.name} ({level})", ("stage", *columns), rows))

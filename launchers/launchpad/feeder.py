@@ -1,0 +1,225 @@
+"""Queue the workflows of a campaign when they can start, with a bound on their number.
+
+No process watches a campaign. The submission feeds the launchpad once; afterwards the last Firework
+of each workflow feeds it again.
+"""
+
+from __future__ import annotations
+
+from contextlib import redirect_stderr
+from io import StringIO
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fireworks import FiretaskBase, Firework, Workflow, explicit_serialize
+from jobflow.managers.fireworks import flow_to_workflow
+
+from flows.routing import spec_of
+from gan_htvs.core.candidate import Step
+from gan_htvs.core.errors import UserError
+from launchers.launchpad.database import Databases
+from launchers.launchpad.registry import submissions, workflows_at_once_of
+from launchers.launchpad.units import CampaignUnits, Chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from gan_htvs.campaign.model import Campaign
+    from launchers.launchpad.jobs import CampaignLaunchPad
+    from launchers.launchpad.units import Unit
+
+BATCH = 10
+"""Number of workflows that are added at once."""
+
+
+def submit(
+    launchpad: CampaignLaunchPad,
+    units: Iterable[Unit],
+    campaign: Campaign,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Queue the units that are not queued yet, and return their number.
+
+    Parameters
+    ----------
+    launchpad
+        Launchpad of the campaign.
+    units
+        Consumed in batches, while no other process can feed this launchpad.
+    campaign
+        Campaign of the units.
+    on_progress
+        Called with the number of units queued so far.
+    """
+    added = 0
+    remaining = iter(units)
+    with launchpad.sole_feeder() as record:
+        while batch := list(islice(remaining, BATCH)):
+            queued = launchpad.queued(unit.key for unit in batch)
+            new = {unit.key: unit for unit in batch if unit.key not in queued}
+            if new:
+                record(list(new))
+                with redirect_stderr(StringIO()):  # FireWorks shows a progress bar for every batch
+                    launchpad.bulk_add_wfs([_workflow(unit, campaign) for unit in new.values()])
+            added += len(new)
+            on_progress(added)
+    return added
+
+
+@explicit_serialize
+class ReleaseTask(FiretaskBase):
+    """Feed all campaigns that depend on the work of this owner."""
+
+    required_params = ("owner",)
+
+    def run_task(self, _spec: dict[str, Any]) -> None:
+        """Feed the launchpad that the task was taken from."""
+        feed_all(Databases.of(self.launchpad), self["owner"])
+
+
+def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
+    """Make the workflow of a unit; its last Firework releases units that depend on it."""
+    metadata = {"unit": unit.key, "campaign": campaign.name}
+    workflow = flow_to_workflow(
+        unit.flow,
+        store=None,  # a store given here would be copied, password and all, into the job
+        allow_external_references=True,
+        metadata=metadata,
+    )
+    if unit.frees is None:
+        return workflow
+    spec = {
+        "campaign": unit.frees,
+        "step": Step.RELEASE.value,
+        "_add_launchpad_and_fw_id": True,
+        "_allow_fizzled_parents": True,
+        **spec_of(campaign.routing.other, Step.RELEASE),
+    }
+    leaves = [workflow.id_fw[fw_id] for fw_id in workflow.leaf_fw_ids]
+    release = Firework([ReleaseTask(owner=unit.frees)], spec=spec, name="release", parents=leaves)
+    return Workflow([*workflow.fws, release], name=workflow.name, metadata=metadata)
+
+
+class Backlog(NamedTuple):
+    """Counts of the units whose outputs are not stored yet."""
+
+    queued: int
+    """Units on the launchpad."""
+    ready: int
+    """Units that can be queued now."""
+    later: int
+    """Units that are queued when others end."""
+    waiting: int
+    """Units that need the output of another one."""
+
+    @property
+    def missing(self) -> int:
+        """Units that are not on the launchpad."""
+        return self.ready + self.later + self.waiting
+
+
+class Feeder:
+    """Queues the units of one campaign.
+
+    Parameters
+    ----------
+    campaign
+        A campaign that is registered in these databases.
+    databases
+        Databases of the launchpad and the outputs.
+    """
+
+    def __init__(self, campaign: Campaign, databases: Databases) -> None:
+        self.campaign = campaign
+        self.databases = databases
+        self.launchpad = databases.launchpad()
+        self.units = CampaignUnits(campaign)
+
+    def feed(self, on_progress: Callable[[int], None] = lambda _: None) -> int:
+        """Queue the units that can start and are not queued yet.
+
+        Compositions and candidates are queued while fewer than ``workflows_at_once`` of their
+        workflows are unfinished; candidates come first. Feeding twice, or in two processes, queues
+        no unit twice.
+
+        Parameters
+        ----------
+        on_progress
+            Called with the number of units queued so far.
+
+        Returns
+        -------
+        Number of units that were queued.
+        """
+        return submit(self.launchpad, self._startable(), self.campaign, on_progress)
+
+    def backlog(self) -> Backlog:
+        """Count the units that are not stored yet, without queueing any."""
+        backlog, _ = self._plan()
+        return backlog
+
+    def _plan(self) -> tuple[Backlog, list[str | Chunk]]:
+        """Return the backlog, and the units that can be queued: keys of stage one, and chunks."""
+        units, name = self.units, self.campaign.name
+        keys = [*units.shared, *units.compositions]
+        stored = self.databases.stored(keys)
+        queued = self.launchpad.queued(set(keys) - stored)
+        missing = [key for key in keys if key not in stored | queued]
+        shared = [key for key in missing if key in units.shared]
+        compositions = [key for key in missing if key not in units.shared]
+        can_start = units.shared.keys() <= stored
+        bounded = [*units.chunks(self.databases), *(compositions if can_start else ())]
+        bound = workflows_at_once_of(self.databases, name)
+        room = max(0, bound - self.launchpad.n_open_workflows(name))
+        ready = [*shared, *bounded[:room]]
+        backlog = Backlog(
+            queued=len(queued) + self.launchpad.n_open_candidates(name),
+            ready=len(ready),
+            later=len(bounded[room:]),
+            waiting=0 if can_start else len(compositions),
+        )
+        return backlog, ready
+
+    def _startable(self) -> Iterator[Unit]:
+        """Yield the units that may be queued.
+
+        Queued units are read when the first unit is requested, when no other process can feed the
+        launchpad.
+        """
+        _, ready = self._plan()
+        for part in ready:
+            if isinstance(part, Chunk):
+                yield self.units.candidate_unit(part, self.databases)
+            else:
+                yield self.units.unit(part)
+
+
+def feed_all(databases: Databases, owner: str | None = None) -> int:
+    """Feed every campaign that was submitted.
+
+    Parameters
+    ----------
+    databases
+        Databases of the campaigns.
+    owner
+        Name of a campaign, or uuid of a shared job, whose campaigns are fed; None: all.
+
+    Returns
+    -------
+    Number of units that were queued.
+
+    Raises
+    ------
+    UserError
+        If a campaign cannot be fed; the others are fed first.
+    """
+    added, problems = 0, []
+    for campaign, submission in submissions(databases):
+        if submission and (owner is None or owner in submission["owners"]):
+            try:
+                added += Feeder(campaign, databases).feed()
+            except UserError as error:
+                problems.append(f"campaign {campaign.name}: {error}")
+    if problems:
+        raise UserError(" ".join(problems))
+    return added

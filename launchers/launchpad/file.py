@@ -1,0 +1,268 @@
+"""my_launchpad.yaml, the one file that configures every database."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, quote_plus, unquote_plus
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.settings import first_problem, read_mapping
+from launchers.launchpad import mongo_uri
+
+PASSWORD_VARIABLE = "GAN_HTVS_MONGO_PASSWORD"  # noqa: S105
+SERVER_TIMEOUT_MS = 10_000
+DEFAULT_NAME = "fireworks"
+"""FireWorks' own default, so that its commands and ours mean the same database."""
+LOOPBACK = frozenset({"127.0.0.1", "localhost"})
+FORBIDDEN = '/\\. "$*<>:|?'
+"""Which names of databases must not hold, on any system that MongoDB runs on."""
+HINT = "`gan-htvs init` writes one for the embedded database, or name yours with --launchpad"
+
+_PART = re.compile(r"[^,:{}\[\]'\"]{4,}")
+_ADMIN = "admin"
+"""The database that holds users; a connection string names it to authenticate."""
+_UNSET = (None, False, "", "false")
+"""Values of keys that FireWorks 1 wrote into every file."""
+
+
+def _no_connection_string(text: str) -> str:
+    if "://" in text:
+        raise ValueError("holds a connection string; put it into host")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_no_connection_string)]
+
+
+class LaunchpadFile(BaseModel):
+    """my_launchpad.yaml: FireWorks' own format, and one key of ours.
+
+    FireWorks ignores keys that it does not know, so ``lpad -l`` reads the same file.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    host: str = Field(description="host, or connection string without credentials")
+    port: int | None = Field(None, ge=1, le=65535)
+    name: Text = DEFAULT_NAME
+    username: Text | None = None
+    password: SecretStr | None = None
+    authsource: Text | None = None
+    uri_mode: bool = False
+    mongoclient_kwargs: dict[str, Any] = Field(default_factory=dict, repr=False, exclude=True)
+    logdir: Text | None = None
+    strm_lvl: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = "WARNING"
+    user_indices: list[str] = Field(default_factory=list)
+    wf_user_indices: list[str] = Field(default_factory=list)
+    embedded_storage: Path | None = Field(
+        None, description="directory of the embedded server; absent for a real MongoDB"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalize(cls, document: Any) -> Any:
+        """Take credentials out of host and options, and fill in FireWorks' defaults."""
+        if not isinstance(document, dict) or "host" not in document:
+            return document
+        _check_keys(document)
+        # A name that is "" comes from a variable that is not set, and is refused below.
+        given = {
+            key: value
+            for key, value in document.items()
+            if value is not None and (value != "" or key == "name")
+        }
+        host = given.setdefault("host", "localhost")
+        options = given.get("mongoclient_kwargs", {})
+        if not isinstance(host, str) or not isinstance(options, dict):
+            return given  # pydantic names the problem
+        server = mongo_uri.parse(host)
+        for field, names in (("mongoclient_kwargs", options), ("host", server.options)):
+            for name in names:
+                mongo_uri.check_option(str(name), field)
+        known = {option.lower() for option in options}
+        options = {key: value for key, value in options.items() if value is not None} | {
+            key: value for key, value in server.options.items() if key.lower() not in known
+        }
+        uri_mode = given.get("uri_mode") not in _UNSET
+        if "://" in host:
+            _check_name(given, server.database)
+            given |= {"host": server.uri, "port": None, "uri_mode": True}
+        elif uri_mode:
+            raise ValueError("uri_mode: needs a connection string mongodb://... as host")
+        if uri_mode and given.get("authsource") == given["name"]:
+            del given["authsource"]  # `lpad init` writes it there, where FireWorks ignores it
+        _merge_credentials(given, server, options)
+        if not uri_mode and server.database is None and "username" in given:
+            given.setdefault("authsource", given.get("name", DEFAULT_NAME))
+        return given | {"mongoclient_kwargs": options}
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_one_of_a_database(cls, name: str) -> str:
+        if not name or set(name) & set(FORBIDDEN):
+            shown = "it" if "@" in name else repr(name)  # perhaps USER:PASSWORD@HOST
+            raise ValueError(f"{shown} must be one or more characters other than {FORBIDDEN}")
+        return name
+
+    @model_validator(mode="after")
+    def _embedded_is_local(self) -> LaunchpadFile:
+        has_user = self.username is not None or self.password is not None
+        is_served_here = self.host in LOOPBACK and self.port is not None
+        if self.embedded_storage is not None and (has_user or not is_served_here):
+            raise ValueError(
+                "embedded_storage needs host: 127.0.0.1 and a port, and has no username or password"
+            )
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> LaunchpadFile:
+        """Read and check a file; a relative ``embedded_storage`` starts at the file's folder.
+
+        Raises
+        ------
+        UserError
+            One sentence with the file, the field and the fix.
+        """
+        document = read_mapping(path, HINT)
+        try:
+            settings = cls.model_validate(document)
+        except ValidationError as error:
+            # Without the cause, which holds what was read.
+            raise UserError(f"{path}: {first_problem(error)}.") from None
+        if settings.secrets and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise UserError(
+                f"{path}: holds a password but others can read it; "
+                f"`chmod 600 {path}`, or delete it there and set {PASSWORD_VARIABLE}."
+            )
+        changes: dict[str, Any] = {}
+        if password := os.environ.get(PASSWORD_VARIABLE):
+            changes["password"] = SecretStr(password)
+        if settings.embedded_storage is not None:
+            storage = path.resolve().parent / settings.embedded_storage.expanduser()
+            changes["embedded_storage"] = storage.resolve()
+        return settings.model_copy(update=changes)
+
+    @property
+    def _server(self) -> mongo_uri.Server:
+        return mongo_uri.parse(self.host, self.port or mongo_uri.DEFAULT_PORT)
+
+    @property
+    def address(self) -> str:
+        """Where the server is, without credentials."""
+        return self._server.address
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return all(host in LOOPBACK or host.startswith("/") for host in self._server.hosts)
+
+    @property
+    def uri(self) -> str:
+        """The connection string without credentials, which are among the client's options."""
+        return self._server.uri
+
+    def client_options(self, **defaults: Any) -> dict[str, Any]:
+        """Return the options of pymongo's client, credentials among them.
+
+        FireWorks, maggma and pymongo connect alike: ``MongoClient(uri, **client_options())``.
+
+        Parameters
+        ----------
+        **defaults
+            Options that hold unless the file has others.
+        """
+        options = dict(self.mongoclient_kwargs)
+        if self.username is not None:
+            options["username"] = self.username
+            if self.password is not None:
+                options["password"] = self.password.get_secret_value()
+        if self.authsource is not None:
+            options["authSource"] = self.authsource
+        given = {key.lower() for key in options}
+        defaults = {"serverSelectionTimeoutMS": SERVER_TIMEOUT_MS} | defaults
+        return {key: value for key, value in defaults.items() if key.lower() not in given} | options
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """Arguments of maggma's stores that say where the database is."""
+        return {
+            "database": self.name,
+            "uri": self.uri,
+            "mongoclient_kwargs": self.client_options(),
+        }
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be shown: passwords, and options that hold one, also percent-encoded."""
+        options = self.mongoclient_kwargs.items()
+        texts = [str(value) for name, value in options if value and mongo_uri.is_credential(name)]
+        if self.password:
+            texts.append(self.password.get_secret_value())
+        texts += [unquote_plus(text) for text in texts]
+        # A message of pymongo may quote only a part.
+        parts = [*texts, *(part for text in texts for part in _PART.findall(text))]
+        return [form for part in parts for form in (part, quote(part), quote_plus(part))]
+
+    def redact(self, text: str) -> str:
+        """Replace every secret in a text, such as a message of pymongo, by asterisks."""
+        for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
+
+def _check_keys(document: dict[str, Any]) -> None:
+    """Check that no key is one that FireWorks would ignore although it was to have an effect."""
+    for key, value in document.items():
+        word = str(key).partition(":")[0]  # `password:secret` without a space is one key
+        close = difflib.get_close_matches(word, LaunchpadFile.model_fields, 1, cutoff=0.75)
+        if mongo_uri.is_option(word) and word.lower() not in LaunchpadFile.model_fields:
+            if value not in _UNSET:
+                mongo_uri.check_option(word, word)
+                raise ValueError(f"{word}: FireWorks ignores it; put it under mongoclient_kwargs")
+        elif key not in LaunchpadFile.model_fields and close:
+            raise ValueError(f"unknown key {word!r}; perhaps {close[0]!r}")
+
+
+def _check_name(given: dict[str, Any], database: str | None) -> None:
+    """Take the name of the database from a connection string, unless the file has the same."""
+    database = None if database == _ADMIN else database
+    name = given.setdefault("name", database)
+    if name is None or database not in (None, name):
+        raise ValueError(
+            f"name: is required, and must not differ from the database {database!r} of the "
+            "connection string (?authSource=... names the database of the users)"
+        )
+
+
+def _merge_credentials(
+    given: dict[str, Any], server: mongo_uri.Server, options: dict[str, Any]
+) -> None:
+    """Set the fields that may be given in several places, if these agree."""
+    for field, of_uri in (
+        ("username", server.username),
+        ("password", server.password),
+        ("authsource", None),
+    ):
+        values = [given.get(field), of_uri]
+        values += [options.pop(key) for key in list(options) if key.lower() == field]
+        values = [value for value in values if value is not None]
+        if any(value != values[0] for value in values):
+            raise ValueError(f"{field}: differs from that in host or mongoclient_kwargs; keep one")
+        if values:
+            given[field] = values[0]

@@ -1,0 +1,175 @@
+"""Settings of FireWorks and jobflow that belong to other programs of the same user or group.
+
+FireWorks reads ``FW_config.yaml`` while it is imported, prints to stdout meanwhile, and raises
+errors of its own. :func:`guard_fireworks` makes that import silent and checks the file. jobflow
+reads ``jobflow.yaml`` while it is imported; nothing of that file is used here, so
+:func:`set_aside_jobflow_settings` hides it. Which launchpad file a command acts on is decided in
+:mod:`launchers.queue.scripts`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import redirect_stdout
+from importlib.machinery import PathFinder, SourceFileLoader
+from importlib.metadata import version
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.settings import first_message, read_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+FIREWORKS_SETTINGS = "fireworks.fw_config"
+"""The module that reads the settings of FireWorks."""
+
+FIREWORKS_FILE = "FW_config.yaml"
+FIREWORKS_VARIABLE = "FW_CONFIG_FILE"
+MONGOMOCK_VARIABLE = "MONGOMOCK_SERVERSTORE_FILE"
+
+UNUSED = frozenset({"ECHO_TEST", "DS_PASSWORD", MONGOMOCK_VARIABLE})
+"""Settings of FireWorks without effect here.
+
+They are a text for stdout, the key of ``rlaunch multi``, which is drawn anew each time, and a file
+that would replace the database that is named.
+"""
+
+MAY_BE_NULL = frozenset({"GRIDFS_FALLBACK_COLLECTION"})
+
+JOBFLOW_PREFIX = "JOBFLOW_"
+JOBFLOW_VARIABLE = "JOBFLOW_CONFIG_FILE"
+NO_FILE = f"{os.devnull}/jobflow.yaml"
+
+_set_aside: dict[str, str] = {}
+
+
+def guard_fireworks() -> None:
+    """Check the settings of FireWorks and keep stdout clean when FireWorks is imported.
+
+    This has no effect where FireWorks is imported already, as by its own commands.
+    """
+    if not any(isinstance(finder, _Guard) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Guard())
+
+
+class _Guard:
+    """Finds the module with FireWorks' settings and replaces its loader."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return None for all other modules, which leaves them to Python."""
+        spec = PathFinder.find_spec(name, path, target) if name == FIREWORKS_SETTINGS else None
+        if spec is not None and spec.origin is not None:
+            spec.loader = _Loader(name, spec.origin)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    """Executes FireWorks' settings with checked ones in place of the file's."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute the module, in which FireWorks' defaults come before the file is read."""
+        from unittest import mock  # noqa: PLC0415 - FireWorks takes longer to import
+
+        from monty import serialization  # noqa: PLC0415 - FireWorks is imported anyway
+
+        def load(path: str) -> dict[str, Any]:
+            return checked_settings(Path(path), vars(module))
+
+        with (
+            mock.patch.dict(os.environ),
+            mock.patch.object(serialization, "loadfn", load),
+            redirect_stdout(StringIO()),
+        ):
+            os.environ.pop(MONGOMOCK_VARIABLE, None)
+            super().exec_module(module)
+        module.loadfn = serialization.loadfn  # type: ignore[attr-defined]
+
+
+def checked_settings(path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Read those settings of FireWorks that have an effect here.
+
+    Parameters
+    ----------
+    path
+        A FW_config.yaml.
+    defaults
+        FireWorks' settings by name; other names are none.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or has a setting or a value that FireWorks does not know.
+    """
+    settings = read_mapping(path, "write one `KEY: value` in each line, or delete the file")
+    settings = {key: value for key, value in settings.items() if key not in UNUSED}
+    defaults = {key: value for key, value in defaults.items() if key == key.upper()}
+    fields: dict[str, Any] = {
+        key: (_type_of(key, default), default)
+        for key, default in (defaults | {"ADD_USER_PACKAGES": []}).items()
+    }
+    model = create_model("FireWorks", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    try:
+        model.model_validate(settings)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        value = settings.get(key)
+        # A mapping, a list or an unknown setting may hold credentials.
+        is_plain = key in fields and not isinstance(value, (dict, list))
+        raise UserError(
+            f"{path}: {key}{f' ({value!r:.40})' if is_plain else ''}: {first_message(error)} "
+            f"(FireWorks {version('fireworks')}); correct or delete it."
+        ) from None
+    return settings
+
+
+def _type_of(key: str, default: Any) -> Any:
+    """Return the type of a setting, for pydantic."""
+    if key.endswith("LOGLEVEL"):
+        return Literal[tuple(logging.getLevelNamesMapping())]
+    if default is None or key in MAY_BE_NULL:
+        return str | None
+    return float if type(default) is int else type(default)
+
+
+def fireworks_files() -> list[Path]:
+    """Find the settings files of FireWorks in its order: it reads the first and no other."""
+    folders = [Path.cwd(), Path.home() / ".fireworks"]
+    if (spec := find_spec("fireworks")) is not None and spec.origin is not None:
+        folders.append(Path(spec.origin).parents[1])
+    paths = [folder / FIREWORKS_FILE for folder in folders]
+    if named := os.environ.get(FIREWORKS_VARIABLE):
+        paths.append(Path(named))
+    return [path for path in dict.fromkeys(paths) if path.exists()]
+
+
+def set_aside_jobflow_settings() -> None:
+    """Hide jobflow's settings from this process and its children: none are used here."""
+    for name in [name for name in os.environ if name.upper().startswith(JOBFLOW_PREFIX)]:
+        _set_aside[name] = os.environ.pop(name)
+    os.environ[JOBFLOW_VARIABLE] = NO_FILE
+
+
+def restore_jobflow_settings() -> None:
+    """Show jobflow's settings to programs that are started from now on, such as batch jobs."""
+    if os.environ.get(JOBFLOW_VARIABLE) == NO_FILE:
+        del os.environ[JOBFLOW_VARIABLE]
+    os.environ.update(_set_aside)
+    _set_aside.clear()
+
+
+def jobflow_file() -> Path:
+    """Return where jobflow's settings are for other programs."""
+    named = _set_aside.get(JOBFLOW_VARIABLE) or os.environ.get(JOBFLOW_VARIABLE)
+    return Path(named or "~/.jobflow.yaml").expanduser()

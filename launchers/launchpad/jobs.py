@@ -1,0 +1,345 @@
+"""The launchpad: queue workflows once, and read the state of their jobs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import networkx as nx
+from fireworks import FWorker, LaunchPad, Workflow
+from fireworks.core.launchpad import WFLock
+from pydantic import AliasPath, BaseModel, ConfigDict, Field
+from pymongo import ReturnDocument
+from pymongo.errors import PyMongoError
+
+from gan_htvs.core.candidate import Step
+from gan_htvs.core.errors import UserError
+from launchers.launchpad.batch_system import BatchQueue
+from launchers.launchpad.workers import Life, Worker, describe, this_worker, worker_of_launch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from pymongo.collection import Collection as MongoCollection
+
+
+LEASE = timedelta(seconds=120)
+"""A feeder on another machine without a sign of life for so long is dead: a batch takes a second.
+One on this machine is dead when its process is gone."""
+
+LEASE_POLL_SECONDS = 0.2
+
+POLLS_UNTIL_WARNING = 25
+"""A process that waits longer for another feeder logs a warning."""
+
+ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
+
+AFTER_GATES = (Step.HYBRID.value, Step.BAND_GAP.value, Step.GATE.value)
+"""Steps of the jobs that a gate queues: its band gap, and the verdict with it."""
+
+UUID = "spec._tasks.job.uuid"
+"""Where a Firework holds the uuid of its job."""
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_JOB_FIELDS = [
+    *("fw_id", "name", "state", "updated_on", "launches", "archived_launches", UUID),
+    *("spec.campaign", "spec.step", "spec.candidate_id", "spec._exception_details"),
+]
+_LAUNCH_FIELDS = [
+    *("launch_id", "fw_id", "state", "state_history", "time_start", "host", "launch_dir"),
+    *("fworker", "action.stored_data"),
+]
+
+
+class QueuedJob(BaseModel):
+    """A job on the launchpad, without what it runs, and its last launch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fw_id: int
+    name: str
+    state: str
+    updated_on: datetime | str
+    archived_launches: list[int] = []
+    step: str = Field("", validation_alias=AliasPath("spec", "step"))
+    owner: str = Field("", validation_alias=AliasPath("spec", "campaign"))
+    """Campaign, or uuid of a shared job."""
+    candidate_id: str = Field("", validation_alias=AliasPath("spec", "candidate_id"))
+    uuid: str | None = Field(None, validation_alias=AliasPath("spec", "_tasks", 0, "job", "uuid"))
+    load_error: dict[str, Any] = Field({}, validation_alias=AliasPath("spec", "_exception_details"))
+    """Exception of a job that FireWorks could not load."""
+    launch: dict[str, Any] | None
+    """None: it was never launched."""
+
+    @property
+    def launch_id(self) -> int | None:
+        """Id of the last launch."""
+        return self.launch["launch_id"] if self.launch else None
+
+    @property
+    def worker(self) -> Worker | None:
+        """Worker of the last launch; None for one of FireWorks' own."""
+        return worker_of_launch(self.launch)
+
+    @property
+    def folder(self) -> str | None:
+        """``host:path`` of the last launch."""
+        return f"{self.launch['host']}:{self.launch['launch_dir']}" if self.launch else None
+
+    @property
+    def error(self) -> str:
+        """Last line of the traceback, if it raised or could not be loaded."""
+        details = self.load_error
+        if self.launch:
+            action = self.launch.get("action") or {}
+            details = action.get("stored_data", {}).get("_exception", {})
+        lines = details.get("_stacktrace", "").strip().splitlines()
+        return lines[-1] if lines else "no traceback was left"
+
+
+class _Counters:
+    """The collection that FireWorks draws its ids from, atomic on every server.
+
+    FireWorks requests the image before an increment, which two clients of SecantusDB may share.
+    The image after it is atomic, and holds the same information.
+    """
+
+    def __init__(self, collection: MongoCollection[dict[str, Any]]) -> None:
+        self._collection = collection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._collection, name)
+
+    def find_one_and_update(
+        self, query: dict[str, Any], update: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Increment counters and return their previous values."""
+        after = self._collection.find_one_and_update(
+            query, update, return_document=ReturnDocument.AFTER
+        )
+        if after is None:
+            return None
+        return after | {name: after[name] - by for name, by in update["$inc"].items()}
+
+
+class CampaignLaunchPad(LaunchPad):
+    """FireWorks' LaunchPad with the queries of a campaign.
+
+    Jobs are addressed by their owners, the label ``campaign`` of :mod:`flows.routing`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fw_id_assigner = _Counters(self.db.fw_id_assigner)
+
+    def __repr__(self) -> str:
+        """Return the address; FireWorks would show all settings, and a password among them."""
+        return f"{type(self).__name__}({self.name!r} at {self.host})"
+
+    def initialise(self) -> None:
+        """Prepare an empty database; one in use is left as it is."""
+        fresh = self.fw_id_assigner.update_one(
+            {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True
+        )
+        if fresh.upserted_id is not None:
+            self.tuneup()
+
+    def queued(self, keys: Iterable[str]) -> set[str]:
+        """Return which of these units are on the launchpad, whatever their state."""
+        found = self.workflows.distinct("metadata.unit", {"metadata.unit": {"$in": list(keys)}})
+        return set(found)
+
+    def n_open_workflows(self, campaign: str) -> int:
+        """Count the unfinished workflows of compositions and candidates."""
+        unfinished = {"state": {"$in": ["WAITING", "READY", "RESERVED"]}}
+        return self.fireworks.count_documents(
+            {"spec.campaign": campaign, "spec.step": Step.RELEASE.value} | unfinished
+        )
+
+    def n_open_candidates(self, campaign: str) -> int:
+        """Count the candidates whose evaluation is queued or running."""
+        unfinished = {"state": {"$nin": ["COMPLETED", "ARCHIVED", "FIZZLED", "DEFUSED"]}}
+        query = {"spec.campaign": campaign, "spec.step": Step.GATE.value} | unfinished
+        return len(self.fireworks.distinct("spec.candidate_id", query))
+
+    def evaluated(self, campaign: str) -> list[str]:
+        """Return the ids of candidates with a job for their verdict."""
+        gates = {"spec.campaign": campaign, "spec.step": Step.GATE.value}
+        return self.fireworks.distinct("spec.candidate_id", gates | {"state": {"$ne": "ARCHIVED"}})
+
+    @contextmanager
+    def sole_feeder(self) -> Iterator[Callable[[list[str]], None]]:
+        """Exclude all other processes that feed this launchpad, on any machine.
+
+        Yields a function that is called with the units of each batch before they are added. With
+        this record the next feeder deletes what a killed one had added incompletely.
+        """
+        leases = self.db["feeders"]
+        lease = {"_id": "lease"}
+        unused: dict[str, Any] = {"holder": "", "until": _EPOCH}
+        leases.update_one(lease, {"$setOnInsert": unused}, upsert=True)
+        mine = lease | {"holder": uuid4().hex}
+        worker = this_worker().model_dump(mode="json", exclude={"versions"})
+        for n_polls in count():
+            previous = leases.find_one(lease) or unused
+            now = datetime.now(UTC)
+            if moment(previous["until"]) < now or _is_dead(previous.get("worker")):
+                taken = leases.update_one(
+                    lease | {"holder": previous["holder"]},
+                    {"$set": mine | {"worker": worker, "until": now + LEASE}},
+                )
+                if taken.modified_count:
+                    break
+            if n_polls == POLLS_UNTIL_WARNING:
+                self.m_logger.warning("another process queues workflows; waiting for it")
+            time.sleep(LEASE_POLL_SECONDS)
+        self._delete_incomplete(previous.get("adding", []))
+
+        def record(keys: list[str]) -> None:
+            until = datetime.now(UTC) + LEASE
+            if not leases.update_one(
+                mine, {"$set": {"adding": keys, "until": until}}
+            ).matched_count:
+                raise UserError(
+                    "queueing took so long that another process took over; the same command "
+                    "goes on."
+                )
+
+        try:
+            yield record
+            leases.update_one(mine, {"$set": {"adding": []}})
+        finally:
+            with suppress(PyMongoError):
+                leases.update_one(mine, {"$set": {"until": _EPOCH}})
+
+    def _delete_incomplete(self, keys: Sequence[str]) -> None:
+        """Delete workflows some of whose Fireworks were never written; they are added again."""
+        query = {"metadata.unit": {"$in": list(keys)}}
+        for workflow in self.workflows.find(query, {"nodes": 1}) if keys else ():
+            nodes = {"fw_id": {"$in": workflow["nodes"]}}
+            if self.fireworks.count_documents(nodes) < len(workflow["nodes"]):
+                self.fireworks.delete_many(nodes)
+                self.workflows.delete_one({"_id": workflow["_id"]})
+
+    def states(self, owners: Sequence[str]) -> Counter[tuple[str, str]]:
+        """Count jobs by step and state."""
+        jobs = self.fireworks.find(of(owners), {"spec.step": 1, "state": 1})
+        return Counter((job["spec"]["step"], job["state"]) for job in jobs)
+
+    def is_busy(self, owners: Sequence[str]) -> bool:
+        """Return whether any job is running or could be."""
+        active = {"state": {"$in": list(ACTIVE_STATES)}}
+        return self.fireworks.find_one(of(owners) | active, {"_id": 1}) is not None
+
+    def jobs(
+        self,
+        owners: Sequence[str] | None = None,
+        *,
+        states: Collection[str] = (),
+        steps: Collection[str] = (),
+        query: Mapping[str, Any] | None = None,
+    ) -> list[QueuedJob]:
+        """Find jobs and their last launches, in the order of their ids.
+
+        Parameters
+        ----------
+        owners
+            Owners of the jobs; None: any.
+        states
+            States of the Fireworks; empty: any.
+        steps
+            Steps of the jobs; empty: any.
+        query
+            Further conditions on the Fireworks.
+        """
+        criteria = dict(query or {})
+        criteria |= of(owners) if owners is not None else {}
+        criteria |= {"state": {"$in": list(states)}} if states else {}
+        criteria |= {"spec.step": {"$in": list(steps)}} if steps else {}
+        documents = list(self.fireworks.find(criteria, _JOB_FIELDS).sort("fw_id", 1))
+        last = [max(document["launches"]) for document in documents if document["launches"]]
+        found = self.launches.find({"launch_id": {"$in": last}}, _LAUNCH_FIELDS)
+        launches = {launch["launch_id"]: launch for launch in found}
+        last_launches = [launches.get(max(each["launches"], default=None)) for each in documents]
+        return [
+            QueuedJob.model_validate(document | {"launch": launch})
+            for document, launch in zip(documents, last_launches, strict=True)
+        ]
+
+    def refresh(self, fw_id: int) -> None:
+        """Update a workflow with the launches of one of its jobs."""
+        self._refresh_wf(fw_id)
+
+    def rerun_fw(self, fw_id: int, *args: Any, **kwargs: Any) -> list[int]:
+        """Queue a job again, with those that follow from it.
+
+        The band gaps that gates after it had queued are removed first: each gate queues its own
+        when it runs again, and the old one would store the previous verdict as the latest.
+        """
+        workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
+        if gaps := self._gaps_after(fw_id, workflow.links):
+            with WFLock(self, fw_id):
+                workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
+                workflow.links = Workflow.Links(
+                    {
+                        node: [child for child in children if child not in gaps]
+                        for node, children in workflow.links.items()
+                        if node not in gaps
+                    }
+                )
+                for gap in gaps:
+                    del workflow.id_fw[gap], workflow.fw_states[gap]
+                self.workflows.replace_one(
+                    {"nodes": fw_id}, workflow.to_db_dict() | {"locked": True}
+                )
+                self.fireworks.delete_many({"fw_id": {"$in": gaps}})
+        rerun: list[int] = super().rerun_fw(fw_id, *args, **kwargs)
+        return rerun
+
+    def _gaps_after(self, fw_id: int, links: Mapping[int, Sequence[int]]) -> list[int]:
+        """Return the jobs queued by gates that follow from a job, or by the job itself."""
+        graph = nx.DiGraph(dict(links))
+        after = {fw_id, *nx.descendants(graph, fw_id)}
+        jobs = self.fireworks.find({"fw_id": {"$in": sorted(after)}}, {"fw_id": 1, "spec.step": 1})
+        steps = {job["fw_id"]: job["spec"].get("step") for job in jobs}
+        gates = [node for node in after if steps[node] == Step.GATE.value]
+        following = {node for gate in gates for node in nx.descendants(graph, gate)}
+        return sorted(node for node in following if steps[node] in AFTER_GATES)
+
+
+def worker_of(owners: Sequence[str]) -> FWorker:
+    """Describe this process to FireWorks: it takes the jobs of these owners and no other."""
+    worker = this_worker()
+    fworker = FWorker(name=f"gan-htvs@{worker.host}", query=of(owners))
+    describe(fworker, worker)
+    return fworker
+
+
+def moment(written: datetime | str) -> datetime:
+    """Read a time of FireWorks: UTC, as BSON date or as text, depending on who wrote it."""
+    moment = datetime.fromisoformat(written) if isinstance(written, str) else written
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def last_sign(launch: Mapping[str, Any]) -> datetime:
+    """Return when a worker last wrote to a launch: at its begin, at a ping, at its end."""
+    latest = launch["state_history"][-1]
+    return moment(latest.get("updated_on", latest["created_on"]))
+
+
+def of(owners: Sequence[str]) -> dict[str, Any]:
+    """Make the condition that a Firework belongs to one of these owners."""
+    return {"spec.campaign": {"$in": list(owners)}}
+
+
+def _is_dead(worker: dict[str, Any] | None) -> bool:
+    """Return whether a feeder that described itself so ran on this machine, and is gone."""
+    if worker is None:
+        return False
+    no_queue = BatchQueue(system=None)
+    return Worker.model_validate(worker).life(no_queue) is Life.DEAD

@@ -1,0 +1,279 @@
+"""The command ``gan-htvs evaluate``: from files to a report, and the report on a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, get_args
+
+from rich.markup import escape
+
+from gan_htvs.campaign.file import checked_campaign, read_campaign
+from gan_htvs.campaign.model import generator_file
+from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.statistics import Share
+from gan_htvs.core.text import listed
+from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.skipped import spell_reasons
+from gan_htvs.evaluation import evaluate
+from gan_htvs.evaluation.documents import Measures, Outcome
+from gan_htvs.evaluation.report import make_report
+from gan_htvs.generator import checkpoint
+from gan_htvs.potentials.relaxation import Relaxations
+from gan_htvs.proposers import make_proposer
+from gan_htvs.thermodynamics.references import phases_of
+from launchers.console.output import Grid, cell_text, grid_table, note, note_skipped, out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from gan_htvs.evaluation.documents import Report
+
+BASELINES = tuple(name for name in ProposerName if name is not ProposerName.GAN)
+
+MANY = 100
+"""Denominator from which tenths of a percent are worth printing."""
+
+MOST_REASONS = 3
+"""Reasons of rejection that are told."""
+
+BOUNDED = "the bound of tries (sampling.max_tries_per_structure) was reached"
+EXHAUSTED = "the proposer has no more"
+"""Why fewer structures were found than requested."""
+
+SHARE_NAMES = [
+    name
+    for name, field in Measures.model_fields.items()
+    if Share in (field.annotation, *get_args(field.annotation))
+]
+"""Fields of the measures that are shares, in the order in which they are printed."""
+
+RELAXED_NAMES = [name for name in SHARE_NAMES if name.endswith("_relaxed")]
+
+SHARES = "k/n, share and Wilson 95 % interval."
+
+STABILITY = (
+    "Stable: sound, converged and within the distance of the "
+    "hull after relaxation. S.U.N.: stable; unique among the proposer's relaxed structures; and "
+    "novel, matching no training structure and no known phase after relaxation. Published "
+    "structures were relaxed by DFT, these by an interatomic potential: compare proposers with "
+    "each other, not with the published shares."
+)
+
+NO_PHASES = (
+    "No reference phases are known for {}: novel here is against the training structures alone."
+)
+
+
+def evaluate_checkpoint(
+    checkpoint_file: Path,
+    campaign_file: Path,
+    *,
+    against: Sequence[str],
+    compositions: Sequence[str],
+    n_samples: int,
+    n_relaxed: int,
+    seed: int,
+    n_workers: int,
+    workdir: Path,
+    on_progress: Callable[[str, int, int], None],
+) -> Report:
+    """Judge a trained generator and the baselines beside it.
+
+    Parameters
+    ----------
+    checkpoint_file, campaign_file
+        The generator, or ``shipped``, and the campaign that says what it is for.
+    against
+        Names of baselines.
+    compositions
+        Cell formulas; none: those of the campaign.
+    n_samples, n_relaxed
+        Structures sampled, and the first of them relaxed, of each composition.
+    seed
+        Decides all samples.
+    n_workers
+        Processes that relax.
+    workdir
+        Relaxations are remembered in a folder of it, named after the campaign.
+    on_progress
+        Told what goes on.
+
+    Raises
+    ------
+    UserError
+        If a file, a name or a composition is wrong.
+    """
+    baselines = _baselines(against)
+    campaign = read_campaign(campaign_file)
+    if compositions:
+        document = campaign.model_dump(mode="json") | {"compositions": list(compositions)}
+        campaign = checked_campaign(document, source="--compositions")
+    system = campaign.chemical_system
+    trained = checkpoint.load(generator_file(checkpoint_file), system=system)
+    proposers = [
+        make_proposer(name, system, campaign.oxidation_states, trained)
+        for name in (ProposerName.GAN, *baselines)
+    ]
+    relaxations = Relaxations.of(campaign, workdir, n_processes=n_workers)
+    dataset = build_dataset(
+        system,
+        campaign.oxidation_states,
+        campaign.dataset,
+        on_progress=lambda done, total: on_progress("dataset", done, total),
+    )
+    note_skipped(dataset.skipped)
+    training, held_out = dataset.split(campaign.dataset.held_out)
+    if trained.dataset not in (None, training.hash):
+        raise UserError(
+            f"{campaign_file}: {checkpoint_file} learnt from another dataset than this campaign's "
+            "(section dataset), so that novelty and rediscovery would mean nothing; give the "
+            "campaign file that it was trained with."
+        )
+    limits = campaign.thresholds
+    phases = phases_of(campaign, by_potential=True) if campaign.references.path else None
+    evaluations = [
+        evaluate(
+            proposer,
+            campaign.target_counts,
+            oxidation_states=campaign.oxidation_states,
+            training=training,
+            held_out=held_out,
+            relaxations=relaxations,
+            known_phases=phases,
+            n_samples=n_samples,
+            n_relaxed=n_relaxed,
+            seed=seed,
+            thresholds=(limits.metastable, limits.synthesizable, 0.0),
+            max_tries_per_structure=campaign.sampling.max_tries_per_structure,
+            on_progress=on_progress,
+        )
+        for proposer in proposers
+    ]
+    return make_report(campaign, trained, dataset, evaluations)
+
+
+def _baselines(names: Sequence[str]) -> list[ProposerName]:
+    for name in names:
+        if name not in BASELINES:
+            raise UserError(f"--against: {name!r} is none of {', '.join(BASELINES)}.")
+    return [ProposerName(name) for name in dict.fromkeys(names)]
+
+
+def note_shortfalls(report: Report) -> None:
+    """Print a note for each proposer that found fewer structures than requested, with reasons."""
+    for evaluation in report.evaluations:
+        draws = evaluation.draws
+        short = [draw for draw in draws if draw.found < draw.wanted]
+        if not short:
+            continue
+        ends = dict.fromkeys(EXHAUSTED if draw.exhausted else BOUNDED for draw in short)
+        rejections = sum((Counter(draw.rejections) for draw in short), Counter[str]())
+        reasons = spell_reasons(rejections, most=MOST_REASONS)
+        note(
+            f"{evaluation.proposer}: {sum(draw.found for draw in draws):,} of the "
+            f"{sum(draw.wanted for draw in draws):,} structures wanted were found: "
+            f"{' and '.join(ends)} after {sum(draw.tried for draw in short):,} raw samples of "
+            + listed([draw.composition for draw in short])
+            + (f"; most were rejected for: {reasons}." if reasons else ".")
+        )
+
+
+def print_report(report: Report, files: Sequence[Path]) -> None:
+    """Print the measures of all compositions together, then the compositions one by one."""
+    first = report.evaluations[0]
+    out.print(
+        f"[bold]{escape(report.campaign)}[/bold]: checkpoint {report.checkpoint[:12]} "
+        f"({report.steps} steps), {len(first.compositions)} compositions, seed {first.seed}; "
+        f"{first.training_structures} training structures, {first.held_out_structures} held out"
+    )
+    out.print(grid_table(_overall(report)))
+    if report.is_relaxed:
+        out.print(grid_table(_stability(report)))
+    out.print(grid_table(_by_composition(report)))
+    out.print(f"{SHARES} {STABILITY}" if report.is_relaxed else SHARES, soft_wrap=True)
+    if not first.known_phases:
+        out.print(NO_PHASES.format(first.chemsys), soft_wrap=True)
+    for path in files:
+        out.print(f"wrote {path}", soft_wrap=True)
+
+
+def _overall(report: Report) -> Grid:
+    measures = [evaluation.overall for evaluation in report.evaluations]
+    rows = _shares(measures, [name for name in SHARE_NAMES if name not in RELAXED_NAMES])
+    if report.is_relaxed:
+        efforts = (
+            f"{cell_text(each.mean_steps)}, {cell_text(each.cpu_seconds)}" for each in measures
+        )
+        rows += [
+            ("sent to relaxation", *(str(each.n_relaxed) for each in measures)),
+            ("  sound / hole / not converged / failed", *map(_outcomes, measures)),
+            ("  steps each, processor s in all", *efforts),
+            *_shares(measures, RELAXED_NAMES),
+        ]
+    names = [evaluation.proposer for evaluation in report.evaluations]
+    return Grid("Samples of all compositions", ("", *names), rows)
+
+
+def _shares(measures: Sequence[Measures], names: Sequence[str]) -> list[tuple[str, ...]]:
+    return [
+        (name.replace("_", " "), *(share_text(getattr(each, name)) for each in measures))
+        for name in names
+    ]
+
+
+def _outcomes(measures: Measures) -> str:
+    fates = Counter(measures.fates)
+    holes = fates[Outcome.HOLE] + fates[Outcome.UNBELIEVABLE]
+    counts = (fates[Outcome.SOUND], holes, fates[Outcome.NOT_CONVERGED], fates[Outcome.FAILED])
+    return " / ".join(map(str, counts))
+
+
+def _stability(report: Report) -> Grid:
+    kim = report.published[0]
+    columns = [f"{each.proposer}\n{each.level_of_theory}" for each in report.evaluations]
+    columns += [f"published: {kim.chemsys}\n{kim.source}\n{kim.level_of_theory}"]
+    rows: list[tuple[str, ...]] = []
+    for i, threshold in enumerate(report.evaluations[0].thresholds):
+        at = [evaluation.overall.thresholds[i] for evaluation in report.evaluations]
+        published = [
+            f"{share_text(each.stable)} {each.label}"
+            for each in report.published
+            if each.threshold == threshold
+        ]
+        within = f"<= {1000 * threshold:g} meV/atom" if threshold else "on or below the hull"
+        rows += [
+            (f"stable, {within}", *(share_text(t.stable) for t in at), "\n".join(published) or "-"),
+            ("  S.U.N.", *(share_text(t.sun) for t in at), ""),
+            ("  S.U.N. per processor hour", *(cell_text(t.sun_per_cpu_hour) for t in at), ""),
+            (),
+        ]
+    return Grid("After relaxation", ("of those sent to it", *columns), rows)
+
+
+def _by_composition(report: Report) -> Grid:
+    thresholds = report.evaluations[0].thresholds if report.is_relaxed else []
+    stability = [f"{kind}\n<= {t:g} eV" for t in thresholds for kind in ("stable", "S.U.N.")]
+    shares = ("matched", "valid", "unique", "novel", "rediscovered")
+    rows: list[tuple[str, ...]] = []
+    for of_one in zip(*(each.compositions for each in report.evaluations), strict=True):
+        for evaluation, measures in zip(report.evaluations, of_one, strict=True):
+            values = [getattr(measures, name) for name in shares]
+            for at in measures.thresholds if report.is_relaxed else ():
+                values += [at.stable, at.sun]
+            fractions = (f"{value.k}/{value.n}" for value in values)
+            rows.append((measures.composition or "", evaluation.proposer, *fractions))
+        rows.append(())
+    return Grid("By composition", ("composition", "proposer", *shares, *stability), rows)
+
+
+def share_text(share: Share | None) -> str:
+    """Write a share as '3/20 15 % (5-36)'."""
+    if share is None:
+        return "-"
+    if share.value is None or share.interval is None:
+        return f"{share.k}/{share.n}"
+    digits = 1 if share.n >= MANY else 0
+    value, low, high = (f"{100 * x:.{digits}f}" for x in (share.value, *share.interval))
+    return f"{share.k}/{share.n} {value} % ({low}-{high})"

@@ -1,0 +1,94 @@
+"""Training outside a campaign's run, which shows losses and the remaining time."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from flows.train import TrainMaker
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.files import held
+from gan_htvs.generator.curves import LearningCurves
+from gan_htvs.generator.processor import Processor
+from launchers.console import output as console
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gan_htvs.campaign.model import Campaign
+    from gan_htvs.generator.checkpoint import TrainedGenerator, TrainingState
+
+STATE_FILE = "training.safetensors"
+"""What an interrupted training goes on from."""
+
+
+def train_campaign(campaign: Campaign, folder: Path, *, half: bool = False) -> Path:
+    """Train the generator of a campaign, or go on with it; return the checkpoint's path.
+
+    Parameters
+    ----------
+    campaign
+        Its dataset and generator settings decide everything.
+    folder
+        Gets the checkpoint, named by its content, the learning curves and the training state,
+        which stays, so that a larger ``max_steps`` goes on from there.
+    half
+        Whether the checkpoint gets float16 weights.
+
+    Raises
+    ------
+    UserError
+        If the training cannot start, diverges or cannot be written down.
+    """
+    settings = campaign.generator
+    if settings.checkpoint is not None:
+        raise UserError(
+            f"generator.checkpoint: the campaign samples from {settings.checkpoint} and trains "
+            "nothing; remove the line to train a generator of its own."
+        )
+    processor = Processor.choose(settings.device, settings.precision)
+    bounds = f"{settings.max_steps} steps"
+    if settings.max_seconds is not None:
+        bounds += f" and {settings.max_seconds:g} s"
+    with held(folder):
+        console.out.print(f"training on {processor}, {bounds} at most")
+        trained = _train(campaign, folder)
+        console.out.print(f"{trained.steps} steps in {trained.seconds:.0f} s")
+        return (trained.halved() if half else trained).save_in(folder)
+
+
+def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
+    settings = campaign.generator
+    maker = TrainMaker.of(campaign)
+    dataset = maker.training_set()
+    console.note_skipped(dataset.skipped)
+    began, first_step, earlier = time.monotonic(), 0, 0.0
+    with LearningCurves(folder) as curves, console.WorkProgress(console.out) as show:
+        if curves.note is not None:
+            console.note(curves.note)
+
+        def on_progress(entry: dict[str, float]) -> None:
+            curves(entry)
+            step = int(entry["step"])
+            elapsed = time.monotonic() - began
+            left = elapsed / (step - first_step) * (settings.max_steps - step)
+            if settings.max_seconds is not None:
+                left = max(0.0, min(left, settings.max_seconds - earlier - elapsed))
+            losses = (f"{name} {value:.3f}" for name, value in entry.items() if name != "step")
+            note = f"{timedelta(seconds=round(left))} left: {', '.join(losses)}"
+            show("training", step, settings.max_steps, note)
+
+        def on_resume(state: TrainingState) -> None:
+            nonlocal first_step, earlier
+            first_step, earlier = state.steps, state.seconds
+            curves.resume(state)
+            spent = f"{state.seconds:.0f} s on {state.processor}"
+            console.out.print(f"goes on after step {state.steps}, {spent}")
+
+        return maker.train_on(
+            dataset,
+            state=folder / STATE_FILE,
+            on_progress=on_progress,
+            on_resume=on_resume,
+        )

@@ -1,0 +1,52 @@
+"""One worker process: take jobs of a campaign from the launchpad until told to stop.
+
+Started as ``python -m launchers.local.worker LAUNCHPAD_FILE DIRECTORY OWNER [OWNER ...]``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import jobflow
+from fireworks.core.rocket_launcher import rapidfire
+
+from launchers.launchpad.database import Databases
+from launchers.launchpad.jobs import worker_of
+from launchers.launchpad.workers import sign_children, stop_at_once, this_worker
+
+IDLE_SECONDS = 2
+
+
+def main(launchpad_file: Path, directory: Path, owners: list[str]) -> None:
+    """Work until terminated; the parent decides when there is nothing left."""
+    signal.signal(signal.SIGTERM, stop_at_once)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sign_children(this_worker())
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    # Library chatter would bury the tracebacks that this log is read for.
+    warnings.filterwarnings("ignore")
+    databases = Databases.read(launchpad_file)
+    jobflow.SETTINGS.JOB_STORE = databases.job_store()
+    rapidfire(
+        databases.launchpad(),
+        worker_of(owners),
+        m_dir=str(directory),
+        nlaunches=-1,
+        sleep_time=IDLE_SECONDS,
+        strm_lvl="ERROR",
+    )
+
+
+def _follow_parent() -> None:
+    """Stop when the parent does, even if it was killed: its end of our standard input closes."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

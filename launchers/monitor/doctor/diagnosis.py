@@ -1,0 +1,130 @@
+"""All checks of `gan-htvs doctor`, in the order in which they are reported."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_htvs.campaign.engines import EngineSettings
+from gan_htvs.potentials.calculators import SHIPPED
+from launchers.monitor.doctor import database, machine, phases, software, vasp
+from launchers.monitor.doctor.database import DatabaseSession
+from launchers.monitor.findings import PATIENT_SECONDS, Check, Finding, Severity, ok, run_checks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gan_htvs.campaign.model import Campaign
+
+
+def diagnose(campaign_file: Path | None, launchpad_file: Path, workdir: Path) -> list[Finding]:
+    """Check the machine and the databases.
+
+    Parameters
+    ----------
+    campaign_file
+        What this campaign needs and lacks is a failure, and the rest is skipped; None: the whole
+        package is checked, and what an optional part lacks is a warning.
+    launchpad_file
+        The file that names the database.
+    workdir
+        Where job directories will go.
+
+    Raises
+    ------
+    UserError
+        If the campaign file is wrong.
+    """
+    campaign = None
+    if campaign_file is not None:
+        from gan_htvs.campaign.file import parse_campaign
+
+        campaign = parse_campaign(campaign_file)
+        if (path := campaign.references.path) is not None:
+            path = campaign_file.resolve().parent / path.expanduser()
+            references = campaign.references.model_copy(update={"path": path})
+            campaign = campaign.model_copy(update={"references": references})
+    needs_database = Severity.WARNING if campaign is None else Severity.FAILURE
+    with DatabaseSession() as session:
+        of_machine = machine_checks(campaign, workdir)
+        return run_checks(
+            chain(of_machine, _database_checks(launchpad_file, session, needs_database))
+        )
+
+
+def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
+    """List the checks of this machine that concern a campaign, or None for all.
+
+    Parameters
+    ----------
+    campaign
+        With the path of its reference phases resolved.
+    workdir
+        Where job directories will go.
+    """
+
+    def needed(condition: bool) -> Severity | None:
+        if campaign is None:
+            return Severity.WARNING
+        return Severity.FAILURE if condition else None
+
+    engines = campaign.engines if campaign else EngineSettings()
+    elements = campaign.chemical_system.elements if campaign else ()
+    names = {engines.energy.name, engines.band_gap.name} if campaign else set()
+    runs_vasp = "vasp" in names
+    yield Check("Python", lambda: ok(f"{platform.python_version()} at {sys.executable}"))
+    yield Check("libraries", software.libraries)
+    yield Check("imports", software.imports, seconds=PATIENT_SECONDS)
+    cores, setting = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
+    yield Check("threads", partial(software.threads, cores, setting, runs_vasp=runs_vasp))
+    yield Check("GPU", machine.gpu)
+    yield Check("queue", machine.batch_system)
+    yield Check("disk of jobs", partial(machine.disk, workdir))
+    yield Check("disk of temporary files", partial(machine.disk, Path(tempfile.gettempdir())))
+    potentials = potentials_of(campaign) if campaign else {}
+    for name in dict.fromkeys((*SHIPPED, *sorted(potentials))):
+        load = partial(software.potential, name, potentials.get(name, {}))
+        yield Check(f"potential {name}", load, needed(name in potentials), PATIENT_SECONDS)
+    yield Check("GPAW", software.gpaw, needed("gpaw" in names))
+    yield Check("VASP", vasp.command, needed(runs_vasp))
+    yield Check("atomate2 settings", vasp.settings, needed(runs_vasp))
+    yield Check("POTCARs", partial(vasp.potcars, elements, engines), needed(runs_vasp))
+    enumlib = needed(runs_vasp and engines.vasp.orderings == "enumlib")
+    yield Check("enumlib", software.enumlib, enumlib if campaign else Severity.SKIPPED)
+    sources = {campaign.dataset.source} if campaign else set()
+    if campaign and campaign.references.path and not campaign.references.path.exists():
+        sources.add("materials_project")
+    fetches = needed("materials_project" in sources)
+    yield Check("Materials Project", software.materials_project, fetches)
+    if campaign is not None:
+        yield Check("reference phases", partial(phases.reference_phases, campaign))
+
+
+def potentials_of(campaign: Campaign) -> dict[str, dict[str, Any]]:
+    """Return the potentials that a campaign loads, with the arguments of their calculators."""
+    engines = campaign.engines
+    main = engines.vasp.pre_relaxation if engines.energy.name == "vasp" else engines.energy.name
+    potentials = {main: engines.energy.arguments} if main else {}
+    for relaxation in campaign.prescreen.potentials(engines) if campaign.prescreen else ():
+        potentials[relaxation.name] = relaxation.arguments
+    return potentials
+
+
+def _database_checks(file: Path, session: DatabaseSession, need: Severity) -> Iterator[Check]:
+    """List the checks of a database; all but the first follow only if that has passed."""
+    severity = Severity.FAILURE if file.exists() else need
+    yield Check("database", partial(session.reach, file), severity, PATIENT_SECONDS)
+    if (databases := session.databases) is not None:
+        yield Check("JobStore", partial(database.job_store, databases))
+        yield Check("indexes", partial(database.indexes, databases, file))
+        yield Check("clock", partial(database.clock, databases))
+        if (storage := databases.settings.embedded_storage) is not None:
+            yield Check("disk of the database", partial(machine.disk, storage))
+    yield Check("FireWorks settings", partial(database.fireworks_settings, file))
+    yield Check("jobflow settings", database.jobflow_settings)

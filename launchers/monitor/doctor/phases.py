@@ -1,0 +1,31 @@
+"""The reference phases of a campaign, which must exist before anything is computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gan_htvs.thermodynamics.references import phases_of, subsystems_without_phases
+from launchers.monitor.findings import Finding, ok, skipped, warning
+
+if TYPE_CHECKING:
+    from gan_htvs.campaign.model import Campaign
+
+
+def reference_phases(campaign: Campaign) -> Finding:
+    """Check that the reference phases of a campaign span its hull.
+
+    Raises
+    ------
+    UserError
+        If they do not, or their file cannot be used.
+    """
+    path, system = campaign.references.path, campaign.chemical_system
+    if path is not None and not path.exists():
+        return skipped(f"{path} does not exist yet; `gan-htvs run` or `submit` fetches it")
+    phases = phases_of(campaign)
+    if missing := subsystems_without_phases(phases, system.elements):
+        return warning(
+            f"no reference phases of {', '.join(missing)}",
+            "make sure that these systems have no compounds, or candidates look too stable",
+        )
+    return ok(f"{len(phases)} of {system.chemsys}")

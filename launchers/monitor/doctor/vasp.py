@@ -1,0 +1,146 @@
+"""VASP: the command that atomate2 runs, and the potentials that pymatgen finds."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from typing import TYPE_CHECKING
+
+from gan_htvs.core.potcars import FOLDER_VARIABLE, examine_potcars, potcar_symbols
+from launchers.monitor.findings import Finding, Severity, failure, ok, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pymatgen.io.vasp.sets import VaspInputSet
+
+    from gan_htvs.campaign.engines import EngineSettings
+    from gan_htvs.campaign.model import Campaign
+
+ATOMATE2_COMMAND = "ATOMATE2_VASP_CMD"
+COMMON_COMMAND = "VASP_CMD"
+"""A variable that many clusters set, and that atomate2 does not read."""
+
+
+def command() -> Finding:
+    """Check the command as atomate2 reads it: ~/.atomate2.yaml and the environment."""
+    from flows.engines.atomate2_settings import load_settings
+
+    settings = load_settings()
+    return command_of(settings.VASP_CMD, settings.VASP_GAMMA_CMD, os.environ)
+
+
+def command_of(vasp: str, gamma: str, environment: Mapping[str, str]) -> Finding:
+    """Find the programs of a command without running any.
+
+    Parameters
+    ----------
+    vasp, gamma
+        Commands with launchers in front, such as ``srun -n 4 vasp_std``.
+    environment
+        Environment in which ``VASP_CMD`` may be set without effect.
+    """
+    if (problem := _problem(vasp)) is not None:
+        what = f"{vasp!r}: {problem}"
+        if COMMON_COMMAND in environment and ATOMATE2_COMMAND not in environment:
+            what += f"; {COMMON_COMMAND} is set, which atomate2 does not read"
+        return failure(
+            what,
+            f"load the modules of VASP and MPI, or export {ATOMATE2_COMMAND}='srun vasp_std' "
+            "(VASP_CMD in ~/.atomate2.yaml)",
+        )
+    if _problem(gamma) is not None:
+        return ok(f"{vasp!r}, also for cells with one k point, since there is no {gamma!r}")
+    return ok(f"{vasp!r}; {gamma!r} for cells with one k point")
+
+
+def _problem(line: str) -> str | None:
+    """Return why a command cannot be run: its first word launches, its last is VASP."""
+    try:
+        words = shlex.split(os.path.expandvars(line))
+    except ValueError as error:
+        return f"is no command line: {error}"
+    missing = [word for word in (*words[:1], *words[-1:]) if shutil.which(word) is None]
+    if missing or not words:
+        return f"{missing[0]} is not on PATH or not executable" if missing else "is empty"
+    return None
+
+
+def settings() -> Finding:
+    """Show what atomate2's settings add to every INCAR; a UserError names a forbidden tag."""
+    from flows.engines.atomate2_settings import incar_updates, load_settings
+
+    site = load_settings()
+    if not (updates := incar_updates(site)):
+        return ok(f"no VASP_INCAR_UPDATES in {site.CONFIG_FILE}")
+    tags = ", ".join(f"{tag} = {value}" for tag, value in updates.items())
+    return ok(f"VASP_INCAR_UPDATES of {site.CONFIG_FILE}, in every calculation: {tags}")
+
+
+def check_settings(campaign: Campaign) -> None:
+    """Check that atomate2's settings leave the level of theory of a campaign for VASP.
+
+    Raises
+    ------
+    UserError
+        If they do not: the file, the tag and the fix.
+    """
+    if _runs_vasp(campaign):
+        settings()
+
+
+def _runs_vasp(campaign: Campaign) -> bool:
+    return "vasp" in (campaign.engines.energy.name, campaign.engines.band_gap.name)
+
+
+def potcars(elements: Sequence[str], engines: EngineSettings) -> Finding:
+    """Open every POTCAR that the jobs of a campaign need; energies and gaps need the same.
+
+    Parameters
+    ----------
+    elements
+        Elements of the campaign; without any, only the folder is checked.
+    engines
+        Settings of its engines, with the functional of the POTCARs.
+
+    Raises
+    ------
+    UserError
+        If a powerup is wrong, or atomate2 cannot read its settings.
+    """
+    input_set = input_set_of(engines)
+    functional = input_set.user_potcar_functional
+    symbols = sorted(potcar_symbols(input_set, elements).values())
+    problems, doubts = examine_potcars(symbols, functional)
+    if problems:
+        return failure(
+            "; ".join(problems),
+            "`pmg config -p POTCARS_OF_VASP DIR` converts the folders of VASP to pymatgen's "
+            f"layout, `pmg config --add {FOLDER_VARIABLE} DIR` names the result",
+        )
+    if doubts:
+        return warning("; ".join(doubts), "compare them with the ones that VASP came with")
+    if not elements:
+        return ok(f"{FOLDER_VARIABLE} is set; name a campaign to check its elements")
+    return ok(f"{', '.join(symbols)} of {functional}")
+
+
+def input_set_of(engines: EngineSettings) -> VaspInputSet:
+    """Return an input set that needs the same POTCARs as all jobs of a campaign."""
+    from flows.engines.atomate2_settings import load_settings
+
+    load_settings()
+    from flows.engines.vasp import VaspEnergyMaker
+
+    return VaspEnergyMaker.of(engines).static_maker.input_set_generator
+
+
+def unavailable_reason(campaign: Campaign) -> str | None:
+    """Return why VASP cannot run a campaign here, and the fix; None if it can or is not needed."""
+    if _runs_vasp(campaign):
+        elements = campaign.chemical_system.elements
+        for finding in (command(), potcars(elements, campaign.engines)):
+            if finding.severity is Severity.FAILURE:
+                return f"{finding.what}; {finding.fix}"
+    return None

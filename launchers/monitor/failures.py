@@ -1,0 +1,104 @@
+"""List failed calculations with their reasons, and queue them again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gan_htvs.core.candidate import CALCULATIONS, Stage, Step
+from gan_htvs.core.failure import CalculationFailure
+from launchers.launchpad.jobs import UUID
+from launchers.launchpad.units import CampaignUnits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gan_htvs.campaign.model import Campaign
+    from launchers.launchpad.database import Databases
+    from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
+
+RETRIED = tuple(step for step in Step if step not in CALCULATIONS)
+"""Steps that are run again after a failure; a failed relaxation is a result."""
+
+
+class FailedCalculation(NamedTuple):
+    """A calculation without a result."""
+
+    fw_id: int
+    candidate_id: str
+    step: str
+    reason: str
+    folder: str | None
+    is_retryable: bool = False
+    """Whether it was stopped or killed, so that a retry may succeed."""
+
+
+def failed_calculations(databases: Databases, campaign: Campaign) -> list[FailedCalculation]:
+    """Return the calculations without which candidates, references or band gaps have no result.
+
+    A failed magnetic order is included if another one succeeded, unless its candidate is rejected,
+    because energy and gap are then incomplete. Reference phases are included until the reference
+    set is stored.
+    """
+    units = CampaignUnits(campaign)
+    query = {
+        "metadata.campaign": {"$in": units.owners},
+        "metadata.step": {"$in": list(CALCULATIONS)},
+        "output.@class": CalculationFailure.__name__,
+    }
+    with databases.store("outputs", key="uuid") as outputs:
+        failures = {
+            document["uuid"]: document["output"]
+            for document in outputs.query(query, ["uuid", "output"])
+            # Jobs that only passed a failure on run again automatically.
+            if document["output"]["job"] == document["uuid"]
+        }
+    ended = [{"state": "FIZZLED"}, {"state": "COMPLETED", UUID: {"$in": list(failures)}}]
+    jobs = databases.launchpad().jobs(units.owners, steps=CALCULATIONS, query={"$or": ended})
+    last_queued = {job.uuid: job for job in jobs}
+    with databases.store("candidates", key="candidate_id") as store:
+        ids = sorted({job.candidate_id for job in jobs})
+        documents = store.query(
+            {"campaign": campaign.name, "candidate_id": {"$in": ids}},
+            ["candidate_id", "stage", "band_gap"],
+        )
+        candidates = {document["candidate_id"]: document for document in documents}
+    lacks_references = not databases.stored([units.references])
+    failed = []
+    for uuid, job in last_queued.items():
+        if job.owner == campaign.name:
+            is_needed = _is_needed(job, candidates.get(job.candidate_id))
+        else:
+            is_needed = lacks_references and job.owner == units.references
+        if is_needed:
+            raised: dict[str, Any] = {
+                "step": job.name,
+                "reason": job.error,
+                "folder": None,
+                "is_retryable": True,
+            }
+            failure = raised if job.state == "FIZZLED" else failures[str(uuid)]
+            named: dict[str, Any] = {name: failure.get(name) for name in raised}
+            failed.append(FailedCalculation(job.fw_id, job.candidate_id, **named))
+    return failed
+
+
+def _is_needed(job: QueuedJob, candidate: Mapping[str, Any] | None) -> bool:
+    """Return whether the result of a candidate lacks a calculation."""
+    if candidate is None or candidate["stage"] in (Stage.GENERATED, Stage.REJECTED):
+        return False
+    lacks_gap = candidate["stage"] == Stage.POURBAIX_STABLE and candidate.get("band_gap") is None
+    return candidate["stage"] == Stage.FAILED or lacks_gap or job.step != Step.HYBRID
+
+
+def raised_jobs(launchpad: CampaignLaunchPad, campaign: Campaign) -> list[FailedCalculation]:
+    """Return the jobs that raised and are not calculations of one structure."""
+    jobs = launchpad.jobs(CampaignUnits(campaign).owners, states=["FIZZLED"], steps=RETRIED)
+    return [FailedCalculation(job.fw_id, "", job.name, job.error, None) for job in jobs]
+
+
+def queue_again(
+    launchpad: CampaignLaunchPad, failed: Iterable[FailedCalculation | QueuedJob]
+) -> None:
+    """Queue calculations and all jobs that depend on them again."""
+    for each in failed:
+        launchpad.rerun_fw(each.fw_id)

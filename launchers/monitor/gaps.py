@@ -1,0 +1,97 @@
+"""Band gaps that the current thresholds require and that are missing or incomplete.
+
+Gaps may be missing because candidates were assessed with other thresholds, because the machine
+could not compute gaps, or because calculations were stopped or killed.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from flows.campaign import band_gap_maker_of
+from gan_htvs.core.band_gap import BandGapResult
+from gan_htvs.core.candidate import Stage, Step
+from gan_htvs.core.document import decode
+from gan_htvs.core.hashing import content_uuid
+from launchers.launchpad.jobs import UUID
+from launchers.launchpad.units import CampaignUnits, Unit, as_flow
+
+if TYPE_CHECKING:
+    from gan_htvs.campaign.model import Campaign
+    from launchers.launchpad.database import Databases
+
+
+def missing_gaps(
+    campaign: Campaign, databases: Databases, *, before: datetime | None = None
+) -> list[Unit]:
+    """Make a unit for each missing or incomplete gap, according to the last build of candidates.
+
+    Gaps of queued, running or failed jobs are excluded; ``retry`` queues failed ones. Gaps of
+    structures whose energy lacks a magnetic order that ``retry`` queues are excluded, too.
+
+    Parameters
+    ----------
+    campaign
+        Campaign of the candidates.
+    databases
+        Databases of the campaign.
+    before
+        Local time; gaps that were computed later are left to the next run.
+    """
+    maker = band_gap_maker_of(campaign.engines)
+    if maker is None or maker.unavailable_reason() is not None:
+        return []
+    lacking = {"campaign": campaign.name, "stage": Stage.POURBAIX_STABLE.value, "band_gap": None}
+    with databases.store("candidates", key="candidate_id") as candidates:
+        may_succeed = {"band_gap_result.is_retryable": {"$ne": False}}
+        ids = candidates.distinct("candidate_id", lacking | may_succeed)
+    gates = {
+        "metadata.campaign": campaign.name,
+        "metadata.step": Step.GATE.value,
+        "metadata.candidate_id": {"$in": ids},
+    }
+    with databases.store("outputs", key="uuid") as outputs:
+        in_order = {"completed_at": 1, "uuid": 1, "index": 1}
+        documents = outputs.query(gates, ["uuid", "output"], sort=in_order) if ids else ()
+        latest = {document["output"]["candidate_id"]: document for document in documents}
+        verdicts = {each["uuid"]: decode(each["output"]) for each in latest.values()}
+        gap_jobs = [verdict.band_gap_job for verdict in verdicts.values() if verdict.band_gap_job]
+        previous = {
+            document["uuid"]: document
+            for document in outputs.query(
+                {"uuid": {"$in": gap_jobs}}, ["uuid", "completed_at", "output"]
+            )
+        }
+    # A gate with a stored verdict may not have queued its gap yet.
+    queued = databases.launchpad().jobs(
+        [campaign.name],
+        query={
+            UUID: {"$in": [*verdicts, *gap_jobs]},
+            "state": {"$nin": ["COMPLETED", "ARCHIVED"]},
+        },
+    )
+    unfinished = {job.uuid for job in queued}
+    flows = CampaignUnits(campaign).flows
+    units = []
+    for gate, verdict in verdicts.items():
+        gap_job, relaxed = verdict.band_gap_job, verdict.relaxed
+        earlier = previous.get(gap_job, {})
+        completed_at = earlier.get("completed_at")
+        if {gate, gap_job} & unfinished or relaxed is None or gap_job is None:
+            continue
+        # jobflow stores local times without a zone
+        if before and completed_at and datetime.fromisoformat(completed_at) >= before:
+            continue
+        if any(order.is_missing and order.is_retryable for order in relaxed.magnetic_orders):
+            continue  # ``retry`` completes the energy first
+        result = decode(earlier["output"]) if earlier.get("output") else None
+        if not isinstance(result, BandGapResult):
+            result = None
+        elif not result.is_retryable:
+            continue
+        flow = as_flow(flows.band_gap(relaxed, result))
+        flow.update_metadata({"candidate_id": verdict.candidate_id}, dynamic=True)
+        flow.jobs[-1].set_uuid(gap_job)  # the verdict refers to the result by this uuid
+        units.append(Unit(content_uuid("gap again", gap_job, completed_at), flow))
+    return units

@@ -1,0 +1,222 @@
+"""Provenance of a candidate: its origin, relaxations, results, rejection and jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gan_htvs.core.candidate import RelaxedStructure, Step
+from gan_htvs.core.document import decode, encode
+from gan_htvs.core.errors import UserError
+from gan_htvs.potentials.relaxer import RelaxationResult
+from gan_htvs.results.builders.documents import mapping
+from gan_htvs.results.store import CandidateStore
+from launchers.launchpad.jobs import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gan_htvs.core.candidate import Candidate, PrescreenVerdict
+    from gan_htvs.core.document import Document
+    from launchers.launchpad.database import Databases
+    from launchers.launchpad.jobs import QueuedJob
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+LONGEST_SPARKLINE = 60
+"""Characters; of longer curves some steps are omitted."""
+
+FIELDS = ["uuid", "output.relaxed", "output.screened"]
+JOB_FIELDS = ("fw_id", "uuid", "step", "state", "folder")
+
+Line = tuple[str, str]
+"""A quantity and its value in words, which is empty if there is none."""
+
+
+@dataclass(frozen=True)
+class History:
+    """A candidate, its relaxations and its jobs.
+
+    Attributes
+    ----------
+    candidate
+        Its latest document.
+    jobs
+        Its jobs, from the sampling on.
+    relaxation
+        The relaxation in the prescreen; None without a prescreen.
+    relaxed
+        The structure that was evaluated; None: it was not evaluated.
+    """
+
+    candidate: Candidate
+    jobs: list[QueuedJob]
+    relaxation: RelaxationResult | None = None
+    relaxed: RelaxedStructure | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the candidate's document with both relaxations and the jobs."""
+        return encode(self.candidate) | {
+            "relaxation": self.relaxation and encode(self.relaxation),
+            "relaxed": self.relaxed and encode(self.relaxed),
+            "jobs": [{name: getattr(job, name) for name in JOB_FIELDS} for job in self.jobs],
+        }
+
+
+def read_history(databases: Databases, candidate_id: str) -> History:
+    """Read the provenance of a candidate.
+
+    Parameters
+    ----------
+    databases
+        Databases of candidates, outputs and launchpad.
+    candidate_id
+        All 16 digits.
+
+    Raises
+    ------
+    UserError
+        If there is no such candidate.
+    """
+    candidate = CandidateStore(databases.store("candidates", key="candidate_id")).get(candidate_id)
+    if candidate is None:
+        raise UserError(
+            f"there is no candidate {candidate_id!r}; `gan-htvs build` adds the latest results, "
+            "`gan-htvs candidates --format csv` lists all candidates."
+        )
+    criteria = {
+        Step.PROPOSE: "output.proposals.candidate_id",
+        Step.PRESCREEN: "output.screened.verdict.candidate_id",
+        Step.GATE: "metadata.candidate_id",
+    }
+    documents = {}
+    with databases.store("outputs", key="uuid") as outputs:
+        for step, path in criteria.items():
+            query = {"metadata.campaign": candidate.campaign, "metadata.step": step.value}
+            found = outputs.query(query | {path: candidate_id}, FIELDS, sort={"completed_at": 1})
+            documents[step] = list(found)
+    relaxations = [
+        screened.get("relaxation")
+        for batch in documents[Step.PRESCREEN]
+        for screened in batch["output"]["screened"]
+        if screened["verdict"]["candidate_id"] == candidate_id
+    ]
+    evaluated = [mapping(gate).get("relaxed") for gate in documents[Step.GATE]]
+    batches = documents[Step.PROPOSE] + documents[Step.PRESCREEN]
+    uuids = [document["uuid"] for document in batches]
+    related = [{"spec.candidate_id": candidate_id}, {UUID: {"$in": uuids}}]
+    jobs = databases.launchpad().jobs([candidate.campaign], query={"$or": related})
+    return History(
+        candidate,
+        jobs,
+        _latest(RelaxationResult, relaxations),
+        _latest(RelaxedStructure, evaluated),
+    )
+
+
+def _latest(model: type[Document], stored: Sequence[Any]) -> Any:
+    return model.model_validate(decode(stored[-1])) if stored and stored[-1] else None
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Draw values as a line of blocks, from the lowest to the highest."""
+    chosen = np.asarray(values, dtype=float)
+    if len(chosen) > LONGEST_SPARKLINE:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, LONGEST_SPARKLINE).round().astype(int)]
+    low, high = (chosen.min(), chosen.max()) if len(chosen) else (0.0, 0.0)
+    heights = (chosen - low) / (high - low or 1.0) * (len(BLOCKS) - 1)
+    return "".join(BLOCKS[height] for height in heights.round().astype(int))
+
+
+def lines(history: History) -> list[Line]:
+    """Return the provenance in words, from the origin to the jobs."""
+    candidate, relaxation, relaxed = history.candidate, history.relaxation, history.relaxed
+    if relaxed is None and relaxation is not None:
+        relaxed = relaxation.relaxed
+    origin = candidate.origin
+    sample = _text(", sample {} of seed {}", origin.index, origin.seed)
+    displacement = _text("moved an atom by up to {:.2f} A", origin.max_displacement)
+    found = [
+        ("stage", candidate.stage.value),
+        ("reason", candidate.reason or ""),
+        ("origin", f"{origin.proposer}, {origin.requested_composition}{sample}"),
+        ("checkpoint", _text("sha256 {}", origin.checkpoint)),
+        ("overlap removal", "replaced all coordinates" if origin.is_remade else displacement),
+    ]
+    if candidate.prescreen is not None:
+        found += _prescreen(candidate.prescreen, relaxation)
+    if relaxation is not None:
+        curve = relaxation.curve
+        found += [
+            ("energy", _curve(curve.energies, "eV/atom")),
+            ("largest force", _curve(curve.max_forces, "eV/A")),
+            ("volume", _curve(curve.volumes, "A^3/atom")),
+        ]
+    if relaxed is not None:
+        found += [
+            ("volume change", _text("{:+.1%}", relaxed.volume_change)),
+            ("moments", _moments(relaxed)),
+        ]
+    found += _results(candidate)
+    for job in history.jobs:
+        state = "" if job.state == "COMPLETED" else f", {job.state.lower()}"
+        found.append((f"job {job.fw_id}", f"{job.step}{state}: {job.folder or 'not launched yet'}"))
+    return [(label, text) for label, text in found if text]
+
+
+def _text(template: str, *values: object) -> str:
+    """Return values in words, or nothing if one is missing."""
+    return "" if None in values else template.format(*values)
+
+
+def _energies(energy: float | None, above_hull: float | None) -> str:
+    texts = (_text("{:.3f} eV/atom", energy), _text("{:z.3f} eV/atom above hull", above_hull))
+    return ", ".join(filter(None, texts))
+
+
+def _prescreen(verdict: PrescreenVerdict, relaxation: RelaxationResult | None) -> Iterator[Line]:
+    rejected = _text("rejected: {}", verdict.rejected_at) or "passed"
+    yield "prescreen", rejected + _text(", after {} steps", verdict.n_steps)
+    if verdict.is_audited:
+        yield "audit", _text("early stopping at step {}", verdict.would_stop_at) or "not stopped"
+    yield "prescreen duplicate of", verdict.duplicate_of or ""
+    relaxed = relaxation.relaxed if relaxation else None
+    energies = _energies(relaxed.energy_per_atom if relaxed else None, verdict.energy_above_hull)
+    yield str(verdict.level_of_theory), energies
+    if (second := verdict.confirmation) is not None:
+        energies = _energies(second.energy_per_atom, second.energy_above_hull)
+        difference = f"disagreement {second.disagreement:+.3f} eV/atom"
+        yield second.level_of_theory, f"{energies}; {difference}, after {second.n_steps} steps"
+
+
+def _curve(values: Sequence[float], unit: str) -> str:
+    return f"{values[0]:.3f} {sparkline(values)} {values[-1]:.3f} {unit}" if values else ""
+
+
+def _moments(relaxed: RelaxedStructure) -> str:
+    if relaxed.magmoms is None:
+        return ""
+    sites = zip(relaxed.structure, relaxed.magmoms, strict=True)
+    moments = ", ".join(f"{site.specie.symbol} {moment:.2f}" for site, moment in sites)
+    return f"{moments}; total {sum(relaxed.magmoms):.1f} Bohr magnetons"
+
+
+def _results(candidate: Candidate) -> Iterator[Line]:
+    energies = _energies(candidate.energy_per_atom, candidate.energy_above_hull)
+    yield f"{candidate.level_of_theory}, final", energies
+    yield "energy incomplete", candidate.energy_incomplete or ""
+    states = candidate.oxidation_states.average if candidate.oxidation_states else None
+    texts = (f"{symbol} {state:+.2f}" for symbol, state in (states or {}).items())
+    yield "oxidation states", ", ".join(texts)
+    if candidate.pourbaix is not None:
+        yield "aqueous stability", f"{candidate.pourbaix.minimum:.3f} eV/atom at the best pH"
+    is_incomplete = candidate.incomplete_band_gap is not None
+    gap = candidate.incomplete_band_gap if is_incomplete else candidate.band_gap
+    yield "band gap", _text("{:.2f} eV", gap) + _text(" ({})", candidate.band_gap_method)
+    yield "band gap incomplete", str(candidate.band_gap_reason) if is_incomplete else ""
+    for order in candidate.band_gap_result.magnetic_orders if candidate.band_gap_result else ():
+        energy = _text("{}, {:.3f} eV/atom", order.order, order.energy_per_atom)
+        missing = f"{'skipped' if order.is_skipped else 'missing'}: {order.reason}"
+        yield f"magnetic order {order.start}", energy or missing
+    yield "duplicate of", candidate.duplicate_of or ""

@@ -1,0 +1,287 @@
+"""Find what was lost with a worker, a batch job or a machine, and queue it again."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+from fireworks.core.firework import FWAction
+from fireworks.fw_config import RESERVATION_EXPIRATION_SECS, RUN_EXPIRATION_SECS
+
+from gan_htvs.core.candidate import Step
+from launchers.launchpad.batch_system import BatchQueue, user_name
+from launchers.launchpad.jobs import last_sign, moment
+from launchers.launchpad.locks import BUSY_LOCK_SECONDS, LOCK_SECONDS, Locks
+from launchers.launchpad.workers import MARK, Life, worker_of_launch
+from launchers.monitor.losses import MAX_LOSSES, Cure, Loss, Trouble, failed_imports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from launchers.launchpad.database import Databases
+    from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
+
+CHECKOUT_SECONDS = 30.0
+"""A worker takes a job in milliseconds; one that needs longer is dead."""
+
+SUBMISSION_SECONDS = 600.0
+"""A batch system accepts a job in seconds; a reservation without one after so long is lost."""
+
+CLAIM_SECONDS = 600.0
+"""Queueing a job again takes a second; a process that needs so long is dead."""
+
+RESUMED = (Step.TRAIN, Step.PRESCREEN, Step.REFERENCES)
+"""Steps that resume where they were stopped, so that every run makes progress."""
+
+LOST = "lost"
+"""Message of the launches of lost runs that may be the cause themselves."""
+
+INTERRUPTED = "interrupted"
+"""Message of the launches of runs that were stopped together with all others."""
+
+GIVEN_UP = "given up"
+"""Message of the launches of runs that are not repeated."""
+
+MESSAGE = "action.stored_data._message"
+
+
+@dataclass
+class Recovery:
+    """Finds the jobs that were lost, and queues them again.
+
+    A job is left alone while its worker is alive, or may be and gives signs of life. Everything
+    may be done twice, and by several processes at a time.
+
+    Parameters
+    ----------
+    launchpad
+        Launchpad of the jobs.
+    owners
+        Owners of the jobs; None for all.
+    everyone_is_here
+        Whether no other machine can reach the launchpad.
+    silent_for
+        Seconds; a run whose worker may be alive or dead is lost if it was silent for longer.
+    blames
+        Whether a job may be the cause of its losses, and is given up after some of them.
+    lock_seconds
+        A workflow that is locked for longer was locked by a dead worker; None: longer than any
+        update takes on this launchpad.
+    queue
+        Makes a view of the batch system of this machine as it is then.
+    """
+
+    launchpad: CampaignLaunchPad
+    owners: Sequence[str] | None = None
+    everyone_is_here: bool = False
+    silent_for: float = RUN_EXPIRATION_SECS
+    blames: bool = True
+    lock_seconds: float | None = None
+    queue: Callable[[], BatchQueue] = BatchQueue
+
+    @classmethod
+    def of(cls, databases: Databases, owners: Sequence[str] | None, **settings: Any) -> Self:
+        """Prepare to recover the jobs of some owners, None for all, in these databases."""
+        embedded = databases.settings.embedded_storage is not None
+        return cls(databases.launchpad(), owners, everyone_is_here=embedded, **settings)
+
+    def recover(self, *, dry_run: bool = False) -> list[Loss]:
+        """Find all that is lost and repair it, or only return what would be done."""
+        locked = self.locked(finish=not dry_run)
+        losses = [*self.runs(), *failed_imports(self.launchpad, self.owners)]
+        return [*locked, *(loss for loss in losses if dry_run or self.cure(loss))]
+
+    def cure(self, loss: Loss) -> bool:
+        """Repair one job; return False if another process did, or the job went on."""
+        if loss.cure is Cure.LEAVE:
+            return True
+        # A dead worker may have left the workflow locked.
+        self.locked({"nodes": loss.fw_id}, finish=True)
+        if loss.trouble is Trouble.RUN and not self._claim(loss):
+            return False
+        jobs = self.launchpad.jobs(query={"fw_id": loss.fw_id, "state": loss.state})
+        if [job.launch_id for job in jobs] != [loss.launch_id]:
+            return False
+        match loss.trouble:
+            case Trouble.END:
+                self.launchpad.refresh(loss.fw_id)
+            case Trouble.RUN:
+                self._end_run(loss, jobs[0])
+            case Trouble.RESERVATION if jobs[0].launch and jobs[0].launch["state"] == "RESERVED":
+                self.launchpad.cancel_reservation(loss.launch_id)
+            case _:
+                self.launchpad.rerun_fw(loss.fw_id)
+        return True
+
+    def runs(self, query: Mapping[str, Any] | None = None) -> list[Loss]:
+        """Find runs, reservations and ends that were lost with their workers.
+
+        Parameters
+        ----------
+        query
+            Further conditions on the Fireworks.
+        """
+        jobs = self.launchpad.jobs(self.owners, states=["RUNNING", "RESERVED"], query=query)
+        queue = self.queue()  # read after the launchpad: a batch job that is gone never starts
+        found = [self._loss_of(job, queue) for job in jobs]
+        return [loss for loss in found if loss is not None]
+
+    def elsewhere(self) -> list[str]:
+        """Name the workers that run jobs and cannot be seen from here."""
+        return self._workers(self.owners, Life.UNKNOWN)
+
+    def locked(self, query: Mapping[str, Any] | None = None, *, finish: bool = False) -> list[Loss]:
+        """Find workflows that dead workers left locked, and finish their updates if asked to.
+
+        Parameters
+        ----------
+        query
+            Conditions on the workflows; None: all of the owners.
+        finish
+            Whether to finish the updates and release the locks.
+        """
+        if query is None and self.owners is not None:
+            owners = {"$in": list(self.owners)}
+            query = {"$or": [{"metadata.campaign": owners}, {"metadata.unit": owners}]}
+        locks = Locks(self.launchpad)
+        if not locks.look(query or {}):
+            return []
+        seconds = self.lock_seconds
+        if seconds is None:
+            is_busy = self._workers(None, Life.ALIVE, Life.UNKNOWN)
+            seconds = BUSY_LOCK_SECONDS if is_busy else LOCK_SECONDS
+        abandoned = locks.settle(seconds, query or {})
+        for workflow in abandoned if finish else ():
+            locks.finish(workflow)
+        reason = f"locked for more than {seconds:.0f} s"
+        return [
+            Loss(Trouble.LOCK, Cure.FINISH, min(each["nodes"]), each["name"], reason)
+            for each in abandoned
+        ]
+
+    def _workers(self, owners: Sequence[str] | None, *lives: Life) -> list[str]:
+        queue = self.queue()
+        jobs = self.launchpad.jobs(owners, states=["RUNNING"])
+        return sorted(
+            {_name(job) for job in jobs if job.launch and self._life(job, queue) in lives}
+        )
+
+    def _loss_of(self, job: QueuedJob, queue: BatchQueue) -> Loss | None:
+        launch, reason = job.launch, None
+        if launch is None:
+            if job.state == "RESERVED" and _age(job.updated_on) > CHECKOUT_SECONDS:
+                reason = "its worker died while taking it"
+        elif launch["state"] == "RUNNING":
+            life, silent = self._life(job, queue), _age(last_sign(launch))
+            if life is Life.DEAD:
+                return self._lost_run(job, f"{_name(job)} is gone")
+            if life is Life.UNKNOWN and silent > self.silent_for:
+                return self._lost_run(job, f"{_name(job)} has been silent for {_duration(silent)}")
+        elif launch["state"] == "RESERVED":
+            reason = _why_unreserved(launch, queue)
+        elif launch["state"] == "READY":  # a cancellation that was not completed
+            reason = "its reservation was cancelled"
+        elif (
+            self._life(job, queue) is Life.DEAD
+            or _age(launch["state_history"][-1]["created_on"]) > BUSY_LOCK_SECONDS
+        ):
+            return Loss.of(Trouble.END, job, f"{_name(job)} died", Cure.FINISH)
+        return Loss.of(Trouble.RESERVATION, job, reason) if reason else None
+
+    def _life(self, job: QueuedJob, queue: BatchQueue) -> Life:
+        if job.worker is None:
+            return Life.UNKNOWN
+        return job.worker.life(queue, everyone_is_here=self.everyone_is_here)
+
+    def _lost_run(self, job: QueuedJob, reason: str) -> Loss:
+        launches = self.launchpad.launches.find(
+            {"launch_id": {"$in": job.archived_launches}}, {MESSAGE: 1}
+        ).sort("launch_id", -1)
+        stored = ((launch.get("action") or {}).get("stored_data", {}) for launch in launches)
+        messages = [each.get("_message") for each in stored]
+        n_losses = 1 + [*takewhile(lambda each: each != GIVEN_UP, messages)].count(LOST)
+        if n_losses < MAX_LOSSES or not self.blames or job.step in RESUMED:
+            return Loss.of(Trouble.RUN, job, reason)
+        reason = f"lost {n_losses} times, at last because {reason}"
+        return Loss.of(Trouble.RUN, job, reason, Cure.FAIL)
+
+    def _claim(self, loss: Loss) -> bool:
+        """Prevent other processes from repairing the same run, which would start it twice."""
+        now = datetime.now(UTC)
+        stale = now - timedelta(seconds=CLAIM_SECONDS)
+        unclaimed = {"$or": [{"lost_on": {"$exists": False}}, {"lost_on": {"$lt": stale}}]}
+        claimed = self.launchpad.launches.update_one(
+            {"launch_id": loss.launch_id, "state": "RUNNING", **unclaimed},
+            {"$set": {"lost_on": now}},
+        )
+        return bool(claimed.modified_count)
+
+    def _end_run(self, loss: Loss, job: QueuedJob) -> None:
+        _kill_orphans(job)
+        message = GIVEN_UP
+        if loss.cure is Cure.QUEUE:
+            message = LOST if self.blames else INTERRUPTED
+            # Before its launch is marked: the job, and what waits for it, have not failed.
+            self.launchpad.rerun_fw(loss.fw_id)
+        action = {"_message": message, "_exception": {"_stacktrace": loss.reason}}
+        self.launchpad.complete_launch(loss.launch_id, FWAction(action), "FIZZLED")
+
+
+def _kill_orphans(job: QueuedJob) -> None:
+    """Kill what a dead worker of this user left running in the folder of its job."""
+    if job.worker is None or job.launch is None:
+        return
+    for process in psutil.process_iter(["cwd", "environ"]):
+        environment = process.info["environ"] or {}  # None: another user's
+        is_in_folder = process.info["cwd"] == job.launch["launch_dir"]
+        if is_in_folder and environment.get(MARK) == job.worker.mark:
+            with suppress(psutil.Error):
+                process.kill()
+
+
+def _why_unreserved(launch: Mapping[str, Any], queue: BatchQueue) -> str | None:
+    batch_job = launch["state_history"][-1].get("reservation_id")
+    age = _age(last_sign(launch))
+    if batch_job is None:
+        return "it never reached the queue" if age > SUBMISSION_SECONDS else None
+    is_held = queue.holds_id(batch_job) if _is_ours(launch, queue) else None
+    if is_held is False:
+        return f"batch job {batch_job} is gone from the queue"
+    if is_held is None and age > RESERVATION_EXPIRATION_SECS:
+        return f"reserved {_duration(age)} ago"
+    return None
+
+
+def _is_ours(launch: Mapping[str, Any], queue: BatchQueue) -> bool:
+    """Return whether this user made a reservation with the batch system of this machine."""
+    worker = worker_of_launch(launch)
+    if worker and worker.user != user_name():
+        return False
+    if worker and worker.cluster is not None:
+        return worker.cluster == queue.cluster
+    try:
+        is_mine = Path(launch["launch_dir"]).stat().st_uid == os.getuid()
+    except OSError:
+        return False
+    return is_mine and launch["host"] == socket.gethostname()
+
+
+def _name(job: QueuedJob) -> str:
+    """Name the worker of a job."""
+    host = job.launch["host"] if job.launch else None
+    return str(job.worker or f"a worker on {host or 'some machine'}")
+
+
+def _age(written: datetime | str) -> float:
+    return (datetime.now(UTC) - moment(written)).total_seconds()
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

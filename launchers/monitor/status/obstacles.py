@@ -1,0 +1,179 @@
+"""Find what keeps a campaign from going on, and what helps."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from gan_htvs.core.candidate import CALCULATIONS
+from gan_htvs.core.text import listed
+from launchers.console.text import counted, span
+from launchers.launchpad.jobs import last_sign, moment, of
+from launchers.launchpad.workers import differences
+from launchers.monitor.recovery import Recovery
+from launchers.monitor.status.document import Obstacle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from launchers.launchpad.database import Databases
+    from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
+    from launchers.monitor.status.document import CampaignStatus, JobCount
+
+IDLE = timedelta(minutes=10)
+"""A worker that was seen within this may be looking for its next job."""
+
+LOCK_SECONDS = 2.0
+"""Longest time that is waited to recognize a stale lock; `gan-htvs recover` waits longer."""
+
+RECENT_LAUNCHES = 200
+"""Number of the latest launches among which idle workers are looked for."""
+
+VERSIONS = "fworker.env.worker.versions"
+"""Where a launch holds the package versions of a worker."""
+
+
+def obstacles(
+    databases: Databases,
+    owners: Sequence[str],
+    status: CampaignStatus,
+    running: Sequence[QueuedJob],
+    submission: Mapping[str, Any],
+    now: datetime,
+) -> Iterator[Obstacle]:
+    """Find what keeps a campaign from going on.
+
+    Parameters
+    ----------
+    databases
+        Databases of the campaign.
+    owners
+        Owners of its jobs.
+    status
+        What else is known of it.
+    running
+        Its running jobs.
+    submission
+        Versions and time of its submission; may be empty.
+    now
+        The time.
+    """
+    launchpad = databases.launchpad()
+    yield from _standstill(launchpad, owners, status)
+    recovery = Recovery.of(databases, owners, lock_seconds=LOCK_SECONDS)
+    reasons = defaultdict(list)
+    for loss in (*recovery.locked(), *recovery.runs()):
+        reasons[loss.trouble].append(loss.reason)
+    for trouble, those in reasons.items():
+        yield Obstacle(
+            found=f"{trouble} ({len(those):,}): {listed([*dict.fromkeys(those)])}",
+            cure="gan-htvs recover",
+        )
+    is_embedded = databases.settings.embedded_storage is not None
+    yield from _idle_categories(launchpad, owners, status, running, now, is_embedded)
+    yield from _other_versions(launchpad, owners, submission)
+
+
+def categories_of(fworker: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the categories that a worker takes, as FireWorks stores it; none: all."""
+    category = fworker.get("category") or ()
+    return (category,) if isinstance(category, str) else tuple(category)
+
+
+def _standstill(
+    launchpad: CampaignLaunchPad, owners: Sequence[str], status: CampaignStatus
+) -> Iterator[Obstacle]:
+    if n_held := status.count("PAUSED", "DEFUSED"):
+        yield Obstacle(
+            found=f"{counted(n_held, 'job')} taken out of the queue by hand",
+            cure="gan-htvs lpad resume_fws -s PAUSED; gan-htvs lpad reignite_fws -s DEFUSED",
+        )
+    if not status.is_stuck:
+        return
+    # A candidate whose calculation raised is judged all the same; a reference phase is not.
+    is_result = {"spec.campaign": status.name, "spec.step": {"$in": list(CALCULATIONS)}}
+    n_fizzled = launchpad.fireworks.count_documents(
+        of(owners) | {"state": "FIZZLED", "$nor": [is_result]}
+    )
+    if n_fizzled:
+        yield Obstacle(
+            found=f"all that is left waits for {counted(n_fizzled, 'job')} that FIZZLED",
+            cure=f"correct the cause, then gan-htvs retry {status.name}",
+        )
+    else:
+        yield Obstacle(
+            found=f"{counted(status.n_left, 'structure')} left, and no job of it is queued",
+            cure="gan-htvs submit CAMPAIGN.YAML",
+        )
+
+
+def _idle_categories(
+    launchpad: CampaignLaunchPad,
+    owners: Sequence[str],
+    status: CampaignStatus,
+    running: Sequence[QueuedJob],
+    now: datetime,
+    is_embedded: bool,
+) -> Iterator[Obstacle]:
+    """Find categories of jobs that wait although no worker takes them."""
+    waiting: dict[str | None, list[JobCount]] = defaultdict(list)
+    for job in status.jobs:
+        if job.state == "READY":
+            waiting[job.category].append(job)
+    if not waiting:
+        return
+    at_work = [job.launch for job in running if job.launch]
+    recent = launchpad.launches.find({}, ["fworker", "state_history"]).sort("launch_id", -1)
+    launches = [*at_work, *recent.limit(RECENT_LAUNCHES)]
+    for category, jobs in waiting.items():
+        since = min(job.since for job in jobs)
+        signs = [last_sign(each) for each in launches if _takes(each["fworker"], category, owners)]
+        is_busy = any(_takes(each["fworker"], category, owners) for each in at_work)
+        if is_busy or now - max([since, *signs]) < IDLE:
+            continue
+        last = f"the last one was seen {span(now - max(signs))} ago" if signs else "none ever came"
+        of_category = f" of category {category}" if category else ""
+        launch = f"qlaunch -c queue/{category or 'cpu'} rapidfire"
+        yield Obstacle(
+            found=f"{counted(sum(job.n for job in jobs), 'job')}{of_category} READY for "
+            f"{span(now - since)}, and no worker takes any: {last}",
+            cure="gan-htvs run CAMPAIGN.YAML" if is_embedded else launch,
+        )
+
+
+def _takes(fworker: Mapping[str, Any], category: str | None, owners: Sequence[str]) -> bool:
+    """Return whether a worker takes jobs of this category, of any of these owners."""
+    condition = json.loads(fworker.get("query") or "{}").get("spec.campaign")
+    if isinstance(condition, dict) and not {*condition.get("$in", owners)} & {*owners}:
+        return False
+    categories = categories_of(fworker)
+    if categories == ("__none__",):
+        return category is None
+    return not categories or category in categories
+
+
+def _other_versions(
+    launchpad: CampaignLaunchPad, owners: Sequence[str], submission: Mapping[str, Any]
+) -> Iterator[Obstacle]:
+    """Find launches since the submission with other versions than it had."""
+    if not (versions := submission.get("versions")):
+        return
+    start = moment(submission["submitted_on"]).isoformat()
+    since = {VERSIONS: {"$exists": True}, "time_start": {"$gte": start}}
+    group = {"_id": {"host": "$host", "versions": f"${VERSIONS}"}}
+    counts: Counter[str] = Counter()
+    for kind in launchpad.launches.aggregate([{"$match": since}, {"$group": group}]):
+        host, theirs = kind["_id"]["host"], kind["_id"]["versions"]
+        if differing := differences(versions, theirs):
+            # Launches do not hold their owners; few of them differ.
+            jobs = launchpad.launches.distinct("fw_id", since | {"host": host, VERSIONS: theirs})
+            n = launchpad.fireworks.count_documents(of(owners) | {"fw_id": {"$in": jobs}})
+            counts[f"{host}: {', '.join(differing)}"] += n
+    for where, n in (+counts).items():
+        yield Obstacle(
+            found=f"{counted(n, 'job')} with other packages than the submission, on {where}",
+            cure="install the same versions on all machines: constraints.txt",
+        )

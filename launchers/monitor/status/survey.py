@@ -1,0 +1,259 @@
+"""Read the status of the campaigns of a database."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from gan_htvs.campaign.stored import UnreadableCampaignError, stored_campaign
+from gan_htvs.core.candidate import KNOWN_PHASE, Stage, Step
+from gan_htvs.results.funnel import CANDIDATE_FIELDS, measure_funnel
+from launchers.launchpad.jobs import last_sign, moment, of
+from launchers.launchpad.registry import registrations
+from launchers.launchpad.samples import longest_samples
+from launchers.monitor.status.document import (
+    CampaignStatus,
+    FailureCount,
+    JobCount,
+    Status,
+    Throughput,
+    WorkingHost,
+)
+from launchers.monitor.status.obstacles import categories_of, obstacles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from gan_htvs.campaign.model import Campaign
+    from launchers.launchpad.database import Databases
+    from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+SHORTEST = timedelta(minutes=1)
+"""Rates of campaigns that are younger are meaningless."""
+
+ALWAYS = "since it began"
+
+STEPS = list(Step)
+OUTPUT_FIELDS = [
+    *("completed_at", "metadata.step", "metadata.candidate_id", "output.origin.proposer"),
+    *("output.stream", "output.requested", "output.tried", "output.proposals.candidate_id"),
+    *("output.screened.verdict.candidate_id", "output.screened.verdict.rejected_at"),
+    "output.rejected.candidate_id",
+]
+
+
+def survey(databases: Databases, name: str | None = None) -> Status:
+    """Read the status of a campaign, or of all if none is named.
+
+    Raises
+    ------
+    UserError
+        If there is no such campaign, or it cannot be read, or there is none at all.
+    """
+    campaigns, unreadable = [], []
+    for registration in registrations(databases, name):
+        try:
+            campaigns.append(_read_status(databases, registration))
+        except UnreadableCampaignError as error:
+            if name is not None:
+                raise
+            unreadable.append(str(error))
+    return Status(
+        checked_on=datetime.now(UTC), campaigns=tuple(campaigns), unreadable=tuple(unreadable)
+    )
+
+
+def _read_status(databases: Databases, registration: Mapping[str, Any]) -> CampaignStatus:
+    campaign = stored_campaign(registration)
+    submission = registration.get("submission") or {}
+    owners = submission.get("owners") or _owners(campaign)
+    launchpad, now = databases.launchpad(), datetime.now(UTC)
+    times, n_verdicts, n_given_up = _read_outputs(launchpad, campaign)
+    groups = _group_jobs(launchpad, owners, now)
+    mine = {"campaign": campaign.name}
+    candidates = list(launchpad.db.candidates.find(mine, [*CANDIDATE_FIELDS, "last_updated"]))
+    began_on = min((moment(group["began"]) for group in groups), default=None)
+    n_built = sum(candidate["stage"] != Stage.GENERATED for candidate in candidates)
+    updates = [moment(each["last_updated"]) for each in candidates if each.get("last_updated")]
+    running = launchpad.jobs(owners, states=["RUNNING"])
+    status = CampaignStatus(
+        campaign=campaign,
+        name=campaign.name,
+        n_wanted=campaign.n_structures,
+        began_on=began_on,
+        n_given_up=n_given_up,
+        n_judged=len(times),
+        built_on=max(updates, default=None),
+        n_unbuilt=max(n_verdicts - n_built, 0),
+        funnel=measure_funnel(candidates, campaign),
+        jobs=tuple(
+            JobCount(**group["_id"], n=group[ALWAYS], since=moment(group["since"]))
+            for group in groups
+        ),
+        workers=_working_hosts(running),
+        throughput=_throughput(groups, times, began_on, now),
+        failures=tuple(_failures(databases, campaign, owners, candidates)),
+    )
+    found = obstacles(databases, owners, status, running, submission, now)
+    return status.model_copy(update={"obstacles": tuple(found)})
+
+
+def _owners(campaign: Campaign) -> Sequence[str]:
+    """Return the owners of the jobs of a campaign that was not submitted yet."""
+    from launchers.launchpad.units import CampaignUnits
+
+    return CampaignUnits(campaign).owners
+
+
+def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> tuple[list[str], int, int]:
+    """Read the verdicts and samples of a campaign.
+
+    Returns
+    -------
+    Local times of the verdicts on candidates that are not reference phases, number of all
+    verdicts, and number of structures that the proposers did not find.
+    """
+    judged: dict[str, str] = {}
+    samples, reference_phases = [], set()
+    steps = [Step.PROPOSE, Step.PRESCREEN, Step.SELECT, Step.GATE]
+    query = {"metadata.campaign": campaign.name, "metadata.step": {"$in": steps}}
+    for document in launchpad.db.outputs.find(query, OUTPUT_FIELDS):
+        labels, output = document["metadata"], document.get("output") or {}
+        ids = []
+        match labels["step"]:
+            case Step.PROPOSE:
+                samples.append(output)
+            case Step.GATE:
+                ids = [labels["candidate_id"]]
+                if output.get("origin", {}).get("proposer") == KNOWN_PHASE:
+                    reference_phases.update(ids)
+            case Step.PRESCREEN:
+                verdicts = [each["verdict"] for each in output["screened"]]
+                ids = [each["candidate_id"] for each in verdicts if each.get("rejected_at")]
+            case Step.SELECT:
+                ids = [each["candidate_id"] for each in output.get("rejected", ())]
+        time = document.get("completed_at", "")
+        judged |= {name: min(time, judged.get(name, time)) for name in ids}
+    longest = longest_samples(samples).values()
+    missing = (each["requested"] - len(each["proposals"]) for each in longest)
+    times = [time for name, time in judged.items() if name not in reference_phases]
+    return times, len(judged), sum(max(n, 0) for n in missing)
+
+
+def _group_jobs(
+    launchpad: CampaignLaunchPad, owners: Sequence[str], now: datetime
+) -> list[dict[str, Any]]:
+    """Count jobs by step, state and category in one pass, and those updated recently."""
+    kind = {"step": "$spec.step", "state": "$state", "category": "$spec._category"}
+    recent = {
+        name: {"$sum": {"$cond": [{"$gte": ["$updated_on", (now - span).isoformat()]}, 1, 0]}}
+        for name, span in (("last hour", HOUR), ("last day", DAY))
+    }
+    times = {"since": {"$min": "$updated_on"}, "began": {"$min": "$created_on"}}
+    group = {"_id": kind, ALWAYS: {"$sum": 1}} | times | recent
+    groups = list(launchpad.fireworks.aggregate([{"$match": of(owners)}, {"$group": group}]))
+    for each in groups:
+        each["_id"].setdefault("category", None)
+    return sorted(
+        groups,
+        key=lambda each: (
+            STEPS.index(each["_id"]["step"]),
+            each["_id"]["category"] or "",
+            each["_id"]["state"],
+        ),
+    )
+
+
+def _throughput(
+    groups: Sequence[dict[str, Any]], times: Sequence[str], began_on: datetime | None, now: datetime
+) -> tuple[Throughput, ...]:
+    """Return what was finished in the last hour, in the last day and since the beginning."""
+    if began_on is None:  # results of an archive took no time here
+        groups, times, began_on = (), (), now
+    age = max(now - began_on, SHORTEST)
+    # A completed Firework was last updated when its launch ended.
+    completed = [group for group in groups if group["_id"]["state"] == "COMPLETED"]
+    periods = (
+        ("last hour", HOUR, _local(now - HOUR)),
+        ("last day", DAY, _local(now - DAY)),
+        (ALWAYS, age, ""),
+    )
+    return tuple(
+        Throughput(
+            period=period,
+            hours=min(span, age) / HOUR,
+            n_jobs=sum(group[period] for group in completed),
+            n_verdicts=sum(time >= start for time in times),
+        )
+        for period, span, start in periods
+    )
+
+
+def _local(time: datetime) -> str:
+    """Write a time as jobflow does: local time without a zone."""
+    return time.astimezone().replace(tzinfo=None).isoformat()
+
+
+def _working_hosts(running: Sequence[QueuedJob]) -> tuple[WorkingHost, ...]:
+    """Group the running jobs by host, batch job and FWorker."""
+    places: dict[tuple[str, str, str], list[QueuedJob]] = defaultdict(list)
+    for job in running:
+        if job.launch:
+            worker = job.worker
+            batch_job = ""
+            if worker and worker.batch_job:
+                batch_job = f"{worker.batch_system} {worker.batch_job}"
+            places[job.launch["host"], batch_job, job.launch["fworker"]["name"]].append(job)
+    hosts = []
+    for (host, batch_job, name), jobs in sorted(places.items()):
+        launches = [job.launch for job in jobs if job.launch]
+        hosts.append(
+            WorkingHost(
+                name=name,
+                host=host,
+                batch_job=batch_job or None,
+                categories=categories_of(launches[0]["fworker"]),
+                steps=Counter(Step(job.step) for job in jobs),
+                since=min(moment(launch["time_start"]) for launch in launches),
+                last_ping=max(map(last_sign, launches)),
+            )
+        )
+    return tuple(hosts)
+
+
+def _failures(
+    databases: Databases,
+    campaign: Campaign,
+    owners: Sequence[str],
+    candidates: Sequence[Mapping[str, Any]],
+) -> list[FailureCount]:
+    """Group the jobs that raised, and the calculations that stored a reason instead of a result."""
+    fizzled = databases.launchpad().jobs(owners, states=["FIZZLED"])
+    failures = _grouped(
+        "job", ((job.step, job.error, f"fw_id {job.fw_id}, {job.folder}") for job in fizzled)
+    )
+    # The job that collects the reference phases raises if one of their calculations failed.
+    may_lack_result = {Stage.FAILED, Stage.POURBAIX_STABLE}
+    if fizzled or may_lack_result & {candidate["stage"] for candidate in candidates}:
+        from launchers.monitor.failures import failed_calculations
+
+        failed = failed_calculations(databases, campaign)
+        reasons = [(each.step, each.reason, each.folder) for each in failed if each.folder]
+        failures += _grouped("calculation", reasons)
+    return failures
+
+
+def _grouped(
+    kind: Literal["job", "calculation"], failures: Iterable[tuple[str, str, str]]
+) -> list[FailureCount]:
+    """Count failures, given as step, reason and example; the most frequent first."""
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for step, reason, example in failures:
+        groups[step, reason].append(example)
+    return [
+        FailureCount(kind=kind, step=step, reason=reason, n=len(examples), example=examples[0])
+        for (step, reason), examples in sorted(groups.items(), key=lambda group: -len(group[1]))
+    ]

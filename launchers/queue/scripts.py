@@ -1,0 +1,265 @@
+"""FireWorks' own scripts, run over our launchpad: same arguments, same output."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import re
+import secrets
+import signal
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import jobflow
+from fireworks import FWorker, LaunchPad
+from fireworks.features import multi_launcher
+from fireworks.scripts import _helpers, lpad_run, qlaunch_run, rlaunch_run
+from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
+from fireworks.utilities import fw_utilities
+from fireworks.utilities.fw_serializers import load_object_from_file
+
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.settings import read_mapping
+from gan_htvs.core.text import in_one_line
+from launchers.launchpad.batch_system import BatchQueue
+from launchers.launchpad.database import open_databases
+from launchers.launchpad.foreign_settings import restore_jobflow_settings
+from launchers.launchpad.workers import (
+    describe,
+    differences,
+    sign_children,
+    stop_at_once,
+    this_worker,
+)
+from launchers.queue.adapter import read_adapter, read_fworker
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Iterator, Sequence
+    from types import ModuleType
+
+    from fireworks.queue.queue_adapter import QueueAdapterBase
+
+    from launchers.launchpad.database import Databases
+    from launchers.launchpad.jobs import CampaignLaunchPad
+    from launchers.launchpad.workers import Worker
+
+LAUNCHPAD_FILE = Path("my_launchpad.yaml")
+
+
+def lpad(arguments: Sequence[str]) -> None:
+    """Run ``lpad``.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or wrong, or FireWorks refuses the arguments.
+    """
+    with _prepared(lpad_run, LaunchPad=_LaunchPads()):
+        lpad_run.lpad(arguments)
+
+
+def qlaunch(arguments: Sequence[str]) -> None:
+    """Run ``qlaunch``; a reservation tells for which cluster it was made.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or wrong, as with `gan-htvs queue check`, FireWorks refuses the
+        arguments, or the batch system the job.
+    """
+    submitter = this_worker().model_copy(update={"cluster": BatchQueue().cluster})
+    refusals = _Refusals(logging.ERROR)
+    logging.getLogger().addHandler(refusals)
+    try:
+        with _prepared(
+            qlaunch_run,
+            LaunchPad=_LaunchPads(),
+            FWorker=_FWorkers(submitter),
+            load_object_from_file=_read_adapter,
+        ):
+            qlaunch_run.qlaunch(arguments)
+    finally:
+        logging.getLogger().removeHandler(refusals)
+    if refusals.first is not None:
+        raise UserError(
+            f"the batch system took no job: {refusals.first}; `gan-htvs queue check` names the "
+            "queues that there are."
+        )
+
+
+def _read_adapter(path: str) -> QueueAdapterBase:
+    """Read a queue adapter and check it as `gan-htvs queue check` does; others are FireWorks'."""
+    hint = "`gan-htvs queue init` writes one"
+    name = read_mapping(Path(path), hint, as_written=True).get("_fw_name")
+    if name == CommonAdapter._fw_name:  # noqa: SLF001 - written in files
+        return read_adapter(Path(path))
+    try:
+        return load_object_from_file(path)
+    except Exception as error:
+        raise UserError(
+            f"{path}: _fw_name ({name}): FireWorks cannot load this queue adapter: "
+            f"{type(error).__name__}: {in_one_line(error)}; for PBS, SLURM and SGE write "
+            "CommonAdapter."
+        ) from error
+
+
+class _Refusals(logging.Handler):
+    """Reads what a batch system answers when it takes no job, which FireWorks only logs."""
+
+    first: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first answer; FireWorks prints the bytes of it."""
+        found = re.search(r"The error response reads: b?(.*)", record.getMessage())
+        if found and self.first is None:
+            answer = found[1].encode().decode("unicode_escape").strip("'\"")
+            self.first = " ".join(answer.split()).rstrip(".")
+
+
+def rlaunch(arguments: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Run ``rlaunch``: its launches tell who makes them, and outputs go to the same database.
+
+    A worker that is told to stop leaves its job as it is, and `gan-htvs recover` queues it again.
+
+    Parameters
+    ----------
+    arguments
+        Those of FireWorks.
+    tell
+        Called with a sentence that the user should see.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or wrong, or FireWorks refuses the arguments.
+    """
+    worker = this_worker()
+    sign_children(worker)
+
+    def use(databases: Databases) -> None:
+        jobflow.SETTINGS.JOB_STORE = databases.job_store()
+        for sentence in version_warnings(databases, worker):
+            tell(sentence)
+
+    # Children of `rlaunch multi` inherit the store, the key and what is done about signals.
+    multiprocessing.set_start_method("fork", force=True)
+    # They share a launchpad, by default with a key that every user of the machine knows.
+    multi_launcher.DS_PASSWORD = fw_utilities.DS_PASSWORD = secrets.token_bytes(32)
+    signal.signal(signal.SIGTERM, stop_at_once)
+    fworkers = _FWorkers(worker)
+    os.register_at_fork(after_in_child=fworkers.describe_again)
+    with _prepared(
+        rlaunch_run, LaunchPad=_LaunchPads(use), FWorker=fworkers, handle_interrupt=stop_at_once
+    ):
+        rlaunch_run.rlaunch(arguments)
+
+
+def version_warnings(databases: Databases, worker: Worker) -> list[str]:
+    """Name the campaigns that were submitted by a machine with other versions than a worker's."""
+    with databases.store("campaigns", key="name") as campaigns:
+        submitted = campaigns.query(
+            {"submission.versions": {"$exists": True}}, ["name", "submission.versions"]
+        )
+        return [
+            f"This worker has other versions than the submitter of {each['name']!r}: "
+            f"{', '.join(differing)}."
+            for each in submitted
+            if (differing := differences(worker.versions, each["submission"]["versions"]))
+        ]
+
+
+@dataclass
+class _LaunchPads:
+    """What FireWorks' scripts find instead of the class LaunchPad: every launchpad is ours."""
+
+    use: Callable[[Databases], None] = lambda _: None
+    opened: ExitStack = field(default_factory=ExitStack, init=False)
+    _known: dict[str, CampaignLaunchPad] = field(default_factory=dict, init=False)
+
+    def __call__(self, **_: Any) -> LaunchPad:
+        raise UserError(
+            "my_launchpad.yaml: not found here; name it with -l, or `gan-htvs init` writes one."
+        )
+
+    def from_file(self, path: str) -> CampaignLaunchPad:
+        """Open a launchpad; an embedded server runs until the script ends."""
+        if path not in self._known:
+            databases = self.opened.enter_context(open_databases(Path(path)))
+            self.use(databases)
+            self._known[path] = databases.launchpad()
+        return self._known[path]
+
+    from_dict = staticmethod(LaunchPad.from_dict)  # for ``lpad init``
+
+
+@dataclass
+class _FWorkers:
+    """Stands in for the class FWorker in FireWorks' scripts: every worker carries its identity."""
+
+    worker: Worker
+    _described: list[FWorker] = field(default_factory=list, init=False)
+
+    def __call__(self) -> FWorker:
+        """Return the worker of a machine that has no file for it, which takes all jobs."""
+        return self._describe(FWorker())
+
+    def from_file(self, path: str) -> FWorker:
+        """Read a worker from its file."""
+        return self._describe(read_fworker(Path(path)))
+
+    def describe_again(self) -> None:
+        """Give the workers the identity of this process, a child of ``rlaunch multi``."""
+        worker = this_worker()
+        sign_children(worker)
+        for fworker in self._described:
+            describe(fworker, worker)
+
+    def _describe(self, fworker: FWorker) -> FWorker:
+        describe(fworker, self.worker)
+        self._described.append(fworker)
+        return fworker
+
+
+@contextmanager
+def _prepared(script: ModuleType, **names: Any) -> Iterator[None]:
+    """Replace names in a script of FireWorks, among them those that choose the launchpad file.
+
+    FireWorks would look for that file where FW_config.yaml says (CONFIG_FILE_DIR, LAUNCHPAD_LOC)
+    and in the home directory. Here it is what -l names, or my_launchpad.yaml in the folder that -c
+    names, or in the working directory.
+    """
+    restore_jobflow_settings()  # batch jobs inherit the environment of qlaunch
+    launchpad_file = str(LAUNCHPAD_FILE) if LAUNCHPAD_FILE.exists() else None
+    names |= {
+        "CONFIG_FILE_DIR": str(LAUNCHPAD_FILE.parent),
+        "LAUNCHPAD_LOC": launchpad_file,
+        "_validate_config_file_paths": _find_files,
+    }
+    with names["LaunchPad"].opened, mock.patch.multiple(script, **names):
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{error} `gan-htvs init` writes a launchpad file, `gan-htvs queue init` the files "
+                "of a queue."
+            ) from error
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+def _find_files(arguments: Namespace, files: Sequence[tuple[str, str, bool, str | None]]) -> None:
+    """Find the files that no option names, as FireWorks does, but refuse missing ones."""
+    folder = Path(arguments.config_dir)
+    if not folder.is_dir():
+        raise UserError(f"--config_dir {folder}: no such folder; correct or omit it.")
+    _helpers._validate_config_file_paths(arguments, files)  # noqa: SLF001
+    if getattr(arguments, "fworker_file", "") is None and folder != LAUNCHPAD_FILE.parent:
+        raise UserError(
+            f"{folder / 'my_fworker.yaml'}: not found; `gan-htvs queue init` writes one for every "
+            "kind of node."
+        )

@@ -1,0 +1,1 @@
+"""Results for people and programs: the web page, reports, archives, and an OPTIMADE server."""

@@ -1,0 +1,165 @@
+"""The filters of the list: controls that are in step with the address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+
+from gan_htvs.core.candidate import ProposerName, Stage
+from gan_htvs.core.errors import UserError
+from gan_htvs.results.filters import Filters
+from launchers.results.explorer.address import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dash.development.base_component import Component
+
+    from launchers.results.explorer.campaigns import Survey
+
+
+class Slider(NamedTuple):
+    """A range with two handles, which at the ends of the slider set no bound."""
+
+    title: str
+    low: float
+    high: float
+    step: float
+
+    def handles(self, bounds: tuple[float | None, float | None] | None) -> list[float]:
+        """Return the positions of the handles."""
+        low, high = bounds or (None, None)
+        return [
+            self.low if low is None else max(self.low, low),
+            self.high if high is None else min(self.high, high),
+        ]
+
+    def text(self, handles: Sequence[float]) -> str:
+        """Return the range as ``low..high``; empty without bounds."""
+        low = f"{handles[0]:g}" if handles[0] > self.low else ""
+        high = f"{handles[1]:g}" if handles[1] < self.high else ""
+        return f"{low}..{high}" if low or high else ""
+
+
+SLIDERS = {
+    "energy_above_hull": Slider("energy above hull, eV/atom", -0.1, 0.5, 0.01),
+    "pourbaix_min": Slider("in water at the best pH, eV/atom", -0.2, 2.0, 0.05),
+    "band_gap": Slider("band gap, eV", 0.0, 6.0, 0.1),
+}
+
+ONLY = {
+    "unique": ("one of each crystal", "true"),
+    "is_novel": ("novel ones", "true"),
+    "known_phases": ("no known phases", "false"),
+}
+"""Checkboxes: a filter, its title, and its value where the box is checked."""
+
+CONTROLS = ("campaign", "formula", "chemsys", "stage", "proposer", *SLIDERS, "only")
+"""Identifiers of the controls: names of filters, and of the checkboxes."""
+
+
+def controls(question: Question, campaigns: Sequence[str]) -> Component:
+    """Return the controls with the filters of an address."""
+    values = values_of(question)
+
+    def choice(name: str, options: Sequence[str], placeholder: str, **more: Any) -> Component:
+        return dcc.Dropdown(options, values[name], id=name, placeholder=placeholder, **more)
+
+    def text(name: str, example: str) -> Component:
+        return dcc.Input(
+            values[name] or "", "text", id=name, debounce=True, placeholder=example, maxLength=200
+        )
+
+    titled = {
+        "campaign": choice("campaign", list(campaigns), "all"),
+        "formula": text("formula", "MgMnO3"),
+        "elements": text("chemsys", "Mg-Mn-O"),
+        "stage": choice("stage", [stage.value for stage in Stage], "any", multi=True),
+        "proposed by": choice("proposer", [name.value for name in ProposerName], "anything"),
+    }
+    for name, slider in SLIDERS.items():
+        titled[slider.title] = dcc.RangeSlider(
+            *slider[1:],
+            value=values[name],
+            marks={f"{end:g}": "any" for end in (slider.low, slider.high)},
+            allowCross=False,
+            id=name,
+            tooltip={"placement": "bottom"},
+        )
+    return html.Div(
+        [
+            *(
+                html.Div([html.Label(title), control], className="control")
+                for title, control in titled.items()
+            ),
+            dcc.Checklist(
+                [{"label": f" {title}", "value": name} for name, (title, _) in ONLY.items()],
+                values["only"],
+                id="only",
+            ),
+            dcc.Link("all candidates", href="/", refresh=True, className="reset"),
+            # Beside the controls, so that they change no address when they appear.
+            dcc.Location(id="asked", refresh="callback-nav"),
+        ],
+        id="controls",
+        role="search",
+    )
+
+
+def values_of(question: Question) -> dict[str, Any]:
+    """Return the value of each of :data:`CONTROLS` for the filters of an address."""
+    filters = question.filters
+    checked = Filters.of(**filters)
+    values: dict[str, Any] = {name: filters.get(name) for name in CONTROLS}
+    values["stage"] = filters.get("stage", [])
+    values |= {name: each.handles(getattr(checked, name)) for name, each in SLIDERS.items()}
+    values["only"] = [name for name, (_, value) in ONLY.items() if filters.get(name) == value]
+    return values
+
+
+def register(app: Dash, looked: Survey) -> None:
+    """Register what writes the address from the controls, and what follows it."""
+
+    @app.callback(
+        Output("asked", "search"),
+        *(Input(name, "value") for name in CONTROLS),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def ask(*values: Any) -> str:
+        before = Question.read_or_all(values[-1])
+        return changed(before, ctx.triggered_id, ctx.triggered[0]["value"]).write()
+
+    @app.callback(
+        Output("asking", "children"),
+        Input("url", "search"),
+        *(State(name, "value") for name in CONTROLS),
+        prevent_initial_call=True,
+    )
+    def follow(search: str | None, *values: Any) -> Any:
+        # An address that the controls did not write: the user went back, or followed a link.
+        try:
+            question = Question.read(search)
+        except UserError:
+            return no_update
+        shown = values_of(question).values()
+        is_shown = [value or None for value in values] == [value or None for value in shown]
+        return no_update if is_shown else controls(question, looked.names)
+
+
+def changed(question: Question, name: str, value: Any) -> Question:
+    """Return the first page of a question after one of :data:`CONTROLS` got a new value."""
+    filters = question.filters.copy()
+    if name == "only":
+        for each, (_, checked) in ONLY.items():
+            if each in value:
+                filters[each] = checked
+            elif filters.get(each) == checked:
+                del filters[each]
+    elif name in SLIDERS:
+        filters[name] = SLIDERS[name].text(value)
+    else:
+        filters[name] = value.strip() if isinstance(value, str) else value
+    filters = {name: value for name, value in filters.items() if value}
+    return question._replace(filters=filters, page=1)

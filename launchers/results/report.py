@@ -1,0 +1,208 @@
+"""What a campaign found: its counts and its figures, read from the database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import chain, islice, zip_longest
+from typing import TYPE_CHECKING, Any
+
+from pymatgen.core import Composition
+
+from gan_htvs.core.candidate import PrescreenVerdict, ScreeningStep, Stage, Step
+from gan_htvs.core.figures import ImageFormat, rendered
+from gan_htvs.core.files import write_atomically
+from gan_htvs.prescreen.figure import EnergyTrajectory, draw_prescreen
+from gan_htvs.prescreen.summary import summarize
+from gan_htvs.results.builders.documents import stored_reference_sets
+from gan_htvs.results.funnel import CANDIDATE_FIELDS, Funnel, crystal, measure_funnel
+from gan_htvs.results.plots import (
+    PLOT_FIELDS,
+    draw_funnel,
+    draw_gaps,
+    draw_hull,
+    draw_pourbaix,
+)
+from gan_htvs.results.store import CandidateStore
+from launchers.launchpad.registry import registered
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+    from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.candidate import Candidate
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+    from launchers.launchpad.database import Databases
+
+PROVENANCE_FIELDS = ("gate.references", "origin.checkpoint")
+PRESCREEN_FIELDS = tuple(f"prescreen.{name}" for name in PrescreenVerdict.model_fields)
+
+RANKED = (Stage.PHOTOANODE, Stage.POURBAIX_STABLE, Stage.STABLE, Stage.RELAXED)
+"""Stages of candidates that are worth a picture, best first."""
+
+MOST_TRAJECTORIES = 300
+"""Relaxations that are drawn."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A campaign, its candidates without structures, and what they were compared with.
+
+    Attributes
+    ----------
+    references
+        The set that most candidates were compared with, by the hash of its content; None before
+        any was.
+    n_training
+        Structures that its generators learnt from, if that is known.
+    """
+
+    campaign: Campaign
+    rows: list[dict[str, Any]]
+    references: tuple[str, ReferenceSet] | None
+    n_training: int | None
+
+    @property
+    def funnel(self) -> Funnel:
+        """Counts by stage."""
+        return measure_funnel(self.rows, self.campaign, self.n_training)
+
+    @cached_property
+    def prescreened(self) -> list[PrescreenVerdict]:
+        """Records of the prescreen; none without one."""
+        if self.campaign.prescreen is None:
+            return []
+        records = (row.get("prescreen") for row in self.rows)
+        return [PrescreenVerdict.model_validate(record) for record in records if record]
+
+
+def read_results(databases: Databases, name: str | None) -> Results:
+    """Read the results of a campaign; of the only one if no name is given.
+
+    Raises
+    ------
+    UserError
+        If there is no such campaign, or several and no name.
+    """
+    campaign = registered(databases, name)
+    fields = sorted({*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS, *PROVENANCE_FIELDS})
+    with databases.store("candidates", key="candidate_id") as candidates:
+        rows = list(candidates.query({"campaign": campaign.name}, fields))
+    hashes = Counter((row.get("gate") or {}).get("references") for row in rows)
+    checkpoints = sorted({row["origin"].get("checkpoint") or "" for row in rows} - {""})
+    with databases.store("outputs", key="uuid") as outputs:
+        sets = stored_reference_sets(outputs)
+        trained = outputs.query(
+            {"output.sha256": {"$in": checkpoints}}, ["output.dataset.structures"]
+        )
+        sizes = [(each["output"].get("dataset") or {}).get("structures") for each in trained]
+    used = ((name, sets[name]) for name, _ in hashes.most_common() if name in sets)
+    return Results(campaign, rows, next(used, None), sizes[0] if len(sizes) == 1 else None)
+
+
+def read_trajectories(databases: Databases, results: Results) -> list[EnergyTrajectory]:
+    """Read some relaxations of the prescreen, of each way to leave it alike."""
+    formulas = {row["candidate_id"]: row["formula_pretty"] for row in results.rows}
+    # Sorted by ids, which are hashes, they are in no order.
+    records = sorted(results.prescreened, key=lambda record: record.candidate_id)
+    kinds = [
+        [record for record in records if record.rejected_at == rejected_at]
+        for rejected_at in (*ScreeningStep, None)
+    ]
+    by_turns = filter(None, chain.from_iterable(zip_longest(*kinds)))
+    chosen = {record.candidate_id: record for record in islice(by_turns, MOST_TRAJECTORIES)}
+    of_step = {"metadata.campaign": results.campaign.name, "metadata.step": Step.PRESCREEN.value}
+    fields = ["verdict.candidate_id", "relaxation.curve.energies"]
+    with databases.store("outputs", key="uuid") as outputs:
+        sets = {each.level_of_theory: each for each in stored_reference_sets(outputs).values()}
+        batches = list(outputs.query(of_step, [f"output.screened.{field}" for field in fields]))
+    curves = {
+        screened["verdict"]["candidate_id"]: screened["relaxation"]["curve"]["energies"]
+        for batch in batches
+        for screened in batch["output"]["screened"]
+        if screened.get("relaxation")
+    }
+    trajectories = []
+    for candidate_id, record in sorted(chosen.items()):
+        known, energies = sets.get(str(record.level_of_theory)), curves.get(candidate_id)
+        if known is not None and energies:
+            hull = known.hull_energy(Composition(formulas[candidate_id]))
+            above = [energy - hull for energy in energies]
+            trajectories.append(EnergyTrajectory(record.rejected_at, above))
+    return trajectories
+
+
+def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> dict[str, Figure]:
+    """Draw what there is to see, by name.
+
+    ``trajectories`` are relaxations of the prescreen, see :func:`read_trajectories`.
+    """
+    thresholds, rows = results.campaign.thresholds, results.rows
+    drawn = {
+        "funnel": draw_funnel(results.funnel),
+        "prescreen": None,
+        "hull": None,
+        "pourbaix": draw_pourbaix(rows, thresholds),
+        "gaps": draw_gaps(rows, thresholds),
+    }
+    if results.references is not None:
+        name, references = results.references
+        compared = [row for row in rows if (row.get("gate") or {}).get("references") == name]
+        drawn["hull"] = draw_hull(compared, references, thresholds)
+    if (settings := results.campaign.prescreen) is not None:
+        window = settings.window or thresholds.metastable
+        drawn["prescreen"] = draw_prescreen(summarize(results.prescreened), trajectories, window)
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def draw_figures(
+    results: Results, folder: Path, trajectories: Sequence[EnergyTrajectory] = ()
+) -> list[Path]:
+    """Draw what there is to see as PNG and SVG, and return the files.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written.
+    """
+    paths = []
+    for name, figure in figures(results, trajectories).items():
+        for form in ImageFormat:
+            path = folder / f"{name}.{form}"
+            write_atomically(path, rendered(figure, form))
+            paths.append(path)
+    return paths
+
+
+def write_report(databases: Databases, name: str | None, top: int) -> str:
+    """Write the HTML report of a campaign with its best candidates.
+
+    Raises
+    ------
+    UserError
+        If there is no such campaign, or several and no name.
+    """
+    from gan_htvs.results.html_report import RANKED_FIELDS, render_report  # noqa: PLC0415 - slow
+
+    results = read_results(databases, name)
+    store = CandidateStore(databases.store("candidates", key="candidate_id"))
+    # Of a crystal that was found several times, who came furthest; of these, the lowest in energy.
+    ranked: dict[str, Candidate] = {}
+    fields = (*RANKED_FIELDS, "duplicate_of")
+    proposed: dict[str, Any] = {
+        "campaign": results.campaign.name,
+        "known_phases": False,
+        "unique": True,
+    }
+    for stage in RANKED:
+        if len(ranked) < top:
+            for each in store.query(fields=fields, limit=top, stage=stage, **proposed):
+                ranked.setdefault(crystal(dict(each)), each)
+    best = list(ranked.values())[:top]
+    drawn = figures(results, read_trajectories(databases, results))
+    return render_report(results.campaign, results.funnel, drawn, best, datetime.now(UTC))

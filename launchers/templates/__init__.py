@@ -1,1 +1,0 @@
-"""Files that ``gan-htvs init`` and ``gan-htvs demo`` start from."""

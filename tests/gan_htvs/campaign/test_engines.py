@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
+from pymatgen.io.vasp.sets import MPRelaxSet
+
+from gan_htvs.campaign.engines import (
+    MATERIALS_PROJECT_U,
+    EnergyEngineSettings,
+    EngineSettings,
+    VaspSettings,
+)
+from gan_htvs.campaign.model import Campaign
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import content_uuid
+from gan_htvs.potentials.settings import PotentialSettings
+
+MG_O = {
+    "name": "mg-o",
+    "chemical_system": {"caps": {"Mg": 4, "O": 4}},
+    "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+}
+
+
+def campaign(**engines) -> Campaign:
+    return Campaign.model_validate(MG_O | {"engines": engines})
+
+
+def test_u_of_oxides_is_that_of_the_materials_project():
+    assert MPRelaxSet.CONFIG["INCAR"]["LDAUU"]["O"] == MATERIALS_PROJECT_U
+    assert MaterialsProject2020Compatibility().u_settings["O"] == MATERIALS_PROJECT_U
+
+
+class TestPotential:
+    def test_names_of_atomate2_are_taken(self):
+        settings = EngineSettings(energy={"name": "vasp"}, vasp={"pre_relaxation": "MatterSim"})
+        assert settings.potential.name == "MatterSim"
+        assert campaign(energy={"name": "MACE-MP-0"}).engines.potential.name == "MACE-MP-0"
+
+    def test_a_wrong_name_is_answered_with_all_there_are(self):
+        with pytest.raises(ValidationError, match=r"known are chgnet.*vasp, .*DeepMD"):
+            EnergyEngineSettings(name="MACE-MP-1")
+        with pytest.raises(ValidationError, match=r"known are chgnet, .*DeepMD"):
+            VaspSettings(pre_relaxation="vasp")
+
+    @pytest.mark.parametrize("name", ["chgnet", "sevennet-0", "sevennet-l3i5"])
+    def test_a_name_that_has_a_model_takes_no_arguments(self, name):
+        with pytest.raises(ValidationError, match=f"'{name}' takes none"):
+            EnergyEngineSettings(name=name, arguments={"model": "mine"})
+        with pytest.raises(ValidationError, match=f"pre_relaxation is '{name}'"):
+            EngineSettings(
+                energy={"name": "vasp", "arguments": {"model": "mine"}},
+                vasp={"pre_relaxation": name},
+            )
+
+    def test_arguments_without_a_potential_are_refused(self):
+        with pytest.raises(ValidationError, match="pre_relaxation is None"):
+            EngineSettings(energy={"name": "vasp", "arguments": {"model": "mine"}})
+
+    def test_arguments_are_those_of_the_pre_relaxation(self):
+        arguments = {"model": "/x/y.model"}
+        settings = EngineSettings(
+            energy={"name": "vasp", "arguments": arguments}, vasp={"pre_relaxation": "MACE-MP-0"}
+        )
+        assert settings.potential == PotentialSettings(name="MACE-MP-0", arguments=arguments)
+        assert EngineSettings.model_validate(settings.model_dump()) == settings
+
+    def test_arguments_that_are_not_given_change_no_names_of_jobs(self):
+        assert "arguments" not in PotentialSettings().model_dump()
+        assert content_uuid(PotentialSettings()) == content_uuid(PotentialSettings(arguments={}))
+
+    def test_arguments_are_part_of_the_names_of_jobs(self):
+        models = [{}, {"model": "/x/a"}, {"model": "/x/b"}]
+        settings = [EnergyEngineSettings(name="MACE-MP-0", arguments=each) for each in models]
+        assert len(set(map(content_uuid, settings))) == 3
+
+
+class TestVasp:
+    @pytest.mark.parametrize("tag", ["LDAUU", "ldauu", "METAGGA", "MAGMOM", "ISPIN", "LHFCALC"])
+    def test_tags_that_make_another_level_of_theory_are_refused(self, tag):
+        with pytest.raises(ValidationError, match=f"{tag.upper()} would make another level"):
+            VaspSettings(incar={tag: 1})
+
+    def test_a_hybrid_stays_one(self):
+        with pytest.raises(ValidationError, match="LHFCALC would make another level"):
+            VaspSettings(hybrid={"incar": {"LHFCALC": False}})
+
+    def test_a_class_filter_is_refused(self):
+        with pytest.raises(ValidationError, match="use name_filter"):
+            VaspSettings(powerups=[{"name": "use_auto_ispin", "arguments": {"class_filter": "X"}}])
+
+    def test_a_potential_comes_first_or_does_everything(self):
+        settings = EngineSettings(energy={"name": "vasp", "fmax": 0.05})
+        with pytest.raises(UserError, match=r"engines\.vasp\.pre_relaxation"):
+            _ = settings.potential
+        settings = EngineSettings(
+            energy={"name": "vasp", "fmax": 0.05}, vasp={"pre_relaxation": "sevennet-0"}
+        )
+        assert (settings.potential.name, settings.potential.fmax) == ("sevennet-0", 0.05)
+        chgnet = EngineSettings()
+        assert chgnet.potential == PotentialSettings(**chgnet.energy.model_dump())
+
+
+@pytest.mark.parametrize(
+    "engines",
+    [
+        {"energy": {"name": "rehearsal"}},
+        {"band_gap": {"name": "rehearsal"}},
+        {"vasp": {"failures": {"killed": 0.1}}},
+    ],
+)
+def test_a_rehearsal_is_no_engine(engines):
+    with pytest.raises(ValidationError, match=r"rehearsal|failures"):
+        EngineSettings.model_validate(engines)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gan_htvs.core.chemical_system import ChemicalSystem, is_anion
+
+MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+OXIDATION_STATES = {"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)}
+
+
+def test_published_caps_allow_172_cells():
+    cells = list(MG_MN_O.compositions(OXIDATION_STATES))
+    assert len(cells) == 172
+    assert sum(sum(counts) <= 20 for counts in cells) == 135
+    assert len(list(MG_MN_O.compositions(OXIDATION_STATES, max_atoms=22))) == 161
+
+
+def test_rows_are_grouped_by_element():
+    assert MG_MN_O.blocks == (slice(0, 8), slice(8, 16), slice(16, 28))
+    assert MG_MN_O.max_atoms == 28
+    assert MG_MN_O.chemsys == "Mg-Mn-O"
+
+
+@given(st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(1, 12)))
+def test_formula_and_counts_are_inverse(counts):
+    assert MG_MN_O.counts(MG_MN_O.formula(counts)) == counts
+
+
+@pytest.mark.parametrize(
+    ("formula", "complaint"),
+    [("Mg9MnO12", "9 Mg"), ("MgO", "0 Mn"), ("MgFeO2", "Fe"), ("Mg0.5MnO2", "fractional")],
+)
+def test_impossible_cells_are_refused(formula, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        MG_MN_O.counts(formula)
+
+
+def test_manganese_seven_is_outside_the_window():
+    permanganate_like = (2, 1, 8)
+    assert not MG_MN_O.is_charge_balanced(permanganate_like, OXIDATION_STATES)
+    assert MG_MN_O.is_charge_balanced((1, 2, 4), OXIDATION_STATES)
+
+
+@pytest.mark.parametrize(("symbols", "expected"), [("O F S Te N I", True), ("Mn H C P Si", False)])
+def test_anions_are_chalcogens_halogens_and_nitrogen(symbols, expected):
+    assert {is_anion(symbol) for symbol in symbols.split()} == {expected}

@@ -1,0 +1,54 @@
+"""What no stored document accepts."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import typing
+from types import UnionType
+
+import pytest
+from pydantic import ValidationError
+
+from gan_htvs.core import band_gap as bandgap
+from gan_htvs.core import candidate, oxidation
+from gan_htvs.core import pourbaix as pourbaix_stability
+from gan_htvs.core.document import Document
+from gan_htvs.evaluation import documents as evaluation
+from gan_htvs.potentials import relaxer
+from gan_htvs.thermodynamics import hull, ions
+
+MODULES = (bandgap, candidate, evaluation, hull, ions, oxidation, pourbaix_stability, relaxer)
+
+
+def holds_a_float(annotation):
+    if annotation is float:
+        return True
+    if typing.get_origin(annotation) in {typing.Union, UnionType}:
+        return any(holds_a_float(each) for each in typing.get_args(annotation))
+    return False
+
+
+def fields_with_floats():
+    for module in MODULES:
+        for name, model in inspect.getmembers(module, inspect.isclass):
+            if issubclass(model, Document) and model.__module__ == module.__name__:
+                for field, info in model.model_fields.items():
+                    if holds_a_float(info.annotation):
+                        yield pytest.param(model, field, id=f"{name}.{field}")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("model", "field"), fields_with_floats())
+def test_numbers_are_finite(model, field, value):
+    with pytest.raises(ValidationError) as raised:
+        model.model_validate({field: value})
+    assert "finite_number" in {e["type"] for e in raised.value.errors() if e["loc"][0] == field}
+
+
+def test_numbers_in_lists_and_mappings_are_finite_too():
+    for fields in ({"states": (2, math.nan)}, {"average": {"Mn": math.inf}}):
+        with pytest.raises(ValidationError, match="finite"):
+            oxidation.OxidationStates.model_validate(
+                {"states": (2,), "is_neutral": None, "average": {}} | fields
+            )

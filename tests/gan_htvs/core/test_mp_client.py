@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Self
+
+import pytest
+
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.mp_client import KEY_VARIABLE, client
+
+SETTING = "dataset.source"
+
+
+class Rester:
+    """Stands in for the client, which needs the network."""
+
+    def __init__(self, key: str, **options: bool) -> None:
+        self.key = key
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+@pytest.fixture
+def rester(monkeypatch) -> None:
+    module = ModuleType("mp_api.client")
+    module.MPRester = Rester
+    monkeypatch.setitem(sys.modules, "mp_api", ModuleType("mp_api"))
+    monkeypatch.setitem(sys.modules, "mp_api.client", module)
+    monkeypatch.setenv(KEY_VARIABLE, "key")
+
+
+def test_opens_with_the_key_of_the_user(rester):
+    with client(SETTING) as opened:
+        assert opened.key == "key"
+
+
+def test_a_missing_key_is_named(monkeypatch):
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.setattr("gan_htvs.core.mp_client.SETTINGS", {})
+    with pytest.raises(UserError, match=r"dataset\.source .* set the environment variable MP_API"):
+        client(SETTING).__enter__()
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLE, "key")
+    monkeypatch.setitem(sys.modules, "mp_api.client", None)
+    with pytest.raises(UserError, match=r"pip install 'gan-htvs\[mp\]'"):
+        client(SETTING).__enter__()
+
+
+def test_a_failed_request_is_one_sentence(rester):
+    with (
+        pytest.raises(UserError, match=r"the request failed \(no route to host\); check the key"),
+        client(SETTING),
+    ):
+        raise ConnectionError("no route to host\nand forty more lines")

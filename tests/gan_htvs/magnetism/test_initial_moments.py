@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+from shutil import which
+
+import numpy as np
+import pytest
+from pymatgen.analysis.magnetism.analyzer import (
+    CollinearMagneticStructureAnalyzer,
+    MagneticStructureEnumerator,
+)
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.command_line import enumlib_caller
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.core.errors import UserError
+from gan_htvs.magnetism.initial_moments import (
+    enumerated_starts,
+    magnetic_primitive,
+    magnetic_starts,
+    starting_moments,
+)
+from gan_htvs.magnetism.orderings import _Cell, _Score, magnetic_couplings
+from gan_htvs.structures.superlattices import hermite_normal_forms
+from gan_htvs.thermodynamics.references import reference_phases
+
+
+def rocksalt(metal: str, a: float) -> Structure:
+    return Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(a), [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+
+
+MNO = rocksalt("Mn", 4.445)
+SPINEL = Structure.from_spacegroup(
+    "Fd-3m", Lattice.cubic(8.5), ["Mg", "Mn", "O"], [[0] * 3, [0.625] * 3, [0.3875] * 3]
+)
+ILMENITE = Structure.from_spacegroup(
+    "R-3",
+    Lattice.hexagonal(4.945, 13.73),
+    ["Mg", "Mn", "O"],
+    [[0, 0, 0.36], [0, 0, 0.15], [0.317, 0.023, 0.245]],
+)
+RUTILE = Structure.from_spacegroup(
+    "P4_2/mnm", Lattice.tetragonal(4.4, 2.87), ["Mn", "O"], [[0, 0, 0], [0.305, 0.305, 0]]
+)
+PEROVSKITE = Structure.from_spacegroup(
+    "Pm-3m", Lattice.cubic(3.73), ["Ca", "Mn", "O"], [[0.5] * 3, [0] * 3, [0.5, 0, 0]]
+)
+
+
+def moments(structure: Structure) -> np.ndarray:
+    return np.array(structure.site_properties["magmom"])
+
+
+def afm(structure: Structure, magmoms=None) -> Structure:
+    (start,) = magnetic_starts(structure, magmoms, orders=("AFM",))
+    return start.structure
+
+
+def by_sign(structure: Structure) -> Structure:
+    """Write another element for each direction of the moment, so that structures compare."""
+    names = {1: "Fe", -1: "Co"}
+    signs = np.sign(moments(structure))
+    species = [
+        names.get(int(s), site.specie.symbol) for s, site in zip(signs, structure, strict=True)
+    ]
+    return Structure(structure.lattice, species, structure.frac_coords)
+
+
+def same_order(one: Structure, other: Structure) -> bool:
+    turned = other.copy()
+    turned.add_site_property("magmom", (-moments(other)).tolist())
+    matcher = StructureMatcher(primitive_cell=False, scale=False)
+    return any(matcher.fit(by_sign(one), by_sign(structure)) for structure in (other, turned))
+
+
+class TestStarts:
+    def test_a_magnetic_structure_has_a_parallel_and_an_antiparallel_start(self):
+        fm, anti = magnetic_starts(MNO)
+        assert (fm.name, len(fm.structure), moments(fm.structure).tolist()) == ("FM", 2, [5, 0])
+        assert (anti.name, len(anti.structure)) == ("AFM", 4)
+
+    def test_one_order_can_be_asked_for(self):
+        assert [s.name for s in magnetic_starts(MNO, orders=("FM",))] == ["FM"]
+        assert [s.name for s in magnetic_starts(MNO, orders=("AFM",))] == ["AFM"]
+
+    def test_without_magnetic_elements_there_is_one_start(self):
+        (start,) = magnetic_starts(rocksalt("Mg", 4.2))
+        assert (start.name, len(start.structure)) == ("NM", 2)
+        assert not moments(start.structure).any()
+
+    def test_given_signs_are_a_start_of_their_own(self):
+        # (001) planes of alternating spin, which is not the order of MnO.
+        up = np.isclose(MNO.frac_coords[:4, 2] % 1, 0)
+        given = [*np.where(up, 4.5, -4.4), *[0.01] * 4]
+        starts = magnetic_starts(MNO, given)
+        assert [s.name for s in starts] == ["given", "FM", "AFM"]
+        first, fm, anti = (s.structure for s in starts)
+        assert sorted(moments(first)) == pytest.approx([-4.4, 0, 0, 4.5])
+        assert moments(fm) == pytest.approx([4.45, 0])
+        assert not same_order(first, anti)
+
+    def test_given_magnitudes_are_kept(self):
+        given = [4.3] * 4 + [0.02] * 4
+        assert sorted(moments(afm(MNO, given))) == pytest.approx([-4.3, 0, 0, 4.3])
+
+    def test_elements_that_can_be_magnetic_start_parallel_without_moments(self):
+        assert starting_moments(MNO) == [5] * 4 + [0] * 4
+        assert starting_moments(MNO, [0.1] * 8) == [5] * 4 + [0] * 4
+        with pytest.raises(ValueError, match=r"len\(magmoms\)=1"):
+            starting_moments(MNO, [1.0])
+
+
+class TestPrimitiveCells:
+    def test_an_antiferromagnetic_cell_keeps_its_size(self):
+        lattice = np.array([[1, 0.5, 0.5], [0.5, 1, 0.5], [0.5, 0.5, 1]]) * 4.445
+        coords = [[0] * 3, [0.5] * 3, [0.25] * 3, [0.75] * 3]
+        mno = Structure(lattice, ["Mn", "Mn", "O", "O"], coords)
+        anti = magnetic_primitive(mno, [4.51, -4.49, 0.01, 0.02])
+        assert len(anti) == 4
+        fm = magnetic_primitive(mno, [4.51, 4.49, 0.01, 0.02])
+        assert len(fm) == 2
+        assert moments(fm) == pytest.approx([4.5, 0.015])
+
+
+class TestCouplings:
+    def test_rock_salt_couples_along_straight_bridges(self):
+        # Six bridges of 180 degrees join the two sites, twelve of 90 degrees do nothing.
+        cell = afm(MNO)
+        first, second = np.flatnonzero(moments(cell))
+        couplings = magnetic_couplings(cell, [first, second])
+        direct = 0.1 * (3 / (4.445 / np.sqrt(2))) ** 10
+        assert couplings[0, 1] == pytest.approx(6 + 6 * direct, rel=0.01)
+        assert couplings[0, 0] == pytest.approx(6 * direct, rel=0.01)
+        assert np.allclose(couplings, couplings.T)
+
+    def test_cations_that_share_only_edges_couple_weakly(self):
+        cell = magnetic_starts(ILMENITE)[0].structure
+        couplings = magnetic_couplings(cell, np.flatnonzero(moments(cell)))
+        assert 0 < couplings[0, 1] < 1
+
+
+class TestAntiferromagnets:
+    def test_mno_has_parallel_111_planes_of_alternating_spin(self):
+        # AFM-II, by neutron diffraction: Shull, Strauser and Wollan, Phys. Rev. 83, 333 (1951).
+        cell = afm(MNO)
+        assert cell.composition.formula == "Mn2 O2"
+        for site in cell:
+            if site.specie.symbol == "O":
+                continue
+            signs = {
+                shell: [
+                    np.sign(n.properties["magmom"] * site.properties["magmom"])
+                    for n in cell.get_sites_in_sphere(site.coords, shell + 0.1)
+                    if n.specie.symbol == "Mn" and abs(n.nn_distance - shell) < 0.1
+                ]
+                for shell in (4.445 / np.sqrt(2), 4.445)
+            }
+            near, far = signs.values()
+            assert (len(near), sum(near)) == (12, 0)
+            assert (len(far), sum(far)) == (6, -6)
+
+    def test_a_cubic_perovskite_is_of_type_g(self):
+        # CaMnO3: Wollan and Koehler, Phys. Rev. 100, 545 (1955).
+        cell = afm(PEROVSKITE)
+        assert len(cell) == 10
+        for site in cell:
+            if site.specie.symbol == "Mn":
+                neighbours = [n for n in cell.get_neighbors(site, 3.8) if n.specie.symbol == "Mn"]
+                assert len(neighbours) == 6
+                assert all(n.properties["magmom"] == -site.properties["magmom"] for n in neighbours)
+
+    @pytest.mark.parametrize(
+        ("structure", "n_atoms", "n_magnetic"),
+        [(SPINEL, 14, 4), (ILMENITE, 10, 2), (RUTILE, 6, 2)],
+        ids=["spinel", "ilmenite", "rutile"],
+    )
+    def test_an_even_number_of_moments_cancels_in_the_primitive_cell(
+        self, structure, n_atoms, n_magnetic
+    ):
+        cell = afm(structure)
+        assert len(cell) == n_atoms
+        assert np.count_nonzero(moments(cell)) == n_magnetic
+        assert moments(cell).sum() == 0
+
+    def test_unequal_moments_cancel_as_well_as_they_can(self):
+        # Hausmannite: Mn2+ on tetrahedral and Mn3+ on octahedral sites, 5 + 5 - 4 - 4 + 4 - 4.
+        mn3o4 = SPINEL.replace_species({"Mg": "Mn"}, in_place=False)
+        given = [5.0] * 8 + [4.0] * 16 + [0.0] * 32
+        assert moments(afm(mn3o4, given)).sum() == pytest.approx(0)
+
+    @pytest.mark.parametrize(
+        "structure", [MNO, SPINEL, ILMENITE], ids=["MnO", "spinel", "ilmenite"]
+    )
+    def test_the_order_knows_neither_rows_nor_origin_nor_cell(self, structure):
+        expected = afm(structure)
+        assert np.array_equal(moments(expected), moments(afm(structure)))
+        rows = np.random.default_rng(0).permutation(len(structure))
+        shuffled = Structure.from_sites([structure[i] for i in rows])
+        moved = structure.copy()
+        moved.translate_sites(range(len(moved)), [0.13, 0.29, 0.41])
+        supercell = structure.make_supercell([1, 1, 2], in_place=False)
+        for variant in (shuffled, moved, supercell):
+            assert same_order(expected, afm(variant))
+
+    def test_the_search_finds_what_enumeration_finds(self):
+        rng = np.random.default_rng(0)
+        for _ in range(10):
+            couplings = rng.random((12, 12))
+            score = _Score(couplings + couplings.T, np.full(12, 5.0))
+            assert score(score._search()).min() == pytest.approx(score(score._all()).min())
+
+    def test_a_large_cell_is_compensated_too(self):
+        cell = SPINEL.copy()
+        rng = np.random.default_rng(0)
+        for i in range(len(cell)):
+            cell.translate_sites([i], rng.normal(scale=0.05, size=3), frac_coords=False)
+        anti = afm(cell)
+        assert np.count_nonzero(moments(anti)) == 16
+        assert moments(anti).sum() == 0
+
+
+def others(structure: Structure, magmoms=None, *, max_afm: int) -> list[Structure]:
+    starts = magnetic_starts(structure, magmoms, orders=("AFM",), max_afm=max_afm)
+    return [start.structure for start in starts]
+
+
+HAUSMANNITE = next(
+    phase.structure for phase in reference_phases(["Mn", "O"]) if phase.name == "Mn3O4 hausmannite"
+)
+
+
+class TestMoreArrangements:
+    def test_they_are_numbered_after_the_first_which_stays(self):
+        starts = magnetic_starts(RUTILE, max_afm=3)
+        assert [s.name for s in starts] == ["FM", "AFM", "AFM-2", "AFM-3"]
+        assert np.array_equal(moments(starts[1].structure), moments(afm(RUTILE)))
+
+    def test_none_can_be_asked_for(self):
+        assert [s.name for s in magnetic_starts(MNO, max_afm=0)] == ["FM"]
+        with pytest.raises(ValueError, match="max_afm=0"):
+            magnetic_starts(MNO, orders=("AFM",), max_afm=0)
+
+    def test_fcc_moments_have_two_orders_in_a_doubled_cell(self):
+        # Alternating planes (111) and (001): types II and I.
+        second, first = others(MNO, max_afm=10)
+        planes = np.where(np.isclose(MNO.frac_coords[:4, 2] % 1, 0), 5, -5)
+        (given, *_) = magnetic_starts(MNO, [*planes, *[0] * 4])
+        assert same_order(first, given.structure)
+        assert not same_order(second, given.structure)
+
+    def test_a_cubic_perovskite_has_types_g_and_then_c_and_a(self):
+        found = []
+        for cell in others(PEROVSKITE, max_afm=10):
+            centre = next(site for site in cell if site.specie.symbol == "Mn")
+            near = [n for n in cell.get_neighbors(centre, 3.8) if n.specie.symbol == "Mn"]
+            found.append(sum(n.properties["magmom"] != centre.properties["magmom"] for n in near))
+        assert found == [6, 4, 2]
+
+    @pytest.mark.parametrize("structure", [MNO, RUTILE, PEROVSKITE], ids=["MnO", "MnO2", "ABO3"])
+    def test_pymatgen_tells_the_same_orders_apart(self, structure):
+        (fm,) = magnetic_starts(structure, orders=("FM",))
+        every = []
+        for hnf in [np.eye(3, dtype=int), *hermite_normal_forms(2)]:
+            cell = _Cell(fm.structure, hnf)
+            for signs in cell.score.arrangements():
+                values = np.zeros(len(cell.structure))
+                values[cell.magnetic] = 5 * signs
+                every.append(magnetic_primitive(cell.structure, values.tolist()))
+        distinct: list[Structure] = []
+        for order in every:
+            analyzer = CollinearMagneticStructureAnalyzer(order, overwrite_magmom_mode="none")
+            if not any(
+                len(order) == len(known) and analyzer.matches_ordering(known) for known in distinct
+            ):
+                distinct.append(order)
+        assert len(others(structure, max_afm=1000)) == len(distinct) - 1
+
+    def test_hausmannite_is_a_ferrimagnet_among_the_first(self):
+        # Both octahedral sublattices against the tetrahedral one: Jensen and Nielsen, J. Phys. C
+        # 7, 409 (1974), above the temperature at which the cell doubles.
+        first, second = others(HAUSMANNITE, max_afm=2)
+        assert moments(first).sum() == 0
+        assert len(second) == 14
+        signs = {
+            (len(second.get_neighbors(site, 2.4)), np.sign(site.properties["magmom"]))
+            for site in second
+            if site.specie.symbol == "Mn"
+        }
+        assert signs in ({(4, 1), (6, -1)}, {(4, -1), (6, 1)})
+
+    def test_supercell_rows_and_origin_change_nothing(self):
+        # Further ones are equal in energy, moment, size and symmetry: any of them may come first.
+        expected = others(HAUSMANNITE, max_afm=2)
+        variant = HAUSMANNITE.make_supercell([1, 2, 1], in_place=False)
+        variant.translate_sites(range(len(variant)), [0.13, 0.29, 0.41])
+        rows = np.random.default_rng(1).permutation(len(variant))
+        variant = Structure.from_sites([variant[i] for i in rows])
+        for one, other in zip(expected, others(variant, max_afm=2), strict=True):
+            assert same_order(one, other)
+
+    def test_large_cells_have_others_too(self):
+        cell = SPINEL.copy()
+        rng = np.random.default_rng(0)
+        for i in range(len(cell)):
+            cell.translate_sites([i], rng.normal(scale=0.05, size=3), frac_coords=False)
+        (first, *rest) = others(cell, max_afm=4)
+        assert moments(first).sum() == 0
+        assert len(rest) == 3
+
+    def test_random_descents_end_as_low_as_enumeration(self):
+        rng = np.random.default_rng(0)
+        for _ in range(10):
+            couplings = rng.random((12, 12))
+            score = _Score(couplings + couplings.T, np.full(12, 5.0))
+            lowest = score.energies(score._all()).min()
+            assert score.energies(score._minima()).min() == pytest.approx(lowest)
+
+
+class TestEnumlib:
+    def test_its_absence_is_said_with_the_cure(self, monkeypatch):
+        monkeypatch.setattr(enumlib_caller, "ENUM_CMD", None)
+        with pytest.raises(UserError, match=r"no enum\.x .*conda install -c conda-forge enumlib"):
+            enumerated_starts(MNO, max_afm=2)
+
+    def test_it_is_not_needed_for_one_order(self, monkeypatch):
+        monkeypatch.setattr(enumlib_caller, "ENUM_CMD", None)
+        assert [s.name for s in enumerated_starts(MNO, max_afm=0)] == ["FM"]
+        assert [s.name for s in enumerated_starts(rocksalt("Mg", 4.2), max_afm=2)] == ["NM"]
+
+    def test_orders_of_pymatgen_become_starts(self, monkeypatch):
+        # Without the transformations, which run enumlib, flips of whole sublattices are left.
+        generate = MagneticStructureEnumerator._generate_transformations
+        monkeypatch.setattr(
+            MagneticStructureEnumerator,
+            "_generate_transformations",
+            lambda self, structure: generate(self, structure) and {},
+        )
+        monkeypatch.setattr(enumlib_caller, "ENUM_CMD", "enum.x")
+        monkeypatch.setattr(enumlib_caller, "MAKESTR_CMD", "makestr.x")
+        fm, flipped = enumerated_starts(HAUSMANNITE, max_afm=3)
+        assert (fm.name, flipped.name) == ("FM", "AFM")
+        assert same_order(flipped.structure, others(HAUSMANNITE, max_afm=2)[1])
+
+    @pytest.mark.skipif(which("enum.x") is None, reason="enumlib is not installed")
+    def test_it_finds_both_orders_of_rock_salt(self):
+        fm, *rest = enumerated_starts(MNO, max_afm=10)
+        assert fm.name == "FM"
+        for wanted in others(MNO, max_afm=2):
+            assert any(same_order(wanted, start.structure) for start in rest)

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import pytest
+
+from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
+from gan_htvs.core.candidate import PrescreenVerdict, ScreeningStep, Stage, Step
+from gan_htvs.results.store import CandidateStore
+
+from .conftest import SETTINGS, rocksalt
+
+
+def test_proposals_are_candidates_before_anything_is_computed(lab):
+    lab.propose("a", "b")
+    assert lab.build() == {"a", "b"}
+    candidate = lab["a"]
+    assert candidate.stage is Stage.GENERATED
+    assert (candidate.formula_pretty, candidate.symmetry.number) == ("MgO", 225)
+    assert candidate.generated_structure == rocksalt()
+    assert candidate.energy_above_hull is None
+
+
+def test_a_second_run_changes_nothing(lab):
+    lab.propose("a", "b")
+    lab.gate("a")
+    lab.build()
+    before = list(lab.candidates.query())
+    assert lab.build() == set()
+    assert list(lab.candidates.query()) == before
+
+
+def test_new_documents_change_exactly_the_candidates_that_they_are_about(lab):
+    lab.propose("a", "b")
+    lab.build()
+    lab.gate("b", excess=0.1)
+    assert lab.build() == {"b"}
+    assert lab["b"].energy_above_hull == pytest.approx(0.1)
+    assert lab["b"].stage is Stage.RELAXED
+    assert lab["a"].stage is Stage.GENERATED
+
+
+def test_a_band_gap_that_arrives_later_finishes_its_candidate(lab):
+    lab.propose("a")
+    lab.gate("a", gap_job="gap")
+    lab.build()
+    assert lab["a"].reason == "band gap not computed yet"
+    lab.job("gap", Step.BAND_GAP, BandGapResult(band_gap=2.5, method="HSE06@PBE (test)"))
+    assert lab.build() == {"a"}
+    assert lab["a"].stage is Stage.PHOTOANODE
+    assert (lab["a"].band_gap, lab["a"].band_gap_method) == (2.5, "HSE06@PBE (test)")
+
+
+def test_a_gap_that_was_not_computed_says_why(lab):
+    lab.propose("a")
+    lab.gate("a", gap_job="gap")
+    lab.job("gap", Step.BAND_GAP, BandGapResult(reason="GPAW is not installed"))
+    lab.build()
+    assert lab["a"].band_gap is None
+    assert lab["a"].band_gap_method is None
+    assert lab["a"].reason == "GPAW is not installed"
+
+
+def orders(*missing):
+    """The ferromagnet, and other orders that were killed."""
+    return (
+        MagneticOrderResult(start="FM", order="FM", energy_per_atom=-7.0),
+        *(MagneticOrderResult(start=m, reason="killed", is_retryable=True) for m in missing),
+    )
+
+
+def test_a_gap_without_all_magnetic_orders_is_no_result_until_it_is_completed(lab):
+    lab.propose("a")
+    lab.gate("a", gap_job="gap")
+    gap = BandGapResult(band_gap=2.5, method="HSE06@PBE (test)", magnetic_orders=orders("AFM"))
+    lab.job("gap", Step.BAND_GAP, gap)
+    lab.build()
+    candidate = lab["a"]
+    assert candidate.stage is Stage.POURBAIX_STABLE
+    assert (candidate.band_gap, candidate.incomplete_band_gap) == (None, 2.5)
+    assert candidate.band_gap_reason == "missing magnetic order AFM: killed"
+    assert candidate.reason.endswith("incomplete: missing magnetic order AFM: killed")
+    assert candidate.band_gap_result.is_complete is False
+    store = CandidateStore(lab.candidates)
+    assert store.count(band_gap=(None, None)) == 1  # no bound is no filter
+    assert store.count(band_gap=(0, None)) == store.count(band_gap=(None, 9)) == 0
+    lab.job("gap", Step.BAND_GAP, BandGapResult(band_gap=2.6, magnetic_orders=orders()))
+    assert lab.build() == {"a"}
+    assert lab["a"].stage is Stage.PHOTOANODE
+    assert (lab["a"].band_gap, lab["a"].incomplete_band_gap) == (2.6, None)
+    assert store.count(band_gap=(0, None)) == 1
+
+
+def test_an_energy_without_all_magnetic_orders_says_so(lab):
+    lab.propose("a", "b")
+    lab.gate("a", magnetic_orders=orders("AFM", "AFM-2"))
+    lab.gate("b", magnetic_orders=orders())
+    lab.build()
+    reason = "missing magnetic order AFM: killed; AFM-2: killed"
+    assert (lab["a"].energy_incomplete, lab["b"].energy_incomplete) == (reason, None)
+    assert lab["a"].energy_above_hull == pytest.approx(0)
+
+
+def test_new_thresholds_are_applied_to_what_is_stored_and_the_gate_is_remembered(lab):
+    lab.propose("a")
+    lab.gate("a", excess=0.1)
+    lab.build()
+    lab.configure(SETTINGS | {"thresholds": {"synthesizable": 0.15}})
+    assert lab.build() == {"a"}
+    assert lab["a"].stage is Stage.POURBAIX_STABLE
+    assert lab["a"].gate["energy_above_hull"] == pytest.approx(0.1)
+
+
+def test_what_the_prescreen_found_stands_beside_survivors_and_rejected_ones(lab):
+    lab.propose("a", "b", "c")
+    stopped = {"rejected_at": ScreeningStep.STOPPING, "reason": "too high"}
+    lab.prescreen("a", job="first", would_stop_at=10, volume_change=-0.1, **stopped)
+    lab.prescreen("b", job="second", energy_above_hull=0.05)
+    lab.gate("b", prescreen=PrescreenVerdict(candidate_id="b", energy_above_hull=0.05))
+    lab.gate("c")
+    lab.build()
+    rejected, survivor, without = lab["a"], lab["b"], lab["c"]
+    assert (rejected.stage, rejected.structure) == (Stage.REJECTED, None)
+    assert rejected.reason == "early stopping: too high"
+    assert rejected.prescreen.rejected_at is ScreeningStep.STOPPING
+    assert (rejected.prescreen.would_stop_at, rejected.prescreen.volume_change) == (10, -0.1)
+    assert survivor.prescreen.survives
+    assert survivor.prescreen.energy_above_hull == 0.05
+    assert survivor.energy_above_hull == pytest.approx(0)
+    assert without.prescreen is None
+
+
+def test_a_survivor_is_generated_until_it_is_evaluated(lab):
+    lab.propose("a")
+    lab.prescreen("a", energy_above_hull=0.05)
+    lab.build()
+    assert (lab["a"].stage, lab["a"].prescreen.energy_above_hull) == (Stage.GENERATED, 0.05)
+    lab.gate("a", 0.02)
+    assert lab.build() == {"a"}
+    assert lab["a"].stage is Stage.POURBAIX_STABLE
+
+
+def test_what_the_selection_rejected_is_a_rejected_candidate(lab):
+    lab.propose("a", "b")
+    lab.prescreen("a", "b")
+    lab.build()
+    lab.select("a", rejected=[("b", "a")])
+    lab.build()
+    assert lab["b"].stage is Stage.REJECTED
+    assert lab["b"].reason == "duplicate after relaxation: relaxed to the same crystal as a"
+    assert lab["b"].prescreen.duplicate_of == "a"
+    assert lab["a"].prescreen.survives
+
+
+def test_a_later_prescreen_or_selection_takes_the_place_of_an_earlier_one(lab):
+    lab.propose("a", "b", "c")
+    lab.prescreen("a", job="first", rejected_at=ScreeningStep.WINDOW, reason="too high")
+    lab.prescreen("b", "c", job="second")
+    lab.select(rejected=[("b", "another"), ("c", "another")], job="first selection")
+    lab.build()
+    assert {lab[i].stage for i in "abc"} == {Stage.REJECTED}
+    lab.prescreen("a", job="wider window", energy_above_hull=0.3)
+    lab.select("a", "c", rejected=[("b", "c")], job="second selection")
+    assert lab.build() == {"a", "b", "c"}
+    assert lab["a"].stage is lab["c"].stage is Stage.GENERATED
+    assert (lab["b"].stage, lab["b"].prescreen.duplicate_of) == (Stage.REJECTED, "c")
+
+
+@pytest.mark.parametrize("proposer", ["known_phase", "user"])
+def test_structures_that_no_job_sampled_are_candidates_by_their_verdict(lab, proposer):
+    lab.gate("a", 0.01, structure=rocksalt(a=4.25), proposer=proposer)
+    assert lab.build() == {"a"}
+    assert lab["a"].origin.proposer == proposer
+    assert lab["a"].generated_structure == rocksalt(a=4.25)
+    assert lab["a"].energy_above_hull == pytest.approx(0.01)
+
+
+def test_a_verdict_with_a_band_gap_takes_the_place_of_the_one_without(lab):
+    lab.propose("a")
+    lab.gate("a", gap_job="gap")
+    lab.build()
+    assert lab["a"].stage is Stage.POURBAIX_STABLE
+    gap = BandGapResult(band_gap=2.5, method="HSE06@PBE (test)")
+    lab.job("gap", Step.BAND_GAP, gap)
+    lab.gate("a", gap_job="gap", band_gap=gap, index=2)
+    assert lab.build() == {"a"}
+    assert (lab["a"].stage, lab["a"].band_gap) == (Stage.PHOTOANODE, 2.5)
+    assert lab.build() == set()
+
+
+def test_oxidation_states_stand_beside_the_structure(lab):
+    lab.propose("a", "b")
+    lab.gate("a", structure=rocksalt("Mn"), magmoms=[4.6, 0.1])
+    lab.gate("b", structure=rocksalt("Mn"))
+    lab.build()
+    states = lab["a"].oxidation_states
+    assert states.states == (2, -2)
+    assert states.is_neutral
+    assert lab["b"].oxidation_states is None
+    rows = {row["candidate_id"]: row for row in CandidateStore(lab.candidates).rows()}
+    assert rows["a"]["oxidation_states"] == {"average": {"Mn": 2, "O": -2}}
+
+
+def test_rows_are_sorted_by_stability_and_filtered(lab):
+    lab.propose("a", "b", "c", "d")
+    lab.gate("a", excess=0.3)
+    lab.gate("b", excess=0.05)
+    lab.gate("d", excess=-0.3)  # a hole of the potential
+    lab.build()
+    store = CandidateStore(lab.candidates)
+    assert [row["candidate_id"] for row in store.rows()] == ["b", "a", "d", "c"]
+    assert [row["candidate_id"] for row in store.rows(stage=Stage.REJECTED)] == ["a", "d"]
+    assert store.rows(campaign="another") == []
+    assert [c.candidate_id for c in store.query(stage=Stage.GENERATED)] == ["c"]
+    assert store.get("nobody") is None

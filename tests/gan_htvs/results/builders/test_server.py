@@ -1,0 +1,116 @@
+"""The builders on a real server: gates arrive between and during runs, several ways to run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from gan_htvs.core.candidate import Stage
+from gan_htvs.results.store import CandidateStore
+from launchers.launchpad.builders import build_candidates
+from launchers.launchpad.database import open_databases
+
+from .conftest import Laboratory, rocksalt, zincblende
+
+IDS = [f"c{i:02d}" for i in range(12)]
+COLLECTIONS = {
+    "outputs": "uuid",
+    "campaigns": "name",
+    "candidates": "candidate_id",
+}
+
+
+@pytest.fixture
+def databases(launchpad_file):
+    with open_databases(launchpad_file) as databases:
+        yield databases
+
+
+@pytest.fixture
+def lab(databases):
+    lab = Laboratory({name: databases.store(name, key=key) for name, key in COLLECTIONS.items()})
+    lab.propose(*IDS)
+    return lab
+
+
+def leave_gate(lab, number):
+    crystal = (rocksalt, zincblende)[number % 2]
+    lab.gate(IDS[number], 0.005 * number + 0.001, structure=crystal(a=4.3 + 0.01 * number))
+
+
+def contents(lab):
+    """Everything built, without the times."""
+    volatile = ("_id", "last_updated", "builder_meta")
+    return [
+        {key: value for key, value in document.items() if key not in volatile}
+        for document in lab.candidates.query(sort={"candidate_id": 1})
+    ]
+
+
+def test_gates_that_arrive_between_runs_change_what_they_should(lab, databases):
+    assert build_candidates(databases) == len(IDS)
+    for number in (0, 1, 3):
+        leave_gate(lab, number)
+    assert build_candidates(databases) == 3
+    assert build_candidates(databases) == 0
+    leave_gate(lab, 2)  # a duplicate of 0, which lists it from now on
+    assert build_candidates(databases) == 2
+    store = CandidateStore(lab.candidates)
+    assert store.get(IDS[0]).duplicates == [IDS[2]]
+    assert store.get(IDS[2]).duplicate_of == IDS[0]
+    assert {c.candidate_id for c in store.query(stage=Stage.GENERATED)} == set(IDS[4:])
+
+
+def test_gates_may_arrive_while_builders_run_side_by_side(lab, databases):
+    arrived = Event()
+
+    def arrive():
+        for number in range(len(IDS)):
+            leave_gate(lab, number)
+        arrived.set()
+
+    def build():
+        while not arrived.is_set():
+            build_candidates(databases)
+
+    threads = [Thread(target=work) for work in (arrive, build, build)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    build_candidates(databases)
+    together = contents(lab)
+
+    lab.candidates.remove_docs({})
+    assert build_candidates(databases) == len(IDS)
+    assert contents(lab) == together
+    assert len(together) == len(IDS)
+
+
+def test_more_processes_and_maggmas_own_runner_build_the_same(lab, databases, launchpad_file):
+    for number in range(len(IDS)):
+        leave_gate(lab, number)
+    build_candidates(databases)
+    alone = contents(lab)
+
+    lab.candidates.remove_docs({})
+    assert build_candidates(databases, n_workers=2) == len(IDS)
+    assert contents(lab) == alone
+
+    lab.candidates.remove_docs({})
+    mrun = Path(sysconfig.get_path("scripts")) / "mrun"
+    script = find_spec("launchers.launchpad.mrun").origin
+    subprocess.run(
+        [str(mrun), "-n", "2", "--no_bars", script],
+        env=os.environ | {"GAN_HTVS_LAUNCHPAD": str(launchpad_file)},
+        check=True,
+        timeout=300,
+        capture_output=True,
+    )
+    assert contents(lab) == alone

@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gan_htvs.core.band_gap import BandGapResult
+from gan_htvs.core.candidate import Stage, Step
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.dataset import Dataset
+from gan_htvs.results.builders.candidates import CandidateBuilder
+from gan_htvs.results.builders.stability import StabilityBuilder
+from gan_htvs.structures.point_cloud import encode
+
+from .conftest import (
+    LEVEL,
+    MGO_PER_ATOM,
+    SETTINGS,
+    Laboratory,
+    cubic,
+    fluorite,
+    references,
+    rocksalt,
+    zincblende,
+)
+
+
+def on_line():
+    """Energy of MgO2 on the line from MgO to O2, eV/atom."""
+    return (2 * MGO_PER_ATOM - 4.94795546875) / 3
+
+
+def strained(structure):
+    """Another crystal of the same composition."""
+    structure.apply_strain([0.3, 0, -0.2])
+    return structure
+
+
+def lab_with(*ids):
+    lab = Laboratory()
+    lab.propose(*ids)
+    return lab
+
+
+def test_the_lowest_of_a_crystal_stands_for_it_and_lists_the_others(lab):
+    lab.propose("a", "b", "c", "d")
+    lab.gate("a", 0.03)
+    lab.gate("b", 0.02, structure=rocksalt(a=4.25))
+    lab.gate("c", 0.04, structure=zincblende())
+    lab.gate("d", 0.05, structure=rocksalt(a=4.3))
+    lab.build()
+    assert [lab[i].duplicate_of for i in "abcd"] == ["b", None, None, "b"]
+    assert lab["b"].duplicates == ["a", "d"]
+    assert lab["c"].duplicates == []
+
+
+def test_a_lower_duplicate_takes_over_and_only_its_crystal_changes(lab):
+    lab.propose("a", "b", "c")
+    lab.gate("a", 0.03)
+    lab.gate("c", 0.04, structure=zincblende())
+    lab.build()
+    lab.gate("b", 0.01)
+    assert lab.build() == {"a", "b"}
+    assert (lab["a"].duplicate_of, lab["b"].duplicates) == ("b", ["a"])
+
+
+def test_a_hole_of_the_potential_stands_for_nothing(lab):
+    lab.propose("a", "hole")
+    lab.gate("a", 0.03)
+    lab.gate("hole", -0.5)
+    lab.build()
+    assert lab["a"].duplicate_of is None
+    assert lab["hole"].novelty is None
+    assert lab["hole"].stage is Stage.REJECTED
+    assert lab["a"].energy_above_hull == pytest.approx(0.03)
+
+
+def test_a_stable_candidate_lowers_the_hull_for_all_others_but_itself(lab):
+    lab.propose("peroxide", "same", "worse")
+    lab.gate("worse", structure=fluorite(), energy_per_atom=on_line() + 0.05)
+    lab.build()
+    assert lab["worse"].energy_above_hull == pytest.approx(0.05)
+
+    other = strained(fluorite())
+    lab.gate("peroxide", structure=other, energy_per_atom=on_line() - 0.04)
+    lab.gate("same", structure=other, energy_per_atom=on_line() - 0.03)
+    assert lab.build() == {"peroxide", "same", "worse"}
+    assert lab["worse"].energy_above_hull == pytest.approx(0.09)
+    assert lab["worse"].energy_above_references == pytest.approx(0.05)
+    assert lab["worse"].decomposes_to == {"MgO2 (peroxide)": pytest.approx(1)}
+    # Neither is compared with itself or its duplicate.
+    assert lab["same"].duplicate_of == "peroxide"
+    assert lab["peroxide"].energy_above_hull == pytest.approx(-0.04)
+    assert lab["same"].energy_above_hull == pytest.approx(-0.03)
+    assert set(lab["same"].decomposes_to) == {"MgO", "O2"}
+
+
+def test_a_candidate_of_another_campaign_competes_at_the_same_level_of_theory(lab):
+    lab.configure(SETTINGS | {"name": "another"})
+    lab.propose("worse")
+    lab.gate("worse", structure=fluorite(), energy_per_atom=on_line() + 0.05)
+    lab.gate(
+        "stable",
+        structure=strained(fluorite()),
+        energy_per_atom=on_line() - 0.04,
+        proposer="user",
+    )
+    gate = lab.outputs.query_one({"uuid": "gate stable"})
+    gate["metadata"]["campaign"] = "another"
+    lab.outputs.update([gate])
+    lab.build()
+    assert lab["worse"].energy_above_hull == pytest.approx(0.09)
+
+
+@pytest.mark.parametrize("order", ["abcd", "dcba", "bdac"])
+def test_the_result_does_not_depend_on_the_order_of_arrival(order):
+    gates = {
+        "a": {"excess": 0.03},
+        "b": {"excess": 0.02, "structure": rocksalt(a=4.25)},
+        "c": {"structure": fluorite(), "energy_per_atom": on_line() - 0.02},
+        "d": {"excess": 0.05, "structure": zincblende()},
+    }
+    at_once, one_by_one = lab_with(*"abcd"), lab_with(*"abcd")
+    for candidate_id, gate in gates.items():
+        at_once.gate(candidate_id, **gate)
+    at_once.build()
+    for candidate_id in order:
+        one_by_one.gate(candidate_id, **gates[candidate_id])
+        one_by_one.build()
+    for candidate_id in gates:
+        ours, theirs = (
+            lab[candidate_id].model_dump(exclude={"last_updated", "builder_meta"})
+            for lab in (at_once, one_by_one)
+        )
+        assert ours.pop("gate") == theirs.pop("gate")
+        assert ours == theirs
+
+
+def test_a_second_run_writes_nothing(lab):
+    lab.propose("a", "b", "c")
+    lab.gate("a", 0.03)
+    lab.gate("b", 0.02)
+    lab.gate("c", structure=fluorite(), energy_per_atom=on_line() - 0.02)
+    lab.build()
+    before = list(lab.candidates.query())
+    assert lab.build() == set()
+    assert list(lab.candidates.query()) == before
+
+
+@pytest.mark.parametrize("n_builders", [1, 2])
+def test_a_run_that_was_cut_off_before_the_hull_is_finished_by_the_next(lab, n_builders):
+    lab.propose("a", "b")
+    lab.gate("a", 0.03)
+    lab.gate("b", 0.02)
+    for kind in (CandidateBuilder, StabilityBuilder)[:n_builders]:
+        builder = kind(lab.outputs, lab.campaigns, lab.candidates)
+        builder.update_targets([builder.process_item(item) for item in builder.get_items()])
+    assert lab["a"].energy_above_hull is None
+    lab.build()
+    assert lab["a"].energy_above_hull == pytest.approx(0.03)
+    assert lab["a"].duplicate_of == "b"
+
+
+def test_results_of_comparisons_stand_until_the_next_one(lab):
+    lab.propose("a", "b")
+    lab.gate("a", 0.01, gap_job="gap")
+    lab.gate("b", 0.02)
+    lab.build()
+    lab.job("gap", Step.BAND_GAP, BandGapResult(band_gap=2.5, method="HSE06@PBE (test)"))
+    builder = CandidateBuilder(lab.outputs, lab.campaigns, lab.candidates)
+    builder.update_targets([builder.process_item(item) for item in builder.get_items()])
+    assert lab["a"].band_gap == 2.5
+    assert lab["a"].energy_above_hull == pytest.approx(0.01)
+    assert lab["a"].duplicates == ["b"]
+    assert list(StabilityBuilder(lab.outputs, lab.campaigns, lab.candidates).get_items()) == []
+    assert lab.build() == {"a"}
+    assert lab["a"].stage is Stage.PHOTOANODE
+
+
+def test_what_failed_without_a_structure_is_read_once_and_comes_back_with_one(lab):
+    lab.propose("a", "b", "c", "d")
+    for candidate_id in "abc":
+        lab.fail(candidate_id)
+    lab.build()
+    lab.fail("d")
+    builder = CandidateBuilder(lab.outputs, lab.campaigns, lab.candidates)
+    assert [item["candidate_id"] for item in builder.get_items()] == ["d"]
+    lab.gate("b")
+    assert lab.build() == {"b", "d"}
+    assert [i for i in "abcd" if lab[i].stage is Stage.FAILED] == ["a", "c", "d"]
+    lab.fail("b")
+    lab.build()
+    assert (lab["b"].stage, lab["b"].energy_above_hull) == (Stage.FAILED, None)
+
+
+def test_levels_of_theory_have_crystals_of_their_own(lab):
+    theirs = references("SevenNet-0+MP2020")
+    lab.job("theirs", Step.REFERENCES, theirs)
+    lab.propose("a", "b", "c")
+    lab.gate("a", 0.03)
+    lab.gate("b", 0.02)
+    lab.gate("c", 0.01, level_of_theory="SevenNet-0+MP2020", references=theirs)
+    lab.build()
+    assert [lab[i].duplicate_of for i in "abc"] == ["b", None, None]
+    assert lab["a"].energy_above_hull == pytest.approx(0.03)
+    assert lab["c"].energy_above_hull == pytest.approx(0.01)
+
+
+def test_a_known_phase_of_a_larger_reference_set_competes(lab):
+    larger = references(MgO2=on_line() - 0.04)
+    lab.job("larger", Step.REFERENCES, larger)
+    lab.propose("a", "phase")
+    lab.gate("a", structure=strained(fluorite()), energy_per_atom=on_line())
+    lab.gate(
+        "phase",
+        structure=fluorite(),
+        energy_per_atom=on_line() - 0.04,
+        proposer="known_phase",
+        references=larger,
+    )
+    lab.build()
+    assert lab["a"].energy_above_hull == pytest.approx(0.04)
+
+
+def test_references_that_arrive_late_complete_what_waited_for_them(lab):
+    document = lab.outputs.query_one({"uuid": "references"})
+    lab.outputs.remove_docs({"uuid": "references"})
+    lab.propose("a", "b")
+    lab.gate("a", 0.03)
+    lab.gate("b", 0.02)
+    lab.build()
+    assert lab["a"].energy_above_hull is None
+    lab.outputs.update([{key: value for key, value in document.items() if key != "_id"}])
+    lab.build()
+    assert lab["a"].duplicate_of == "b"
+    assert lab["a"].energy_above_hull == pytest.approx(0.03)
+
+
+def test_of_two_gates_of_one_candidate_the_last_one_counts(lab):
+    lab.propose("a")
+    lab.gate("a", 0.03)
+    first = lab.outputs.query_one({"uuid": "gate a"})
+    lab.outputs.update([first | {"uuid": "older gate", "completed_at": "2025-01-01", "_id": 1}])
+    lab.gate("a", 0.01)
+    lab.build()
+    assert lab["a"].energy_above_hull == pytest.approx(0.01)
+    assert lab["a"].energy_per_atom == pytest.approx(MGO_PER_ATOM + 0.01)
+
+
+def test_of_a_verdict_that_was_replaced_the_last_index_counts(lab):
+    lab.propose("a")
+    lab.gate("a", 0.03, index=2)
+    lab.gate("a", 0.03)
+    first = lab.outputs.query_one({"uuid": "gate a", "index": 1})
+    first["completed_at"] = "2025-01-01"
+    first["output"]["relaxed"]["energy_per_atom"] = 0.0
+    lab.outputs.update([first], key=["uuid", "index"])
+    lab.build()
+    assert lab["a"].energy_per_atom == pytest.approx(MGO_PER_ATOM + 0.03)
+
+
+class TestNovelty:
+    def test_a_known_phase_is_recognised_and_is_nobodys_duplicate(self, lab):
+        lab.propose("a", "b", "phase")
+        lab.gate("phase", structure=rocksalt(), proposer="known_phase")
+        lab.gate("a", 0.001, structure=rocksalt(a=4.3))
+        lab.gate("b", 0.05, structure=zincblende(), proposer="random")
+        lab.build()
+        assert lab["a"].novelty.reference_match == "MgO periclase"
+        assert not lab["a"].novelty.is_novel
+        assert lab["a"].duplicate_of is None
+        assert lab["b"].novelty.reference_match is None
+        assert lab["phase"].novelty is None
+
+    def test_a_training_structure_is_recognised(self, lab):
+        system = ChemicalSystem(caps={"Mg": 4, "O": 4})
+        learnt = Dataset(
+            system=system,
+            images=encode([zincblende()], system),
+            counts=np.array([[1, 1]]),
+            labels=("sphalerite MgO",),
+        )
+        lab.job(
+            "train",
+            Step.TRAIN,
+            {"sha256": "checkpoint", "training_set": learnt.as_document()},
+        )
+        lab.propose("a", "b")
+        lab.gate("a", structure=zincblende(a=4.7))
+        lab.gate("b", structure=rocksalt())
+        lab.build()
+        assert lab["a"].novelty.training_match == "sphalerite MgO"
+        assert not lab["a"].novelty.is_novel
+        assert lab["b"].novelty.is_novel
+        assert lab["b"].novelty.training_set == learnt.hash
+
+    def test_what_the_generator_has_seen_is_new_from_nobody(self, lab):
+        system = ChemicalSystem(caps={"Mg": 4, "O": 4})
+        images = encode([zincblende()], system)
+        learnt = Dataset(system, images, np.array([[1, 1]]), ("sphalerite MgO",))
+        output = {"sha256": "checkpoint", "training_set": learnt.as_document()}
+        lab.propose("gan", "random")
+        lab.gate("gan", 0.01)
+        lab.gate("random", structure=zincblende(), proposer="random")
+        lab.build()
+        assert lab["random"].novelty.is_novel is None  # not known yet
+        lab.job("train", Step.TRAIN, output)
+        lab.build()
+        assert lab["random"].novelty.training_match == "sphalerite MgO"
+
+    def test_a_generator_that_comes_later_is_asked_about_other_formulas_too(self, lab):
+        lab.propose("random")
+        lab.gate("random", structure=zincblende(), proposer="random")
+        lab.build()
+        assert lab["random"].novelty.is_novel
+        lab.propose("gan")
+        lab.gate("gan", structure=fluorite(), energy_per_atom=on_line() + 0.1)
+        lab.build()
+        assert lab["random"].novelty.is_novel is None
+
+    def test_without_a_generator_only_phases_count(self, lab):
+        lab.propose("a")
+        lab.gate("a", structure=zincblende(), proposer="random")
+        lab.build()
+        assert lab["a"].novelty.is_novel
+        assert lab["a"].novelty.training_set is None
+
+    def test_novelty_is_not_claimed_where_the_training_set_is_not_known(self, lab):
+        lab.propose("a", "b", "phase")
+        lab.gate("phase", structure=rocksalt(), proposer="known_phase")
+        lab.gate("a", structure=zincblende())
+        lab.gate("b", structure=rocksalt())
+        lab.build()
+        assert lab["a"].novelty.is_novel is None
+        assert lab["b"].novelty.is_novel is False
+
+
+def test_documents_are_complete(lab):
+    lab.propose("a")
+    lab.gate("a", 0.03)
+    lab.build()
+    candidate = lab["a"]
+    assert candidate.level_of_theory == LEVEL
+    assert candidate.pourbaix.settings.potential_vs_rhe == 1.5
+    assert candidate.pourbaix.ion_set
+    meta = {"gan_htvs", "pymatgen", "state", "relaxed", "group", "numbers"}
+    assert meta <= candidate.builder_meta.keys()
+
+
+def test_a_reference_phase_is_not_rejected_for_its_volume(lab):
+    magnesium = cubic(6.2, ("Mg", 0))  # 60 A^3/atom
+    lab.propose("generated")
+    lab.gate("phase", structure=magnesium, energy_per_atom=-1.5, proposer="known_phase")
+    lab.gate("generated", structure=magnesium, energy_per_atom=-1.5)
+    lab.build()
+    generated, phase = lab["generated"], lab["phase"]
+    assert (generated.stage, generated.reason) == (
+        Stage.REJECTED,
+        "after relaxation: bad_volume",
+    )
+    assert phase.energy_above_hull == pytest.approx(0.08)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from itertools import count
+
+from gan_htvs.campaign.file import checked_campaign
+from gan_htvs.campaign.model import Thresholds
+from gan_htvs.results.funnel import KNOWN_PHASES, NEW, count_funnel, measure_funnel
+
+NUMBER = count()
+
+
+def campaign(*elements, proposers=("gan",), prescreen=None, **thresholds):
+    elements = elements or ("Mg", "Mn", "O")
+    return checked_campaign(
+        {
+            "name": "test",
+            "chemical_system": {"caps": dict.fromkeys(elements, 2)},
+            "oxidation_states": {e: [-2, -2] if e == "O" else [2, 4] for e in elements},
+            "sampling": {"proposers": list(proposers)},
+            "thresholds": thresholds,
+            "prescreen": prescreen,
+        },
+        "test",
+    )
+
+
+def candidate(energy=None, pourbaix=None, gap=None, proposer="gan", **more):
+    return {
+        "candidate_id": str(next(NUMBER)),
+        "origin": {"proposer": proposer},
+        "energy_above_hull": energy,
+        "pourbaix": None if pourbaix is None else {"minimum": pourbaix},
+        "band_gap": gap,
+        **more,
+    }
+
+
+def test_each_row_counts_those_that_pass_everything_above_it():
+    counts = count_funnel(
+        [
+            candidate(),
+            candidate(0.5),
+            candidate(0.15),
+            candidate(0.05),
+            candidate(0.05, 0.9),
+            candidate(-0.01, 0.7, 2.0),
+            candidate(0.0, 0.3),
+            candidate(0.0, 0.3, 0.4),
+            candidate(0.0, 0.3, 2.2),
+        ],
+        Thresholds(),
+    )
+    assert list(counts.values()) == [9, 8, 7, 6, 4, 3, 1]
+
+
+def test_an_incomplete_gap_is_counted_in_no_stage_but_named():
+    gaps = [candidate(0.0, 0.3, 2.2), candidate(0.0, 0.3, incomplete_band_gap=2.2)]
+    funnel = measure_funnel(gaps, campaign())
+    assert funnel.counts["gan"][-2:] == [1, 1]
+    assert funnel.n_incomplete_gaps == 1
+    assert funnel.caveat.startswith("1 band gap is incomplete")
+    assert measure_funnel(gaps[:1], campaign()).caveat is None
+
+
+def test_a_hole_of_the_potential_is_not_stable():
+    counts = count_funnel([candidate(-0.3, 0.1, 2.0)], Thresholds())
+    assert list(counts.values()) == [1, 1, 0, 0, 0, 0, 0]
+
+
+def test_a_gap_does_not_make_up_for_instability():
+    counts = count_funnel([candidate(0.3, 0.1, 2.0)], Thresholds())
+    assert counts["band gap computed"] == 0
+
+
+def test_published_and_measured_stand_side_by_side():
+    new, known = {"is_novel": True}, {"is_novel": False}
+    funnel = measure_funnel(
+        [
+            candidate(0.05, 0.3, 2.0, novelty=new, candidate_id="first"),
+            candidate(0.06, 0.3, 2.0, novelty=new, duplicate_of="first"),
+            candidate(0.15, novelty=known),
+            candidate(0.15, novelty={"is_novel": None}),
+            candidate(),
+            candidate(0.0, 0.1, 7.0, proposer="known_phase"),
+        ],
+        campaign(),
+        1075,
+    )
+    assert funnel.counts["gan"] == [5, 4, 4, 2, 2, 2, 2]
+    assert funnel.counts[NEW] == [None, 1, 1, 1, 1, 1, 1]
+    assert funnel.counts[KNOWN_PHASES] == [1, 1, 1, 1, 1, 1, 0]
+    assert funnel.published == [9300, None, 1121, 148, None, None, 28]
+    assert ("training structures", 1075, 1240) in funnel.setting
+
+
+def test_whoever_left_in_the_prescreen_is_counted_in_no_row_below():
+    left, survived = {"rejected_at": "hull window"}, {"rejected_at": None}
+    new = {"is_novel": True}
+    funnel = measure_funnel(
+        [
+            candidate(),
+            candidate(prescreen=left),
+            candidate(prescreen=survived),  # its own engine failed
+            candidate(0.05, prescreen=survived, novelty=new),
+            candidate(0.3),  # evaluated before there was a prescreen
+            candidate(0.0, proposer="known_phase"),
+        ],
+        campaign(prescreen={}),
+    )
+    assert funnel.stages[:3] == ["generated", "survived the prescreen", "relaxed"]
+    assert funnel.counts["gan"][:5] == [5, 3, 2, 1, 1]
+    assert funnel.counts[NEW][:5] == [None, None, 1, 1, 1]
+    assert funnel.counts[KNOWN_PHASES][:4] == [1, None, 1, 1]
+    assert funnel.published[:4] == [9300, None, None, 1121]
+
+
+def test_a_crystal_counts_for_everybody_who_found_it_whoever_was_lowest():
+    new = {"is_novel": True}
+    funnel = measure_funnel(
+        [
+            candidate(0.05, novelty=new, candidate_id="of another campaign too"),
+            candidate(0.05, novelty=new, duplicate_of="lower, elsewhere"),
+            candidate(0.05, novelty=new, duplicate_of="lower, elsewhere"),
+            candidate(0.06, novelty=new, duplicate_of="lower, elsewhere", proposer="random"),
+        ],
+        campaign(proposers=["gan", "random"]),
+    )
+    assert funnel.counts["gan, new"][1:4] == [2, 2, 2]
+    assert funnel.counts["random, new"][1:4] == [1, 1, 1]
+
+
+def test_published_numbers_are_not_shown_beside_other_criteria_or_another_system():
+    assert measure_funnel([], campaign(metastable=0.1)).published == [
+        *(9300, None, None, 148, None, None, None)
+    ]
+    magnesia = measure_funnel([], campaign("Mg", "O"))
+    assert set(magnesia.published) == {None}
+    assert {there for _, _, there in magnesia.setting} == {None}
+
+
+def test_every_proposer_has_a_column_of_its_own_before_anything_is_proposed():
+    funnel = measure_funnel([], campaign(proposers=["gan", "random"]))
+    assert list(funnel.counts) == ["gan", "gan, new", "random", "random, new", KNOWN_PHASES]

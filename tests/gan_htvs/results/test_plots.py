@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import io
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from gan_htvs.campaign.file import checked_campaign
+from gan_htvs.campaign.model import Thresholds
+from gan_htvs.core import figures
+from gan_htvs.core.pourbaix import PourbaixSettings
+from gan_htvs.results import plots
+from gan_htvs.results.funnel import measure_funnel
+from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
+
+ENERGIES = {"Mg": 0.0, "Mn": 0.0, "O2": 0.0, "MgO": -3.06, "MnO2": -1.79, "MgMnO3": -2.36}
+LIMITS = Thresholds()
+CAMPAIGN = checked_campaign(
+    {
+        "name": "test",
+        "chemical_system": {"caps": {"Mg": 2, "Mn": 2, "O": 4}},
+        "oxidation_states": {"Mg": [2, 2], "Mn": [2, 4], "O": [-2, -2]},
+    },
+    "test",
+)
+
+
+def references(*elements):
+    return ReferenceSet(
+        entries=tuple(
+            ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory="test")
+            for f, e in ENERGIES.items()
+            if not any(symbol in f for symbol in {"Mg", "Mn"} - set(elements))
+        )
+    )
+
+
+KNOWN = references("Mg", "Mn")
+WATER = PourbaixAnalyzer(KNOWN, PourbaixSettings())
+
+
+def row(formula, above=0.02, gap=2.0, proposer="gan", **more):
+    formation = above - float(KNOWN.energies_above_hull([formula], [0.0])[0])
+    stability = WATER.stability(formula, formation).model_dump(mode="json")
+    return {
+        "candidate_id": f"{formula}-{above}",
+        "formula_pretty": formula,
+        "origin": {"proposer": proposer},
+        "energy_above_hull": above,
+        "formation_energy_per_atom": formation,
+        "band_gap": gap,
+        "band_gap_method": "HSE06",
+        "pourbaix": stability,
+        "duplicate_of": None,
+        **more,
+    }
+
+
+ROWS = [
+    row("Mg2MnO4"),
+    row("Mg2MnO4", 0.05, None),
+    row("MgMn2O4", 0.15),
+    row("MgO", 0, 6.3, proposer="known_phase"),
+    {"candidate_id": "raw", "formula_pretty": "MgO", "origin": {"proposer": "gan"}},
+]
+
+
+def texts(figure: Figure) -> str:
+    axes = figure.axes[0]
+    labels = [text.get_text() for text in (*axes.texts, *axes.get_yticklabels())]
+    legend = axes.get_legend()
+    labels += [text.get_text() for text in legend.get_texts()] if legend else []
+    return " ".join(labels)
+
+
+def test_figures_are_images_with_something_on_them():
+    funnel = measure_funnel(ROWS, CAMPAIGN)
+    for figure in (
+        plots.draw_funnel(funnel),
+        plots.draw_hull(ROWS, KNOWN, LIMITS),
+        plots.draw_pourbaix(ROWS, LIMITS),
+        plots.draw_gaps(ROWS, LIMITS),
+    ):
+        pixels = np.asarray(Image.open(io.BytesIO(figures.rendered(figure))).convert("L"))
+        assert (pixels < 128).mean() > 0.002
+        svg = figures.rendered(figure, figures.ImageFormat.SVG)
+        assert svg.startswith(b"<?xml")
+
+
+def test_the_hull_shows_the_lowest_of_each_formula_where_it_belongs():
+    figure = plots.draw_hull(ROWS, KNOWN, LIMITS)
+    (points,) = figure.axes[0].collections
+    assert len(points.get_offsets()) == 2
+    assert sorted(points.get_array()) == [0.02, 0.15]
+    # Mg2MnO4 in a triangle with Mg at the origin, Mn at (1, 0) and O at the top.
+    mn, o = 1 / 7, 4 / 7
+    expected = [mn + o / 2, o * 3**0.5 / 2]
+    assert min(np.abs(points.get_offsets() - expected).max(axis=1)) == pytest.approx(0, abs=1e-6)
+
+
+def test_of_a_crystal_that_another_campaign_found_lower_our_lowest_is_drawn():
+    again = [row("MgO", above, duplicate_of="elsewhere") for above in (0.08, 0.05)]
+    (points,) = plots.draw_hull(again, references("Mg"), LIMITS).axes[0].collections
+    assert points.get_offsets().tolist() == [pytest.approx([0.5, -3.01])]
+
+
+def test_a_binary_hull_is_seen_from_the_side():
+    binary = references("Mg")
+    figure = plots.draw_hull([row("MgO", 0.05)], binary, LIMITS)
+    (points,) = figure.axes[0].collections
+    assert points.get_offsets().tolist() == [pytest.approx([0.5, -3.01])]
+
+
+def test_more_elements_have_no_hull_to_look_at():
+    pure = [
+        ReferenceEnergy(name=f, formula=f, energy_per_atom=0, level_of_theory="test")
+        for f in ("Mg", "Mn", "V", "O2")
+    ]
+    assert plots.draw_hull([], ReferenceSet(entries=tuple(pure)), LIMITS) is None
+
+
+def test_curves_in_water_are_those_of_stable_crystals():
+    figure = plots.draw_pourbaix(ROWS, LIMITS)
+    curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
+    assert [line.get_ydata()[0] for line in curves] == [
+        ROWS[i]["pourbaix"]["decomposition_energies"][0] for i in (0, 1)
+    ]
+
+
+def test_gaps_are_labelled_with_their_method_and_the_window():
+    figure = plots.draw_gaps(ROWS, LIMITS)
+    axes = figure.axes[0]
+    (window,) = (patch for patch in axes.patches if isinstance(patch, Rectangle))
+    assert (window.get_y(), window.get_height()) == (1.6, pytest.approx(1.4))
+    assert window.get_x() + window.get_width() == pytest.approx(0.59)
+    assert "candidates, HSE06" in texts(figure)
+    assert "known phases, HSE06" in texts(figure)
+
+
+def test_nothing_is_drawn_of_nothing():
+    assert plots.draw_pourbaix([], LIMITS) is None
+    assert plots.draw_gaps(ROWS[-1:], LIMITS) is None
+
+
+def test_the_funnel_has_the_published_numbers_beside_ours():
+    figure = plots.draw_funnel(measure_funnel(ROWS, CAMPAIGN))
+    shown = texts(figure)
+    assert "Mg-Mn-O, Kim et al. 2020 (DFT)" in shown
+    assert " 9,300" in shown
+    assert "metastable" in shown
+
+
+def test_no_name_stands_over_another():
+    rows = [
+        ROWS[0] | {"band_gap": 2.0 + i / 100, "band_gap_method": "HSE06", "candidate_id": str(i)}
+        for i in range(5)
+    ]
+    figure = plots.draw_gaps(rows, LIMITS)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
+    assert len(boxes) == 5
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.structures.fingerprint import (
+    ANGLE_TOLERANCE,
+    LENGTH_TOLERANCE,
+    Fingerprint,
+    FingerprintTable,
+)
+from gan_htvs.structures.matching import structure_matcher
+
+
+def anywhere(rng: np.random.Generator, n: int = 4) -> Structure:
+    cell = Lattice.from_parameters(*rng.uniform(0.6, 1.6, 3), *rng.uniform(60, 120, 3))
+    symbols = ["Mg", "Mn", "O", "O", "O", "O"][:n]
+    return Structure(cell.scale(11 * n), symbols, rng.random((n, 3)))
+
+
+def bases_by_pymatgen(fingerprint: Fingerprint, other: Fingerprint) -> set[tuple[int, ...]]:
+    """Bases of one lattice like the cell of another, opposite ones counted once."""
+    lattices = [
+        Lattice(each.structure.lattice.matrix / each.structure.volume ** (1 / 3))
+        for each in (fingerprint, other)
+    ]
+    found = lattices[0].find_all_mappings(
+        lattices[1], ltol=LENGTH_TOLERANCE, atol=ANGLE_TOLERANCE, skip_rotation_matrix=True
+    )
+    scales = [scale for _, _, scale in found if abs(round(np.linalg.det(scale))) == 1]
+    return {max(tuple(m.ravel().tolist()), tuple((-m).ravel().tolist())) for m in scales}
+
+
+def test_similar_bases_are_those_of_pymatgen() -> None:
+    rng = np.random.default_rng(0)
+    prints = [Fingerprint.of(anywhere(rng)) for _ in range(12)]
+    cubic = Structure(Lattice.cubic(4), ["Mg", "Mn", "O", "O"], rng.random((4, 3)))
+    hexagonal = Structure(Lattice.hexagonal(3, 5), ["Mg", "Mn", "O", "O"], rng.random((4, 3)))
+    fcc = Structure(Lattice([[0, 2, 2], [2, 0, 2], [2, 2, 0]]), cubic.species, rng.random((4, 3)))
+    prints += [Fingerprint.of(each) for each in (cubic, hexagonal, fcc)]
+    n_found = 0
+    for one, other in itertools.product(prints, repeat=2):
+        table = FingerprintTable()
+        table.append(one)
+        _, bases, _, _ = table._similar_bases(other)
+        ours = [m.ravel().tolist() for m in bases]
+        theirs = bases_by_pymatgen(one, other)
+        assert {max(tuple(m), tuple(-x for x in m)) for m in ours} == theirs
+        assert len(ours) == len(theirs)
+        n_found += len(theirs)
+    assert n_found > 50
+
+
+def test_hardly_any_pair_of_strangers_reaches_the_matcher() -> None:
+    rng = np.random.default_rng(1)
+    table = FingerprintTable()
+    prints = [Fingerprint.of(anywhere(rng, 6)) for _ in range(60)]
+    possible = 0
+    for fingerprint in prints:
+        possible += len(table.possible_matches(fingerprint))
+        table.append(fingerprint)
+    assert possible < 0.02 * 60 * 59 / 2
+
+
+def test_no_match_is_ruled_out() -> None:
+    """Small cells match by chance, which is where a filter would go wrong."""
+    rng = np.random.default_rng(2)
+    matcher = structure_matcher()
+    prints = [Fingerprint.of(anywhere(rng, 2)) for _ in range(50)]
+    n_matches = 0
+    for one, other in itertools.combinations(prints, 2):
+        if matcher.fit(one.structure, other.structure, skip_structure_reduction=True):
+            table = FingerprintTable()
+            table.append(one)
+            assert table.possible_matches(other) == [0]
+            n_matches += 1
+    assert n_matches > 20
+
+
+def test_a_fingerprint_describes_the_primitive_cell() -> None:
+    cell = Structure(Lattice.cubic(3), ["O", "Mg"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    fingerprint = Fingerprint.of(cell * (1, 2, 3))
+    assert fingerprint.formula == (("Mg", 1), ("O", 1))
+    np.testing.assert_allclose(fingerprint.lengths, 1)
+    np.testing.assert_allclose(fingerprint.angles, 90)
+    assert fingerprint.bases is not None
+    assert (np.abs(np.round(np.linalg.det(fingerprint.bases))) == 1).all()
+
+
+@pytest.mark.parametrize("missing", ["one", "other"])
+def test_a_lattice_that_is_not_tabulated_is_always_a_possible_match(missing: str) -> None:
+    rng = np.random.default_rng(4)
+    needle = Structure(Lattice.orthorhombic(1, 1, 400), ["Mg", "Mn"], rng.random((2, 3)))
+    prints = {"one": Fingerprint.of(anywhere(rng, 2)), "other": Fingerprint.of(needle)}
+    assert prints["other"].bases is None
+    new = prints.pop(missing)
+    table = FingerprintTable()
+    table.append(*prints.values())
+    assert table.possible_matches(new) == [0]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from gan_htvs.campaign.model import Thresholds
+from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
+from gan_htvs.core.candidate import RelaxedStructure, Stage
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.pourbaix import PourbaixSettings
+from gan_htvs.thermodynamics import assessment
+from gan_htvs.thermodynamics.assessment import decide, deserves_gap, soundness
+from tests.helpers import references
+
+LEVEL = "CHGNet-0.3.0"
+MGO_PER_ATOM = -6.314
+"""CHGNet total energy of MgO, eV/atom."""
+
+
+@pytest.fixture(scope="module")
+def assess():
+    """Compare with reference phases, in the usual conditions in water."""
+    energies = {"Mg": -1.55, "O2": -4.94795546875, "MgO": MGO_PER_ATOM}
+    known = references(LEVEL, energies)
+    return lambda relaxed: assessment.assess(relaxed, known, PourbaixSettings())
+
+
+def relaxed(excess: float = 0.0, *, shift: float = 0.5, **changes) -> RelaxedStructure:
+    rhombohedral = Lattice.rhombohedral(4.21 / 2**0.5, 60)
+    structure = Structure(rhombohedral, ["Mg", "O"], [[0, 0, 0], [shift] * 3])
+    fields = {
+        "structure": structure,
+        "energy_per_atom": MGO_PER_ATOM + excess,
+        "level_of_theory": LEVEL,
+        "converged": True,
+    }
+    return RelaxedStructure(**(fields | changes))
+
+
+def gap_of(value: float) -> BandGapResult:
+    return BandGapResult(band_gap=value, method="HSE06@PBE (non-SCF, GPAW)")
+
+
+def incomplete_gap_of(value: float) -> BandGapResult:
+    orders = (
+        MagneticOrderResult(start="FM", order="FM", energy_per_atom=-7.0),
+        MagneticOrderResult(start="AFM", reason="killed", is_retryable=True),
+    )
+    return BandGapResult(band_gap=value, method="HSE06@PBE+U", magnetic_orders=orders)
+
+
+def test_a_hole_of_the_potential_is_rejected_however_low_its_energy():
+    stage, reason = soundness(relaxed(excess=-5, shift=0.05))
+    assert stage is Stage.REJECTED
+    assert "atoms_too_close" in reason
+
+
+def test_no_convergence_is_a_failure():
+    stage, reason = soundness(relaxed(converged=False, n_steps=500))
+    assert stage is Stage.FAILED
+    assert "500 steps" in reason
+    assert soundness(relaxed()) is None
+
+
+@pytest.mark.parametrize("excess", [-0.05, 0.0, 0.1])
+def test_energy_above_hull_is_the_excess_over_the_stable_phase(assess, excess):
+    found = assess(relaxed(excess))
+    assert found.energy_above_hull == pytest.approx(excess, abs=1e-9)
+    assert found.decomposes_to == {"MgO": pytest.approx(1)}
+
+
+@pytest.mark.parametrize(
+    ("excess", "gap", "stage"),
+    [
+        (0.3, None, Stage.REJECTED),
+        (-0.3, gap_of(2.5), Stage.REJECTED),
+        (-0.05, gap_of(2.5), Stage.PHOTOANODE),
+        (0.1, None, Stage.RELAXED),
+        (0.0, None, Stage.POURBAIX_STABLE),
+        (0.0, BandGapResult(reason="GPAW is not installed"), Stage.POURBAIX_STABLE),
+        (0.0, gap_of(6.3), Stage.POURBAIX_STABLE),
+        (0.0, incomplete_gap_of(2.5), Stage.POURBAIX_STABLE),
+        (0.0, gap_of(2.5), Stage.PHOTOANODE),
+    ],
+)
+def test_stage_is_the_furthest_one_that_the_numbers_allow(assess, excess, gap, stage):
+    decided, reason = decide(assess(relaxed(excess)), gap, Thresholds())
+    assert decided is stage
+    assert (reason is None) == (stage is Stage.PHOTOANODE)
+
+
+def test_nothing_is_spent_on_an_energy_that_nobody_believes(assess):
+    hole = assess(relaxed(excess=-0.3))
+    assert not deserves_gap(hole, Thresholds())
+    assert decide(hole, None, Thresholds())[1].endswith("taken for a hole of the potential")
+    assert deserves_gap(assess(relaxed(excess=-0.05)), Thresholds())
+
+
+def test_energies_of_another_level_of_theory_are_refused(assess):
+    with pytest.raises(UserError, match=r"SevenNet-0.*CHGNet-0\.3\.0"):
+        assess(relaxed(level_of_theory="SevenNet-0"))
+
+
+@pytest.mark.parametrize(("symbol", "length"), [("Ca", 5.588), ("Sr", 6.085)])
+def test_the_volume_of_a_reference_phase_is_no_flaw(symbol, length):
+    metal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(length), [symbol], [[0, 0, 0]])
+    assert soundness(relaxed(structure=metal), is_reference=True) is None
+    assert soundness(relaxed(structure=metal)) == (
+        Stage.REJECTED,
+        "after relaxation: bad_volume",
+    )
+    unconverged = relaxed(structure=metal, converged=False, n_steps=9)
+    assert soundness(unconverged, is_reference=True)[0] is Stage.FAILED

@@ -1,0 +1,55 @@
+"""How commands end."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from launchers.cli.common import EXIT_INTERRUPTED, Commands
+from launchers.cli.main import app
+
+
+def run(function):
+    app = typer.Typer(cls=Commands)
+    app.command("one")(function)
+    app.command("another")(lambda: None)
+    return CliRunner().invoke(app, ["one"])
+
+
+def wrapped():
+    raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+
+def plain():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("interrupt", [wrapped, plain])
+def test_an_interrupt_is_one_also_in_the_middle_of_an_import(interrupt):
+    result = run(interrupt)
+    assert result.exit_code == EXIT_INTERRUPTED
+    assert "the same command continues from here" in " ".join(result.stderr.split())
+
+
+def test_other_errors_are_not_taken_for_one():
+    def fail():
+        raise RuntimeError("too hot")
+
+    result = run(fail)
+    assert result.exit_code == 1
+    assert str(result.exception) == "too hot"
+
+
+@pytest.mark.parametrize("command", ["", "train", "archive write"])
+def test_every_command_has_a_short_option_for_help(command):
+    short, long = (CliRunner().invoke(app, [*command.split(), name]) for name in ("-h", "--help"))
+    assert short.exit_code == 0
+    assert short.output == long.output
+
+
+@pytest.mark.parametrize("option", ["--launchpad", "--workdir"])
+def test_an_empty_path_is_refused(option):
+    result = CliRunner().invoke(app, ["run", "campaign.yaml", option, ""])
+    assert result.exit_code == 2
+    assert "is empty" in result.stderr

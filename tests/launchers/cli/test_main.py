@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+from pymatgen.core import Lattice, Structure
+from typer.testing import CliRunner
+
+from gan_htvs.core.candidate import Candidate, Origin
+from gan_htvs.core.document import encode
+from launchers.cli.main import app
+from launchers.launchpad.database import open_databases
+from tests.documents import OF_ANOTHER_VERSION
+
+runner = CliRunner()
+
+
+def call(*arguments: object):
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def stored(launchpad_file):
+    """Two candidates in a database that is not running any more."""
+    common = {
+        "campaign": "search",
+        "last_updated": datetime.now(UTC),
+        "nsites": 2,
+    }
+    with (
+        open_databases(launchpad_file) as databases,
+        databases.store("candidates", key="candidate_id") as store,
+    ):
+        store.update(
+            [
+                common
+                | {
+                    "candidate_id": "aa",
+                    "formula_pretty": "MgO",
+                    "stage": "stable",
+                    "energy_above_hull": 0.01,
+                    "origin": {"proposer": "gan"},
+                },
+                common
+                | {
+                    "candidate_id": "bb",
+                    "formula_pretty": "MnO",
+                    "stage": "failed",
+                    "reason": "crashed",
+                    "origin": {"proposer": "gan"},
+                },
+            ]
+        )
+    return launchpad_file
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "run", "build", "candidates", "show", "evaluate", "init", "doctor"]
+)
+def test_every_command_has_help_with_an_example(command):
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    assert f"gan-htvs {command}" in result.output
+
+
+def test_candidates_as_json_and_csv(stored):
+    rows = json.loads(call("candidates", "-l", stored, "--format", "json").output)
+    assert [row["candidate_id"] for row in rows] == ["aa", "bb"]
+    table = list(
+        csv.DictReader(io.StringIO(call("candidates", "-l", stored, "--format", "csv").output))
+    )
+    assert table[0]["formula_pretty"] == "MgO"
+    assert float(table[0]["energy_above_hull"]) == 0.01
+    assert table[1]["reason"] == "crashed"
+
+
+def test_candidates_by_stage(stored):
+    rows = json.loads(
+        call("candidates", "-l", stored, "--format", "json", "--stage", "failed").output
+    )
+    assert [row["candidate_id"] for row in rows] == ["bb"]
+    assert "MgO" in call("candidates", "-l", stored).output
+
+
+def test_candidates_by_filters_in_an_order_or_counted(stored):
+    def ids(*arguments):
+        found = call("candidates", "-l", stored, "--format", "json", *arguments)
+        return "".join(row["candidate_id"] for row in json.loads(found.output))
+
+    assert ids("--energy-above-hull", "..0.05", "--formula", "OMg") == "aa"
+    assert ids("--sort", "-candidate_id") == "bbaa"
+    assert ids("--skip", "1", "--limit", "1") == "bb"
+    assert ids("--stage", "failed", "--stage", "stable") == "aabb"
+    assert call("candidates", "-l", stored, "--count", "--chemsys", "Mg-O").output == "0\n"
+    none = call("candidates", "-l", stored, "--band-gap", "1.6..3.0")
+    assert none.output == "None of the 2 candidates is like that.\n"
+
+
+def test_structures_are_written_with_what_they_are(launchpad_file, tmp_path):
+    rocksalt = Structure(Lattice.rhombohedral(3.0, 60), ["Mg", "O"], [[0] * 3, [0.5] * 3])
+    origin = Origin(proposer="random", requested_composition="MgO", index=0)
+    candidate = Candidate(
+        candidate_id="cc",
+        campaign="search",
+        stage="generated",
+        origin=origin,
+        formula_pretty="MgO",
+        chemsys="Mg-O",
+        nsites=2,
+        generated_structure=rocksalt,
+        last_updated=datetime.now(UTC),
+    )
+    with (
+        open_databases(launchpad_file) as databases,
+        databases.store("candidates", key="candidate_id") as store,
+    ):
+        store.update([encode(candidate)])
+    folder = tmp_path / "best"
+    arguments = ("candidates", "-l", launchpad_file, "--structures", folder)
+    result = call(*arguments, "--as", "poscar")
+    assert result.output.replace("\n", "") == f"wrote 1 structure to {folder}, see manifest.csv"
+    assert Structure.from_file(folder / "MgO_cc.vasp").matches(rocksalt)
+    (row,) = csv.DictReader(io.StringIO((folder / "manifest.csv").read_text()))
+    names = ("candidate_id", "campaign", "formula", "stage", "is_relaxed")
+    assert [row[name] for name in names] == ["cc", "search", "MgO", "generated", "False"]
+    nobody = call(*arguments, "--stage", "photoanode")
+    assert "wrote 0 structures" in nobody.output
+
+
+def test_an_empty_store_says_what_to_do(launchpad_file):
+    result = call("candidates", "-l", launchpad_file)
+    assert result.exit_code == 0
+    assert "gan-htvs demo" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "nowhere.yaml"),
+        ("candidates", "-l", "nowhere.yaml"),
+        ("candidates", "--stage", "wonderful"),
+        ("candidates", "--band-gap", "1.6"),
+        ("candidates", "--formula", "Xx"),
+        ("build", "-l", "nowhere.yaml"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_an_exit_code(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert "gan-htvs:" in result.output
+
+
+def test_init_writes_files_that_are_valid_and_never_overwrites(tmp_path):
+    assert call("init", tmp_path / "search").exit_code == 0
+    campaign = tmp_path / "search" / "campaign.yaml"
+    campaign.write_text("mine")
+    result = call("init", tmp_path / "search")
+    assert result.exit_code == 2
+    assert campaign.read_text() == "mine"
+
+
+def test_a_missing_second_potential_is_told_before_anything_is_queued(
+    tmp_path, monkeypatch, launchpad_file
+):
+    from gan_htvs.potentials import calculators as potentials
+
+    missing = potentials._SHIPPED["sevennet-0"]._replace(package="no_such_package")
+    monkeypatch.setitem(potentials._SHIPPED, "sevennet-0", missing)
+    call("init", tmp_path / "search")
+    result = call("run", tmp_path / "search" / "campaign.yaml", "-l", launchpad_file)
+    assert result.exit_code == 2
+    assert "'sevennet-0' is not installed" in " ".join(result.output.split())
+    assert "gan-htvs[sevennet]" in result.output
+
+
+@pytest.mark.parametrize(
+    "command", [("candidates", "--campaign"), ("report",), ("funnel",), ("status",)]
+)
+def test_a_campaign_of_another_version_is_told_in_one_sentence(stored, command):
+    with open_databases(stored) as databases, databases.store("campaigns", key="name") as store:
+        store.update(OF_ANOTHER_VERSION)
+    result = call(*command, "newer", "-l", stored)
+    assert result.exit_code == 2
+    told = " ".join(result.output.split())
+    assert "The settings of campaign 'newer' are those of another version" in told
+
+
+def test_others_stand_as_they_stand_beside_a_campaign_of_another_version(stored):
+    with open_databases(stored) as databases, databases.store("campaigns", key="name") as store:
+        store.update(OF_ANOTHER_VERSION)
+    result = call("status", "-l", stored)
+    assert result.exit_code == 0, result.output
+    assert "'newer' are those of another version" in result.output
+
+
+def test_a_campaign_that_is_not_there_has_no_candidates(stored):
+    result = call("candidates", "--campaign", "nobody", "-l", stored)
+    assert result.exit_code == 2
+    assert "no campaign" in result.output

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import psutil
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from gan_htvs.core.errors import UserError
+from launchers.launchpad.embedded import EmbeddedServer
+
+
+@pytest.fixture
+def server(tmp_path, free_port) -> EmbeddedServer:
+    return EmbeddedServer(tmp_path / "database", port=free_port())
+
+
+def connected(server: EmbeddedServer) -> MongoClient:
+    return MongoClient("127.0.0.1", server.port, serverSelectionTimeoutMS=2000)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_data_outlives_the_server(server):
+    with server.serving(), connected(server) as client:
+        client.lab.notes.insert_one({"formula": "MgMn2O4"})
+    assert not answers(server.port)
+    with server.serving(), connected(server) as client:
+        assert client.lab.notes.count_documents({"formula": "MgMn2O4"}) == 1
+
+
+def test_the_last_client_out_stops_the_server(server):
+    with server.serving():
+        with server.serving():
+            assert answers(server.port)
+        assert answers(server.port)
+    assert not answers(server.port)
+
+
+def test_a_killed_client_does_not_keep_the_server_alive_for_ever(server):
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from launchers.launchpad.embedded import EmbeddedServer\n"
+        "with EmbeddedServer(Path(sys.argv[1]), port=int(sys.argv[2])).serving():\n"
+        "    print('up', flush=True); time.sleep(60)"
+    )
+    client = subprocess.Popen(
+        [sys.executable, "-c", code, str(server.storage), str(server.port)], stdout=subprocess.PIPE
+    )
+    assert client.stdout.readline() == b"up\n"
+    client.kill()
+    client.wait()
+    assert answers(server.port)
+    with server.serving():
+        assert answers(server.port)
+    assert not answers(server.port)
+
+
+def test_no_acknowledged_write_is_lost_when_the_server_is_killed(server):
+    acknowledged = []
+    with server.serving(), connected(server) as client:
+        process = psutil.Process(server._process().pid)
+        threading.Timer(1.0, process.kill).start()
+        with contextlib.suppress(PyMongoError):
+            while True:
+                client.lab.numbers.insert_one({"_id": len(acknowledged)})
+                acknowledged.append(len(acknowledged))
+    assert len(acknowledged) > 10
+    with server.serving(), connected(server) as client:
+        stored = {document["_id"] for document in client.lab.numbers.find()}
+    assert set(acknowledged) <= stored
+
+
+def test_a_server_that_is_busy_is_waited_for(server):
+    with server.serving():
+        process = server._process()
+        process.suspend()
+        threading.Timer(1.5, process.resume).start()
+        with server.serving(), connected(server) as client:
+            client.admin.command("ping")
+        assert server._process() == process
+
+
+def test_a_server_that_never_answers_is_told(server, monkeypatch):
+    with server.serving():
+        process = server._process()
+        process.suspend()
+        monkeypatch.setattr("launchers.launchpad.embedded.START_TIMEOUT", 0.1)
+        with pytest.raises(UserError, match=f"process {process.pid}, has not answered"):
+            server.serving().__enter__()
+        process.resume()
+
+
+def test_a_server_on_another_port_is_told(server, free_port):
+    with server.serving():
+        moved = replace(server, port=free_port())
+        with pytest.raises(UserError, match=f"runs on port {server.port}"):
+            moved.serving().__enter__()
+
+
+def test_a_taken_port_is_named(server):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", server.port))
+        other.listen()
+        with pytest.raises(UserError, match=f"Port {server.port} is in use"):
+            server.serving().__enter__()
+
+
+def test_unwritable_storage_is_named(tmp_path, free_port):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    server = EmbeddedServer(blocker / "database", port=free_port())
+    with pytest.raises(UserError, match="cannot be written"):
+        server.serving().__enter__()

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fireworks import Firework, Workflow
+from jobflow import Flow
+
+from gan_htvs.core.candidate import Step
+from launchers.launchpad.database import open_databases
+from launchers.launchpad.feeder import submit
+from launchers.launchpad.jobs import worker_of
+from launchers.launchpad.units import Unit
+from launchers.launchpad.workers import this_worker
+from tests.jobs import SEARCH, add, labeled
+
+
+def unit(key: str, owner: str = "search") -> Unit:
+    return Unit(key, Flow([labeled(add(1, 2), Step.RELAX, owner)]))
+
+
+def test_submitting_twice_adds_nothing(launchpad):
+    assert submit(launchpad, [unit("a"), unit("b")], SEARCH) == 2
+    assert submit(launchpad, [unit("a"), unit("b"), unit("c")], SEARCH) == 1
+    assert launchpad.states(["search"]) == {("relax", "READY"): 3}
+
+
+def test_nobody_waits_for_a_feeder_of_this_machine_that_was_killed(launchpad, monkeypatch):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with monkeypatch.context() as patch:
+        killed = this_worker().model_copy(update={"pid": gone.pid})
+        patch.setattr("launchers.launchpad.jobs.this_worker", lambda: killed)
+        feeding = launchpad.sole_feeder()
+        feeding.__enter__()(["a"])  # and never leaves
+    monkeypatch.setattr("launchers.launchpad.jobs.LEASE_POLL_SECONDS", None)  # waiting would raise
+    assert submit(launchpad, [unit("a")], SEARCH) == 1
+
+
+def test_everybody_waits_for_a_feeder_that_lives(launchpad, monkeypatch):
+    monkeypatch.setattr("launchers.launchpad.jobs.LEASE_POLL_SECONDS", None)
+    with launchpad.sole_feeder(), pytest.raises(TypeError):  # it would have slept
+        submit(launchpad, [unit("a")], SEARCH)
+
+
+def test_training_is_taken_before_everything_else(launchpad):
+    training = labeled(add(1, 2), Step.TRAIN)
+    submit(launchpad, [unit("a"), Unit("b", Flow([training])), unit("c")], SEARCH)
+    first, _ = launchpad.checkout_fw(worker_of(["search"]), "/tmp")
+    assert first.spec["step"] == "train"
+
+
+def test_initialising_again_keeps_what_is_queued(launchpad):
+    submit(launchpad, [unit("a")], SEARCH)
+    launchpad.initialise()
+    assert launchpad.is_busy(["search"])
+
+
+def test_no_job_carries_the_address_or_password_of_a_store(launchpad):
+    submit(launchpad, [unit("a")], SEARCH)
+    task = launchpad.fireworks.find_one()["spec"]["_tasks"][0]
+    assert task["store"] is None
+
+
+def test_workers_take_the_work_of_their_owners_only(launchpad):
+    submit(launchpad, [unit("a", SEARCH)], SEARCH)
+    assert not launchpad.is_busy(["search", "references"])
+    assert not launchpad.run_exists(worker_of(["search", "references"]))
+    submit(launchpad, [unit("b", "references")], SEARCH)
+    assert launchpad.run_exists(worker_of(["search", "references"]))
+
+
+def test_ids_are_unique_with_many_writers(launchpad):
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda _: launchpad.get_new_fw_id(), range(200)))
+    assert len(set(ids)) == 200
+    first = launchpad.get_new_fw_id(10)
+    assert launchpad.get_new_fw_id() == first + 10
+
+
+def test_workflows_that_are_added_in_bulk_draw_their_ids_from_the_same_counter(launchpad):
+    def add_five(_):
+        launchpad.bulk_add_wfs([Workflow([Firework([])]) for _ in range(5)])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add_five, range(20)))
+    ids = [job["fw_id"] for job in launchpad.fireworks.find({}, {"fw_id": 1})]
+    assert sorted(ids) == list(range(1, 101))
+
+
+def test_a_launchpad_that_was_never_initialised_says_so(launchpad_file):
+    with (
+        open_databases(launchpad_file) as databases,
+        pytest.raises(ValueError, match="initialized"),
+    ):
+        databases.launchpad().get_new_fw_id()

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from pymatgen.core import Lattice, Structure
+from typer.testing import CliRunner
+
+from gan_htvs.campaign.file import read_campaign
+from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.statistics import Share
+from gan_htvs.dataset import build_dataset
+from gan_htvs.evaluation.documents import Outcome, Report
+from gan_htvs.generator.checkpoint import TrainedGenerator
+from gan_htvs.generator.presets import PRESETS
+from gan_htvs.generator.training import train
+from launchers.cli.main import app
+from launchers.local.evaluation import print_report, share_text
+
+runner = CliRunner()
+
+CAMPAIGN = {
+    "name": "magnesia",
+    "chemical_system": {"caps": {"Mg": 2, "O": 2}},
+    "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+    "dataset": {"held_out": 0.3},
+    "engines": {"energy": {"optimizer": "LBFGS", "max_steps": 100}},
+}
+PARAMETERS = replace(
+    PRESETS["paper"],
+    width=0.05,
+    noise_dim=8,
+    critic_steps=1,
+    generator_learning_rate=2e-3,
+    critic_learning_rate=2e-3,
+    classifier_learning_rate=5e-3,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A campaign file and a generator that learnt for some seconds."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    (folder / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN))
+    campaign = read_campaign(folder / "campaign.yaml")
+    training, _ = build_dataset(
+        campaign.chemical_system, campaign.oxidation_states, campaign.dataset
+    ).split(campaign.dataset.held_out)
+    trained = train(
+        training.images,
+        training.counts,
+        campaign.chemical_system,
+        PARAMETERS,
+        max_steps=200,
+        seed=0,
+    )
+    trained.dataset = training.hash
+    (folder / "model.safetensors").write_bytes(trained.to_bytes())
+    return folder
+
+
+def evaluate(folder, *arguments, checkpoint="model.safetensors"):
+    fixed = ["evaluate", folder / checkpoint, "-c", folder / "campaign.yaml", "-w", folder / "runs"]
+    fixed += ["--workers", 1, "--samples", 3, "--relax", 1]
+    return runner.invoke(app, [str(argument) for argument in (*fixed, *arguments)])
+
+
+def test_the_report_is_printed_stored_and_the_same_again(folder):
+    against = ("--compositions", "Mg2O2", "MgO", "--against", "random", "substitution")
+    first = evaluate(folder, *against)
+    assert first.exit_code == 0, first.output
+    assert "S.U.N." in first.output
+    assert "No reference phases" not in first.output
+    assert "368/3300 11.2 %" in first.output
+    assert "published: Mg-Mn-O" in first.output
+    assert "DFT" in first.output
+    assert "0 / 0 / 0" in first.output  # none a hole, not converged or failed
+    journal = folder / "runs" / "magnesia" / "relaxations.jsonl"
+    done = journal.read_text()
+
+    again = evaluate(folder, *against, "--format", "json", "--output", folder / "again")
+    report = Report.model_validate(json.loads(again.stdout))
+    assert journal.read_text() == done
+    assert [e.proposer for e in report.evaluations] == ["gan", "random", "substitution"]
+    stored = folder / "runs" / "magnesia" / report.folder / "evaluation.json"
+    assert stored.read_text() == (folder / "again" / "evaluation.json").read_text()
+    for evaluation in report.evaluations:
+        assert evaluation.level_of_theory == "CHGNet-0.3.0"
+        assert [m.composition for m in evaluation.compositions] == ["Mg2O2", "MgO"]
+        # One of each composition of which there is any: the generator has hardly learnt.
+        found = {sample.composition for sample in evaluation.samples}
+        assert evaluation.overall.n_relaxed == len(found)
+        assert evaluation.proposer == "gan" or len(found) == 2
+    # The first decoration of MgO is rock salt, of which the hull is made.
+    rocksalt = next(s for s in report.evaluations[2].samples if s.composition == "MgO")
+    assert rocksalt.energy_above_hull == pytest.approx(0, abs=0.005)
+    assert rocksalt.novel is False
+
+
+def test_a_report_replaces_none_of_other_settings(folder):
+    (folder / "nearer.yaml").write_text(
+        yaml.safe_dump(CAMPAIGN | {"thresholds": {"metastable": 0.15}})
+    )
+    runs = folder / "settings"
+    fixed = ("--workdir", runs, "--compositions", "MgO", "--relax", 0)
+    for options in (
+        (),
+        ("--samples", 2),
+        ("--seed", 1),
+        ("--against", "random"),
+        ("--compositions", "Mg2O2"),
+        ("--campaign", folder / "nearer.yaml"),
+    ):
+        before = set(runs.rglob("evaluation.json"))
+        for _ in range(2):
+            result = evaluate(folder, *fixed, *options)
+            assert result.exit_code == 0, result.output
+            new = set(runs.rglob("evaluation.json")) - before
+            assert len(new) == 1
+            assert str(*new) in result.output
+
+
+def test_failed_relaxations_are_not_counted_as_holes(folder, capsys):
+    options = ("--compositions", "MgO", "--relax", 0, "--format", "json", "-o", folder / "fates")
+    report = Report.model_validate_json(evaluate(folder, *options).stdout)
+    report.evaluations[0].overall.fates = {
+        Outcome.SOUND: 9,
+        Outcome.HOLE: 2,
+        Outcome.UNBELIEVABLE: 1,
+        Outcome.NOT_CONVERGED: 5,
+        Outcome.FAILED: 4,
+    }
+    print_report(report, [])
+    assert "9 / 3 / 5 / 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--against", "random", "wishful"), "--against: 'wishful' is none of random, symmetric"),
+        (("--compositions", "MgO2"), "'MgO2' is impossible"),
+        (("--compositions", "MgMnO"), "holds Mn, outside Mg-O"),
+    ],
+)
+def test_wrong_names_are_one_sentence(folder, arguments, message):
+    result = evaluate(folder, *arguments)
+    assert result.exit_code == 2
+    assert result.output.startswith("gan-htvs: ")
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_without_known_phases_samples_are_judged_before_relaxation_only(folder):
+    chromia = CAMPAIGN | {
+        "name": "chromia",
+        "chemical_system": {"caps": {"Cr": 2, "O": 5}},
+        "oxidation_states": {"Cr": [2, 6], "O": [-2, -2]},
+        "sampling": {"max_tries_per_structure": 20},
+    }
+    (folder / "chromia.yaml").write_text(yaml.safe_dump(chromia))
+    campaign = read_campaign(folder / "chromia.yaml")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
+    (folder / "chromia.safetensors").write_bytes(untrained.to_bytes())
+
+    def judge(*arguments):
+        fixed = ("-c", folder / "chromia.yaml", "--compositions", "Cr2O4", "--against")
+        return evaluate(
+            folder, *fixed, "substitution", *arguments, checkpoint="chromia.safetensors"
+        )
+
+    refused = judge("--relax", 1)
+    assert refused.exit_code == 2
+    assert "no reference phases are known for Cr" in refused.output
+
+    printed = judge("--relax", 0)
+    assert printed.exit_code == 0, printed.output
+    assert "novel here is against the training structures alone" in printed.output
+    for word in ("relaxation", "relaxed", "S.U.N.", "stable", "published", "CHGNet"):
+        assert word not in printed.output
+    report = Report.model_validate(json.loads(judge("--relax", 0, "--format", "json").stdout))
+    decorated = report.evaluations[1]
+    assert decorated.known_phases == 0
+    assert decorated.overall.novel.k < decorated.overall.novel.n
+    assert decorated.overall.n_relaxed == 0
+
+
+def test_wrong_checkpoints_are_one_sentence(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "half.safetensors").write_bytes(data[: len(data) // 2])
+    other = ChemicalSystem(caps={"V": 2, "O": 2})
+    (folder / "other.safetensors").write_bytes(
+        TrainedGenerator.build(other, PARAMETERS, seed=0).to_bytes()
+    )
+    for name, message in {
+        "half.safetensors": "is no readable checkpoint",
+        "other.safetensors": "was trained for V 2, O 2, not for Mg 2, O 2",
+        "none.safetensors": "cannot read the checkpoint",
+    }.items():
+        result = evaluate(folder, checkpoint=name)
+        assert result.exit_code == 2
+        assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (Share(k=1, n=4), "1/4 25 % (5-70)"),
+        (Share(k=368, n=3300), "368/3300 11.2 % (10.1-12.3)"),
+        (Share(k=0, n=0), "0/0"),
+        (None, "-"),
+    ],
+)
+def test_shares_show_their_denominators(share, text):
+    assert share_text(share) == text
+
+
+def test_a_generator_is_not_judged_by_another_training_set(folder):
+    other = CAMPAIGN | {"dataset": {"held_out": 0.0}}
+    (folder / "other.yaml").write_text(yaml.safe_dump(other))
+    result = evaluate(folder, "-c", folder / "other.yaml")
+    assert result.exit_code == 2
+    assert "learnt from another dataset" in result.stderr
+
+
+def test_the_shipped_generator_is_judged_by_its_name(tmp_path):
+    command = ["init", str(tmp_path)]
+    assert runner.invoke(app, command).exit_code == 0
+    command = ["evaluate", "shipped", "--campaign", str(tmp_path / "campaign.yaml")]
+    options = ["--compositions", "MgMn2O4", "--samples", "2", "--relax", "0"]
+    result = runner.invoke(app, [*command, *options, "-o", str(tmp_path / "report")])
+    assert result.exit_code == 0, result.output
+    report = Report.model_validate_json((tmp_path / "report" / "evaluation.json").read_text())
+    assert report.evaluations[0].overall.unique.k == 2
+    assert report.evaluations[0].held_out_structures > 50
+
+
+@pytest.fixture
+def alloy(tmp_path):
+    """A campaign of Mg and Al, which has no anions, and a generator that learnt nothing."""
+    structures = tmp_path / "structures"
+    structures.mkdir()
+    Structure(Lattice.cubic(3.2), ["Mg", "Al"], [[0, 0, 0], [0.5] * 3]).to(
+        str(structures / "cscl.cif")
+    )
+    document = CAMPAIGN | {
+        "name": "alloy",
+        "chemical_system": {"caps": {"Mg": 2, "Al": 2}},
+        "oxidation_states": {"Mg": [0, 0], "Al": [0, 0]},
+        "dataset": {"source": "folder", "path": "structures"},
+        "sampling": {"max_tries_per_structure": 10},
+    }
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(document))
+    campaign = read_campaign(tmp_path / "campaign.yaml")
+    untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
+    (tmp_path / "model.safetensors").write_bytes(untrained.to_bytes())
+    return tmp_path
+
+
+def test_a_generator_that_finds_nothing_is_told_in_a_sentence(alloy):
+    options = ("--compositions", "MgAl", "Mg2Al2", "--relax", 0, "--format", "json")
+    result = evaluate(alloy, *options)
+    assert result.exit_code == 0, result.output
+    draws = Report.model_validate_json(result.stdout).evaluations[0].draws
+    assert [draw.tried for draw in draws] == [30, 30]
+    found = sum(draw.found for draw in draws)
+    assert found < 6
+    told = " ".join(result.stderr.split())
+    assert f"gan: {found} of the 6 structures wanted were found: the bound of tries" in told
+    assert "60 raw samples of AlMg, Al2Mg2; most were rejected for: " in told
+    assert "wrong composition (" in told
+    assert "_composition" not in told
+
+
+def test_fewer_samples_than_are_to_be_relaxed_are_told(alloy):
+    result = evaluate(alloy, "--compositions", "MgAl2", "--samples", 2, "--relax", 5)
+    assert "--samples 2 leaves no more than 2 structures" in " ".join(result.stderr.split())
+
+
+def test_a_baseline_that_refuses_the_system_is_told_before_any_work(alloy):
+    result = evaluate(alloy, "--compositions", "MgAl", "--relax", 0, "--against", "substitution")
+    assert result.exit_code == 2
+    told = " ".join(result.stderr.split())
+    assert "the proposer 'substitution' needs cations and anions" in told
+    assert told.endswith("leave it out.")
+    assert "sampling" not in result.output
+    assert "dataset" not in result.output
+
+
+@pytest.mark.parametrize("folder", ["/proc/nowhere", "model.safetensors/report"])
+def test_an_output_that_cannot_be_written_is_told_before_any_work(alloy, folder):
+    output = alloy / folder
+    result = evaluate(alloy, "--compositions", "MgAl", "--relax", 0, "-o", output)
+    assert result.exit_code == 2
+    told = "".join(result.stderr.split())
+    assert f"--output{output}:cannotbewritten" in told
+    assert "sampling" not in result.output
+
+    command = ["dataset", str(alloy / "campaign.yaml"), "-o", str(output / "relaxed.npz")]
+    result = runner.invoke(app, [*command, "-w", str(alloy / "runs")])
+    assert result.exit_code == 2
+    assert f"--output{output}:cannotbewritten" in "".join(result.stderr.split())
+    assert not (alloy / "runs").exists()
+
+
+def test_an_output_is_tried_without_a_trace(alloy):
+    command = ["evaluate", str(alloy / "none.safetensors"), "-c", str(alloy / "campaign.yaml")]
+    result = runner.invoke(app, [*command, "-o", str(alloy / "deep" / "report")])
+    assert result.exit_code == 2
+    assert not (alloy / "deep").exists()

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.processes import CORES
+from launchers.local import pool as module
+from launchers.local.pool import WorkerPool
+
+POPEN = subprocess.Popen
+IDLE = "import time; time.sleep(600)"
+DEAF = f"import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); {IDLE}"
+
+
+class Recovery:
+    """What is lost, of which each part is found once."""
+
+    def __init__(self, *lost):
+        self.lost, self.cured = list(lost), []
+
+    def runs(self):
+        found, self.lost = self.lost, []
+        return found
+
+    def cure(self, loss):
+        self.cured.append(loss)
+
+
+@pytest.fixture
+def pool(tmp_path, monkeypatch):
+    """Make pools of processes that run a program in place of a worker."""
+
+    def make(size, program=IDLE):
+        def start(_, **more):
+            return POPEN([sys.executable, "-c", program], **more)
+
+        monkeypatch.setattr(subprocess, "Popen", start)
+        (tmp_path / "logs").mkdir()
+        return WorkerPool(size, tmp_path / "my_launchpad.yaml", tmp_path, ["search"])
+
+    return make
+
+
+def kill(workers, *numbers):
+    for number in numbers:
+        workers._workers[number].kill()
+        workers._workers[number].wait()
+
+
+def test_workers_that_die_together_with_their_jobs_are_all_replaced(pool):
+    recovery = Recovery(*"abcde")
+    with pool(5) as workers:
+        kill(workers, *range(5))
+        workers.replace_dead(recovery)
+        assert [worker.poll() for worker in workers._workers] == [None] * 5
+    assert recovery.cured == list("abcde")
+
+
+def test_idle_workers_may_be_killed_together(pool):
+    with pool(5) as workers:
+        kill(workers, *range(5))
+        workers.replace_dead(Recovery("a job"))
+        assert [worker.poll() for worker in workers._workers] == [None] * 5
+
+
+def test_workers_that_keep_dying_without_a_job_are_told(pool):
+    with pool(2) as workers:
+        for _ in range(3):
+            kill(workers, 1)
+            workers.replace_dead(Recovery())
+        kill(workers, 0)
+        workers.replace_dead(Recovery("a job"))
+        kill(workers, 0, 1)
+        with pytest.raises(UserError, match=r"keep dying \(exit code -9\); see .*worker-1.log"):
+            workers.replace_dead(Recovery())
+
+
+def test_deaths_of_long_ago_are_forgotten(pool, monkeypatch):
+    monkeypatch.setattr(module, "IDLE_DEATHS_SECONDS", 0.0)
+    with pool(1) as workers:
+        for _ in range(6):
+            kill(workers, 0)
+            workers.replace_dead(Recovery())
+
+
+def test_a_worker_that_does_not_end_is_killed(pool, monkeypatch):
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
+    with pool(1, DEAF) as workers:
+        while not workers._log(0).read_text():
+            assert workers._workers[0].poll() is None
+    assert workers._workers[0].returncode == -9
+
+
+@pytest.mark.parametrize(("size", "share"), [(1, "8"), (3, "2"), (8, "1"), (20, "1")])
+def test_workers_share_the_cores_of_the_machine(tmp_path, monkeypatch, size, share):
+    environments = []
+
+    class Process(subprocess.Popen):
+        def __init__(self, arguments, *, env, **more):
+            environments.append(env)
+            super().__init__(["true"], env=env, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    (tmp_path / "logs").mkdir()
+    with WorkerPool(size, tmp_path / "my_launchpad.yaml", tmp_path, ["search"]):
+        pass
+    assert [each[CORES] for each in environments] == [share] * size
+    assert {each["OMP_NUM_THREADS"] for each in environments} == {"1"}

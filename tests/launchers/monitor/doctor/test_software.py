@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+from packaging.requirements import Requirement
+
+from gan_htvs.core.errors import UserError
+from gan_htvs.potentials import calculators as potentials
+from launchers.monitor.doctor import software
+from launchers.monitor.findings import Severity, failure
+
+
+def compare(*requirements: str):
+    return software.compare_versions(map(Requirement, requirements))
+
+
+def test_the_installed_libraries_are_those_declared():
+    finding = software.libraries()
+    assert finding.severity is Severity.OK
+    assert f"numpy {version('numpy')}" in finding.what
+
+
+def test_a_wrong_version_is_told_with_what_is_needed():
+    finding = compare("numpy>=1", "pymatgen>=9999")
+    assert finding.severity is Severity.FAILURE
+    assert finding.what == f"pymatgen is {version('pymatgen')}, needed is >=9999"
+    assert finding.fix == "pip install 'pymatgen>=9999'"
+
+
+def test_a_version_known_to_be_bad_is_told():
+    assert compare(f"numpy!={version('numpy')}").severity is Severity.FAILURE
+
+
+def test_a_missing_library_is_a_failure_unless_it_belongs_to_an_extra():
+    assert "no-such-library is missing" in compare("no-such-library>=1").what
+    assert compare("no-such-library>=1; extra == 'x'").severity is Severity.OK
+    assert compare("numpy<1; extra == 'x'").severity is Severity.WARNING
+
+
+def test_what_every_job_imports_can_be_imported(monkeypatch):
+    assert software.imports().severity is Severity.OK
+    monkeypatch.setattr(software, "SLOW_IMPORTS", 0.0)
+    assert software.imports().severity is Severity.WARNING
+    monkeypatch.setattr(software, "IMPORTED", ("torch", "no_such_module"))
+    with pytest.raises(UserError, match="`import no_such_module` fails"):
+        software.imports()
+
+
+@pytest.mark.parametrize("name", potentials.SHIPPED)
+def test_the_weights_checked_are_those_that_are_loaded(name):
+    finding = software.potential(name, {})
+    assert finding.severity is Severity.OK
+    assert potentials.weights_file(name).name in finding.what
+
+
+def test_sevennet_loads_the_file_that_was_checked():
+    util = pytest.importorskip("sevenn.util")
+    for name, theirs in potentials.SEVENNET_MODELS.items():
+        assert potentials.weights_file(name).samefile(util.pretrained_name_to_path(theirs))
+
+
+@pytest.mark.parametrize("kept", [0, 1000, -1000])
+def test_damaged_weights_are_a_failure(tmp_path, monkeypatch, kept):
+    whole = potentials.weights_file("chgnet")
+    damaged = tmp_path / "chgnet" / "pretrained" / "0.3.0" / whole.name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(whole.read_bytes()[:kept])
+    monkeypatch.setattr(software, "weights_file", lambda _: damaged)
+    finding = software.potential("chgnet", {})
+    assert finding.severity is Severity.FAILURE
+    assert finding.fix == "pip install --force-reinstall --no-deps chgnet"
+
+
+def test_a_flipped_bit_in_the_weights_is_a_failure(tmp_path, monkeypatch):
+    whole = potentials.weights_file("chgnet")
+    damaged = tmp_path / "chgnet" / "pretrained" / "0.3.0" / whole.name
+    damaged.parent.mkdir(parents=True)
+    content = bytearray(whole.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    monkeypatch.setattr(software, "weights_file", lambda _: damaged)
+    assert software.potential("chgnet", {}).severity is Severity.FAILURE
+
+
+def test_a_potential_that_is_not_installed_names_its_extra(monkeypatch):
+    monkeypatch.setattr(potentials, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"gan-htvs\[sevennet\]"):
+        software.potential("sevennet-0", {})
+
+
+def test_gpaw_tells_obstacle_and_cure_apart(monkeypatch):
+    monkeypatch.setattr("flows.engines.gpaw.availability", lambda: "it is absent: install it")
+    assert software.gpaw() == failure("it is absent", "install it")
+
+
+def test_enumlib_needs_both_programs(programs):
+    assert "enum.x and makestr.x not on PATH" in software.enumlib().what
+    programs("multienum.x")
+    assert software.enumlib().what.startswith("makestr.x not on PATH")
+    programs("makeStr.py")
+    assert software.enumlib().severity is Severity.OK
+
+
+def test_the_key_is_never_shown(monkeypatch):
+    monkeypatch.setattr(software, "find_spec", lambda _: object())
+    monkeypatch.setattr(software, "version", lambda _: "0.46")
+    monkeypatch.setenv("MP_API_KEY", "xyzzy")
+    finding = software.materials_project()
+    assert finding.severity is Severity.OK
+    assert "xyzzy" not in str(finding)
+    monkeypatch.delenv("MP_API_KEY")
+    assert software.materials_project().severity is Severity.FAILURE
+
+
+@pytest.mark.parametrize(
+    ("n_cores", "setting", "runs_vasp", "state"),
+    [
+        (8, None, True, Severity.WARNING),
+        (8, "1", True, Severity.OK),
+        (8, None, False, Severity.OK),
+        (1, None, True, Severity.OK),
+    ],
+)
+def test_threads_matter_to_mpi_ranks(n_cores, setting, runs_vasp, state):
+    assert software.threads(n_cores, setting, runs_vasp=runs_vasp).severity is state

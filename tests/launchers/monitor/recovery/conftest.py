@@ -1,0 +1,94 @@
+"""Jobs that are taken by workers which live, die or cannot be seen."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fireworks import FWorker
+from jobflow import Flow
+
+from gan_htvs.core.candidate import Step
+from launchers.launchpad.batch_system import BatchQueue, BatchSystem
+from launchers.launchpad.units import Unit
+from launchers.launchpad.workers import describe, this_worker
+from launchers.monitor.recovery import Recovery
+from tests.jobs import add, labeled
+
+HOUR = 3600.0
+
+
+def chain():
+    first = add(1, 2)
+    second = add(first.output, 2)
+    first.name, second.name = "1st", "2nd"
+    return first, second
+
+
+def unit(key, *jobs, step=Step.RELAX):
+    jobs = jobs or (add(1, 2),)
+    for each in jobs:
+        labeled(each, step)
+    return Unit(key, Flow(list(jobs)))
+
+
+class Queue(BatchQueue):
+    """A batch system of the cluster "big" that holds these jobs, or does not answer."""
+
+    def __init__(self, held):
+        super().__init__(BatchSystem.SLURM)
+        self.held = held
+
+    @property
+    def cluster(self):
+        return "big"
+
+    def holds_id(self, job):
+        return None if self.held is None else job in self.held
+
+
+@pytest.fixture
+def recovery(launchpad):
+    return Recovery(launchpad, ["search"], lock_seconds=0, queue=lambda: Queue(()))
+
+
+@pytest.fixture
+def alive():
+    return this_worker()
+
+
+@pytest.fixture
+def dead(alive):
+    """A worker of this machine that is no more, although another process has its pid."""
+    return alive.model_copy(update={"started": 0.0})
+
+
+@pytest.fixture
+def elsewhere(alive):
+    """A worker of which nothing can be seen from here."""
+    return alive.model_copy(update={"host": "elsewhere"})
+
+
+def taken_by(launchpad, worker, folder="/tmp"):
+    """Have a job taken by a worker, None for one of FireWorks' own; return its launch."""
+    fworker = FWorker()
+    if worker:
+        describe(fworker, worker)
+    _, launch_id = launchpad.checkout_fw(fworker, str(folder))
+    return launch_id
+
+
+def silent_since(launchpad, launch, seconds):
+    then = datetime.now(UTC) - timedelta(seconds=seconds)
+    fields = {"state_history.0.created_on": then, "state_history.0.updated_on": then}
+    launchpad.launches.update_one({"launch_id": launch}, {"$set": fields})
+
+
+def states(launchpad):
+    """States of all jobs, by their names, then in the order in which they were queued."""
+    found = launchpad.fireworks.find({}).sort([("name", 1), ("fw_id", 1)])
+    return [each["state"] for each in found]
+
+
+def told(losses):
+    return [(loss.trouble, loss.cure) for loss in losses]

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fireworks import FWorker
+from typer.testing import CliRunner
+
+from gan_htvs.core.candidate import Step
+from launchers.cli.main import app
+from launchers.launchpad.batch_system import BatchSystem
+from launchers.launchpad.feeder import submit
+from launchers.launchpad.jobs import worker_of
+from launchers.launchpad.workers import MARK, describe
+from launchers.monitor.failures import queue_again
+from launchers.monitor.losses import MAX_LOSSES, Cure, Trouble
+from tests.jobs import SEARCH
+
+from .conftest import HOUR, Queue, silent_since, states, taken_by, told, unit
+
+
+def test_a_job_of_a_dead_worker_is_queued_again_at_once_and_one_of_a_living_is_not(
+    launchpad, recovery, alive, dead
+):
+    submit(launchpad, [unit("a"), unit("b")], SEARCH)
+    taken_by(launchpad, dead)
+    taken_by(launchpad, alive)
+    planned = recovery.recover(dry_run=True)
+    assert states(launchpad) == ["RUNNING", "RUNNING"]
+    assert recovery.recover() == planned
+    assert told(planned) == [(Trouble.RUN, Cure.QUEUE)]
+    assert "is gone" in planned[0].reason
+    assert states(launchpad) == ["READY", "RUNNING"]
+    assert recovery.recover() == []
+
+
+def test_a_worker_that_cannot_be_seen_is_believed_while_it_pings(launchpad, recovery, elsewhere):
+    submit(launchpad, [unit("a"), unit("b")], SEARCH)
+    launches = [taken_by(launchpad, elsewhere), taken_by(launchpad, None)]
+    for launch in launches:
+        silent_since(launchpad, launch, 3 * HOUR)
+    assert recovery.recover() == []
+    patient = replace(recovery, silent_for=2 * HOUR)
+    assert told(patient.recover()) == [(Trouble.RUN, Cure.QUEUE)] * 2
+    assert states(launchpad) == ["READY", "READY"]
+
+
+def test_a_living_worker_keeps_its_job_however_long_it_is_silent(launchpad, recovery, alive):
+    submit(launchpad, [unit("a")], SEARCH)
+    silent_since(launchpad, taken_by(launchpad, alive), 1000 * HOUR)
+    assert replace(recovery, silent_for=0).recover() == []
+
+
+def test_a_job_is_lost_with_the_batch_job_that_ran_it(launchpad, recovery, elsewhere):
+    submit(launchpad, [unit("a"), unit("b")], SEARCH)
+    for number in ("17", "18"):
+        batch = {"batch_system": BatchSystem.SLURM, "batch_job": number, "cluster": "big"}
+        taken_by(launchpad, elsewhere.model_copy(update=batch))
+    assert replace(recovery, queue=lambda: Queue(None)).recover() == []
+    (loss,) = replace(recovery, queue=lambda: Queue(["18"])).recover()
+    assert "slurm job 17 is gone" in loss.reason
+    assert states(launchpad) == ["READY", "RUNNING"]
+
+
+def test_two_who_recover_at_a_time_queue_a_job_once(launchpad, recovery, dead, alive):
+    submit(launchpad, [unit("a")], SEARCH)
+    taken_by(launchpad, dead)
+    (loss,) = recovery.runs()
+    assert recovery.cure(loss)
+    taken_by(launchpad, alive)
+    assert not replace(recovery).cure(loss)
+    assert states(launchpad) == ["RUNNING"]
+
+
+def test_a_job_that_keeps_losing_its_worker_is_given_up_with_the_reason(launchpad, recovery, dead):
+    submit(launchpad, [unit("a")], SEARCH)
+    for _ in range(MAX_LOSSES - 1):
+        taken_by(launchpad, dead)
+        assert told(recovery.recover()) == [(Trouble.RUN, Cure.QUEUE)]
+    taken_by(launchpad, dead)
+    assert told(recovery.recover()) == [(Trouble.RUN, Cure.FAIL)]
+    assert states(launchpad) == ["FIZZLED"]
+    (failure,) = launchpad.jobs(["search"], states=["FIZZLED"])
+    assert f"lost {MAX_LOSSES} times" in failure.error
+    # Who queues it again by hand means it.
+    queue_again(launchpad, [failure])
+    taken_by(launchpad, dead)
+    assert told(recovery.recover()) == [(Trouble.RUN, Cure.QUEUE)]
+
+
+@pytest.mark.parametrize(
+    ("step", "blames"), [(Step.TRAIN, True), (Step.PRESCREEN, True), (Step.RELAX, False)]
+)
+def test_what_goes_on_where_it_stopped_or_was_interrupted_is_never_given_up(
+    launchpad, recovery, dead, step, blames
+):
+    submit(launchpad, [unit("a", step=step)], SEARCH)
+    for _ in range(MAX_LOSSES + 1):
+        taken_by(launchpad, dead)
+        losses = replace(recovery, blames=blames).recover()
+        assert told(losses) == [(Trouble.RUN, Cure.QUEUE)]
+
+
+def test_what_follows_from_a_lost_job_does_not_take_it_for_failed(launchpad, recovery, dead):
+    """A release accepts failed parents, and would start before its parent has run."""
+    submit(launchpad, [replace(unit("a"), frees="search")], SEARCH)
+    taken_by(launchpad, dead)
+    seen = []
+    original = launchpad._refresh_wf
+
+    def refresh(fw_id):
+        original(fw_id)
+        seen.append(tuple(states(launchpad)))
+
+    launchpad._refresh_wf = refresh
+    recovery.recover()
+    assert states(launchpad) == ["READY", "WAITING"]
+    assert {release for _, release in seen} <= {"WAITING"}
+
+
+def test_what_a_dead_worker_left_running_in_its_folder_is_ended_and_nothing_else(
+    launchpad, recovery, dead, tmp_path
+):
+    folder = tmp_path / "launcher_2026"
+    folder.mkdir()
+    submit(launchpad, [unit("a")], SEARCH)
+    taken_by(launchpad, dead, folder)
+    program = [sys.executable, "-c", "import time; time.sleep(600)"]
+    signed = os.environ | {MARK: dead.mark}
+    orphan = subprocess.Popen(program, cwd=folder, env=signed)
+    others = [
+        subprocess.Popen(program, cwd=tmp_path, env=signed),
+        subprocess.Popen(program, cwd=folder),  # somebody looks at what is there
+        subprocess.Popen(program, cwd=folder, env=os.environ | {MARK: "1@elsewhere"}),
+    ]
+    try:
+        recovery.recover()
+        assert orphan.wait(timeout=10) < 0
+        assert [other.poll() for other in others] == [None] * 3
+    finally:
+        for process in (orphan, *others):
+            process.kill()
+
+
+def test_a_job_whose_worker_died_while_taking_it_is_queued_again(launchpad, recovery):
+    submit(launchpad, [unit("a")], SEARCH)
+    launchpad._get_a_fw_to_run(worker_of(["search"]).query)  # the first half of a checkout
+    assert states(launchpad) == ["RESERVED"]
+    assert recovery.runs({"launches": []}) == []
+    long_ago = datetime.now(UTC) - timedelta(seconds=60)
+    launchpad.fireworks.update_one({}, {"$set": {"updated_on": long_ago}})
+    assert [loss.fw_id for loss in recovery.runs({"launches": []})] == [1]
+    assert told(recovery.recover()) == [(Trouble.RESERVATION, Cure.QUEUE)]
+    assert states(launchpad) == ["READY"]
+
+
+def reserved_by(launchpad, worker, folder, batch_job):
+    """Have a job reserved as ``qlaunch -r`` does it."""
+    fworker = FWorker()
+    if worker:
+        describe(fworker, worker)
+    _, launch_id = launchpad.reserve_fw(fworker, str(folder))
+    if batch_job:
+        launchpad.set_reservation_id(launch_id, batch_job)
+    return launch_id
+
+
+def test_a_reservation_ends_with_its_batch_job(launchpad, recovery, elsewhere, tmp_path):
+    submit(launchpad, [unit(name) for name in "abcd"], SEARCH)
+    login_node = elsewhere.model_copy(update={"cluster": "big"})
+    other_cluster = elsewhere.model_copy(update={"cluster": "other"})
+    reserved_by(launchpad, login_node, tmp_path, "17")
+    reserved_by(launchpad, login_node, tmp_path, "18")
+    reserved_by(launchpad, other_cluster, tmp_path, "19")
+    reserved_by(launchpad, None, tmp_path, "20")  # by FireWorks' qlaunch, here and by us
+    assert replace(recovery, queue=lambda: Queue(None)).recover() == []
+    losses = replace(recovery, queue=lambda: Queue(["18"])).recover()
+    assert [loss.reason for loss in losses] == [
+        "batch job 17 is gone from the queue",
+        "batch job 20 is gone from the queue",
+    ]
+    assert states(launchpad) == ["READY", "RESERVED", "RESERVED", "READY"]
+
+
+def test_a_reservation_without_a_batch_job_is_left_to_its_submitter_for_a_while(
+    launchpad, recovery, alive, tmp_path
+):
+    submit(launchpad, [unit("a")], SEARCH)
+    launch = reserved_by(launchpad, alive, tmp_path, None)
+    assert recovery.recover() == []
+    silent_since(launchpad, launch, HOUR)
+    assert told(recovery.recover()) == [(Trouble.RESERVATION, Cure.QUEUE)]
+    assert states(launchpad) == ["READY"]
+    assert launchpad.launches.count_documents({}) == 1
+
+
+def test_jobs_of_others_are_left_alone(launchpad, recovery, dead):
+    submit(launchpad, [unit("a")], SEARCH)
+    taken_by(launchpad, dead)
+    assert replace(recovery, owners=["another"]).recover() == []
+    assert len(replace(recovery, owners=None).recover()) == 1
+
+
+def test_the_command_says_what_it_does(launchpad_file, launchpad, dead):
+    submit(launchpad, [unit("a"), unit("b")], SEARCH)
+    taken_by(launchpad, dead)
+
+    def call(*arguments):
+        return CliRunner().invoke(app, ["recover", "-l", str(launchpad_file), *arguments])
+
+    planned = call("--dry-run").output
+    assert "1 would be queued again" in planned
+    assert "add (1)" in planned
+    assert states(launchpad) == ["RUNNING", "READY"]
+    done = call().output
+    assert "1 queued again" in done
+    assert f"process {dead.pid} on {dead.host} is gone" in " ".join(done.split())
+    assert call().output.strip() == "Nothing to recover."
+    unknown = call("no-such-campaign")
+    assert unknown.exit_code == 2
+    assert "holds no campaign" in unknown.output

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import sys
+import threading
+
+import pytest
+import typer
+
+from gan_htvs.core.errors import UserError
+from launchers.cli.common import conclude
+from launchers.monitor.findings import (
+    Check,
+    Finding,
+    Severity,
+    failure,
+    ok,
+    run_checks,
+    skipped,
+    warning,
+)
+
+
+@pytest.mark.parametrize(
+    ("severity", "expected"),
+    [
+        (Severity.FAILURE, Severity.FAILURE),
+        (Severity.WARNING, Severity.WARNING),
+        (Severity.SKIPPED, Severity.SKIPPED),
+        (None, Severity.SKIPPED),
+    ],
+)
+def test_the_check_decides_how_severe_a_failure_is(severity, expected):
+    finding = Check("VASP", lambda: failure("gone", "install it"), severity).run()
+    assert finding.severity is expected
+    assert finding.where == "VASP"
+
+
+@pytest.mark.parametrize("severity", [Severity.FAILURE, Severity.WARNING, Severity.SKIPPED])
+def test_what_is_no_failure_keeps_its_severity(severity):
+    for finding in (ok("there"), warning("slow", "wait"), skipped("nothing to check")):
+        assert Check("VASP", lambda f=finding: f, severity).run().severity is finding.severity
+
+
+def test_what_is_not_needed_is_not_checked():
+    event = threading.Event()
+    Check("VASP", event.set, None).run()
+    assert not event.is_set()
+
+
+@pytest.mark.parametrize("severity", [Severity.FAILURE, Severity.WARNING])
+def test_a_crash_is_a_failure_that_names_the_exception(severity):
+    finding = Check("VASP", lambda: 1 / 0, severity).run()
+    assert finding.severity is Severity.FAILURE
+    assert "ZeroDivisionError: division by zero" in finding.what
+    assert finding.fix
+
+
+def test_a_user_error_is_a_failure_with_its_sentence():
+    def find():
+        raise UserError("a: wrong; correct it.")
+
+    expected = Finding(Severity.FAILURE, "a: wrong; correct it.", "file")
+    assert Check("file", find).run() == expected
+    assert Check("file", find, Severity.WARNING).run().severity is Severity.WARNING
+
+
+def test_a_check_that_hangs_does_not_delay_the_others():
+    never = threading.Event()
+    hung, other = run_checks(
+        [Check("disk", never.wait, seconds=0.05), Check("GPU", lambda: ok(""))]
+    )
+    assert hung.severity is Severity.FAILURE
+    assert "no answer" in hung.what
+    assert hung.fix
+    assert other.severity is Severity.OK
+
+
+def test_what_checks_print_does_not_reach_stdout(capsys):
+    def find():
+        print("chatter")  # noqa: T201
+        return ok("")
+
+    run_checks([Check("library", find)])
+    assert capsys.readouterr().out == ""
+    assert sys.stdout is not sys.stderr
+
+
+def test_the_exit_code_follows_the_most_severe_finding(capsys):
+    def code(*severities, strict):
+        try:
+            conclude([Finding(each, "") for each in severities], as_json=False, strict=strict)
+        except typer.Exit as stop:
+            return stop.exit_code
+        return 0
+
+    assert code(Severity.OK, Severity.SKIPPED, strict=True) == 0
+    assert code(Severity.OK, Severity.WARNING, strict=False) == 0
+    assert code(Severity.OK, Severity.WARNING, strict=True) == 1
+    assert code(Severity.FAILURE, Severity.OK, strict=False) == 1
+
+
+def test_findings_are_written_as_json(capsys):
+    conclude([Finding(Severity.OK, "there", "GPU")], as_json=True, strict=True)
+    assert json.loads(capsys.readouterr().out) == [
+        {"severity": "ok", "what": "there", "where": "GPU", "fix": None}
+    ]

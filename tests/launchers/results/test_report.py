@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+from monty.json import jsanitize
+from pymatgen.core import Lattice, Structure
+from typer.testing import CliRunner
+
+from gan_htvs.campaign.file import checked_campaign
+from gan_htvs.core.candidate import Candidate, Origin, ScreeningStep
+from gan_htvs.core.document import encode
+from launchers.cli.main import app
+from launchers.launchpad.database import open_databases
+from launchers.results.report import read_results, read_trajectories
+from tests.helpers import CHGNET, references
+
+CAMPAIGN = checked_campaign(
+    {
+        "name": "mg-o",
+        "chemical_system": {"caps": {"Mg": 4, "O": 4}},
+        "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
+    },
+    "test",
+)
+REFERENCES = references(energies={"Mg": 0.0, "O2": 0.0, "MgO": -3.06})
+PRESCREENED = {
+    "candidate_id": "b",
+    "campaign": "mg-o",
+    "formula_pretty": "MgO",
+    "origin": {"proposer": "gan"},
+    "stage": "rejected",
+    "prescreen": {
+        "candidate_id": "b",
+        "rejected_at": "early stopping",
+        "level_of_theory": CHGNET,
+    },
+    "gate": {"references": REFERENCES.content_hash},
+}
+STABLE = {
+    "candidate_id": "a",
+    "campaign": "mg-o",
+    "formula_pretty": "MgO",
+    "origin": {"proposer": "gan"},
+    "stage": "photoanode",
+    "energy_above_hull": 0.02,
+    "formation_energy_per_atom": -3.04,
+    "band_gap": 2.0,
+    "band_gap_method": "HSE06",
+    "novelty": {"is_novel": True},
+    "pourbaix": {
+        "minimum": 0.1,
+        "ph": [0.0, 7.0, 14.0],
+        "decomposition_energies": [0.8, 0.4, 0.1],
+        "settings": {"potential_vs_rhe": 1.5, "ion_concentration": 1e-6},
+    },
+    "gate": {"references": REFERENCES.content_hash},
+}
+
+
+def prescreen(uuid, energies):
+    """Make what a prescreen leaves: the energies of each candidate, step by step."""
+    screened = [
+        {"verdict": {"candidate_id": name}, "relaxation": {"curve": {"energies": those}}}
+        for name, those in energies.items()
+    ]
+    labels = {"campaign": "mg-o", "step": "prescreen"}
+    return {"uuid": uuid, "metadata": labels, "output": {"screened": screened}}
+
+
+@pytest.fixture
+def funnel(launchpad_file):
+    def put(*names):
+        with open_databases(launchpad_file) as databases:
+            with databases.store("campaigns", key="name") as store:
+                settings = CAMPAIGN.model_dump(mode="json")
+                store.update([{"name": name, "settings": settings} for name in names])
+            with databases.store("candidates", key="candidate_id") as store:
+                store.update([STABLE, PRESCREENED])
+            with databases.store("outputs", key="uuid") as store:
+                output = jsanitize(REFERENCES, strict=True)
+                labels = {"campaign": "references", "step": "references"}
+                store.update([{"uuid": "references", "metadata": labels, "output": output}])
+                store.update([prescreen("batch of b", {"b": [-2.56, -2.76]})])
+
+    def call(*arguments):
+        return CliRunner().invoke(app, ["funnel", *arguments, "-l", str(launchpad_file)])
+
+    call.put = put
+    return call
+
+
+def test_the_only_campaign_needs_no_name_and_its_figures_are_drawn(funnel, tmp_path):
+    funnel.put("mg-o")
+    result = funnel("--output", str(tmp_path / "figures"))
+    assert result.exit_code == 0, result.output
+    assert "published" in result.output
+    assert "9,300" not in result.output  # of Mg-Mn-O, not of Mg-O
+    names = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    figures = ["funnel", "gaps", "hull", "pourbaix", "prescreen"]
+    assert names == [f"{figure}.{form}" for figure in figures for form in ("png", "svg")]
+    assert "Prescreen of mg-o (chgnet, confirmed by sevennet-0)" in result.output
+    assert "Early stopping ended 1 relaxation; none like them was audited" in result.output
+
+
+def test_relaxations_are_measured_from_the_hull_and_of_each_kind_alike(
+    funnel, launchpad_file, monkeypatch
+):
+    funnel.put("mg-o")
+    monkeypatch.setattr("launchers.results.report.MOST_TRAJECTORIES", 3)
+    with open_databases(launchpad_file) as databases:
+        with databases.store("candidates", key="candidate_id") as store:
+            for name in "cdefg":
+                record = PRESCREENED["prescreen"] | {"candidate_id": name, "rejected_at": None}
+                store.update([PRESCREENED | {"candidate_id": name, "prescreen": record}])
+        with databases.store("outputs", key="uuid") as store:
+            store.update([prescreen("batch", {name: [-2.86, -3.01] for name in "cdefg"})])
+        trajectories = read_trajectories(databases, read_results(databases, "mg-o"))
+    assert [trajectory.rejected_at for trajectory in trajectories] == [
+        ScreeningStep.STOPPING,
+        None,
+        None,
+    ]
+    assert trajectories[0].above_hull == pytest.approx([0.5, 0.3])
+    assert trajectories[1].above_hull == pytest.approx([0.2, 0.05])
+
+
+def test_a_campaign_without_a_prescreen_has_no_figure_of_one(funnel, launchpad_file, tmp_path):
+    funnel.put("mg-o")
+    settings = CAMPAIGN.model_copy(update={"prescreen": None}).model_dump(mode="json")
+    with (
+        open_databases(launchpad_file) as databases,
+        databases.store("campaigns", key="name") as store,
+    ):
+        store.update([{"name": "mg-o", "settings": settings}])
+    result = funnel("--output", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "rescreen" not in result.output
+
+
+def test_a_campaign_that_is_not_there_is_told_with_those_that_are(funnel):
+    funnel.put("mg-o", "another")
+    for arguments in ([], ["nobody"]):
+        result = funnel(*arguments)
+        assert result.exit_code == 2
+        assert "another, mg-o" in result.output
+
+
+def ranked(name, stage, **fields):
+    rocksalt = Structure(Lattice.rhombohedral(3.0, 60), ["Mg", "O"], [[0] * 3, [0.5] * 3])
+    return Candidate(
+        **{
+            "candidate_id": name,
+            "campaign": "mg-o",
+            "stage": stage,
+            "origin": Origin(proposer="gan", requested_composition="MgO", index=0),
+            "formula_pretty": "MgO",
+            "chemsys": "Mg-O",
+            "nsites": 2,
+            "generated_structure": rocksalt,
+            "structure": rocksalt,
+            "energy_above_hull": 0.01,
+            "formation_energy_per_atom": -3.05,
+            "gate": {"references": REFERENCES.content_hash},
+            "last_updated": datetime.now(UTC),
+        }
+        | fields
+    )
+
+
+@pytest.fixture
+def report(funnel, launchpad_file, tmp_path):
+    funnel.put("mg-o")
+
+    def write(*candidates, top=10):
+        with (
+            open_databases(launchpad_file) as databases,
+            databases.store("candidates", key="candidate_id") as store,
+        ):
+            store.remove_docs({})
+            store.update([encode(candidate) for candidate in candidates])
+        path = tmp_path / "report.html"
+        arguments = ["report", "-o", str(path), "--top", str(top), "-l", str(launchpad_file)]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return path.read_text()
+
+    return write
+
+
+def test_a_report_needs_nothing_else_and_ranks_the_best(report):
+    phase = Origin(proposer="known_phase", requested_composition="MgO", index=0)
+    html = report(
+        ranked("aa", "stable", reason="<script>alert(1)</script>"),
+        ranked("bb", "photoanode", band_gap=2.0, band_gap_method="HSE06", duplicate_of="bc"),
+        ranked("cc", "stable", energy_above_hull=0.0),
+        ranked("dd", "rejected"),
+        ranked("ee", "stable", origin=phase),
+        ranked("ff", "relaxed", duplicate_of="cc"),
+        ranked("bc", "pourbaix_stable", energy_above_hull=0.0),  # lower, without a gap
+        ranked("gg", "stable", energy_above_hull=0.02, duplicate_of="of another campaign"),
+    )
+    order = re.findall("<code>(..)</code>", html)
+    assert order == ["bb", "cc", "aa", "gg"]
+    images = re.findall('src="(.{20})', html)
+    assert len(images) == html.count("<img") == len(order) + 2  # funnel and hull
+    assert set(images) == {"data:image/svg+xml;b"}
+    assert "http" not in html
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert "9,300" not in html  # of Mg-Mn-O, not of Mg-O
+    assert "chgnet energies" in html
+    assert "10.1021/acscentsci.0c00426" in html
+    for what in ("known phases", "prescreen", "photoanode (Pourbaix"):
+        assert what in html
+
+
+def test_a_report_of_little_is_a_page_all_the_same(report):
+    assert re.findall("<code>(..)</code>", report(ranked("aa", "stable"), top=0)) == []
+    assert "None is stable yet" in report(ranked("aa", "rejected"))
+
+
+def test_a_report_of_another_campaign_is_refused(funnel, launchpad_file, tmp_path):
+    funnel.put("mg-o")
+    path = tmp_path / "report.html"
+    arguments = ["report", "other", "-o", str(path), "-l", str(launchpad_file)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "other" in result.output
+    assert not path.exists()
