@@ -20,8 +20,8 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.potentials.batched_relaxation import relax_batched
 from gan_htvs.potentials.batches import Batches, batches_of
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import Work, relax
-from gan_htvs.potentials.settings import PotentialSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

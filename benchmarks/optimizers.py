@@ -17,8 +17,8 @@ from samples import samples
 
 from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.processes import spread
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import relax
-from gan_htvs.potentials.settings import PotentialSettings
 
 OPTIMIZERS = ("CellAwareBFGS", "BFGS", "LBFGS", "FIRE")
 MAX_STEPS = 500

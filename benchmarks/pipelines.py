@@ -21,8 +21,8 @@ from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import spread
 from gan_htvs.core.statistics import Share
 from gan_htvs.potentials.relaxation import Relaxations
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import relax
-from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.prescreen.screening import Prescreen
 from gan_htvs.structures.declash import declash
 from gan_htvs.structures.matching import UniqueStructures

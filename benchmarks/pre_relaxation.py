@@ -31,8 +31,8 @@ from gan_htvs.campaign.model import SHIPPED_GENERATOR
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.magnetism.initial_moments import magnetic_starts
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import relax
-from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.thermodynamics.references import reference_phases

@@ -23,8 +23,8 @@ from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import spread
 from gan_htvs.core.statistics import Share
 from gan_htvs.potentials.relaxation import Relaxations
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import RelaxationResult, relax
-from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.prescreen.stopping import StoppingRule, Trace, calibrate
 from gan_htvs.structures.symmetry import symmetrize
 from gan_htvs.thermodynamics.references import reference_phases

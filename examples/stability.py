@@ -2,7 +2,7 @@
 
 from pymatgen.entries.computed_entries import ComputedEntry
 
-from gan_htvs.core.pourbaix import PourbaixSettings
+from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 

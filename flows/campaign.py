@@ -21,7 +21,7 @@ from flows.sample import SampleMaker
 from flows.train import TrainMaker
 from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.errors import UserError
-from gan_htvs.potentials.settings import PotentialSettings
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.thermodynamics.references import phases_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from gan_htvs.campaign.model import Thresholds
 from gan_htvs.core.candidate import Proposal, RelaxedStructure, Stage, Step, Verdict
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
-from gan_htvs.core.pourbaix import PourbaixSettings
+from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.prescreen.documents import Selection, Survivor
 from gan_htvs.thermodynamics.assessment import assess, decide, deserves_gap, soundness
 

@@ -19,8 +19,8 @@ from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import cores
 from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import Work, relax
-from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.thermodynamics.hull import ReferenceSet
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import cores
 from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import RelaxationCache
-from gan_htvs.potentials.settings import PotentialSettings
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.prescreen.documents import Screened, ScreenedBatch, Selection, Survivor
+from gan_htvs.prescreen.prescreen_settings import CONFIRMATION_STEPS, Device
 from gan_htvs.prescreen.screening import Prescreen, select
-from gan_htvs.prescreen.settings import CONFIRMATION_STEPS, Device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class PrescreenMaker(Maker):
     confirm
         Second, independent potential, which must agree; None: no confirmation.
     window, disagreement, symmetry_tolerance, recall, audit, device
-        See :class:`gan_htvs.prescreen.settings.PrescreenSettings`; energies in eV/atom.
+        See :class:`gan_htvs.prescreen.prescreen_settings.PrescreenSettings`; energies in eV/atom.
 
     Examples
     --------

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.campaign.file import checked_campaign
+from gan_htvs.campaign.campaign_file import checked_campaign
 from gan_htvs.core.candidate import Candidate, Origin, Stage
-from gan_htvs.core.pourbaix import PourbaixSettings, PourbaixStability
+from gan_htvs.core.pourbaix_stability import PourbaixSettings, PourbaixStability
 
 
 def candidate(name: str, metal: str = "Mg", minimum: float | None = None, **more) -> Candidate:

@@ -1,7 +1,7 @@
 """A campaign: the model of campaign.yaml, its files, and settings of the engines.
 
 * ``model``: the settings of one search
-* ``file``: reading and checking campaign.yaml
-* ``stored``: campaigns as databases keep them
+* ``campaign_file``: reading and checking campaign.yaml
+* ``stored_campaign``: campaigns as databases keep them
 * ``engines``: energies and band gaps; ``routing``: kinds of node
 """

@@ -16,7 +16,7 @@ from gan_htvs.core.settings import (
     Settings,
 )
 from gan_htvs.potentials.calculators import SHIPPED, known_potential
-from gan_htvs.potentials.settings import PotentialName, PotentialSettings
+from gan_htvs.potentials.relaxation_settings import PotentialName, PotentialSettings
 
 EnergyEngineName = Annotated[str, AfterValidator(partial(known_potential, besides=("vasp",)))]
 

@@ -12,7 +12,7 @@ from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.campaign.routing import RoutingSettings
 from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts
-from gan_htvs.core.pourbaix import PourbaixSettings
+from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.core.settings import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -21,7 +21,7 @@ from gan_htvs.core.settings import (
     Settings,
 )
 from gan_htvs.generator.presets import training_parameters
-from gan_htvs.prescreen.settings import PrescreenSettings
+from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
 
 OxidationRange = tuple[float, float]
 

@@ -14,7 +14,7 @@ from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult, missing_o
 from gan_htvs.core.document import Document
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.oxidation import OxidationStates, oxidation_states
-from gan_htvs.core.pourbaix import PourbaixStability
+from gan_htvs.core.pourbaix_stability import PourbaixStability
 
 KNOWN_PHASE: Final = "known_phase"
 """Stored as the proposer of reference phases, which are not generated structures."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gan_htvs.core.chemical_system import Counts
-    from gan_htvs.dataset.ions import Ions
+    from gan_htvs.dataset.formal_charges import Ions
 
 MAX_COLOURINGS = 6_561
 """Above this number, orderings are drawn at random instead of listed."""

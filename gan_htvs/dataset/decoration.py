@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from gan_htvs.core.chemical_system import Counts
-    from gan_htvs.dataset.ions import Ions
+    from gan_htvs.dataset.formal_charges import Ions
 
 LOWEST_ENERGY, HIGHEST_SYMMETRY = 2, 1
 """Orderings kept of each prototype and composition, by either measure."""

@@ -22,7 +22,7 @@ from pymatgen.core import Structure
 from gan_htvs.core.candidate import Stage
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.statistics import Share
-from gan_htvs.evaluation.documents import (
+from gan_htvs.evaluation.evaluation_documents import (
     AtThreshold,
     Draw,
     Evaluation,

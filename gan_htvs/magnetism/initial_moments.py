@@ -1,9 +1,9 @@
 """Collinear magnetic orders from which a calculation with spin may start.
 
 A ferromagnetic start has all moments parallel. The antiferromagnetic ones turn as many strongly
-coupled pairs of moments antiparallel as they can (:mod:`gan_htvs.magnetism.orderings`), where the
-couplings follow from the geometry alone. No start is a prediction: all are converged, and the
-lowest energy wins.
+coupled pairs of moments antiparallel as they can (:mod:`gan_htvs.magnetism.magnetic_orderings`),
+where the couplings follow from the geometry alone. No start is a prediction: all are converged, and
+the lowest energy wins.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp.sets import MPRelaxSet
 
 from gan_htvs.core.errors import CalculationError, UserError
-from gan_htvs.magnetism.orderings import antiferromagnets
+from gan_htvs.magnetism.magnetic_orderings import antiferromagnets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,7 +70,7 @@ def magnetic_starts(
         The starts wanted of a magnetic structure.
     max_afm
         How many antiferromagnetic or ferrimagnetic arrangements "AFM" stands for at most, see
-        :func:`gan_htvs.magnetism.orderings.antiferromagnets`.
+        :func:`gan_htvs.magnetism.magnetic_orderings.antiferromagnets`.
 
     Raises
     ------

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.potentials.batches import Batches
     from gan_htvs.potentials.relaxer import RelaxationResult, Work
-    from gan_htvs.prescreen.settings import Device
+    from gan_htvs.prescreen.prescreen_settings import Device
 
 
 def is_batched(name: str, device: Device) -> bool:

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.core.candidate import RelaxedStructure
+    from gan_htvs.potentials.relaxation_settings import PotentialSettings
     from gan_htvs.potentials.relaxer import Curve
-    from gan_htvs.potentials.settings import PotentialSettings
-    from gan_htvs.prescreen.settings import Device
+    from gan_htvs.prescreen.prescreen_settings import Device
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
 
@@ -126,7 +126,7 @@ def relax_many(
     cache
         Source of finished results; each new result is added immediately.
     device
-        See :class:`gan_htvs.prescreen.settings.PrescreenSettings`.
+        See :class:`gan_htvs.prescreen.prescreen_settings.PrescreenSettings`.
     n_processes
         Processes of one thread each, if no GPU is used; None: only this process.
     preload

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ase.optimize.optimize import Optimizer
     from numpy.typing import ArrayLike, NDArray
 
-    from gan_htvs.potentials.settings import PotentialSettings
+    from gan_htvs.potentials.relaxation_settings import PotentialSettings
 
     Result = TypeVar("Result")
     Steps = Generator[None, Calculator | Exception | None, Result]

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
 
     from gan_htvs.core.candidate import Proposal, RelaxedStructure
-    from gan_htvs.potentials.settings import PotentialSettings
-    from gan_htvs.prescreen.settings import Device
+    from gan_htvs.potentials.relaxation_settings import PotentialSettings
+    from gan_htvs.prescreen.prescreen_settings import Device
     from gan_htvs.prescreen.stopping import Bound, StoppingRule
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
@@ -49,7 +49,7 @@ class Prescreen:
     references, confirming_references
         Reference phases at their levels of theory.
     window, disagreement, symmetry_tolerance, audit, device
-        See :class:`gan_htvs.prescreen.settings.PrescreenSettings`.
+        See :class:`gan_htvs.prescreen.prescreen_settings.PrescreenSettings`.
     recall
         Share of the structures within the window that early stopping must keep.
 

@@ -12,7 +12,7 @@ from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 if TYPE_CHECKING:
     from gan_htvs.campaign.model import Thresholds
     from gan_htvs.core.band_gap import BandGapResult
-    from gan_htvs.core.pourbaix import PourbaixSettings
+    from gan_htvs.core.pourbaix_stability import PourbaixSettings
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 Decision = tuple[Stage, str | None]

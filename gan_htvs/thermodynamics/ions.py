@@ -13,7 +13,7 @@ from gan_htvs.core.document import Document
 from gan_htvs.core.errors import UserError
 
 if TYPE_CHECKING:
-    from gan_htvs.core.pourbaix import PourbaixSettings
+    from gan_htvs.core.pourbaix_stability import PourbaixSettings
 
 AQUEOUS_IONS = Path(__file__).with_name("aqueous_ions.yaml")
 

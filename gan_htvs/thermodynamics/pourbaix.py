@@ -31,7 +31,7 @@ from pymatgen.core.entries import ComputedEntry
 from pymatgen.core.ion import Ion
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.pourbaix import PourbaixStability
+from gan_htvs.core.pourbaix_stability import PourbaixStability
 from gan_htvs.thermodynamics.hull import LowerHull, named_shares
 from gan_htvs.thermodynamics.ions import AQUEOUS_IONS, ion_set_of
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from gan_htvs.core.pourbaix import PourbaixSettings
+    from gan_htvs.core.pourbaix_stability import PourbaixSettings
     from gan_htvs.thermodynamics.hull import CompositionLike, ReferenceSet
     from gan_htvs.thermodynamics.ions import IonReference, IonSet
 

@@ -116,7 +116,7 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
     ``by_potential``, it computes the known phases, too.
 
     Those of the Materials Project come from the file that keeps them, never from the network: see
-    :func:`gan_htvs.campaign.file.read_campaign`.
+    :func:`gan_htvs.campaign.campaign_file.read_campaign`.
 
     Raises
     ------

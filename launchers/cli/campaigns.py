@@ -49,7 +49,7 @@ def demo(
     Needs no GPU, VASP, MongoDB or API key. Where my_launchpad.yaml is missing it is written,
     for the embedded database.
     """
-    from gan_htvs.campaign.file import read_campaign
+    from gan_htvs.campaign.campaign_file import read_campaign
 
     if not launchpad.exists():
         write_template("my_launchpad.yaml", launchpad)
@@ -80,7 +80,7 @@ def run(
     workers: Workers = N_CORES,
 ) -> None:
     """Run a campaign on this machine, or go on where an earlier run stopped."""
-    from gan_htvs.campaign.file import read_campaign
+    from gan_htvs.campaign.campaign_file import read_campaign
 
     _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
 
@@ -99,7 +99,7 @@ def evaluate_structures(
     The results are stored as candidates of the proposer 'user'; running it again computes only
     what is missing.
     """
-    from gan_htvs.campaign.file import campaign_of_structures
+    from gan_htvs.campaign.campaign_file import campaign_of_structures
 
     campaign, skipped = campaign_of_structures(folder, name or folder.resolve().name, band_gap)
     for label, reason in skipped.items():
@@ -127,7 +127,7 @@ def submit(
     exists, and every workflow that ends queues the next ones. Submitting again queues only what
     is missing.
     """
-    from gan_htvs.campaign.file import read_campaign
+    from gan_htvs.campaign.campaign_file import read_campaign
 
     campaign = read_campaign(campaign_file)
     from launchers.launchpad.database import open_databases
@@ -165,13 +165,13 @@ def rehearse(
     other command sees unless it is named with --launchpad. Needs neither VASP nor POTCARs; no
     number in it is a result.
     """
-    from gan_htvs.campaign.file import read_campaign
+    from gan_htvs.campaign.campaign_file import read_campaign
 
     campaign = read_campaign(campaign_file)
-    from launchers.rehearsal.campaign import own_launchpad, potcars_of, rehearsal_of
     from launchers.rehearsal.counts import print_counts, read_counts
     from launchers.rehearsal.environment import stand_in
-    from launchers.rehearsal.failures import parse_shares
+    from launchers.rehearsal.failure_modes import parse_shares
+    from launchers.rehearsal.small_campaign import own_launchpad, potcars_of, rehearsal_of
 
     _reason_against_vasp(campaign)
     rehearsal = rehearsal_of(campaign, structures, compositions or ())
@@ -207,7 +207,7 @@ def retry(
     from launchers.launchpad.builders import build_candidates
     from launchers.launchpad.database import open_databases
     from launchers.launchpad.registry import registered
-    from launchers.monitor.failures import failed_calculations, queue_again, raised_jobs
+    from launchers.monitor.failed_calculations import failed_calculations, queue_again, raised_jobs
 
     with open_databases(launchpad) as databases:
         settings = registered(databases, campaign)
@@ -258,7 +258,7 @@ def _run(
             if relaxation.name in SHIPPED:
                 weights_file(relaxation.name)
     from launchers.local.run import run_campaign
-    from launchers.results import summary
+    from launchers.results import campaign_summary as summary
 
     summary.print_heading(campaign)
     with open_databases(launchpad) as databases:
@@ -280,7 +280,7 @@ def _run(
 def _reason_against_vasp(campaign: Campaign) -> str | None:
     """Check settings and reference phases; return why VASP, if needed, cannot run here."""
     from launchers.monitor.doctor.phases import reference_phases
-    from launchers.monitor.doctor.vasp import check_settings, unavailable_reason
+    from launchers.monitor.doctor.vasp_checks import check_settings, unavailable_reason
 
     check_settings(campaign)
     finding = reference_phases(campaign)

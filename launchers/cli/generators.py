@@ -46,7 +46,7 @@ def dataset(
     Compositions that lack structures get random symmetric crystals. Every relaxation is
     remembered in the working directory: the same command goes on where an earlier one stopped.
     """
-    from gan_htvs.campaign.file import read_campaign
+    from gan_htvs.campaign.campaign_file import read_campaign
 
     if output.is_dir() or output.suffix != ".npz":
         kind = "a folder" if output.is_dir() else "no .npz file"
@@ -75,10 +75,10 @@ def train(
     Stopped by Ctrl-C, SIGTERM or SIGUSR1, it goes on with the same command from where it was.
     """
     signal.signal(signal.SIGUSR1, signal.default_int_handler)  # sbatch --signal=USR1@120
-    from gan_htvs.campaign.file import read_campaign
+    from gan_htvs.campaign.campaign_file import read_campaign
 
     campaign = read_campaign(campaign_file)
-    from launchers.local.training import train_campaign
+    from launchers.local.generator_training import train_campaign
 
     checkpoint = train_campaign(campaign, output, half=half)
     typer.echo(f"wrote {checkpoint}")
@@ -128,7 +128,11 @@ def evaluate(
             f"--samples {samples} leaves no more than {samples} structures of each composition "
             f"to relax, not {relax} (--relax)."
         )
-    from launchers.local.evaluation import evaluate_checkpoint, note_shortfalls, print_report
+    from launchers.local.proposer_evaluation import (
+        evaluate_checkpoint,
+        note_shortfalls,
+        print_report,
+    )
 
     shown = console.err if form is ReportFormat.JSON else console.out
     with console.WorkProgress(shown) as progress:
@@ -144,7 +148,7 @@ def evaluate(
             workdir=workdir,
             on_progress=progress,
         )
-    from gan_htvs.evaluation.report import write_report
+    from gan_htvs.evaluation.evaluation_report import write_report
 
     files = write_report(report, output or workdir / report.campaign / report.folder)
     note_shortfalls(report)

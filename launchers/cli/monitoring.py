@@ -21,10 +21,10 @@ from launchers.cli.common import (
     conclude,
 )
 from launchers.console import output as console
-from launchers.console.text import counted
+from launchers.console.quantities import counted
 
 if TYPE_CHECKING:
-    from launchers.monitor.status.document import Status
+    from launchers.monitor.status.status_document import Status
 
 
 @command("status mg-mn-o --build", "status --watch --every 60")

@@ -73,7 +73,7 @@ def init(
     Files that are there already and differ are left, unless --force is given.
     """
     from launchers.console.output import note
-    from launchers.launchpad.file import LaunchpadFile
+    from launchers.launchpad.launchpad_file import LaunchpadFile
     from launchers.queue.profiles import profiles_of
     from launchers.queue.render import make_folder, render, write
 
@@ -127,7 +127,7 @@ def check(
 
     settings = None
     if campaign is not None:
-        from gan_htvs.campaign.file import parse_campaign
+        from gan_htvs.campaign.campaign_file import parse_campaign
 
         settings = parse_campaign(campaign)
     conclude(check_folder(folder.absolute(), settings), as_json=as_json, strict=strict)

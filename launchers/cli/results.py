@@ -74,8 +74,8 @@ def funnel(
     against Pourbaix stability, with the target window).
     """
     from launchers.launchpad.database import open_databases
-    from launchers.results.report import draw_figures, read_results, read_trajectories
-    from launchers.results.summary import print_funnel, print_prescreen
+    from launchers.results.campaign_report import draw_figures, read_results, read_trajectories
+    from launchers.results.campaign_summary import print_funnel, print_prescreen
 
     with open_databases(launchpad) as databases:
         results = read_results(databases, campaign)
@@ -100,7 +100,7 @@ def report(
     """
     from gan_htvs.core.files import write_atomically
     from launchers.launchpad.database import open_databases
-    from launchers.results.report import write_report
+    from launchers.results.campaign_report import write_report
 
     with open_databases(launchpad) as databases:
         html = write_report(databases, campaign, top)
@@ -152,7 +152,7 @@ def candidates(
     from gan_htvs.results.export import EXPORT_FIELDS, export_structures
     from gan_htvs.results.filters import Filters
     from gan_htvs.results.store import CandidateStore
-    from launchers.console.text import counted
+    from launchers.console.quantities import counted
     from launchers.launchpad.database import open_databases
     from launchers.launchpad.registry import registered
 

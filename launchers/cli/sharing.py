@@ -22,7 +22,7 @@ from launchers.cli.common import (
     path_option,
 )
 from launchers.console import output as console
-from launchers.console.text import counted
+from launchers.console.quantities import counted
 from launchers.results.serving import LOOPBACK, checked_address
 
 Host = Annotated[
@@ -85,7 +85,7 @@ def optimade(
     with needing("optimade"):
         import uvicorn
 
-        from launchers.results.optimade import build_entries, create_app
+        from launchers.results.optimade_server import build_entries, create_app
     from launchers.launchpad.database import open_databases
 
     with open_databases(launchpad) as databases:

@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 from gan_htvs.core.text import INCOMPLETE, INCOMPLETE_MEANS, listed
-from launchers.console.text import clock, counted
+from launchers.console.quantities import clock, counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from gan_htvs.dataset.relaxed import RelaxedStructures
     from gan_htvs.dataset.skipped import Skipped
     from gan_htvs.results.funnel import Funnel
-    from launchers.monitor.failures import FailedCalculation
+    from launchers.monitor.failed_calculations import FailedCalculation
     from launchers.monitor.findings import Finding
-    from launchers.monitor.losses import Loss
+    from launchers.monitor.lost_runs import Loss
 
 PLAIN_WIDTH = 200
 """Characters per line where the output is not a terminal."""

@@ -15,8 +15,8 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from gan_htvs.core.errors import UserError
 from launchers.launchpad.embedded import EmbeddedServer
-from launchers.launchpad.file import PASSWORD_VARIABLE, LaunchpadFile
 from launchers.launchpad.jobs import CampaignLaunchPad
+from launchers.launchpad.launchpad_file import PASSWORD_VARIABLE, LaunchpadFile
 from launchers.launchpad.mongo_uri import is_credential
 from launchers.launchpad.stores import BLOBS, OUTPUTS
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.campaign.engines import PARALLEL_TAGS
-from gan_htvs.campaign.stored import UnreadableCampaignError, stored_campaign
+from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, stored_campaign
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.versions import versions
 from gan_htvs.thermodynamics.ions import ion_set_of

@@ -12,7 +12,7 @@ from typing import Any
 
 from maggma.stores import GridFSStore, MongoStore
 
-from launchers.launchpad.file import LaunchpadFile
+from launchers.launchpad.launchpad_file import LaunchpadFile
 
 OUTPUTS: dict[str, Any] = {"collection_name": "outputs", "key": "uuid"}
 """What jobs return."""

@@ -18,7 +18,7 @@ from launchers.launchpad.jobs import ACTIVE_STATES
 from launchers.launchpad.locks import BUSY_LOCK_SECONDS, Locks
 from launchers.launchpad.registry import register
 from launchers.local.pool import WorkerPool
-from launchers.monitor.failures import failed_calculations, queue_again, raised_jobs
+from launchers.monitor.failed_calculations import failed_calculations, queue_again, raised_jobs
 from launchers.monitor.gaps import missing_gaps
 from launchers.monitor.recovery import Recovery
 

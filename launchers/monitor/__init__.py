@@ -1,6 +1,6 @@
 """Diagnostics, monitoring and recovery.
 
 * ``doctor``: checks of this machine; ``status``: state of campaigns
-* ``recovery``, ``losses``, ``failures``, ``gaps``: what failed, and repairing it
+* ``recovery``, ``lost_runs``, ``failed_calculations``, ``gaps``: what failed, and repairing it
 * ``findings``: the model that they share
 """

@@ -20,7 +20,7 @@ from launchers.launchpad.batch_system import BatchQueue, user_name
 from launchers.launchpad.jobs import last_sign, moment
 from launchers.launchpad.locks import BUSY_LOCK_SECONDS, LOCK_SECONDS, Locks
 from launchers.launchpad.workers import MARK, Life, worker_of_launch
-from launchers.monitor.losses import MAX_LOSSES, Cure, Loss, Trouble, failed_imports
+from launchers.monitor.lost_runs import MAX_LOSSES, Cure, Loss, Trouble, failed_imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

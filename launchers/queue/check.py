@@ -21,9 +21,9 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import read_mapping
 from gan_htvs.core.text import in_one_line
 from launchers.launchpad.batch_system import BatchSystem, run_program
-from launchers.launchpad.file import LaunchpadFile
-from launchers.monitor.doctor import database
-from launchers.monitor.doctor.database import DatabaseSession
+from launchers.launchpad.launchpad_file import LaunchpadFile
+from launchers.monitor.doctor import database_checks as database
+from launchers.monitor.doctor.database_checks import DatabaseSession
 from launchers.monitor.findings import (
     PATIENT_SECONDS,
     Check,

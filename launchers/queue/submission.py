@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gan_htvs.campaign.routing import Category
 from launchers.console import output as console
-from launchers.console.text import counted
+from launchers.console.quantities import counted
 from launchers.launchpad.builders import ensure_indexes
 from launchers.launchpad.feeder import Feeder, submit
 from launchers.launchpad.registry import check_changes, register, workflows_at_once_of

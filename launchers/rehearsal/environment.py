@@ -15,7 +15,7 @@ from pymatgen.io.vasp.inputs import UnknownPotcarWarning
 
 from flows.engines.vasp_outcome import PROGRAM_VARIABLE
 from gan_htvs.core.potcars import FOLDER_VARIABLE
-from launchers.rehearsal.failures import FAIL_VARIABLE, parse_shares
+from launchers.rehearsal.failure_modes import FAIL_VARIABLE, parse_shares
 from launchers.rehearsal.labels import PROGRAM
 from launchers.rehearsal.potcar import write_placeholders
 

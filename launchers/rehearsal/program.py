@@ -12,7 +12,7 @@ from pymatgen.io.vasp.inputs import Poscar
 from gan_htvs.core.errors import UserError
 from launchers.rehearsal import outputs, vasprun
 from launchers.rehearsal.calculation import ionic_steps
-from launchers.rehearsal.failures import (
+from launchers.rehearsal.failure_modes import (
     AFTER_FIRST_STEP,
     FailureMode,
     fail_after_first_step,

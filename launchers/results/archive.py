@@ -22,7 +22,7 @@ from maggma.utils import grouper
 from pydantic import BaseModel
 from pymongo.errors import BulkWriteError
 
-from gan_htvs.campaign.stored import stored_campaign
+from gan_htvs.campaign.stored_campaign import stored_campaign
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import replaced
 from gan_htvs.core.versions import versions

@@ -10,7 +10,7 @@ from pymatgen.core import Lattice, Structure
 from flows.energy import PotentialEnergyMaker
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
-from gan_htvs.potentials.settings import PotentialSettings
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from tests.helpers import CHGNET, memory_store, rocksalt
 
 

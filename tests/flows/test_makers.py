@@ -22,7 +22,7 @@ from flows.references import ReferencesMaker
 from flows.sample import SampleMaker
 from flows.train import MG_MN_O, TrainMaker
 from gan_htvs.core.errors import UserError
-from gan_htvs.potentials.settings import PotentialSettings
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.prescreen.documents import Selection
 from tests.helpers import mg_o, references, rocksalt
 

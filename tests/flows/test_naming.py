@@ -8,7 +8,7 @@ from pymatgen.core import Composition, Lattice, Structure
 
 from flows.energy import PotentialEnergyMaker
 from flows.naming import formula_of, name_by_content
-from gan_htvs.potentials.settings import PotentialSettings
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from tests.helpers import memory_store, rocksalt
 
 

@@ -28,7 +28,7 @@ from flows.prescreen import PrescreenMaker
 from flows.references import ReferencesMaker
 from gan_htvs.campaign.model import Thresholds
 from gan_htvs.core.document import decode
-from gan_htvs.core.pourbaix import PourbaixSettings
+from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from tests.helpers import cesium_chloride, memory_store, references, rocksalt
 
 LEVEL = "PBE(+U)+MP2020"

@@ -6,7 +6,7 @@ from pymatgen.core import Lattice, Structure
 
 from flows.prescreen import PrescreenMaker, SelectMaker
 from gan_htvs.core.errors import UserError
-from gan_htvs.potentials.settings import PotentialSettings
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from tests.helpers import cesium_chloride, memory_store, proposal, references, rocksalt
 
 BATCH = [

@@ -12,7 +12,7 @@ import yaml
 
 from flows.campaign import CampaignFlows
 from flows.train import TrainMaker
-from gan_htvs.campaign.file import read_campaign
+from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
 from gan_htvs.dataset import build_dataset

@@ -14,7 +14,7 @@ from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
 from launchers.cli.common import EXIT_USER_ERROR
 from launchers.cli.main import app
-from launchers.monitor.doctor.vasp import check_settings, settings
+from launchers.monitor.doctor.vasp_checks import check_settings, settings
 
 CAMPAIGN = {
     "name": "mg-o",

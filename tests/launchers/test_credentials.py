@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from gan_htvs.core.errors import UserError
 from launchers.console import output as console
 from launchers.launchpad.database import Databases
-from launchers.launchpad.file import PASSWORD_VARIABLE, LaunchpadFile
-from launchers.monitor.doctor.database import DatabaseSession
+from launchers.launchpad.launchpad_file import PASSWORD_VARIABLE, LaunchpadFile
+from launchers.monitor.doctor.database_checks import DatabaseSession
 from launchers.monitor.findings import Check, run_checks
 
 FIRST, LAST = "Zq7w", "Xk9v"

@@ -7,7 +7,7 @@ from tests.launchers.test_units import write_references
 from typer.testing import CliRunner
 
 from flows.proposals import own_proposals
-from gan_htvs.campaign.file import campaign_of_structures, read_campaign
+from gan_htvs.campaign.campaign_file import campaign_of_structures, read_campaign
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
 from launchers.cli.main import app

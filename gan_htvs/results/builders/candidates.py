@@ -23,7 +23,7 @@ from gan_htvs.core.candidate import (
 from gan_htvs.core.document import decode, encode
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.text import in_one_line
-from gan_htvs.results.builders.documents import (
+from gan_htvs.results.builders.job_outputs import (
     VERSIONS,
     BuilderOfCandidates,
     latest_gates,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign.model import Thresholds
     from gan_htvs.core.band_gap import BandGapResult
-    from gan_htvs.core.pourbaix import PourbaixSettings, PourbaixStability
+    from gan_htvs.core.pourbaix_stability import PourbaixSettings, PourbaixStability
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 DIGITS = 9

@@ -14,7 +14,7 @@ from gan_htvs.core.band_gap import BandGapResult
 from gan_htvs.core.candidate import KNOWN_PHASE
 from gan_htvs.core.document import decode
 from gan_htvs.core.hashing import content_hash
-from gan_htvs.results.builders.documents import (
+from gan_htvs.results.builders.job_outputs import (
     BuilderOfCandidates,
     stored_campaigns,
     stored_candidates,

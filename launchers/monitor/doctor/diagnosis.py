@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.potentials.calculators import SHIPPED
-from launchers.monitor.doctor import database, machine, phases, software, vasp
-from launchers.monitor.doctor.database import DatabaseSession
+from launchers.monitor.doctor import database_checks as database
+from launchers.monitor.doctor import machine_checks as machine
+from launchers.monitor.doctor import phases
+from launchers.monitor.doctor import software_checks as software
+from launchers.monitor.doctor import vasp_checks as vasp
+from launchers.monitor.doctor.database_checks import DatabaseSession
 from launchers.monitor.findings import PATIENT_SECONDS, Check, Finding, Severity, ok, run_checks
 
 if TYPE_CHECKING:
@@ -43,7 +47,7 @@ def diagnose(campaign_file: Path | None, launchpad_file: Path, workdir: Path) ->
     """
     campaign = None
     if campaign_file is not None:
-        from gan_htvs.campaign.file import parse_campaign
+        from gan_htvs.campaign.campaign_file import parse_campaign
 
         campaign = parse_campaign(campaign_file)
         if (path := campaign.references.path) is not None:

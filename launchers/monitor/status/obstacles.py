@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from gan_htvs.core.candidate import CALCULATIONS
 from gan_htvs.core.text import listed
-from launchers.console.text import counted, span
+from launchers.console.quantities import counted, span
 from launchers.launchpad.jobs import last_sign, moment, of
 from launchers.launchpad.workers import differences
 from launchers.monitor.recovery import Recovery
-from launchers.monitor.status.document import Obstacle
+from launchers.monitor.status.status_document import Obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from launchers.launchpad.database import Databases
     from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
-    from launchers.monitor.status.document import CampaignStatus, JobCount
+    from launchers.monitor.status.status_document import CampaignStatus, JobCount
 
 IDLE = timedelta(minutes=10)
 """A worker that was seen within this may be looking for its next job."""

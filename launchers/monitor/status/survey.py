@@ -6,13 +6,14 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from gan_htvs.campaign.stored import UnreadableCampaignError, stored_campaign
+from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, stored_campaign
 from gan_htvs.core.candidate import KNOWN_PHASE, Stage, Step
 from gan_htvs.results.funnel import CANDIDATE_FIELDS, measure_funnel
 from launchers.launchpad.jobs import last_sign, moment, of
 from launchers.launchpad.registry import registrations
 from launchers.launchpad.samples import longest_samples
-from launchers.monitor.status.document import (
+from launchers.monitor.status.obstacles import categories_of, obstacles
+from launchers.monitor.status.status_document import (
     CampaignStatus,
     FailureCount,
     JobCount,
@@ -20,7 +21,6 @@ from launchers.monitor.status.document import (
     Throughput,
     WorkingHost,
 )
-from launchers.monitor.status.obstacles import categories_of, obstacles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -238,7 +238,7 @@ def _failures(
     # The job that collects the reference phases raises if one of their calculations failed.
     may_lack_result = {Stage.FAILED, Stage.POURBAIX_STABLE}
     if fizzled or may_lack_result & {candidate["stage"] for candidate in candidates}:
-        from launchers.monitor.failures import failed_calculations
+        from launchers.monitor.failed_calculations import failed_calculations
 
         failed = failed_calculations(databases, campaign)
         reasons = [(each.step, each.reason, each.folder) for each in failed if each.folder]

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from launchers.console.output import Grid, funnel_table, grid_table, out
-from launchers.console.text import clock, counted, span
+from launchers.console.quantities import clock, counted, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from launchers.console.output import Cell
-    from launchers.monitor.status.document import CampaignStatus, JobCount, Status
+    from launchers.monitor.status.status_document import CampaignStatus, JobCount, Status
 
 STATES = ("WAITING", "READY", "RESERVED", "RUNNING", "COMPLETED", "FIZZLED")
 """Always shown; others where there are any."""

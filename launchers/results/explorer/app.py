@@ -14,7 +14,9 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.results.export import StructureFormat, file_name, structure_text
 from gan_htvs.results.store import CandidateStore
 from launchers.monitor.history import read_history
-from launchers.results.explorer import campaigns, candidate, controls, listing
+from launchers.results.explorer import campaign_pages as campaigns
+from launchers.results.explorer import candidate_page as candidate
+from launchers.results.explorer import controls, listing
 
 if TYPE_CHECKING:
     from dash.development.base_component import Component

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dash.development.base_component import Component
 
-    from launchers.results.explorer.campaigns import Survey
+    from launchers.results.explorer.campaign_pages import Survey
 
 
 class Slider(NamedTuple):

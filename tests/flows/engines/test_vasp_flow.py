@@ -31,7 +31,7 @@ from gan_htvs.magnetism.initial_moments import magnetic_starts
 from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import sample
-from launchers.rehearsal.failures import FAIL_VARIABLE, RUNS_FILE
+from launchers.rehearsal.failure_modes import FAIL_VARIABLE, RUNS_FILE
 from tests.helpers import memory_store, references, rocksalt
 
 from .conftest import queued

@@ -22,7 +22,7 @@ from gan_htvs.campaign.engines import VaspSettings
 from gan_htvs.core.document import decode
 from gan_htvs.core.failure import CalculationFailure
 from launchers.rehearsal.environment import COMMAND
-from launchers.rehearsal.failures import FAIL_VARIABLE
+from launchers.rehearsal.failure_modes import FAIL_VARIABLE
 from launchers.rehearsal.labels import PROGRAM
 from launchers.rehearsal.potcar import write_placeholders
 from tests.helpers import memory_store, relaxed, rocksalt

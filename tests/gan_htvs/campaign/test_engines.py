@@ -14,7 +14,7 @@ from gan_htvs.campaign.engines import (
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_uuid
-from gan_htvs.potentials.settings import PotentialSettings
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 
 MG_O = {
     "name": "mg-o",

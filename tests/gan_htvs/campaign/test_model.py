@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gan_htvs.campaign.file import read_campaign
+from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.campaign.model import SHIPPED_GENERATOR
 from gan_htvs.core.errors import UserError
 

@@ -11,10 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from gan_htvs.core import band_gap as bandgap
-from gan_htvs.core import candidate, oxidation
-from gan_htvs.core import pourbaix as pourbaix_stability
+from gan_htvs.core import candidate, oxidation, pourbaix_stability
 from gan_htvs.core.document import Document
-from gan_htvs.evaluation import documents as evaluation
+from gan_htvs.evaluation import evaluation_documents as evaluation
 from gan_htvs.potentials import relaxer
 from gan_htvs.thermodynamics import hull, ions
 

@@ -12,7 +12,7 @@ from gan_htvs.core.candidate import ProposerName, RelaxedStructure
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts
 from gan_htvs.dataset import Dataset
 from gan_htvs.evaluation import evaluate
-from gan_htvs.evaluation.documents import Evaluation
+from gan_htvs.evaluation.evaluation_documents import Evaluation
 from gan_htvs.proposers.baselines import RandomCells
 from gan_htvs.structures.point_cloud import encode
 from gan_htvs.structures.validity import RejectionReason

@@ -8,7 +8,7 @@ import torch
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.evaluation import evaluate
-from gan_htvs.evaluation.documents import Evaluation, Outcome
+from gan_htvs.evaluation.evaluation_documents import Evaluation, Outcome
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.proposers.gan import GanProposer

@@ -7,7 +7,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from gan_htvs.campaign.file import checked_campaign, read_campaign
+from gan_htvs.campaign.campaign_file import checked_campaign, read_campaign
 from gan_htvs.campaign.model import SHIPPED_GENERATOR, Campaign
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError

@@ -19,7 +19,7 @@ from gan_htvs.magnetism.initial_moments import (
     magnetic_starts,
     starting_moments,
 )
-from gan_htvs.magnetism.orderings import _Cell, _Score, magnetic_couplings
+from gan_htvs.magnetism.magnetic_orderings import _Cell, _Score, magnetic_couplings
 from gan_htvs.structures.superlattices import hermite_normal_forms
 from gan_htvs.thermodynamics.references import reference_phases
 

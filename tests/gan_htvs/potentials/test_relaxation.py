@@ -15,8 +15,8 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.potentials.relaxation import RelaxationCache, Relaxations, relax_many
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import Ending, RelaxationResult, Work, relax
-from gan_htvs.potentials.settings import PotentialSettings
 from gan_htvs.structures.validity import check_geometry
 from tests.helpers import rocksalt
 
@@ -193,7 +193,7 @@ def test_a_failure_is_cached_but_not_that_of_a_reference_phase(monkeypatch):
 HOLDER = """
 from pathlib import Path
 from pymatgen.core import Lattice, Structure
-from gan_htvs.potentials.settings import PotentialSettings
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxation import Relaxations
 
 structure = Structure(Lattice.rhombohedral(3.04, 60), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -238,7 +238,7 @@ def is_alive(process: psutil.Process) -> bool:
 PROGRAM = """
 from pathlib import Path
 from pymatgen.core import Lattice, Structure
-from gan_htvs.potentials.settings import PotentialSettings
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxation import Relaxations
 
 if __name__ == "__main__":

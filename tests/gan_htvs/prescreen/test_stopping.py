@@ -97,7 +97,7 @@ def test_a_rule_belongs_to_one_potential_and_optimizer():
 
 
 def test_the_shipped_rule_keeps_what_the_default_promises():
-    from gan_htvs.prescreen.settings import PrescreenSettings
+    from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
 
     rule = shipped_rule("CHGNet-0.3.0", "CellAwareBFGS", 0.1)
     quantile = rule.quantile_for(PrescreenSettings().recall, 0.2)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from gan_htvs.campaign.file import checked_campaign
+from gan_htvs.campaign.campaign_file import checked_campaign
 from gan_htvs.campaign.model import Thresholds
 from gan_htvs.results.funnel import KNOWN_PHASES, NEW, count_funnel, measure_funnel
 

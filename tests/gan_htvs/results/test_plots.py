@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from gan_htvs.campaign.file import checked_campaign
+from gan_htvs.campaign.campaign_file import checked_campaign
 from gan_htvs.campaign.model import Thresholds
 from gan_htvs.core import figures
-from gan_htvs.core.pourbaix import PourbaixSettings
+from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.results import plots
 from gan_htvs.results.funnel import measure_funnel
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet

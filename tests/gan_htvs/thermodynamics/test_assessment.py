@@ -7,7 +7,7 @@ from gan_htvs.campaign.model import Thresholds
 from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
 from gan_htvs.core.candidate import RelaxedStructure, Stage
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.pourbaix import PourbaixSettings
+from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.thermodynamics import assessment
 from gan_htvs.thermodynamics.assessment import decide, deserves_gap, soundness
 from tests.helpers import references

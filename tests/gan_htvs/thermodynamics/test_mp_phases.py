@@ -11,7 +11,7 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry, ConstantEn
 
 from flows.campaign import CampaignFlows
 from flows.references import reference_survivors
-from gan_htvs.campaign.file import read_campaign
+from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.core.errors import UserError
 from gan_htvs.thermodynamics import mp_phases as materials_project
 from gan_htvs.thermodynamics.mp_phases import fetch_phases

@@ -11,7 +11,7 @@ from pymatgen.core.entries import ComputedEntry
 from pymatgen.entries.compatibility import MaterialsProjectAqueousCompatibility
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.pourbaix import PourbaixSettings
+from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.thermodynamics.ions import aqueous_ions
 from gan_htvs.thermodynamics.pourbaix import (
     KJ_PER_MOL_PER_EV,

@@ -12,7 +12,7 @@ from pymatgen.analysis.pourbaix_diagram import PourbaixDiagram, PourbaixEntry
 from pymatgen.core import Composition
 from pymatgen.core.entries import ComputedEntry
 
-from gan_htvs.core.pourbaix import PourbaixSettings
+from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer, free_energy_per_atom
 

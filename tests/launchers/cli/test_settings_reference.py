@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from gan_htvs.campaign.model import Campaign
-from gan_htvs.prescreen.settings import PrescreenSettings
+from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
 from launchers.cli.settings_reference import as_markdown, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from pymongo.collection import Collection
 from gan_htvs.core.candidate import Step
 from gan_htvs.core.errors import UserError
 from gan_htvs.prescreen.documents import Selection, Survivor
-from gan_htvs.results.builders.documents import stored_campaigns
+from gan_htvs.results.builders.job_outputs import stored_campaigns
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.feeder import Feeder, feed_all
 from launchers.launchpad.registry import register

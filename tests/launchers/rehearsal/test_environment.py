@@ -11,7 +11,7 @@ from pymatgen.core import SETTINGS
 
 from gan_htvs.core.errors import UserError
 from launchers.rehearsal.environment import COMMAND, stand_in
-from launchers.rehearsal.failures import FAIL_VARIABLE
+from launchers.rehearsal.failure_modes import FAIL_VARIABLE
 from launchers.rehearsal.labels import PROGRAM
 
 FOLDER = "PMG_VASP_PSP_DIR"

@@ -21,7 +21,7 @@ from pymatgen.io.vasp.sets import MPRelaxSet, MPStaticSet
 
 from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.potentials.corrections import energy_correction
-from launchers.rehearsal.failures import FAIL_VARIABLE
+from launchers.rehearsal.failure_modes import FAIL_VARIABLE
 from launchers.rehearsal.labels import NOTICE, PROGRAM
 from launchers.rehearsal.program import run
 

@@ -12,7 +12,7 @@ import yaml
 from bson import Int64, ObjectId
 from typer.testing import CliRunner
 
-from gan_htvs.campaign.file import checked_campaign
+from gan_htvs.campaign.campaign_file import checked_campaign
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from launchers.results.archive import check_archive, read_archive

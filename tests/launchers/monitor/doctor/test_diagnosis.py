@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from gan_htvs.campaign.model import Campaign
 from launchers.cli.main import app
-from launchers.monitor.doctor import machine
+from launchers.monitor.doctor import machine_checks as machine
 from launchers.monitor.doctor.diagnosis import machine_checks, potentials_of
 from launchers.monitor.findings import Severity
 
@@ -127,7 +127,7 @@ def test_every_check_runs_even_if_another_crashes(doctor, monkeypatch):
     def crash():
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr("launchers.monitor.doctor.software.libraries", crash)
+    monkeypatch.setattr("launchers.monitor.doctor.software_checks.libraries", crash)
     code, checks = doctor()
     assert code == 1
     assert "no such luck" in checks["libraries"]["what"]
@@ -167,7 +167,7 @@ def test_nothing_is_fetched_for_a_campaign_with_phases_of_the_materials_project(
     def fetch(*_):
         raise AssertionError("the network was asked")
 
-    monkeypatch.setattr("gan_htvs.campaign.file.fetch_phases", fetch)
+    monkeypatch.setattr("gan_htvs.campaign.campaign_file.fetch_phases", fetch)
     references = {"source": "materials_project", "path": "phases.json"}
     campaign_file.write_text(yaml.safe_dump(SEARCH | {"references": references}))
     monkeypatch.delenv("MP_API_KEY", raising=False)

@@ -7,7 +7,7 @@ from fireworks import FWAction
 
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.jobs import worker_of
-from launchers.monitor.losses import MAX_LOSSES, Cure, Trouble
+from launchers.monitor.lost_runs import MAX_LOSSES, Cure, Trouble
 from tests.jobs import SEARCH
 
 from .conftest import states, taken_by, told, unit

@@ -16,8 +16,8 @@ from launchers.launchpad.batch_system import BatchSystem
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.jobs import worker_of
 from launchers.launchpad.workers import MARK, describe
-from launchers.monitor.failures import queue_again
-from launchers.monitor.losses import MAX_LOSSES, Cure, Trouble
+from launchers.monitor.failed_calculations import queue_again
+from launchers.monitor.lost_runs import MAX_LOSSES, Cure, Trouble
 from tests.jobs import SEARCH
 
 from .conftest import HOUR, Queue, silent_since, states, taken_by, told, unit

@@ -15,7 +15,7 @@ from gan_htvs.core.candidate import Step
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.locks import Locks
 from launchers.launchpad.workers import describe
-from launchers.monitor.losses import Cure, Trouble
+from launchers.monitor.lost_runs import Cure, Trouble
 from tests.jobs import SEARCH, add, labeled
 
 from .conftest import chain, states, taken_by, told, unit

@@ -9,7 +9,7 @@ from fireworks import FWorker
 
 from gan_htvs.results.funnel import measure_funnel
 from launchers.monitor.status import table
-from launchers.monitor.status.document import CampaignStatus, JobCount, Throughput
+from launchers.monitor.status.status_document import CampaignStatus, JobCount, Throughput
 
 from .conftest import (
     CAMPAIGN,

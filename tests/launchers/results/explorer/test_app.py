@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 from pymatgen.core import Structure
 
-from launchers.monitor.status.document import Status
+from launchers.monitor.status.status_document import Status
 from launchers.results.explorer import app as module
 from launchers.results.explorer.app import create_app
-from launchers.results.explorer.campaigns import Survey
+from launchers.results.explorer.campaign_pages import Survey
 from tests.documents import CANDIDATES, OF_ANOTHER_VERSION
 
 LOCAL = frozenset({"localhost", "127.0.0.1"})

@@ -7,7 +7,7 @@ from packaging.requirements import Requirement
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.potentials import calculators as potentials
-from launchers.monitor.doctor import software
+from launchers.monitor.doctor import software_checks as software
 from launchers.monitor.findings import Severity, failure
 
 

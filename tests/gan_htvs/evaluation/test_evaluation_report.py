@@ -9,8 +9,8 @@ from matplotlib.image import imread
 
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
-from gan_htvs.evaluation.documents import Report
-from gan_htvs.evaluation.report import (
+from gan_htvs.evaluation.evaluation_documents import Report
+from gan_htvs.evaluation.evaluation_report import (
     BEFORE_RELAXATION,
     _before_relaxation,
     make_report,

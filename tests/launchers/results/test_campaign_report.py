@@ -8,12 +8,12 @@ from monty.json import jsanitize
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
-from gan_htvs.campaign.file import checked_campaign
+from gan_htvs.campaign.campaign_file import checked_campaign
 from gan_htvs.core.candidate import Candidate, Origin, ScreeningStep
 from gan_htvs.core.document import encode
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
-from launchers.results.report import read_results, read_trajectories
+from launchers.results.campaign_report import read_results, read_trajectories
 from tests.helpers import CHGNET, references
 
 CAMPAIGN = checked_campaign(
@@ -108,7 +108,7 @@ def test_relaxations_are_measured_from_the_hull_and_of_each_kind_alike(
     funnel, launchpad_file, monkeypatch
 ):
     funnel.put("mg-o")
-    monkeypatch.setattr("launchers.results.report.MOST_TRAJECTORIES", 3)
+    monkeypatch.setattr("launchers.results.campaign_report.MOST_TRAJECTORIES", 3)
     with open_databases(launchpad_file) as databases:
         with databases.store("candidates", key="candidate_id") as store:
             for name in "cdefg":

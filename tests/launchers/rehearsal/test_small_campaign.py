@@ -7,9 +7,9 @@ import yaml
 
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
-from gan_htvs.prescreen.settings import PrescreenSettings
-from launchers.launchpad.file import LaunchpadFile
-from launchers.rehearsal.campaign import own_launchpad, potcars_of, rehearsal_of
+from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
+from launchers.launchpad.launchpad_file import LaunchpadFile
+from launchers.rehearsal.small_campaign import own_launchpad, potcars_of, rehearsal_of
 
 SETTINGS = {
     "name": "mg-mn-o",

@@ -18,12 +18,12 @@ from pymatgen.core import Lattice, Structure
 from rich.console import Console
 from typer.testing import CliRunner
 
-from gan_htvs.campaign.file import read_campaign
+from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.checkpoint import load, read_bytes, unpack
 from launchers.cli.main import app
 from launchers.console import output as console
-from launchers.local.training import train_campaign
+from launchers.local.generator_training import train_campaign
 
 if TYPE_CHECKING:
     from pathlib import Path

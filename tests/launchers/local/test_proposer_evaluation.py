@@ -9,16 +9,16 @@ import yaml
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
-from gan_htvs.campaign.file import read_campaign
+from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.statistics import Share
 from gan_htvs.dataset import build_dataset
-from gan_htvs.evaluation.documents import Outcome, Report
+from gan_htvs.evaluation.evaluation_documents import Outcome, Report
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.generator.training import train
 from launchers.cli.main import app
-from launchers.local.evaluation import print_report, share_text
+from launchers.local.proposer_evaluation import print_report, share_text
 
 runner = CliRunner()
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.evaluation.documents import PUBLISHED, Outcome, Sample
+from gan_htvs.evaluation.evaluation_documents import PUBLISHED, Outcome, Sample
 
 
 def test_published_shares_are_those_of_the_paper():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from rich.markup import escape
 
-from gan_htvs.campaign.file import checked_campaign, read_campaign
+from gan_htvs.campaign.campaign_file import checked_campaign, read_campaign
 from gan_htvs.campaign.model import generator_file
 from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.errors import UserError
@@ -16,8 +16,8 @@ from gan_htvs.core.text import listed
 from gan_htvs.dataset import build_dataset
 from gan_htvs.dataset.skipped import spell_reasons
 from gan_htvs.evaluation import evaluate
-from gan_htvs.evaluation.documents import Measures, Outcome
-from gan_htvs.evaluation.report import make_report
+from gan_htvs.evaluation.evaluation_documents import Measures, Outcome
+from gan_htvs.evaluation.evaluation_report import make_report
 from gan_htvs.generator import checkpoint
 from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.proposers import make_proposer
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from gan_htvs.evaluation.documents import Report
+    from gan_htvs.evaluation.evaluation_documents import Report
 
 BASELINES = tuple(name for name in ProposerName if name is not ProposerName.GAN)
 

@@ -18,7 +18,7 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.document import encode
 from gan_htvs.results.builders.optimade import PROPERTIES
-from launchers.results.optimade import build_entries, create_app
+from launchers.results.optimade_server import build_entries, create_app
 from tests.documents import CANDIDATES, candidate
 
 FIELDS = {f"_ganhtvs_{each.name}" for each in PROPERTIES}

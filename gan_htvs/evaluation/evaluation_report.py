@@ -16,7 +16,7 @@ from gan_htvs.core.figures import COLOURS, PUBLISHED_STYLE, rendered
 from gan_htvs.core.files import write_atomically
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.versions import versions
-from gan_htvs.evaluation.documents import Evaluation, Outcome, Report, Sample
+from gan_htvs.evaluation.evaluation_documents import Evaluation, Outcome, Report, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import first_problem
 from launchers.launchpad.embedded import EmbeddedServer
-from launchers.launchpad.file import LaunchpadFile
+from launchers.launchpad.launchpad_file import LaunchpadFile
 
 ROOT = Path(__file__).parents[2]
 LPAD = Path(sys.executable).with_name("lpad")

@@ -8,8 +8,8 @@ import yaml
 
 from launchers.launchpad.database import LaunchpadFile, open_databases
 from launchers.launchpad.embedded import EmbeddedServer
-from launchers.monitor.doctor import database
-from launchers.monitor.doctor.database import DatabaseSession
+from launchers.monitor.doctor import database_checks as database
+from launchers.monitor.doctor.database_checks import DatabaseSession
 from launchers.monitor.findings import Check, Severity
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from launchers.console.output import Grid, funnel_table, grid_table, note, out
-from launchers.console.text import counted
+from launchers.console.quantities import counted
 from launchers.launchpad.samples import longest_samples
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     Whether a job raised that should not; a failed calculation is a result like another.
     """
     from gan_htvs.core.candidate import CALCULATIONS
-    from launchers.monitor.failures import failed_calculations
-    from launchers.results.report import read_results
+    from launchers.monitor.failed_calculations import failed_calculations
+    from launchers.results.campaign_report import read_results
 
     results = read_results(databases, campaign.name)
     print_funnel(campaign, results.funnel)
@@ -149,7 +149,7 @@ def _print_sampling(campaign: Campaign, databases: Databases) -> None:
 
 def _print_pre_relaxation(campaign: Campaign, databases: Databases) -> None:
     """Print how many steps a potential took before VASP, and how many were left to VASP."""
-    from gan_htvs.results.builders.documents import latest_gates
+    from gan_htvs.results.builders.job_outputs import latest_gates
 
     fields = ["output.relaxed.pre_relaxation_steps", "output.relaxed.n_steps"]
     with databases.store("outputs", key="uuid") as outputs:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from launchers.monitor.doctor import machine
+from launchers.monitor.doctor import machine_checks as machine
 from launchers.monitor.findings import Severity
 
 

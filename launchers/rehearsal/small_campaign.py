@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from gan_htvs.campaign.file import checked_campaign
+from gan_htvs.campaign.campaign_file import checked_campaign
 from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import write_atomically

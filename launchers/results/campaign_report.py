@@ -16,7 +16,7 @@ from gan_htvs.core.figures import ImageFormat, rendered
 from gan_htvs.core.files import write_atomically
 from gan_htvs.prescreen.figure import EnergyTrajectory, draw_prescreen
 from gan_htvs.prescreen.summary import summarize
-from gan_htvs.results.builders.documents import stored_reference_sets
+from gan_htvs.results.builders.job_outputs import stored_reference_sets
 from gan_htvs.results.funnel import CANDIDATE_FIELDS, Funnel, crystal, measure_funnel
 from gan_htvs.results.plots import (
     PLOT_FIELDS,

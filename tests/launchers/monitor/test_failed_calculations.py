@@ -21,11 +21,11 @@ from gan_htvs.core.band_gap import BandGapResult
 from gan_htvs.core.candidate import Step
 from gan_htvs.core.document import decode
 from gan_htvs.core.failure import CalculationFailure
-from gan_htvs.results.builders.documents import latest_gates, outputs_by_uuid
+from gan_htvs.results.builders.job_outputs import latest_gates, outputs_by_uuid
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.units import CampaignUnits, Unit
-from launchers.monitor.failures import (
+from launchers.monitor.failed_calculations import (
     FailedCalculation,
     failed_calculations,
     queue_again,

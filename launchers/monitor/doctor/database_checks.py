@@ -52,7 +52,7 @@ class DatabaseSession(ExitStack):
         from pymongo.errors import OperationFailure
 
         from launchers.launchpad.database import open_databases
-        from launchers.launchpad.file import PASSWORD_VARIABLE
+        from launchers.launchpad.launchpad_file import PASSWORD_VARIABLE
 
         databases = self.enter_context(open_databases(launchpad_file))
         settings = databases.settings

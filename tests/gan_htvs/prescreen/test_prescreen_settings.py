@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from gan_htvs.campaign.model import Campaign
-from gan_htvs.prescreen.settings import PrescreenSettings
+from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
 
 MG_O = {
     "name": "mg-o",

@@ -15,10 +15,10 @@ from gan_htvs.core.figures import embedded
 from gan_htvs.results.funnel import PUBLISHED_SOURCE
 from gan_htvs.results.html_report import CAPTIONS
 from launchers.console.output import Grid, cell_text, is_number
-from launchers.monitor.status.document import Status
+from launchers.monitor.status.status_document import Status
 from launchers.monitor.status.survey import survey
 from launchers.monitor.status.table import grids, headline
-from launchers.results.report import figures, read_results, read_trajectories
+from launchers.results.campaign_report import figures, read_results, read_trajectories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.results.funnel import Funnel
     from launchers.launchpad.database import Databases
-    from launchers.monitor.status.document import CampaignStatus
+    from launchers.monitor.status.status_document import CampaignStatus
 
 FRESH_SECONDS = 3.0
 AS_LONG = 10

@@ -22,7 +22,7 @@ from pymatgen.io.vasp.outputs import Vasprun
 
 from gan_htvs.core.errors import UserError
 from launchers.rehearsal.environment import COMMAND
-from launchers.rehearsal.failures import (
+from launchers.rehearsal.failure_modes import (
     FAIL_VARIABLE,
     RUNS_FILE,
     FailureMode,

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from gan_htvs.core.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 from gan_htvs.potentials.calculators import SHIPPED
-from gan_htvs.potentials.settings import PotentialName, PotentialSettings
+from gan_htvs.potentials.relaxation_settings import PotentialName, PotentialSettings
 
 if TYPE_CHECKING:
     from gan_htvs.campaign.engines import EngineSettings

@@ -7,7 +7,7 @@ from flows.engines.vasp import VaspEnergyMaker
 from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.potcars import PotcarReport, potcar_symbols
-from launchers.monitor.doctor import vasp
+from launchers.monitor.doctor import vasp_checks as vasp
 from launchers.monitor.findings import Severity
 
 ELEMENTS = ("Mg", "Mn", "O")

@@ -12,7 +12,7 @@ from gan_htvs.core.candidate import CALCULATIONS, PrescreenVerdict, ScreeningSte
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.units import Unit
-from launchers.results import summary
+from launchers.results import campaign_summary as summary
 from tests.jobs import add, labeled
 
 CAMPAIGN = SimpleNamespace(name="mixed")
