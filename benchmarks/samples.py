@@ -9,7 +9,7 @@ from gan_htvs.campaign.model import SHIPPED_GENERATOR
 from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.checkpoint import load
-from gan_htvs.proposers import make_proposer
+from gan_htvs.proposers.proposer import make_proposer
 from gan_htvs.proposers.sampling import sample
 
 if TYPE_CHECKING:

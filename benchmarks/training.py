@@ -22,7 +22,7 @@ from conv_baseline import ConvTraining, copy_weights
 
 from gan_htvs.campaign.model import DatasetSettings
 from gan_htvs.core.chemical_system import ChemicalSystem
-from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.generator.augmentation import TrainingImages
 from gan_htvs.generator.checkpoint import TrainingState
 from gan_htvs.generator.presets import PRESETS

@@ -37,7 +37,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gan_htvs.campaign.model import DatasetSettings
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.files import write_atomically
-from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.generator.presets import PRESETS, training_parameters
 from gan_htvs.generator.training import train
 from gan_htvs.structures.point_cloud import decode

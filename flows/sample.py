@@ -19,7 +19,7 @@ from gan_htvs.core.document import Document
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.generator.checkpoint import load
-from gan_htvs.proposers import make_proposer
+from gan_htvs.proposers.proposer import make_proposer
 from gan_htvs.proposers.sampling import sample
 
 if TYPE_CHECKING:

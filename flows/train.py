@@ -20,7 +20,7 @@ from gan_htvs.core.candidate import Step
 from gan_htvs.core.chemical_system import ChemicalSystem, as_ranges
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
-from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.generator.checkpoint import load, read_bytes
 from gan_htvs.generator.curves import LearningCurves
 from gan_htvs.generator.presets import training_parameters
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gan_htvs.campaign.model import Campaign
-    from gan_htvs.dataset import Dataset
+    from gan_htvs.dataset.training_set import Dataset
     from gan_htvs.generator.checkpoint import TrainedGenerator, TrainingState
     from gan_htvs.generator.training import Progress
 
@@ -95,8 +95,9 @@ class TrainMaker(Maker):
         -------
         A job whose output is a mapping: ``sha256`` and base64 ``weights`` of the safetensors
         checkpoint, the ``dataset`` summary, the structures (``training_set``, see
-        :meth:`gan_htvs.dataset.Dataset.as_document`; None if a checkpoint is of another dataset)
-        and the training ``history``. The learning curves are in the job's directory.
+        :meth:`gan_htvs.dataset.training_set.Dataset.as_document`; None if a checkpoint is of
+        another dataset) and the training ``history``. The learning curves are in the job's
+        directory.
         """
         return mark(self.train(), Step.TRAIN, "train", self.name)
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gan_htvs.core.files import write_atomically
-from gan_htvs.dataset import collect, required
 from gan_htvs.dataset.skipped import TOO_LONG, UNSTABLE
 from gan_htvs.dataset.sources import Collection
+from gan_htvs.dataset.training_set import collect, required
 from gan_htvs.structures.declash import declash
 from gan_htvs.structures.matching import unique_indices
 from gan_htvs.structures.point_cloud import LENGTH_SCALE, encode

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.core.statistics import Share
-    from gan_htvs.dataset import Dataset
+    from gan_htvs.dataset.training_set import Dataset
     from gan_htvs.generator.checkpoint import TrainedGenerator
 
 JSON_FILE, CSV_FILE, FIGURE_FILE = "evaluation.json", "samples.csv", "evaluation.png"

@@ -95,7 +95,8 @@ class TrainedGenerator(Training):
     half
         Whether the file holds weights as float16; see :meth:`halved`.
     dataset
-        Content hash of what it learnt from, :attr:`gan_htvs.dataset.Dataset.hash`, if known.
+        Content hash of what it learnt from, :attr:`gan_htvs.dataset.training_set.Dataset.hash`, if
+        known.
     file_sha256
         Hash of the file that it was read from, if any.
     """

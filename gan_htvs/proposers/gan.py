@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gan_htvs.core.candidate import ProposerName
-from gan_htvs.proposers import Proposer
+from gan_htvs.proposers.proposer import Proposer
 from gan_htvs.structures.declash import VOLUME_PER_ATOM
 from gan_htvs.structures.point_cloud import DecodedCells, decode
 from gan_htvs.structures.validity import RejectionReason
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.core.chemical_system import Counts
     from gan_htvs.generator.checkpoint import TrainedGenerator
-    from gan_htvs.proposers import RawSample
+    from gan_htvs.proposers.proposer import RawSample
 
 BATCH_SIZE = 256
 """Samples per pass through the networks. Always the same, as rounding depends on it."""

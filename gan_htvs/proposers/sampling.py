@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gan_htvs.core.chemical_system import ChemicalSystem, Counts, OxidationRanges
-    from gan_htvs.proposers import Proposer, RawSample
+    from gan_htvs.proposers.proposer import Proposer, RawSample
 
 _BLOCK = 16
 """Raw samples pushed together."""

@@ -13,14 +13,14 @@ from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.statistics import Share
 from gan_htvs.core.text import listed
-from gan_htvs.dataset import build_dataset
 from gan_htvs.dataset.skipped import spell_reasons
-from gan_htvs.evaluation import evaluate
+from gan_htvs.dataset.training_set import build_dataset
+from gan_htvs.evaluation.evaluate import evaluate
 from gan_htvs.evaluation.evaluation_documents import Measures, Outcome
 from gan_htvs.evaluation.evaluation_report import make_report
 from gan_htvs.generator import checkpoint
 from gan_htvs.potentials.relaxation import Relaxations
-from gan_htvs.proposers import make_proposer
+from gan_htvs.proposers.proposer import make_proposer
 from gan_htvs.thermodynamics.references import phases_of
 from launchers.console.output import Grid, cell_text, grid_table, note, note_skipped, out
 

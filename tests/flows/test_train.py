@@ -15,7 +15,7 @@ from flows.train import TrainMaker
 from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
-from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.generator.checkpoint import TrainedGenerator, load
 from gan_htvs.generator.presets import training_parameters
 from tests.helpers import memory_store

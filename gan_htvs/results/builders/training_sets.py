@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_htvs.core.candidate import Step
 from gan_htvs.core.hashing import content_hash
-from gan_htvs.dataset import Dataset
+from gan_htvs.dataset.training_set import Dataset
 from gan_htvs.structures.crystals import TrainingSet
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ import pytest
 from gan_htvs.campaign.model import DatasetSettings
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
-from gan_htvs.dataset import build_dataset
 from gan_htvs.dataset.arrays import (
     PUBLISHED_ROWS,
     PUBLISHED_UNIT_CELLS,
@@ -18,6 +17,7 @@ from gan_htvs.dataset.arrays import (
     read_array,
 )
 from gan_htvs.dataset.sources import screen
+from gan_htvs.dataset.training_set import build_dataset
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}

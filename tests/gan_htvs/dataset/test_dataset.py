@@ -7,7 +7,7 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.campaign.model import DatasetSettings
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
-from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.structures.matching import structure_matcher, unique_indices
 from gan_htvs.structures.point_cloud import decode
 from gan_htvs.structures.validity import check_geometry

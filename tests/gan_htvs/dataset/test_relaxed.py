@@ -7,10 +7,11 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.campaign.model import Campaign, DatasetSettings
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
-from gan_htvs.dataset import arrays, build_dataset
+from gan_htvs.dataset import arrays
 from gan_htvs.dataset.arrays import SHIPPED, read_array
 from gan_htvs.dataset.relaxed import ENOUGH, relax_dataset
 from gan_htvs.dataset.sources import screen
+from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.structures.matching import structure_matcher, unique_indices
 from gan_htvs.structures.point_cloud import decode

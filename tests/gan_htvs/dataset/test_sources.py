@@ -10,8 +10,8 @@ from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.campaign.model import Campaign, DatasetSettings
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
-from gan_htvs.dataset import build_dataset
 from gan_htvs.dataset.sources import fetch_materials_project, read_folder, screen
+from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.structures.matching import structure_matcher
 from gan_htvs.structures.point_cloud import decode
 

@@ -10,8 +10,8 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.candidate import ProposerName, RelaxedStructure
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts
-from gan_htvs.dataset import Dataset
-from gan_htvs.evaluation import evaluate
+from gan_htvs.dataset.training_set import Dataset
+from gan_htvs.evaluation.evaluate import evaluate
 from gan_htvs.evaluation.evaluation_documents import Evaluation
 from gan_htvs.proposers.baselines import RandomCells
 from gan_htvs.structures.point_cloud import encode

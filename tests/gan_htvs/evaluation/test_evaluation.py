@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.evaluation import evaluate
+from gan_htvs.evaluation.evaluate import evaluate
 from gan_htvs.evaluation.evaluation_documents import Evaluation, Outcome
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS

@@ -11,7 +11,7 @@ from gan_htvs.campaign.campaign_file import checked_campaign, read_campaign
 from gan_htvs.campaign.model import SHIPPED_GENERATOR, Campaign
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
-from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.proposers.gan import GanProposer

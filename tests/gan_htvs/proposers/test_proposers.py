@@ -14,7 +14,7 @@ from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
-from gan_htvs.proposers import Proposer, make_proposer
+from gan_htvs.proposers.proposer import Proposer, make_proposer
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.structures.validity import RejectionReason
 

@@ -15,7 +15,7 @@ from gan_htvs.structures.validity import RejectionReason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gan_htvs.proposers import RawSample
+    from gan_htvs.proposers.proposer import RawSample
 
 MG_O = ChemicalSystem(caps={"Mg": 4, "O": 4})
 ROCK_SALT = Structure.from_spacegroup(

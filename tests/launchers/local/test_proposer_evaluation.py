@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.statistics import Share
-from gan_htvs.dataset import build_dataset
+from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.evaluation.evaluation_documents import Outcome, Report
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS

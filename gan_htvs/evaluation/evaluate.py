@@ -1,0 +1,381 @@
+"""What a proposer is worth: its samples before relaxation, and after.
+
+The field's measure is S.U.N. (Zeni et al., Nature 2025, 639, 624): the share of the structures
+sent to relaxation that are *stable* (at most a threshold above the convex hull, geometry sound and
+relaxation converged), *unique* (match no more stable relaxed structure of the same proposer) and
+*novel* (match neither a training structure nor a known phase, after relaxation).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from functools import partial
+from itertools import islice, repeat
+from operator import attrgetter
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from pymatgen.core import Structure
+
+from gan_htvs.core.candidate import Stage
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.statistics import Share
+from gan_htvs.evaluation.evaluation_documents import (
+    AtThreshold,
+    Draw,
+    Evaluation,
+    Measures,
+    Outcome,
+    Sample,
+)
+from gan_htvs.proposers.gan import GanProposer
+from gan_htvs.proposers.sampling import composition_rng, sample
+from gan_htvs.structures.matching import KnownStructures, UniqueStructures
+from gan_htvs.structures.validity import RejectionReason, check_geometry
+from gan_htvs.thermodynamics.assessment import believes, soundness
+from gan_htvs.thermodynamics.references import reference_phases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from gan_htvs.core.candidate import RelaxedStructure
+    from gan_htvs.core.chemical_system import Counts, OxidationRanges
+    from gan_htvs.dataset.training_set import Dataset
+    from gan_htvs.potentials.relaxation import Relaxations
+    from gan_htvs.proposers.proposer import Proposer, RawSample
+    from gan_htvs.proposers.sampling import SampleResult
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+    from gan_htvs.thermodynamics.references import ReferencePhase
+
+THRESHOLDS = (0.2, 0.08, 0.0)
+"""Distances from the hull that are reported, eV/atom; 0 is on or below it."""
+
+SECONDS_PER_HOUR = 3600.0
+
+_MISMATCHES = (
+    RejectionReason.WRONG_COMPOSITION,
+    RejectionReason.WRONG_ATOM_ROWS,
+    RejectionReason.EMPTY_ELEMENT,
+)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, the number done and the total."""
+
+
+def evaluate(
+    proposer: Proposer,
+    compositions: Sequence[Counts],
+    *,
+    oxidation_states: OxidationRanges,
+    training: Dataset,
+    held_out: Dataset | None = None,
+    relaxations: Relaxations,
+    known_phases: Sequence[ReferencePhase] | None = None,
+    n_samples: int = 100,
+    n_relaxed: int = 20,
+    seed: int = 0,
+    thresholds: Sequence[float] = THRESHOLDS,
+    max_tries_per_structure: int = 200,
+    on_progress: Progress = lambda _what, _done, _total: None,
+) -> Evaluation:
+    """Judge a proposer by its samples and by what they relax to.
+
+    The samples of a composition depend on the seed, the proposer and the composition alone, so
+    that a run with other compositions, or one that was interrupted, has the same ones.
+
+    Parameters
+    ----------
+    proposer
+        What proposes.
+    compositions
+        Atoms per cell of each element, one entry for each composition.
+    oxidation_states
+        Of a charge-balanced cell.
+    training, held_out
+        What counts as known, and what may be found again.
+    relaxations
+        Relaxes, and remembers what it relaxed.
+    known_phases
+        What the hull is made of, and counts as known too; None: those that come with the package.
+    n_samples
+        Valid, unique structures wanted of each composition.
+    n_relaxed
+        The first so many of them, ``n_samples`` at most, are relaxed; 0: none, and no known phase
+        either, so that the chemical system may be one of which no phases are known.
+    seed
+        Decides all samples.
+    thresholds
+        Distances from the hull, eV/atom.
+    max_tries_per_structure
+        Raw samples per wanted structure before a composition is left as it is.
+    on_progress
+        Told what goes on.
+
+    Raises
+    ------
+    UserError
+        If a composition is impossible, or the potential or the journal fails, or something is to
+        be relaxed and nothing is known about an element.
+    """
+    system = proposer.system
+    if not compositions:
+        raise UserError("compositions: there is none to evaluate; name at least one.")
+    n_relaxed = min(n_relaxed, n_samples)
+    phases = known_phases or []
+    if known_phases is None:
+        with nullcontext() if n_relaxed else suppress(UserError):
+            phases = reference_phases(system.elements)
+    known = KnownCrystals(training, held_out, phases)
+    compositions = list(dict.fromkeys(compositions))
+    draws: list[Draw] = []
+    samples: list[Sample] = []
+    to_relax: list[tuple[Sample, Structure]] = []
+    for done, counts in enumerate(compositions):
+        on_progress(f"{proposer.name}: sampling", done, len(compositions))
+        raw: list[RawSample] = []
+        found = sample(
+            proposer,
+            counts,
+            n_samples,
+            seed=seed,
+            max_tries_per_structure=max_tries_per_structure,
+            oxidation_states=oxidation_states,
+            on_raw=raw.append,
+        )
+        made = islice(_made_atoms(proposer, counts, seed), found.tried)
+        balanced = [
+            min(atoms) > 0 and system.is_charge_balanced(atoms, oxidation_states) for atoms in made
+        ]
+        crystals = [one for one in raw if isinstance(one, Structure)]
+        draws.append(
+            Draw(
+                composition=system.formula(counts),
+                wanted=n_samples,
+                tried=found.tried,
+                exhausted=found.exhausted,
+                read=_n_read(proposer, found),
+                balanced=sum(balanced),
+                decoded=len(crystals),
+                before_push=_counted(filter(None, map(check_geometry, crystals))),
+                rejections=_counted(found.reasons.elements()),
+                held_out=known.held_out_counts.count(counts),
+            )
+        )
+        new = [
+            Sample(
+                composition=system.formula(counts),
+                index=each.index,
+                max_displacement=each.max_displacement,
+                novel_as_generated=known.is_novel(each.structure),
+                rediscovers_as_generated=known.rediscovered(each.structure),
+            )
+            for each in found.samples
+        ]
+        samples += new
+        to_relax += list(zip(new, found.structures, strict=True))[:n_relaxed]
+    on_progress(f"{proposer.name}: sampling", len(compositions), len(compositions))
+    if to_relax:
+        progress = partial(on_progress, f"{proposer.name}: known phases")
+        references = relaxations.references(phases, on_progress=progress)
+        progress = partial(on_progress, f"{proposer.name}: relaxing")
+        relaxed = relaxations.relax([each for _, each in to_relax], on_progress=progress)
+        for (one, _), result in zip(to_relax, relaxed, strict=True):
+            _record(one, result, references, known)
+        _mark_unique(samples)
+    return Evaluation(
+        proposer=proposer.name,
+        chemsys=system.chemsys,
+        level_of_theory=relaxations.level_of_theory,
+        seed=seed,
+        n_samples=n_samples,
+        n_relaxed=n_relaxed,
+        known_phases=len(phases),
+        training_structures=len(training),
+        held_out_structures=len(held_out) if held_out else 0,
+        compositions=[
+            _measure(
+                [draw],
+                [one for one in samples if one.composition == draw.composition],
+                thresholds,
+                composition=draw.composition,
+            )
+            for draw in draws
+        ],
+        overall=_measure(draws, samples, thresholds),
+        draws=draws,
+        samples=samples,
+    )
+
+
+class KnownCrystals:
+    """What samples are compared with: training structures, known phases, and what was held out.
+
+    Parameters
+    ----------
+    training, held_out
+        A dataset, split in two.
+    phases
+        Known phases, which count as known whether they are in the dataset or not.
+
+    Attributes
+    ----------
+    held_out_counts
+        Atoms of each held-out cell.
+    """
+
+    def __init__(
+        self, training: Dataset, held_out: Dataset | None, phases: Sequence[ReferencePhase]
+    ) -> None:
+        self.system = training.system
+        self._known = KnownStructures(
+            [*training.structures(), *(phase.structure for phase in phases)]
+        )
+        kept_back = held_out.structures() if held_out else []
+        self._held_out = KnownStructures(kept_back)
+        self.held_out_counts = [self.system.counts(structure) for structure in kept_back]
+
+    def is_novel(self, structure: Structure) -> bool:
+        """Whether it matches neither a training structure nor a known phase."""
+        return self._known.first(structure) is None
+
+    def rediscovered(self, structure: Structure) -> tuple[int, ...]:
+        """Positions of the held-out cells with as many atoms that the structure matches."""
+        counts = self.system.counts(structure)
+        return tuple(
+            i for i in self._held_out.positions(structure) if self.held_out_counts[i] == counts
+        )
+
+
+_OUTCOMES = {Stage.REJECTED: Outcome.HOLE, Stage.FAILED: Outcome.NOT_CONVERGED}
+
+
+def _made_atoms(proposer: Proposer, counts: Counts, seed: int) -> Iterator[Counts]:
+    """Yield the atoms of the raw samples, those that are no crystal included.
+
+    A generator makes other atoms than it was asked for, too; it makes the samples once more.
+    """
+    rng = composition_rng(seed, counts)
+    while isinstance(proposer, GanProposer):
+        cells, _ = proposer.read_batch(counts, rng)
+        yield from (tuple(row) for row in cells.counts.tolist())
+    yield from repeat(counts)
+
+
+def _n_read(proposer: Proposer, found: SampleResult) -> int | None:
+    """Count the raw samples from which a classifier, if there is one, reads the composition."""
+    if not isinstance(proposer, GanProposer) or proposer.trained.classifier is None:
+        return None
+    return found.tried - found.reasons[RejectionReason.WRONG_COMPOSITION]
+
+
+def _counted(reasons: Iterable[RejectionReason]) -> dict[str, int]:
+    return {str(reason): n for reason, n in sorted(Counter(reasons).items())}
+
+
+def _record(
+    one: Sample, relaxed: RelaxedStructure | None, references: ReferenceSet, known: KnownCrystals
+) -> None:
+    """Write down what a relaxation made of a sample; ``unique`` needs all of them."""
+    if relaxed is None:
+        one.fate = Outcome.FAILED
+        return
+    one.n_steps = relaxed.n_steps
+    one.cpu_seconds = relaxed.cpu_seconds
+    one.volume_change = relaxed.volume_change
+    if (problem := soundness(relaxed)) is not None:
+        one.fate = _OUTCOMES[problem[0]]
+        return
+    references.check_level(relaxed.level_of_theory)
+    above_hull = references.energy_above_hull(
+        relaxed.structure.composition, relaxed.energy_per_atom
+    )
+    one.energy_per_atom = relaxed.energy_per_atom
+    if not believes(above_hull):
+        one.fate = Outcome.UNBELIEVABLE
+        return
+    one.fate = Outcome.SOUND
+    one.structure = relaxed.structure
+    one.energy_above_hull = above_hull
+    one.novel = known.is_novel(relaxed.structure)
+    one.rediscovers = known.rediscovered(relaxed.structure)
+
+
+def _mark_unique(samples: Sequence[Sample]) -> None:
+    """Set ``unique`` of the sound samples: the most stable of each group that matches."""
+    sound = [sample for sample in samples if sample.fate is Outcome.SOUND]
+    seen = UniqueStructures()
+    for one in sorted(sound, key=attrgetter("energy_above_hull")):
+        one.unique = seen.add(one.structure)
+
+
+def _measure(
+    draws: Sequence[Draw],
+    samples: Sequence[Sample],
+    thresholds: Sequence[float],
+    *,
+    composition: str | None = None,
+) -> Measures:
+    """Count what the samples of one composition, or of all, are worth.
+
+    Parameters
+    ----------
+    draws
+        One for each composition that counts.
+    samples
+        Theirs, with ``unique`` and ``novel`` set on those that are sound.
+    thresholds
+        Distances from the hull, eV/atom.
+    composition
+        What the draws have in common.
+    """
+    tried = sum(draw.tried for draw in draws)
+    rejections = sum((Counter(draw.rejections) for draw in draws), Counter[str]())
+    before_push = sum(sum(draw.before_push.values()) for draw in draws)
+    held_out = sum(draw.held_out for draw in draws)
+    readings = [draw.read for draw in draws if draw.read is not None]
+    matched = tried - sum(rejections[reason] for reason in _MISMATCHES)
+    decoded = sum(draw.decoded for draw in draws)
+    unique = len(samples)
+    valid = unique + rejections[RejectionReason.DUPLICATE]
+    relaxed = [sample for sample in samples if sample.fate is not Outcome.NOT_RELAXED]
+    sound = [sample for sample in relaxed if sample.fate is Outcome.SOUND]
+    steps = [s.n_steps for s in relaxed if s.n_steps is not None]
+    seconds = [s.cpu_seconds for s in relaxed if s.cpu_seconds is not None]
+    n_ended = sum(sample.fate is not Outcome.FAILED for sample in relaxed)
+    cpu_seconds = sum(seconds) if seconds and len(seconds) == n_ended else None
+    return Measures(
+        composition=composition,
+        read=Share(k=sum(readings), n=tried) if len(readings) == len(draws) else None,
+        matched=Share(k=matched, n=tried),
+        balanced=Share(k=sum(draw.balanced for draw in draws), n=tried),
+        valid_before_push=Share(k=decoded - before_push, n=matched),
+        valid=Share(k=valid, n=matched),
+        unique=Share(k=unique, n=valid),
+        novel=Share(k=sum(s.novel_as_generated for s in samples), n=unique),
+        rediscovered=Share(k=_found(samples, "rediscovers_as_generated"), n=held_out),
+        rediscovered_relaxed=Share(k=_found(samples, "rediscovers"), n=held_out),
+        fates=Counter(sample.fate for sample in relaxed),
+        unique_relaxed=Share(k=sum(bool(s.unique) for s in sound), n=len(sound)),
+        novel_relaxed=Share(k=sum(bool(s.novel) for s in sound), n=len(sound)),
+        thresholds=[
+            _at(threshold, relaxed, cpu_seconds) for threshold in sorted(thresholds, reverse=True)
+        ],
+        mean_steps=mean(steps) if steps else None,
+        cpu_seconds=cpu_seconds,
+    )
+
+
+def _at(threshold: float, relaxed: Sequence[Sample], cpu_seconds: float | None) -> AtThreshold:
+    sun = sum(sample.is_sun(threshold) for sample in relaxed)
+    return AtThreshold(
+        threshold=threshold,
+        stable=Share(k=sum(s.is_stable(threshold) for s in relaxed), n=len(relaxed)),
+        sun=Share(k=sun, n=len(relaxed)),
+        sun_per_cpu_hour=sun * SECONDS_PER_HOUR / cpu_seconds if cpu_seconds else None,
+    )
+
+
+def _found(samples: Sequence[Sample], field: str) -> int:
+    return len({position for sample in samples for position in getattr(sample, field)})
