@@ -5,3 +5,15 @@
 * ``stored_campaign``: campaigns as databases keep them
 * ``engines``: energies and band gaps; ``routing``: kinds of node
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "campaign_file": ["parse_campaign", "read_campaign"],
+        "engines": ["EngineSettings"],
+        "model": ["Campaign", "Thresholds"],
+        "routing": ["Category", "RoutingSettings"],
+    },
+)

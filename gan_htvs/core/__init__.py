@@ -6,3 +6,28 @@
 * ``settings``, ``document``: base classes
 * ``files``, ``processes``, ``errors``: working with the machine
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "band_gap": ["BandGapResult", "MagneticOrderResult"],
+        "candidate": [
+            "Candidate",
+            "Origin",
+            "PrescreenVerdict",
+            "Proposal",
+            "ProposerName",
+            "RelaxedStructure",
+            "Stage",
+            "Verdict",
+        ],
+        "chemical_system": ["ChemicalSystem"],
+        "document": ["Document", "decode", "encode"],
+        "errors": ["CalculationError", "UserError"],
+        "failure": ["CalculationFailure"],
+        "pourbaix_stability": ["PourbaixSettings", "PourbaixStability"],
+        "settings": ["Settings"],
+    },
+)

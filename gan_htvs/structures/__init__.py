@@ -5,3 +5,17 @@
 * ``matching``, ``fingerprint``, ``crystals``: which structures are the same crystal
 * ``symmetry``, ``superlattices``, ``random_crystals``: space groups
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "fingerprint": ["Fingerprint"],
+        "matching": ["KnownStructures", "UniqueStructures", "structure_matcher", "unique_indices"],
+        "point_cloud": ["decode", "encode"],
+        "random_crystals": ["symmetric_crystals"],
+        "symmetry": ["primitive_crystal", "symmetrize"],
+        "validity": ["RejectionReason", "check_geometry"],
+    },
+)
