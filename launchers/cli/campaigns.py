@@ -173,8 +173,8 @@ def rehearse(
     from launchers.rehearsal.failure_modes import parse_shares
     from launchers.rehearsal.small_campaign import own_launchpad, potcars_of, rehearsal_of
 
-    _reason_against_vasp(campaign)
     rehearsal = rehearsal_of(campaign, structures, compositions or ())
+    _reason_against_vasp(rehearsal)
     folder = workdir / campaign.name
     launchpad = own_launchpad(folder)
 

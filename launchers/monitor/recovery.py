@@ -202,7 +202,7 @@ class Recovery:
 
     def _lost_run(self, job: QueuedJob, reason: str) -> Loss:
         launches = self.launchpad.launches.find(
-            {"launch_id": {"$in": job.archived_launches}}, {MESSAGE: 1}
+            {"launch_id": {"$in": job.archived_launches}}, {"launch_id": 1, MESSAGE: 1}
         ).sort("launch_id", -1)
         stored = ((launch.get("action") or {}).get("stored_data", {}) for launch in launches)
         messages = [each.get("_message") for each in stored]
