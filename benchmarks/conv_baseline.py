@@ -246,7 +246,7 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, mix: Tensor)
 def copy_weights(source: TrainingState, baseline: ConvTraining) -> None:
     """Give the baseline the weights of the package's networks.
 
-    Its layers that a batch normalisation follows have a bias, where the package has none.
+    Its layers that a batch normalization follows have a bias, where the package has none.
     """
     generator, critic, classifier = source.generator, source.critic, source.classifier
     theirs = baseline.generator

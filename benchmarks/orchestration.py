@@ -79,7 +79,7 @@ class Layout:
     def launchpad(self) -> CampaignLaunchPad:
         """The queue, ready for use."""
         launchpad = self.databases.launchpad()
-        launchpad.initialise()
+        launchpad.initialize()
         return launchpad
 
     def queue(self, n_chains: int, per_workflow: int) -> None:

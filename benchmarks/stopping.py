@@ -85,7 +85,7 @@ def draw(rule: StoppingRule, path: Path) -> None:
             capsize=2,
             label=f"within {window} eV/atom ({points[0].n_within} of {rule.n_relaxations})",
         )
-    axes.axhline(RECALL, color="grey", linewidth=0.8)
+    axes.axhline(RECALL, color="gray", linewidth=0.8)
     axes.set_xlabel("steps, as a share of those of full relaxations")
     axes.set_ylabel("recall")
     axes.set_title(f"Early stopping: {rule.level_of_theory}, {rule.optimizer}", fontsize="medium")

@@ -227,7 +227,7 @@ def largest_documents(campaign: Campaign) -> dict[str, int]:
     with databases_of("documents") as ((databases,), _):
         register(campaign, databases, workflows_at_once=UNBOUNDED)
         feeder = Feeder(campaign, databases)
-        feeder.launchpad.initialise()
+        feeder.launchpad.initialize()
         write_outputs(shared_outputs(feeder.units), databases)
         feeder.feed()
         jobflow.SETTINGS.JOB_STORE = databases.job_store()
@@ -275,7 +275,7 @@ def submit(
     register(campaign, databases, workflows_at_once=UNBOUNDED)
     feeder = Feeder(campaign, databases)
     launchpad = feeder.launchpad
-    launchpad.initialise()
+    launchpad.initialize()
     if one_by_one:
         launchpad.bulk_add_wfs = lambda workflows: [launchpad.add_wf(each) for each in workflows]
     with meter():

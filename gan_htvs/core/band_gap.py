@@ -205,7 +205,7 @@ def fill_bands(eigenvalues: ArrayLike, weights: ArrayLike, n_electrons: float) -
         (n_spins, n_kpoints, n_bands), eV; one spin means two electrons per band. Bands that are
         known to be filled or empty without their energy are -inf or inf.
     weights
-        (n_kpoints,), weights of the irreducible k points; any normalisation.
+        (n_kpoints,), weights of the irreducible k points; any normalization.
     n_electrons
         Electrons per cell.
 

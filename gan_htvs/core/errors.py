@@ -19,7 +19,7 @@ class UserError(Exception):
 class CalculationError(Exception):
     """The calculation of one structure left nothing that can be used.
 
-    The message is the reason that is stored with the candidate, which has failed; its neighbours
+    The message is the reason that is stored with the candidate, which has failed; its neighbors
     go on.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Figures as bytes, and the colours of all of them."""
+"""Figures as bytes, and the colors of all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
-"""Okabe and Ito, distinct to colour-blind readers."""
+"""Okabe and Ito, distinct to color-blind readers."""
 GREY, RED = "#999999", "#d55e00"
 PUBLISHED_STYLE: dict[str, Any] = {"color": GREY, "alpha": 0.6, "hatch": "///"}
 """Bars of what is published and not ours."""

@@ -2,7 +2,7 @@
 
 A high-spin ion with n unpaired electrons has a moment a little below n Bohr magnetons, less where
 it bonds covalently. In PBE+U the moments of an element fall into separate ranges, one for each
-state (Reed & Ceder, Chem. Rev. 104, 4513 (2004)), and CHGNet, which learnt these moments, is read
+state (Reed & Ceder, Chem. Rev. 104, 4513 (2004)), and CHGNet, which learned these moments, is read
 in the same way (Deng et al., Nat. Mach. Intell. 5, 1031 (2023)).
 """
 
@@ -125,7 +125,7 @@ def _state(element: Element, moment: float) -> float | None:
 def _bonded_oxygen(structure: Structure) -> set[int]:
     """Find oxygen atoms of peroxide, superoxide and O2."""
     oxygen = np.array([i for i, site in enumerate(structure) if site.specie.symbol == "O"], int)
-    # Of the nearest images alone: in a collapsed cell a list of all neighbours has no end.
+    # Of the nearest images alone: in a collapsed cell a list of all neighbors has no end.
     distances = structure.distance_matrix[np.ix_(oxygen, oxygen)]
     np.fill_diagonal(distances, np.inf)
     return set(oxygen[(distances < PEROXIDE_BOND).any(axis=1)].tolist())

@@ -37,7 +37,7 @@ _KINDS_OF_NUMBERS = {"float", "int"}
 
 
 class Settings(BaseModel):
-    """Base of every section: immutable, and a misspelt key is an error."""
+    """Base of every section: immutable, and a misspelled key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

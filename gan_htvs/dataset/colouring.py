@@ -11,8 +11,8 @@ from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Structure
 
 from gan_htvs.dataset.orderings import (
-    all_colourings,
-    inequivalent_colourings,
+    all_colorings,
+    inequivalent_colorings,
     site_permutations,
 )
 from gan_htvs.dataset.prototypes import anion_sites
@@ -32,7 +32,7 @@ SAMPLES_PER_COMPOSITION = 24
 """Orderings drawn of each composition where they cannot be listed."""
 
 VACANCY = ""
-"""Colour of a cation site that stays empty."""
+"""Color of a cation site that stays empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +41,14 @@ class Ordering:
 
     energy: float
     point_group_order: int
-    colouring: NDArray[np.int8]
+    coloring: NDArray[np.int8]
     supercell: Supercell
 
 
 class Supercell:
-    """Sites of a prototype to be coloured with the elements of a chemical system.
+    """Sites of a prototype to be colored with the elements of a chemical system.
 
-    Colour k of a cation site is ``cations[k]``, which may be a vacancy; of an anion site,
+    Color k of a cation site is ``cations[k]``, which may be a vacancy; of an anion site,
     ``ions.anions[k]``.
     """
 
@@ -63,37 +63,37 @@ class Supercell:
         compositions = self._compositions(balanced)
         if not compositions:
             return
-        colourings = self._colourings(compositions)
-        indices, orders = inequivalent_colourings(colourings, *site_permutations(self.structure))
+        colorings = self._colorings(compositions)
+        indices, orders = inequivalent_colorings(colorings, *site_permutations(self.structure))
         if not len(indices):
             return
-        colourings = colourings[indices]
-        counts = self._counts(colourings)
-        charges = self._charges(colourings, counts)
+        colorings = colorings[indices]
+        counts = self._counts(colorings)
+        charges = self._charges(colorings, counts)
         energies = np.einsum("ns,st,nt->n", charges, self._ewald_matrix(), charges)
-        for row, energy, order, colouring in zip(
-            counts.tolist(), energies.tolist(), orders.tolist(), colourings, strict=True
+        for row, energy, order, coloring in zip(
+            counts.tolist(), energies.tolist(), orders.tolist(), colorings, strict=True
         ):
-            yield tuple(row), Ordering(energy, order, colouring, self)
+            yield tuple(row), Ordering(energy, order, coloring, self)
 
-    def fill(self, colouring: NDArray[np.int8]) -> Structure:
+    def fill(self, coloring: NDArray[np.int8]) -> Structure:
         """Put elements on the sites, grouped in the order of the chemical system."""
-        symbols = self._symbols(colouring)
+        symbols = self._symbols(coloring)
         sites = [s for el in self.ions.system.elements for s in np.flatnonzero(symbols == el)]
         return Structure(
             self.structure.lattice, symbols[sites].tolist(), self.structure.frac_coords[sites]
         )
 
-    def _symbols(self, colourings: NDArray[np.int8]) -> NDArray[np.str_]:
-        """Element on each site, for any number of colourings; the same shape."""
-        on_cations = np.array(self.cations)[np.minimum(colourings, len(self.cations) - 1)]
+    def _symbols(self, colorings: NDArray[np.int8]) -> NDArray[np.str_]:
+        """Element on each site, for any number of colorings; the same shape."""
+        on_cations = np.array(self.cations)[np.minimum(colorings, len(self.cations) - 1)]
         anions = self.ions.anions
-        on_anions = np.array(anions)[np.minimum(colourings, len(anions) - 1)]
+        on_anions = np.array(anions)[np.minimum(colorings, len(anions) - 1)]
         return np.where(self.is_anion, on_anions, on_cations)
 
-    def _counts(self, colourings: NDArray[np.int8]) -> NDArray[np.int64]:
+    def _counts(self, colorings: NDArray[np.int8]) -> NDArray[np.int64]:
         """(n, n_elements): atoms of each element."""
-        symbols = self._symbols(colourings)
+        symbols = self._symbols(colorings)
         elements = self.ions.system.elements
         return np.stack([(symbols == el).sum(axis=1) for el in elements], axis=1)
 
@@ -109,14 +109,14 @@ class Supercell:
             and fewest <= sum(counts) - n_anions <= n_cations
         ]
 
-    def _colourings(self, compositions: Sequence[Counts]) -> NDArray[np.int8]:
-        """List all colourings of the compositions or, of too many, draw some; (n, n_sites)."""
+    def _colorings(self, compositions: Sequence[Counts]) -> NDArray[np.int8]:
+        """List all colorings of the compositions or, of too many, draw some; (n, n_sites)."""
         options = np.where(self.is_anion, len(self.ions.anions), len(self.cations)).tolist()
         if prod(options) <= MAX_COLOURINGS:
-            colourings = all_colourings(options)
+            colorings = all_colorings(options)
             wanted = set(compositions)
-            counts = self._counts(colourings).tolist()
-            return colourings[[tuple(row) in wanted for row in counts]]
+            counts = self._counts(colorings).tolist()
+            return colorings[[tuple(row) in wanted for row in counts]]
         random = np.random.default_rng(0)
         drawn = np.empty(
             (len(compositions), SAMPLES_PER_COMPOSITION, len(self.is_anion)), dtype=np.int8
@@ -126,18 +126,18 @@ class Supercell:
             sites = ((self.is_anion, self.ions.anions), (~self.is_anion, self.cations))
             for mask, elements in sites:
                 filled = [k for k, el in enumerate(elements) for _ in range(amounts.get(el, 0))]
-                # Only a vacancy, the last colour, can be left over.
+                # Only a vacancy, the last color, can be left over.
                 filled += [len(elements) - 1] * (int(mask.sum()) - len(filled))
                 rows[:, mask] = random.permuted(np.tile(filled, (len(rows), 1)), axis=1)
         return drawn.reshape(-1, len(self.is_anion))
 
     def _charges(
-        self, colourings: NDArray[np.int8], counts: NDArray[np.int64]
+        self, colorings: NDArray[np.int8], counts: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """(n, n_sites): formal charge on each site, zero on vacancies."""
         charges = self.ions.formal_charges(counts)
         elements = np.array(self.ions.system.elements)
-        is_element = self._symbols(colourings)[:, None] == elements[:, None]
+        is_element = self._symbols(colorings)[:, None] == elements[:, None]
         return (charges[..., None] * is_element).sum(axis=1)
 
     def _ewald_matrix(self) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gan_htvs.dataset.bond_valence import fit_volume
-from gan_htvs.dataset.colouring import Ordering, Supercell
+from gan_htvs.dataset.coloring import Ordering, Supercell
 from gan_htvs.dataset.prototypes import Prototype, prototypes
 from gan_htvs.dataset.skipped import TOO_LONG
 from gan_htvs.dataset.sources import Collection
@@ -191,7 +191,7 @@ def _decorations(
                 found[counts].append(ordering)
     for counts in sorted(found):
         for ordering in _best(found[counts], lowest_energy):
-            yield counts, ordering.supercell.fill(ordering.colouring)
+            yield counts, ordering.supercell.fill(ordering.coloring)
 
 
 def _best(orderings: Sequence[Ordering], lowest_energy: int) -> list[Ordering]:

@@ -84,7 +84,7 @@ class Dataset:
 
     @cached_property
     def hash(self) -> str:
-        """Content hash of what is learnt from: the system and the images, in their order."""
+        """Content hash of what is learned from: the system and the images, in their order."""
         return content_hash("dataset", self.system, sha256(self.images.tobytes()).hexdigest())
 
     def boltzmann_weights(self, scale: float) -> NDArray[np.float64] | None:
@@ -130,7 +130,7 @@ class Dataset:
         return [structure for structure in decoded if isinstance(structure, Structure)]
 
     def as_document(self) -> dict[str, Any]:
-        """Pack what is learnt from into a document of some hundred kB."""
+        """Pack what is learned from into a document of some hundred kB."""
         packed = io.BytesIO()
         np.savez_compressed(packed, images=self.images, counts=self.counts)
         return {

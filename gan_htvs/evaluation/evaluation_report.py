@@ -130,12 +130,12 @@ def draw_report(report: Report) -> Figure:
 
 
 def _distribution(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
-    for evaluation, colour in zip(evaluations, cycle(COLOURS), strict=False):
+    for evaluation, color in zip(evaluations, cycle(COLOURS), strict=False):
         relaxed = [s for s in evaluation.samples if s.fate is not Outcome.NOT_RELAXED]
         energies = [np.inf if s.energy_above_hull is None else s.energy_above_hull for s in relaxed]
         if relaxed:
             label = f"{evaluation.proposer} (n = {len(relaxed)})"
-            axes.ecdf(energies, color=colour, label=label)
+            axes.ecdf(energies, color=color, label=label)
     for threshold in evaluations[0].thresholds:
         axes.axvline(threshold, color="black", linewidth=0.6, linestyle=":")
     axes.set(
@@ -153,11 +153,11 @@ def _shares(axes: Axes, report: Report) -> None:
     thresholds = report.evaluations[0].thresholds
     bars = len(report.evaluations) + 1
     width = GROUP_WIDTH / bars
-    for evaluation, colour, at in _groups(axes, report.evaluations, _within(thresholds), bars=bars):
+    for evaluation, color, at in _groups(axes, report.evaluations, _within(thresholds), bars=bars):
         stable = [t.stable for t in evaluation.overall.thresholds]
         sun = [t.sun for t in evaluation.overall.thresholds]
-        _bars(axes, at, stable, width, aside=-0.2, color=colour, alpha=0.35)
-        _bars(axes, at, sun, width, aside=0.2, color=colour)
+        _bars(axes, at, stable, width, aside=-0.2, color=color, alpha=0.35)
+        _bars(axes, at, sun, width, aside=0.2, color=color)
     largest = max(published.stable.n for published in report.published)
     for published in report.published:
         if published.stable.n == largest and published.threshold in thresholds:
@@ -181,9 +181,9 @@ def _shares(axes: Axes, report: Report) -> None:
 
 def _rates(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     width = GROUP_WIDTH / len(evaluations)
-    for evaluation, colour, at in _groups(axes, evaluations, _within(evaluations[0].thresholds)):
+    for evaluation, color, at in _groups(axes, evaluations, _within(evaluations[0].thresholds)):
         rates = [t.sun_per_cpu_hour or 0.0 for t in evaluation.overall.thresholds]
-        axes.bar(at, rates, width, color=colour, label=evaluation.proposer)
+        axes.bar(at, rates, width, color=color, label=evaluation.proposer)
     axes.set(xlabel="eV/atom above hull", ylabel="per processor hour", title="S.U.N. found")
     axes.legend(frameon=False, fontsize="small")
 
@@ -191,9 +191,9 @@ def _rates(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
 def _before_relaxation(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     width = GROUP_WIDTH / len(evaluations)
     titles = [name.replace("_", " ") for name in BEFORE_RELAXATION]
-    for evaluation, colour, at in _groups(axes, evaluations, titles):
+    for evaluation, color, at in _groups(axes, evaluations, titles):
         shares = [getattr(evaluation.overall, name) for name in BEFORE_RELAXATION]
-        _bars(axes, at, shares, width, color=colour, label=evaluation.proposer)
+        _bars(axes, at, shares, width, color=color, label=evaluation.proposer)
     axes.set(ylim=(0, 100), ylabel="share, %", title="before relaxation, with 95 % interval")
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
@@ -211,8 +211,8 @@ def _groups(
     """
     axes.set_xticks(range(len(labels)), labels)
     bars = bars or len(evaluations)
-    for n, (evaluation, colour) in enumerate(zip(evaluations, cycle(COLOURS), strict=False)):
-        yield evaluation, colour, np.arange(len(labels)) + (n - (bars - 1) / 2) * GROUP_WIDTH / bars
+    for n, (evaluation, color) in enumerate(zip(evaluations, cycle(COLOURS), strict=False)):
+        yield evaluation, color, np.arange(len(labels)) + (n - (bars - 1) / 2) * GROUP_WIDTH / bars
 
 
 def _bars(

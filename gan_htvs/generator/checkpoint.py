@@ -95,7 +95,7 @@ class TrainedGenerator(Training):
     half
         Whether the file holds weights as float16; see :meth:`halved`.
     dataset
-        Content hash of what it learnt from, :attr:`gan_htvs.dataset.training_set.Dataset.hash`, if
+        Content hash of what it learned from, :attr:`gan_htvs.dataset.training_set.Dataset.hash`, if
         known.
     file_sha256
         Hash of the file that it was read from, if any.
@@ -260,7 +260,7 @@ class TrainingState(Training):
         seed: int,
         device: torch.device | None = None,
     ) -> TrainingState:
-        """Initialise the networks; the same seed gives the same weights on every device."""
+        """Initialize the networks; the same seed gives the same weights on every device."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             networks = untrained_networks(system, parameters)
@@ -382,7 +382,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
-    """Serialise tensors with JSON metadata; the same content gives the same bytes."""
+    """Serialize tensors with JSON metadata; the same content gives the same bytes."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     signed = {**metadata, _DIGEST_KEY: _digest(contiguous, metadata)}
     text = json.dumps(signed, sort_keys=True, allow_nan=False)

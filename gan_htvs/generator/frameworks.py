@@ -44,7 +44,7 @@ HIDDEN = 2048
 """Units of a hidden layer at ``width`` 1."""
 
 WAVES = 4
-"""Sines and cosines of the noise up to this multiple: neighbouring noise can be far apart."""
+"""Sines and cosines of the noise up to this multiple: neighboring noise can be far apart."""
 
 STRETCH, SHEAR = 1.2, math.pi / 6
 """Bounds of the logarithm of an edge over that of a cube, and of an angle's departure from 90.

@@ -4,7 +4,7 @@ Kim et al., ACS Cent. Sci. 2020, 6, 1412. All published convolutions have (1, 3)
 kernels, which is one linear map applied to every row of the image, so that is what stands here.
 In the shapes, n is the batch, R the atom rows (28 for Mg-Mn-O), E the elements (3), N_e the cap of
 element e (8, 8, 12). Hidden widths are the published ones times ``width``. A map that a batch
-normalisation follows has no bias, which subtracting the mean would take out again.
+normalization follows has no bias, which subtracting the mean would take out again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Generator(nn.Module):
             nn.ReLU(),
             nn.Linear(30, 3 * CELL_ROWS),
         )
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, noise: Tensor, counts: Tensor) -> Tensor:
         """``noise`` (n, noise_dim), ``counts`` (n, E) -> images (n, 2 + R, 3) in (0, 1)."""
@@ -86,7 +86,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Image -> how real it looks, unbounded. No normalisation: the gradient penalty forbids it."""
+    """Image -> how real it looks, unbounded. No normalization: the gradient penalty forbids it."""
 
     pooling: Tensor
 
@@ -110,7 +110,7 @@ class Critic(nn.Module):
             *(nn.Linear(first, second), nn.LeakyReLU(LEAK, inplace=True)),
         )
         self.outputs = nn.Linear(second, CRITIC_OUTPUTS)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, images: Tensor) -> Tensor:
         """``images`` (n, 2 + R, 3) -> scores (n,)."""
@@ -133,7 +133,7 @@ class ElementReading(NamedTuple):
 class Classifier(nn.Module):
     """Image -> which rows are atoms and how many there are, one network per element.
 
-    ``atom_branch_norms`` is 4 or 3: whether a normalisation follows the last layer of the atom
+    ``atom_branch_norms`` is 4 or 3: whether a normalization follows the last layer of the atom
     branch, too. A positive ``lambda_cell`` adds a network that guesses from the cell rows how many
     of the atom rows are filled.
     """
@@ -145,7 +145,7 @@ class Classifier(nn.Module):
             _ElementClassifier(cap, parameters) for cap in system.max_counts
         )
         self.cell = _CellClassifier(parameters) if parameters.lambda_cell else None
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, images: Tensor) -> list[ElementReading]:
         """``images`` (n, 2 + R, 3) -> one reading per element."""
@@ -168,9 +168,9 @@ class _ElementClassifier(nn.Module):
         eps = parameters.batch_norm_eps
         wide, narrow, first, second = parameters.scaled(512, 256, 300, 100)
         self.row = nn.Sequential(
-            *_normalised(3, wide, eps),
-            *_normalised(wide, narrow, eps),
-            *_normalised(narrow, narrow, eps),
+            *_normalized(3, wide, eps),
+            *_normalized(wide, narrow, eps),
+            *_normalized(narrow, narrow, eps),
             *(
                 (nn.Linear(narrow, 2, bias=False), nn.BatchNorm1d(2, eps=eps))
                 if parameters.atom_branch_norms == _ATOM_BRANCH_LAYERS
@@ -178,8 +178,8 @@ class _ElementClassifier(nn.Module):
             ),
         )
         self.composition = nn.Sequential(
-            *_normalised(2 * cap, first, eps),
-            *_normalised(first, second, eps),
+            *_normalized(2 * cap, first, eps),
+            *_normalized(first, second, eps),
             nn.Linear(second, cap),
         )
 
@@ -195,10 +195,10 @@ class _CellClassifier(nn.Module):
         super().__init__()
         eps = parameters.batch_norm_eps
         row, first, second = parameters.scaled(64, 100, 50)
-        self.row = nn.Sequential(*_normalised(3, row, eps), *_normalised(row, row, eps))
+        self.row = nn.Sequential(*_normalized(3, row, eps), *_normalized(row, row, eps))
         self.head = nn.Sequential(
-            *_normalised(CELL_ROWS * row, first, eps),
-            *_normalised(first, second, eps, leak=0.01),  # PyTorch's leak, in the published code
+            *_normalized(CELL_ROWS * row, first, eps),
+            *_normalized(first, second, eps, leak=0.01),  # PyTorch's leak, in the published code
             nn.Linear(second, 1),
             nn.Sigmoid(),
         )
@@ -209,7 +209,7 @@ class _CellClassifier(nn.Module):
         return self.head(h.view(len(cell), -1)).squeeze(1)
 
 
-def _normalised(inputs: int, outputs: int, eps: float, leak: float = LEAK) -> list[nn.Module]:
+def _normalized(inputs: int, outputs: int, eps: float, leak: float = LEAK) -> list[nn.Module]:
     return [
         nn.Linear(inputs, outputs, bias=False),
         nn.BatchNorm1d(outputs, eps=eps),
@@ -223,7 +223,7 @@ def _in_float32(layer: nn.Module, h: Tensor) -> Tensor:
         return layer(h.float())
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

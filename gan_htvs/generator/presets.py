@@ -3,7 +3,7 @@
 Every row on which Kim et al., ACS Cent. Sci. 2020, 6, 1412 (text) and the code published with it
 differ or are silent is a field of :class:`TrainingParameters`, so this is the whole difference
 between the presets. Where the text is silent, ``paper`` takes what the code does, except for the
-argument 0.8 of the batch normalisations, which sets their epsilon and looks like a slip.
+argument 0.8 of the batch normalizations, which sets their epsilon and looks like a slip.
 
 =============================  ============================  ==============================
 field                          ``paper`` (text)              ``authors`` (code)
@@ -94,7 +94,7 @@ class TrainingParameters:
     """Multiplies every hidden width; ours."""
     batch_norm_eps: PositiveFloat = 1e-5
     batch_size: Annotated[int, Field(gt=1)] = 32
-    """Two or more: batch normalisation has no variance of a single sample."""
+    """Two or more: batch normalization has no variance of a single sample."""
     critic_steps: PositiveInt = 5
     """Critic updates per generator update."""
     critic_learning_rate: PositiveFloat = 1e-4
@@ -108,9 +108,9 @@ class TrainingParameters:
     beta2: Momentum = 0.999
     gradient_penalty: NonNegativeFloat = 10.0
     slope_of_sum: Flag = 0
-    """Penalise the slope of the sum of the critic's ten outputs, not of their mean."""
+    """Penalize the slope of the sum of the critic's ten outputs, not of their mean."""
     atom_branch_norms: Annotated[int, Field(ge=3, le=4)] = 4
-    """Batch normalisations among the four layers of the classifier's atom branch: 3 or 4."""
+    """Batch normalizations among the four layers of the classifier's atom branch: 3 or 4."""
     softmax_twice: Flag = 0
     lambda_1: NonNegativeFloat = 1.0
     lambda_2: NonNegativeFloat = 1.0

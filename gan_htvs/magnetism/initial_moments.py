@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SYMPREC = 0.01
-"""Tolerance within which a relaxed structure is symmetrised, A."""
+"""Tolerance within which a relaxed structure is symmetrized, A."""
 
 MAGNETIC_3D = frozenset({"Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu"})
 """3d elements whose d shell can be partly filled in an oxide (not Sc and Zn)."""
@@ -46,7 +46,7 @@ class MagneticStart:
     """NM: no magnetic site; given: the signs of the moments that came with the structure; FM: all
     parallel; AFM, AFM-2, AFM-3, ...: others, best first."""
     structure: Structure
-    """Symmetrised primitive cell of the order, moments as site property ``magmom`` (Bohr
+    """Symmetrized primitive cell of the order, moments as site property ``magmom`` (Bohr
     magnetons)."""
 
 
@@ -187,7 +187,7 @@ def _default_moment(symbol: str) -> float:
 
 
 def magnetic_primitive(structure: Structure, moments: Sequence[float]) -> Structure:
-    """Find the symmetrised primitive cell in which equivalent sites have equal moments.
+    """Find the symmetrized primitive cell in which equivalent sites have equal moments.
 
     An antiferromagnetic order keeps the cell that it needs.
 

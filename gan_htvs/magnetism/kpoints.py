@@ -18,7 +18,7 @@ is not worth the next mesh, on which a hybrid costs about eight times as much.""
 
 
 def kpoint_mesh(structure: Structure, length: float) -> tuple[int, int, int]:
-    """Choose a small Gamma-centred mesh that serves a length, with full symmetry.
+    """Choose a small Gamma-centered mesh that serves a length, with full symmetry.
 
     The n1 x n2 x n3 cells that the mesh makes periodic hold no lattice vector shorter than
     ``length`` (Moreno and Soler, Phys. Rev. B 45, 13891 (1992)); for a box that is n * a >=

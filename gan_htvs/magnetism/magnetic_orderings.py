@@ -321,7 +321,7 @@ def magnetic_couplings(structure: Structure, magnetic: ArrayLike) -> NDArray[np.
     .. math:: J_{ij} = \sum_{i-X-j} \cos^2\theta_{iXj} + w \sum_{ij} (d_0 / d_{ij})^{10}
 
     with a first sum over all anions X bonded to both (Goodenough 1955, Kanamori 1959) and a
-    small second one over direct neighbours; images of a site in other cells count.
+    small second one over direct neighbors; images of a site in other cells count.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Levels of theory, and what each energy needs before it may stand beside formation energies.
 
 The Materials Project fits its MP2020 corrections (Wang et al., Sci. Rep. 11, 15496 (2021)) to raw
-GGA and GGA+U energies. CHGNet learnt energies that contain them; SevenNet and VASP give raw ones,
+GGA and GGA+U energies. CHGNet learned energies that contain them; SevenNet and VASP give raw ones,
 and so, it is assumed, do the force fields that go by atomate2's names.
 """
 

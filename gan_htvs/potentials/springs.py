@@ -1,4 +1,4 @@
-"""A first guess of how stiff a crystal is: springs between neighbours.
+"""A first guess of how stiff a crystal is: springs between neighbors.
 
 A quasi-Newton optimizer starts from it and learns the rest. Springs get weaker with distance, as in
 the model Hessian of Lindh et al. (Chem. Phys. Lett. 1995, 241, 423) and the preconditioner of

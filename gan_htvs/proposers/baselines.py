@@ -75,7 +75,7 @@ class Substitution(Proposer):
     """Proposes decorated prototypes, the most plausible one of every prototype first.
 
     The dataset source ``prototypes`` is made in the same way with fewer orderings, so a generator
-    that learnt from it has seen the first of these structures.
+    that learned from it has seen the first of these structures.
 
     Parameters
     ----------

@@ -169,7 +169,7 @@ def measure_funnel(
 ) -> Funnel:
     """Count the candidates of a campaign, proposer by proposer, known phases last.
 
-    ``n_training`` is the number of structures that its generator learnt from, if that is known.
+    ``n_training`` is the number of structures that its generator learned from, if that is known.
     """
     system = campaign.chemical_system
     prescreens = campaign.prescreen is not None

@@ -76,7 +76,7 @@ def draw_hull(
 ) -> Figure | None:
     """Draw the hull of the known phases with the lowest candidate of each formula.
 
-    A ternary system is seen from above, candidates coloured by their energy above the hull; a
+    A ternary system is seen from above, candidates colored by their energy above the hull; a
     binary one from the side. None for others.
     """
     if len(references.elements) not in (BINARY, TERNARY):
@@ -158,12 +158,12 @@ def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
     points = defaultdict(list)
     for row in known:
         is_phase = row["origin"]["proposer"] == KNOWN_PHASE
-        kind = (row["band_gap_method"] or "not labelled", is_phase)
+        kind = (row["band_gap_method"] or "not labeled", is_phase)
         points[kind].append((row["pourbaix"]["minimum"], row["band_gap"]))
-    colours = dict(zip(sorted({method for method, _ in points}), cycle(COLOURS), strict=False))
+    colors = dict(zip(sorted({method for method, _ in points}), cycle(COLOURS), strict=False))
     for (method, is_phase), own in sorted(points.items()):
         marker, name = ("x", "known phases") if is_phase else ("o", "candidates")
-        style: dict[str, Any] = {"marker": marker, "color": colours[method]}
+        style: dict[str, Any] = {"marker": marker, "color": colors[method]}
         axes.scatter(*zip(*own, strict=True), label=f"{name}, {method}", **style)
     axes.set(
         xlabel="smallest Pourbaix decomposition energy, eV/atom",

@@ -25,7 +25,7 @@ class RelaxedCandidate(NamedTuple):
 
 
 class TrainingSet(NamedTuple):
-    """Structures of one reduced formula that generators learnt from."""
+    """Structures of one reduced formula that generators learned from."""
 
     name: str
     """Content hash of the whole set, or of several together."""
@@ -52,7 +52,7 @@ def look_up(
     known_phases: Mapping[str, Structure],
     training: TrainingSet | None,
     *,
-    learnt: bool,
+    learned: bool,
 ) -> dict[str, Novelty]:
     """Return for each candidate which known structure it is, if any.
 
@@ -63,9 +63,9 @@ def look_up(
     known_phases
         RelaxedStructure reference phases of that formula, by name.
     training
-        What the campaign's generators learnt from, if that is known.
-    learnt
-        Whether the campaign has a generator: if what it learnt from is not known, whether a
+        What the campaign's generators learned from, if that is known.
+    learned
+        Whether the campaign has a generator: if what it learned from is not known, whether a
         candidate is novel is not known either.
 
     Returns
@@ -82,7 +82,7 @@ def look_up(
         match = learned.first(candidate.fingerprint)
         is_novel = reference is None and match is None
         novelties[candidate.candidate_id] = Novelty(
-            is_novel=None if is_novel and learnt and training is None else is_novel,
+            is_novel=None if is_novel and learned and training is None else is_novel,
             reference_match=None if reference is None else names[reference],
             training_match=None if match is None else members[match][0],
             training_set=training and training.name,

@@ -1,6 +1,6 @@
 """A soft-sphere push that takes overlaps out of structures before any potential sees them.
 
-Potentials have holes at short distances, and half of all raw relaxations end in one. Minimising
+Potentials have holes at short distances, and half of all raw relaxations end in one. Minimizing
 the squared overlap of soft spheres over positions and strain removes the cause for some
 milliseconds per structure. The batch is one graph: atoms of all structures in a row, pairs as an
 edge list.
@@ -131,7 +131,7 @@ def declash(
 ) -> DeclashResult:
     """Push overlapping atoms apart over positions and strain.
 
-    Minimises the sum over pairs of max(0, d0 - d)^2 with d0 from :func:`pair_distances` and a
+    Minimizes the sum over pairs of max(0, d0 - d)^2 with d0 from :func:`pair_distances` and a
     term that holds the volume, by FIRE (Bitzek et al., Phys. Rev. Lett. 2006, 97, 170201), each
     structure with its own time step. Cells that are too loose or hold an overlap start from
     ``volume_per_atom``; a structure without overlap at a sound density is returned as it is.

@@ -80,7 +80,7 @@ def symmetrize(structure: Structure, tolerance: float) -> Structure:
 
     Returns
     -------
-    The primitive cell of the symmetrised crystal, or the structure itself where there is no
+    The primitive cell of the symmetrized crystal, or the structure itself where there is no
     symmetry but that of its lattice.
     """
     if not tolerance:

@@ -141,7 +141,7 @@ class CampaignLaunchPad(LaunchPad):
         """Return the address; FireWorks would show all settings, and a password among them."""
         return f"{type(self).__name__}({self.name!r} at {self.host})"
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """Prepare an empty database; one in use is left as it is."""
         fresh = self.fw_id_assigner.update_one(
             {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True

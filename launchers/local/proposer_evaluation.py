@@ -127,7 +127,7 @@ def evaluate_checkpoint(
     training, held_out = dataset.split(campaign.dataset.held_out)
     if trained.dataset not in (None, training.hash):
         raise UserError(
-            f"{campaign_file}: {checkpoint_file} learnt from another dataset than this campaign's "
+            f"{campaign_file}: {checkpoint_file} learned from another dataset than this campaign's "
             "(section dataset), so that novelty and rediscovery would mean nothing; give the "
             "campaign file that it was trained with."
         )

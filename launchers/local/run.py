@@ -73,7 +73,7 @@ def run_campaign(
     pool = WorkerPool(n_workers, launchpad_file, directory, owners)
     with held(directory):
         register(campaign, databases)
-        launchpad.initialise()
+        launchpad.initialize()
         ensure_indexes(databases)
         _recover(campaign, databases, feeder, recovery)
         began = datetime.now()  # noqa: DTZ005 - as jobflow writes it

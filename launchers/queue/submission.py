@@ -50,7 +50,7 @@ def submit_campaign(
     register(campaign, databases, extend=extend, workflows_at_once=workflows_at_once)
     feeder = Feeder(campaign, databases)
     launchpad = feeder.launchpad
-    launchpad.initialise()
+    launchpad.initialize()
     ensure_indexes(databases)
     with console.WorkProgress() as show:
         total = feeder.backlog().ready

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from launchers.rehearsal.inputs import Inputs
     from launchers.rehearsal.spectrum import Spectrum
 
-CONVERGED = "reached required accuracy - stopping structural energy minimisation"
+CONVERGED = "reached required accuracy - stopping structural energy minimization"
 """Message of VASP when ions are converged."""
 
 MOMENTS_FROM = 10

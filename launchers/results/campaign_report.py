@@ -59,7 +59,7 @@ class Results:
         The set that most candidates were compared with, by the hash of its content; None before
         any was.
     n_training
-        Structures that its generators learnt from, if that is known.
+        Structures that its generators learned from, if that is known.
     """
 
     campaign: Campaign

@@ -157,8 +157,8 @@ def test_filter_open_a_candidate_see_its_structure_and_take_its_cif(serve, page,
     page.wait_for_selector("#water .main-svg >> nth=0")
     page.wait_for_timeout(2500)
     picture = Image.open(io.BytesIO(page.locator(".view canvas").first.screenshot()))
-    colours = np.asarray(picture.convert("RGB")).astype(int)
-    reds = (colours[..., 0] > 150) & (colours[..., 1] < 90)
+    colors = np.asarray(picture.convert("RGB")).astype(int)
+    reds = (colors[..., 0] > 150) & (colors[..., 1] < 90)
     assert reds.mean() > 0.002, "no oxygen is seen"
     keep(page, "explorer-candidate")
 

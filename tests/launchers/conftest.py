@@ -14,7 +14,7 @@ def databases(launchpad_file):
 @pytest.fixture
 def launchpad(databases):
     launchpad = databases.launchpad()
-    launchpad.initialise()
+    launchpad.initialize()
     return launchpad
 
 

@@ -46,7 +46,7 @@ def test_own_structures_are_evaluated_beside_the_reference_phases(folder, launch
     assert units.compositions == {}
     assert "training" not in units.flows.shared
     with open_databases(launchpad_file) as databases:
-        databases.launchpad().initialise()
+        databases.launchpad().initialize()
         write_references(databases, units)
         ((_, chunk),) = units.chunks(databases)
     assert {each.candidate_id for each in own_proposals(campaign)} < set(chunk)

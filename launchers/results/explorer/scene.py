@@ -72,7 +72,7 @@ def _bonds() -> CutOffDictNN:
 
 
 def color_of(symbol: str) -> str:
-    """Colour of an element, Jmol's, as ``#rrggbb``."""
+    """Color of an element, Jmol's, as ``#rrggbb``."""
     return str(to_hex(jmol_colors[atomic_numbers[symbol]]))
 
 

@@ -34,9 +34,9 @@ class TestFillBands:
 
     def test_an_odd_electron_is_a_metal_without_spin_and_not_with_it(self):
         assert fill_bands([[[0.0, 1.0]]], [1], 1).is_metal
-        polarised = fill_bands([[[0.0, 1.0]], [[2.0, 3.0]]], [1], 1)
-        assert not polarised.is_metal
-        assert polarised.gap == 1.0
+        polarized = fill_bands([[[0.0, 1.0]], [[2.0, 3.0]]], [1], 1)
+        assert not polarized.is_metal
+        assert polarized.gap == 1.0
 
     def test_a_half_filled_degenerate_level_is_a_metal(self):
         assert fill_bands([[[0.0, 0.0, 4.0]]], [1], 2).is_metal

@@ -69,14 +69,14 @@ def test_normal_spinel_has_manganese_in_octahedra(dataset, structures):
     matcher = structure_matcher()
     known = spinel("Mg", "Mn")
     found = next(s for s in structures if matcher.fit(known, s))
-    neighbours = {
+    neighbors = {
         site.specie.symbol: sum(
             n.specie.symbol == "O" and n.nn_distance < 2.6 for n in found.get_neighbors(site, 2.6)
         )
         for site in found
         if site.specie.symbol != "O"
     }
-    assert neighbours == {"Mg": 4, "Mn": 6}
+    assert neighbors == {"Mg": 4, "Mn": 6}
 
 
 def test_inverse_spinel_and_tunnel_phases_are_in_the_dataset(dataset):

@@ -141,7 +141,7 @@ def test_within_a_formula_crystals_are_drawn_by_weight(
     assert first == pytest.approx(0.5, abs=0.04)
 
 
-def test_a_crystal_is_not_favoured_for_its_many_supercells() -> None:
+def test_a_crystal_is_not_favored_for_its_many_supercells() -> None:
     cells = [random_cell(0, (1, 1, 2), MG_MN_O), random_cell(1, (4, 4, 8), MG_MN_O)]
     data = TrainingImages(encode(cells, MG_MN_O), np.array([[1, 1, 2], [4, 4, 8]]), MG_MN_O)
     same = (data.counts == torch.tensor([4, 4, 8])).all(dim=1)

@@ -96,7 +96,7 @@ def test_the_coverage_loss_is_the_distance_of_the_nearest_framework() -> None:
     torch.testing.assert_close(best, torch.stack(single).min())
 
 
-def test_crystals_are_learnt_and_compositions_are_exact(tmp_path) -> None:
+def test_crystals_are_learned_and_compositions_are_exact(tmp_path) -> None:
     images = encode(crystals(), MG_MN_O)
     counts = decode(images, MG_MN_O).counts
     trained = train(images, counts, MG_MN_O, TINY, max_steps=400, seed=0)

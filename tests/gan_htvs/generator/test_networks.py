@@ -30,8 +30,8 @@ def linear(inputs: int, outputs: int) -> int:
     return (inputs + 1) * outputs
 
 
-def normalised(inputs: int, outputs: int) -> int:
-    """Weights, and scale and shift of the normalisation that takes the place of a bias."""
+def normalized(inputs: int, outputs: int) -> int:
+    """Weights, and scale and shift of the normalization that takes the place of a bias."""
     return inputs * outputs + 2 * outputs
 
 
@@ -41,12 +41,12 @@ def normalised(inputs: int, outputs: int) -> int:
         (
             MG_MN_O,
             linear(541, 128 * 28)
-            + normalised(128, 3 * 256)
-            - 2 * 2 * 256  # one normalisation for the three columns
-            + normalised(256, 512)
-            + normalised(512, 256)
+            + normalized(128, 3 * 256)
+            - 2 * 2 * 256  # one normalization for the three columns
+            + normalized(256, 512)
+            + normalized(512, 256)
             + linear(256, 1)
-            + normalised(84, 30)
+            + normalized(84, 30)
             + linear(30, 6),
             linear(3, 512)
             + linear(512, 512)
@@ -56,23 +56,23 @@ def normalised(inputs: int, outputs: int) -> int:
             + linear(200, 10),
             3
             * (
-                normalised(3, 512)
-                + normalised(512, 256)
-                + normalised(256, 256)
-                + normalised(256, 2)
-                + normalised(300, 100)
+                normalized(3, 512)
+                + normalized(512, 256)
+                + normalized(256, 256)
+                + normalized(256, 2)
+                + normalized(300, 100)
             )
-            + 2 * (normalised(2 * 8, 300) + linear(100, 8))
-            + (normalised(2 * 12, 300) + linear(100, 12)),
+            + 2 * (normalized(2 * 8, 300) + linear(100, 8))
+            + (normalized(2 * 12, 300) + linear(100, 12)),
         ),
         (
             V_O,
             linear(512 + 1 + 24, 128 * 24)
             + (128 * 3 * 256 + 2 * 256)
-            + normalised(256, 512)
-            + normalised(512, 256)
+            + normalized(256, 512)
+            + normalized(512, 256)
             + linear(256, 1)
-            + normalised(3 * 24, 30)
+            + normalized(3 * 24, 30)
             + linear(30, 6),
             linear(3, 512)
             + linear(512, 512)
@@ -82,14 +82,14 @@ def normalised(inputs: int, outputs: int) -> int:
             + linear(200, 10),
             2
             * (
-                normalised(3, 512)
-                + normalised(512, 256)
-                + normalised(256, 256)
-                + normalised(256, 2)
-                + normalised(300, 100)
+                normalized(3, 512)
+                + normalized(512, 256)
+                + normalized(256, 256)
+                + normalized(256, 2)
+                + normalized(300, 100)
             )
-            + (normalised(2 * 8, 300) + linear(100, 8))
-            + (normalised(2 * 16, 300) + linear(100, 16)),
+            + (normalized(2 * 8, 300) + linear(100, 8))
+            + (normalized(2 * 16, 300) + linear(100, 16)),
         ),
     ],
     ids=["Mg-Mn-O", "V-O"],
@@ -106,10 +106,10 @@ def test_the_published_code_has_a_cell_branch_and_a_bias_instead_of_the_last_nor
     text = parameter_count(Classifier(MG_MN_O, PAPER))
     code = Classifier(MG_MN_O, replace(PAPER, atom_branch_norms=3, lambda_cell=0.1))
     cell = (
-        normalised(3, 64)
-        + normalised(64, 64)
-        + normalised(2 * 64, 100)
-        + normalised(100, 50)
+        normalized(3, 64)
+        + normalized(64, 64)
+        + normalized(2 * 64, 100)
+        + normalized(100, 50)
         + linear(50, 1)
     )
     assert parameter_count(code) == text + 3 * (2 - 2 * 2) + cell

@@ -166,9 +166,9 @@ class TestAntiferromagnets:
         assert len(cell) == 10
         for site in cell:
             if site.specie.symbol == "Mn":
-                neighbours = [n for n in cell.get_neighbors(site, 3.8) if n.specie.symbol == "Mn"]
-                assert len(neighbours) == 6
-                assert all(n.properties["magmom"] == -site.properties["magmom"] for n in neighbours)
+                neighbors = [n for n in cell.get_neighbors(site, 3.8) if n.specie.symbol == "Mn"]
+                assert len(neighbors) == 6
+                assert all(n.properties["magmom"] == -site.properties["magmom"] for n in neighbors)
 
     @pytest.mark.parametrize(
         ("structure", "n_atoms", "n_magnetic"),
@@ -252,9 +252,9 @@ class TestMoreArrangements:
     def test_a_cubic_perovskite_has_types_g_and_then_c_and_a(self):
         found = []
         for cell in others(PEROVSKITE, max_afm=10):
-            centre = next(site for site in cell if site.specie.symbol == "Mn")
-            near = [n for n in cell.get_neighbors(centre, 3.8) if n.specie.symbol == "Mn"]
-            found.append(sum(n.properties["magmom"] != centre.properties["magmom"] for n in near))
+            center = next(site for site in cell if site.specie.symbol == "Mn")
+            near = [n for n in cell.get_neighbors(center, 3.8) if n.specie.symbol == "Mn"]
+            found.append(sum(n.properties["magmom"] != center.properties["magmom"] for n in near))
         assert found == [6, 4, 2]
 
     @pytest.mark.parametrize("structure", [MNO, RUTILE, PEROVSKITE], ids=["MnO", "MnO2", "ABO3"])

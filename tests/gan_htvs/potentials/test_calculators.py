@@ -40,8 +40,8 @@ def test_one_that_is_not_installed_names_its_package(name, module, package):
     [
         (OSError("no network:\nretried"), r"loaded: OSError: no network:; correct the arguments"),
         (
-            TypeError("what is colour?"),
-            r"loaded: TypeError: what is colour\?; correct the arguments",
+            TypeError("what is color?"),
+            r"loaded: TypeError: what is color\?; correct the arguments",
         ),
         (ImportError("broken:\nat"), r"not installed \(broken:\); pip install quippy-ase"),
     ],
@@ -52,7 +52,7 @@ def test_what_cannot_be_loaded_is_told_in_one_sentence(monkeypatch, error, told)
 
     monkeypatch.setattr(utils, "ase_calculator", fails)
     with pytest.raises(UserError, match=told) as raised:
-        calculator_of("GAP", colour="x")
+        calculator_of("GAP", color="x")
     assert "\n" not in str(raised.value)
 
 

@@ -29,7 +29,7 @@ def energy(atoms: Atoms, moves, strain) -> float:
     return total
 
 
-def test_the_hessian_is_that_of_springs_between_neighbours():
+def test_the_hessian_is_that_of_springs_between_neighbors():
     atoms = crystal()
     hessian = spring_hessian(atoms)
     assert hessian == pytest.approx(hessian.T)

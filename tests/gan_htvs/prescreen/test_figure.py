@@ -19,7 +19,7 @@ def test_images_are_pngs():
         assert rendered(image).startswith(b"\x89PNG")
 
 
-def test_relaxations_have_the_colour_of_their_end_and_hurdles_a_bar():
+def test_relaxations_have_the_color_of_their_end_and_hurdles_a_bar():
     trajectories = [
         EnergyTrajectory(ScreeningStep.WINDOW, [1.5, 0.9, 0.4]),
         EnergyTrajectory(None, [0.5, 0.1]),

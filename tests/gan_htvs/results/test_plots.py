@@ -132,7 +132,7 @@ def test_curves_in_water_are_those_of_stable_crystals():
     ]
 
 
-def test_gaps_are_labelled_with_their_method_and_the_window():
+def test_gaps_are_labeled_with_their_method_and_the_window():
     figure = plots.draw_gaps(ROWS, LIMITS)
     axes = figure.axes[0]
     (window,) = (patch for patch in axes.patches if isinstance(patch, Rectangle))

@@ -12,8 +12,8 @@ ELEMENTS = ("Mg", "Mn", "O")
 
 def rocksalt(a: float) -> Structure:
     corners = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-    centres = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
-    return Structure(Lattice.cubic(a), ["Mg"] * 4 + ["O"] * 4, corners + centres)
+    centers = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+    return Structure(Lattice.cubic(a), ["Mg"] * 4 + ["O"] * 4, corners + centers)
 
 
 def random_cells(n: int, counts: tuple[int, int, int] = (2, 4, 8)) -> list[Structure]:
@@ -29,12 +29,12 @@ def random_cells(n: int, counts: tuple[int, int, int] = (2, 4, 8)) -> list[Struc
 
 
 def shortest_distance_ratio(structure: Structure) -> float:
-    """Oracle: pymatgen's neighbour search, each pair over its distance."""
+    """Oracle: pymatgen's neighbor search, each pair over its distance."""
     distances = pair_distances(ELEMENTS)
     return min(
-        neighbour.nn_distance / distances[site.specie.symbol, neighbour.specie.symbol]
-        for site, neighbours in zip(structure, structure.get_all_neighbors(4.0), strict=True)
-        for neighbour in neighbours
+        neighbor.nn_distance / distances[site.specie.symbol, neighbor.specie.symbol]
+        for site, neighbors in zip(structure, structure.get_all_neighbors(4.0), strict=True)
+        for neighbor in neighbors
     )
 
 
@@ -104,7 +104,7 @@ def test_coincident_atoms_are_separated() -> None:
     assert result.overlap[0] <= 0.05
 
 
-def test_unusable_input_passes_through_and_harms_no_neighbour() -> None:
+def test_unusable_input_passes_through_and_harms_no_neighbor() -> None:
     (good,) = random_cells(1)
     flat = Structure(Lattice.from_parameters(5, 5, 5, 60, 60, 119.999), ["O"], [[0] * 3])
     broken = Structure(Lattice.cubic(4), ["Mg", "O"], [[0] * 3, [np.nan] * 3])

@@ -17,8 +17,8 @@ from gan_htvs.structures.matching import (
 
 def rocksalt(a: float = 4.21, cation: str = "Mg") -> Structure:
     corners = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-    centres = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
-    return Structure(Lattice.cubic(a), [cation] * 4 + ["O"] * 4, corners + centres)
+    centers = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+    return Structure(Lattice.cubic(a), [cation] * 4 + ["O"] * 4, corners + centers)
 
 
 def caesium_chloride() -> Structure:

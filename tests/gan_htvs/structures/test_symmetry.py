@@ -47,9 +47,9 @@ def test_spinel_has_origin_choice_one(group):
     )
     assert spinel.composition.formula == "Mg2 Mn4 O8"
     assert SpacegroupAnalyzer(spinel).get_space_group_number() == 227
-    neighbours = {
+    neighbors = {
         site.specie.symbol: len(spinel.get_neighbors(site, 2.3))
         for site in spinel
         if site.specie.symbol != "O"
     }
-    assert neighbours == {"Mg": 4, "Mn": 6}
+    assert neighbors == {"Mg": 4, "Mn": 6}

@@ -16,8 +16,8 @@ from gan_htvs.structures.validity import (
 
 def rocksalt(a: float = 4.21) -> Structure:
     corners = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-    centres = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
-    return Structure(Lattice.cubic(a), ["Mg"] * 4 + ["O"] * 4, corners + centres)
+    centers = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+    return Structure(Lattice.cubic(a), ["Mg"] * 4 + ["O"] * 4, corners + centers)
 
 
 def test_rocksalt_is_in_order() -> None:

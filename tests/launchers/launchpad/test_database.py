@@ -162,7 +162,7 @@ def test_an_external_server_with_users_needs_only_the_file(
     path = write(tmp_path, settings)
     with open_databases(path) as databases:
         launchpad = databases.launchpad()
-        launchpad.initialise()
+        launchpad.initialize()
         assert launchpad.get_new_fw_id() == 1
         with databases.job_store() as store:
             store.update(
@@ -187,7 +187,7 @@ def test_a_connection_string_with_credentials_leads_to_its_database(
     path = write(tmp_path, {"host": uri, "port": 27017, "uri_mode": uri_mode}, mode=0o600)
     with open_databases(path) as databases:
         launchpad = databases.launchpad()
-        launchpad.initialise()
+        launchpad.initialize()
         task = ReleaseTask(owner="nobody")  # opens the databases beside its launchpad
         launchpad.add_wf(Firework(task, spec={"_add_launchpad_and_fw_id": True}))
         launch_rocket(launchpad, FWorker(), strm_lvl="ERROR")
@@ -332,11 +332,11 @@ def test_who_may_not_write_is_told_so(tmp_path, server_with_users, monkeypatch):
         pytest.raises(UserError, match=r"does not let reader do this.*readWrite") as error,
         open_databases(path) as databases,
     ):
-        databases.launchpad().initialise()
+        databases.launchpad().initialize()
     assert "xyzzy" not in str(error.value)
 
 
-def test_a_misspelt_key_is_told_but_those_of_others_are_not(tmp_path):
+def test_a_misspelled_key_is_told_but_those_of_others_are_not(tmp_path):
     with pytest.raises(UserError, match="'embeded_storage'; perhaps 'embedded_storage'"):
         LaunchpadFile.read(write(tmp_path, REAL | {"embeded_storage": "x"}))
     assert LaunchpadFile.read(write(tmp_path, REAL | {"ssl_ca_certs": None})).host == REAL["host"]

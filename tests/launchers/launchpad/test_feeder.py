@@ -34,7 +34,7 @@ def campaign_of(**changes):
 @pytest.fixture
 def databases(launchpad_file):
     with open_databases(launchpad_file) as databases:
-        databases.launchpad().initialise()
+        databases.launchpad().initialize()
         yield databases
 
 

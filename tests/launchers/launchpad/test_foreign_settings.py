@@ -77,7 +77,7 @@ def job_in_both(launchpad, group):
     """One job in the database of the launchpad file, and one in that of the group."""
     with open_databases(group / "my_launchpad.yaml") as others:
         theirs = others.launchpad()
-        theirs.initialise()
+        theirs.initialize()
         for each in (launchpad, theirs):
             each.add_wf(flow_to_workflow(Flow([store_inputs(1)]), store=None))
         yield launchpad, theirs

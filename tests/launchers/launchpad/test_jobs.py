@@ -52,9 +52,9 @@ def test_training_is_taken_before_everything_else(launchpad):
     assert first.spec["step"] == "train"
 
 
-def test_initialising_again_keeps_what_is_queued(launchpad):
+def test_initializing_again_keeps_what_is_queued(launchpad):
     submit(launchpad, [unit("a")], SEARCH)
-    launchpad.initialise()
+    launchpad.initialize()
     assert launchpad.is_busy(["search"])
 
 
@@ -90,7 +90,7 @@ def test_workflows_that_are_added_in_bulk_draw_their_ids_from_the_same_counter(l
     assert sorted(ids) == list(range(1, 101))
 
 
-def test_a_launchpad_that_was_never_initialised_says_so(launchpad_file):
+def test_a_launchpad_that_was_never_initialized_says_so(launchpad_file):
     with (
         open_databases(launchpad_file) as databases,
         pytest.raises(ValueError, match="initialized"),

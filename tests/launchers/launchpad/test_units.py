@@ -17,7 +17,7 @@ PHASES = ("Mg hcp", "MgO periclase")
 @pytest.fixture
 def databases(launchpad_file):
     with open_databases(launchpad_file) as databases:
-        databases.launchpad().initialise()
+        databases.launchpad().initialize()
         yield databases
 
 

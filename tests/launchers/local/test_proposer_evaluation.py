@@ -42,7 +42,7 @@ PARAMETERS = replace(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A campaign file and a generator that learnt for some seconds."""
+    """A campaign file and a generator that learned for some seconds."""
     folder = tmp_path_factory.mktemp("evaluation")
     (folder / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN))
     campaign = read_campaign(folder / "campaign.yaml")
@@ -90,7 +90,7 @@ def test_the_report_is_printed_stored_and_the_same_again(folder):
     for evaluation in report.evaluations:
         assert evaluation.level_of_theory == "CHGNet-0.3.0"
         assert [m.composition for m in evaluation.compositions] == ["Mg2O2", "MgO"]
-        # One of each composition of which there is any: the generator has hardly learnt.
+        # One of each composition of which there is any: the generator has hardly learned.
         found = {sample.composition for sample in evaluation.samples}
         assert evaluation.overall.n_relaxed == len(found)
         assert evaluation.proposer == "gan" or len(found) == 2
@@ -224,7 +224,7 @@ def test_a_generator_is_not_judged_by_another_training_set(folder):
     (folder / "other.yaml").write_text(yaml.safe_dump(other))
     result = evaluate(folder, "-c", folder / "other.yaml")
     assert result.exit_code == 2
-    assert "learnt from another dataset" in result.stderr
+    assert "learned from another dataset" in result.stderr
 
 
 def test_the_shipped_generator_is_judged_by_its_name(tmp_path):
@@ -241,7 +241,7 @@ def test_the_shipped_generator_is_judged_by_its_name(tmp_path):
 
 @pytest.fixture
 def alloy(tmp_path):
-    """A campaign of Mg and Al, which has no anions, and a generator that learnt nothing."""
+    """A campaign of Mg and Al, which has no anions, and a generator that learned nothing."""
     structures = tmp_path / "structures"
     structures.mkdir()
     Structure(Lattice.cubic(3.2), ["Mg", "Al"], [[0, 0, 0], [0.5] * 3]).to(

@@ -52,7 +52,7 @@ class Site:
     def __init__(self, databases):
         self.databases = databases
         self.launchpad = databases.launchpad()
-        self.launchpad.initialise()
+        self.launchpad.initialize()
 
     def leave(self, uuid, step, candidate, *, owner="mg-o", failed_in=None, state="COMPLETED"):
         ended = labeled(add(1, 2), step, owner, candidate_id=candidate)

@@ -36,7 +36,7 @@ def campaign(energy="chgnet", gap="gpaw", prescreen=None):
 def databases(launchpad_file, monkeypatch):
     monkeypatch.setitem(SAVED_FW_MODULES, "PyTask", PyTask.__module__)
     with open_databases(launchpad_file) as databases:
-        databases.launchpad().initialise()
+        databases.launchpad().initialize()
         yield databases
 
 

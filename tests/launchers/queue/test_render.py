@@ -134,7 +134,7 @@ def test_fireworks_own_qlaunch_submits_what_is_ready(site, call, launchpad_file,
     qlaunch = shlex.quote(str(Path(sys.executable).with_name("qlaunch")))
     with open_databases(launchpad_file) as databases:
         launchpad = databases.launchpad()
-        launchpad.initialise()
+        launchpad.initialize()
         launchpad.add_wf(Firework(ScriptTask.from_str("true"), spec={"_category": "cpu"}))
         for category in ("gpu", "cpu"):
             submit = f"{qlaunch} -c queue/{category} --launch_dir gan_htvs_data/runs singleshot"

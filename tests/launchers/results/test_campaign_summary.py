@@ -120,7 +120,7 @@ def test_a_calculation_that_was_lost_is_a_result_and_a_gate_is_not(launchpad_fil
     lost = labeled(add(1, 2), step, "mg-o", candidate_id="a")
     with open_databases(launchpad_file) as databases:
         launchpad = databases.launchpad()
-        launchpad.initialise()
+        launchpad.initialize()
         submit(launchpad, [Unit(lost.uuid, Flow([lost]))], MG_O)
         launchpad.fireworks.update_one({}, {"$set": {"state": "FIZZLED"}})
         with databases.store("campaigns", key="name") as campaigns:

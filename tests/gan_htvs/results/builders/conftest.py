@@ -41,7 +41,7 @@ def references(level=LEVEL, **more):
 
 
 def cubic(a, *sites):
-    """Primitive cell of a face-centred cubic crystal."""
+    """Primitive cell of a face-centered cubic crystal."""
     symbols, coordinates = zip(*sites, strict=True)
     return Structure(Lattice.rhombohedral(a / 2**0.5, 60), symbols, [[x] * 3 for x in coordinates])
 

@@ -1,4 +1,4 @@
-"""What cannot be used is marked with a stage and a reason, and its neighbour goes on."""
+"""What cannot be used is marked with a stage and a reason, and its neighbor goes on."""
 
 from __future__ import annotations
 

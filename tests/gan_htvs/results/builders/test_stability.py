@@ -259,7 +259,7 @@ def test_of_a_verdict_that_was_replaced_the_last_index_counts(lab):
 
 
 class TestNovelty:
-    def test_a_known_phase_is_recognised_and_is_nobodys_duplicate(self, lab):
+    def test_a_known_phase_is_recognized_and_is_nobodys_duplicate(self, lab):
         lab.propose("a", "b", "phase")
         lab.gate("phase", structure=rocksalt(), proposer="known_phase")
         lab.gate("a", 0.001, structure=rocksalt(a=4.3))
@@ -271,9 +271,9 @@ class TestNovelty:
         assert lab["b"].novelty.reference_match is None
         assert lab["phase"].novelty is None
 
-    def test_a_training_structure_is_recognised(self, lab):
+    def test_a_training_structure_is_recognized(self, lab):
         system = ChemicalSystem(caps={"Mg": 4, "O": 4})
-        learnt = Dataset(
+        learned = Dataset(
             system=system,
             images=encode([zincblende()], system),
             counts=np.array([[1, 1]]),
@@ -282,7 +282,7 @@ class TestNovelty:
         lab.job(
             "train",
             Step.TRAIN,
-            {"sha256": "checkpoint", "training_set": learnt.as_document()},
+            {"sha256": "checkpoint", "training_set": learned.as_document()},
         )
         lab.propose("a", "b")
         lab.gate("a", structure=zincblende(a=4.7))
@@ -291,13 +291,13 @@ class TestNovelty:
         assert lab["a"].novelty.training_match == "sphalerite MgO"
         assert not lab["a"].novelty.is_novel
         assert lab["b"].novelty.is_novel
-        assert lab["b"].novelty.training_set == learnt.hash
+        assert lab["b"].novelty.training_set == learned.hash
 
     def test_what_the_generator_has_seen_is_new_from_nobody(self, lab):
         system = ChemicalSystem(caps={"Mg": 4, "O": 4})
         images = encode([zincblende()], system)
-        learnt = Dataset(system, images, np.array([[1, 1]]), ("sphalerite MgO",))
-        output = {"sha256": "checkpoint", "training_set": learnt.as_document()}
+        learned = Dataset(system, images, np.array([[1, 1]]), ("sphalerite MgO",))
+        output = {"sha256": "checkpoint", "training_set": learned.as_document()}
         lab.propose("gan", "random")
         lab.gate("gan", 0.01)
         lab.gate("random", structure=zincblende(), proposer="random")

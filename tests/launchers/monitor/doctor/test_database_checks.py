@@ -44,7 +44,7 @@ def test_an_embedded_database_is_served_for_the_checks_and_left_as_it_was(
 
 def test_indexes_that_are_lacking_are_named(launchpad_file):
     with open_databases(launchpad_file) as databases:
-        databases.launchpad().initialise()
+        databases.launchpad().initialize()
         db = databases.launchpad().db
         db["fireworks"].insert_one({"fw_id": 1, "state": "READY"})
         db["outputs"].insert_one({"uuid": "u"})

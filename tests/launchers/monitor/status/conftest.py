@@ -57,7 +57,7 @@ class Site:
     def __init__(self, folder, databases, launchpad_file):
         self.folder, self.databases, self.file = folder, databases, launchpad_file
         self.launchpad = databases.launchpad()
-        self.launchpad.initialise()
+        self.launchpad.initialize()
 
     def register(self, campaign=CAMPAIGN, **submission):
         submission |= {"owners": [campaign.name, REFERENCES], "submitted_on": datetime.now(UTC)}

@@ -33,7 +33,7 @@ def test_atoms_that_a_relaxation_moved_a_little_are_at_faces_all_the_same(parts,
     assert counts == {"Mg": 14, "O": 13}
 
 
-def test_half_a_bond_leads_from_an_atom_to_each_neighbour(parts):
+def test_half_a_bond_leads_from_an_atom_to_each_neighbor(parts):
     bonds = [pair for each in parts(ROCK_SALT)["bonds"] for pair in each["positionPairs"]]
     assert len(bonds) == 6 * (14 + 13)
     lengths = np.linalg.norm(np.diff(np.array(bonds), axis=1), axis=2)
