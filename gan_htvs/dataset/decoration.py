@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gan_htvs.dataset.bond_valence import fit_volume
-from gan_htvs.dataset.coloring import Ordering, Supercell
 from gan_htvs.dataset.prototypes import Prototype, prototypes
+from gan_htvs.dataset.site_ordering import Ordering, Supercell
 from gan_htvs.dataset.skipped import TOO_LONG
 from gan_htvs.dataset.sources import Collection
 from gan_htvs.structures.matching import unique_indices
@@ -191,7 +191,7 @@ def _decorations(
                 found[counts].append(ordering)
     for counts in sorted(found):
         for ordering in _best(found[counts], lowest_energy):
-            yield counts, ordering.supercell.fill(ordering.coloring)
+            yield counts, ordering.supercell.fill(ordering.occupation)
 
 
 def _best(orderings: Sequence[Ordering], lowest_energy: int) -> list[Ordering]:

@@ -52,7 +52,7 @@ def look_up(
     known_phases: Mapping[str, Structure],
     training: TrainingSet | None,
     *,
-    learned: bool,
+    has_generator: bool,
 ) -> dict[str, Novelty]:
     """Return for each candidate which known structure it is, if any.
 
@@ -64,7 +64,7 @@ def look_up(
         RelaxedStructure reference phases of that formula, by name.
     training
         What the campaign's generators learned from, if that is known.
-    learned
+    has_generator
         Whether the campaign has a generator: if what it learned from is not known, whether a
         candidate is novel is not known either.
 
@@ -82,7 +82,7 @@ def look_up(
         match = learned.first(candidate.fingerprint)
         is_novel = reference is None and match is None
         novelties[candidate.candidate_id] = Novelty(
-            is_novel=None if is_novel and learned and training is None else is_novel,
+            is_novel=None if is_novel and has_generator and training is None else is_novel,
             reference_match=None if reference is None else names[reference],
             training_match=None if match is None else members[match][0],
             training_set=training and training.name,

@@ -80,7 +80,7 @@ def recover(
     ] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Take up what was lost with killed workers, batch jobs and machines, and say what was done.
+    """Queue jobs again that were lost with killed workers, batch jobs and machines.
 
     Lost runs and reservations, workflows left locked, and jobs that could not be imported and now
     can, are queued again; a job that was lost three times is marked as failed. Jobs of workers
@@ -90,13 +90,16 @@ def recover(
     from launchers.launchpad.feeder import feed_all
     from launchers.launchpad.registry import registered
     from launchers.launchpad.units import CampaignUnits
+    from launchers.monitor.lost_runs import as_findings, repairs
     from launchers.monitor.recovery import Recovery
 
     with open_databases(launchpad) as databases:
         owners = CampaignUnits(registered(databases, campaign)).owners if campaign else None
         settings = {} if silent_for is None else {"silent_for": silent_for}
-        losses = Recovery.of(databases, owners, **settings).recover(dry_run=dry_run)
-        console.print_losses(losses, dry_run=dry_run)
+        lost_jobs = Recovery.of(databases, owners, **settings).recover(dry_run=dry_run)
+        if lost_jobs:
+            console.out.print(console.findings_table(as_findings(lost_jobs)))
+        console.out.print(repairs(lost_jobs, dry_run=dry_run))
         # The release of what has waited may be among what was lost for good.
         n_queued = 0 if dry_run else feed_all(databases, campaign)
     if n_queued:

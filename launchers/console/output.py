@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from gan_htvs.core.text import INCOMPLETE, INCOMPLETE_MEANS, listed
+from gan_htvs.core.text import INCOMPLETE, INCOMPLETE_MEANS
 from launchers.console.quantities import clock, counted
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from gan_htvs.results.funnel import Funnel
     from launchers.monitor.failed_calculations import FailedCalculation
     from launchers.monitor.findings import Finding
-    from launchers.monitor.lost_runs import Loss
 
 PLAIN_WIDTH = 200
 """Characters per line where the output is not a terminal."""
@@ -262,27 +261,15 @@ def print_failures(failed: Sequence[FailedCalculation]) -> None:
     out.print(grid_table(Grid(None, ("step", "reason", "for example in", "failed"), rows)))
 
 
-def print_losses(losses: Sequence[Loss], *, dry_run: bool = False) -> None:
-    """Print what was lost and what was, or would be, done about it."""
-    if not losses:
-        out.print("Nothing to recover.")
-        return
-    jobs = defaultdict(list)
-    for each in losses:
-        jobs[each.cure, each.trouble, each.reason].append(f"{each.name} ({each.fw_id})")
-    head = ("would be" if dry_run else "was", "trouble", "jobs", "reason")
-    rows = [
-        (cure, trouble, listed(names), reason)
-        for (cure, trouble, reason), names in sorted(jobs.items())
-    ]
-    out.print(grid_table(Grid(None, head, rows)))
-    counts = Counter(each.cure for each in losses)
-    verb = "would be " if dry_run else ""
-    out.print(", ".join(f"{n} {verb}{cure}" for cure, n in counts.most_common()) + ".")
-
-
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Print a row for each finding, its fix below, and count them by severity."""
+    """Print findings, and count them by severity."""
+    out.print(findings_table(findings))
+    counts = Counter(finding.severity for finding in findings)
+    out.print(", ".join(f"{n} {severity}" for severity, n in counts.most_common()))
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Return a table with a row for each finding and its fix below."""
     rows = [
         (each.where, each.severity, each.what + (f"\nfix: {each.fix}" if each.fix else ""))
         for each in findings
@@ -291,9 +278,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
     styles = {"warning": "yellow", "failure": "bold red", "skipped": "dim"}
     for row, finding in zip(table.rows, findings, strict=True):
         row.style = styles.get(finding.severity)
-    out.print(table)
-    counts = Counter(finding.severity for finding in findings)
-    out.print(", ".join(f"{n} {severity}" for severity, n in counts.most_common()))
+    return table
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:

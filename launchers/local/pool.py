@@ -78,8 +78,8 @@ class WorkerPool:
             return
         # A dead database kills workers too; asking it tells the two apart.
         lost = recovery.runs()
-        for loss in lost:
-            recovery.cure(loss)
+        for lost_job in lost:
+            recovery.repair(lost_job)
         now = time.monotonic()
         recent = [then for then in self._idle_deaths if now - then < IDLE_DEATHS_SECONDS]
         self._idle_deaths = [*recent, now] if len(dead) > len(lost) else recent

@@ -122,8 +122,8 @@ def _work(recovery: Recovery, pool: WorkerPool, feed: Callable[[], int], watch: 
         while idle_polls < IDLE_POLLS or feed():
             time.sleep(POLL_SECONDS)
             pool.replace_dead(recovery)
-            for loss in recovery.runs({"launches": []}):
-                recovery.cure(loss)
+            for lost_job in recovery.runs({"launches": []}):
+                recovery.repair(lost_job)
             locks.finish_abandoned(BUSY_LOCK_SECONDS)
             states = launchpad.states(owners)
             busy = any(state in ACTIVE_STATES for _, state in states)

@@ -1,15 +1,19 @@
-"""What can happen to a job that is not its own doing, and what is done about it."""
+"""Jobs lost with their workers, stale locks and failed imports, and their repair."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
 from pydoc import locate
 from typing import TYPE_CHECKING, Self
 
+from gan_htvs.core.text import listed
+from launchers.monitor.findings import Finding, Severity
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
 
@@ -21,7 +25,7 @@ NOT_IMPORTED = re.compile("ModuleNotFoundError|ImportError")
 
 
 class Trouble(StrEnum):
-    """What can happen to a job that is not the job's own doing."""
+    """Kinds of failure that the job itself did not cause."""
 
     LOCK = "locked workflow"
     END = "end not recorded"
@@ -30,8 +34,8 @@ class Trouble(StrEnum):
     IMPORT = "cannot be imported"
 
 
-class Cure(StrEnum):
-    """What is done about it."""
+class Repair(StrEnum):
+    """How it is repaired."""
 
     QUEUE = "queued again"
     FINISH = "finished"
@@ -40,11 +44,11 @@ class Cure(StrEnum):
 
 
 @dataclass(frozen=True)
-class Loss:
-    """A job in trouble and what is to be done about it."""
+class LostJob:
+    """A lost job and its repair."""
 
     trouble: Trouble
-    cure: Cure
+    repair: Repair
     fw_id: int
     name: str
     reason: str
@@ -52,12 +56,46 @@ class Loss:
     launch_id: int | None = None
 
     @classmethod
-    def of(cls, trouble: Trouble, job: QueuedJob, reason: str, cure: Cure = Cure.QUEUE) -> Self:
-        """Make it from a job, whose state and last launch it remembers."""
-        return cls(trouble, cure, job.fw_id, job.name, reason, job.state, job.launch_id)
+    def of(
+        cls, trouble: Trouble, job: QueuedJob, reason: str, repair: Repair = Repair.QUEUE
+    ) -> Self:
+        """Build it from a job with its present state and last launch."""
+        return cls(trouble, repair, job.fw_id, job.name, reason, job.state, job.launch_id)
 
 
-def failed_imports(launchpad: CampaignLaunchPad, owners: Sequence[str] | None) -> list[Loss]:
+def as_findings(jobs: Iterable[LostJob], fix: str | None = None) -> list[Finding]:
+    """Return one finding for all jobs with the same trouble and repair.
+
+    Parameters
+    ----------
+    jobs
+        What was lost.
+    fix
+        What the user can do; None: the repair.
+    """
+    groups = defaultdict(list)
+    for job in jobs:
+        groups[job.trouble, job.repair].append(job)
+    return [
+        Finding(
+            Severity.WARNING,
+            f"{trouble} ({len(lost):,}): {listed([*dict.fromkeys(job.reason for job in lost)])}",
+            listed([f"{job.name} ({job.fw_id})" for job in lost]),
+            fix or repair,
+        )
+        for (trouble, repair), lost in sorted(groups.items())
+    ]
+
+
+def repairs(jobs: Sequence[LostJob], *, dry_run: bool = False) -> str:
+    """Count the repairs in one sentence."""
+    counts = Counter(job.repair for job in jobs)
+    verb = "would be " if dry_run else ""
+    listed_counts = ", ".join(f"{n} {verb}{repair}" for repair, n in counts.most_common())
+    return f"{listed_counts or 'Nothing to recover'}."
+
+
+def failed_imports(launchpad: CampaignLaunchPad, owners: Sequence[str] | None) -> list[LostJob]:
     """Find jobs that failed because a machine could not import them."""
     return [
         _unimportable(launchpad, job)
@@ -67,16 +105,16 @@ def failed_imports(launchpad: CampaignLaunchPad, owners: Sequence[str] | None) -
     ]
 
 
-def _unimportable(launchpad: CampaignLaunchPad, job: QueuedJob) -> Loss:
+def _unimportable(launchpad: CampaignLaunchPad, job: QueuedJob) -> LostJob:
     where = f" on {job.launch['host']}" if job.launch else ""
-    cure = Cure.LEAVE
+    repair = Repair.LEAVE
     if missing := _missing_import(launchpad, job):
         reason = f"{missing} (here; install it on this machine and the nodes)"
     elif len(job.archived_launches) + 1 >= MAX_LOSSES:
         reason = f"{job.error} (only{where}; install it there, then `gan-htvs lpad rerun_fws`)"
     else:
-        reason, cure = f"{job.error}{where}", Cure.QUEUE
-    return Loss.of(Trouble.IMPORT, job, reason, cure)
+        reason, repair = f"{job.error}{where}", Repair.QUEUE
+    return LostJob.of(Trouble.IMPORT, job, reason, repair)
 
 
 def _missing_import(launchpad: CampaignLaunchPad, job: QueuedJob) -> str | None:
@@ -86,6 +124,6 @@ def _missing_import(launchpad: CampaignLaunchPad, job: QueuedJob) -> str | None:
         if missing and locate(".".join(filter(None, missing.group(2, 1)))) is None:
             return job.error
         launchpad.get_fw_by_id(job.fw_id)
-    except Exception as error:  # noqa: BLE001 - whatever importing somebody's module raises
+    except Exception as error:  # noqa: BLE001 - importing a user's module may raise anything
         return f"{type(error).__name__}: {error}"
     return None

@@ -20,7 +20,7 @@ from launchers.launchpad.batch_system import BatchQueue, user_name
 from launchers.launchpad.jobs import last_sign, moment
 from launchers.launchpad.locks import BUSY_LOCK_SECONDS, LOCK_SECONDS, Locks
 from launchers.launchpad.workers import MARK, Life, worker_of_launch
-from launchers.monitor.lost_runs import MAX_LOSSES, Cure, Loss, Trouble, failed_imports
+from launchers.monitor.lost_runs import MAX_LOSSES, LostJob, Repair, Trouble, failed_imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +70,7 @@ class Recovery:
     silent_for
         Seconds; a run whose worker may be alive or dead is lost if it was silent for longer.
     blames
-        Whether a job may be the cause of its losses, and is given up after some of them.
+        Whether a job may be the cause of its lost_jobs, and is given up after some of them.
     lock_seconds
         A workflow that is locked for longer was locked by a dead worker; None: longer than any
         update takes on this launchpad.
@@ -92,35 +92,35 @@ class Recovery:
         embedded = databases.settings.embedded_storage is not None
         return cls(databases.launchpad(), owners, everyone_is_here=embedded, **settings)
 
-    def recover(self, *, dry_run: bool = False) -> list[Loss]:
+    def recover(self, *, dry_run: bool = False) -> list[LostJob]:
         """Find all that is lost and repair it, or only return what would be done."""
         locked = self.locked(finish=not dry_run)
-        losses = [*self.runs(), *failed_imports(self.launchpad, self.owners)]
-        return [*locked, *(loss for loss in losses if dry_run or self.cure(loss))]
+        lost_jobs = [*self.runs(), *failed_imports(self.launchpad, self.owners)]
+        return [*locked, *(lost_job for lost_job in lost_jobs if dry_run or self.repair(lost_job))]
 
-    def cure(self, loss: Loss) -> bool:
+    def repair(self, lost_job: LostJob) -> bool:
         """Repair one job; return False if another process did, or the job went on."""
-        if loss.cure is Cure.LEAVE:
+        if lost_job.repair is Repair.LEAVE:
             return True
         # A dead worker may have left the workflow locked.
-        self.locked({"nodes": loss.fw_id}, finish=True)
-        if loss.trouble is Trouble.RUN and not self._claim(loss):
+        self.locked({"nodes": lost_job.fw_id}, finish=True)
+        if lost_job.trouble is Trouble.RUN and not self._claim(lost_job):
             return False
-        jobs = self.launchpad.jobs(query={"fw_id": loss.fw_id, "state": loss.state})
-        if [job.launch_id for job in jobs] != [loss.launch_id]:
+        jobs = self.launchpad.jobs(query={"fw_id": lost_job.fw_id, "state": lost_job.state})
+        if [job.launch_id for job in jobs] != [lost_job.launch_id]:
             return False
-        match loss.trouble:
+        match lost_job.trouble:
             case Trouble.END:
-                self.launchpad.refresh(loss.fw_id)
+                self.launchpad.refresh(lost_job.fw_id)
             case Trouble.RUN:
-                self._end_run(loss, jobs[0])
+                self._end_run(lost_job, jobs[0])
             case Trouble.RESERVATION if jobs[0].launch and jobs[0].launch["state"] == "RESERVED":
-                self.launchpad.cancel_reservation(loss.launch_id)
+                self.launchpad.cancel_reservation(lost_job.launch_id)
             case _:
-                self.launchpad.rerun_fw(loss.fw_id)
+                self.launchpad.rerun_fw(lost_job.fw_id)
         return True
 
-    def runs(self, query: Mapping[str, Any] | None = None) -> list[Loss]:
+    def runs(self, query: Mapping[str, Any] | None = None) -> list[LostJob]:
         """Find runs, reservations and ends that were lost with their workers.
 
         Parameters
@@ -131,13 +131,15 @@ class Recovery:
         jobs = self.launchpad.jobs(self.owners, states=["RUNNING", "RESERVED"], query=query)
         queue = self.queue()  # read after the launchpad: a batch job that is gone never starts
         found = [self._loss_of(job, queue) for job in jobs]
-        return [loss for loss in found if loss is not None]
+        return [lost_job for lost_job in found if lost_job is not None]
 
     def elsewhere(self) -> list[str]:
         """Name the workers that run jobs and cannot be seen from here."""
         return self._workers(self.owners, Life.UNKNOWN)
 
-    def locked(self, query: Mapping[str, Any] | None = None, *, finish: bool = False) -> list[Loss]:
+    def locked(
+        self, query: Mapping[str, Any] | None = None, *, finish: bool = False
+    ) -> list[LostJob]:
         """Find workflows that dead workers left locked, and finish their updates if asked to.
 
         Parameters
@@ -162,7 +164,7 @@ class Recovery:
             locks.finish(workflow)
         reason = f"locked for more than {seconds:.0f} s"
         return [
-            Loss(Trouble.LOCK, Cure.FINISH, min(each["nodes"]), each["name"], reason)
+            LostJob(Trouble.LOCK, Repair.FINISH, min(each["nodes"]), each["name"], reason)
             for each in abandoned
         ]
 
@@ -173,7 +175,7 @@ class Recovery:
             {_name(job) for job in jobs if job.launch and self._life(job, queue) in lives}
         )
 
-    def _loss_of(self, job: QueuedJob, queue: BatchQueue) -> Loss | None:
+    def _loss_of(self, job: QueuedJob, queue: BatchQueue) -> LostJob | None:
         launch, reason = job.launch, None
         if launch is None:
             if job.state == "RESERVED" and _age(job.updated_on) > CHECKOUT_SECONDS:
@@ -192,15 +194,15 @@ class Recovery:
             self._life(job, queue) is Life.DEAD
             or _age(launch["state_history"][-1]["created_on"]) > BUSY_LOCK_SECONDS
         ):
-            return Loss.of(Trouble.END, job, f"{_name(job)} died", Cure.FINISH)
-        return Loss.of(Trouble.RESERVATION, job, reason) if reason else None
+            return LostJob.of(Trouble.END, job, f"{_name(job)} died", Repair.FINISH)
+        return LostJob.of(Trouble.RESERVATION, job, reason) if reason else None
 
     def _life(self, job: QueuedJob, queue: BatchQueue) -> Life:
         if job.worker is None:
             return Life.UNKNOWN
         return job.worker.life(queue, everyone_is_here=self.everyone_is_here)
 
-    def _lost_run(self, job: QueuedJob, reason: str) -> Loss:
+    def _lost_run(self, job: QueuedJob, reason: str) -> LostJob:
         launches = self.launchpad.launches.find(
             {"launch_id": {"$in": job.archived_launches}}, {"launch_id": 1, MESSAGE: 1}
         ).sort("launch_id", -1)
@@ -208,30 +210,30 @@ class Recovery:
         messages = [each.get("_message") for each in stored]
         n_losses = 1 + [*takewhile(lambda each: each != GIVEN_UP, messages)].count(LOST)
         if n_losses < MAX_LOSSES or not self.blames or job.step in RESUMED:
-            return Loss.of(Trouble.RUN, job, reason)
+            return LostJob.of(Trouble.RUN, job, reason)
         reason = f"lost {n_losses} times, at last because {reason}"
-        return Loss.of(Trouble.RUN, job, reason, Cure.FAIL)
+        return LostJob.of(Trouble.RUN, job, reason, Repair.FAIL)
 
-    def _claim(self, loss: Loss) -> bool:
+    def _claim(self, lost_job: LostJob) -> bool:
         """Prevent other processes from repairing the same run, which would start it twice."""
         now = datetime.now(UTC)
         stale = now - timedelta(seconds=CLAIM_SECONDS)
         unclaimed = {"$or": [{"lost_on": {"$exists": False}}, {"lost_on": {"$lt": stale}}]}
         claimed = self.launchpad.launches.update_one(
-            {"launch_id": loss.launch_id, "state": "RUNNING", **unclaimed},
+            {"launch_id": lost_job.launch_id, "state": "RUNNING", **unclaimed},
             {"$set": {"lost_on": now}},
         )
         return bool(claimed.modified_count)
 
-    def _end_run(self, loss: Loss, job: QueuedJob) -> None:
+    def _end_run(self, lost_job: LostJob, job: QueuedJob) -> None:
         _kill_orphans(job)
         message = GIVEN_UP
-        if loss.cure is Cure.QUEUE:
+        if lost_job.repair is Repair.QUEUE:
             message = LOST if self.blames else INTERRUPTED
             # Before its launch is marked: the job, and what waits for it, have not failed.
-            self.launchpad.rerun_fw(loss.fw_id)
-        action = {"_message": message, "_exception": {"_stacktrace": loss.reason}}
-        self.launchpad.complete_launch(loss.launch_id, FWAction(action), "FIZZLED")
+            self.launchpad.rerun_fw(lost_job.fw_id)
+        action = {"_message": message, "_exception": {"_stacktrace": lost_job.reason}}
+        self.launchpad.complete_launch(lost_job.launch_id, FWAction(action), "FIZZLED")
 
 
 def _kill_orphans(job: QueuedJob) -> None:

@@ -116,8 +116,8 @@ class StabilityBuilder(BuilderOfCandidates):
                 by_campaign[candidate["campaign"]].append(relaxed)
                 by_level[candidate["level_of_theory"]].append(relaxed)
         for campaign, members in by_campaign.items():
-            learned, training = item["training"][campaign]
-            novelties = look_up(members, known_phases, training, learned=learned)
+            has_generator, training = item["training"][campaign]
+            novelties = look_up(members, known_phases, training, has_generator=has_generator)
             for candidate_id, novelty in novelties.items():
                 changes[candidate_id]["novelty"] = novelty.model_dump()
         for members in by_level.values():

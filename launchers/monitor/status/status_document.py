@@ -11,6 +11,7 @@ from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.candidate import Step
 from gan_htvs.results.funnel import Funnel
 from launchers.launchpad.jobs import ACTIVE_STATES
+from launchers.monitor.findings import Finding
 
 FEW_VERDICTS = 10
 """Fewer than these in an hour tell no rate; that of a day is taken."""
@@ -73,13 +74,6 @@ class FailureCount(StatusDocument):
     n: int
 
 
-class Obstacle(StatusDocument):
-    """What keeps a campaign from going on, and what helps."""
-
-    found: str
-    cure: str
-
-
 class CampaignStatus(StatusDocument):
     """How one campaign stands.
 
@@ -101,7 +95,7 @@ class CampaignStatus(StatusDocument):
     workers: tuple[WorkingHost, ...]
     throughput: tuple[Throughput, ...] = Field(description="last hour, last day, since it began")
     failures: tuple[FailureCount, ...]
-    obstacles: tuple[Obstacle, ...] = ()
+    findings: tuple[Finding, ...] = Field((), description="what prevents progress, and the fix")
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -12,7 +12,7 @@ from gan_htvs.results.funnel import CANDIDATE_FIELDS, measure_funnel
 from launchers.launchpad.jobs import last_sign, moment, of
 from launchers.launchpad.registry import registrations
 from launchers.launchpad.samples import longest_samples
-from launchers.monitor.status.obstacles import categories_of, obstacles
+from launchers.monitor.status.campaign_findings import campaign_findings, categories_of
 from launchers.monitor.status.status_document import (
     CampaignStatus,
     FailureCount,
@@ -97,8 +97,8 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> Campa
         throughput=_throughput(groups, times, began_on, now),
         failures=tuple(_failures(databases, campaign, owners, candidates)),
     )
-    found = obstacles(databases, owners, status, running, submission, now)
-    return status.model_copy(update={"obstacles": tuple(found)})
+    found = campaign_findings(databases, owners, status, running, submission, now)
+    return status.model_copy(update={"findings": tuple(found)})
 
 
 def _owners(campaign: Campaign) -> Sequence[str]:

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 
-from launchers.console.output import Grid, funnel_table, grid_table, out
+from launchers.console.output import Grid, findings_table, funnel_table, grid_table, out
 from launchers.console.quantities import clock, counted, span
 
 if TYPE_CHECKING:
@@ -102,9 +102,8 @@ def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
     yield _as_of(status)
     yield ""
     yield from map(grid_table, grids(status))
-    for obstacle in status.obstacles:
-        found, cure = escape(obstacle.found), escape(obstacle.cure)
-        yield f"[yellow]note[/yellow] {found}: [bold]{cure}[/bold]"
+    if status.findings:
+        yield findings_table(status.findings)
     yield ""
 
 

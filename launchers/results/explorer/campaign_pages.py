@@ -102,7 +102,7 @@ def _card(status: CampaignStatus) -> Component:
             html.H2(dcc.Link(status.name, href=f"/campaigns/{status.name}")),
             html.P(_plain(headline(status)), className="headline"),
             html.Progress(value=str(done), max=str(status.n_wanted)),
-            html.Ul([html.Li(f"{each.found}: {each.cure}") for each in status.obstacles]),
+            html.Ul([html.Li(f"{each.what}: {each.fix}") for each in status.findings]),
             *map(_drawn, grids(status)),
         ],
         className="card",

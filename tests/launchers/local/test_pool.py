@@ -19,14 +19,14 @@ class Recovery:
     """What is lost, of which each part is found once."""
 
     def __init__(self, *lost):
-        self.lost, self.cured = list(lost), []
+        self.lost, self.repaired = list(lost), []
 
     def runs(self):
         found, self.lost = self.lost, []
         return found
 
-    def cure(self, loss):
-        self.cured.append(loss)
+    def repair(self, lost_job):
+        self.repaired.append(lost_job)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_workers_that_die_together_with_their_jobs_are_all_replaced(pool):
         kill(workers, *range(5))
         workers.replace_dead(recovery)
         assert [worker.poll() for worker in workers._workers] == [None] * 5
-    assert recovery.cured == list("abcde")
+    assert recovery.repaired == list("abcde")
 
 
 def test_idle_workers_may_be_killed_together(pool):

@@ -90,5 +90,5 @@ def states(launchpad):
     return [each["state"] for each in found]
 
 
-def told(losses):
-    return [(loss.trouble, loss.cure) for loss in losses]
+def told(lost_jobs):
+    return [(lost_job.trouble, lost_job.repair) for lost_job in lost_jobs]

@@ -7,7 +7,7 @@ from fireworks import FWAction
 
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.jobs import worker_of
-from launchers.monitor.lost_runs import MAX_LOSSES, Cure, Trouble
+from launchers.monitor.lost_runs import MAX_LOSSES, Repair, Trouble
 from tests.jobs import SEARCH
 
 from .conftest import states, taken_by, told, unit
@@ -27,24 +27,24 @@ def broken(launchpad, trace, *, launched):
 
 @pytest.mark.parametrize("launched", [True, False])
 @pytest.mark.parametrize(
-    ("trace", "cure"),
+    ("trace", "repair"),
     [
-        ("Traceback\nModuleNotFoundError: No module named 'yaml'\n", Cure.QUEUE),
-        ("Traceback\nModuleNotFoundError: No module named 'no_such_module'\n", Cure.LEAVE),
-        ("Traceback\nImportError: cannot import name 'dump' from 'yaml' (/x.py)\n", Cure.QUEUE),
-        ("Traceback\nImportError: cannot import name 'nix' from 'yaml' (/x.py)\n", Cure.LEAVE),
+        ("Traceback\nModuleNotFoundError: No module named 'yaml'\n", Repair.QUEUE),
+        ("Traceback\nModuleNotFoundError: No module named 'no_such_module'\n", Repair.LEAVE),
+        ("Traceback\nImportError: cannot import name 'dump' from 'yaml' (/x.py)\n", Repair.QUEUE),
+        ("Traceback\nImportError: cannot import name 'nix' from 'yaml' (/x.py)\n", Repair.LEAVE),
     ],
 )
 def test_a_job_that_could_not_be_imported_is_queued_again_once_it_can(
-    launchpad, recovery, trace, cure, launched
+    launchpad, recovery, trace, repair, launched
 ):
     submit(launchpad, [unit("a")], SEARCH)
     broken(launchpad, trace, launched=launched)
-    (loss,) = recovery.recover()
-    assert (loss.trouble, loss.cure) == (Trouble.IMPORT, cure)
-    assert states(launchpad) == ["READY" if cure is Cure.QUEUE else "FIZZLED"]
-    if cure is Cure.LEAVE:
-        assert "install it" in loss.reason
+    (lost_job,) = recovery.recover()
+    assert (lost_job.trouble, lost_job.repair) == (Trouble.IMPORT, repair)
+    assert states(launchpad) == ["READY" if repair is Repair.QUEUE else "FIZZLED"]
+    if repair is Repair.LEAVE:
+        assert "install it" in lost_job.reason
 
 
 def test_a_job_that_cannot_be_read_here_is_left_and_named(launchpad, recovery):
@@ -53,16 +53,16 @@ def test_a_job_that_cannot_be_read_here_is_left_and_named(launchpad, recovery):
     launchpad.fireworks.update_one({}, {"$set": moved})
     assert launchpad._get_a_fw_to_run(worker_of(["search"]).query) is None
     assert states(launchpad) == ["FIZZLED"]
-    (loss,) = recovery.recover()
-    assert loss.cure is Cure.LEAVE
-    assert "a_module_that_moved" in loss.reason
+    (lost_job,) = recovery.recover()
+    assert lost_job.repair is Repair.LEAVE
+    assert "a_module_that_moved" in lost_job.reason
 
 
 def test_a_node_that_never_can_is_not_tried_for_ever(launchpad, recovery):
     submit(launchpad, [unit("a")], SEARCH)
-    for cure in (Cure.QUEUE,) * (MAX_LOSSES - 1) + (Cure.LEAVE,):
+    for repair in (Repair.QUEUE,) * (MAX_LOSSES - 1) + (Repair.LEAVE,):
         broken(launchpad, "ModuleNotFoundError: No module named 'yaml'", launched=True)
-        assert told(recovery.recover()) == [(Trouble.IMPORT, cure)]
+        assert told(recovery.recover()) == [(Trouble.IMPORT, repair)]
 
 
 def test_a_job_that_failed_by_itself_is_no_loss(launchpad, recovery):

@@ -17,7 +17,7 @@ from launchers.launchpad.feeder import submit
 from launchers.launchpad.jobs import worker_of
 from launchers.launchpad.workers import MARK, describe
 from launchers.monitor.failed_calculations import queue_again
-from launchers.monitor.lost_runs import MAX_LOSSES, Cure, Trouble
+from launchers.monitor.lost_runs import MAX_LOSSES, Repair, Trouble
 from tests.jobs import SEARCH
 
 from .conftest import HOUR, Queue, silent_since, states, taken_by, told, unit
@@ -32,7 +32,7 @@ def test_a_job_of_a_dead_worker_is_queued_again_at_once_and_one_of_a_living_is_n
     planned = recovery.recover(dry_run=True)
     assert states(launchpad) == ["RUNNING", "RUNNING"]
     assert recovery.recover() == planned
-    assert told(planned) == [(Trouble.RUN, Cure.QUEUE)]
+    assert told(planned) == [(Trouble.RUN, Repair.QUEUE)]
     assert "is gone" in planned[0].reason
     assert states(launchpad) == ["READY", "RUNNING"]
     assert recovery.recover() == []
@@ -45,7 +45,7 @@ def test_a_worker_that_cannot_be_seen_is_believed_while_it_pings(launchpad, reco
         silent_since(launchpad, launch, 3 * HOUR)
     assert recovery.recover() == []
     patient = replace(recovery, silent_for=2 * HOUR)
-    assert told(patient.recover()) == [(Trouble.RUN, Cure.QUEUE)] * 2
+    assert told(patient.recover()) == [(Trouble.RUN, Repair.QUEUE)] * 2
     assert states(launchpad) == ["READY", "READY"]
 
 
@@ -61,18 +61,18 @@ def test_a_job_is_lost_with_the_batch_job_that_ran_it(launchpad, recovery, elsew
         batch = {"batch_system": BatchSystem.SLURM, "batch_job": number, "cluster": "big"}
         taken_by(launchpad, elsewhere.model_copy(update=batch))
     assert replace(recovery, queue=lambda: Queue(None)).recover() == []
-    (loss,) = replace(recovery, queue=lambda: Queue(["18"])).recover()
-    assert "slurm job 17 is gone" in loss.reason
+    (lost_job,) = replace(recovery, queue=lambda: Queue(["18"])).recover()
+    assert "slurm job 17 is gone" in lost_job.reason
     assert states(launchpad) == ["READY", "RUNNING"]
 
 
 def test_two_who_recover_at_a_time_queue_a_job_once(launchpad, recovery, dead, alive):
     submit(launchpad, [unit("a")], SEARCH)
     taken_by(launchpad, dead)
-    (loss,) = recovery.runs()
-    assert recovery.cure(loss)
+    (lost_job,) = recovery.runs()
+    assert recovery.repair(lost_job)
     taken_by(launchpad, alive)
-    assert not replace(recovery).cure(loss)
+    assert not replace(recovery).repair(lost_job)
     assert states(launchpad) == ["RUNNING"]
 
 
@@ -80,16 +80,16 @@ def test_a_job_that_keeps_losing_its_worker_is_given_up_with_the_reason(launchpa
     submit(launchpad, [unit("a")], SEARCH)
     for _ in range(MAX_LOSSES - 1):
         taken_by(launchpad, dead)
-        assert told(recovery.recover()) == [(Trouble.RUN, Cure.QUEUE)]
+        assert told(recovery.recover()) == [(Trouble.RUN, Repair.QUEUE)]
     taken_by(launchpad, dead)
-    assert told(recovery.recover()) == [(Trouble.RUN, Cure.FAIL)]
+    assert told(recovery.recover()) == [(Trouble.RUN, Repair.FAIL)]
     assert states(launchpad) == ["FIZZLED"]
     (failure,) = launchpad.jobs(["search"], states=["FIZZLED"])
     assert f"lost {MAX_LOSSES} times" in failure.error
     # Who queues it again by hand means it.
     queue_again(launchpad, [failure])
     taken_by(launchpad, dead)
-    assert told(recovery.recover()) == [(Trouble.RUN, Cure.QUEUE)]
+    assert told(recovery.recover()) == [(Trouble.RUN, Repair.QUEUE)]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_what_goes_on_where_it_stopped_or_was_interrupted_is_never_given_up(
     submit(launchpad, [unit("a", step=step)], SEARCH)
     for _ in range(MAX_LOSSES + 1):
         taken_by(launchpad, dead)
-        losses = replace(recovery, blames=blames).recover()
-        assert told(losses) == [(Trouble.RUN, Cure.QUEUE)]
+        lost_jobs = replace(recovery, blames=blames).recover()
+        assert told(lost_jobs) == [(Trouble.RUN, Repair.QUEUE)]
 
 
 def test_what_follows_from_a_lost_job_does_not_take_it_for_failed(launchpad, recovery, dead):
@@ -153,8 +153,8 @@ def test_a_job_whose_worker_died_while_taking_it_is_queued_again(launchpad, reco
     assert recovery.runs({"launches": []}) == []
     long_ago = datetime.now(UTC) - timedelta(seconds=60)
     launchpad.fireworks.update_one({}, {"$set": {"updated_on": long_ago}})
-    assert [loss.fw_id for loss in recovery.runs({"launches": []})] == [1]
-    assert told(recovery.recover()) == [(Trouble.RESERVATION, Cure.QUEUE)]
+    assert [lost_job.fw_id for lost_job in recovery.runs({"launches": []})] == [1]
+    assert told(recovery.recover()) == [(Trouble.RESERVATION, Repair.QUEUE)]
     assert states(launchpad) == ["READY"]
 
 
@@ -178,8 +178,8 @@ def test_a_reservation_ends_with_its_batch_job(launchpad, recovery, elsewhere, t
     reserved_by(launchpad, other_cluster, tmp_path, "19")
     reserved_by(launchpad, None, tmp_path, "20")  # by FireWorks' qlaunch, here and by us
     assert replace(recovery, queue=lambda: Queue(None)).recover() == []
-    losses = replace(recovery, queue=lambda: Queue(["18"])).recover()
-    assert [loss.reason for loss in losses] == [
+    lost_jobs = replace(recovery, queue=lambda: Queue(["18"])).recover()
+    assert [lost_job.reason for lost_job in lost_jobs] == [
         "batch job 17 is gone from the queue",
         "batch job 20 is gone from the queue",
     ]
@@ -193,7 +193,7 @@ def test_a_reservation_without_a_batch_job_is_left_to_its_submitter_for_a_while(
     launch = reserved_by(launchpad, alive, tmp_path, None)
     assert recovery.recover() == []
     silent_since(launchpad, launch, HOUR)
-    assert told(recovery.recover()) == [(Trouble.RESERVATION, Cure.QUEUE)]
+    assert told(recovery.recover()) == [(Trouble.RESERVATION, Repair.QUEUE)]
     assert states(launchpad) == ["READY"]
     assert launchpad.launches.count_documents({}) == 1
 

@@ -15,7 +15,7 @@ from gan_htvs.core.candidate import Step
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.locks import Locks
 from launchers.launchpad.workers import describe
-from launchers.monitor.lost_runs import Cure, Trouble
+from launchers.monitor.lost_runs import Repair, Trouble
 from tests.jobs import SEARCH, add, labeled
 
 from .conftest import chain, states, taken_by, told, unit
@@ -31,7 +31,7 @@ def test_an_end_that_the_workflow_was_not_told_is_told(launchpad, recovery, dead
     launch = taken_by(launchpad, dead)
     done = {"state": "COMPLETED", "action": FWAction().to_dict()}
     launchpad.launches.update_one({"launch_id": launch}, {"$set": done})
-    assert told(recovery.recover()) == [(Trouble.END, Cure.FINISH)]
+    assert told(recovery.recover()) == [(Trouble.END, Repair.FINISH)]
     assert states(launchpad) == ["COMPLETED", "READY"]
 
 
@@ -46,9 +46,9 @@ def test_a_workflow_whose_worker_died_in_the_middle_of_an_update_goes_on(launchp
     locks = Locks(launchpad)
     locks.finish_abandoned(seconds=60)
     assert states(launchpad) == ["COMPLETED", "WAITING"]
-    assert told(recovery.recover(dry_run=True)) == [(Trouble.LOCK, Cure.FINISH)]
+    assert told(recovery.recover(dry_run=True)) == [(Trouble.LOCK, Repair.FINISH)]
     assert states(launchpad) == ["COMPLETED", "WAITING"]
-    assert told(recovery.recover()) == [(Trouble.LOCK, Cure.FINISH)]
+    assert told(recovery.recover()) == [(Trouble.LOCK, Repair.FINISH)]
     assert states(launchpad) == ["COMPLETED", "READY"]
 
 

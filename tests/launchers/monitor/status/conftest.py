@@ -17,7 +17,7 @@ from gan_htvs.campaign.model import Campaign
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.workers import describe, this_worker
-from launchers.monitor.status import obstacles
+from launchers.monitor.status import campaign_findings
 from launchers.monitor.status.survey import survey
 
 CAMPAIGN = Campaign.model_validate(
@@ -94,7 +94,7 @@ class Site:
         return found
 
     def found(self):
-        return [obstacle.found for obstacle in self.status().obstacles]
+        return [finding.what for finding in self.status().findings]
 
     def call(self, *arguments):
         return CliRunner().invoke(app, ["status", *arguments, "-l", str(self.file)])
@@ -110,7 +110,7 @@ def server(tmp_path_factory, free_port):
 @pytest.fixture
 def site(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(obstacles, "LOCK_SECONDS", 0)
+    monkeypatch.setattr(campaign_findings, "LOCK_SECONDS", 0)
     # Or FireWorks would look for it in all that it has, its tests included.
     monkeypatch.setitem(SAVED_FW_MODULES, "PyTask", PyTask.__module__)
     path = tmp_path / "my_launchpad.yaml"

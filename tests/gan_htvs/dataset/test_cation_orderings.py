@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.dataset.orderings import (
-    all_colorings,
-    inequivalent_colorings,
+from gan_htvs.dataset.cation_orderings import (
+    all_occupations,
+    inequivalent_occupations,
     site_permutations,
 )
 from gan_htvs.structures.superlattices import inequivalent_superlattices
@@ -32,8 +32,8 @@ def test_binary_fcc_superstructures_are_as_many_as_published():
             supercell = FCC.copy()
             supercell.make_supercell(form)
             options = [2 if site.specie.symbol == "Na" else 1 for site in supercell]
-            indices, _ = inequivalent_colorings(
-                all_colorings(options), *site_permutations(supercell)
+            indices, _ = inequivalent_occupations(
+                all_occupations(options), *site_permutations(supercell)
             )
             n += len(indices)
         numbers.append(n)
@@ -46,7 +46,7 @@ def test_point_groups_of_the_layered_orderings():
         supercell = FCC.copy()
         supercell.make_supercell(form)
         options = [2 if site.specie.symbol == "Na" else 1 for site in supercell]
-        _, found = inequivalent_colorings(all_colorings(options), *site_permutations(supercell))
+        _, found = inequivalent_occupations(all_occupations(options), *site_permutations(supercell))
         orders += found.tolist()
     # L1_0 (4/mmm) and L1_1 (-3m).
     assert sorted(orders) == [12, 16]
@@ -54,13 +54,13 @@ def test_point_groups_of_the_layered_orderings():
 
 def test_many_colors_that_do_not_fit_into_a_float_are_still_told_apart():
     random = np.random.default_rng(3)
-    colorings = random.integers(6, size=(40, 24)).astype(np.int8)
+    occupations = random.integers(6, size=(40, 24)).astype(np.int8)
     identity = np.arange(24)[None]
     swap = identity.copy()
     swap[0, [0, 1]] = [1, 0]
     group = np.concatenate([identity, swap])
-    mirrored = colorings[:, swap[0]]
-    indices, _ = inequivalent_colorings(
-        np.concatenate([colorings, mirrored]), group, np.array([False, False])
+    mirrored = occupations[:, swap[0]]
+    indices, _ = inequivalent_occupations(
+        np.concatenate([occupations, mirrored]), group, np.array([False, False])
     )
     assert indices.tolist() == list(range(40))

@@ -1,4 +1,4 @@
-"""Find what keeps a campaign from going on, and what helps."""
+"""Findings about a campaign: what prevents its progress, and the fix."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.core.candidate import CALCULATIONS
-from gan_htvs.core.text import listed
 from launchers.console.quantities import counted, span
 from launchers.launchpad.jobs import last_sign, moment, of
 from launchers.launchpad.workers import differences
+from launchers.monitor.findings import warning
+from launchers.monitor.lost_runs import as_findings
 from launchers.monitor.recovery import Recovery
-from launchers.monitor.status.status_document import Obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from launchers.launchpad.database import Databases
     from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
+    from launchers.monitor.findings import Finding
     from launchers.monitor.status.status_document import CampaignStatus, JobCount
 
 IDLE = timedelta(minutes=10)
@@ -36,15 +37,15 @@ VERSIONS = "fworker.env.worker.versions"
 """Where a launch holds the package versions of a worker."""
 
 
-def obstacles(
+def campaign_findings(
     databases: Databases,
     owners: Sequence[str],
     status: CampaignStatus,
     running: Sequence[QueuedJob],
     submission: Mapping[str, Any],
     now: datetime,
-) -> Iterator[Obstacle]:
-    """Find what keeps a campaign from going on.
+) -> Iterator[Finding]:
+    """Find what prevents the progress of a campaign.
 
     Parameters
     ----------
@@ -64,14 +65,7 @@ def obstacles(
     launchpad = databases.launchpad()
     yield from _standstill(launchpad, owners, status)
     recovery = Recovery.of(databases, owners, lock_seconds=LOCK_SECONDS)
-    reasons = defaultdict(list)
-    for loss in (*recovery.locked(), *recovery.runs()):
-        reasons[loss.trouble].append(loss.reason)
-    for trouble, those in reasons.items():
-        yield Obstacle(
-            found=f"{trouble} ({len(those):,}): {listed([*dict.fromkeys(those)])}",
-            cure="gan-htvs recover",
-        )
+    yield from as_findings([*recovery.locked(), *recovery.runs()], fix="gan-htvs recover")
     is_embedded = databases.settings.embedded_storage is not None
     yield from _idle_categories(launchpad, owners, status, running, now, is_embedded)
     yield from _other_versions(launchpad, owners, submission)
@@ -85,11 +79,11 @@ def categories_of(fworker: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _standstill(
     launchpad: CampaignLaunchPad, owners: Sequence[str], status: CampaignStatus
-) -> Iterator[Obstacle]:
+) -> Iterator[Finding]:
     if n_held := status.count("PAUSED", "DEFUSED"):
-        yield Obstacle(
-            found=f"{counted(n_held, 'job')} taken out of the queue by hand",
-            cure="gan-htvs lpad resume_fws -s PAUSED; gan-htvs lpad reignite_fws -s DEFUSED",
+        yield warning(
+            f"{counted(n_held, 'job')} taken out of the queue by hand",
+            "gan-htvs lpad resume_fws -s PAUSED; gan-htvs lpad reignite_fws -s DEFUSED",
         )
     if not status.is_stuck:
         return
@@ -99,14 +93,14 @@ def _standstill(
         of(owners) | {"state": "FIZZLED", "$nor": [is_result]}
     )
     if n_fizzled:
-        yield Obstacle(
-            found=f"all that is left waits for {counted(n_fizzled, 'job')} that FIZZLED",
-            cure=f"correct the cause, then gan-htvs retry {status.name}",
+        yield warning(
+            f"all that is left waits for {counted(n_fizzled, 'job')} that FIZZLED",
+            f"correct the cause, then gan-htvs retry {status.name}",
         )
     else:
-        yield Obstacle(
-            found=f"{counted(status.n_left, 'structure')} left, and no job of it is queued",
-            cure="gan-htvs submit CAMPAIGN.YAML",
+        yield warning(
+            f"{counted(status.n_left, 'structure')} left, and no job of it is queued",
+            "gan-htvs submit CAMPAIGN.YAML",
         )
 
 
@@ -117,7 +111,7 @@ def _idle_categories(
     running: Sequence[QueuedJob],
     now: datetime,
     is_embedded: bool,
-) -> Iterator[Obstacle]:
+) -> Iterator[Finding]:
     """Find categories of jobs that wait although no worker takes them."""
     waiting: dict[str | None, list[JobCount]] = defaultdict(list)
     for job in status.jobs:
@@ -137,10 +131,10 @@ def _idle_categories(
         last = f"the last one was seen {span(now - max(signs))} ago" if signs else "none ever came"
         of_category = f" of category {category}" if category else ""
         launch = f"qlaunch -c queue/{category or 'cpu'} rapidfire"
-        yield Obstacle(
-            found=f"{counted(sum(job.n for job in jobs), 'job')}{of_category} READY for "
+        yield warning(
+            f"{counted(sum(job.n for job in jobs), 'job')}{of_category} READY for "
             f"{span(now - since)}, and no worker takes any: {last}",
-            cure="gan-htvs run CAMPAIGN.YAML" if is_embedded else launch,
+            "gan-htvs run CAMPAIGN.YAML" if is_embedded else launch,
         )
 
 
@@ -157,7 +151,7 @@ def _takes(fworker: Mapping[str, Any], category: str | None, owners: Sequence[st
 
 def _other_versions(
     launchpad: CampaignLaunchPad, owners: Sequence[str], submission: Mapping[str, Any]
-) -> Iterator[Obstacle]:
+) -> Iterator[Finding]:
     """Find launches since the submission with other versions than it had."""
     if not (versions := submission.get("versions")):
         return
@@ -173,7 +167,7 @@ def _other_versions(
             n = launchpad.fireworks.count_documents(of(owners) | {"fw_id": {"$in": jobs}})
             counts[f"{host}: {', '.join(differing)}"] += n
     for where, n in (+counts).items():
-        yield Obstacle(
-            found=f"{counted(n, 'job')} with other packages than the submission, on {where}",
-            cure="install the same versions on all machines: constraints.txt",
+        yield warning(
+            f"{counted(n, 'job')} with other packages than the submission, on {where}",
+            "install the same versions on all machines: constraints.txt",
         )

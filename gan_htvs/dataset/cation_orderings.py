@@ -1,6 +1,6 @@
 """Symmetry-inequivalent orderings of sites, as integer arrays.
 
-They are the orbits of site colorings (Hart & Forcade, Phys. Rev. B 2008, 77, 224115).
+They are the orbits of site occupations (Hart & Forcade, Phys. Rev. B 2008, 77, 224115).
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ def site_permutations(structure: Structure) -> tuple[NDArray[np.intp], NDArray[n
     return permutations, is_translation
 
 
-def all_colorings(options: Sequence[int]) -> NDArray[np.int8]:
-    """Every coloring of sites with ``options[s]`` colors each; (prod(options), n_sites)."""
+def all_occupations(options: Sequence[int]) -> NDArray[np.int8]:
+    """Every occupation of sites with ``options[s]`` colors each; (prod(options), n_sites)."""
     total = int(np.prod(options))
     return np.stack(np.unravel_index(np.arange(total), tuple(options)), axis=1).astype(np.int8)
 
 
-def inequivalent_colorings(
-    colorings: NDArray[np.int8],
+def inequivalent_occupations(
+    occupations: NDArray[np.int8],
     permutations: NDArray[np.intp],
     is_translation: NDArray[np.bool_],
 ) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Keep one coloring of each orbit, and none that has a smaller primitive cell.
+    """Keep one occupation of each orbit, and none that has a smaller primitive cell.
 
     Parameters
     ----------
-    colorings
+    occupations
         (n, n_sites): color of each site.
     permutations, is_translation
         As given by :func:`site_permutations`.
@@ -69,35 +69,35 @@ def inequivalent_colorings(
     Returns
     -------
     indices
-        Positions of the kept colorings.
+        Positions of the kept occupations.
     point_group_orders
         Order of the point group that each of them keeps.
     """
-    n_sites = colorings.shape[1]
-    base = int(colorings.max(initial=0)) + 1
-    # Sites that always have the same color do not tell colorings apart and would lengthen keys.
-    varies = (colorings != colorings[:1]).any(axis=0)
+    n_sites = occupations.shape[1]
+    base = int(occupations.max(initial=0)) + 1
+    # Sites that always have the same color do not distinguish occupations and would lengthen keys.
+    varies = (occupations != occupations[:1]).any(axis=0)
     weights = np.zeros(n_sites, dtype=np.int64)
     if base ** int(varies.sum()) < _EXACT:
         weights[varies] = base ** np.arange(varies.sum(), dtype=np.int64)
     else:
         random = np.random.default_rng(0)
         weights[varies] = random.integers(_EXACT // (base * n_sites), size=varies.sum())
-    # Coloring c becomes c[P^-1 s]; the group holds every inverse, so P serves as well. As a
+    # Occupation c becomes c[P^-1 s]; the group holds every inverse, so P serves as well. As a
     # weighted sum: key_P(c) = sum_s w[s] c[P s].
     permuted_weights = np.zeros((len(permutations), n_sites), dtype=np.int64)
     rows = np.arange(len(permutations))[:, None]
     permuted_weights[rows, permutations] = weights
-    canonical = np.empty(len(colorings), dtype=np.int64)
-    fixed = np.empty(len(colorings), dtype=np.int64)
-    primitive = np.empty(len(colorings), dtype=bool)
+    canonical = np.empty(len(occupations), dtype=np.int64)
+    fixed = np.empty(len(occupations), dtype=np.int64)
+    primitive = np.empty(len(occupations), dtype=bool)
     step = max(1, _CHUNK // len(permutations))
     # Floats are exact below 2^53 and multiply through BLAS, integers do not.
     transposed = permuted_weights.T.astype(float)
-    for start in range(0, len(colorings), step):
+    for start in range(0, len(occupations), step):
         chunk = slice(start, start + step)
-        keys = colorings[chunk].astype(float) @ transposed
-        own = colorings[chunk].astype(float) @ weights.astype(float)
+        keys = occupations[chunk].astype(float) @ transposed
+        own = occupations[chunk].astype(float) @ weights.astype(float)
         same = keys == own[:, None]
         canonical[chunk] = keys.min(axis=1)
         fixed[chunk] = same.sum(axis=1)

@@ -67,10 +67,10 @@ def test_runs_without_a_sign_of_life_are_for_recover(site):
     launches = {"launch_id": launch}
     began = {"state_history.0.created_on": HOURS_AGO.isoformat()}
     site.launchpad.launches.update_one(launches, {"$set": began})
-    (obstacle,) = site.status().obstacles
-    assert obstacle.found.startswith("lost run (1): ")
-    assert "has been silent for 5:0" in obstacle.found
-    assert obstacle.cure == "gan-htvs recover"
+    (finding,) = site.status().findings
+    assert finding.what.startswith("lost run (1): ")
+    assert "has been silent for 5:0" in finding.what
+    assert finding.fix == "gan-htvs recover"
 
 
 def test_a_worker_whose_process_is_gone_is_told_at_once(site):

@@ -10,9 +10,9 @@ import numpy as np
 from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Structure
 
-from gan_htvs.dataset.orderings import (
-    all_colorings,
-    inequivalent_colorings,
+from gan_htvs.dataset.cation_orderings import (
+    all_occupations,
+    inequivalent_occupations,
     site_permutations,
 )
 from gan_htvs.dataset.prototypes import anion_sites
@@ -41,7 +41,7 @@ class Ordering:
 
     energy: float
     point_group_order: int
-    coloring: NDArray[np.int8]
+    occupation: NDArray[np.int8]
     supercell: Supercell
 
 
@@ -63,37 +63,37 @@ class Supercell:
         compositions = self._compositions(balanced)
         if not compositions:
             return
-        colorings = self._colorings(compositions)
-        indices, orders = inequivalent_colorings(colorings, *site_permutations(self.structure))
+        occupations = self._occupations(compositions)
+        indices, orders = inequivalent_occupations(occupations, *site_permutations(self.structure))
         if not len(indices):
             return
-        colorings = colorings[indices]
-        counts = self._counts(colorings)
-        charges = self._charges(colorings, counts)
+        occupations = occupations[indices]
+        counts = self._counts(occupations)
+        charges = self._charges(occupations, counts)
         energies = np.einsum("ns,st,nt->n", charges, self._ewald_matrix(), charges)
-        for row, energy, order, coloring in zip(
-            counts.tolist(), energies.tolist(), orders.tolist(), colorings, strict=True
+        for row, energy, order, occupation in zip(
+            counts.tolist(), energies.tolist(), orders.tolist(), occupations, strict=True
         ):
-            yield tuple(row), Ordering(energy, order, coloring, self)
+            yield tuple(row), Ordering(energy, order, occupation, self)
 
-    def fill(self, coloring: NDArray[np.int8]) -> Structure:
+    def fill(self, occupation: NDArray[np.int8]) -> Structure:
         """Put elements on the sites, grouped in the order of the chemical system."""
-        symbols = self._symbols(coloring)
+        symbols = self._symbols(occupation)
         sites = [s for el in self.ions.system.elements for s in np.flatnonzero(symbols == el)]
         return Structure(
             self.structure.lattice, symbols[sites].tolist(), self.structure.frac_coords[sites]
         )
 
-    def _symbols(self, colorings: NDArray[np.int8]) -> NDArray[np.str_]:
-        """Element on each site, for any number of colorings; the same shape."""
-        on_cations = np.array(self.cations)[np.minimum(colorings, len(self.cations) - 1)]
+    def _symbols(self, occupations: NDArray[np.int8]) -> NDArray[np.str_]:
+        """Element on each site, for any number of occupations; the same shape."""
+        on_cations = np.array(self.cations)[np.minimum(occupations, len(self.cations) - 1)]
         anions = self.ions.anions
-        on_anions = np.array(anions)[np.minimum(colorings, len(anions) - 1)]
+        on_anions = np.array(anions)[np.minimum(occupations, len(anions) - 1)]
         return np.where(self.is_anion, on_anions, on_cations)
 
-    def _counts(self, colorings: NDArray[np.int8]) -> NDArray[np.int64]:
+    def _counts(self, occupations: NDArray[np.int8]) -> NDArray[np.int64]:
         """(n, n_elements): atoms of each element."""
-        symbols = self._symbols(colorings)
+        symbols = self._symbols(occupations)
         elements = self.ions.system.elements
         return np.stack([(symbols == el).sum(axis=1) for el in elements], axis=1)
 
@@ -109,14 +109,14 @@ class Supercell:
             and fewest <= sum(counts) - n_anions <= n_cations
         ]
 
-    def _colorings(self, compositions: Sequence[Counts]) -> NDArray[np.int8]:
-        """List all colorings of the compositions or, of too many, draw some; (n, n_sites)."""
+    def _occupations(self, compositions: Sequence[Counts]) -> NDArray[np.int8]:
+        """List all occupations of the compositions or, of too many, draw some; (n, n_sites)."""
         options = np.where(self.is_anion, len(self.ions.anions), len(self.cations)).tolist()
         if prod(options) <= MAX_COLOURINGS:
-            colorings = all_colorings(options)
+            occupations = all_occupations(options)
             wanted = set(compositions)
-            counts = self._counts(colorings).tolist()
-            return colorings[[tuple(row) in wanted for row in counts]]
+            counts = self._counts(occupations).tolist()
+            return occupations[[tuple(row) in wanted for row in counts]]
         random = np.random.default_rng(0)
         drawn = np.empty(
             (len(compositions), SAMPLES_PER_COMPOSITION, len(self.is_anion)), dtype=np.int8
@@ -132,12 +132,12 @@ class Supercell:
         return drawn.reshape(-1, len(self.is_anion))
 
     def _charges(
-        self, colorings: NDArray[np.int8], counts: NDArray[np.int64]
+        self, occupations: NDArray[np.int8], counts: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """(n, n_sites): formal charge on each site, zero on vacancies."""
         charges = self.ions.formal_charges(counts)
         elements = np.array(self.ions.system.elements)
-        is_element = self._symbols(colorings)[:, None] == elements[:, None]
+        is_element = self._symbols(occupations)[:, None] == elements[:, None]
         return (charges[..., None] * is_element).sum(axis=1)
 
     def _ewald_matrix(self) -> NDArray[np.float64]:
