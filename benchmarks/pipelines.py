@@ -86,7 +86,7 @@ class Run:
 
 
 def rules_of(folder: Path, n_processes: int) -> Prescreen:
-    """Relax the known phases with both potentials."""
+    """Relax the reference phases with both potentials."""
     relaxing, confirming = PotentialSettings(name="chgnet"), PotentialSettings(name="sevennet-0")
     phases = reference_phases(("Mg", "Mn", "O"))
     hulls = [

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 STRAIN, RATTLE = 0.04, 0.1
-"""Of the known phases: relative, in length, and the longest random shift of an atom in A."""
+"""Of the reference phases: relative, in length, and the longest random shift of an atom in A."""
 
 GENERATED = ("MgMn2O4", "Mg2MnO4", "Mg2Mn2O6")
 VASP_HAS = "sevennet-0"
@@ -54,7 +54,7 @@ FUNCTIONAL = "PBE"
 def main() -> None:
     """Relax all with and without, and print a table and one line of JSON."""
     parser = argparse.ArgumentParser(description="Count what a pre-relaxation saves.")
-    parser.add_argument("--known", type=int, default=4, help="smallest known phases with Mn")
+    parser.add_argument("--known", type=int, default=4, help="smallest reference phases with Mn")
     parser.add_argument("--generated", type=int, default=1, help="of each composition")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

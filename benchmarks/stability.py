@@ -7,7 +7,7 @@ in the Pourbaix diagram at 141 pH values, from formulas and energies to arrays, 
 anew. pymatgen's ``PhaseDiagram`` and ``PourbaixDiagram`` do the same for a sample of them, one by
 one, with one Pourbaix diagram for each ratio of the metals; the time of all follows from that of
 the sample. The numbers of both are compared. Processor time of one thread; the energies of the
-known phases are published CHGNet values, so that nothing is relaxed.
+reference phases are published CHGNet values, so that nothing is relaxed.
 """
 
 from __future__ import annotations

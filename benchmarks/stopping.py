@@ -119,7 +119,7 @@ def relax_all(
 
 
 def known(settings: PotentialSettings, folder: Path, n_processes: int) -> ReferenceSet:
-    """Relax the known phases."""
+    """Relax the reference phases."""
     relaxations = Relaxations(
         settings, journal=folder / "references.jsonl", n_processes=n_processes
     )

@@ -14,6 +14,6 @@ from pymongo import MongoClient
 settings = yaml.safe_load(Path(sys.argv[1]).read_text())
 client = MongoClient(settings["host"], settings["port"])
 candidates = client[settings["name"]]["candidates"]
-query = {"energy_above_hull": {"$lte": 0.08}, "origin.proposer": {"$ne": "known_phase"}}
+query = {"energy_above_hull": {"$lte": 0.08}, "origin.proposer": {"$ne": "reference_phase"}}
 for candidate in candidates.find(query).sort("energy_above_hull", 1).limit(20):
     print(candidate["formula_pretty"], f"{candidate['energy_above_hull']:.3f} eV/atom")

@@ -11,7 +11,7 @@ from pymatgen.core import Element
 from flows.energy import EnergyMaker, PotentialEnergyMaker
 from flows.proposals import make_proposal
 from flows.routing import mark
-from gan_htvs.core.candidate import KNOWN_PHASE, RelaxedStructure, Step
+from gan_htvs.core.candidate import REFERENCE_PHASE, RelaxedStructure, Step
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.prescreen.documents import Survivor
@@ -133,8 +133,8 @@ def reference_survivors(
         if isinstance(result, RelaxedStructure):
             proposal = make_proposal(
                 phase.structure,
-                *("known phase", campaign.name, phase.name),
-                proposer=KNOWN_PHASE,
+                *("reference phase", campaign.name, phase.name),
+                proposer=REFERENCE_PHASE,
                 index=index,
                 label=phase.name,
                 source=phase.source,

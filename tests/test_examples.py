@@ -80,7 +80,7 @@ def test_stability(run):
 
 
 def test_query(run, launchpad_file):
-    candidates = [("MgMn2O4", 0.07, "gan"), ("MgO", 0.2, "gan"), ("MnO", 0.0, "known_phase")]
+    candidates = [("MgMn2O4", 0.07, "gan"), ("MgO", 0.2, "gan"), ("MnO", 0.0, "reference_phase")]
     with open_databases(launchpad_file) as databases:
         with databases.store("candidates", key="candidate_id") as store:
             documents = [

@@ -36,7 +36,7 @@ NAMED_FILES = {
 def read_campaign(path: str | Path) -> Campaign:
     """Read and check a campaign file, and find the files that it names.
 
-    Known phases of the Materials Project are fetched here, once: they are kept in a file, whose
+    Reference phases of the Materials Project are fetched here, once: they are kept in a file, whose
     hash is one of the settings, so that what the Materials Project adds next month never
     enters a campaign that has begun.
 
@@ -133,7 +133,7 @@ def checked_campaign(document: dict[str, Any], source: str) -> Campaign:
 
 
 def _fetch_references(campaign_file: Path, campaign: Campaign) -> None:
-    """Fetch the known phases that a campaign keeps in a file, unless that is there."""
+    """Fetch the reference phases that a campaign keeps in a file, unless that is there."""
     settings = campaign.references
     if settings.path is None:
         return

@@ -185,7 +185,7 @@ class Thresholds(Settings):
 
 
 class ReferenceSettings(Settings):
-    """Where the known phases come from that the convex hull is made of."""
+    """Where the reference phases come from that the convex hull is made of."""
 
     source: Literal["literature", "materials_project"] = Field(
         "literature",

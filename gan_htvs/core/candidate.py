@@ -16,7 +16,7 @@ from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.oxidation import OxidationStates, oxidation_states
 from gan_htvs.core.pourbaix_stability import PourbaixStability
 
-KNOWN_PHASE: Final = "known_phase"
+REFERENCE_PHASE: Final = "reference_phase"
 """Stored as the proposer of reference phases, which are not generated structures."""
 
 USER: Final = "user"
@@ -76,7 +76,7 @@ class ProposerName(StrEnum):
 class Origin(Document):
     """Where a structure comes from."""
 
-    proposer: ProposerName | Literal["known_phase", "user"]
+    proposer: ProposerName | Literal["reference_phase", "user"]
     requested_composition: str = Field(description="requested cell formula")
     index: int = Field(description="number of the raw sample, or of the reference phase")
     stream: str | None = Field(
@@ -96,7 +96,7 @@ class Origin(Document):
     @property
     def is_reference(self) -> bool:
         """Whether the structure is a reference phase, not a generated one."""
-        return self.proposer == KNOWN_PHASE
+        return self.proposer == REFERENCE_PHASE
 
 
 class Proposal(Document):

@@ -117,7 +117,7 @@ def relax_dataset(
         campaign.dataset,
         on_progress=told("collect structures"),
     )
-    hull = relaxations.references(phases, on_progress=told("relax known phases"))
+    hull = relaxations.references(phases, on_progress=told("relax reference phases"))
     kept = RelaxedStructures(
         skipped=deepcopy(source.skipped),
         is_named=False,

@@ -3,7 +3,7 @@
 The field's measure is S.U.N. (Zeni et al., Nature 2025, 639, 624): the share of the structures
 sent to relaxation that are *stable* (at most a threshold above the convex hull, geometry sound and
 relaxation converged), *unique* (match no more stable relaxed structure of the same proposer) and
-*novel* (match neither a training structure nor a known phase, after relaxation).
+*novel* (match neither a training structure nor a reference phase, after relaxation).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def evaluate(
     training: Dataset,
     held_out: Dataset | None = None,
     relaxations: Relaxations,
-    known_phases: Sequence[ReferencePhase] | None = None,
+    phases: Sequence[ReferencePhase] | None = None,
     n_samples: int = 100,
     n_relaxed: int = 20,
     seed: int = 0,
@@ -80,7 +80,7 @@ def evaluate(
     max_tries_per_structure: int = 200,
     on_progress: Progress = lambda _what, _done, _total: None,
 ) -> Evaluation:
-    """Judge a proposer by its samples and by what they relax to.
+    """Evaluate a proposer: validity of its samples, and stability after relaxation.
 
     The samples of a composition depend on the seed, the proposer and the composition alone, so
     that a run with other compositions, or one that was interrupted, has the same ones.
@@ -97,13 +97,13 @@ def evaluate(
         What counts as known, and what may be found again.
     relaxations
         Relaxes, and remembers what it relaxed.
-    known_phases
-        What the hull is made of, and counts as known too; None: those that come with the package.
+    phases
+        Reference phases of the hull, which also count as known; None: those of the package.
     n_samples
         Valid, unique structures wanted of each composition.
     n_relaxed
-        The first so many of them, ``n_samples`` at most, are relaxed; 0: none, and no known phase
-        either, so that the chemical system may be one of which no phases are known.
+        The first so many of them, ``n_samples`` at most, are relaxed; 0: none, and no reference
+        phase either, so that the chemical system may be one of which no phases are known.
     seed
         Decides all samples.
     thresholds
@@ -111,7 +111,7 @@ def evaluate(
     max_tries_per_structure
         Raw samples per wanted structure before a composition is left as it is.
     on_progress
-        Told what goes on.
+        Called with the step, the number done and the total.
 
     Raises
     ------
@@ -123,10 +123,10 @@ def evaluate(
     if not compositions:
         raise UserError("compositions: there is none to evaluate; name at least one.")
     n_relaxed = min(n_relaxed, n_samples)
-    phases = known_phases or []
-    if known_phases is None:
+    if phases is None:
         with nullcontext() if n_relaxed else suppress(UserError):
             phases = reference_phases(system.elements)
+    phases = phases or []
     known = KnownCrystals(training, held_out, phases)
     compositions = list(dict.fromkeys(compositions))
     draws: list[Draw] = []
@@ -177,7 +177,7 @@ def evaluate(
         to_relax += list(zip(new, found.structures, strict=True))[:n_relaxed]
     on_progress(f"{proposer.name}: sampling", len(compositions), len(compositions))
     if to_relax:
-        progress = partial(on_progress, f"{proposer.name}: known phases")
+        progress = partial(on_progress, f"{proposer.name}: reference phases")
         references = relaxations.references(phases, on_progress=progress)
         progress = partial(on_progress, f"{proposer.name}: relaxing")
         relaxed = relaxations.relax([each for _, each in to_relax], on_progress=progress)
@@ -191,7 +191,7 @@ def evaluate(
         seed=seed,
         n_samples=n_samples,
         n_relaxed=n_relaxed,
-        known_phases=len(phases),
+        reference_phases=len(phases),
         training_structures=len(training),
         held_out_structures=len(held_out) if held_out else 0,
         compositions=[
@@ -210,14 +210,14 @@ def evaluate(
 
 
 class KnownCrystals:
-    """What samples are compared with: training structures, known phases, and what was held out.
+    """What samples are compared with: training structures, reference phases, and what was held out.
 
     Parameters
     ----------
     training, held_out
         A dataset, split in two.
     phases
-        Known phases, which count as known whether they are in the dataset or not.
+        Reference phases, which count as known whether they are in the dataset or not.
 
     Attributes
     ----------
@@ -237,7 +237,7 @@ class KnownCrystals:
         self.held_out_counts = [self.system.counts(structure) for structure in kept_back]
 
     def is_novel(self, structure: Structure) -> bool:
-        """Whether it matches neither a training structure nor a known phase."""
+        """Whether it matches neither a training structure nor a reference phase."""
         return self._known.first(structure) is None
 
     def rediscovered(self, structure: Structure) -> tuple[int, ...]:

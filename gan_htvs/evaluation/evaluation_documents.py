@@ -38,7 +38,7 @@ class Sample(Document):
     index: int = Field(description="number of the raw sample within its composition")
     max_displacement: float = Field(description="largest move of an atom by the push, A")
     novel_as_generated: bool = Field(
-        description="matched no training structure and no known phase before relaxation"
+        description="matched no training structure and no reference phase before relaxation"
     )
     rediscovers_as_generated: tuple[int, ...] = Field(
         (), description="held-out structures that it matched before relaxation, by position"
@@ -56,7 +56,7 @@ class Sample(Document):
         None, description="whether no more stable relaxed structure of the proposer matches it"
     )
     novel: bool | None = Field(
-        None, description="matches no training structure and no known phase after relaxation"
+        None, description="matches no training structure and no reference phase after relaxation"
     )
     rediscovers: tuple[int, ...] = Field(
         (), description="held-out structures that it matches after relaxation, by position"
@@ -128,7 +128,7 @@ class Measures(Document):
     )
     unique: Share = Field(description="valid samples that match no earlier one")
     novel: Share = Field(
-        description="unique samples that match no training structure and no known phase"
+        description="unique samples that match no training structure and no reference phase"
     )
     rediscovered: Share = Field(description="held-out structures among the unique samples")
     rediscovered_relaxed: Share = Field(
@@ -137,7 +137,7 @@ class Measures(Document):
     fates: dict[Outcome, int] = Field(description="what came of the relaxations, counted")
     unique_relaxed: Share = Field(description="sound relaxed samples that match no more stable one")
     novel_relaxed: Share = Field(
-        description="sound relaxed samples that match no training structure and no known phase"
+        description="sound relaxed samples that match no training structure and no reference phase"
     )
     thresholds: list[AtThreshold] = Field(description="widest first")
     mean_steps: float | None = Field(description="steps of the optimizer per relaxation")
@@ -160,7 +160,7 @@ class Evaluation(Document):
     seed: int
     n_samples: int = Field(description="unique, valid structures asked for of each composition")
     n_relaxed: int = Field(description="structures relaxed at most of each composition")
-    known_phases: int = Field(
+    reference_phases: int = Field(
         description="phases that count as known; 0: none are known of the chemical system, so that "
         "'novel' is against the training structures alone"
     )

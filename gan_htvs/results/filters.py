@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pymatgen.core import Composition, Element
 
-from gan_htvs.core.candidate import KNOWN_PHASE, Stage
+from gan_htvs.core.candidate import REFERENCE_PHASE, Stage
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import Settings, first_message
 
@@ -88,7 +88,7 @@ class Filters(Settings):
     level_of_theory: Text | None = Field(None, description="of the energy")
     energy_above_hull: Range | None = Field(None, description="eV/atom")
     energy_above_references: Range | None = Field(
-        None, description="above the known phases alone, eV/atom"
+        None, description="above the reference phases alone, eV/atom"
     )
     band_gap: Range | None = Field(None, description="eV")
     pourbaix_min: Range | None = Field(
@@ -97,9 +97,9 @@ class Filters(Settings):
     nsites: Range | None = Field(None, description="atoms in the cell")
     spacegroup: Annotated[int, Field(ge=1, le=230)] | None = Field(None, description="number")
     is_novel: bool | None = Field(
-        None, description="neither a training structure nor a known phase"
+        None, description="neither a training structure nor a reference phase"
     )
-    known_phases: bool | None = Field(
+    reference_phases: bool | None = Field(
         None, description="phases of the reference set alone, or only what was proposed"
     )
     unique: bool = Field(
@@ -108,10 +108,13 @@ class Filters(Settings):
     )
 
     @model_validator(mode="after")
-    def _known_phases_have_no_other_proposer(self) -> Self:
-        asks_phases = self.proposer == KNOWN_PHASE
-        if None not in (self.known_phases, self.proposer) and asks_phases != self.known_phases:
-            raise ValueError("known_phases and proposer exclude each other; leave one out")
+    def _reference_phases_have_no_other_proposer(self) -> Self:
+        asks_phases = self.proposer == REFERENCE_PHASE
+        if (
+            None not in (self.reference_phases, self.proposer)
+            and asks_phases != self.reference_phases
+        ):
+            raise ValueError("reference_phases and proposer exclude each other; leave one out")
         return self
 
     @classmethod
@@ -148,8 +151,10 @@ class Filters(Settings):
                 value = stages[0] if len(stages) == 1 else {"$in": stages}
             if value is not None:
                 found[path_of(name)] = value
-        if self.known_phases is not None and self.proposer is None:
-            found["origin.proposer"] = KNOWN_PHASE if self.known_phases else {"$ne": KNOWN_PHASE}
+        if self.reference_phases is not None and self.proposer is None:
+            found["origin.proposer"] = (
+                REFERENCE_PHASE if self.reference_phases else {"$ne": REFERENCE_PHASE}
+            )
         return found
 
 

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gan_htvs.campaign.model import Thresholds
-from gan_htvs.core.candidate import KNOWN_PHASE
+from gan_htvs.core.candidate import REFERENCE_PHASE
 from gan_htvs.thermodynamics.assessment import believes
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ NEW = "new crystals"
 """Column of those that are neither a duplicate nor known: novel to the generator and to the
 reference phases, each crystal counted once."""
 
-KNOWN_PHASES = "known phases"
+REFERENCE_PHASES = "reference phases"
 GENERATED, SURVIVED, RELAXED = "generated", "survived the prescreen", "relaxed"
 """First rows; the second one only where a campaign has a prescreen."""
 
@@ -67,7 +67,7 @@ class Funnel:
     stages
         Names, from the top.
     counts
-        Column -> a count for each stage: what was proposed, :data:`NEW` among it, known phases.
+        Column -> a count for each stage: what was proposed, :data:`NEW` among it, reference phases.
         None where the column makes no sense.
     published
         The published study's; None where it gives no number, or one for another threshold or
@@ -167,7 +167,7 @@ def count_funnel(
 def measure_funnel(
     candidates: Iterable[Row], campaign: Campaign, n_training: int | None = None
 ) -> Funnel:
-    """Count the candidates of a campaign, proposer by proposer, known phases last.
+    """Count the candidates of a campaign, proposer by proposer, reference phases last.
 
     ``n_training`` is the number of structures that its generator learned from, if that is known.
     """
@@ -181,7 +181,7 @@ def measure_funnel(
     for candidate in candidates:
         groups.setdefault(candidate["origin"]["proposer"], []).append(candidate)
         n_incomplete_gaps += candidate.get("incomplete_band_gap") is not None
-    known = groups.pop(KNOWN_PHASE, [])
+    known = groups.pop(REFERENCE_PHASE, [])
     counts: dict[str, list[int | None]] = {}
     for name, group in groups.items():
         new = count(filter(is_novel, group), name=crystal)
@@ -190,7 +190,7 @@ def measure_funnel(
         column = NEW if len(groups) == 1 else f"{name}, new"
         counts[column] = [None if what in (GENERATED, SURVIVED) else new[what] for what in names]
     phases = count(known)
-    counts[KNOWN_PHASES] = [None if what == SURVIVED else phases[what] for what in names]
+    counts[REFERENCE_PHASES] = [None if what == SURVIVED else phases[what] for what in names]
     same_system = set(system.elements) == PUBLISHED_ELEMENTS
     allowed = len(list(system.compositions(campaign.oxidation_states, campaign.max_atoms)))
     setting = [
@@ -208,7 +208,7 @@ def measure_funnel(
 
 
 def is_novel(candidate: Row) -> bool:
-    """Whether nobody knew a candidate: no training structure and no known phase."""
+    """Whether nobody knew a candidate: no training structure and no reference phase."""
     return bool((candidate.get("novelty") or {}).get("is_novel"))
 
 

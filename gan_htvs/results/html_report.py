@@ -34,7 +34,7 @@ RANKED_FIELDS = (
 CAPTIONS = {
     "funnel": "How many structures pass each stage, here and in the published study.",
     "prescreen": "Relaxations of the prescreen, and where structures left it.",
-    "hull": "The hull of the known phases, and the lowest candidate of each formula.",
+    "hull": "The hull of the reference phases, and the lowest candidate of each formula.",
     "pourbaix": "Stability in water against pH of candidates near the hull.",
     "gaps": "Band gap against stability in water, with the window that is looked for.",
 }
@@ -109,7 +109,7 @@ def _methods(campaign: Campaign) -> Iterator[tuple[str, str]]:
         yield "prescreen", f"relaxed with {prescreen.relaxing(engines).name}{second}"
     yield "energies", engines.energy.name
     hull = (
-        f"convex hull of known phases ({campaign.references.source}) and all candidates of one "
+        f"convex hull of reference phases ({campaign.references.source}) and all candidates of one "
         f"level of theory; metastable within {limits.metastable:g}, synthesizable within "
         f"{limits.synthesizable:g} eV/atom"
     )

@@ -15,7 +15,7 @@ from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord
 from pymatgen.core import Composition
 from pymatgen.util.string import latexify
 
-from gan_htvs.core.candidate import KNOWN_PHASE
+from gan_htvs.core.candidate import REFERENCE_PHASE
 from gan_htvs.core.figures import COLOURS, GREY, PUBLISHED_STYLE, RED
 from gan_htvs.results.funnel import PUBLISHED_SOURCE, energy_order, first_of_each_crystal
 from gan_htvs.thermodynamics.assessment import believes
@@ -74,7 +74,7 @@ def draw_funnel(funnel: Funnel) -> Figure:
 def draw_hull(
     rows: Sequence[Row], references: ReferenceSet, thresholds: Thresholds
 ) -> Figure | None:
-    """Draw the hull of the known phases with the lowest candidate of each formula.
+    """Draw the hull of the reference phases with the lowest candidate of each formula.
 
     A ternary system is seen from above, candidates colored by their energy above the hull; a
     binary one from the side. None for others.
@@ -101,7 +101,7 @@ def draw_hull(
             x, y = np.array(shares)[:, 0], [row["formation_energy_per_atom"] for row in lowest]
         style: dict[str, Any] = {"cmap": "viridis_r", "marker": "D", "edgecolors": "k", "zorder": 3}
         points = axes.scatter(x, y, s=40, c=energies, vmin=min(0, *energies, 0), vmax=0.2, **style)
-        label = "energy above hull of known phases and other candidates, eV/atom"
+        label = "energy above hull of reference phases and other candidates, eV/atom"
         figure.colorbar(points, ax=axes, shrink=0.7, label=label)
     if len(references.elements) == TERNARY:
         axes.set_aspect("equal")
@@ -110,7 +110,7 @@ def draw_hull(
         axes.set(
             xlabel=f"share of {diagram.elements[1].symbol}", ylabel="formation energy, eV/atom"
         )
-    axes.set_title(f"{references.level_of_theory}: black, known phases on the hull")
+    axes.set_title(f"{references.level_of_theory}: black, reference phases on the hull")
     _name(axes, [(x, y, entry.composition.reduced_formula) for (x, y), entry in stable.items()])
     return figure
 
@@ -157,12 +157,12 @@ def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
     axes.add_patch(Rectangle((left, low), width, high - low, color=COLOURS[2], alpha=0.15))
     points = defaultdict(list)
     for row in known:
-        is_phase = row["origin"]["proposer"] == KNOWN_PHASE
+        is_phase = row["origin"]["proposer"] == REFERENCE_PHASE
         kind = (row["band_gap_method"] or "not labeled", is_phase)
         points[kind].append((row["pourbaix"]["minimum"], row["band_gap"]))
     colors = dict(zip(sorted({method for method, _ in points}), cycle(COLOURS), strict=False))
     for (method, is_phase), own in sorted(points.items()):
-        marker, name = ("x", "known phases") if is_phase else ("o", "candidates")
+        marker, name = ("x", "reference phases") if is_phase else ("o", "candidates")
         style: dict[str, Any] = {"marker": marker, "color": colors[method]}
         axes.scatter(*zip(*own, strict=True), label=f"{name}, {method}", **style)
     axes.set(
@@ -191,12 +191,12 @@ def _name(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
 
 
 def _crystals(rows: Sequence[Row]) -> list[Row]:
-    """Candidates with a believed energy, one for each crystal, lowest first; no known phases."""
+    """Candidates with a plausible energy, one for each crystal, lowest first."""
     believed = [
         row
         for row in rows
         if row.get("energy_above_hull") is not None
         and believes(row["energy_above_hull"])
-        and row["origin"]["proposer"] != KNOWN_PHASE
+        and row["origin"]["proposer"] != REFERENCE_PHASE
     ]
     return list(first_of_each_crystal(sorted(believed, key=energy_order)))

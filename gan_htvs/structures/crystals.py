@@ -49,7 +49,7 @@ def sort_into_crystals(relaxed: Sequence[RelaxedCandidate]) -> list[list[str]]:
 
 def look_up(
     relaxed: Iterable[RelaxedCandidate],
-    known_phases: Mapping[str, Structure],
+    reference_phases: Mapping[str, Structure],
     training: TrainingSet | None,
     *,
     has_generator: bool,
@@ -60,7 +60,7 @@ def look_up(
     ----------
     relaxed
         Candidates of one reduced formula and one campaign.
-    known_phases
+    reference_phases
         RelaxedStructure reference phases of that formula, by name.
     training
         What the campaign's generators learned from, if that is known.
@@ -72,8 +72,8 @@ def look_up(
     -------
     By the id of the candidate.
     """
-    names = sorted(known_phases)
-    phases = KnownStructures(known_phases[name] for name in names)
+    names = sorted(reference_phases)
+    phases = KnownStructures(reference_phases[name] for name in names)
     members = training.members if training else ()
     learned = KnownStructures(structure for _, structure in members)
     novelties = {}

@@ -1,4 +1,4 @@
-"""Candidates against each other: the hull of known phases and of everything that was found."""
+"""Candidates against each other: the hull of reference phases and of everything that was found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The known phases of any chemical system, as the Materials Project has them."""
+"""The reference phases of any chemical system, as the Materials Project has them."""
 
 from __future__ import annotations
 

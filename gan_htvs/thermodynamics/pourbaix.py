@@ -61,7 +61,7 @@ class PourbaixAnalyzer:
     Parameters
     ----------
     reference_set
-        Energies of the known phases. Elemental oxygen takes part as the open species, not as a
+        Energies of the reference phases. Elemental oxygen takes part as the open species, not as a
         solid.
     settings
         Potential, pH grid, ion concentration, solid filter, and whether solids with H take part.

@@ -1,4 +1,4 @@
-"""The known phases of a chemical system, as structures to relax."""
+"""The reference phases of a chemical system, as structures to relax."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REFERENCE_PHASES = Path(__file__).with_name("reference_phases.yaml")
 
 @dataclass(frozen=True)
 class ReferencePhase(MSONable):
-    """A known phase.
+    """A reference phase.
 
     Attributes
     ----------
@@ -110,10 +110,10 @@ def subsystems_without_phases(
 
 
 def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[ReferencePhase]:
-    """List the known phases of a campaign, from the source that it names.
+    """List the reference phases of a campaign, from the source that it names.
 
     Energies of the Materials Project stand beside those of VASP; where structures are relaxed
-    ``by_potential``, it computes the known phases, too.
+    ``by_potential``, it computes the reference phases, too.
 
     Those of the Materials Project come from the file that keeps them, never from the network: see
     :func:`gan_htvs.campaign.campaign_file.read_campaign`.
@@ -156,7 +156,7 @@ def write_phases(
     elements: Iterable[str],
     max_energy_above_hull: float,
 ) -> None:
-    """Keep known phases in a file.
+    """Keep reference phases in a file.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def _read_phases(path: Path, sha256: str | None) -> tuple[str, tuple[ReferencePh
         return document["kept_for"], phases
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"references.path {path}: holds no known phases; delete it to fetch them."
+            f"references.path {path}: holds no reference phases; delete it to fetch them."
         ) from error
 
 

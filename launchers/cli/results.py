@@ -70,7 +70,7 @@ def funnel(
     """Print how many candidates pass each stage, beside the published study; draw figures.
 
     With --output, each as PNG and SVG: funnel, prescreen (relaxations and where they left), hull
-    (candidates on the hull of the known phases), pourbaix (stability against pH) and gaps (gap
+    (candidates on the hull of the reference phases), pourbaix (stability against pH) and gaps (gap
     against Pourbaix stability, with the target window).
     """
     from launchers.launchpad.database import open_databases
@@ -94,7 +94,7 @@ def report(
     top: Annotated[int, typer.Option(min=0, max=1000, help="Candidates with pictures.")] = 30,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Write one HTML file: funnel, hull, water, gaps, the best candidates, methods, caveats.
+    """Write one HTML file: funnel, figures, best candidates, methods, caveats.
 
     It needs no other file and no network; `gan-htvs funnel --output` writes the figures alone.
     """
@@ -124,15 +124,13 @@ def candidates(
     proposer: Annotated[Text, _filter("Name of the proposer.")] = None,
     level_of_theory: Annotated[Text, _filter("Level of theory of the energy.")] = None,
     energy_above_hull: Annotated[Text, _range("eV/atom, such as ..0.08")] = None,
-    energy_above_references: Annotated[Text, _range("Above the known phases, eV/atom.")] = None,
+    energy_above_references: Annotated[Text, _range("Above the reference phases, eV/atom.")] = None,
     band_gap: Annotated[Text, _range("eV, such as 1.6..3.0")] = None,
-    pourbaix_min: Annotated[Text, _range("In water at the best pH, eV/atom.")] = None,
+    pourbaix_min: Annotated[Text, _range("Pourbaix minimum, eV/atom.")] = None,
     nsites: Annotated[Text, _range("Atoms in the cell.")] = None,
     spacegroup: Annotated[int | None, _filter("Number of the space group.")] = None,
     is_novel: Annotated[Flag, _filter("Novel ones, or those known.", "--novel/--known")] = None,
-    known_phases: Annotated[
-        Flag, _filter("Only, or no, known phases.", "--phases/--no-phases")
-    ] = None,
+    references: Annotated[bool, _filter("List reference phases, too.", "--references")] = False,
     unique: Annotated[bool, _filter("The lowest of each crystal found.", "--unique")] = False,
     sort: Annotated[str, _filter("Field; - before it: largest first.")] = "energy_above_hull",
     skip: Annotated[int, typer.Option(min=0, help="Leave out so many first.")] = 0,
@@ -146,6 +144,8 @@ def candidates(
 ) -> None:
     """List candidates, most stable first; count them, or write their structures.
 
+    Reference phases are not candidates; --references adds them.
+
     Ranges are low..high, either end of which may be left out. Structures are the relaxed ones, or
     as they were generated where there is no other.
     """
@@ -156,8 +156,9 @@ def candidates(
     from launchers.launchpad.database import open_databases
     from launchers.launchpad.registry import registered
 
-    filters = {name: context.params[name] for name in Filters.model_fields}
+    filters: dict[str, Any] = {name: context.params.get(name) for name in Filters.model_fields}
     filters["stage"] = stage or None
+    filters["reference_phases"] = None if references or proposer else False
     if count and structures is not None:
         raise UserError("--count and --structures: ask for one of them.")
     Filters.of(**filters)  # before a server is started
@@ -172,8 +173,8 @@ def candidates(
         if structures is not None:
             found = store.query(fields=EXPORT_FIELDS, **order, **filters)
             paths = export_structures(found, structures, structure_format)
-            told = f", see {paths[-1].name}" if paths else ""
-            typer.echo(f"wrote {counted(len(found), 'structure')} to {structures}{told}")
+            manifest = f", see {paths[-1].name}" if paths else ""
+            typer.echo(f"wrote {counted(len(found), 'structure')} to {structures}{manifest}")
             return
         rows = store.rows(**order, **filters)
         n_all = len(rows) or store.count()
@@ -192,7 +193,7 @@ def show(
     figure: Annotated[Path | None, path_option("Draw its relaxation here (PNG).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell the way of one candidate: origin, relaxation, energies, moments, where and why it left.
+    """Show the provenance of a candidate: origin, relaxation, energies, moments, stage and reason.
 
     The relaxation is that of the prescreen, whose curves are kept.
     """

@@ -56,14 +56,14 @@ class Column(NamedTuple):
     title: str
     path: str
     min_width: int = 0
-    """Narrower terminals leave it out."""
+    """It is left out on narrower terminals."""
 
 
 NEVER = sys.maxsize
 """Width of columns that only files have: the table marks their values instead."""
 
 COLUMNS = (
-    Column("id", "candidate_id", 110),
+    Column("id", "candidate_id"),
     Column("campaign", "campaign", 180),
     Column("formula", "formula_pretty"),
     Column("atoms", "nsites", 130),
@@ -75,7 +75,7 @@ COLUMNS = (
     Column("incomplete\ngap, eV", "incomplete_band_gap", NEVER),
     Column("gap reason", "band_gap_reason", NEVER),
     Column("energy incomplete", "energy_incomplete", NEVER),
-    Column("gap method", "band_gap_method"),
+    Column("gap method", "band_gap_method", 120),
     Column("stage", "stage"),
     Column("reason", "reason", 160),
 )
@@ -97,7 +97,7 @@ def note(message: str) -> None:
 
 
 def note_skipped(skipped: Skipped) -> None:
-    """Tell what of a source of training structures did not come in, and why."""
+    """Print how many structures of a source were skipped, and why."""
     if n := skipped.counts.total():
         verb = "was" if n == 1 else "were"
         note(f"{counted(n, 'structure')} of the dataset {verb} left out: {skipped}")
@@ -213,7 +213,7 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
         out.print("No candidates. Run a campaign (`gan-htvs demo`) or `gan-htvs build` first.")
         return
     if not rows:
-        out.print(f"None of the {n_all:,} candidates is like that.")
+        out.print(f"No candidate matches these filters ({n_all:,} searched).")
         return
     columns = [column for column in COLUMNS if column.min_width <= out.width]
     table = Table(box=box.SIMPLE_HEAD)
@@ -222,6 +222,9 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
     for row in rows:
         table.add_row(*(escape(marked(row, column.path, digits=3)) for column in columns))
     out.print(table)
+    hidden = [each.title for each in COLUMNS if out.width < each.min_width < NEVER]
+    if hidden:
+        out.print(f"A wider terminal also shows {', '.join(hidden)}; --format csv has all.")
     if any(map(is_incomplete, rows)):
         out.print(escape(INCOMPLETE_MEANS), soft_wrap=True)
 

@@ -56,7 +56,7 @@ SHARES = "k/n, share and Wilson 95 % interval."
 STABILITY = (
     "Stable: sound, converged and within the distance of the "
     "hull after relaxation. S.U.N.: stable; unique among the proposer's relaxed structures; and "
-    "novel, matching no training structure and no known phase after relaxation. Published "
+    "novel, matching no training structure and no reference phase after relaxation. Published "
     "structures were relaxed by DFT, these by an interatomic potential: compare proposers with "
     "each other, not with the published shares."
 )
@@ -141,7 +141,7 @@ def evaluate_checkpoint(
             training=training,
             held_out=held_out,
             relaxations=relaxations,
-            known_phases=phases,
+            phases=phases,
             n_samples=n_samples,
             n_relaxed=n_relaxed,
             seed=seed,
@@ -193,7 +193,7 @@ def print_report(report: Report, files: Sequence[Path]) -> None:
         out.print(grid_table(_stability(report)))
     out.print(grid_table(_by_composition(report)))
     out.print(f"{SHARES} {STABILITY}" if report.is_relaxed else SHARES, soft_wrap=True)
-    if not first.known_phases:
+    if not first.reference_phases:
         out.print(NO_PHASES.format(first.chemsys), soft_wrap=True)
     for path in files:
         out.print(f"wrote {path}", soft_wrap=True)

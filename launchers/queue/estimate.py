@@ -15,7 +15,7 @@ from pymatgen.core import Lattice, Structure
 
 from flows.routing import jobs_of
 from gan_htvs.campaign.routing import Category
-from gan_htvs.core.candidate import KNOWN_PHASE, Origin, Proposal, RelaxedStructure, Stage, Step
+from gan_htvs.core.candidate import REFERENCE_PHASE, Origin, Proposal, RelaxedStructure, Stage, Step
 from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.results.funnel import (
     PUBLISHED_GENERATED,
@@ -188,7 +188,7 @@ def _jobs_of_candidate(
     structure: Structure, campaign: Campaign, units: CampaignUnits
 ) -> tuple[list[Job], list[Job]]:
     """Return the jobs of the energy and of the band gap of a structure."""
-    origin = Origin(proposer=KNOWN_PHASE, requested_composition=structure.formula, index=0)
+    origin = Origin(proposer=REFERENCE_PHASE, requested_composition=structure.formula, index=0)
     proposal = Proposal(candidate_id=structure.formula, structure=structure, origin=origin)
     relaxes = campaign.prescreen is None or not campaign.prescreen.decides_energy(campaign.engines)
     relaxed = RelaxedStructure(
@@ -309,7 +309,7 @@ def _share(
     """Count generated candidates of all campaigns with the same traits; None if too few."""
     names = [other.name for other, _ in submissions(databases) if traits(other) == traits(campaign)]
     candidates = databases.launchpad().db["candidates"]
-    among |= {"campaign": {"$in": names}, "origin.proposer": {"$ne": KNOWN_PHASE}}
+    among |= {"campaign": {"$in": names}, "origin.proposer": {"$ne": REFERENCE_PHASE}}
     n_all = candidates.count_documents(among)
     n_chosen = candidates.count_documents({"$and": [among, chosen]})
     return Share(n_chosen, n_all, "this database") if n_all >= ENOUGH_VERDICTS else None

@@ -196,7 +196,7 @@ def write_report(databases: Databases, name: str | None, top: int) -> str:
     fields = (*RANKED_FIELDS, "duplicate_of")
     proposed: dict[str, Any] = {
         "campaign": results.campaign.name,
-        "known_phases": False,
+        "reference_phases": False,
         "unique": True,
     }
     for stage in RANKED:

@@ -38,7 +38,7 @@ SMALL_CAMPAIGN = {
     "sampling": {"structures_per_composition": 3, "max_tries_per_structure": 500},
     "engines": {"band_gap": {"name": "none"}},
 }
-"""Trains a generator for seconds, and relaxes three candidates and three known phases."""
+"""Trains a generator for seconds, and relaxes three candidates and three reference phases."""
 
 
 class Site:

@@ -11,7 +11,7 @@ from maggma.utils import grouper
 from gan_htvs import __version__
 from gan_htvs.core.band_gap import BandGapResult, missing_orders
 from gan_htvs.core.candidate import (
-    KNOWN_PHASE,
+    REFERENCE_PHASE,
     USER,
     Candidate,
     PrescreenVerdict,
@@ -50,7 +50,7 @@ Place = tuple[str, str, int]
 LISTS = {"proposals": None, "screened": "verdict", "rejected": None, "survivors": "prescreen"}
 """Lists in outputs of sampling, prescreen and selection -> the part of each entry that is read."""
 
-UNSAMPLED = frozenset({KNOWN_PHASE, USER})
+UNSAMPLED = frozenset({REFERENCE_PHASE, USER})
 """Proposers without a sampling job: the structure is read from the verdict."""
 
 COMPARED = (

@@ -31,16 +31,16 @@ PROPERTIES = (
     Property("campaign", "string", "campaign that it belongs to"),
     Property("stage", "string", "furthest stage of the funnel, or rejected or failed"),
     Property("reason", "string", "why it did not go further"),
-    Property("proposer", "string", "who proposed it; known_phase: a phase of the reference set"),
+    Property("proposer", "string", "proposer; reference_phase: of the reference set"),
     Property("is_relaxed", "boolean", "whether the structure is relaxed, or as it was generated"),
-    Property("is_novel", "boolean", "neither a training structure nor a known phase"),
+    Property("is_novel", "boolean", "neither a training structure nor a reference phase"),
     Property(
         "duplicate_of", "string", "id of the same crystal with the lowest energy, of any campaign"
     ),
     Property("level_of_theory", "string", "what computed the energies"),
     Property("energy_per_atom", "float", "corrections included", "eV/atom"),
     Property("formation_energy_per_atom", "float", "from the elements", "eV/atom"),
-    Property("energy_above_hull", "float", "above known phases and all candidates", "eV/atom"),
+    Property("energy_above_hull", "float", "above reference phases and all candidates", "eV/atom"),
     Property("pourbaix_min", "float", "decomposition energy in water at the best pH", "eV/atom"),
     Property("band_gap", "float", "between the highest filled and the lowest empty band", "eV"),
     Property(

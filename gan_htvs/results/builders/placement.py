@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gan_htvs import __version__
-from gan_htvs.core.candidate import KNOWN_PHASE, Assessment, Stage
+from gan_htvs.core.candidate import REFERENCE_PHASE, Assessment, Stage
 from gan_htvs.core.document import encode
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
@@ -142,9 +142,9 @@ def _place(
     formulas = [each["formula_pretty"] for each in competing]
     energies = np.array([each["energy_per_atom"] for each in competing])
     above_references = references.energies_above_hull(formulas, energies)
-    # Its own known phases compete as references; those of other sets are candidates here.
+    # Its own reference phases compete as references; those of other sets are candidates here.
     is_reference = [
-        each["origin"]["proposer"] == KNOWN_PHASE
+        each["origin"]["proposer"] == REFERENCE_PHASE
         and each["gate"]["references"] == references.content_hash
         for each in competing
     ]

@@ -11,7 +11,7 @@ from maggma.utils import grouper
 
 from gan_htvs import __version__
 from gan_htvs.core.band_gap import BandGapResult
-from gan_htvs.core.candidate import KNOWN_PHASE
+from gan_htvs.core.candidate import REFERENCE_PHASE
 from gan_htvs.core.document import decode
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.results.builders.job_outputs import (
@@ -103,12 +103,12 @@ class StabilityBuilder(BuilderOfCandidates):
         by_campaign: dict[str, list[RelaxedCandidate]] = defaultdict(list)
         # Energies of different levels of theory do not tell which is the lowest.
         by_level: dict[str, list[RelaxedCandidate]] = defaultdict(list)
-        known_phases = {}
+        reference_phases = {}
         for candidate_id, candidate in sorted(item["candidates"].items()):
             structure = decode(candidate["structure"])
             above_hull = candidate["gate"]["energy_above_hull"]
-            if candidate["origin"]["proposer"] == KNOWN_PHASE:
-                known_phases[candidate["origin"]["label"] or candidate_id] = structure
+            if candidate["origin"]["proposer"] == REFERENCE_PHASE:
+                reference_phases[candidate["origin"]["label"] or candidate_id] = structure
             elif above_hull is not None and believes(above_hull):
                 relaxed = RelaxedCandidate(
                     candidate_id, Fingerprint.of(structure), candidate["energy_per_atom"]
@@ -117,7 +117,7 @@ class StabilityBuilder(BuilderOfCandidates):
                 by_level[candidate["level_of_theory"]].append(relaxed)
         for campaign, members in by_campaign.items():
             has_generator, training = item["training"][campaign]
-            novelties = look_up(members, known_phases, training, has_generator=has_generator)
+            novelties = look_up(members, reference_phases, training, has_generator=has_generator)
             for candidate_id, novelty in novelties.items():
                 changes[candidate_id]["novelty"] = novelty.model_dump()
         for members in by_level.values():

@@ -87,7 +87,7 @@ class CampaignStatus(StatusDocument):
         None, description="when its first job was queued; None: none was"
     )
     n_given_up: int = Field(description="that the proposers did not find")
-    n_judged: int = Field(description="candidates with a verdict, known phases left out")
+    n_judged: int = Field(description="candidates with a verdict, reference phases left out")
     built_on: datetime | None = Field(None, description="last change of a candidate's document")
     n_unbuilt: int = Field(description="verdicts that the funnel does not show yet")
     funnel: Funnel

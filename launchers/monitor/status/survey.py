@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, stored_campaign
-from gan_htvs.core.candidate import KNOWN_PHASE, Stage, Step
+from gan_htvs.core.candidate import REFERENCE_PHASE, Stage, Step
 from gan_htvs.results.funnel import CANDIDATE_FIELDS, measure_funnel
 from launchers.launchpad.jobs import last_sign, moment, of
 from launchers.launchpad.registry import registrations
@@ -128,7 +128,7 @@ def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> tuple[lis
                 samples.append(output)
             case Step.GATE:
                 ids = [labels["candidate_id"]]
-                if output.get("origin", {}).get("proposer") == KNOWN_PHASE:
+                if output.get("origin", {}).get("proposer") == REFERENCE_PHASE:
                     reference_phases.update(ids)
             case Step.PRESCREEN:
                 verdicts = [each["verdict"] for each in output["screened"]]

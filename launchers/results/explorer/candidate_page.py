@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from dash import ALL, Dash, Input, Output, State, dcc, html
 from dash_mp_components import CrystalToolkitScene
 
-from gan_htvs.core.candidate import KNOWN_PHASE
+from gan_htvs.core.candidate import REFERENCE_PHASE
 from gan_htvs.core.figures import embedded
 from gan_htvs.prescreen.figure import draw_relaxation
 from gan_htvs.results.export import StructureFormat
@@ -40,7 +40,7 @@ def layout(history: History) -> Component:
         html.A(form.upper(), href=f"{address}.{form}", id=f"file-{form}", className="file")
         for form in forms
     ]
-    is_phase = candidate.origin.proposer == KNOWN_PHASE
+    is_phase = candidate.origin.proposer == REFERENCE_PHASE
     first = "as in the literature" if is_phase else "as generated"
     views = [("relaxed", candidate.structure), (first, candidate.generated_structure)]
     return html.Article(

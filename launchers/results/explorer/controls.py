@@ -51,7 +51,7 @@ SLIDERS = {
 ONLY = {
     "unique": ("one of each crystal", "true"),
     "is_novel": ("novel ones", "true"),
-    "known_phases": ("no known phases", "false"),
+    "reference_phases": ("no reference phases", "false"),
 }
 """Checkboxes: a filter, its title, and its value where the box is checked."""
 

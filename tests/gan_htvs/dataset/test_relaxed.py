@@ -52,7 +52,7 @@ def test_a_source_is_relaxed_filled_and_remembered(campaign, tmp_path):
     told = []
     relaxations = Relaxations(campaign.engines.potential, journal=journal)
     first = relax_dataset(campaign, relaxations, on_progress=lambda *step: told.append(step))
-    assert {what for what, *_ in told} >= {"relax known phases", "relax", "fill, round 1"}
+    assert {what for what, *_ in told} >= {"relax reference phases", "relax", "fill, round 1"}
     assert first.level_of_theory == "CHGNet-0.3.0"
     assert len(first.structures) > 1
     assert len(unique_indices(first.structures)) == len(first.structures)

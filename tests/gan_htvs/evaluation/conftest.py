@@ -96,7 +96,7 @@ def relaxed(structure: Structure, above_hull: float, **changes) -> RelaxedStruct
 
 
 RESULTS = [
-    relaxed(ROCKSALT, 0.0),  # stable, a known phase
+    relaxed(ROCKSALT, 0.0),  # stable, a reference phase
     relaxed(CSCL, 0.05),  # S.U.N. at 0.08, and held out of training
     relaxed(ZINCBLENDE, 0.03),  # stable, a training structure
     relaxed(WURTZITE.copy().scale_lattice(60), -0.01),  # the next one again

@@ -86,8 +86,8 @@ def test_compositions_add_up_to_the_whole(judged):
         assert tuple(map(sum, zip(*parts, strict=True))) == pair(getattr(judged.overall, field))
 
 
-def test_the_known_phases_of_magnesia_are_counted(judged):
-    assert judged.known_phases == 4  # Mg, O2, MgO and MgO2
+def test_the_reference_phases_of_magnesia_are_counted(judged):
+    assert judged.reference_phases == 4  # Mg, O2, MgO and MgO2
 
 
 def test_an_evaluation_reads_back(judged):

@@ -4,7 +4,7 @@ from itertools import count
 
 from gan_htvs.campaign.campaign_file import checked_campaign
 from gan_htvs.campaign.model import Thresholds
-from gan_htvs.results.funnel import KNOWN_PHASES, NEW, count_funnel, measure_funnel
+from gan_htvs.results.funnel import NEW, REFERENCE_PHASES, count_funnel, measure_funnel
 
 NUMBER = count()
 
@@ -81,14 +81,14 @@ def test_published_and_measured_stand_side_by_side():
             candidate(0.15, novelty=known),
             candidate(0.15, novelty={"is_novel": None}),
             candidate(),
-            candidate(0.0, 0.1, 7.0, proposer="known_phase"),
+            candidate(0.0, 0.1, 7.0, proposer="reference_phase"),
         ],
         campaign(),
         1075,
     )
     assert funnel.counts["gan"] == [5, 4, 4, 2, 2, 2, 2]
     assert funnel.counts[NEW] == [None, 1, 1, 1, 1, 1, 1]
-    assert funnel.counts[KNOWN_PHASES] == [1, 1, 1, 1, 1, 1, 0]
+    assert funnel.counts[REFERENCE_PHASES] == [1, 1, 1, 1, 1, 1, 0]
     assert funnel.published == [9300, None, 1121, 148, None, None, 28]
     assert ("training structures", 1075, 1240) in funnel.setting
 
@@ -103,14 +103,14 @@ def test_whoever_left_in_the_prescreen_is_counted_in_no_row_below():
             candidate(prescreen=survived),  # its own engine failed
             candidate(0.05, prescreen=survived, novelty=new),
             candidate(0.3),  # evaluated before there was a prescreen
-            candidate(0.0, proposer="known_phase"),
+            candidate(0.0, proposer="reference_phase"),
         ],
         campaign(prescreen={}),
     )
     assert funnel.stages[:3] == ["generated", "survived the prescreen", "relaxed"]
     assert funnel.counts["gan"][:5] == [5, 3, 2, 1, 1]
     assert funnel.counts[NEW][:5] == [None, None, 1, 1, 1]
-    assert funnel.counts[KNOWN_PHASES][:4] == [1, None, 1, 1]
+    assert funnel.counts[REFERENCE_PHASES][:4] == [1, None, 1, 1]
     assert funnel.published[:4] == [9300, None, None, 1121]
 
 
@@ -140,4 +140,4 @@ def test_published_numbers_are_not_shown_beside_other_criteria_or_another_system
 
 def test_every_proposer_has_a_column_of_its_own_before_anything_is_proposed():
     funnel = measure_funnel([], campaign(proposers=["gan", "random"]))
-    assert list(funnel.counts) == ["gan", "gan, new", "random", "random, new", KNOWN_PHASES]
+    assert list(funnel.counts) == ["gan", "gan, new", "random", "random, new", REFERENCE_PHASES]

@@ -65,7 +65,7 @@ ROWS = [
     row("Mg2MnO4"),
     row("Mg2MnO4", 0.05, None),
     row("MgMn2O4", 0.15),
-    row("MgO", 0, 6.3, proposer="known_phase"),
+    row("MgO", 0, 6.3, proposer="reference_phase"),
     {"candidate_id": "raw", "formula_pretty": "MgO", "origin": {"proposer": "gan"}},
 ]
 
@@ -139,7 +139,7 @@ def test_gaps_are_labeled_with_their_method_and_the_window():
     assert (window.get_y(), window.get_height()) == (1.6, pytest.approx(1.4))
     assert window.get_x() + window.get_width() == pytest.approx(0.59)
     assert "candidates, HSE06" in texts(figure)
-    assert "known phases, HSE06" in texts(figure)
+    assert "reference phases, HSE06" in texts(figure)
 
 
 def test_nothing_is_drawn_of_nothing():

@@ -93,8 +93,8 @@ def names(found) -> str:
         ({"unique": True}, "befcd"),
         ({"unique": True, "stage": "photoanode"}, "a"),
         ({"unique": True, "band_gap": "1.6.."}, "af"),
-        ({"known_phases": True}, ""),
-        ({"known_phases": False, "stage": "stable"}, "be"),
+        ({"reference_phases": True}, ""),
+        ({"reference_phases": False, "stage": "stable"}, "be"),
         ({"chemsys": "Mg-O", "energy_above_hull": (None, 0.15), "band_gap": (None, 2.5)}, "a"),
     ],
 )
@@ -255,7 +255,7 @@ def test_documents_are_typed_and_some_fields_come_alone(store):
         ({"band_gap": "1.6"}, r"band_gap: '1.6' is no range; write 1.6..3.0"),
         ({"band_gap": (3, 1)}, "band_gap: 3 is more than 1; the smaller number comes first"),
         ({"band_gap": (float("nan"), 1)}, "band_gap: input should be a finite number"),
-        ({"known_phases": True, "proposer": "gan"}, "exclude each other; leave one out"),
+        ({"reference_phases": True, "proposer": "gan"}, "exclude each other; leave one out"),
         ({"spacegroup": 231}, "spacegroup: input should be less than or equal to 230"),
     ],
 )

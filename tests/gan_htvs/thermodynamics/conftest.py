@@ -68,7 +68,7 @@ def chgnet_column() -> ReferenceSet:
 
 @pytest.fixture(scope="session")
 def relaxed() -> ReferenceSet:
-    """Known phases, relaxed here and now with CHGNet, O2 pinned."""
+    """Reference phases, relaxed here and now with CHGNet, O2 pinned."""
     pytest.importorskip("chgnet", reason="CHGNet is not installed")
     from chgnet.model import StructOptimizer
 

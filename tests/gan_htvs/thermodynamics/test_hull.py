@@ -59,7 +59,7 @@ class TestReferenceSet:
 
 class TestHull:
     @pytest.mark.parametrize("formula", CHGNET_FORMATION_ENERGIES)
-    def test_known_phases_are_on_the_hull(self, formula: str, chgnet_column: ReferenceSet):
+    def test_reference_phases_are_on_the_hull(self, formula: str, chgnet_column: ReferenceSet):
         energy = CHGNET_FORMATION_ENERGIES[formula]
         assert formula in {e.name for e in chgnet_column.phase_diagram.stable_entries}
         assert chgnet_column.energy_above_hull(formula, energy) == pytest.approx(0, abs=1e-9)

@@ -142,7 +142,7 @@ def references_of(campaign: Campaign) -> str:
 
 
 class TestCampaign:
-    """A campaign whose known phases are those of the Materials Project."""
+    """A campaign whose reference phases are those of the Materials Project."""
 
     @pytest.fixture
     def fetched(self, monkeypatch) -> list[list[str]]:
@@ -212,7 +212,7 @@ class TestCampaign:
 
     def test_a_damaged_file_is_named_with_the_cure(self, campaign_file: Path):
         (campaign_file.parent / "phases.json").write_text("{}")
-        with pytest.raises(UserError, match=r"phases.json: holds no known phases; delete it"):
+        with pytest.raises(UserError, match=r"phases.json: holds no reference phases; delete it"):
             phases_of(read_campaign(campaign_file))
 
     @pytest.mark.parametrize("value", ["NaN", "Infinity"])
@@ -222,7 +222,7 @@ class TestCampaign:
         document = json.loads(path.read_text())
         document["phases"][0]["pinned_energy_per_atom"] = float(value)
         path.write_text(json.dumps(document))
-        with pytest.raises(UserError, match=r"phases.json: holds no known phases"):
+        with pytest.raises(UserError, match=r"phases.json: holds no reference phases"):
             phases_of(read_campaign(campaign_file))
 
     def test_without_a_path_it_is_refused(self, campaign_file: Path):

@@ -96,7 +96,7 @@ def test_candidates_by_filters_in_an_order_or_counted(stored):
     assert ids("--stage", "failed", "--stage", "stable") == "aabb"
     assert call("candidates", "-l", stored, "--count", "--chemsys", "Mg-O").output == "0\n"
     none = call("candidates", "-l", stored, "--band-gap", "1.6..3.0")
-    assert none.output == "None of the 2 candidates is like that.\n"
+    assert none.output == "No candidate matches these filters (2 searched).\n"
 
 
 def test_structures_are_written_with_what_they_are(launchpad_file, tmp_path):

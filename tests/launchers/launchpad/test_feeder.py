@@ -158,7 +158,7 @@ def test_reference_phases_are_evaluated_like_candidates(databases):
     gates = feeder.launchpad.fireworks.find({"spec.step": "gate"})
     origins = [gate["spec"]["_tasks"][0]["job"]["function_args"][0]["origin"] for gate in gates]
     assert {origin["label"] for origin in origins} == {"MgO periclase", "Mg hcp"}
-    assert {origin["proposer"] for origin in origins} == {"known_phase"}
+    assert {origin["proposer"] for origin in origins} == {"reference_phase"}
 
 
 def test_candidates_are_queued_before_more_compositions(databases):

@@ -153,7 +153,7 @@ def test_wrong_names_are_one_sentence(folder, arguments, message):
     assert "Traceback" not in result.output
 
 
-def test_without_known_phases_samples_are_judged_before_relaxation_only(folder):
+def test_without_reference_phases_samples_are_judged_before_relaxation_only(folder):
     chromia = CAMPAIGN | {
         "name": "chromia",
         "chemical_system": {"caps": {"Cr": 2, "O": 5}},
@@ -184,7 +184,7 @@ def test_without_known_phases_samples_are_judged_before_relaxation_only(folder):
         assert word not in printed.output
     report = Report.model_validate(json.loads(judge("--relax", 0, "--format", "json").stdout))
     decorated = report.evaluations[1]
-    assert decorated.known_phases == 0
+    assert decorated.reference_phases == 0
     assert decorated.overall.novel.k < decorated.overall.novel.n
     assert decorated.overall.n_relaxed == 0
 

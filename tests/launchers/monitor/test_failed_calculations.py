@@ -117,7 +117,7 @@ def test_a_hybrid_that_failed_is_found_where_a_gap_is_wanted(site):
     assert site.failed() == []
 
 
-def test_known_phases_wait_until_the_hull_is_there(site):
+def test_reference_phases_wait_until_the_hull_is_there(site):
     site.leave("FM relax 1", Step.RELAX, "phase", owner=REFERENCES, failed_in="FM relax 1")
     assert site.failed() == ["FM relax 1"]
     with site.databases.store("outputs", key="uuid") as outputs:

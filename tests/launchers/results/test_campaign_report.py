@@ -190,7 +190,7 @@ def report(funnel, launchpad_file, tmp_path):
 
 
 def test_a_report_needs_nothing_else_and_ranks_the_best(report):
-    phase = Origin(proposer="known_phase", requested_composition="MgO", index=0)
+    phase = Origin(proposer="reference_phase", requested_composition="MgO", index=0)
     html = report(
         ranked("aa", "stable", reason="<script>alert(1)</script>"),
         ranked("bb", "photoanode", band_gap=2.0, band_gap_method="HSE06", duplicate_of="bc"),
@@ -212,7 +212,7 @@ def test_a_report_needs_nothing_else_and_ranks_the_best(report):
     assert "9,300" not in html  # of Mg-Mn-O, not of Mg-O
     assert "chgnet energies" in html
     assert "10.1021/acscentsci.0c00426" in html
-    for what in ("known phases", "prescreen", "photoanode (Pourbaix"):
+    for what in ("reference phases", "prescreen", "photoanode (Pourbaix"):
         assert what in html
 
 

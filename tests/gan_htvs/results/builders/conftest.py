@@ -212,7 +212,7 @@ class Laboratory:
 
 
 def origin(proposer="gan", index=0):
-    label = "MgO periclase" if proposer == "known_phase" else None
+    label = "MgO periclase" if proposer == "reference_phase" else None
     return Origin(
         proposer=proposer,
         requested_composition="MgO",

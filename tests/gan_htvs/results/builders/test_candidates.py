@@ -164,7 +164,7 @@ def test_a_later_prescreen_or_selection_takes_the_place_of_an_earlier_one(lab):
     assert (lab["b"].stage, lab["b"].prescreen.duplicate_of) == (Stage.REJECTED, "c")
 
 
-@pytest.mark.parametrize("proposer", ["known_phase", "user"])
+@pytest.mark.parametrize("proposer", ["reference_phase", "user"])
 def test_structures_that_no_job_sampled_are_candidates_by_their_verdict(lab, proposer):
     lab.gate("a", 0.01, structure=rocksalt(a=4.25), proposer=proposer)
     assert lab.build() == {"a"}

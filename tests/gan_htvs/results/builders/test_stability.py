@@ -205,7 +205,7 @@ def test_levels_of_theory_have_crystals_of_their_own(lab):
     assert lab["c"].energy_above_hull == pytest.approx(0.01)
 
 
-def test_a_known_phase_of_a_larger_reference_set_competes(lab):
+def test_a_reference_phase_of_a_larger_reference_set_competes(lab):
     larger = references(MgO2=on_line() - 0.04)
     lab.job("larger", Step.REFERENCES, larger)
     lab.propose("a", "phase")
@@ -214,7 +214,7 @@ def test_a_known_phase_of_a_larger_reference_set_competes(lab):
         "phase",
         structure=fluorite(),
         energy_per_atom=on_line() - 0.04,
-        proposer="known_phase",
+        proposer="reference_phase",
         references=larger,
     )
     lab.build()
@@ -259,9 +259,9 @@ def test_of_a_verdict_that_was_replaced_the_last_index_counts(lab):
 
 
 class TestNovelty:
-    def test_a_known_phase_is_recognized_and_is_nobodys_duplicate(self, lab):
+    def test_a_reference_phase_is_recognized_and_is_nobodys_duplicate(self, lab):
         lab.propose("a", "b", "phase")
-        lab.gate("phase", structure=rocksalt(), proposer="known_phase")
+        lab.gate("phase", structure=rocksalt(), proposer="reference_phase")
         lab.gate("a", 0.001, structure=rocksalt(a=4.3))
         lab.gate("b", 0.05, structure=zincblende(), proposer="random")
         lab.build()
@@ -326,7 +326,7 @@ class TestNovelty:
 
     def test_novelty_is_not_claimed_where_the_training_set_is_not_known(self, lab):
         lab.propose("a", "b", "phase")
-        lab.gate("phase", structure=rocksalt(), proposer="known_phase")
+        lab.gate("phase", structure=rocksalt(), proposer="reference_phase")
         lab.gate("a", structure=zincblende())
         lab.gate("b", structure=rocksalt())
         lab.build()
@@ -349,7 +349,7 @@ def test_documents_are_complete(lab):
 def test_a_reference_phase_is_not_rejected_for_its_volume(lab):
     magnesium = cubic(6.2, ("Mg", 0))  # 60 A^3/atom
     lab.propose("generated")
-    lab.gate("phase", structure=magnesium, energy_per_atom=-1.5, proposer="known_phase")
+    lab.gate("phase", structure=magnesium, energy_per_atom=-1.5, proposer="reference_phase")
     lab.gate("generated", structure=magnesium, energy_per_atom=-1.5)
     lab.build()
     generated, phase = lab["generated"], lab["phase"]

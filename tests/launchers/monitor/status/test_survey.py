@@ -64,9 +64,9 @@ def test_whoever_is_at_work_is_told_once_for_each_batch_job(site):
     assert first.since <= first.last_ping <= datetime.now(UTC)
 
 
-def test_every_candidate_is_judged_once_and_known_phases_are_none(site):
+def test_every_candidate_is_judged_once_and_reference_phases_are_none(site):
     site.register()
-    known = [gate("phase", "known_phase")]
+    known = [gate("phase", "reference_phase")]
     site.put("outputs", gate("a"), gate("a", uuid="again"), gate("b"), *known)
     site.put("outputs", sample("s1", "x", 2, 2), sample("s2", "x", 6, 3), sample("s3", "y", 6, 6))
     for candidate in ("a", "b", "phase"):

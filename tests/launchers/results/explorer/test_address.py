@@ -65,7 +65,7 @@ def test_the_ends_of_a_slider_are_no_bounds():
          "?energy_above_hull=1..2&band_gap=1.6.."),
         ("?band_gap=1..2&campaign=a", "band_gap", [0.0, 6.0], "?campaign=a"),
         ("?campaign=a", "campaign", None, ""),
-        ("", "only", ["unique", "known_phases"], "?unique=true&known_phases=false"),
+        ("", "only", ["unique", "reference_phases"], "?unique=true&reference_phases=false"),
         ("?is_novel=false&unique=true", "only", [], "?is_novel=false"),
         ("?band_gap=wide", "formula", "MgO", "?formula=MgO"),
     ],
