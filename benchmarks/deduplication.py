@@ -2,7 +2,7 @@
 
     python benchmarks/deduplication.py
 
-A quarter of the structures are strangers, pushed apart to sound distances as sampled ones are; the
+A quarter of the structures are strangers, declashed as sampled ones are; the
 others are these again in other cells, with other origins and volumes, slightly strained and
 displaced. Both ways must find the same groups. Takes a few minutes, nearly all for the matcher.
 """

@@ -1,4 +1,4 @@
-"""How many steps a relaxation takes, by optimizer, from the same pushed samples.
+"""How many steps a relaxation takes, by optimizer, from the same declashed samples.
 
     python benchmarks/optimizers.py --samples 20
 
@@ -36,7 +36,7 @@ def main() -> None:
     found = samples(ProposerName.GAN, 3 * args.samples, seed=SEED)[::3]
     work = {
         (optimizer, i): (
-            each.pushed,
+            each.declashed,
             PotentialSettings(name="chgnet", optimizer=optimizer, max_steps=MAX_STEPS),
         )
         for i, each in enumerate(found)
@@ -59,7 +59,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "claim": "steps of a relaxation of a pushed sample, CellAwareBFGS against FIRE",
+                "claim": "steps of a relaxation of a declashed sample, CellAwareBFGS against FIRE",
                 "value": round(float(steps["CellAwareBFGS"]), 1),
                 "unit": "steps",
                 "baseline": round(float(steps["FIRE"]), 1),

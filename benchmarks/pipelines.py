@@ -110,40 +110,40 @@ def rules_of(folder: Path, n_processes: int) -> Prescreen:
 
 
 def prescreened(name: str, found: Sequence[Sampled], rules: Prescreen, n_processes: int) -> Run:
-    """Take raw samples through push and prescreen."""
+    """Run overlap removal and the prescreen on raw samples."""
     # A process that an earlier run left to be copied is charged to every run.
     began, wall = cpu_seconds() - waiting_seconds(), time.monotonic()
     proposals = proposed(name, found)
-    push_seconds = (cpu_seconds() - began) / len(found)
+    declash_seconds = (cpu_seconds() - began) / len(found)
     screened = rules.run(proposals, n_processes=n_processes, on_progress=told)
     spent = cpu_seconds() - began
-    outcomes = [_outcome(each.verdict, push_seconds) for each in screened]
+    outcomes = [_outcome(each.verdict, declash_seconds) for each in screened]
     return Run(name, outcomes, spent, time.monotonic() - wall)
 
 
 def proposed(name: str, found: Sequence[Sampled]) -> list[Proposal]:
-    """Push raw samples, as a campaign does before its prescreen."""
-    pushed = declash([each.raw for each in found], volume_per_atom=volume(name)).structures
+    """Declash raw samples, as a campaign does before its prescreen."""
+    declashed = declash([each.raw for each in found], volume_per_atom=volume(name)).structures
     return [
         Proposal(
             candidate_id=f"{i:04d}",
             structure=structure,
             origin=Origin(proposer="gan", requested_composition=each.composition, index=i),
         )
-        for i, (each, structure) in enumerate(zip(found, pushed, strict=True))
+        for i, (each, structure) in enumerate(zip(found, declashed, strict=True))
     ]
 
 
 def volume(name: str) -> float | None:
-    """Density to which a proposer's structures are pushed; a substitution's mean something."""
+    """Return the volume per atom for overlap removal, A^3; None keeps that of substitution."""
     return None if name == ProposerName.SUBSTITUTION else 13.0
 
 
-def _outcome(verdict: PrescreenVerdict, push_seconds: float) -> Outcome:
+def _outcome(verdict: PrescreenVerdict, declash_seconds: float) -> Outcome:
     confirmation = verdict.confirmation
     return Outcome(
         energy=verdict.energy_above_hull if verdict.survives else None,
-        seconds=push_seconds
+        seconds=declash_seconds
         + (verdict.cpu_seconds or 0)
         + (confirmation.cpu_seconds if confirmation else 0),
         steps=verdict.n_steps or 0,

@@ -6,7 +6,8 @@ takes raw samples of the shipped generator through both pipelines on the same co
 
 * straightforward: `ForceFieldRelaxMaker` of atomate2 with CHGNet and its default settings, one job
   for each raw sample; converged or not, an end with sound geometry counts;
-* prescreen: push, validity, symmetry, duplicates, relaxation with early stopping, second potential.
+* prescreen: overlap removal, validity, symmetry, duplicates, relaxation with early stopping, second
+  potential.
 
 A crystal counts once, if its energy is within the window by CHGNet and SevenNet-0 confirms it; of
 the straightforward pipeline, that confirmation and the start of its processes are not charged.

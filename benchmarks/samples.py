@@ -24,12 +24,12 @@ N_COMPOSITIONS = 31
 
 @dataclass(frozen=True)
 class Sampled:
-    """One unique, valid structure, and what it was before the push."""
+    """One unique, valid structure, with its raw sample."""
 
     proposer: str
     composition: str
     raw: Structure
-    pushed: Structure
+    declashed: Structure
     displacement: float
 
 

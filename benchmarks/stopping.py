@@ -105,7 +105,7 @@ def relax_all(
     work = {}
     keys = []
     for one in found:
-        start = symmetrize(one.pushed, SYMMETRY_TOLERANCE)
+        start = symmetrize(one.declashed, SYMMETRY_TOLERANCE)
         keys.append(content_hash(start, settings))
         if keys[-1] not in known:
             work[keys[-1]] = (start, settings)
@@ -128,7 +128,7 @@ def known(settings: PotentialSettings, folder: Path, n_processes: int) -> Refere
 
 def trace(one: Sampled, relaxation: RelaxationResult, references: ReferenceSet) -> Trace:
     """Put energies on the hull."""
-    composition = one.pushed.composition
+    composition = one.declashed.composition
     offset = references.energy_above_hull(composition, 0.0)
     energies = [energy + offset for energy in relaxation.curve.energies]
     converged = relaxation.relaxed is not None and relaxation.relaxed.converged

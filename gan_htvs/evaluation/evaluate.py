@@ -158,7 +158,7 @@ def evaluate(
                 read=_n_read(proposer, found),
                 balanced=sum(balanced),
                 decoded=len(crystals),
-                before_push=_counted(filter(None, map(check_geometry, crystals))),
+                before_declash=_counted(filter(None, map(check_geometry, crystals))),
                 rejections=_counted(found.reasons.elements()),
                 held_out=known.held_out_counts.count(counts),
             )
@@ -332,7 +332,7 @@ def _measure(
     """
     tried = sum(draw.tried for draw in draws)
     rejections = sum((Counter(draw.rejections) for draw in draws), Counter[str]())
-    before_push = sum(sum(draw.before_push.values()) for draw in draws)
+    before_declash = sum(sum(draw.before_declash.values()) for draw in draws)
     held_out = sum(draw.held_out for draw in draws)
     readings = [draw.read for draw in draws if draw.read is not None]
     matched = tried - sum(rejections[reason] for reason in _MISMATCHES)
@@ -350,7 +350,7 @@ def _measure(
         read=Share(k=sum(readings), n=tried) if len(readings) == len(draws) else None,
         matched=Share(k=matched, n=tried),
         balanced=Share(k=sum(draw.balanced for draw in draws), n=tried),
-        valid_before_push=Share(k=decoded - before_push, n=matched),
+        valid_before_declash=Share(k=decoded - before_declash, n=matched),
         valid=Share(k=valid, n=matched),
         unique=Share(k=unique, n=valid),
         novel=Share(k=sum(s.novel_as_generated for s in samples), n=unique),

@@ -36,7 +36,7 @@ class Sample(Document):
 
     composition: str = Field(description="cell formula that was asked for")
     index: int = Field(description="number of the raw sample within its composition")
-    max_displacement: float = Field(description="largest move of an atom by the push, A")
+    max_displacement: float = Field(description="largest displacement by overlap removal, A")
     novel_as_generated: bool = Field(
         description="matched no training structure and no reference phase before relaxation"
     )
@@ -51,7 +51,7 @@ class Sample(Document):
     )
     n_steps: int | None = Field(None, description="steps of the optimizer")
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
-    volume_change: float | None = Field(None, description="relaxed over pushed - 1")
+    volume_change: float | None = Field(None, description="relaxed over declashed volume - 1")
     unique: bool | None = Field(
         None, description="whether no more stable relaxed structure of the proposer matches it"
     )
@@ -83,11 +83,11 @@ class Draw(Document):
     decoded: int = Field(description="raw samples that are a crystal of the composition")
     exhausted: bool = Field(description="whether the proposer had no more")
     balanced: int = Field(description="raw samples whose decoded atoms can be charge-neutral")
-    before_push: dict[str, int] = Field(
-        description="reasons against the decoded ones before the push, counted"
+    before_declash: dict[str, int] = Field(
+        description="rejections of decoded samples before overlap removal, by reason"
     )
     rejections: dict[str, int] = Field(
-        description="reasons against raw samples, the push included, counted"
+        description="rejections of raw samples, overlap removal included, by reason"
     )
     held_out: int = Field(description="held-out structures of the composition")
 
@@ -119,12 +119,12 @@ class Measures(Document):
     balanced: Share = Field(
         description="raw samples whose decoded atoms can be charge-neutral, whatever was asked for"
     )
-    valid_before_push: Share = Field(
+    valid_before_declash: Share = Field(
         description="matched samples with a possible cell, 5-40 A^3/atom and no pair below 1 A"
     )
     valid: Share = Field(
-        description="matched samples that the same, with element-wise distances, holds for "
-        "after the push"
+        description="matched samples that pass the same checks, with element-wise distances, "
+        "after overlap removal"
     )
     unique: Share = Field(description="valid samples that match no earlier one")
     novel: Share = Field(

@@ -40,7 +40,7 @@ WINDOW = (-0.05, 0.5)
 GROUP_WIDTH = 0.8
 """Of the bars that stand together; groups are 1 apart."""
 
-BEFORE_RELAXATION = ("matched", "valid_before_push", "valid", "unique", "novel")
+BEFORE_RELAXATION = ("matched", "valid_before_declash", "valid", "unique", "novel")
 """Shares that are drawn where nothing was relaxed."""
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gan_htvs.structures.validity import RejectionReason
 
     RawSample: TypeAlias = Structure | RejectionReason
-    """A structure before the push, or why there is none."""
+    """A structure before overlap removal, or a rejection reason."""
 
 
 FINITE = frozenset({ProposerName.SUBSTITUTION})
@@ -38,7 +38,7 @@ class Proposer(ABC):
     name
         What it is called in campaign.yaml.
     volume_per_atom
-        Volume to which the push brings loose and overlapping cells, A^3; None: their own.
+        Target volume of overlap removal for loose and overlapping cells, A^3; None keeps theirs.
     """
 
     name: ProposerName

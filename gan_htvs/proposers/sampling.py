@@ -1,8 +1,8 @@
-"""From raw samples to unique structures: one path for whatever proposes.
+"""Sample unique structures from any proposer.
 
-Kim et al., ACS Cent. Sci. 2020, 6, 1412, drop what is geometrically invalid or a duplicate and go
-on until enough unique structures of a composition are found. Ours are the soft-sphere push before
-the geometric check and the bound on tries.
+Kim et al., ACS Cent. Sci. 2020, 6, 1412, drop geometrically invalid structures and duplicates
+and continue until enough unique structures of a composition are found. Overlap removal before the
+geometric check and the bound on tries are additions.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
     from gan_htvs.core.chemical_system import ChemicalSystem, Counts, OxidationRanges
     from gan_htvs.proposers.proposer import Proposer, RawSample
 
-_BLOCK = 16
-"""Raw samples pushed together."""
+_BATCH_SIZE = 16
+"""Raw samples declashed in one batch."""
 
 _TOLERATED_DISTANCE = 0.85
-"""Share of the declash distance that a pair must have kept after the push."""
+"""Fraction of the declash distance that every pair must reach after overlap removal."""
 
 
 @dataclass(frozen=True)
 class SampledStructure:
-    """A structure after the push.
+    """A structure after overlap removal.
 
     Attributes
     ----------
     index
-        Which raw sample it is: with proposer, seed and composition, its origin.
+        Number of the raw sample; with proposer, seed and composition, it identifies the structure.
     structure, raw
-        After the push, and before it.
+        The structure after and before overlap removal.
     max_displacement
-        How far the push moved an atom within the cell, A.
+        Largest displacement of an atom within the cell by overlap removal, A.
     is_remade
-        Whether the push left nothing of the raw sample.
+        Whether overlap removal moved the atoms so far that the raw sample is lost.
     """
 
     index: int
@@ -59,16 +59,16 @@ class SampledStructure:
 
 @dataclass
 class SampleResult:
-    """What sampling found and why the rest was thrown away.
+    """Accepted structures, and rejections by reason.
 
     Attributes
     ----------
     samples
-        Valid, unique and declashed.
+        Valid, unique structures after overlap removal.
     reasons
-        Rejections, counted.
+        Number of rejections by reason.
     exhausted
-        Whether the proposer had no more.
+        Whether the proposer ran out of raw samples.
     """
 
     samples: list[SampledStructure] = field(default_factory=list)
@@ -77,22 +77,22 @@ class SampleResult:
 
     @property
     def structures(self) -> list[Structure]:
-        """The structures of the samples."""
-        return [each.structure for each in self.samples]
+        """Structures of the samples."""
+        return [sampled.structure for sampled in self.samples]
 
     @property
     def tried(self) -> int:
-        """Raw samples looked at."""
+        """Number of raw samples tried."""
         return len(self.samples) + self.reasons.total()
 
     @property
     def acceptance(self) -> float:
-        """Share of the raw samples that were taken; 0 if there were none."""
+        """Fraction of the raw samples that was accepted; 0 without samples."""
         return len(self.samples) / max(self.tried, 1)
 
 
 def composition_rng(seed: int, counts: Counts) -> np.random.Generator:
-    """Make the random numbers of one composition, which no other composition shares."""
+    """Return the random number generator of one composition, independent of the others."""
     return np.random.default_rng([seed, *counts])
 
 
@@ -106,24 +106,24 @@ def sample(
     oxidation_states: OxidationRanges | None = None,
     on_raw: Callable[[RawSample], None] = lambda _raw: None,
 ) -> SampleResult:
-    """Sample until ``n`` unique valid structures are found, or the tries or proposals end.
+    """Sample until ``n`` unique valid structures are found, or tries or proposals run out.
 
     Parameters
     ----------
     proposer
-        Where the raw samples come from.
+        Source of the raw samples.
     counts
         Atoms per cell of each element.
     n
-        Structures wanted; more of them begin with the same ones.
+        Number of structures; a larger ``n`` returns the same ones first.
     seed
-        Decides, with ``counts``, all that is random.
+        Random seed; with ``counts`` it determines the result.
     max_tries_per_structure
-        The bound is ``n`` times this many raw samples.
+        At most ``n`` times this many raw samples are tried.
     oxidation_states
-        Refuse a composition that these ranges cannot make neutral.
+        Raise an error if the composition cannot be neutral within these ranges.
     on_raw
-        Called with every raw sample that is looked at.
+        Called with every raw sample that is tried.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def sample(
     unique = UniqueStructures()
     result = SampleResult()
     raw = proposer.raw_samples(counts, composition_rng(seed, counts))
-    for before, after in _pushed(raw, proposer):
+    for before, after in _declashed(raw, proposer):
         on_raw(before)
         if isinstance(after, RejectionReason):
             result.reasons[after] += 1
@@ -148,31 +148,32 @@ def sample(
     return result
 
 
-def _pushed(
+def _declashed(
     raw: Iterator[RawSample], proposer: Proposer
 ) -> Iterator[tuple[RawSample, SampledStructure | RejectionReason]]:
-    """Yield raw samples and what the push and the geometric check make of them.
+    """Yield raw samples with the declashed structure or the rejection reason.
 
-    They are pushed in blocks that do not depend on how many are wanted: rounding depends on the
-    block, and a push out of a symmetric arrangement makes much of it.
+    The size of a batch does not depend on the number of structures: rounding depends on the batch,
+    and overlap removal amplifies it where it breaks a symmetric configuration.
     """
     closest = {
         pair: _TOLERATED_DISTANCE * distance
         for pair, distance in pair_distances(proposer.system.elements).items()
     }
     numbered = enumerate(raw)
-    while block := list(islice(numbered, _BLOCK)):
-        crystals = [each for _, each in block if isinstance(each, Structure)]
-        pushed = declash(crystals, volume_per_atom=proposer.volume_per_atom)
-        moved = zip(pushed.max_displacement.tolist(), pushed.is_remade.tolist(), strict=True)
-        results = iter(zip(pushed.structures, moved, strict=True))
-        for index, before in block:
+    while batch := list(islice(numbered, _BATCH_SIZE)):
+        crystals = [before for _, before in batch if isinstance(before, Structure)]
+        result = declash(crystals, volume_per_atom=proposer.volume_per_atom)
+        displacements, remade = result.max_displacement.tolist(), result.is_remade.tolist()
+        declashed = zip(result.structures, displacements, remade, strict=True)
+        for index, before in batch:
             if isinstance(before, RejectionReason):
                 yield before, before
                 continue
-            after, push = next(results)
+            after, max_displacement, is_remade = next(declashed)
             reason = check_geometry(after, pair_distances=closest)
-            yield before, reason or SampledStructure(index, after, before, *push)
+            sampled = SampledStructure(index, after, before, max_displacement, is_remade)
+            yield before, reason or sampled
 
 
 def _check_request(
@@ -182,11 +183,11 @@ def _check_request(
         1 <= count <= cap for count, cap in zip(counts, system.max_counts, strict=False)
     ):
         raise UserError(
-            f"composition {counts}: needs 1 to the cap of each of "
-            f"{spell_caps(system.caps.items())}; change it or the caps."
+            f"composition {counts}: needs 1 to the cap of each element "
+            f"({spell_caps(system.caps.items())}); change the composition or the caps."
         )
     if oxidation_states is not None and not system.is_charge_balanced(counts, oxidation_states):
         raise UserError(
-            f"composition {system.formula(counts)}: no oxidation states within oxidation_states "
-            "make it neutral; widen them or drop it."
+            f"composition {system.formula(counts)}: it cannot be charge-neutral within "
+            "oxidation_states; widen them or remove the composition."
         )

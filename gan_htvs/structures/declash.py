@@ -1,4 +1,4 @@
-"""A soft-sphere push that takes overlaps out of structures before any potential sees them.
+"""Soft-sphere removal of overlaps, before any potential sees the structures.
 
 Potentials have holes at short distances, and half of all raw relaxations end in one. Minimizing
 the squared overlap of soft spheres over positions and strain removes the cause for some
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VOLUME_PER_ATOM = 13.0
-"""Density at which overlaps are pushed apart, A^3/atom: that of open oxides."""
+"""Density at which overlaps are removed, A^3/atom: that of open oxides."""
 
 TOLERANCE = 0.05
 """Overlap that counts as none, A."""
@@ -37,7 +37,7 @@ MAX_STEPS = 400
 """Upper bound on FIRE steps."""
 
 MAX_DISPLACEMENT = 4.0
-"""A structure of which an atom has moved so far in its cell is pushed no more, A: the geometric
+"""A structure of which an atom has moved so far in its cell is moved no more, A: the geometric
 check will refuse it."""
 
 _CATION_ANION = 0.90
@@ -63,7 +63,7 @@ _COINCIDENT = 0.05
 
 @dataclass(frozen=True)
 class DeclashResult:
-    """Structures after the push.
+    """Structures after overlap removal.
 
     Attributes
     ----------
@@ -341,7 +341,7 @@ class _Batch:
         return largest.scatter_reduce(0, owner, values, "amax")
 
     def write(self, result: DeclashResult, positions: list[int]) -> None:
-        """Write the pushed structures into a result, where they belong."""
+        """Write the declashed structures to their positions in a result."""
         self.rebuild()
         cells = self.cells @ self.deformation()
         frac_coords = np.split(self.frac_coords().numpy(), self.splits)

@@ -34,10 +34,10 @@ to 20 s where high symmetry must hold many atoms of unlike numbers."""
 
 
 CLOSEST = 0.5
-"""Share of the distances of the push that PyXtal must keep.
+"""Share of the declash distances that PyXtal must keep.
 
-The push does the rest. It breaks the symmetry of a third of the crystals, whose atoms clash on
-sites that symmetry holds fixed; 0.9 would prevent that, and cost PyXtal seconds per crystal.
+Overlap removal does the rest. It breaks the symmetry of a third of the crystals, whose atoms clash
+on sites that symmetry holds fixed; 0.9 would prevent that, and cost PyXtal seconds per crystal.
 """
 
 

@@ -35,7 +35,7 @@ def test_raw_samples_are_counted_step_by_step(judged):
     assert cells.composition == "MgO"
     assert cells.read is None
     assert pair(cells.matched) == (4, 6)
-    assert pair(cells.valid_before_push) == (4, 4)
+    assert pair(cells.valid_before_declash) == (4, 4)
     assert pair(cells.valid) == (4, 4)
     assert pair(cells.unique) == (3, 4)
     assert pair(cells.novel) == (1, 3)

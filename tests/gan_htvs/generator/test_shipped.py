@@ -40,7 +40,7 @@ def test_it_is_small_and_of_the_campaign_that_the_card_names(campaign: Campaign)
     assert len(held_out) > 50
 
 
-def test_its_crystals_hardly_need_the_push(campaign: Campaign) -> None:
+def test_sampled_crystals_hardly_need_declashing(campaign: Campaign) -> None:
     proposer = GanProposer(load(SHIPPED_GENERATOR, system=campaign.chemical_system))
     found = sample(proposer, (1, 2, 4), 10, seed=3)
     assert found.acceptance > 0.3

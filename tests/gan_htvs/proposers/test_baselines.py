@@ -70,7 +70,7 @@ def test_cells_are_sensible_and_positions_uniform():
     np.testing.assert_allclose(coords.var(axis=0), 1 / 12, atol=0.005)
 
 
-def test_most_survive_after_the_push():
+def test_most_random_cells_are_valid_after_declashing():
     assert sample(RandomCells(MG_MN_O), (2, 4, 8), 20, seed=0).acceptance > 0.8
 
 
@@ -88,7 +88,7 @@ def test_spinel_is_among_the_proposals(substitution):
     found = sample(substitution, (2, 4, 8), 100, seed=0)
     assert any(structure_matcher().fit(spinel, each) for each in found.structures)
     untouched = np.array([each.max_displacement for each in found.samples]) < 1e-9
-    assert untouched.mean() > 0.5  # the push leaves sound structures alone
+    assert untouched.mean() > 0.5  # structures without overlaps stay as they are
 
 
 def test_the_list_ends_and_no_seed_changes_it(substitution):

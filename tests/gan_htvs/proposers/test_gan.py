@@ -97,8 +97,8 @@ def test_an_untrained_generator_gives_up_and_says_why() -> None:
 def test_an_impossible_composition_is_refused(gan: GanProposer) -> None:
     states = {"Mg": (2.0, 2.0), "O": (-2.0, -2.0)}
     assert sample(gan, (2, 2), 1, seed=0, oxidation_states=states).structures
-    with pytest.raises(UserError, match="Mg2O3: no oxidation states"):
+    with pytest.raises(UserError, match="composition Mg2O3"):
         sample(gan, (2, 3), 1, seed=0, oxidation_states=states)
     for counts in ((0, 2), (4, 4), (1, 2, 3)):
-        with pytest.raises(UserError, match="needs 1 to the cap of each of Mg 3, O 4"):
+        with pytest.raises(UserError, match=r"composition .*Mg 3, O 4"):
             sample(gan, counts, 1, seed=0)

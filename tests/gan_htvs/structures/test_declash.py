@@ -66,7 +66,7 @@ def test_random_cells_come_out_without_overlap_at_an_oxide_density() -> None:
     assert (result.max_displacement > 0.1).all()
 
 
-def test_each_structure_is_pushed_as_if_it_were_alone() -> None:
+def test_declash_of_a_batch_equals_declash_one_by_one() -> None:
     cells = random_cells(4)
     together = declash(cells)
     for i, cell in enumerate(cells):
@@ -78,7 +78,7 @@ def test_each_structure_is_pushed_as_if_it_were_alone() -> None:
         )
 
 
-def test_the_push_is_deterministic() -> None:
+def test_declash_is_deterministic() -> None:
     first, second = declash(random_cells(3)), declash(random_cells(3))
     for a, b in zip(first.structures, second.structures, strict=True):
         np.testing.assert_array_equal(a.frac_coords, b.frac_coords)

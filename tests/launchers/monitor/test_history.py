@@ -59,11 +59,11 @@ PRESCREEN = PrescreenVerdict(
 def candidate(candidate_id="a", prescreen=PRESCREEN, **fields):
     origin = {"proposer": "gan", "requested_composition": "Mn2O2", "index": 3}
     fields = {"stage": Stage.REJECTED, "is_remade": False, "max_displacement": 0.75} | fields
-    push = {key: fields.pop(key) for key in ("is_remade", "max_displacement")}
+    displacement = {key: fields.pop(key) for key in ("is_remade", "max_displacement")}
     return Candidate(
         candidate_id=candidate_id,
         campaign="search",
-        origin=Origin(**origin, **push),
+        origin=Origin(**origin, **displacement),
         formula_pretty="MnO",
         chemsys="Mn-O",
         nsites=4,
