@@ -27,7 +27,7 @@ from gan_htvs.prescreen.screening import Prescreen
 from gan_htvs.structures.declash import declash
 from gan_htvs.structures.matching import UniqueStructures
 from gan_htvs.structures.validity import check_geometry
-from gan_htvs.thermodynamics.assessment import believes
+from gan_htvs.thermodynamics.assessment import is_plausible
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def straightforward(
             continue
         structure = Structure.from_dict(done[i]["structure"])
         energy = rules.references.energy_above_hull(structure.composition, done[i]["energy"])
-        if check_geometry(structure) is not None or not believes(energy):
+        if check_geometry(structure) is not None or not is_plausible(energy):
             outcome.left = str(ScreeningStep.GEOMETRY)
         elif energy > rules.window:
             outcome.left = str(ScreeningStep.WINDOW)

@@ -18,7 +18,12 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.prescreen.documents import Selection, Survivor
-from gan_htvs.thermodynamics.assessment import assess, decide, deserves_gap, soundness
+from gan_htvs.thermodynamics.assessment import (
+    assess,
+    check_relaxation,
+    decide,
+    qualifies_for_band_gap,
+)
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -139,13 +144,13 @@ class StabilityMaker(Maker):
             return Response(output=verdict)
         gap_jobs = self.band_gap_jobs(verdict.relaxed)
         verdict.band_gap_job = gap_jobs.output.uuid
-        if not deserves_gap(verdict.assessment, self.thresholds):
+        if not qualifies_for_band_gap(verdict.assessment, self.thresholds):
             return Response(output=verdict)
         return Response(output=verdict, replace=self._with_gap(gap_jobs, verdict))
 
     def _judge(self, verdict: Verdict, relaxed: RelaxedStructure, references: ReferenceSet) -> None:
         """Set assessment, stage and reason of a verdict."""
-        flaw = soundness(relaxed, is_reference=verdict.origin.is_reference)
+        flaw = check_relaxation(relaxed, is_reference=verdict.origin.is_reference)
         if flaw is not None:
             verdict.stage, verdict.reason = flaw
             return

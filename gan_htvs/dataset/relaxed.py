@@ -23,7 +23,7 @@ from gan_htvs.structures.matching import unique_indices
 from gan_htvs.structures.point_cloud import LENGTH_SCALE, encode
 from gan_htvs.structures.random_crystals import symmetric_crystals
 from gan_htvs.structures.validity import RejectionReason, check_geometry
-from gan_htvs.thermodynamics.assessment import believes
+from gan_htvs.thermodynamics.assessment import is_plausible
 from gan_htvs.thermodynamics.references import phases_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ ENOUGH = 3
 ROUNDS, CRYSTALS_PER_ROUND = 3, 4
 """Tries to fill a composition, and crystals in each."""
 
-RAISED, UNCONVERGED, BELIEF = "potential_raised", "not_converged", "too_far_below_hull"
+RAISED, UNCONVERGED, IMPLAUSIBLE = "potential_raised", "not_converged", "too_far_below_hull"
 """Reasons for rejection beside those of :mod:`gan_htvs.dataset.skipped`."""
 
 
@@ -173,7 +173,7 @@ def _problem(
     energy = hull.energy_above_hull(result.structure.composition, result.energy_per_atom)
     if energy > campaign.dataset.max_energy_above_hull:
         return UNSTABLE, energy
-    return (None if believes(energy) else BELIEF), energy
+    return (None if is_plausible(energy) else IMPLAUSIBLE), energy
 
 
 def _fill(kept: RelaxedStructures, number: int, campaign: Campaign) -> list[Structure]:

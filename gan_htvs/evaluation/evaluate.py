@@ -34,7 +34,7 @@ from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import composition_rng, sample
 from gan_htvs.structures.matching import KnownStructures, UniqueStructures
 from gan_htvs.structures.validity import RejectionReason, check_geometry
-from gan_htvs.thermodynamics.assessment import believes, soundness
+from gan_htvs.thermodynamics.assessment import check_relaxation, is_plausible
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
@@ -279,23 +279,23 @@ def _record(
 ) -> None:
     """Write down what a relaxation made of a sample; ``unique`` needs all of them."""
     if relaxed is None:
-        one.fate = Outcome.FAILED
+        one.outcome = Outcome.FAILED
         return
     one.n_steps = relaxed.n_steps
     one.cpu_seconds = relaxed.cpu_seconds
     one.volume_change = relaxed.volume_change
-    if (problem := soundness(relaxed)) is not None:
-        one.fate = _OUTCOMES[problem[0]]
+    if (problem := check_relaxation(relaxed)) is not None:
+        one.outcome = _OUTCOMES[problem[0]]
         return
     references.check_level(relaxed.level_of_theory)
     above_hull = references.energy_above_hull(
         relaxed.structure.composition, relaxed.energy_per_atom
     )
     one.energy_per_atom = relaxed.energy_per_atom
-    if not believes(above_hull):
-        one.fate = Outcome.UNBELIEVABLE
+    if not is_plausible(above_hull):
+        one.outcome = Outcome.IMPLAUSIBLE
         return
-    one.fate = Outcome.SOUND
+    one.outcome = Outcome.SOUND
     one.structure = relaxed.structure
     one.energy_above_hull = above_hull
     one.novel = known.is_novel(relaxed.structure)
@@ -304,7 +304,7 @@ def _record(
 
 def _mark_unique(samples: Sequence[Sample]) -> None:
     """Set ``unique`` of the sound samples: the most stable of each group that matches."""
-    sound = [sample for sample in samples if sample.fate is Outcome.SOUND]
+    sound = [sample for sample in samples if sample.outcome is Outcome.SOUND]
     seen = UniqueStructures()
     for one in sorted(sound, key=attrgetter("energy_above_hull")):
         one.unique = seen.add(one.structure)
@@ -339,11 +339,11 @@ def _measure(
     decoded = sum(draw.decoded for draw in draws)
     unique = len(samples)
     valid = unique + rejections[RejectionReason.DUPLICATE]
-    relaxed = [sample for sample in samples if sample.fate is not Outcome.NOT_RELAXED]
-    sound = [sample for sample in relaxed if sample.fate is Outcome.SOUND]
+    relaxed = [sample for sample in samples if sample.outcome is not Outcome.NOT_RELAXED]
+    sound = [sample for sample in relaxed if sample.outcome is Outcome.SOUND]
     steps = [s.n_steps for s in relaxed if s.n_steps is not None]
     seconds = [s.cpu_seconds for s in relaxed if s.cpu_seconds is not None]
-    n_ended = sum(sample.fate is not Outcome.FAILED for sample in relaxed)
+    n_ended = sum(sample.outcome is not Outcome.FAILED for sample in relaxed)
     cpu_seconds = sum(seconds) if seconds and len(seconds) == n_ended else None
     return Measures(
         composition=composition,
@@ -356,7 +356,7 @@ def _measure(
         novel=Share(k=sum(s.novel_as_generated for s in samples), n=unique),
         rediscovered=Share(k=_found(samples, "rediscovers_as_generated"), n=held_out),
         rediscovered_relaxed=Share(k=_found(samples, "rediscovers"), n=held_out),
-        fates=Counter(sample.fate for sample in relaxed),
+        outcomes=Counter(sample.outcome for sample in relaxed),
         unique_relaxed=Share(k=sum(bool(s.unique) for s in sound), n=len(sound)),
         novel_relaxed=Share(k=sum(bool(s.novel) for s in sound), n=len(sound)),
         thresholds=[

@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     SOUND = "sound"
     HOLE = "hole"
     """The geometry is unsound, or the cell fell apart and converged."""
-    UNBELIEVABLE = "unbelievable"
+    IMPLAUSIBLE = "implausible"
     """Further below the hull than anything can be: a hole, too."""
     NOT_CONVERGED = "not_converged"
     FAILED = "failed"
@@ -43,7 +43,7 @@ class Sample(Document):
     rediscovers_as_generated: tuple[int, ...] = Field(
         (), description="held-out structures that it matched before relaxation, by position"
     )
-    fate: Outcome = Outcome.NOT_RELAXED
+    outcome: Outcome = Outcome.NOT_RELAXED
     structure: StoredStructure | None = Field(None, description="after a sound relaxation")
     energy_per_atom: float | None = Field(None, description="eV/atom")
     energy_above_hull: float | None = Field(
@@ -134,7 +134,7 @@ class Measures(Document):
     rediscovered_relaxed: Share = Field(
         description="held-out structures among the relaxed samples, which are fewer"
     )
-    fates: dict[Outcome, int] = Field(description="what came of the relaxations, counted")
+    outcomes: dict[Outcome, int] = Field(description="what came of the relaxations, counted")
     unique_relaxed: Share = Field(description="sound relaxed samples that match no more stable one")
     novel_relaxed: Share = Field(
         description="sound relaxed samples that match no training structure and no reference phase"
@@ -148,7 +148,7 @@ class Measures(Document):
     @property
     def n_relaxed(self) -> int:
         """Structures sent to relaxation."""
-        return sum(self.fates.values())
+        return sum(self.outcomes.values())
 
 
 class Evaluation(Document):

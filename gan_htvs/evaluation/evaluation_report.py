@@ -131,7 +131,7 @@ def draw_report(report: Report) -> Figure:
 
 def _distribution(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     for evaluation, color in zip(evaluations, cycle(COLOURS), strict=False):
-        relaxed = [s for s in evaluation.samples if s.fate is not Outcome.NOT_RELAXED]
+        relaxed = [s for s in evaluation.samples if s.outcome is not Outcome.NOT_RELAXED]
         energies = [np.inf if s.energy_above_hull is None else s.energy_above_hull for s in relaxed]
         if relaxed:
             label = f"{evaluation.proposer} (n = {len(relaxed)})"

@@ -238,7 +238,7 @@ class Relaxations:
         Returns
         -------
         For each structure the result, or None if the potential raised.
-        :func:`gan_htvs.thermodynamics.assessment.soundness` checks whether it is sound and
+        :func:`gan_htvs.thermodynamics.assessment.check_relaxation` checks whether it is sound and
         converged.
 
         Raises

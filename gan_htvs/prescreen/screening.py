@@ -21,7 +21,12 @@ from gan_htvs.prescreen.stopping import shipped_rule
 from gan_htvs.structures.matching import NamedCrystals
 from gan_htvs.structures.symmetry import symmetrize
 from gan_htvs.structures.validity import check_geometry
-from gan_htvs.thermodynamics.assessment import believes, exceeds, soundness, taken_for_hole
+from gan_htvs.thermodynamics.assessment import (
+    check_relaxation,
+    excess_reason,
+    implausible_reason,
+    is_plausible,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -243,10 +248,10 @@ class _Batch:
             composition = result.structure.composition
             above = references.energy_above_hull(composition, result.energy_per_atom)
             self.verdicts[name].energy_above_hull = above
-            if not believes(above):
-                self._reject(name, ScreeningStep.GEOMETRY, taken_for_hole(above))
+            if not is_plausible(above):
+                self._reject(name, ScreeningStep.GEOMETRY, implausible_reason(above))
             elif above > self.rules.window:
-                reason = exceeds("energy above hull", above, self.rules.window)
+                reason = excess_reason("energy above hull", above, self.rules.window)
                 self._reject(name, ScreeningStep.WINDOW, reason)
             else:
                 within[name] = result
@@ -320,7 +325,7 @@ def _flaw(relaxation: RelaxationResult) -> tuple[ScreeningStep, str] | None:
         return ScreeningStep.STOPPING, str(relaxation.reason)
     if relaxation.relaxed is None or relaxation.ending is Ending.OUT_OF_STEPS:
         return ScreeningStep.RELAXATION, str(relaxation.reason)
-    if (flaw := soundness(relaxation.relaxed)) is not None:
+    if (flaw := check_relaxation(relaxation.relaxed)) is not None:
         stage, reason = flaw
         rejected_at = (
             ScreeningStep.GEOMETRY if stage is Stage.REJECTED else ScreeningStep.RELAXATION

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gan_htvs.campaign.model import Thresholds
 from gan_htvs.core.candidate import REFERENCE_PHASE
-from gan_htvs.thermodynamics.assessment import believes
+from gan_htvs.thermodynamics.assessment import is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -100,7 +100,7 @@ def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criter
 
     def is_stable(candidate: Row, limit: float) -> bool:
         energy = candidate["energy_above_hull"]
-        return believes(energy) and energy <= limit
+        return is_plausible(energy) and energy <= limit
 
     def is_stable_in_water(candidate: Row, limit: float) -> bool:
         return bool(candidate.get("pourbaix")) and candidate["pourbaix"]["minimum"] <= limit
@@ -222,7 +222,7 @@ def energy_order(candidate: Row) -> tuple[int, float, str]:
     energy, name = candidate.get("energy_above_hull"), candidate["candidate_id"]
     if energy is None:
         return 2, 0.0, name
-    return (0, energy, name) if believes(energy) else (1, 0.0, name)
+    return (0, energy, name) if is_plausible(energy) else (1, 0.0, name)
 
 
 def first_of_each_crystal(candidates: Iterable[R]) -> Iterator[R]:

@@ -18,7 +18,7 @@ from pymatgen.util.string import latexify
 from gan_htvs.core.candidate import REFERENCE_PHASE
 from gan_htvs.core.figures import COLOURS, GREY, PUBLISHED_STYLE, RED
 from gan_htvs.results.funnel import PUBLISHED_SOURCE, energy_order, first_of_each_crystal
-from gan_htvs.thermodynamics.assessment import believes
+from gan_htvs.thermodynamics.assessment import is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -196,7 +196,7 @@ def _crystals(rows: Sequence[Row]) -> list[Row]:
         row
         for row in rows
         if row.get("energy_above_hull") is not None
-        and believes(row["energy_above_hull"])
+        and is_plausible(row["energy_above_hull"])
         and row["origin"]["proposer"] != REFERENCE_PHASE
     ]
     return list(first_of_each_crystal(sorted(believed, key=energy_order)))

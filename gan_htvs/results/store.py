@@ -18,7 +18,7 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import first_problem
 from gan_htvs.results.filters import SORTABLE, Filters, is_narrow, path_of
 from gan_htvs.results.funnel import crystal, energy_order, first_of_each_crystal
-from gan_htvs.thermodynamics.assessment import LOWEST_BELIEVED
+from gan_htvs.thermodynamics.assessment import LOWEST_PLAUSIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -298,7 +298,7 @@ def _parts(
 
     wanted = criteria.get(path, {})
     low, high = wanted.get("$gte", -math.inf), wanted.get("$lt", math.inf)
-    lowest = LOWEST_BELIEVED if path == STABILITY else -math.inf
+    lowest = LOWEST_PLAUSIBLE if path == STABILITY else -math.inf
     in_windows = path == STABILITY and has_limit and not narrow
     bounds = (-math.inf, *(WINDOWS if in_windows else ()), math.inf)
     for window in list(pairwise(bounds))[::direction]:

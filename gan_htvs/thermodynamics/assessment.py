@@ -1,4 +1,4 @@
-"""Whether a relaxed structure is sound, how stable it is, and which stage it reaches."""
+"""Soundness, stability and stage of relaxed structures."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 Decision = tuple[Stage, str | None]
-"""A stage, and why the candidate did not go further."""
+"""Stage of a candidate, and why it does not reach the next one."""
 
-LOWEST_BELIEVED = -0.1
-"""Energies further below the hull are taken for holes of the potential, eV/atom."""
+LOWEST_PLAUSIBLE = -0.1
+"""Lowest plausible energy above hull, eV/atom; lower ones are artifacts of the potential."""
 
-LARGEST_GROWTH = 2.0
-"""A relaxation that ends with this many times its volume took the crystal apart."""
+MAX_VOLUME_RATIO = 2.0
+"""Ratio of final to initial volume from which a crystal counts as broken apart."""
 
 
-def soundness(relaxed: RelaxedStructure, *, is_reference: bool = False) -> Decision | None:
-    """Find what disqualifies a relaxation before its energy is believed, if anything.
+def check_relaxation(relaxed: RelaxedStructure, *, is_reference: bool = False) -> Decision | None:
+    """Return the stage and reason at which a relaxation is rejected; None if it is sound.
 
-    The geometry of a reference phase was checked when its energy joined the reference set.
+    The geometry of a reference phase is checked when its energy is added to the reference set.
     """
     if not relaxed.structure.is_ordered:
-        return Stage.FAILED, "the relaxed structure has partly occupied sites"
+        return Stage.FAILED, "the relaxed structure has partially occupied sites"
     if not is_reference and (problem := check_geometry(relaxed.structure)) is not None:
         return Stage.REJECTED, f"after relaxation: {problem}"
     if not relaxed.converged:
@@ -39,25 +39,28 @@ def soundness(relaxed: RelaxedStructure, *, is_reference: bool = False) -> Decis
     if not math.isfinite(relaxed.energy_per_atom):
         return Stage.FAILED, f"the energy is not a number: {relaxed.energy_per_atom}"
     growth = 1 + (relaxed.volume_change or 0)
-    if not growth < LARGEST_GROWTH:
-        return Stage.REJECTED, f"the volume grew {growth:.1f}-fold in the relaxation: it fell apart"
+    if not growth < MAX_VOLUME_RATIO:
+        return (
+            Stage.REJECTED,
+            f"the volume grew {growth:.1f}-fold in the relaxation: the crystal broke apart",
+        )
     return None
 
 
-def believes(energy_above_hull: float) -> bool:
-    """Whether an energy (eV/atom) can be physics: nothing lies far below the reference phases."""
-    return energy_above_hull >= LOWEST_BELIEVED
+def is_plausible(energy_above_hull: float) -> bool:
+    """Return whether an energy above hull (eV/atom) is not too far below the hull."""
+    return energy_above_hull >= LOWEST_PLAUSIBLE
 
 
 def assess(
     relaxed: RelaxedStructure, references: ReferenceSet, pourbaix: PourbaixSettings
 ) -> Assessment:
-    """Place a sound structure on the convex hull and in the Pourbaix diagram.
+    """Compute the hull and Pourbaix stability of a sound structure.
 
     Raises
     ------
     UserError
-        If the energy is of another level of theory than the references.
+        If the level of theory differs from that of the references.
     """
     references.check_level(relaxed.level_of_theory)
     composition, energy = relaxed.structure.composition, relaxed.energy_per_atom
@@ -73,30 +76,30 @@ def assess(
     )
 
 
-def deserves_gap(assessment: Assessment, limits: Thresholds) -> bool:
-    """Whether a candidate is stable enough to spend a band gap calculation on."""
+def qualifies_for_band_gap(assessment: Assessment, limits: Thresholds) -> bool:
+    """Return whether a candidate is stable enough for a band gap calculation."""
     stage, _ = decide(assessment, None, limits)
     return stage is Stage.POURBAIX_STABLE
 
 
-def decide(  # noqa: PLR0911 - one return for each way to leave the funnel
+def decide(  # noqa: PLR0911 - one return for each stage and reason
     assessment: Assessment, gap: BandGapResult | None, limits: Thresholds
 ) -> Decision:
-    """Walk down the funnel as far as the numbers allow."""
+    """Return the last stage of the funnel that a candidate reaches, and why it stops there."""
     above_hull = assessment.energy_above_hull
-    if not believes(above_hull):
-        return Stage.REJECTED, taken_for_hole(above_hull)
+    if not is_plausible(above_hull):
+        return Stage.REJECTED, implausible_reason(above_hull)
     if above_hull > limits.metastable:
-        return Stage.REJECTED, exceeds("energy above hull", above_hull, limits.metastable)
+        return Stage.REJECTED, excess_reason("energy above hull", above_hull, limits.metastable)
     if above_hull > limits.synthesizable:
-        return Stage.RELAXED, exceeds("energy above hull", above_hull, limits.synthesizable)
+        return Stage.RELAXED, excess_reason("energy above hull", above_hull, limits.synthesizable)
     if assessment.pourbaix is None:
         return Stage.STABLE, assessment.pourbaix_reason
     minimum = assessment.pourbaix.minimum
     if minimum > limits.pourbaix_screen:
-        return Stage.STABLE, exceeds("Pourbaix minimum", minimum, limits.pourbaix_screen)
+        return Stage.STABLE, excess_reason("Pourbaix minimum", minimum, limits.pourbaix_screen)
     if minimum > limits.pourbaix:
-        return Stage.POURBAIX_STABLE, exceeds("Pourbaix minimum", minimum, limits.pourbaix)
+        return Stage.POURBAIX_STABLE, excess_reason("Pourbaix minimum", minimum, limits.pourbaix)
     if gap is None or gap.band_gap is None:
         return Stage.POURBAIX_STABLE, gap.reason if gap else "band gap not computed yet"
     if not gap.is_complete:
@@ -107,14 +110,14 @@ def decide(  # noqa: PLR0911 - one return for each way to leave the funnel
     return Stage.PHOTOANODE, None
 
 
-def taken_for_hole(energy_above_hull: float) -> str:
-    """Say why an energy (eV/atom) is not believed."""
+def implausible_reason(energy_above_hull: float) -> str:
+    """Return why an energy above hull (eV/atom) is implausible."""
     return (
-        f"energy above hull {energy_above_hull:.3f} < {LOWEST_BELIEVED:g} eV/atom: "
-        "taken for a hole of the potential"
+        f"energy above hull {energy_above_hull:.3f} < {LOWEST_PLAUSIBLE:g} eV/atom: "
+        "implausible, probably a hole of the potential"
     )
 
 
-def exceeds(quantity: str, value: float, limit: float) -> str:
-    """Say that a value is above its limit, both in eV/atom."""
+def excess_reason(quantity: str, value: float, limit: float) -> str:
+    """Return the reason for a value above its limit, both in eV/atom."""
     return f"{quantity} {value:.3f} > {limit:g} eV/atom"

@@ -224,10 +224,10 @@ def _shares(measures: Sequence[Measures], names: Sequence[str]) -> list[tuple[st
 
 
 def _outcomes(measures: Measures) -> str:
-    fates = Counter(measures.fates)
-    holes = fates[Outcome.HOLE] + fates[Outcome.UNBELIEVABLE]
-    counts = (fates[Outcome.SOUND], holes, fates[Outcome.NOT_CONVERGED], fates[Outcome.FAILED])
-    return " / ".join(map(str, counts))
+    counts = Counter(measures.outcomes)
+    holes = counts[Outcome.HOLE] + counts[Outcome.IMPLAUSIBLE]
+    others = (counts[outcome] for outcome in (Outcome.NOT_CONVERGED, Outcome.FAILED))
+    return " / ".join(map(str, (counts[Outcome.SOUND], holes, *others)))
 
 
 def _stability(report: Report) -> Grid:

@@ -33,7 +33,7 @@ from gan_htvs.results.builders.job_outputs import (
     stored_candidates,
 )
 from gan_htvs.results.store import INDEXES
-from gan_htvs.thermodynamics.assessment import soundness
+from gan_htvs.thermodynamics.assessment import check_relaxation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -264,7 +264,7 @@ def _evaluated(output: Any, gap: BandGapResult | None) -> dict[str, Any]:
     relaxed = verdict.relaxed
     if relaxed is None:
         return fields
-    flaw = soundness(relaxed, is_reference=verdict.origin.is_reference)
+    flaw = check_relaxation(relaxed, is_reference=verdict.origin.is_reference)
     if flaw is not None:
         stage, reason = flaw
         return fields | {"stage": stage, "reason": reason}

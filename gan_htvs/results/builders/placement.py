@@ -15,7 +15,7 @@ from gan_htvs.core.document import encode
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.results.funnel import crystal
-from gan_htvs.thermodynamics.assessment import LOWEST_BELIEVED, decide
+from gan_htvs.thermodynamics.assessment import LOWEST_PLAUSIBLE, decide
 from gan_htvs.thermodynamics.joint_hull import HullCandidates, compare_on_hull
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 
@@ -155,7 +155,7 @@ def _place(
             formulas=formulas,
             energies=energies,
             crystals=[crystal(each) for each in competing],
-            competes=(above_references >= LOWEST_BELIEVED) & ~np.array(is_reference),
+            competes=(above_references >= LOWEST_PLAUSIBLE) & ~np.array(is_reference),
         ),
     )
     formation = references.formation_energies_per_atom(formulas, energies)

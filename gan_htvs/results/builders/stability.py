@@ -24,7 +24,7 @@ from gan_htvs.results.builders.placement import Light, place_all
 from gan_htvs.results.builders.training_sets import TrainingSets
 from gan_htvs.structures.crystals import RelaxedCandidate, look_up, sort_into_crystals
 from gan_htvs.structures.fingerprint import Fingerprint
-from gan_htvs.thermodynamics.assessment import believes
+from gan_htvs.thermodynamics.assessment import is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,7 +109,7 @@ class StabilityBuilder(BuilderOfCandidates):
             above_hull = candidate["gate"]["energy_above_hull"]
             if candidate["origin"]["proposer"] == REFERENCE_PHASE:
                 reference_phases[candidate["origin"]["label"] or candidate_id] = structure
-            elif above_hull is not None and believes(above_hull):
+            elif above_hull is not None and is_plausible(above_hull):
                 relaxed = RelaxedCandidate(
                     candidate_id, Fingerprint.of(structure), candidate["energy_per_atom"]
                 )

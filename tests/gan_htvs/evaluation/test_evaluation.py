@@ -51,20 +51,20 @@ def test_held_out_structures_are_found_before_and_after_relaxation(judged):
 
 
 def test_every_relaxation_has_one_fate(judged):
-    assert judged.overall.fates == {
+    assert judged.overall.outcomes == {
         Outcome.SOUND: 6,
         Outcome.HOLE: 1,
         Outcome.NOT_CONVERGED: 1,
         Outcome.FAILED: 1,
-        Outcome.UNBELIEVABLE: 1,
+        Outcome.IMPLAUSIBLE: 1,
     }
     assert judged.overall.n_relaxed == len(RESULTS)
-    assert [s.fate for s in judged.samples].count(Outcome.NOT_RELAXED) == 1
+    assert [s.outcome for s in judged.samples].count(Outcome.NOT_RELAXED) == 1
 
 
 def test_of_duplicates_the_most_stable_is_unique(judged):
     wurtzite = [
-        s for s in judged.samples if s.fate is Outcome.SOUND and s.energy_above_hull < -0.005
+        s for s in judged.samples if s.outcome is Outcome.SOUND and s.energy_above_hull < -0.005
     ]
     assert [s.unique for s in wurtzite] == [False, True]
     assert pair(judged.overall.unique_relaxed) == (5, 6)

@@ -22,7 +22,7 @@ def test_a_sample_reads_back_with_its_structure():
         index=3,
         max_displacement=0.1,
         novel_as_generated=True,
-        fate=Outcome.SOUND,
+        outcome=Outcome.SOUND,
         structure=crystal,
         energy_above_hull=0.05,
         unique=True,

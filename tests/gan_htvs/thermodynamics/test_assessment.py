@@ -9,7 +9,7 @@ from gan_htvs.core.candidate import RelaxedStructure, Stage
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.thermodynamics import assessment
-from gan_htvs.thermodynamics.assessment import decide, deserves_gap, soundness
+from gan_htvs.thermodynamics.assessment import check_relaxation, decide, qualifies_for_band_gap
 from tests.helpers import references
 
 LEVEL = "CHGNet-0.3.0"
@@ -50,16 +50,16 @@ def incomplete_gap_of(value: float) -> BandGapResult:
 
 
 def test_a_hole_of_the_potential_is_rejected_however_low_its_energy():
-    stage, reason = soundness(relaxed(excess=-5, shift=0.05))
+    stage, reason = check_relaxation(relaxed(excess=-5, shift=0.05))
     assert stage is Stage.REJECTED
     assert "atoms_too_close" in reason
 
 
 def test_no_convergence_is_a_failure():
-    stage, reason = soundness(relaxed(converged=False, n_steps=500))
+    stage, reason = check_relaxation(relaxed(converged=False, n_steps=500))
     assert stage is Stage.FAILED
     assert "500 steps" in reason
-    assert soundness(relaxed()) is None
+    assert check_relaxation(relaxed()) is None
 
 
 @pytest.mark.parametrize("excess", [-0.05, 0.0, 0.1])
@@ -91,9 +91,9 @@ def test_stage_is_the_furthest_one_that_the_numbers_allow(assess, excess, gap, s
 
 def test_nothing_is_spent_on_an_energy_that_nobody_believes(assess):
     hole = assess(relaxed(excess=-0.3))
-    assert not deserves_gap(hole, Thresholds())
-    assert decide(hole, None, Thresholds())[1].endswith("taken for a hole of the potential")
-    assert deserves_gap(assess(relaxed(excess=-0.05)), Thresholds())
+    assert not qualifies_for_band_gap(hole, Thresholds())
+    assert decide(hole, None, Thresholds())[0] is Stage.REJECTED
+    assert qualifies_for_band_gap(assess(relaxed(excess=-0.05)), Thresholds())
 
 
 def test_energies_of_another_level_of_theory_are_refused(assess):
@@ -104,10 +104,10 @@ def test_energies_of_another_level_of_theory_are_refused(assess):
 @pytest.mark.parametrize(("symbol", "length"), [("Ca", 5.588), ("Sr", 6.085)])
 def test_the_volume_of_a_reference_phase_is_no_flaw(symbol, length):
     metal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(length), [symbol], [[0, 0, 0]])
-    assert soundness(relaxed(structure=metal), is_reference=True) is None
-    assert soundness(relaxed(structure=metal)) == (
+    assert check_relaxation(relaxed(structure=metal), is_reference=True) is None
+    assert check_relaxation(relaxed(structure=metal)) == (
         Stage.REJECTED,
         "after relaxation: bad_volume",
     )
     unconverged = relaxed(structure=metal, converged=False, n_steps=9)
-    assert soundness(unconverged, is_reference=True)[0] is Stage.FAILED
+    assert check_relaxation(unconverged, is_reference=True)[0] is Stage.FAILED

@@ -124,12 +124,12 @@ def test_a_report_replaces_none_of_other_settings(folder):
 
 
 def test_failed_relaxations_are_not_counted_as_holes(folder, capsys):
-    options = ("--compositions", "MgO", "--relax", 0, "--format", "json", "-o", folder / "fates")
+    options = ("--compositions", "MgO", "--relax", 0, "--format", "json", "-o", folder / "outcomes")
     report = Report.model_validate_json(evaluate(folder, *options).stdout)
-    report.evaluations[0].overall.fates = {
+    report.evaluations[0].overall.outcomes = {
         Outcome.SOUND: 9,
         Outcome.HOLE: 2,
-        Outcome.UNBELIEVABLE: 1,
+        Outcome.IMPLAUSIBLE: 1,
         Outcome.NOT_CONVERGED: 5,
         Outcome.FAILED: 4,
     }
