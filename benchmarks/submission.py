@@ -167,7 +167,7 @@ def campaign_of(n_compositions: int, n_structures: int) -> Campaign:
 
     Without a prescreen there are the most workflows and the largest documents.
     """
-    template = resources.files("launchers.templates") / "mg-mn-o.yaml"
+    template = resources.files("launchers.cli") / "templates" / "mg-mn-o.yaml"
     whole = Campaign.model_validate(yaml.safe_load(template.read_text()))
     smallest = sorted(whole.target_counts, key=lambda counts: (sum(counts), counts))
     formulas = [whole.chemical_system.formula(counts) for counts in smallest[:n_compositions]]
