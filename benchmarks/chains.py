@@ -12,7 +12,8 @@ from pymatgen.core import Lattice, Structure
 
 from flows.routing import label, mark, route
 from gan_htvs.campaign.model import Campaign
-from gan_htvs.core.candidate import Origin, Proposal, ProposerName, Step
+from gan_htvs.core.candidate import Origin, Proposal
+from gan_htvs.core.stages import ProposerName, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,7 @@ import psutil
 from pipelines import SEED, proposed, rules_of
 from samples import samples
 
-from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.stages import ProposerName
 
 PARTS = 10
 

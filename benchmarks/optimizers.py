@@ -15,8 +15,8 @@ import warnings
 import numpy as np
 from samples import samples
 
-from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.processes import spread
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import relax
 

@@ -35,7 +35,7 @@ import jobflow
 from chains import CAMPAIGN, chains, free_port, write_launchpad_file
 from fireworks.core.rocket_launcher import rapidfire
 
-from gan_htvs.core.candidate import Step
+from gan_htvs.core.stages import Step
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.jobs import worker_of

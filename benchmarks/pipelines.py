@@ -16,9 +16,10 @@ import psutil
 from monty.json import jsanitize
 from pymatgen.core import Structure
 
-from gan_htvs.core.candidate import Origin, Proposal, ProposerName, ScreeningStep
+from gan_htvs.core.candidate import Origin, Proposal
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import spread
+from gan_htvs.core.stages import ProposerName, ScreeningStep
 from gan_htvs.core.statistics import Share
 from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
@@ -27,7 +28,7 @@ from gan_htvs.prescreen.screening import Prescreen
 from gan_htvs.structures.declash import declash
 from gan_htvs.structures.matching import UniqueStructures
 from gan_htvs.structures.validity import check_geometry
-from gan_htvs.thermodynamics.assessment import is_plausible
+from gan_htvs.thermodynamics.plausibility import is_plausible
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ import numpy as np
 from pipelines import SEED, WINDOWS, Run, prescreened, rules_of, straightforward
 from samples import samples
 
-from gan_htvs.core.candidate import ProposerName, ScreeningStep
+from gan_htvs.core.stages import ProposerName, ScreeningStep
 from gan_htvs.core.statistics import Share
 
 RESAMPLES = 2000

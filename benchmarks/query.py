@@ -28,8 +28,9 @@ from chains import free_port
 from pymatgen.core import Lattice, Structure
 from pymongo import MongoClient
 
-from gan_htvs.core.candidate import Candidate, Origin, Stage
+from gan_htvs.core.candidate import Candidate, Origin
 from gan_htvs.core.document import encode
+from gan_htvs.core.stages import Stage
 from gan_htvs.results.store import INDEXES, SUMMARY_FIELDS, CandidateStore
 from launchers.launchpad.embedded import EmbeddedServer
 

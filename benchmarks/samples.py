@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gan_htvs.campaign.model import SHIPPED_GENERATOR
-from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.proposers.proposer import make_proposer
 from gan_htvs.proposers.sampling import sample

@@ -45,7 +45,8 @@ from pymatgen.core import Lattice, Structure
 from flows.campaign import compositions_of
 from flows.proposals import as_proposal
 from gan_htvs.campaign.model import Campaign
-from gan_htvs.core.candidate import ProposerName, RelaxedStructure
+from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.thermodynamics.references import phases_of
 from launchers.launchpad.database import open_databases

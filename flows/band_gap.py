@@ -11,7 +11,7 @@ from flows.engines.gpaw import availability, compute_gap
 from flows.naming import formula_of
 from flows.routing import mark
 from gan_htvs.campaign.engines import BandGapEngineSettings
-from gan_htvs.core.candidate import Step
+from gan_htvs.core.stages import Step
 
 if TYPE_CHECKING:
     from gan_htvs.core.band_gap import BandGapResult

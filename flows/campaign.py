@@ -19,8 +19,8 @@ from flows.references import ReferencesMaker
 from flows.routing import label, route
 from flows.sample import SampleMaker
 from flows.train import TrainMaker
-from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.thermodynamics.references import phases_of
 

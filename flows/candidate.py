@@ -13,10 +13,11 @@ from flows.naming import formula_of, name_by_content
 from flows.proposals import as_proposal
 from flows.routing import TOLERANT, mark, route
 from gan_htvs.campaign.model import Thresholds
-from gan_htvs.core.candidate import Proposal, RelaxedStructure, Stage, Step, Verdict
+from gan_htvs.core.candidate import Proposal, RelaxedStructure, Verdict
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
+from gan_htvs.core.stages import Stage, Step
 from gan_htvs.prescreen.documents import Selection, Survivor
 from gan_htvs.thermodynamics.assessment import (
     assess,

@@ -12,11 +12,11 @@ from jobflow import CURRENT_JOB, Flow, Job, Maker, job
 from flows.naming import formula_of
 from flows.routing import mark
 from flows.scratch import scratch_file
-from gan_htvs.core.candidate import Step
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import cores
+from gan_htvs.core.stages import Step
 from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
 from gan_htvs.potentials.relaxation_settings import PotentialSettings

@@ -12,10 +12,10 @@ from flows.energy import check_references
 from flows.proposals import as_proposals
 from flows.routing import mark
 from flows.scratch import scratch_file
-from gan_htvs.core.candidate import Proposal, Step
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import cores
+from gan_htvs.core.stages import Step
 from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import RelaxationCache
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
+    from gan_htvs.core.candidate import Proposal
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 

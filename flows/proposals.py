@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flows.energy import check_structure
-from gan_htvs.core.candidate import USER, Origin, Proposal
+from gan_htvs.core.candidate import Origin, Proposal
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.stages import USER
 from gan_htvs.dataset.sources import read_structures
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from pymatgen.core import Element
 from flows.energy import EnergyMaker, PotentialEnergyMaker
 from flows.proposals import make_proposal
 from flows.routing import mark
-from gan_htvs.core.candidate import REFERENCE_PHASE, RelaxedStructure, Step
+from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.core.stages import REFERENCE_PHASE, Step
 from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.thermodynamics.references import phases_of, reference_phases, reference_set
 

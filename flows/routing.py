@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from jobflow import Flow, Job, JobConfig, OnMissing
 
-from gan_htvs.core.candidate import ProposerName, Step
+from gan_htvs.core.stages import ProposerName, Step
 
 if TYPE_CHECKING:
     from gan_htvs.campaign.model import Campaign

@@ -13,11 +13,12 @@ from pymatgen.core import Composition
 from flows.proposals import make_proposal
 from flows.routing import Worker, mark
 from gan_htvs.campaign.model import SHIPPED_GENERATOR
-from gan_htvs.core.candidate import Proposal, ProposerName, Step
+from gan_htvs.core.candidate import Proposal
 from gan_htvs.core.chemical_system import ChemicalSystem, as_ranges
 from gan_htvs.core.document import Document
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.stages import ProposerName, Step
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.proposers.proposer import make_proposer
 from gan_htvs.proposers.sampling import sample

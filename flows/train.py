@@ -16,10 +16,10 @@ from flows.routing import mark
 from flows.scratch import scratch_file
 from gan_htvs import __version__
 from gan_htvs.campaign.model import DatasetSettings, GeneratorSettings
-from gan_htvs.core.candidate import Step
 from gan_htvs.core.chemical_system import ChemicalSystem, as_ranges
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.stages import Step
 from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.generator.checkpoint import load, read_bytes
 from gan_htvs.generator.curves import LearningCurves

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign.campaign_file import checked_campaign
-from gan_htvs.core.candidate import Candidate, Origin, Stage
+from gan_htvs.core.candidate import Candidate, Origin
 from gan_htvs.core.pourbaix_stability import PourbaixSettings, PourbaixStability
+from gan_htvs.core.stages import Stage
 
 
 def candidate(name: str, metal: str = "Mg", minimum: float | None = None, **more) -> Candidate:

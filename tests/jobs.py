@@ -13,7 +13,7 @@ from gan_htvs.campaign.routing import RoutingSettings
 if TYPE_CHECKING:
     from jobflow import Job
 
-    from gan_htvs.core.candidate import Step
+    from gan_htvs.core.stages import Step
 
 SEARCH = Campaign(
     name="search",

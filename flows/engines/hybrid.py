@@ -19,8 +19,8 @@ from flows.naming import formula_of
 from flows.routing import TOLERANT, mark
 from gan_htvs.campaign.engines import HybridSettings
 from gan_htvs.core.band_gap import BandGapResult
-from gan_htvs.core.candidate import Step
 from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.core.stages import Step
 
 if TYPE_CHECKING:
     from atomate2.vasp.jobs.base import BaseVaspMaker

@@ -24,8 +24,9 @@ from flows.engines.vasp_step import VaspStepMaker, customized
 from flows.naming import formula_of
 from flows.routing import TOLERANT, mark
 from gan_htvs.core.band_gap import MagneticOrderResult, by_energy
-from gan_htvs.core.candidate import RelaxedStructure, Step, volume_change
+from gan_htvs.core.candidate import RelaxedStructure, volume_change
 from gan_htvs.core.errors import CalculationError, UserError
+from gan_htvs.core.stages import Step
 from gan_htvs.magnetism.initial_moments import enumerated_starts, magnetic_starts
 from gan_htvs.potentials.corrections import energy_correction, level_of_theory
 

@@ -10,7 +10,6 @@ from pydantic import Field, field_validator, model_validator
 
 from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.campaign.routing import RoutingSettings
-from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.core.settings import (
@@ -20,6 +19,7 @@ from gan_htvs.core.settings import (
     PositiveInt,
     Settings,
 )
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
 

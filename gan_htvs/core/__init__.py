@@ -3,6 +3,7 @@
 * ``candidate``: documents of a structure on its way through the funnel
 * ``band_gap``, ``pourbaix_stability``, ``failure``: documents of single results
 * ``chemical_system``, ``oxidation``: elements, compositions, oxidation states
+* ``stages``: names of stages, jobs and screening steps
 * ``settings``, ``document``: base classes
 * ``files``, ``processes``, ``errors``: working with the machine
 """
@@ -18,9 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Origin",
             "PrescreenVerdict",
             "Proposal",
-            "ProposerName",
             "RelaxedStructure",
-            "Stage",
             "Verdict",
         ],
         "chemical_system": ["ChemicalSystem"],
@@ -29,5 +28,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "failure": ["CalculationFailure"],
         "pourbaix_stability": ["PourbaixSettings", "PourbaixStability"],
         "settings": ["Settings"],
+        "stages": ["ProposerName", "ScreeningStep", "Stage", "Step"],
     },
 )

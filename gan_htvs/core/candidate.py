@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from emmet.core.symmetry import SymmetryData
 from pydantic import ConfigDict, Field, computed_field
@@ -15,62 +14,12 @@ from gan_htvs.core.document import Document
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.oxidation import OxidationStates, oxidation_states
 from gan_htvs.core.pourbaix_stability import PourbaixStability
-
-REFERENCE_PHASE: Final = "reference_phase"
-"""Stored as the proposer of reference phases, which are not generated structures."""
-
-USER: Final = "user"
-"""Stored as the proposer of structures of the user."""
+from gan_htvs.core.stages import REFERENCE_PHASE, ProposerName, ScreeningStep, Stage
 
 
 def volume_change(start: Structure, end: Structure) -> float:
     """Return the relative change of the volume per atom; the cells may differ in size."""
     return (end.volume / len(end)) / (start.volume / len(start)) - 1
-
-
-class Stage(StrEnum):
-    """The last stage of the funnel that a candidate reached, or that it was rejected or failed."""
-
-    GENERATED = "generated"
-    RELAXED = "relaxed"
-    STABLE = "stable"
-    POURBAIX_STABLE = "pourbaix_stable"
-    PHOTOANODE = "photoanode"
-    REJECTED = "rejected"
-    FAILED = "failed"
-
-
-class Step(StrEnum):
-    """Kinds of job, stored in ``metadata.step``.
-
-    ``RELEASE`` queues workflows that depend on other jobs.
-    """
-
-    TRAIN = "train"
-    RELAX = "relax"
-    STATIC = "static"
-    ENERGY = "energy"
-    REFERENCES = "references"
-    PROPOSE = "propose"
-    PRESCREEN = "prescreen"
-    SELECT = "select"
-    GATE = "gate"
-    HYBRID = "hybrid"
-    BAND_GAP = "band gap"
-    RELEASE = "release"
-
-
-CALCULATIONS = (Step.RELAX, Step.STATIC, Step.HYBRID)
-"""Steps that compute one structure; their failure is a result."""
-
-
-class ProposerName(StrEnum):
-    """The proposers that there are."""
-
-    GAN = "gan"
-    RANDOM = "random"
-    SYMMETRIC = "symmetric"
-    SUBSTITUTION = "substitution"
 
 
 class Origin(Document):
@@ -142,19 +91,6 @@ class RelaxedStructure(Document):
     def oxidation_states(self) -> OxidationStates | None:
         """Formal oxidation states; None without moments."""
         return None if self.magmoms is None else oxidation_states(self.structure, self.magmoms)
-
-
-class ScreeningStep(StrEnum):
-    """Steps of the prescreen that reject structures, in order."""
-
-    VALIDITY = "validity"
-    DUPLICATE = "duplicate before relaxation"
-    RELAXATION = "relaxation"
-    GEOMETRY = "geometry"
-    STOPPING = "early stopping"
-    WINDOW = "hull window"
-    RELAXED_DUPLICATE = "duplicate after relaxation"
-    CONFIRMATION = "confirmation"
 
 
 class Confirmation(Document):

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from pymatgen.core import Structure
 
-from gan_htvs.core.candidate import Stage
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import Stage
 from gan_htvs.core.statistics import Share
 from gan_htvs.evaluation.evaluation_documents import (
     AtThreshold,
@@ -34,7 +34,8 @@ from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import composition_rng, sample
 from gan_htvs.structures.matching import KnownStructures, UniqueStructures
 from gan_htvs.structures.validity import RejectionReason, check_geometry
-from gan_htvs.thermodynamics.assessment import check_relaxation, is_plausible
+from gan_htvs.thermodynamics.assessment import check_relaxation
+from gan_htvs.thermodynamics.plausibility import is_plausible
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gan_htvs.core.candidate import ScreeningStep
+from gan_htvs.core.stages import ScreeningStep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gan_htvs.core.candidate import Confirmation, PrescreenVerdict, ScreeningStep, Stage
+from gan_htvs.core.candidate import Confirmation, PrescreenVerdict
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.stages import ScreeningStep, Stage
 from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
 from gan_htvs.potentials.relaxer import Ending, RelaxationResult, Work
@@ -21,12 +22,8 @@ from gan_htvs.prescreen.stopping import shipped_rule
 from gan_htvs.structures.matching import NamedCrystals
 from gan_htvs.structures.symmetry import symmetrize
 from gan_htvs.structures.validity import check_geometry
-from gan_htvs.thermodynamics.assessment import (
-    check_relaxation,
-    excess_reason,
-    implausible_reason,
-    is_plausible,
-)
+from gan_htvs.thermodynamics.assessment import check_relaxation, excess_reason
+from gan_htvs.thermodynamics.plausibility import implausible_reason, is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

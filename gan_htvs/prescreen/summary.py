@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from gan_htvs.core.candidate import ScreeningStep
+from gan_htvs.core.stages import ScreeningStep
 from gan_htvs.core.statistics import Share
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.dataset.decoration import decorate_composition
 from gan_htvs.dataset.formal_charges import Ions
 from gan_htvs.proposers.proposer import Proposer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.proposers.proposer import Proposer
 from gan_htvs.structures.declash import VOLUME_PER_ATOM
 from gan_htvs.structures.point_cloud import DecodedCells, decode

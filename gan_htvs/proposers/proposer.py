@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeAlias
 
-from gan_htvs.core.candidate import ProposerName
+from gan_htvs.core.stages import ProposerName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

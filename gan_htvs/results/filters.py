@@ -15,9 +15,9 @@ from pydantic import (
 )
 from pymatgen.core import Composition, Element
 
-from gan_htvs.core.candidate import REFERENCE_PHASE, Stage
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import Settings, first_message
+from gan_htvs.core.stages import REFERENCE_PHASE, Stage
 
 
 def _reduced(formula: str) -> str:

@@ -9,8 +9,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gan_htvs.campaign.model import Thresholds
-from gan_htvs.core.candidate import REFERENCE_PHASE
-from gan_htvs.thermodynamics.assessment import is_plausible
+from gan_htvs.core.stages import REFERENCE_PHASE
+from gan_htvs.thermodynamics.plausibility import is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,10 +15,10 @@ from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord
 from pymatgen.core import Composition
 from pymatgen.util.string import latexify
 
-from gan_htvs.core.candidate import REFERENCE_PHASE
 from gan_htvs.core.figures import COLOURS, GREY, PUBLISHED_STYLE, RED
+from gan_htvs.core.stages import REFERENCE_PHASE
 from gan_htvs.results.funnel import PUBLISHED_SOURCE, energy_order, first_of_each_crystal
-from gan_htvs.thermodynamics.assessment import is_plausible
+from gan_htvs.thermodynamics.plausibility import is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

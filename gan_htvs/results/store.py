@@ -12,18 +12,19 @@ from maggma.utils import grouper
 from pydantic import ValidationError, create_model
 from pymongo.collection import Collection
 
-from gan_htvs.core.candidate import Candidate
 from gan_htvs.core.document import Document, decode, without_id
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import first_problem
 from gan_htvs.results.filters import SORTABLE, Filters, is_narrow, path_of
 from gan_htvs.results.funnel import crystal, energy_order, first_of_each_crystal
-from gan_htvs.thermodynamics.assessment import LOWEST_PLAUSIBLE
+from gan_htvs.thermodynamics.plausibility import LOWEST_PLAUSIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from maggma.core import Store
+
+    from gan_htvs.core.candidate import Candidate
 
 SUMMARY_FIELDS = (
     "candidate_id",
@@ -243,6 +244,8 @@ def candidate_from_document(document: dict[str, Any]) -> Candidate:
     UserError
         If another version wrote it.
     """
+    from gan_htvs.core.candidate import Candidate  # noqa: PLC0415 - slow
+
     try:
         return Candidate.model_validate(decode(without_id(document)))
     except ValidationError as error:
@@ -255,6 +258,8 @@ def candidate_from_document(document: dict[str, Any]) -> Candidate:
 @cache
 def _model(fields: tuple[str, ...] | None) -> type[Any]:
     """Make the model of documents that have some fields of a candidate alone."""
+    from gan_htvs.core.candidate import Candidate  # noqa: PLC0415 - slow
+
     if fields is None:
         return Candidate
     known = Candidate.model_fields

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from gan_htvs.core.candidate import Assessment, RelaxedStructure, Stage
+from gan_htvs.core.candidate import Assessment, RelaxedStructure
+from gan_htvs.core.stages import Stage
 from gan_htvs.structures.validity import check_geometry
-from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
+from gan_htvs.thermodynamics.plausibility import implausible_reason, is_plausible
 
 if TYPE_CHECKING:
     from gan_htvs.campaign.model import Thresholds
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 Decision = tuple[Stage, str | None]
 """Stage of a candidate, and why it does not reach the next one."""
 
-LOWEST_PLAUSIBLE = -0.1
-"""Lowest plausible energy above hull, eV/atom; lower ones are artifacts of the potential."""
 
 MAX_VOLUME_RATIO = 2.0
 """Ratio of final to initial volume from which a crystal counts as broken apart."""
@@ -47,11 +46,6 @@ def check_relaxation(relaxed: RelaxedStructure, *, is_reference: bool = False) -
     return None
 
 
-def is_plausible(energy_above_hull: float) -> bool:
-    """Return whether an energy above hull (eV/atom) is not too far below the hull."""
-    return energy_above_hull >= LOWEST_PLAUSIBLE
-
-
 def assess(
     relaxed: RelaxedStructure, references: ReferenceSet, pourbaix: PourbaixSettings
 ) -> Assessment:
@@ -65,6 +59,8 @@ def assess(
     references.check_level(relaxed.level_of_theory)
     composition, energy = relaxed.structure.composition, relaxed.energy_per_atom
     formation = references.formation_energy_per_atom(composition, energy)
+    from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer  # noqa: PLC0415 - slow
+
     analyzer = PourbaixAnalyzer(references, pourbaix)
     reason = analyzer.unavailable_reason(composition)
     return Assessment(
@@ -108,14 +104,6 @@ def decide(  # noqa: PLR0911 - one return for each stage and reason
     if not low <= gap.band_gap <= high:
         return Stage.POURBAIX_STABLE, f"band gap {gap.band_gap:.2f} eV outside {low:g}-{high:g}"
     return Stage.PHOTOANODE, None
-
-
-def implausible_reason(energy_above_hull: float) -> str:
-    """Return why an energy above hull (eV/atom) is implausible."""
-    return (
-        f"energy above hull {energy_above_hull:.3f} < {LOWEST_PLAUSIBLE:g} eV/atom: "
-        "implausible, probably a hole of the potential"
-    )
 
 
 def excess_reason(quantity: str, value: float, limit: float) -> str:

@@ -142,7 +142,7 @@ class WorkProgress:
 
     def show_jobs(self, states: Counter[tuple[str, str]]) -> None:
         """Show counts of jobs by step and state."""
-        from gan_htvs.core.candidate import Step
+        from gan_htvs.core.stages import Step
 
         for step in Step:
             counts = {state: n for (name, state), n in states.items() if name == step}

@@ -15,8 +15,8 @@ from fireworks import FiretaskBase, Firework, Workflow, explicit_serialize
 from jobflow.managers.fireworks import flow_to_workflow
 
 from flows.routing import spec_of
-from gan_htvs.core.candidate import Step
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import Step
 from launchers.launchpad.database import Databases
 from launchers.launchpad.registry import submissions, workflows_at_once_of
 from launchers.launchpad.units import CampaignUnits, Chunk

@@ -17,8 +17,8 @@ from pydantic import AliasPath, BaseModel, ConfigDict, Field
 from pymongo import ReturnDocument
 from pymongo.errors import PyMongoError
 
-from gan_htvs.core.candidate import Step
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import Step
 from launchers.launchpad.batch_system import BatchQueue
 from launchers.launchpad.workers import Life, Worker, describe, this_worker, worker_of_launch
 

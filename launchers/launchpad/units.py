@@ -18,9 +18,9 @@ from maggma.utils import grouper
 from flows.campaign import CampaignFlows, compositions_of
 from flows.proposals import own_proposals
 from flows.references import reference_survivors
-from gan_htvs.core.candidate import Step
 from gan_htvs.core.document import decode
 from gan_htvs.core.hashing import content_uuid
+from gan_htvs.core.stages import Step
 from gan_htvs.prescreen.documents import Survivor
 
 if TYPE_CHECKING:

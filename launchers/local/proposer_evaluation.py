@@ -9,8 +9,8 @@ from rich.markup import escape
 
 from gan_htvs.campaign.campaign_file import checked_campaign, read_campaign
 from gan_htvs.campaign.model import generator_file
-from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.core.statistics import Share
 from gan_htvs.core.text import listed
 from gan_htvs.dataset.skipped import spell_reasons

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gan_htvs.core.candidate import CALCULATIONS, Stage, Step
 from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.core.stages import CALCULATIONS, Stage, Step
 from launchers.launchpad.jobs import UUID
 from launchers.launchpad.units import CampaignUnits
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from flows.campaign import band_gap_maker_of
 from gan_htvs.core.band_gap import BandGapResult
-from gan_htvs.core.candidate import Stage, Step
 from gan_htvs.core.document import decode
 from gan_htvs.core.hashing import content_uuid
+from gan_htvs.core.stages import Stage, Step
 from launchers.launchpad.jobs import UUID
 from launchers.launchpad.units import CampaignUnits, Unit, as_flow
 

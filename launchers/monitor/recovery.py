@@ -15,7 +15,7 @@ import psutil
 from fireworks.core.firework import FWAction
 from fireworks.fw_config import RESERVATION_EXPIRATION_SECS, RUN_EXPIRATION_SECS
 
-from gan_htvs.core.candidate import Step
+from gan_htvs.core.stages import Step
 from launchers.launchpad.batch_system import BatchQueue, user_name
 from launchers.launchpad.jobs import last_sign, moment
 from launchers.launchpad.locks import BUSY_LOCK_SECONDS, LOCK_SECONDS, Locks

@@ -15,7 +15,8 @@ from pymatgen.core import Lattice, Structure
 
 from flows.routing import jobs_of
 from gan_htvs.campaign.routing import Category
-from gan_htvs.core.candidate import REFERENCE_PHASE, Origin, Proposal, RelaxedStructure, Stage, Step
+from gan_htvs.core.candidate import Origin, Proposal, RelaxedStructure
+from gan_htvs.core.stages import REFERENCE_PHASE, Stage, Step
 from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.results.funnel import (
     PUBLISHED_GENERATED,

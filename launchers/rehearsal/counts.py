@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.core.candidate import Step
+from gan_htvs.core.stages import Step
 from launchers.console.output import Grid, grid_table, out
 
 if TYPE_CHECKING:

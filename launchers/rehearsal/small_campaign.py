@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import yaml
 
 from gan_htvs.campaign.campaign_file import checked_campaign
-from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import write_atomically
 from gan_htvs.core.potcars import potcar_symbols
+from gan_htvs.core.stages import ProposerName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

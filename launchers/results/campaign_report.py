@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from pymatgen.core import Composition
 
-from gan_htvs.core.candidate import PrescreenVerdict, ScreeningStep, Stage, Step
+from gan_htvs.core.candidate import PrescreenVerdict
 from gan_htvs.core.figures import ImageFormat, rendered
 from gan_htvs.core.files import write_atomically
+from gan_htvs.core.stages import ScreeningStep, Stage, Step
 from gan_htvs.prescreen.figure import EnergyTrajectory, draw_prescreen
 from gan_htvs.prescreen.summary import summarize
 from gan_htvs.results.builders.job_outputs import stored_reference_sets

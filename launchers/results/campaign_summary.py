@@ -43,7 +43,7 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     -------
     Whether a job raised that should not; a failed calculation is a result like another.
     """
-    from gan_htvs.core.candidate import CALCULATIONS
+    from gan_htvs.core.stages import CALCULATIONS
     from launchers.monitor.failed_calculations import failed_calculations
     from launchers.results.campaign_report import read_results
 
@@ -115,7 +115,7 @@ def _losses(summary: PrescreenSummary, window: float) -> str:
 
 def _print_sampling(campaign: Campaign, databases: Databases) -> None:
     """Print how many raw samples it took, why the others were rejected, and who gave up."""
-    from gan_htvs.core.candidate import Step
+    from gan_htvs.core.stages import Step
     from gan_htvs.dataset.skipped import spell_reasons
 
     fields = ("stream", "proposer", "composition", "requested", "tried", "rejections", "exhausted")

@@ -8,7 +8,8 @@ from maggma.stores import MemoryStore
 
 from flows.campaign import CampaignFlows, CampaignMaker, compositions_of
 from flows.routing import jobs_of
-from gan_htvs.core.candidate import Stage, Verdict
+from gan_htvs.core.candidate import Verdict
+from gan_htvs.core.stages import Stage
 from tests.helpers import mg_o, relaxed
 
 

@@ -10,8 +10,8 @@ from flows.band_gap import BandGapMaker
 from flows.candidate import CandidateMaker, StabilityMaker
 from flows.energy import PotentialEnergyMaker
 from gan_htvs.core.band_gap import BandGapResult
-from gan_htvs.core.candidate import Stage
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import Stage
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.prescreen.documents import Selection, Survivor
 from tests.helpers import cesium_chloride, memory_store, proposal, references, relaxed, rocksalt

@@ -5,7 +5,7 @@ import pytest
 from flows.campaign import CampaignFlows, compositions_of
 from flows.routing import PRIORITY, categories_of, jobs_of
 from gan_htvs.campaign.routing import Category
-from gan_htvs.core.candidate import Step
+from gan_htvs.core.stages import Step
 from gan_htvs.prescreen.documents import Survivor
 from tests.helpers import mg_o, proposal, relaxed, rocksalt
 

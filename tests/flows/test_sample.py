@@ -10,9 +10,9 @@ from jobflow import run_locally
 from flows.sample import SampleMaker
 from flows.train import TrainMaker
 from gan_htvs.campaign.model import GeneratorSettings
-from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from tests.helpers import memory_store

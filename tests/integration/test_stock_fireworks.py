@@ -14,7 +14,7 @@ from jobflow.managers.fireworks import flow_to_workflow
 
 from flows.candidate import CandidateMaker, StabilityMaker
 from flows.references import ReferencesMaker
-from gan_htvs.core.candidate import Stage
+from gan_htvs.core.stages import Stage
 from tests.helpers import cesium_chloride, rocksalt
 
 RLAUNCH = Path(sysconfig.get_path("scripts")) / "rlaunch"

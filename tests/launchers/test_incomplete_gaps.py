@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
-from gan_htvs.core.candidate import Stage
 from gan_htvs.core.document import encode
+from gan_htvs.core.stages import Stage
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from tests.documents import CAMPAIGN, candidate

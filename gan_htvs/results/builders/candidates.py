@@ -10,18 +10,10 @@ from maggma.utils import grouper
 
 from gan_htvs import __version__
 from gan_htvs.core.band_gap import BandGapResult, missing_orders
-from gan_htvs.core.candidate import (
-    REFERENCE_PHASE,
-    USER,
-    Candidate,
-    PrescreenVerdict,
-    Proposal,
-    Stage,
-    Step,
-    Verdict,
-)
+from gan_htvs.core.candidate import Candidate, PrescreenVerdict, Proposal, Verdict
 from gan_htvs.core.document import decode, encode
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.stages import REFERENCE_PHASE, USER, Stage, Step
 from gan_htvs.core.text import in_one_line
 from gan_htvs.results.builders.job_outputs import (
     VERSIONS,

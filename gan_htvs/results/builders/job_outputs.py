@@ -10,8 +10,8 @@ from maggma.core import Builder, Store
 
 from gan_htvs import __version__
 from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, stored_campaign
-from gan_htvs.core.candidate import Step
 from gan_htvs.core.document import decode, without_id
+from gan_htvs.core.stages import Step
 from gan_htvs.thermodynamics.hull import ReferenceSet
 
 if TYPE_CHECKING:

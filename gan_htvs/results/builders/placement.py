@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gan_htvs import __version__
-from gan_htvs.core.candidate import REFERENCE_PHASE, Assessment, Stage
+from gan_htvs.core.candidate import Assessment
 from gan_htvs.core.document import encode
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.stages import REFERENCE_PHASE, Stage
 from gan_htvs.results.funnel import crystal
-from gan_htvs.thermodynamics.assessment import LOWEST_PLAUSIBLE, decide
+from gan_htvs.thermodynamics.assessment import decide
 from gan_htvs.thermodynamics.joint_hull import HullCandidates, compare_on_hull
+from gan_htvs.thermodynamics.plausibility import LOWEST_PLAUSIBLE
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from maggma.utils import grouper
 
 from gan_htvs import __version__
 from gan_htvs.core.band_gap import BandGapResult
-from gan_htvs.core.candidate import REFERENCE_PHASE
 from gan_htvs.core.document import decode
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.stages import REFERENCE_PHASE
 from gan_htvs.results.builders.job_outputs import (
     BuilderOfCandidates,
     stored_campaigns,
@@ -24,7 +24,7 @@ from gan_htvs.results.builders.placement import Light, place_all
 from gan_htvs.results.builders.training_sets import TrainingSets
 from gan_htvs.structures.crystals import RelaxedCandidate, look_up, sort_into_crystals
 from gan_htvs.structures.fingerprint import Fingerprint
-from gan_htvs.thermodynamics.assessment import is_plausible
+from gan_htvs.thermodynamics.plausibility import is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

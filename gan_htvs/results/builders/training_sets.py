@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.core.candidate import Step
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.stages import Step
 from gan_htvs.dataset.training_set import Dataset
 from gan_htvs.structures.crystals import TrainingSet
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.core.candidate import CALCULATIONS
+from gan_htvs.core.stages import CALCULATIONS
 from launchers.console.quantities import counted, span
 from launchers.launchpad.jobs import last_sign, moment, of
 from launchers.launchpad.workers import differences

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from gan_htvs.campaign.model import Campaign
-from gan_htvs.core.candidate import Step
+from gan_htvs.core.stages import Step
 from gan_htvs.results.funnel import Funnel
 from launchers.launchpad.jobs import ACTIVE_STATES
 from launchers.monitor.findings import Finding

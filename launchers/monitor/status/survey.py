@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, stored_campaign
-from gan_htvs.core.candidate import REFERENCE_PHASE, Stage, Step
+from gan_htvs.core.stages import REFERENCE_PHASE, Stage, Step
 from gan_htvs.results.funnel import CANDIDATE_FIELDS, measure_funnel
 from launchers.launchpad.jobs import last_sign, moment, of
 from launchers.launchpad.registry import registrations

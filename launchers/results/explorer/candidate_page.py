@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from dash import ALL, Dash, Input, Output, State, dcc, html
 from dash_mp_components import CrystalToolkitScene
 
-from gan_htvs.core.candidate import REFERENCE_PHASE
 from gan_htvs.core.figures import embedded
+from gan_htvs.core.stages import REFERENCE_PHASE
 from gan_htvs.prescreen.figure import draw_relaxation
 from gan_htvs.results.export import StructureFormat
 from launchers.monitor.history import lines

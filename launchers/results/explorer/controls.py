@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from gan_htvs.core.candidate import ProposerName, Stage
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import ProposerName, Stage
 from gan_htvs.results.filters import Filters
 from launchers.results.explorer.address import Question
 

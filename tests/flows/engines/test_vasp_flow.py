@@ -21,11 +21,12 @@ from flows.engines.hybrid import METHOD, VaspBandGapMaker
 from flows.engines.vasp import VaspEnergyMaker
 from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.campaign.model import SHIPPED_GENERATOR, Thresholds
-from gan_htvs.core.candidate import RelaxedStructure, Stage
+from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.document import decode
 from gan_htvs.core.errors import CalculationError
 from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.core.stages import Stage
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.magnetism.initial_moments import magnetic_starts
 from gan_htvs.potentials.calculators import calculator_of

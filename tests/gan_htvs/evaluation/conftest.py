@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.core.candidate import ProposerName, RelaxedStructure
+from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.dataset.training_set import Dataset
 from gan_htvs.evaluation.evaluate import evaluate
 from gan_htvs.evaluation.evaluation_documents import Evaluation

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from gan_htvs.core.candidate import PrescreenVerdict, ScreeningStep
+from gan_htvs.core.candidate import PrescreenVerdict
 from gan_htvs.core.figures import rendered
+from gan_htvs.core.stages import ScreeningStep
 from gan_htvs.potentials.relaxer import Curve
 from gan_htvs.prescreen.figure import COLORS, EnergyTrajectory, draw_prescreen, draw_relaxation
 from gan_htvs.prescreen.summary import summarize

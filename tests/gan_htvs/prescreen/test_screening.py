@@ -8,8 +8,9 @@ import pytest
 from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.core.candidate import PrescreenVerdict, ScreeningStep
+from gan_htvs.core.candidate import PrescreenVerdict
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import ScreeningStep
 from gan_htvs.potentials.relaxation import RelaxationCache
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import Curve, Ending, RelaxationResult

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gan_htvs.core.candidate import Confirmation, PrescreenVerdict, ScreeningStep
+from gan_htvs.core.candidate import Confirmation, PrescreenVerdict
+from gan_htvs.core.stages import ScreeningStep
 from gan_htvs.prescreen.summary import summarize
 
 

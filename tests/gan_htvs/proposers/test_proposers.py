@@ -10,8 +10,8 @@ import pytest
 import torch
 from pymatgen.core import Structure
 
-from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.proposers.proposer import Proposer, make_proposer

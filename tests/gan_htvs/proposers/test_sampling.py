@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.core.candidate import ProposerName
 from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.stages import ProposerName
 from gan_htvs.proposers.baselines import RandomCells
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.structures.validity import RejectionReason

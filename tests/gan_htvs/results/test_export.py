@@ -9,8 +9,9 @@ from ase.io import read
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.core.candidate import Candidate, Origin, Stage
+from gan_htvs.core.candidate import Candidate, Origin
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import Stage
 from gan_htvs.results.export import StructureFormat, export_structures, file_name
 
 MIXED = Structure(

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from maggma.stores import MemoryStore
 
-from gan_htvs.core.candidate import Candidate, Novelty, Stage
+from gan_htvs.core.candidate import Candidate, Novelty
 from gan_htvs.core.document import encode
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import Stage
 from gan_htvs.results.filters import Filters
 from gan_htvs.results.store import INDEXES, CandidateStore
 from launchers.launchpad.database import open_databases

@@ -5,9 +5,10 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign.model import Thresholds
 from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
-from gan_htvs.core.candidate import RelaxedStructure, Stage
+from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
+from gan_htvs.core.stages import Stage
 from gan_htvs.thermodynamics import assessment
 from gan_htvs.thermodynamics.assessment import check_relaxation, decide, qualifies_for_band_gap
 from tests.helpers import references

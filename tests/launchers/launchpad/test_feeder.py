@@ -10,8 +10,8 @@ import pytest
 from monty.json import jsanitize
 from pymongo.collection import Collection
 
-from gan_htvs.core.candidate import Step
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.stages import Step
 from gan_htvs.prescreen.documents import Selection, Survivor
 from gan_htvs.results.builders.job_outputs import stored_campaigns
 from launchers.launchpad.database import open_databases

@@ -8,7 +8,7 @@ import pytest
 from fireworks import Firework, Workflow
 from jobflow import Flow
 
-from gan_htvs.core.candidate import Step
+from gan_htvs.core.stages import Step
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.jobs import worker_of

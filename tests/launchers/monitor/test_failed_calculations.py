@@ -18,9 +18,9 @@ from flows.naming import name_by_content
 from flows.routing import label, mark
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.band_gap import BandGapResult
-from gan_htvs.core.candidate import Step
 from gan_htvs.core.document import decode
 from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.core.stages import Step
 from gan_htvs.results.builders.job_outputs import latest_gates, outputs_by_uuid
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.feeder import submit

@@ -10,8 +10,9 @@ from jobflow.managers.fireworks import flow_to_workflow
 from monty.json import jsanitize
 
 from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
-from gan_htvs.core.candidate import Stage, Step, Verdict
+from gan_htvs.core.candidate import Verdict
 from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.core.stages import Stage, Step
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.registry import register
 from launchers.launchpad.units import CampaignUnits

@@ -13,11 +13,10 @@ from gan_htvs.core.candidate import (
     Origin,
     PrescreenVerdict,
     RelaxedStructure,
-    ScreeningStep,
-    Stage,
     Verdict,
 )
 from gan_htvs.core.document import encode
+from gan_htvs.core.stages import ScreeningStep, Stage
 from gan_htvs.potentials.relaxer import Curve, Ending, RelaxationResult
 from gan_htvs.prescreen.documents import Screened, ScreenedBatch
 from launchers.cli.main import app

@@ -10,7 +10,7 @@ from fireworks.core.rocket_launcher import rapidfire
 from fireworks.utilities.fw_serializers import SAVED_FW_MODULES
 
 from gan_htvs.campaign.model import Campaign
-from gan_htvs.core.candidate import ProposerName, Step
+from gan_htvs.core.stages import ProposerName, Step
 from launchers.launchpad.database import open_databases
 from launchers.queue.estimate import MEASURED, estimate
 from launchers.queue.submission import print_estimate

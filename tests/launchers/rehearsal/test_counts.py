@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gan_htvs.core.candidate import Step
+from gan_htvs.core.stages import Step
 from launchers.rehearsal.counts import StageCount, count_stage, print_counts
 
 

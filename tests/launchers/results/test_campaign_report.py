@@ -9,8 +9,9 @@ from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
 from gan_htvs.campaign.campaign_file import checked_campaign
-from gan_htvs.core.candidate import Candidate, Origin, ScreeningStep
+from gan_htvs.core.candidate import Candidate, Origin
 from gan_htvs.core.document import encode
+from gan_htvs.core.stages import ScreeningStep
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from launchers.results.campaign_report import read_results, read_trajectories

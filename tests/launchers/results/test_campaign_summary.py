@@ -8,7 +8,8 @@ from jobflow import Flow
 from maggma.stores import MemoryStore
 
 from gan_htvs.campaign.model import Campaign
-from gan_htvs.core.candidate import CALCULATIONS, PrescreenVerdict, ScreeningStep, Step
+from gan_htvs.core.candidate import PrescreenVerdict
+from gan_htvs.core.stages import CALCULATIONS, ScreeningStep, Step
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.units import Unit

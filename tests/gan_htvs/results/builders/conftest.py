@@ -14,11 +14,9 @@ from gan_htvs.core.candidate import (
     PrescreenVerdict,
     Proposal,
     RelaxedStructure,
-    ScreeningStep,
-    Stage,
-    Step,
     Verdict,
 )
+from gan_htvs.core.stages import ScreeningStep, Stage, Step
 from gan_htvs.prescreen.documents import Screened, ScreenedBatch, Selection, Survivor
 from gan_htvs.results.builders.candidates import CandidateBuilder
 from gan_htvs.results.builders.stability import StabilityBuilder

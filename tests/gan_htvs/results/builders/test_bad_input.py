@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gan_htvs.core.candidate import Stage, Step
+from gan_htvs.core.stages import Stage, Step
 
 from .conftest import Laboratory, references, rocksalt, zincblende
 

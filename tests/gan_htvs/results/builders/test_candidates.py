@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
-from gan_htvs.core.candidate import PrescreenVerdict, ScreeningStep, Stage, Step
+from gan_htvs.core.candidate import PrescreenVerdict
+from gan_htvs.core.stages import ScreeningStep, Stage, Step
 from gan_htvs.results.store import CandidateStore
 
 from .conftest import SETTINGS, rocksalt

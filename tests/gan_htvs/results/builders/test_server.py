@@ -11,7 +11,7 @@ from threading import Event, Thread
 
 import pytest
 
-from gan_htvs.core.candidate import Stage
+from gan_htvs.core.stages import Stage
 from gan_htvs.results.store import CandidateStore
 from launchers.launchpad.builders import build_candidates
 from launchers.launchpad.database import open_databases

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gan_htvs.core.band_gap import BandGapResult
-from gan_htvs.core.candidate import Stage, Step
 from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.stages import Stage, Step
 from gan_htvs.dataset.training_set import Dataset
 from gan_htvs.results.builders.candidates import CandidateBuilder
 from gan_htvs.results.builders.stability import StabilityBuilder

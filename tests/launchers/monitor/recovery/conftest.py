@@ -8,7 +8,7 @@ import pytest
 from fireworks import FWorker
 from jobflow import Flow
 
-from gan_htvs.core.candidate import Step
+from gan_htvs.core.stages import Step
 from launchers.launchpad.batch_system import BatchQueue, BatchSystem
 from launchers.launchpad.units import Unit
 from launchers.launchpad.workers import describe, this_worker

@@ -10,7 +10,7 @@ import pytest
 from fireworks import FWorker
 from typer.testing import CliRunner
 
-from gan_htvs.core.candidate import Step
+from gan_htvs.core.stages import Step
 from launchers.cli.main import app
 from launchers.launchpad.batch_system import BatchSystem
 from launchers.launchpad.feeder import submit

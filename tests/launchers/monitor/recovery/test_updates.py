@@ -11,7 +11,7 @@ import pytest
 from fireworks import FWAction, FWorker
 from jobflow import Flow, Response, job
 
-from gan_htvs.core.candidate import Step
+from gan_htvs.core.stages import Step
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.locks import Locks
 from launchers.launchpad.workers import describe

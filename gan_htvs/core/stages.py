@@ -1,0 +1,71 @@
+"""Names of stages, jobs, screening steps and proposers; imports nothing that is slow."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+REFERENCE_PHASE: Final = "reference_phase"
+"""Stored as the proposer of reference phases, which are not generated structures."""
+
+
+USER: Final = "user"
+"""Stored as the proposer of structures of the user."""
+
+
+class Stage(StrEnum):
+    """The last stage of the funnel that a candidate reached, or that it was rejected or failed."""
+
+    GENERATED = "generated"
+    RELAXED = "relaxed"
+    STABLE = "stable"
+    POURBAIX_STABLE = "pourbaix_stable"
+    PHOTOANODE = "photoanode"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Step(StrEnum):
+    """Kinds of job, stored in ``metadata.step``.
+
+    ``RELEASE`` queues workflows that depend on other jobs.
+    """
+
+    TRAIN = "train"
+    RELAX = "relax"
+    STATIC = "static"
+    ENERGY = "energy"
+    REFERENCES = "references"
+    PROPOSE = "propose"
+    PRESCREEN = "prescreen"
+    SELECT = "select"
+    GATE = "gate"
+    HYBRID = "hybrid"
+    BAND_GAP = "band gap"
+    RELEASE = "release"
+
+
+CALCULATIONS = (Step.RELAX, Step.STATIC, Step.HYBRID)
+"""Steps that compute one structure; their failure is a result."""
+
+
+class ProposerName(StrEnum):
+    """The proposers that there are."""
+
+    GAN = "gan"
+    RANDOM = "random"
+    SYMMETRIC = "symmetric"
+    SUBSTITUTION = "substitution"
+
+
+class ScreeningStep(StrEnum):
+    """Steps of the prescreen that reject structures, in order."""
+
+    VALIDITY = "validity"
+    DUPLICATE = "duplicate before relaxation"
+    RELAXATION = "relaxation"
+    GEOMETRY = "geometry"
+    STOPPING = "early stopping"
+    WINDOW = "hull window"
+    RELAXED_DUPLICATE = "duplicate after relaxation"
+    CONFIRMATION = "confirmation"
