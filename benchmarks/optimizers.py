@@ -15,7 +15,7 @@ import warnings
 import numpy as np
 from samples import samples
 
-from gan_htvs.core.processes import spread
+from gan_htvs.core.processes import run_in_processes
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import relax
@@ -42,7 +42,7 @@ def main() -> None:
         for i, each in enumerate(found)
         for optimizer in OPTIMIZERS
     }
-    relaxations = dict(spread(relax, work, args.processes))
+    relaxations = dict(run_in_processes(relax, work, args.processes))
     steps, energies = {}, {}
     for optimizer in OPTIMIZERS:
         own = [relaxations[optimizer, i] for i in range(len(found))]

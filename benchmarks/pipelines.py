@@ -18,7 +18,7 @@ from pymatgen.core import Structure
 
 from gan_htvs.core.candidate import Origin, Proposal
 from gan_htvs.core.hashing import content_hash
-from gan_htvs.core.processes import spread
+from gan_htvs.core.processes import run_in_processes
 from gan_htvs.core.stages import ProposerName, ScreeningStep
 from gan_htvs.core.statistics import Share
 from gan_htvs.potentials.relaxation import Relaxations
@@ -198,7 +198,7 @@ def jobs(found: Sequence[Sampled], journal: Path, n_processes: int) -> dict[int,
         result["seconds"] *= pace
     work = {i: (each.raw,) for i, each in enumerate(found) if i not in done}
     with journal.open("a", encoding="utf-8") as file:
-        for number, result in spread(force_field_job, work, n_processes):
+        for number, result in run_in_processes(force_field_job, work, n_processes):
             done[number] = result
             file.write(json.dumps({"raw": names[number], "result": result}) + "\n")
             file.flush()
@@ -212,7 +212,7 @@ def again(found: Sequence[Sampled], done: dict[int, Any], n_processes: int) -> f
         return 1.0
     chosen = np.random.default_rng(0).permutation(sorted(done))[:AGAIN].tolist()
     work = {i: (found[i].raw,) for i in chosen if done[i]}
-    now = dict(spread(force_field_job, work, n_processes))
+    now = dict(run_in_processes(force_field_job, work, n_processes))
     both = [(now[i]["seconds"], done[i]["seconds"]) for i in work if now[i]]
     pace = float(np.sum(both, axis=0)[0] / np.sum(both, axis=0)[1])
     print(f"{len(done)} jobs are of an earlier run; {len(both)} of them take {pace:.2f} times "

@@ -19,7 +19,7 @@ from samples import Sampled, samples
 
 from gan_htvs.core.document import decode, encode
 from gan_htvs.core.hashing import content_hash
-from gan_htvs.core.processes import spread
+from gan_htvs.core.processes import run_in_processes
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.core.statistics import Share
 from gan_htvs.potentials.relaxation import Relaxations
@@ -110,7 +110,7 @@ def relax_all(
         if keys[-1] not in known:
             work[keys[-1]] = (start, settings)
     with journal.open("a", encoding="utf-8") as file:
-        for key, relaxation in spread(relax, work, n_processes):
+        for key, relaxation in run_in_processes(relax, work, n_processes):
             known[key] = relaxation
             file.write(json.dumps({"key": key, "relaxation": encode(relaxation)}) + "\n")
             file.flush()

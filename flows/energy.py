@@ -15,7 +15,7 @@ from flows.scratch import scratch_file
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.hashing import content_hash
-from gan_htvs.core.processes import cores
+from gan_htvs.core.processes import available_cores
 from gan_htvs.core.stages import Step
 from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
@@ -193,7 +193,7 @@ class PotentialEnergyMaker(EnergyMaker):
         }
         name = content_hash("references", settings, *structures.values())
         cache = RelaxationCache(scratch_file(f"relaxations-{name}.jsonl"))
-        results = relax_many(work, cache, n_processes=cores())
+        results = relax_many(work, cache, n_processes=available_cores())
         return {name: self._result(name, result) for name, result in results.items()}
 
     def _result(

@@ -14,7 +14,7 @@ from flows.routing import mark
 from flows.scratch import scratch_file
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
-from gan_htvs.core.processes import cores
+from gan_htvs.core.processes import available_cores
 from gan_htvs.core.stages import Step
 from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import RelaxationCache
@@ -139,7 +139,7 @@ class PrescreenMaker(Maker):
         structures = [proposal.structure for proposal in proposals]
         name = content_hash("batch", self.potential, self.confirm, *structures)
         cache = RelaxationCache(scratch_file(f"relaxations-{name}.jsonl"))
-        screened = rules.run(proposals, cache, n_processes=cores())
+        screened = rules.run(proposals, cache, n_processes=available_cores())
         counts = Counter(str(structure.verdict.rejected_at or "survived") for structure in screened)
         return ScreenedBatch(screened=screened, counts=dict(counts))
 

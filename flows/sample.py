@@ -14,7 +14,7 @@ from flows.proposals import make_proposal
 from flows.routing import Worker, mark
 from gan_htvs.campaign.model import SHIPPED_GENERATOR
 from gan_htvs.core.candidate import Proposal
-from gan_htvs.core.chemical_system import ChemicalSystem, as_ranges
+from gan_htvs.core.chemical_system import ChemicalSystem, range_pairs
 from gan_htvs.core.document import Document
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
@@ -96,7 +96,7 @@ class SampleMaker(Maker):
         """Restore types that a database does not store."""
         self.proposer = ProposerName(self.proposer)
         if self.oxidation_states is not None:
-            self.oxidation_states = as_ranges(self.oxidation_states)
+            self.oxidation_states = range_pairs(self.oxidation_states)
 
     @property
     def needs_checkpoint(self) -> bool:

@@ -16,7 +16,7 @@ from flows.routing import mark
 from flows.scratch import scratch_file
 from gan_htvs import __version__
 from gan_htvs.campaign.model import DatasetSettings, GeneratorSettings
-from gan_htvs.core.chemical_system import ChemicalSystem, as_ranges
+from gan_htvs.core.chemical_system import ChemicalSystem, range_pairs
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import Step
@@ -76,7 +76,7 @@ class TrainMaker(Maker):
 
     def __post_init__(self) -> None:
         """Restore types that a database does not store."""
-        self.oxidation_states = as_ranges(self.oxidation_states)
+        self.oxidation_states = range_pairs(self.oxidation_states)
 
     @classmethod
     def of(cls, campaign: Campaign) -> TrainMaker:

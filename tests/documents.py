@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.campaign.campaign_file import checked_campaign
+from gan_htvs.campaign.campaign_file import validate_campaign
 from gan_htvs.core.candidate import Candidate, Origin
 from gan_htvs.core.pourbaix_stability import PourbaixSettings, PourbaixStability
 from gan_htvs.core.stages import Stage
@@ -42,7 +42,7 @@ def candidate(name: str, metal: str = "Mg", minimum: float | None = None, **more
     )
 
 
-CAMPAIGN = checked_campaign(
+CAMPAIGN = validate_campaign(
     {
         "name": "mg-mn-o",
         "chemical_system": {"caps": {"Mg": 2, "Mn": 2, "O": 4}},

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from gan_htvs.core.band_gap import BandEdges, fill_bands, unsettled_bands
-from gan_htvs.core.failure import is_of_machine
+from gan_htvs.core.band_gap import BandEdges, fill_bands, undetermined_bands
+from gan_htvs.core.failure import is_machine_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -177,7 +177,7 @@ def _hse06_edges(
             n_beside += BANDS_BESIDE_EDGES
             to_compute = (distance >= -n_beside) & (distance < n_beside) & ~np.isfinite(hse)
         else:
-            to_compute = unsettled_bands(pbe, hse, edges)
+            to_compute = undetermined_bands(pbe, hse, edges)
         if not to_compute.any():
             break
         for spin, k in np.ndindex(to_compute.shape[:2]):
@@ -281,7 +281,7 @@ def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
     reason = " ".join(str(error).split())  # messages of GPAW may have several lines
     if not isinstance(error, _Failure):
         reason = f"{type(error).__name__}: {reason}"
-    is_retryable = isinstance(error, _MachineFailure) or is_of_machine(error)
+    is_retryable = isinstance(error, _MachineFailure) or is_machine_error(error)
     _write(Path(task["output"]), {"reason": reason, "is_retryable": is_retryable})
     if task["is_parallel"] and not isinstance(error, _MachineFailure):
         from gpaw.mpi import world  # noqa: PLC0415

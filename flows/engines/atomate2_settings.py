@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from gan_htvs.campaign.engines import STEP_TAGS, level_of_theory_stays
+from gan_htvs.campaign.engines import STEP_TAGS, check_level_of_theory
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.text import in_one_line
+from gan_htvs.core.text import one_line
 
 if TYPE_CHECKING:
     from atomate2.settings import Atomate2Settings
@@ -32,7 +32,7 @@ def load_settings() -> Atomate2Settings:
     except ImportError:
         raise
     except Exception as error:  # atomate2 hands on what its YAML library raises
-        problem = in_one_line(error)
+        problem = one_line(error)
         path = os.environ.get(FILE_VARIABLE, "~/.atomate2.yaml")
         raise UserError(
             f"{path}: atomate2 cannot read its settings: {problem}; correct that file or the "
@@ -59,7 +59,7 @@ def incar_updates(settings: Atomate2Settings | None = None) -> dict[str, Any]:
         settings = SETTINGS
     source = VARIABLE if VARIABLE in os.environ else settings.CONFIG_FILE
     try:
-        updates = dict(level_of_theory_stays(settings.VASP_INCAR_UPDATES))
+        updates = dict(check_level_of_theory(settings.VASP_INCAR_UPDATES))
     except ValueError as error:
         raise UserError(f"{source}: VASP_INCAR_UPDATES: {error}") from error
     if wrong := sorted(STEP_TAGS & {str(tag).strip().upper() for tag in updates}):

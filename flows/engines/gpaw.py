@@ -30,9 +30,9 @@ from gan_htvs.core.band_gap import (
     HSE06_ON_PBE,
     HSE06_ON_PBE_U,
     BandGapResult,
-    MagneticOrderResult,
-    by_energy,
+    MagneticOrderingResult,
     magnetic_order,
+    sort_by_energy,
 )
 from gan_htvs.magnetism.initial_moments import magnetic_starts
 from gan_htvs.magnetism.kpoints import kpoint_mesh
@@ -187,16 +187,16 @@ class _Calculation:
     folder: Path
     previous: BandGapResult | None
     started: float = field(default_factory=time.monotonic)
-    results: list[MagneticOrderResult] = field(default_factory=list)
+    results: list[MagneticOrderingResult] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
         return round(time.monotonic() - self.started, 1)
 
     @property
-    def orders(self) -> tuple[MagneticOrderResult, ...]:
+    def orders(self) -> tuple[MagneticOrderingResult, ...]:
         """The magnetic orders, lowest energy first."""
-        return by_energy(self.results)
+        return sort_by_energy(self.results)
 
     def run(self) -> BandGapResult:
         """Converge every start, then compute the gap of the order of lowest energy."""
@@ -237,7 +237,7 @@ class _Calculation:
             began = self.seconds
             outcome = self._converge(start, identity["nsites"])
             seconds = round(self.seconds - began, 1)
-            self.results.append(MagneticOrderResult(**identity, **outcome, seconds=seconds))
+            self.results.append(MagneticOrderingResult(**identity, **outcome, seconds=seconds))
 
     def _converge(self, start: str, n_atoms: int) -> dict[str, Any]:
         """Converge one start and return the fields of its result."""
@@ -267,7 +267,7 @@ class _Calculation:
         seconds = round((previous.seconds or 0) + self.seconds, 1)
         return BandGapResult(**fields | {"magnetic_orders": self.orders, "seconds": seconds})
 
-    def _gap(self, lowest: MagneticOrderResult) -> BandGapResult:
+    def _gap(self, lowest: MagneticOrderingResult) -> BandGapResult:
         """Compute the gap of the order of lowest energy.
 
         Raises

@@ -23,7 +23,7 @@ from flows.engines.vasp_outcome import magnetic_state, stored_band_edges
 from flows.engines.vasp_step import VaspStepMaker, customized
 from flows.naming import formula_of
 from flows.routing import TOLERANT, mark
-from gan_htvs.core.band_gap import MagneticOrderResult, by_energy
+from gan_htvs.core.band_gap import MagneticOrderingResult, sort_by_energy
 from gan_htvs.core.candidate import RelaxedStructure, volume_change
 from gan_htvs.core.errors import CalculationError, UserError
 from gan_htvs.core.stages import Step
@@ -225,7 +225,7 @@ class VaspEnergyMaker(EnergyMaker):
         The order of lowest energy; the failure of the first order if none has an energy.
         """
         last = {start: results[-1] for start, results in outputs.items()}
-        orders = by_energy(_order(start, result) for start, result in last.items())
+        orders = sort_by_energy(_order(start, result) for start, result in last.items())
         static = last[orders[0].start]
         if not isinstance(static, TaskDoc):
             failures = [result for result in last.values() if result is not None]
@@ -265,15 +265,15 @@ def _functional(maker: BaseVaspMaker) -> str | None:
     return None if gga == "PE" else {"PS": "PBEsol"}.get(gga, gga)
 
 
-def _order(start: str, static: TaskDoc | CalculationFailure | None) -> MagneticOrderResult:
+def _order(start: str, static: TaskDoc | CalculationFailure | None) -> MagneticOrderingResult:
     """Return the final state of a magnetic start, or why there is none."""
     if not isinstance(static, TaskDoc):
         reason = f"{static.step}: {static.reason}" if static else "the calculation has no output"
         is_retryable = static is None or static.is_retryable
-        return MagneticOrderResult(start=start, reason=reason, is_retryable=is_retryable)
+        return MagneticOrderingResult(start=start, reason=reason, is_retryable=is_retryable)
     order, total = magnetic_state(static)
     edges = stored_band_edges(static)
-    return MagneticOrderResult(
+    return MagneticOrderingResult(
         start=start,
         order=order,
         energy_per_atom=static.output.energy_per_atom,

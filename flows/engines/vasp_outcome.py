@@ -29,7 +29,7 @@ from pymatgen.io.vasp.outputs import Vasprun
 
 from gan_htvs.core.band_gap import BandEdges, fill_bands, magnetic_order
 from gan_htvs.core.errors import CalculationError, UserError
-from gan_htvs.core.failure import is_of_machine
+from gan_htvs.core.failure import is_machine_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -259,7 +259,7 @@ def explain(error: Exception, corrections: Sequence[str]) -> tuple[str, bool]:
             reason = f"custodian gave up after {len(corrections)} errors{last}"
             return reason, FROZEN in corrections[-1:]
     sentence = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {sentence}", is_of_machine(error)
+    return f"{type(error).__name__}: {sentence}", is_machine_error(error)
 
 
 def corrections_in(folder: Path) -> list[str]:

@@ -36,7 +36,7 @@ from flows.engines.vasp_outcome import (
     store_band_edges,
 )
 from flows.routing import TOLERANT
-from gan_htvs.campaign.engines import level_of_theory_stays
+from gan_htvs.campaign.engines import check_level_of_theory
 from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.errors import CalculationError, UserError
 from gan_htvs.core.failure import CalculationFailure
@@ -194,7 +194,7 @@ def customized(
         try:
             vasp = getattr(powerups, powerup.name)(vasp, **powerup.arguments)
             after = vasp.input_set_generator.user_incar_settings
-            level_of_theory_stays({tag: after[tag] for tag in after.keys() - before.keys()})
+            check_level_of_theory({tag: after[tag] for tag in after.keys() - before.keys()})
         except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise UserError(f"engines.vasp.powerups: {powerup.name}: {error}") from error
     return vasp

@@ -61,10 +61,10 @@ def parse_campaign(path: Path) -> Campaign:
         One sentence with the file, the field and the cure.
     """
     document = read_mapping(path, "`gan-htvs init` writes one to start from")
-    return checked_campaign(document, source=str(path))
+    return validate_campaign(document, source=str(path))
 
 
-def campaign_of_structures(
+def campaign_for_structures(
     folder: Path, name: str, band_gap: str = "gpaw"
 ) -> tuple[Campaign, dict[str, str]]:
     """Make a campaign that evaluates the structures of a folder and samples nothing.
@@ -119,10 +119,10 @@ def campaign_of_structures(
         "engines": {"band_gap": {"name": band_gap}},
         "prescreen": None,
     }
-    return checked_campaign(document, source=str(folder)), skipped
+    return validate_campaign(document, source=str(folder)), skipped
 
 
-def checked_campaign(document: dict[str, Any], source: str) -> Campaign:
+def validate_campaign(document: dict[str, Any], source: str) -> Campaign:
     """Check a campaign that was read from ``source``; errors as in :func:`read_campaign`."""
     try:
         return Campaign.model_validate(document)

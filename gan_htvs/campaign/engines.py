@@ -97,7 +97,7 @@ PARALLEL_TAGS = frozenset({"KPAR", "LPLANE", "LSCALAPACK", "NCORE", "NPAR", "NSI
 """INCAR tags that say how a calculation is spread over a machine, and nothing of its result."""
 
 
-def level_of_theory_stays(incar: dict[str, Any]) -> dict[str, Any]:
+def check_level_of_theory(incar: dict[str, Any]) -> dict[str, Any]:
     """Refuse INCAR tags that would make another level of theory, with a ValueError."""
     if ours := sorted(LEVEL_TAGS & {str(tag).strip().upper() for tag in incar}):
         raise ValueError(
@@ -107,7 +107,7 @@ def level_of_theory_stays(incar: dict[str, Any]) -> dict[str, Any]:
     return incar
 
 
-Incar = Annotated[dict[str, Any], AfterValidator(level_of_theory_stays)]
+Incar = Annotated[dict[str, Any], AfterValidator(check_level_of_theory)]
 
 
 class HybridSettings(Settings):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from gan_htvs import __version__
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.text import in_one_line
+from gan_htvs.core.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ class UnreadableCampaignError(UserError):
     """The settings of a stored campaign are those of another version."""
 
 
-def stored_campaign(document: Mapping[str, Any]) -> Campaign:
+def read_stored_campaign(document: Mapping[str, Any]) -> Campaign:
     """Read a campaign from its document; missing settings have their defaults.
 
     Raises
@@ -32,7 +32,7 @@ def stored_campaign(document: Mapping[str, Any]) -> Campaign:
     except (KeyError, ValidationError, UserError) as error:
         raise UnreadableCampaignError(
             f"The settings of campaign {document.get('name')!r} are those of another version of "
-            f"gan-htvs, and {__version__} cannot read them ({in_one_line(error)}); run it again in "
+            f"gan-htvs, and {__version__} cannot read them ({one_line(error)}); run it again in "
             "a new database (another `name` in my_launchpad.yaml), or use the version that it was "
             "started with."
         ) from error

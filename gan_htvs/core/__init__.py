@@ -13,7 +13,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "band_gap": ["BandGapResult", "MagneticOrderResult"],
+        "band_gap": ["BandGapResult", "MagneticOrderingResult"],
         "candidate": [
             "Candidate",
             "Origin",

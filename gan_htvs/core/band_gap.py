@@ -48,7 +48,7 @@ class _StateResult(Document):
     gpaw_version: str | None = Field(None, description="version of GPAW")
 
 
-class MagneticOrderResult(_StateResult):
+class MagneticOrderingResult(_StateResult):
     """The state that one magnetic start converged to, or the reason why there is none."""
 
     start: str = Field(
@@ -75,7 +75,7 @@ class MagneticOrderResult(_StateResult):
     )
 
     @model_validator(mode="after")
-    def _energy_or_reason(self) -> MagneticOrderResult:
+    def _energy_or_reason(self) -> MagneticOrderingResult:
         if (self.energy_per_atom is None) != (self.reason is not None):
             raise ValueError("a magnetic order has either an energy or a reason")
         return self
@@ -89,16 +89,16 @@ class MagneticOrderResult(_StateResult):
         return self.reason is not None and not self.is_skipped
 
 
-def by_energy(orders: Iterable[MagneticOrderResult]) -> tuple[MagneticOrderResult, ...]:
+def sort_by_energy(orders: Iterable[MagneticOrderingResult]) -> tuple[MagneticOrderingResult, ...]:
     """Sort magnetic orders, lowest energy first; those without an energy come last."""
 
-    def energy(order: MagneticOrderResult) -> float:
+    def energy(order: MagneticOrderingResult) -> float:
         return np.inf if order.energy_per_atom is None else order.energy_per_atom
 
     return tuple(sorted(orders, key=energy))
 
 
-def missing_orders(orders: Iterable[MagneticOrderResult]) -> str | None:
+def missing_orderings(orders: Iterable[MagneticOrderingResult]) -> str | None:
     """Return which magnetic orders are missing and why, in one sentence; None if none is."""
     missing = [f"{order.start}: {order.reason}" for order in orders if order.is_missing]
     return f"missing magnetic order {'; '.join(missing)}" if missing else None
@@ -128,19 +128,19 @@ class BandGapResult(_StateResult):
         description="order of the converged moments: NM (none), FM (parallel), FiM "
         "(antiparallel with a net moment) or AFM (antiparallel without)",
     )
-    magnetic_orders: tuple[MagneticOrderResult, ...] = Field(
+    magnetic_orders: tuple[MagneticOrderingResult, ...] = Field(
         (),
         description="every magnetic start, lowest energy first: the gap is that of the first",
     )
     is_complete: bool = Field(
         default_factory=lambda known: (
             known.get("band_gap") is not None
-            and missing_orders(known.get("magnetic_orders", ())) is None
+            and missing_orderings(known.get("magnetic_orders", ())) is None
         ),
         description="whether there is a gap and no magnetic order is missing",
     )
     reason: str | None = Field(
-        default_factory=lambda known: missing_orders(known.get("magnetic_orders", ())),
+        default_factory=lambda known: missing_orderings(known.get("magnetic_orders", ())),
         description="why the gap was not computed, or which magnetic orders are missing and why",
     )
     is_retryable: bool = Field(
@@ -159,7 +159,7 @@ class BandGapResult(_StateResult):
 
     @model_validator(mode="after")
     def _complete_or_reason(self) -> BandGapResult:
-        is_complete = self.band_gap is not None and missing_orders(self.magnetic_orders) is None
+        is_complete = self.band_gap is not None and missing_orderings(self.magnetic_orders) is None
         if self.is_complete != is_complete or (self.reason is None) != is_complete:
             raise ValueError(
                 "a result has either a band_gap or a reason, or magnetic orders are missing and "
@@ -270,7 +270,7 @@ def _fill(
     return vbm, cbm, n_filled, is_partly_filled or crosses or cbm - vbm < SMALLEST_GAP
 
 
-def unsettled_bands(
+def undetermined_bands(
     start: NDArray[np.float64], shifted: NDArray[np.float64], edges: BandEdges
 ) -> NDArray[np.bool_]:
     """Find the bands of unknown energy that could hold a band edge.

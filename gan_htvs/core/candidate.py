@@ -9,7 +9,7 @@ from emmet.core.symmetry import SymmetryData
 from pydantic import ConfigDict, Field, computed_field
 from pymatgen.core import Structure
 
-from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult, missing_orders
+from gan_htvs.core.band_gap import BandGapResult, MagneticOrderingResult, missing_orderings
 from gan_htvs.core.document import Document
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.oxidation import OxidationStates, oxidation_states
@@ -73,7 +73,7 @@ class RelaxedStructure(Document):
     pre_relaxation_steps: int | None = Field(
         None, description="relaxation steps of an interatomic potential before VASP"
     )
-    magnetic_orders: tuple[MagneticOrderResult, ...] = Field(
+    magnetic_orders: tuple[MagneticOrderingResult, ...] = Field(
         (), description="relaxed magnetic orders, lowest energy first: that of this structure"
     )
     folder: str | None = Field(None, description="host:path of the static calculation")
@@ -84,7 +84,7 @@ class RelaxedStructure(Document):
     @property
     def is_complete(self) -> bool:
         """Whether no requested magnetic order is missing from the energy."""
-        return missing_orders(self.magnetic_orders) is None
+        return missing_orderings(self.magnetic_orders) is None
 
     @computed_field(description="of each site, from its moment")  # type: ignore[prop-decorator]
     @property

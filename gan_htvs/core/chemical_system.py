@@ -18,12 +18,12 @@ OxidationRanges: TypeAlias = Mapping[str, tuple[float, float]]
 """Lowest and highest average oxidation state allowed for each element."""
 
 
-def spell_caps(caps: Iterable[tuple[str, int]]) -> str:
+def format_caps(caps: Iterable[tuple[str, int]]) -> str:
     """Write caps as messages do: ``Mg 8, Mn 8, O 12``."""
     return ", ".join(f"{symbol} {cap}" for symbol, cap in caps)
 
 
-def as_ranges(oxidation_states: Mapping[str, Iterable[float]]) -> dict[str, tuple[float, float]]:
+def range_pairs(oxidation_states: Mapping[str, Iterable[float]]) -> dict[str, tuple[float, float]]:
     """Write ranges of oxidation states as pairs, which databases return as lists."""
     return {el: (float(low), float(high)) for el, (low, high) in oxidation_states.items()}
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from gan_htvs.core.document import Document
 
 
-def is_of_machine(error: Exception) -> bool:
+def is_machine_error(error: Exception) -> bool:
     """Return whether memory, disk or set-up of the machine caused an error, not the calculation.
 
     GPAW raises a FileNotFoundError without an error number for an element without a setup.

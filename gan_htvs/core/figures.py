@@ -12,7 +12,7 @@ from matplotlib import rc_context
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
 """Okabe and Ito, distinct to color-blind readers."""
 GREY, RED = "#999999", "#d55e00"
 PUBLISHED_STYLE: dict[str, Any] = {"color": GREY, "alpha": 0.6, "hatch": "///"}
@@ -26,7 +26,7 @@ class ImageFormat(StrEnum):
     SVG = "svg"
 
 
-def rendered(figure: Figure, form: ImageFormat = ImageFormat.PNG) -> bytes:
+def render_figure(figure: Figure, form: ImageFormat = ImageFormat.PNG) -> bytes:
     """Write a figure, without the time at which it was written."""
     buffer = io.BytesIO()
     with rc_context({"svg.hashsalt": "gan-htvs"}):
@@ -35,7 +35,7 @@ def rendered(figure: Figure, form: ImageFormat = ImageFormat.PNG) -> bytes:
     return buffer.getvalue()
 
 
-def embedded(figure: Figure) -> str:
+def figure_data_uri(figure: Figure) -> str:
     """Write a figure as an address that holds it, for a page that needs no other file."""
-    data = base64.b64encode(rendered(figure, ImageFormat.SVG)).decode()
+    data = base64.b64encode(render_figure(figure, ImageFormat.SVG)).decode()
     return f"data:image/svg+xml;base64,{data}"

@@ -26,12 +26,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     UserError
         If the folder cannot be written to.
     """
-    with replaced(path) as file:
+    with open_atomically(path) as file:
         file.write(data)
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[BinaryIO]:
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of ``path`` once it is complete.
 
     Raises
@@ -40,7 +40,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         If the folder cannot be written to.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    with writing(path):
+    with report_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
@@ -54,7 +54,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> Iterator[None]:
     """Make a folder and lock it, by a file in it, against other processes that use this function.
 
     A new folder that got nothing else is removed again.
@@ -65,7 +65,7 @@ def held(folder: Path) -> Iterator[None]:
         If it cannot be written to, or another process holds it.
     """
     is_new = not folder.exists()
-    with locked(folder / LOCK_FILE):
+    with open_locked(folder / LOCK_FILE):
         try:
             yield
         finally:
@@ -74,7 +74,7 @@ def held(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def locked(path: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> TextIO:
+def open_locked(path: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> TextIO:
     """Open a file to append to, its folder made if missing, and lock it until it is closed.
 
     Parameters
@@ -87,7 +87,7 @@ def locked(path: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> TextIO:
     UserError
         If it cannot be opened, or another process has locked it.
     """
-    with writing(path):
+    with report_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a", encoding="utf-8")
         try:
@@ -107,12 +107,12 @@ def require_writable(folder: Path, option: str) -> None:
         If it cannot; ``option`` is the one that named it.
     """
     nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    with writing(f"{option} {folder}"), tempfile.TemporaryFile(dir=nearest):
+    with report_write_errors(f"{option} {folder}"), tempfile.TemporaryFile(dir=nearest):
         pass
 
 
 @contextmanager
-def writing(name: object) -> Iterator[None]:
+def report_write_errors(name: object) -> Iterator[None]:
     """Raise a UserError with the name of what cannot be written in place of an OSError."""
     try:
         yield

@@ -22,7 +22,7 @@ def api_key() -> str | None:
 
 
 @contextmanager
-def client(setting: str) -> Iterator[Any]:
+def open_client(setting: str) -> Iterator[Any]:
     """Open an ``MPRester``; whatever fails while it is open is told in one sentence.
 
     Parameters

@@ -31,7 +31,7 @@ class PotcarReport(NamedTuple):
 
     problems: list[str]
     """VASP cannot run, or would run with the wrong potential."""
-    doubts: list[str]
+    warnings: list[str]
     """Potentials that pymatgen does not know."""
 
 
@@ -69,7 +69,7 @@ def element_of(symbol: str) -> str:
     return symbol.partition("_")[0]
 
 
-def examine_potcars(symbols: Iterable[str], functional: str) -> PotcarReport:
+def check_potcars(symbols: Iterable[str], functional: str) -> PotcarReport:
     """Open each POTCAR as the jobs will, and check that it is what its name says.
 
     Parameters
@@ -125,7 +125,7 @@ def _examine(symbol: str, functional: str, report: PotcarReport) -> None:
     elif not potcar.data.rstrip().endswith(_LAST_LINE):
         report.problems.append(f"{name} does not end with {_LAST_LINE!r}: it was cut")
     else:
-        report.doubts.append(f"{name} is unknown to pymatgen: an unusual release, or damaged")
+        report.warnings.append(f"{name} is unknown to pymatgen: an unusual release, or damaged")
 
 
 def _read(symbol: str, functional: str) -> PotcarSingle:

@@ -24,28 +24,30 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from multiprocessing.context import BaseContext
 
-CORES = "GAN_HTVS_CORES"
+CORES_VARIABLE = "GAN_HTVS_CORES"
 """Environment variable: cores that a job may use, which whoever starts workers knows."""
 
-HOPELESS = 3
+MAX_KILLED = 3
 """Where so many are killed before one has ended, it is not the fault of what they do."""
 
-LONGEST_FOLDER = 70
+MAX_TEMPORARY_PATH = 70
 """Characters of a folder for temporary files in which a socket fits: its path may have 107."""
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Cores that the job in this process may use; one where nobody said more."""
     try:
-        return max(1, int(os.environ.get(CORES, "1")))
+        return max(1, int(os.environ.get(CORES_VARIABLE, "1")))
     except ValueError as error:
-        raise UserError(f"{CORES}: {os.environ[CORES]!r} is no number of cores.") from error
+        raise UserError(
+            f"{CORES_VARIABLE}: {os.environ[CORES_VARIABLE]!r} is not a number of cores."
+        ) from error
 
 
-def spread(
+def run_in_processes(
     function: Callable[..., Result],
     work: Mapping[Key, tuple[Any, ...]],
     n_processes: int | None = None,
@@ -98,7 +100,7 @@ def spread(
             alone = dict(_in_pool(function, {key: left.pop(key)}, 1))
             works = works or key in alone
             n_killed += key not in alone
-            if not works and n_killed == HOPELESS:
+            if not works and n_killed == MAX_KILLED:
                 raise UserError(
                     "worker processes keep being killed; is the node out of memory? Free some, and "
                     "run it again."
@@ -153,7 +155,7 @@ def _script_hidden_from(function: Callable[..., Any]) -> Iterator[None]:
 
 
 def _context() -> BaseContext:
-    fits = len(tempfile.gettempdir()) <= LONGEST_FOLDER
+    fits = len(tempfile.gettempdir()) <= MAX_TEMPORARY_PATH
     return multiprocessing.get_context("forkserver" if fits else "spawn")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_htvs.core.chemical_system import spell_caps
+from gan_htvs.core.chemical_system import format_caps
 from gan_htvs.core.errors import UserError
 from gan_htvs.dataset.sources import Sample
 from gan_htvs.structures.point_cloud import CELL_ROWS, decode
@@ -58,7 +58,7 @@ def read_array(path: Path, system: ChemicalSystem) -> Iterator[Sample]:
     expected = (CELL_ROWS + system.max_atoms, 3)
     use_caps = "set chemical_system.caps to those of the file, or use another source"
     if caps is not None and caps != list(system.caps.items()):
-        held, own = spell_caps(caps), spell_caps(system.caps.items())
+        held, own = format_caps(caps), format_caps(system.caps.items())
         raise _error(path, f"holds structures of {held}, not of {own}", use_caps)
     if images.shape[1:] != expected or not len(images):
         problem = f"found an array of shape {images.shape}, but the caps of {system.chemsys} need"

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gan_htvs.core.text import listed
+from gan_htvs.core.text import join_names
 from gan_htvs.structures.validity import RejectionReason
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Skipped:
 
     def __str__(self) -> str:
         """Tell the reasons, and the first files or rows; nothing if nothing was left out."""
-        names = f", namely {listed(self.named)}" if self.named else ""
+        names = f", namely {join_names(self.named)}" if self.named else ""
         return spell_reasons(self.counts) + names
 
 

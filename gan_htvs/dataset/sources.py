@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pymatgen.core import Structure
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.mp_client import client
+from gan_htvs.core.mp_client import open_client
 from gan_htvs.dataset.skipped import MISFIT, TOO_LONG, UNREADABLE, Skipped
 from gan_htvs.structures.point_cloud import LENGTH_SCALE
 from gan_htvs.structures.validity import RejectionReason, check_geometry
@@ -234,5 +234,5 @@ def fetch_materials_project(
 
 
 def _summary_search(**query: Any) -> list[Any]:
-    with client("dataset.source") as rester:
+    with open_client("dataset.source") as rester:
         return list(rester.materials.summary.search(**query))

@@ -32,7 +32,7 @@ from gan_htvs.evaluation.evaluation_documents import (
 )
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import composition_rng, sample
-from gan_htvs.structures.matching import KnownStructures, UniqueStructures
+from gan_htvs.structures.matching import StructureIndex, UniqueStructures
 from gan_htvs.structures.validity import RejectionReason, check_geometry
 from gan_htvs.thermodynamics.assessment import check_relaxation
 from gan_htvs.thermodynamics.plausibility import is_plausible
@@ -230,11 +230,11 @@ class KnownCrystals:
         self, training: Dataset, held_out: Dataset | None, phases: Sequence[ReferencePhase]
     ) -> None:
         self.system = training.system
-        self._known = KnownStructures(
+        self._known = StructureIndex(
             [*training.structures(), *(phase.structure for phase in phases)]
         )
         kept_back = held_out.structures() if held_out else []
-        self._held_out = KnownStructures(kept_back)
+        self._held_out = StructureIndex(kept_back)
         self.held_out_counts = [self.system.counts(structure) for structure in kept_back]
 
     def is_novel(self, structure: Structure) -> bool:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from gan_htvs.core.figures import COLOURS, PUBLISHED_STYLE, rendered
+from gan_htvs.core.figures import COLORS, PUBLISHED_STYLE, render_figure
 from gan_htvs.core.files import write_atomically
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.versions import versions
@@ -89,7 +89,7 @@ def write_report(report: Report, directory: Path) -> list[Path]:
     contents = {
         JSON_FILE: report.model_dump_json(indent=1).encode(),
         CSV_FILE: _samples_csv(report.evaluations).encode(),
-        FIGURE_FILE: rendered(draw_report(report)),
+        FIGURE_FILE: render_figure(draw_report(report)),
     }
     for name, data in contents.items():
         write_atomically(directory / name, data)
@@ -130,7 +130,7 @@ def draw_report(report: Report) -> Figure:
 
 
 def _distribution(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
-    for evaluation, color in zip(evaluations, cycle(COLOURS), strict=False):
+    for evaluation, color in zip(evaluations, cycle(COLORS), strict=False):
         relaxed = [s for s in evaluation.samples if s.outcome is not Outcome.NOT_RELAXED]
         energies = [np.inf if s.energy_above_hull is None else s.energy_above_hull for s in relaxed]
         if relaxed:
@@ -211,7 +211,7 @@ def _groups(
     """
     axes.set_xticks(range(len(labels)), labels)
     bars = bars or len(evaluations)
-    for n, (evaluation, color) in enumerate(zip(evaluations, cycle(COLOURS), strict=False)):
+    for n, (evaluation, color) in enumerate(zip(evaluations, cycle(COLORS), strict=False)):
         yield evaluation, color, np.arange(len(labels)) + (n - (bars - 1) / 2) * GROUP_WIDTH / bars
 
 

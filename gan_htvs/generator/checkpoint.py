@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from gan_htvs.core.chemical_system import ChemicalSystem, spell_caps
+from gan_htvs.core.chemical_system import ChemicalSystem, format_caps
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import write_atomically
 from gan_htvs.generator.frameworks import FrameworkGenerator
@@ -226,8 +226,9 @@ def load(
     # Row blocks follow the order of the elements, which equality of two dicts does not see.
     if system is not None and list(caps) != list(system.caps.items()):
         raise UserError(
-            f"{name}: was trained for {spell_caps(caps)}, not for "
-            f"{spell_caps(system.caps.items())}; use the checkpoint of this campaign or train anew."
+            f"{name}: was trained for {format_caps(caps)}, not for "
+            f"{format_caps(system.caps.items())}; use the checkpoint of this campaign, or train "
+            "another."
         )
     return trained
 

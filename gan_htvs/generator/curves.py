@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from matplotlib.figure import Figure
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.figures import rendered
-from gan_htvs.core.files import write_atomically, writing
+from gan_htvs.core.figures import render_figure
+from gan_htvs.core.files import report_write_errors, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +97,7 @@ class LearningCurves:
             return
         is_new = not self._entries
         self._entries += entries
-        with writing(self.csv):
+        with report_write_errors(self.csv):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.csv.open("w" if is_new else "a", encoding="utf-8", newline="") as file:
                 columns = [name for name in _COLUMNS if name in entries[0]]
@@ -124,5 +124,5 @@ class LearningCurves:
                 axes.plot(steps, [entry[name] for entry in self._entries], label=name, lw=0.8)
             axes.set(title=title, xlabel="generator step", ylabel="loss")
             axes.legend(frameon=False)
-        write_atomically(self.png, rendered(figure))
+        write_atomically(self.png, render_figure(figure))
         self._drawn = time.monotonic()

@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "initial_moments": ["MagneticStart", "magnetic_starts"],
         "kpoints": ["kpoint_mesh"],
-        "magnetic_orderings": ["antiferromagnets"],
+        "magnetic_orderings": ["antiferromagnetic_orderings"],
     },
 )

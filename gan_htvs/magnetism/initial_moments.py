@@ -20,7 +20,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp.sets import MPRelaxSet
 
 from gan_htvs.core.errors import CalculationError, UserError
-from gan_htvs.magnetism.magnetic_orderings import antiferromagnets
+from gan_htvs.magnetism.magnetic_orderings import antiferromagnetic_orderings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,7 +70,7 @@ def magnetic_starts(
         The starts wanted of a magnetic structure.
     max_afm
         How many antiferromagnetic or ferrimagnetic arrangements "AFM" stands for at most, see
-        :func:`gan_htvs.magnetism.magnetic_orderings.antiferromagnets`.
+        :func:`gan_htvs.magnetism.magnetic_orderings.antiferromagnetic_orderings`.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def magnetic_starts(
         if order == "FM":
             starts.append(MagneticStart("FM", parallel))
         else:
-            starts += _antiparallel(islice(antiferromagnets(parallel), max_afm))
+            starts += _antiparallel(islice(antiferromagnetic_orderings(parallel), max_afm))
     return tuple(starts)
 
 

@@ -65,7 +65,7 @@ OCTANTS = np.array(list(product((0, 1), repeat=3)))
 """(8, 3), the primitive cells of a 2 x 2 x 2 supercell."""
 
 
-def antiferromagnets(parallel: Structure) -> Iterator[Structure]:
+def antiferromagnetic_orderings(parallel: Structure) -> Iterator[Structure]:
     """Turn moments over so that coupled ones are antiparallel: one order after the other.
 
     The first cancels if it can: of an odd number of magnetic sites, in the best of the cells of

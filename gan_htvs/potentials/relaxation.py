@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from gan_htvs.core.document import decode, encode
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.files import locked, writing
+from gan_htvs.core.files import open_locked, report_write_errors
 from gan_htvs.core.hashing import content_hash
-from gan_htvs.core.processes import spread
+from gan_htvs.core.processes import run_in_processes
 from gan_htvs.potentials.batched_relaxation import is_batched, relax_batched
 from gan_htvs.potentials.batches import batches_of
 from gan_htvs.potentials.calculators import module_of
@@ -56,7 +56,7 @@ class RelaxationCache:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self._file: TextIO | None = None
-        with writing(self.path):
+        with report_write_errors(self.path):
             self._results = {} if path is None else _read(path)
 
     def get(self, key: str) -> RelaxationResult | None:
@@ -69,7 +69,7 @@ class RelaxationCache:
         if self.path is None:
             return
         line = json.dumps({"key": key, "result": encode(result)}) + "\n"
-        with writing(self.path):
+        with report_write_errors(self.path):
             if self._file is not None:
                 self._file.write(line)
                 self._file.flush()
@@ -88,8 +88,8 @@ class RelaxationCache:
         """
         if self.path is None or self._file is not None:
             return
-        with writing(self.path):
-            file = locked(self.path)
+        with report_write_errors(self.path):
+            file = open_locked(self.path)
             if self.path.read_bytes()[-1:] not in (b"", b"\n"):
                 file.write("\n")
         self._file = file
@@ -174,7 +174,7 @@ def _relaxed(
         if is_batched(name, device):
             return relax_batched(work, batches_of(name, "cuda"))
     modules = [module_of(name) for name in dict.fromkeys([*names, *preload])]
-    return spread(_relax_one, work, n_processes, preload=modules)
+    return run_in_processes(_relax_one, work, n_processes, preload=modules)
 
 
 def _relax_one(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Structure
 
-from gan_htvs.core.chemical_system import spell_caps
+from gan_htvs.core.chemical_system import format_caps
 from gan_htvs.core.errors import UserError
 from gan_htvs.structures.declash import declash, pair_distances
 from gan_htvs.structures.matching import UniqueStructures
@@ -184,7 +184,7 @@ def _check_request(
     ):
         raise UserError(
             f"composition {counts}: needs 1 to the cap of each element "
-            f"({spell_caps(system.caps.items())}); change the composition or the caps."
+            f"({format_caps(system.caps.items())}); change the composition or the caps."
         )
     if oxidation_states is not None and not system.is_charge_balanced(counts, oxidation_states):
         raise UserError(

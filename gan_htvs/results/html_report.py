@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from gan_htvs import __version__
-from gan_htvs.core.figures import embedded
-from gan_htvs.core.text import INCOMPLETE, INCOMPLETE_MEANS
+from gan_htvs.core.figures import figure_data_uri
+from gan_htvs.core.text import INCOMPLETE_MARK, INCOMPLETE_NOTE
 from gan_htvs.results.funnel import PUBLISHED_SOURCE
 
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ def render_report(
         has_published=any(count is not None for count in funnel.published),
         published_source=PUBLISHED_SOURCE,
         levels=f"{campaign.engines.energy.name} energies, {campaign.engines.band_gap.name} gaps",
-        figures={name: embedded(figure) for name, figure in figures.items()},
+        figures={name: figure_data_uri(figure) for name, figure in figures.items()},
         captions=CAPTIONS,
-        incomplete=INCOMPLETE,
-        incomplete_means=INCOMPLETE_MEANS,
+        incomplete=INCOMPLETE_MARK,
+        incomplete_means=INCOMPLETE_NOTE,
         has_incomplete=any(
             each.incomplete_band_gap is not None or each.energy_incomplete for each in ranked
         ),
-        ranked=[(each, embedded(draw_structure(each.structure))) for each in ranked],
+        ranked=[(each, figure_data_uri(draw_structure(each.structure))) for each in ranked],
         methods=list(_methods(campaign)),
         caveats=list(_caveats(campaign)),
         when=f"{when:%Y-%m-%d %H:%M} UTC",

@@ -15,7 +15,7 @@ from pymatgen.analysis.phase_diagram import PDPlotter, triangular_coord
 from pymatgen.core import Composition
 from pymatgen.util.string import latexify
 
-from gan_htvs.core.figures import COLOURS, GREY, PUBLISHED_STYLE, RED
+from gan_htvs.core.figures import COLORS, GREY, PUBLISHED_STYLE, RED
 from gan_htvs.core.stages import REFERENCE_PHASE
 from gan_htvs.results.funnel import PUBLISHED_SOURCE, energy_order, first_of_each_crystal
 from gan_htvs.thermodynamics.plausibility import is_plausible
@@ -57,7 +57,7 @@ def draw_funnel(funnel: Funnel) -> Figure:
     height = 0.8 / len(columns)
     stages = np.arange(len(funnel.stages))
     for k, (name, counts) in enumerate(columns.items()):
-        own_style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)]}
+        own_style: dict[str, Any] = {"color": COLORS[k % len(COLORS)]}
         style = PUBLISHED_STYLE if name == PUBLISHED_SOURCE else own_style
         where = stages + (k + 0.5) * height - 0.4
         bars = axes.barh(where, [count or 0 for count in counts], height, label=name, **style)
@@ -124,7 +124,7 @@ def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
         return None
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS))
+    axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=COLORS))
     for k, row in enumerate(wet):
         style: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "alpha": 0.6, "zorder": 1}
         if k < MOST_CURVES:
@@ -154,13 +154,13 @@ def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
     low, high = thresholds.band_gap
     left = min(0.0, *(row["pourbaix"]["minimum"] for row in known)) - 0.02
     width = thresholds.pourbaix - left
-    axes.add_patch(Rectangle((left, low), width, high - low, color=COLOURS[2], alpha=0.15))
+    axes.add_patch(Rectangle((left, low), width, high - low, color=COLORS[2], alpha=0.15))
     points = defaultdict(list)
     for row in known:
         is_phase = row["origin"]["proposer"] == REFERENCE_PHASE
         kind = (row["band_gap_method"] or "not labeled", is_phase)
         points[kind].append((row["pourbaix"]["minimum"], row["band_gap"]))
-    colors = dict(zip(sorted({method for method, _ in points}), cycle(COLOURS), strict=False))
+    colors = dict(zip(sorted({method for method, _ in points}), cycle(COLORS), strict=False))
     for (method, is_phase), own in sorted(points.items()):
         marker, name = ("x", "reference phases") if is_phase else ("o", "candidates")
         style: dict[str, Any] = {"marker": marker, "color": colors[method]}

@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "fingerprint": ["Fingerprint"],
-        "matching": ["KnownStructures", "UniqueStructures", "structure_matcher", "unique_indices"],
+        "matching": ["StructureIndex", "UniqueStructures", "structure_matcher", "unique_indices"],
         "point_cloud": ["decode", "encode"],
         "random_crystals": ["symmetric_crystals"],
         "symmetry": ["primitive_crystal", "symmetrize"],

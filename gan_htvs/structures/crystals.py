@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from gan_htvs.core.candidate import Novelty
-from gan_htvs.structures.matching import KnownStructures, group_structures
+from gan_htvs.structures.matching import StructureIndex, group_structures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ class TrainingSet(NamedTuple):
     """Label and structure of each."""
 
 
-def sort_into_crystals(relaxed: Sequence[RelaxedCandidate]) -> list[list[str]]:
+def group_crystals(relaxed: Sequence[RelaxedCandidate]) -> list[list[str]]:
     """Group candidates of one reduced formula and level of theory by crystal.
 
     The groups depend on which candidates there are, and not on their order.
@@ -73,9 +73,9 @@ def look_up(
     By the id of the candidate.
     """
     names = sorted(reference_phases)
-    phases = KnownStructures(reference_phases[name] for name in names)
+    phases = StructureIndex(reference_phases[name] for name in names)
     members = training.members if training else ()
-    learned = KnownStructures(structure for _, structure in members)
+    learned = StructureIndex(structure for _, structure in members)
     novelties = {}
     for candidate in relaxed:
         reference = phases.first(candidate.fingerprint)

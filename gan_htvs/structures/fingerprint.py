@@ -84,7 +84,7 @@ class Fingerprint:
     base_angles: NDArray[np.float64]
 
     @classmethod
-    def of(cls, structure: Structure) -> Fingerprint:
+    def from_structure(cls, structure: Structure) -> Fingerprint:
         """Reduce a structure and tabulate the bases of its lattice."""
         reduced = structure.get_reduced_structure("niggli").get_primitive_structure()
         symbols = np.array([site.species_string for site in reduced])

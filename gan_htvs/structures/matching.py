@@ -33,7 +33,7 @@ def structure_matcher() -> StructureMatcher:
     )
 
 
-class KnownStructures:
+class StructureIndex:
     """Structures to look others up in.
 
     The matcher decides, but it is shown only pairs whose fingerprints do not rule a match out, in
@@ -50,7 +50,7 @@ class KnownStructures:
         self._tables: dict[Formula, FingerprintTable] = defaultdict(FingerprintTable)
         self._positions: dict[Formula, list[int]] = defaultdict(list)
         for structure in structures:
-            self._append(Fingerprint.of(structure))
+            self._append(Fingerprint.from_structure(structure))
 
     def __len__(self) -> int:
         return sum(map(len, self._positions.values()))
@@ -72,7 +72,7 @@ class KnownStructures:
         self._positions[fingerprint.formula].append(len(self))
 
 
-class UniqueStructures(KnownStructures):
+class UniqueStructures(StructureIndex):
     """A growing set of structures of which no two match."""
 
     def add(self, structure: Structure) -> bool:
@@ -104,7 +104,9 @@ class NamedCrystals:
 
 
 def _fingerprint(structure: Structure | Fingerprint) -> Fingerprint:
-    return structure if isinstance(structure, Fingerprint) else Fingerprint.of(structure)
+    return (
+        structure if isinstance(structure, Fingerprint) else Fingerprint.from_structure(structure)
+    )
 
 
 def group_structures(structures: Iterable[Structure | Fingerprint]) -> list[list[int]]:

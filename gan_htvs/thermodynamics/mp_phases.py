@@ -8,7 +8,7 @@ from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core import Element, Structure
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.mp_client import client
+from gan_htvs.core.mp_client import open_client
 from gan_htvs.thermodynamics.hull import missing_elements
 from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases
 
@@ -82,7 +82,7 @@ def _entries(elements: Iterable[str], fetch: Fetch | None) -> list[ComputedStruc
 
 
 def _request(symbols: list[str]) -> list[ComputedStructureEntry]:
-    with client("references.source") as rester:
+    with open_client("references.source") as rester:
         return rester.get_entries_in_chemsys(
             symbols,
             compatible_only=True,

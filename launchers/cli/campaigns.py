@@ -99,9 +99,9 @@ def evaluate_structures(
     The results are stored as candidates of the proposer 'user'; running it again computes only
     what is missing.
     """
-    from gan_htvs.campaign.campaign_file import campaign_of_structures
+    from gan_htvs.campaign.campaign_file import campaign_for_structures
 
-    campaign, skipped = campaign_of_structures(folder, name or folder.resolve().name, band_gap)
+    campaign, skipped = campaign_for_structures(folder, name or folder.resolve().name, band_gap)
     for label, reason in skipped.items():
         console.note(f"{label} is skipped: {reason}.")
     if not launchpad.exists():

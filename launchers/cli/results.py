@@ -197,7 +197,7 @@ def show(
 
     The relaxation is that of the prescreen, whose curves are kept.
     """
-    from gan_htvs.core.figures import rendered
+    from gan_htvs.core.figures import render_figure
     from gan_htvs.core.files import write_atomically
     from gan_htvs.prescreen.figure import draw_relaxation
     from launchers.launchpad.database import open_databases
@@ -220,5 +220,5 @@ def show(
                 "alone keeps curves; leave it out."
             )
         title = f"{history.candidate.formula_pretty} {candidate_id}: {history.relaxation.ending}"
-        write_atomically(figure, rendered(draw_relaxation(history.relaxation.curve, title)))
+        write_atomically(figure, render_figure(draw_relaxation(history.relaxation.curve, title)))
         typer.echo(f"wrote {figure}", err=as_json)

@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from gan_htvs.core.text import INCOMPLETE, INCOMPLETE_MEANS
+from gan_htvs.core.text import INCOMPLETE_MARK, INCOMPLETE_NOTE
 from launchers.console.quantities import clock, counted
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
     if hidden:
         out.print(f"A wider terminal also shows {', '.join(hidden)}; --format csv has all.")
     if any(map(is_incomplete, rows)):
-        out.print(escape(INCOMPLETE_MEANS), soft_wrap=True)
+        out.print(escape(INCOMPLETE_NOTE), soft_wrap=True)
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -306,7 +306,7 @@ def marked(row: Mapping[str, Any], path: str, digits: int) -> str:
     is_marked = path == "energy_above_hull" and value is not None and row.get("energy_incomplete")
     if path == "band_gap" and row.get("incomplete_band_gap") is not None:
         value, is_marked = row["incomplete_band_gap"], True
-    return cell_text(value, digits) + (INCOMPLETE if is_marked else "")
+    return cell_text(value, digits) + (INCOMPLETE_MARK if is_marked else "")
 
 
 def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:

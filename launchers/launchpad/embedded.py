@@ -18,7 +18,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.files import locked
+from gan_htvs.core.files import open_locked
 from launchers.launchpad.workers import running_process, stop
 
 if TYPE_CHECKING:
@@ -59,16 +59,16 @@ class EmbeddedServer:
             storage unwritable.
         """
         start = self.storage / "start.lock"
-        with locked(self.storage / "clients.lock", fcntl.LOCK_SH) as clients:
+        with open_locked(self.storage / "clients.lock", fcntl.LOCK_SH) as clients:
             try:
-                with locked(start, fcntl.LOCK_EX):
+                with open_locked(start, fcntl.LOCK_EX):
                     if self._process() is None:
                         self._start()
                     self._join()
                 yield
             finally:
                 # BlockingIOError: another process still uses the server.
-                with locked(start, fcntl.LOCK_EX), suppress(BlockingIOError):
+                with open_locked(start, fcntl.LOCK_EX), suppress(BlockingIOError):
                     fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if (server := self._process()) is not None:
                         stop([server], STOP_TIMEOUT)

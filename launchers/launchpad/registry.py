@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.campaign.engines import PARALLEL_TAGS
-from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, stored_campaign
+from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, read_stored_campaign
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.versions import versions
 from gan_htvs.thermodynamics.ions import ion_set_of
@@ -78,7 +78,7 @@ def register(
     ion_set_of(campaign.pourbaix)
     existing = check_changes(campaign, databases, extend=extend)
     for other in _documents(databases).values():
-        stored_campaign(other)  # jobs of another version would fail here
+        read_stored_campaign(other)  # jobs of another version would fail here
     submission = dict(existing.get("submission") or {})
     submission |= {"owners": CampaignUnits(campaign).owners, "versions": versions()}
     if workflows_at_once is not None:
@@ -106,7 +106,7 @@ def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> 
     existing = _documents(databases).get(campaign.name)
     if existing is None:
         return {}
-    before = stored_campaign(existing).model_dump(mode="json")
+    before = read_stored_campaign(existing).model_dump(mode="json")
     for path in _differences(before, campaign.model_dump(mode="json")):
         may_change = any(path[: len(allowed)] == allowed for allowed in EXTENDABLE)
         if may_change and extend:
@@ -140,7 +140,7 @@ def submissions(databases: Databases) -> list[tuple[Campaign, dict[str, Any]]]:
     found = []
     for document in _documents(databases).values():
         with suppress(UnreadableCampaignError):
-            found.append((stored_campaign(document), document.get("submission") or {}))
+            found.append((read_stored_campaign(document), document.get("submission") or {}))
     return found
 
 
@@ -156,7 +156,7 @@ def registered(databases: Databases, name: str | None) -> Campaign:
     if len(found) > 1:
         names = ", ".join(each["name"] for each in found)
         raise UserError(f"name one campaign; this database has: {names}.")
-    return stored_campaign(found[0])
+    return read_stored_campaign(found[0])
 
 
 def workflows_at_once_of(databases: Databases, name: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flows.train import TrainMaker
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.files import held
+from gan_htvs.core.files import locked_folder
 from gan_htvs.generator.curves import LearningCurves
 from gan_htvs.generator.processor import Processor
 from launchers.console import output as console
@@ -51,7 +51,7 @@ def train_campaign(campaign: Campaign, folder: Path, *, half: bool = False) -> P
     bounds = f"{settings.max_steps} steps"
     if settings.max_seconds is not None:
         bounds += f" and {settings.max_seconds:g} s"
-    with held(folder):
+    with locked_folder(folder):
         console.out.print(f"training on {processor}, {bounds} at most")
         trained = _train(campaign, folder)
         console.out.print(f"{trained.steps} steps in {trained.seconds:.0f} s")

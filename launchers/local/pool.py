@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import psutil
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.processes import CORES
+from gan_htvs.core.processes import CORES_VARIABLE
 from launchers.launchpad.workers import stop
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class WorkerPool:
         arguments = (str(self.launchpad_file.resolve()), str(launches), *self.owners)
         # One thread each: oversubscribed torch is ten times slower.
         share = max(1, len(os.sched_getaffinity(0)) // self.size)
-        environment = os.environ | {"OMP_NUM_THREADS": "1", CORES: str(share)}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", CORES_VARIABLE: str(share)}
         with self._log(number).open("ab") as log:
             # Its own session: Ctrl-C reaches this process alone, which then stops the workers.
             return psutil.Popen(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, get_args
 
 from rich.markup import escape
 
-from gan_htvs.campaign.campaign_file import checked_campaign, read_campaign
+from gan_htvs.campaign.campaign_file import read_campaign, validate_campaign
 from gan_htvs.campaign.model import generator_file
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.core.statistics import Share
-from gan_htvs.core.text import listed
+from gan_htvs.core.text import join_names
 from gan_htvs.dataset.skipped import spell_reasons
 from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.evaluation.evaluate import evaluate
@@ -109,7 +109,7 @@ def evaluate_checkpoint(
     campaign = read_campaign(campaign_file)
     if compositions:
         document = campaign.model_dump(mode="json") | {"compositions": list(compositions)}
-        campaign = checked_campaign(document, source="--compositions")
+        campaign = validate_campaign(document, source="--compositions")
     system = campaign.chemical_system
     trained = checkpoint.load(generator_file(checkpoint_file), system=system)
     proposers = [
@@ -175,7 +175,7 @@ def note_shortfalls(report: Report) -> None:
             f"{evaluation.proposer}: {sum(draw.found for draw in draws):,} of the "
             f"{sum(draw.wanted for draw in draws):,} structures wanted were found: "
             f"{' and '.join(ends)} after {sum(draw.tried for draw in short):,} raw samples of "
-            + listed([draw.composition for draw in short])
+            + join_names([draw.composition for draw in short])
             + (f"; most were rejected for: {reasons}." if reasons else ".")
         )
 

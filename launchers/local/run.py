@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.files import held
+from gan_htvs.core.files import locked_folder
 from launchers.console import output as console
 from launchers.launchpad.builders import build_candidates, ensure_indexes
 from launchers.launchpad.feeder import Feeder, submit
@@ -71,7 +71,7 @@ def run_campaign(
     launchpad, owners = feeder.launchpad, feeder.units.owners
     recovery = Recovery.of(databases, owners)
     pool = WorkerPool(n_workers, launchpad_file, directory, owners)
-    with held(directory):
+    with locked_folder(directory):
         register(campaign, databases)
         launchpad.initialize()
         ensure_indexes(databases)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.text import in_one_line
+from gan_htvs.core.text import one_line
 from launchers.console import output as console
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Check(NamedTuple):
             finding = failure(str(error), None)
         except Exception as error:  # noqa: BLE001 - the other checks go on
             return failure(
-                f"the check itself failed: {type(error).__name__}: {in_one_line(error)}",
+                f"the check itself failed: {type(error).__name__}: {one_line(error)}",
                 "correct what the sentence names, or report it as a bug of gan-htvs",
             )
         if finding.severity is Severity.FAILURE and self.severity is not None:

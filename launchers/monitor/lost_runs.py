@@ -9,7 +9,7 @@ from enum import StrEnum
 from pydoc import locate
 from typing import TYPE_CHECKING, Self
 
-from gan_htvs.core.text import listed
+from gan_htvs.core.text import join_names
 from launchers.monitor.findings import Finding, Severity
 
 if TYPE_CHECKING:
@@ -79,8 +79,9 @@ def as_findings(jobs: Iterable[LostJob], fix: str | None = None) -> list[Finding
     return [
         Finding(
             Severity.WARNING,
-            f"{trouble} ({len(lost):,}): {listed([*dict.fromkeys(job.reason for job in lost)])}",
-            listed([f"{job.name} ({job.fw_id})" for job in lost]),
+            f"{trouble} ({len(lost):,}): "
+            + join_names(list(dict.fromkeys(job.reason for job in lost))),
+            join_names([f"{job.name} ({job.fw_id})" for job in lost]),
             fix or repair,
         )
         for (trouble, repair), lost in sorted(groups.items())

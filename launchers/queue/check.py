@@ -19,7 +19,7 @@ from gan_htvs import __version__
 from gan_htvs.campaign.routing import Category
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import read_mapping
-from gan_htvs.core.text import in_one_line
+from gan_htvs.core.text import one_line
 from launchers.launchpad.batch_system import BatchSystem, run_program
 from launchers.launchpad.launchpad_file import LaunchpadFile
 from launchers.monitor.doctor import database_checks as database
@@ -212,7 +212,7 @@ def batch_job(path: Path, launchpad_file: Path, limit: Limit | None = None) -> F
         try:
             script = adapter.get_script_str(launch_dir)
         except (Warning, OSError) as error:
-            return failure(f"{path}: {in_one_line(error)}", "correct or delete the key")
+            return failure(f"{path}: {one_line(error)}", "correct or delete the key")
     shell = subprocess.run(  # noqa: S603
         [BASH, "-n"], input=script, capture_output=True, text=True, check=False
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.files import write_atomically, writing
+from gan_htvs.core.files import report_write_errors, write_atomically
 from launchers.queue.dialects import DIALECTS, adapter_keys, template_name
 from launchers.queue.profiles import clock_of
 
@@ -189,5 +189,5 @@ def make_folder(folder: Path) -> None:
     UserError
         If that is impossible.
     """
-    with writing(folder):
+    with report_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

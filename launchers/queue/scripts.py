@@ -24,7 +24,7 @@ from fireworks.utilities.fw_serializers import load_object_from_file
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import read_mapping
-from gan_htvs.core.text import in_one_line
+from gan_htvs.core.text import one_line
 from launchers.launchpad.batch_system import BatchQueue
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.foreign_settings import restore_jobflow_settings
@@ -103,7 +103,7 @@ def _read_adapter(path: str) -> QueueAdapterBase:
     except Exception as error:
         raise UserError(
             f"{path}: _fw_name ({name}): FireWorks cannot load this queue adapter: "
-            f"{type(error).__name__}: {in_one_line(error)}; for PBS, SLURM and SGE write "
+            f"{type(error).__name__}: {one_line(error)}; for PBS, SLURM and SGE write "
             "CommonAdapter."
         ) from error
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from gan_htvs.campaign.campaign_file import checked_campaign
+from gan_htvs.campaign.campaign_file import validate_campaign
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import write_atomically
 from gan_htvs.core.potcars import potcar_symbols
@@ -69,7 +69,7 @@ def rehearsal_of(campaign: Campaign, n_structures: int, compositions: Sequence[s
     document["references"]["energies"] = "computed"
     if compositions:
         document["compositions"] = list(compositions)
-    return checked_campaign(document, source=campaign.name)
+    return validate_campaign(document, source=campaign.name)
 
 
 def potcars_of(campaign: Campaign) -> tuple[list[str], str]:

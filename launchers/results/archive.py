@@ -22,9 +22,9 @@ from maggma.utils import grouper
 from pydantic import BaseModel
 from pymongo.errors import BulkWriteError
 
-from gan_htvs.campaign.stored_campaign import stored_campaign
+from gan_htvs.campaign.stored_campaign import read_stored_campaign
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.files import replaced
+from gan_htvs.core.files import open_atomically
 from gan_htvs.core.versions import versions
 from launchers.launchpad.builders import ensure_indexes
 from launchers.launchpad.registry import registered
@@ -111,7 +111,7 @@ def write_archive(
     members: dict[str, Member] = {}
     blobs: set[str] = set()
     with (
-        replaced(path) as target,
+        open_atomically(path) as target,
         zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         for collection, criteria in _parts(db, campaign, blobs):
@@ -189,7 +189,7 @@ def read_archive(
     with zipfile.ZipFile(path) as archive:
         there = db["campaigns"].find_one({"name": manifest.campaign})
         (mine,) = map(_document, _lines(archive, "campaigns"))
-        if there is not None and stored_campaign(there) != stored_campaign(mine):
+        if there is not None and read_stored_campaign(there) != read_stored_campaign(mine):
             raise UserError(
                 f"There is another campaign {manifest.campaign!r} in the database: read the "
                 "archive into an empty one, see `name` in my_launchpad.yaml."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pymatgen.core import Composition
 
 from gan_htvs.core.candidate import PrescreenVerdict
-from gan_htvs.core.figures import ImageFormat, rendered
+from gan_htvs.core.figures import ImageFormat, render_figure
 from gan_htvs.core.files import write_atomically
 from gan_htvs.core.stages import ScreeningStep, Stage, Step
 from gan_htvs.prescreen.figure import EnergyTrajectory, draw_prescreen
@@ -175,7 +175,7 @@ def draw_figures(
     for name, figure in figures(results, trajectories).items():
         for form in ImageFormat:
             path = folder / f"{name}.{form}"
-            write_atomically(path, rendered(figure, form))
+            write_atomically(path, render_figure(figure, form))
             paths.append(path)
     return paths
 

@@ -10,7 +10,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
+from gan_htvs.core.band_gap import BandGapResult, MagneticOrderingResult
 from gan_htvs.core.document import encode
 from gan_htvs.core.stages import Stage
 from launchers.cli.main import app
@@ -22,8 +22,8 @@ GAP = BandGapResult(
     band_gap=2.283,
     method="HSE06",
     magnetic_orders=(
-        MagneticOrderResult(start="FM", order="FM", energy_per_atom=-7.0),
-        MagneticOrderResult(start="AFM", reason="killed", is_retryable=True),
+        MagneticOrderingResult(start="FM", order="FM", energy_per_atom=-7.0),
+        MagneticOrderingResult(start="AFM", reason="killed", is_retryable=True),
     ),
 )
 INCOMPLETE = candidate(

@@ -7,7 +7,7 @@ from tests.launchers.test_units import write_references
 from typer.testing import CliRunner
 
 from flows.proposals import own_proposals
-from gan_htvs.campaign.campaign_file import campaign_of_structures, read_campaign
+from gan_htvs.campaign.campaign_file import campaign_for_structures, read_campaign
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
 from launchers.cli.main import app
@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_a_campaign_that_samples_nothing(folder):
-    campaign, skipped = campaign_of_structures(folder, "mine", "none")
+    campaign, skipped = campaign_for_structures(folder, "mine", "none")
     assert campaign.chemical_system.caps == {"Mg": 2, "O": 2}
     assert campaign.target_counts == ()
     assert campaign.n_structures == 2
@@ -41,7 +41,7 @@ def test_a_folder_is_a_campaign_that_samples_nothing(folder):
 
 
 def test_own_structures_are_evaluated_beside_the_reference_phases(folder, launchpad_file):
-    campaign, _ = campaign_of_structures(folder, "mine", "none")
+    campaign, _ = campaign_for_structures(folder, "mine", "none")
     units = CampaignUnits(campaign)
     assert units.compositions == {}
     assert "training" not in units.flows.shared
@@ -69,7 +69,7 @@ def test_a_campaign_file_can_name_a_folder(folder, tmp_path):
 
 
 def test_elements_outside_the_system_are_refused_with_the_file(folder):
-    campaign, _ = campaign_of_structures(folder, "mine", "none")
+    campaign, _ = campaign_for_structures(folder, "mine", "none")
     rocksalt("Mn", 4.5).to(filename=str(folder / "manganosite.cif"))
     with pytest.raises(UserError, match=r"manganosite\.cif has Mn, outside Mg-O"):
         own_proposals(campaign)

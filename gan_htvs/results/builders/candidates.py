@@ -9,12 +9,12 @@ from emmet.core.symmetry import SymmetryData
 from maggma.utils import grouper
 
 from gan_htvs import __version__
-from gan_htvs.core.band_gap import BandGapResult, missing_orders
+from gan_htvs.core.band_gap import BandGapResult, missing_orderings
 from gan_htvs.core.candidate import Candidate, PrescreenVerdict, Proposal, Verdict
 from gan_htvs.core.document import decode, encode
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import REFERENCE_PHASE, USER, Stage, Step
-from gan_htvs.core.text import in_one_line
+from gan_htvs.core.text import one_line
 from gan_htvs.results.builders.job_outputs import (
     VERSIONS,
     BuilderOfCandidates,
@@ -107,7 +107,7 @@ class CandidateBuilder(BuilderOfCandidates):
                 return encode(Candidate(**proposed | _evaluated(item["verdict"], item["gap"])))
             except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates go on
                 proposed["stage"] = Stage.FAILED
-                proposed["reason"] = f"its gate left what cannot be read: {in_one_line(error)}"
+                proposed["reason"] = f"its gate left what cannot be read: {one_line(error)}"
                 self.logger.warning("candidate %s: %s", proposal.candidate_id, proposed["reason"])
         return encode(Candidate(**proposed))
 
@@ -275,7 +275,7 @@ def _evaluated(output: Any, gap: BandGapResult | None) -> dict[str, Any]:
         "oxidation_states": relaxed.oxidation_states,
         "level_of_theory": relaxed.level_of_theory,
         "energy_per_atom": relaxed.energy_per_atom,
-        "energy_incomplete": missing_orders(relaxed.magnetic_orders),
+        "energy_incomplete": missing_orderings(relaxed.magnetic_orders),
         **_describe(relaxed.structure),
     }
 

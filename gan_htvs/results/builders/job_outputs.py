@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from maggma.core import Builder, Store
 
 from gan_htvs import __version__
-from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, stored_campaign
+from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, read_stored_campaign
 from gan_htvs.core.document import decode, without_id
 from gan_htvs.core.stages import Step
 from gan_htvs.thermodynamics.hull import ReferenceSet
@@ -62,7 +62,7 @@ def stored_campaigns(campaigns: Store) -> list[Campaign]:
     found = []
     for document in campaigns.query():
         try:
-            found.append(stored_campaign(document))
+            found.append(read_stored_campaign(document))
         except UnreadableCampaignError as error:
             LOGGER.warning("left alone: %s", error)
     return found

@@ -22,7 +22,7 @@ from gan_htvs.results.builders.job_outputs import (
 )
 from gan_htvs.results.builders.placement import Light, place_all
 from gan_htvs.results.builders.training_sets import TrainingSets
-from gan_htvs.structures.crystals import RelaxedCandidate, look_up, sort_into_crystals
+from gan_htvs.structures.crystals import RelaxedCandidate, group_crystals, look_up
 from gan_htvs.structures.fingerprint import Fingerprint
 from gan_htvs.thermodynamics.plausibility import is_plausible
 
@@ -111,7 +111,9 @@ class StabilityBuilder(BuilderOfCandidates):
                 reference_phases[candidate["origin"]["label"] or candidate_id] = structure
             elif above_hull is not None and is_plausible(above_hull):
                 relaxed = RelaxedCandidate(
-                    candidate_id, Fingerprint.of(structure), candidate["energy_per_atom"]
+                    candidate_id,
+                    Fingerprint.from_structure(structure),
+                    candidate["energy_per_atom"],
                 )
                 by_campaign[candidate["campaign"]].append(relaxed)
                 by_level[candidate["level_of_theory"]].append(relaxed)
@@ -121,7 +123,7 @@ class StabilityBuilder(BuilderOfCandidates):
             for candidate_id, novelty in novelties.items():
                 changes[candidate_id]["novelty"] = novelty.model_dump()
         for members in by_level.values():
-            for crystal in sort_into_crystals(members):
+            for crystal in group_crystals(members):
                 lowest, *duplicates = crystal
                 changes[lowest]["duplicates"] = duplicates
                 for candidate_id in duplicates:

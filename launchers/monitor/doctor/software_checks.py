@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.requirements import Requirement
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.text import in_one_line
+from gan_htvs.core.text import one_line
 from gan_htvs.potentials.calculators import SHIPPED, calculator_of, weights_file
 from launchers.monitor.findings import Finding, failure, ok, warning
 
@@ -78,7 +78,7 @@ def imports() -> Finding:
             raise
         except Exception as error:
             raise UserError(
-                f"`import {name}` fails: {type(error).__name__}: {in_one_line(error)}; correct the "
+                f"`import {name}` fails: {type(error).__name__}: {one_line(error)}; correct the "
                 "settings file that it names, or set up the virtual environment again."
             ) from error
     seconds = time.perf_counter() - start

@@ -7,7 +7,7 @@ import shlex
 import shutil
 from typing import TYPE_CHECKING
 
-from gan_htvs.core.potcars import FOLDER_VARIABLE, examine_potcars, potcar_symbols
+from gan_htvs.core.potcars import FOLDER_VARIABLE, check_potcars, potcar_symbols
 from launchers.monitor.findings import Finding, Severity, failure, ok, warning
 
 if TYPE_CHECKING:
@@ -112,15 +112,15 @@ def potcars(elements: Sequence[str], engines: EngineSettings) -> Finding:
     input_set = input_set_of(engines)
     functional = input_set.user_potcar_functional
     symbols = sorted(potcar_symbols(input_set, elements).values())
-    problems, doubts = examine_potcars(symbols, functional)
+    problems, unknown = check_potcars(symbols, functional)
     if problems:
         return failure(
             "; ".join(problems),
             "`pmg config -p POTCARS_OF_VASP DIR` converts the folders of VASP to pymatgen's "
             f"layout, `pmg config --add {FOLDER_VARIABLE} DIR` names the result",
         )
-    if doubts:
-        return warning("; ".join(doubts), "compare them with the ones that VASP came with")
+    if unknown:
+        return warning("; ".join(unknown), "compare them with the ones that VASP came with")
     if not elements:
         return ok(f"{FOLDER_VARIABLE} is set; name a campaign to check its elements")
     return ok(f"{', '.join(symbols)} of {functional}")

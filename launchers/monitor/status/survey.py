@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, stored_campaign
+from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, read_stored_campaign
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage, Step
 from gan_htvs.results.funnel import CANDIDATE_FIELDS, measure_funnel
 from launchers.launchpad.jobs import last_sign, moment, of
@@ -67,7 +67,7 @@ def survey(databases: Databases, name: str | None = None) -> Status:
 
 
 def _read_status(databases: Databases, registration: Mapping[str, Any]) -> CampaignStatus:
-    campaign = stored_campaign(registration)
+    campaign = read_stored_campaign(registration)
     submission = registration.get("submission") or {}
     owners = submission.get("owners") or _owners(campaign)
     launchpad, now = databases.launchpad(), datetime.now(UTC)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dash import Dash, Input, Output, dcc, html
 from rich.text import Text
 
-from gan_htvs.core.figures import embedded
+from gan_htvs.core.figures import figure_data_uri
 from gan_htvs.results.funnel import PUBLISHED_SOURCE
 from gan_htvs.results.html_report import CAPTIONS
 from launchers.console.output import Grid, cell_text, is_number
@@ -128,7 +128,7 @@ def layout_of_one(databases: Databases, name: str) -> Component:
             *(
                 html.Figure(
                     [
-                        html.Img(src=embedded(figure), alt=what, className="figure"),
+                        html.Img(src=figure_data_uri(figure), alt=what, className="figure"),
                         html.Figcaption(CAPTIONS[what]),
                     ]
                 )

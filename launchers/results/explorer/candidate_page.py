@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from dash import ALL, Dash, Input, Output, State, dcc, html
 from dash_mp_components import CrystalToolkitScene
 
-from gan_htvs.core.figures import embedded
+from gan_htvs.core.figures import figure_data_uri
 from gan_htvs.core.stages import REFERENCE_PHASE
 from gan_htvs.prescreen.figure import draw_relaxation
 from gan_htvs.results.export import StructureFormat
@@ -113,4 +113,4 @@ def _results(history: History) -> Iterator[Component]:
         curve = draw_relaxation(history.relaxation.curve, str(history.relaxation.ending))
         alt = "energy, force and volume by step"
         yield html.H2("Relaxation in the prescreen")
-        yield html.Img(src=embedded(curve), alt=alt, className="figure")
+        yield html.Img(src=figure_data_uri(curve), alt=alt, className="figure")

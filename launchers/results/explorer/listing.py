@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from dash import Dash, Input, Output, dcc, html
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.text import INCOMPLETE_MEANS
+from gan_htvs.core.text import INCOMPLETE_NOTE
 from launchers.console.output import is_incomplete, marked
 from launchers.results.explorer.address import PAGE, Question
 from launchers.results.explorer.controls import controls
@@ -136,7 +136,7 @@ def table(question: Question, rows: Sequence[Row]) -> Component:
     return html.Div(
         [
             html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide"),
-            html.P(INCOMPLETE_MEANS, className="note") if has_incomplete else None,
+            html.P(INCOMPLETE_NOTE, className="note") if has_incomplete else None,
             html.Nav(links, className="pages"),
         ]
     )

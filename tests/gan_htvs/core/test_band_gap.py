@@ -6,10 +6,10 @@ import pytest
 from gan_htvs.core.band_gap import (
     BandEdges,
     BandGapResult,
-    MagneticOrderResult,
+    MagneticOrderingResult,
     fill_bands,
     magnetic_order,
-    unsettled_bands,
+    undetermined_bands,
 )
 
 
@@ -118,13 +118,13 @@ class TestUnsettledBands:
     def test_near_bands_are_wanted_and_far_ones_are_not(self):
         shifted = np.array([[[-np.inf, -np.inf, -0.5, 3.0, np.inf, np.inf]]])
         edges = fill_bands(shifted, [1], 6)
-        wanted = unsettled_bands(self.start, shifted, edges)
+        wanted = undetermined_bands(self.start, shifted, edges)
         assert wanted.tolist() == [[[False, True, False, False, True, False]]]
 
     def test_nothing_is_wanted_twice(self):
         shifted = np.array([[[-np.inf, -1.5, -0.5, 3.0, 3.5, np.inf]]])
         edges = fill_bands(shifted, [1], 6)
-        assert not unsettled_bands(self.start, shifted, edges).any()
+        assert not undetermined_bands(self.start, shifted, edges).any()
 
 
 @pytest.mark.parametrize(
@@ -150,14 +150,14 @@ def test_a_result_has_a_gap_or_a_reason():
 
 def test_a_magnetic_order_has_an_energy_or_a_reason():
     with pytest.raises(ValueError, match="either an energy or a reason"):
-        MagneticOrderResult(start="FM", nsites=2, kpoints=(4, 4, 4))
+        MagneticOrderingResult(start="FM", nsites=2, kpoints=(4, 4, 4))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_no_result_holds_a_number_that_is_not_finite(value):
     for field in ("energy_per_atom", "total_magnetization", "pbe_gap"):
         with pytest.raises(ValueError, match=field):
-            MagneticOrderResult(**{"start": "FM", "energy_per_atom": -8.0, field: value})
+            MagneticOrderingResult(**{"start": "FM", "energy_per_atom": -8.0, field: value})
     for field in ("band_gap", "vbm", "cutoff"):
         with pytest.raises(ValueError, match=field):
             BandGapResult(**{"band_gap": 1.0, field: value})
@@ -166,15 +166,15 @@ def test_no_result_holds_a_number_that_is_not_finite(value):
 
 
 def test_a_magnetic_order_of_a_code_that_does_not_tell_its_mesh():
-    order = MagneticOrderResult(start="AFM-2", nsites=4, energy_per_atom=-8.0)
+    order = MagneticOrderingResult(start="AFM-2", nsites=4, energy_per_atom=-8.0)
     assert order.kpoints is None
 
 
-FM = MagneticOrderResult(start="FM", order="FM", energy_per_atom=-7.0)
-STOPPED = MagneticOrderResult(start="AFM", reason="stopped", is_retryable=True)
-UNCONVERGED = MagneticOrderResult(start="AFM-2", reason="not converged")
-SKIPPED = MagneticOrderResult(start="AFM", reason="too large", is_skipped=True)
-SAME = MagneticOrderResult(start="AFM", order="FM", energy_per_atom=-7.0)
+FM = MagneticOrderingResult(start="FM", order="FM", energy_per_atom=-7.0)
+STOPPED = MagneticOrderingResult(start="AFM", reason="stopped", is_retryable=True)
+UNCONVERGED = MagneticOrderingResult(start="AFM-2", reason="not converged")
+SKIPPED = MagneticOrderingResult(start="AFM", reason="too large", is_skipped=True)
+SAME = MagneticOrderingResult(start="AFM", order="FM", energy_per_atom=-7.0)
 
 
 class TestIncompleteGaps:

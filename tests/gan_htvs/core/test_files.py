@@ -5,23 +5,23 @@ from contextlib import suppress
 import pytest
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.files import held
+from gan_htvs.core.files import locked_folder
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path):
     folder = tmp_path / "new" / "model"
-    with held(folder):
-        with pytest.raises(UserError, match="another command writes here"), held(folder):
+    with locked_folder(folder):
+        with pytest.raises(UserError, match="another command writes here"), locked_folder(folder):
             pass
         (folder / "file").write_text("")
-    with held(folder):
+    with locked_folder(folder):
         pass
 
 
 @pytest.mark.parametrize("where", ["file", "file/model"])
 def test_what_cannot_be_a_folder_is_told(tmp_path, where):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"), held(tmp_path / where):
+    with pytest.raises(UserError, match="cannot be written"), locked_folder(tmp_path / where):
         pass
 
 
@@ -29,7 +29,7 @@ def test_a_new_folder_that_got_nothing_is_removed_and_an_old_one_stays(tmp_path)
     old, new, used = (tmp_path / name for name in ("old", "new", "used"))
     old.mkdir()
     for folder in (old, new, used):
-        with suppress(UserError), held(folder):
+        with suppress(UserError), locked_folder(folder):
             if folder == used:
                 (folder / "file").write_text("")
             raise UserError("the dataset is empty")

@@ -7,7 +7,7 @@ from typing import Self
 import pytest
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.mp_client import KEY_VARIABLE, client
+from gan_htvs.core.mp_client import KEY_VARIABLE, open_client
 
 SETTING = "dataset.source"
 
@@ -35,7 +35,7 @@ def rester(monkeypatch) -> None:
 
 
 def test_opens_with_the_key_of_the_user(rester):
-    with client(SETTING) as opened:
+    with open_client(SETTING) as opened:
         assert opened.key == "key"
 
 
@@ -43,19 +43,19 @@ def test_a_missing_key_is_named(monkeypatch):
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     monkeypatch.setattr("gan_htvs.core.mp_client.SETTINGS", {})
     with pytest.raises(UserError, match=r"dataset\.source .* set the environment variable MP_API"):
-        client(SETTING).__enter__()
+        open_client(SETTING).__enter__()
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setenv(KEY_VARIABLE, "key")
     monkeypatch.setitem(sys.modules, "mp_api.client", None)
     with pytest.raises(UserError, match=r"pip install 'gan-htvs\[mp\]'"):
-        client(SETTING).__enter__()
+        open_client(SETTING).__enter__()
 
 
 def test_a_failed_request_is_one_sentence(rester):
     with (
         pytest.raises(UserError, match=r"the request failed \(no route to host\); check the key"),
-        client(SETTING),
+        open_client(SETTING),
     ):
         raise ConnectionError("no route to host\nand forty more lines")

@@ -7,7 +7,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from gan_htvs.campaign.campaign_file import checked_campaign, read_campaign
+from gan_htvs.campaign.campaign_file import read_campaign, validate_campaign
 from gan_htvs.campaign.model import SHIPPED_GENERATOR, Campaign
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
@@ -49,7 +49,7 @@ def test_sampled_crystals_hardly_need_declashing(campaign: Campaign) -> None:
 
 def test_a_campaign_can_name_it(campaign: Campaign) -> None:
     document = campaign.model_dump(mode="json") | {"generator": {"checkpoint": "shipped"}}
-    named = checked_campaign(document, "campaign.yaml")
+    named = validate_campaign(document, "campaign.yaml")
     assert named.generator.checkpoint_file == SHIPPED_GENERATOR
 
 

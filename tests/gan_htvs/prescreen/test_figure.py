@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from gan_htvs.core.candidate import PrescreenVerdict
-from gan_htvs.core.figures import rendered
+from gan_htvs.core.figures import render_figure
 from gan_htvs.core.stages import ScreeningStep
 from gan_htvs.potentials.relaxer import Curve
 from gan_htvs.prescreen.figure import COLORS, EnergyTrajectory, draw_prescreen, draw_relaxation
@@ -17,7 +17,7 @@ RECORDS = [
 def test_images_are_pngs():
     curve = Curve(energies=[-1.0, -2.0], max_forces=[1.0, 0.05], volumes=[20.0, 10.0])
     for image in (draw_prescreen(summarize(RECORDS), [], 0.2), draw_relaxation(curve, "a")):
-        assert rendered(image).startswith(b"\x89PNG")
+        assert render_figure(image).startswith(b"\x89PNG")
 
 
 def test_relaxations_have_the_color_of_their_end_and_hurdles_a_bar():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from gan_htvs.campaign.campaign_file import checked_campaign
+from gan_htvs.campaign.campaign_file import validate_campaign
 from gan_htvs.campaign.model import Thresholds
 from gan_htvs.results.funnel import NEW, REFERENCE_PHASES, count_funnel, measure_funnel
 
@@ -11,7 +11,7 @@ NUMBER = count()
 
 def campaign(*elements, proposers=("gan",), prescreen=None, **thresholds):
     elements = elements or ("Mg", "Mn", "O")
-    return checked_campaign(
+    return validate_campaign(
         {
             "name": "test",
             "chemical_system": {"caps": dict.fromkeys(elements, 2)},

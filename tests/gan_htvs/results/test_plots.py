@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from gan_htvs.campaign.campaign_file import checked_campaign
+from gan_htvs.campaign.campaign_file import validate_campaign
 from gan_htvs.campaign.model import Thresholds
 from gan_htvs.core import figures
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
@@ -20,7 +20,7 @@ from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 
 ENERGIES = {"Mg": 0.0, "Mn": 0.0, "O2": 0.0, "MgO": -3.06, "MnO2": -1.79, "MgMnO3": -2.36}
 LIMITS = Thresholds()
-CAMPAIGN = checked_campaign(
+CAMPAIGN = validate_campaign(
     {
         "name": "test",
         "chemical_system": {"caps": {"Mg": 2, "Mn": 2, "O": 4}},
@@ -86,9 +86,9 @@ def test_figures_are_images_with_something_on_them():
         plots.draw_pourbaix(ROWS, LIMITS),
         plots.draw_gaps(ROWS, LIMITS),
     ):
-        pixels = np.asarray(Image.open(io.BytesIO(figures.rendered(figure))).convert("L"))
+        pixels = np.asarray(Image.open(io.BytesIO(figures.render_figure(figure))).convert("L"))
         assert (pixels < 128).mean() > 0.002
-        svg = figures.rendered(figure, figures.ImageFormat.SVG)
+        svg = figures.render_figure(figure, figures.ImageFormat.SVG)
         assert svg.startswith(b"<?xml")
 
 

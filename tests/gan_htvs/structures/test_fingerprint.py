@@ -36,11 +36,11 @@ def bases_by_pymatgen(fingerprint: Fingerprint, other: Fingerprint) -> set[tuple
 
 def test_similar_bases_are_those_of_pymatgen() -> None:
     rng = np.random.default_rng(0)
-    prints = [Fingerprint.of(anywhere(rng)) for _ in range(12)]
+    prints = [Fingerprint.from_structure(anywhere(rng)) for _ in range(12)]
     cubic = Structure(Lattice.cubic(4), ["Mg", "Mn", "O", "O"], rng.random((4, 3)))
     hexagonal = Structure(Lattice.hexagonal(3, 5), ["Mg", "Mn", "O", "O"], rng.random((4, 3)))
     fcc = Structure(Lattice([[0, 2, 2], [2, 0, 2], [2, 2, 0]]), cubic.species, rng.random((4, 3)))
-    prints += [Fingerprint.of(each) for each in (cubic, hexagonal, fcc)]
+    prints += [Fingerprint.from_structure(each) for each in (cubic, hexagonal, fcc)]
     n_found = 0
     for one, other in itertools.product(prints, repeat=2):
         table = FingerprintTable()
@@ -57,7 +57,7 @@ def test_similar_bases_are_those_of_pymatgen() -> None:
 def test_hardly_any_pair_of_strangers_reaches_the_matcher() -> None:
     rng = np.random.default_rng(1)
     table = FingerprintTable()
-    prints = [Fingerprint.of(anywhere(rng, 6)) for _ in range(60)]
+    prints = [Fingerprint.from_structure(anywhere(rng, 6)) for _ in range(60)]
     possible = 0
     for fingerprint in prints:
         possible += len(table.possible_matches(fingerprint))
@@ -69,7 +69,7 @@ def test_no_match_is_ruled_out() -> None:
     """Small cells match by chance, which is where a filter would go wrong."""
     rng = np.random.default_rng(2)
     matcher = structure_matcher()
-    prints = [Fingerprint.of(anywhere(rng, 2)) for _ in range(50)]
+    prints = [Fingerprint.from_structure(anywhere(rng, 2)) for _ in range(50)]
     n_matches = 0
     for one, other in itertools.combinations(prints, 2):
         if matcher.fit(one.structure, other.structure, skip_structure_reduction=True):
@@ -82,7 +82,7 @@ def test_no_match_is_ruled_out() -> None:
 
 def test_a_fingerprint_describes_the_primitive_cell() -> None:
     cell = Structure(Lattice.cubic(3), ["O", "Mg"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    fingerprint = Fingerprint.of(cell * (1, 2, 3))
+    fingerprint = Fingerprint.from_structure(cell * (1, 2, 3))
     assert fingerprint.formula == (("Mg", 1), ("O", 1))
     np.testing.assert_allclose(fingerprint.lengths, 1)
     np.testing.assert_allclose(fingerprint.angles, 90)
@@ -94,7 +94,10 @@ def test_a_fingerprint_describes_the_primitive_cell() -> None:
 def test_a_lattice_that_is_not_tabulated_is_always_a_possible_match(missing: str) -> None:
     rng = np.random.default_rng(4)
     needle = Structure(Lattice.orthorhombic(1, 1, 400), ["Mg", "Mn"], rng.random((2, 3)))
-    prints = {"one": Fingerprint.of(anywhere(rng, 2)), "other": Fingerprint.of(needle)}
+    prints = {
+        "one": Fingerprint.from_structure(anywhere(rng, 2)),
+        "other": Fingerprint.from_structure(needle),
+    }
     assert prints["other"].bases is None
     new = prints.pop(missing)
     table = FingerprintTable()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.structures.matching import (
-    KnownStructures,
+    StructureIndex,
     UniqueStructures,
     group_structures,
     structure_matcher,
@@ -137,7 +137,7 @@ def test_known_structures_count_as_seen() -> None:
 
 
 def test_all_positions_of_matches_are_found(mixed: list[Structure]) -> None:
-    known = KnownStructures(mixed)
+    known = StructureIndex(mixed)
     assert len(known) == len(mixed)
     assert list(known.positions(rocksalt(4.0))) == [0, 2, 3, 6]
     assert known.first(caesium_chloride()) == 1

@@ -4,7 +4,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign.model import Thresholds
-from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
+from gan_htvs.core.band_gap import BandGapResult, MagneticOrderingResult
 from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
@@ -44,8 +44,8 @@ def gap_of(value: float) -> BandGapResult:
 
 def incomplete_gap_of(value: float) -> BandGapResult:
     orders = (
-        MagneticOrderResult(start="FM", order="FM", energy_per_atom=-7.0),
-        MagneticOrderResult(start="AFM", reason="killed", is_retryable=True),
+        MagneticOrderingResult(start="FM", order="FM", energy_per_atom=-7.0),
+        MagneticOrderingResult(start="AFM", reason="killed", is_retryable=True),
     )
     return BandGapResult(band_gap=value, method="HSE06@PBE+U", magnetic_orders=orders)
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.processes import CORES
+from gan_htvs.core.processes import CORES_VARIABLE
 from launchers.local import pool as module
 from launchers.local.pool import WorkerPool
 
@@ -108,5 +108,5 @@ def test_workers_share_the_cores_of_the_machine(tmp_path, monkeypatch, size, sha
     (tmp_path / "logs").mkdir()
     with WorkerPool(size, tmp_path / "my_launchpad.yaml", tmp_path, ["search"]):
         pass
-    assert [each[CORES] for each in environments] == [share] * size
+    assert [each[CORES_VARIABLE] for each in environments] == [share] * size
     assert {each["OMP_NUM_THREADS"] for each in environments} == {"1"}

@@ -9,7 +9,7 @@ from jobflow import Flow
 from jobflow.managers.fireworks import flow_to_workflow
 from monty.json import jsanitize
 
-from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
+from gan_htvs.core.band_gap import BandGapResult, MagneticOrderingResult
 from gan_htvs.core.candidate import Verdict
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.stages import Stage, Step
@@ -102,7 +102,7 @@ def test_a_gate_that_has_not_ended_queues_its_own_gap(built, launchpad, state, n
 
 
 def order(start, energy=None, reason=None, **more):
-    return MagneticOrderResult(start=start, energy_per_atom=energy, reason=reason, **more)
+    return MagneticOrderingResult(start=start, energy_per_atom=energy, reason=reason, **more)
 
 
 FM, AFM = order("FM", -7.0), order("AFM", -7.1)

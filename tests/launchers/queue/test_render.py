@@ -16,7 +16,7 @@ from fireworks import Firework, FWorker, ScriptTask
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
 from gan_htvs.campaign.routing import Category
-from gan_htvs.core.processes import CORES
+from gan_htvs.core.processes import CORES_VARIABLE
 from launchers.launchpad.database import open_databases
 
 CATEGORIES = [str(each) for each in Category]
@@ -121,7 +121,7 @@ def test_a_batch_script_starts_packed_workers_from_folders_with_spaces(
         assert seen["OMP_NUM_THREADS"] == "1"
         assert seen["GAN_HTVS_RANKS"] == {"cpu": "1", "dft": "2", "hse": "4"}[category]
         # The same, but what a worker spreads over its share of one node needs no MPI.
-        assert seen[CORES] == {"cpu": "1", "dft": "2", "hse": "4"}[category]
+        assert seen[CORES_VARIABLE] == {"cpu": "1", "dft": "2", "hse": "4"}[category]
         assert seen["GAN_HTVS_SCRATCH"] == str(site / "gan_htvs_data" / "scratch")
 
 

@@ -12,12 +12,12 @@ import yaml
 from bson import Int64, ObjectId
 from typer.testing import CliRunner
 
-from gan_htvs.campaign.campaign_file import checked_campaign
+from gan_htvs.campaign.campaign_file import validate_campaign
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from launchers.results.archive import check_archive, read_archive
 
-CAMPAIGN = checked_campaign(
+CAMPAIGN = validate_campaign(
     {
         "name": "mg-o",
         "chemical_system": {"caps": {"Mg": 4, "O": 4}},

@@ -8,7 +8,7 @@ from monty.json import jsanitize
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
-from gan_htvs.campaign.campaign_file import checked_campaign
+from gan_htvs.campaign.campaign_file import validate_campaign
 from gan_htvs.core.candidate import Candidate, Origin
 from gan_htvs.core.document import encode
 from gan_htvs.core.stages import ScreeningStep
@@ -17,7 +17,7 @@ from launchers.launchpad.database import open_databases
 from launchers.results.campaign_report import read_results, read_trajectories
 from tests.helpers import CHGNET, references
 
-CAMPAIGN = checked_campaign(
+CAMPAIGN = validate_campaign(
     {
         "name": "mg-o",
         "chemical_system": {"caps": {"Mg": 4, "O": 4}},

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gan_htvs.core.band_gap import BandGapResult, MagneticOrderResult
+from gan_htvs.core.band_gap import BandGapResult, MagneticOrderingResult
 from gan_htvs.core.candidate import PrescreenVerdict
 from gan_htvs.core.stages import ScreeningStep, Stage, Step
 from gan_htvs.results.store import CandidateStore
@@ -63,8 +63,8 @@ def test_a_gap_that_was_not_computed_says_why(lab):
 def orders(*missing):
     """The ferromagnet, and other orders that were killed."""
     return (
-        MagneticOrderResult(start="FM", order="FM", energy_per_atom=-7.0),
-        *(MagneticOrderResult(start=m, reason="killed", is_retryable=True) for m in missing),
+        MagneticOrderingResult(start="FM", order="FM", energy_per_atom=-7.0),
+        *(MagneticOrderingResult(start=m, reason="killed", is_retryable=True) for m in missing),
     )
 
 

@@ -106,7 +106,7 @@ def test_every_potcar_is_opened(potcars):
 
 def test_known_potcars_are_ok_and_named(monkeypatch):
     nothing = PotcarReport([], [])
-    monkeypatch.setattr(vasp, "examine_potcars", lambda *_: nothing)
+    monkeypatch.setattr(vasp, "check_potcars", lambda *_: nothing)
     assert vasp.potcars(ELEMENTS, family("PBE")).what == "Mg_pv, Mn_pv, O of PBE"
 
 
