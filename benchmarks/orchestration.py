@@ -88,8 +88,8 @@ class Layout:
             outputs.ensure_index("uuid")
         for first in range(0, n_chains, per_workflow):
             flow = chains(range(first, min(first + per_workflow, n_chains)))
-            frees = CAMPAIGN.name if per_workflow < n_chains else None
-            submit(self.launchpad, [Unit(flow.uuid, flow, frees=frees)], CAMPAIGN)
+            releases = CAMPAIGN.name if per_workflow < n_chains else None
+            submit(self.launchpad, [Unit(flow.uuid, flow, releases=releases)], CAMPAIGN)
 
     def launch(self, n: int) -> None:
         """Launch some jobs as a worker does."""

@@ -63,7 +63,7 @@ def user_name() -> str:
         return str(os.getuid())
 
 
-def own_job() -> BatchJob | None:
+def current_batch_job() -> BatchJob | None:
     """Find the batch job that this process belongs to, if any."""
     for system, (job, cluster) in _VARIABLES.items():
         if os.environ.get(job) and (system is not BatchSystem.SGE or "SGE_ROOT" in os.environ):
@@ -71,7 +71,7 @@ def own_job() -> BatchJob | None:
     return None
 
 
-def system_here() -> BatchSystem | None:
+def local_batch_system() -> BatchSystem | None:
     """Find the batch system whose commands this machine has."""
     if shutil.which("squeue"):
         return BatchSystem.SLURM
@@ -88,7 +88,7 @@ class BatchQueue:
     because a scheduler was busy.
     """
 
-    system: BatchSystem | None = field(default_factory=system_here)
+    system: BatchSystem | None = field(default_factory=local_batch_system)
     _answers: dict[str, tuple[int | None, str]] = field(default_factory=dict, init=False)
 
     @property

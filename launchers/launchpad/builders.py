@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from launchers.launchpad.database import Databases
 
-OF_OUTPUTS = (
+OUTPUT_INDEXES = (
     ("uuid",),
     # Who was judged is counted without a look into the documents, which are large.
     ("metadata.campaign", "metadata.step", "metadata.candidate_id"),
@@ -42,7 +42,7 @@ def builders(databases: Databases) -> tuple[CandidateBuilder, StabilityBuilder]:
 def ensure_indexes(databases: Databases) -> None:
     """Make the indexes that are missing, before the first document comes or after many have."""
     outputs = databases.launchpad().db[OUTPUTS["collection_name"]]
-    for fields in OF_OUTPUTS:
+    for fields in OUTPUT_INDEXES:
         outputs.create_index([(field, 1) for field in fields])
     joining, _ = builders(databases)
     joining.connect()

@@ -86,17 +86,18 @@ def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
         allow_external_references=True,
         metadata=metadata,
     )
-    if unit.frees is None:
+    if unit.releases is None:
         return workflow
     spec = {
-        "campaign": unit.frees,
+        "campaign": unit.releases,
         "step": Step.RELEASE.value,
         "_add_launchpad_and_fw_id": True,
         "_allow_fizzled_parents": True,
         **spec_of(campaign.routing.other, Step.RELEASE),
     }
     leaves = [workflow.id_fw[fw_id] for fw_id in workflow.leaf_fw_ids]
-    release = Firework([ReleaseTask(owner=unit.frees)], spec=spec, name="release", parents=leaves)
+    tasks = [ReleaseTask(owner=unit.releases)]
+    release = Firework(tasks, spec=spec, name="release", parents=leaves)
     return Workflow([*workflow.fws, release], name=workflow.name, metadata=metadata)
 
 

@@ -20,7 +20,13 @@ from pymongo.errors import PyMongoError
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import Step
 from launchers.launchpad.batch_system import BatchQueue
-from launchers.launchpad.workers import Life, Worker, describe, this_worker, worker_of_launch
+from launchers.launchpad.workers import (
+    Liveness,
+    Worker,
+    attach_worker,
+    this_worker,
+    worker_of_launch,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -188,7 +194,7 @@ class CampaignLaunchPad(LaunchPad):
         for n_polls in count():
             previous = leases.find_one(lease) or unused
             now = datetime.now(UTC)
-            if moment(previous["until"]) < now or _is_dead(previous.get("worker")):
+            if as_utc(previous["until"]) < now or _is_dead(previous.get("worker")):
                 taken = leases.update_one(
                     lease | {"holder": previous["holder"]},
                     {"$set": mine | {"worker": worker, "until": now + LEASE}},
@@ -228,13 +234,13 @@ class CampaignLaunchPad(LaunchPad):
 
     def states(self, owners: Sequence[str]) -> Counter[tuple[str, str]]:
         """Count jobs by step and state."""
-        jobs = self.fireworks.find(of(owners), {"spec.step": 1, "state": 1})
+        jobs = self.fireworks.find(owned_by(owners), {"spec.step": 1, "state": 1})
         return Counter((job["spec"]["step"], job["state"]) for job in jobs)
 
     def is_busy(self, owners: Sequence[str]) -> bool:
         """Return whether any job is running or could be."""
         active = {"state": {"$in": list(ACTIVE_STATES)}}
-        return self.fireworks.find_one(of(owners) | active, {"_id": 1}) is not None
+        return self.fireworks.find_one(owned_by(owners) | active, {"_id": 1}) is not None
 
     def jobs(
         self,
@@ -258,7 +264,7 @@ class CampaignLaunchPad(LaunchPad):
             Further conditions on the Fireworks.
         """
         criteria = dict(query or {})
-        criteria |= of(owners) if owners is not None else {}
+        criteria |= owned_by(owners) if owners is not None else {}
         criteria |= {"state": {"$in": list(states)}} if states else {}
         criteria |= {"spec.step": {"$in": list(steps)}} if steps else {}
         documents = list(self.fireworks.find(criteria, _JOB_FIELDS).sort("fw_id", 1))
@@ -315,24 +321,24 @@ class CampaignLaunchPad(LaunchPad):
 def worker_of(owners: Sequence[str]) -> FWorker:
     """Describe this process to FireWorks: it takes the jobs of these owners and no other."""
     worker = this_worker()
-    fworker = FWorker(name=f"gan-htvs@{worker.host}", query=of(owners))
-    describe(fworker, worker)
+    fworker = FWorker(name=f"gan-htvs@{worker.host}", query=owned_by(owners))
+    attach_worker(fworker, worker)
     return fworker
 
 
-def moment(written: datetime | str) -> datetime:
+def as_utc(written: datetime | str) -> datetime:
     """Read a time of FireWorks: UTC, as BSON date or as text, depending on who wrote it."""
     moment = datetime.fromisoformat(written) if isinstance(written, str) else written
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def last_sign(launch: Mapping[str, Any]) -> datetime:
+def last_update(launch: Mapping[str, Any]) -> datetime:
     """Return when a worker last wrote to a launch: at its begin, at a ping, at its end."""
     latest = launch["state_history"][-1]
-    return moment(latest.get("updated_on", latest["created_on"]))
+    return as_utc(latest.get("updated_on", latest["created_on"]))
 
 
-def of(owners: Sequence[str]) -> dict[str, Any]:
+def owned_by(owners: Sequence[str]) -> dict[str, Any]:
     """Make the condition that a Firework belongs to one of these owners."""
     return {"spec.campaign": {"$in": list(owners)}}
 
@@ -342,4 +348,4 @@ def _is_dead(worker: dict[str, Any] | None) -> bool:
     if worker is None:
         return False
     no_queue = BatchQueue(system=None)
-    return Worker.model_validate(worker).life(no_queue) is Life.DEAD
+    return Worker.model_validate(worker).liveness(no_queue) is Liveness.DEAD

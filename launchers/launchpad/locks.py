@@ -52,7 +52,7 @@ class Locks:
         now = time.monotonic()
         return [workflow for since, workflow in self._seen.values() if now - since >= seconds]
 
-    def finish_abandoned(self, seconds: float) -> None:
+    def finish_stale(self, seconds: float) -> None:
         """Look once, and finish what was seen locked for so long."""
         self.look()
         for workflow in self.abandoned(seconds):
@@ -78,14 +78,14 @@ class Locks:
 
         Without that, every later update waits five minutes for the lock.
         """
-        self._undo_half(workflow)
+        self._reset_partial_completions(workflow)
         self._launchpad.workflows.update_one({"_id": workflow["_id"]}, {"$unset": {"locked": ""}})
         # Children may not know yet that a parent is done.
         for fw_id in _parents_first(workflow):
             with suppress(RuntimeError):  # a job that cannot be imported here
                 self._launchpad.refresh(fw_id)
 
-    def _undo_half(self, workflow: Mapping[str, Any]) -> None:
+    def _reset_partial_completions(self, workflow: Mapping[str, Any]) -> None:
         """Reset jobs whose end is in their own document only, so that it is written again.
 
         FireWorks writes the jobs that a job added, then the job, then the workflow. Added jobs that

@@ -44,13 +44,13 @@ class Unit:
         of the job whose output completes the unit.
     flow
         The jobs to queue.
-    frees
+    releases
         Owner whose units may be queued when this one has ended; None if no unit depends on it.
     """
 
     key: str
     flow: Flow
-    frees: str | None = None
+    releases: str | None = None
 
 
 def as_flow(part: Job | Flow) -> Flow:
@@ -106,14 +106,14 @@ class CampaignUnits:
     def unit(self, key: str) -> Unit:
         """Make a unit of stage one from its key."""
         if key in self.shared:
-            return Unit(key, self.shared[key], frees=key)
-        return Unit(key, self.compositions[key], frees=self.campaign.name)
+            return Unit(key, self.shared[key], releases=key)
+        return Unit(key, self.compositions[key], releases=self.campaign.name)
 
     def candidate_unit(self, chunk: Chunk, databases: Databases) -> Unit:
         """Make the unit of stage two that evaluates some candidates."""
         key = content_uuid("candidates", self.campaign.name, self.references, *chunk.ids)
         survivors = self.survivors(chunk, databases)
-        return Unit(key, self.flows.candidates(survivors), frees=self.campaign.name)
+        return Unit(key, self.flows.candidates(survivors), releases=self.campaign.name)
 
     def chunks(self, databases: Databases) -> list[Chunk]:
         """Return the survivors and reference phases that are not evaluated yet.

@@ -12,7 +12,13 @@ import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gan_htvs.core.versions import versions
-from launchers.launchpad.batch_system import BatchJob, BatchQueue, BatchSystem, own_job, user_name
+from launchers.launchpad.batch_system import (
+    BatchJob,
+    BatchQueue,
+    BatchSystem,
+    current_batch_job,
+    user_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +34,7 @@ MARK = "GAN_HTVS_WORKER"
 """Environment variable of all that a worker starts: whose it is."""
 
 
-class Life(StrEnum):
+class Liveness(StrEnum):
     """Whether a worker still runs."""
 
     ALIVE = "alive"
@@ -80,7 +86,7 @@ class Worker(BaseModel):
         """What all that it starts bears as :data:`MARK`."""
         return f"{self.pid}@{self.host}"
 
-    def life(self, queue: BatchQueue, *, everyone_is_here: bool = False) -> Life:
+    def liveness(self, queue: BatchQueue, *, is_single_machine: bool = False) -> Liveness:
         """Judge whether it still runs.
 
         Only a process that is seen is alive, and only one that must be seen and is not is dead. A
@@ -90,26 +96,26 @@ class Worker(BaseModel):
         ----------
         queue
             The batch system of this machine.
-        everyone_is_here
+        is_single_machine
             No other machine can reach the database, so it ran on this one even if that had another
             name then.
         """
         is_mine = self.user == user_name()
-        if everyone_is_here or self.host == socket.gethostname():
+        if is_single_machine or self.host == socket.gethostname():
             if running_process(self.pid, self.started) is not None:
-                return Life.ALIVE
+                return Liveness.ALIVE
             # Some machines hide the processes of other users.
-            return Life.DEAD if is_mine else Life.UNKNOWN
+            return Liveness.DEAD if is_mine else Liveness.UNKNOWN
         if self.batch_job and self.batch_system and is_mine:
             job = BatchJob(self.batch_job, self.batch_system, self.cluster)
             if queue.holds(job) is False:
-                return Life.DEAD
-        return Life.UNKNOWN
+                return Liveness.DEAD
+        return Liveness.UNKNOWN
 
 
 def this_worker() -> Worker:
     """Describe this process."""
-    job = own_job()
+    job = current_batch_job()
     return Worker(
         host=socket.gethostname(),
         user=user_name(),
@@ -122,12 +128,12 @@ def this_worker() -> Worker:
     )
 
 
-def describe(fworker: FWorker, worker: Worker) -> None:
+def attach_worker(fworker: FWorker, worker: Worker) -> None:
     """Put an identity where FireWorks stores it with every launch."""
     fworker.env = {**fworker.env, "worker": worker.model_dump(mode="json")}
 
 
-def sign_children(worker: Worker) -> None:
+def mark_children(worker: Worker) -> None:
     """Have all that this process starts from now on tell that it is this worker's."""
     os.environ[MARK] = worker.mark
 

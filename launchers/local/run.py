@@ -95,14 +95,14 @@ def _recover(campaign: Campaign, databases: Databases, feeder: Feeder, recovery:
     """Queue again what was lost or failed, and name the machines that still run jobs."""
     launchpad = feeder.launchpad
     # Workers that are gone were stopped with the run before; no job is to blame for it.
-    replace(recovery, blames=False).recover()
+    replace(recovery, limits_losses=False).recover()
     queue_again(launchpad, launchpad.jobs(list(feeder.units.shared), states=["FIZZLED"]))
     queue_again(launchpad, raised_jobs(launchpad, campaign))
     if "vasp" in (campaign.engines.energy.name, campaign.engines.band_gap.name):
         build_candidates(databases)
         failed = failed_calculations(databases, campaign)
         queue_again(launchpad, [each for each in failed if each.is_retryable])
-    if elsewhere := recovery.elsewhere():
+    if elsewhere := recovery.remote_workers():
         console.note(
             f"Jobs of this campaign run on other machines ({', '.join(elsewhere)}); should "
             "those be dead, `gan-htvs recover --silent-for 0` queues their jobs again."
@@ -124,7 +124,7 @@ def _work(recovery: Recovery, pool: WorkerPool, feed: Callable[[], int], watch: 
             pool.replace_dead(recovery)
             for lost_job in recovery.runs({"launches": []}):
                 recovery.repair(lost_job)
-            locks.finish_abandoned(BUSY_LOCK_SECONDS)
+            locks.finish_stale(BUSY_LOCK_SECONDS)
             states = launchpad.states(owners)
             busy = any(state in ACTIVE_STATES for _, state in states)
             idle_polls = 0 if busy else idle_polls + 1

@@ -17,7 +17,7 @@ from fireworks.core.rocket_launcher import rapidfire
 
 from launchers.launchpad.database import Databases
 from launchers.launchpad.jobs import worker_of
-from launchers.launchpad.workers import sign_children, stop_at_once, this_worker
+from launchers.launchpad.workers import mark_children, stop_at_once, this_worker
 
 IDLE_SECONDS = 2
 
@@ -26,7 +26,7 @@ def main(launchpad_file: Path, directory: Path, owners: list[str]) -> None:
     """Work until terminated; the parent decides when there is nothing left."""
     signal.signal(signal.SIGTERM, stop_at_once)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sign_children(this_worker())
+    mark_children(this_worker())
     threading.Thread(target=_follow_parent, daemon=True).start()
     # Library chatter would bury the tracebacks that this log is read for.
     warnings.filterwarnings("ignore")

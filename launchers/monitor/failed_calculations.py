@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from launchers.launchpad.database import Databases
     from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
 
-RETRIED = tuple(step for step in Step if step not in CALCULATIONS)
+RETRIED_STEPS = tuple(step for step in Step if step not in CALCULATIONS)
 """Steps that are run again after a failure; a failed relaxation is a result."""
 
 
@@ -92,7 +92,7 @@ def _is_needed(job: QueuedJob, candidate: Mapping[str, Any] | None) -> bool:
 
 def raised_jobs(launchpad: CampaignLaunchPad, campaign: Campaign) -> list[FailedCalculation]:
     """Return the jobs that raised and are not calculations of one structure."""
-    jobs = launchpad.jobs(CampaignUnits(campaign).owners, states=["FIZZLED"], steps=RETRIED)
+    jobs = launchpad.jobs(CampaignUnits(campaign).owners, states=["FIZZLED"], steps=RETRIED_STEPS)
     return [FailedCalculation(job.fw_id, "", job.name, job.error, None) for job in jobs]
 
 

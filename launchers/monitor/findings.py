@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SECONDS = 12.0
 """A check that takes longer has failed: a file system may hang."""
 
-PATIENT_SECONDS = 90.0
+LONG_TIMEOUT_SECONDS = 90.0
 """For checks that limit their own time, or that import libraries from a slow disk."""
 
 

@@ -28,7 +28,7 @@ class Trouble(StrEnum):
     """Kinds of failure that the job itself did not cause."""
 
     LOCK = "locked workflow"
-    END = "end not recorded"
+    COMPLETION = "completion not recorded"
     RUN = "lost run"
     RESERVATION = "lost reservation"
     IMPORT = "cannot be imported"
@@ -40,7 +40,7 @@ class Repair(StrEnum):
     QUEUE = "queued again"
     FINISH = "finished"
     FAIL = "marked as failed"
-    LEAVE = "left as it is"
+    NONE = "not repaired"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def failed_imports(launchpad: CampaignLaunchPad, owners: Sequence[str] | None) -
 
 def _unimportable(launchpad: CampaignLaunchPad, job: QueuedJob) -> LostJob:
     where = f" on {job.launch['host']}" if job.launch else ""
-    repair = Repair.LEAVE
+    repair = Repair.NONE
     if missing := _missing_import(launchpad, job):
         reason = f"{missing} (here; install it on this machine and the nodes)"
     elif len(job.archived_launches) + 1 >= MAX_LOSSES:

@@ -17,9 +17,9 @@ from fireworks.fw_config import RESERVATION_EXPIRATION_SECS, RUN_EXPIRATION_SECS
 
 from gan_htvs.core.stages import Step
 from launchers.launchpad.batch_system import BatchQueue, user_name
-from launchers.launchpad.jobs import last_sign, moment
+from launchers.launchpad.jobs import as_utc, last_update
 from launchers.launchpad.locks import BUSY_LOCK_SECONDS, LOCK_SECONDS, Locks
-from launchers.launchpad.workers import MARK, Life, worker_of_launch
+from launchers.launchpad.workers import MARK, Liveness, worker_of_launch
 from launchers.monitor.lost_runs import MAX_LOSSES, LostJob, Repair, Trouble, failed_imports
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ class Recovery:
         Launchpad of the jobs.
     owners
         Owners of the jobs; None for all.
-    everyone_is_here
+    is_single_machine
         Whether no other machine can reach the launchpad.
     silent_for
         Seconds; a run whose worker may be alive or dead is lost if it was silent for longer.
-    blames
+    limits_losses
         Whether a job may be the cause of its lost_jobs, and is given up after some of them.
     lock_seconds
         A workflow that is locked for longer was locked by a dead worker; None: longer than any
@@ -80,9 +80,9 @@ class Recovery:
 
     launchpad: CampaignLaunchPad
     owners: Sequence[str] | None = None
-    everyone_is_here: bool = False
+    is_single_machine: bool = False
     silent_for: float = RUN_EXPIRATION_SECS
-    blames: bool = True
+    limits_losses: bool = True
     lock_seconds: float | None = None
     queue: Callable[[], BatchQueue] = BatchQueue
 
@@ -90,7 +90,7 @@ class Recovery:
     def of(cls, databases: Databases, owners: Sequence[str] | None, **settings: Any) -> Self:
         """Prepare to recover the jobs of some owners, None for all, in these databases."""
         embedded = databases.settings.embedded_storage is not None
-        return cls(databases.launchpad(), owners, everyone_is_here=embedded, **settings)
+        return cls(databases.launchpad(), owners, is_single_machine=embedded, **settings)
 
     def recover(self, *, dry_run: bool = False) -> list[LostJob]:
         """Find all that is lost and repair it, or only return what would be done."""
@@ -100,7 +100,7 @@ class Recovery:
 
     def repair(self, lost_job: LostJob) -> bool:
         """Repair one job; return False if another process did, or the job went on."""
-        if lost_job.repair is Repair.LEAVE:
+        if lost_job.repair is Repair.NONE:
             return True
         # A dead worker may have left the workflow locked.
         self.locked({"nodes": lost_job.fw_id}, finish=True)
@@ -110,7 +110,7 @@ class Recovery:
         if [job.launch_id for job in jobs] != [lost_job.launch_id]:
             return False
         match lost_job.trouble:
-            case Trouble.END:
+            case Trouble.COMPLETION:
                 self.launchpad.refresh(lost_job.fw_id)
             case Trouble.RUN:
                 self._end_run(lost_job, jobs[0])
@@ -130,12 +130,12 @@ class Recovery:
         """
         jobs = self.launchpad.jobs(self.owners, states=["RUNNING", "RESERVED"], query=query)
         queue = self.queue()  # read after the launchpad: a batch job that is gone never starts
-        found = [self._loss_of(job, queue) for job in jobs]
+        found = [self._lost_job(job, queue) for job in jobs]
         return [lost_job for lost_job in found if lost_job is not None]
 
-    def elsewhere(self) -> list[str]:
+    def remote_workers(self) -> list[str]:
         """Name the workers that run jobs and cannot be seen from here."""
-        return self._workers(self.owners, Life.UNKNOWN)
+        return self._workers(self.owners, Liveness.UNKNOWN)
 
     def locked(
         self, query: Mapping[str, Any] | None = None, *, finish: bool = False
@@ -157,7 +157,7 @@ class Recovery:
             return []
         seconds = self.lock_seconds
         if seconds is None:
-            is_busy = self._workers(None, Life.ALIVE, Life.UNKNOWN)
+            is_busy = self._workers(None, Liveness.ALIVE, Liveness.UNKNOWN)
             seconds = BUSY_LOCK_SECONDS if is_busy else LOCK_SECONDS
         abandoned = locks.settle(seconds, query or {})
         for workflow in abandoned if finish else ():
@@ -168,39 +168,39 @@ class Recovery:
             for each in abandoned
         ]
 
-    def _workers(self, owners: Sequence[str] | None, *lives: Life) -> list[str]:
+    def _workers(self, owners: Sequence[str] | None, *lives: Liveness) -> list[str]:
         queue = self.queue()
         jobs = self.launchpad.jobs(owners, states=["RUNNING"])
         return sorted(
-            {_name(job) for job in jobs if job.launch and self._life(job, queue) in lives}
+            {_name(job) for job in jobs if job.launch and self._liveness(job, queue) in lives}
         )
 
-    def _loss_of(self, job: QueuedJob, queue: BatchQueue) -> LostJob | None:
+    def _lost_job(self, job: QueuedJob, queue: BatchQueue) -> LostJob | None:
         launch, reason = job.launch, None
         if launch is None:
             if job.state == "RESERVED" and _age(job.updated_on) > CHECKOUT_SECONDS:
                 reason = "its worker died while taking it"
         elif launch["state"] == "RUNNING":
-            life, silent = self._life(job, queue), _age(last_sign(launch))
-            if life is Life.DEAD:
+            life, silent = self._liveness(job, queue), _age(last_update(launch))
+            if life is Liveness.DEAD:
                 return self._lost_run(job, f"{_name(job)} is gone")
-            if life is Life.UNKNOWN and silent > self.silent_for:
+            if life is Liveness.UNKNOWN and silent > self.silent_for:
                 return self._lost_run(job, f"{_name(job)} has been silent for {_duration(silent)}")
         elif launch["state"] == "RESERVED":
             reason = _why_unreserved(launch, queue)
         elif launch["state"] == "READY":  # a cancellation that was not completed
             reason = "its reservation was cancelled"
         elif (
-            self._life(job, queue) is Life.DEAD
+            self._liveness(job, queue) is Liveness.DEAD
             or _age(launch["state_history"][-1]["created_on"]) > BUSY_LOCK_SECONDS
         ):
-            return LostJob.of(Trouble.END, job, f"{_name(job)} died", Repair.FINISH)
+            return LostJob.of(Trouble.COMPLETION, job, f"{_name(job)} died", Repair.FINISH)
         return LostJob.of(Trouble.RESERVATION, job, reason) if reason else None
 
-    def _life(self, job: QueuedJob, queue: BatchQueue) -> Life:
+    def _liveness(self, job: QueuedJob, queue: BatchQueue) -> Liveness:
         if job.worker is None:
-            return Life.UNKNOWN
-        return job.worker.life(queue, everyone_is_here=self.everyone_is_here)
+            return Liveness.UNKNOWN
+        return job.worker.liveness(queue, is_single_machine=self.is_single_machine)
 
     def _lost_run(self, job: QueuedJob, reason: str) -> LostJob:
         launches = self.launchpad.launches.find(
@@ -208,10 +208,10 @@ class Recovery:
         ).sort("launch_id", -1)
         stored = ((launch.get("action") or {}).get("stored_data", {}) for launch in launches)
         messages = [each.get("_message") for each in stored]
-        n_losses = 1 + [*takewhile(lambda each: each != GIVEN_UP, messages)].count(LOST)
-        if n_losses < MAX_LOSSES or not self.blames or job.step in RESUMED:
+        n_lost = 1 + [*takewhile(lambda each: each != GIVEN_UP, messages)].count(LOST)
+        if n_lost < MAX_LOSSES or not self.limits_losses or job.step in RESUMED:
             return LostJob.of(Trouble.RUN, job, reason)
-        reason = f"lost {n_losses} times, at last because {reason}"
+        reason = f"lost {n_lost} times, at last because {reason}"
         return LostJob.of(Trouble.RUN, job, reason, Repair.FAIL)
 
     def _claim(self, lost_job: LostJob) -> bool:
@@ -229,7 +229,7 @@ class Recovery:
         _kill_orphans(job)
         message = GIVEN_UP
         if lost_job.repair is Repair.QUEUE:
-            message = LOST if self.blames else INTERRUPTED
+            message = LOST if self.limits_losses else INTERRUPTED
             # Before its launch is marked: the job, and what waits for it, have not failed.
             self.launchpad.rerun_fw(lost_job.fw_id)
         action = {"_message": message, "_exception": {"_stacktrace": lost_job.reason}}
@@ -250,7 +250,7 @@ def _kill_orphans(job: QueuedJob) -> None:
 
 def _why_unreserved(launch: Mapping[str, Any], queue: BatchQueue) -> str | None:
     batch_job = launch["state_history"][-1].get("reservation_id")
-    age = _age(last_sign(launch))
+    age = _age(last_update(launch))
     if batch_job is None:
         return "it never reached the queue" if age > SUBMISSION_SECONDS else None
     is_held = queue.holds_id(batch_job) if _is_ours(launch, queue) else None
@@ -282,7 +282,7 @@ def _name(job: QueuedJob) -> str:
 
 
 def _age(written: datetime | str) -> float:
-    return (datetime.now(UTC) - moment(written)).total_seconds()
+    return (datetime.now(UTC) - as_utc(written)).total_seconds()
 
 
 def _duration(seconds: float) -> str:

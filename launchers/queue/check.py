@@ -25,7 +25,7 @@ from launchers.launchpad.launchpad_file import LaunchpadFile
 from launchers.monitor.doctor import database_checks as database
 from launchers.monitor.doctor.database_checks import DatabaseSession
 from launchers.monitor.findings import (
-    PATIENT_SECONDS,
+    LONG_TIMEOUT_SECONDS,
     Check,
     Finding,
     failure,
@@ -91,7 +91,7 @@ def check_folder(folder: Path, campaign: Campaign | None = None) -> list[Finding
     launchpad_file = folder / str(settings.get("LAUNCHPAD_LOC") or "my_launchpad.yaml")
     limits = {} if campaign is None else longest_calculations(campaign)
     needed = present if campaign is None else categories_of(campaign)
-    patient = partial(Check, seconds=PATIENT_SECONDS)
+    patient = partial(Check, seconds=LONG_TIMEOUT_SECONDS)
 
     def checks() -> Iterator[Check]:
         yield patient("environment", partial(environment, folder, launchpad_file))
@@ -139,7 +139,7 @@ def environment(folder: Path, launchpad_file: Path) -> Finding:
             check=False,
             cwd=launch_dir,
             stdin=subprocess.DEVNULL,
-            timeout=PATIENT_SECONDS,
+            timeout=LONG_TIMEOUT_SECONDS,
         )
     if shell.returncode:
         return failure(
@@ -275,7 +275,7 @@ def queue(path: Path) -> Finding:
         named.append(f"{names.what} {value or 'of the batch system by default'}")
         if not value:
             continue
-        done = run_program(names.command, PATIENT_SECONDS)
+        done = run_program(names.command, LONG_TIMEOUT_SECONDS)
         if done is None or done.returncode:
             reason = _last_line(done.stderr) if done else "is not on PATH, or does not answer"
             return warning(

@@ -29,9 +29,9 @@ from launchers.launchpad.batch_system import BatchQueue
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.foreign_settings import restore_jobflow_settings
 from launchers.launchpad.workers import (
-    describe,
+    attach_worker,
     differences,
-    sign_children,
+    mark_children,
     stop_at_once,
     this_worker,
 )
@@ -139,7 +139,7 @@ def rlaunch(arguments: Sequence[str], tell: Callable[[str], None]) -> None:
         If a file is missing or wrong, or FireWorks refuses the arguments.
     """
     worker = this_worker()
-    sign_children(worker)
+    mark_children(worker)
 
     def use(databases: Databases) -> None:
         jobflow.SETTINGS.JOB_STORE = databases.job_store()
@@ -215,12 +215,12 @@ class _FWorkers:
     def describe_again(self) -> None:
         """Give the workers the identity of this process, a child of ``rlaunch multi``."""
         worker = this_worker()
-        sign_children(worker)
+        mark_children(worker)
         for fworker in self._described:
-            describe(fworker, worker)
+            attach_worker(fworker, worker)
 
     def _describe(self, fworker: FWorker) -> FWorker:
-        describe(fworker, self.worker)
+        attach_worker(fworker, self.worker)
         self._described.append(fworker)
         return fworker
 

@@ -237,7 +237,7 @@ def test_a_running_campaign_is_followed_to_its_end(site_of, page, free_port):
         page.goto(f"{address}/campaigns")
         page.evaluate("window.isAsItWas = true")
         headline = page.locator(".headline")
-        running = re.compile(r"^mg-o runs 1 job: [0-2] of 3 structures judged; [1-3] left, ETA ")
+        running = re.compile(r"^mg-o runs 1 job: [0-2] of 3 structures evaluated; [1-3] left, ETA ")
         playwright.expect(headline).to_have_text(running, timeout=60_000)
         at_work = page.get_by_role("heading", name="At work")
         playwright.expect(at_work).to_be_visible()
@@ -246,7 +246,7 @@ def test_a_running_campaign_is_followed_to_its_end(site_of, page, free_port):
         told, _ = run.communicate(timeout=TIMEOUT)
         assert run.returncode == 0, told
         playwright.expect(headline).to_have_text(
-            "mg-o finished: 3 of 3 structures judged; none left", timeout=60_000
+            "mg-o finished: 3 of 3 structures evaluated; none left", timeout=60_000
         )
         playwright.expect(at_work).to_have_count(0)
         assert page.locator(".card progress").get_attribute("value") == "3"

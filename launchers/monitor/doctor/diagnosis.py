@@ -19,7 +19,14 @@ from launchers.monitor.doctor import phases
 from launchers.monitor.doctor import software_checks as software
 from launchers.monitor.doctor import vasp_checks as vasp
 from launchers.monitor.doctor.database_checks import DatabaseSession
-from launchers.monitor.findings import PATIENT_SECONDS, Check, Finding, Severity, ok, run_checks
+from launchers.monitor.findings import (
+    LONG_TIMEOUT_SECONDS,
+    Check,
+    Finding,
+    Severity,
+    ok,
+    run_checks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +91,7 @@ def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
     runs_vasp = "vasp" in names
     yield Check("Python", lambda: ok(f"{platform.python_version()} at {sys.executable}"))
     yield Check("libraries", software.libraries)
-    yield Check("imports", software.imports, seconds=PATIENT_SECONDS)
+    yield Check("imports", software.imports, seconds=LONG_TIMEOUT_SECONDS)
     cores, setting = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
     yield Check("threads", partial(software.threads, cores, setting, runs_vasp=runs_vasp))
     yield Check("GPU", machine.gpu)
@@ -94,7 +101,7 @@ def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
     potentials = potentials_of(campaign) if campaign else {}
     for name in dict.fromkeys((*SHIPPED, *sorted(potentials))):
         load = partial(software.potential, name, potentials.get(name, {}))
-        yield Check(f"potential {name}", load, needed(name in potentials), PATIENT_SECONDS)
+        yield Check(f"potential {name}", load, needed(name in potentials), LONG_TIMEOUT_SECONDS)
     yield Check("GPAW", software.gpaw, needed("gpaw" in names))
     yield Check("VASP", vasp.command, needed(runs_vasp))
     yield Check("atomate2 settings", vasp.settings, needed(runs_vasp))
@@ -123,7 +130,7 @@ def potentials_of(campaign: Campaign) -> dict[str, dict[str, Any]]:
 def _database_checks(file: Path, session: DatabaseSession, need: Severity) -> Iterator[Check]:
     """List the checks of a database; all but the first follow only if that has passed."""
     severity = Severity.FAILURE if file.exists() else need
-    yield Check("database", partial(session.reach, file), severity, PATIENT_SECONDS)
+    yield Check("database", partial(session.reach, file), severity, LONG_TIMEOUT_SECONDS)
     if (databases := session.databases) is not None:
         yield Check("JobStore", partial(database.job_store, databases))
         yield Check("indexes", partial(database.indexes, databases, file))

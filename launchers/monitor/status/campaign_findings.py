@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_htvs.core.stages import CALCULATIONS
 from launchers.console.quantities import counted, span
-from launchers.launchpad.jobs import last_sign, moment, of
+from launchers.launchpad.jobs import as_utc, last_update, owned_by
 from launchers.launchpad.workers import differences
 from launchers.monitor.findings import warning
 from launchers.monitor.lost_runs import as_findings
@@ -90,7 +90,7 @@ def _standstill(
     # A candidate whose calculation raised is judged all the same; a reference phase is not.
     is_result = {"spec.campaign": status.name, "spec.step": {"$in": list(CALCULATIONS)}}
     n_fizzled = launchpad.fireworks.count_documents(
-        of(owners) | {"state": "FIZZLED", "$nor": [is_result]}
+        owned_by(owners) | {"state": "FIZZLED", "$nor": [is_result]}
     )
     if n_fizzled:
         yield warning(
@@ -99,7 +99,7 @@ def _standstill(
         )
     else:
         yield warning(
-            f"{counted(status.n_left, 'structure')} left, and no job of it is queued",
+            f"{counted(status.n_remaining, 'structure')} left, and no job of it is queued",
             "gan-htvs submit CAMPAIGN.YAML",
         )
 
@@ -119,16 +119,17 @@ def _idle_categories(
             waiting[job.category].append(job)
     if not waiting:
         return
-    at_work = [job.launch for job in running if job.launch]
+    running_launches = [job.launch for job in running if job.launch]
     recent = launchpad.launches.find({}, ["fworker", "state_history"]).sort("launch_id", -1)
-    launches = [*at_work, *recent.limit(RECENT_LAUNCHES)]
+    launches = [*running_launches, *recent.limit(RECENT_LAUNCHES)]
     for category, jobs in waiting.items():
         since = min(job.since for job in jobs)
-        signs = [last_sign(each) for each in launches if _takes(each["fworker"], category, owners)]
-        is_busy = any(_takes(each["fworker"], category, owners) for each in at_work)
-        if is_busy or now - max([since, *signs]) < IDLE:
+        suitable = [item for item in launches if _takes(item["fworker"], category, owners)]
+        updates = [last_update(launch) for launch in suitable]
+        is_busy = any(_takes(launch["fworker"], category, owners) for launch in running_launches)
+        if is_busy or now - max([since, *updates]) < IDLE:
             continue
-        last = f"the last one was seen {span(now - max(signs))} ago" if signs else "none ever came"
+        last = f"last seen {span(now - max(updates))} ago" if updates else "none seen yet"
         of_category = f" of category {category}" if category else ""
         launch = f"qlaunch -c queue/{category or 'cpu'} rapidfire"
         yield warning(
@@ -155,7 +156,7 @@ def _other_versions(
     """Find launches since the submission with other versions than it had."""
     if not (versions := submission.get("versions")):
         return
-    start = moment(submission["submitted_on"]).isoformat()
+    start = as_utc(submission["submitted_on"]).isoformat()
     since = {VERSIONS: {"$exists": True}, "time_start": {"$gte": start}}
     group = {"_id": {"host": "$host", "versions": f"${VERSIONS}"}}
     counts: Counter[str] = Counter()
@@ -164,7 +165,7 @@ def _other_versions(
         if differing := differences(versions, theirs):
             # Launches do not hold their owners; few of them differ.
             jobs = launchpad.launches.distinct("fw_id", since | {"host": host, VERSIONS: theirs})
-            n = launchpad.fireworks.count_documents(of(owners) | {"fw_id": {"$in": jobs}})
+            n = launchpad.fireworks.count_documents(owned_by(owners) | {"fw_id": {"$in": jobs}})
             counts[f"{host}: {', '.join(differing)}"] += n
     for where, n in (+counts).items():
         yield warning(

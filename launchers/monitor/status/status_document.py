@@ -13,7 +13,7 @@ from gan_htvs.results.funnel import Funnel
 from launchers.launchpad.jobs import ACTIVE_STATES
 from launchers.monitor.findings import Finding
 
-FEW_VERDICTS = 10
+MIN_VERDICTS_FOR_RATE = 10
 """Fewer than these in an hour tell no rate; that of a day is taken."""
 
 
@@ -82,12 +82,12 @@ class CampaignStatus(StatusDocument):
 
     campaign: Campaign = Field(exclude=True, repr=False)
     name: str = Field(description="of the campaign")
-    n_wanted: int = Field(description="structures: compositions x structures x proposers")
+    n_requested: int = Field(description="structures: compositions x structures x proposers")
     began_on: datetime | None = Field(
         None, description="when its first job was queued; None: none was"
     )
-    n_given_up: int = Field(description="that the proposers did not find")
-    n_judged: int = Field(description="candidates with a verdict, reference phases left out")
+    n_not_proposed: int = Field(description="that the proposers did not find")
+    n_evaluated: int = Field(description="candidates with a verdict, reference phases left out")
     built_on: datetime | None = Field(None, description="last change of a candidate's document")
     n_unbuilt: int = Field(description="verdicts that the funnel does not show yet")
     funnel: Funnel
@@ -99,15 +99,15 @@ class CampaignStatus(StatusDocument):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def n_left(self) -> int:
+    def n_remaining(self) -> int:
         """Structures that are still to be judged."""
-        return max(self.n_wanted - self.n_given_up - self.n_judged, 0)
+        return max(self.n_requested - self.n_not_proposed - self.n_evaluated, 0)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
-        return not (self.n_left or self.count("WAITING") or self.is_active)
+        return not (self.n_remaining or self.count("WAITING") or self.is_active)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -117,15 +117,15 @@ class CampaignStatus(StatusDocument):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def seconds_left(self) -> float | None:
+    def seconds_remaining(self) -> float | None:
         """How long the structures that are left take at the recent rate; None: not known.
 
         The rate is that of the last hour, or of the last day if the hour brought few verdicts.
         """
         rate = self.recent.verdicts_per_hour
-        if not self.n_left or not rate:
-            return None if self.n_left else 0
-        return 3600 * self.n_left / rate
+        if not self.n_remaining or not rate:
+            return None if self.n_remaining else 0
+        return 3600 * self.n_remaining / rate
 
     @property
     def is_active(self) -> bool:
@@ -136,7 +136,7 @@ class CampaignStatus(StatusDocument):
     def recent(self) -> Throughput:
         """The throughput that tells most about the next hours."""
         hour, day, _ = self.throughput
-        return hour if hour.n_verdicts >= FEW_VERDICTS else day
+        return hour if hour.n_verdicts >= MIN_VERDICTS_FOR_RATE else day
 
     def count(self, *states: str) -> int:
         """Count the jobs in these states."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, read_stored_campaign
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage, Step
 from gan_htvs.results.funnel import CANDIDATE_FIELDS, measure_funnel
-from launchers.launchpad.jobs import last_sign, moment, of
+from launchers.launchpad.jobs import as_utc, last_update, owned_by
 from launchers.launchpad.registry import registrations
 from launchers.launchpad.samples import longest_samples
 from launchers.monitor.status.campaign_findings import campaign_findings, categories_of
@@ -71,26 +71,26 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> Campa
     submission = registration.get("submission") or {}
     owners = submission.get("owners") or _owners(campaign)
     launchpad, now = databases.launchpad(), datetime.now(UTC)
-    times, n_verdicts, n_given_up = _read_outputs(launchpad, campaign)
+    times, n_verdicts, n_not_proposed = _read_outputs(launchpad, campaign)
     groups = _group_jobs(launchpad, owners, now)
     mine = {"campaign": campaign.name}
     candidates = list(launchpad.db.candidates.find(mine, [*CANDIDATE_FIELDS, "last_updated"]))
-    began_on = min((moment(group["began"]) for group in groups), default=None)
+    began_on = min((as_utc(group["began"]) for group in groups), default=None)
     n_built = sum(candidate["stage"] != Stage.GENERATED for candidate in candidates)
-    updates = [moment(each["last_updated"]) for each in candidates if each.get("last_updated")]
+    updates = [as_utc(each["last_updated"]) for each in candidates if each.get("last_updated")]
     running = launchpad.jobs(owners, states=["RUNNING"])
     status = CampaignStatus(
         campaign=campaign,
         name=campaign.name,
-        n_wanted=campaign.n_structures,
+        n_requested=campaign.n_structures,
         began_on=began_on,
-        n_given_up=n_given_up,
-        n_judged=len(times),
+        n_not_proposed=n_not_proposed,
+        n_evaluated=len(times),
         built_on=max(updates, default=None),
         n_unbuilt=max(n_verdicts - n_built, 0),
         funnel=measure_funnel(candidates, campaign),
         jobs=tuple(
-            JobCount(**group["_id"], n=group[ALWAYS], since=moment(group["since"]))
+            JobCount(**group["_id"], n=group[ALWAYS], since=as_utc(group["since"]))
             for group in groups
         ),
         workers=_working_hosts(running),
@@ -154,7 +154,7 @@ def _group_jobs(
     }
     times = {"since": {"$min": "$updated_on"}, "began": {"$min": "$created_on"}}
     group = {"_id": kind, ALWAYS: {"$sum": 1}} | times | recent
-    groups = list(launchpad.fireworks.aggregate([{"$match": of(owners)}, {"$group": group}]))
+    groups = list(launchpad.fireworks.aggregate([{"$match": owned_by(owners)}, {"$group": group}]))
     for each in groups:
         each["_id"].setdefault("category", None)
     return sorted(
@@ -217,8 +217,8 @@ def _working_hosts(running: Sequence[QueuedJob]) -> tuple[WorkingHost, ...]:
                 batch_job=batch_job or None,
                 categories=categories_of(launches[0]["fworker"]),
                 steps=Counter(Step(job.step) for job in jobs),
-                since=min(moment(launch["time_start"]) for launch in launches),
-                last_ping=max(map(last_sign, launches)),
+                since=min(as_utc(launch["time_start"]) for launch in launches),
+                last_ping=max(map(last_update, launches)),
             )
         )
     return tuple(hosts)

@@ -49,11 +49,11 @@ def watch(look: Callable[[], Status], seconds: float, *, as_json: bool = False) 
 
 def headline(status: CampaignStatus) -> str:
     """Tell in one line how far a campaign is and how long it takes."""
-    done = f"{status.n_judged:,} of {status.n_wanted:,} structures judged"
-    if status.n_judged > status.n_wanted:
+    done = f"{status.n_evaluated:,} of {status.n_requested:,} structures evaluated"
+    if status.n_evaluated > status.n_requested:
         done += ", more than are asked for now"
-    if status.n_given_up:
-        done += f", {status.n_given_up:,} not found by the proposers"
+    if status.n_not_proposed:
+        done += f", {status.n_not_proposed:,} not found by the proposers"
     return f"[bold]{escape(status.name)}[/bold] {_state(status)}: {done}; {_eta(status)}"
 
 
@@ -70,16 +70,16 @@ def _state(status: CampaignStatus) -> str:
 
 def _eta(status: CampaignStatus) -> str:
     """Say when the last structure is judged, and what that is made of."""
-    if not status.n_left:
+    if not status.n_remaining:
         return "none left"
     if status.is_stuck:
-        return f"{status.n_left:,} left"
-    recent, seconds = status.recent, status.seconds_left
+        return f"{status.n_remaining:,} left"
+    recent, seconds = status.recent, status.seconds_remaining
     within = span(timedelta(hours=recent.hours))
     if seconds is None:
-        return f"{status.n_left:,} left, ETA unknown: none judged in the last {within}"
+        return f"{status.n_remaining:,} left, ETA unknown: none judged in the last {within}"
     return (
-        f"{status.n_left:,} left, ETA {span(timedelta(seconds=seconds))}: "
+        f"{status.n_remaining:,} left, ETA {span(timedelta(seconds=seconds))}: "
         f"{recent.n_verdicts:,} judged in the last {within}; band gaps come on top"
     )
 

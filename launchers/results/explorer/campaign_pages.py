@@ -96,12 +96,12 @@ def register(app: Dash, looked: Survey) -> None:
 
 
 def _card(status: CampaignStatus) -> Component:
-    done = status.n_wanted - status.n_left
+    done = status.n_requested - status.n_remaining
     return html.Section(
         [
             html.H2(dcc.Link(status.name, href=f"/campaigns/{status.name}")),
             html.P(_plain(headline(status)), className="headline"),
-            html.Progress(value=str(done), max=str(status.n_wanted)),
+            html.Progress(value=str(done), max=str(status.n_requested)),
             html.Ul([html.Li(f"{each.what}: {each.fix}") for each in status.findings]),
             *map(_drawn, grids(status)),
         ],

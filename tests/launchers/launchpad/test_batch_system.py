@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from launchers.launchpad.batch_system import BatchJob, BatchQueue, BatchSystem, own_job, user_name
+from launchers.launchpad.batch_system import (
+    BatchJob,
+    BatchQueue,
+    BatchSystem,
+    current_batch_job,
+    user_name,
+)
 
 JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "JOB_ID")
 
@@ -116,4 +122,4 @@ def test_a_process_knows_its_batch_job(monkeypatch, environment, job):
         monkeypatch.delenv(variable, raising=False)
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
-    assert own_job() == job
+    assert current_batch_job() == job

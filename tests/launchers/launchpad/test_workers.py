@@ -12,8 +12,8 @@ from fireworks import FWorker
 from gan_htvs.core.versions import versions
 from launchers.launchpad.batch_system import BatchQueue, BatchSystem
 from launchers.launchpad.workers import (
-    Life,
-    describe,
+    Liveness,
+    attach_worker,
     differences,
     this_worker,
     worker_of_launch,
@@ -44,7 +44,7 @@ def changed(worker, **changes):
 
 def test_an_identity_survives_the_way_through_a_launch(mine):
     fworker = FWorker(name="node", env={"vasp_cmd": "srun vasp_std"})
-    describe(fworker, mine)
+    attach_worker(fworker, mine)
     launch = {"fworker": fworker.to_dict()}
     assert worker_of_launch(launch) == mine
     assert launch["fworker"]["env"]["vasp_cmd"] == "srun vasp_std"
@@ -56,47 +56,48 @@ def test_workers_of_fireworks_own_have_no_identity(launch):
 
 
 def test_a_process_that_runs_is_alive(mine):
-    assert mine.life(NO_QUEUE) is Life.ALIVE
+    assert mine.liveness(NO_QUEUE) is Liveness.ALIVE
 
 
 def test_a_process_that_ended_is_dead_even_before_its_parent_noticed(mine):
     child = subprocess.Popen([sys.executable, "-c", ""])
     started = this_worker().started
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie now
-    assert changed(mine, pid=child.pid, started=started).life(NO_QUEUE) is Life.DEAD
+    assert changed(mine, pid=child.pid, started=started).liveness(NO_QUEUE) is Liveness.DEAD
     child.wait()
-    assert changed(mine, pid=child.pid).life(NO_QUEUE) is Life.DEAD
+    assert changed(mine, pid=child.pid).liveness(NO_QUEUE) is Liveness.DEAD
 
 
 def test_a_recycled_pid_is_not_the_worker(mine):
-    assert changed(mine, started=mine.started - 1000).life(NO_QUEUE) is Life.DEAD
-    assert changed(mine, started=mine.started - 2).life(NO_QUEUE) is Life.ALIVE  # the clock was set
+    assert changed(mine, started=mine.started - 1000).liveness(NO_QUEUE) is Liveness.DEAD
+    after_clock_change = changed(mine, started=mine.started - 2)
+    assert after_clock_change.liveness(NO_QUEUE) is Liveness.ALIVE
 
 
 def test_a_process_of_somebody_else_that_is_not_seen_may_be_hidden(mine):
     gone = changed(mine, user="somebody else", started=0)
-    assert gone.life(NO_QUEUE) is Life.UNKNOWN
+    assert gone.liveness(NO_QUEUE) is Liveness.UNKNOWN
 
 
 def test_a_worker_of_another_machine_is_not_judged_unless_nobody_else_can_be_there(mine):
     elsewhere = changed(mine, host="elsewhere", started=0)
-    assert elsewhere.life(NO_QUEUE) is Life.UNKNOWN
-    assert elsewhere.life(NO_QUEUE, everyone_is_here=True) is Life.DEAD
+    assert elsewhere.liveness(NO_QUEUE) is Liveness.UNKNOWN
+    assert elsewhere.liveness(NO_QUEUE, is_single_machine=True) is Liveness.DEAD
 
 
 @pytest.mark.parametrize(
     ("held", "user", "life"),
     [
-        (False, None, Life.DEAD),
-        (True, None, Life.UNKNOWN),  # it may have died within its batch job
-        (None, None, Life.UNKNOWN),
-        (False, "somebody else", Life.UNKNOWN),  # whose jobs the queue may hide
+        (False, None, Liveness.DEAD),
+        (True, None, Liveness.UNKNOWN),  # it may have died within its batch job
+        (None, None, Liveness.UNKNOWN),
+        (False, "somebody else", Liveness.UNKNOWN),  # whose jobs the queue may hide
     ],
 )
 def test_a_worker_is_dead_with_its_batch_job(mine, held, user, life):
     job = {"batch_system": BatchSystem.SLURM, "batch_job": "17", "cluster": "big"}
     worker = changed(mine, host="node7", user=user or mine.user, **job)
-    assert worker.life(Queue(held)) is life
+    assert worker.liveness(Queue(held)) is life
 
 
 def test_versions_are_those_installed_and_what_is_missing_is_left_out(monkeypatch):
@@ -136,4 +137,4 @@ def test_a_stopped_worker_takes_its_children_along_and_leaves_no_exception():
     assert worker.returncode == 128 + signal.SIGTERM
     assert rest == ""
     gone = this_worker().model_copy(update={"pid": child})
-    assert gone.life(NO_QUEUE) is Life.DEAD
+    assert gone.liveness(NO_QUEUE) is Liveness.DEAD

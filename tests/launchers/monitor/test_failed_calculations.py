@@ -189,7 +189,7 @@ def test_a_candidate_that_is_queued_again_is_judged_by_its_last_energy(site, mon
     candidate = name_by_content(maker.make(proposal("a", rocksalt()), references()))
     gate = candidate.output.uuid
     label(candidate, "mg-o")
-    submit(site.launchpad, [Unit("a", candidate, frees="mg-o")], CAMPAIGN)
+    submit(site.launchpad, [Unit("a", candidate, releases="mg-o")], CAMPAIGN)
 
     def run():
         rapidfire(site.launchpad, FWorker(), m_dir=str(tmp_path), strm_lvl="CRITICAL")

@@ -11,7 +11,7 @@ from jobflow import Flow
 from gan_htvs.core.stages import Step
 from launchers.launchpad.batch_system import BatchQueue, BatchSystem
 from launchers.launchpad.units import Unit
-from launchers.launchpad.workers import describe, this_worker
+from launchers.launchpad.workers import attach_worker, this_worker
 from launchers.monitor.recovery import Recovery
 from tests.jobs import add, labeled
 
@@ -64,7 +64,7 @@ def dead(alive):
 
 
 @pytest.fixture
-def elsewhere(alive):
+def remote(alive):
     """A worker of which nothing can be seen from here."""
     return alive.model_copy(update={"host": "elsewhere"})
 
@@ -73,7 +73,7 @@ def taken_by(launchpad, worker, folder="/tmp"):
     """Have a job taken by a worker, None for one of FireWorks' own; return its launch."""
     fworker = FWorker()
     if worker:
-        describe(fworker, worker)
+        attach_worker(fworker, worker)
     _, launch_id = launchpad.checkout_fw(fworker, str(folder))
     return launch_id
 

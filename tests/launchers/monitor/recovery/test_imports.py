@@ -30,9 +30,9 @@ def broken(launchpad, trace, *, launched):
     ("trace", "repair"),
     [
         ("Traceback\nModuleNotFoundError: No module named 'yaml'\n", Repair.QUEUE),
-        ("Traceback\nModuleNotFoundError: No module named 'no_such_module'\n", Repair.LEAVE),
+        ("Traceback\nModuleNotFoundError: No module named 'no_such_module'\n", Repair.NONE),
         ("Traceback\nImportError: cannot import name 'dump' from 'yaml' (/x.py)\n", Repair.QUEUE),
-        ("Traceback\nImportError: cannot import name 'nix' from 'yaml' (/x.py)\n", Repair.LEAVE),
+        ("Traceback\nImportError: cannot import name 'nix' from 'yaml' (/x.py)\n", Repair.NONE),
     ],
 )
 def test_a_job_that_could_not_be_imported_is_queued_again_once_it_can(
@@ -43,7 +43,7 @@ def test_a_job_that_could_not_be_imported_is_queued_again_once_it_can(
     (lost_job,) = recovery.recover()
     assert (lost_job.trouble, lost_job.repair) == (Trouble.IMPORT, repair)
     assert states(launchpad) == ["READY" if repair is Repair.QUEUE else "FIZZLED"]
-    if repair is Repair.LEAVE:
+    if repair is Repair.NONE:
         assert "install it" in lost_job.reason
 
 
@@ -54,13 +54,13 @@ def test_a_job_that_cannot_be_read_here_is_left_and_named(launchpad, recovery):
     assert launchpad._get_a_fw_to_run(worker_of(["search"]).query) is None
     assert states(launchpad) == ["FIZZLED"]
     (lost_job,) = recovery.recover()
-    assert lost_job.repair is Repair.LEAVE
+    assert lost_job.repair is Repair.NONE
     assert "a_module_that_moved" in lost_job.reason
 
 
 def test_a_node_that_never_can_is_not_tried_for_ever(launchpad, recovery):
     submit(launchpad, [unit("a")], SEARCH)
-    for repair in (Repair.QUEUE,) * (MAX_LOSSES - 1) + (Repair.LEAVE,):
+    for repair in (Repair.QUEUE,) * (MAX_LOSSES - 1) + (Repair.NONE,):
         broken(launchpad, "ModuleNotFoundError: No module named 'yaml'", launched=True)
         assert told(recovery.recover()) == [(Trouble.IMPORT, repair)]
 

@@ -15,7 +15,7 @@ from launchers.cli.main import app
 from launchers.launchpad.batch_system import BatchSystem
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.jobs import worker_of
-from launchers.launchpad.workers import MARK, describe
+from launchers.launchpad.workers import MARK, attach_worker
 from launchers.monitor.failed_calculations import queue_again
 from launchers.monitor.lost_runs import MAX_LOSSES, Repair, Trouble
 from tests.jobs import SEARCH
@@ -38,9 +38,9 @@ def test_a_job_of_a_dead_worker_is_queued_again_at_once_and_one_of_a_living_is_n
     assert recovery.recover() == []
 
 
-def test_a_worker_that_cannot_be_seen_is_believed_while_it_pings(launchpad, recovery, elsewhere):
+def test_a_worker_that_cannot_be_seen_is_believed_while_it_pings(launchpad, recovery, remote):
     submit(launchpad, [unit("a"), unit("b")], SEARCH)
-    launches = [taken_by(launchpad, elsewhere), taken_by(launchpad, None)]
+    launches = [taken_by(launchpad, remote), taken_by(launchpad, None)]
     for launch in launches:
         silent_since(launchpad, launch, 3 * HOUR)
     assert recovery.recover() == []
@@ -55,11 +55,11 @@ def test_a_living_worker_keeps_its_job_however_long_it_is_silent(launchpad, reco
     assert replace(recovery, silent_for=0).recover() == []
 
 
-def test_a_job_is_lost_with_the_batch_job_that_ran_it(launchpad, recovery, elsewhere):
+def test_a_job_is_lost_with_the_batch_job_that_ran_it(launchpad, recovery, remote):
     submit(launchpad, [unit("a"), unit("b")], SEARCH)
     for number in ("17", "18"):
         batch = {"batch_system": BatchSystem.SLURM, "batch_job": number, "cluster": "big"}
-        taken_by(launchpad, elsewhere.model_copy(update=batch))
+        taken_by(launchpad, remote.model_copy(update=batch))
     assert replace(recovery, queue=lambda: Queue(None)).recover() == []
     (lost_job,) = replace(recovery, queue=lambda: Queue(["18"])).recover()
     assert "slurm job 17 is gone" in lost_job.reason
@@ -93,21 +93,21 @@ def test_a_job_that_keeps_losing_its_worker_is_given_up_with_the_reason(launchpa
 
 
 @pytest.mark.parametrize(
-    ("step", "blames"), [(Step.TRAIN, True), (Step.PRESCREEN, True), (Step.RELAX, False)]
+    ("step", "limits_losses"), [(Step.TRAIN, True), (Step.PRESCREEN, True), (Step.RELAX, False)]
 )
 def test_what_goes_on_where_it_stopped_or_was_interrupted_is_never_given_up(
-    launchpad, recovery, dead, step, blames
+    launchpad, recovery, dead, step, limits_losses
 ):
     submit(launchpad, [unit("a", step=step)], SEARCH)
     for _ in range(MAX_LOSSES + 1):
         taken_by(launchpad, dead)
-        lost_jobs = replace(recovery, blames=blames).recover()
+        lost_jobs = replace(recovery, limits_losses=limits_losses).recover()
         assert told(lost_jobs) == [(Trouble.RUN, Repair.QUEUE)]
 
 
 def test_what_follows_from_a_lost_job_does_not_take_it_for_failed(launchpad, recovery, dead):
     """A release accepts failed parents, and would start before its parent has run."""
-    submit(launchpad, [replace(unit("a"), frees="search")], SEARCH)
+    submit(launchpad, [replace(unit("a"), releases="search")], SEARCH)
     taken_by(launchpad, dead)
     seen = []
     original = launchpad._refresh_wf
@@ -162,17 +162,17 @@ def reserved_by(launchpad, worker, folder, batch_job):
     """Have a job reserved as ``qlaunch -r`` does it."""
     fworker = FWorker()
     if worker:
-        describe(fworker, worker)
+        attach_worker(fworker, worker)
     _, launch_id = launchpad.reserve_fw(fworker, str(folder))
     if batch_job:
         launchpad.set_reservation_id(launch_id, batch_job)
     return launch_id
 
 
-def test_a_reservation_ends_with_its_batch_job(launchpad, recovery, elsewhere, tmp_path):
+def test_a_reservation_ends_with_its_batch_job(launchpad, recovery, remote, tmp_path):
     submit(launchpad, [unit(name) for name in "abcd"], SEARCH)
-    login_node = elsewhere.model_copy(update={"cluster": "big"})
-    other_cluster = elsewhere.model_copy(update={"cluster": "other"})
+    login_node = remote.model_copy(update={"cluster": "big"})
+    other_cluster = remote.model_copy(update={"cluster": "other"})
     reserved_by(launchpad, login_node, tmp_path, "17")
     reserved_by(launchpad, login_node, tmp_path, "18")
     reserved_by(launchpad, other_cluster, tmp_path, "19")

@@ -14,7 +14,7 @@ from jobflow import Flow, Response, job
 from gan_htvs.core.stages import Step
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.locks import Locks
-from launchers.launchpad.workers import describe
+from launchers.launchpad.workers import attach_worker
 from launchers.monitor.lost_runs import Repair, Trouble
 from tests.jobs import SEARCH, add, labeled
 
@@ -31,7 +31,7 @@ def test_an_end_that_the_workflow_was_not_told_is_told(launchpad, recovery, dead
     launch = taken_by(launchpad, dead)
     done = {"state": "COMPLETED", "action": FWAction().to_dict()}
     launchpad.launches.update_one({"launch_id": launch}, {"$set": done})
-    assert told(recovery.recover()) == [(Trouble.END, Repair.FINISH)]
+    assert told(recovery.recover()) == [(Trouble.COMPLETION, Repair.FINISH)]
     assert states(launchpad) == ["COMPLETED", "READY"]
 
 
@@ -44,7 +44,7 @@ def test_a_workflow_whose_worker_died_in_the_middle_of_an_update_goes_on(launchp
     launchpad.fireworks.update_one({"name": "1st"}, {"$set": {"state": "COMPLETED"}})
     launchpad.workflows.update_one({}, {"$set": {"locked": True}})
     locks = Locks(launchpad)
-    locks.finish_abandoned(seconds=60)
+    locks.finish_stale(seconds=60)
     assert states(launchpad) == ["COMPLETED", "WAITING"]
     assert told(recovery.recover(dry_run=True)) == [(Trouble.LOCK, Repair.FINISH)]
     assert states(launchpad) == ["COMPLETED", "WAITING"]
@@ -120,7 +120,7 @@ def test_jobs_that_a_dying_worker_was_adding_are_added_once(
     submit(launchpad, [unit("a", fan_out())], SEARCH)
     monkeypatch.setattr(jobflow.SETTINGS, "JOB_STORE", databases.job_store())
     fworker = FWorker()
-    describe(fworker, dead)
+    attach_worker(fworker, dead)
     job, launch = launchpad.checkout_fw(fworker, "/tmp")
     action = job.tasks[0].run_task(job.spec)
     dying = databases.launchpad()

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from gan_htvs.campaign.model import Campaign
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
-from launchers.launchpad.workers import describe, this_worker
+from launchers.launchpad.workers import attach_worker, this_worker
 from launchers.monitor.status import campaign_findings
 from launchers.monitor.status.survey import survey
 
@@ -47,7 +47,7 @@ def worker(category="", **changes):
     """Make an FWorker as those of ours are, or a stock one."""
     made = FWorker(name="node", category=category)
     if changes:
-        describe(made, this_worker().model_copy(update=changes))
+        attach_worker(made, this_worker().model_copy(update=changes))
     return made
 
 

@@ -73,7 +73,8 @@ def test_every_candidate_is_judged_once_and_reference_phases_are_none(site):
         site.queue(firework("gate", candidate_id=candidate))
     site.run(3)
     found = site.status()
-    assert (found.n_wanted, found.n_given_up, found.n_judged, found.n_left) == (12, 3, 2, 7)
+    assert (found.n_requested, found.n_not_proposed) == (12, 3)
+    assert (found.n_evaluated, found.n_remaining) == (2, 7)
     assert [span.n_verdicts for span in found.throughput] == [2, 2, 2]
     assert found.n_unbuilt == 3
     built = {"campaign": "mg-o", "stage": "relaxed", "origin": {"proposer": "random"}}
@@ -97,7 +98,7 @@ def test_what_a_prescreen_rejected_is_judged_and_counts_for_the_rate(site):
     site.run(2)
     found = site.status()
     assert [span.n_verdicts for span in found.throughput] == [1 + 2 + 1, 1 + 2 + 1 + 1, 5]
-    assert (found.n_judged, found.n_left) == (5, 12 - 5)
+    assert (found.n_evaluated, found.n_remaining) == (5, 12 - 5)
     assert {job.step for job in found.jobs} == {"prescreen", "gate"}
 
 
@@ -105,9 +106,9 @@ def test_what_came_out_of_an_archive_is_no_rate(site):
     site.register()
     site.put("outputs", *(gate(str(n)) for n in range(5)))
     found = site.status()
-    assert found.n_judged == 5
+    assert found.n_evaluated == 5
     assert [span.n_verdicts for span in found.throughput] == [0, 0, 0]
-    assert found.seconds_left is None
+    assert found.seconds_remaining is None
 
 
 @pytest.mark.parametrize(
@@ -120,9 +121,9 @@ def test_the_end_is_expected_at_the_rate_of_the_last_hour_or_day(in_hour, in_day
     found = CampaignStatus(
         campaign=campaign,
         name=campaign.name,
-        n_wanted=campaign.n_structures,
-        n_given_up=0,
-        n_judged=2,
+        n_requested=campaign.n_structures,
+        n_not_proposed=0,
+        n_evaluated=2,
         n_unbuilt=0,
         funnel=measure_funnel([], campaign),
         jobs=(JobCount(step="gate", state="READY", category="cpu", n=1, since=datetime.now(UTC)),),
@@ -134,7 +135,7 @@ def test_the_end_is_expected_at_the_rate_of_the_last_hour_or_day(in_hour, in_day
         ),
         failures=(),
     )
-    assert found.seconds_left == (hours_left and pytest.approx(hours_left * 3600))
+    assert found.seconds_remaining == (hours_left and pytest.approx(hours_left * 3600))
     assert ("unknown" in table.headline(found)) == (hours_left is None)
 
 

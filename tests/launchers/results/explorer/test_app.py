@@ -113,7 +113,7 @@ def test_a_campaign_of_another_version_is_named_and_takes_nothing_along(filled):
     assert "controls" in ask(browser, "page.children", "/", "pathname").text
     told = ask(browser, "campaigns.children", None, "n_intervals", "again").text
     assert "'newer' are those of another version" in told
-    assert "structures judged" in told
+    assert "structures evaluated" in told
 
 
 def test_who_looks_at_once_is_shown_one_look():
