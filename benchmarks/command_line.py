@@ -24,7 +24,7 @@ from query import synthetic
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.registry import register
 
-REPEATS = 5
+REPEATS = 3
 BASELINE = [sys.executable, "-c", "import torch; from pymatgen.core import Structure"]
 
 

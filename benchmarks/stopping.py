@@ -20,11 +20,12 @@ from samples import Sampled, samples
 from gan_htvs.core.document import decode, encode
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import run_in_processes
+from gan_htvs.core.relaxation_result import RelaxationResult
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.core.statistics import Share
 from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
-from gan_htvs.potentials.relaxer import RelaxationResult, relax
+from gan_htvs.potentials.relaxer import relax
 from gan_htvs.prescreen.stopping import StoppingRule, Trace, calibrate
 from gan_htvs.structures.symmetry import symmetrize
 from gan_htvs.thermodynamics.references import reference_phases

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
 
     from gan_htvs.core.candidate import RelaxedStructure
-    from gan_htvs.potentials.relaxer import RelaxationResult
+    from gan_htvs.core.relaxation_result import RelaxationResult
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from emmet.core.symmetry import SymmetryData
 from pydantic import ConfigDict, Field, computed_field
 from pymatgen.core import Structure
 
@@ -185,6 +184,19 @@ class Novelty(Document):
     )
 
 
+class Symmetry(Document):
+    """Symmetry of a structure: fields of emmet-core's ``SymmetryData``, which imports slowly."""
+
+    crystal_system: str | None = Field(None, description="such as Cubic")
+    symbol: str | None = Field(None, description="space group symbol")
+    hall: str | None = Field(None, description="Hall symbol")
+    number: int | None = Field(None, description="space group number")
+    point_group: str | None = None
+    symprec: float | None = Field(None, description="distance tolerance of spglib, A")
+    angle_tolerance: float | None = Field(None, description="angle tolerance of spglib, degrees")
+    version: str | None = Field(None, description="version of spglib")
+
+
 class Candidate(Document):
     """One document of the ``candidates`` collection. Field names follow emmet-core."""
 
@@ -197,7 +209,7 @@ class Candidate(Document):
     formula_pretty: str
     chemsys: str
     nsites: int
-    symmetry: SymmetryData | None = Field(None, description="of the latest structure")
+    symmetry: Symmetry | None = Field(None, description="of the latest structure")
     generated_structure: Structure
     prescreen: PrescreenVerdict | None = Field(None, description="results of the prescreen")
     structure: Structure | None = Field(None, description="after relaxation")

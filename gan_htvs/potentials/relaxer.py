@@ -6,7 +6,6 @@ import contextlib
 import math
 import time
 import warnings
-from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -15,13 +14,12 @@ import torch
 from ase import optimize, units
 from ase.filters import FrechetCellFilter
 from ase.optimize.cellawarebfgs import CellAwareBFGS
-from pydantic import Field
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from gan_htvs.core.candidate import RelaxedStructure, volume_change
-from gan_htvs.core.document import Document
 from gan_htvs.core.errors import CalculationError
+from gan_htvs.core.relaxation_result import Curve, Ending, RelaxationResult
 from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.potentials.corrections import energy_correction, level_of_theory
 from gan_htvs.potentials.springs import spring_hessian
@@ -49,47 +47,6 @@ SOFTEST_CELL = 8 * units.GPa
 """Minimum stiffness of the cell: a bulk modulus, eV/A^3."""
 LONGEST_STEP = 0.2
 """Largest displacement of an atom, and of strain times length, in one step, A."""
-
-
-class Ending(StrEnum):
-    """How a relaxation ended."""
-
-    CONVERGED = "converged"
-    OUT_OF_STEPS = "out of steps"
-    UNSOUND = "unsound geometry"
-    STOPPED = "stopped"
-    RAISED = "the potential raised"
-
-
-class Curve(Document):
-    """A relaxation, step by step; the first entry of each list is the start.
-
-    Forces are missing for a last step at which the relaxation was stopped before they were
-    computed.
-    """
-
-    energies: list[float] = Field(default_factory=list, description="corrected, eV/atom")
-    max_forces: list[float] = Field(
-        default_factory=list, description="largest on atoms and cell, which converges, eV/A"
-    )
-    volumes: list[float] = Field(default_factory=list, description="A^3/atom")
-
-
-class RelaxationResult(Document):
-    """Result of relaxing one structure.
-
-    A relaxation that ended early keeps its last structure in ``relaxed``, marked as not converged.
-    There is no structure if the potential raised.
-    """
-
-    ending: Ending
-    reason: str | None = Field(None, description="why it did not converge")
-    relaxed: RelaxedStructure | None = None
-    curve: Curve = Field(default_factory=Curve)
-    would_stop_at: int | None = Field(
-        None, description="step at which it was stopped, or would have been without the audit"
-    )
-    cpu_seconds: float = Field(0.0, description="processor time, s")
 
 
 class Work(NamedTuple):

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from gan_htvs.core.candidate import PrescreenVerdict, Proposal, RelaxedStructure
 from gan_htvs.core.document import Document
-from gan_htvs.potentials.relaxer import RelaxationResult
+from gan_htvs.core.relaxation_result import RelaxationResult
 
 
 class Screened(Document):

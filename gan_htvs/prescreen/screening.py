@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from gan_htvs.core.candidate import Confirmation, PrescreenVerdict
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.relaxation_result import Ending, RelaxationResult
 from gan_htvs.core.stages import ScreeningStep, Stage
 from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
-from gan_htvs.potentials.relaxer import Ending, RelaxationResult, Work
+from gan_htvs.potentials.relaxer import Work
 from gan_htvs.prescreen.agreement import Agreement
 from gan_htvs.prescreen.documents import Screened, Selection, Survivor
 from gan_htvs.prescreen.stopping import shipped_rule

@@ -41,7 +41,6 @@ def status(
     Ends with exit code 0, or 1 if a campaign stands still: structures are left to judge, or jobs
     wait, and none is READY, RESERVED or RUNNING. With --watch always with 0.
     """
-    from launchers.launchpad.builders import build_candidates
     from launchers.launchpad.database import open_databases
     from launchers.monitor.status import table
     from launchers.monitor.status.survey import survey
@@ -50,6 +49,8 @@ def status(
 
         def look() -> Status:
             if build:
+                from launchers.launchpad.builders import build_candidates
+
                 build_candidates(databases)
             return survey(databases, campaign)
 

@@ -197,9 +197,6 @@ def show(
 
     The relaxation is that of the prescreen, whose curves are kept.
     """
-    from gan_htvs.core.figures import render_figure
-    from gan_htvs.core.files import write_atomically
-    from gan_htvs.prescreen.figure import draw_relaxation
     from launchers.launchpad.database import open_databases
     from launchers.monitor.history import lines, read_history
 
@@ -214,6 +211,10 @@ def show(
         table.show_header = False
         console.out.print(table)
     if figure is not None:
+        from gan_htvs.core.figures import render_figure
+        from gan_htvs.core.files import write_atomically
+        from gan_htvs.prescreen.figure import draw_relaxation
+
         if history.relaxation is None or not history.relaxation.curve.energies:
             raise UserError(
                 f"--figure: candidate {candidate_id} was not relaxed in a prescreen, which "

@@ -10,8 +10,8 @@ import numpy as np
 from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.document import decode, encode
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.relaxation_result import RelaxationResult
 from gan_htvs.core.stages import Step
-from gan_htvs.potentials.relaxer import RelaxationResult
 from gan_htvs.results.builders.job_outputs import mapping
 from gan_htvs.results.store import CandidateStore
 from launchers.launchpad.jobs import UUID

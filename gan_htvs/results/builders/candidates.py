@@ -298,7 +298,7 @@ def _describe(structure: Structure) -> dict[str, Any]:
         "formula_pretty": composition.reduced_formula,
         "chemsys": composition.chemical_system,
         "nsites": len(structure),
-        "symmetry": SymmetryData.from_structure(structure),
+        "symmetry": SymmetryData.from_structure(structure).model_dump(mode="json"),
     }
 
 

@@ -7,10 +7,11 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.relaxation_result import Ending
 from gan_htvs.potentials.batched_relaxation import is_batched, relax_batched
 from gan_htvs.potentials.batches import batches_of
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
-from gan_htvs.potentials.relaxer import Ending, Work, relax
+from gan_htvs.potentials.relaxer import Work, relax
 from gan_htvs.prescreen.screening import Prescreen
 from tests.helpers import proposal, references, rocksalt
 

@@ -10,9 +10,10 @@ from ase.optimize import FIRE
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from gan_htvs.core.relaxation_result import Ending
 from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
-from gan_htvs.potentials.relaxer import Ending, relax
+from gan_htvs.potentials.relaxer import relax
 
 SETTINGS = PotentialSettings(name="chgnet", max_steps=80)
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from gan_htvs.core.candidate import PrescreenVerdict
 from gan_htvs.core.figures import render_figure
+from gan_htvs.core.relaxation_result import Curve
 from gan_htvs.core.stages import ScreeningStep
-from gan_htvs.potentials.relaxer import Curve
 from gan_htvs.prescreen.figure import COLORS, EnergyTrajectory, draw_prescreen, draw_relaxation
 from gan_htvs.prescreen.summary import summarize
 

@@ -10,10 +10,10 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.candidate import PrescreenVerdict
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.relaxation_result import Curve, Ending, RelaxationResult
 from gan_htvs.core.stages import ScreeningStep
 from gan_htvs.potentials.relaxation import RelaxationCache
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
-from gan_htvs.potentials.relaxer import Curve, Ending, RelaxationResult
 from gan_htvs.prescreen.agreement import Agreement
 from gan_htvs.prescreen.documents import Screened
 from gan_htvs.prescreen.screening import Prescreen, duplicates_of_lowest, select

@@ -9,9 +9,10 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.relaxation_result import Ending
 from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
-from gan_htvs.potentials.relaxer import Ending, relax
+from gan_htvs.potentials.relaxer import relax
 from gan_htvs.thermodynamics.pourbaix import KJ_PER_MOL_PER_EV
 from gan_htvs.thermodynamics.references import (
     REFERENCE_PHASES,

@@ -16,8 +16,8 @@ from gan_htvs.core.candidate import (
     Verdict,
 )
 from gan_htvs.core.document import encode
+from gan_htvs.core.relaxation_result import Curve, Ending, RelaxationResult
 from gan_htvs.core.stages import ScreeningStep, Stage
-from gan_htvs.potentials.relaxer import Curve, Ending, RelaxationResult
 from gan_htvs.prescreen.documents import Screened, ScreenedBatch
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
