@@ -31,3 +31,9 @@ def decode(stored: Any) -> Any:
 def without_id(document: dict[str, Any]) -> dict[str, Any]:
     """Leave out what the database adds."""
     return {key: value for key, value in document.items() if key != "_id"}
+
+
+def output_of(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the output of a job document, or an empty dictionary if there is none."""
+    output = document.get("output")
+    return output if isinstance(output, dict) else {}

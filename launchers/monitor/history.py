@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gan_htvs.core.candidate import RelaxedStructure
-from gan_htvs.core.document import decode, encode
+from gan_htvs.core.document import decode, encode, output_of
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.relaxation_result import RelaxationResult
 from gan_htvs.core.stages import Step
-from gan_htvs.results.builders.job_outputs import mapping
 from gan_htvs.results.store import CandidateStore
 from launchers.launchpad.jobs import UUID
 
@@ -103,7 +102,7 @@ def read_history(databases: Databases, candidate_id: str) -> History:
         for screened in batch["output"]["screened"]
         if screened["verdict"]["candidate_id"] == candidate_id
     ]
-    evaluated = [mapping(gate).get("relaxed") for gate in documents[Step.GATE]]
+    evaluated = [output_of(gate).get("relaxed") for gate in documents[Step.GATE]]
     batches = documents[Step.PROPOSE] + documents[Step.PRESCREEN]
     uuids = [document["uuid"] for document in batches]
     related = [{"spec.candidate_id": candidate_id}, {UUID: {"$in": uuids}}]

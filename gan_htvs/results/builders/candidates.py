@@ -11,7 +11,7 @@ from maggma.utils import grouper
 from gan_htvs import __version__
 from gan_htvs.core.band_gap import BandGapResult, missing_orderings
 from gan_htvs.core.candidate import Candidate, PrescreenVerdict, Proposal, Verdict
-from gan_htvs.core.document import decode, encode
+from gan_htvs.core.document import decode, encode, output_of
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import REFERENCE_PHASE, USER, Stage, Step
 from gan_htvs.core.text import one_line
@@ -19,7 +19,6 @@ from gan_htvs.results.builders.job_outputs import (
     VERSIONS,
     BuilderOfCandidates,
     latest_gates,
-    mapping,
     outputs_by_uuid,
     stored_campaigns,
     stored_candidates,
@@ -184,7 +183,7 @@ class CandidateBuilder(BuilderOfCandidates):
         proposals: dict[str, Place] = {}
         verdicts: dict[str, Place] = {}
         for document in sorted(documents, key=lambda d: (str(d.get("completed_at")), d["uuid"])):
-            output = mapping(document)
+            output = output_of(document)
             for field in LISTS:
                 places = proposals if field == "proposals" else verdicts
                 for index in range(len(output.get(field) or ())):

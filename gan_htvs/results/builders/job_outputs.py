@@ -10,7 +10,7 @@ from maggma.core import Builder, Store
 
 from gan_htvs import __version__
 from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, read_stored_campaign
-from gan_htvs.core.document import decode, without_id
+from gan_htvs.core.document import decode, output_of, without_id
 from gan_htvs.core.stages import Step
 from gan_htvs.thermodynamics.hull import ReferenceSet
 
@@ -90,7 +90,9 @@ def latest_gates(
         known,
         key=lambda gate: (str(gate.get("completed_at")), gate["uuid"], gate.get("index", 1)),
     )
-    return {gate["metadata"]["candidate_id"]: gate | {"output": mapping(gate)} for gate in in_order}
+    return {
+        gate["metadata"]["candidate_id"]: gate | {"output": output_of(gate)} for gate in in_order
+    }
 
 
 def outputs_by_uuid(outputs: Store, uuids: Iterable[str]) -> dict[str, Any]:
@@ -106,9 +108,3 @@ def stored_reference_sets(outputs: Store) -> dict[str, ReferenceSet]:
     query = {"metadata.step": Step.REFERENCES.value, "output.@class": ReferenceSet.__name__}
     decoded = (decode(document["output"]) for document in outputs.query(query, ["output"]))
     return {each.content_hash: each for each in decoded if isinstance(each, ReferenceSet)}
-
-
-def mapping(document: dict[str, Any]) -> dict[str, Any]:
-    """Look into a document's output, which may be missing or anything."""
-    output = document.get("output")
-    return output if isinstance(output, dict) else {}
