@@ -1,4 +1,4 @@
-"""Structures, references and campaigns that tests share."""
+"""Structures, references and campaigns for tests."""
 
 from __future__ import annotations
 
@@ -20,20 +20,25 @@ MG_O = {"Mg": -1.606, "O2": -4.948, "MgO": -6.32}
 """Energies of CHGNet, eV/atom."""
 
 
-def rocksalt(cation: str = "Mg", length: float = 4.3, anion: str = "O") -> Structure:
-    """Make the primitive cell of rocksalt."""
+def rocksalt_cell(cation: str = "Mg", length: float = 4.21, anion: str = "O") -> Structure:
+    """Build the conventional cell of rocksalt, with 4 cations and then 4 anions."""
     return Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(length), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]]
-    ).get_primitive_structure()
+    )
+
+
+def rocksalt(cation: str = "Mg", length: float = 4.3, anion: str = "O") -> Structure:
+    """Build the primitive cell of rocksalt."""
+    return rocksalt_cell(cation, length, anion).get_primitive_structure()
 
 
 def cesium_chloride(cation: str = "Mg", length: float = 2.65) -> Structure:
-    """Make the cubic cell of cesium chloride, which lies high above the hull of Mg-O."""
+    """Build the cubic cell of cesium chloride, which is far above the hull of Mg-O."""
     return Structure(Lattice.cubic(length), [cation, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 def references(level: str = CHGNET, energies: Mapping[str, float] = MG_O) -> ReferenceSet:
-    """Make a reference set from energies by formula, eV/atom."""
+    """Build a reference set from energies by formula, eV/atom."""
     return ReferenceSet(
         entries=tuple(
             ReferenceEnergy(name=name, formula=name, energy_per_atom=energy, level_of_theory=level)
@@ -43,7 +48,7 @@ def references(level: str = CHGNET, energies: Mapping[str, float] = MG_O) -> Ref
 
 
 def proposal(name: str, structure: Structure, **origin: Any) -> Proposal:
-    """Make a proposal of the random proposer."""
+    """Build a proposal of the random proposer."""
     settings = {"proposer": "random", "requested_composition": "MgO", "index": 0} | origin
     return Proposal(candidate_id=name, structure=structure, origin=Origin(**settings))
 
@@ -51,7 +56,7 @@ def proposal(name: str, structure: Structure, **origin: Any) -> Proposal:
 def relaxed(
     structure: Structure | None = None, energy_per_atom: float = -6.32, level: str = CHGNET
 ) -> RelaxedStructure:
-    """Make the result of a converged relaxation."""
+    """Build the result of a converged relaxation."""
     return RelaxedStructure(
         structure=structure or rocksalt(),
         energy_per_atom=energy_per_atom,
@@ -61,7 +66,7 @@ def relaxed(
 
 
 def mg_o(**changes: Any) -> Campaign:
-    """Make a campaign of magnesia that needs no generator and computes no gaps."""
+    """Build a campaign of MgO without a generator and without band gaps."""
     settings = {
         "name": "mg-o",
         "chemical_system": {"caps": {"Mg": 4, "O": 4}},
@@ -75,7 +80,7 @@ def mg_o(**changes: Any) -> Campaign:
 
 
 def memory_store() -> JobStore:
-    """Make a connected JobStore in memory."""
+    """Create a connected JobStore in memory."""
     store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
     store.connect()
     return store

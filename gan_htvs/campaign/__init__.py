@@ -1,9 +1,9 @@
-"""A campaign: the model of campaign.yaml, its files, and settings of the engines.
+"""Campaigns: the model of campaign.yaml, reading of the file, and settings of the engines.
 
-* ``model``: the settings of one search
-* ``campaign_file``: reading and checking campaign.yaml
-* ``stored_campaign``: campaigns as databases keep them
-* ``engines``: energies and band gaps; ``routing``: kinds of node
+* ``model``: the settings of a campaign
+* ``campaign_file``: reading and validation of campaign.yaml
+* ``stored_campaign``: reading of campaigns from a database
+* ``engines``: settings of energies and band gaps; ``routing``: worker categories
 """
 
 import lazy_loader

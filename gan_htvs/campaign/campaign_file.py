@@ -1,4 +1,4 @@
-"""Read campaign.yaml: what is wrong with it in one sentence, and what it names found and hashed."""
+"""Reading and validation of campaign.yaml, and of the files that it names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gan_htvs.thermodynamics.mp_phases import fetch_phases
 from gan_htvs.thermodynamics.references import reference_phases, write_phases
 
 ANY_OXIDATION_STATE = (-8.0, 9.0)
-"""Lowest and highest average oxidation state where structures are given."""
+"""Lowest and highest average oxidation state in campaigns of given structures."""
 
 NAMED_FILES = {
     "dataset": "path",
@@ -30,20 +30,20 @@ NAMED_FILES = {
     "structures": "path",
     "references": "path",
 }
-"""Section -> the setting that names a file or a folder."""
+"""Setting of each section that names a file or folder."""
 
 
 def read_campaign(path: str | Path) -> Campaign:
-    """Read and check a campaign file, and find the files that it names.
+    """Read and validate a campaign file, and locate and hash the files that it names.
 
-    Reference phases of the Materials Project are fetched here, once: they are kept in a file, whose
-    hash is one of the settings, so that what the Materials Project adds next month never
-    enters a campaign that has begun.
+    Reference phases of the Materials Project are fetched once and written to a file. The hash of
+    that file is one of the settings, so later changes of the Materials Project do not affect a
+    campaign.
 
     Raises
     ------
     UserError
-        One sentence with the file, the field and the cure.
+        If the file is invalid; the message has the file, the field and the fix.
     """
     path = Path(path)
     campaign = parse_campaign(path)
@@ -53,12 +53,12 @@ def read_campaign(path: str | Path) -> Campaign:
 
 
 def parse_campaign(path: Path) -> Campaign:
-    """Read and check what stands in a campaign file, and nothing else.
+    """Read and validate a campaign file without the files that it names.
 
     Raises
     ------
     UserError
-        One sentence with the file, the field and the cure.
+        If the file is invalid; the message has the file, the field and the fix.
     """
     document = read_mapping(path, "`gan-htvs init` writes one to start from")
     return validate_campaign(document, source=str(path))
@@ -67,26 +67,26 @@ def parse_campaign(path: Path) -> Campaign:
 def campaign_for_structures(
     folder: Path, name: str, band_gap: str = "gpaw"
 ) -> tuple[Campaign, dict[str, str]]:
-    """Make a campaign that evaluates the structures of a folder and samples nothing.
+    """Build a campaign that evaluates the structures of a folder and samples none.
 
     Parameters
     ----------
     folder
-        CIF and POSCAR files.
+        Folder of CIF and POSCAR files.
     name
         Name of the campaign.
     band_gap
-        Engine of the band gaps.
+        Name of the band-gap engine.
 
     Returns
     -------
-    The campaign, and reasons why files were skipped, by file.
+    The campaign, and the reasons of skipped files by file name.
 
     Raises
     ------
     UserError
-        If no file of the folder is a structure, one has elements without reference phases, or the
-        name or the engine is wrong.
+        If the folder has no valid structure, a structure has elements without reference phases, or
+        the name or the engine is invalid.
     """
     structures, skipped = read_structures(folder)
     if not structures:
@@ -94,7 +94,7 @@ def campaign_for_structures(
         raise UserError(
             f"{folder}: none of {len(skipped)} files is an ordered structure ({label}: {reason})."
         )
-    amounts = [each.composition.get_el_amt_dict() for each in structures.values()]
+    amounts = [s.composition.get_el_amt_dict() for s in structures.values()]
     systems = {frozenset(amount): label for label, amount in zip(structures, amounts, strict=True)}
     for system, label in systems.items():
         try:
@@ -123,7 +123,13 @@ def campaign_for_structures(
 
 
 def validate_campaign(document: dict[str, Any], source: str) -> Campaign:
-    """Check a campaign that was read from ``source``; errors as in :func:`read_campaign`."""
+    """Validate a campaign that was read from ``source``.
+
+    Raises
+    ------
+    UserError
+        If the document is invalid; the message has the source, the field and the fix.
+    """
     try:
         return Campaign.model_validate(document)
     except ValidationError as error:
@@ -133,28 +139,29 @@ def validate_campaign(document: dict[str, Any], source: str) -> Campaign:
 
 
 def _fetch_references(campaign_file: Path, campaign: Campaign) -> None:
-    """Fetch the reference phases that a campaign keeps in a file, unless that is there."""
+    """Fetch the reference phases of a campaign and write them to its file, unless it exists."""
     settings = campaign.references
     if settings.path is None:
         return
-    path = _beside(campaign_file, settings.path)
+    path = _absolute(campaign_file, settings.path)
     if path.exists():
         return
     elements, bound = campaign.chemical_system.elements, settings.max_energy_above_hull
     write_phases(path, fetch_phases(elements, bound), elements, bound)
 
 
-def _beside(campaign_file: Path, path: Path) -> Path:
+def _absolute(campaign_file: Path, path: Path) -> Path:
+    """Resolve a path relative to the campaign file."""
     return (campaign_file.resolve().parent / path.expanduser()).resolve()
 
 
 def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings | None:
-    """Make the path in a section absolute, and add the hash of what is there.
+    """Make the path of a section absolute, and add the hash of the file or folder.
 
     Raises
     ------
     UserError
-        If it is not there, or its hash is not that in the section.
+        If the path does not exist, or its hash differs from the one in the section.
     """
     field = NAMED_FILES[section]
     settings: Any = getattr(campaign, section)
@@ -163,15 +170,18 @@ def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings 
         return settings
     is_folder = section == "structures" or getattr(settings, "source", None) == "folder"
     if section == "generator" and path == SHIPPED:
-        named, path = path, SHIPPED_GENERATOR  # which is elsewhere on other machines
+        named, path = path, SHIPPED_GENERATOR  # the location differs between machines
     else:
-        named = path = _beside(campaign_file, path)
+        named = path = _absolute(campaign_file, path)
     if not (path.is_dir() if is_folder else path.is_file()):
         kind = "folder" if is_folder else "file"
-        raise UserError(f"{campaign_file}: {section}.{field}: there is no {kind} {path}.")
+        raise UserError(f"{campaign_file}: {section}.{field}: {kind} {path} does not exist.")
     sha256 = _content(path)
     if settings.sha256 not in (None, sha256):
-        raise UserError(f"{campaign_file}: {section}.sha256: {path} has {sha256}.")
+        raise UserError(
+            f"{campaign_file}: {section}.sha256: {path} has {sha256}; restore the file, or correct "
+            "the hash."
+        )
     values: dict[str, Any] = {field: named, "sha256": sha256}
     if section == "structures":
         values["count"] = len(read_structures(path)[0])
@@ -179,23 +189,23 @@ def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings 
 
 
 def _problem(model: type[BaseModel], error: ValidationError) -> str:
-    """Tell the first problem with what is known of the model and what stands there."""
+    """Format the first problem, with the valid keys or the wrong value."""
     problem = first_error(error)
     if problem["type"] == "extra_forbidden":
         location = ".".join(str(part) for part in problem["loc"])
         *parents, key = problem["loc"]
         known = _fields_at(model, parents)
         close = difflib.get_close_matches(str(key), known, n=1)
-        cure = f"perhaps {close[0]!r}" if close else f"known are {', '.join(known)}"
-        return f"unknown key {location!r}; {cure}"
-    told = first_problem(error)
+        fix = f"perhaps {close[0]!r}" if close else f"valid keys are {', '.join(known)}"
+        return f"unknown key {location!r}; {fix}"
+    message = first_problem(error)
     if problem["type"] not in ("missing", "value_error") and not isinstance(problem["input"], dict):
-        told += f", not {'null' if problem['input'] is None else repr(problem['input'])}"
-    return told
+        message += f", not {'null' if problem['input'] is None else repr(problem['input'])}"
+    return message
 
 
 def _fields_at(model: type[BaseModel], path: list[int | str]) -> list[str]:
-    """Names of the keys that the section at ``path`` accepts."""
+    """List the keys of the section at ``path``."""
     for part in path:
         annotation = model.model_fields[str(part)].annotation
         options = [annotation, *get_args(annotation)]

@@ -1,4 +1,4 @@
-"""Sections of campaign.yaml that say which code computes which property, and how."""
+"""Settings of the engines: the codes that compute energies and band gaps."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ MATERIALS_PROJECT_U = {
 
 
 class EnergyEngineSettings(PotentialSettings):
-    """What relaxes structures and gives their energies, through atomate2's Makers."""
+    """Engine that relaxes structures and computes energies, through atomate2 Makers."""
 
     name: EnergyEngineName = Field(
         "chgnet",
-        description="an interatomic potential, for which the other settings here are: 'chgnet', "
-        "'sevennet-0', 'sevennet-l3i5' or atomate2's name of another; 'vasp': see `engines.vasp`",
+        description="interatomic potential with the other settings of this section: 'chgnet', "
+        "'sevennet-0', 'sevennet-l3i5' or a name of atomate2; or 'vasp', see `engines.vasp`",
     )
 
 
 class BandGapEngineSettings(Settings):
-    """The code that computes band gaps."""
+    """Engine that computes band gaps."""
 
     name: Literal["gpaw", "vasp", "none"] = Field(
         "gpaw",
-        description="'gpaw', for which the other settings here are; 'vasp': see "
+        description="'gpaw', with the other settings of this section; 'vasp': see "
         "`engines.vasp.hybrid`; 'none': no gaps, no photoanodes",
     )
-    max_atoms: PositiveInt = Field(30, description="larger cells get no gap, with that reason")
+    max_atoms: PositiveInt = Field(30, description="larger cells are skipped; the reason is stored")
     cutoff: PositiveFloat = Field(400, description="plane-wave cutoff, eV")
     kpoint_length: PositiveFloat = Field(
         10,
-        description="shortest period that the k-point mesh stands for, A: k-point number times "
-        "lattice vector length in a box",
+        description="period of the k-point mesh, A: number of k points times lattice vector "
+        "length in an orthorhombic cell",
     )
     max_seconds: PositiveFloat = Field(
         3600,
-        description="wall-time limit of one gap, s; the next run computes what was stopped",
+        description="wall-time limit of one gap, s; the next run repeats stopped ones",
     )
     hubbard_u: dict[str, NonNegativeFloat] = Field(
         default_factory=lambda: dict(MATERIALS_PROJECT_U),
@@ -69,13 +69,12 @@ class BandGapEngineSettings(Settings):
     magnetic_orders: tuple[Literal["FM", "AFM"], ...] = Field(
         ("FM", "AFM"),
         min_length=1,
-        description="orders that a magnetic structure starts from; the lowest PBE(+U) energy gets "
-        "the gap",
+        description="magnetic orderings to converge; the one of lowest PBE(+U) energy gets the gap",
     )
     mpi_command: tuple[str, ...] | None = Field(
         None,
         min_length=1,
-        description="what runs GPAW in parallel, such as [mpiexec, -n, '4']; null: one process",
+        description="command for parallel GPAW, such as [mpiexec, -n, '4']; null: one process",
     )
 
 
@@ -88,21 +87,21 @@ LEVEL_TAGS = frozenset(
         *("ISPIN", "LNONCOLLINEAR", "LSORBIT", "MAGMOM", "NELECT", "NUPDOWN"),
     }
 )
-"""INCAR tags that would make another level of theory, or another magnetic order."""
+"""INCAR tags that would change the level of theory or the magnetic ordering."""
 
 STEP_TAGS = frozenset({"IBRION", "ISIF", "NSW"})
-"""INCAR tags that make a relaxation or a static calculation of a step; each step has its own."""
+"""INCAR tags that define a step as relaxation or static calculation; set by each step."""
 
 PARALLEL_TAGS = frozenset({"KPAR", "LPLANE", "LSCALAPACK", "NCORE", "NPAR", "NSIM"})
-"""INCAR tags that say how a calculation is spread over a machine, and nothing of its result."""
+"""INCAR tags of parallelization, which do not change the result."""
 
 
 def check_level_of_theory(incar: dict[str, Any]) -> dict[str, Any]:
-    """Refuse INCAR tags that would make another level of theory, with a ValueError."""
-    if ours := sorted(LEVEL_TAGS & {str(tag).strip().upper() for tag in incar}):
+    """Raise a ValueError for INCAR tags that would change the level of theory; return the tags."""
+    if forbidden := sorted(LEVEL_TAGS & {str(tag).strip().upper() for tag in incar}):
         raise ValueError(
-            f"{', '.join(ours)} would make another level of theory than its label says, or another "
-            "magnetic order; leave it out"
+            f"{', '.join(forbidden)} would change the level of theory or the magnetic ordering; "
+            "remove it"
         )
     return incar
 
@@ -111,7 +110,7 @@ Incar = Annotated[dict[str, Any], AfterValidator(check_level_of_theory)]
 
 
 class HybridSettings(Settings):
-    """HSE06 of VASP, for band gaps."""
+    """HSE06 calculations of VASP for band gaps."""
 
     mode: Literal["static", "gap", "uniform_dense"] = Field(
         "gap",
@@ -125,53 +124,53 @@ class HybridSettings(Settings):
         100, description="density of the mesh of 'uniform_dense'"
     )
     cutoff: PositiveFloat = Field(520, description="plane-wave cutoff, eV")
-    max_atoms: PositiveInt = Field(60, description="larger cells get no gap, with that reason")
+    max_atoms: PositiveInt = Field(60, description="larger cells are skipped; the reason is stored")
     incar: Incar = Field(
         default_factory=dict, description="INCAR tags that differ from atomate2's HSE06 sets"
     )
 
 
 class Powerup(Settings):
-    """One of atomate2's powerups, for every VASP job."""
+    """A powerup of atomate2 that is applied to all VASP jobs."""
 
     name: Literal[
         "update_user_incar_settings", "update_user_kpoints_settings", "use_auto_ispin"
-    ] = Field(description="function in atomate2.vasp.powerups")
+    ] = Field(description="function of atomate2.vasp.powerups")
     arguments: dict[str, Any] = Field(
-        default_factory=dict, description="its keyword arguments, `name_filter` among them"
+        default_factory=dict, description="its keyword arguments, such as `name_filter`"
     )
 
     @model_validator(mode="after")
     def _arguments_are_plain(self) -> Powerup:
         if "class_filter" in self.arguments:
-            raise ValueError("a class_filter cannot be written here; use name_filter")
+            raise ValueError("class_filter cannot be written in YAML; use name_filter")
         return self
 
 
 class VaspSettings(Settings):
-    """How VASP is run, through atomate2 and custodian, where an engine is named vasp."""
+    """Settings of VASP, which runs through atomate2 and custodian."""
 
     pre_relaxation: PotentialName | None = Field(
         None,
-        description="interatomic potential that relaxes a structure first, with the settings of "
-        "`engines.energy`; null: VASP relaxes what was generated",
+        description="interatomic potential that relaxes a structure before VASP, with the "
+        "settings of `engines.energy`; null: VASP relaxes the generated structure",
     )
     orderings: Literal["couplings", "enumlib"] = Field(
         "couplings",
-        description="where antiferromagnetic orders come from: 'couplings': ranked by "
-        "superexchange paths, see docs/magnetism.md; 'enumlib': pymatgen's "
-        "MagneticStructureEnumerator, needs enum.x and makestr.x",
+        description="source of antiferromagnetic orderings: 'couplings': ranked by superexchange "
+        "paths, see docs/magnetism.md; 'enumlib': pymatgen's MagneticStructureEnumerator, needs "
+        "enum.x and makestr.x",
     )
     max_afm: NonNegativeInt = Field(
         1,
         le=20,
-        description="antiferromagnetic orders that a magnetic structure starts from, besides the "
-        "ferromagnetic one; the lowest energy wins",
+        description="number of antiferromagnetic orderings to relax besides the ferromagnetic one; "
+        "the ordering of lowest energy is kept",
     )
     potcar_functional: Literal["PBE", "PBE_52", "PBE_54", "PBE_64"] = Field(
         "PBE",
-        description="pymatgen's name of the POTCARs; 'PBE' is what the Materials Project and its "
-        "corrections are made with",
+        description="pymatgen's name of the POTCAR family; the Materials Project and its "
+        "corrections use 'PBE'",
     )
     incar: Incar = Field(
         default_factory=dict,
@@ -183,14 +182,14 @@ class VaspSettings(Settings):
         (), description="atomate2 powerups for all VASP jobs, each {name, arguments}"
     )
     max_errors: PositiveInt = Field(
-        5, description="errors of a calculation, corrected or not, after which it has failed"
+        5, description="number of errors, corrected or not, after which a calculation fails"
     )
     max_seconds: PositiveInt | None = Field(
         None,
-        description="wall time after which custodian asks a calculation to stop, s; null: no limit",
+        description="wall time after which custodian stops a calculation, s; null: no limit",
     )
     frozen_seconds: PositiveInt = Field(
-        21_600, description="silence after which custodian takes VASP for hung, s"
+        21_600, description="time without output after which custodian treats VASP as frozen, s"
     )
     polling_seconds: PositiveFloat = Field(
         10.0, description="interval at which custodian checks whether a calculation has ended, s"
@@ -198,7 +197,7 @@ class VaspSettings(Settings):
 
 
 class EngineSettings(Settings):
-    """Which code computes which property."""
+    """Engines of energies and band gaps, and settings of VASP."""
 
     energy: EnergyEngineSettings = EnergyEngineSettings()
     band_gap: BandGapEngineSettings = BandGapEngineSettings()
@@ -210,25 +209,25 @@ class EngineSettings(Settings):
         has_model = pre_relaxation in {None, *SHIPPED}
         if self.energy.arguments and self.energy.name == "vasp" and has_model:
             raise ValueError(
-                "energy.arguments are for a potential that has atomate2's name, and "
-                f"vasp.pre_relaxation is {pre_relaxation!r}; leave them out"
+                "energy.arguments require a potential in atomate2's naming, but "
+                f"vasp.pre_relaxation is {pre_relaxation!r}; remove them"
             )
         return self
 
     @property
     def potential(self) -> PotentialSettings:
-        """Settings of the interatomic potential that relaxes, before VASP or instead of it.
+        """Settings of the interatomic potential that relaxes, before or instead of VASP.
 
         Raises
         ------
         UserError
-            If VASP relaxes and no potential does so before it.
+            If VASP relaxes without pre-relaxation by a potential.
         """
         by_vasp = self.energy.name == "vasp"
         name = self.vasp.pre_relaxation if by_vasp else self.energy.name
         if name is None:
             raise UserError(
-                f"engines.energy.name: {self.energy.name!r} runs as jobs, and this needs an "
-                "interatomic potential: name one as engines.vasp.pre_relaxation."
+                f"engines.energy.name: {self.energy.name!r} is not an interatomic potential; set "
+                "engines.vasp.pre_relaxation to one."
             )
         return PotentialSettings(**self.energy.model_dump() | {"name": name})

@@ -1,4 +1,4 @@
-"""The model of campaign.yaml: what to search for, how, and what counts as success."""
+"""The model of campaign.yaml: chemical system, methods and thresholds of a campaign."""
 
 from __future__ import annotations
 
@@ -26,68 +26,68 @@ from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
 OxidationRange = tuple[float, float]
 
 MAX_SEED = 2**63 - 1
-"""Largest whole number that torch, NumPy and MongoDB all take."""
+"""Largest integer that torch, NumPy and MongoDB accept."""
 
 SHIPPED = Path("shipped")
-"""Name of the generator that comes with the package, wherever that is installed."""
+"""Name of the generator that is part of the package."""
 
 SHIPPED_GENERATOR = Path(__file__).parents[1] / "generator" / "mg-mn-o.safetensors"
-"""A trained generator; docs/model-card.md tells how it came about."""
+"""Trained generator, described in docs/model-card.md."""
 
 
 def generator_file(name: Path) -> Path:
-    """Find a trained generator, ``shipped`` where the package is installed."""
+    """Return the file of a trained generator; ``shipped`` is the one of the package."""
     return SHIPPED_GENERATOR if name == SHIPPED else name
 
 
 class DatasetSettings(Settings):
-    """Where the training structures come from."""
+    """Source of the training structures."""
 
     source: Literal["prototypes", "shipped", "array", "folder", "materials_project"] = Field(
         "prototypes",
-        description="'prototypes': decorated AFLOW and textbook lattices, needs nothing; "
-        "'shipped': relaxed Mg-Mn-O structures that come with the package; 'array': a .npz or "
-        ".npy file of images, such as the published one or what `gan-htvs dataset` wrote; "
+        description="'prototypes': decorated AFLOW and textbook lattices, no files needed; "
+        "'shipped': relaxed Mg-Mn-O structures that are part of the package; 'array': a .npz or "
+        ".npy file of images, such as the published file or output of `gan-htvs dataset`; "
         "'folder': CIF and POSCAR files; 'materials_project': needs your API key",
     )
     path: Path | None = Field(
-        None, description="of the 'array' file or the 'folder', relative to campaign.yaml"
+        None, description="path of the 'array' file or the 'folder', relative to campaign.yaml"
     )
-    sha256: str | None = Field(
-        None, description="of what is at that path; computed when it is left out"
-    )
+    sha256: str | None = Field(None, description="hash of the file or folder; computed if omitted")
     max_structures: PositiveInt = Field(2000, description="upper bound on unique structures")
     max_per_composition: PositiveInt | None = Field(
         None,
-        description="upper bound on decorated prototypes of one cell formula, other sources have "
-        "none; null: as many as make about 1000 in all",
+        description="largest number of decorated prototypes of one cell formula, ignored for other "
+        "sources; null: chosen for about 1000 structures in all",
     )
     max_energy_above_hull: PositiveFloat = Field(
         0.5,
-        description="upper bound where the source knows energies ('materials_project', 'shipped', "
-        "an 'array' that `gan-htvs dataset` wrote) and for what `gan-htvs dataset` keeps, eV/atom",
+        description="largest energy above hull of structures from sources with energies "
+        "('materials_project', 'shipped', an 'array' from `gan-htvs dataset`) and of the "
+        "structures that `gan-htvs dataset` keeps, eV/atom",
     )
     held_out: float = Field(
-        0.0, ge=0, lt=1, description="share of the structures that the generator never sees"
+        0.0, ge=0, lt=1, description="share of the structures that is excluded from training"
     )
 
     @model_validator(mode="after")
     def _files_need_a_path(self) -> DatasetSettings:
         if (self.source in ("array", "folder")) != (self.path is not None):
-            raise ValueError("'path' belongs to sources 'array' and 'folder', and only to them")
+            raise ValueError(
+                "'path' is required for sources 'array' and 'folder' and invalid for others"
+            )
         return self
 
 
 class GeneratorSettings(Settings):
-    """The network and how long it learns. Defaults are the ``paper`` preset."""
+    """The generator and its training. Defaults are the ``paper`` preset."""
 
     checkpoint: Path | None = Field(
         None,
-        description="trained generator to sample from, a file that `gan-htvs train` wrote, "
-        "relative to campaign.yaml; 'shipped': the one of Mg-Mn-O that comes with the package; "
-        "null: train one",
+        description="trained generator to sample from: a file from `gan-htvs train`, relative to "
+        "campaign.yaml; 'shipped': the Mg-Mn-O generator of the package; null: train one",
     )
-    sha256: str | None = Field(None, description="of that file; computed when it is left out")
+    sha256: str | None = Field(None, description="hash of the checkpoint; computed if omitted")
     preset: Literal["paper", "authors", "tuned"] = Field(
         "paper", description="named training parameters"
     )
@@ -100,18 +100,19 @@ class GeneratorSettings(Settings):
         0,
         ge=-MAX_SEED,
         le=MAX_SEED,
-        description="decides weights, batches and noise of the training",
+        description="random seed of weights, batches and noise of the training",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where it is trained; 'auto': on a GPU if there is one"
+        "auto", description="device of the training; 'auto': a GPU if available"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of matrix products in training; 'auto': the fastest of the processor"
+        "auto",
+        description="precision of matrix products in training; 'auto': the fastest on the device",
     )
 
     @property
     def checkpoint_file(self) -> Path | None:
-        """The file of ``checkpoint``, on this machine."""
+        """Path of the checkpoint on this machine."""
         return None if self.checkpoint is None else generator_file(self.checkpoint)
 
     @model_validator(mode="after")
@@ -121,13 +122,13 @@ class GeneratorSettings(Settings):
 
 
 class SamplingSettings(Settings):
-    """Where structures come from, how many, and how far we go to get them."""
+    """Proposers, and number of structures to sample."""
 
     proposers: tuple[ProposerName, ...] = Field(
         (ProposerName.GAN,),
-        description="any of 'gan', 'random' (cells and positions), 'symmetric' (random crystals of "
-        "random space groups) and 'substitution' (decorated prototypes); none: only `structures` "
-        "are evaluated",
+        description="any of 'gan', 'random' (random cells and positions), 'symmetric' (random "
+        "crystals of random space groups) and 'substitution' (decorated prototypes); empty: only "
+        "`structures` are evaluated",
     )
     structures_per_composition: PositiveInt = Field(
         300,
@@ -135,42 +136,48 @@ class SamplingSettings(Settings):
         description="valid, unique structures of each composition from each proposer",
     )
     batch_size: PositiveInt = Field(
-        100, le=200, description="structures that are prescreened in one job"
+        100, le=200, description="number of structures that one job prescreens"
     )
     max_tries_per_structure: PositiveInt = Field(
-        200, description="raw samples per structure after which sampling stops with fewer"
+        200,
+        description="largest number of raw samples per requested structure; when it is reached, "
+        "sampling stops with fewer structures",
     )
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="decides which structures are sampled")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="random seed of the sampling")
 
     @model_validator(mode="after")
     def _proposers_differ(self) -> SamplingSettings:
         for name in self.proposers:
             if self.proposers.count(name) > 1:
-                raise ValueError(f"proposers names {name.value!r} twice")
+                raise ValueError(f"proposers has {name.value!r} twice")
         return self
 
 
 class OwnStructuresSettings(Settings):
-    """Structures of the user, which are evaluated without sampling or prescreen."""
+    """Structures of the user, evaluated without sampling or prescreen."""
 
     path: Path = Field(description="folder of CIF and POSCAR files, relative to campaign.yaml")
-    sha256: str | None = Field(None, description="of the folder; computed if it is missing")
-    count: NonNegativeInt = Field(0, description="structures in the folder; computed")
+    sha256: str | None = Field(None, description="hash of the folder; computed if omitted")
+    count: NonNegativeInt = Field(0, description="number of structures in the folder; computed")
 
 
 class Thresholds(Settings):
-    """The funnel, eV/atom and eV. Defaults are those of Kim et al. 2020."""
+    """Thresholds of the funnel, eV/atom and eV. Defaults are those of Kim et al. 2020."""
 
-    metastable: NonNegativeFloat = Field(0.200, description="energy above hull, eV/atom")
-    synthesizable: NonNegativeFloat = Field(0.080, description="energy above hull, eV/atom")
+    metastable: NonNegativeFloat = Field(
+        0.200, description="largest energy above hull of a metastable structure, eV/atom"
+    )
+    synthesizable: NonNegativeFloat = Field(
+        0.080, description="largest energy above hull of a synthesizable structure, eV/atom"
+    )
     pourbaix_screen: NonNegativeFloat = Field(
-        0.80, description="Pourbaix minimum that earns a band gap calculation, eV/atom"
+        0.80, description="largest Pourbaix minimum for a band gap calculation, eV/atom"
     )
     pourbaix: NonNegativeFloat = Field(
-        0.59, description="Pourbaix minimum of a photoanode candidate, eV/atom"
+        0.59, description="largest Pourbaix minimum of a photoanode candidate, eV/atom"
     )
     band_gap: tuple[NonNegativeFloat, NonNegativeFloat] = Field(
-        (1.6, 3.0), description="band gap window of a photoanode candidate, eV"
+        (1.6, 3.0), description="smallest and largest band gap of a photoanode candidate, eV"
     )
 
     @model_validator(mode="after")
@@ -185,56 +192,58 @@ class Thresholds(Settings):
 
 
 class ReferenceSettings(Settings):
-    """Where the reference phases come from that the convex hull is made of."""
+    """Source of the reference phases that define the convex hull."""
 
     source: Literal["literature", "materials_project"] = Field(
         "literature",
-        description="'literature': crystal data that come with the package, for Mg-Mn-O and V-O; "
+        description="'literature': crystal data of the package, for Mg-Mn-O and V-O; "
         "'materials_project': any chemical system, needs your API key once",
     )
     max_energy_above_hull: NonNegativeFloat = Field(
-        0.05, description="upper bound for 'materials_project', eV/atom in its own energies"
+        0.05, description="for 'materials_project': largest energy above its own hull, eV/atom"
     )
     energies: Literal["computed", "materials_project"] = Field(
         "computed",
-        description="'computed': by the energy engine of the campaign; 'materials_project': what "
-        "it gave with the phases, for energies of 'vasp', whose settings are the same",
+        description="'computed': by the energy engine of the campaign; 'materials_project': "
+        "published energies, only for the energy engine 'vasp', which has the same settings",
     )
     path: Path | None = Field(
         None,
-        description="file that keeps what 'materials_project' gave, relative to campaign.yaml; "
-        "fetched and written when it is not there",
+        description="file of the phases from 'materials_project', relative to campaign.yaml; "
+        "fetched and written if it does not exist",
     )
-    sha256: str | None = Field(None, description="of that file; computed when it is left out")
+    sha256: str | None = Field(None, description="hash of the file; computed if omitted")
 
     @model_validator(mode="after")
     def _fetched_phases_are_kept(self) -> ReferenceSettings:
         if (self.source == "materials_project") != (self.path is not None):
-            raise ValueError("'path' belongs to source 'materials_project', and only to it")
+            raise ValueError(
+                "'path' is required for source 'materials_project' and invalid for others"
+            )
         if self.energies == "materials_project" != self.source:
-            raise ValueError("energies 'materials_project' come with that source; name it, too")
+            raise ValueError("energies 'materials_project' require source 'materials_project'")
         return self
 
 
 class Campaign(Settings):
-    """One search: the contents of campaign.yaml."""
+    """Contents of campaign.yaml."""
 
-    name: str = Field(description="label of everything that belongs to the campaign")
+    name: str = Field(description="name of the campaign, stored with its jobs and candidates")
     chemical_system: ChemicalSystem
     oxidation_states: dict[str, OxidationRange] = Field(
         description="lowest and highest average oxidation state of each element"
     )
     compositions: tuple[str, ...] = Field(
-        (), description="cell formulas, not reduced; empty: every charge-balanced one"
+        (), description="cell formulas, not reduced; empty: all charge-balanced compositions"
     )
     max_atoms: PositiveInt | None = Field(
-        None, description="largest cell when compositions are enumerated"
+        None, description="largest number of atoms per cell of enumerated compositions"
     )
     dataset: DatasetSettings = DatasetSettings()
     generator: GeneratorSettings = GeneratorSettings()
     sampling: SamplingSettings = SamplingSettings()
     structures: OwnStructuresSettings | None = Field(
-        None, description="structures of the user to evaluate besides the sampled ones"
+        None, description="structures of the user that are evaluated besides the sampled ones"
     )
     thresholds: Thresholds = Thresholds()
     references: ReferenceSettings = ReferenceSettings()
@@ -242,7 +251,7 @@ class Campaign(Settings):
     engines: EngineSettings = EngineSettings()
     prescreen: PrescreenSettings | None = Field(
         PrescreenSettings(),
-        description="sifts structures before they are evaluated; null: every one is evaluated",
+        description="screening before the evaluation; null: all structures are evaluated",
     )
     routing: RoutingSettings = RoutingSettings()
 
@@ -252,7 +261,7 @@ class Campaign(Settings):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise ValueError(
                 f"{name!r} must be 1 to 64 letters (A-Z, a-z), digits, dots, hyphens and "
-                "underscores, and begin with a letter or digit"
+                "underscores, and start with a letter or digit"
             )
         return name
 
@@ -266,7 +275,7 @@ class Campaign(Settings):
             )
         for symbol, (low, high) in self.oxidation_states.items():
             if low > high:
-                raise ValueError(f"oxidation_states.{symbol}: {low:g} is above {high:g}")
+                raise ValueError(f"oxidation_states.{symbol}: {low:g} must not be above {high:g}")
         for formula in self.compositions:
             try:
                 counts = system.counts(formula)
@@ -278,9 +287,11 @@ class Campaign(Settings):
                     "oxidation_states make it charge-neutral"
                 )
         if not self.sampling.proposers and self.structures is None:
-            raise ValueError("sampling.proposers is empty; name one, or set structures.path")
+            raise ValueError("sampling.proposers is empty; add a proposer, or set structures.path")
         if self.sampling.proposers and not self.target_counts:
-            raise ValueError("no composition within caps, max_atoms and oxidation_states")
+            raise ValueError(
+                "no composition is within caps, max_atoms and oxidation_states; widen one of them"
+            )
         return self
 
     @model_validator(mode="after")
@@ -293,7 +304,7 @@ class Campaign(Settings):
         ):
             if value != needed:
                 raise ValueError(
-                    f"references.energies: {self.references.energies!r} needs {setting} "
+                    f"references.energies: {self.references.energies!r} requires {setting} "
                     f"{needed!r}, not {value!r}; write 'computed'"
                 )
         return self
@@ -304,21 +315,21 @@ class Campaign(Settings):
             relaxing, *others = self.prescreen.potentials(self.engines)
             if any((o.name, o.arguments) == (relaxing.name, relaxing.arguments) for o in others):
                 raise ValueError(
-                    f"prescreen.confirm: {relaxing.name!r} would confirm itself; name another, or "
-                    "'none'"
+                    f"prescreen.confirm: {relaxing.name!r} would confirm itself; choose another "
+                    "potential, or 'none'"
                 )
         return self
 
     @property
     def prescreening(self) -> PrescreenSettings:
-        """Settings of the prescreen, of a campaign that has one."""
+        """Settings of the prescreen; a ValueError if the campaign has none."""
         if self.prescreen is None:
             raise ValueError(f"campaign {self.name} has no prescreen")
         return self.prescreen
 
     @property
     def target_counts(self) -> tuple[Counts, ...]:
-        """Atoms per cell of every composition to sample."""
+        """Atoms per cell of each composition to sample."""
         system = self.chemical_system
         if not self.sampling.proposers:
             return ()
@@ -328,7 +339,7 @@ class Campaign(Settings):
 
     @property
     def n_structures(self) -> int:
-        """Number of structures to sample from all proposers, and of own structures."""
+        """Number of structures to sample, plus the structures of the user."""
         sampling = self.sampling
         per_composition = sampling.structures_per_composition * len(sampling.proposers)
         n_own = self.structures.count if self.structures else 0

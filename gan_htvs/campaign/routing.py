@@ -1,4 +1,4 @@
-"""The kinds of node that a campaign uses, and which of them each kind of work goes to."""
+"""Worker categories, and the category of each kind of job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gan_htvs.core.settings import Settings
 
 
 class Category(StrEnum):
-    """A kind of node; FireWorks' workers take the jobs of the categories that they name."""
+    """Kind of machine that a job needs; FireWorks workers run jobs of the categories they list."""
 
     GPU = "gpu"
     CPU = "cpu"
@@ -19,7 +19,7 @@ class Category(StrEnum):
 
 
 class RoutingSettings(Settings):
-    """Which category of worker takes which work, where workers have one; see docs/queues.md."""
+    """Worker category of each kind of job; see docs/queues.md."""
 
     train: Category = Field(Category.GPU, description="training of the generator")
     generate: Category = Field(Category.GPU, description="sampling of the generator")
@@ -29,5 +29,5 @@ class RoutingSettings(Settings):
     dft: Category = Field(Category.DFT, description="relaxation and energy by VASP")
     hybrid: Category = Field(Category.HSE, description="band gaps, by VASP or GPAW")
     other: Category = Field(
-        Category.CPU, description="what takes seconds: other proposers, gates, assembly, release"
+        Category.CPU, description="fast jobs: other proposers, gates, assembly, release"
     )

@@ -1,4 +1,4 @@
-"""Read campaigns from a database, which another version may have written."""
+"""Reading of campaigns from a database."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ if TYPE_CHECKING:
 
 
 class UnreadableCampaignError(UserError):
-    """The settings of a stored campaign are those of another version."""
+    """The stored settings of a campaign are from another version."""
 
 
 def read_stored_campaign(document: Mapping[str, Any]) -> Campaign:
-    """Read a campaign from its document; missing settings have their defaults.
+    """Read a campaign from its document; missing settings get their defaults.
 
     Raises
     ------
     UnreadableCampaignError
-        If another version stored the settings, and this one cannot read them.
+        If the settings are from another version and cannot be read.
     """
     try:
         return Campaign.model_validate(document["settings"])
     except (KeyError, ValidationError, UserError) as error:
         raise UnreadableCampaignError(
             f"The settings of campaign {document.get('name')!r} are those of another version of "
-            f"gan-htvs, and {__version__} cannot read them ({one_line(error)}); run it again in "
-            "a new database (another `name` in my_launchpad.yaml), or use the version that it was "
-            "started with."
+            f"gan-htvs, and {__version__} cannot read them ({one_line(error)}); run it in a "
+            "new database (another `name` in my_launchpad.yaml), or use the version that began it."
         ) from error

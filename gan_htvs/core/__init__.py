@@ -1,11 +1,11 @@
-"""What all packages share: base models, typed documents, chemical systems, files and processes.
+"""Shared base models, typed documents, chemical systems, files and processes.
 
-* ``candidate``: documents of a structure on its way through the funnel
+* ``candidate``: documents of a structure in the funnel
 * ``band_gap``, ``pourbaix_stability``, ``failure``: documents of single results
 * ``chemical_system``, ``oxidation``: elements, compositions, oxidation states
 * ``stages``: names of stages, jobs and screening steps
 * ``settings``, ``document``: base classes
-* ``files``, ``processes``, ``errors``: working with the machine
+* ``files``, ``processes``, ``errors``: files, worker processes and error classes
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Band gaps: what a result says about itself, and how electrons fill a spectrum."""
+"""Documents of band gaps and magnetic orderings, and band edges of a spectrum."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HSE06_ON_PBE_U = "HSE06@PBE+U (non-SCF, GPAW)"
 HSE06_ON_PBE = "HSE06@PBE (non-SCF, GPAW)"
 
 SMALLEST_GAP = 0.01
-"""Gaps below this are degeneracies split by numerical noise, eV."""
+"""Smaller gaps are degeneracies split by numerical noise, eV."""
 
 DIRECT_TOLERANCE = 1e-3
 """A direct transition this close to the smallest one makes the gap direct, eV."""
@@ -28,11 +28,11 @@ DIRECT_TOLERANCE = 1e-3
 ELECTRON_TOLERANCE = 1e-6
 
 SHIFT_MARGIN = 1.0
-"""How much hybrid shifts of filled (or of empty) bands differ where we did not compute them, eV."""
+"""Largest assumed spread of the hybrid shifts of filled bands, and of empty bands, eV."""
 
 
 class _StateResult(Document):
-    """What a magnetic order and a band gap have in common."""
+    """Fields shared by magnetic orderings and band gaps."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,48 +49,49 @@ class _StateResult(Document):
 
 
 class MagneticOrderingResult(_StateResult):
-    """The state that one magnetic start converged to, or the reason why there is none."""
+    """Converged state of one starting magnetic ordering, or the reason why it is missing."""
 
     start: str = Field(
         description="NM (no moments), given (signs of the given moments), FM (all parallel) or "
-        "AFM, AFM-2, AFM-3, ... (strongly coupled ones antiparallel, best first)"
+        "AFM, AFM-2, AFM-3, ... (strongly coupled moments antiparallel, lowest coupling energy "
+        "first)"
     )
     order: str | None = Field(
-        None, description="order of the converged moments: NM, FM, FiM or AFM"
+        None, description="ordering of the converged moments: NM, FM, FiM or AFM"
     )
     energy_per_atom: float | None = Field(
         None,
-        description="PBE(+U) energy, eV/atom; comparable between the orders of one structure, by "
-        "the same code with the same settings, and with nothing else",
+        description="PBE(+U) energy, eV/atom; comparable only between orderings of one structure "
+        "that were computed by the same code with the same settings",
     )
-    reason: str | None = Field(None, description="why it was not converged")
+    reason: str | None = Field(None, description="why it did not converge")
     is_skipped: bool = Field(
         default=False,
-        description="excluded by a setting such as max_atoms, so that it is not missing",
+        description="excluded by a setting such as max_atoms, and therefore not missing",
     )
     is_retryable: bool = Field(
         default=False,
-        description="whether the same calculation may succeed another time: it was stopped or "
-        "killed; False: it would fail again",
+        description="whether the same calculation may succeed when repeated, because it was "
+        "stopped or killed",
     )
 
     @model_validator(mode="after")
     def _energy_or_reason(self) -> MagneticOrderingResult:
         if (self.energy_per_atom is None) != (self.reason is not None):
-            raise ValueError("a magnetic order has either an energy or a reason")
+            raise ValueError("a magnetic ordering has either an energy or a reason")
         return self
 
     @property
     def is_missing(self) -> bool:
-        """Whether it was asked for and has no energy.
+        """Whether the ordering was requested and has no energy.
 
-        An order that converged to another one, or collapsed to the same state, has an energy.
+        An ordering that converged to another ordering has an energy.
         """
         return self.reason is not None and not self.is_skipped
 
 
 def sort_by_energy(orders: Iterable[MagneticOrderingResult]) -> tuple[MagneticOrderingResult, ...]:
-    """Sort magnetic orders, lowest energy first; those without an energy come last."""
+    """Sort magnetic orderings by energy, lowest first; orderings without an energy come last."""
 
     def energy(order: MagneticOrderingResult) -> float:
         return np.inf if order.energy_per_atom is None else order.energy_per_atom
@@ -99,81 +100,83 @@ def sort_by_energy(orders: Iterable[MagneticOrderingResult]) -> tuple[MagneticOr
 
 
 def missing_orderings(orders: Iterable[MagneticOrderingResult]) -> str | None:
-    """Return which magnetic orders are missing and why, in one sentence; None if none is."""
+    """Return names and reasons of the missing magnetic orderings; None if none is missing."""
     missing = [f"{order.start}: {order.reason}" for order in orders if order.is_missing]
-    return f"missing magnetic order {'; '.join(missing)}" if missing else None
+    return f"missing magnetic ordering {'; '.join(missing)}" if missing else None
 
 
 class BandGapResult(_StateResult):
-    """The band gap of one structure, or the reason why there is none.
+    """Band gap of one structure, or the reason why it is missing.
 
-    A missing gap is never zero: ``band_gap`` is None and ``reason`` says why. A gap without all
-    magnetic orders that were asked for may be that of another order than the lowest one:
-    ``is_complete`` is False and ``reason`` says which orders are missing and why.
+    A missing gap is not zero: ``band_gap`` is None and ``reason`` has the reason. If a requested
+    magnetic ordering is missing, the gap may belong to an ordering that is not the most stable:
+    ``is_complete`` is False and ``reason`` has the missing orderings with their reasons.
     """
 
     band_gap: float | None = Field(None, ge=0, description="HSE06 gap, eV; None: not computed")
     is_gap_direct: bool | None = Field(
         None, description="band edges at the same k point of the mesh; None for a metal"
     )
-    vbm: float | None = Field(None, description="highest occupied level, eV; no common zero")
-    cbm: float | None = Field(None, description="lowest empty level, eV; zero as for vbm")
+    vbm: float | None = Field(
+        None, description="highest occupied level, eV; the zero of energy differs between codes"
+    )
+    cbm: float | None = Field(None, description="lowest empty level, eV; same zero as vbm")
     is_metal: bool | None = Field(None, description="bands cross the Fermi level on the mesh")
     method: str | None = Field(None, description="level of theory; None: not computed")
     failure: CalculationFailure | None = Field(
-        None, description="where a calculation in a job of its own failed"
+        None, description="failure of a calculation that runs as a separate job"
     )
     magnetic_order: str | None = Field(
         None,
-        description="order of the converged moments: NM (none), FM (parallel), FiM "
+        description="ordering of the converged moments: NM (none), FM (parallel), FiM "
         "(antiparallel with a net moment) or AFM (antiparallel without)",
     )
     magnetic_orders: tuple[MagneticOrderingResult, ...] = Field(
         (),
-        description="every magnetic start, lowest energy first: the gap is that of the first",
+        description="all starting magnetic orderings, lowest energy first; the gap is of the first",
     )
     is_complete: bool = Field(
         default_factory=lambda known: (
             known.get("band_gap") is not None
             and missing_orderings(known.get("magnetic_orders", ())) is None
         ),
-        description="whether there is a gap and no magnetic order is missing",
+        description="whether there is a gap and no magnetic ordering is missing",
     )
     reason: str | None = Field(
         default_factory=lambda known: missing_orderings(known.get("magnetic_orders", ())),
-        description="why the gap was not computed, or which magnetic orders are missing and why",
+        description="why the gap was not computed, or which magnetic orderings are missing",
     )
     is_retryable: bool = Field(
         default_factory=lambda known: any(
             order.is_missing and order.is_retryable for order in known.get("magnetic_orders", ())
         ),
-        description="whether what is missing may be found by the same calculation another time",
+        description="whether a missing ordering may converge when its calculation is repeated",
     )
     cutoff: float | None = Field(None, description="plane-wave cutoff, eV")
     hubbard_u: dict[str, float] = Field(
         default_factory=dict,
-        description="U on the d shell of each element that got one, eV",
+        description="Hubbard U on the d shell of each element, eV",
     )
     vasp_version: str | None = Field(None, description="version of VASP")
-    uncertainty: str | None = Field(None, description="what the value is worth")
+    uncertainty: str | None = Field(None, description="known error of the method")
 
     @model_validator(mode="after")
     def _complete_or_reason(self) -> BandGapResult:
         is_complete = self.band_gap is not None and missing_orderings(self.magnetic_orders) is None
         if self.is_complete != is_complete or (self.reason is None) != is_complete:
             raise ValueError(
-                "a result has either a band_gap or a reason, or magnetic orders are missing and "
-                "it is not complete"
+                "a result has either a band_gap or a reason, or magnetic orderings are missing "
+                "and it is not complete"
             )
         return self
 
 
 @dataclass(frozen=True)
 class BandEdges:
-    """Where the electrons end in a spectrum; energies in eV.
+    """Band edges of a spectrum, eV.
 
-    For a metal ``vbm`` is the highest level that holds electrons and ``cbm`` the lowest that
-    has room, and the gap is zero.
+    For a metal ``vbm`` is the highest level that holds electrons, ``cbm`` the lowest level that
+    is not full, and the gap is zero.
     """
 
     vbm: float
@@ -188,22 +191,21 @@ class BandEdges:
 
 
 def fill_bands(eigenvalues: ArrayLike, weights: ArrayLike, n_electrons: float) -> BandEdges | None:
-    """Fill a spectrum from below and find its band edges.
+    """Fill the levels of a spectrum in ascending order and find its band edges.
 
-    One electron reservoir serves all k points and both spins, so a crossing of bands of
-    different k points or spins shows as a metal. On a finite mesh a metal also has a small
-    spacing at the Fermi level; it is told from an insulator by a number of filled bands that
-    differs between k points.
+    All k points and both spins share one Fermi level, so bands that cross between k points or
+    spins make a metal. On a finite mesh a metal also has a small spacing at the Fermi level; it
+    is recognized by a number of filled bands that differs between k points.
 
-    k points of weight zero hold no electrons of the reservoir. In an insulator as many bands are
-    filled there as at every other point; where such a band then lies above an empty one, the
-    spectrum is that of a metal.
+    k points of weight zero hold no electrons. In an insulator the number of filled bands at such
+    a point is the same as at every other point; if one of these bands lies above an empty band,
+    the spectrum is that of a metal.
 
     Parameters
     ----------
     eigenvalues
-        (n_spins, n_kpoints, n_bands), eV; one spin means two electrons per band. Bands that are
-        known to be filled or empty without their energy are -inf or inf.
+        (n_spins, n_kpoints, n_bands), eV; one spin means two electrons per band. Bands of
+        unknown energy are -inf if they are filled and inf if they are empty.
     weights
         (n_kpoints,), weights of the irreducible k points; any normalization.
     n_electrons
@@ -212,8 +214,9 @@ def fill_bands(eigenvalues: ArrayLike, weights: ArrayLike, n_electrons: float) -
     Returns
     -------
     BandEdges | None
-        None where the electrons end in bands of unknown energy, or the bands cannot hold them, or
-        all bands of one spin of an insulator are filled, so that its lowest empty level is unknown.
+        None if the Fermi level lies in bands of unknown energy, if the bands cannot hold the
+        electrons, or if all bands of one spin of an insulator are filled and its lowest empty
+        level is therefore unknown.
     """
     levels = np.sort(np.asarray(eigenvalues, dtype=float), axis=2)
     n_bands = levels.shape[2]
@@ -242,10 +245,12 @@ def fill_bands(eigenvalues: ArrayLike, weights: ArrayLike, n_electrons: float) -
 def _fill(
     levels: NDArray[np.float64], weights: NDArray[np.float64], n_electrons: float
 ) -> tuple[float, float, NDArray[np.int_], bool] | None:
-    """Fill levels (n_spins, n_kpoints, n_bands; ascending) at k points that all have weight.
+    """Fill ascending levels (n_spins, n_kpoints, n_bands) at k points of positive weight.
 
-    Returns the highest level with electrons and the lowest with room, eV, the number of full
-    bands (n_spins, n_kpoints) and whether that is a metal; None where they are not known.
+    Returns
+    -------
+    Highest level with electrons and lowest level that is not full, eV, number of full bands
+    (n_spins, n_kpoints), and whether the spectrum is that of a metal; None if unknown.
     """
     n_spins, _, n_bands = levels.shape
     if not ELECTRON_TOLERANCE < n_electrons < 2 * n_bands - ELECTRON_TOLERANCE:
@@ -275,8 +280,8 @@ def undetermined_bands(
 ) -> NDArray[np.bool_]:
     """Find the bands of unknown energy that could hold a band edge.
 
-    A filled band is taken to rise at most ``SHIFT_MARGIN`` more, an empty one to fall at most
-    that much more, than any known band of its kind.
+    Relative to the known bands, a filled band is assumed to shift up by at most ``SHIFT_MARGIN``
+    more than any filled one, and an empty band down by at most that much more than any empty one.
 
     Parameters
     ----------
@@ -296,15 +301,15 @@ def undetermined_bands(
     shift = np.where(known, shifted, 0) - start
     full = shifted <= edges.vbm + ELECTRON_TOLERANCE
     highest = start + shift[known & full].max() + SHIFT_MARGIN
-    # A known empty band exists: the one that holds the conduction band edge.
+    # The band that holds the conduction band edge is known and empty.
     lowest = start + shift[known & (shifted >= edges.cbm)].min() - SHIFT_MARGIN
     return ~known & np.where(full, highest > edges.vbm, lowest < edges.cbm)
 
 
 def magnetic_order(moments: ArrayLike, *, total: float) -> str:
-    """Name the collinear order of atomic moments, Bohr magnetons: NM, FM, FiM or AFM."""
+    """Classify the collinear ordering of atomic moments (Bohr magnetons): NM, FM, FiM or AFM."""
     moments = np.asarray(moments, dtype=float)
-    # Oxygen carries a few tenths in covalent oxides without ordering by itself.
+    # In covalent oxides oxygen has induced moments of a few tenths.
     large = moments[np.abs(moments) > max(0.3, 0.25 * np.abs(moments).max(initial=0.0))]
     if not large.size:
         return "NM"

@@ -17,18 +17,18 @@ from gan_htvs.core.stages import REFERENCE_PHASE, ProposerName, ScreeningStep, S
 
 
 def volume_change(start: Structure, end: Structure) -> float:
-    """Return the relative change of the volume per atom; the cells may differ in size."""
+    """Return the relative change of the volume per atom; cell sizes may differ."""
     return (end.volume / len(end)) / (start.volume / len(start)) - 1
 
 
 class Origin(Document):
-    """Where a structure comes from."""
+    """Provenance of a structure."""
 
     proposer: ProposerName | Literal["reference_phase", "user"]
     requested_composition: str = Field(description="requested cell formula")
     index: int = Field(description="number of the raw sample, or of the reference phase")
     stream: str | None = Field(
-        None, description="content hash of what determines its sequence of samples"
+        None, description="content hash of the settings that determine the sequence of samples"
     )
     checkpoint: str | None = Field(None, description="sha256 of the generator")
     seed: int | None = None
@@ -48,7 +48,7 @@ class Origin(Document):
 
 
 class Proposal(Document):
-    """One structure entering the funnel."""
+    """A structure that enters the funnel."""
 
     candidate_id: str
     structure: Structure
@@ -65,7 +65,7 @@ class RelaxedStructure(Document):
     correction_per_atom: float = Field(0.0, description="corrections within that energy, eV/atom")
     level_of_theory: str
     converged: bool
-    magmoms: list[float] | None = Field(None, description="bohr magneton per site")
+    magmoms: list[float] | None = Field(None, description="moment of each site, Bohr magnetons")
     n_steps: int | None = None
     cpu_seconds: float | None = Field(None, description="processor time of the relaxation, s")
     volume_change: float | None = Field(None, description="relative, per atom")
@@ -73,16 +73,17 @@ class RelaxedStructure(Document):
         None, description="relaxation steps of an interatomic potential before VASP"
     )
     magnetic_orders: tuple[MagneticOrderingResult, ...] = Field(
-        (), description="relaxed magnetic orders, lowest energy first: that of this structure"
+        (),
+        description="relaxed magnetic orderings, lowest energy first; the first is this structure",
     )
     folder: str | None = Field(None, description="host:path of the static calculation")
 
     @computed_field(  # type: ignore[prop-decorator]
-        description="whether no requested magnetic order is missing"
+        description="whether no requested magnetic ordering is missing"
     )
     @property
     def is_complete(self) -> bool:
-        """Whether no requested magnetic order is missing from the energy."""
+        """Whether all requested magnetic orderings have an energy."""
         return missing_orderings(self.magnetic_orders) is None
 
     @computed_field(description="of each site, from its moment")  # type: ignore[prop-decorator]
@@ -108,7 +109,7 @@ class Confirmation(Document):
 class PrescreenVerdict(Document):
     """Verdict of the prescreen on one structure."""
 
-    model_config = ConfigDict(extra="forbid")  # those of another version have other fields
+    model_config = ConfigDict(extra="forbid")  # verdicts of other versions have other fields
 
     candidate_id: str
     rejected_at: ScreeningStep | None = Field(
@@ -128,7 +129,7 @@ class PrescreenVerdict(Document):
         None, description="step at which it was stopped, or would have been without the audit"
     )
     is_audited: bool = Field(
-        default=False, description="never stopped early, to measure how many are lost"
+        default=False, description="never stopped early, to measure the losses of early stopping"
     )
 
     @property
@@ -146,11 +147,11 @@ class Assessment(Document):
         description="competing phases and atomic fractions; other candidates with their ids"
     )
     pourbaix: PourbaixStability | None = None
-    pourbaix_reason: str | None = Field(None, description="why there is no Pourbaix stability")
+    pourbaix_reason: str | None = Field(None, description="why the Pourbaix stability is missing")
 
 
 class Verdict(Document):
-    """Results and stage of one candidate after the evaluation."""
+    """Results and stage of one evaluated candidate."""
 
     candidate_id: str
     origin: Origin
@@ -160,10 +161,10 @@ class Verdict(Document):
     assessment: Assessment | None = None
     stage: Stage
     reason: str | None = None
-    failure: CalculationFailure | None = Field(None, description="where a calculation failed")
+    failure: CalculationFailure | None = Field(None, description="failure of a calculation")
     references: str | None = Field(None, description="content hash of the reference set")
     band_gap_job: str | None = Field(
-        None, description="uuid of the band-gap job, whether it ran or not"
+        None, description="uuid of the band-gap job, even if it never ran"
     )
     band_gap: BandGapResult | None = Field(None, description="None: not computed")
 
@@ -173,14 +174,14 @@ class Novelty(Document):
 
     is_novel: bool | None = Field(
         description="neither a training structure nor a reference phase; None: the training set of "
-        "its generator is not known"
+        "its generator is unknown"
     )
     training_match: str | None = Field(None, description="label of the training structure")
     reference_match: str | None = Field(None, description="name of the reference phase")
     training_set: str | None = Field(
         None,
-        description="content hash of the training sets of the campaign's generators; None: not "
-        "known, or there is no generator",
+        description="content hash of the training sets of the campaign's generators; None: "
+        "unknown, or the campaign has no generator",
     )
 
 
@@ -204,7 +205,7 @@ class Candidate(Document):
     campaign: str
     stage: Stage
     reason: str | None = None
-    failure: CalculationFailure | None = Field(None, description="where a calculation failed")
+    failure: CalculationFailure | None = Field(None, description="failure of a calculation")
     origin: Origin
     formula_pretty: str
     chemsys: str
@@ -220,8 +221,8 @@ class Candidate(Document):
     energy_per_atom: float | None = Field(None, description="eV/atom")
     energy_incomplete: str | None = Field(
         None,
-        description="magnetic orders that are missing from the energy, which is then an upper "
-        "bound, and why; None: none",
+        description="magnetic orderings missing from the energy, with reasons; the energy is then "
+        "an upper bound. None: complete",
     )
     formation_energy_per_atom: float | None = Field(None, description="eV/atom")
     energy_above_hull: float | None = Field(
@@ -240,8 +241,8 @@ class Candidate(Document):
     band_gap: float | None = Field(None, description="eV; None: not computed, or incomplete")
     incomplete_band_gap: float | None = Field(
         None,
-        description="gap while magnetic orders are missing, eV: not a result, and possibly that of "
-        "another order; see band_gap_reason",
+        description="gap while magnetic orderings are missing, eV: not a result, and possibly that "
+        "of another ordering; see band_gap_reason",
     )
     is_gap_direct: bool | None = None
     band_gap_method: str | None = None

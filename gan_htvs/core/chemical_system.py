@@ -1,4 +1,4 @@
-"""Chemical systems: which elements, how many atoms of each, which compositions make sense."""
+"""Chemical systems: elements, largest number of atoms of each, charge-balanced compositions."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ OxidationRanges: TypeAlias = Mapping[str, tuple[float, float]]
 
 
 def format_caps(caps: Iterable[tuple[str, int]]) -> str:
-    """Write caps as messages do: ``Mg 8, Mn 8, O 12``."""
+    """Format caps for messages: ``Mg 8, Mn 8, O 12``."""
     return ", ".join(f"{symbol} {cap}" for symbol, cap in caps)
 
 
 def range_pairs(oxidation_states: Mapping[str, Iterable[float]]) -> dict[str, tuple[float, float]]:
-    """Write ranges of oxidation states as pairs, which databases return as lists."""
+    """Convert ranges of oxidation states, which databases return as lists, to pairs."""
     return {el: (float(low), float(high)) for el, (low, high) in oxidation_states.items()}
 
 
 def is_anion(symbol: str) -> bool:
-    """Whether an element is the negative one of its compounds: chalcogen, halogen or nitrogen."""
+    """Return whether an element is a chalcogen, a halogen or nitrogen."""
     element = Element(symbol)
     return bool(element.is_chalcogen or element.is_halogen or symbol == "N")
 
 
 class ChemicalSystem(Settings):
-    """An ordered set of elements with the largest number of atoms of each in one cell.
+    """Ordered set of elements with the largest number of atoms of each in one cell.
 
-    The order is the order of the row blocks in the point-cloud representation.
+    The order is that of the row blocks in the point-cloud representation.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class ChemicalSystem(Settings):
 
     @property
     def max_counts(self) -> Counts:
-        """Caps, in row order."""
+        """Largest number of atoms of each element, in row order."""
         return tuple(self.caps.values())
 
     @property
@@ -87,7 +87,7 @@ class ChemicalSystem(Settings):
         return tuple(slice(end - cap, end) for end, cap in zip(ends, self.max_counts, strict=True))
 
     def formula(self, counts: Counts) -> str:
-        """Write the cell formula of ``counts``, not reduced."""
+        """Return the cell formula of ``counts``, not reduced."""
         return "".join(
             f"{symbol}{n if n > 1 else ''}"
             for symbol, n in zip(self.elements, counts, strict=True)
@@ -100,8 +100,8 @@ class ChemicalSystem(Settings):
         Raises
         ------
         ValueError
-            If the cell holds a foreign element, lacks one of ours, is not integral, or exceeds
-            a cap.
+            If the cell has an element outside the system, lacks an element of the system, has
+            fractional counts, or exceeds a cap.
         """
         composition = cell.composition if isinstance(cell, Structure) else Composition(cell)
         formula = composition.formula.replace(" ", "")
@@ -121,9 +121,9 @@ class ChemicalSystem(Settings):
     def compositions(
         self, oxidation_states: OxidationRanges, max_atoms: int | None = None
     ) -> Iterator[Counts]:
-        """Enumerate the cells that can be charge-neutral, smallest counts first.
+        """Enumerate the compositions that can be charge-neutral, smallest counts first.
 
-        For Mg-Mn-O with caps 8, 8, 12 and 2 <= OS(Mn) <= 4 there are 172 of them.
+        Mg-Mn-O with caps 8, 8, 12 and 2 <= OS(Mn) <= 4 has 172 of them.
         """
         for counts in product(*(range(1, cap + 1) for cap in self.max_counts)):
             if max_atoms is not None and sum(counts) > max_atoms:
@@ -132,7 +132,7 @@ class ChemicalSystem(Settings):
                 yield counts
 
     def is_charge_balanced(self, counts: Counts, oxidation_states: OxidationRanges) -> bool:
-        """Whether average oxidation states inside their ranges can make the cell neutral."""
+        """Return whether average oxidation states within their ranges can make the cell neutral."""
         ranges = [oxidation_states[symbol] for symbol in self.elements]
         lowest = sum(n * low for n, (low, _) in zip(counts, ranges, strict=True))
         highest = sum(n * high for n, (_, high) in zip(counts, ranges, strict=True))

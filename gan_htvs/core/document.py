@@ -1,4 +1,4 @@
-"""Base of stored documents, and how they go into a database and come back."""
+"""Base class of stored documents, and their conversion to and from database documents."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Document(BaseModel):
-    """Base of everything that is stored.
+    """Base class of stored documents.
 
-    Structures stay pymatgen objects in Python. No number is NaN or infinite: a quantity that was
-    not computed is None, and a reason stands beside it.
+    Structures are pymatgen objects in Python. Numbers are finite: a quantity that was not computed
+    is None, with the reason in a field of its own.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def encode(document: BaseModel) -> dict[str, Any]:
-    """Write a document with plain values, times excepted."""
+    """Convert a document to plain values; times stay datetime objects."""
     return jsanitize(document.model_dump(), strict=True, enum_values=True, allow_bson=True)
 
 
 def decode(stored: Any) -> Any:
-    """Read the objects in a stored document back."""
+    """Rebuild the objects in a stored document."""
     return MontyDecoder().process_decoded(stored)
 
 
 def without_id(document: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what the database adds."""
+    """Remove the ``_id`` that the database adds."""
     return {key: value for key, value in document.items() if key != "_id"}
 
 

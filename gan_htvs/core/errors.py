@@ -1,4 +1,4 @@
-"""What goes wrong outside of this program: with what a user wrote, and with one calculation."""
+"""Errors that users can fix, and errors of single calculations."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ if TYPE_CHECKING:
 
 
 class UserError(Exception):
-    """Something outside the program is wrong and the user can cure it.
+    """Error outside the program that the user can fix.
 
-    The message is one sentence that names the file or field and the cure. The command line
-    prints it without a traceback and exits with a non-zero code.
+    The message names the file or field and the fix in one sentence. The command line prints it
+    without a traceback and exits with a non-zero code.
     """
 
 
 class CalculationError(Exception):
-    """The calculation of one structure left nothing that can be used.
+    """The calculation of one structure has no usable result.
 
-    The message is the reason that is stored with the candidate, which has failed; its neighbors
-    go on.
+    The message is stored as the reason of the failed candidate; other candidates are not affected.
 
     Parameters
     ----------
     reason
         One sentence.
     failure
-        What is known about it, where the job left a document.
+        Document of the failed job, if it stored one.
     """
 
     def __init__(self, reason: str, failure: CalculationFailure | None = None) -> None:

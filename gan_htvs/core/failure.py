@@ -1,4 +1,4 @@
-"""What a calculation leaves that failed."""
+"""Document of a failed calculation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gan_htvs.core.document import Document
 
 
 def is_machine_error(error: Exception) -> bool:
-    """Return whether memory, disk or set-up of the machine caused an error, not the calculation.
+    """Return whether memory, disk or setup of the machine caused an error.
 
     GPAW raises a FileNotFoundError without an error number for an element without a setup.
     """
@@ -16,17 +16,17 @@ def is_machine_error(error: Exception) -> bool:
 
 
 class CalculationFailure(Document):
-    """What a job leaves that could not do its calculation: everything that a person would ask."""
+    """Output of a failed calculation."""
 
     step: str = Field(description="name of the calculation, such as 'AFM relax 2'")
     reason: str
-    folder: str = Field(description="host:path of what it left")
+    folder: str = Field(description="host:path of its files")
     corrections: list[str] = Field(
-        default_factory=list, description="errors that custodian corrected before it gave up"
+        default_factory=list, description="errors that custodian corrected before the failure"
     )
     is_retryable: bool = Field(
         default=False,
-        description="whether the same calculation may succeed another time: it was stopped or "
-        "killed, or the machine failed",
+        description="whether the same calculation may succeed when repeated, because it was "
+        "stopped or killed, or the machine failed",
     )
-    job: str = Field(description="uuid of the job, to run it again")
+    job: str = Field(description="uuid of the job, for running it again")

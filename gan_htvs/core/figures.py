@@ -1,4 +1,4 @@
-"""Figures as bytes, and the colors of all of them."""
+"""Rendering of figures, and their shared colors."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
-"""Okabe and Ito, distinct to color-blind readers."""
+"""Palette of Okabe and Ito, distinguishable by color-blind readers."""
 GREY, RED = "#999999", "#d55e00"
 PUBLISHED_STYLE: dict[str, Any] = {"color": GREY, "alpha": 0.6, "hatch": "///"}
-"""Bars of what is published and not ours."""
+"""Style of bars that show published values."""
 
 
 class ImageFormat(StrEnum):
-    """Formats of figures."""
+    """File formats of figures."""
 
     PNG = "png"
     SVG = "svg"
 
 
 def render_figure(figure: Figure, form: ImageFormat = ImageFormat.PNG) -> bytes:
-    """Write a figure, without the time at which it was written."""
+    """Render a figure as bytes without a timestamp, so that equal figures have equal bytes."""
     buffer = io.BytesIO()
     with rc_context({"svg.hashsalt": "gan-htvs"}):
         undated = {ImageFormat.PNG: {"Software": None}, ImageFormat.SVG: {"Date": None}}
@@ -36,6 +36,6 @@ def render_figure(figure: Figure, form: ImageFormat = ImageFormat.PNG) -> bytes:
 
 
 def figure_data_uri(figure: Figure) -> str:
-    """Write a figure as an address that holds it, for a page that needs no other file."""
+    """Return a figure as an SVG data URI, for self-contained HTML pages."""
     data = base64.b64encode(render_figure(figure, ImageFormat.SVG)).decode()
     return f"data:image/svg+xml;base64,{data}"

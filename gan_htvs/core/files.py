@@ -1,4 +1,4 @@
-"""Files that are replaced in one step, and locks on files and folders."""
+"""Atomic replacement of files, and locks on files and folders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOCK_FILE = ".lock"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` in one step, so that a kill leaves the old file or the new one.
+    """Replace a file atomically: an interrupted write keeps the old file.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` once it is complete.
+    """Open a temporary file that replaces ``path`` when it is closed without an error.
 
     Raises
     ------
@@ -55,14 +55,15 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and lock it, by a file in it, against other processes that use this function.
+    """Create a folder if necessary and hold a lock file in it.
 
-    A new folder that got nothing else is removed again.
+    The lock excludes other processes that use this function. If the folder is new and still empty
+    at the end, it is removed.
 
     Raises
     ------
     UserError
-        If it cannot be written to, or another process holds it.
+        If the folder cannot be written to, or another process has locked it.
     """
     is_new = not folder.exists()
     with open_locked(folder / LOCK_FILE):
@@ -75,17 +76,17 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 
 def open_locked(path: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> TextIO:
-    """Open a file to append to, its folder made if missing, and lock it until it is closed.
+    """Open a file for appending and lock it until it is closed; create its folder if missing.
 
     Parameters
     ----------
     how
-        As in :func:`fcntl.flock`.
+        Operation of :func:`fcntl.flock`.
 
     Raises
     ------
     UserError
-        If it cannot be opened, or another process has locked it.
+        If the file cannot be opened, or another process has locked it.
     """
     with report_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,26 +100,31 @@ def open_locked(path: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> TextIO:
 
 
 def require_writable(folder: Path, option: str) -> None:
-    """Check before any work that a folder, or the nearest that exists above it, can be written to.
+    """Check that a folder, or its nearest existing parent, can be written to.
+
+    Parameters
+    ----------
+    option
+        Command-line option that names the folder, for the message.
 
     Raises
     ------
     UserError
-        If it cannot; ``option`` is the one that named it.
+        If the folder cannot be written to.
     """
-    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     with report_write_errors(f"{option} {folder}"), tempfile.TemporaryFile(dir=nearest):
         pass
 
 
 @contextmanager
 def report_write_errors(name: object) -> Iterator[None]:
-    """Raise a UserError with the name of what cannot be written in place of an OSError."""
+    """Convert an OSError to a UserError with the name of the file or option."""
     try:
         yield
     except BlockingIOError as error:
         raise UserError(
-            f"{name}: another command writes here; wait for its end, or choose another folder."
+            f"{name}: another command writes here; wait until it ends, or choose another folder."
         ) from error
     except OSError as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Names made from content: the same input has the same name, everywhere and always."""
+"""Content hashes: equal inputs have equal hashes on every machine."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def _plain(value: Any) -> Any:
 
 
 def _rounded(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round to 1e-6, and write zero in one way only: -0.0 and 0.0 have different JSON."""
+    """Round to 1e-6 and convert -0.0 to 0.0, whose JSON differs."""
     return numbers.round(6) + 0.0
 
 
 def content_hash(*parts: Any) -> str:
-    """Hash settings, structures and plain values; 32 hexadecimal digits.
+    """Hash settings, structures and plain values to 32 hexadecimal digits.
 
-    Coordinates count to 1e-6 and modulo 1, so that neither a round trip through a database nor
-    another processor, whose last digits differ, changes the name.
+    Coordinates are rounded to 1e-6 and taken modulo 1, so neither a database round trip nor the
+    rounding errors of another processor change the hash.
     """
     text = json.dumps(parts, default=_plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def content_uuid(*parts: Any) -> str:
-    """Make a UUID for a job from what it will do, so that it is never queued twice."""
+    """Compute the UUID of a job from its inputs, so that equal jobs are queued once."""
     return str(uuid.uuid5(_NAMESPACE, content_hash(*parts)))

@@ -1,4 +1,4 @@
-"""The client of the Materials Project, with the user's key."""
+"""Client of the Materials Project with the API key of the user."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ KEY_VARIABLE = "MP_API_KEY"
 
 
 def api_key() -> str | None:
-    """Find the user's key."""
+    """Return the API key of the user, if one is set."""
     return os.environ.get(KEY_VARIABLE) or SETTINGS.get("PMG_MAPI_KEY")
 
 
 @contextmanager
 def open_client(setting: str) -> Iterator[Any]:
-    """Open an ``MPRester``; whatever fails while it is open is told in one sentence.
+    """Open an ``MPRester`` and convert errors of its requests to UserError.
 
     Parameters
     ----------
     setting
-        The setting of campaign.yaml that asks for it.
+        Setting of campaign.yaml that requires the client, for messages.
 
     Raises
     ------
     UserError
-        Without a key or the client, or if a request fails.
+        If the key is not set, the client is not installed, or a request fails.
     """
     key = api_key()
     if not key:
@@ -45,7 +45,7 @@ def open_client(setting: str) -> Iterator[Any]:
         from mp_api.client import MPRester  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise UserError(
-            f"{setting} 'materials_project' needs the Materials Project client; pip install "
+            f"{setting} 'materials_project' needs the Materials Project client: pip install "
             "'gan-htvs[mp]'."
         ) from error
     try:

@@ -1,9 +1,9 @@
-"""Formal oxidation states of 3d ions, read from their collinear moments.
+"""Formal oxidation states of 3d ions from their collinear moments.
 
-A high-spin ion with n unpaired electrons has a moment a little below n Bohr magnetons, less where
-it bonds covalently. In PBE+U the moments of an element fall into separate ranges, one for each
-state (Reed & Ceder, Chem. Rev. 104, 4513 (2004)), and CHGNet, which learned these moments, is read
-in the same way (Deng et al., Nat. Mach. Intell. 5, 1031 (2023)).
+A high-spin ion with n unpaired electrons has a moment slightly below n Bohr magnetons, and less
+in covalent bonds. In PBE+U the moments of each oxidation state of an element fall into a separate
+range (Reed & Ceder, Chem. Rev. 104, 4513 (2004)). The same holds for CHGNet, which was trained on
+these moments (Deng et al., Nat. Mach. Intell. 5, 1031 (2023)).
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ MOMENTS: dict[str, dict[int, tuple[float, float]]] = {
     "Co": {3: (0, 0.6), 2: (2.5, 2.9)},
     "Ni": {3: (0.8, 1.5), 2: (1.6, 2)},
 }
-"""Absolute moment of each state, Bohr magnetons, the upper end excluded.
+"""Range of the absolute moment of each state, Bohr magnetons, upper end excluded.
 
-Those of Mn are the high-spin ranges of ``chgnet.utils.solve_charge_by_mag``; the others surround
-the moments in docs/magnetism.md. Co3+ and Ni3+ are low-spin. Left out is what another state
-resembles: high-spin Co3+, low-spin Fe, Fe4+, Ni4+, low-spin Mn.
+The ranges of Mn are the high-spin ranges of ``chgnet.utils.solve_charge_by_mag``; the others
+enclose the moments in docs/magnetism.md. Co3+ and Ni3+ are low-spin. States with the same moment
+as another state are excluded: high-spin Co3+, low-spin Fe, Fe4+, Ni4+, low-spin Mn.
 """
 
 MIXED_VALENT = frozenset({"Ti", "Cu"})
-"""Elements whose only common state is not the only one in oxides, and that have no ranges: CHGNet
-gives Ti3+ no moment."""
+"""Elements without ranges of moments that have further states in oxides besides their only common
+one. CHGNet predicts no moment for Ti3+."""
 
 PEROXIDE_BOND = 1.64
-"""Shorter distances bond two oxygen atoms, A: 1.49 A in peroxides, a tenth more; none is O2-."""
+"""Largest O-O bond length, A: 1.49 A in peroxides plus a tenth. Bonded oxygen is not O2-."""
 
 
 class OxidationStates(Document):
@@ -52,35 +52,35 @@ class OxidationStates(Document):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     states: tuple[float | None, ...] = Field(
-        description="state of each site; None where the moment fits no state of the element"
+        description="state of each site; None if the moment matches no state of the element"
     )
     is_neutral: bool | None = Field(
-        description="whether the states add up to zero; None where one is not known"
+        description="whether the states add up to zero; None if one of them is unknown"
     )
     average: dict[str, float] = Field(
-        description="mean state of each element all of whose sites are known"
+        description="mean state of each element whose states are all known"
     )
 
 
 def oxidation_states(structure: Structure, magmoms: Sequence[float]) -> OxidationStates:
-    """Assign formal oxidation states, each site on its own.
+    """Assign a formal oxidation state to each site independently.
 
-    A 3d ion has the state to which its moment belongs, any other element its only common one
-    (pymatgen's ``common_oxidation_states``), and oxygen bonded to oxygen none. Nothing is done to
-    make the sum vanish: ``is_neutral`` is a check on the moments. Without anions nothing is
-    assigned, as to a metal.
+    A 3d ion gets the state of its range of moments, and any other element its only common state
+    (pymatgen's ``common_oxidation_states``). Oxygen bonded to oxygen gets none, and so do all sites
+    of a structure without anions, such as a metal. The states are not adjusted to add up to zero,
+    so ``is_neutral`` is a check on the moments.
 
     Parameters
     ----------
     structure
         Ordered crystal.
     magmoms
-        Collinear moment of each site, Bohr magnetons; the sign plays no role.
+        Collinear moment of each site, Bohr magnetons; the sign is ignored.
 
     Raises
     ------
     ValueError
-        If ``magmoms`` has not one number for each site.
+        If ``magmoms`` does not have one number per site.
 
     Examples
     --------
@@ -101,9 +101,9 @@ def oxidation_states(structure: Structure, magmoms: Sequence[float]) -> Oxidatio
             states[site] = None
     average = {}
     for element in dict.fromkeys(elements):
-        own = [states[i] for i, other in enumerate(elements) if other == element]
-        known = [state for state in own if state is not None]
-        if len(known) == len(own):
+        of_element = [states[i] for i, other in enumerate(elements) if other == element]
+        known = [state for state in of_element if state is not None]
+        if len(known) == len(of_element):
             average[element.symbol] = fmean(known)
     return OxidationStates(
         states=tuple(states),
@@ -123,9 +123,9 @@ def _state(element: Element, moment: float) -> float | None:
 
 
 def _bonded_oxygen(structure: Structure) -> set[int]:
-    """Find oxygen atoms of peroxide, superoxide and O2."""
+    """Find the oxygen atoms of peroxide, superoxide and O2."""
     oxygen = np.array([i for i, site in enumerate(structure) if site.specie.symbol == "O"], int)
-    # Of the nearest images alone: in a collapsed cell a list of all neighbors has no end.
+    # Nearest images only: in a collapsed cell a list of all neighbors would be too long.
     distances = structure.distance_matrix[np.ix_(oxygen, oxygen)]
     np.fill_diagonal(distances, np.inf)
     return set(oxygen[(distances < PEROXIDE_BOND).any(axis=1)].tolist())

@@ -1,7 +1,6 @@
-"""The POTCARs of VASP: which ones an input set uses, and whether they are what they should be.
+"""POTCARs of VASP: symbols that an input set uses, and checks of the files.
 
-They are licensed and never come with this package; pymatgen finds them below
-``PMG_VASP_PSP_DIR``.
+POTCARs are licensed and not part of this package; pymatgen reads them from ``PMG_VASP_PSP_DIR``.
 """
 
 from __future__ import annotations
@@ -21,28 +20,28 @@ if TYPE_CHECKING:
     from pymatgen.io.vasp.sets import VaspInputSet
 
 FOLDER_VARIABLE = "PMG_VASP_PSP_DIR"
-"""Environment variable, and key of ~/.config/.pmgrc.yaml, that names pymatgen's folder."""
+"""Environment variable and key of ~/.config/.pmgrc.yaml with the POTCAR folder of pymatgen."""
 
 _LAST_LINE = "End of Dataset"
 
 
 class PotcarReport(NamedTuple):
-    """Findings about a set of POTCARs, a sentence each."""
+    """Findings about a set of POTCARs, one sentence each."""
 
     problems: list[str]
-    """VASP cannot run, or would run with the wrong potential."""
+    """POTCARs with which VASP cannot run, or would use the wrong potential."""
     warnings: list[str]
-    """Potentials that pymatgen does not know."""
+    """POTCARs that are not in pymatgen's database of potentials."""
 
 
 def potcar_symbols(input_set: VaspInputSet, elements: Iterable[str]) -> dict[str, str]:
-    """Return which POTCAR of each element an input set uses.
+    """Return the POTCAR symbol that an input set uses for each element.
 
     Parameters
     ----------
     input_set
-        With the user's settings, such as ``MPRelaxSet(user_potcar_functional="PBE")`` or the
-        ``input_set_generator`` of an atomate2 Maker. It is not changed.
+        Input set with the user's settings, such as ``MPRelaxSet(user_potcar_functional="PBE")`` or
+        the ``input_set_generator`` of an atomate2 Maker. It is not modified.
     elements
         Symbols of elements, in any order.
 
@@ -55,12 +54,12 @@ def potcar_symbols(input_set: VaspInputSet, elements: Iterable[str]) -> dict[str
     names = sorted(set(elements))
     if not names:
         return {}
-    apart = [[i / len(names), 0, 0] for i in range(len(names))]
-    asked = deepcopy(input_set)
+    coords = [[i / len(names), 0, 0] for i in range(len(names))]
+    copied = deepcopy(input_set)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about this structure, which is none
-        asked.structure = Structure(Lattice.cubic(10.0 * len(names)), names, apart)
-        symbols = asked.potcar_symbols
+        warnings.simplefilter("ignore")  # the structure is a placeholder
+        copied.structure = Structure(Lattice.cubic(10.0 * len(names)), names, coords)
+        symbols = copied.potcar_symbols
     return {element_of(symbol): symbol for symbol in sorted(symbols)}
 
 
@@ -70,27 +69,27 @@ def element_of(symbol: str) -> str:
 
 
 def check_potcars(symbols: Iterable[str], functional: str) -> PotcarReport:
-    """Open each POTCAR as the jobs will, and check that it is what its name says.
+    """Read each POTCAR in the same way as the jobs, and check that its content matches its name.
 
     Parameters
     ----------
     symbols
         Symbols of POTCARs, such as Mg_pv.
     functional
-        Pymatgen's key of a family of POTCARs, such as PBE or PBE_54.
+        pymatgen's name of a family of POTCARs, such as PBE or PBE_54.
 
     Returns
     -------
-    A sentence for each POTCAR that is missing, damaged or of something else, and for each that
-    pymatgen's database of potentials does not hold.
+    One problem for each POTCAR that is missing, damaged or of another potential, and one warning
+    for each POTCAR that is not in pymatgen's database of potentials.
     """
     report = PotcarReport([], [])
     folder = SETTINGS.get(FOLDER_VARIABLE)
     if functional not in POTCAR_FUNCTIONAL_MAP:
         known = ", ".join(POTCAR_FUNCTIONAL_MAP)
-        report.problems.append(f"potcar_functional {functional!r} is none of {known}")
+        report.problems.append(f"potcar_functional {functional!r} is not one of {known}")
     elif not folder or not Path(folder).is_dir():
-        report.problems.append(f"{FOLDER_VARIABLE} ({folder}) must name pymatgen's POTCAR folder")
+        report.problems.append(f"{FOLDER_VARIABLE} ({folder}) must be pymatgen's POTCAR folder")
     else:
         for symbol in sorted(set(symbols)):
             _examine(symbol, functional, report)
@@ -105,9 +104,10 @@ def _examine(symbol: str, functional: str, report: PotcarReport) -> None:
         element = potcar.element
         kind = potcar.functional or potcar.LEXCH
     except FileNotFoundError:
-        report.problems.append(f"{name} is not in {SETTINGS[FOLDER_VARIABLE]}{_elsewhere(symbol)}")
+        folder = SETTINGS[FOLDER_VARIABLE]
+        report.problems.append(f"{name} is not in {folder}{_families_with(symbol)}")
         return
-    except Exception as error:  # noqa: BLE001 - its type depends on where a file is damaged
+    except Exception as error:  # noqa: BLE001 - the type depends on the damage
         reason = (str(error).splitlines() or [""])[0]
         report.problems.append(
             f"{name} cannot be read as a POTCAR ({type(error).__name__}: {reason:.80})"
@@ -115,30 +115,30 @@ def _examine(symbol: str, functional: str, report: PotcarReport) -> None:
         return
     if functionals:
         if functional not in functionals:
-            report.problems.append(f"{name} is one of {' and '.join(sorted(functionals))}")
+            report.problems.append(f"{name} belongs to {' and '.join(sorted(functionals))}")
         elif symbol not in symbols:
             report.problems.append(f"{name} is {' or '.join(sorted(symbols))}")
     elif element != element_of(symbol):
-        report.problems.append(f"{name} is one of the element {element}")
+        report.problems.append(f"{name} is for the element {element}")
     elif kind != functional.partition("_")[0] and functional.startswith("PBE"):
         report.problems.append(f"{name} was made with {kind}")
     elif not potcar.data.rstrip().endswith(_LAST_LINE):
-        report.problems.append(f"{name} does not end with {_LAST_LINE!r}: it was cut")
+        report.problems.append(f"{name} does not end with {_LAST_LINE!r}: it is truncated")
     else:
-        report.warnings.append(f"{name} is unknown to pymatgen: an unusual release, or damaged")
+        report.warnings.append(f"{name} is not in pymatgen's database: unusual or damaged")
 
 
 def _read(symbol: str, functional: str) -> PotcarSingle:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # unknown ones are told in the report
+        warnings.simplefilter("ignore")  # the report lists unknown POTCARs
         return PotcarSingle.from_symbol_and_functional(symbol, functional)
 
 
-def _elsewhere(symbol: str) -> str:
-    """Name the families that do have a POTCAR, which is the usual mix-up."""
-    found = []
-    for other in POTCAR_FUNCTIONAL_MAP:
+def _families_with(symbol: str) -> str:
+    """List the families that have a POTCAR, as the end of a sentence."""
+    families = []
+    for functional in POTCAR_FUNCTIONAL_MAP:
         with suppress(Exception):
-            _read(symbol, other)
-            found.append(other)
-    return f", which has that of {', '.join(found)}" if found else ""
+            _read(symbol, functional)
+            families.append(functional)
+    return f", which has that of {', '.join(families)}" if families else ""

@@ -1,4 +1,4 @@
-"""Conditions and results of Pourbaix stability."""
+"""Settings and results of the Pourbaix stability."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PourbaixSettings(Settings):
         description="version of the table of aqueous ions; see docs/stability.md",
     )
     hydroxides: bool = Field(
-        False, description="let solids with H compete, too, at their measured free energies"
+        False, description="include solids with H as competing phases, at measured free energies"
     )
 
     @model_validator(mode="after")
@@ -33,14 +33,14 @@ class PourbaixSettings(Settings):
 
 
 class PourbaixStability(Document):
-    """Decomposition energy of one candidate in water, with everything it depends on."""
+    """Pourbaix decomposition energy of one candidate, with all its parameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     minimum: float = Field(description="smallest decomposition energy on the pH grid, eV/atom")
     ph_at_minimum: float = Field(description="pH of the minimum")
     decomposes_to: tuple[str, ...] = Field(
-        description="stable species at the minimum, water, protons and electrons left out"
+        description="stable species at the minimum, without water, protons and electrons"
     )
     ph: tuple[float, ...] = Field(description="pH grid")
     decomposition_energies: tuple[float, ...] = Field(
@@ -50,4 +50,4 @@ class PourbaixStability(Document):
         description="potential, grid, concentration, solid filter, hydroxides"
     )
     ion_set: str = Field(description="version of the table of ions")
-    level_of_theory: str = Field(description="what computed the solids")
+    level_of_theory: str = Field(description="level of theory of the solids")

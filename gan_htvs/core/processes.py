@@ -1,4 +1,4 @@
-"""Work spread over processes, of which one may die without taking the others' work along."""
+"""Worker processes whose crashes do not affect the work of other processes."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
 CORES_VARIABLE = "GAN_HTVS_CORES"
-"""Environment variable: cores that a job may use, which whoever starts workers knows."""
+"""Environment variable with the number of cores of a job, set where workers are started."""
 
 MAX_KILLED = 3
-"""Where so many are killed before one has ended, it is not the fault of what they do."""
+"""Killed processes without any result after which the machine is assumed to be the cause."""
 
 MAX_TEMPORARY_PATH = 70
-"""Characters of a folder for temporary files in which a socket fits: its path may have 107."""
+"""Longest path of the folder for temporary files, characters; a socket path may have 107."""
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
 def available_cores() -> int:
-    """Cores that the job in this process may use; one where nobody said more."""
+    """Return the number of cores that this job may use; 1 by default."""
     try:
         return max(1, int(os.environ.get(CORES_VARIABLE, "1")))
     except ValueError as error:
@@ -54,75 +54,74 @@ def run_in_processes(
     *,
     preload: Sequence[str] = (),
 ) -> Iterator[tuple[Key, Result | None]]:
-    """Call a function for every piece of work and yield each result as it comes.
+    """Call a function for each item of work in worker processes and yield results as they come.
 
-    A process that is killed, for want of memory or by a crash in a library, costs nothing but what
-    it was at: the pieces that were in work are tried again one by one, and the one during which
-    it happens again is given up.
+    If a process is killed, because memory is exhausted or a library crashes, the items that were
+    running are repeated one at a time. An item whose process is killed again is given up.
 
     Parameters
     ----------
     function
-        Importable by name; what it raises is raised here.
+        Function that can be imported by name; its exceptions are raised here.
     work
-        Arguments, by key.
+        Arguments of each call, by key.
     n_processes
-        Each of one thread; None: everything happens in this process.
+        Number of processes with one thread each; None: run in this process.
     preload
-        Modules that every piece needs, beside the function's own: imported once for all
-        processes, the first time that any are started.
+        Modules that the function needs besides its own; the server from which the processes are
+        forked imports them once.
 
     Yields
     ------
-    Keys and results; None for a piece that killed its process twice.
+    Keys and results; the result is None for an item whose process was killed twice.
 
     Raises
     ------
     UserError
-        If processes are killed whatever they do.
+        If ``MAX_KILLED`` processes are killed before any item has succeeded.
     """
     if n_processes is None:
         for key, arguments in work.items():
             yield key, function(*arguments)
         return
-    left = dict(work)
-    works, n_killed = False, 0
-    # Copies of a process that has imported everything start at once, and share its memory; of
-    # this process, which may hold threads and connections, they could not be made.
+    remaining = dict(work)
+    has_result, n_killed = False, 0
+    # Processes forked from a server with all imports start fast and share its memory. This process
+    # cannot be forked, since it may have threads and connections.
     _context().set_forkserver_preload([function.__module__, *preload])
-    while left:
-        for key, result in _in_pool(function, left, n_processes):
-            works = True
-            del left[key]
+    while remaining:
+        for key, result in _run_pool(function, remaining, n_processes):
+            has_result = True
+            del remaining[key]
             yield key, result
-        # Where the pool broke, these were in work. One at a time shows which of them breaks it.
-        for key in list(left)[:n_processes]:
-            alone = dict(_in_pool(function, {key: left.pop(key)}, 1))
-            works = works or key in alone
-            n_killed += key not in alone
-            if not works and n_killed == MAX_KILLED:
+        # If the pool broke, these items were running; repeat them one at a time.
+        for key in list(remaining)[:n_processes]:
+            results = dict(_run_pool(function, {key: remaining.pop(key)}, 1))
+            has_result = has_result or key in results
+            n_killed += key not in results
+            if not has_result and n_killed == MAX_KILLED:
                 raise UserError(
-                    "worker processes keep being killed; is the node out of memory? Free some, and "
-                    "run it again."
+                    "worker processes keep being killed; is the node out of memory? Free some, "
+                    "and run again."
                 )
-            yield key, alone.get(key)
+            yield key, results.get(key)
 
 
-def _in_pool(
+def _run_pool(
     function: Callable[..., Result], work: Mapping[Key, tuple[Any, ...]], n_processes: int
 ) -> Iterator[tuple[Key, Result]]:
-    """Work in a new pool, in order, until all is done or a process dies."""
-    others = set(multiprocessing.active_children())
-    waiting = iter(list(work.items()))
+    """Run items in order in a new pool until all are done or a process dies."""
+    other_children = set(multiprocessing.active_children())
+    queue = iter(list(work.items()))
     running: dict[Future[Result], Key] = {}
     n_processes = min(n_processes, len(work))
-    pool = ProcessPoolExecutor(n_processes, mp_context=_context(), initializer=_alone)
+    pool = ProcessPoolExecutor(n_processes, mp_context=_context(), initializer=_initialize_worker)
     try:
         while True:
-            # No more than there are processes, so that it is known what a dead one was at.
-            while len(running) < n_processes and (piece := next(waiting, None)) is not None:
-                with _script_hidden_from(function):
-                    running[pool.submit(function, *piece[1])] = piece[0]
+            # At most one item per process, so that the items of a dead process are known.
+            while len(running) < n_processes and (item := next(queue, None)) is not None:
+                with _hidden_script(function):
+                    running[pool.submit(function, *item[1])] = item[0]
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -132,18 +131,18 @@ def _in_pool(
     except BrokenProcessPool:
         return
     finally:
-        # After Ctrl-C what is still going on is not waited for.
+        # After Ctrl-C, do not wait for running items.
         pool.shutdown(wait=not running, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - others:
+        for child in set(multiprocessing.active_children()) - other_children:
             child.terminate()
 
 
 @contextmanager
-def _script_hidden_from(function: Callable[..., Any]) -> Iterator[None]:
-    """Keep a process that is started from running the script of this one again.
+def _hidden_script(function: Callable[..., Any]) -> Iterator[None]:
+    """Hide the main script from processes that start here, unless it defines ``function``.
 
-    multiprocessing runs it to find the functions that it defines; where ``function`` is another
-    one, the script of a user would start its whole flow in each process.
+    multiprocessing runs the main script again in each new process, and the script of a user would
+    start its whole flow there.
     """
     main = sys.modules["__main__"]
     if function.__module__ != "__main__":
@@ -159,15 +158,15 @@ def _context() -> BaseContext:
     return multiprocessing.get_context("forkserver" if fits else "spawn")
 
 
-def _alone() -> None:
-    """Keep a process of the pool to one core, and let it live and die with who started it."""
+def _initialize_worker() -> None:
+    """Limit a worker process to one thread, and end it when its parent ends."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
-def _follow(server: int) -> None:
-    """End with the process that works are for, or with the one that this is a copy of."""
+def _exit_with_parent(server: int) -> None:
+    """Exit when the process that submits the work, or the fork server, has ended."""
     parent = multiprocessing.parent_process()
     while os.getppid() == server and parent is not None and parent.is_alive():
         time.sleep(1)

@@ -1,4 +1,4 @@
-"""Base of every section of campaign.yaml, kinds of numbers in them, files, and what is wrong."""
+"""Base class of settings, types of their numbers, reading of YAML files, validation messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
-_WORDS = {
+_MESSAGES = {
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
     "path_type": "must be a path",
@@ -30,19 +30,19 @@ _WORDS = {
     "too_short": "must have {min_length} or more items",
     "tuple_type": "must be a list",
 }
-"""Ours for kinds of problems of which pydantic tells in terms of Python."""
+"""Messages that replace those of pydantic, by type of error."""
 
-_KINDS_OF_NUMBERS = {"float", "int"}
-"""Which pydantic adds to the field where a number may be of either."""
+_NUMBER_TYPES = {"float", "int"}
+"""Parts that pydantic adds to the location of fields that accept both."""
 
 
 class Settings(BaseModel):
-    """Base of every section: immutable, and a misspelled key is an error."""
+    """Base class of all sections of campaign.yaml: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values with the name of the class, from which monty makes it again."""
+        """Return plain values with the name of the class, as monty expects them."""
         return {
             "@module": type(self).__module__,
             "@class": type(self).__name__,
@@ -51,14 +51,14 @@ class Settings(BaseModel):
 
 
 def first_error(error: ValidationError) -> ErrorDetails:
-    """Choose what to tell: an unknown key, if there is one, since it may be a missing one."""
+    """Return the first unknown key, which may be a misspelled required key, or the first error."""
     return min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
 
 
 def first_problem(error: ValidationError) -> str:
-    """Tell the first problem of a validation as 'field: what is wrong', or without a field."""
+    """Format the first problem of a validation as 'field: what is wrong'."""
     problem = first_error(error)
-    field = ".".join(str(part) for part in problem["loc"] if part not in _KINDS_OF_NUMBERS)
+    field = ".".join(str(part) for part in problem["loc"] if part not in _NUMBER_TYPES)
     if problem["type"] == "missing":
         return f"{field} is required"
     message = _message(problem)
@@ -66,15 +66,15 @@ def first_problem(error: ValidationError) -> str:
 
 
 def first_message(error: ValidationError) -> str:
-    """Tell the first of the errors of a validation without its field."""
+    """Format the first error of a validation without its field."""
     return _message(error.errors()[0])
 
 
 def _message(problem: ErrorDetails) -> str:
-    if problem["type"] in _WORDS:
-        return _WORDS[problem["type"]].format_map(problem.get("ctx", {}))
+    if problem["type"] in _MESSAGES:
+        return _MESSAGES[problem["type"]].format_map(problem.get("ctx", {}))
     message = problem["msg"]
-    if problem["type"] == "value_error":  # our own words
+    if problem["type"] == "value_error":  # raised by a validator of this project
         return message.removeprefix("Value error, ")
     return f"{message[:1].lower()}{message[1:]}"
 
@@ -85,12 +85,12 @@ def read_text(path: Path, hint: str) -> str:
     Parameters
     ----------
     hint
-        Where such a file comes from, as the end of a sentence.
+        How to create such a file, as the end of a sentence.
 
     Raises
     ------
     UserError
-        If it is missing or cannot be read.
+        If the file is missing or cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -102,23 +102,23 @@ def read_text(path: Path, hint: str) -> str:
 
 
 def read_mapping(path: Path, hint: str, *, as_written: bool = False) -> dict[str, Any]:
-    """Read a YAML 1.2 file that holds one mapping.
+    """Read a YAML 1.2 file with one mapping.
 
     In YAML 1.1 the formula ``No`` would be a truth value, and the walltime ``24:00:00`` a number.
 
     Parameters
     ----------
     hint
-        Where such a file comes from, as the end of a sentence.
+        How to create such a file, as the end of a sentence.
     as_written
-        Whether to refuse values that YAML reads as something else than what is written: ``0123``
+        Whether to refuse values whose text differs from the value that YAML reads: ``0123`` is read
         as 123, ``1.10`` as 1.1.
 
     Raises
     ------
     UserError
-        If it does not, or repeats a key, with the line where it is no YAML. Nothing of the text is
-        quoted, since it may be a password.
+        If the file is missing, is not a mapping, repeats a key, or is not valid YAML; with the
+        number of the line. The line is not quoted, since it may have a password.
     """
     text = read_text(path, hint)
     try:

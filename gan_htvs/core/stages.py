@@ -1,4 +1,4 @@
-"""Names of stages, jobs, screening steps and proposers; imports nothing that is slow."""
+"""Names of stages, jobs, screening steps and proposers, in a module that imports fast."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from enum import StrEnum
 from typing import Final
 
 REFERENCE_PHASE: Final = "reference_phase"
-"""Stored as the proposer of reference phases, which are not generated structures."""
+"""Stored as the proposer of reference phases."""
 
 
 USER: Final = "user"
-"""Stored as the proposer of structures of the user."""
+"""Stored as the proposer of structures that the user provides."""
 
 
 class Stage(StrEnum):
-    """The last stage of the funnel that a candidate reached, or that it was rejected or failed."""
+    """Last stage of the funnel that a candidate reached, rejected, or failed."""
 
     GENERATED = "generated"
     RELAXED = "relaxed"
@@ -50,7 +50,7 @@ CALCULATIONS = (Step.RELAX, Step.STATIC, Step.HYBRID)
 
 
 class ProposerName(StrEnum):
-    """The proposers that there are."""
+    """Proposers of structures."""
 
     GAN = "gan"
     RANDOM = "random"

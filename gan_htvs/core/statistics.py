@@ -1,4 +1,4 @@
-"""A share with its denominator and its interval."""
+"""Shares with their confidence intervals."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pydantic import BaseModel, computed_field
 from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
-"""Level of the intervals."""
+"""Confidence level of the intervals."""
 
 
 class Share(BaseModel):
-    """k of n, with the Wilson score interval."""
+    """Share k / n with its Wilson score interval."""
 
     k: int
     n: int
@@ -18,7 +18,7 @@ class Share(BaseModel):
     @computed_field(description="k / n; null if n is 0")  # type: ignore[prop-decorator]
     @property
     def value(self) -> float | None:
-        """The share itself."""
+        """Value of the share."""
         return self.k / self.n if self.n else None
 
     @computed_field(description="Wilson 95 % interval; null if n is 0")  # type: ignore[prop-decorator]

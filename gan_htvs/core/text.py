@@ -1,4 +1,4 @@
-"""What is told of many things, or at length, in a few words."""
+"""Short forms of lists and errors for messages."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_NAMED = 5
-"""Things that are named one by one."""
+"""Largest number of names in a list."""
 
 MAX_LINE_LENGTH = 300
-"""Characters that are kept of what others wrote."""
-
+"""Largest length of an error in one line, characters."""
 
 INCOMPLETE_MARK = "*"
-"""Marks values of tables from which magnetic orders are missing."""
+"""Mark of values in tables for which magnetic orderings are missing."""
 
 INCOMPLETE_NOTE = (
-    f"{INCOMPLETE_MARK} Magnetic orders are missing: an incomplete gap is no result and passes no "
-    "filter, an incomplete energy is an upper bound. The next run computes what was stopped."
+    f"{INCOMPLETE_MARK} Magnetic orderings are missing: an incomplete gap is not a result and "
+    "passes no filter, an incomplete energy is an upper bound. The next run repeats stopped "
+    "calculations."
 )
-"""Explains the mark below a table."""
+"""Explanation of the mark below a table."""
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Name the first ones, and count the others: 'a, b, c, d, e and 3 more'."""
+    """Join the first names and count the others: 'a, b, c, d, e and 3 more'."""
     named, more = ", ".join(names[:MAX_NAMED]), len(names) - MAX_NAMED
     return f"{named} and {more:,} more" if more > 0 else named
 
 
 def one_line(error: Exception) -> str:
-    """Return the beginning of an error in one line; of a validation, its first problem."""
+    """Format an error in one line, truncated; for a validation error, its first problem."""
     if isinstance(error, ValidationError):
         return first_problem(error)
     return " ".join(str(error).split())[:MAX_LINE_LENGTH]

@@ -1,4 +1,4 @@
-"""Versions of the packages that decide results."""
+"""Versions of packages that affect results."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ PACKAGES = (
     "spglib",
     "torch",
 )
-"""Packages whose version may change a result, or whether two machines understand each other."""
+"""Packages whose version may change results or the compatibility of two machines."""
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the installed versions; packages that are not installed are left out."""
-    found = {"gan-htvs": __version__, "python": platform.python_version()}
+    """Return the versions of the installed packages."""
+    installed = {"gan-htvs": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+            installed[package] = metadata.version(package)
+    return installed

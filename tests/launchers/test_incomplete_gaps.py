@@ -17,7 +17,7 @@ from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from tests.documents import CAMPAIGN, candidate
 
-REASON = "missing magnetic order AFM: killed"
+REASON = "missing magnetic ordering AFM: killed"
 GAP = BandGapResult(
     band_gap=2.283,
     method="HSE06",
@@ -75,7 +75,7 @@ def test_a_table_marks_gap_and_energy_and_explains_the_mark(call):
     output = call("candidates")
     assert re.search(r"MnO .*0\.012\* .*2\.283\*", output)
     assert re.search(r"MgO .*0\.010 .*1\.700 ", output)
-    assert "Magnetic orders are missing" in output
+    assert "Magnetic orderings are missing" in output
     assert "Magnetic orders" not in call("candidates", "--formula", "MgO")
 
 
@@ -150,7 +150,7 @@ def test_the_web_page_marks_it(stored):
     assert "2.28*" in page
     assert "0.012*" in page
     assert REASON in page
-    assert "Magnetic orders are missing" in page
+    assert "Magnetic orderings are missing" in page
     (gaps,) = [trace for trace in scatter(rows).data if trace.name == "gap"]
     assert list(gaps.marker.color) == [1.7]
 

@@ -226,7 +226,7 @@ class TestIncompleteGaps:
         result, _ = compute(AFM_converge=answer)
         assert (result.band_gap, result.magnetic_order) == (1.3, "FM")
         assert not result.is_complete
-        assert result.reason.startswith("missing magnetic order AFM: GPAW")
+        assert result.reason.startswith("missing magnetic ordering AFM: GPAW")
         assert reason in result.reason
         assert result.is_retryable == is_retryable
         assert BandGapResult.model_validate_json(result.model_dump_json()) == result
@@ -330,7 +330,7 @@ def test_a_job_completes_an_incomplete_gap(tmp_path):
     )
     first = run("first", mpi_command=(sys.executable, str(interrupting)))
     assert (first.magnetic_order, first.is_complete) == ("FM", False)
-    assert first.reason.startswith("missing magnetic order AFM: GPAW was killed by SIGKILL")
+    assert first.reason.startswith("missing magnetic ordering AFM: GPAW was killed by SIGKILL")
     second = run("second", first)
     assert second.is_complete
     assert [order.start for order in second.magnetic_orders] == ["AFM", "FM"]

@@ -280,7 +280,7 @@ class TestFailures:
         gap = outputs["band gap"]
         assert (gap.magnetic_order, gap.nsites) == ("AFM", 4)
         assert gap.magnetic_orders == relaxed.magnetic_orders
-        assert gap.reason.startswith("missing magnetic order FM: FM relax 2: vasprun.xml is")
+        assert gap.reason.startswith("missing magnetic ordering FM: FM relax 2: vasprun.xml is")
         assert (gap.is_complete, gap.is_retryable) == (False, True)
         assert not relaxed.is_complete
         assert half_failed.verdict.stage is Stage.POURBAIX_STABLE

@@ -19,7 +19,7 @@ V_O = {
 }
 
 
-def written(tmp_path: Path, document: object) -> Path:
+def write_campaign(tmp_path: Path, document: object) -> Path:
     path = tmp_path / "campaign.yaml"
     path.write_text(
         document if isinstance(document, str) else yaml.safe_dump(document, sort_keys=False)
@@ -27,87 +27,87 @@ def written(tmp_path: Path, document: object) -> Path:
     return path
 
 
-def test_another_chemical_system_needs_configuration_alone(tmp_path):
-    campaign = read_campaign(written(tmp_path, V_O))
+def test_other_chemical_system(tmp_path):
+    campaign = read_campaign(write_campaign(tmp_path, V_O))
     assert (2, 5) in campaign.target_counts
     assert all(2 * v <= 2 * o <= 5 * v for v, o in campaign.target_counts)
 
 
-def test_defaults_are_those_of_the_published_study(tmp_path):
-    thresholds = read_campaign(written(tmp_path, V_O)).thresholds
+def test_default_thresholds_are_the_published_ones(tmp_path):
+    thresholds = read_campaign(write_campaign(tmp_path, V_O)).thresholds
     assert (thresholds.metastable, thresholds.synthesizable) == (0.200, 0.080)
     assert (thresholds.pourbaix_screen, thresholds.pourbaix) == (0.8, 0.59)
     assert thresholds.band_gap == (1.6, 3.0)
 
 
 @pytest.mark.parametrize(
-    ("change", "names"),
+    ("change", "parts"),
     [
-        ({"chemical_system": {"caps": {"Xx": 2, "O": 4}}}, ["caps", "'Xx'", "not a chemical"]),
+        ({"chemical_system": {"caps": {"Xx": 2, "O": 4}}}, ["caps", "'Xx'"]),
         ({"chemical_system": {"caps": {"Mg": 0, "O": 4}}}, ["caps.Mg", "not 0"]),
-        ({"compositions": ["Mg9MnO12"]}, ["compositions", "Mg9MnO12", "must have 1 to 8"]),
-        ({"compositions": ["MgMnO12"]}, ["compositions", "MgMnO12", "charge-neutral"]),
+        ({"compositions": ["Mg9MnO12"]}, ["compositions", "Mg9MnO12"]),
+        ({"compositions": ["MgMnO12"]}, ["compositions", "MgMnO12"]),
         ({"thresholds": {"metastable": -0.1}}, ["thresholds.metastable", "-0.1"]),
         ({"thresholds": {"band_gap": [3.0, 1.6]}}, ["thresholds", "band_gap"]),
         (
             {"sampling": {"proposers": ["gna"]}},
-            ["sampling.proposers", "'gan', 'random', 'symmetric' or 'substitution', not 'gna'"],
+            ["sampling.proposers", "'gna'", "'substitution'"],
         ),
-        ({"sampling": {"proposers": ["gan", "gan"]}}, ["sampling", "'gan' twice"]),
+        ({"sampling": {"proposers": ["gan", "gan"]}}, ["sampling", "'gan'"]),
         (
             {"sampling": {"proposers": []}},
-            ["sampling.proposers is empty", "set structures.path"],
+            ["sampling.proposers", "structures.path"],
         ),
-        ({"sampling": None}, ["sampling: must be a mapping, not null."]),
-        ({"compositions": "MgMn2O4"}, ["compositions: must be a list, not 'MgMn2O4'."]),
+        ({"sampling": None}, ["sampling: ", "null"]),
+        ({"compositions": "MgMn2O4"}, ["compositions: ", "'MgMn2O4'"]),
         ({"thresholds": {"synthesizable": 0.3}}, ["synthesizable 0.3", "metastable 0.2"]),
         ({"thresholds": {"pourbaix": 0.9}}, ["pourbaix 0.9", "pourbaix_screen 0.8"]),
         (
             {"generator": {"overrides": {"critic_learning_rate": float("nan")}}},
-            ["generator.overrides.critic_learning_rate: input should be a finite number, not nan."],
+            ["generator.overrides.critic_learning_rate", "nan"],
         ),
-        ({"smapling": {}}, ["smapling", "perhaps 'sampling'"]),
-        ({"generator": {"presett": "paper"}}, ["generator.presett", "perhaps 'preset'"]),
+        ({"smapling": {}}, ["smapling", "'sampling'"]),
+        ({"generator": {"presett": "paper"}}, ["generator.presett", "'preset'"]),
         ({"generator": {"overrides": {"lambda_9": 1}}}, ["generator.overrides", "lambda_9"]),
         ({"oxidation_states": {"Mg": [2, 2]}}, ["oxidation_states", "Mg, Mn, O"]),
         ({"dataset": {"source": "array"}}, ["dataset", "path"]),
-        ({"name": "no spaces please"}, ["name: 'no spaces please' must be 1 to 64 letters"]),
+        ({"name": "no spaces please"}, ["name: 'no spaces please'"]),
         ({"name": "newline\n"}, ["name: "]),
         ({"chemical_system": None}, ["chemical_system"]),
     ],
 )
-def test_wrong_settings_get_one_sentence_with_file_and_field(tmp_path, change, names):
-    path = written(tmp_path, DEMO | change)
+def test_invalid_settings_are_user_errors_with_file_and_field(tmp_path, change, parts):
+    path = write_campaign(tmp_path, DEMO | change)
     with pytest.raises(UserError) as error:
         read_campaign(path)
-    sentence = str(error.value)
-    assert "\n" not in sentence
-    for part in [str(path), *names]:
-        assert part in sentence
+    message = str(error.value)
+    assert "\n" not in message
+    for part in [str(path), *parts]:
+        assert part in message
 
 
-def test_of_several_typos_the_first_is_told_and_not_what_they_leave_missing(tmp_path):
-    text = written(tmp_path, V_O | {"names": 1}).read_text()
-    path = written(tmp_path, text.replace("chemical_system", "chemical_system_"))
-    with pytest.raises(UserError, match="'chemical_system_'; perhaps 'chemical_system'"):
+def test_unknown_keys_are_reported_before_missing_keys(tmp_path):
+    text = write_campaign(tmp_path, V_O | {"names": 1}).read_text()
+    path = write_campaign(tmp_path, text.replace("chemical_system", "chemical_system_"))
+    with pytest.raises(UserError, match="'chemical_system_'"):
         read_campaign(path)
 
 
 @pytest.mark.parametrize("text", ["a: [1,", "- just\n- a list", "", "\x00"])
-def test_files_that_are_no_campaign_are_named(tmp_path, text):
-    path = written(tmp_path, text)
+def test_invalid_files_are_user_errors(tmp_path, text):
+    path = write_campaign(tmp_path, text)
     with pytest.raises(UserError, match=r"campaign\.yaml"):
         read_campaign(path)
 
 
-def test_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere\.yaml: not found"):
+def test_missing_file_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.yaml"):
         read_campaign(tmp_path / "nowhere.yaml")
 
 
-def test_an_array_is_found_beside_the_campaign_and_known_by_its_content(tmp_path):
+def test_array_path_is_relative_to_the_campaign_and_hashed(tmp_path):
     document = TRAINS | {"dataset": {"source": "array", "path": "images.npy"}}
-    path = written(tmp_path, document)
+    path = write_campaign(tmp_path, document)
     with pytest.raises(UserError, match=r"dataset\.path"):
         read_campaign(path)
     (tmp_path / "images.npy").write_bytes(b"one")
@@ -117,17 +117,17 @@ def test_an_array_is_found_beside_the_campaign_and_known_by_its_content(tmp_path
     assert read_campaign(path).dataset.sha256 != first.dataset.sha256
 
 
-def test_a_campaign_with_a_checkpoint_is_known_by_its_content(tmp_path):
+def test_checkpoint_is_hashed(tmp_path):
     checkpoint = tmp_path / "generator.safetensors"
     text = (
-        "name: adopted\n"
+        "name: trained\n"
         "chemical_system: {caps: {Mg: 8, Mn: 8, O: 12}}\n"
         "oxidation_states: {Mg: [2, 2], Mn: [2, 4], O: [-2, -2]}\n"
         "generator: {checkpoint: generator.safetensors}\n"
     )
     path = tmp_path / "campaign.yaml"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"generator\.checkpoint: there is no file"):
+    with pytest.raises(UserError, match=r"generator\.checkpoint"):
         read_campaign(path)
     checkpoint.write_bytes(b"one")
     first = read_campaign(path)
@@ -141,16 +141,18 @@ def test_a_campaign_with_a_checkpoint_is_known_by_its_content(tmp_path):
         read_campaign(path)
 
 
-def test_the_shipped_generator_belongs_to_no_path_and_one_chemical_system(tmp_path):
-    campaign = read_campaign(written(tmp_path, DEMO))
+def test_shipped_generator_keeps_its_name(tmp_path):
+    campaign = read_campaign(write_campaign(tmp_path, DEMO))
     assert campaign.generator.checkpoint == Path("shipped")
     assert campaign.generator.checkpoint_file == SHIPPED_GENERATOR
     assert campaign.generator.sha256 is not None
-    other = read_campaign(written(tmp_path, V_O | {"generator": {"checkpoint": "shipped"}}))
+    other = read_campaign(write_campaign(tmp_path, V_O | {"generator": {"checkpoint": "shipped"}}))
     assert other.generator.sha256 == campaign.generator.sha256
 
 
-def test_another_shipped_generator_than_the_recorded_one_is_refused(tmp_path):
-    path = written(tmp_path, DEMO | {"generator": {"checkpoint": "shipped", "sha256": "0" * 64}})
+def test_shipped_generator_with_another_hash_is_refused(tmp_path):
+    path = write_campaign(
+        tmp_path, DEMO | {"generator": {"checkpoint": "shipped", "sha256": "0" * 64}}
+    )
     with pytest.raises(UserError, match=r"generator\.sha256"):
         read_campaign(path)

@@ -1,4 +1,4 @@
-"""What no stored document accepts."""
+"""Non-finite numbers in stored documents."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gan_htvs.thermodynamics import hull, ions
 MODULES = (bandgap, candidate, evaluation, hull, ions, oxidation, pourbaix_stability, relaxer)
 
 
-def holds_a_float(annotation):
+def has_float(annotation):
     if annotation is float:
         return True
     if typing.get_origin(annotation) in {typing.Union, UnionType}:
-        return any(holds_a_float(each) for each in typing.get_args(annotation))
+        return any(has_float(option) for option in typing.get_args(annotation))
     return False
 
 
@@ -33,19 +33,19 @@ def fields_with_floats():
         for name, model in inspect.getmembers(module, inspect.isclass):
             if issubclass(model, Document) and model.__module__ == module.__name__:
                 for field, info in model.model_fields.items():
-                    if holds_a_float(info.annotation):
+                    if has_float(info.annotation):
                         yield pytest.param(model, field, id=f"{name}.{field}")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(("model", "field"), fields_with_floats())
-def test_numbers_are_finite(model, field, value):
+def test_non_finite_numbers_are_refused(model, field, value):
     with pytest.raises(ValidationError) as raised:
         model.model_validate({field: value})
     assert "finite_number" in {e["type"] for e in raised.value.errors() if e["loc"][0] == field}
 
 
-def test_numbers_in_lists_and_mappings_are_finite_too():
+def test_non_finite_numbers_in_lists_and_mappings_are_refused():
     for fields in ({"states": (2, math.nan)}, {"average": {"Mn": math.inf}}):
         with pytest.raises(ValidationError, match="finite"):
             oxidation.OxidationStates.model_validate(

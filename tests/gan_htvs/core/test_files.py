@@ -8,7 +8,7 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import locked_folder
 
 
-def test_a_folder_is_held_by_one_at_a_time(tmp_path):
+def test_second_lock_of_a_folder_is_refused(tmp_path):
     folder = tmp_path / "new" / "model"
     with locked_folder(folder):
         with pytest.raises(UserError, match="another command writes here"), locked_folder(folder):
@@ -19,13 +19,13 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["file", "file/model"])
-def test_what_cannot_be_a_folder_is_told(tmp_path, where):
+def test_folder_that_cannot_be_created_is_a_user_error(tmp_path, where):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"), locked_folder(tmp_path / where):
+    with pytest.raises(UserError, match="file"), locked_folder(tmp_path / where):
         pass
 
 
-def test_a_new_folder_that_got_nothing_is_removed_and_an_old_one_stays(tmp_path):
+def test_only_new_empty_folders_are_removed(tmp_path):
     old, new, used = (tmp_path / name for name in ("old", "new", "used"))
     old.mkdir()
     for folder in (old, new, used):

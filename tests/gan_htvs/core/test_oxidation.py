@@ -9,6 +9,7 @@ from gan_htvs.core.document import decode, encode
 from gan_htvs.core.oxidation import MOMENTS, OxidationStates, oxidation_states
 from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.thermodynamics.references import reference_phases
+from tests.helpers import relaxed
 
 PHASES = {phase.name: phase.structure for phase in reference_phases(["Mg", "Mn", "O"])}
 PHASES |= {phase.name: phase.structure for phase in reference_phases(["V", "O"])}
@@ -16,7 +17,7 @@ MNO = PHASES["MnO manganosite"]
 HAUSMANNITE = PHASES["Mn3O4 hausmannite"]
 
 
-def by_chgnet(structure: Structure) -> OxidationStates:
+def states_by_chgnet(structure: Structure) -> OxidationStates:
     pytest.importorskip("chgnet")
     atoms = structure.to_ase_atoms()
     atoms.calc = calculator_of("chgnet")
@@ -39,50 +40,50 @@ def by_chgnet(structure: Structure) -> OxidationStates:
         ("V2O5", "V", {5: 4}),
     ],
 )
-def test_chgnet_moments_of_known_oxides_give_their_states(name, metal, states):
+def test_states_of_oxides_from_chgnet_moments(name, metal, states):
     structure = PHASES[name]
-    found = by_chgnet(structure)
+    result = states_by_chgnet(structure)
     of_metal = [
         state
-        for site, state in zip(structure, found.states, strict=True)
+        for site, state in zip(structure, result.states, strict=True)
         if site.specie.symbol == metal
     ]
     assert {state: of_metal.count(state) for state in set(of_metal)} == states
-    assert found.is_neutral
-    assert found.average[metal] == pytest.approx(np.mean(of_metal))
+    assert result.is_neutral
+    assert result.average[metal] == pytest.approx(np.mean(of_metal))
 
 
 @pytest.mark.parametrize("name", ["Mg hcp", "V bcc", "Mn alpha"])
 def test_metals_have_no_states(name):
-    found = by_chgnet(PHASES[name])
-    assert set(found.states) == {None}
-    assert found.is_neutral is None
-    assert found.average == {}
+    result = states_by_chgnet(PHASES[name])
+    assert set(result.states) == {None}
+    assert result.is_neutral is None
+    assert result.average == {}
 
 
-def test_oxygen_of_a_peroxide_has_none():
-    found = oxidation_states(PHASES["MgO2"], [0] * 12)
-    assert found.is_neutral is None
-    assert found.average == {"Mg": 2}
+def test_peroxide_oxygen_has_no_state():
+    result = oxidation_states(PHASES["MgO2"], [0] * 12)
+    assert result.is_neutral is None
+    assert result.average == {"Mg": 2}
 
 
-def test_direction_plays_no_role():
+def test_sign_of_moments_is_ignored():
     cell = MNO.make_supercell([2, 1, 1], in_place=False)
     assert oxidation_states(cell, [4.6, -4.6, 0, 0]) == oxidation_states(cell, [4.6, 4.6, 0, 0])
 
 
-def test_a_moment_between_the_ranges_is_no_state():
-    found = oxidation_states(MNO, [1.7, 0])
-    assert found.states == (None, -2)
-    assert found.is_neutral is None
-    assert found.average == {"O": -2}
+def test_moment_between_ranges_has_no_state():
+    result = oxidation_states(MNO, [1.7, 0])
+    assert result.states == (None, -2)
+    assert result.is_neutral is None
+    assert result.average == {"O": -2}
 
 
-def test_a_sum_that_is_not_zero_is_said():
+def test_nonzero_sum_is_not_neutral():
     assert oxidation_states(MNO, [3.1, 0]).is_neutral is False
 
 
-def test_an_element_of_several_states_without_ranges_has_none():
+def test_element_with_several_states_and_no_ranges_has_no_state():
     rutile = Structure.from_spacegroup(
         "P4_2/mnm", Lattice.tetragonal(4.59, 2.96), ["Ti", "O"], [[0] * 3, [0.305, 0.305, 0]]
     )
@@ -97,37 +98,31 @@ def test_ranges_are_disjoint():
         assert all(low < high for low, high in ranges.values())
 
 
-def test_a_moment_is_missing():
+def test_wrong_number_of_moments_is_an_error():
     with pytest.raises(ValueError, match=r"len\(magmoms\)=1"):
         oxidation_states(MNO, [4.6])
 
 
-def test_a_collapsed_cell_is_no_trap():
+def test_collapsed_cell_is_handled():
     collapsed = HAUSMANNITE.copy()
     collapsed.scale_lattice(1e-4)
     assert oxidation_states(collapsed, [4] * len(collapsed)).average == {"Mn": 3}
 
 
-def relaxed(magmoms: list[float] | None) -> RelaxedStructure:
-    return RelaxedStructure(
-        structure=MNO,
-        energy_per_atom=-8.0,
-        level_of_theory="CHGNet-0.3.0",
-        converged=True,
-        magmoms=magmoms,
-    )
+def relaxed_mno(magmoms: list[float] | None) -> RelaxedStructure:
+    return relaxed(MNO, -8.0).model_copy(update={"magmoms": magmoms})
 
 
 class TestRelaxed:
-    def test_moments_bring_states(self):
-        stored = encode(relaxed([4.6, 0.1]))
+    def test_states_are_computed_from_moments(self):
+        stored = encode(relaxed_mno([4.6, 0.1]))
         assert stored["oxidation_states"]["average"] == {"Mn": 2, "O": -2}
         assert RelaxedStructure.model_validate(decode(stored)).oxidation_states.states == (2, -2)
 
-    def test_without_moments_there_are_none(self):
-        assert encode(relaxed(None))["oxidation_states"] is None
+    def test_no_states_without_moments(self):
+        assert encode(relaxed_mno(None))["oxidation_states"] is None
 
-    def test_older_documents_are_read(self):
-        stored = encode(relaxed([4.6, 0.1]))
+    def test_documents_without_states_are_read(self):
+        stored = encode(relaxed_mno([4.6, 0.1]))
         del stored["oxidation_states"]
         assert RelaxedStructure.model_validate(decode(stored)).oxidation_states.is_neutral

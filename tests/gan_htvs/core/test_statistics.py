@@ -15,12 +15,12 @@ from gan_htvs.core.statistics import Share
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_intervals_are_those_of_wilson(k, n, low, high):
+def test_intervals_match_published_values(k, n, low, high):
     share = Share(k=k, n=n)
     assert share.value == k / n
     assert share.interval == pytest.approx((low, high), abs=5e-5)
 
 
-def test_a_share_of_nothing_has_no_value():
+def test_share_of_zero_has_no_value():
     assert Share(k=0, n=0).value is None
     assert Share(k=0, n=0).interval is None

@@ -8,7 +8,7 @@ from gan_htvs.campaign.model import Campaign
 from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
 from launchers.cli.settings_reference import as_markdown, settings_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "campaign.md"
 TEMPLATE = ROOT / "launchers" / "cli" / "templates" / "mg-mn-o.yaml"
 
@@ -23,7 +23,7 @@ def test_the_page_about_settings_is_up_to_date():
 
 def test_a_section_that_may_be_null_is_told_with_its_keys():
     found = {setting.key: setting for setting in settings_of(Campaign)}
-    assert "null: every one is evaluated" in found["prescreen"].description
+    assert "null: all structures are evaluated" in found["prescreen"].description
     assert found["prescreen.audit"].default == "0.1"
 
 

@@ -77,8 +77,8 @@ def test_a_gap_without_all_magnetic_orders_is_no_result_until_it_is_completed(la
     candidate = lab["a"]
     assert candidate.stage is Stage.POURBAIX_STABLE
     assert (candidate.band_gap, candidate.incomplete_band_gap) == (None, 2.5)
-    assert candidate.band_gap_reason == "missing magnetic order AFM: killed"
-    assert candidate.reason.endswith("incomplete: missing magnetic order AFM: killed")
+    assert candidate.band_gap_reason == "missing magnetic ordering AFM: killed"
+    assert candidate.reason.endswith("incomplete: missing magnetic ordering AFM: killed")
     assert candidate.band_gap_result.is_complete is False
     store = CandidateStore(lab.candidates)
     assert store.count(band_gap=(None, None)) == 1  # no bound is no filter
@@ -95,7 +95,7 @@ def test_an_energy_without_all_magnetic_orders_says_so(lab):
     lab.gate("a", magnetic_orders=orders("AFM", "AFM-2"))
     lab.gate("b", magnetic_orders=orders())
     lab.build()
-    reason = "missing magnetic order AFM: killed; AFM-2: killed"
+    reason = "missing magnetic ordering AFM: killed; AFM-2: killed"
     assert (lab["a"].energy_incomplete, lab["b"].energy_incomplete) == (reason, None)
     assert lab["a"].energy_above_hull == pytest.approx(0)
 
