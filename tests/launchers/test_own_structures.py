@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.launchers.test_units import write_references
+from tests.launchers.launchpad.test_units import write_references
 from typer.testing import CliRunner
 
 from flows.proposals import own_proposals
