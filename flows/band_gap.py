@@ -57,7 +57,7 @@ class GpawBandGapMaker(BandGapMaker):
     name
         Name of the job, before the formula.
     settings
-        Cutoff, k points, magnetic orders and limits.
+        Cutoff, k points, magnetic orderings and limits.
 
     Examples
     --------

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def energy_maker_of(engines: EngineSettings) -> EnergyMaker:
-    """Make the Maker of energies that a campaign names.
+    """Return the energy Maker of a campaign.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def energy_maker_of(engines: EngineSettings) -> EnergyMaker:
 
 
 def band_gap_maker_of(engines: EngineSettings) -> BandGapMaker | None:
-    """Make the Maker of band gaps that a campaign names; None if gaps are switched off.
+    """Return the band-gap Maker of a campaign; None if gaps are switched off.
 
     Raises
     ------
@@ -118,7 +118,7 @@ class CampaignMaker(Maker):
 
     @classmethod
     def of(cls, campaign: Campaign) -> CampaignMaker:
-        """Make the Maker that the settings of a campaign describe."""
+        """Return the Maker for the settings of a campaign."""
         engines, sampling = campaign.engines, campaign.sampling
         energy_maker = energy_maker_of(engines)
         needs_generator = ProposerName.GAN in sampling.proposers
@@ -236,7 +236,7 @@ class CampaignMaker(Maker):
     def screening_inputs(self, parts: Mapping[str, Job | Flow]) -> list[OutputReference | None]:
         """Return the checkpoint and the reference sets of the two potentials of the prescreen.
 
-        None stands for those that are not needed.
+        Inputs that are not needed are None.
         """
         training, prescreen = parts.get("training"), self.composition_maker.prescreen_maker
         inputs = [training and training.output, None, None]
@@ -247,7 +247,7 @@ class CampaignMaker(Maker):
         return inputs
 
     def _check_levels(self) -> None:
-        """Check that references have the level of theory of what they are compared with."""
+        """Check that references and the energies compared with them have one level of theory."""
         energy_maker = self.composition_maker.candidate_maker.energy_maker
         pairs = [(self.references_maker, energy_maker.level_of_theory)]
         if (prescreen := self.composition_maker.prescreen_maker) is not None:
@@ -273,11 +273,11 @@ def compositions_of(campaign: Campaign) -> list[str]:
 
 @dataclass
 class CampaignFlows:
-    """The parts of a campaign, which are queued one by one.
+    """Parts of a campaign, for separate workflows.
 
-    The uuid of each job is a hash of its content. Jobs carry the name of their owner and the
-    category of their worker. The owner of references and training is the uuid of their last job,
-    because other campaigns may share them.
+    The uuid of each job is a hash of its content. The metadata of each job name its owner, and its
+    config the category of its worker. The owner of references and training is the uuid of their
+    last job, because several campaigns may share them.
     """
 
     campaign: Campaign
@@ -316,7 +316,7 @@ class CampaignFlows:
         return self._own(flow)
 
     def candidates(self, survivors: Sequence[Survivor]) -> Flow:
-        """Make the flows of some survivors."""
+        """Make one flow that evaluates the given survivors."""
         maker = self._maker.composition_maker.candidate_maker
         references = self.shared["references"].output
         flows = [maker.make(survivor, references) for survivor in survivors]
@@ -325,7 +325,7 @@ class CampaignFlows:
     def band_gap(
         self, relaxed: RelaxedStructure, previous: BandGapResult | None = None
     ) -> Job | Flow:
-        """Make the jobs of one band gap; an incomplete ``previous`` is completed."""
+        """Make the jobs of one band gap; ``previous`` is an incomplete result to complete."""
         maker = self._maker.composition_maker.candidate_maker.stability_maker
         gap_jobs = maker.band_gap_jobs(relaxed, previous)
         return label(gap_jobs, self.campaign.name)
@@ -338,7 +338,7 @@ class CampaignFlows:
 def _own_references(
     potential: PotentialSettings, energy_maker: EnergyMaker
 ) -> ReferencesMaker | None:
-    """Make the references Maker of a potential; None if its level is that of the candidates."""
+    """Return the Maker of the references of a potential; None if the candidates have its level."""
     own = _references_of(potential)
     is_same = own.energy_maker.level_of_theory == energy_maker.level_of_theory
     return None if is_same else own

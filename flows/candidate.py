@@ -140,7 +140,7 @@ class StabilityMaker(Maker):
             verdict.reason = f"no result of the {missing}"
         else:
             verdict.relaxed = relaxed
-            self._judge(verdict, relaxed, references)
+            self._set_stability(verdict, relaxed, references)
         if verdict.relaxed is None or verdict.assessment is None or self.band_gap_maker is None:
             return Response(output=verdict)
         gap_jobs = self.band_gap_jobs(verdict.relaxed)
@@ -149,7 +149,9 @@ class StabilityMaker(Maker):
             return Response(output=verdict)
         return Response(output=verdict, replace=self._with_gap(gap_jobs, verdict))
 
-    def _judge(self, verdict: Verdict, relaxed: RelaxedStructure, references: ReferenceSet) -> None:
+    def _set_stability(
+        self, verdict: Verdict, relaxed: RelaxedStructure, references: ReferenceSet
+    ) -> None:
         """Set assessment, stage and reason of a verdict."""
         flaw = check_relaxation(relaxed, is_reference=verdict.origin.is_reference)
         if flaw is not None:

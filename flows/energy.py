@@ -108,12 +108,12 @@ def check_structure(structure: Structure) -> None:
 def check_references(
     references: Any, level_of_theory: str, compositions: Iterable[Composition] = ()
 ) -> None:
-    """Refuse a reference set that energies cannot be compared with; references are checked later.
+    """Check that energies can be compared with a reference set.
 
     Parameters
     ----------
     references
-        A reference set, or a reference to the output of a job, which nothing is known of yet.
+        A reference set; a reference to the output of a job is not checked.
     level_of_theory
         Label of the energies.
     compositions
@@ -134,8 +134,7 @@ class PotentialEnergyMaker(EnergyMaker):
     """Relax with an interatomic potential.
 
     The prescreen and the training sets use the same function,
-    :func:`gan_htvs.potentials.relaxer.relax`, so that the energy of a structure does not depend on
-    where it is relaxed.
+    :func:`gan_htvs.potentials.relaxer.relax`; so the energy of a structure is the same everywhere.
 
     Parameters
     ----------

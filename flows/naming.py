@@ -1,4 +1,4 @@
-"""Uuids of jobs from their content, so that nothing is queued or computed twice."""
+"""Uuids of jobs from their content: no job is queued or computed twice."""
 
 from __future__ import annotations
 
@@ -111,11 +111,11 @@ def _content(value: Any) -> Any:
         case BaseModel():
             content = _content({name: getattr(value, name) for name in type(value).model_fields})
         case dict():
-            left_out = WITHOUT_EFFECT | FILES if value.get("sha256") else WITHOUT_EFFECT
+            ignored = WITHOUT_EFFECT | FILES if value.get("sha256") else WITHOUT_EFFECT
             content = {
                 str(key): _content(list(part.items()) if key in IN_ORDER else part)
                 for key, part in value.items()
-                if key not in left_out
+                if key not in ignored
             }
         case list() | tuple():
             content = [_content(part) for part in value]

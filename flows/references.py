@@ -78,10 +78,10 @@ class ReferencesMaker(Maker):
         listed = [phase for phase in phases if not isinstance(phase, str)]
         if symbols:
             listed += reference_phases(symbols)
-        free = {
+        unpinned = {
             phase.name: phase.structure for phase in listed if phase.pinned_energy_per_atom is None
         }
-        relax_jobs = [self.energy_maker.make_references(free)] if free else []
+        relax_jobs = [self.energy_maker.make_references(unpinned)] if unpinned else []
         relaxed = relax_jobs[0].output if relax_jobs else {}
         assemble_job = mark(self.assemble(listed, relaxed), Step.REFERENCES, "other", self.name)
         return Flow([*relax_jobs, assemble_job], output=assemble_job.output, name=self.name)

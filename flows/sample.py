@@ -177,18 +177,18 @@ class SampleMaker(Maker):
         )
         proposals = [
             make_proposal(
-                each.structure,
-                *(stream, each.index),
+                accepted.structure,
+                *(stream, accepted.index),
                 proposer=self.proposer,
                 requested_composition=composition,
-                index=each.index,
+                index=accepted.index,
                 stream=stream,
                 checkpoint=trained and trained.file_sha256,
                 seed=self.seed,
-                max_displacement=each.max_displacement,
-                is_remade=each.is_remade,
+                max_displacement=accepted.max_displacement,
+                is_remade=accepted.is_remade,
             )
-            for each in sampled.samples
+            for accepted in sampled.samples
         ]
         return Sample(
             composition=composition,

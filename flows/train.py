@@ -105,9 +105,9 @@ class TrainMaker(Maker):
     def train(self) -> dict[str, Any]:
         """Build the dataset and train on it; the checkpoint goes to the file store."""
         if (checkpoint_file := self.generator.checkpoint_file) is not None:
-            return self._adopt(checkpoint_file)
+            return self._load_checkpoint(checkpoint_file)
         dataset = self.training_set()
-        # States of other versions belong to other trainings.
+        # The version is part of the name: states of other versions are not used.
         name = content_hash(
             self.system.elements,  # the order of the rows, which a mapping does not keep
             self.system,
@@ -123,7 +123,7 @@ class TrainMaker(Maker):
             )
         return _output(trained.to_bytes(), trained, dataset)
 
-    def _adopt(self, path: Path) -> dict[str, Any]:
+    def _load_checkpoint(self, path: Path) -> dict[str, Any]:
         checkpoint = read_bytes(path)
         trained = load(path, expected_sha256=self.generator.sha256, system=self.system)
         dataset = None

@@ -1,4 +1,4 @@
-"""Shared by all floors: the published data, and a real database server."""
+"""Fixtures of all layers: a real database server, POTCARs, the stand-in for VASP."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pymatgen.io.vasp.inputs import POTCAR_FUNCTIONAL_MAP
 
 @pytest.fixture(scope="session")
 def free_port():
-    """Find a port of this machine that nobody uses.
+    """Return a function that finds an unused port of this machine.
 
-    Below those that clients get: one of them could take it while a server starts again.
+    Ephemeral ports are excluded: a client could get the port while a server restarts.
     """
 
     def find() -> int:
@@ -35,7 +35,7 @@ def free_port():
 
 @pytest.fixture(scope="session")
 def running_server(tmp_path_factory, free_port):
-    """An embedded server that runs as long as the tests, which takes seconds to start."""
+    """Embedded server for the whole session, because it takes seconds to start."""
     from launchers.launchpad.embedded import EmbeddedServer
 
     server = EmbeddedServer(tmp_path_factory.mktemp("server"), port=free_port())
@@ -45,7 +45,7 @@ def running_server(tmp_path_factory, free_port):
 
 @pytest.fixture
 def launchpad_file(tmp_path: Path, running_server) -> Path:
-    """A my_launchpad.yaml of an embedded database that nobody has used yet."""
+    """my_launchpad.yaml of a new database of the shared embedded server."""
     return write_launchpad(
         tmp_path,
         port=running_server.port,
@@ -56,7 +56,7 @@ def launchpad_file(tmp_path: Path, running_server) -> Path:
 
 @pytest.fixture
 def launchpad_file_of_own_server(tmp_path: Path, free_port) -> Path:
-    """The same with a server that starts with its first client and stops with the last."""
+    """my_launchpad.yaml of a separate server, which runs as long as it has clients."""
     return write_launchpad(
         tmp_path, port=free_port(), name="gan_htvs_test", embedded_storage="database"
     )
@@ -85,12 +85,12 @@ PLACEHOLDER_POTCAR = """\
    0.1 0.2 0.3
  End of Dataset
 """
-"""Nothing of VASP's: what pymatgen wants to see in a POTCAR, and no potential."""
+"""Only the header lines that pymatgen reads in a POTCAR; no data of VASP."""
 
 
 @pytest.fixture
 def potcars(tmp_path: Path, monkeypatch):
-    """An empty folder of POTCARs in pymatgen's layout, and a function that writes one."""
+    """Function that writes a placeholder POTCAR into an empty folder in pymatgen's layout."""
     folder = tmp_path / "potcars"
     folder.mkdir()
     monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(folder))
@@ -107,12 +107,12 @@ def potcars(tmp_path: Path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def recorded_vasp():
-    """Find a file that VASP wrote among those that ASE ships for its own tests."""
+    """Return a function that finds a file written by VASP in the test data of ASE."""
 
     def find(name: str) -> Path:
         path = Path(str(importlib.resources.files("ase"))) / "test" / "testdata" / "vasp" / name
         if not path.exists():
-            pytest.skip(f"this version of ASE comes without {name}")
+            pytest.skip(f"this version of ASE does not have {name}")
         return path
 
     return find
@@ -120,7 +120,7 @@ def recorded_vasp():
 
 @pytest.fixture(scope="session")
 def in_process():
-    """Custodian's job for the stand-in, without the seconds that a process takes to start."""
+    """Job of custodian that runs the stand-in in this process, which saves the start-up time."""
     from custodian.vasp.jobs import VaspJob
 
     from launchers.rehearsal.program import run
@@ -137,7 +137,7 @@ def in_process():
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory, in_process):
-    """Let VASP jobs of Mg, Mn and O run the stand-in, and accept what it writes."""
+    """Make VASP jobs of Mg, Mn and O run the stand-in and accept its output."""
     from launchers.rehearsal.environment import stand_in
 
     folder = tmp_path_factory.mktemp("potcars")
@@ -155,17 +155,17 @@ def _one_thread():
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the longest tests."""
+    """Run the longest tests first."""
     items.sort(key=lambda item: "integration" not in item.nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Spread tests over processes so that what they share is made once."""
+    """Distribute tests over processes; tests with shared fixtures stay together."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Groups(LoadScopeScheduling):
-        # Marks of xdist_group would do, but pytest-xdist 3.8 does not see them with pytest 9.2.
+        # pytest-xdist 3.8 ignores marks of xdist_group with pytest 9.2.
         def _split_scope(self, nodeid):
             return group_of(nodeid)
 
@@ -173,8 +173,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def group_of(nodeid: str) -> str:
-    """Name the group of a test: its file, but for tests that take minutes or share more."""
+    """Return the group of a test: its file, except for long tests and shared fixtures."""
     file = nodeid.partition("::")[0]
     if "thermodynamics" in file:
-        return "thermodynamics"  # all want the relaxed phases
+        return "thermodynamics"  # all use the relaxed phases
     return nodeid if "integration" in file else file

@@ -1,4 +1,4 @@
-"""Documents as campaigns leave them, for tests of what reads them."""
+"""Documents of a finished campaign, for tests of code that reads them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gan_htvs.core.stages import Stage
 
 
 def candidate(name: str, metal: str = "Mg", minimum: float | None = None, **more) -> Candidate:
+    """Return a candidate with the rocksalt structure; ``minimum`` is that of Pourbaix, eV/atom."""
     structure = Structure(Lattice.rhombohedral(3.0, 60), [metal, "O"], [[0] * 3, [0.5] * 3])
     pourbaix = minimum and PourbaixStability(
         minimum=minimum,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobflow import JobStore
+from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 from pymatgen.core import Lattice, Structure
 
@@ -15,7 +15,10 @@ from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from jobflow import Flow, Job
+
 CHGNET = "CHGNet-0.3.0"
+PBE_U = "PBE(+U)+MP2020"
 MG_O = {"Mg": -1.606, "O2": -4.948, "MgO": -6.32}
 """Energies of CHGNet, eV/atom."""
 
@@ -54,7 +57,10 @@ def proposal(name: str, structure: Structure, **origin: Any) -> Proposal:
 
 
 def relaxed(
-    structure: Structure | None = None, energy_per_atom: float = -6.32, level: str = CHGNET
+    structure: Structure | None = None,
+    energy_per_atom: float = -6.32,
+    level: str = CHGNET,
+    **fields: Any,
 ) -> RelaxedStructure:
     """Build the result of a converged relaxation."""
     return RelaxedStructure(
@@ -62,6 +68,7 @@ def relaxed(
         energy_per_atom=energy_per_atom,
         level_of_theory=level,
         converged=True,
+        **fields,
     )
 
 
@@ -84,3 +91,10 @@ def memory_store() -> JobStore:
     store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
     store.connect()
     return store
+
+
+def output_of(work: Flow | Job, store: JobStore | None = None) -> Any:
+    """Run a job or flow in this process, by default with a store in memory; return its output."""
+    store = store or memory_store()
+    run_locally(work, store=store, log=False, raise_immediately=True)
+    return work.output.resolve(store)

@@ -1,4 +1,4 @@
-"""A campaign whose jobs only add, for tests of what queues and runs them."""
+"""A campaign whose jobs only add numbers, for tests of queues and workers."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def add(a, b):
 
 
 def labeled(job: Job, step: Step, owner: str = "search", **more: str) -> Job:
-    """Label a job and send it to the workers of category "cpu", as a campaign does."""
+    """Label a job and assign it to workers of category "cpu", as a campaign does."""
     return route(label(mark(job, step, "other"), owner, **more), RoutingSettings())

@@ -1,4 +1,4 @@
-"""The scripts in examples/ run as they are."""
+"""The scripts in examples/ run without changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(tmp_path):
     """Run an example in an empty folder and return what it prints."""
 
     def run_example(name: str, *arguments: str) -> str:
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-W", "ignore", str(EXAMPLES / name), *arguments],
             cwd=tmp_path,
             env=os.environ
@@ -31,13 +31,13 @@ def run(tmp_path):
             timeout=600,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     return run_example
 
 
-def test_all_are_tested():
+def test_all_examples_are_tested():
     names = {path.name for path in EXAMPLES.glob("*.py")}
     assert names == {
         "own_structures.py",
@@ -56,21 +56,21 @@ def test_own_structures(run):
     assert float(pourbaix[1]) - float(pourbaix[0]) == pytest.approx(hull[1] - hull[0], abs=0.002)
     stable, metastable = re.findall(r"^  band gap +(\S+) eV", output, re.MULTILINE)
     assert 4.5 < float(stable) < 6.5
-    assert metastable == "None", "it is too far above the hull for a band gap"
+    assert metastable == "None", "too far above the hull for a band gap"
 
 
 def test_own_structures_is_short():
     code = (EXAMPLES / "own_structures.py").read_text().splitlines()
-    written = [
+    statements = [
         line for line in code if line and not line.startswith(("#", '"""', "from", "import"))
     ]
-    assert len(written) <= 15
+    assert len(statements) <= 15
 
 
 def test_sample(run, tmp_path):
     output = run("sample.py").splitlines()
     structures = [Structure.from_file(tmp_path / f"{line.split()[0]}.cif") for line in output]
-    assert [each.formula for each in structures] == ["Mg1 Mn2 O4"] * 10
+    assert [structure.formula for structure in structures] == ["Mg1 Mn2 O4"] * 10
 
 
 def test_stability(run):

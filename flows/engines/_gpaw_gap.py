@@ -1,7 +1,7 @@
-"""PBE(+U) energies and HSE06 gaps with GPAW, run as a script so that a crash stops no other job.
+"""PBE(+U) energies and HSE06 gaps with GPAW, run as a script: a crash stops no other job.
 
 ``[mpiexec -n 4] python -m flows.engines._gpaw_gap input.json``; :mod:`flows.engines.gpaw` writes
-the input and reads the output, which is the reason after a failure.
+the input and reads the output; the output of a failed calculation is the reason.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID
 MPI_COMMAND = "engines.band_gap.mpi_command"
 
 NO_MPI = (
-    f"{MPI_COMMAND} is set, but each process of GPAW is alone: build GPAW with the "
+    f"{MPI_COMMAND} is set, but each GPAW process runs alone: build GPAW with the "
     "MPI of that command (apt-get install libopenmpi-dev; CC=mpic++ pip install --force-reinstall "
     "--no-deps --no-cache-dir --no-binary gpaw gpaw), or remove mpi_command"
 )
@@ -61,7 +61,7 @@ class _MachineFailure(_Failure):
     """A failure caused by the machine; another one may succeed."""
 
 
-def _die_with_parent(*, is_parallel: bool) -> None:
+def _exit_with_parent(*, is_parallel: bool) -> None:
     """Kill this process group when the parent ends or is killed.
 
     The parent keeps the other end of standard input open while it waits. An MPI launcher passes
@@ -83,12 +83,12 @@ def _die_with_parent(*, is_parallel: bool) -> None:
 
 
 def _require_mpi() -> None:
-    """Check that the processes share one calculation.
+    """Check that the MPI processes share one calculation.
 
     Raises
     ------
     _MachineFailure
-        If this process is the only one of its MPI world.
+        If the MPI world has only this process.
     """
     # GPAW ignores the launcher unless this variable selects an MPI backend.
     os.environ.setdefault("GPAW_MPI_BACKEND", "cgpaw")
@@ -185,7 +185,7 @@ def _hse06_edges(
                 window = _window(calc.dft.ibzwfs, int(k), int(spin), first, end)
                 v_pbe, v_hse = hybrid.calculate_one_kpt(*window, spin)
                 e_hse = pbe[spin, k, first:end] - v_pbe + v_hse
-                # All ranks must take the same decisions.
+                # All ranks must follow the same branch.
                 calc.comm.broadcast(e_hse, 0)
                 if not np.isfinite(e_hse).all():
                     raise _Failure("HSE06 eigenvalues are not finite")
@@ -261,7 +261,7 @@ def main(task: dict[str, Any]) -> None:
     """Converge and store a state, or compute the gap of a stored one, depending on ``task``."""
     if task["is_parallel"]:
         _require_mpi()
-    # Importing GPAW is slow; the parent must be watched before.
+    # The import of GPAW is slow, so the parent is watched first.
     from gpaw import GPAW  # noqa: PLC0415
 
     if task["step"] == "converge":
@@ -276,7 +276,7 @@ def main(task: dict[str, Any]) -> None:
 
 
 def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
-    """Write the reason, and abort the other ranks, which may wait for this one."""
+    """Write the reason, and abort the other ranks, which may be waiting for this one."""
     traceback.print_exc()
     reason = " ".join(str(error).split())  # messages of GPAW may have several lines
     if not isinstance(error, _Failure):
@@ -292,8 +292,8 @@ def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
 
 if __name__ == "__main__":
     the_task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    _die_with_parent(is_parallel=the_task["is_parallel"])
+    _exit_with_parent(is_parallel=the_task["is_parallel"])
     try:
         main(the_task)
-    except Exception as the_error:  # noqa: BLE001 - any error becomes the reason
+    except Exception as the_error:  # noqa: BLE001 - every error is stored as the reason
         _fail(the_task, the_error)

@@ -1,4 +1,4 @@
-"""Settings of atomate2, which reads them from a file of its own while it is imported."""
+"""Settings of atomate2, which it reads from its own file during the import."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def load_settings() -> Atomate2Settings:
     Raises
     ------
     UserError
-        If atomate2 cannot read them, without which it cannot be imported.
+        If atomate2 cannot read them and therefore cannot be imported.
     """
     try:
-        from atomate2.settings import Atomate2Settings  # noqa: PLC0415 - it reads the settings
+        from atomate2.settings import Atomate2Settings  # noqa: PLC0415 - the import reads the settings
 
         return Atomate2Settings()
     except ImportError:
         raise
-    except Exception as error:  # atomate2 hands on what its YAML library raises
+    except Exception as error:  # any error of its YAML library
         problem = one_line(error)
         path = os.environ.get(FILE_VARIABLE, "~/.atomate2.yaml")
         raise UserError(
@@ -46,15 +46,15 @@ def incar_updates(settings: Atomate2Settings | None = None) -> dict[str, Any]:
     Parameters
     ----------
     settings
-        None: those that atomate2 uses in this process.
+        None: the settings that atomate2 uses in this process.
 
     Raises
     ------
     UserError
-        If a tag would change the level of theory, the magnetic order, or what is relaxed.
+        If a tag would change the level of theory, the magnetic ordering, or the relaxation.
     """
     if settings is None:
-        from atomate2 import SETTINGS  # noqa: PLC0415 - fails where they cannot be read
+        from atomate2 import SETTINGS  # noqa: PLC0415 - fails if they cannot be read
 
         settings = SETTINGS
     source = VARIABLE if VARIABLE in os.environ else settings.CONFIG_FILE
@@ -64,7 +64,7 @@ def incar_updates(settings: Atomate2Settings | None = None) -> dict[str, Any]:
         raise UserError(f"{source}: VASP_INCAR_UPDATES: {error}") from error
     if wrong := sorted(STEP_TAGS & {str(tag).strip().upper() for tag in updates}):
         raise UserError(
-            f"{source}: VASP_INCAR_UPDATES: {', '.join(wrong)} would hold for relaxations and "
-            "static calculations alike; leave it out"
+            f"{source}: VASP_INCAR_UPDATES: {', '.join(wrong)} would apply to relaxations and "
+            "static calculations; remove it"
         )
     return updates

@@ -1,10 +1,10 @@
 """HSE06 band gaps with GPAW, in separate processes.
 
-The starting magnetic orders are converged with PBE(+U), one after another. The order of lowest
-energy gets one-shot HSE06 eigenvalues, which take most of the time. After a crash, a time-out or a
+The initial magnetic orderings are converged with PBE(+U), one after another. The ordering of lowest
+energy gets one-shot HSE06 eigenvalues, the most expensive step. After a crash, a time-out or a
 calculation that does not converge, the :class:`~gan_htvs.core.band_gap.BandGapResult` has a reason
-and no gap. If only some orders converge, the gap is stored as incomplete; another calculation
-completes it and computes only what is missing.
+and no gap. If only some orderings converge, the gap is stored as incomplete; another calculation
+computes the missing ones and completes it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign.engines import BandGapEngineSettings
 
-OLDEST_GPAW = Version("26.7")
+MIN_GPAW_VERSION = Version("26.7")
 """Older versions (Debian has 22.8) keep the U term in HSE06: the gap of MnO is 0.9 eV too wide."""
 
 SMALL_SETUPS = {"Mg": "2", "Mn": "7"}
@@ -78,21 +78,21 @@ def availability(mpi_command: Sequence[str] | None = None) -> str | None:
     installed = installed_version()
     if installed is None:
         return f"GPAW is not installed: {_INSTALL}"
-    if Version(installed) < OLDEST_GPAW:
-        return f"GPAW {installed} is older than {OLDEST_GPAW}, wrong with +U: {_INSTALL}"
+    if Version(installed) < MIN_GPAW_VERSION:
+        return f"GPAW {installed} is older than {MIN_GPAW_VERSION}, wrong with +U: {_INSTALL}"
     folders = [Path(p) for p in os.environ.get("GPAW_SETUP_PATH", "").split(os.pathsep) if p]
     if find_spec("gpaw_data") is None and not any(any(f.glob("*.PBE*")) for f in folders):
         return "GPAW finds no PAW setups: pip install gpaw-data, or set GPAW_SETUP_PATH"
     if mpi_command is not None and shutil.which(mpi_command[0]) is None:
         return (
-            f"engines.band_gap.mpi_command: there is no command {mpi_command[0]!r} on this "
+            f"engines.band_gap.mpi_command: {mpi_command[0]!r} is not installed on this "
             "machine: install it (apt-get install openmpi-bin), or remove mpi_command"
         )
     return None
 
 
 def gap_input(structure: Structure, settings: BandGapEngineSettings) -> dict[str, Any]:
-    """Return the input of the script for one magnetic order.
+    """Return the input of the script for one magnetic ordering.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def compute_gap(
     Parameters
     ----------
     structure
-        Ordered crystal; it is reduced to the primitive cell of each magnetic order first.
+        Ordered crystal; it is reduced to the primitive cell of each magnetic ordering first.
     settings
         Section ``engines.band_gap`` of campaign.yaml.
     magmoms
@@ -148,11 +148,11 @@ def compute_gap(
         :func:`~gan_htvs.magnetism.initial_moments.magnetic_starts`. None, or all of them small:
         values of the Materials Project for 3d elements.
     workdir
-        Folder in which the calculation makes its own.
+        Folder in which the folder of the calculation is created.
     previous
-        Result of an earlier calculation of this structure with these settings. Magnetic orders
-        with an energy are not converged again, nor those that would fail again. The gap is kept if
-        it is that of the lowest order.
+        Result of an earlier calculation of this structure with these settings. Magnetic orderings
+        with an energy, or with a failure that would repeat, are not computed again. The gap is kept
+        if it belongs to the ordering of lowest energy.
     """
     if not structure.is_ordered:
         return BandGapResult(reason="the structure has partly occupied sites")
@@ -195,11 +195,11 @@ class _Calculation:
 
     @property
     def orders(self) -> tuple[MagneticOrderingResult, ...]:
-        """The magnetic orders, lowest energy first."""
+        """The magnetic orderings, lowest energy first."""
         return sort_by_energy(self.results)
 
     def run(self) -> BandGapResult:
-        """Converge every start, then compute the gap of the order of lowest energy."""
+        """Converge every start, then compute the gap of the ordering of lowest energy."""
         self._converge_all()
         try:
             return self._earlier_gap() or self._gap(self.orders[0])
@@ -215,7 +215,7 @@ class _Calculation:
                 checkpoint.unlink()
 
     def _converge_all(self) -> None:
-        """Converge the starts that no earlier calculation has a lasting result of."""
+        """Converge the starts without a final result of an earlier calculation."""
         pending = {
             start: {
                 "start": start,
@@ -247,17 +247,17 @@ class _Calculation:
                 f"engines.band_gap.max_atoms: {self.settings.max_atoms}"
             )
             return {"reason": reason, "is_skipped": True}
-        # Time is left for the hybrid as soon as there is a state that it can start from.
+        # If another start has converged, reserve time for its hybrid calculation.
         has_state = any(order.reason is None for order in self.results)
         try:
-            raw = self._script(start, "converge", spares_half=has_state)
+            raw = self._script(start, "converge", at_most_half=has_state)
         except _Failure as failure:
             return {"reason": str(failure), "is_retryable": failure.is_retryable}
         moments = raw.pop("site_magnetizations")
         return raw | {"order": magnetic_order(moments, total=raw["total_magnetization"])}
 
     def _earlier_gap(self) -> BandGapResult | None:
-        """Return the gap of an earlier calculation, if its order is still the lowest."""
+        """Return the gap of an earlier calculation if its ordering still has the lowest energy."""
         previous = self.previous
         if previous is None or previous.band_gap is None:
             return None
@@ -268,12 +268,12 @@ class _Calculation:
         return BandGapResult(**fields | {"magnetic_orders": self.orders, "seconds": seconds})
 
     def _gap(self, lowest: MagneticOrderingResult) -> BandGapResult:
-        """Compute the gap of the order of lowest energy.
+        """Compute the gap of the ordering of lowest energy.
 
         Raises
         ------
         _Failure
-            If there is none.
+            If no ordering has an energy, or the hybrid calculation fails.
         """
         if lowest.energy_per_atom is None:
             is_retryable = any(order.is_retryable for order in self.orders)
@@ -297,16 +297,16 @@ class _Calculation:
         )
 
     def _reasons(self) -> str:
-        """Return why every start failed; equal reasons are given once."""
+        """Return the reasons of all failed starts; equal reasons are listed once."""
         reasons = {order.start: str(order.reason) for order in self.results}
         if len(set(reasons.values())) == 1:
             return next(iter(reasons.values()))
         return "; ".join(f"{start}: {reason}" for start, reason in reasons.items())
 
-    def _script(self, start: str, step: str, *, spares_half: bool = False) -> dict[str, Any]:
+    def _script(self, start: str, step: str, *, at_most_half: bool = False) -> dict[str, Any]:
         """Run one step of the script and read its result.
 
-        With ``spares_half`` the step may take half of the remaining time.
+        With ``at_most_half`` the time limit is half of the remaining time.
 
         Raises
         ------
@@ -323,11 +323,11 @@ class _Calculation:
         limit = self.settings.max_seconds
         remaining = max(0.0, self.started + limit - time.monotonic())
         try:
-            timeout = remaining / 2 if spares_half else remaining
+            timeout = remaining / 2 if at_most_half else remaining
             code = _run(input_path, log, self.settings.mpi_command, timeout)
         except subprocess.TimeoutExpired:
             reason = f"GPAW took longer than engines.band_gap.max_seconds: {limit:g}"
-            if spares_half:
+            if at_most_half:
                 reason = f"GPAW took longer than half of the remaining time (limit: {limit:g} s)"
             raise _Failure(reason, is_retryable=True) from None
         result = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
@@ -336,16 +336,16 @@ class _Calculation:
             raise _Failure(reason, is_retryable=result["is_retryable"])
         if code == 0 and result:
             return dict(result)
-        # Without a reason it crashed, or another process ended it.
+        # No reason was written: the script crashed, or another process ended it.
         texts = sorted(folder.glob("gpaw-*.txt"))
         messages = _lines(log)
         if code >= 0 and self.settings.mpi_command is not None and not texts:
             beginning = " ".join(messages)[:200]
             reason = f"engines.band_gap.mpi_command did not start GPAW: {beginning}"
         else:
-            what = f"was killed by {signal.Signals(-code).name}" if code < 0 else "failed"
+            event = f"was killed by {signal.Signals(-code).name}" if code < 0 else "failed"
             last = messages[-1:] or [line for text in texts for line in _lines(text)][-1:]
-            reason = ": ".join([f"GPAW {what}", *last])
+            reason = ": ".join([f"GPAW {event}", *last])
         raise _Failure(reason, is_retryable=True)
 
 
@@ -367,9 +367,9 @@ def _run(input_path: Path, log: Path, mpi_command: Sequence[str] | None, timeout
     script = [sys.executable, "-m", "flows.engines._gpaw_gap", str(input_path)]
     with (
         log.open("wb") as sink,
-        subprocess.Popen(  # noqa: S603 - the current interpreter, behind the user's launcher
+        subprocess.Popen(  # noqa: S603 - this interpreter, started by the launcher of the user
             [*(mpi_command or ()), *script],
-            # Never written to: the script ends when this end of the pipe closes.
+            # Nothing is written to it: the script exits when this end of the pipe closes.
             stdin=subprocess.PIPE,
             stdout=sink,
             stderr=subprocess.STDOUT,
@@ -390,6 +390,6 @@ def _run(input_path: Path, log: Path, mpi_command: Sequence[str] | None, timeout
 
 
 def _lines(path: Path) -> list[str]:
-    """Read the lines of a text file that have words."""
+    """Read the lines of a text file that contain letters or digits."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line.strip()[:300] for line in lines if any(map(str.isalnum, line))]

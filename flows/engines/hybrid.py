@@ -13,7 +13,7 @@ from pymatgen.io.vasp.sets import MPRelaxSet
 
 from flows.band_gap import BandGapMaker
 from flows.engines.vasp import NO_RESTART_FILES, PARSE_NO_BANDS
-from flows.engines.vasp_outcome import band_edges, levels_of, magnetic_state, stored_band_edges
+from flows.engines.vasp_outcome import band_edges, eigenvalues_of, magnetic_state, stored_band_edges
 from flows.engines.vasp_step import VaspStepMaker, customized
 from flows.naming import formula_of
 from flows.routing import TOLERANT, mark
@@ -56,15 +56,17 @@ class HybridSetGenerator(HSEBSSetGenerator):
         edges = self.prev_vasprun and band_edges(self.prev_vasprun)
         added = []
         if edges and not edges.is_metal:
-            levels = levels_of(self.prev_vasprun)
-            points = {int(np.argwhere(levels == edge)[0, 1]) for edge in (edges.vbm, edges.cbm)}
+            eigenvalues = eigenvalues_of(self.prev_vasprun)
+            points = {
+                int(np.argwhere(eigenvalues == edge)[0, 1]) for edge in (edges.vbm, edges.cbm)
+            }
             added = [self.prev_vasprun.actual_kpoints[k] for k in sorted(points)]
         return {"reciprocal_density": self.reciprocal_density, "added_kpoints": added}
 
 
 @dataclass
 class VaspBandGapMaker(BandGapMaker):
-    """Compute HSE06 gaps of relaxed structures, in the magnetic order of their moments.
+    """Compute HSE06 gaps of relaxed structures, in the magnetic ordering of their moments.
 
     +U is off, because the hybrid has exact exchange.
 
@@ -103,7 +105,7 @@ class VaspBandGapMaker(BandGapMaker):
 
     @classmethod
     def of(cls, engines: EngineSettings) -> VaspBandGapMaker:
-        """Make the Maker that the settings of a campaign describe."""
+        """Return the Maker for the settings of a campaign."""
         vasp = engines.vasp
         return cls(
             hybrid_maker=customized(_hybrid_maker(vasp.hybrid), vasp, vasp.hybrid.incar),
@@ -115,7 +117,7 @@ class VaspBandGapMaker(BandGapMaker):
     def make(self, relaxed: RelaxedStructure, previous: BandGapResult | None = None) -> Flow:
         """Make the jobs of one relaxed structure; see :meth:`BandGapMaker.make`.
 
-        ``previous`` is not used, because only one magnetic order is computed.
+        ``previous`` is not used, because only one magnetic ordering is computed.
         """
         del previous
         formula = formula_of(relaxed.structure)

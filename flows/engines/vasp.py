@@ -1,9 +1,9 @@
 """Energies from VASP, through atomate2's Makers.
 
-Each starting magnetic order is relaxed and gets a static calculation; the order of lowest energy
-is the result. The default inputs are those of pymatgen's ``MPRelaxSet`` and
-``MPStaticSet`` (PBE, +U in oxides), so that the MP2020 corrections apply and energies can be
-compared with the Materials Project; atomate2's own defaults are PBEsol.
+Each initial magnetic ordering is relaxed and gets a static calculation; the ordering of lowest
+energy is the result. The default inputs are those of pymatgen's ``MPRelaxSet`` and
+``MPStaticSet`` (PBE, +U in oxides), which the MP2020 corrections and comparisons with the Materials
+Project require; atomate2's own defaults are PBEsol.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ VASP's Fermi level to parse them. They remain in vasprun.xml."""
 
 @dataclass
 class VaspEnergyMaker(EnergyMaker):
-    """Relax with VASP and compute a static energy for each starting magnetic order.
+    """Relax with VASP and compute a static energy for each initial magnetic ordering.
 
     Parameters
     ----------
@@ -62,13 +62,13 @@ class VaspEnergyMaker(EnergyMaker):
     static_maker
         A static calculation of atomate2, which gives the energy.
     pre_relax_maker
-        Relaxes each magnetic order with a potential first; None: no pre-relaxation.
+        Relaxes each magnetic ordering with a potential first; None: no pre-relaxation.
     step_maker
         Runs each calculation; its ``vasp`` and ``name`` are replaced.
     orderings
-        Source of antiferromagnetic orders: superexchange couplings or enumlib.
+        Source of antiferromagnetic orderings: superexchange couplings or enumlib.
     max_afm
-        Number of antiferromagnetic orders, besides the ferromagnetic one.
+        Number of antiferromagnetic orderings, besides the ferromagnetic one.
 
     Examples
     --------
@@ -93,7 +93,7 @@ class VaspEnergyMaker(EnergyMaker):
 
     @classmethod
     def of(cls, engines: EngineSettings) -> VaspEnergyMaker:
-        """Make the Maker that the settings of a campaign describe.
+        """Return the Maker for the settings of a campaign.
 
         Raises
         ------
@@ -154,7 +154,7 @@ class VaspEnergyMaker(EnergyMaker):
     def make(self, structure: Structure) -> Flow:
         """Make the flow of one structure; see :meth:`EnergyMaker.make`.
 
-        The structure of each magnetic order has moments and often a larger cell.
+        The structure of each magnetic ordering has moments and often a larger cell.
         """
         check_structure(structure)
         formula = formula_of(structure)
@@ -175,13 +175,15 @@ class VaspEnergyMaker(EnergyMaker):
 
     def _starts(self, structure: Structure) -> Sequence[MagneticStart]:
         if self.orderings == "enumlib":
-            with suppress(CalculationError):  # too many magnetic sites: only the ferromagnet
+            with suppress(
+                CalculationError
+            ):  # too many magnetic sites: only the ferromagnetic ordering
                 return enumerated_starts(structure, max_afm=self.max_afm)
             return magnetic_starts(structure, max_afm=0)
         return magnetic_starts(structure, max_afm=self.max_afm)
 
     def _steps(self, start: MagneticStart, formula: str) -> list[Job]:
-        """Make the jobs of one magnetic order: potential, relaxations, static calculation."""
+        """Make the jobs of one magnetic ordering: potential, relaxations, static calculation."""
         jobs: list[Job] = []
         previous: Any = start.structure
         if self.pre_relax_maker is not None:
@@ -211,18 +213,18 @@ class VaspEnergyMaker(EnergyMaker):
     def choose(
         self, structure: Structure, outputs: dict[str, list[Any]]
     ) -> RelaxedStructure | CalculationFailure:
-        """Choose the magnetic order of lowest energy.
+        """Choose the magnetic ordering of lowest energy.
 
         Parameters
         ----------
         structure
             Structure before all relaxations.
         outputs
-            Outputs of the calculations of each magnetic order, the static one last.
+            Outputs of the calculations of each magnetic ordering, the static one last.
 
         Returns
         -------
-        The order of lowest energy; the failure of the first order if none has an energy.
+        The ordering of lowest energy; the failure of the first ordering if none has an energy.
         """
         last = {start: results[-1] for start, results in outputs.items()}
         orders = sort_by_energy(_order(start, result) for start, result in last.items())
@@ -266,7 +268,7 @@ def _functional(maker: BaseVaspMaker) -> str | None:
 
 
 def _order(start: str, static: TaskDoc | CalculationFailure | None) -> MagneticOrderingResult:
-    """Return the final state of a magnetic start, or why there is none."""
+    """Return the final state of a magnetic start, or the reason of its failure."""
     if not isinstance(static, TaskDoc):
         reason = f"{static.step}: {static.reason}" if static else "the calculation has no output"
         is_retryable = static is None or static.is_retryable

@@ -63,9 +63,9 @@ class MomentsValidator(Validator):
         return len(moments_in(folder / "OUTCAR")) != n_atoms
 
 
-MEANINGS = {
+REASONS = {
     VasprunXMLValidator: "vasprun.xml is missing or cut off: VASP was killed, or the disk is full",
-    VaspFilesValidator: "VASP left no CONTCAR, OSZICAR or OUTCAR: it did not start, or was killed",
+    VaspFilesValidator: "CONTCAR, OSZICAR or OUTCAR is missing: VASP did not start, or was killed",
     MomentsValidator: "OUTCAR is cut off or lacks the magnetic moments of its atoms (ISPIN = 2)",
 }
 """Reason of a failure, by the validator of custodian that rejects the calculation."""
@@ -80,7 +80,7 @@ POLARIZED = 2
 """ISPIN of a spin-polarized calculation."""
 
 WALLTIME_REACHED = "Walltime reached"
-"""Custodian's name for a reached time limit."""
+"""Name of a reached time limit in the log of custodian."""
 
 FROZEN = "Frozen job"
 """Last correction of a calculation that hung."""
@@ -184,7 +184,7 @@ def _is_row(words: list[str]) -> bool:
 
 
 def magnetic_state(task: TaskDoc) -> tuple[str, float]:
-    """Return the magnetic order of a calculation and its total moment, Bohr magnetons."""
+    """Return the magnetic ordering of a calculation and its total moment, Bohr magnetons."""
     moments = task.structure.site_properties.get("magmom")
     if moments is None:  # without spin, see MomentsValidator
         return "NM", 0.0
@@ -192,20 +192,20 @@ def magnetic_state(task: TaskDoc) -> tuple[str, float]:
     return magnetic_order(moments, total=total), total
 
 
-def levels_of(vasprun: Vasprun) -> NDArray[np.float64]:
+def eigenvalues_of(vasprun: Vasprun) -> NDArray[np.float64]:
     """Return the eigenvalues, (n_spins, n_kpoints, n_bands), eV."""
     spins = [spin for spin in (Spin.up, Spin.down) if spin in vasprun.eigenvalues]
     return np.stack([vasprun.eigenvalues[spin][..., 0] for spin in spins])
 
 
 def band_edges(vasprun: Vasprun) -> BandEdges | None:
-    """Find the band edges by counting electrons; None if the bands are too few.
+    """Return the band edges from counted electrons; None if the bands are too few.
 
     VASP's Fermi level is not reliable: with points of zero weight, or a level just above the
     highest occupied state, an insulator looks like a metal.
     """
     return fill_bands(
-        levels_of(vasprun), vasprun.actual_kpoints_weights, vasprun.parameters["NELECT"]
+        eigenvalues_of(vasprun), vasprun.actual_kpoints_weights, vasprun.parameters["NELECT"]
     )
 
 
@@ -231,15 +231,15 @@ def stored_band_edges(task: TaskDoc) -> BandEdges | None:
 
 
 def explain(error: Exception, corrections: Sequence[str]) -> tuple[str, bool]:
-    """Return in one sentence why a calculation failed, and whether it may succeed in another run.
+    """Return the reason of a failure, and whether the calculation may succeed in another run.
 
-    It may if it was stopped, killed or cut off, if it hung, or if memory or the disk was full.
+    It may succeed if it was stopped, killed or cut off, if it hung, or if memory or disk was full.
     Calculations that did not converge, or whose errors custodian could not fix, would fail again.
 
     Parameters
     ----------
     error
-        What was raised, usually by custodian.
+        Exception, usually of custodian.
     corrections
         See :func:`corrections_in`.
     """
@@ -250,7 +250,7 @@ def explain(error: Exception, corrections: Sequence[str]) -> tuple[str, bool]:
         case ReturnCodeError():
             return f"VASP did not finish: {error}", True
         case ValidationError():
-            return MEANINGS.get(
+            return REASONS.get(
                 type(error.validator), f"custodian rejects the result: {error}"
             ), True
         case NonRecoverableError():

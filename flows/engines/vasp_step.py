@@ -52,15 +52,15 @@ if TYPE_CHECKING:
     Start: TypeAlias = Structure | RelaxedStructure | TaskDoc | None
     """Start of a step: a structure, or the output of the previous job."""
 
-GO_ON = {"handle_unsuccessful": False}
-"""atomate2's VASP_HANDLE_UNSUCCESSFUL. Its default is to raise, which leaves no document of a
-calculation that did not converge. Stopping the children would leave no verdict. So they continue,
-and pass the failure on without running VASP."""
+CONTINUE_AFTER_FAILURE = {"handle_unsuccessful": False}
+"""atomate2's VASP_HANDLE_UNSUCCESSFUL. By default atomate2 raises if a calculation did not
+converge, and no document is stored. If the following jobs were stopped, there would be no verdict.
+So they run, and pass the failure on without starting VASP."""
 
 VALIDATORS = (VasprunXMLValidator(), VaspFilesValidator(), MomentsValidator())
 """Validators of atomate2 and of this package."""
 
-LEAST_LORBIT = 10
+MIN_LORBIT = 10
 """With smaller values VASP writes no moments of atoms into OUTCAR."""
 
 MOMENT_TOLERANCE = 1e-3
@@ -76,14 +76,14 @@ calculation, because one worker runs many, each with its own limit."""
 
 @dataclass
 class VaspStepMaker(Maker):
-    """Run one Maker of atomate2, and turn every error into a document.
+    """Run one Maker of atomate2, and return every error as a document.
 
     Parameters
     ----------
     name
         Name of the calculation, such as "AFM relax 2".
     vasp
-        The Maker of atomate2; its powerups also change it here.
+        The Maker of atomate2, which powerups of atomate2 also find here.
     arguments
         Arguments of the Maker besides structure and folder.
     max_errors, max_seconds, frozen_seconds
@@ -106,7 +106,7 @@ class VaspStepMaker(Maker):
 
     @classmethod
     def of(cls, settings: VaspSettings) -> VaspStepMaker:
-        """Make the Maker that ``engines.vasp`` describes."""
+        """Return the Maker for the settings of ``engines.vasp``."""
         limits = {"max_errors", "max_seconds", "frozen_seconds", "polling_seconds"}
         return cls(**settings.model_dump(include=limits))
 
@@ -157,7 +157,7 @@ class VaspStepMaker(Maker):
             "custodian_kwargs": {"polling_time_step": self.polling_seconds},
             **self.vasp.run_vasp_kwargs,
         }
-        return replace(self.vasp, run_vasp_kwargs=run, stop_children_kwargs=GO_ON)
+        return replace(self.vasp, run_vasp_kwargs=run, stop_children_kwargs=CONTINUE_AFTER_FAILURE)
 
     def _failure(self, error: Exception) -> CalculationFailure:
         corrections = corrections_in(Path.cwd())
@@ -225,9 +225,9 @@ def _start_of(
 def check_moments(structure: Structure, generator: VaspInputSet, folder: str | None = None) -> None:
     """Check that VASP starts from the moments of a structure and writes the final ones.
 
-    The check reads the INCAR that atomate2 will write, with the tags of its settings file. Magnetic
-    orders have been lost between steps before (atomate2 #505, pymatgen #3431), and the result does
-    not show it.
+    The check reads the INCAR that atomate2 will write, with the tags of its settings file. Earlier
+    versions lost magnetic orderings between steps (atomate2 #505, pymatgen #3431), which cannot be
+    seen in the result.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def check_moments(structure: Structure, generator: VaspInputSet, folder: str | N
     updates = incar_updates()
     incar = generator.get_input_set(structure, prev_dir=folder, potcar_spec=True).incar
     incar.update(updates)
-    if incar.get("ISPIN") == POLARIZED and incar.get("LORBIT", 0) < LEAST_LORBIT:
+    if incar.get("ISPIN") == POLARIZED and incar.get("LORBIT", 0) < MIN_LORBIT:
         raise CalculationError(
             f"LORBIT = {incar.get('LORBIT', 0)} suppresses the magnetic moments; set 10 or 11, or "
             "remove it"

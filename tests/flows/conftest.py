@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path, monkeypatch):
-    """States of interrupted jobs are kept in a folder of the test, as are job directories."""
+    """Empty scratch directory of the test; the working directory is another one."""
     folder = tmp_path / "scratch"
     monkeypatch.setenv("GAN_HTVS_SCRATCH", str(folder))
     (tmp_path / "run").mkdir()

@@ -13,7 +13,7 @@ from gan_htvs.core.stages import Stage
 from tests.helpers import mg_o, relaxed
 
 
-def test_run_locally_runs_a_whole_campaign():
+def test_campaign_runs_with_run_locally():
     campaign = mg_o()
     flow = CampaignMaker.of(campaign).make(campaign)
     store = JobStore(MemoryStore())
@@ -22,8 +22,8 @@ def test_run_locally_runs_a_whole_campaign():
     sampled = outputs["sample Mg2O2 random"]["output"]["proposals"]
     screened = outputs["prescreen"]["output"]["screened"]
     assert len(sampled) == len(screened) == 4
-    ids = {each["candidate_id"] for each in sampled}
-    assert {each["proposal"]["candidate_id"] for each in screened} == ids
+    ids = {proposal["candidate_id"] for proposal in sampled}
+    assert {structure["proposal"]["candidate_id"] for structure in screened} == ids
     verdicts = flow.output["Mg2O2"].resolve(store)
     survivors = outputs["select"]["output"]["survivors"]
     assert len(survivors) == len(verdicts) > 0
@@ -38,40 +38,40 @@ def test_run_locally_runs_a_whole_campaign():
     assert {entry["name"] for entry in references} >= {"Mg hcp", "MgO periclase", "O2"}
 
 
-def test_the_flow_of_a_campaign_is_new_each_time():
+def test_each_campaign_flow_has_new_uuids():
     flows = [CampaignMaker.of(mg_o()).make(mg_o()) for _ in range(2)]
     first, second = ({job.uuid for job in jobs_of(flow)} for flow in flows)
-    assert not first & second, "jobflow-remote refuses a job that its database holds"
+    assert not first & second, "jobflow-remote refuses existing uuids"
     assert all(not job.config.manager_config for job in jobs_of(flows[0]))
 
 
-def test_band_gaps_of_a_queued_campaign_are_named_by_content():
+def test_band_gaps_of_queued_campaigns_have_content_uuids():
     campaign = mg_o(engines={"band_gap": {"name": "gpaw"}})
-    named = {CampaignFlows(campaign).band_gap(relaxed()).uuid for _ in range(2)}
-    assert len(named) == 1
+    content_uuids = {CampaignFlows(campaign).band_gap(relaxed()).uuid for _ in range(2)}
+    assert len(content_uuids) == 1
     maker = CampaignMaker.of(campaign).composition_maker.candidate_maker.stability_maker
-    anew = {maker.band_gap_jobs(relaxed()).uuid for _ in range(2)}
-    assert len(anew | named) == 3
+    random_uuids = {maker.band_gap_jobs(relaxed()).uuid for _ in range(2)}
+    assert len(random_uuids | content_uuids) == 3
 
 
 def uuids(campaign) -> set[str]:
     parts = CampaignFlows(campaign)
-    flows = [*parts.shared.values(), *(parts.screen(each) for each in compositions_of(campaign))]
+    flows = [*parts.shared.values(), *map(parts.screen, compositions_of(campaign))]
     return {job.uuid for flow in flows for job in jobs_of(flow)}
 
 
-def test_the_same_campaign_has_the_same_jobs():
+def test_equal_campaigns_have_equal_uuids():
     assert uuids(mg_o()) == uuids(mg_o())
     strict = {"energy": {"fmax": 0.01}, "band_gap": {"name": "none"}}
-    assert len(uuids(mg_o()) & uuids(mg_o(engines=strict))) == 1, "only the sample"
+    assert len(uuids(mg_o()) & uuids(mg_o(engines=strict))) == 1, "only the sampling job"
 
 
-def test_another_campaign_shares_the_references_alone():
+def test_campaigns_share_only_references():
     shared = {job.uuid for part in CampaignFlows(mg_o()).shared.values() for job in jobs_of(part)}
     assert uuids(mg_o()) & uuids(mg_o(name="second")) == shared
 
 
-def test_another_composition_or_proposer_repeats_nothing():
+def test_added_composition_or_proposer_keeps_existing_uuids():
     before = uuids(mg_o())
     assert before < uuids(mg_o(compositions=["Mg2O2", "Mg4O4"]))
     sampling = {"proposers": ["random", "symmetric"], "structures_per_composition": 4}
@@ -79,13 +79,13 @@ def test_another_composition_or_proposer_repeats_nothing():
 
 
 @pytest.mark.parametrize(("n_structures", "n_batches"), [(100, 1), (120, 2), (300, 3)])
-def test_a_composition_has_one_sample_and_one_selection(n_structures, n_batches):
+def test_composition_has_one_sample_and_one_selection_job(n_structures, n_batches):
     sampling = {"proposers": ["random"], "structures_per_composition": n_structures}
     names = [job.name for job in CampaignFlows(mg_o(sampling=sampling)).screen("Mg2O2").jobs]
     assert names == ["sample Mg2O2 random", *["prescreen"] * n_batches, "select"]
 
 
-def test_every_job_has_an_owner_a_step_and_a_worker():
+def test_every_job_has_owner_step_and_worker():
     parts = CampaignFlows(mg_o())
     jobs = [
         job for flow in (*parts.shared.values(), parts.screen("Mg2O2")) for job in jobs_of(flow)

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the flows run, and show what they say."""
+"""The examples in the docstrings of the flows run and print the documented output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLES = [
 ]
 
 
-def test_every_maker_of_a_flow_has_an_example():
+def test_every_maker_has_an_example():
     documented = {example.name.rpartition(".")[2] for example in EXAMPLES}
     assert documented >= {
         "CampaignMaker",

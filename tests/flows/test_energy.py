@@ -11,11 +11,10 @@ from flows.energy import PotentialEnergyMaker
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
-from tests.helpers import CHGNET, memory_store, rocksalt
+from tests.helpers import CHGNET, memory_store, output_of, rocksalt
 
 
-def test_the_energy_of_a_structure_is_the_same_on_every_path():
-    """As a candidate, as a reference phase, and by the relaxer that training sets use."""
+def test_candidates_references_and_training_sets_have_equal_energies():
     from gan_htvs.potentials.relaxation import Relaxations
 
     maker, store = PotentialEnergyMaker(), memory_store()
@@ -31,17 +30,16 @@ def test_the_energy_of_a_structure_is_the_same_on_every_path():
     assert maker.level_of_theory == CHGNET
 
 
-def test_a_relaxation_that_does_not_converge_is_a_failure_with_a_reason():
+def test_unconverged_relaxation_is_a_failure_with_reason():
     maker = PotentialEnergyMaker(potential=PotentialSettings(max_steps=1, fmax=1e-6))
-    relaxing = maker.make(rocksalt(length=4.6))
-    outputs = run_locally(relaxing, log=False)
-    failure = outputs[relaxing.uuid][1].output
+    relax_job = maker.make(rocksalt(length=4.6))
+    failure = output_of(relax_job)
     assert isinstance(failure, CalculationFailure)
-    assert failure.reason == "relaxation not converged after 1 steps"
-    assert failure.job == relaxing.uuid
+    assert "not converged after 1 steps" in failure.reason
+    assert failure.job == relax_job.uuid
 
 
-def test_structures_that_cannot_be_computed_are_refused_when_the_job_is_made():
+def test_invalid_structures_are_refused_when_the_job_is_made():
     half = Structure(Lattice.cubic(4), [{"Mg": 0.5, "Mn": 0.5}], [[0, 0, 0]])
     with pytest.raises(UserError, match="partly occupied"):
         PotentialEnergyMaker().make(half)
@@ -49,7 +47,7 @@ def test_structures_that_cannot_be_computed_are_refused_when_the_job_is_made():
         PotentialEnergyMaker().make(Structure(Lattice.cubic(4), [], []))
 
 
-def test_reference_phases_resume_where_they_were_interrupted(scratch, monkeypatch):
+def test_interrupted_reference_relaxations_resume(scratch):
     maker = PotentialEnergyMaker()
     phases = {
         "MgO": rocksalt(),
@@ -57,14 +55,12 @@ def test_reference_phases_resume_where_they_were_interrupted(scratch, monkeypatc
             Lattice.hexagonal(3.2, 5.2), ["Mg"] * 2, [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]]
         ),
     }
-    first = maker.make_references(phases)
-    run_locally(first, log=False)
+    output_of(maker.make_references(phases))
     (journal,) = scratch.glob("relaxations-*.jsonl")
     lines = journal.read_text().splitlines()
     journal.write_text(f"{lines[0]}\n{lines[1][:100]}")
-    again = maker.make_references(phases)
-    outputs = run_locally(again, log=False)
-    assert all(each.converged for each in outputs[again.uuid][1].output.values())
+    resumed = output_of(maker.make_references(phases))
+    assert all(phase.converged for phase in resumed.values())
     assert len(journal.read_text().splitlines()) == 2
 
 
@@ -72,14 +68,13 @@ def stretched_mno():
     return rocksalt("Mn", 4.7)
 
 
-def relax_alone(**settings):
-    relaxing = PotentialEnergyMaker(potential=PotentialSettings(**settings)).make(stretched_mno())
-    outputs = run_locally(relaxing, log=False)
-    return outputs[relaxing.uuid][1].output
+def relax_mno(**settings):
+    maker = PotentialEnergyMaker(potential=PotentialSettings(**settings))
+    return output_of(maker.make(stretched_mno()))
 
 
 def test_manganosite_relaxes_to_its_lattice_constant_and_moment():
-    result = relax_alone()
+    result = relax_mno()
     assert result.converged
     lattice_constant = (4 * result.structure.volume) ** (1 / 3)
     assert lattice_constant == pytest.approx(4.45, rel=0.02)  # experiment: 4.446 A
@@ -89,41 +84,41 @@ def test_manganosite_relaxes_to_its_lattice_constant_and_moment():
 
 def test_sevennet_energies_are_corrected_and_labeled():
     pytest.importorskip("sevenn")
-    result = relax_alone(name="sevennet-0")
+    result = relax_mno(name="sevennet-0")
     assert result.level_of_theory == "SevenNet-0+MP2020"
     # MP2020: -0.687 eV for O in an oxide, -1.668 eV for Mn with U in it.
     assert result.correction_per_atom == pytest.approx((-0.687 - 1.668) / 2, abs=1e-3)
     assert result.magmoms is None
 
 
-def test_a_force_field_of_atomate2_gets_its_arguments(tmp_path, monkeypatch):
-    asked = []
+def test_atomate2_force_field_gets_its_arguments(tmp_path, monkeypatch):
+    calls = []
 
-    def loads(name, **arguments):
-        asked.append((MLFF(name), arguments))
+    def load(name, **arguments):
+        calls.append((MLFF(name), arguments))
         return LennardJones(sigma=1.9, epsilon=0.5, rc=6.0)
 
-    monkeypatch.setattr(utils, "ase_calculator", loads)
+    monkeypatch.setattr(utils, "ase_calculator", load)
     arguments = {"model": str(tmp_path / "mine.model")}
-    result = relax_alone(name="MACE-MP-0", arguments=arguments)
-    assert asked == [(MLFF.MACE_MP_0, arguments)]
+    result = relax_mno(name="MACE-MP-0", arguments=arguments)
+    assert calls == [(MLFF.MACE_MP_0, arguments)]
     assert result.level_of_theory == f"MACE-MP-0(model={tmp_path}/mine.model)+MP2020"
     assert result.correction_per_atom == pytest.approx((-0.687 - 1.668) / 2, abs=1e-3)
 
 
-def test_an_energy_that_is_not_finite_is_a_failure(monkeypatch):
+def test_non_finite_energy_is_a_failure(monkeypatch):
     class Overflowing(LennardJones):
         def calculate(self, *arguments, **settings):
             super().calculate(*arguments, **settings)
             self.results["energy"] = float("nan")
 
     monkeypatch.setattr(utils, "ase_calculator", lambda *_, **__: Overflowing(sigma=1.9))
-    failure = relax_alone(name="MACE-MP-0", arguments={"model": "mine"})
+    failure = relax_mno(name="MACE-MP-0", arguments={"model": "mine"})
     assert isinstance(failure, CalculationFailure)
     assert "not finite" in failure.reason
 
 
-def test_the_label_names_the_model_that_is_loaded():
+def test_level_of_theory_has_version_of_loaded_model():
     from chgnet.model import CHGNet
 
     version = CHGNet.load(verbose=False).version

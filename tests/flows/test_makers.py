@@ -1,4 +1,4 @@
-"""What all Makers have in common."""
+"""Behavior that all Makers share."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ MAKERS = [
 
 @pytest.mark.parametrize(
     "maker",
-    [each() for each in MAKERS] + [CampaignMaker.of(mg_o())],
+    [maker_class() for maker_class in MAKERS] + [CampaignMaker.of(mg_o())],
     ids=lambda maker: type(maker).__name__,
 )
-def test_a_maker_comes_back_from_a_database_as_it_was(maker):
+def test_maker_survives_json_round_trip(maker):
     text = json.dumps(maker, cls=MontyEncoder)
-    back = MontyDecoder().process_decoded(json.loads(text))
-    assert type(back) is type(maker)
-    assert json.loads(json.dumps(back, cls=MontyEncoder)) == json.loads(text)
+    decoded = MontyDecoder().process_decoded(json.loads(text))
+    assert type(decoded) is type(maker)
+    assert json.loads(json.dumps(decoded, cls=MontyEncoder)) == json.loads(text)
 
 
-def test_jobs_come_back_from_fireworks_as_they_were():
+def test_jobs_survive_fireworks_round_trip():
     flow = CandidateMaker().make(rocksalt(), references())
     workflow = flow_to_workflow(Flow([flow]))
     for job, firework in zip(flow.jobs, workflow.fws, strict=True):
@@ -65,7 +65,7 @@ def test_jobs_come_back_from_fireworks_as_they_were():
         assert stored.uuid == job.uuid
 
 
-def test_engines_of_different_levels_are_refused_when_the_flow_is_made():
+def test_different_levels_of_theory_are_refused_when_the_flow_is_made():
     sevennet = ReferencesMaker(
         energy_maker=PotentialEnergyMaker(potential=PotentialSettings(name="sevennet-0"))
     )
@@ -98,6 +98,6 @@ def test_engines_of_different_levels_are_refused_when_the_flow_is_made():
         (lambda: PrescreenMaker(confirm=None).make([rocksalt("Mn")], references()), "Mn"),
     ],
 )
-def test_wrong_input_is_one_sentence_when_the_job_is_made(make, message):
+def test_wrong_input_is_a_user_error_when_the_job_is_made(make, message):
     with pytest.raises(UserError, match=message):
         make()

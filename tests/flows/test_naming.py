@@ -3,13 +3,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from jobflow import Flow, Maker, job, run_locally
+from jobflow import Flow, Maker, job
 from pymatgen.core import Composition, Lattice, Structure
 
 from flows.energy import PotentialEnergyMaker
 from flows.naming import formula_of, name_by_content
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
-from tests.helpers import memory_store, rocksalt
+from tests.helpers import output_of, rocksalt
 
 
 @dataclass
@@ -25,54 +25,55 @@ class ScaleMaker(Maker):
 
 
 def chain(first: ScaleMaker, second: ScaleMaker, number: float = 1.0) -> Flow:
-    one = first.make(number)
-    two = second.make(one.output)
-    return Flow([one, two], output=two.output)
+    first_job = first.make(number)
+    second_job = second.make(first_job.output)
+    return Flow([first_job, second_job], output=second_job.output)
 
 
-def test_equal_flows_have_equal_names_and_still_run():
+def test_equal_flows_have_equal_uuids_and_run():
     flows = [name_by_content(chain(ScaleMaker(), ScaleMaker(factor=3.0))) for _ in range(2)]
-    uuids = [[each.uuid for each in flow.jobs] for flow in flows]
+    uuids = [[job_.uuid for job_ in flow.jobs] for flow in flows]
     assert uuids[0] == uuids[1]
     assert len(set(uuids[0])) == 2
-    store = memory_store()
-    run_locally(flows[0], store=store, log=False)
-    assert store.get_output(flows[0].output.uuid) == 6.0
+    assert output_of(flows[0]) == 6.0
 
 
-def test_names_depend_on_what_decides_the_result():
-    def last(flow: Flow) -> str:
+def test_uuids_depend_on_function_maker_and_arguments():
+    def last_uuid(flow: Flow) -> str:
         return name_by_content(flow).output.uuid
 
-    plain = last(chain(ScaleMaker(), ScaleMaker()))
-    assert last(chain(ScaleMaker(), ScaleMaker(), number=2.0)) != plain
-    assert last(chain(ScaleMaker(factor=2.5), ScaleMaker())) != plain, "of the job before"
-    assert last(chain(ScaleMaker(), ScaleMaker(factor=2.5))) != plain
+    plain = last_uuid(chain(ScaleMaker(), ScaleMaker()))
+    assert last_uuid(chain(ScaleMaker(), ScaleMaker(), number=2.0)) != plain
+    assert last_uuid(chain(ScaleMaker(factor=2.5), ScaleMaker())) != plain, (
+        "a setting of the first job"
+    )
+    assert last_uuid(chain(ScaleMaker(), ScaleMaker(factor=2.5))) != plain
     other = ScaleMaker(settings=PotentialSettings(name="sevennet-0"))
-    assert last(chain(ScaleMaker(), other)) != plain
-    assert last(chain(ScaleMaker(), ScaleMaker(max_seconds=5))) == plain, "only how patient it is"
+    assert last_uuid(chain(ScaleMaker(), other)) != plain
+    assert last_uuid(chain(ScaleMaker(), ScaleMaker(max_seconds=5))) == plain, "only a time limit"
     assert name_by_content(chain(ScaleMaker(), ScaleMaker()), "campaign").output.uuid != plain
 
 
-def test_coordinates_that_agree_to_rounding_have_one_name():
+def test_uuids_ignore_rounding_of_coordinates():
     structure = rocksalt()
     shifted = structure.copy()
     shifted.translate_sites([0], [1e-9, 0, 0])
-    names = {
-        name_by_content(PotentialEnergyMaker().make(each)).uuid for each in (structure, shifted)
+    uuids = {
+        name_by_content(PotentialEnergyMaker().make(crystal)).uuid
+        for crystal in (structure, shifted)
     }
-    assert len(names) == 1
+    assert len(uuids) == 1
     shifted.translate_sites([0], [1e-3, 0, 0])
-    assert name_by_content(PotentialEnergyMaker().make(shifted)).uuid not in names
+    assert name_by_content(PotentialEnergyMaker().make(shifted)).uuid not in uuids
 
 
-def test_moments_of_a_structure_are_part_of_the_name():
+def test_uuids_depend_on_magnetic_moments():
     structure = rocksalt("Mn")
-    names = set()
+    uuids = set()
     for moments in ([5.0, 0.0], [-5.0, 0.0]):
         structure.add_site_property("magmom", moments)
-        names.add(name_by_content(PotentialEnergyMaker().make(structure.copy())).uuid)
-    assert len(names) == 2
+        uuids.add(name_by_content(PotentialEnergyMaker().make(structure.copy())).uuid)
+    assert len(uuids) == 2
 
 
 @pytest.mark.parametrize(

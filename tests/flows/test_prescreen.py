@@ -1,68 +1,55 @@
 from __future__ import annotations
 
 import pytest
-from jobflow import Flow, run_locally
+from jobflow import Flow
 from pymatgen.core import Lattice, Structure
 
 from flows.prescreen import PrescreenMaker, SelectMaker
 from gan_htvs.core.errors import UserError
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
-from tests.helpers import cesium_chloride, memory_store, proposal, references, rocksalt
+from tests.helpers import PBE_U, cesium_chloride, output_of, proposal, references, rocksalt
 
 BATCH = [
     proposal("good", rocksalt()),
-    proposal("again", rocksalt(length=4.25) * (1, 1, 2)),
+    proposal("duplicate", rocksalt(length=4.25) * (1, 1, 2)),
     proposal("high", cesium_chloride()),
 ]
 MAKER = PrescreenMaker(confirm=None, potential=PotentialSettings(max_steps=60))
 
 
-def run(work):
-    store = memory_store()
-    run_locally(work, store=store, log=False, raise_immediately=True)
-    return store
-
-
-def test_each_structure_has_a_verdict_and_survivors_a_relaxed_structure():
-    job = MAKER.make(BATCH, references())
-    batch = job.output.resolve(run(job))
+def test_structures_have_verdicts_and_survivors_relaxed_structures():
+    batch = output_of(MAKER.make(BATCH, references()))
     assert batch.counts == {"survived": 1, "duplicate before relaxation": 1, "hull window": 1}
-    good, again, high = batch.screened
+    good, duplicate, high = batch.screened
     assert good.verdict.survives
     assert good.relaxation.relaxed.converged
     assert len(good.relaxation.curve.energies) == good.relaxation.relaxed.n_steps + 1
-    assert again.verdict.duplicate_of == "good"
-    assert again.relaxation is None, "it was not relaxed"
+    assert duplicate.verdict.duplicate_of == "good"
+    assert duplicate.relaxation is None
     assert high.verdict.energy_above_hull > 0.2
 
 
-def test_plain_structures_get_the_provenance_of_a_user():
-    job = MAKER.make([rocksalt()], references())
-    (screened,) = job.output.resolve(run(job)).screened
+def test_plain_structures_have_provenance_user():
+    (screened,) = output_of(MAKER.make([rocksalt()], references())).screened
     assert screened.proposal.origin.proposer == "user"
 
 
-def test_an_interrupted_batch_resumes(scratch, monkeypatch):
-    first = MAKER.make(BATCH, references())
-    before = first.output.resolve(run(first))
+def test_interrupted_batch_resumes(scratch, monkeypatch):
+    before = output_of(MAKER.make(BATCH, references()))
     assert len(list(scratch.glob("relaxations-*.jsonl"))) == 1
 
-    def relaxes_again(*work):
-        raise AssertionError(work)
+    def refuse_work(function, work, *arguments, **settings):
+        assert not work, "nothing is relaxed again"
+        return iter([])
 
-    monkeypatch.setattr(
-        "gan_htvs.potentials.relaxation.spread",
-        lambda function, work, *a, **k: iter([relaxes_again(work)] if work else []),
-    )
-    again = MAKER.make(BATCH, references())
-    assert again.output.resolve(run(again)) == before
+    monkeypatch.setattr("gan_htvs.potentials.relaxation.spread", refuse_work)
+    assert output_of(MAKER.make(BATCH, references())) == before
 
 
-def test_a_batch_runs_where_nothing_can_be_kept(monkeypatch, tmp_path):
+def test_batch_runs_without_writable_scratch(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GAN_HTVS_SCRATCH", str(tmp_path / "file" / "below"))
-    job = MAKER.make(BATCH[:1], references())
-    assert job.output.resolve(run(job)).counts == {"survived": 1}
+    assert output_of(MAKER.make(BATCH[:1], references())).counts == {"survived": 1}
 
 
 @pytest.mark.parametrize(
@@ -72,29 +59,28 @@ def test_a_batch_runs_where_nothing_can_be_kept(monkeypatch, tmp_path):
         ([Structure(Lattice.cubic(4), [{"Mg": 0.5}], [[0, 0, 0]])], "partly occupied"),
     ],
 )
-def test_what_cannot_be_prescreened_is_refused_when_the_job_is_made(structures, message):
+def test_invalid_structures_are_refused_when_the_job_is_made(structures, message):
     with pytest.raises(UserError, match=message):
         MAKER.make(structures, references())
 
 
-def test_references_of_another_level_are_refused():
+def test_references_of_another_level_of_theory_are_refused():
     with pytest.raises(UserError, match="CHGNet"):
-        run(MAKER.make(BATCH, references("PBE(+U)+MP2020")))
+        MAKER.make(BATCH, references(PBE_U))
     with pytest.raises(UserError, match="confirming_references"):
         PrescreenMaker().make(BATCH, references())
 
 
-def test_a_crystal_of_two_batches_survives_once_and_the_most_stable_comes_first():
+def test_selection_keeps_most_stable_duplicate_of_two_batches():
     longer = proposal("longer", rocksalt(length=4.4) * (1, 1, 2))
-    one, two = MAKER.make(BATCH, references()), MAKER.make([longer], references())
-    selecting = SelectMaker().make([one.output, two.output])
-    selection = selecting.output.resolve(run(Flow([one, two, selecting])))
-    assert [each.proposal.candidate_id for each in selection.survivors] == ["good"]
-    assert [each.duplicate_of for each in selection.rejected] == ["good"]
+    screen_jobs = [MAKER.make(batch, references()) for batch in (BATCH, [longer])]
+    select_job = SelectMaker().make([job.output for job in screen_jobs])
+    selection = output_of(Flow([*screen_jobs, select_job], output=select_job.output))
+    assert [survivor.proposal.candidate_id for survivor in selection.survivors] == ["good"]
+    assert [verdict.duplicate_of for verdict in selection.rejected] == ["good"]
 
 
-def test_without_a_prescreen_all_structures_survive():
-    selecting = SelectMaker().make([BATCH[:1], BATCH[1:]])
-    selection = selecting.output.resolve(run(selecting))
-    assert [each.proposal for each in selection.survivors] == BATCH
+def test_all_structures_survive_without_prescreen():
+    selection = output_of(SelectMaker().make([BATCH[:1], BATCH[1:]]))
+    assert [survivor.proposal for survivor in selection.survivors] == BATCH
     assert selection.survivors[0].relaxed is None

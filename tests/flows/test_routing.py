@@ -18,7 +18,7 @@ def campaign_of(engines, proposers, routing):
 
 
 def parts_of(campaign):
-    """All flows of a campaign, with one survivor that is relaxed anew."""
+    """Return all flows of a campaign, with one survivor that is not relaxed yet."""
     flows = CampaignFlows(campaign)
     screens = [flows.screen(composition) for composition in compositions_of(campaign)]
     survivors = [Survivor(proposal=proposal("a", rocksalt()))]
@@ -28,14 +28,14 @@ def parts_of(campaign):
 @pytest.mark.parametrize("proposers", [["gan"], ["random"]])
 @pytest.mark.parametrize("engines", [{}, VASP])
 @pytest.mark.parametrize("routing", [{}, {"potential": "gpu"}, {"train": "hse", "other": "dft"}])
-def test_the_categories_of_a_campaign_are_those_of_its_jobs(engines, proposers, routing):
+def test_categories_of_a_campaign_are_those_of_its_jobs(engines, proposers, routing):
     campaign = campaign_of(engines | NO_GAP, proposers, routing)
     configs = [job.config for part in parts_of(campaign) for job in jobs_of(part)]
     categories = {config.manager_config["_category"] for config in configs}
     assert categories == categories_of(campaign)
 
 
-def test_the_nearer_to_the_end_the_sooner_and_references_before_all():
+def test_later_steps_have_higher_priority_and_references_the_highest():
     campaign = campaign_of(NO_GAP, ["gan"], {})
     flows = CampaignFlows(campaign)
     for shared in flows.shared.values():
@@ -49,14 +49,14 @@ def test_the_nearer_to_the_end_the_sooner_and_references_before_all():
         assert job.config.manager_config["_priority"] < PRIORITY[Step.REFERENCES]
 
 
-def test_jobs_of_a_band_gap_are_sent_to_the_workers_of_hybrids():
+def test_band_gap_jobs_have_the_category_of_hybrids():
     campaign = campaign_of({"band_gap": {"name": "gpaw"}}, ["random"], {"hybrid": "gpu"})
     (job,) = jobs_of(CampaignFlows(campaign).band_gap(relaxed()))
     assert job.config.manager_config["_category"] == Category.GPU.value
     assert job.metadata["campaign"] == campaign.name
 
 
-def test_gaps_and_pre_relaxations_have_workers_too():
+def test_gaps_and_pre_relaxations_have_categories():
     assert Category.HSE in categories_of(campaign_of({}, ["random"], {}))
     pre_relaxed = VASP | {"vasp": {"pre_relaxation": "chgnet"}}
     assert Category.GPU in categories_of(campaign_of(pre_relaxed, ["random"], {"potential": "gpu"}))

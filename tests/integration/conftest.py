@@ -1,4 +1,4 @@
-"""A directory with a campaign and a database, as a user has it."""
+"""Campaigns in the directory of a user, a database server, and SLURM."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ SMALL_CAMPAIGN = {
     "sampling": {"structures_per_composition": 3, "max_tries_per_structure": 500},
     "engines": {"band_gap": {"name": "none"}},
 }
-"""Trains a generator for seconds, and relaxes three candidates and three reference phases."""
+"""Trains a generator for a few seconds, and relaxes three candidates and three reference phases."""
 
 
 class Site:
-    """A directory with a campaign and a database, as a user has it."""
+    """A directory with a campaign and its database, and the commands that a user runs there."""
 
     def __init__(self, directory, launchpad_file, campaign):
         self.directory = directory
@@ -96,45 +96,45 @@ class Site:
         ]
 
     def wait_for_outputs(self, run, n):
-        """Let a run go on until ``n`` jobs have left their output."""
+        """Wait until ``n`` jobs of a run have stored their output."""
         deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
             assert run.poll() is None, run.stdout.read()
             try:
                 if self.database().outputs.count_documents({}) >= n:
                     return
-            except Exception:  # noqa: BLE001 - the server is still starting
+            except Exception:  # noqa: BLE001 - the server may still be starting
                 pass
             time.sleep(0.2)
         pytest.fail(f"fewer than {n} outputs after {TIMEOUT} s")
 
     def leftovers(self):
-        """Processes of this site that outlived it."""
+        """Return the processes of this site that still run."""
         marker = str(self.directory)
         return [p for p in psutil.process_iter(["cmdline"]) if marker in str(p.info["cmdline"])]
 
 
 def kill_server(storage):
-    """Kill the database server that keeps its data there, as a machine that fails does."""
+    """Kill the database server with this storage, as in a machine failure."""
     server = json.loads((storage / "server.json").read_text())
     process = psutil.Process(server["pid"])
     process.kill()
     with contextlib.suppress(psutil.NoSuchProcess):
-        while process.status() != psutil.STATUS_ZOMBIE:  # its parent may be slow to notice
+        while process.status() != psutil.STATUS_ZOMBIE:  # until its parent collects it
             time.sleep(0.05)
 
 
 @pytest.fixture
 def site_of(tmp_path, launchpad_file_of_own_server):
-    """Make a site from the settings of its campaign."""
-    # Tests that a shell started in the background ignore Ctrl-C, and so would their children.
+    """Return a function that creates a site from the settings of a campaign."""
+    # Background processes of a shell ignore Ctrl-C, and their children inherit this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return lambda campaign: Site(tmp_path, launchpad_file_of_own_server, campaign)
 
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory, free_port):
-    """Start a private SLURM, where one is installed and may be started."""
+    """Private SLURM cluster; tests are skipped if SLURM is not installed or does not start."""
     try:
         with Slurm(tmp_path_factory.mktemp("slurm"), free_port) as cluster:
             yield cluster

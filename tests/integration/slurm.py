@@ -1,4 +1,4 @@
-"""A SLURM of one's own: munged, slurmctld and slurmd as plain processes in one folder."""
+"""A private SLURM cluster: munged, slurmctld and slurmd as processes in one folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START_TIMEOUT = 60
 STOP_TIMEOUT = 20
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
 
-# One node that pretends to have enough for everything; no systemd, cgroups or accounting.
+# One node with more resources than the machine; no systemd, cgroups or accounting.
 CONFIGURATION = """\
 ClusterName=test{pid}
 SlurmctldHost={host}(127.0.0.1)
@@ -59,13 +59,13 @@ PartitionName=gpu Nodes={host} MaxTime=INFINITE State=UP
 
 
 class SlurmUnavailableError(Exception):
-    """This machine has no SLURM, or it does not start here."""
+    """SLURM is not installed, or does not start on this machine."""
 
 
 class Slurm:
     """A SLURM cluster of one node on loopback, with the partitions ``gpu`` and ``cpu``.
 
-    For use as a context manager; what it started, and nothing else, is gone afterwards.
+    As a context manager it ends all processes that it started, and no others.
     """
 
     def __init__(self, folder, free_port):
@@ -77,7 +77,7 @@ class Slurm:
         self._daemons = []
 
     def __enter__(self):
-        """Start it, and return when it takes jobs."""
+        """Start the daemons, and return when the cluster accepts jobs."""
         missing = [name for name in PROGRAMS if not shutil.which(name, path=SYSTEM_PATH)]
         if missing:
             raise SlurmUnavailableError(f"no {', '.join(missing)}; tools/slurm.sh installs them")
@@ -90,8 +90,8 @@ class Slurm:
         return self
 
     def __exit__(self, *_):
-        """End the jobs, then the daemons in the reverse of their order."""
-        if self._takes_jobs():
+        """End the jobs, then the daemons in reverse order."""
+        if self._accepts_jobs():
             with suppress(subprocess.SubprocessError, TimeoutError):
                 self.call("scancel", "--user", getpass.getuser())
                 self.wait_until(lambda: not self.jobs(), "jobs end", STOP_TIMEOUT)
@@ -105,7 +105,7 @@ class Slurm:
                 process.kill()
 
     def call(self, *command):
-        """Run one of SLURM's commands and return what it says."""
+        """Run a command of SLURM and return its output."""
         return subprocess.run(
             command,
             env=os.environ | self.environment,
@@ -116,34 +116,34 @@ class Slurm:
         ).stdout
 
     def jobs(self, *partitions):
-        """State of every job that is queued or running, by its id."""
+        """Return the state of each queued or running job by its id."""
         options = ["--partition", ",".join(partitions)] if partitions else []
         rows = self.call("squeue", "--noheader", "--format", "%i %T", *options).splitlines()
         return dict(row.split() for row in rows)
 
     def state(self, job):
-        """State of a job, also of one that has ended."""
+        """Return the state of a job, including finished ones."""
         shown = self.call("scontrol", "show", "job", "--oneliner", job)
         return dict(part.split("=", 1) for part in shown.split() if "=" in part)["JobState"]
 
-    def wait_until(self, condition, what, timeout):
-        """Wait until a condition holds."""
+    def wait_until(self, condition, description, timeout):
+        """Wait until a condition holds; raise TimeoutError after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{what}: not within {timeout} s; jobs: {self.jobs()}")
+                raise TimeoutError(f"{description}: not within {timeout} s; jobs: {self.jobs()}")
             time.sleep(0.2)
 
     def processes(self):
-        """Processes of its jobs and daemons: they know its configuration, or live in its folder."""
-        found = []
+        """Return its processes: those with its configuration or with a working directory in its folder."""
+        processes = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                knows = process.environ().get("SLURM_CONF") == str(self.configuration)
-                lives_here = Path(process.cwd()).is_relative_to(self.folder)
-                if process.pid != os.getpid() and (knows or lives_here):
-                    found.append(process)
-        return found
+                has_configuration = process.environ().get("SLURM_CONF") == str(self.configuration)
+                is_in_folder = Path(process.cwd()).is_relative_to(self.folder)
+                if process.pid != os.getpid() and (has_configuration or is_in_folder):
+                    processes.append(process)
+        return processes
 
     def _configure(self):
         for name in ("state", "spool"):
@@ -172,7 +172,7 @@ class Slurm:
         self._wait_for_daemons(socket_file.exists)
         self._start("slurmctld", "-D", "-i", "-f", str(self.configuration))
         self._start("slurmd", "-D", "-f", str(self.configuration), "-N", self.host)
-        self._wait_for_daemons(self._takes_jobs)
+        self._wait_for_daemons(self._accepts_jobs)
 
     def _start(self, program, *arguments):
         with (self.folder / f"{program}.out").open("w") as output:
@@ -196,7 +196,7 @@ class Slurm:
                 raise SlurmUnavailableError(f"{program} does not start: {lines[-1:]}")
             time.sleep(0.1)
 
-    def _takes_jobs(self):
+    def _accepts_jobs(self):
         try:
             return self.call("sinfo", "--noheader", "--Node", "--format", "%T").split()[:1] == [
                 "idle"

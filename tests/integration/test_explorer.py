@@ -1,4 +1,4 @@
-"""The web page in headless Chromium, as a reader uses it."""
+"""The web page in headless Chromium."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 READS = {"find", "aggregate", "count", "distinct", "getMore", "killCursors"}
 ABOUT_THE_SERVER = {"hello", "ismaster", "isMaster", "ping", "buildInfo", "endSessions",
                     "listCollections", "listIndexes"}  # fmt: skip
-LEFT = "net::ERR_ABORTED"
-"""How requests end whose page is left, and downloads."""
-VIEWER_GOES = "null (reading 'domElement')"
-"""What Crystal Toolkit's viewer complains of when it is removed from a page."""
+ABORTED = "net::ERR_ABORTED"
+"""Error of downloads, and of requests of a page that is closed."""
+VIEWER_REMOVED = "null (reading 'domElement')"
+"""Error of Crystal Toolkit's viewer when it is removed from a page."""
 ARTEFACTS = os.environ.get("GAN_HTVS_ARTEFACTS")
 
 
 class Commands(monitoring.CommandListener):
-    """Write down what is asked of the database."""
+    """Record the names of the commands that the database receives."""
 
     def __init__(self):
         self.names = set()
@@ -56,7 +56,7 @@ class Commands(monitoring.CommandListener):
 
 @pytest.fixture
 def serve(launchpad_file, free_port):
-    """Serve the page of a database, and tell its address."""
+    """Return a function that serves the page of a database and returns its address."""
     from launchers.results.explorer.app import create_app
 
     servers = []
@@ -68,7 +68,7 @@ def serve(launchpad_file, free_port):
                     settings = CAMPAIGN.model_dump(mode="json")
                     store.update([{"name": CAMPAIGN.name, "settings": settings}])
                 with databases.store("candidates", key="candidate_id") as store:
-                    store.update([encode(each) for each in candidates])
+                    store.update([encode(candidate) for candidate in candidates])
             port = free_port()
             server = waitress.create_server(
                 create_app(databases).server, host="127.0.0.1", port=port, threads=4
@@ -94,31 +94,31 @@ def chromium():
 
 @pytest.fixture
 def page(chromium):
-    """A page that may take its time, and fails at the end if a script of it did."""
+    """Browser page with a long timeout; errors of its scripts and requests fail the test."""
     page = chromium.new_page(viewport={"width": 1300, "height": 950})
     page.set_default_timeout(60_000)
-    page.wrong = []
-    page.on("pageerror", lambda error: VIEWER_GOES in str(error) or page.wrong.append(str(error)))
+    page.errors = []
+    page.on("pageerror", lambda error: VIEWER_REMOVED in str(error) or page.errors.append(str(error)))
     page.on(
         "requestfailed",
-        lambda request: request.failure == LEFT or page.wrong.append(request.url),
+        lambda request: request.failure == ABORTED or page.errors.append(request.url),
     )
     yield page
     page.close()
-    assert page.wrong == []
+    assert page.errors == []
 
 
-def keep(page, name):
+def screenshot(page, name):
     if ARTEFACTS:
         Path(ARTEFACTS).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=f"{ARTEFACTS}/{name}.png", full_page=True)
 
 
-def shows(page, n):
+def expect_rows(page, n):
     playwright.expect(page.locator("#found tbody tr")).to_have_count(n, timeout=60_000)
 
 
-def test_filter_open_a_candidate_see_its_structure_and_take_its_cif(serve, page, tmp_path):
+def test_filter_open_and_download_a_candidate(serve, page, tmp_path):
     commands = Commands()
     monitoring.register(commands)
     address = serve(CANDIDATES)
@@ -132,23 +132,23 @@ def test_filter_open_a_candidate_see_its_structure_and_take_its_cif(serve, page,
     )
 
     page.goto(address)
-    shows(page, 50)
+    expect_rows(page, 50)
     page.get_by_text(" of 61").wait_for()
     page.locator("#next").click()
-    shows(page, 11)
+    expect_rows(page, 11)
 
     page.fill("#formula", "OMg")
     page.press("#formula", "Enter")
-    shows(page, 1)
+    expect_rows(page, 1)
     assert "formula=OMg" in page.url
     page.wait_for_selector("#figure .scatterlayer")
     page.go_back()
-    shows(page, 11)
+    expect_rows(page, 11)
     playwright.expect(page.locator("#formula")).to_have_value("")
     page.go_forward()
-    shows(page, 1)
+    expect_rows(page, 1)
     playwright.expect(page.locator("#formula")).to_have_value("OMg")
-    keep(page, "explorer-list")
+    screenshot(page, "explorer-list")
 
     page.locator("#found tbody a").first.click()
     page.wait_for_selector("#known")
@@ -159,8 +159,8 @@ def test_filter_open_a_candidate_see_its_structure_and_take_its_cif(serve, page,
     picture = Image.open(io.BytesIO(page.locator(".view canvas").first.screenshot()))
     colors = np.asarray(picture.convert("RGB")).astype(int)
     reds = (colors[..., 0] > 150) & (colors[..., 1] < 90)
-    assert reds.mean() > 0.002, "no oxygen is seen"
-    keep(page, "explorer-candidate")
+    assert reds.mean() > 0.002, "no oxygen atoms in the picture"
+    screenshot(page, "explorer-candidate")
 
     with page.expect_download() as download:
         page.click("#file-cif")
@@ -172,14 +172,14 @@ def test_filter_open_a_candidate_see_its_structure_and_take_its_cif(serve, page,
     page.get_by_role("link", name="campaigns").click()
     page.wait_for_selector(".card")
     assert "0 of" in page.inner_text(".headline")
-    keep(page, "explorer-campaigns")
+    screenshot(page, "explorer-campaigns")
     assert foreign == []
     assert commands.names & READS
     assert commands.names <= READS | ABOUT_THE_SERVER
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "message"),
     [
         ("/?band_gap[$gt]=1", "is no filter"),
         ("/?formula=$where", "is no formula"),
@@ -190,26 +190,26 @@ def test_filter_open_a_candidate_see_its_structure_and_take_its_cif(serve, page,
         ("/elsewhere/at/all", "no such page"),
     ],
 )
-def test_what_is_not_there_is_told(serve, page, path, told):
+def test_unknown_addresses_show_a_message(serve, page, path, message):
     page.goto(serve(CANDIDATES) + path)
-    page.get_by_text(told).first.wait_for()
+    page.get_by_text(message).first.wait_for()
 
 
-def test_a_filter_of_the_address_is_in_its_control(serve, page):
+def test_filters_of_the_address_are_shown_in_controls(serve, page):
     page.goto(serve(CANDIDATES) + "/?formula=MgO&unique=true&band_gap=1.6..3.0")
-    shows(page, 1)
+    expect_rows(page, 1)
     assert page.input_value("#formula") == "MgO"
     assert page.locator("#only input").first.is_checked()
 
 
-def test_an_empty_database_helps(serve, page):
+def test_empty_database_shows_first_command(serve, page):
     page.goto(serve())
     page.get_by_text("gan-htvs demo").wait_for()
 
 
 @contextlib.contextmanager
 def explored(site, port):
-    """Let the command serve the page of a site, and end it as a reader does."""
+    """Serve the page of a site with `gan-htvs explore`, and end it with Ctrl-C."""
     server = subprocess.Popen(
         site.command("explore", "--port", str(port)),
         cwd=site.directory,
@@ -228,29 +228,29 @@ def explored(site, port):
     assert server.returncode == 0
 
 
-def test_a_running_campaign_is_followed_to_its_end(site_of, page, free_port):
+def test_page_follows_a_running_campaign(site_of, page, free_port):
     random = {"proposers": ["random"], "structures_per_composition": 3}
     site = site_of(SMALL_CAMPAIGN | {"sampling": random})
     run = site.start(workers=1)
     site.wait_for_outputs(run, 1)
     with explored(site, free_port()) as address:
         page.goto(f"{address}/campaigns")
-        page.evaluate("window.isAsItWas = true")
+        page.evaluate("window.isNotReloaded = true")
         headline = page.locator(".headline")
         running = re.compile(r"^mg-o runs 1 job: [0-2] of 3 structures evaluated; [1-3] left, ETA ")
         playwright.expect(headline).to_have_text(running, timeout=60_000)
-        at_work = page.get_by_role("heading", name="At work")
-        playwright.expect(at_work).to_be_visible()
-        keep(page, "explorer-running")
+        workers = page.get_by_role("heading", name="At work")
+        playwright.expect(workers).to_be_visible()
+        screenshot(page, "explorer-running")
 
-        told, _ = run.communicate(timeout=TIMEOUT)
-        assert run.returncode == 0, told
+        output, _ = run.communicate(timeout=TIMEOUT)
+        assert run.returncode == 0, output
         playwright.expect(headline).to_have_text(
             "mg-o finished: 3 of 3 structures evaluated; none left", timeout=60_000
         )
-        playwright.expect(at_work).to_have_count(0)
+        playwright.expect(workers).to_have_count(0)
         assert page.locator(".card progress").get_attribute("value") == "3"
-        assert page.evaluate("window.isAsItWas"), "the page was loaded again"
+        assert page.evaluate("window.isNotReloaded"), "the page was reloaded"
         page.get_by_role("link", name="mg-o").click()
         page.wait_for_selector("figure img >> nth=0")
         page.get_by_role("link", name="its candidates").click()

@@ -1,4 +1,4 @@
-"""A small real campaign, interrupted in the ways that happen, ends as if nothing had happened."""
+"""A small real campaign that is stopped, killed and resumed has complete results."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def finish(site, n_structures=3):
     return candidates
 
 
-def own(candidate):
-    """What other candidates do not change: they may lower the hull, or be the same crystal."""
+def independent_fields(candidate):
+    """Return the fields that do not depend on other candidates."""
     shared = {"energy_above_hull", "duplicate_of", "stage", "reason"}
     return {key: value for key, value in candidate.items() if key not in shared}
 
 
-def test_a_run_that_is_stopped_killed_and_robbed_of_its_database_doubles_and_loses_nothing(site):
+def test_interrupted_run_resumes_without_lost_or_repeated_jobs(site):
     interrupt(site)
     kill_run(site)
     kill_database(site)
@@ -56,12 +56,12 @@ def test_a_run_that_is_stopped_killed_and_robbed_of_its_database_doubles_and_los
 
     site.configure({"sampling": SMALL_CAMPAIGN["sampling"] | {"structures_per_composition": 4}})
     more = {c["candidate_id"]: c for c in finish(site, n_structures=4)}
-    assert all(own(more[c["candidate_id"]]) == own(c) for c in candidates)
-    archive(site)
+    assert all(independent_fields(more[c["candidate_id"]]) == independent_fields(c) for c in candidates)
+    check_archive(site)
 
 
-def archive(site):
-    """Take a campaign along: nothing that its jobs left is lost."""
+def check_archive(site):
+    """Write an archive, delete the database and read the archive: all documents are restored."""
     assert site.call("archive", "write", "--output", "mg-o.zip").returncode == 0
     before = documents(site)
     with open_databases(site.launchpad_file) as databases, databases.client() as client:
@@ -72,17 +72,19 @@ def archive(site):
 
 
 def documents(site):
-    """Read all collections, without large objects of outputs that a later run of a job replaced."""
+    """Return all collections, without large objects of outputs that were replaced."""
     with open_databases(site.launchpad_file) as databases:
         db = databases.launchpad().db
-        found = {name: list(db[name].find().sort("_id", 1)) for name in KEYS}
+        collections = {name: list(db[name].find().sort("_id", 1)) for name in KEYS}
     files, chunks = "outputs_blobs.files", "outputs_blobs.chunks"
-    outputs = str(found["outputs"])
-    found[files] = [each for each in found[files] if each["metadata"]["blob_uuid"] in outputs]
-    ids = {each["_id"] for each in found[files]}
-    found[chunks] = [each for each in found[chunks] if each["files_id"] in ids]
+    outputs = str(collections["outputs"])
+    collections[files] = [
+        file for file in collections[files] if file["metadata"]["blob_uuid"] in outputs
+    ]
+    ids = {file["_id"] for file in collections[files]}
+    collections[chunks] = [chunk for chunk in collections[chunks] if chunk["files_id"] in ids]
     assert ids
-    return found
+    return collections
 
 
 def interrupt(site):
@@ -90,15 +92,15 @@ def interrupt(site):
     run = site.start()
     site.wait_for_outputs(run, 3)
     run.send_signal(signal.SIGINT)
-    told, _ = run.communicate(timeout=60)
-    assert run.returncode == 130, told
-    assert "continues from here" in told
-    assert "Traceback" not in told
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 130, output
+    assert "continues from here" in output
+    assert "Traceback" not in output
     assert site.leftovers() == []
 
 
 def kill_run(site):
-    """Kill a run, which takes its workers along."""
+    """Kill a run: its workers end with it."""
     run = site.start()
     site.wait_for_outputs(run, 6)
     before = outputs_by_uuid(site)
@@ -114,14 +116,14 @@ def kill_run(site):
 
 
 def kill_database(site):
-    """Kill the database, which is told in one sentence."""
+    """Kill the database: the run ends with a user error."""
     run = site.start()
     site.wait_for_outputs(run, 8)
     before = outputs_by_uuid(site)
     kill_server(site.directory / "database")
-    told, _ = run.communicate(timeout=120)
-    assert run.returncode == 2, told
-    assert "stopped answering" in told
-    assert "Traceback" not in told
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == 2, output
+    assert "stopped answering" in output
+    assert "Traceback" not in output
     with open_databases(site.launchpad_file):
         assert before.items() <= outputs_by_uuid(site).items()

@@ -1,4 +1,4 @@
-"""A rehearsal in a database of its own: failures are documents, and exactly those run again."""
+"""A rehearsal in a separate database: failures are stored, and only those are repeated."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def call(folder):
 def rehearse(call):
     def invoke(n_structures, *options):
         arguments = ("campaign.yaml", "--structures", str(n_structures), "--workers", "1")
-        done = call("rehearse", *arguments, *options)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        result = call("rehearse", *arguments, *options)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     return invoke
 
@@ -83,13 +83,13 @@ def candidates(call):
 
 
 def calculations(output):
-    """Numbers in the table of calculations, by stage."""
+    """Return the numbers in the table of calculations by stage."""
     rows = [line.split() for line in output.partition("Calculations")[2].splitlines()]
     return {row[0]: [int(cell) for cell in row[1:]] for row in rows if row and row[-1].isdigit()}
 
 
 def launches(folder):
-    """How often each job has been launched, by candidate and name; a release follows anything."""
+    """Return the number of launches of each job, except releases, by candidate and name."""
     with open_databases(folder / LAUNCHPAD) as databases:
         fireworks = databases.launchpad().fireworks
         return {
@@ -99,9 +99,9 @@ def launches(folder):
         }
 
 
-def test_failures_are_stored_and_exactly_those_run_again(folder, call, rehearse, candidates):
+def test_failures_are_stored_and_only_those_are_repeated(folder, call, rehearse, candidates):
     table = calculations(rehearse(1))
-    # One candidate and two reference phases, which are computed in spite of published energies.
+    # One candidate and two reference phases, whose published energies are not used.
     assert table["relax"][:3] == [6, 0, 0]
     assert table["relax"][3] > 6
     assert table["static"] == [3, 0, 0, 3]
@@ -120,9 +120,9 @@ def test_failures_are_stored_and_exactly_those_run_again(folder, call, rehearse,
     assert failed["reason"].startswith("NM relax 1: vasprun.xml is missing or cut off")
     assert "launcher_" in failed["failure"]["folder"]
 
-    again = call("retry", "-l", LAUNCHPAD).stdout
-    assert "NM relax 1" in again
-    assert "1 jobs queued again" in again
+    retry_output = call("retry", "-l", LAUNCHPAD).stdout
+    assert "NM relax 1" in retry_output
+    assert "1 jobs queued again" in retry_output
     assert calculations(rehearse(2))["relax"][:2] == [8, 0]
     assert not [row for row in candidates() if row["stage"] == "failed"]
     after = launches(folder)

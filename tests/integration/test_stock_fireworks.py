@@ -1,4 +1,4 @@
-"""The flow of a user on stock FireWorks: LaunchPad, flow_to_workflow and rlaunch."""
+"""A flow of the user on stock FireWorks: LaunchPad, flow_to_workflow and rlaunch."""
 
 from __future__ import annotations
 

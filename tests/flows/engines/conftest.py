@@ -1,4 +1,4 @@
-"""Jobs as a queue hands them out."""
+"""Jobs as they come out of a queue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jobflow.managers.fireworks import flow_to_workflow
 
 
 def queued(flow):
-    """Send the jobs of a flow through the database of a queue."""
+    """Return the jobs of a flow after a round trip through the documents of FireWorks."""
     workflow = flow_to_workflow(flow, store=None, allow_external_references=True)
     documents = [bson.decode(bson.encode(firework.to_db_dict())) for firework in workflow.fws]
     jobs = [Firework.from_dict(document).tasks[0]["job"] for document in documents]

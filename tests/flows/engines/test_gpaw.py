@@ -11,31 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobflow import JobStore, run_locally
-from maggma.stores import MemoryStore
+from jobflow import run_locally
 from pymatgen.core import Lattice, Structure
 
 from flows.band_gap import GpawBandGapMaker
 from flows.engines import gpaw
 from flows.engines.gpaw import availability, compute_gap, gap_input
 from gan_htvs.campaign.engines import BandGapEngineSettings
-from gan_htvs.core.band_gap import (
-    HSE06_ON_PBE,
-    HSE06_ON_PBE_U,
-    BandGapResult,
-)
-from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.band_gap import HSE06_ON_PBE, HSE06_ON_PBE_U, BandGapResult
 from gan_htvs.core.document import decode
 from gan_htvs.magnetism.initial_moments import magnetic_starts
+from tests.helpers import memory_store, relaxed, rocksalt
 
-OBSTACLE = availability()
-needs_gpaw = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
-
-
-def rocksalt(metal: str, a: float) -> Structure:
-    return Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(a), [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-    )
+UNAVAILABLE_REASON = availability()
+needs_gpaw = pytest.mark.skipif(UNAVAILABLE_REASON is not None, reason=str(UNAVAILABLE_REASON))
 
 
 @pytest.fixture
@@ -55,14 +44,14 @@ def first_input(structure: Structure, settings: BandGapEngineSettings) -> dict:
 
 
 class TestInput:
-    def test_a_conventional_cell_is_reduced(self, mgo):
-        document = first_input(mgo, BandGapEngineSettings())
+    def test_conventional_cell_is_reduced(self, mgo):
+        document = first_input(mgo.to_conventional(), BandGapEngineSettings())
         assert document["species"] == ["Mg", "O"]
         assert document["kpoints"] == (4, 4, 4)
         assert not document["spin_polarized"]
         assert document["setups"] == {"Mg": "2"}
 
-    def test_u_needs_oxygen_and_the_element(self, mno_afm):
+    def test_u_applies_to_oxides_only(self, mno_afm):
         settings = BandGapEngineSettings(hubbard_u={"Mn": 3.9, "V": 3.25})
         assert first_input(mno_afm, settings)["hubbard_u"] == {"Mn": 3.9}
         assert first_input(mno_afm, settings)["setups"] == {"Mn": "7:d,3.9"}
@@ -71,7 +60,7 @@ class TestInput:
         assert first_input(sulfide, settings)["setups"] == {"Mn": "7"}
 
 
-def test_an_absent_or_old_gpaw_says_how_to_cure_it(mgo, tmp_path, monkeypatch):
+def test_missing_or_old_gpaw_is_a_reason(mgo, tmp_path, monkeypatch):
     def absent(name):
         raise PackageNotFoundError(name)
 
@@ -83,14 +72,14 @@ def test_an_absent_or_old_gpaw_says_how_to_cure_it(mgo, tmp_path, monkeypatch):
 
 
 @needs_gpaw
-def test_a_cell_that_is_too_large_is_not_computed(mgo, tmp_path):
+def test_too_large_cell_is_skipped(mgo, tmp_path):
     result = compute_gap(mgo, BandGapEngineSettings(max_atoms=1), workdir=tmp_path)
     assert "max_atoms: 1" in result.reason
     assert not result.is_retryable
 
 
 @needs_gpaw
-def test_of_mno_the_antiferromagnetic_order_wins_and_both_are_stored(tmp_path):
+def test_mno_is_antiferromagnetic_and_both_orderings_are_stored(tmp_path):
     settings = BandGapEngineSettings(cutoff=300, kpoint_length=6)
     result = compute_gap(rocksalt("Mn", 4.445), settings, workdir=tmp_path)
     assert result.reason is None
@@ -141,7 +130,7 @@ elif answer == "exit":
 else:
     Path(task["output"]).write_text(json.dumps(answer))
 """
-"""A launcher that takes the place of GPAW: it answers as it is told, and writes calls down."""
+"""A launcher in place of GPAW: it returns prepared answers and records the calls."""
 
 UNCONVERGED = {"reason": "PBE did not converge", "is_retryable": False}
 NO_MEMORY = {"reason": "MemoryError: ", "is_retryable": True}
@@ -151,14 +140,14 @@ GAP_OF_FM = GAP | {"band_gap": 1.3}
 
 @pytest.fixture
 def compute(tmp_path, monkeypatch):
-    """Compute the gap of MnO by the stand-in: the result, and which steps were run."""
+    """Return a function that computes the gap of MnO with the stand-in, and lists its steps."""
     monkeypatch.setattr(gpaw, "availability", lambda *_: None)
     (tmp_path / "stand_in.py").write_text(STAND_IN)
 
     def run(previous=None, settings=None, **answers):
-        known = {"FM converge": FM, "AFM converge": AFM, "FM gap": GAP_OF_FM, "AFM gap": GAP}
-        known |= {name.replace("_", " "): answer for name, answer in answers.items()}
-        (tmp_path / "answers.json").write_text(json.dumps(known))
+        prepared = {"FM converge": FM, "AFM converge": AFM, "FM gap": GAP_OF_FM, "AFM gap": GAP}
+        prepared |= {name.replace("_", " "): answer for name, answer in answers.items()}
+        (tmp_path / "answers.json").write_text(json.dumps(prepared))
         calls = tmp_path / "calls"
         calls.unlink(missing_ok=True)
         limit = {"max_seconds": 10} if "sleep" in answers.values() else {}
@@ -175,13 +164,13 @@ def compute(tmp_path, monkeypatch):
 
 
 class TestSeveralStarts:
-    def test_only_the_lowest_energy_gets_a_hybrid(self, compute):
+    def test_only_the_lowest_ordering_gets_a_hybrid(self, compute):
         result, calls = compute()
         assert calls == ["FM converge", "AFM converge", "AFM gap"]
         assert (result.band_gap, result.magnetic_order) == (2.5, "AFM")
         assert result.is_complete
 
-    def test_a_doubled_cell_that_is_too_large_is_skipped_with_the_reason(self, compute):
+    def test_too_large_doubled_cell_is_skipped_with_reason(self, compute):
         result, calls = compute(settings={"max_atoms": 3})
         assert calls == ["FM converge", "FM gap"]
         assert result.magnetic_order == "FM"
@@ -190,27 +179,27 @@ class TestSeveralStarts:
         assert "4 atoms" in result.magnetic_orders[1].reason
         assert "max_atoms: 3" in result.magnetic_orders[1].reason
 
-    def test_without_any_state_there_are_the_reasons_of_all(self, compute):
+    def test_all_reasons_are_joined_if_no_ordering_converges(self, compute):
         result, _ = compute(settings={"max_atoms": 3}, FM_converge=UNCONVERGED)
         assert result.band_gap is None
         assert result.reason.startswith("FM: GPAW failed: PBE did not converge")
         assert "AFM: 4 atoms" in result.reason
-        same, _ = compute(FM_converge=UNCONVERGED, AFM_converge=UNCONVERGED)
-        assert same.reason == "GPAW failed: PBE did not converge"
+        same_reason, _ = compute(FM_converge=UNCONVERGED, AFM_converge=UNCONVERGED)
+        assert same_reason.reason == "GPAW failed: PBE did not converge"
 
-    def test_an_order_that_ends_in_the_state_of_another_is_not_missing(self, compute):
+    def test_ordering_that_converges_to_another_is_not_missing(self, compute):
         result, _ = compute(AFM_converge=FM)
         assert [order.order for order in result.magnetic_orders] == ["FM", "FM"]
         assert result.is_complete
 
-    def test_a_single_order_can_be_requested(self, compute):
+    def test_single_ordering_can_be_requested(self, compute):
         result, calls = compute(settings={"magnetic_orders": ["FM"]})
         assert calls == ["FM converge", "FM gap"]
         assert len(result.magnetic_orders) == 1
 
 
 class TestIncompleteGaps:
-    """A gap without all magnetic orders, and the next calculation, which completes it."""
+    """A gap with missing magnetic orderings, and the calculation that completes it."""
 
     @pytest.mark.parametrize(
         ("answer", "reason", "is_retryable"),
@@ -222,7 +211,7 @@ class TestIncompleteGaps:
             (UNCONVERGED, "did not converge", False),
         ],
     )
-    def test_say_which_order_is_missing_and_why(self, compute, answer, reason, is_retryable):
+    def test_have_missing_ordering_and_reason(self, compute, answer, reason, is_retryable):
         result, _ = compute(AFM_converge=answer)
         assert (result.band_gap, result.magnetic_order) == (1.3, "FM")
         assert not result.is_complete
@@ -232,7 +221,7 @@ class TestIncompleteGaps:
         assert BandGapResult.model_validate_json(result.model_dump_json()) == result
 
     @pytest.mark.parametrize("answer", ["kill", "exit", NO_MEMORY])
-    def test_are_completed_by_the_missing_order_alone(self, compute, answer):
+    def test_only_missing_ordering_is_computed(self, compute, answer):
         first, _ = compute(AFM_converge=answer)
         result, calls = compute(first)
         assert calls == ["AFM converge", "AFM gap"]
@@ -241,31 +230,31 @@ class TestIncompleteGaps:
         assert (result.band_gap, result.magnetic_order) == (2.5, "AFM")
         assert [order.start for order in result.magnetic_orders] == ["AFM", "FM"]
 
-    def test_are_kept_where_the_missing_order_is_higher(self, compute):
+    def test_gap_is_kept_if_missing_ordering_is_higher(self, compute):
         first, _ = compute(AFM_converge="kill")
         result, calls = compute(first, AFM_converge=ABOVE_FM)
         assert calls == ["AFM converge"]
         assert result.is_complete
         assert (result.band_gap, result.magnetic_order, result.nsites) == (1.3, "FM", 2)
 
-    def test_stay_as_they_are_where_the_order_fails_again(self, compute):
+    def test_gap_stays_incomplete_if_ordering_fails_again(self, compute):
         first, _ = compute(AFM_converge="kill")
         result, calls = compute(first, AFM_converge=UNCONVERGED)
         assert calls == ["AFM converge"]
         assert (result.band_gap, result.is_complete) == (1.3, False)
         assert not result.is_retryable
-        again, calls = compute(result)
+        unchanged, calls = compute(result)
         assert calls == []
-        assert (again.band_gap, again.is_complete) == (1.3, False)
+        assert (unchanged.band_gap, unchanged.is_complete) == (1.3, False)
 
-    def test_of_the_first_order_are_completed_too(self, compute):
+    def test_missing_first_ordering_is_computed(self, compute):
         first, _ = compute(FM_converge="kill")
         assert (first.band_gap, first.is_complete) == (2.5, False)
         result, calls = compute(first)
         assert calls == ["FM converge"]
         assert (result.band_gap, result.magnetic_order, result.is_complete) == (2.5, "AFM", True)
 
-    def test_do_not_outlive_a_lower_order_whose_hybrid_fails(self, compute):
+    def test_gap_is_dropped_if_hybrid_of_lower_ordering_fails(self, compute):
         first, _ = compute(AFM_converge="kill")
         result, _ = compute(first, AFM_gap="kill")
         assert result.band_gap is None
@@ -275,7 +264,7 @@ class TestIncompleteGaps:
         assert calls == ["AFM converge", "AFM gap"]
         assert (last.band_gap, last.is_complete) == (2.5, True)
 
-    def test_are_computed_anew_by_another_version_of_gpaw(self, compute):
+    def test_all_is_computed_again_with_another_gpaw_version(self, compute):
         first, _ = compute(AFM_converge="kill")
         orders = [order.model_dump() | {"gpaw_version": "1.0"} for order in first.magnetic_orders]
         result, calls = compute(
@@ -284,14 +273,14 @@ class TestIncompleteGaps:
         assert calls == ["FM converge", "AFM converge", "AFM gap"]
         assert result.is_complete
 
-    def test_are_not_lost_where_gpaw_is_not_installed(self, compute, monkeypatch):
+    def test_gap_is_kept_without_gpaw(self, compute, monkeypatch):
         first, _ = compute(AFM_converge="kill")
         monkeypatch.setattr(gpaw, "availability", lambda *_: "GPAW is not installed")
         assert compute(first) == (first, [])
 
-    def test_a_gap_that_was_stopped_is_computed_by_the_next_run(self, compute):
+    def test_stopped_gap_is_computed_by_next_run(self, compute):
         first, calls = compute(FM_converge="sleep")
-        assert calls == ["FM converge"], "no time is left"
+        assert calls == ["FM converge"], "the time limit is reached"
         assert first.band_gap is None
         assert "max_seconds: 10" in first.reason
         assert first.is_retryable
@@ -301,17 +290,14 @@ class TestIncompleteGaps:
 
 
 @needs_gpaw
-def test_a_job_completes_an_incomplete_gap(tmp_path):
+def test_job_completes_an_incomplete_gap(tmp_path):
     settings = BandGapEngineSettings(cutoff=250, kpoint_length=4)
-    relaxed = RelaxedStructure(
-        structure=rocksalt("Mn", 4.445), energy_per_atom=-9, level_of_theory="", converged=True
-    )
-    store = JobStore(MemoryStore())
-    store.connect()
+    structure = relaxed(rocksalt("Mn", 4.445))
+    store = memory_store()
 
     def run(name, previous=None, **changes):
         maker = GpawBandGapMaker(settings=settings.model_copy(update=changes))
-        gap_job = maker.make(relaxed, previous)
+        gap_job = maker.make(structure, previous)
         gap_job.set_uuid("gap")
         folder = tmp_path / name
         folder.mkdir()
@@ -340,7 +326,7 @@ def test_a_job_completes_an_incomplete_gap(tmp_path):
 
 
 @needs_gpaw
-def test_an_absent_mpi_launcher_says_how_to_cure_it(mgo, tmp_path):
+def test_missing_mpi_launcher_is_named(mgo, tmp_path):
     settings = BandGapEngineSettings(mpi_command=["no-such-mpiexec", "-n", "4"])
     result = compute_gap(mgo, settings, workdir=tmp_path)
     assert "'no-such-mpiexec'" in result.reason
@@ -349,7 +335,7 @@ def test_an_absent_mpi_launcher_says_how_to_cure_it(mgo, tmp_path):
 
 
 @needs_gpaw
-def test_a_launcher_that_does_not_launch_is_a_reason(mgo, tmp_path):
+def test_failing_mpi_launcher_is_a_reason(mgo, tmp_path):
     settings = BandGapEngineSettings(mpi_command=["false"])
     result = compute_gap(mgo, settings, workdir=tmp_path)
     assert "mpi_command did not start GPAW" in result.reason
@@ -357,17 +343,16 @@ def test_a_launcher_that_does_not_launch_is_a_reason(mgo, tmp_path):
 
 
 @needs_gpaw
-def test_a_gpaw_without_mpi_is_not_run_several_times(mgo, tmp_path):
-    # env stands in for a launcher whose MPI is not that of GPAW: each process is alone.
+def test_gpaw_without_mpi_is_refused_with_launcher(mgo, tmp_path):
+    # env is like a launcher with another MPI than GPAW: each process runs alone.
     result = compute_gap(mgo, BandGapEngineSettings(mpi_command=["env"]), workdir=tmp_path)
     assert result.band_gap is None
-    assert "each process of GPAW is alone" in result.reason
     assert "libopenmpi-dev" in result.reason
     assert result.is_retryable
 
 
 @needs_gpaw
-def test_mgo_has_the_gap_of_the_reference(mgo, tmp_path):
+def test_mgo_has_the_reference_gap(mgo, tmp_path):
     result = compute_gap(mgo, BandGapEngineSettings(cutoff=400), workdir=tmp_path)
     assert result.reason is None
     assert result.band_gap == pytest.approx(6.26, abs=0.2)
@@ -378,7 +363,7 @@ def test_mgo_has_the_gap_of_the_reference(mgo, tmp_path):
 
 
 @needs_gpaw
-def test_an_element_without_a_setup_is_a_reason(tmp_path):
+def test_element_without_setup_is_a_reason(tmp_path):
     polonium = Structure(Lattice.cubic(3.35), ["Po"], [[0, 0, 0]])
     result = compute_gap(polonium, BandGapEngineSettings(), workdir=tmp_path)
     assert result.band_gap is None
@@ -388,24 +373,24 @@ def test_an_element_without_a_setup_is_a_reason(tmp_path):
 
 
 def scripts_using(folder: Path) -> list[int]:
-    """Process ids of the scripts that work in a folder."""
-    found = []
+    """Return the process ids of the scripts that run in a folder."""
+    pids = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = entry.read_bytes().decode(errors="replace")
         except OSError:
             continue
         if "_gpaw_gap" in command and str(folder) in command:
-            found.append(int(entry.parent.name))
-    return found
+            pids.append(int(entry.parent.name))
+    return pids
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
+needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 
 
 @needs_gpaw
 @needs_proc
-def test_a_time_out_is_a_reason_and_leaves_no_process(mno_afm, tmp_path):
+def test_timeout_is_a_reason_and_leaves_no_process(mno_afm, tmp_path):
     settings = BandGapEngineSettings(max_seconds=1)
     result = compute_gap(mno_afm, settings, magmoms=[5, -5, 0, 0], workdir=tmp_path)
     assert result.band_gap is None
@@ -416,7 +401,7 @@ def test_a_time_out_is_a_reason_and_leaves_no_process(mno_afm, tmp_path):
 
 @needs_gpaw
 @needs_proc
-def test_a_killed_parent_takes_the_calculation_along(tmp_path):
+def test_calculation_ends_with_its_killed_parent(tmp_path):
     program = (
         "from pymatgen.core import Lattice, Structure\n"
         "from flows.engines.gpaw import compute_gap\n"
@@ -441,5 +426,5 @@ def test_a_killed_parent_takes_the_calculation_along(tmp_path):
 def wait_until(condition, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timeout"
         time.sleep(0.1)

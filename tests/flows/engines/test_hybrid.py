@@ -1,4 +1,4 @@
-"""Gaps of the hybrid come from counted electrons, whatever VASP takes for the Fermi level."""
+"""Gaps of hybrid calculations come from counted electrons, not from VASP's Fermi level."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from pymatgen.io.vasp.inputs import Incar, Kpoints
 from flows.engines.hybrid import UNCERTAINTY, VaspBandGapMaker
 from flows.engines.vasp_step import VaspStepMaker, customized
 from gan_htvs.campaign.engines import EngineSettings
-from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.document import decode
 from launchers.rehearsal.spectrum import synthetic_gap
-from tests.helpers import memory_store, rocksalt
+from tests.helpers import PBE_U, memory_store, relaxed, rocksalt
 
 EDGE_SHIFT = 0.10
-"""How much the valence band rises at a point of weight zero, eV."""
+"""Shift of the valence band at points of weight zero, eV."""
 
 
 class Vasprun:
-    """vasprun.xml that a test changes."""
+    """Editable vasprun.xml."""
 
     def __init__(self, path):
         self.path = path
@@ -43,7 +42,7 @@ class Vasprun:
         return np.array([float(v.text) for v in self.tree.find("kpoints/varray[@name='weights']")])
 
     def spins(self):
-        """Rows of (eV, occupation) of each spin, by k point."""
+        """Return the rows (eV, occupation) of each spin and k point."""
         sets = self.tree.find("calculation/eigenvalues/array/set")
         return [[point.findall("r") for point in spin] for spin in sets]
 
@@ -62,8 +61,8 @@ class Vasprun:
         self.tree.write(self.path, encoding="ISO-8859-1", xml_declaration=True)
 
 
-def leave_as_vasp_does(vasprun):
-    """Fermi level as with EFERMI = LEGACY: just above what is filled where points have weight."""
+def lower_fermi_level(vasprun):
+    """Set the Fermi level of EFERMI = LEGACY: just above the filled bands at weighted points."""
     levels = vasprun.levels()
     weighted = levels[:, vasprun.weights > 0]
     top = weighted[..., 0][weighted[..., 1] > 0.5].max()
@@ -75,16 +74,16 @@ def leave_as_vasp_does(vasprun):
     vasprun.move_fermi_level(top + EDGE_SHIFT / 2)
 
 
-def cut_valence_band(vasprun):
+def move_fermi_level_into_valence_band(vasprun):
     levels = vasprun.levels()
     vasprun.move_fermi_level(levels[..., 0][levels[..., 1] > 0.5].max() - 0.01)
 
 
 @pytest.fixture
 def gap(tmp_path, monkeypatch, stand_in, in_process):
-    """Compute static energy and hybrid gap; the gap and the folder of the hybrid."""
+    """Return a function that computes a hybrid gap; it returns the gap and the folder."""
 
-    def compute(structure, change_static=None, change_hybrid=None, mode="gap", **relaxed):
+    def compute(structure, change_static=None, change_hybrid=None, mode="gap"):
         class Changed(in_process):
             def run(self, directory="./"):
                 super().run(directory)
@@ -103,26 +102,25 @@ def gap(tmp_path, monkeypatch, stand_in, in_process):
         )
         maker = customized(MPGGAStaticMaker(name="static"), settings.vasp, {})
         static = replace(VaspStepMaker.of(settings.vasp), vasp=maker).make(structure)
-        energies = done(static)[static.uuid]
-        result = RelaxedStructure(
-            structure=energies.structure,
-            energy_per_atom=energies.output.energy_per_atom,
-            level_of_theory="PBE(+U)+MP2020",
-            converged=True,
-            magmoms=energies.structure.site_properties["magmom"],
-            folder=energies.dir_name,
+        task = run(static)[static.uuid]
+        start = relaxed(
+            task.structure,
+            task.output.energy_per_atom,
+            PBE_U,
+            magmoms=task.structure.site_properties["magmom"],
+            folder=task.dir_name,
         )
-        hybrid, reading = jobs = VaspBandGapMaker.of(settings).make(result).jobs
+        hybrid, read = jobs = VaspBandGapMaker.of(settings).make(start).jobs
         for job in jobs:
             job.hosts.clear()
-        outputs = done(hybrid, reading)
-        return outputs[reading.uuid], Path(strip_hostname(outputs[hybrid.uuid].dir_name))
+        outputs = run(hybrid, read)
+        return outputs[read.uuid], Path(strip_hostname(outputs[hybrid.uuid].dir_name))
 
-    def done(*jobs):
+    def run(*jobs):
         store = memory_store()
         flow = Flow(list(jobs))
         run_locally(flow, store=store, create_folders=True, root_dir=tmp_path, log=False)
-        return {each.uuid: decode(store.get_output(each.uuid, load=True)) for each in jobs}
+        return {job.uuid: decode(store.get_output(job.uuid, load=True)) for job in jobs}
 
     return compute
 
@@ -133,43 +131,45 @@ def weights_in(folder):
 
 
 @pytest.mark.parametrize("metal", ["Mg", "Mn"])  # without and with moments
-def test_an_insulator_with_a_low_fermi_level_is_one(gap, metal):
+def test_insulator_with_low_fermi_level_is_no_metal(gap, metal):
     structure = rocksalt(metal, 4.3)
-    found, folder = gap(structure, change_hybrid=leave_as_vasp_does)
+    result, folder = gap(structure, change_hybrid=lower_fermi_level)
     assert 0 in weights_in(folder)
-    assert found.reason is None
+    assert result.reason is None
     expected = synthetic_gap(structure.composition, is_hybrid=True) - EDGE_SHIFT
-    assert (found.is_metal, found.band_gap) == (False, pytest.approx(expected, abs=0.02))
-    assert found.uncertainty == UNCERTAINTY["gap"]
+    assert (result.is_metal, result.band_gap) == (False, pytest.approx(expected, abs=0.02))
+    assert result.uncertainty == UNCERTAINTY["gap"]
 
 
-def test_a_level_in_the_valence_band_changes_neither_points_nor_gap(gap):
-    structure = rocksalt("Mg", 4.3)
-    found, folder = gap(structure, change_static=cut_valence_band, change_hybrid=cut_valence_band)
+def test_fermi_level_in_valence_band_changes_neither_points_nor_gap(gap):
+    structure, change = rocksalt("Mg", 4.3), move_fermi_level_into_valence_band
+    result, folder = gap(structure, change_static=change, change_hybrid=change)
     assert weights_in(folder).count(0) == 2
     expected = synthetic_gap(structure.composition, is_hybrid=True)
-    assert found.band_gap == pytest.approx(expected, abs=0.01)
+    assert result.band_gap == pytest.approx(expected, abs=0.01)
 
 
-def test_no_fermi_level_is_needed(gap):
+def test_gap_without_fermi_level(gap):
     structure = rocksalt("Mg", 4.3)
 
     def without_fermi_level(vasprun):
         dos = vasprun.tree.find("calculation/dos")
         dos.remove(dos.find("i[@name='efermi']"))
 
-    found, _ = gap(structure, change_hybrid=without_fermi_level)
+    result, _ = gap(structure, change_hybrid=without_fermi_level)
     expected = synthetic_gap(structure.composition, is_hybrid=True)
-    assert found.band_gap == pytest.approx(expected, abs=0.01)
+    assert result.band_gap == pytest.approx(expected, abs=0.01)
 
 
-def test_a_metal_stays_one_and_gets_no_points_at_edges(gap):
-    found, folder = gap(Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.5), ["Mg"], [[0, 0, 0]]))
-    assert (found.is_metal, found.band_gap, found.is_gap_direct) == (True, 0.0, None)
+def test_metal_has_no_gap_and_no_edge_points(gap):
+    result, folder = gap(
+        Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.5), ["Mg"], [[0, 0, 0]])
+    )
+    assert (result.is_metal, result.band_gap, result.is_gap_direct) == (True, 0.0, None)
     assert 0 not in weights_in(folder)
-    assert found.uncertainty == UNCERTAINTY["static"]
+    assert result.uncertainty == UNCERTAINTY["static"]
 
 
-def test_the_fermi_level_is_asked_for_in_the_middle_of_the_gap(gap):
+def test_incar_requests_fermi_level_at_midgap(gap):
     _, folder = gap(rocksalt("Mg", 4.3), mode="static")
     assert Incar.from_file(zpath(str(folder / "INCAR")))["EFERMI"].upper() == "MIDGAP"

@@ -1,4 +1,4 @@
-"""Whole candidates through the flow of VASP: custodian is real, a stand-in is VASP."""
+"""Whole candidates through the VASP flow, with custodian and the stand-in for VASP."""
 
 from __future__ import annotations
 
@@ -33,11 +33,9 @@ from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.proposers.gan import GanProposer
 from gan_htvs.proposers.sampling import sample
 from launchers.rehearsal.failure_modes import FAIL_VARIABLE, RUNS_FILE
-from tests.helpers import memory_store, references, rocksalt
+from tests.helpers import PBE_U, memory_store, references, rocksalt
 
 from .conftest import queued
-
-LEVEL = "PBE(+U)+MP2020"
 
 ENERGIES = {
     "Mg": -1.58,
@@ -48,9 +46,9 @@ ENERGIES = {
     "MnO2": -8.12,
     "MgMn2O4": -7.99,
 }
-"""About what CHGNet gives, eV/atom."""
+"""Approximately those of CHGNet, eV/atom."""
 
-ALMOST_ANYTHING = Thresholds(
+LOOSE_THRESHOLDS = Thresholds(
     metastable=9, synthesizable=9, pourbaix_screen=9, pourbaix=9, band_gap=(0.1, 9)
 )
 
@@ -69,14 +67,14 @@ def candidate_maker(**vasp):
     return CandidateMaker(
         energy_maker=VaspEnergyMaker.of(engines),
         stability_maker=StabilityMaker(
-            band_gap_maker=VaspBandGapMaker.of(engines), thresholds=ALMOST_ANYTHING
+            band_gap_maker=VaspBandGapMaker.of(engines), thresholds=LOOSE_THRESHOLDS
         ),
     )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A candidate that has been through the flow."""
+    """The results of the flow of one candidate."""
 
     structure: Any
     store: JobStore
@@ -85,7 +83,7 @@ class Evaluation:
 
     @property
     def outputs(self):
-        """Of each job, the last one if it was replaced, by its name without the formula."""
+        """Output of each job by its name without the formula; the last one of replaced jobs."""
         documents = self.store.query({}, load=True, sort={"index": 1})
         return {d["name"].rpartition(" ")[0]: decode(d["output"]) for d in documents}
 
@@ -98,17 +96,17 @@ class Evaluation:
         return self.outputs["energy"]
 
     def incar(self, step):
-        """What VASP was told in a step."""
+        """Return the INCAR of a step."""
         folder = Path(strip_hostname(self.outputs[step].dir_name))
         return Incar.from_file(zpath(str(folder / "INCAR")))
 
     def run(self, *names):
-        """Run the jobs with these names, or all."""
-        # A job that has run holds the outputs of others in place of references.
+        """Run the jobs with these names; without names, all."""
+        # Running a job replaces its references by outputs.
         jobs = deepcopy(self.jobs)
-        chosen = [job for job in jobs if not names or job.name.rpartition(" ")[0] in names]
+        selected = [job for job in jobs if not names or job.name.rpartition(" ")[0] in names]
         run_locally(
-            Flow(chosen),
+            Flow(selected),
             store=self.store,
             create_folders=True,
             root_dir=self.folder,
@@ -119,13 +117,13 @@ class Evaluation:
 
 
 def evaluate(structure, folder, **vasp):
-    flow = candidate_maker(**vasp).make(structure, references(LEVEL, ENERGIES))
+    flow = candidate_maker(**vasp).make(structure, references(PBE_U, ENERGIES))
     return Evaluation(structure, memory_store(), folder, queued(flow)).run()
 
 
 @pytest.fixture
 def second_ferromagnetic_relaxation_fails(in_process):
-    """A job of custodian that leaves no vasprun.xml in the second relaxation of a ferromagnet."""
+    """Job of custodian that deletes vasprun.xml of the second ferromagnetic relaxation."""
     n_relaxations = 0
 
     class Failing(in_process):
@@ -169,12 +167,12 @@ def evaluation(request):
     return request.getfixturevalue(request.param)
 
 
-everywhere = pytest.mark.parametrize(
+all_evaluations = pytest.mark.parametrize(
     "evaluation", ["magnesia", "manganosite", "half_failed", "spinel"], indirect=True
 )
 
 
-def test_magnesia_goes_all_the_way(magnesia):
+def test_magnesia_passes_all_steps(magnesia):
     outputs, relaxed = magnesia.outputs, magnesia.relaxed
     calculations = [f"NM {step}" for step in STEPS]
     assert set(outputs) == {*calculations, "energy", "stability", "hybrid", "band gap"}
@@ -183,7 +181,7 @@ def test_magnesia_goes_all_the_way(magnesia):
     assert magnesia.incar("NM static")["NSW"] == 0
     assert magnesia.incar("hybrid")["LHFCALC"] is True
     static = outputs["NM static"]
-    assert relaxed.level_of_theory == LEVEL
+    assert relaxed.level_of_theory == PBE_U
     raw = relaxed.energy_per_atom - relaxed.correction_per_atom
     assert raw == pytest.approx(static.output.energy_per_atom)
     assert relaxed.structure == static.structure
@@ -213,8 +211,8 @@ def assert_same_crystal(one, other):
     assert np.abs(shifts - np.round(shifts)).max() < 1e-6
 
 
-@everywhere
-def test_a_step_starts_where_the_one_before_it_ended(evaluation):
+@all_evaluations
+def test_each_step_starts_from_the_previous_structure(evaluation):
     for start in {name.split()[0] for name in evaluation.outputs if name.endswith("static")}:
         steps = [evaluation.outputs[f"{start} {step}"] for step in STEPS]
         for before, after in pairwise(steps):
@@ -222,8 +220,8 @@ def test_a_step_starts_where_the_one_before_it_ended(evaluation):
                 assert_same_crystal(after.input.structure, before.structure)
 
 
-@everywhere
-def test_moments_are_carried_over_from_step_to_step(evaluation):
+@all_evaluations
+def test_moments_are_passed_between_steps(evaluation):
     outputs, lowest = evaluation.outputs, evaluation.relaxed.magnetic_orders[0].start
     chains = [[f"{lowest} static", "hybrid"]]
     for start in {name.split()[0] for name in outputs if name.endswith("static")}:
@@ -248,12 +246,12 @@ class TestMagneticOrders:
             "band gap",
         }
         assert {order.start: order.order for order in orders} == {"FM": "FM", "AFM": "AFM"}
-        # CHGNet knows no couplings: both have the energy of one crystal.
+        # CHGNet has no magnetic couplings: both orderings have equal energies.
         energies = [order.energy_per_atom for order in orders]
         assert energies == sorted(energies)
         assert energies == pytest.approx([raw] * 2, abs=1e-3)
 
-    def test_an_antiferromagnet_starts_and_ends_as_one(self, manganosite):
+    def test_antiferromagnet_keeps_its_ordering(self, manganosite):
         (start,) = (s for s in magnetic_starts(manganosite.structure) if s.name == "AFM")
         first = manganosite.incar("AFM relax 1")["MAGMOM"]
         assert sorted(first) == sorted(start.structure.site_properties["magmom"])
@@ -268,7 +266,7 @@ class TestMagneticOrders:
 
 
 class TestFailures:
-    def test_one_order_that_fails_leaves_the_other(self, half_failed):
+    def test_failed_ordering_does_not_stop_the_other(self, half_failed):
         outputs, relaxed = half_failed.outputs, half_failed.relaxed
         raw = relaxed.energy_per_atom - relaxed.correction_per_atom
         assert raw == pytest.approx(outputs["AFM static"].output.energy_per_atom)
@@ -285,15 +283,15 @@ class TestFailures:
         assert not relaxed.is_complete
         assert half_failed.verdict.stage is Stage.POURBAIX_STABLE
 
-    def test_the_steps_after_a_failure_hand_it_on(self, half_failed):
+    def test_later_steps_pass_a_failure_on(self, half_failed):
         failure = half_failed.outputs["FM relax 2"]
         assert isinstance(failure, CalculationFailure)
         assert half_failed.outputs["FM static"] == failure
-        n_tasks = sum(isinstance(each, TaskDoc) for each in half_failed.outputs.values())
+        n_tasks = sum(isinstance(output, TaskDoc) for output in half_failed.outputs.values())
         assert n_tasks == 5
         assert len(list(half_failed.folder.rglob(RUNS_FILE))) == n_tasks + 1
 
-    def test_the_missing_order_alone_is_computed_and_completes_both(self, half_failed):
+    def test_missing_ordering_completes_energy_and_gap(self, half_failed):
         before = half_failed.outputs
         half_failed.run("FM relax 2", "FM static", "energy", "stability")
         after = half_failed.outputs
@@ -303,7 +301,7 @@ class TestFailures:
         assert after["band gap"].is_complete
         assert half_failed.verdict.stage is Stage.PHOTOANODE
 
-    def test_a_candidate_without_any_order_has_the_reason_of_its_failure(
+    def test_candidate_without_any_ordering_has_reason_of_failure(
         self, tmp_path, monkeypatch, stand_in
     ):
         monkeypatch.setenv(FAIL_VARIABLE, "truncated")
@@ -315,7 +313,7 @@ class TestFailures:
         assert (failed.verdict.stage, failed.verdict.failure) == (Stage.FAILED, failure)
         assert failed.verdict.reason == f"NM relax 1: {failure.reason}"
 
-    def test_a_calculation_that_left_nothing_is_a_failure_too(self):
+    def test_missing_output_is_a_failure(self):
         choose = VaspEnergyMaker.choose.original
         with pytest.raises(CalculationError, match="the calculation has no output"):
             choose(VaspEnergyMaker(), rocksalt("Mg", 4.3), {"NM": [None, None, None]})
@@ -326,13 +324,13 @@ class TestPreRelaxation:
     def order(self, request):
         return request.param
 
-    def test_comes_before_vasp(self, spinel, order):
+    def test_runs_before_vasp(self, spinel, order):
         relaxation = spinel.outputs[f"{order} pre-relax"]
         assert isinstance(relaxation, RelaxedStructure)
         first = spinel.outputs[f"{order} relax 1"].input.structure
         assert_same_crystal(first, relaxation.structure.get_sorted_structure())
 
-    def test_moments_are_attached_again(self, spinel):
+    def test_moments_are_assigned_after_pre_relaxation(self, spinel):
         moments = dict.fromkeys(("FM", "AFM"))
         for order in moments:
             structure = spinel.outputs[f"{order} pre-relax"].structure

@@ -1,4 +1,4 @@
-"""What VASP will be told, against pymatgen's own input sets of the Materials Project."""
+"""Inputs of VASP, compared with pymatgen's input sets of the Materials Project."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from flows.engines.vasp import VaspEnergyMaker
 from flows.engines.vasp_step import check_moments
 from flows.naming import name_by_content
 from gan_htvs.campaign.engines import EngineSettings
-from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.errors import CalculationError, UserError
-from tests.helpers import rocksalt
+from tests.helpers import PBE_U, relaxed, rocksalt
 
 ENGINES = {"energy": {"name": "vasp"}, "band_gap": {"name": "vasp"}}
 MP_KPOINTS = {"force_gamma": True, "auto_metal_kpoints": True, "inherit_incar": False}
@@ -36,7 +35,7 @@ def energy_maker(**vasp):
 
 
 def jobs(structure, **vasp):
-    """Jobs of VASP by their names without the formula."""
+    """Return the VASP jobs by their names without the formula."""
     *calculations, _ = energy_maker(**vasp).make(structure).jobs
     return {job.name.rpartition(" ")[0]: job for job in calculations}
 
@@ -50,40 +49,40 @@ def inputs_of(step, structure):
     ("name", "expected"),
     [("relax 1", MPRelaxSet), ("relax 2", MPRelaxSet), ("static", MPStaticSet)],
 )
-def test_are_those_of_the_materials_project_key_by_key(formula, name, expected):
+def test_inputs_equal_those_of_the_materials_project(formula, name, expected):
     structure = STRUCTURES[formula]
     start = "NM" if formula == "MgO" else "FM"
     ours = inputs_of(jobs(structure)[f"{start} {name}"], structure)
-    theirs = expected(structure, **MP_KPOINTS).get_input_set(potcar_spec=True)
-    assert dict(ours.incar) == dict(theirs.incar)
-    assert ours.kpoints == theirs.kpoints
-    assert ours.poscar.structure == theirs.poscar.structure
-    assert ours["POTCAR.spec"] == theirs["POTCAR.spec"]
+    reference = expected(structure, **MP_KPOINTS).get_input_set(potcar_spec=True)
+    assert dict(ours.incar) == dict(reference.incar)
+    assert ours.kpoints == reference.kpoints
+    assert ours.poscar.structure == reference.poscar.structure
+    assert ours["POTCAR.spec"] == reference["POTCAR.spec"]
 
 
-def test_are_pbe_plus_u_at_520_ev_with_spin():
+def test_inputs_are_pbe_plus_u_at_520_ev_with_spin():
     structure = STRUCTURES["MnO"]
     inputs = inputs_of(jobs(structure)["FM relax 1"], structure)
     incar = inputs.incar
     assert (incar["ENCUT"], incar["ISPIN"], incar["ISIF"]) == (520, 2, 3)
     assert (incar["LDAU"], incar["LDAUU"], incar["LDAUL"]) == (True, [3.9, 0], [2, 0])
-    assert "GGA" not in incar  # PBE, as the POTCARs are; atomate2's own sets say PBEsol
+    assert "GGA" not in incar  # PBE, like the POTCARs; atomate2's own sets have PBEsol
     assert incar["MAGMOM"] == [5.0, 0.6]
     assert inputs["POTCAR.spec"].splitlines() == ["Mn_pv", "O"]
 
 
 class TestMagneticOrders:
-    def test_a_magnetic_oxide_starts_from_both(self):
+    def test_magnetic_oxide_has_fm_and_afm_starts(self):
         names = list(jobs(STRUCTURES["MnO"]))
         assert names == [
             f"{o} {s}" for o in ("FM", "AFM") for s in ("relax 1", "relax 2", "static")
         ]
 
-    def test_one_without_moments_starts_once(self):
+    def test_nonmagnetic_oxide_has_one_start(self):
         assert list(jobs(STRUCTURES["MgO"])) == ["NM relax 1", "NM relax 2", "NM static"]
 
     @pytest.mark.parametrize("max_afm", [0, 1, 2])
-    def test_so_many_as_are_asked_for(self, max_afm):
+    def test_max_afm_limits_number_of_starts(self, max_afm):
         starts = {name.split()[0] for name in jobs(STRUCTURES["MgMn2O4"], max_afm=max_afm)}
         assert starts == {"FM", *["AFM", "AFM-2"][:max_afm]}
 
@@ -95,17 +94,17 @@ class TestMagneticOrders:
         assert sorted(magmom)[:1] + sorted(magmom)[-1:] == [-5, 5]
         assert sum(magmom) == 0
 
-    def test_moments_that_would_get_lost_stop_the_calculation(self):
+    def test_lost_moments_stop_the_calculation(self):
         relax = jobs(STRUCTURES["MnO"], incar={})["AFM relax 1"]
         structure, moments = relax.function_args
         structure = structure.copy(site_properties={"magmom": moments})
         generator = relax.maker.vasp.input_set_generator
         check_moments(structure, generator)
         generator.user_incar_settings = {"MAGMOM": {"Mn": 5, "O": 0}}
-        with pytest.raises(CalculationError, match="the previous moments are"):
+        with pytest.raises(CalculationError, match="MAGMOM"):
             check_moments(structure, generator)
 
-    def test_moments_that_vasp_would_not_write_stop_the_calculation(self):
+    def test_suppressed_moments_stop_the_calculation(self):
         relax = jobs(STRUCTURES["MnO"])["FM relax 1"]
         structure = relax.function_args[0]
         generator = relax.maker.vasp.input_set_generator
@@ -117,13 +116,13 @@ class TestMagneticOrders:
         check_moments(structure, generator)
 
 
-class TestChanges:
+class TestChangedSettings:
     def test_incar_tags_of_the_campaign(self):
         changed = jobs(STRUCTURES["MgO"], incar={"NCORE": 4})
         for step in changed.values():
             assert inputs_of(step, STRUCTURES["MgO"]).incar["NCORE"] == 4
 
-    def test_powerups_find_the_makers(self):
+    def test_powerups_reach_the_makers(self):
         powerup = {
             "name": "update_user_kpoints_settings",
             "arguments": {
@@ -136,7 +135,7 @@ class TestChanges:
         assert static.user_kpoints_settings == {"reciprocal_density": 200}
         assert not relax.user_kpoints_settings
 
-    def test_a_powerup_with_other_arguments_is_told(self):
+    def test_powerup_with_unknown_arguments_is_a_user_error(self):
         powerup = {"name": "use_auto_ispin", "arguments": {"really": True}}
         with pytest.raises(UserError, match=r"engines\.vasp\.powerups: use_auto_ispin: .*really"):
             jobs(STRUCTURES["MgO"], powerups=[powerup])
@@ -144,7 +143,7 @@ class TestChanges:
     @pytest.mark.parametrize(
         "changes", [{"GGA": "PS"}, {"LDAU": False}, {"MAGMOM": {"Mn": 1}}, "ENCUT"]
     )
-    def test_a_powerup_cannot_leave_the_level_of_theory(self, changes):
+    def test_powerup_cannot_change_the_level_of_theory(self, changes):
         powerup = {
             "name": "update_user_incar_settings",
             "arguments": {"incar_updates": changes},
@@ -152,13 +151,13 @@ class TestChanges:
         with pytest.raises(UserError, match=r"engines\.vasp\.powerups: update_user_incar_settings"):
             jobs(STRUCTURES["MgO"], powerups=[powerup])
 
-    def test_jobs_are_named_by_what_decides_their_result(self):
+    def test_uuids_ignore_limits_and_parallelization(self):
         def uuids(**vasp):
             flow = name_by_content(energy_maker(**vasp).make(STRUCTURES["MgO"]))
             return [job.uuid for job in flow.jobs]
 
-        patience = {"max_errors": 9, "max_seconds": 60, "frozen_seconds": 60, "polling_seconds": 1}
-        assert uuids(incar={"KPAR": 4}, **patience) == uuids()
+        limits = {"max_errors": 9, "max_seconds": 60, "frozen_seconds": 60, "polling_seconds": 1}
+        assert uuids(incar={"KPAR": 4}, **limits) == uuids()
         assert uuids(incar={"EDIFF": 1e-6}) != uuids()
 
     def test_potcars_of_another_family(self):
@@ -166,17 +165,11 @@ class TestChanges:
         for step in changed.values():
             assert step.maker.vasp.input_set_generator.user_potcar_functional == "PBE_54"
         level = energy_maker(potcar_functional="PBE_54").level_of_theory
-        assert level == "PBE(+U)+MP2020 (PBE_54)"
+        assert level == f"{PBE_U} (PBE_54)"
 
 
 class TestHybrid:
-    RELAXED = RelaxedStructure(
-        structure=STRUCTURES["MnO"],
-        energy_per_atom=-8,
-        level_of_theory="PBE(+U)+MP2020",
-        converged=True,
-        magmoms=[4.5, 0.1],
-    )
+    RELAXED = relaxed(STRUCTURES["MnO"], -8, PBE_U, magmoms=[4.5, 0.1])
 
     def jobs(self, **hybrid):
         engines = EngineSettings.model_validate(ENGINES | {"vasp": {"hybrid": hybrid}})
@@ -195,22 +188,22 @@ class TestHybrid:
         assert incar["EFERMI"].upper() == "MIDGAP"
         assert self.step(mode=mode).maker.vasp.input_set_generator.inherit_incar is False
 
-    def test_its_fermi_level_may_be_chosen(self):
+    def test_fermi_level_can_be_set(self):
         inputs = inputs_of(self.step(incar={"EFERMI": "LEGACY"}), STRUCTURES["MnO"])
         assert inputs.incar["EFERMI"].upper() == "LEGACY"
 
-    def test_density_and_cutoff_are_settings(self):
+    def test_density_and_cutoff_can_be_set(self):
         step = self.step(mode="static", reciprocal_density=200, cutoff=400, incar={"NELM": 60})
         inputs = inputs_of(step, STRUCTURES["MnO"])
         coarse = inputs_of(self.step(mode="static"), STRUCTURES["MnO"])
         assert (inputs.incar["ENCUT"], inputs.incar["NELM"]) == (400, 60)
         assert min(inputs.kpoints.kpts[0]) > min(coarse.kpoints.kpts[0])
 
-    def test_a_dense_mesh_has_no_weight(self):
+    def test_dense_mesh_has_zero_weights(self):
         kpoints = inputs_of(self.step(mode="uniform_dense"), STRUCTURES["MnO"]).kpoints
         assert {weight == 0 for weight in kpoints.kpts_weights} == {True, False}
         assert "mode" in self.step(mode="uniform_dense").maker.arguments
 
-    def test_large_cells_get_none(self):
-        (reading,) = self.jobs(max_atoms=1)
-        assert "engines.vasp.hybrid.max_atoms" in reading.function_args[0].reason
+    def test_large_cells_are_skipped(self):
+        (read_job,) = self.jobs(max_atoms=1)
+        assert "engines.vasp.hybrid.max_atoms" in read_job.function_args[0].reason

@@ -1,4 +1,4 @@
-"""What VASP left, read where it is complete and refused where it is not."""
+"""Outputs of VASP are read if they are complete and refused otherwise."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def outcar(tmp_path):
     [
         (TWO_ATOMS + END, [4.66, -0.048]),
         (ONE_ATOM + END, [2.21]),
-        # The table of every ionic step may be there; the last one counts.
+        # There may be a table of every ionic step; the last one is read.
         (TWO_ATOMS.replace("4.660", "1.000") + TWO_ATOMS + END, [4.66, -0.048]),
         (b" node \xe9\n" + (TWO_ATOMS + END).encode(), [4.66, -0.048]),
     ],
@@ -57,7 +57,7 @@ def test_moments_are_those_of_the_last_table(outcar, text, moments):
     "text",
     [
         END,
-        TWO_ATOMS,  # cut off behind the table, which may be one of an earlier step
+        TWO_ATOMS,  # cut off after the table, which may be of an earlier step
         TWO_ATOMS[: TWO_ATOMS.index("    2  ")],
         TWO_ATOMS.replace("   4.660", " *******") + END,
         TWO_ATOMS.replace("   0.010   0.020", " *******   0.020") + END,
@@ -66,11 +66,11 @@ def test_moments_are_those_of_the_last_table(outcar, text, moments):
         "",
     ],
 )
-def test_what_is_missing_or_no_number_leaves_none(outcar, text):
+def test_missing_or_invalid_moments_give_none(outcar, text):
     assert moments_in(outcar(text)) == []
 
 
-def test_a_recorded_outcar_with_spin_and_without_moments(recorded_vasp, outcar):
+def test_recorded_outcar_without_moments(recorded_vasp, outcar):
     # VASP wrote it with ISPIN = 2 and LORBIT = 0.
     text = recorded_vasp("OUTCAR_example_1").read_text()
     assert "ISPIN  =      2" in text
@@ -87,7 +87,7 @@ def test_a_recorded_outcar_with_spin_and_without_moments(recorded_vasp, outcar):
         ("NSW = 0", END, False),
     ],
 )
-def test_only_calculations_with_spin_must_leave_moments(outcar, tmp_path, incar, text, is_refused):
+def test_only_calculations_with_spin_need_moments(outcar, tmp_path, incar, text, is_refused):
     outcar(text)
     (tmp_path / "INCAR").write_text(incar)
     (tmp_path / "POSCAR").write_text(

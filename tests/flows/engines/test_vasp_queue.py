@@ -1,4 +1,4 @@
-"""Jobs of VASP come back from the database of a queue as what they were."""
+"""VASP jobs survive a round trip through the database of a queue."""
 
 from __future__ import annotations
 
@@ -9,19 +9,12 @@ from flows.engines.hybrid import VaspBandGapMaker
 from flows.engines.vasp import VaspEnergyMaker
 from flows.engines.vasp_step import VaspStepMaker
 from gan_htvs.campaign.engines import EngineSettings
-from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.document import decode
-from tests.helpers import rocksalt
+from tests.helpers import PBE_U, relaxed, rocksalt
 
 from .conftest import queued
 
-RELAXED = RelaxedStructure(
-    structure=rocksalt("Mn", 4.5),
-    energy_per_atom=-9,
-    level_of_theory="PBE(+U)+MP2020",
-    converged=True,
-    magmoms=[4.6, 0],
-)
+RELAXED = relaxed(rocksalt("Mn", 4.5), -9, PBE_U, magmoms=[4.6, 0])
 
 
 def engines(**vasp):
@@ -29,7 +22,7 @@ def engines(**vasp):
 
 
 @pytest.mark.parametrize("mode", ["static", "gap", "uniform_dense"])
-def test_jobs_of_energy_and_gap(mode):
+def test_jobs_survive_round_trip_through_queue(mode):
     settings = engines(
         pre_relaxation="chgnet",
         hybrid={"mode": mode},
@@ -64,7 +57,7 @@ def test_arguments_keep_their_types():
 
 
 def assert_same(after, before):
-    """Makers and input sets are dataclasses, which do not compare what they inherit."""
+    """Compare Makers and input sets by attributes; their __eq__ ignores inherited fields."""
     assert type(after) is type(before)
     assert isinstance(after.vasp, BaseVaspMaker)
     own = {name: value for name, value in vars(before).items() if name != "vasp"}

@@ -1,6 +1,6 @@
-"""What VASP itself wrote, read by the code that reads the stand-in's files.
+"""Outputs of VASP itself, read by the same code as those of the stand-in.
 
-ASE ships vasprun.xml of two runs of VASP 6.3; what else emmet wants to see is made up here.
+ASE ships vasprun.xml of two runs of VASP 6.3; the other files that emmet needs are made up here.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from flows.engines.vasp_outcome import (
     store_band_edges,
     stored_band_edges,
 )
-from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.errors import CalculationError
+from tests.helpers import PBE_U, relaxed
 
 ENERGY = r'<i name="(e_\w+)">[^<]*</i>'
 OVERFLOW = r'<i name="\1"> **************** </i>'
@@ -51,7 +51,7 @@ MINIMAL_OUTCAR = """\
 
 @pytest.fixture(params=["vasprun_pstress.xml", "vasprun_dfpt.xml"])
 def recorded(request, recorded_vasp, tmp_path, monkeypatch):
-    """A folder with what VASP wrote; the working directory, as in a job."""
+    """Folder with outputs of VASP, which is the working directory, as in a job."""
     shutil.copy(recorded_vasp(request.param), tmp_path / "vasprun.xml")
     vasprun = Vasprun(tmp_path / "vasprun.xml", parse_potcar_file=False)
     Poscar(vasprun.final_structure, comment="made up").write_file(tmp_path / "CONTCAR")
@@ -78,12 +78,12 @@ def vasprun(recorded):
     return Vasprun(recorded / "vasprun.xml", parse_potcar_file=False)
 
 
-def test_a_run_that_converged_is_accepted(task):
+def test_converged_run_is_accepted(task):
     check_convergence(task)
     check_finite(task)
 
 
-def test_the_program_is_vasp(recorded, monkeypatch):
+def test_program_of_vasprun_is_checked(recorded, monkeypatch):
     monkeypatch.delenv(PROGRAM_VARIABLE, raising=False)
     check_program(recorded)
     monkeypatch.setenv(PROGRAM_VARIABLE, "vasp-stand-in")
@@ -91,7 +91,7 @@ def test_the_program_is_vasp(recorded, monkeypatch):
         check_program(recorded)
 
 
-def test_energies_that_overflow_are_no_result(recorded):
+def test_overflowing_energies_are_refused(recorded):
     path = recorded / "vasprun.xml"
     head, last = path.read_text().rsplit("<calculation>", 1)
     path.write_text(f"{head}<calculation>{re.sub(ENERGY, OVERFLOW, last)}")
@@ -100,20 +100,20 @@ def test_energies_that_overflow_are_no_result(recorded):
 
 
 @pytest.mark.parametrize("shift", [-0.5, -0.05, 0.5])
-def test_the_gap_does_not_depend_on_the_fermi_level_of_vasp(recorded, task, vasprun, shift):
+def test_gap_does_not_depend_on_fermi_level_of_vasp(recorded, task, vasprun, shift):
     path = recorded / "vasprun.xml"
     written = re.search(FERMI_LEVEL, path.read_text())[0]
     moved = f'<i name="efermi">{vasprun.efermi + shift:16.8f} </i>'
     path.write_text(path.read_text().replace(written, moved))
-    again = get_vasp_task_document(recorded, **PARSE_NO_BANDS)
-    store_band_edges(again, recorded)
-    assert stored_band_edges(again) == stored_band_edges(task)
-    assert not stored_band_edges(again).is_metal
+    shifted = get_vasp_task_document(recorded, **PARSE_NO_BANDS)
+    store_band_edges(shifted, recorded)
+    assert stored_band_edges(shifted) == stored_band_edges(task)
+    assert not stored_band_edges(shifted).is_metal
 
 
-# The other run goes on with the steps of a response, of which NELM says nothing.
+# The other run continues with a response calculation, to which NELM does not apply.
 @pytest.mark.parametrize("recorded", ["vasprun_pstress.xml"], indirect=True)
-def test_one_that_used_all_electronic_steps_is_not(recorded, vasprun):
+def test_run_that_used_all_electronic_steps_is_refused(recorded, vasprun):
     n_steps = len(vasprun.ionic_steps[-1]["electronic_steps"])
     path = recorded / "vasprun.xml"
     nelm = f'name="NELM">{vasprun.parameters["NELM"]:6d}<'
@@ -123,31 +123,25 @@ def test_one_that_used_all_electronic_steps_is_not(recorded, vasprun):
         check_convergence(get_vasp_task_document(recorded, **PARSE_NO_BANDS))
 
 
-def test_energy_is_that_of_pymatgen(task, vasprun):
+def test_energy_agrees_with_pymatgen(task, vasprun):
     structure = vasprun.final_structure
     choose = VaspEnergyMaker.choose.original
-    relaxed = choose(VaspEnergyMaker(), structure, {"NM": [task, task, task]})
-    raw = relaxed.energy_per_atom - relaxed.correction_per_atom
+    chosen = choose(VaspEnergyMaker(), structure, {"NM": [task, task, task]})
+    raw = chosen.energy_per_atom - chosen.correction_per_atom
     assert raw == pytest.approx(vasprun.final_energy / len(structure))
-    assert relaxed.structure.matches(structure)
-    assert relaxed.volume_change == pytest.approx(0)
-    assert relaxed.n_steps == 2 * len(vasprun.ionic_steps)
-    (order,) = relaxed.magnetic_orders
+    assert chosen.structure.matches(structure)
+    assert chosen.volume_change == pytest.approx(0)
+    assert chosen.n_steps == 2 * len(vasprun.ionic_steps)
+    (order,) = chosen.magnetic_orders
     assert order.order == "NM"
     assert order.pbe_gap == pytest.approx(vasprun.eigenvalue_band_properties[0])
 
 
-def test_gap_is_that_of_pymatgen(task, vasprun):
-    relaxed = RelaxedStructure(
-        structure=vasprun.final_structure,
-        energy_per_atom=vasprun.final_energy / len(vasprun.final_structure),
-        level_of_theory="PBE(+U)+MP2020",
-        converged=True,
-    )
-    found = gap_of(task, relaxed, "gap")
+def test_gap_agrees_with_pymatgen(task, vasprun):
+    result = gap_of(task, relaxed(vasprun.final_structure, level=PBE_U), "gap")
     gap, cbm, vbm, is_direct = vasprun.eigenvalue_band_properties
-    assert found.band_gap == pytest.approx(gap)
-    assert (found.vbm, found.cbm) == pytest.approx((vbm, cbm))
-    assert (found.is_gap_direct, found.is_metal, found.method) == (is_direct, False, METHOD)
-    assert found.cutoff == vasprun.parameters["ENMAX"]
-    assert found.vasp_version == vasprun.vasp_version
+    assert result.band_gap == pytest.approx(gap)
+    assert (result.vbm, result.cbm) == pytest.approx((vbm, cbm))
+    assert (result.is_gap_direct, result.is_metal, result.method) == (is_direct, False, METHOD)
+    assert result.cutoff == vasprun.parameters["ENMAX"]
+    assert result.vasp_version == vasprun.vasp_version

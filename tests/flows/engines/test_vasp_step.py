@@ -1,4 +1,4 @@
-"""One calculation through custodian, with the stand-in for VASP failing in VASP's ways."""
+"""One calculation through custodian, with the failure modes of the stand-in for VASP."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ pytestmark = pytest.mark.usefixtures("stand_in")
 MGO = rocksalt("Mg", 4.3)
 
 NEEDS_A_PROCESS = ("killed", "hang", "zombie")
-"""What would end or stop the tests themselves."""
+"""Failure modes that would kill or block the process of the tests."""
 
 
 @pytest.fixture
 def fail(monkeypatch):
-    """Let the stand-in fail in one of the ways of VASP."""
+    """Return a function that selects a failure mode of the stand-in."""
 
     def choose(mode):
         monkeypatch.setenv(FAIL_VARIABLE, mode)
@@ -49,7 +49,7 @@ def fail(monkeypatch):
 
 @pytest.fixture
 def damage(monkeypatch, in_process):
-    """Let the stand-in run to its end, then change what it wrote."""
+    """Return a function that changes an output file of the finished stand-in."""
 
     def choose(name, change):
         class Damaged(in_process):
@@ -73,18 +73,18 @@ def run(
     maker=MPGGARelaxMaker,
     **settings,
 ):
-    """Calculate in a job of its own; what it leaves, read back from the store."""
+    """Run one calculation as a job and return its output from the store."""
     vasp = VaspSettings(**{"frozen_seconds": 15, "polling_seconds": 0.05} | settings)
     commands = dict.fromkeys(("vasp_cmd", "vasp_gamma_cmd"), COMMAND)
-    made = customized(maker(name="relax", run_vasp_kwargs=commands), vasp, incar or {})
-    step = replace(VaspStepMaker.of(vasp), name="relax", vasp=made, is_reference=is_reference)
+    vasp_maker = customized(maker(name="relax", run_vasp_kwargs=commands), vasp, incar or {})
+    step = replace(VaspStepMaker.of(vasp), name="relax", vasp=vasp_maker, is_reference=is_reference)
     job = step.make(start, magmoms)
     store = memory_store()
     run_locally(job, store=store, create_folders=True, root_dir=tmp_path, log=False)
     return decode(store.get_output(job.uuid, load=True))
 
 
-def test_a_calculation_leaves_the_document_of_atomate2(tmp_path):
+def test_output_is_the_document_of_atomate2(tmp_path):
     task = run(tmp_path)
     assert isinstance(task, TaskDoc)
     assert task.task_label == "relax"
@@ -93,7 +93,7 @@ def test_a_calculation_leaves_the_document_of_atomate2(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["zbrent", "brmix", "hang"])
-def test_what_custodian_corrects_is_no_failure(tmp_path, fail, mode):
+def test_corrected_errors_are_no_failure(tmp_path, fail, mode):
     fail(mode)
     task = run(tmp_path)
     assert isinstance(task, TaskDoc)
@@ -112,7 +112,7 @@ def test_what_custodian_corrects_is_no_failure(tmp_path, fail, mode):
         ("missing", "vasprun.xml is missing or cut off"),
     ],
 )
-def test_a_failure_is_a_document_with_reason_and_folder(tmp_path, fail, mode, reason):
+def test_failure_is_a_document_with_reason_and_folder(tmp_path, fail, mode, reason):
     fail(mode)
     failure = run(tmp_path, incar={"NSW": 3} if mode == "unconverged" else {}, max_errors=1)
     assert isinstance(failure, CalculationFailure)
@@ -126,7 +126,7 @@ def test_a_failure_is_a_document_with_reason_and_folder(tmp_path, fail, mode, re
 
 
 def replaced_in_last_step(pattern, number):
-    """Replace numbers of the last ionic step of vasprun.xml."""
+    """Return a function that replaces numbers of the last ionic step of vasprun.xml."""
 
     def change(text):
         head, last = text.rsplit("<calculation>", 1)
@@ -142,18 +142,18 @@ FORCES = r'(<varray name="forces">\s*<v>)[^<]*<'
 
 @pytest.mark.parametrize("number", ["****************", "NaN", "Infinity"])
 @pytest.mark.parametrize("maker", [MPGGARelaxMaker, MPGGAStaticMaker])
-def test_an_energy_that_is_no_number_is_a_failure(tmp_path, damage, number, maker):
+def test_non_finite_energy_is_a_failure(tmp_path, damage, number, maker):
     damage("vasprun.xml", replaced_in_last_step(ENERGIES, number))
     failure = run(tmp_path, maker=maker, max_errors=1)
     assert isinstance(failure, CalculationFailure)
     assert failure.job
     assert Path(failure.folder.split(":")[1]).is_dir()
-    if number != "Infinity":  # custodian takes a positive energy for an error of its own
+    if number != "Infinity":  # custodian treats a positive energy as another error
         assert "not finite" in failure.reason
         assert "energy" in failure.reason
 
 
-def test_forces_that_overflow_are_a_failure(tmp_path, damage):
+def test_overflowing_forces_are_a_failure(tmp_path, damage):
     damage("vasprun.xml", replaced_in_last_step(FORCES, " ".join(["*" * 16] * 3)))
     failure = run(tmp_path)
     assert isinstance(failure, CalculationFailure)
@@ -175,7 +175,7 @@ def overflowing(text):
 
 
 @pytest.mark.parametrize("change", [cut_before_moments, without_moments, overflowing])
-def test_an_outcar_without_moments_is_a_failure(tmp_path, damage, change):
+def test_outcar_without_moments_is_a_failure(tmp_path, damage, change):
     damage("OUTCAR", change)
     failure = run(tmp_path)
     assert isinstance(failure, CalculationFailure)
@@ -183,15 +183,15 @@ def test_an_outcar_without_moments_is_a_failure(tmp_path, damage, change):
 
 
 @pytest.mark.parametrize("change", [cut_before_moments, without_moments])
-def test_without_spin_there_are_none_to_miss(tmp_path, damage, change):
-    def with_header(text):  # VASP writes no such table then, nor does the stand-in
+def test_moments_are_not_required_without_spin(tmp_path, damage, change):
+    def with_header(text):  # neither VASP nor the stand-in writes this table without spin
         return change(f"{text}\n magnetization (x)\n General timing")
 
     damage("OUTCAR", with_header)
     assert isinstance(run(tmp_path, incar={"ISPIN": 1}), TaskDoc)
 
 
-def test_a_static_calculation_stores_its_band_edges(tmp_path):
+def test_static_calculation_stores_band_edges(tmp_path):
     task = run(tmp_path, maker=MPGGAStaticMaker)
     edges = stored_band_edges(task)
     output = task.calcs_reversed[0].output
@@ -199,13 +199,13 @@ def test_a_static_calculation_stores_its_band_edges(tmp_path):
     assert not edges.is_metal
 
 
-def test_too_few_bands_leave_no_gap(tmp_path):
+def test_too_few_bands_give_no_gap(tmp_path):
     task = run(tmp_path, maker=MPGGAStaticMaker, incar={"NBANDS": 7})  # for 14 electrons
     assert isinstance(task, TaskDoc)
     assert stored_band_edges(task) is None
-    found = gap_of(task, relaxed(MGO), "gap")
-    assert found.band_gap is None
-    assert "NBANDS = 7" in found.reason
+    result = gap_of(task, relaxed(MGO), "gap")
+    assert result.band_gap is None
+    assert "NBANDS = 7" in result.reason
 
 
 class TestSettingsOfAtomate2:
@@ -229,21 +229,21 @@ class TestSettingsOfAtomate2:
         assert next(reversed(updates)).strip().upper() in failure.reason
         assert not list(tmp_path.rglob("INCAR*"))
 
-    def test_may_say_how_a_calculation_is_spread_over_a_machine(self, tmp_path, monkeypatch):
+    def test_can_change_parallelization(self, tmp_path, monkeypatch):
         updates = {"NCORE": 4, "KPAR": 2, "NELM": 77}
         monkeypatch.setattr(ATOMATE2_SETTINGS, "VASP_INCAR_UPDATES", updates)
         task = run(tmp_path)
         assert isinstance(task, TaskDoc)
         assert updates.items() <= task.calcs_reversed[0].input.incar.items()
 
-    def test_cannot_switch_the_moments_off(self, tmp_path, monkeypatch):
+    def test_cannot_suppress_moments(self, tmp_path, monkeypatch):
         monkeypatch.setattr(ATOMATE2_SETTINGS, "VASP_INCAR_UPDATES", {"LORBIT": 0})
         failure = run(tmp_path)
         assert "LORBIT = 0" in failure.reason
         assert not list(tmp_path.rglob("INCAR*"))
 
 
-def test_a_limit_of_time_is_named(tmp_path, fail, monkeypatch):
+def test_time_limit_is_the_reason(tmp_path, fail, monkeypatch):
     fail("unconverged")
     monkeypatch.setattr("atomate2.vasp.run.VaspJob", VaspJob)
     failure = run(tmp_path, max_seconds=8, incar={"NSW": 10_000})
@@ -251,8 +251,10 @@ def test_a_limit_of_time_is_named(tmp_path, fail, monkeypatch):
     assert failure.is_retryable
 
 
-def test_nothing_is_run_after_a_failure(tmp_path):
-    failure = CalculationFailure(step="relax 1", reason="told", folder="here:/x", job="its uuid")
+def test_no_calculation_runs_after_a_failure(tmp_path):
+    failure = CalculationFailure(
+        step="relax 1", reason="an earlier failure", folder="here:/x", job="its uuid"
+    )
     assert run(tmp_path, start=failure) == failure
     assert not list(tmp_path.rglob("INCAR"))
 
@@ -267,7 +269,7 @@ def test_nothing_is_run_after_a_failure(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_started_from_is_told(tmp_path, start, reason):
+def test_invalid_start_is_a_failure(tmp_path, start, reason):
     failure = run(tmp_path, start=start)
     assert failure.reason.startswith(reason)
     assert not list(tmp_path.rglob("INCAR"))
@@ -286,21 +288,21 @@ def test_output_of_another_program_is_refused(tmp_path, monkeypatch, expected):
     assert not failure.is_retryable
 
 
-def test_a_missing_potcar_is_named(tmp_path, monkeypatch):
+def test_missing_potcar_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(tmp_path))
     failure = run(tmp_path)
     assert "POTCAR" in failure.reason
 
 
 CALCIUM = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.588), ["Ca"], [[0, 0, 0]])
-"""43.6 A^3/atom, beyond what a generated structure may have."""
+"""43.6 A^3/atom, above the limit of generated structures."""
 
 
 class TestReferencePhases:
-    def test_of_large_volume_are_computed(self, tmp_path):
+    def test_large_volumes_are_computed(self, tmp_path):
         write_placeholders(Path(SETTINGS["PMG_VASP_PSP_DIR"]), ["Ca_sv"], "PBE")
         assert isinstance(run(tmp_path, start=CALCIUM, is_reference=True), TaskDoc)
 
-    def test_are_not_what_is_generated(self, tmp_path):
+    def test_large_volumes_of_generated_structures_are_refused(self, tmp_path):
         assert run(tmp_path, start=CALCIUM).reason == "structure to start from: bad_volume"
         assert not list(tmp_path.rglob("INCAR"))
