@@ -42,7 +42,7 @@ def test_interrupted_batch_resumes(scratch, monkeypatch):
         assert not work, "nothing is relaxed again"
         return iter([])
 
-    monkeypatch.setattr("gan_htvs.potentials.relaxation.spread", refuse_work)
+    monkeypatch.setattr("gan_htvs.potentials.relaxation.run_in_processes", refuse_work)
     assert output_of(MAKER.make(BATCH, references())) == before
 
 

@@ -135,7 +135,7 @@ class Slurm:
             time.sleep(0.2)
 
     def processes(self):
-        """Return its processes: those with its configuration or with a working directory in its folder."""
+        """Return the processes with its configuration or a working directory in its folder."""
         processes = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):

@@ -98,7 +98,9 @@ def page(chromium):
     page = chromium.new_page(viewport={"width": 1300, "height": 950})
     page.set_default_timeout(60_000)
     page.errors = []
-    page.on("pageerror", lambda error: VIEWER_REMOVED in str(error) or page.errors.append(str(error)))
+    page.on(
+        "pageerror", lambda error: VIEWER_REMOVED in str(error) or page.errors.append(str(error))
+    )
     page.on(
         "requestfailed",
         lambda request: request.failure == ABORTED or page.errors.append(request.url),

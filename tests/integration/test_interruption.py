@@ -56,7 +56,9 @@ def test_interrupted_run_resumes_without_lost_or_repeated_jobs(site):
 
     site.configure({"sampling": SMALL_CAMPAIGN["sampling"] | {"structures_per_composition": 4}})
     more = {c["candidate_id"]: c for c in finish(site, n_structures=4)}
-    assert all(independent_fields(more[c["candidate_id"]]) == independent_fields(c) for c in candidates)
+    assert all(
+        independent_fields(more[c["candidate_id"]]) == independent_fields(c) for c in candidates
+    )
     check_archive(site)
 
 

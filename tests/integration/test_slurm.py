@@ -30,7 +30,7 @@ WORKERS = 2
 
 
 class Cluster(Site):
-    """A directory on a login node with a campaign and its queue files; the database is elsewhere."""
+    """A directory on a login node with a campaign and its queue files."""
 
     def __init__(self, directory, slurm, server):
         launchpad_file = write_launchpad(directory, port=server.port, name="gan_htvs_test")
