@@ -40,6 +40,25 @@ def cesium_chloride(cation: str = "Mg", length: float = 2.65) -> Structure:
     return Structure(Lattice.cubic(length), [cation, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
+def layered(cation: str = "Mn", length: float = 4.3) -> Structure:
+    """Make rocksalt with Mg and another cation in layers along c."""
+    return Structure(
+        Lattice.tetragonal(length / 2**0.5, length),
+        ["Mg", cation, "O", "O"],
+        [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0, 0, 0.5]],
+    )
+
+
+def spinel(tetrahedral: str = "Mg", octahedral: str = "Mn") -> Structure:
+    """Make the cubic cell of spinel."""
+    return Structure.from_spacegroup(
+        "Fd-3m",
+        Lattice.cubic(8.4),
+        [tetrahedral, octahedral, "O"],
+        [[0, 0, 0], [0.625, 0.625, 0.625], [0.3875, 0.3875, 0.3875]],
+    )
+
+
 def references(level: str = CHGNET, energies: Mapping[str, float] = MG_O) -> ReferenceSet:
     """Build a reference set from energies by formula, eV/atom."""
     return ReferenceSet(

@@ -1,7 +1,7 @@
-"""Importer of arrays in the layout published with Kim et al., ACS Cent. Sci. 2020, 6, 1412.
+"""Import arrays in the layout published with Kim et al., ACS Cent. Sci. 2020, 6, 1412.
 
 The supercells in the published array have scrambled species: repeating a cell interleaves the
-elements, but the rows were written as if they were still sorted. Only the unit cells come in.
+elements, but the rows were written as if they were still sorted. Only the unit cells are used.
 """
 
 from __future__ import annotations
@@ -26,48 +26,48 @@ if TYPE_CHECKING:
     from gan_htvs.core.chemical_system import ChemicalSystem
 
 PUBLISHED_ROWS, PUBLISHED_UNIT_CELLS = 2627, 1253
-"""Rows of the array published for Mg-Mn-O, and how many of them, from the first, are unit cells."""
+"""Number of rows in the published Mg-Mn-O array; the first ones are the unit cells."""
 
 SCRAMBLED = "scrambled_supercell"
-"""Reason for rejection beside those of :class:`gan_htvs.structures.validity.RejectionReason`."""
+"""Rejection reason in addition to :class:`gan_htvs.structures.validity.RejectionReason`."""
 
 SHIPPED = Path(__file__).with_name("mg-mn-o.npz")
-"""RelaxedStructure Mg-Mn-O structures, written by ``gan-htvs dataset``; see docs/dataset.md."""
+"""Relaxed Mg-Mn-O structures, written by ``gan-htvs dataset``; see docs/dataset.md."""
 
 
 def read_array(path: Path, system: ChemicalSystem) -> Iterator[Sample]:
-    """Read the unit cells of an array file; its supercells have no structure.
+    """Read the unit cells of an array file; supercells yield a rejection reason.
 
     Parameters
     ----------
     path
         A .npz file with ``images`` of shape (n, 2 + max_atoms, 3) and, if supercells follow the
-        unit cells, ``n_unique``; or a .npy file with such an array alone. Files of ``gan-htvs
-        dataset`` also have ``labels``, ``energy_above_hull`` and ``metadata``.
+        unit cells, ``n_unique``; or a .npy file with the array alone. Files of ``gan-htvs
+        dataset`` also contain ``labels``, ``energy_above_hull`` and ``metadata``.
     system
-        Elements and caps that the rows belong to.
+        Elements and caps of the rows.
 
     Raises
     ------
     UserError
-        If the file is missing, of another format, shape or chemical system, or has values that
-        are not finite.
+        If the file is missing, has another format, shape or chemical system, or contains values
+        that are not finite.
     """
     arrays, caps = _load(path)
     images, energies = arrays["images"], arrays.get("energy_above_hull")
     expected = (CELL_ROWS + system.max_atoms, 3)
-    use_caps = "set chemical_system.caps to those of the file, or use another source"
+    use_caps = "set chemical_system.caps to those of the file or use another source"
     if caps is not None and caps != list(system.caps.items()):
-        held, own = format_caps(caps), format_caps(system.caps.items())
-        raise _error(path, f"holds structures of {held}, not of {own}", use_caps)
+        stored, expected_caps = format_caps(caps), format_caps(system.caps.items())
+        raise _error(path, f"contains structures of {stored}, not of {expected_caps}", use_caps)
     if images.shape[1:] != expected or not len(images):
-        problem = f"found an array of shape {images.shape}, but the caps of {system.chemsys} need"
+        problem = f"'images' has the shape {images.shape}, but the caps of {system.chemsys} need"
         raise _error(path, f"{problem} (n, {expected[0]}, {expected[1]})", use_caps)
     for name, numbers in (("images", images), ("energy_above_hull", energies)):
         if numbers is None:
             continue
         if numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
-            raise _error(path, f"{name!r} holds values that are not finite numbers")
+            raise _error(path, f"{name!r} contains values that are not finite numbers")
     default = PUBLISHED_UNIT_CELLS if len(images) == PUBLISHED_ROWS else len(images)
     n_unique = int(arrays.get("n_unique", default))
     if not 1 <= n_unique <= len(images):
@@ -76,31 +76,31 @@ def read_array(path: Path, system: ChemicalSystem) -> Iterator[Sample]:
     for name in {"labels", "energy_above_hull"} & set(arrays):
         shape = arrays[name].shape
         if len(shape) != 1 or shape[0] < n_unique:
-            problem = f"{name!r} has the shape {shape}, but there are {n_unique} structures"
+            problem = f"{name!r} has the shape {shape}, but the file has {n_unique} structures"
             raise _error(path, problem)
     labels = arrays.get("labels", [f"{path.name} row {row}" for row in range(n_unique)])
     decoded = decode(images[:n_unique].astype(np.float64), system).to_structures()
-    known = np.full(n_unique, None) if energies is None else energies.astype(np.float64)
-    yield from map(Sample, map(str, labels), decoded, known.tolist())
+    energy_of_row = np.full(n_unique, None) if energies is None else energies.astype(np.float64)
+    yield from map(Sample, map(str, labels), decoded, energy_of_row.tolist())
     yield from repeat(Sample(None, SCRAMBLED), len(images) - n_unique)
 
 
 def _load(path: Path) -> tuple[dict[str, NDArray], list[tuple[str, int]] | None]:
-    """Read the arrays of a file, images among them, and the caps it was written for, if known."""
+    """Read the arrays of a file, including images, and its caps, if stored."""
     try:
         loaded = np.load(path, allow_pickle=False)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"dataset.path {path}: cannot read the array file: {reason}.") from error
-    except Exception as error:  # NumPy raises many types for bytes that are no array
+    except Exception as error:  # NumPy raises many types for other files
         fix = "give a .npz file with 'images' or a .npy file"
-        raise _error(path, "no array file", fix) from error
+        raise _error(path, "not an array file", fix) from error
     if isinstance(loaded, np.ndarray):
         return {"images": loaded}, None
     with loaded:
         if "images" not in loaded:
             names = ", ".join(map(repr, loaded.files)) or "nothing"
-            raise _error(path, f"has no array 'images', only {names}", "rename the right one")
+            raise _error(path, f"has no array 'images', only {names}", "rename the array")
         try:
             arrays = {name: loaded[name] for name in loaded.files}
             int(arrays.get("n_unique", 0))

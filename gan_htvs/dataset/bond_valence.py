@@ -1,7 +1,7 @@
-"""Volumes from bond valences: a cell is as large as the charges of its cations need.
+"""Cell volumes from bond valences.
 
 The valence of a bond is exp((R0 - d) / 0.37 A), with the R0 of O'Keeffe & Brese, J. Am. Chem. Soc.
-1991, 113, 3226, whose element parameters pymatgen carries.
+1991, 113, 3226, with the element parameters in pymatgen.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ SOFTNESS = 0.37
 """Universal bond-valence parameter b, A."""
 
 _CUTOFF = 3.4
-"""Longer bonds, by the measure of a reference bond length of 2 A, carry hardly any valence, A."""
+"""Longer bonds carry hardly any valence, A, at a mean nearest bond length of 2 A."""
 _SCALE_RANGE = (0.6, 2.0)
 
 
 def has_parameters(symbol: str) -> bool:
-    """Whether bond valences are known for an element."""
+    """Return whether bond-valence parameters are known for an element."""
     return Element(symbol) in BV_PARAMS
 
 
 @cache
 def bond_length(first: str, second: str) -> float:
-    """Length of a bond of valence one between two elements, A."""
+    """Return the length of a bond of valence one between two elements, A."""
     r1, c1 = (BV_PARAMS[Element(first)][key] for key in ("r", "c"))
     r2, c2 = (BV_PARAMS[Element(second)][key] for key in ("r", "c"))
     return r1 + r2 - r1 * r2 * (np.sqrt(c1) - np.sqrt(c2)) ** 2 / (c1 * r1 + c2 * r2)
@@ -41,24 +41,24 @@ def bond_length(first: str, second: str) -> float:
 def fit_volume(
     structure: Structure, charges: NDArray[np.float64]
 ) -> tuple[Structure, float] | None:
-    """Scale a structure until its bond valences carry the charges of its ions.
+    """Scale a structure until its bond-valence sums match the charges of its ions.
 
     Parameters
     ----------
     structure
-        Ions, at a volume within a factor of about four.
+        Structure at a volume within a factor of about four of the result.
     charges
-        (n_sites,): formal charges, neutral in sum.
+        (n_sites,): formal charges, which sum to zero.
 
     Returns
     -------
     structure
-        Scaled copy, at the volume at which the bond valences sum to the charges.
+        Scaled copy.
     instability
         Root mean square difference between bond-valence sum and charge over all ions (the global
         instability index), in valence units.
 
-    None instead if no volume in reach does it.
+    None if no volume within reach matches.
     """
     center, neighbor, _, distance = structure.get_neighbor_list(_CUTOFF)
     bonded = (charges[center] > 0) & (charges[neighbor] < 0)

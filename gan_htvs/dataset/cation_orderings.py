@@ -1,6 +1,6 @@
-"""Symmetry-inequivalent orderings of sites, as integer arrays.
+"""Symmetry-inequivalent site orderings as integer arrays.
 
-They are the orbits of site occupations (Hart & Forcade, Phys. Rev. B 2008, 77, 224115).
+Orderings are the orbits of site occupations (Hart & Forcade, Phys. Rev. B 2008, 77, 224115).
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _EXACT = 2**53
-"""Integers below are exact as floats."""
+"""Smaller integers are exact as floats."""
 
 _CHUNK = 2_000_000
-"""Array elements that the canonical form may hold at once."""
+"""Upper bound on the array elements of the canonical form in memory."""
 
 
 def site_permutations(structure: Structure) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Write the space group as permutations of the sites.
+    """Return the space group as permutations of the sites.
 
     Returns
     -------
     permutations
         (m, n_sites): site s goes to ``permutations[i, s]`` under operation i.
     is_translation
-        (m,): which operations are pure translations, the identity excluded.
+        (m,): True for pure translations other than the identity.
     """
     rotations, translations = space_group_operations(structure)
     coords = structure.frac_coords
@@ -47,7 +47,7 @@ def site_permutations(structure: Structure) -> tuple[NDArray[np.intp], NDArray[n
 
 
 def all_occupations(options: Sequence[int]) -> NDArray[np.int8]:
-    """Every occupation of sites with ``options[s]`` colors each; (prod(options), n_sites)."""
+    """Return all occupations of sites by ``options[s]`` species; (prod(options), n_sites)."""
     total = int(np.prod(options))
     return np.stack(np.unravel_index(np.arange(total), tuple(options)), axis=1).astype(np.int8)
 
@@ -57,25 +57,25 @@ def inequivalent_occupations(
     permutations: NDArray[np.intp],
     is_translation: NDArray[np.bool_],
 ) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Keep one occupation of each orbit, and none that has a smaller primitive cell.
+    """Select one occupation of each orbit, without those of a smaller primitive cell.
 
     Parameters
     ----------
     occupations
-        (n, n_sites): color of each site.
+        (n, n_sites): index of the species on each site.
     permutations, is_translation
-        As given by :func:`site_permutations`.
+        Result of :func:`site_permutations`.
 
     Returns
     -------
     indices
-        Positions of the kept occupations.
+        Indices of the selected occupations.
     point_group_orders
-        Order of the point group that each of them keeps.
+        Order of the point group of each selected occupation.
     """
     n_sites = occupations.shape[1]
     base = int(occupations.max(initial=0)) + 1
-    # Sites that always have the same color do not distinguish occupations and would lengthen keys.
+    # Sites with the same species in all occupations would only lengthen the keys.
     varies = (occupations != occupations[:1]).any(axis=0)
     weights = np.zeros(n_sites, dtype=np.int64)
     if base ** int(varies.sum()) < _EXACT:
@@ -83,8 +83,8 @@ def inequivalent_occupations(
     else:
         random = np.random.default_rng(0)
         weights[varies] = random.integers(_EXACT // (base * n_sites), size=varies.sum())
-    # Occupation c becomes c[P^-1 s]; the group holds every inverse, so P serves as well. As a
-    # weighted sum: key_P(c) = sum_s w[s] c[P s].
+    # An operation maps occupation c to c[P^-1 s]; as the group contains every inverse, P is used
+    # instead. The key is a weighted sum: key_P(c) = sum_s w[s] c[P s].
     permuted_weights = np.zeros((len(permutations), n_sites), dtype=np.int64)
     rows = np.arange(len(permutations))[:, None]
     permuted_weights[rows, permutations] = weights
@@ -92,7 +92,7 @@ def inequivalent_occupations(
     fixed = np.empty(len(occupations), dtype=np.int64)
     primitive = np.empty(len(occupations), dtype=bool)
     step = max(1, _CHUNK // len(permutations))
-    # Floats are exact below 2^53 and multiply through BLAS, integers do not.
+    # Floats are exact below 2^53, and NumPy multiplies them by BLAS, unlike integers.
     transposed = permuted_weights.T.astype(float)
     for start in range(0, len(occupations), step):
         chunk = slice(start, start + step)

@@ -29,12 +29,12 @@ class Ions:
     system, oxidation_states
         Elements, caps, and the average oxidation states that each element may have.
     needed_by, fix
-        For the error: what needs the ions, and what to do where there are none.
+        For the error message: what needs the ions, and the suggested fix.
 
     Raises
     ------
     UserError
-        If the system is not one of cations and anions with known bond valences.
+        If the elements do not divide into cations and anions with known bond valences.
     """
 
     system: ChemicalSystem
@@ -47,12 +47,12 @@ class Ions:
         signed = len(self.cations) + len(self.anions)
         if not self.cations or not self.anions or signed < len(elements):
             raise UserError(
-                f"{self.needed_by} needs cations and anions, which oxidation_states of "
-                f"{self.system.chemsys} does not separate: {self.fix}."
+                f"{self.needed_by} needs cations and anions, but oxidation_states of "
+                f"{self.system.chemsys} does not separate them; {self.fix}."
             )
         if unknown := [el for el in elements if not has_parameters(el)]:
             raise UserError(
-                f"{self.needed_by} has no bond valences for {', '.join(unknown)}: {self.fix}."
+                f"{self.needed_by} has no bond valences for {', '.join(unknown)}; {self.fix}."
             )
 
     @cached_property
@@ -70,9 +70,9 @@ class Ions:
         return sum(compress(counts, (el in self.anions for el in self.system.elements)))
 
     def formal_charges(self, counts: ArrayLike) -> NDArray[np.float64]:
-        """Spread the charge so that every element stands at the same fraction of its range.
+        """Compute formal charges at the same fraction of the range of every element.
 
-        For MgMn2O4 with 2 <= OS(Mn) <= 4 this is Mn 3+.
+        For MgMn2O4 with 2 <= OS(Mn) <= 4 the result is Mn 3+.
 
         Parameters
         ----------

@@ -1,8 +1,8 @@
-"""Prototypes: where the ions of an oxide-like crystal may sit, before it is known which ions.
+"""Prototypes of oxide-like crystals: cation and anion sites without elements.
 
-Two offline sources: the AFLOW encyclopedia of prototypes (Mehl et al., Comput. Mater. Sci. 2017,
-136, S1), as shipped with pymatgen, and textbook lattices that it lacks or that are hosts of
-ordered vacancies.
+There are two offline sources: the AFLOW encyclopedia of prototypes (Mehl et al., Comput. Mater.
+Sci. 2017, 136, S1), as shipped with pymatgen, and textbook lattices that are missing there or can
+host ordered vacancies.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ REFERENCE_BOND_LENGTH = 2.0
 """Mean nearest cation-anion distance to which prototypes are scaled before decoration, A."""
 
 MAX_SITES = 48
-"""AFLOW cells with more sites exceed any cap that a network of this kind can learn."""
+"""Larger AFLOW cells are skipped; they exceed practical caps of the networks."""
 
 CATION_SITE, ANION_SITE = "Na", "Cl"
-"""Species that mark the role of a site in a prototype."""
+"""Placeholder species of cation and anion sites."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Prototype:
 
 
 def anion_sites(structure: Structure) -> NDArray[np.bool_]:
-    """Tell which sites of a prototype, or of a supercell of one, belong to anions; (n_sites,)."""
+    """Return which sites of a prototype or its supercell are anion sites; (n_sites,)."""
     return np.array([site.specie.symbol == ANION_SITE for site in structure])
 
 
@@ -175,8 +175,8 @@ def _textbook_prototypes() -> Iterator[Prototype]:
 
 
 def _aflow_prototypes() -> Iterator[Prototype]:
-    # pymatgen.analysis.prototypes.AFLOW_PROTOTYPE_LIBRARY holds the same, but to import it costs
-    # 6 s: it parses the bibliography of every entry.
+    # pymatgen.analysis.prototypes.AFLOW_PROTOTYPE_LIBRARY has the same data, but its import takes
+    # 6 s because it parses the bibliography of every entry.
     path = files("pymatgen.analysis") / "prototypes" / "aflow_prototypes.json.gz"
     for entry in json.loads(gzip.decompress(path.read_bytes())):
         sites = entry["snl"]["sites"]
@@ -191,7 +191,7 @@ def _aflow_prototypes() -> Iterator[Prototype]:
 def _prototype(
     name: str, structure: Structure, anions: set[str], *, vacancies: bool = False
 ) -> Prototype:
-    """Forget the elements, reduce to the primitive cell and scale the volume."""
+    """Replace elements by site roles, reduce to the primitive cell and scale the volume."""
     roles = {
         el.symbol: ANION_SITE if el.symbol in anions else CATION_SITE for el in structure.elements
     }

@@ -1,4 +1,4 @@
-"""A training set of relaxed structures: what a source has, what it lacks, and what survives."""
+"""Relax a training set and add structures of compositions that have too few."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from gan_htvs.core.files import write_atomically
 from gan_htvs.dataset.skipped import TOO_LONG, UNSTABLE
 from gan_htvs.dataset.sources import Collection
-from gan_htvs.dataset.training_set import collect, required
+from gan_htvs.dataset.training_set import collect, require_structures
 from gan_htvs.structures.declash import declash
 from gan_htvs.structures.matching import unique_indices
 from gan_htvs.structures.point_cloud import LENGTH_SCALE, encode
@@ -37,14 +37,15 @@ if TYPE_CHECKING:
     from gan_htvs.potentials.relaxation import Relaxations
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
-ENOUGH = 3
-"""Structures of a composition below which random symmetric crystals are added."""
+MIN_STRUCTURES = 3
+"""Random symmetric crystals are added to compositions with fewer structures."""
 
 ROUNDS, CRYSTALS_PER_ROUND = 3, 4
-"""Tries to fill a composition, and crystals in each."""
+"""Rounds in which crystals are added, and crystals per composition and round."""
 
-RAISED, UNCONVERGED, IMPLAUSIBLE = "potential_raised", "not_converged", "too_far_below_hull"
-"""Reasons for rejection beside those of :mod:`gan_htvs.dataset.skipped`."""
+POTENTIAL_ERROR, UNCONVERGED = "potential_raised", "not_converged"
+IMPLAUSIBLE = "too_far_below_hull"
+"""Rejection reasons in addition to those of :mod:`gan_htvs.dataset.skipped`."""
 
 
 @dataclass
@@ -54,13 +55,13 @@ class RelaxedStructures(Collection):
     Attributes
     ----------
     level_of_theory
-        What relaxed them.
+        Level of theory of the relaxations.
     """
 
     level_of_theory: str = ""
 
     def save(self, path: Path, campaign: Campaign) -> None:
-        """Write a .npz file that ``dataset.source: array`` reads, with energies and origins."""
+        """Write a .npz file for ``dataset.source: array``, with energies and origins."""
         system = campaign.chemical_system
         metadata = {
             "caps": list(system.caps.items()),
@@ -88,44 +89,44 @@ def relax_dataset(
     *,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> RelaxedStructures:
-    """Relax the structures of the campaign's source and keep those near the hull, each once.
+    """Relax the structures of the campaign's source and keep unique ones near the hull.
 
-    Compositions with fewer than ``ENOUGH`` structures get random symmetric crystals.
+    Random symmetric crystals are added to compositions with fewer than ``MIN_STRUCTURES``.
 
     Parameters
     ----------
     campaign
         Chemical system, source, and ``dataset.max_energy_above_hull``.
     relaxations
-        Relaxes and remembers; with a journal, a run that was killed goes on where it stopped.
+        Relaxer with a cache; with a journal, a killed run continues where it stopped.
     on_progress
-        Called with what is being done, the number done and the total.
+        Called with the name of the step, the number of finished items and the total.
 
     Raises
     ------
     UserError
-        If the source, the potential or the journal fails, or nothing survives.
+        If the source, the potential or the journal fails, or no structure is left.
     """
 
-    def told(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: on_progress(what, done, total) if on_progress else None
+    def report(step: str) -> Callable[[int, int], None]:
+        return lambda done, total: on_progress(step, done, total) if on_progress else None
 
-    phases = phases_of(campaign, by_potential=True)  # refused before any work
+    phases = phases_of(campaign, by_potential=True)  # fails before any work
     source = collect(
         campaign.chemical_system,
         campaign.oxidation_states,
         campaign.dataset,
-        on_progress=told("collect structures"),
+        on_progress=report("collect structures"),
     )
-    hull = relaxations.references(phases, on_progress=told("relax reference phases"))
+    hull = relaxations.references(phases, on_progress=report("relax reference phases"))
     kept = RelaxedStructures(
         skipped=deepcopy(source.skipped),
-        is_named=False,
+        labels_are_files=False,
         level_of_theory=relaxations.level_of_theory,
     )
     structures, labels, step = source.structures, source.labels, "relax"
     for number in range(1, ROUNDS + 2):
-        relaxed = relaxations.relax(structures, on_progress=told(step))
+        relaxed = relaxations.relax(structures, on_progress=report(step))
         kept = _with_relaxed(kept, zip(labels, relaxed, strict=True), campaign, hull)
         if number <= ROUNDS:
             structures = _fill(kept, number, campaign)
@@ -133,7 +134,7 @@ def relax_dataset(
             labels = [
                 f"random symmetric crystal, round {number}, {i}" for i in range(len(structures))
             ]
-    return required(kept, campaign.chemical_system, campaign.dataset)
+    return require_structures(kept, campaign.chemical_system, campaign.dataset)
 
 
 def _with_relaxed(
@@ -142,30 +143,30 @@ def _with_relaxed(
     campaign: Campaign,
     hull: ReferenceSet,
 ) -> RelaxedStructures:
-    """Add what is sound and near the hull, by label, and keep each crystal once."""
+    """Add valid relaxed structures near the hull, and keep each crystal once."""
     for label, result in relaxed:
-        problem, energy = _problem(result, campaign, hull)
-        if problem is not None or result is None:
-            kept.skipped.add(str(problem))
+        reason, energy = _rejection(result, campaign, hull)
+        if reason is not None or result is None:
+            kept.skipped.add(str(reason))
         else:
             kept.structures.append(result.structure)
             kept.labels.append(label)
             kept.energies_above_hull.append(energy)
-    # Rounded, so that duplicates sort by label and not by the noise of the optimizer.
+    # Rounded: duplicates sort by label, not by the noise of the optimizer.
     energies, labels = kept.energies_above_hull, kept.labels
     order = sorted(range(len(labels)), key=lambda i: (round(energies[i], 3), labels[i]))
     unique = unique_indices(kept.structures[i] for i in order)
     return kept.subset([order[i] for i in unique], RejectionReason.DUPLICATE)
 
 
-def _problem(
+def _rejection(
     result: RelaxedStructure | None, campaign: Campaign, hull: ReferenceSet
 ) -> tuple[str | None, float]:
-    """Return the reason against a relaxed structure, and its energy above the hull, eV/atom."""
+    """Return the rejection reason, or None, and the energy above the hull, eV/atom."""
     if result is None:
-        return RAISED, math.nan
-    if (problem := check_geometry(result.structure)) is not None:
-        return problem, math.nan
+        return POTENTIAL_ERROR, math.nan
+    if (reason := check_geometry(result.structure)) is not None:
+        return reason, math.nan
     if not result.converged:
         return UNCONVERGED, math.nan
     if max(result.structure.lattice.abc) > LENGTH_SCALE:
@@ -177,19 +178,19 @@ def _problem(
 
 
 def _fill(kept: RelaxedStructures, number: int, campaign: Campaign) -> list[Structure]:
-    """Propose random symmetric crystals of every composition that lacks structures."""
+    """Generate random symmetric crystals of every composition with too few structures."""
     system = campaign.chemical_system
-    have = Counter(system.counts(structure) for structure in kept.structures)
+    n_structures = Counter(system.counts(structure) for structure in kept.structures)
     crystals: list[Structure] = []
     for i, counts in enumerate(system.compositions(campaign.oxidation_states)):
-        if have[counts] < ENOUGH:
+        if n_structures[counts] < MIN_STRUCTURES:
             rng = np.random.default_rng([number, i])
             amounts = dict(zip(system.elements, counts, strict=True))
             crystals += islice(symmetric_crystals(amounts, rng), CRYSTALS_PER_ROUND)
-    sound = []
+    valid = []
     for crystal in declash(crystals).structures:
-        if (problem := check_geometry(crystal)) is None:
-            sound.append(crystal)
+        if (reason := check_geometry(crystal)) is None:
+            valid.append(crystal)
         else:
-            kept.skipped.add(problem)
-    return sound
+            kept.skipped.add(reason)
+    return valid

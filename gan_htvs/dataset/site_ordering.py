@@ -1,4 +1,4 @@
-"""Ions on the sites of a prototype, in every inequivalent way."""
+"""Enumerate inequivalent orderings of ions on the sites of a prototype."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from gan_htvs.core.chemical_system import Counts
     from gan_htvs.dataset.formal_charges import Ions
 
-MAX_COLOURINGS = 6_561
-"""Above this number, orderings are drawn at random instead of listed."""
+MAX_OCCUPATIONS = 6_561
+"""With more occupations of the sites, orderings are drawn at random instead of enumerated."""
 
 SAMPLES_PER_COMPOSITION = 24
-"""Orderings drawn of each composition where they cannot be listed."""
+"""Orderings drawn per composition if there are too many to enumerate."""
 
 VACANCY = ""
-"""Color of a cation site that stays empty."""
+"""Symbol of an empty cation site."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ordering:
-    """One way to fill a supercell, before any structure is built; energy in eV."""
+    """An occupation of a supercell; energy in eV."""
 
     energy: float
     point_group_order: int
@@ -46,10 +46,10 @@ class Ordering:
 
 
 class Supercell:
-    """Sites of a prototype to be colored with the elements of a chemical system.
+    """Sites of a prototype to be decorated with the elements of a chemical system.
 
-    Color k of a cation site is ``cations[k]``, which may be a vacancy; of an anion site,
-    ``ions.anions[k]``.
+    Occupation k means ``cations[k]`` on a cation site, which may be a vacancy, and
+    ``ions.anions[k]`` on an anion site.
     """
 
     def __init__(self, structure: Structure, ions: Ions, *, vacancies: bool) -> None:
@@ -59,7 +59,7 @@ class Supercell:
         self.cations = (*ions.cations, VACANCY) if vacancies else ions.cations
 
     def orderings(self, balanced: Sequence[Counts]) -> Iterator[tuple[Counts, Ordering]]:
-        """Find every inequivalent ordering of the ``balanced`` cell formulas."""
+        """Yield the inequivalent orderings of the ``balanced`` cell formulas."""
         compositions = self._compositions(balanced)
         if not compositions:
             return
@@ -76,8 +76,8 @@ class Supercell:
         ):
             yield tuple(row), Ordering(energy, order, occupation, self)
 
-    def fill(self, occupation: NDArray[np.int8]) -> Structure:
-        """Put elements on the sites, grouped in the order of the chemical system."""
+    def decorate(self, occupation: NDArray[np.int8]) -> Structure:
+        """Build the structure of an occupation, sites grouped in the order of the system."""
         symbols = self._symbols(occupation)
         sites = [s for el in self.ions.system.elements for s in np.flatnonzero(symbols == el)]
         return Structure(
@@ -85,20 +85,20 @@ class Supercell:
         )
 
     def _symbols(self, occupations: NDArray[np.int8]) -> NDArray[np.str_]:
-        """Element on each site, for any number of occupations; the same shape."""
+        """Return the element on each site, in the shape of ``occupations``."""
         on_cations = np.array(self.cations)[np.minimum(occupations, len(self.cations) - 1)]
         anions = self.ions.anions
         on_anions = np.array(anions)[np.minimum(occupations, len(anions) - 1)]
         return np.where(self.is_anion, on_anions, on_cations)
 
     def _counts(self, occupations: NDArray[np.int8]) -> NDArray[np.int64]:
-        """(n, n_elements): atoms of each element."""
+        """Count the atoms of each element; (n, n_elements)."""
         symbols = self._symbols(occupations)
         elements = self.ions.system.elements
         return np.stack([(symbols == el).sum(axis=1) for el in elements], axis=1)
 
     def _compositions(self, balanced: Sequence[Counts]) -> list[Counts]:
-        """Choose the cell formulas that these sites can hold."""
+        """Return the cell formulas that fit these sites."""
         n_anions = int(self.is_anion.sum())
         n_cations = len(self.is_anion) - n_anions
         fewest = 1 if VACANCY in self.cations else n_cations
@@ -110,13 +110,13 @@ class Supercell:
         ]
 
     def _occupations(self, compositions: Sequence[Counts]) -> NDArray[np.int8]:
-        """List all occupations of the compositions or, of too many, draw some; (n, n_sites)."""
+        """Enumerate the occupations of the compositions, or draw some if too many; (n, n_sites)."""
         options = np.where(self.is_anion, len(self.ions.anions), len(self.cations)).tolist()
-        if prod(options) <= MAX_COLOURINGS:
+        if prod(options) <= MAX_OCCUPATIONS:
             occupations = all_occupations(options)
-            wanted = set(compositions)
+            fitting = set(compositions)
             counts = self._counts(occupations).tolist()
-            return occupations[[tuple(row) in wanted for row in counts]]
+            return occupations[[tuple(row) in fitting for row in counts]]
         random = np.random.default_rng(0)
         drawn = np.empty(
             (len(compositions), SAMPLES_PER_COMPOSITION, len(self.is_anion)), dtype=np.int8
@@ -126,7 +126,7 @@ class Supercell:
             sites = ((self.is_anion, self.ions.anions), (~self.is_anion, self.cations))
             for mask, elements in sites:
                 filled = [k for k, el in enumerate(elements) for _ in range(amounts.get(el, 0))]
-                # Only a vacancy, the last color, can be left over.
+                # Only vacancies, the last species, can fill the rest.
                 filled += [len(elements) - 1] * (int(mask.sum()) - len(filled))
                 rows[:, mask] = random.permuted(np.tile(filled, (len(rows), 1)), axis=1)
         return drawn.reshape(-1, len(self.is_anion))
@@ -134,14 +134,14 @@ class Supercell:
     def _charges(
         self, occupations: NDArray[np.int8], counts: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """(n, n_sites): formal charge on each site, zero on vacancies."""
+        """Return the formal charge on each site, zero on vacancies; (n, n_sites)."""
         charges = self.ions.formal_charges(counts)
         elements = np.array(self.ions.system.elements)
         is_element = self._symbols(occupations)[:, None] == elements[:, None]
         return (charges[..., None] * is_element).sum(axis=1)
 
     def _ewald_matrix(self) -> NDArray[np.float64]:
-        """(n_sites, n_sites): electrostatic energy of pairs of unit charges, eV."""
+        """Compute the electrostatic energy of pairs of unit charges, eV; (n_sites, n_sites)."""
         ions = self.structure.copy()
         ions.add_oxidation_state_by_site([1.0] * len(ions))
         return EwaldSummation(ions).total_energy_matrix

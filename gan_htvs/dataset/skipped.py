@@ -1,4 +1,4 @@
-"""What of a source of structures does not come in: how much, why, which files, and the fix."""
+"""Skipped structures of a source: number, reasons, files, and fixes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ MISFIT, UNREADABLE, TOO_LONG, UNSTABLE, SURPLUS = (
     "too_far_above_hull",
     "max_structures",
 )
-"""Reasons of every source, beside those of :class:`gan_htvs.structures.validity.RejectionReason`;
-the last
-is that of structures that are sound and unique, but more than were asked for."""
+"""Reasons in addition to :class:`gan_htvs.structures.validity.RejectionReason`. ``SURPLUS`` marks
+valid, unique structures beyond ``dataset.max_structures``."""
 
-WORDS = {SURPLUS: "more than dataset.max_structures"}
-"""Reasons that do not explain themselves."""
+DESCRIPTIONS = {SURPLUS: "more than dataset.max_structures"}
+"""Text for reasons whose name is not clear enough."""
 
 FIXES = {
     UNREADABLE: "correct or remove the files that do not parse",
@@ -32,54 +31,56 @@ FIXES = {
     RejectionReason.CHARGE_IMBALANCE: "widen oxidation_states",
     UNSTABLE: "raise dataset.max_energy_above_hull",
 }
-"""What helps against a reason."""
+"""Suggested fix by reason."""
 
 
 @dataclass
 class Skipped:
-    """Structures that did not come in.
+    """Structures that were skipped.
 
     Attributes
     ----------
     counts
-        How many, by reason.
-    named
-        Which files or rows those were, each with its reason, where the source is made of such.
+        Number of structures by reason.
+    labels
+        Skipped files or rows, each with its reason.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
-    named: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
 
     def add(self, reason: str, name: str | None = None, details: str = "") -> None:
-        """Count one, and name it if it has a name."""
+        """Count a skipped structure, and list it if it has a name."""
         self.counts[reason] += 1
         if name is not None:
-            self.named.append(f"{name} ({details or spell_reason(reason)})")
+            self.labels.append(f"{name} ({details or format_reason(reason)})")
 
     @property
     def by_reason(self) -> dict[str, int]:
-        """The counts that are not 0, in the order of the names of the reasons."""
+        """Nonzero counts, sorted by reason."""
         return {str(reason): n for reason, n in sorted(self.counts.items()) if n}
 
     @property
     def fix(self) -> str:
-        """What helps against the reasons that there are."""
-        if known := [fix for reason, fix in FIXES.items() if self.counts[reason]]:
-            return ", ".join(known)
-        return "correct the structures" if self.named else "raise the caps, widen oxidation_states"
+        """Suggested fixes for the reasons that occurred."""
+        if fixes := [fix for reason, fix in FIXES.items() if self.counts[reason]]:
+            return ", ".join(fixes)
+        return (
+            "correct the structures" if self.labels else "raise the caps or widen oxidation_states"
+        )
 
     def __str__(self) -> str:
-        """Tell the reasons, and the first files or rows; nothing if nothing was left out."""
-        names = f", namely {join_names(self.named)}" if self.named else ""
-        return spell_reasons(self.counts) + names
+        """Format the reasons and the first files or rows; empty if nothing was skipped."""
+        names = f", namely {join_names(self.labels)}" if self.labels else ""
+        return format_reasons(self.counts) + names
 
 
-def spell_reasons(counts: Mapping[str, int], *, most: int | None = None) -> str:
-    """Spell reasons with their counts, the most frequent first, ``most`` of them at most."""
+def format_reasons(counts: Mapping[str, int], *, most: int | None = None) -> str:
+    """Format reasons with their counts, most frequent first, at most ``most`` of them."""
     frequent = Counter({reason: n for reason, n in counts.items() if n}).most_common(most)
-    return ", ".join(f"{spell_reason(reason)} ({n:,})" for reason, n in frequent)
+    return ", ".join(f"{format_reason(reason)} ({n:,})" for reason, n in frequent)
 
 
-def spell_reason(reason: str) -> str:
-    """Spell a reason as a person would: 'atoms too close'."""
-    return WORDS.get(reason, reason.replace("_", " "))
+def format_reason(reason: str) -> str:
+    """Format a reason in words: 'atoms too close'."""
+    return DESCRIPTIONS.get(reason, reason.replace("_", " "))

@@ -1,4 +1,4 @@
-"""Where training structures come from; every source ends in a :class:`Collection`."""
+"""Sources of training structures. Every source is screened into a :class:`Collection`."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ if TYPE_CHECKING:
     from gan_htvs.core.chemical_system import ChemicalSystem, OxidationRanges
 
 STRUCTURE_FILES = ("*.cif", "poscar*", "contcar*", "*.poscar", "*.vasp")
-"""Names that are read from a folder, in capitals or not."""
+"""File names that are read from a folder, case-insensitive."""
 
 
 class Sample(NamedTuple):
-    """What a source holds before it is screened."""
+    """An entry of a source before screening."""
 
     label: str | None
-    """File or row, which is named if it is left out; None if it is not worth a name."""
+    """File or row, listed if the entry is skipped; None if it is only counted."""
     structure: Structure | str | ValueError
-    """A structure, the reason why there is none, or the error of a parser."""
+    """A structure, a rejection reason, or the error of a parser."""
     energy_above_hull: float | None = None
-    """eV/atom, if the source knows it."""
+    """eV/atom, if known."""
 
 
 @dataclass
 class Collection:
-    """Sound structures of one chemical system, and what did not come in.
+    """Valid structures of one chemical system, and what was skipped.
 
     Attributes
     ----------
     structures, labels
-        Each with where it comes from.
+        Structures and their origins: prototype, file or row.
     energies_above_hull
-        eV/atom, one for each structure, or empty where the source knows none.
+        eV/atom, one for each structure, or empty if unknown.
     skipped
-        What was left out.
-    is_named
-        Whether the labels are files or rows, which are named if they are left out.
+        Skipped structures.
+    labels_are_files
+        Whether the labels are files or rows, so that skipped ones are listed by label.
     """
 
     structures: list[Structure] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     energies_above_hull: list[float] = field(default_factory=list)
     skipped: Skipped = field(default_factory=Skipped)
-    is_named: bool = True
+    labels_are_files: bool = True
 
     def subset(self, indices: Sequence[int], reason: str) -> Self:
-        """Keep these structures; the others are left out for that reason."""
+        """Return these structures only; the others are skipped for ``reason``."""
         skipped, kept = deepcopy(self.skipped), set(indices)
         for i, label in enumerate(self.labels):
             if i not in kept:
-                skipped.add(reason, label if self.is_named else None)
+                skipped.add(reason, label if self.labels_are_files else None)
         energies = self.energies_above_hull
         return replace(
             self,
@@ -78,24 +78,24 @@ class Collection:
 def screen(
     samples: Iterable[Sample], system: ChemicalSystem, oxidation_states: OxidationRanges
 ) -> Collection:
-    """Keep the samples that are sound, charge-balanced structures within the caps."""
-    found = Collection()
+    """Keep samples that are valid, charge-balanced structures within the caps."""
+    collection = Collection()
     for label, sample, energy in samples:
-        reason, why = _problem(sample, system, oxidation_states)
+        reason, details = _rejection(sample, system, oxidation_states)
         if reason is None and isinstance(sample, Structure):
-            found.structures.append(sample)
-            found.labels.append(str(label))
+            collection.structures.append(sample)
+            collection.labels.append(str(label))
             if energy is not None:
-                found.energies_above_hull.append(energy)
+                collection.energies_above_hull.append(energy)
         else:
-            found.skipped.add(str(reason), label, why)
-    return found
+            collection.skipped.add(str(reason), label, details)
+    return collection
 
 
-def _problem(  # noqa: PLR0911 - one for each reason
+def _rejection(  # noqa: PLR0911 - one for each reason
     sample: Structure | str | ValueError, system: ChemicalSystem, oxidation_states: OxidationRanges
 ) -> tuple[str | None, str]:
-    """Find the reason against a sample, and its details."""
+    """Return the rejection reason of a sample, or None, and its details."""
     if isinstance(sample, str):
         return sample, ""
     if isinstance(sample, ValueError):
@@ -113,20 +113,20 @@ def _problem(  # noqa: PLR0911 - one for each reason
     return check_geometry(sample), ""
 
 
-def plain(structure: Structure) -> Structure:
+def without_properties(structure: Structure) -> Structure:
     """Return a structure without site properties and oxidation states."""
     copy = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
     copy.remove_oxidation_states()
     return copy
 
 
-def reduced(structure: Structure) -> Structure:
+def reduced_primitive_cell(structure: Structure) -> Structure:
     """Return the Niggli-reduced primitive cell, without site properties."""
-    return plain(structure).get_primitive_structure().get_reduced_structure("niggli")
+    return without_properties(structure).get_primitive_structure().get_reduced_structure("niggli")
 
 
 def read_structures(path: Path) -> tuple[dict[str, Structure], dict[str, str]]:
-    """Read the structures of a folder and its subfolders as they are.
+    """Read the structures of a folder and its subfolders, without reducing their cells.
 
     Parameters
     ----------
@@ -135,17 +135,19 @@ def read_structures(path: Path) -> tuple[dict[str, Structure], dict[str, str]]:
 
     Returns
     -------
-    Structures without site properties and oxidation states, and reasons why other files were
-    skipped, by the path of the file within the folder.
+    structures
+        By path of the file within the folder, without site properties and oxidation states.
+    skipped
+        Reasons for skipping the other files, by path.
 
     Raises
     ------
     UserError
-        If there is no such folder, or no such file in it.
+        If the folder does not exist or has no structure file.
     """
     structures: dict[str, Structure] = {}
     skipped: dict[str, str] = {}
-    for label, sample, _ in read_folder(path, "structures.path", plain):
+    for label, sample, _ in read_folder(path, "structures.path", without_properties):
         name = str(label)
         if not isinstance(sample, Structure):
             skipped[name] = str(sample)
@@ -159,33 +161,33 @@ def read_structures(path: Path) -> tuple[dict[str, Structure], dict[str, str]]:
 def read_folder(
     path: Path,
     field: str = "dataset.path",
-    prepare: Callable[[Structure], Structure] = reduced,
+    prepare: Callable[[Structure], Structure] = reduced_primitive_cell,
 ) -> Iterator[Sample]:
     """Read every CIF and POSCAR file of a folder and its subfolders.
 
-    A file that does not parse does not stop the others.
+    A file that does not parse yields the error instead of a structure.
 
     Parameters
     ----------
     path
-        The folder.
+        Folder to read.
     field
-        The setting that names it.
+        Setting that names the folder, for error messages.
     prepare
-        Applied to every structure: :func:`plain` or :func:`reduced`.
+        Applied to every structure: :func:`without_properties` or :func:`reduced_primitive_cell`.
 
     Raises
     ------
     UserError
-        If there is no such folder, or no such file in it.
+        If the folder does not exist or has no structure file.
     """
     if not path.is_dir():
-        raise UserError(f"{field} {path}: is no folder; give one with CIF or POSCAR files.")
+        raise UserError(f"{field} {path}: is not a folder; give a folder of CIF or POSCAR files.")
     files = sorted(file for file in path.rglob("*") if _is_structure_file(file))
     if not files:
         raise UserError(
-            f"{field} {path}: holds no structure file ({', '.join(STRUCTURE_FILES)}); put "
-            "some there or name another folder."
+            f"{field} {path}: contains no structure file ({', '.join(STRUCTURE_FILES)}); add "
+            "one or give another folder."
         )
     for file in files:
         sample: Structure | ValueError
@@ -217,12 +219,12 @@ def fetch_materials_project(
     max_energy_above_hull
         eV/atom, as the Materials Project computes it.
     search
-        Stands in for ``MPRester().materials.summary.search``.
+        Replacement for ``MPRester().materials.summary.search``.
 
     Raises
     ------
     UserError
-        Without a key or the client, or if the request fails.
+        If the API key or the client package is missing, or the request fails.
     """
     for document in (search or _summary_search)(
         chemsys=system.chemsys,
@@ -230,7 +232,7 @@ def fetch_materials_project(
         fields=["material_id", "structure", "energy_above_hull"],
     ):
         energy = float(document.energy_above_hull)
-        yield Sample(str(document.material_id), reduced(document.structure), energy)
+        yield Sample(str(document.material_id), reduced_primitive_cell(document.structure), energy)
 
 
 def _summary_search(**query: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Larger cells of the same crystals, in batches of images."""
+"""Build supercells of crystals, in batches of images."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 def supercells(
     images: NDArray[np.float32], counts: NDArray[np.integer], system: ChemicalSystem
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Repeat cells along a, b and c wherever caps and the longest lattice vector allow it.
+    """Build all supercells along a, b and c within the caps and the longest lattice vector.
 
-    Every site keeps its species: the copies of an atom follow it within the rows of its element.
+    Every site keeps its species: the copies of an atom follow it in the rows of its element.
 
     Parameters
     ----------
     images
-        (n, 2 + max_atoms, 3), atoms in the first rows of their blocks.
+        (n, 2 + max_atoms, 3), atoms in the first rows of each block.
     counts
         (n, n_elements): atoms of each element.
     system
@@ -40,24 +40,24 @@ def supercells(
     Returns
     -------
     images
-        (m, 2 + max_atoms, 3), the given cells first and unchanged.
+        (m, 2 + max_atoms, 3), the original cells first.
     counts
         (m, n_elements).
     parents
-        (m,): index of the cell that was repeated.
+        (m,): index of the original cell.
     """
     counts = np.asarray(counts, dtype=np.int64)
     largest = (np.array(system.max_counts) // counts).min(axis=1)
-    # No image can hold a length above 1.
-    most = np.minimum(largest[:, None], (1 + 1e-6) / images[:, 0]).astype(int)
-    made = [(images, counts, np.arange(len(images)))]
-    for multiples in product(*(range(1, top + 1) for top in most.max(axis=0, initial=1))):
+    # Lengths in an image are at most 1.
+    max_multiples = np.minimum(largest[:, None], (1 + 1e-6) / images[:, 0]).astype(int)
+    batches = [(images, counts, np.arange(len(images)))]
+    for multiples in product(*(range(1, n + 1) for n in max_multiples.max(axis=0, initial=1))):
         factor = math.prod(multiples)
-        parents = np.flatnonzero((most >= multiples).all(axis=1) & (largest >= factor))
+        parents = np.flatnonzero((max_multiples >= multiples).all(axis=1) & (largest >= factor))
         if factor > 1 and len(parents):
             repeated = _repeat(images[parents], multiples, system)
-            made.append((repeated, counts[parents] * factor, parents))
-    all_images, all_counts, all_parents = zip(*made, strict=True)
+            batches.append((repeated, counts[parents] * factor, parents))
+    all_images, all_counts, all_parents = zip(*batches, strict=True)
     return np.concatenate(all_images), np.concatenate(all_counts), np.concatenate(all_parents)
 
 
@@ -72,7 +72,7 @@ def _repeat(
     larger[:, 1] = images[:, 1]
     for block in system.blocks:
         start = CELL_ROWS + block.start
-        # Rows that are atoms leave room for their copies; the others are padding.
+        # The rows of the atoms before repetition; the others are padding.
         rows = images[:, start : start + (block.stop - block.start) // factor, None]
         copies = squeeze_coords((expand_coords(rows) + offsets) / multiples)
         copies[(rows.sum(axis=3) <= PRESENCE_THRESHOLD)[..., 0]] = 0

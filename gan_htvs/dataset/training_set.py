@@ -1,4 +1,4 @@
-"""The structures a generator learns from."""
+"""Training sets of a generator."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.model import DatasetSettings
     from gan_htvs.core.chemical_system import OxidationRanges
 
-__all__ = ["Collection", "Dataset", "build_dataset", "collect", "required"]
+__all__ = ["Collection", "Dataset", "build_dataset", "collect", "require_structures"]
 
 SourceT = TypeVar("SourceT", bound=Collection)
 
 Progress = Callable[[int, int], None]
-"""Called with the number of steps done and their total."""
+"""Called with the number of finished steps and their total."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +60,11 @@ class Dataset:
     counts
         (n, n_elements) int64: atoms of each element.
     labels
-        Where each structure comes from: its prototype, or file and row.
+        Origin of each structure: its prototype, or file and row.
     energies_above_hull
-        (n,) eV/atom, where the source knows them.
+        (n,) eV/atom, or None if unknown.
     skipped
-        What did not come in.
+        Structures of the source that were skipped.
     """
 
     system: ChemicalSystem
@@ -84,35 +84,36 @@ class Dataset:
 
     @cached_property
     def hash(self) -> str:
-        """Content hash of what is learned from: the system and the images, in their order."""
+        """Content hash of the system and the images, in order."""
         return content_hash("dataset", self.system, sha256(self.images.tobytes()).hexdigest())
 
     def boltzmann_weights(self, scale: float) -> NDArray[np.float64] | None:
-        """Weigh structures by exp(-energy above hull / ``scale``), eV/atom.
+        """Return the weights exp(-energy above hull / ``scale``), ``scale`` in eV/atom.
 
-        None where all count the same: with a scale of 0, or if the energies are not known.
+        None, for equal weights, if ``scale`` is 0 or the energies are unknown.
         """
         if self.energies_above_hull is None or not scale:
             return None
-        # exp(600) and exp(-600) are still finite and positive, as a weight must be.
+        # Weights must be finite and positive, as exp(600) and exp(-600) still are.
         return np.exp(-np.clip(self.energies_above_hull / scale, -600.0, 600.0))
 
     def split(self, held_out: float) -> tuple[Dataset, Dataset]:
-        """Part the structures to learn from and a share that is held out, by their content.
+        """Split into a training set and a held-out fraction, chosen by content.
 
-        Every composition keeps a structure to learn from. The energies of neither part change.
+        Every composition keeps at least one training structure.
         """
         fraction = np.array(
             [int(sha256(image.tobytes()).hexdigest()[:8], 16) / 16**8 for image in self.images]
         )
-        out = fraction < held_out
+        is_held_out = fraction < held_out
         _, group = np.unique(self.counts, axis=0, return_inverse=True)
         group = group.reshape(-1)
-        for number in np.unique(group[out]):
+        for number in np.unique(group[is_held_out]):
             members = np.flatnonzero(group == number)
-            if out[members].all():
-                out[members[fraction[members].argmax()]] = False
-        return self._subset(np.flatnonzero(~out)), self._subset(np.flatnonzero(out))
+            if is_held_out[members].all():
+                is_held_out[members[fraction[members].argmax()]] = False
+        training, test = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+        return self._subset(training), self._subset(test)
 
     def _subset(self, indices: NDArray[np.int64]) -> Dataset:
         energies = self.energies_above_hull
@@ -125,32 +126,32 @@ class Dataset:
         )
 
     def structures(self) -> list[Structure]:
-        """Read the images back, in their order."""
+        """Decode the images into structures, in order."""
         decoded = decode(self.images, self.system).to_structures()
         return [structure for structure in decoded if isinstance(structure, Structure)]
 
     def as_document(self) -> dict[str, Any]:
-        """Pack what is learned from into a document of some hundred kB."""
-        packed = io.BytesIO()
-        np.savez_compressed(packed, images=self.images, counts=self.counts)
+        """Return system, images and labels as a document of some hundred kB."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, images=self.images, counts=self.counts)
         return {
             "hash": self.hash,
             "caps": list(self.system.caps.items()),  # a mapping would lose the order of the rows
             "labels": list(self.labels),
-            "arrays": base64.b64encode(packed.getvalue()).decode(),
+            "arrays": base64.b64encode(buffer.getvalue()).decode(),
         }
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Dataset:
-        """Unpack what :meth:`as_document` packed."""
-        packed = io.BytesIO(base64.b64decode(document["arrays"]))
-        with np.load(packed, allow_pickle=False) as arrays:
+        """Read a document of :meth:`as_document`."""
+        buffer = io.BytesIO(base64.b64decode(document["arrays"]))
+        with np.load(buffer, allow_pickle=False) as arrays:
             images, counts = arrays["images"], arrays["counts"]
         system = ChemicalSystem(caps=dict(document["caps"]))
         return cls(system, images, counts, tuple(document["labels"]))
 
     def summary(self) -> dict[str, int | dict[str, int]]:
-        """Count structures, compositions and what was rejected, for logs and provenance."""
+        """Count structures, compositions and rejections, for logs and provenance."""
         return {
             "structures": len(self),
             "compositions": self.n_compositions,
@@ -165,39 +166,41 @@ def build_dataset(
     *,
     on_progress: Progress | None = None,
 ) -> Dataset:
-    """Collect structures from the source that the settings name.
+    """Build the training set from the source in the settings.
 
-    The same arguments give the same dataset, bit for bit (as long as the database of the
-    'materials_project' source stays the same).
+    The result is reproducible bit for bit, except if the database behind the source
+    'materials_project' changes.
 
     Parameters
     ----------
     system, oxidation_states
         Elements, caps, and the average oxidation states that each element may have.
     settings
-        The section ``dataset`` of campaign.yaml.
+        Section ``dataset`` of campaign.yaml.
     on_progress
-        Called with the number of prototypes done and their total.
+        Called with the number of finished prototypes and their total.
 
     Raises
     ------
     UserError
-        If the source cannot be read or has no structure of this chemical system.
+        If the source cannot be read or has no valid structure of this chemical system.
     """
-    found = collect(system, oxidation_states, settings, on_progress=on_progress)
-    if energies := found.energies_above_hull:
-        near = [i for i, energy in enumerate(energies) if energy <= settings.max_energy_above_hull]
-        found = required(found.subset(near, UNSTABLE), system, settings)
-    chosen = _spread([system.counts(s) for s in found.structures], settings.max_structures)
-    found = found.subset(chosen, SURPLUS)
-    counts = [system.counts(structure) for structure in found.structures]
+    collection = collect(system, oxidation_states, settings, on_progress=on_progress)
+    if energies := collection.energies_above_hull:
+        metastable = [
+            i for i, energy in enumerate(energies) if energy <= settings.max_energy_above_hull
+        ]
+        collection = require_structures(collection.subset(metastable, UNSTABLE), system, settings)
+    chosen = _spread([system.counts(s) for s in collection.structures], settings.max_structures)
+    collection = collection.subset(chosen, SURPLUS)
+    counts = [system.counts(structure) for structure in collection.structures]
     return Dataset(
         system=system,
-        images=encode(found.structures, system),
+        images=encode(collection.structures, system),
         counts=np.array(counts, dtype=np.int64),
-        labels=tuple(found.labels),
-        energies_above_hull=np.array(found.energies_above_hull) if energies else None,
-        skipped=found.skipped,
+        labels=tuple(collection.labels),
+        energies_above_hull=np.array(collection.energies_above_hull) if energies else None,
+        skipped=collection.skipped,
     )
 
 
@@ -208,21 +211,21 @@ def collect(
     *,
     on_progress: Progress | None = None,
 ) -> Collection:
-    """Collect the unique structures of a source, of any energy; see :func:`build_dataset`."""
+    """Collect the unique structures of a source at any energy; see :func:`build_dataset`."""
     if settings.source == "prototypes":
         ions = Ions(system, oxidation_states)
         limit = settings.max_per_composition
-        found = decorate_prototypes(ions, max_per_composition=limit, on_progress=on_progress)
+        collection = decorate_prototypes(ions, max_per_composition=limit, on_progress=on_progress)
     else:
-        found = screen(_samples(system, settings), system, oxidation_states)
-    if settings.source != "shipped":  # which was made unique
-        unique = unique_indices(found.structures)
-        found = found.subset(unique, RejectionReason.DUPLICATE)
-    return required(found, system, settings)
+        collection = screen(_samples(system, settings), system, oxidation_states)
+    if settings.source != "shipped":  # already unique
+        unique = unique_indices(collection.structures)
+        collection = collection.subset(unique, RejectionReason.DUPLICATE)
+    return require_structures(collection, system, settings)
 
 
 def _samples(system: ChemicalSystem, settings: DatasetSettings) -> Iterable[Sample]:
-    """Read the source that the settings name."""
+    """Read the source in the settings."""
     if settings.source == "shipped":
         return arrays.read_array(arrays.SHIPPED, system)
     if settings.path is None:
@@ -232,23 +235,25 @@ def _samples(system: ChemicalSystem, settings: DatasetSettings) -> Iterable[Samp
     return arrays.read_array(settings.path, system)
 
 
-def required(found: SourceT, system: ChemicalSystem, settings: DatasetSettings) -> SourceT:
-    """Return a collection, or raise a UserError if nothing is left of its source."""
-    if not found.structures:
-        left_out = str(found.skipped)
-        why = f"left out were {left_out}" if left_out else "it holds nothing of it at all"
+def require_structures(
+    collection: SourceT, system: ChemicalSystem, settings: DatasetSettings
+) -> SourceT:
+    """Return the collection, or raise a UserError if it is empty."""
+    if not collection.structures:
+        skipped = str(collection.skipped)
+        why = f"skipped: {skipped}" if skipped else "it is empty"
         raise UserError(
-            f"dataset.source {settings.source!r} has no sound, charge-balanced structure of "
-            f"{system.chemsys}; {why}: {found.skipped.fix}, or use another source."
+            f"dataset.source {settings.source!r} has no valid, charge-balanced structure of "
+            f"{system.chemsys}; {why}; {collection.skipped.fix}, or use another source."
         )
-    return found
+    return collection
 
 
 def _spread(counts: Sequence[tuple[int, ...]], limit: int) -> list[int]:
-    """Choose up to ``limit`` positions, evenly over compositions; ascending."""
+    """Choose up to ``limit`` indices, evenly over compositions; ascending."""
     by_counts: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, key in enumerate(counts):
         by_counts[key].append(i)
     rounds = zip_longest(*(by_counts[key] for key in sorted(by_counts)))
-    in_turn = [i for turn in rounds for i in turn if i is not None]
-    return sorted(in_turn[:limit])
+    interleaved = [i for indices in rounds for i in indices if i is not None]
+    return sorted(interleaved[:limit])

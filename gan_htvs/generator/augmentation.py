@@ -1,4 +1,4 @@
-"""Training images, described anew whenever they are drawn."""
+"""Training images with random augmentation whenever they are drawn."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from gan_htvs.core.chemical_system import ChemicalSystem
 
 _ORDERS = math.factorial(7)
-"""Row orders kept per number of atoms: up to seven atoms every order, equally often."""
+"""Row orders stored per number of atoms: up to seven atoms, all of them, equally often."""
 
 _AXIS_ORDERS = tuple(permutations(range(3)))
 
 
 class TrainingImages:
-    """Unique crystals, drawn with a new supercell, origin and order of axes and of equal atoms.
+    """Unique crystals, drawn with random supercell, origin, order of axes and of equal atoms.
 
-    Cell formulas are drawn equally often, however many crystals have them; within a formula
-    crystals are drawn by weight, and the supercells by which a crystal reaches it equally often.
+    Cell formulas are drawn with equal probability, crystals within a formula by weight, and the
+    supercells of a crystal with the same formula with equal probability.
 
     Parameters
     ----------
@@ -42,23 +42,23 @@ class TrainingImages:
     system
         Elements and caps.
     supercells
-        Whether cells are also repeated, up to the caps and 30 A.
+        Whether to include supercells up to the caps and 30 A.
     weights
-        (n,): weight of each crystal within its formulas, positive; equal if not given.
+        (n,): positive weight of each crystal within its formulas; equal by default.
     device
-        Where images are kept and drawn.
+        Device on which images are stored and drawn.
 
     Attributes
     ----------
     images, counts
         (m, 2 + max_atoms, 3) and (m, n_elements): all cells, supercells included.
     probabilities
-        (m,): how often each is drawn.
+        (m,): probability of each cell.
 
     Raises
     ------
     ValueError
-        If the arrays do not belong to ``system`` or a weight is not positive and finite.
+        If the arrays do not fit ``system`` or a weight is not positive and finite.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class TrainingImages:
         device: torch.device | str = "cpu",
     ) -> None:
         images, counts = np.asarray(images, dtype=np.float32), np.asarray(counts)
-        weight = checked_weights(images, counts, system, weights)
+        weight = check_weights(images, counts, system, weights)
 
         parents = np.arange(len(images))
         if supercells:
@@ -83,7 +83,7 @@ class TrainingImages:
         self.counts = torch.as_tensor(counts).long().to(device)
         self.probabilities = torch.as_tensor(probabilities).to(device)
         self._bounds = self.probabilities.cumsum(0)[:-1]
-        # What a draw copies its rows from: (6 * m * rows, 3).
+        # Rows to copy from, (6 * m * rows, 3).
         self._rows = torch.cat([self.images[..., axes] for axes in _AXIS_ORDERS]).flatten(0, 1)
         self._orders = [_row_orders(block).to(device) for block in system.blocks]
         self._cell_rows = torch.arange(CELL_ROWS, device=device)
@@ -91,7 +91,7 @@ class TrainingImages:
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw augmented images (n, 2 + max_atoms, 3), float32, and counts (n, n_elements).
 
-        ``generator`` must live on the device of the images.
+        ``generator`` must be on the device of the images.
         """
         new = partial(torch.rand, generator=generator, device=self.counts.device)
         index = partial(torch.randint, generator=generator, device=self.counts.device)
@@ -113,29 +113,31 @@ class TrainingImages:
         return images, counts
 
 
-def checked_weights(
+def check_weights(
     images: NDArray[np.float32],
     counts: NDArray[np.integer],
     system: ChemicalSystem,
     weights: ArrayLike | None,
 ) -> NDArray[np.float64]:
-    """Return the weights of images, 1 if not given.
+    """Check images, counts and weights; return the weights, 1 by default.
 
     Raises
     ------
     ValueError
-        If images and counts do not belong to each other and to ``system``, or a weight is not
-        positive and finite.
+        If images and counts do not fit each other and ``system``, or a weight is not positive and
+        finite.
     """
     if not len(images) or images.shape[1:] != (CELL_ROWS + system.max_atoms, 3):
-        raise ValueError(f"images of shape {images.shape} do not belong to {system.chemsys}")
+        raise ValueError(f"images of shape {images.shape} do not fit {system.chemsys}")
     if counts.shape != (len(images), len(system.elements)):
-        raise ValueError(f"counts of shape {counts.shape} for {len(images)} images")
+        raise ValueError(f"counts of shape {counts.shape} do not fit {len(images)} images")
     if (counts < 1).any() or (counts > np.array(system.max_counts)).any():
         raise ValueError(f"counts must lie between 1 and {system.max_counts}")
     expected = expected_presence(torch.as_tensor(counts), system.max_counts).numpy()
     if (decode(images, system).presence != expected).any():
-        raise ValueError("images must hold as many atoms as counts, in the first rows of a block")
+        raise ValueError(
+            "images must contain as many atoms as counts, in the first rows of each block"
+        )
     weight = np.ones(len(images)) if weights is None else np.asarray(weights, dtype=float)
     if weight.shape != (len(images),) or not (np.isfinite(weight) & (weight > 0)).all():
         raise ValueError(f"weights must be {len(images)} positive numbers")
@@ -145,7 +147,7 @@ def checked_weights(
 def _probabilities(
     counts: NDArray[np.integer], parents: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Share the draws over formulas, within them over crystals, and over cells of a crystal."""
+    """Distribute probability over formulas, then their crystals, then the cells of a crystal."""
     _, formula = np.unique(counts, axis=0, return_inverse=True)
     formula = formula.reshape(-1)
     _, crystal, cells = np.unique(
@@ -157,20 +159,20 @@ def _probabilities(
 
 
 def _row_orders(block: slice) -> Tensor:
-    """List orders of the rows of a block for every number of atoms in it.
+    """Return orders of the rows of a block for every number of atoms.
 
     Returns
     -------
-    ((cap + 1) * _ORDERS, cap): rows of the image; those after the atoms stay where they are. All
-    orders of up to seven atoms are there equally often, of more atoms a random choice.
+    ((cap + 1) * _ORDERS, cap): rows of the image; padding rows stay in place. For up to seven
+    atoms, all orders are included equally often, for more atoms a random selection.
     """
     cap = block.stop - block.start
     rng = np.random.default_rng(0)
     orders = np.tile(np.arange(cap), (cap + 1, _ORDERS, 1))
     for n in range(2, cap + 1):
         if math.factorial(n) <= _ORDERS:
-            every = np.array(list(permutations(range(n))))
-            orders[n, :, :n] = np.tile(every, (_ORDERS // len(every), 1))
+            all_orders = np.array(list(permutations(range(n))))
+            orders[n, :, :n] = np.tile(all_orders, (_ORDERS // len(all_orders), 1))
         else:
             orders[n, :, :n] = rng.permuted(orders[n, :, :n], axis=1)
     return torch.as_tensor(orders.reshape(-1, cap) + CELL_ROWS + block.start)

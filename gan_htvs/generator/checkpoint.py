@@ -1,4 +1,4 @@
-"""Trained generators and interrupted trainings as safetensors files; never pickle."""
+"""Save and load trained generators and training states as safetensors files."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _STATE_FORMAT = "gan-htvs training state 3"
 _METADATA_KEY = "gan_htvs"
 _DIGEST_KEY = "digest"
 _UNSIGNED = "fd00c8269b6cc87770dd00d41b21064b50f05dd7a7e6a6aaf3d78c9b8f55e5ce"
-"""sha256 of the generator that comes with the package, which is older than digests."""
+"""sha256 of the generator in the package, which was written without a digest."""
 _HEADER_LENGTH_BYTES = 8
 _DTYPES = {torch.float32, torch.float16, torch.int64}
 
 
 def untrained_networks(system: ChemicalSystem, parameters: TrainingParameters) -> nn.ModuleDict:
-    """Build what sampling needs: a generator and, unless its compositions are exact, a classifier.
+    """Build a generator and, unless its compositions are exact, a classifier.
 
-    The keys of the state of the networks, ``generator.stem.weight``, are those of the files.
+    The keys of its state dictionary, such as ``generator.stem.weight``, are those of the files.
     """
     if parameters.draws_frameworks:
         return nn.ModuleDict({"generator": FrameworkGenerator(system, parameters)})
@@ -51,18 +51,18 @@ def untrained_networks(system: ChemicalSystem, parameters: TrainingParameters) -
 
 @dataclass
 class Training:
-    """Networks and how far they have been trained.
+    """Networks and the progress of their training.
 
     Attributes
     ----------
     networks
-        By name: generator and, unless the composition is exact, classifier.
+        By name: generator and, unless its compositions are exact, classifier.
     system
-        Elements and caps that they were built for.
+        Elements and caps.
     parameters
         Training parameters.
     seed, steps, seconds
-        Random seed, generator steps taken and wall time spent on them, s.
+        Random seed, number of generator steps, and their wall time, s.
     history
         One entry per logged step, see :func:`gan_htvs.generator.training.train`.
     """
@@ -82,23 +82,23 @@ class Training:
 
     @property
     def classifier(self) -> Classifier | None:
-        """Image -> composition; None where the composition is exact."""
+        """Image -> composition; None if compositions are exact."""
         return cast("Classifier | None", dict(self.networks.items()).get("classifier"))
 
 
 @dataclass
 class TrainedGenerator(Training):
-    """What sampling needs, in evaluation mode.
+    """Trained networks for sampling, in evaluation mode.
 
     Attributes
     ----------
     half
-        Whether the file holds weights as float16; see :meth:`halved`.
+        Whether the file stores weights as float16; see :meth:`halved`.
     dataset
-        Content hash of what it learned from, :attr:`gan_htvs.dataset.training_set.Dataset.hash`, if
+        Content hash of the training set, :attr:`gan_htvs.dataset.training_set.Dataset.hash`, if
         known.
     file_sha256
-        Hash of the file that it was read from, if any.
+        Hash of the file that was read, if any.
     """
 
     half: bool = False
@@ -109,50 +109,50 @@ class TrainedGenerator(Training):
     def build(
         cls, system: ChemicalSystem, parameters: TrainingParameters, *, seed: int
     ) -> TrainedGenerator:
-        """Make the networks that belong to ``system`` and ``parameters``, untrained."""
+        """Build untrained networks for ``system`` and ``parameters``."""
         return cls(untrained_networks(system, parameters).eval(), system, parameters, seed)
 
     def halved(self) -> TrainedGenerator:
-        """Round all weights to float16, which halves the file.
+        """Return a copy with all weights rounded to float16, which halves the file.
 
         Raises
         ------
         UserError
-            If one is too large for that.
+            If a weight is too large for float16.
         """
         rounded = deepcopy(self.networks).half().float()
         if broken := _not_finite(rounded.state_dict()):
-            raise UserError(f"training: {broken} is too large for float16; leave out --half.")
+            raise UserError(f"training: {broken} is too large for float16; remove --half.")
         return dataclasses.replace(self, networks=rounded, half=True, file_sha256=None)
 
     @property
     def sha256(self) -> str:
-        """Identity: hash of the file that it was read from, or else of :meth:`to_bytes`."""
+        """Hash of the file that was read, otherwise of :meth:`to_bytes`."""
         return self.file_sha256 or hashlib.sha256(self.to_bytes()).hexdigest()
 
     @property
     def content_sha256(self) -> str:
-        """Hash of what decides the samples: networks, system and parameters.
+        """Hash of networks, system and parameters, which determine the samples.
 
-        Unlike :attr:`sha256` it does not depend on how long the training took, so that one that was
-        interrupted ends with the same value.
+        Unlike :attr:`sha256`, it does not depend on the wall time of the training and is the same
+        for an interrupted and resumed one.
         """
-        return hashlib.sha256(self._packed({})).hexdigest()
+        return hashlib.sha256(self._serialized({})).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """Write everything as one safetensors file, metadata as JSON in its header."""
+        """Serialize as a safetensors file with JSON metadata in its header."""
         names = ("seed", "steps", "seconds", "history", "dataset")
-        return self._packed({name: getattr(self, name) for name in names})
+        return self._serialized({name: getattr(self, name) for name in names})
 
-    def _packed(self, metadata: Mapping[str, Any]) -> bytes:
+    def _serialized(self, metadata: Mapping[str, Any]) -> bytes:
         content = {
             "format": _FORMAT,
-            # As pairs: JSON objects are sorted here, and the order of the row blocks matters.
+            # As pairs: keys of JSON objects are sorted, but the order of the row blocks matters.
             "caps": list(self.system.caps.items()),
             "parameters": dataclasses.asdict(self.parameters),
         }
         networks = deepcopy(self.networks).half() if self.half else self.networks
-        return pack(networks.state_dict(), {**content, **metadata})
+        return serialize(networks.state_dict(), {**content, **metadata})
 
     def save_in(self, folder: Path) -> Path:
         """Write ``generator-<first 12 digits of the sha256>.safetensors`` and return its path.
@@ -181,34 +181,33 @@ def load(
     source
         Path of a checkpoint, or its bytes.
     expected_sha256
-        Refuse any other content. A file named ``generator-<12 digits>.safetensors`` is held to
-        its name.
+        Raise an error for any other content; by default, the digits in a file name
+        ``generator-<12 digits>.safetensors``.
     system
-        Refuse a generator of any other chemical system or other caps.
+        Raise an error for another chemical system or other caps.
 
     Raises
     ------
     UserError
-        One sentence, if the file is missing, truncated, tampered with, of another kind or of
-        another chemical system.
+        If the file is missing, damaged, modified, not a generator, or of another chemical system.
     """
     name = "generator checkpoint" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else read_bytes(Path(source))
-    found = hashlib.sha256(data).hexdigest()
-    if named := re.search(r"generator-([0-9a-f]{12})\.safetensors$", name):
-        expected_sha256 = expected_sha256 or named[1]
-    if expected_sha256 is not None and not found.startswith(expected_sha256):
+    sha256 = hashlib.sha256(data).hexdigest()
+    if match := re.search(r"generator-([0-9a-f]{12})\.safetensors$", name):
+        expected_sha256 = expected_sha256 or match[1]
+    if expected_sha256 is not None and not sha256.startswith(expected_sha256):
         raise UserError(
-            f"{name}: its sha256 is {found[:12]}..., not {expected_sha256[:12]}... as "
-            "recorded; it was changed or truncated, so copy it again or train anew."
+            f"{name}: the sha256 is {sha256[:12]}..., not {expected_sha256[:12]}...; the file was "
+            "changed or truncated. Copy it again or train a new generator."
         )
-    tensors, metadata = unpack(data, name)
+    tensors, metadata = deserialize(data, name)
     if metadata.get("format") != _FORMAT:
-        raise UserError(f"{name}: is not a trained generator of this version; train anew.")
+        raise UserError(f"{name}: is not a trained generator of this version; train a new one.")
     dtypes = {tensor.dtype for tensor in tensors.values()}
     try:
         if not dtypes <= _DTYPES:
-            raise TypeError(f"{dtypes - _DTYPES} are no weights")  # noqa: TRY301
+            raise TypeError(f"{dtypes - _DTYPES} are not dtypes of weights")  # noqa: TRY301
         trained = TrainedGenerator.build(
             ChemicalSystem(caps=dict(metadata["caps"])),
             TrainingParameters(**metadata["parameters"]),
@@ -218,35 +217,35 @@ def load(
         trained.steps, trained.seconds = int(metadata["steps"]), float(metadata["seconds"])
         trained.history, trained.dataset = metadata["history"], metadata.get("dataset")
     except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{name}: is a damaged generator file; train anew.") from error
-    trained.file_sha256, trained.half = found, torch.float16 in dtypes
+        raise UserError(f"{name}: is a damaged generator file; train a new generator.") from error
+    trained.file_sha256, trained.half = sha256, torch.float16 in dtypes
     if broken := _not_finite(tensors):
-        raise UserError(f"{name}: {broken} is not finite; train anew.")
+        raise UserError(f"{name}: {broken} is not finite; train a new generator.")
     caps = trained.system.caps.items()
-    # Row blocks follow the order of the elements, which equality of two dicts does not see.
+    # Row blocks follow the order of the elements, which dict equality ignores.
     if system is not None and list(caps) != list(system.caps.items()):
         raise UserError(
             f"{name}: was trained for {format_caps(caps)}, not for "
-            f"{format_caps(system.caps.items())}; use the checkpoint of this campaign, or train "
-            "another."
+            f"{format_caps(system.caps.items())}; use the checkpoint of this campaign or train a "
+            "new generator."
         )
     return trained
 
 
 @dataclass(kw_only=True)
 class TrainingState(Training):
-    """All of a training that a resumed one needs to be the same training.
+    """State from which a training resumes exactly.
 
     Attributes
     ----------
     networks
-        In training mode, all on one device, the critic among them.
+        In training mode on one device, including the critic.
     optimizers
-        Theirs, by the same names.
+        By the names of the networks.
     rng
-        Decides batches, noise and conditions; on the CPU wherever the networks are.
+        Random generator of batches, noise and conditions; always on the CPU.
     processor
-        Where and in which arithmetic the last steps were taken, in words.
+        Device and precision of the last steps, as text.
     """
 
     optimizers: dict[str, torch.optim.Adam]
@@ -286,14 +285,14 @@ class TrainingState(Training):
         return cast("Critic", self.networks["critic"])
 
     def set_learning_rates(self) -> None:
-        """Decay all learning rates by steps, so that resuming needs no schedule state."""
+        """Set the learning rates of the current step; the decay has no state of its own."""
         p = self.parameters
         factor = p.learning_rate_decay ** (self.steps // p.decay_steps)
         for name, optimizer in self.optimizers.items():
             optimizer.param_groups[0]["lr"] = getattr(p, f"{name}_learning_rate") * factor
 
     def trained(self) -> TrainedGenerator:
-        """Copy what sampling needs.
+        """Return a copy of the networks for sampling.
 
         Raises
         ------
@@ -301,19 +300,18 @@ class TrainingState(Training):
             If the training has diverged.
         """
         self._require_finite()
-        shared = {each.name: getattr(self, each.name) for each in dataclasses.fields(Training)}
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Training)}
         shared["networks"] = deepcopy(self.networks).cpu().eval()
         del shared["networks"]["critic"]
         return TrainedGenerator(**shared)
 
     def save(self, path: Path, fingerprint: str) -> None:
-        """Write everything atomically, marked with the identity of the training.
+        """Write the state atomically, with the fingerprint of the training.
 
         Raises
         ------
         UserError
-            If the file cannot be written, or the training has diverged: what was written before
-            stays.
+            If the file cannot be written or the training has diverged. An older file is kept.
         """
         self._require_finite()
         tensors = self.networks.state_dict() | {"rng": self.rng.get_state()}
@@ -329,17 +327,17 @@ class TrainingState(Training):
             "processor": self.processor,
             "history": self.history,
         }
-        write_atomically(path, pack(tensors, metadata))
+        write_atomically(path, serialize(tensors, metadata))
 
     def load(self, path: Path, fingerprint: str) -> None:
-        """Take over what :meth:`save` wrote.
+        """Restore a state written by :meth:`save`.
 
         Raises
         ------
         UserError
             If the file is damaged or belongs to another training.
         """
-        tensors, metadata = unpack(read_bytes(path), str(path), hint="remove it")
+        tensors, metadata = deserialize(read_bytes(path), str(path), hint="remove it")
         if (metadata.get("format"), metadata.get("fingerprint")) != (_STATE_FORMAT, fingerprint):
             raise UserError(
                 f"{path}: belongs to another training (version, data, parameters or seed differ); "
@@ -361,7 +359,7 @@ class TrainingState(Training):
             raise UserError(f"{path}: is a damaged training checkpoint; remove it.") from error
 
     def _require_finite(self) -> None:
-        """Check the weights: losses are those before a step, which itself may break them."""
+        """Check the weights after a step; the losses are from before it."""
         if broken := _not_finite(self.networks.state_dict()):
             raise UserError(
                 f"training: {broken} is not finite after step {self.steps}; lower the learning "
@@ -370,35 +368,35 @@ class TrainingState(Training):
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Name a tensor that holds numbers that are not finite, if there is one."""
-    return next((name for name, each in tensors.items() if not each.isfinite().all()), None)
+    """Return the name of a tensor with values that are not finite, or None."""
+    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file, any failure as a :class:`UserError`."""
+    """Read a file; raise a :class:`UserError` if this fails."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot read the checkpoint: {error.strerror}.") from error
 
 
-def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
-    """Serialize tensors with JSON metadata; the same content gives the same bytes."""
+def serialize(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
+    """Serialize tensors with JSON metadata, deterministically."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     signed = {**metadata, _DIGEST_KEY: _digest(contiguous, metadata)}
     text = json.dumps(signed, sort_keys=True, allow_nan=False)
     return safetensors.torch.save(contiguous, metadata={_METADATA_KEY: text})
 
 
-def unpack(
-    data: bytes, name: str, hint: str = "give one that `gan-htvs train` wrote"
+def deserialize(
+    data: bytes, name: str, hint: str = "give a file written by `gan-htvs train`"
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Undo :func:`pack`; ``name`` is what an error calls the file, ``hint`` what it advises.
+    """Read tensors and metadata of :func:`serialize`; ``name`` and ``hint`` are for errors.
 
     Raises
     ------
     UserError
-        If the bytes are no complete safetensors file with our metadata, or were changed since.
+        If the bytes are not a safetensors file of this package or were changed.
     """
     try:
         tensors = safetensors.torch.load(data)
@@ -409,7 +407,7 @@ def unpack(
         is_changed = digest != _digest(tensors, metadata)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{name}: is no readable checkpoint (truncated, or another kind of file); {hint}."
+            f"{name}: is not a readable checkpoint (truncated, or another kind of file); {hint}."
         ) from error
     if is_changed and hashlib.sha256(data).hexdigest() != _UNSIGNED:
         raise UserError(f"{name}: was changed after it was written; {hint}.")
@@ -417,7 +415,7 @@ def unpack(
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
-    """Hash all that a file holds."""
+    """Hash the content of a file."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

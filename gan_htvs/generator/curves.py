@@ -1,4 +1,4 @@
-"""Learning curves of a training, while it runs: CSV, a figure, TensorBoard."""
+"""Write learning curves during training: CSV, a figure, TensorBoard."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ PANELS = (
     ("classifier", ("class_real", "class_generated")),
     ("generator", ("coverage",)),
 )
-"""What shares a panel of the figure; a training has the first and one of the others."""
+"""Panels of the figure; a training has the first and one of the others."""
 
 _COLUMNS = ("step", *(name for _, names in PANELS for name in names))
 
 DRAW_SECONDS = 60.0
-"""Least time between two drawings of the figure."""
+"""Minimum time between two drawings of the figure."""
 
 
 class LearningCurves:
-    """Write every entry of a training's history to a folder as it comes.
+    """Write the history of a training to a folder, entry by entry.
 
-    Use as a context manager, as ``on_progress`` of :func:`gan_htvs.generator.training.train`, and
-    :meth:`resume` as its ``on_resume``.
+    Use as a context manager, pass it as ``on_progress`` to
+    :func:`gan_htvs.generator.training.train` and :meth:`resume` as ``on_resume``.
     ``curves.csv`` is complete at any time; ``curves.png`` is drawn once a minute and at the end;
-    event files for TensorBoard are written if the package ``tensorboard`` is installed. After an
-    interruption the curves begin again with the history of the training.
+    TensorBoard event files are written if the package ``tensorboard`` is installed. A resumed
+    training writes the curves again, beginning with its history.
 
     Parameters
     ----------
@@ -48,19 +48,19 @@ class LearningCurves:
     Attributes
     ----------
     note
-        Why there are no TensorBoard files, or None.
+        Reason why TensorBoard files are not written, or None.
 
     Raises
     ------
     UserError
-        If the folder cannot be written to, or holds another ``curves.csv``.
+        If the folder cannot be written to or contains a different ``curves.csv``.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.csv, self.png = folder / "curves.csv", folder / "curves.png"
         if self.csv.exists() and not self.csv.read_bytes().startswith(b"step,"):
-            raise UserError(f"{self.csv}: holds no learning curve; move it or use another folder.")
+            raise UserError(f"{self.csv}: is not a learning curve; move it or use another folder.")
         self._entries: list[Mapping[str, float]] = []
         self._events: Any = None
         self._drawn = time.monotonic()
@@ -72,7 +72,7 @@ class LearningCurves:
             self._event_writer = SummaryWriter
         except ImportError:
             self.note = (
-                "TensorBoard files are not written; pip install 'gan-htvs[curves]' adds them."
+                "TensorBoard files are not written; to add them, pip install 'gan-htvs[curves]'."
             )
 
     def __enter__(self) -> Self:
@@ -89,7 +89,7 @@ class LearningCurves:
         self._add([entry])
 
     def resume(self, state: TrainingState) -> None:
-        """Begin with the history of the training that goes on."""
+        """Begin with the history of a resumed training."""
         self._add(state.history)
 
     def _add(self, entries: Sequence[Mapping[str, float]]) -> None:

@@ -1,18 +1,17 @@
-"""A generator of frameworks, whose cations are put on their sites at random: preset ``tuned``.
+"""Generator of frameworks with random cation ordering: preset ``tuned``.
 
-Two things that Kim et al., ACS Cent. Sci. 2020, 6, 1412, leave to training are built in here.
+Two properties that Kim et al., ACS Cent. Sci. 2020, 6, 1412, learn in training are built in here.
 
-* Ions of like charge can take each other's places: exchanging ions of known crystals finds more
-  new stable ones than published generative models do (Szymanski & Bartel 2025). So the network
-  draws a *framework*: a cell, sites of cations, sites of anions. Which cation takes which site is
-  drawn at random. All crystals with the same numbers of sites teach the same framework, whatever
-  they are made of.
-* The composition is exact: rows without an atom are zero, so no classifier has to read it.
+* Cations are exchangeable: ion exchange in known crystals finds more new stable crystals than
+  published generative models (Szymanski & Bartel 2025). The network generates a *framework*: a
+  cell, cation sites, anion sites. The cation ordering is drawn at random. All crystals with the
+  same numbers of sites contribute to the same frameworks, whatever their elements.
+* The composition is exact: rows without an atom are zero, and no classifier is needed.
 
-Crystals have one description each instead of a random one: reduced cell, origin on the first
-cation, sites in order. A coverage loss then pulls, for every crystal, the nearest of some generated
-frameworks towards it, so that none is forgotten (implicit maximum likelihood, Li & Malik 2018;
-beside a critic: Yu et al., Inclusive GAN, ECCV 2020).
+Every crystal has one description instead of random ones: reduced cell, origin on the first cation,
+sites in order. For every crystal, a coverage loss moves the nearest of some generated frameworks
+towards it, which prevents mode dropping (implicit maximum likelihood, Li & Malik 2018; with a
+critic: Yu et al., Inclusive GAN, ECCV 2020).
 
 In the shapes, n is the batch, G the groups of exchangeable elements (2 in a ternary oxide), S the
 sites and R the rows (28 each for Mg-Mn-O: 16 for cations and 12 for anions).
@@ -29,7 +28,7 @@ import torch
 from pymatgen.core import Structure
 from torch import Tensor, nn
 
-from gan_htvs.generator.augmentation import checked_weights
+from gan_htvs.generator.augmentation import check_weights
 from gan_htvs.generator.networks import condition_vector, expected_presence
 from gan_htvs.structures.declash import VOLUME_PER_ATOM, is_electronegative
 from gan_htvs.structures.point_cloud import ANGLE_SCALE, EDGE, FIRST, LENGTH_SCALE, decode
@@ -44,15 +43,14 @@ HIDDEN = 2048
 """Units of a hidden layer at ``width`` 1."""
 
 WAVES = 4
-"""Sines and cosines of the noise up to this multiple: neighboring noise can be far apart."""
+"""Number of harmonics (sine and cosine) of the noise in the input of the network."""
 
 STRETCH, SHEAR = 1.2, math.pi / 6
-"""Bounds of the logarithm of an edge over that of a cube, and of an angle's departure from 90.
-
-Longer edges, which 75 of 971 crystals of the shipped set have, are generated as long as this."""
+"""Bounds of log(edge / edge of the cube of equal volume), and of the deviation of an angle from 90
+degrees. 75 of 971 crystals of the shipped set have longer edges, which are clamped."""
 
 EDGE_WEIGHT, ANGLE_WEIGHT, SITE_WEIGHT = 3.0, 2.0, 0.7
-"""Scale the parts of a description: about 1 for 1 A at the edge of a cell of ten atoms."""
+"""Weights of the parts of a description; about 1 per A at the edge of a cell of ten atoms."""
 
 _COARSE = 8
 """Sites are sorted by eighths of the edges, so that small displacements keep the order."""
@@ -61,24 +59,25 @@ _JUST_BELOW_ONE = 0.97
 
 
 class Sites:
-    """Which sites exchangeable elements share: all cations, and every anion its own.
+    """Groups of exchangeable elements that share sites: all cations, and every anion separately.
 
-    Whatever is no anion by its electronegativity counts as a cation, so that the carbon of a
-    carbonate would be exchanged with its metal: not a preset for such compounds.
+    Every element that is not an anion by its electronegativity counts as a cation. The preset is
+    therefore unsuitable for compounds such as carbonates, whose carbon would be exchanged with the
+    metal.
 
     Attributes
     ----------
     groups
-        Positions of the elements of each group in the system.
+        Indices of the elements of each group in the system.
     caps
-        Sites of each group.
+        Number of sites of each group.
     """
 
     def __init__(self, system: ChemicalSystem) -> None:
         self.system = system
         negative = [is_electronegative(symbol) for symbol in system.elements]
-        cations = [e for e, is_one in enumerate(negative) if not is_one]
-        anions = [[e] for e, is_one in enumerate(negative) if is_one]
+        cations = [e for e, is_anion in enumerate(negative) if not is_anion]
+        anions = [[e] for e, is_anion in enumerate(negative) if is_anion]
         self.groups = [cations, *anions] if cations else anions
         self.caps = [sum(system.max_counts[e] for e in group) for group in self.groups]
         ends = list(accumulate(self.caps))
@@ -89,9 +88,9 @@ class Sites:
         return torch.stack([counts[:, group].sum(dim=1) for group in self.groups], dim=1)
 
     def sources(self, counts: Tensor, keys: Tensor) -> Tensor:
-        """Choose the site of every row: the taken sites of a group in the order of their keys.
+        """Return the site of every row: the occupied sites of a group in the order of their keys.
 
-        ``counts`` (n, E), ``keys`` (n, S), finite -> sites (n, R), arbitrary for empty rows.
+        ``counts`` (n, E), ``keys`` (n, S), finite -> sites (n, R), undefined for empty rows.
         """
         keys = keys.masked_fill(~expected_presence(self.totals(counts), self.caps), math.inf)
         rows: list[Tensor] = [torch.empty(0)] * len(self.system.elements)
@@ -106,7 +105,7 @@ class Sites:
         return torch.cat(rows, dim=1)
 
     def decorate(self, cell: Tensor, sites: Tensor, counts: Tensor, keys: Tensor) -> Tensor:
-        """Put atoms on sites: what the critic sees and the decoder reads.
+        """Place atoms on sites and encode the crystals as images.
 
         Parameters
         ----------
@@ -117,11 +116,11 @@ class Sites:
         counts
             (n, E).
         keys
-            (n, S): the order in which sites are taken.
+            (n, S): sort keys that define the order in which sites are occupied.
 
         Returns
         -------
-        Images (n, 2 + R, 3), zero where there is no atom.
+        Images (n, 2 + R, 3); empty rows are zero.
         """
         source = self.sources(counts, keys)[..., None].expand(-1, -1, 3)
         frac_coords = torch.remainder(sites.gather(1, source), 1.0)
@@ -132,7 +131,7 @@ class Sites:
         return torch.cat([edges, angles, rows], dim=1)
 
     def describe(self, cell: Tensor, sites: Tensor, totals: Tensor) -> Tensor:
-        """Write frameworks as vectors whose distance is about one in A: (n, 6 + 6 S)."""
+        """Encode frameworks as vectors whose distances are roughly in A: (n, 6 + 6 S)."""
         edges = EDGE_WEIGHT * (cell[:, :3].log() - cube_edge(totals).log())
         angles = ANGLE_WEIGHT * cell[:, 3:]
         phase = 2 * math.pi * sites
@@ -142,15 +141,15 @@ class Sites:
 
 
 def cube_edge(totals: Tensor) -> Tensor:
-    """Edge of the cube that holds the atoms at the density of oxides, A: (n, G) -> (n, 1)."""
+    """Return the edge of a cube with the atoms at the density of oxides, A: (n, G) -> (n, 1)."""
     return (VOLUME_PER_ATOM * totals.sum(dim=1, keepdim=True)) ** (1 / 3)
 
 
 class FrameworkGenerator(nn.Module):
     """Noise and composition -> image of a crystal, through a framework.
 
-    The first ``latent_dim`` numbers of the noise, ``noise_dim`` of the parameters, decide the
-    framework, the others which cation takes which site.
+    The first ``latent_dim`` numbers of the noise (``noise_dim`` of the parameters) determine the
+    framework, the others the cation ordering.
     """
 
     def __init__(self, system: ChemicalSystem, parameters: TrainingParameters) -> None:
@@ -186,10 +185,10 @@ class FrameworkGenerator(nn.Module):
 
 
 class TrainingFrameworks:
-    """Frameworks of known crystals, drawn with their cations in a new order.
+    """Frameworks of known crystals, drawn with random cation ordering.
 
-    Conditions (numbers of sites) are drawn in proportion to the root of the number of their
-    crystals, and within a condition crystals by weight.
+    Conditions (numbers of sites) are drawn in proportion to the square root of the number of their
+    crystals, and crystals within a condition by weight.
 
     Parameters
     ----------
@@ -198,20 +197,20 @@ class TrainingFrameworks:
     system
         Elements and caps.
     weights
-        (n,), positive; equal if not given.
+        (n,), positive; equal by default.
     device
-        Where they are kept.
+        Device of the frameworks.
 
     Attributes
     ----------
     images, counts, probabilities
-        What decides a training: as given, and (n,) how often each is drawn.
+        The crystals, and the probability of each, (n,).
 
     Raises
     ------
     ValueError
-        If the arrays do not belong to ``system``, hold an impossible cell, or a weight is not
-        positive and finite.
+        If the arrays do not fit ``system``, contain an impossible cell, or a weight is not positive
+        and finite.
     """
 
     def __init__(
@@ -223,7 +222,7 @@ class TrainingFrameworks:
         weights: ArrayLike | None = None,
         device: torch.device | None = None,
     ) -> None:
-        weight = checked_weights(images, counts, system, weights)
+        weight = check_weights(images, counts, system, weights)
         self.system = system
         self.layout = Sites(system)
         self.images = torch.as_tensor(images)
@@ -231,11 +230,11 @@ class TrainingFrameworks:
         self.totals = self.layout.totals(self.counts)
         crystals = decode(images, system).to_structures()
         if not all(isinstance(crystal, Structure) for crystal in crystals):
-            raise ValueError("images must hold possible cells")
-        described = [describe_crystal(cast("Structure", one), self.layout) for one in crystals]
+            raise ValueError("images must contain possible cells")
+        descriptions = [describe_crystal(cast("Structure", s), self.layout) for s in crystals]
         self.cells, self.sites = (
             torch.tensor(np.array(part), dtype=torch.float32, device=device)
-            for part in zip(*described, strict=True)
+            for part in zip(*descriptions, strict=True)
         )
         self.vectors = self.layout.describe(self.cells, self.sites, self.totals)
         _, condition, sizes = np.unique(
@@ -250,7 +249,7 @@ class TrainingFrameworks:
         return torch.multinomial(self.probabilities, n, replacement=True, generator=rng)
 
     def decorated(self, indices: Tensor, keys: Tensor) -> Tensor:
-        """Put the ions of crystals on the sites of their frameworks, in the order of keys."""
+        """Place the ions of crystals on the sites of their frameworks, in the order of the keys."""
         return self.layout.decorate(
             self.cells[indices], self.sites[indices], self.counts[indices], keys
         )
@@ -259,14 +258,17 @@ class TrainingFrameworks:
 def describe_crystal(
     structure: Structure, layout: Sites
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Describe a crystal by its reduced cell and its sites in an order of their own.
+    """Describe a crystal by its reduced cell and its sites in a canonical order.
 
-    The origin is on the cation that is listed first, so that a crystal of several may be described
-    in as many ways; the order of other atoms, the cell and the origin it comes with do not count.
+    The origin is on the first cation of the structure; a crystal with several cations therefore has
+    several descriptions. Otherwise, order of atoms, cell and origin of the structure do not matter.
 
     Returns
     -------
-    Cell (6,), A and radians, and sites (S, 3), zero where there is none.
+    cell
+        (6,), A and radians.
+    sites
+        (S, 3); empty sites are zero.
     """
     reduced = structure.get_reduced_structure()
     sites = np.zeros((sum(layout.caps), 3))
@@ -289,23 +291,24 @@ def coverage_loss(
     indices: Tensor,
     latents: Tensor,
 ) -> Tensor:
-    """Mean squared distance of crystals from the nearest of some generated frameworks, A^2/atom.
+    """Compute the mean squared distance of crystals from the nearest generated framework, A^2/atom.
 
     Parameters
     ----------
     generator, data
-        What learns, and from what.
+        Generator and training set.
     indices
-        (n,): crystals.
+        (n,): crystals of the training set.
     latents
-        (tries, n, latent_dim): the nearest of ``tries`` frameworks is pulled to its crystal.
+        (tries, n, latent_dim): noise of ``tries`` frameworks per crystal.
     """
     tries, n, _ = latents.shape
-    totals, wanted = data.totals[indices], data.vectors[indices]
+    totals, targets = data.totals[indices], data.vectors[indices]
     with torch.no_grad():
-        many = totals.repeat(tries, 1)
-        made = data.layout.describe(*generator.framework(latents.flatten(end_dim=1), many), many)
-        distance = (made.view(tries, n, -1) - wanted).square().sum(dim=2)  # (tries, n)
+        repeated = totals.repeat(tries, 1)
+        generated = generator.framework(latents.flatten(end_dim=1), repeated)
+        vectors = data.layout.describe(*generated, repeated)
+        distance = (vectors.view(tries, n, -1) - targets).square().sum(dim=2)  # (tries, n)
         nearest = latents[distance.argmin(dim=0), torch.arange(n, device=latents.device)]
-    made = data.layout.describe(*generator.framework(nearest, totals), totals)
-    return ((made - wanted).square().sum(dim=1) / totals.sum(dim=1)).mean()
+    vectors = data.layout.describe(*generator.framework(nearest, totals), totals)
+    return ((vectors - targets).square().sum(dim=1) / totals.sum(dim=1)).mean()

@@ -1,4 +1,4 @@
-"""The losses of the classifier and of the critic.
+"""Losses of the classifier and the critic.
 
 Kim et al., ACS Cent. Sci. 2020, 6, 1412: L_class = L_atom + lambda_c L_comp, each cross entropy on
 real plus lambda_i times on generated images.
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gan_htvs.generator.presets import TrainingParameters
 
 _TINY = 1e-12
-"""Least length of a slope, which is divided by."""
+"""Lower bound on the norm of a gradient, to avoid division by zero."""
 
 
 def classifier_loss(
@@ -91,7 +91,7 @@ def set_critic_gradient(
     Parameters
     ----------
     critic
-        Its own ``forward`` is the function that is differentiated.
+        Critic, whose ``forward`` is differentiated.
     real, fake
         (n, 2 + R, 3) each.
     mix
@@ -100,11 +100,14 @@ def set_critic_gradient(
         ``gradient_penalty`` is lambda; ``slope_of_sum`` multiplies grad D by the number of outputs
         that D averages.
     precision
-        Of the matrix products, but for the layers that touch image and scores.
+        Of the matrix products, except in the layers next to the image and the scores.
 
     Returns
     -------
-    E[D(fake)] - E[D(real)], and the penalty without lambda.
+    wasserstein
+        E[D(fake)] - E[D(real)].
+    penalty
+        Gradient penalty without lambda.
     """
     n = len(real)
     layers = [*_linear(critic.rows), *_linear(critic.head)]
@@ -140,7 +143,7 @@ def set_critic_gradient(
     excess = outputs * norm - 1
     penalty = excess.square().mean()
 
-    # The x_l of x_hat are needed no more, so the v_l take their places.
+    # The v_l replace the x_l of x_hat, which are no longer needed.
     up = parameters.gradient_penalty * 2 * outputs / n * excess / norm * slope
     up = up.flatten(end_dim=1).to(precision)
     for i, layer in enumerate(layers):

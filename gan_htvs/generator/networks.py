@@ -1,10 +1,10 @@
 """The three networks of the composition-conditioned crystal GAN.
 
 Kim et al., ACS Cent. Sci. 2020, 6, 1412. All published convolutions have (1, 3) or (1, 1)
-kernels, which is one linear map applied to every row of the image, so that is what stands here.
+kernels. They are implemented as the equivalent linear map of every row of the image.
 In the shapes, n is the batch, R the atom rows (28 for Mg-Mn-O), E the elements (3), N_e the cap of
-element e (8, 8, 12). Hidden widths are the published ones times ``width``. A map that a batch
-normalization follows has no bias, which subtracting the mean would take out again.
+element e (8, 8, 12). Hidden widths are the published ones times ``width``. A map before a batch
+normalization has no bias, since subtracting the mean would cancel it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ LEAK = 0.2
 """Slope of the leaky rectifiers below zero."""
 _ATOM_BRANCH_LAYERS = 4
 CRITIC_OUTPUTS = 10
-"""Numbers that the critic averages to a score."""
+"""Number of outputs that the critic averages to a score."""
 
 
 def condition_vector(counts: Tensor, caps: Sequence[int]) -> Tensor:
-    """Write compositions as the generator reads them: atoms over R, then one-hot counts.
+    """Encode compositions for the generator: atoms over R, then one-hot counts.
 
     ``counts`` (n, E), integers from 1 to the cap -> (n, 1 + R).
     """
@@ -86,7 +86,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Image -> how real it looks, unbounded. No normalization: the gradient penalty forbids it."""
+    """Image -> unbounded score; no batch normalization because of the gradient penalty."""
 
     pooling: Tensor
 
@@ -122,20 +122,20 @@ class Critic(nn.Module):
 
 
 class ElementReading(NamedTuple):
-    """What the classifier reads for one element, as logits."""
+    """Predictions of the classifier for one element, as logits."""
 
     atoms: Tensor
-    """(n, N_e, 2): row is padding, row is an atom."""
+    """(n, N_e, 2): the row is padding, the row is an atom."""
     counts: Tensor
     """(n, N_e): one atom, two atoms, ..."""
 
 
 class Classifier(nn.Module):
-    """Image -> which rows are atoms and how many there are, one network per element.
+    """Image -> atom rows and number of atoms, one network per element.
 
-    ``atom_branch_norms`` is 4 or 3: whether a normalization follows the last layer of the atom
-    branch, too. A positive ``lambda_cell`` adds a network that guesses from the cell rows how many
-    of the atom rows are filled.
+    With ``atom_branch_norms`` 4 instead of 3, a normalization also follows the last layer of the
+    atom branch. A positive ``lambda_cell`` adds a network that predicts the fraction of filled atom
+    rows from the cell rows.
     """
 
     def __init__(self, system: ChemicalSystem, parameters: TrainingParameters) -> None:
@@ -156,9 +156,9 @@ class Classifier(nn.Module):
         ]
 
     def fill(self, images: Tensor) -> Tensor:
-        """``images`` (n, 2 + R, 3) -> guessed share of filled atom rows (n,), from the cell."""
+        """``images`` (n, 2 + R, 3) -> predicted fraction of filled atom rows (n,)."""
         if self.cell is None:
-            raise ValueError("this classifier was built without a cell branch")
+            raise ValueError("this classifier has no cell branch; set lambda_cell")
         return self.cell(images[:, :CELL_ROWS])
 
 
@@ -218,7 +218,7 @@ def _normalized(inputs: int, outputs: int, eps: float, leak: float = LEAK) -> li
 
 
 def _in_float32(layer: nn.Module, h: Tensor) -> Tensor:
-    """Keep what is written to an image or read from it exact, where the rest is bfloat16."""
+    """Apply a layer next to the image or the scores in float32, also under bfloat16 autocast."""
     with torch.autocast(h.device.type, enabled=False):
         return layer(h.float())
 

@@ -1,9 +1,9 @@
-"""Training parameters by preset: the text of the paper, its authors' code, and what works better.
+"""Training parameters by preset: text of the paper, code of its authors, and ``tuned``.
 
-Every row on which Kim et al., ACS Cent. Sci. 2020, 6, 1412 (text) and the code published with it
-differ or are silent is a field of :class:`TrainingParameters`, so this is the whole difference
-between the presets. Where the text is silent, ``paper`` takes what the code does, except for the
-argument 0.8 of the batch normalizations, which sets their epsilon and looks like a slip.
+Everything on which Kim et al., ACS Cent. Sci. 2020, 6, 1412 (text) and the published code differ
+or that one of them does not specify is a field of :class:`TrainingParameters`; the presets differ
+in nothing else. Where the text does not specify a value, ``paper`` uses that of the code, except
+for the argument 0.8 of the batch normalizations, which sets their epsilon, probably by mistake.
 
 =============================  ============================  ==============================
 field                          ``paper`` (text)              ``authors`` (code)
@@ -25,33 +25,33 @@ softmax_twice                  0                             1: before the cross
 lambda_1 (generated counts)    1                             1
 lambda_2 (generated atoms)     1                             0
 lambda_c                       0.3                           0.3
-lambda_c_on_atoms              0: it weighs the counts       1: it weighs the atoms
+lambda_c_on_atoms              0: weight of the counts       1: weight of the atoms
 lambda_cell                    0: no such branch             0.1: cell rows -> atoms per cell
 uniform_conditions             0: C_gen                      1: every cell within the caps
 padding_noise_mean, _std       none: 0, 0                    abs(N(1e-3, 10^-2.5))
 classifier_in_generator_step   not given: 1                  1
 =============================  ============================  ==============================
 
-One row has no field, the widths of the networks, which only the code gives: ``width`` multiplies
-all of them, 1 being the published ones. The text asks for 500 and the code for 501 epochs of
-112,000 images, about 350,000 generator steps; here the campaign says how long to train.
+The widths of the networks are specified only in the code; ``width`` multiplies all of them. The
+text trains for 500 and the code for 501 epochs of 112,000 images, about 350,000 generator steps;
+here, the campaign sets the length of the training.
 
-Layers are no fields either: where the text only counts them, generator, critic and classifier have
-those of the code (:mod:`gan_htvs.generator.networks`). The generator reads noise, the atoms over
-the rows and one-hot counts (512 + 1 + 8 + 8 + 12 numbers), where the text has noise and one-hot
-composition.
+Layers are not fields: the text gives only their number, so generator, critic and classifier have
+the layers of the code (:mod:`gan_htvs.generator.networks`). The input of the generator is noise,
+the atoms over the rows and one-hot counts (512 + 1 + 8 + 8 + 12 numbers); in the text, noise and
+one-hot composition.
 
-A third preset, ``tuned``, leaves the paper: its generator draws frameworks
-(:mod:`gan_htvs.generator.frameworks`) and the composition is exact, so that fields of the
-classifier have no effect. What it changes, and the fields that only it needs:
+A third preset, ``tuned``, departs from the paper: its generator produces frameworks
+(:mod:`gan_htvs.generator.frameworks`) of exact composition, and the fields of the classifier have
+no effect. Its changes and additional fields are:
 
 =============================  ============================  ==============================
 field                          ``paper``, ``authors``        ``tuned``
 =============================  ============================  ==============================
 lambda_coverage                0: no such loss               10
 coverage_tries                 without effect                12
-energy_scale                   0: crystals equally often     0.1: exp(-E_hull / 0.1 eV/atom)
-noise_dim                      512                           4, and 28 that order the cations
+energy_scale                   0: equal weights              0.1: exp(-E_hull / 0.1 eV/atom)
+noise_dim                      512                           4, and 28 for the site ordering
 width                          1                             0.25
 batch_size                     32                            64
 critic_steps                   5                             1
@@ -84,17 +84,17 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True, config=ConfigDict(allow_inf_nan=False))
 class TrainingParameters:
-    """Everything about networks and training that is a number. Defaults: ``paper``.
+    """Numerical parameters of networks and training. Defaults: ``paper``.
 
-    Fields that answer a question are 0 or 1.
+    Switches are 0 or 1.
     """
 
     noise_dim: PositiveInt = 512
     width: PositiveFloat = 1.0
-    """Multiplies every hidden width; ours."""
+    """Factor on all hidden widths; not in the paper."""
     batch_norm_eps: PositiveFloat = 1e-5
     batch_size: Annotated[int, Field(gt=1)] = 32
-    """Two or more: batch normalization has no variance of a single sample."""
+    """At least two, since batch normalization needs a variance."""
     critic_steps: PositiveInt = 5
     """Critic updates per generator update."""
     critic_learning_rate: PositiveFloat = 1e-4
@@ -108,37 +108,37 @@ class TrainingParameters:
     beta2: Momentum = 0.999
     gradient_penalty: NonNegativeFloat = 10.0
     slope_of_sum: Flag = 0
-    """Penalize the slope of the sum of the critic's ten outputs, not of their mean."""
+    """1: penalize the gradient of the sum of the critic's ten outputs; 0: of their mean."""
     atom_branch_norms: Annotated[int, Field(ge=3, le=4)] = 4
-    """Batch normalizations among the four layers of the classifier's atom branch: 3 or 4."""
+    """Number of batch normalizations in the four layers of the classifier's atom branch."""
     softmax_twice: Flag = 0
     lambda_1: NonNegativeFloat = 1.0
     lambda_2: NonNegativeFloat = 1.0
     lambda_c: NonNegativeFloat = 0.3
     lambda_c_on_atoms: Flag = 0
     lambda_cell: NonNegativeFloat = 0.0
-    """Weight of the squared error of the share of filled atom rows, read from the cell rows."""
+    """Weight of the squared error of the fraction of filled atom rows predicted from the cell."""
     uniform_conditions: Flag = 0
-    """Ask for every cell within the caps, not for the compositions to be generated."""
+    """1: condition on every cell within the caps; 0: on the compositions to be generated."""
     padding_noise_mean: NonNegativeFloat = 0.0
     padding_noise_std: NonNegativeFloat = 0.0
-    """The classifier sees the padding of real images as the modulus of this normal noise."""
+    """The classifier sees the absolute value of this normal noise as padding of real images."""
     classifier_in_generator_step: Flag = 1
-    """1: the classifier learns from generated images too, 0: from real ones only."""
+    """1: the classifier also learns from generated images; 0: from real ones only."""
     lambda_coverage: NonNegativeFloat = 0.0
-    """Weight of the coverage loss; above 0: a generator of frameworks; ours."""
+    """Weight of the coverage loss; if positive, the generator produces frameworks."""
     coverage_tries: PositiveInt = 12
-    """Generated frameworks of which the nearest is pulled to a crystal; ours."""
+    """Number of generated frameworks; the nearest one to a crystal enters the coverage loss."""
     energy_scale: NonNegativeFloat = 0.0
-    """Crystals are drawn by exp(-energy above hull / this), eV/atom; 0: equally often; ours."""
+    """Crystals are weighted by exp(-energy above hull / energy_scale), eV/atom; 0: equally."""
 
     @property
     def draws_frameworks(self) -> bool:
-        """Whether the generator is one of frameworks, which has no classifier."""
+        """Whether the generator produces frameworks, which need no classifier."""
         return self.lambda_coverage > 0
 
     def scaled(self, *units: int) -> list[int]:
-        """Multiply published hidden widths by ``width``."""
+        """Return published hidden widths times ``width``."""
         return [max(1, round(n * self.width)) for n in units]
 
 
@@ -175,26 +175,28 @@ PRESETS = {
         energy_scale=0.1,
     ),
 }
-"""Named parameter sets: the columns of the table above, and ours."""
+"""Parameters by name of the preset: the columns of the tables above."""
 
 
 def training_parameters(
     preset: str = "paper", overrides: Mapping[str, float | int] | None = None
 ) -> TrainingParameters:
-    """Take a preset and change single fields of it.
+    """Return the parameters of a preset with some fields overridden.
 
     Raises
     ------
     UserError
-        If the preset or a field does not exist, or a value is not one that the field may have.
+        If the preset or a field does not exist, or a value is not allowed.
     """
     if preset not in PRESETS:
-        raise UserError(f"generator.preset: no preset {preset!r}; use one of {', '.join(PRESETS)}.")
+        raise UserError(
+            f"generator.preset: unknown preset {preset!r}; use one of {', '.join(PRESETS)}."
+        )
     known = [field.name for field in dataclasses.fields(TrainingParameters)]
     for name in (overrides or {}).keys() - known:
         close = difflib.get_close_matches(name, known) or known
         raise UserError(
-            f"generator.overrides: unknown parameter {name!r}; perhaps {' or '.join(close)}."
+            f"generator.overrides: unknown parameter {name!r}; did you mean {' or '.join(close)}?"
         )
     try:
         return dataclasses.replace(PRESETS[preset], **(overrides or {}))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Where networks are trained, and in which arithmetic."""
+"""Device and floating-point precision of a training."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PrecisionName = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Processor:
-    """A device and the type of its matrix products; weights and sums stay float32.
+    """Device and precision of the matrix products; weights and sums stay float32.
 
     Attributes
     ----------
     device
-        Where weights and batches live.
+        Device of weights and batches.
     precision
         float32 or bfloat16.
     """
@@ -37,23 +37,23 @@ class Processor:
 
     @classmethod
     def choose(cls, device: DeviceName = "auto", precision: PrecisionName = "auto") -> Processor:
-        """Take what is asked for, or for ``auto`` a GPU and bfloat16 where they are at hand.
+        """Choose device and precision; ``auto`` uses a GPU and bfloat16 if available.
 
         Raises
         ------
         UserError
-            If a name is unknown or there is no GPU that PyTorch can use.
+            If a name is unknown or PyTorch cannot use a GPU.
         """
         settings = {"device": (device, DeviceName), "precision": (precision, PrecisionName)}
         for setting, (name, names) in settings.items():
             if name not in get_args(names):
-                known = ", ".join(get_args(names))
-                raise UserError(f"generator.{setting}: {name!r} is none of {known}.")
+                choices = ", ".join(get_args(names))
+                raise UserError(f"generator.{setting}: {name!r} is unknown; use one of {choices}.")
         has_gpu = torch.cuda.is_available()
         if device == "cuda" and not has_gpu:
             build = "has no CUDA" if torch.version.cuda is None else "finds no working GPU"
             raise UserError(
-                f"generator.device: 'cuda' was asked for, but PyTorch {torch.__version__} {build}; "
+                f"generator.device: 'cuda' was requested, but PyTorch {torch.__version__} {build}; "
                 "use 'auto' or 'cpu', or install a CUDA build on a machine with a GPU."
             )
         on_gpu = device == "cuda" or (device == "auto" and has_gpu)
@@ -67,40 +67,40 @@ class Processor:
 
     @property
     def compiles(self) -> bool:
-        """Whether PyTorch can fuse the layers of a network for this device."""
+        """Whether networks are compiled for this device, which needs Triton."""
         return self.device.type == "cuda" and find_spec("triton") is not None
 
     def arithmetic(self) -> torch.autocast:
-        """Make a context in which matrix products are of this precision."""
+        """Return a context that computes matrix products in this precision."""
         enabled = self.precision != torch.float32
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 @contextmanager
 def memory_shortage_as_user_error(parameters: TrainingParameters) -> Iterator[None]:
-    """Tell in one sentence that networks or batches do not fit into memory.
+    """Convert out-of-memory errors to a UserError.
 
     Raises
     ------
     UserError
-        Instead of what PyTorch and NumPy raise for it.
+        If networks or batches do not fit into memory.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         is_shortage = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        # On the CPU, PyTorch raises a RuntimeError like any other.
+        # On the CPU, PyTorch raises a plain RuntimeError.
         if not is_shortage and "can't allocate memory" not in str(error):
             raise
         raise UserError(
-            f"training: there is not enough memory for width {parameters.width:g}, batch_size "
+            f"training: not enough memory for width {parameters.width:g}, batch_size "
             f"{parameters.batch_size} and coverage_tries {parameters.coverage_tries}; lower them "
             "in generator.overrides."
         ) from error
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware has instructions for products of bfloat16 matrices."""
+    """Return whether the hardware multiplies bfloat16 matrices."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - no public name

@@ -63,53 +63,52 @@ def train(
     on_progress: Progress = lambda _entry: None,
     on_resume: Callable[[TrainingState], None] = lambda _state: None,
 ) -> TrainedGenerator:
-    """Train a generator, or go on with a training that was cut off.
+    """Train a generator, or resume an interrupted training.
 
     Parameters
     ----------
     images
-        (n, 2 + max_atoms, 3): unique structures. The published presets describe them anew
-        whenever they are drawn, every composition equally often; ``tuned`` describes each once
+        (n, 2 + max_atoms, 3): unique structures. The published presets augment them at random, with
+        equal probability for every composition; ``tuned`` uses one description per structure
         (:class:`gan_htvs.generator.frameworks.TrainingFrameworks`).
     counts
         (n, n_elements): atoms of each element in ``images``.
     system, parameters
-        What to build and how to train it.
+        Elements and caps, and training parameters.
     max_steps
-        Generator steps in all.
+        Total number of generator steps.
     seed
-        Decides everything, on one machine with one number of threads.
+        Random seed. The result is reproducible on the same machine with the same number of threads.
     max_seconds
-        Wall time in all, s, time before an interruption included.
+        Limit of wall time, s, including the time before an interruption.
     conditions
-        (m, n_elements): C_gen, the compositions that the generator is asked for while it learns,
-        equally often. Every cell within the caps if not given, or if the parameters say so;
-        ``tuned`` asks for those of the crystals and leaves these alone.
+        (m, n_elements): C_gen, the compositions on which the generator is conditioned, with equal
+        probability. Every cell within the caps by default or with ``uniform_conditions``; ``tuned``
+        ignores them and uses the compositions of the training set.
     weights
-        (n,): how often each image is drawn within its composition, or its numbers of sites in
-        ``tuned``; equally if not given.
+        (n,): weight of each image within its composition or, in ``tuned``, its numbers of sites;
+        equal by default.
     device, precision
-        Where, and in which arithmetic; see :meth:`Processor.choose`.
+        See :meth:`Processor.choose`.
     checkpoint_path
-        Where the state goes every ``checkpoint_seconds`` and at the end. If the file is there
-        already, training continues from it with weights, optimizers, step and random state.
-        A SIGTERM, SIGUSR1 or SIGINT then waits until the step is done and the state is written.
+        File to which the state is written every ``checkpoint_seconds`` and at the end. If the file
+        exists, training resumes from it with weights, optimizers, step and random state. The state
+        is also written on SIGTERM, SIGUSR1 or SIGINT, after the current step.
     log_steps
         Generator steps between entries of the history: ``step``, ``wasserstein``,
         ``gradient_penalty``, and ``class_real`` and ``class_generated`` or ``coverage``.
     on_progress
-        Called with every entry of the history that is made here.
+        Called with every new entry of the history.
     on_resume
-        Called once, with what the training goes on from, if it goes on.
+        Called once with the restored state of a resumed training.
 
     Raises
     ------
     UserError
-        If a loss is not finite (with the step), if the checkpoint is damaged or belongs to
-        another training, if a GPU is asked for and absent, or if a signal stopped the training
-        and its handler came back.
+        If a loss is not finite, if the checkpoint is damaged or belongs to another training, if a
+        requested GPU is missing, or if a signal stopped the training and its handler returned.
     ValueError
-        If the arrays do not belong to ``system``.
+        If the arrays do not fit ``system``.
     """
     processor = Processor.choose(device, precision)
     state = TrainingState.fresh(system, parameters, seed, processor.device)
@@ -119,8 +118,8 @@ def train(
         state.load(checkpoint_path, fingerprint)
         if state.steps > max_steps:
             raise UserError(
-                f"generator.max_steps is {max_steps}, but {checkpoint_path} has taken "
-                f"{state.steps} steps already; raise it or choose another output folder."
+                f"generator.max_steps is {max_steps}, but {checkpoint_path} is already at step "
+                f"{state.steps}; raise it or choose another output folder."
             )
         on_resume(state)
     state.processor = str(processor)
@@ -130,14 +129,14 @@ def train(
     def is_done() -> bool:
         return state.steps >= max_steps or state.seconds >= limit
 
-    # Held back only where there is a file to write the state to.
-    with _held_signals(hold=checkpoint_path is not None) as received:
+    # Signals are deferred only if there is a file to write the state to.
+    with _deferred_signals(defer=checkpoint_path is not None) as received:
         started = time.monotonic() - state.seconds
         saved = time.monotonic()
         while not received and not is_done():
             losses = trainer.step()
             state.seconds = time.monotonic() - started
-            # Before any checkpoint, which would otherwise keep the broken weights.
+            # Checked before a checkpoint is written.
             if not all(math.isfinite(loss) for loss in losses.values()):
                 raise UserError(
                     f"training: a loss is not finite at step {state.steps}; lower the learning "
@@ -153,8 +152,8 @@ def train(
             state.save(checkpoint_path, fingerprint)
     if received:
         raise UserError(
-            f"training: stopped by {received[-1].name} after step {state.steps}; its state is "
-            f"in {checkpoint_path}, from which the same command goes on."
+            f"training: stopped by {received[-1].name} after step {state.steps}; the state is in "
+            f"{checkpoint_path}. Run the same command again to resume."
         )
     return state.trained()
 
@@ -174,27 +173,28 @@ def _trainer(
     if state.parameters.draws_frameworks:
         frameworks = TrainingFrameworks(images, counts, system, weights=weights, device=device)
         return FrameworkTrainer(state, frameworks, processor)
-    asked = None if conditions is None else torch.as_tensor(np.asarray(conditions)).long()
-    return Trainer(state, TrainingImages(images, counts, system, weights=weights), asked, processor)
+    data = TrainingImages(images, counts, system, weights=weights)
+    requested = None if conditions is None else torch.as_tensor(np.asarray(conditions)).long()
+    return Trainer(state, data, requested, processor)
 
 
 @contextmanager
-def _held_signals(*, hold: bool) -> Iterator[list[signal.Signals]]:
-    """Collect stop signals within the block; after it, let the last one do what it would have done.
+def _deferred_signals(*, defer: bool) -> Iterator[list[signal.Signals]]:
+    """Collect stop signals within the block and raise the last one after it.
 
-    A signal that is ignored stays so. Python allows handlers in the main thread only: in any other,
-    and without ``hold``, this does nothing.
+    Ignored signals stay ignored. Python allows handlers in the main thread only; in other threads,
+    and without ``defer``, this does nothing.
     """
     received: list[signal.Signals] = []
 
-    def note(signum: int, _frame: FrameType | None) -> None:
+    def record(signum: int, _frame: FrameType | None) -> None:
         received.append(signal.Signals(signum))
 
     handlers = {}
-    if hold and threading.current_thread() is threading.main_thread():
+    if defer and threading.current_thread() is threading.main_thread():
         for signum in STOP_SIGNALS:
             if signal.getsignal(signum) not in (signal.SIG_IGN, None):  # None: not set from Python
-                handlers[signum] = signal.signal(signum, note)
+                handlers[signum] = signal.signal(signum, record)
     try:
         yield received
     finally:
@@ -205,7 +205,7 @@ def _held_signals(*, hold: bool) -> Iterator[list[signal.Signals]]:
 
 
 class _Trainer(ABC):
-    """Takes single steps of a training: the critic ``critic_steps`` times, then the generator."""
+    """Base class: train the critic ``critic_steps`` times, then the generator once."""
 
     def __init__(self, state: TrainingState, processor: Processor) -> None:
         self.state, self.processor = state, processor
@@ -235,7 +235,7 @@ class _Trainer(ABC):
 
     @contextmanager
     def _frozen_critic(self) -> Iterator[Critic]:
-        """Compute no gradients of the critic, which learns nothing from the generator's loss."""
+        """Disable gradients of the critic's parameters during the generator step."""
         critic = self.state.critic.requires_grad_(False)
         yield critic
         critic.requires_grad_(True)
@@ -245,7 +245,7 @@ class _Trainer(ABC):
 
 
 class Trainer(_Trainer):
-    """Takes single steps of a training as the paper describes it."""
+    """Training steps of the paper: generator, critic and classifier."""
 
     def __init__(
         self,
@@ -260,42 +260,42 @@ class Trainer(_Trainer):
         self.conditions = None if self.parameters.uniform_conditions else conditions
 
     def _train_critic(self) -> dict[str, Tensor]:
-        """Train the critic, and the classifier on real images beside it."""
-        # All at once, in a context that converts the weights to its precision once.
+        """Train the critic, and the classifier on the same real images."""
+        # All batches in one context, which converts the weights only once.
         with torch.no_grad(), self.processor.arithmetic():
             batches = range(self.parameters.critic_steps)
-            fakes = [self.state.generator(*self._noise_and_counts()) for _ in batches]
+            fakes = [self.state.generator(*self.draw_inputs()) for _ in batches]
         for fake in fakes:
             images, counts = self.data.draw(self.parameters.batch_size, self.rng)
             losses = self._critic_step(self._put(images), fake)
-            seen, counts = self._put(self._with_padding_noise(images)), self._put(counts)
+            inputs, counts = self._put(self.add_padding_noise(images)), self._put(counts)
             with self.processor.arithmetic():
-                loss = classifier_loss(self.classifier, seen, counts, self.parameters)
-            _descend(loss, self.state.optimizers["classifier"])
+                loss = classifier_loss(self.classifier, inputs, counts, self.parameters)
+            _update(loss, self.state.optimizers["classifier"])
         return losses | {"class_real": loss}
 
     def _train_generator(self) -> dict[str, Tensor]:
         state, parameters = self.state, self.parameters
-        noise, asked = self._noise_and_counts()
+        noise, requested = self.draw_inputs()
         with self._frozen_critic() as critic, self.processor.arithmetic():
-            fake = state.generator(noise, asked)
+            fake = state.generator(noise, requested)
             class_generated = classifier_loss(
                 self.classifier,
                 fake,
-                asked,
+                requested,
                 parameters,
                 weight_atoms=parameters.lambda_2,
                 weight_counts=parameters.lambda_1,
             )
             score = critic(fake).float().mean()
         state.optimizers["classifier"].zero_grad()
-        _descend(class_generated - score, state.optimizers["generator"])
+        _update(class_generated - score, state.optimizers["generator"])
         if parameters.classifier_in_generator_step:
             state.optimizers["classifier"].step()
         return {"class_generated": class_generated}
 
-    def _noise_and_counts(self) -> tuple[Tensor, Tensor]:
-        """Draw what the generator starts from: (n, noise_dim), (n, E)."""
+    def draw_inputs(self) -> tuple[Tensor, Tensor]:
+        """Draw noise (n, noise_dim) and requested compositions (n, E)."""
         n, system = self.parameters.batch_size, self.data.system
         noise = torch.randn(n, self.parameters.noise_dim, generator=self.rng)
         if self.conditions is not None:
@@ -303,12 +303,12 @@ class Trainer(_Trainer):
             counts = self.conditions[chosen]
         else:
             caps = system.max_counts
-            each = [torch.randint(1, cap + 1, (n,), generator=self.rng) for cap in caps]
-            counts = torch.stack(each, dim=1)
+            columns = [torch.randint(1, cap + 1, (n,), generator=self.rng) for cap in caps]
+            counts = torch.stack(columns, dim=1)
         return self._put(noise), self._put(counts)
 
-    def _with_padding_noise(self, images: Tensor) -> Tensor:
-        """Blur the padding of real images, which nothing generated could match exactly."""
+    def add_padding_noise(self, images: Tensor) -> Tensor:
+        """Add noise to the padding of real images, which generated images cannot match exactly."""
         mean, std = self.parameters.padding_noise_mean, self.parameters.padding_noise_std
         if not (mean or std):
             return images
@@ -318,7 +318,7 @@ class Trainer(_Trainer):
 
 
 class FrameworkTrainer(_Trainer):
-    """Takes single steps of a training of frameworks: critic against coverage and generator."""
+    """Training steps of frameworks: critic, and generator with coverage loss."""
 
     def __init__(
         self, state: TrainingState, data: TrainingFrameworks, processor: Processor
@@ -344,7 +344,7 @@ class FrameworkTrainer(_Trainer):
         with self._frozen_critic() as critic:
             score = critic(self._generate(crystals)).mean()
         loss = parameters.lambda_coverage * coverage - score
-        _descend(loss, self.state.optimizers["generator"])
+        _update(loss, self.state.optimizers["generator"])
         return {"coverage": coverage}
 
     def _draw(self) -> Tensor:
@@ -354,12 +354,12 @@ class FrameworkTrainer(_Trainer):
         return self._put(torch.randn(self.parameters.batch_size, dim, generator=self.rng))
 
     def _generate(self, crystals: Tensor) -> Tensor:
-        """Generate an image of the composition of every crystal."""
+        """Generate an image with the composition of every crystal."""
         noise = self._noise(self.generator.noise_dim)
         return self.generator(noise, self.data.counts[crystals])
 
 
-def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+def _update(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -370,7 +370,7 @@ def _fingerprint(
     conditions: NDArray[np.integer] | None,
     state: TrainingState,
 ) -> str:
-    """Hash what decides the course of a training, its length excepted."""
+    """Hash all inputs that determine a training, except its length."""
     tensors = (data.images, data.counts, data.probabilities)
     arrays = hashlib.sha256(b"".join(tensor.cpu().numpy().tobytes() for tensor in tensors))
     return content_hash(

@@ -1,4 +1,4 @@
-"""Proposers of structures: the generator, and the baselines beside it."""
+"""Proposers of structures: the generator and the baselines."""
 
 import lazy_loader
 

@@ -24,17 +24,17 @@ VOLUME_SPREAD = 0.2
 """Relative half width of the range of volumes per atom."""
 
 LENGTHS = (0.6, 1.6)
-"""Range of the edges before the cell is scaled to its volume; only their ratios count."""
+"""Range of the edges before the cell is scaled to its volume; only their ratios matter."""
 
 ANGLES = (60.0, 120.0)
-"""Range of the cell angles, degrees; every lattice has a cell within it."""
+"""Range of the cell angles, degrees; every lattice has such a cell."""
 
-FLATTEST = 0.3
-"""Smallest volume of the cell with unit edges; the corners of the range of angles are flat."""
+MIN_UNIT_VOLUME = 0.3
+"""Smallest volume of the cell with unit edges; excludes flat cells."""
 
 
-LOWEST_ENERGY = 10
-"""Orderings of lowest electrostatic energy of each prototype."""
+N_LOWEST_ENERGY = 10
+"""Orderings of lowest electrostatic energy per prototype."""
 
 
 class RandomCells(Proposer):
@@ -44,19 +44,19 @@ class RandomCells(Proposer):
     volume_per_atom = VOLUME_PER_ATOM
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
-        """Yield structures without end."""
+        """Yield structures endlessly."""
         species = [el for el, n in zip(self.system.elements, counts, strict=True) for _ in range(n)]
         while True:
             yield Structure(_cell(len(species), rng), species, rng.random((len(species), 3)))
 
 
 def _cell(n_atoms: int, rng: np.random.Generator) -> Lattice:
-    """Draw a cell of a sensible volume for so many atoms."""
+    """Draw a cell of a typical volume for ``n_atoms`` atoms."""
     volume = n_atoms * VOLUME_PER_ATOM * rng.uniform(1 - VOLUME_SPREAD, 1 + VOLUME_SPREAD)
     lengths = rng.uniform(*LENGTHS, size=3)
     while True:
         angles = rng.uniform(*ANGLES, size=3)
-        if Lattice.from_parameters(1, 1, 1, *angles).volume > FLATTEST:
+        if Lattice.from_parameters(1, 1, 1, *angles).volume > MIN_UNIT_VOLUME:
             return Lattice.from_parameters(*lengths, *angles).scale(volume)
 
 
@@ -67,15 +67,14 @@ class SymmetricCrystals(Proposer):
     volume_per_atom = VOLUME_PER_ATOM
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
-        """Yield crystals without end, or none if PyXtal finds none."""
+        """Yield crystals endlessly, or none if PyXtal cannot build one."""
         return symmetric_crystals(dict(zip(self.system.elements, counts, strict=True)), rng)
 
 
 class Substitution(Proposer):
     """Proposes decorated prototypes, the most plausible one of every prototype first.
 
-    The dataset source ``prototypes`` is made in the same way with fewer orderings, so a generator
-    that learned from it has seen the first of these structures.
+    The dataset source ``prototypes`` consists of the first of these structures.
 
     Parameters
     ----------
@@ -85,7 +84,7 @@ class Substitution(Proposer):
     Raises
     ------
     UserError
-        If the system is not one of cations and anions with known bond valences.
+        If the elements do not divide into cations and anions with known bond valences.
     """
 
     name = ProposerName.SUBSTITUTION
@@ -93,11 +92,11 @@ class Substitution(Proposer):
 
     def __init__(self, system: ChemicalSystem, oxidation_states: OxidationRanges) -> None:
         needed_by = f"the proposer {self.name.value!r}"
-        self.ions = Ions(system, oxidation_states, needed_by=needed_by, fix="leave it out")
+        self.ions = Ions(system, oxidation_states, needed_by=needed_by, fix="remove it")
         super().__init__(system)
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
-        """Yield the decorations in their order; nothing about them is random."""
+        """Yield the decorated prototypes in a fixed order, independent of ``rng``."""
         del rng
-        for candidate in decorate_composition(self.ions, counts, lowest_energy=LOWEST_ENERGY):
+        for candidate in decorate_composition(self.ions, counts, n_lowest_energy=N_LOWEST_ENERGY):
             yield candidate.structure

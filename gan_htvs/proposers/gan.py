@@ -1,7 +1,7 @@
-"""The generator as a proposer: conditioned sampling as Kim et al. do it.
+"""The generator as a proposer: conditioned sampling of Kim et al.
 
 Kim et al., ACS Cent. Sci. 2020, 6, 1412: condition on a composition, keep a sample only if the
-classifier reads that composition from it, decode the rows that the classifier calls atoms. A
+classifier predicts this composition, decode the rows that the classifier labels as atoms. A
 generator of the preset ``tuned`` has no classifier, since its compositions are exact.
 """
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from gan_htvs.proposers.proposer import RawSample
 
 BATCH_SIZE = 256
-"""Samples per pass through the networks. Always the same, as rounding depends on it."""
+"""Samples per forward pass; fixed, because rounding depends on it."""
 
 
 class GanProposer(Proposer):
-    """Proposes what a trained generator makes of a composition.
+    """Proposes samples of a trained generator.
 
     Parameters
     ----------
@@ -46,41 +46,42 @@ class GanProposer(Proposer):
         self.trained = trained
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[RawSample]:
-        """Yield structures, and the reasons where there is none, without end."""
+        """Yield structures or rejection reasons endlessly."""
         while True:
-            cells, refused = self.read_batch(counts, rng)
-            for reason, structure in zip(refused, cells.to_structures(), strict=True):
+            cells, rejections = self.read_batch(counts, rng)
+            for reason, structure in zip(rejections, cells.to_structures(), strict=True):
                 yield reason or structure
 
     @torch.no_grad()
     def read_batch(
         self, counts: Counts, rng: np.random.Generator
     ) -> tuple[DecodedCells, list[RejectionReason | None]]:
-        """Generate the next ``BATCH_SIZE`` raw samples and let the classifier, if any, read them.
+        """Generate the next ``BATCH_SIZE`` raw samples and read them with the classifier, if any.
 
         Returns
         -------
         cells
-            Decoded from the rows that the classifier calls atoms; without one, that are not empty.
-        refused
-            Why each is not of the composition, or None.
+            Decoded from the rows that the classifier labels as atoms; without classifier, from the
+            nonempty rows.
+        rejections
+            Reason why a sample does not have the composition, or None.
         """
-        asked = torch.tensor([counts]).expand(BATCH_SIZE, -1)
+        requested = torch.tensor([counts]).expand(BATCH_SIZE, -1)
         shape = (BATCH_SIZE, self.trained.generator.noise_dim)
         noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
-        images = self.trained.generator(noise, asked)
+        images = self.trained.generator(noise, requested)
         if self.trained.classifier is None:
             return decode(images.numpy(), self.system), [None] * BATCH_SIZE
         readings = self.trained.classifier(images)
-        found = torch.stack([reading.counts.argmax(dim=1) + 1 for reading in readings], dim=1)
-        refused: list[RejectionReason | None] = [
-            None if agrees else RejectionReason.WRONG_COMPOSITION
-            for agrees in (found == asked).all(dim=1).tolist()
+        predicted = torch.stack([reading.counts.argmax(dim=1) + 1 for reading in readings], dim=1)
+        rejections: list[RejectionReason | None] = [
+            None if is_match else RejectionReason.WRONG_COMPOSITION
+            for is_match in (predicted == requested).all(dim=1).tolist()
         ]
         presence = torch.cat([reading.atoms.argmax(dim=2) for reading in readings], dim=1).bool()
         cells = decode(images.numpy(), self.system, presence=presence.numpy())
         for i in np.flatnonzero((cells.counts != np.array(counts)).any(axis=1)):
             empty = (cells.counts[i] == 0).any()
-            rows = RejectionReason.EMPTY_ELEMENT if empty else RejectionReason.WRONG_ATOM_ROWS
-            refused[i] = refused[i] or rows
-        return cells, refused
+            reason = RejectionReason.EMPTY_ELEMENT if empty else RejectionReason.WRONG_ATOM_ROWS
+            rejections[i] = rejections[i] or reason
+        return cells, rejections

@@ -1,4 +1,4 @@
-"""What proposes structures of a composition: the generator, and the baselines beside it."""
+"""Base class of the proposers of structures, and their construction by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 FINITE = frozenset({ProposerName.SUBSTITUTION})
-"""Proposers with one fixed list of structures for each composition, whatever the seed."""
+"""Proposers with a fixed list of structures per composition, independent of the seed."""
 
 
 class Proposer(ABC):
@@ -36,7 +36,7 @@ class Proposer(ABC):
     Attributes
     ----------
     name
-        What it is called in campaign.yaml.
+        Name in campaign.yaml.
     volume_per_atom
         Target volume of overlap removal for loose and overlapping cells, A^3; None keeps theirs.
     """
@@ -49,14 +49,14 @@ class Proposer(ABC):
 
     @abstractmethod
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[RawSample]:
-        """Yield raw samples of one composition, decided by ``rng``, until there are no more.
+        """Yield raw samples of one composition, endlessly or until the proposals run out.
 
         Parameters
         ----------
         counts
             Atoms of each element in the cell, within the caps.
         rng
-            The source of all randomness; how far the iterator is read decides nothing.
+            Source of all randomness. A sample does not depend on how many others are drawn.
         """
 
 
@@ -71,18 +71,18 @@ def make_proposer(
     Parameters
     ----------
     name
-        Which one.
+        Name of the proposer.
     system, oxidation_states
-        What it proposes for.
+        Elements, caps, and the average oxidation states that each element may have.
     trained
-        What ``gan`` samples from.
+        Generator of the proposer ``gan``.
 
     Raises
     ------
     ValueError
-        If ``gan`` is asked for without a trained generator.
+        If ``name`` is ``gan`` and there is no trained generator.
     UserError
-        If ``substitution`` cannot tell the cations of the system from its anions.
+        If ``substitution`` cannot separate the cations and anions of the system.
     """
     # The libraries behind the proposers are slow to import.
     if name is ProposerName.GAN:

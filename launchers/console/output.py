@@ -100,7 +100,7 @@ def note_skipped(skipped: Skipped) -> None:
     """Print how many structures of a source were skipped, and why."""
     if n := skipped.counts.total():
         verb = "was" if n == 1 else "were"
-        note(f"{counted(n, 'structure')} of the dataset {verb} left out: {skipped}")
+        note(f"{counted(n, 'structure')} of the dataset {verb} skipped: {skipped}")
 
 
 class WorkProgress:

@@ -13,7 +13,7 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.core.statistics import Share
 from gan_htvs.core.text import join_names
-from gan_htvs.dataset.skipped import spell_reasons
+from gan_htvs.dataset.skipped import format_reasons
 from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.evaluation.evaluate import evaluate
 from gan_htvs.evaluation.evaluation_documents import Measures, Outcome
@@ -170,7 +170,7 @@ def note_shortfalls(report: Report) -> None:
             continue
         ends = dict.fromkeys(EXHAUSTED if draw.exhausted else BOUNDED for draw in short)
         rejections = sum((Counter(draw.rejections) for draw in short), Counter[str]())
-        reasons = spell_reasons(rejections, most=MOST_REASONS)
+        reasons = format_reasons(rejections, most=MOST_REASONS)
         note(
             f"{evaluation.proposer}: {sum(draw.found for draw in draws):,} of the "
             f"{sum(draw.wanted for draw in draws):,} structures wanted were found: "

@@ -116,7 +116,7 @@ def _losses(summary: PrescreenSummary, window: float) -> str:
 def _print_sampling(campaign: Campaign, databases: Databases) -> None:
     """Print how many raw samples it took, why the others were rejected, and who gave up."""
     from gan_htvs.core.stages import Step
-    from gan_htvs.dataset.skipped import spell_reasons
+    from gan_htvs.dataset.skipped import format_reasons
 
     fields = ("stream", "proposer", "composition", "requested", "tried", "rejections", "exhausted")
     with databases.store("outputs", key="uuid") as outputs:
@@ -136,7 +136,7 @@ def _print_sampling(campaign: Campaign, databases: Databases) -> None:
         rejections[sample["proposer"]].update(sample["rejections"])
     for proposer, n in sorted(tried.items()):
         by = f" by {proposer}" if len(tried) > 1 else ""
-        reasons = spell_reasons(rejections[proposer]) or "none"
+        reasons = format_reasons(rejections[proposer]) or "none"
         out.print(f"Sampling{by}: {n} raw samples, rejected before any physics: {reasons}")
     for sample in samples.values():
         found = len(sample["proposals"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.launchers.launchpad.test_units import write_references
 from typer.testing import CliRunner
 
 from flows.proposals import own_proposals
@@ -14,6 +13,7 @@ from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.units import CampaignUnits
 from tests.helpers import rocksalt
+from tests.launchers.launchpad.test_units import write_references
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_elements_outside_the_system_are_refused_with_the_file(folder):
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda folder: None, "holds no structure file"),
+        (lambda folder: None, "no structure file"),
         (lambda folder: (folder / "a.cif").write_text("nothing"), "ordered structure"),
         (
             lambda folder: rocksalt("Xe", 5.0).to(filename=str(folder / "a.cif")),

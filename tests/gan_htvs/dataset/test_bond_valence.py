@@ -10,7 +10,7 @@ from gan_htvs.dataset.bond_valence import fit_volume
 @pytest.mark.parametrize(
     ("cation", "a"), [("Mg", 4.212), ("Mn", 4.445), ("Ca", 4.811), ("Ni", 4.177)]
 )
-def test_rocksalt_monoxides_get_their_lattice_constant(cation, a):
+def test_rocksalt_monoxides_have_the_measured_lattice_constant(cation, a):
     squeezed = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(4.0), [cation, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     )
@@ -21,18 +21,18 @@ def test_rocksalt_monoxides_get_their_lattice_constant(cation, a):
     assert instability == pytest.approx(0, abs=1e-3)
 
 
-def test_a_cation_on_a_site_of_the_wrong_size_is_unstable():
+def test_unsuitable_charges_have_a_large_instability_index():
     rutile = Structure.from_spacegroup(
         "P4_2/mnm", Lattice.tetragonal(4.4, 2.87), ["Mn", "O"], [[0, 0, 0], [0.305, 0.305, 0]]
     )
-    oxide = fit_volume(rutile, np.array([4.0] * 2 + [-2.0] * 4))
-    uneven = fit_volume(rutile, np.array([6.0, 2.0] + [-2.0] * 4))
-    assert oxide is not None
-    assert uneven is not None
-    assert oxide[1] < 0.1
-    assert uneven[1] > 0.8
+    matching = fit_volume(rutile, np.array([4.0] * 2 + [-2.0] * 4))
+    mismatched = fit_volume(rutile, np.array([6.0, 2.0] + [-2.0] * 4))
+    assert matching is not None
+    assert mismatched is not None
+    assert matching[1] < 0.1
+    assert mismatched[1] > 0.8
 
 
-def test_ions_out_of_reach_have_no_volume():
+def test_distant_ions_have_no_volume():
     gas = Structure(Lattice.cubic(20), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     assert fit_volume(gas, np.array([2.0, -2.0])) is None

@@ -23,7 +23,7 @@ def test_permutations_form_the_space_group():
     assert (np.sort(permutations, axis=1) == np.arange(len(supercell))).all()
 
 
-def test_binary_fcc_superstructures_are_as_many_as_published():
+def test_number_of_binary_fcc_superstructures_matches_hart_and_forcade():
     # Hart & Forcade 2008: 2, 6, 19, 28 binary derivatives of fcc with 2 to 5 atoms per cell.
     numbers = []
     for index in range(2, 6):
@@ -40,19 +40,21 @@ def test_binary_fcc_superstructures_are_as_many_as_published():
     assert numbers == [2, 6, 19, 28]
 
 
-def test_point_groups_of_the_layered_orderings():
+def test_point_groups_of_layered_orderings():
     orders = []
     for form in inequivalent_superlattices(2, FCC):
         supercell = FCC.copy()
         supercell.make_supercell(form)
         options = [2 if site.specie.symbol == "Na" else 1 for site in supercell]
-        _, found = inequivalent_occupations(all_occupations(options), *site_permutations(supercell))
-        orders += found.tolist()
+        _, group_orders = inequivalent_occupations(
+            all_occupations(options), *site_permutations(supercell)
+        )
+        orders += group_orders.tolist()
     # L1_0 (4/mmm) and L1_1 (-3m).
     assert sorted(orders) == [12, 16]
 
 
-def test_many_colors_that_do_not_fit_into_a_float_are_still_told_apart():
+def test_occupations_too_large_for_an_exact_key_stay_distinct():
     random = np.random.default_rng(3)
     occupations = random.integers(6, size=(40, 24)).astype(np.int8)
     identity = np.arange(24)[None]

@@ -2,40 +2,31 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign.model import Campaign, DatasetSettings
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
 from gan_htvs.dataset import arrays
 from gan_htvs.dataset.arrays import SHIPPED, read_array
-from gan_htvs.dataset.relaxed import ENOUGH, relax_dataset
+from gan_htvs.dataset.relaxed import MIN_STRUCTURES, relax_dataset
 from gan_htvs.dataset.sources import screen
 from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.structures.matching import structure_matcher, unique_indices
 from gan_htvs.structures.point_cloud import decode
 from gan_htvs.structures.validity import check_geometry
+from tests.helpers import layered
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
-
-
-def layered(length: float) -> Structure:
-    """MgMnO2: rocksalt with Mg and Mn in layers along c."""
-    return Structure(
-        Lattice.tetragonal(length / 2**0.5, length),
-        ["Mg", "Mn", "O", "O"],
-        [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0, 0, 0.5]],
-    )
 
 
 @pytest.fixture
 def campaign(tmp_path) -> Campaign:
     folder = tmp_path / "structures"
     folder.mkdir()
-    layered(4.2).to(str(folder / "tight.cif"))
-    layered(4.5).to(str(folder / "wide.cif"))
+    layered(length=4.2).to(str(folder / "tight.cif"))
+    layered(length=4.5).to(str(folder / "wide.cif"))
     return Campaign.model_validate(
         {
             "name": "layers",
@@ -47,12 +38,12 @@ def campaign(tmp_path) -> Campaign:
     )
 
 
-def test_a_source_is_relaxed_filled_and_remembered(campaign, tmp_path):
+def test_source_is_relaxed_filled_and_cached(campaign, tmp_path):
     journal = tmp_path / "relaxations.jsonl"
-    told = []
+    steps = []
     relaxations = Relaxations(campaign.engines.potential, journal=journal)
-    first = relax_dataset(campaign, relaxations, on_progress=lambda *step: told.append(step))
-    assert {what for what, *_ in told} >= {"relax reference phases", "relax", "fill, round 1"}
+    first = relax_dataset(campaign, relaxations, on_progress=lambda *step: steps.append(step))
+    assert {name for name, *_ in steps} >= {"relax reference phases", "relax", "fill, round 1"}
     assert first.level_of_theory == "CHGNet-0.3.0"
     assert len(first.structures) > 1
     assert len(unique_indices(first.structures)) == len(first.structures)
@@ -60,11 +51,11 @@ def test_a_source_is_relaxed_filled_and_remembered(campaign, tmp_path):
     assert max(first.energies_above_hull) <= 0.5
     assert all(check_geometry(structure) is None for structure in first.structures)
     matcher = structure_matcher()
-    assert any(matcher.fit(layered(4.3), structure) for structure in first.structures)
+    assert any(matcher.fit(layered(length=4.3), structure) for structure in first.structures)
 
     size = journal.stat().st_size
     again = relax_dataset(campaign, Relaxations(campaign.engines.potential, journal=journal))
-    assert journal.stat().st_size == size, "nothing is relaxed twice"
+    assert journal.stat().st_size == size
     assert again.labels == first.labels
 
     path = tmp_path / "relaxed.npz"
@@ -76,32 +67,32 @@ def test_a_source_is_relaxed_filled_and_remembered(campaign, tmp_path):
         list(read_array(path, SYSTEM))
 
 
-def test_the_shipped_dataset_is_what_its_page_says():
+def test_shipped_dataset_matches_its_documentation():
     dataset = build_dataset(SYSTEM, STATES, DatasetSettings(source="shipped"))
     assert len(dataset) >= 800
     assert dataset.n_compositions >= 100
     assert dataset.energies_above_hull.max() <= 0.5
     file = screen(read_array(SHIPPED, SYSTEM), SYSTEM, STATES)
-    assert len(file.structures) == len(dataset), "nothing unsound was shipped"
+    assert len(file.structures) == len(dataset)
     assert not file.skipped.by_reason
     np.testing.assert_array_equal(dataset.energies_above_hull, file.energies_above_hull)
     assert (dataset.counts.max(axis=0) <= [8, 8, 12]).all()
     assert all(SYSTEM.is_charge_balanced(tuple(row), STATES) for row in dataset.counts.tolist())
     assert SHIPPED.stat().st_size < 1_000_000
     _, sizes = np.unique(dataset.counts, axis=0, return_counts=True)
-    assert np.median(sizes) >= ENOUGH
+    assert np.median(sizes) >= MIN_STRUCTURES
     some = decode(dataset.images[::7], SYSTEM).to_structures()
     assert len(unique_indices(some)) == len(some)
 
 
 @pytest.mark.parametrize("caps", [{"V": 4, "O": 10}, {"O": 12, "Mg": 8, "Mn": 8}])
-def test_the_shipped_dataset_is_of_one_chemical_system(caps):
+def test_shipped_dataset_of_other_caps_is_a_user_error(caps):
     states = STATES | {"V": (2, 5)}
-    with pytest.raises(UserError, match=r"'shipped': holds structures of Mg 8, Mn 8, O"):
+    with pytest.raises(UserError, match=r"'shipped': .* Mg 8, Mn 8, O"):
         build_dataset(ChemicalSystem(caps=caps), states, DatasetSettings(source="shipped"))
 
 
-def test_a_damaged_shipped_file_is_not_taken_for_another_chemical_system(tmp_path, monkeypatch):
+def test_missing_shipped_file_is_a_user_error(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "SHIPPED", tmp_path / "gone.npz")
-    with pytest.raises(UserError, match=r"gone\.npz: cannot read the array file"):
+    with pytest.raises(UserError, match=r"gone\.npz"):
         build_dataset(SYSTEM, STATES, DatasetSettings(source="shipped"))

@@ -11,15 +11,9 @@ from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.dataset.supercells import supercells
 from gan_htvs.structures.matching import structure_matcher
 from gan_htvs.structures.point_cloud import decode, encode
+from tests.helpers import layered
 
 MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
-
-
-def ordered_rocksalt() -> Structure:
-    """MgMnO2, cations in layers along c."""
-    cell = Lattice.tetragonal(2.98, 4.21)
-    coords = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0, 0, 0.5]]
-    return Structure(cell, ["Mg", "Mn", "O", "O"], coords)
 
 
 def decoded(images: np.ndarray, system: ChemicalSystem = MG_MN_O) -> list[Structure]:
@@ -28,19 +22,19 @@ def decoded(images: np.ndarray, system: ChemicalSystem = MG_MN_O) -> list[Struct
     return structures  # type: ignore[return-value]
 
 
-def test_every_multiple_within_the_caps_is_made() -> None:
+def test_all_multiples_within_the_caps_are_built() -> None:
     images, counts, parents = supercells(
-        encode([ordered_rocksalt()], MG_MN_O), np.array([[1, 1, 2]]), MG_MN_O
+        encode([layered()], MG_MN_O), np.array([[1, 1, 2]]), MG_MN_O
     )
-    # Ordered factorisations of 1 to 6 into three: 1 + 3 + 3 + 6 + 3 + 9.
+    # Ordered factorizations of 1 to 6 into three: 1 + 3 + 3 + 6 + 3 + 9.
     assert len(images) == 25
     assert parents.tolist() == [0] * 25
     assert counts.tolist()[0] == [1, 1, 2]
     assert np.unique(counts[:, 0], return_counts=True)[1].tolist() == [1, 3, 3, 6, 3, 9]
 
 
-def test_a_supercell_is_that_of_pymatgen_and_matches_its_parent() -> None:
-    parent = ordered_rocksalt()
+def test_supercells_equal_those_of_pymatgen_and_match_the_parent() -> None:
+    parent = layered()
     images, counts, _ = supercells(encode([parent], MG_MN_O), np.array([[1, 1, 2]]), MG_MN_O)
     matcher = structure_matcher()
     for structure, n in zip(decoded(images), counts, strict=True):
@@ -48,19 +42,19 @@ def test_a_supercell_is_that_of_pymatgen_and_matches_its_parent() -> None:
         multiples = np.round(np.array(structure.lattice.abc) / parent.lattice.abc).astype(int)
         expected = parent.copy().make_supercell(multiples)
         for symbol in MG_MN_O.elements:
-            ours, theirs = (
+            coords, expected_coords = (
                 np.array([site.frac_coords for site in cell if site.specie.symbol == symbol])
                 for cell in (structure, expected)
             )
-            apart = ours[:, None] - theirs[None]
-            apart = np.abs(apart - np.round(apart)).max(axis=2)
-            assert (apart.min(axis=0) < 1e-5).all()
-            assert (apart.min(axis=1) < 1e-5).all()
+            difference = coords[:, None] - expected_coords[None]
+            distance = np.abs(difference - np.round(difference)).max(axis=2)
+            assert (distance.min(axis=0) < 1e-5).all()
+            assert (distance.min(axis=1) < 1e-5).all()
         assert matcher.fit(parent, structure)
 
 
-def test_interleaved_species_as_once_published_do_not_match_the_parent() -> None:
-    parent = ordered_rocksalt()
+def test_scrambled_species_of_the_published_array_do_not_match_the_parent() -> None:
+    parent = layered()
     # ASE repeats the cell as a whole: Mg Mn O O Mg Mn O O.
     repeated = AseAtomsAdaptor.get_atoms(parent).repeat((2, 1, 1))
     scrambled = Structure(
@@ -81,9 +75,9 @@ def test_lattice_vectors_stay_below_30_angstrom() -> None:
     assert np.unique(np.round(images[:, 0, 2] * 30)).tolist() == [11, 22]
 
 
-def test_a_cell_that_fills_the_caps_stays_alone() -> None:
+def test_cell_at_the_caps_has_no_supercells() -> None:
     system = ChemicalSystem(caps={"Mg": 1, "Mn": 8, "O": 12})
-    images = encode([ordered_rocksalt()], system)
+    images = encode([layered()], system)
     larger, counts, parents = supercells(images, np.array([[1, 1, 2]]), system)
     np.testing.assert_array_equal(larger, images)
     assert counts.tolist() == [[1, 1, 2]]
@@ -92,7 +86,7 @@ def test_a_cell_that_fills_the_caps_stays_alone() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), counts=st.tuples(*[st.integers(1, 3)] * 3))
-def test_density_and_padding_survive(seed: int, counts: tuple[int, ...]) -> None:
+def test_supercells_keep_density_and_padding(seed: int, counts: tuple[int, ...]) -> None:
     rng = np.random.default_rng(seed)
     cell = Structure(
         Lattice.from_parameters(*rng.uniform(3, 8, 3), *rng.uniform(70, 110, 3)),

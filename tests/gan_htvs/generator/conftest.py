@@ -1,4 +1,4 @@
-"""A few crystals that generators learn from in tests."""
+"""Small training set shared by the tests of the generator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _seeded() -> None:
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    """Six cells of two compositions, five of them VO2-like."""
+    """Return six cells of two compositions, five of them VO2."""
     rng = np.random.default_rng(0)
     cells = [
         Structure(np.diag([3.0, 4.5, 5.0 + i / 5]), ["V"] * v + ["O"] * o, rng.random((v + o, 3)))

@@ -34,9 +34,9 @@ def random_cell(seed: int, counts: tuple[int, ...], system: ChemicalSystem) -> S
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), counts=st.tuples(*[st.integers(1, 4)] * 3))
-def test_an_augmented_image_is_the_same_crystal(seed: int, counts: tuple[int, ...]) -> None:
+def test_augmented_images_are_the_same_crystal(seed: int, counts: tuple[int, ...]) -> None:
     parent = random_cell(seed, counts, MG_MN_O)
-    # The matcher's search for a primitive cell takes atoms within 0.25 A for one.
+    # The search of the matcher for a primitive cell merges atoms within 0.25 A.
     assume((parent.distance_matrix + 9 * np.eye(len(parent))).min() > 0.5)
     data = TrainingImages(encode([parent], MG_MN_O), np.array([counts]), MG_MN_O)
     drawn, drawn_counts = data.draw(6, rng(seed))
@@ -50,7 +50,7 @@ def test_an_augmented_image_is_the_same_crystal(seed: int, counts: tuple[int, ..
         assert matcher.get_rms_dist(parent, structure)[0] < 1e-3
 
 
-def test_padding_stays_clean_and_last(images: np.ndarray, counts: np.ndarray) -> None:
+def test_padding_stays_zero_and_last(images: np.ndarray, counts: np.ndarray) -> None:
     drawn, n = TrainingImages(images, counts, V_O).draw(500, rng(2))
     rows = drawn.numpy()[:, 2:]
     for e, block in enumerate(V_O.blocks):
@@ -60,13 +60,13 @@ def test_padding_stays_clean_and_last(images: np.ndarray, counts: np.ndarray) ->
         assert (rows[:, block][atoms] <= 5 / 6 + 1e-6).all()
 
 
-def test_drawing_is_decided_by_the_generator(images: np.ndarray, counts: np.ndarray) -> None:
-    one, other = (TrainingImages(images, counts, V_O).draw(64, rng(5)) for _ in range(2))
-    assert torch.equal(one[0], other[0])
-    assert torch.equal(one[1], other[1])
+def test_drawing_is_reproducible(images: np.ndarray, counts: np.ndarray) -> None:
+    first, second = (TrainingImages(images, counts, V_O).draw(64, rng(5)) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
 
 
-def test_origins_axes_and_row_orders_are_all_drawn_equally_often() -> None:
+def test_origins_axes_and_row_orders_are_uniform() -> None:
     system = ChemicalSystem(caps={"Mg": 3, "O": 9})
     cell = Structure(
         Lattice.orthorhombic(3, 6, 9),
@@ -82,74 +82,74 @@ def test_origins_axes_and_row_orders_are_all_drawn_equally_often() -> None:
     assert len(orders) == 6
     assert all(abs(k - n / 6) < 5 * math.sqrt(n / 6) for k in orders.values())
 
-    # An atom at every place, uncorrelated with where it stood.
-    places, _ = np.histogram(image[:, 2, 0], bins=20, range=(1 / 6, 5 / 6))
-    assert (np.abs(places - n / 20) < 5 * math.sqrt(n / 20)).all()
+    # Positions of an atom are uniform.
+    histogram, _ = np.histogram(image[:, 2, 0], bins=20, range=(1 / 6, 5 / 6))
+    assert (np.abs(histogram - n / 20) < 5 * math.sqrt(n / 20)).all()
 
-    # Undo axes and origin: squared distances from the first atom tell which rows are which.
+    # Without axes and origin, the order of the rows is known.
     mg = Counter(map(tuple, row_orders(image, stored[0], slice(0, 3)).tolist()))
     assert len(mg) == 6
     assert all(abs(k - n / 6) < 5 * math.sqrt(n / 6) for k in mg.values())
     oxygen = row_orders(image[:20_000], stored[0], slice(3, 12))
-    at = np.array([np.bincount(oxygen[:, row], minlength=9) for row in range(9)])
-    # Sampling noise, and that of 5,040 orders standing for 9!.
-    assert (np.abs(at / 20_000 - 1 / 9) < 5 * math.sqrt(1 / 9 / 5040 + 1 / 9 / 20_000)).all()
+    positions = np.array([np.bincount(oxygen[:, row], minlength=9) for row in range(9)])
+    # Sampling noise, including that of 5,040 orders representing 9!.
+    assert (np.abs(positions / 20_000 - 1 / 9) < 5 * math.sqrt(1 / 9 / 5040 + 1 / 9 / 20_000)).all()
     assert len(np.unique(oxygen, axis=0)) > 4000
 
 
 def row_orders(images: np.ndarray, stored: np.ndarray, block: slice) -> np.ndarray:
-    """Which stored row stands in each row of a block; works for cells of three lengths."""
+    """Return the stored row of each row of a block; cells must have three different lengths."""
     axes = np.argsort(images[:, 0], axis=1)
     frac = np.take_along_axis(images[:, 2:], axes[:, None], axis=2)[:, block] * 1.5
-    old = stored[2:][block] * 1.5
-    # The shift that brings some stored atom onto the first row and all others onto others.
-    best = np.full((len(images), len(old)), np.inf)
-    found = np.zeros((len(images), len(old)), dtype=int)
-    for first in range(len(old)):
-        moved = frac - frac[:, :1] + old[first]
-        apart = moved[:, :, None] - old
-        apart = np.abs(apart - np.round(apart)).max(axis=3)
-        worst = apart.min(axis=2).max(axis=1)
+    stored_frac = stored[2:][block] * 1.5
+    # Try every stored atom as the first row and compare the others.
+    best = np.full((len(images), len(stored_frac)), np.inf)
+    order = np.zeros((len(images), len(stored_frac)), dtype=int)
+    for first in range(len(stored_frac)):
+        moved = frac - frac[:, :1] + stored_frac[first]
+        difference = moved[:, :, None] - stored_frac
+        distance = np.abs(difference - np.round(difference)).max(axis=3)
+        worst = distance.min(axis=2).max(axis=1)
         better = worst < best[:, 0]
         best[better] = worst[better, None]
-        found[better] = apart.argmin(axis=2)[better]
+        order[better] = distance.argmin(axis=2)[better]
     assert best.max() < 1e-4
-    return found
+    return order
 
 
-def test_each_formula_is_drawn_equally_often(images: np.ndarray, counts: np.ndarray) -> None:
+def test_formulas_are_drawn_with_equal_probability(images: np.ndarray, counts: np.ndarray) -> None:
     data = TrainingImages(images, counts, V_O)
     _, drawn = data.draw(9000, rng())
-    formulas, often = np.unique(drawn.numpy(), axis=0, return_counts=True)
+    formulas, frequencies = np.unique(drawn.numpy(), axis=0, return_counts=True)
     assert formulas.tolist() == [[1, 2], [2, 4], [2, 5]]
-    np.testing.assert_allclose(often / 9000, 1 / 3, atol=0.03)
+    np.testing.assert_allclose(frequencies / 9000, 1 / 3, atol=0.03)
 
     _, drawn = TrainingImages(images, counts, V_O, supercells=False).draw(4000, rng())
-    formulas, often = np.unique(drawn.numpy(), axis=0, return_counts=True)
+    formulas, frequencies = np.unique(drawn.numpy(), axis=0, return_counts=True)
     assert formulas.tolist() == [[1, 2], [2, 5]]
-    np.testing.assert_allclose(often / 4000, 1 / 2, atol=0.04)
+    np.testing.assert_allclose(frequencies / 4000, 1 / 2, atol=0.04)
 
 
-def test_within_a_formula_crystals_are_drawn_by_weight(
-    images: np.ndarray, counts: np.ndarray
-) -> None:
+def test_crystals_of_a_formula_are_drawn_by_weight(images: np.ndarray, counts: np.ndarray) -> None:
     data = TrainingImages(images, counts, V_O, weights=[4, 1, 1, 1, 1, 9], supercells=False)
     np.testing.assert_allclose(data.probabilities, [0.25, *[0.0625] * 4, 0.5])
     drawn, n = data.draw(8000, rng())
     small = drawn[n[:, 0] == 1, 0].sort(dim=1).values.numpy()
-    first = np.isclose(small[:, 2], images[0, 0].max(), atol=1e-5).mean()
-    assert first == pytest.approx(0.5, abs=0.04)
+    share = np.isclose(small[:, 2], images[0, 0].max(), atol=1e-5).mean()
+    assert share == pytest.approx(0.5, abs=0.04)
 
 
-def test_a_crystal_is_not_favored_for_its_many_supercells() -> None:
+def test_number_of_supercells_does_not_change_the_probability_of_a_crystal() -> None:
     cells = [random_cell(0, (1, 1, 2), MG_MN_O), random_cell(1, (4, 4, 8), MG_MN_O)]
     data = TrainingImages(encode(cells, MG_MN_O), np.array([[1, 1, 2], [4, 4, 8]]), MG_MN_O)
-    same = (data.counts == torch.tensor([4, 4, 8])).all(dim=1)
-    assert same.sum() > 2
-    np.testing.assert_allclose(data.probabilities[same][0] / data.probabilities[same].sum(), 0.5)
+    is_formula = (data.counts == torch.tensor([4, 4, 8])).all(dim=1)
+    assert is_formula.sum() > 2
+    np.testing.assert_allclose(
+        data.probabilities[is_formula][0] / data.probabilities[is_formula].sum(), 0.5
+    )
 
 
-def test_all_crystals_of_a_rich_composition_are_kept() -> None:
+def test_all_crystals_of_a_composition_are_drawn() -> None:
     cells = [random_cell(i, (1, 2), V_O) for i in range(300)]
     data = TrainingImages(encode(cells, V_O), np.tile([1, 2], (300, 1)), V_O, supercells=False)
     drawn, _ = data.draw(6000, rng())
@@ -159,7 +159,7 @@ def test_all_crystals_of_a_rich_composition_are_kept() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda i, c: (i[:, :-1], c, None), "do not belong to O-V"),
+        (lambda i, c: (i[:, :-1], c, None), "images of shape"),
         (lambda i, c: (i, c[:-1], None), "counts of shape"),
         (lambda i, c: (i, c * 3, None), "between 1 and"),
         (lambda i, c: (i[:, ::-1].copy(), c, None), "first rows"),
@@ -168,7 +168,7 @@ def test_all_crystals_of_a_rich_composition_are_kept() -> None:
         (lambda i, c: (i, c, [1.0] * 5 + [math.nan]), "6 positive numbers"),
     ],
 )
-def test_arrays_of_another_system_are_refused(
+def test_arrays_that_do_not_fit_the_system_raise_an_error(
     images: np.ndarray, counts: np.ndarray, change, problem: str
 ) -> None:
     wrong, wrong_counts, weights = change(images, counts)

@@ -26,7 +26,7 @@ def rows(folder: Path) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-def test_entries_are_on_disk_as_they_come(tmp_path: Path) -> None:
+def test_entries_are_written_immediately(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     with LearningCurves(folder) as curves:
         for step in (10, 20, 30):
@@ -43,11 +43,11 @@ def interrupted(folder: Path, *steps: int) -> None:
 
 
 def state(*steps: int) -> SimpleNamespace:
-    # As JSON returns it: keys in alphabetical order.
+    # Keys in alphabetical order, as JSON returns them.
     return SimpleNamespace(history=[dict(sorted(entry(step).items())) for step in steps])
 
 
-def test_steps_taken_again_after_a_kill_replace_the_old_ones(tmp_path: Path) -> None:
+def test_repeated_steps_of_a_resumed_training_replace_the_old_ones(tmp_path: Path) -> None:
     interrupted(tmp_path, 10, 20, 30)
     with LearningCurves(tmp_path) as resumed:
         resumed.resume(state(10))
@@ -57,7 +57,7 @@ def test_steps_taken_again_after_a_kill_replace_the_old_ones(tmp_path: Path) -> 
     assert rows(tmp_path) == [entry(10), entry(20, 0.5), entry(30, 0.5)]
 
 
-def test_curves_of_another_preset_give_way(tmp_path: Path) -> None:
+def test_curves_of_another_preset_are_replaced(tmp_path: Path) -> None:
     interrupted(tmp_path, 5)
     other = {"step": 10.0, "wasserstein": 1.0, "gradient_penalty": 0.5, "coverage": 0.25}
     with LearningCurves(tmp_path) as tuned:
@@ -67,7 +67,7 @@ def test_curves_of_another_preset_give_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", [1, 4, 20])
-def test_a_line_that_a_kill_cut_short_is_written_again(tmp_path: Path, lost: int) -> None:
+def test_truncated_line_is_written_again(tmp_path: Path, lost: int) -> None:
     interrupted(tmp_path, 10, 20, 30)
     text = (tmp_path / "curves.csv").read_text()
     (tmp_path / "curves.csv").write_text(text[:-lost])
@@ -90,17 +90,17 @@ def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
     with LearningCurves(tmp_path) as curves:
         for step in (10, 20, 30):
             curves(entry(step))
-    time.sleep(1.1)  # TensorBoard orders files by the second in which they were begun
+    time.sleep(1.1)  # TensorBoard orders files by start time in seconds
     with LearningCurves(tmp_path) as resumed:
         resumed.resume(state(10))
         resumed(entry(20, offset=0.5))
     events = processing.EventAccumulator(str(tmp_path)).Reload()
     assert sorted(events.Tags()["scalars"]) == sorted(NAMES)
-    found = [(event.step, event.value) for event in events.Scalars("wasserstein")]
-    assert found == [(10, 10.0), (20, 20.5)]
+    values = [(event.step, event.value) for event in events.Scalars("wasserstein")]
+    assert values == [(10, 10.0), (20, 20.5)]
 
 
-def test_without_tensorboard_the_rest_is_written(
+def test_csv_and_figure_are_written_without_tensorboard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
@@ -110,13 +110,13 @@ def test_without_tensorboard_the_rest_is_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.csv", "curves.png"]
 
 
-def test_a_foreign_file_is_not_overwritten(tmp_path: Path) -> None:
+def test_other_csv_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "curves.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match=r"curves\.csv: holds no learning curve"):
+    with pytest.raises(UserError, match=r"curves\.csv"):
         LearningCurves(tmp_path)
 
 
-def test_an_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
+def test_unwritable_folder_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match=r"curves\.csv"):
         LearningCurves(tmp_path / "file")(entry(1))

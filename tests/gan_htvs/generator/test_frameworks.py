@@ -8,7 +8,8 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.chemical_system import ChemicalSystem
-from gan_htvs.generator.checkpoint import TrainedGenerator, load
+from gan_htvs.core.errors import UserError
+from gan_htvs.generator.checkpoint import TrainedGenerator, deserialize, load, serialize
 from gan_htvs.generator.frameworks import (
     FrameworkGenerator,
     Sites,
@@ -49,49 +50,49 @@ def as_cations(structure: Structure) -> Structure:
 
 
 @pytest.mark.parametrize("system", [MG_MN_O, O_FIRST])
-def test_exchanged_cations_leave_the_framework_of_a_crystal(system: ChemicalSystem) -> None:
+def test_exchanged_cations_keep_the_framework_of_a_crystal(system: ChemicalSystem) -> None:
     data = frameworks(system)
     keys = torch.randn(len(data.counts), system.max_atoms)
     images = data.decorated(torch.arange(len(data.counts)), keys).numpy()
-    for parent, made in zip(crystals(), decode(images, system).to_structures(), strict=True):
-        assert isinstance(made, Structure)
-        assert made.composition == parent.composition
-        assert structure_matcher().fit(as_cations(made), as_cations(parent))
+    for parent, decorated in zip(crystals(), decode(images, system).to_structures(), strict=True):
+        assert isinstance(decorated, Structure)
+        assert decorated.composition == parent.composition
+        assert structure_matcher().fit(as_cations(decorated), as_cations(parent))
 
 
-def test_every_exchange_is_drawn_equally_often() -> None:
+def test_cation_orderings_have_equal_probability() -> None:
     sites = Sites(MG_MN_O)
     counts = torch.tensor([[2, 1, 3]]).expand(6000, -1)
     source = sites.sources(counts, torch.randn(6000, MG_MN_O.max_atoms))
-    manganese = source[:, 3]  # three cation sites are taken; one holds the Mn
+    manganese = source[:, 3]  # three cation sites are occupied, one of them by Mn
     share = torch.bincount(manganese, minlength=3) / 6000
     torch.testing.assert_close(share, torch.full((3,), 1 / 3), atol=0.03, rtol=0)
-    taken = torch.cat([source[:, :2], source[:, 3:4]], dim=1).sort(dim=1).values
-    assert (taken == torch.tensor([0, 1, 2])).all()
+    occupied = torch.cat([source[:, :2], source[:, 3:4]], dim=1).sort(dim=1).values
+    assert (occupied == torch.tensor([0, 1, 2])).all()
     anions = source[:, 5:8].sort(dim=1).values
     assert (anions == torch.tensor([5, 6, 7])).all()
 
 
-def test_a_description_depends_on_the_cation_listed_first_alone() -> None:
+def test_description_depends_only_on_the_first_cation() -> None:
     system = ChemicalSystem(caps={"Mg": 1, "O": 4})
     rng = np.random.default_rng(1)
     cell = Lattice.from_parameters(4.0, 4.9, 6.1, 83, 95, 101)
     crystal = Structure(cell, ["Mg"] + ["O"] * 4, rng.random((5, 3)))
-    other = Structure.from_sites([crystal[i] for i in (0, 4, 2, 1, 3)])
-    other.make_supercell([[1, 1, 0], [0, 1, 0], [0, 2, 1]])
-    other.translate_sites(range(5), [0.3, 0.1, 0.7])
-    images = encode([crystal, other], system)
+    equivalent = Structure.from_sites([crystal[i] for i in (0, 4, 2, 1, 3)])
+    equivalent.make_supercell([[1, 1, 0], [0, 1, 0], [0, 2, 1]])
+    equivalent.translate_sites(range(5), [0.3, 0.1, 0.7])
+    images = encode([crystal, equivalent], system)
     data = TrainingFrameworks(images, np.array([[1, 4], [1, 4]]), system)
     assert not np.allclose(images[0], images[1], atol=0.01)
     torch.testing.assert_close(data.vectors[0], data.vectors[1], atol=1e-3, rtol=0)
 
 
-def test_the_coverage_loss_is_the_distance_of_the_nearest_framework() -> None:
+def test_coverage_loss_is_the_distance_to_the_nearest_framework() -> None:
     data = frameworks()
     torch.manual_seed(0)
     generator = FrameworkGenerator(MG_MN_O, replace(TINY, noise_dim=2))
     latents = torch.randn(9, 1, 2)
-    single = [coverage_loss(generator, data, torch.tensor([1]), one[None]) for one in latents]
+    single = [coverage_loss(generator, data, torch.tensor([1]), z[None]) for z in latents]
     best = coverage_loss(generator, data, torch.tensor([1]), latents)
     torch.testing.assert_close(best, torch.stack(single).min())
 
@@ -105,17 +106,17 @@ def test_crystals_are_learned_and_compositions_are_exact(tmp_path) -> None:
 
     half = trained.halved()
     assert half.classifier is None
-    back = load(half.save_in(tmp_path), system=MG_MN_O)
-    assert back.sha256 == half.sha256
+    loaded = load(half.save_in(tmp_path), system=MG_MN_O)
+    assert loaded.sha256 == half.sha256
 
-    proposer = GanProposer(back)
-    cells, refused = proposer.read_batch((2, 1, 4), np.random.default_rng(0))
-    assert not any(refused)
+    proposer = GanProposer(loaded)
+    cells, rejections = proposer.read_batch((2, 1, 4), np.random.default_rng(0))
+    assert not any(rejections)
     assert (cells.counts == (2, 1, 4)).all()
     parent = as_cations(crystals()[2])
-    made = [s for s in cells.to_structures() if isinstance(s, Structure)]
-    found = [structure_matcher().fit(as_cations(s), parent) for s in made[:20]]
-    assert np.mean(found) > 0.5
+    generated = [s for s in cells.to_structures() if isinstance(s, Structure)]
+    matches = [structure_matcher().fit(as_cations(s), parent) for s in generated[:20]]
+    assert np.mean(matches) > 0.5
     result = sample(proposer, (3, 1, 4), 2, seed=0)
     assert all(MG_MN_O.counts(s) == (3, 1, 4) for s in result.structures)
 
@@ -134,27 +135,24 @@ def test_only_the_tuned_preset_has_no_classifier() -> None:
     [
         ({"counts": np.array([[1, 1, 2]] * 5)}, "as many atoms as counts"),
         ({"counts": np.array([[1, 2, 3]])}, "counts of shape"),
-        ({"images": np.zeros((0, 11, 3), dtype=np.float32)}, "do not belong to"),
+        ({"images": np.zeros((0, 11, 3), dtype=np.float32)}, "images of shape"),
         ({"weights": np.zeros(5)}, "5 positive numbers"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(change: dict[str, np.ndarray], message: str) -> None:
+def test_arrays_that_do_not_fit_raise_an_error(change: dict[str, np.ndarray], message: str) -> None:
     images = encode(crystals(), MG_MN_O)
     arrays = {"images": images, "counts": decode(images, MG_MN_O).counts} | change
     with pytest.raises(ValueError, match=message):
         TrainingFrameworks(system=MG_MN_O, **arrays)
 
 
-def test_anions_keep_their_own_sites() -> None:
+def test_every_anion_is_a_group_of_its_own() -> None:
     sites = Sites(ChemicalSystem(caps={"Mg": 2, "F": 2, "Mn": 1, "O": 3}))
     assert sites.groups == [[0, 2], [1], [3]]
 
 
-def test_a_file_with_networks_that_its_preset_lacks_is_damaged() -> None:
-    from gan_htvs.core.errors import UserError
-    from gan_htvs.generator.checkpoint import pack, unpack
-
+def test_file_with_networks_that_its_preset_lacks_is_a_user_error() -> None:
     trained = TrainedGenerator.build(MG_MN_O, TINY, seed=0)
-    tensors, metadata = unpack(trained.to_bytes(), "file")
-    with pytest.raises(UserError, match="is a damaged generator file"):
-        load(pack(tensors | {"classifier.weight": torch.zeros(2)}, metadata))
+    tensors, metadata = deserialize(trained.to_bytes(), "file")
+    with pytest.raises(UserError, match="damaged"):
+        load(serialize(tensors | {"classifier.weight": torch.zeros(2)}, metadata))

@@ -31,7 +31,7 @@ def linear(inputs: int, outputs: int) -> int:
 
 
 def normalized(inputs: int, outputs: int) -> int:
-    """Weights, and scale and shift of the normalization that takes the place of a bias."""
+    """Count weights, and scale and shift of the normalization instead of a bias."""
     return inputs * outputs + 2 * outputs
 
 
@@ -94,7 +94,7 @@ def normalized(inputs: int, outputs: int) -> int:
     ],
     ids=["Mg-Mn-O", "V-O"],
 )
-def test_parameter_counts_are_those_of_the_published_layers(
+def test_parameter_counts_match_the_published_layers(
     system: ChemicalSystem, generator: int, critic: int, classifier: int
 ) -> None:
     assert parameter_count(Generator(system, PAPER)) == generator
@@ -102,7 +102,7 @@ def test_parameter_counts_are_those_of_the_published_layers(
     assert parameter_count(Classifier(system, PAPER)) == classifier
 
 
-def test_the_published_code_has_a_cell_branch_and_a_bias_instead_of_the_last_norm() -> None:
+def test_authors_classifier_has_a_cell_branch_and_no_last_normalization() -> None:
     text = parameter_count(Classifier(MG_MN_O, PAPER))
     code = Classifier(MG_MN_O, replace(PAPER, atom_branch_norms=3, lambda_cell=0.1))
     cell = (
@@ -116,7 +116,7 @@ def test_the_published_code_has_a_cell_branch_and_a_bias_instead_of_the_last_nor
     fill = code.fill(torch.rand(5, 30, 3))
     assert fill.shape == (5,)
     assert ((fill > 0) & (fill < 1)).all()
-    with pytest.raises(ValueError, match="without a cell branch"):
+    with pytest.raises(ValueError, match="lambda_cell"):
         Classifier(V_O, NARROW).fill(torch.rand(5, 26, 3))
 
 
@@ -132,20 +132,20 @@ def test_shapes_follow_the_chemical_system(system: ChemicalSystem, rows: int) ->
     assert [tuple(r.counts.shape) for r in readings] == [(5, n) for n in system.max_counts]
 
 
-def test_the_condition_is_the_fill_and_one_hot_counts() -> None:
+def test_condition_is_the_fraction_of_filled_rows_and_one_hot_counts() -> None:
     vector = condition_vector(torch.tensor([[2, 4, 8]]), MG_MN_O.max_counts)
     assert vector.shape == (1, 29)
     assert vector[0, 0] == pytest.approx(14 / 28)
     assert vector[0, 1:].nonzero().flatten().tolist() == [1, 8 + 3, 16 + 7]
 
 
-def test_atoms_are_expected_in_the_first_rows_of_their_block() -> None:
+def test_expected_atoms_are_in_the_first_rows_of_their_block() -> None:
     presence = expected_presence(torch.tensor([[2, 1, 3], [8, 8, 12]]), MG_MN_O.max_counts)
     assert presence[0].nonzero().flatten().tolist() == [0, 1, 8, 16, 17, 18]
     assert presence[1].all()
 
 
-def test_the_critic_does_not_see_the_order_of_equal_atoms() -> None:
+def test_critic_is_invariant_to_the_order_of_equal_atoms() -> None:
     images = torch.rand(2, 30, 3)
     shuffled = images.clone()
     shuffled[:, 2:10] = images[:, 2:10].flip(1)
@@ -156,7 +156,7 @@ def test_the_critic_does_not_see_the_order_of_equal_atoms() -> None:
     assert not torch.allclose(critic(swapped), critic(images), atol=1e-5)
 
 
-def test_the_row_maps_are_the_published_convolutions() -> None:
+def test_row_maps_equal_the_published_convolutions() -> None:
     critic = Critic(MG_MN_O, NARROW)
     first = critic.rows[0]
     assert isinstance(first, nn.Linear)

@@ -4,7 +4,6 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from pymatgen.core import Lattice
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from gan_htvs.core.chemical_system import ChemicalSystem
@@ -20,22 +19,22 @@ from gan_htvs.structures.random_crystals import (
     symmetric_crystal,
     symmetric_crystals,
 )
-from gan_htvs.structures.symmetry import primitive_crystal
 from gan_htvs.structures.validity import possible_cells
+from tests.helpers import spinel
 
 MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 STATES = {"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)}
 SPINEL = {"Mg": 2, "Mn": 4, "O": 8}
 
 
-def test_crystals_have_the_atoms_asked_for():
+def test_symmetric_crystals_have_the_requested_atoms():
     crystals = list(islice(symmetric_crystals(SPINEL, np.random.default_rng(0)), 8))
     assert len(crystals) == 8
-    for each in crystals:
-        assert [site.specie.symbol for site in each] == ["Mg"] * 2 + ["Mn"] * 4 + ["O"] * 8
+    for crystal in crystals:
+        assert [site.specie.symbol for site in crystal] == ["Mg"] * 2 + ["Mn"] * 4 + ["O"] * 8
 
 
-def test_groups_are_those_with_fitting_orbits():
+def test_compatible_groups_have_fitting_orbits():
     groups = compatible_groups((2, 4, 8))
     assert {1, 2, 227} <= set(groups)  # spinel itself is Fd-3m
     assert 228 not in groups  # the smallest orbit of Fd-3c has four atoms in a primitive cell
@@ -44,22 +43,22 @@ def test_groups_are_those_with_fitting_orbits():
 
 
 @pytest.mark.parametrize("number", [14, 15, 38, 43, 139, 166, 216, 227])
-def test_cells_are_primitive_in_every_centring(number):
-    made = [symmetric_crystal(number, SPINEL, seed=seed) for seed in range(3)]
-    made = [each for each in made if each is not None]
-    assert made
-    for each in made:
-        assert each.composition.get_el_amt_dict() == SPINEL
-        # Orbits may fall into places that have more symmetry than was asked for.
-        found = SpacegroupAnalyzer(each, symprec=1e-3).get_symmetry_operations()
-        assert len(found) >= N_POINT_OPERATIONS[number]
+def test_symmetric_crystals_are_primitive_in_every_centering(number):
+    attempts = [symmetric_crystal(number, SPINEL, seed=seed) for seed in range(3)]
+    crystals = [crystal for crystal in attempts if crystal is not None]
+    assert crystals
+    for crystal in crystals:
+        assert crystal.composition.get_el_amt_dict() == SPINEL
+        # Orbits may happen to lie on positions of higher symmetry.
+        operations = SpacegroupAnalyzer(crystal, symprec=1e-3).get_symmetry_operations()
+        assert len(operations) >= N_POINT_OPERATIONS[number]
 
 
 N_POINT_OPERATIONS = {14: 4, 15: 4, 38: 4, 43: 4, 139: 16, 166: 12, 216: 24, 227: 48}
-"""Order of the point group of each, which is the number of operations of a primitive cell."""
+"""Order of the point group, the number of operations of a primitive cell."""
 
 
-def test_cells_are_sensible_and_positions_uniform():
+def test_random_cells_have_typical_volumes_and_uniform_positions():
     cells = list(islice(RandomCells(MG_MN_O).raw_samples((2, 4, 8), np.random.default_rng(0)), 200))
     volumes = np.array([cell.volume / len(cell) for cell in cells]) / VOLUME_PER_ATOM
     assert 1 - VOLUME_SPREAD <= volumes.min() < 0.85
@@ -79,39 +78,34 @@ def substitution() -> Substitution:
     return Substitution(MG_MN_O, STATES)
 
 
-def test_spinel_is_among_the_proposals(substitution):
-    spinel = primitive_crystal(
-        "Fd-3m",
-        Lattice.cubic(8.4),
-        [("Mg", 0, 0, 0), ("Mn", 5 / 8, 5 / 8, 5 / 8), ("O", 0.3874, 0.3874, 0.3874)],
-    )
-    found = sample(substitution, (2, 4, 8), 100, seed=0)
-    assert any(structure_matcher().fit(spinel, each) for each in found.structures)
-    untouched = np.array([each.max_displacement for each in found.samples]) < 1e-9
-    assert untouched.mean() > 0.5  # structures without overlaps stay as they are
+def test_substitution_proposes_spinel(substitution):
+    result = sample(substitution, (2, 4, 8), 100, seed=0)
+    assert any(structure_matcher().fit(spinel(), structure) for structure in result.structures)
+    unchanged = np.array([sampled.max_displacement for sampled in result.samples]) < 1e-9
+    assert unchanged.mean() > 0.5  # structures without overlaps stay as they are
 
 
-def test_the_list_ends_and_no_seed_changes_it(substitution):
+def test_substitution_is_finite_and_independent_of_the_seed(substitution):
     first, second = (sample(substitution, (1, 2, 4), 1000, seed=seed) for seed in (0, 1))
     assert first.exhausted
     assert len(first.samples) < 1000
     assert first.structures == second.structures
 
 
-def test_the_first_proposals_are_those_of_the_dataset(substitution):
+def test_decorations_of_a_composition_equal_those_of_the_dataset(substitution):
     system = ChemicalSystem(caps={"Mg": 2, "O": 2})
     ions = Ions(system, {"Mg": (2, 2), "O": (-2, -2)})
-    everywhere = decorate_prototypes(ions, max_per_composition=50)
-    of_one = decorate_composition(ions, (2, 2))
-    labeled = zip(everywhere.labels, everywhere.structures, strict=True)
-    expected = [(name, found) for name, found in labeled if system.counts(found) == (2, 2)]
-    assert len(of_one) == len(expected) > 2
-    for ours, (prototype, theirs) in zip(of_one, expected, strict=True):
-        assert ours.prototype == prototype
-        np.testing.assert_allclose(ours.structure.frac_coords, theirs.frac_coords)
+    dataset = decorate_prototypes(ions, max_per_composition=50)
+    decorated = decorate_composition(ions, (2, 2))
+    labeled = zip(dataset.labels, dataset.structures, strict=True)
+    expected = [(name, s) for name, s in labeled if system.counts(s) == (2, 2)]
+    assert len(decorated) == len(expected) > 2
+    for candidate, (prototype, structure) in zip(decorated, expected, strict=True):
+        assert candidate.prototype == prototype
+        np.testing.assert_allclose(candidate.structure.frac_coords, structure.frac_coords)
 
 
-def test_metals_have_no_prototypes():
+def test_substitution_of_metals_is_a_user_error():
     alloy = ChemicalSystem(caps={"Mg": 2, "Al": 2})
     with pytest.raises(UserError, match="cations and anions"):
         Substitution(alloy, {"Mg": (0, 0), "Al": (0, 0)})

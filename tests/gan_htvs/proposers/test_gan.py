@@ -50,38 +50,38 @@ def gan() -> GanProposer:
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (3, 4)])
-def test_samples_are_of_the_composition_valid_and_unique(
+def test_samples_have_the_composition_and_are_valid_and_unique(
     gan: GanProposer, counts: tuple[int, int]
 ) -> None:
     result = sample(gan, counts, 4, seed=1)
     assert len(result.structures) == 4
     assert all(MG_O.counts(structure) == counts for structure in result.structures)
-    apart = dict.fromkeys(combinations_with_replacement(MG_O.elements, 2), 1.5)
-    assert all(check_geometry(s, pair_distances=apart) is None for s in result.structures)
+    distances = dict.fromkeys(combinations_with_replacement(MG_O.elements, 2), 1.5)
+    assert all(check_geometry(s, pair_distances=distances) is None for s in result.structures)
     assert unique_indices(result.structures) == [0, 1, 2, 3]
-    indices = [each.index for each in result.samples]
+    indices = [sampled.index for sampled in result.samples]
     assert indices == sorted(set(indices))
     assert indices[-1] == result.tried - 1
 
 
-def test_a_raw_sample_is_kept_if_the_classifier_reads_the_composition(gan: GanProposer) -> None:
+def test_raw_sample_is_kept_if_the_classifier_predicts_the_composition(gan: GanProposer) -> None:
     counts = (2, 3)
     raw = list(islice(gan.raw_samples(counts, np.random.default_rng(5)), BATCH_SIZE))
-    kept = [isinstance(each, Structure) for each in raw]
+    kept = [isinstance(sampled, Structure) for sampled in raw]
     noise = np.random.default_rng(5).standard_normal((BATCH_SIZE, 8), dtype=np.float32)
     with torch.no_grad():
-        asked = torch.tensor([counts] * BATCH_SIZE)
-        readings = gan.trained.classifier(gan.trained.generator(torch.from_numpy(noise), asked))
+        requested = torch.tensor([counts] * BATCH_SIZE)
+        readings = gan.trained.classifier(gan.trained.generator(torch.from_numpy(noise), requested))
     agree = torch.ones(BATCH_SIZE, dtype=torch.bool)
     for count, reading in zip(counts, readings, strict=True):
         agree &= reading.counts.argmax(dim=1) + 1 == count
         agree &= reading.atoms.argmax(dim=2).sum(dim=1) == count
-    possible = [not isinstance(each, RejectionReason) or "cell" not in each for each in raw]
+    possible = [not isinstance(s, RejectionReason) or "cell" not in s for s in raw]
     assert 0 < sum(kept) < BATCH_SIZE
-    assert kept == [a and p for a, p in zip(agree.tolist(), possible, strict=True)]
+    assert kept == [is_match and p for is_match, p in zip(agree.tolist(), possible, strict=True)]
 
 
-def test_an_untrained_generator_gives_up_and_says_why() -> None:
+def test_untrained_generator_stops_at_the_bound_with_reasons() -> None:
     torch.manual_seed(0)
     untrained = GanProposer(TrainedGenerator.build(MG_O, PARAMETERS, seed=0))
     result = sample(untrained, (1, 4), 2, seed=0, max_tries_per_structure=30)
@@ -89,12 +89,12 @@ def test_an_untrained_generator_gives_up_and_says_why() -> None:
     assert not result.exhausted
     assert result.tried == 60
     assert result.reasons.total() + len(result.structures) == 60
-    refused = {RejectionReason.WRONG_COMPOSITION, RejectionReason.WRONG_ATOM_ROWS}
-    assert refused & set(result.reasons)
+    mismatches = {RejectionReason.WRONG_COMPOSITION, RejectionReason.WRONG_ATOM_ROWS}
+    assert mismatches & set(result.reasons)
     assert result.acceptance == pytest.approx(len(result.structures) / 60)
 
 
-def test_an_impossible_composition_is_refused(gan: GanProposer) -> None:
+def test_impossible_composition_is_a_user_error(gan: GanProposer) -> None:
     states = {"Mg": (2.0, 2.0), "O": (-2.0, -2.0)}
     assert sample(gan, (2, 2), 1, seed=0, oxidation_states=states).structures
     with pytest.raises(UserError, match="composition Mg2O3"):

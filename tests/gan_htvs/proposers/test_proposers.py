@@ -1,4 +1,4 @@
-"""What holds for every proposer, for two chemical systems that differ in configuration alone."""
+"""Properties of all proposers in two chemical systems."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def coordinates(samples: list) -> list:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("name", ProposerName)
-def test_a_raw_sample_has_the_atoms_asked_for_or_a_reason(name, system):
+def test_raw_sample_has_the_requested_atoms_or_a_rejection_reason(name, system):
     proposer, counts = make(name, system)
     assert proposer.name is name
     samples = raw(proposer, counts, 5)
     assert len(samples) == 5
-    for each in samples:
-        if isinstance(each, Structure):
-            assert proposer.system.counts(each) == counts
+    for raw_sample in samples:
+        if isinstance(raw_sample, Structure):
+            assert proposer.system.counts(raw_sample) == counts
         else:
-            assert isinstance(each, RejectionReason)
+            assert isinstance(raw_sample, RejectionReason)
 
 
 @pytest.mark.parametrize("name", ProposerName)
-def test_the_seed_decides_and_the_number_read_does_not(name):
+def test_raw_samples_depend_on_the_seed_but_not_on_their_number(name):
     proposer, counts = make(name, "V-O")
     four = coordinates(raw(proposer, counts, 4))
     assert coordinates(raw(make(name, "V-O")[0], counts, 6))[:4] == four
@@ -68,7 +68,7 @@ def test_the_seed_decides_and_the_number_read_does_not(name):
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("name", BASELINES)
-def test_more_structures_begin_with_the_same_ones(name, system):
+def test_larger_sample_begins_with_the_smaller_one(name, system):
     proposer, counts = make(name, system)
     two, more = (sample(proposer, counts, n, seed=7) for n in (2, 7))
     assert len(more.samples) == 7
@@ -76,6 +76,6 @@ def test_more_structures_begin_with_the_same_ones(name, system):
     assert coordinates(more.structures[:2]) == coordinates(two.structures)
 
 
-def test_a_generator_is_needed_for_the_generator():
+def test_gan_proposer_needs_a_trained_generator():
     with pytest.raises(ValueError, match="trained generator"):
         make_proposer(ProposerName.GAN, V_O, {})

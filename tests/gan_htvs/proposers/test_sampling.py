@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.proposers.baselines import RandomCells
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.structures.validity import RejectionReason
+from tests.helpers import rocksalt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,13 +18,11 @@ if TYPE_CHECKING:
     from gan_htvs.proposers.proposer import RawSample
 
 MG_O = ChemicalSystem(caps={"Mg": 4, "O": 4})
-ROCK_SALT = Structure.from_spacegroup(
-    "Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-).get_primitive_structure()
+ROCKSALT = rocksalt()
 
 
-class Listed(RandomCells):
-    """Proposes what it was given."""
+class FixedProposer(RandomCells):
+    """Proposes a fixed list of raw samples."""
 
     name = ProposerName.SUBSTITUTION
     volume_per_atom = None
@@ -37,33 +35,33 @@ class Listed(RandomCells):
         yield from self.samples
 
 
-def test_every_raw_sample_is_accounted_for_and_the_end_is_told():
-    refused = RejectionReason.WRONG_ATOM_ROWS
-    result = sample(Listed([ROCK_SALT, refused, ROCK_SALT.copy()]), (1, 1), 3, seed=0)
-    assert result.reasons == {refused: 1, RejectionReason.DUPLICATE: 1}
+def test_raw_samples_are_counted_by_reason_until_exhausted():
+    reason = RejectionReason.WRONG_ATOM_ROWS
+    result = sample(FixedProposer([ROCKSALT, reason, ROCKSALT.copy()]), (1, 1), 3, seed=0)
+    assert result.reasons == {reason: 1, RejectionReason.DUPLICATE: 1}
     assert (result.tried, result.exhausted) == (3, True)
     assert result.acceptance == pytest.approx(1 / 3)
-    (only,) = result.samples
-    assert (only.index, only.structure, only.raw) == (0, ROCK_SALT, ROCK_SALT)
-    assert (only.max_displacement, only.is_remade) == (0, False)
+    (sampled,) = result.samples
+    assert (sampled.index, sampled.structure, sampled.raw) == (0, ROCKSALT, ROCKSALT)
+    assert (sampled.max_displacement, sampled.is_remade) == (0, False)
 
 
-def test_no_more_is_read_than_needed():
-    proposals = [RejectionReason.WRONG_COMPOSITION] * 3 + [ROCK_SALT] * 5
-    result = sample(Listed(proposals), (1, 1), 1, seed=0)
+def test_sampling_stops_at_the_requested_number():
+    proposals = [RejectionReason.WRONG_COMPOSITION] * 3 + [ROCKSALT] * 5
+    result = sample(FixedProposer(proposals), (1, 1), 1, seed=0)
     assert (result.tried, len(result.samples), result.exhausted) == (4, 1, False)
 
 
-def test_the_bound_on_tries_ends_an_endless_loop():
+def test_sampling_stops_at_the_bound_on_tries():
     endless = [RejectionReason.WRONG_COMPOSITION] * 1000
-    result = sample(Listed(endless), (1, 1), 2, seed=0, max_tries_per_structure=10)
+    result = sample(FixedProposer(endless), (1, 1), 2, seed=0, max_tries_per_structure=10)
     assert (result.tried, result.samples, result.exhausted) == (20, [], False)
 
 
-def test_volumes_that_mean_something_are_held():
-    loose = ROCK_SALT.copy()
-    loose.scale_lattice(2 * ROCK_SALT.volume)
-    proposer = Listed([loose])
+def test_volume_is_kept_without_a_target_volume():
+    loose = ROCKSALT.copy()
+    loose.scale_lattice(2 * ROCKSALT.volume)
+    proposer = FixedProposer([loose])
     assert sample(proposer, (1, 1), 1, seed=0).structures[0].volume == pytest.approx(loose.volume)
     proposer.volume_per_atom = 13.0
     assert sample(proposer, (1, 1), 1, seed=0).structures[0].volume == pytest.approx(26)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.core.chemical_system import ChemicalSystem
-from gan_htvs.generator.checkpoint import load, read_bytes, unpack
+from gan_htvs.generator.checkpoint import deserialize, load, read_bytes
 from launchers.cli.main import app
 from launchers.console import output as console
 from launchers.local.generator_training import train_campaign
@@ -65,7 +65,7 @@ def test_a_stopped_training_goes_on_with_the_same_command(campaign: Path) -> Non
     assert "the same command continues from here" in " ".join(told.split())
     assert not list(model.glob("generator-*"))
     (state,) = model.glob("training.safetensors")
-    taken = unpack(read_bytes(state), "state")[1]["step"]
+    taken = deserialize(read_bytes(state), "state")[1]["step"]
 
     result = CliRunner().invoke(app, command[3:])
     assert result.exit_code == 0, result.output
@@ -115,7 +115,7 @@ def test_what_does_not_come_in_is_counted_by_reason_and_named(tmp_path: Path) ->
     result = CliRunner().invoke(app, ["train", str(path), "-o", str(tmp_path / "model")])
     assert result.exit_code == 0, result.output
     assert (
-        "3 structures of the dataset were left out: unreadable file (1), duplicate (1), more than "
+        "3 structures of the dataset were skipped: unreadable file (1), duplicate (1), more than "
         "dataset.max_structures (1), namely broken.cif (does not parse: "
     ) in result.stderr
     assert "rocksalt.cif (duplicate), zincblende.cif (more than" in result.stderr

@@ -197,7 +197,7 @@ def test_wrong_checkpoints_are_one_sentence(folder):
         TrainedGenerator.build(other, PARAMETERS, seed=0).to_bytes()
     )
     for name, message in {
-        "half.safetensors": "is no readable checkpoint",
+        "half.safetensors": "readable checkpoint",
         "other.safetensors": "was trained for V 2, O 2, not for Mg 2, O 2",
         "none.safetensors": "cannot read the checkpoint",
     }.items():
@@ -286,7 +286,7 @@ def test_a_baseline_that_refuses_the_system_is_told_before_any_work(alloy):
     assert result.exit_code == 2
     told = " ".join(result.stderr.split())
     assert "the proposer 'substitution' needs cations and anions" in told
-    assert told.endswith("leave it out.")
+    assert told.endswith("remove it.")
     assert "sampling" not in result.output
     assert "dataset" not in result.output
 

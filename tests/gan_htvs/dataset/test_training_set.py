@@ -11,6 +11,7 @@ from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.structures.matching import structure_matcher, unique_indices
 from gan_htvs.structures.point_cloud import decode
 from gan_htvs.structures.validity import check_geometry
+from tests.helpers import spinel
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
@@ -24,15 +25,6 @@ def dataset():
 @pytest.fixture(scope="module")
 def structures(dataset):
     return decode(dataset.images, SYSTEM).to_structures()
-
-
-def spinel(tetrahedral: str, octahedral: str) -> Structure:
-    return Structure.from_spacegroup(
-        "Fd-3m",
-        Lattice.cubic(8.4),
-        [tetrahedral, octahedral, "O"],
-        [[0, 0, 0], [0.625, 0.625, 0.625], [0.3875, 0.3875, 0.3875]],
-    ).get_primitive_structure()
 
 
 def ilmenite() -> Structure:
@@ -56,24 +48,25 @@ def mg6mno8() -> Structure:
 
 
 @pytest.mark.parametrize(
-    "known",
-    [spinel("Mg", "Mn"), ilmenite(), mg6mno8()],
+    "crystal",
+    [spinel().get_primitive_structure(), ilmenite(), mg6mno8()],
     ids=["MgMn2O4 spinel", "MgMnO3 ilmenite", "Mg6MnO8"],
 )
-def test_known_crystals_are_in_the_dataset(structures, known):
+def test_known_crystals_are_in_the_dataset(structures, crystal):
     matcher = structure_matcher()
-    assert any(matcher.fit(known, structure) for structure in structures)
+    assert any(matcher.fit(crystal, structure) for structure in structures)
 
 
 def test_normal_spinel_has_manganese_in_octahedra(dataset, structures):
     matcher = structure_matcher()
-    known = spinel("Mg", "Mn")
-    found = next(s for s in structures if matcher.fit(known, s))
+    normal_spinel = spinel()
+    structure = next(s for s in structures if matcher.fit(normal_spinel, s))
     neighbors = {
         site.specie.symbol: sum(
-            n.specie.symbol == "O" and n.nn_distance < 2.6 for n in found.get_neighbors(site, 2.6)
+            n.specie.symbol == "O" and n.nn_distance < 2.6
+            for n in structure.get_neighbors(site, 2.6)
         )
-        for site in found
+        for site in structure
         if site.specie.symbol != "O"
     }
     assert neighbors == {"Mg": 4, "Mn": 6}
@@ -91,14 +84,14 @@ def test_inverse_spinel_and_tunnel_phases_are_in_the_dataset(dataset):
     } <= origins
 
 
-def test_there_is_enough_to_learn_from(dataset):
+def test_dataset_covers_all_compositions(dataset):
     assert len(dataset) >= 300
     assert dataset.n_compositions == len(list(SYSTEM.compositions(STATES))) == 172
     assert len(set(dataset.labels)) > 20
     assert len(dataset.labels) == len(dataset)
 
 
-def test_every_structure_is_sound(dataset, structures):
+def test_all_structures_are_valid_and_charge_balanced(dataset, structures):
     assert dataset.images.shape == (len(dataset), 30, 3)
     assert dataset.images.dtype == np.float32
     for counts, structure in zip(dataset.counts.tolist(), structures, strict=True):
@@ -109,16 +102,16 @@ def test_every_structure_is_sound(dataset, structures):
         assert max(structure.lattice.abc) <= 30
 
 
-def test_volumes_are_those_of_oxides(structures):
+def test_volumes_are_typical_of_oxides(structures):
     volumes = [structure.volume / len(structure) for structure in structures]
     assert 9 < np.median(volumes) < 14
 
 
-def test_no_two_match(structures):
+def test_structures_are_unique(structures):
     assert unique_indices(structures) == list(range(len(structures)))
 
 
-def test_the_same_arguments_give_the_same_dataset():
+def test_dataset_is_reproducible():
     system = ChemicalSystem(caps={"Mg": 2, "Mn": 3, "O": 5})
     first, second = (build_dataset(system, STATES, DatasetSettings()) for _ in range(2))
     assert first.hash == second.hash
@@ -129,7 +122,7 @@ def test_the_same_arguments_give_the_same_dataset():
     assert fewer.summary()["rejected"]["max_structures"] == len(first) - 10
 
 
-def test_vanadium_oxides_by_configuration_alone():
+def test_vanadium_oxides_need_only_configuration():
     system = ChemicalSystem(caps={"V": 4, "O": 10})
     states = {"V": (2.0, 5.0), "O": (-2.0, -2.0)}
     progress: list[tuple[int, int]] = []
@@ -142,27 +135,39 @@ def test_vanadium_oxides_by_configuration_alone():
     assert progress[-1][0] == progress[-1][1] == len(progress)
     formulas = {system.formula(tuple(row)) for row in dataset.counts.tolist()}
     assert {"VO", "V3O4", "V4O6", "V2O4", "V4O10"} <= formulas
-    # V2O5 itself: square pyramids with one short vanadyl bond.
+    # V2O5: square pyramids with one short vanadyl bond.
     assert "V2O5" in dataset.labels
 
 
 @pytest.mark.parametrize(
-    ("caps", "states", "message"),
+    ("caps", "states"),
     [
-        ({"Mg": 4, "Mn": 4}, {"Mg": (2, 2), "Mn": (2, 4)}, "cations and anions"),
-        ({"Ti": 4, "N": 4, "O": 4}, {"Ti": (2, 4), "N": (-3, 5), "O": (-2, -2)}, "separate"),
-        ({"He": 2, "O": 2}, {"He": (0, 2), "O": (-2, -2)}, "He"),
-        ({"Mg": 1, "O": 4}, {"Mg": (1, 1), "O": (-2, -2)}, "no sound"),
+        ({"Mg": 4, "Mn": 4}, {"Mg": (2, 2), "Mn": (2, 4)}),
+        ({"Ti": 4, "N": 4, "O": 4}, {"Ti": (2, 4), "N": (-3, 5), "O": (-2, -2)}),
+        ({"He": 2, "O": 2}, {"He": (0, 2), "O": (-2, -2)}),
+        ({"Mg": 1, "O": 4}, {"Mg": (1, 1), "O": (-2, -2)}),
     ],
+    ids=["no anions", "sign not fixed", "no bond valences", "no valid structure"],
 )
-def test_a_system_without_prototypes_is_told_in_one_sentence(caps, states, message):
-    with pytest.raises(UserError, match=message) as caught:
+def test_system_without_decorated_prototypes_is_a_user_error(caps, states):
+    with pytest.raises(UserError, match=r"dataset\.source"):
         build_dataset(ChemicalSystem(caps=caps), states, DatasetSettings())
-    assert "dataset.source" in str(caught.value)
 
 
-def test_oxynitrides_have_both_anions_ordered():
+def test_oxynitrides_order_both_anions():
     system = ChemicalSystem(caps={"Ta": 2, "N": 2, "O": 2})
     states = {"Ta": (5.0, 5.0), "N": (-3.0, -3.0), "O": (-2.0, -2.0)}
     dataset = build_dataset(system, states, DatasetSettings())
     assert {tuple(row) for row in dataset.counts.tolist()} == {(1, 1, 1), (2, 2, 2)}
+
+
+def test_split_holds_out_a_fixed_fraction_and_keeps_every_composition(dataset):
+    training, held_out = dataset.split(0.2)
+    assert len(training) + len(held_out) == len(dataset)
+    assert 0.1 * len(dataset) < len(held_out) < 0.25 * len(dataset)
+    assert training.n_compositions == dataset.n_compositions
+    assert set(training.labels) | set(held_out.labels) == set(dataset.labels)
+    larger_training, smaller_held_out = dataset.split(0.1)
+    held_out_images = {image.tobytes() for image in held_out.images}
+    assert {image.tobytes() for image in smaller_held_out.images} <= held_out_images
+    assert len(larger_training) > len(training)
