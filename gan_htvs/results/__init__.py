@@ -1,8 +1,8 @@
 """Results: the candidate collection, builders, queries, export, figures and the HTML report.
 
-* ``builders``: job outputs to candidates
+* ``builders``: build candidates from job outputs
 * ``store``, ``filters``, ``funnel``: queries and counts
-* ``export``, ``plots``, ``html_report``: files
+* ``export``, ``plots``, ``html_report``: structure files, figures and reports
 """
 
 import lazy_loader

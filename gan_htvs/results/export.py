@@ -1,4 +1,4 @@
-"""Structures of candidates as files that other programs read, with a manifest of what they are."""
+"""Export of candidate structures in standard formats, with a manifest."""
 
 from __future__ import annotations
 
@@ -32,78 +32,80 @@ _COLUMNS = {
     "band_gap_reason": "band_gap_reason",
     "band_gap_method": "band_gap_method",
 }
-"""Fields of a candidate by their columns in the manifest."""
+"""Columns of the manifest and the candidate fields that they hold."""
 
 EXPORT_FIELDS = (*_COLUMNS.values(), "generated_structure", "structure", "pourbaix")
-"""Fields of a candidate that an export is made of."""
+"""Candidate fields that an export needs."""
 
 MANIFEST = "manifest.csv"
-LONGEST = 60
-"""Characters of a formula, and of an id, in the name of a file."""
+MAX_NAME_LENGTH = 60
+"""Maximum number of characters of a formula, and of an id, in a file name."""
 
 
 class StructureFormat(StrEnum):
-    """Formats of structure files."""
+    """Structure file formats."""
 
     CIF = "cif"
     POSCAR = "poscar"
     EXTXYZ = "extxyz"
 
 
-def structure_text(candidate: Candidate, form: StructureFormat) -> str:
-    """Write the structure of a candidate: relaxed, or as it was generated if that is all."""
+def structure_text(candidate: Candidate, structure_format: StructureFormat) -> str:
+    """Return the relaxed structure of a candidate, or the generated one, as file contents."""
     structure = (candidate.structure or candidate.generated_structure).get_sorted_structure()
-    if form is StructureFormat.POSCAR:
+    if structure_format is StructureFormat.POSCAR:
         comment = f"{candidate.formula_pretty} {candidate.candidate_id}"
         return str(structure.to(fmt="poscar", comment=comment))
-    if form is StructureFormat.CIF:
+    if structure_format is StructureFormat.CIF:
         return str(structure.to(fmt="cif"))
     from ase.io.extxyz import write_extxyz  # noqa: PLC0415 - slow
-    from pymatgen.io.ase import AseAtomsAdaptor  # noqa: PLC0415 - the same
+    from pymatgen.io.ase import AseAtomsAdaptor  # noqa: PLC0415 - slow
 
     atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
-    atoms.info = {key: value for key, value in _facts(candidate).items() if value is not None}
+    atoms.info = {
+        key: value for key, value in _manifest_fields(candidate).items() if value is not None
+    }
     text = io.StringIO()
     write_extxyz(text, [atoms])
     return text.getvalue()
 
 
-def file_name(candidate: Candidate, form: StructureFormat) -> str:
-    """Name the file of a candidate, whatever is in its document: no folder, nothing hidden."""
+def file_name(candidate: Candidate, structure_format: StructureFormat) -> str:
+    """Return a safe file name for a candidate: no path separators, no leading dot."""
     formula, name = (
-        re.sub(r"[^A-Za-z0-9_-]", "_", text)[:LONGEST]
+        re.sub(r"[^A-Za-z0-9_-]", "_", text)[:MAX_NAME_LENGTH]
         for text in (candidate.formula_pretty, candidate.candidate_id)
     )
-    return f"{formula}_{name}.{'vasp' if form is StructureFormat.POSCAR else form}"
+    extension = "vasp" if structure_format is StructureFormat.POSCAR else structure_format
+    return f"{formula}_{name}.{extension}"
 
 
 def export_structures(
-    candidates: Iterable[Candidate], folder: Path, form: StructureFormat
+    candidates: Iterable[Candidate], folder: Path, structure_format: StructureFormat
 ) -> list[Path]:
-    """Write a file for each candidate, and ``manifest.csv``: what each file is, and its sha256.
+    """Write a file for each candidate, and ``manifest.csv`` with their properties and sha256.
 
-    What is there already under the same names is replaced; what the manifest tells of other files
-    that are still there stays in it.
+    Files of the same name are replaced. Manifest rows of other files that still exist are kept.
 
     Returns
     -------
-    The files, the manifest last.
+    Paths of the files; the manifest is last.
 
     Raises
     ------
     UserError
-        If the folder cannot be written, or has a ``manifest.csv`` of somebody else.
+        If the folder is not writable, or its ``manifest.csv`` was not written by an export.
     """
     manifest = folder / MANIFEST
-    rows: dict[str, dict[str, Any]] = {row["file"]: row for row in _described(manifest)}
+    rows: dict[str, dict[str, Any]] = {row["file"]: row for row in _existing_rows(manifest)}
     paths = []
     for candidate in candidates:
-        data = structure_text(candidate, form).encode()
-        path = folder / file_name(candidate, form)
+        data = structure_text(candidate, structure_format).encode()
+        path = folder / file_name(candidate, structure_format)
         write_atomically(path, data)
         paths.append(path)
         digest = hashlib.sha256(data).hexdigest()
-        rows[path.name] = {"file": path.name, "sha256": digest} | _facts(candidate)
+        rows[path.name] = {"file": path.name, "sha256": digest} | _manifest_fields(candidate)
     if paths:
         text = io.StringIO()
         writer = csv.DictWriter(
@@ -116,23 +118,23 @@ def export_structures(
     return paths
 
 
-def _described(manifest: Path) -> Iterator[dict[str, str]]:
-    """Read what a manifest tells of files that are still there."""
+def _existing_rows(manifest: Path) -> Iterator[dict[str, str]]:
+    """Read the manifest rows of files that still exist."""
     if not manifest.exists():
         return
     with manifest.open(newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file)
         if not {"file", "sha256"} <= set(reader.fieldnames or ()):
-            raise UserError(f"{manifest}: was not written by an export; choose another folder.")
+            raise UserError(f"{manifest} was not written by an export; choose another folder.")
         for row in reader:
             if (manifest.parent / row["file"]).exists():
                 yield row
 
 
-def _facts(candidate: Candidate) -> dict[str, Any]:
-    facts = {column: getattr(candidate, field) for column, field in _COLUMNS.items()}
+def _manifest_fields(candidate: Candidate) -> dict[str, Any]:
+    fields = {column: getattr(candidate, field) for column, field in _COLUMNS.items()}
     pourbaix = candidate.pourbaix
-    return facts | {
+    return fields | {
         "stage": candidate.stage.value,
         "is_relaxed": candidate.structure is not None,
         "pourbaix_min_eV_per_atom": None if pourbaix is None else pourbaix.minimum,

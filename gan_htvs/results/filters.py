@@ -1,4 +1,4 @@
-"""What may be asked of the candidates: typed values, so that no operator reaches the database."""
+"""Filters of candidate queries: typed values, which keep operators out of the database query."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ def _reduced(formula: str) -> str:
             return Composition(whole).reduced_formula
     except (ValueError, OverflowError):
         pass
-    raise ValueError(f"{formula!r} is no formula")
+    raise ValueError(f"{formula!r} is not a chemical formula")
 
 
 def _sorted_system(chemsys: str) -> str:
     symbols = sorted(chemsys.split("-"))
     unknown = [symbol for symbol in symbols if not Element.is_valid_symbol(symbol)]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is no element; write a system as Mg-Mn-O")
+        raise ValueError(f"{unknown[0]!r} is not an element; write a chemical system as Mg-Mn-O")
     if len(set(symbols)) < len(symbols):
-        raise ValueError("names an element twice")
+        raise ValueError("contains an element twice")
     return "-".join(symbols)
 
 
 def _bounds(value: Any) -> Any:
-    """Read ``low..high``, either end of which may be left out."""
+    """Parse ``low..high``; either bound is optional."""
     if not isinstance(value, str):
         return value
     low, dots, high = value.partition("..")
     if not dots:
-        raise ValueError(f"{value!r} is no range; write 1.6..3.0, 1.6.. or ..3.0")
+        raise ValueError(f"{value!r} is not a range; write 1.6..3.0, 1.6.. or ..3.0")
     return low.strip() or None, high.strip() or None
 
 
-def _rising(bounds: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+def _ordered(bounds: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
     low, high = bounds
     if low is not None and high is not None and low > high:
-        raise ValueError(f"{low:g} is more than {high:g}; the smaller number comes first")
+        raise ValueError(f"the lower bound {low:g} exceeds the upper bound {high:g}")
     return bounds
 
 
-def _several(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
@@ -66,65 +66,67 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 Range = Annotated[
     tuple[FiniteFloat | None, FiniteFloat | None],
     BeforeValidator(_bounds),
-    AfterValidator(_rising),
+    AfterValidator(_ordered),
 ]
-"""Both ends belong to it; None: no bound. In words, as of a command line: ``low..high``."""
+"""Inclusive bounds; None: no bound. The command line writes ``low..high``."""
 
 
 class Filters(Settings):
-    """What candidates must be like; what is None does not matter."""
+    """Criteria that candidates must meet; None: no criterion."""
 
     campaign: Text | None = None
     formula: Annotated[Text, AfterValidator(_reduced)] | None = Field(
-        None, description="reduced, in any order: O4Mg2Mn finds Mg2MnO4"
+        None, description="reduced formula, in any order: O4Mg2Mn matches Mg2MnO4"
     )
     chemsys: Annotated[Text, AfterValidator(_sorted_system)] | None = Field(
         None, description="exactly these elements, in any order: Mn-Mg-O"
     )
-    stage: Annotated[tuple[Stage, ...], BeforeValidator(_several)] | None = Field(
-        None, description="stage of the funnel, or several"
+    stage: Annotated[tuple[Stage, ...], BeforeValidator(_as_tuple)] | None = Field(
+        None, description="one or several stages of the funnel"
     )
     proposer: Text | None = Field(None, description="as in `origin.proposer`")
-    level_of_theory: Text | None = Field(None, description="of the energy")
+    level_of_theory: Text | None = Field(None, description="level of theory of the energy")
     energy_above_hull: Range | None = Field(None, description="eV/atom")
     energy_above_references: Range | None = Field(
         None, description="above the reference phases alone, eV/atom"
     )
     band_gap: Range | None = Field(None, description="eV")
     pourbaix_min: Range | None = Field(
-        None, description="decomposition energy in water at the pH where it is smallest, eV/atom"
+        None, description="Pourbaix decomposition energy at the most favorable pH, eV/atom"
     )
     nsites: Range | None = Field(None, description="atoms in the cell")
-    spacegroup: Annotated[int, Field(ge=1, le=230)] | None = Field(None, description="number")
+    spacegroup: Annotated[int, Field(ge=1, le=230)] | None = Field(
+        None, description="space group number"
+    )
     is_novel: bool | None = Field(
         None, description="neither a training structure nor a reference phase"
     )
     reference_phases: bool | None = Field(
-        None, description="phases of the reference set alone, or only what was proposed"
+        None, description="true: only reference phases; false: only proposed structures"
     )
     unique: bool = Field(
         default=False,
-        description="of one crystal only the lowest in energy of those that all other filters find",
+        description="only the lowest-energy candidate of each crystal, among all that match",
     )
 
     @model_validator(mode="after")
     def _reference_phases_have_no_other_proposer(self) -> Self:
-        asks_phases = self.proposer == REFERENCE_PHASE
+        is_reference_proposer = self.proposer == REFERENCE_PHASE
         if (
             None not in (self.reference_phases, self.proposer)
-            and asks_phases != self.reference_phases
+            and is_reference_proposer != self.reference_phases
         ):
-            raise ValueError("reference_phases and proposer exclude each other; leave one out")
+            raise ValueError("reference_phases and proposer exclude each other; remove one of them")
         return self
 
     @classmethod
     def of(cls, /, **values: Any) -> Self:
-        """Check filters.
+        """Validate filters.
 
         Raises
         ------
         UserError
-            In one sentence, if one is of the wrong type, or unknown.
+            If a filter is unknown or its value invalid.
         """
         try:
             return cls(**values)
@@ -133,16 +135,17 @@ class Filters(Settings):
             name = str(first["loc"][0]) if first["loc"] else ""
             if first["type"] == "extra_forbidden":
                 known = ", ".join(cls.model_fields)
-                raise UserError(f"{name!r} is no filter; there are {known}.") from error
+                raise UserError(f"{name!r} is not a filter; use one of {known}.") from error
             raise UserError(f"{name}{': ' if name else ''}{first_message(error)}.") from error
 
     def criteria(self) -> dict[str, Any]:
-        """Write them as a query of MongoDB, what narrows most first; ``unique`` cannot be in it.
+        """Return a MongoDB query, most selective criterion first; it cannot express ``unique``.
 
-        MongoDB chooses an index by itself; SecantusDB takes that of the first part that has one.
+        MongoDB chooses an index itself; SecantusDB uses the index of the first criterion that has
+        one.
         """
-        found: dict[str, Any] = {}
-        for name in (*NARROW, *RANGES, *EXACT):
+        query: dict[str, Any] = {}
+        for name in (*SELECTIVE, *RANGES, *EXACT):
             value = getattr(self, name)
             if name in RANGES:
                 value = _between(*value) if value else None
@@ -150,29 +153,29 @@ class Filters(Settings):
                 stages = [stage.value for stage in value]
                 value = stages[0] if len(stages) == 1 else {"$in": stages}
             if value is not None:
-                found[path_of(name)] = value
+                query[path_of(name)] = value
         if self.reference_phases is not None and self.proposer is None:
-            found["origin.proposer"] = (
+            query["origin.proposer"] = (
                 REFERENCE_PHASE if self.reference_phases else {"$ne": REFERENCE_PHASE}
             )
-        return found
+        return query
 
 
 def _between(low: float | None, high: float | None) -> dict[str, float] | None:
-    """Write a range of which both ends belong to it; None: no bound."""
+    """Return the MongoDB condition of an inclusive range; None: no bound."""
     if high is not None:
-        # SecantusDB loses what is equal to $lte by an index that goes on with another field, and
-        # looks at all without a value where there is no lower bound.
+        # With a compound index SecantusDB misses values equal to $lte. Without a lower bound it
+        # scans all documents that lack the field.
         low = -math.inf if low is None else low
         return {"$gte": low, "$lt": math.nextafter(high, math.inf)}
     return None if low is None else {"$gte": low}
 
 
-NARROW = ("formula", "stage")
-"""Filters that narrow most."""
+SELECTIVE = ("formula", "stage")
+"""The most selective filters."""
 
 EXACT = ("chemsys", "campaign", "proposer", "level_of_theory", "spacegroup", "is_novel")
-"""Other filters that are values of a field."""
+"""Other filters that match a value exactly."""
 
 RANGES = (
     "pourbaix_min",
@@ -184,7 +187,7 @@ RANGES = (
 """Filters that are ranges."""
 
 SORTABLE = (*RANGES, "formula", "stage", "last_updated", "candidate_id")
-"""What candidates can be sorted by."""
+"""Sort keys of candidates."""
 
 _POURBAIX = "pourbaix.minimum"
 
@@ -198,17 +201,19 @@ _PATHS = {
 
 
 def path_of(name: str) -> str:
-    """Find the field of a candidate's document that a filter, or an order, is about."""
+    """Return the document field of a filter or sort key."""
     return _PATHS.get(name, name)
 
 
-FEW = {Stage.STABLE, Stage.POURBAIX_STABLE, Stage.PHOTOANODE, Stage.FAILED}
-"""Stages in which a funnel leaves few candidates."""
+RARE_STAGES = {Stage.STABLE, Stage.POURBAIX_STABLE, Stage.PHOTOANODE, Stage.FAILED}
+"""Stages with few candidates."""
 
 
-def is_narrow(criteria: dict[str, Any]) -> bool:
-    """Tell whether a query of :meth:`Filters.criteria` finds few by another field than energy."""
+def is_selective(criteria: dict[str, Any]) -> bool:
+    """Return whether fields other than the energy limit a query to few candidates."""
     stage = criteria.get("stage", Stage.GENERATED)
     stages = stage["$in"] if isinstance(stage, dict) else [stage]
-    few = all(Stage(each) in FEW for each in stages)
-    return few or any(path in criteria for path in ("formula_pretty", "band_gap", _POURBAIX))
+    has_rare_stages = all(Stage(name) in RARE_STAGES for name in stages)
+    return has_rare_stages or any(
+        path in criteria for path in ("formula_pretty", "band_gap", _POURBAIX)
+    )

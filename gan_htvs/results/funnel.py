@@ -1,4 +1,4 @@
-"""The funnel as counts: how many structures reached each stage, here and in the published study."""
+"""Counts of the structures that reach each stage of the funnel, measured and published."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ CANDIDATE_FIELDS = (
         "prescreen.rejected_at",
     ),
 )
-"""What a candidate document must carry to be counted."""
+"""Fields of a candidate document that the counts need."""
 
 PUBLISHED_SOURCE = "Mg-Mn-O, Kim et al. 2020 (DFT)"
-"""ACS Cent. Sci. 2020, 6, 1412: energies and gaps from DFT."""
+"""ACS Cent. Sci. 2020, 6, 1412; energies and gaps are from DFT."""
 PUBLISHED_ELEMENTS = {"Mg", "Mn", "O"}
 PUBLISHED_GENERATED, PUBLISHED_METASTABLE, PUBLISHED_SYNTHESIZABLE = 9300, 1121, 148
 PUBLISHED_PHOTOANODES = 28
-"""Structures that it counts."""
+"""Numbers of structures in that study."""
 PUBLISHED_LIMITS = Thresholds()
-"""Its thresholds are the defaults."""
+"""Thresholds of that study, which are the defaults."""
 
 NEW = "new crystals"
-"""Column of those that are neither a duplicate nor known: novel to the generator and to the
-reference phases, each crystal counted once."""
+"""Column of the crystals that match neither a training structure nor a reference phase; duplicates
+count once."""
 
 REFERENCE_PHASES = "reference phases"
 GENERATED, SURVIVED, RELAXED = "generated", "survived the prescreen", "relaxed"
-"""First rows; the second one only where a campaign has a prescreen."""
+"""Names of the first stages; the second exists only in campaigns with a prescreen."""
 
 Row = Mapping[str, Any]
 R = TypeVar("R", bound=Row)
 
 
 class Criterion(NamedTuple):
-    """One stage: its name, how many published structures pass, and who passes here."""
+    """A stage: its name, the published count, and the test that a candidate must pass."""
 
     name: str
     published: int | None
@@ -65,17 +65,17 @@ class Funnel:
     Attributes
     ----------
     stages
-        Names, from the top.
+        Names of the stages, first stage first.
     counts
-        Column -> a count for each stage: what was proposed, :data:`NEW` among it, reference phases.
-        None where the column makes no sense.
+        Counts per stage, by column: proposed structures, :data:`NEW` among them, reference phases.
+        None if the column does not apply to a stage.
     published
-        The published study's; None where it gives no number, or one for another threshold or
+        Counts of the published study; None if it has no number for this stage, threshold and
         chemical system.
     setting
-        What the search started from: name, here, published.
+        Size of the search: quantity, value of this campaign, published value.
     n_incomplete_gaps
-        Candidates with a gap from which magnetic orders are missing; no stage counts it.
+        Candidates whose band gap lacks magnetic orders; these gaps count in no stage.
     """
 
     stages: list[str]
@@ -86,7 +86,7 @@ class Funnel:
 
     @property
     def caveat(self) -> str | None:
-        """What the counts leave out; None: nothing."""
+        """Note on incomplete band gaps, which the counts exclude; None if there are none."""
         if not (n := self.n_incomplete_gaps):
             return None
         gaps = "1 band gap is" if n == 1 else f"{n:,} band gaps are"
@@ -94,15 +94,14 @@ class Funnel:
 
 
 def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criterion]:
-    """List the stages; each holds the criteria of all above. Thresholds are in eV/atom and eV."""
+    """List the stages; a candidate must also pass all earlier ones. Thresholds: eV/atom, eV."""
     low, high = thresholds.band_gap
-    theirs = PUBLISHED_LIMITS
 
     def is_stable(candidate: Row, limit: float) -> bool:
         energy = candidate["energy_above_hull"]
         return is_plausible(energy) and energy <= limit
 
-    def is_stable_in_water(candidate: Row, limit: float) -> bool:
+    def is_pourbaix_stable(candidate: Row, limit: float) -> bool:
         return bool(candidate.get("pourbaix")) and candidate["pourbaix"]["minimum"] <= limit
 
     stages = [
@@ -111,31 +110,33 @@ def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criter
         Criterion(RELAXED, None, lambda c: c.get("energy_above_hull") is not None),
         Criterion(
             f"metastable (<= {thresholds.metastable:g} eV/atom above hull)",
-            PUBLISHED_METASTABLE if thresholds.metastable == theirs.metastable else None,
+            PUBLISHED_METASTABLE if thresholds.metastable == PUBLISHED_LIMITS.metastable else None,
             lambda c: is_stable(c, thresholds.metastable),
         ),
         Criterion(
             f"synthesizable (<= {thresholds.synthesizable:g} eV/atom)",
-            PUBLISHED_SYNTHESIZABLE if thresholds.synthesizable == theirs.synthesizable else None,
+            PUBLISHED_SYNTHESIZABLE
+            if thresholds.synthesizable == PUBLISHED_LIMITS.synthesizable
+            else None,
             lambda c: is_stable(c, thresholds.synthesizable),
         ),
         Criterion(
             f"Pourbaix minimum <= {thresholds.pourbaix_screen:g} eV/atom",
             None,
-            lambda c: is_stable_in_water(c, thresholds.pourbaix_screen),
+            lambda c: is_pourbaix_stable(c, thresholds.pourbaix_screen),
         ),
         Criterion("band gap computed", None, lambda c: c.get("band_gap") is not None),
         Criterion(
             f"photoanode (Pourbaix <= {thresholds.pourbaix:g}, gap {low:g}-{high:g} eV)",
-            PUBLISHED_PHOTOANODES if thresholds == theirs else None,
-            lambda c: is_stable_in_water(c, thresholds.pourbaix) and low <= c["band_gap"] <= high,
+            PUBLISHED_PHOTOANODES if thresholds == PUBLISHED_LIMITS else None,
+            lambda c: is_pourbaix_stable(c, thresholds.pourbaix) and low <= c["band_gap"] <= high,
         ),
     ]
     return [stage for stage in stages if prescreens or stage.name != SURVIVED]
 
 
 def _survived(candidate: Row) -> bool:
-    """Whether a candidate was sent on, or was evaluated without a prescreen."""
+    """Return whether a candidate passed the prescreen, or was evaluated without one."""
     prescreen = candidate.get("prescreen")
     if prescreen is None:
         return candidate.get("energy_above_hull") is not None
@@ -151,8 +152,8 @@ def count_funnel(
 ) -> dict[str, int]:
     """Count how many candidates pass each criterion, in the order of the funnel.
 
-    Criteria accumulate: whoever is counted in one row is counted in all rows above. Candidates
-    of one ``name`` count once.
+    Criteria accumulate: a candidate that counts in one stage counts in all earlier stages.
+    Candidates with the same ``name`` count once.
     """
     stages = criteria(thresholds, prescreens=prescreens)
     passed: dict[str, set[str]] = {stage.name: set() for stage in stages}
@@ -169,7 +170,7 @@ def measure_funnel(
 ) -> Funnel:
     """Count the candidates of a campaign, proposer by proposer, reference phases last.
 
-    ``n_training`` is the number of structures that its generator learned from, if that is known.
+    ``n_training`` is the number of training structures of its generator; None if unknown.
     """
     system = campaign.chemical_system
     prescreens = campaign.prescreen is not None
@@ -181,44 +182,47 @@ def measure_funnel(
     for candidate in candidates:
         groups.setdefault(candidate["origin"]["proposer"], []).append(candidate)
         n_incomplete_gaps += candidate.get("incomplete_band_gap") is not None
-    known = groups.pop(REFERENCE_PHASE, [])
+    reference_phases = groups.pop(REFERENCE_PHASE, [])
     counts: dict[str, list[int | None]] = {}
     for name, group in groups.items():
-        new = count(filter(is_novel, group), name=crystal)
+        new = count(filter(is_novel, group), name=crystal_id)
         counts[name] = list(count(group).values())
-        # Whether it is new is known of a structure that was relaxed.
+        # Novelty is determined for relaxed structures only.
         column = NEW if len(groups) == 1 else f"{name}, new"
-        counts[column] = [None if what in (GENERATED, SURVIVED) else new[what] for what in names]
-    phases = count(known)
-    counts[REFERENCE_PHASES] = [None if what == SURVIVED else phases[what] for what in names]
+        counts[column] = [None if stage in (GENERATED, SURVIVED) else new[stage] for stage in names]
+    phases = count(reference_phases)
+    counts[REFERENCE_PHASES] = [None if stage == SURVIVED else phases[stage] for stage in names]
     same_system = set(system.elements) == PUBLISHED_ELEMENTS
-    allowed = len(list(system.compositions(campaign.oxidation_states, campaign.max_atoms)))
+    n_compositions = len(list(system.compositions(campaign.oxidation_states, campaign.max_atoms)))
     setting = [
         ("training structures", n_training, 1240),
-        ("charge-balanced compositions", allowed, 133),
+        ("charge-balanced compositions", n_compositions, 133),
         ("compositions searched", len(campaign.target_counts), 31),
     ]
     return Funnel(
         names,
         counts,
         [stage.published if same_system else None for stage in stages],
-        [(name, here, there if same_system else None) for name, here, there in setting],
+        [
+            (name, measured, published if same_system else None)
+            for name, measured, published in setting
+        ],
         n_incomplete_gaps,
     )
 
 
 def is_novel(candidate: Row) -> bool:
-    """Whether nobody knew a candidate: no training structure and no reference phase."""
+    """Return whether a candidate matches neither a training structure nor a reference phase."""
     return bool((candidate.get("novelty") or {}).get("is_novel"))
 
 
-def crystal(candidate: Row) -> str:
-    """Name of the crystal that a candidate is: the id of the one that stands for it."""
+def crystal_id(candidate: Row) -> str:
+    """Return the id of the crystal of a candidate: that of its lowest-energy duplicate."""
     return candidate.get("duplicate_of") or candidate["candidate_id"]
 
 
 def energy_order(candidate: Row) -> tuple[int, float, str]:
-    """Sort candidates by energy above the hull; holes of a potential, then who has none, last."""
+    """Return a sort key: by energy above the hull, then implausible energies, then missing ones."""
     energy, name = candidate.get("energy_above_hull"), candidate["candidate_id"]
     if energy is None:
         return 2, 0.0, name
@@ -226,10 +230,10 @@ def energy_order(candidate: Row) -> tuple[int, float, str]:
 
 
 def first_of_each_crystal(candidates: Iterable[R]) -> Iterator[R]:
-    """Leave out who is the same crystal as one before; :func:`energy_order` leaves the lowest."""
+    """Yield the first candidate of each crystal: the lowest, if sorted by :func:`energy_order`."""
     seen: set[str] = set()
     for candidate in candidates:
-        name = crystal(candidate)
+        name = crystal_id(candidate)
         if name not in seen:
             seen.add(name)
             yield candidate

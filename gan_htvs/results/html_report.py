@@ -1,4 +1,4 @@
-"""The report of a campaign: one HTML file that needs nothing else."""
+"""Report of a campaign as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ RANKED_FIELDS = (
     *("structure", "energy_above_hull", "pourbaix", "band_gap", "band_gap_method", "novelty"),
     *("incomplete_band_gap", "energy_incomplete"),
 )
-"""What a candidate must carry to be ranked."""
+"""Candidate fields that the table of best candidates needs."""
 
 CAPTIONS = {
-    "funnel": "How many structures pass each stage, here and in the published study.",
-    "prescreen": "Relaxations of the prescreen, and where structures left it.",
-    "hull": "The hull of the reference phases, and the lowest candidate of each formula.",
-    "pourbaix": "Stability in water against pH of candidates near the hull.",
-    "gaps": "Band gap against stability in water, with the window that is looked for.",
+    "funnel": "Structures that pass each stage, in this campaign and in the published study.",
+    "prescreen": "Relaxations of the prescreen, and the step at which structures were rejected.",
+    "hull": "Hull of the reference phases, and the most stable candidate of each composition.",
+    "pourbaix": "Pourbaix decomposition energy against pH, for candidates near the hull.",
+    "gaps": "Band gap against Pourbaix decomposition energy, with the target window.",
 }
 
 
@@ -47,18 +47,18 @@ def render_report(
     ranked: Sequence[Candidate],
     when: datetime,
 ) -> str:
-    """Write the report.
+    """Return the report as HTML.
 
     Parameters
     ----------
     campaign, funnel
-        What was searched, and how many came how far.
+        The campaign and its counts by stage.
     figures
-        By name, see :data:`CAPTIONS`.
+        Figures by name, see :data:`CAPTIONS`.
     ranked
-        Candidates with :data:`RANKED_FIELDS`, best first.
+        Candidates with the fields :data:`RANKED_FIELDS`, best first.
     when
-        Time of the data.
+        Time at which the data were read, UTC.
     """
     environment = Environment(
         loader=PackageLoader("gan_htvs.results"),
@@ -79,9 +79,13 @@ def render_report(
         incomplete=INCOMPLETE_MARK,
         incomplete_means=INCOMPLETE_NOTE,
         has_incomplete=any(
-            each.incomplete_band_gap is not None or each.energy_incomplete for each in ranked
+            candidate.incomplete_band_gap is not None or candidate.energy_incomplete
+            for candidate in ranked
         ),
-        ranked=[(each, figure_data_uri(draw_structure(each.structure))) for each in ranked],
+        ranked=[
+            (candidate, figure_data_uri(draw_structure(candidate.structure)))
+            for candidate in ranked
+        ],
         methods=list(_methods(campaign)),
         caveats=list(_caveats(campaign)),
         when=f"{when:%Y-%m-%d %H:%M} UTC",
@@ -90,7 +94,7 @@ def render_report(
 
 
 def draw_structure(structure: Structure | None) -> Figure:
-    """Draw a cell with its atoms, seen slightly from above."""
+    """Draw a unit cell, viewed slightly from above."""
     figure = Figure(figsize=(2.4, 2.4), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
@@ -101,7 +105,7 @@ def draw_structure(structure: Structure | None) -> Figure:
 
 
 def _methods(campaign: Campaign) -> Iterator[tuple[str, str]]:
-    engines, water, limits = campaign.engines, campaign.pourbaix, campaign.thresholds
+    engines, settings, limits = campaign.engines, campaign.pourbaix, campaign.thresholds
     yield "proposed by", ", ".join(campaign.sampling.proposers)
     if (prescreen := campaign.prescreen) is not None:
         confirming = prescreen.confirming(engines)
@@ -109,38 +113,38 @@ def _methods(campaign: Campaign) -> Iterator[tuple[str, str]]:
         yield "prescreen", f"relaxed with {prescreen.relaxing(engines).name}{second}"
     yield "energies", engines.energy.name
     hull = (
-        f"convex hull of reference phases ({campaign.references.source}) and all candidates of one "
-        f"level of theory; metastable within {limits.metastable:g}, synthesizable within "
+        f"convex hull of reference phases ({campaign.references.source}) and all candidates of the "
+        f"same level of theory; metastable within {limits.metastable:g}, synthesizable within "
         f"{limits.synthesizable:g} eV/atom"
     )
     yield "stability", hull
     pourbaix = (
-        f"Pourbaix decomposition energy at {water.potential_vs_rhe:g} V against RHE, pH "
-        f"{water.ph_min:g} to {water.ph_max:g}, ions {water.ion_concentration:g} mol/l "
-        f"({water.ion_set}); at most {limits.pourbaix:g} eV/atom"
+        f"Pourbaix decomposition energy at {settings.potential_vs_rhe:g} V vs RHE, pH "
+        f"{settings.ph_min:g} to {settings.ph_max:g}, ions {settings.ion_concentration:g} mol/l "
+        f"({settings.ion_set}); at most {limits.pourbaix:g} eV/atom"
     )
-    yield "in water", pourbaix
+    yield "aqueous stability", pourbaix
     low, high = limits.band_gap
-    yield "band gaps", f"{engines.band_gap.name}; looked for: {low:g} to {high:g} eV"
+    yield "band gaps", f"{engines.band_gap.name}; target: {low:g} to {high:g} eV"
 
 
 def _caveats(campaign: Campaign) -> Iterator[str]:
     engines = campaign.engines
     if engines.energy.name.startswith("vasp"):
-        yield "Energies are of one functional, and are compared only with energies of the same one."
+        yield "All compared energies are from the same functional."
     else:
         yield (
-            f"Energies are those of an interatomic potential ({engines.energy.name}), compared "
-            "only with energies of the same one; no density-functional calculation confirms them "
-            "here. A structure below the hull is a hint."
+            f"Energies are from an interatomic potential ({engines.energy.name}) and are compared "
+            "only with energies of the same potential; density-functional calculations have not "
+            "confirmed them. Structures below the hull are predictions to be verified."
         )
     if engines.band_gap.name == "gpaw":
         yield (
-            "Gaps are one-shot HSE06 eigenvalues on PBE+U orbitals, in the magnetic order of "
-            "lowest energy of those that were tried."
+            "Gaps are one-shot HSE06 eigenvalues on PBE+U orbitals, for the lowest-energy magnetic "
+            "order among those computed."
         )
-    yield "Stability in water is thermodynamic; slow dissolution and passivation are not in it."
-    yield "No finite temperature, no phonons: a structure here may be dynamically unstable."
+    yield "Aqueous stability is thermodynamic; kinetics and passivation are not included."
+    yield "Temperature and phonons are not included: structures may be dynamically unstable."
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""Figures of a campaign: the funnel, the hull with its candidates, stability in water, gaps."""
+"""Figures of a campaign: funnel, convex hull, Pourbaix stability and band gaps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 Row = dict[str, Any]
-"""Fields of a candidate document, see :data:`PLOT_FIELDS`."""
+"""Candidate document with the fields :data:`PLOT_FIELDS`."""
 
 PLOT_FIELDS = (
     *("candidate_id", "formula_pretty", "origin.proposer", "origin.label", "stage"),
@@ -38,15 +38,16 @@ PLOT_FIELDS = (
     *("pourbaix.minimum", "pourbaix.ph", "pourbaix.decomposition_energies", "duplicate_of"),
     *("pourbaix.settings", "level_of_theory"),
 )
-"""What a candidate document must carry to be drawn."""
+"""Fields of a candidate document that the figures need."""
 
-MOST_CURVES = 12
-"""Candidates whose curves are told apart."""
-MOST_NAMED = 40
-"""Points that get names."""
-NAMING_STEPS = 300
-"""In which names are moved apart."""
+MAX_LABELED_CURVES = 12
+"""Maximum number of curves with their own color and legend entry."""
+MAX_LABELED_POINTS = 40
+"""Maximum number of points with labels."""
+LABEL_STEPS = 300
+"""Iterations that move labels apart."""
 TERNARY, BINARY = 3, 2
+"""Numbers of elements."""
 
 
 def draw_funnel(funnel: Funnel) -> Figure:
@@ -57,10 +58,10 @@ def draw_funnel(funnel: Funnel) -> Figure:
     height = 0.8 / len(columns)
     stages = np.arange(len(funnel.stages))
     for k, (name, counts) in enumerate(columns.items()):
-        own_style: dict[str, Any] = {"color": COLORS[k % len(COLORS)]}
-        style = PUBLISHED_STYLE if name == PUBLISHED_SOURCE else own_style
-        where = stages + (k + 0.5) * height - 0.4
-        bars = axes.barh(where, [count or 0 for count in counts], height, label=name, **style)
+        measured_style: dict[str, Any] = {"color": COLORS[k % len(COLORS)]}
+        style = PUBLISHED_STYLE if name == PUBLISHED_SOURCE else measured_style
+        positions = stages + (k + 0.5) * height - 0.4
+        bars = axes.barh(positions, [count or 0 for count in counts], height, label=name, **style)
         labels = ["" if count is None else f" {count:,}" for count in counts]
         axes.bar_label(bars, labels, fontsize=8)
     axes.set(yticks=stages, yticklabels=funnel.stages, xlabel="structures")
@@ -74,10 +75,14 @@ def draw_funnel(funnel: Funnel) -> Figure:
 def draw_hull(
     rows: Sequence[Row], references: ReferenceSet, thresholds: Thresholds
 ) -> Figure | None:
-    """Draw the hull of the reference phases with the lowest candidate of each formula.
+    """Draw the hull of the reference phases with the most stable candidate of each composition.
 
-    A ternary system is seen from above, candidates colored by their energy above the hull; a
-    binary one from the side. None for others.
+    Candidates are colored by energy above the hull. Ternary systems are drawn as a composition
+    triangle, binary ones as formation energy against composition.
+
+    Returns
+    -------
+    The figure; None for other numbers of elements.
     """
     if len(references.elements) not in (BINARY, TERNARY):
         return None
@@ -90,15 +95,15 @@ def draw_hull(
     for x, y in stable:
         axes.plot(x, y, "ko", markersize=5, zorder=2)
     candidates = [r for r in _crystals(rows) if r["energy_above_hull"] <= thresholds.metastable]
-    # Of each formula the first one, which is the lowest.
+    # Candidates are sorted by energy: keep the first one of each formula.
     lowest = list({row["formula_pretty"]: row for row in reversed(candidates)}.values())
     if lowest:
-        shares = [diagram.pd_coords(Composition(row["formula_pretty"])) for row in lowest]
+        fractions = [diagram.pd_coords(Composition(row["formula_pretty"])) for row in lowest]
         energies = [row["energy_above_hull"] for row in lowest]
         if len(references.elements) == TERNARY:
-            x, y = np.array([triangular_coord(share) for share in shares]).T
+            x, y = np.array([triangular_coord(fraction) for fraction in fractions]).T
         else:
-            x, y = np.array(shares)[:, 0], [row["formation_energy_per_atom"] for row in lowest]
+            x, y = np.array(fractions)[:, 0], [row["formation_energy_per_atom"] for row in lowest]
         style: dict[str, Any] = {"cmap": "viridis_r", "marker": "D", "edgecolors": "k", "zorder": 3}
         points = axes.scatter(x, y, s=40, c=energies, vmin=min(0, *energies, 0), vmax=0.2, **style)
         label = "energy above hull of reference phases and other candidates, eV/atom"
@@ -108,32 +113,34 @@ def draw_hull(
         axes.axis("off")
     else:
         axes.set(
-            xlabel=f"share of {diagram.elements[1].symbol}", ylabel="formation energy, eV/atom"
+            xlabel=f"fraction of {diagram.elements[1].symbol}", ylabel="formation energy, eV/atom"
         )
-    axes.set_title(f"{references.level_of_theory}: black, reference phases on the hull")
-    _name(axes, [(x, y, entry.composition.reduced_formula) for (x, y), entry in stable.items()])
+    axes.set_title(f"{references.level_of_theory} (black: reference phases on the hull)")
+    _label_points(
+        axes, [(x, y, entry.composition.reduced_formula) for (x, y), entry in stable.items()]
+    )
     return figure
 
 
 def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
-    """Draw stability in water against pH of the most stable candidates."""
-    wet = _crystals([row for row in rows if row.get("pourbaix")])
-    wet = [r for r in wet if r["energy_above_hull"] <= thresholds.synthesizable]
-    wet.sort(key=lambda row: row["pourbaix"]["minimum"])
-    if not wet:
+    """Draw the Pourbaix decomposition energy against pH for candidates near the hull."""
+    candidates = _crystals([row for row in rows if row.get("pourbaix")])
+    candidates = [r for r in candidates if r["energy_above_hull"] <= thresholds.synthesizable]
+    candidates.sort(key=lambda row: row["pourbaix"]["minimum"])
+    if not candidates:
         return None
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=COLORS))
-    for k, row in enumerate(wet):
+    for k, row in enumerate(candidates):
         style: dict[str, Any] = {"color": GREY, "linewidth": 0.6, "alpha": 0.6, "zorder": 1}
-        if k < MOST_CURVES:
+        if k < MAX_LABELED_CURVES:
             style = {"label": f"{latexify(row['formula_pretty'])} {row['candidate_id'][:6]}"}
         axes.plot(row["pourbaix"]["ph"], row["pourbaix"]["decomposition_energies"], **style)
     for limit in (thresholds.pourbaix, thresholds.pourbaix_screen):
         axes.axhline(limit, color=RED, linewidth=1, linestyle="--")
         axes.annotate(f"{limit:g}", (axes.get_xlim()[1], limit), color=RED, fontsize=8)
-    settings = wet[0]["pourbaix"]["settings"]
+    settings = candidates[0]["pourbaix"]["settings"]
     axes.set(
         xlabel="pH",
         ylabel="Pourbaix decomposition energy, eV/atom",
@@ -145,26 +152,26 @@ def draw_pourbaix(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
 
 
 def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
-    """Draw band gap against Pourbaix stability with the target window."""
-    known = [row for row in rows if row.get("band_gap") is not None and row.get("pourbaix")]
-    if not known:
+    """Draw band gap against Pourbaix decomposition energy, with the target window."""
+    with_gap = [row for row in rows if row.get("band_gap") is not None and row.get("pourbaix")]
+    if not with_gap:
         return None
     figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
     low, high = thresholds.band_gap
-    left = min(0.0, *(row["pourbaix"]["minimum"] for row in known)) - 0.02
+    left = min(0.0, *(row["pourbaix"]["minimum"] for row in with_gap)) - 0.02
     width = thresholds.pourbaix - left
     axes.add_patch(Rectangle((left, low), width, high - low, color=COLORS[2], alpha=0.15))
     points = defaultdict(list)
-    for row in known:
+    for row in with_gap:
         is_phase = row["origin"]["proposer"] == REFERENCE_PHASE
         kind = (row["band_gap_method"] or "not labeled", is_phase)
         points[kind].append((row["pourbaix"]["minimum"], row["band_gap"]))
     colors = dict(zip(sorted({method for method, _ in points}), cycle(COLORS), strict=False))
-    for (method, is_phase), own in sorted(points.items()):
+    for (method, is_phase), values in sorted(points.items()):
         marker, name = ("x", "reference phases") if is_phase else ("o", "candidates")
         style: dict[str, Any] = {"marker": marker, "color": colors[method]}
-        axes.scatter(*zip(*own, strict=True), label=f"{name}, {method}", **style)
+        axes.scatter(*zip(*values, strict=True), label=f"{name}, {method}", **style)
     axes.set(
         xlabel="smallest Pourbaix decomposition energy, eV/atom",
         ylabel="band gap, eV",
@@ -173,30 +180,32 @@ def draw_gaps(rows: Sequence[Row], thresholds: Thresholds) -> Figure | None:
     )
     axes.set_xlim(left, None)
     axes.legend(fontsize=7)
-    _name(axes, [(r["pourbaix"]["minimum"], r["band_gap"], r["formula_pretty"]) for r in known])
+    _label_points(
+        axes, [(r["pourbaix"]["minimum"], r["band_gap"], r["formula_pretty"]) for r in with_gap]
+    )
     return figure
 
 
-def _name(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write formulas beside points, none over another, if there is room for so many."""
-    if len(points) > MOST_NAMED:
+def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Label points with formulas that do not overlap; skip the labels if there are too many."""
+    if len(points) > MAX_LABELED_POINTS:
         return
     adjust_text(
         [axes.text(x, y, latexify(formula), fontsize=8) for x, y, formula in points],
         ax=axes,
-        iter_lim=NAMING_STEPS,
+        iter_lim=LABEL_STEPS,
         expand=(1.3, 1.7),
         arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5},
     )
 
 
 def _crystals(rows: Sequence[Row]) -> list[Row]:
-    """Candidates with a plausible energy, one for each crystal, lowest first."""
-    believed = [
+    """Return candidates with a plausible energy, one per crystal, sorted by energy."""
+    plausible = [
         row
         for row in rows
         if row.get("energy_above_hull") is not None
         and is_plausible(row["energy_above_hull"])
         and row["origin"]["proposer"] != REFERENCE_PHASE
     ]
-    return list(first_of_each_crystal(sorted(believed, key=energy_order)))
+    return list(first_of_each_crystal(sorted(plausible, key=energy_order)))

@@ -1,4 +1,4 @@
-"""The results store: typed access to the candidates collection."""
+"""Typed queries of the ``candidates`` collection."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pymongo.collection import Collection
 from gan_htvs.core.document import Document, decode, without_id
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import first_problem
-from gan_htvs.results.filters import SORTABLE, Filters, is_narrow, path_of
-from gan_htvs.results.funnel import crystal, energy_order, first_of_each_crystal
+from gan_htvs.results.filters import SORTABLE, Filters, is_selective, path_of
+from gan_htvs.results.funnel import crystal_id, energy_order, first_of_each_crystal
 from gan_htvs.thermodynamics.plausibility import LOWEST_PLAUSIBLE
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ SUMMARY_FIELDS = (
     "stage",
     "reason",
 )
-"""Fields of a table row: everything but the structures."""
+"""Fields of a table row, without structures."""
 
 INDEXES = (
     *(
@@ -65,26 +65,26 @@ INDEXES = (
     ),
     (("duplicate_of", 1),),
 )
-"""Of the candidates collection, beside its key; the builder makes them. What narrows most stands
-first, then what is sorted by; the last finds duplicates of a crystal."""
+"""Indexes of the candidates collection besides its key, which the builder creates. The filter field
+comes first, then the sort key; the last index finds the duplicates of a crystal."""
 
-MOST = 1_000_000_000
-"""Candidates that are left out, or asked for, at most."""
+MAX_CANDIDATES = 1_000_000_000
+"""Maximum of ``skip`` and ``limit``."""
 
 STABILITY = "energy_above_hull"
 
 CRYSTAL_FIELDS = ("candidate_id", "duplicate_of", STABILITY)
-"""What tells of which crystal a candidate is, and whether it is the lowest."""
+"""Fields that identify the crystal of a candidate and its lowest-energy candidate."""
 
-TOGETHER = 100
-"""Candidates whose crystals are looked for at a time."""
+CRYSTAL_BATCH = 100
+"""Number of candidates whose crystals are fetched in one query."""
 
-ALWAYS_THERE = ("formula_pretty", "stage", "last_updated", "candidate_id", "nsites")
-"""Fields to sort by that every candidate has."""
+REQUIRED_FIELDS = ("formula_pretty", "stage", "last_updated", "candidate_id", "nsites")
+"""Sort keys that every candidate has."""
 
 WINDOWS = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
-"""Bounds, eV/atom, between which candidates are looked for one after the other in the order of
-their energy, so that a server that sorts all that it finds finds few."""
+"""Bounds of energy windows, eV/atom, that are queried in turn when sorting by energy: a server that
+sorts in memory then has few documents to sort."""
 
 
 class CandidateStore:
@@ -93,8 +93,8 @@ class CandidateStore:
     Parameters
     ----------
     store
-        The ``candidates`` collection, as a store of maggma or a collection of pymongo. It is only
-        read.
+        The ``candidates`` collection, as a maggma store or a pymongo collection. It is never
+        written.
 
     Examples
     --------
@@ -117,27 +117,27 @@ class CandidateStore:
         fields: Sequence[str] | None = None,
         **filters: Any,
     ) -> list[Candidate]:
-        """Find candidates, as documents with pymatgen structures.
+        """Return candidates as documents with pymatgen structures.
 
         Parameters
         ----------
         sort
-            One of :data:`gan_htvs.results.filters.SORTABLE`, ``-`` before it for the largest first.
-            Who has no such value comes last, and so do energies that are taken for holes of a
-            potential.
+            One of :data:`gan_htvs.results.filters.SORTABLE`, with the prefix ``-`` for descending
+            order. Candidates without a value come last, as do implausibly low energies, which are
+            artifacts of a potential.
         skip, limit
-            Leave out so many first; return at most so many, 0 for all.
+            Number of candidates to skip, and maximum number to return; 0 returns all.
         fields
-            Names of fields of :class:`~gan_htvs.core.candidate.Candidate`; the documents then have
-            no others, and come faster without structures.
+            Fields of :class:`~gan_htvs.core.candidate.Candidate` to load; queries without
+            structures are faster. None: all fields.
         filters
-            As of :class:`gan_htvs.results.filters.Filters`. ``unique`` chooses among the candidates
-            that all others find: of each crystal the first in the order of ``energy_above_hull``.
+            Fields of :class:`gan_htvs.results.filters.Filters`. ``unique`` applies after all other
+            filters and keeps the lowest-energy candidate of each crystal.
 
         Raises
         ------
         UserError
-            If a filter, an order or a field is none.
+            If a filter, sort key or field is invalid.
         """
         model = _model(None if fields is None else tuple(fields))
         documents = self._documents(Filters.of(**filters), sort, skip, limit, fields)
@@ -146,48 +146,48 @@ class CandidateStore:
     def rows(
         self, *, sort: str = STABILITY, skip: int = 0, limit: int = 0, **filters: Any
     ) -> list[dict[str, Any]]:
-        """Find candidates, as plain summaries without structures; see :meth:`query`."""
+        """Return candidates as dictionaries without structures; see :meth:`query`."""
         checked = Filters.of(**filters)
         return list(self._documents(checked, sort, skip, limit, SUMMARY_FIELDS))
 
     def count(self, **filters: Any) -> int:
-        """Count candidates; see :meth:`query`."""
+        """Return the number of matching candidates; see :meth:`query`."""
         checked = Filters.of(**filters)
         criteria = checked.criteria()
         if checked.unique:
-            found = self._store.query(criteria, list(CRYSTAL_FIELDS))
-            return len({crystal(each) for each in found})
+            documents = self._store.query(criteria, list(CRYSTAL_FIELDS))
+            return len({crystal_id(document) for document in documents})
         return int(self._store.count(criteria or None))
 
     def get(self, candidate_id: str) -> Candidate | None:
-        """One candidate by its id, or None."""
+        """Return a candidate by its id; None if it does not exist."""
         document = self._store.query_one({"candidate_id": str(candidate_id)})
         return candidate_from_document(document) if document else None
 
     def explain(self, *, sort: str = STABILITY, **filters: Any) -> dict[str, Any]:
-        """Ask the server how it would find the first of what :meth:`query` returns."""
+        """Return the server's plan for the first part of the same :meth:`query`."""
         criteria = Filters.of(**filters).criteria()
         first, keys = next(_parts(criteria, *_order(sort), has_limit=True))
-        collection = self._store._collection  # noqa: SLF001 - maggma asks no server to explain
+        collection = self._store._collection  # noqa: SLF001 - maggma cannot explain
         plan: dict[str, Any] = collection.find(first).sort(keys).explain()
         return plan
 
     def _documents(
         self, filters: Filters, sort: str, skip: int, limit: int, fields: Sequence[str] | None
     ) -> Iterator[dict[str, Any]]:
-        """Find documents in order, those without a value to sort by last."""
-        if not (0 <= skip <= MOST and 0 <= limit <= MOST):
-            raise UserError(f"skip and limit: numbers from 0 to {MOST:,}.")
+        """Yield documents in order; those without a value of the sort key come last."""
+        if not (0 <= skip <= MAX_CANDIDATES and 0 <= limit <= MAX_CANDIDATES):
+            raise UserError(f"skip and limit must be from 0 to {MAX_CANDIDATES:,}.")
         end = skip + limit if limit else None
         properties = None if fields is None else list(fields)
         if filters.unique:
             properties = properties and sorted({*properties, *CRYSTAL_FIELDS})
-        found = self._in_order(
+        documents = self._in_order(
             filters.criteria(), sort, properties, None if filters.unique else end, bool(limit)
         )
         if filters.unique:
-            found = self._unique(found, filters.criteria(), sort, bool(limit))
-        return islice(found, skip, end)
+            documents = self._unique(documents, filters.criteria(), sort, bool(limit))
+        return islice(documents, skip, end)
 
     def _unique(
         self,
@@ -196,26 +196,26 @@ class CandidateStore:
         sort: str,
         has_limit: bool,
     ) -> Iterator[dict[str, Any]]:
-        """Of what a query finds, leave out all but the lowest in energy of each crystal.
+        """Yield the lowest-energy candidate of each crystal among the results of a query.
 
-        Done here, and not by a server: SecantusDB takes a millisecond for each name of an ``$in``,
-        and as long to group everything as to send it.
+        This is not left to the server: SecantusDB takes a millisecond per value of ``$in``, and
+        grouping documents there takes as long as sending them.
         """
         if sort == STABILITY:
             yield from first_of_each_crystal(documents)
             return
-        for some in grouper(documents, TOGETHER) if has_limit else [list(documents)]:
-            rivals = some
+        for batch in grouper(documents, CRYSTAL_BATCH) if has_limit else [list(documents)]:
+            duplicates = batch
             if has_limit:
-                ids = {"$in": sorted({crystal(each) for each in some})}
-                rivals = [
-                    rival
+                ids = {"$in": sorted({crystal_id(document) for document in batch})}
+                duplicates = [
+                    duplicate
                     for path in ("candidate_id", "duplicate_of")
-                    for rival in self._store.query({path: ids} | criteria, list(CRYSTAL_FIELDS))
+                    for duplicate in self._store.query({path: ids} | criteria, list(CRYSTAL_FIELDS))
                 ]
-            lowest = first_of_each_crystal(sorted(rivals, key=energy_order))
-            names = {each["candidate_id"] for each in lowest}
-            yield from (each for each in some if each["candidate_id"] in names)
+            lowest = first_of_each_crystal(sorted(duplicates, key=energy_order))
+            lowest_ids = {document["candidate_id"] for document in lowest}
+            yield from (document for document in batch if document["candidate_id"] in lowest_ids)
 
     def _in_order(
         self,
@@ -225,24 +225,24 @@ class CandidateStore:
         end: int | None,
         has_limit: bool,
     ) -> Iterator[dict[str, Any]]:
-        """Find documents in order, up to ``end`` of them."""
-        n_found = 0
+        """Yield documents in order, at most ``end`` of them."""
+        n_documents = 0
         for part, keys in _parts(criteria, *_order(sort), has_limit=has_limit):
-            limit = 0 if end is None else end - n_found
+            limit = 0 if end is None else end - n_documents
             for document in self._store.query(part, properties, sort=dict(keys), limit=limit):
-                n_found += 1
+                n_documents += 1
                 yield without_id(document)
-            if n_found == end:
+            if n_documents == end:
                 return
 
 
 def candidate_from_document(document: dict[str, Any]) -> Candidate:
-    """Turn a stored document back into a candidate.
+    """Return the candidate of a stored document.
 
     Raises
     ------
     UserError
-        If another version wrote it.
+        If the document was written by an incompatible version.
     """
     from gan_htvs.core.candidate import Candidate  # noqa: PLC0415 - slow
 
@@ -257,7 +257,7 @@ def candidate_from_document(document: dict[str, Any]) -> Candidate:
 
 @cache
 def _model(fields: tuple[str, ...] | None) -> type[Any]:
-    """Make the model of documents that have some fields of a candidate alone."""
+    """Return a model with only the given fields of a candidate."""
     from gan_htvs.core.candidate import Candidate  # noqa: PLC0415 - slow
 
     if fields is None:
@@ -265,7 +265,7 @@ def _model(fields: tuple[str, ...] | None) -> type[Any]:
     known = Candidate.model_fields
     for field in fields:
         if field not in known:
-            raise UserError(f"fields: {field!r} is none; there are {', '.join(known)}.")
+            raise UserError(f"fields: {field!r} is not one of {', '.join(known)}.")
     chosen: dict[str, Any] = {name: (known[name].annotation, known[name]) for name in fields}
     return create_model("PartialCandidate", __base__=Document, **chosen)
 
@@ -273,7 +273,7 @@ def _model(fields: tuple[str, ...] | None) -> type[Any]:
 def _order(sort: str) -> tuple[str, int]:
     name = sort.removeprefix("-")
     if name not in SORTABLE:
-        raise UserError(f"sort: {name!r} is none of {', '.join(SORTABLE)}.")
+        raise UserError(f"sort: {name!r} is not one of {', '.join(SORTABLE)}.")
     return path_of(name), -1 if sort.startswith("-") else 1
 
 
@@ -285,37 +285,36 @@ def _keys(path: str, direction: int) -> list[tuple[str, int]]:
 def _parts(
     criteria: dict[str, Any], path: str, direction: int, *, has_limit: bool
 ) -> Iterator[tuple[dict[str, Any], list[tuple[str, int]]]]:
-    """Split a query into some that give everything in order, one after the other.
+    """Split a query into queries whose concatenated results are in order.
 
-    Energies that are not believed, and who has no value, come last: MongoDB would sort them before
-    everything.
+    Implausible energies and missing values come last; MongoDB would sort them first.
     """
     keys, by_id = _keys(path, direction), _keys("candidate_id", 1)
-    if path in ALWAYS_THERE:
+    if path in REQUIRED_FIELDS:
         yield criteria, keys
         return
     others = {key: value for key, value in criteria.items() if key != path}
-    narrow = is_narrow(others)
+    selective = is_selective(others)
 
     def part(more: dict[str, Any]) -> dict[str, Any]:
-        # What narrows most stands first, see Filters.criteria.
-        return others | more if narrow else more | others
+        # The most selective criterion comes first, see Filters.criteria.
+        return others | more if selective else more | others
 
-    wanted = criteria.get(path, {})
-    low, high = wanted.get("$gte", -math.inf), wanted.get("$lt", math.inf)
+    bounds = criteria.get(path, {})
+    low, high = bounds.get("$gte", -math.inf), bounds.get("$lt", math.inf)
     lowest = LOWEST_PLAUSIBLE if path == STABILITY else -math.inf
-    in_windows = path == STABILITY and has_limit and not narrow
-    bounds = (-math.inf, *(WINDOWS if in_windows else ()), math.inf)
-    for window in list(pairwise(bounds))[::direction]:
+    in_windows = path == STABILITY and has_limit and not selective
+    edges = (-math.inf, *(WINDOWS if in_windows else ()), math.inf)
+    for window in list(pairwise(edges))[::direction]:
         first, end = max(low, lowest, window[0]), min(high, window[1])
         if first < end:
             yield part({path: _between(first, end)}), keys
     if low < lowest:
         yield part({path: _between(low, min(high, lowest))}), by_id
     if path not in criteria:
-        nothing = {path.partition(".")[0]: None}
-        # Most have no gap: any other part of the question finds fewer.
-        yield (others | nothing if len(others) > 1 else nothing | others), by_id
+        missing = {path.partition(".")[0]: None}
+        # Most candidates have no gap: any other criterion is more selective.
+        yield (others | missing if len(others) > 1 else missing | others), by_id
 
 
 def _between(first: float, end: float) -> dict[str, float]:

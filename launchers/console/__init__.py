@@ -1,1 +1,1 @@
-"""Terminal output: tables, progress, messages, and quantities in words."""
+"""Terminal output: tables, progress, messages and formatted quantities."""

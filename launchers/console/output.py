@@ -1,4 +1,4 @@
-"""What a person sees: messages, progress, tables of candidates and failures."""
+"""Terminal output: messages, progress bars and tables."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     from launchers.monitor.findings import Finding
 
 PLAIN_WIDTH = 200
-"""Characters per line where the output is not a terminal."""
+"""Line width, characters, if the output is not a terminal."""
 
 out = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 err = Console(stderr=True)
 
 ENDED = ("COMPLETED", "FIZZLED", "DEFUSED")
 NEAR_HULL = 0.08
-"""Structures this close are counted by themselves, eV/atom."""
+"""Energy above the hull up to which structures are counted as near the hull, eV/atom."""
 PLAIN_INTERVAL = 15.0
-"""Seconds between status lines where the output is not a terminal."""
+"""Seconds between progress lines if the output is not a terminal."""
 
 
 class Column(NamedTuple):
@@ -56,11 +56,11 @@ class Column(NamedTuple):
     title: str
     path: str
     min_width: int = 0
-    """It is left out on narrower terminals."""
+    """Terminal width, characters, from which the column is shown."""
 
 
-NEVER = sys.maxsize
-"""Width of columns that only files have: the table marks their values instead."""
+FILES_ONLY = sys.maxsize
+"""Minimum width of columns that only files have; the table marks such values instead."""
 
 COLUMNS = (
     Column("id", "candidate_id"),
@@ -72,9 +72,9 @@ COLUMNS = (
     Column("E_hull\neV/atom", "energy_above_hull"),
     Column("Pourbaix\neV/atom", "pourbaix.minimum"),
     Column("gap\neV", "band_gap"),
-    Column("incomplete\ngap, eV", "incomplete_band_gap", NEVER),
-    Column("gap reason", "band_gap_reason", NEVER),
-    Column("energy incomplete", "energy_incomplete", NEVER),
+    Column("incomplete\ngap, eV", "incomplete_band_gap", FILES_ONLY),
+    Column("gap reason", "band_gap_reason", FILES_ONLY),
+    Column("energy incomplete", "energy_incomplete", FILES_ONLY),
     Column("gap method", "band_gap_method", 120),
     Column("stage", "stage"),
     Column("reason", "reason", 160),
@@ -82,14 +82,14 @@ COLUMNS = (
 
 
 def error(message: str) -> None:
-    """Print one sentence about what went wrong."""
+    """Print an error message."""
     err.print(f"[bold red]gan-htvs:[/bold red] {escape(message)}", soft_wrap=True)
 
 
 def note(message: str) -> None:
-    """Print one sentence that deserves attention, beside what a program may read.
+    """Print a note, to standard error unless standard output is a terminal.
 
-    On a terminal nothing reads, and only the console of the bars knows where they are.
+    On a terminal the console of the progress bars must print it, which keeps the bars intact.
     """
     (out if out.is_terminal else err).print(
         f"[yellow]note[/yellow] {escape(message)}", soft_wrap=True
@@ -97,14 +97,14 @@ def note(message: str) -> None:
 
 
 def note_skipped(skipped: Skipped) -> None:
-    """Print how many structures of a source were skipped, and why."""
+    """Print the number of skipped structures of a source, with reasons."""
     if n := skipped.counts.total():
         verb = "was" if n == 1 else "were"
         note(f"{counted(n, 'structure')} of the dataset {verb} skipped: {skipped}")
 
 
 class WorkProgress:
-    """A bar for each thing done on a terminal, a line now and then elsewhere."""
+    """Progress bars on a terminal, progress lines elsewhere."""
 
     def __init__(self, console: Console = out) -> None:
         self._console = console
@@ -128,20 +128,20 @@ class WorkProgress:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Show that ``done`` of ``total`` are done."""
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=None, note="")
-        task = self._bars.tasks[self._tasks[what]]
+    def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
+        """Show that ``done`` of ``total`` items are done."""
+        if label not in self._tasks:
+            self._tasks[label] = self._bars.add_task(label, total=None, note="")
+        task = self._bars.tasks[self._tasks[label]]
         was_finished = task.finished
         self._bars.update(task.id, completed=done, total=total, note=note)
         is_due = time.monotonic() - self._last_line > PLAIN_INTERVAL
         if self._bars.disable and (is_due or (task.finished and not was_finished)):
             self._last_line = time.monotonic()
-            self._console.print(f"{what} {done}/{total}" + (f", {note}" if note else ""))
+            self._console.print(f"{label} {done}/{total}" + (f", {note}" if note else ""))
 
     def show_jobs(self, states: Counter[tuple[str, str]]) -> None:
-        """Show counts of jobs by step and state."""
+        """Show the progress of jobs by step."""
         from gan_htvs.core.stages import Step
 
         for step in Step:
@@ -158,14 +158,14 @@ Cell = str | int | float | datetime | None
 
 
 class Grid(NamedTuple):
-    """A table: whole numbers are counts, others have one decimal, None is no number."""
+    """A table; floats are shown with one decimal, None as a dash."""
 
     title: str | None
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     """An empty row separates sections."""
     n_more: int = 0
-    """Rows that are left out."""
+    """Number of omitted rows."""
 
 
 def is_number(cell: Cell) -> bool:
@@ -174,7 +174,7 @@ def is_number(cell: Cell) -> bool:
 
 
 def cell_text(cell: Cell, digits: int = 1) -> str:
-    """Return the text of a cell, with so many decimals of a number that is not whole."""
+    """Return the text of a cell; floats have ``digits`` decimals."""
     match cell:
         case None:
             return "-"
@@ -203,12 +203,12 @@ def grid_table(grid: Grid) -> Table:
         else:
             table.add_section()
     if grid.n_more:
-        table.caption = f"and {grid.n_more} more: --json has all"
+        table.caption = f"and {grid.n_more} more; use --json for all"
     return table
 
 
 def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
-    """Print candidates, of ``n_all`` that there are, as a table that fits the terminal."""
+    """Print candidates as a table that fits the terminal; ``n_all`` were searched."""
     if not n_all:
         out.print("No candidates. Run a campaign (`gan-htvs demo`) or `gan-htvs build` first.")
         return
@@ -222,15 +222,17 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
     for row in rows:
         table.add_row(*(escape(marked(row, column.path, digits=3)) for column in columns))
     out.print(table)
-    hidden = [each.title for each in COLUMNS if out.width < each.min_width < NEVER]
+    hidden = [column.title for column in COLUMNS if out.width < column.min_width < FILES_ONLY]
     if hidden:
-        out.print(f"A wider terminal also shows {', '.join(hidden)}; --format csv has all.")
+        out.print(
+            f"A wider terminal also shows {', '.join(hidden)}; --format csv writes all columns."
+        )
     if any(map(is_incomplete, rows)):
         out.print(escape(INCOMPLETE_NOTE), soft_wrap=True)
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write candidates as CSV, a column per field."""
+    """Write candidates as CSV to standard output."""
     writer = csv.writer(sys.stdout)
     writer.writerow([column.path for column in COLUMNS])
     for row in rows:
@@ -238,7 +240,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
-    """Print what a relaxed dataset holds, what was left out, and what to type next."""
+    """Print the size of a relaxed dataset, skipped structures, and how to use the file."""
     compositions = {structure.composition.formula for structure in relaxed.structures}
     energies = sorted(relaxed.energies_above_hull)
     near = sum(energy <= NEAR_HULL for energy in energies)
@@ -246,38 +248,42 @@ def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
         f"[bold]{len(energies)} structures[/bold] of {len(compositions)} compositions, "
         f"{near} of them within {NEAR_HULL} eV/atom of the hull ({relaxed.level_of_theory})"
     )
-    out.print(f"left out: {escape(str(relaxed.skipped)) or 'nothing'}", soft_wrap=True)
+    out.print(f"skipped: {escape(str(relaxed.skipped)) or 'none'}", soft_wrap=True)
     out.print(f"wrote {path}; use it as [bold]dataset: {{source: array, path: {path}}}[/bold]")
 
 
 def print_failures(failed: Sequence[FailedCalculation]) -> None:
-    """Print failed calculations by reason, with the folder of one of each kind."""
+    """Print failed calculations by reason, with an example folder each."""
     if not failed:
-        out.print("Nothing has failed.")
+        out.print("No failed calculations.")
         return
-    numbers = Counter((each.step, each.reason) for each in failed)
-    folders = {(each.step, each.reason): each.folder for each in reversed(failed)}
+    counts = Counter((failure.step, failure.reason) for failure in failed)
+    folders = {(failure.step, failure.reason): failure.folder for failure in reversed(failed)}
     rows = [
         (step, reason, folders[step, reason] or "-", n)
-        for (step, reason), n in numbers.most_common()
+        for (step, reason), n in counts.most_common()
     ]
-    out.print(grid_table(Grid(None, ("step", "reason", "for example in", "failed"), rows)))
+    out.print(grid_table(Grid(None, ("step", "reason", "example", "failed"), rows)))
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Print findings, and count them by severity."""
+    """Print findings, and their number by severity."""
     out.print(findings_table(findings))
     counts = Counter(finding.severity for finding in findings)
     out.print(", ".join(f"{n} {severity}" for severity, n in counts.most_common()))
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """Return a table with a row for each finding and its fix below."""
+    """Return a table with one row per finding, including its fix."""
     rows = [
-        (each.where, each.severity, each.what + (f"\nfix: {each.fix}" if each.fix else ""))
-        for each in findings
+        (
+            finding.where,
+            finding.severity,
+            finding.what + (f"\nfix: {finding.fix}" if finding.fix else ""),
+        )
+        for finding in findings
     ]
-    table = grid_table(Grid(None, ("where", "severity", "what, and fix"), rows))
+    table = grid_table(Grid(None, ("where", "severity", "finding"), rows))
     styles = {"warning": "yellow", "failure": "bold red", "skipped": "dim"}
     for row, finding in zip(table.rows, findings, strict=True):
         row.style = styles.get(finding.severity)
@@ -285,7 +291,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:
-    """Find what a document holds at a path such as ``pourbaix.minimum``, or None."""
+    """Return the value of a document at a path such as ``pourbaix.minimum``; None if missing."""
     value: Any = row
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -293,14 +299,14 @@ def value_at(row: Mapping[str, Any], path: str) -> Any:
 
 
 def is_incomplete(row: Mapping[str, Any]) -> bool:
-    """Whether magnetic orders are missing from the gap or the energy of a candidate."""
+    """Return whether the gap or energy of a candidate lacks magnetic orders."""
     return any(row.get(name) is not None for name in ("incomplete_band_gap", "energy_incomplete"))
 
 
 def marked(row: Mapping[str, Any], path: str, digits: int) -> str:
-    """Return what a candidate holds at a path, with a mark if magnetic orders are missing from it.
+    """Return the text of a candidate's value, with a mark if it lacks magnetic orders.
 
-    In the place of a gap stands the incomplete one, if that is all there is.
+    An incomplete band gap replaces a missing complete one.
     """
     value = value_at(row, path)
     is_marked = path == "energy_above_hull" and value is not None and row.get("energy_incomplete")
@@ -310,14 +316,14 @@ def marked(row: Mapping[str, Any], path: str, digits: int) -> str:
 
 
 def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
-    """Return a table of how many candidates pass each stage, measured here and published."""
+    """Return a table of candidates per stage, measured and published."""
     from gan_htvs.results.funnel import PUBLISHED_SOURCE
 
     level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
     columns = {**funnel.counts, f"published:\n{PUBLISHED_SOURCE}": funnel.published}
     blank = [None] * (len(funnel.counts) - 1)
     rows: list[Sequence[Cell]] = [
-        (what, here, *blank, there) for what, here, there in funnel.setting
+        (name, measured, *blank, published) for name, measured, published in funnel.setting
     ]
     rows.append(())
     for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):

@@ -1,4 +1,4 @@
-"""Counts, durations and moments in words."""
+"""Formatting of counts, durations and times."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
 UNITS = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"))
-"""Durations below so many seconds are told in a unit of so many seconds."""
+"""Upper limit of a duration, s; size of the unit, s; symbol of the unit."""
 
 
-def counted(n: int, what: str) -> str:
-    """Tell how many there are: '1 job', '12,000 jobs'."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+def counted(n: int, noun: str) -> str:
+    """Return a count with its noun: '1 job', '12,000 jobs'."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def span(duration: timedelta) -> str:
-    """Tell a duration in one unit: '45 s', '12 min', '5 h', '3 d'."""
+    """Return a duration in one unit: '45 s', '12 min', '5 h', '3 d'."""
     seconds = duration.total_seconds()
     for limit, size, unit in UNITS:
         if seconds < limit:
@@ -26,5 +26,5 @@ def span(duration: timedelta) -> str:
 
 
 def clock(moment: datetime) -> str:
-    """Tell a moment in the time of this machine: '2026-01-31 12:00 CET'."""
+    """Return a time in the time zone of this machine: '2026-01-31 12:00 CET'."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"

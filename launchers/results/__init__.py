@@ -1,4 +1,4 @@
-"""Results for people and programs: the web page, reports, archives, and an OPTIMADE server."""
+"""Access to results: web page, reports, archives and an OPTIMADE server."""
 
 import lazy_loader
 

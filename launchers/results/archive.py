@@ -1,8 +1,8 @@
-"""A campaign as one file, from which a database gets it back document for document.
+"""Archive of a campaign: export to one file, and lossless import into another database.
 
-The file is a zip: for each collection a member of one document a line, in MongoDB's canonical
-extended JSON, which keeps every type; and ``manifest.json``, with versions and checksums. Jobs that
-are queued or running are not in it: they belong to the launchpad.
+The file is a zip with one member per collection and ``manifest.json`` with versions and checksums.
+Members contain one document per line in MongoDB's canonical extended JSON, which preserves all
+types. Queued and running jobs are not included: they belong to the launchpad.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ KEYS = {
     FILES: "_id",
     CHUNKS: "_id",
 }
-"""Collections of an archive, and by what their documents are known."""
+"""Collections of an archive and their key fields."""
 
 DUPLICATE = 11000
-"""Code of MongoDB for a key that is there already."""
+"""MongoDB's error code of a duplicate key."""
 
 CHUNK = 200
-"""Documents that are read, or put in, at once."""
+"""Number of documents read or inserted at a time."""
 
 _DOCUMENTS = json_util.CANONICAL_JSON_OPTIONS
 
@@ -66,13 +66,13 @@ class Member(BaseModel, extra="forbid"):
     """A collection in an archive."""
 
     key: str
-    """Field by which a document is known."""
+    """Key field of the documents."""
     n_documents: int
     sha256: str
 
 
 class Manifest(BaseModel, extra="forbid"):
-    """What an archive holds."""
+    """Contents of an archive."""
 
     format: int
     campaign: str
@@ -82,29 +82,29 @@ class Manifest(BaseModel, extra="forbid"):
 
 
 def _ignore(name: str, done: int, total: int) -> None:
-    """Report no progress."""
+    """Ignore progress."""
 
 
 def write_archive(
     databases: Databases, name: str | None, path: Path, on_progress: OnProgress = _ignore
 ) -> Manifest:
-    """Write a campaign: settings, outputs with checkpoints, candidates.
+    """Write a campaign to an archive: settings, outputs with checkpoints, candidates.
 
     Parameters
     ----------
     databases
-        Where it is.
+        Databases that hold the campaign.
     name
-        Of the campaign; None: the only one.
+        Name of the campaign; None: the only one.
     path
-        The file, which is complete or not there.
+        Target file, written atomically.
     on_progress
-        Called with a collection, the documents that are written and their number.
+        Called with collection, number of documents written, and total.
 
     Raises
     ------
     UserError
-        If there is no such campaign, or the file cannot be written.
+        If the campaign does not exist, or the file cannot be written.
     """
     campaign = registered(databases, name).name
     db = databases.launchpad().db
@@ -120,8 +120,8 @@ def write_archive(
             done = 0
             with archive.open(f"{collection}.jsonl", "w", force_zip64=True) as file:
                 for document in db[collection].find(criteria).sort("_id", 1):
-                    for way in find_key(document, "blob_uuid"):
-                        blobs.add(reduce(getitem, way, document)["blob_uuid"])
+                    for path_in_document in find_key(document, "blob_uuid"):
+                        blobs.add(reduce(getitem, path_in_document, document)["blob_uuid"])
                     line = json_util.dumps(document, json_options=_DOCUMENTS).encode() + b"\n"
                     digest.update(line)
                     file.write(line)
@@ -143,12 +143,12 @@ def write_archive(
 
 
 def check_archive(path: Path) -> Manifest:
-    """Make sure that an archive is whole, document for document.
+    """Check that an archive is complete and undamaged.
 
     Raises
     ------
     UserError
-        If it is no archive, one of a later format, or damaged.
+        If the file is not an archive, has another format version, or is damaged.
     """
     with _readable(path), zipfile.ZipFile(path) as archive:
         manifest = _manifest(path, archive)
@@ -163,53 +163,55 @@ def check_archive(path: Path) -> Manifest:
             if (digest.hexdigest(), n_documents) != (member.sha256, member.n_documents):
                 raise UserError(f"{path}: {name} is damaged; write or fetch the archive again.")
             if len(keys) < n_documents:
-                raise UserError(f"{path}: {name} holds a document twice.")
+                raise UserError(f"{path}: {name} contains a document twice.")
             if name == "campaigns" and keys != {manifest.campaign}:
-                raise UserError(f"{path}: is no archive of a campaign: it holds another one.")
+                raise UserError(f"{path}: campaigns does not match the manifest.")
     return manifest
 
 
 def read_archive(
     databases: Databases, path: Path, on_progress: OnProgress = _ignore
 ) -> tuple[Manifest, int]:
-    """Put a campaign into a database; what is there already stays, so that it can be repeated.
+    """Import a campaign into a database. Existing documents are kept, so the import is repeatable.
 
     Returns
     -------
-    What the archive holds, and how many documents were new.
+    The manifest, and the number of new documents.
 
     Raises
     ------
     UserError
-        If the archive is not whole, or there is another campaign of its name.
+        If the archive is invalid, or the database has another campaign of the same name.
     """
     manifest = check_archive(path)
     db = databases.launchpad().db
     n_new = 0
     with zipfile.ZipFile(path) as archive:
-        there = db["campaigns"].find_one({"name": manifest.campaign})
-        (mine,) = map(_document, _lines(archive, "campaigns"))
-        if there is not None and read_stored_campaign(there) != read_stored_campaign(mine):
+        stored = db["campaigns"].find_one({"name": manifest.campaign})
+        (archived,) = map(_document, _lines(archive, "campaigns"))
+        if stored is not None and read_stored_campaign(stored) != read_stored_campaign(archived):
             raise UserError(
-                f"There is another campaign {manifest.campaign!r} in the database: read the "
-                "archive into an empty one, see `name` in my_launchpad.yaml."
+                f"The database has another campaign {manifest.campaign!r}; read the archive into "
+                "an empty database (another `name` in my_launchpad.yaml)."
             )
         ensure_indexes(databases)
         for name, member in manifest.members.items():
             done = 0
             for lines in grouper(_lines(archive, name), CHUNK):
-                documents = {each[member.key]: each for each in map(_document, lines)}
-                known = {member.key: {"$in": list(documents)}}
-                old = {each[member.key] for each in db[name].find(known, {member.key: 1})}
-                new = [each for key, each in documents.items() if key not in old]
-                n_new += _put(db[name], new)
+                documents = {document[member.key]: document for document in map(_document, lines)}
+                query = {member.key: {"$in": list(documents)}}
+                stored_keys = {
+                    document[member.key] for document in db[name].find(query, {member.key: 1})
+                }
+                new = [document for key, document in documents.items() if key not in stored_keys]
+                n_new += _insert(db[name], new)
                 done += len(documents)
                 on_progress(name, done, member.n_documents)
     return manifest, n_new
 
 
-def _put(collection: Collection[dict[str, Any]], documents: list[dict[str, Any]]) -> int:
-    """Put documents in but those that somebody else has put in meanwhile; return how many."""
+def _insert(collection: Collection[dict[str, Any]], documents: list[dict[str, Any]]) -> int:
+    """Insert documents, skip those inserted by another process, and return the number."""
     if not documents:
         return 0
     try:
@@ -224,44 +226,44 @@ def _put(collection: Collection[dict[str, Any]], documents: list[dict[str, Any]]
 def _parts(
     db: Database[dict[str, Any]], campaign: str, blobs: set[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """List the collections with what belongs to a campaign, including what it shares with others.
+    """Yield collections and queries of a campaign's documents, including shared ones.
 
-    ``blobs`` are the large objects of the outputs, complete once these have been read.
+    ``blobs`` are the ids of large objects; the caller adds to them while it reads the outputs.
     """
     submission = (db["campaigns"].find_one({"name": campaign}) or {}).get("submission") or {}
     owners = [campaign, *submission.get("owners", [])]
     yield "campaigns", {"name": campaign}
     yield OUTPUTS["collection_name"], {"metadata.campaign": {"$in": owners}}
     yield "candidates", {"campaign": campaign}
-    mine = {"metadata.blob_uuid": {"$in": sorted(blobs)}}
-    files = [file["_id"] for file in db[FILES].find(mine, {"_id": 1})]
+    query = {"metadata.blob_uuid": {"$in": sorted(blobs)}}
+    files = [file["_id"] for file in db[FILES].find(query, {"_id": 1})]
     yield FILES, {"_id": {"$in": files}}
     yield CHUNKS, {"files_id": {"$in": files}}
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Tell in one sentence what is wrong with a file."""
+    """Raise a UserError if the file cannot be read or parsed."""
     try:
         yield
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from error
-    except Exception as error:  # zip, three kinds of packing, JSON and BSON have each their own
-        raise UserError(f"{path}: is damaged, or no archive of a campaign.") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # zip, decompression, JSON and BSON raise different errors
+        raise UserError(f"{path} is damaged or not a campaign archive.") from error
 
 
 def _manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
     document = json.loads(archive.read(MANIFEST))
     if isinstance(document, dict) and document.get("format") != FORMAT:
         raise UserError(
-            f"{path}: is of format {document.get('format')}, and this version reads {FORMAT}; "
+            f"{path} has format {document.get('format')}, but this version reads format {FORMAT}; "
             "update gan-htvs."
         )
     manifest = Manifest.model_validate(document)
     if {name: member.key for name, member in manifest.members.items()} != KEYS:
-        raise UserError(f"{path}: is no archive of a campaign: it has other collections.")
+        raise UserError(f"{path} is not a campaign archive: its collections differ.")
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""What a campaign found: its counts and its figures, read from the database."""
+"""Results of a campaign: counts, figures and report, read from the database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gan_htvs.core.stages import ScreeningStep, Stage, Step
 from gan_htvs.prescreen.figure import EnergyTrajectory, draw_prescreen
 from gan_htvs.prescreen.summary import summarize
 from gan_htvs.results.builders.job_outputs import stored_reference_sets
-from gan_htvs.results.funnel import CANDIDATE_FIELDS, Funnel, crystal, measure_funnel
+from gan_htvs.results.funnel import CANDIDATE_FIELDS, Funnel, crystal_id, measure_funnel
 from gan_htvs.results.plots import (
     PLOT_FIELDS,
     draw_funnel,
@@ -44,23 +44,23 @@ PROVENANCE_FIELDS = ("gate.references", "origin.checkpoint")
 PRESCREEN_FIELDS = tuple(f"prescreen.{name}" for name in PrescreenVerdict.model_fields)
 
 RANKED = (Stage.PHOTOANODE, Stage.POURBAIX_STABLE, Stage.STABLE, Stage.RELAXED)
-"""Stages of candidates that are worth a picture, best first."""
+"""Stages that the report lists, best first."""
 
-MOST_TRAJECTORIES = 300
-"""Relaxations that are drawn."""
+MAX_TRAJECTORIES = 300
+"""Maximum number of relaxations in a figure."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """A campaign, its candidates without structures, and what they were compared with.
+    """A campaign, its candidates without structures, and their reference set.
 
     Attributes
     ----------
     references
-        The set that most candidates were compared with, by the hash of its content; None before
-        any was.
+        Content hash and reference set that most candidates were compared with; None if no
+        candidate was compared.
     n_training
-        Structures that its generators learned from, if that is known.
+        Number of training structures of its generator; None if unknown.
     """
 
     campaign: Campaign
@@ -75,7 +75,7 @@ class Results:
 
     @cached_property
     def prescreened(self) -> list[PrescreenVerdict]:
-        """Records of the prescreen; none without one."""
+        """Records of the prescreen; empty for campaigns without one."""
         if self.campaign.prescreen is None:
             return []
         records = (row.get("prescreen") for row in self.rows)
@@ -83,12 +83,12 @@ class Results:
 
 
 def read_results(databases: Databases, name: str | None) -> Results:
-    """Read the results of a campaign; of the only one if no name is given.
+    """Read the results of a campaign; ``name`` may be None if there is only one.
 
     Raises
     ------
     UserError
-        If there is no such campaign, or several and no name.
+        If the campaign does not exist, or no name is given and there are several.
     """
     campaign = registered(databases, name)
     fields = sorted({*CANDIDATE_FIELDS, *PLOT_FIELDS, *PRESCREEN_FIELDS, *PROVENANCE_FIELDS})
@@ -101,27 +101,32 @@ def read_results(databases: Databases, name: str | None) -> Results:
         trained = outputs.query(
             {"output.sha256": {"$in": checkpoints}}, ["output.dataset.structures"]
         )
-        sizes = [(each["output"].get("dataset") or {}).get("structures") for each in trained]
+        sizes = [
+            (document["output"].get("dataset") or {}).get("structures") for document in trained
+        ]
     used = ((name, sets[name]) for name, _ in hashes.most_common() if name in sets)
     return Results(campaign, rows, next(used, None), sizes[0] if len(sizes) == 1 else None)
 
 
 def read_trajectories(databases: Databases, results: Results) -> list[EnergyTrajectory]:
-    """Read some relaxations of the prescreen, of each way to leave it alike."""
+    """Read a sample of prescreen relaxations, balanced over rejection steps and survivors."""
     formulas = {row["candidate_id"]: row["formula_pretty"] for row in results.rows}
-    # Sorted by ids, which are hashes, they are in no order.
+    # Ids are hashes: sorting by id gives a random but reproducible order.
     records = sorted(results.prescreened, key=lambda record: record.candidate_id)
-    kinds = [
+    groups = [
         [record for record in records if record.rejected_at == rejected_at]
         for rejected_at in (*ScreeningStep, None)
     ]
-    by_turns = filter(None, chain.from_iterable(zip_longest(*kinds)))
-    chosen = {record.candidate_id: record for record in islice(by_turns, MOST_TRAJECTORIES)}
-    of_step = {"metadata.campaign": results.campaign.name, "metadata.step": Step.PRESCREEN.value}
+    interleaved = filter(None, chain.from_iterable(zip_longest(*groups)))
+    chosen = {record.candidate_id: record for record in islice(interleaved, MAX_TRAJECTORIES)}
+    query = {"metadata.campaign": results.campaign.name, "metadata.step": Step.PRESCREEN.value}
     fields = ["verdict.candidate_id", "relaxation.curve.energies"]
     with databases.store("outputs", key="uuid") as outputs:
-        sets = {each.level_of_theory: each for each in stored_reference_sets(outputs).values()}
-        batches = list(outputs.query(of_step, [f"output.screened.{field}" for field in fields]))
+        references_by_level = {
+            references.level_of_theory: references
+            for references in stored_reference_sets(outputs).values()
+        }
+        batches = list(outputs.query(query, [f"output.screened.{field}" for field in fields]))
     curves = {
         screened["verdict"]["candidate_id"]: screened["relaxation"]["curve"]["energies"]
         for batch in batches
@@ -130,16 +135,17 @@ def read_trajectories(databases: Databases, results: Results) -> list[EnergyTraj
     }
     trajectories = []
     for candidate_id, record in sorted(chosen.items()):
-        known, energies = sets.get(str(record.level_of_theory)), curves.get(candidate_id)
-        if known is not None and energies:
-            hull = known.hull_energy(Composition(formulas[candidate_id]))
+        references = references_by_level.get(str(record.level_of_theory))
+        energies = curves.get(candidate_id)
+        if references is not None and energies:
+            hull = references.hull_energy(Composition(formulas[candidate_id]))
             above = [energy - hull for energy in energies]
             trajectories.append(EnergyTrajectory(record.rejected_at, above))
     return trajectories
 
 
 def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> dict[str, Figure]:
-    """Draw what there is to see, by name.
+    """Draw the figures for which there are data; return them by name.
 
     ``trajectories`` are relaxations of the prescreen, see :func:`read_trajectories`.
     """
@@ -164,12 +170,12 @@ def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> 
 def draw_figures(
     results: Results, folder: Path, trajectories: Sequence[EnergyTrajectory] = ()
 ) -> list[Path]:
-    """Draw what there is to see as PNG and SVG, and return the files.
+    """Write the figures as PNG and SVG; return the paths.
 
     Raises
     ------
     UserError
-        If the folder cannot be written.
+        If the folder is not writable.
     """
     paths = []
     for name, figure in figures(results, trajectories).items():
@@ -181,18 +187,18 @@ def draw_figures(
 
 
 def write_report(databases: Databases, name: str | None, top: int) -> str:
-    """Write the HTML report of a campaign with its best candidates.
+    """Return the HTML report of a campaign with its ``top`` best candidates.
 
     Raises
     ------
     UserError
-        If there is no such campaign, or several and no name.
+        If the campaign does not exist, or no name is given and there are several.
     """
     from gan_htvs.results.html_report import RANKED_FIELDS, render_report  # noqa: PLC0415 - slow
 
     results = read_results(databases, name)
     store = CandidateStore(databases.store("candidates", key="candidate_id"))
-    # Of a crystal that was found several times, who came furthest; of these, the lowest in energy.
+    # List each crystal once, with its duplicate of the furthest stage and lowest energy.
     ranked: dict[str, Candidate] = {}
     fields = (*RANKED_FIELDS, "duplicate_of")
     proposed: dict[str, Any] = {
@@ -202,8 +208,8 @@ def write_report(databases: Databases, name: str | None, top: int) -> str:
     }
     for stage in RANKED:
         if len(ranked) < top:
-            for each in store.query(fields=fields, limit=top, stage=stage, **proposed):
-                ranked.setdefault(crystal(dict(each)), each)
+            for candidate in store.query(fields=fields, limit=top, stage=stage, **proposed):
+                ranked.setdefault(crystal_id(dict(candidate)), candidate)
     best = list(ranked.values())[:top]
     drawn = figures(results, read_trajectories(databases, results))
     return render_report(results.campaign, results.funnel, drawn, best, datetime.now(UTC))

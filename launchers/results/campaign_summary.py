@@ -1,4 +1,4 @@
-"""Printed descriptions of a campaign: what it will do, and its results in counts."""
+"""Printed summaries of a campaign: its settings before a run, its counts afterwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def print_heading(campaign: Campaign) -> None:
-    """Print what is about to run."""
+    """Print name, chemical system, compositions and proposers of a campaign."""
     compositions = campaign.target_counts
     sampling = campaign.sampling
     n_structures = len(compositions) * sampling.structures_per_composition
@@ -37,11 +37,11 @@ def print_heading(campaign: Campaign) -> None:
 
 
 def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> bool:
-    """Print the funnel, the prescreen, what was rejected while sampling, and what to type next.
+    """Print funnel, prescreen, sampling statistics and the next command.
 
     Returns
     -------
-    Whether a job raised that should not; a failed calculation is a result like another.
+    Whether a job other than a calculation failed. Failed calculations are valid results.
     """
     from gan_htvs.core.stages import CALCULATIONS
     from launchers.monitor.failed_calculations import failed_calculations
@@ -58,24 +58,24 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
             f"{len(failed)} calculations failed; `gan-htvs retry {campaign.name}` lists them and "
             "queues them again."
         )
-    raised = databases.launchpad().jobs([campaign.name], states=["FIZZLED"])
-    for job in raised:
+    failed_jobs = databases.launchpad().jobs([campaign.name], states=["FIZZLED"])
+    for job in failed_jobs:
         out.print(f"[red]job failed[/red] {escape(job.name)}: {escape(job.error)}")
     out.print(f"Results: collection [bold]candidates[/bold] at {databases.settings.address}")
     option = "" if launchpad == Path("my_launchpad.yaml") else f" --launchpad {launchpad}"
     out.print(f"Next:    [bold]gan-htvs candidates{option}[/bold]")
-    return any(job.step not in CALCULATIONS for job in raised)
+    return any(job.step not in CALCULATIONS for job in failed_jobs)
 
 
 def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
-    """Print how many candidates pass each stage, measured here and published."""
+    """Print the number of candidates that pass each stage, measured and published."""
     out.print(funnel_table(campaign, funnel))
     if funnel.caveat is not None:
-        note(f"{funnel.caveat} The next run computes what was stopped.")
+        note(f"{funnel.caveat} The next run completes them.")
 
 
 def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> None:
-    """Print where structures left the prescreen, what that took, and what stopping early lost."""
+    """Print rejections and cost of the prescreen, and the estimated loss by early stopping."""
     if campaign.prescreen is None or not records:
         return
     from gan_htvs.prescreen.summary import summarize
@@ -83,38 +83,38 @@ def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> 
     summary = summarize(records)
     settings, engines = campaign.prescreen, campaign.engines
     confirming = settings.confirming(engines)
-    by = settings.relaxing(engines).name
+    potentials = settings.relaxing(engines).name
     if confirming is not None:
-        by += f", confirmed by {confirming.name}"
+        potentials += f", confirmed by {confirming.name}"
     parts = [(part.name, part) for part in summary.parts]
     rows: list[Sequence[Cell]] = []
     for name, part in (*parts, ("all", summary.total)):
-        each = f"{part.cpu_seconds / part.n:,.2f}" if part.n else "-"
-        rows.append((name, part.n, part.n_steps, round(part.cpu_seconds), each))
+        mean_seconds = f"{part.cpu_seconds / part.n:,.2f}" if part.n else "-"
+        rows.append((name, part.n, part.n_steps, round(part.cpu_seconds), mean_seconds))
     rows.insert(-1, ())
     head = ("rejected at", "structures", "steps", "CPU s", "CPU s each")
-    out.print(grid_table(Grid(f"Prescreen of {campaign.name} ({by})", head, rows)))
+    out.print(grid_table(Grid(f"Prescreen of {campaign.name} ({potentials})", head, rows)))
     if summary.n_stopped:
         out.print(_losses(summary, settings.window or campaign.thresholds.metastable))
 
 
 def _losses(summary: PrescreenSummary, window: float) -> str:
-    """Describe what stopping early lost, estimated by the audit; the window is in eV/atom."""
+    """Describe the structures lost by early stopping, estimated by the audit; window in eV/atom."""
     audit, lost = summary.audit, summary.lost
     stopped = f"Early stopping ended {counted(summary.n_stopped, 'relaxation')}"
     if lost is None or audit.interval is None:
-        return f"{stopped}; none like them was audited, so what that lost is unknown."
+        return f"{stopped}; no comparable relaxation was audited, so the loss is unknown."
     low, high = audit.interval
     return (
-        f"{stopped}. Of {audit.n:,} audited ones that it would have ended, {audit.k:,} came within "
-        f"{window:g} eV/atom of the hull, {100 * audit.k / audit.n:.0f} % (95 % interval "
-        f"{100 * low:.0f} to {100 * high:.0f} %): it lost about {lost.expected:,.0f} "
+        f"{stopped}. Of {audit.n:,} audited relaxations that it would have ended, {audit.k:,} came "
+        f"within {window:g} eV/atom of the hull, {100 * audit.k / audit.n:.0f} % (95 % interval "
+        f"{100 * low:.0f} to {100 * high:.0f} %). Estimated loss: {lost.expected:,.0f} structures "
         f"({lost.fewest:,.0f} to {lost.most:,.0f})."
     )
 
 
 def _print_sampling(campaign: Campaign, databases: Databases) -> None:
-    """Print how many raw samples it took, why the others were rejected, and who gave up."""
+    """Print numbers of raw samples, rejection reasons, and compositions with too few structures."""
     from gan_htvs.core.stages import Step
     from gan_htvs.dataset.skipped import format_reasons
 
@@ -135,39 +135,39 @@ def _print_sampling(campaign: Campaign, databases: Databases) -> None:
         tried[sample["proposer"]] += sample["tried"]
         rejections[sample["proposer"]].update(sample["rejections"])
     for proposer, n in sorted(tried.items()):
-        by = f" by {proposer}" if len(tried) > 1 else ""
+        suffix = f" by {proposer}" if len(tried) > 1 else ""
         reasons = format_reasons(rejections[proposer]) or "none"
-        out.print(f"Sampling{by}: {n} raw samples, rejected before any physics: {reasons}")
+        out.print(f"Sampling{suffix}: {n} raw samples, rejected before relaxation: {reasons}")
     for sample in samples.values():
-        found = len(sample["proposals"])
-        if found < sample["requested"]:
+        n_proposals = len(sample["proposals"])
+        if n_proposals < sample["requested"]:
             note(
-                f"{sample['composition']}: {found} of {sample['requested']} structures after "
+                f"{sample['composition']}: {n_proposals} of {sample['requested']} structures after "
                 f"{sample['tried']} samples{_advice(sample)}."
             )
 
 
 def _print_pre_relaxation(campaign: Campaign, databases: Databases) -> None:
-    """Print how many steps a potential took before VASP, and how many were left to VASP."""
+    """Print the mean numbers of pre-relaxation steps and of ionic steps in VASP."""
     from gan_htvs.results.builders.job_outputs import latest_gates
 
     fields = ["output.relaxed.pre_relaxation_steps", "output.relaxed.n_steps"]
     with databases.store("outputs", key="uuid") as outputs:
         gates = latest_gates(outputs, [campaign.name], fields).values()
     relaxed = [gate["output"].get("relaxed") or {} for gate in gates]
-    steps = [each for each in relaxed if each.get("pre_relaxation_steps") is not None]
-    if steps:
-        before = mean(each["pre_relaxation_steps"] for each in steps)
-        after = mean(each["n_steps"] for each in steps)
+    pre_relaxed = [result for result in relaxed if result.get("pre_relaxation_steps") is not None]
+    if pre_relaxed:
+        before = mean(result["pre_relaxation_steps"] for result in pre_relaxed)
+        after = mean(result["n_steps"] for result in pre_relaxed)
         out.print(
             f"Pre-relaxation: {before:.1f} steps of {campaign.engines.vasp.pre_relaxation} before "
-            f"{after:.1f} ionic steps of VASP (mean of {len(steps)})"
+            f"{after:.1f} ionic steps of VASP (mean of {len(pre_relaxed)})"
         )
 
 
 def _advice(sample: Mapping[str, Any]) -> str:
-    """Return what can be done about a sample that is too short."""
+    """Return the cause of too few structures, and the setting to change."""
     if sample["exhausted"]:
-        return f"; {sample['proposer']} has no more"
+        return f"; {sample['proposer']} is exhausted"
     train = "train longer or " if sample["proposer"] == "gan" else ""
     return f" by {sample['proposer']}; {train}raise sampling.max_tries_per_structure"

@@ -1,4 +1,4 @@
-"""Candidates for other programs, by the OPTIMADE standard."""
+"""OPTIMADE server of the candidates."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from launchers.launchpad.database import Databases
 
 PREFIX = "ganhtvs"
-"""Before the names of :data:`gan_htvs.results.builders.optimade.PROPERTIES`."""
+"""Prefix of the names of :data:`gan_htvs.results.builders.optimade.PROPERTIES`."""
 
-LONGEST = 4000
-"""Characters of the query of an address."""
+MAX_QUERY_LENGTH = 4000
+"""Maximum number of characters of a URL query."""
 
 LOGGER = logging.getLogger("optimade.gan-htvs")
 
@@ -38,19 +38,19 @@ INDEXED = (
     *("id", "elements", "nelements", "chemical_formula_reduced"),
     *("stage", "energy_above_hull", "pourbaix_min", "band_gap"),
 )
-"""Of the entries."""
+"""Indexed fields of the entries."""
 
 
 def build_entries(
     databases: Databases, on_progress: Callable[[str, int, int], None] | None = None
 ) -> tuple[int, dict[str, str]]:
-    """Bring the entries up to date with the candidates.
+    """Update the entries from the candidates.
 
-    ``on_progress`` is called with what is built, the number done and the total.
+    ``on_progress`` is called with a label, the number done and the total.
 
     Returns
     -------
-    How many there are, and why candidates have none, by id.
+    The number of entries, and the reasons why candidates have no entry, by id.
     """
     candidates = databases.store("candidates", key="candidate_id")
     entries = databases.store(COLLECTION, key="candidate_id")
@@ -60,25 +60,25 @@ def build_entries(
             entries.ensure_index(field)
     builder = OptimadeBuilder(candidates, entries)
     run_builder(builder, "entries", on_progress)
-    builder.finalize()  # takes out whose candidates are gone
+    builder.finalize()  # removes entries of deleted candidates
     with entries:
         return int(entries.count()), builder.refused
 
 
 def create_app(databases: Databases, url: str | None, logs: Path) -> FastAPI:
-    """Make the server of optimade-python-tools for the entries of a database.
+    """Create the optimade-python-tools server for the entries of a database.
 
     Parameters
     ----------
     databases
-        What it serves; it only reads.
+        Databases to serve, read only.
     url
-        By which others reach it through a proxy; None: as they ask.
+        Public URL if the server is behind a proxy; None: the URL of the request.
     logs
-        Folder of its log.
+        Folder of the server log.
     """
-    # It writes the address of its database into its log; a client that is there already needs
-    # neither a password in it nor a host.
+    # The server logs its database URI. Registering an open client under a placeholder URI keeps
+    # host and password out of the log.
     address = "mongodb://gan-htvs/"
     mongo._CLIENTS["mongodb", address] = databases.client(tz_aware=True)  # noqa: SLF001
     config = ServerConfig(
@@ -97,64 +97,68 @@ def create_app(databases: Databases, url: str | None, logs: Path) -> FastAPI:
         provider={
             "prefix": PREFIX,
             "name": "gan-htvs",
-            "description": "Crystals that campaigns proposed, and what was computed of them",
+            "description": "Crystals proposed by campaigns, with computed properties",
         },
         provider_fields={
             "structures": [
-                {key: value for key, value in each._asdict().items() if value is not None}
-                for each in PROPERTIES
+                {key: value for key, value in extra._asdict().items() if value is not None}
+                for extra in PROPERTIES
             ]
         },
     )
-    # Its log goes into a file, not between the words of ours.
+    # Log to the file only, not to the terminal.
     LOGGER.propagate = False
     app = create_optimade_app(config, logger_tag="gan-htvs")
     for kind in (RequestValidationError, OverflowError, RecursionError, ValueError):
-        app.add_exception_handler(kind, refuse)
-    app.add_exception_handler(Exception, conceal)
-    app.middleware("http")(bound)
+        app.add_exception_handler(kind, bad_request)
+    app.add_exception_handler(Exception, internal_error)
+    app.middleware("http")(limit_query)
     for collection in app.state.entry_collections.values():
         collection.transformer = LiteralTransformer(mapper=collection.resource_mapper)
     return app
 
 
-def refuse(request: Request, error: Exception) -> Response:
-    """Return what is wrong with a request, without where that was found."""
+def bad_request(request: Request, error: Exception) -> Response:
+    """Return a 400 response with the problem, without internals."""
     LOGGER.warning("%s: %s", request.url, error)
-    detail = "a number is too large, a date is none, or parentheses are nested too deeply"
+    detail = "a number is too large, a date is invalid, or parentheses are nested too deeply"
     if isinstance(error, RequestValidationError):
-        found = error.errors()[0]
-        detail = f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
-    return _answer(request, error, 400, "Bad Request", detail)
+        problem = error.errors()[0]
+        detail = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    return _error_response(request, error, 400, "Bad Request", detail)
 
 
-async def bound(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse what takes a database seconds to read."""
-    if len(request.url.query) <= LONGEST:
-        return await answer(request)
-    detail = f"the query of an address has at most {LONGEST} characters"
-    return _answer(request, ValueError(), 414, "URI Too Long", detail)
+async def limit_query(
+    request: Request, respond: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Reject overlong queries, which would take a database seconds to parse."""
+    if len(request.url.query) <= MAX_QUERY_LENGTH:
+        return await respond(request)
+    detail = f"the query of a URL has at most {MAX_QUERY_LENGTH} characters"
+    return _error_response(request, ValueError(), 414, "URI Too Long", detail)
 
 
-def conceal(request: Request, error: Exception) -> Response:
-    """Tell that something went wrong inside, and nothing of it."""
+def internal_error(request: Request, error: Exception) -> Response:
+    """Return a 500 response without details, which are logged."""
     LOGGER.error("%s", request.url, exc_info=error)
     title = "Internal Server Error"
-    return _answer(request, error, 500, title, title)
+    return _error_response(request, error, 500, title, title)
 
 
-def _answer(request: Request, error: Exception, status: int, title: str, detail: str) -> Response:
+def _error_response(
+    request: Request, error: Exception, status: int, title: str, detail: str
+) -> Response:
     problem = OptimadeError(detail=detail, status=str(status), title=title)
     return general_exception(request, error, status_code=status, errors=[problem])
 
 
 class LiteralTransformer(MongoTransformer):
-    """Filters whose strings are strings.
+    """Transformer of filters that treats strings literally.
 
-    Theirs are read as regular expressions, with which anybody could keep a database busy for ever.
+    The parent class treats them as regular expressions, which could block the database.
     """
 
     def fuzzy_string_op_rhs(self, arg: list[str]) -> dict[str, str]:
-        """Look for what CONTAINS, STARTS WITH and ENDS WITH name."""
+        """Escape the operand of CONTAINS, STARTS WITH and ENDS WITH."""
         condition: dict[str, str] = super().fuzzy_string_op_rhs([*arg[:-1], re.escape(arg[-1])])
         return condition

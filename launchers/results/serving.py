@@ -1,4 +1,4 @@
-"""Servers of ours: where they listen, and what that means."""
+"""Addresses of the web servers, and warnings about who can reach them."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ LOOPBACK = "127.0.0.1"
 
 
 class Address(NamedTuple):
-    """Where a server listens."""
+    """Host and port of a server."""
 
     host: str
     port: int
 
     @property
     def url(self) -> str:
-        """What to type into a browser."""
+        """URL for a browser."""
         is_any = self.host in ("0.0.0.0", "::")  # noqa: S104 - a comparison
         host = socket.gethostname() if is_any else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether only this machine can reach the server."""
         try:
-            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except OSError:
             return False
-        return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
+        return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in addresses)
 
     @property
     def names(self) -> frozenset[str] | None:
-        """Names by which browsers of this machine request it; None: others do, by any name."""
+        """Accepted host names of requests; None (any) if other machines can reach the server."""
         names = frozenset({"localhost", "127.0.0.1", "[::1]", self.host})
         return names if self.is_loopback else None
 
 
 def checked_address(host: str, port: int) -> Address:
-    """Make sure that a server can listen there, and say so if others can reach it.
+    """Check that a server can listen at an address; warn if other machines can reach it.
 
     Raises
     ------
     UserError
-        If the port is taken, or the host is none of this machine.
+        If the port is in use, or the host is not an address of this machine.
     """
     if not host:
-        raise UserError("--host: an address of this machine, such as 127.0.0.1.")
+        raise UserError("--host must be an address of this machine, such as 127.0.0.1.")
     address = Address(host, port)
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -58,15 +58,15 @@ def checked_address(host: str, port: int) -> Address:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "that is no host"
+        reason = error.strerror if isinstance(error, OSError) else "invalid host name"
         raise UserError(
-            f"Nothing can listen at {host}:{port}: {reason}; choose another --port, "
+            f"Cannot listen at {host}:{port}: {reason}; choose another --port, "
             "or a --host of this machine."
         ) from error
     if not address.is_loopback:
         console.note(
-            f"every machine that reaches {address.url} can read all candidates: there is no "
-            "password and no encryption. Put a proxy with both before it, or leave --host out and "
-            f"forward the port: ssh -L {port}:{LOOPBACK}:{port} {socket.gethostname()}"
+            f"every machine that can reach {address.url} can read all candidates, without password "
+            "or encryption. Use a proxy that provides both, or omit --host and forward the port: "
+            f"ssh -L {port}:{LOOPBACK}:{port} {socket.gethostname()}"
         )
     return address

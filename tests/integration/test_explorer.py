@@ -117,7 +117,7 @@ def screenshot(page, name):
 
 
 def expect_rows(page, n):
-    playwright.expect(page.locator("#found tbody tr")).to_have_count(n, timeout=60_000)
+    playwright.expect(page.locator("#results tbody tr")).to_have_count(n, timeout=60_000)
 
 
 def test_filter_open_and_download_a_candidate(serve, page, tmp_path):
@@ -152,11 +152,11 @@ def test_filter_open_and_download_a_candidate(serve, page, tmp_path):
     playwright.expect(page.locator("#formula")).to_have_value("OMg")
     screenshot(page, "explorer-list")
 
-    page.locator("#found tbody a").first.click()
-    page.wait_for_selector("#known")
+    page.locator("#results tbody a").first.click()
+    page.wait_for_selector("#properties")
     assert page.url.endswith("/candidate/" + "a" * 16)
-    assert "photoanode" in page.inner_text("#known")
-    page.wait_for_selector("#water .main-svg >> nth=0")
+    assert "photoanode" in page.inner_text("#properties")
+    page.wait_for_selector("#pourbaix .main-svg >> nth=0")
     page.wait_for_timeout(2500)
     picture = Image.open(io.BytesIO(page.locator(".view canvas").first.screenshot()))
     colors = np.asarray(picture.convert("RGB")).astype(int)
@@ -183,13 +183,13 @@ def test_filter_open_and_download_a_candidate(serve, page, tmp_path):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("/?band_gap[$gt]=1", "is no filter"),
-        ("/?formula=$where", "is no formula"),
-        ("/?energy_above_hull=..0.0001", "No candidate is like this"),
+        ("/?band_gap[$gt]=1", "is not a filter"),
+        ("/?formula=$where", "is not a chemical formula"),
+        ("/?energy_above_hull=..0.0001", "No candidate matches"),
         ("/candidate/ffffffffffffffff", "there is no candidate"),
         ("/candidate/x$ne", "there is no candidate"),
         ("/campaigns/none", "there is no campaign 'none'"),
-        ("/elsewhere/at/all", "no such page"),
+        ("/elsewhere/at/all", "Page not found"),
     ],
 )
 def test_unknown_addresses_show_a_message(serve, page, path, message):
@@ -255,7 +255,7 @@ def test_page_follows_a_running_campaign(site_of, page, free_port):
         assert page.evaluate("window.isNotReloaded"), "the page was reloaded"
         page.get_by_role("link", name="mg-o").click()
         page.wait_for_selector("figure img >> nth=0")
-        page.get_by_role("link", name="its candidates").click()
-        page.wait_for_selector("#found tbody tr >> nth=2")
+        page.get_by_role("link", name="candidates of this campaign").click()
+        page.wait_for_selector("#results tbody tr >> nth=2")
         page.goto("about:blank")
     assert site.leftovers() == []

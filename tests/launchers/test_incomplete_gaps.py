@@ -141,12 +141,12 @@ def test_an_export_has_it_in_a_field_of_its_own(call, tmp_path):
 def test_the_web_page_marks_it(stored):
     pytest.importorskip("dash_mp_components", reason="needs the extra explorer")
     from gan_htvs.results.store import CandidateStore
-    from launchers.results.explorer.address import Question
+    from launchers.results.explorer.address import SearchQuery
     from launchers.results.explorer.listing import scatter, table
 
     with open_databases(stored) as databases:
         rows = CandidateStore(databases.store("candidates", key="candidate_id")).rows()
-    page = json.dumps(table(Question({}), rows).to_plotly_json(), default=vars)
+    page = json.dumps(table(SearchQuery({}), rows).to_plotly_json(), default=vars)
     assert "2.28*" in page
     assert "0.012*" in page
     assert REASON in page

@@ -1,4 +1,4 @@
-"""maggma Builders: job outputs -> candidates."""
+"""maggma builders that turn job outputs into candidates."""
 
 import lazy_loader
 

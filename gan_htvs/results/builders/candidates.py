@@ -1,4 +1,4 @@
-"""Builder: proposals, prescreens, gates and band gaps -> ``candidates``."""
+"""Builder of ``candidates``: joins proposals, prescreens, gates and band gaps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gan_htvs.core.stages import REFERENCE_PHASE, USER, Stage, Step
 from gan_htvs.core.text import one_line
 from gan_htvs.results.builders.job_outputs import (
     VERSIONS,
-    BuilderOfCandidates,
+    BaseCandidateBuilder,
     latest_gates,
     outputs_by_uuid,
     stored_campaigns,
@@ -33,46 +33,46 @@ if TYPE_CHECKING:
 
 
 Header = dict[str, Any]
-"""What is known of a candidate's inputs before they are read: uuids and completion times."""
+"""References to the inputs of a candidate: uuids and completion times of the jobs."""
 
-Place = tuple[str, str, int]
-"""Uuid of an output, the field, and the position in its list; no field: the output itself."""
+Location = tuple[str, str, int]
+"""Uuid of an output, list field and index in the list; an empty field means the output itself."""
 
 LISTS = {"proposals": None, "screened": "verdict", "rejected": None, "survivors": "prescreen"}
-"""Lists in outputs of sampling, prescreen and selection -> the part of each entry that is read."""
+"""Lists in outputs of sampling, prescreen and selection, and the part of each entry to read."""
 
 UNSAMPLED = frozenset({REFERENCE_PHASE, USER})
-"""Proposers without a sampling job: the structure is read from the verdict."""
+"""Proposers without a sampling job; their structures are read from the verdict."""
 
-COMPARED = (
+COMPARISON_FIELDS = (
     *("stage", "reason", "novelty", "duplicate_of", "duplicates", "formation_energy_per_atom"),
     *("energy_above_hull", "energy_above_references", "decomposes_to", "pourbaix"),
 )
-"""Fields that :class:`gan_htvs.results.builders.stability.StabilityBuilder` writes."""
+"""Fields written by :class:`gan_htvs.results.builders.stability.StabilityBuilder`."""
 
 Item = dict[str, Any]
-"""One candidate, ready to build: proposal, prescreen, gate and gap, and its header."""
+"""Inputs of one candidate: header, proposal, prescreen, verdict and band gap."""
 
 
-class CandidateBuilder(BuilderOfCandidates):
-    """Write one document per proposed structure, from whatever has been computed for it so far.
+class CandidateBuilder(BaseCandidateBuilder):
+    """Write one document per proposed structure from the results that exist so far.
 
-    Only candidates whose inputs or campaign settings have changed are built again; a second run
-    changes nothing. :class:`gan_htvs.results.builders.stability.StabilityBuilder` then compares the
-    candidates with each other; until then a new one has the stage that the gate decided.
+    Only candidates whose inputs or campaign settings changed are rebuilt; a second run changes
+    nothing. Until :class:`gan_htvs.results.builders.stability.StabilityBuilder` has compared the
+    candidates with each other, a new one has the stage assigned by the gate.
     """
 
     def ensure_indexes(self) -> None:
-        """Make the indexes that both builders need, and those of queries of candidates."""
+        """Create the indexes for the builders and for candidate queries."""
         self.outputs.ensure_index("uuid")
         self.outputs.ensure_index("metadata.campaign")
         self.candidates.ensure_index("candidate_id", unique=True)
         for keys in INDEXES:
-            # maggma hands it on to pymongo, which takes several fields, too.
+            # maggma passes keys on to pymongo, which accepts several fields.
             self.candidates.ensure_index(keys)
 
     def get_items(self) -> Iterator[Item]:
-        """Yield the inputs of every candidate that is out of date."""
+        """Yield the inputs of candidates that are out of date."""
         self.ensure_indexes()
         stale = [
             header
@@ -84,10 +84,10 @@ class CandidateBuilder(BuilderOfCandidates):
             yield from self._read(headers)
 
     def process_item(self, item: Item) -> dict[str, Any]:
-        """Join the inputs of one candidate into its document."""
+        """Build the document of one candidate from its inputs."""
         proposal: Proposal = item["proposal"]
         prescreen: PrescreenVerdict | None = item["prescreen"]
-        proposed: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "candidate_id": proposal.candidate_id,
             "campaign": item["campaign"],
             "origin": proposal.origin,
@@ -99,33 +99,33 @@ class CandidateBuilder(BuilderOfCandidates):
             **_describe(proposal.structure),
         }
         if prescreen is not None and not prescreen.survives:
-            proposed["stage"] = Stage.REJECTED
-            proposed["reason"] = f"{prescreen.rejected_at}: {prescreen.reason}"
+            fields["stage"] = Stage.REJECTED
+            fields["reason"] = f"{prescreen.rejected_at}: {prescreen.reason}"
         if item["gate"] is not None:
             try:
-                return encode(Candidate(**proposed | _evaluated(item["verdict"], item["gap"])))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates go on
-                proposed["stage"] = Stage.FAILED
-                proposed["reason"] = f"its gate left what cannot be read: {one_line(error)}"
-                self.logger.warning("candidate %s: %s", proposal.candidate_id, proposed["reason"])
-        return encode(Candidate(**proposed))
+                return encode(Candidate(**fields | _evaluated(item["verdict"], item["gap"])))
+            except Exception as error:  # noqa: BLE001 - keep building the other candidates
+                fields["stage"] = Stage.FAILED
+                fields["reason"] = f"the output of its gate cannot be read: {one_line(error)}"
+                self.logger.warning("candidate %s: %s", proposal.candidate_id, fields["reason"])
+        return encode(Candidate(**fields))
 
     def update_targets(self, items: list[dict[str, Any]]) -> None:
-        """Write documents, which keep the results of comparisons of the same relaxed structure."""
+        """Write documents; keep comparison results if the relaxed structure is unchanged."""
         ids = [document["candidate_id"] for document in items]
-        stored = stored_candidates(self.candidates, ids, [*COMPARED, "builder_meta"])
+        stored = stored_candidates(self.candidates, ids, [*COMPARISON_FIELDS, "builder_meta"])
         for document in items:
             before = stored.get(document["candidate_id"])
             document["builder_meta"]["relaxed"] = relaxed = _relaxed_hash(document)
             if before and relaxed and before["builder_meta"]["relaxed"] == relaxed:
-                document |= {field: before[field] for field in COMPARED}
+                document |= {field: before[field] for field in COMPARISON_FIELDS}
                 document["builder_meta"]["group"] = before["builder_meta"].get("group")
         if items:
             self.candidates.update(items, key="candidate_id")
             self.changed.update(ids)
 
     def _stale(self, campaign: str, settings: str) -> list[Header]:
-        """Return headers of the candidates whose documents were made from other inputs."""
+        """Return headers of the candidates whose inputs changed."""
         built = {
             document["candidate_id"]: document["builder_meta"]["state"]
             for document in self.candidates.query(
@@ -140,7 +140,7 @@ class CandidateBuilder(BuilderOfCandidates):
         ]
 
     def _headers(self, campaign: str) -> list[Header]:
-        """Find the inputs of every candidate of a campaign, by uuid and completion time."""
+        """Return the header of every candidate of a campaign."""
         gates = latest_gates(
             self.outputs, [campaign], ["output.band_gap_job", "output.origin.proposer"]
         )
@@ -153,7 +153,7 @@ class CandidateBuilder(BuilderOfCandidates):
                 {"uuid": {"$in": list(filter(None, gap_jobs.values()))}}, ["uuid", "completed_at"]
             )
         }
-        proposals, prescreens = self._places(campaign)
+        proposals, prescreens = self._locations(campaign)
         proposals |= {
             candidate_id: (gate["uuid"], "", 0)
             for candidate_id, gate in gates.items()
@@ -172,42 +172,42 @@ class CandidateBuilder(BuilderOfCandidates):
             for gate in [gates.get(candidate_id)]
         ]
 
-    def _places(self, campaign: str) -> tuple[dict[str, Place], dict[str, Place]]:
-        """Find proposals, and the last verdicts of prescreen and selection, by candidate."""
+    def _locations(self, campaign: str) -> tuple[dict[str, Location], dict[str, Location]]:
+        """Return locations of proposals, and of the latest screening verdicts, by candidate."""
         paths = [f"output.{'.'.join(filter(None, path))}.candidate_id" for path in LISTS.items()]
         steps = [Step.PROPOSE.value, Step.PRESCREEN.value, Step.SELECT.value]
         documents = self.outputs.query(
             {"metadata.campaign": campaign, "metadata.step": {"$in": steps}},
             ["uuid", "completed_at", *paths],
         )
-        proposals: dict[str, Place] = {}
-        verdicts: dict[str, Place] = {}
+        proposals: dict[str, Location] = {}
+        verdicts: dict[str, Location] = {}
         for document in sorted(documents, key=lambda d: (str(d.get("completed_at")), d["uuid"])):
             output = output_of(document)
             for field in LISTS:
-                places = proposals if field == "proposals" else verdicts
+                locations = proposals if field == "proposals" else verdicts
                 for index in range(len(output.get(field) or ())):
                     entry = _entry(output, field, index)
-                    if entry is not None:  # None: there was no prescreen
-                        places[entry["candidate_id"]] = (document["uuid"], field, index)
+                    if entry is not None:  # None: no prescreen
+                        locations[entry["candidate_id"]] = (document["uuid"], field, index)
         return proposals, verdicts
 
     def _read(self, headers: Sequence[Header]) -> Iterator[Item]:
-        """Fetch the inputs of some candidates, each document once."""
+        """Read the inputs of some candidates; each document is read once."""
         parts = ("proposal", "prescreen", "gate", "gap")
         uuids = {header[part][0] for header in headers for part in parts if header[part]}
         outputs = outputs_by_uuid(self.outputs, uuids)
         for header in headers:
             try:
-                uuid, *place = header["proposal"]
-                proposal = _proposal(_entry(outputs[uuid], *place))
+                uuid, *location = header["proposal"]
+                proposal = _proposal(_entry(outputs[uuid], *location))
                 prescreen = None
                 if header["prescreen"] is not None:
-                    uuid, *place = header["prescreen"]
-                    entry = decode(_entry(outputs[uuid], *place))
+                    uuid, *location = header["prescreen"]
+                    entry = decode(_entry(outputs[uuid], *location))
                     prescreen = PrescreenVerdict.model_validate(entry)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-                self.logger.warning("candidate %s is skipped: %s", header["candidate_id"], error)
+            except Exception as error:  # noqa: BLE001 - keep building the other candidates
+                self.logger.warning("candidate %s skipped: %s", header["candidate_id"], error)
                 continue
             yield header | {
                 "proposal": proposal,
@@ -218,7 +218,7 @@ class CandidateBuilder(BuilderOfCandidates):
 
 
 def _entry(output: Any, field: str, index: int) -> Any:
-    """Return the proposal or verdict in an entry of a list of an output; no field: the output."""
+    """Return the proposal or verdict at a location in an output."""
     if not field:
         return output
     entry, part = output[field][index], LISTS[field]
@@ -226,7 +226,7 @@ def _entry(output: Any, field: str, index: int) -> Any:
 
 
 def _proposal(output: Any) -> Proposal:
-    """Read a proposal of a sampling job, or that of a verdict."""
+    """Return the proposal in the output of a sampling job or gate."""
     proposal = decode(output)
     if isinstance(proposal, Verdict):
         return Proposal(
@@ -238,7 +238,7 @@ def _proposal(output: Any) -> Proposal:
 
 
 def _evaluated(output: Any, gap: BandGapResult | None) -> dict[str, Any]:
-    """Return the fields of a candidate that follow from its gate and its band gap."""
+    """Return the candidate fields derived from its gate and band gap."""
     verdict = Verdict.model_validate(decode(output))
     fields: dict[str, Any] = {
         "origin": verdict.origin,
@@ -280,7 +280,7 @@ def _evaluated(output: Any, gap: BandGapResult | None) -> dict[str, Any]:
 
 
 def _relaxed_hash(document: dict[str, Any]) -> str | None:
-    """Hash what comparisons use of a candidate: structure, energy and references."""
+    """Return a hash of the fields used in comparisons: structure, energy and references."""
     if document["energy_per_atom"] is None:
         return None
     gate = document["gate"]
@@ -291,7 +291,7 @@ def _relaxed_hash(document: dict[str, Any]) -> str | None:
 
 
 def _describe(structure: Structure) -> dict[str, Any]:
-    """Return the fields that follow from a structure alone."""
+    """Return the candidate fields derived from a structure."""
     composition = structure.composition
     return {
         "formula_pretty": composition.reduced_formula,
@@ -304,5 +304,5 @@ def _describe(structure: Structure) -> dict[str, Any]:
 def _gap(output: Any) -> BandGapResult:
     try:
         return BandGapResult.model_validate(decode(output))
-    except Exception as error:  # noqa: BLE001 - whatever it is, there is no gap
-        return BandGapResult(reason=f"its band gap job left what cannot be read: {error}")
+    except Exception as error:  # noqa: BLE001 - an unreadable result is stored as a missing gap
+        return BandGapResult(reason=f"the output of its band gap job cannot be read: {error}")

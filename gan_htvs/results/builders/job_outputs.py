@@ -1,4 +1,4 @@
-"""What both builders read the same way, and write on every document."""
+"""Base class and readers of stored documents that the builders share."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ LOGGER = logging.getLogger(__name__)
 
 PACKAGES = ("emmet-core", "maggma", "pymatgen")
 VERSIONS = {"gan_htvs": __version__} | {name: version(name) for name in PACKAGES}
-"""What documents are built with, for their ``builder_meta``."""
+"""Package versions, which are stored in ``builder_meta``."""
 
 
-class BuilderOfCandidates(Builder):
-    """Base of the builders that write candidates.
+class BaseCandidateBuilder(Builder):
+    """Base class of the builders that write candidates.
 
     Attributes
     ----------
     changed
-        Ids of the candidates that were written with new values.
+        Ids of the candidates whose documents changed.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class BuilderOfCandidates(Builder):
     candidates
         Target, keyed by ``candidate_id``.
     chunk_size
-        Items, which are candidates or formulas, that are in memory at a time.
+        Number of items (candidates or formulas) in memory at a time.
     """
 
     def __init__(
@@ -58,20 +58,20 @@ class BuilderOfCandidates(Builder):
 
 
 def stored_campaigns(campaigns: Store) -> list[Campaign]:
-    """Read the campaigns; one that this version cannot read is named in the log and left alone."""
-    found = []
+    """Read the campaigns; skip those that this version cannot read, with a warning."""
+    readable = []
     for document in campaigns.query():
         try:
-            found.append(read_stored_campaign(document))
+            readable.append(read_stored_campaign(document))
         except UnreadableCampaignError as error:
-            LOGGER.warning("left alone: %s", error)
-    return found
+            LOGGER.warning("campaign skipped: %s", error)
+    return readable
 
 
 def stored_candidates(
     candidates: Store, ids: Iterable[str], fields: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Read documents of candidates, or some of their fields, by id."""
+    """Read candidate documents, or some of their fields, by id."""
     properties = ["candidate_id", *fields] if fields else None
     documents = candidates.query({"candidate_id": {"$in": sorted(ids)}}, properties)
     return {document["candidate_id"]: without_id(document) for document in documents}
@@ -80,14 +80,14 @@ def stored_candidates(
 def latest_gates(
     outputs: Store, campaigns: Sequence[str], fields: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Find the gate of each candidate, the last one if it ran again; ``output`` is a mapping."""
+    """Return the latest gate job of each candidate; its ``output`` is always a mapping."""
     gates = outputs.query(
         {"metadata.campaign": {"$in": list(campaigns)}, "metadata.step": Step.GATE.value},
         ["uuid", "index", "completed_at", "metadata", *fields],
     )
-    known = (gate for gate in gates if gate["metadata"].get("candidate_id"))
+    with_candidate = (gate for gate in gates if gate["metadata"].get("candidate_id"))
     in_order = sorted(
-        known,
+        with_candidate,
         key=lambda gate: (str(gate.get("completed_at")), gate["uuid"], gate.get("index", 1)),
     )
     return {
@@ -96,7 +96,7 @@ def latest_gates(
 
 
 def outputs_by_uuid(outputs: Store, uuids: Iterable[str]) -> dict[str, Any]:
-    """Read the outputs of jobs; of a job that was replaced or ran again, the last one."""
+    """Read the latest output of each job."""
     documents = outputs.query(
         {"uuid": {"$in": sorted(uuids)}}, ["uuid", "output"], sort={"completed_at": 1, "index": 1}
     )
@@ -104,7 +104,11 @@ def outputs_by_uuid(outputs: Store, uuids: Iterable[str]) -> dict[str, Any]:
 
 
 def stored_reference_sets(outputs: Store) -> dict[str, ReferenceSet]:
-    """Read all reference sets, by the hash of their content, which verdicts name."""
+    """Read all reference sets, by content hash."""
     query = {"metadata.step": Step.REFERENCES.value, "output.@class": ReferenceSet.__name__}
     decoded = (decode(document["output"]) for document in outputs.query(query, ["output"]))
-    return {each.content_hash: each for each in decoded if isinstance(each, ReferenceSet)}
+    return {
+        references.content_hash: references
+        for references in decoded
+        if isinstance(references, ReferenceSet)
+    }

@@ -1,4 +1,4 @@
-"""Builder: ``candidates`` -> ``optimade_structures``, in the words of the OPTIMADE standard."""
+"""Builder of ``optimade_structures``: candidates as OPTIMADE entries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLLECTION = "optimade_structures"
 
 
 class Property(NamedTuple):
-    """What an entry has beside the properties of the standard."""
+    """A property of an entry beyond those of the standard."""
 
     name: str
     type: str
@@ -28,45 +28,60 @@ class Property(NamedTuple):
 
 
 PROPERTIES = (
-    Property("campaign", "string", "campaign that it belongs to"),
-    Property("stage", "string", "furthest stage of the funnel, or rejected or failed"),
-    Property("reason", "string", "why it did not go further"),
-    Property("proposer", "string", "proposer; reference_phase: of the reference set"),
-    Property("is_relaxed", "boolean", "whether the structure is relaxed, or as it was generated"),
-    Property("is_novel", "boolean", "neither a training structure nor a reference phase"),
+    Property("campaign", "string", "name of the campaign"),
+    Property("stage", "string", "stage reached in the funnel, or rejected or failed"),
+    Property("reason", "string", "why the candidate did not reach the next stage"),
     Property(
-        "duplicate_of", "string", "id of the same crystal with the lowest energy, of any campaign"
+        "proposer",
+        "string",
+        "method that proposed the structure; reference_phase: from the reference set",
     ),
-    Property("level_of_theory", "string", "what computed the energies"),
-    Property("energy_per_atom", "float", "corrections included", "eV/atom"),
-    Property("formation_energy_per_atom", "float", "from the elements", "eV/atom"),
-    Property("energy_above_hull", "float", "above reference phases and all candidates", "eV/atom"),
-    Property("pourbaix_min", "float", "decomposition energy in water at the best pH", "eV/atom"),
-    Property("band_gap", "float", "between the highest filled and the lowest empty band", "eV"),
     Property(
-        "incomplete_band_gap", "float", "gap while magnetic orders are missing: no result", "eV"
+        "is_relaxed", "boolean", "whether the structure is relaxed (true) or as generated (false)"
     ),
-    Property("band_gap_reason", "string", "why there is no band gap, or why it is incomplete"),
-    Property("energy_incomplete", "string", "which magnetic orders are missing from the energies"),
-    Property("band_gap_method", "string", "what computed the band gap"),
+    Property("is_novel", "boolean", "matches neither a training structure nor a reference phase"),
+    Property(
+        "duplicate_of",
+        "string",
+        "id of the lowest-energy candidate of the same crystal, in any campaign",
+    ),
+    Property("level_of_theory", "string", "method of the energies"),
+    Property("energy_per_atom", "float", "energy per atom, corrections included", "eV/atom"),
+    Property("formation_energy_per_atom", "float", "formation energy from the elements", "eV/atom"),
+    Property(
+        "energy_above_hull",
+        "float",
+        "above the hull of reference phases and all other candidates",
+        "eV/atom",
+    ),
+    Property(
+        "pourbaix_min", "float", "Pourbaix decomposition energy at the most favorable pH", "eV/atom"
+    ),
+    Property("band_gap", "float", "band gap", "eV"),
+    Property(
+        "incomplete_band_gap", "float", "preliminary band gap; magnetic orders are missing", "eV"
+    ),
+    Property("band_gap_reason", "string", "why the band gap is missing or incomplete"),
+    Property("energy_incomplete", "string", "magnetic orders that are missing from the energy"),
+    Property("band_gap_method", "string", "method of the band gap"),
 )
-"""Served with the provider's prefix before their names."""
+"""Additional properties; the server adds the provider's prefix to their names."""
 
 
 class OptimadeBuilder(MapBuilder):
-    """Write an entry for each candidate that is new or changed.
+    """Write an entry for each new or changed candidate.
 
     Attributes
     ----------
     refused
-        Why candidates have none, by id.
+        Reasons why candidates have no entry, by id.
 
     Parameters
     ----------
     candidates
-        What :class:`gan_htvs.results.builders.candidates.CandidateBuilder` wrote.
+        Documents of :class:`gan_htvs.results.builders.candidates.CandidateBuilder`.
     entries
-        Target, the collection :data:`COLLECTION`, keyed by ``candidate_id``.
+        Target: the collection :data:`COLLECTION`, keyed by ``candidate_id``.
     """
 
     def __init__(self, candidates: Store, entries: Store, chunk_size: int = 100) -> None:
@@ -74,42 +89,44 @@ class OptimadeBuilder(MapBuilder):
         self.refused: dict[str, str] = {}
 
     def update_targets(self, items: list[dict[str, Any]]) -> None:
-        """Write entries; a candidate that is no structure of the standard has none."""
+        """Write entries, except of candidates that the standard cannot represent."""
         refused = {item["candidate_id"]: item["error"] for item in items if "error" in item}
         self.refused |= refused
         self.target.remove_docs({"candidate_id": {"$in": list(refused)}})
         super().update_targets([item for item in items if "error" not in item])
 
     def finalize(self) -> None:
-        """Remove entries whose candidate does not exist any more."""
-        there = set(self.source.distinct("candidate_id", self.query))
-        gone = set(self.target.distinct("candidate_id")) - there
-        self.target.remove_docs({"candidate_id": {"$in": sorted(gone)}})
+        """Remove entries of deleted candidates."""
+        candidate_ids = set(self.source.distinct("candidate_id", self.query))
+        deleted = set(self.target.distinct("candidate_id")) - candidate_ids
+        self.target.remove_docs({"candidate_id": {"$in": sorted(deleted)}})
         Builder.finalize(self)
 
     def unary_function(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Write a candidate as an entry."""
+        """Convert a candidate document to an entry."""
         return entry(candidate_from_document(item))
 
 
 def entry(candidate: Candidate) -> dict[str, Any]:
-    """Write a candidate as a structure of OPTIMADE 1.2, relaxed if it was."""
+    """Return a candidate as an OPTIMADE 1.2 structure, relaxed if available."""
     structure = candidate.structure or candidate.generated_structure
     attributes = from_pymatgen(structure).model_dump(mode="json")
     attributes["species"].sort(key=lambda species: species["name"])
-    ours = {
+    properties = {
         "proposer": candidate.origin.proposer,
         "is_relaxed": candidate.structure is not None,
         "is_novel": candidate.novelty and candidate.novelty.is_novel,
         "pourbaix_min": candidate.pourbaix and candidate.pourbaix.minimum,
         "stage": candidate.stage.value,
     }
-    ours |= {
-        each.name: getattr(candidate, each.name) for each in PROPERTIES if each.name not in ours
+    properties |= {
+        extra.name: getattr(candidate, extra.name)
+        for extra in PROPERTIES
+        if extra.name not in properties
     }
     return {
         **attributes,
-        **ours,
+        **properties,
         "id": candidate.candidate_id,
         "last_modified": candidate.last_updated,
     }

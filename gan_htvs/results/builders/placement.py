@@ -1,4 +1,4 @@
-"""Where all candidates stand: on the hull of their level of theory, and in water."""
+"""Stability of all candidates: energies above the hull and Pourbaix decomposition energies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gan_htvs.core.document import encode
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage
-from gan_htvs.results.funnel import crystal
+from gan_htvs.results.funnel import crystal_id
 from gan_htvs.thermodynamics.assessment import decide
 from gan_htvs.thermodynamics.joint_hull import HullCandidates, compare_on_hull
 from gan_htvs.thermodynamics.plausibility import LOWEST_PLAUSIBLE
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 DIGITS = 9
-"""Energies that agree to so many digits, eV/atom, are the same."""
+"""Decimals of energies, eV/atom, that are compared."""
 
-Light = dict[str, Any]
-"""What is needed of a candidate's document: no structure, no curve."""
+CandidateSummary = dict[str, Any]
+"""Candidate document without structures and curves."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What all energies together say of one candidate, or why they say nothing."""
+    """Stability of one candidate among all others, or the reason why it is unknown."""
 
     assessment: Assessment | None = None
     energy_above_references: float | None = None
@@ -48,13 +48,13 @@ class Placement:
 
     @property
     def hash(self) -> str:
-        """Name of the numbers: equal for two runs that differ by rounding."""
+        """Hash of the values, which is insensitive to rounding errors."""
         numbers = [self.assessment and encode(self.assessment), self.energy_above_references]
         rounded = json.loads(json.dumps(numbers), parse_float=lambda n: round(float(n), DIGITS))
         return content_hash(__version__, rounded, self.reason)
 
     def fields(self, gap: BandGapResult | None, thresholds: Thresholds) -> dict[str, Any]:
-        """Return fields of the candidate's document, its stage included."""
+        """Return the fields of the candidate document, including its stage."""
         if self.assessment is None:
             fields: dict[str, Any] = dict.fromkeys(Assessment.model_fields)
             stage, reason = Stage.FAILED, self.reason
@@ -70,58 +70,59 @@ class Placement:
 
 
 def place_all(
-    candidates: Sequence[Light],
+    candidates: Sequence[CandidateSummary],
     references: Mapping[str, ReferenceSet],
     pourbaix: Mapping[str, PourbaixSettings],
 ) -> Iterator[tuple[str, Placement]]:
-    """Place candidates on the hull of their reference set and all other candidates.
+    """Compute the stability of candidates on the hull of their references and all candidates.
 
     Parameters
     ----------
     candidates
-        Candidates that have an energy, in any fixed order.
+        Candidates with an energy, in a reproducible order.
     references
-        Reference sets, by the hash of their content.
+        Reference sets, by content hash.
     pourbaix
-        Conditions in water, by campaign. Candidates of other campaigns compete, and are not placed.
+        Pourbaix conditions, by campaign. Candidates of other campaigns compete on the hull but
+        get no placement.
 
     Yields
     ------
-    The id of each candidate and its place.
+    The id and placement of each candidate.
     """
-    by_references: dict[str, list[Light]] = defaultdict(list)
+    by_references: dict[str, list[CandidateSummary]] = defaultdict(list)
     for candidate in candidates:
         if candidate["campaign"] in pourbaix:
             by_references[candidate["gate"]["references"] or ""].append(candidate)
     for name, members in sorted(by_references.items()):
         if name not in references:
             placement = Placement(reason=f"its reference set {name or '(none)'} is not stored")
-            yield from ((each["candidate_id"], placement) for each in members)
+            yield from ((candidate["candidate_id"], placement) for candidate in members)
             continue
         reasons = _incomparable(candidates, references[name])
-        for each in members:
-            if reason := reasons[_key(each)]:
-                yield each["candidate_id"], Placement(reason=reason)
-        own = [each for each in members if not reasons[_key(each)]]
-        # Those found with other references compete if they can, and are placed elsewhere.
-        ids = {each["candidate_id"] for each in members}
-        others = [
-            each
-            for each in candidates
-            if each["candidate_id"] not in ids and not reasons[_key(each)]
+        for candidate in members:
+            if reason := reasons[_key(candidate)]:
+                yield candidate["candidate_id"], Placement(reason=reason)
+        comparable = [candidate for candidate in members if not reasons[_key(candidate)]]
+        # Candidates with other references also compete; they are placed with their own references.
+        ids = {candidate["candidate_id"] for candidate in members}
+        competitors = [
+            candidate
+            for candidate in candidates
+            if candidate["candidate_id"] not in ids and not reasons[_key(candidate)]
         ]
-        if own:
-            yield from _place(own, others, references[name], pourbaix)
+        if comparable:
+            yield from _place(comparable, competitors, references[name], pourbaix)
 
 
-def _key(candidate: Light) -> tuple[str, str]:
+def _key(candidate: CandidateSummary) -> tuple[str, str]:
     return candidate["level_of_theory"], candidate["formula_pretty"]
 
 
 def _incomparable(
-    candidates: Sequence[Light], references: ReferenceSet
+    candidates: Sequence[CandidateSummary], references: ReferenceSet
 ) -> dict[tuple[str, str], str | None]:
-    """Return for each level of theory and formula why it cannot be compared; None: it can."""
+    """Return, by level of theory and formula, why energies cannot be compared; None if they can."""
     reasons: dict[tuple[str, str], str | None] = {}
     for level, formula in set(map(_key, candidates)):
         try:
@@ -134,42 +135,45 @@ def _incomparable(
 
 
 def _place(
-    own: Sequence[Light],
-    others: Sequence[Light],
+    candidates: Sequence[CandidateSummary],
+    competitors: Sequence[CandidateSummary],
     references: ReferenceSet,
     pourbaix: Mapping[str, PourbaixSettings],
 ) -> Iterator[tuple[str, Placement]]:
-    """Place candidates among themselves and others of their level of theory."""
-    competing = [*own, *others]
-    formulas = [each["formula_pretty"] for each in competing]
-    energies = np.array([each["energy_per_atom"] for each in competing])
+    """Compute the stability of candidates among themselves and further competitors."""
+    competing = [*candidates, *competitors]
+    formulas = [candidate["formula_pretty"] for candidate in competing]
+    energies = np.array([candidate["energy_per_atom"] for candidate in competing])
     above_references = references.energies_above_hull(formulas, energies)
-    # Its own reference phases compete as references; those of other sets are candidates here.
+    # Phases of this reference set are already on the hull; those of other sets compete.
     is_reference = [
-        each["origin"]["proposer"] == REFERENCE_PHASE
-        and each["gate"]["references"] == references.content_hash
-        for each in competing
+        candidate["origin"]["proposer"] == REFERENCE_PHASE
+        and candidate["gate"]["references"] == references.content_hash
+        for candidate in competing
     ]
     distances = compare_on_hull(
         references,
         HullCandidates(
-            names=[f"{each['formula_pretty']} ({each['candidate_id']})" for each in competing],
+            names=[
+                f"{candidate['formula_pretty']} ({candidate['candidate_id']})"
+                for candidate in competing
+            ],
             formulas=formulas,
             energies=energies,
-            crystals=[crystal(each) for each in competing],
+            crystals=[crystal_id(candidate) for candidate in competing],
             competes=(above_references >= LOWEST_PLAUSIBLE) & ~np.array(is_reference),
         ),
     )
     formation = references.formation_energies_per_atom(formulas, energies)
     by_campaign: dict[str, list[int]] = defaultdict(list)
-    for i, candidate in enumerate(own):
+    for i, candidate in enumerate(candidates):
         by_campaign[candidate["campaign"]].append(i)
     for campaign, members in by_campaign.items():
-        in_water = _in_water(
+        stabilities = _pourbaix_stabilities(
             [formulas[i] for i in members], formation[members], references, pourbaix[campaign]
         )
-        for i, (stability, reason) in zip(members, in_water, strict=True):
-            # Not validated field by field: all of it comes from here.
+        for i, (stability, reason) in zip(members, stabilities, strict=True):
+            # Skip validation: all values are computed here.
             assessment = Assessment.model_construct(
                 formation_energy_per_atom=float(formation[i]),
                 energy_above_hull=float(distances.energies_above_hull[i]),
@@ -177,23 +181,23 @@ def _place(
                 pourbaix=stability,
                 pourbaix_reason=reason,
             )
-            yield own[i]["candidate_id"], Placement(assessment, float(above_references[i]))
+            yield candidates[i]["candidate_id"], Placement(assessment, float(above_references[i]))
 
 
-def _in_water(
+def _pourbaix_stabilities(
     formulas: Sequence[str],
     formation: NDArray[np.float64],
     references: ReferenceSet,
     settings: PourbaixSettings,
 ) -> list[tuple[PourbaixStability | None, str | None]]:
-    """Return the Pourbaix stability of each candidate, or why it has none."""
+    """Return the Pourbaix stability of each candidate, or the reason why it has none."""
     try:
         analyzer = PourbaixAnalyzer(references, settings)
     except UserError as error:
         return [(None, str(error))] * len(formulas)
     reasons = {formula: analyzer.unavailable_reason(formula) for formula in set(formulas)}
-    wet = [i for i, formula in enumerate(formulas) if reasons[formula] is None]
-    stabilities = iter(analyzer.stabilities([formulas[i] for i in wet], formation[wet]))
+    covered = [i for i, formula in enumerate(formulas) if reasons[formula] is None]
+    stabilities = iter(analyzer.stabilities([formulas[i] for i in covered], formation[covered]))
     return [
         (None, reasons[formula]) if reasons[formula] else (next(stabilities), None)
         for formula in formulas

@@ -1,4 +1,4 @@
-"""Builder: duplicates, novelty and the final hull of all ``candidates``."""
+"""Builder of duplicates, novelty and stability of all ``candidates``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gan_htvs.core.document import decode
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import REFERENCE_PHASE
 from gan_htvs.results.builders.job_outputs import (
-    BuilderOfCandidates,
+    BaseCandidateBuilder,
     stored_campaigns,
     stored_candidates,
     stored_reference_sets,
 )
-from gan_htvs.results.builders.placement import Light, place_all
+from gan_htvs.results.builders.placement import CandidateSummary, place_all
 from gan_htvs.results.builders.training_sets import TrainingSets
 from gan_htvs.structures.crystals import RelaxedCandidate, group_crystals, look_up
 from gan_htvs.structures.fingerprint import Fingerprint
@@ -29,39 +29,39 @@ from gan_htvs.thermodynamics.plausibility import is_plausible
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-LIGHT_FIELDS = (
+HULL_FIELDS = (
     *("candidate_id", "campaign", "formula_pretty", "level_of_theory", "energy_per_atom"),
     *("duplicate_of", "origin.proposer", "gate.references", "builder_meta"),
 )
-"""Fields that place a candidate on the hull and show whether its document is up to date."""
+"""Fields needed for the hull and to detect documents that are out of date."""
 
 STRUCTURE_FIELDS = (
     *("campaign", "structure", "level_of_theory", "energy_per_atom", "origin"),
     "gate.energy_above_hull",
 )
-"""Fields that decide which crystal a candidate is."""
+"""Fields needed to find duplicates and novelty."""
 
 ID_CHUNK = 500
-"""Candidates that are read and written at a time."""
+"""Number of candidates read and written at a time."""
 
 Item = dict[str, Any]
-"""``group`` (hash of a formula's inputs), its ``candidates`` and ``training`` structures by
+"""Inputs of one formula: ``group`` (their hash), ``candidates``, and ``training`` structures by
 campaign."""
 
 
-class StabilityBuilder(BuilderOfCandidates):
+class StabilityBuilder(BaseCandidateBuilder):
     """Compare all candidates that have an energy with one another.
 
-    Which candidates are the same crystal, and which known one, is decided formula by formula, and
-    again only where a formula has a new relaxed structure. When all are sorted, :meth:`finalize`
-    places everything on one hull for each level of theory and in water, and writes the documents
-    whose numbers changed. The result depends on what is stored, not on the order in which it came,
-    so jobs may go on arriving, and runs may be cut off or repeated.
+    Duplicates and novelty are determined formula by formula, and only for formulas with new
+    relaxed structures. Then :meth:`finalize` computes energies above the hull, one hull per level
+    of theory, and Pourbaix decomposition energies, and writes the documents whose values changed.
+    The result depends only on the stored outputs, not on the order of their arrival: jobs may
+    finish meanwhile, and runs may be interrupted or repeated.
     """
 
     def get_items(self) -> Iterator[Item]:
-        """Yield every formula whose documents do not show the relaxed structures it has now."""
-        groups: dict[str, list[Light]] = defaultdict(list)
+        """Yield the formulas whose relaxed structures or training sets changed."""
+        groups: dict[str, list[CandidateSummary]] = defaultdict(list)
         for candidate in self._comparable():
             groups[candidate["formula_pretty"]].append(candidate)
         training_sets = TrainingSets(self.outputs)
@@ -71,16 +71,16 @@ class StabilityBuilder(BuilderOfCandidates):
             )
             for campaign in self.candidates.distinct("campaign")
         }
-        # What a candidate is compared with may arrive after it.
+        # Training sets may be stored after the candidates that are compared with them.
         training = {
-            campaign: [(each, each in training_sets) for each in own]
-            for campaign, own in checkpoints.items()
+            campaign: [(checkpoint, checkpoint in training_sets) for checkpoint in used]
+            for campaign, used in checkpoints.items()
         }
         hashes = {formula: _group_hash(group, training) for formula, group in groups.items()}
         stale = sorted(
             formula
             for formula, group in groups.items()
-            if any(each["builder_meta"].get("group") != hashes[formula] for each in group)
+            if any(candidate["builder_meta"].get("group") != hashes[formula] for candidate in group)
         )
         self.total = len(stale)
         for formula in stale:
@@ -89,19 +89,19 @@ class StabilityBuilder(BuilderOfCandidates):
                 "group": hashes[formula],
                 "candidates": stored_candidates(self.candidates, ids, STRUCTURE_FIELDS),
                 "training": {
-                    campaign: (bool(own), training_sets.of(own, formula))
-                    for campaign, own in checkpoints.items()
+                    campaign: (bool(used), training_sets.of(used, formula))
+                    for campaign, used in checkpoints.items()
                 },
             }
 
     def process_item(self, item: Item) -> Item:
-        """Sort the candidates of one formula into crystals and look for each among the known."""
+        """Determine duplicates and novelty of the candidates of one formula."""
         changes: dict[str, dict[str, Any]] = {
             candidate_id: {"novelty": None, "duplicate_of": None, "duplicates": []}
             for candidate_id in item["candidates"]
         }
         by_campaign: dict[str, list[RelaxedCandidate]] = defaultdict(list)
-        # Energies of different levels of theory do not tell which is the lowest.
+        # Energies are comparable only within a level of theory.
         by_level: dict[str, list[RelaxedCandidate]] = defaultdict(list)
         reference_phases = {}
         for candidate_id, candidate in sorted(item["candidates"].items()):
@@ -131,26 +131,29 @@ class StabilityBuilder(BuilderOfCandidates):
         return {"group": item["group"], "changes": changes}
 
     def update_targets(self, items: list[Item]) -> None:
-        """Write duplicates and novelty; energies follow."""
+        """Write duplicates and novelty; :meth:`settle` writes the energies."""
         hashes = {name: item["group"] for item in items for name in item["changes"]}
         changes = {name: fields for item in items for name, fields in item["changes"].items()}
         self._write("group", hashes, lambda document: changes[document["candidate_id"]])
 
     def finalize(self) -> None:
-        """Place everything on its hull, then close the stores."""
+        """Compute stabilities, then close the stores."""
         self.settle()
         super().finalize()
 
     def settle(self) -> None:
-        """Compute all energies above the hulls and in water, and write those that changed."""
+        """Compute the stability of all candidates and write the changed documents."""
         candidates = self._comparable()
         campaigns = {campaign.name: campaign for campaign in stored_campaigns(self.campaigns)}
         pourbaix = {name: campaign.pourbaix for name, campaign in campaigns.items()}
         placements = dict(place_all(candidates, stored_reference_sets(self.outputs), pourbaix))
-        stored = {each["candidate_id"]: each["builder_meta"].get("numbers") for each in candidates}
+        stored = {
+            candidate["candidate_id"]: candidate["builder_meta"].get("numbers")
+            for candidate in candidates
+        }
         hashes = {candidate_id: placement.hash for candidate_id, placement in placements.items()}
 
-        def placed(document: dict[str, Any]) -> dict[str, Any]:
+        def stability_fields(document: dict[str, Any]) -> dict[str, Any]:
             thresholds = campaigns[document["campaign"]].thresholds
             gap = decode(document["band_gap_result"])
             return placements[document["candidate_id"]].fields(
@@ -158,7 +161,7 @@ class StabilityBuilder(BuilderOfCandidates):
             )
 
         changed = {name: value for name, value in hashes.items() if stored[name] != value}
-        self._write("numbers", changed, placed)
+        self._write("numbers", changed, stability_fields)
 
     def _write(
         self,
@@ -166,12 +169,12 @@ class StabilityBuilder(BuilderOfCandidates):
         hashes: Mapping[str, str],
         fields_of: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> None:
-        """Write fields into documents, and into ``builder_meta`` the hash of what made them."""
+        """Write fields into documents, and the hash of their inputs into ``builder_meta``."""
         for ids in grouper(sorted(hashes), ID_CHUNK):
             documents = [
                 document
                 for document in stored_candidates(self.candidates, ids).values()
-                if document["energy_per_atom"] is not None  # another builder may run beside this
+                if document["energy_per_atom"] is not None  # another builder may run concurrently
             ]
             for document in documents:
                 document["builder_meta"][name] = hashes[document["candidate_id"]]
@@ -181,17 +184,20 @@ class StabilityBuilder(BuilderOfCandidates):
                     self.changed.add(document["candidate_id"])
             self.candidates.update(documents, key="candidate_id")
 
-    def _comparable(self) -> list[Light]:
-        """Read what places candidates on the hull, of all that have an energy."""
-        found = self.candidates.query({"energy_per_atom": {"$ne": None}}, list(LIGHT_FIELDS))
-        return sorted(found, key=itemgetter("candidate_id"))
+    def _comparable(self) -> list[CandidateSummary]:
+        """Read the summaries of all candidates with an energy."""
+        summaries = self.candidates.query({"energy_per_atom": {"$ne": None}}, list(HULL_FIELDS))
+        return sorted(summaries, key=itemgetter("candidate_id"))
 
 
-def _group_hash(candidates: Sequence[Light], training: Mapping[str, Any]) -> str:
-    """Hash all that decides the crystals of one formula."""
+def _group_hash(candidates: Sequence[CandidateSummary], training: Mapping[str, Any]) -> str:
+    """Return a hash of everything that determines duplicates and novelty for one formula."""
     campaigns = {candidate["campaign"] for candidate in candidates}
     return content_hash(
         __version__,
-        [(each["candidate_id"], each["builder_meta"]["relaxed"]) for each in candidates],
+        [
+            (candidate["candidate_id"], candidate["builder_meta"]["relaxed"])
+            for candidate in candidates
+        ],
         {campaign: training[campaign] for campaign in campaigns},
     )

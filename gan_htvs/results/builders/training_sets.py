@@ -1,4 +1,4 @@
-"""What the generators of a database have seen, by reduced formula."""
+"""Training structures of the generators of a database, by reduced formula."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TrainingSets:
-    """Training sets that training jobs left, by the sha256 of the generator's checkpoint.
+    """Training sets stored by training jobs, by the sha256 of the generator checkpoint.
 
     Parameters
     ----------
@@ -41,16 +41,20 @@ class TrainingSets:
         return checkpoint in self._sets
 
     def of(self, checkpoints: Collection[str], formula: str) -> TrainingSet | None:
-        """Return what some generators learned of a formula; None unless all are known."""
+        """Return the training structures of a formula; None unless all training sets are stored."""
         if not checkpoints or any(checkpoint not in self._sets for checkpoint in checkpoints):
             return None
         in_order = sorted(checkpoints)
         names = sorted({self._sets[checkpoint]["hash"] for checkpoint in in_order})
-        members = [member for each in in_order for member in self._members(each).get(formula, [])]
+        members = [
+            member
+            for checkpoint in in_order
+            for member in self._members(checkpoint).get(formula, [])
+        ]
         return TrainingSet(names[0] if len(names) == 1 else content_hash(names), members)
 
     def _members(self, checkpoint: str) -> dict[str, list[tuple[str, Structure]]]:
-        """Return labels and structures by reduced formula, unpacked when first used."""
+        """Return labels and structures by reduced formula; unpacked at first use."""
         if checkpoint not in self._unpacked:
             dataset = Dataset.from_document(self._sets[checkpoint])
             members = self._unpacked[checkpoint] = defaultdict(list)

@@ -1,8 +1,7 @@
-"""The web page: find candidates, look at one, watch campaigns.
+"""Web page to search candidates, view structures and monitor campaigns.
 
-Every page is a function of its address, so that what is seen can be bookmarked and sent. Nothing
-that a browser sends becomes an object or an operator: values are checked by
-:class:`gan_htvs.results.filters.Filters`, and ids by their digits. Crystal Toolkit's viewer is used
-as a component that is given a scene; its own callbacks, which decode whatever objects a browser
-names, are not.
+Every page is a function of its URL, which can be bookmarked and shared. Input from the browser
+never becomes an object or a database operator: :class:`gan_htvs.results.filters.Filters` validates
+filters, and ids are compared as strings. Of Crystal Toolkit, only the viewer component is used; its
+callbacks, which decode arbitrary objects sent by a browser, are not registered.
 """

@@ -1,4 +1,4 @@
-"""The server of the web page: which address shows what, and what a browser may do."""
+"""Dash app of the web page: routes, file downloads and security headers."""
 
 from __future__ import annotations
 
@@ -14,33 +14,30 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.results.export import StructureFormat, file_name, structure_text
 from gan_htvs.results.store import CandidateStore
 from launchers.monitor.history import read_history
-from launchers.results.explorer import campaign_pages as campaigns
-from launchers.results.explorer import candidate_page as candidate
-from launchers.results.explorer import controls, listing
+from launchers.results.explorer import campaign_pages, candidate_page, controls, listing
 
 if TYPE_CHECKING:
     from dash.development.base_component import Component
 
     from launchers.launchpad.database import Databases
 
-LOOK_AGAIN_MS = 5000
-"""Time after which open pages are brought up to date."""
+REFRESH_MS = 5000
+"""Interval at which open campaign pages are updated, ms."""
 
 
 def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Dash:
-    """Make the page of a database, which it only reads.
+    """Create the web page of a database. It never writes to the database.
 
     Parameters
     ----------
     databases
-        What it shows.
+        Databases to show.
     hosts
-        Names by which it may be asked for, so that no other page in the reader's browser can pass
-        for it; None: any.
+        Accepted host names of requests, which prevents DNS rebinding; None: any.
     """
     store = CandidateStore(databases.store("candidates", key="candidate_id"))
-    looked = campaigns.Survey(databases)
-    # Its parts come from this server alone.
+    survey = campaign_pages.Survey(databases)
+    # Serve scripts and styles locally, not from a CDN.
     app = Dash(
         "launchers.results.explorer", title="gan-htvs", update_title="", serve_locally=True,
         suppress_callback_exceptions=True, include_assets_files=True,
@@ -49,7 +46,7 @@ def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Das
     app.layout = html.Div(
         [
             dcc.Location(id="url", refresh="callback-nav"),
-            dcc.Interval(id="again", interval=LOOK_AGAIN_MS),
+            dcc.Interval(id="refresh", interval=REFRESH_MS),
             html.Header([html.B("gan-htvs"), *links]),
             html.Main(id="page"),
         ]
@@ -60,46 +57,49 @@ def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Das
         try:
             match str(pathname or "/").strip("/").split("/"):
                 case [""]:
-                    names = looked.names
+                    names = survey.names
                     is_empty = not names and not store.rows(limit=1)
-                    return campaigns.layout() if is_empty else listing.layout(search, names)
+                    return campaign_pages.layout() if is_empty else listing.layout(search, names)
                 case ["campaigns"]:
-                    return campaigns.layout()
+                    return campaign_pages.layout()
                 case ["campaigns", name]:
-                    return campaigns.layout_of_one(databases, name)
+                    return campaign_pages.layout_of_one(databases, name)
                 case ["candidate", candidate_id]:
-                    return candidate.layout(read_history(databases, candidate_id))
-            message = "There is no such page."
+                    return candidate_page.layout(read_history(databases, candidate_id))
+            message = "Page not found."
         except UserError as error:
             message = str(error)
         return html.P(message, className="error", role="alert")
 
     listing.register(app, store)
-    controls.register(app, looked)
-    candidate.register(app)
-    campaigns.register(app, looked)
+    controls.register(app, survey)
+    candidate_page.register(app)
+    campaign_pages.register(app, survey)
     _serve_files(app, store)
-    _guard(app, hosts)
+    _secure(app, hosts)
     return app
 
 
 def _serve_files(app: Dash, store: CandidateStore) -> None:
     @app.server.get("/files/<candidate_id>.<form>")
     def file(candidate_id: str, form: str) -> Response:
-        found = store.get(candidate_id)
-        if found is None or form not in (*StructureFormat, "json"):
+        candidate = store.get(candidate_id)
+        if candidate is None or form not in (*StructureFormat, "json"):
             abort(404)
         if form == "json":
             name, kind = f"{candidate_id}.json", "application/json"
-            text = json.dumps(encode(found), default=str, indent=1)
+            text = json.dumps(encode(candidate), default=str, indent=1)
         else:
             structure_format, kind = StructureFormat(form), "text/plain"
-            name, text = file_name(found, structure_format), structure_text(found, structure_format)
+            name, text = (
+                file_name(candidate, structure_format),
+                structure_text(candidate, structure_format),
+            )
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(text, mimetype=kind, headers=headers)
 
 
-def _guard(app: Dash, hosts: frozenset[str] | None) -> None:
+def _secure(app: Dash, hosts: frozenset[str] | None) -> None:
     scripts = " ".join(app.csp_hashes())
     headers = {
         "Content-Security-Policy": f"default-src 'self'; script-src 'self' {scripts}; "
@@ -116,11 +116,11 @@ def _guard(app: Dash, hosts: frozenset[str] | None) -> None:
             abort(403)
 
     @app.server.after_request
-    def restrict(response: Response) -> Response:
+    def add_headers(response: Response) -> Response:
         response.headers.update(headers)
         return response
 
     @app.server.errorhandler(HTTPException)
     @app.server.errorhandler(500)
-    def refuse(error: Any) -> tuple[str, int]:
+    def error_page(error: Any) -> tuple[str, int]:
         return f"{error.name}.", error.code

@@ -1,4 +1,4 @@
-"""The pages of campaigns: how they stand now, and the figures of one."""
+"""Pages of campaigns: progress of all campaigns, figures of one campaign."""
 
 from __future__ import annotations
 
@@ -29,40 +29,40 @@ if TYPE_CHECKING:
     from launchers.launchpad.database import Databases
     from launchers.monitor.status.status_document import CampaignStatus
 
-FRESH_SECONDS = 3.0
-AS_LONG = 10
-"""A survey is shown for this time, or for so many times as long as it took."""
+CACHE_SECONDS = 3.0
+CACHE_FACTOR = 10
+"""A survey is cached for ``CACHE_SECONDS``, or ``CACHE_FACTOR`` times its duration if longer."""
 
 EMPTY = """\
-### There is no campaign in this database yet
+### This database has no campaigns yet
 
-    gan-htvs demo                 # a small one, about ten minutes
-    gan-htvs init my-campaign     # writes a campaign.yaml to start from
+    gan-htvs demo                 # a small campaign, about ten minutes
+    gan-htvs init my-campaign     # writes a campaign.yaml to edit
     gan-htvs run campaign.yaml
 
-This page shows what they find while they run. If there should be campaigns, `--launchpad` names
-the file of another database.
+This page shows their results while they run. If you expected campaigns, select another database
+with `--launchpad`.
 """
 
 
 class Survey:
-    """Status of all campaigns, which requests at about the same time share."""
+    """Status of all campaigns, cached for concurrent requests."""
 
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
         self._lock = Lock()
-        self._fresh_until = -math.inf
-        self._last: Status
+        self._valid_until = -math.inf
+        self._status: Status
 
     def __call__(self) -> Status:
-        """Return the current status, or that of a little while ago."""
+        """Return the current or cached status."""
         with self._lock:
-            began = time.monotonic()
-            if began > self._fresh_until:
-                self._last = self._look()
+            start = time.monotonic()
+            if start > self._valid_until:
+                self._status = self._read()
                 now = time.monotonic()
-                self._fresh_until = now + max(FRESH_SECONDS, AS_LONG * (now - began))
-            return self._last
+                self._valid_until = now + max(CACHE_SECONDS, CACHE_FACTOR * (now - start))
+            return self._status
 
     @property
     def names(self) -> list[str]:
@@ -70,29 +70,31 @@ class Survey:
         with self._databases.store("campaigns", key="name") as store:
             return sorted(store.distinct("name"))
 
-    def _look(self) -> Status:
+    def _read(self) -> Status:
         if self.names:
             return survey(self._databases)
         return Status(checked_on=datetime.now(UTC), campaigns=())
 
 
 def layout() -> Component:
-    """Lay the page of all campaigns out, which :func:`register` fills again and again."""
+    """Return the page of all campaigns; the callback of :func:`register` updates it."""
     return html.Div([html.H1("Campaigns"), html.Div(id="campaigns")])
 
 
-def register(app: Dash, looked: Survey) -> None:
-    """Let the page answer."""
+def register(app: Dash, read_status: Survey) -> None:
+    """Register the callback that updates the page of all campaigns."""
 
-    @app.callback(Output("campaigns", "children"), Input("again", "n_intervals"))
+    @app.callback(Output("campaigns", "children"), Input("refresh", "n_intervals"))
     def show(_: int | None) -> Component:
-        look = looked()
-        if not (look.campaigns or look.unreadable):
+        status = read_status()
+        if not (status.campaigns or status.unreadable):
             return dcc.Markdown(EMPTY)
-        cards = [_card(each) for each in look.campaigns]
-        others = [html.P(message) for message in look.unreadable]
-        when = html.P(f"looked at {look.checked_on.astimezone():%H:%M:%S %Z}", className="note")
-        return html.Div([*cards, *others, when])
+        cards = [_card(campaign) for campaign in status.campaigns]
+        messages = [html.P(message) for message in status.unreadable]
+        updated = html.P(
+            f"updated at {status.checked_on.astimezone():%H:%M:%S %Z}", className="note"
+        )
+        return html.Div([*cards, *messages, updated])
 
 
 def _card(status: CampaignStatus) -> Component:
@@ -102,37 +104,37 @@ def _card(status: CampaignStatus) -> Component:
             html.H2(dcc.Link(status.name, href=f"/campaigns/{status.name}")),
             html.P(_plain(headline(status)), className="headline"),
             html.Progress(value=str(done), max=str(status.n_requested)),
-            html.Ul([html.Li(f"{each.what}: {each.fix}") for each in status.findings]),
-            *map(_drawn, grids(status)),
+            html.Ul([html.Li(f"{finding.what}: {finding.fix}") for finding in status.findings]),
+            *map(_table, grids(status)),
         ],
         className="card",
     )
 
 
 def layout_of_one(databases: Databases, name: str) -> Component:
-    """Lay the page of one campaign out: its funnel and its figures.
+    """Return the page of one campaign: its funnel and figures.
 
     Raises
     ------
     UserError
-        If there is no such campaign.
+        If the campaign does not exist.
     """
     results = read_results(databases, name)
-    drawn = figures(results, read_trajectories(databases, results))
+    figures_by_name = figures(results, read_trajectories(databases, results))
     return html.Article(
         [
             html.H1(f"{name}: {results.campaign.chemical_system.chemsys}"),
-            html.P(dcc.Link("its candidates", href=f"/?campaign={name}")),
-            _drawn(_funnel(results.funnel)),
+            html.P(dcc.Link("candidates of this campaign", href=f"/?campaign={name}")),
+            _table(_funnel(results.funnel)),
             html.P(results.funnel.caveat, className="note"),
             *(
                 html.Figure(
                     [
-                        html.Img(src=figure_data_uri(figure), alt=what, className="figure"),
-                        html.Figcaption(CAPTIONS[what]),
+                        html.Img(src=figure_data_uri(figure), alt=name, className="figure"),
+                        html.Figcaption(CAPTIONS[name]),
                     ]
                 )
-                for what, figure in drawn.items()
+                for name, figure in figures_by_name.items()
             ),
         ]
     )
@@ -151,12 +153,12 @@ def _plain(markup: str) -> str:
     return Text.from_markup(markup).plain
 
 
-def _drawn(grid: Grid) -> Component:
+def _table(grid: Grid) -> Component:
     head = html.Tr([html.Th(name) for name in grid.head])
     body = [
         html.Tr([html.Td(cell_text(v), className="number" if is_number(v) else None) for v in row])
         for row in filter(None, grid.rows)
     ]
     table = html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide")
-    more = f"and {grid.n_more} more: gan-htvs status --json has all" if grid.n_more else None
+    more = f"and {grid.n_more} more; use gan-htvs status --json for all" if grid.n_more else None
     return html.Div([html.H3(grid.title), table, html.P(more)])

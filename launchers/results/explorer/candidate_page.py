@@ -1,4 +1,4 @@
-"""The page of one candidate: its structure, what is known of it, its files."""
+"""Page of one candidate: structures, properties, provenance and files."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ if TYPE_CHECKING:
 SCENE = {"renderer": "webgl", "secondaryObjectView": False, "defaultZoom": 1.5}
 
 REDRAWS, REDRAW_MS = 4, 400
-"""A viewer that appears clears what it drew once it knows its size, and draws again only when
-something changes."""
+"""Number and interval, ms, of redraws. The viewer clears its scene when it learns its size, and
+draws it again only after a change."""
 
 
 def layout(history: History) -> Component:
-    """Show everything known of a candidate."""
+    """Return the page of a candidate."""
     candidate = history.candidate
-    forms = [*map(str, StructureFormat), "json"]
-    address = f"/files/{candidate.candidate_id}"
+    formats = [*map(str, StructureFormat), "json"]
+    url = f"/files/{candidate.candidate_id}"
     files = [
-        html.A(form.upper(), href=f"{address}.{form}", id=f"file-{form}", className="file")
-        for form in forms
+        html.A(name.upper(), href=f"{url}.{name}", id=f"file-{name}", className="file")
+        for name in formats
     ]
     is_phase = candidate.origin.proposer == REFERENCE_PHASE
-    first = "as in the literature" if is_phase else "as generated"
-    views = [("relaxed", candidate.structure), (first, candidate.generated_structure)]
+    source = "as in the literature" if is_phase else "as generated"
+    views = [("relaxed", candidate.structure), (source, candidate.generated_structure)]
     return html.Article(
         [
             html.H1(f"{candidate.formula_pretty} {candidate.candidate_id}"),
-            html.P([f"{candidate.stage}, of campaign {candidate.campaign}. Files: ", *files]),
+            html.P([f"{candidate.stage}, campaign {candidate.campaign}. Files: ", *files]),
             html.Div(
                 [_view(title, structure) for title, structure in views if structure is not None],
                 className="views",
             ),
             dcc.Interval(id="redraw", interval=REDRAW_MS, max_intervals=REDRAWS),
-            html.H2("What is known"),
+            html.H2("Properties and provenance"),
             html.Table(
-                [html.Tr([html.Th(what), html.Td(words)]) for what, words in lines(history)],
-                id="known",
-                className="known",
+                [html.Tr([html.Th(name), html.Td(text)]) for name, text in lines(history)],
+                id="properties",
+                className="properties",
             ),
             *_results(history),
         ]
@@ -64,7 +64,7 @@ def layout(history: History) -> Component:
 
 
 def register(app: Dash) -> None:
-    """Let viewers draw what they show."""
+    """Register the callback that makes the viewers redraw."""
     app.clientside_callback(
         "(n, old) => old.map(() => ({atoms: true, bonds: true, unit_cell: true}))",
         Output({"view": ALL}, "toggleVisibility"),
@@ -76,11 +76,11 @@ def register(app: Dash) -> None:
 
 def _view(title: str, structure: Structure) -> Component:
     lattice = structure.lattice
-    lengths = ", ".join(f"{each:.3f}" for each in lattice.abc)
-    angles = ", ".join(f"{each:.1f}" for each in lattice.angles)
+    lengths = ", ".join(f"{length:.3f}" for length in lattice.abc)
+    angles = ", ".join(f"{angle:.1f}" for angle in lattice.angles)
     sizes = (
         f"{len(structure)} atoms; {lengths} A; {angles} degrees; "
-        f"{lattice.volume / len(structure):.2f} A^3 an atom"
+        f"{lattice.volume / len(structure):.2f} A^3/atom"
     )
     elements = [
         html.Span(symbol, className="element", style={"borderColor": color_of(symbol)})
@@ -98,17 +98,20 @@ def _results(history: History) -> Iterator[Component]:
     candidate = history.candidate
     if candidate.decomposes_to:
         phases = candidate.decomposes_to.items()
-        shares = ", ".join(f"{share:.0%} {phase}" for phase, share in phases)
+        fractions = ", ".join(f"{fraction:.0%} {phase}" for phase, fraction in phases)
         yield html.H2("Competing phases")
-        yield html.P(f"{shares}, by share of atoms.")
-    if (water := candidate.pourbaix) is not None:
-        potential, concentration = water.settings.potential_vs_rhe, water.settings.ion_concentration
-        line = go.Scatter(x=water.ph, y=water.decomposition_energies, mode="lines")
+        yield html.P(f"{fractions} (fractions of atoms).")
+    if (pourbaix := candidate.pourbaix) is not None:
+        potential, concentration = (
+            pourbaix.settings.potential_vs_rhe,
+            pourbaix.settings.ion_concentration,
+        )
+        line = go.Scatter(x=pourbaix.ph, y=pourbaix.decomposition_energies, mode="lines")
         axes = {"xaxis_title": "pH", "yaxis_title": "decomposition energy, eV/atom"}
-        yield html.H2("In water")
-        yield html.P(f"At {potential:g} V against RHE, ions {concentration:g} mol/l.")
+        yield html.H2("Pourbaix stability")
+        yield html.P(f"At {potential:g} V vs RHE, ions {concentration:g} mol/l.")
         figure = go.Figure(line).update_layout(**axes, **STYLE, height=320)
-        yield dcc.Graph(figure=figure, id="water", config=FIGURE)
+        yield dcc.Graph(figure=figure, id="pourbaix", config=FIGURE)
     if history.relaxation is not None and history.relaxation.curve.energies:
         curve = draw_relaxation(history.relaxation.curve, str(history.relaxation.ending))
         alt = "energy, force and volume by step"

@@ -1,4 +1,4 @@
-"""The filters of the list: controls that are in step with the address."""
+"""Filter controls of the candidate list, synchronized with the URL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import ProposerName, Stage
 from gan_htvs.results.filters import Filters
-from launchers.results.explorer.address import Question
+from launchers.results.explorer.address import SearchQuery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Slider(NamedTuple):
-    """A range with two handles, which at the ends of the slider set no bound."""
+    """A range slider; a handle at the end of the slider sets no bound."""
 
     title: str
     low: float
@@ -44,24 +44,24 @@ class Slider(NamedTuple):
 
 SLIDERS = {
     "energy_above_hull": Slider("energy above hull, eV/atom", -0.1, 0.5, 0.01),
-    "pourbaix_min": Slider("in water at the best pH, eV/atom", -0.2, 2.0, 0.05),
+    "pourbaix_min": Slider("Pourbaix minimum, eV/atom", -0.2, 2.0, 0.05),
     "band_gap": Slider("band gap, eV", 0.0, 6.0, 0.1),
 }
 
 ONLY = {
-    "unique": ("one of each crystal", "true"),
-    "is_novel": ("novel ones", "true"),
+    "unique": ("each crystal once", "true"),
+    "is_novel": ("novel only", "true"),
     "reference_phases": ("no reference phases", "false"),
 }
-"""Checkboxes: a filter, its title, and its value where the box is checked."""
+"""Checkboxes: filter, title, and value of the filter if the box is checked."""
 
 CONTROLS = ("campaign", "formula", "chemsys", "stage", "proposer", *SLIDERS, "only")
-"""Identifiers of the controls: names of filters, and of the checkboxes."""
+"""Ids of the controls: names of filters, and of the group of checkboxes."""
 
 
-def controls(question: Question, campaigns: Sequence[str]) -> Component:
-    """Return the controls with the filters of an address."""
-    values = values_of(question)
+def controls(query: SearchQuery, campaigns: Sequence[str]) -> Component:
+    """Return the controls, set to the filters of a query."""
+    values = values_of(query)
 
     def choice(name: str, options: Sequence[str], placeholder: str, **more: Any) -> Component:
         return dcc.Dropdown(options, values[name], id=name, placeholder=placeholder, **more)
@@ -76,7 +76,7 @@ def controls(question: Question, campaigns: Sequence[str]) -> Component:
         "formula": text("formula", "MgMnO3"),
         "elements": text("chemsys", "Mg-Mn-O"),
         "stage": choice("stage", [stage.value for stage in Stage], "any", multi=True),
-        "proposed by": choice("proposer", [name.value for name in ProposerName], "anything"),
+        "proposed by": choice("proposer", [name.value for name in ProposerName], "any"),
     }
     for name, slider in SLIDERS.items():
         titled[slider.title] = dcc.RangeSlider(
@@ -99,67 +99,67 @@ def controls(question: Question, campaigns: Sequence[str]) -> Component:
                 id="only",
             ),
             dcc.Link("all candidates", href="/", refresh=True, className="reset"),
-            # Beside the controls, so that they change no address when they appear.
-            dcc.Location(id="asked", refresh="callback-nav"),
+            # Created together with the controls, whose initial values then do not change the URL.
+            dcc.Location(id="new-url", refresh="callback-nav"),
         ],
         id="controls",
         role="search",
     )
 
 
-def values_of(question: Question) -> dict[str, Any]:
-    """Return the value of each of :data:`CONTROLS` for the filters of an address."""
-    filters = question.filters
+def values_of(query: SearchQuery) -> dict[str, Any]:
+    """Return the value of each of :data:`CONTROLS` for a query."""
+    filters = query.filters
     checked = Filters.of(**filters)
     values: dict[str, Any] = {name: filters.get(name) for name in CONTROLS}
     values["stage"] = filters.get("stage", [])
-    values |= {name: each.handles(getattr(checked, name)) for name, each in SLIDERS.items()}
+    values |= {name: slider.handles(getattr(checked, name)) for name, slider in SLIDERS.items()}
     values["only"] = [name for name, (_, value) in ONLY.items() if filters.get(name) == value]
     return values
 
 
-def register(app: Dash, looked: Survey) -> None:
-    """Register what writes the address from the controls, and what follows it."""
+def register(app: Dash, survey: Survey) -> None:
+    """Register the callbacks that keep URL and controls synchronized."""
 
     @app.callback(
-        Output("asked", "search"),
+        Output("new-url", "search"),
         *(Input(name, "value") for name in CONTROLS),
         State("url", "search"),
         prevent_initial_call=True,
     )
-    def ask(*values: Any) -> str:
-        before = Question.read_or_all(values[-1])
+    def write_url(*values: Any) -> str:
+        before = SearchQuery.read_or_all(values[-1])
         return changed(before, ctx.triggered_id, ctx.triggered[0]["value"]).write()
 
     @app.callback(
-        Output("asking", "children"),
+        Output("filters", "children"),
         Input("url", "search"),
         *(State(name, "value") for name in CONTROLS),
         prevent_initial_call=True,
     )
-    def follow(search: str | None, *values: Any) -> Any:
-        # An address that the controls did not write: the user went back, or followed a link.
+    def update_controls(search: str | None, *values: Any) -> Any:
+        # Needed if the URL was not written by the controls, as after a link or the back button.
         try:
-            question = Question.read(search)
+            query = SearchQuery.read(search)
         except UserError:
             return no_update
-        shown = values_of(question).values()
+        shown = values_of(query).values()
         is_shown = [value or None for value in values] == [value or None for value in shown]
-        return no_update if is_shown else controls(question, looked.names)
+        return no_update if is_shown else controls(query, survey.names)
 
 
-def changed(question: Question, name: str, value: Any) -> Question:
-    """Return the first page of a question after one of :data:`CONTROLS` got a new value."""
-    filters = question.filters.copy()
+def changed(query: SearchQuery, name: str, value: Any) -> SearchQuery:
+    """Return the query, back at page 1, after a change of one of :data:`CONTROLS`."""
+    filters = query.filters.copy()
     if name == "only":
-        for each, (_, checked) in ONLY.items():
-            if each in value:
-                filters[each] = checked
-            elif filters.get(each) == checked:
-                del filters[each]
+        for box, (_, checked) in ONLY.items():
+            if box in value:
+                filters[box] = checked
+            elif filters.get(box) == checked:
+                del filters[box]
     elif name in SLIDERS:
         filters[name] = SLIDERS[name].text(value)
     else:
         filters[name] = value.strip() if isinstance(value, str) else value
     filters = {name: value for name, value in filters.items() if value}
-    return question._replace(filters=filters, page=1)
+    return query._replace(filters=filters, page=1)

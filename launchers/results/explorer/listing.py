@@ -1,4 +1,4 @@
-"""The page that lists candidates: filters, a table, and a figure of what was found."""
+"""Page of the candidate list: filters, table and figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dash import Dash, Input, Output, dcc, html
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.text import INCOMPLETE_NOTE
 from launchers.console.output import is_incomplete, marked
-from launchers.results.explorer.address import PAGE, Question
+from launchers.results.explorer.address import PAGE_SIZE, SearchQuery
 from launchers.results.explorer.controls import controls
 
 if TYPE_CHECKING:
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 FIGURE = {"displaylogo": False, "showSendToCloud": False}
-"""Of plotly: figures stay here."""
+"""Plotly configuration, without upload of figures."""
 
 STYLE = {"template": "simple_white", "margin": {"l": 60, "r": 20, "t": 20, "b": 50}}
-"""Layout of all figures of plotly."""
+"""Layout of all plotly figures."""
 
-MOST_ABOVE_HULL, MOST_IN_WATER = 0.5, 1.5
-"""Largest energies that its axes begin with, eV/atom."""
+MAX_ABOVE_HULL, MAX_POURBAIX = 0.5, 1.5
+"""Upper limits of the axes before zooming, eV/atom."""
 
-MOST_POINTS = 1000
-"""Candidates in the figure, the most stable ones."""
+MAX_POINTS = 1000
+"""Maximum number of candidates in the figure, most stable first."""
 
 
 class Column(NamedTuple):
-    """A column of the table; with an order, its title sorts."""
+    """A column of the table; its title is a link if ``sort`` is set."""
 
     title: str
     path: str
@@ -51,23 +51,23 @@ COLUMNS = (
     Column("space group", "symmetry.symbol"),
     Column("proposed by", "origin.proposer"),
     Column("above hull, eV/atom", "energy_above_hull", 3, sort="energy_above_hull"),
-    Column("in water, eV/atom", "pourbaix.minimum", 3, sort="pourbaix_min"),
+    Column("Pourbaix, eV/atom", "pourbaix.minimum", 3, sort="pourbaix_min"),
     Column("gap, eV", "band_gap", 2, sort="band_gap"),
     Column("stage", "stage"),
-    Column("energies of", "level_of_theory"),
+    Column("level of theory", "level_of_theory"),
 )
 
 
 def layout(search: str | None, campaigns: Sequence[str]) -> Component:
-    """Return the page; the filters of an invalid address are left out."""
+    """Return the page; the filters of an invalid URL are ignored."""
     results = [
-        html.P([html.Span(id="told"), html.Span(id="count")], className="told"),
-        dcc.Loading(html.Div(id="found"), delay_show=400),
-        html.Div(id="drawn"),
+        html.P([html.Span(id="range"), html.Span(id="count")], className="range"),
+        dcc.Loading(html.Div(id="results"), delay_show=400),
+        html.Div(id="plot"),
     ]
     return html.Div(
         [
-            html.Div(controls(Question.read_or_all(search), campaigns), id="asking"),
+            html.Div(controls(SearchQuery.read_or_all(search), campaigns), id="filters"),
             html.Div(results, id="list"),
         ],
         id="listing",
@@ -75,31 +75,33 @@ def layout(search: str | None, campaigns: Sequence[str]) -> Component:
 
 
 def register(app: Dash, store: CandidateStore) -> None:
-    """Register what fills the page whenever the address changes."""
+    """Register the callbacks that fill the page when the URL changes."""
 
-    @app.callback(Output("told", "children"), Output("found", "children"), Input("url", "search"))
+    @app.callback(
+        Output("range", "children"), Output("results", "children"), Input("url", "search")
+    )
     def find(search: str | None) -> tuple[Any, Any]:
         try:
-            question = Question.read(search)
-            skip = (question.page - 1) * PAGE
-            rows = store.rows(sort=question.sort, skip=skip, limit=PAGE + 1, **question.filters)
+            query = SearchQuery.read(search)
+            skip = (query.page - 1) * PAGE_SIZE
+            rows = store.rows(sort=query.sort, skip=skip, limit=PAGE_SIZE + 1, **query.filters)
         except UserError as error:
             return html.Span(str(error), className="error", role="alert"), None
-        return told(question, rows), table(question, rows)
+        return row_range(query, rows), table(query, rows)
 
     @app.callback(Output("count", "children"), Input("url", "search"))
     def count(search: str | None) -> str:
-        # By itself: the table need not wait for a server that counts one by one.
+        # A separate callback: the table does not wait for a slow count.
         try:
-            return f" of {store.count(**Question.read(search).filters):,}"
+            return f" of {store.count(**SearchQuery.read(search).filters):,}"
         except UserError:
             return ""
 
-    @app.callback(Output("drawn", "children"), Input("url", "search"))
+    @app.callback(Output("plot", "children"), Input("url", "search"))
     def draw(search: str | None) -> Component | None:
         try:
-            filters = Question.read(search).filters
-            rows = store.rows(limit=MOST_POINTS, **{"pourbaix_min": "-1000..", **filters})
+            filters = SearchQuery.read(search).filters
+            rows = store.rows(limit=MAX_POINTS, **{"pourbaix_min": "-1000..", **filters})
         except UserError:
             return None
         return dcc.Graph(figure=scatter(rows), id="figure", config=FIGURE) if rows else None
@@ -115,24 +117,24 @@ def register(app: Dash, store: CandidateStore) -> None:
     )
 
 
-def told(question: Question, rows: Sequence[Row]) -> str:
-    """Return which candidates these are."""
-    first = (question.page - 1) * PAGE + 1
-    return f"{first:,} to {first + min(len(rows), PAGE) - 1:,}" if rows else "none"
+def row_range(query: SearchQuery, rows: Sequence[Row]) -> str:
+    """Return the numbers of the first and last row of the page."""
+    first = (query.page - 1) * PAGE_SIZE + 1
+    return f"{first:,} to {first + min(len(rows), PAGE_SIZE) - 1:,}" if rows else "none"
 
 
-def table(question: Question, rows: Sequence[Row]) -> Component:
-    """Show a page of candidates; one more than that tells that another page follows."""
+def table(query: SearchQuery, rows: Sequence[Row]) -> Component:
+    """Return the table of a page; a surplus row means that another page follows."""
     if not rows:
-        return html.P("No candidate is like this: widen the filters, or go back to the first page.")
-    head = html.Tr([html.Th(_title(column, question)) for column in COLUMNS])
-    has_incomplete = any(map(is_incomplete, rows[:PAGE]))
-    body = [html.Tr([_cell(row, column) for column in COLUMNS]) for row in rows[:PAGE]]
+        return html.P("No candidate matches: widen the filters, or go back to the first page.")
+    head = html.Tr([html.Th(_title(column, query)) for column in COLUMNS])
+    has_incomplete = any(map(is_incomplete, rows[:PAGE_SIZE]))
+    body = [html.Tr([_cell(row, column) for column in COLUMNS]) for row in rows[:PAGE_SIZE]]
     links = []
-    if question.page > 1:
-        links.append(_link("← before", question._replace(page=question.page - 1), "before"))
-    if len(rows) > PAGE:
-        links.append(_link("next →", question._replace(page=question.page + 1), "next"))
+    if query.page > 1:
+        links.append(_link("← previous", query._replace(page=query.page - 1), "previous"))
+    if len(rows) > PAGE_SIZE:
+        links.append(_link("next →", query._replace(page=query.page + 1), "next"))
     return html.Div(
         [
             html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide"),
@@ -142,51 +144,51 @@ def table(question: Question, rows: Sequence[Row]) -> Component:
     )
 
 
-def _title(column: Column, question: Question) -> Any:
+def _title(column: Column, query: SearchQuery) -> Any:
     if column.sort is None:
         return column.title
-    is_chosen = question.sort.removeprefix("-") == column.sort
-    order = f"-{column.sort}" if question.sort == column.sort else column.sort
-    arrow = "" if not is_chosen else " ▼" if question.sort.startswith("-") else " ▲"
-    return _link(column.title + arrow, question._replace(sort=order, page=1), f"by-{column.sort}")
+    is_chosen = query.sort.removeprefix("-") == column.sort
+    order = f"-{column.sort}" if query.sort == column.sort else column.sort
+    arrow = "" if not is_chosen else " ▼" if query.sort.startswith("-") else " ▲"
+    return _link(column.title + arrow, query._replace(sort=order, page=1), f"by-{column.sort}")
 
 
-def _link(text: str, question: Question, name: str) -> Component:
-    return dcc.Link(text, href=f"/{question.write()}", id=name)
+def _link(text: str, query: SearchQuery, name: str) -> Component:
+    return dcc.Link(text, href=f"/{query.write()}", id=name)
 
 
 def _cell(row: Row, column: Column) -> Component:
     path = column.path
-    shown = marked(row, path, column.digits or 0)
+    text = marked(row, path, column.digits or 0)
     if path in ("formula_pretty", "candidate_id"):
-        return html.Td(dcc.Link(shown, href=f"/candidate/{row['candidate_id']}"))
-    explained = {"band_gap": "band_gap_reason", "energy_above_hull": "energy_incomplete"}
-    explanation = row.get(explained.get(path, "reason")) or row.get("reason")
-    return html.Td(shown, className=None if column.digits is None else "number", title=explanation)
+        return html.Td(dcc.Link(text, href=f"/candidate/{row['candidate_id']}"))
+    reasons = {"band_gap": "band_gap_reason", "energy_above_hull": "energy_incomplete"}
+    explanation = row.get(reasons.get(path, "reason")) or row.get("reason")
+    return html.Td(text, className=None if column.digits is None else "number", title=explanation)
 
 
 def scatter(rows: Sequence[Row]) -> go.Figure:
-    """Draw stability in water against that in the solid state, gaps as colors."""
+    """Draw Pourbaix decomposition energy against energy above the hull, colored by band gap."""
     figure = go.Figure()
     gap_marker = {"colorscale": "Viridis", "colorbar": {"title": "gap, eV"}, "size": 10}
     plain_marker = {"color": "#999999", "size": 7, "symbol": "circle-open"}
     for has_gap in (False, True):
-        own = [row for row in rows if (row.get("band_gap") is not None) == has_gap]
-        colors = {"color": [row.get("band_gap") for row in own]}
+        group = [row for row in rows if (row.get("band_gap") is not None) == has_gap]
+        colors = {"color": [row.get("band_gap") for row in group]}
         figure.add_scatter(
-            x=[row["energy_above_hull"] for row in own],
-            y=[row["pourbaix"]["minimum"] for row in own],
-            customdata=[row["candidate_id"] for row in own],
-            text=[f"{row['formula_pretty']} {row['candidate_id'][:6]}" for row in own],
+            x=[row["energy_above_hull"] for row in group],
+            y=[row["pourbaix"]["minimum"] for row in group],
+            customdata=[row["candidate_id"] for row in group],
+            text=[f"{row['formula_pretty']} {row['candidate_id'][:6]}" for row in group],
             mode="markers",
             name="gap" if has_gap else "no complete gap yet",
             marker=gap_marker | colors if has_gap else plain_marker,
         )
     figure.update_layout(
-        xaxis_range=_shown([row["energy_above_hull"] for row in rows], MOST_ABOVE_HULL),
-        yaxis_range=_shown([row["pourbaix"]["minimum"] for row in rows], MOST_IN_WATER),
+        xaxis_range=_axis_range([row["energy_above_hull"] for row in rows], MAX_ABOVE_HULL),
+        yaxis_range=_axis_range([row["pourbaix"]["minimum"] for row in rows], MAX_POURBAIX),
         xaxis_title="energy above hull, eV/atom",
-        yaxis_title="decomposition energy in water, eV/atom",
+        yaxis_title="Pourbaix decomposition energy, eV/atom",
         height=420,
         legend={"orientation": "h", "y": 1.08},
         **STYLE,
@@ -194,8 +196,8 @@ def scatter(rows: Sequence[Row]) -> go.Figure:
     return figure
 
 
-def _shown(values: Sequence[float], most: float) -> list[float]:
-    """Find the part of an axis where most candidates are; elements may be far from it."""
-    low, high = min(values), max(min(max(values), most), min(values))
+def _axis_range(values: Sequence[float], upper: float) -> list[float]:
+    """Return axis limits that exclude outliers such as elements."""
+    low, high = min(values), max(min(max(values), upper), min(values))
     margin = 0.05 * (high - low) + 0.01
     return [low - margin, high + margin]

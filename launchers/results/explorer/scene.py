@@ -1,4 +1,4 @@
-"""A structure as the scene that the viewer of Crystal Toolkit draws."""
+"""Conversion of a structure to a scene for the viewer of Crystal Toolkit."""
 
 from __future__ import annotations
 
@@ -16,33 +16,40 @@ from pymatgen.analysis.local_env import CutOffDictNN
 from pymatgen.core import Structure
 
 Scene = dict[str, Any]
-"""In the format of dash_mp_components' ``CrystalToolkitScene``, lengths in A."""
+"""Scene of dash_mp_components' ``CrystalToolkitScene``; lengths in A."""
 
-AT_A_FACE = 0.02
-"""Atoms this near to a face, in fractional coordinates, are drawn at the opposite one, too."""
-OF_COVALENT_RADIUS, BOND_RADIUS = 0.4, 0.08
+FACE_TOLERANCE = 0.02
+"""Atoms within this fractional distance of a face are also drawn at the opposite face."""
+RADIUS_SCALE = 0.4
+"""Drawn radius of an atom relative to its covalent radius."""
+BOND_RADIUS = 0.08
+"""Radius of a bond, A."""
 
 
 def scene_of(structure: Structure) -> Scene:
-    """Draw atoms, those at faces at all of them, bonds by VESTA's distances, and the cell."""
+    """Return a scene with atoms (and images at faces), bonds by VESTA's cutoffs, and the cell."""
     inside = Structure.from_sites(structure, to_unit_cell=True)
     symbols = [site.specie.symbol for site in inside]
     graph = StructureGraph.from_local_env_strategy(inside, _bonds(), weights=False)
     atoms: dict[str, list[list[float]]] = defaultdict(list)
     bonds: dict[str, list[list[list[float]]]] = defaultdict(list)
     for i, site in enumerate(inside):
-        neighbors = [each.site.coords - site.coords for each in graph.get_connected_sites(i)]
+        neighbors = [
+            connected.site.coords - site.coords for connected in graph.get_connected_sites(i)
+        ]
         for image in _images(site.frac_coords):
-            here = inside.lattice.get_cartesian_coords(site.frac_coords + image)
-            atoms[symbols[i]].append(here.tolist())
-            bonds[symbols[i]] += [[here.tolist(), (here + way / 2).tolist()] for way in neighbors]
+            position = inside.lattice.get_cartesian_coords(site.frac_coords + image)
+            atoms[symbols[i]].append(position.tolist())
+            bonds[symbols[i]] += [
+                [position.tolist(), (position + vector / 2).tolist()] for vector in neighbors
+            ]
     origin = (-inside.lattice.get_cartesian_coords([0.5, 0.5, 0.5])).tolist()
     atoms_drawn = [
         {
             "type": "spheres",
             "positions": positions,
             "color": color_of(symbol),
-            "radius": OF_COVALENT_RADIUS * float(covalent_radii[atomic_numbers[symbol]]),
+            "radius": RADIUS_SCALE * float(covalent_radii[atomic_numbers[symbol]]),
             "tooltip": symbol,
             "clickable": True,
         }
@@ -72,15 +79,15 @@ def _bonds() -> CutOffDictNN:
 
 
 def color_of(symbol: str) -> str:
-    """Color of an element, Jmol's, as ``#rrggbb``."""
+    """Return the Jmol color of an element as ``#rrggbb``."""
     return str(to_hex(jmol_colors[atomic_numbers[symbol]]))
 
 
 def _images(coordinates: np.ndarray) -> list[tuple[int, ...]]:
-    """Find the cells at whose faces an atom is seen."""
+    """Return the lattice translations at which an atom is drawn."""
     axes = [
-        (0, 1) if each < AT_A_FACE else (0, -1) if each > 1 - AT_A_FACE else (0,)
-        for each in coordinates
+        (0, 1) if x < FACE_TOLERANCE else (0, -1) if x > 1 - FACE_TOLERANCE else (0,)
+        for x in coordinates
     ]
     return list(product(*axes))
 

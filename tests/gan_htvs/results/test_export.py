@@ -2,53 +2,38 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from ase.io import read
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.core.candidate import Candidate, Origin
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.stages import Stage
 from gan_htvs.results.export import StructureFormat, export_structures, file_name
+from tests import documents
 
 MIXED = Structure(
     Lattice.from_parameters(4.1, 4.6, 5.2, 80, 95, 101),
     ["O", "Mg", "O", "Mn"],
     [[0.1, 0.2, 0.3], [0.5, 0.5, 0.52], [0.9, 0.83, 0.71], [0.02, 0.6, 0.9]],
 )
+candidate = partial(
+    documents.candidate, formula_pretty="MgMnO2", generated_structure=MIXED, structure=None
+)
 
 
-def candidate(name: str, **fields) -> Candidate:
-    return Candidate(
-        **{
-            "candidate_id": name,
-            "campaign": "test",
-            "stage": Stage.STABLE,
-            "origin": Origin(proposer="gan", requested_composition="MgMnO2", index=0),
-            "formula_pretty": "MgMnO2",
-            "chemsys": "Mg-Mn-O",
-            "nsites": 4,
-            "generated_structure": MIXED,
-            "last_updated": datetime.now(UTC),
-        }
-        | fields
-    )
-
-
-@pytest.mark.parametrize("form", StructureFormat)
-def test_files_hold_the_structures_and_the_manifest_tells_which(tmp_path, form):
+@pytest.mark.parametrize("structure_format", StructureFormat)
+def test_files_contain_the_structures_listed_in_the_manifest(tmp_path, structure_format):
     stretched = MIXED.copy().apply_strain(0.02, inplace=False)
-    found = [
+    candidates = [
         candidate("a", structure=stretched, energy_above_hull=0.01, level_of_theory="CHGNet-0.3.0"),
         candidate("b"),
     ]
-    *paths, manifest = export_structures(found, tmp_path / "new", form)
+    *paths, manifest = export_structures(candidates, tmp_path / "new", structure_format)
     matcher = StructureMatcher(primitive_cell=False, scale=False, ltol=0.001, stol=0.001)
     for path, expected in zip(paths, (stretched, MIXED), strict=True):
-        atoms = read(path, format={"poscar": "vasp"}.get(form, str(form)))
+        atoms = read(path, format={"poscar": "vasp"}.get(structure_format, str(structure_format)))
         written = Structure(atoms.cell.array, atoms.get_chemical_symbols(), atoms.positions,
                             coords_are_cartesian=True)  # fmt: skip
         assert matcher.fit(written, expected)
@@ -61,13 +46,13 @@ def test_files_hold_the_structures_and_the_manifest_tells_which(tmp_path, form):
     for path, row in zip(paths, rows, strict=True):
         assert row["file"] == path.name
         assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert export_structures(found, tmp_path / "new", form) == [*paths, manifest]
+    assert export_structures(candidates, tmp_path / "new", structure_format) == [*paths, manifest]
 
 
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "/abs", ".hidden", "a\x00b", "x" * 500, "c d"]
 )
-def test_no_name_leaves_its_folder(tmp_path, name):
+def test_unsafe_ids_give_files_inside_the_folder(tmp_path, name):
     folder = tmp_path / "inner"
     path, _ = export_structures([candidate(name)], folder, StructureFormat.CIF)
     assert path.resolve().parent == folder.resolve()
@@ -76,7 +61,7 @@ def test_no_name_leaves_its_folder(tmp_path, name):
     assert set(tmp_path.iterdir()) == {folder}
 
 
-def test_the_manifest_tells_of_all_files_that_are_there(tmp_path):
+def test_manifest_lists_all_existing_files(tmp_path):
     export_structures([candidate("a"), candidate("b")], tmp_path, StructureFormat.CIF)
     (tmp_path / "MgMnO2_a.cif").unlink()
     export_structures([candidate("b", band_gap=2.0)], tmp_path, StructureFormat.CIF)
@@ -86,25 +71,25 @@ def test_the_manifest_tells_of_all_files_that_are_there(tmp_path):
     assert rows == {"MgMnO2_b.cif": "2.0", "MgMnO2_b.vasp": ""}
 
 
-def test_a_manifest_of_somebody_else_stays(tmp_path):
-    theirs = tmp_path / "manifest.csv"
-    theirs.write_text("name,size\nx,1\n")
-    with pytest.raises(UserError, match="was not written by an export; choose another folder"):
+def test_foreign_manifest_is_not_overwritten(tmp_path):
+    foreign = tmp_path / "manifest.csv"
+    foreign.write_text("name,size\nx,1\n")
+    with pytest.raises(UserError, match=r"manifest\.csv"):
         export_structures([candidate("a")], tmp_path, StructureFormat.CIF)
-    assert [*tmp_path.iterdir()] == [theirs]
+    assert [*tmp_path.iterdir()] == [foreign]
 
 
-def test_two_candidates_have_two_files_however_long_a_formula_is():
+def test_file_names_of_long_formulas_are_distinct():
     names = {file_name(candidate(n, formula_pretty="Mg" * 99), StructureFormat.CIF) for n in "ab"}
     assert len(names) == 2
 
 
-def test_nothing_is_written_for_nobody(tmp_path):
+def test_export_of_no_candidates_writes_nothing(tmp_path):
     assert export_structures([], tmp_path / "new", StructureFormat.CIF) == []
     assert not (tmp_path / "new").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_unwritable_folder_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="choose a writable folder"):
+    with pytest.raises(UserError, match="file"):
         export_structures([candidate("a")], tmp_path / "file", StructureFormat.CIF)

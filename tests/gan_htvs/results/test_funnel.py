@@ -35,7 +35,7 @@ def candidate(energy=None, pourbaix=None, gap=None, proposer="gan", **more):
     }
 
 
-def test_each_row_counts_those_that_pass_everything_above_it():
+def test_criteria_accumulate():
     counts = count_funnel(
         [
             candidate(),
@@ -53,7 +53,7 @@ def test_each_row_counts_those_that_pass_everything_above_it():
     assert list(counts.values()) == [9, 8, 7, 6, 4, 3, 1]
 
 
-def test_an_incomplete_gap_is_counted_in_no_stage_but_named():
+def test_incomplete_gap_counts_in_no_stage_but_in_the_caveat():
     gaps = [candidate(0.0, 0.3, 2.2), candidate(0.0, 0.3, incomplete_band_gap=2.2)]
     funnel = measure_funnel(gaps, campaign())
     assert funnel.counts["gan"][-2:] == [1, 1]
@@ -62,17 +62,17 @@ def test_an_incomplete_gap_is_counted_in_no_stage_but_named():
     assert measure_funnel(gaps[:1], campaign()).caveat is None
 
 
-def test_a_hole_of_the_potential_is_not_stable():
+def test_implausibly_low_energy_is_not_stable():
     counts = count_funnel([candidate(-0.3, 0.1, 2.0)], Thresholds())
     assert list(counts.values()) == [1, 1, 0, 0, 0, 0, 0]
 
 
-def test_a_gap_does_not_make_up_for_instability():
+def test_gap_of_unstable_candidate_is_not_counted():
     counts = count_funnel([candidate(0.3, 0.1, 2.0)], Thresholds())
     assert counts["band gap computed"] == 0
 
 
-def test_published_and_measured_stand_side_by_side():
+def test_published_and_measured_counts():
     new, known = {"is_novel": True}, {"is_novel": False}
     funnel = measure_funnel(
         [
@@ -93,13 +93,13 @@ def test_published_and_measured_stand_side_by_side():
     assert ("training structures", 1075, 1240) in funnel.setting
 
 
-def test_whoever_left_in_the_prescreen_is_counted_in_no_row_below():
-    left, survived = {"rejected_at": "hull window"}, {"rejected_at": None}
+def test_structures_rejected_in_the_prescreen_count_in_no_later_stage():
+    rejected, survived = {"rejected_at": "hull window"}, {"rejected_at": None}
     new = {"is_novel": True}
     funnel = measure_funnel(
         [
             candidate(),
-            candidate(prescreen=left),
+            candidate(prescreen=rejected),
             candidate(prescreen=survived),  # its own engine failed
             candidate(0.05, prescreen=survived, novelty=new),
             candidate(0.3),  # evaluated before there was a prescreen
@@ -114,7 +114,7 @@ def test_whoever_left_in_the_prescreen_is_counted_in_no_row_below():
     assert funnel.published[:4] == [9300, None, None, 1121]
 
 
-def test_a_crystal_counts_for_everybody_who_found_it_whoever_was_lowest():
+def test_crystal_counts_once_for_each_proposer_that_found_it():
     new = {"is_novel": True}
     funnel = measure_funnel(
         [
@@ -129,15 +129,15 @@ def test_a_crystal_counts_for_everybody_who_found_it_whoever_was_lowest():
     assert funnel.counts["random, new"][1:4] == [1, 1, 1]
 
 
-def test_published_numbers_are_not_shown_beside_other_criteria_or_another_system():
+def test_published_counts_need_equal_thresholds_and_chemical_system():
     assert measure_funnel([], campaign(metastable=0.1)).published == [
         *(9300, None, None, 148, None, None, None)
     ]
     magnesia = measure_funnel([], campaign("Mg", "O"))
     assert set(magnesia.published) == {None}
-    assert {there for _, _, there in magnesia.setting} == {None}
+    assert {published for _, _, published in magnesia.setting} == {None}
 
 
-def test_every_proposer_has_a_column_of_its_own_before_anything_is_proposed():
+def test_each_proposer_has_columns_without_candidates():
     funnel = measure_funnel([], campaign(proposers=["gan", "random"]))
     assert list(funnel.counts) == ["gan", "gan, new", "random", "random, new", REFERENCE_PHASES]

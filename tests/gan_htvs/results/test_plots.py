@@ -9,44 +9,34 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from gan_htvs.campaign.campaign_file import validate_campaign
 from gan_htvs.campaign.model import Thresholds
 from gan_htvs.core import figures
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.results import plots
 from gan_htvs.results.funnel import measure_funnel
-from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
+from tests import helpers
+from tests.documents import CAMPAIGN
 
 ENERGIES = {"Mg": 0.0, "Mn": 0.0, "O2": 0.0, "MgO": -3.06, "MnO2": -1.79, "MgMnO3": -2.36}
 LIMITS = Thresholds()
-CAMPAIGN = validate_campaign(
-    {
-        "name": "test",
-        "chemical_system": {"caps": {"Mg": 2, "Mn": 2, "O": 4}},
-        "oxidation_states": {"Mg": [2, 2], "Mn": [2, 4], "O": [-2, -2]},
-    },
-    "test",
-)
 
 
 def references(*elements):
-    return ReferenceSet(
-        entries=tuple(
-            ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory="test")
-            for f, e in ENERGIES.items()
-            if not any(symbol in f for symbol in {"Mg", "Mn"} - set(elements))
-        )
+    missing = {"Mg", "Mn"} - set(elements)
+    return helpers.references(
+        "test",
+        {f: e for f, e in ENERGIES.items() if not any(symbol in f for symbol in missing)},
     )
 
 
-KNOWN = references("Mg", "Mn")
-WATER = PourbaixAnalyzer(KNOWN, PourbaixSettings())
+REFERENCES = references("Mg", "Mn")
+ANALYZER = PourbaixAnalyzer(REFERENCES, PourbaixSettings())
 
 
 def row(formula, above=0.02, gap=2.0, proposer="gan", **more):
-    formation = above - float(KNOWN.energies_above_hull([formula], [0.0])[0])
-    stability = WATER.stability(formula, formation).model_dump(mode="json")
+    formation = above - float(REFERENCES.energies_above_hull([formula], [0.0])[0])
+    stability = ANALYZER.stability(formula, formation).model_dump(mode="json")
     return {
         "candidate_id": f"{formula}-{above}",
         "formula_pretty": formula,
@@ -78,11 +68,11 @@ def texts(figure: Figure) -> str:
     return " ".join(labels)
 
 
-def test_figures_are_images_with_something_on_them():
+def test_figures_are_not_blank():
     funnel = measure_funnel(ROWS, CAMPAIGN)
     for figure in (
         plots.draw_funnel(funnel),
-        plots.draw_hull(ROWS, KNOWN, LIMITS),
+        plots.draw_hull(ROWS, REFERENCES, LIMITS),
         plots.draw_pourbaix(ROWS, LIMITS),
         plots.draw_gaps(ROWS, LIMITS),
     ):
@@ -92,8 +82,8 @@ def test_figures_are_images_with_something_on_them():
         assert svg.startswith(b"<?xml")
 
 
-def test_the_hull_shows_the_lowest_of_each_formula_where_it_belongs():
-    figure = plots.draw_hull(ROWS, KNOWN, LIMITS)
+def test_hull_shows_the_most_stable_candidate_of_each_composition():
+    figure = plots.draw_hull(ROWS, REFERENCES, LIMITS)
     (points,) = figure.axes[0].collections
     assert len(points.get_offsets()) == 2
     assert sorted(points.get_array()) == [0.02, 0.15]
@@ -103,28 +93,25 @@ def test_the_hull_shows_the_lowest_of_each_formula_where_it_belongs():
     assert min(np.abs(points.get_offsets() - expected).max(axis=1)) == pytest.approx(0, abs=1e-6)
 
 
-def test_of_a_crystal_that_another_campaign_found_lower_our_lowest_is_drawn():
-    again = [row("MgO", above, duplicate_of="elsewhere") for above in (0.08, 0.05)]
-    (points,) = plots.draw_hull(again, references("Mg"), LIMITS).axes[0].collections
+def test_hull_shows_a_crystal_whose_lowest_candidate_is_in_another_campaign():
+    duplicates = [row("MgO", above, duplicate_of="elsewhere") for above in (0.08, 0.05)]
+    (points,) = plots.draw_hull(duplicates, references("Mg"), LIMITS).axes[0].collections
     assert points.get_offsets().tolist() == [pytest.approx([0.5, -3.01])]
 
 
-def test_a_binary_hull_is_seen_from_the_side():
+def test_binary_hull_is_drawn_against_formation_energy():
     binary = references("Mg")
     figure = plots.draw_hull([row("MgO", 0.05)], binary, LIMITS)
     (points,) = figure.axes[0].collections
     assert points.get_offsets().tolist() == [pytest.approx([0.5, -3.01])]
 
 
-def test_more_elements_have_no_hull_to_look_at():
-    pure = [
-        ReferenceEnergy(name=f, formula=f, energy_per_atom=0, level_of_theory="test")
-        for f in ("Mg", "Mn", "V", "O2")
-    ]
-    assert plots.draw_hull([], ReferenceSet(entries=tuple(pure)), LIMITS) is None
+def test_quaternary_hull_is_not_drawn():
+    elements = helpers.references("test", dict.fromkeys(("Mg", "Mn", "V", "O2"), 0.0))
+    assert plots.draw_hull([], elements, LIMITS) is None
 
 
-def test_curves_in_water_are_those_of_stable_crystals():
+def test_pourbaix_curves_are_those_of_crystals_near_the_hull():
     figure = plots.draw_pourbaix(ROWS, LIMITS)
     curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
     assert [line.get_ydata()[0] for line in curves] == [
@@ -132,7 +119,7 @@ def test_curves_in_water_are_those_of_stable_crystals():
     ]
 
 
-def test_gaps_are_labeled_with_their_method_and_the_window():
+def test_gap_figure_shows_methods_and_target_window():
     figure = plots.draw_gaps(ROWS, LIMITS)
     axes = figure.axes[0]
     (window,) = (patch for patch in axes.patches if isinstance(patch, Rectangle))
@@ -142,12 +129,12 @@ def test_gaps_are_labeled_with_their_method_and_the_window():
     assert "reference phases, HSE06" in texts(figure)
 
 
-def test_nothing_is_drawn_of_nothing():
+def test_figures_without_data_are_none():
     assert plots.draw_pourbaix([], LIMITS) is None
     assert plots.draw_gaps(ROWS[-1:], LIMITS) is None
 
 
-def test_the_funnel_has_the_published_numbers_beside_ours():
+def test_funnel_figure_shows_published_counts():
     figure = plots.draw_funnel(measure_funnel(ROWS, CAMPAIGN))
     shown = texts(figure)
     assert "Mg-Mn-O, Kim et al. 2020 (DFT)" in shown
@@ -155,7 +142,7 @@ def test_the_funnel_has_the_published_numbers_beside_ours():
     assert "metastable" in shown
 
 
-def test_no_name_stands_over_another():
+def test_labels_do_not_overlap():
     rows = [
         ROWS[0] | {"band_gap": 2.0 + i / 100, "band_gap_method": "HSE06", "candidate_id": str(i)}
         for i in range(5)

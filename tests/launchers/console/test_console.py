@@ -9,40 +9,40 @@ from rich.console import Console
 from launchers.console.output import WorkProgress
 
 
-def test_off_a_terminal_a_bar_that_never_started_leaves_no_line():
-    written = io.StringIO()
-    with pytest.raises(ValueError, match="told"), WorkProgress(Console(file=written)):
-        raise ValueError("told")
-    assert written.getvalue() == ""
+def test_unused_progress_prints_nothing_without_a_terminal():
+    output = io.StringIO()
+    with pytest.raises(ValueError, match="failed"), WorkProgress(Console(file=output)):
+        raise ValueError("failed")
+    assert output.getvalue() == ""
 
 
-def test_off_a_terminal_the_end_of_each_thing_is_a_line():
-    written = io.StringIO()
-    with WorkProgress(Console(file=written)) as show:
+def test_completion_is_one_line_without_a_terminal():
+    output = io.StringIO()
+    with WorkProgress(Console(file=output)) as show:
         for done in range(4):
             show("relaxing", done, 3)
-    assert written.getvalue() == "relaxing 3/3\n"
+    assert output.getvalue() == "relaxing 3/3\n"
 
 
-def test_on_a_terminal_there_is_a_bar_for_each_thing():
-    written = io.StringIO()
-    with WorkProgress(Console(file=written, force_terminal=True, width=80)) as show:
+def test_terminal_shows_one_bar_per_label():
+    output = io.StringIO()
+    with WorkProgress(Console(file=output, force_terminal=True, width=80)) as show:
         show("sampling", 1, 2)
         show("relaxing", 3, 3)
-    assert "sampling" in written.getvalue()
-    assert "3/3" in written.getvalue()
+    assert "sampling" in output.getvalue()
+    assert "3/3" in output.getvalue()
 
 
 def test_jobs_are_counted_by_step():
-    written = io.StringIO()
+    output = io.StringIO()
     states = Counter({("gate", "RUNNING"): 1, ("gate", "FIZZLED"): 2, ("propose", "COMPLETED"): 3})
-    with WorkProgress(Console(file=written)) as show:
+    with WorkProgress(Console(file=output)) as show:
         show.show_jobs(states)
         show.show_jobs(states)
-    assert written.getvalue() == "propose 3/3\n"
-    written = io.StringIO()
-    with WorkProgress(Console(file=written, force_terminal=True, width=100)) as show:
+    assert output.getvalue() == "propose 3/3\n"
+    output = io.StringIO()
+    with WorkProgress(Console(file=output, force_terminal=True, width=100)) as show:
         show.show_jobs(states)
-    assert "2/3" in written.getvalue()
-    assert "1 running" in written.getvalue()
-    assert "2 failed" in written.getvalue()
+    assert "2/3" in output.getvalue()
+    assert "1 running" in output.getvalue()
+    assert "2 failed" in output.getvalue()

@@ -12,29 +12,22 @@ import yaml
 from bson import Int64, ObjectId
 from typer.testing import CliRunner
 
-from gan_htvs.campaign.campaign_file import validate_campaign
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from launchers.results.archive import check_archive, read_archive
+from tests.helpers import mg_o
 
-CAMPAIGN = validate_campaign(
-    {
-        "name": "mg-o",
-        "chemical_system": {"caps": {"Mg": 4, "O": 4}},
-        "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
-    },
-    "test",
-)
+CAMPAIGN = mg_o()
 COLLECTIONS = ("campaigns", "outputs", "outputs_blobs.files", "outputs_blobs.chunks",
                "candidates")  # fmt: skip
 WEIGHTS = "weights" * 100_000
 
 
 @pytest.fixture
-def another(launchpad_file, tmp_path):
-    """An empty database beside the first one."""
+def other_database(launchpad_file, tmp_path):
+    """A my_launchpad.yaml of an empty database on the same server."""
     settings = yaml.safe_load(launchpad_file.read_text())
-    path = tmp_path / "another.yaml"
+    path = tmp_path / "other_launchpad.yaml"
     path.write_text(yaml.safe_dump(settings | {"name": f"{settings['name']}_2"}))
     return path
 
@@ -51,7 +44,7 @@ def contents(launchpad_file):
 
 @pytest.fixture
 def stored(launchpad_file):
-    """Two campaigns, one of which has everything; they share their references."""
+    """A database with two campaigns that share a training job."""
     moment = datetime(2026, 3, 1, 12, 30, 15, 123000, tzinfo=UTC)
     with open_databases(launchpad_file) as databases:
         db = databases.launchpad().db
@@ -75,7 +68,7 @@ def stored(launchpad_file):
                 },
                 save={"data": "weights"},
             )
-            store.update({"uuid": "theirs", "index": 1, "output": 1,
+            store.update({"uuid": "of other", "index": 1, "output": 1,
                           "metadata": {"campaign": "other"}})  # fmt: skip
         db["candidates"].insert_many(
             [
@@ -96,47 +89,46 @@ def stored(launchpad_file):
     return launchpad_file
 
 
-def test_a_campaign_comes_back_as_it_was(stored, another, tmp_path):
+def test_archived_campaign_is_read_back_unchanged(stored, other_database, tmp_path):
     path = tmp_path / "new" / "mg-o.zip"
     written = call("write", "mg-o", "-o", path, "-l", stored)
     assert written.exit_code == 0, written.output
     assert "mg-o, 454 documents" in written.output.replace("\n", "")
     before = contents(stored)
-    assert call("read", path, "-l", another).exit_code == 0
-    after = contents(another)
+    assert call("read", path, "-l", other_database).exit_code == 0
+    after = contents(other_database)
     for name in COLLECTIONS:
-        mine = [d for d in before[name] if "other" not in (d.get("campaign"), d.get("name"))]
-        mine = [d for d in mine if d.get("uuid") != "theirs"]
-        assert after[name] == mine, name
-        assert mine, name
-    with open_databases(another) as databases, databases.job_store() as store:
+        expected = [d for d in before[name] if "other" not in (d.get("campaign"), d.get("name"))]
+        expected = [d for d in expected if d.get("uuid") != "of other"]
+        assert after[name] == expected, name
+        assert expected, name
+    with open_databases(other_database) as databases, databases.job_store() as store:
         assert store.get_output("training", load=True)["weights"] == WEIGHTS
         fields = {
-            each["key"][0][0]: each.get("unique", False)
-            for each in databases.launchpad().db["candidates"].index_information().values()
+            index["key"][0][0]: index.get("unique", False)
+            for index in databases.launchpad().db["candidates"].index_information().values()
         }
     assert fields["candidate_id"]
     assert {"formula_pretty", "energy_above_hull"} <= set(fields)
 
-    again = call("read", path, "-l", another)
+    again = call("read", path, "-l", other_database)
     assert "0 new documents" in again.output
-    assert contents(another) == after
-    told = call("check", path).output
-    assert "candidates: 450 documents" in told
+    assert contents(other_database) == after
+    assert "450" in call("check", path).output
     second = tmp_path / "again.zip"
-    call("write", "mg-o", "-o", second, "-l", another)
+    call("write", "mg-o", "-o", second, "-l", other_database)
     assert check_archive(second).members == check_archive(path).members
 
 
-def test_what_was_put_in_halfway_is_completed(stored, another, tmp_path):
+def test_interrupted_import_is_completed(stored, other_database, tmp_path):
     path = tmp_path / "mg-o.zip"
     call("write", "mg-o", "-o", path, "-l", stored)
-    call("read", path, "-l", another)
-    complete = contents(another)
-    with open_databases(another) as databases:
+    call("read", path, "-l", other_database)
+    complete = contents(other_database)
+    with open_databases(other_database) as databases:
         databases.launchpad().db["candidates"].delete_many({"number": {"$gte": 100}})
-    assert "350 new documents" in call("read", path, "-l", another).output
-    assert contents(another) == complete
+    assert "350 new documents" in call("read", path, "-l", other_database).output
+    assert contents(other_database) == complete
 
 
 def damaged(path, target):
@@ -158,7 +150,7 @@ def changed(path, target):
 
 
 def rewritten(change):
-    """Let the members be changed, and the manifest with them."""
+    """Return a function that changes members and updates the checksums of the manifest."""
 
     def write(path, target):
         with zipfile.ZipFile(path) as old:
@@ -166,8 +158,8 @@ def rewritten(change):
         manifest = json.loads(members.pop("manifest.json"))
         change(members, manifest)
         for name, data in members.items():
-            told = manifest["members"].get(name.removesuffix(".jsonl"), {})
-            told["sha256"] = hashlib.sha256(data).hexdigest()
+            member = manifest["members"].get(name.removesuffix(".jsonl"), {})
+            member["sha256"] = hashlib.sha256(data).hexdigest()
         with zipfile.ZipFile(target, "w") as new:
             for name, data in members.items():
                 new.writestr(name, data)
@@ -189,7 +181,7 @@ def with_lines(data, n_documents, of="candidates"):
 
 
 def with_header(offset, value):
-    """Change a field of the first member's header, in the file and in its directory."""
+    """Return a function that changes a header field of the first member."""
 
     def write(path, target):
         data = bytearray(path.read_bytes())
@@ -201,79 +193,76 @@ def with_header(offset, value):
     return write
 
 
-ENCRYPTED, PACKING = (6, 0x41), (8, 97)
+ENCRYPTED, COMPRESSION = (6, 0x41), (8, 97)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (damaged, "damaged"),
-        (cut_off, "damaged, or no archive of a campaign"),
+        (cut_off, "damaged or not a campaign archive"),
         (changed, "candidates is damaged"),
-        (with_manifest(format=2), "of format 2, and this version reads 1"),
-        (with_manifest(members={}), "other collections"),
-        (with_manifest(campaign=None), "no archive of a campaign"),
-        (lambda _, target: target.write_text("hello"), "no archive of a campaign"),
-        (lambda *_: None, "cannot be read: No such file"),
-        (with_header(*ENCRYPTED), "damaged, or no archive of a campaign"),
-        (with_header(*PACKING), "damaged, or no archive of a campaign"),
-        (with_manifest(campaign="another"), "it holds another one"),
+        (with_manifest(format=2), "format 2"),
+        (with_manifest(members={}), "collections"),
+        (with_manifest(campaign=None), "not a campaign archive"),
+        (lambda _, target: target.write_text("hello"), "not a campaign archive"),
+        (lambda *_: None, "No such file"),
+        (with_header(*ENCRYPTED), "damaged or not a campaign archive"),
+        (with_header(*COMPRESSION), "damaged or not a campaign archive"),
+        (with_manifest(campaign="another"), "campaigns does not match"),
         (with_lines(b'{"candidate_id": "x"}\n', 2), "candidates is damaged"),
-        (with_lines(2 * b'{"candidate_id": "x"}\n', 2), "candidates holds a document twice"),
-        (with_lines(b"[1]\n", 1), "damaged, or no archive of a campaign"),
-        (with_lines(b'{"name": "x"}\n', 1), "damaged, or no archive of a campaign"),
-        (with_lines(b'{"candidate_id": {"$oid": "x"}}\n', 1), "damaged, or no archive"),
-        (with_lines(b"[" * 100_000 + b"\n", 1), "damaged, or no archive of a campaign"),
-        (with_lines(b"", 0, "campaigns"), "it holds another one"),
+        (with_lines(2 * b'{"candidate_id": "x"}\n', 2), "candidates contains a document twice"),
+        (with_lines(b"[1]\n", 1), "damaged or not a campaign archive"),
+        (with_lines(b'{"name": "x"}\n', 1), "damaged or not a campaign archive"),
+        (with_lines(b'{"candidate_id": {"$oid": "x"}}\n', 1), "damaged or not a campaign archive"),
+        (with_lines(b"[" * 100_000 + b"\n", 1), "damaged or not a campaign archive"),
+        (with_lines(b"", 0, "campaigns"), "campaigns does not match"),
     ],
 )
-def test_what_is_no_whole_archive_changes_nothing(stored, another, tmp_path, spoil, told):
-    path, target = tmp_path / "mg-o.zip", tmp_path / "spoilt.zip"
+def test_invalid_archive_is_not_imported(stored, other_database, tmp_path, spoil, message):
+    path, target = tmp_path / "mg-o.zip", tmp_path / "invalid.zip"
     call("write", "mg-o", "-o", path, "-l", stored)
     spoil(path, target)
-    result = call("read", target, "-l", another)
+    result = call("read", target, "-l", other_database)
     assert result.exit_code == 2, result.output
-    assert told in " ".join(result.output.split())
-    assert not any(contents(another).values())
+    assert message in " ".join(result.output.split())
+    assert not any(contents(other_database).values())
 
 
-def test_many_may_read_an_archive_at_one_time(stored, another, tmp_path):
+def test_concurrent_imports(stored, other_database, tmp_path):
     path = tmp_path / "mg-o.zip"
     call("write", "mg-o", "-o", path, "-l", stored)
-    with open_databases(another) as databases, ThreadPoolExecutor(3) as readers:
-        read = [readers.submit(read_archive, databases, path) for _ in range(3)]
-        assert sum(each.result()[1] for each in read) == 454
-    assert len(contents(another)["candidates"]) == 450
+    with open_databases(other_database) as databases, ThreadPoolExecutor(3) as executor:
+        imports = [executor.submit(read_archive, databases, path) for _ in range(3)]
+        assert sum(future.result()[1] for future in imports) == 454
+    assert len(contents(other_database)["candidates"]) == 450
 
 
-def test_a_campaign_of_another_version_there_is_told(stored, another, tmp_path):
+def test_stored_campaign_of_another_version_is_a_user_error(stored, other_database, tmp_path):
     path = tmp_path / "mg-o.zip"
     call("write", "mg-o", "-o", path, "-l", stored)
-    with open_databases(another) as databases:
+    with open_databases(other_database) as databases:
         databases.launchpad().db["campaigns"].insert_one({"name": "mg-o", "settings": {"new": 1}})
-    result = call("read", path, "-l", another)
+    result = call("read", path, "-l", other_database)
     assert result.exit_code == 2
-    assert "The settings of campaign 'mg-o' are those of another version" in " ".join(
-        result.output.split()
-    )
+    assert "'mg-o'" in result.output
 
 
-def test_another_campaign_of_the_name_is_not_mixed_with(stored, another, tmp_path):
+def test_different_campaign_of_the_same_name_is_a_user_error(stored, other_database, tmp_path):
     path = tmp_path / "mg-o.zip"
     call("write", "mg-o", "-o", path, "-l", stored)
-    with open_databases(another) as databases:
+    with open_databases(other_database) as databases:
         settings = CAMPAIGN.model_dump(mode="json") | {"max_atoms": 7}
         databases.launchpad().db["campaigns"].insert_one({"name": "mg-o", "settings": settings})
-    result = call("read", path, "-l", another)
+    result = call("read", path, "-l", other_database)
     assert result.exit_code == 2
-    assert "another campaign 'mg-o'" in result.output
-    assert not contents(another)["candidates"]
+    assert "'mg-o'" in result.output
+    assert not contents(other_database)["candidates"]
 
 
-def test_an_archive_that_cannot_be_written_leaves_nothing(stored, tmp_path):
+def test_failed_write_leaves_no_file(stored, tmp_path):
     (tmp_path / "file").write_text("")
     result = call("write", "mg-o", "-o", tmp_path / "file" / "mg-o.zip", "-l", stored)
     assert result.exit_code == 2
-    assert "choose a writable folder" in result.output
-    assert call("write", "nobody", "-o", tmp_path / "x.zip", "-l", stored).exit_code == 2
+    assert call("write", "missing", "-o", tmp_path / "x.zip", "-l", stored).exit_code == 2
     assert not list(tmp_path.glob(".*zip*"))

@@ -21,19 +21,19 @@ from gan_htvs.results.builders.optimade import PROPERTIES
 from launchers.results.optimade_server import build_entries, create_app
 from tests.documents import CANDIDATES, candidate
 
-FIELDS = {f"_ganhtvs_{each.name}" for each in PROPERTIES}
+FIELDS = {f"_ganhtvs_{extra.name}" for extra in PROPERTIES}
 
 
 @pytest.fixture
 def filled(databases):
     with databases.store("candidates", key="candidate_id") as store:
-        store.update([encode(each) for each in CANDIDATES[:20]])
+        store.update([encode(candidate) for candidate in CANDIDATES[:20]])
     return databases
 
 
 @pytest.fixture
 def url(filled, tmp_path, free_port):
-    """The address of a server of the candidates."""
+    """The URL of a running server."""
     build_entries(filled)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -48,17 +48,19 @@ def url(filled, tmp_path, free_port):
     thread.join()
 
 
-def get(url, path, question=None):
-    return requests.get(f"{url}/v1/{path}", params=question and {"filter": question}, timeout=60)
+def get(url, path, query_filter=None):
+    return requests.get(
+        f"{url}/v1/{path}", params=query_filter and {"filter": query_filter}, timeout=60
+    )
 
 
-def found(url, question):
-    answer = get(url, "structures", question)
+def matching_ids(url, query_filter):
+    answer = get(url, "structures", query_filter)
     assert answer.status_code == 200, answer.text
-    return {each["id"] for each in answer.json()["data"]}
+    return {entry["id"] for entry in answer.json()["data"]}
 
 
-def test_a_candidate_is_a_structure_with_what_was_computed(url):
+def test_entry_has_structure_and_computed_properties(url):
     data = get(url, f"structures/{'a' * 16}").json()["data"]
     attributes = data["attributes"]
     assert {name for name in attributes if name.startswith("_")} == FIELDS
@@ -69,7 +71,7 @@ def test_a_candidate_is_a_structure_with_what_was_computed(url):
 
 
 @pytest.mark.parametrize(
-    ("question", "n"),
+    ("query_filter", "n"),
     [
         ('elements HAS ALL "Mg","O"', 1),
         ('elements HAS "Mn"', 19),
@@ -79,12 +81,12 @@ def test_a_candidate_is_a_structure_with_what_was_computed(url):
         ("_ganhtvs_band_gap IS KNOWN", 1),
     ],
 )
-def test_filters_of_the_standard_find_candidates(url, question, n):
-    assert len(found(url, question)) == n
+def test_standard_filters(url, query_filter, n):
+    assert len(matching_ids(url, query_filter)) == n
 
 
 @pytest.mark.parametrize(
-    ("question", "n"),
+    ("query_filter", "n"),
     [
         ('_ganhtvs_reason CONTAINS "0.2 (eV"', 1),
         ('_ganhtvs_reason STARTS WITH "more"', 1),
@@ -93,14 +95,14 @@ def test_filters_of_the_standard_find_candidates(url, question, n):
         ('_ganhtvs_reason CONTAINS "(.*)*(.*)*(.*)*Q"', 0),
     ],
 )
-def test_a_string_is_no_regular_expression(filled, url, question, n):
+def test_strings_are_not_regular_expressions(filled, url, query_filter, n):
     with filled.store("optimade_structures", key="candidate_id") as entries:
         document = entries.query_one({"id": "a" * 16})
         entries.update(document | {"reason": "more than 0.2 (eV/atom)"})
-    assert len(found(url, question)) == n
+    assert len(matching_ids(url, query_filter)) == n
 
 
-def test_what_is_no_structure_of_the_standard_has_no_entry(filled):
+def test_disordered_structure_has_no_entry(filled):
     mixed = Structure(Lattice.cubic(4), [{"Mg": 0.5, "Mn": 0.5}, "O"], [[0] * 3, [0.5] * 3])
     with filled.store("candidates", key="candidate_id") as store:
         store.update(encode(candidate("c" * 16, structure=mixed)))
@@ -108,7 +110,7 @@ def test_what_is_no_structure_of_the_standard_has_no_entry(filled):
     assert (n_entries, list(refused)) == (20, ["c" * 16])
 
 
-def test_an_entry_goes_when_its_candidate_does_not_stay_one(filled):
+def test_entries_of_deleted_or_disordered_candidates_are_removed(filled):
     build_entries(filled)
     mixed = Structure(Lattice.cubic(4), [{"Mg": 0.5, "Mn": 0.5}, "O"], [[0] * 3, [0.5] * 3])
     later = {"last_updated": datetime(2026, 2, 1, tzinfo=UTC)}
@@ -118,7 +120,7 @@ def test_an_entry_goes_when_its_candidate_does_not_stay_one(filled):
     assert build_entries(filled)[0] == 18
 
 
-def test_units_and_meanings_are_told(url):
+def test_info_has_all_properties_with_units(url):
     properties = get(url, "info/structures").json()["data"]["properties"]
     assert properties["_ganhtvs_band_gap"]["unit"] == "eV"
     assert properties.keys() > FIELDS
@@ -141,9 +143,11 @@ def test_entries_follow_the_candidates(filled):
         assert entries.query_one({"id": "a" * 16})["band_gap"] == 2.5
 
 
-@pytest.mark.parametrize("question", ["$where", 'elements HAS "Mg', "nosuch=1", "_ganhtvs_no=1"])
-def test_what_is_no_filter_is_refused_without_a_trace(url, question):
-    answer = get(url, "structures", question)
+@pytest.mark.parametrize(
+    "query_filter", ["$where", 'elements HAS "Mg', "nosuch=1", "_ganhtvs_no=1"]
+)
+def test_invalid_filter_is_a_bad_request_without_traceback(url, query_filter):
+    answer = get(url, "structures", query_filter)
     assert answer.status_code == 400
     assert "Traceback" not in answer.text
     assert "site-packages" not in answer.text
@@ -165,18 +169,18 @@ def test_what_is_no_filter_is_refused_without_a_trace(url, question):
         ("filter=" + " OR ".join(400 * ["nsites=1"]), 414),
     ],
 )
-def test_a_wrong_request_is_refused_without_a_path(url, query, status):
+def test_invalid_request_is_an_error_without_internals(url, query, status):
     answer = requests.get(f"{url}/v1/structures?{query}", timeout=60)
     assert answer.status_code == status
     assert answer.json()["errors"]
-    for told in ("File", "site-packages", "Error:", ".py"):
-        assert told not in answer.text
+    for internal in ("File", "site-packages", "Error:", ".py"):
+        assert internal not in answer.text
 
 
-def test_no_password_is_written_anywhere(filled, tmp_path, capfd):
-    written = []
+def test_password_is_not_logged_or_printed(filled, tmp_path, capfd):
+    messages = []
     handler = logging.Handler()
-    handler.emit = lambda record: written.append(record.getMessage())
+    handler.emit = lambda record: messages.append(record.getMessage())
     for name in ("optimade", "optimade.gan-htvs"):
         logging.getLogger(name).addHandler(handler)
     settings = filled.settings.model_copy(
@@ -184,11 +188,11 @@ def test_no_password_is_written_anywhere(filled, tmp_path, capfd):
     )
     create_app(type(filled)(settings), "http://testserver", tmp_path / "logs")
     out = capfd.readouterr()
-    assert written
-    assert "s3cret" not in "".join([*written, out.out, out.err])
+    assert messages
+    assert "s3cret" not in "".join([*messages, out.out, out.err])
 
 
-def test_the_validator_of_the_standard_passes(url):
+def test_optimade_validator_passes(url):
     validator = ImplementationValidator(base_url=url, verbosity=0)
     validator.validate_implementation()
     assert validator.results.failure_messages == []

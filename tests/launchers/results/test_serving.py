@@ -27,21 +27,21 @@ def test_addresses(host, is_loopback, url):
     assert (address.names is None) != is_loopback
 
 
-def test_who_listens_for_others_is_told(free_port, capsys):
+def test_public_address_gives_a_note(free_port, capsys):
     checked_address("127.0.0.1", free_port())
     assert capsys.readouterr().err == ""
     checked_address("0.0.0.0", free_port())
-    assert "every machine that reaches" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("note")
 
 
 @pytest.mark.parametrize("host", ["", "a..b", "x" * 64, "203.0.113.7", "no.such.host.invalid"])
-def test_what_is_no_address_of_this_machine_is_told(host, free_port):
+def test_foreign_address_is_a_user_error(host, free_port):
     with pytest.raises(UserError, match="host"):
         checked_address(host, free_port())
 
 
 @pytest.mark.parametrize("command", ["explore", "optimade"])
-def test_a_taken_port_is_told(command, launchpad_file, free_port):
+def test_port_in_use_is_a_user_error(command, launchpad_file, free_port):
     pytest.importorskip("optimade" if command == "optimade" else "dash_mp_components")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", free_port()))
@@ -49,4 +49,4 @@ def test_a_taken_port_is_told(command, launchpad_file, free_port):
         port = str(taken.getsockname()[1])
         result = CliRunner().invoke(app, [command, "--port", port, "-l", str(launchpad_file)])
     assert result.exit_code == 2
-    assert "choose another --port" in result.output
+    assert "--port" in result.output

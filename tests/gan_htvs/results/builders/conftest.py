@@ -1,4 +1,4 @@
-"""Stores as jobs leave them, with builders over them."""
+"""Stores with job outputs, and the builders that read them."""
 
 from __future__ import annotations
 
@@ -28,18 +28,17 @@ SETTINGS = {
     "chemical_system": {"caps": {"Mg": 4, "O": 4}},
     "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
 }
-LEVEL = "CHGNet-0.3.0"
 MGO_PER_ATOM = -6.314
 
 
-def references(level=LEVEL, **more):
+def references(level=helpers.CHGNET, **more):
     return helpers.references(
         level, {"Mg": -1.58, "O2": -4.94795546875, "MgO": MGO_PER_ATOM} | more
     )
 
 
 def cubic(a, *sites):
-    """Primitive cell of a face-centered cubic crystal."""
+    """Return the primitive cell of a face-centered cubic crystal."""
     symbols, coordinates = zip(*sites, strict=True)
     return Structure(Lattice.rhombohedral(a / 2**0.5, 60), symbols, [[x] * 3 for x in coordinates])
 
@@ -53,12 +52,12 @@ def zincblende(metal="Mg", a=4.6):
 
 
 def fluorite():
-    """MgO2, which no reference has."""
+    """Return MgO2, which is not a reference phase."""
     return cubic(5.0, ("Mg", 0), ("O", 0.25), ("O", 0.75))
 
 
 class Laboratory:
-    """Stores, and what jobs and builders do to them."""
+    """Stores, with methods that add job outputs and run the builders."""
 
     def __init__(self, stores=None):
         keys = {
@@ -113,7 +112,7 @@ class Laboratory:
         self.job(f"propose {ids}", Step.PROPOSE, {"proposals": proposals})
 
     def prescreen(self, *ids, job="prescreen", **verdict):
-        """Leave the output of a prescreen, which gave all of these the same verdict."""
+        """Store the output of a prescreen with the same verdict for all candidates."""
         screened = [
             Screened(
                 proposal=helpers.proposal(candidate_id, rocksalt()),
@@ -124,7 +123,7 @@ class Laboratory:
         self.job(job, Step.PRESCREEN, ScreenedBatch(screened=screened, counts={}))
 
     def select(self, *survivors, rejected=(), job="select"):
-        """Leave the output of a selection: ids of survivors, and pairs of duplicates."""
+        """Store the output of a selection: ids of survivors, and pairs of duplicates."""
         selection = Selection(
             survivors=[
                 Survivor(
@@ -146,7 +145,7 @@ class Laboratory:
         self.job(job, Step.SELECT, selection)
 
     def fail(self, candidate_id, reason="relax MgO: not converged"):
-        """Leave the verdict of a candidate whose energy calculation failed."""
+        """Store the verdict of a candidate whose energy calculation failed."""
         verdict = Verdict(
             candidate_id=candidate_id,
             origin=origin(),
@@ -171,11 +170,11 @@ class Laboratory:
         index=1,
         **relaxed,
     ):
-        """Leave the verdict on a structure with this energy above that of MgO, eV/atom."""
+        """Store the verdict of a structure; ``excess`` is its energy above MgO, eV/atom."""
         fields = {
             "structure": structure or rocksalt(),
             "energy_per_atom": MGO_PER_ATOM + excess,
-            "level_of_theory": LEVEL,
+            "level_of_theory": helpers.CHGNET,
             "converged": True,
         }
         verdict = Verdict(
@@ -195,7 +194,7 @@ class Laboratory:
         self.job(f"gate {candidate_id}", Step.GATE, verdict, index=index, candidate_id=candidate_id)
 
     def build(self):
-        """Run both builders and return the ids of the candidates that changed."""
+        """Run both builders; return the ids of the changed candidates."""
         changed = set()
         for kind in (CandidateBuilder, StabilityBuilder):
             builder = kind(self.outputs, self.campaigns, self.candidates)

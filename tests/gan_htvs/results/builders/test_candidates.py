@@ -10,7 +10,7 @@ from gan_htvs.results.store import CandidateStore
 from .conftest import SETTINGS, rocksalt
 
 
-def test_proposals_are_candidates_before_anything_is_computed(lab):
+def test_proposal_is_a_generated_candidate(lab):
     lab.propose("a", "b")
     assert lab.build() == {"a", "b"}
     candidate = lab["a"]
@@ -20,7 +20,7 @@ def test_proposals_are_candidates_before_anything_is_computed(lab):
     assert candidate.energy_above_hull is None
 
 
-def test_a_second_run_changes_nothing(lab):
+def test_second_build_changes_nothing(lab):
     lab.propose("a", "b")
     lab.gate("a")
     lab.build()
@@ -29,7 +29,7 @@ def test_a_second_run_changes_nothing(lab):
     assert list(lab.candidates.query()) == before
 
 
-def test_new_documents_change_exactly_the_candidates_that_they_are_about(lab):
+def test_new_gate_changes_only_its_candidate(lab):
     lab.propose("a", "b")
     lab.build()
     lab.gate("b", excess=0.1)
@@ -39,7 +39,7 @@ def test_new_documents_change_exactly_the_candidates_that_they_are_about(lab):
     assert lab["a"].stage is Stage.GENERATED
 
 
-def test_a_band_gap_that_arrives_later_finishes_its_candidate(lab):
+def test_later_band_gap_completes_the_candidate(lab):
     lab.propose("a")
     lab.gate("a", gap_job="gap")
     lab.build()
@@ -50,7 +50,7 @@ def test_a_band_gap_that_arrives_later_finishes_its_candidate(lab):
     assert (lab["a"].band_gap, lab["a"].band_gap_method) == (2.5, "HSE06@PBE (test)")
 
 
-def test_a_gap_that_was_not_computed_says_why(lab):
+def test_missing_gap_has_a_reason(lab):
     lab.propose("a")
     lab.gate("a", gap_job="gap")
     lab.job("gap", Step.BAND_GAP, BandGapResult(reason="GPAW is not installed"))
@@ -61,14 +61,14 @@ def test_a_gap_that_was_not_computed_says_why(lab):
 
 
 def orders(*missing):
-    """The ferromagnet, and other orders that were killed."""
+    """Return results of a ferromagnetic order, and of killed other orders."""
     return (
         MagneticOrderingResult(start="FM", order="FM", energy_per_atom=-7.0),
         *(MagneticOrderingResult(start=m, reason="killed", is_retryable=True) for m in missing),
     )
 
 
-def test_a_gap_without_all_magnetic_orders_is_no_result_until_it_is_completed(lab):
+def test_gap_is_incomplete_until_all_magnetic_orders_are_computed(lab):
     lab.propose("a")
     lab.gate("a", gap_job="gap")
     gap = BandGapResult(band_gap=2.5, method="HSE06@PBE (test)", magnetic_orders=orders("AFM"))
@@ -81,7 +81,7 @@ def test_a_gap_without_all_magnetic_orders_is_no_result_until_it_is_completed(la
     assert candidate.reason.endswith("incomplete: missing magnetic ordering AFM: killed")
     assert candidate.band_gap_result.is_complete is False
     store = CandidateStore(lab.candidates)
-    assert store.count(band_gap=(None, None)) == 1  # no bound is no filter
+    assert store.count(band_gap=(None, None)) == 1  # no bounds: no filter
     assert store.count(band_gap=(0, None)) == store.count(band_gap=(None, 9)) == 0
     lab.job("gap", Step.BAND_GAP, BandGapResult(band_gap=2.6, magnetic_orders=orders()))
     assert lab.build() == {"a"}
@@ -90,7 +90,7 @@ def test_a_gap_without_all_magnetic_orders_is_no_result_until_it_is_completed(la
     assert store.count(band_gap=(0, None)) == 1
 
 
-def test_an_energy_without_all_magnetic_orders_says_so(lab):
+def test_energy_without_all_magnetic_orders_is_incomplete(lab):
     lab.propose("a", "b")
     lab.gate("a", magnetic_orders=orders("AFM", "AFM-2"))
     lab.gate("b", magnetic_orders=orders())
@@ -100,7 +100,7 @@ def test_an_energy_without_all_magnetic_orders_says_so(lab):
     assert lab["a"].energy_above_hull == pytest.approx(0)
 
 
-def test_new_thresholds_are_applied_to_what_is_stored_and_the_gate_is_remembered(lab):
+def test_new_thresholds_change_the_stage_but_not_the_gate(lab):
     lab.propose("a")
     lab.gate("a", excess=0.1)
     lab.build()
@@ -110,7 +110,7 @@ def test_new_thresholds_are_applied_to_what_is_stored_and_the_gate_is_remembered
     assert lab["a"].gate["energy_above_hull"] == pytest.approx(0.1)
 
 
-def test_what_the_prescreen_found_stands_beside_survivors_and_rejected_ones(lab):
+def test_prescreen_results_are_stored_for_survivors_and_rejected(lab):
     lab.propose("a", "b", "c")
     stopped = {"rejected_at": ScreeningStep.STOPPING, "reason": "too high"}
     lab.prescreen("a", job="first", would_stop_at=10, volume_change=-0.1, **stopped)
@@ -129,7 +129,7 @@ def test_what_the_prescreen_found_stands_beside_survivors_and_rejected_ones(lab)
     assert without.prescreen is None
 
 
-def test_a_survivor_is_generated_until_it_is_evaluated(lab):
+def test_survivor_has_stage_generated_until_evaluated(lab):
     lab.propose("a")
     lab.prescreen("a", energy_above_hull=0.05)
     lab.build()
@@ -139,7 +139,7 @@ def test_a_survivor_is_generated_until_it_is_evaluated(lab):
     assert lab["a"].stage is Stage.POURBAIX_STABLE
 
 
-def test_what_the_selection_rejected_is_a_rejected_candidate(lab):
+def test_structure_rejected_by_the_selection_is_rejected(lab):
     lab.propose("a", "b")
     lab.prescreen("a", "b")
     lab.build()
@@ -151,7 +151,7 @@ def test_what_the_selection_rejected_is_a_rejected_candidate(lab):
     assert lab["a"].prescreen.survives
 
 
-def test_a_later_prescreen_or_selection_takes_the_place_of_an_earlier_one(lab):
+def test_later_prescreen_or_selection_replaces_an_earlier_one(lab):
     lab.propose("a", "b", "c")
     lab.prescreen("a", job="first", rejected_at=ScreeningStep.WINDOW, reason="too high")
     lab.prescreen("b", "c", job="second")
@@ -166,7 +166,7 @@ def test_a_later_prescreen_or_selection_takes_the_place_of_an_earlier_one(lab):
 
 
 @pytest.mark.parametrize("proposer", ["reference_phase", "user"])
-def test_structures_that_no_job_sampled_are_candidates_by_their_verdict(lab, proposer):
+def test_candidates_without_sampling_job_come_from_their_verdict(lab, proposer):
     lab.gate("a", 0.01, structure=rocksalt(a=4.25), proposer=proposer)
     assert lab.build() == {"a"}
     assert lab["a"].origin.proposer == proposer
@@ -174,7 +174,7 @@ def test_structures_that_no_job_sampled_are_candidates_by_their_verdict(lab, pro
     assert lab["a"].energy_above_hull == pytest.approx(0.01)
 
 
-def test_a_verdict_with_a_band_gap_takes_the_place_of_the_one_without(lab):
+def test_verdict_with_band_gap_replaces_the_one_without(lab):
     lab.propose("a")
     lab.gate("a", gap_job="gap")
     lab.build()
@@ -187,7 +187,7 @@ def test_a_verdict_with_a_band_gap_takes_the_place_of_the_one_without(lab):
     assert lab.build() == set()
 
 
-def test_oxidation_states_stand_beside_the_structure(lab):
+def test_oxidation_states_are_stored(lab):
     lab.propose("a", "b")
     lab.gate("a", structure=rocksalt("Mn"), magmoms=[4.6, 0.1])
     lab.gate("b", structure=rocksalt("Mn"))
@@ -204,11 +204,11 @@ def test_rows_are_sorted_by_stability_and_filtered(lab):
     lab.propose("a", "b", "c", "d")
     lab.gate("a", excess=0.3)
     lab.gate("b", excess=0.05)
-    lab.gate("d", excess=-0.3)  # a hole of the potential
+    lab.gate("d", excess=-0.3)  # implausibly low
     lab.build()
     store = CandidateStore(lab.candidates)
     assert [row["candidate_id"] for row in store.rows()] == ["b", "a", "d", "c"]
     assert [row["candidate_id"] for row in store.rows(stage=Stage.REJECTED)] == ["a", "d"]
     assert store.rows(campaign="another") == []
     assert [c.candidate_id for c in store.query(stage=Stage.GENERATED)] == ["c"]
-    assert store.get("nobody") is None
+    assert store.get("missing") is None

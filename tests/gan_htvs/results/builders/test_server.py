@@ -1,4 +1,4 @@
-"""The builders on a real server: gates arrive between and during runs, several ways to run."""
+"""Builders on a real server, with concurrent gates and several ways to run them."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def lab(databases):
     return lab
 
 
-def leave_gate(lab, number):
+def store_gate(lab, number):
     crystal = (rocksalt, zincblende)[number % 2]
     lab.gate(IDS[number], 0.005 * number + 0.001, structure=crystal(a=4.3 + 0.01 * number))
 
 
 def contents(lab):
-    """Everything built, without the times."""
+    """Return all candidate documents without times and versions."""
     volatile = ("_id", "last_updated", "builder_meta")
     return [
         {key: value for key, value in document.items() if key not in volatile}
@@ -53,13 +53,13 @@ def contents(lab):
     ]
 
 
-def test_gates_that_arrive_between_runs_change_what_they_should(lab, databases):
+def test_new_gates_change_their_candidates_and_duplicates(lab, databases):
     assert build_candidates(databases) == len(IDS)
     for number in (0, 1, 3):
-        leave_gate(lab, number)
+        store_gate(lab, number)
     assert build_candidates(databases) == 3
     assert build_candidates(databases) == 0
-    leave_gate(lab, 2)  # a duplicate of 0, which lists it from now on
+    store_gate(lab, 2)  # a duplicate of 0, whose document lists it
     assert build_candidates(databases) == 2
     store = CandidateStore(lab.candidates)
     assert store.get(IDS[0]).duplicates == [IDS[2]]
@@ -67,41 +67,41 @@ def test_gates_that_arrive_between_runs_change_what_they_should(lab, databases):
     assert {c.candidate_id for c in store.query(stage=Stage.GENERATED)} == set(IDS[4:])
 
 
-def test_gates_may_arrive_while_builders_run_side_by_side(lab, databases):
-    arrived = Event()
+def test_concurrent_builders_and_gates_give_the_same_documents(lab, databases):
+    all_stored = Event()
 
-    def arrive():
+    def store_gates():
         for number in range(len(IDS)):
-            leave_gate(lab, number)
-        arrived.set()
+            store_gate(lab, number)
+        all_stored.set()
 
     def build():
-        while not arrived.is_set():
+        while not all_stored.is_set():
             build_candidates(databases)
 
-    threads = [Thread(target=work) for work in (arrive, build, build)]
+    threads = [Thread(target=work) for work in (store_gates, build, build)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     build_candidates(databases)
-    together = contents(lab)
+    concurrent = contents(lab)
 
     lab.candidates.remove_docs({})
     assert build_candidates(databases) == len(IDS)
-    assert contents(lab) == together
-    assert len(together) == len(IDS)
+    assert contents(lab) == concurrent
+    assert len(concurrent) == len(IDS)
 
 
-def test_more_processes_and_maggmas_own_runner_build_the_same(lab, databases, launchpad_file):
+def test_parallel_builds_and_mrun_give_the_same_documents(lab, databases, launchpad_file):
     for number in range(len(IDS)):
-        leave_gate(lab, number)
+        store_gate(lab, number)
     build_candidates(databases)
-    alone = contents(lab)
+    serial = contents(lab)
 
     lab.candidates.remove_docs({})
     assert build_candidates(databases, n_workers=2) == len(IDS)
-    assert contents(lab) == alone
+    assert contents(lab) == serial
 
     lab.candidates.remove_docs({})
     mrun = Path(sysconfig.get_path("scripts")) / "mrun"
@@ -113,4 +113,4 @@ def test_more_processes_and_maggmas_own_runner_build_the_same(lab, databases, la
         timeout=300,
         capture_output=True,
     )
-    assert contents(lab) == alone
+    assert contents(lab) == serial

@@ -10,9 +10,9 @@ from gan_htvs.dataset.training_set import Dataset
 from gan_htvs.results.builders.candidates import CandidateBuilder
 from gan_htvs.results.builders.stability import StabilityBuilder
 from gan_htvs.structures.point_cloud import encode
+from tests.helpers import CHGNET
 
 from .conftest import (
-    LEVEL,
     MGO_PER_ATOM,
     SETTINGS,
     Laboratory,
@@ -24,13 +24,13 @@ from .conftest import (
 )
 
 
-def on_line():
-    """Energy of MgO2 on the line from MgO to O2, eV/atom."""
+def tie_line_energy():
+    """Return the energy of MgO2 on the tie line from MgO to O2, eV/atom."""
     return (2 * MGO_PER_ATOM - 4.94795546875) / 3
 
 
 def strained(structure):
-    """Another crystal of the same composition."""
+    """Strain a structure in place, which gives another crystal."""
     structure.apply_strain([0.3, 0, -0.2])
     return structure
 
@@ -41,7 +41,7 @@ def lab_with(*ids):
     return lab
 
 
-def test_the_lowest_of_a_crystal_stands_for_it_and_lists_the_others(lab):
+def test_lowest_energy_candidate_lists_its_duplicates(lab):
     lab.propose("a", "b", "c", "d")
     lab.gate("a", 0.03)
     lab.gate("b", 0.02, structure=rocksalt(a=4.25))
@@ -53,7 +53,7 @@ def test_the_lowest_of_a_crystal_stands_for_it_and_lists_the_others(lab):
     assert lab["c"].duplicates == []
 
 
-def test_a_lower_duplicate_takes_over_and_only_its_crystal_changes(lab):
+def test_lower_duplicate_changes_only_its_crystal(lab):
     lab.propose("a", "b", "c")
     lab.gate("a", 0.03)
     lab.gate("c", 0.04, structure=zincblende())
@@ -63,45 +63,45 @@ def test_a_lower_duplicate_takes_over_and_only_its_crystal_changes(lab):
     assert (lab["a"].duplicate_of, lab["b"].duplicates) == ("b", ["a"])
 
 
-def test_a_hole_of_the_potential_stands_for_nothing(lab):
-    lab.propose("a", "hole")
+def test_implausibly_low_energy_has_no_duplicates(lab):
+    lab.propose("a", "artifact")
     lab.gate("a", 0.03)
-    lab.gate("hole", -0.5)
+    lab.gate("artifact", -0.5)
     lab.build()
     assert lab["a"].duplicate_of is None
-    assert lab["hole"].novelty is None
-    assert lab["hole"].stage is Stage.REJECTED
+    assert lab["artifact"].novelty is None
+    assert lab["artifact"].stage is Stage.REJECTED
     assert lab["a"].energy_above_hull == pytest.approx(0.03)
 
 
-def test_a_stable_candidate_lowers_the_hull_for_all_others_but_itself(lab):
+def test_stable_candidate_lowers_the_hull_of_all_other_crystals(lab):
     lab.propose("peroxide", "same", "worse")
-    lab.gate("worse", structure=fluorite(), energy_per_atom=on_line() + 0.05)
+    lab.gate("worse", structure=fluorite(), energy_per_atom=tie_line_energy() + 0.05)
     lab.build()
     assert lab["worse"].energy_above_hull == pytest.approx(0.05)
 
     other = strained(fluorite())
-    lab.gate("peroxide", structure=other, energy_per_atom=on_line() - 0.04)
-    lab.gate("same", structure=other, energy_per_atom=on_line() - 0.03)
+    lab.gate("peroxide", structure=other, energy_per_atom=tie_line_energy() - 0.04)
+    lab.gate("same", structure=other, energy_per_atom=tie_line_energy() - 0.03)
     assert lab.build() == {"peroxide", "same", "worse"}
     assert lab["worse"].energy_above_hull == pytest.approx(0.09)
     assert lab["worse"].energy_above_references == pytest.approx(0.05)
     assert lab["worse"].decomposes_to == {"MgO2 (peroxide)": pytest.approx(1)}
-    # Neither is compared with itself or its duplicate.
+    # A candidate does not compete with itself or its duplicates.
     assert lab["same"].duplicate_of == "peroxide"
     assert lab["peroxide"].energy_above_hull == pytest.approx(-0.04)
     assert lab["same"].energy_above_hull == pytest.approx(-0.03)
     assert set(lab["same"].decomposes_to) == {"MgO", "O2"}
 
 
-def test_a_candidate_of_another_campaign_competes_at_the_same_level_of_theory(lab):
+def test_candidates_of_other_campaigns_compete(lab):
     lab.configure(SETTINGS | {"name": "another"})
     lab.propose("worse")
-    lab.gate("worse", structure=fluorite(), energy_per_atom=on_line() + 0.05)
+    lab.gate("worse", structure=fluorite(), energy_per_atom=tie_line_energy() + 0.05)
     lab.gate(
         "stable",
         structure=strained(fluorite()),
-        energy_per_atom=on_line() - 0.04,
+        energy_per_atom=tie_line_energy() - 0.04,
         proposer="user",
     )
     gate = lab.outputs.query_one({"uuid": "gate stable"})
@@ -112,11 +112,11 @@ def test_a_candidate_of_another_campaign_competes_at_the_same_level_of_theory(la
 
 
 @pytest.mark.parametrize("order", ["abcd", "dcba", "bdac"])
-def test_the_result_does_not_depend_on_the_order_of_arrival(order):
+def test_result_does_not_depend_on_the_order_of_outputs(order):
     gates = {
         "a": {"excess": 0.03},
         "b": {"excess": 0.02, "structure": rocksalt(a=4.25)},
-        "c": {"structure": fluorite(), "energy_per_atom": on_line() - 0.02},
+        "c": {"structure": fluorite(), "energy_per_atom": tie_line_energy() - 0.02},
         "d": {"excess": 0.05, "structure": zincblende()},
     }
     at_once, one_by_one = lab_with(*"abcd"), lab_with(*"abcd")
@@ -127,19 +127,19 @@ def test_the_result_does_not_depend_on_the_order_of_arrival(order):
         one_by_one.gate(candidate_id, **gates[candidate_id])
         one_by_one.build()
     for candidate_id in gates:
-        ours, theirs = (
+        first, second = (
             lab[candidate_id].model_dump(exclude={"last_updated", "builder_meta"})
             for lab in (at_once, one_by_one)
         )
-        assert ours.pop("gate") == theirs.pop("gate")
-        assert ours == theirs
+        assert first.pop("gate") == second.pop("gate")
+        assert first == second
 
 
-def test_a_second_run_writes_nothing(lab):
+def test_second_build_writes_nothing(lab):
     lab.propose("a", "b", "c")
     lab.gate("a", 0.03)
     lab.gate("b", 0.02)
-    lab.gate("c", structure=fluorite(), energy_per_atom=on_line() - 0.02)
+    lab.gate("c", structure=fluorite(), energy_per_atom=tie_line_energy() - 0.02)
     lab.build()
     before = list(lab.candidates.query())
     assert lab.build() == set()
@@ -147,7 +147,7 @@ def test_a_second_run_writes_nothing(lab):
 
 
 @pytest.mark.parametrize("n_builders", [1, 2])
-def test_a_run_that_was_cut_off_before_the_hull_is_finished_by_the_next(lab, n_builders):
+def test_next_build_completes_an_interrupted_one(lab, n_builders):
     lab.propose("a", "b")
     lab.gate("a", 0.03)
     lab.gate("b", 0.02)
@@ -160,7 +160,7 @@ def test_a_run_that_was_cut_off_before_the_hull_is_finished_by_the_next(lab, n_b
     assert lab["a"].duplicate_of == "b"
 
 
-def test_results_of_comparisons_stand_until_the_next_one(lab):
+def test_comparison_results_are_kept_until_the_next_comparison(lab):
     lab.propose("a", "b")
     lab.gate("a", 0.01, gap_job="gap")
     lab.gate("b", 0.02)
@@ -176,7 +176,7 @@ def test_results_of_comparisons_stand_until_the_next_one(lab):
     assert lab["a"].stage is Stage.PHOTOANODE
 
 
-def test_what_failed_without_a_structure_is_read_once_and_comes_back_with_one(lab):
+def test_failed_candidate_is_rebuilt_only_after_a_new_gate(lab):
     lab.propose("a", "b", "c", "d")
     for candidate_id in "abc":
         lab.fail(candidate_id)
@@ -192,28 +192,28 @@ def test_what_failed_without_a_structure_is_read_once_and_comes_back_with_one(la
     assert (lab["b"].stage, lab["b"].energy_above_hull) == (Stage.FAILED, None)
 
 
-def test_levels_of_theory_have_crystals_of_their_own(lab):
-    theirs = references("SevenNet-0+MP2020")
-    lab.job("theirs", Step.REFERENCES, theirs)
+def test_duplicates_are_of_the_same_level_of_theory(lab):
+    sevennet = references("SevenNet-0+MP2020")
+    lab.job("sevennet", Step.REFERENCES, sevennet)
     lab.propose("a", "b", "c")
     lab.gate("a", 0.03)
     lab.gate("b", 0.02)
-    lab.gate("c", 0.01, level_of_theory="SevenNet-0+MP2020", references=theirs)
+    lab.gate("c", 0.01, level_of_theory="SevenNet-0+MP2020", references=sevennet)
     lab.build()
     assert [lab[i].duplicate_of for i in "abc"] == ["b", None, None]
     assert lab["a"].energy_above_hull == pytest.approx(0.03)
     assert lab["c"].energy_above_hull == pytest.approx(0.01)
 
 
-def test_a_reference_phase_of_a_larger_reference_set_competes(lab):
-    larger = references(MgO2=on_line() - 0.04)
+def test_reference_phase_of_another_reference_set_competes(lab):
+    larger = references(MgO2=tie_line_energy() - 0.04)
     lab.job("larger", Step.REFERENCES, larger)
     lab.propose("a", "phase")
-    lab.gate("a", structure=strained(fluorite()), energy_per_atom=on_line())
+    lab.gate("a", structure=strained(fluorite()), energy_per_atom=tie_line_energy())
     lab.gate(
         "phase",
         structure=fluorite(),
-        energy_per_atom=on_line() - 0.04,
+        energy_per_atom=tie_line_energy() - 0.04,
         proposer="reference_phase",
         references=larger,
     )
@@ -221,7 +221,7 @@ def test_a_reference_phase_of_a_larger_reference_set_competes(lab):
     assert lab["a"].energy_above_hull == pytest.approx(0.04)
 
 
-def test_references_that_arrive_late_complete_what_waited_for_them(lab):
+def test_later_reference_set_completes_candidates(lab):
     document = lab.outputs.query_one({"uuid": "references"})
     lab.outputs.remove_docs({"uuid": "references"})
     lab.propose("a", "b")
@@ -235,7 +235,7 @@ def test_references_that_arrive_late_complete_what_waited_for_them(lab):
     assert lab["a"].energy_above_hull == pytest.approx(0.03)
 
 
-def test_of_two_gates_of_one_candidate_the_last_one_counts(lab):
+def test_latest_of_two_gates_is_used(lab):
     lab.propose("a")
     lab.gate("a", 0.03)
     first = lab.outputs.query_one({"uuid": "gate a"})
@@ -246,7 +246,7 @@ def test_of_two_gates_of_one_candidate_the_last_one_counts(lab):
     assert lab["a"].energy_per_atom == pytest.approx(MGO_PER_ATOM + 0.01)
 
 
-def test_of_a_verdict_that_was_replaced_the_last_index_counts(lab):
+def test_highest_index_of_a_replaced_job_is_used(lab):
     lab.propose("a")
     lab.gate("a", 0.03, index=2)
     lab.gate("a", 0.03)
@@ -259,7 +259,7 @@ def test_of_a_verdict_that_was_replaced_the_last_index_counts(lab):
 
 
 class TestNovelty:
-    def test_a_reference_phase_is_recognized_and_is_nobodys_duplicate(self, lab):
+    def test_reference_phase_is_recognized_and_is_not_a_duplicate(self, lab):
         lab.propose("a", "b", "phase")
         lab.gate("phase", structure=rocksalt(), proposer="reference_phase")
         lab.gate("a", 0.001, structure=rocksalt(a=4.3))
@@ -271,7 +271,7 @@ class TestNovelty:
         assert lab["b"].novelty.reference_match is None
         assert lab["phase"].novelty is None
 
-    def test_a_training_structure_is_recognized(self, lab):
+    def test_training_structure_is_recognized(self, lab):
         system = ChemicalSystem(caps={"Mg": 4, "O": 4})
         learned = Dataset(
             system=system,
@@ -293,7 +293,7 @@ class TestNovelty:
         assert lab["b"].novelty.is_novel
         assert lab["b"].novelty.training_set == learned.hash
 
-    def test_what_the_generator_has_seen_is_new_from_nobody(self, lab):
+    def test_training_structure_is_not_novel_for_other_proposers(self, lab):
         system = ChemicalSystem(caps={"Mg": 4, "O": 4})
         images = encode([zincblende()], system)
         learned = Dataset(system, images, np.array([[1, 1]]), ("sphalerite MgO",))
@@ -307,24 +307,24 @@ class TestNovelty:
         lab.build()
         assert lab["random"].novelty.training_match == "sphalerite MgO"
 
-    def test_a_generator_that_comes_later_is_asked_about_other_formulas_too(self, lab):
+    def test_later_generator_resets_the_novelty_of_other_formulas(self, lab):
         lab.propose("random")
         lab.gate("random", structure=zincblende(), proposer="random")
         lab.build()
         assert lab["random"].novelty.is_novel
         lab.propose("gan")
-        lab.gate("gan", structure=fluorite(), energy_per_atom=on_line() + 0.1)
+        lab.gate("gan", structure=fluorite(), energy_per_atom=tie_line_energy() + 0.1)
         lab.build()
         assert lab["random"].novelty.is_novel is None
 
-    def test_without_a_generator_only_phases_count(self, lab):
+    def test_novelty_without_generator_compares_reference_phases(self, lab):
         lab.propose("a")
         lab.gate("a", structure=zincblende(), proposer="random")
         lab.build()
         assert lab["a"].novelty.is_novel
         assert lab["a"].novelty.training_set is None
 
-    def test_novelty_is_not_claimed_where_the_training_set_is_not_known(self, lab):
+    def test_novelty_is_unknown_without_the_training_set(self, lab):
         lab.propose("a", "b", "phase")
         lab.gate("phase", structure=rocksalt(), proposer="reference_phase")
         lab.gate("a", structure=zincblende())
@@ -339,14 +339,14 @@ def test_documents_are_complete(lab):
     lab.gate("a", 0.03)
     lab.build()
     candidate = lab["a"]
-    assert candidate.level_of_theory == LEVEL
+    assert candidate.level_of_theory == CHGNET
     assert candidate.pourbaix.settings.potential_vs_rhe == 1.5
     assert candidate.pourbaix.ion_set
     meta = {"gan_htvs", "pymatgen", "state", "relaxed", "group", "numbers"}
     assert meta <= candidate.builder_meta.keys()
 
 
-def test_a_reference_phase_is_not_rejected_for_its_volume(lab):
+def test_reference_phase_is_not_rejected_for_its_volume(lab):
     magnesium = cubic(6.2, ("Mg", 0))  # 60 A^3/atom
     lab.propose("generated")
     lab.gate("phase", structure=magnesium, energy_per_atom=-1.5, proposer="reference_phase")

@@ -16,5 +16,5 @@ def filled(databases):
     with databases.store("campaigns", key="name") as store:
         store.update([{"name": CAMPAIGN.name, "settings": CAMPAIGN.model_dump(mode="json")}])
     with databases.store("candidates", key="candidate_id") as store:
-        store.update([encode(each) for each in CANDIDATES])
+        store.update([encode(candidate) for candidate in CANDIDATES])
     return databases

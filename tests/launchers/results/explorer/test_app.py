@@ -22,7 +22,7 @@ def browser(filled):
     return create_app(filled, LOCAL).server.test_client()
 
 
-def test_files_of_a_candidate(browser):
+def test_candidate_files(browser):
     cif = browser.get(f"/files/{'a' * 16}.cif")
     assert cif.headers["Content-Disposition"] == 'attachment; filename="MgO_aaaaaaaaaaaaaaaa.cif"'
     assert Structure.from_str(cif.text, "cif").matches(CANDIDATES[0].structure)
@@ -40,17 +40,17 @@ def test_files_of_a_candidate(browser):
         "/files/" + "A" * 16 + ".cif",
     ],
 )
-def test_there_are_no_other_files(browser, path):
+def test_other_files_are_not_found(browser, path):
     answer = browser.get(path)
     assert (answer.status_code, answer.text) == (404, "Not Found.")
 
 
-def test_a_page_that_passes_for_this_one_is_refused(browser):
+def test_foreign_host_name_is_forbidden(browser):
     assert browser.get("/", headers={"Host": "127.0.0.1:8050"}).status_code == 200
     assert browser.get("/", headers={"Host": "elsewhere.org"}).status_code == 403
 
 
-def test_a_page_may_load_nothing_from_elsewhere(browser):
+def test_page_loads_nothing_from_other_servers(browser):
     answer = browser.get("/")
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'self';")
@@ -59,7 +59,7 @@ def test_a_page_may_load_nothing_from_elsewhere(browser):
         assert part not in answer.text
 
 
-def test_what_goes_wrong_inside_is_not_told(filled, monkeypatch):
+def test_internal_error_is_not_shown(filled, monkeypatch):
     def fail(*_):
         raise RuntimeError("mongodb://user:secret@host")
 
@@ -68,78 +68,78 @@ def test_what_goes_wrong_inside_is_not_told(filled, monkeypatch):
     assert (answer.status_code, answer.text) == (500, "Internal Server Error.")
 
 
-def ask(browser, output, value, asked="search", asker="url"):
-    """Ask as the page does."""
-    name, prop = output.split(".")
+def update(browser, output, value, input_property="search", input_id="url"):
+    """Send the callback request that the page sends."""
+    output_id, output_property = output.split(".")
     return browser.post(
         "/_dash-update-component",
         data=json.dumps(
             {
                 "output": output,
-                "outputs": {"id": name, "property": prop},
-                "inputs": [{"id": asker, "property": asked, "value": value}],
-                "state": [{"id": "url", "property": "search"}] * (asked == "pathname"),
-                "changedPropIds": [f"{asker}.{asked}"],
+                "outputs": {"id": output_id, "property": output_property},
+                "inputs": [{"id": input_id, "property": input_property, "value": value}],
+                "state": [{"id": "url", "property": "search"}] * (input_property == "pathname"),
+                "changedPropIds": [f"{input_id}.{input_property}"],
             }
         ),
         content_type="application/json",
     )
 
 
-@pytest.mark.parametrize(("search", "told"), [("", " of 61"), ("?formula=OMg", " of 1")])
-def test_candidates_are_counted(browser, search, told):
-    answer = ask(browser, "count.children", search).get_json()
-    assert answer["response"]["count"]["children"] == told
+@pytest.mark.parametrize(("search", "text"), [("", " of 61"), ("?formula=OMg", " of 1")])
+def test_candidates_are_counted(browser, search, text):
+    answer = update(browser, "count.children", search).get_json()
+    assert answer["response"]["count"]["children"] == text
 
 
 @pytest.mark.parametrize("path", ["//", "/candidate//x", "/candidate", 5, ["/"], {"a": 1}])
-def test_there_are_no_other_pages(browser, path):
-    answer = ask(browser, "page.children", path, "pathname")
+def test_other_pages_are_not_found(browser, path):
+    answer = update(browser, "page.children", path, "pathname")
     assert answer.status_code == 200
-    assert "no such page" in answer.text or path == "//"
+    assert "Page not found" in answer.text or path == "//"
 
 
 @pytest.mark.parametrize("search", ["?$where=1", {"$ne": 1}, ["x"], 7])
-def test_what_is_no_address_counts_nothing(browser, search):
-    answer = ask(browser, "count.children", search)
+def test_invalid_query_has_no_count(browser, search):
+    answer = update(browser, "count.children", search)
     assert answer.status_code == 200
     assert answer.get_json()["response"]["count"]["children"] == ""
 
 
-def test_a_campaign_of_another_version_is_named_and_takes_nothing_along(filled):
+def test_unreadable_campaign_is_reported_beside_the_others(filled):
     with filled.store("campaigns", key="name") as store:
         store.update(OF_ANOTHER_VERSION)
     browser = create_app(filled, LOCAL).server.test_client()
-    assert "controls" in ask(browser, "page.children", "/", "pathname").text
-    told = ask(browser, "campaigns.children", None, "n_intervals", "again").text
-    assert "'newer' are those of another version" in told
-    assert "structures evaluated" in told
+    assert "controls" in update(browser, "page.children", "/", "pathname").text
+    text = update(browser, "campaigns.children", None, "n_intervals", "refresh").text
+    assert "'newer'" in text
+    assert "headline" in text
 
 
-def test_who_looks_at_once_is_shown_one_look():
-    looks = []
+def test_concurrent_requests_share_one_survey():
+    reads = []
 
     class Slow(Survey):
-        def _look(self):
-            looks.append(None)
+        def _read(self):
+            reads.append(None)
             time.sleep(0.2)
             return Status(checked_on=datetime.now(UTC), campaigns=(), unreadable=("one",))
 
-    looked = Slow(None)
-    with ThreadPoolExecutor(8) as readers:
-        found = list(readers.map(lambda _: looked(), range(32)))
-    assert len(looks) == 1
-    assert {each.unreadable for each in found} == {("one",)}
+    read_status = Slow(None)
+    with ThreadPoolExecutor(8) as executor:
+        statuses = list(executor.map(lambda _: read_status(), range(32)))
+    assert len(reads) == 1
+    assert {status.unreadable for status in statuses} == {("one",)}
 
 
 def test_candidates_without_a_campaign_are_listed(filled):
     with filled.store("campaigns", key="name") as store:
         store.remove_docs({})
     browser = create_app(filled, LOCAL).server.test_client()
-    assert "controls" in ask(browser, "page.children", "/", "pathname").text
+    assert "controls" in update(browser, "page.children", "/", "pathname").text
 
 
-def test_a_campaign_has_a_page_of_its_own(browser):
-    text = ask(browser, "page.children", "/campaigns/mg-mn-o", "pathname").text
+def test_campaign_page_shows_funnel_and_figures(browser):
+    text = update(browser, "page.children", "/campaigns/mg-mn-o", "pathname").text
     assert "metastable (" in text
     assert "base64," in text

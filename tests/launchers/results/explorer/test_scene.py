@@ -19,28 +19,28 @@ def parts():
     return take
 
 
-def test_atoms_at_faces_are_at_all_of_them(parts):
-    counts = {each["tooltip"]: len(each["positions"]) for each in parts(ROCK_SALT)["atoms"]}
+def test_atoms_at_faces_are_drawn_at_all_of_them(parts):
+    counts = {atoms["tooltip"]: len(atoms["positions"]) for atoms in parts(ROCK_SALT)["atoms"]}
     # 8 corners and 6 faces; 12 edges and the middle.
     assert counts == {"Mg": 14, "O": 13}
 
 
 @pytest.mark.parametrize("shift", [1e-5, -1e-5, 0.01, -0.01])
-def test_atoms_that_a_relaxation_moved_a_little_are_at_faces_all_the_same(parts, shift):
+def test_atoms_near_faces_are_drawn_at_all_of_them(parts, shift):
     structure = ROCK_SALT.copy()
     structure.translate_sites(range(len(structure)), [shift] * 3)
-    counts = {each["tooltip"]: len(each["positions"]) for each in parts(structure)["atoms"]}
+    counts = {atoms["tooltip"]: len(atoms["positions"]) for atoms in parts(structure)["atoms"]}
     assert counts == {"Mg": 14, "O": 13}
 
 
-def test_half_a_bond_leads_from_an_atom_to_each_neighbor(parts):
-    bonds = [pair for each in parts(ROCK_SALT)["bonds"] for pair in each["positionPairs"]]
+def test_half_bonds_point_to_each_neighbor(parts):
+    bonds = [pair for group in parts(ROCK_SALT)["bonds"] for pair in group["positionPairs"]]
     assert len(bonds) == 6 * (14 + 13)
     lengths = np.linalg.norm(np.diff(np.array(bonds), axis=1), axis=2)
     assert lengths == pytest.approx(4.21 / 4)
 
 
-def test_a_cell_has_twelve_edges_of_its_lengths(parts):
+def test_cell_has_twelve_edges(parts):
     lattice = Lattice.from_parameters(3, 4, 5, 80, 95, 110)
     (edges,) = parts(Structure(lattice, ["O"], [[0.3, 0.4, 0.5]]))["unit_cell"]
     lengths = np.linalg.norm(
@@ -49,7 +49,7 @@ def test_a_cell_has_twelve_edges_of_its_lengths(parts):
     assert np.bincount(lengths.ravel().round().astype(int)).tolist() == [0, 0, 0, 4, 4, 4]
 
 
-def test_sites_outside_the_cell_are_drawn_inside_and_the_structure_stays(parts):
+def test_sites_are_wrapped_into_the_cell(parts):
     structure = Structure(Lattice.cubic(4), ["O"], [[1.5, -0.5, 0.5]])
     before = structure.copy()
     (atoms,) = parts(structure)["atoms"]
