@@ -1,9 +1,9 @@
-"""What a proposer is worth: its samples before relaxation, and after.
+"""Evaluate a proposer: validity of its samples before relaxation, stability after it.
 
-The field's measure is S.U.N. (Zeni et al., Nature 2025, 639, 624): the share of the structures
-sent to relaxation that are *stable* (at most a threshold above the convex hull, geometry sound and
-relaxation converged), *unique* (match no more stable relaxed structure of the same proposer) and
-*novel* (match neither a training structure nor a reference phase, after relaxation).
+The measure is S.U.N. (Zeni et al., Nature 2025, 639, 624): the share of the structures
+sent to relaxation that are *stable* (converged to a sound geometry, at most a threshold above the
+convex hull), *unique* (match no more stable relaxed structure of the same proposer) and *novel*
+(match neither a training structure nor a reference phase after relaxation).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from gan_htvs.thermodynamics.references import ReferencePhase
 
 THRESHOLDS = (0.2, 0.08, 0.0)
-"""Distances from the hull that are reported, eV/atom; 0 is on or below it."""
+"""Energies above hull up to which structures count as stable, eV/atom."""
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -62,7 +62,7 @@ _MISMATCHES = (
 )
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the number done and the total."""
+"""Called with the name of the step, the number done and the total."""
 
 
 def evaluate(
@@ -83,46 +83,46 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a proposer: validity of its samples, and stability after relaxation.
 
-    The samples of a composition depend on the seed, the proposer and the composition alone, so
-    that a run with other compositions, or one that was interrupted, has the same ones.
+    The samples of a composition depend only on the seed, the proposer and the composition. A run
+    with other compositions, or an interrupted run, has the same samples.
 
     Parameters
     ----------
     proposer
-        What proposes.
+        The proposer to evaluate.
     compositions
         Atoms per cell of each element, one entry for each composition.
     oxidation_states
-        Of a charge-balanced cell.
+        Range of each element, for charge balance.
     training, held_out
-        What counts as known, and what may be found again.
+        Structures that are not novel, and structures that can be rediscovered.
     relaxations
-        Relaxes, and remembers what it relaxed.
+        Relaxes structures and reference phases, and caches the results.
     phases
-        Reference phases of the hull, which also count as known; None: those of the package.
+        Reference phases of the hull, which are not novel either; None: those of the package.
     n_samples
-        Valid, unique structures wanted of each composition.
+        Valid, unique structures requested for each composition.
     n_relaxed
-        The first so many of them, ``n_samples`` at most, are relaxed; 0: none, and no reference
-        phase either, so that the chemical system may be one of which no phases are known.
+        Number of these, at most ``n_samples``, that are relaxed, the first ones. 0: nothing is
+        relaxed, and reference phases are not required.
     seed
-        Decides all samples.
+        Determines all samples.
     thresholds
-        Distances from the hull, eV/atom.
+        Energies above hull up to which structures count as stable, eV/atom.
     max_tries_per_structure
-        Raw samples per wanted structure before a composition is left as it is.
+        Limit on raw samples per requested structure.
     on_progress
         Called with the step, the number done and the total.
 
     Raises
     ------
     UserError
-        If a composition is impossible, or the potential or the journal fails, or something is to
-        be relaxed and nothing is known about an element.
+        If a composition is impossible, the potential or the journal fails, or structures are to
+        be relaxed and an element has no reference phase.
     """
     system = proposer.system
     if not compositions:
-        raise UserError("compositions: there is none to evaluate; name at least one.")
+        raise UserError("compositions: the list is empty; name at least one composition.")
     n_relaxed = min(n_relaxed, n_samples)
     if phases is None:
         with nullcontext() if n_relaxed else suppress(UserError):
@@ -136,7 +136,7 @@ def evaluate(
     for done, counts in enumerate(compositions):
         on_progress(f"{proposer.name}: sampling", done, len(compositions))
         raw: list[RawSample] = []
-        found = sample(
+        result = sample(
             proposer,
             counts,
             n_samples,
@@ -145,45 +145,46 @@ def evaluate(
             oxidation_states=oxidation_states,
             on_raw=raw.append,
         )
-        made = islice(_made_atoms(proposer, counts, seed), found.tried)
+        decoded_counts = islice(_decoded_counts(proposer, counts, seed), result.tried)
         balanced = [
-            min(atoms) > 0 and system.is_charge_balanced(atoms, oxidation_states) for atoms in made
+            min(atoms) > 0 and system.is_charge_balanced(atoms, oxidation_states)
+            for atoms in decoded_counts
         ]
-        crystals = [one for one in raw if isinstance(one, Structure)]
+        crystals = [item for item in raw if isinstance(item, Structure)]
         draws.append(
             Draw(
                 composition=system.formula(counts),
-                wanted=n_samples,
-                tried=found.tried,
-                exhausted=found.exhausted,
-                read=_n_read(proposer, found),
+                requested=n_samples,
+                tried=result.tried,
+                exhausted=result.exhausted,
+                read=_n_read(proposer, result),
                 balanced=sum(balanced),
                 decoded=len(crystals),
                 before_declash=_counted(filter(None, map(check_geometry, crystals))),
-                rejections=_counted(found.reasons.elements()),
+                rejections=_counted(result.reasons.elements()),
                 held_out=known.held_out_counts.count(counts),
             )
         )
         new = [
             Sample(
                 composition=system.formula(counts),
-                index=each.index,
-                max_displacement=each.max_displacement,
-                novel_as_generated=known.is_novel(each.structure),
-                rediscovers_as_generated=known.rediscovered(each.structure),
+                index=sampled.index,
+                max_displacement=sampled.max_displacement,
+                novel_as_generated=known.is_novel(sampled.structure),
+                rediscovers_as_generated=known.rediscovered(sampled.structure),
             )
-            for each in found.samples
+            for sampled in result.samples
         ]
         samples += new
-        to_relax += list(zip(new, found.structures, strict=True))[:n_relaxed]
+        to_relax += list(zip(new, result.structures, strict=True))[:n_relaxed]
     on_progress(f"{proposer.name}: sampling", len(compositions), len(compositions))
     if to_relax:
         progress = partial(on_progress, f"{proposer.name}: reference phases")
         references = relaxations.references(phases, on_progress=progress)
         progress = partial(on_progress, f"{proposer.name}: relaxing")
-        relaxed = relaxations.relax([each for _, each in to_relax], on_progress=progress)
-        for (one, _), result in zip(to_relax, relaxed, strict=True):
-            _record(one, result, references, known)
+        relaxed = relaxations.relax([start for _, start in to_relax], on_progress=progress)
+        for (relaxed_sample, _), relaxation in zip(to_relax, relaxed, strict=True):
+            _record(relaxed_sample, relaxation, references, known)
         _mark_unique(samples)
     return Evaluation(
         proposer=proposer.name,
@@ -198,7 +199,7 @@ def evaluate(
         compositions=[
             _measure(
                 [draw],
-                [one for one in samples if one.composition == draw.composition],
+                [s for s in samples if s.composition == draw.composition],
                 thresholds,
                 composition=draw.composition,
             )
@@ -211,14 +212,14 @@ def evaluate(
 
 
 class KnownCrystals:
-    """What samples are compared with: training structures, reference phases, and what was held out.
+    """Training structures, reference phases and held-out structures, to compare samples with.
 
     Parameters
     ----------
     training, held_out
         A dataset, split in two.
     phases
-        Reference phases, which count as known whether they are in the dataset or not.
+        Reference phases, which are not novel even if they are not in the dataset.
 
     Attributes
     ----------
@@ -233,16 +234,16 @@ class KnownCrystals:
         self._known = StructureIndex(
             [*training.structures(), *(phase.structure for phase in phases)]
         )
-        kept_back = held_out.structures() if held_out else []
-        self._held_out = StructureIndex(kept_back)
-        self.held_out_counts = [self.system.counts(structure) for structure in kept_back]
+        held_out_structures = held_out.structures() if held_out else []
+        self._held_out = StructureIndex(held_out_structures)
+        self.held_out_counts = [self.system.counts(structure) for structure in held_out_structures]
 
     def is_novel(self, structure: Structure) -> bool:
-        """Whether it matches neither a training structure nor a reference phase."""
+        """Return whether a structure matches no training structure and no reference phase."""
         return self._known.first(structure) is None
 
     def rediscovered(self, structure: Structure) -> tuple[int, ...]:
-        """Positions of the held-out cells with as many atoms that the structure matches."""
+        """Return the positions of the held-out cells of equal size that a structure matches."""
         counts = self.system.counts(structure)
         return tuple(
             i for i in self._held_out.positions(structure) if self.held_out_counts[i] == counts
@@ -252,10 +253,10 @@ class KnownCrystals:
 _OUTCOMES = {Stage.REJECTED: Outcome.HOLE, Stage.FAILED: Outcome.NOT_CONVERGED}
 
 
-def _made_atoms(proposer: Proposer, counts: Counts, seed: int) -> Iterator[Counts]:
-    """Yield the atoms of the raw samples, those that are no crystal included.
+def _decoded_counts(proposer: Proposer, counts: Counts, seed: int) -> Iterator[Counts]:
+    """Yield the atom counts of all raw samples, including those without a valid crystal.
 
-    A generator makes other atoms than it was asked for, too; it makes the samples once more.
+    A generator can decode other counts than requested; its samples are generated again.
     """
     rng = composition_rng(seed, counts)
     while isinstance(proposer, GanProposer):
@@ -264,11 +265,11 @@ def _made_atoms(proposer: Proposer, counts: Counts, seed: int) -> Iterator[Count
     yield from repeat(counts)
 
 
-def _n_read(proposer: Proposer, found: SampleResult) -> int | None:
-    """Count the raw samples from which a classifier, if there is one, reads the composition."""
+def _n_read(proposer: Proposer, result: SampleResult) -> int | None:
+    """Count the raw samples with the composition in the classifier; None without a classifier."""
     if not isinstance(proposer, GanProposer) or proposer.trained.classifier is None:
         return None
-    return found.tried - found.reasons[RejectionReason.WRONG_COMPOSITION]
+    return result.tried - result.reasons[RejectionReason.WRONG_COMPOSITION]
 
 
 def _counted(reasons: Iterable[RejectionReason]) -> dict[str, int]:
@@ -276,39 +277,39 @@ def _counted(reasons: Iterable[RejectionReason]) -> dict[str, int]:
 
 
 def _record(
-    one: Sample, relaxed: RelaxedStructure | None, references: ReferenceSet, known: KnownCrystals
+    sample: Sample, relaxed: RelaxedStructure | None, references: ReferenceSet, known: KnownCrystals
 ) -> None:
-    """Write down what a relaxation made of a sample; ``unique`` needs all of them."""
+    """Store the result of a relaxation in its sample, except ``unique``."""
     if relaxed is None:
-        one.outcome = Outcome.FAILED
+        sample.outcome = Outcome.FAILED
         return
-    one.n_steps = relaxed.n_steps
-    one.cpu_seconds = relaxed.cpu_seconds
-    one.volume_change = relaxed.volume_change
+    sample.n_steps = relaxed.n_steps
+    sample.cpu_seconds = relaxed.cpu_seconds
+    sample.volume_change = relaxed.volume_change
     if (problem := check_relaxation(relaxed)) is not None:
-        one.outcome = _OUTCOMES[problem[0]]
+        sample.outcome = _OUTCOMES[problem[0]]
         return
     references.check_level(relaxed.level_of_theory)
     above_hull = references.energy_above_hull(
         relaxed.structure.composition, relaxed.energy_per_atom
     )
-    one.energy_per_atom = relaxed.energy_per_atom
+    sample.energy_per_atom = relaxed.energy_per_atom
     if not is_plausible(above_hull):
-        one.outcome = Outcome.IMPLAUSIBLE
+        sample.outcome = Outcome.IMPLAUSIBLE
         return
-    one.outcome = Outcome.SOUND
-    one.structure = relaxed.structure
-    one.energy_above_hull = above_hull
-    one.novel = known.is_novel(relaxed.structure)
-    one.rediscovers = known.rediscovered(relaxed.structure)
+    sample.outcome = Outcome.SOUND
+    sample.structure = relaxed.structure
+    sample.energy_above_hull = above_hull
+    sample.novel = known.is_novel(relaxed.structure)
+    sample.rediscovers = known.rediscovered(relaxed.structure)
 
 
 def _mark_unique(samples: Sequence[Sample]) -> None:
-    """Set ``unique`` of the sound samples: the most stable of each group that matches."""
+    """Set ``unique`` of the sound samples: true for the most stable of matching ones."""
     sound = [sample for sample in samples if sample.outcome is Outcome.SOUND]
     seen = UniqueStructures()
-    for one in sorted(sound, key=attrgetter("energy_above_hull")):
-        one.unique = seen.add(one.structure)
+    for candidate in sorted(sound, key=attrgetter("energy_above_hull")):
+        candidate.unique = seen.add(candidate.structure)
 
 
 def _measure(
@@ -318,24 +319,24 @@ def _measure(
     *,
     composition: str | None = None,
 ) -> Measures:
-    """Count what the samples of one composition, or of all, are worth.
+    """Compute the measures of the samples of one composition, or of all.
 
     Parameters
     ----------
     draws
-        One for each composition that counts.
+        One for each composition.
     samples
-        Theirs, with ``unique`` and ``novel`` set on those that are sound.
+        Samples of these compositions, with ``unique`` and ``novel`` set if they are sound.
     thresholds
-        Distances from the hull, eV/atom.
+        Energies above hull, eV/atom.
     composition
-        What the draws have in common.
+        Composition of all draws; None: several.
     """
     tried = sum(draw.tried for draw in draws)
     rejections = sum((Counter(draw.rejections) for draw in draws), Counter[str]())
     before_declash = sum(sum(draw.before_declash.values()) for draw in draws)
     held_out = sum(draw.held_out for draw in draws)
-    readings = [draw.read for draw in draws if draw.read is not None]
+    n_read = [draw.read for draw in draws if draw.read is not None]
     matched = tried - sum(rejections[reason] for reason in _MISMATCHES)
     decoded = sum(draw.decoded for draw in draws)
     unique = len(samples)
@@ -348,15 +349,15 @@ def _measure(
     cpu_seconds = sum(seconds) if seconds and len(seconds) == n_ended else None
     return Measures(
         composition=composition,
-        read=Share(k=sum(readings), n=tried) if len(readings) == len(draws) else None,
+        read=Share(k=sum(n_read), n=tried) if len(n_read) == len(draws) else None,
         matched=Share(k=matched, n=tried),
         balanced=Share(k=sum(draw.balanced for draw in draws), n=tried),
         valid_before_declash=Share(k=decoded - before_declash, n=matched),
         valid=Share(k=valid, n=matched),
         unique=Share(k=unique, n=valid),
         novel=Share(k=sum(s.novel_as_generated for s in samples), n=unique),
-        rediscovered=Share(k=_found(samples, "rediscovers_as_generated"), n=held_out),
-        rediscovered_relaxed=Share(k=_found(samples, "rediscovers"), n=held_out),
+        rediscovered=Share(k=_n_rediscovered(samples, "rediscovers_as_generated"), n=held_out),
+        rediscovered_relaxed=Share(k=_n_rediscovered(samples, "rediscovers"), n=held_out),
         outcomes=Counter(sample.outcome for sample in relaxed),
         unique_relaxed=Share(k=sum(bool(s.unique) for s in sound), n=len(sound)),
         novel_relaxed=Share(k=sum(bool(s.novel) for s in sound), n=len(sound)),
@@ -378,5 +379,5 @@ def _at(threshold: float, relaxed: Sequence[Sample], cpu_seconds: float | None) 
     )
 
 
-def _found(samples: Sequence[Sample], field: str) -> int:
+def _n_rediscovered(samples: Sequence[Sample], field: str) -> int:
     return len({position for sample in samples for position in getattr(sample, field)})

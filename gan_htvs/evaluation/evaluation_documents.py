@@ -1,4 +1,4 @@
-"""What an evaluation stores: samples one by one, and the report."""
+"""Documents of an evaluation: samples, measures and the report."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from gan_htvs.core.statistics import Share
 StoredStructure = Annotated[
     Structure, PlainSerializer(lambda structure: structure.as_dict(verbosity=0), when_used="json")
 ]
-"""A structure that is pymatgen's dictionary in JSON."""
+"""Structure, serialized to JSON as the dictionary of pymatgen."""
 
 
 class Outcome(StrEnum):
-    """What came of a sample's relaxation."""
+    """Outcome of the relaxation of a sample."""
 
     NOT_RELAXED = "not_relaxed"
     SOUND = "sound"
     HOLE = "hole"
-    """The geometry is unsound, or the cell fell apart and converged."""
+    """The geometry is unsound, or the relaxation converged to a crystal that broke apart."""
     IMPLAUSIBLE = "implausible"
-    """Further below the hull than anything can be: a hole, too."""
+    """The energy is too far below the hull; counted as a hole, too."""
     NOT_CONVERGED = "not_converged"
     FAILED = "failed"
-    """The potential raised, or gave no finite numbers."""
+    """The potential raised, or returned numbers that are not finite."""
 
 
 class Sample(Document):
-    """One valid, unique structure that a proposer made, and what came of it."""
+    """Valid, unique structure of a proposer, and the result of its relaxation."""
 
-    composition: str = Field(description="cell formula that was asked for")
-    index: int = Field(description="number of the raw sample within its composition")
+    composition: str = Field(description="requested cell formula")
+    index: int = Field(description="index of the raw sample within its composition")
     max_displacement: float = Field(description="largest displacement by overlap removal, A")
     novel_as_generated: bool = Field(
-        description="matched no training structure and no reference phase before relaxation"
+        description="matches no training structure and no reference phase before relaxation"
     )
     rediscovers_as_generated: tuple[int, ...] = Field(
-        (), description="held-out structures that it matched before relaxation, by position"
+        (), description="held-out structures that it matches before relaxation, by position"
     )
     outcome: Outcome = Outcome.NOT_RELAXED
     structure: StoredStructure | None = Field(None, description="after a sound relaxation")
@@ -63,25 +63,25 @@ class Sample(Document):
     )
 
     def is_stable(self, threshold: float) -> bool:
-        """Whether it is sound and at most ``threshold`` (eV/atom) above the hull."""
+        """Return whether it is sound and at most ``threshold`` (eV/atom) above the hull."""
         return self.energy_above_hull is not None and self.energy_above_hull <= threshold
 
     def is_sun(self, threshold: float) -> bool:
-        """Whether it is stable in that sense, unique and novel."""
+        """Return whether it is stable, unique and novel."""
         return self.is_stable(threshold) and bool(self.unique) and bool(self.novel)
 
 
 class Draw(Document):
-    """How the samples of one composition came about."""
+    """Counts of raw samples of one composition."""
 
-    composition: str = Field(description="cell formula that was asked for")
-    wanted: int = Field(description="valid, unique structures asked for")
-    tried: int = Field(description="raw samples looked at")
+    composition: str = Field(description="requested cell formula")
+    requested: int = Field(description="valid, unique structures requested")
+    tried: int = Field(description="raw samples drawn")
     read: int | None = Field(
         description="raw samples from which the classifier reads the composition; null without one"
     )
     decoded: int = Field(description="raw samples that are a crystal of the composition")
-    exhausted: bool = Field(description="whether the proposer had no more")
+    exhausted: bool = Field(description="whether the proposer has no more samples")
     balanced: int = Field(description="raw samples whose decoded atoms can be charge-neutral")
     before_declash: dict[str, int] = Field(
         description="rejections of decoded samples before overlap removal, by reason"
@@ -92,13 +92,13 @@ class Draw(Document):
     held_out: int = Field(description="held-out structures of the composition")
 
     @property
-    def found(self) -> int:
+    def n_found(self) -> int:
         """Valid, unique structures among the raw samples."""
         return self.tried - sum(self.rejections.values())
 
 
 class AtThreshold(Document):
-    """What lies within one distance of the hull, of all structures sent to relaxation."""
+    """Shares of stable and of S.U.N. structures at one threshold, of those sent to relaxation."""
 
     threshold: float = Field(description="largest energy above hull, eV/atom")
     stable: Share
@@ -109,15 +109,15 @@ class AtThreshold(Document):
 
 
 class Measures(Document):
-    """The measures of one composition, or of all together. Shares are never of shares."""
+    """Measures of one composition, or of all compositions together."""
 
-    composition: str | None = Field(description="cell formula; null: all together")
+    composition: str | None = Field(description="cell formula; null: all compositions")
     read: Share | None = Field(
         description="raw samples from which the classifier reads the composition; null without one"
     )
-    matched: Share = Field(description="raw samples whose decoded rows have the composition, too")
+    matched: Share = Field(description="raw samples whose decoded rows have the composition")
     balanced: Share = Field(
-        description="raw samples whose decoded atoms can be charge-neutral, whatever was asked for"
+        description="raw samples whose decoded atoms can be charge-neutral, of any composition"
     )
     valid_before_declash: Share = Field(
         description="matched samples with a possible cell, 5-40 A^3/atom and no pair below 1 A"
@@ -134,7 +134,7 @@ class Measures(Document):
     rediscovered_relaxed: Share = Field(
         description="held-out structures among the relaxed samples, which are fewer"
     )
-    outcomes: dict[Outcome, int] = Field(description="what came of the relaxations, counted")
+    outcomes: dict[Outcome, int] = Field(description="number of relaxations by outcome")
     unique_relaxed: Share = Field(description="sound relaxed samples that match no more stable one")
     novel_relaxed: Share = Field(
         description="sound relaxed samples that match no training structure and no reference phase"
@@ -152,17 +152,16 @@ class Measures(Document):
 
 
 class Evaluation(Document):
-    """One proposer, judged."""
+    """Evaluation of one proposer."""
 
     proposer: str
     chemsys: str
-    level_of_theory: str = Field(description="of every energy")
+    level_of_theory: str = Field(description="level of theory of all energies")
     seed: int
-    n_samples: int = Field(description="unique, valid structures asked for of each composition")
-    n_relaxed: int = Field(description="structures relaxed at most of each composition")
+    n_samples: int = Field(description="unique, valid structures requested for each composition")
+    n_relaxed: int = Field(description="limit on relaxed structures of each composition")
     reference_phases: int = Field(
-        description="phases that count as known; 0: none are known of the chemical system, so that "
-        "'novel' is against the training structures alone"
+        description="number of reference phases; 0: 'novel' only refers to the training structures"
     )
     training_structures: int
     held_out_structures: int
@@ -173,12 +172,12 @@ class Evaluation(Document):
 
     @property
     def thresholds(self) -> list[float]:
-        """Distances from the hull that were asked for, widest first, eV/atom."""
+        """Thresholds on the energy above hull, widest first, eV/atom."""
         return [at.threshold for at in self.overall.thresholds]
 
 
 class Published(Document):
-    """A published share, at its own level of theory."""
+    """Published share of stable structures, with its level of theory."""
 
     chemsys: str = "Mg-Mn-O"
     label: str
@@ -199,31 +198,29 @@ PUBLISHED = tuple(
     for label, n, counts in _GROUPS
     for threshold, k in counts.items()
 )
-"""RelaxedStructure by DFT there; never the same column as a potential."""
+"""Shares of structures relaxed by DFT, not comparable with those of a potential."""
 
 
 class Report(Document):
-    """A trained generator beside its baselines."""
+    """Evaluations of a trained generator and its baselines."""
 
     campaign: str
     checkpoint: str = Field(description="sha256 of the generator")
     steps: int = Field(description="training steps of the generator")
     training_seconds: float = Field(description="wall time of its training, s")
     dataset: str = Field(description="content hash of the dataset, before the split")
-    held_out: float = Field(description="share of the dataset that was held out")
-    settings: str = Field(
-        description="content hash of the campaign and of the options that decide the report"
-    )
+    held_out: float = Field(description="held-out share of the dataset")
+    settings: str = Field(description="content hash of the campaign and the options of the report")
     versions: dict[str, str]
     evaluations: list[Evaluation] = Field(description="the generator first")
     published: tuple[Published, ...] = PUBLISHED
 
     @property
     def folder(self) -> str:
-        """Name of its folder; reports of other settings have others."""
+        """Name of the folder of the report, which depends on its settings."""
         return f"evaluation-{self.checkpoint[:12]}-{self.settings[:8]}"
 
     @property
     def is_relaxed(self) -> bool:
-        """Whether any sample of any proposer was sent to relaxation."""
+        """Whether any sample was sent to relaxation."""
         return any(evaluation.overall.n_relaxed for evaluation in self.evaluations)

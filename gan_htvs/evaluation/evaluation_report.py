@@ -1,4 +1,4 @@
-"""The files that an evaluation leaves behind: every number, every sample, and a picture."""
+"""Files of an evaluation: report, samples and figure."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ JSON_FILE, CSV_FILE, FIGURE_FILE = "evaluation.json", "samples.csv", "evaluation
 _CSV_FIELDS = tuple(name for name in Sample.model_fields if name != "structure")
 
 WINDOW = (-0.05, 0.5)
-"""Energies above the hull that are drawn, eV/atom."""
+"""Range of the energy axis, eV/atom above the hull."""
 
 GROUP_WIDTH = 0.8
-"""Of the bars that stand together; groups are 1 apart."""
+"""Width of a group of bars; groups are 1 apart."""
 
 BEFORE_RELAXATION = ("matched", "valid_before_declash", "valid", "unique", "novel")
-"""Shares that are drawn where nothing was relaxed."""
+"""Shares in the figure if nothing was relaxed."""
 
 
 def make_report(
@@ -50,15 +50,14 @@ def make_report(
     dataset: Dataset,
     evaluations: Sequence[Evaluation],
 ) -> Report:
-    """Put evaluations together with where they come from.
+    """Build the report of evaluations.
 
     Parameters
     ----------
     campaign, trained, dataset
-        What was evaluated; the dataset before its split. The campaign's compositions are those
-        of the evaluations.
+        Campaign with the evaluated compositions, trained generator, and dataset before its split.
     evaluations
-        The generator first.
+        One for each proposer, the generator first.
     """
     options = [(e.proposer, e.n_samples, e.n_relaxed, e.seed) for e in evaluations]
     return Report(
@@ -75,7 +74,7 @@ def make_report(
 
 
 def write_report(report: Report, directory: Path) -> list[Path]:
-    """Write the report, its samples one by one, and its figure.
+    """Write the report, its samples and its figure.
 
     Returns
     -------
@@ -84,7 +83,7 @@ def write_report(report: Report, directory: Path) -> list[Path]:
     Raises
     ------
     UserError
-        If the directory cannot be written to.
+        If the directory is not writable.
     """
     contents = {
         JSON_FILE: report.model_dump_json(indent=1).encode(),
@@ -97,7 +96,7 @@ def write_report(report: Report, directory: Path) -> list[Path]:
 
 
 def _samples_csv(evaluations: Sequence[Evaluation]) -> str:
-    """Write one line for each sample of each proposer; lists are separated by spaces."""
+    """Return a CSV table with one line for each sample; lists are separated by spaces."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("proposer", *_CSV_FIELDS))
@@ -112,10 +111,10 @@ def _samples_csv(evaluations: Sequence[Evaluation]) -> str:
 def draw_report(report: Report) -> Figure:
     """Draw a report.
 
-    Left: distribution of the energy above the hull over all structures sent to relaxation, those
-    with holes or without convergence never arriving. Middle: stable share with its 95 % interval,
-    beside the published one. Right: S.U.N. per hour of relaxation. Where nothing was relaxed:
-    shares before relaxation, each of its own denominator.
+    Left: cumulative distribution of the energy above hull over all structures sent to relaxation;
+    unsound structures have no energy. Middle: shares of stable and S.U.N. structures with 95 %
+    intervals, and the published share. Right: S.U.N. per hour of relaxation. If nothing was
+    relaxed, the figure has the shares before relaxation.
     """
     figure = Figure(figsize=(13, 4.2), dpi=120, layout="constrained")
     if report.is_relaxed:
@@ -169,8 +168,8 @@ def _shares(axes: Axes, report: Report) -> None:
         title="share with 95 % interval",
     )
     axes.set_ylim(bottom=0)
-    kim = report.published[0]
-    label = f"published: {kim.chemsys}, stable\n{kim.source}\n{kim.level_of_theory}"
+    paper = report.published[0]
+    label = f"published: {paper.chemsys}, stable\n{paper.source}\n{paper.level_of_theory}"
     handles = [
         Patch(color="black", alpha=0.35, label="stable"),
         Patch(color="black", label="stable, unique, novel"),
@@ -205,9 +204,9 @@ def _within(thresholds: Sequence[float]) -> list[str]:
 def _groups(
     axes: Axes, evaluations: Sequence[Evaluation], labels: Sequence[str], bars: int | None = None
 ) -> Iterator[tuple[Evaluation, str, NDArray[np.floating]]]:
-    """Label the groups, and yield each evaluation, its color and the middles of its bars (m,).
+    """Label the groups, and yield each evaluation, its color and the centers of its bars, (m,).
 
-    There is room for ``bars`` in each group; None: for those of the evaluations.
+    Each group has space for ``bars`` bars; default: one for each evaluation.
     """
     axes.set_xticks(range(len(labels)), labels)
     bars = bars or len(evaluations)
@@ -224,7 +223,7 @@ def _bars(
     aside: float = 0.0,
     **style: Any,
 ) -> None:
-    """Draw bars (m,) at positions ``at``, their intervals ``aside`` of the middle."""
+    """Draw bars (m,) at ``at``, with intervals shifted by ``aside`` bar widths."""
     values = np.array([share.value or 0.0 for share in shares])
     bounds = np.array([share.interval or (0.0, 0.0) for share in shares]).T
     axes.bar(at, 100 * values, width, **style)

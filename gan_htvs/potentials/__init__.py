@@ -1,7 +1,7 @@
-"""Interatomic potentials and the one relaxer.
+"""Interatomic potentials and relaxations.
 
-* ``calculators``: ASE calculators by name; ``batches``: many structures at once
-* ``relaxer``: one relaxation; ``relaxation``: many, each only once
+* ``calculators``: ASE calculators by name; ``batches``: batches of structures on one device
+* ``relaxer``: one relaxation; ``relaxation``: many relaxations, with a cache
 * ``corrections``: energy corrections and levels of theory
 """
 

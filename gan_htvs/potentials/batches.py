@@ -1,4 +1,4 @@
-"""Interatomic potentials that compute many structures at once, on one device."""
+"""Interatomic potentials that compute batches of structures on one device."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     Outcome: TypeAlias = SinglePointCalculator | Exception
 
 _BROKEN_DEVICE = getattr(torch, "AcceleratorError", ())
-"""After this nothing can be computed on the device any more; it has a name since PyTorch 2.8."""
+"""Error after which the device is unusable; PyTorch has it since version 2.8."""
 
 
 class Batches:
-    """A potential that computes structures in batches.
+    """Potential that computes structures in batches.
 
-    Its memory is found out by filling it: when it runs out, batches get half as large.
+    The size of batches is halved whenever the device runs out of memory.
 
     Parameters
     ----------
     calculator
-        Computes ASE's properties of a batch: ``graph(atoms)`` makes of a structure what the
-        network reads, ``size(graph)`` counts what decides how much memory it takes, and
-        ``predict(graphs)`` returns eV, eV/A, eV/A^3 and Bohr magnetons of each.
+        Computes properties of batches: ``graph(atoms)`` returns the input of the network,
+        ``size(graph)`` its size in memory, in any unit, and ``predict(graphs)`` the properties of
+        each structure, in the units of ASE.
 
     Attributes
     ----------
@@ -45,24 +45,24 @@ class Batches:
         self.largest = math.inf
 
     def compute(self, structures: Sequence[Atoms]) -> list[Outcome]:
-        """Compute structures, each as if it were alone.
+        """Compute structures; an error of one does not affect the others.
 
         Returns
         -------
-        For each a calculator that knows its energy, forces and stress, or what was raised on it.
+        For each structure a calculator with its energy, forces and stress, or the error.
         """
         outcomes: dict[int, Outcome] = {}
         graphs = {}
         for i, atoms in enumerate(structures):
             try:
-                _require_finite(positions=atoms.positions, cell=atoms.cell.array)
+                _check_finite(positions=atoms.positions, cell=atoms.cell.array)
                 graphs[i] = self.calculator.graph(atoms)
-            # Whatever a potential raises is one structure's.
+            # Potentials may raise anything; other structures go on.
             except Exception as error:  # noqa: BLE001
                 outcomes[i] = error
         for batch in self._batches(graphs):
-            for i, result in self._halved(batch).items():
-                outcomes[i] = _known(structures[i], result)
+            for i, result in self._compute(batch).items():
+                outcomes[i] = _outcome(structures[i], result)
         return [outcomes[i] for i in range(len(structures))]
 
     def _batches(self, graphs: Mapping[int, Any]) -> Iterator[dict[int, Any]]:
@@ -78,15 +78,15 @@ class Batches:
         if batch:
             yield batch
 
-    def _halved(self, batch: dict[int, Any]) -> dict[int, dict[str, Any] | Exception]:
-        """Compute a batch, and of one that raises the halves, down to what is at fault."""
+    def _compute(self, batch: dict[int, Any]) -> dict[int, dict[str, Any] | Exception]:
+        """Compute a batch; if it raises, divide it until only failing structures raise."""
         try:
             return dict(zip(batch, self.calculator.predict(list(batch.values())), strict=True))
         except _BROKEN_DEVICE:
             raise
         except Exception as error:  # noqa: BLE001
             if len(batch) == 1:
-                # Its frames hold what fills the memory.
+                # The frames of the traceback would keep tensors in memory.
                 return dict.fromkeys(batch, error.with_traceback(None))
             if isinstance(error, torch.OutOfMemoryError):
                 self.largest = sum(map(self.calculator.size, batch.values())) / 2
@@ -95,7 +95,7 @@ class Batches:
         return {
             name: result
             for part in (names[:half], names[half:])
-            for name, result in self._halved({name: batch[name] for name in part}).items()
+            for name, result in self._compute({name: batch[name] for name in part}).items()
         }
 
 
@@ -110,11 +110,11 @@ def batches_of(name: str, device: str) -> Batches:
     return Batches(shipped_calculator(name, device))
 
 
-def _known(atoms: Atoms, result: dict[str, Any] | Exception) -> Outcome:
+def _outcome(atoms: Atoms, result: dict[str, Any] | Exception) -> Outcome:
     if isinstance(result, Exception):
         return result
     try:
-        _require_finite(**result)
+        _check_finite(**result)
     except ArithmeticError as error:
         return error
     calculator = SinglePointCalculator(atoms, **result)
@@ -122,7 +122,7 @@ def _known(atoms: Atoms, result: dict[str, Any] | Exception) -> Outcome:
     return calculator
 
 
-def _require_finite(**numbers: Any) -> None:
+def _check_finite(**numbers: Any) -> None:
     for name, values in numbers.items():
         if not np.isfinite(values).all():
             raise ArithmeticError(f"not finite: {name}")

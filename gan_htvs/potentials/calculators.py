@@ -1,4 +1,4 @@
-"""Interatomic potentials: three whose weights come with their packages, and atomate2's others."""
+"""Interatomic potentials: three whose weights come with their packages, and those of atomate2."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 CHGNET = "0.3.0"
-"""Model of CHGNet that is loaded, whatever the default of the installed version."""
+"""Model of CHGNet, independent of the default of the installed version."""
 
 
 class _Shipped(NamedTuple):
-    """A potential whose weights come with its package."""
+    """Potential whose weights come with its package."""
 
     model: str
     """Name of the model in the package."""
     package: str
     weights: str
-    """Where in the package the weights are."""
+    """Path of the weights in the package."""
     extra: str
     """Extra of gan-htvs that installs the package."""
     calculator: str
-    """Module and class of the ASE calculator, made of a model and a device."""
+    """Module and class of the ASE calculator, with the arguments model and device."""
 
 
 _CHGNET = "gan_htvs.potentials.chgnet:OnePassCHGNet"
@@ -53,10 +53,10 @@ SHIPPED = tuple(_SHIPPED)
 """Potentials whose model is part of the name, and whose weights come with their packages."""
 
 SEVENNET_MODELS = {name: _SHIPPED[name].model for name in SHIPPED if name.startswith("sevennet")}
-"""Name here -> name in the sevenn package."""
+"""Names in the sevenn package."""
 
-_NOT_BY_THEIR_NAME = frozenset({"CHGNet", "SevenNet", "Forcefield"})
-"""Of atomate2's names: two that have one of :data:`SHIPPED`, and one of no force field."""
+_EXCLUDED = frozenset({"CHGNet", "SevenNet", "Forcefield"})
+"""Names of atomate2 that are not accepted: potentials in :data:`SHIPPED`, and a generic name."""
 
 PACKAGES = {
     "Allegro": "nequip-allegro",
@@ -75,36 +75,36 @@ PACKAGES = {
     "Nequip": "nequip",
     "UPET": "upet",
 }
-"""atomate2's name of a force field -> what to install from PyPI."""
+"""PyPI packages of the force fields of atomate2, by name."""
 
 
 @cache
 def force_fields() -> tuple[str, ...]:
-    """List atomate2's names of the force fields that are none of :data:`SHIPPED`."""
+    """Return the names of the force fields of atomate2 that are not in :data:`SHIPPED`."""
     from atomate2.forcefields.utils import MLFF  # noqa: PLC0415 - takes seconds
 
-    return tuple(each.value for each in MLFF if each.value not in _NOT_BY_THEIR_NAME)
+    return tuple(field.value for field in MLFF if field.value not in _EXCLUDED)
 
 
 def known_potential(name: str, *, besides: Sequence[str] = ()) -> str:
-    """Refuse what is neither a potential nor one of ``besides``, with a ValueError."""
+    """Return the name of a potential or one of ``besides``; raise a ValueError for other names."""
     if name in SHIPPED or name in besides or name in force_fields():
         return name
     known = ", ".join((*SHIPPED, *besides, *force_fields()))
-    raise ValueError(f"{name!r} is not known; known are {known}")
+    raise ValueError(f"{name!r} is not known; choose from {known}")
 
 
 def calculator_of(name: str, /, **arguments: Any) -> Calculator:
-    """Load a potential as an ASE calculator, once in each process.
+    """Load a potential as an ASE calculator, once per process.
 
-    Those of :data:`SHIPPED` compute on the CPU, others where ``arguments`` or their package say.
+    Potentials in :data:`SHIPPED` run on the CPU, others on the device of their ``arguments``.
 
     Parameters
     ----------
     name
         One of :data:`SHIPPED` or :func:`force_fields`.
     arguments
-        Plain values for the calculator of a force field, beside atomate2's defaults.
+        Plain values for the calculator of a force field, added to the defaults of atomate2.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def calculator_of(name: str, /, **arguments: Any) -> Calculator:
 
 
 def module_of(name: str) -> str:
-    """Return the module whose import takes most of the time that loading a potential takes."""
+    """Return the module whose import takes most of the loading time of a potential."""
     if name not in SHIPPED:
         return "atomate2.forcefields.utils"
     return _SHIPPED[name].calculator.partition(":")[0]
@@ -130,7 +130,7 @@ def _loaded(name: str, arguments: str) -> Calculator:
 
 
 def shipped_calculator(name: str, device: str) -> Any:
-    """Load one of :data:`SHIPPED` on a device of PyTorch, with a model of its own.
+    """Load one of :data:`SHIPPED` on a device of PyTorch, with a new model.
 
     Raises
     ------
@@ -146,12 +146,12 @@ def shipped_calculator(name: str, device: str) -> Any:
 
 
 def weights_file(name: str) -> Path:
-    """Find the weights of one of :data:`SHIPPED` on disk, without loading anything.
+    """Find the file with the weights of one of :data:`SHIPPED`, without loading it.
 
     Raises
     ------
     UserError
-        If the potential is not installed, or came without its weights.
+        If the potential or its weights are not installed.
     """
     spec = find_spec(_SHIPPED[name].package)
     if spec is None or spec.origin is None:
@@ -167,19 +167,19 @@ def weights_file(name: str) -> Path:
 def _force_field(name: str, arguments: dict[str, Any]) -> Calculator:
     from atomate2.forcefields.utils import ForceFieldMixin, ase_calculator  # noqa: PLC0415 - slow
 
-    # What atomate2's Makers are made of adds their defaults, units of the stress among them.
+    # The base class of atomate2's Makers adds defaults such as the unit of the stress.
     complete = ForceFieldMixin(name, calculator_kwargs=arguments).calculator_kwargs
     try:
         return ase_calculator(name, **complete)
-    except Exception as error:  # whatever a package raises that lacks a file or the network
+    except Exception as error:  # packages raise anything if a file or the network is missing
         reason = f"{(str(error).splitlines() or [''])[0].rstrip('.'):.200}"
         if isinstance(error, ImportError):
-            package = PACKAGES.get(name, "the package that has it")
+            package = PACKAGES.get(name, "its package")
             problem = f"is not installed ({reason}); pip install {package}"
         else:
             problem = (
                 f"cannot be loaded: {type(error).__name__}: {reason}; correct the arguments, or "
-                "load it once with network access if its weights are still to be downloaded"
+                "load it once with network access to download its weights"
             )
         raise UserError(f"potential {name!r} {problem}.") from error
 
@@ -187,6 +187,6 @@ def _force_field(name: str, arguments: dict[str, Any]) -> Calculator:
 def _not_installed(name: str) -> UserError:
     return UserError(
         f"potential {name!r} is not installed; pip install 'gan-htvs[{_SHIPPED[name].extra}]', or "
-        "name others in campaign.yaml: engines.energy.name, prescreen.potential and "
-        "prescreen.confirm, where 'none' asks no second one."
+        "change the potentials in campaign.yaml: engines.energy.name, prescreen.potential and "
+        "prescreen.confirm ('none': no second potential)."
     )

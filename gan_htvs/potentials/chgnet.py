@@ -1,8 +1,8 @@
-"""CHGNet, with energy, forces, stress and magnetic moments from one pass through its network.
+"""CHGNet with energy, forces, stress and magnetic moments from one backward pass.
 
-Its own ``predict_graph`` runs one backward pass for the forces and another for the stress, and
+``CHGNet.predict_graph`` runs one backward pass for the forces and another one for the stress, and
 keeps the graph of both (``create_graph=True``) for training on forces. A relaxation needs one
-first-order backward pass. The numbers are the same.
+first-order backward pass. The results are the same.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 class OnePassCHGNet(CHGNetCalculator):
-    """ASE calculator of CHGNet that computes all it needs at once, of one structure or many.
+    """ASE calculator of CHGNet that computes all properties at once, for one or many structures.
 
     Parameters
     ----------
     model
-        CHGNet's name of a model; its weights are frozen.
+        Name of the model in CHGNet; its weights are frozen.
     device
-        Of PyTorch.
+        Device of PyTorch.
     """
 
     def __init__(self, model: str, device: str) -> None:
@@ -40,31 +40,31 @@ class OnePassCHGNet(CHGNetCalculator):
         super().__init__(network.requires_grad_(False), use_device=device)
 
     def graph(self, atoms: Atoms) -> CrystalGraph:
-        """Make of a structure what the network reads.
+        """Build the input of the network from a structure.
 
         Raises
         ------
         ValueError
-            If the network does not know an element.
+            If the network does not support an element.
         """
-        known = self.model.atom_embedding.embedding.num_embeddings
-        if atoms.numbers.max() > known:
+        n_elements = self.model.atom_embedding.embedding.num_embeddings
+        if atoms.numbers.max() > n_elements:
             raise ValueError(
-                f"CHGNet knows the elements up to {chemical_symbols[known]}, and not "
+                f"CHGNet supports elements up to {chemical_symbols[n_elements]}, not "
                 f"{chemical_symbols[atoms.numbers.max()]}"
             )
         return self.model.graph_converter(AseAtomsAdaptor.get_structure(atoms))
 
     def size(self, graph: CrystalGraph) -> int:
-        """Count bonds and angles, which decide how much memory a graph takes."""
+        """Count bonds and angles, which determine the memory of a graph."""
         return len(graph.atom_graph) + len(graph.bond_graph)
 
     def predict(self, graphs: Sequence[CrystalGraph]) -> list[dict[str, Any]]:
-        """Compute ASE's properties of each graph: eV, eV/A, eV/A^3 and Bohr magnetons."""
+        """Compute the properties of each graph: eV, eV/A, eV/A^3 and Bohr magnetons."""
         model = self.model
         graphs = [graph.to(self.device) for graph in graphs]
         with warnings.catch_warnings():
-            # It makes numbers of the volumes, through which nothing is differentiated.
+            # Volumes are converted to numbers, but not differentiated.
             warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
             batch = BatchedGraph.from_graphs(
                 graphs,
@@ -72,10 +72,10 @@ class OnePassCHGNet(CHGNetCalculator):
                 angle_basis_expansion=model.angle_basis_expansion,
                 compute_stress=True,
             )
-        # What ``forward`` does, which keeps to itself what is to be differentiated by.
-        found = model._compute(batch, compute_magmom=True)  # noqa: SLF001
-        sizes = found["atoms_per_graph"]
-        energies = found["e"] * sizes
+        # ``forward`` does the same, but does not return the variables of differentiation.
+        output = model._compute(batch, compute_magmom=True)  # noqa: SLF001
+        sizes = output["atoms_per_graph"]
+        energies = output["e"] * sizes
         gradients = torch.autograd.grad(
             energies.sum(), [*batch.atom_positions, *batch.strains], materialize_grads=True
         )
@@ -92,7 +92,7 @@ class OnePassCHGNet(CHGNetCalculator):
                 gradients[: len(graphs)],
                 gradients[len(graphs) :],
                 batch.volumes,
-                found["m"],
+                output["m"],
                 strict=True,
             )
         ]
@@ -104,10 +104,10 @@ class OnePassCHGNet(CHGNetCalculator):
         system_changes: list[str] | None = None,
         task: str = "efsm",  # noqa: ARG002 - always all
     ) -> None:
-        """Compute everything, as ASE asks for it."""
+        """Compute all properties, with the signature of ASE."""
         Calculator.calculate(self, atoms, properties, system_changes or all_changes)
-        (found,) = self.predict([self.graph(self.atoms)])
-        self.results |= found | {"free_energy": found["energy"]}
+        (output,) = self.predict([self.graph(self.atoms)])
+        self.results |= output | {"free_energy": output["energy"]}
 
 
 def _numbers(tensor: torch.Tensor) -> Any:

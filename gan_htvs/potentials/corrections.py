@@ -1,8 +1,8 @@
-"""Levels of theory, and what each energy needs before it may stand beside formation energies.
+"""Levels of theory, and the corrections that make energies comparable.
 
 The Materials Project fits its MP2020 corrections (Wang et al., Sci. Rep. 11, 15496 (2021)) to raw
-GGA and GGA+U energies. CHGNet learned energies that contain them; SevenNet and VASP give raw ones,
-and so, it is assumed, do the force fields that go by atomate2's names.
+GGA and GGA+U energies. CHGNet is trained on energies that include them. SevenNet and VASP return
+raw energies, and so do the force fields of atomate2, by assumption.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 HUBBARD_ANIONS = frozenset({"O", "F"})
-"""Only in their compounds do the settings of the Materials Project put U on transition metals."""
+"""Anions of the compounds in which the Materials Project applies U to transition metals."""
 
 
 @dataclass(frozen=True)
 class LevelOfTheory:
-    """What computed an energy.
+    """Method of an energy.
 
     Attributes
     ----------
     label
-        As it is stored; energies of different labels are never compared.
+        Stored name; energies with different labels are never compared.
     is_corrected
-        Whether the energies contain the MP2020 corrections as they come.
+        Whether the method returns energies that include the MP2020 corrections.
     """
 
     label: str
@@ -52,35 +52,36 @@ LEVELS_OF_THEORY = {
     "sevennet-l3i5": LevelOfTheory("SevenNet-l3i5+MP2020", is_corrected=False),
     "vasp": LevelOfTheory("PBE(+U)+MP2020", is_corrected=False),
 }
-"""Energy engine -> the level of its energies, corrections included."""
+"""Levels of theory by energy engine, corrections included."""
 
 
 def level_of_theory(engine: str, arguments: Mapping[str, Any] | None = None) -> LevelOfTheory:
-    """Find the level of theory of an energy engine.
+    """Return the level of theory of an energy engine.
 
     Parameters
     ----------
     engine
         Name in `engines.energy`.
     arguments
-        Those of a force field, which are part of its label: another model is another level.
+        Arguments of a force field, which are part of the label: another model is another level.
 
     Raises
     ------
     CalculationError
-        If no energy of this calculator may enter a hull, as hybrids may not.
+        If energies of this calculator are not comparable with the hull, such as those of hybrids.
     """
     if engine in LEVELS_OF_THEORY:
         return LEVELS_OF_THEORY[engine]
     if "hse" in engine.lower():
         raise CalculationError(
-            f"an energy of {engine} cannot enter the hull: the references are GGA(+U); hybrids "
-            "are for band gaps"
+            f"an energy of {engine} cannot be compared with the hull: the references are GGA(+U); "
+            "use hybrids for band gaps only"
         )
     if engine in force_fields():
         return LevelOfTheory(f"{engine}{_in_brackets(arguments)}+MP2020", is_corrected=False)
     raise CalculationError(
-        f"an energy of the unknown calculator {engine!r} cannot enter the hull; known are "
+        f"an energy of the unknown calculator {engine!r} cannot be compared with the hull; choose "
+        "from "
         f"{', '.join((*LEVELS_OF_THEORY, *force_fields()))}"
     )
 
@@ -96,14 +97,14 @@ def _in_brackets(arguments: Mapping[str, Any] | None) -> str:
 
 
 def energy_correction(structure: Structure, energy_per_atom: float, engine: str) -> float:
-    """Compute what is to be added to a raw energy, eV/atom; 0 where it contains it already.
+    """Compute the correction of a raw energy, eV/atom; 0 if the energy includes it.
 
-    ``energy_per_atom`` is the raw one, eV/atom.
+    ``energy_per_atom`` is the raw energy, eV/atom.
 
     Raises
     ------
     CalculationError
-        If the energy is missing or no number, the calculator is unknown or a hybrid, or the
+        If the energy is missing or not finite, the calculator is unknown or a hybrid, or the
         Materials Project has no corrections for such a compound.
     """
     level = level_of_theory(engine)
@@ -121,7 +122,7 @@ def energy_correction(structure: Structure, energy_per_atom: float, engine: str)
             "hubbards": hubbards,
             "software": engine,
         },
-        # Without them, whatever reduces to MgO2 would be taken for a peroxide.
+        # Without them, every formula that reduces to MgO2 would count as a peroxide.
         data={
             "oxide_type": oxide_type(structure),
             "oxidation_states": _oxidation_states(structure),
@@ -141,7 +142,7 @@ def _scheme() -> MaterialsProject2020Compatibility:
 
 @cache
 def _hubbards(symbols: frozenset[str]) -> dict[str, float]:
-    """U of each element in a compound of these, eV, as the Materials Project sets it."""
+    """Return the U of each element in a compound, eV, in the Materials Project."""
     if not symbols & HUBBARD_ANIONS:
         return {}
     anion = max(symbols & HUBBARD_ANIONS, key=lambda symbol: Element(symbol).X)

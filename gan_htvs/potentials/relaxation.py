@@ -1,4 +1,4 @@
-"""Relax many structures with an interatomic potential, on all cores, each only once.
+"""Relax many structures with an interatomic potential on all cores, with a cache.
 
 Reference phases, candidates, training sets and evaluated samples all use :func:`relax_many`. A
 single structure is relaxed by :func:`gan_htvs.potentials.relaxer.relax`.

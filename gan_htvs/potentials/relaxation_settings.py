@@ -21,12 +21,12 @@ class PotentialSettings(Settings):
     """Settings of a relaxation with an interatomic potential."""
 
     name: PotentialName = Field("chgnet", description="interatomic potential")
-    # Left out when empty: the names of jobs without them, which are hashes, do not depend on it.
+    # Omitted when empty, so that the hashes of jobs without arguments stay the same.
     arguments: dict[str, JsonValue] = Field(
         default_factory=dict,
         exclude_if=not_,
-        description="keyword arguments of the ASE calculator of a potential that has atomate2's "
-        "name, such as {model: /path/to/model}",
+        description="keyword arguments of the ASE calculator, for potentials with names of "
+        "atomate2, such as {model: /path/to/model}",
     )
     fmax: PositiveFloat = Field(0.1, description="largest force when converged, eV/A")
     max_steps: PositiveInt = Field(500, description="longer relaxations count as failed")
@@ -36,11 +36,10 @@ class PotentialSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _arguments_are_of_a_potential_without_a_model(self) -> Self:
+    def _arguments_need_a_potential_of_atomate2(self) -> Self:
         if self.arguments and self.name in SHIPPED:
             raise ValueError(
-                f"arguments: {self.name!r} takes none, its model is part of its name; leave them "
-                "out"
+                f"arguments: {self.name!r} takes none, its model is part of its name; remove them"
             )
         return self
 

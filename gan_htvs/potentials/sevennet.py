@@ -1,4 +1,4 @@
-"""SevenNet, whose energies are to be had without the forces, which take most of the time."""
+"""SevenNet with energies without forces, which take most of the time."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FORCES = "force_output"
 
 
 class LazySevenNet(SevenNetCalculator):
-    """ASE calculator of SevenNet that runs its backward pass only when forces are asked for.
+    """ASE calculator of SevenNet that only runs its backward pass if forces are requested.
 
     Parameters
     ----------
     model
-        SevenNet's name of a model; its weights are frozen.
+        Name of the model in SevenNet; its weights are frozen.
     device
-        Of PyTorch.
+        Device of PyTorch.
     """
 
     def __init__(self, model: str, device: str) -> None:
@@ -38,12 +38,12 @@ class LazySevenNet(SevenNetCalculator):
         self._graph_outputs: Any = None
 
     def graph(self, atoms: Atoms) -> AtomGraphData:
-        """Make of a structure what the network reads.
+        """Build the input of the network from a structure.
 
         Raises
         ------
         ValueError
-            If the network does not know an element.
+            If the network does not support an element.
         """
         self.set_atoms(atoms)
         return AtomGraphData.from_numpy_dict(
@@ -51,7 +51,7 @@ class LazySevenNet(SevenNetCalculator):
         )
 
     def size(self, graph: AtomGraphData) -> int:
-        """Count edges, which decide how much memory a graph takes."""
+        """Count edges, which determine the memory of a graph."""
         return int(graph.num_edges)
 
     def predict(self, graphs: Sequence[AtomGraphData]) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ class LazySevenNet(SevenNetCalculator):
             for key in (KEY.PRED_TOTAL_ENERGY, KEY.PRED_FORCE, KEY.PRED_STRESS)
         )
         return [
-            # Its stress is the virial's: of the other sign, and xx, yy, zz, xy, yz, zx.
+            # The stress of SevenNet has the opposite sign, and the order xx, yy, zz, xy, yz, zx.
             {"energy": float(energy), "forces": force, "stress": -stress[[0, 1, 2, 4, 5, 3]]}
             for energy, force, stress in zip(
                 energies, np.split(forces, np.cumsum(n_atoms)[:-1]), stresses, strict=True
@@ -79,7 +79,7 @@ class LazySevenNet(SevenNetCalculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Compute the energy, and the rest if more is asked for; the energy is not done twice."""
+        """Compute the energy, and forces and stress if requested, without a second forward pass."""
         if system_changes or self._graph_outputs is None:
             Calculator.calculate(self, atoms, properties, system_changes)
             self._graph_outputs, self.results = None, {}
@@ -91,6 +91,6 @@ class LazySevenNet(SevenNetCalculator):
             self._graph_outputs = outputs
             self.results = {"energy": energy, "free_energy": energy}
         if not set(properties) <= set(self.results):
-            # Backward pass only when forces are asked for; autograd frees the graph after it.
+            # Autograd frees the graph after the backward pass.
             outputs, self._graph_outputs = self._graph_outputs, None
             self.results = self.output_to_results(self.model.get_submodule(FORCES)(outputs))

@@ -1,9 +1,9 @@
-"""A first guess of how stiff a crystal is: springs between neighbors.
+"""Initial Hessian of a quasi-Newton optimizer: springs between neighbors.
 
-A quasi-Newton optimizer starts from it and learns the rest. Springs get weaker with distance, as in
+Springs get weaker with distance, as in
 the model Hessian of Lindh et al. (Chem. Phys. Lett. 1995, 241, 423) and the preconditioner of
-Packwood et al. (J. Chem. Phys. 2016, 144, 164109), here with strain: a cell that gets longer
-stretches the springs along it.
+Packwood et al. (J. Chem. Phys. 2016, 144, 164109), here with strain: a longer cell stretches the
+springs along it.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CUTOFF = 5.0
-"""A."""
+"""Longest spring, A."""
 STRENGTH = 2.0
-"""Of a spring between atoms that touch, eV/A^2."""
+"""Stiffness of a spring between touching atoms, eV/A^2."""
 DECAY = 3.0
-"""Over what two radii make together; e times weaker at 4/3 of it."""
+"""Decay per sum of covalent radii; at 4/3 of it the stiffness is e times smaller."""
 SIDEWAYS = 0.1
-"""Stiffness across a spring, as a share of that along it."""
+"""Stiffness across a spring relative to that along it."""
 _COINCIDENT = 0.1
 
 
 def spring_hessian(atoms: Atoms) -> NDArray[np.float64]:
-    """Second derivatives of the energy of the springs.
+    """Compute second derivatives of the energy of the springs.
 
     Returns
     -------
-    (3 n + 9, 3 n + 9): atoms, then strain in rows, eV/A^2, eV/A and eV.
+    (3 n + 9, 3 n + 9): atoms, then rows of the strain, eV/A^2, eV/A and eV.
     """
     n = len(atoms)
     first, second, vectors = neighbor_list("ijD", atoms, CUTOFF)
@@ -44,12 +44,12 @@ def spring_hessian(atoms: Atoms) -> NDArray[np.float64]:
     strengths = STRENGTH * np.exp(-DECAY * (distances / touching - 1))
     along = vectors / distances[:, None]
     springs = (1 - SIDEWAYS) * along[:, :, None] * along[:, None, :] + SIDEWAYS * np.eye(3)
-    springs *= strengths[:, None, None] / 2  # the list has each pair twice
+    springs *= strengths[:, None, None] / 2  # each pair is in the list twice
     n_springs = len(springs)
     numbers = np.arange(n_springs)
     ends = sparse.coo_array((np.ones(n_springs), (numbers, second)), (n_springs, n))
     ends -= sparse.coo_array((np.ones(n_springs), (numbers, first)), (n_springs, n))
-    # How the vector of each spring changes: (3 n_springs, 3 n + 9).
+    # Derivative of the vector of each spring: (3 n_springs, 3 n + 9).
     by_strain = np.einsum("xa,mb->mxab", np.eye(3), vectors).reshape(-1, 9)
     changes = sparse.hstack([sparse.kron(ends, np.eye(3)), by_strain], format="csr")
     blocks = (springs, numbers, np.arange(n_springs + 1))

@@ -17,7 +17,7 @@ LOOK_BACK = 5
 
 
 class Agreement(Settings):
-    """Stop the relaxation of a second potential as soon as it agrees, or no longer can.
+    """Stop the relaxation of a second potential once it agrees, or can no longer agree.
 
     The estimate assumes that no remaining step lowers the energy more than the best of the last
     ``LOOK_BACK`` steps.
@@ -30,18 +30,18 @@ class Agreement(Settings):
     max_steps: int
 
     def __call__(self, curve: Curve) -> str | None:
-        """Return a reason to stop: it agrees, or cannot any more; None if it is still open."""
+        """Return why the relaxation is stopped; None if it continues."""
         if self.refusal(curve.energies[-1]) is None:
             return "agrees"
         lowest = min(curve.energies)
         missing = lowest - self.hull - min(self.window, self.first + self.disagreement)
         n_steps = len(curve.energies) - 1
         if missing <= 0 and lowest == curve.energies[-1]:
-            return "is too low, and falls"
+            return "is too low, and decreases"
         if n_steps < LOOK_BACK:
             return None
         decrease = -min(np.diff(curve.energies)[-LOOK_BACK:])
-        return "falls too slowly" if decrease * (self.max_steps - n_steps) < missing else None
+        return "decreases too slowly" if decrease * (self.max_steps - n_steps) < missing else None
 
     def refusal(self, energy_per_atom: float) -> str | None:
         """Return why an energy of the second potential, eV/atom, does not confirm the first."""

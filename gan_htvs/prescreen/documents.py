@@ -10,7 +10,7 @@ from gan_htvs.core.relaxation_result import RelaxationResult
 
 
 class Screened(Document):
-    """One structure after the prescreen."""
+    """Structure after the prescreen."""
 
     proposal: Proposal
     verdict: PrescreenVerdict
@@ -20,14 +20,14 @@ class Screened(Document):
 
 
 class ScreenedBatch(Document):
-    """One batch of structures after the prescreen."""
+    """Batch of structures after the prescreen."""
 
     screened: list[Screened] = Field(description="in the order of the structures")
     counts: dict[str, int] = Field(description="structures by rejecting step, and 'survived'")
 
 
 class Survivor(Document):
-    """A structure that goes on to the evaluation of a candidate."""
+    """Structure that is evaluated as a candidate."""
 
     proposal: Proposal
     relaxed: RelaxedStructure | None = Field(None, description="None: no prescreen")
@@ -37,7 +37,7 @@ class Survivor(Document):
 class Selection(Document):
     """The survivors of one composition."""
 
-    survivors: list[Survivor] = Field(description="most stable first, each crystal once")
+    survivors: list[Survivor] = Field(description="most stable first, without duplicates")
     rejected: list[PrescreenVerdict] = Field(
         default_factory=list, description="duplicates of survivors of other batches"
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda"]
 
 CONFIRMATION_STEPS = 20
-"""Limit on the steps of the second potential; if it still disagrees, the structure is rejected."""
+"""Limit on the steps of the second potential, after which a disagreement is final."""
 
 
 class PrescreenSettings(Settings):
@@ -28,7 +28,7 @@ class PrescreenSettings(Settings):
         "'chgnet' before VASP",
     )
     arguments: dict[str, JsonValue] = Field(
-        default_factory=dict, description="as in `engines.energy`, of this potential"
+        default_factory=dict, description="as in `engines.energy`, for this potential"
     )
     confirm: PotentialName | Literal["none"] | None = Field(
         None,
@@ -36,50 +36,50 @@ class PrescreenSettings(Settings):
         "SevenNet relaxes; 'none': no confirmation",
     )
     confirm_arguments: dict[str, JsonValue] = Field(
-        default_factory=dict, description="the same of the potential that confirms"
+        default_factory=dict, description="the same for the potential that confirms"
     )
     max_steps: PositiveInt = Field(200, description="longer relaxations count as failed")
     window: PositiveFloat | None = Field(
         None,
-        description="largest energy above hull that goes on, eV/atom; null: "
+        description="largest energy above hull of survivors, eV/atom; null: "
         "`thresholds.metastable`",
     )
     recall: Annotated[float, Field(gt=0, le=1)] = Field(
         0.94,
-        description="share of the structures within the window that early stopping must keep, as "
-        "it was calibrated; 1: nothing is stopped",
+        description="share of the structures within the window that early stopping must keep, "
+        "according to its calibration; 1: nothing is stopped",
     )
     audit: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1,
-        description="share of the structures that are never stopped, to estimate how many are lost",
+        description="share of structures that are never stopped, to estimate how many are lost",
     )
     disagreement: PositiveFloat = Field(
         0.1,
-        description="difference of the energies above hull, eV/atom, beyond which two potentials "
-        "contradict each other",
+        description="largest difference of the energies above hull of two potentials that agree, "
+        "eV/atom",
     )
     symmetry_tolerance: NonNegativeFloat = Field(
-        0.1, description="structures this close to a symmetry get it, A; 0: never"
+        0.1, description="tolerance for symmetrizing structures, A; 0: they are not symmetrized"
     )
 
     device: Device = Field(
         "auto",
-        description="what relaxes: 'cpu': the cores of the job, a structure each; 'cuda': one GPU, "
-        "all structures of the job at once; 'auto': the GPU where there is one, and SevenNet "
-        "relaxes, which gains by it, see docs/gpu-relaxation.md. Potentials with atomate2's names "
-        "compute where their `arguments` say",
+        description="device of relaxations; 'cpu': the cores of the job, one structure per core; "
+        "'cuda': one GPU, all structures of the job at once; 'auto': a GPU if there is one and the "
+        "potential is SevenNet, see docs/gpu-relaxation.md. Potentials with names of atomate2 run "
+        "on the device in their `arguments`",
     )
 
     @model_validator(mode="after")
-    def _arguments_are_of_a_potential_that_is_named(self) -> Self:
+    def _arguments_have_a_potential(self) -> Self:
         for section, arguments, name in (
             ("arguments", self.arguments, self.potential),
             ("confirm_arguments", self.confirm_arguments, self.confirm),
         ):
             if arguments and name in {None, "none", *SHIPPED}:
                 raise ValueError(
-                    f"{section} are for a potential that has atomate2's name and is named beside "
-                    f"them, not for {name!r}; leave them out"
+                    f"{section} are for a potential with a name of atomate2 in the same section, "
+                    f"not for {name!r}; remove them"
                 )
         return self
 
@@ -101,7 +101,7 @@ class PrescreenSettings(Settings):
         return tuple(filter(None, (self.relaxing(engines), self.confirming(engines))))
 
     def decides_energy(self, engines: EngineSettings) -> bool:
-        """Return whether its energies are those of the campaign: nothing is relaxed again."""
+        """Return whether its energies are final, so that survivors are not relaxed again."""
         relaxing = self.relaxing(engines)
         return (relaxing.name, relaxing.arguments) == (
             engines.energy.name,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 SAME_ENERGY = 0.01
-"""A duplicate replaces the first structure of its crystal if it is lower by more, eV/atom."""
+"""A duplicate is kept instead of the first structure if it is lower by more than this, eV/atom."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Prescreen:
     def agreement(self, composition: Composition, first: float) -> Agreement:
         """Return the criterion for agreement with the energy above hull ``first``, eV/atom."""
         if self.confirming_references is None or self.confirming is None:
-            raise ValueError("there is no second potential")
+            raise ValueError("the prescreen has no second potential")
         return Agreement(
             hull=round(self.confirming_references.hull_energy(composition), 6),
             window=self.window,
@@ -106,8 +106,8 @@ class Prescreen:
 
     def is_audited(self, candidate_id: str) -> bool:
         """Return whether a structure is never stopped, which depends only on its id."""
-        drawn = int(content_hash("audit", candidate_id)[:8], 16) / 16**8
-        return drawn < self.audit
+        number = int(content_hash("audit", candidate_id)[:8], 16) / 16**8
+        return number < self.audit
 
     def run(
         self,
@@ -207,7 +207,7 @@ class _Batch:
             if other is None:
                 unique[name] = start
             else:
-                reason = f"the same crystal as {other}, which is relaxed"
+                reason = f"the same crystal as {other}, which is relaxed instead"
                 self._reject(name, ScreeningStep.DUPLICATE, reason, other)
         return unique
 

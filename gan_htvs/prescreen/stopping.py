@@ -26,7 +26,7 @@ LOOKS = (5, 10, 15, 20, 30, 40, 60, 80, 120, 160)
 """Steps after which energies are extrapolated."""
 QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 1.0)
 """Shares of the extrapolations that a margin covers."""
-FEWEST = 20
+MIN_RELAXATIONS = 20
 """Smallest number of unfinished relaxations from which a margin is derived."""
 
 
@@ -49,12 +49,12 @@ class Look(Settings):
 
 
 class Recall(Settings):
-    """Recall and cost of a margin, on relaxations that it was not derived from."""
+    """Recall and cost of a margin, measured on relaxations outside its calibration."""
 
     quantile: float
     recall: float = Field(description="share kept of those that end within the window")
     cost: float = Field(description="share of the steps of full relaxations")
-    n_within: int = Field(description="that end within the window, of which the recall is a share")
+    n_within: int = Field(description="relaxations that end within the window")
 
 
 class StoppingRule(Settings):
@@ -63,7 +63,7 @@ class StoppingRule(Settings):
     Attributes
     ----------
     curves
-        By window, eV/atom, as text: a point for each quantile.
+        One point for each quantile, by window (eV/atom, as text).
     """
 
     level_of_theory: str
@@ -73,7 +73,7 @@ class StoppingRule(Settings):
     looks: tuple[Look, ...]
     curves: dict[str, tuple[Recall, ...]]
     n_relaxations: int
-    data: str = Field("", description="what it was calibrated on")
+    data: str = Field("", description="data of the calibration")
 
     def quantile_for(self, recall: float, window: float) -> float | None:
         """Return the cheapest quantile with at least this recall; None if there is none.
@@ -158,7 +158,8 @@ def calibrate(
     groups = sorted({trace.group for trace in traces})
     fold_of = {group: i % folds for i, group in enumerate(groups)}
     looks = [
-        _teach([t for t in traces if fold_of[t.group] != fold], QUANTILES) for fold in range(folds)
+        _calibrate_looks([t for t in traces if fold_of[t.group] != fold], QUANTILES)
+        for fold in range(folds)
     ]
     curves = {}
     for window in windows:
@@ -186,7 +187,7 @@ def calibrate(
         optimizer=optimizer,
         fmax=fmax,
         quantiles=QUANTILES,
-        looks=tuple(_teach(traces, QUANTILES)),
+        looks=tuple(_calibrate_looks(traces, QUANTILES)),
         curves=curves,
         n_relaxations=len(traces),
         data=data,
@@ -195,46 +196,46 @@ def calibrate(
 
 def _stopped_at(trace: Trace, looks: Sequence[Look], index: int, window: float) -> int | None:
     for look in looks:
-        goes_on = look.step < len(trace.energies) - 1
-        if goes_on and look.at_best(trace.energies, index) > window:
+        is_unfinished = look.step < len(trace.energies) - 1
+        if is_unfinished and look.at_best(trace.energies, index) > window:
             return look.step
     return None
 
 
-def _teach(traces: Sequence[Trace], quantiles: Sequence[float]) -> list[Look]:
+def _calibrate_looks(traces: Sequence[Trace], quantiles: Sequence[float]) -> list[Look]:
     looks = []
     before = 0
     for step in LOOKS:
-        going_on = [t for t in traces if t.ended is not None and len(t.energies) - 1 > step]
-        if len(going_on) < FEWEST:
+        unfinished = [t for t in traces if t.ended is not None and len(t.energies) - 1 > step]
+        if len(unfinished) < MIN_RELAXATIONS:
             break
-        now = np.array([t.energies[step] for t in going_on])
-        fall = np.array([t.energies[before] for t in going_on]) - now
-        left = now - np.array([t.ended for t in going_on], dtype=float)
-        gain = _slope(fall, left)
-        margins = np.quantile(left - gain * fall, quantiles)
+        now = np.array([t.energies[step] for t in unfinished])
+        decrease = np.array([t.energies[before] for t in unfinished]) - now
+        remaining = now - np.array([t.ended for t in unfinished], dtype=float)
+        gain = _slope(decrease, remaining)
+        margins = np.quantile(remaining - gain * decrease, quantiles)
         looks.append(
             Look(
                 step=step,
                 before=before,
                 gain=gain,
                 margins=tuple(margins.round(5).tolist()),
-                n_relaxations=len(going_on),
+                n_relaxations=len(unfinished),
             )
         )
         before = step
     return looks
 
 
-def _slope(fall: NDArray[np.float64], left: NDArray[np.float64]) -> float:
+def _slope(decrease: NDArray[np.float64], remaining: NDArray[np.float64]) -> float:
     """Return the slope of a least-squares fit through the origin, at least zero."""
-    return max(0.0, round(float(fall @ left) / max(float(fall @ fall), 1e-12), 5))
+    return max(0.0, round(float(decrease @ remaining) / max(float(decrease @ decrease), 1e-12), 5))
 
 
 def shipped_rule(level_of_theory: str, optimizer: str, fmax: float) -> StoppingRule | None:
-    """Return the rule that comes with the package; None if these settings were not calibrated.
+    """Return the shipped rule for these settings; None if there is none.
 
-    A rule for a larger ``fmax`` (eV/A) is not valid for a smaller one, which lowers energies more.
+    A rule is not valid for a smaller ``fmax`` (eV/A), which lowers energies more.
     """
     for path in sorted(Path(__file__).parent.glob("stopping-*.json")):
         rule = StoppingRule.model_validate_json(path.read_text(encoding="utf-8"))

@@ -1,9 +1,8 @@
-"""Energies above the convex hull, of any number of candidates at once.
+"""Energies above the convex hull, for many candidates at once.
 
-Over the atomic fractions of a chemical system, the lower convex hull of some energies is the
-highest of the planes of its facets. A plane is the set of chemical potentials at which the phases
-at the corners of the facet coexist, so that evaluating a hull is one matrix product and one
-maximum.
+The lower convex hull of energies over atomic fractions is the maximum of the planes of its facets.
+The plane of a facet is given by the chemical potentials at which the phases at its corners coexist.
+Evaluating the hull takes one matrix product and one maximum.
 """
 
 from __future__ import annotations
@@ -29,13 +28,12 @@ if TYPE_CHECKING:
 CompositionLike: TypeAlias = str | Composition
 
 NEGLIGIBLE = 1e-8
-"""Smaller atomic fractions are rounding errors, and flatter facets look upwards."""
+"""Atomic fractions below this are rounding errors; also the tolerance for downward facets."""
 
-
-ROUNDED = 12
-"""Digits to which compositions are the same."""
-FLAT = 1e-12
-"""Facets of less volume hold no composition between their corners."""
+DECIMALS = 12
+"""Decimals to which equal compositions agree."""
+MIN_VOLUME = 1e-12
+"""Facets of smaller volume are degenerate: no composition lies between their corners."""
 
 
 class LowerHull:
@@ -44,16 +42,16 @@ class LowerHull:
     Parameters
     ----------
     fractions
-        (n, E): composition of each point, rows that sum to 1. The pure ones must be among them.
+        (n, E): composition of each point; rows sum to 1. The pure elements must be included.
     energies
-        (n,) in eV per whatever the fractions count.
+        (n,): eV per atom, or per metal atom if the fractions count metals only.
 
     Attributes
     ----------
     potentials
         (F, E): chemical potential of each element on each facet, eV.
     corners
-        (F, E): the points that span each facet.
+        (F, E): indices of the points at the corners of each facet.
     """
 
     potentials: NDArray[np.float64]
@@ -68,21 +66,21 @@ class LowerHull:
             self.potentials = self.energies[[lowest], None]
             self.corners = np.array([[lowest]])
             return
-        # The first fraction follows from the others. One point above all of them keeps the hull
-        # full-dimensional where only the elements are left.
+        # The first fraction follows from the others. A point above all others keeps the hull
+        # full-dimensional if there are only elements.
         points = np.column_stack([self.fractions[:, 1:], self.energies])
         above = np.append(points[:, :-1].mean(axis=0), self.energies.max() + 1)
         hull = ConvexHull(np.vstack([points, above]))
-        looks_down = hull.equations[:, -2] < -NEGLIGIBLE
-        normals, offsets = np.split(hull.equations[looks_down], [-1], axis=1)
+        is_lower = hull.equations[:, -2] < -NEGLIGIBLE
+        normals, offsets = np.split(hull.equations[is_lower], [-1], axis=1)
         slopes = -normals[:, :-1] / normals[:, -1:]
-        of_first = -offsets / normals[:, -1:]
-        self.potentials = np.hstack([of_first, of_first + slopes])
-        self.corners = hull.simplices[looks_down]
+        first = -offsets / normals[:, -1:]
+        self.potentials = np.hstack([first, first + slopes])
+        self.corners = hull.simplices[is_lower]
 
     @cached_property
     def vertices(self) -> NDArray[np.int64]:
-        """Points on the hull, ascending."""
+        """Indices of the points on the hull, in ascending order."""
         return np.unique(self.corners)
 
     def energies_at(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -92,34 +90,35 @@ class LowerHull:
     def decompose(
         self, fractions: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Find the coexisting points: (m, E) -> their indices (m, E) and amounts (m, E)."""
-        rows, of = np.unique(fractions.round(ROUNDED), axis=0, return_inverse=True)
-        of = of.reshape(-1)
-        # Where more points lie on one plane than span it, the plane is cut into several facets,
-        # and only the one around a composition has no negative amounts of it.
-        spans = self.fractions[self.corners]  # (F, E, E): a row for each corner
-        wide = np.abs(np.linalg.det(spans)) > FLAT
-        amounts = np.einsum("me,fec->mfc", rows, np.linalg.inv(spans[wide]))
-        around = amounts.min(axis=2).argmax(axis=1)
-        return self.corners[wide][around][of], amounts[np.arange(len(rows)), around][of]
+        """Return the coexisting points: (m, E) -> their indices (m, E) and amounts (m, E)."""
+        unique, inverse = np.unique(fractions.round(DECIMALS), axis=0, return_inverse=True)
+        inverse = inverse.reshape(-1)
+        # A plane with more points than are needed to span it consists of several facets. Only the
+        # facet that contains a composition has no negative amounts.
+        corners = self.fractions[self.corners]  # (F, E, E): a row for each corner
+        valid = np.abs(np.linalg.det(corners)) > MIN_VOLUME
+        amounts = np.einsum("me,fec->mfc", unique, np.linalg.inv(corners[valid]))
+        facets = amounts.min(axis=2).argmax(axis=1)
+        points = self.corners[valid][facets]
+        return points[inverse], amounts[np.arange(len(unique)), facets][inverse]
 
 
 class ReferenceEnergy(Document):
-    """The energy of one relaxed reference phase."""
+    """Energy of a relaxed reference phase."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="name of the phase, unique in its set")
-    formula: str = Field(description="formula; its multiple does not matter")
+    name: str = Field(description="name of the phase, unique in the set")
+    formula: str = Field(description="formula of any number of formula units")
     energy_per_atom: float = Field(description="eV/atom, corrections included")
-    level_of_theory: str = Field(min_length=1, description="what computed the energy")
-    source: str = Field("", description="where the structure, or a pinned energy, comes from")
+    level_of_theory: str = Field(min_length=1, description="method of the energy")
+    source: str = Field("", description="origin of the structure or of a pinned energy")
 
     @field_validator("formula")
     @classmethod
     def _formula_is_valid(cls, formula: str) -> str:
         if not Composition(formula):
-            raise ValueError("an empty formula")
+            raise ValueError("the formula is empty")
         return formula
 
     @property
@@ -129,14 +128,14 @@ class ReferenceEnergy(Document):
 
 
 class ReferenceSet(Document):
-    """Reference energies at one level of theory, and the convex hull that they span.
+    """Reference energies at one level of theory, and their convex hull.
 
-    A candidate is never added to the set, so that every candidate meets the same hull; one below
-    it has a negative energy above hull.
+    Candidates are never added to the set, so all of them are compared with the same hull. A
+    candidate below the hull has a negative energy above hull.
 
-    Energies are taken as they are, with the corrections that
-    :mod:`gan_htvs.potentials.corrections` gave them. O2 is pinned to its Materials Project
-    value instead of being computed, because interatomic potentials are not made for molecules.
+    The energies include the corrections of :mod:`gan_htvs.potentials.corrections`. The energy of
+    O2 is pinned to its Materials Project value, because interatomic potentials are not made for
+    molecules.
 
     Raises
     ------
@@ -162,16 +161,16 @@ class ReferenceSet(Document):
 
     @property
     def level_of_theory(self) -> str:
-        """What computed the energies."""
+        """Method of the energies."""
         return self.entries[0].level_of_theory
 
     def check_level(self, level_of_theory: str) -> None:
-        """Make sure that a candidate's energy may be compared with this set.
+        """Raise an error if an energy of this level of theory is not comparable with the set.
 
         Raises
         ------
         UserError
-            If it was computed at another level of theory.
+            If the level of theory is another one.
         """
         if level_of_theory != self.level_of_theory:
             raise UserError(
@@ -181,7 +180,7 @@ class ReferenceSet(Document):
 
     @cached_property
     def content_hash(self) -> str:
-        """Name of the set: equal for sets whose energies agree to 1e-6 eV/atom."""
+        """Hash of the set, equal for sets whose energies agree to 1e-6 eV/atom."""
         return content_hash(
             [
                 (entry.name, entry.formula, round(entry.energy_per_atom, 6), entry.level_of_theory)
@@ -198,7 +197,7 @@ class ReferenceSet(Document):
 
     @cached_property
     def hull(self) -> LowerHull:
-        """Convex hull; its points are the entries, its energies in eV/atom."""
+        """Convex hull of the entries, in eV/atom."""
         return LowerHull(
             self.fractions([entry.formula for entry in self.entries]),
             [entry.energy_per_atom for entry in self.entries],
@@ -211,7 +210,7 @@ class ReferenceSet(Document):
 
     @property
     def phase_diagram(self) -> PhaseDiagram:
-        """The same hull as pymatgen's object, for its plotters."""
+        """The hull as a pymatgen phase diagram, for plots."""
         return PhaseDiagram(
             [
                 PDEntry(e.composition, e.energy_per_atom * e.composition.num_atoms, name=e.name)
@@ -220,7 +219,7 @@ class ReferenceSet(Document):
         )
 
     def fractions(self, compositions: Iterable[CompositionLike]) -> NDArray[np.float64]:
-        """Write compositions as atomic fractions, (n, E), in the order of ``elements``.
+        """Compute atomic fractions of compositions, (n, E), in the order of ``elements``.
 
         Raises
         ------
@@ -230,10 +229,10 @@ class ReferenceSet(Document):
         rows = []
         for composition in map(Composition, compositions):
             amounts = composition.get_el_amt_dict()
-            if foreign := sorted(set(amounts) - set(self.elements)):
+            if missing := sorted(set(amounts) - set(self.elements)):
                 raise UserError(
-                    f"{composition.reduced_formula}: there is no reference energy of "
-                    f"{', '.join(foreign)}; choose compositions of {'-'.join(self.elements)} or "
+                    f"{composition.reduced_formula}: no reference energy of "
+                    f"{', '.join(missing)}; choose compositions of {'-'.join(self.elements)} or "
                     "relax the reference phases of the larger chemical system."
                 )
             rows.append([amounts.get(symbol, 0.0) for symbol in self.elements])
@@ -243,7 +242,7 @@ class ReferenceSet(Document):
     def energies_above_hull(
         self, compositions: Iterable[CompositionLike], energies_per_atom: ArrayLike
     ) -> NDArray[np.float64]:
-        """Tell how far candidates lie above the hull, (n,), eV/atom; negative below it.
+        """Compute energies above the hull, (n,), eV/atom; negative below it.
 
         ``energies_per_atom`` (n,) must come from the level of theory of this set.
 
@@ -258,7 +257,7 @@ class ReferenceSet(Document):
     def formation_energies_per_atom(
         self, compositions: Iterable[CompositionLike], energies_per_atom: ArrayLike
     ) -> NDArray[np.float64]:
-        """Count energies from the elemental phases, (n,), eV/atom; errors as above."""
+        """Compute formation energies, (n,), eV/atom; errors are those of ``fractions``."""
         elemental = self.fractions(compositions) @ self.elemental_energies
         return np.asarray(energies_per_atom, dtype=float) - elemental
 
@@ -267,36 +266,36 @@ class ReferenceSet(Document):
 
         Returns
         -------
-        Reduced formula of each phase -> fraction of the atoms that it takes; the sum is 1.
+        Fraction of the atoms in each phase, by reduced formula; the sum is 1.
         """
         formulas = [entry.composition.reduced_formula for entry in self.entries]
         return named_shares(formulas, *self.hull.decompose(self.fractions(compositions)))
 
     def energy_above_hull(self, composition: CompositionLike, energy_per_atom: float) -> float:
-        """Tell how far one candidate lies above the hull, eV/atom; errors as above."""
+        """Compute the energy of one candidate above the hull, eV/atom."""
         return float(self.energies_above_hull([composition], [energy_per_atom])[0])
 
     def hull_energy(self, composition: CompositionLike) -> float:
-        """Energy of the hull itself at a composition, eV/atom; errors as above."""
+        """Compute the energy of the hull at a composition, eV/atom."""
         return -self.energy_above_hull(composition, 0.0)
 
     def formation_energy_per_atom(
         self, composition: CompositionLike, energy_per_atom: float
     ) -> float:
-        """Count one energy from the elemental phases, eV/atom; errors as above."""
+        """Compute the formation energy of one candidate, eV/atom."""
         return float(self.formation_energies_per_atom([composition], [energy_per_atom])[0])
 
 
 def missing_elements(compositions: Iterable[Composition], elements: Iterable[str]) -> list[str]:
-    """Return the elements of which no composition is pure, without which there is no hull."""
-    pure = {each.elements[0].symbol for each in compositions if each.is_element}
+    """Return the elements without an elemental phase, which a hull needs."""
+    pure = {c.elements[0].symbol for c in compositions if c.is_element}
     return sorted(set(elements) - pure)
 
 
 def named_shares(
     names: Sequence[str], points: NDArray[np.int64], amounts: NDArray[np.float64]
 ) -> list[dict[str, float]]:
-    """Name the points of :meth:`LowerHull.decompose` and leave out those that take no part."""
+    """Return the amounts of :meth:`LowerHull.decompose` by name, without negligible ones."""
     return [
         {names[i]: float(w) for i, w in zip(row, weights, strict=True) if w > NEGLIGIBLE}
         for row, weights in zip(points.tolist(), amounts.tolist(), strict=True)

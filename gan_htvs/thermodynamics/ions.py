@@ -1,4 +1,4 @@
-"""Free energies of aqueous ions, and of the solids to which they are tied."""
+"""Free energies of aqueous ions, and of the reference solids to which they are tied."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AQUEOUS_IONS = Path(__file__).with_name("aqueous_ions.yaml")
 
 
 class IonReference(Document):
-    """An experimental free energy of formation at 298.15 K."""
+    """Experimental free energy of formation at 298.15 K."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,14 +29,14 @@ class IonReference(Document):
 
 
 class IonSet(Document):
-    """A versioned table of aqueous ions and of the solids to which they are tied."""
+    """Versioned table of aqueous ions and their reference solids."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: str
     reference_solids: dict[str, IonReference] = Field(description="element -> solid")
     ions: tuple[IonReference, ...]
-    hydroxides: tuple[IonReference, ...] = Field((), description="solids that hold H")
+    hydroxides: tuple[IonReference, ...] = Field((), description="solids with H")
 
 
 @cache
@@ -46,18 +46,18 @@ def aqueous_ions() -> IonSet:
 
 
 def ion_set_of(settings: PourbaixSettings) -> IonSet:
-    """Find the table of ions that a campaign asks for.
+    """Return the table of ions of a campaign.
 
     Raises
     ------
     UserError
-        If this version of the package has another one.
+        If this version of the package has another table.
     """
     table = aqueous_ions()
     if table.version != settings.ion_set:
         raise UserError(
             f"pourbaix.ion_set: {settings.ion_set!r} is not the table of this version of gan-htvs, "
-            f"which is {table.version!r}; set that in a new campaign, or install the version that "
-            "the campaign began with."
+            f"{table.version!r}; set that in a new campaign, or install the version that the "
+            "campaign was started with."
         )
     return table

@@ -1,4 +1,4 @@
-"""Candidates against each other: the hull of reference phases and of everything that was found."""
+"""Joint hull of reference phases and candidates."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
-RIVALS = 2
-"""Crystals of one composition that can shape the hull: when the lowest is taken out to see how
-far it lies below the rest, the second steps in."""
+CRYSTALS_PER_COMPOSITION = 2
+"""Crystals of one composition that can be on the hull: the lowest one, and the second lowest one
+when the lowest is removed to compute its distance from the others."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class HullCandidates:
     Attributes
     ----------
     names
-        (n,): how each is called where others decompose into it.
+        (n,): names, used in the decomposition of other candidates.
     formulas
-        (n,): compositions; multiples do not matter.
+        (n,): formulas of any number of formula units.
     energies
         (n,): eV/atom, corrections included.
     crystals
-        (n,): equal for candidates that are the same crystal.
+        (n,): labels, equal for candidates that are the same crystal.
     competes
-        (n,): False for those that may not shape the hull, such as holes of a potential.
+        (n,): False for candidates that are not part of the hull, such as implausible ones.
     """
 
     names: Sequence[str]
@@ -48,7 +48,7 @@ class HullCandidates:
 
 @dataclass(frozen=True)
 class HullDistances:
-    """Where each candidate lies: energies above the hull (n,), eV/atom, and what it decays to."""
+    """Energies of candidates above the joint hull, (n,), eV/atom, and their decompositions."""
 
     energies_above_hull: NDArray[np.float64]
     decomposes_to: list[dict[str, float]]
@@ -57,8 +57,8 @@ class HullDistances:
 def compare_on_hull(references: ReferenceSet, candidates: HullCandidates) -> HullDistances:
     """Compare every candidate with the references and all *other* candidates.
 
-    A crystal is not compared with itself, nor with its duplicates: one that is stable lies below
-    the hull of the others, by as much as it is stable.
+    A crystal is not compared with itself or its duplicates. The energy above hull of a stable
+    crystal is negative: its distance below the hull of the others.
 
     Raises
     ------
@@ -66,38 +66,42 @@ def compare_on_hull(references: ReferenceSet, candidates: HullCandidates) -> Hul
         If the references lack an element of a candidate.
     """
     energies, crystals = candidates.energies, np.array(candidates.crystals)
-    formulas, of = np.unique(np.array(candidates.formulas), return_inverse=True)
-    fractions = references.fractions(formulas.tolist())[of]
-    rivals = _rivals(candidates, of)
-    points = np.vstack([references.hull.fractions, fractions[rivals]])
-    heights = np.concatenate([references.hull.energies, energies[rivals]])
+    formulas, inverse = np.unique(np.array(candidates.formulas), return_inverse=True)
+    fractions = references.fractions(formulas.tolist())[inverse]
+    competing = _competing(candidates, inverse)
+    points = np.vstack([references.hull.fractions, fractions[competing]])
+    hull_energies = np.concatenate([references.hull.energies, energies[competing]])
     names = [
         *(entry.composition.reduced_formula for entry in references.entries),
-        *(candidates.names[i] for i in rivals),
+        *(candidates.names[i] for i in competing),
     ]
 
-    whole = LowerHull(points, heights)
-    above = energies - whole.energies_at(fractions)
-    decomposes_to = named_shares(names, *whole.decompose(fractions))
+    joint = LowerHull(points, hull_energies)
+    above = energies - joint.energies_at(fractions)
+    decomposes_to = named_shares(names, *joint.decompose(fractions))
     n_references = len(references.entries)
-    for vertex in whole.vertices[whole.vertices >= n_references]:
-        own = np.flatnonzero(crystals == crystals[rivals[vertex - n_references]])
+    for vertex in joint.vertices[joint.vertices >= n_references]:
+        own = np.flatnonzero(crystals == crystals[competing[vertex - n_references]])
         others = np.delete(np.arange(len(points)), vertex)
-        hull = LowerHull(points[others], heights[others])
+        hull = LowerHull(points[others], hull_energies[others])
         above[own] = energies[own] - hull.energies_at(fractions[own])
-        found = named_shares([names[i] for i in others], *hull.decompose(fractions[own]))
-        for i, products in zip(own, found, strict=True):
+        decompositions = named_shares([names[i] for i in others], *hull.decompose(fractions[own]))
+        for i, products in zip(own, decompositions, strict=True):
             decomposes_to[i] = products
     return HullDistances(above, decomposes_to)
 
 
-def _rivals(candidates: HullCandidates, compositions: NDArray[np.int64]) -> list[int]:
-    """Find the lowest crystals of each composition: indices, one candidate of each crystal."""
+def _competing(candidates: HullCandidates, compositions: NDArray[np.int64]) -> list[int]:
+    """Return indices of the lowest crystals of each composition, one candidate per crystal."""
     seen: set[str] = set()
-    taken: dict[int, list[int]] = {}
+    lowest: dict[int, list[int]] = {}
     for i in np.argsort(candidates.energies, kind="stable").tolist():
-        here = taken.setdefault(compositions[i], [])
-        if candidates.competes[i] and len(here) < RIVALS and candidates.crystals[i] not in seen:
-            here.append(i)
+        crystals = lowest.setdefault(compositions[i], [])
+        if (
+            candidates.competes[i]
+            and len(crystals) < CRYSTALS_PER_COMPOSITION
+            and candidates.crystals[i] not in seen
+        ):
+            crystals.append(i)
             seen.add(candidates.crystals[i])
-    return sorted(i for here in taken.values() for i in here)
+    return sorted(i for crystals in lowest.values() for i in crystals)

@@ -1,4 +1,4 @@
-"""The reference phases of any chemical system, as the Materials Project has them."""
+"""Reference phases of the Materials Project."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
     Fetch: TypeAlias = Callable[[list[str]], Iterable[ComputedStructureEntry]]
 
 THERMO_TYPE = "GGA_GGA+U"
-"""Without it the client gives energies of the mixed hull with r2SCAN, which is another scale."""
+"""Without this type the client returns energies of the mixed hull with r2SCAN."""
 
 
 def fetch_phases(
     elements: Iterable[str], max_energy_above_hull: float, *, fetch: Fetch | None = None
 ) -> list[ReferencePhase]:
-    """Fetch structures, and their energies with the MP2020 corrections.
+    """Fetch structures, and energies with the MP2020 corrections.
 
-    The energies are for candidates that VASP computes with the settings of the Materials Project,
-    and for no other engine. Elemental oxygen is the pinned O2 of this package, whatever the
-    Materials Project lists: interatomic potentials are not made for molecules.
+    The energies are only comparable with those of VASP at the settings of the Materials Project.
+    Elemental oxygen is always the pinned O2 of this package, because interatomic potentials are not
+    made for molecules.
 
     Parameters
     ----------
     elements
-        The chemical system; its subsystems belong to it.
+        The chemical system; subsystems are included.
     max_energy_above_hull
-        eV/atom, of the fetched energies.
+        Limit on the fetched energies, eV/atom.
     fetch
-        Stands in for ``MPRester.get_entries_in_chemsys``, corrections applied.
+        Replacement of ``MPRester.get_entries_in_chemsys``, with corrections applied.
 
     Returns
     -------
-    Phases in the order of formula and Materials Project id, elements included.
+    Phases sorted by formula and Materials Project id, elements included.
 
     Raises
     ------
     UserError
-        Without a key or the client, if the request fails, or if an element is missing.
+        If the key or the client is missing, the request fails, or an element has no phase.
     """
     elements = list(elements)
     entries = _entries(elements, fetch)
@@ -70,13 +70,13 @@ def fetch_phases(
 
 
 def _entries(elements: Iterable[str], fetch: Fetch | None) -> list[ComputedStructureEntry]:
-    """Fetch all entries, and make sure that they span a hull."""
+    """Fetch all entries, and check that every element has a phase."""
     symbols = sorted({Element(symbol).symbol for symbol in elements})
     entries = list((fetch or _request)(symbols))
     if missing := missing_elements([entry.composition for entry in entries], symbols):
         raise UserError(
-            f"references.source 'materials_project': of {'-'.join(symbols)} it has no elemental "
-            f"{', '.join(missing)}, without which there is no hull; choose another source."
+            f"references.source 'materials_project': {'-'.join(symbols)} has no elemental phase of "
+            f"{', '.join(missing)}, which the hull needs; choose another source."
         )
     return entries
 
@@ -91,12 +91,12 @@ def _request(symbols: list[str]) -> list[ComputedStructureEntry]:
 
 
 def _material(entry: ComputedStructureEntry) -> str:
-    """Id of the material; that of an entry also tells the functional."""
+    """Return the id of the material; the id of an entry also has the functional."""
     return str(entry.data.get("material_id") or entry.entry_id)
 
 
 def _plain(structure: Structure) -> Structure:
-    """Make the primitive cell, without magnetic moments and oxidation states."""
+    """Return the primitive cell, without magnetic moments and oxidation states."""
     plain = Structure(structure.lattice, structure.species, structure.frac_coords)
     plain.remove_oxidation_states()
     return plain.get_primitive_structure()

@@ -1,14 +1,13 @@
-"""Stability in water: Pourbaix decomposition energies against a fixed reference diagram.
+"""Aqueous stability: Pourbaix decomposition energies with respect to a fixed reference diagram.
 
-Free energies follow Persson et al., Phys. Rev. B 85, 235438 (2012), and the Materials Project: a
-solid has the formation energy of its calculation, and only the entropy of the O2 gas that it was
-made from is added to it; ions, and solids with H, are moved together with the solid of their
-element.
+Free energies follow Persson et al., Phys. Rev. B 85, 235438 (2012), and the Materials Project. The
+free energy of a solid is its computed formation energy plus the entropy of the O2 gas that it is
+formed from. Ions, and solids with H, are shifted with the reference solid of their element.
 
-In water O and H are open, so at one pH and potential every species has an energy per metal atom,
-and a diagram is the lower convex hull of these over the shares of the metals: one number for one
-metal, a hull over a line for two. It is evaluated as :mod:`gan_htvs.thermodynamics.hull` does,
-once for each pH, for all candidates together.
+The aqueous solution is a reservoir of O and H. At one pH and potential, every species has an energy
+per metal atom, and the diagram is the lower convex hull of these energies over the fractions of the
+metals: one number for one metal, a hull over a line for two. It is evaluated by
+:mod:`gan_htvs.thermodynamics.hull`, once for each pH, for all candidates together.
 """
 
 from __future__ import annotations
@@ -50,28 +49,27 @@ OXYGEN_ENTROPY = 0.316731
 MaterialsProjectAqueousCompatibility)."""
 
 OXYGEN_FROM_WATER = 2.46
-"""Energy of O2 per atom where O counts from water, as pymatgen rounds it to filter solids, eV."""
+"""Energy of O2 per atom relative to water, eV, rounded as in pymatgen's filter of solids."""
 
 SOLVENT = frozenset({"H", "O"})
 
 
 class PourbaixAnalyzer:
-    """Pourbaix stability of candidates against the diagram of a reference set.
+    """Pourbaix stability of candidates with respect to the diagram of a reference set.
 
     Parameters
     ----------
     reference_set
-        Energies of the reference phases. Elemental oxygen takes part as the open species, not as a
-        solid.
+        Energies of the reference phases. Elemental oxygen is a reservoir, not a solid.
     settings
-        Potential, pH grid, ion concentration, solid filter, and whether solids with H take part.
+        Potential, pH grid, ion concentration, filter of solids, and whether solids with H compete.
     ion_set
-        Free energies of ions; the table of this package by default.
+        Free energies of ions; default: the table of this package.
 
     Notes
     -----
-    The candidate is never added to the diagram, so one below it has negative values. Candidates
-    are compared with the species of their own metals alone.
+    Candidates are never added to the diagram; the energies of a candidate below it are negative.
+    A candidate is only compared with species of its own metals.
     """
 
     def __init__(
@@ -105,9 +103,9 @@ class PourbaixAnalyzer:
         Parameters
         ----------
         compositions
-            (n,) of the candidates; their multiples do not matter.
+            (n,): compositions of the candidates, of any number of formula units.
         formation_energies_per_atom
-            (n,) eV/atom, from :meth:`ReferenceSet.formation_energies_per_atom`; never total
+            (n,): eV/atom, from :meth:`ReferenceSet.formation_energies_per_atom`; not total
             energies.
 
         Returns
@@ -117,7 +115,7 @@ class PourbaixAnalyzer:
         Raises
         ------
         UserError
-            If a candidate holds no element besides H and O, holds H, or holds an element
+            If a candidate has no element besides H and O, contains H, or contains an element
             without ions or without a reference solid.
         """
         compositions = [Composition(c) for c in compositions]
@@ -131,24 +129,24 @@ class PourbaixAnalyzer:
             # npH = nPhi = -2 n_O.
             free = formation[members] * n_atoms + (OXYGEN_ENTROPY - MU_H2O) * n_oxygen
             conditions = PREFAC * self._ph + self._potential_vs_she
-            own = free[:, None] - 2 * n_oxygen[:, None] * conditions
-            shares = counts[:, :-1] / n_metals[:, None]
-            ratios, of = np.unique(shares.round(12), axis=0, return_inverse=True)
-            others = diagram.energies_at(ratios)[of.reshape(-1)]
-            energies[members] = (own - n_metals[:, None] * others) / n_atoms[:, None]
+            candidate = free[:, None] - 2 * n_oxygen[:, None] * conditions
+            fractions = counts[:, :-1] / n_metals[:, None]
+            unique, inverse = np.unique(fractions.round(12), axis=0, return_inverse=True)
+            stable = diagram.energies_at(unique)[inverse.reshape(-1)]
+            energies[members] = (candidate - n_metals[:, None] * stable) / n_atoms[:, None]
         return energies
 
     def stabilities(
         self, compositions: Sequence[CompositionLike], formation_energies_per_atom: ArrayLike
     ) -> list[PourbaixStability]:
-        """Describe what :meth:`decomposition_energies` gives, candidate by candidate."""
+        """Compute the Pourbaix stability of each candidate; see :meth:`decomposition_energies`."""
         compositions = [Composition(c) for c in compositions]
         energies = self.decomposition_energies(compositions, formation_energies_per_atom)
         best = energies.argmin(axis=1)
         species = self._species(compositions, best)
         ph = tuple(self._ph.tolist())
         return [
-            # Not validated field by field: all of it comes from here.
+            # Not validated: all values are computed here.
             PourbaixStability.model_construct(
                 minimum=row[k],
                 ph_at_minimum=ph[k],
@@ -165,11 +163,11 @@ class PourbaixAnalyzer:
     def stability(
         self, composition: CompositionLike, formation_energy_per_atom: float
     ) -> PourbaixStability:
-        """Describe one candidate; arguments and errors as above."""
+        """Compute the Pourbaix stability of one candidate; see :meth:`stabilities`."""
         return self.stabilities([composition], [formation_energy_per_atom])[0]
 
     def unavailable_reason(self, composition: CompositionLike) -> str | None:
-        """Say why a composition has no Pourbaix stability here; None if it has one."""
+        """Return why a composition has no Pourbaix stability; None if it has one."""
         try:
             self._diagram(Composition(composition))
         except UserError as error:
@@ -177,7 +175,7 @@ class PourbaixAnalyzer:
         return None
 
     def diagram(self, metals: Mapping[str, float]) -> PourbaixDiagram:
-        """Build pymatgen's reference diagram for amounts of metals, to draw it."""
+        """Build the pymatgen diagram of the references for amounts of metals, for plots."""
         return PourbaixDiagram(
             self._entries(metals),
             comp_dict=dict(metals),
@@ -188,22 +186,23 @@ class PourbaixAnalyzer:
     def _species(
         self, compositions: list[Composition], columns: NDArray[np.int64]
     ) -> list[tuple[str, ...]]:
-        """Name the stable species of each composition at one pH of the grid."""
+        """Return the stable species of each composition at one pH of the grid."""
         species: list[tuple[str, ...]] = [()] * len(compositions)
         for diagram, members in self._by_metals(compositions):
             counts = diagram.counts([compositions[i] for i in members])[:, :-1]
-            shares = counts / counts.sum(axis=1, keepdims=True)
+            fractions = counts / counts.sum(axis=1, keepdims=True)
             for column in np.unique(columns[members]):
-                here = np.flatnonzero(columns[members] == column)
-                found = named_shares(diagram.names, *diagram.hulls[column].decompose(shares[here]))
-                for i, products in zip(here, found, strict=True):
-                    species[members[i]] = tuple(sorted(products))
+                rows = np.flatnonzero(columns[members] == column)
+                decomposition = diagram.hulls[column].decompose(fractions[rows])
+                names = named_shares(diagram.names, *decomposition)
+                for row, products in zip(rows, names, strict=True):
+                    species[members[row]] = tuple(sorted(products))
         return species
 
     def _by_metals(
         self, compositions: list[Composition]
     ) -> list[tuple[_Diagram, NDArray[np.int64]]]:
-        """Part candidates by the metals that they hold."""
+        """Group candidates by their metals."""
         groups: dict[tuple[str, ...], list[int]] = {}
         for i, composition in enumerate(compositions):
             groups.setdefault(tuple(sorted(composition.get_el_amt_dict())), []).append(i)
@@ -213,7 +212,7 @@ class PourbaixAnalyzer:
         ]
 
     def _diagram(self, composition: Composition) -> _Diagram:
-        """Find or make the diagram of the metals of a composition."""
+        """Return the diagram of the metals of a composition, building it on the first call."""
         metals = tuple(_metals(composition))
         self._check(composition, metals)
         if metals not in self._diagrams:
@@ -224,12 +223,12 @@ class PourbaixAnalyzer:
         return self._diagrams[metals]
 
     def _entries(self, metals: Iterable[str]) -> list[PourbaixEntry]:
-        """Solids and ions of these metals and no other."""
+        """Build the entries of all solids and ions that contain only these metals."""
         metals = set(metals)
         solids = [entry for entry in self._solids if set(_metals(entry.composition)) <= metals]
         shifts = {symbol: self._shift(symbol) for symbol in metals}
 
-        def moved(reference: IonReference, composition: Composition) -> float:
+        def shifted(reference: IonReference, composition: Composition) -> float:
             content = _metals(composition)
             shift = sum(amount * shifts[symbol] for symbol, amount in content.items())
             return reference.free_energy / KJ_PER_MOL_PER_EV + shift
@@ -238,22 +237,22 @@ class PourbaixAnalyzer:
             for reference in self.ion_set.hydroxides:
                 composition = Composition(reference.formula)
                 if set(_metals(composition)) <= metals:
-                    energy = moved(reference, composition)
+                    energy = shifted(reference, composition)
                     solids.append(PourbaixEntry(ComputedEntry(composition, energy)))
         ions = []
         for reference in self.ion_set.ions:
             ion = Ion.from_formula(reference.formula)
             if set(_metals(ion.composition)) <= metals:
                 entry = PourbaixEntry(
-                    IonEntry(ion, moved(reference, ion.composition), name=reference.formula)
+                    IonEntry(ion, shifted(reference, ion.composition), name=reference.formula)
                 )
-                # Of the metal, as in pymatgen's diagrams: an ion of two atoms has half of it.
+                # Concentration of metal atoms, as in pymatgen.
                 entry.concentration = self.settings.ion_concentration * entry.normalization_factor
                 ions.append(entry)
         return solids + ions
 
     def _shift(self, symbol: str) -> float:
-        """Subtract the measured from the computed free energy of the solid, eV per atom."""
+        """Compute the shift of ions, eV/metal atom: computed minus measured reference solid."""
         solid = self.ion_set.reference_solids[symbol]
         target = Composition(solid.formula)
         computed = [
@@ -263,8 +262,8 @@ class PourbaixAnalyzer:
         ]
         if not computed:
             raise UserError(
-                f"pourbaix: the reference set lacks {solid.formula}, to which the ions of "
-                f"{symbol} are tied; relax it with the other reference phases."
+                f"pourbaix: the reference set lacks {solid.formula}, the reference solid of the "
+                f"ions of {symbol}; relax it with the other reference phases."
             )
         return (min(computed) - solid.free_energy / KJ_PER_MOL_PER_EV) / target[symbol]
 
@@ -273,12 +272,12 @@ class PourbaixAnalyzer:
         if not metals:
             raise UserError(
                 f"{formula}: Pourbaix stability is not defined without an element besides H and "
-                "O; leave this composition out."
+                "O; remove this composition."
             )
         if "H" in composition:
             raise UserError(
-                f"{formula}: Pourbaix stability of solids with H is not implemented; leave H out "
-                "of the chemical system."
+                f"{formula}: Pourbaix stability of solids with H is not implemented; remove H "
+                "from the chemical system."
             )
         if unknown := sorted(set(metals) - set(self.ion_set.reference_solids)):
             raise UserError(
@@ -289,7 +288,7 @@ class PourbaixAnalyzer:
 
 @dataclass(frozen=True, eq=False)
 class _Diagram:
-    """Solids and ions of some metals, along the pH grid."""
+    """Solids and ions of some metals on the pH grid."""
 
     metals: tuple[str, ...]
     entries: list[PourbaixEntry]
@@ -302,36 +301,36 @@ class _Diagram:
 
     @cached_property
     def hulls(self) -> list[LowerHull]:
-        """The hull at each pH: energies per metal atom over the shares of the metals."""
-        shares = self.counts([entry.composition for entry in self.entries])[:, :-1]
-        shares /= shares.sum(axis=1, keepdims=True)
+        """Hull at each pH: energies per metal atom over fractions of the metals."""
+        fractions = self.counts([entry.composition for entry in self.entries])[:, :-1]
+        fractions /= fractions.sum(axis=1, keepdims=True)
         energies = np.array(
             [
                 e.normalized_energy_at_conditions(self.ph, self.potential_vs_she)
                 for e in self.entries
             ]
         )
-        return [LowerHull(shares, column) for column in energies.T]
+        return [LowerHull(fractions, column) for column in energies.T]
 
     def counts(self, compositions: Sequence[Composition]) -> NDArray[np.float64]:
-        """Atoms of each metal and, last, of oxygen: (n, n_metals + 1)."""
+        """Count atoms of each metal and, in the last column, of oxygen: (n, n_metals + 1)."""
         symbols = (*self.metals, "O")
         amounts = [composition.get_el_amt_dict() for composition in compositions]
-        return np.array([[each.get(symbol, 0.0) for symbol in symbols] for each in amounts])
+        return np.array([[row.get(symbol, 0.0) for symbol in symbols] for row in amounts])
 
-    def energies_at(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Energy of the stable species, eV per metal atom: (n, n_metals) -> (n, n_ph)."""
-        return np.column_stack([hull.energies_at(shares) for hull in self.hulls])
+    def energies_at(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Evaluate the hulls, eV per metal atom: (n, n_metals) -> (n, n_ph)."""
+        return np.column_stack([hull.energies_at(fractions) for hull in self.hulls])
 
 
 def free_energy_per_atom(composition: CompositionLike, formation_energy_per_atom: float) -> float:
-    """Turn a formation energy at 0 K into a formation free energy at 298 K, eV/atom."""
+    """Convert a formation energy at 0 K to a formation free energy at 298 K, eV/atom."""
     oxygen_fraction = Composition(composition).get_atomic_fraction("O")
     return formation_energy_per_atom + OXYGEN_ENTROPY * oxygen_fraction
 
 
 def _without_unstable_solids(entries: list[PourbaixEntry]) -> list[PourbaixEntry]:
-    """Drop solids above the convex hull of solids, as pymatgen's ``filter_solids`` does."""
+    """Remove solids above the convex hull of solids, like ``filter_solids`` of pymatgen."""
     solids = [entry for entry in entries if entry.phase_type == "Solid"]
     gases = [ComputedEntry("H", 0), ComputedEntry("O", OXYGEN_FROM_WATER)]
     stable = PhaseDiagram([*solids, *gases]).stable_entries
@@ -345,6 +344,6 @@ def _solid(composition: CompositionLike, formation_energy_per_atom: float) -> Po
 
 
 def _metals(composition: CompositionLike) -> dict[str, float]:
-    """Amounts of the elements that are not open species, in alphabetical order."""
+    """Return the amounts of all elements except H and O, in alphabetical order."""
     amounts = Composition(composition).get_el_amt_dict()
     return {symbol: amounts[symbol] for symbol in sorted(set(amounts) - SOLVENT)}

@@ -1,4 +1,4 @@
-"""The reference phases of a chemical system, as structures to relax."""
+"""Reference phases of a chemical system, as structures to relax."""
 
 from __future__ import annotations
 
@@ -32,21 +32,20 @@ REFERENCE_PHASES = Path(__file__).with_name("reference_phases.yaml")
 
 @dataclass(frozen=True)
 class ReferencePhase(MSONable):
-    """A reference phase.
+    """Reference phase.
 
     Attributes
     ----------
     name
-        Formula and the common name of the polymorph; unique.
+        Formula and common name of the polymorph; unique.
     structure
-        Primitive cell at the published lattice, A; a starting point for a relaxation.
+        Primitive cell with the published lattice, A; the start of a relaxation.
     source
-        Where lattice and coordinates come from.
+        Origin of lattice and coordinates.
     pinned_energy_per_atom
-        eV/atom. Where it is given the phase is not relaxed and has this energy at every level of
-        theory, as O2 does.
+        Energy at every level of theory, eV/atom, as for O2; None: the phase is relaxed.
     published_energy_per_atom
-        eV/atom, what the source says, corrections included.
+        Energy in the source, eV/atom, corrections included.
     """
 
     name: str
@@ -62,68 +61,65 @@ class ReferencePhase(MSONable):
 
     @property
     def energy_per_atom(self) -> float | None:
-        """Energy that is known without a calculation, eV/atom."""
+        """Pinned or published energy, eV/atom; None: to be computed."""
         if self.pinned_energy_per_atom is None:
             return self.published_energy_per_atom
         return self.pinned_energy_per_atom
 
 
 def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
-    """List the shipped reference phases of a chemical system, elements and subsystems included.
+    """Return the shipped reference phases of a chemical system and its subsystems.
 
     Raises
     ------
     UserError
-        If an element has no phase, without which neither formation energies nor a convex hull
-        exist, or if the file does not cover one of the subsystems: candidates look too stable
-        where their competing phases are missing.
+        If an element has no phase, or if the file does not cover one of the subsystems:
+        candidates look too stable if competing phases are missing.
     """
-    wanted = {Element(symbol).symbol for symbol in elements}
-    contents = [{site[0] for site in document["sites"]} for document in _shipped()["phases"]]
-    known = set().union(*(content for content in contents if len(content) == 1))
-    if missing := sorted(wanted - known):
+    symbols = {Element(symbol).symbol for symbol in elements}
+    systems = [{site[0] for site in document["sites"]} for document in _shipped()["phases"]]
+    known = set().union(*(system for system in systems if len(system) == 1))
+    if missing := sorted(symbols - known):
         raise UserError(
             f"chemical_system: no reference phases are known for {', '.join(missing)}; choose "
-            f"elements among {', '.join(sorted(known))} or add the missing ones and their "
+            f"elements among {', '.join(sorted(known))}, or add the missing elements and their "
             f"compounds to {REFERENCE_PHASES}."
         )
     covered = _systems(_shipped()["covered"]) | _systems(_shipped()["without_compounds"])
-    if missing := [_chemsys(each) for each in _subsystems(wanted) if each not in covered]:
+    if missing := [_chemsys(s) for s in _subsystems(symbols) if s not in covered]:
         raise UserError(
             f"references.source 'literature': no reference phases of {', '.join(missing)} are "
-            "shipped, and without them candidates look too stable; use references.source "
+            "shipped, without which candidates look too stable; use references.source "
             "'materials_project'."
         )
-    return [_phase(number) for number, content in enumerate(contents) if content <= wanted]
+    return [_phase(number) for number, system in enumerate(systems) if system <= symbols]
 
 
 def subsystems_without_phases(
     phases: Iterable[ReferencePhase], elements: Iterable[str]
 ) -> list[str]:
-    """List the chemical subsystems of two or more elements that have no phase.
+    """Return the chemical subsystems of two or more elements that have no phase.
 
-    Those of which the shipped file says that they have no compound are left out.
+    Subsystems that have no compounds according to the shipped file are omitted.
     """
-    found = {frozenset(element.symbol for element in each.structure.elements) for each in phases}
-    found |= _systems(_shipped()["without_compounds"])
-    return [_chemsys(each) for each in _subsystems(elements) if each not in found]
+    covered = {frozenset(el.symbol for el in phase.structure.elements) for phase in phases}
+    covered |= _systems(_shipped()["without_compounds"])
+    return [_chemsys(system) for system in _subsystems(elements) if system not in covered]
 
 
 def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[ReferencePhase]:
-    """List the reference phases of a campaign, from the source that it names.
+    """Return the reference phases of a campaign from its source.
 
-    Energies of the Materials Project stand beside those of VASP; where structures are relaxed
-    ``by_potential``, it computes the reference phases, too.
-
-    Those of the Materials Project come from the file that keeps them, never from the network: see
-    :func:`gan_htvs.campaign.campaign_file.read_campaign`.
+    Phases of the Materials Project are read from the file in which they are kept, not from the
+    network; see :func:`gan_htvs.campaign.campaign_file.read_campaign`. Their energies are only
+    comparable with those of VASP. With ``by_potential`` the phases are returned without them, so
+    that the potential computes them.
 
     Raises
     ------
     UserError
         If an element has no phase, the shipped phases do not cover a subsystem, or the file is
-        missing, damaged, not what it was when its hash was written down, or was fetched with other
-        settings.
+        missing, is damaged, does not have the recorded hash, or was fetched with other settings.
     """
     settings = campaign.references
     elements = campaign.chemical_system.elements
@@ -133,19 +129,18 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
     if kept != _kept_for(elements, settings.max_energy_above_hull):
         raise UserError(
             f"references.path {settings.path}: was fetched for {kept}; restore these settings, or "
-            "name a file that is not there yet."
+            "name a new file."
         )
-    if missing := missing_elements([each.structure.composition for each in phases], elements):
+    if missing := missing_elements([phase.structure.composition for phase in phases], elements):
         raise UserError(
-            f"references.path {settings.path}: holds no elemental phase of {', '.join(missing)}, "
-            "without which there is no hull; delete it to fetch one."
+            f"references.path {settings.path}: has no elemental phase of {', '.join(missing)}, "
+            "which the hull needs; delete the file to fetch it again."
         )
     if by_potential or settings.energies == "computed":
         return list(phases)
     if any(phase.energy_per_atom is None for phase in phases):
         raise UserError(
-            f"references.path {settings.path}: was written without energies; delete it to fetch "
-            "them."
+            f"references.path {settings.path}: has no energies; delete the file to fetch them."
         )
     return [replace(phase, pinned_energy_per_atom=phase.energy_per_atom) for phase in phases]
 
@@ -156,21 +151,21 @@ def write_phases(
     elements: Iterable[str],
     max_energy_above_hull: float,
 ) -> None:
-    """Keep reference phases in a file.
+    """Write reference phases to a file.
 
     Parameters
     ----------
     path
         The file.
     phases
-        What to keep.
+        Reference phases.
     elements, max_energy_above_hull
-        What they were fetched for; eV/atom.
+        Settings of the request; eV/atom.
 
     Raises
     ------
     UserError
-        If the folder cannot be written to.
+        If the folder is not writable.
     """
     document = {
         "kept_for": _kept_for(elements, max_energy_above_hull),
@@ -194,17 +189,17 @@ def reference_set(
     phases
         Reference phases, pinned ones included.
     relaxed
-        Relaxation of each phase that is not pinned, by its name, or the reason why there is none.
+        Result of each phase that is not pinned, by name, or the reason for its failure.
     level_of_theory
         Label of the energies.
     potential_setting, steps_setting
-        Settings of the potential and of its number of steps, to fix what is wrong; None: that
-        number is fixed.
+        Names of the settings of the potential and its number of steps, for hints in messages;
+        None: the number of steps is fixed.
 
     Raises
     ------
     UserError
-        If a phase has no energy, with the reason: candidates would look too stable without it.
+        If a phase has no energy: candidates would look too stable without it.
     """
     entries = []
     for phase in phases:
@@ -252,27 +247,27 @@ def _energy(
 
 @cache
 def _read_phases(path: Path, sha256: str | None) -> tuple[str, tuple[ReferencePhase, ...]]:
-    """Read what :func:`write_phases` wrote: what it was kept for, and the phases."""
+    """Read a file of :func:`write_phases`: the settings of the request, and the phases."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"references.path {path}: cannot be read ({error.strerror}); bring the file here."
+            f"references.path {path}: cannot be read ({error.strerror}); restore the file."
         ) from error
-    if sha256 not in (None, found := hashlib.sha256(content).hexdigest()):
-        raise UserError(f"references.path {path}: has the hash {found}, not {sha256}; restore it.")
+    if sha256 not in (None, digest := hashlib.sha256(content).hexdigest()):
+        raise UserError(f"references.path {path}: has the hash {digest}, not {sha256}; restore it.")
     try:
-        document = json.loads(content, parse_constant=_refuse_constant)
+        document = json.loads(content, parse_constant=_reject_constant)
         phases = tuple(ReferencePhase.from_dict(phase) for phase in document["phases"])
         return document["kept_for"], phases
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"references.path {path}: holds no reference phases; delete it to fetch them."
+            f"references.path {path}: has no valid reference phases; delete it to fetch them."
         ) from error
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    """Refuse NaN and Infinity, which Python reads in JSON."""
+def _reject_constant(name: str) -> NoReturn:
+    """Raise an error on NaN and Infinity, which Python accepts in JSON."""
     raise ValueError(f"{name} is not a finite number")
 
 
@@ -294,10 +289,10 @@ def _chemsys(elements: Collection[str]) -> str:
 
 
 def _subsystems(elements: Iterable[str]) -> list[frozenset[str]]:
-    """List all sets of two or more of the elements, small ones first."""
+    """Return all sets of two or more of the elements, smallest first."""
     symbols = sorted(elements)
     sizes = range(2, len(symbols) + 1)
-    return [frozenset(each) for size in sizes for each in combinations(symbols, size)]
+    return [frozenset(subset) for size in sizes for subset in combinations(symbols, size)]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The command ``gan-htvs evaluate``: from files to a report, and the report on a terminal."""
+"""Evaluation of a generator from files, and its report on the terminal."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 BASELINES = tuple(name for name in ProposerName if name is not ProposerName.GAN)
 
 MANY = 100
-"""Denominator from which tenths of a percent are worth printing."""
+"""Denominator from which percentages have a decimal."""
 
 MOST_REASONS = 3
-"""Reasons of rejection that are told."""
+"""Number of rejection reasons in a note."""
 
-BOUNDED = "the bound of tries (sampling.max_tries_per_structure) was reached"
-EXHAUSTED = "the proposer has no more"
-"""Why fewer structures were found than requested."""
+BOUNDED = "the limit on tries (sampling.max_tries_per_structure) was reached"
+EXHAUSTED = "the proposer has no more samples"
+"""Reasons for fewer structures than requested."""
 
 SHARE_NAMES = [
     name
     for name, field in Measures.model_fields.items()
     if Share in (field.annotation, *get_args(field.annotation))
 ]
-"""Fields of the measures that are shares, in the order in which they are printed."""
+"""Fields of the measures that are shares, in printing order."""
 
 RELAXED_NAMES = [name for name in SHARE_NAMES if name.endswith("_relaxed")]
 
@@ -58,12 +58,10 @@ STABILITY = (
     "hull after relaxation. S.U.N.: stable; unique among the proposer's relaxed structures; and "
     "novel, matching no training structure and no reference phase after relaxation. Published "
     "structures were relaxed by DFT, these by an interatomic potential: compare proposers with "
-    "each other, not with the published shares."
+    "each other, not with published shares."
 )
 
-NO_PHASES = (
-    "No reference phases are known for {}: novel here is against the training structures alone."
-)
+NO_PHASES = "No reference phases are known for {}: novelty only refers to the training structures."
 
 
 def evaluate_checkpoint(
@@ -79,26 +77,26 @@ def evaluate_checkpoint(
     workdir: Path,
     on_progress: Callable[[str, int, int], None],
 ) -> Report:
-    """Judge a trained generator and the baselines beside it.
+    """Evaluate a trained generator and baselines.
 
     Parameters
     ----------
     checkpoint_file, campaign_file
-        The generator, or ``shipped``, and the campaign that says what it is for.
+        The generator, or ``shipped``, and the campaign that it was trained for.
     against
         Names of baselines.
     compositions
-        Cell formulas; none: those of the campaign.
+        Cell formulas; empty: those of the campaign.
     n_samples, n_relaxed
-        Structures sampled, and the first of them relaxed, of each composition.
+        Structures that are sampled and relaxed for each composition.
     seed
-        Decides all samples.
+        Determines all samples.
     n_workers
-        Processes that relax.
+        Number of processes for relaxations.
     workdir
-        Relaxations are remembered in a folder of it, named after the campaign.
+        Folder of the relaxation cache, in a subfolder named after the campaign.
     on_progress
-        Told what goes on.
+        Called with the step, the number done and the total.
 
     Raises
     ------
@@ -127,9 +125,9 @@ def evaluate_checkpoint(
     training, held_out = dataset.split(campaign.dataset.held_out)
     if trained.dataset not in (None, training.hash):
         raise UserError(
-            f"{campaign_file}: {checkpoint_file} learned from another dataset than this campaign's "
-            "(section dataset), so that novelty and rediscovery would mean nothing; give the "
-            "campaign file that it was trained with."
+            f"{campaign_file}: {checkpoint_file} was trained on another dataset than that of this "
+            "campaign (section dataset), so novelty and rediscovery would be meaningless; use the "
+            "campaign file of the training."
         )
     limits = campaign.thresholds
     phases = phases_of(campaign, by_potential=True) if campaign.references.path else None
@@ -157,7 +155,9 @@ def evaluate_checkpoint(
 def _baselines(names: Sequence[str]) -> list[ProposerName]:
     for name in names:
         if name not in BASELINES:
-            raise UserError(f"--against: {name!r} is none of {', '.join(BASELINES)}.")
+            raise UserError(
+                f"--against: {name!r} is not a baseline; choose from {', '.join(BASELINES)}."
+            )
     return [ProposerName(name) for name in dict.fromkeys(names)]
 
 
@@ -165,23 +165,23 @@ def note_shortfalls(report: Report) -> None:
     """Print a note for each proposer that found fewer structures than requested, with reasons."""
     for evaluation in report.evaluations:
         draws = evaluation.draws
-        short = [draw for draw in draws if draw.found < draw.wanted]
+        short = [draw for draw in draws if draw.n_found < draw.requested]
         if not short:
             continue
         ends = dict.fromkeys(EXHAUSTED if draw.exhausted else BOUNDED for draw in short)
         rejections = sum((Counter(draw.rejections) for draw in short), Counter[str]())
         reasons = format_reasons(rejections, most=MOST_REASONS)
         note(
-            f"{evaluation.proposer}: {sum(draw.found for draw in draws):,} of the "
-            f"{sum(draw.wanted for draw in draws):,} structures wanted were found: "
+            f"{evaluation.proposer}: {sum(draw.n_found for draw in draws):,} of the "
+            f"{sum(draw.requested for draw in draws):,} requested structures were found: "
             f"{' and '.join(ends)} after {sum(draw.tried for draw in short):,} raw samples of "
             + join_names([draw.composition for draw in short])
-            + (f"; most were rejected for: {reasons}." if reasons else ".")
+            + (f"; main rejection reasons: {reasons}." if reasons else ".")
         )
 
 
 def print_report(report: Report, files: Sequence[Path]) -> None:
-    """Print the measures of all compositions together, then the compositions one by one."""
+    """Print the measures of all compositions, and then of each composition."""
     first = report.evaluations[0]
     out.print(
         f"[bold]{escape(report.campaign)}[/bold]: checkpoint {report.checkpoint[:12]} "
@@ -203,13 +203,11 @@ def _overall(report: Report) -> Grid:
     measures = [evaluation.overall for evaluation in report.evaluations]
     rows = _shares(measures, [name for name in SHARE_NAMES if name not in RELAXED_NAMES])
     if report.is_relaxed:
-        efforts = (
-            f"{cell_text(each.mean_steps)}, {cell_text(each.cpu_seconds)}" for each in measures
-        )
+        efforts = (f"{cell_text(m.mean_steps)}, {cell_text(m.cpu_seconds)}" for m in measures)
         rows += [
-            ("sent to relaxation", *(str(each.n_relaxed) for each in measures)),
+            ("sent to relaxation", *(str(m.n_relaxed) for m in measures)),
             ("  sound / hole / not converged / failed", *map(_outcomes, measures)),
-            ("  steps each, processor s in all", *efforts),
+            ("  mean steps, total processor time (s)", *efforts),
             *_shares(measures, RELAXED_NAMES),
         ]
     names = [evaluation.proposer for evaluation in report.evaluations]
@@ -218,7 +216,7 @@ def _overall(report: Report) -> Grid:
 
 def _shares(measures: Sequence[Measures], names: Sequence[str]) -> list[tuple[str, ...]]:
     return [
-        (name.replace("_", " "), *(share_text(getattr(each, name)) for each in measures))
+        (name.replace("_", " "), *(share_text(getattr(m, name)) for m in measures))
         for name in names
     ]
 
@@ -231,16 +229,16 @@ def _outcomes(measures: Measures) -> str:
 
 
 def _stability(report: Report) -> Grid:
-    kim = report.published[0]
-    columns = [f"{each.proposer}\n{each.level_of_theory}" for each in report.evaluations]
-    columns += [f"published: {kim.chemsys}\n{kim.source}\n{kim.level_of_theory}"]
+    paper = report.published[0]
+    columns = [f"{e.proposer}\n{e.level_of_theory}" for e in report.evaluations]
+    columns += [f"published: {paper.chemsys}\n{paper.source}\n{paper.level_of_theory}"]
     rows: list[tuple[str, ...]] = []
     for i, threshold in enumerate(report.evaluations[0].thresholds):
         at = [evaluation.overall.thresholds[i] for evaluation in report.evaluations]
         published = [
-            f"{share_text(each.stable)} {each.label}"
-            for each in report.published
-            if each.threshold == threshold
+            f"{share_text(share.stable)} {share.label}"
+            for share in report.published
+            if share.threshold == threshold
         ]
         within = f"<= {1000 * threshold:g} meV/atom" if threshold else "on or below the hull"
         rows += [
@@ -249,7 +247,7 @@ def _stability(report: Report) -> Grid:
             ("  S.U.N. per processor hour", *(cell_text(t.sun_per_cpu_hour) for t in at), ""),
             (),
         ]
-    return Grid("After relaxation", ("of those sent to it", *columns), rows)
+    return Grid("After relaxation", ("of structures sent to relaxation", *columns), rows)
 
 
 def _by_composition(report: Report) -> Grid:
@@ -257,8 +255,8 @@ def _by_composition(report: Report) -> Grid:
     stability = [f"{kind}\n<= {t:g} eV" for t in thresholds for kind in ("stable", "S.U.N.")]
     shares = ("matched", "valid", "unique", "novel", "rediscovered")
     rows: list[tuple[str, ...]] = []
-    for of_one in zip(*(each.compositions for each in report.evaluations), strict=True):
-        for evaluation, measures in zip(report.evaluations, of_one, strict=True):
+    for row in zip(*(e.compositions for e in report.evaluations), strict=True):
+        for evaluation, measures in zip(report.evaluations, row, strict=True):
             values = [getattr(measures, name) for name in shares]
             for at in measures.thresholds if report.is_relaxed else ():
                 values += [at.stable, at.sun]
@@ -269,7 +267,7 @@ def _by_composition(report: Report) -> Grid:
 
 
 def share_text(share: Share | None) -> str:
-    """Write a share as '3/20 15 % (5-36)'."""
+    """Format a share as '3/20 15 % (5-36)'."""
     if share is None:
         return "-"
     if share.value is None or share.interval is None:
