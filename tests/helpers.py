@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 from pymatgen.core import Lattice, Structure
@@ -103,6 +104,11 @@ def mg_o(**changes: Any) -> Campaign:
         "engines": {"band_gap": {"name": "none"}},
     }
     return Campaign.model_validate(settings | changes)
+
+
+def require_potential(name: str) -> None:
+    """Skip a test if the package of a potential is not installed."""
+    pytest.importorskip({"chgnet": "chgnet", "sevennet-0": "sevenn"}[name])
 
 
 def memory_store() -> JobStore:

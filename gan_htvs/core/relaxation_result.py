@@ -29,7 +29,7 @@ class Curve(Document):
 
     energies: list[float] = Field(default_factory=list, description="corrected, eV/atom")
     max_forces: list[float] = Field(
-        default_factory=list, description="largest on atoms and cell, which converges, eV/A"
+        default_factory=list, description="largest force on atoms and cell, eV/A"
     )
     volumes: list[float] = Field(default_factory=list, description="A^3/atom")
 
@@ -46,6 +46,6 @@ class RelaxationResult(Document):
     relaxed: RelaxedStructure | None = None
     curve: Curve = Field(default_factory=Curve)
     would_stop_at: int | None = Field(
-        None, description="step at which it was stopped, or would have been without the audit"
+        None, description="step at which it was stopped, or would have been without an audit"
     )
     cpu_seconds: float = Field(0.0, description="processor time, s")

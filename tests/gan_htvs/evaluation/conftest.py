@@ -1,4 +1,4 @@
-"""A hand-made proposer with hand-made relaxations, whose measures can be counted by hand."""
+"""Proposer and relaxations with fixed results, whose measures are easy to count."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gan_htvs.evaluation.evaluation_documents import Evaluation
 from gan_htvs.proposers.baselines import RandomCells
 from gan_htvs.structures.point_cloud import encode
 from gan_htvs.structures.validity import RejectionReason
-from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from tests.helpers import references
 
 MG_O = ChemicalSystem(caps={"Mg": 2, "O": 2})
 STATES = {"Mg": (2.0, 2.0), "O": (-2.0, -2.0)}
-LEVEL = "by hand"
+LEVEL = "test"
 MGO = -6.0
 """Energy of the hull at MgO, eV/atom."""
 
@@ -41,8 +41,8 @@ LEAD_OXIDE = Structure(
 HOLE = Structure(Lattice.cubic(4.0), ["Mg", "O"], [[0, 0, 0], [0.1, 0, 0]])
 
 
-class ByHand:
-    """Two-atom cells by hand, some raw samples that are none, and four-atom cells at random."""
+class FixedProposer:
+    """Propose fixed two-atom cells, two of which fail to decode, and random four-atom cells."""
 
     name = ProposerName.RANDOM
     system = MG_O
@@ -60,8 +60,8 @@ class ByHand:
             yield from islice(RandomCells(MG_O).raw_samples(counts, rng), 50)
 
 
-class RelaxedByHand:
-    """Gives the results it was made with, in order."""
+class FixedRelaxations:
+    """Return the given results in order."""
 
     level_of_theory = LEVEL
 
@@ -75,13 +75,7 @@ class RelaxedByHand:
         return self.results
 
     def references(self, phases, *, on_progress=None):
-        energies = {"Mg": -1.5, "O2": -4.9, "MgO": MGO}
-        return ReferenceSet(
-            entries=tuple(
-                ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory=LEVEL)
-                for f, e in energies.items()
-            )
-        )
+        return references(LEVEL, {"Mg": -1.5, "O2": -4.9, "MgO": MGO})
 
 
 def relaxed(structure: Structure, above_hull: float, **changes) -> RelaxedStructure:
@@ -100,15 +94,15 @@ RESULTS = [
     relaxed(ROCKSALT, 0.0),  # stable, a reference phase
     relaxed(CSCL, 0.05),  # S.U.N. at 0.08, and held out of training
     relaxed(ZINCBLENDE, 0.03),  # stable, a training structure
-    relaxed(WURTZITE.copy().scale_lattice(60), -0.01),  # the next one again
+    relaxed(WURTZITE.copy().scale_lattice(60), -0.01),  # duplicate of the next one
     relaxed(WURTZITE, -0.02),  # S.U.N. on the hull
     relaxed(HOLE, -3.0),
     relaxed(LEAD_OXIDE, -0.05, converged=False),
     None,
-    relaxed(LEAD_OXIDE, -0.5),  # nobody believes that
+    relaxed(LEAD_OXIDE, -0.5),  # implausible
     relaxed(LEAD_OXIDE, 0.15),  # S.U.N. at 0.2
 ]
-"""Of three two-atom cells and seven four-atom ones."""
+"""Results of three two-atom cells and seven four-atom cells."""
 
 
 def dataset_of(*structures: Structure) -> Dataset:
@@ -120,14 +114,14 @@ def dataset_of(*structures: Structure) -> Dataset:
     )
 
 
-def sampled(*compositions: Counts) -> Evaluation:
-    """Judge samples before relaxation alone."""
+def evaluate_samples(*compositions: Counts) -> Evaluation:
+    """Evaluate samples without relaxing them."""
     return evaluate(
-        ByHand(),
+        FixedProposer(),
         compositions,
         oxidation_states=STATES,
         training=dataset_of(ZINCBLENDE),
-        relaxations=RelaxedByHand([]),
+        relaxations=FixedRelaxations([]),
         n_samples=8,
         n_relaxed=0,
         seed=3,
@@ -135,14 +129,15 @@ def sampled(*compositions: Counts) -> Evaluation:
 
 
 @pytest.fixture(scope="session")
-def judged() -> Evaluation:
+def evaluation() -> Evaluation:
+    """Evaluate both compositions, with relaxations."""
     return evaluate(
-        ByHand(),
+        FixedProposer(),
         [(1, 1), (2, 2)],
         oxidation_states=STATES,
         training=dataset_of(ZINCBLENDE),
         held_out=dataset_of(CSCL, LEAD_OXIDE),
-        relaxations=RelaxedByHand(RESULTS),
+        relaxations=FixedRelaxations(RESULTS),
         n_samples=8,
         n_relaxed=7,
         seed=3,

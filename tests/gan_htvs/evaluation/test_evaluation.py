@@ -19,10 +19,10 @@ from .conftest import (
     RESULTS,
     STATES,
     ZINCBLENDE,
-    ByHand,
-    RelaxedByHand,
+    FixedProposer,
+    FixedRelaxations,
     dataset_of,
-    sampled,
+    evaluate_samples,
 )
 
 
@@ -30,8 +30,8 @@ def pair(share):
     return share.k, share.n
 
 
-def test_raw_samples_are_counted_step_by_step(judged):
-    cells = judged.compositions[0]
+def test_counts_of_raw_samples(evaluation):
+    cells = evaluation.compositions[0]
     assert cells.composition == "MgO"
     assert cells.read is None
     assert pair(cells.matched) == (4, 6)
@@ -39,125 +39,124 @@ def test_raw_samples_are_counted_step_by_step(judged):
     assert pair(cells.valid) == (4, 4)
     assert pair(cells.unique) == (3, 4)
     assert pair(cells.novel) == (1, 3)
-    assert judged.draws[0].exhausted
-    assert not judged.draws[1].exhausted
+    assert evaluation.draws[0].exhausted
+    assert not evaluation.draws[1].exhausted
 
 
-def test_held_out_structures_are_found_before_and_after_relaxation(judged):
-    two, four = judged.compositions
+def test_rediscovery_before_and_after_relaxation(evaluation):
+    two, four = evaluation.compositions
     assert (pair(two.rediscovered), pair(two.rediscovered_relaxed)) == ((1, 1), (1, 1))
     assert (pair(four.rediscovered), pair(four.rediscovered_relaxed)) == ((0, 1), (1, 1))
-    assert pair(judged.overall.rediscovered_relaxed) == (2, 2)
+    assert pair(evaluation.overall.rediscovered_relaxed) == (2, 2)
 
 
-def test_every_relaxation_has_one_fate(judged):
-    assert judged.overall.outcomes == {
+def test_every_relaxation_has_one_outcome(evaluation):
+    assert evaluation.overall.outcomes == {
         Outcome.SOUND: 6,
         Outcome.HOLE: 1,
         Outcome.NOT_CONVERGED: 1,
         Outcome.FAILED: 1,
         Outcome.IMPLAUSIBLE: 1,
     }
-    assert judged.overall.n_relaxed == len(RESULTS)
-    assert [s.outcome for s in judged.samples].count(Outcome.NOT_RELAXED) == 1
+    assert evaluation.overall.n_relaxed == len(RESULTS)
+    assert [s.outcome for s in evaluation.samples].count(Outcome.NOT_RELAXED) == 1
 
 
-def test_of_duplicates_the_most_stable_is_unique(judged):
+def test_most_stable_duplicate_is_unique(evaluation):
     wurtzite = [
-        s for s in judged.samples if s.outcome is Outcome.SOUND and s.energy_above_hull < -0.005
+        s for s in evaluation.samples if s.outcome is Outcome.SOUND and s.energy_above_hull < -0.005
     ]
     assert [s.unique for s in wurtzite] == [False, True]
-    assert pair(judged.overall.unique_relaxed) == (5, 6)
-    assert pair(judged.overall.novel_relaxed) == (4, 6)
+    assert pair(evaluation.overall.unique_relaxed) == (5, 6)
+    assert pair(evaluation.overall.novel_relaxed) == (4, 6)
 
 
 @pytest.mark.parametrize(("threshold", "stable", "sun"), [(0.2, 6, 3), (0.08, 5, 2), (0.0, 3, 1)])
-def test_stable_unique_and_novel_are_shares_of_what_was_relaxed(judged, threshold, stable, sun):
-    at = next(t for t in judged.overall.thresholds if t.threshold == threshold)
+def test_stable_and_sun_are_shares_of_relaxed_structures(evaluation, threshold, stable, sun):
+    at = next(t for t in evaluation.overall.thresholds if t.threshold == threshold)
     assert pair(at.stable) == (stable, 10)
     assert pair(at.sun) == (sun, 10)
-    # Nine relaxations of 36 s; the one that raised left no time.
+    # Nine relaxations of 36 s; the failed one has no time.
     assert at.sun_per_cpu_hour == pytest.approx(sun / (9 * 36 / 3600))
 
 
-def test_compositions_add_up_to_the_whole(judged):
+def test_counts_of_compositions_add_up(evaluation):
     for field in ("matched", "valid", "unique", "novel", "rediscovered", "unique_relaxed"):
-        parts = [pair(getattr(m, field)) for m in judged.compositions]
-        assert tuple(map(sum, zip(*parts, strict=True))) == pair(getattr(judged.overall, field))
+        parts = [pair(getattr(m, field)) for m in evaluation.compositions]
+        assert tuple(map(sum, zip(*parts, strict=True))) == pair(getattr(evaluation.overall, field))
 
 
-def test_the_reference_phases_of_magnesia_are_counted(judged):
-    assert judged.reference_phases == 4  # Mg, O2, MgO and MgO2
+def test_number_of_reference_phases(evaluation):
+    assert evaluation.reference_phases == 4  # Mg, O2, MgO and MgO2
 
 
-def test_an_evaluation_reads_back(judged):
-    text = judged.model_dump_json()
+def test_evaluation_round_trip(evaluation):
+    text = evaluation.model_dump_json()
     assert Evaluation.model_validate_json(text).model_dump_json() == text
 
 
-def test_samples_do_not_depend_on_the_other_compositions(judged):
-    alone = sampled((2, 2))
-    displacements = [s.max_displacement for s in judged.samples if s.composition == "Mg2O2"]
+def test_samples_do_not_depend_on_other_compositions(evaluation):
+    alone = evaluate_samples((2, 2))
+    displacements = [s.max_displacement for s in evaluation.samples if s.composition == "Mg2O2"]
     assert [s.max_displacement for s in alone.samples] == displacements
     assert alone.overall.thresholds[0].stable.value is None
 
 
-def test_no_more_are_relaxed_than_were_sampled(judged):
+def test_number_of_relaxations_is_limited_by_the_number_of_samples(evaluation):
     few = evaluate(
-        ByHand(),
+        FixedProposer(),
         [(1, 1)],
         oxidation_states=STATES,
         training=dataset_of(ZINCBLENDE),
-        relaxations=RelaxedByHand(RESULTS[:2]),
+        relaxations=FixedRelaxations(RESULTS[:2]),
         n_samples=2,
         n_relaxed=5,
     )
     assert few.n_relaxed == few.overall.n_relaxed == 2
-    assert judged.n_relaxed == 7
+    assert evaluation.n_relaxed == 7
 
 
-def test_a_draw_knows_how_many_structures_it_found(judged):
-    found = [
-        sum(s.composition == draw.composition for s in judged.samples) for draw in judged.draws
+def test_number_of_structures_of_each_draw(evaluation):
+    numbers = [
+        sum(s.composition == draw.composition for s in evaluation.samples)
+        for draw in evaluation.draws
     ]
-    assert [draw.found for draw in judged.draws] == found
+    assert [draw.n_found for draw in evaluation.draws] == numbers
 
 
-@pytest.mark.parametrize(
-    ("compositions", "message"), [([(1, 2)], "composition MgO2"), ([], "there is none")]
-)
-def test_impossible_compositions_are_one_sentence(compositions, message):
+@pytest.mark.parametrize(("compositions", "message"), [([(1, 2)], "MgO2"), ([], "compositions")])
+def test_impossible_composition_is_a_user_error(compositions, message):
     with pytest.raises(UserError, match=message):
         evaluate(
-            ByHand(),
+            FixedProposer(),
             compositions,
             oxidation_states=STATES,
             training=dataset_of(ZINCBLENDE),
-            relaxations=RelaxedByHand([]),
+            relaxations=FixedRelaxations([]),
         )
 
 
-def test_charge_balance_counts_what_the_generator_made_not_what_was_asked_for():
+def test_charge_balance_uses_decoded_atoms():
     torch.manual_seed(0)
     parameters = replace(PRESETS["paper"], width=0.05, noise_dim=8)
     untrained = GanProposer(TrainedGenerator.build(MG_O, parameters, seed=0))
-    judged = evaluate(
+    evaluation = evaluate(
         untrained,
         [(1, 1)],
         oxidation_states=STATES,
         training=dataset_of(ZINCBLENDE),
-        relaxations=RelaxedByHand([]),
+        relaxations=FixedRelaxations([]),
         n_samples=3,
         n_relaxed=0,
         max_tries_per_structure=80,
     )
-    cells, refused = untrained.read_batch((1, 1), np.random.default_rng([0, 1, 1]))
-    n = judged.draws[0].tried
-    assert 0 < n <= len(refused)
+    cells, rejections = untrained.read_batch((1, 1), np.random.default_rng([0, 1, 1]))
+    n = evaluation.draws[0].tried
+    assert 0 < n <= len(rejections)
     n_magnesium, n_oxygen = cells.counts[:n].T
     neutral = (n_magnesium == n_oxygen) & (n_oxygen > 0)
     assert neutral.any()
-    assert pair(judged.overall.balanced) == (neutral.sum(), n)
-    misread = refused[:n].count(RejectionReason.WRONG_COMPOSITION)
-    assert pair(judged.overall.read) == (n - misread, n)
-    assert pair(judged.overall.matched) == (refused[:n].count(None), n)
+    assert pair(evaluation.overall.balanced) == (neutral.sum(), n)
+    misread = rejections[:n].count(RejectionReason.WRONG_COMPOSITION)
+    assert pair(evaluation.overall.read) == (n - misread, n)
+    assert pair(evaluation.overall.matched) == (rejections[:n].count(None), n)

@@ -5,7 +5,7 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.evaluation.evaluation_documents import PUBLISHED, Outcome, Sample
 
 
-def test_published_shares_are_those_of_the_paper():
+def test_published_shares_equal_those_of_the_paper():
     percent = {(p.label, p.threshold): round(100 * p.stable.value, 1) for p in PUBLISHED}
     assert percent["11 known compositions", 0.2] == 11.2
     assert percent["20 new compositions", 0.2] == 12.6  # 12.55 in full
@@ -15,7 +15,7 @@ def test_published_shares_are_those_of_the_paper():
         assert (sum(s.k for s in parts), sum(s.n for s in parts)) == (total.k, total.n)
 
 
-def test_a_sample_reads_back_with_its_structure():
+def test_sample_round_trip_with_structure():
     crystal = Structure(Lattice.hexagonal(3.25, 5.2), ["Mg", "O"], [[1 / 3, 2 / 3, 0], [0, 0, 0.4]])
     sample = Sample(
         composition="MgO",

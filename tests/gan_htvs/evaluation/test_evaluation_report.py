@@ -4,7 +4,6 @@ import csv
 import io
 
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from gan_htvs.campaign.model import Campaign
@@ -12,19 +11,19 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.evaluation.evaluation_documents import Report
 from gan_htvs.evaluation.evaluation_report import (
     BEFORE_RELAXATION,
-    _before_relaxation,
+    draw_report,
     make_report,
     write_report,
 )
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 
-from .conftest import CSCL, MG_O, STATES, ZINCBLENDE, dataset_of, sampled
+from .conftest import CSCL, MG_O, STATES, ZINCBLENDE, dataset_of, evaluate_samples
 
 
 def report_of(*evaluations) -> Report:
     campaign = Campaign(
-        name="by-hand",
+        name="test",
         chemical_system=MG_O,
         oxidation_states=STATES,
         dataset={"held_out": 0.5},
@@ -34,16 +33,16 @@ def report_of(*evaluations) -> Report:
 
 
 @pytest.fixture(scope="module")
-def report(judged) -> Report:
-    return report_of(judged, judged)
+def report(evaluation) -> Report:
+    return report_of(evaluation, evaluation)
 
 
 @pytest.fixture(scope="module")
 def unrelaxed() -> Report:
-    return report_of(sampled((1, 1), (2, 2)))
+    return report_of(evaluate_samples((1, 1), (2, 2)))
 
 
-def test_a_report_is_three_files_that_tell_the_same(report, tmp_path):
+def test_report_files_are_consistent(report, tmp_path):
     document, table, figure = write_report(report, tmp_path / "new" / "folder")
     assert Report.model_validate_json(document.read_text()) == report
     rows = list(csv.DictReader(io.StringIO(table.read_text())))
@@ -53,25 +52,24 @@ def test_a_report_is_three_files_that_tell_the_same(report, tmp_path):
     assert imread(figure).shape[2] in (3, 4)
 
 
-def test_the_same_report_gives_the_same_bytes(report, tmp_path):
+def test_equal_reports_have_equal_files(report, tmp_path):
     first, second = (write_report(report, tmp_path / name) for name in ("a", "b"))
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_report_without_relaxations_draws_what_was_before_them(report, unrelaxed, tmp_path):
+def test_figure_without_relaxations_has_the_shares_before_relaxation(report, unrelaxed, tmp_path):
     assert report.is_relaxed
     assert not unrelaxed.is_relaxed
     assert imread(write_report(unrelaxed, tmp_path)[2]).std() > 0
-    axes = Figure().subplots()
-    _before_relaxation(axes, unrelaxed.evaluations)
-    (bars,) = (each for each in axes.containers if each.get_label() == "random")
+    (axes,) = draw_report(unrelaxed).axes
+    (bars,) = (bars for bars in axes.containers if bars.get_label() == "random")
     shares = [getattr(unrelaxed.evaluations[0].overall, name) for name in BEFORE_RELAXATION]
     assert [bar.get_height() for bar in bars] == [100 * share.value for share in shares]
 
 
-def test_a_folder_that_is_a_file_is_one_sentence(report, tmp_path):
+def test_unwritable_folder_is_a_user_error(report, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="file"):
         write_report(report, blocked)

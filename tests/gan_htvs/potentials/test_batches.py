@@ -8,10 +8,11 @@ from ase.build import bulk
 
 from gan_htvs.potentials.batches import Batches, batches_of
 from gan_htvs.potentials.calculators import calculator_of
+from tests.helpers import require_potential
 
 
-class Counted:
-    """Knows the number of atoms, cannot abide gold, and has memory for ten atoms."""
+class FakePotential:
+    """Return the number of atoms as energy; raise for Au and for more than ten atoms."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -33,9 +34,9 @@ class Counted:
         ]
 
 
-def test_one_that_raises_is_found_among_many():
+def test_error_of_one_structure_of_a_batch():
     structures = [bulk("Cu"), bulk("Cu"), bulk("Au"), bulk("Cu"), bulk("Cu")]
-    outcomes = Batches(Counted()).compute(structures)
+    outcomes = Batches(FakePotential()).compute(structures)
     assert [isinstance(outcome, Exception) for outcome in outcomes] == [
         False,
         False,
@@ -47,8 +48,8 @@ def test_one_that_raises_is_found_among_many():
     assert outcomes[4].get_property("energy", structures[4]) == 1
 
 
-def test_what_is_not_finite_never_reaches_the_batch():
-    broken, calculator = bulk("Cu"), Counted()
+def test_positions_that_are_not_finite_are_an_error():
+    broken, calculator = bulk("Cu"), FakePotential()
     broken.positions[0, 1] = np.nan
     first, second = Batches(calculator).compute([broken, bulk("Cu")])
     assert isinstance(first, ArithmeticError)
@@ -56,8 +57,8 @@ def test_what_is_not_finite_never_reaches_the_batch():
     assert calculator.sizes == [1]
 
 
-def test_batches_shrink_once_until_they_fit_and_one_too_large_for_any_is_alone():
-    calculator = Counted()
+def test_batches_shrink_until_they_fit_in_memory():
+    calculator = FakePotential()
     potential = Batches(calculator)
     structures = [bulk("Cu") * (1, 1, n) for n in (4, 4, 4, 4, 11, 4)]
     outcomes = potential.compute(structures)
@@ -68,21 +69,21 @@ def test_batches_shrink_once_until_they_fit_and_one_too_large_for_any_is_alone()
     ]
     calculator.sizes.clear()
     assert len(potential.compute(structures[:4])) == 4
-    assert max(calculator.sizes) <= 10, "it remembers"
+    assert max(calculator.sizes) <= 10
 
 
-def test_a_broken_device_is_no_fault_of_a_structure():
-    class Gone(Counted):
+def test_broken_device_raises():
+    class BrokenDevice(FakePotential):
         def predict(self, graphs):
             raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
     with pytest.raises(torch.AcceleratorError):
-        Batches(Gone()).compute([bulk("Cu"), bulk("Cu")])
+        Batches(BrokenDevice()).compute([bulk("Cu"), bulk("Cu")])
 
 
 @pytest.mark.parametrize("name", ["chgnet", "sevennet-0"])
-def test_structures_of_a_batch_are_computed_as_if_alone(name):
-    pytest.importorskip({"chgnet": "chgnet", "sevennet-0": "sevenn"}[name])
+def test_batch_agrees_with_the_calculator(name):
+    require_potential(name)
     structures = [
         bulk("MgO", "rocksalt", a=4.3),
         bulk("NaCl", "rocksalt", a=5.6, cubic=True),
@@ -93,16 +94,16 @@ def test_structures_of_a_batch_are_computed_as_if_alone(name):
         atoms.rattle(0.05, seed=3)
     potential = batches_of(name, "cpu")
     outcomes = potential.compute(structures)
-    alone = calculator_of(name)
-    for atoms, together in zip(structures, outcomes, strict=True):
-        atoms.calc = alone
+    calculator = calculator_of(name)
+    for atoms, outcome in zip(structures, outcomes, strict=True):
+        atoms.calc = calculator
         for quantity in ("energy", "forces", "stress"):
-            assert together.get_property(quantity, atoms) == pytest.approx(
-                alone.get_property(quantity, atoms), abs=2e-4
+            assert outcome.get_property(quantity, atoms) == pytest.approx(
+                calculator.get_property(quantity, atoms), abs=2e-4
             )
         assert np.abs(atoms.get_forces()).max() > 0.01
         assert np.ptp(atoms.get_stress()) > 1e-3
-    (once,) = potential.compute(structures[:1])
-    assert once.get_property("energy", structures[0]) == pytest.approx(
+    (outcome,) = potential.compute(structures[:1])
+    assert outcome.get_property("energy", structures[0]) == pytest.approx(
         structures[0].get_potential_energy(), abs=1e-4
     )

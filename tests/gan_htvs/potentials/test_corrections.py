@@ -14,8 +14,8 @@ from gan_htvs.thermodynamics.references import reference_phases
 
 PHASES = {phase.name: phase for phase in reference_phases(("Mg", "Mn", "O"))}
 
-# Formation energies, eV/atom, of SevenNet-0 with MP2020 corrections and O2 as the potential sees
-# it, 0.0354 eV/atom above the pin.
+# Formation energies, eV/atom, of SevenNet-0 with MP2020 corrections and the energy of O2 of the
+# potential, 0.0354 eV/atom above the pinned one.
 SEVENNET_FORMATION_ENERGIES = {
     "MgO periclase": -3.063,
     "MnO manganosite": -1.996,
@@ -27,7 +27,7 @@ SEVENNET_FORMATION_ENERGIES = {
 OXYGEN_SHIFT = 0.0354
 
 
-def test_chgnet_energies_hold_their_corrections_already():
+def test_chgnet_energies_include_corrections():
     assert energy_correction(PHASES["MgO periclase"].structure, -6.314, "chgnet") == 0
 
 
@@ -35,18 +35,18 @@ def test_chgnet_energies_hold_their_corrections_already():
     ("name", "raw", "corrected"),
     [("MgO periclase", -5.984, -6.3275), ("Mg hcp", -1.6, -1.6), ("Mn alpha", -9.1, -9.1)],
 )
-def test_raw_energies_get_those_of_the_materials_project(name, raw, corrected):
+def test_corrections_of_raw_energies(name, raw, corrected):
     correction = energy_correction(PHASES[name].structure, raw, "sevennet-0")
     assert raw + correction == pytest.approx(corrected, abs=1e-3)
 
 
-def test_manganese_is_corrected_for_u_in_oxides_alone():
+def test_correction_of_manganese_oxide():
     oxide = energy_correction(PHASES["MnO manganosite"].structure, -7.8, "vasp")
-    # MP2020: -0.687 eV for each O of an oxide, -1.668 eV for each Mn with U in it.
+    # MP2020: -0.687 eV per O of an oxide, -1.668 eV per Mn with U.
     assert oxide == pytest.approx((-0.687 - 1.668) / 2, abs=1e-3)
 
 
-def test_a_formula_that_reduces_to_mgo2_is_no_peroxide_for_that():
+def test_oxide_with_the_formula_of_a_peroxide():
     from pymatgen.core import Lattice, Structure
 
     fluorite = Structure.from_spacegroup(
@@ -57,27 +57,27 @@ def test_a_formula_that_reduces_to_mgo2_is_no_peroxide_for_that():
 
 
 @pytest.mark.parametrize("energy", [None, math.nan, math.inf])
-def test_what_is_no_energy_is_refused(energy):
-    with pytest.raises(CalculationError, match="not a number"):
+def test_energy_that_is_not_finite_is_an_error(energy):
+    with pytest.raises(CalculationError, match=str(energy)):
         energy_correction(PHASES["Mg hcp"].structure, energy, "chgnet")
 
 
-def test_hybrids_never_enter_the_hull():
-    with pytest.raises(CalculationError, match=r"HSE06 cannot enter the hull.*band gaps"):
+def test_hybrid_is_an_error():
+    with pytest.raises(CalculationError, match="HSE06"):
         level_of_theory("HSE06")
 
 
-def test_an_unknown_calculator_is_named():
-    with pytest.raises(CalculationError, match=r"'EMT' cannot enter the hull; known are chgnet"):
+def test_unknown_calculator_is_an_error():
+    with pytest.raises(CalculationError, match=r"'EMT'.*chgnet"):
         level_of_theory("EMT")
 
 
-def test_levels_of_theory_have_labels_of_their_own():
+def test_labels_of_levels_of_theory():
     labels = [level_of_theory(name).label for name in ("chgnet", "sevennet-0", "sevennet-l3i5")]
     assert labels == ["CHGNet-0.3.0", "SevenNet-0+MP2020", "SevenNet-l3i5+MP2020"]
 
 
-def test_arguments_of_a_force_field_are_part_of_its_label():
+def test_label_has_the_arguments_of_a_force_field():
     assert level_of_theory("MACE-MP-0").label == "MACE-MP-0+MP2020"
     arguments = {"model": "/x/y.model", "head": None, "size": {"b": 2, "a": 1}}
     assert level_of_theory("MACE-MP-0", arguments).label == (
@@ -85,19 +85,21 @@ def test_arguments_of_a_force_field_are_part_of_its_label():
     )
 
 
-def test_energies_of_two_models_never_meet():
-    mine, yours = (
-        level_of_theory("DeepMD", {"model": path}).label for path in ("/mine.pb", "/yours.pb")
+def test_energies_of_two_models_are_not_comparable():
+    first, second = (
+        level_of_theory("DeepMD", {"model": path}).label for path in ("/a.pb", "/b.pb")
     )
-    magnesium = ReferenceEnergy(name="Mg", formula="Mg", energy_per_atom=-1.6, level_of_theory=mine)
+    magnesium = ReferenceEnergy(
+        name="Mg", formula="Mg", energy_per_atom=-1.6, level_of_theory=first
+    )
     references = ReferenceSet(entries=(magnesium,))
-    references.check_level(mine)
-    for other in (yours, level_of_theory("DeepMD").label, level_of_theory("chgnet").label):
-        with pytest.raises(UserError, match=r"DeepMD\(model=/mine\.pb\)\+MP2020; relax both"):
+    references.check_level(first)
+    for other in (second, level_of_theory("DeepMD").label, level_of_theory("chgnet").label):
+        with pytest.raises(UserError, match=r"DeepMD\(model=/a\.pb\)\+MP2020"):
             references.check_level(other)
 
 
-def test_raw_energies_of_a_force_field_get_those_of_the_materials_project():
+def test_correction_of_a_force_field():
     structure = PHASES["MgO periclase"].structure
     correction = energy_correction(structure, -5.984, "MACE-MP-0")
     assert correction == energy_correction(structure, -5.984, "sevennet-0") != 0
@@ -105,7 +107,7 @@ def test_raw_energies_of_a_force_field_get_those_of_the_materials_project():
 
 @pytest.fixture(scope="module")
 def sevennet():
-    """Phases of the table, relaxed here and now, O2 pinned."""
+    """Phases of the table, relaxed with SevenNet-0; O2 is pinned."""
     pytest.importorskip("sevenn", reason="SevenNet is not installed")
     from gan_htvs.potentials.calculators import calculator_of
 
@@ -132,7 +134,7 @@ def sevennet():
 
 
 @pytest.mark.parametrize("name", SEVENNET_FORMATION_ENERGIES)
-def test_sevennet_reproduces_the_published_column(name, sevennet):
+def test_published_energies_of_sevennet(name, sevennet):
     (entry,) = (entry for entry in sevennet.entries if entry.name == name)
     formation = sevennet.formation_energy_per_atom(entry.formula, entry.energy_per_atom)
     shift = OXYGEN_SHIFT * entry.composition.get_atomic_fraction("O")

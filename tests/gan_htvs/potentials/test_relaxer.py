@@ -14,14 +14,13 @@ from gan_htvs.core.relaxation_result import Ending
 from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import relax
+from tests.helpers import require_potential, rocksalt
 
 SETTINGS = PotentialSettings(name="chgnet", max_steps=80)
 
 
 def strained_mno() -> Structure:
-    cell = Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(4.7), ["Mn", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-    ).get_primitive_structure() * (2, 1, 1)
+    cell = rocksalt("Mn", 4.7) * (2, 1, 1)
     moves = np.random.default_rng(0).normal(0, 0.1, (4, 3))
     return Structure(
         cell.lattice, cell.species, cell.cart_coords + moves, coords_are_cartesian=True
@@ -36,14 +35,14 @@ def by_optimizer():
     }
 
 
-def test_optimizers_end_at_one_energy_and_the_default_takes_fewer_steps(by_optimizer):
-    ours, fire = by_optimizer["CellAwareBFGS"], by_optimizer["FIRE"]
-    assert ours.ending is fire.ending is Ending.CONVERGED
-    assert ours.relaxed.energy_per_atom == pytest.approx(fire.relaxed.energy_per_atom, abs=0.01)
-    assert ours.relaxed.n_steps < 0.7 * fire.relaxed.n_steps
+def test_default_optimizer_takes_fewer_steps_to_the_same_energy(by_optimizer):
+    default, fire = by_optimizer["CellAwareBFGS"], by_optimizer["FIRE"]
+    assert default.ending is fire.ending is Ending.CONVERGED
+    assert default.relaxed.energy_per_atom == pytest.approx(fire.relaxed.energy_per_atom, abs=0.01)
+    assert default.relaxed.n_steps < 0.7 * fire.relaxed.n_steps
 
 
-def test_the_curve_tells_every_step(by_optimizer):
+def test_curve_has_every_step(by_optimizer):
     for relaxation in by_optimizer.values():
         curve, relaxed = relaxation.curve, relaxation.relaxed
         assert len(curve.energies) == len(curve.max_forces) == len(curve.volumes)
@@ -56,7 +55,7 @@ def test_the_curve_tells_every_step(by_optimizer):
         assert relaxed.magmoms
 
 
-def test_the_logarithm_of_no_strain_warns_of_nothing(monkeypatch):
+def test_no_warning_of_the_matrix_logarithm(monkeypatch):
     cell = np.random.default_rng(0).normal(0, 5, (3, 3))
     triclinic = Structure(cell, ["O"] * 64, np.random.default_rng(1).random((64, 3)))
     monkeypatch.setattr(
@@ -69,15 +68,15 @@ def test_the_logarithm_of_no_strain_warns_of_nothing(monkeypatch):
     assert len(relaxation.curve.max_forces) >= 1
 
 
-def test_forces_converge_in_one_frame_whatever_the_optimizer(by_optimizer):
+def test_forces_do_not_depend_on_the_optimizer(by_optimizer):
     atoms = AseAtomsAdaptor.get_atoms(strained_mno(), msonable=False)
     atoms.calc = calculator_of("chgnet")
-    usual = np.linalg.norm(FrechetCellFilter(atoms).get_forces(), axis=1).max()
+    expected = np.linalg.norm(FrechetCellFilter(atoms).get_forces(), axis=1).max()
     for relaxation in by_optimizer.values():
-        assert relaxation.curve.max_forces[0] == pytest.approx(usual, rel=1e-4)
+        assert relaxation.curve.max_forces[0] == pytest.approx(expected, rel=1e-4)
 
 
-def test_fire_takes_the_steps_that_ase_takes():
+def test_fire_takes_the_steps_of_ase():
     atoms = AseAtomsAdaptor.get_atoms(strained_mno(), msonable=False)
     atoms.calc = calculator_of("chgnet")
     energies, volumes, forces = [], [], []
@@ -87,31 +86,32 @@ def test_fire_takes_the_steps_that_ase_takes():
             energies.append(atoms.get_potential_energy() / len(atoms))
             volumes.append(atoms.get_volume() / len(atoms))
             forces.append(np.linalg.norm(cell_filter.get_forces(), axis=1).max())
-    ours = relax(strained_mno(), SETTINGS.model_copy(update={"optimizer": "FIRE", "max_steps": 8}))
-    assert ours.curve.energies == pytest.approx(energies, abs=1e-4)
-    assert ours.curve.volumes == pytest.approx(volumes, rel=1e-4)
-    assert ours.curve.max_forces == pytest.approx(forces, abs=1e-2)
+    relaxation = relax(
+        strained_mno(), SETTINGS.model_copy(update={"optimizer": "FIRE", "max_steps": 8})
+    )
+    assert relaxation.curve.energies == pytest.approx(energies, abs=1e-4)
+    assert relaxation.curve.volumes == pytest.approx(volumes, rel=1e-4)
+    assert relaxation.curve.max_forces == pytest.approx(forces, abs=1e-2)
 
 
-def test_corrections_stand_in_the_curve():
-    pytest.importorskip("sevenn")
-    rocksalt = Structure(Lattice.rhombohedral(3.0, 60), ["Mg", "O"], [[0] * 3, [0.5] * 3])
-    relaxation = relax(rocksalt, PotentialSettings(name="sevennet-0", max_steps=5))
+def test_curve_includes_corrections():
+    require_potential("sevennet-0")
+    relaxation = relax(rocksalt(), PotentialSettings(name="sevennet-0", max_steps=5))
     assert relaxation.relaxed.correction_per_atom < -0.3
     assert relaxation.curve.energies[-1] == pytest.approx(
         relaxation.relaxed.energy_per_atom, abs=1e-5
     )
 
 
-def test_what_stops_it_is_asked_at_every_step_and_an_audit_only_notes_it():
-    asked = []
+def test_stopping_rule_is_called_at_every_step():
+    steps = []
 
     def stop(curve):
-        asked.append(len(curve.energies) - 1)
+        steps.append(len(curve.energies) - 1)
         return "enough" if len(curve.energies) == 2 else None
 
     stopped = relax(strained_mno(), SETTINGS, stop=stop)
-    assert asked == [0, 1]
+    assert steps == [0, 1]
     assert (stopped.ending, stopped.reason, stopped.would_stop_at) == (Ending.STOPPED, "enough", 1)
     assert not stopped.relaxed.converged
     audited = relax(strained_mno(), SETTINGS, stop=stop, audited=True)
@@ -119,22 +119,22 @@ def test_what_stops_it_is_asked_at_every_step_and_an_audit_only_notes_it():
     assert audited.would_stop_at == 1
 
 
-def test_too_few_steps_say_so():
+def test_limit_on_steps():
     relaxation = relax(strained_mno(), SETTINGS.model_copy(update={"max_steps": 2}))
     assert relaxation.ending is Ending.OUT_OF_STEPS
-    assert relaxation.reason == "relaxation not converged after 2 steps"
+    assert "2 steps" in relaxation.reason
     assert relaxation.relaxed.n_steps == 2
 
 
-def test_a_structure_that_starts_unsound_costs_one_evaluation():
+def test_unsound_start_takes_one_evaluation():
     clash = Structure(Lattice.cubic(4), ["Mn", "O", "O"], [[0] * 3, [0.5] * 3, [0.5, 0.5, 0.55]])
     relaxation = relax(clash, SETTINGS)
     assert relaxation.ending is Ending.UNSOUND
-    assert relaxation.reason == "after 0 steps: atoms_too_close"
+    assert "atoms_too_close" in relaxation.reason
     assert len(relaxation.curve.energies) == 1
 
 
-def test_an_explosion_is_a_result(monkeypatch):
+def test_forces_that_are_not_finite_have_a_reason(monkeypatch):
     class Exploding(LennardJones):
         def calculate(self, *arguments, **settings):
             super().calculate(*arguments, **settings)
@@ -146,23 +146,22 @@ def test_an_explosion_is_a_result(monkeypatch):
     assert relaxation.reason
 
 
-def test_who_is_content_with_the_start_computes_no_forces():
-    pytest.importorskip("sevenn")
-    rocksalt = Structure(Lattice.rhombohedral(3.0, 60), ["Mg", "O"], [[0] * 3, [0.5] * 3])
+def test_stop_at_the_start_computes_no_forces():
+    require_potential("sevennet-0")
     calculator_of("sevennet-0").reset()
-    content = relax(rocksalt, PotentialSettings(name="sevennet-0"), stop=lambda _: "content")
-    assert (content.ending, content.would_stop_at) == (Ending.STOPPED, 0)
-    assert len(content.curve.energies) == 1
-    assert content.curve.max_forces == []
-    assert content.relaxed.structure.volume == pytest.approx(rocksalt.volume)
+    stopped = relax(rocksalt(), PotentialSettings(name="sevennet-0"), stop=lambda _: "enough")
+    assert (stopped.ending, stopped.would_stop_at) == (Ending.STOPPED, 0)
+    assert len(stopped.curve.energies) == 1
+    assert stopped.curve.max_forces == []
+    assert stopped.relaxed.structure.volume == pytest.approx(rocksalt().volume)
     assert set(calculator_of("sevennet-0").results) == {"energy", "free_energy"}
 
 
-def test_the_structure_at_the_end_has_the_energy_and_forces_of_the_curve(by_optimizer):
+def test_final_structure_has_the_final_energy_and_forces(by_optimizer):
     for relaxation in by_optimizer.values():
         atoms = AseAtomsAdaptor.get_atoms(relaxation.relaxed.structure, msonable=False)
         atoms.calc = calculator_of("chgnet")
         energy = atoms.get_potential_energy() / len(atoms)
         assert relaxation.curve.energies[-1] == pytest.approx(energy, abs=1e-4)
         forces = np.linalg.norm(FrechetCellFilter(atoms).get_forces(), axis=1)
-        assert forces.max() < 1.2 * SETTINGS.fmax, "in the frame of the last cell, not the first"
+        assert forces.max() < 1.2 * SETTINGS.fmax

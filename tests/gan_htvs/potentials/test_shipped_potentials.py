@@ -1,4 +1,4 @@
-"""The calculators of CHGNet and SevenNet beside those that come with their packages."""
+"""Calculators of CHGNet and SevenNet compared with those of their packages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from gan_htvs.potentials.calculators import CHGNET, SEVENNET_MODELS, calculator_of
+from tests.helpers import require_potential
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -26,10 +27,12 @@ def distorted() -> Atoms:
     return atoms
 
 
-def assert_same(ours, theirs, atoms: Atoms, quantities) -> None:
+def assert_same(calculator, expected_calculator, atoms: Atoms, quantities) -> None:
     for quantity in quantities:
-        expected = theirs.get_property(quantity, atoms)
-        assert ours.get_property(quantity, atoms) == pytest.approx(expected, abs=5e-5), quantity
+        expected = expected_calculator.get_property(quantity, atoms)
+        assert calculator.get_property(quantity, atoms) == pytest.approx(expected, abs=5e-5), (
+            quantity
+        )
         assert np.abs(expected).max() > 1e-3, quantity
 
 
@@ -39,64 +42,64 @@ def chgnet() -> Calculator:
     return package.CHGNetCalculator(model, use_device="cpu")
 
 
-def test_chgnet_in_one_pass_is_chgnet():
-    theirs = chgnet()
-    ours = calculator_of("chgnet")
-    assert_same(ours, theirs, distorted(), (*QUANTITIES, "magmoms"))
-    assert set(ours.implemented_properties) == set(theirs.implemented_properties)
+def test_chgnet_agrees_with_its_package():
+    expected_calculator = chgnet()
+    calculator = calculator_of("chgnet")
+    assert_same(calculator, expected_calculator, distorted(), (*QUANTITIES, "magmoms"))
+    assert set(calculator.implemented_properties) == set(expected_calculator.implemented_properties)
 
 
-def test_chgnet_in_one_pass_warns_of_nothing():
+def test_chgnet_does_not_warn():
     pytest.importorskip("chgnet.model")
-    ours = calculator_of("chgnet")
+    calculator = calculator_of("chgnet")
     torch.set_warn_always(True)
     try:
         with warnings.catch_warnings(action="error"):
-            ours.get_property("forces", distorted())
+            calculator.get_property("forces", distorted())
     finally:
         torch.set_warn_always(False)
 
 
 @pytest.mark.filterwarnings("ignore:.*isolated atom")
 @pytest.mark.parametrize("separation", [None, 5.0], ids=["alone", "without angles"])
-def test_chgnet_in_one_pass_computes_what_hardly_binds(separation):
-    theirs = chgnet()
+def test_chgnet_without_bonds_or_angles(separation):
+    expected_calculator = chgnet()
     atoms = Atoms("O", cell=[20, 20, 20], pbc=True)
     if separation:
         atoms += Atoms("O", [[separation, 0, 0]])
     for quantity in (*QUANTITIES, "magmoms"):
-        expected = theirs.get_property(quantity, atoms)
-        found = calculator_of("chgnet").get_property(quantity, atoms)
-        assert found == pytest.approx(expected, abs=1e-5)
+        expected = expected_calculator.get_property(quantity, atoms)
+        value = calculator_of("chgnet").get_property(quantity, atoms)
+        assert value == pytest.approx(expected, abs=1e-5)
 
 
-def test_sevennet_computes_the_energy_once_and_forces_when_they_are_asked_for():
+def test_sevennet_computes_forces_only_if_requested():
     calculator = pytest.importorskip("sevenn.calculator")
-    theirs = calculator.SevenNetCalculator(SEVENNET_MODELS["sevennet-0"], device="cpu")
-    ours = calculator_of("sevennet-0")
+    expected_calculator = calculator.SevenNetCalculator(SEVENNET_MODELS["sevennet-0"], device="cpu")
+    calculator = calculator_of("sevennet-0")
     first, second = distorted(), distorted()
     second.rattle(0.1, seed=2)
     passes = []
-    ours.model.get_submodule("edge_embedding").register_forward_hook(
+    calculator.model.get_submodule("edge_embedding").register_forward_hook(
         lambda *_: passes.append("energy")
     )
-    ours.model.get_submodule("force_output").register_forward_hook(
+    calculator.model.get_submodule("force_output").register_forward_hook(
         lambda *_: passes.append("forces")
     )
     for atoms in (first, second, first):
         passes.clear()
-        assert ours.get_property("energy", atoms) == pytest.approx(
-            theirs.get_property("energy", atoms), abs=1e-5
+        assert calculator.get_property("energy", atoms) == pytest.approx(
+            expected_calculator.get_property("energy", atoms), abs=1e-5
         )
         assert passes == ["energy"]
-        assert_same(ours, theirs, atoms, QUANTITIES)
+        assert_same(calculator, expected_calculator, atoms, QUANTITIES)
         assert passes == ["energy", "forces"]
     first.rattle(0.01, seed=3)
-    assert_same(ours, theirs, first, ["forces"])
+    assert_same(calculator, expected_calculator, first, ["forces"])
 
 
 @pytest.mark.parametrize("name", ["chgnet", "sevennet-0"])
-def test_an_element_that_a_potential_does_not_know_is_named(name):
-    pytest.importorskip({"chgnet": "chgnet", "sevennet-0": "sevenn"}[name])
-    with pytest.raises(ValueError, match=r"not Cm|know atomic number: 96"):
+def test_unknown_element_is_an_error(name):
+    require_potential(name)
+    with pytest.raises(ValueError, match=r"Cm|96"):
         calculator_of(name).get_property("energy", bulk("Cm", "fcc", a=4.9))

@@ -17,7 +17,7 @@ def crystal() -> Atoms:
 
 
 def energy(atoms: Atoms, moves, strain) -> float:
-    """Energy of the springs, pair by pair."""
+    """Compute the energy of the springs, pair by pair."""
     total = 0.0
     for i, j, vector in zip(*neighbor_list("ijD", atoms, CUTOFF), strict=True):
         touching = sum(covalent_radii[atoms.numbers[[i, j]]])
@@ -29,7 +29,7 @@ def energy(atoms: Atoms, moves, strain) -> float:
     return total
 
 
-def test_the_hessian_is_that_of_springs_between_neighbors():
+def test_hessian_of_springs():
     atoms = crystal()
     hessian = spring_hessian(atoms)
     assert hessian == pytest.approx(hessian.T)
@@ -43,7 +43,7 @@ def test_the_hessian_is_that_of_springs_between_neighbors():
     assert shift @ hessian @ shift == pytest.approx(0, abs=1e-9)
 
 
-def test_coincident_atoms_and_lonely_ones_have_numbers():
+def test_hessian_of_coincident_and_isolated_atoms_is_finite():
     for positions in ([[0, 0, 0], [0, 0, 0]], [[0, 0, 0], [9, 9, 9]]):
         hessian = spring_hessian(Atoms("O2", positions, cell=[20, 20, 20], pbc=True))
         assert np.isfinite(hessian).all()

@@ -14,13 +14,13 @@ RECORDS = [
 ]
 
 
-def test_images_are_pngs():
+def test_figures_render_as_png():
     curve = Curve(energies=[-1.0, -2.0], max_forces=[1.0, 0.05], volumes=[20.0, 10.0])
     for image in (draw_prescreen(summarize(RECORDS), [], 0.2), draw_relaxation(curve, "a")):
         assert render_figure(image).startswith(b"\x89PNG")
 
 
-def test_relaxations_have_the_color_of_their_end_and_hurdles_a_bar():
+def test_colors_of_relaxations_and_bars_of_steps():
     trajectories = [
         EnergyTrajectory(ScreeningStep.WINDOW, [1.5, 0.9, 0.4]),
         EnergyTrajectory(None, [0.5, 0.1]),
@@ -28,20 +28,20 @@ def test_relaxations_have_the_color_of_their_end_and_hurdles_a_bar():
     curves, bars = draw_prescreen(summarize(RECORDS), trajectories, 0.2).axes
     lines = [line for line in curves.lines if len(line.get_xdata()) > 1]
     assert [list(line.get_ydata()) for line in lines] == [
-        *([1.5, 0.9, 0.4], [0.5, 0.1]),
+        [1.5, 0.9, 0.4],
+        [0.5, 0.1],
         [0.2, 0.2],  # the window
     ]
     assert [line.get_color() for line in lines[:2]] == [
         COLORS[ScreeningStep.WINDOW],
         COLORS[None],
     ]
-    assert [text.get_text() for text in curves.get_legend().get_texts()] == [
-        *("hull window", "survived")
-    ]
+    labels = [text.get_text() for text in curves.get_legend().get_texts()]
+    assert labels == ["hull window", "survived"]
     widths = [bar.get_width() for bar in bars.patches]
     assert widths == [0, 0, 0, 0, 0, 2, 0, 0, 1]
     assert " 2, 7 s" in [text.get_text() for text in bars.texts]
 
 
-def test_nothing_is_drawn_of_nothing():
+def test_empty_prescreen_has_no_figure():
     assert draw_prescreen(summarize([]), [], 0.2) is None

@@ -27,7 +27,7 @@ def confirmed(rejected_at=None):
     return record(rejected_at, n_steps=40, cpu_seconds=4.0, confirmation=confirmation)
 
 
-def test_every_hurdle_has_its_structures_and_what_both_potentials_did_for_them():
+def test_counts_and_cost_by_step():
     summary = summarize(
         [
             record(ScreeningStep.VALIDITY),
@@ -45,7 +45,7 @@ def test_every_hurdle_has_its_structures_and_what_both_potentials_did_for_them()
     assert summary.total[1:] == (5, 101, 11.5)
 
 
-def test_the_audit_tells_how_many_were_lost():
+def test_losses_are_estimated_from_the_audit():
     kept = [
         audited(None),
         audited(ScreeningStep.RELAXED_DUPLICATE),
@@ -55,17 +55,17 @@ def test_the_audit_tells_how_many_were_lost():
         audited(ScreeningStep.GEOMETRY),
         audited(ScreeningStep.RELAXATION),
     ]
-    others = [record(is_audited=True)] * 7  # which the rule would have let go on
+    others = [record(is_audited=True)] * 7  # not stopped by the rule
     stopped = [record(ScreeningStep.STOPPING, would_stop_at=10)] * 50
     summary = summarize(kept + rest + others + stopped)
     assert (summary.audit.k, summary.audit.n, summary.n_stopped) == (3, 10, 50)
-    # Wilson's formula, written out.
+    # Wilson score interval.
     z, p, n = 1.959964, 0.3, 10
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     assert summary.lost == pytest.approx((15, 50 * (middle - half), 50 * (middle + half)), 1e-5)
 
 
-def test_nothing_is_known_of_losses_without_an_audit():
+def test_no_estimate_without_an_audit():
     assert summarize([record(ScreeningStep.STOPPING, would_stop_at=10), record()]).lost is None
     assert summarize([]).total.n == 0

@@ -1,4 +1,4 @@
-"""Reference sets for the tests: literature energies, and real CHGNet relaxations."""
+"""Reference sets: energies of the literature, and relaxations with CHGNet."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.references import reference_phases
+from tests.helpers import references
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Formation energies, eV/atom: CHGNet 0.3.0, with O2 as the potential sees it.
+# Formation energies, eV/atom: CHGNet 0.3.0, with the energy of O2 of the potential.
 CHGNET_FORMATION_ENERGIES = {
     "MgO": -3.060,
     "MnO": -1.968,
@@ -29,7 +30,7 @@ CHGNET_FORMATION_ENERGIES = {
     "Mg2Mn3O8": -2.229,
 }
 
-# The phases of the published tables; the other polymorphs would only take time.
+# Phases of the published tables; other polymorphs are omitted to save time.
 RELAXED = (
     "Mg hcp",
     "Mn alpha",
@@ -48,16 +49,9 @@ RELAXED = (
 
 
 def formation_energy_set(energies: Mapping[str, float], level: str = "test") -> ReferenceSet:
-    """Make a reference set in which the elements have energy zero."""
+    """Build a reference set in which the energies of elements are zero."""
     elements = dict.fromkeys(("Mg", "Mn", "O2"), 0.0)
-    return ReferenceSet(
-        entries=tuple(
-            ReferenceEnergy(
-                name=formula, formula=formula, energy_per_atom=energy, level_of_theory=level
-            )
-            for formula, energy in (elements | dict(energies)).items()
-        )
-    )
+    return references(level, elements | dict(energies))
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +62,7 @@ def chgnet_column() -> ReferenceSet:
 
 @pytest.fixture(scope="session")
 def relaxed() -> ReferenceSet:
-    """Reference phases, relaxed here and now with CHGNet, O2 pinned."""
+    """Reference phases, relaxed with CHGNet; O2 is pinned."""
     pytest.importorskip("chgnet", reason="CHGNet is not installed")
     from chgnet.model import StructOptimizer
 
@@ -98,7 +92,7 @@ def relaxed() -> ReferenceSet:
 
 @pytest.fixture(scope="session")
 def ion_table() -> Path:
-    """The published table of ions, kept outside of the repository."""
+    """Published table of ions, which is not in the repository."""
     default = Path(__file__).resolve().parents[3].parent / "shared" / "data"
     path = Path(os.environ.get("GAN_HTVS_SHARED", default)) / "aqueous_ions.csv"
     if not path.exists():

@@ -22,7 +22,7 @@ def metal_in(composition: Composition) -> str:
 
 
 def without_water(ion: Ion) -> tuple[str, float, float]:
-    """Metal, and oxygen and charge for each of its atoms, once H has gone as water."""
+    """Return the metal, and O and charge per metal atom after removing H as water."""
     composition = ion.composition
     metal = metal_in(composition)
     n_metal = composition[metal]
@@ -32,29 +32,29 @@ def without_water(ion: Ion) -> tuple[str, float, float]:
 
 @pytest.mark.parametrize("reference", IONS.ions, ids=lambda reference: reference.formula)
 class TestIon:
-    def test_pymatgen_reads_formula_and_charge(self, reference: IonReference):
+    def test_formula_and_charge_in_pymatgen(self, reference: IonReference):
         formula, charge = re.fullmatch(r"(.+?)(?:\[(.+)\]|\(aq\))", reference.formula).groups()
         expected = int((charge[-1] + (charge[:-1] or "1")) if charge else 0)
         ion = Ion.from_formula(reference.formula)
         assert ion.charge == expected
         assert ion.composition == Composition(formula)
 
-    def test_belongs_to_a_metal_with_a_reference_solid(self, reference: IonReference):
+    def test_metal_has_a_reference_solid(self, reference: IonReference):
         assert metal_in(Ion.from_formula(reference.formula).composition) in METALS
 
 
-def test_no_two_ions_differ_by_water_alone():
+def test_no_two_ions_differ_only_by_water():
     forms = {ion.formula: without_water(Ion.from_formula(ion.formula)) for ion in IONS.ions}
-    same = [pair for pair in combinations(forms, 2) if forms[pair[0]] == forms[pair[1]]]
-    assert same == []
+    duplicates = [pair for pair in combinations(forms, 2) if forms[pair[0]] == forms[pair[1]]]
+    assert duplicates == []
 
 
-def test_metavanadate_with_water_is_the_dihydrogen_vanadate_of_other_tables():
+def test_metavanadate_equals_dihydrogen_vanadate_less_water():
     (metavanadate,) = (ion for ion in IONS.ions if ion.formula == "VO3[-]")
     assert metavanadate.free_energy + WATER == pytest.approx(-1020.8, abs=0.2)
 
 
-def test_water_does_not_leave_a_hydroxide():
+def test_hydroxides_are_stable_against_dehydration():
     oxides = {"Mg(OH)2": -569.43, "Mn(OH)2": -362.90}  # NBS tables (1982)
     energies = {solid.formula: solid.free_energy for solid in IONS.hydroxides}
     assert set(energies) == {"Mg(OH)2", "Mn(OH)2", "MnOOH"}
@@ -62,7 +62,7 @@ def test_water_does_not_leave_a_hydroxide():
         assert energies[formula] < oxide + WATER
 
 
-def test_hydroxides_hold_one_metal_with_a_reference_solid():
+def test_hydroxides_have_one_metal_with_a_reference_solid():
     for solid in IONS.hydroxides:
         composition = Composition(solid.formula)
         assert metal_in(composition) in METALS

@@ -20,10 +20,10 @@ MGO_PER_ATOM = -6.314
 
 @pytest.fixture(scope="module")
 def assess():
-    """Compare with reference phases, in the usual conditions in water."""
+    """Assess structures with reference phases of Mg-O and default Pourbaix settings."""
     energies = {"Mg": -1.55, "O2": -4.94795546875, "MgO": MGO_PER_ATOM}
-    known = references(LEVEL, energies)
-    return lambda relaxed: assessment.assess(relaxed, known, PourbaixSettings())
+    phases = references(LEVEL, energies)
+    return lambda relaxed: assessment.assess(relaxed, phases, PourbaixSettings())
 
 
 def relaxed(excess: float = 0.0, *, shift: float = 0.5, **changes) -> RelaxedStructure:
@@ -50,13 +50,13 @@ def incomplete_gap_of(value: float) -> BandGapResult:
     return BandGapResult(band_gap=value, method="HSE06@PBE+U", magnetic_orders=orders)
 
 
-def test_a_hole_of_the_potential_is_rejected_however_low_its_energy():
+def test_unsound_geometry_is_rejected_at_any_energy():
     stage, reason = check_relaxation(relaxed(excess=-5, shift=0.05))
     assert stage is Stage.REJECTED
     assert "atoms_too_close" in reason
 
 
-def test_no_convergence_is_a_failure():
+def test_unconverged_relaxation_fails():
     stage, reason = check_relaxation(relaxed(converged=False, n_steps=500))
     assert stage is Stage.FAILED
     assert "500 steps" in reason
@@ -65,9 +65,9 @@ def test_no_convergence_is_a_failure():
 
 @pytest.mark.parametrize("excess", [-0.05, 0.0, 0.1])
 def test_energy_above_hull_is_the_excess_over_the_stable_phase(assess, excess):
-    found = assess(relaxed(excess))
-    assert found.energy_above_hull == pytest.approx(excess, abs=1e-9)
-    assert found.decomposes_to == {"MgO": pytest.approx(1)}
+    stability = assess(relaxed(excess))
+    assert stability.energy_above_hull == pytest.approx(excess, abs=1e-9)
+    assert stability.decomposes_to == {"MgO": pytest.approx(1)}
 
 
 @pytest.mark.parametrize(
@@ -84,26 +84,26 @@ def test_energy_above_hull_is_the_excess_over_the_stable_phase(assess, excess):
         (0.0, gap_of(2.5), Stage.PHOTOANODE),
     ],
 )
-def test_stage_is_the_furthest_one_that_the_numbers_allow(assess, excess, gap, stage):
+def test_stage_of_energies_and_gaps(assess, excess, gap, stage):
     decided, reason = decide(assess(relaxed(excess)), gap, Thresholds())
     assert decided is stage
     assert (reason is None) == (stage is Stage.PHOTOANODE)
 
 
-def test_nothing_is_spent_on_an_energy_that_nobody_believes(assess):
+def test_implausible_energy_is_rejected(assess):
     hole = assess(relaxed(excess=-0.3))
     assert not qualifies_for_band_gap(hole, Thresholds())
     assert decide(hole, None, Thresholds())[0] is Stage.REJECTED
     assert qualifies_for_band_gap(assess(relaxed(excess=-0.05)), Thresholds())
 
 
-def test_energies_of_another_level_of_theory_are_refused(assess):
+def test_energy_of_another_level_of_theory_is_a_user_error(assess):
     with pytest.raises(UserError, match=r"SevenNet-0.*CHGNet-0\.3\.0"):
         assess(relaxed(level_of_theory="SevenNet-0"))
 
 
 @pytest.mark.parametrize(("symbol", "length"), [("Ca", 5.588), ("Sr", 6.085)])
-def test_the_volume_of_a_reference_phase_is_no_flaw(symbol, length):
+def test_volume_of_a_reference_phase_is_not_limited(symbol, length):
     metal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(length), [symbol], [[0, 0, 0]])
     assert check_relaxation(relaxed(structure=metal), is_reference=True) is None
     assert check_relaxation(relaxed(structure=metal)) == (

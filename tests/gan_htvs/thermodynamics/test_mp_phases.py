@@ -13,7 +13,7 @@ from flows.campaign import CampaignFlows
 from flows.references import reference_survivors
 from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.core.errors import UserError
-from gan_htvs.thermodynamics import mp_phases as materials_project
+from gan_htvs.thermodynamics import mp_phases
 from gan_htvs.thermodynamics.mp_phases import fetch_phases
 from gan_htvs.thermodynamics.references import phases_of
 
@@ -28,7 +28,7 @@ O2_ENERGY = -4.94795546875
 
 
 def entry(material_id: str, structure: Structure, energy_per_atom: float) -> ComputedStructureEntry:
-    """Make an entry as the client does: raw energy, correction, ids of entry and material."""
+    """Build an entry of the client: raw energy, correction, ids of entry and material."""
     correction = -0.687 * structure.composition["O"]
     return ComputedStructureEntry(
         structure,
@@ -62,6 +62,35 @@ ENTRIES = [
 ]
 
 
+class Rester:
+    """Client of the Materials Project that records queries and returns fixed entries."""
+
+    def __init__(self, entries: list[ComputedStructureEntry]) -> None:
+        self.entries, self.queries = entries, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def get_entries_in_chemsys(self, elements, **query):
+        self.queries.append({"elements": elements} | query)
+        return self.entries
+
+
+@pytest.fixture
+def use_entries(monkeypatch):
+    """Return a function that replaces the client by one with fixed entries."""
+
+    def use(entries: list[ComputedStructureEntry]) -> Rester:
+        rester = Rester(entries)
+        monkeypatch.setattr(mp_phases, "open_client", lambda _: rester)
+        return rester
+
+    return use
+
+
 def fetch(symbols: list[str]) -> list[ComputedStructureEntry]:
     assert symbols == ELEMENTS
     return ENTRIES
@@ -75,23 +104,23 @@ class TestPhases:
             (0.05, ["O2", "Mg mp-110", "Mg mp-153", "MgO mp-1265", "MgO2 mp-2589"]),
         ],
     )
-    def test_are_those_near_the_hull(self, bound: float, names: list[str]):
+    def test_phases_near_the_hull(self, bound: float, names: list[str]):
         assert [phase.name for phase in fetch_phases(ELEMENTS, bound, fetch=fetch)] == names
 
-    def test_are_primitive_cells_with_their_source(self):
+    def test_primitive_cells_and_sources(self):
         phases = {phase.name: phase for phase in fetch_phases(ELEMENTS, 0.05, fetch=fetch)}
         magnesia = phases["MgO mp-1265"]
         assert len(magnesia.structure) == 2
         assert magnesia.source == "Materials Project mp-1265"
         assert magnesia.pinned_energy_per_atom is None
 
-    def test_have_the_corrected_energies(self):
+    def test_corrected_energies(self):
         phases = fetch_phases(ELEMENTS, 0, fetch=fetch)
         assert {phase.formula: phase.energy_per_atom for phase in phases} == pytest.approx(
             {"Mg": -1.6, "MgO": -6.3275, "MgO2": -5.88, "O2": O2_ENERGY}
         )
 
-    def test_oxygen_is_the_pinned_one(self):
+    def test_oxygen_is_pinned(self):
         pinned = [p for p in fetch_phases(ELEMENTS, 1, fetch=fetch) if p.pinned_energy_per_atom]
         assert [(p.formula, p.pinned_energy_per_atom) for p in pinned] == [("O2", O2_ENERGY)]
 
@@ -99,40 +128,29 @@ class TestPhases:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([], "of Mg-O it has no elemental Mg, O, without"),
-        ([e for e in ENTRIES if e.reduced_formula != "Mg"], "of Mg-O it has no elemental Mg, with"),
+        ([], "Mg-O .* Mg, O,"),
+        ([e for e in ENTRIES if e.reduced_formula != "Mg"], "Mg-O .* Mg,"),
     ],
 )
-def test_what_is_missing_is_told_in_one_sentence(entries, message: str):
+def test_missing_element_is_a_user_error(entries, message: str):
     with pytest.raises(UserError, match=message):
         fetch_phases(ELEMENTS, 0.05, fetch=lambda _: entries)
 
 
-def test_the_client_is_asked_for_corrected_gga_energies(monkeypatch):
-    asked = {}
-
-    class Rester:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def get_entries_in_chemsys(self, elements, **query):
-            asked.update(query, elements=elements)
-            return ENTRIES
-
-    monkeypatch.setattr(materials_project, "client", lambda _: Rester())
+def test_query_requests_corrected_gga_energies(use_entries):
+    rester = use_entries(ENTRIES)
     assert fetch_phases(("O", "Mg"), 0)
-    assert asked == {
-        "elements": ELEMENTS,
-        "compatible_only": True,
-        "additional_criteria": {"thermo_types": ["GGA_GGA+U"]},
-    }
+    assert rester.queries == [
+        {
+            "elements": ELEMENTS,
+            "compatible_only": True,
+            "additional_criteria": {"thermo_types": ["GGA_GGA+U"]},
+        }
+    ]
 
 
 def relaxed_phases(campaign: Campaign) -> list[ReferencePhase]:
-    """List the reference phases whose energies are computed."""
+    """Return the reference phases whose energies are computed."""
     return [phase for phase in phases_of(campaign) if phase.pinned_energy_per_atom is None]
 
 
@@ -142,19 +160,12 @@ def references_of(campaign: Campaign) -> str:
 
 
 class TestCampaign:
-    """A campaign whose reference phases are those of the Materials Project."""
+    """Campaigns with the reference phases of the Materials Project."""
 
     @pytest.fixture
-    def fetched(self, monkeypatch) -> list[list[str]]:
-        """Requests, instead of the network."""
-        requests = []
-
-        def request(symbols):
-            requests.append(symbols)
-            return ENTRIES
-
-        monkeypatch.setattr(materials_project, "_request", request)
-        return requests
+    def rester(self, use_entries) -> Rester:
+        """Client with the entries of Mg-O."""
+        return use_entries(ENTRIES)
 
     @pytest.fixture
     def document(self) -> dict:
@@ -166,72 +177,72 @@ class TestCampaign:
         }
 
     @pytest.fixture
-    def campaign_file(self, tmp_path: Path, fetched, document) -> Path:
+    def campaign_file(self, tmp_path: Path, rester, document) -> Path:
         path = tmp_path / "campaign.yaml"
         path.write_text(yaml.safe_dump(document))
         return path
 
-    def test_fetches_once_and_keeps_what_it_got(self, campaign_file: Path, fetched):
+    def test_phases_are_fetched_once(self, campaign_file: Path, rester):
         first, second = (read_campaign(campaign_file) for _ in range(2))
-        assert fetched == [ELEMENTS]
+        assert [query["elements"] for query in rester.queries] == [ELEMENTS]
         assert first == second
         assert first.references.path == campaign_file.parent / "phases.json"
         assert [phase.source for phase in relaxed_phases(first)] == [
             f"Materials Project mp-{number}" for number in (110, 153, 1265, 2589)
         ]
 
-    def test_what_was_kept_is_what_was_fetched(self, campaign_file: Path):
+    def test_kept_structures_equal_fetched_ones(self, campaign_file: Path):
         kept = relaxed_phases(read_campaign(campaign_file))
         fresh = fetch_phases(ELEMENTS, 0.05, fetch=fetch)
         assert [phase.structure for phase in kept] == [phase.structure for phase in fresh[1:]]
 
-    def test_other_phases_are_other_references(self, campaign_file: Path, monkeypatch):
+    def test_other_phases_change_the_reference_set(self, campaign_file: Path, use_entries):
         before = read_campaign(campaign_file)
         uuid = references_of(before)
         (campaign_file.parent / "phases.json").rename(campaign_file.parent / "old.json")
         fewer = [e for e in ENTRIES if e.data["material_id"] != "mp-2589"]
-        monkeypatch.setattr(materials_project, "_request", lambda _: fewer)
+        use_entries(fewer)
         after = read_campaign(campaign_file)
         assert references_of(after) != uuid
-        # which is a setting of the campaign, so that none goes on with another hull
+        # The hash is a setting of the campaign, so that its hull cannot change.
         assert after.references.sha256 != before.references.sha256
 
-    def test_a_changed_file_is_refused(self, campaign_file: Path):
+    def test_changed_file_is_a_user_error(self, campaign_file: Path):
         campaign = read_campaign(campaign_file)
         path = campaign_file.parent / "phases.json"
         path.write_text(path.read_text() + "\n")
-        with pytest.raises(UserError, match=r"phases.json: has the hash .* restore it"):
+        with pytest.raises(UserError, match=r"phases\.json: has the hash"):
             phases_of(campaign)
 
-    def test_a_file_for_other_settings_is_refused(self, campaign_file: Path):
+    def test_file_of_other_settings_is_a_user_error(self, campaign_file: Path):
         read_campaign(campaign_file)
         text = campaign_file.read_text()
         campaign_file.write_text(text.replace("path:", "max_energy_above_hull: 0.1\n  path:"))
-        with pytest.raises(UserError, match=r"was fetched for Mg-O within 0\.05 eV/atom"):
+        with pytest.raises(UserError, match=r"phases\.json: .* Mg-O within 0\.05 eV/atom"):
             phases_of(read_campaign(campaign_file))
 
-    def test_a_damaged_file_is_named_with_the_cure(self, campaign_file: Path):
+    def test_damaged_file_is_a_user_error(self, campaign_file: Path):
         (campaign_file.parent / "phases.json").write_text("{}")
-        with pytest.raises(UserError, match=r"phases.json: holds no reference phases; delete it"):
+        with pytest.raises(UserError, match=r"phases\.json"):
             phases_of(read_campaign(campaign_file))
 
     @pytest.mark.parametrize("value", ["NaN", "Infinity"])
-    def test_an_energy_that_is_not_finite_is_refused(self, campaign_file: Path, value: str):
+    def test_energy_that_is_not_finite_is_a_user_error(self, campaign_file: Path, value: str):
         read_campaign(campaign_file)
         path = campaign_file.parent / "phases.json"
         document = json.loads(path.read_text())
         document["phases"][0]["pinned_energy_per_atom"] = float(value)
         path.write_text(json.dumps(document))
-        with pytest.raises(UserError, match=r"phases.json: holds no reference phases"):
+        with pytest.raises(UserError, match=r"phases\.json"):
             phases_of(read_campaign(campaign_file))
 
-    def test_without_a_path_it_is_refused(self, campaign_file: Path):
+    def test_missing_path_is_a_user_error(self, campaign_file: Path):
         text = campaign_file.read_text()
         campaign_file.write_text(text.replace("path: phases.json", "sha256: null"))
-        with pytest.raises(UserError, match="references: 'path' belongs to source 'materials_pro"):
+        with pytest.raises(UserError, match="references: 'path'"):
             read_campaign(campaign_file)
 
-    def test_vasp_may_take_the_energies_of_the_materials_project(self, campaign_file, document):
+    def test_energies_of_the_materials_project_with_vasp(self, campaign_file, document):
         document["references"]["energies"] = "materials_project"
         document["engines"] = {"energy": {"name": "vasp"}}
         campaign_file.write_text(yaml.safe_dump(document))
@@ -250,12 +261,11 @@ class TestCampaign:
         assert formation == pytest.approx(-3.0535, abs=1e-3)
         survivors = reference_survivors(campaign, {}, references.level_of_theory)
         assert {
-            each.proposal.origin.label: each.relaxed.energy_per_atom for each in survivors
+            survivor.proposal.origin.label: survivor.relaxed.energy_per_atom
+            for survivor in survivors
         } == pytest.approx(energies)
 
-    def test_no_potential_takes_the_energies_of_the_materials_project(
-        self, campaign_file, document
-    ):
+    def test_potential_computes_the_energies_of_reference_phases(self, campaign_file, document):
         document["references"]["energies"] = "materials_project"
         document["engines"] = {"energy": {"name": "vasp"}, "vasp": {"pre_relaxation": "chgnet"}}
         campaign_file.write_text(yaml.safe_dump(document))
@@ -263,22 +273,20 @@ class TestCampaign:
         pinned = [phase.pinned_energy_per_atom for phase in phases_of(campaign, by_potential=True)]
         assert pinned == [pytest.approx(O2_ENERGY), None, None, None, None]
 
-    def test_their_energies_are_part_of_the_name_of_the_reference_set(
-        self, campaign_file, document, monkeypatch
-    ):
+    def test_other_energies_change_the_reference_set(self, campaign_file, document, use_entries):
         document["references"]["energies"] = "materials_project"
         document["engines"] = {"energy": {"name": "vasp"}}
         campaign_file.write_text(yaml.safe_dump(document))
         before = references_of(read_campaign(campaign_file))
         (campaign_file.parent / "phases.json").unlink()
-        moved = [entry("mp-1265", ROCKSALT, -6.3), *ENTRIES[1:]]
-        monkeypatch.setattr(materials_project, "_request", lambda _: moved)
+        changed = [entry("mp-1265", ROCKSALT, -6.3), *ENTRIES[1:]]
+        use_entries(changed)
         assert references_of(read_campaign(campaign_file)) != before
 
     @pytest.mark.parametrize("name", ["chgnet", "sevennet-0"])
-    def test_no_other_engine_may(self, campaign_file, document, name):
+    def test_energies_of_the_materials_project_need_vasp(self, campaign_file, document, name):
         document["references"]["energies"] = "materials_project"
         document["engines"] = {"energy": {"name": name}, "band_gap": {"name": "none"}}
         campaign_file.write_text(yaml.safe_dump(document))
-        with pytest.raises(UserError, match=f"needs engines.energy.name 'vasp', not '{name}'"):
+        with pytest.raises(UserError, match=f"engines.energy.name .* '{name}'"):
             read_campaign(campaign_file)

@@ -66,7 +66,7 @@ MP_FORMATION_ENERGIES = {
 
 
 def _measured_formation_energies() -> dict[str, float]:
-    """Formation energies that the analyzer turns back into measured free energies."""
+    """Compute the formation energies that correspond to measured free energies."""
     energies = {}
     for formula, free_energy in MEASURED_FREE_ENERGIES.items():
         composition = Composition(formula)
@@ -85,15 +85,15 @@ def relaxed_analyzer(relaxed: ReferenceSet) -> PourbaixAnalyzer:
     return PourbaixAnalyzer(relaxed, SETTINGS)
 
 
-def test_ions_match_the_published_table(ion_table: Path):
+def test_ions_equal_the_published_table(ion_table: Path):
     with ion_table.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["element"] in ("Mg", "Mn", "V")]
     ions = aqueous_ions()
-    left_out = {"V2O7[4-]", "HV10O28[5-]"}  # HVO4[2-] and H3V2O7[-] less water
+    omitted = {"V2O7[4-]", "HV10O28[5-]"}  # HVO4[2-] and H3V2O7[-] less water
     published = {row["ion"]: float(row["dGf_kJ_mol"]) for row in rows}
-    stand = {ion.formula: ion.free_energy for ion in ions.ions}
-    assert published.keys() - stand.keys() == left_out
-    assert stand == {formula: published[formula] for formula in published.keys() - left_out}
+    table = {ion.formula: ion.free_energy for ion in ions.ions}
+    assert published.keys() - table.keys() == omitted
+    assert table == {formula: published[formula] for formula in published.keys() - omitted}
     for row in rows:
         solid = ions.reference_solids[row["element"]]
         assert solid.formula == row["reference_solid"]
@@ -103,7 +103,7 @@ def test_ions_match_the_published_table(ion_table: Path):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("formula", ["MgO", "Mn3O4", "Mg6MnO8"])
-def test_free_energy_is_that_of_the_materials_project(formula: str):
+def test_free_energy_agrees_with_the_materials_project(formula: str):
     o2_energy, energy = -4.94795546875, -7.0
     compatibility = MaterialsProjectAqueousCompatibility(
         solid_compat=None,
@@ -124,14 +124,14 @@ def test_free_energy_is_that_of_the_materials_project(formula: str):
 class TestPublishedColumn:
     @pytest.mark.parametrize("formula", PUBLISHED)
     def test_pourbaix_energies(self, formula: str, analyzer: PourbaixAnalyzer):
-        # The published MnO2 is pyrolusite; the column holds hollandite, the ground state.
+        # The published MnO2 is pyrolusite; the reference set has hollandite, the ground state.
         energy = -1.781 if formula == "MnO2" else CHGNET_FORMATION_ENERGIES[formula]
         result = analyzer.stability(formula, energy)
         at_ph = [result.decomposition_energies[i] for i in (0, 14, 28)]
         assert at_ph == pytest.approx(PUBLISHED[formula], abs=0.02)
         assert result.minimum == pytest.approx(PUBLISHED_MINIMUM[formula], abs=0.02)
 
-    def test_dropping_permanganate_would_matter(self, analyzer: PourbaixAnalyzer):
+    def test_effect_of_permanganate(self, analyzer: PourbaixAnalyzer):
         ions = tuple(ion for ion in analyzer.ion_set.ions if ion.formula != "MnO4[-]")
         fewer = aqueous_ions().model_copy(update={"ions": ions})
         without = PourbaixAnalyzer(analyzer.reference_set, SETTINGS, ion_set=fewer)
@@ -159,7 +159,7 @@ class TestPublishedColumn:
     ],
     ids=["measured", "Materials Project", "CHGNet"],
 )
-def test_experiment_and_theory_agree(energies: dict[str, float], expected: dict[str, float]):
+def test_agreement_of_experiment_and_theory(energies: dict[str, float], expected: dict[str, float]):
     analyzer = PourbaixAnalyzer(formation_energy_set(energies), SETTINGS)
     minima = {f: analyzer.stability(f, energy).minimum for f, energy in energies.items()}
     assert minima == pytest.approx(expected, abs=0.06)
@@ -171,7 +171,7 @@ class TestChgnet:
         self, formula: str, relaxed_analyzer: PourbaixAnalyzer
     ):
         references = relaxed_analyzer.reference_set
-        # The published MnO2 is pyrolusite, the highest of ours.
+        # The published MnO2 is pyrolusite, the least stable one here.
         energy = max(e.energy_per_atom for e in references.entries if e.formula == formula)
         result = relaxed_analyzer.stability(
             formula, references.formation_energy_per_atom(formula, energy)
@@ -182,7 +182,7 @@ class TestChgnet:
 
 
 class TestStability:
-    def test_a_manganese_oxide_does_not_see_magnesium(self, analyzer: PourbaixAnalyzer):
+    def test_manganese_oxide_is_not_compared_with_magnesium(self, analyzer: PourbaixAnalyzer):
         without_mg = formation_energy_set(
             {f: e for f, e in CHGNET_FORMATION_ENERGIES.items() if "Mg" not in f}
         )
@@ -191,40 +191,40 @@ class TestStability:
         assert result.decomposition_energies == pytest.approx(expected.decomposition_energies)
         assert not any("Mg" in species for species in result.decomposes_to)
 
-    def test_a_candidate_below_the_diagram_is_negative(self, analyzer: PourbaixAnalyzer):
+    def test_candidate_below_the_diagram_has_a_negative_energy(self, analyzer: PourbaixAnalyzer):
         assert analyzer.stability("MnO2", -1.9).minimum < -0.05
 
-    def test_the_candidate_is_not_added(self, analyzer: PourbaixAnalyzer):
+    def test_candidate_is_not_added_to_the_diagram(self, analyzer: PourbaixAnalyzer):
         before = analyzer.stability("MgMn2O4", -2.0)
         analyzer.stability("MgMn2O4", -3.0)
         assert analyzer.stability("MgMn2O4", -2.0) == before
 
-    def test_shifts_with_the_formation_energy(self, analyzer: PourbaixAnalyzer):
+    def test_energies_shift_with_the_formation_energy(self, analyzer: PourbaixAnalyzer):
         low, high = (analyzer.stability("MgMn2O4", e).decomposition_energies for e in (-2.3, -2.1))
         assert np.subtract(high, low) == pytest.approx(np.full(29, 0.2))
 
-    def test_a_supercell_is_as_stable_as_its_parent(self, analyzer: PourbaixAnalyzer):
+    def test_supercell_has_the_energies_of_its_primitive_cell(self, analyzer: PourbaixAnalyzer):
         parent = analyzer.stability("MgMn2O4", -2.3)
         supercell = analyzer.stability("Mg4Mn8O16", -2.3)
         assert supercell.decomposition_energies == pytest.approx(parent.decomposition_energies)
 
-    def test_two_oxides_with_one_ratio_keep_their_own_oxygen(self, analyzer: PourbaixAnalyzer):
+    def test_oxides_with_equal_metal_ratios_differ_by_oxygen(self, analyzer: PourbaixAnalyzer):
         assert analyzer.stability("MgMnO3", -2.3).minimum != pytest.approx(
             analyzer.stability("MgMnO2", -2.3).minimum
         )
 
-    def test_dissolves_into_the_species_of_the_minimum(self, analyzer: PourbaixAnalyzer):
+    def test_species_at_the_minimum(self, analyzer: PourbaixAnalyzer):
         result = analyzer.stability("MgO", -3.06)
         assert (result.ph_at_minimum, result.decomposes_to) == (14, ("MgOH[+]",))
 
-    def test_more_concentrated_ions_dissolve_less(self, chgnet_column: ReferenceSet):
+    def test_effect_of_ion_concentration(self, chgnet_column: ReferenceSet):
         concentrated = SETTINGS.model_copy(update={"ion_concentration": 1e-2})
         dilute = PourbaixAnalyzer(chgnet_column, SETTINGS).stability("MgO", -3.06)
         dense = PourbaixAnalyzer(chgnet_column, concentrated).stability("MgO", -3.06)
         in_acid = dilute.decomposition_energies[0] - dense.decomposition_energies[0]
         assert in_acid == pytest.approx(0.0591 * 4 / 2)
 
-    def test_records_what_it_depends_on(self, analyzer: PourbaixAnalyzer):
+    def test_stability_has_its_settings(self, analyzer: PourbaixAnalyzer):
         result = analyzer.stability("MgMn2O4", -2.3)
         assert result.settings == SETTINGS
         assert result.ion_set == aqueous_ions().version
@@ -235,30 +235,32 @@ class TestStability:
     @pytest.mark.parametrize(
         ("formula", "message"),
         [
-            ("O2", "O2: Pourbaix stability is not defined"),
-            ("CrO2", "CrO2: no aqueous ions of Cr are known"),
+            ("O2", "O2: .* not defined"),
+            ("CrO2", "CrO2: .* ions of Cr"),
             ("Mg(OH)2", "solids with H"),
         ],
     )
-    def test_says_what_it_cannot_do(self, formula: str, message: str, analyzer: PourbaixAnalyzer):
+    def test_unsupported_composition_is_a_user_error(
+        self, formula: str, message: str, analyzer: PourbaixAnalyzer
+    ):
         with pytest.raises(UserError, match=message):
             analyzer.stability(formula, -1.0)
 
-    def test_names_a_missing_reference_solid(self):
+    def test_missing_reference_solid_is_a_user_error(self):
         references = formation_energy_set({"MnO": -1.968})
-        with pytest.raises(UserError, match="lacks MnO2, to which the ions of Mn are tied"):
+        with pytest.raises(UserError, match="lacks MnO2"):
             PourbaixAnalyzer(references, SETTINGS).stability("MnO", -1.968)
 
-    def test_candidates_together_are_what_they_are_alone(self, analyzer: PourbaixAnalyzer):
+    def test_batch_agrees_with_single_candidates(self, analyzer: PourbaixAnalyzer):
         formulas = ["MgMn2O4", "MnO2", "MgO", "Mg2Mn4O8", "MgMnO3", "Mn2O3"]
         energies = [-2.3, -1.7, -3.0, -2.2, -2.3, -2.0]
-        together = analyzer.stabilities(formulas, energies)
-        for formula, energy, stability in zip(formulas, energies, together, strict=True):
-            alone = analyzer.stability(formula, energy)
-            assert stability.decomposition_energies == pytest.approx(alone.decomposition_energies)
-            assert stability.decomposes_to == alone.decomposes_to
+        batch = analyzer.stabilities(formulas, energies)
+        for formula, energy, stability in zip(formulas, energies, batch, strict=True):
+            single = analyzer.stability(formula, energy)
+            assert stability.decomposition_energies == pytest.approx(single.decomposition_energies)
+            assert stability.decomposes_to == single.decomposes_to
 
-    def test_refuses_a_table_of_ions_that_is_not_there(self, chgnet_column: ReferenceSet):
-        old = SETTINGS.model_copy(update={"ion_set": "nobody-0"})
-        with pytest.raises(UserError, match=r"ion_set: 'nobody-0' is not the table"):
+    def test_unknown_table_of_ions_is_a_user_error(self, chgnet_column: ReferenceSet):
+        old = SETTINGS.model_copy(update={"ion_set": "other-0"})
+        with pytest.raises(UserError, match="ion_set: 'other-0'"):
             PourbaixAnalyzer(chgnet_column, old)

@@ -42,7 +42,7 @@ PARAMETERS = replace(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A campaign file and a generator that learned for some seconds."""
+    """Folder with a campaign file and a generator that was trained for some seconds."""
     folder = tmp_path_factory.mktemp("evaluation")
     (folder / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN))
     campaign = read_campaign(folder / "campaign.yaml")
@@ -68,40 +68,37 @@ def evaluate(folder, *arguments, checkpoint="model.safetensors"):
     return runner.invoke(app, [str(argument) for argument in (*fixed, *arguments)])
 
 
-def test_the_report_is_printed_stored_and_the_same_again(folder):
+def test_report_is_reproducible(folder):
     against = ("--compositions", "Mg2O2", "MgO", "--against", "random", "substitution")
     first = evaluate(folder, *against)
     assert first.exit_code == 0, first.output
     assert "S.U.N." in first.output
-    assert "No reference phases" not in first.output
     assert "368/3300 11.2 %" in first.output
-    assert "published: Mg-Mn-O" in first.output
-    assert "DFT" in first.output
-    assert "0 / 0 / 0" in first.output  # none a hole, not converged or failed
+    assert "0 / 0 / 0" in first.output  # holes, not converged, failed
     journal = folder / "runs" / "magnesia" / "relaxations.jsonl"
-    done = journal.read_text()
+    cached = journal.read_text()
 
     again = evaluate(folder, *against, "--format", "json", "--output", folder / "again")
     report = Report.model_validate(json.loads(again.stdout))
-    assert journal.read_text() == done
+    assert journal.read_text() == cached
     assert [e.proposer for e in report.evaluations] == ["gan", "random", "substitution"]
     stored = folder / "runs" / "magnesia" / report.folder / "evaluation.json"
     assert stored.read_text() == (folder / "again" / "evaluation.json").read_text()
     for evaluation in report.evaluations:
         assert evaluation.level_of_theory == "CHGNet-0.3.0"
         assert [m.composition for m in evaluation.compositions] == ["Mg2O2", "MgO"]
-        # One of each composition of which there is any: the generator has hardly learned.
-        found = {sample.composition for sample in evaluation.samples}
-        assert evaluation.overall.n_relaxed == len(found)
-        assert evaluation.proposer == "gan" or len(found) == 2
-    # The first decoration of MgO is rock salt, of which the hull is made.
+        # One structure of each composition; the generator may have found none.
+        sampled = {sample.composition for sample in evaluation.samples}
+        assert evaluation.overall.n_relaxed == len(sampled)
+        assert evaluation.proposer == "gan" or len(sampled) == 2
+    # The first decoration of MgO is rocksalt, a reference phase.
     rocksalt = next(s for s in report.evaluations[2].samples if s.composition == "MgO")
     assert rocksalt.energy_above_hull == pytest.approx(0, abs=0.005)
     assert rocksalt.novel is False
 
 
-def test_a_report_replaces_none_of_other_settings(folder):
-    (folder / "nearer.yaml").write_text(
+def test_reports_of_other_settings_have_other_folders(folder):
+    (folder / "narrower.yaml").write_text(
         yaml.safe_dump(CAMPAIGN | {"thresholds": {"metastable": 0.15}})
     )
     runs = folder / "settings"
@@ -112,7 +109,7 @@ def test_a_report_replaces_none_of_other_settings(folder):
         ("--seed", 1),
         ("--against", "random"),
         ("--compositions", "Mg2O2"),
-        ("--campaign", folder / "nearer.yaml"),
+        ("--campaign", folder / "narrower.yaml"),
     ):
         before = set(runs.rglob("evaluation.json"))
         for _ in range(2):
@@ -140,12 +137,12 @@ def test_failed_relaxations_are_not_counted_as_holes(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--against", "random", "wishful"), "--against: 'wishful' is none of random, symmetric"),
-        (("--compositions", "MgO2"), "'MgO2' is impossible"),
-        (("--compositions", "MgMnO"), "holds Mn, outside Mg-O"),
+        (("--against", "random", "other"), "--against: 'other'"),
+        (("--compositions", "MgO2"), "'MgO2'"),
+        (("--compositions", "MgMnO"), "Mn"),
     ],
 )
-def test_wrong_names_are_one_sentence(folder, arguments, message):
+def test_invalid_names_are_user_errors(folder, arguments, message):
     result = evaluate(folder, *arguments)
     assert result.exit_code == 2
     assert result.output.startswith("gan-htvs: ")
@@ -153,7 +150,7 @@ def test_wrong_names_are_one_sentence(folder, arguments, message):
     assert "Traceback" not in result.output
 
 
-def test_without_reference_phases_samples_are_judged_before_relaxation_only(folder):
+def test_evaluation_without_reference_phases(folder):
     chromia = CAMPAIGN | {
         "name": "chromia",
         "chemical_system": {"caps": {"Cr": 2, "O": 5}},
@@ -167,43 +164,41 @@ def test_without_reference_phases_samples_are_judged_before_relaxation_only(fold
         untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
     (folder / "chromia.safetensors").write_bytes(untrained.to_bytes())
 
-    def judge(*arguments):
+    def evaluate_chromia(*arguments):
         fixed = ("-c", folder / "chromia.yaml", "--compositions", "Cr2O4", "--against")
         return evaluate(
             folder, *fixed, "substitution", *arguments, checkpoint="chromia.safetensors"
         )
 
-    refused = judge("--relax", 1)
-    assert refused.exit_code == 2
-    assert "no reference phases are known for Cr" in refused.output
+    failed = evaluate_chromia("--relax", 1)
+    assert failed.exit_code == 2
+    assert "Cr" in failed.output
 
-    printed = judge("--relax", 0)
+    printed = evaluate_chromia("--relax", 0)
     assert printed.exit_code == 0, printed.output
-    assert "novel here is against the training structures alone" in printed.output
+    assert "No reference phases are known for Cr-O" in printed.output
     for word in ("relaxation", "relaxed", "S.U.N.", "stable", "published", "CHGNet"):
         assert word not in printed.output
-    report = Report.model_validate(json.loads(judge("--relax", 0, "--format", "json").stdout))
+    report = Report.model_validate(
+        json.loads(evaluate_chromia("--relax", 0, "--format", "json").stdout)
+    )
     decorated = report.evaluations[1]
     assert decorated.reference_phases == 0
     assert decorated.overall.novel.k < decorated.overall.novel.n
     assert decorated.overall.n_relaxed == 0
 
 
-def test_wrong_checkpoints_are_one_sentence(folder):
+def test_invalid_checkpoints_are_user_errors(folder):
     data = (folder / "model.safetensors").read_bytes()
     (folder / "half.safetensors").write_bytes(data[: len(data) // 2])
     other = ChemicalSystem(caps={"V": 2, "O": 2})
     (folder / "other.safetensors").write_bytes(
         TrainedGenerator.build(other, PARAMETERS, seed=0).to_bytes()
     )
-    for name, message in {
-        "half.safetensors": "readable checkpoint",
-        "other.safetensors": "was trained for V 2, O 2, not for Mg 2, O 2",
-        "none.safetensors": "cannot read the checkpoint",
-    }.items():
+    for name in ("half.safetensors", "other.safetensors", "none.safetensors"):
         result = evaluate(folder, checkpoint=name)
         assert result.exit_code == 2
-        assert message in result.output
+        assert name in "".join(result.output.split())
 
 
 @pytest.mark.parametrize(
@@ -215,19 +210,19 @@ def test_wrong_checkpoints_are_one_sentence(folder):
         (None, "-"),
     ],
 )
-def test_shares_show_their_denominators(share, text):
+def test_text_of_shares(share, text):
     assert share_text(share) == text
 
 
-def test_a_generator_is_not_judged_by_another_training_set(folder):
+def test_other_training_set_is_a_user_error(folder):
     other = CAMPAIGN | {"dataset": {"held_out": 0.0}}
     (folder / "other.yaml").write_text(yaml.safe_dump(other))
     result = evaluate(folder, "-c", folder / "other.yaml")
     assert result.exit_code == 2
-    assert "learned from another dataset" in result.stderr
+    assert "(section dataset)" in " ".join(result.stderr.split())
 
 
-def test_the_shipped_generator_is_judged_by_its_name(tmp_path):
+def test_evaluation_of_the_shipped_generator(tmp_path):
     command = ["init", str(tmp_path)]
     assert runner.invoke(app, command).exit_code == 0
     command = ["evaluate", "shipped", "--campaign", str(tmp_path / "campaign.yaml")]
@@ -241,7 +236,7 @@ def test_the_shipped_generator_is_judged_by_its_name(tmp_path):
 
 @pytest.fixture
 def alloy(tmp_path):
-    """A campaign of Mg and Al, which has no anions, and a generator that learned nothing."""
+    """Folder with a campaign of Mg and Al, without anions, and an untrained generator."""
     structures = tmp_path / "structures"
     structures.mkdir()
     Structure(Lattice.cubic(3.2), ["Mg", "Al"], [[0, 0, 0], [0.5] * 3]).to(
@@ -261,53 +256,49 @@ def alloy(tmp_path):
     return tmp_path
 
 
-def test_a_generator_that_finds_nothing_is_told_in_a_sentence(alloy):
+def test_note_about_missing_samples(alloy):
     options = ("--compositions", "MgAl", "Mg2Al2", "--relax", 0, "--format", "json")
     result = evaluate(alloy, *options)
     assert result.exit_code == 0, result.output
     draws = Report.model_validate_json(result.stdout).evaluations[0].draws
     assert [draw.tried for draw in draws] == [30, 30]
-    found = sum(draw.found for draw in draws)
-    assert found < 6
-    told = " ".join(result.stderr.split())
-    assert f"gan: {found} of the 6 structures wanted were found: the bound of tries" in told
-    assert "60 raw samples of AlMg, Al2Mg2; most were rejected for: " in told
-    assert "wrong composition (" in told
-    assert "_composition" not in told
+    n_found = sum(draw.n_found for draw in draws)
+    assert n_found < 6
+    note = " ".join(result.stderr.split())
+    assert f"gan: {n_found} of the 6 requested structures" in note
+    assert "60 raw samples of AlMg, Al2Mg2" in note
+    assert "wrong composition (" in note
 
 
-def test_fewer_samples_than_are_to_be_relaxed_are_told(alloy):
+def test_note_about_fewer_samples_than_relaxations(alloy):
     result = evaluate(alloy, "--compositions", "MgAl2", "--samples", 2, "--relax", 5)
     assert "--samples 2 leaves no more than 2 structures" in " ".join(result.stderr.split())
 
 
-def test_a_baseline_that_refuses_the_system_is_told_before_any_work(alloy):
+def test_unsuitable_baseline_is_a_user_error_before_sampling(alloy):
     result = evaluate(alloy, "--compositions", "MgAl", "--relax", 0, "--against", "substitution")
     assert result.exit_code == 2
-    told = " ".join(result.stderr.split())
-    assert "the proposer 'substitution' needs cations and anions" in told
-    assert told.endswith("remove it.")
+    assert "'substitution'" in result.stderr
     assert "sampling" not in result.output
     assert "dataset" not in result.output
 
 
 @pytest.mark.parametrize("folder", ["/proc/nowhere", "model.safetensors/report"])
-def test_an_output_that_cannot_be_written_is_told_before_any_work(alloy, folder):
+def test_unwritable_output_is_a_user_error_before_sampling(alloy, folder):
     output = alloy / folder
     result = evaluate(alloy, "--compositions", "MgAl", "--relax", 0, "-o", output)
     assert result.exit_code == 2
-    told = "".join(result.stderr.split())
-    assert f"--output{output}:cannotbewritten" in told
+    assert f"--output{output}:" in "".join(result.stderr.split())
     assert "sampling" not in result.output
 
     command = ["dataset", str(alloy / "campaign.yaml"), "-o", str(output / "relaxed.npz")]
     result = runner.invoke(app, [*command, "-w", str(alloy / "runs")])
     assert result.exit_code == 2
-    assert f"--output{output}:cannotbewritten" in "".join(result.stderr.split())
+    assert f"--output{output}:" in "".join(result.stderr.split())
     assert not (alloy / "runs").exists()
 
 
-def test_an_output_is_tried_without_a_trace(alloy):
+def test_failed_run_leaves_no_output_folder(alloy):
     command = ["evaluate", str(alloy / "none.safetensors"), "-c", str(alloy / "campaign.yaml")]
     result = runner.invoke(app, [*command, "-o", str(alloy / "deep" / "report")])
     assert result.exit_code == 2
