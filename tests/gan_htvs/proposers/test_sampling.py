@@ -68,6 +68,6 @@ def test_volume_is_kept_without_a_target_volume():
 
 
 def test_compositions_do_not_share_their_random_numbers():
-    found = [sample(RandomCells(MG_O), counts, 1, seed=0) for counts in ((2, 2), (2, 4))]
-    angles = [result.samples[0].raw.lattice.angles for result in found]
+    results = [sample(RandomCells(MG_O), counts, 1, seed=0) for counts in ((2, 2), (2, 4))]
+    angles = [result.samples[0].raw.lattice.angles for result in results]
     assert not np.allclose(*angles)
