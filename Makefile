@@ -26,7 +26,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Try again to switch on features that an earlier set-up had to leave off.
+# Repeat the setup, to enable features that an earlier setup had to disable.
 setup:
 	rm -f $(READY)
 	$(MAKE) $(READY)

@@ -1,6 +1,6 @@
-# Debian packages, where they may be installed: root or passwordless sudo, and apt-get. To be sourced.
+# Functions to install Debian packages, with apt-get and root or passwordless sudo. Source this file.
 
-off() { printf 'off: %s. Cure: %s\n' "$1" "$2"; }
+disabled() { printf 'disabled: %s. Fix: %s\n' "$1" "$2"; }
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Set up the virtual environment: tools/setup.sh [VENV]
 #
-# Installs pinned dependencies, and the Debian packages that GPAW is built with where it may
-# (root or passwordless sudo, and apt-get). What cannot be installed is named in one line with
-# the feature that is off and the cure; only a missing Python is fatal.
+# Installs pinned dependencies and, if possible (apt-get with root or passwordless sudo), the Debian
+# packages that GPAW is built with. If an optional dependency cannot be installed, this script names
+# the feature that is disabled and how to install it. Only a missing Python is fatal.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
@@ -26,22 +26,22 @@ find_python() {
 
 if [ ! -x "$venv/bin/python" ]; then
     if ! python=$(find_python); then
-        off "everything" "install Python >= 3.11 (apt-get install python3 python3-venv)" >&2
+        disabled "everything" "install Python >= 3.11 (apt-get install python3 python3-venv)" >&2
         exit 1
     fi
     if ! "$python" -c 'import ensurepip' 2>/dev/null && ! apt_install python3-venv; then
-        off "everything" "install the venv module (apt-get install python3-venv)" >&2
+        disabled "everything" "install the venv module (apt-get install python3-venv)" >&2
         exit 1
     fi
     "$python" -m venv "$venv"
 fi
 
-# A git hook or a user's settings may point PIP_USER or PYTHONPATH elsewhere.
+# A git hook or user settings may have set PIP_USER or PYTHONPATH.
 unset PYTHONPATH PIP_USER
 install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "$@"; }
 
 say "installing pinned dependencies into $venv (a few minutes the first time)"
-# torch first and alone: its exact pin finds a CPU build wherever one is offered.
+# Install torch separately: with its exact pin, pip selects a CPU build if the index has one.
 install "torch==2.13.0"
 install -e ".[local,dev]"
 
@@ -52,20 +52,20 @@ install_gpaw() {
     if ! ls "${headers[@]}" >/dev/null 2>&1 || ! command -v g++ >/dev/null ||
         ! ls /usr/include/*/cblas*.h /usr/include/cblas*.h >/dev/null 2>&1; then
         apt_install "${packages[@]}" || {
-            off "GPAW band gaps (need ${packages[*]})" \
+            disabled "GPAW band gaps (need ${packages[*]})" \
                 "sudo apt-get install ${packages[*]}, then make setup"
             return
         }
     fi
-    # GPAW's sources are C++; without MPI its build would pick the C compiler.
+    # GPAW's sources are C++, but without MPI its build uses the C compiler by default.
     local compiler=()
     command -v mpic++ >/dev/null || compiler=(env CC=g++ CXX=g++)
     if ! "${compiler[@]}" "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
         -c constraints.txt -e ".[gpaw]" >"$venv/gpaw.log" 2>&1; then
-        off "GPAW band gaps (the build failed, see $venv/gpaw.log)" \
-            "mend what the log names, then make setup"
+        disabled "GPAW band gaps (the build failed, see $venv/gpaw.log)" \
+            "correct the errors in the log, then make setup"
     fi
 }
 install_gpaw
 
-"$venv/bin/gan-htvs" doctor || say "a failure above keeps campaigns from running; the fix stands below it"
+"$venv/bin/gan-htvs" doctor || say "campaigns cannot run before the failures above are fixed"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Install SLURM for the tests, which start and stop its daemons themselves: tools/slurm.sh
+# Install SLURM for the tests, which start and stop its daemons: tools/slurm.sh
 #
-# Nothing of it runs, now or after a boot, and where it cannot be installed one line says so.
+# Its services are not started, now or at boot. If SLURM cannot be installed, this script prints how
+# to install it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/apt.sh
@@ -23,7 +24,7 @@ install_without_starting() {
     may_install || return 1
     local services=()
     mapfile -t services < <(missing slurmctld slurmd munge)
-    # Debian starts what it installs unless this file forbids it; one that is there stays.
+    # Debian starts installed services unless this file forbids it. An existing file is kept.
     if [ ! -e "$policy" ]; then
         trap 'as_root rm -f "$policy"' EXIT
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
@@ -36,5 +37,5 @@ install_without_starting() {
 }
 
 [ -z "$(all_missing)" ] || install_without_starting || true
-[ -z "$(all_missing)" ] || off "tests with a real SLURM (need ${packages[*]})" \
-    "sudo apt-get install ${packages[*]}, or leave it: they skip"
+[ -z "$(all_missing)" ] || disabled "tests with a real SLURM (need ${packages[*]})" \
+    "sudo apt-get install ${packages[*]} (optional: without it these tests are skipped)"

@@ -1,4 +1,4 @@
-"""Commands that start campaigns and run them."""
+"""Commands that create, run and submit campaigns."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from launchers.cli.common import (
 )
 from launchers.cli.options import SeveralValues
 from launchers.console import output as console
+from launchers.console.quantities import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,10 +45,10 @@ def demo(
     workdir: Workdir = WORKDIR_DEFAULT,
     workers: Workers = N_CORES,
 ) -> None:
-    """Run the demonstration campaign: 3 compositions x 5 structures, to a computed band gap.
+    """Run the demonstration campaign: 3 compositions x 5 structures, up to a computed band gap.
 
-    Needs no GPU, VASP, MongoDB or API key. Where my_launchpad.yaml is missing it is written,
-    for the embedded database.
+    Needs no GPU, VASP, MongoDB or API key. If there is no my_launchpad.yaml, this command writes
+    one for the embedded database.
     """
     from gan_htvs.campaign.campaign_file import read_campaign
 
@@ -61,14 +62,16 @@ def demo(
 
 @command("init my-search")
 def init(
-    directory: Annotated[Path, path_argument("Created if missing.")] = Path(),
+    directory: Annotated[Path, path_argument("Folder of the files; created if missing.")] = Path(),
 ) -> None:
     """Write a campaign.yaml and a my_launchpad.yaml to start from."""
     templates = {"campaign.yaml": "demo.yaml", "my_launchpad.yaml": "my_launchpad.yaml"}
     for name, template in templates.items():
         target = directory / name
         if target.exists():
-            raise UserError(f"{target}: exists already and is left as it is.")
+            raise UserError(
+                f"{target}: exists and is not overwritten; delete it or choose another folder."
+            )
         write_template(template, target)
 
 
@@ -79,7 +82,7 @@ def run(
     workdir: Workdir = WORKDIR_DEFAULT,
     workers: Workers = N_CORES,
 ) -> None:
-    """Run a campaign on this machine, or go on where an earlier run stopped."""
+    """Run a campaign on this machine, or resume an interrupted run."""
     from gan_htvs.campaign.campaign_file import read_campaign
 
     _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
@@ -87,23 +90,25 @@ def run(
 
 @command("evaluate-structures my-cifs --name mine --band-gap none")
 def evaluate_structures(
-    folder: Annotated[Path, path_argument("CIF and POSCAR files.")],
-    name: Annotated[str | None, typer.Option(help="Of the campaign; default: DIR.")] = None,
-    band_gap: Annotated[str, typer.Option(help="Band gaps by gpaw, vasp or none.")] = "gpaw",
+    folder: Annotated[Path, path_argument("Folder of CIF and POSCAR files.")],
+    name: Annotated[
+        str | None, typer.Option(help="Campaign name; default: the name of DIR.")
+    ] = None,
+    band_gap: Annotated[str, typer.Option(help="Code for band gaps: gpaw, vasp or none.")] = "gpaw",
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workdir: Workdir = WORKDIR_DEFAULT,
     workers: Workers = N_CORES,
 ) -> None:
     """Compute energy above hull, Pourbaix stability and band gap of your own structures.
 
-    The results are stored as candidates of the proposer 'user'; running it again computes only
-    what is missing.
+    The results are stored as candidates of the proposer 'user'. Running the command again computes
+    only missing results.
     """
     from gan_htvs.campaign.campaign_file import campaign_for_structures
 
     campaign, skipped = campaign_for_structures(folder, name or folder.resolve().name, band_gap)
     for label, reason in skipped.items():
-        console.note(f"{label} is skipped: {reason}.")
+        console.note(f"{label}: skipped: {reason}.")
     if not launchpad.exists():
         write_template("my_launchpad.yaml", launchpad)
     _run_with_programs(campaign, launchpad, workdir, workers)
@@ -114,18 +119,26 @@ def submit(
     campaign_file: CampaignFile,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     dry_run: DryRun = False,
-    extend: Annotated[bool, typer.Option("--extend", help="Apply changed settings.")] = False,
+    extend: Annotated[
+        bool,
+        typer.Option("--extend", help="Apply changed settings to a campaign submitted before."),
+    ] = False,
     workflows_at_once: Annotated[
         int | None,
-        typer.Option(min=1, help="Workflows on the launchpad; default: as before, or 20."),
+        typer.Option(
+            min=1,
+            help="Maximum number of workflows on the launchpad; default: unchanged, at first 20.",
+        ),
     ] = None,
-    cores_per_node: Annotated[int, typer.Option(min=1, help="For the estimate.")] = 64,
+    cores_per_node: Annotated[
+        int, typer.Option(min=1, help="Cores per CPU node, for the estimate of --dry-run.")
+    ] = 64,
 ) -> None:
-    """Queue a campaign for the workers of a cluster, and leave.
+    """Queue a campaign for the workers of a cluster.
 
-    References and training are queued at once; each releases what waits for it when its output
-    exists, and every workflow that ends queues the next ones. Submitting again queues only what
-    is missing.
+    References and training are queued first. Workflows that depend on them start when their output
+    exists, and each finished workflow queues further ones. Submitting a campaign again queues only
+    missing work.
     """
     from gan_htvs.campaign.campaign_file import read_campaign
 
@@ -136,7 +149,7 @@ def submit(
     reason = _reason_against_vasp(campaign)
     with open_databases(launchpad) as databases:
         if reason is not None:
-            console.note(f"{reason}. Where the jobs run this must be right.")
+            console.note(f"{reason}. Make sure that VASP is available where the jobs run.")
         if dry_run:
             print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
         else:
@@ -148,22 +161,28 @@ def submit(
 )
 def rehearse(
     campaign_file: CampaignFile,
-    structures: Annotated[int, typer.Option(min=1, help="Per composition and proposer.")] = 2,
+    structures: Annotated[
+        int, typer.Option(min=1, help="Structures per composition and proposer.")
+    ] = 2,
     compositions: Compositions = None,
     fail: Annotated[
         list[str] | None,
-        typer.Option(help="Share of the calculations that fail.", metavar="MODE=SHARE ..."),
+        typer.Option(
+            help="Fraction of the calculations that fail, by failure mode.",
+            metavar="MODE=SHARE ...",
+        ),
     ] = None,
     workdir: Annotated[
-        Path, path_option("Folder of the rehearsals, one for each campaign.", "--workdir", "-w")
+        Path,
+        path_option("Folder of all rehearsals; one subfolder per campaign.", "--workdir", "-w"),
     ] = REHEARSALS_DEFAULT,
     workers: Workers = N_CORES,
 ) -> None:
-    """Run a small copy of a campaign for VASP with a stand-in for VASP.
+    """Run a small copy of a VASP campaign with a stand-in for VASP.
 
-    Runs the same flows, Makers, custodian, parsers and builders in a database of its own, which no
-    other command sees unless it is named with --launchpad. Needs neither VASP nor POTCARs; no
-    number in it is a result.
+    A rehearsal tests the same flows, Makers, custodian handlers, parsers and builders without VASP
+    or POTCARs. Its numbers are not results. It has a separate database, which other commands read
+    only with --launchpad.
     """
     from gan_htvs.campaign.campaign_file import read_campaign
 
@@ -181,9 +200,9 @@ def rehearse(
     def conclude(databases: Databases) -> None:
         print_counts(read_counts(databases))
         console.note(
-            "A stand-in took the place of VASP: no number above is a result. "
-            f"`gan-htvs candidates -l {launchpad}` lists the candidates of this rehearsal; "
-            "`status`, `show` and `retry` take the same option."
+            "A stand-in replaced VASP: the numbers above are not results. List the candidates of "
+            f"this rehearsal with `gan-htvs candidates -l {launchpad}`; `status`, `show` and "
+            "`retry` take the same option."
         )
 
     failures = ",".join(fail) if fail else None
@@ -195,14 +214,16 @@ def rehearse(
 @command("retry mg-mn-o --dry-run", "retry mg-mn-o --reason 'max_seconds'")
 def retry(
     campaign: CampaignName = None,
-    reason: Annotated[str, typer.Option(help="Only jobs whose reason contains this.")] = "",
+    reason: Annotated[
+        str, typer.Option(help="Only jobs whose failure reason contains this text.")
+    ] = "",
     dry_run: DryRun = False,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Queue exactly the jobs again that failed, and what follows from them.
+    """Queue failed jobs, and the jobs that depend on them, again.
 
-    Lists them by reason, with the folder of one of each kind. Nothing runs here: `gan-htvs run`,
-    or the workers of your queue, take them up.
+    Lists the failed jobs by reason, with the folder of one example each. This command only queues
+    the jobs: run them with `gan-htvs run` or the workers of your cluster.
     """
     from launchers.launchpad.builders import build_candidates
     from launchers.launchpad.database import open_databases
@@ -212,20 +233,23 @@ def retry(
     with open_databases(launchpad) as databases:
         settings = registered(databases, campaign)
         build_candidates(databases)
-        found = failed_calculations(databases, settings)
-        found += raised_jobs(databases.launchpad(), settings)
-        failed = [each for each in found if reason in each.reason]
-        if found and not failed:
-            raise UserError(f"--reason: none of {len(found)} reasons contains {reason!r}.")
+        all_failed = failed_calculations(databases, settings)
+        all_failed += raised_jobs(databases.launchpad(), settings)
+        failed = [job for job in all_failed if reason in job.reason]
+        if all_failed and not failed:
+            raise UserError(
+                f"--reason {reason!r}: no failed job has such a reason ({len(all_failed)} "
+                "searched); omit it to list all reasons."
+            )
         console.print_failures(failed)
         if failed and not dry_run:
             queue_again(databases.launchpad(), failed)
-            typer.echo(f"{len(failed)} jobs queued again; `gan-htvs run` goes on.")
+            typer.echo(f"{counted(len(failed), 'job')} queued again; run them with `gan-htvs run`.")
 
 
 @command("settings | grep thresholds")
 def settings() -> None:
-    """Print every setting of campaign.yaml with its default and meaning, as Markdown."""
+    """Print all settings of campaign.yaml with defaults and descriptions, as Markdown."""
     from gan_htvs.campaign.model import Campaign
     from launchers.cli.settings_reference import as_markdown, settings_of
 
@@ -233,12 +257,12 @@ def settings() -> None:
 
 
 def _run_with_programs(campaign: Campaign, launchpad: Path, workdir: Path, workers: int) -> None:
-    """Run a campaign if VASP, should it need that, can run on this machine."""
+    """Run a campaign, unless it needs VASP and VASP cannot run on this machine."""
     from launchers.launchpad.database import LaunchpadFile
 
     LaunchpadFile.read(launchpad)
     if (reason := _reason_against_vasp(campaign)) is not None:
-        raise UserError(f"nothing was queued, since VASP cannot run here: {reason}.")
+        raise UserError(f"nothing was queued, because VASP cannot run here: {reason}.")
     _run(campaign, launchpad, workdir, workers)
 
 
@@ -249,7 +273,7 @@ def _run(
     workers: int,
     conclude: Callable[[Databases], None] = lambda _: None,
 ) -> None:
-    # Imported here so that --help and errors in the files need not wait for torch.
+    # Imported here, because --help and errors in files must not wait for torch.
     from gan_htvs.potentials.calculators import SHIPPED, weights_file
     from launchers.launchpad.database import open_databases
 
@@ -278,7 +302,7 @@ def _run(
 
 
 def _reason_against_vasp(campaign: Campaign) -> str | None:
-    """Check settings and reference phases; return why VASP, if needed, cannot run here."""
+    """Check settings and reference phases; return the reason why VASP cannot run here, if any."""
     from launchers.monitor.doctor.phases import reference_phases
     from launchers.monitor.doctor.vasp_checks import check_settings, unavailable_reason
 

@@ -1,4 +1,4 @@
-"""What all commands share: the application, its options, and how a command ends."""
+"""The application, the options that commands share, and their exit codes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 EXIT_FAILURE = 1
 """A job or a check failed, or a campaign makes no progress."""
 EXIT_USER_ERROR = 2
+"""Wrong input, which the user can correct."""
 EXIT_INTERRUPTED = 130
+"""Interrupted by Ctrl-C or SIGTERM."""
 
 
 class Commands(TyperGroup):
-    """Commands that report errors which a user can fix as one sentence and an exit code."""
+    """Command group that reports each user error as one sentence and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; SIGTERM, which batch systems send, interrupts it like Ctrl-C."""
+        """Run a command; SIGTERM, as sent by batch systems, interrupts it like Ctrl-C."""
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return super().invoke(ctx)
@@ -44,7 +46,7 @@ class Commands(TyperGroup):
             # During an import, Python raises a RuntimeError with the interrupt as its cause.
             if KeyboardInterrupt not in {type(interrupt), type(interrupt.__cause__)}:
                 raise
-            console.error("Stopped. Finished work is stored; the same command continues from here.")
+            console.error("Stopped. Finished work is stored; run the same command to resume.")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
 
 
@@ -52,7 +54,8 @@ app = typer.Typer(
     name="gan-htvs",
     cls=Commands,
     context_settings={"help_option_names": ["--help", "-h"]},
-    help="Discover crystals: a GAN proposes, a funnel of physics decides, MongoDB remembers.",
+    help="Discover crystals: propose structures with a GAN, screen them by stability and band gap, "
+    "and store the candidates in MongoDB.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -60,18 +63,18 @@ app = typer.Typer(
 
 
 def command(*examples: str, of: typer.Typer = app, **options: Any) -> Callable[[Command], Command]:
-    """Return a decorator that adds a command to the application, with examples of its use."""
-    shown = ", ".join(f"[bold]gan-htvs {example}[/bold]" for example in examples)
-    return of.command(epilog=f"Examples: {shown}", **options)
+    """Return a decorator that adds a command to the application, with examples."""
+    commands = ", ".join(f"[bold]gan-htvs {example}[/bold]" for example in examples)
+    return of.command(epilog=f"Examples: {commands}", **options)
 
 
 def named_path(text: str | Path) -> Path:
-    """Take a path from the command line; an empty one would be the current folder.
+    """Parse a path from the command line, but not the empty text of an unset shell variable.
 
     Raises
     ------
     typer.BadParameter
-        If it is empty, as a variable that was not set makes it.
+        If the text is empty, which ``Path`` would read as the current folder.
     """
     if text == "":
         raise typer.BadParameter("is empty; name a file or folder.")
@@ -79,17 +82,18 @@ def named_path(text: str | Path) -> Path:
 
 
 def path_option(help_text: str, *names: str, metavar: str = "DIR") -> Any:
-    """Return an option whose value is a path that is not empty."""
+    """Return an option whose value is a non-empty path."""
     return typer.Option(*names, help=help_text, metavar=metavar, parser=named_path)
 
 
 def path_argument(help_text: str, metavar: str = "DIR") -> Any:
-    """Return an argument whose value is a path that is not empty."""
+    """Return an argument whose value is a non-empty path."""
     return typer.Argument(help=help_text, metavar=metavar, parser=named_path)
 
 
 CampaignName = Annotated[
-    str | None, typer.Argument(help="Name of a campaign; needless if there is one.")
+    str | None,
+    typer.Argument(help="Name of a campaign; optional if the database has only one."),
 ]
 OneOrAllCampaigns = Annotated[str | None, typer.Argument(help="Name of a campaign; default: all.")]
 CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")]
@@ -102,12 +106,14 @@ Workers = Annotated[
     typer.Option("--workers", "-j", min=1, help="Worker processes; default: one per core."),
 ]
 OutputFile = Annotated[Path, path_option("The file to write.", "--output", "-o", metavar="FILE")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
-Strict = Annotated[bool, typer.Option("--strict", help="A warning is a failure.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings as failures.")]
 Compositions = Annotated[
     list[str] | None,
-    typer.Option(help="Cell formulas; default: those of the campaign.", metavar="FORMULA ..."),
+    typer.Option(
+        help="Cell formulas; default: compositions of the campaign.", metavar="FORMULA ..."
+    ),
 ]
 LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")
 N_CORES = len(os.sched_getaffinity(0))
@@ -115,7 +121,7 @@ WORKDIR_DEFAULT = Path("gan_htvs_data/runs")
 
 
 def conclude(findings: Sequence[Finding], *, as_json: bool, strict: bool) -> None:
-    """Print findings, and exit with an error after a failure, or a warning if ``strict``."""
+    """Print findings and exit with an error if one is a failure, or with ``strict`` a warning."""
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
@@ -126,7 +132,7 @@ def conclude(findings: Sequence[Finding], *, as_json: bool, strict: bool) -> Non
 
 
 def write_template(template: str, target: Path) -> None:
-    """Write one of the files that a campaign starts from."""
+    """Write a template file to a path."""
     text = (resources.files("launchers.cli") / "templates" / template).read_text(encoding="utf-8")
     write_atomically(target, text.encode())
     typer.echo(f"wrote {target}")

@@ -1,4 +1,4 @@
-"""FireWorks' own commands, over the databases of a launchpad file."""
+"""FireWorks' own commands on the databases of a launchpad file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ PASSED_THROUGH: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
     "add_help_option": False,
 }
-"""Options of commands whose arguments, ``--help`` included, FireWorks reads."""
+"""Options of commands whose arguments, including ``--help``, are parsed by FireWorks."""
 
 CHECK_SECONDS = 5.0
+"""Interval of the checks that the embedded server is running."""
 
 
 @command("lpad get_wflows -d count", **PASSED_THROUGH)
 def lpad(context: typer.Context) -> None:
-    """Run FireWorks' lpad: query and change the queued jobs, with its own arguments."""
+    """Run FireWorks' lpad with its own arguments: query and change queued jobs."""
     from launchers.queue import scripts
 
     scripts.lpad(context.args)
@@ -32,7 +33,7 @@ def lpad(context: typer.Context) -> None:
 
 @command("qlaunch -c queue/cpu rapidfire -m 10", **PASSED_THROUGH)
 def qlaunch(context: typer.Context) -> None:
-    """Run FireWorks' qlaunch: submit batch jobs that work, with its own arguments."""
+    """Run FireWorks' qlaunch with its own arguments: submit batch jobs that start workers."""
     from launchers.queue import scripts
 
     scripts.qlaunch(context.args)
@@ -40,12 +41,12 @@ def qlaunch(context: typer.Context) -> None:
 
 @command("rlaunch -w queue/cpu/my_fworker.yaml multi 16", **PASSED_THROUGH)
 def rlaunch(context: typer.Context) -> None:
-    """Run FireWorks' rlaunch: work on queued jobs here, with its own arguments.
+    """Run FireWorks' rlaunch with its own arguments: run queued jobs on this machine.
 
-    A worker that is stopped leaves its job to `gan-htvs recover`, which queues it again at once.
+    If a worker is stopped during a job, `gan-htvs recover` queues the job again.
     """
-    if _are_several(context.args):
-        # Set before any library counts the cores; oversubscribed torch is ten times slower.
+    if _has_several_workers(context.args):
+        # Set before libraries count the cores: torch on oversubscribed cores is ten times slower.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     from launchers.queue import scripts
 
@@ -60,14 +61,17 @@ def database(launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
     with open_databases(launchpad) as databases:
         settings = databases.settings
         if settings.embedded_storage is None:
-            raise UserError(f"{launchpad}: names a MongoDB at {settings.address}, which runs.")
-        typer.echo(f"{settings.address} answers until Ctrl-C; data: {settings.embedded_storage}")
+            raise UserError(
+                f"{launchpad}: names a MongoDB at {settings.address}, which is already running; "
+                "this command is only for embedded databases."
+            )
+        typer.echo(f"Serving {settings.address} until Ctrl-C; data: {settings.embedded_storage}")
         with suppress(KeyboardInterrupt):
             while True:
                 time.sleep(CHECK_SECONDS)
                 databases.check()
 
 
-def _are_several(arguments: list[str]) -> bool:
-    """Whether these ask ``rlaunch multi`` for more than one process."""
+def _has_several_workers(arguments: list[str]) -> bool:
+    """Return whether arguments of ``rlaunch`` start more than one process."""
     return "multi" in arguments and arguments[arguments.index("multi") + 1 :][:1] != ["1"]

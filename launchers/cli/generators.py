@@ -1,4 +1,4 @@
-"""Commands about generators and what they learn from."""
+"""Commands for training sets and generators."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from launchers.console import output as console
 
 
 class ReportFormat(StrEnum):
-    """How a report is printed."""
+    """Output format of a report."""
 
     TABLE = "table"
     JSON = "json"
@@ -41,15 +41,15 @@ def dataset(
     workdir: Workdir = WORKDIR_DEFAULT,
     workers: Workers = N_CORES,
 ) -> None:
-    """Relax the structures of the campaign's dataset and keep those near the hull, each once.
+    """Relax the structures of a campaign's dataset and save unique ones near the hull.
 
-    Compositions that lack structures get random symmetric crystals. Every relaxation is
-    remembered in the working directory: the same command goes on where an earlier one stopped.
+    Compositions with too few structures are filled up with random symmetric crystals. Finished
+    relaxations are stored in the working directory; run the same command to resume.
     """
     from gan_htvs.campaign.campaign_file import read_campaign
 
     if output.is_dir() or output.suffix != ".npz":
-        kind = "a folder" if output.is_dir() else "no .npz file"
+        kind = "a folder" if output.is_dir() else "not an .npz file"
         raise UserError(f"--output {output}: is {kind}; name the .npz file to write.")
     require_writable(output.parent, "--output")
     campaign = read_campaign(campaign_file)
@@ -66,13 +66,13 @@ def dataset(
 @command("train campaign.yaml --output model")
 def train(
     campaign_file: CampaignFile,
-    output: Annotated[Path, path_option("Where everything goes.", "--output", "-o")],
-    half: Annotated[bool, typer.Option("--half", help="Write float16 weights.")] = False,
+    output: Annotated[Path, path_option("Folder of all output files.", "--output", "-o")],
+    half: Annotated[bool, typer.Option("--half", help="Save float16 weights.")] = False,
 ) -> None:
-    """Train the campaign's generator here, without running the campaign.
+    """Train the generator of a campaign on this machine, without running the campaign.
 
-    Writes the checkpoint, named by its content, and the learning curves (CSV, PNG, TensorBoard).
-    Stopped by Ctrl-C, SIGTERM or SIGUSR1, it goes on with the same command from where it was.
+    Writes the checkpoint, with a hash of its content in the name, and the learning curves (CSV,
+    PNG, TensorBoard). After Ctrl-C, SIGTERM or SIGUSR1, run the same command to resume.
     """
     signal.signal(signal.SIGUSR1, signal.default_int_handler)  # sbatch --signal=USR1@120
     from gan_htvs.campaign.campaign_file import read_campaign
@@ -89,35 +89,45 @@ def train(
     cls=SeveralValues,
 )
 def evaluate(
-    checkpoint: Annotated[Path, path_argument("A .safetensors file, or: shipped.", "CHECKPOINT")],
+    checkpoint: Annotated[Path, path_argument("A .safetensors file, or 'shipped'.", "CHECKPOINT")],
     campaign: Annotated[
-        Path, path_option("What it was trained for.", "--campaign", "-c", metavar="FILE")
+        Path,
+        path_option(
+            "Campaign file with which the generator was trained.",
+            "--campaign",
+            "-c",
+            metavar="FILE",
+        ),
     ] = Path("campaign.yaml"),
     against: Annotated[
         list[str] | None,
-        typer.Option(help="Baselines: random, symmetric, substitution.", metavar="NAME ..."),
+        typer.Option(
+            help="Baseline proposers: random, symmetric, substitution.", metavar="NAME ..."
+        ),
     ] = None,
     compositions: Compositions = None,
-    samples: Annotated[int, typer.Option(min=1, help="Structures of each composition.")] = 100,
-    relax: Annotated[int, typer.Option(min=0, help="Number to relax; 0: no energies.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Decides all samples.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="Structures per composition.")] = 100,
+    relax: Annotated[
+        int, typer.Option(min=0, help="Structures per composition to relax; 0: no energies.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of all samples.")] = 0,
     workers: Workers = N_CORES,
     workdir: Workdir = WORKDIR_DEFAULT,
     output: Annotated[
         Path | None,
-        path_option("Where the report goes; default: a folder in --workdir.", "--output", "-o"),
+        path_option("Folder of the report; default: a folder in --workdir.", "--output", "-o"),
     ] = None,
-    form: Annotated[ReportFormat, typer.Option("--format", help="How to print it.")] = (
+    form: Annotated[ReportFormat, typer.Option("--format", help="Output format.")] = (
         ReportFormat.TABLE
     ),
 ) -> None:
-    """Judge a trained generator by its samples, before and after relaxation.
+    """Evaluate samples of a trained generator before and after relaxation.
 
-    Composition match, validity, uniqueness, novelty, structures held out of training found
-    again, and what is stable after relaxation with the potential of the campaign, beside the
-    published shares and the baselines named by --against. Writes evaluation.json, samples.csv and
-    evaluation.png. Relaxations are remembered in the working directory: the same command goes on
-    where an earlier one stopped, and gives the same numbers.
+    Before relaxation: composition match, validity, uniqueness, novelty and rediscovery of
+    held-out structures. After relaxation with the potential of the campaign: stability. The
+    report also has the published values and the baselines of --against. Writes evaluation.json,
+    samples.csv and evaluation.png. Finished relaxations are stored in the working directory; run
+    the same command to resume.
     """
     if output is not None:
         require_writable(output, "--output")
@@ -125,8 +135,8 @@ def evaluate(
         require_writable(workdir, "--workdir")
     if relax > samples:
         console.note(
-            f"--samples {samples} leaves no more than {samples} structures of each composition "
-            f"to relax, not {relax} (--relax)."
+            f"--relax {relax} exceeds --samples {samples}: only {samples} structures per "
+            "composition are relaxed."
         )
     from launchers.local.proposer_evaluation import (
         evaluate_checkpoint,
@@ -134,8 +144,8 @@ def evaluate(
         print_report,
     )
 
-    shown = console.err if form is ReportFormat.JSON else console.out
-    with console.WorkProgress(shown) as progress:
+    terminal = console.err if form is ReportFormat.JSON else console.out
+    with console.WorkProgress(terminal) as progress:
         report = evaluate_checkpoint(
             checkpoint,
             campaign,

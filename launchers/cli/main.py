@@ -15,21 +15,21 @@ from launchers.cli.common import EXIT_INTERRUPTED, app
 from launchers.launchpad.foreign_settings import set_aside_jobflow_settings
 
 MODULES = (campaigns, monitor, results, sharing, generators, queues, fireworks)
-"""Importing them has added their commands to ``app``."""
+"""Modules whose import adds commands to ``app``."""
 
 
 @app.callback(invoke_without_command=True)
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Print the version and stop, if asked."""
+    """Print the version if --version is given."""
     if version:
         typer.echo(f"gan-htvs {__version__}")
         raise typer.Exit
 
 
 def main() -> None:
-    """Run the command line; a Ctrl-C that comes before or after the work is one, too."""
+    """Run the command line; handle a Ctrl-C before or after the command, too."""
     set_aside_jobflow_settings()
     try:
         app()
@@ -38,7 +38,7 @@ def main() -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        sys.exit("gan-htvs: No space is left where this writes; make some, and do it again.")
+        sys.exit("gan-htvs: the disk is full; free some space and run the same command again.")
 
 
 if __name__ == "__main__":

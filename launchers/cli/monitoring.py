@@ -33,13 +33,13 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=1, help="Seconds between updates.")] = 10,
     as_json: AsJson = False,
-    build: Annotated[bool, typer.Option("--build", help="Update the funnel first.")] = False,
+    build: Annotated[bool, typer.Option("--build", help="Update candidates first.")] = False,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Tell how campaigns stand: funnel, jobs, workers, throughput, failures, and what hinders.
+    """Show the progress of campaigns: funnel, jobs, workers, throughput, failures and problems.
 
-    Ends with exit code 0, or 1 if a campaign stands still: structures are left to judge, or jobs
-    wait, and none is READY, RESERVED or RUNNING. With --watch always with 0.
+    The exit code is 1 if a campaign is stuck: work remains, but no job is READY, RESERVED or
+    RUNNING. Otherwise, and always with --watch, it is 0.
     """
     from launchers.launchpad.database import open_databases
     from launchers.monitor.status import table
@@ -57,12 +57,12 @@ def status(
         if watch:
             table.watch(look, every, as_json=as_json)
             return
-        found = look()
+        current = look()
     if as_json:
-        typer.echo(found.model_dump_json(indent=1))
+        typer.echo(current.model_dump_json(indent=1))
     else:
-        console.out.print(table.everything(found))
-    if any(each.is_stuck for each in found.campaigns):
+        console.out.print(table.everything(current))
+    if any(progress.is_stuck for progress in current.campaigns):
         raise typer.Exit(EXIT_FAILURE)
 
 
@@ -74,18 +74,18 @@ def recover(
         float | None,
         typer.Option(
             min=0,
-            help="A run that cannot be seen from here is lost if nothing was heard of it for "
-            "longer; default: RUN_EXPIRATION_SECS of FireWorks.",
+            help="Time without a ping after which a run on another machine counts as lost; "
+            "default: RUN_EXPIRATION_SECS of FireWorks.",
             metavar="SECONDS",
         ),
     ] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Queue jobs again that were lost with killed workers, batch jobs and machines.
+    """Recover jobs of killed workers, ended batch jobs and crashed machines.
 
-    Lost runs and reservations, workflows left locked, and jobs that could not be imported and now
-    can, are queued again; a job that was lost three times is marked as failed. Jobs of workers
-    that are alive are left alone: it is safe at any time, and as often as you like.
+    Queues lost runs and orphaned reservations again, removes stale locks of workflows, and queues
+    jobs that could not be imported but now can. A job that was lost three times is marked as
+    failed. Jobs of live workers are not changed, so this command is safe at any time.
     """
     from launchers.launchpad.database import open_databases
     from launchers.launchpad.feeder import feed_all
@@ -101,26 +101,29 @@ def recover(
         if lost_jobs:
             console.out.print(console.findings_table(as_findings(lost_jobs)))
         console.out.print(repairs(lost_jobs, dry_run=dry_run))
-        # The release of what has waited may be among what was lost for good.
+        # The job that queues further workflows may have been lost.
         n_queued = 0 if dry_run else feed_all(databases, campaign)
     if n_queued:
-        console.out.print(f"{counted(n_queued, 'workflow')} queued that could start.")
+        console.out.print(f"{counted(n_queued, 'workflow')} queued.")
 
 
 @command("doctor", "doctor campaign.yaml")
 def doctor(
     campaign_file: Annotated[
         Path | None,
-        typer.Argument(help="Check what it needs; default: all.", metavar="[CAMPAIGN.YAML]"),
+        typer.Argument(
+            help="Check only requirements of this campaign; default: check everything.",
+            metavar="[CAMPAIGN.YAML]",
+        ),
     ] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workdir: Workdir = WORKDIR_DEFAULT,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Check this machine and the databases, and name the fix of each problem.
+    """Check this machine and the databases, and suggest a fix for each problem.
 
-    Ends with exit code 0, or 1 after a failure (or a warning, with --strict).
+    The exit code is 1 after a failure (with --strict, also after a warning), otherwise 0.
     """
     from launchers.monitor.doctor.diagnosis import diagnose
 

@@ -8,13 +8,13 @@ from typer.core import TyperCommand, TyperOption
 
 
 class SeveralValues(TyperCommand):
-    """A command whose repeatable options also take all their values at once.
+    """Command whose repeatable options accept several values.
 
-    Everything up to the next option belongs to such an option, so it comes after the arguments.
+    All words up to the next option are values, so such an option must follow the arguments.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat the option before each of its values, which is what click understands."""
+        """Repeat the option before each of its values, as click expects."""
         repeatable = {
             name
             for option in self.params

@@ -1,4 +1,4 @@
-"""Commands about batch systems."""
+"""Commands for batch systems."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from launchers.cli.common import (
 from launchers.cli.options import SeveralValues
 from launchers.launchpad.batch_system import BatchSystem
 
-queue = typer.Typer(help="Write and check the files that batch systems need.", no_args_is_help=True)
+queue = typer.Typer(help="Write and check the files for a batch system.", no_args_is_help=True)
 app.add_typer(queue, name="queue")
 
 FOLDER_DEFAULT = Path("queue")
 SCRATCH_DEFAULT = Path("gan_htvs_data/scratch")
 
 
-def _each(help_text: str, *names: str) -> Any:
-    """Make an option with a value for all categories, for some, or both."""
+def _per_category(help_text: str, *names: str) -> Any:
+    """Return an option with a value for all categories, for some categories, or both."""
     return typer.Option(*names, help=f"{help_text}.", metavar="[CATEGORY=]VALUE ...")
 
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Where the files are.", parser=named_path)
+    Path, typer.Argument(metavar="DIR", help="Folder of the files.", parser=named_path)
 ]
 Values = list[str] | None
 
@@ -47,30 +47,34 @@ Values = list[str] | None
 def init(
     scheduler: Annotated[BatchSystem, typer.Option(help="The batch system.")],
     folder: Folder = FOLDER_DEFAULT,
-    queues: Annotated[Values, _each("Partition or queue", "--queue")] = None,
-    account: Annotated[Values, _each("Who pays")] = None,
-    walltime: Annotated[Values, _each("Of a batch job, HH:MM:SS")] = None,
-    margin: Annotated[Values, _each("No job starts so near to the end, HH:MM:SS")] = None,
-    nodes: Annotated[Values, _each("Nodes of a batch job")] = None,
-    cores: Annotated[Values, _each("Cores of a node")] = None,
-    gpus: Annotated[Values, _each("GPUs of a node")] = None,
-    tasks: Annotated[Values, _each("Workers that share a batch job")] = None,
-    array: Annotated[Values, _each("Batch jobs of one submission, as a job array")] = None,
-    parallel_environment: Annotated[Values, _each("Parallel environment of SGE")] = None,
+    queues: Annotated[Values, _per_category("Partition or queue", "--queue")] = None,
+    account: Annotated[Values, _per_category("Account to charge")] = None,
+    walltime: Annotated[Values, _per_category("Walltime of a batch job, HH:MM:SS")] = None,
+    margin: Annotated[
+        Values, _per_category("Time before the walltime in which no job starts, HH:MM:SS")
+    ] = None,
+    nodes: Annotated[Values, _per_category("Nodes per batch job")] = None,
+    cores: Annotated[Values, _per_category("Cores per node")] = None,
+    gpus: Annotated[Values, _per_category("GPUs per node")] = None,
+    tasks: Annotated[Values, _per_category("Workers per batch job")] = None,
+    array: Annotated[Values, _per_category("Batch jobs per submission, as a job array")] = None,
+    parallel_environment: Annotated[Values, _per_category("Parallel environment of SGE")] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workdir: Workdir = WORKDIR_DEFAULT,
     scratch: Annotated[
         Path,
         typer.Option(
-            help="Where an interrupted training goes on from.", metavar="DIR", parser=named_path
+            help="Folder for the state of interrupted trainings.", metavar="DIR", parser=named_path
         ),
     ] = SCRATCH_DEFAULT,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite existing files with other content.")
+    ] = False,
 ) -> None:
     """Write FWorker files, queue adapters, settings and an environment script for a cluster.
 
-    The categories are gpu, cpu, dft and hse. All folders must be on a disk that the nodes see.
-    Files that are there already and differ are left, unless --force is given.
+    Job categories are gpu, cpu, dft and hse. All folders must be on a file system that all nodes
+    share. Existing files with other content are overwritten only with --force.
     """
     from launchers.console.output import note
     from launchers.launchpad.launchpad_file import LaunchpadFile
@@ -101,11 +105,14 @@ def init(
     for path in (written := write(texts, force=force)):
         typer.echo(f"wrote {path}")
     if not written:
-        typer.echo(f"{folder}: everything is there already.")
+        typer.echo(f"{folder}: all files are up to date.")
     make_folder(workdir)
     make_folder(scratch)
     if settings.is_local:
-        note(f"{launchpad}: {settings.address} is this machine, and other nodes cannot reach it.")
+        note(
+            f"{launchpad}: {settings.address} is this machine, and other nodes cannot reach it; "
+            "set `host` to its name in the network."
+        )
     typer.echo(f"Next: `gan-htvs queue check {folder}`, then see {folder / 'README.md'}.")
 
 
@@ -114,14 +121,16 @@ def check(
     folder: Folder = FOLDER_DEFAULT,
     campaign: Annotated[
         Path | None,
-        typer.Option(help="What it needs must be there.", metavar="CAMPAIGN.YAML"),
+        typer.Option(
+            help="Check the categories and time limits of this campaign.", metavar="CAMPAIGN.YAML"
+        ),
     ] = None,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Check the files of a cluster, its queues and the database, and name the fix of each problem.
+    """Check the files of `queue init`, the queues and the database, and suggest fixes.
 
-    Ends with exit code 0, or 1 after a failure (or a warning, with --strict).
+    The exit code is 1 after a failure (with --strict, also after a warning), otherwise 0.
     """
     from launchers.queue.check import check_folder
 

@@ -1,4 +1,4 @@
-"""Commands about what campaigns found."""
+"""Commands for the results of campaigns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from launchers.console import output as console
 
 
 class Format(StrEnum):
-    """How a table is written."""
+    """Output format of a table."""
 
     TABLE = "table"
     JSON = "json"
@@ -33,7 +33,7 @@ class Format(StrEnum):
 
 Text = str | None
 Flag = bool | None
-"""Filters, as :class:`gan_htvs.results.filters.Filters` reads them."""
+"""Types of filters; see :class:`gan_htvs.results.filters.Filters`."""
 
 
 def _filter(help_text: str, *names: str, metavar: str | None = None) -> Any:
@@ -47,18 +47,18 @@ def _range(help_text: str) -> Any:
 @command("build")
 def build(
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Worker processes.")] = 1,
 ) -> None:
-    """Bring candidates up to date with all finished jobs.
+    """Update candidates from all finished jobs.
 
-    Only what new jobs change is written, and jobs may go on arriving meanwhile.
+    Only candidates with new results are written. Jobs may run at the same time.
     """
     from launchers.launchpad.builders import build_candidates
     from launchers.launchpad.database import open_databases
 
     with open_databases(launchpad) as databases, console.WorkProgress() as progress:
         changed = build_candidates(databases, n_workers=workers, on_progress=progress)
-    typer.echo(f"{changed} candidates written" if changed else "Everything is up to date.")
+    typer.echo(f"{changed} candidates written" if changed else "All candidates are up to date.")
 
 
 @command("funnel mg-mn-o-demo --output figures")
@@ -67,11 +67,11 @@ def funnel(
     output: Annotated[Path | None, path_option("Draw figures here.", "--output", "-o")] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Print how many candidates pass each stage, beside the published study; draw figures.
+    """Print the number of candidates that pass each stage, next to the published study.
 
-    With --output, each as PNG and SVG: funnel, prescreen (relaxations and where they left), hull
-    (candidates on the hull of the reference phases), pourbaix (stability against pH) and gaps (gap
-    against Pourbaix stability, with the target window).
+    --output also draws figures as PNG and SVG: funnel, prescreen (relaxation curves and rejection
+    reasons), hull (candidates and the hull of the reference phases), pourbaix (aqueous stability
+    against pH) and gaps (band gap against Pourbaix stability, with the target window).
     """
     from launchers.launchpad.database import open_databases
     from launchers.results.campaign_report import draw_figures, read_results, read_trajectories
@@ -94,9 +94,9 @@ def report(
     top: Annotated[int, typer.Option(min=0, max=1000, help="Candidates with pictures.")] = 30,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Write one HTML file: funnel, figures, best candidates, methods, caveats.
+    """Write a self-contained HTML report: funnel, figures, best candidates, methods, caveats.
 
-    It needs no other file and no network; `gan-htvs funnel --output` writes the figures alone.
+    `gan-htvs funnel --output` writes only the figures.
     """
     from gan_htvs.core.files import write_atomically
     from launchers.launchpad.database import open_databases
@@ -118,36 +118,46 @@ def candidates(
     context: typer.Context,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     campaign: Annotated[Text, _filter("Only this campaign.")] = None,
-    formula: Annotated[Text, _filter("Reduced formula, in any order.")] = None,
-    chemsys: Annotated[Text, _filter("These elements: Mg-Mn-O.")] = None,
+    formula: Annotated[Text, _filter("Reduced formula; elements in any order.")] = None,
+    chemsys: Annotated[Text, _filter("Chemical system, such as Mg-Mn-O.")] = None,
     stage: Annotated[list[str] | None, _filter("Stage of the funnel; repeatable.")] = None,
     proposer: Annotated[Text, _filter("Name of the proposer.")] = None,
     level_of_theory: Annotated[Text, _filter("Level of theory of the energy.")] = None,
-    energy_above_hull: Annotated[Text, _range("eV/atom, such as ..0.08")] = None,
-    energy_above_references: Annotated[Text, _range("Above the reference phases, eV/atom.")] = None,
-    band_gap: Annotated[Text, _range("eV, such as 1.6..3.0")] = None,
-    pourbaix_min: Annotated[Text, _range("Pourbaix minimum, eV/atom.")] = None,
+    energy_above_hull: Annotated[
+        Text, _range("Energy above hull, eV/atom, such as ..0.08.")
+    ] = None,
+    energy_above_references: Annotated[
+        Text, _range("Energy above the hull of the reference phases, eV/atom.")
+    ] = None,
+    band_gap: Annotated[Text, _range("Band gap, eV, such as 1.6..3.0.")] = None,
+    pourbaix_min: Annotated[Text, _range("Lowest Pourbaix decomposition energy, eV/atom.")] = None,
     nsites: Annotated[Text, _range("Atoms in the cell.")] = None,
     spacegroup: Annotated[int | None, _filter("Number of the space group.")] = None,
-    is_novel: Annotated[Flag, _filter("Novel ones, or those known.", "--novel/--known")] = None,
+    is_novel: Annotated[
+        Flag, _filter("Only novel structures, or only known ones.", "--novel/--known")
+    ] = None,
     references: Annotated[bool, _filter("List reference phases, too.", "--references")] = False,
-    unique: Annotated[bool, _filter("The lowest of each crystal found.", "--unique")] = False,
-    sort: Annotated[str, _filter("Field; - before it: largest first.")] = "energy_above_hull",
-    skip: Annotated[int, typer.Option(min=0, help="Leave out so many first.")] = 0,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 0,
-    count: Annotated[bool, typer.Option("--count", help="Only count them.")] = False,
-    output: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
-    structures: Annotated[Path | None, path_option("Write structures and a manifest here.")] = None,
+    unique: Annotated[
+        bool, _filter("Only the lowest-energy candidate of each structure.", "--unique")
+    ] = False,
+    sort: Annotated[
+        str, _filter("Field to sort by; with a leading '-', largest first.")
+    ] = "energy_above_hull",
+    skip: Annotated[int, typer.Option(min=0, help="Skip this number of candidates.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of candidates; 0: all.")] = 0,
+    count: Annotated[bool, typer.Option("--count", help="Print only their number.")] = False,
+    output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
+    structures: Annotated[
+        Path | None, path_option("Write the structures and a manifest to this folder.")
+    ] = None,
     structure_format: Annotated[
         StructureFormat, typer.Option("--as", help="Format of the structures.")
     ] = StructureFormat.CIF,
 ) -> None:
     """List candidates, most stable first; count them, or write their structures.
 
-    Reference phases are not candidates; --references adds them.
-
-    Ranges are low..high, either end of which may be left out. Structures are the relaxed ones, or
-    as they were generated where there is no other.
+    Reference phases are listed only with --references. Either end of a range may be omitted.
+    --structures writes relaxed structures, or generated ones for candidates without a relaxation.
     """
     from gan_htvs.results.export import EXPORT_FIELDS, export_structures
     from gan_htvs.results.filters import Filters
@@ -160,21 +170,21 @@ def candidates(
     filters["stage"] = stage or None
     filters["reference_phases"] = None if references or proposer else False
     if count and structures is not None:
-        raise UserError("--count and --structures: ask for one of them.")
-    Filters.of(**filters)  # before a server is started
+        raise UserError("--count and --structures: cannot be combined; omit one of them.")
+    Filters.of(**filters)  # validates them before a server is started
     order: dict[str, Any] = {"sort": sort, "skip": skip, "limit": limit}
     with open_databases(launchpad) as databases:
         if campaign is not None:
-            registered(databases, campaign)  # raises if there is none
+            registered(databases, campaign)  # raises if it does not exist
         store = CandidateStore(databases.store("candidates", key="candidate_id"))
         if count:
             typer.echo(store.count(**filters))
             return
         if structures is not None:
-            found = store.query(fields=EXPORT_FIELDS, **order, **filters)
-            paths = export_structures(found, structures, structure_format)
+            matching = store.query(fields=EXPORT_FIELDS, **order, **filters)
+            paths = export_structures(matching, structures, structure_format)
             manifest = f", see {paths[-1].name}" if paths else ""
-            typer.echo(f"wrote {counted(len(found), 'structure')} to {structures}{manifest}")
+            typer.echo(f"wrote {counted(len(matching), 'structure')} to {structures}{manifest}")
             return
         rows = store.rows(**order, **filters)
         n_all = len(rows) or store.count()
@@ -188,14 +198,18 @@ def candidates(
 
 @command("show 5d41402abc4b2a76 --figure curve.png", "show 5d41402abc4b2a76 --json | jq .prescreen")
 def show(
-    candidate_id: Annotated[str, typer.Argument(metavar="ID", help="Of `gan-htvs candidates`.")],
+    candidate_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Id of a candidate; see `gan-htvs candidates`.")
+    ],
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    figure: Annotated[Path | None, path_option("Draw its relaxation here (PNG).")] = None,
+    figure: Annotated[
+        Path | None, path_option("Draw its relaxation curve to this PNG file.", metavar="FILE")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the provenance of a candidate: origin, relaxation, energies, moments, stage and reason.
 
-    The relaxation is that of the prescreen, whose curves are kept.
+    The relaxation is the one of the prescreen, because only its curve is stored.
     """
     from launchers.launchpad.database import open_databases
     from launchers.monitor.history import lines, read_history
@@ -217,8 +231,8 @@ def show(
 
         if history.relaxation is None or not history.relaxation.curve.energies:
             raise UserError(
-                f"--figure: candidate {candidate_id} was not relaxed in a prescreen, which "
-                "alone keeps curves; leave it out."
+                f"--figure: candidate {candidate_id} was not relaxed in a prescreen, so it has no "
+                "relaxation curve; omit this option."
             )
         title = f"{history.candidate.formula_pretty} {candidate_id}: {history.relaxation.ending}"
         write_atomically(figure, render_figure(draw_relaxation(history.relaxation.curve, title)))

@@ -1,4 +1,4 @@
-"""The settings of campaign.yaml as a table, read from the models that check them."""
+"""The table of settings of campaign.yaml, generated from their pydantic models."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Setting(NamedTuple):
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
-    """List every key of a settings model, sections resolved."""
+    """Yield every key of a settings model, including the keys of its sections."""
     for name, field in model.model_fields.items():
         key = prefix + name
         section = _section(field.annotation)
-        if section is None or field.description:  # one that may be null as a whole says so
+        if section is None or field.description:  # optional sections have a description
             yield Setting(key, "" if section else _default(field), field.description or "")
         if section is not None:
             yield from settings_of(section, key + ".")
 
 
 def as_markdown(settings: Iterator[Setting]) -> str:
-    """Write settings as a Markdown table."""
+    """Return settings as a Markdown table."""
     rows = [
         f"| `{s.key}` | {f'`{s.default}`' if s.default else ''} | {s.description} |"
         for s in settings
@@ -44,7 +44,7 @@ def as_markdown(settings: Iterator[Setting]) -> str:
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    """Find the model of a section, also of one that may be null; None for a plain setting."""
+    """Return the model of a section or optional section; None for a plain setting."""
     alternatives = get_args(annotation) if NoneType in get_args(annotation) else (annotation,)
     models = (a for a in alternatives if isinstance(a, type) and issubclass(a, BaseModel))
     return next(models, None)

@@ -1,4 +1,4 @@
-"""Commands that pass results on: to browsers, other programs and other databases."""
+"""Commands that share results with browsers, other programs and other databases."""
 
 from __future__ import annotations
 
@@ -26,19 +26,26 @@ from launchers.console.quantities import counted
 from launchers.results.serving import LOOPBACK, checked_address
 
 Host = Annotated[
-    str, typer.Option(help="Address to listen at; any but the default lets others read.")
+    str,
+    typer.Option(help="Address to listen on; any other than the default admits other machines."),
 ]
-Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen at.")]
+Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")]
 
 
 @contextmanager
-def needing(extra: str) -> Iterator[None]:
-    """Name the extra that is not installed."""
+def requiring(extra: str) -> Iterator[None]:
+    """Report a failed import as a missing extra of this package.
+
+    Raises
+    ------
+    UserError
+        If a module is not installed.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{error.name} is not installed; pip install 'gan-htvs[{extra}]' brings it."
+            f"{error.name} is not installed; run pip install 'gan-htvs[{extra}]'."
         ) from error
 
 
@@ -48,11 +55,11 @@ def explore(
     port: Port = 8050,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Serve a web page: find candidates, look at them, watch campaigns, until Ctrl-C.
+    """Serve a web page to search and view candidates and to monitor campaigns, until Ctrl-C.
 
-    It only reads the database, and needs no network.
+    The page only reads the database and needs no internet connection.
     """
-    with needing("explore"):
+    with requiring("explore"):
         import waitress
 
         from launchers.results.explorer.app import create_app
@@ -62,9 +69,9 @@ def explore(
         address = checked_address(host, port)
         page = create_app(databases, address.names)
         server = waitress.create_server(page.server, host=host, port=port, threads=8, ident=None)
-        # On a busy machine requests wait a moment, which is nobody's concern.
+        # Waitress warns about every request that waits for a thread.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-        typer.echo(f"{address.url} shows {databases.settings.name}; Ctrl-C ends it")
+        typer.echo(f"Serving {databases.settings.name} at {address.url} until Ctrl-C")
         with suppress(KeyboardInterrupt):
             server.run()
 
@@ -74,15 +81,17 @@ def optimade(
     host: Host = LOOPBACK,
     port: Port = 5000,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    url: Annotated[str | None, typer.Option(help="Address of a proxy before it.")] = None,
-    logs: Annotated[Path, path_option("Where its log goes.")] = Path("gan_htvs_data/optimade"),
+    url: Annotated[
+        str | None, typer.Option(help="Public address, if behind a reverse proxy.")
+    ] = None,
+    logs: Annotated[Path, path_option("Folder of the log.")] = Path("gan_htvs_data/optimade"),
 ) -> None:
-    """Serve candidates by the OPTIMADE standard, which clients of all large databases speak.
+    """Serve candidates through the OPTIMADE API until Ctrl-C.
 
-    Entries are brought up to date when it starts; after that it only reads. Properties beyond the
-    standard carry the prefix _ganhtvs_.
+    Entries are updated once, at the start. Properties outside the standard have the prefix
+    _ganhtvs_.
     """
-    with needing("optimade"):
+    with requiring("optimade"):
         import uvicorn
 
         from launchers.results.optimade_server import build_entries, create_app
@@ -95,12 +104,12 @@ def optimade(
         for name, reason in refused.items():
             console.note(f"candidate {name} is not served: {reason}")
         page = create_app(databases, url, logs)
-        typer.echo(f"{address.url}/v1 serves {counted(n_entries, 'structure')}; Ctrl-C ends it")
+        typer.echo(f"Serving {counted(n_entries, 'structure')} at {address.url}/v1 until Ctrl-C")
         with suppress(KeyboardInterrupt):
             uvicorn.run(page, host=host, port=port, log_level="critical", server_header=False)
 
 
-archive = typer.Typer(help="Write campaigns as files, and read them back.", no_args_is_help=True)
+archive = typer.Typer(help="Write, read and check archives of campaigns.", no_args_is_help=True)
 app.add_typer(archive, name="archive")
 
 ArchiveFile = Annotated[Path, path_argument("The archive.", "FILE")]
@@ -112,9 +121,9 @@ def write(
     output: OutputFile = Path("campaign.zip"),
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Write a campaign as one file: settings, outputs, checkpoints, stability, candidates.
+    """Write a campaign to one file: settings, outputs, checkpoints, stability, candidates.
 
-    With checksums and the versions of what made it. Jobs that are queued are not in it.
+    The archive also has checksums and the versions of the software. Queued jobs are not included.
     """
     from launchers.launchpad.database import open_databases
     from launchers.results.archive import write_archive
@@ -127,7 +136,7 @@ def write(
 
 @command("archive read demo.zip", of=archive)
 def read(file: ArchiveFile, launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
-    """Put a campaign from an archive into the database, as it was; what is there already stays."""
+    """Read a campaign from an archive into the database; existing documents are not changed."""
     from launchers.launchpad.database import open_databases
     from launchers.results.archive import read_archive
 
@@ -139,7 +148,7 @@ def read(file: ArchiveFile, launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
 
 @command("archive check demo.zip", of=archive)
 def check(file: ArchiveFile) -> None:
-    """Make sure that an archive is whole, and tell what is in it."""
+    """Check the checksums of an archive and list its contents."""
     from launchers.results.archive import check_archive
 
     manifest = check_archive(file)

@@ -1,4 +1,4 @@
-"""Files for batch systems: what `gan-htvs queue` renders and checks."""
+"""Write and check the files that batch systems need, and submit campaigns to them."""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""FWorker files and queue adapters, whose values must reach the batch script as written."""
+"""Read FWorker files and queue adapters.
+
+The values of a queue adapter must reach the batch script exactly as the user wrote them.
+"""
 
 from __future__ import annotations
 
@@ -26,25 +29,25 @@ def read_adapter(path: Path) -> CommonAdapter:
     Raises
     ------
     UserError
-        If it is no queue adapter, if YAML changes a value that is not quoted, or if the batch
-        system does not understand an amount of memory.
+        If the file is not a queue adapter, YAML changes an unquoted value, or the batch system does
+        not accept an amount of memory.
     """
     document = read_mapping(path, init_hint(path.parent.parent), as_written=True)
-    for key in ("queue", "rocket_launch"):  # FireWorks passes them to programs as they are
+    for key in ("queue", "rocket_launch"):  # FireWorks passes them to other programs unchanged
         if not isinstance(document.get(key), str | None):
-            raise UserError(f"{path}: {key}: must be text; quote it: {key}: '{document[key]}'.")
+            raise UserError(f"{path}: {key} must be text; quote it: {key}: '{document[key]}'.")
     try:
         adapter = CommonAdapter.from_dict(document)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: no queue adapter of FireWorks: {error}.") from error
+        raise UserError(f"{path}: not a FireWorks queue adapter: {error}.") from error
     if (system := system_of(adapter)) is not None:
         dialect = DIALECTS[system]
         for key in SIZES:
             size = adapter.get(key)
             if size is not None and not re.fullmatch(dialect.size, str(size), re.IGNORECASE):
                 raise UserError(
-                    f"{path}: {key}: {size} is no amount of memory for {system.upper()}; write it "
-                    f"as {dialect.size_forms}."
+                    f"{path}: {key}: {size} is not an amount of memory for {system.upper()}; write "
+                    f"{dialect.size_forms}."
                 )
     return adapter
 
@@ -55,7 +58,7 @@ def read_fworker(path: Path) -> FWorker:
     Raises
     ------
     UserError
-        If it is missing or is none.
+        If the file is missing or is not an FWorker file.
     """
     hint = init_hint(path.parent.parent)
     try:
@@ -67,31 +70,31 @@ def read_fworker(path: Path) -> FWorker:
 
 
 def system_of(adapter: CommonAdapter) -> BatchSystem | None:
-    """Return the batch system of an adapter; None if it is one that only FireWorks knows."""
+    """Return the batch system of an adapter; None if this package does not support it."""
     name = adapter.q_type.lower()
     return BatchSystem(name) if name in {*BatchSystem} else None
 
 
 def launch_options(adapter: CommonAdapter) -> dict[str, str]:
-    """Return the options of the command that starts workers: each word and the next one."""
+    """Return the options of the command that starts workers: each word with the next word."""
     return dict(pairwise(shlex.split(adapter.get("rocket_launch") or "")))
 
 
 def time_limits(path: Path, adapter: CommonAdapter) -> tuple[int, int]:
-    """Return how long a batch job runs and after how long its workers start no job, s.
+    """Return the walltime and the time after which workers start no more jobs, s.
 
     Raises
     ------
     UserError
-        If one of them is no time.
+        If one of them is not a time.
     """
     try:
         walltime = seconds_of(str(adapter.get("walltime")), system_of(adapter))
         return walltime, int(launch_options(adapter).get("--timeout", 0))
     except ValueError as error:
-        raise UserError(f"{path}: walltime or --timeout of rlaunch: {error}.") from error
+        raise UserError(f"{path}: walltime, or --timeout in rocket_launch: {error}.") from error
 
 
 def init_hint(folder: Path) -> str:
-    """Return how to restore a file that is missing or broken."""
-    return f"`gan-htvs queue init {folder}` with the same options writes it"
+    """Return a hint how to restore a missing or broken file."""
+    return f"run `gan-htvs queue init {folder}` with the same options to write it"

@@ -1,4 +1,4 @@
-"""Checks of what `gan-htvs queue init` wrote and users have edited since."""
+"""Check the files that `gan-htvs queue init` wrote and users may have edited."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ BASH = "/bin/bash"
 """The shell of batch scripts."""
 
 INHERITED = ("HOME", "USER", "LOGNAME", "LANG")
-"""The only variables that a batch job surely inherits from the shell that submitted it."""
+"""The only variables that every batch job inherits from the submitting shell."""
 
 
 class Limit(NamedTuple):
-    """The longest that a calculation may take."""
+    """The time limit of a calculation, s; None: no limit."""
 
     setting: str
     seconds: float | None
@@ -73,19 +73,20 @@ def check_folder(folder: Path, campaign: Campaign | None = None) -> list[Finding
     Parameters
     ----------
     folder
-        Written by ``gan-htvs queue init``.
+        Folder written by ``gan-htvs queue init``.
     campaign
-        The categories that it needs must be in the folder; None: those in the folder are checked.
+        Campaign whose categories are checked, present or not; None: all categories in the folder.
 
     Raises
     ------
     UserError
-        If there is nothing to check.
+        If the folder contains no category.
     """
     present = {category for category in Category if (folder / category).is_dir()}
     if not present:
         raise UserError(
-            f"{folder}: no folder of a category in it; `gan-htvs queue init {folder}` writes them."
+            f"{folder}: contains no category folder ({', '.join(Category)}); write them with "
+            f"`gan-htvs queue init {folder}`."
         )
     settings = read_mapping(folder / FIREWORKS, init_hint(folder))
     launchpad_file = folder / str(settings.get("LAUNCHPAD_LOC") or "my_launchpad.yaml")
@@ -96,7 +97,7 @@ def check_folder(folder: Path, campaign: Campaign | None = None) -> list[Finding
     def checks() -> Iterator[Check]:
         yield patient("environment", partial(environment, folder, launchpad_file))
         yield patient("database", partial(session.reach, launchpad_file))
-        yield Check("reach of the database", partial(reach, launchpad_file))
+        yield Check("database address", partial(address, launchpad_file))
         if campaign is not None and session.databases is not None:
             yield Check("campaign", partial(database.campaign, session.databases, campaign.name))
         for category in sorted(needed, key=list(Category).index):
@@ -110,9 +111,10 @@ def check_folder(folder: Path, campaign: Campaign | None = None) -> list[Finding
 
 
 def longest_calculations(campaign: Campaign) -> dict[Category, Limit]:
-    """Return for each category how long its longest calculation may take.
+    """Return the time limit of the longest calculation of each category.
 
-    Interrupted training resumes, and a potential takes minutes.
+    Only VASP and GPAW calculations count: interrupted training resumes, and relaxations with a
+    potential take minutes.
     """
     routing, engines = campaign.routing, campaign.engines
     vasp = Limit("engines.vasp.max_seconds", engines.vasp.max_seconds)
@@ -126,10 +128,10 @@ def longest_calculations(campaign: Campaign) -> dict[Category, Limit]:
 
 
 def environment(folder: Path, launchpad_file: Path) -> Finding:
-    """Source the environment script as a batch job does, and compare what a worker finds."""
+    """Source the environment script as a batch job does, and check the settings of a worker."""
     path = folder / ENVIRONMENT
     program = 'source "$1" && exec python -m launchers.queue.probe'
-    # Not in the folder itself, whose FW_config.yaml FireWorks would find anyway.
+    # FireWorks also reads FW_config.yaml in the working directory, so run in another folder.
     with tempfile.TemporaryDirectory() as launch_dir:
         shell = subprocess.run(  # noqa: S603
             [BASH, "-l", "-c", program, "bash", path],
@@ -143,66 +145,67 @@ def environment(folder: Path, launchpad_file: Path) -> Finding:
         )
     if shell.returncode:
         return failure(
-            f"{path}: no worker can start after it: {_last_line(shell.stderr)}",
-            "correct what is named, or the script: its modules, and the Python in its PATH",
+            f"{path}: a worker cannot start in this environment: {_last_line(shell.stderr)}",
+            "correct the reported problem, or the modules and PATH in the script",
         )
-    found = json.loads(_last_line(shell.stdout))
+    actual = json.loads(_last_line(shell.stdout))
     expected = {"version": __version__, "launchpad": str(launchpad_file)}
     expected["outputs"] = expected["launchpad"]
     wrong = [
-        f"{key} {found[key]} (not {value})"
+        f"{key} {actual[key]} (expected {value})"
         for key, value in expected.items()
-        if found[key] != value
+        if actual[key] != value
     ]
     if wrong:
-        # Outputs in another place are lost.
-        report = failure if found["outputs"] != expected["outputs"] else warning
+        # Outputs stored elsewhere are lost.
+        report = failure if actual["outputs"] != expected["outputs"] else warning
         return report(
-            f"{path}: workers find {', '.join(wrong)}",
-            "correct PATH (version), JOBFLOW_CONFIG_FILE (outputs) or FW_CONFIG_FILE (launchpad) "
-            "there; a FW_config.yaml in ~/.fireworks takes precedence over the last",
+            f"{path}: workers use {', '.join(wrong)}",
+            "in this file, correct PATH (version), JOBFLOW_CONFIG_FILE (outputs) or FW_CONFIG_FILE "
+            "(launchpad); ~/.fireworks/FW_config.yaml takes precedence over FW_CONFIG_FILE",
         )
     return ok(
-        f"gan-htvs {found['version']} from {found['python']}; a run counts as lost after "
-        f"{found['expiration'] / 60:g} min without a ping"
+        f"gan-htvs {actual['version']} from {actual['python']}; a run counts as lost after "
+        f"{actual['expiration'] / 60:g} min without a ping"
     )
 
 
-def reach(launchpad_file: Path) -> Finding:
-    """Check whether other nodes could reach the database."""
+def address(launchpad_file: Path) -> Finding:
+    """Check that other nodes can reach the host of the database."""
     settings = LaunchpadFile.read(launchpad_file)
     if settings.is_local:
         return warning(
             f"{settings.address} is this machine: workers on other nodes cannot reach it",
-            f"the name of the database's machine as `host` in {launchpad_file}",
+            f"set `host` in {launchpad_file} to the name of the database's machine",
         )
-    return ok("other nodes may reach it")
+    return ok("not limited to this machine")
 
 
 def worker(folder: Path, category: Category) -> Finding:
-    """Check that the FWorker file of a category takes its jobs."""
+    """Check that the FWorker file of a category accepts its jobs."""
     path = folder / category / FWORKER
-    taken = read_fworker(path).category
-    names = [taken] if isinstance(taken, str) else taken
+    accepted = read_fworker(path).category
+    names = [accepted] if isinstance(accepted, str) else accepted
     if category not in names:
         return failure(
-            f"{path}: takes {taken!r}, and jobs of {str(category)!r} would wait forever",
-            f"category: {category}",
+            f"{path}: accepts category {accepted!r}; jobs of category {str(category)!r} would "
+            "never start",
+            f"set category: {category}",
         )
-    return ok(f"take {', '.join(names)}")
+    return ok(f"accept {', '.join(names)}")
 
 
 def batch_job(path: Path, launchpad_file: Path, limit: Limit | None = None) -> Finding:
-    """Have FireWorks write the batch script, and check it and the command that starts workers.
+    """Check the batch script that FireWorks writes, and the command that starts workers.
 
     Parameters
     ----------
     path
-        A queue adapter.
+        Queue adapter.
     launchpad_file
-        The file that workers must use.
+        Launchpad file that workers must use.
     limit
-        The longest calculation, which must end before the batch job does.
+        Time limit of the longest calculation, which must fit into the margin before the walltime.
     """
     adapter = read_adapter(path)
     with (
@@ -230,7 +233,7 @@ def _launch(
     """Check the command that starts the workers of a batch job."""
     words = shlex.split(adapter.get("rocket_launch") or "")
     if "rlaunch" not in [Path(word).name for word in words[:4]]:
-        return failure(f"{path}: rocket_launch calls no rlaunch", init_hint(path.parents[1]))
+        return failure(f"{path}: rocket_launch does not call rlaunch", init_hint(path.parents[1]))
     if "/" in words[0] and shutil.which(words[0]) is None:
         return failure(f"{path}: {words[0]} cannot be run", "correct rocket_launch")
     options = launch_options(adapter)
@@ -239,60 +242,60 @@ def _launch(
         if (path.parent / value).resolve() != expected.resolve():
             return failure(
                 f"{path}: rocket_launch has {option} {value}, not {expected}",
-                f"{option} {shlex.quote(str(expected))}",
+                f"set {option} {shlex.quote(str(expected))}",
             )
     walltime, last_start = time_limits(path, adapter)
     if not 0 < last_start < walltime:
         return failure(
-            f"{path}: workers start jobs up to the walltime of {clock_of(walltime)}, which ends "
-            "them unfinished",
-            "rocket_launch with --timeout, in seconds, a whole job shorter than the walltime",
+            f"{path}: workers start jobs up to the walltime of {clock_of(walltime)}, which kills "
+            "unfinished jobs",
+            "add --timeout SECONDS to rocket_launch, shorter than the walltime by at least one job",
         )
-    left = walltime - last_start
+    margin = walltime - last_start
     what = (
-        f"workers: {options.get('multi', '1')}, {clock_of(walltime)}; none starts a job in the "
-        f"last {clock_of(left)}"
+        f"workers: {options.get('multi', '1')}, {clock_of(walltime)}; no job starts in the "
+        f"last {clock_of(margin)}"
     )
-    if limit is not None and (limit.seconds is None or limit.seconds > left):
+    if limit is not None and (limit.seconds is None or limit.seconds > margin):
         longest = "not set" if limit.seconds is None else f"{limit.seconds:g} s"
         return warning(
-            f"{what}, and {limit.setting} is {longest}",
-            f"set {limit.setting} in campaign.yaml to less than {left}, or lower --timeout in "
+            f"{what}, but {limit.setting} is {longest}",
+            f"set {limit.setting} in campaign.yaml to less than {margin}, or lower --timeout in "
             f"{path}",
         )
     return ok(what)
 
 
 def queue(path: Path) -> Finding:
-    """Check that the batch system knows the queue that an adapter names."""
+    """Check that the queue of an adapter exists in the batch system."""
     adapter = read_adapter(path)
     system = system_of(adapter)
     if system is None:
         return skipped(f"{adapter.q_type} is not one of {', '.join(BatchSystem)}")
-    named = []
+    checked = []
     for names in DIALECTS[system].names:
         value = str(adapter.get(names.key) or "")
-        named.append(f"{names.what} {value or 'of the batch system by default'}")
+        checked.append(f"{names.what} {value or '(default of the batch system)'}")
         if not value:
             continue
         done = run_program(names.command, LONG_TIMEOUT_SECONDS)
         if done is None or done.returncode:
-            reason = _last_line(done.stderr) if done else "is not on PATH, or does not answer"
+            reason = _last_line(done.stderr) if done else "not on PATH, or does not answer"
             return warning(
                 f"{names.what} {value} cannot be checked: {shlex.join(names.command)}: {reason}",
-                "run this where `qlaunch` will run: on a login node, with the batch system's "
-                "module",
+                "repeat this check where `qlaunch` will run: on a login node, with the module of "
+                "the batch system loaded",
             )
         known = re.findall(names.pattern, done.stdout, re.MULTILINE)
         for name in value.split(maxsplit=1)[0].split(","):
             if name.partition("@")[0] not in known:
                 return failure(
-                    f"{path}: there is no {names.what} {name!r}; there are {', '.join(known)}",
-                    f"correct `{names.key}` in the file",
+                    f"{path}: {names.what} {name!r} does not exist; choose from {', '.join(known)}",
+                    f"correct `{names.key}` in this file",
                 )
-    return ok("; ".join(named))
+    return ok("; ".join(checked))
 
 
 def _last_line(text: str) -> str:
-    """Return the last line that a program printed, which usually says what is wrong."""
+    """Return the last line of a program's output, which is usually the error."""
     return (text.strip().splitlines() or ["no message"])[-1]

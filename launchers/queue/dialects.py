@@ -1,4 +1,4 @@
-"""SLURM, PBS and SGE: keys of their batch scripts, and how to list their queues."""
+"""Keys of batch scripts and commands that list queues, for SLURM, PBS and SGE."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ SIZES = ("mem", "mem_per_cpu", "pmem", "vmem", "pvmem", "h_vmem", "mem_free")
 
 
 class Names(NamedTuple):
-    """Names that a batch system knows, such as its queues."""
+    """Names defined by a batch system, such as its queues."""
 
     what: str
+    """Kind of name, for messages."""
     key: str
-    """Key of a queue adapter that holds such a name."""
+    """Key of the queue adapter that holds such a name."""
     command: tuple[str, ...]
-    """Prints all of them."""
+    """Command that prints all names."""
     pattern: str = r"\S+"
-    """Matches each of them in the output."""
+    """Regular expression for one name in the output."""
 
 
 class Dialect(NamedTuple):
-    """What FireWorks' ``CommonAdapter`` does not know about a batch system."""
+    """Properties of a batch system that FireWorks' ``CommonAdapter`` does not provide."""
 
     mpi: str
-    """Starts a program on all cores of a task."""
+    """Command that starts a program on all cores of a task."""
     names: tuple[Names, ...]
-    """Names that an adapter must choose from."""
+    """Names that must exist in the batch system."""
     size: str
-    """Matches an amount of memory."""
+    """Regular expression for an amount of memory."""
     size_forms: str
-    """The same in words."""
+    """Forms of an amount of memory, for messages."""
 
 
 DIALECTS = {
     BatchSystem.SLURM: Dialect(
-        # Tasks on one node must not wait for each other's cores or memory.
+        # Without these options, tasks on one node wait for each other's cores or memory.
         "srun --exact --mem=0 -c $OMP_NUM_THREADS -n",
         (Names("partition", "queue", ("sinfo", "-h", "-o", "%R")),),
         r"\d+([KMGT]B?)?",
@@ -50,7 +51,7 @@ DIALECTS = {
     ),
     BatchSystem.PBS: Dialect(
         "mpiexec -n",
-        # The table of `qstat -Q` cuts long names.
+        # The table of `qstat -Q` truncates long names.
         (Names("queue", "queue", ("qstat", "-Qf"), r"^Queue: (\S+)"),),
         r"\d+[KMGT][BW]?",
         "4gb or 4000mb",
@@ -70,8 +71,8 @@ DIALECTS = {
 def template_name(system: BatchSystem) -> str:
     """Return the name of the template of batch scripts.
 
-    FireWorks' own templates know no job arrays, no chunks of PBS, no slots of SGE, and no spaces in
-    the name of a folder.
+    FireWorks' own templates support neither job arrays, PBS chunks, SGE slots nor spaces in folder
+    names.
     """
     return f"{system}.txt"
 
@@ -82,7 +83,7 @@ def adapter_keys(system: BatchSystem, profile: Profile) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If FireWorks could not count the batch jobs that are in the queue.
+        If FireWorks could not count the batch jobs in the queue.
     """
     keys: dict[str, Any] = {
         "job_name": f"gan-htvs-{profile.category}",
@@ -101,9 +102,9 @@ def adapter_keys(system: BatchSystem, profile: Profile) -> dict[str, Any]:
         case BatchSystem.PBS:
             if profile.queue is None:
                 raise UserError(
-                    "--queue: with PBS, `qlaunch -m` counts batch jobs by the name of their queue "
-                    "and would submit without end: name one for every category, such as --queue "
-                    "workq."
+                    "--queue: required for PBS, because `qlaunch -m` counts batch jobs by queue "
+                    "name and would otherwise submit without limit; set one for every category, "
+                    "such as --queue workq."
                 )
             keys["select"] = f"{profile.nodes}:ncpus={profile.cores}:mpiprocs={n_processes}"
             keys["select"] += f":ngpus={profile.gpus}" if profile.gpus else ""

@@ -25,6 +25,7 @@ from gan_htvs.results.funnel import (
     PUBLISHED_SYNTHESIZABLE,
 )
 from gan_htvs.thermodynamics.references import phases_of
+from launchers.console.quantities import counted
 from launchers.launchpad.registry import submissions
 from launchers.launchpad.units import CHUNK, CampaignUnits
 
@@ -36,14 +37,14 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
 
-ENOUGH_VERDICTS = 50
-"""Minimum number of verdicts for a share of survivors or of band gaps."""
+MIN_CANDIDATES = 50
+"""Minimum number of candidates for a share of survivors or of band gaps."""
 
-LAUNCHES_LOOKED_AT = 200
-"""Number of the latest jobs of a kind in a mean."""
+MAX_LAUNCHES = 200
+"""Number of most recent jobs of a kind that enter a mean wall time."""
 
 ATOM_SPACING = 2.5
-"""Spacing of the grid of atoms that represents all structures of a composition, A."""
+"""Atom spacing in the structure that represents all structures of a composition, A."""
 
 MEASURED_SOURCE = "docs/status.md"
 MEASURED: dict[tuple[Step, object], float] = {
@@ -62,11 +63,11 @@ PRESCREEN_SECONDS: dict[tuple[str, str | None], float] = {
     ("chgnet", None): 2.6,
     ("chgnet", "sevennet-0"): 3.1,
 }
-"""Mean seconds of one structure of a batch on one core, by the potentials that relax and confirm,
-including structures that are rejected before; see docs/prescreen.md."""
+"""Mean seconds per structure of a batch on one core, by relaxing and confirming potential,
+including structures that are rejected before relaxation; see docs/prescreen.md."""
 
 TRAINING_SECONDS_PER_STEP = {"paper": 0.64, "authors": 0.64, "tuned": 0.094}
-"""Seconds per generator step of a training on one core in float32, by preset (docs/generator.md:
+"""Seconds per generator step of training on one core in float32, by preset (docs/generator.md:
 0.643 s; docs/model-card.md: 566 s for 6,000 steps). A GPU is faster."""
 
 
@@ -78,7 +79,7 @@ class Kind(NamedTuple):
 
 
 class Share(NamedTuple):
-    """A share of the structures and its source."""
+    """A fraction of the structures and its source."""
 
     n: int
     total: int
@@ -86,7 +87,7 @@ class Share(NamedTuple):
 
     @property
     def value(self) -> float:
-        """Between 0 and 1."""
+        """The fraction, between 0 and 1."""
         return self.n / self.total
 
     def __str__(self) -> str:
@@ -119,15 +120,16 @@ class Estimate:
 
     @property
     def hours(self) -> float | None:
-        """Total wall time of the jobs, one after another; None: unknown."""
+        """Total wall time of the jobs in sequence; None: unknown."""
         return None if self.seconds is None else self.n_jobs * self.seconds / 3600
 
 
 def estimate(campaign: Campaign, databases: Databases) -> list[Estimate]:
     """Estimate the jobs of a campaign, in the order of the funnel.
 
-    The estimate covers the whole campaign and assumes that the proposers find all structures and
-    that no job fails. Stored references and trainings are not counted.
+    The estimate covers the whole campaign. It assumes that the proposers generate all requested
+    structures and that no job fails. References and trained generators that are already stored are
+    not counted.
     """
     gaps = _gap_share(campaign, databases)
     survivors = _survivor_share(campaign, databases) if campaign.prescreen else None
@@ -153,10 +155,11 @@ def estimate(campaign: Campaign, databases: Databases) -> list[Estimate]:
             add(jobs_of(part), 1)
     n_compositions = len(campaign.target_counts)
     for structure in _representatives(campaign):
-        n_each = campaign.n_structures // n_compositions
+        n_per_composition = campaign.n_structures // n_compositions
         candidate_jobs, gap_jobs = _jobs_of_candidate(structure, campaign, units)
-        add(candidate_jobs, n_each * survival, f"survivors: {survivors}" if survivors else "")
-        n_gaps = n_each * gaps.value + n_references / n_compositions
+        source = f"survivors: {survivors}" if survivors else ""
+        add(candidate_jobs, n_per_composition * survival, source)
+        n_gaps = n_per_composition * gaps.value + n_references / n_compositions
         add(gap_jobs, n_gaps, f"reference phases, and near the hull: {gaps}")
     n_candidates = campaign.n_structures * survival + n_references
     n_workflows = len(units.compositions) + len(units.shared) + ceil(n_candidates / CHUNK)
@@ -176,7 +179,7 @@ def estimate(campaign: Campaign, databases: Databases) -> list[Estimate]:
 
 
 def _representatives(campaign: Campaign) -> Iterator[Structure]:
-    """Yield a structure of each composition; the number of jobs depends only on the elements."""
+    """Yield one structure per composition; the number of jobs depends only on the elements."""
     for counts in campaign.target_counts:
         species = np.repeat(campaign.chemical_system.elements, counts)
         n = len(species)
@@ -188,7 +191,7 @@ def _representatives(campaign: Campaign) -> Iterator[Structure]:
 def _jobs_of_candidate(
     structure: Structure, campaign: Campaign, units: CampaignUnits
 ) -> tuple[list[Job], list[Job]]:
-    """Return the jobs of the energy and of the band gap of a structure."""
+    """Return the energy jobs and the band gap jobs of a structure."""
     origin = Origin(proposer=REFERENCE_PHASE, requested_composition=structure.formula, index=0)
     proposal = Proposal(candidate_id=structure.formula, structure=structure, origin=origin)
     relaxes = campaign.prescreen is None or not campaign.prescreen.decides_energy(campaign.engines)
@@ -199,7 +202,7 @@ def _jobs_of_candidate(
         converged=True,
     )
     has_gaps = campaign.engines.band_gap.name != "none"
-    with warnings.catch_warnings():  # atomate2 warns of the choice of POTCARs
+    with warnings.catch_warnings():  # atomate2 warns about the choice of POTCARs
         warnings.simplefilter("ignore")
         candidates = units.flows.candidates([Survivor(proposal=proposal, relaxed=relaxed)])
         return jobs_of(candidates), jobs_of(units.flows.band_gap(relaxed)) if has_gaps else []
@@ -213,7 +216,7 @@ def _seconds(
 ) -> tuple[float | None, str]:
     """Return the mean wall time of a kind of job and its source.
 
-    ``campaigns`` are those of the database with their submissions.
+    ``campaigns`` are all campaigns in the database with their submissions.
     """
     engine = _engine(kind, campaign)
     owners = [
@@ -232,16 +235,16 @@ def _seconds(
         },
         ["launches"],
     )
-    latest = [job["launches"][-1] for job in jobs.sort("fw_id", -1).limit(LAUNCHES_LOOKED_AT)]
+    latest = [job["launches"][-1] for job in jobs.sort("fw_id", -1).limit(MAX_LAUNCHES)]
     launches = launchpad.launches.find({"launch_id": {"$in": latest}}, ["runtime_secs"])
     if seconds := [launch["runtime_secs"] for launch in launches]:
-        return mean(seconds), f"mean of {len(seconds)} here"
+        return mean(seconds), f"mean of {counted(len(seconds), 'job')} here"
     measured = _measured_seconds(kind, campaign)
     return measured, "not measured yet" if measured is None else MEASURED_SOURCE
 
 
 def _engine(kind: Kind, campaign: Campaign) -> object:
-    """Return the settings on which the wall time of a job of this kind depends."""
+    """Return the settings that determine the wall time of a job of this kind."""
     engines = campaign.engines
     match kind.step:
         case Step.RELAX | Step.STATIC:
@@ -257,7 +260,7 @@ def _engine(kind: Kind, campaign: Campaign) -> object:
 
 
 def _measured_seconds(kind: Kind, campaign: Campaign) -> float | None:
-    """Return the seconds of one job as measured for the documentation; None: not measured."""
+    """Return the wall time of one job from the documentation, s; None: not measured."""
     generator = campaign.generator
     if kind.step is Step.TRAIN and generator.checkpoint is None:
         seconds = generator.max_steps * TRAINING_SECONDS_PER_STEP[generator.preset]
@@ -269,14 +272,14 @@ def _measured_seconds(kind: Kind, campaign: Campaign) -> float | None:
 
 
 def _potentials(campaign: Campaign) -> tuple[str, str | None]:
-    """Return the names of the potentials that relax and that confirm in the prescreen."""
+    """Return the names of the relaxing and the confirming potential of the prescreen."""
     confirming = campaign.prescreening.confirming(campaign.engines)
     relaxing = campaign.prescreening.relaxing(campaign.engines)
     return relaxing.name, confirming.name if confirming else None
 
 
 def _batch_size(campaign: Campaign) -> float:
-    """Return the mean number of structures of a prescreen job."""
+    """Return the mean number of structures per prescreen job."""
     sampling = campaign.sampling
     n_batches = ceil(sampling.structures_per_composition / sampling.batch_size)
     n_jobs = n_batches * len(sampling.proposers) * len(campaign.target_counts)
@@ -285,32 +288,37 @@ def _batch_size(campaign: Campaign) -> float:
 
 def _gap_share(campaign: Campaign, databases: Databases) -> Share:
     """Return the share of structures with a band gap calculation."""
-    traits = operator.attrgetter("engines.energy.name", "thresholds")
-    among = {"stage": {"$ne": Stage.GENERATED.value}}
-    chosen = {"stage": {"$in": [Stage.POURBAIX_STABLE.value, Stage.PHOTOANODE.value]}}
-    share = _share(campaign, databases, traits, among, chosen)
+    settings = operator.attrgetter("engines.energy.name", "thresholds")
+    evaluated = {"stage": {"$ne": Stage.GENERATED.value}}
+    selected = {"stage": {"$in": [Stage.POURBAIX_STABLE.value, Stage.PHOTOANODE.value]}}
+    share = _share(campaign, databases, settings, evaluated, selected)
     return share or Share(PUBLISHED_SYNTHESIZABLE, PUBLISHED_GENERATED, PUBLISHED_SOURCE)
 
 
 def _survivor_share(campaign: Campaign, databases: Databases) -> Share:
     """Return the share of structures that survive the prescreen."""
-    traits = operator.attrgetter("prescreen", "engines", "thresholds.metastable")
-    among: dict[str, Any] = {"prescreen": {"$ne": None}}
-    share = _share(campaign, databases, traits, among, {"prescreen.rejected_at": None})
+    settings = operator.attrgetter("prescreen", "engines", "thresholds.metastable")
+    prescreened: dict[str, Any] = {"prescreen": {"$ne": None}}
+    share = _share(campaign, databases, settings, prescreened, {"prescreen.rejected_at": None})
     return share or Share(PUBLISHED_METASTABLE, PUBLISHED_GENERATED, PUBLISHED_SOURCE)
 
 
 def _share(
     campaign: Campaign,
     databases: Databases,
-    traits: Callable[[Campaign], object],
-    among: dict[str, Any],
-    chosen: dict[str, Any],
+    settings_of: Callable[[Campaign], object],
+    population: dict[str, Any],
+    selected: dict[str, Any],
 ) -> Share | None:
-    """Count generated candidates of all campaigns with the same traits; None if too few."""
-    names = [other.name for other, _ in submissions(databases) if traits(other) == traits(campaign)]
+    """Return the share of selected candidates; None if the database has too few.
+
+    Counts generated candidates of all campaigns with the same settings. ``population`` and
+    ``selected`` are queries for candidates.
+    """
+    settings = settings_of(campaign)
+    names = [other.name for other, _ in submissions(databases) if settings_of(other) == settings]
     candidates = databases.launchpad().db["candidates"]
-    among |= {"campaign": {"$in": names}, "origin.proposer": {"$ne": REFERENCE_PHASE}}
-    n_all = candidates.count_documents(among)
-    n_chosen = candidates.count_documents({"$and": [among, chosen]})
-    return Share(n_chosen, n_all, "this database") if n_all >= ENOUGH_VERDICTS else None
+    population |= {"campaign": {"$in": names}, "origin.proposer": {"$ne": REFERENCE_PHASE}}
+    n_all = candidates.count_documents(population)
+    n_selected = candidates.count_documents({"$and": [population, selected]})
+    return Share(n_selected, n_all, "this database") if n_all >= MIN_CANDIDATES else None

@@ -13,22 +13,22 @@ from gan_htvs.core.errors import UserError
 
 
 def main() -> None:
-    """Print where the settings of all programs came from."""
-    import jobflow  # noqa: PLC0415 - it fails if its settings are wrong
+    """Print the versions and settings that a worker uses."""
+    import jobflow  # noqa: PLC0415 - the import fails if the settings are wrong
 
     try:
-        from fireworks import fw_config  # noqa: PLC0415 - it fails if its settings are wrong
+        from fireworks import fw_config  # noqa: PLC0415 - the import fails if the settings are wrong
     except UserError as error:
         sys.exit(str(error))
     store = jobflow.SETTINGS.JOB_STORE.docs_store
-    found = {
+    settings = {
         "python": sys.prefix,
         "version": __version__,
         "launchpad": fw_config.LAUNCHPAD_LOC,
         "expiration": fw_config.RUN_EXPIRATION_SECS,
-        "outputs": getattr(store, "launchpad_file", f"a {type(store).__name__} of its own"),
+        "outputs": getattr(store, "launchpad_file", f"a separate {type(store).__name__}"),
     }
-    print(json.dumps(found))  # noqa: T201
+    print(json.dumps(settings))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a batch job of each category asks of the batch system."""
+"""Resources of the batch jobs of each category."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORMS: dict[BatchSystem | None, tuple[tuple[int, ...], str]] = {
     BatchSystem.PBS: ((1, 2, 3), "HH:MM:SS, MM:SS or seconds"),
     BatchSystem.SGE: ((1, 3), "HH:MM:SS or seconds"),
 }
-"""How many numbers a time may have, and its forms in words; None: what all systems read."""
+"""Allowed numbers of fields in a time, and its forms for messages; None: forms of all systems."""
 
 
 def seconds_of(text: str | int, system: BatchSystem | None = None) -> int:
@@ -35,12 +35,12 @@ def seconds_of(text: str | int, system: BatchSystem | None = None) -> int:
     text
         ``HH:MM:SS`` or ``D-HH:MM:SS``; a number is in seconds.
     system
-        Read all the forms of this batch system instead. A number is in minutes for SLURM.
+        Batch system whose forms to read instead. For SLURM a number is in minutes.
 
     Raises
     ------
     ValueError
-        If it is none.
+        If the text is not a time.
     """
     if isinstance(text, int) and system is None:
         return text
@@ -61,7 +61,7 @@ def seconds_of(text: str | int, system: BatchSystem | None = None) -> int:
 
 
 def clock_of(seconds: int) -> str:
-    """Write a time as every batch system reads it."""
+    """Format a time as ``HH:MM:SS``, which every batch system reads."""
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
@@ -70,26 +70,26 @@ Seconds = Annotated[int, BeforeValidator(seconds_of), Field(ge=60)]
 
 
 class Profile(Settings):
-    """One batch job: the nodes that it gets, and the workers that share them."""
+    """The nodes of one batch job and the workers that share them."""
 
     category: Category
     queue: Word | None = Field(None, description="partition of SLURM, queue of PBS and SGE")
-    account: Word | None = Field(None, description="who pays")
+    account: Word | None = Field(None, description="account to charge")
     walltime: Seconds = 24 * _HOUR
-    margin: Seconds = Field(_HOUR, description="workers start no job so near to the end")
+    margin: Seconds = Field(_HOUR, description="time before the walltime in which no job starts")
     nodes: PositiveInt = 1
     cores: PositiveInt = Field(16, description="of each node")
     gpus: NonNegativeInt = Field(0, description="of each node")
     tasks: PositiveInt = Field(1, description="workers side by side: `rlaunch multi`")
-    array: PositiveInt = Field(1, description="copies that one submission starts")
+    array: PositiveInt = Field(1, description="batch jobs per submission, as a job array")
     parallel_environment: Word = Field("smp", description="parallel environment of SGE")
 
     @model_validator(mode="after")
     def _can_work(self) -> Profile:
         if self.margin >= self.walltime:
             raise ValueError(
-                f"with a margin of {clock_of(self.margin)} before the walltime of "
-                f"{clock_of(self.walltime)} no job would ever start"
+                f"no job would ever start with a margin of {clock_of(self.margin)} before a "
+                f"walltime of {clock_of(self.walltime)}; set a shorter --margin"
             )
         if self.tasks > self.cores:
             raise ValueError(f"{self.tasks} tasks cannot share {self.cores} cores")
@@ -101,27 +101,27 @@ class Profile(Settings):
 
     @property
     def starting_seconds(self) -> int:
-        """How long after its own start a worker takes another job."""
+        """Time after the start of a worker until which it takes another job, s."""
         return self.walltime - self.margin
 
     @property
     def ranks(self) -> int:
-        """MPI processes of one calculation: one on each GPU, or on each core."""
+        """MPI processes of one calculation: one per GPU, or one per core without GPUs."""
         return max(1, self.nodes * (self.gpus or self.cores) // self.tasks)
 
     @property
-    def cores_each(self) -> int:
-        """Cores of its own node that a worker may spread a job over without MPI."""
+    def cores_per_worker(self) -> int:
+        """Cores of one node that a worker may use for a job without MPI."""
         return self.cores // self.tasks
 
     @property
     def processes_per_node(self) -> int:
-        """Processes that share a node: MPI's, or one that starts the workers."""
+        """Processes on a node: MPI processes, or one process that starts the workers."""
         return self.ranks * self.tasks // self.nodes if self.ranks > 1 else 1
 
     @property
     def threads(self) -> int:
-        """Threads of a worker or of an MPI process."""
+        """Threads per worker or MPI process."""
         return max(1, self.nodes * self.cores // (self.tasks * self.ranks))
 
 
@@ -131,15 +131,15 @@ DEFAULTS: dict[Category, dict[str, Any]] = {
     Category.DFT: {"margin": 12 * _HOUR},
     Category.HSE: {"margin": 18 * _HOUR},
 }
-"""What differs from the defaults of :class:`Profile`; no tasks: one on each core.
+"""Deviations from the defaults of :class:`Profile`; tasks of None: one per core.
 
-Training resumes from its last state, so a small margin suffices there; what VASP has computed when
-the batch job ends is lost.
+Interrupted training resumes from its last state, so a small margin suffices. A VASP calculation
+that is interrupted by the walltime is lost.
 """
 
 
 def profiles_of(options: Mapping[str, Sequence[str]]) -> dict[Category, Profile]:
-    """Build the profile of every category from options of the command line.
+    """Build the profile of every category from command-line options.
 
     Parameters
     ----------

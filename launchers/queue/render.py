@@ -1,4 +1,4 @@
-"""The files that batch systems, FireWorks, jobflow and atomate2 read on a cluster."""
+"""Render the files that batch systems, FireWorks, jobflow and atomate2 read on a cluster."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ QSTAT_SECONDS = 60
 """Longest time that a busy batch system may take to answer; FireWorks' default is 5 s."""
 
 ROUND_SECONDS = 300
-"""``qlaunch`` ends when nothing of its category is ready, and looks again after this time."""
+"""Interval of ``qlaunch -d``, which submits again after no job of its category was ready."""
 
 IDLE_SECONDS = 30
+"""Time that a worker without a job sleeps before it looks for one again."""
+
 IDLE_LOOPS = 20
-"""A worker without a job sleeps and looks again this many times in all, then releases its node."""
+"""Number of sleeps after which a worker without a job ends and releases its node."""
 
 ENVIRONMENT, FIREWORKS = "environment.sh", "FW_config.yaml"
 SHELL_FILES = (ENVIRONMENT, "README.md")
@@ -41,7 +43,7 @@ FWORKER, QADAPTER = "my_fworker.yaml", "my_qadapter.yaml"
 
 
 class _Template(string.Template):
-    """Text with ``@name`` placeholders, since shells use ``$``."""
+    """Text with ``@name`` placeholders, because ``$`` is used by shells."""
 
     delimiter = "@"
 
@@ -68,13 +70,14 @@ def render(
     launchpad_file
         The file that names the database.
     workdir
-        Where ``qlaunch`` creates the directories of jobs.
+        Folder in which ``qlaunch`` creates the directories of jobs.
     scratch
-        Where an interrupted training leaves its state.
+        Folder for the state of interrupted trainings.
 
     Returns
     -------
-    Path -> text.
+    dict
+        Path -> text.
     """
     python_path = os.environ.get("PYTHONPATH")
     paths = {
@@ -88,7 +91,7 @@ def render(
         "scheduler": system.upper(),
         "template": template_name(system),
         "commands": "\n".join(
-            _qlaunch(folder / each, launchpad_file, workdir) for each in profiles
+            _qlaunch(folder / category, launchpad_file, workdir) for category in profiles
         ),
         "profiles": "\n".join(map(_row, profiles.values())),
     }
@@ -108,7 +111,7 @@ def render(
             "pre_rocket": (
                 f"source {shell['folder']}/{ENVIRONMENT} && "
                 f"export OMP_NUM_THREADS={profile.threads} GAN_HTVS_RANKS={profile.ranks} "
-                f"GAN_HTVS_CORES={profile.cores_each} || exit 1"
+                f"GAN_HTVS_CORES={profile.cores_per_worker} || exit 1"
             ),
             "rocket_launch": _rlaunch(folder / category / FWORKER, launchpad_file, profile),
         }
@@ -117,7 +120,7 @@ def render(
 
 
 def _rlaunch(fworker: Path, launchpad_file: Path, profile: Profile) -> str:
-    """Write the command that starts the workers of a batch job."""
+    """Return the command that starts the workers of a batch job."""
     script = Path(sys.executable).with_name("gan-htvs")
     module = [sys.executable, "-m", "launchers.cli.main"]
     words = [
@@ -131,7 +134,7 @@ def _rlaunch(fworker: Path, launchpad_file: Path, profile: Profile) -> str:
 
 
 def _qlaunch(folder: Path, launchpad_file: Path, workdir: Path) -> str:
-    """Write the command that submits the batch jobs of a category."""
+    """Return the command that submits the batch jobs of a category."""
     words = ["gan-htvs", "qlaunch", "-d", ROUND_SECONDS, "-c", folder, "-l", launchpad_file]
     words += ["--launch_dir", workdir, "rapidfire", "-m", 10, "--nlaunches", 0]
     return f"    {shlex.join(map(str, words))}"
@@ -160,19 +163,19 @@ def _filled(name: str, values: Mapping[str, str]) -> str:
 
 
 def write(texts: Mapping[Path, str], *, force: bool = False) -> list[Path]:
-    """Write the files that do not exist yet, readable by their owner only, and return them.
+    """Write the files that are missing, readable by their owner only, and return them.
 
     Raises
     ------
     UserError
-        If a file has another content, unless ``force``: it may have been edited.
+        If a file exists with other content, which may be an edit by the user, unless ``force``.
     """
     present = {path: path.read_text(encoding="utf-8") for path in texts if path.is_file()}
     edited = [path for path, text in present.items() if text != texts[path]]
     if edited and not force:
         raise UserError(
-            f"{', '.join(map(str, edited))}: not what would be written now, so nothing was "
-            "written; --force overwrites, another folder leaves it."
+            f"{', '.join(map(str, edited))}: exists with other content, and nothing was written; "
+            "use --force to overwrite, or choose another folder."
         )
     changed = [path for path, text in texts.items() if present.get(path) != text]
     for path in changed:
@@ -182,12 +185,12 @@ def write(texts: Mapping[Path, str], *, force: bool = False) -> list[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, unless it exists.
+    """Create a folder unless it exists.
 
     Raises
     ------
     UserError
-        If that is impossible.
+        If it cannot be created.
     """
     with report_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""FireWorks' own scripts, run over our launchpad: same arguments, same output."""
+"""Run FireWorks' own scripts on the launchpad of this package, with their arguments and output."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def lpad(arguments: Sequence[str]) -> None:
 
 
 def qlaunch(arguments: Sequence[str]) -> None:
-    """Run ``qlaunch``; a reservation tells for which cluster it was made.
+    """Run ``qlaunch``; reservations record the cluster for which they were made.
 
     Raises
     ------
     UserError
-        If a file is missing or wrong, as with `gan-htvs queue check`, FireWorks refuses the
-        arguments, or the batch system the job.
+        If a file is missing or fails the checks of `gan-htvs queue check`, if FireWorks rejects the
+        arguments, or if the batch system rejects the job.
     """
     submitter = this_worker().model_copy(update={"cluster": BatchQueue().cluster})
     refusals = _Refusals(logging.ERROR)
@@ -87,14 +87,14 @@ def qlaunch(arguments: Sequence[str]) -> None:
         logging.getLogger().removeHandler(refusals)
     if refusals.first is not None:
         raise UserError(
-            f"the batch system took no job: {refusals.first}; `gan-htvs queue check` names the "
-            "queues that there are."
+            f"the batch system rejected the job: {refusals.first}; `gan-htvs queue check` lists "
+            "the available queues."
         )
 
 
 def _read_adapter(path: str) -> QueueAdapterBase:
-    """Read a queue adapter and check it as `gan-htvs queue check` does; others are FireWorks'."""
-    hint = "`gan-htvs queue init` writes one"
+    """Read a queue adapter; a CommonAdapter is checked as by `gan-htvs queue check`."""
+    hint = "write one with `gan-htvs queue init`"
     name = read_mapping(Path(path), hint, as_written=True).get("_fw_name")
     if name == CommonAdapter._fw_name:  # noqa: SLF001 - written in files
         return read_adapter(Path(path))
@@ -109,34 +109,34 @@ def _read_adapter(path: str) -> QueueAdapterBase:
 
 
 class _Refusals(logging.Handler):
-    """Reads what a batch system answers when it takes no job, which FireWorks only logs."""
+    """Collect the error of a batch system that rejects a job, which FireWorks only logs."""
 
     first: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the first answer; FireWorks prints the bytes of it."""
-        found = re.search(r"The error response reads: b?(.*)", record.getMessage())
-        if found and self.first is None:
-            answer = found[1].encode().decode("unicode_escape").strip("'\"")
+        """Keep the first error, which FireWorks logs as the text of a bytes object."""
+        match = re.search(r"The error response reads: b?(.*)", record.getMessage())
+        if match and self.first is None:
+            answer = match[1].encode().decode("unicode_escape").strip("'\"")
             self.first = " ".join(answer.split()).rstrip(".")
 
 
-def rlaunch(arguments: Sequence[str], tell: Callable[[str], None]) -> None:
-    """Run ``rlaunch``: its launches tell who makes them, and outputs go to the same database.
+def rlaunch(arguments: Sequence[str], warn: Callable[[str], None]) -> None:
+    """Run ``rlaunch``; launches record the worker, and outputs go to the same database.
 
-    A worker that is told to stop leaves its job as it is, and `gan-htvs recover` queues it again.
+    A worker that is stopped leaves its job RUNNING; `gan-htvs recover` queues it again.
 
     Parameters
     ----------
     arguments
-        Those of FireWorks.
-    tell
-        Called with a sentence that the user should see.
+        Arguments of FireWorks' ``rlaunch``.
+    warn
+        Called with each warning for the user.
 
     Raises
     ------
     UserError
-        If a file is missing or wrong, or FireWorks refuses the arguments.
+        If a file is missing or wrong, or FireWorks rejects the arguments.
     """
     worker = this_worker()
     mark_children(worker)
@@ -144,11 +144,11 @@ def rlaunch(arguments: Sequence[str], tell: Callable[[str], None]) -> None:
     def use(databases: Databases) -> None:
         jobflow.SETTINGS.JOB_STORE = databases.job_store()
         for sentence in version_warnings(databases, worker):
-            tell(sentence)
+            warn(sentence)
 
-    # Children of `rlaunch multi` inherit the store, the key and what is done about signals.
+    # Children of `rlaunch multi` inherit the store, the key and the signal handlers.
     multiprocessing.set_start_method("fork", force=True)
-    # They share a launchpad, by default with a key that every user of the machine knows.
+    # They share a launchpad through a key, which FireWorks hard-codes.
     multi_launcher.DS_PASSWORD = fw_utilities.DS_PASSWORD = secrets.token_bytes(32)
     signal.signal(signal.SIGTERM, stop_at_once)
     fworkers = _FWorkers(worker)
@@ -160,22 +160,22 @@ def rlaunch(arguments: Sequence[str], tell: Callable[[str], None]) -> None:
 
 
 def version_warnings(databases: Databases, worker: Worker) -> list[str]:
-    """Name the campaigns that were submitted by a machine with other versions than a worker's."""
+    """Return a warning for each campaign submitted with other package versions than a worker's."""
     with databases.store("campaigns", key="name") as campaigns:
         submitted = campaigns.query(
             {"submission.versions": {"$exists": True}}, ["name", "submission.versions"]
         )
         return [
-            f"This worker has other versions than the submitter of {each['name']!r}: "
+            f"This worker has other versions than the submitter of {campaign['name']!r}: "
             f"{', '.join(differing)}."
-            for each in submitted
-            if (differing := differences(worker.versions, each["submission"]["versions"]))
+            for campaign in submitted
+            if (differing := differences(worker.versions, campaign["submission"]["versions"]))
         ]
 
 
 @dataclass
 class _LaunchPads:
-    """What FireWorks' scripts find instead of the class LaunchPad: every launchpad is ours."""
+    """Replacement for the class LaunchPad in FireWorks' scripts, which opens our launchpads."""
 
     use: Callable[[Databases], None] = lambda _: None
     opened: ExitStack = field(default_factory=ExitStack, init=False)
@@ -183,7 +183,8 @@ class _LaunchPads:
 
     def __call__(self, **_: Any) -> LaunchPad:
         raise UserError(
-            "my_launchpad.yaml: not found here; name it with -l, or `gan-htvs init` writes one."
+            "my_launchpad.yaml: not found here; name the file with -l, or write one with "
+            "`gan-htvs init`."
         )
 
     def from_file(self, path: str) -> CampaignLaunchPad:
@@ -199,13 +200,13 @@ class _LaunchPads:
 
 @dataclass
 class _FWorkers:
-    """Stands in for the class FWorker in FireWorks' scripts: every worker carries its identity."""
+    """Replacement for the class FWorker in FireWorks' scripts, which adds a worker's identity."""
 
     worker: Worker
     _described: list[FWorker] = field(default_factory=list, init=False)
 
     def __call__(self) -> FWorker:
-        """Return the worker of a machine that has no file for it, which takes all jobs."""
+        """Return a worker without an FWorker file, which takes all jobs."""
         return self._describe(FWorker())
 
     def from_file(self, path: str) -> FWorker:
@@ -227,11 +228,11 @@ class _FWorkers:
 
 @contextmanager
 def _prepared(script: ModuleType, **names: Any) -> Iterator[None]:
-    """Replace names in a script of FireWorks, among them those that choose the launchpad file.
+    """Replace names in a script of FireWorks, including those that select the launchpad file.
 
-    FireWorks would look for that file where FW_config.yaml says (CONFIG_FILE_DIR, LAUNCHPAD_LOC)
-    and in the home directory. Here it is what -l names, or my_launchpad.yaml in the folder that -c
-    names, or in the working directory.
+    FireWorks would search for that file as set in FW_config.yaml (CONFIG_FILE_DIR, LAUNCHPAD_LOC)
+    and in the home directory. Here it is the file of -l, or my_launchpad.yaml in the folder of -c
+    or in the working directory.
     """
     restore_jobflow_settings()  # batch jobs inherit the environment of qlaunch
     launchpad_file = str(LAUNCHPAD_FILE) if LAUNCHPAD_FILE.exists() else None
@@ -245,21 +246,21 @@ def _prepared(script: ModuleType, **names: Any) -> Iterator[None]:
             yield
         except FileNotFoundError as error:
             raise UserError(
-                f"{error} `gan-htvs init` writes a launchpad file, `gan-htvs queue init` the files "
-                "of a queue."
+                f"{error} Write a launchpad file with `gan-htvs init`, and the files of a queue "
+                "with `gan-htvs queue init`."
             ) from error
         except ValueError as error:
             raise UserError(str(error)) from error
 
 
 def _find_files(arguments: Namespace, files: Sequence[tuple[str, str, bool, str | None]]) -> None:
-    """Find the files that no option names, as FireWorks does, but refuse missing ones."""
+    """Find the files that no option names, as FireWorks does, but reject missing ones."""
     folder = Path(arguments.config_dir)
     if not folder.is_dir():
         raise UserError(f"--config_dir {folder}: no such folder; correct or omit it.")
     _helpers._validate_config_file_paths(arguments, files)  # noqa: SLF001
     if getattr(arguments, "fworker_file", "") is None and folder != LAUNCHPAD_FILE.parent:
         raise UserError(
-            f"{folder / 'my_fworker.yaml'}: not found; `gan-htvs queue init` writes one for every "
-            "kind of node."
+            f"{folder / 'my_fworker.yaml'}: not found; write one for every category with "
+            "`gan-htvs queue init`."
         )

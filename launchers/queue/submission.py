@@ -1,4 +1,4 @@
-"""Queue a campaign, or print what would be queued."""
+"""Queue a campaign, or print its plan and estimated cost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def submit_campaign(
         Whether settings that may change, such as thresholds, may differ from the previous
         submission.
     workflows_at_once
-        Upper bound of unfinished workflows on the launchpad; None: as before.
+        Maximum number of unfinished workflows on the launchpad; None: unchanged.
 
     Raises
     ------
@@ -59,20 +59,23 @@ def submit_campaign(
     backlog = feeder.backlog()
     console.out.print(
         f"{counted(added + gaps, 'workflow')} queued"
-        + (f", {gaps} of them for missing band gaps" if gaps else "")
-        + f"; {backlog.queued} unfinished ones of {campaign.name} are on the launchpad."
+        + (f", including {gaps} for missing band gaps" if gaps else "")
+        + f"; {campaign.name} has {counted(backlog.queued, 'unfinished workflow')} on the "
+        "launchpad."
     )
     if backlog.waiting:
         console.out.print(
-            f"{backlog.waiting} need references or checkpoint, and are queued when these exist."
+            f"{counted(backlog.waiting, 'workflow')} will be queued when references and checkpoint "
+            "exist."
         )
     if backlog.later:
         bound = workflows_at_once_of(databases, campaign.name)
         console.out.print(
-            f"{counted(backlog.later, 'workflow')} follow when others end: {bound} at one time."
+            f"{counted(backlog.later, 'workflow')} will be queued as others finish, at most "
+            f"{bound} at a time."
         )
     if not backlog.queued + backlog.missing:
-        console.out.print("Everything is done.")
+        console.out.print("All work is done.")
     console.out.print(
         f"Next: [bold]gan-htvs queue init[/bold], [bold]gan-htvs qlaunch[/bold], then "
         f"[bold]gan-htvs status {campaign.name}[/bold]"
@@ -82,16 +85,16 @@ def submit_campaign(
 def print_plan(
     campaign: Campaign, databases: Databases, *, cores_per_node: int, extend: bool = False
 ) -> None:
-    """Print what would be queued and an estimate of its cost; write nothing.
+    """Print the workflows that would be queued and their estimated cost; write nothing.
 
     Parameters
     ----------
     campaign
         Campaign to count.
     databases
-        Databases with finished work and durations of jobs.
+        Databases with finished work and wall times of jobs.
     cores_per_node
-        Jobs that a node of category ``cpu`` runs at once.
+        Number of jobs that a node of category ``cpu`` runs at the same time.
     extend
         As in :func:`submit_campaign`.
 
@@ -104,8 +107,8 @@ def print_plan(
     backlog = Feeder(campaign, databases).backlog()
     console.out.print(
         f"{campaign.name}: {counted(backlog.ready, 'workflow')} would be queued now, "
-        f"{counted(backlog.later, 'workflow')} as others end, {backlog.waiting} when references or "
-        f"checkpoint exist; {backlog.queued} unfinished ones are on the launchpad."
+        f"{counted(backlog.later, 'workflow')} as others finish, {backlog.waiting} when references "
+        f"and checkpoint exist; {counted(backlog.queued, 'unfinished workflow')} on the launchpad."
     )
     print_estimate(estimate(campaign, databases), cores_per_node)
 
@@ -113,9 +116,9 @@ def print_plan(
 def print_estimate(estimates: Sequence[Estimate], cores_per_node: int) -> None:
     """Print the estimate and its totals.
 
-    A job of category ``cpu`` takes one core, a job of any other category one node.
+    A job of category ``cpu`` uses one core, a job of any other category one node.
     """
-    head = ("step", "category", "source", "jobs", "s each", "hours")
+    head = ("step", "category", "source", "jobs", "s per job", "hours")
     cells = [
         (
             row.kind.step,
@@ -135,6 +138,6 @@ def print_estimate(estimates: Sequence[Estimate], cores_per_node: int) -> None:
         unknown = ", ".join(row.kind.step for row in rows if row.hours is None)
         console.out.print(
             f"{category}: {hours:,.1f} hours, or {hours / n_at_once:,.1f} node-hours with "
-            f"{counted(n_at_once, 'job')} on a node at a time"
-            + (f"; without {unknown}, not measured yet" if unknown else "")
+            f"{counted(n_at_once, 'job')} per node at a time"
+            + (f"; excluding {unknown} (not measured yet)" if unknown else "")
         )

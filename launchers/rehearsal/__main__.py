@@ -10,13 +10,14 @@ from launchers.rehearsal.labels import NOTICE
 
 
 def main() -> int:
-    """Run in the current folder on one core.
+    """Run the stand-in in the current folder on one core.
 
-    The notice is printed before slow imports, because custodian interprets silence as a hang.
+    The notice is printed before slow imports, because custodian interprets missing output as a
+    frozen job.
     """
     print(f" {NOTICE}", flush=True)  # noqa: T201 - this is the standard output of VASP
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from launchers.rehearsal.program import run  # noqa: PLC0415 - threads are counted at import
+    from launchers.rehearsal.program import run  # noqa: PLC0415 - torch reads OMP_NUM_THREADS
 
     return run(Path.cwd())
 

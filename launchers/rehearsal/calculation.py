@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from launchers.rehearsal.inputs import Inputs
 
 LEAST_START_MOMENT = 0.3
-"""Atoms with smaller initial moments end without one, Bohr magnetons."""
+"""Atoms with smaller initial moments have no final moment, Bohr magnetons."""
 
 KILOBAR = 0.1 * GPa
 """1 kB in eV/A^3."""
 
 ELECTRONIC_STEPS = 12
-"""Synthetic electronic steps of every ionic step."""
+"""Number of synthetic electronic steps per ionic step."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class IonicStep:
     Attributes
     ----------
     number
-        From 1.
+        Number of the step, from 1.
     structure
-        Sites in the order of POSCAR.
+        Structure with sites in the order of POSCAR.
     energies
-        Energy of the cell after each electronic step, eV, without corrections, as VASP's is.
+        Energy of the cell after each electronic step, eV, without corrections, as in VASP.
     change
         Change of the energy since the previous step, eV; in the first step the energy.
     forces
@@ -71,12 +71,12 @@ class IonicStep:
 def ionic_steps(
     inputs: Inputs, potential: str, *, never_converges: bool = False
 ) -> Iterator[IonicStep]:
-    """Yield ionic steps without end; the caller stops.
+    """Yield ionic steps without end; the caller stops the iteration.
 
-    Relaxations use quasi-Newton steps (BFGS) for each IBRION. Ions are converged, from the second
-    step on, if the energy changes by less than EDIFFG, or, for negative EDIFFG, if no force, nor
-    stress times cell if the cell moves, exceeds -EDIFFG. Moments have the sizes of the potential,
-    or of MAGMOM, and the signs of MAGMOM.
+    Relaxations use quasi-Newton steps (BFGS) for every IBRION. For positive EDIFFG, ions are
+    converged if the energy changes by less than EDIFFG, from the second step on. For negative
+    EDIFFG, they are converged if no force (and no stress times cell, if the cell relaxes) exceeds
+    -EDIFFG. Moments have the signs of MAGMOM and the sizes of the potential, or else of MAGMOM.
 
     Parameters
     ----------
@@ -123,11 +123,11 @@ def ionic_steps(
 def contained_correction(structure: Structure, potential: str) -> float:
     """Compute the MP2020 correction that the energies of a potential contain, eV for the cell.
 
-    VASP's energies are raw, and the correction is added to them later.
+    VASP's energies are uncorrected; the correction is added to them later.
     """
     if not level_of_theory(potential).is_corrected:
         return 0.0
     try:
         return len(structure) * energy_correction(structure, 0.0, "vasp")
-    except CalculationError:  # no correction is added to such a compound either
+    except CalculationError:  # the potential has no correction for such a compound either
         return 0.0

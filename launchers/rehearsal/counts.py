@@ -33,11 +33,11 @@ class StageCount:
     stage
         The step of the flow.
     n_calculations
-        Calculations that were started, including failed ones.
+        Started calculations, including failed ones.
     n_failed
         Calculations without a result.
     n_corrected
-        Calculations with a result after custodian had corrected errors.
+        Calculations with a result whose errors custodian corrected.
     n_ionic_steps
         Ionic steps of all calculations with a result.
     """
@@ -66,8 +66,8 @@ def count_stage(stage: Step, documents: Sequence[Mapping[str, Any]]) -> StageCou
     stage
         The step of the flow.
     documents
-        Documents of the job store. Relaxations with a potential, and jobs that only pass on the
-        failure of a previous job, are not counted.
+        Documents of the job store. Relaxations with a potential are not counted, nor are jobs that
+        only pass on the failure of a previous job.
     """
     outputs = [document["output"] for document in documents]
     results = [output for output in outputs if output.get("calcs_reversed")]

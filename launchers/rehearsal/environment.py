@@ -27,7 +27,7 @@ COMMAND = shlex.join([sys.executable, "-m", "launchers.rehearsal"])
 """Command of the stand-in."""
 
 COMMAND_VARIABLES = ("ATOMATE2_VASP_CMD", "ATOMATE2_VASP_GAMMA_CMD")
-"""Where atomate2 reads the command when it is imported."""
+"""Variables from which atomate2 reads the command at its import."""
 
 
 @contextmanager
@@ -39,20 +39,20 @@ def stand_in(
 ) -> Iterator[None]:
     """Make VASP jobs run the stand-in and accept its output.
 
-    Processes that are started within the block inherit the environment. In this process pymatgen
-    finds the placeholders without a warning; atomate2 keeps the commands from its import. The
+    Processes started within the block inherit the environment. In this process pymatgen finds the
+    placeholders without a warning, but atomate2 keeps the commands that it read at its import. The
     settings apply to the whole process, so only one thread may use this at a time.
 
     Parameters
     ----------
     potcars
-        Folder for placeholder POTCARs, which are kept.
+        Folder for placeholder POTCARs, which are not deleted.
     symbols
         Names of potentials, such as Mn_pv.
     functional
         POTCAR functional in pymatgen's notation, such as PBE or PBE_54.
     failures
-        Share of the calculations that fail in each mode, as in :func:`parse_shares`; None: the
+        Fraction of the calculations that fail in each mode, as in :func:`parse_shares`; None: the
         value of ``GAN_HTVS_REHEARSAL_FAIL``.
 
     Raises

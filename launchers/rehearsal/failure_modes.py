@@ -1,4 +1,4 @@
-"""Failure modes of the stand-in, which imitate those of VASP, and their frequency."""
+"""Failure modes of the stand-in, which imitate failures of VASP, and their frequency."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUNS_FILE = "rehearsal_runs"
 """File with the number of runs in a folder, including the current one."""
 
 FAIL_VARIABLE = "GAN_HTVS_REHEARSAL_FAIL"
-"""Environment variable: share of the calculations that fail in each mode."""
+"""Environment variable: fraction of the calculations that fail in each mode."""
 
 
 class FailureMode(StrEnum):
@@ -31,11 +31,11 @@ class FailureMode(StrEnum):
     ELECTRONIC = "electronic"
     """The last ionic step takes all NELM electronic steps."""
     KILLED = "killed"
-    """SIGKILL after the first ionic step, as by a queue or if memory is short."""
+    """SIGKILL after the first ionic step, as at the walltime or when memory runs out."""
     TRUNCATED = "truncated"
     """The second half of vasprun.xml is missing, as on a full disk."""
     MISSING = "missing"
-    """There is no vasprun.xml."""
+    """vasprun.xml is missing."""
     ZBRENT = "zbrent"
     """The line search of a relaxation fails after the first ionic step."""
     BRMIX = "brmix"
@@ -43,7 +43,7 @@ class FailureMode(StrEnum):
     HANG = "hang"
     """The calculation hangs after the first ionic step."""
     ZOMBIE = "zombie"
-    """All files are complete and the process does not end."""
+    """All files are complete, but the process does not end."""
 
 
 MESSAGES = {
@@ -61,19 +61,19 @@ AFTER_FIRST_STEP = CORRECTED | {FailureMode.KILLED}
 
 
 def parse_shares(text: str, source: str = FAIL_VARIABLE) -> dict[FailureMode, float]:
-    """Read the share of calculations that fail in each mode.
+    """Parse the fraction of calculations that fail in each mode.
 
     Parameters
     ----------
     text
-        Shares such as ``killed=0.1,zbrent=0.2``; the share of a mode is 1 by default.
+        Fractions such as ``killed=0.1,zbrent=0.2``; a mode without a number has 1.
     source
         Name of the option or variable, for error messages.
 
     Raises
     ------
     UserError
-        If a mode is unknown, or a share or the sum of all is not between 0 and 1.
+        If a mode is unknown, or a fraction or the sum of all is not between 0 and 1.
     """
     shares: dict[FailureMode, float] = {}
     try:
@@ -82,7 +82,7 @@ def parse_shares(text: str, source: str = FAIL_VARIABLE) -> dict[FailureMode, fl
             shares[FailureMode(name)] = float(number or 1)
     except ValueError as error:
         raise UserError(
-            f"{source}: {part!r} is not MODE=SHARE, such as killed=0.1; modes are "
+            f"{source}: {part!r} is not MODE=SHARE, such as killed=0.1; the modes are "
             f"{', '.join(FailureMode)}."
         ) from error
     if not (all(share >= 0 for share in shares.values()) and sum(shares.values()) <= 1):
@@ -93,7 +93,7 @@ def parse_shares(text: str, source: str = FAIL_VARIABLE) -> dict[FailureMode, fl
 def drawn_failure(folder: Path, shares: Mapping[FailureMode, float]) -> FailureMode | None:
     """Return the failure mode of the calculation in a folder; None if it succeeds.
 
-    The mode depends on the path, so that the same calculation in another folder may succeed.
+    The mode depends on the path, so the same calculation in another folder may succeed.
     """
     draw = random.Random(str(folder.resolve())).random()  # noqa: S311 - no secret
     for mode, share in shares.items():
@@ -106,12 +106,12 @@ def drawn_failure(folder: Path, shares: Mapping[FailureMode, float]) -> FailureM
 def failure_of_run(folder: Path) -> FailureMode | None:
     """Increment the number of runs in a folder and return the failure mode of this run.
 
-    Modes that custodian corrects occur only in the first run, others in all.
+    Modes that custodian corrects occur only in the first run, all others in every run.
 
     Raises
     ------
     UserError
-        If ``GAN_HTVS_REHEARSAL_FAIL`` cannot be read.
+        If ``GAN_HTVS_REHEARSAL_FAIL`` cannot be parsed.
     """
     failure = drawn_failure(folder, parse_shares(os.environ.get(FAIL_VARIABLE, "")))
     path = folder / RUNS_FILE
@@ -131,7 +131,7 @@ def fail_after_first_step(mode: FailureMode) -> int:
 
 
 def fail_at_end(mode: FailureMode | None, vasprun: Path) -> None:
-    """Damage the output of a complete calculation, or do not end."""
+    """Damage the output of a complete calculation, or sleep forever."""
     match mode:
         case FailureMode.TRUNCATED:
             os.truncate(vasprun, vasprun.stat().st_size // 2)
@@ -142,7 +142,7 @@ def fail_at_end(mode: FailureMode | None, vasprun: Path) -> None:
 
 
 def _sleep_forever() -> NoReturn:
-    """Sleep until this process is killed, or its parent has ended."""
+    """Sleep until this process is killed or its parent ends."""
     parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(0.5)

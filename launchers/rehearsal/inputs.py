@@ -30,7 +30,7 @@ POLARIZED = 2
 """ISPIN of a spin-polarized calculation."""
 
 FIXED_CHARGE = 10
-"""VASP reads CHGCAR and keeps it with larger ICHARG."""
+"""With larger ICHARG, VASP reads the charge density from CHGCAR and keeps it fixed."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,16 @@ class Inputs:
     Attributes
     ----------
     incar
-        INCAR.
+        Contents of INCAR.
     poscar
-        POSCAR; sites in the order of MAGMOM.
+        Contents of POSCAR; sites in the order of MAGMOM.
     potcar
         One potential for each block of sites in POSCAR.
     points
-        Irreducible k-points, or those that are listed, in fractions of the reciprocal lattice
-        vectors, shape (n_kpoints, 3).
+        Irreducible k-points of a mesh, or the listed k-points, in fractions of the reciprocal
+        lattice vectors, shape (n_kpoints, 3).
     weights
-        Shape (n_kpoints,), sum 1; zero for points of band structures.
+        Weights of the k-points, shape (n_kpoints,), sum 1; zero for points of band structures.
     moments
         Initial moments, Bohr magnetons, shape (n_atoms,); zeros if not spin-polarized.
     parameters
@@ -71,17 +71,17 @@ class Inputs:
 
     @property
     def n_spins(self) -> int:
-        """1 or 2."""
+        """Number of spin channels, 1 or 2."""
         return 2 if self.parameters["ISPIN"] == POLARIZED else 1
 
     @property
     def n_ionic_steps(self) -> int:
-        """NSW, or 1 if nothing moves."""
+        """NSW, or 1 in a static calculation."""
         return 1 if self.parameters["IBRION"] == STATIC else max(1, self.parameters["NSW"])
 
     @property
     def moves_cell(self) -> bool:
-        """Whether the cell relaxes, too."""
+        """Whether the cell is relaxed."""
         parameters = self.parameters
         return parameters["IBRION"] != STATIC and parameters["ISIF"] == POSITIONS_AND_CELL
 
@@ -97,7 +97,7 @@ def read_inputs(folder: Path) -> Inputs:
     Raises
     ------
     UserError
-        If VASP would reject them, or the stand-in does not support them.
+        If VASP would reject the files, or the stand-in does not support them.
     """
     incar = _read(folder / "INCAR", Incar.from_file)
     poscar = _read(folder / "POSCAR", lambda path: Poscar.from_file(path, check_for_potcar=False))
@@ -109,7 +109,7 @@ def read_inputs(folder: Path) -> Inputs:
     elements = [single.element for single in potcar]
     if elements != list(poscar.site_symbols):
         raise UserError(
-            f"POTCAR: its potentials are of {' '.join(elements)}, and POSCAR has "
+            f"POTCAR: has potentials of {' '.join(elements)}, but POSCAR has "
             f"{' '.join(poscar.site_symbols)}; ERROR: the type information on POSCAR and POTCAR "
             "are incompatible"
         )
@@ -129,7 +129,7 @@ def read_inputs(folder: Path) -> Inputs:
 
 def _read(path: Path, parse: Callable[[Path], Any]) -> Any:
     if not path.is_file():
-        raise UserError(f"{path.name}: there is no such file.")
+        raise UserError(f"{path.name}: not found.")
     try:
         return parse(path)
     except Exception as error:
@@ -139,11 +139,11 @@ def _read(path: Path, parse: Callable[[Path], Any]) -> Any:
 def _parameters(
     incar: Incar, poscar: Poscar, potcar: Potcar, moments: NDArray[np.float64]
 ) -> dict[str, Any]:
-    """Return the tags of INCAR and the defaults of others that readers need."""
+    """Return the tags of INCAR, and VASP's defaults of other tags that parsers need."""
     is_hybrid = bool(incar.get("LHFCALC", False))
     ediff = float(incar.get("EDIFF", 1e-4))
     n_electrons = float(np.dot(poscar.natoms, [single.ZVAL for single in potcar]))
-    # The formula in VASP's source, see pymatgen's estimate_nbands.
+    # Formula of VASP's source; see pymatgen's estimate_nbands.
     n_empty = max(len(moments) // 2, 3)
     n_bands = max(math.floor((n_electrons + 2) / 2) + n_empty, math.floor(0.6 * n_electrons))
     defaults = {

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from pymatgen.io.vasp.inputs import Incar
 
 SYMPREC = 1e-3
-"""Distance within which atoms are symmetric, A. VASP's default is 1e-5, but it makes forces
-symmetric, and those of an interatomic potential carry the noise of single precision."""
+"""Tolerance of symmetry, A. VASP's default is 1e-5, but VASP symmetrizes forces, whereas the forces
+of an interatomic potential have the noise of single precision."""
 
 
 def kpoints_of(
     structure: Structure, moments: NDArray[np.float64], incar: Incar, kpoints: Kpoints | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Expand KPOINTS as VASP does, and reduce meshes by symmetry.
+    """Return the k-points of a calculation; meshes are reduced by symmetry, as in VASP.
 
     Atoms whose initial moments differ in sign are not equivalent.
 
@@ -34,20 +34,20 @@ def kpoints_of(
     moments
         Initial moments, Bohr magnetons, shape (n_atoms,).
     incar
-        INCAR, with KSPACING and KGAMMA if there is no KPOINTS.
+        Contents of INCAR, with KSPACING and KGAMMA if KPOINTS does not exist.
     kpoints
-        KPOINTS; None if there is no such file.
+        Contents of KPOINTS; None if it does not exist.
 
     Returns
     -------
     tuple
-        Fractions of the reciprocal lattice vectors, shape (n_kpoints, 3), and weights with sum 1,
-        shape (n_kpoints,).
+        Points in fractions of the reciprocal lattice vectors, shape (n_kpoints, 3), and weights
+        with sum 1, shape (n_kpoints,).
 
     Raises
     ------
     UserError
-        If the style is not supported.
+        If the style of KPOINTS is not supported.
     """
     if kpoints is None:
         lengths = np.array(structure.lattice.reciprocal_lattice.abc)
@@ -61,7 +61,7 @@ def kpoints_of(
             is_centered = kpoints.style == KpointsSupportedModes.Gamma
             mesh = points[0].astype(int)
             shift = np.array(kpoints.kpts_shift) + (0 if is_centered else (mesh % 2 == 0) / 2)
-            # Decorated, as the symmetry of pymatgen disregards moments in the reciprocal space.
+            # Signs as oxidation states, because pymatgen ignores moments in reciprocal space.
             signed = structure.copy().add_oxidation_state_by_site(np.sign(moments).tolist())
             reduced = SpacegroupAnalyzer(signed, SYMPREC).get_ir_reciprocal_mesh(mesh, shift % 1)
             points, weights = map(np.array, zip(*reduced, strict=True))

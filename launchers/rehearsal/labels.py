@@ -1,4 +1,4 @@
-"""Labels that mark all output of the stand-in."""
+"""Labels that identify output of the stand-in."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ PROGRAM = "vasp-stand-in"
 VERSION = "6.4.3"
 """Version of VASP whose files are imitated."""
 
-NOTICE = "gan-htvs rehearsal: a stand-in for VASP wrote this, and no number here is a result"
+NOTICE = "gan-htvs rehearsal: written by a stand-in for VASP; the numbers are not results"

@@ -1,4 +1,4 @@
-"""Text of OUTCAR, OSZICAR and standard output, as pymatgen, custodian and emmet read them."""
+"""Text of OUTCAR, OSZICAR and standard output in the form that pymatgen and custodian parse."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from launchers.rehearsal.spectrum import Spectrum
 
 CONVERGED = "reached required accuracy - stopping structural energy minimization"
-"""Message of VASP when ions are converged."""
+"""Message of VASP when the ions are converged."""
 
 MOMENTS_FROM = 10
-"""Smallest LORBIT with which moments of atoms are written without RWIGS."""
+"""Smallest LORBIT for which VASP writes atomic moments without RWIGS."""
 
 GREETING = f"""\
  running on    1 total cores
@@ -28,6 +28,7 @@ GREETING = f"""\
 """Standard output after the notice; the last line precedes each ionic step in OSZICAR."""
 
 HEADER = GREETING.splitlines()[-1]
+"""Column titles of OSZICAR."""
 
 
 def oszicar_step(step: IonicStep, magnetization: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Placeholder POTCARs: headers that pymatgen and custodian can read, without potentials."""
+"""Placeholder POTCARs: headers that pymatgen and custodian can parse, without potentials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENMAX = 400.0
-"""Cutoff of all placeholders, that of the standard oxygen potential, eV."""
+"""Cutoff of all placeholders, equal to that of the standard oxygen potential, eV."""
 
 SUB_DIRS = "PMG_VASP_PSP_SUB_DIRS"
 """Setting of pymatgen: other names of the folder of a functional."""
@@ -42,15 +42,15 @@ TEMPLATE = """\
 
 
 def write_placeholders(folder: Path, symbols: Iterable[str], functional: str) -> None:
-    """Write placeholder POTCARs where pymatgen looks for those of a functional.
+    """Write placeholder POTCARs to the folder in which pymatgen looks for a functional.
 
-    Charge, functional and valence states are those of the potential of that name in pymatgen's
-    statistics, or else those of the potential with the name of the element.
+    Charge, functional and valence states come from the potential of the same name in pymatgen's
+    statistics, or else from the potential named after the element.
 
     Parameters
     ----------
     folder
-        Folder for ``PMG_VASP_PSP_DIR``.
+        Value of ``PMG_VASP_PSP_DIR``.
     symbols
         Names of potentials, such as Mn_pv.
     functional
@@ -73,11 +73,11 @@ def write_placeholders(folder: Path, symbols: Iterable[str], functional: str) ->
     potentials = {variant["symbol"]: variant for variant in variants}
     for symbol in symbols:
         element = element_of(symbol)
-        known = potentials.get(symbol) or potentials.get(element)
-        if known is None:
+        statistics = potentials.get(symbol) or potentials.get(element)
+        if statistics is None:
             raise UserError(f"POTCAR: {symbol!r} of {functional} is unknown to pymatgen.")
-        family = "PAW" if known["LEXCH"] == "CA" else "PAW_PBE"
+        family = "PAW" if statistics["LEXCH"] == "CA" else "PAW_PBE"
         header = f"{family} {symbol} placeholder"
         mass = float(Element(element).atomic_mass)
-        text = TEMPLATE.format(header=header, mass=mass, enmax=ENMAX, **known)
+        text = TEMPLATE.format(header=header, mass=mass, enmax=ENMAX, **statistics)
         (target / f"POTCAR.{symbol}").write_text(text, encoding="utf-8")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 POTENTIAL = "chgnet"
-"""Source of energies, forces and sizes of moments."""
+"""Potential for energies, forces and sizes of moments."""
 
 
 def run(folder: Path, potential: str = POTENTIAL) -> int:
@@ -45,7 +45,8 @@ def run(folder: Path, potential: str = POTENTIAL) -> int:
 
     Returns
     -------
-    The exit code.
+    int
+        The exit code.
     """
     try:
         inputs = read_inputs(folder)
@@ -67,8 +68,8 @@ def _calculate(folder: Path, inputs: Inputs, potential: str, failure: FailureMod
         is_stopped = _is_stopped(folder)
         is_last = step.is_converged or is_stopped or step.number == inputs.n_ionic_steps
         if is_last and failure == FailureMode.ELECTRONIC:
-            sway = 0.1 * np.cos(np.pi * np.arange(inputs.parameters["NELM"]))
-            step = replace(step, energies=step.energies[-1] + sway)  # noqa: PLW2901
+            oscillation = 0.1 * np.cos(np.pi * np.arange(inputs.parameters["NELM"]))
+            step = replace(step, energies=step.energies[-1] + oscillation)  # noqa: PLW2901
         spectrum = spectrum_of(inputs, step.structure.lattice, step.moments)
         magnetization = spectrum.magnetization if inputs.n_spins > 1 else None
         lines = outputs.oszicar_step(step, magnetization)
@@ -95,7 +96,7 @@ def _calculate(folder: Path, inputs: Inputs, potential: str, failure: FailureMod
 
 
 def _is_stopped(folder: Path) -> bool:
-    """Return whether STOPCAR has LSTOP or LABORT."""
+    """Return whether STOPCAR sets LSTOP or LABORT."""
     stopcar = folder / "STOPCAR"
     return stopcar.is_file() and ".TRUE." in stopcar.read_text(encoding="utf-8").upper()
 

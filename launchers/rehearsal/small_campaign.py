@@ -23,15 +23,15 @@ POLLING_SECONDS = 0.2
 """Polling interval of custodian, s; the stand-in takes seconds."""
 
 FROZEN_SECONDS = 120
-"""Time without output after which the stand-in hangs, s."""
+"""Time without output after which custodian ends the stand-in, s."""
 
 
 def rehearsal_of(campaign: Campaign, n_structures: int, compositions: Sequence[str]) -> Campaign:
-    """Make the campaign that rehearses another one.
+    """Return the small campaign that rehearses another one.
 
-    It has no prescreen, so that all structures reach VASP, and trains no generator: structures are
-    random instead. All reference phases are computed. Band gaps of other codes than VASP are
-    omitted.
+    It has no prescreen, so all structures reach VASP. It trains no generator; random structures
+    replace those of an untrained generator. All reference phases are computed, and band gaps of
+    codes other than VASP are omitted.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def rehearsal_of(campaign: Campaign, n_structures: int, compositions: Sequence[s
     Raises
     ------
     UserError
-        If its energies are not VASP's, or a composition is impossible.
+        If its energies are not computed with VASP, or a composition is impossible.
     """
     if campaign.engines.energy.name != "vasp":
         raise UserError(
-            f"engines.energy.name: {campaign.engines.energy.name!r} runs without VASP, so there is "
-            "nothing to rehearse; use `gan-htvs run` for this campaign."
+            f"engines.energy.name: {campaign.engines.energy.name!r} does not use VASP; only VASP "
+            "campaigns can be rehearsed. Use `gan-htvs run` for this campaign."
         )
     document = campaign.model_dump()
     sampling, engines = document["sampling"], document["engines"]
@@ -82,9 +82,9 @@ def potcars_of(campaign: Campaign) -> tuple[list[str], str]:
 
 
 def own_launchpad(folder: Path) -> Path:
-    """Return the my_launchpad.yaml of a rehearsal, and write it if there is none.
+    """Return the my_launchpad.yaml of a rehearsal, and write it if it does not exist.
 
-    It selects an embedded database in the same folder, separate from all others.
+    It configures a separate embedded database in the same folder.
 
     Parameters
     ----------

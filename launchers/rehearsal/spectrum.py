@@ -28,16 +28,16 @@ EV_PER_ELECTRONEGATIVITY = 1.25
 """Gap of a hybrid calculation for each unit of Pauling's scale, eV."""
 
 SEMILOCAL_SHARE = 0.4
-"""Share of the gap that is left without exact exchange."""
+"""Ratio of the gap without exact exchange to the gap with it."""
 
 VALENCE_MAXIMUM = 3.0
-"""Energy, eV."""
+"""Energy of the valence band maximum, eV."""
 
 DISPERSION = 1.0
-"""Width of every band, and how far the bands of a metal overlap, eV."""
+"""Width of every band and overlap of the bands of a metal, eV."""
 
 VALENCE_SPREAD, CONDUCTION_SPREAD = 6.0, 12.0
-"""Between the lowest and the highest band on either side of the gap, eV."""
+"""Energy range of the valence and of the conduction bands, eV."""
 
 SIGMA = 0.05
 """Gaussian smearing of the occupations, eV."""
@@ -45,16 +45,16 @@ SIGMA = 0.05
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Energies of electrons.
+    """Band energies, occupations and density of states.
 
     Attributes
     ----------
     energies
-        eV, shape (n_spins, n_kpoints, n_bands), ascending.
+        Band energies, eV, shape (n_spins, n_kpoints, n_bands), ascending.
     occupations
-        Between 0 and 1, same shape.
+        Occupations between 0 and 1, same shape.
     efermi
-        eV.
+        Fermi energy, eV.
     dos
         Energy (eV), states per eV and integrated states, shape (n_spins, n_energies, 3).
     magnetization
@@ -76,7 +76,7 @@ def synthetic_gap(composition: Composition, *, is_hybrid: bool) -> float:
 
 
 def spectrum_of(inputs: Inputs, lattice: Lattice, moments: NDArray[np.float64]) -> Spectrum:
-    """Make synthetic bands.
+    """Return synthetic bands.
 
     Parameters
     ----------
@@ -118,11 +118,11 @@ def spectrum_of(inputs: Inputs, lattice: Lattice, moments: NDArray[np.float64]) 
 
 
 def _filled_bands(inputs: Inputs, moment: float) -> NDArray[np.float64]:
-    """Return the number of filled bands of each spin, integers if spin-polarized."""
+    """Return the number of filled bands of each spin; integers if spin-polarized."""
     electrons = inputs.parameters["NELECT"]
     if inputs.n_spins == 1:
         return np.array([electrons / 2])
-    # The difference has the parity of the number of electrons, and is limited by the bands.
+    # The difference has the parity of the number of electrons and is limited by NBANDS.
     largest = min(electrons, 2 * (inputs.parameters["NBANDS"] - 1) - electrons)
     parity = electrons % 2
     difference = np.clip(2 * np.round((moment - parity) / 2) + parity, -largest, largest)
@@ -132,7 +132,7 @@ def _filled_bands(inputs: Inputs, moment: float) -> NDArray[np.float64]:
 def _dos(
     levels: NDArray[np.float64], states: NDArray[np.float64], n_energies: int
 ) -> NDArray[np.float64]:
-    """Return the density of states; ``states`` are those of a band at each k-point."""
+    """Return the density of states; ``states`` is the number of states per band and k-point."""
     edges = np.linspace(levels.min() - 1, levels.max() + 1, n_energies + 1)
     weights = np.broadcast_to(states[:, None], levels.shape[1:])
     counts = np.array([np.histogram(spin, edges, weights=weights)[0] for spin in levels])

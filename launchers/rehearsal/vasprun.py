@@ -1,6 +1,6 @@
-"""Parts of vasprun.xml, which is written step by step and so is incomplete after a crash.
+"""Parts of vasprun.xml, which is written step by step, so it is incomplete after a crash.
 
-The elements are those that pymatgen's ``Vasprun`` and ASE's reader of VASP files use.
+Contains the elements that pymatgen's ``Vasprun`` and ASE's reader of VASP files use.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from launchers.rehearsal.spectrum import Spectrum
 
 ENERGIES = ("e_fr_energy", "e_wo_entrp", "e_0_energy")
+"""Names of the energies of a step: free energy, without entropy, extrapolated to sigma = 0."""
 
 TYPES = {bool: ' type="logical"', int: ' type="int"', float: "", str: ' type="string"'}
-"""Attribute with VASP's name of a type."""
+"""XML attribute with VASP's name of a type."""
 
 
 def opening(inputs: Inputs) -> str:
@@ -73,8 +74,8 @@ def opening(inputs: Inputs) -> str:
 
 
 def ionic_step(step: IonicStep, spectrum: Spectrum | None) -> str:
-    """Return an ionic step, the last one with its bands."""
-    electronic_steps = [_items(dict.fromkeys(ENERGIES, float(each))) for each in step.energies]
+    """Return an ionic step; the last one includes its bands."""
+    electronic_steps = [_items(dict.fromkeys(ENERGIES, float(energy))) for energy in step.energies]
     parts = [
         *(_element("scstep", _element("energy", *items)) for items in electronic_steps),
         _structure(step.structure),
@@ -103,12 +104,12 @@ def closing(structure: Structure) -> str:
 
 
 def _element(tag: str, *content: str, **attributes: str) -> str:
-    written = "".join(f" {name}={quoteattr(value)}" for name, value in attributes.items())
-    return "\n".join([f"<{tag}{written}>", *content, f"</{tag}>"])
+    text = "".join(f" {name}={quoteattr(value)}" for name, value in attributes.items())
+    return "\n".join([f"<{tag}{text}>", *content, f"</{tag}>"])
 
 
 def _items(values: Mapping[str, Any]) -> list[str]:
-    """Return an ``<i>`` for each value, or ``<v>`` for a list, with the type of VASP."""
+    """Return an ``<i>`` for each value, or ``<v>`` for a list, with VASP's type attribute."""
     items = []
     for name, value in values.items():
         is_list = isinstance(value, list | tuple)

@@ -222,7 +222,7 @@ def explored(site, port):
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        assert server.stdout.readline().startswith(address)
+        assert address in server.stdout.readline()
         yield address
     finally:
         server.send_signal(signal.SIGINT)

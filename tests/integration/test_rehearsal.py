@@ -122,7 +122,7 @@ def test_failures_are_stored_and_only_those_are_repeated(folder, call, rehearse,
 
     retry_output = call("retry", "-l", LAUNCHPAD).stdout
     assert "NM relax 1" in retry_output
-    assert "1 jobs queued again" in retry_output
+    assert "1 job queued again" in retry_output
     assert calculations(rehearse(2))["relax"][:2] == [8, 0]
     assert not [row for row in candidates() if row["stage"] == "failed"]
     after = launches(folder)

@@ -1,21 +1,21 @@
-# What every batch job of this folder needs; source it before you call qlaunch or lpad, too.
-# Yours to edit. Write no password here: see README.md.
+# Environment of every batch job of this folder. Source it also before qlaunch and lpad.
+# Edit as needed, but write no password here: see README.md.
 
-# The modules of this machine (MPI, VASP, CUDA) and where its POTCARs are, for example
+# Add the modules of this machine (MPI, VASP, CUDA) and the folder of its POTCARs, for example
 #   module purge
 #   module load openmpi vasp/6.4.3
 #   export PMG_VASP_PSP_DIR=/shared/potcars
 
 export PATH=@bin:"$PATH"
 @python_path
-# Relaxations by a potential are fastest with one thread for each worker.
-export OMP_NUM_THREADS=1
-export GAN_HTVS_RANKS=1  # of MPI; my_qadapter.yaml of the category says how many
-export GAN_HTVS_CORES=1  # that a worker spreads a prescreen over; the same file says how many
+# Defaults; my_qadapter.yaml of each category sets its own values.
+export OMP_NUM_THREADS=1  # threads per worker; relaxations with a potential are fastest with one
+export GAN_HTVS_RANKS=1   # MPI processes per worker
+export GAN_HTVS_CORES=1   # cores that a worker may use for a prescreen
 
 export FW_CONFIG_FILE=@folder/FW_config.yaml
 export JOBFLOW_CONFIG_FILE=@folder/jobflow.yaml
 export ATOMATE2_CONFIG_FILE=@folder/atomate2.yaml
 
-# An interrupted training finds its last state here, on whichever node it goes on.
+# State of interrupted trainings, so that they can resume on any node.
 export GAN_HTVS_SCRATCH=@scratch

@@ -1,4 +1,4 @@
-"""How commands end."""
+"""Exit codes of commands and their common options."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def plain():
 
 
 @pytest.mark.parametrize("interrupt", [wrapped, plain])
-def test_an_interrupt_is_one_also_in_the_middle_of_an_import(interrupt):
+def test_interrupt_ends_with_its_exit_code_also_during_an_import(interrupt):
     result = run(interrupt)
     assert result.exit_code == EXIT_INTERRUPTED
-    assert "the same command continues from here" in " ".join(result.stderr.split())
+    assert "run the same command to resume" in " ".join(result.stderr.split())
 
 
-def test_other_errors_are_not_taken_for_one():
+def test_other_errors_are_not_interrupts():
     def fail():
         raise RuntimeError("too hot")
 
@@ -42,14 +42,14 @@ def test_other_errors_are_not_taken_for_one():
 
 
 @pytest.mark.parametrize("command", ["", "train", "archive write"])
-def test_every_command_has_a_short_option_for_help(command):
+def test_commands_have_a_short_help_option(command):
     short, long = (CliRunner().invoke(app, [*command.split(), name]) for name in ("-h", "--help"))
     assert short.exit_code == 0
     assert short.output == long.output
 
 
 @pytest.mark.parametrize("option", ["--launchpad", "--workdir"])
-def test_an_empty_path_is_refused(option):
+def test_empty_path_is_rejected(option):
     result = CliRunner().invoke(app, ["run", "campaign.yaml", option, ""])
     assert result.exit_code == 2
     assert "is empty" in result.stderr

@@ -26,14 +26,14 @@ N_CHAINS = 20
 
 
 def call(*arguments):
-    """Run a command in this process: nothing that changes what it does about signals."""
+    """Run a command that sets no signal handlers in this process."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def start(launchpad_file, directory, *arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "launchers.cli.main", *arguments[:1], "-l", launchpad_file]
-        + [str(each) for each in arguments[1:]],
+        + [str(argument) for argument in arguments[1:]],
         cwd=directory,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -55,14 +55,14 @@ def wait_for(launchpad, state):
 
 
 @pytest.mark.parametrize("command", ["lpad", "qlaunch", "rlaunch"])
-def test_help_is_that_of_fireworks(command):
+def test_help_is_printed_by_fireworks(command):
     result = call(command, "--help")
     assert result.exit_code == 0
     assert f"usage: {command}" in result.output
     assert "--launchpad_file" in result.output
 
 
-def test_lpad_reads_and_changes_our_launchpad(launchpad_file, launchpad):
+def test_lpad_reads_and_changes_the_launchpad(launchpad_file, launchpad):
     launchpad.bulk_add_wfs([chain()])
     result = call("lpad", "-l", launchpad_file, "get_fws", "-s", "READY", "-d", "ids")
     assert json.loads(result.output) == launchpad.get_fw_ids({"state": "READY"})[0]
@@ -71,7 +71,7 @@ def test_lpad_reads_and_changes_our_launchpad(launchpad_file, launchpad):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (("lpad", "get_fws"), "my_launchpad.yaml: not found here"),
         (("lpad", "-l", "nowhere.yaml", "get_fws"), "'nowhere.yaml' does not exist"),
@@ -81,49 +81,47 @@ def test_lpad_reads_and_changes_our_launchpad(launchpad_file, launchpad):
         (("lpad", "-l", "FILE", "get_fws", "-i", "1", "-q", "{}"), "one of"),
     ],
 )
-def test_bad_input_is_one_sentence(
-    launchpad_file, databases, tmp_path, monkeypatch, arguments, complaint
+def test_invalid_arguments_are_user_errors(
+    launchpad_file, databases, tmp_path, monkeypatch, arguments, message
 ):
     folder = tmp_path / "without a launchpad"
     (folder / "cpu").mkdir(parents=True)
     (folder / "q.yaml").write_text("_fw_name: CommonAdapter\n_fw_q_type: SLURM\n")
     monkeypatch.chdir(folder)
-    result = call(*(launchpad_file if each == "FILE" else each for each in arguments))
+    result = call(*(launchpad_file if name == "FILE" else name for name in arguments))
     assert result.exit_code == 2
     assert "Traceback" not in result.output
-    assert complaint in " ".join(result.output.split())
+    assert message in " ".join(result.output.split())
 
 
-def test_a_queue_that_is_not_there_is_told_in_one_sentence(
-    launchpad_file, launchpad, programs, tmp_path
-):
+def test_unknown_queue_is_a_user_error(launchpad_file, launchpad, programs, tmp_path):
     answer = "sbatch: error: invalid partition specified: fast"
     programs("sbatch", f"echo '{answer}' >&2; exit 1")
     launchpad.bulk_add_wfs([chain()])
     adapter = "{_fw_name: CommonAdapter, _fw_q_type: SLURM, rocket_launch: rlaunch, queue: fast}"
     (tmp_path / "my_qadapter.yaml").write_text(adapter)
-    # A process of its own: to find the adapter FireWorks imports all that it has, its tests, too.
+    # In another process, because FireWorks imports all its modules to find an adapter.
     run = start(launchpad_file, tmp_path, "qlaunch", "-s", "-q", "my_qadapter.yaml", "singleshot")
-    told, _ = run.communicate(timeout=TIMEOUT)
-    assert run.returncode == 2, told
-    assert f"the batch system took no job: {answer}; `gan-htvs queue check`" in told
+    output, _ = run.communicate(timeout=TIMEOUT)
+    assert run.returncode == 2, output
+    assert answer in output
     assert launchpad.get_fw_ids({"state": "READY"})  # nothing is lost
 
 
 def sbatch_into(path):
-    """Write a shell script that copies what is submitted, with nothing on PATH."""
+    """Return a shell script that copies the submitted script and needs no other program."""
     copy = 'while IFS= read -r line; do echo "$line"; done < "$1"'
     return f"{copy} > {path}; echo Submitted batch job 1"
 
 
 def qlaunch_with(adapter, launchpad_file, folder):
-    """Submit one batch job with the keys of an adapter as people write them."""
+    """Submit one batch job with the text of an adapter; return exit code and output."""
     common = "_fw_name: CommonAdapter\n_fw_q_type: SLURM\n"
     text = adapter if "_fw_" in adapter else f"{common}rocket_launch: rlaunch\n{adapter}\n"
     (folder / "my_qadapter.yaml").write_text(text)
     run = start(launchpad_file, folder, "qlaunch", "-s", "-q", "my_qadapter.yaml", "singleshot")
-    told, _ = run.communicate(timeout=TIMEOUT)
-    return run.returncode, told
+    output, _ = run.communicate(timeout=TIMEOUT)
+    return run.returncode, output
 
 
 @pytest.mark.parametrize(
@@ -139,71 +137,71 @@ def qlaunch_with(adapter, launchpad_file, folder):
         ("_fw_q_type: SLURM\n", "_fw_name"),
     ],
 )
-def test_an_adapter_that_the_check_refuses_submits_nothing(
+def test_invalid_adapter_submits_nothing(
     launchpad_file, launchpad, programs, tmp_path, adapter, key
 ):
     programs("sbatch", sbatch_into(tmp_path / "submitted"))
     launchpad.bulk_add_wfs([chain()])
-    code, told = qlaunch_with(adapter, launchpad_file, tmp_path)
-    assert code == 2, told
-    assert "Traceback" not in told
+    code, output = qlaunch_with(adapter, launchpad_file, tmp_path)
+    assert code == 2, output
+    assert "Traceback" not in output
     for part in ("my_qadapter.yaml", key):
-        assert part in told
+        assert part in output
     assert not (tmp_path / "submitted").exists()
 
 
-def test_unquoted_values_that_are_read_as_written_are_submitted(
+def test_unquoted_values_that_yaml_keeps_are_submitted(
     launchpad_file, launchpad, programs, tmp_path
 ):
     programs("sbatch", sbatch_into(tmp_path / "submitted"))
     launchpad.bulk_add_wfs([chain()])
-    code, told = qlaunch_with("walltime: 24:00:00\naccount: 2024", launchpad_file, tmp_path)
-    assert code == 0, told
+    code, output = qlaunch_with("walltime: 24:00:00\naccount: 2024", launchpad_file, tmp_path)
+    assert code == 0, output
     script = (tmp_path / "submitted").read_text().splitlines()
     assert {"#SBATCH --time=24:00:00", "#SBATCH --account=2024"} <= set(script)
 
 
-def test_four_workers_run_every_job_once_and_leave_their_identity(
+def test_four_workers_run_every_job_once_and_record_their_identity(
     launchpad_file, launchpad, databases, tmp_path
 ):
     launchpad.bulk_add_wfs([chain() for _ in range(N_CHAINS)])
     several = start(launchpad_file, tmp_path, "rlaunch", "-s", "multi", 3, "--sleep", 1)
     single = start(launchpad_file, tmp_path, "rlaunch", "-s", "rapidfire", "--sleep", 1)
     for worker in (several, single):
-        told, _ = worker.communicate(timeout=TIMEOUT)
-        assert worker.returncode == 0, told
+        output, _ = worker.communicate(timeout=TIMEOUT)
+        assert worker.returncode == 0, output
 
     jobs = list(launchpad.fireworks.find({}, {"state": 1, "launches": 1, "archived_launches": 1}))
     assert Counter(job["state"] for job in jobs) == {"COMPLETED": 2 * N_CHAINS}
     assert {len(job["launches"]) for job in jobs} == {1}
     assert not any(job["archived_launches"] for job in jobs)
     launches = list(launchpad.launches.find({}, {"launch_id": 1, "fw_id": 1, "fworker": 1}))
-    assert len(launches) == len({each["launch_id"] for each in launches}) == 2 * N_CHAINS
-    assert len({each["fw_id"] for each in launches}) == 2 * N_CHAINS
+    assert len(launches) == len({launch["launch_id"] for launch in launches}) == 2 * N_CHAINS
+    assert len({launch["fw_id"] for launch in launches}) == 2 * N_CHAINS
     outputs = databases.store("outputs", key="uuid")
     with outputs:
         assert outputs.count() == 2 * N_CHAINS
-    pids = {worker_of_launch(each).pid for each in launches}
-    assert several.pid not in pids  # its children do the work
+    pids = {worker_of_launch(launch).pid for launch in launches}
+    assert several.pid not in pids  # its child processes run the jobs
     assert len(pids - {single.pid}) > 1
 
 
 @pytest.mark.parametrize(
-    ("how", "number"),
+    ("arguments", "signal_number"),
     [(("singleshot",), signal.SIGINT), (("multi", 2, "--sleep", 1), signal.SIGTERM)],
 )
-def test_a_worker_that_is_stopped_leaves_its_job_to_be_queued_again(
-    launchpad_file, launchpad, tmp_path, how, number
+def test_job_of_a_stopped_worker_is_queued_again(
+    launchpad_file, launchpad, tmp_path, arguments, signal_number
 ):
     program = Job(subprocess.run, function_args=(["sleep", "600"],))
     launchpad.add_wf(flow_to_workflow(Flow([program]), store=None))
-    worker = start(launchpad_file, tmp_path, "rlaunch", *how)
+    worker = start(launchpad_file, tmp_path, "rlaunch", *arguments)
     wait_for(launchpad, "RUNNING")
-    while not (programs := [p for p in descendants(worker) if "sleep" in p.cmdline()]):
+    while not (programs := [p for p in child_processes(worker) if "sleep" in p.cmdline()]):
         time.sleep(0.1)
-    worker.send_signal(number)
-    told, _ = worker.communicate(timeout=TIMEOUT)
-    assert worker.returncode == 128 + number, told
+    worker.send_signal(signal_number)
+    output, _ = worker.communicate(timeout=TIMEOUT)
+    assert worker.returncode == 128 + signal_number, output
     assert psutil.wait_procs(programs, timeout=20)[1] == []
     assert launchpad.get_fw_ids({"state": "RUNNING"})
 
@@ -212,31 +210,29 @@ def test_a_worker_that_is_stopped_leaves_its_job_to_be_queued_again(
     assert not launchpad.get_fw_ids({"state": "FIZZLED"})
 
 
-def descendants(process):
+def child_processes(process):
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def test_a_worker_with_other_versions_than_the_submitter_says_so(
-    launchpad_file, launchpad, tmp_path
-):
+def test_worker_with_other_versions_prints_a_warning(launchpad_file, launchpad, tmp_path):
     submission = {"versions": {"jobflow": "0.0.1", "no-such-package": "1"}}
     launchpad.db["campaigns"].insert_one({"name": "search", "submission": submission})
     worker = start(launchpad_file, tmp_path, "rlaunch", "singleshot")
-    told, _ = worker.communicate(timeout=TIMEOUT)
+    output, _ = worker.communicate(timeout=TIMEOUT)
     assert worker.returncode == 0
-    (line,) = [line for line in told.splitlines() if "other versions" in line]
+    (line,) = [line for line in output.splitlines() if "other versions" in line]
     assert "'search': jobflow" in line
     assert "(not 0.0.1)" in line
 
 
-def test_the_database_answers_until_it_is_stopped(launchpad_file_of_own_server):
+def test_embedded_database_runs_until_it_is_stopped(launchpad_file_of_own_server):
     path = launchpad_file_of_own_server
     server = subprocess.Popen(
         [sys.executable, "-u", "-m", "launchers.cli.main", "database", "-l", path],
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert "answers until Ctrl-C" in server.stdout.readline()
+    assert "until Ctrl-C" in server.stdout.readline()
     stock = LaunchPad.from_file(str(path))
     stock.reset("", require_password=False)
     assert stock.get_fw_ids() == []
@@ -247,9 +243,9 @@ def test_the_database_answers_until_it_is_stopped(launchpad_file_of_own_server):
         MongoClient(stock.host, stock.port, serverSelectionTimeoutMS=500).admin.command("ping")
 
 
-def test_a_real_database_needs_nobody_to_keep_it_running(tmp_path, databases):
+def test_running_mongodb_server_is_a_user_error(tmp_path, databases):
     path = tmp_path / "my_launchpad.yaml"
     path.write_text(yaml.safe_dump({"host": "127.0.0.1", "port": databases.settings.port}))
     result = call("database", "-l", path)
     assert result.exit_code == 2
-    assert "which runs" in result.output
+    assert str(path.name) in result.output

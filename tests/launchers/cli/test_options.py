@@ -21,7 +21,7 @@ def command(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "read"),
+    ("arguments", "parsed"),
     [
         ("model", "model  0"),
         ("model --against a b c", "model a,b,c 0"),
@@ -30,9 +30,9 @@ def command(
         ("--seed 3 model --against=a", "model a 3"),
     ],
 )
-def test_values_follow_their_option(arguments, read):
-    assert CliRunner().invoke(app, arguments.split()).output.strip() == read
+def test_options_accept_several_values(arguments, parsed):
+    assert CliRunner().invoke(app, arguments.split()).output.strip() == parsed
 
 
-def test_an_option_without_a_value_is_refused():
+def test_option_without_a_value_is_rejected():
     assert CliRunner().invoke(app, ["model", "--against"]).exit_code == 2

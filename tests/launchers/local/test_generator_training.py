@@ -62,7 +62,7 @@ def test_a_stopped_training_goes_on_with_the_same_command(campaign: Path) -> Non
         process.send_signal(signal.SIGUSR1)
         _, told = process.communicate()
     assert process.returncode == 130
-    assert "the same command continues from here" in " ".join(told.split())
+    assert "run the same command to resume" in " ".join(told.split())
     assert not list(model.glob("generator-*"))
     (state,) = model.glob("training.safetensors")
     taken = deserialize(read_bytes(state), "state")[1]["step"]

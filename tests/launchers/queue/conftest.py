@@ -8,7 +8,7 @@ from launchers.cli.main import app
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A folder with a space in its name, as a user has it, and the command line in it."""
+    """Return a folder with a space in its name, which is the working directory."""
     folder = tmp_path / "my search"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -18,16 +18,17 @@ def site(tmp_path, monkeypatch):
 
 @pytest.fixture
 def call():
+    """Run ``gan-htvs queue`` with arguments."""
     return lambda *arguments: CliRunner().invoke(app, ["queue", *map(str, arguments)])
 
 
 @pytest.fixture
 def files(site, call):
-    """Render files for a batch system and give their folder."""
+    """Render files for a batch system and return their folder."""
 
     def render(scheduler="slurm", *options):
-        chosen = options or ("--queue", "batch", "gpu=a100")
-        assert call("init", "--scheduler", scheduler, *chosen).exit_code == 0
+        options = options or ("--queue", "batch", "gpu=a100")
+        assert call("init", "--scheduler", scheduler, *options).exit_code == 0
         return site / "queue"
 
     return render

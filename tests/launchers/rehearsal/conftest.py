@@ -1,4 +1,4 @@
-"""Folders of calculations to rehearse."""
+"""Structures and input folders of calculations to rehearse."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ from pymatgen.io.vasp.sets import MPRelaxSet
 
 from launchers.rehearsal.environment import stand_in
 from launchers.rehearsal.program import run
+from tests.helpers import rocksalt
 
 SYMBOLS = ("Mg_pv", "Mn_pv", "O")
-
-
-def rocksalt(metal: str, a: float) -> Structure:
-    lattice = [[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]]
-    return Structure(lattice, [metal, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 def afm_mno() -> Structure:
@@ -63,7 +59,7 @@ def written(tmp_path, write_inputs):
 
 @pytest.fixture(scope="module")
 def relaxed(tmp_path_factory, write_inputs):
-    """Relax antiferromagnetic MnO; look, but do not touch."""
+    """Relax antiferromagnetic MnO; tests must not change the folder."""
     folder = write_inputs(tmp_path_factory.mktemp("relaxed"), afm_mno())
     assert run(folder) == 0
     return folder

@@ -21,19 +21,19 @@ def failure(uuid, job):
     return {"uuid": uuid, "output": {"job": job, "corrections": []}}
 
 
-def test_results_failures_and_corrections_are_told_apart():
+def test_results_failures_and_corrections_are_counted():
     documents = [
         result(3),
         result(4, corrections=["zbrent", "brmix"]),
         failure("b", "b"),
-        failure("c", "b"),  # the job after it hands the failure on
+        failure("c", "b"),  # the next job passes on the failure
         {"uuid": "d", "output": {"n_steps": 20}},  # a potential
     ]
     count = count_stage(Step.RELAX, documents)
     assert count == StageCount(Step.RELAX, 3, n_failed=1, n_corrected=1, n_ionic_steps=7)
 
 
-def test_no_document_is_no_calculation():
+def test_no_documents_are_no_calculations():
     assert count_stage(Step.HYBRID, []) == StageCount(Step.HYBRID, 0, 0, 0, 0)
 
 

@@ -1,4 +1,4 @@
-"""What processes inherit, and what is as before after a rehearsal."""
+"""Environment of processes during a rehearsal, and its restoration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(os.environ["GAN_HTVS_VASP_PROGRAM"])
 """
 
 
-def test_processes_run_the_stand_in_whatever_the_user_has_configured(tmp_path, monkeypatch):
+def test_stand_in_overrides_settings_of_the_user(tmp_path, monkeypatch):
     (tmp_path / "atomate2.yaml").write_text("VASP_CMD: srun vasp_std\n")
     (tmp_path / "pmgrc.yaml").write_text(f"{FOLDER}: /licensed\n")
     monkeypatch.setenv("ATOMATE2_CONFIG_FILE", str(tmp_path / "atomate2.yaml"))
@@ -36,7 +36,7 @@ def test_processes_run_the_stand_in_whatever_the_user_has_configured(tmp_path, m
     assert printed.splitlines() == [COMMAND, COMMAND, str(tmp_path / "potcars"), PROGRAM]
 
 
-def test_everything_is_restored(tmp_path, monkeypatch):
+def test_environment_and_settings_are_restored(tmp_path, monkeypatch):
     monkeypatch.setitem(SETTINGS, FOLDER, "mine")
     monkeypatch.delenv(FOLDER, raising=False)
     monkeypatch.setenv("ATOMATE2_VASP_CMD", "srun vasp_std")
@@ -48,7 +48,7 @@ def test_everything_is_restored(tmp_path, monkeypatch):
     assert (dict(os.environ), dict(SETTINGS)) == (before, settings)
 
 
-def test_failures_of_the_environment_hold_unless_others_are_given(tmp_path, monkeypatch):
+def test_failures_of_the_environment_are_the_default(tmp_path, monkeypatch):
     monkeypatch.setenv(FAIL_VARIABLE, "hang=0.5")
     with stand_in(tmp_path, ["O"], "PBE"):
         assert os.environ[FAIL_VARIABLE] == "hang=0.5"

@@ -1,4 +1,4 @@
-"""Inputs that VASP would refuse, and the numbers that it would derive from the others."""
+"""Checks of VASP inputs, and numbers that VASP derives from them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from launchers.rehearsal.inputs import read_inputs
 from launchers.rehearsal.kmesh import kpoints_of
 
 
-def change(folder, **tags):
+def change_incar(folder, **tags):
     incar = Incar.from_file(folder / "INCAR")
     Incar(dict(incar) | tags).write_file(folder / "INCAR")
 
 
 class TestReadInputs:
-    def test_bands_and_electrons_are_those_that_pymatgen_estimates(self, mno, written):
+    def test_bands_and_electrons_agree_with_pymatgen(self, mno, written):
         folder = written(mno)
         inputs = read_inputs(folder)
         with stand_in(folder / "potcars", ["Mn_pv", "O"], "PBE"):
@@ -35,7 +35,7 @@ class TestReadInputs:
         assert inputs.moments.tolist() == [5, -5, 0, 0]
         assert [site.specie.symbol for site in inputs.structure] == ["Mn", "Mn", "O", "O"]
 
-    def test_defaults_are_those_of_vasp(self, mgo, written):
+    def test_defaults_agree_with_vasp(self, mgo, written):
         folder = written(mgo)
         Incar({"NSW": 5, "IBRION": 2, "EDIFF": 1e-5}).write_file(folder / "INCAR")
         inputs = read_inputs(folder)
@@ -49,42 +49,42 @@ class TestReadInputs:
     @pytest.mark.parametrize(
         ("tags", "message"),
         [
-            ({"MAGMOM": [5.0]}, "MAGMOM.*1 numbers for 2 atoms"),
-            ({"IBRION": 0}, "IBRION = 0 must be -1, 1, 2 or 3"),
-            ({"ISIF": 7}, "ISIF = 7 must be 2 or 3 in relaxations"),
-            ({"NBANDS": 2}, "TOO FEW BANDS"),
+            ({"MAGMOM": [5.0]}, "MAGMOM"),
+            ({"IBRION": 0}, "IBRION = 0"),
+            ({"ISIF": 7}, "ISIF = 7"),
+            ({"NBANDS": 2}, "NBANDS"),
             ({"ICHARG": 11}, "CHGCAR"),
         ],
     )
-    def test_refuses_tags(self, mgo, written, tags, message):
+    def test_rejects_invalid_tags(self, mgo, written, tags, message):
         folder = written(mgo)
-        change(folder, **tags)
+        change_incar(folder, **tags)
         with pytest.raises(UserError, match=message):
             read_inputs(folder)
 
-    def test_refuses_noncollinear_magnetism(self, mgo, written):
+    def test_rejects_noncollinear_magnetism(self, mgo, written):
         folder = written(mgo)
         Incar({"LNONCOLLINEAR": True}).write_file(folder / "INCAR")
         with pytest.raises(UserError, match="noncollinear"):
             read_inputs(folder)
 
-    def test_refuses_potentials_in_another_order(self, mgo, written):
+    def test_rejects_potentials_in_another_order(self, mgo, written):
         folder = written(mgo)
         Poscar(mgo.get_sorted_structure(reverse=True)).write_file(folder / "POSCAR")
-        with pytest.raises(UserError, match=r"potentials are of Mg O, and POSCAR has O Mg"):
+        with pytest.raises(UserError, match=r"^POTCAR: .*Mg O.*O Mg"):
             read_inputs(folder)
 
     @pytest.mark.parametrize("name", ["INCAR", "POSCAR", "POTCAR", "KPOINTS"])
-    def test_names_the_file_that_is_missing(self, mgo, written, name):
+    def test_names_a_missing_file(self, mgo, written, name):
         folder = written(mgo)
         (folder / name).unlink()
-        with pytest.raises(UserError, match=f"^{name}: there is no such file"):
+        with pytest.raises(UserError, match=f"^{name}: not found"):
             read_inputs(folder)
 
-    def test_names_the_file_that_is_damaged(self, mgo, written):
+    def test_names_a_damaged_file(self, mgo, written):
         folder = written(mgo)
         (folder / "POSCAR").write_text("not a structure\n")
-        with pytest.raises(UserError, match=r"^POSCAR: cannot be read"):
+        with pytest.raises(UserError, match=r"^POSCAR: "):
             read_inputs(folder)
 
 
@@ -96,34 +96,34 @@ class TestKPoints:
         mesh=st.tuples(*[st.integers(1, 6)] * 3),
         style=st.sampled_from([Kpoints.gamma_automatic, Kpoints.monkhorst_automatic]),
     )
-    def test_are_as_irreducible_as_pymatgen_finds(self, mgo, mesh, style):
-        _, found = kpoints_of(mgo, np.zeros(2), Incar(), style(mesh))
+    def test_mesh_is_reduced_as_by_pymatgen(self, mgo, mesh, style):
+        _, weights = kpoints_of(mgo, np.zeros(2), Incar(), style(mesh))
         is_shifted = style == Kpoints.monkhorst_automatic
         expected = SpacegroupAnalyzer(mgo, 1e-3).get_ir_reciprocal_mesh(
             mesh, [int(is_shifted and n % 2 == 0) for n in mesh]
         )
         total = sum(weight for _, weight in expected)
-        weights = sorted(weight / total for _, weight in expected)
-        assert sorted(found) == pytest.approx(weights)
+        expected_weights = sorted(weight / total for _, weight in expected)
+        assert sorted(weights) == pytest.approx(expected_weights)
 
-    def test_of_an_antiferromagnet_see_its_order(self, mno, written):
+    def test_magnetic_ordering_lowers_the_symmetry(self, mno, written):
         folder = written(mno)
         Kpoints.gamma_automatic((4, 4, 4)).write_file(folder / "KPOINTS")
         antiferromagnetic = len(read_inputs(folder).points)
-        change(folder, MAGMOM=[5.0, 5.0, 0.0, 0.0])
+        change_incar(folder, MAGMOM=[5.0, 5.0, 0.0, 0.0])
         ferromagnetic = len(read_inputs(folder).points)
         assert ferromagnetic <= antiferromagnetic < 4**3
 
-    def test_spacing_takes_the_place_of_the_file(self, mgo, written):
+    def test_kspacing_replaces_the_file(self, mgo, written):
         folder = written(mgo)
         (folder / "KPOINTS").unlink()
         spacing = mgo.lattice.reciprocal_lattice.a / 2.5
-        change(folder, KSPACING=spacing)
-        assert len(read_inputs(folder).points) == 4  # of a mesh of 3 x 3 x 3
-        change(folder, KSPACING=mgo.lattice.reciprocal_lattice.a / 1.5, KGAMMA=False)
-        assert read_inputs(folder).points.min(axis=1).all()  # none is at Gamma
+        change_incar(folder, KSPACING=spacing)
+        assert len(read_inputs(folder).points) == 4  # irreducible points of a 3 x 3 x 3 mesh
+        change_incar(folder, KSPACING=mgo.lattice.reciprocal_lattice.a / 1.5, KGAMMA=False)
+        assert read_inputs(folder).points.min(axis=1).all()  # no point at Gamma
 
-    def test_keep_points_of_weight_zero(self, mgo, written):
+    def test_points_of_weight_zero_are_kept(self, mgo, written):
         folder = written(mgo)
         points = [(0, 0, 0), (0.5, 0, 0), (0.1, 0.2, 0.3)]
         Kpoints(
@@ -136,7 +136,7 @@ class TestKPoints:
         assert kpoints.points.tolist() == [list(point) for point in points]
         assert kpoints.weights.tolist() == [0.25, 0.75, 0]
 
-    def test_run_along_lines(self, mgo, written):
+    def test_lines_are_expanded(self, mgo, written):
         folder = written(mgo)
         Kpoints(
             num_kpts=5,

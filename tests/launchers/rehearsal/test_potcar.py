@@ -1,4 +1,4 @@
-"""Placeholder POTCARs against what pymatgen knows of the real ones."""
+"""Placeholder POTCARs compared with pymatgen's statistics of the real ones."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gan_htvs.core.errors import UserError
 from launchers.rehearsal.environment import stand_in
 from launchers.rehearsal.potcar import write_placeholders
 
-# The electrons outside of the cores of well-known potentials (VASP wiki).
+# Valence electrons of common potentials (VASP wiki).
 VALENCES = {"O": 6, "Mg_pv": 8, "Mn_pv": 13, "Ca_sv": 10, "Ti_pv": 10, "W_pv": 12, "Xe": 8}
 
 
 class TestPlaceholders:
-    def test_are_read_by_pymatgen_with_the_usual_valence(self, tmp_path):
+    def test_are_parsed_by_pymatgen_with_the_right_valence(self, tmp_path):
         with stand_in(tmp_path, VALENCES, "PBE"):
             for symbol, valence in VALENCES.items():
                 single = PotcarSingle.from_symbol_and_functional(symbol, "PBE")
@@ -31,14 +31,14 @@ class TestPlaceholders:
                 assert "placeholder" in single.COPYR
 
     @pytest.mark.parametrize("functional", ["PBE_52", "PBE_54", "PBE_64", "LDA"])
-    def test_lie_where_pymatgen_looks(self, functional, tmp_path):
+    def test_are_found_by_pymatgen(self, functional, tmp_path):
         write_placeholders(tmp_path, ["Mn_pv"], functional)
         assert (tmp_path / POTCAR_FUNCTIONAL_MAP[functional] / "POTCAR.Mn_pv").is_file()
         with stand_in(tmp_path, ["Mn_pv"], functional):
             single = PotcarSingle.from_symbol_and_functional("Mn_pv", functional)
         assert single.functional_class == functional[:3].replace("PBE", "GGA")
 
-    def test_of_a_potential_that_pymatgen_does_not_know_are_those_of_the_element(self, tmp_path):
+    def test_of_unknown_potentials_have_the_valence_of_the_element(self, tmp_path):
         with stand_in(tmp_path, ["Mn_mine"], "PBE"):
             assert PotcarSingle.from_symbol_and_functional("Mn_mine", "PBE").ZVAL == 7
 
@@ -57,10 +57,10 @@ class TestPlaceholders:
     @pytest.mark.parametrize(
         ("symbol", "functional", "message"),
         [
-            ("Mg", "PBE_99", "PBE_99.*choose from PBE,"),
-            ("Zz_pv", "PBE", "Zz_pv.*unknown to pymatgen"),
+            ("Mg", "PBE_99", "PBE_99"),
+            ("Zz_pv", "PBE", "Zz_pv"),
         ],
     )
-    def test_refuse_what_is_unknown(self, tmp_path, symbol, functional, message):
+    def test_reject_unknown_names(self, tmp_path, symbol, functional, message):
         with pytest.raises(UserError, match=message):
             write_placeholders(tmp_path, [symbol], functional)

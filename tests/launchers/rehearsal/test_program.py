@@ -1,4 +1,4 @@
-"""The stand-in's files, read by those who read VASP's."""
+"""Files of the stand-in, parsed with pymatgen, ASE, custodian and atomate2."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HSE06 = {
 
 
 class TestRelaxation:
-    def test_is_read_by_pymatgen(self, relaxed):
+    def test_is_parsed_by_pymatgen(self, relaxed):
         vasprun = Vasprun(relaxed / "vasprun.xml", parse_potcar_file=True)
         assert vasprun.converged
         assert vasprun.run_type == "GGA+U"
@@ -55,7 +55,7 @@ class TestRelaxation:
         assert vasprun.generator["subversion"].lower() == NOTICE.lower()  # pymatgen changes case
         assert Vasprun(relaxed / "vasprun.xml", parse_potcar_file=False).converged
 
-    def test_all_files_tell_the_same(self, relaxed):
+    def test_all_files_agree(self, relaxed):
         vasprun = Vasprun(relaxed / "vasprun.xml")
         oszicar, outcar = Oszicar(relaxed / "OSZICAR"), Outcar(relaxed / "OUTCAR")
         energies = [step["e_0_energy"] for step in vasprun.ionic_steps]
@@ -76,7 +76,7 @@ class TestRelaxation:
         assert np.allclose(last.frac_coords, contcar.frac_coords, atol=1e-6)
         assert NOTICE in (relaxed / "OUTCAR").read_text().splitlines()[0]
 
-    def test_keeps_an_antiferromagnet(self, relaxed):
+    def test_keeps_antiferromagnetic_ordering(self, relaxed):
         outcar = Outcar(relaxed / "OUTCAR")
         up, down, *oxygen = (moment["tot"] for moment in outcar.magnetization)
         assert 4 < up < 5
@@ -106,7 +106,7 @@ class TestRelaxation:
         assert not vasprun.converged_ionic
         assert vasprun.converged_electronic
 
-    def test_obeys_the_force_criterion(self, mgo, written):
+    def test_converges_forces_below_ediffg(self, mgo, written):
         mgo.perturb(0.1, seed=0)
         folder = written(mgo, EDIFFG=-0.02)
         assert run(folder) == 0
@@ -115,7 +115,7 @@ class TestRelaxation:
         assert forces[0] > 0.02 > forces[-1]
         assert np.abs(steps[-1]["stress"]).max() < np.abs(steps[0]["stress"]).max()
 
-    def test_obeys_isif(self, mgo, written):
+    def test_isif_2_keeps_the_cell(self, mgo, written):
         mgo.translate_sites([0], [0.02, 0, 0])
         folder = written(mgo, ISIF=2)
         assert run(folder) == 0
@@ -123,7 +123,7 @@ class TestRelaxation:
         assert vasprun.final_structure.lattice == vasprun.initial_structure.lattice
         assert len(vasprun.ionic_steps) > 1
 
-    def test_stops_where_custodian_asks(self, mgo, written):
+    def test_stops_on_stopcar(self, mgo, written):
         folder = written(mgo, EDIFFG=-1e-6)
         (folder / "STOPCAR").write_text("LABORT = .TRUE.")
         assert run(folder) == 0
@@ -132,13 +132,13 @@ class TestRelaxation:
 
 
 class TestStatic:
-    def test_is_what_the_potential_says(self, mno, written):
+    def test_has_energy_forces_and_stress_of_the_potential(self, mno, written):
         mno.perturb(0.05, seed=0)
         folder = written(mno, MPStaticSet)
         assert run(folder) == 0
         atoms = AseAtomsAdaptor.get_atoms(mno, msonable=False)
         atoms.calc = calculator_of("chgnet")
-        # ASE's reader knows VASP's signs and units, and nothing of this writer.
+        # ASE's reader converts VASP's signs and units independently of this package.
         (read,) = ase.io.read(folder / "vasprun.xml", index=":")
         energy = atoms.get_potential_energy()
         # CHGNet's energies contain the MP2020 corrections, and VASP's do not.
@@ -178,7 +178,7 @@ class TestStatic:
         )
         assert filled == pytest.approx(vasprun.parameters["NELECT"], abs=0.01)
 
-    def test_leaves_placeholders_only_where_asked(self, mgo, written):
+    def test_writes_placeholders_only_if_requested(self, mgo, written):
         folder = written(mgo, MPStaticSet, LCHARG=True, LWAVE=False)
         assert run(folder) == 0
         assert NOTICE in Chgcar.from_file(folder / "CHGCAR").poscar.comment
@@ -210,15 +210,15 @@ class TestHybrid:
         assert (folder / "WAVECAR").read_text().startswith(NOTICE)
 
 
-class TestRefusal:
-    def test_is_printed_as_an_error_of_vasp(self, mgo, written, capsys):
+class TestInvalidInput:
+    def test_is_printed_to_standard_output(self, mgo, written, capsys):
         folder = written(mgo, MPRelaxSet)
         (folder / "POTCAR").unlink()
         assert run(folder) == 1
-        assert "POTCAR: there is no such file" in capsys.readouterr().out
+        assert "POTCAR: not found" in capsys.readouterr().out
         assert not (folder / "vasprun.xml").exists()
 
-    def test_names_an_unknown_way_to_fail(self, mgo, written, capsys, monkeypatch):
+    def test_includes_unknown_failure_modes(self, mgo, written, capsys, monkeypatch):
         folder = written(mgo)
         monkeypatch.setenv(FAIL_VARIABLE, "explode=0.1")
         assert run(folder) == 1

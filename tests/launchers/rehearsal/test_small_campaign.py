@@ -1,4 +1,4 @@
-"""What is rehearsed of a campaign, and where."""
+"""The campaign of a rehearsal and its database."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def campaign(**changes):
 
 
 class TestCampaign:
-    def test_is_smaller_and_otherwise_the_same(self):
+    def test_is_smaller_with_the_same_settings(self):
         vasp = {"max_afm": 2, "incar": {"NCORE": 4}}
         real = campaign(engines=SETTINGS["engines"] | {"vasp": vasp})
         rehearsal = rehearsal_of(real, 2, ["MgMn2O4"])
         assert (rehearsal.name, rehearsal.compositions) == ("mg-mn-o", ("MgMn2O4",))
         assert rehearsal.sampling.structures_per_composition == 2
         assert rehearsal.sampling.proposers == real.sampling.proposers
-        patience = {"polling_seconds", "frozen_seconds"}
-        assert rehearsal.engines.vasp.model_dump(exclude=patience) == real.engines.vasp.model_dump(
-            exclude=patience
+        intervals = {"polling_seconds", "frozen_seconds"}
+        assert rehearsal.engines.vasp.model_dump(exclude=intervals) == real.engines.vasp.model_dump(
+            exclude=intervals
         )
         assert rehearsal.engines.vasp.frozen_seconds == 120
         assert rehearsal_of(real, 2, []).compositions == real.compositions
 
-    def test_sends_every_structure_to_vasp(self):
+    def test_has_no_prescreen(self):
         screening = campaign().model_copy(update={"prescreen": PrescreenSettings()})
         assert rehearsal_of(screening, 2, []).prescreen is None
 
@@ -52,7 +52,7 @@ class TestCampaign:
         shipped = campaign(sampling=sampling, generator={"checkpoint": "shipped"})
         assert rehearsal_of(shipped, 1, []).sampling.proposers == ("gan", "substitution")
 
-    def test_leaves_out_gaps_of_another_code(self):
+    def test_omits_band_gaps_of_another_code(self):
         engines = {"energy": {"name": "vasp"}, "band_gap": {"name": "gpaw"}}
         assert rehearsal_of(campaign(engines=engines), 1, []).engines.band_gap.name == "none"
         assert rehearsal_of(campaign(), 1, []).engines.band_gap.name == "vasp"
@@ -67,8 +67,8 @@ class TestCampaign:
         assert rehearsal.references.energies == "computed"
         assert rehearsal.references.source == "materials_project"
 
-    def test_needs_vasp(self):
-        with pytest.raises(UserError, match="'chgnet' runs without VASP"):
+    def test_requires_vasp(self):
+        with pytest.raises(UserError, match=r"engines\.energy\.name: 'chgnet'"):
             rehearsal_of(campaign(engines={"energy": {"name": "chgnet"}}), 1, [])
 
     def test_checks_compositions(self):
@@ -76,7 +76,7 @@ class TestCampaign:
             rehearsal_of(campaign(), 2, ["NaCl"])
 
 
-def test_potcars_are_those_of_the_materials_project():
+def test_potcars_agree_with_the_materials_project():
     assert potcars_of(campaign()) == (["Mg_pv", "Mn_pv", "O"], "PBE")
     engines = SETTINGS["engines"] | {"vasp": {"potcar_functional": "PBE_54"}}
     assert potcars_of(campaign(engines=engines)) == (["Mg_pv", "Mn_pv", "O"], "PBE_54")
@@ -88,7 +88,7 @@ class TestDatabase:
         assert settings.is_local
         assert settings.embedded_storage == tmp_path / "mg-mn-o" / "database"
 
-    def test_stays_the_same(self, tmp_path):
+    def test_existing_file_is_kept(self, tmp_path):
         path = own_launchpad(tmp_path)
         settings = yaml.safe_load(path.read_text()) | {"port": 28160}
         path.write_text(yaml.safe_dump(settings))

@@ -1,4 +1,4 @@
-"""Made-up bands that obey the rules of real ones."""
+"""Synthetic bands have the properties of real ones."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def spectrum(inputs):
     return spectrum_of(inputs, inputs.structure.lattice, inputs.moments)
 
 
-def electrons(inputs, made):
+def electrons(inputs, bands):
     per_band = 2 / inputs.n_spins
-    return per_band * (made.occupations * inputs.weights[:, None]).sum(axis=(1, 2))
+    return per_band * (bands.occupations * inputs.weights[:, None]).sum(axis=(1, 2))
 
 
 class TestSyntheticGap:
@@ -34,22 +34,22 @@ class TestSpectrum:
     @pytest.mark.parametrize("tags", [{}, {"ISPIN": 1, "MAGMOM": None}])
     def test_insulator_holds_its_electrons_below_the_gap(self, mgo, written, tags):
         inputs = read_inputs(written(mgo, MPStaticSet, **tags))
-        made = spectrum(inputs)
-        assert electrons(inputs, made).sum() == pytest.approx(inputs.parameters["NELECT"])
-        assert set(np.unique(made.occupations.round(4))) == {0, 1}
-        filled = made.occupations > 0.5
-        gap = np.ptp([made.energies[~filled].min(), made.energies[filled].max()])
+        bands = spectrum(inputs)
+        assert electrons(inputs, bands).sum() == pytest.approx(inputs.parameters["NELECT"])
+        assert set(np.unique(bands.occupations.round(4))) == {0, 1}
+        filled = bands.occupations > 0.5
+        gap = np.ptp([bands.energies[~filled].min(), bands.energies[filled].max()])
         assert gap >= synthetic_gap(mgo.composition, is_hybrid=False) - 1e-9
-        assert (np.diff(made.energies, axis=2) >= 0).all()
+        assert (np.diff(bands.energies, axis=2) >= 0).all()
 
     def test_edges_lie_at_gamma_and_at_the_zone_boundary(self, mgo, written):
         folder = written(mgo, MPStaticSet)
         Kpoints.gamma_automatic((12, 12, 12)).write_file(folder / "KPOINTS")
         inputs = read_inputs(folder)
-        made = spectrum(inputs)
-        filled, empty = made.occupations[0] > 0.5, made.occupations[0] < 0.5
-        top = np.where(filled, made.energies[0], -np.inf).max(axis=1)
-        bottom = np.where(empty, made.energies[0], np.inf).min(axis=1)
+        bands = spectrum(inputs)
+        filled, empty = bands.occupations[0] > 0.5, bands.occupations[0] < 0.5
+        top = np.where(filled, bands.energies[0], -np.inf).max(axis=1)
+        bottom = np.where(empty, bands.energies[0], np.inf).min(axis=1)
         assert not inputs.points[top.argmax()].any()
         assert inputs.points[bottom.argmin()].any()
         assert bottom.min() - top.max() == pytest.approx(
@@ -70,9 +70,9 @@ class TestSpectrum:
     def test_ferromagnet_has_more_electrons_of_one_spin(self, mno, written):
         mno.add_site_property("magmom", [5.0, 5.0, 0.0, 0.0])
         inputs = read_inputs(written(mno, MPStaticSet))
-        made = spectrum(inputs)
-        up, down = electrons(inputs, made)
-        assert up - down == pytest.approx(made.magnetization) == 10
+        bands = spectrum(inputs)
+        up, down = electrons(inputs, bands)
+        assert up - down == pytest.approx(bands.magnetization) == 10
         assert up + down == pytest.approx(inputs.parameters["NELECT"])
 
     def test_element_is_a_metal(self, written):
@@ -80,7 +80,7 @@ class TestSpectrum:
             Lattice.hexagonal(3.2, 5.2), ["Mg"] * 2, [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]]
         )
         inputs = read_inputs(written(magnesium, MPStaticSet))
-        made = spectrum(inputs)
-        assert electrons(inputs, made).sum() == pytest.approx(inputs.parameters["NELECT"])
-        partly = (made.occupations > 0.01) & (made.occupations < 0.99)
+        bands = spectrum(inputs)
+        assert electrons(inputs, bands).sum() == pytest.approx(inputs.parameters["NELECT"])
+        partly = (bands.occupations > 0.01) & (bands.occupations < 0.99)
         assert partly.any()
