@@ -98,9 +98,10 @@ CampaignName = Annotated[
 OneOrAllCampaigns = Annotated[str | None, typer.Argument(help="Name of a campaign; default: all.")]
 CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")]
 Launchpad = Annotated[
-    Path, path_option("The file that names the database.", "--launchpad", "-l", metavar="FILE")
+    Path,
+    path_option("Launchpad file, which names the database.", "--launchpad", "-l", metavar="FILE"),
 ]
-Workdir = Annotated[Path, path_option("Where job directories and logs go.", "--workdir", "-w")]
+Workdir = Annotated[Path, path_option("Folder for job directories and logs.", "--workdir", "-w")]
 Workers = Annotated[
     int,
     typer.Option("--workers", "-j", min=1, help="Worker processes; default: one per core."),

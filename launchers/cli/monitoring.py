@@ -113,7 +113,7 @@ def doctor(
         Path | None,
         typer.Argument(
             help="Check only requirements of this campaign; default: check everything.",
-            metavar="[CAMPAIGN.YAML]",
+            metavar="CAMPAIGN.YAML",
         ),
     ] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
