@@ -17,7 +17,7 @@ from gan_htvs.core.settings import first_problem
 from launchers.launchpad.embedded import EmbeddedServer
 from launchers.launchpad.launchpad_file import LaunchpadFile
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LPAD = Path(sys.executable).with_name("lpad")
 
 
