@@ -36,7 +36,7 @@ N_LOWEST_ENERGY, N_HIGHEST_SYMMETRY = 2, 1
 """Orderings kept per prototype and composition, by electrostatic energy and by symmetry."""
 
 MAX_SUPERLATTICES = 3
-"""Superlattices tried per index, most compact and most symmetric first."""
+"""Superlattices tried per index, the most compact and most symmetric ones."""
 
 MAX_INDEX = 2
 """Largest supercell index of lattices without vacancies; hosts are limited by the caps alone."""

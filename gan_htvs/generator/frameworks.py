@@ -1,6 +1,7 @@
 """Generator of frameworks with random cation ordering: preset ``tuned``.
 
-Two properties that Kim et al., ACS Cent. Sci. 2020, 6, 1412, learn in training are built in here.
+Two properties that the networks of Kim et al., ACS Cent. Sci. 2020, 6, 1412, have to learn are
+built in here.
 
 * Cations are exchangeable: ion exchange in known crystals finds more new stable crystals than
   published generative models (Szymanski & Bartel 2025). The network generates a *framework*: a
@@ -43,11 +44,13 @@ HIDDEN = 2048
 """Units of a hidden layer at ``width`` 1."""
 
 WAVES = 4
-"""Number of harmonics (sine and cosine) of the noise in the input of the network."""
+"""Number of harmonics (sine and cosine) of the noise in the input of the network, with which
+frameworks of similar noise can differ strongly."""
 
 STRETCH, SHEAR = 1.2, math.pi / 6
-"""Bounds of log(edge / edge of the cube of equal volume), and of the deviation of an angle from 90
-degrees. 75 of 971 crystals of the shipped set have longer edges, which are clamped."""
+"""Bounds of log(edge / :func:`cube_edge`) and of the deviation of an angle from 90 degrees.
+
+75 of 971 crystals of the shipped set have longer edges, which cannot be generated."""
 
 EDGE_WEIGHT, ANGLE_WEIGHT, SITE_WEIGHT = 3.0, 2.0, 0.7
 """Weights of the parts of a description; about 1 per A at the edge of a cell of ten atoms."""
@@ -56,6 +59,7 @@ _COARSE = 8
 """Sites are sorted by eighths of the edges, so that small displacements keep the order."""
 
 _JUST_BELOW_ONE = 0.97
+"""Larger fractional coordinates are shifted to just below 0 before sorting."""
 
 
 class Sites:

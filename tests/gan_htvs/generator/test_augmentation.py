@@ -157,20 +157,20 @@ def test_all_crystals_of_a_composition_are_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "problem"),
+    ("change", "argument"),
     [
-        (lambda i, c: (i[:, :-1], c, None), "images of shape"),
-        (lambda i, c: (i, c[:-1], None), "counts of shape"),
-        (lambda i, c: (i, c * 3, None), "between 1 and"),
-        (lambda i, c: (i[:, ::-1].copy(), c, None), "first rows"),
-        (lambda i, c: (i, c, [1.0] * 5), "6 positive numbers"),
-        (lambda i, c: (i, c, [1.0] * 5 + [0.0]), "6 positive numbers"),
-        (lambda i, c: (i, c, [1.0] * 5 + [math.nan]), "6 positive numbers"),
+        (lambda i, c: (i[:, :-1], c, None), "images"),
+        (lambda i, c: (i, c[:-1], None), "counts"),
+        (lambda i, c: (i, c * 3, None), "counts"),
+        (lambda i, c: (i[:, ::-1].copy(), c, None), "images"),
+        (lambda i, c: (i, c, [1.0] * 5), "weights"),
+        (lambda i, c: (i, c, [1.0] * 5 + [0.0]), "weights"),
+        (lambda i, c: (i, c, [1.0] * 5 + [math.nan]), "weights"),
     ],
 )
 def test_arrays_that_do_not_fit_the_system_raise_an_error(
-    images: np.ndarray, counts: np.ndarray, change, problem: str
+    images: np.ndarray, counts: np.ndarray, change, argument: str
 ) -> None:
     wrong, wrong_counts, weights = change(images, counts)
-    with pytest.raises(ValueError, match=problem):
+    with pytest.raises(ValueError, match=argument):
         TrainingImages(wrong, wrong_counts, V_O, weights=weights)

@@ -131,18 +131,20 @@ def test_only_the_tuned_preset_has_no_classifier() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "argument"),
     [
-        ({"counts": np.array([[1, 1, 2]] * 5)}, "as many atoms as counts"),
-        ({"counts": np.array([[1, 2, 3]])}, "counts of shape"),
-        ({"images": np.zeros((0, 11, 3), dtype=np.float32)}, "images of shape"),
-        ({"weights": np.zeros(5)}, "5 positive numbers"),
+        ({"counts": np.array([[1, 1, 2]] * 5)}, "images"),
+        ({"counts": np.array([[1, 2, 3]])}, "counts"),
+        ({"images": np.zeros((0, 11, 3), dtype=np.float32)}, "images"),
+        ({"weights": np.zeros(5)}, "weights"),
     ],
 )
-def test_arrays_that_do_not_fit_raise_an_error(change: dict[str, np.ndarray], message: str) -> None:
+def test_arrays_that_do_not_fit_raise_an_error(
+    change: dict[str, np.ndarray], argument: str
+) -> None:
     images = encode(crystals(), MG_MN_O)
     arrays = {"images": images, "counts": decode(images, MG_MN_O).counts} | change
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=argument):
         TrainingFrameworks(system=MG_MN_O, **arrays)
 
 

@@ -60,24 +60,30 @@ def test_fields_of_a_preset_can_be_overridden() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("field", "value"),
     [
-        ({"critic_step": 2}, "critic_steps"),
-        ({"zzz": 2}, "noise_dim or width"),
-        ({"batch_size": 2.5}, "batch_size: .*, not 2.5"),
-        ({"width": -1}, "width: .* greater than 0, not -1"),
-        ({"noise_dim": 0}, "noise_dim: .* greater than or equal to 1"),
-        ({"lambda_1": -1}, "lambda_1: .* greater than or equal to 0"),
-        ({"beta1": 1}, "beta1: .* less than 1"),
-        ({"learning_rate_decay": 2}, "learning_rate_decay: .* less than or equal to 1"),
-        ({"batch_size": 1}, "batch_size: .* greater than 1"),
-        ({"softmax_twice": 2}, "softmax_twice: .* less than or equal to 1"),
-        ({"atom_branch_norms": 5}, "atom_branch_norms: .* less than or equal to 4"),
+        ("batch_size", 2.5),
+        ("batch_size", 1),
+        ("width", -1),
+        ("noise_dim", 0),
+        ("lambda_1", -1),
+        ("beta1", 1),
+        ("learning_rate_decay", 2),
+        ("softmax_twice", 2),
+        ("atom_branch_norms", 5),
     ],
 )
-def test_invalid_overrides_are_user_errors(overrides: dict[str, float], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        training_parameters("paper", overrides)
+def test_invalid_value_is_a_user_error_with_field_and_value(field: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"generator\.overrides\.{field}: .*, not {value}"):
+        training_parameters("paper", {field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "suggestion"), [("critic_step", "critic_steps"), ("zzz", "noise_dim")]
+)
+def test_unknown_field_is_a_user_error_with_a_suggestion(field: str, suggestion: str) -> None:
+    with pytest.raises(UserError, match=suggestion):
+        training_parameters("paper", {field: 2})
 
 
 def test_unknown_preset_is_a_user_error() -> None:
