@@ -1,4 +1,4 @@
-"""Magnetism: initial moments, magnetic orderings, and k-point meshes that keep their symmetry."""
+"""Initial moments, magnetic orderings, and k-point meshes that keep their symmetry."""
 
 import lazy_loader
 

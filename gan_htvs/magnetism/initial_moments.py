@@ -1,9 +1,9 @@
-"""Collinear magnetic orders from which a calculation with spin may start.
+"""Collinear magnetic orderings as starting points of spin-polarized calculations.
 
-A ferromagnetic start has all moments parallel. The antiferromagnetic ones turn as many strongly
-coupled pairs of moments antiparallel as they can (:mod:`gan_htvs.magnetism.magnetic_orderings`),
-where the couplings follow from the geometry alone. No start is a prediction: all are converged, and
-the lowest energy wins.
+The ferromagnetic ordering has parallel moments. In antiferromagnetic orderings strongly coupled
+moments are antiparallel (:mod:`gan_htvs.magnetism.magnetic_orderings`); the couplings are estimated
+from the geometry. The orderings are not predictions: all are converged, and the one of lowest
+energy is kept.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SYMPREC = 0.01
-"""Tolerance within which a relaxed structure is symmetrized, A."""
+"""Tolerance of the symmetrization of a relaxed structure, A."""
 
 MAGNETIC_3D = frozenset({"Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu"})
 """3d elements whose d shell can be partly filled in an oxide (not Sc and Zn)."""
 
 MOMENT_THRESHOLD = 0.3
-"""Smaller starting moments are induced, not magnetism of their own; Bohr magnetons."""
+"""Smaller starting moments are treated as induced and set to zero, Bohr magnetons."""
 
 SAME_MOMENT = 0.3
-"""Sites of an element whose moments differ by less may be equivalent; Bohr magnetons."""
+"""Largest difference of moments of equivalent sites, Bohr magnetons."""
 
 
 @dataclass(frozen=True)
 class MagneticStart:
-    """One magnetic order to start from."""
+    """Starting magnetic ordering."""
 
     name: str
-    """NM: no magnetic site; given: the signs of the moments that came with the structure; FM: all
-    parallel; AFM, AFM-2, AFM-3, ...: others, best first."""
+    """NM: no magnetic site; given: signs of the given moments; FM: all parallel; AFM, AFM-2, AFM-3,
+    ...: other orderings, lowest coupling energy first."""
     structure: Structure
-    """Symmetrized primitive cell of the order, moments as site property ``magmom`` (Bohr
+    """Symmetrized primitive cell of the ordering, with moments as site property ``magmom`` (Bohr
     magnetons)."""
 
 
@@ -57,28 +57,28 @@ def magnetic_starts(
     orders: Sequence[Literal["FM", "AFM"]] = ("FM", "AFM"),
     max_afm: int = 1,
 ) -> tuple[MagneticStart, ...]:
-    """Propose the magnetic orders to try for a structure, deterministically.
+    """Generate starting magnetic orderings of a structure, deterministically.
 
     Parameters
     ----------
     structure
         Ordered crystal.
     magmoms
-        Moment of each site, Bohr magnetons, see :func:`starting_moments`. Where they have both
-        signs, that order is a start as well, and the first.
+        Moment of each site, Bohr magnetons, see :func:`starting_moments`. Moments of both signs
+        define an additional ordering, which comes first.
     orders
-        The starts wanted of a magnetic structure.
+        Orderings to generate for a magnetic structure.
     max_afm
-        How many antiferromagnetic or ferrimagnetic arrangements "AFM" stands for at most, see
+        Largest number of antiferromagnetic or ferrimagnetic orderings for "AFM", see
         :func:`gan_htvs.magnetism.magnetic_orderings.antiferromagnetic_orderings`.
 
     Raises
     ------
     ValueError
-        If ``magmoms`` has not one number for each site, or no start is left.
+        If ``magmoms`` does not have one number per site, or no ordering is requested.
     """
     if not set(orders) & ({"FM", "AFM"} if max_afm > 0 else {"FM"}):
-        raise ValueError(f"{orders=} with {max_afm=} leave a magnetic structure without a start")
+        raise ValueError(f"{orders=} with {max_afm=} request no ordering of a magnetic structure")
     moments = starting_moments(structure, magmoms)
     parallel = magnetic_primitive(structure, np.abs(moments).tolist())
     if not any(moments):
@@ -95,34 +95,33 @@ def magnetic_starts(
 
 
 def enumerated_starts(structure: Structure, *, max_afm: int) -> tuple[MagneticStart, ...]:
-    """Propose the magnetic orders that pymatgen's ``MagneticStructureEnumerator`` finds.
+    """Generate the magnetic orderings of pymatgen's ``MagneticStructureEnumerator``.
 
-    These are the orders of atomate2's ``MagneticOrderingsMaker``, and of Horton et al., npj
-    Comput. Mater. 5, 64 (2019): in the primitive cell, or larger ones of up to four magnetic
-    sites, the most symmetric first. No coupling is looked at.
+    These are the orderings of atomate2's ``MagneticOrderingsMaker``, and of Horton et al., npj
+    Comput. Mater. 5, 64 (2019): in the primitive cell, or in larger cells of up to four magnetic
+    sites, the most symmetric first. Couplings are not considered.
 
     Parameters
     ----------
     structure
-        Ordered crystal; it starts from the moments of :func:`starting_moments`.
+        Ordered crystal; the moments are those of :func:`starting_moments`.
     max_afm
-        How many orders other than the ferromagnetic one are wanted at most.
+        Largest number of orderings besides the ferromagnetic one.
 
     Raises
     ------
     UserError
         If the programs of enumlib are not installed.
     CalculationError
-        If pymatgen cannot enumerate the orders, as for more than eight inequivalent sites.
+        If pymatgen cannot enumerate the orderings, as for more than eight inequivalent sites.
     """
     first, *_ = magnetic_starts(structure, orders=("FM",))
     if first.name == "NM" or not max_afm:
         return (first,)
     if not (enumlib_caller.ENUM_CMD and enumlib_caller.MAKESTR_CMD):
         raise UserError(
-            "magnetic orders by enumlib: there is no enum.x or no makestr.x on PATH; install "
-            "both (conda install -c conda-forge enumlib), or take the orders that are ranked by "
-            "their couplings, which need neither."
+            "magnetic orderings by enumlib: enum.x or makestr.x is not on PATH; install both "
+            "(conda install -c conda-forge enumlib), or use the orderings ranked by couplings."
         )
     crystal = first.structure.copy()
     crystal.remove_site_property("magmom")
@@ -131,14 +130,14 @@ def enumerated_starts(structure: Structure, *, max_afm: int) -> tuple[MagneticSt
         enumerator = MagneticStructureEnumerator(crystal, default_magmoms=defaults)
     except (ValueError, RuntimeError) as error:
         formula = crystal.composition.reduced_formula
-        raise CalculationError(f"the magnetic orders of {formula}: {error}") from error
+        raise CalculationError(f"magnetic orderings of {formula} by enumlib: {error}") from error
     cells = (_moments_for_spins(cell) for cell in enumerator.ordered_structures)
     mixed = (cell for cell in cells if _has_both_signs(cell.site_properties["magmom"]))
     return (first, *_antiparallel(islice(mixed, max_afm)))
 
 
 def _moments_for_spins(decorated: Structure) -> Structure:
-    """Write the spins of species as site property ``magmom``."""
+    """Convert the spins of species to the site property ``magmom``."""
     moments = [float(getattr(species, "spin", None) or 0) for species in decorated.species]
     symbols = [species.symbol for species in decorated.species]
     properties = {"magmom": moments}
@@ -150,7 +149,7 @@ def _has_both_signs(moments: Sequence[float]) -> bool:
 
 
 def _antiparallel(cells: Iterable[Structure]) -> list[MagneticStart]:
-    """Reduce and number cells with moments as site property ``magmom``."""
+    """Reduce and name cells with moments as site property ``magmom``."""
     return [
         MagneticStart(
             "AFM" if number == 1 else f"AFM-{number}",
@@ -161,15 +160,16 @@ def _antiparallel(cells: Iterable[Structure]) -> list[MagneticStart]:
 
 
 def starting_moments(structure: Structure, magmoms: Sequence[float] | None = None) -> list[float]:
-    """Choose the moments to start from, Bohr magnetons.
+    """Return the starting moments, Bohr magnetons.
 
-    Given moments are kept if any is large, without the small induced ones. Otherwise 3d
-    elements that can be magnetic start parallel at the values of the Materials Project.
+    If a given moment exceeds ``MOMENT_THRESHOLD``, the given moments are used, with smaller ones
+    set to zero. Otherwise 3d elements that can be magnetic get parallel moments with the values of
+    the Materials Project.
 
     Raises
     ------
     ValueError
-        If ``magmoms`` has not one number for each site.
+        If ``magmoms`` does not have one number per site.
     """
     if magmoms is not None:
         if len(magmoms) != len(structure):
@@ -189,7 +189,7 @@ def _default_moment(symbol: str) -> float:
 def magnetic_primitive(structure: Structure, moments: Sequence[float]) -> Structure:
     """Find the symmetrized primitive cell in which equivalent sites have equal moments.
 
-    An antiferromagnetic order keeps the cell that it needs.
+    An antiferromagnetic ordering keeps its magnetic cell.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def magnetic_primitive(structure: Structure, moments: Sequence[float]) -> Struct
 
 
 def _moment_groups(symbols: Sequence[str], moments: Sequence[float]) -> list[tuple[str, int]]:
-    """Label sites by element and moment, so that noise does not separate equal sites."""
+    """Label sites by element and group of similar moments."""
     groups: list[tuple[str, int]] = [("", 0)] * len(symbols)
     for symbol in set(symbols):
         sites = [site for site, other in enumerate(symbols) if other == symbol]

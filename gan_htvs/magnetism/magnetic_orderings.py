@@ -1,7 +1,7 @@
-"""Arrangements of up and down moments on the magnetic sites of a crystal, best coupled first.
+"""Collinear magnetic orderings of a crystal, ranked by estimated couplings.
 
-The best one is compensated where it can be. After it come all others that fit into the primitive
-cell or one of twice its volume, ferrimagnets too, by their coupling energy alone.
+The first ordering is compensated if possible. All other orderings in the primitive cell and the
+cells of twice its volume, including ferrimagnetic ones, follow by coupling energy.
 """
 
 from __future__ import annotations
@@ -23,99 +23,101 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 COMPENSATED = 0.1
-"""Net moment per magnetic site up to which moments of both signs cancel, Bohr magnetons."""
+"""Largest net moment per magnetic site of a compensated ordering, Bohr magnetons."""
 
 MAX_ENUMERATED = 14
-"""Up to this many magnetic sites every assignment of signs is tried for the best one."""
+"""Largest number of magnetic sites for which the first ordering is found by enumeration."""
 
-DESCENTS = 4
-"""Start points of the search where there are more sites."""
+SEARCH_STARTS = 4
+"""Number of starting points of the search for the first ordering with more sites."""
 
 MAX_RANKED = 16
-"""Up to this many magnetic sites every assignment of signs is ranked."""
+"""Largest number of magnetic sites for which the other orderings are enumerated."""
 
 RANDOM_STARTS = 64
-"""Start points of the search for others where there are more sites."""
+"""Number of starting points of the search for other orderings with more sites."""
 
 TIE = 1e-6
-"""Scores that differ by less, relative to all couplings, belong to equivalent arrangements."""
+"""Difference of equal scores, relative to the sum of all couplings."""
 
 BOND_FACTOR = 1.3
-"""An anion is bonded up to this multiple of the shortest bond of the metal: a Jahn-Teller
-distorted octahedron is within (1.2), the next shell of rock salt is not (1.7)."""
+"""Largest bond length of a metal over its shortest one: includes a Jahn-Teller distorted octahedron
+(1.2), excludes the next shell of rocksalt (1.7)."""
 
 ANION_REACH = 4.0
-"""Radius in which the shortest bond of a metal is looked for, A."""
+"""Search radius of metal-anion bonds, A."""
 
 DIRECT_STRENGTH = 0.1
-"""Direct coupling at ``DIRECT_LENGTH``, in units of one bridge of 180 degrees: it decides only
-where the bridges do not."""
+"""Direct coupling at ``DIRECT_LENGTH`` in units of a bridge of 180 degrees; small, so that it only
+ranks orderings with equal couplings by bridges."""
 
 DIRECT_LENGTH = 3.0
 """Distance of cations that share an octahedron edge, A."""
 
 DIRECT_DECAY = 10
-"""Direct coupling goes as hopping squared, and hopping between d shells as the fifth power of the
-inverse distance (Harrison, Electronic Structure and the Properties of Solids (1980))."""
+"""Exponent of the direct coupling, which is proportional to the square of the hopping; the hopping
+between d shells is proportional to the fifth power of the inverse distance (Harrison, Electronic
+Structure and the Properties of Solids (1980))."""
 
 DIRECT_REACH = 6.0
-"""Direct coupling beyond this distance is neglected, A."""
+"""Largest distance of direct coupling, A."""
 
 OCTANTS = np.array(list(product((0, 1), repeat=3)))
-"""(8, 3), the primitive cells of a 2 x 2 x 2 supercell."""
+"""Primitive cells of a 2 x 2 x 2 supercell, (8, 3)."""
 
 
 def antiferromagnetic_orderings(parallel: Structure) -> Iterator[Structure]:
-    """Turn moments over so that coupled ones are antiparallel: one order after the other.
+    """Generate orderings in which coupled moments are antiparallel.
 
-    The first cancels if it can: of an odd number of magnetic sites, in the best of the cells of
-    twice the volume. The others follow by coupling energy, whatever their net moment, and are
-    distinct under the symmetry of the crystal and the reversal of all moments. Where energies
-    are equal, small net moments, small cells and high symmetry come first; what is equal in all
-    of these has an order that depends on the setting of the cell. Orders that need a cell of more
-    than twice the volume are not considered.
+    The first ordering is compensated if possible; for an odd number of magnetic sites it is the
+    best one in the cells of twice the volume. The others follow by coupling energy, regardless of
+    their net moment, and are distinct under the space group and the reversal of all moments. For
+    equal energies small net moments, small cells and high symmetry come first; the sequence of
+    orderings that are equal in all of these depends on the setting of the cell. Orderings with a
+    cell of more than twice the volume are not considered.
 
     Parameters
     ----------
     parallel
-        Primitive cell with positive moments as site property ``magmom``, Bohr magnetons; one
-        at least is not zero.
+        Primitive cell with non-negative moments as site property ``magmom``, Bohr magnetons; at
+        least one is positive.
 
     Yields
     ------
     Structure
-        A cell of the order, moments as site property ``magmom``.
+        Cell of the ordering, with moments as site property ``magmom``.
     """
-    primitive = _Cell(parallel, np.eye(3, dtype=int))
-    doubled = [_Cell(parallel, hnf) for hnf in hermite_normal_forms(2)]
+    primitive = MagneticCell(parallel, np.eye(3, dtype=int))
+    doubled = [MagneticCell(parallel, hnf) for hnf in hermite_normal_forms(2)]
     best = _compensated(doubled if len(primitive.magnetic) % 2 else [primitive])
     yield best.structure
 
     images = _Images(primitive)
     seen = images.of(np.ones_like(best.unfolded)) | images.of(best.unfolded)
     for level in _levels([primitive, *doubled]):
-        found = []
-        for arrangement in level:
-            if images.key(arrangement.unfolded) not in seen:
-                orbit = images.of(arrangement.unfolded)
+        ranked = []
+        for ordering in level:
+            if images.key(ordering.unfolded) not in seen:
+                orbit = images.of(ordering.unfolded)
                 seen |= orbit
-                rank = (arrangement.net_moment, arrangement.cell.size, len(orbit), min(orbit))
-                found.append((rank, arrangement))
-        for _, arrangement in sorted(found, key=lambda entry: entry[0]):
-            yield arrangement.structure
+                rank = (ordering.net_moment, ordering.cell.size, len(orbit), min(orbit))
+                ranked.append((rank, ordering))
+        for _, ordering in sorted(ranked, key=lambda entry: entry[0]):
+            yield ordering.structure
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """A cell in which moments are arranged."""
+class MagneticCell:
+    """Cell of magnetic orderings."""
 
     parallel: Structure
-    """The primitive cell."""
+    """Primitive cell with parallel moments."""
     hnf: NDArray[np.int64]
-    """Lattice vectors in those of the primitive cell, as rows."""
+    """Lattice vectors (rows) in units of those of the primitive cell."""
 
     @cached_property
     def structure(self) -> Structure:
+        """Structure of the cell with parallel moments."""
         if self.size == 1:
             return self.parallel
         return self.parallel.make_supercell(self.hnf, in_place=False)
@@ -127,18 +129,19 @@ class _Cell:
 
     @cached_property
     def magnetic(self) -> NDArray[np.intp]:
-        """(n_magnetic,), indices of the magnetic sites."""
+        """Indices of the magnetic sites, (n_magnetic,)."""
         return np.flatnonzero(self.structure.site_properties["magmom"])
 
     @cached_property
-    def score(self) -> _Score:
+    def score(self) -> OrderingScore:
+        """Score of the orderings of the cell."""
         moments = np.asarray(self.structure.site_properties["magmom"], dtype=float)
         couplings = magnetic_couplings(self.structure, self.magnetic)
-        return _Score(couplings, moments[self.magnetic])
+        return OrderingScore(couplings, moments[self.magnetic])
 
     @cached_property
     def rows(self) -> NDArray[np.intp]:
-        """(n * 8,), which magnetic site is each of the n of the primitive cell, in each octant."""
+        """Magnetic site of the cell for each of the n primitive ones in each octant, (n * 8,)."""
         magnetic = np.flatnonzero(self.parallel.site_properties["magmom"])
         points = (self.parallel.frac_coords[magnetic][:, None] + OCTANTS).reshape(-1, 3)
         rows, _ = _nearest(points @ np.linalg.inv(self.hnf), self.structure, self.magnetic)
@@ -146,39 +149,39 @@ class _Cell:
 
 
 @dataclass(frozen=True)
-class _Arrangement:
-    """Signs of the moments of a cell."""
+class _Ordering:
+    """Magnetic ordering: signs of the moments of a cell."""
 
-    cell: _Cell
+    cell: MagneticCell
     signs: NDArray[np.float64]  # (n_magnetic,)
 
     @property
     def structure(self) -> Structure:
-        """The cell with its moments."""
+        """Cell with the moments of the ordering."""
         moments = np.zeros(len(self.cell.structure))
         moments[self.cell.magnetic] = self.cell.score.moments * self.signs
         return self.cell.structure.copy(site_properties={"magmom": moments.tolist()})
 
     @property
     def unfolded(self) -> NDArray[np.bool_]:
-        """(n * 8,), which of the sites of 2 x 2 x 2 primitive cells are up."""
+        """True for up moments, for the sites of 2 x 2 x 2 primitive cells, (n * 8,)."""
         return self.signs[self.cell.rows] > 0
 
     @property
     def net_moment(self) -> float:
-        """Per primitive cell, Bohr magnetons."""
+        """Net moment per primitive cell, Bohr magnetons."""
         return round(abs(float(self.signs @ self.cell.score.moments)) / self.cell.size, 3)
 
 
 class _Images:
-    """Which arrangements are one: by an operation of the space group, or with all spins reversed.
+    """Equivalence of orderings under the space group and the reversal of all moments.
 
-    Every cell of twice the volume repeats in 2 x 2 x 2 primitive cells, and every operation of
-    the crystal maps the sites of these on each other, so that arrangements of all cells are
-    compared sign by sign, without tolerance.
+    All cells of twice the volume are periodic in 2 x 2 x 2 primitive cells, and all operations of
+    the crystal permute the sites of these, so orderings of all cells are compared sign by sign,
+    without tolerance.
     """
 
-    def __init__(self, primitive: _Cell) -> None:
+    def __init__(self, primitive: MagneticCell) -> None:
         crystal, magnetic = primitive.parallel, primitive.magnetic
         kinds = list(zip(crystal.species, crystal.site_properties["magmom"], strict=True))
         stand_ins = [Element.from_Z(1 + kinds.index(kind)) for kind in kinds]
@@ -194,11 +197,11 @@ class _Images:
         self.permutations = np.array(permutations)  # (n_operations * 8, n * 8)
 
     def key(self, up: NDArray[np.bool_]) -> bytes:
-        """Name an arrangement, whichever way its first moment points."""
+        """Return the key of an ordering, independent of the reversal of all moments."""
         return np.packbits(up ^ up[0]).tobytes()
 
     def of(self, up: NDArray[np.bool_]) -> set[bytes]:
-        """Name all images of an arrangement."""
+        """Return the keys of all orderings that are equivalent to an ordering."""
         images = up[self.permutations]
         return {row.tobytes() for row in np.packbits(images ^ images[:, :1], axis=1)}
 
@@ -208,7 +211,18 @@ def _nearest(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Find the site at each point, and the lattice vector from the site to the point.
 
-    (n_points, 3), fractional -> rows of ``sites`` (n_points,), lattice vectors (n_points, 3).
+    Parameters
+    ----------
+    points
+        (n_points, 3), fractional coordinates.
+    structure
+        Crystal.
+    sites
+        Indices of the sites to search.
+
+    Returns
+    -------
+    Rows of ``sites`` (n_points,) and lattice vectors (n_points, 3).
     """
     apart = points[:, None] - structure.frac_coords[sites]
     vectors = np.rint(apart)
@@ -216,20 +230,20 @@ def _nearest(
     return rows, vectors[np.arange(len(points)), rows].astype(int)
 
 
-def _compensated(cells: list[_Cell]) -> _Arrangement:
-    """Find the arrangement of lowest score in cells of one size."""
-    best, lowest = _Arrangement(cells[0], np.ones(len(cells[0].magnetic))), np.inf
+def _compensated(cells: list[MagneticCell]) -> _Ordering:
+    """Find the ordering of lowest score in cells of equal size."""
+    best, lowest = _Ordering(cells[0], np.ones(len(cells[0].magnetic))), np.inf
     for cell in cells:
         signs = cell.score.best_signs()
         value = float(cell.score(signs[None])[0])
         if value < lowest - TIE * cell.score.scale:
-            best, lowest = _Arrangement(cell, signs), value
+            best, lowest = _Ordering(cell, signs), value
     return best
 
 
-def _levels(cells: list[_Cell]) -> Iterator[list[_Arrangement]]:
-    """Sort the arrangements of all cells into levels of equal energy, lowest first."""
-    signs = [cell.score.arrangements() for cell in cells]
+def _levels(cells: list[MagneticCell]) -> Iterator[list[_Ordering]]:
+    """Group the orderings of all cells by equal energy, lowest first."""
+    signs = [cell.score.orderings() for cell in cells]
     energies = np.concatenate(
         [cell.score.energies(s) / cell.size for cell, s in zip(cells, signs, strict=True)]
     )
@@ -238,11 +252,11 @@ def _levels(cells: list[_Cell]) -> Iterator[list[_Arrangement]]:
     order = np.argsort(energies, kind="stable")
     is_step = np.diff(energies[order]) > TIE * cells[0].score.scale
     for level in np.split(order, np.flatnonzero(is_step) + 1):
-        yield [_Arrangement(cells[owner[i]], signs[owner[i]][row[i]]) for i in np.sort(level)]
+        yield [_Ordering(cells[owner[i]], signs[owner[i]][row[i]]) for i in np.sort(level)]
 
 
-class _Score:
-    """How bad an arrangement of signs is: coupling energy plus a penalty on a net moment."""
+class OrderingScore:
+    """Score of orderings: coupling energy plus a penalty on the net moment; lower is better."""
 
     def __init__(self, couplings: NDArray[np.float64], moments: NDArray[np.float64]) -> None:
         self.couplings = couplings  # (n, n)
@@ -251,41 +265,42 @@ class _Score:
         self.allowed = COMPENSATED * len(moments)
 
     def energies(self, signs: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Coupling energies; (n_arrangements, n) of +1 and -1 -> (n_arrangements,)."""
+        """Compute coupling energies (n_orderings,) of signs (n_orderings, n), +1 or -1."""
         return np.asarray(
             0.5 * np.einsum("ai,ij,aj->a", signs, self.couplings, signs, optimize=True)
         )
 
     def __call__(self, signs: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Score arrangements; (n_arrangements, n) of +1 and -1 -> (n_arrangements,)."""
+        """Compute scores (n_orderings,) of signs (n_orderings, n), +1 or -1."""
         net = np.abs(signs @ self.moments)
-        # Larger than every difference of energies, so that moments cancel where they can.
+        # Larger than any difference of energies, so that compensated orderings come first.
         return self.energies(signs) + 10 * self.scale * np.maximum(net - self.allowed, 0)
 
-    def arrangements(self) -> NDArray[np.float64]:
-        """List all arrangements, or many low ones, with any net moment: (n_arrangements, n)."""
-        return self._all() if len(self.moments) <= MAX_RANKED else self._minima()
+    def orderings(self) -> NDArray[np.float64]:
+        """Return the signs (n_orderings, n) of all orderings, or of local minima in large cells."""
+        return self.all_signs() if len(self.moments) <= MAX_RANKED else self.local_minima()
 
     def best_signs(self) -> NDArray[np.float64]:
-        """Find the arrangement of lowest score, (n,), the first sign positive."""
-        signs = self._all() if len(self.moments) <= MAX_ENUMERATED else self._search()
+        """Return the signs (n,) of lowest score, the first sign positive."""
+        signs = self.all_signs() if len(self.moments) <= MAX_ENUMERATED else self.search()
         scores = self(signs)
         best = signs[np.argmax(scores <= scores.min() + TIE * self.scale)]
         return best * best[0]
 
-    def _all(self) -> NDArray[np.float64]:
+    def all_signs(self) -> NDArray[np.float64]:
+        """Return all distinct signs (n_orderings, n)."""
         n = len(self.moments)
-        # Turning all moments over changes nothing, so the first sign is fixed.
+        # Reversal of all moments does not change the energy, so the first sign is fixed.
         numbers = np.arange(2 ** (n - 1))[:, None]
         return np.where(numbers >> np.arange(n - 1, -1, -1) & 1, -1.0, 1.0)
 
-    def _minima(self) -> NDArray[np.float64]:
-        """Turn over one moment after the other, from random arrangements, while that helps."""
+    def local_minima(self) -> NDArray[np.float64]:
+        """Lower the energy of random orderings by single reversals until none lowers it."""
         couplings = self.couplings - np.diag(np.diag(self.couplings))
         size = (RANDOM_STARTS, len(self.moments))
         signs = np.random.default_rng(0).choice((1.0, -1.0), size)
         while True:
-            # In units in which rounding errors vanish: of equal gains the first is taken.
+            # Integer gains have no rounding errors, so the first of equal gains is chosen.
             gains = np.rint(signs * (signs @ couplings) / (TIE * self.scale))
             best = gains.argmax(axis=1)
             falling = np.flatnonzero(gains.max(axis=1) > 0)
@@ -293,21 +308,21 @@ class _Score:
                 return np.unique(signs * signs[:, :1], axis=0)
             signs[falling, best[falling]] *= -1
 
-    def _search(self) -> NDArray[np.float64]:
-        """Descend from half-up, half-down arrangements along the softest modes of J."""
+    def search(self) -> NDArray[np.float64]:
+        """Minimize scores from half-up, half-down orderings along the softest modes of J."""
         _, vectors = np.linalg.eigh(self.couplings)
-        ranks = vectors.T[:DESCENTS].argsort(axis=1, kind="stable").argsort(axis=1)
+        ranks = vectors.T[:SEARCH_STARTS].argsort(axis=1, kind="stable").argsort(axis=1)
         starts = np.where(ranks < len(self.moments) // 2, 1.0, -1.0)
-        return np.array([self._descend(start) for start in starts])
+        return np.array([self._minimize(start) for start in starts])
 
-    def _descend(self, signs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Turn over the one or two moments that lower the score most until none does."""
+    def _minimize(self, signs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Reverse the one or two moments that lower the score most, until none lowers it."""
         n = len(signs)
         first, second = (sites[:, None] for sites in np.triu_indices(n))
-        turned = np.where((np.arange(n) == first) | (np.arange(n) == second), -1.0, 1.0)
+        reversals = np.where((np.arange(n) == first) | (np.arange(n) == second), -1.0, 1.0)
         score = float(self(signs[None])[0])
         while True:
-            candidates: NDArray[np.float64] = signs * turned
+            candidates: NDArray[np.float64] = signs * reversals
             scores = self(candidates)
             best = int(scores.argmin())
             if scores[best] >= score - TIE * self.scale:
@@ -316,25 +331,25 @@ class _Score:
 
 
 def magnetic_couplings(structure: Structure, magnetic: ArrayLike) -> NDArray[np.float64]:
-    r"""Estimate how strongly each pair of sites wants to be antiparallel.
+    r"""Estimate the antiferromagnetic coupling of each pair of magnetic sites.
 
     .. math:: J_{ij} = \sum_{i-X-j} \cos^2\theta_{iXj} + w \sum_{ij} (d_0 / d_{ij})^{10}
 
-    with a first sum over all anions X bonded to both (Goodenough 1955, Kanamori 1959) and a
-    small second one over direct neighbors; images of a site in other cells count.
+    with a first sum over all anions X bonded to both sites (Goodenough 1955, Kanamori 1959) and a
+    small second sum over direct neighbors, both including periodic images.
 
     Parameters
     ----------
     structure
         Ordered crystal.
     magnetic
-        (n_magnetic,), indices of the magnetic sites.
+        Indices of the magnetic sites, (n_magnetic,).
 
     Returns
     -------
     NDArray
         (n_magnetic, n_magnetic), symmetric, in units of one bridge of 180 degrees. The energy
-        per cell of an arrangement is half the sum over :math:`s_i J_{ij} s_j`.
+        per cell of an ordering is half the sum over :math:`s_i J_{ij} s_j`.
     """
     magnetic = np.asarray(magnetic)
     couplings = np.zeros((len(magnetic), len(magnetic)))
@@ -352,7 +367,7 @@ def magnetic_couplings(structure: Structure, magnetic: ArrayLike) -> NDArray[np.
     np.minimum.at(shortest, center[is_bond], distance[is_bond])
     is_bond &= distance < BOND_FACTOR * shortest[center]
     metal, anion = row[center[is_bond]], other[is_bond]
-    # Seen from the anion, so that the images of the metal around one anion are told apart.
+    # Bond vectors at the anion distinguish the images of a metal around it.
     fractional = structure.frac_coords[other] + image - structure.frac_coords[center]
     bonds = structure.lattice.get_cartesian_coords(fractional[is_bond])  # (n_bonds, 3)
     bonds /= distance[is_bond][:, None]

@@ -1,8 +1,8 @@
 """Crystal structures: encoding, validity, overlap removal, symmetry and comparison.
 
-* ``point_cloud``: the images that the networks read and write
+* ``point_cloud``: images, the input and output of the networks
 * ``validity``, ``declash``: geometry checks and overlap removal
-* ``matching``, ``fingerprint``, ``crystals``: which structures are the same crystal
+* ``matching``, ``fingerprint``, ``crystals``: comparison of structures
 * ``symmetry``, ``superlattices``, ``random_crystals``: space groups
 """
 

@@ -1,4 +1,4 @@
-"""Which candidates are one crystal, and whether anybody knew it before."""
+"""Grouping of candidates by crystal, and their novelty."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ if TYPE_CHECKING:
 
 
 class RelaxedCandidate(NamedTuple):
-    """A relaxed candidate."""
+    """Relaxed candidate with its fingerprint and energy."""
 
     candidate_id: str
     fingerprint: Fingerprint
     energy_per_atom: float
-    """eV/atom; of one crystal, the lowest stands for all."""
+    """Energy, eV/atom."""
 
 
 class TrainingSet(NamedTuple):
-    """Structures of one reduced formula that generators learned from."""
+    """Training structures of one reduced formula."""
 
     name: str
-    """Content hash of the whole set, or of several together."""
+    """Content hash of the whole set, or of several sets."""
     members: Sequence[tuple[str, Structure]]
-    """Label and structure of each."""
+    """Labels and structures."""
 
 
 def group_crystals(relaxed: Sequence[RelaxedCandidate]) -> list[list[str]]:
     """Group candidates of one reduced formula and level of theory by crystal.
 
-    The groups depend on which candidates there are, and not on their order.
+    The groups do not depend on the order of the candidates.
 
     Returns
     -------
-    Ids of the candidates of each crystal, lowest energies first.
+    Ids of the candidates of each crystal, lowest energy first.
     """
-    in_order = sorted(relaxed, key=lambda one: (one.energy_per_atom, one.candidate_id))
-    groups = group_structures(one.fingerprint for one in in_order)
-    return [[in_order[i].candidate_id for i in group] for group in groups]
+    by_energy = sorted(relaxed, key=lambda c: (c.energy_per_atom, c.candidate_id))
+    groups = group_structures(candidate.fingerprint for candidate in by_energy)
+    return [[by_energy[i].candidate_id for i in group] for group in groups]
 
 
 def look_up(
@@ -54,32 +54,32 @@ def look_up(
     *,
     has_generator: bool,
 ) -> dict[str, Novelty]:
-    """Return for each candidate which known structure it is, if any.
+    """Match candidates with reference phases and training structures.
 
     Parameters
     ----------
     relaxed
         Candidates of one reduced formula and one campaign.
     reference_phases
-        RelaxedStructure reference phases of that formula, by name.
+        Relaxed reference phases of that formula, by name.
     training
-        What the campaign's generators learned from, if that is known.
+        Training structures of the campaign's generators, if known.
     has_generator
-        Whether the campaign has a generator: if what it learned from is not known, whether a
-        candidate is novel is not known either.
+        Whether the campaign has a generator; if so, and its training structures are unknown, the
+        novelty of unmatched candidates is unknown.
 
     Returns
     -------
-    By the id of the candidate.
+    Novelty of each candidate, by its id.
     """
     names = sorted(reference_phases)
     phases = StructureIndex(reference_phases[name] for name in names)
     members = training.members if training else ()
-    learned = StructureIndex(structure for _, structure in members)
+    trained = StructureIndex(structure for _, structure in members)
     novelties = {}
     for candidate in relaxed:
         reference = phases.first(candidate.fingerprint)
-        match = learned.first(candidate.fingerprint)
+        match = trained.first(candidate.fingerprint)
         is_novel = reference is None and match is None
         novelties[candidate.candidate_id] = Novelty(
             is_novel=None if is_novel and has_generator and training is None else is_novel,

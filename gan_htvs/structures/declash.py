@@ -1,9 +1,9 @@
-"""Soft-sphere removal of overlaps, before any potential sees the structures.
+"""Overlap removal (declash): separates overlapping atoms before relaxation with a potential.
 
-Potentials have holes at short distances, and half of all raw relaxations end in one. Minimizing
-the squared overlap of soft spheres over positions and strain removes the cause for some
-milliseconds per structure. The batch is one graph: atoms of all structures in a row, pairs as an
-edge list.
+Interatomic potentials have holes at short distances, where half of all relaxations of raw samples
+end. Overlap removal minimizes the squared overlap of soft spheres over positions and strain, which
+takes milliseconds per structure. A batch is one graph: the atoms of all structures are
+concatenated, and pairs are an edge list.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VOLUME_PER_ATOM = 13.0
-"""Density at which overlaps are removed, A^3/atom: that of open oxides."""
+"""Target volume of structures with overlaps, A^3/atom: that of open oxides."""
 
 TOLERANCE = 0.05
-"""Overlap that counts as none, A."""
+"""Largest overlap that is accepted, A."""
 
 MAX_STEPS = 400
-"""Upper bound on FIRE steps."""
+"""Largest number of FIRE steps."""
 
 MAX_DISPLACEMENT = 4.0
-"""A structure of which an atom has moved so far in its cell is moved no more, A: the geometric
-check will refuse it."""
+"""Displacement of an atom at which the overlap removal of its structure stops, A; the geometry
+check will reject the structure."""
 
 _CATION_ANION = 0.90
 _ANION_ANION = 0.97
 _CATION_CATION = 1.40
-"""About sqrt(2): cations of edge-sharing octahedra, over the cation-anion distance."""
+"""Cation-cation distance in edge-sharing octahedra over cation-anion distance, about sqrt(2)."""
 _NO_ANION = 0.90
 _ELECTRONEGATIVE = 2.5
-"""Pauling; O, N, F, S, Cl, Se and Br are above it, Mg, the 3d metals, P and H below."""
+"""Pauling electronegativity: O, N, F, S, Cl, Se and Br are above, Mg, 3d metals, P and H below."""
 
 _LOOSE = 1.15
-"""Cells looser than this times the target volume are shrunk to it."""
+"""Cells larger than this multiple of the target volume are shrunk to it."""
 _STIFFNESS = 1.0
 """Weight of the volume term, A^2 per atom and relative volume change squared."""
 _SKIN = 1.0
@@ -68,14 +68,15 @@ class DeclashResult:
     Attributes
     ----------
     structures
-        In the order given; inputs that are not finite or have an impossible cell unchanged.
+        Structures in the order of the input; inputs that are not finite or have an impossible cell
+        are unchanged.
     max_displacement
-        (n,): largest move of an atom relative to the cell, A; zero where nothing overlapped.
+        (n,): largest displacement of an atom relative to the cell, A; zero without overlaps.
     overlap
-        (n,): how far the worst pair stays below its distance, A; NaN for unusable inputs.
+        (n,): largest remaining overlap of a pair, A; NaN for unusable inputs.
     is_remade
-        (n,): whether atoms moved so far, in the mean, that a structure matcher would not pair them
-        with where they were: nothing of the input is left.
+        (n,): whether the root mean square displacement exceeds the site tolerance of the structure
+        matcher, so that the result is unrelated to the input.
     """
 
     structures: list[Structure]
@@ -86,13 +87,13 @@ class DeclashResult:
 
 @cache
 def pair_distances(elements: tuple[str, ...]) -> dict[tuple[str, str], float]:
-    """Shortest plausible distances between elements, A, from pymatgen's ionic radii.
+    """Compute shortest plausible distances between elements, A, from pymatgen's ionic radii.
 
     For Mg-Mn-O: cation-O 1.91 to 1.92, O-O 2.44, cation-cation 2.67 to 2.69.
 
     Returns
     -------
-    One value for each pair of symbols, in both orders.
+    One distance for each pair of symbols, in both orders.
     """
     anions = [s for s in elements if is_electronegative(s)]
     distances: dict[tuple[str, str], float] = {}
@@ -113,7 +114,7 @@ def pair_distances(elements: tuple[str, ...]) -> dict[tuple[str, str], float]:
 
 
 def is_electronegative(symbol: str) -> bool:
-    """Whether an element is an anion beside oxygen, too, as tellurium is not."""
+    """Return whether an element is an anion in compounds with oxygen; tellurium is not."""
     element = Element(symbol)
     return float(element.average_anionic_radius) > 0 and element.X >= _ELECTRONEGATIVE
 
@@ -129,19 +130,20 @@ def declash(
     *,
     volume_per_atom: float | None = VOLUME_PER_ATOM,
 ) -> DeclashResult:
-    """Push overlapping atoms apart over positions and strain.
+    """Separate overlapping atoms by optimizing positions and strain.
 
-    Minimizes the sum over pairs of max(0, d0 - d)^2 with d0 from :func:`pair_distances` and a
-    term that holds the volume, by FIRE (Bitzek et al., Phys. Rev. Lett. 2006, 97, 170201), each
-    structure with its own time step. Cells that are too loose or hold an overlap start from
-    ``volume_per_atom``; a structure without overlap at a sound density is returned as it is.
+    The objective is the sum over pairs of max(0, d0 - d)^2, with d0 from :func:`pair_distances`,
+    plus a term that keeps the volume. It is minimized by FIRE (Bitzek et al., Phys. Rev. Lett.
+    2006, 97, 170201) with a separate time step for each structure. Cells that are too large or
+    have an overlap are first scaled to ``volume_per_atom``. Other structures are returned
+    unchanged.
 
     Parameters
     ----------
     structures
         Raw structures, of any sizes and elements.
     volume_per_atom
-        Target volume, A^3/atom; None where the volumes given mean something and shall be held.
+        Target volume, A^3/atom; None: keep the volume of each structure.
     """
     result = DeclashResult(
         list(structures),
@@ -152,7 +154,7 @@ def declash(
     usable = [i for i, s in enumerate(structures) if len(s) and check_cell(s) is None]
     if usable:
         batch = _Batch([structures[i] for i in usable], volume_per_atom)
-        batch.relax()
+        batch.minimize()
         batch.write(result, usable)
     return result
 
@@ -195,7 +197,7 @@ class _Batch:
         return torch.eye(3, dtype=torch.float64) + self.strain
 
     def rebuild(self) -> None:
-        """Find all pairs that can come within the cutoff before the skin is used up."""
+        """List all pairs that can come within the cutoff before the skin is exhausted."""
         deformation = self.deformation()
         cells = (self.cells @ deformation).numpy()
         positions = torch.einsum("ai,aij->aj", self.positions, deformation[self.owner]).numpy()
@@ -209,7 +211,7 @@ class _Batch:
                 lattice=np.ascontiguousarray(cell),
                 tol=1e-8,
             )
-            # Each pair once; an atom and its own image are a pair too.
+            # Each pair once, including pairs of an atom and its own image.
             half = (i < j) | ((i == j) & _is_positive(image))
             first.append(i[half] + offset)
             second.append(j[half] + offset)
@@ -232,22 +234,22 @@ class _Batch:
         return bool(2 * moved + sheared * reach > _SKIN)
 
     def edges(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Undeformed pair vectors (m, 3), deformed ones, and their lengths (m,)."""
+        """Compute undeformed pair vectors (m, 3), deformed ones (m, 3), and their lengths (m,)."""
         shift = torch.einsum("mi,mij->mj", self.images, self.cells[self.edge_owner])
         undeformed = self.positions[self.second] + shift - self.positions[self.first]
         deformed = torch.einsum("mi,mij->mj", undeformed, self.deformation()[self.edge_owner])
         return undeformed, deformed, deformed.norm(dim=1)
 
     def overlaps(self, length: Tensor) -> Tensor:
-        """Return how far each pair (m,) is below its distance."""
+        """Return the overlap of each pair (m,), A."""
         return (self.distances - length).clamp(min=0)
 
     def worst(self, length: Tensor) -> Tensor:
-        """Return the largest overlap of each structure."""
+        """Return the largest overlap of each structure, A."""
         return self.largest(self.overlaps(length), self.edge_owner)
 
     def separate_coincident(self) -> None:
-        """Move atoms on top of each other a little: no direction is between them."""
+        """Displace coincident atoms randomly, since their pair vectors have no direction."""
         _, _, length = self.edges()
         atoms = torch.unique(self.second[length < _COINCIDENT])
         if len(atoms):
@@ -257,7 +259,7 @@ class _Batch:
             self.rebuild()
 
     def forces(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Negative gradients by position and strain, and the worst overlaps."""
+        """Compute negative gradients of positions and strain, and the largest overlaps."""
         undeformed, deformed, length = self.edges()
         pull = 2 * self.overlaps(length)[:, None] * deformed / length.clamp(min=1e-9)[:, None]
         deformation = self.deformation()
@@ -280,10 +282,10 @@ class _Batch:
         total = strain.sum(dim=(1, 2))
         return total.index_add(0, self.owner, atoms.sum(dim=1))
 
-    def relax(self) -> None:
-        """Run FIRE until every structure is within tolerance or at a bound."""
+    def minimize(self) -> None:
+        """Run FIRE until each structure is within tolerance or has reached a limit."""
         count = len(self.cells)
-        # Strain in units of length, so that one step size serves both.
+        # Strain in units of length, so that positions and strain share a step size.
         scale = (self.sizes ** (1 / 2) * self.target ** (1 / 3)).view(-1, 1, 1)
         speed, speed_strain = torch.zeros_like(self.positions), torch.zeros_like(self.strain)
         step = torch.full((count,), _TIME_STEP, dtype=torch.float64)
@@ -291,7 +293,7 @@ class _Batch:
         downhill = torch.zeros(count, dtype=torch.float64)
         for _ in range(MAX_STEPS):
             force, force_strain, worst = self.forces()
-            farthest = self.largest(self.moves(), self.owner)
+            farthest = self.largest(self.displacements(), self.owner)
             moving = (worst > TOLERANCE) & (farthest < MAX_DISPLACEMENT)
             if not moving.any():
                 break
@@ -325,18 +327,18 @@ class _Batch:
                 self.rebuild()
 
     def frac_coords(self) -> Tensor:
-        """Where the atoms are now, (a, 3), not wrapped."""
+        """Compute the current fractional coordinates (a, 3), not wrapped."""
         inverse = torch.linalg.inv(self.cells)
         return torch.einsum("ai,aij->aj", self.positions, inverse[self.owner])
 
-    def moves(self) -> Tensor:
-        """How far each atom has moved in its cell as it is now, (a,), A."""
+    def displacements(self) -> Tensor:
+        """Compute the displacement (a,) of each atom in the current cell, A."""
         cells = self.cells @ self.deformation()
         moved = self.frac_coords() - self.start
         return torch.einsum("ai,aij->aj", moved, cells[self.owner]).norm(dim=1)
 
     def largest(self, values: Tensor, owner: Tensor) -> Tensor:
-        """Return the largest value of each structure, of atoms or of pairs."""
+        """Return the largest value of each structure, for values of atoms or pairs."""
         largest = torch.zeros(len(self.cells), dtype=torch.float64)
         return largest.scatter_reduce(0, owner, values, "amax")
 
@@ -348,7 +350,7 @@ class _Batch:
         for i, cell, coords in zip(positions, cells.numpy(), frac_coords, strict=True):
             species = result.structures[i].species
             result.structures[i] = Structure(Lattice(cell), species, coords, to_unit_cell=True)
-        moves = self.moves()
+        moves = self.displacements()
         mean_square = torch.zeros(len(cells), dtype=torch.float64)
         mean_square = mean_square.index_add(0, self.owner, moves**2) / self.sizes
         spacing = (torch.linalg.det(cells).abs() / self.sizes) ** (1 / 3)
@@ -358,6 +360,6 @@ class _Batch:
 
 
 def _is_positive(images: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Take one of each pair of opposite images: the first non-zero component is positive."""
+    """Select one of each pair of opposite images, with a positive first non-zero component."""
     x, y, z = images.T
     return (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))

@@ -1,11 +1,11 @@
-"""Which structures the structure matcher cannot possibly equate, for many at a time.
+"""Fast filter of structure pairs that pymatgen's structure matcher cannot match.
 
-pymatgen's matcher equates two primitive cells if (1) some basis of one lattice has the lengths
-and angles of the other's within tolerance, (2) in the mean of both cells every atom has an atom of
-its element near by, once one atom of the rarest element is laid upon another, and (3) the atoms
-then pair up one to one within the site tolerance. The first two questions are asked here with the
-matcher's own tolerances, of one structure against all others at once. Whoever fails them cannot
-match; whoever passes must still be shown to the matcher.
+The matcher matches two primitive cells if (1) the lengths and angles of a basis of one lattice
+agree with those of the other within tolerance, (2) in the mean of both cells, after an atom of the
+rarest element is placed on another one, each atom has an atom of its element nearby, and (3) the
+atoms then pair one to one within the site tolerance. The filter checks conditions 1 and 2 with the
+tolerances of the matcher, for one structure against all others at once. Pairs that fail cannot
+match; pairs that pass are compared by the matcher.
 """
 
 from __future__ import annotations
@@ -21,56 +21,56 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 Formula: TypeAlias = tuple[tuple[str, int], ...]
-"""Elements and atoms of each in the primitive cell."""
+"""Elements and their numbers of atoms in the primitive cell."""
 
 LENGTH_TOLERANCE = 0.2
-"""Fractional difference of lattice lengths that still match."""
+"""Largest fractional difference of matching lattice lengths."""
 SITE_TOLERANCE = 0.3
-"""Distance of paired atoms that still match, in cube roots of the volume per atom."""
+"""Largest distance of matching atoms, in cube roots of the volume per atom."""
 ANGLE_TOLERANCE = 5.0
-"""Difference of lattice angles that still match, degrees."""
+"""Largest difference of matching lattice angles, degrees."""
 
 _SLACK = 1e-5
-"""Added to every tolerance, so that rounding never refuses a pair."""
+"""Margin of all tolerances for rounding errors."""
 
 _MOST_SKEWED = np.sqrt(2) * (1 + LENGTH_TOLERANCE) ** 3 * (1 + _SLACK)
-"""Largest product of lengths over volume of a basis that may match a reduced one, which has at
-most the square root of two (Minkowski)."""
+"""Largest product of lengths over volume of a basis that may match a reduced basis, for which it is
+at most the square root of two (Minkowski)."""
 _LARGEST_COSINE = np.cos(np.radians(60 - ANGLE_TOLERANCE)) + _SLACK
-"""The same for the angles, of which a reduced basis has none outside 60 to 120 degrees."""
+"""Largest cosine of its angles; those of a reduced basis are between 60 and 120 degrees."""
 _MOST_VECTORS = 10_000
-"""Lattices with more vectors in the box of what is in reach, thin needles, are not tabulated."""
+"""Lattices with more vectors within reach, such as needles, are not tabulated."""
 _MOST_DISTANCES = 1_000_000
-"""Distances held at a time."""
+"""Largest number of distances in memory."""
 
 _COMBINATIONS = np.array([c for c in product((-1, 0, 1), repeat=3) if any(c)])
 _PERMUTATIONS = np.array(list(permutations(range(3))))
 _SIGNS = np.array([[1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]])
-"""Which vectors of a basis are reversed; reversing all changes no angle."""
+"""Signs of the vectors of a basis; reversing all of them does not change the angles."""
 _ANGLE_SIGNS = _SIGNS.prod(axis=1, keepdims=True) * _SIGNS
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What of a primitive, reduced structure decides whether others may match it.
+    """Properties of a reduced primitive structure that determine possible matches.
 
     Attributes
     ----------
     structure
-        The reduced structure, as the matcher would reduce it.
+        Primitive structure, reduced as in the matcher.
     lengths, angles
-        (3,), (3,): of its cell when scaled to volume 1; degrees.
+        (3,), (3,): lattice lengths at volume 1, and angles in degrees.
     frac_coords
-        (n, 3), grouped by element in alphabetical order.
+        (n, 3): fractional coordinates, grouped by element in alphabetical order.
     counts
-        Atoms of each element.
+        Number of atoms of each element.
     anchor
-        Row of the atom that the matcher lays upon others: the first of the rarest element.
+        Row of the atom that the matcher places on others: the first of the rarest element.
     bases
-        (m, 3, 3): bases of the lattice that may match a reduced one, in integer coordinates, up to
-        the order and sign of their vectors; None if there are too many or the cell is not reduced.
+        (m, 3, 3): bases of the lattice that may match a reduced basis, in integer coordinates, up
+        to order and sign of their vectors; None for too many bases or a cell that is not reduced.
     base_lengths, base_angles
-        (m, 3), (m, 3): of ``bases``, volume 1; degrees.
+        (m, 3), (m, 3): lengths of ``bases`` at volume 1, and angles in degrees.
     """
 
     structure: Structure
@@ -108,7 +108,7 @@ class Fingerprint:
 
     @property
     def formula(self) -> Formula:
-        """Formula of the primitive cell: the matcher equates no others."""
+        """Formula of the primitive cell; only structures of equal formula match."""
         return tuple(self.counts.items())
 
 
@@ -116,15 +116,15 @@ def _bases(
     matrix: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.float64], NDArray[np.float64]]:
     """List bases of a lattice of volume 1; see :class:`Fingerprint`."""
-    none = (None, np.zeros((0, 3)), np.zeros((0, 3)))
+    no_bases = (None, np.zeros((0, 3)), np.zeros((0, 3)))
     lengths = np.linalg.norm(matrix, axis=1)
     if not _is_reduced(matrix[np.argsort(lengths)]):
-        return none
+        return no_bases
     shortest, second, _ = np.sort(lengths)
     reach = _MOST_SKEWED / (shortest * second)
     most = np.floor(reach * np.linalg.norm(np.linalg.inv(matrix), axis=0)).astype(int)
     if np.prod(2.0 * most + 1) > _MOST_VECTORS:
-        return none
+        return no_bases
     integers = np.indices(2 * most + 1).reshape(3, -1).T - most
     integers = integers[len(integers) // 2 + 1 :]  # one of each vector and its opposite
     vectors = integers @ matrix
@@ -156,14 +156,14 @@ def _bases(
 
 
 def _is_reduced(matrix: NDArray[np.float64]) -> bool:
-    """Whether a basis, short vectors first, is reduced in the sense of Minkowski."""
+    """Return whether a basis, short vectors first, is Minkowski-reduced."""
     size = np.linalg.norm(_COMBINATIONS @ matrix, axis=1)
     last = 2 - np.argmax(_COMBINATIONS[:, ::-1] != 0, axis=1)
     return bool((size >= np.linalg.norm(matrix, axis=1)[last] * (1 - _SLACK / 10)).all())
 
 
 class FingerprintTable:
-    """Fingerprints of one primitive formula, in order, and the search for possible matches."""
+    """Fingerprints of one primitive formula, and the search for possible matches."""
 
     def __init__(self) -> None:
         self.structures: list[Structure] = []
@@ -175,7 +175,7 @@ class FingerprintTable:
         self._angles = np.zeros((0, 3))
 
     def append(self, fingerprint: Fingerprint) -> None:
-        """Take in one more, of the same formula as all others."""
+        """Append a fingerprint of the formula of the table."""
         index = len(self.structures)
         self.structures.append(fingerprint.structure)
         self._frac_coords.append(fingerprint.frac_coords)
@@ -189,26 +189,32 @@ class FingerprintTable:
             (self._lengths, fingerprint.base_lengths),
             (self._angles, fingerprint.base_angles),
         ):
-            # In place: large arrays are seldom copied.
+            # In place, to avoid copies of large arrays.
             array.resize((n + len(fingerprint.bases), *array.shape[1:]), refcheck=False)
             array[n:] = rows
 
     def possible_matches(self, new: Fingerprint) -> list[int]:
-        """Find the structures that the matcher may equate with ``new``, ascending."""
+        """Return the indices of structures that may match ``new``, ascending."""
         if new.bases is None:
             return list(range(len(self.structures)))
-        owners, bases, lengths, angles = self._similar_bases(new)
-        passed = np.zeros(len(self.structures), dtype=bool)
-        passed[self._untabulated] = True
+        owners, bases, lengths, angles = self.similar_bases(new)
+        is_possible = np.zeros(len(self.structures), dtype=bool)
+        is_possible[self._untabulated] = True
         if len(owners):
             mean_lengths, mean_angles = (lengths + new.lengths) / 2, (angles + new.angles) / 2
             coords = np.stack([self._frac_coords[i] for i in owners]) @ np.linalg.inv(bases)
             for sign in (1, -1):
-                passed[owners[_sites_fit(sign * coords, mean_lengths, mean_angles, new)]] = True
-        return np.flatnonzero(passed).tolist()
+                fits = _fitting_sites(sign * coords, mean_lengths, mean_angles, new)
+                is_possible[owners[fits]] = True
+        return np.flatnonzero(is_possible).tolist()
 
-    def _similar_bases(self, new: Fingerprint) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-        """Bases close to that of ``new``: owner (m,), integer (m, 3, 3), lengths, angles."""
+    def similar_bases(self, new: Fingerprint) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """Find bases similar to that of ``new``.
+
+        Returns
+        -------
+        Structures (m,), integer bases (m, 3, 3), lengths (m, 3) and angles (m, 3).
+        """
         ratio = self._lengths[:, :, None] / new.lengths  # (q, of basis, of new)
         widest = (1 + LENGTH_TOLERANCE) * (1 + _SLACK)
         close = (ratio < widest) & (ratio > 1 / widest)
@@ -217,33 +223,33 @@ class FingerprintTable:
         angles = np.take_along_axis(self._angles[row], order, axis=1) - 90
         angles = 90 + angles[:, None] * _ANGLE_SIGNS
         similar = (np.abs(angles - new.angles) <= ANGLE_TOLERANCE + _SLACK).all(axis=2)
-        found, sign = np.nonzero(similar)
-        row, order = row[found], order[found]
+        match, sign = np.nonzero(similar)
+        row, order = row[match], order[match]
         bases = np.take_along_axis(self._bases[row], order[:, :, None], axis=1)
         return (
             self._owners[row],
             bases * _SIGNS[sign][:, :, None],
             np.take_along_axis(self._lengths[row], order, axis=1),
-            angles[found, sign],
+            angles[match, sign],
         )
 
 
-def _sites_fit(
+def _fitting_sites(
     coords: NDArray[np.float64],
     lengths: NDArray[np.float64],
     angles: NDArray[np.float64],
     new: Fingerprint,
 ) -> NDArray[np.int64]:
-    """Find which ``coords`` (m, n, 3) can be laid upon the atoms of ``new`` in cells (m, 3).
+    """Find which ``coords`` (m, n, 3) can be shifted onto the atoms of ``new`` in cells (m, 3).
 
-    Two atoms that both pair up within the site tolerance do so, once one of them is laid upon its
-    partner, within twice the tolerance.
+    If all atoms pair within the site tolerance, then after a shift that superimposes one pair, all
+    others pair within twice the tolerance.
     """
     volume, metric = _metric(lengths, angles)
     reach = 2 * SITE_TOLERANCE * (volume / len(new.frac_coords)) ** (1 / 3) * (1 + _SLACK)
     widest = reach[:, None] * np.sqrt(np.diagonal(np.linalg.inv(metric), axis1=1, axis2=2))
-    # Only if the sphere lies within half a cell is the nearest image in fractions the nearest.
-    small = np.all(widest < 1 / 2, axis=1)
+    # The nearest image in fractional coordinates is the nearest one only in small spheres.
+    is_small = np.all(widest < 1 / 2, axis=1)
 
     ends = np.cumsum(list(new.counts.values()))
     blocks = [slice(end - n, end) for end, n in zip(ends, new.counts.values(), strict=True)]
@@ -260,7 +266,7 @@ def _sites_fit(
             apart = moved[:, :, None] - coords[cell, None, block]
             apart -= np.round(apart)
             squared = ((apart @ metric[cell, None]) * apart).sum(axis=3)
-            near = (squared <= reach[cell, None, None] ** 2) | ~small[cell, None, None]
+            near = (squared <= reach[cell, None, None] ** 2) | ~is_small[cell, None, None]
             near &= (np.abs(apart) <= widest[cell, None, None]).all(axis=3)
             fits[part] = near.any(axis=2).all(axis=1)
         which, shift = which[fits], shift[fits]
@@ -270,7 +276,7 @@ def _sites_fit(
 def _metric(
     lengths: NDArray[np.float64], angles: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Volumes (m,) and metric tensors (m, 3, 3) of cells (m, 3), angles in degrees."""
+    """Compute volumes (m,) and metric tensors (m, 3, 3) of cells (m, 3), angles in degrees."""
     cosines = np.cos(np.radians(angles))
     metric = np.ones((len(lengths), 3, 3))
     for i, (j, k) in enumerate(((1, 2), (0, 2), (0, 1))):

@@ -1,4 +1,4 @@
-"""Which structures are the same crystal."""
+"""Comparison of structures with pymatgen's StructureMatcher, filtered by fingerprints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def structure_matcher() -> StructureMatcher:
-    """Make the matcher that decides sameness everywhere: primitive cells, scaled volumes."""
+    """Build the matcher of this project: primitive cells, scaled volumes."""
     return StructureMatcher(
         ltol=LENGTH_TOLERANCE,
         stol=SITE_TOLERANCE,
@@ -34,15 +34,15 @@ def structure_matcher() -> StructureMatcher:
 
 
 class StructureIndex:
-    """Structures to look others up in.
+    """Index of structures for the search of matches.
 
-    The matcher decides, but it is shown only pairs whose fingerprints do not rule a match out, in
-    cells that are reduced once.
+    Each structure is reduced once, and the matcher compares only pairs whose fingerprints may
+    match.
 
     Parameters
     ----------
     structures
-        In the order of their positions, counted from 0.
+        Structures in the order of their positions, counted from 0.
     """
 
     def __init__(self, structures: Iterable[Structure] = ()) -> None:
@@ -56,11 +56,11 @@ class StructureIndex:
         return sum(map(len, self._positions.values()))
 
     def first(self, structure: Structure | Fingerprint) -> int | None:
-        """Return the first position that matches, or None."""
+        """Return the position of the first match, or None."""
         return next(self.positions(structure), None)
 
     def positions(self, structure: Structure | Fingerprint) -> Iterator[int]:
-        """Yield the positions of all that match, ascending."""
+        """Yield the positions of all matches, ascending."""
         new = _fingerprint(structure)
         table = self._tables[new.formula]
         for i in table.possible_matches(new):
@@ -73,15 +73,15 @@ class StructureIndex:
 
 
 class UniqueStructures(StructureIndex):
-    """A growing set of structures of which no two match."""
+    """Growing index in which no two structures match."""
 
     def add(self, structure: Structure) -> bool:
-        """Add the structure if it matches none before; return whether it was added."""
+        """Add a structure unless it matches an earlier one; return whether it was added."""
         before = len(self)
         return self.place(structure) == before
 
     def place(self, structure: Structure | Fingerprint) -> int:
-        """Add the structure if it matches none before; return its position or the match's."""
+        """Add a structure unless it matches; return its position or that of the match."""
         fingerprint = _fingerprint(structure)
         position = self.first(fingerprint)
         if position is None:
@@ -91,14 +91,14 @@ class UniqueStructures(StructureIndex):
 
 
 class NamedCrystals:
-    """A growing set of crystals, each with the name of the first structure of it."""
+    """Growing index of crystals, each with the name of its first structure."""
 
     def __init__(self) -> None:
         self._unique = UniqueStructures()
         self._names: dict[int, str] = {}
 
     def match(self, name: str, structure: Structure) -> str | None:
-        """Add a structure; return the name of the first one of its crystal, if there was one."""
+        """Add a structure; return the name of the first match, or None for a new crystal."""
         first = self._names.setdefault(self._unique.place(structure), name)
         return None if first == name else first
 
@@ -114,7 +114,7 @@ def group_structures(structures: Iterable[Structure | Fingerprint]) -> list[list
 
     Returns
     -------
-    Indices into ``structures``, ascending within groups, groups by their first members.
+    Indices of ``structures``, ascending within groups; groups in the order of their first members.
     """
     unique = UniqueStructures()
     groups: dict[int, list[int]] = defaultdict(list)
@@ -124,5 +124,5 @@ def group_structures(structures: Iterable[Structure | Fingerprint]) -> list[list
 
 
 def unique_indices(structures: Iterable[Structure]) -> list[int]:
-    """Keep the first of each group of matching structures: ascending indices."""
+    """Return the index of the first structure of each group of matches, ascending."""
     return [group[0] for group in group_structures(structures)]

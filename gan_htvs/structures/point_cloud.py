@@ -1,9 +1,9 @@
-"""Structures as point clouds of fixed size: the (rows, 3) images that the networks see.
+"""Point-cloud representation: structures as images (rows, 3) of fixed size.
 
-Row 0 holds a, b, c over 30 A, row 1 alpha, beta, gamma over 180 degrees. One row per atom follows,
-in blocks by element, as wide as the caps of the chemical system; unused rows are zero. A real atom
-at the origin must not look like padding, so coordinates are moved to [1/6, 5/6] (Kim et al., ACS
-Cent. Sci. 2020, 6, 1412, and the code published with it).
+Row 0 has a, b, c over 30 A, row 1 alpha, beta, gamma over 180 degrees. One row per atom follows, in
+blocks by element whose sizes are the caps of the chemical system; unused rows are zero. To
+distinguish an atom at the origin from padding, coordinates are mapped to [1/6, 5/6] (Kim et al.,
+ACS Cent. Sci. 2020, 6, 1412, and the code published with it).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 CELL_ROWS = 2
 LENGTH_SCALE = 30.0
-"""Lattice length that is written as 1, A."""
+"""Lattice length that is encoded as 1, A."""
 ANGLE_SCALE = 180.0
-"""Lattice angle that is written as 1, degrees."""
+"""Lattice angle that is encoded as 1, degrees."""
 DECIMALS = 6
-"""Digits of lengths, angles and coordinates that are written: the last ones of a float depend on
-the processor, and a coordinate of -1e-17 would become 1 and not 0."""
+"""Decimals of encoded lengths, angles and coordinates: the last digits of a float depend on the
+processor, and a coordinate of -1e-17 would become 1 instead of 0."""
 PRESENCE_THRESHOLD = 0.4
-"""A row whose sum is larger is an atom; the smallest sum of a real one is 0.5."""
+"""Rows with a larger sum are atoms; the smallest sum of an atom is 0.5."""
 
 
 def squeeze_coords(frac_coords: NDArray) -> NDArray:
@@ -42,11 +42,11 @@ def squeeze_coords(frac_coords: NDArray) -> NDArray:
 
 FIRST, LAST = squeeze_coords(np.array([0.0, 1.0])).tolist()
 EDGE = LAST - FIRST
-"""Length of a cell edge in squeezed coordinates, from the first to the last."""
+"""Length of a cell edge in squeezed coordinates."""
 
 
 def expand_coords(squeezed: NDArray) -> NDArray:
-    """Undo :func:`squeeze_coords` and wrap into [0, 1)."""
+    """Invert :func:`squeeze_coords` and wrap into [0, 1)."""
     frac_coords = np.mod((15 * squeezed - 2.5) / 10, 1.0)
     # A tiny negative number modulo 1 rounds to 1.
     return np.where(frac_coords >= 1.0, 0.0, frac_coords)
@@ -54,18 +54,18 @@ def expand_coords(squeezed: NDArray) -> NDArray:
 
 @dataclass(frozen=True)
 class DecodedCells:
-    """A batch of decoded images, still as arrays.
+    """A batch of decoded images, as arrays.
 
     Attributes
     ----------
     system
-        The chemical system that gives the rows their elements.
+        Chemical system that defines the elements of the rows.
     lattice_parameters
         (n, 6): a, b, c in A, alpha, beta, gamma in degrees.
     frac_coords
-        (n, max_atoms, 3) in [0, 1); meaningless where ``presence`` is False.
+        (n, max_atoms, 3) in [0, 1); undefined where ``presence`` is False.
     presence
-        (n, max_atoms): which rows are atoms.
+        (n, max_atoms): True for rows that are atoms.
     """
 
     system: ChemicalSystem
@@ -78,13 +78,13 @@ class DecodedCells:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """(n, n_elements): atoms of each element."""
+        """Number of atoms of each element, (n, n_elements)."""
         per_block = [self.presence[:, block].sum(axis=1) for block in self.system.blocks]
         return np.stack(per_block, axis=1)
 
     @property
     def reasons(self) -> list[RejectionReason | None]:
-        """What makes each image undecodable, or None."""
+        """Reason why each image is invalid, or None."""
         finite = np.isfinite(self.lattice_parameters).all(axis=1) & (
             np.isfinite(self.frac_coords) | ~self.presence[..., None]
         ).all(axis=(1, 2))
@@ -99,7 +99,7 @@ class DecodedCells:
         return reasons.tolist()
 
     def to_structures(self) -> list[Structure | RejectionReason]:
-        """Build each structure, or tell why there is none."""
+        """Build the structure of each image, or return its rejection reason."""
         symbols = np.repeat(self.system.elements, self.system.max_counts)
         return [
             Structure(
@@ -114,12 +114,12 @@ class DecodedCells:
 
 
 def encode(structures: Sequence[Structure], system: ChemicalSystem) -> NDArray[np.float32]:
-    """Write structures as images, atoms grouped by element.
+    """Encode structures as images, with atoms grouped by element.
 
     Parameters
     ----------
     structures
-        Structures that hold every element of ``system`` and none beside.
+        Structures with exactly the elements of ``system``.
     system
         Elements and caps.
 
@@ -130,8 +130,8 @@ def encode(structures: Sequence[Structure], system: ChemicalSystem) -> NDArray[n
     Raises
     ------
     ValueError
-        If a structure does not fit: a foreign or missing element, more atoms than the cap, or a
-        lattice vector longer than 30 A. The message gives its position in ``structures``.
+        If a structure has an element outside the system, lacks an element, has more atoms than the
+        cap, or a lattice vector longer than 30 A. The message has its position in ``structures``.
     """
     images = np.zeros((len(structures), CELL_ROWS + system.max_atoms, 3), dtype=np.float32)
     for i, structure in enumerate(structures):
@@ -158,7 +158,7 @@ def encode(structures: Sequence[Structure], system: ChemicalSystem) -> NDArray[n
 def decode(
     images: NDArray, system: ChemicalSystem, *, presence: NDArray[np.bool_] | None = None
 ) -> DecodedCells:
-    """Read images back into cells, in one sweep over the batch.
+    """Decode a batch of images.
 
     Parameters
     ----------
@@ -167,17 +167,17 @@ def decode(
     system
         Elements and caps.
     presence
-        (n, max_atoms): which rows are atoms, if the classifier has decided it. Otherwise a row is
-        an atom if its sum exceeds 0.4.
+        (n, max_atoms): True for rows that are atoms, as predicted by the classifier. By default a
+        row is an atom if its sum exceeds 0.4.
 
     Returns
     -------
-    Arrays; an element without any atom is reported as a reason and never filled up.
+    Cells as arrays; an element without atoms is a rejection reason.
 
     Raises
     ------
     ValueError
-        If the shapes do not belong to ``system``.
+        If the shapes do not match ``system``.
     """
     images = np.asarray(images, dtype=np.float64)
     expected = (CELL_ROWS + system.max_atoms, 3)

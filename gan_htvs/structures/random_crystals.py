@@ -1,7 +1,7 @@
-"""Random crystals with symmetry.
+"""Random crystals of random space groups.
 
-PyXtal (Fredericks et al., Computer Physics Communications 2021, 261, 107810) places the orbits.
-Nearly all known crystals are symmetric, and random positions almost never are.
+PyXtal (Fredericks et al., Computer Physics Communications 2021, 261, 107810) occupies the Wyckoff
+positions. Nearly all known crystals are symmetric, and random positions almost never are.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ N_SPACE_GROUPS = 230
 
 
 ATTEMPTS = 20
-"""Space groups tried for one crystal; most attempts succeed. One takes tenths of a second, but up
-to 20 s where high symmetry must hold many atoms of unlike numbers."""
+"""Number of space groups that are tried for one crystal; most attempts succeed. An attempt takes
+tenths of a second, but up to 20 s for many atoms of unequal numbers in a group of high symmetry."""
 
 
-CLOSEST = 0.5
-"""Share of the declash distances that PyXtal must keep.
+PYXTAL_DISTANCE_FACTOR = 0.5
+"""Shortest distance in PyXtal as a fraction of the distances of the overlap removal.
 
-Overlap removal does the rest. It breaks the symmetry of a third of the crystals, whose atoms clash
-on sites that symmetry holds fixed; 0.9 would prevent that, and cost PyXtal seconds per crystal.
+Overlap removal separates closer atoms. It breaks the symmetry of a third of the crystals, whose
+atoms overlap on sites that are fixed by symmetry; 0.9 would prevent that, but PyXtal would take
+seconds per crystal.
 """
 
 
@@ -49,7 +50,7 @@ PRIMITIVE_VECTORS: dict[str, NDArray[np.float64]] = {
     "F": np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2,
     "R": np.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3,
 }
-"""Rows: primitive vectors in the conventional ones, by centring; obverse hexagonal axes."""
+"""Primitive vectors (rows) in the conventional basis, by centering; obverse hexagonal axes."""
 
 
 _SAME_SITE = 0.01
@@ -58,19 +59,19 @@ _group = cache(Group)
 
 
 def symmetric_crystals(counts: Mapping[str, int], rng: np.random.Generator) -> Iterator[Structure]:
-    """Draw crystals with random space groups among those that can hold the atoms.
+    """Generate crystals of random space groups that are compatible with the composition.
 
     Parameters
     ----------
     counts
-        Atoms of each element in the primitive cell.
+        Number of atoms of each element in the primitive cell.
     rng
-        Decides everything.
+        Random number generator.
 
     Yields
     ------
-    Primitive cells with exactly ``counts`` atoms, grouped in the order of ``counts``, until PyXtal
-    fails ``ATTEMPTS`` times for one. They may overlap.
+    Primitive cells with exactly ``counts`` atoms, grouped in the order of ``counts``, until
+    ``ATTEMPTS`` consecutive attempts fail. Atoms may overlap.
     """
     groups = compatible_groups(tuple(counts.values()))
     failures = 0
@@ -85,7 +86,7 @@ def symmetric_crystals(counts: Mapping[str, int], rng: np.random.Generator) -> I
 
 @cache
 def compatible_groups(counts: tuple[int, ...]) -> tuple[int, ...]:
-    """List the space groups with orbits that add up to these numbers in a primitive cell."""
+    """List the space groups that can have these numbers of atoms in a primitive cell."""
     return tuple(
         number
         for number in range(1, N_SPACE_GROUPS + 1)
@@ -96,11 +97,13 @@ def compatible_groups(counts: tuple[int, ...]) -> tuple[int, ...]:
 @cache
 def _shortest_distances(elements: tuple[str, ...]) -> Tol_matrix:
     distances = pair_distances(elements)
-    return Tol_matrix(*((*pair, CLOSEST * distance) for pair, distance in distances.items()))
+    return Tol_matrix(
+        *((*pair, PYXTAL_DISTANCE_FACTOR * distance) for pair, distance in distances.items())
+    )
 
 
 def symmetric_crystal(number: int, counts: Mapping[str, int], *, seed: int) -> Structure | None:
-    """Make one crystal, or None if PyXtal does not manage."""
+    """Generate one crystal; None if PyXtal fails."""
     crystal = pyxtal()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -119,18 +122,18 @@ def symmetric_crystal(number: int, counts: Mapping[str, int], *, seed: int) -> S
         except (PyXtalError, RuntimeError):
             return None
     conventional = crystal.to_pymatgen(resort=False)
-    primitive = _primitive(conventional, centring=_group(number).symbol[0])
+    primitive = _primitive(conventional, centering=_group(number).symbol[0])
     if primitive.composition.get_el_amt_dict() != dict(counts):
         return None
     order = list(counts)
     return Structure.from_sites(sorted(primitive, key=lambda s: order.index(s.specie.symbol)))
 
 
-def _primitive(structure: Structure, *, centring: str) -> Structure:
-    """Reduce a conventional cell by its centring alone, which may leave it larger than can be."""
-    if centring == "P":
+def _primitive(structure: Structure, *, centering: str) -> Structure:
+    """Reduce a conventional cell by its centering; the result may have a smaller primitive cell."""
+    if centering == "P":
         return structure
-    lattice = Lattice(PRIMITIVE_VECTORS[centring] @ structure.lattice.matrix)
+    lattice = Lattice(PRIMITIVE_VECTORS[centering] @ structure.lattice.matrix)
     primitive = Structure(
         lattice,
         structure.species,

@@ -19,7 +19,7 @@ SYMPREC = 1e-2
 """Distance within which sites are symmetry-equivalent, A; AFLOW coordinates have 3-5 digits."""
 
 INTEGRAL = 1e-4
-"""Error of fractional coordinates that count as integers."""
+"""Largest error of fractional coordinates that are treated as integers."""
 
 
 def hermite_normal_forms(index: int) -> NDArray[np.int64]:
@@ -39,7 +39,7 @@ def hermite_normal_forms(index: int) -> NDArray[np.int64]:
 
 
 def inequivalent_superlattices(index: int, structure: Structure) -> NDArray[np.int64]:
-    """Keep one superlattice of each class under the point group of ``structure``.
+    """List one superlattice of each equivalence class under the point group of ``structure``.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def inequivalent_superlattices(index: int, structure: Structure) -> NDArray[np.i
     """
     forms = hermite_normal_forms(index)
     rotations = np.unique(space_group_operations(structure)[0], axis=0).astype(float)
-    # A rotation W of column coordinates takes the row basis H to H W^T; two bases span the same
-    # lattice if one in terms of the other is integral.
+    # A rotation W of column coordinates maps the row basis H to H W^T; two bases span the same
+    # lattice if the coordinates of one in the other are integers.
     inverses = np.linalg.inv(forms)
     kept: list[int] = []
     symmetry_orders: list[int] = []
@@ -66,12 +66,12 @@ def inequivalent_superlattices(index: int, structure: Structure) -> NDArray[np.i
             continue
         kept.append(i)
         images = form @ rotations.transpose(0, 2, 1)
-        in_terms = np.einsum("rij,njk->nrik", images, inverses)
-        maps_to = (np.abs(in_terms - in_terms.round()) < INTEGRAL).all(axis=(2, 3))
+        coordinates = np.einsum("rij,njk->nrik", images, inverses)
+        maps_to = (np.abs(coordinates - coordinates.round()) < INTEGRAL).all(axis=(2, 3))
         symmetry_orders.append(int(maps_to[i].sum()))
         equivalent |= maps_to.any(axis=1)
     cells = forms[kept].astype(float) @ structure.lattice.matrix
-    # Rounded, so that equal sums of different machines sort by the order of enumeration.
+    # Rounded, so that equal sums keep the order of enumeration on every machine.
     sizes = np.round([np.square(spglib.niggli_reduce(cell)).sum() for cell in cells], 4)
     by_size = np.argsort(sizes, kind="stable")
     by_symmetry = np.lexsort((sizes, -np.array(symmetry_orders)))
@@ -80,7 +80,7 @@ def inequivalent_superlattices(index: int, structure: Structure) -> NDArray[np.i
 
 
 def space_group_operations(structure: Structure) -> tuple[NDArray, NDArray]:
-    """Find the rotations (m, 3, 3) and translations (m, 3) in fractional coordinates."""
+    """Return the rotations (m, 3, 3) and translations (m, 3) in fractional coordinates."""
     numbers = [site.specie.Z for site in structure]
     cell = (structure.lattice.matrix, structure.frac_coords, numbers)
     symmetry = spglib.get_symmetry(cell, symprec=SYMPREC)

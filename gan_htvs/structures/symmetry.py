@@ -1,6 +1,6 @@
-"""Crystals from a space group and an asymmetric unit, by spglib's table of operations.
+"""Crystals from space group and asymmetric unit, and symmetrization of structures, by spglib.
 
-``Structure.from_spacegroup`` does the same, but takes seconds to generate a cubic group.
+``Structure.from_spacegroup`` takes seconds to generate the operations of a cubic group.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 N_HALL_SETTINGS = 530
-"""Settings of the 230 space groups in the database of spglib."""
+"""Number of Hall settings of the 230 space groups in spglib."""
 
 SAME_SITE = 0.01
-"""Images of a position that are this close are one site, A."""
+"""Images of a position within this distance are one site, A."""
 
 
 def primitive_crystal(
@@ -34,16 +34,16 @@ def primitive_crystal(
     ----------
     space_group
         International short symbol or number. Standard setting: unique axis b, hexagonal axes,
-        and origin choice 1 where there are two.
+        origin choice 1.
     lattice
-        Of the conventional cell, A.
+        Lattice of the conventional cell, A.
     sites
         Symbol and fractional coordinates of one atom of each orbit.
 
     Raises
     ------
     KeyError
-        If there is no such space group.
+        If the space group does not exist.
     """
     operations = spglib.get_symmetry_from_database(_hall_numbers()[space_group])
     species: list[str] = []
@@ -59,7 +59,7 @@ def primitive_crystal(
 
 @cache
 def _hall_numbers() -> dict[str | int, int]:
-    """Symbol and number of each space group -> the setting that spglib lists first."""
+    """Map symbol and number of each space group to its first Hall setting in spglib."""
     numbers: dict[str | int, int] = {}
     for hall_number in range(1, N_HALL_SETTINGS + 1):
         kind = spglib.get_spacegroup_type(hall_number)
@@ -69,19 +69,19 @@ def _hall_numbers() -> dict[str | int, int]:
 
 
 def symmetrize(structure: Structure, tolerance: float) -> Structure:
-    """Put the atoms of a near-symmetric structure where its symmetry wants them.
+    """Move the atoms of a nearly symmetric structure to their symmetric positions.
 
     Parameters
     ----------
     structure
         Any periodic structure without site properties.
     tolerance
-        How far an atom may be from there, A; 0 leaves everything as it is.
+        Largest distance of an atom from its symmetric position, A; 0: no symmetrization.
 
     Returns
     -------
-    The primitive cell of the symmetrized crystal, or the structure itself where there is no
-    symmetry but that of its lattice.
+    Primitive cell of the symmetrized crystal, or the unchanged structure if it has no symmetry
+    besides lattice translations.
     """
     if not tolerance:
         return structure
@@ -90,10 +90,12 @@ def symmetrize(structure: Structure, tolerance: float) -> Structure:
     dataset = spglib.get_symmetry_dataset(cell, symprec=tolerance)
     if dataset is None or len(dataset.rotations) == 1:
         return structure
-    found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=False, symprec=tolerance)
-    if found is None or len(structure) % len(found[2]):
+    standardized = spglib.standardize_cell(
+        cell, to_primitive=True, no_idealize=False, symprec=tolerance
+    )
+    if standardized is None or len(structure) % len(standardized[2]):
         return structure
-    matrix, coords, kinds = found
+    matrix, coords, kinds = standardized
     ideal = Structure(Lattice(matrix), [Element.from_Z(int(z)) for z in kinds], coords)
     if ideal.composition.reduced_formula != structure.composition.reduced_formula:
         return structure

@@ -1,6 +1,6 @@
-"""Why a generated structure is thrown away, and the geometric checks that decide it.
+"""Rejection reasons of generated structures, and geometry checks.
 
-Reference phases are not generated: they have a check of their own, :func:`unphysical_change`.
+Reference phases are checked by :func:`unphysical_change` instead.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 MIN_DISTANCE = 1.0
-"""No two atoms of an oxide come closer, A; potentials have holes below it."""
+"""Shortest distance between two atoms, A; potentials have holes at shorter distances."""
 
 VOLUME_RANGE = (5.0, 40.0)
-"""Smallest and largest volume accepted, A^3/atom; Mg-Mn-O oxides have 9 to 16."""
+"""Smallest and largest accepted volume, A^3/atom; Mg-Mn-O oxides have 9 to 16."""
 
 MAX_CHANGE = 2.0
 """Factor by which a relaxation may change volume and shortest distance of a reference phase."""
 
 _MIN_CELL_DETERMINANT = 1e-3
-"""Squared volume of the unit-edge cell below which it is flat: 1e-3 is 3 % of a cube."""
+"""Smallest squared volume of the cell with unit edges; 1e-3 is 3 % of the volume of a cube."""
 
 
 _HALF_TURN = 180.0
 
 
 class RejectionReason(StrEnum):
-    """Why a sample does not go on."""
+    """Reasons for which samples are rejected."""
 
     NOT_FINITE = "not_finite"
     WRONG_COMPOSITION = "wrong_composition"
@@ -47,7 +47,7 @@ class RejectionReason(StrEnum):
 
 
 def possible_cells(parameters: ArrayLike) -> NDArray[np.bool_]:
-    """Tell which lattice parameters close a parallelepiped that is not flat.
+    """Return which lattice parameters define a cell that is not flat.
 
     Parameters
     ----------
@@ -72,21 +72,21 @@ def check_geometry(
     *,
     pair_distances: Mapping[tuple[str, str], float] | None = None,
 ) -> RejectionReason | None:
-    """Find the first geometric reason against a structure, before or after relaxation.
+    """Check distances and volume of a structure, before or after relaxation.
 
-    No two atoms may come closer than ``MIN_DISTANCE``, periodic images of one and the same atom
-    included, and the volume per atom must lie within ``VOLUME_RANGE``.
+    Distances between atoms, including periodic images of the same atom, must be at least
+    ``MIN_DISTANCE``, and the volume per atom must be within ``VOLUME_RANGE``.
 
     Parameters
     ----------
     structure
         Any periodic structure.
     pair_distances
-        Larger shortest distances for pairs of elements (symbols in either order), A.
+        Larger minimum distances for pairs of elements (symbols in any order), A.
 
     Returns
     -------
-    The reason, or None for a structure in order.
+    The first rejection reason, or None for a valid structure.
     """
     if (problem := check_cell(structure)) is not None:
         return problem
@@ -99,7 +99,7 @@ def check_geometry(
 
 
 def check_cell(structure: Structure) -> RejectionReason | None:
-    """Return why a cell cannot be computed with, if its numbers are not finite or it is flat."""
+    """Return the rejection reason of a structure that is not finite or has a flat cell, or None."""
     if not _is_finite(structure):
         return RejectionReason.NOT_FINITE
     if not possible_cells([structure.lattice.parameters])[0]:
@@ -113,20 +113,20 @@ def _is_finite(structure: Structure) -> bool:
 
 
 def unphysical_change(start: Structure, end: Structure) -> str | None:
-    """Return how the relaxation of a reference phase changed it beyond belief, if it did.
+    """Check whether the relaxation of a reference phase changed it by an unphysical amount.
 
-    Reference phases are crystals that exist, from solid hydrogen to caesium, so the limits for
-    generated oxides (:func:`check_geometry`) do not apply. Where the potential has a hole, atoms
-    collapse, and where it does not bind them, they fly apart.
+    Reference phases are known crystals, from solid hydrogen to cesium, so the limits for generated
+    oxides (:func:`check_geometry`) do not apply. A crystal collapses in a hole of the potential,
+    and expands if the potential does not bind its atoms.
 
     Parameters
     ----------
     start, end
-        The phase as published and after relaxation; the cells may differ in size.
+        The phase as published and after relaxation; cell sizes may differ.
 
     Returns
     -------
-    Clause with quantity, values and bound, or None for a believable relaxation.
+    Clause with quantity, values and limit, or None for a physical change.
     """
     if not _is_finite(end):
         return "its coordinates are not finite"
@@ -149,7 +149,7 @@ def _volume_per_atom(structure: Structure) -> float:
 
 def _shortest_distance(structure: Structure) -> float:
     """Return the shortest distance between two atoms, periodic images included, in A."""
-    # Nearest neighbors are farthest apart in the closest packing, at 2^(1/6) v^(1/3).
+    # The largest nearest-neighbor distance is that of close packing, 2^(1/6) v^(1/3).
     cutoff = 1.13 * _volume_per_atom(structure) ** (1 / 3)
     return float(structure.get_neighbor_list(cutoff)[3].min())
 
@@ -160,7 +160,7 @@ def _has_close_pair(structure: Structure, pair_distances: Mapping[tuple[str, str
     if not pair_distances:
         return bool((distance < MIN_DISTANCE).any())
     symbols = [site.specie.symbol for site in structure]
-    # The list holds each pair in both orders.
+    # The list has each pair in both orders.
     allowed = [
         max(MIN_DISTANCE, pair_distances.get((symbols[i], symbols[j]), 0.0))
         for i, j in zip(center, neighbor, strict=True)

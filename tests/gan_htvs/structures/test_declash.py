@@ -6,14 +6,9 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.structures.declash import VOLUME_PER_ATOM, declash, pair_distances
 from gan_htvs.structures.validity import RejectionReason, check_geometry, possible_cells
+from tests.helpers import rocksalt_cell
 
 ELEMENTS = ("Mg", "Mn", "O")
-
-
-def rocksalt(a: float) -> Structure:
-    corners = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-    centers = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
-    return Structure(Lattice.cubic(a), ["Mg"] * 4 + ["O"] * 4, corners + centers)
 
 
 def random_cells(n: int, counts: tuple[int, int, int] = (2, 4, 8)) -> list[Structure]:
@@ -28,8 +23,8 @@ def random_cells(n: int, counts: tuple[int, int, int] = (2, 4, 8)) -> list[Struc
     return cells
 
 
-def shortest_distance_ratio(structure: Structure) -> float:
-    """Oracle: pymatgen's neighbor search, each pair over its distance."""
+def smallest_distance_ratio(structure: Structure) -> float:
+    """Compute the smallest ratio of distance and pair distance by pymatgen's neighbor search."""
     distances = pair_distances(ELEMENTS)
     return min(
         neighbor.nn_distance / distances[site.specie.symbol, neighbor.specie.symbol]
@@ -38,7 +33,7 @@ def shortest_distance_ratio(structure: Structure) -> float:
     )
 
 
-def test_distances_of_magnesium_manganese_oxides() -> None:
+def test_pair_distances_of_mg_mn_o() -> None:
     distances = pair_distances(ELEMENTS)
     assert 1.85 <= distances["Mg", "O"] <= 1.95
     assert 1.85 <= distances["O", "Mn"] <= 1.95
@@ -47,21 +42,21 @@ def test_distances_of_magnesium_manganese_oxides() -> None:
         assert 2.6 <= distances[pair] <= 2.7
 
 
-def test_distances_exist_for_other_chemistries() -> None:
+def test_pair_distances_of_other_chemistries() -> None:
     assert pair_distances(("V", "O"))["V", "O"] == pytest.approx(1.83, abs=0.05)
     barium = pair_distances(("Ba", "Ti", "O"))
     assert barium["Ba", "O"] > barium["Ti", "O"]
     assert 2.2 < pair_distances(("Cu", "Zn"))["Cu", "Zn"] < 2.8
 
 
-def test_random_cells_come_out_without_overlap_at_an_oxide_density() -> None:
+def test_random_cells_have_no_overlap_and_an_oxide_density() -> None:
     cells = random_cells(12)
     result = declash(cells)
     assert (result.overlap <= 0.05).all()
     for before, after in zip(cells, result.structures, strict=True):
         assert after.composition == before.composition
         assert after.volume / len(after) == pytest.approx(VOLUME_PER_ATOM, rel=0.2)
-        assert shortest_distance_ratio(after) > 0.96
+        assert smallest_distance_ratio(after) > 0.96
         assert check_geometry(after) is None
     assert (result.max_displacement > 0.1).all()
 
@@ -85,15 +80,15 @@ def test_declash_is_deterministic() -> None:
         np.testing.assert_array_equal(a.lattice.matrix, b.lattice.matrix)
 
 
-def test_a_sound_crystal_is_not_touched() -> None:
-    crystal = rocksalt(4.21)
+def test_crystal_without_overlap_is_unchanged() -> None:
+    crystal = rocksalt_cell()
     result = declash([crystal])
     assert result.max_displacement[0] == pytest.approx(0, abs=1e-9)
     np.testing.assert_allclose(result.structures[0].lattice.matrix, crystal.lattice.matrix)
 
 
-def test_a_loose_cell_is_shrunk() -> None:
-    (after,) = declash([rocksalt(9)]).structures
+def test_large_cell_is_shrunk() -> None:
+    (after,) = declash([rocksalt_cell(length=9)]).structures
     assert after.volume / len(after) == pytest.approx(VOLUME_PER_ATOM)
 
 
@@ -104,7 +99,7 @@ def test_coincident_atoms_are_separated() -> None:
     assert result.overlap[0] <= 0.05
 
 
-def test_unusable_input_passes_through_and_harms_no_neighbor() -> None:
+def test_unusable_input_is_unchanged_and_does_not_affect_others() -> None:
     (good,) = random_cells(1)
     flat = Structure(Lattice.from_parameters(5, 5, 5, 60, 60, 119.999), ["O"], [[0] * 3])
     broken = Structure(Lattice.cubic(4), ["Mg", "O"], [[0] * 3, [np.nan] * 3])
@@ -117,15 +112,15 @@ def test_unusable_input_passes_through_and_harms_no_neighbor() -> None:
     np.testing.assert_allclose(alone.lattice.abc, result.structures[1].lattice.abc, atol=1e-6)
 
 
-def test_steps_are_bounded_and_what_is_left_is_reported(monkeypatch) -> None:
+def test_remaining_overlap_is_reported_at_the_step_limit(monkeypatch) -> None:
     monkeypatch.setattr("gan_htvs.structures.declash.MAX_STEPS", 1)
     result = declash(random_cells(3))
     assert (result.overlap > 0.05).all()
 
 
-def test_nothing_gives_nothing() -> None:
+def test_empty_batch() -> None:
     assert declash([]).structures == []
 
 
-def test_tellurium_is_bonded_to_oxygen():
+def test_tellurium_is_a_cation_beside_oxygen():
     assert pair_distances(("Mg", "Te", "O"))["Te", "O"] < 2.2

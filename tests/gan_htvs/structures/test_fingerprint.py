@@ -15,63 +15,63 @@ from gan_htvs.structures.fingerprint import (
 from gan_htvs.structures.matching import structure_matcher
 
 
-def anywhere(rng: np.random.Generator, n: int = 4) -> Structure:
+def random_structure(rng: np.random.Generator, n: int = 4) -> Structure:
     cell = Lattice.from_parameters(*rng.uniform(0.6, 1.6, 3), *rng.uniform(60, 120, 3))
     symbols = ["Mg", "Mn", "O", "O", "O", "O"][:n]
     return Structure(cell.scale(11 * n), symbols, rng.random((n, 3)))
 
 
 def bases_by_pymatgen(fingerprint: Fingerprint, other: Fingerprint) -> set[tuple[int, ...]]:
-    """Bases of one lattice like the cell of another, opposite ones counted once."""
+    """Find the bases of one lattice that are similar to the cell of another, up to inversion."""
     lattices = [
-        Lattice(each.structure.lattice.matrix / each.structure.volume ** (1 / 3))
-        for each in (fingerprint, other)
+        Lattice(f.structure.lattice.matrix / f.structure.volume ** (1 / 3))
+        for f in (fingerprint, other)
     ]
-    found = lattices[0].find_all_mappings(
+    mappings = lattices[0].find_all_mappings(
         lattices[1], ltol=LENGTH_TOLERANCE, atol=ANGLE_TOLERANCE, skip_rotation_matrix=True
     )
-    scales = [scale for _, _, scale in found if abs(round(np.linalg.det(scale))) == 1]
+    scales = [scale for _, _, scale in mappings if abs(round(np.linalg.det(scale))) == 1]
     return {max(tuple(m.ravel().tolist()), tuple((-m).ravel().tolist())) for m in scales}
 
 
-def test_similar_bases_are_those_of_pymatgen() -> None:
+def testsimilar_bases_are_those_of_pymatgen() -> None:
     rng = np.random.default_rng(0)
-    prints = [Fingerprint.from_structure(anywhere(rng)) for _ in range(12)]
+    fingerprints = [Fingerprint.from_structure(random_structure(rng)) for _ in range(12)]
     cubic = Structure(Lattice.cubic(4), ["Mg", "Mn", "O", "O"], rng.random((4, 3)))
     hexagonal = Structure(Lattice.hexagonal(3, 5), ["Mg", "Mn", "O", "O"], rng.random((4, 3)))
     fcc = Structure(Lattice([[0, 2, 2], [2, 0, 2], [2, 2, 0]]), cubic.species, rng.random((4, 3)))
-    prints += [Fingerprint.from_structure(each) for each in (cubic, hexagonal, fcc)]
-    n_found = 0
-    for one, other in itertools.product(prints, repeat=2):
+    fingerprints += [Fingerprint.from_structure(s) for s in (cubic, hexagonal, fcc)]
+    n_bases = 0
+    for one, other in itertools.product(fingerprints, repeat=2):
         table = FingerprintTable()
         table.append(one)
-        _, bases, _, _ = table._similar_bases(other)
-        ours = [m.ravel().tolist() for m in bases]
-        theirs = bases_by_pymatgen(one, other)
-        assert {max(tuple(m), tuple(-x for x in m)) for m in ours} == theirs
-        assert len(ours) == len(theirs)
-        n_found += len(theirs)
-    assert n_found > 50
+        _, bases, _, _ = table.similar_bases(other)
+        similar = [m.ravel().tolist() for m in bases]
+        expected = bases_by_pymatgen(one, other)
+        assert {max(tuple(m), tuple(-x for x in m)) for m in similar} == expected
+        assert len(similar) == len(expected)
+        n_bases += len(expected)
+    assert n_bases > 50
 
 
-def test_hardly_any_pair_of_strangers_reaches_the_matcher() -> None:
+def test_few_random_pairs_are_possible_matches() -> None:
     rng = np.random.default_rng(1)
     table = FingerprintTable()
-    prints = [Fingerprint.from_structure(anywhere(rng, 6)) for _ in range(60)]
+    fingerprints = [Fingerprint.from_structure(random_structure(rng, 6)) for _ in range(60)]
     possible = 0
-    for fingerprint in prints:
+    for fingerprint in fingerprints:
         possible += len(table.possible_matches(fingerprint))
         table.append(fingerprint)
     assert possible < 0.02 * 60 * 59 / 2
 
 
-def test_no_match_is_ruled_out() -> None:
-    """Small cells match by chance, which is where a filter would go wrong."""
+def test_all_matches_are_possible_matches() -> None:
+    """Small random cells, some of which match by chance."""
     rng = np.random.default_rng(2)
     matcher = structure_matcher()
-    prints = [Fingerprint.from_structure(anywhere(rng, 2)) for _ in range(50)]
+    fingerprints = [Fingerprint.from_structure(random_structure(rng, 2)) for _ in range(50)]
     n_matches = 0
-    for one, other in itertools.combinations(prints, 2):
+    for one, other in itertools.combinations(fingerprints, 2):
         if matcher.fit(one.structure, other.structure, skip_structure_reduction=True):
             table = FingerprintTable()
             table.append(one)
@@ -80,7 +80,7 @@ def test_no_match_is_ruled_out() -> None:
     assert n_matches > 20
 
 
-def test_a_fingerprint_describes_the_primitive_cell() -> None:
+def test_fingerprint_is_that_of_the_primitive_cell() -> None:
     cell = Structure(Lattice.cubic(3), ["O", "Mg"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     fingerprint = Fingerprint.from_structure(cell * (1, 2, 3))
     assert fingerprint.formula == (("Mg", 1), ("O", 1))
@@ -91,15 +91,15 @@ def test_a_fingerprint_describes_the_primitive_cell() -> None:
 
 
 @pytest.mark.parametrize("missing", ["one", "other"])
-def test_a_lattice_that_is_not_tabulated_is_always_a_possible_match(missing: str) -> None:
+def test_untabulated_lattices_are_always_possible_matches(missing: str) -> None:
     rng = np.random.default_rng(4)
     needle = Structure(Lattice.orthorhombic(1, 1, 400), ["Mg", "Mn"], rng.random((2, 3)))
-    prints = {
-        "one": Fingerprint.from_structure(anywhere(rng, 2)),
+    fingerprints = {
+        "one": Fingerprint.from_structure(random_structure(rng, 2)),
         "other": Fingerprint.from_structure(needle),
     }
-    assert prints["other"].bases is None
-    new = prints.pop(missing)
+    assert fingerprints["other"].bases is None
+    new = fingerprints.pop(missing)
     table = FingerprintTable()
-    table.append(*prints.values())
+    table.append(*fingerprints.values())
     assert table.possible_matches(new) == [0]

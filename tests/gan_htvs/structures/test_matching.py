@@ -13,16 +13,7 @@ from gan_htvs.structures.matching import (
     structure_matcher,
     unique_indices,
 )
-
-
-def rocksalt(a: float = 4.21, cation: str = "Mg") -> Structure:
-    corners = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-    centers = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
-    return Structure(Lattice.cubic(a), [cation] * 4 + ["O"] * 4, corners + centers)
-
-
-def caesium_chloride() -> Structure:
-    return Structure(Lattice.cubic(2.7), ["Mg", "O"], [[0] * 3, [0.5] * 3])
+from tests.helpers import cesium_chloride, rocksalt_cell
 
 
 def rutile(x: float = 0.305) -> Structure:
@@ -30,8 +21,8 @@ def rutile(x: float = 0.305) -> Structure:
     return Structure.from_spacegroup(136, cell, ["Mn", "O"], [[0, 0, 0], [x, x, 0]])
 
 
-def anywhere(rng: np.random.Generator, counts: tuple[int, ...]) -> Structure:
-    """Atoms anywhere in a cell of any shape."""
+def random_structure(rng: np.random.Generator, counts: tuple[int, ...]) -> Structure:
+    """Atoms random_structure in a cell of any shape."""
     cell = Lattice.from_parameters(*rng.uniform(0.7, 1.4, 3), *rng.uniform(65, 115, 3))
     symbols = np.repeat(["Mg", "Mn", "O"][: len(counts)], counts)
     n = len(symbols)
@@ -39,7 +30,7 @@ def anywhere(rng: np.random.Generator, counts: tuple[int, ...]) -> Structure:
 
 
 def disguised(structure: Structure, rng: np.random.Generator, noise: float) -> Structure:
-    """Another cell, origin and volume, atoms off by ``noise`` A, lengths by a tenth of that."""
+    """Change cell, origin and volume; add noise (A) to positions and a tenth of it to lengths."""
     other = structure.copy()
     other.apply_strain(rng.uniform(-noise / 10, noise / 10, 3))
     other.scale_lattice(other.volume * rng.uniform(0.8, 1.3))
@@ -49,7 +40,7 @@ def disguised(structure: Structure, rng: np.random.Generator, noise: float) -> S
     return other.make_supercell(cells[rng.integers(3)])
 
 
-def groups_of_the_matcher(structures: list[Structure]) -> list[list[int]]:
+def groups_by_matcher(structures: list[Structure]) -> list[list[int]]:
     index = {id(structure): i for i, structure in enumerate(structures)}
     groups = structure_matcher().group_structures(structures)
     return sorted([index[id(member)] for member in group] for group in groups)
@@ -57,48 +48,48 @@ def groups_of_the_matcher(structures: list[Structure]) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def mixed() -> list[Structure]:
-    """Rocksalt and CsCl MgO in many guises, and MnO."""
-    shifted = rocksalt(4.4)
+    """Rocksalt and CsCl MgO in various settings, and MnO."""
+    shifted = rocksalt_cell(length=4.4)
     shifted.translate_sites(list(range(len(shifted))), [0.13, 0.27, 0.41])
-    noisy = rocksalt()
+    noisy = rocksalt_cell()
     noisy.perturb(0.05, seed=0)
     return [
-        rocksalt(),
-        caesium_chloride(),
+        rocksalt_cell(),
+        cesium_chloride(),
         shifted,
-        rocksalt().get_primitive_structure(),
-        rocksalt(4.4, "Mn"),
-        caesium_chloride() * [2, 1, 1],
+        rocksalt_cell().get_primitive_structure(),
+        rocksalt_cell("Mn", 4.4),
+        cesium_chloride() * [2, 1, 1],
         noisy,
-        rocksalt(4.5, "Mn"),
+        rocksalt_cell("Mn", 4.5),
     ]
 
 
-def test_the_first_of_each_group_is_kept(mixed: list[Structure]) -> None:
+def test_unique_indices_are_the_first_of_each_group(mixed: list[Structure]) -> None:
     assert unique_indices(mixed) == [0, 1, 4]
 
 
-def test_groups_are_those_of_the_matcher_alone(mixed: list[Structure]) -> None:
+def test_groups_are_those_of_the_matcher(mixed: list[Structure]) -> None:
     assert group_structures(mixed) == [[0, 2, 3, 6], [1, 5], [4, 7]]
-    assert group_structures(mixed) == groups_of_the_matcher(mixed)
+    assert group_structures(mixed) == groups_by_matcher(mixed)
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.3, 0.6])
 @pytest.mark.parametrize(
     "parents",
     [
-        [rocksalt(), caesium_chloride()],
+        [rocksalt_cell(), cesium_chloride()],
         [rutile(), rutile(0.25), rutile(0.36)],
-        [anywhere(np.random.default_rng(i), (1, 1, 2)) for i in range(4)],
+        [random_structure(np.random.default_rng(i), (1, 1, 2)) for i in range(4)],
     ],
-    ids=["MgO", "MnO2", "anywhere"],
+    ids=["MgO", "MnO2", "random_structure"],
 )
-def test_groups_are_those_of_the_matcher_up_to_the_edge(
+def test_groups_of_noisy_structures_are_those_of_the_matcher(
     parents: list[Structure], noise: float
 ) -> None:
     rng = np.random.default_rng(0)
     structures = [disguised(parent, rng, noise) for parent in parents for _ in range(5)]
-    assert group_structures(structures) == groups_of_the_matcher(structures)
+    assert group_structures(structures) == groups_by_matcher(structures)
 
 
 @settings(max_examples=15, deadline=None)
@@ -111,46 +102,46 @@ def test_groups_of_random_cells_are_those_of_the_matcher(
     seed: int, counts: tuple[int, ...], noise: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    parents = [anywhere(rng, counts) for _ in range(6)]
+    parents = [random_structure(rng, counts) for _ in range(6)]
     structures = parents + [disguised(parent, rng, noise) for parent in parents]
-    assert group_structures(structures) == groups_of_the_matcher(structures)
+    assert group_structures(structures) == groups_by_matcher(structures)
 
 
-def test_needles_and_plates_are_grouped_as_well() -> None:
+def test_groups_of_needles_and_plates() -> None:
     rng = np.random.default_rng(3)
     shapes = [(2.1, 2.3, 25.0), (2.2, 2.2, 25.5), (2.3, 14.0, 15.0), (2.3, 14.5, 15.0)]
     symbols, coords = ["Mg", "Mn", "O", "O"], rng.random((4, 3))
     structures = [Structure(Lattice.orthorhombic(*shape), symbols, coords) for shape in shapes]
     structures += [disguised(structure, rng, 0.02) for structure in structures]
     groups = group_structures(structures)
-    assert groups == groups_of_the_matcher(structures)
+    assert groups == groups_by_matcher(structures)
     assert groups == [[0, 1, 4, 5], [2, 3, 6, 7]]
 
 
-def test_known_structures_count_as_seen() -> None:
+def test_matching_structures_are_not_added() -> None:
     unique = UniqueStructures()
-    assert unique.add(rocksalt())
-    assert not unique.add(rocksalt(4.3))
-    assert unique.add(caesium_chloride())
-    assert not unique.add(caesium_chloride())
+    assert unique.add(rocksalt_cell())
+    assert not unique.add(rocksalt_cell(length=4.3))
+    assert unique.add(cesium_chloride())
+    assert not unique.add(cesium_chloride())
     assert len(unique) == 2
 
 
-def test_all_positions_of_matches_are_found(mixed: list[Structure]) -> None:
-    known = StructureIndex(mixed)
-    assert len(known) == len(mixed)
-    assert list(known.positions(rocksalt(4.0))) == [0, 2, 3, 6]
-    assert known.first(caesium_chloride()) == 1
-    assert known.first(rutile()) is None
-    assert list(known.positions(rutile())) == []
+def test_positions_of_matches(mixed: list[Structure]) -> None:
+    index = StructureIndex(mixed)
+    assert len(index) == len(mixed)
+    assert list(index.positions(rocksalt_cell(length=4.0))) == [0, 2, 3, 6]
+    assert index.first(cesium_chloride()) == 1
+    assert index.first(rutile()) is None
+    assert list(index.positions(rutile())) == []
 
 
-def test_nothing_gives_nothing() -> None:
+def test_empty_input() -> None:
     assert unique_indices([]) == []
     assert group_structures([]) == []
 
 
-def test_random_arrangements_are_all_different() -> None:
+def test_random_structures_are_unique() -> None:
     rng = np.random.default_rng(0)
     cells = [
         Structure(Lattice.cubic(5), ["Mg", "Mg", "O", "O", "O"], rng.random((5, 3)))

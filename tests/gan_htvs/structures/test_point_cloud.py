@@ -28,7 +28,7 @@ def crystals(draw: st.DrawFn, system: ChemicalSystem) -> Structure:
     return Structure(Lattice.from_parameters(*lengths, *angles), symbols[order].tolist(), coords)
 
 
-def grouped(structure: Structure, system: ChemicalSystem) -> Structure:
+def group_by_element(structure: Structure, system: ChemicalSystem) -> Structure:
     sites = sorted(structure, key=lambda site: system.elements.index(site.specie.symbol))
     return Structure.from_sites(sites)
 
@@ -36,7 +36,7 @@ def grouped(structure: Structure, system: ChemicalSystem) -> Structure:
 @pytest.mark.parametrize("system", [MG_MN_O, V_O], ids=lambda s: s.chemsys)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_a_structure_survives_the_round_trip(system: ChemicalSystem, data: st.DataObject) -> None:
+def test_decoding_inverts_encoding(system: ChemicalSystem, data: st.DataObject) -> None:
     structure = data.draw(crystals(system))
     images = encode([structure], system)
     assert images.shape == (1, 2 + system.max_atoms, 3)
@@ -44,7 +44,7 @@ def test_a_structure_survives_the_round_trip(system: ChemicalSystem, data: st.Da
 
     (back,) = decode(images, system).to_structures()
 
-    expected = grouped(structure, system)
+    expected = group_by_element(structure, system)
     assert isinstance(back, Structure)
     assert back.species == expected.species
     np.testing.assert_allclose(back.lattice.abc, expected.lattice.abc, atol=1e-4)
@@ -54,7 +54,7 @@ def test_a_structure_survives_the_round_trip(system: ChemicalSystem, data: st.Da
 
 
 @given(arrays(float, (4, 3), elements=st.floats(0, 1, exclude_max=True)))
-def test_coordinates_keep_clear_of_padding(coords: np.ndarray) -> None:
+def test_squeezed_coordinates_differ_from_padding(coords: np.ndarray) -> None:
     squeezed = squeeze_coords(coords)
     assert (squeezed.sum(axis=1) >= 0.5 - 1e-12).all()
     assert (squeezed <= 5 / 6).all()
@@ -75,7 +75,7 @@ def test_rows_are_scaled_as_published() -> None:
     assert not image[11:].any()
 
 
-def test_an_empty_element_is_rejected_and_no_atom_invented() -> None:
+def test_element_without_atoms_is_rejected() -> None:
     structure = Structure(Lattice.cubic(4), ["V", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     image = encode([structure], V_O)
     image[:, 10:] = 0
@@ -84,7 +84,7 @@ def test_an_empty_element_is_rejected_and_no_atom_invented() -> None:
     assert cells.presence.sum() == 1
 
 
-def test_flat_cells_and_nan_are_rejected() -> None:
+def test_flat_and_non_finite_cells_are_rejected() -> None:
     structure = Structure(Lattice.cubic(4), ["V", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     images = np.repeat(encode([structure], V_O), 3, axis=0)
     images[0, 1] = np.array([40, 40, 120]) / 180
@@ -96,7 +96,7 @@ def test_flat_cells_and_nan_are_rejected() -> None:
     assert isinstance(reasons[2], Structure)
 
 
-def test_the_classifier_can_overrule_the_row_sums() -> None:
+def test_presence_overrides_row_sums() -> None:
     structure = Structure(Lattice.cubic(4), ["V", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     image = encode([structure], V_O)
     presence = np.zeros((1, 24), dtype=bool)
@@ -108,24 +108,24 @@ def test_the_classifier_can_overrule_the_row_sums() -> None:
 @pytest.mark.parametrize(
     ("cell", "problem"),
     [
-        (Structure(Lattice.cubic(4), ["V"], [[0, 0, 0]]), "0 O, must have 1 to 16"),
-        (Structure(Lattice.cubic(4), ["V", "N"], np.zeros((2, 3))), "N, outside O-V"),
-        (Structure(Lattice.cubic(9), ["V"] * 9 + ["O"], np.zeros((10, 3))), "9 V, must have"),
-        (Structure(Lattice.cubic(31), ["V", "O"], np.zeros((2, 3))), "31.0 A, above 30"),
+        (Structure(Lattice.cubic(4), ["V"], [[0, 0, 0]]), "0 O"),
+        (Structure(Lattice.cubic(4), ["V", "N"], np.zeros((2, 3))), "N"),
+        (Structure(Lattice.cubic(9), ["V"] * 9 + ["O"], np.zeros((10, 3))), "9 V"),
+        (Structure(Lattice.cubic(31), ["V", "O"], np.zeros((2, 3))), "31.0 A"),
     ],
 )
-def test_what_does_not_fit_is_refused(cell: Structure, problem: str) -> None:
+def test_structures_outside_the_system_are_refused(cell: Structure, problem: str) -> None:
     good = Structure(Lattice.cubic(4), ["V", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     with pytest.raises(ValueError, match=f"structure 1 .*{problem}"):
         encode([good, cell], V_O)
 
 
-def test_images_of_another_system_are_refused() -> None:
-    with pytest.raises(ValueError, match="O-V needs"):
+def test_images_of_wrong_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="O-V"):
         decode(np.zeros((3, 30, 3)), V_O)
 
 
-def test_noise_of_the_last_digits_changes_no_image():
+def test_rounding_errors_do_not_change_images():
     exact = Structure(
         Lattice.tetragonal(3.0, 4.3),
         ["Mg", "Mn", "O", "O"],

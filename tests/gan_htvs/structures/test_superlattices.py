@@ -13,7 +13,7 @@ CUBIC = Structure(Lattice.cubic(3), ["Na"], [[0, 0, 0]])
 
 
 @pytest.mark.parametrize(("index", "n_forms"), [(1, 1), (2, 7), (3, 13), (4, 35), (6, 91)])
-def test_number_of_superlattices_is_the_sum_over_divisors(index, n_forms):
+def test_number_of_hermite_normal_forms(index, n_forms):
     forms = hermite_normal_forms(index)
     assert len(forms) == n_forms
     np.testing.assert_allclose(np.linalg.det(forms), index)

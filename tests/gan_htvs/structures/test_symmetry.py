@@ -28,18 +28,18 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_agrees_with_pymatgen(case):
+def test_primitive_crystal_agrees_with_pymatgen(case):
     symbol, lattice, sites = CASES[case]
-    ours = primitive_crystal(symbol, lattice, sites)
-    theirs = Structure.from_spacegroup(
+    crystal = primitive_crystal(symbol, lattice, sites)
+    expected = Structure.from_spacegroup(
         symbol, lattice, [site[0] for site in sites], [site[1:] for site in sites]
     ).get_primitive_structure()
-    assert len(ours) == len(theirs)
-    assert StructureMatcher(scale=False).fit(ours, theirs)
+    assert len(crystal) == len(expected)
+    assert StructureMatcher(scale=False).fit(crystal, expected)
 
 
 @pytest.mark.parametrize("group", ["Fd-3m", 227])
-def test_spinel_has_origin_choice_one(group):
+def test_spinel_in_origin_choice_one(group):
     spinel = primitive_crystal(
         group,
         Lattice.cubic(8.4),

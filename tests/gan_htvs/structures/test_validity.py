@@ -12,39 +12,34 @@ from gan_htvs.structures.validity import (
     possible_cells,
     unphysical_change,
 )
+from tests.helpers import rocksalt_cell
 
 
-def rocksalt(a: float = 4.21) -> Structure:
-    corners = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-    centers = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
-    return Structure(Lattice.cubic(a), ["Mg"] * 4 + ["O"] * 4, corners + centers)
+def test_rocksalt_is_valid() -> None:
+    assert check_geometry(rocksalt_cell()) is None
 
 
-def test_rocksalt_is_in_order() -> None:
-    assert check_geometry(rocksalt()) is None
-
-
-def test_two_oxygens_at_a_fifth_of_an_angstrom_are_caught() -> None:
-    cell = rocksalt()
+def test_close_pair_is_rejected() -> None:
+    cell = rocksalt_cell()
     cell.append("O", cell[-1].coords + np.array([0.19, 0, 0]), coords_are_cartesian=True)
     assert check_geometry(cell) is RejectionReason.ATOMS_TOO_CLOSE
 
 
-def test_a_close_pair_across_the_cell_boundary_is_caught() -> None:
+def test_close_pair_across_the_cell_boundary_is_rejected() -> None:
     cell = Structure(Lattice.cubic(3.5), ["Mg", "O", "O"], [[0.5] * 3, [0, 0, 0.01], [0, 0, 0.95]])
     assert cell.get_distance(1, 2) < 1
     assert check_geometry(cell) is RejectionReason.ATOMS_TOO_CLOSE
 
 
-def test_an_atom_too_close_to_its_own_image_is_caught() -> None:
+def test_atom_close_to_its_own_image_is_rejected() -> None:
     cell = Structure(Lattice.from_parameters(5, 5, 5, 90, 90, 11), ["O"], [[0, 0, 0]])
     assert 0.9 < cell.lattice.volume ** (1 / 3) < 5
     assert np.linalg.norm(cell.lattice.matrix[0] - cell.lattice.matrix[1]) < 1
     assert check_geometry(cell) is RejectionReason.ATOMS_TOO_CLOSE
 
 
-def test_pairs_of_elements_can_be_kept_further_apart() -> None:
-    cell = rocksalt(3.6)
+def test_minimum_distances_of_pairs_of_elements() -> None:
+    cell = rocksalt_cell(length=3.6)
     assert check_geometry(cell) is None
     assert check_geometry(cell, pair_distances={("O", "Mg"): 1.85}) is (
         RejectionReason.ATOMS_TOO_CLOSE
@@ -53,19 +48,19 @@ def test_pairs_of_elements_can_be_kept_further_apart() -> None:
 
 
 @pytest.mark.parametrize("a", [2.0, 12.0])
-def test_absurd_densities_are_refused(a: float) -> None:
-    assert check_geometry(rocksalt(a)) is RejectionReason.BAD_VOLUME
+def test_unphysical_volume_is_rejected(a: float) -> None:
+    assert check_geometry(rocksalt_cell(length=a)) is RejectionReason.BAD_VOLUME
 
 
-def test_nan_is_refused() -> None:
+def test_non_finite_coordinates_are_rejected() -> None:
     cell = Structure(Lattice.cubic(4), ["Mg", "O"], [[0, 0, 0], [np.nan, 0.5, 0.5]])
     assert check_geometry(cell) is RejectionReason.NOT_FINITE
 
 
 @given(st.tuples(*[st.floats(1, 179)] * 3))
-def test_possible_cells_agrees_with_the_triangle_rule(angles: tuple[float, float, float]) -> None:
-    # Three angles close a parallelepiped if and only if each is below the sum of the others and
-    # all three stay below a full turn.
+def test_possible_cells_obey_the_triangle_rule(angles: tuple[float, float, float]) -> None:
+    # Three angles define a parallelepiped if and only if each is less than the sum of the others
+    # and their sum is less than 360 degrees.
     slack = min(360 - sum(angles), *(sum(angles) - 2 * angle for angle in angles))
     possible = bool(possible_cells([(5, 5, 5, *angles)])[0])
     if possible:
@@ -81,24 +76,24 @@ def test_vanishing_and_nan_parameters_are_impossible() -> None:
 
 
 def hydrogen(bond: float) -> Structure:
-    """Make H2 molecules, whose bond is shorter than any distance in an oxide."""
+    """Build a crystal of H2, whose bond is shorter than any distance in an oxide."""
     return Structure(Lattice.cubic(3.1), ["H", "H"], [[0, 0, 0], [bond / 3.1, 0, 0]])
 
 
-def caesium(length: float) -> Structure:
+def cesium(length: float) -> Structure:
     return Structure.from_spacegroup("Im-3m", Lattice.cubic(length), ["Cs"], [[0, 0, 0]])
 
 
 @pytest.mark.parametrize(
     ("start", "end"),
     [
-        (caesium(6.14), caesium(6.6)),
-        (caesium(6.14), caesium(6.14).get_primitive_structure()),
-        (caesium(6.14), caesium(6.14) * (2, 1, 1)),
+        (cesium(6.14), cesium(6.6)),
+        (cesium(6.14), cesium(6.14).get_primitive_structure()),
+        (cesium(6.14), cesium(6.14) * (2, 1, 1)),
         (hydrogen(0.74), hydrogen(0.78)),
     ],
 )
-def test_a_reference_phase_may_have_any_volume_and_distance(start, end):
+def test_reference_phases_may_have_any_volume_and_distance(start, end):
     assert check_geometry(end) is not None
     assert unphysical_change(start, end) is None
 
@@ -106,18 +101,18 @@ def test_a_reference_phase_may_have_any_volume_and_distance(start, end):
 @pytest.mark.parametrize(
     ("start", "end", "values"),
     [
-        (caesium(6.14), caesium(3.0), "volume changed from 116 to 13.5 A^3/atom"),
-        (caesium(6.14), caesium(8.0), "volume changed from 116 to 256 A^3/atom"),
+        (cesium(6.14), cesium(3.0), "volume changed from 116 to 13.5 A^3/atom"),
+        (cesium(6.14), cesium(8.0), "volume changed from 116 to 256 A^3/atom"),
         (hydrogen(0.74), hydrogen(0.3), "shortest distance changed from 0.74 to 0.3 A"),
         (hydrogen(0.74), hydrogen(1.55), "shortest distance changed from 0.74 to 1.55 A"),
     ],
 )
-def test_a_reference_phase_that_collapses_or_falls_apart_is_found(start, end, values):
+def test_collapse_and_expansion_are_unphysical(start, end, values):
     reason = unphysical_change(start, end)
     assert values in reason
     assert reason.endswith("by more than a factor of 2")
 
 
-def test_coordinates_that_are_not_finite_are_no_reference_phase():
+def test_non_finite_coordinates_are_unphysical():
     end = Structure(Lattice.cubic(4), ["K"], [[np.nan, 0, 0]])
-    assert unphysical_change(rocksalt(), end) == "its coordinates are not finite"
+    assert unphysical_change(rocksalt_cell(), end) == "its coordinates are not finite"
