@@ -1,9 +1,9 @@
-"""How many augmented images a second? In batches, beside one structure at a time with pymatgen.
+"""Measure augmented images per second: in batches, and one structure at a time with pymatgen.
 
     python benchmarks/augmentation.py
 
-Both draw a cell formula, a crystal and a supercell of it, then a new origin, a new order of axes
-and a new order of equal atoms, and write the image.
+Both draw a cell formula, a crystal and one of its supercells, then a new origin, a permutation of
+the axes and a permutation of equal atoms, and encode the image.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ def main() -> None:
     one_by_one = OneByOne(crystals, images, counts)
     rng, numpy_rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
 
-    ours = rate(lambda: data.draw(LARGE, rng), LARGE)
+    large = rate(lambda: data.draw(LARGE, rng), LARGE)
     small = rate(lambda: [data.draw(SMALL, rng) for _ in range(100)], 100 * SMALL)
     baseline = rate(lambda: one_by_one.draw(ONE_BY_ONE, numpy_rng), ONE_BY_ONE)
 
     print(f"{N_CRYSTALS} crystals, {len(data.images)} cells; CPU time, median of {REPEATS}")
     print(f"  pymatgen, one by one   {baseline:12,.0f} images/s")
     print(f"  batches of {SMALL:4}        {small:12,.0f} images/s  {small / baseline:8,.0f} x")
-    print(f"  batches of {LARGE:4}        {ours:12,.0f} images/s  {ours / baseline:8,.0f} x")
+    print(f"  batches of {LARGE:4}        {large:12,.0f} images/s  {large / baseline:8,.0f} x")
     print(
         json.dumps(
             {
                 "claim": "augmentation makes at least 200,000 images/s on one core",
-                "value": round(ours),
+                "value": round(large),
                 "unit": "images/s",
                 "baseline": round(baseline),
-                "ratio": round(ours / baseline, 1),
+                "ratio": round(large / baseline, 1),
             }
         )
     )
 
 
 def random_crystals(n: int) -> list[Structure]:
-    """Cells of up to 20 atoms, anywhere."""
+    """Return cells of up to 20 atoms with random positions."""
     rng = np.random.default_rng(0)
     crystals = []
     for _ in range(n):
@@ -72,7 +72,7 @@ def random_crystals(n: int) -> list[Structure]:
 
 
 class OneByOne:
-    """The same augmentation as it is usually written."""
+    """The same augmentation, structure by structure with pymatgen."""
 
     def __init__(self, crystals: list[Structure], images: np.ndarray, counts: np.ndarray) -> None:
         self.crystals = crystals

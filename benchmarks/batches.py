@@ -1,11 +1,10 @@
-"""What a step of a structure costs in a batch: the network, and what a GPU would have to wait for.
+"""Measure the cost of a relaxation step in a batch: the network, and the remaining work.
 
     python benchmarks/batches.py --structures 12
 
-relaxes shaken MgO cells of 16 atoms for a few steps, all at once as on a GPU but on this processor
-(one thread), and one by one. Graphs and optimizer stay on the processor when the network goes to a
-GPU, in one process: what one by one takes, divided by these, is the number of cores that a GPU can
-replace at most.
+relaxes perturbed MgO cells of 16 atoms for a few steps, as one batch and one by one, with one
+thread. If the network runs on a GPU, graphs and optimizer remain on one core. The time one by one,
+divided by the time of graphs and optimizer, is the largest number of cores that a GPU can replace.
 """
 
 from __future__ import annotations
@@ -33,49 +32,49 @@ POTENTIALS = ("chgnet", "sevennet-0")
 
 
 class Timed:
-    """The calculator of a potential, whose processor time is counted, s."""
+    """Calculator of a potential that measures its processor time, s."""
 
     def __init__(self, calculator: Any) -> None:
         self.calculator = calculator
         self.in_graphs = self.in_network = 0.0
 
     def graph(self, atoms: Atoms) -> Any:
-        """Make a graph."""
+        """Return the graph of a structure."""
         seconds, graph = timed(lambda: self.calculator.graph(atoms))
         self.in_graphs += seconds
         return graph
 
     def size(self, graph: Any) -> int:
-        """Tell its size."""
+        """Return the size of a graph."""
         return int(self.calculator.size(graph))
 
     def predict(self, graphs: Sequence[Any]) -> list[dict[str, Any]]:
-        """Compute."""
+        """Return the predictions for a batch of graphs."""
         seconds, results = timed(lambda: self.calculator.predict(graphs))
         self.in_network += seconds
         return results
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Take the processor time of some work, s, and what it returns."""
+    """Return the processor time of a function, s, and its result."""
     began = time.process_time()
     result = work()
     return time.process_time() - began, result
 
 
 def measure(name: str, starts: list[Structure]) -> tuple[float, float, float, float]:
-    """Time one potential: one by one, network, graphs, the rest; s for all steps."""
+    """Return the times of one potential for all steps, s: one by one, network, graphs, rest."""
     settings = PotentialSettings(name=name, fmax=1e-9, max_steps=STEPS)
     work = {str(i): Work(start, settings) for i, start in enumerate(starts)}
     potential = batches_of(name, "cpu")
-    # The first of each loads and compiles.
+    # The first call loads the model.
     relax(starts[0], settings)
     list(relax_batched({"0": work["0"]}, potential))
-    watched = Timed(potential.calculator)
-    at_once, _ = timed(lambda: list(relax_batched(work, Batches(watched))))
+    timer = Timed(potential.calculator)
+    at_once, _ = timed(lambda: list(relax_batched(work, Batches(timer))))
     one_by_one, _ = timed(lambda: [relax(start, settings) for start in starts])
-    rest = at_once - watched.in_graphs - watched.in_network
-    return one_by_one, watched.in_network, watched.in_graphs, rest
+    rest = at_once - timer.in_graphs - timer.in_network
+    return one_by_one, timer.in_network, timer.in_graphs, rest
 
 
 def main() -> None:
@@ -88,16 +87,16 @@ def main() -> None:
         "Fm-3m", Lattice.cubic(4.3), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     )
     starts = [(magnesia * (2, 1, 1)).perturb(0.1, seed=seed) for seed in range(options.structures)]
-    each = 1e3 / (len(starts) * (STEPS + 1))
+    ms_per_step = 1e3 / (len(starts) * (STEPS + 1))
     print("| potential | one by one | network, batch | graphs | optimizer, geometry | cores |")
     print("|---|---:|---:|---:|---:|---:|")
     for name in POTENTIALS:
-        alone, network, graphs, rest = (seconds * each for seconds in measure(name, starts))
+        alone, network, graphs, rest = (seconds * ms_per_step for seconds in measure(name, starts))
         cores = alone / (graphs + rest)
         print(f"| {name} | {alone:.0f} | {network:.0f} | {graphs:.1f} | {rest:.1f} | {cores:.0f} |")
     claim = {
-        "claim": f"processor time of a step of 16 atoms that a GPU waits for, {name}, "
-        "against that of the whole step on the processor",
+        "claim": f"processor time of a step of 16 atoms outside of the network, {name}, "
+        "against that of the whole step",
         "value": round(graphs + rest, 2),
         "unit": "ms",
         "baseline": round(alone, 1),

@@ -1,4 +1,4 @@
-"""Chains of two trivial jobs, so that what a benchmark measures is the orchestration alone."""
+"""Chains of two trivial jobs, to measure the orchestration alone."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ CAMPAIGN = Campaign(
 
 
 @job
-def settle(structure: Structure) -> Structure:
-    """Stand for a relaxation: a structure goes in, another comes out."""
+def relax(structure: Structure) -> Structure:
+    """Return the structure, in place of a relaxation."""
     return structure
 
 
 @job
-def weigh(structure: Structure) -> float:
-    """Stand for a static calculation: its structure is the output of the relaxation."""
+def density(structure: Structure) -> float:
+    """Return the density, g/cm^3, in place of a static calculation."""
     return structure.density
 
 
 def proposal(number: int) -> Proposal:
-    """Make a proposal with 20 atoms anywhere."""
+    """Return a proposal with 20 atoms at random positions."""
     rng = np.random.default_rng(number)
     cell = Lattice.cubic((11 * N_ATOMS) ** (1 / 3))
     symbols = ["Mg", "Mn", "O", "O"] * (N_ATOMS // 4)
@@ -55,18 +55,18 @@ def proposal(number: int) -> Proposal:
 
 
 def chains(numbers: Sequence[int]) -> Flow:
-    """Make chains whose first jobs have their structures by value, as those of candidates do."""
-    made = []
+    """Return a flow of chains; the first jobs contain their structures, as those of candidates."""
+    flows = []
     for number in numbers:
-        settling = mark(settle(proposal(number).structure), Step.RELAX, "potential")
-        weighing = mark(weigh(settling.output), Step.STATIC, "potential")
-        made.append(Flow([settling, weighing]))
-    flow = Flow(made, name=f"chains from {numbers[0]}")
+        relax_job = mark(relax(proposal(number).structure), Step.RELAX, "potential")
+        density_job = mark(density(relax_job.output), Step.STATIC, "potential")
+        flows.append(Flow([relax_job, density_job]))
+    flow = Flow(flows, name=f"chains from {numbers[0]}")
     return route(label(flow, CAMPAIGN.name), CAMPAIGN.routing)
 
 
 def write_launchpad_file(directory: Path, name: str, port: int) -> Path:
-    """Name a database of an embedded server that has its data in ``directory``."""
+    """Write my_launchpad.yaml for an embedded server with its data in ``directory``."""
     path = directory / f"{name}.yaml"
     settings = {
         "host": "127.0.0.1",
@@ -81,7 +81,7 @@ def write_launchpad_file(directory: Path, name: str, port: int) -> Path:
 
 
 def free_port() -> int:
-    """Find a port of this machine that nobody uses."""
+    """Return an unused port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,8 +1,8 @@
-"""Measure the processor time of the commands that a user types most often.
+"""Measure the processor time of the most frequent commands.
 
     python benchmarks/command_line.py
 
-``gan-htvs --help``, ``candidates``, ``show`` and ``status`` run as processes of their own, against
+``gan-htvs --help``, ``candidates``, ``show`` and ``status`` run in separate processes, with
 an embedded database with 1,000 synthetic candidates that is already running. The baseline imports
 pymatgen's Structure and PyTorch, which these commands do not need.
 """

@@ -1,4 +1,4 @@
-"""The same training with the layers as the paper draws them: what ``training.py`` compares with.
+"""The same training with the convolutional layers of the paper, the baseline of ``training.py``.
 
 Convolutions on (n, channels, rows, columns) images, transposed ones in the generator,
 ``BatchNorm2d``, one backward pass for each term of the critic's loss, autograd's double
@@ -149,7 +149,7 @@ class ConvClassifier(nn.Module):
 
 
 class ConvTraining:
-    """The training loop written down term by term; ``rng`` decides everything but the weights."""
+    """The training loop term by term; ``rng`` draws everything except the weights."""
 
     def __init__(
         self,
@@ -176,11 +176,11 @@ class ConvTraining:
     def step(self) -> dict[str, float]:
         """Train the critic ``critic_steps`` times, then the generator once; return the losses."""
         drawn = [self._noise_and_counts() for _ in range(self.parameters.critic_steps)]
-        for noise, asked in drawn:
+        for noise, requested in drawn:
             real, counts = self.data.draw(self.parameters.batch_size, self.rng)
             real = real[:, None]  # (n, 1, 2 + R, 3)
             mix = torch.rand(len(real), 1, 1, 1, generator=self.rng)
-            fake = self.generator(noise, asked).detach()
+            fake = self.generator(noise, requested).detach()
             self.critic_optimizer.zero_grad()
             score_real = self.critic(real).mean()
             (-score_real).backward()
@@ -195,12 +195,12 @@ class ConvTraining:
             class_real.backward()
             self.classifier_optimizer.step()
 
-        noise, asked = self._noise_and_counts()
+        noise, requested = self._noise_and_counts()
         self.generator_optimizer.zero_grad()
         self.classifier_optimizer.zero_grad()
-        fake = self.generator(noise, asked)
+        fake = self.generator(noise, requested)
         class_generated = self._classifier_loss(
-            fake, asked, self.parameters.lambda_2, self.parameters.lambda_1
+            fake, requested, self.parameters.lambda_2, self.parameters.lambda_1
         )
         (class_generated - self.critic(fake).mean()).backward()
         self.generator_optimizer.step()
@@ -236,7 +236,7 @@ class ConvTraining:
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-    """E[(|grad D(x_hat)| - 1)^2] by differentiating twice."""
+    """Return E[(|grad D(x_hat)| - 1)^2] by double differentiation."""
     between = (mix * real + (1 - mix) * fake).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return (slope.flatten(start_dim=1).norm(dim=1) - 1).square().mean()
@@ -244,14 +244,14 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, mix: Tensor)
 
 @torch.no_grad()
 def copy_weights(source: TrainingState, baseline: ConvTraining) -> None:
-    """Give the baseline the weights of the package's networks.
+    """Copy the weights of the package's networks into the baseline.
 
-    Its layers that a batch normalization follows have a bias, where the package has none.
+    Layers before a batch normalization have a bias in the baseline only.
     """
     generator, critic, classifier = source.generator, source.critic, source.classifier
-    theirs = baseline.generator
-    theirs.stem.load_state_dict(_columns_first(generator.stem, baseline))
-    transposed, _, _, map2, _, _, map3, _, _, coordinates = theirs.maps
+    target_generator = baseline.generator
+    target_generator.stem.load_state_dict(_columns_first(generator.stem, baseline))
+    transposed, _, _, map2, _, _, map3, _, _, coordinates = target_generator.maps
     columns = generator.columns.weight.view(3, -1, transposed.in_channels)  # (3, 256, 128)
     _set(transposed, columns.permute(2, 1, 0)[:, :, None], None)
     for convolution, layer in (
@@ -261,17 +261,17 @@ def copy_weights(source: TrainingState, baseline: ConvTraining) -> None:
     ):
         _set(convolution, layer.weight.T[..., None, None], layer.bias)
     for i, norm in ((1, generator.norm1), (4, generator.norm2), (7, generator.norm3)):
-        theirs.maps[i].load_state_dict(norm.state_dict())
-    _copy_sequence(generator.cell, theirs.cell)
+        target_generator.maps[i].load_state_dict(norm.state_dict())
+    _copy_sequence(generator.cell, target_generator.cell)
 
     for convolution, layer in zip(baseline.critic.maps[::2], critic.rows[::2], strict=True):
         _set(convolution, layer.weight.view_as(convolution.weight), layer.bias)
     pools = len(critic.pooling)
-    for theirs_layer, layer in zip(
+    for target, layer in zip(
         baseline.critic.head[::2], [*critic.head[::2], critic.outputs], strict=True
     ):
-        _set(theirs_layer, layer.weight, layer.bias)
-    first = critic.head[0].weight  # reads (pool, channel), the convolutions give (channel, pool)
+        _set(target, layer.weight, layer.bias)
+    first = critic.head[0].weight  # (pool, channel) here, (channel, pool) in the baseline
     _set(
         baseline.critic.head[0],
         first.unflatten(1, (pools, -1)).transpose(1, 2).flatten(start_dim=1),
@@ -281,7 +281,7 @@ def copy_weights(source: TrainingState, baseline: ConvTraining) -> None:
     for e, network in enumerate(classifier.elements):
         _copy_sequence(network.row, baseline.classifier.atoms[e])
         _copy_sequence(network.composition, baseline.classifier.counts[e])
-        first = network.composition[0].weight  # reads (row, class), (class, row) there
+        first = network.composition[0].weight  # (row, class) here, (class, row) in the baseline
         _set(
             baseline.classifier.counts[e][0],
             first.unflatten(1, (-1, 2)).transpose(1, 2).flatten(start_dim=1),
@@ -296,8 +296,8 @@ def _columns_first(stem: nn.Linear, baseline: ConvTraining) -> dict[str, Tensor]
     return {"weight": weight, "bias": stem.bias.view(rows, -1).T.flatten()}
 
 
-def _copy_sequence(ours: nn.Sequential, theirs: nn.Sequential) -> None:
-    for source, target in zip(ours, theirs, strict=True):
+def _copy_sequence(sources: nn.Sequential, targets: nn.Sequential) -> None:
+    for source, target in zip(sources, targets, strict=True):
         if isinstance(source, nn.Linear):
             _set(target, source.weight.view_as(target.weight), source.bias)
         else:

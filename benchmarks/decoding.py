@@ -1,9 +1,9 @@
-"""How many images a second become cells? In batches, beside one image at a time.
+"""Measure decoded images per second: in batches, and one image at a time.
 
     python benchmarks/decoding.py
 
-Both read lattice parameters, fractional coordinates and the number of atoms of each element, and
-tell what makes an image undecodable.
+Both return lattice parameters, fractional coordinates and the number of atoms of each element, or
+the reason why an image cannot be decoded.
 """
 
 from __future__ import annotations
@@ -35,29 +35,31 @@ def main() -> None:
     images = noisy_images(N_IMAGES)
     check(images[:ONE_BY_ONE])
 
-    ours = rate(lambda: read_all(images), N_IMAGES)
+    in_batch = rate(lambda: read_all(images), N_IMAGES)
     arrays = rate(lambda: [read_one(image) for image in images[:ONE_BY_ONE]], ONE_BY_ONE)
     baseline = rate(lambda: [build_one(image) for image in images[:ONE_BY_ONE]], ONE_BY_ONE)
 
     print(f"{N_IMAGES} images of Mg-Mn-O; CPU time, median of {REPEATS}")
     print(f"  one by one, to pymatgen  {baseline:12,.0f} structures/s")
     print(f"  one by one, to arrays    {arrays:12,.0f} structures/s  {arrays / baseline:6.1f} x")
-    print(f"  batch, to arrays         {ours:12,.0f} structures/s  {ours / baseline:6.1f} x")
+    print(
+        f"  batch, to arrays         {in_batch:12,.0f} structures/s  {in_batch / baseline:6.1f} x"
+    )
     print(
         json.dumps(
             {
                 "claim": "decoding reads at least 20,000 structures/s to arrays on one core",
-                "value": round(ours),
+                "value": round(in_batch),
                 "unit": "structures/s",
                 "baseline": round(baseline),
-                "ratio": round(ours / baseline, 1),
+                "ratio": round(in_batch / baseline, 1),
             }
         )
     )
 
 
 def noisy_images(n: int) -> np.ndarray:
-    """Images as a generator makes them: some cells impossible, some elements missing."""
+    """Return images like those of a generator: some impossible cells, some missing elements."""
     rng = np.random.default_rng(0)
     images = rng.random((n, 2 + SYSTEM.max_atoms, 3))
     images[:, 2:] *= rng.random((n, SYSTEM.max_atoms, 1)) < rng.choice([0.2, 0.8], (n, 1, 1))
@@ -66,7 +68,7 @@ def noisy_images(n: int) -> np.ndarray:
 
 
 def read_all(images: np.ndarray) -> tuple[DecodedCells, np.ndarray, list[RejectionReason | None]]:
-    """Decode the batch: cells, counts, reasons."""
+    """Decode a batch; return cells, counts and reasons."""
     cells = decode(images, SYSTEM)
     return cells, cells.counts, cells.reasons
 
@@ -74,7 +76,7 @@ def read_all(images: np.ndarray) -> tuple[DecodedCells, np.ndarray, list[Rejecti
 def read_one(
     image: np.ndarray,
 ) -> tuple[np.ndarray, list[str], np.ndarray, dict[str, int], RejectionReason | None]:
-    """Decode one image as it is usually written: cell, symbols, coordinates, counts, reason."""
+    """Decode one image; return cell, symbols, coordinates, counts and reason."""
     lengths, angles = (
         LENGTH_SCALE * image[0].astype(float),
         ANGLE_SCALE * image[1].astype(float),
@@ -107,7 +109,7 @@ def build_one(image: np.ndarray) -> Structure | RejectionReason:
 
 
 def check(images: np.ndarray) -> None:
-    """Both ways read the same."""
+    """Check that both ways give the same results."""
     cells, counts, reasons = read_all(images)
     for i, image in enumerate(images):
         parameters, _, coords, own_counts, reason = read_one(image)
@@ -115,7 +117,7 @@ def check(images: np.ndarray) -> None:
         same &= counts[i].tolist() == list(own_counts.values()) and reason == reasons[i]
         same &= np.allclose(coords.reshape(-1, 3), cells.frac_coords[i][cells.presence[i]])
         if not same:
-            raise SystemExit(f"image {i} is read differently one by one and in a batch")
+            raise SystemExit(f"image {i} is decoded differently one by one and in a batch")
 
 
 if __name__ == "__main__":

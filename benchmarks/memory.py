@@ -1,11 +1,10 @@
-"""Measure whether the memory of a prescreen grows with the structures that it relaxes.
+"""Measure whether the memory of a prescreen grows with the number of relaxations.
 
     python benchmarks/memory.py --samples 310
 
-takes raw samples of the shipped generator through overlap removal and prescreen, without a second
-potential, and notes after each relaxation what memory its processes have for themselves (unique
-set size). One row is printed for each tenth of the batch. What the first half grew to is compared
-with what the second half grew to.
+runs raw samples of the shipped generator through overlap removal and prescreen, without a second
+potential, and measures the unshared memory of all processes (unique set size) after each
+relaxation. One row is printed for each tenth of the batch. The maxima of both halves are compared.
 """
 
 from __future__ import annotations
@@ -36,16 +35,19 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     args.journal.mkdir(parents=True, exist_ok=True)
     rules = replace(rules_of(args.journal, args.processes), confirming=None)
-    found = samples(ProposerName.GAN, args.samples, seed=SEED)
+    sampled = samples(ProposerName.GAN, args.samples, seed=SEED)
     sizes: list[float] = []
     rules.run(
-        proposed("generator", found),
+        proposed("generator", sampled),
         n_processes=args.processes,
-        on_progress=lambda *_: sizes.append(own_memory()),
+        on_progress=lambda *_: sizes.append(unique_memory()),
     )
     for part in np.array_split(np.arange(len(sizes)), min(PARTS, len(sizes))):
-        own = np.array(sizes)[part]
-        print(f"{part[0] + 1:4} to {part[-1] + 1:4}: {own.mean():6.0f} MB, at most {own.max():.0f}")
+        memory = np.array(sizes)[part]
+        print(
+            f"{part[0] + 1:4} to {part[-1] + 1:4}: {memory.mean():6.0f} MB, "
+            f"at most {memory.max():.0f}"
+        )
     half = len(sizes) // 2
     first, second = max(sizes[:half]), max(sizes[half:])
     claim = {
@@ -59,13 +61,13 @@ def main() -> None:
     print(json.dumps(claim))
 
 
-def own_memory() -> float:
-    """Memory of this process and its children that nobody else has, MB."""
+def unique_memory() -> float:
+    """Return the unique set size of this process and its children, MB."""
     total = 0
     for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
         try:
             total += process.memory_full_info().uss
-        except psutil.Error:  # it has just ended
+        except psutil.Error:  # it has ended
             continue
     return total / 1e6
 

@@ -1,9 +1,9 @@
-"""How many steps a relaxation takes, by optimizer, from the same declashed samples.
+"""Count the steps of relaxations of the same samples with different optimizers.
 
     python benchmarks/optimizers.py --samples 20
 
 relaxes samples of the shipped generator with CHGNet to 0.1 eV/A by each of ASE's optimizers that
-the prescreen knows. Energies say whether one ends in better minima than another.
+the prescreen accepts. The final energies show whether an optimizer finds lower minima.
 """
 
 from __future__ import annotations
@@ -32,34 +32,35 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="cores (default: 2)")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    # Every third composition, or the small cells would come first.
-    found = samples(ProposerName.GAN, 3 * args.samples, seed=SEED)[::3]
+    # Every third sample: the first ones have small cells.
+    sampled = samples(ProposerName.GAN, 3 * args.samples, seed=SEED)[::3]
     work = {
         (optimizer, i): (
-            each.declashed,
+            sample.declashed,
             PotentialSettings(name="chgnet", optimizer=optimizer, max_steps=MAX_STEPS),
         )
-        for i, each in enumerate(found)
+        for i, sample in enumerate(sampled)
         for optimizer in OPTIMIZERS
     }
     relaxations = dict(run_in_processes(relax, work, args.processes))
     steps, energies = {}, {}
     for optimizer in OPTIMIZERS:
-        own = [relaxations[optimizer, i] for i in range(len(found))]
-        converged = [d for d in own if d is not None and d.relaxed and d.relaxed.converged]
-        steps[optimizer] = np.mean([len(d.curve.energies) - 1 for d in own])
-        energies[optimizer] = np.array([d.curve.energies[-1] for d in own])
-        lower = energies[optimizer] - energies[OPTIMIZERS[0]]
+        results = [relaxations[optimizer, i] for i in range(len(sampled))]
+        converged = [r for r in results if r is not None and r.relaxed and r.relaxed.converged]
+        steps[optimizer] = np.mean([len(r.curve.energies) - 1 for r in results])
+        energies[optimizer] = np.array([r.curve.energies[-1] for r in results])
+        difference = energies[optimizer] - energies[OPTIMIZERS[0]]
+        error = difference.std() / len(results) ** 0.5
         print(
             f"{optimizer:14} {steps[optimizer]:6.1f} steps, "
-            f"{np.mean([d.cpu_seconds for d in own]):5.1f} s, {len(converged)} of {len(own)} "
-            f"converged, {1000 * lower.mean():+.0f} +- {1000 * lower.std() / len(own) ** 0.5:.0f} "
-            "meV/atom"
+            f"{np.mean([r.cpu_seconds for r in results]):5.1f} s, "
+            f"{len(converged)} of {len(results)} converged, "
+            f"{1000 * difference.mean():+.0f} +- {1000 * error:.0f} meV/atom"
         )
     print(
         json.dumps(
             {
-                "claim": "steps of a relaxation of a declashed sample, CellAwareBFGS against FIRE",
+                "claim": "steps of a relaxation of a sample, CellAwareBFGS against FIRE",
                 "value": round(float(steps["CellAwareBFGS"]), 1),
                 "unit": "steps",
                 "baseline": round(float(steps["FIRE"]), 1),

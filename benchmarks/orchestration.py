@@ -1,4 +1,4 @@
-"""Measure what a finished job costs its worker besides the job, in small workflows and in one.
+"""Measure the orchestration time of each job, in small workflows and in a single one.
 
     python benchmarks/orchestration.py
     python benchmarks/orchestration.py --chains 250 500 1000 2000
@@ -6,12 +6,12 @@
 
 Chains of two trivial jobs, with one structure of 20 atoms each, are queued in workflows of at most
 50 chains, as a campaign queues its candidates, and as one Flow of jobflow in a single workflow.
-Then one worker launches some jobs of each in turns, and its processor time is counted: FireWorks,
+Then one worker launches some jobs of each in turns, and its processor time is measured: FireWorks,
 jobflow, pymongo and this package, without the database, which is another process.
 
-The embedded database takes a millisecond for each job in it to find the next one, which is why not
-all are launched. With --workers, as many processes then finish the workflows of the campaign, and
-every job is accounted for.
+Only some jobs are launched, because the embedded database needs a millisecond for each stored job
+to find the next one. With --workers, this number of processes then finishes the small workflows,
+and the benchmark checks that every job ran once.
 """
 
 from __future__ import annotations
@@ -48,23 +48,23 @@ if TYPE_CHECKING:
     from launchers.launchpad.jobs import CampaignLaunchPad
 
 BLOCK = 10
-"""Launches of one layout before it is the turn of the next."""
+"""Launches of one layout in each turn."""
 
 POLL_SECONDS = 0.5
 
 
 @dataclass
 class Layout:
-    """Chains in workflows of a certain size, in a database of their own.
+    """Chains in workflows of one size, in a separate database.
 
     Parameters
     ----------
     launchpad_file
-        Names the database.
+        my_launchpad.yaml of the database.
     databases
-        The same, open.
+        The open databases.
     directory
-        Where jobs are launched.
+        Directory of the launches.
     """
 
     launchpad_file: Path
@@ -77,7 +77,7 @@ class Layout:
 
     @cached_property
     def launchpad(self) -> CampaignLaunchPad:
-        """The queue, ready for use."""
+        """The initialized launchpad."""
         launchpad = self.databases.launchpad()
         launchpad.initialize()
         return launchpad
@@ -92,7 +92,7 @@ class Layout:
             submit(self.launchpad, [Unit(flow.uuid, flow, releases=releases)], CAMPAIGN)
 
     def launch(self, n: int) -> None:
-        """Launch some jobs as a worker does."""
+        """Launch ``n`` jobs as a worker does."""
         jobflow.SETTINGS.JOB_STORE = self.databases.job_store()
         start = time.process_time()
         rapidfire(
@@ -116,46 +116,46 @@ class Layout:
         return max(len(bson.encode(document)) for document in self.launchpad.workflows.find())
 
     def finish(self, n_workers: int) -> None:
-        """Launch the rest with several processes."""
+        """Run the remaining jobs with several processes."""
         recovery = Recovery(self.launchpad, [CAMPAIGN.name])
         with WorkerPool(n_workers, self.launchpad_file, self.directory, [CAMPAIGN.name]) as pool:
             while self.launchpad.is_busy([CAMPAIGN.name]):
                 time.sleep(POLL_SECONDS)
                 pool.replace_dead(recovery)
 
-    def account(self) -> Account:
-        """Tell what became of all jobs."""
+    def job_counts(self) -> JobCounts:
+        """Count jobs, outputs and launches."""
         states = Counter(job["state"] for job in self.launchpad.fireworks.find({}, {"state": 1}))
         launches = list(self.launchpad.launches.find({}, {"fworker.env.worker.pid": 1}))
         with self.databases.job_store() as outputs:
-            stored = Counter(each["uuid"] for each in outputs.query({}, ["uuid"]))
+            stored = Counter(output["uuid"] for output in outputs.query({}, ["uuid"]))
         jobs = self.launchpad.fireworks.find({"spec.step": {"$ne": Step.RELEASE.value}})
-        return Account(
+        return JobCounts(
             n_jobs=states.total(),
             n_completed=states["COMPLETED"],
             n_without_output=sum(
                 stored[job["spec"]["_tasks"][0]["job"]["uuid"]] != 1 for job in jobs
             ),
             n_launches=len(launches),
-            n_workers=len({each["fworker"]["env"]["worker"]["pid"] for each in launches}),
+            n_workers=len({launch["fworker"]["env"]["worker"]["pid"] for launch in launches}),
         )
 
 
-class Account(NamedTuple):
-    """What became of the jobs."""
+class JobCounts(NamedTuple):
+    """Numbers of jobs, outputs and launches."""
 
     n_jobs: int
     n_completed: int
     n_without_output: int
-    """Or with several."""
+    """Jobs without exactly one output."""
 
     n_launches: int
     n_workers: int
-    """Processes that have launched any."""
+    """Processes that launched at least one job."""
 
     @property
-    def nothing_lost_or_doubled(self) -> bool:
-        """Whether each job was launched once, and has ended and left its output."""
+    def is_complete(self) -> bool:
+        """Whether each job was launched once, has completed, and has one output."""
         return self.n_jobs == self.n_completed == self.n_launches and not self.n_without_output
 
 
@@ -168,14 +168,17 @@ def main() -> None:
     parser.add_argument("--per-workflow", type=int, default=50, help="chains of a small workflow")
     parser.add_argument("--launches", type=int, default=20, help="of each layout")
     parser.add_argument(
-        "--workers", type=int, default=0, help="finish the small workflows with these"
+        "--workers",
+        type=int,
+        default=0,
+        help="finish the small workflows with this number of processes",
     )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    # Workers import the jobs from beside this file.
-    here, others = str(Path(__file__).parent), os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, others]))
+    # Workers import the jobs from the folder of this file.
+    folder, others = str(Path(__file__).parent), os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, others]))
 
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"{options.launches} launches each: processor time of one, s / largest workflow, kB")
@@ -197,38 +200,38 @@ def main() -> None:
 
 
 def compare(n_chains: int, options: argparse.Namespace) -> tuple[float, float]:
-    """Measure both layouts in turns; return what a launch costs in each."""
+    """Measure both layouts in turns; return the processor time of a launch in each, s."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         directory = Path(folder)
         for name in ("launches", "logs"):
             (directory / name).mkdir()
         port = free_port()
 
-        def layout(name: str) -> Layout:
+        def make_layout(name: str) -> Layout:
             file = write_launchpad_file(directory, name, port)
             return Layout(file, stack.enter_context(open_databases(file)), directory)
 
-        small, one = layouts = layout("small"), layout("one")
+        small, one = layouts = make_layout("small"), make_layout("one")
         small.queue(n_chains, options.per_workflow)
         one.queue(n_chains, n_chains)
-        kilobytes = [each.document_bytes / 1e3 for each in layouts]
+        kilobytes = [layout.document_bytes / 1e3 for layout in layouts]
         for start in range(0, options.launches, BLOCK):
-            for each in layouts:
-                each.launch(min(BLOCK, options.launches - start))
+            for layout in layouts:
+                layout.launch(min(BLOCK, options.launches - start))
         cells = [
-            f"{each.seconds_per_launch:8.3f} /{size:7.1f}"
-            for each, size in zip(layouts, kilobytes, strict=True)
+            f"{layout.seconds_per_launch:8.3f} /{size:7.1f}"
+            for layout, size in zip(layouts, kilobytes, strict=True)
         ]
         print(f"{n_chains:6d}", *cells, flush=True)
         if options.workers:
             small.finish(options.workers)
-            account = small.account()
+            counts = small.job_counts()
             print(
-                f"{options.workers} workers: {account.n_jobs} jobs, {account.n_completed} "
-                f"completed, {account.n_without_output} without their output, "
-                f"{account.n_launches} launches by {account.n_workers} processes"
+                f"{options.workers} workers: {counts.n_jobs} jobs, {counts.n_completed} "
+                f"completed, {counts.n_without_output} without their output, "
+                f"{counts.n_launches} launches by {counts.n_workers} processes"
             )
-            if not account.nothing_lost_or_doubled:
+            if not counts.is_complete:
                 raise SystemExit("a job was lost, or launched more than once")
         return small.seconds_per_launch, one.seconds_per_launch
 

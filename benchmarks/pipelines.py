@@ -1,4 +1,4 @@
-"""The two pipelines that `prescreen.py` compares: one job for each structure, and the prescreen."""
+"""The pipelines that `prescreen.py` compares: one job for each structure, and the prescreen."""
 
 from __future__ import annotations
 
@@ -41,53 +41,57 @@ if TYPE_CHECKING:
 
 SEED = 2020
 WINDOWS = (0.2, 0.08)
-"""Energies above the hull that count, eV/atom."""
+"""Largest energies above hull of counted crystals, eV/atom."""
 RECALL = 0.94
-AGAIN = 12
-"""Jobs of an earlier run that are timed once more."""
+N_REPEATED = 12
+"""Jobs of an earlier run that are timed again."""
 _SELF = psutil.Process()
 
 
 @dataclass
 class Outcome:
-    """What a pipeline made of one sample.
+    """Result of a pipeline for one sample.
 
     Attributes
     ----------
     energy
-        Above the hull, eV/atom, if it is a unique, confirmed crystal within the widest window.
+        Energy above hull, eV/atom; None unless it is a unique, confirmed crystal within the window.
     seconds
-        Processor time of its own.
+        Processor time of the sample.
+    steps
+        Relaxation steps.
+    status
+        Step that rejected the sample, or "confirmed".
     """
 
     energy: float | None
     seconds: float
     steps: int
-    left: str
+    status: str
 
 
 @dataclass
 class Run:
-    """A pipeline's run: outcomes, and all processor time, start-up of processes included."""
+    """Outcomes of a pipeline, and its processor time including the start-up of processes."""
 
     name: str
     outcomes: list[Outcome]
     cpu_seconds: float
     wall_seconds: float
 
-    def found(self, window: float) -> Share:
-        """Count the crystals within a window."""
-        energies = [each.energy for each in self.outcomes]
+    def share_within(self, window: float) -> Share:
+        """Return the share of samples that are crystals within a window."""
+        energies = [outcome.energy for outcome in self.outcomes]
         k = sum(energy is not None and energy <= window for energy in energies)
         return Share(k=k, n=len(energies))
 
     def per_core_hour(self, window: float) -> float:
-        """Crystals within a window for an hour of one core."""
-        return self.found(window).k / (self.cpu_seconds / 3600)
+        """Return the number of crystals within a window per core-hour."""
+        return self.share_within(window).k / (self.cpu_seconds / 3600)
 
 
 def rules_of(folder: Path, n_processes: int) -> Prescreen:
-    """Relax the reference phases with both potentials."""
+    """Return the prescreen, with reference phases relaxed by both potentials."""
     relaxing, confirming = PotentialSettings(name="chgnet"), PotentialSettings(name="sevennet-0")
     phases = reference_phases(("Mg", "Mn", "O"))
     hulls = [
@@ -110,28 +114,28 @@ def rules_of(folder: Path, n_processes: int) -> Prescreen:
     return rules
 
 
-def prescreened(name: str, found: Sequence[Sampled], rules: Prescreen, n_processes: int) -> Run:
+def prescreened(name: str, sampled: Sequence[Sampled], rules: Prescreen, n_processes: int) -> Run:
     """Run overlap removal and the prescreen on raw samples."""
-    # A process that an earlier run left to be copied is charged to every run.
+    # The process that workers are forked from is charged to every run.
     began, wall = cpu_seconds() - waiting_seconds(), time.monotonic()
-    proposals = proposed(name, found)
-    declash_seconds = (cpu_seconds() - began) / len(found)
-    screened = rules.run(proposals, n_processes=n_processes, on_progress=told)
+    proposals = proposed(name, sampled)
+    declash_seconds = (cpu_seconds() - began) / len(sampled)
+    screened = rules.run(proposals, n_processes=n_processes, on_progress=print_progress)
     spent = cpu_seconds() - began
-    outcomes = [_outcome(each.verdict, declash_seconds) for each in screened]
+    outcomes = [_outcome(structure.verdict, declash_seconds) for structure in screened]
     return Run(name, outcomes, spent, time.monotonic() - wall)
 
 
-def proposed(name: str, found: Sequence[Sampled]) -> list[Proposal]:
-    """Declash raw samples, as a campaign does before its prescreen."""
-    declashed = declash([each.raw for each in found], volume_per_atom=volume(name)).structures
+def proposed(name: str, sampled: Sequence[Sampled]) -> list[Proposal]:
+    """Return raw samples without overlaps as proposals, as in a campaign before the prescreen."""
+    declashed = declash([sample.raw for sample in sampled], volume_per_atom=volume(name)).structures
     return [
         Proposal(
             candidate_id=f"{i:04d}",
             structure=structure,
-            origin=Origin(proposer="gan", requested_composition=each.composition, index=i),
+            origin=Origin(proposer="gan", requested_composition=sample.composition, index=i),
         )
-        for i, (each, structure) in enumerate(zip(found, declashed, strict=True))
+        for i, (sample, structure) in enumerate(zip(sampled, declashed, strict=True))
     ]
 
 
@@ -148,76 +152,78 @@ def _outcome(verdict: PrescreenVerdict, declash_seconds: float) -> Outcome:
         + (verdict.cpu_seconds or 0)
         + (confirmation.cpu_seconds if confirmation else 0),
         steps=verdict.n_steps or 0,
-        left=str(verdict.rejected_at or "confirmed"),
+        status=str(verdict.rejected_at or "confirmed"),
     )
 
 
 def straightforward(
-    found: Sequence[Sampled], rules: Prescreen, folder: Path, n_processes: int
+    sampled: Sequence[Sampled], rules: Prescreen, folder: Path, n_processes: int
 ) -> Run:
-    """Relax raw samples one job each, then count what is unique and confirmed."""
+    """Relax each raw sample in one job, then count unique, confirmed crystals."""
     wall = time.monotonic()
-    done = jobs(found, folder / "jobs.jsonl", n_processes)
+    done = jobs(sampled, folder / "jobs.jsonl", n_processes)
     wall = time.monotonic() - wall
-    outcomes = [Outcome(None, *_spent(done[i])) for i in range(len(found))]
-    ends: list[tuple[float, int, Structure]] = []
+    outcomes = [Outcome(None, *_spent(done[i])) for i in range(len(sampled))]
+    relaxed: list[tuple[float, int, Structure]] = []
     for i, outcome in enumerate(outcomes):
         if not (done[i] and done[i]["structure"]):
-            outcome.left = str(ScreeningStep.RELAXATION)
+            outcome.status = str(ScreeningStep.RELAXATION)
             continue
         structure = Structure.from_dict(done[i]["structure"])
         energy = rules.references.energy_above_hull(structure.composition, done[i]["energy"])
         if check_geometry(structure) is not None or not is_plausible(energy):
-            outcome.left = str(ScreeningStep.GEOMETRY)
+            outcome.status = str(ScreeningStep.GEOMETRY)
         elif energy > rules.window:
-            outcome.left = str(ScreeningStep.WINDOW)
+            outcome.status = str(ScreeningStep.WINDOW)
         else:
-            ends.append((energy, i, structure))
+            relaxed.append((energy, i, structure))
     unique = UniqueStructures()
-    for energy, i, structure in sorted(ends, key=lambda end: end[:2]):
+    for energy, i, structure in sorted(relaxed, key=lambda entry: entry[:2]):
         if not unique.add(structure):
-            outcomes[i].left = str(ScreeningStep.RELAXED_DUPLICATE)
+            outcomes[i].status = str(ScreeningStep.RELAXED_DUPLICATE)
         elif not is_confirmed(structure, energy, rules):
-            outcomes[i].left = str(ScreeningStep.CONFIRMATION)
+            outcomes[i].status = str(ScreeningStep.CONFIRMATION)
         else:
-            outcomes[i].energy, outcomes[i].left = energy, "confirmed"
+            outcomes[i].energy, outcomes[i].status = energy, "confirmed"
     seconds = sum(outcome.seconds for outcome in outcomes)
     return Run("one job each", outcomes, seconds, wall)
 
 
-def jobs(found: Sequence[Sampled], journal: Path, n_processes: int) -> dict[int, Any]:
-    """Relax raw samples one job each, but for those that an earlier run left in the journal."""
-    names = [content_hash("raw", each.raw) for each in found]
+def jobs(sampled: Sequence[Sampled], journal: Path, n_processes: int) -> dict[int, Any]:
+    """Relax each raw sample in one job; jobs in the journal of an earlier run are not repeated."""
+    names = [content_hash("raw", sample.raw) for sample in sampled]
     kept: dict[str, Any] = {}
     if journal.exists():
         lines = journal.read_text(encoding="utf-8").splitlines()
         kept = {entry["raw"]: entry["result"] for entry in map(json.loads, lines)}
     done = {i: kept[name] for i, name in enumerate(names) if name in kept}
-    pace = again(found, done, n_processes)
+    ratio = slowdown(sampled, done, n_processes)
     for result in filter(None, done.values()):
-        result["seconds"] *= pace
-    work = {i: (each.raw,) for i, each in enumerate(found) if i not in done}
+        result["seconds"] *= ratio
+    work = {i: (sample.raw,) for i, sample in enumerate(sampled) if i not in done}
     with journal.open("a", encoding="utf-8") as file:
         for number, result in run_in_processes(force_field_job, work, n_processes):
             done[number] = result
             file.write(json.dumps({"raw": names[number], "result": result}) + "\n")
             file.flush()
-            told(len(done), len(found))
+            print_progress(len(done), len(sampled))
     return done
 
 
-def again(found: Sequence[Sampled], done: dict[int, Any], n_processes: int) -> float:
-    """Run some jobs of an earlier run once more, and tell how much longer they take now."""
+def slowdown(sampled: Sequence[Sampled], done: dict[int, Any], n_processes: int) -> float:
+    """Run some jobs of an earlier run again, and return the ratio of the times, now to before."""
     if not done:
         return 1.0
-    chosen = np.random.default_rng(0).permutation(sorted(done))[:AGAIN].tolist()
-    work = {i: (found[i].raw,) for i in chosen if done[i]}
+    repeated = np.random.default_rng(0).permutation(sorted(done))[:N_REPEATED].tolist()
+    work = {i: (sampled[i].raw,) for i in repeated if done[i]}
     now = dict(run_in_processes(force_field_job, work, n_processes))
     both = [(now[i]["seconds"], done[i]["seconds"]) for i in work if now[i]]
-    pace = float(np.sum(both, axis=0)[0] / np.sum(both, axis=0)[1])
-    print(f"{len(done)} jobs are of an earlier run; {len(both)} of them take {pace:.2f} times "
-          "as long now, and so are all taken to")  # fmt: skip
-    return pace
+    ratio = float(np.sum(both, axis=0)[0] / np.sum(both, axis=0)[1])
+    print(
+        f"{len(done)} jobs are from an earlier run; {len(both)} of them take {ratio:.2f} times as "
+        "long now, and the times of all are scaled by this factor"
+    )
+    return ratio
 
 
 def _spent(result: dict[str, Any] | None) -> tuple[float, int, str]:
@@ -225,7 +231,7 @@ def _spent(result: dict[str, Any] | None) -> tuple[float, int, str]:
 
 
 def force_field_job(structure: Structure) -> dict[str, Any]:
-    """Run a job of atomate2 as its tutorial does."""
+    """Run a job of atomate2 with the settings of its tutorial."""
     from atomate2.forcefields.jobs import ForceFieldRelaxMaker  # noqa: PLC0415 - slow
     from jobflow import JobStore  # noqa: PLC0415
     from maggma.stores import MemoryStore  # noqa: PLC0415
@@ -246,13 +252,13 @@ def force_field_job(structure: Structure) -> dict[str, Any]:
             "energy": float(document.output.energy_per_atom),
             "steps": document.output.n_steps,
         }
-    except Exception as error:  # noqa: BLE001 - an explosion is a result
+    except Exception as error:  # noqa: BLE001 - a failed relaxation is a result
         result["error"] = str(error)[:200]
     return result | {"seconds": time.process_time() - began}
 
 
 def is_confirmed(structure: Structure, energy: float, rules: Prescreen) -> bool:
-    """Ask the second potential as the prescreen does."""
+    """Return whether the second potential confirms a structure, as in the prescreen."""
     agreement = rules.agreement(structure.composition, energy)
     relaxation = relax(structure, rules.confirming, stop=agreement)
     return (
@@ -262,19 +268,19 @@ def is_confirmed(structure: Structure, energy: float, rules: Prescreen) -> bool:
 
 
 def cpu_seconds() -> float:
-    """Processor time of this process and of all that it started, once those that end have ended."""
+    """Return the processor time of this process and its children, after those that end."""
     while multiprocessing.active_children():
         time.sleep(0.05)
-    times = [each.cpu_times() for each in (_SELF, *_SELF.children(recursive=True))]
+    times = [process.cpu_times() for process in (_SELF, *_SELF.children(recursive=True))]
     return sum(t.user + t.system + t.children_user + t.children_system for t in times)
 
 
 def waiting_seconds() -> float:
-    """Processor time that the processes that wait for work took to start."""
-    times = [each.cpu_times() for each in _SELF.children(recursive=True)]
+    """Return the start-up time of the idle worker processes."""
+    times = [process.cpu_times() for process in _SELF.children(recursive=True)]
     return sum(t.user + t.system for t in times)
 
 
-def told(done: int, total: int) -> None:
-    """Say how far it is."""
+def print_progress(done: int, total: int) -> None:
+    """Print the number of finished structures."""
     print(f"\r{done} of {total}", end="" if done < total else "\n", flush=True)

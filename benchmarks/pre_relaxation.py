@@ -2,13 +2,13 @@
 
     python benchmarks/pre_relaxation.py
 
-relaxes known Mg-Mn-O phases, strained and rattled, and structures of the shipped generator twice,
-as ``engines.vasp`` does: with the inputs of ``MPRelaxSet``, and after that once more. The stand-in
-for VASP takes its forces from SevenNet-0, which the pre-relaxation does not know: with the same
-potential on both sides nothing would be left to do. VASP has PBE+U and conjugate gradients where
-the stand-in has SevenNet-0 and quasi-Newton steps, so the ratio is a guide, and no promise. A
-relaxation that is not done after NSW = 99 steps counts as 99; two that have nothing to do count 4,
-as a change of energy, by which they end, is known from the second step on.
+relaxes reference phases of Mg-Mn-O, strained and rattled, and structures of the shipped generator.
+Each is relaxed twice in a row with the inputs of ``MPRelaxSet``, as with ``engines.vasp``. The
+stand-in for VASP uses SevenNet-0 and the pre-relaxation CHGNet; with one potential for both, no
+ionic steps would be left. VASP has PBE+U and conjugate gradients instead of SevenNet-0 and
+quasi-Newton steps, so the ratio is only a guide. A relaxation that is not converged after NSW = 99
+steps counts as 99. The smallest number of two relaxations is 4, because convergence needs an
+energy difference.
 """
 
 from __future__ import annotations
@@ -44,31 +44,33 @@ if TYPE_CHECKING:
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 STRAIN, RATTLE = 0.04, 0.1
-"""Of the reference phases: relative, in length, and the longest random shift of an atom in A."""
+"""Relative strain and largest random displacement, A, of the reference phases."""
 
 GENERATED = ("MgMn2O4", "Mg2MnO4", "Mg2Mn2O6")
-VASP_HAS = "sevennet-0"
+STAND_IN_POTENTIAL = "sevennet-0"
 FUNCTIONAL = "PBE"
 
 
 def main() -> None:
-    """Relax all with and without, and print a table and one line of JSON."""
+    """Relax all structures with and without pre-relaxation; print a table and one line of JSON."""
     parser = argparse.ArgumentParser(description="Count what a pre-relaxation saves.")
-    parser.add_argument("--known", type=int, default=4, help="smallest reference phases with Mn")
+    parser.add_argument(
+        "--references", type=int, default=4, help="smallest reference phases with Mn"
+    )
     parser.add_argument("--generated", type=int, default=1, help="of each composition")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
 
     print(f"{'structure':28s} atoms  CHGNet  after it  without  energy, meV/atom")
     after_it, without = [], []
-    for name, structure in structures(arguments.known, arguments.generated):
-        pre_relaxed, n_cheap = pre_relax(structure)
+    for name, structure in structures(arguments.references, arguments.generated):
+        pre_relaxed, n_potential_steps = pre_relax(structure)
         steps, energy = relax_twice(pre_relaxed)
         steps_alone, energy_alone = relax_twice(structure)
         after_it.append(steps)
         without.append(steps_alone)
         print(
-            f"{name:28s} {len(structure):5d} {n_cheap:7d} {steps:9d} {steps_alone:8d} "
+            f"{name:28s} {len(structure):5d} {n_potential_steps:7d} {steps:9d} {steps_alone:8d} "
             f"{1e3 * (energy - energy_alone):+17.1f}",
             flush=True,
         )
@@ -86,27 +88,27 @@ def main() -> None:
     )
 
 
-def structures(n_known: int, n_generated: int) -> Iterator[tuple[str, Structure]]:
-    """Yield what is to be relaxed, by name, as the ferromagnetic start of the engine."""
+def structures(n_references: int, n_generated: int) -> Iterator[tuple[str, Structure]]:
+    """Yield names and structures with the ferromagnetic cell of the engine."""
     phases = [
         phase
         for phase in reference_phases(SYSTEM.elements)
         if {"Mn", "O"} <= set(phase.structure.symbol_set)
     ]
-    for phase in sorted(phases, key=lambda phase: len(phase.structure))[:n_known]:
+    for phase in sorted(phases, key=lambda phase: len(phase.structure))[:n_references]:
         structure = phase.structure.copy()
         structure.apply_strain(STRAIN)
         structure.perturb(RATTLE, seed=0)
         yield phase.name, ferromagnet(structure)
     proposer = GanProposer(load(SHIPPED_GENERATOR, system=SYSTEM))
     for formula in GENERATED:
-        found = sample(proposer, SYSTEM.counts(formula), n_generated, seed=0)
-        for number, structure in enumerate(found.structures, 1):
+        sampled = sample(proposer, SYSTEM.counts(formula), n_generated, seed=0)
+        for number, structure in enumerate(sampled.structures, 1):
             yield f"{formula}, generated, {number}", ferromagnet(structure)
 
 
 def ferromagnet(structure: Structure) -> Structure:
-    """Take the primitive cell, without moments: MPRelaxSet has its own."""
+    """Return the primitive cell without moments, which MPRelaxSet sets."""
     (start,) = magnetic_starts(structure, orders=("FM",))
     return start.structure.remove_site_property("magmom")
 
@@ -120,7 +122,7 @@ def pre_relax(structure: Structure) -> tuple[Structure, int]:
 
 
 def relax_twice(structure: Structure) -> tuple[int, float]:
-    """Relax and relax again; return the number of ionic steps and the last energy, eV/atom."""
+    """Relax twice in a row; return the number of ionic steps and the final energy, eV/atom."""
     n_steps, energy = 0, 0.0
     for _ in range(2):
         with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
@@ -128,7 +130,7 @@ def relax_twice(structure: Structure) -> tuple[int, float]:
             inputs = MPRelaxSet(structure, user_potcar_functional=FUNCTIONAL)
             with stand_in(folder / "potcars", inputs.potcar_symbols, FUNCTIONAL, ""):
                 inputs.write_input(folder)
-                if run(folder, VASP_HAS):
+                if run(folder, STAND_IN_POTENTIAL):
                     raise SystemExit((folder / "OUTCAR").read_text()[-500:])
             oszicar = Oszicar(folder / "OSZICAR")
             n_steps += len(oszicar.ionic_steps)

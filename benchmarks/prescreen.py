@@ -1,22 +1,21 @@
-"""Unique, confirmed crystals per core-hour: the prescreen against one job for each structure.
+"""Measure unique, confirmed crystals per core-hour: the prescreen, and one job for each structure.
 
     python benchmarks/prescreen.py --samples 150 --output prescreen.json
 
-takes raw samples of the shipped generator through both pipelines on the same cores:
+runs raw samples of the shipped generator through both pipelines on the same cores:
 
 * straightforward: `ForceFieldRelaxMaker` of atomate2 with CHGNet and its default settings, one job
-  for each raw sample; converged or not, an end with sound geometry counts;
+  for each raw sample; final structures with valid geometry count, converged or not;
 * prescreen: overlap removal, validity, symmetry, duplicates, relaxation with early stopping, second
   potential.
 
-A crystal counts once, if its energy is within the window by CHGNet and SevenNet-0 confirms it; of
-the straightforward pipeline, that confirmation and the start of its processes are not charged.
-The prescreen runs before and after the many jobs, and its cost is the mean of both times.
-After that all four proposers go through the prescreen, and the generator once more without early
-stopping, for the recall. The default run takes about half an hour on two cores; jobs of the
-straightforward pipeline are kept beside ``--journal``, so that a run that was killed goes on; some
-that an earlier run left are timed once more, since machines have better and worse hours. No
-structure is audited.
+A crystal counts once, if its CHGNet energy is within the window and SevenNet-0 confirms it. For the
+straightforward pipeline, confirmation and start of processes are not charged. The prescreen runs
+before and after the single jobs, and its cost is the mean of both. Then all four proposers are
+prescreened, and the samples of the generator again without early stopping, for the recall. The
+default run takes about half an hour on two cores. Jobs of the straightforward pipeline are kept in
+``--journal``, so an interrupted run resumes; some of the kept jobs are timed again, because the
+load of the machine may differ. No structure is audited.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ RESAMPLES = 2000
 
 
 def main() -> None:
-    """Run all, print the tables and one line of JSON."""
+    """Run all pipelines; print the tables and one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=36, help="of each proposer (default: 36)")
     parser.add_argument("--processes", type=int, default=2, help="cores (default: 2)")
@@ -56,33 +55,34 @@ def main() -> None:
     before = prescreened("generator", generated, rules, args.processes)
     plain = straightforward(generated, rules, args.journal, args.processes)
     after = prescreened("generator", generated, rules, args.processes)
-    ours = mean(before, after)
-    report(ours, plain)
-    full = prescreened("to the end", generated, replace(rules, recall=1.0), args.processes)
-    runs = [ours, plain, full]
+    prescreen = mean(before, after)
+    print_comparison(prescreen, plain)
+    full = prescreened(
+        "without early stopping", generated, replace(rules, recall=1.0), args.processes
+    )
+    runs = [prescreen, plain, full]
     if not args.only_generator:
         for name in (ProposerName.RANDOM, ProposerName.SYMMETRIC, ProposerName.SUBSTITUTION):
-            found = samples(name, args.samples, seed=SEED)
-            runs.append(prescreened(str(name), found, rules, args.processes))
+            sampled = samples(name, args.samples, seed=SEED)
+            runs.append(prescreened(str(name), sampled, rules, args.processes))
     for run in runs:
-        table(run)
+        print_table(run)
     kept = [
-        each.energy is not None
-        for each, whole in zip(ours.outcomes, full.outcomes, strict=True)
-        if whole.energy is not None
+        stopped.energy is not None
+        for stopped, complete in zip(prescreen.outcomes, full.outcomes, strict=True)
+        if complete.energy is not None
     ]
     recall = Share(k=sum(kept), n=len(kept))
-    print(
-        f"recall of early stopping: {spell(recall)}, cost {ours.cpu_seconds / full.cpu_seconds:.2f}"
-    )
+    cost = prescreen.cpu_seconds / full.cpu_seconds
+    print(f"recall of early stopping: {format_share(recall)}, cost {cost:.2f}")
     if args.output:
         document = {"recall": recall.model_dump(), "runs": [asdict(run) for run in runs]}
         args.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(claim(ours, plain)))
+    print(json.dumps(claim(prescreen, plain)))
 
 
 def mean(before: Run, after: Run) -> Run:
-    """Average what the same run cost at two times: machines have better and worse hours."""
+    """Return a run with the mean cost of two runs, because the load of the machine may differ."""
     for run in (before, after):
         print(f"{run.name}: {run.cpu_seconds:.0f} core-seconds")
     return replace(
@@ -92,69 +92,69 @@ def mean(before: Run, after: Run) -> Run:
     )
 
 
-def spell(share: Share) -> str:
-    """Write a share with its Wilson interval."""
+def format_share(share: Share) -> str:
+    """Format a share with its Wilson interval."""
     value, (low, high) = share.value or 0.0, share.interval or (0.0, 0.0)
     return f"{share.k} of {share.n} ({value:.0%}, {100 * low:.0f}-{100 * high:.0f})"
 
 
-def ratio_interval(ours: Run, plain: Run, window: float) -> tuple[float, float]:
-    """95 % interval of the ratio of yields per core-hour, by resampling the samples."""
+def ratio_interval(prescreen: Run, plain: Run, window: float) -> tuple[float, float]:
+    """Return the 95 % interval of the ratio of yields per core-hour, by bootstrap."""
     rng = np.random.default_rng(0)
     hits = [
         np.array([o.energy is not None and o.energy <= window for o in run.outcomes])
-        for run in (ours, plain)
+        for run in (prescreen, plain)
     ]
-    costs = [np.array([o.seconds for o in run.outcomes]) for run in (ours, plain)]
-    # What belongs to no sample, such as the start of processes, is shared out.
-    costs[0] = costs[0] * ours.cpu_seconds / costs[0].sum()
+    costs = [np.array([o.seconds for o in run.outcomes]) for run in (prescreen, plain)]
+    # Costs of no single sample, such as the start of processes, are distributed over all.
+    costs[0] = costs[0] * prescreen.cpu_seconds / costs[0].sum()
     ratios = []
     for _ in range(RESAMPLES):
         rows = rng.integers(len(hits[0]), size=len(hits[0]))
-        ours_rate = hits[0][rows].sum() / costs[0][rows].sum()
-        theirs = max(hits[1][rows].sum(), 0.5) / costs[1][rows].sum()
-        ratios.append(ours_rate / theirs)
+        prescreen_rate = hits[0][rows].sum() / costs[0][rows].sum()
+        plain_rate = max(hits[1][rows].sum(), 0.5) / costs[1][rows].sum()
+        ratios.append(prescreen_rate / plain_rate)
     low, high = np.percentile(ratios, [2.5, 97.5])
     return float(low), float(high)
 
 
-def report(ours: Run, plain: Run) -> None:
-    """Compare the pipelines."""
+def print_comparison(prescreen: Run, plain: Run) -> None:
+    """Print the yields of both pipelines."""
     for window in WINDOWS:
-        low, high = ratio_interval(ours, plain, window)
-        here, there = ours.per_core_hour(window), plain.per_core_hour(window)
+        low, high = ratio_interval(prescreen, plain, window)
+        value, baseline = prescreen.per_core_hour(window), plain.per_core_hour(window)
         print(
-            f"within {window:g} eV/atom: {here:.1f} against {there:.2f} per core-hour, "
-            f"{here / max(there, 1e-9):.1f} times ({low:.0f}-{high:.0f})"
+            f"within {window:g} eV/atom: {value:.1f} against {baseline:.2f} per core-hour, "
+            f"{value / max(baseline, 1e-9):.1f} times ({low:.0f}-{high:.0f})"
         )
 
 
-def table(run: Run) -> None:
-    """Print where the samples of a run left, and what they cost."""
+def print_table(run: Run) -> None:
+    """Print the numbers of samples by the step that rejected them, with their cost."""
     n = len(run.outcomes)
     print(
         f"\n{run.name}: {n} samples, {run.cpu_seconds:.0f} core-seconds "
         f"({run.cpu_seconds / n:.1f} each), {run.wall_seconds:.0f} s"
     )
     for window in WINDOWS:
-        print(f"  within {window:g}: {spell(run.found(window))}, "
+        print(f"  within {window:g}: {format_share(run.share_within(window))}, "
               f"{run.per_core_hour(window):.1f} per core-hour")  # fmt: skip
-    counts = Counter(outcome.left for outcome in run.outcomes)
-    for left in [*map(str, ScreeningStep), "confirmed"]:
-        if counts[left]:
-            own = [outcome for outcome in run.outcomes if outcome.left == left]
-            steps = np.mean([outcome.steps for outcome in own])
-            seconds = np.mean([outcome.seconds for outcome in own])
-            print(f"  {left:28} {counts[left]:4} {steps:6.1f} steps {seconds:6.1f} s")
+    counts = Counter(outcome.status for outcome in run.outcomes)
+    for status in [*map(str, ScreeningStep), "confirmed"]:
+        if counts[status]:
+            outcomes = [outcome for outcome in run.outcomes if outcome.status == status]
+            steps = np.mean([outcome.steps for outcome in outcomes])
+            seconds = np.mean([outcome.seconds for outcome in outcomes])
+            print(f"  {status:28} {counts[status]:4} {steps:6.1f} steps {seconds:6.1f} s")
 
 
-def claim(ours: Run, plain: Run) -> dict[str, Any]:
-    """State the claim."""
+def claim(prescreen: Run, plain: Run) -> dict[str, Any]:
+    """Return the claim of this benchmark."""
     window = max(WINDOWS)
-    value, baseline = ours.per_core_hour(window), plain.per_core_hour(window)
+    value, baseline = prescreen.per_core_hour(window), plain.per_core_hour(window)
     return {
         "claim": "unique, confirmed crystals within 0.2 eV/atom per core-hour, against "
-        f"ForceFieldRelaxMaker one job each, {len(ours.outcomes)} raw samples of the generator",
+        f"ForceFieldRelaxMaker one job each, {len(prescreen.outcomes)} samples of the generator",
         "value": round(value, 2),
         "unit": "1/h",
         "baseline": round(baseline, 3),

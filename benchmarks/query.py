@@ -1,12 +1,12 @@
-"""Time questions about 100,000 candidates in a database.
+"""Time queries of 100,000 candidates in a database.
 
     python benchmarks/query.py
-    python benchmarks/query.py --uri mongodb://localhost:27017   # a server of yours
+    python benchmarks/query.py --uri mongodb://localhost:27017   # your own server
 
-Synthetic candidates of 45 chemical systems, with structures, are put into a new database, which is
-dropped in the end. Each question is then asked of :class:`gan_htvs.results.store.CandidateStore`
-for its first page, 50 rows, and for its count. The baseline reads all summaries, to pick and sort
-in Python.
+Synthetic candidates of 45 chemical systems, with structures, are inserted into a new database,
+which is dropped in the end. :class:`gan_htvs.results.store.CandidateStore` then returns the first
+page of each query, 50 rows, and the count. The baseline reads all summaries, to filter and sort in
+Python.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ REPEATS = 5
 CHUNK = 5000
 NOVEL = 0.7
 
-QUESTIONS: dict[str, dict[str, Any]] = {
+QUERIES: dict[str, dict[str, Any]] = {
     "the most stable": {},
     "the least stable": {"sort": "-energy_above_hull"},
     "within 0.08 eV/atom of the hull, gap 1.6 to 3.0 eV": {
@@ -65,54 +65,54 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         "sort": "-band_gap",
     },
     "photoanodes": {"stage": "photoanode"},
-    "stable in water": {"pourbaix_min": (None, 0.1), "sort": "pourbaix_min"},
+    "aqueous stability": {"pourbaix_min": (None, 0.1), "sort": "pourbaix_min"},
 }
 
-UNSERVED: dict[str, dict[str, Any]] = {
+UNINDEXED: dict[str, dict[str, Any]] = {
     "all by formula": {"sort": "formula"},
-    "a space group that nobody has": {"spacegroup": 230},
+    "a space group without candidates": {"spacegroup": 230},
 }
-"""Questions that the embedded server answers by reading all; they stand outside the claim."""
+"""Queries without an index in the embedded server; they are not part of the claim."""
 
 
 def main() -> None:
-    """Fill, ask, print a table and one line of JSON."""
+    """Fill the database, time the queries, and print a table and one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--candidates", type=int, default=100_000, help="default: 100,000")
-    parser.add_argument("--uri", help="of a MongoDB; default: an embedded server, started here")
+    parser.add_argument("--uri", help="MongoDB server (default: an embedded server)")
     args = parser.parse_args()
     with ExitStack() as stack:
         uri = args.uri or f"mongodb://127.0.0.1:{serve(stack)}"
         client: MongoClient[Any] = stack.enter_context(MongoClient(uri))
-        name = f"benchmark_{uuid.uuid4().hex}"
-        stack.callback(client.drop_database, name)
-        collection = client[name]["candidates"]
+        database = f"benchmark_{uuid.uuid4().hex}"
+        stack.callback(client.drop_database, database)
+        collection = client[database]["candidates"]
         began = time.monotonic()
         for chunk in synthetic(args.candidates):
             collection.insert_many(chunk, ordered=False)
         print(f"{collection.estimated_document_count():,} candidates, "
-              f"put in in {time.monotonic() - began:.0f} s")  # fmt: skip
+              f"inserted in {time.monotonic() - began:.0f} s")  # fmt: skip
         baseline = timed(lambda: list(collection.find({}, dict.fromkeys(SUMMARY_FIELDS, 1))), 1)
         began = time.monotonic()
-        collection.create_index("candidate_id", unique=True)  # as the builder does
+        collection.create_index("candidate_id", unique=True)  # as in the builder
         for keys in INDEXES:
             collection.create_index(keys)
         print(f"indexes made in {time.monotonic() - began:.0f} s; "
               f"all summaries read in {baseline:.1f} s")  # fmt: skip
         print(f"{'':52} {'found':>7} {'page':>8} {'count':>8}  plan")
         pages = []
-        for each, filters in QUESTIONS.items():
-            pages.append(page(collection, filters))
-            count, found = counted(collection, filters)
-            print(f"{each:52} {found:7,} {pages[-1]:7.3f}s {count:7.3f}s  "
+        for name, filters in QUERIES.items():
+            pages.append(timed_page(collection, filters))
+            seconds, n_found = timed_count(collection, filters)
+            print(f"{name:52} {n_found:7,} {pages[-1]:7.3f}s {seconds:7.3f}s  "
                   f"{plan(collection, filters)}", flush=True)  # fmt: skip
         one = timed(lambda: CandidateStore(collection).get(f"{args.candidates // 2:016x}"), REPEATS)
         print(f"one candidate by its id: {one:.3f} s")
-        for each, filters in UNSERVED.items():
-            print(f"{each:52} {'':7} {page(collection, filters, 1):7.3f}s", flush=True)
+        for name, filters in UNINDEXED.items():
+            print(f"{name:52} {'':7} {timed_page(collection, filters, 1):7.3f}s", flush=True)
     value = max(pages)
     claim = {
-        "claim": f"slowest of {len(QUESTIONS)} pages of {PAGE} rows among {args.candidates:,} "
+        "claim": f"slowest of {len(QUERIES)} pages of {PAGE} rows among {args.candidates:,} "
         "candidates, against reading all summaries",
         "value": round(value, 4),
         "unit": "s",
@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def serve(stack: ExitStack) -> int:
-    """Start an embedded server."""
+    """Start an embedded server and return its port."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     server = EmbeddedServer(folder, port=free_port())
     stack.enter_context(server.serving())
@@ -131,29 +131,29 @@ def serve(stack: ExitStack) -> int:
 
 
 def synthetic(number: int) -> Iterator[list[dict[str, Any]]]:
-    """Make candidates in chunks; a funnel's share of them gets far."""
+    """Yield documents of candidates in chunks, with the stages of a typical funnel."""
     rng = np.random.default_rng(0)
     systems = [template(*pair) for pair in combinations(sorted(METALS), 2)]
     for first in range(0, number, CHUNK):
-        yield [one(i, systems, rng) for i in range(first, min(first + CHUNK, number))]
+        yield [document(i, systems, rng) for i in range(first, min(first + CHUNK, number))]
 
 
-def one(i: int, systems: list[dict[str, Any]], rng: np.random.Generator) -> dict[str, Any]:
-    """Make a candidate."""
+def document(i: int, systems: list[dict[str, Any]], rng: np.random.Generator) -> dict[str, Any]:
+    """Return the document of one candidate."""
     stage = rng.choice(list(Stage), p=[0.1, 0.4, 0.1, 0.02, 0.003, 0.327, 0.05])
-    far = stage in (Stage.POURBAIX_STABLE, Stage.PHOTOANODE)
+    has_gap = stage in (Stage.POURBAIX_STABLE, Stage.PHOTOANODE)
     return systems[rng.integers(len(systems))] | {
         "candidate_id": f"{i:016x}",
         "stage": str(stage),
         "energy_above_hull": None if stage == Stage.GENERATED else float(rng.gamma(2, 0.15)),
-        "band_gap": float(rng.uniform(0, 5)) if far else None,
-        "pourbaix": {"minimum": float(rng.uniform(0, 0.5))} if far else None,
+        "band_gap": float(rng.uniform(0, 5)) if has_gap else None,
+        "pourbaix": {"minimum": float(rng.uniform(0, 0.5))} if has_gap else None,
         "novelty": {"is_novel": bool(rng.random() < NOVEL)},
     }
 
 
 def template(first: str, second: str) -> dict[str, Any]:
-    """Make the document of one structure of ten atoms."""
+    """Return the document of a structure of ten atoms."""
     rng = np.random.default_rng(1)
     symbols = [first, first, second, second, *["O"] * 6]
     structure = Structure(Lattice.orthorhombic(4, 5, 6), symbols, rng.random((10, 3)))
@@ -172,23 +172,25 @@ def template(first: str, second: str) -> dict[str, Any]:
     return encode(candidate)
 
 
-def page(
+def timed_page(
     collection: Collection[dict[str, Any]], filters: dict[str, Any], repeats: int = REPEATS
 ) -> float:
-    """Time a page of the answer to a question, s."""
+    """Return the time of the first page of a query, s."""
     return timed(lambda: CandidateStore(collection).rows(limit=PAGE, **filters), repeats)
 
 
-def counted(collection: Collection[dict[str, Any]], filters: dict[str, Any]) -> tuple[float, int]:
-    """Time how long it takes to count the answers to a question, s, and tell how many there are."""
+def timed_count(
+    collection: Collection[dict[str, Any]], filters: dict[str, Any]
+) -> tuple[float, int]:
+    """Return the time to count the matches of a query, s, and their number."""
     plain = {key: value for key, value in filters.items() if key not in ("sort", "skip")}
     began = time.perf_counter()
-    found = CandidateStore(collection).count(**plain)
-    return time.perf_counter() - began, found
+    n_found = CandidateStore(collection).count(**plain)
+    return time.perf_counter() - began, n_found
 
 
 def timed(function: Callable[[], object], repeats: int) -> float:
-    """Take the median of several times, s."""
+    """Return the median time of a function, s."""
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -198,12 +200,12 @@ def timed(function: Callable[[], object], repeats: int) -> float:
 
 
 def plan(collection: Collection[dict[str, Any]], filters: dict[str, Any]) -> str:
-    """Name the stages of the server's plan, if it tells them."""
+    """Return the stages of the query plan of the server, if it reports one."""
     try:
         plain = {key: value for key, value in filters.items() if key != "skip"}
         stage = CandidateStore(collection).explain(**plain)["queryPlanner"]["winningPlan"]
     except Exception as error:  # noqa: BLE001 - a server without plans
-        return f"not told: {str(error)[:40]}"
+        return f"not reported: {str(error)[:40]}"
     names = []
     while stage:
         names.append(stage.get("indexName") or stage.get("stage", "?"))

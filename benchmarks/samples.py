@@ -1,4 +1,4 @@
-"""The samples that benchmarks of the prescreen share: all proposers, many compositions."""
+"""Samples for the benchmarks of the prescreen: all proposers, many compositions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 OXIDATION_STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
-MOST_ATOMS = 22
+MAX_ATOMS = 22
 N_COMPOSITIONS = 31
-"""As many as the published study searched."""
+"""Number of compositions of the published search."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,26 @@ class Sampled:
 
 
 def compositions() -> list[tuple[int, ...]]:
-    """Spread 31 compositions evenly over all charge-balanced ones of up to 22 atoms."""
-    allowed = list(SYSTEM.compositions(OXIDATION_STATES, MOST_ATOMS))
+    """Return 31 evenly spaced charge-balanced compositions of up to 22 atoms."""
+    allowed = list(SYSTEM.compositions(OXIDATION_STATES, MAX_ATOMS))
     step = len(allowed) / N_COMPOSITIONS
     return [allowed[int(i * step)] for i in range(N_COMPOSITIONS)]
 
 
 def samples(name: ProposerName, n: int, *, seed: int) -> list[Sampled]:
-    """Sample ``n`` structures of a proposer, as evenly over the compositions as it goes."""
+    """Sample ``n`` structures of a proposer, evenly distributed over the compositions."""
     trained = load(SHIPPED_GENERATOR, system=SYSTEM) if name is ProposerName.GAN else None
     proposer = make_proposer(name, SYSTEM, OXIDATION_STATES, trained)
     targets = compositions()
-    each = -(-n // len(targets))
+    n_each = -(-n // len(targets))
     by_composition = [
         [
             Sampled(name, SYSTEM.formula(counts), one.raw, one.structure, one.max_displacement)
-            for one in sample(proposer, counts, each, seed=seed).samples
+            for one in sample(proposer, counts, n_each, seed=seed).samples
         ]
         for counts in targets[:n]
     ]
-    in_turns = [found[i] for i in range(each) for found in by_composition if i < len(found)]
+    in_turns = [
+        structures[i] for i in range(n_each) for structures in by_composition if i < len(structures)
+    ]
     return in_turns[:n]

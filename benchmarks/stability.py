@@ -3,11 +3,11 @@
     python benchmarks/stability.py
 
 places 9,300 random candidates of all charge-balanced Mg-Mn-O compositions on the convex hull and
-in the Pourbaix diagram at 141 pH values, from formulas and energies to arrays, everything set up
-anew. pymatgen's ``PhaseDiagram`` and ``PourbaixDiagram`` do the same for a sample of them, one by
-one, with one Pourbaix diagram for each ratio of the metals; the time of all follows from that of
-the sample. The numbers of both are compared. Processor time of one thread; the energies of the
-reference phases are published CHGNet values, so that nothing is relaxed.
+in the Pourbaix diagram at 141 pH values, from formulas and energies to arrays, including set-up.
+pymatgen's ``PhaseDiagram`` and ``PourbaixDiagram`` do the same for a sample of them, one by one,
+with one Pourbaix diagram for each ratio of the metals; their time is extrapolated to all
+candidates. The results of both are compared. Times are processor times of one thread. The energies
+of the reference phases are tabulated CHGNet values; nothing is relaxed.
 """
 
 from __future__ import annotations
@@ -67,26 +67,26 @@ def main() -> None:
     sample = rng.choice(arguments.candidates, arguments.sample, replace=False)
 
     started = time.process_time()
-    above, decomposition = ours(formulas, energies)
+    above, decomposition = place_all(formulas, energies)
     seconds = time.process_time() - started
 
     started = time.process_time()
     diagrams = Diagrams(formulas)
     set_up = time.process_time() - started
     started = time.process_time()
-    theirs = diagrams.place([formulas[i] for i in sample], energies[sample])
-    each = (time.process_time() - started) / len(sample)
-    theirs_seconds = set_up + each * len(formulas)
+    expected = diagrams.place([formulas[i] for i in sample], energies[sample])
+    seconds_each = (time.process_time() - started) / len(sample)
+    pymatgen_seconds = set_up + seconds_each * len(formulas)
 
     worst = [
-        float(np.abs(mine[sample] - other).max())
-        for mine, other in zip((above, decomposition), theirs, strict=True)
+        float(np.abs(values[sample] - reference).max())
+        for values, reference in zip((above, decomposition), expected, strict=True)
     ]
     print(f"{len(formulas)} candidates x {SETTINGS.ph_points} pH values, one thread")
     print(f"  gan-htvs  {seconds:8.2f} s")
     print(
-        f"  pymatgen  {theirs_seconds:8.2f} s: {set_up:.2f} s for the diagrams of all ratios of "
-        f"the metals, {1e3 * each:.2f} ms for each candidate (from {len(sample)})"
+        f"  pymatgen  {pymatgen_seconds:8.2f} s: {set_up:.2f} s for the diagrams of all ratios of "
+        f"the metals, {1e3 * seconds_each:.2f} ms for each candidate (from {len(sample)})"
     )
     print(f"  largest difference: hull {worst[0]:.1e}, Pourbaix {worst[1]:.1e} eV/atom")
     print(
@@ -95,15 +95,15 @@ def main() -> None:
                 "claim": "energy above hull and Pourbaix stability of 9,300 candidates, 141 pH",
                 "value": round(seconds, 3),
                 "unit": "s of processor time",
-                "baseline": round(theirs_seconds, 1),
-                "ratio": round(theirs_seconds / seconds, 1),
+                "baseline": round(pymatgen_seconds, 1),
+                "ratio": round(pymatgen_seconds / seconds, 1),
             }
         )
     )
 
 
 def references() -> ReferenceSet:
-    """Make the reference set anew."""
+    """Return a new reference set."""
     return ReferenceSet(
         entries=tuple(
             ReferenceEnergy(name=f, formula=f, energy_per_atom=e, level_of_theory="CHGNet")
@@ -112,14 +112,14 @@ def references() -> ReferenceSet:
     )
 
 
-def ours(
+def place_all(
     formulas: list[str], energies: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """All at once."""
-    known = references()
-    above = known.energies_above_hull(formulas, energies)
-    formation = known.formation_energies_per_atom(formulas, energies)
-    analyzer = PourbaixAnalyzer(known, SETTINGS)
+    """Return energies above hull and Pourbaix decomposition energies of all candidates at once."""
+    reference_set = references()
+    above = reference_set.energies_above_hull(formulas, energies)
+    formation = reference_set.formation_energies_per_atom(formulas, energies)
+    analyzer = PourbaixAnalyzer(reference_set, SETTINGS)
     return above, analyzer.decomposition_energies(formulas, formation)
 
 
@@ -127,9 +127,9 @@ class Diagrams:
     """pymatgen's diagrams: one hull, and one Pourbaix diagram for each ratio of the metals."""
 
     def __init__(self, formulas: list[str]) -> None:
-        known = references()
-        self.hull = known.phase_diagram
-        analyzer = PourbaixAnalyzer(known, SETTINGS)
+        reference_set = references()
+        self.hull = reference_set.phase_diagram
+        analyzer = PourbaixAnalyzer(reference_set, SETTINGS)
         self.pourbaix: dict[float, PourbaixDiagram] = {}
         for composition in map(Composition, sorted(set(formulas))):
             if _ratio(composition) not in self.pourbaix:
@@ -141,7 +141,7 @@ class Diagrams:
     def place(
         self, formulas: list[str], energies: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """One by one."""
+        """Return the same as :func:`place_all`, one by one."""
         above, decomposition = [], []
         for composition, energy in zip(map(Composition, formulas), energies.tolist(), strict=True):
             entry = PDEntry(composition, energy * composition.num_atoms)

@@ -1,9 +1,9 @@
-"""How much early stopping saves, and what it costs: recall against cost, by window.
+"""Measure recall and cost of early stopping, by window.
 
-Relaxes structures of all four proposers to the end, learns the margins of
-:mod:`gan_htvs.prescreen.stopping` from them, and judges them on compositions that taught nothing.
-With ``--rule FILE`` the rule is written there, as the package ships it. The relaxations are kept
-in ``--journal``: a run that was killed goes on, and more ``--samples`` add to what is there.
+Relaxes structures of all four proposers completely, calibrates the margins of
+:mod:`gan_htvs.prescreen.stopping` with them, and evaluates the margins by cross-validation over
+compositions. ``--rule FILE`` writes the rule in the format of the package. The relaxations are
+kept in ``--journal``: an interrupted run resumes, and more ``--samples`` are added.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WINDOW = 0.2
 
 
 def main() -> None:
-    """Relax, calibrate, report."""
+    """Relax, calibrate the rule, and print its curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=31, help="of each proposer")
     parser.add_argument("--processes", type=int, default=2)
@@ -51,11 +51,11 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw recall against cost here")
     args = parser.parse_args()
     settings = PotentialSettings(name=args.potential, optimizer=args.optimizer)
-    found = [s for name in ProposerName for s in samples(name, args.samples, seed=SEED)]
+    sampled = [s for name in ProposerName for s in samples(name, args.samples, seed=SEED)]
     args.journal.mkdir(exist_ok=True, parents=True)
-    relaxations = relax_all(found, settings, args.journal / "relaxations.jsonl", args.processes)
-    references = known(settings, args.journal, args.processes)
-    traces = [trace(one, relaxation, references) for one, relaxation in relaxations]
+    relaxations = relax_all(sampled, settings, args.journal / "relaxations.jsonl", args.processes)
+    references = relax_references(settings, args.journal, args.processes)
+    traces = [trace(sample, relaxation, references) for sample, relaxation in relaxations]
     rule = calibrate(
         traces,
         level_of_theory=references.level_of_theory,
@@ -95,31 +95,31 @@ def draw(rule: StoppingRule, path: Path) -> None:
 
 
 def relax_all(
-    found: list[Sampled], settings: PotentialSettings, journal: Path, n_processes: int
+    sampled: list[Sampled], settings: PotentialSettings, journal: Path, n_processes: int
 ) -> list[tuple[Sampled, RelaxationResult]]:
-    """Relax everything to the end; what the journal holds is not done again."""
-    known: dict[str, RelaxationResult] = {}
+    """Relax all structures completely, except those in the journal."""
+    results: dict[str, RelaxationResult] = {}
     if journal.exists():
         for line in journal.read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
-            known[entry["key"]] = RelaxationResult.model_validate(decode(entry["relaxation"]))
+            results[entry["key"]] = RelaxationResult.model_validate(decode(entry["relaxation"]))
     work = {}
     keys = []
-    for one in found:
-        start = symmetrize(one.declashed, SYMMETRY_TOLERANCE)
+    for sample in sampled:
+        start = symmetrize(sample.declashed, SYMMETRY_TOLERANCE)
         keys.append(content_hash(start, settings))
-        if keys[-1] not in known:
+        if keys[-1] not in results:
             work[keys[-1]] = (start, settings)
     with journal.open("a", encoding="utf-8") as file:
         for key, relaxation in run_in_processes(relax, work, n_processes):
-            known[key] = relaxation
+            results[key] = relaxation
             file.write(json.dumps({"key": key, "relaxation": encode(relaxation)}) + "\n")
             file.flush()
-            print(f"\r{len(known)} relaxed", end="", flush=True)
-    return [(one, known[key]) for one, key in zip(found, keys, strict=True)]
+            print(f"\r{len(results)} relaxed", end="", flush=True)
+    return [(sample, results[key]) for sample, key in zip(sampled, keys, strict=True)]
 
 
-def known(settings: PotentialSettings, folder: Path, n_processes: int) -> ReferenceSet:
+def relax_references(settings: PotentialSettings, folder: Path, n_processes: int) -> ReferenceSet:
     """Relax the reference phases."""
     relaxations = Relaxations(
         settings, journal=folder / "references.jsonl", n_processes=n_processes
@@ -127,9 +127,9 @@ def known(settings: PotentialSettings, folder: Path, n_processes: int) -> Refere
     return relaxations.references(reference_phases(("Mg", "Mn", "O")))
 
 
-def trace(one: Sampled, relaxation: RelaxationResult, references: ReferenceSet) -> Trace:
-    """Put energies on the hull."""
-    composition = one.declashed.composition
+def trace(sample: Sampled, relaxation: RelaxationResult, references: ReferenceSet) -> Trace:
+    """Return the energies above hull of a relaxation."""
+    composition = sample.declashed.composition
     offset = references.energy_above_hull(composition, 0.0)
     energies = [energy + offset for energy in relaxation.curve.energies]
     converged = relaxation.relaxed is not None and relaxation.relaxed.converged
@@ -137,7 +137,7 @@ def trace(one: Sampled, relaxation: RelaxationResult, references: ReferenceSet) 
 
 
 def report(rule: StoppingRule, traces: list[Trace]) -> None:
-    """Print the curves, and the claim."""
+    """Print the curves and the claim."""
     ended = [t.ended for t in traces if t.ended is not None]
     print(
         f"\n{len(traces)} relaxed, {len(ended)} converged, "

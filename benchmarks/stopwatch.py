@@ -1,4 +1,4 @@
-"""How fast is a piece of work? Processor time, so that a busy machine disturbs less."""
+"""Rates from processor time, which depends less on the load of the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPEATS = 15
 
 
 def rate(work: Callable[[], object], n: int) -> float:
-    """Pieces of work a second, of ``n`` done at once, median over the repeats."""
+    """Return items per second of processor time; ``work`` processes ``n`` items. Median."""
     work()
     seconds = []
     for _ in range(REPEATS):

@@ -1,17 +1,17 @@
-"""Measure how long the submission of 9,300 structures takes, in bulk and one workflow at a time.
+"""Measure the submission of a campaign, in bulk and one workflow at a time.
 
     python benchmarks/submission.py
 
 submits the search of Kim et al. for its 6 smallest compositions with 100 structures of each, both
 stages: references, training and the compositions; then the workflows that evaluate the selected
 structures, and one for the reference phases. It takes three minutes; ``--compositions 31
---structures 300`` is the published search. The outputs that the second stage needs are written
-by this benchmark; every structure is selected, as without a prescreen, and the number of
-workflows at once is not bounded, so that everything is queued. The baseline adds the same workflows
-one by one with FireWorks' ``add_wf``. Times are those of this process and of the database together,
-since the user waits for both. Memory is measured in processes of their own, with five times as
-many structures, too. Then one composition of the largest cells is sampled at random and selected,
-and the largest document of each collection is looked for: MongoDB refuses those over 16 MB.
+--structures 300`` is the published search. The benchmark writes the outputs that the second stage
+needs; every structure is selected, as without a prescreen, and the number of workflows in the
+database is unlimited. The baseline adds the same workflows one by one with FireWorks' ``add_wf``.
+Times are the sum of this process and the database, because the user waits for both. Memory is
+measured in separate processes, also with five times as many structures. Finally, one composition
+of the largest cells is sampled at random and selected, and the size of the largest document of each
+collection is printed: MongoDB refuses documents over 16 MB.
 """
 
 from __future__ import annotations
@@ -66,31 +66,31 @@ UNBOUNDED = 1_000_000
 """Workflows at once."""
 
 VOLUME_PER_ATOM = 11.0
-"""Of the selected structures, A^3."""
+"""Volume per atom of the selected structures, A^3."""
 
 
 class Cost(NamedTuple):
-    """What a submission takes, in seconds."""
+    """Times of a submission, s."""
 
     processor: float
-    """Of this process and of the database."""
+    """Processor time of this process and of the database."""
 
     clock: float
     n_queued: int
 
 
 class Memory(NamedTuple):
-    """What a submission takes, in bytes."""
+    """Memory of a submission, bytes."""
 
     resident: int
-    """Most that the process had, with all libraries."""
+    """Largest resident size of the process, with all libraries."""
 
     allocated: int
-    """Most that Python had allocated to queue the workflows, at one time."""
+    """Peak of the memory that Python allocates to queue the workflows."""
 
 
 class Meter:
-    """Adds up the time of what happens in its contexts, and the memory if asked to."""
+    """Measures the total time, and optionally the peak memory, of its contexts."""
 
     def __init__(self, server: psutil.Process | None = None, *, traces: bool = False) -> None:
         self.server = server
@@ -100,7 +100,7 @@ class Meter:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """Measure."""
+        """Measure the time and memory of a context."""
         if self.traces:
             tracemalloc.start()
         before, start = self._processor(), time.monotonic()
@@ -130,8 +130,8 @@ def main() -> None:
 
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"{options.compositions} compositions x {few} structures")
-    bulk, again, single = alone(times, campaign_of(options.compositions, few))
-    for name, cost in (("submit", bulk), ("submit again", again), ("one by one", single)):
+    bulk, repeated, single = in_own_process(times, campaign_of(options.compositions, few))
+    for name, cost in (("submit", bulk), ("submit again", repeated), ("one by one", single)):
         print(
             f"  {name:12s} {cost.n_queued:4d} workflows {cost.processor:7.1f} s of processor time "
             f"{cost.clock:7.1f} s"
@@ -139,14 +139,14 @@ def main() -> None:
     print("memory of the submitter          all   to queue workflows")
     allocated = {}
     for n_structures in (few, many):
-        memory = alone(memory_of, campaign_of(options.compositions, n_structures))
+        memory = in_own_process(memory_of, campaign_of(options.compositions, n_structures))
         allocated[n_structures] = memory.allocated / 1e6
         print(
             f"  {options.compositions} x {n_structures:4d} structures "
             f"{memory.resident / 1e6:9.0f} MB {memory.allocated / 1e6:14.1f} MB",
             flush=True,
         )
-    sizes = alone(largest_documents, campaign_of(options.compositions, few))
+    sizes = in_own_process(largest_documents, campaign_of(options.compositions, few))
     listed = ", ".join(f"{name} {size / 1e3:.0f} kB" for name, size in sizes.items())
     print(f"largest documents of a composition: {listed}")
     print(
@@ -164,27 +164,27 @@ def main() -> None:
 
 
 def campaign_of(n_compositions: int, n_structures: int) -> Campaign:
-    """Make the campaign of the template, with its smallest compositions.
+    """Return the campaign of the template with its smallest compositions.
 
-    Without a prescreen there are the most workflows and the largest documents.
+    Without a prescreen, the workflows are most numerous and the documents largest.
     """
     template = resources.files("launchers.cli") / "templates" / "mg-mn-o.yaml"
-    whole = Campaign.model_validate(yaml.safe_load(template.read_text()))
-    smallest = sorted(whole.target_counts, key=lambda counts: (sum(counts), counts))
-    formulas = [whole.chemical_system.formula(counts) for counts in smallest[:n_compositions]]
-    sampling = whole.sampling.model_copy(update={"structures_per_composition": n_structures})
+    campaign = Campaign.model_validate(yaml.safe_load(template.read_text()))
+    smallest = sorted(campaign.target_counts, key=lambda counts: (sum(counts), counts))
+    formulas = [campaign.chemical_system.formula(counts) for counts in smallest[:n_compositions]]
+    sampling = campaign.sampling.model_copy(update={"structures_per_composition": n_structures})
     changes = {"compositions": formulas, "sampling": sampling, "prescreen": None}
-    return whole.model_copy(update=changes)
+    return campaign.model_copy(update=changes)
 
 
-def alone(work: Callable[[Campaign], Result], campaign: Campaign) -> Result:
-    """Do the work in a process of its own."""
+def in_own_process(work: Callable[[Campaign], Result], campaign: Campaign) -> Result:
+    """Run a function in a new process and return its result."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=be_quiet) as pool:
         return pool.submit(work, campaign).result()
 
 
 def be_quiet() -> None:
-    """Leave the output to the table."""
+    """Suppress warnings and log messages."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
 
@@ -192,7 +192,7 @@ def be_quiet() -> None:
 def times(campaign: Campaign) -> tuple[Cost, Cost, Cost]:
     """Submit a campaign, submit it again, and add its workflows one by one to another database."""
     with databases_of("warm", "bulk", "single") as ((warm, bulk, single), server):
-        submit(campaign_of(1, 1), warm)  # so that the first one does not pay for the others
+        submit(campaign_of(1, 1), warm)  # import libraries before the measurement
         return (
             cost(campaign, bulk, server),
             cost(campaign, bulk, server),
@@ -212,7 +212,9 @@ def cost(
 def memory_of(campaign: Campaign) -> Memory:
     """Measure the memory of a submission."""
     with databases_of("memory") as ((databases,), _):
-        submit(campaign_of(1, 1), databases)  # references and libraries take more than workflows
+        submit(
+            campaign_of(1, 1), databases
+        )  # libraries and references need more memory than workflows
         meter = Meter(traces=True)
         submit(campaign, databases, meter)
     resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -220,7 +222,7 @@ def memory_of(campaign: Campaign) -> Memory:
 
 
 def largest_documents(campaign: Campaign) -> dict[str, int]:
-    """Sample and select the last composition, and return the size of the largest documents."""
+    """Sample and select the last composition; return the size of the largest documents, bytes."""
     sampling = campaign.sampling.model_copy(update={"proposers": (ProposerName.RANDOM,)})
     campaign = campaign.model_copy(
         update={"sampling": sampling, "compositions": campaign.compositions[-1:]}
@@ -239,14 +241,14 @@ def largest_documents(campaign: Campaign) -> dict[str, int]:
                 launch_rocket(feeder.launchpad, worker, fw_id=job, strm_lvl="ERROR")
         feeder.feed()
         return {
-            name: max(len(bson.encode(each)) for each in feeder.launchpad.db[name].find())
+            name: max(len(bson.encode(document)) for document in feeder.launchpad.db[name].find())
             for name in ("workflows", "fireworks", "launches", "outputs")
         }
 
 
 @contextlib.contextmanager
 def databases_of(*names: str) -> Iterator[tuple[list[Databases], psutil.Process]]:
-    """Give empty databases of one embedded server, and the server."""
+    """Yield empty databases of one embedded server, and the process of the server."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         port = free_port()
         files = [write_launchpad_file(Path(folder), name, port) for name in names]
@@ -267,18 +269,18 @@ def submit(
     Parameters
     ----------
     campaign, databases
-        What is queued, and where.
+        The campaign, and where it is queued.
     meter
-        Measures what queues workflows, in three parts.
+        Context that measures the queueing of workflows, which has three parts.
     one_by_one
-        Whether FireWorks adds each workflow by itself.
+        Whether each workflow is added with ``add_wf``.
     """
     register(campaign, databases, workflows_at_once=UNBOUNDED)
     feeder = Feeder(campaign, databases)
     launchpad = feeder.launchpad
     launchpad.initialize()
     if one_by_one:
-        launchpad.bulk_add_wfs = lambda workflows: [launchpad.add_wf(each) for each in workflows]
+        launchpad.bulk_add_wfs = lambda workflows: list(map(launchpad.add_wf, workflows))
     with meter():
         n_queued = feeder.feed()
     write_outputs(shared_outputs(feeder.units), databases)
@@ -291,14 +293,14 @@ def submit(
 
 
 def write_outputs(outputs: Iterator[tuple[str, Any]], databases: Databases) -> None:
-    """Write what jobs would have left, by their uuids."""
+    """Store outputs of jobs by their uuids."""
     with databases.store("outputs", key="uuid") as store:
         for uuid, output in outputs:
             store.update([{"uuid": uuid, "index": 1, "output": output}])
 
 
 def shared_outputs(units: CampaignUnits) -> Iterator[tuple[str, Any]]:
-    """Make relaxed reference phases, and stand-ins for the outputs that no feeder reads."""
+    """Yield relaxed reference phases, and None for outputs that the feeder does not read."""
     relaxed = {
         phase.name: RelaxedStructure(
             structure=phase.structure,
@@ -315,7 +317,7 @@ def shared_outputs(units: CampaignUnits) -> Iterator[tuple[str, Any]]:
 
 
 def selections(units: CampaignUnits) -> Iterator[tuple[str, Any]]:
-    """Make a selection of every composition that keeps all structures."""
+    """Yield a selection of all structures for each composition."""
     rng = np.random.default_rng(0)
     for composition, uuid in zip(compositions_of(units.campaign), units.compositions, strict=True):
         symbols = [
@@ -331,22 +333,22 @@ def selections(units: CampaignUnits) -> Iterator[tuple[str, Any]]:
         structure = Structure(cell, symbols, rng.random((len(symbols), 3)))
         survivor = as_stored(Survivor(proposal=as_proposal(structure)))
         survivors = [
-            another(survivor, f"{composition}-{number}", rng)
+            copy_survivor(survivor, f"{composition}-{number}", rng)
             for number in range(units.campaign.sampling.structures_per_composition)
         ]
         yield uuid, {"survivors": survivors, "rejected": []}
 
 
 def as_stored(output: Any) -> Any:
-    """Write an output as jobflow does."""
+    """Return an output in the format in which jobflow stores it."""
     return jsanitize(output, strict=True, enum_values=True, allow_bson=True)
 
 
-def another(survivor: dict[str, Any], name: str, rng: np.random.Generator) -> dict[str, Any]:
-    """Copy a stored survivor with another id, and with one atom elsewhere."""
+def copy_survivor(survivor: dict[str, Any], name: str, rng: np.random.Generator) -> dict[str, Any]:
+    """Return a stored survivor with another id and one atom at another position."""
     proposal = survivor["proposal"]
-    first, *others = proposal["structure"]["sites"]
-    sites = [first | {"abc": rng.random(3).tolist()}, *others]
+    first, *other_sites = proposal["structure"]["sites"]
+    sites = [first | {"abc": rng.random(3).tolist()}, *other_sites]
     moved = {"structure": proposal["structure"] | {"sites": sites}, "candidate_id": name}
     return survivor | {"proposal": proposal | moved}
 

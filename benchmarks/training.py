@@ -1,12 +1,12 @@
-"""Time training steps against the layers as the paper draws them.
+"""Time training steps against the convolutional layers of the paper.
 
     python benchmarks/training.py
 
-takes whole generator steps, each with five critic steps (gradient penalty included) and six
-classifier steps, of the full-width ``paper`` preset at batch 32 on one thread, with the offline
-Mg-Mn-O data set: the package in float32 and in what ``precision="auto"`` chooses on this
-processor, and ``conv_baseline.py`` in float32. The three take turns; processor time is what
-counts, so that other work on the machine disturbs less, and medians are compared.
+measures complete generator steps, each with five critic steps (including the gradient penalty) and
+six classifier steps, of the full-width ``paper`` preset at batch 32 on one thread, with the offline
+Mg-Mn-O data set: the package in float32 and in the precision that ``"auto"`` selects for this
+processor, and ``conv_baseline.py`` in float32. The three take turns, and the medians of their
+processor times are compared.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def main() -> None:
 
     dataset = build_dataset(SYSTEM, OXIDATION_STATES, DatasetSettings())
     data = TrainingImages(dataset.images, dataset.counts, SYSTEM)
-    asked = torch.tensor(list(SYSTEM.compositions(OXIDATION_STATES)))
+    conditions = torch.tensor(list(SYSTEM.compositions(OXIDATION_STATES)))
     parameters = PRESETS["paper"]
     auto = Processor.choose("cpu")
     processors = {str(p): p for p in (Processor.choose("cpu", "float32"), auto)}
     trainers = {
-        name: Trainer(TrainingState.fresh(SYSTEM, parameters, 0), data, asked, processor)
+        name: Trainer(TrainingState.fresh(SYSTEM, parameters, 0), data, conditions, processor)
         for name, processor in processors.items()
     }
-    baseline = ConvTraining(data, parameters, asked, torch.Generator().manual_seed(0))
+    baseline = ConvTraining(data, parameters, conditions, torch.Generator().manual_seed(0))
     copy_weights(TrainingState.fresh(SYSTEM, parameters, 0), baseline)
 
     steps: dict[str, Callable[[], object]] = {"convolutions, cpu float32": baseline.step}
@@ -74,15 +74,15 @@ def main() -> None:
     )
     for name, median in medians.items():
         print(f"{name:<40}{median:>10.3f}{min(seconds[name]):>11.3f}{first / median:>8.2f}")
-    ours = medians[f"gan-htvs, {auto}"]
+    seconds_each = medians[f"gan-htvs, {auto}"]
     print(
         json.dumps(
             {
                 "claim": f"training step with critic, penalty and classifier, {auto}, one thread",
-                "value": round(1 / ours, 3),
+                "value": round(1 / seconds_each, 3),
                 "unit": "generator steps per second of processor time",
                 "baseline": round(1 / first, 3),
-                "ratio": round(first / ours, 2),
+                "ratio": round(first / seconds_each, 2),
             }
         )
     )

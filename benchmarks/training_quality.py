@@ -1,4 +1,4 @@
-"""Is bfloat16 arithmetic as good as float32? Train several seeds of each and compare.
+"""Compare the quality of training in bfloat16 and float32 with several seeds.
 
     python benchmarks/training_quality.py --steps 2000 --seeds 0 1 2 --output quality
 
@@ -6,17 +6,17 @@ trains on the offline Mg-Mn-O data set, one run per seed and arithmetic, and pri
 two the mean and the range over the seeds of
 
 * the Wasserstein estimate E[D(real)] - E[D(fake)], mean over the last tenth of the steps;
-* the share of generated samples from which the classifier reads the composition asked for;
-* the share of which the rows that the classifier calls atoms are those of that composition;
-* the share of which the rows that are decoded as atoms, without the classifier, are.
+* the share of samples from which the classifier reads the requested composition;
+* the share of samples whose rows that the classifier calls atoms have this composition;
+* the share of samples whose rows that are decoded as atoms have this composition.
 
-and the p-value of Mann and Whitney's test that both give the same.
+and the p-value of the Mann-Whitney test.
 
-Every run is one file in the output folder: a run that is there is not repeated, and one that was
-killed goes on from its last checkpoint.
+Every run is one file in the output folder: finished runs are not repeated, and interrupted ones
+resume from their last checkpoint.
 
-A processor without instructions for products of bfloat16 matrices takes many times as long; with
-``--emulate`` it multiplies them in float32, and sums there, as those instructions do.
+Processors without bfloat16 instructions take many times as long; with ``--emulate`` products are
+multiplied and summed in float32, as by these instructions.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.bmm.default, torch.ops.ate
 
 
 class WideProducts(TorchDispatchMode):
-    """Products of bfloat16 matrices in float32, rounded to bfloat16."""
+    """Compute products of bfloat16 matrices in float32, and round them to bfloat16."""
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Do one operation."""
+        """Run one operation."""
         if function in PRODUCTS and args[-1].dtype == torch.bfloat16:
-            return function(*(each.float() for each in args), **(kwargs or {})).bfloat16()
+            return function(*(tensor.float() for tensor in args), **(kwargs or {})).bfloat16()
         return function(*args, **(kwargs or {}))
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the benchmark."""
     options = _parse()
     torch.set_num_threads(1)
     with WideProducts() if options.emulate else nullcontext():
@@ -73,11 +73,11 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Do the runs that are missing, then compare."""
+    """Run the missing trainings, then print the comparison."""
     overrides = {"width": options.width, "critic_steps": options.critic_steps}
     overrides |= {name: float(value) for name, value in options.override}
     parameters = training_parameters(options.preset, overrides)
-    asked = np.array(list(SYSTEM.compositions(OXIDATION_STATES)))
+    requested = np.array(list(SYSTEM.compositions(OXIDATION_STATES)))
     dataset = None
     results: dict[str, list[dict[str, Any]]] = {precision: [] for precision in options.precisions}
     for seed in options.seeds:
@@ -93,7 +93,7 @@ def compare(options: argparse.Namespace) -> None:
             if path.exists():
                 result = json.loads(path.read_text())
                 if {key: result[key] for key in setting} != setting:
-                    raise SystemExit(f"{path}: is of other settings; use another --output.")
+                    raise SystemExit(f"{path}: other settings; use another --output.")
             else:
                 if dataset is None:
                     dataset = build_dataset(SYSTEM, OXIDATION_STATES, DatasetSettings())
@@ -105,13 +105,15 @@ def compare(options: argparse.Namespace) -> None:
                     parameters,
                     max_steps=options.steps,
                     seed=seed,
-                    conditions=asked,
+                    conditions=requested,
                     device="cpu",
                     precision=precision,
                     checkpoint_path=path.with_suffix(".safetensors"),
-                    on_progress=lambda entry, path=path: _tell(path, entry, options.steps),
+                    on_progress=lambda entry, path=path: _print_progress(
+                        path, entry, options.steps
+                    ),
                 )
-                result = {**setting, **judge(trained, asked), "seconds": trained.seconds}
+                result = {**setting, **evaluate(trained, requested), "seconds": trained.seconds}
                 write_atomically(path, json.dumps(result, indent=1).encode())
                 path.with_suffix(".safetensors").unlink()
                 print(f"{path}: done in {time.monotonic() - started:.0f} s", flush=True)
@@ -119,10 +121,10 @@ def compare(options: argparse.Namespace) -> None:
     _report(results)
 
 
-def judge(trained: TrainedGenerator, asked: np.ndarray) -> dict[str, float]:
-    """Measure a generator; ``asked`` (m, n_elements) are the compositions asked for in turn."""
+def evaluate(trained: TrainedGenerator, requested: np.ndarray) -> dict[str, float]:
+    """Measure a generator; ``requested`` (m, n_elements) are the compositions, used in turn."""
     last = trained.history[-max(1, len(trained.history) // 10) :]
-    counts = np.resize(asked, (N_SAMPLES, asked.shape[1]))
+    counts = np.resize(requested, (N_SAMPLES, requested.shape[1]))
     noise = torch.randn(
         N_SAMPLES, trained.parameters.noise_dim, generator=torch.Generator().manual_seed(0)
     )
@@ -142,7 +144,7 @@ def judge(trained: TrainedGenerator, asked: np.ndarray) -> dict[str, float]:
     }
 
 
-def _tell(path: Path, entry: dict[str, float], steps: int) -> None:
+def _print_progress(path: Path, entry: dict[str, float], steps: int) -> None:
     if entry["step"] % 100 == 0:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in entry.items() if name != "step")
         print(f"{path.stem}: step {entry['step']:.0f} of {steps}, {losses}", flush=True)
@@ -176,7 +178,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--override", nargs=2, action="append", default=[], metavar=("PARAMETER", "NUMBER")
     )
-    parser.add_argument("--emulate", action="store_true", help="bfloat16 without instructions")
+    parser.add_argument("--emulate", action="store_true", help="emulate bfloat16 instructions")
     parser.add_argument("--output", type=Path, required=True)
     return parser.parse_args()
 

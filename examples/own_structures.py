@@ -12,7 +12,7 @@ from gan_htvs.campaign.engines import BandGapEngineSettings
 cell = Lattice([[0.0, 2.15, 2.15], [2.15, 0.0, 2.15], [2.15, 2.15, 0.0]])
 structures = [Structure(cell, ["Mg", "O"], [[0, 0, 0], [x, x, x]]) for x in (0.5, 0.25)]
 
-# A low cutoff and few k points, for a quick look; leave the settings out for converged gaps.
+# Low cutoff and few k points for a quick test; use the default settings for converged gaps.
 gaps = GpawBandGapMaker(settings=BandGapEngineSettings(cutoff=250, kpoint_length=6))
 maker = CandidateMaker(stability_maker=StabilityMaker(band_gap_maker=gaps))
 references = ReferencesMaker().make(["Mg", "O"])

@@ -2,7 +2,7 @@
 
 Usage: python examples/query.py my_launchpad.yaml
 
-The database must be running: an embedded one runs during `gan-htvs run` and `gan-htvs serve`.
+The database must be running; `gan-htvs database` starts an embedded one.
 """
 
 import sys

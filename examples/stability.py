@@ -6,7 +6,7 @@ from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 
-# Total energies in eV, all at one level of theory, here CHGNet's, and O2 of the Materials Project.
+# Total energies in eV at one level of theory: CHGNet, and O2 of the Materials Project.
 entries = [
     ComputedEntry("Mg2", -3.192),
     ComputedEntry("Mn29", -264.234),

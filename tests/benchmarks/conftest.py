@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def import_benchmark():
-    """Import a benchmark by its name, with what stands beside it."""
+    """Return a function that imports a benchmark by name, with the modules beside it."""
     folder = str(Path(__file__).parents[2] / "benchmarks")
     sys.path.insert(0, folder)
     yield importlib.import_module

@@ -1,4 +1,4 @@
-"""What the training benchmark compares with computes the same."""
+"""The baseline of the training benchmark computes the same as the package."""
 
 from __future__ import annotations
 
@@ -41,41 +41,47 @@ def data() -> TrainingImages:
     return TrainingImages(images, counts, SYSTEM)
 
 
-def test_the_baseline_has_our_outputs(conv_baseline: ModuleType, data: TrainingImages) -> None:
+def test_baseline_networks_have_equal_outputs(
+    conv_baseline: ModuleType, data: TrainingImages
+) -> None:
     ours = TrainingState.fresh(SYSTEM, PARAMETERS, 0)
     for network in (ours.generator, ours.critic, ours.classifier):
         for name, tensor in network.state_dict().items():
             if name.endswith("bias"):
                 tensor.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
-    theirs = conv_baseline.ConvTraining(data, PARAMETERS, data.counts, torch.Generator())
-    conv_baseline.copy_weights(ours, theirs)
+    baseline = conv_baseline.ConvTraining(data, PARAMETERS, data.counts, torch.Generator())
+    conv_baseline.copy_weights(ours, baseline)
     noise = torch.randn(40, 16, generator=torch.Generator().manual_seed(2))
-    asked = data.counts[:40]
+    requested = data.counts[:40]
     for training in (True, False):
-        for network in (ours.generator, ours.classifier, theirs.generator, theirs.classifier):
+        for network in (ours.generator, ours.classifier, baseline.generator, baseline.classifier):
             network.train(training)
-        images = ours.generator(noise, asked)
-        torch.testing.assert_close(theirs.generator(noise, asked)[:, 0], images, atol=1e-5, rtol=0)
+        images = ours.generator(noise, requested)
+        torch.testing.assert_close(
+            baseline.generator(noise, requested)[:, 0], images, atol=1e-5, rtol=0
+        )
         image = images.detach()[:, None]
-        torch.testing.assert_close(theirs.critic(image), ours.critic(image[:, 0]))
+        torch.testing.assert_close(baseline.critic(image), ours.critic(image[:, 0]))
         for reading, (atoms, counts) in zip(
-            ours.classifier(image[:, 0]), theirs.classifier(image), strict=True
+            ours.classifier(image[:, 0]), baseline.classifier(image), strict=True
         ):
             logits = atoms.squeeze(3).transpose(1, 2)
             torch.testing.assert_close(reading.atoms, logits, atol=1e-4, rtol=1e-4)
             torch.testing.assert_close(reading.counts, counts, atol=1e-4, rtol=1e-4)
 
 
-def test_the_baseline_takes_our_steps(conv_baseline: ModuleType, data: TrainingImages) -> None:
+def test_baseline_training_has_equal_losses(
+    conv_baseline: ModuleType, data: TrainingImages
+) -> None:
     state = TrainingState.fresh(SYSTEM, PARAMETERS, 0)
     ours = Trainer(state, data, data.counts, Processor.choose("cpu", "float32"))
     rng = torch.Generator().manual_seed(0)
-    theirs = conv_baseline.ConvTraining(data, PARAMETERS, data.counts, rng)
-    conv_baseline.copy_weights(state, theirs)
+    baseline = conv_baseline.ConvTraining(data, PARAMETERS, data.counts, rng)
+    conv_baseline.copy_weights(state, baseline)
     before = state.critic.outputs.weight.clone()
     for _ in range(3):
-        losses, expected = ours.step(), theirs.step()
+        losses, expected = ours.step(), baseline.step()
         assert losses == pytest.approx(expected, rel=2e-3, abs=2e-4)
     assert torch.equal(rng.get_state(), state.rng.get_state())
-    after = theirs.critic.head[-1].weight
+    after = baseline.critic.head[-1].weight
     assert (after - before).norm() > 30 * (after - state.critic.outputs.weight).norm()
