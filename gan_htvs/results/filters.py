@@ -120,7 +120,7 @@ class Filters(Settings):
         return self
 
     @classmethod
-    def of(cls, /, **values: Any) -> Self:
+    def from_values(cls, /, **values: Any) -> Self:
         """Validate filters.
 
         Raises
@@ -153,7 +153,7 @@ class Filters(Settings):
                 stages = [stage.value for stage in value]
                 value = stages[0] if len(stages) == 1 else {"$in": stages}
             if value is not None:
-                query[path_of(name)] = value
+                query[field_path(name)] = value
         if self.reference_phases is not None and self.proposer is None:
             query["origin.proposer"] = (
                 REFERENCE_PHASE if self.reference_phases else {"$ne": REFERENCE_PHASE}
@@ -200,7 +200,7 @@ _PATHS = {
 }
 
 
-def path_of(name: str) -> str:
+def field_path(name: str) -> str:
     """Return the document field of a filter or sort key."""
     return _PATHS.get(name, name)
 

@@ -75,7 +75,7 @@ class Funnel:
     setting
         Size of the search: quantity, value of this campaign, published value.
     n_incomplete_gaps
-        Candidates whose band gap lacks magnetic orders; these gaps count in no stage.
+        Candidates whose band gap lacks magnetic orderings; these gaps count in no stage.
     """
 
     stages: list[str]
@@ -90,7 +90,7 @@ class Funnel:
         if not (n := self.n_incomplete_gaps):
             return None
         gaps = "1 band gap is" if n == 1 else f"{n:,} band gaps are"
-        return f"{gaps} incomplete (magnetic orders are missing) and counted in no stage."
+        return f"{gaps} incomplete (magnetic orderings are missing) and counted in no stage."
 
 
 def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criterion]:

@@ -141,7 +141,7 @@ def _caveats(campaign: Campaign) -> Iterator[str]:
     if engines.band_gap.name == "gpaw":
         yield (
             "Gaps are one-shot HSE06 eigenvalues on PBE+U orbitals, for the lowest-energy magnetic "
-            "order among those computed."
+            "ordering among those computed."
         )
     yield "Aqueous stability is thermodynamic; kinetics and passivation are not included."
     yield "Temperature and phonons are not included: structures may be dynamically unstable."

@@ -15,7 +15,7 @@ from pymongo.collection import Collection
 from gan_htvs.core.document import Document, decode, without_id
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import first_problem
-from gan_htvs.results.filters import SORTABLE, Filters, is_selective, path_of
+from gan_htvs.results.filters import SORTABLE, Filters, field_path, is_selective
 from gan_htvs.results.funnel import crystal_id, energy_order, first_of_each_crystal
 from gan_htvs.thermodynamics.plausibility import LOWEST_PLAUSIBLE
 
@@ -140,19 +140,19 @@ class CandidateStore:
             If a filter, sort key or field is invalid.
         """
         model = _model(None if fields is None else tuple(fields))
-        documents = self._documents(Filters.of(**filters), sort, skip, limit, fields)
+        documents = self._documents(Filters.from_values(**filters), sort, skip, limit, fields)
         return [model.model_validate(decode(document)) for document in documents]
 
     def rows(
         self, *, sort: str = STABILITY, skip: int = 0, limit: int = 0, **filters: Any
     ) -> list[dict[str, Any]]:
         """Return candidates as dictionaries without structures; see :meth:`query`."""
-        checked = Filters.of(**filters)
+        checked = Filters.from_values(**filters)
         return list(self._documents(checked, sort, skip, limit, SUMMARY_FIELDS))
 
     def count(self, **filters: Any) -> int:
         """Return the number of matching candidates; see :meth:`query`."""
-        checked = Filters.of(**filters)
+        checked = Filters.from_values(**filters)
         criteria = checked.criteria()
         if checked.unique:
             documents = self._store.query(criteria, list(CRYSTAL_FIELDS))
@@ -166,7 +166,7 @@ class CandidateStore:
 
     def explain(self, *, sort: str = STABILITY, **filters: Any) -> dict[str, Any]:
         """Return the server's plan for the first part of the same :meth:`query`."""
-        criteria = Filters.of(**filters).criteria()
+        criteria = Filters.from_values(**filters).criteria()
         first, keys = next(_parts(criteria, *_order(sort), has_limit=True))
         collection = self._store._collection  # noqa: SLF001 - maggma cannot explain
         plan: dict[str, Any] = collection.find(first).sort(keys).explain()
@@ -274,7 +274,7 @@ def _order(sort: str) -> tuple[str, int]:
     name = sort.removeprefix("-")
     if name not in SORTABLE:
         raise UserError(f"sort: {name!r} is not one of {', '.join(SORTABLE)}.")
-    return path_of(name), -1 if sort.startswith("-") else 1
+    return field_path(name), -1 if sort.startswith("-") else 1
 
 
 def _keys(path: str, direction: int) -> list[tuple[str, int]]:

@@ -171,7 +171,7 @@ def candidates(
     filters["reference_phases"] = None if references or proposer else False
     if count and structures is not None:
         raise UserError("--count and --structures: cannot be combined; omit one of them.")
-    Filters.of(**filters)  # validates them before a server is started
+    Filters.from_values(**filters)  # validates them before a server is started
     order: dict[str, Any] = {"sort": sort, "skip": skip, "limit": limit}
     with open_databases(launchpad) as databases:
         if campaign is not None:

@@ -299,12 +299,12 @@ def value_at(row: Mapping[str, Any], path: str) -> Any:
 
 
 def is_incomplete(row: Mapping[str, Any]) -> bool:
-    """Return whether the gap or energy of a candidate lacks magnetic orders."""
+    """Return whether the gap or energy of a candidate lacks magnetic orderings."""
     return any(row.get(name) is not None for name in ("incomplete_band_gap", "energy_incomplete"))
 
 
 def marked(row: Mapping[str, Any], path: str, digits: int) -> str:
-    """Return the text of a candidate's value, with a mark if it lacks magnetic orders.
+    """Return the text of a candidate's value, with a mark if it lacks magnetic orderings.
 
     An incomplete band gap replaces a missing complete one.
     """

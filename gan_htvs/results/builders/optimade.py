@@ -59,10 +59,10 @@ PROPERTIES = (
     ),
     Property("band_gap", "float", "band gap", "eV"),
     Property(
-        "incomplete_band_gap", "float", "preliminary band gap; magnetic orders are missing", "eV"
+        "incomplete_band_gap", "float", "preliminary band gap; magnetic orderings are missing", "eV"
     ),
     Property("band_gap_reason", "string", "why the band gap is missing or incomplete"),
-    Property("energy_incomplete", "string", "magnetic orders that are missing from the energy"),
+    Property("energy_incomplete", "string", "magnetic orderings that are missing from the energy"),
     Property("band_gap_method", "string", "method of the band gap"),
 )
 """Additional properties; the server adds the provider's prefix to their names."""

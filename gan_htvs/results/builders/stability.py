@@ -89,7 +89,7 @@ class StabilityBuilder(BaseCandidateBuilder):
                 "group": hashes[formula],
                 "candidates": stored_candidates(self.candidates, ids, STRUCTURE_FIELDS),
                 "training": {
-                    campaign: (bool(used), training_sets.of(used, formula))
+                    campaign: (bool(used), training_sets.get(used, formula))
                     for campaign, used in checkpoints.items()
                 },
             }

@@ -40,7 +40,7 @@ class TrainingSets:
     def __contains__(self, checkpoint: str) -> bool:
         return checkpoint in self._sets
 
-    def of(self, checkpoints: Collection[str], formula: str) -> TrainingSet | None:
+    def get(self, checkpoints: Collection[str], formula: str) -> TrainingSet | None:
         """Return the training structures of a formula; None unless all training sets are stored."""
         if not checkpoints or any(checkpoint not in self._sets for checkpoint in checkpoints):
             return None

@@ -43,7 +43,7 @@ class SearchQuery(NamedTuple):
         sort, page = filters.pop("sort", STABILITY), filters.pop("page", "1")
         if not page.isdecimal() or not 1 <= int(page) <= MAX_PAGES:
             raise UserError(f"page: {page!r} is not a number from 1 to {MAX_PAGES}.")
-        Filters.of(**filters)
+        Filters.from_values(**filters)
         return cls(filters, sort, int(page))
 
     @classmethod

@@ -81,16 +81,16 @@ def create_app(databases: Databases, hosts: frozenset[str] | None = None) -> Das
 
 
 def _serve_files(app: Dash, store: CandidateStore) -> None:
-    @app.server.get("/files/<candidate_id>.<form>")
-    def file(candidate_id: str, form: str) -> Response:
+    @app.server.get("/files/<candidate_id>.<extension>")
+    def file(candidate_id: str, extension: str) -> Response:
         candidate = store.get(candidate_id)
-        if candidate is None or form not in (*StructureFormat, "json"):
+        if candidate is None or extension not in (*StructureFormat, "json"):
             abort(404)
-        if form == "json":
+        if extension == "json":
             name, kind = f"{candidate_id}.json", "application/json"
             text = json.dumps(encode(candidate), default=str, indent=1)
         else:
-            structure_format, kind = StructureFormat(form), "text/plain"
+            structure_format, kind = StructureFormat(extension), "text/plain"
             name, text = (
                 file_name(candidate, structure_format),
                 structure_text(candidate, structure_format),

@@ -108,9 +108,9 @@ def controls(query: SearchQuery, campaigns: Sequence[str]) -> Component:
 
 
 def values_of(query: SearchQuery) -> dict[str, Any]:
-    """Return the value of each of :data:`CONTROLS` for a query."""
+    """Return the values of :data:`CONTROLS` for a query."""
     filters = query.filters
-    checked = Filters.of(**filters)
+    checked = Filters.from_values(**filters)
     values: dict[str, Any] = {name: filters.get(name) for name in CONTROLS}
     values["stage"] = filters.get("stage", [])
     values |= {name: slider.handles(getattr(checked, name)) for name, slider in SLIDERS.items()}

@@ -269,7 +269,7 @@ def test_invalid_filter_is_a_user_error_of_one_line(store, filters, message):
 
 
 def test_values_that_look_like_operators_are_literal():
-    assert Filters.of(campaign="$where").criteria() == {"campaign": "$where"}
+    assert Filters.from_values(campaign="$where").criteria() == {"campaign": "$where"}
 
 
 def test_invalid_sort_key_and_page_are_user_errors(store):
