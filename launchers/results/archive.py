@@ -163,9 +163,9 @@ def check_archive(path: Path) -> Manifest:
             if (digest.hexdigest(), n_documents) != (member.sha256, member.n_documents):
                 raise UserError(f"{path}: {name} is damaged; write or fetch the archive again.")
             if len(keys) < n_documents:
-                raise UserError(f"{path}: {name} contains a document twice.")
+                raise UserError(f"{path}: {name} contains a document twice; write it again.")
             if name == "campaigns" and keys != {manifest.campaign}:
-                raise UserError(f"{path}: campaigns does not match the manifest.")
+                raise UserError(f"{path}: campaigns does not match the manifest; write it again.")
     return manifest
 
 
@@ -251,7 +251,9 @@ def _readable(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # zip, decompression, JSON and BSON raise different errors
-        raise UserError(f"{path} is damaged or not a campaign archive.") from error
+        raise UserError(
+            f"{path} is damaged or not a campaign archive; write or fetch it again."
+        ) from error
 
 
 def _manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
@@ -263,7 +265,9 @@ def _manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
         )
     manifest = Manifest.model_validate(document)
     if {name: member.key for name, member in manifest.members.items()} != KEYS:
-        raise UserError(f"{path} is not a campaign archive: its collections differ.")
+        raise UserError(
+            f"{path} is not a campaign archive: its collections differ; write it again."
+        )
     return manifest
 
 
