@@ -6,18 +6,18 @@ real plus lambda_i times on generated images.
 The gradient of the critic's loss is computed without differentiating twice.
 
 L = E[D(fake)] - E[D(real)] + lambda E[(|grad D(x_hat)| - 1)^2]   (Kim et al. 2020; Gulrajani et al.
-2017 for the penalty), with x_hat somewhere between a real and a generated image.
+2017 for the penalty), with x_hat between a real and a generated image.
 
 The critic is a chain of linear maps and leaky rectifiers, so it is piecewise linear. With x_l the
-input of layer l and s_l the slopes (1 or the leak) of the rectifiers behind it, grad D(x_hat) is
-the product of all W_l and s_l, from the scores down to the image, and three sweeps are enough:
+input of layer l and s_l the slopes (1 or the leak) of the rectifiers after it, grad D(x_hat) is
+the product of all W_l and s_l, from the scores to the image. Three sweeps compute the gradient:
 
 * up, for real, generated and x_hat together: the x_l and the scores;
-* down, for all of them: g_l, the derivative of the score by the output of layer l. For real and
-  generated images, with a weight of -1/n and 1/n, this is ordinary backpropagation; for x_hat it
-  ends at grad D(x_hat) itself;
-* up again, for x_hat only: v_l, which starts as the derivative p of the penalty by grad D(x_hat)
-  and runs through the same maps, v_{l+1} = s_l (W_l v_l).
+* down, for all of them: g_l, the derivative of the score with respect to the output of layer l.
+  For real and generated images, with a weight of -1/n and 1/n, this is ordinary backpropagation;
+  for x_hat it ends at grad D(x_hat);
+* up again, for x_hat only: v_l, which starts as the derivative p of the penalty with respect to
+  grad D(x_hat) and passes through the same maps, v_{l+1} = s_l (W_l v_l).
 
 grad D is linear in every W_l, so the gradient is g_l x_l^T, summed over real and generated images,
 plus g_l v_l^T, summed over x_hat: one product for each layer.
@@ -52,7 +52,7 @@ def classifier_loss(
 ) -> Tensor:
     """Compute the cross entropies of both branches, summed over the elements.
 
-    ``images`` (n, 2 + R, 3) hold ``counts`` (n, E) atoms. The weights are 1 for real images,
+    ``images`` (n, 2 + R, 3) contain ``counts`` (n, E) atoms. The weights are 1 for real images,
     lambda_2 and lambda_1 for generated ones.
     """
     system = classifier.system

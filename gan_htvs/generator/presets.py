@@ -1,9 +1,10 @@
 """Training parameters by preset: text of the paper, code of its authors, and ``tuned``.
 
-Everything on which Kim et al., ACS Cent. Sci. 2020, 6, 1412 (text) and the published code differ
-or that one of them does not specify is a field of :class:`TrainingParameters`; the presets differ
-in nothing else. Where the text does not specify a value, ``paper`` uses that of the code, except
-for the argument 0.8 of the batch normalizations, which sets their epsilon, probably by mistake.
+Kim et al., ACS Cent. Sci. 2020, 6, 1412 (text) and the published code differ in some parameters,
+and others are missing in the text. All of them are fields of :class:`TrainingParameters`, and the
+presets differ in nothing else. Where the text does not specify a value, ``paper`` uses that of the
+code, except for the argument 0.8 of the batch normalizations, which sets their epsilon, probably
+by mistake.
 
 =============================  ============================  ==============================
 field                          ``paper`` (text)              ``authors`` (code)
@@ -48,7 +49,7 @@ no effect. Its changes and additional fields are:
 =============================  ============================  ==============================
 field                          ``paper``, ``authors``        ``tuned``
 =============================  ============================  ==============================
-lambda_coverage                0: no such loss               10
+lambda_coverage                0: no coverage loss           10
 coverage_tries                 without effect                12
 energy_scale                   0: equal weights              0.1: exp(-E_hull / 0.1 eV/atom)
 noise_dim                      512                           4, and 28 for the site ordering
