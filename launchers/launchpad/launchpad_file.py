@@ -211,7 +211,8 @@ class LaunchpadFile(BaseModel):
     def secrets(self) -> list[str]:
         """What must not be shown: passwords, and options that hold one, also percent-encoded."""
         options = self.mongoclient_kwargs.items()
-        texts = [str(value) for name, value in options if value and mongo_uri.is_credential(name)]
+        hidden = [value for name, value in options if value and mongo_uri.is_credential(name)]
+        texts = [text for value in hidden for text in _texts(value)]
         if self.password:
             texts.append(self.password.get_secret_value())
         texts += [unquote_plus(text) for text in texts]
@@ -224,6 +225,15 @@ class LaunchpadFile(BaseModel):
         for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the text of a value; of mappings and lists, that of everything in them."""
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in _texts(part)]
+    if isinstance(value, list | tuple):
+        return [text for part in value for text in _texts(part)]
+    return [str(value)]
 
 
 def _check_keys(document: dict[str, Any]) -> None:

@@ -148,6 +148,7 @@ EXAMPLES = settings(
 @example(f"{FIRST}@:/?#[]%{LAST}")
 @example(f"{FIRST}{LAST}")
 @example(f"{FIRST},{LAST}:5")
+@example(f"{FIRST}\\{LAST}")
 def test_a_credential_is_never_shown(path, form, secret):
     for shown in everything_shown(written(path, yaml.safe_dump(FORMS[form](secret)))):
         assert FIRST not in shown
