@@ -233,7 +233,7 @@ class VaspEnergyMaker(EnergyMaker):
             failures = [result for result in last.values() if result is not None]
             if failures:
                 return failures[0]
-            raise CalculationError(orders[0].reason or "no magnetic order")
+            raise CalculationError(orders[0].reason or "no magnetic ordering")
         energy = static.output.energy_per_atom
         correction = energy_correction(static.structure, energy, "vasp")
         steps = outputs[orders[0].start][:-1]

@@ -86,7 +86,7 @@ class RelaxedStructure(Document):
         """Whether all requested magnetic orderings have an energy."""
         return missing_orderings(self.magnetic_orders) is None
 
-    @computed_field(description="of each site, from its moment")  # type: ignore[prop-decorator]
+    @computed_field(description="state of each site, from its moment")  # type: ignore[prop-decorator]
     @property
     def oxidation_states(self) -> OxidationStates | None:
         """Formal oxidation states; None without moments."""
@@ -116,7 +116,7 @@ class PrescreenVerdict(Document):
         None, description="step that rejected it; None: it survived"
     )
     reason: str | None = None
-    level_of_theory: str | None = Field(None, description="of the potential that relaxed it")
+    level_of_theory: str | None = Field(None, description="level of the relaxing potential")
     energy_above_hull: float | None = Field(
         None, description="above the reference phases of that level, eV/atom"
     )
@@ -210,12 +210,12 @@ class Candidate(Document):
     formula_pretty: str
     chemsys: str
     nsites: int
-    symmetry: Symmetry | None = Field(None, description="of the latest structure")
+    symmetry: Symmetry | None = Field(None, description="symmetry of the latest structure")
     generated_structure: Structure
     prescreen: PrescreenVerdict | None = Field(None, description="results of the prescreen")
     structure: Structure | None = Field(None, description="after relaxation")
     oxidation_states: OxidationStates | None = Field(
-        None, description="of each site of ``structure``, from its moment; None without moments"
+        None, description="states of the sites of ``structure``, from their moments"
     )
     level_of_theory: str | None = None
     energy_per_atom: float | None = Field(None, description="eV/atom")
@@ -234,7 +234,7 @@ class Candidate(Document):
     decomposes_to: dict[str, float] | None = None
     novelty: Novelty | None = None
     duplicate_of: str | None = Field(
-        None, description="id of the same crystal with the lowest energy"
+        None, description="id of the candidate of lowest energy that is the same crystal"
     )
     duplicates: list[str] = Field(default_factory=list)
     pourbaix: PourbaixStability | None = None

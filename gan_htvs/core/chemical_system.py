@@ -107,14 +107,14 @@ class ChemicalSystem(Settings):
         formula = composition.formula.replace(" ", "")
         amounts = composition.get_el_amt_dict()
         if foreign := sorted(set(amounts) - set(self.elements)):
-            raise ValueError(f"{formula} holds {', '.join(foreign)}, outside {self.chemsys}")
+            raise ValueError(f"{formula} has {', '.join(foreign)}, outside {self.chemsys}")
         counts = []
         for symbol, cap in self.caps.items():
             amount = amounts.get(symbol, 0)
             if amount != int(amount):
                 raise ValueError(f"{formula} has a fractional number of {symbol} atoms")
             if not 1 <= amount <= cap:
-                raise ValueError(f"{formula} has {amount:g} {symbol}, must have 1 to {cap}")
+                raise ValueError(f"{formula} has {amount:g} {symbol}, but must have 1 to {cap}")
             counts.append(int(amount))
         return tuple(counts)
 

@@ -141,4 +141,4 @@ def _families_with(symbol: str) -> str:
         with suppress(Exception):
             _read(symbol, functional)
             families.append(functional)
-    return f", which has that of {', '.join(families)}" if families else ""
+    return f", which has it for {', '.join(families)}" if families else ""

@@ -11,7 +11,7 @@ from gan_htvs.core.document import Document
 
 
 class Ending(StrEnum):
-    """How a relaxation ended."""
+    """Outcomes of a relaxation."""
 
     CONVERGED = "converged"
     OUT_OF_STEPS = "out of steps"
@@ -21,10 +21,9 @@ class Ending(StrEnum):
 
 
 class Curve(Document):
-    """A relaxation, step by step; the first entry of each list is the start.
+    """Energies, forces and volumes by relaxation step, starting with the initial structure.
 
-    Forces are missing for a last step at which the relaxation was stopped before they were
-    computed.
+    The last forces are missing if the relaxation was stopped before they were computed.
     """
 
     energies: list[float] = Field(default_factory=list, description="corrected, eV/atom")
@@ -37,8 +36,8 @@ class Curve(Document):
 class RelaxationResult(Document):
     """Result of relaxing one structure.
 
-    A relaxation that ended early keeps its last structure in ``relaxed``, marked as not converged.
-    There is no structure if the potential raised.
+    If the relaxation ended early, ``relaxed`` is its last structure, marked as not converged. It is
+    None if the potential raised an error.
     """
 
     ending: Ending

@@ -128,8 +128,8 @@ def read_mapping(path: Path, hint: str, *, as_written: bool = False) -> dict[str
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         raise UserError(
-            f"{path}:{where} is not valid YAML, or repeats a key; put quotes around values with "
-            "special characters."
+            f"{path}:{where} is not valid YAML or repeats a key; quote values with special "
+            "characters."
         ) from None
     if not isinstance(document, dict):
         raise UserError(f"{path}: expected a mapping of settings; {hint}.")

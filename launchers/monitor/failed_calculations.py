@@ -35,8 +35,8 @@ class FailedCalculation(NamedTuple):
 def failed_calculations(databases: Databases, campaign: Campaign) -> list[FailedCalculation]:
     """Return the calculations without which candidates, references or band gaps have no result.
 
-    A failed magnetic order is included if another one succeeded, unless its candidate is rejected,
-    because energy and gap are then incomplete. Reference phases are included until the reference
+    A failed magnetic ordering is included if another one succeeded, because energy and gap are then
+    incomplete, unless its candidate is rejected. Reference phases are included until the reference
     set is stored.
     """
     units = CampaignUnits(campaign)

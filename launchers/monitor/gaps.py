@@ -28,7 +28,7 @@ def missing_gaps(
     """Make a unit for each missing or incomplete gap, according to the last build of candidates.
 
     Gaps of queued, running or failed jobs are excluded; ``retry`` queues failed ones. Gaps of
-    structures whose energy lacks a magnetic order that ``retry`` queues are excluded, too.
+    structures whose energy lacks a magnetic ordering that ``retry`` queues are excluded, too.
 
     Parameters
     ----------

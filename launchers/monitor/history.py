@@ -218,5 +218,5 @@ def _results(candidate: Candidate) -> Iterator[Line]:
     for order in candidate.band_gap_result.magnetic_orders if candidate.band_gap_result else ():
         energy = _text("{}, {:.3f} eV/atom", order.order, order.energy_per_atom)
         missing = f"{'skipped' if order.is_skipped else 'missing'}: {order.reason}"
-        yield f"magnetic order {order.start}", energy or missing
+        yield f"magnetic ordering {order.start}", energy or missing
     yield "duplicate of", candidate.duplicate_of or ""

@@ -1,4 +1,4 @@
-"""A gap from which magnetic orders are missing, in everything that shows candidates."""
+"""Incomplete gaps in all outputs that show candidates."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def test_one_candidate_is_shown_with_all_its_orders(call):
         "band gap 2.28 eV (HSE06)",
         f"band gap incomplete {REASON}",
         f"energy incomplete {REASON}",
-        "magnetic order FM FM, -7.000 eV/atom",
-        "magnetic order AFM missing: killed",
+        "magnetic ordering FM FM, -7.000 eV/atom",
+        "magnetic ordering AFM missing: killed",
     ):
         assert line in lines
     document = json.loads(call("show", "1" * 16, "--json"))

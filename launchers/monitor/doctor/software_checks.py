@@ -120,13 +120,13 @@ def gpaw() -> Finding:
 
 
 def enumlib() -> Finding:
-    """Find the programs behind pymatgen's enumeration of magnetic orders."""
+    """Find the programs behind pymatgen's enumeration of magnetic orderings."""
     programs = (("enum.x", "multienum.x"), ("makestr.x", "makeStr.x", "makeStr.py"))
     missing = [names[0] for names in programs if not any(map(shutil.which, names))]
     if missing:
         return failure(
             f"{' and '.join(missing)} not on PATH",
-            "conda install -c conda-forge enumlib, for antiferromagnetic orders from enumlib",
+            "conda install -c conda-forge enumlib, for antiferromagnetic orderings from enumlib",
         )
     return ok("enum.x and makestr.x on PATH")
 

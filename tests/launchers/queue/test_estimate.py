@@ -102,7 +102,7 @@ def test_share_of_band_gaps_comes_from_enough_stored_candidates(databases):
 def test_vasp_jobs_are_counted_without_a_wall_time(databases, capsys):
     estimates = rows(databases, campaign("vasp", "vasp"))
     static = estimates[Step.STATIC, "dft"]
-    assert static.n_jobs == 60 + N_REFERENCES  # MgO has a single magnetic order
+    assert static.n_jobs == 60 + N_REFERENCES  # MgO has a single magnetic ordering
     assert estimates[Step.ENERGY, "cpu"].n_jobs == static.n_jobs
     assert estimates[Step.RELAX, "dft"].n_jobs == 2 * static.n_jobs
     assert static.hours is None

@@ -61,7 +61,7 @@ def test_missing_gap_has_a_reason(lab):
 
 
 def orders(*missing):
-    """Return results of a ferromagnetic order, and of killed other orders."""
+    """Return results of a ferromagnetic ordering, and of other orderings that were killed."""
     return (
         MagneticOrderingResult(start="FM", order="FM", energy_per_atom=-7.0),
         *(MagneticOrderingResult(start=m, reason="killed", is_retryable=True) for m in missing),
