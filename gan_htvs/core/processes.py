@@ -43,7 +43,8 @@ def available_cores() -> int:
         return max(1, int(os.environ.get(CORES_VARIABLE, "1")))
     except ValueError as error:
         raise UserError(
-            f"{CORES_VARIABLE}: {os.environ[CORES_VARIABLE]!r} is not a number of cores."
+            f"{CORES_VARIABLE}: {os.environ[CORES_VARIABLE]!r} is not a number of cores; set an "
+            "integer, or unset the variable."
         ) from error
 
 
