@@ -25,6 +25,7 @@ from launchers.cli.common import (
     path_argument,
     path_option,
     write_template,
+    write_text,
 )
 from launchers.cli.options import SeveralValues
 from launchers.console import output as console
@@ -60,19 +61,28 @@ def demo(
         _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
 
 
-@command("init my-search")
+@command("init my-search", "init --system Ca-Mn-O my-search")
 def init(
     directory: Annotated[Path, path_argument("Folder of the files; created if missing.")] = Path(),
+    system: Annotated[
+        str | None,
+        typer.Option(help="Chemical system, such as Ca-Mn-O; default: the Mg-Mn-O demonstration."),
+    ] = None,
 ) -> None:
     """Write a campaign.yaml and a my_launchpad.yaml to start from."""
-    templates = {"campaign.yaml": "demo.yaml", "my_launchpad.yaml": "my_launchpad.yaml"}
-    for name, template in templates.items():
-        target = directory / name
+    campaign_file, launchpad = directory / "campaign.yaml", directory / "my_launchpad.yaml"
+    for target in (campaign_file, launchpad):
         if target.exists():
             raise UserError(
                 f"{target}: exists and is not overwritten; delete it or choose another folder."
             )
-        write_template(template, target)
+    if system is None:
+        write_template("demo.yaml", campaign_file)
+    else:
+        from launchers.cli.starting_campaign import starting_campaign
+
+        write_text(starting_campaign(system), campaign_file)
+    write_template("my_launchpad.yaml", launchpad)
 
 
 @command("run campaign.yaml --workers 8")

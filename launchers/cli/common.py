@@ -135,5 +135,10 @@ def conclude(findings: Sequence[Finding], *, as_json: bool, strict: bool) -> Non
 def write_template(template: str, target: Path) -> None:
     """Write a template file to a path."""
     text = (resources.files("launchers.cli") / "templates" / template).read_text(encoding="utf-8")
+    write_text(text, target)
+
+
+def write_text(text: str, target: Path) -> None:
+    """Write text to a file and print its path."""
     write_atomically(target, text.encode())
     typer.echo(f"wrote {target}")

@@ -1,0 +1,125 @@
+"""A campaign.yaml to start from, for any chemical system."""
+
+from __future__ import annotations
+
+from importlib import resources
+from itertools import islice, product
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pymatgen.core import Element
+
+from gan_htvs.core.chemical_system import ChemicalSystem, Counts, is_anion
+from gan_htvs.core.errors import UserError
+from gan_htvs.thermodynamics.ions import aqueous_ions
+from gan_htvs.thermodynamics.references import reference_phases
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SHIPPED_SYSTEM = "Mg-Mn-O"
+"""Chemical system of the shipped generator, dataset and demonstration campaign."""
+
+MAX_CATIONS, MAX_ANIONS = 8, 12
+"""Maximum number of atoms of each element in the cell, as in the Mg-Mn-O campaign."""
+
+N_COMPOSITIONS = 3
+
+FETCHED_REFERENCES = """
+# The reference phases of the package do not cover $chemsys. The first run fetches them from the
+# Materials Project: pip install 'gan-htvs[mp]' and set MP_API_KEY. The file is kept.
+references: {source: materials_project, path: phases.json}
+"""
+
+NO_IONS = """
+# The package has no aqueous ions of $elements, so candidates get no Pourbaix stability.
+"""
+
+
+def starting_campaign(chemsys: str) -> str:
+    """Return the text of a campaign.yaml for a chemical system.
+
+    Parameters
+    ----------
+    chemsys
+        Element symbols separated by hyphens, such as Ca-Mn-O, in the order of the formulas.
+
+    Raises
+    ------
+    UserError
+        If a symbol is not an element, or no composition is charge-balanced.
+    """
+    templates = resources.files("launchers.cli") / "templates"
+    symbols = list(dict.fromkeys(chemsys.split("-")))
+    if unknown := [symbol for symbol in symbols if not Element.is_valid_symbol(symbol)]:
+        raise UserError(
+            f"--system {chemsys}: {unknown[0]!r} is not a chemical element; write symbols "
+            f"separated by hyphens, such as {SHIPPED_SYSTEM}."
+        )
+    if set(symbols) == set(SHIPPED_SYSTEM.split("-")):
+        return (templates / "demo.yaml").read_text(encoding="utf-8")
+    states = {symbol: _common_states(symbol, symbols) for symbol in symbols}
+    system = ChemicalSystem(
+        caps={s: MAX_ANIONS if max(states[s], default=0) < 0 else MAX_CATIONS for s in symbols}
+    )
+    compositions = _smallest_compositions(system, states)
+    if not compositions:
+        raise UserError(
+            f"--system {chemsys}: no composition with common oxidation states is charge-balanced; "
+            "write a campaign.yaml with other oxidation_states by hand."
+        )
+    document = {
+        "caps": system.caps,
+        "oxidation_states": {symbol: [min(s), max(s)] for symbol, s in states.items()},
+        "compositions": [system.formula(counts) for counts in compositions],
+    }
+    texts = {key: _in_one_line(value) for key, value in document.items()}
+    texts |= {"chemsys": chemsys, "name": "-".join(symbols).lower()}
+    texts["references"] = _references(symbols, chemsys)
+    template = Template((templates / "system.yaml").read_text(encoding="utf-8"))
+    return template.substitute(texts)
+
+
+def _common_states(symbol: str, symbols: list[str]) -> list[int]:
+    """Return the common oxidation states with the sign that an element has in the system.
+
+    Chalcogens, halogens and nitrogen are anions; in systems without them, the most electronegative
+    element is the anion.
+    """
+    anions = [s for s in symbols if is_anion(s)]
+    anions = anions or [max(symbols, key=lambda s: Element(s).X)]
+    sign = -1 if symbol in anions else 1
+    return [state for state in Element(symbol).common_oxidation_states if sign * state > 0]
+
+
+def _smallest_compositions(system: ChemicalSystem, states: Mapping[str, list[int]]) -> list[Counts]:
+    """Return the smallest cells that are neutral with one oxidation state for each element."""
+    ranges = [range(1, cap + 1) for cap in system.max_counts]
+    neutral = (
+        counts
+        for counts in sorted(product(*ranges), key=sum)
+        if any(
+            sum(n * state for n, state in zip(counts, combination, strict=True)) == 0
+            for combination in product(*states.values())
+        )
+    )
+    return list(islice(neutral, N_COMPOSITIONS))
+
+
+def _references(symbols: list[str], chemsys: str) -> str:
+    """Return the section of reference phases, and a note if aqueous ions are missing."""
+    text = ""
+    try:
+        reference_phases(symbols)
+    except UserError:
+        text += Template(FETCHED_REFERENCES).substitute(chemsys=chemsys)
+    elements = [s for s in symbols if s not in {*aqueous_ions().reference_solids, "H", "O"}]
+    if elements:
+        text += Template(NO_IONS).substitute(elements=", ".join(elements))
+    return text
+
+
+def _in_one_line(value: Any) -> str:
+    """Return YAML in one line; symbols that YAML would read as booleans are quoted."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000).strip()

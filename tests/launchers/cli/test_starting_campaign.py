@@ -1,0 +1,57 @@
+"""Campaigns to start from, for chemical systems other than Mg-Mn-O."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gan_htvs.campaign.campaign_file import parse_campaign, read_campaign
+from gan_htvs.core.errors import UserError
+from launchers.cli.main import app
+from launchers.cli.starting_campaign import starting_campaign
+
+
+def campaign_of(system, folder):
+    path = folder / "campaign.yaml"
+    path.write_text(starting_campaign(system))
+    return parse_campaign(path)
+
+
+def test_init_writes_a_campaign_of_the_system(tmp_path):
+    result = CliRunner().invoke(app, ["init", "--system", "Ca-Mn-O", str(tmp_path)])
+    assert result.exit_code == 0
+    campaign = parse_campaign(tmp_path / "campaign.yaml")
+    assert campaign.name == "ca-mn-o"
+    assert campaign.chemical_system.elements == ("Ca", "Mn", "O")
+    assert campaign.oxidation_states == {"Ca": (2, 2), "Mn": (2, 7), "O": (-2, -2)}
+    assert campaign.compositions == ("CaMnO2", "CaMnO3", "CaMn2O3")
+    assert campaign.sampling.proposers == ("random", "symmetric", "substitution")
+
+
+def test_uncovered_references_come_from_the_materials_project(tmp_path):
+    assert campaign_of("Ca-Mn-O", tmp_path).references.source == "materials_project"
+    comments = [line for line in starting_campaign("Ca-Mn-O").splitlines() if line[:1] == "#"]
+    assert any("do not cover Ca-Mn-O" in line for line in comments)
+
+
+def test_covered_system_needs_no_other_file(tmp_path):
+    (tmp_path / "campaign.yaml").write_text(starting_campaign("V-O"))
+    campaign = read_campaign(tmp_path / "campaign.yaml")
+    assert campaign.references.source == "literature"
+    assert "do not cover" not in starting_campaign("V-O")
+
+
+def test_shipped_system_is_the_demonstration():
+    assert yaml.safe_load(starting_campaign("O-Mg-Mn"))["name"] == "mg-mn-o-demo"
+
+
+@pytest.mark.parametrize("system", ["Na-Cl", "No-O", "Ti-O-N", "Cu-Zn-Sn-S", "Na-P"])
+def test_campaigns_of_other_systems_are_valid(system, tmp_path):
+    assert campaign_of(system, tmp_path).target_counts
+
+
+@pytest.mark.parametrize("system", ["Ca-Xx", "", "Ca-Mn", "Ar-O"])
+def test_impossible_system_is_a_user_error(system):
+    with pytest.raises(UserError, match="--system"):
+        starting_campaign(system)
