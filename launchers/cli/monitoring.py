@@ -61,7 +61,7 @@ def status(
     if as_json:
         typer.echo(current.model_dump_json(indent=1))
     else:
-        console.out.print(table.everything(current))
+        console.out.print(table.status_tables(current))
     if any(progress.is_stuck for progress in current.campaigns):
         raise typer.Exit(EXIT_FAILURE)
 

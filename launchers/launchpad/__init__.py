@@ -1,9 +1,9 @@
-"""The databases of my_launchpad.yaml, and the campaigns and jobs in them.
+"""Databases of my_launchpad.yaml, with their campaigns and jobs.
 
-* ``launchpad_file``, ``database``: the launchpad file and its connections
+* ``launchpad_file``, ``mongo_uri``, ``database``: the launchpad file and its connections
 * ``embedded``: the embedded server
 * ``registry``, ``units``, ``feeder``: campaigns and their workflows
-* ``jobs``: queued jobs
+* ``jobs``, ``workers``, ``batch_system``, ``locks``: queued jobs and the processes that run them
 """
 
 import lazy_loader

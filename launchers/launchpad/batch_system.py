@@ -1,4 +1,4 @@
-"""What the batch system of this machine knows of its jobs: SLURM, PBS or SGE."""
+"""State of jobs in the batch system of this machine: SLURM, PBS or SGE."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT = 60.0
-"""Seconds; a scheduler that takes longer has not answered."""
+"""Time limit of the commands of a scheduler, s."""
 
 _UNKNOWN_JOB = re.compile("unknown job|has finished|do not exist", re.IGNORECASE)
-"""Answer of PBS and SGE about a job that has ended."""
+"""Output of PBS and SGE for a job that has ended."""
 
 
 class BatchSystem(StrEnum):
@@ -31,10 +31,10 @@ class BatchSystem(StrEnum):
 
 _VARIABLES = {
     BatchSystem.SLURM: ("SLURM_JOB_ID", "SLURM_CLUSTER_NAME"),
-    BatchSystem.PBS: ("PBS_JOBID", ""),  # ends in the name of the server
+    BatchSystem.PBS: ("PBS_JOBID", ""),  # ends with the name of the server
     BatchSystem.SGE: ("JOB_ID", "SGE_CLUSTER_NAME"),
 }
-"""Environment variables of a job: its id and its cluster."""
+"""Environment variables with the id and the cluster of a job."""
 
 
 class BatchJob(NamedTuple):
@@ -43,11 +43,11 @@ class BatchJob(NamedTuple):
     Parameters
     ----------
     id
-        As the batch system tells it to the job itself. Every element of a SLURM array has one.
+        Id in the environment of the job. Every element of a SLURM array has its own.
     system
-        Which batch system.
+        The batch system.
     cluster
-        Name of the cluster, since two of them may number their jobs alike. Ids of PBS tell it.
+        Name of the cluster, because ids are unique only within a cluster; PBS ids include it.
     """
 
     id: str
@@ -56,7 +56,7 @@ class BatchJob(NamedTuple):
 
 
 def user_name() -> str:
-    """Name of the user, or the number of one who has none, as in some containers."""
+    """Return the name of the user, or the user id if it has no name, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -64,7 +64,7 @@ def user_name() -> str:
 
 
 def current_batch_job() -> BatchJob | None:
-    """Find the batch job that this process belongs to, if any."""
+    """Return the batch job of this process, if any."""
     for system, (job, cluster) in _VARIABLES.items():
         if os.environ.get(job) and (system is not BatchSystem.SGE or "SGE_ROOT" in os.environ):
             return BatchJob(os.environ[job], system, os.environ.get(cluster))
@@ -72,7 +72,7 @@ def current_batch_job() -> BatchJob | None:
 
 
 def local_batch_system() -> BatchSystem | None:
-    """Find the batch system whose commands this machine has."""
+    """Return the batch system whose commands are installed on this machine."""
     if shutil.which("squeue"):
         return BatchSystem.SLURM
     if shutil.which("qstat"):
@@ -82,68 +82,68 @@ def local_batch_system() -> BatchSystem | None:
 
 @dataclass
 class BatchQueue:
-    """The batch system of this machine, queried as rarely as possible.
+    """The batch system of this machine, with cached results of its commands.
 
-    An answer that is not understood, or does not come, is no answer: no job is taken for gone
-    because a scheduler was busy.
+    If a command fails, times out or prints unknown output, the state of a job is unknown, not
+    ended.
     """
 
     system: BatchSystem | None = field(default_factory=local_batch_system)
-    _answers: dict[str, tuple[int | None, str]] = field(default_factory=dict, init=False)
+    _outputs: dict[str, tuple[int | None, str]] = field(default_factory=dict, init=False)
 
     @property
     def cluster(self) -> str | None:
-        """Name of the cluster that this machine submits to."""
+        """Name of the cluster to which this machine submits."""
         if self.system is BatchSystem.SLURM:
-            code, answer = self._ask("scontrol", "show", "config")
-            found = re.search(r"^ClusterName\s*=\s*(\S+)", answer, re.MULTILINE)
-            return found[1] if found and code == 0 else None
+            code, output = self._run("scontrol", "show", "config")
+            match = re.search(r"^ClusterName\s*=\s*(\S+)", output, re.MULTILINE)
+            return match[1] if match and code == 0 else None
         return os.environ.get(
             "PBS_SERVER" if self.system is BatchSystem.PBS else "SGE_CLUSTER_NAME"
         )
 
     def holds(self, job: BatchJob) -> bool | None:
-        """Whether a job of this user waits or runs; None if that cannot be known here."""
+        """Return whether a job of this user waits or runs; None if unknown on this machine."""
         if job.system is not self.system:
             return None
         is_here = job.system is BatchSystem.PBS or job.cluster == self.cluster is not None
         return self.holds_id(job.id) if is_here else None
 
     def holds_id(self, job: str) -> bool | None:
-        """Whether a job of this user and this cluster waits or runs; None without an answer."""
+        """Return whether a job of this user and cluster waits or runs; None if unknown."""
         match self.system:
             case BatchSystem.SLURM:
-                # Both numbers of an element of an array: its own, and that of the array.
-                code, answer = self._ask("squeue", "-h", "-u", user_name(), "-o", "%A %F")
-                return job in answer.split() if code == 0 else None
+                # %A: id of the job or array element; %F: id of the array.
+                code, output = self._run("squeue", "-h", "-u", user_name(), "-o", "%A %F")
+                return job in output.split() if code == 0 else None
             case BatchSystem.PBS:
-                code, answer = self._ask("qstat", "-f", job)
-                state = re.search(r"job_state = (\w)", answer)
+                code, output = self._run("qstat", "-f", job)
+                state = re.search(r"job_state = (\w)", output)
                 if code == 0:
                     # C: completed, F: finished, X: a finished element of an array
                     return state[1] not in "CFX" if state else None
             case BatchSystem.SGE:
-                code, answer = self._ask("qstat", "-j", job)
+                code, output = self._run("qstat", "-j", job)
                 if code == 0:
                     return True
             case None:
                 return None
-        return False if _UNKNOWN_JOB.search(answer) else None
+        return False if _UNKNOWN_JOB.search(output) else None
 
-    def _ask(self, *command: str) -> tuple[int | None, str]:
-        """Return the exit code of a command, None if it does not answer, and what it printed."""
+    def _run(self, *command: str) -> tuple[int | None, str]:
+        """Return the exit code and the output of a command; the code is None if it cannot run."""
         key = " ".join(command)
-        if key not in self._answers:
+        if key not in self._outputs:
             done = run_program(command)
             output = (done.returncode, done.stdout + done.stderr) if done else (None, "")
-            self._answers[key] = output
-        return self._answers[key]
+            self._outputs[key] = output
+        return self._outputs[key]
 
 
 def run_program(
     command: Sequence[str], seconds: float = TIMEOUT
 ) -> subprocess.CompletedProcess[str] | None:
-    """Run a program that only reports; None if it does not exist or takes too long."""
+    """Run a program without input; return None if it is missing or exceeds the time limit."""
     try:
         return subprocess.run(  # noqa: S603
             command,

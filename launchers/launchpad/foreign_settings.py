@@ -1,10 +1,9 @@
-"""Settings of FireWorks and jobflow that belong to other programs of the same user or group.
+"""Settings files of FireWorks and jobflow that the same user or group has for other programs.
 
-FireWorks reads ``FW_config.yaml`` while it is imported, prints to stdout meanwhile, and raises
-errors of its own. :func:`guard_fireworks` makes that import silent and checks the file. jobflow
-reads ``jobflow.yaml`` while it is imported; nothing of that file is used here, so
-:func:`set_aside_jobflow_settings` hides it. Which launchpad file a command acts on is decided in
-:mod:`launchers.queue.scripts`.
+FireWorks reads ``FW_config.yaml`` when it is imported, prints to stdout, and raises its own errors.
+:func:`guard_fireworks` makes that import silent and checks the file. jobflow reads ``jobflow.yaml``
+when it is imported; :func:`set_aside_jobflow_settings` hides this file because it is not used here.
+:mod:`launchers.queue.scripts` chooses the launchpad file of a command.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ MONGOMOCK_VARIABLE = "MONGOMOCK_SERVERSTORE_FILE"
 UNUSED = frozenset({"ECHO_TEST", "DS_PASSWORD", MONGOMOCK_VARIABLE})
 """Settings of FireWorks without effect here.
 
-They are a text for stdout, the key of ``rlaunch multi``, which is drawn anew each time, and a file
-that would replace the database that is named.
+They are a text for stdout, the key of ``rlaunch multi``, which is generated for each call, and a
+file that would replace the database.
 """
 
 MAY_BE_NULL = frozenset({"GRIDFS_FALLBACK_COLLECTION"})
@@ -56,19 +55,19 @@ _set_aside: dict[str, str] = {}
 def guard_fireworks() -> None:
     """Check the settings of FireWorks and keep stdout clean when FireWorks is imported.
 
-    This has no effect where FireWorks is imported already, as by its own commands.
+    This has no effect if FireWorks is already imported, as by its own commands.
     """
     if not any(isinstance(finder, _Guard) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Guard())
 
 
 class _Guard:
-    """Finds the module with FireWorks' settings and replaces its loader."""
+    """Import finder that replaces the loader of FireWorks' settings module."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return None for all other modules, which leaves them to Python."""
+        """Return the spec with the replaced loader; None for all other modules."""
         spec = PathFinder.find_spec(name, path, target) if name == FIREWORKS_SETTINGS else None
         if spec is not None and spec.origin is not None:
             spec.loader = _Loader(name, spec.origin)
@@ -76,10 +75,10 @@ class _Guard:
 
 
 class _Loader(SourceFileLoader):
-    """Executes FireWorks' settings with checked ones in place of the file's."""
+    """Loader that gives FireWorks' settings module checked settings instead of the file's."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Execute the module, in which FireWorks' defaults come before the file is read."""
+        """Execute the module; it defines FireWorks' defaults before it reads the file."""
         from unittest import mock  # noqa: PLC0415 - FireWorks takes longer to import
 
         from monty import serialization  # noqa: PLC0415 - FireWorks is imported anyway
@@ -98,21 +97,21 @@ class _Loader(SourceFileLoader):
 
 
 def checked_settings(path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Read those settings of FireWorks that have an effect here.
+    """Read the settings of FireWorks that have an effect here.
 
     Parameters
     ----------
     path
-        A FW_config.yaml.
+        FW_config.yaml.
     defaults
-        FireWorks' settings by name; other names are none.
+        All settings of FireWorks by name, with their default values.
 
     Raises
     ------
     UserError
-        If the file cannot be read, or has a setting or a value that FireWorks does not know.
+        If the file cannot be read, or has an unknown setting or an invalid value.
     """
-    settings = read_mapping(path, "write one `KEY: value` in each line, or delete the file")
+    settings = read_mapping(path, "write one `KEY: value` per line, or delete the file")
     settings = {key: value for key, value in settings.items() if key not in UNUSED}
     defaults = {key: value for key, value in defaults.items() if key == key.upper()}
     fields: dict[str, Any] = {
@@ -125,7 +124,7 @@ def checked_settings(path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
         value = settings.get(key)
-        # A mapping, a list or an unknown setting may hold credentials.
+        # A mapping, a list or an unknown setting may contain credentials.
         is_plain = key in fields and not isinstance(value, (dict, list))
         raise UserError(
             f"{path}: {key}{f' ({value!r:.40})' if is_plain else ''}: {first_message(error)} "
@@ -135,7 +134,7 @@ def checked_settings(path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _type_of(key: str, default: Any) -> Any:
-    """Return the type of a setting, for pydantic."""
+    """Return the type of a setting for pydantic."""
     if key.endswith("LOGLEVEL"):
         return Literal[tuple(logging.getLevelNamesMapping())]
     if default is None or key in MAY_BE_NULL:
@@ -144,7 +143,7 @@ def _type_of(key: str, default: Any) -> Any:
 
 
 def fireworks_files() -> list[Path]:
-    """Find the settings files of FireWorks in its order: it reads the first and no other."""
+    """Return the existing settings files of FireWorks in its order; it reads only the first."""
     folders = [Path.cwd(), Path.home() / ".fireworks"]
     if (spec := find_spec("fireworks")) is not None and spec.origin is not None:
         folders.append(Path(spec.origin).parents[1])
@@ -155,14 +154,14 @@ def fireworks_files() -> list[Path]:
 
 
 def set_aside_jobflow_settings() -> None:
-    """Hide jobflow's settings from this process and its children: none are used here."""
+    """Hide jobflow's settings from this process and its children."""
     for name in [name for name in os.environ if name.upper().startswith(JOBFLOW_PREFIX)]:
         _set_aside[name] = os.environ.pop(name)
     os.environ[JOBFLOW_VARIABLE] = NO_FILE
 
 
 def restore_jobflow_settings() -> None:
-    """Show jobflow's settings to programs that are started from now on, such as batch jobs."""
+    """Restore jobflow's settings for programs that are started later, such as batch jobs."""
     if os.environ.get(JOBFLOW_VARIABLE) == NO_FILE:
         del os.environ[JOBFLOW_VARIABLE]
     os.environ.update(_set_aside)
@@ -170,6 +169,6 @@ def restore_jobflow_settings() -> None:
 
 
 def jobflow_file() -> Path:
-    """Return where jobflow's settings are for other programs."""
+    """Return the path of jobflow's settings file of other programs."""
     named = _set_aside.get(JOBFLOW_VARIABLE) or os.environ.get(JOBFLOW_VARIABLE)
     return Path(named or "~/.jobflow.yaml").expanduser()

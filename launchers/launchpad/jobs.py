@@ -1,4 +1,4 @@
-"""The launchpad: queue workflows once, and read the state of their jobs."""
+"""The launchpad: queueing of workflows and state of their jobs."""
 
 from __future__ import annotations
 
@@ -35,21 +35,22 @@ if TYPE_CHECKING:
 
 
 LEASE = timedelta(seconds=120)
-"""A feeder on another machine without a sign of life for so long is dead: a batch takes a second.
-One on this machine is dead when its process is gone."""
+"""Time after which the lease of a feeder expires; each batch, about a second, renews it.
+
+A feeder on this machine also loses its lease when its process has ended."""
 
 LEASE_POLL_SECONDS = 0.2
 
 POLLS_UNTIL_WARNING = 25
-"""A process that waits longer for another feeder logs a warning."""
+"""Number of polls after which a process that waits for another feeder logs a warning."""
 
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
 
 AFTER_GATES = (Step.HYBRID.value, Step.BAND_GAP.value, Step.GATE.value)
-"""Steps of the jobs that a gate queues: its band gap, and the verdict with it."""
+"""Steps of the jobs that a gate queues: the band gap and the verdict that includes it."""
 
 UUID = "spec._tasks.job.uuid"
-"""Where a Firework holds the uuid of its job."""
+"""Field of a Firework with the uuid of its job."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _JOB_FIELDS = [
@@ -63,7 +64,7 @@ _LAUNCH_FIELDS = [
 
 
 class QueuedJob(BaseModel):
-    """A job on the launchpad, without what it runs, and its last launch."""
+    """A job on the launchpad and its last launch, without its tasks."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,13 +75,13 @@ class QueuedJob(BaseModel):
     archived_launches: list[int] = []
     step: str = Field("", validation_alias=AliasPath("spec", "step"))
     owner: str = Field("", validation_alias=AliasPath("spec", "campaign"))
-    """Campaign, or uuid of a shared job."""
+    """Name of the campaign, or uuid of a shared job."""
     candidate_id: str = Field("", validation_alias=AliasPath("spec", "candidate_id"))
     uuid: str | None = Field(None, validation_alias=AliasPath("spec", "_tasks", 0, "job", "uuid"))
     load_error: dict[str, Any] = Field({}, validation_alias=AliasPath("spec", "_exception_details"))
     """Exception of a job that FireWorks could not load."""
     launch: dict[str, Any] | None
-    """None: it was never launched."""
+    """Document of the last launch; None if the job was never launched."""
 
     @property
     def launch_id(self) -> int | None:
@@ -89,7 +90,7 @@ class QueuedJob(BaseModel):
 
     @property
     def worker(self) -> Worker | None:
-        """Worker of the last launch; None for one of FireWorks' own."""
+        """Worker of the last launch; None for a worker of FireWorks' own commands."""
         return worker_of_launch(self.launch)
 
     @property
@@ -99,20 +100,20 @@ class QueuedJob(BaseModel):
 
     @property
     def error(self) -> str:
-        """Last line of the traceback, if it raised or could not be loaded."""
+        """Last line of the traceback of a job that raised or could not be loaded."""
         details = self.load_error
         if self.launch:
             action = self.launch.get("action") or {}
             details = action.get("stored_data", {}).get("_exception", {})
         lines = details.get("_stacktrace", "").strip().splitlines()
-        return lines[-1] if lines else "no traceback was left"
+        return lines[-1] if lines else "no traceback stored"
 
 
 class _Counters:
-    """The collection that FireWorks draws its ids from, atomic on every server.
+    """Collection of FireWorks' id counters with increments that are atomic on every server.
 
-    FireWorks requests the image before an increment, which two clients of SecantusDB may share.
-    The image after it is atomic, and holds the same information.
+    FireWorks reads the document before an increment; in SecantusDB two clients may read the same
+    value. The document after the increment is atomic and contains the same information.
     """
 
     def __init__(self, collection: MongoCollection[dict[str, Any]]) -> None:
@@ -136,7 +137,7 @@ class _Counters:
 class CampaignLaunchPad(LaunchPad):
     """FireWorks' LaunchPad with the queries of a campaign.
 
-    Jobs are addressed by their owners, the label ``campaign`` of :mod:`flows.routing`.
+    An owner is the label ``campaign`` of a job, see :mod:`flows.routing`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -144,21 +145,21 @@ class CampaignLaunchPad(LaunchPad):
         self.fw_id_assigner = _Counters(self.db.fw_id_assigner)
 
     def __repr__(self) -> str:
-        """Return the address; FireWorks would show all settings, and a password among them."""
+        """Return the address; FireWorks would show all settings, including a password."""
         return f"{type(self).__name__}({self.name!r} at {self.host})"
 
     def initialize(self) -> None:
-        """Prepare an empty database; one in use is left as it is."""
-        fresh = self.fw_id_assigner.update_one(
+        """Initialize an empty database; do not change one that is in use."""
+        update = self.fw_id_assigner.update_one(
             {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True
         )
-        if fresh.upserted_id is not None:
+        if update.upserted_id is not None:
             self.tuneup()
 
     def queued(self, keys: Iterable[str]) -> set[str]:
-        """Return which of these units are on the launchpad, whatever their state."""
-        found = self.workflows.distinct("metadata.unit", {"metadata.unit": {"$in": list(keys)}})
-        return set(found)
+        """Return the keys of those units that are on the launchpad, in any state."""
+        units = {"metadata.unit": {"$in": list(keys)}}
+        return set(self.workflows.distinct("metadata.unit", units))
 
     def n_open_workflows(self, campaign: str) -> int:
         """Count the unfinished workflows of compositions and candidates."""
@@ -174,7 +175,7 @@ class CampaignLaunchPad(LaunchPad):
         return len(self.fireworks.distinct("spec.candidate_id", query))
 
     def evaluated(self, campaign: str) -> list[str]:
-        """Return the ids of candidates with a job for their verdict."""
+        """Return the ids of candidates with a gate job."""
         gates = {"spec.campaign": campaign, "spec.step": Step.GATE.value}
         return self.fireworks.distinct("spec.candidate_id", gates | {"state": {"$ne": "ARCHIVED"}})
 
@@ -182,8 +183,8 @@ class CampaignLaunchPad(LaunchPad):
     def sole_feeder(self) -> Iterator[Callable[[list[str]], None]]:
         """Exclude all other processes that feed this launchpad, on any machine.
 
-        Yields a function that is called with the units of each batch before they are added. With
-        this record the next feeder deletes what a killed one had added incompletely.
+        Yield a function that must be called with the keys of each batch before they are added. From
+        this record the next feeder deletes incomplete workflows of a feeder that was killed.
         """
         leases = self.db["feeders"]
         lease = {"_id": "lease"}
@@ -212,8 +213,8 @@ class CampaignLaunchPad(LaunchPad):
                 mine, {"$set": {"adding": keys, "until": until}}
             ).matched_count:
                 raise UserError(
-                    "queueing took so long that another process took over; the same command "
-                    "goes on."
+                    "queueing took so long that another process took over; run the same command "
+                    "again to continue."
                 )
 
         try:
@@ -224,7 +225,7 @@ class CampaignLaunchPad(LaunchPad):
                 leases.update_one(mine, {"$set": {"until": _EPOCH}})
 
     def _delete_incomplete(self, keys: Sequence[str]) -> None:
-        """Delete workflows some of whose Fireworks were never written; they are added again."""
+        """Delete workflows with missing Fireworks; they are added again."""
         query = {"metadata.unit": {"$in": list(keys)}}
         for workflow in self.workflows.find(query, {"nodes": 1}) if keys else ():
             nodes = {"fw_id": {"$in": workflow["nodes"]}}
@@ -238,7 +239,7 @@ class CampaignLaunchPad(LaunchPad):
         return Counter((job["spec"]["step"], job["state"]) for job in jobs)
 
     def is_busy(self, owners: Sequence[str]) -> bool:
-        """Return whether any job is running or could be."""
+        """Return whether any job is running or can run."""
         active = {"state": {"$in": list(ACTIVE_STATES)}}
         return self.fireworks.find_one(owned_by(owners) | active, {"_id": 1}) is not None
 
@@ -250,7 +251,7 @@ class CampaignLaunchPad(LaunchPad):
         steps: Collection[str] = (),
         query: Mapping[str, Any] | None = None,
     ) -> list[QueuedJob]:
-        """Find jobs and their last launches, in the order of their ids.
+        """Return jobs with their last launches, ordered by id.
 
         Parameters
         ----------
@@ -269,9 +270,9 @@ class CampaignLaunchPad(LaunchPad):
         criteria |= {"spec.step": {"$in": list(steps)}} if steps else {}
         documents = list(self.fireworks.find(criteria, _JOB_FIELDS).sort("fw_id", 1))
         last = [max(document["launches"]) for document in documents if document["launches"]]
-        found = self.launches.find({"launch_id": {"$in": last}}, _LAUNCH_FIELDS)
-        launches = {launch["launch_id"]: launch for launch in found}
-        last_launches = [launches.get(max(each["launches"], default=None)) for each in documents]
+        cursor = self.launches.find({"launch_id": {"$in": last}}, _LAUNCH_FIELDS)
+        launches = {launch["launch_id"]: launch for launch in cursor}
+        last_launches = [launches.get(max(doc["launches"], default=None)) for doc in documents]
         return [
             QueuedJob.model_validate(document | {"launch": launch})
             for document, launch in zip(documents, last_launches, strict=True)
@@ -282,10 +283,10 @@ class CampaignLaunchPad(LaunchPad):
         self._refresh_wf(fw_id)
 
     def rerun_fw(self, fw_id: int, *args: Any, **kwargs: Any) -> list[int]:
-        """Queue a job again, with those that follow from it.
+        """Queue a job and all jobs that depend on it again.
 
-        The band gaps that gates after it had queued are removed first: each gate queues its own
-        when it runs again, and the old one would store the previous verdict as the latest.
+        Band-gap jobs that were added by dependent gates are deleted first, because each gate adds
+        a new one when it runs again, and the old one would store an outdated verdict.
         """
         workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
         if gaps := self._gaps_after(fw_id, workflow.links):
@@ -308,18 +309,20 @@ class CampaignLaunchPad(LaunchPad):
         return rerun
 
     def _gaps_after(self, fw_id: int, links: Mapping[int, Sequence[int]]) -> list[int]:
-        """Return the jobs queued by gates that follow from a job, or by the job itself."""
+        """Return the jobs added by gates that depend on a job, or by the job itself."""
         graph = nx.DiGraph(dict(links))
-        after = {fw_id, *nx.descendants(graph, fw_id)}
-        jobs = self.fireworks.find({"fw_id": {"$in": sorted(after)}}, {"fw_id": 1, "spec.step": 1})
+        dependent = {fw_id, *nx.descendants(graph, fw_id)}
+        jobs = self.fireworks.find(
+            {"fw_id": {"$in": sorted(dependent)}}, {"fw_id": 1, "spec.step": 1}
+        )
         steps = {job["fw_id"]: job["spec"].get("step") for job in jobs}
-        gates = [node for node in after if steps[node] == Step.GATE.value]
-        following = {node for gate in gates for node in nx.descendants(graph, gate)}
-        return sorted(node for node in following if steps[node] in AFTER_GATES)
+        gates = [node for node in dependent if steps[node] == Step.GATE.value]
+        added = {node for gate in gates for node in nx.descendants(graph, gate)}
+        return sorted(node for node in added if steps[node] in AFTER_GATES)
 
 
 def worker_of(owners: Sequence[str]) -> FWorker:
-    """Describe this process to FireWorks: it takes the jobs of these owners and no other."""
+    """Return the FWorker of this process, which runs only jobs of these owners."""
     worker = this_worker()
     fworker = FWorker(name=f"gan-htvs@{worker.host}", query=owned_by(owners))
     attach_worker(fworker, worker)
@@ -327,24 +330,24 @@ def worker_of(owners: Sequence[str]) -> FWorker:
 
 
 def as_utc(written: datetime | str) -> datetime:
-    """Read a time of FireWorks: UTC, as BSON date or as text, depending on who wrote it."""
+    """Return a time of FireWorks, stored as BSON date or as text without a zone, in UTC."""
     moment = datetime.fromisoformat(written) if isinstance(written, str) else written
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def last_update(launch: Mapping[str, Any]) -> datetime:
-    """Return when a worker last wrote to a launch: at its begin, at a ping, at its end."""
+    """Return when a worker last wrote to a launch: at its start, a ping or its end."""
     latest = launch["state_history"][-1]
     return as_utc(latest.get("updated_on", latest["created_on"]))
 
 
 def owned_by(owners: Sequence[str]) -> dict[str, Any]:
-    """Make the condition that a Firework belongs to one of these owners."""
+    """Return the query for Fireworks of these owners."""
     return {"spec.campaign": {"$in": list(owners)}}
 
 
 def _is_dead(worker: dict[str, Any] | None) -> bool:
-    """Return whether a feeder that described itself so ran on this machine, and is gone."""
+    """Return whether a feeder ran on this machine and its process has ended."""
     if worker is None:
         return False
     no_queue = BatchQueue(system=None)

@@ -1,4 +1,4 @@
-"""my_launchpad.yaml, the one file that configures every database."""
+"""The file my_launchpad.yaml, which configures all databases."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from launchers.launchpad import mongo_uri
 PASSWORD_VARIABLE = "GAN_HTVS_MONGO_PASSWORD"  # noqa: S105
 SERVER_TIMEOUT_MS = 10_000
 DEFAULT_NAME = "fireworks"
-"""FireWorks' own default, so that its commands and ours mean the same database."""
+"""FireWorks' default; its commands and ours then use the same database."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 FORBIDDEN = '/\\. "$*<>:|?'
-"""Which names of databases must not hold, on any system that MongoDB runs on."""
-HINT = "`gan-htvs init` writes one for the embedded database, or name yours with --launchpad"
+"""Characters that are not allowed in names of databases on all systems of MongoDB."""
+HINT = "`gan-htvs init` writes one for the embedded database, or use --launchpad FILE"
 
 _PART = re.compile(r"[^,:{}\[\]'\"]{4,}")
 _ADMIN = "admin"
-"""The database that holds users; a connection string names it to authenticate."""
+"""Name of the database of the users in a connection string, for authentication."""
 _UNSET = (None, False, "", "false")
 """Values of keys that FireWorks 1 wrote into every file."""
 
@@ -51,9 +51,9 @@ Text = Annotated[str, AfterValidator(_no_connection_string)]
 
 
 class LaunchpadFile(BaseModel):
-    """my_launchpad.yaml: FireWorks' own format, and one key of ours.
+    """my_launchpad.yaml: the format of FireWorks with the additional key ``embedded_storage``.
 
-    FireWorks ignores keys that it does not know, so ``lpad -l`` reads the same file.
+    FireWorks ignores unknown keys; ``lpad -l`` can read the same file.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
@@ -77,11 +77,11 @@ class LaunchpadFile(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _normalize(cls, document: Any) -> Any:
-        """Take credentials out of host and options, and fill in FireWorks' defaults."""
+        """Move credentials from host and options to their fields, and set FireWorks' defaults."""
         if not isinstance(document, dict) or "host" not in document:
             return document
         _check_keys(document)
-        # A name that is "" comes from a variable that is not set, and is refused below.
+        # An empty name, for example from an unset variable, is an error below.
         given = {
             key: value
             for key, value in document.items()
@@ -90,14 +90,14 @@ class LaunchpadFile(BaseModel):
         host = given.setdefault("host", "localhost")
         options = given.get("mongoclient_kwargs", {})
         if not isinstance(host, str) or not isinstance(options, dict):
-            return given  # pydantic names the problem
+            return given  # pydantic reports the problem
         server = mongo_uri.parse(host)
         for field, names in (("mongoclient_kwargs", options), ("host", server.options)):
             for name in names:
                 mongo_uri.check_option(str(name), field)
-        known = {option.lower() for option in options}
+        option_names = {option.lower() for option in options}
         options = {key: value for key, value in options.items() if value is not None} | {
-            key: value for key, value in server.options.items() if key.lower() not in known
+            key: value for key, value in server.options.items() if key.lower() not in option_names
         }
         uri_mode = given.get("uri_mode") not in _UNSET
         if "://" in host:
@@ -106,7 +106,7 @@ class LaunchpadFile(BaseModel):
         elif uri_mode:
             raise ValueError("uri_mode: needs a connection string mongodb://... as host")
         if uri_mode and given.get("authsource") == given["name"]:
-            del given["authsource"]  # `lpad init` writes it there, where FireWorks ignores it
+            del given["authsource"]  # written by `lpad init`; FireWorks ignores it
         _merge_credentials(given, server, options)
         if not uri_mode and server.database is None and "username" in given:
             given.setdefault("authsource", given.get("name", DEFAULT_NAME))
@@ -114,14 +114,14 @@ class LaunchpadFile(BaseModel):
 
     @field_validator("name")
     @classmethod
-    def _name_is_one_of_a_database(cls, name: str) -> str:
+    def _check_database_name(cls, name: str) -> str:
         if not name or set(name) & set(FORBIDDEN):
-            shown = "it" if "@" in name else repr(name)  # perhaps USER:PASSWORD@HOST
+            shown = "it" if "@" in name else repr(name)  # may be USER:PASSWORD@HOST
             raise ValueError(f"{shown} must be one or more characters other than {FORBIDDEN}")
         return name
 
     @model_validator(mode="after")
-    def _embedded_is_local(self) -> LaunchpadFile:
+    def _check_embedded_is_local(self) -> LaunchpadFile:
         has_user = self.username is not None or self.password is not None
         is_served_here = self.host in LOOPBACK and self.port is not None
         if self.embedded_storage is not None and (has_user or not is_served_here):
@@ -132,23 +132,23 @@ class LaunchpadFile(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> LaunchpadFile:
-        """Read and check a file; a relative ``embedded_storage`` starts at the file's folder.
+        """Read and check a file; ``embedded_storage`` is relative to the folder of the file.
 
         Raises
         ------
         UserError
-            One sentence with the file, the field and the fix.
+            With the file, the field and the fix.
         """
         document = read_mapping(path, HINT)
         try:
             settings = cls.model_validate(document)
         except ValidationError as error:
-            # Without the cause, which holds what was read.
+            # Without the cause, which contains the input.
             raise UserError(f"{path}: {first_problem(error)}.") from None
         if settings.secrets and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise UserError(
-                f"{path}: holds a password but others can read it; "
-                f"`chmod 600 {path}`, or delete it there and set {PASSWORD_VARIABLE}."
+                f"{path}: contains a password and is readable for other users; "
+                f"run `chmod 600 {path}`, or delete the password and set {PASSWORD_VARIABLE}."
             )
         changes: dict[str, Any] = {}
         if password := os.environ.get(PASSWORD_VARIABLE):
@@ -164,28 +164,28 @@ class LaunchpadFile(BaseModel):
 
     @property
     def address(self) -> str:
-        """Where the server is, without credentials."""
+        """Address of the server without credentials."""
         return self._server.address
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can reach the server."""
         return all(host in LOOPBACK or host.startswith("/") for host in self._server.hosts)
 
     @property
     def uri(self) -> str:
-        """The connection string without credentials, which are among the client's options."""
+        """Connection string without credentials; those are among the options of the client."""
         return self._server.uri
 
     def client_options(self, **defaults: Any) -> dict[str, Any]:
-        """Return the options of pymongo's client, credentials among them.
+        """Return the options of pymongo's client, including credentials.
 
-        FireWorks, maggma and pymongo connect alike: ``MongoClient(uri, **client_options())``.
+        FireWorks, maggma and pymongo all connect with ``MongoClient(uri, **client_options())``.
 
         Parameters
         ----------
         **defaults
-            Options that hold unless the file has others.
+            Options that the file overrides.
         """
         options = dict(self.mongoclient_kwargs)
         if self.username is not None:
@@ -200,7 +200,7 @@ class LaunchpadFile(BaseModel):
 
     @property
     def connection(self) -> dict[str, Any]:
-        """Arguments of maggma's stores that say where the database is."""
+        """Arguments of maggma's stores for the connection to the database."""
         return {
             "database": self.name,
             "uri": self.uri,
@@ -209,19 +209,19 @@ class LaunchpadFile(BaseModel):
 
     @property
     def secrets(self) -> list[str]:
-        """What must not be shown: passwords, and options that hold one, also percent-encoded."""
+        """Texts that must not be shown: passwords and credentials, also percent-encoded."""
         options = self.mongoclient_kwargs.items()
         hidden = [value for name, value in options if value and mongo_uri.is_credential(name)]
         texts = [text for value in hidden for text in _texts(value)]
         if self.password:
             texts.append(self.password.get_secret_value())
         texts += [unquote_plus(text) for text in texts]
-        # A message of pymongo may quote only a part.
+        # A message of pymongo may contain only a part.
         parts = [*texts, *(part for text in texts for part in _PART.findall(text))]
         return [form for part in parts for form in (part, quote(part), quote_plus(part))]
 
     def redact(self, text: str) -> str:
-        """Replace every secret in a text, such as a message of pymongo, by asterisks."""
+        """Replace all secrets in a text, such as a message of pymongo, by asterisks."""
         for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
@@ -237,7 +237,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _check_keys(document: dict[str, Any]) -> None:
-    """Check that no key is one that FireWorks would ignore although it was to have an effect."""
+    """Check for misspelled keys and misplaced options, which FireWorks ignores."""
     for key, value in document.items():
         word = str(key).partition(":")[0]  # `password:secret` without a space is one key
         close = difflib.get_close_matches(word, LaunchpadFile.model_fields, 1, cutoff=0.75)
@@ -250,7 +250,7 @@ def _check_keys(document: dict[str, Any]) -> None:
 
 
 def _check_name(given: dict[str, Any], database: str | None) -> None:
-    """Take the name of the database from a connection string, unless the file has the same."""
+    """Set the name of the database from a connection string, and check that the file agrees."""
     database = None if database == _ADMIN else database
     name = given.setdefault("name", database)
     if name is None or database not in (None, name):
@@ -263,7 +263,7 @@ def _check_name(given: dict[str, Any], database: str | None) -> None:
 def _merge_credentials(
     given: dict[str, Any], server: mongo_uri.Server, options: dict[str, Any]
 ) -> None:
-    """Set the fields that may be given in several places, if these agree."""
+    """Set fields that can be given in several places, and check that the values agree."""
     for field, of_uri in (
         ("username", server.username),
         ("password", server.password),
@@ -273,6 +273,8 @@ def _merge_credentials(
         values += [options.pop(key) for key in list(options) if key.lower() == field]
         values = [value for value in values if value is not None]
         if any(value != values[0] for value in values):
-            raise ValueError(f"{field}: differs from that in host or mongoclient_kwargs; keep one")
+            raise ValueError(
+                f"{field}: differs from the value in host or mongoclient_kwargs; keep one"
+            )
         if values:
             given[field] = values[0]

@@ -1,4 +1,4 @@
-"""Locks of workflows whose worker died in the middle of an update."""
+"""Stale locks of workflows, left by workers that died during an update."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from launchers.launchpad.jobs import CampaignLaunchPad
 
 LOCK_SECONDS = 10.0
-"""A workflow is locked for as long as one update takes, well below a second."""
+"""A lock held for longer is stale; an update takes less than a second."""
 
 BUSY_LOCK_SECONDS = 60.0
-"""The same while workers are at it: a slow update that is taken for dead is made twice."""
+"""The same while workers are running; finishing a slow update of a live worker repeats it."""
 
 POLL_SECONDS = 1.0
 
@@ -25,81 +25,81 @@ WORKFLOW_FIELDS = {"name": 1, "nodes": 1, "parent_links": 1, "fw_states": 1, "up
 
 
 class Locks:
-    """The locks of a launchpad, watched for those that will never be released.
+    """Detection and release of stale locks of a launchpad.
 
-    FireWorks does not write down who locked a workflow, or when. A lock counts as abandoned if
-    this object has seen it for long enough, and the workflow unchanged.
+    FireWorks does not record which process locked a workflow, or when. A lock is stale if it was
+    present in all scans for some time and its workflow did not change.
     """
 
     def __init__(self, launchpad: CampaignLaunchPad) -> None:
         self._launchpad = launchpad
-        self._seen: dict[tuple[Any, str], tuple[float, dict[str, Any]]] = {}
-        """Since when, and which workflow, by its id and state."""
+        self._locked: dict[tuple[Any, str], tuple[float, dict[str, Any]]] = {}
+        """Time of the first scan and workflow, by id and time of the last update."""
 
-    def look(self, query: Mapping[str, Any] = MappingProxyType({})) -> int:
-        """Look once at the workflows that match, and return how many of them are locked."""
+    def scan(self, query: Mapping[str, Any] = MappingProxyType({})) -> int:
+        """Read the locked workflows that match, and return their number."""
         now = time.monotonic()
         locked = {"locked": {"$exists": True}, **query}
-        before, self._seen = self._seen, {}
+        before, self._locked = self._locked, {}
         for workflow in self._launchpad.workflows.find(locked, WORKFLOW_FIELDS):
             lock = workflow["_id"], str(workflow["updated_on"])
             since, _ = before.get(lock, (now, workflow))
-            self._seen[lock] = since, workflow
-        return len(self._seen)
+            self._locked[lock] = since, workflow
+        return len(self._locked)
 
-    def abandoned(self, seconds: float) -> list[dict[str, Any]]:
-        """List the workflows that were seen locked for so long."""
+    def stale(self, seconds: float) -> list[dict[str, Any]]:
+        """Return the workflows whose lock is older than this."""
         now = time.monotonic()
-        return [workflow for since, workflow in self._seen.values() if now - since >= seconds]
+        return [workflow for since, workflow in self._locked.values() if now - since >= seconds]
 
     def finish_stale(self, seconds: float) -> None:
-        """Look once, and finish what was seen locked for so long."""
-        self.look()
-        for workflow in self.abandoned(seconds):
+        """Scan once, and finish the workflows whose lock is older than this."""
+        self.scan()
+        for workflow in self.stale(seconds):
             self.finish(workflow)
 
-    def settle(
+    def wait_for_stale(
         self, seconds: float, query: Mapping[str, Any] = MappingProxyType({})
     ) -> list[dict[str, Any]]:
-        """Wait until the locks of now are released or abandoned; list the workflows of the latter.
+        """Wait until each present lock is released or stale; return the workflows with stale locks.
 
-        Others may lock and release for as long as they work.
+        Locks that are set later are not waited for.
         """
-        self.look(query)
-        now = set(self._seen)
+        self.scan(query)
+        initial = set(self._locked)
         deadline = time.monotonic() + seconds
-        while now & self._seen.keys() and time.monotonic() < deadline:
+        while initial & self._locked.keys() and time.monotonic() < deadline:
             time.sleep(min(POLL_SECONDS, seconds))
-            self.look(query)
-        return self.abandoned(seconds)
+            self.scan(query)
+        return self.stale(seconds)
 
     def finish(self, workflow: Mapping[str, Any]) -> None:
-        """Release an abandoned lock, and bring the update behind it to its end.
+        """Release a stale lock and complete the interrupted update.
 
-        Without that, every later update waits five minutes for the lock.
+        Otherwise every later update waits five minutes for the lock.
         """
         self._reset_partial_completions(workflow)
         self._launchpad.workflows.update_one({"_id": workflow["_id"]}, {"$unset": {"locked": ""}})
-        # Children may not know yet that a parent is done.
+        # The interrupted update may not have reached the children of a completed job.
         for fw_id in _parents_first(workflow):
             with suppress(RuntimeError):  # a job that cannot be imported here
                 self._launchpad.refresh(fw_id)
 
     def _reset_partial_completions(self, workflow: Mapping[str, Any]) -> None:
-        """Reset jobs whose end is in their own document only, so that it is written again.
+        """Reset completed jobs that the workflow does not list as completed.
 
-        FireWorks writes the jobs that a job added, then the job, then the workflow. Added jobs that
-        are in no workflow would never be finished, and the job would not add them again.
+        FireWorks writes first the jobs that a job added, then the job, then the workflow. Added
+        jobs without a workflow are deleted here because the reset job adds them again.
         """
         states = workflow.get("fw_states") or {}
         jobs = self._launchpad.fireworks
-        ended = jobs.find(
+        completed = jobs.find(
             {"fw_id": {"$in": workflow["nodes"]}, "state": "COMPLETED"},
             {"fw_id": 1, "spec._tasks.job.hosts": 1},
         )
-        for job in ended:
-            before = states.get(str(job["fw_id"]))
-            if before in (None, "COMPLETED"):
+        for job in completed:
+            previous = states.get(str(job["fw_id"]))
+            if previous in (None, "COMPLETED"):
                 continue
             tasks = job["spec"].get("_tasks") or [{}]
             hosts = (tasks[0].get("job") or {}).get("hosts") or []
@@ -110,7 +110,7 @@ class Locks:
                     "state": {"$in": ["WAITING", "READY"]},
                 }
             )
-            jobs.update_one({"fw_id": job["fw_id"]}, {"$set": {"state": before}})
+            jobs.update_one({"fw_id": job["fw_id"]}, {"$set": {"state": previous}})
 
 
 def _parents_first(workflow: Mapping[str, Any]) -> list[int]:

@@ -1,7 +1,7 @@
-"""MongoDB addresses and connection strings, parsed so that no credential stands in an address.
+"""Parsing of MongoDB addresses and connection strings, with credentials separated.
 
-No message of this module quotes the string that it is about: a password with an unescaped
-character can end up in any part of it.
+Messages of this module do not quote the string, because a password with an unescaped character can
+end up in any part of it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _TLS = (
 
 
 class Server(NamedTuple):
-    """What a host or a connection string names."""
+    """Parts of a host or a connection string."""
 
     address: str
-    """Every ``HOST:PORT``; with ``mongodb+srv://`` the name that they are looked up by."""
+    """All ``HOST:PORT``; for ``mongodb+srv://`` the DNS name of the SRV record."""
     uri: str
     """The connection string without credentials and options."""
     hosts: frozenset[str]
@@ -40,17 +40,19 @@ class Server(NamedTuple):
 
 
 def parse(text: str, port: int = DEFAULT_PORT) -> Server:
-    """Parse a host, several with commas between, the path of a socket or a connection string.
+    """Parse a host, a comma-separated list of hosts, the path of a socket or a connection string.
 
     Parameters
     ----------
+    text
+        Host, hosts, path or connection string.
     port
-        Port of the hosts that are given without one.
+        Default port of the hosts.
 
     Raises
     ------
     ValueError
-        If it is none of these.
+        If the text is none of these.
     """
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -59,7 +61,7 @@ def parse(text: str, port: int = DEFAULT_PORT) -> Server:
     try:
         parts = parse_uri(f"mongodb://{rest}", port, validate=False, normalize=False)
         hosts = [host for host, _ in parts["nodelist"]]
-        # The @ of an unescaped password would be part of something else.
+        # The @ of an unescaped password would be parsed as part of the host or path.
         has_stray_at = rest.count("@") > (parts["username"] is not None)
         is_valid = (scheme == "mongodb" or is_srv) and not has_stray_at
     except (PyMongoError, ValueError):
@@ -97,17 +99,17 @@ def is_credential(option: str) -> bool:
 
 
 def is_option(name: str) -> bool:
-    """Return whether pymongo has an option of this name, or had one for TLS."""
+    """Return whether this is the name of an option of pymongo, or of a former TLS option."""
     return name.lower() in VALIDATORS or _OLD_TLS.match(name) is not None
 
 
 def check_option(name: str, field: str) -> None:
-    """Check that pymongo has an option of this name, in whatever case, as given in a field.
+    """Check that this is the name of an option of pymongo, ignoring case.
 
     Raises
     ------
     ValueError
-        If it has none.
+        If it is not, with the field that contains it.
     """
     if name.lower() not in VALIDATORS:
         shown = name.partition(":")[0]  # `password:secret` without a space is one key

@@ -1,7 +1,7 @@
-"""The builders for maggma's own runner, which spreads them over processes and machines.
+"""Builders for maggma's ``mrun``, which distributes them over processes and machines.
 
-``mrun -n 8 launchers/launchpad/mrun.py``, in the folder of my_launchpad.yaml, whose database must
-be running; ``GAN_HTVS_LAUNCHPAD`` names another file.
+Run ``mrun -n 8 launchers/launchpad/mrun.py`` in the folder of my_launchpad.yaml, or set
+``GAN_HTVS_LAUNCHPAD`` to the path of this file. The database must be running.
 """
 
 from __future__ import annotations

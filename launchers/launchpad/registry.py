@@ -1,4 +1,4 @@
-"""The campaigns of a database: their settings, one campaign to a name."""
+"""Campaigns in a database and their settings; names are unique."""
 
 from __future__ import annotations
 
@@ -38,12 +38,14 @@ EXTENDABLE = {
     *(("engines", "vasp", "incar", tag) for tag in PARALLEL_TAGS),
     *(("engines", "vasp", "hybrid", "incar", tag) for tag in PARALLEL_TAGS),
 }
-"""Settings that may change between two runs of one campaign."""
+"""Settings that may change between two runs of a campaign."""
 
 
 WORKFLOWS_AT_ONCE = 20
-"""Workflows of a campaign on the launchpad at one time, unless it was submitted with another
-number: about a thousand structures, which keep any machine busy and no launchpad waiting."""
+"""Default maximum number of unfinished workflows of a campaign on the launchpad.
+
+They hold about a thousand structures, enough to keep a machine busy without slowing the launchpad.
+"""
 
 
 def register(
@@ -53,32 +55,31 @@ def register(
     extend: bool = True,
     workflows_at_once: int | None = None,
 ) -> None:
-    """Store a campaign's settings, and refuse to mix two campaigns under one name.
+    """Store the settings of a campaign with the versions of the installed packages.
 
     Parameters
     ----------
     campaign
-        The settings.
+        Campaign to register.
     databases
-        Where they are kept, with the versions of the packages here and now.
+        Databases of the campaign.
     extend
-        Whether settings that may change may do so now.
+        Whether the settings in ``EXTENDABLE`` may differ from those already stored.
     workflows_at_once
-        Upper bound of the workflows on the launchpad; None: as before.
+        Maximum number of unfinished workflows on the launchpad; None: unchanged.
 
     Raises
     ------
     UserError
-        If a campaign of this name exists with other settings than those that may change, it
-        requires a table of ions that does not exist, or the database holds a campaign of another
-        version.
+        If a campaign of this name exists with different settings that must not change, a required
+        table of ions does not exist, or the database has a campaign of another version.
     """
-    from launchers.launchpad.units import CampaignUnits  # noqa: PLC0415 - seconds, which readers need not wait
+    from launchers.launchpad.units import CampaignUnits  # noqa: PLC0415 - slow import that readers do not need
 
     ion_set_of(campaign.pourbaix)
     existing = check_changes(campaign, databases, extend=extend)
     for other in _documents(databases).values():
-        read_stored_campaign(other)  # jobs of another version would fail here
+        read_stored_campaign(other)  # jobs of another version would fail
     submission = dict(existing.get("submission") or {})
     submission |= {"owners": CampaignUnits(campaign).owners, "versions": versions()}
     if workflows_at_once is not None:
@@ -92,7 +93,7 @@ def register(
 
 
 def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> dict[str, Any]:
-    """Check the settings against those that a campaign of this name was started with.
+    """Check the settings against those stored for a campaign of this name.
 
     Returns
     -------
@@ -101,7 +102,7 @@ def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> 
     Raises
     ------
     UserError
-        If settings differ that may not change, or ``extend`` is not given.
+        If a setting differs that must not change, or that may change only with ``extend``.
     """
     existing = _documents(databases).get(campaign.name)
     if existing is None:
@@ -111,70 +112,72 @@ def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> 
         may_change = any(path[: len(allowed)] == allowed for allowed in EXTENDABLE)
         if may_change and extend:
             continue
-        hint = "submit it with --extend" if may_change else "restore the setting"
+        fix = "submit it with --extend" if may_change else "restore the setting"
         raise UserError(
-            f"Campaign {campaign.name!r} was started with another {'.'.join(path)!r}: "
-            f"give this one a new name, or {hint}."
+            f"Campaign {campaign.name!r} was started with a different {'.'.join(path)!r}: "
+            f"rename this campaign, or {fix}."
         )
     return existing
 
 
 def registrations(databases: Databases, name: str | None = None) -> list[dict[str, Any]]:
-    """Read the documents of a campaign; of all if no name is given.
+    """Return the stored document of one campaign, or of all campaigns.
 
     Raises
     ------
     UserError
-        If there is no such campaign, or none at all.
+        If the campaign does not exist, or the database has no campaign.
     """
     stored = _documents(databases)
     if not stored:
-        raise UserError("this database holds no campaign; `gan-htvs run CAMPAIGN.YAML` starts one.")
+        raise UserError(
+            "this database holds no campaign; run `gan-htvs run CAMPAIGN.YAML` to start one."
+        )
     if name is not None and name not in stored:
-        raise UserError(f"there is no campaign {name!r}; this database has: {', '.join(stored)}.")
+        raise UserError(f"no campaign {name!r}; this database has: {', '.join(stored)}.")
     return list(stored.values()) if name is None else [stored[name]]
 
 
 def submissions(databases: Databases) -> list[tuple[Campaign, dict[str, Any]]]:
-    """Read all campaigns that this version can read, and how each was submitted."""
-    found = []
+    """Return all campaigns that this version can read, with their submissions."""
+    campaigns = []
     for document in _documents(databases).values():
         with suppress(UnreadableCampaignError):
-            found.append((read_stored_campaign(document), document.get("submission") or {}))
-    return found
+            campaigns.append((read_stored_campaign(document), document.get("submission") or {}))
+    return campaigns
 
 
 def registered(databases: Databases, name: str | None) -> Campaign:
-    """Read the settings of a campaign; of the only one if no name is given.
+    """Return a campaign; without a name, the only campaign of the database.
 
     Raises
     ------
     UserError
-        If there is no such campaign, or several and no name, or it cannot be read.
+        If the campaign does not exist or cannot be read, or no name is given and there are several.
     """
-    found = registrations(databases, name)
-    if len(found) > 1:
-        names = ", ".join(each["name"] for each in found)
+    documents = registrations(databases, name)
+    if len(documents) > 1:
+        names = ", ".join(document["name"] for document in documents)
         raise UserError(f"name one campaign; this database has: {names}.")
-    return read_stored_campaign(found[0])
+    return read_stored_campaign(documents[0])
 
 
 def workflows_at_once_of(databases: Databases, name: str) -> int:
-    """Return how many workflows of a campaign may be on the launchpad at one time."""
+    """Return the maximum number of unfinished workflows of a campaign on the launchpad."""
     submission = _documents(databases).get(name, {}).get("submission") or {}
     return int(submission.get("workflows_at_once", WORKFLOWS_AT_ONCE))
 
 
 def _documents(databases: Databases) -> dict[str, dict[str, Any]]:
-    """Read the documents of all campaigns, by name."""
+    """Return the documents of all campaigns by name."""
     with databases.store("campaigns", key="name") as campaigns:
-        return {each["name"]: each for each in campaigns.query(sort={"name": 1})}
+        return {document["name"]: document for document in campaigns.query(sort={"name": 1})}
 
 
 def _differences(
     before: dict[str, Any], after: dict[str, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, ...]]:
-    """Paths of the settings that differ."""
+    """Yield the paths of the settings that differ."""
     for key in before.keys() | after.keys():
         old, new = before.get(key), after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):

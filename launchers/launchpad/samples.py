@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def longest_samples(outputs: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the longest sample of each stream, by stream.
+    """Return the longest sample of each stream by stream.
 
-    A composition that was extended later has several samples. Each begins with the previous one.
+    A composition that was extended has several samples; each starts with the previous one.
 
     Parameters
     ----------
     outputs
         Documents with the fields ``stream``, ``tried`` and ``requested``.
     """
-    rising = sorted(outputs, key=lambda output: (output["tried"], output["requested"]))
-    return {output["stream"]: output for output in rising}
+    ascending = sorted(outputs, key=lambda output: (output["tried"], output["requested"]))
+    return {output["stream"]: output for output in ascending}

@@ -1,8 +1,8 @@
-"""Jobflow's stores, built from my_launchpad.yaml where they are needed.
+"""Stores of jobflow that read their connection from my_launchpad.yaml.
 
-Written down, in jobflow.yaml or in a log, such a store is the path of that file and the name of
-a collection, and nothing secret. ``import jobflow`` may import this module before
-it is done itself, so jobflow is not imported here.
+Serialized, for example in jobflow.yaml or a log, such a store contains only the path of that file
+and the name of a collection, no credentials. This module does not import jobflow because jobflow
+may import it during its own import.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from maggma.stores import GridFSStore, MongoStore
 from launchers.launchpad.launchpad_file import LaunchpadFile
 
 OUTPUTS: dict[str, Any] = {"collection_name": "outputs", "key": "uuid"}
-"""What jobs return."""
+"""Collection of the outputs of jobs."""
 
 BLOBS: dict[str, Any] = {
     "collection_name": "outputs_blobs",
     "compression": True,
     "ensure_metadata": True,
 }
-"""What is too large for a document of MongoDB."""
+"""GridFS collection of objects that are too large for a document."""
 
 
 def _connection(launchpad_file: str) -> dict[str, Any]:
@@ -30,19 +30,19 @@ def _connection(launchpad_file: str) -> dict[str, Any]:
 
 
 def _name(store: OutputStore | BlobStore) -> str:
-    """Return the name of a store without what the connection string may hold."""
+    """Return the name of a store without the connection string, which may contain credentials."""
     return f"{store.launchpad_file}/{store.collection_name}"
 
 
 class OutputStore(MongoStore):
-    """What jobs return, in the database of a launchpad file.
+    """Store of the outputs of jobs in the database of a launchpad file.
 
     Parameters
     ----------
     launchpad_file
-        Path of my_launchpad.yaml; a password comes from there or from the environment.
+        Path of my_launchpad.yaml; the password is read from it or from the environment.
     key
-        Field that a document is found by, for maggma.
+        Key field of maggma.
     """
 
     def __init__(self, launchpad_file: str, key: str = OUTPUTS["key"]) -> None:
@@ -53,14 +53,14 @@ class OutputStore(MongoStore):
 
 
 class BlobStore(GridFSStore):
-    """Large parts of what jobs return, in GridFS of the same database.
+    """Store of large objects of job outputs in GridFS of the same database.
 
     Parameters
     ----------
     launchpad_file
         Path of my_launchpad.yaml.
     key
-        Field that a file is found by, for maggma.
+        Key field of maggma.
     """
 
     def __init__(self, launchpad_file: str, key: str = "_id") -> None:

@@ -1,8 +1,8 @@
-"""Divide a campaign into small workflows with unique keys, so that none is queued twice.
+"""Divide a campaign into small workflows with unique keys, which prevent queueing them twice.
 
 Stage one consists of references, training, and the jobs of each composition up to the selection.
-Stage two is built from stored selections and references; each workflow evaluates at most ``CHUNK``
-candidates.
+Stage two is built from stored selections and references; each of its workflows evaluates at most
+``CHUNK`` candidates.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ CHUNK = 50
 
 @dataclass(frozen=True)
 class Unit:
-    """One small workflow.
+    """A workflow with a unique key.
 
     Parameters
     ----------
     key
-        Name of the unit on the launchpad. For references, training and compositions it is the uuid
+        Key of the unit on the launchpad. For references, training and compositions it is the uuid
         of the job whose output completes the unit.
     flow
-        The jobs to queue.
+        Jobs to queue.
     releases
-        Owner whose units may be queued when this one has ended; None if no unit depends on it.
+        Owner whose units may be queued when this unit has ended; None if no unit depends on it.
     """
 
     key: str
@@ -54,7 +54,7 @@ class Unit:
 
 
 def as_flow(part: Job | Flow) -> Flow:
-    """Put a job into a flow of its name; return a flow as it is."""
+    """Return a flow unchanged, or a flow that contains only this job."""
     return part if isinstance(part, Flow) else Flow([part], name=part.name)
 
 
@@ -62,7 +62,7 @@ class Chunk(NamedTuple):
     """Candidates that are evaluated in one workflow."""
 
     source: str
-    """Uuid of the job whose output has them."""
+    """Uuid of the job whose output contains the candidates."""
     ids: list[str]
 
 
@@ -79,46 +79,46 @@ class CampaignUnits:
 
     @property
     def references(self) -> str:
-        """Uuid of the job that assembles the reference set of the candidates."""
+        """Uuid of the job that returns the reference set of the candidates."""
         return str(self.flows.shared["references"].output.uuid)
 
     @cached_property
     def shared(self) -> dict[str, Flow]:
-        """References and training, which other campaigns may share, by uuid of their last job."""
+        """Flows of references and training, by uuid of the last job; campaigns may share them."""
         return {str(part.output.uuid): as_flow(part) for part in self.flows.shared.values()}
 
     @property
     def owners(self) -> list[str]:
-        """Labels of all jobs of this campaign, shared ones included."""
+        """Owners of all jobs of this campaign, including shared jobs."""
         return [self.campaign.name, *self.shared]
 
     @cached_property
     def compositions(self) -> dict[str, Flow]:
-        """The flows up to the selection, by uuid of the selection."""
+        """Flow of each composition up to the selection, by uuid of the selection."""
         flows = [self.flows.screen(formula) for formula in compositions_of(self.campaign)]
         return {str(flow.output.uuid): flow for flow in flows}
 
     @cached_property
     def own(self) -> list[Survivor]:
-        """Structures of the user, which are evaluated without a selection."""
+        """Structures provided by the user, which are evaluated without a selection."""
         return [Survivor(proposal=proposal) for proposal in own_proposals(self.campaign)]
 
     def unit(self, key: str) -> Unit:
-        """Make a unit of stage one from its key."""
+        """Return the unit of stage one with this key."""
         if key in self.shared:
             return Unit(key, self.shared[key], releases=key)
         return Unit(key, self.compositions[key], releases=self.campaign.name)
 
     def candidate_unit(self, chunk: Chunk, databases: Databases) -> Unit:
-        """Make the unit of stage two that evaluates some candidates."""
+        """Return the unit of stage two that evaluates the candidates of a chunk."""
         key = content_uuid("candidates", self.campaign.name, self.references, *chunk.ids)
         survivors = self.survivors(chunk, databases)
         return Unit(key, self.flows.candidates(survivors), releases=self.campaign.name)
 
     def chunks(self, databases: Databases) -> list[Chunk]:
-        """Return the survivors and reference phases that are not evaluated yet.
+        """Return the survivors and reference phases without a verdict and without a gate job.
 
-        They have neither a verdict nor a job for it; each chunk comes from one composition.
+        The candidates of a chunk have the same source.
         """
         with databases.store("outputs", key="uuid") as outputs:
             if not outputs.count({"uuid": self.references}):
@@ -127,20 +127,20 @@ class CampaignUnits:
                 {"uuid": {"$in": list(self.compositions)}},
                 ["uuid", "output.survivors.proposal.candidate_id"],
             )
-            survivors = {each["uuid"]: each["output"]["survivors"] for each in selections}
-            seen = outputs.distinct(
+            survivors = {doc["uuid"]: doc["output"]["survivors"] for doc in selections}
+            with_verdict = outputs.distinct(
                 "metadata.candidate_id",
                 {"metadata.campaign": self.campaign.name, "metadata.step": Step.GATE.value},
             )
-        evaluated = {*seen, *databases.launchpad().evaluated(self.campaign.name)}
+        evaluated = {*with_verdict, *databases.launchpad().evaluated(self.campaign.name)}
         sources: dict[str, Iterable[str]] = {
             self.references: [
-                each.proposal.candidate_id for each in self._reference_survivors(databases)
+                survivor.proposal.candidate_id for survivor in self._reference_survivors(databases)
             ]
         }
         for key in self.compositions:
-            found = survivors.get(key, ())
-            sources[key] = [survivor["proposal"]["candidate_id"] for survivor in found]
+            of_composition = survivors.get(key, ())
+            sources[key] = [item["proposal"]["candidate_id"] for item in of_composition]
         chunks = []
         for source, ids in sources.items():
             unevaluated = [name for name in dict.fromkeys(ids) if name not in evaluated]
@@ -158,10 +158,10 @@ class CampaignUnits:
             survivors = [
                 Survivor.model_validate(decode(survivor)) for survivor in selection["survivors"]
             ]
-        return [each for each in survivors if each.proposal.candidate_id in chunk.ids]
+        return [item for item in survivors if item.proposal.candidate_id in chunk.ids]
 
     def _reference_survivors(self, databases: Databases) -> list[Survivor]:
-        """Return reference phases and own structures, which are evaluated without a selection."""
+        """Return the reference phases and the user's structures, which need no selection."""
         with databases.job_store() as store:
             relaxed = find_and_resolve_references(self.flows.relaxed_references, store)
         phases = reference_survivors(self.campaign, relaxed, self.flows.level_of_theory)

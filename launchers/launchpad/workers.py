@@ -1,4 +1,4 @@
-"""Who runs a job: the identity that a worker leaves in the database, and whether it still lives."""
+"""Identity of the workers that run jobs, and whether their processes are alive."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ if TYPE_CHECKING:
     from fireworks import FWorker
 
 START_TOLERANCE = 60.0
-"""Seconds by which the start of one process may differ when a clock was set meanwhile."""
-
+"""Tolerance for the start time of a process, s; it changes when the clock is set."""
 
 MARK = "GAN_HTVS_WORKER"
-"""Environment variable of all that a worker starts: whose it is."""
+"""Environment variable that identifies the worker in the processes it starts."""
 
 
 class Liveness(StrEnum):
-    """Whether a worker still runs."""
+    """Whether the process of a worker is running."""
 
     ALIVE = "alive"
     DEAD = "dead"
@@ -43,26 +42,26 @@ class Liveness(StrEnum):
 
 
 class Worker(BaseModel):
-    """A process that runs jobs, as every launch of it tells in the database.
+    """A process that runs jobs; it is stored with each of its launches.
 
     Parameters
     ----------
     host
-        Name of its machine.
+        Name of the machine.
     user
-        Name of its user.
+        Name of the user.
     pid
-        Its process id.
+        Process id.
     started
-        When the process started, seconds since 1970; a recycled pid started at another time.
+        Start time of the process, seconds since 1970; distinguishes processes with the same pid.
     batch_system
-        The scheduler that started it, if any.
+        Scheduler of the batch job, if any.
     cluster
         Name of the cluster.
     batch_job
-        Id of its batch job.
+        Id of the batch job.
     versions
-        Installed versions of the packages that decide results.
+        Installed versions of the packages that affect results.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -77,34 +76,33 @@ class Worker(BaseModel):
     versions: dict[str, str] = {}
 
     def __str__(self) -> str:
-        """Name it as a person looks for it."""
+        """Return the process id, the host and the batch job."""
         job = f", {self.batch_system} job {self.batch_job}" if self.batch_job else ""
         return f"process {self.pid} on {self.host}{job}"
 
     @property
     def mark(self) -> str:
-        """What all that it starts bears as :data:`MARK`."""
+        """Value of :data:`MARK` in the processes that it starts."""
         return f"{self.pid}@{self.host}"
 
     def liveness(self, queue: BatchQueue, *, is_single_machine: bool = False) -> Liveness:
-        """Judge whether it still runs.
+        """Return whether the process is running.
 
-        Only a process that is seen is alive, and only one that must be seen and is not is dead. A
-        batch job that runs is no proof of life: one of its workers may have died.
+        It is alive if this machine lists it, and dead if this machine would list it but does not.
+        A running batch job does not show that its worker is alive.
 
         Parameters
         ----------
         queue
-            The batch system of this machine.
+            Batch system of this machine.
         is_single_machine
-            No other machine can reach the database, so it ran on this one even if that had another
-            name then.
+            Whether only this machine can reach the database; the host name may have changed since.
         """
         is_mine = self.user == user_name()
         if is_single_machine or self.host == socket.gethostname():
             if running_process(self.pid, self.started) is not None:
                 return Liveness.ALIVE
-            # Some machines hide the processes of other users.
+            # A machine may hide processes of other users.
             return Liveness.DEAD if is_mine else Liveness.UNKNOWN
         if self.batch_job and self.batch_system and is_mine:
             job = BatchJob(self.batch_job, self.batch_system, self.cluster)
@@ -114,7 +112,7 @@ class Worker(BaseModel):
 
 
 def this_worker() -> Worker:
-    """Describe this process."""
+    """Return the identity of this process."""
     job = current_batch_job()
     return Worker(
         host=socket.gethostname(),
@@ -129,17 +127,17 @@ def this_worker() -> Worker:
 
 
 def attach_worker(fworker: FWorker, worker: Worker) -> None:
-    """Put an identity where FireWorks stores it with every launch."""
+    """Add the identity of a worker to an FWorker, which FireWorks stores with every launch."""
     fworker.env = {**fworker.env, "worker": worker.model_dump(mode="json")}
 
 
 def mark_children(worker: Worker) -> None:
-    """Have all that this process starts from now on tell that it is this worker's."""
+    """Identify the worker in the environment of all processes that are started from now on."""
     os.environ[MARK] = worker.mark
 
 
 def worker_of_launch(launch: Mapping[str, Any] | None) -> Worker | None:
-    """Read who made a launch; None for a worker of FireWorks' own, which does not say."""
+    """Return the worker of a launch; None if FireWorks' own commands launched it."""
     env = (((launch or {}).get("fworker") or {}).get("env")) or {}
     try:
         return Worker.model_validate(env.get("worker"))
@@ -148,10 +146,10 @@ def worker_of_launch(launch: Mapping[str, Any] | None) -> Worker | None:
 
 
 def stop_at_once(signum: int, _frame: FrameType | None) -> None:
-    """End this process and its children, as the handler of a signal.
+    """Kill the children of this process and exit; a signal handler.
 
-    FireWorks would record an exception as a failure of the job. A job that simply vanishes is
-    queued again.
+    FireWorks would record an exception as a failure of the job. A job that is still marked as
+    running is queued again by a recovery.
     """
     try:
         _kill_children(psutil.Process())
@@ -160,7 +158,7 @@ def stop_at_once(signum: int, _frame: FrameType | None) -> None:
 
 
 def running_process(pid: int, started: float) -> psutil.Process | None:
-    """Return the process with this id if it runs and started then; ids are used again."""
+    """Return the process with this id and start time if it is running; ids are reused."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         is_same = abs(process.create_time() - started) <= START_TOLERANCE
@@ -169,30 +167,30 @@ def running_process(pid: int, started: float) -> psutil.Process | None:
     return None
 
 
-def stop(processes: Sequence[psutil.Process], patience: float) -> None:
-    """End processes, and kill those that have not ended after some seconds."""
+def stop(processes: Sequence[psutil.Process], timeout: float) -> None:
+    """Terminate processes, and kill those that are running after ``timeout`` seconds."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, deaf = psutil.wait_procs(processes, patience)
-    for process in deaf:
+    _, remaining = psutil.wait_procs(processes, timeout)
+    for process in remaining:
         _kill_children(process)
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(deaf, patience)
+    psutil.wait_procs(remaining, timeout)
 
 
 def _kill_children(process: psutil.Process) -> None:
     with suppress(psutil.Error):
         for child in process.children(recursive=True):
-            with suppress(psutil.Error):  # it may end with its parent
+            with suppress(psutil.Error):  # may have ended with its parent
                 child.kill()
 
 
-def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
-    """Name the packages that both have in different versions, ours first."""
+def differences(expected: Mapping[str, str], installed: Mapping[str, str]) -> list[str]:
+    """Return the packages with different versions, the expected version first."""
     return [
-        f"{package} {ours[package]} (not {theirs[package]})"
-        for package in sorted(ours.keys() & theirs.keys())
-        if ours[package] != theirs[package]
+        f"{package} {expected[package]} (not {installed[package]})"
+        for package in sorted(expected.keys() & installed.keys())
+        if expected[package] != installed[package]
     ]

@@ -1,4 +1,4 @@
-"""Work on this machine: campaigns with a pool of workers, training, and evaluation."""
+"""Campaigns, training and evaluation on this machine."""
 
 import lazy_loader
 

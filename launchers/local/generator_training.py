@@ -1,4 +1,4 @@
-"""Training outside a campaign's run, which shows losses and the remaining time."""
+"""Training of a generator outside a campaign run, with losses and the remaining time."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
     from gan_htvs.generator.checkpoint import TrainedGenerator, TrainingState
 
 STATE_FILE = "training.safetensors"
-"""What an interrupted training goes on from."""
+"""File with the state from which a training continues."""
 
 
 def train_campaign(campaign: Campaign, folder: Path, *, half: bool = False) -> Path:
-    """Train the generator of a campaign, or go on with it; return the checkpoint's path.
+    """Train the generator of a campaign, or continue its training; return the checkpoint path.
 
     Parameters
     ----------
     campaign
-        Its dataset and generator settings decide everything.
+        Campaign with the dataset and the generator settings.
     folder
-        Gets the checkpoint, named by its content, the learning curves and the training state,
-        which stays, so that a larger ``max_steps`` goes on from there.
+        Folder of the checkpoint, named by its content, the learning curves and the training state.
+        The state is kept; a run with a larger ``max_steps`` continues from it.
     half
-        Whether the checkpoint gets float16 weights.
+        Whether to store the weights as float16.
 
     Raises
     ------
     UserError
-        If the training cannot start, diverges or cannot be written down.
+        If the training cannot start, diverges or cannot be written.
     """
     settings = campaign.generator
     if settings.checkpoint is not None:
         raise UserError(
-            f"generator.checkpoint: the campaign samples from {settings.checkpoint} and trains "
-            "nothing; remove the line to train a generator of its own."
+            f"generator.checkpoint: the campaign uses the generator {settings.checkpoint} without "
+            "training; remove this setting to train a new generator."
         )
     processor = Processor.choose(settings.device, settings.precision)
     bounds = f"{settings.max_steps} steps"
@@ -84,7 +84,7 @@ def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
             first_step, earlier = state.steps, state.seconds
             curves.resume(state)
             spent = f"{state.seconds:.0f} s on {state.processor}"
-            console.out.print(f"goes on after step {state.steps}, {spent}")
+            console.out.print(f"continuing after step {state.steps}, {spent}")
 
         return maker.train_on(
             dataset,

@@ -1,4 +1,4 @@
-"""The worker processes of this machine: started, replaced when they die, stopped."""
+"""Pool of worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from launchers.monitor.recovery import Recovery
 
 MAX_IDLE_DEATHS = 3
-"""Times that workers died without a job: no job is the cause, and starting more no cure."""
+"""Number of workers that may die without a job before the pool gives up."""
 
 IDLE_DEATHS_SECONDS = 600.0
-"""Time within which so many count: what keeps workers from starting ends them within seconds."""
+"""Time window for ``MAX_IDLE_DEATHS``; workers that cannot start die within seconds."""
 
 STOP_SECONDS = 30.0
-"""A worker ends at once, unless it writes the state of a training."""
+"""Time limit for a worker to end; writing the state of a training takes some seconds."""
 
 
 @dataclass
 class WorkerPool:
-    """Worker processes, for use as a context manager.
+    """Context manager of worker processes.
 
     Parameters
     ----------
     size
         Number of processes.
     launchpad_file
-        The file that names the databases.
+        my_launchpad.yaml.
     directory
-        Holds ``launches`` and ``logs``.
+        Parent folder of ``launches`` and ``logs``.
     owners
-        Whose jobs the workers take.
+        Owners of the jobs that the workers run.
     """
 
     size: int
@@ -62,27 +62,27 @@ class WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop them; what they were running is queued again by the next run."""
+        """Stop the workers; the next run queues their running jobs again."""
         stop(self._workers, STOP_SECONDS)
 
     def replace_dead(self, recovery: Recovery) -> None:
-        """Start anew the workers that died, and take up their jobs.
+        """Restart workers that died, and queue their jobs again.
 
         Raises
         ------
         UserError
-            If workers die without having taken a job.
+            If more than ``MAX_IDLE_DEATHS`` workers died without a job.
         """
         dead = [n for n, worker in enumerate(self._workers) if worker.poll() is not None]
         if not dead:
             return
-        # A dead database kills workers too; asking it tells the two apart.
-        lost = recovery.runs()
-        for lost_job in lost:
+        # Raises if the database is down, which also ends workers.
+        lost_jobs = recovery.runs()
+        for lost_job in lost_jobs:
             recovery.repair(lost_job)
         now = time.monotonic()
-        recent = [then for then in self._idle_deaths if now - then < IDLE_DEATHS_SECONDS]
-        self._idle_deaths = [*recent, now] if len(dead) > len(lost) else recent
+        recent = [death for death in self._idle_deaths if now - death < IDLE_DEATHS_SECONDS]
+        self._idle_deaths = [*recent, now] if len(dead) > len(lost_jobs) else recent
         if len(self._idle_deaths) > MAX_IDLE_DEATHS:
             code = self._workers[dead[-1]].returncode
             raise UserError(f"Workers keep dying (exit code {code}); see {self._log(dead[-1])}.")
@@ -95,16 +95,16 @@ class WorkerPool:
     def _start(self, number: int) -> psutil.Popen:
         launches = self.directory.resolve() / "launches"
         arguments = (str(self.launchpad_file.resolve()), str(launches), *self.owners)
-        # One thread each: oversubscribed torch is ten times slower.
+        # One thread per worker: oversubscribed torch is ten times slower.
         share = max(1, len(os.sched_getaffinity(0)) // self.size)
         environment = os.environ | {"OMP_NUM_THREADS": "1", CORES_VARIABLE: str(share)}
         with self._log(number).open("ab") as log:
-            # Its own session: Ctrl-C reaches this process alone, which then stops the workers.
+            # Its own session: Ctrl-C reaches only this process, which then stops the workers.
             return psutil.Popen(
                 [sys.executable, "-m", "launchers.local.worker", *arguments],
                 stdout=log,
                 stderr=log,
-                stdin=PIPE,  # never written to: closes when this process ends
+                stdin=PIPE,  # never written; closed when this process ends
                 env=environment,
                 start_new_session=True,
             )

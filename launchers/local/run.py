@@ -1,4 +1,4 @@
-"""Run a whole campaign on this machine: units in their order, progress, interruption."""
+"""Run a complete campaign on this machine."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 IDLE_POLLS = 2
-"""A job's children become ready a moment after it ends, so idleness must last."""
+"""Number of idle polls that end a run; children become ready shortly after their parent ends."""
 
 Watcher: TypeAlias = Callable[[Counter[tuple[str, str]]], None]
-"""Called at every poll with the number of jobs by step and state."""
+"""Function called at every poll with the number of jobs by step and state."""
 
 
 def run_campaign(
@@ -45,27 +45,27 @@ def run_campaign(
     n_workers: int,
     watch: Watcher,
 ) -> None:
-    """Go on with a campaign from wherever an earlier run stopped until nothing is left to do.
+    """Run a campaign until it is finished; continue where an earlier run stopped.
 
     Parameters
     ----------
     campaign
-        What to run.
+        Campaign to run.
     databases
-        Where everything is kept; must be reachable.
+        Open databases.
     launchpad_file
-        The file that names them, for the workers.
+        my_launchpad.yaml, for the workers.
     directory
-        Job directories and worker logs; one run at a time uses it.
+        Folder of job directories and worker logs; only one run at a time can use it.
     n_workers
-        Worker processes.
+        Number of worker processes.
     watch
-        Called at every poll.
+        Function called at every poll.
 
     Raises
     ------
     UserError
-        If another run uses the directory, workers keep dying, or references or training fail.
+        If another run uses the directory, workers die repeatedly, or references or training fail.
     """
     feeder = Feeder(campaign, databases)
     launchpad, owners = feeder.launchpad, feeder.units.owners
@@ -82,8 +82,8 @@ def run_campaign(
             failed = launchpad.jobs(list(feeder.units.shared), states=["FIZZLED"])
             reason = "; ".join(f"{job.name}: {job.error}" for job in failed)
             raise UserError(
-                f"{missing} parts of the campaign cannot start because what they need failed: "
-                f"{reason or 'no job raised'}"
+                f"{missing} workflows of the campaign cannot start because shared jobs failed: "
+                f"{reason or 'no job raised an exception'}; correct the cause and run again."
             )
         build_candidates(databases)
         gaps = missing_gaps(campaign, databases, before=began)
@@ -92,25 +92,25 @@ def run_campaign(
 
 
 def _recover(campaign: Campaign, databases: Databases, feeder: Feeder, recovery: Recovery) -> None:
-    """Queue again what was lost or failed, and name the machines that still run jobs."""
+    """Queue lost and failed jobs again, and report workers on other machines."""
     launchpad = feeder.launchpad
-    # Workers that are gone were stopped with the run before; no job is to blame for it.
+    # Workers of an earlier run were stopped with it; their losses were not caused by a job.
     replace(recovery, limits_losses=False).recover()
     queue_again(launchpad, launchpad.jobs(list(feeder.units.shared), states=["FIZZLED"]))
     queue_again(launchpad, raised_jobs(launchpad, campaign))
     if "vasp" in (campaign.engines.energy.name, campaign.engines.band_gap.name):
         build_candidates(databases)
         failed = failed_calculations(databases, campaign)
-        queue_again(launchpad, [each for each in failed if each.is_retryable])
-    if elsewhere := recovery.remote_workers():
+        queue_again(launchpad, [item for item in failed if item.is_retryable])
+    if workers := recovery.remote_workers():
         console.note(
-            f"Jobs of this campaign run on other machines ({', '.join(elsewhere)}); should "
-            "those be dead, `gan-htvs recover --silent-for 0` queues their jobs again."
+            f"Jobs of this campaign are running on other machines ({', '.join(workers)}); if these "
+            "have died, run `gan-htvs recover --silent-for 0` to queue their jobs again."
         )
 
 
 def _work(recovery: Recovery, pool: WorkerPool, feed: Callable[[], int], watch: Watcher) -> None:
-    """Queue what can start, and run it until nothing more can."""
+    """Queue units and run them until no more can start."""
     launchpad, owners = recovery.launchpad, recovery.owners or ()
     feed()
     if not launchpad.is_busy(owners):
@@ -118,7 +118,7 @@ def _work(recovery: Recovery, pool: WorkerPool, feed: Callable[[], int], watch: 
     locks = Locks(launchpad)
     with pool:
         idle_polls = 0
-        # A release that was lost must not be the end of the campaign.
+        # Feeding again covers releases that were lost with a worker.
         while idle_polls < IDLE_POLLS or feed():
             time.sleep(POLL_SECONDS)
             pool.replace_dead(recovery)

@@ -1,4 +1,4 @@
-"""One worker process: take jobs of a campaign from the launchpad until told to stop.
+"""Worker process that runs jobs of a campaign until it is terminated.
 
 Started as ``python -m launchers.local.worker LAUNCHPAD_FILE DIRECTORY OWNER [OWNER ...]``.
 """
@@ -23,12 +23,12 @@ IDLE_SECONDS = 2
 
 
 def main(launchpad_file: Path, directory: Path, owners: list[str]) -> None:
-    """Work until terminated; the parent decides when there is nothing left."""
+    """Run jobs until the parent process terminates this worker."""
     signal.signal(signal.SIGTERM, stop_at_once)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     mark_children(this_worker())
     threading.Thread(target=_follow_parent, daemon=True).start()
-    # Library chatter would bury the tracebacks that this log is read for.
+    # Warnings of libraries would hide tracebacks in the log.
     warnings.filterwarnings("ignore")
     databases = Databases.read(launchpad_file)
     jobflow.SETTINGS.JOB_STORE = databases.job_store()
@@ -43,7 +43,7 @@ def main(launchpad_file: Path, directory: Path, owners: list[str]) -> None:
 
 
 def _follow_parent() -> None:
-    """Stop when the parent does, even if it was killed: its end of our standard input closes."""
+    """Stop when the parent ends, even if it was killed: standard input is closed then."""
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
 
 RETRIED_STEPS = tuple(step for step in Step if step not in CALCULATIONS)
-"""Steps that are run again after a failure; a failed relaxation is a result."""
+"""Steps that are queued again after an exception; a failed calculation is a result."""
 
 
 class FailedCalculation(NamedTuple):
@@ -29,15 +29,15 @@ class FailedCalculation(NamedTuple):
     reason: str
     folder: str | None
     is_retryable: bool = False
-    """Whether it was stopped or killed, so that a retry may succeed."""
+    """Whether it was stopped or killed; a retry may then succeed."""
 
 
 def failed_calculations(databases: Databases, campaign: Campaign) -> list[FailedCalculation]:
-    """Return the calculations without which candidates, references or band gaps have no result.
+    """Return the failed calculations that candidates, references or band gaps still need.
 
-    A failed magnetic ordering is included if another one succeeded, because energy and gap are then
-    incomplete, unless its candidate is rejected. Reference phases are included until the reference
-    set is stored.
+    A failed magnetic ordering is included even if another one succeeded, because energy and band
+    gap are then incomplete, unless the candidate is rejected. Calculations of reference phases are
+    included until the reference set is stored.
     """
     units = CampaignUnits(campaign)
     query = {
@@ -49,12 +49,12 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
         failures = {
             document["uuid"]: document["output"]
             for document in outputs.query(query, ["uuid", "output"])
-            # Jobs that only passed a failure on run again automatically.
+            # Jobs that only pass on the failure of a parent are rerun with that parent.
             if document["output"]["job"] == document["uuid"]
         }
     ended = [{"state": "FIZZLED"}, {"state": "COMPLETED", UUID: {"$in": list(failures)}}]
     jobs = databases.launchpad().jobs(units.owners, steps=CALCULATIONS, query={"$or": ended})
-    last_queued = {job.uuid: job for job in jobs}
+    latest_jobs = {job.uuid: job for job in jobs}
     with databases.store("candidates", key="candidate_id") as store:
         ids = sorted({job.candidate_id for job in jobs})
         documents = store.query(
@@ -64,26 +64,26 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
         candidates = {document["candidate_id"]: document for document in documents}
     lacks_references = not databases.stored([units.references])
     failed = []
-    for uuid, job in last_queued.items():
+    for uuid, job in latest_jobs.items():
         if job.owner == campaign.name:
             is_needed = _is_needed(job, candidates.get(job.candidate_id))
         else:
             is_needed = lacks_references and job.owner == units.references
         if is_needed:
-            raised: dict[str, Any] = {
+            exception: dict[str, Any] = {
                 "step": job.name,
                 "reason": job.error,
                 "folder": None,
                 "is_retryable": True,
             }
-            failure = raised if job.state == "FIZZLED" else failures[str(uuid)]
-            named: dict[str, Any] = {name: failure.get(name) for name in raised}
-            failed.append(FailedCalculation(job.fw_id, job.candidate_id, **named))
+            failure = exception if job.state == "FIZZLED" else failures[str(uuid)]
+            fields: dict[str, Any] = {name: failure.get(name) for name in exception}
+            failed.append(FailedCalculation(job.fw_id, job.candidate_id, **fields))
     return failed
 
 
 def _is_needed(job: QueuedJob, candidate: Mapping[str, Any] | None) -> bool:
-    """Return whether the result of a candidate lacks a calculation."""
+    """Return whether a candidate still needs the result of a failed job."""
     if candidate is None or candidate["stage"] in (Stage.GENERATED, Stage.REJECTED):
         return False
     lacks_gap = candidate["stage"] == Stage.POURBAIX_STABLE and candidate.get("band_gap") is None
@@ -91,7 +91,7 @@ def _is_needed(job: QueuedJob, candidate: Mapping[str, Any] | None) -> bool:
 
 
 def raised_jobs(launchpad: CampaignLaunchPad, campaign: Campaign) -> list[FailedCalculation]:
-    """Return the jobs that raised and are not calculations of one structure."""
+    """Return the jobs that raised an exception, except calculations of single structures."""
     jobs = launchpad.jobs(CampaignUnits(campaign).owners, states=["FIZZLED"], steps=RETRIED_STEPS)
     return [FailedCalculation(job.fw_id, "", job.name, job.error, None) for job in jobs]
 
@@ -99,6 +99,6 @@ def raised_jobs(launchpad: CampaignLaunchPad, campaign: Campaign) -> list[Failed
 def queue_again(
     launchpad: CampaignLaunchPad, failed: Iterable[FailedCalculation | QueuedJob]
 ) -> None:
-    """Queue calculations and all jobs that depend on them again."""
-    for each in failed:
-        launchpad.rerun_fw(each.fw_id)
+    """Queue failed calculations again, with all jobs that depend on them."""
+    for calculation in failed:
+        launchpad.rerun_fw(calculation.fw_id)

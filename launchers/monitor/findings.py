@@ -1,4 +1,4 @@
-"""Findings of checks: how severe, what was found, where, and how to fix it."""
+"""Findings of checks: severity, problem, place and fix."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from launchers.console import output as console
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-SECONDS = 12.0
-"""A check that takes longer has failed: a file system may hang."""
+TIMEOUT_SECONDS = 12.0
+"""Time limit of a check; a file system may hang."""
 
 LONG_TIMEOUT_SECONDS = 90.0
-"""For checks that limit their own time, or that import libraries from a slow disk."""
+"""Time limit of checks that have a timeout of their own or import libraries."""
 
 
 class Severity(StrEnum):
-    """How severe a finding is."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -35,34 +35,35 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found."""
+    """The result of a check."""
 
     severity: Severity
     what: str
+    """Description."""
     where: str = ""
     """Name of the check, set by :func:`run_checks`."""
     fix: str | None = None
-    """What to do; None if nothing is wrong, or if the sentence in ``what`` says it."""
+    """What to do; None if nothing is wrong, or if ``what`` includes it."""
 
 
 def ok(what: str) -> Finding:
-    """Return a finding about what works."""
+    """Return a finding without a problem."""
     return Finding(Severity.OK, what)
 
 
 def warning(what: str, fix: str) -> Finding:
-    """Return a finding about what works badly, or will fail later."""
+    """Return a finding about a problem that does not prevent work now."""
     return Finding(Severity.WARNING, what, fix=fix)
 
 
 def failure(what: str, fix: str | None) -> Finding:
-    """Return a finding about what does not work."""
+    """Return a finding about a problem that prevents work."""
     return Finding(Severity.FAILURE, what, fix=fix)
 
 
-def skipped(why: str) -> Finding:
-    """Return a finding about what could not be, or need not be checked."""
-    return Finding(Severity.SKIPPED, why)
+def skipped(reason: str) -> Finding:
+    """Return the finding of a check that was not done, with the reason."""
+    return Finding(Severity.SKIPPED, reason)
 
 
 class Check(NamedTuple):
@@ -71,35 +72,35 @@ class Check(NamedTuple):
     where: str
     find: Callable[[], Finding]
     severity: Severity | None = Severity.FAILURE
-    """How severe a failure is; None: the check is skipped, since the campaign needs none of it."""
-    seconds: float = SECONDS
+    """Severity of a failure; None: the check is skipped because the campaign does not need it."""
+    seconds: float = TIMEOUT_SECONDS
 
     def run(self) -> Finding:
-        """Run the check; a crash and a hang are failures.
+        """Run the check; an exception or a timeout is a failure.
 
-        The thread of a check that hangs is abandoned and ends with the process.
+        The thread of a check that timed out keeps running until the process ends.
         """
         if self.severity is None:
-            return Finding(Severity.SKIPPED, "this campaign does without", self.where)
+            return Finding(Severity.SKIPPED, "not needed by this campaign", self.where)
         findings: list[Finding] = []
         thread = threading.Thread(target=lambda: findings.append(self._try()), daemon=True)
         thread.start()
         thread.join(self.seconds)
         timeout = failure(
-            f"no answer within {self.seconds:g} s",
-            "find out what hangs (a file system, a queue, a server), then try again",
+            f"no result within {self.seconds:g} s",
+            "check whether a file system, a queue or a server hangs, then try again",
         )
         return replace((findings or [timeout])[0], where=self.where)
 
     def _try(self) -> Finding:
         try:
             finding = self.find()
-        except UserError as error:  # says what to do
+        except UserError as error:  # its message includes the fix
             finding = failure(str(error), None)
-        except Exception as error:  # noqa: BLE001 - the other checks go on
+        except Exception as error:  # noqa: BLE001 - the other checks still run
             return failure(
-                f"the check itself failed: {type(error).__name__}: {one_line(error)}",
-                "correct what the sentence names, or report it as a bug of gan-htvs",
+                f"the check raised {type(error).__name__}: {one_line(error)}",
+                "correct the cause, or report a bug of gan-htvs",
             )
         if finding.severity is Severity.FAILURE and self.severity is not None:
             return replace(finding, severity=self.severity)
@@ -107,9 +108,9 @@ class Check(NamedTuple):
 
 
 def run_checks(checks: Iterable[Check]) -> list[Finding]:
-    """Run checks one after another and name the current one on a terminal.
+    """Run checks one after another; on a terminal, show the name of the current one.
 
-    What libraries print goes to stderr, since stdout may be read as JSON.
+    Output of libraries goes to stderr because stdout may be JSON.
     """
     with (
         console.err.status("checking") as status,

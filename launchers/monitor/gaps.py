@@ -1,7 +1,7 @@
 """Band gaps that the current thresholds require and that are missing or incomplete.
 
-Gaps may be missing because candidates were assessed with other thresholds, because the machine
-could not compute gaps, or because calculations were stopped or killed.
+A gap is missing if the candidate was evaluated with other thresholds, if the machine could not
+compute gaps, or if a calculation was stopped or killed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def missing_gaps(
     campaign: Campaign, databases: Databases, *, before: datetime | None = None
 ) -> list[Unit]:
-    """Make a unit for each missing or incomplete gap, according to the last build of candidates.
+    """Return a unit for each missing or incomplete band gap of the last build of candidates.
 
-    Gaps of queued, running or failed jobs are excluded; ``retry`` queues failed ones. Gaps of
-    structures whose energy lacks a magnetic ordering that ``retry`` queues are excluded, too.
+    Gaps whose job is queued, running or failed are excluded; ``retry`` queues failed ones. Gaps of
+    structures whose energy lacks a retryable magnetic ordering are also excluded.
 
     Parameters
     ----------
@@ -37,25 +37,29 @@ def missing_gaps(
     databases
         Databases of the campaign.
     before
-        Local time; gaps that were computed later are left to the next run.
+        Local time; gaps that were computed at this time or later are excluded.
     """
     maker = band_gap_maker_of(campaign.engines)
     if maker is None or maker.unavailable_reason() is not None:
         return []
-    lacking = {"campaign": campaign.name, "stage": Stage.POURBAIX_STABLE.value, "band_gap": None}
+    without_gap = {
+        "campaign": campaign.name,
+        "stage": Stage.POURBAIX_STABLE.value,
+        "band_gap": None,
+    }
     with databases.store("candidates", key="candidate_id") as candidates:
         may_succeed = {"band_gap_result.is_retryable": {"$ne": False}}
-        ids = candidates.distinct("candidate_id", lacking | may_succeed)
+        ids = candidates.distinct("candidate_id", without_gap | may_succeed)
     gates = {
         "metadata.campaign": campaign.name,
         "metadata.step": Step.GATE.value,
         "metadata.candidate_id": {"$in": ids},
     }
     with databases.store("outputs", key="uuid") as outputs:
-        in_order = {"completed_at": 1, "uuid": 1, "index": 1}
-        documents = outputs.query(gates, ["uuid", "output"], sort=in_order) if ids else ()
+        oldest_first = {"completed_at": 1, "uuid": 1, "index": 1}
+        documents = outputs.query(gates, ["uuid", "output"], sort=oldest_first) if ids else ()
         latest = {document["output"]["candidate_id"]: document for document in documents}
-        verdicts = {each["uuid"]: decode(each["output"]) for each in latest.values()}
+        verdicts = {gate["uuid"]: decode(gate["output"]) for gate in latest.values()}
         gap_jobs = [verdict.band_gap_job for verdict in verdicts.values() if verdict.band_gap_job]
         previous = {
             document["uuid"]: document

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 LONGEST_SPARKLINE = 60
-"""Characters; of longer curves some steps are omitted."""
+"""Maximum number of characters; longer curves are thinned out."""
 
 FIELDS = ["uuid", "output.relaxed", "output.screened"]
 JOB_FIELDS = ("fw_id", "uuid", "step", "state", "folder")
 
 Line = tuple[str, str]
-"""A quantity and its value in words, which is empty if there is none."""
+"""A label and its text, which is empty if the value is missing."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class History:
     Attributes
     ----------
     candidate
-        Its latest document.
+        The latest document.
     jobs
-        Its jobs, from the sampling on.
+        All jobs of the candidate, from the sampling on.
     relaxation
         The relaxation in the prescreen; None without a prescreen.
     relaxed
-        The structure that was evaluated; None: it was not evaluated.
+        The evaluated structure; None if the candidate was not evaluated.
     """
 
     candidate: Candidate
@@ -72,7 +72,7 @@ def read_history(databases: Databases, candidate_id: str) -> History:
     databases
         Databases of candidates, outputs and launchpad.
     candidate_id
-        All 16 digits.
+        Complete id, 16 digits.
 
     Raises
     ------
@@ -82,8 +82,8 @@ def read_history(databases: Databases, candidate_id: str) -> History:
     candidate = CandidateStore(databases.store("candidates", key="candidate_id")).get(candidate_id)
     if candidate is None:
         raise UserError(
-            f"there is no candidate {candidate_id!r}; `gan-htvs build` adds the latest results, "
-            "`gan-htvs candidates --format csv` lists all candidates."
+            f"no candidate {candidate_id!r}; run `gan-htvs build` to add the latest results, "
+            "or `gan-htvs candidates --format csv` to list all candidates."
         )
     criteria = {
         Step.PROPOSE: "output.proposals.candidate_id",
@@ -94,8 +94,8 @@ def read_history(databases: Databases, candidate_id: str) -> History:
     with databases.store("outputs", key="uuid") as outputs:
         for step, path in criteria.items():
             query = {"metadata.campaign": candidate.campaign, "metadata.step": step.value}
-            found = outputs.query(query | {path: candidate_id}, FIELDS, sort={"completed_at": 1})
-            documents[step] = list(found)
+            query |= {path: candidate_id}
+            documents[step] = list(outputs.query(query, FIELDS, sort={"completed_at": 1}))
     relaxations = [
         screened.get("relaxation")
         for batch in documents[Step.PRESCREEN]
@@ -120,24 +120,24 @@ def _latest(model: type[Document], stored: Sequence[Any]) -> Any:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Draw values as a line of blocks, from the lowest to the highest."""
-    chosen = np.asarray(values, dtype=float)
-    if len(chosen) > LONGEST_SPARKLINE:
-        chosen = chosen[np.linspace(0, len(chosen) - 1, LONGEST_SPARKLINE).round().astype(int)]
-    low, high = (chosen.min(), chosen.max()) if len(chosen) else (0.0, 0.0)
-    heights = (chosen - low) / (high - low or 1.0) * (len(BLOCKS) - 1)
+    """Return values as a line of block characters, scaled from the minimum to the maximum."""
+    points = np.asarray(values, dtype=float)
+    if len(points) > LONGEST_SPARKLINE:
+        points = points[np.linspace(0, len(points) - 1, LONGEST_SPARKLINE).round().astype(int)]
+    low, high = (points.min(), points.max()) if len(points) else (0.0, 0.0)
+    heights = (points - low) / (high - low or 1.0) * (len(BLOCKS) - 1)
     return "".join(BLOCKS[height] for height in heights.round().astype(int))
 
 
 def lines(history: History) -> list[Line]:
-    """Return the provenance in words, from the origin to the jobs."""
+    """Return the provenance as labeled lines, from the origin to the jobs."""
     candidate, relaxation, relaxed = history.candidate, history.relaxation, history.relaxed
     if relaxed is None and relaxation is not None:
         relaxed = relaxation.relaxed
     origin = candidate.origin
     sample = _text(", sample {} of seed {}", origin.index, origin.seed)
     displacement = _text("moved an atom by up to {:.2f} A", origin.max_displacement)
-    found = [
+    entries = [
         ("stage", candidate.stage.value),
         ("reason", candidate.reason or ""),
         ("origin", f"{origin.proposer}, {origin.requested_composition}{sample}"),
@@ -145,28 +145,30 @@ def lines(history: History) -> list[Line]:
         ("overlap removal", "replaced all coordinates" if origin.is_remade else displacement),
     ]
     if candidate.prescreen is not None:
-        found += _prescreen(candidate.prescreen, relaxation)
+        entries += _prescreen(candidate.prescreen, relaxation)
     if relaxation is not None:
         curve = relaxation.curve
-        found += [
+        entries += [
             ("energy", _curve(curve.energies, "eV/atom")),
             ("largest force", _curve(curve.max_forces, "eV/A")),
             ("volume", _curve(curve.volumes, "A^3/atom")),
         ]
     if relaxed is not None:
-        found += [
+        entries += [
             ("volume change", _text("{:+.1%}", relaxed.volume_change)),
             ("moments", _moments(relaxed)),
         ]
-    found += _results(candidate)
+    entries += _results(candidate)
     for job in history.jobs:
         state = "" if job.state == "COMPLETED" else f", {job.state.lower()}"
-        found.append((f"job {job.fw_id}", f"{job.step}{state}: {job.folder or 'not launched yet'}"))
-    return [(label, text) for label, text in found if text]
+        entries.append(
+            (f"job {job.fw_id}", f"{job.step}{state}: {job.folder or 'not launched yet'}")
+        )
+    return [(label, text) for label, text in entries if text]
 
 
 def _text(template: str, *values: object) -> str:
-    """Return values in words, or nothing if one is missing."""
+    """Return the formatted values; an empty string if one is None."""
     return "" if None in values else template.format(*values)
 
 

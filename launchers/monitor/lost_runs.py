@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
 
 MAX_LOSSES = 3
-"""A job that was lost so often, or could not be imported, is not the victim but the cause."""
+"""Number of losses or failed imports after which a job is not queued again."""
 
 NOT_IMPORTED = re.compile("ModuleNotFoundError|ImportError")
-"""Begins the errors of jobs that could not be imported."""
+"""Start of the error message of a job that could not be imported."""
 
 
 class Trouble(StrEnum):
-    """Kinds of failure that the job itself did not cause."""
+    """Kinds of failure that were not caused by the job."""
 
     LOCK = "locked workflow"
     COMPLETION = "completion not recorded"
@@ -35,7 +35,7 @@ class Trouble(StrEnum):
 
 
 class Repair(StrEnum):
-    """How it is repaired."""
+    """Repair of a lost job."""
 
     QUEUE = "queued again"
     FINISH = "finished"
@@ -59,7 +59,7 @@ class LostJob:
     def of(
         cls, trouble: Trouble, job: QueuedJob, reason: str, repair: Repair = Repair.QUEUE
     ) -> Self:
-        """Build it from a job with its present state and last launch."""
+        """Return a lost job with the current state and last launch of a queued job."""
         return cls(trouble, repair, job.fw_id, job.name, reason, job.state, job.launch_id)
 
 
@@ -69,9 +69,9 @@ def as_findings(jobs: Iterable[LostJob], fix: str | None = None) -> list[Finding
     Parameters
     ----------
     jobs
-        What was lost.
+        Lost jobs.
     fix
-        What the user can do; None: the repair.
+        What the user can do; None: the name of the repair.
     """
     groups = defaultdict(list)
     for job in jobs:
@@ -89,7 +89,7 @@ def as_findings(jobs: Iterable[LostJob], fix: str | None = None) -> list[Finding
 
 
 def repairs(jobs: Sequence[LostJob], *, dry_run: bool = False) -> str:
-    """Count the repairs in one sentence."""
+    """Return the number of repairs of each kind as a sentence."""
     counts = Counter(job.repair for job in jobs)
     verb = "would be " if dry_run else ""
     listed_counts = ", ".join(f"{n} {verb}{repair}" for repair, n in counts.most_common())
@@ -97,11 +97,11 @@ def repairs(jobs: Sequence[LostJob], *, dry_run: bool = False) -> str:
 
 
 def failed_imports(launchpad: CampaignLaunchPad, owners: Sequence[str] | None) -> list[LostJob]:
-    """Find jobs that failed because a machine could not import them."""
+    """Find jobs that failed because their code could not be imported."""
     return [
         _unimportable(launchpad, job)
         for job in launchpad.jobs(owners, states=["FIZZLED"])
-        # A job without a launch could not be loaded, whatever the error was.
+        # A failed job without a launch could not be loaded.
         if (NOT_IMPORTED.match(job.error) if job.launch else job.load_error)
     ]
 
@@ -110,7 +110,7 @@ def _unimportable(launchpad: CampaignLaunchPad, job: QueuedJob) -> LostJob:
     where = f" on {job.launch['host']}" if job.launch else ""
     repair = Repair.NONE
     if missing := _missing_import(launchpad, job):
-        reason = f"{missing} (here; install it on this machine and the nodes)"
+        reason = f"{missing} (here too; install it on this machine and the nodes)"
     elif len(job.archived_launches) + 1 >= MAX_LOSSES:
         reason = f"{job.error} (only{where}; install it there, then `gan-htvs lpad rerun_fws`)"
     else:
@@ -119,7 +119,7 @@ def _unimportable(launchpad: CampaignLaunchPad, job: QueuedJob) -> LostJob:
 
 
 def _missing_import(launchpad: CampaignLaunchPad, job: QueuedJob) -> str | None:
-    """Return what keeps a job from being imported here; None if nothing does."""
+    """Return why a job cannot be imported on this machine; None if it can."""
     missing = re.search(r"(?:cannot import name '(\w+)' from|named) '([\w.]+)'", job.error)
     try:
         if missing and locate(".".join(filter(None, missing.group(2, 1)))) is None:

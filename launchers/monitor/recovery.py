@@ -1,4 +1,4 @@
-"""Find what was lost with a worker, a batch job or a machine, and queue it again."""
+"""Find jobs that were lost with a worker, a batch job or a machine, and queue them again."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ if TYPE_CHECKING:
     from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
 
 CHECKOUT_SECONDS = 30.0
-"""A worker takes a job in milliseconds; one that needs longer is dead."""
+"""A job reserved for longer without a launch is lost; a checkout takes milliseconds."""
 
 SUBMISSION_SECONDS = 600.0
-"""A batch system accepts a job in seconds; a reservation without one after so long is lost."""
+"""A reservation without a batch job for longer is lost; a submission takes seconds."""
 
 CLAIM_SECONDS = 600.0
-"""Queueing a job again takes a second; a process that needs so long is dead."""
+"""A claim on a repair expires after this time; queueing a job again takes a second."""
 
 RESUMED = (Step.TRAIN, Step.PRESCREEN, Step.REFERENCES)
-"""Steps that resume where they were stopped, so that every run makes progress."""
+"""Steps that resume where they were stopped; they are queued again after any number of losses."""
 
 LOST = "lost"
-"""Message of the launches of lost runs that may be the cause themselves."""
+"""Message of launches whose job may have caused the loss."""
 
 INTERRUPTED = "interrupted"
-"""Message of the launches of runs that were stopped together with all others."""
+"""Message of launches that were interrupted together with all others."""
 
 GIVEN_UP = "given up"
-"""Message of the launches of runs that are not repeated."""
+"""Message of launches whose job is not queued again."""
 
 MESSAGE = "action.stored_data._message"
 
 
 @dataclass
 class Recovery:
-    """Finds the jobs that were lost, and queues them again.
+    """Find lost jobs and queue them again.
 
-    A job is left alone while its worker is alive, or may be and gives signs of life. Everything
-    may be done twice, and by several processes at a time.
+    A job is not lost while its worker is alive, or may be alive and sends pings. Several processes
+    may recover the same jobs at the same time.
 
     Parameters
     ----------
@@ -68,14 +68,14 @@ class Recovery:
     is_single_machine
         Whether no other machine can reach the launchpad.
     silent_for
-        Seconds; a run whose worker may be alive or dead is lost if it was silent for longer.
+        Seconds without a ping after which a run is lost, if the state of its worker is unknown.
     limits_losses
-        Whether a job may be the cause of its lost_jobs, and is given up after some of them.
+        Whether a job fails after ``MAX_LOSSES`` losses, since it may be their cause.
     lock_seconds
-        A workflow that is locked for longer was locked by a dead worker; None: longer than any
-        update takes on this launchpad.
+        Seconds after which the lock of a workflow is stale; None: depends on whether workers are
+        running.
     queue
-        Makes a view of the batch system of this machine as it is then.
+        Returns the current state of the batch system of this machine.
     """
 
     launchpad: CampaignLaunchPad
@@ -88,18 +88,18 @@ class Recovery:
 
     @classmethod
     def of(cls, databases: Databases, owners: Sequence[str] | None, **settings: Any) -> Self:
-        """Prepare to recover the jobs of some owners, None for all, in these databases."""
+        """Return a recovery of the jobs of some owners, None for all, in these databases."""
         embedded = databases.settings.embedded_storage is not None
         return cls(databases.launchpad(), owners, is_single_machine=embedded, **settings)
 
     def recover(self, *, dry_run: bool = False) -> list[LostJob]:
-        """Find all that is lost and repair it, or only return what would be done."""
+        """Find and repair all lost jobs; with ``dry_run``, only return them."""
         locked = self.locked(finish=not dry_run)
         lost_jobs = [*self.runs(), *failed_imports(self.launchpad, self.owners)]
         return [*locked, *(lost_job for lost_job in lost_jobs if dry_run or self.repair(lost_job))]
 
     def repair(self, lost_job: LostJob) -> bool:
-        """Repair one job; return False if another process did, or the job went on."""
+        """Repair one job; return False if another process did, or if its state has changed."""
         if lost_job.repair is Repair.NONE:
             return True
         # A dead worker may have left the workflow locked.
@@ -121,7 +121,7 @@ class Recovery:
         return True
 
     def runs(self, query: Mapping[str, Any] | None = None) -> list[LostJob]:
-        """Find runs, reservations and ends that were lost with their workers.
+        """Find lost runs, lost reservations and completions that were not recorded.
 
         Parameters
         ----------
@@ -129,65 +129,65 @@ class Recovery:
             Further conditions on the Fireworks.
         """
         jobs = self.launchpad.jobs(self.owners, states=["RUNNING", "RESERVED"], query=query)
-        queue = self.queue()  # read after the launchpad: a batch job that is gone never starts
-        found = [self._lost_job(job, queue) for job in jobs]
-        return [lost_job for lost_job in found if lost_job is not None]
+        queue = self.queue()  # read after the launchpad: a batch job that has ended never starts
+        lost_jobs = [self._lost_job(job, queue) for job in jobs]
+        return [lost_job for lost_job in lost_jobs if lost_job is not None]
 
     def remote_workers(self) -> list[str]:
-        """Name the workers that run jobs and cannot be seen from here."""
+        """Return the names of workers that run jobs and whose state is unknown here."""
         return self._workers(self.owners, Liveness.UNKNOWN)
 
     def locked(
         self, query: Mapping[str, Any] | None = None, *, finish: bool = False
     ) -> list[LostJob]:
-        """Find workflows that dead workers left locked, and finish their updates if asked to.
+        """Find workflows with a stale lock; with ``finish``, complete their updates.
 
         Parameters
         ----------
         query
             Conditions on the workflows; None: all of the owners.
         finish
-            Whether to finish the updates and release the locks.
+            Whether to complete the updates and release the locks.
         """
         if query is None and self.owners is not None:
             owners = {"$in": list(self.owners)}
             query = {"$or": [{"metadata.campaign": owners}, {"metadata.unit": owners}]}
         locks = Locks(self.launchpad)
-        if not locks.look(query or {}):
+        if not locks.scan(query or {}):
             return []
         seconds = self.lock_seconds
         if seconds is None:
             is_busy = self._workers(None, Liveness.ALIVE, Liveness.UNKNOWN)
             seconds = BUSY_LOCK_SECONDS if is_busy else LOCK_SECONDS
-        abandoned = locks.settle(seconds, query or {})
-        for workflow in abandoned if finish else ():
+        stale = locks.wait_for_stale(seconds, query or {})
+        for workflow in stale if finish else ():
             locks.finish(workflow)
         reason = f"locked for more than {seconds:.0f} s"
         return [
-            LostJob(Trouble.LOCK, Repair.FINISH, min(each["nodes"]), each["name"], reason)
-            for each in abandoned
+            LostJob(Trouble.LOCK, Repair.FINISH, min(workflow["nodes"]), workflow["name"], reason)
+            for workflow in stale
         ]
 
-    def _workers(self, owners: Sequence[str] | None, *lives: Liveness) -> list[str]:
+    def _workers(self, owners: Sequence[str] | None, *states: Liveness) -> list[str]:
         queue = self.queue()
         jobs = self.launchpad.jobs(owners, states=["RUNNING"])
         return sorted(
-            {_name(job) for job in jobs if job.launch and self._liveness(job, queue) in lives}
+            {_name(job) for job in jobs if job.launch and self._liveness(job, queue) in states}
         )
 
     def _lost_job(self, job: QueuedJob, queue: BatchQueue) -> LostJob | None:
         launch, reason = job.launch, None
         if launch is None:
             if job.state == "RESERVED" and _age(job.updated_on) > CHECKOUT_SECONDS:
-                reason = "its worker died while taking it"
+                reason = "its worker died during the checkout"
         elif launch["state"] == "RUNNING":
-            life, silent = self._liveness(job, queue), _age(last_update(launch))
-            if life is Liveness.DEAD:
+            liveness, silent = self._liveness(job, queue), _age(last_update(launch))
+            if liveness is Liveness.DEAD:
                 return self._lost_run(job, f"{_name(job)} is gone")
-            if life is Liveness.UNKNOWN and silent > self.silent_for:
-                return self._lost_run(job, f"{_name(job)} has been silent for {_duration(silent)}")
+            if liveness is Liveness.UNKNOWN and silent > self.silent_for:
+                return self._lost_run(job, f"{_name(job)} sent no ping for {_duration(silent)}")
         elif launch["state"] == "RESERVED":
-            reason = _why_unreserved(launch, queue)
+            reason = _reservation_problem(launch, queue)
         elif launch["state"] == "READY":  # a cancellation that was not completed
             reason = "its reservation was cancelled"
         elif (
@@ -207,15 +207,15 @@ class Recovery:
             {"launch_id": {"$in": job.archived_launches}}, {"launch_id": 1, MESSAGE: 1}
         ).sort("launch_id", -1)
         stored = ((launch.get("action") or {}).get("stored_data", {}) for launch in launches)
-        messages = [each.get("_message") for each in stored]
-        n_lost = 1 + [*takewhile(lambda each: each != GIVEN_UP, messages)].count(LOST)
+        messages = [data.get("_message") for data in stored]
+        n_lost = 1 + [*takewhile(lambda message: message != GIVEN_UP, messages)].count(LOST)
         if n_lost < MAX_LOSSES or not self.limits_losses or job.step in RESUMED:
             return LostJob.of(Trouble.RUN, job, reason)
-        reason = f"lost {n_lost} times, at last because {reason}"
+        reason = f"lost {n_lost} times; the last time {reason}"
         return LostJob.of(Trouble.RUN, job, reason, Repair.FAIL)
 
     def _claim(self, lost_job: LostJob) -> bool:
-        """Prevent other processes from repairing the same run, which would start it twice."""
+        """Claim a run; return False if another process is repairing it."""
         now = datetime.now(UTC)
         stale = now - timedelta(seconds=CLAIM_SECONDS)
         unclaimed = {"$or": [{"lost_on": {"$exists": False}}, {"lost_on": {"$lt": stale}}]}
@@ -230,29 +230,29 @@ class Recovery:
         message = GIVEN_UP
         if lost_job.repair is Repair.QUEUE:
             message = LOST if self.limits_losses else INTERRUPTED
-            # Before its launch is marked: the job, and what waits for it, have not failed.
+            # Before the launch is marked as failed, which would fail the jobs that depend on it.
             self.launchpad.rerun_fw(lost_job.fw_id)
         action = {"_message": message, "_exception": {"_stacktrace": lost_job.reason}}
         self.launchpad.complete_launch(lost_job.launch_id, FWAction(action), "FIZZLED")
 
 
 def _kill_orphans(job: QueuedJob) -> None:
-    """Kill what a dead worker of this user left running in the folder of its job."""
+    """Kill processes that a dead worker of this user started in the folder of its job."""
     if job.worker is None or job.launch is None:
         return
     for process in psutil.process_iter(["cwd", "environ"]):
-        environment = process.info["environ"] or {}  # None: another user's
+        environment = process.info["environ"] or {}  # None: process of another user
         is_in_folder = process.info["cwd"] == job.launch["launch_dir"]
         if is_in_folder and environment.get(MARK) == job.worker.mark:
             with suppress(psutil.Error):
                 process.kill()
 
 
-def _why_unreserved(launch: Mapping[str, Any], queue: BatchQueue) -> str | None:
+def _reservation_problem(launch: Mapping[str, Any], queue: BatchQueue) -> str | None:
     batch_job = launch["state_history"][-1].get("reservation_id")
     age = _age(last_update(launch))
     if batch_job is None:
-        return "it never reached the queue" if age > SUBMISSION_SECONDS else None
+        return "it was not submitted to the queue" if age > SUBMISSION_SECONDS else None
     is_held = queue.holds_id(batch_job) if _is_ours(launch, queue) else None
     if is_held is False:
         return f"batch job {batch_job} is gone from the queue"
@@ -262,7 +262,7 @@ def _why_unreserved(launch: Mapping[str, Any], queue: BatchQueue) -> str | None:
 
 
 def _is_ours(launch: Mapping[str, Any], queue: BatchQueue) -> bool:
-    """Return whether this user made a reservation with the batch system of this machine."""
+    """Return whether this user reserved a job with the batch system of this machine."""
     worker = worker_of_launch(launch)
     if worker and worker.user != user_name():
         return False
@@ -276,7 +276,7 @@ def _is_ours(launch: Mapping[str, Any], queue: BatchQueue) -> bool:
 
 
 def _name(job: QueuedJob) -> str:
-    """Name the worker of a job."""
+    """Return the name of the worker of a job."""
     host = job.launch["host"] if job.launch else None
     return str(job.worker or f"a worker on {host or 'some machine'}")
 

@@ -186,9 +186,9 @@ def test_filter_open_and_download_a_candidate(serve, page, tmp_path):
         ("/?band_gap[$gt]=1", "is not a filter"),
         ("/?formula=$where", "is not a chemical formula"),
         ("/?energy_above_hull=..0.0001", "No candidate matches"),
-        ("/candidate/ffffffffffffffff", "there is no candidate"),
-        ("/candidate/x$ne", "there is no candidate"),
-        ("/campaigns/none", "there is no campaign 'none'"),
+        ("/candidate/ffffffffffffffff", "no candidate"),
+        ("/candidate/x$ne", "no candidate"),
+        ("/campaigns/none", "no campaign 'none'"),
         ("/elsewhere/at/all", "Page not found"),
     ],
 )
@@ -239,9 +239,11 @@ def test_page_follows_a_running_campaign(site_of, page, free_port):
         page.goto(f"{address}/campaigns")
         page.evaluate("window.isNotReloaded = true")
         headline = page.locator(".headline")
-        running = re.compile(r"^mg-o runs 1 job: [0-2] of 3 structures evaluated; [1-3] left, ETA ")
+        running = re.compile(
+            r"^mg-o running 1 job: [0-2] of 3 structures evaluated; [1-3] left, ETA "
+        )
         playwright.expect(headline).to_have_text(running, timeout=60_000)
-        workers = page.get_by_role("heading", name="At work")
+        workers = page.get_by_role("heading", name="Workers")
         playwright.expect(workers).to_be_visible()
         screenshot(page, "explorer-running")
 

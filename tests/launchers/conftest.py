@@ -20,7 +20,7 @@ def launchpad(databases):
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """A PATH with nothing but what a test puts there: a shell script for each name."""
+    """Set PATH to an empty folder; return a function that adds a shell script to it."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))

@@ -1,4 +1,4 @@
-"""Settings of atomate2 that change the level of theory are refused before anything is queued."""
+"""Settings of atomate2 that change the level of theory are errors before any job is queued."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CAMPAIGN = {
 
 @pytest.fixture
 def atomate2(tmp_path, monkeypatch):
-    """Write a settings file of atomate2 that is in force."""
+    """Return a function that writes the settings file of atomate2."""
     path = tmp_path / "atomate2.yaml"
     monkeypatch.setenv("ATOMATE2_CONFIG_FILE", str(path))
 
@@ -54,7 +54,7 @@ def call(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a command in a process of its own, in which atomate2 is not imported yet."""
+    """Return a function that runs a command in a new process, without atomate2 imported."""
 
     def invoke(command, *, engine, launchpad=None):
         gap = "vasp" if engine == "vasp" else "none"
@@ -82,12 +82,12 @@ def run(tmp_path):
 
 @pytest.mark.parametrize("command", ["run", "submit", "rehearse"])
 @pytest.mark.parametrize("tag", ["GGA", "encut", "MAGMOM"])
-def test_a_tag_that_changes_the_level_of_theory_is_refused(atomate2, call, command, tag):
+def test_tag_that_changes_the_level_of_theory_is_a_user_error(atomate2, call, command, tag):
     path = atomate2(VASP_INCAR_UPDATES={"NCORE": 4, tag: 300})
     result = call(command)
     assert result.exit_code == EXIT_USER_ERROR, result.stderr
     message = " ".join(result.stderr.split())
-    for part in (path.name, "VASP_INCAR_UPDATES", tag.upper(), "leave it out"):
+    for part in (path.name, "VASP_INCAR_UPDATES", tag.upper()):
         assert part in message
     assert "NCORE" not in message
     assert "Traceback" not in message
@@ -102,20 +102,19 @@ def test_a_tag_that_changes_the_level_of_theory_is_refused(atomate2, call, comma
         ("doctor", "VASP_CMD: [srun, vasp_std]"),
     ],
 )
-def test_an_unreadable_file_is_named_where_vasp_runs(atomate2, run, command, content):
+def test_invalid_settings_are_an_error_with_vasp(atomate2, run, command, content):
     path = atomate2()
     path.write_text(content)
     result = run(command, engine="vasp")
     assert result.returncode == (1 if command == "doctor" else EXIT_USER_ERROR), result.stderr
-    told = "".join((result.stdout + result.stderr).split())
-    assert path.name in told
-    assert "atomate2cannotreaditssettings" in told
-    assert "Traceback" not in told
-    assert "itselffailed" not in told
+    output = "".join((result.stdout + result.stderr).split())
+    assert path.name in output
+    assert "Traceback" not in output
+    assert "thecheckraised" not in output
 
 
 @pytest.mark.parametrize("command", ["retry", "recover", "submit"])
-def test_an_unreadable_file_has_no_effect_without_vasp(atomate2, run, launchpad_file, command):
+def test_invalid_settings_are_ignored_without_vasp(atomate2, run, launchpad_file, command):
     atomate2().write_text("VASP_INCAR_UPDATES: {NCORE: 4")
     result = run(command, engine="chgnet", launchpad=launchpad_file)
     assert "Traceback" not in result.stderr
@@ -127,37 +126,37 @@ def doctor(call):
     return next(check for check in checks if check["where"] == "atomate2 settings")
 
 
-def test_the_doctor_refuses_it_too(atomate2, call):
+def test_doctor_reports_forbidden_tag_as_failure(atomate2, call):
     path = atomate2(VASP_INCAR_UPDATES={"ISPIN": 1})
-    found = doctor(call)
-    assert found["severity"] == "failure"
-    assert str(path) in found["what"]
-    assert "ISPIN" in found["what"]
+    check = doctor(call)
+    assert check["severity"] == "failure"
+    assert str(path) in check["what"]
+    assert "ISPIN" in check["what"]
 
 
-def test_the_doctor_shows_tags_that_pass(atomate2, call):
+def test_doctor_shows_allowed_tags(atomate2, call):
     path = atomate2(VASP_INCAR_UPDATES={"NCORE": 4, "KPAR": 2})
-    found = doctor(call)
-    assert found["severity"] == "ok"
+    check = doctor(call)
+    assert check["severity"] == "ok"
     for part in (str(path), "NCORE = 4", "KPAR = 2"):
-        assert part in found["what"]
+        assert part in check["what"]
 
 
 @pytest.mark.parametrize("tag", ["LASPH", "lsol", "PSTRESS", "EFIELD", "NSW", "isif", "IBRION"])
-def test_tags_that_change_hamiltonian_or_relaxation_are_refused(atomate2, tag):
+def test_tags_of_hamiltonian_or_relaxation_are_forbidden(atomate2, tag):
     atomate2(VASP_INCAR_UPDATES={tag: 0, "NCORE": 4, "ALGO": "All", "NELM": 200})
     with pytest.raises(UserError, match=f"VASP_INCAR_UPDATES: {tag.upper()} would"):
         settings()
 
 
-def test_the_variable_of_the_environment_is_named(atomate2, monkeypatch):
+def test_environment_variable_with_forbidden_tag_is_named(atomate2, monkeypatch):
     atomate2(VASP_INCAR_UPDATES={"NCORE": 4})
     monkeypatch.setenv("ATOMATE2_VASP_INCAR_UPDATES", '{"METAGGA": "SCAN"}')
     with pytest.raises(UserError, match=r"ATOMATE2_VASP_INCAR_UPDATES.*METAGGA"):
         settings()
 
 
-def test_a_campaign_without_vasp_does_not_read_them(atomate2):
+def test_settings_are_not_read_without_vasp(atomate2):
     atomate2(VASP_INCAR_UPDATES={"GGA": "PS"})
     check_settings(Campaign.model_validate(CAMPAIGN))
     for engine in ("energy", "band_gap"):

@@ -1,4 +1,4 @@
-"""No credential is shown, in whatever form a launchpad file holds it."""
+"""Credentials are never shown, for all forms in which a launchpad file can contain them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from launchers.monitor.doctor.database_checks import DatabaseSession
 from launchers.monitor.findings import Check, run_checks
 
 FIRST, LAST = "Zq7w", "Xk9v"
-"""A secret begins and ends with these, so that a part of it is noticed, too."""
+"""Start and end of each secret, so that also a part of it is detected."""
 
 SECRETS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=0, max_size=12).map(
     lambda inside: f"{FIRST}{inside}{LAST}"
@@ -109,8 +109,8 @@ TEXTS = {
 }
 
 
-def everything_shown(path):
-    """Collect all that people, logs and programs get to see of a launchpad file."""
+def all_output(path):
+    """Return all representations and messages of a launchpad file."""
     shown = []
     try:
         read = LaunchpadFile.read(path)
@@ -121,7 +121,7 @@ def everything_shown(path):
     except UserError as error:
         shown += [str(error), "".join(traceback.format_exception(error))]
     else:
-        pytest.fail("nothing answers there")
+        pytest.fail("no server is running there")
     return shown
 
 
@@ -149,14 +149,14 @@ EXAMPLES = settings(
 @example(f"{FIRST}{LAST}")
 @example(f"{FIRST},{LAST}:5")
 @example(f"{FIRST}\\{LAST}")
-def test_a_credential_is_never_shown(path, form, secret):
-    for shown in everything_shown(written(path, yaml.safe_dump(FORMS[form](secret)))):
+def test_credential_is_never_shown(path, form, secret):
+    for shown in all_output(written(path, yaml.safe_dump(FORMS[form](secret)))):
         assert FIRST not in shown
         assert LAST not in shown
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_doctor_shows_no_credential(path, form, capsys):
+def test_doctor_shows_no_credential(path, form, capsys):
     secret = f"{FIRST}a@b:c/d{LAST}"
     written(path, yaml.safe_dump(FORMS[form](secret)))
     with DatabaseSession() as session:
@@ -173,18 +173,18 @@ def test_the_doctor_shows_no_credential(path, form, capsys):
 @given(secret=SECRETS)
 @example(f"{FIRST}: {LAST}")
 @example(f"{FIRST}{LAST}")
-def test_a_credential_in_what_is_no_yaml_is_never_shown(path, form, secret):
-    for shown in everything_shown(written(path, TEXTS[form](secret))):
+def test_credential_in_invalid_yaml_is_never_shown(path, form, secret):
+    for shown in all_output(written(path, TEXTS[form](secret))):
         assert FIRST not in shown
         assert LAST not in shown
 
 
 @EXAMPLES
 @given(secret=SECRETS)
-def test_a_password_of_the_environment_is_never_shown(path, secret):
+def test_password_from_the_environment_is_never_shown(path, secret):
     for document in (USER | options(), {"host": f"mongodb://ada@{CLOSED}/lab"} | options()):
         with mock.patch.dict(os.environ, {PASSWORD_VARIABLE: secret}):
-            shown = everything_shown(written(path, yaml.safe_dump(document)))
+            shown = all_output(written(path, yaml.safe_dump(document)))
             read = LaunchpadFile.read(path)
         assert read.client_options()["password"] == secret
         assert FIRST not in str(shown)
@@ -196,16 +196,16 @@ def test_a_password_of_the_environment_is_never_shown(path, secret):
 )
 @EXAMPLES
 @given(secret=SECRETS)
-def test_a_launchpad_leads_to_the_same_databases_again_and_shows_no_credential(form, secret):
+def test_databases_of_a_launchpad_have_the_same_settings_and_show_no_credential(form, secret):
     before = Databases(LaunchpadFile.model_validate(FORMS[form](secret)))
     launchpad = before.launchpad()
     assert FIRST not in repr(launchpad)
     copies = (launchpad, LaunchPad.from_dict(json.loads(json.dumps(launchpad.to_dict()))))
     for after in map(Databases.of, copies):
         assert FIRST not in repr(after)
-        theirs = after.settings.client_options()
+        options_after = after.settings.client_options()
         assert (after.settings.uri, after.settings.name) == (before.settings.uri, "lab") or (
             form == "token"
         )
-        assert theirs | before.settings.client_options() == theirs
-        assert secret in str(theirs) or repr(secret)[1:-1] in str(theirs)
+        assert options_after | before.settings.client_options() == options_after
+        assert secret in str(options_after) or repr(secret)[1:-1] in str(options_after)

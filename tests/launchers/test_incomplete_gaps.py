@@ -1,4 +1,4 @@
-"""Incomplete gaps in all outputs that show candidates."""
+"""Band gaps with missing magnetic orderings, in all outputs that show candidates."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def call(stored):
     return run
 
 
-def test_a_table_marks_gap_and_energy_and_explains_the_mark(call):
+def test_table_marks_incomplete_gap_and_energy(call):
     output = call("candidates")
     assert re.search(r"MnO .*0\.012\* .*2\.283\*", output)
     assert re.search(r"MgO .*0\.010 .*1\.700 ", output)
@@ -79,7 +79,7 @@ def test_a_table_marks_gap_and_energy_and_explains_the_mark(call):
     assert "Magnetic orders" not in call("candidates", "--formula", "MgO")
 
 
-def test_files_have_it_in_a_field_of_its_own(call):
+def test_files_have_a_field_for_incomplete_gaps(call):
     (row,) = json.loads(call("candidates", "--formula", "MnO", "--format", "json"))
     assert (row["band_gap"], row["incomplete_band_gap"]) == (None, 2.283)
     assert row["band_gap_reason"] == row["energy_incomplete"] == REASON
@@ -89,18 +89,18 @@ def test_files_have_it_in_a_field_of_its_own(call):
 
 
 @pytest.mark.parametrize("gap", ["1.6..3.0", "0..", "..9", "2.283..2.283"])
-def test_it_passes_no_filter(call, gap):
+def test_incomplete_gap_matches_no_filter(call, gap):
     rows = json.loads(call("candidates", "--band-gap", gap, "--format", "json"))
     assert "MnO" not in [row["formula_pretty"] for row in rows]
 
 
 @pytest.mark.parametrize("order", ["band_gap", "-band_gap"])
-def test_it_comes_after_the_gaps(call, order):
+def test_incomplete_gaps_are_sorted_last(call, order):
     rows = json.loads(call("candidates", f"--sort={order}", "--format", "json"))
     assert [row["formula_pretty"] for row in rows] == ["MgO", "MnO"]
 
 
-def test_one_candidate_is_shown_with_all_its_orders(call):
+def test_provenance_lists_all_magnetic_orders(call):
     lines = [" ".join(line.split()) for line in call("show", "1" * 16).splitlines()]
     for line in (
         "band gap 2.28 eV (HSE06)",
@@ -114,7 +114,7 @@ def test_one_candidate_is_shown_with_all_its_orders(call):
     assert document["band_gap_result"]["is_complete"] is False
 
 
-def test_funnel_and_report_count_it_in_no_stage_and_say_so(call, tmp_path):
+def test_funnel_and_report_count_incomplete_gaps_separately(call, tmp_path):
     output = call("funnel")
     assert re.search(r"band gap computed +1 ", output)
     assert "1 band gap is incomplete" in output
@@ -125,7 +125,7 @@ def test_funnel_and_report_count_it_in_no_stage_and_say_so(call, tmp_path):
     assert REASON in html
 
 
-def test_an_export_has_it_in_a_field_of_its_own(call, tmp_path):
+def test_export_has_a_field_for_incomplete_gaps(call, tmp_path):
     call("candidates", "--structures", str(tmp_path / "best"), "--as", "extxyz")
     with (tmp_path / "best" / "manifest.csv").open() as file:
         rows = {row["formula"]: row for row in csv.DictReader(file)}
@@ -138,7 +138,7 @@ def test_an_export_has_it_in_a_field_of_its_own(call, tmp_path):
     assert " band_gap_eV" not in text
 
 
-def test_the_web_page_marks_it(stored):
+def test_web_page_marks_incomplete_gaps(stored):
     pytest.importorskip("dash_mp_components", reason="needs the extra explorer")
     from gan_htvs.results.store import CandidateStore
     from launchers.results.explorer.address import SearchQuery
@@ -155,7 +155,7 @@ def test_the_web_page_marks_it(stored):
     assert list(gaps.marker.color) == [1.7]
 
 
-def test_an_optimade_entry_has_it_in_a_field_of_its_own():
+def test_optimade_entry_has_a_field_for_incomplete_gaps():
     pytest.importorskip("optimade", reason="needs the extra optimade")
     from gan_htvs.results.builders.optimade import entry
 

@@ -1,4 +1,4 @@
-"""Structures of the user: from a folder to candidates, without sampling or prescreen."""
+"""Campaigns that evaluate structures of the user without sampling and prescreen."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.units import CampaignUnits
 from tests.helpers import rocksalt
-from tests.launchers.launchpad.test_units import write_references
+from tests.jobs import store_references
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two structures, and a file that is none."""
+    """A folder with two structures and an invalid file."""
     folder = tmp_path / "own"
     folder.mkdir()
     rocksalt().to(filename=str(folder / "magnesia.cif"))
@@ -27,32 +27,32 @@ def folder(tmp_path):
     return folder
 
 
-def test_a_folder_is_a_campaign_that_samples_nothing(folder):
+def test_campaign_for_a_folder_samples_nothing(folder):
     campaign, skipped = campaign_for_structures(folder, "mine", "none")
     assert campaign.chemical_system.caps == {"Mg": 2, "O": 2}
     assert campaign.target_counts == ()
     assert campaign.n_structures == 2
     assert list(skipped) == ["notes.cif"]
-    labels = {each.origin.label: each for each in own_proposals(campaign)}
-    assert set(labels) == {"magnesia.cif", "POSCAR_long"}
-    assert labels["magnesia.cif"].origin.proposer == "user"
-    assert labels["magnesia.cif"].structure.volume == pytest.approx(rocksalt().volume)
-    assert len(labels["POSCAR_long"].structure) == 4
+    proposals = {proposal.origin.label: proposal for proposal in own_proposals(campaign)}
+    assert set(proposals) == {"magnesia.cif", "POSCAR_long"}
+    assert proposals["magnesia.cif"].origin.proposer == "user"
+    assert proposals["magnesia.cif"].structure.volume == pytest.approx(rocksalt().volume)
+    assert len(proposals["POSCAR_long"].structure) == 4
 
 
-def test_own_structures_are_evaluated_beside_the_reference_phases(folder, launchpad_file):
+def test_own_structures_are_evaluated_with_the_reference_phases(folder, launchpad_file):
     campaign, _ = campaign_for_structures(folder, "mine", "none")
     units = CampaignUnits(campaign)
     assert units.compositions == {}
     assert "training" not in units.flows.shared
     with open_databases(launchpad_file) as databases:
         databases.launchpad().initialize()
-        write_references(databases, units)
-        ((_, chunk),) = units.chunks(databases)
-    assert {each.candidate_id for each in own_proposals(campaign)} < set(chunk)
+        store_references(databases, units, ("Mg hcp", "MgO periclase"))
+        ((_, ids),) = units.chunks(databases)
+    assert {proposal.candidate_id for proposal in own_proposals(campaign)} < set(ids)
 
 
-def test_a_campaign_file_can_name_a_folder(folder, tmp_path):
+def test_campaign_file_can_include_a_folder(folder, tmp_path):
     path = tmp_path / "campaign.yaml"
     path.write_text(
         "name: both\n"
@@ -68,7 +68,7 @@ def test_a_campaign_file_can_name_a_folder(folder, tmp_path):
     assert Campaign.model_validate(campaign.model_dump(mode="json")) == campaign
 
 
-def test_elements_outside_the_system_are_refused_with_the_file(folder):
+def test_element_outside_the_system_is_a_user_error(folder):
     campaign, _ = campaign_for_structures(folder, "mine", "none")
     rocksalt("Mn", 4.5).to(filename=str(folder / "manganosite.cif"))
     with pytest.raises(UserError, match=r"manganosite\.cif has Mn, outside Mg-O"):
@@ -86,7 +86,7 @@ def test_elements_outside_the_system_are_refused_with_the_file(folder):
         ),
     ],
 )
-def test_a_folder_that_cannot_be_evaluated_is_one_sentence(tmp_path, prepare, message):
+def test_unusable_folder_is_a_user_error(tmp_path, prepare, message):
     folder = tmp_path / "own"
     folder.mkdir()
     prepare(folder)

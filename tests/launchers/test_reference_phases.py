@@ -1,4 +1,4 @@
-"""Campaigns that lack reference phases are refused before anything is queued."""
+"""Missing reference phases of campaigns are errors before any job is queued."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIME = Structure.from_spacegroup(
 
 @pytest.fixture
 def command(tmp_path, launchpad_file, monkeypatch):
-    """Run a command on a campaign of some elements; with phases, those are its references."""
+    """Return a function that runs a command on a campaign of these elements and phases."""
     monkeypatch.chdir(tmp_path)
 
     def call(name, elements, phases=None, *options):
@@ -38,8 +38,8 @@ def command(tmp_path, launchpad_file, monkeypatch):
         }
         if phases is not None:
             shipped = reference_phases(["O"])
-            made = [ReferencePhase(name=p.formula, structure=p, source="a test") for p in phases]
-            write_phases(tmp_path / "phases.json", shipped + made, elements, 0.05)
+            phases_ = [ReferencePhase(name=p.formula, structure=p, source="a test") for p in phases]
+            write_phases(tmp_path / "phases.json", shipped + phases_, elements, 0.05)
             campaign["references"] = {"source": "materials_project", "path": "phases.json"}
         (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(campaign))
         words = [name, "campaign.yaml", "-l", str(launchpad_file), *options]
@@ -58,8 +58,8 @@ def diagnosis(result):
     return {check["where"]: check for check in json.loads(result.stdout)}["reference phases"]
 
 
-LACKING = pytest.mark.parametrize(
-    ("elements", "phases", "named"),
+MISSING = pytest.mark.parametrize(
+    ("elements", "phases", "message"),
     [
         (("Mg", "V", "O"), None, "Mg-O-V"),
         (("Mn", "V", "O"), None, "Mn-O-V"),
@@ -70,27 +70,27 @@ LACKING = pytest.mark.parametrize(
 )
 
 
-@LACKING
+@MISSING
 @pytest.mark.parametrize("name", ["run", "submit"])
-def test_a_campaign_that_lacks_phases_is_refused_and_nothing_is_queued(
-    command, launchpad_file, name, elements, phases, named
+def test_missing_reference_phases_are_a_user_error(
+    command, launchpad_file, name, elements, phases, message
 ):
     result = command(name, elements, phases)
     assert result.exit_code == 2
-    assert named in result.stderr
+    assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert n_queued(launchpad_file) == 0
 
 
-@LACKING
-def test_the_doctor_reports_the_lack_as_a_failure(command, elements, phases, named):
+@MISSING
+def test_doctor_reports_missing_phases_as_failure(command, elements, phases, message):
     result = command("doctor", elements, phases, "--json")
     assert result.exit_code == 1
     assert diagnosis(result)["severity"] == "failure"
-    assert named in diagnosis(result)["what"]
+    assert message in diagnosis(result)["what"]
 
 
-def test_a_subsystem_without_any_phase_is_a_warning(command):
+def test_subsystem_without_phases_is_a_warning(command):
     phases = [CALCIUM, POTASSIUM, LIME]
     check = diagnosis(command("doctor", ("Ca", "K", "O"), phases, "--json"))
     assert check["severity"] == "warning"
@@ -101,11 +101,11 @@ def test_a_subsystem_without_any_phase_is_a_warning(command):
 
 
 @pytest.mark.parametrize("elements", [("Mg", "Mn", "O"), ("V", "O"), ("Mg", "O")])
-def test_a_system_with_shipped_phases_is_in_order(command, elements):
+def test_system_with_shipped_phases_is_ok(command, elements):
     assert diagnosis(command("doctor", elements, None, "--json"))["severity"] == "ok"
 
 
-def test_phases_that_are_fetched_later_are_not_missed(command, tmp_path):
+def test_phases_that_are_fetched_later_are_skipped(command, tmp_path):
     command("doctor", ("Ca", "O"), [CALCIUM])
     (tmp_path / "phases.json").unlink()
     result = CliRunner().invoke(app, ["doctor", "campaign.yaml", "--json"])

@@ -1,1 +1,1 @@
-"""Diagnostics of this machine and its databases, with the fix of each problem."""
+"""Diagnostics of this machine and its databases, with a fix for each problem."""

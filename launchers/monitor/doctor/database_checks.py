@@ -1,4 +1,4 @@
-"""The databases of my_launchpad.yaml, and the settings of FireWorks and jobflow beside it."""
+"""Checks of the databases of my_launchpad.yaml and of the settings of FireWorks and jobflow."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 N_PINGS = 7
 SLOW_SECONDS = 0.1
-"""A Firework costs dozens of round trips."""
+"""Round trip, s; a Firework needs dozens of them."""
 LARGE_SKEW = 1.0
 FATAL_SKEW = 30.0
-"""Difference of the clocks, s; finding lost runs and stale locks compares them."""
+"""Clock skew, s; the detection of lost runs and stale locks compares clocks."""
 BLOB = "x" * 1_000_000
 
 INDEXES = {
@@ -38,17 +38,17 @@ INDEXES = {
     "launches": "launch_id",
     "workflows": "nodes",
 }
-"""Collection -> field without whose index every query reads the whole collection."""
+"""Collection -> field that needs an index; without it every query scans the collection."""
 
 
 class DatabaseSession(ExitStack):
     """The databases of a launchpad file, opened by :meth:`reach` until the session ends."""
 
     databases: Databases | None = None
-    """None until they are known to be readable and writable."""
+    """Databases that can be read and written; None before :meth:`reach`."""
 
     def reach(self, launchpad_file: Path) -> Finding:
-        """Open the databases, write, delete, and time a ping; passwords are never shown."""
+        """Open the databases, write and delete a document, and time a ping; hide passwords."""
         from pymongo.errors import OperationFailure
 
         from launchers.launchpad.database import open_databases
@@ -63,8 +63,8 @@ class DatabaseSession(ExitStack):
             scratch.drop()
         except OperationFailure as error:
             return failure(
-                f"the database refuses to be written to: {settings.redact(str(error)):.120}",
-                f"give the user the role readWrite on {settings.name}",
+                f"cannot write to the database: {settings.redact(str(error)):.120}",
+                f"grant the user the role readWrite on {settings.name}",
             )
         self.databases = databases
         seconds = median(repeat(lambda: database.command("ping"), number=1, repeat=N_PINGS))
@@ -80,23 +80,23 @@ class DatabaseSession(ExitStack):
             f"round trip {seconds * 1e3:.1f} ms"
         )
         if seconds > SLOW_SECONDS:
-            return warning(what, "put the database on a machine near the workers")
+            return warning(what, "run the database on a machine closer to the workers")
         return ok(what)
 
 
 def campaign(databases: Databases, name: str) -> Finding:
-    """Check that workers of this database will find jobs of a campaign."""
-    known = sorted(databases.launchpad().db["campaigns"].distinct("name"))
-    if name in known:
-        return ok(f"{name} is one of {len(known)} here")
+    """Check that a campaign is registered in this database."""
+    names = sorted(databases.launchpad().db["campaigns"].distinct("name"))
+    if name in names:
+        return ok(f"{name} is one of {len(names)} in this database")
     return warning(
-        f"no {name!r} here; this database has {', '.join(known) or 'no campaigns'}",
-        "`gan-htvs submit`, or name another launchpad file",
+        f"no {name!r}; this database has {', '.join(names) or 'no campaigns'}",
+        "run `gan-htvs submit`, or use another launchpad file",
     )
 
 
 def job_store(databases: Databases) -> Finding:
-    """Store and load a document with a blob in GridFS through the JobStore."""
+    """Store and load a document with a GridFS blob in the JobStore."""
     uuid = f"doctor-{uuid4()}"
     document = {"uuid": uuid, "index": 1, "output": {"blob": BLOB, "number": 1}}
     with databases.job_store() as store:
@@ -109,13 +109,14 @@ def job_store(databases: Databases) -> Finding:
         seconds = time.perf_counter() - start
     if output != document["output"]:
         return failure(
-            "a blob came back from GridFS changed", "see the log and the disk of the server"
+            "a blob read from GridFS differs from the one stored",
+            "check the log and the disk of the server",
         )
     return ok(f"{len(BLOB) / 1e6:g} MB through GridFS and back in {seconds:.2f} s")
 
 
 def indexes(databases: Databases, launchpad_file: Path) -> Finding:
-    """Check that queries need not read whole collections."""
+    """Check that the collections have the indexes that queries use."""
     database = databases.launchpad().db
     present: list[str] = []
     missing: list[str] = []
@@ -126,14 +127,14 @@ def indexes(databases: Databases, launchpad_file: Path) -> Finding:
         (present if field in indexed else missing).append(f"{name}.{field}")
     if missing:
         return warning(
-            f"none on {', '.join(missing)}",
-            f"`gan-htvs build` and `lpad -l {launchpad_file} admin tuneup` create them",
+            f"missing on {', '.join(missing)}",
+            f"run `gan-htvs build` and `lpad -l {launchpad_file} admin tuneup`",
         )
     return ok(", ".join(present) or "the database is empty; the first run creates them")
 
 
 def clock(databases: Databases) -> Finding:
-    """Compare this machine's clock with the server's."""
+    """Compare the clocks of this machine and the server."""
     before = time.time()
     server = databases.launchpad().db.command("hello")["localTime"]
     after = time.time()
@@ -141,16 +142,16 @@ def clock(databases: Databases) -> Finding:
 
 
 def clock_skew(seconds: float) -> Finding:
-    """Judge by how many seconds the server's clock is ahead of this one."""
+    """Return a finding about the clock of the server, which is ahead by this many seconds."""
     what = f"the server is {abs(seconds):.2f} s {'ahead' if seconds > 0 else 'behind'}"
     fix = "synchronize both clocks (chrony or ntpd)"
     if abs(seconds) > FATAL_SKEW:
-        return failure(f"{what}: running jobs would be taken for lost", fix)
+        return failure(f"{what}: running jobs would be treated as lost", fix)
     return warning(what, fix) if abs(seconds) > LARGE_SKEW else ok(what)
 
 
 def fireworks_settings(launchpad_file: Path) -> Finding:
-    """Check which FW_config.yaml is in effect, and on which database `lpad` without -l acts."""
+    """Check which FW_config.yaml is in effect, and which database `lpad` without -l uses."""
     from fireworks import fw_config
 
     files = fireworks_files()
@@ -170,20 +171,20 @@ def fireworks_settings(launchpad_file: Path) -> Finding:
     }
     if missing := [key for key in is_missing if is_missing[key]]:
         keys = " and ".join(missing)
-        return warning(f"{source}: {keys} names nothing that exists", f"correct or delete {keys}")
+        return warning(f"{source}: {keys} does not exist", f"correct or delete {keys}")
     if launchpad_file.exists() and not launchpad_file.samefile(file):
         return warning(
-            f"{source}; FireWorks' own `lpad`, `qlaunch` and `rlaunch` without -l act on {file}, "
-            f"those of gan-htvs on {launchpad_file}",
-            f"call them with -l {launchpad_file}, or correct {FIREWORKS_FILE}",
+            f"{source}; FireWorks' own `lpad`, `qlaunch` and `rlaunch` without -l use {file}, "
+            f"those of gan-htvs use {launchpad_file}",
+            f"run them with -l {launchpad_file}, or correct {FIREWORKS_FILE}",
         )
     hours = fw_config.RUN_EXPIRATION_SECS / 3600
     return ok(f"{source}; a run counts as lost after {hours:g} h without a ping")
 
 
 def jobflow_settings() -> Finding:
-    """Check whether there is a jobflow.yaml, which has no effect here."""
+    """Report a jobflow.yaml, which has no effect here."""
     path = jobflow_file()
     if not path.exists():
-        return skipped("no jobflow.yaml, and none is needed")
-    return ok(f"{path} is for other programs: the JobStore here is that of my_launchpad.yaml")
+        return skipped("no jobflow.yaml; not needed")
+    return ok(f"{path} is not used: my_launchpad.yaml defines the JobStore")

@@ -1,4 +1,4 @@
-"""All checks of `gan-htvs doctor`, in the order in which they are reported."""
+"""All checks of `gan-htvs doctor`, in their order in the report."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def diagnose(campaign_file: Path | None, launchpad_file: Path, workdir: Path) ->
     Parameters
     ----------
     campaign_file
-        What this campaign needs and lacks is a failure, and the rest is skipped; None: the whole
-        package is checked, and what an optional part lacks is a warning.
+        A missing requirement of this campaign is a failure, and all other requirements are skipped;
+        None: everything is checked, and a missing optional requirement is a warning.
     launchpad_file
-        The file that names the database.
+        my_launchpad.yaml.
     workdir
-        Where job directories will go.
+        Folder of the job directories.
 
     Raises
     ------
@@ -61,23 +61,22 @@ def diagnose(campaign_file: Path | None, launchpad_file: Path, workdir: Path) ->
             path = campaign_file.resolve().parent / path.expanduser()
             references = campaign.references.model_copy(update={"path": path})
             campaign = campaign.model_copy(update={"references": references})
-    needs_database = Severity.WARNING if campaign is None else Severity.FAILURE
+    database_severity = Severity.WARNING if campaign is None else Severity.FAILURE
     with DatabaseSession() as session:
-        of_machine = machine_checks(campaign, workdir)
-        return run_checks(
-            chain(of_machine, _database_checks(launchpad_file, session, needs_database))
-        )
+        on_machine = machine_checks(campaign, workdir)
+        on_database = _database_checks(launchpad_file, session, database_severity)
+        return run_checks(chain(on_machine, on_database))
 
 
 def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
-    """List the checks of this machine that concern a campaign, or None for all.
+    """Yield the checks of this machine for a campaign, or all checks if it is None.
 
     Parameters
     ----------
     campaign
-        With the path of its reference phases resolved.
+        Campaign with a resolved path of its reference phases; None: all checks.
     workdir
-        Where job directories will go.
+        Folder of the job directories.
     """
 
     def needed(condition: bool) -> Severity | None:
@@ -118,7 +117,7 @@ def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
 
 
 def potentials_of(campaign: Campaign) -> dict[str, dict[str, Any]]:
-    """Return the potentials that a campaign loads, with the arguments of their calculators."""
+    """Return the potentials of a campaign by name, with the arguments of their calculators."""
     engines = campaign.engines
     main = engines.vasp.pre_relaxation if engines.energy.name == "vasp" else engines.energy.name
     potentials = {main: engines.energy.arguments} if main else {}
@@ -127,9 +126,12 @@ def potentials_of(campaign: Campaign) -> dict[str, dict[str, Any]]:
     return potentials
 
 
-def _database_checks(file: Path, session: DatabaseSession, need: Severity) -> Iterator[Check]:
-    """List the checks of a database; all but the first follow only if that has passed."""
-    severity = Severity.FAILURE if file.exists() else need
+def _database_checks(file: Path, session: DatabaseSession, missing: Severity) -> Iterator[Check]:
+    """Yield the checks of a database; those that use it only if it can be opened.
+
+    ``missing`` is the severity of a missing file.
+    """
+    severity = Severity.FAILURE if file.exists() else missing
     yield Check("database", partial(session.reach, file), severity, LONG_TIMEOUT_SECONDS)
     if (databases := session.databases) is not None:
         yield Check("JobStore", partial(database.job_store, databases))

@@ -1,4 +1,4 @@
-"""The machine: its GPU, its batch system and its disks."""
+"""Checks of the GPU, the batch system and the disks of this machine."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ GIB = 2**30
 LITTLE_SPACE = 10 * GIB
 NO_SPACE = 1 * GIB
 ANSWER_SECONDS = 5.0
-"""Longest time that a program may take to report about a GPU or a queue."""
+"""Time limit of the programs that report the GPU and the queue."""
 
 BATCH_SYSTEMS = (
     ("SLURM", "sbatch", "squeue"),
     ("PBS or Grid Engine", "qsub", "qstat"),
     ("LSF", "bsub", "bjobs"),
 )
-"""Batch systems and the commands that FireWorks calls to submit and to count jobs."""
+"""Batch systems and the commands with which FireWorks submits and counts jobs."""
 
 
 def gpu() -> Finding:
-    """Look for a GPU that PyTorch can use; without one it computes on the processor."""
+    """Check whether PyTorch can use a GPU."""
     import torch
 
     driver = _nvidia_driver()
@@ -40,11 +40,11 @@ def gpu() -> Finding:
         )
     if driver is not None:
         return warning(
-            f"PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}, cannot use "
-            f"driver {driver}",
-            "install the build of PyTorch for this driver, see pytorch.org/get-started",
+            f"PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}, cannot use the "
+            f"GPU with driver {driver}",
+            "install the PyTorch build for this driver, see pytorch.org/get-started",
         )
-    return ok(f"none; PyTorch {torch.__version__} computes on the processor")
+    return ok(f"none; PyTorch {torch.__version__} runs on the CPU")
 
 
 def _nvidia_driver() -> str | None:
@@ -54,7 +54,7 @@ def _nvidia_driver() -> str | None:
 
 
 def batch_system() -> Finding:
-    """Find the batch system and list its jobs, as ``qlaunch`` will."""
+    """Check that the batch system can submit and list jobs, as ``qlaunch`` does."""
     for name, submit, status in BATCH_SYSTEMS:
         if not (shutil.which(submit) or shutil.which(status)):
             continue
@@ -62,21 +62,21 @@ def batch_system() -> Finding:
         if shutil.which(submit) is None:
             problem = f"{submit} is not on PATH"
         elif done is None:
-            problem = f"{status} is not on PATH, or gives no answer within {ANSWER_SECONDS:g} s"
+            problem = f"{status} is not on PATH, or does not return within {ANSWER_SECONDS:g} s"
         elif done.returncode not in (0, 255 if name == "LSF" else 0):  # LSF without jobs: 255
             problem = f"{status} fails: {done.stderr.strip():.160}"
         else:
             return ok(f"{name}: {submit} and {status} work")
         return warning(
             f"{name}: {problem}",
-            f"load the module of the batch system, or go to a login node: `{status}` must work in "
+            f"load the module of the batch system, or use a login node: `{status}` must work in "
             "the shell of `qlaunch`",
         )
-    return skipped("no batch system here: `gan-htvs run` uses this machine alone")
+    return skipped("no batch system: `gan-htvs run` uses this machine only")
 
 
 def disk(directory: Path) -> Finding:
-    """Check that a directory, which may not exist yet, is writable and has space."""
+    """Check that a directory is writable and has free space; it need not exist."""
     directory = directory.absolute()
     while not directory.exists():
         directory = directory.parent
@@ -89,5 +89,5 @@ def disk(directory: Path) -> Finding:
     if free >= LITTLE_SPACE:
         return ok(what)
     return (failure if free < NO_SPACE else warning)(
-        what, "make space, or choose a directory on another disk"
+        what, "free some space, or choose a directory on another disk"
     )

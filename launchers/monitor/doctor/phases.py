@@ -1,4 +1,4 @@
-"""The reference phases of a campaign, which must exist before anything is computed."""
+"""Check of the reference phases of a campaign."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def reference_phases(campaign: Campaign) -> Finding:
-    """Check that the reference phases of a campaign span its hull.
+    """Check that the reference phases of a campaign cover its chemical system.
 
     Raises
     ------
     UserError
-        If they do not, or their file cannot be used.
+        If an element has no phase, or the file cannot be used.
     """
     path, system = campaign.references.path, campaign.chemical_system
     if path is not None and not path.exists():
@@ -26,6 +26,6 @@ def reference_phases(campaign: Campaign) -> Finding:
     if missing := subsystems_without_phases(phases, system.elements):
         return warning(
             f"no reference phases of {', '.join(missing)}",
-            "make sure that these systems have no compounds, or candidates look too stable",
+            "check that these systems have no compounds; otherwise candidates appear too stable",
         )
     return ok(f"{len(phases)} of {system.chemsys}")

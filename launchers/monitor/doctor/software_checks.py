@@ -1,4 +1,4 @@
-"""Python packages, weights of potentials, and the programs that come with packages."""
+"""Checks of Python packages, weights of potentials and programs of packages."""
 
 from __future__ import annotations
 
@@ -22,82 +22,85 @@ if TYPE_CHECKING:
 
 IMPORTED = ("torch", "pymatgen.core", "jobflow", "fireworks", "atomate2.vasp.sets.core")
 SLOW_IMPORTS = 30.0
-"""Every worker and every job imports these packages, s."""
+"""Limit for a warning, s; every worker and every job imports these packages."""
 
 
 def libraries() -> Finding:
-    """Compare what is installed with the requirements in pyproject.toml.
+    """Compare the installed packages with the requirements in pyproject.toml.
 
-    Versions that are known not to work are excluded there.
+    The requirements exclude versions that are known not to work.
     """
     return compare_versions(map(Requirement, requires("gan-htvs") or ()))
 
 
 def compare_versions(declared: Iterable[Requirement]) -> Finding:
-    """Compare what is installed with requirements.
+    """Compare the installed packages with requirements.
 
-    A package of an extra may be missing, but must not have a wrong version.
+    A package of an extra may be missing; a wrong version of it is a warning.
     """
     installed = []
-    wrong: dict[Requirement, str] = {}
+    unmet: dict[Requirement, str] = {}
     report = warning
     for requirement in declared:
         is_optional = requirement.marker is not None and not requirement.marker.evaluate()
         try:
-            found = version(requirement.name)
+            installed_version = version(requirement.name)
         except PackageNotFoundError:
-            found = "missing"
-        if found == "missing" and is_optional:
+            installed_version = "missing"
+        if installed_version == "missing" and is_optional:
             continue
-        if found == "missing" or not requirement.specifier.contains(found, prereleases=True):
-            wrong[requirement] = found
+        is_met = installed_version != "missing" and requirement.specifier.contains(
+            installed_version, prereleases=True
+        )
+        if not is_met:
+            unmet[requirement] = installed_version
             report = report if is_optional else failure
         elif not is_optional:
-            installed.append(f"{requirement.name} {found}")
-    if not wrong:
+            installed.append(f"{requirement.name} {installed_version}")
+    if not unmet:
         return ok(", ".join(sorted(installed)))
     return report(
-        "; ".join(f"{r.name} is {is_}, needed is {r.specifier}" for r, is_ in wrong.items()),
-        "pip install " + " ".join(f"'{r.name}{r.specifier}'" for r in wrong),
+        "; ".join(f"{r.name} is {found}, required is {r.specifier}" for r, found in unmet.items()),
+        "pip install " + " ".join(f"'{r.name}{r.specifier}'" for r in unmet),
     )
 
 
 def imports() -> Finding:
-    """Import what every job imports, which reveals broken installations and slow disks.
+    """Import the packages of every job to find broken installations and slow disks.
 
     Raises
     ------
     UserError
-        If a module, or a settings file that it reads, is broken.
+        If a module cannot be imported, or its settings file is invalid.
     """
     start = time.perf_counter()
     for name in IMPORTED:
         try:
             import_module(name)
-        except UserError:  # names the file and the fix
+        except UserError:  # includes the file and the fix
             raise
         except Exception as error:
             raise UserError(
                 f"`import {name}` fails: {type(error).__name__}: {one_line(error)}; correct the "
-                "settings file that it names, or set up the virtual environment again."
+                "settings file named above, or reinstall the virtual environment."
             ) from error
     seconds = time.perf_counter() - start
     what = f"{seconds:.1f} s for {', '.join(IMPORTED)}"
     if seconds > SLOW_IMPORTS:
-        return warning(what, "put the virtual environment on a faster file system")
+        return warning(what, "move the virtual environment to a faster file system")
     return ok(what)
 
 
 def potential(name: str, arguments: dict[str, Any]) -> Finding:
-    """Verify the weights that come with a package; load a force field of atomate2.
+    """Check the weights of a potential that are part of a package, or load a force field.
 
-    Only the package of such a force field knows where its weights are.
+    A force field of atomate2 must be loaded because its package locates the weights.
     """
     if name not in SHIPPED:
         return ok(f"loads as {type(calculator_of(name, **arguments)).__name__}")
     path = weights_file(name)
     try:
-        with zipfile.ZipFile(path) as archive:  # PyTorch's format, with a checksum of each tensor
+        with zipfile.ZipFile(path) as archive:  # PyTorch's format has a checksum of each tensor
             damaged = archive.testzip()
     except (OSError, zipfile.BadZipFile) as error:
         damaged = str(error)
@@ -106,11 +109,11 @@ def potential(name: str, arguments: dict[str, Any]) -> Finding:
         return failure(
             f"{path} is damaged: {damaged}", f"pip install --force-reinstall --no-deps {package}"
         )
-    return ok(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, checksums are right")
+    return ok(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, checksums match")
 
 
 def gpaw() -> Finding:
-    """Check whether GPAW works here."""
+    """Check that GPAW is installed and works."""
     from flows.engines.gpaw import availability
 
     if (reason := availability()) is None:
@@ -120,33 +123,33 @@ def gpaw() -> Finding:
 
 
 def enumlib() -> Finding:
-    """Find the programs behind pymatgen's enumeration of magnetic orderings."""
+    """Check for the programs with which pymatgen enumerates magnetic orderings."""
     programs = (("enum.x", "multienum.x"), ("makestr.x", "makeStr.x", "makeStr.py"))
     missing = [names[0] for names in programs if not any(map(shutil.which, names))]
     if missing:
         return failure(
             f"{' and '.join(missing)} not on PATH",
-            "conda install -c conda-forge enumlib, for antiferromagnetic orderings from enumlib",
+            "conda install -c conda-forge enumlib",
         )
     return ok("enum.x and makestr.x on PATH")
 
 
 def materials_project() -> Finding:
-    """Check for the client and a key of the Materials Project; the key is not shown nor sent."""
+    """Check for the client and an API key of the Materials Project without using the key."""
     from gan_htvs.core.mp_client import KEY_VARIABLE, api_key
 
     if find_spec("mp_api") is None:
-        return failure("its client is not installed", "pip install 'gan-htvs[mp]'")
+        return failure("mp-api is not installed", "pip install 'gan-htvs[mp]'")
     if not api_key():
         return failure(
             f"{KEY_VARIABLE} is not set",
-            f"export {KEY_VARIABLE} with your key from materialsproject.org/api",
+            f"export {KEY_VARIABLE}=KEY, with a key from materialsproject.org/api",
         )
-    return ok(f"a key is set, mp-api {version('mp-api')}; not tried")
+    return ok(f"a key is set, mp-api {version('mp-api')}; key not tested")
 
 
 def threads(n_cores: int, setting: str | None, *, runs_vasp: bool) -> Finding:
-    """Check ``OMP_NUM_THREADS``: workers of ``gan-htvs run`` set it, batch scripts must."""
+    """Check ``OMP_NUM_THREADS``; ``gan-htvs run`` sets it, batch scripts have to."""
     what = f"{n_cores} cores, OMP_NUM_THREADS {setting or 'not set'}"
     if runs_vasp and setting is None and n_cores > 1:
         return warning(

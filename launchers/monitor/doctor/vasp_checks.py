@@ -1,4 +1,4 @@
-"""VASP: the command that atomate2 runs, and the potentials that pymatgen finds."""
+"""Checks of VASP: the command of atomate2, its settings and the POTCARs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 ATOMATE2_COMMAND = "ATOMATE2_VASP_CMD"
 COMMON_COMMAND = "VASP_CMD"
-"""A variable that many clusters set, and that atomate2 does not read."""
+"""Variable that many clusters set but atomate2 does not read."""
 
 
 def command() -> Finding:
-    """Check the command as atomate2 reads it: ~/.atomate2.yaml and the environment."""
+    """Check the VASP command in ~/.atomate2.yaml and the environment, as atomate2 reads it."""
     from flows.engines.atomate2_settings import load_settings
 
     settings = load_settings()
@@ -32,35 +32,35 @@ def command() -> Finding:
 
 
 def command_of(vasp: str, gamma: str, environment: Mapping[str, str]) -> Finding:
-    """Find the programs of a command without running any.
+    """Check that the programs of a command exist, without running them.
 
     Parameters
     ----------
     vasp, gamma
-        Commands with launchers in front, such as ``srun -n 4 vasp_std``.
+        Commands that may start with a launcher, such as ``srun -n 4 vasp_std``.
     environment
-        Environment in which ``VASP_CMD`` may be set without effect.
+        Environment variables.
     """
     if (problem := _problem(vasp)) is not None:
         what = f"{vasp!r}: {problem}"
         if COMMON_COMMAND in environment and ATOMATE2_COMMAND not in environment:
-            what += f"; {COMMON_COMMAND} is set, which atomate2 does not read"
+            what += f"; {COMMON_COMMAND} is set, but atomate2 does not read it"
         return failure(
             what,
             f"load the modules of VASP and MPI, or export {ATOMATE2_COMMAND}='srun vasp_std' "
             "(VASP_CMD in ~/.atomate2.yaml)",
         )
     if _problem(gamma) is not None:
-        return ok(f"{vasp!r}, also for cells with one k point, since there is no {gamma!r}")
+        return ok(f"{vasp!r}, also for cells with one k point because {gamma!r} is missing")
     return ok(f"{vasp!r}; {gamma!r} for cells with one k point")
 
 
 def _problem(line: str) -> str | None:
-    """Return why a command cannot be run: its first word launches, its last is VASP."""
+    """Return why a command cannot run; None if its first and last word are executable."""
     try:
         words = shlex.split(os.path.expandvars(line))
     except ValueError as error:
-        return f"is no command line: {error}"
+        return f"is not a valid command line: {error}"
     missing = [word for word in (*words[:1], *words[-1:]) if shutil.which(word) is None]
     if missing or not words:
         return f"{missing[0]} is not on PATH or not executable" if missing else "is empty"
@@ -68,7 +68,13 @@ def _problem(line: str) -> str | None:
 
 
 def settings() -> Finding:
-    """Show what atomate2's settings add to every INCAR; a UserError names a forbidden tag."""
+    """Report the tags that atomate2's settings add to every INCAR.
+
+    Raises
+    ------
+    UserError
+        If a tag is forbidden.
+    """
     from flows.engines.atomate2_settings import incar_updates, load_settings
 
     site = load_settings()
@@ -79,12 +85,12 @@ def settings() -> Finding:
 
 
 def check_settings(campaign: Campaign) -> None:
-    """Check that atomate2's settings leave the level of theory of a campaign for VASP.
+    """Check that atomate2's settings do not change the level of theory of a campaign.
 
     Raises
     ------
     UserError
-        If they do not: the file, the tag and the fix.
+        If they do, with the file, the tag and the fix.
     """
     if _runs_vasp(campaign):
         settings()
@@ -95,19 +101,19 @@ def _runs_vasp(campaign: Campaign) -> bool:
 
 
 def potcars(elements: Sequence[str], engines: EngineSettings) -> Finding:
-    """Open every POTCAR that the jobs of a campaign need; energies and gaps need the same.
+    """Read every POTCAR of a campaign; energies and band gaps use the same.
 
     Parameters
     ----------
     elements
-        Elements of the campaign; without any, only the folder is checked.
+        Elements of the campaign; if empty, only the folder is checked.
     engines
-        Settings of its engines, with the functional of the POTCARs.
+        Engine settings of the campaign, with the functional of the POTCARs.
 
     Raises
     ------
     UserError
-        If a powerup is wrong, or atomate2 cannot read its settings.
+        If a powerup is invalid, or atomate2 cannot read its settings.
     """
     input_set = input_set_of(engines)
     functional = input_set.user_potcar_functional
@@ -120,14 +126,14 @@ def potcars(elements: Sequence[str], engines: EngineSettings) -> Finding:
             f"layout, `pmg config --add {FOLDER_VARIABLE} DIR` names the result",
         )
     if unknown:
-        return warning("; ".join(unknown), "compare them with the ones that VASP came with")
+        return warning("; ".join(unknown), "compare them with the original files of VASP")
     if not elements:
         return ok(f"{FOLDER_VARIABLE} is set; name a campaign to check its elements")
     return ok(f"{', '.join(symbols)} of {functional}")
 
 
 def input_set_of(engines: EngineSettings) -> VaspInputSet:
-    """Return an input set that needs the same POTCARs as all jobs of a campaign."""
+    """Return an input set with the same POTCARs as all jobs of a campaign."""
     from flows.engines.atomate2_settings import load_settings
 
     load_settings()

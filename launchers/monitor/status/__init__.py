@@ -1,1 +1,1 @@
-"""How campaigns stand: what is done, who works, how long it takes, and what hinders."""
+"""Status of campaigns: progress, workers, throughput, failures and findings."""

@@ -1,4 +1,4 @@
-"""Findings about a campaign: what prevents its progress, and the fix."""
+"""Findings about a campaign: problems that prevent its progress, with their fix."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from launchers.monitor.status.status_document import CampaignStatus, JobCount
 
 IDLE = timedelta(minutes=10)
-"""A worker that was seen within this may be looking for its next job."""
+"""A worker that wrote to the database within this time may be waiting for its next job."""
 
 LOCK_SECONDS = 2.0
-"""Longest time that is waited to recognize a stale lock; `gan-htvs recover` waits longer."""
+"""A lock held for longer, s, is reported; `gan-htvs recover` waits longer."""
 
 RECENT_LAUNCHES = 200
-"""Number of the latest launches among which idle workers are looked for."""
+"""Number of latest launches that are searched for idle workers."""
 
 VERSIONS = "fworker.env.worker.versions"
-"""Where a launch holds the package versions of a worker."""
+"""Field of a launch with the package versions of its worker."""
 
 
 def campaign_findings(
@@ -45,22 +45,22 @@ def campaign_findings(
     submission: Mapping[str, Any],
     now: datetime,
 ) -> Iterator[Finding]:
-    """Find what prevents the progress of a campaign.
+    """Find the problems that prevent the progress of a campaign.
 
     Parameters
     ----------
     databases
         Databases of the campaign.
     owners
-        Owners of its jobs.
+        Owners of the jobs of the campaign.
     status
-        What else is known of it.
+        Status without findings.
     running
-        Its running jobs.
+        Running jobs of the campaign.
     submission
         Versions and time of its submission; may be empty.
     now
-        The time.
+        Current time.
     """
     launchpad = databases.launchpad()
     yield from _standstill(launchpad, owners, status)
@@ -72,7 +72,7 @@ def campaign_findings(
 
 
 def categories_of(fworker: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the categories that a worker takes, as FireWorks stores it; none: all."""
+    """Return the categories of a worker from its FireWorks document; empty: all."""
     category = fworker.get("category") or ()
     return (category,) if isinstance(category, str) else tuple(category)
 
@@ -82,24 +82,24 @@ def _standstill(
 ) -> Iterator[Finding]:
     if n_held := status.count("PAUSED", "DEFUSED"):
         yield warning(
-            f"{counted(n_held, 'job')} taken out of the queue by hand",
+            f"{counted(n_held, 'job')} PAUSED or DEFUSED by hand",
             "gan-htvs lpad resume_fws -s PAUSED; gan-htvs lpad reignite_fws -s DEFUSED",
         )
     if not status.is_stuck:
         return
-    # A candidate whose calculation raised is judged all the same; a reference phase is not.
+    # A candidate whose calculation raised gets a verdict; a reference phase does not.
     is_result = {"spec.campaign": status.name, "spec.step": {"$in": list(CALCULATIONS)}}
     n_fizzled = launchpad.fireworks.count_documents(
         owned_by(owners) | {"state": "FIZZLED", "$nor": [is_result]}
     )
     if n_fizzled:
         yield warning(
-            f"all that is left waits for {counted(n_fizzled, 'job')} that FIZZLED",
-            f"correct the cause, then gan-htvs retry {status.name}",
+            f"all other jobs wait for {counted(n_fizzled, 'job')} that FIZZLED",
+            f"correct the cause, then run gan-htvs retry {status.name}",
         )
     else:
         yield warning(
-            f"{counted(status.n_remaining, 'structure')} left, and no job of it is queued",
+            f"{counted(status.n_remaining, 'structure')} left, but no job is queued",
             "gan-htvs submit CAMPAIGN.YAML",
         )
 
@@ -112,7 +112,7 @@ def _idle_categories(
     now: datetime,
     is_embedded: bool,
 ) -> Iterator[Finding]:
-    """Find categories of jobs that wait although no worker takes them."""
+    """Find categories with waiting jobs that no worker runs."""
     waiting: dict[str | None, list[JobCount]] = defaultdict(list)
     for job in status.jobs:
         if job.state == "READY":
@@ -134,13 +134,13 @@ def _idle_categories(
         launch = f"qlaunch -c queue/{category or 'cpu'} rapidfire"
         yield warning(
             f"{counted(sum(job.n for job in jobs), 'job')}{of_category} READY for "
-            f"{span(now - since)}, and no worker takes any: {last}",
+            f"{span(now - since)}, and no worker runs them: {last}",
             "gan-htvs run CAMPAIGN.YAML" if is_embedded else launch,
         )
 
 
 def _takes(fworker: Mapping[str, Any], category: str | None, owners: Sequence[str]) -> bool:
-    """Return whether a worker takes jobs of this category, of any of these owners."""
+    """Return whether a worker runs jobs of this category and of any of these owners."""
     condition = json.loads(fworker.get("query") or "{}").get("spec.campaign")
     if isinstance(condition, dict) and not {*condition.get("$in", owners)} & {*owners}:
         return False
@@ -153,22 +153,23 @@ def _takes(fworker: Mapping[str, Any], category: str | None, owners: Sequence[st
 def _other_versions(
     launchpad: CampaignLaunchPad, owners: Sequence[str], submission: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    """Find launches since the submission with other versions than it had."""
+    """Find launches with package versions that differ from those of the submission."""
     if not (versions := submission.get("versions")):
         return
     start = as_utc(submission["submitted_on"]).isoformat()
     since = {VERSIONS: {"$exists": True}, "time_start": {"$gte": start}}
     group = {"_id": {"host": "$host", "versions": f"${VERSIONS}"}}
     counts: Counter[str] = Counter()
-    for kind in launchpad.launches.aggregate([{"$match": since}, {"$group": group}]):
-        host, theirs = kind["_id"]["host"], kind["_id"]["versions"]
-        if differing := differences(versions, theirs):
-            # Launches do not hold their owners; few of them differ.
-            jobs = launchpad.launches.distinct("fw_id", since | {"host": host, VERSIONS: theirs})
+    for document in launchpad.launches.aggregate([{"$match": since}, {"$group": group}]):
+        host, installed = document["_id"]["host"], document["_id"]["versions"]
+        if differing := differences(versions, installed):
+            # Launches do not store their owner; few of them differ.
+            of_host = since | {"host": host, VERSIONS: installed}
+            jobs = launchpad.launches.distinct("fw_id", of_host)
             n = launchpad.fireworks.count_documents(owned_by(owners) | {"fw_id": {"$in": jobs}})
             counts[f"{host}: {', '.join(differing)}"] += n
     for where, n in (+counts).items():
         yield warning(
-            f"{counted(n, 'job')} with other packages than the submission, on {where}",
-            "install the same versions on all machines: constraints.txt",
+            f"{counted(n, 'job')} with other package versions than the submission, on {where}",
+            "install the versions in constraints.txt on all machines",
         )

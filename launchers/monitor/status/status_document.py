@@ -14,51 +14,49 @@ from launchers.launchpad.jobs import ACTIVE_STATES
 from launchers.monitor.findings import Finding
 
 MIN_VERDICTS_FOR_RATE = 10
-"""Fewer than these in an hour tell no rate; that of a day is taken."""
+"""If the last hour has fewer verdicts, the rate of the last day is used."""
 
 
 class StatusDocument(BaseModel):
-    """Base of what a status is made of."""
+    """Base class of the parts of a status."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class JobCount(StatusDocument):
-    """Jobs of one step in one state, of one category."""
+    """Number of jobs of one step, state and category."""
 
     step: Step
     state: str
-    category: str | None = Field(description="None: any worker without a category takes them")
+    category: str | None = Field(description="None: workers without a category run them")
     n: int
-    since: datetime = Field(description="when the first of them got into this state")
+    since: datetime = Field(description="earliest update of these jobs")
 
 
 class WorkingHost(StatusDocument):
     """The running jobs of one FWorker on one host, in one batch job."""
 
-    name: str = Field(title="worker", description="of the FWorker")
+    name: str = Field(title="worker", description="name of the FWorker")
     host: str
     batch_job: str | None = Field(None, description="batch system and id")
-    categories: tuple[str, ...] = Field((), description="that it takes; none: all")
+    categories: tuple[str, ...] = Field((), description="categories that it runs; empty: all")
     steps: dict[Step, int] = Field(title="runs", description="running jobs by step")
-    since: datetime = Field(description="start of the one that has run longest")
-    last_ping: datetime = Field(description="the latest sign of life of any")
+    since: datetime = Field(description="start of the oldest running job")
+    last_ping: datetime = Field(description="latest ping of any of the jobs")
 
 
 class Throughput(StatusDocument):
-    """What was finished in the last hours."""
+    """Jobs and candidates finished in a period."""
 
     period: str
-    hours: float = Field(gt=0, description="length of the period, as far as the campaign existed")
+    hours: float = Field(gt=0, description="length of the period, at most the age of the campaign")
     n_jobs: int = Field(title="jobs finished")
-    n_verdicts: int = Field(
-        title="candidates judged", description="reference phases are not counted"
-    )
+    n_verdicts: int = Field(title="candidates evaluated", description="without reference phases")
 
     @computed_field(title="candidates/h")  # type: ignore[prop-decorator]
     @property
     def verdicts_per_hour(self) -> float:
-        """Rate at which candidates are judged."""
+        """Candidates evaluated per hour."""
         return self.n_verdicts / self.hours
 
 
@@ -66,61 +64,65 @@ class FailureCount(StatusDocument):
     """Failures of one kind."""
 
     kind: Literal["job", "calculation"] = Field(
-        title="what", description="'job': it raised; 'calculation': it left no result"
+        title="what", description="'job': raised an exception; 'calculation': returned no result"
     )
-    step: str = Field(description="of a job; or the name of the calculation, as 'FM relax 2'")
+    step: str = Field(description="step of the job, or name of the calculation, e.g. 'FM relax 2'")
     reason: str
-    example: str = Field(title="for example", description="where to look at one of them")
+    example: str = Field(title="for example", description="folder or id of one of them")
     n: int
 
 
 class CampaignStatus(StatusDocument):
-    """How one campaign stands.
+    """Status of one campaign.
 
-    References and training count among its jobs, though other campaigns may share them.
+    Its jobs include references and training, which other campaigns may share.
     """
 
     campaign: Campaign = Field(exclude=True, repr=False)
-    name: str = Field(description="of the campaign")
-    n_requested: int = Field(description="structures: compositions x structures x proposers")
-    began_on: datetime | None = Field(
-        None, description="when its first job was queued; None: none was"
+    name: str = Field(description="name of the campaign")
+    n_requested: int = Field(
+        description="requested structures: compositions x structures x proposers"
     )
-    n_not_proposed: int = Field(description="that the proposers did not find")
-    n_evaluated: int = Field(description="candidates with a verdict, reference phases left out")
+    began_on: datetime | None = Field(
+        None, description="when its first job was queued; None: no job was queued"
+    )
+    n_not_proposed: int = Field(description="structures that the proposers did not find")
+    n_evaluated: int = Field(description="candidates with a verdict, without reference phases")
     built_on: datetime | None = Field(None, description="last change of a candidate's document")
-    n_unbuilt: int = Field(description="verdicts that the funnel does not show yet")
+    n_unbuilt: int = Field(description="verdicts since the last build, missing in the funnel")
     funnel: Funnel
     jobs: tuple[JobCount, ...]
     workers: tuple[WorkingHost, ...]
-    throughput: tuple[Throughput, ...] = Field(description="last hour, last day, since it began")
+    throughput: tuple[Throughput, ...] = Field(description="last hour, last day, since start")
     failures: tuple[FailureCount, ...]
-    findings: tuple[Finding, ...] = Field((), description="what prevents progress, and the fix")
+    findings: tuple[Finding, ...] = Field(
+        (), description="problems that prevent progress, with their fix"
+    )
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def n_remaining(self) -> int:
-        """Structures that are still to be judged."""
+        """Number of structures that are not evaluated yet."""
         return max(self.n_requested - self.n_not_proposed - self.n_evaluated, 0)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether all structures are evaluated and no job is queued or running."""
         return not (self.n_remaining or self.count("WAITING") or self.is_active)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def is_stuck(self) -> bool:
-        """Whether something is left, and no job that could run brings it nearer."""
+        """Whether the campaign is unfinished and has no job that is running or can run."""
         return not (self.is_active or self.is_finished)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def seconds_remaining(self) -> float | None:
-        """How long the structures that are left take at the recent rate; None: not known.
+        """Time for the remaining structures at the recent rate, s; None: unknown.
 
-        The rate is that of the last hour, or of the last day if the hour brought few verdicts.
+        The rate is that of the last hour, or of the last day if the last hour had few verdicts.
         """
         rate = self.recent.verdicts_per_hour
         if not self.n_remaining or not rate:
@@ -129,12 +131,12 @@ class CampaignStatus(StatusDocument):
 
     @property
     def is_active(self) -> bool:
-        """Whether a job runs or could."""
+        """Whether a job is running or can run."""
         return self.count(*ACTIVE_STATES) > 0
 
     @property
     def recent(self) -> Throughput:
-        """The throughput that tells most about the next hours."""
+        """The throughput from which the remaining time is estimated."""
         hour, day, _ = self.throughput
         return hour if hour.n_verdicts >= MIN_VERDICTS_FOR_RATE else day
 
@@ -144,7 +146,7 @@ class CampaignStatus(StatusDocument):
 
 
 class Status(StatusDocument):
-    """How all campaigns asked for stand."""
+    """Status of the requested campaigns."""
 
     checked_on: datetime
     campaigns: tuple[CampaignStatus, ...]

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 SHORTEST = timedelta(minutes=1)
-"""Rates of campaigns that are younger are meaningless."""
+"""Minimum age of a campaign for its rate."""
 
-ALWAYS = "since it began"
+ALWAYS = "since start"
 
 STEPS = list(Step)
 OUTPUT_FIELDS = [
@@ -46,12 +46,12 @@ OUTPUT_FIELDS = [
 
 
 def survey(databases: Databases, name: str | None = None) -> Status:
-    """Read the status of a campaign, or of all if none is named.
+    """Read the status of one campaign, or of all campaigns.
 
     Raises
     ------
     UserError
-        If there is no such campaign, or it cannot be read, or there is none at all.
+        If the campaign does not exist or cannot be read, or the database has no campaign.
     """
     campaigns, unreadable = [], []
     for registration in registrations(databases, name):
@@ -73,11 +73,11 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> Campa
     launchpad, now = databases.launchpad(), datetime.now(UTC)
     times, n_verdicts, n_not_proposed = _read_outputs(launchpad, campaign)
     groups = _group_jobs(launchpad, owners, now)
-    mine = {"campaign": campaign.name}
-    candidates = list(launchpad.db.candidates.find(mine, [*CANDIDATE_FIELDS, "last_updated"]))
+    query = {"campaign": campaign.name}
+    candidates = list(launchpad.db.candidates.find(query, [*CANDIDATE_FIELDS, "last_updated"]))
     began_on = min((as_utc(group["began"]) for group in groups), default=None)
     n_built = sum(candidate["stage"] != Stage.GENERATED for candidate in candidates)
-    updates = [as_utc(each["last_updated"]) for each in candidates if each.get("last_updated")]
+    updates = [as_utc(doc["last_updated"]) for doc in candidates if doc.get("last_updated")]
     running = launchpad.jobs(owners, states=["RUNNING"])
     status = CampaignStatus(
         campaign=campaign,
@@ -97,12 +97,12 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> Campa
         throughput=_throughput(groups, times, began_on, now),
         failures=tuple(_failures(databases, campaign, owners, candidates)),
     )
-    found = campaign_findings(databases, owners, status, running, submission, now)
-    return status.model_copy(update={"findings": tuple(found)})
+    findings = campaign_findings(databases, owners, status, running, submission, now)
+    return status.model_copy(update={"findings": tuple(findings)})
 
 
 def _owners(campaign: Campaign) -> Sequence[str]:
-    """Return the owners of the jobs of a campaign that was not submitted yet."""
+    """Return the owners of the jobs of a campaign that is not submitted yet."""
     from launchers.launchpad.units import CampaignUnits
 
     return CampaignUnits(campaign).owners
@@ -113,10 +113,14 @@ def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> tuple[lis
 
     Returns
     -------
-    Local times of the verdicts on candidates that are not reference phases, number of all
-    verdicts, and number of structures that the proposers did not find.
+    times
+        Local times of the verdicts on candidates other than reference phases.
+    n_verdicts
+        Number of verdicts, including those on reference phases.
+    n_not_proposed
+        Number of structures that the proposers did not find.
     """
-    judged: dict[str, str] = {}
+    evaluated_at: dict[str, str] = {}
     samples, reference_phases = [], set()
     steps = [Step.PROPOSE, Step.PRESCREEN, Step.SELECT, Step.GATE]
     query = {"metadata.campaign": campaign.name, "metadata.step": {"$in": steps}}
@@ -131,22 +135,23 @@ def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> tuple[lis
                 if output.get("origin", {}).get("proposer") == REFERENCE_PHASE:
                     reference_phases.update(ids)
             case Step.PRESCREEN:
-                verdicts = [each["verdict"] for each in output["screened"]]
-                ids = [each["candidate_id"] for each in verdicts if each.get("rejected_at")]
+                verdicts = [screened["verdict"] for screened in output["screened"]]
+                rejected = [verdict for verdict in verdicts if verdict.get("rejected_at")]
+                ids = [verdict["candidate_id"] for verdict in rejected]
             case Step.SELECT:
-                ids = [each["candidate_id"] for each in output.get("rejected", ())]
+                ids = [verdict["candidate_id"] for verdict in output.get("rejected", ())]
         time = document.get("completed_at", "")
-        judged |= {name: min(time, judged.get(name, time)) for name in ids}
+        evaluated_at |= {name: min(time, evaluated_at.get(name, time)) for name in ids}
     longest = longest_samples(samples).values()
-    missing = (each["requested"] - len(each["proposals"]) for each in longest)
-    times = [time for name, time in judged.items() if name not in reference_phases]
-    return times, len(judged), sum(max(n, 0) for n in missing)
+    missing = (sample["requested"] - len(sample["proposals"]) for sample in longest)
+    times = [time for name, time in evaluated_at.items() if name not in reference_phases]
+    return times, len(evaluated_at), sum(max(n, 0) for n in missing)
 
 
 def _group_jobs(
     launchpad: CampaignLaunchPad, owners: Sequence[str], now: datetime
 ) -> list[dict[str, Any]]:
-    """Count jobs by step, state and category in one pass, and those updated recently."""
+    """Count all and recently updated jobs by step, state and category."""
     kind = {"step": "$spec.step", "state": "$state", "category": "$spec._category"}
     recent = {
         name: {"$sum": {"$cond": [{"$gte": ["$updated_on", (now - span).isoformat()]}, 1, 0]}}
@@ -155,14 +160,14 @@ def _group_jobs(
     times = {"since": {"$min": "$updated_on"}, "began": {"$min": "$created_on"}}
     group = {"_id": kind, ALWAYS: {"$sum": 1}} | times | recent
     groups = list(launchpad.fireworks.aggregate([{"$match": owned_by(owners)}, {"$group": group}]))
-    for each in groups:
-        each["_id"].setdefault("category", None)
+    for document in groups:
+        document["_id"].setdefault("category", None)
     return sorted(
         groups,
-        key=lambda each: (
-            STEPS.index(each["_id"]["step"]),
-            each["_id"]["category"] or "",
-            each["_id"]["state"],
+        key=lambda document: (
+            STEPS.index(document["_id"]["step"]),
+            document["_id"]["category"] or "",
+            document["_id"]["state"],
         ),
     )
 
@@ -170,8 +175,8 @@ def _group_jobs(
 def _throughput(
     groups: Sequence[dict[str, Any]], times: Sequence[str], began_on: datetime | None, now: datetime
 ) -> tuple[Throughput, ...]:
-    """Return what was finished in the last hour, in the last day and since the beginning."""
-    if began_on is None:  # results of an archive took no time here
+    """Return the throughput of the last hour, of the last day and since the first job."""
+    if began_on is None:  # results restored from an archive have no rate
         groups, times, began_on = (), (), now
     age = max(now - began_on, SHORTEST)
     # A completed Firework was last updated when its launch ended.
@@ -193,7 +198,7 @@ def _throughput(
 
 
 def _local(time: datetime) -> str:
-    """Write a time as jobflow does: local time without a zone."""
+    """Format a time as jobflow does: local time without a zone."""
     return time.astimezone().replace(tzinfo=None).isoformat()
 
 
@@ -230,7 +235,7 @@ def _failures(
     owners: Sequence[str],
     candidates: Sequence[Mapping[str, Any]],
 ) -> list[FailureCount]:
-    """Group the jobs that raised, and the calculations that stored a reason instead of a result."""
+    """Count the jobs that raised and the calculations without a result, by step and reason."""
     fizzled = databases.launchpad().jobs(owners, states=["FIZZLED"])
     failures = _grouped(
         "job", ((job.step, job.error, f"fw_id {job.fw_id}, {job.folder}") for job in fizzled)
@@ -241,7 +246,7 @@ def _failures(
         from launchers.monitor.failed_calculations import failed_calculations
 
         failed = failed_calculations(databases, campaign)
-        reasons = [(each.step, each.reason, each.folder) for each in failed if each.folder]
+        reasons = [(item.step, item.reason, item.folder) for item in failed if item.folder]
         failures += _grouped("calculation", reasons)
     return failures
 
@@ -249,7 +254,10 @@ def _failures(
 def _grouped(
     kind: Literal["job", "calculation"], failures: Iterable[tuple[str, str, str]]
 ) -> list[FailureCount]:
-    """Count failures, given as step, reason and example; the most frequent first."""
+    """Count failures by step and reason, the most frequent first.
+
+    ``failures`` are tuples of step, reason and example.
+    """
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for step, reason, example in failures:
         groups[step, reason].append(example)

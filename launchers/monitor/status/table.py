@@ -1,4 +1,4 @@
-"""The status as tables, and as one line for each campaign, once or repeatedly."""
+"""Print the status as tables or as one line for each campaign, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -24,21 +24,24 @@ if TYPE_CHECKING:
     from launchers.monitor.status.status_document import CampaignStatus, JobCount, Status
 
 STATES = ("WAITING", "READY", "RESERVED", "RUNNING", "COMPLETED", "FIZZLED")
-"""Always shown; others where there are any."""
+"""States that are always shown; other states only if they have jobs."""
 
 MOST_SHOWN = 20
-"""Workers and kinds of failure in the tables; the JSON document has all."""
+"""Maximum number of rows in a table; the JSON document has all."""
 
 
-def watch(look: Callable[[], Status], seconds: float, *, as_json: bool = False) -> None:
-    """Look again and again until Ctrl-C: redraw on a terminal, print lines elsewhere."""
+def watch(read: Callable[[], Status], seconds: float, *, as_json: bool = False) -> None:
+    """Print the status repeatedly until Ctrl-C.
+
+    On a terminal the tables are redrawn; otherwise each time prints one line per campaign.
+    """
     is_live = out.is_terminal and not as_json
     live = Live(console=out, auto_refresh=False, vertical_overflow="crop")
     with suppress(KeyboardInterrupt), live if is_live else nullcontext():
         while True:
-            status = look()
+            status = read()
             if is_live:
-                live.update(everything(status), refresh=True)
+                live.update(status_tables(status), refresh=True)
             elif as_json:
                 print(status.model_dump_json(), flush=True)  # noqa: T201 - rich would wrap it
             else:
@@ -48,10 +51,10 @@ def watch(look: Callable[[], Status], seconds: float, *, as_json: bool = False) 
 
 
 def headline(status: CampaignStatus) -> str:
-    """Tell in one line how far a campaign is and how long it takes."""
+    """Return the progress of a campaign and its remaining time in one line."""
     done = f"{status.n_evaluated:,} of {status.n_requested:,} structures evaluated"
     if status.n_evaluated > status.n_requested:
-        done += ", more than are asked for now"
+        done += ", more than requested now"
     if status.n_not_proposed:
         done += f", {status.n_not_proposed:,} not found by the proposers"
     return f"[bold]{escape(status.name)}[/bold] {_state(status)}: {done}; {_eta(status)}"
@@ -61,15 +64,15 @@ def _state(status: CampaignStatus) -> str:
     if status.is_finished:
         return "[green]finished[/green]"
     if status.is_stuck:
-        return "[bold red]stands still[/bold red]"
+        return "[bold red]stuck[/bold red]"
     n_running = status.count("RUNNING")
     if not n_running:
-        return "[yellow]waits for workers[/yellow]"
-    return f"runs {counted(n_running, 'job')}"
+        return "[yellow]waiting for workers[/yellow]"
+    return f"running {counted(n_running, 'job')}"
 
 
 def _eta(status: CampaignStatus) -> str:
-    """Say when the last structure is judged, and what that is made of."""
+    """Return the estimated time until all structures are evaluated, and the rate behind it."""
     if not status.n_remaining:
         return "none left"
     if status.is_stuck:
@@ -77,24 +80,24 @@ def _eta(status: CampaignStatus) -> str:
     recent, seconds = status.recent, status.seconds_remaining
     within = span(timedelta(hours=recent.hours))
     if seconds is None:
-        return f"{status.n_remaining:,} left, ETA unknown: none judged in the last {within}"
+        return f"{status.n_remaining:,} left, ETA unknown: none evaluated in the last {within}"
     return (
         f"{status.n_remaining:,} left, ETA {span(timedelta(seconds=seconds))}: "
-        f"{recent.n_verdicts:,} judged in the last {within}; band gaps come on top"
+        f"{recent.n_verdicts:,} evaluated in the last {within}; without band gaps"
     )
 
 
-def everything(status: Status) -> RenderableType:
-    """Return all that is known of the campaigns, for the terminal."""
-    parts = [part for each in status.campaigns for part in _parts(each)]
+def status_tables(status: Status) -> RenderableType:
+    """Return the status of all campaigns for the terminal."""
+    parts = [part for campaign in status.campaigns for part in _parts(campaign)]
     parts += map(escape, status.unreadable)
-    return Group(*parts, f"[dim]looked at {clock(status.checked_on)}[/dim]")
+    return Group(*parts, f"[dim]checked {clock(status.checked_on)}[/dim]")
 
 
 def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
     yield headline(status)
     if status.began_on is not None:
-        yield f"began {clock(status.began_on)}"
+        yield f"started {clock(status.began_on)}"
     yield ""
     yield funnel_table(status.campaign, status.funnel)
     if status.funnel.caveat is not None:
@@ -112,16 +115,16 @@ def _as_of(status: CampaignStatus) -> str:
         return "no verdict yet"
     built = f"as of {clock(status.built_on)}" if status.built_on else "nothing built yet"
     if not status.n_unbuilt:
-        return f"{built}; no verdict since"
+        return f"{built}; no verdict since then"
     new = counted(status.n_unbuilt, "verdict")
-    return f"{built}; {new} since, which [bold]--build[/bold] adds"
+    return f"{built}; {new} since then, add with [bold]--build[/bold]"
 
 
 def grids(status: CampaignStatus) -> Iterator[Grid]:
-    """Make the tables of a campaign; most have a row for a document and a column for a field."""
+    """Yield the tables of a campaign; most have one row per document and one column per field."""
     yield _jobs(status.jobs)
     tables = {
-        "At work": status.workers,
+        "Workers": status.workers,
         "Throughput": status.throughput,
         "Failures": status.failures,
     }
@@ -130,7 +133,7 @@ def grids(status: CampaignStatus) -> Iterator[Grid]:
             kind = type(documents[0])
             fields = kind.model_fields | kind.model_computed_fields
             head = [field.title or name.replace("_", " ") for name, field in fields.items()]
-            rows = [[_cell(getattr(each, name)) for name in fields] for each in documents]
+            rows = [[_cell(getattr(doc, name)) for name in fields] for doc in documents]
             yield Grid(title, head, rows[:MOST_SHOWN], len(rows[MOST_SHOWN:]))
 
 
@@ -151,4 +154,4 @@ def _jobs(jobs: Sequence[JobCount]) -> Grid:
         (*kind, *(of_states[state] or None for state in states))
         for kind, of_states in counts.items()
     ]
-    return Grid("Jobs, shared ones included", ("step", "category", *states), rows)
+    return Grid("Jobs, including shared ones", ("step", "category", *states), rows)

@@ -15,7 +15,7 @@ JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "JOB_ID")
 
 @pytest.fixture
 def scheduler(tmp_path, monkeypatch):
-    """Put the commands of a scheduler, as shell scripts, in front of all others."""
+    """Write shell scripts that replace the commands of a scheduler."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.delenv("SGE_ROOT", raising=False)
 
@@ -32,17 +32,17 @@ def slurm_job(job, cluster="big"):
     return BatchJob(job, BatchSystem.SLURM, cluster)
 
 
-def test_slurm_is_asked_once_for_all_jobs(scheduler):
+def test_slurm_is_queried_once_for_all_jobs(scheduler):
     scheduler("scontrol", "echo 'ClusterName             = big'")
     calls = scheduler("squeue", f'[ "$3" = {user_name()} ] && printf "17 12\\n18 18\\n"')
     queue = BatchQueue()
     assert queue.holds(slurm_job("18")) is True
-    assert queue.holds(slurm_job("12")) is True  # the array that 17 is an element of
+    assert queue.holds(slurm_job("12")) is True  # the array of element 17
     assert queue.holds(slurm_job("19")) is False
     assert len(calls.read_text().splitlines()) == 2
 
 
-def test_a_job_of_another_cluster_is_not_judged_by_its_number(scheduler):
+def test_job_of_another_cluster_is_unknown(scheduler):
     scheduler("scontrol", "echo 'ClusterName = big'")
     scheduler("squeue", "exit 0")
     queue = BatchQueue()
@@ -52,13 +52,13 @@ def test_a_job_of_another_cluster_is_not_judged_by_its_number(scheduler):
 
 
 @pytest.mark.parametrize("failure", ["exit 1", "echo 'slurm_load_jobs error' >&2; exit 1"])
-def test_a_scheduler_that_does_not_answer_declares_nobody_dead(scheduler, failure):
+def test_job_is_unknown_if_the_scheduler_fails(scheduler, failure):
     scheduler("scontrol", "echo 'ClusterName = big'")
     scheduler("squeue", failure)
     assert BatchQueue().holds(slurm_job("19")) is None
 
 
-def test_a_machine_without_a_scheduler_knows_nothing(monkeypatch, tmp_path):
+def test_job_is_unknown_without_a_scheduler(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     queue = BatchQueue()
     assert queue.system is None
@@ -67,35 +67,35 @@ def test_a_machine_without_a_scheduler_knows_nothing(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("answer", "held"),
+    ("script", "expected"),
     [
         ("echo '    job_state = R'", True),
         ("echo '    job_state = Q'", True),
-        ("echo '    job_state = C'", False),  # Torque remembers the completed ones for a while
+        ("echo '    job_state = C'", False),  # Torque lists completed jobs for some time
         ("echo 'qstat: Unknown Job Id 7.server' >&2; exit 153", False),
         ("echo 'qstat: 7.server Job has finished, use -x or -H' >&2; exit 35", False),
         ("echo 'Connection refused' >&2; exit 111", None),
     ],
 )
-def test_pbs(scheduler, answer, held):
-    scheduler("qstat", answer)
+def test_pbs_job_state(scheduler, script, expected):
+    scheduler("qstat", script)
     queue = BatchQueue(BatchSystem.PBS)
-    assert queue.holds(BatchJob("7.server", BatchSystem.PBS, None)) is held
+    assert queue.holds(BatchJob("7.server", BatchSystem.PBS, None)) is expected
 
 
 @pytest.mark.parametrize(
-    ("answer", "held"),
+    ("script", "expected"),
     [
         ("echo job_number: 7", True),
         ("echo 'Following jobs do not exist:' >&2; exit 1", False),
         ("echo 'error: unable to contact qmaster' >&2; exit 1", None),
     ],
 )
-def test_sge(scheduler, monkeypatch, answer, held):
+def test_sge_job_state(scheduler, monkeypatch, script, expected):
     monkeypatch.setenv("SGE_CLUSTER_NAME", "old")
-    scheduler("qstat", answer)
+    scheduler("qstat", script)
     queue = BatchQueue(BatchSystem.SGE)
-    assert queue.holds(BatchJob("7", BatchSystem.SGE, "old")) is held
+    assert queue.holds(BatchJob("7", BatchSystem.SGE, "old")) is expected
     assert queue.holds(BatchJob("7", BatchSystem.SGE, "another")) is None
 
 
@@ -105,7 +105,7 @@ def test_sge(scheduler, monkeypatch, answer, held):
         ({}, None),
         ({"SLURM_JOB_ID": "17", "SLURM_CLUSTER_NAME": "big"}, slurm_job("17")),
         (
-            # An element of an array has a number of its own, by which squeue knows it.
+            # An element of an array has its own id in squeue.
             {"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "12", "SLURM_CLUSTER_NAME": "big"},
             slurm_job("17"),
         ),
@@ -114,10 +114,10 @@ def test_sge(scheduler, monkeypatch, answer, held):
             {"JOB_ID": "7", "SGE_ROOT": "/sge", "SGE_CLUSTER_NAME": "old"},
             BatchJob("7", BatchSystem.SGE, "old"),
         ),
-        ({"JOB_ID": "something else's"}, None),
+        ({"JOB_ID": "of another program"}, None),
     ],
 )
-def test_a_process_knows_its_batch_job(monkeypatch, environment, job):
+def test_batch_job_is_read_from_the_environment(monkeypatch, environment, job):
     for variable in JOB_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     for variable, value in environment.items():

@@ -20,7 +20,7 @@ from launchers.launchpad.database import Databases, LaunchpadFile, open_database
 from launchers.launchpad.embedded import EXECUTABLE
 from launchers.launchpad.feeder import ReleaseTask
 
-REAL = {"host": "mongo.example.org", "port": 27017, "name": "search", "username": "ada"}
+EXTERNAL = {"host": "mongo.example.org", "port": 27017, "name": "search", "username": "ada"}
 
 
 def write(tmp_path, settings, mode=0o644):
@@ -31,7 +31,7 @@ def write(tmp_path, settings, mode=0o644):
 
 
 def test_one_file_configures_all_stores(tmp_path):
-    databases = Databases(LaunchpadFile.read(write(tmp_path, REAL)))
+    databases = Databases(LaunchpadFile.read(write(tmp_path, EXTERNAL)))
     outputs = databases.job_store().docs_store
     candidates = databases.store("candidates", key="candidate_id")
     for store in (outputs, candidates):
@@ -39,22 +39,23 @@ def test_one_file_configures_all_stores(tmp_path):
     assert outputs.collection_name == "outputs"
 
 
-def test_fireworks_reads_the_same_file(launchpad_file):
-    ours = LaunchpadFile.read(launchpad_file)
-    theirs = LaunchPad.from_file(str(launchpad_file))
-    assert (theirs.host, theirs.port, theirs.name) == (ours.host, ours.port, ours.name)
+def test_fireworks_reads_the_same_settings(launchpad_file):
+    settings = LaunchpadFile.read(launchpad_file)
+    launchpad = LaunchPad.from_file(str(launchpad_file))
+    assert (launchpad.host, launchpad.port) == (settings.host, settings.port)
+    assert launchpad.name == settings.name
 
 
 def test_password_comes_from_the_environment_and_is_never_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("GAN_HTVS_MONGO_PASSWORD", "xyzzy")
-    settings = LaunchpadFile.read(write(tmp_path, REAL))
+    settings = LaunchpadFile.read(write(tmp_path, EXTERNAL))
     assert settings.password.get_secret_value() == "xyzzy"
     assert "xyzzy" not in repr(settings)
     assert "xyzzy" not in repr(Databases(settings))
 
 
-def test_a_password_that_others_can_read_is_refused(tmp_path):
-    path = write(tmp_path, REAL | {"password": "xyzzy"})
+def test_password_readable_by_others_is_a_user_error(tmp_path):
+    path = write(tmp_path, EXTERNAL | {"password": "xyzzy"})
     with pytest.raises(UserError, match=r"chmod 600") as error:
         LaunchpadFile.read(path)
     assert "xyzzy" not in str(error.value)
@@ -63,7 +64,7 @@ def test_a_password_that_others_can_read_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("settings", "problem"),
     [
         ("host: [", "not valid YAML"),
         ("- a list", "expected a mapping of settings"),
@@ -72,31 +73,31 @@ def test_a_password_that_others_can_read_is_refused(tmp_path):
         ({"host": "elsewhere", "port": 1, "embedded_storage": "x"}, "embedded_storage"),
     ],
 )
-def test_malformed_files_get_one_sentence(tmp_path, settings, complaint):
+def test_malformed_file_is_a_user_error(tmp_path, settings, problem):
     path = write(tmp_path, settings)
-    with pytest.raises(UserError, match=complaint) as error:
+    with pytest.raises(UserError, match=problem) as error:
         LaunchpadFile.read(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_names_the_cure(tmp_path):
+def test_missing_file_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"gan-htvs init"):
         LaunchpadFile.read(tmp_path / "my_launchpad.yaml")
 
 
-def test_a_server_that_does_not_answer_is_named(tmp_path, free_port):
+def test_unreachable_server_is_a_user_error(tmp_path, free_port):
     port = free_port()
     options = {"mongoclient_kwargs": {"serverSelectionTimeoutMS": 200}}
     path = write(tmp_path, {"host": "127.0.0.1", "port": port, "name": "x"} | options)
     with (
-        pytest.raises(UserError, match=f"No MongoDB answers at 127.0.0.1:{port}"),
+        pytest.raises(UserError, match=f"No MongoDB server responds at 127.0.0.1:{port}"),
         open_databases(path),
     ):
         pass
 
 
-def test_a_uri_that_is_none_gets_one_sentence_without_its_password(tmp_path):
+def test_invalid_uri_is_a_user_error_without_its_password(tmp_path):
     uri = {"host": "mongodb://ada:xyzzy@127.0.0.1:99999/", "uri_mode": True, "name": "x"}
     path = write(tmp_path, uri, mode=0o600)
     with (
@@ -107,9 +108,9 @@ def test_a_uri_that_is_none_gets_one_sentence_without_its_password(tmp_path):
     assert "xyzzy" not in str(error.value)
 
 
-def test_large_outputs_travel_through_gridfs(launchpad_file):
+def test_large_outputs_are_stored_in_gridfs(launchpad_file):
     with open_databases(launchpad_file) as databases, databases.job_store() as store:
-        weights = "w" * 20_000_000  # more than a MongoDB document may hold
+        weights = "w" * 20_000_000  # more than the limit of a MongoDB document
         document = {"uuid": "u", "index": 1, "output": {"weights": weights, "steps": 3}}
         store.update(document, key=["uuid", "index"], save={"data": "weights"})
         assert store.get_output("u", load=True) == {"weights": weights, "steps": 3}
@@ -120,7 +121,7 @@ def test_large_outputs_travel_through_gridfs(launchpad_file):
 
 @pytest.fixture
 def server_with_users(tmp_path, free_port):
-    """A server that somebody else runs, with authentication, and its port."""
+    """Port of an external server with authentication."""
     port = free_port()
     command = [
         str(Path(sys.executable).with_name(EXECUTABLE)),
@@ -148,7 +149,7 @@ def running(command):
         server.wait()
 
 
-def test_an_external_server_with_users_needs_only_the_file(
+def test_external_server_with_users_is_configured_by_the_file(
     tmp_path, server_with_users, monkeypatch
 ):
     monkeypatch.setenv("GAN_HTVS_MONGO_PASSWORD", "xyzzy")
@@ -179,7 +180,7 @@ def test_an_external_server_with_users_needs_only_the_file(
 
 
 @pytest.mark.parametrize("uri_mode", [False, True])
-def test_a_connection_string_with_credentials_leads_to_its_database(
+def test_connection_string_with_credentials_works(
     tmp_path, server_with_users, uri_mode, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -188,7 +189,7 @@ def test_a_connection_string_with_credentials_leads_to_its_database(
     with open_databases(path) as databases:
         launchpad = databases.launchpad()
         launchpad.initialize()
-        task = ReleaseTask(owner="nobody")  # opens the databases beside its launchpad
+        task = ReleaseTask(owner="unknown")  # opens the databases of its launchpad
         launchpad.add_wf(Firework(task, spec={"_add_launchpad_and_fw_id": True}))
         launch_rocket(launchpad, FWorker(), strm_lvl="ERROR")
         with databases.job_store() as store:
@@ -205,9 +206,7 @@ def test_a_connection_string_with_credentials_leads_to_its_database(
 
 
 @pytest.mark.parametrize("authsource", ["search", "nowhere"])
-def test_users_that_are_looked_up_in_the_wrong_database_are_told_where(
-    tmp_path, server_with_users, authsource
-):
+def test_wrong_authsource_is_a_user_error(tmp_path, server_with_users, authsource):
     user = {"username": "ada", "password": "xyzzy", "name": "search", "authsource": authsource}
     path = write(tmp_path, {"host": "127.0.0.1", "port": server_with_users, **user}, mode=0o600)
     with (
@@ -220,7 +219,7 @@ def test_users_that_are_looked_up_in_the_wrong_database_are_told_where(
 
 @pytest.fixture
 def certificates(tmp_path):
-    """A certificate for 127.0.0.1 that signs itself, with its key, and another one."""
+    """A self-signed certificate for 127.0.0.1 with its key, and another certificate."""
     for name in ("server", "other"):
         command = (
             "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 "
@@ -237,7 +236,7 @@ def certificates(tmp_path):
 
 @pytest.fixture
 def tls_server(certificates, running_server):
-    """The port of a relay that speaks TLS before a server that does not."""
+    """Port of a TLS relay in front of a server without TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
 
@@ -268,7 +267,7 @@ def tls_server(certificates, running_server):
 QUICK = {"serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 1000}
 
 
-def test_a_server_with_tls_is_reached_by_one_that_trusts_it(tmp_path, certificates, tls_server):
+def test_tls_server_is_reached_with_its_certificate(tmp_path, certificates, tls_server):
     ca = str(certificates / "server.pem")
     options = {"tls": True, "tlsCAFile": ca, "directConnection": True}
     in_file = {"host": "127.0.0.1", "port": tls_server, "name": "x", "mongoclient_kwargs": options}
@@ -296,7 +295,7 @@ def test_a_server_with_tls_is_reached_by_one_that_trusts_it(tmp_path, certificat
         ({}, r"tls\?"),
     ],
 )
-def test_what_prevents_a_connection_is_told_and_not_that_no_server_answers(
+def test_failed_handshake_is_a_user_error_with_the_cause(
     tmp_path, certificates, tls_server, options, cause
 ):
     files = {
@@ -307,13 +306,13 @@ def test_what_prevents_a_connection_is_told_and_not_that_no_server_answers(
     path = write(tmp_path, settings | {"mongoclient_kwargs": QUICK | files})
     with pytest.raises(UserError, match=cause) as error, open_databases(path):
         pass
-    assert "No MongoDB answers" not in str(error.value)
+    assert "No MongoDB server" not in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("options", [{"tls": True}, {"replicaSet": "rs1"}])
-def test_a_server_without_tls_or_replica_set_is_told_as_that(tmp_path, running_server, options):
+def test_server_without_tls_or_replica_set_is_a_user_error(tmp_path, running_server, options):
     settings = {"host": "127.0.0.1", "port": running_server.port, "name": "x"}
     path = write(tmp_path, settings | {"mongoclient_kwargs": QUICK | options})
     with (
@@ -321,22 +320,25 @@ def test_a_server_without_tls_or_replica_set_is_told_as_that(tmp_path, running_s
         open_databases(path),
     ):
         pass
-    assert "No MongoDB answers" not in str(error.value)
+    assert "No MongoDB server" not in str(error.value)
 
 
-def test_who_may_not_write_is_told_so(tmp_path, server_with_users, monkeypatch):
+def test_missing_write_permission_is_a_user_error(tmp_path, server_with_users, monkeypatch):
     monkeypatch.setenv("GAN_HTVS_MONGO_PASSWORD", "xyzzy")
     user = {"name": "search", "username": "reader", "authsource": "search"}
     path = write(tmp_path, {"host": "127.0.0.1", "port": server_with_users, **user})
     with (
-        pytest.raises(UserError, match=r"does not let reader do this.*readWrite") as error,
+        pytest.raises(UserError, match=r"reader.*readWrite") as error,
         open_databases(path) as databases,
     ):
         databases.launchpad().initialize()
     assert "xyzzy" not in str(error.value)
 
 
-def test_a_misspelled_key_is_told_but_those_of_others_are_not(tmp_path):
-    with pytest.raises(UserError, match="'embeded_storage'; perhaps 'embedded_storage'"):
-        LaunchpadFile.read(write(tmp_path, REAL | {"embeded_storage": "x"}))
-    assert LaunchpadFile.read(write(tmp_path, REAL | {"ssl_ca_certs": None})).host == REAL["host"]
+def test_misspelled_key_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="'embeded_storage'"):
+        LaunchpadFile.read(write(tmp_path, EXTERNAL | {"embeded_storage": "x"}))
+    assert (
+        LaunchpadFile.read(write(tmp_path, EXTERNAL | {"ssl_ca_certs": None})).host
+        == EXTERNAL["host"]
+    )

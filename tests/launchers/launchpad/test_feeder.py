@@ -1,4 +1,4 @@
-"""What is queued, when, and how often."""
+"""Queueing of the units of campaigns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ N_COMPOSITIONS = len(COMPOSITIONS)
 
 
 def campaign_of(**changes):
-    """Make a campaign with a generator and without prescreen."""
+    """Return a campaign with a generator and without prescreen."""
     settings = {"compositions": COMPOSITIONS, "sampling": SAMPLING, "prescreen": None}
     return mg_o(**(settings | changes))
 
@@ -45,7 +45,7 @@ def feeder_of(databases, campaign=None, **options):
 
 
 def store(databases, outputs):
-    """Leave these outputs of jobs, by uuid."""
+    """Store outputs of jobs, by uuid."""
     documents = [
         {"uuid": uuid, "index": 1, "output": jsanitize(output, strict=True, enum_values=True)}
         for uuid, output in outputs.items()
@@ -54,15 +54,15 @@ def store(databases, outputs):
         job_store.update(documents)
 
 
-def store_shared(feeder, phases=(), but=()):
-    """Let references and training be done, with these relaxed reference phases."""
+def store_shared(feeder, phases=(), except_for=()):
+    """Store the outputs of references, with these relaxed phases, and of training."""
     (relaxing, *_) = feeder.units.flows.shared["references"].jobs
-    outputs = {key: {} for key in feeder.units.shared if key not in but}
+    outputs = {key: {} for key in feeder.units.shared if key not in except_for}
     store(feeder.databases, outputs | {relaxing.output.uuid: {name: relaxed() for name in phases}})
 
 
 def store_selection(feeder, number, ids):
-    """Let a composition be done, with survivors of these ids."""
+    """Store the selection of a composition with survivors of these ids."""
     structure, result = rocksalt(), relaxed()
     survivors = [Survivor(proposal=proposal(name, structure), relaxed=result) for name in ids]
     store(
@@ -71,7 +71,7 @@ def store_selection(feeder, number, ids):
 
 
 def end_workflows(feeder, n):
-    """Let the releases of some workflows have run."""
+    """Set the releases of some workflows to completed."""
     waiting = {"spec.step": "release", "spec.campaign": "mg-o", "state": "WAITING"}
     jobs = feeder.launchpad.fireworks.find(waiting, {"fw_id": 1}).sort("fw_id").limit(n)
     ids = [job["fw_id"] for job in jobs]
@@ -81,16 +81,16 @@ def end_workflows(feeder, n):
 
 
 def names(feeder):
-    return sorted(each["name"] for each in feeder.launchpad.workflows.find({}, {"name": 1}))
+    return sorted(workflow["name"] for workflow in feeder.launchpad.workflows.find({}, {"name": 1}))
 
 
 def candidates(feeder):
-    """Ids of the candidates of each workflow."""
+    """Return the ids of the candidates of each workflow."""
     gates = feeder.launchpad.fireworks.find({"spec.step": "gate"}, {"fw_id": 1, "spec": 1})
     ids = {gate["fw_id"]: gate["spec"]["candidate_id"] for gate in gates}
     workflows = feeder.launchpad.workflows.find({}, {"nodes": 1})
-    found = [sorted(ids[n] for n in each["nodes"] if n in ids) for each in workflows]
-    return [each for each in found if each]
+    chunks = [sorted(ids[n] for n in doc["nodes"] if n in ids) for doc in workflows]
+    return [chunk for chunk in chunks if chunk]
 
 
 def test_references_and_training_are_queued_first(databases):
@@ -112,7 +112,7 @@ def test_compositions_wait_for_references_and_training(databases):
     assert feeder.backlog() == (N_COMPOSITIONS, 0, 0, 0)
 
 
-def test_a_workflow_that_ends_makes_room_for_another(databases):
+def test_number_of_unfinished_workflows_is_limited(databases):
     feeder = feeder_of(databases, workflows_at_once=2)
     store_shared(feeder)
     assert feeder.backlog() == (0, 2, 2, 0)
@@ -121,12 +121,12 @@ def test_a_workflow_that_ends_makes_room_for_another(databases):
     assert feeder.feed() == 0
     end_workflows(feeder, 1)
     assert feeder.feed() == 1
-    assert feeder_of(databases).feed() == 0  # the bound is remembered
+    assert feeder_of(databases).feed() == 0  # the limit is stored
     assert feeder_of(databases, workflows_at_once=100).feed() == 1
     assert feeder.backlog() == (N_COMPOSITIONS, 0, 0, 0)
 
 
-def test_candidates_follow_from_selections_in_chunks(databases):
+def test_survivors_of_selections_are_queued_in_chunks(databases):
     feeder = feeder_of(databases)
     store_shared(feeder)
     feeder.feed()
@@ -140,7 +140,7 @@ def test_candidates_follow_from_selections_in_chunks(databases):
     assert feeder.feed() == 0
 
 
-def test_nothing_is_evaluated_before_the_references_are_there(databases):
+def test_candidates_wait_for_the_references(databases):
     feeder = feeder_of(databases)
     feeder.feed()
     store_selection(feeder, 0, ["a"])
@@ -172,7 +172,7 @@ def test_candidates_are_queued_before_more_compositions(databases):
     assert candidates(feeder) == [["a"]]
 
 
-def test_a_candidate_with_a_verdict_is_not_evaluated_again(databases):
+def test_candidate_with_verdict_is_not_evaluated_again(databases):
     feeder = feeder_of(databases)
     store_shared(feeder)
     gate = {"campaign": "mg-o", "step": "gate", "candidate_id": "a"}
@@ -184,7 +184,7 @@ def test_a_candidate_with_a_verdict_is_not_evaluated_again(databases):
 
 
 @pytest.mark.parametrize("names_of_survivors", [(), tuple(f"{n:03d}" for n in range(CHUNK + 1))])
-def test_many_feeders_queue_nothing_twice(databases, names_of_survivors):
+def test_concurrent_feeders_queue_nothing_twice(databases, names_of_survivors):
     feeder = feeder_of(databases, workflows_at_once=3)
     store_shared(feeder)
     if names_of_survivors:
@@ -196,7 +196,7 @@ def test_many_feeders_queue_nothing_twice(databases, names_of_survivors):
     assert sorted(chain.from_iterable(candidates(feeder))) == list(names_of_survivors)
 
 
-def test_what_a_killed_feeder_added_by_halves_is_added_again(databases, monkeypatch):
+def test_incomplete_workflows_of_killed_feeder_are_added_again(databases, monkeypatch):
     feeder = feeder_of(databases)
     store_shared(feeder)
     insert = Collection.insert_many
@@ -211,25 +211,25 @@ def test_what_a_killed_feeder_added_by_halves_is_added_again(databases, monkeypa
         patch.setattr(Collection, "insert_many", insert_some_and_die)
         with pytest.raises(KeyboardInterrupt):
             feeder.feed()
-    assert 0 < feeder.feed() < N_COMPOSITIONS  # what was complete stays
+    assert 0 < feeder.feed() < N_COMPOSITIONS  # complete workflows are kept
     workflows = list(feeder.launchpad.workflows.find())
-    units = {each["metadata"]["unit"] for each in workflows}
+    units = {workflow["metadata"]["unit"] for workflow in workflows}
     assert len(units) == len(workflows) == N_COMPOSITIONS
     ids = [job["fw_id"] for job in feeder.launchpad.fireworks.find({}, {"fw_id": 1})]
-    assert sorted(ids) == sorted(node for each in workflows for node in each["nodes"])
+    assert sorted(ids) == sorted(node for workflow in workflows for node in workflow["nodes"])
 
 
-def test_references_release_every_campaign_that_shares_them(databases):
+def test_references_release_all_campaigns_that_share_them(databases):
     first = feeder_of(databases)
     second = feeder_of(databases, campaign_of(name="second"))
     first.feed()
-    assert second.feed() == 0  # references and training are queued already
+    assert second.feed() == 0  # references and training are already queued
     store_shared(first)
     assert feed_all(databases, first.units.references) == 2 * N_COMPOSITIONS
     assert feed_all(databases) == 0
 
 
-def test_a_campaign_that_cannot_be_fed_does_not_stop_the_others(databases, monkeypatch):
+def test_other_campaigns_are_fed_after_an_error(databases, monkeypatch):
     _, second = (feeder_of(databases, campaign_of(name=name)) for name in ("first", "second"))
     feed = Feeder.feed
 
@@ -247,7 +247,7 @@ def test_a_campaign_that_cannot_be_fed_does_not_stop_the_others(databases, monke
 @pytest.mark.parametrize(
     "changes", [{"unheard_of": 1}, {"generator": {"overrides": {"unheard_of": 1}}}]
 )
-def test_a_campaign_of_another_version_is_not_fed(databases, changes):
+def test_campaign_of_another_version_is_not_fed(databases, changes):
     feeder_of(databases)
     settings = campaign_of(name="newer").model_dump(mode="json") | changes
     submission = {"owners": ["newer"]}
@@ -258,22 +258,22 @@ def test_a_campaign_of_another_version_is_not_fed(databases, changes):
 
 
 def test_references_of_the_potentials_of_a_prescreen_are_shared(databases):
-    prescreen = {"potential": "sevennet-0"}  # and CHGNet confirms
+    prescreen = {"potential": "sevennet-0"}  # confirmed by CHGNet
     first = feeder_of(databases, campaign_of(prescreen=prescreen))
     second = feeder_of(databases, campaign_of(name="second", prescreen=prescreen))
-    assert first.feed() == 3  # the references of CHGNet serve candidates and confirmation
+    assert first.feed() == 3  # candidates and confirmation share the references of CHGNet
     assert names(first) == ["references", "references sevennet-0", "train generator"]
     assert second.feed() == 0
     assert second.backlog().queued == 3
     _, screening, _ = first.units.shared
-    store_shared(first, but=[screening])
-    assert first.feed() == 0  # no composition starts without a hull
+    store_shared(first, except_for=[screening])
+    assert first.feed() == 0  # compositions need a hull
     store_shared(first)
-    # The release at the end of that unit lets the compositions of both campaigns start.
+    # The release of that unit queues the compositions of both campaigns.
     assert feed_all(databases, screening) == 2 * N_COMPOSITIONS
 
 
-def test_every_job_has_its_workers_and_no_credentials(databases):
+def test_jobs_have_a_category_and_no_credentials(databases):
     feeder = feeder_of(databases)
     feeder.feed()
     store_shared(feeder, phases=["MgO periclase"])
@@ -294,7 +294,7 @@ def test_every_job_has_its_workers_and_no_credentials(databases):
         assert len(bson.encode(job)) < 500_000
 
 
-def test_a_machine_without_gpu_sends_everything_elsewhere(databases):
+def test_routing_can_avoid_the_gpu_category(databases):
     routing = {"train": "cpu", "generate": "cpu"}
     feeder = feeder_of(databases, campaign_of(routing=routing))
     feeder.feed()
@@ -303,7 +303,7 @@ def test_a_machine_without_gpu_sends_everything_elsewhere(databases):
     assert set(feeder.launchpad.fireworks.distinct("spec._category")) == {"cpu"}
 
 
-def test_what_everything_waits_for_is_taken_first_and_new_samples_last(databases):
+def test_shared_jobs_have_the_highest_priority_and_sampling_the_lowest(databases):
     feeder = feeder_of(databases, campaign_of(prescreen={"confirm": "none"}))
     feeder.feed()
     store_shared(feeder)
@@ -312,12 +312,12 @@ def test_what_everything_waits_for_is_taken_first_and_new_samples_last(databases
     priorities = {}
     for job in feeder.launchpad.fireworks.find({}, {"spec._priority": 1, "spec.step": 1}):
         priorities.setdefault(job["spec"]["step"], set()).add(job["spec"]["_priority"])
-    assert all(len(each) == 1 for each in priorities.values())
-    in_order = sorted(priorities, key=lambda step: max(priorities[step]))
-    assert in_order == ["propose", "prescreen", "select", "gate", "references", "train", "release"]
+    assert all(len(values) == 1 for values in priorities.values())
+    ascending = sorted(priorities, key=lambda step: max(priorities[step]))
+    assert ascending == ["propose", "prescreen", "select", "gate", "references", "train", "release"]
 
 
-def test_more_structures_evaluate_no_candidate_again(databases):
+def test_extended_campaign_evaluates_only_new_candidates(databases):
     feeder = feeder_of(databases, workflows_at_once=100)
     store_shared(feeder, phases=["MgO periclase"])
     feeder.feed()
@@ -331,14 +331,14 @@ def test_more_structures_evaluate_no_candidate_again(databases):
     assert candidates(more)[-1] == ["c"]
 
 
-def test_more_compositions_are_added_alone(databases):
+def test_only_new_compositions_are_added(databases):
     feeder = feeder_of(databases, campaign_of(compositions=COMPOSITIONS[:1]))
     store_shared(feeder)
     assert feeder.feed() == 1
     assert feeder_of(databases).feed() == N_COMPOSITIONS - 1
 
 
-def test_other_settings_need_an_extension_or_another_name(databases):
+def test_changed_settings_are_a_user_error_without_extend(databases):
     feeder_of(databases)
     changed = campaign_of(thresholds={"pourbaix": 0.4})
     with pytest.raises(UserError, match=r"thresholds.pourbaix.*--extend"):

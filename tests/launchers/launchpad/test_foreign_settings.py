@@ -63,7 +63,7 @@ def gan_htvs(python):
 
 @pytest.fixture
 def group(tmp_path, launchpad_file):
-    """A folder with the launchpad file of another database."""
+    """A folder of a group with the launchpad file of another database."""
     folder = tmp_path / "group"
     folder.mkdir()
     settings = yaml.safe_load(launchpad_file.read_text())
@@ -74,13 +74,13 @@ def group(tmp_path, launchpad_file):
 
 @pytest.fixture
 def job_in_both(launchpad, group):
-    """One job in the database of the launchpad file, and one in that of the group."""
-    with open_databases(group / "my_launchpad.yaml") as others:
-        theirs = others.launchpad()
-        theirs.initialize()
-        for each in (launchpad, theirs):
-            each.add_wf(flow_to_workflow(Flow([store_inputs(1)]), store=None))
-        yield launchpad, theirs
+    """One job on the launchpad of the working directory, and one on that of the group."""
+    with open_databases(group / "my_launchpad.yaml") as databases_of_group:
+        group_launchpad = databases_of_group.launchpad()
+        group_launchpad.initialize()
+        for target in (launchpad, group_launchpad):
+            target.add_wf(flow_to_workflow(Flow([store_inputs(1)]), store=None))
+        yield launchpad, group_launchpad
 
 
 def write(path, **settings):
@@ -92,11 +92,11 @@ def n_jobs(launchpad):
     return len(launchpad.get_fw_ids())
 
 
-# What is read of FW_config.yaml
+# Content of FW_config.yaml
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "part"),
     [
         ("PROFILE_ROCKETS: true", "PROFILE_ROCKETS"),
         ("ping_time_secs: 300", "ping_time_secs"),
@@ -115,23 +115,23 @@ def n_jobs(launchpad):
         ("", "mapping"),
     ],
 )
-def test_wrong_fireworks_settings_are_one_sentence(tmp_path, text, named):
+def test_invalid_fireworks_settings_are_a_user_error(tmp_path, text, part):
     path = tmp_path / "FW_config.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as error:
         checked_settings(path, vars(fw_config))
     assert str(path) in str(error.value)
-    assert named in str(error.value)
+    assert part in str(error.value)
 
 
-def test_settings_that_cannot_be_read_are_one_sentence(tmp_path):
+def test_unreadable_fireworks_settings_are_a_user_error(tmp_path):
     folder = tmp_path / "FW_config.yaml"
     folder.mkdir()
     with pytest.raises(UserError, match="cannot be read"):
         checked_settings(folder, vars(fw_config))
 
 
-def test_credentials_under_a_wrong_key_are_not_shown(tmp_path):
+def test_credentials_in_fireworks_settings_are_not_shown(tmp_path):
     path = tmp_path / "FW_config.yaml"
     for settings in ({"LAUNCHPAD_LOC": {"password": "xyzzy"}}, {"MONGO_PASSWORD": "xyzzy"}):
         with pytest.raises(UserError) as error:
@@ -139,7 +139,7 @@ def test_credentials_under_a_wrong_key_are_not_shown(tmp_path):
         assert "xyzzy" not in str(error.value)
 
 
-def test_settings_that_concern_the_work_are_kept(tmp_path):
+def test_effective_fireworks_settings_are_kept(tmp_path):
     kept = {
         "PING_TIME_SECS": 300,
         "RAPIDFIRE_SLEEP_SECS": 0.5,
@@ -155,17 +155,17 @@ def test_settings_that_concern_the_work_are_kept(tmp_path):
     assert checked_settings(path, vars(fw_config)) == kept
 
 
-# What importing FireWorks does in every process of this package
+# Import of FireWorks in all processes
 
 SHOW = """
 import launchers, json, sys
 from fireworks import fw_config as c
-found = [c.PING_TIME_SECS, c.USER_PACKAGES[-1], c.FWORKER_LOC, c.MongoClient.__module__]
-print(json.dumps(found))
+shown = [c.PING_TIME_SECS, c.USER_PACKAGES[-1], c.FWORKER_LOC, c.MongoClient.__module__]
+print(json.dumps(shown))
 """
 
 
-def test_importing_fireworks_prints_nothing_and_uses_the_settings(python, tmp_path, home, group):
+def test_fireworks_import_is_silent_and_uses_the_settings(python, tmp_path, home, group):
     settings = {"PING_TIME_SECS": 77, "ADD_USER_PACKAGES": ["my_tasks"], "ECHO_TEST": "hello"}
     settings |= {"CONFIG_FILE_DIR": str(group)}
     write(group / "my_fworker.yaml", name="node")
@@ -179,7 +179,7 @@ def test_importing_fireworks_prints_nothing_and_uses_the_settings(python, tmp_pa
     assert shown.stderr == ""
 
 
-def test_spawned_processes_print_nothing_either(python, tmp_path):
+def test_fireworks_import_is_silent_in_spawned_processes(python, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import multiprocessing\n"
@@ -190,11 +190,11 @@ def test_spawned_processes_print_nothing_either(python, tmp_path):
         "    assert child.exitcode == 0\n"
     )
     path = write(tmp_path / "settings.yaml", ECHO_TEST="hello")
-    found = python(program, FW_CONFIG_FILE=path)
-    assert (found.returncode, found.stdout.strip()) == (0, ""), found.stderr
+    result = python(program, FW_CONFIG_FILE=path)
+    assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
 
 
-def test_the_first_of_several_files_is_in_effect(tmp_path, home, monkeypatch):
+def test_first_fireworks_file_is_in_effect(tmp_path, home, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("FW_CONFIG_FILE", str(write(tmp_path / "named.yaml")))
@@ -208,7 +208,7 @@ def test_the_first_of_several_files_is_in_effect(tmp_path, home, monkeypatch):
 # The command line
 
 
-def test_stdout_holds_nothing_but_the_document(gan_htvs, tmp_path, home, launchpad, group):
+def test_stdout_contains_only_the_document(gan_htvs, tmp_path, home, launchpad, group):
     path = write(tmp_path / "settings.yaml", CONFIG_FILE_DIR=str(group), ECHO_TEST="hello")
     assert json.loads(gan_htvs("candidates", "--format", "json", FW_CONFIG_FILE=path).stdout) == []
     write(home / ".fireworks" / "FW_config.yaml", ECHO_TEST="home")  # "Found many potential paths"
@@ -216,33 +216,31 @@ def test_stdout_holds_nothing_but_the_document(gan_htvs, tmp_path, home, launchp
 
 
 @pytest.mark.parametrize("where", ["CONFIG_FILE_DIR", "LAUNCHPAD_LOC", "home"])
-def test_lpad_acts_on_the_launchpad_file_of_the_working_directory(
+def test_lpad_uses_launchpad_file_of_working_directory(
     gan_htvs, tmp_path, home, group, job_in_both, where
 ):
-    ours, theirs = job_in_both
-    theirs_file = group / "my_launchpad.yaml"
+    own_launchpad, group_launchpad = job_in_both
+    group_file = group / "my_launchpad.yaml"
     variables = {}
     if where == "home":
-        (home / ".fireworks" / theirs_file.name).write_text(theirs_file.read_text())
+        (home / ".fireworks" / group_file.name).write_text(group_file.read_text())
     else:
-        value = group if where == "CONFIG_FILE_DIR" else theirs_file
+        value = group if where == "CONFIG_FILE_DIR" else group_file
         path = write(tmp_path / "settings.yaml", **{where: str(value)})
         variables["FW_CONFIG_FILE"] = path
-    today = f"{datetime.now():%Y-%m-%d}"  # noqa: DTZ005 - what lpad takes for a confirmation
+    today = f"{datetime.now():%Y-%m-%d}"  # noqa: DTZ005 - lpad's confirmation
     reset = gan_htvs("lpad", "reset", "--password", today, **variables)
     assert reset.returncode == 0, reset.stderr
-    assert (n_jobs(ours), n_jobs(theirs)) == (0, 1)
+    assert (n_jobs(own_launchpad), n_jobs(group_launchpad)) == (0, 1)
     (tmp_path / "my_launchpad.yaml").unlink()
     reset = gan_htvs("lpad", "reset", "--password", today, **variables)
     assert reset.returncode == USER_ERROR
-    assert n_jobs(theirs) == 1
+    assert n_jobs(group_launchpad) == 1
 
 
-def test_lpad_acts_on_the_launchpad_file_that_an_option_names(
-    gan_htvs, tmp_path, group, job_in_both
-):
-    ours, _ = job_in_both
-    ours.add_wf(flow_to_workflow(Flow([store_inputs(1)]), store=None))
+def test_lpad_uses_launchpad_file_of_an_option(gan_htvs, tmp_path, group, job_in_both):
+    own_launchpad, _ = job_in_both
+    own_launchpad.add_wf(flow_to_workflow(Flow([store_inputs(1)]), store=None))
     for option in (("-l", group / "my_launchpad.yaml"), ("-c", group)):
         counted = gan_htvs("lpad", *option, "get_fws", "-d", "count")
         assert counted.stdout.strip() == "1", counted.stderr
@@ -251,28 +249,28 @@ def test_lpad_acts_on_the_launchpad_file_that_an_option_names(
     assert "typo" in nowhere.stderr
 
 
-def test_rlaunch_works_for_the_launchpad_file_of_the_working_directory(
+def test_rlaunch_uses_launchpad_file_of_working_directory(
     gan_htvs, tmp_path, group, job_in_both, databases
 ):
-    ours, theirs = job_in_both
+    own_launchpad, group_launchpad = job_in_both
     path = write(tmp_path / "settings.yaml", CONFIG_FILE_DIR=str(group))
     job_store = write(tmp_path / "jobflow.yaml", JOB_STORE={"docs_store": {"type": "Nonsense"}})
     launch = gan_htvs("rlaunch", "singleshot", FW_CONFIG_FILE=path, JOBFLOW_CONFIG_FILE=job_store)
     assert launch.returncode == 0, launch.stderr
-    assert ours.get_fw_ids({"state": "COMPLETED"})
-    assert theirs.get_fw_ids({"state": "READY"})
+    assert own_launchpad.get_fw_ids({"state": "COMPLETED"})
+    assert group_launchpad.get_fw_ids({"state": "READY"})
     with databases.store("outputs", key="uuid") as outputs:
         assert outputs.count() == 1
 
 
-def test_a_missing_config_file_dir_does_not_matter(gan_htvs, tmp_path, job_in_both):
+def test_missing_config_file_dir_is_ignored(gan_htvs, tmp_path, job_in_both):
     path = write(tmp_path / "settings.yaml", CONFIG_FILE_DIR="/no/such/folder")
     counted = gan_htvs("lpad", "get_fws", "-d", "count", FW_CONFIG_FILE=path)
     assert counted.stdout.strip() == "1", counted.stderr
 
 
 @pytest.mark.parametrize("command", [("status", "--json"), ("lpad", "get_fws"), ("qlaunch", "-h")])
-def test_a_command_refuses_wrong_fireworks_settings(gan_htvs, home, launchpad_file, command):
+def test_invalid_fireworks_settings_stop_a_command(gan_htvs, home, launchpad_file, command):
     path = write(home / ".fireworks" / "FW_config.yaml", PROFILE_ROCKETS=True)
     refused = gan_htvs(*command)
     assert refused.returncode == USER_ERROR
@@ -298,7 +296,7 @@ def test_jobflow_settings_have_no_effect(gan_htvs, tmp_path, home, launchpad, wh
     assert (counted.returncode, counted.stdout) == (0, "0\n"), counted.stderr
 
 
-def test_jobflow_settings_are_hidden_and_shown_again(tmp_path, monkeypatch):
+def test_jobflow_settings_are_hidden_and_restored(tmp_path, monkeypatch):
     monkeypatch.setenv("JOBFLOW_CONFIG_FILE", str(tmp_path / "jobflow.yaml"))
     monkeypatch.setenv("jobflow_uid_type", "ulid")
     before = dict(os.environ)

@@ -21,50 +21,50 @@ def unit(key: str, owner: str = "search") -> Unit:
     return Unit(key, Flow([labeled(add(1, 2), Step.RELAX, owner)]))
 
 
-def test_submitting_twice_adds_nothing(launchpad):
+def test_units_are_not_queued_twice(launchpad):
     assert submit(launchpad, [unit("a"), unit("b")], SEARCH) == 2
     assert submit(launchpad, [unit("a"), unit("b"), unit("c")], SEARCH) == 1
     assert launchpad.states(["search"]) == {("relax", "READY"): 3}
 
 
-def test_nobody_waits_for_a_feeder_of_this_machine_that_was_killed(launchpad, monkeypatch):
+def test_lease_of_killed_local_feeder_is_taken_over(launchpad, monkeypatch):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     with monkeypatch.context() as patch:
         killed = this_worker().model_copy(update={"pid": gone.pid})
         patch.setattr("launchers.launchpad.jobs.this_worker", lambda: killed)
         feeding = launchpad.sole_feeder()
-        feeding.__enter__()(["a"])  # and never leaves
-    monkeypatch.setattr("launchers.launchpad.jobs.LEASE_POLL_SECONDS", None)  # waiting would raise
+        feeding.__enter__()(["a"])  # and is never closed
+    monkeypatch.setattr("launchers.launchpad.jobs.LEASE_POLL_SECONDS", None)  # polling would raise
     assert submit(launchpad, [unit("a")], SEARCH) == 1
 
 
-def test_everybody_waits_for_a_feeder_that_lives(launchpad, monkeypatch):
+def test_lease_of_living_feeder_is_waited_for(launchpad, monkeypatch):
     monkeypatch.setattr("launchers.launchpad.jobs.LEASE_POLL_SECONDS", None)
-    with launchpad.sole_feeder(), pytest.raises(TypeError):  # it would have slept
+    with launchpad.sole_feeder(), pytest.raises(TypeError):  # it polls
         submit(launchpad, [unit("a")], SEARCH)
 
 
-def test_training_is_taken_before_everything_else(launchpad):
+def test_training_has_the_highest_priority(launchpad):
     training = labeled(add(1, 2), Step.TRAIN)
     submit(launchpad, [unit("a"), Unit("b", Flow([training])), unit("c")], SEARCH)
     first, _ = launchpad.checkout_fw(worker_of(["search"]), "/tmp")
     assert first.spec["step"] == "train"
 
 
-def test_initializing_again_keeps_what_is_queued(launchpad):
+def test_initializing_again_keeps_queued_jobs(launchpad):
     submit(launchpad, [unit("a")], SEARCH)
     launchpad.initialize()
     assert launchpad.is_busy(["search"])
 
 
-def test_no_job_carries_the_address_or_password_of_a_store(launchpad):
+def test_jobs_do_not_contain_a_store(launchpad):
     submit(launchpad, [unit("a")], SEARCH)
     task = launchpad.fireworks.find_one()["spec"]["_tasks"][0]
     assert task["store"] is None
 
 
-def test_workers_take_the_work_of_their_owners_only(launchpad):
+def test_workers_run_only_jobs_of_their_owners(launchpad):
     submit(launchpad, [unit("a", SEARCH)], SEARCH)
     assert not launchpad.is_busy(["search", "references"])
     assert not launchpad.run_exists(worker_of(["search", "references"]))
@@ -72,7 +72,7 @@ def test_workers_take_the_work_of_their_owners_only(launchpad):
     assert launchpad.run_exists(worker_of(["search", "references"]))
 
 
-def test_ids_are_unique_with_many_writers(launchpad):
+def test_ids_are_unique_with_concurrent_writers(launchpad):
     with ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(lambda _: launchpad.get_new_fw_id(), range(200)))
     assert len(set(ids)) == 200
@@ -80,7 +80,7 @@ def test_ids_are_unique_with_many_writers(launchpad):
     assert launchpad.get_new_fw_id() == first + 10
 
 
-def test_workflows_that_are_added_in_bulk_draw_their_ids_from_the_same_counter(launchpad):
+def test_ids_of_bulk_workflows_are_unique_with_concurrent_writers(launchpad):
     def add_five(_):
         launchpad.bulk_add_wfs([Workflow([Firework([])]) for _ in range(5)])
 
@@ -90,7 +90,7 @@ def test_workflows_that_are_added_in_bulk_draw_their_ids_from_the_same_counter(l
     assert sorted(ids) == list(range(1, 101))
 
 
-def test_a_launchpad_that_was_never_initialized_says_so(launchpad_file):
+def test_uninitialized_launchpad_is_an_error(launchpad_file):
     with (
         open_databases(launchpad_file) as databases,
         pytest.raises(ValueError, match="initialized"),

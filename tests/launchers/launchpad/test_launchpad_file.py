@@ -21,14 +21,14 @@ ROOT = Path(__file__).parents[3]
 LPAD = Path(sys.executable).with_name("lpad")
 
 
-def test_the_file_of_the_repository_is_the_one_that_new_campaigns_start_from():
+def test_launchpad_file_of_repository_equals_template():
     shipped = (resources.files("launchers.cli") / "templates" / "my_launchpad.yaml").read_text()
     assert (ROOT / "my_launchpad.yaml").read_text() == shipped
 
 
 @pytest.fixture
-def beside_a_server(tmp_path, free_port):
-    """The file of the repository with another port, and its database running."""
+def served_file(tmp_path, free_port):
+    """The launchpad file of the repository with another port and a running database."""
     path = tmp_path / "my_launchpad.yaml"
     port = free_port()
     path.write_text((ROOT / "my_launchpad.yaml").read_text().replace("27027", str(port)))
@@ -39,19 +39,19 @@ def beside_a_server(tmp_path, free_port):
         yield path
 
 
-def test_fireworks_own_lpad_reads_the_file_of_the_repository(beside_a_server):
-    launchpad = LaunchPad.from_file(str(beside_a_server))
+def test_stock_lpad_reads_launchpad_file_of_repository(served_file):
+    launchpad = LaunchPad.from_file(str(served_file))
     launchpad.reset("", require_password=False)
-    launchpad.add_wf(Firework(ScriptTask.from_str("true"), name="asked for"))
-    answer = subprocess.run(
-        [LPAD, "-l", beside_a_server, "get_wflows"],
-        cwd=beside_a_server.parent,
+    launchpad.add_wf(Firework(ScriptTask.from_str("true"), name="test"))
+    output = subprocess.run(
+        [LPAD, "-l", served_file, "get_wflows"],
+        cwd=served_file.parent,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    workflow = json.loads(answer[answer.index("{") :])
-    assert workflow["name"] == "asked for--1"
+    workflow = json.loads(output[output.index("{") :])
+    assert workflow["name"] == "test--1"
     assert workflow["state"] == "READY"
 
 
@@ -68,31 +68,31 @@ def test_fireworks_own_lpad_reads_the_file_of_the_repository(beside_a_server):
         ("host: /tmp/mongodb-27017.sock", "/tmp/mongodb-27017.sock"),
     ],
 )
-def test_an_address_is_complete_and_holds_no_credentials(tmp_path, text, address):
+def test_address_has_a_port_and_no_credentials(tmp_path, text, address):
     path = tmp_path / "my_launchpad.yaml"
     path.write_text(text)
     assert LaunchpadFile.read(path).address == address
 
 
-def of(**settings):
+def settings_of(**settings):
     return LaunchpadFile.model_validate({"host": "db.lab.org", **settings})
 
 
 @pytest.mark.parametrize("blank", [None, ""])
-def test_nulls_and_blanks_mean_the_defaults_of_fireworks(blank):
+def test_null_and_empty_values_are_fireworks_defaults(blank):
     keys = ("port", "username", "password", "logdir", "strm_lvl", "authsource", "uri_mode")
     keys += ("user_indices", "wf_user_indices", "mongoclient_kwargs", "embedded_storage")
-    assert of(**dict.fromkeys(keys, blank)) == of()
-    assert of(name=None).name == LaunchPad(mongoclient_kwargs={"connect": False}).name
+    assert settings_of(**dict.fromkeys(keys, blank)) == settings_of()
+    assert settings_of(name=None).name == LaunchPad(mongoclient_kwargs={"connect": False}).name
     assert LaunchpadFile.model_validate({"host": blank}).host == "localhost"
 
 
 @pytest.mark.parametrize("uri_mode", [False, True])
-def test_a_connection_string_names_the_database_unless_the_file_does(uri_mode):
+def test_database_name_in_connection_string_and_file(uri_mode):
     uri = "mongodb://db.lab.org/lab?retryWrites=false"
-    assert of(host=uri, uri_mode=uri_mode).name == "lab"
-    assert of(host=uri, uri_mode=uri_mode, name="lab").name == "lab"
-    at_admin = of(host="mongodb://ada:pw@db.lab.org/admin", uri_mode=uri_mode, name="lab")
+    assert settings_of(host=uri, uri_mode=uri_mode).name == "lab"
+    assert settings_of(host=uri, uri_mode=uri_mode, name="lab").name == "lab"
+    at_admin = settings_of(host="mongodb://ada:pw@db.lab.org/admin", uri_mode=uri_mode, name="lab")
     assert at_admin.name == "lab"
     for contradiction in (
         {"host": uri, "name": "other"},
@@ -101,7 +101,7 @@ def test_a_connection_string_names_the_database_unless_the_file_does(uri_mode):
         {"host": "mongodb+srv://db.lab.org/?w=1"},
     ):
         with pytest.raises(ValueError, match="name: "):
-            of(uri_mode=uri_mode, **contradiction)
+            settings_of(uri_mode=uri_mode, **contradiction)
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_a_connection_string_names_the_database_unless_the_file_does(uri_mode):
         ),
     ],
 )
-def test_users_are_looked_up_where_fireworks_would(settings, authsource):
-    found = of(**{"password": "pw"} | settings)
-    client = MongoClient(found.uri, **found.client_options(connect=False))
+def test_authsource_is_that_of_fireworks(settings, authsource):
+    file = settings_of(**{"password": "pw"} | settings)
+    client = MongoClient(file.uri, **file.client_options(connect=False))
     credentials = client.options.pool_options._credentials
     assert (credentials.source, credentials.username, credentials.password) == (
         authsource,
@@ -136,21 +136,21 @@ def test_users_are_looked_up_where_fireworks_would(settings, authsource):
     )
 
 
-def test_credentials_that_contradict_each_other_are_refused():
+def test_contradicting_credentials_are_an_error():
     uri = "mongodb://ada:pw@h/lab"
-    assert of(host=uri, username="ada", password="pw").username == "ada"
+    assert settings_of(host=uri, username="ada", password="pw").username == "ada"
     for other in (
         {"username": "bob"},
         {"password": "other"},
         {"mongoclient_kwargs": {"PASSWORD": "x"}},
     ):
         with pytest.raises(ValueError, match="keep one"):
-            of(host=uri, **other)
+            settings_of(host=uri, **other)
 
 
 @pytest.mark.parametrize("value", ["20201231", "1.5", "true", "2024-01-01", "0123"])
 @pytest.mark.parametrize("key", ["password", "username", "name", "authsource"])
-def test_a_number_for_a_text_is_to_be_quoted(tmp_path, key, value):
+def test_unquoted_number_for_text_is_a_user_error(tmp_path, key, value):
     path = tmp_path / "my_launchpad.yaml"
     path.touch(mode=0o600)
     path.write_text(f"host: h\n{key}: {value}\n")
@@ -163,7 +163,7 @@ def test_a_number_for_a_text_is_to_be_quoted(tmp_path, key, value):
 
 
 @pytest.mark.parametrize("word", ["No", "on", "12:34:56", "1-2-3"])
-def test_words_that_only_yaml_1_1_reads_as_something_else_stay_text(tmp_path, word):
+def test_yaml_1_1_booleans_stay_text(tmp_path, word):
     path = tmp_path / "my_launchpad.yaml"
     path.touch(mode=0o600)
     path.write_text(
@@ -188,27 +188,27 @@ def test_words_that_only_yaml_1_1_reads_as_something_else_stay_text(tmp_path, wo
         ("ssl_crlfile", "/crl.pem", "tlsCRLFile"),
     ],
 )
-def test_old_names_of_tls_options_are_refused_with_the_new_one(key, value, modern):
+def test_old_tls_option_is_an_error_with_its_new_name(key, value, modern):
     for settings in (
         {key: value},
         {"mongoclient_kwargs": {key: value}},
         {"host": f"mongodb://h/lab?{key}={value}"},
     ):
         with pytest.raises(ValueError, match=modern) as error:
-            of(**settings)
+            settings_of(**settings)
         assert "hidden" not in str(error.value)
-    assert of(**{key: None}) == of(**{key: ""}) == of()
+    assert settings_of(**{key: None}) == settings_of(**{key: ""}) == settings_of()
 
 
 @pytest.mark.parametrize("key", ["tls", "ssl", "tlsCAFile", "replicaSet", "authMechanism"])
-def test_options_of_pymongo_beside_fireworks_fields_are_refused(key):
+def test_pymongo_options_outside_mongoclient_kwargs_are_an_error(key):
     with pytest.raises(ValueError, match="under mongoclient_kwargs"):
-        of(**{key: "x"})
+        settings_of(**{key: "x"})
     with pytest.raises(ValueError, match=r"ssl: .*under mongoclient_kwargs"):
-        of(ssl=True)
-    assert of(ssl=False) == of()
+        settings_of(ssl=True)
+    assert settings_of(ssl=False) == settings_of()
     with pytest.raises(ValueError, match="perhaps 'authsource'"):
-        of(authSource="admin")
+        settings_of(authSource="admin")
 
 
 @pytest.mark.parametrize(
@@ -232,24 +232,24 @@ def test_options_of_pymongo_beside_fireworks_fields_are_refused(key):
         ({"name": "mongodb://h/lab"}, "name: .*put it into host"),
     ],
 )
-def test_what_no_connection_can_be_made_of_is_refused(settings, problem):
+def test_invalid_connection_settings_are_an_error(settings, problem):
     with pytest.raises(ValidationError) as error:
-        of(**settings)
+        settings_of(**settings)
     assert re.search(problem, first_problem(error.value))
 
 
-def test_options_of_a_connection_string_and_of_the_file_hold_before_ours():
+def test_options_override_defaults():
     for settings in (
         {"host": "mongodb://h/lab?serverSelectionTimeoutMS=50"},
         {"mongoclient_kwargs": {"serverselectiontimeoutms": 50, "tlsCAFile": None}},
     ):
-        found = of(**settings)
-        client = MongoClient(found.uri, **found.client_options(connect=False))
+        file = settings_of(**settings)
+        client = MongoClient(file.uri, **file.client_options(connect=False))
         assert client.options.server_selection_timeout == 0.05
 
 
 @pytest.mark.parametrize("name", ["", "my search", "a/b"])
-def test_a_name_that_no_database_can_have_is_told_in_words(tmp_path, name):
+def test_invalid_database_name_is_a_user_error(tmp_path, name):
     path = tmp_path / "my_launchpad.yaml"
     path.write_text(f"host: 127.0.0.1\nname: '{name}'\n")
     with pytest.raises(UserError, match=f"'{name}' must be one or more characters other than"):

@@ -23,7 +23,7 @@ with store:
 """
 
 
-def as_jobflow_reads_it(launchpad_file):
+def jobflow_settings(launchpad_file):
     return {
         "JOB_STORE": {
             "@module": "jobflow.core.store",
@@ -34,11 +34,9 @@ def as_jobflow_reads_it(launchpad_file):
     }
 
 
-def test_a_worker_with_jobflows_own_settings_writes_where_a_campaign_reads(
-    tmp_path, launchpad_file
-):
+def test_store_in_jobflow_settings_uses_the_campaign_database(tmp_path, launchpad_file):
     configuration = tmp_path / "jobflow.yaml"
-    configuration.write_text(yaml.safe_dump(as_jobflow_reads_it(launchpad_file)))
+    configuration.write_text(yaml.safe_dump(jobflow_settings(launchpad_file)))
     with open_databases(launchpad_file) as databases, databases.job_store() as store:
         environment = os.environ | {"JOBFLOW_CONFIG_FILE": str(configuration)}
         subprocess.run([sys.executable, "-c", WRITE], env=environment, check=True)
@@ -54,7 +52,7 @@ def test_a_worker_with_jobflows_own_settings_writes_where_a_campaign_reads(
         {"host": "mongodb://ada:xyzzy@mongo.example.org/", "uri_mode": True},
     ],
 )
-def test_a_password_connects_and_is_written_nowhere(tmp_path, settings):
+def test_serialized_store_contains_no_password(tmp_path, settings):
     launchpad_file = tmp_path / "my_launchpad.yaml"
     launchpad_file.write_text(yaml.safe_dump(settings | {"name": "search"}))
     launchpad_file.chmod(0o600)
@@ -71,7 +69,7 @@ def test_a_password_connects_and_is_written_nowhere(tmp_path, settings):
     assert read.docs_store.launchpad_file == str(launchpad_file)
 
 
-def test_a_password_that_others_can_read_is_refused(tmp_path):
+def test_password_readable_by_others_is_a_user_error(tmp_path):
     launchpad_file = tmp_path / "my_launchpad.yaml"
     launchpad_file.write_text("{host: mongo.example.org, name: search, password: xyzzy}")
     launchpad_file.chmod(0o644)

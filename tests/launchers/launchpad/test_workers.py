@@ -23,7 +23,7 @@ NO_QUEUE = BatchQueue(None)
 
 
 class Queue(BatchQueue):
-    """A batch system that answers what it is told to."""
+    """A batch system with a fixed answer."""
 
     def __init__(self, answer):
         super().__init__(BatchSystem.SLURM)
@@ -42,7 +42,7 @@ def changed(worker, **changes):
     return worker.model_copy(update=changes)
 
 
-def test_an_identity_survives_the_way_through_a_launch(mine):
+def test_worker_identity_is_stored_in_a_launch(mine):
     fworker = FWorker(name="node", env={"vasp_cmd": "srun vasp_std"})
     attach_worker(fworker, mine)
     launch = {"fworker": fworker.to_dict()}
@@ -51,15 +51,15 @@ def test_an_identity_survives_the_way_through_a_launch(mine):
 
 
 @pytest.mark.parametrize("launch", [None, {}, {"fworker": None}, {"fworker": FWorker().to_dict()}])
-def test_workers_of_fireworks_own_have_no_identity(launch):
+def test_stock_worker_has_no_identity(launch):
     assert worker_of_launch(launch) is None
 
 
-def test_a_process_that_runs_is_alive(mine):
+def test_running_process_is_alive(mine):
     assert mine.liveness(NO_QUEUE) is Liveness.ALIVE
 
 
-def test_a_process_that_ended_is_dead_even_before_its_parent_noticed(mine):
+def test_ended_and_zombie_processes_are_dead(mine):
     child = subprocess.Popen([sys.executable, "-c", ""])
     started = this_worker().started
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie now
@@ -68,57 +68,57 @@ def test_a_process_that_ended_is_dead_even_before_its_parent_noticed(mine):
     assert changed(mine, pid=child.pid).liveness(NO_QUEUE) is Liveness.DEAD
 
 
-def test_a_recycled_pid_is_not_the_worker(mine):
+def test_process_with_reused_pid_is_not_the_worker(mine):
     assert changed(mine, started=mine.started - 1000).liveness(NO_QUEUE) is Liveness.DEAD
     after_clock_change = changed(mine, started=mine.started - 2)
     assert after_clock_change.liveness(NO_QUEUE) is Liveness.ALIVE
 
 
-def test_a_process_of_somebody_else_that_is_not_seen_may_be_hidden(mine):
-    gone = changed(mine, user="somebody else", started=0)
+def test_invisible_process_of_another_user_is_unknown(mine):
+    gone = changed(mine, user="another user", started=0)
     assert gone.liveness(NO_QUEUE) is Liveness.UNKNOWN
 
 
-def test_a_worker_of_another_machine_is_not_judged_unless_nobody_else_can_be_there(mine):
-    elsewhere = changed(mine, host="elsewhere", started=0)
-    assert elsewhere.liveness(NO_QUEUE) is Liveness.UNKNOWN
-    assert elsewhere.liveness(NO_QUEUE, is_single_machine=True) is Liveness.DEAD
+def test_worker_of_another_host_is_unknown_unless_single_machine(mine):
+    remote = changed(mine, host="elsewhere", started=0)
+    assert remote.liveness(NO_QUEUE) is Liveness.UNKNOWN
+    assert remote.liveness(NO_QUEUE, is_single_machine=True) is Liveness.DEAD
 
 
 @pytest.mark.parametrize(
-    ("held", "user", "life"),
+    ("is_queued", "user", "expected"),
     [
         (False, None, Liveness.DEAD),
-        (True, None, Liveness.UNKNOWN),  # it may have died within its batch job
+        (True, None, Liveness.UNKNOWN),  # it may have died while its batch job runs
         (None, None, Liveness.UNKNOWN),
-        (False, "somebody else", Liveness.UNKNOWN),  # whose jobs the queue may hide
+        (False, "another user", Liveness.UNKNOWN),  # the queue may hide jobs of other users
     ],
 )
-def test_a_worker_is_dead_with_its_batch_job(mine, held, user, life):
+def test_worker_is_dead_if_its_batch_job_has_ended(mine, is_queued, user, expected):
     job = {"batch_system": BatchSystem.SLURM, "batch_job": "17", "cluster": "big"}
     worker = changed(mine, host="node7", user=user or mine.user, **job)
-    assert worker.liveness(Queue(held)) is life
+    assert worker.liveness(Queue(is_queued)) is expected
 
 
-def test_versions_are_those_installed_and_what_is_missing_is_left_out(monkeypatch):
+def test_versions_contain_only_installed_packages(monkeypatch):
     monkeypatch.setattr("gan_htvs.core.versions.PACKAGES", ("numpy", "no-such-package"))
     versions.cache_clear()
     try:
-        found = versions()
+        installed = versions()
     finally:
         versions.cache_clear()
-    assert found["numpy"] == metadata.version("numpy")
-    assert set(found) == {"gan-htvs", "python", "numpy"}
+    assert installed["numpy"] == metadata.version("numpy")
+    assert set(installed) == {"gan-htvs", "python", "numpy"}
 
 
-def test_versions_are_compared_where_both_have_the_package():
-    ours = {"ase": "3.29.0", "torch": "2.13.0", "gpaw": "26.7.0"}
-    theirs = {"ase": "3.28.0", "torch": "2.13.0", "chgnet": "0.4.2"}
-    assert differences(ours, theirs) == ["ase 3.29.0 (not 3.28.0)"]
-    assert differences(ours, ours) == []
+def test_only_common_packages_are_compared():
+    expected = {"ase": "3.29.0", "torch": "2.13.0", "gpaw": "26.7.0"}
+    installed = {"ase": "3.28.0", "torch": "2.13.0", "chgnet": "0.4.2"}
+    assert differences(expected, installed) == ["ase 3.29.0 (not 3.28.0)"]
+    assert differences(expected, expected) == []
 
 
-def test_a_stopped_worker_takes_its_children_along_and_leaves_no_exception():
+def test_stopped_worker_kills_its_children_without_exception():
     program = (
         "import signal, subprocess, sys, time\n"
         "from launchers.launchpad.workers import stop_at_once\n"

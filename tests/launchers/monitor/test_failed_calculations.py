@@ -1,4 +1,4 @@
-"""Which failed calculations somebody waits for."""
+"""Listing and retry of failed calculations."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ REFERENCES = CampaignUnits(CAMPAIGN).references
 
 
 class Site:
-    """A launchpad with calculations that have ended, and what they left."""
+    """A launchpad with ended calculations and their outputs."""
 
     def __init__(self, databases):
         self.databases = databases
         self.launchpad = databases.launchpad()
         self.launchpad.initialize()
 
-    def leave(self, uuid, step, candidate, *, owner="mg-o", failed_in=None, state="COMPLETED"):
-        ended = labeled(add(1, 2), step, owner, candidate_id=candidate)
-        ended.set_uuid(uuid)
-        submit(self.launchpad, [Unit(uuid, Flow([ended]))], CAMPAIGN)
+    def add(self, uuid, step, candidate, *, owner="mg-o", failed_in=None, state="COMPLETED"):
+        job_ = labeled(add(1, 2), step, owner, candidate_id=candidate)
+        job_.set_uuid(uuid)
+        submit(self.launchpad, [Unit(uuid, Flow([job_]))], CAMPAIGN)
         self.launchpad.fireworks.update_one(
             {"spec._tasks.job.uuid": uuid}, {"$set": {"state": state}}
         )
@@ -70,13 +70,13 @@ class Site:
             with self.databases.store("outputs", key="uuid") as outputs:
                 outputs.update([{"uuid": uuid, "metadata": labels, "output": output}])
 
-    def judge(self, candidate, stage, band_gap=None):
+    def store_candidate(self, candidate, stage, band_gap=None):
         document = {"candidate_id": candidate, "campaign": "mg-o", "stage": stage}
         with self.databases.store("candidates", key="candidate_id") as candidates:
             candidates.update([document | {"band_gap": band_gap}])
 
     def failed(self):
-        return [each.step for each in failed_calculations(self.databases, CAMPAIGN)]
+        return [calculation.step for calculation in failed_calculations(self.databases, CAMPAIGN)]
 
 
 @pytest.fixture
@@ -85,80 +85,81 @@ def site(launchpad_file):
         yield Site(databases)
 
 
-def test_a_failed_candidate_waits_for_the_first_that_failed(site):
-    site.leave("FM relax 1", Step.RELAX, "a", failed_in="FM relax 1")
-    site.leave("FM relax 2", Step.RELAX, "a", failed_in="FM relax 1")
-    site.leave("FM static", Step.STATIC, "a", failed_in="FM relax 1")
+def test_first_failure_of_a_failed_candidate_is_listed(site):
+    site.add("FM relax 1", Step.RELAX, "a", failed_in="FM relax 1")
+    site.add("FM relax 2", Step.RELAX, "a", failed_in="FM relax 1")
+    site.add("FM static", Step.STATIC, "a", failed_in="FM relax 1")
     assert site.failed() == []
-    site.judge("a", "failed")
+    site.store_candidate("a", "failed")
     assert site.failed() == ["FM relax 1"]
 
 
-def test_an_order_that_failed_beside_a_good_one_is_found(site):
-    site.leave("FM relax 1", Step.RELAX, "a", failed_in="FM relax 1")
-    site.leave("FM relax 2", Step.RELAX, "a", failed_in="FM relax 1")
-    site.leave("AFM relax 1", Step.RELAX, "a")
-    site.judge("a", "generated")
+def test_failed_magnetic_order_of_a_successful_candidate_is_listed(site):
+    site.add("FM relax 1", Step.RELAX, "a", failed_in="FM relax 1")
+    site.add("FM relax 2", Step.RELAX, "a", failed_in="FM relax 1")
+    site.add("AFM relax 1", Step.RELAX, "a")
+    site.store_candidate("a", "generated")
     assert site.failed() == []
     for stage in ("relaxed", "stable", "pourbaix_stable", "photoanode"):
-        site.judge("a", stage, band_gap=2.0)
+        site.store_candidate("a", stage, band_gap=2.0)
         assert site.failed() == ["FM relax 1"]
-    site.judge("a", "rejected")
+    site.store_candidate("a", "rejected")
     assert site.failed() == []
 
 
-def test_a_hybrid_that_failed_is_found_where_a_gap_is_wanted(site):
-    site.leave("hybrid", Step.HYBRID, "a", failed_in="hybrid")
-    site.judge("a", "stable")
+def test_failed_hybrid_is_listed_if_the_candidate_needs_a_gap(site):
+    site.add("hybrid", Step.HYBRID, "a", failed_in="hybrid")
+    site.store_candidate("a", "stable")
     assert site.failed() == []
-    site.judge("a", "pourbaix_stable")
+    site.store_candidate("a", "pourbaix_stable")
     assert site.failed() == ["hybrid"]
-    site.judge("a", "pourbaix_stable", band_gap=2.0)
+    site.store_candidate("a", "pourbaix_stable", band_gap=2.0)
     assert site.failed() == []
 
 
-def test_reference_phases_wait_until_the_hull_is_there(site):
-    site.leave("FM relax 1", Step.RELAX, "phase", owner=REFERENCES, failed_in="FM relax 1")
+def test_failed_reference_phase_is_listed_until_the_reference_set_is_stored(site):
+    site.add("FM relax 1", Step.RELAX, "phase", owner=REFERENCES, failed_in="FM relax 1")
     assert site.failed() == ["FM relax 1"]
     with site.databases.store("outputs", key="uuid") as outputs:
         outputs.update([{"uuid": REFERENCES, "metadata": {}, "output": {}}])
     assert site.failed() == []
 
 
-def test_what_raised_is_among_them_and_what_runs_is_not(site):
-    site.leave("relax", Step.RELAX, "a", state="FIZZLED")
-    site.leave("running", Step.RELAX, "b", state="RUNNING", failed_in="running")
-    site.judge("a", "failed")
-    site.judge("b", "failed")
-    (found,) = failed_calculations(site.databases, CAMPAIGN)
-    assert (found.candidate_id, found.reason) == ("a", "no traceback was left")
+def test_fizzled_jobs_are_listed_and_running_jobs_are_not(site):
+    site.add("relax", Step.RELAX, "a", state="FIZZLED")
+    site.add("running", Step.RELAX, "b", state="RUNNING", failed_in="running")
+    site.store_candidate("a", "failed")
+    site.store_candidate("b", "failed")
+    (calculation,) = failed_calculations(site.databases, CAMPAIGN)
+    assert calculation.candidate_id == "a"
+    assert calculation.is_retryable
 
 
-def test_a_prescreen_that_raised_is_queued_again_and_goes_on(site):
-    site.leave("batch", Step.PRESCREEN, "", state="FIZZLED")
-    site.leave("relax", Step.RELAX, "a", state="FIZZLED")
+def test_fizzled_prescreen_is_queued_again(site):
+    site.add("batch", Step.PRESCREEN, "", state="FIZZLED")
+    site.add("relax", Step.RELAX, "a", state="FIZZLED")
     failed = raised_jobs(site.launchpad, CAMPAIGN)
     assert len(failed) == 1
     queue_again(site.launchpad, failed)
     assert site.launchpad.states(["mg-o"]) == {("prescreen", "READY"): 1, ("relax", "FIZZLED"): 1}
 
 
-def test_they_are_queued_once_and_locks_of_others_stay(site):
-    site.leave("FM relax 1", Step.RELAX, "a", failed_in="FM relax 1")
-    site.leave("another", Step.RELAX, "b")
-    site.judge("a", "failed")
+def test_only_failed_calculations_are_queued_again(site):
+    site.add("FM relax 1", Step.RELAX, "a", failed_in="FM relax 1")
+    site.add("another", Step.RELAX, "b")
+    site.store_candidate("a", "failed")
     queue_again(site.launchpad, failed_calculations(site.databases, CAMPAIGN))
     assert site.launchpad.states(["mg-o"]) == {("relax", "READY"): 1, ("relax", "COMPLETED"): 1}
     assert site.failed() == []
 
 
 ENERGIES = []
-"""What the next relaxations find, eV/atom."""
+"""Results of the next relaxations, eV/atom."""
 
 
 @dataclass
 class ListedEnergyMaker(EnergyMaker):
-    """Finds the energies that a list has."""
+    """Returns energies from a list."""
 
     level_of_theory: str = CHGNET
 
@@ -172,7 +173,7 @@ class ListedEnergyMaker(EnergyMaker):
 
 @dataclass
 class EnergyAsGapMaker(BandGapMaker):
-    """Takes the energy of a structure for its band gap."""
+    """Returns the negative energy of a structure as its band gap."""
 
     def make(self, relaxed, previous=None):
         return mark(self.compute(relaxed), Step.BAND_GAP, "hybrid")
@@ -182,7 +183,7 @@ class EnergyAsGapMaker(BandGapMaker):
         return BandGapResult(band_gap=-relaxed.energy_per_atom)
 
 
-def test_a_candidate_that_is_queued_again_is_judged_by_its_last_energy(site, monkeypatch, tmp_path):
+def test_repeated_candidate_is_evaluated_with_its_last_energy(site, monkeypatch, tmp_path):
     monkeypatch.setattr(jobflow.SETTINGS, "JOB_STORE", site.databases.job_store())
     stability_maker = StabilityMaker(band_gap_maker=EnergyAsGapMaker())
     maker = CandidateMaker(energy_maker=ListedEnergyMaker(), stability_maker=stability_maker)
@@ -207,7 +208,7 @@ def test_a_candidate_that_is_queued_again_is_judged_by_its_last_energy(site, mon
     queue_again(site.launchpad, [again])
     assert run() == (-6.33, 6.33)
     queue_again(site.launchpad, [again])
-    assert run() == (-6.0, None)  # not stable enough for a band gap any more
+    assert run() == (-6.0, None)  # no longer stable enough for a band gap
     assert site.launchpad.states(["mg-o"]) == {
         ("relax", "COMPLETED"): 1,
         ("gate", "COMPLETED"): 1,

@@ -30,33 +30,33 @@ from launchers.monitor.findings import (
         (None, Severity.SKIPPED),
     ],
 )
-def test_the_check_decides_how_severe_a_failure_is(severity, expected):
+def test_check_sets_the_severity_of_a_failure(severity, expected):
     finding = Check("VASP", lambda: failure("gone", "install it"), severity).run()
     assert finding.severity is expected
     assert finding.where == "VASP"
 
 
 @pytest.mark.parametrize("severity", [Severity.FAILURE, Severity.WARNING, Severity.SKIPPED])
-def test_what_is_no_failure_keeps_its_severity(severity):
+def test_other_findings_keep_their_severity(severity):
     for finding in (ok("there"), warning("slow", "wait"), skipped("nothing to check")):
         assert Check("VASP", lambda f=finding: f, severity).run().severity is finding.severity
 
 
-def test_what_is_not_needed_is_not_checked():
+def test_unneeded_check_does_not_run():
     event = threading.Event()
     Check("VASP", event.set, None).run()
     assert not event.is_set()
 
 
 @pytest.mark.parametrize("severity", [Severity.FAILURE, Severity.WARNING])
-def test_a_crash_is_a_failure_that_names_the_exception(severity):
+def test_exception_of_a_check_is_a_failure(severity):
     finding = Check("VASP", lambda: 1 / 0, severity).run()
     assert finding.severity is Severity.FAILURE
     assert "ZeroDivisionError: division by zero" in finding.what
     assert finding.fix
 
 
-def test_a_user_error_is_a_failure_with_its_sentence():
+def test_user_error_of_a_check_is_a_failure_with_its_message():
     def find():
         raise UserError("a: wrong; correct it.")
 
@@ -65,18 +65,17 @@ def test_a_user_error_is_a_failure_with_its_sentence():
     assert Check("file", find, Severity.WARNING).run().severity is Severity.WARNING
 
 
-def test_a_check_that_hangs_does_not_delay_the_others():
+def test_timed_out_check_is_a_failure_and_others_run():
     never = threading.Event()
     hung, other = run_checks(
         [Check("disk", never.wait, seconds=0.05), Check("GPU", lambda: ok(""))]
     )
     assert hung.severity is Severity.FAILURE
-    assert "no answer" in hung.what
     assert hung.fix
     assert other.severity is Severity.OK
 
 
-def test_what_checks_print_does_not_reach_stdout(capsys):
+def test_output_of_checks_does_not_reach_stdout(capsys):
     def find():
         print("chatter")  # noqa: T201
         return ok("")
@@ -86,10 +85,12 @@ def test_what_checks_print_does_not_reach_stdout(capsys):
     assert sys.stdout is not sys.stderr
 
 
-def test_the_exit_code_follows_the_most_severe_finding(capsys):
+def test_exit_code_depends_on_most_severe_finding(capsys):
     def code(*severities, strict):
         try:
-            conclude([Finding(each, "") for each in severities], as_json=False, strict=strict)
+            conclude(
+                [Finding(severity, "") for severity in severities], as_json=False, strict=strict
+            )
         except typer.Exit as stop:
             return stop.exit_code
         return 0
@@ -100,7 +101,7 @@ def test_the_exit_code_follows_the_most_severe_finding(capsys):
     assert code(Severity.FAILURE, Severity.OK, strict=False) == 1
 
 
-def test_findings_are_written_as_json(capsys):
+def test_findings_are_printed_as_json(capsys):
     conclude([Finding(Severity.OK, "there", "GPU")], as_json=True, strict=True)
     assert json.loads(capsys.readouterr().out) == [
         {"severity": "ok", "what": "there", "where": "GPU", "fix": None}

@@ -74,8 +74,8 @@ def candidate(candidate_id="a", prescreen=PRESCREEN, **fields):
 
 
 @pytest.fixture
-def tell(launchpad_file):
-    """Tell the way of a candidate for which these documents are stored."""
+def show(launchpad_file):
+    """Store the documents of a candidate and run ``gan-htvs show``."""
 
     def call(*arguments, stored, relaxed=None):
         proposed = proposal("a", MNO)
@@ -115,15 +115,15 @@ def tell(launchpad_file):
 
 def lines(result):
     assert result.exit_code == 0, result.output
-    told = [" ".join(line.split()) for line in result.output.splitlines()]
-    return [line for line in told if line]
+    output = [" ".join(line.split()) for line in result.output.splitlines()]
+    return [line for line in output if line]
 
 
-def test_the_way_of_a_candidate_that_left(tell):
+def test_provenance_of_rejected_candidate(show):
     reason = "confirmation: the potentials disagree"
     disagreement = "disagreement +0.150 eV/atom, after 20 steps"
-    told = lines(tell("a", stored=candidate(reason=reason)))
-    assert told[0] == "MnO a of search"
+    output = lines(show("a", stored=candidate(reason=reason)))
+    assert output[0] == "MnO a of search"
     for line in (
         "stage rejected",
         f"reason {reason}",
@@ -138,10 +138,10 @@ def test_the_way_of_a_candidate_that_left(tell):
         "volume change -12.3%",
         "moments Mn 4.50, Mn -4.50, O 0.12, O 0.00; total 0.1 Bohr magnetons",
     ):
-        assert line in told
+        assert line in output
 
 
-def test_a_candidate_is_followed_to_its_checkpoint_seed_jobs_and_folders(tell, launchpad_file):
+def test_provenance_includes_checkpoint_seed_and_jobs(show, launchpad_file):
     spec = {"campaign": "search", "_tasks": [{"job": {"uuid": "other"}}]}
     gate = {"spec": spec | {"step": "gate", "candidate_id": "a"}, "launches": [1, 2]}
     batch = {"spec": spec | {"step": "prescreen", "_tasks": [{"job": {"uuid": "prescreen of a"}}]}}
@@ -173,19 +173,19 @@ def test_a_candidate_is_followed_to_its_checkpoint_seed_jobs_and_folders(tell, l
         proposer="gan", requested_composition="Mn2O2", index=3, seed=7, checkpoint="c0ffee" * 10
     )
     stored = candidate().model_copy(update={"origin": sampled})
-    told = lines(tell("a", stored=stored))
-    assert "origin gan, Mn2O2, sample 3 of seed 7" in told
-    assert f"checkpoint sha256 {'c0ffee' * 10}" in " ".join(told)
-    assert told[-3:] == [
+    output = lines(show("a", stored=stored))
+    assert "origin gan, Mn2O2, sample 3 of seed 7" in output
+    assert f"checkpoint sha256 {'c0ffee' * 10}" in " ".join(output)
+    assert output[-3:] == [
         "job 1 propose: not launched yet",
         "job 2 prescreen: not launched yet",
         "job 3 gate, fizzled: node7:/runs/2",
     ]
-    document = json.loads(tell("a", "--json", stored=stored).output)
+    document = json.loads(show("a", "--json", stored=stored).output)
     assert [job["folder"] for job in document["jobs"]] == [None, None, "node7:/runs/2"]
 
 
-def test_what_the_gate_judged_outdoes_the_prescreen(tell):
+def test_evaluated_structure_replaces_that_of_the_prescreen(show):
     by_vasp = RELAXED.model_copy(
         update={"magmoms": [4.0, 4.0, 0.0, 0.0], "volume_change": 0.02, "level_of_theory": "PBE+U"}
     )
@@ -197,17 +197,17 @@ def test_what_the_gate_judged_outdoes_the_prescreen(tell):
         energy_per_atom=-9.0,
         energy_above_hull=0.01,
     )
-    told = lines(tell("a", stored=stored, relaxed=by_vasp))
-    assert "overlap removal replaced all coordinates" in told
-    assert "prescreen passed, after 2 steps" in told
-    assert "volume change +2.0%" in told
-    assert "moments Mn 4.00, Mn 4.00, O 0.00, O 0.00; total 8.0 Bohr magnetons" in told
-    assert any(line.startswith("PBE+U, final -9.000 eV/atom, 0.010") for line in told)
+    output = lines(show("a", stored=stored, relaxed=by_vasp))
+    assert "overlap removal replaced all coordinates" in output
+    assert "prescreen passed, after 2 steps" in output
+    assert "volume change +2.0%" in output
+    assert "moments Mn 4.00, Mn 4.00, O 0.00, O 0.00; total 8.0 Bohr magnetons" in output
+    assert any(line.startswith("PBE+U, final -9.000 eV/atom, 0.010") for line in output)
 
 
-def test_programs_get_a_document_and_people_a_figure(tell, tmp_path):
+def test_json_and_figure_can_be_written_together(show, tmp_path):
     figure = tmp_path / "curve.png"
-    result = tell("a", "--json", "--figure", str(figure), stored=candidate())
+    result = show("a", "--json", "--figure", str(figure), stored=candidate())
     document = json.loads(result.stdout)
     assert document["prescreen"]["rejected_at"] == "confirmation"
     assert document["relaxation"]["curve"]["energies"] == CURVE.energies
@@ -215,22 +215,21 @@ def test_programs_get_a_document_and_people_a_figure(tell, tmp_path):
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
-def test_one_that_was_not_relaxed_has_no_curve_to_draw(tell, tmp_path):
+def test_figure_of_unrelaxed_candidate_is_a_user_error(show, tmp_path):
     stored = candidate(prescreen=None)
-    assert "stage rejected" in lines(tell("a", stored=stored))
-    result = tell("a", "--figure", str(tmp_path / "curve.png"), stored=stored)
+    assert "stage rejected" in lines(show("a", stored=stored))
+    result = show("a", "--figure", str(tmp_path / "curve.png"), stored=stored)
     assert result.exit_code == 2
     assert "--figure: candidate a was not relaxed in a prescreen" in result.stderr
 
 
-def test_one_that_is_not_there_is_told_with_what_helps(tell):
-    result = tell("nobody", stored=candidate())
+def test_unknown_candidate_is_a_user_error(show):
+    result = show("unknown", stored=candidate())
     assert result.exit_code == 2
-    assert "no candidate 'nobody'" in result.stderr
-    assert "gan-htvs candidates" in result.stderr
+    assert "'unknown'" in result.stderr
 
 
-def test_a_sparkline_goes_from_lowest_to_highest_and_stays_short():
+def test_sparkline_is_scaled_and_limited_in_length():
     assert sparkline(range(8)) == BLOCKS
     assert sparkline([]) == ""
     assert sparkline([3.0, 3.0]) == BLOCKS[0] * 2

@@ -9,14 +9,14 @@ from launchers.monitor.doctor import machine_checks as machine
 from launchers.monitor.findings import Severity
 
 
-def test_a_machine_without_a_gpu_is_fine(programs, monkeypatch):
+def test_machine_without_gpu_is_ok(programs, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert machine.gpu().severity is Severity.OK
     programs("nvidia-smi", "echo 'NVIDIA-SMI has failed' >&2; exit 9")
     assert machine.gpu().severity is Severity.OK
 
 
-def test_a_gpu_that_pytorch_cannot_use_is_a_warning(programs, monkeypatch):
+def test_gpu_that_pytorch_cannot_use_is_a_warning(programs, monkeypatch):
     programs("nvidia-smi", "echo 550.54")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     finding = machine.gpu()
@@ -24,7 +24,7 @@ def test_a_gpu_that_pytorch_cannot_use_is_a_warning(programs, monkeypatch):
     assert "550.54" in finding.what
 
 
-def test_a_gpu_is_named_with_its_driver(programs, monkeypatch):
+def test_gpu_is_reported_with_its_driver(programs, monkeypatch):
     programs("nvidia-smi", "echo 550.54; echo 550.54")
     properties = SimpleNamespace(name="H100", total_memory=80 * 2**30)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -36,50 +36,48 @@ def test_a_gpu_is_named_with_its_driver(programs, monkeypatch):
     assert finding.what.endswith("driver 550.54")
 
 
-def test_a_laptop_has_no_queue(programs):
+def test_missing_batch_system_is_skipped(programs):
     assert machine.batch_system().severity is Severity.SKIPPED
 
 
 @pytest.mark.parametrize(("name", "submit", "status"), machine.BATCH_SYSTEMS)
-def test_queues_are_told_apart_and_half_of_one_is_a_warning(programs, submit, status, name):
+def test_batch_system_needs_submit_and_status_commands(programs, submit, status, name):
     programs(submit)
-    half = machine.batch_system()
-    assert half.severity is Severity.WARNING
-    assert status in half.what
+    incomplete = machine.batch_system()
+    assert incomplete.severity is Severity.WARNING
+    assert status in incomplete.what
     programs(status)
-    whole = machine.batch_system()
-    assert whole.severity is Severity.OK
-    assert whole.what.startswith(name)
+    complete = machine.batch_system()
+    assert complete.severity is Severity.OK
+    assert complete.what.startswith(name)
 
 
-def test_lsf_without_jobs_works(programs):
+def test_lsf_without_jobs_is_ok(programs):
     programs("bsub")
     programs("bjobs", "echo 'No unfinished job found' >&2; exit 255")
     assert machine.batch_system().severity is Severity.OK
 
 
-def test_a_queue_that_fails_or_hangs_is_a_warning(programs, monkeypatch):
+def test_failing_or_hanging_queue_is_a_warning(programs, monkeypatch):
     programs("sbatch")
     programs("squeue", "echo 'slurm_load_jobs error: Unable to contact' >&2; exit 1")
     assert "Unable to contact" in machine.batch_system().what
     monkeypatch.setattr(machine, "ANSWER_SECONDS", 0.2)
     programs("squeue", "while :; do :; done")
-    finding = machine.batch_system()
-    assert finding.severity is Severity.WARNING
-    assert "no answer" in finding.what
+    assert machine.batch_system().severity is Severity.WARNING
 
 
 @pytest.mark.parametrize(
-    ("free", "state"),
+    ("free", "severity"),
     [(0.5, Severity.FAILURE), (1.5, Severity.WARNING), (9.9, Severity.WARNING), (10, Severity.OK)],
 )
-def test_little_space_is_a_warning_and_none_a_failure(tmp_path, monkeypatch, free, state):
+def test_severity_depends_on_free_space(tmp_path, monkeypatch, free, severity):
     usage = SimpleNamespace(free=int(free * 2**30))
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage)
-    assert machine.disk(tmp_path).severity is state
+    assert machine.disk(tmp_path).severity is severity
 
 
-def test_a_directory_that_will_be_made_is_looked_up_above(tmp_path, monkeypatch):
+def test_existing_parent_of_a_directory_is_checked(tmp_path, monkeypatch):
     finding = machine.disk(tmp_path / "runs" / "search")
     assert finding.what.endswith(f"at {tmp_path}")
     assert not (tmp_path / "runs").exists()

@@ -17,7 +17,7 @@ def family(functional: str, **vasp: object) -> EngineSettings:
     return EngineSettings(energy={"name": "vasp"}, vasp={"potcar_functional": functional, **vasp})
 
 
-def test_a_command_is_found_behind_its_launcher(programs, monkeypatch):
+def test_command_with_launcher_is_found(programs, monkeypatch):
     programs("srun")
     binary = programs("vasp_std")
     assert vasp.command_of("srun -n 4 vasp_std", "vasp_gam", {}).severity is Severity.OK
@@ -26,31 +26,31 @@ def test_a_command_is_found_behind_its_launcher(programs, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("line", "complaint"),
+    ("line", "problem"),
     [
         ("vasp_std", "vasp_std is not on PATH"),
         ("mpirun -n 4 vasp_ok", "mpirun is not on PATH"),
         ("srun vasp_std", "vasp_std is not on PATH"),
         ("", "is empty"),
-        ("srun 'vasp_ok", "is no command line"),
+        ("srun 'vasp_ok", "command line"),
     ],
 )
-def test_what_a_command_lacks_is_named(programs, line, complaint):
+def test_invalid_command_is_a_failure(programs, line, problem):
     programs("srun")
     programs("vasp_ok")
     finding = vasp.command_of(line, "vasp_gam", {})
     assert finding.severity is Severity.FAILURE
-    assert complaint in finding.what
+    assert problem in finding.what
     assert finding.fix
 
 
-def test_a_file_that_is_not_executable_is_named(programs):
+def test_command_must_be_executable(programs):
     path = programs("vasp_std")
     path.chmod(0o644)
     assert "not executable" in vasp.command_of(str(path), "vasp_gam", {}).what
 
 
-def test_nothing_is_run(programs, tmp_path):
+def test_command_is_not_run(programs, tmp_path):
     trace = tmp_path / "ran"
     programs("srun", f": > {trace}")
     programs("vasp_std", f": > {trace}")
@@ -58,14 +58,14 @@ def test_nothing_is_run(programs, tmp_path):
     assert not trace.exists()
 
 
-def test_the_variable_that_atomate2_does_not_read_is_named(programs):
-    there = {"VASP_CMD": "srun vasp"}
-    assert "atomate2 does not read" in vasp.command_of("vasp_std", "vasp_gam", there).what
-    both = there | {"ATOMATE2_VASP_CMD": "vasp_std"}
-    assert "atomate2 does not read" not in vasp.command_of("vasp_std", "vasp_gam", both).what
+def test_variable_without_effect_is_reported(programs):
+    environment = {"VASP_CMD": "srun vasp"}
+    assert "VASP_CMD is set" in vasp.command_of("vasp_std", "vasp_gam", environment).what
+    both = environment | {"ATOMATE2_VASP_CMD": "vasp_std"}
+    assert "VASP_CMD is set" not in vasp.command_of("vasp_std", "vasp_gam", both).what
 
 
-def test_the_command_is_atomate2s_own(programs, monkeypatch):
+def test_command_is_read_from_atomate2_settings(programs, monkeypatch):
     programs("vasp_of_the_site")
     assert vasp.command().severity is Severity.FAILURE
     monkeypatch.setenv("ATOMATE2_VASP_CMD", "vasp_of_the_site")
@@ -73,25 +73,25 @@ def test_the_command_is_atomate2s_own(programs, monkeypatch):
 
 
 @pytest.mark.parametrize("functional", ["PBE", "PBE_54"])
-def test_relaxation_static_and_hybrid_ask_for_the_potcars_that_are_looked_up(functional):
+def test_all_jobs_use_the_checked_potcars(functional):
     engines = family(functional)
     energy = VaspEnergyMaker.of(engines)
     relaxations = (energy.relax_maker.relax_maker1, energy.relax_maker.relax_maker2)
     hybrid = VaspBandGapMaker.of(engines).hybrid_maker
-    looked_up = vasp.input_set_of(engines)
+    checked = vasp.input_set_of(engines)
     for maker in (*relaxations, energy.static_maker, hybrid):
-        asked = maker.input_set_generator
-        assert asked.user_potcar_functional == looked_up.user_potcar_functional == functional
-        assert potcar_symbols(asked, ELEMENTS) == potcar_symbols(looked_up, ELEMENTS)
+        of_job = maker.input_set_generator
+        assert of_job.user_potcar_functional == checked.user_potcar_functional == functional
+        assert potcar_symbols(of_job, ELEMENTS) == potcar_symbols(checked, ELEMENTS)
 
 
-def test_powerups_are_tried():
+def test_invalid_powerup_is_a_user_error():
     powerup = {"name": "use_auto_ispin", "arguments": {"really": True}}
     with pytest.raises(UserError, match="use_auto_ispin"):
         vasp.input_set_of(family("PBE", powerups=[powerup]))
 
 
-def test_every_potcar_is_opened(potcars):
+def test_every_potcar_is_read(potcars):
     engines = family("PBE_54")
     symbols = potcar_symbols(vasp.input_set_of(engines), ELEMENTS)
     for element in ("Mn", "O"):
@@ -104,13 +104,13 @@ def test_every_potcar_is_opened(potcars):
     assert vasp.potcars(ELEMENTS, engines).severity is Severity.WARNING  # unknown to pymatgen
 
 
-def test_known_potcars_are_ok_and_named(monkeypatch):
+def test_known_potcars_are_ok(monkeypatch):
     nothing = PotcarReport([], [])
     monkeypatch.setattr(vasp, "check_potcars", lambda *_: nothing)
     assert vasp.potcars(ELEMENTS, family("PBE")).what == "Mg_pv, Mn_pv, O of PBE"
 
 
-def test_a_missing_element_and_functional_is_named(potcars):
+def test_missing_potcar_is_a_failure(potcars):
     for symbol in ("Mg_pv", "O"):
         potcars(symbol)
     missing = vasp.potcars(ELEMENTS, family("PBE"))
@@ -120,7 +120,7 @@ def test_a_missing_element_and_functional_is_named(potcars):
     assert vasp.potcars(ELEMENTS, family("PBE_54")).severity is Severity.FAILURE
 
 
-def test_without_elements_the_folder_is_looked_at(potcars, monkeypatch):
+def test_folder_is_checked_without_elements(potcars, monkeypatch):
     engines = family("PBE")
     assert vasp.potcars((), engines).severity is Severity.OK
     monkeypatch.setattr("gan_htvs.core.potcars.SETTINGS", {})

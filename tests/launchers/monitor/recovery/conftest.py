@@ -1,4 +1,4 @@
-"""Jobs that are taken by workers which live, die or cannot be seen."""
+"""Jobs of workers that are alive, dead or unknown."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def chain():
 
 def unit(key, *jobs, step=Step.RELAX):
     jobs = jobs or (add(1, 2),)
-    for each in jobs:
-        labeled(each, step)
+    for job in jobs:
+        labeled(job, step)
     return Unit(key, Flow(list(jobs)))
 
 
 class Queue(BatchQueue):
-    """A batch system of the cluster "big" that holds these jobs, or does not answer."""
+    """A batch system of the cluster "big" with these jobs; None: it does not respond."""
 
-    def __init__(self, held):
+    def __init__(self, ids):
         super().__init__(BatchSystem.SLURM)
-        self.held = held
+        self.ids = ids
 
     @property
     def cluster(self):
         return "big"
 
     def holds_id(self, job):
-        return None if self.held is None else job in self.held
+        return None if self.ids is None else job in self.ids
 
 
 @pytest.fixture
@@ -59,18 +59,18 @@ def alive():
 
 @pytest.fixture
 def dead(alive):
-    """A worker of this machine that is no more, although another process has its pid."""
+    """A worker of this machine that has ended; another process has its pid."""
     return alive.model_copy(update={"started": 0.0})
 
 
 @pytest.fixture
 def remote(alive):
-    """A worker of which nothing can be seen from here."""
+    """A worker on another machine."""
     return alive.model_copy(update={"host": "elsewhere"})
 
 
 def taken_by(launchpad, worker, folder="/tmp"):
-    """Have a job taken by a worker, None for one of FireWorks' own; return its launch."""
+    """Check out a job by a worker, None for a stock worker; return the launch id."""
     fworker = FWorker()
     if worker:
         attach_worker(fworker, worker)
@@ -85,10 +85,10 @@ def silent_since(launchpad, launch, seconds):
 
 
 def states(launchpad):
-    """States of all jobs, by their names, then in the order in which they were queued."""
-    found = launchpad.fireworks.find({}).sort([("name", 1), ("fw_id", 1)])
-    return [each["state"] for each in found]
+    """Return the states of all jobs, ordered by name and id."""
+    jobs = launchpad.fireworks.find({}).sort([("name", 1), ("fw_id", 1)])
+    return [job["state"] for job in jobs]
 
 
-def told(lost_jobs):
+def repairs(lost_jobs):
     return [(lost_job.trouble, lost_job.repair) for lost_job in lost_jobs]

@@ -1,4 +1,4 @@
-"""Jobs that a node cannot import."""
+"""Recovery of jobs that a machine could not import."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from launchers.launchpad.jobs import worker_of
 from launchers.monitor.lost_runs import MAX_LOSSES, Repair, Trouble
 from tests.jobs import SEARCH
 
-from .conftest import states, taken_by, told, unit
+from .conftest import repairs, states, taken_by, unit
 
 
-def broken(launchpad, trace, *, launched):
-    """Have a job fail on a node, or before, since it could not be imported."""
+def fail_import(launchpad, trace, *, launched):
+    """Let a job fail with this traceback, during its launch or when FireWorks loads it."""
     if launched:
         launch = taken_by(launchpad, None)
         action = FWAction({"_exception": {"_stacktrace": trace}})
@@ -35,11 +35,11 @@ def broken(launchpad, trace, *, launched):
         ("Traceback\nImportError: cannot import name 'nix' from 'yaml' (/x.py)\n", Repair.NONE),
     ],
 )
-def test_a_job_that_could_not_be_imported_is_queued_again_once_it_can(
+def test_failed_import_is_queued_again_when_it_succeeds_here(
     launchpad, recovery, trace, repair, launched
 ):
     submit(launchpad, [unit("a")], SEARCH)
-    broken(launchpad, trace, launched=launched)
+    fail_import(launchpad, trace, launched=launched)
     (lost_job,) = recovery.recover()
     assert (lost_job.trouble, lost_job.repair) == (Trouble.IMPORT, repair)
     assert states(launchpad) == ["READY" if repair is Repair.QUEUE else "FIZZLED"]
@@ -47,7 +47,7 @@ def test_a_job_that_could_not_be_imported_is_queued_again_once_it_can(
         assert "install it" in lost_job.reason
 
 
-def test_a_job_that_cannot_be_read_here_is_left_and_named(launchpad, recovery):
+def test_job_that_cannot_be_loaded_here_is_reported_only(launchpad, recovery):
     submit(launchpad, [unit("a")], SEARCH)
     moved = {"spec._tasks.0.job.function.@module": "a_module_that_moved"}
     launchpad.fireworks.update_one({}, {"$set": moved})
@@ -58,14 +58,14 @@ def test_a_job_that_cannot_be_read_here_is_left_and_named(launchpad, recovery):
     assert "a_module_that_moved" in lost_job.reason
 
 
-def test_a_node_that_never_can_is_not_tried_for_ever(launchpad, recovery):
+def test_number_of_retries_of_failed_imports_is_limited(launchpad, recovery):
     submit(launchpad, [unit("a")], SEARCH)
     for repair in (Repair.QUEUE,) * (MAX_LOSSES - 1) + (Repair.NONE,):
-        broken(launchpad, "ModuleNotFoundError: No module named 'yaml'", launched=True)
-        assert told(recovery.recover()) == [(Trouble.IMPORT, repair)]
+        fail_import(launchpad, "ModuleNotFoundError: No module named 'yaml'", launched=True)
+        assert repairs(recovery.recover()) == [(Trouble.IMPORT, repair)]
 
 
-def test_a_job_that_failed_by_itself_is_no_loss(launchpad, recovery):
+def test_import_error_raised_by_a_job_is_not_repaired(launchpad, recovery):
     submit(launchpad, [unit("a")], SEARCH)
-    broken(launchpad, "ImportError: no\nValueError: too hot\n", launched=True)
+    fail_import(launchpad, "ImportError: no\nValueError: too hot\n", launched=True)
     assert recovery.recover() == []

@@ -1,4 +1,4 @@
-"""Workers that die while they change a workflow."""
+"""Recovery of updates that were interrupted by the death of a worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from launchers.launchpad.workers import attach_worker
 from launchers.monitor.lost_runs import Repair, Trouble
 from tests.jobs import SEARCH, add, labeled
 
-from .conftest import chain, states, taken_by, told, unit
+from .conftest import chain, repairs, states, taken_by, unit
 
 
 @job
@@ -26,18 +26,18 @@ def fan_out():
     return Response(replace=Flow([labeled(add(1, n), Step.RELAX) for n in range(2)]))
 
 
-def test_an_end_that_the_workflow_was_not_told_is_told(launchpad, recovery, dead):
+def test_unrecorded_completion_is_finished(launchpad, recovery, dead):
     submit(launchpad, [unit("a", *chain())], SEARCH)
     launch = taken_by(launchpad, dead)
     done = {"state": "COMPLETED", "action": FWAction().to_dict()}
     launchpad.launches.update_one({"launch_id": launch}, {"$set": done})
-    assert told(recovery.recover()) == [(Trouble.COMPLETION, Repair.FINISH)]
+    assert repairs(recovery.recover()) == [(Trouble.COMPLETION, Repair.FINISH)]
     assert states(launchpad) == ["COMPLETED", "READY"]
 
 
-def test_a_workflow_whose_worker_died_in_the_middle_of_an_update_goes_on(launchpad, recovery, dead):
+def test_interrupted_update_of_a_workflow_is_completed(launchpad, recovery, dead):
     submit(launchpad, [unit("a", *chain())], SEARCH)
-    # The first job is done, its worker died before it told the second, with the lock in its hand.
+    # The first job is completed; its worker died with the lock before it updated the second job.
     launch = taken_by(launchpad, dead)
     done = {"state": "COMPLETED", "action": FWAction().to_dict()}
     launchpad.launches.update_one({"launch_id": launch}, {"$set": done})
@@ -46,24 +46,26 @@ def test_a_workflow_whose_worker_died_in_the_middle_of_an_update_goes_on(launchp
     locks = Locks(launchpad)
     locks.finish_stale(seconds=60)
     assert states(launchpad) == ["COMPLETED", "WAITING"]
-    assert told(recovery.recover(dry_run=True)) == [(Trouble.LOCK, Repair.FINISH)]
+    assert repairs(recovery.recover(dry_run=True)) == [(Trouble.LOCK, Repair.FINISH)]
     assert states(launchpad) == ["COMPLETED", "WAITING"]
-    assert told(recovery.recover()) == [(Trouble.LOCK, Repair.FINISH)]
+    assert repairs(recovery.recover()) == [(Trouble.LOCK, Repair.FINISH)]
     assert states(launchpad) == ["COMPLETED", "READY"]
 
 
-def test_a_lock_that_changes_hands_is_not_abandoned(launchpad):
+def test_lock_of_changing_workflow_is_not_stale(launchpad, monkeypatch):
     submit(launchpad, [unit("a")], SEARCH)
     launchpad.workflows.update_one({}, {"$set": {"locked": True}})
+    times = iter((0, 100, 100))
+    clock = SimpleNamespace(monotonic=lambda: next(times))
+    monkeypatch.setattr("launchers.launchpad.locks.time", clock)
     locks = Locks(launchpad)
-    locks.look()
+    locks.scan()
     launchpad.workflows.update_one({}, {"$set": {"updated_on": datetime.now(UTC)}})
-    locks._seen = {lock: (since - 100, workflow) for lock, (since, workflow) in locks._seen.items()}
-    locks.look()
-    assert locks.abandoned(seconds=60) == []
+    locks.scan()
+    assert locks.stale(seconds=60) == []
 
 
-def test_locks_of_those_who_go_on_are_not_waited_for(launchpad, monkeypatch):
+def test_only_unchanged_locks_are_stale(launchpad, monkeypatch):
     submit(launchpad, [unit("a"), unit("b")], SEARCH)
     workflows = launchpad.workflows
     workflows.update_many({}, {"$set": {"locked": True}})
@@ -75,28 +77,28 @@ def test_locks_of_those_who_go_on_are_not_waited_for(launchpad, monkeypatch):
 
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=work)
     monkeypatch.setattr("launchers.launchpad.locks.time", clock)
-    (abandoned,) = Locks(launchpad).settle(seconds=0.5)
-    assert abandoned["_id"] != second
+    (stale,) = Locks(launchpad).wait_for_stale(seconds=0.5)
+    assert stale["_id"] != second
 
 
-def test_a_launchpad_that_is_busy_all_the_time_is_not_waited_for(launchpad, monkeypatch):
+def test_waiting_ends_when_all_initial_locks_have_changed(launchpad, monkeypatch):
     submit(launchpad, [unit("a")], SEARCH)
     workflows = launchpad.workflows
     workflows.update_many({}, {"$set": {"locked": True}})
-    naps = []
+    pauses = []
 
     def work(seconds):
-        naps.append(seconds)
+        pauses.append(seconds)
         workflows.update_many({}, {"$set": {"updated_on": datetime.now(UTC)}})
 
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=work)
     monkeypatch.setattr("launchers.launchpad.locks.time", clock)
-    assert Locks(launchpad).settle(seconds=60) == []
-    assert len(naps) == 1
+    assert Locks(launchpad).wait_for_stale(seconds=60) == []
+    assert len(pauses) == 1
 
 
 class DyingCollection:
-    """A collection whose client is killed when it wants to replace a document."""
+    """A collection whose client is killed when it replaces a document."""
 
     def __init__(self, collection):
         self.collection = collection
@@ -113,10 +115,10 @@ class DyingCollection:
         return None if self.is_dead else self.collection.find_one_and_update(*arguments)
 
 
-def test_jobs_that_a_dying_worker_was_adding_are_added_once(
+def test_jobs_added_by_an_interrupted_update_are_added_once(
     databases, launchpad, recovery, dead, monkeypatch
 ):
-    """It had written the new jobs and its own end, and died before the workflow knew."""
+    """The worker wrote the new jobs and its own completion, but not the workflow."""
     submit(launchpad, [unit("a", fan_out())], SEARCH)
     monkeypatch.setattr(jobflow.SETTINGS, "JOB_STORE", databases.job_store())
     fworker = FWorker()

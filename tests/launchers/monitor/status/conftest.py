@@ -1,4 +1,4 @@
-"""Databases with jobs that FireWorks itself has queued, run and seen fail."""
+"""Databases with jobs that were queued and run by FireWorks."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def firework(step, task=SUCCEEDS, *, owner="mg-o", parents=(), **spec):
 
 
 def worker(category="", **changes):
-    """Make an FWorker as those of ours are, or a stock one."""
-    made = FWorker(name="node", category=category)
+    """Return an FWorker with a worker identity; without changes a stock one."""
+    fworker = FWorker(name="node", category=category)
     if changes:
-        attach_worker(made, this_worker().model_copy(update=changes))
-    return made
+        attach_worker(fworker, this_worker().model_copy(update=changes))
+    return fworker
 
 
 class Site:
-    """A database of its own on a server that the tests of this file share."""
+    """A separate database on a server shared by the tests of a file."""
 
     def __init__(self, folder, databases, launchpad_file):
         self.folder, self.databases, self.file = folder, databases, launchpad_file
@@ -71,7 +71,7 @@ class Site:
         self.launchpad.add_wf(Workflow(list(fireworks), metadata=metadata))
 
     def run(self, n=1, by=None):
-        """Let a worker of this process run jobs."""
+        """Run jobs in this process."""
         rapidfire(
             self.launchpad,
             by or FWorker(name="node"),
@@ -81,7 +81,7 @@ class Site:
         )
 
     def start(self, by):
-        """Have a job taken by a worker that does not end it."""
+        """Check out a job without completing it."""
         return self.launchpad.checkout_fw(by, str(self.folder))
 
     def put(self, collection, *documents):
@@ -90,10 +90,10 @@ class Site:
             store.update(list(documents))
 
     def status(self):
-        (found,) = survey(self.databases, "mg-o").campaigns
-        return found
+        (status,) = survey(self.databases, "mg-o").campaigns
+        return status
 
-    def found(self):
+    def problems(self):
         return [finding.what for finding in self.status().findings]
 
     def call(self, *arguments):
@@ -111,7 +111,7 @@ def server(tmp_path_factory, free_port):
 def site(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(campaign_findings, "LOCK_SECONDS", 0)
-    # Or FireWorks would look for it in all that it has, its tests included.
+    # Otherwise FireWorks searches all its modules, including its tests, for it.
     monkeypatch.setitem(SAVED_FW_MODULES, "PyTask", PyTask.__module__)
     path = tmp_path / "my_launchpad.yaml"
     path.write_text(yaml.safe_dump(server | {"name": f"test{next(NAMES)}"}))
@@ -120,7 +120,7 @@ def site(server, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _kept_running(server, tmp_path_factory):
+def _keep_server_running(server, tmp_path_factory):
     path = tmp_path_factory.mktemp("kept") / "my_launchpad.yaml"
     path.write_text(yaml.safe_dump(server | {"name": "kept"}))
     with open_databases(path):
@@ -128,20 +128,23 @@ def _kept_running(server, tmp_path_factory):
 
 
 def gate(candidate, proposer="random", uuid=None):
-    """Make what a gate leaves."""
+    """Return the output document of a gate."""
     labels = {"campaign": "mg-o", "step": "gate", "candidate_id": candidate}
     output = {"origin": {"proposer": proposer}}
-    made = {"uuid": uuid or f"gate {candidate}", "metadata": labels, "output": output}
-    return made | {"completed_at": hours_ago(0)}
+    document = {"uuid": uuid or f"gate {candidate}", "metadata": labels, "output": output}
+    return document | {"completed_at": hours_ago(0)}
 
 
 def hours_ago(hours):
-    """Write a time as jobflow does."""
+    """Return a time as jobflow stores it."""
     return (datetime.now() - timedelta(hours=hours)).isoformat()  # noqa: DTZ005
 
 
 def prescreen(uuid, verdicts):
-    """Make what a prescreen leaves: by candidate, where it was rejected; None: it survived."""
+    """Return the output document of a prescreen.
+
+    ``verdicts`` has the step at which each candidate was rejected, None for survivors.
+    """
     counts = Counter(step or "survived" for step in verdicts.values())
     screened = [
         {"verdict": {"candidate_id": candidate, "rejected_at": step}}
@@ -155,14 +158,14 @@ def prescreen(uuid, verdicts):
 
 
 def selection(uuid, rejected):
-    """Make what a selection leaves that rejected these candidates."""
-    output = {"survivors": [], "rejected": [{"candidate_id": each} for each in rejected]}
+    """Return the output document of a selection that rejected these candidates."""
+    output = {"survivors": [], "rejected": [{"candidate_id": candidate} for candidate in rejected]}
     labels = {"campaign": "mg-o", "step": "select"}
     return {"uuid": uuid, "metadata": labels, "output": output, "completed_at": hours_ago(0)}
 
 
 def sample(uuid, stream, requested, found):
-    """Make what a sampling job leaves."""
+    """Return the output document of a sampling job."""
     output = {
         "stream": stream,
         "requested": requested,

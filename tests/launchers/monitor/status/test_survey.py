@@ -1,4 +1,4 @@
-"""What is told of a campaign, of jobs that FireWorks itself has queued, run and seen fail."""
+"""Status of campaigns with jobs that were queued and run by FireWorks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .conftest import (
 )
 
 
-def test_jobs_are_counted_by_step_state_and_category_and_failures_by_their_reason(site):
+def test_jobs_and_failures_are_counted(site):
     site.register()
     for _ in range(2):
         site.queue(firework("relax", RAISES, _category="cpu"))
@@ -36,22 +36,22 @@ def test_jobs_are_counted_by_step_state_and_category_and_failures_by_their_reaso
     site.queue(firework("relax", owner="another"))
     site.run(2)
     site.run(1, by=FWorker(name="node", category="gpu"))
-    found = site.status()
-    counts = {(job.step, job.category, job.state): job.n for job in found.jobs}
+    status = site.status()
+    counts = {(job.step, job.category, job.state): job.n for job in status.jobs}
     assert counts == {
         ("relax", "cpu", "FIZZLED"): 2,
         ("propose", "gpu", "COMPLETED"): 1,
         ("relax", "cpu", "READY"): 1,
         ("references", None, "READY"): 1,
     }
-    (failure,) = found.failures
+    (failure,) = status.failures
     assert (failure.kind, failure.step, failure.n) == ("job", "relax", 2)
     assert failure.reason == "ValueError: math domain error"
     assert str(site.folder) in failure.example
-    assert [span.n_jobs for span in found.throughput] == [1, 1, 1]
+    assert [span.n_jobs for span in status.throughput] == [1, 1, 1]
 
 
-def test_whoever_is_at_work_is_told_once_for_each_batch_job(site):
+def test_running_jobs_are_grouped_by_batch_job(site):
     site.register()
     for step in ("relax", "static", "gate"):
         site.queue(firework(step, _category="cpu"))
@@ -64,29 +64,29 @@ def test_whoever_is_at_work_is_told_once_for_each_batch_job(site):
     assert first.since <= first.last_ping <= datetime.now(UTC)
 
 
-def test_every_candidate_is_judged_once_and_reference_phases_are_none(site):
+def test_candidates_are_counted_once_without_reference_phases(site):
     site.register()
-    known = [gate("phase", "reference_phase")]
-    site.put("outputs", gate("a"), gate("a", uuid="again"), gate("b"), *known)
+    phase = gate("phase", "reference_phase")
+    site.put("outputs", gate("a"), gate("a", uuid="again"), gate("b"), phase)
     site.put("outputs", sample("s1", "x", 2, 2), sample("s2", "x", 6, 3), sample("s3", "y", 6, 6))
     for candidate in ("a", "b", "phase"):
         site.queue(firework("gate", candidate_id=candidate))
     site.run(3)
-    found = site.status()
-    assert (found.n_requested, found.n_not_proposed) == (12, 3)
-    assert (found.n_evaluated, found.n_remaining) == (2, 7)
-    assert [span.n_verdicts for span in found.throughput] == [2, 2, 2]
-    assert found.n_unbuilt == 3
+    status = site.status()
+    assert (status.n_requested, status.n_not_proposed) == (12, 3)
+    assert (status.n_evaluated, status.n_remaining) == (2, 7)
+    assert [span.n_verdicts for span in status.throughput] == [2, 2, 2]
+    assert status.n_unbuilt == 3
     built = {"campaign": "mg-o", "stage": "relaxed", "origin": {"proposer": "random"}}
     built["last_updated"] = datetime.now(UTC)
     site.put("candidates", built | {"candidate_id": "a"}, built | {"candidate_id": "b"})
-    found = site.status()
-    assert found.n_unbuilt == 1
-    assert found.built_on is not None
-    assert found.funnel.counts["random"][0] == 2
+    status = site.status()
+    assert status.n_unbuilt == 1
+    assert status.built_on is not None
+    assert status.funnel.counts["random"][0] == 2
 
 
-def test_what_a_prescreen_rejected_is_judged_and_counts_for_the_rate(site):
+def test_rejections_of_the_prescreen_count_as_verdicts(site):
     site.register()
     site.put("outputs", gate("0"))
     screened = {0.5: {"0": None, "1": "hull window", "2": "hull window"}, 5: {"3": "relaxation"}}
@@ -96,29 +96,29 @@ def test_what_a_prescreen_rejected_is_judged_and_counts_for_the_rate(site):
     site.put("outputs", selection("selection", ["4"]))
     site.queue(firework("prescreen"), firework("gate", candidate_id="0"))
     site.run(2)
-    found = site.status()
-    assert [span.n_verdicts for span in found.throughput] == [1 + 2 + 1, 1 + 2 + 1 + 1, 5]
-    assert (found.n_evaluated, found.n_remaining) == (5, 12 - 5)
-    assert {job.step for job in found.jobs} == {"prescreen", "gate"}
+    status = site.status()
+    assert [span.n_verdicts for span in status.throughput] == [1 + 2 + 1, 1 + 2 + 1 + 1, 5]
+    assert (status.n_evaluated, status.n_remaining) == (5, 12 - 5)
+    assert {job.step for job in status.jobs} == {"prescreen", "gate"}
 
 
-def test_what_came_out_of_an_archive_is_no_rate(site):
+def test_restored_archive_has_no_rate(site):
     site.register()
     site.put("outputs", *(gate(str(n)) for n in range(5)))
-    found = site.status()
-    assert found.n_evaluated == 5
-    assert [span.n_verdicts for span in found.throughput] == [0, 0, 0]
-    assert found.seconds_remaining is None
+    status = site.status()
+    assert status.n_evaluated == 5
+    assert [span.n_verdicts for span in status.throughput] == [0, 0, 0]
+    assert status.seconds_remaining is None
 
 
 @pytest.mark.parametrize(
-    ("in_hour", "in_day", "hours_left"), [(20, 100, 0.5), (9, 48, 5.0), (0, 0, None)]
+    ("in_hour", "in_day", "hours_remaining"), [(20, 100, 0.5), (9, 48, 5.0), (0, 0, None)]
 )
-def test_the_end_is_expected_at_the_rate_of_the_last_hour_or_day(in_hour, in_day, hours_left):
+def test_remaining_time_uses_rate_of_last_hour_or_day(in_hour, in_day, hours_remaining):
     campaign = CAMPAIGN.model_copy(
         update={"sampling": CAMPAIGN.sampling.model_copy(update={"structures_per_composition": 6})}
     )
-    found = CampaignStatus(
+    status = CampaignStatus(
         campaign=campaign,
         name=campaign.name,
         n_requested=campaign.n_structures,
@@ -131,15 +131,15 @@ def test_the_end_is_expected_at_the_rate_of_the_last_hour_or_day(in_hour, in_day
         throughput=(
             Throughput(period="last hour", hours=1, n_jobs=0, n_verdicts=in_hour),
             Throughput(period="last day", hours=24, n_jobs=0, n_verdicts=in_day),
-            Throughput(period="since it began", hours=50, n_jobs=0, n_verdicts=in_day),
+            Throughput(period="since start", hours=50, n_jobs=0, n_verdicts=in_day),
         ),
         failures=(),
     )
-    assert found.seconds_remaining == (hours_left and pytest.approx(hours_left * 3600))
-    assert ("unknown" in table.headline(found)) == (hours_left is None)
+    assert status.seconds_remaining == (hours_remaining and pytest.approx(hours_remaining * 3600))
+    assert ("unknown" in table.headline(status)) == (hours_remaining is None)
 
 
-def test_calculations_that_left_a_reason_are_grouped(site):
+def test_failed_calculations_are_grouped_by_reason(site):
     site.register()
     failure = {"@class": "CalculationFailure", "step": "FM relax 1", "reason": "ZBRENT"}
     for n in range(2):
@@ -153,11 +153,11 @@ def test_calculations_that_left_a_reason_are_grouped(site):
         candidate = {"candidate_id": str(n), "campaign": "mg-o", "stage": "failed"}
         site.put("candidates", candidate | {"origin": origin})
     site.run(2)
-    (found,) = site.status().failures
-    assert (found.kind, found.step, found.reason, found.n) == (
+    (failures,) = site.status().failures
+    assert (failures.kind, failures.step, failures.reason, failures.n) == (
         "calculation",
         "FM relax 1",
         "ZBRENT",
         2,
     )
-    assert found.example.startswith("node7:")
+    assert failures.example.startswith("node7:")
