@@ -160,8 +160,8 @@ def evaluate(
                 read=_n_read(proposer, result),
                 balanced=sum(balanced),
                 decoded=len(crystals),
-                before_declash=_counted(filter(None, map(check_geometry, crystals))),
-                rejections=_counted(result.reasons.elements()),
+                before_declash=_counts_by_reason(filter(None, map(check_geometry, crystals))),
+                rejections=_counts_by_reason(result.reasons.elements()),
                 held_out=known.held_out_counts.count(counts),
             )
         )
@@ -272,7 +272,7 @@ def _n_read(proposer: Proposer, result: SampleResult) -> int | None:
     return result.tried - result.reasons[RejectionReason.WRONG_COMPOSITION]
 
 
-def _counted(reasons: Iterable[RejectionReason]) -> dict[str, int]:
+def _counts_by_reason(reasons: Iterable[RejectionReason]) -> dict[str, int]:
     return {str(reason): n for reason, n in sorted(Counter(reasons).items())}
 
 

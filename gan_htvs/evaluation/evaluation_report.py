@@ -183,7 +183,7 @@ def _rates(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     for evaluation, color, at in _groups(axes, evaluations, _within(evaluations[0].thresholds)):
         rates = [t.sun_per_cpu_hour or 0.0 for t in evaluation.overall.thresholds]
         axes.bar(at, rates, width, color=color, label=evaluation.proposer)
-    axes.set(xlabel="eV/atom above hull", ylabel="per processor hour", title="S.U.N. found")
+    axes.set(xlabel="eV/atom above hull", ylabel="per processor hour", title="S.U.N.")
     axes.legend(frameon=False, fontsize="small")
 
 

@@ -54,8 +54,8 @@ def test_report_files_are_consistent(report, tmp_path):
 
 def test_equal_reports_have_equal_files(report, tmp_path):
     first, second = (write_report(report, tmp_path / name) for name in ("a", "b"))
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes()
+    for path, other in zip(first, second, strict=True):
+        assert path.read_bytes() == other.read_bytes()
 
 
 def test_figure_without_relaxations_has_the_shares_before_relaxation(report, unrelaxed, tmp_path):

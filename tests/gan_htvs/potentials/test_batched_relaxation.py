@@ -107,7 +107,7 @@ def test_prescreen_on_a_gpu_and_in_processes(monkeypatch):
             "gan_htvs.potentials.relaxation.batches_of",
             lambda name, _device: batches_of(name, "cpu"),
         )
-        patch.setattr("gan_htvs.potentials.relaxation.spread", None)
+        patch.setattr("gan_htvs.potentials.relaxation.run_in_processes", None)
         on_gpu = prescreen("cuda")
     assert on_gpu.survives
 

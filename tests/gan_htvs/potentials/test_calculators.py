@@ -13,8 +13,8 @@ from gan_htvs.potentials.calculators import PACKAGES, calculator_of, force_field
 
 def test_every_force_field_of_atomate2_has_a_package():
     assert set(force_fields()) == set(PACKAGES)
-    ours = {MLFF.CHGNet, MLFF.SevenNet, MLFF.Forcefield}
-    assert set(map(MLFF, PACKAGES)) == set(MLFF) - ours
+    excluded = {MLFF.CHGNet, MLFF.SevenNet, MLFF.Forcefield}
+    assert set(map(MLFF, PACKAGES)) == set(MLFF) - excluded
 
 
 @pytest.mark.parametrize("name", ["CHGNet", "SevenNet", "Forcefield", "MLFF.MACE", "mace-mp-0"])

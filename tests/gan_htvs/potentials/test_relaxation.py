@@ -110,9 +110,11 @@ def test_cache_depends_on_settings(tmp_path):
     journal = tmp_path / "relaxations.jsonl"
     Relaxations(SETTINGS, journal=journal).relax([rocksalt()])
     looser = SETTINGS.model_copy(update={"fmax": 0.5})
-    seen = []
-    Relaxations(looser, journal=journal).relax([rocksalt()], on_progress=lambda *n: seen.append(n))
-    assert seen[0] == (0, 1)
+    progress = []
+    Relaxations(looser, journal=journal).relax(
+        [rocksalt()], on_progress=lambda *n: progress.append(n)
+    )
+    assert progress[0] == (0, 1)
 
 
 def test_unwritable_cache_file_is_a_user_error(tmp_path):
@@ -157,7 +159,7 @@ def test_lock_of_a_cache_file(tmp_path):
 
 
 def test_equal_work_is_done_once():
-    cache, seen = RelaxationCache(), []
+    cache, progress = RelaxationCache(), []
     work = {
         "first": Work(rocksalt(), SETTINGS),
         "equal": Work(rocksalt(), SETTINGS, None, audited=False),
@@ -166,14 +168,16 @@ def test_equal_work_is_done_once():
     first = relax_many(
         {name: work[name] for name in ("first", "equal")},
         cache,
-        on_progress=lambda *n: seen.append(n),
+        on_progress=lambda *n: progress.append(n),
     )
-    assert seen == [(0, 1), (1, 1)]
+    assert progress == [(0, 1), (1, 1)]
     assert first["first"] == first["equal"]
     assert first["first"].ending is Ending.CONVERGED
     assert relax_many({}, cache) == {}
-    again = relax_many({"any name": work["first"]}, cache, on_progress=lambda *n: seen.append(n))
-    assert seen[2:] == [(1, 1)]
+    again = relax_many(
+        {"any name": work["first"]}, cache, on_progress=lambda *n: progress.append(n)
+    )
+    assert progress[2:] == [(1, 1)]
     assert again["any name"] == first["first"]
 
 
@@ -228,9 +232,9 @@ def test_cache_file_is_locked_by_another_process(tmp_path):
         assert Relaxations(SETTINGS, journal=journal).relax([magnesia])[0].converged
         other.kill()
     before = journal.read_text()
-    seen = []
-    assert early.relax([magnesia], on_progress=lambda *n: seen.append(n))[0].converged
-    assert seen == [(1, 1)]
+    progress = []
+    assert early.relax([magnesia], on_progress=lambda *n: progress.append(n))[0].converged
+    assert progress == [(1, 1)]
     assert journal.read_text() == before
 
 

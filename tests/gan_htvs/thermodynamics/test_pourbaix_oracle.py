@@ -71,9 +71,9 @@ def expected_energies(system, environment, composition, formation_energy):
 
 def compare(system, environment, counts, energy):
     composition = Composition({symbol: n for symbol, n in counts.items() if n})
-    (ours,) = analyzer(system, environment).decomposition_energies([composition], [energy])
+    (energies,) = analyzer(system, environment).decomposition_energies([composition], [energy])
     expected = expected_energies(system, environment, composition, energy)
-    assert ours == pytest.approx(expected, abs=1e-8)
+    assert energies == pytest.approx(expected, abs=1e-8)
 
 
 @settings(max_examples=500, deadline=None)
@@ -114,7 +114,7 @@ def test_hydroxides_compete_if_requested():
     )
     periclase = CHGNET_FORMATION_ENERGIES["MgO"]
     assert with_them.stability("MgO", periclase).settings.hydroxides
-    # Periclase turns into brucite in water of high pH.
+    # Periclase converts to brucite at high pH.
     difference = np.subtract(
         with_them.stability("MgO", periclase).decomposition_energies,
         without.stability("MgO", periclase).decomposition_energies,

