@@ -50,7 +50,7 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     results = read_results(databases, campaign.name)
     print_funnel(campaign, results.funnel)
     print_prescreen(campaign, results.prescreened)
-    _print_sampling(campaign, databases)
+    print_sampling(campaign, databases)
     if campaign.engines.vasp.pre_relaxation:
         _print_pre_relaxation(campaign, databases)
     if failed := failed_calculations(databases, campaign):
@@ -113,7 +113,7 @@ def _losses(summary: PrescreenSummary, window: float) -> str:
     )
 
 
-def _print_sampling(campaign: Campaign, databases: Databases) -> None:
+def print_sampling(campaign: Campaign, databases: Databases) -> None:
     """Print numbers of raw samples, rejection reasons, and compositions with too few structures."""
     from gan_htvs.core.stages import Step
     from gan_htvs.dataset.skipped import format_reasons

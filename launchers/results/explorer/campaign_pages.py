@@ -59,7 +59,7 @@ class Survey:
         with self._lock:
             start = time.monotonic()
             if start > self._valid_until:
-                self._status = self._read()
+                self._status = self.read()
                 now = time.monotonic()
                 self._valid_until = now + max(CACHE_SECONDS, CACHE_FACTOR * (now - start))
             return self._status
@@ -70,7 +70,8 @@ class Survey:
         with self._databases.store("campaigns", key="name") as store:
             return sorted(store.distinct("name"))
 
-    def _read(self) -> Status:
+    def read(self) -> Status:
+        """Read the current status, bypassing the cache."""
         if self.names:
             return survey(self._databases)
         return Status(checked_on=datetime.now(UTC), campaigns=())

@@ -41,7 +41,7 @@ def printed(capsys):
         store.update(list(samples), key="uuid")
         store.close = lambda: None  # closing a MemoryStore deletes its contents
         databases = SimpleNamespace(store=lambda name, key: store)
-        summary._print_sampling(CAMPAIGN, databases)
+        summary.print_sampling(CAMPAIGN, databases)
         captured = capsys.readouterr()
         return captured.out.splitlines() + captured.err.splitlines()
 

@@ -120,7 +120,7 @@ def test_concurrent_requests_share_one_survey():
     reads = []
 
     class Slow(Survey):
-        def _read(self):
+        def read(self):
             reads.append(None)
             time.sleep(0.2)
             return Status(checked_on=datetime.now(UTC), campaigns=(), unreadable=("one",))
