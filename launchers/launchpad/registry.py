@@ -97,7 +97,7 @@ def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> 
 
     Returns
     -------
-    The stored document of the campaign; empty if there is none.
+    The stored document of the campaign; empty if it is new.
 
     Raises
     ------
