@@ -62,6 +62,13 @@ def folder(tmp_path_factory):
     return folder
 
 
+def untrained_generator(system: ChemicalSystem) -> bytes:
+    """Return the checkpoint of a generator with reproducible random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TrainedGenerator.build(system, PARAMETERS, seed=0).to_bytes()
+
+
 def evaluate(folder, *arguments, checkpoint="model.safetensors"):
     fixed = ["evaluate", folder / checkpoint, "-c", folder / "campaign.yaml", "-w", folder / "runs"]
     fixed += ["--workers", 1, "--samples", 3, "--relax", 1]
@@ -159,10 +166,8 @@ def test_evaluation_without_reference_phases(folder):
     }
     (folder / "chromia.yaml").write_text(yaml.safe_dump(chromia))
     campaign = read_campaign(folder / "chromia.yaml")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
-    (folder / "chromia.safetensors").write_bytes(untrained.to_bytes())
+    untrained = untrained_generator(campaign.chemical_system)
+    (folder / "chromia.safetensors").write_bytes(untrained)
 
     def evaluate_chromia(*arguments):
         fixed = ("-c", folder / "chromia.yaml", "--compositions", "Cr2O4", "--against")
@@ -251,8 +256,8 @@ def alloy(tmp_path):
     }
     (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(document))
     campaign = read_campaign(tmp_path / "campaign.yaml")
-    untrained = TrainedGenerator.build(campaign.chemical_system, PARAMETERS, seed=0)
-    (tmp_path / "model.safetensors").write_bytes(untrained.to_bytes())
+    untrained = untrained_generator(campaign.chemical_system)
+    (tmp_path / "model.safetensors").write_bytes(untrained)
     return tmp_path
 
 
