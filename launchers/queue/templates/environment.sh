@@ -17,5 +17,5 @@ export FW_CONFIG_FILE=@folder/FW_config.yaml
 export JOBFLOW_CONFIG_FILE=@folder/jobflow.yaml
 export ATOMATE2_CONFIG_FILE=@folder/atomate2.yaml
 
-# State of interrupted trainings, so that they can resume on any node.
+# Folder for the state of interrupted trainings, which can resume on any node.
 export GAN_HTVS_SCRATCH=@scratch

@@ -233,14 +233,16 @@ def test_embedded_database_runs_until_it_is_stopped(launchpad_file_of_own_server
         text=True,
     )
     assert "until Ctrl-C" in server.stdout.readline()
-    stock = LaunchPad.from_file(str(path))
-    stock.reset("", require_password=False)
-    assert stock.get_fw_ids() == []
+    launchpad = LaunchPad.from_file(str(path))
+    launchpad.reset("", require_password=False)
+    assert launchpad.get_fw_ids() == []
     server.send_signal(signal.SIGTERM)
     server.communicate(timeout=TIMEOUT)
     assert server.returncode == 0
     with pytest.raises(PyMongoError):
-        MongoClient(stock.host, stock.port, serverSelectionTimeoutMS=500).admin.command("ping")
+        MongoClient(launchpad.host, launchpad.port, serverSelectionTimeoutMS=500).admin.command(
+            "ping"
+        )
 
 
 def test_running_mongodb_server_is_a_user_error(tmp_path, databases):
