@@ -126,3 +126,18 @@ class LearningCurves:
             axes.legend(frameon=False)
         write_atomically(self.png, render_figure(figure))
         self._drawn = time.monotonic()
+
+
+def latest_entry(folder: Path) -> dict[str, float] | None:
+    """Return the last entry of the learning curves in a folder; None if there is none."""
+    try:
+        with (folder / "curves.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {name: float(value) for name, value in rows[-1].items() if value}
+    except (OSError, IndexError, ValueError, TypeError):  # absent, or the last line is incomplete
+        return None
+
+
+def format_losses(entry: Mapping[str, float]) -> str:
+    """Return the losses of an entry as text, such as ``critic 0.123, generator 1.200``."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in entry.items() if name != "step")

@@ -303,7 +303,7 @@ def _run(
                 launchpad_file=launchpad,
                 directory=workdir / campaign.name,
                 n_workers=workers,
-                watch=progress.show_jobs,
+                progress=progress,
             )
         failed = summary.print_summary(campaign, databases, launchpad)
         conclude(databases)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flows.train import TrainMaker
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import locked_folder
-from gan_htvs.generator.curves import LearningCurves
+from gan_htvs.generator.curves import LearningCurves, format_losses
 from gan_htvs.generator.processor import Processor
 from launchers.console import output as console
 
@@ -75,8 +75,7 @@ def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
             left = elapsed / (step - first_step) * (settings.max_steps - step)
             if settings.max_seconds is not None:
                 left = max(0.0, min(left, settings.max_seconds - earlier - elapsed))
-            losses = (f"{name} {value:.3f}" for name, value in entry.items() if name != "step")
-            note = f"{timedelta(seconds=round(left))} left: {', '.join(losses)}"
+            note = f"{timedelta(seconds=round(left))} left: {format_losses(entry)}"
             show("training", step, settings.max_steps, note)
 
         def on_resume(state: TrainingState) -> None:

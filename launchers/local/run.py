@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import locked_folder
+from gan_htvs.core.stages import Step
+from gan_htvs.generator.curves import format_losses, latest_entry
 from launchers.console import output as console
 from launchers.launchpad.builders import build_candidates, ensure_indexes
 from launchers.launchpad.feeder import Feeder, submit
@@ -23,17 +24,16 @@ from launchers.monitor.gaps import missing_gaps
 from launchers.monitor.recovery import Recovery
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections import Counter
+    from collections.abc import Callable, Sequence
 
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
+    from launchers.launchpad.jobs import CampaignLaunchPad
 
 POLL_SECONDS = 1.0
 IDLE_POLLS = 2
 """Number of idle polls that end a run; children become ready shortly after their parent ends."""
-
-Watcher: TypeAlias = Callable[[Counter[tuple[str, str]]], None]
-"""Function called at every poll with the number of jobs by step and state."""
 
 
 def run_campaign(
@@ -43,7 +43,7 @@ def run_campaign(
     launchpad_file: Path,
     directory: Path,
     n_workers: int,
-    watch: Watcher,
+    progress: console.WorkProgress,
 ) -> None:
     """Run a campaign until it is finished; continue where an earlier run stopped.
 
@@ -59,8 +59,8 @@ def run_campaign(
         Folder of job directories and worker logs; only one run at a time can use it.
     n_workers
         Number of worker processes.
-    watch
-        Function called at every poll.
+    progress
+        Shows the jobs by step, and the losses of a training.
 
     Raises
     ------
@@ -77,7 +77,14 @@ def run_campaign(
         ensure_indexes(databases)
         _recover(campaign, databases, feeder, recovery)
         began = datetime.now()  # noqa: DTZ005 - as jobflow writes it
-        _work(recovery, pool, feeder.feed, watch)
+        max_steps = campaign.generator.max_steps
+
+        def show(states: Counter[tuple[str, str]]) -> None:
+            progress.show_jobs(states)
+            if states[Step.TRAIN, "RUNNING"]:
+                _show_training(launchpad, owners, progress, max_steps)
+
+        _work(recovery, pool, feeder.feed, show)
         if missing := feeder.backlog().missing:
             failed = launchpad.jobs(list(feeder.units.shared), states=["FIZZLED"])
             reason = "; ".join(f"{job.name}: {job.error}" for job in failed)
@@ -87,7 +94,7 @@ def run_campaign(
             )
         build_candidates(databases)
         gaps = missing_gaps(campaign, databases, before=began)
-        _work(recovery, pool, lambda: submit(launchpad, gaps, campaign), watch)
+        _work(recovery, pool, lambda: submit(launchpad, gaps, campaign), show)
         build_candidates(databases)
 
 
@@ -109,7 +116,25 @@ def _recover(campaign: Campaign, databases: Databases, feeder: Feeder, recovery:
         )
 
 
-def _work(recovery: Recovery, pool: WorkerPool, feed: Callable[[], int], watch: Watcher) -> None:
+def _show_training(
+    launchpad: CampaignLaunchPad,
+    owners: Sequence[str],
+    progress: console.WorkProgress,
+    max_steps: int,
+) -> None:
+    """Show steps and losses of the trainings that run on this machine."""
+    for job in launchpad.jobs(owners, states=["RUNNING"], steps=[Step.TRAIN]):
+        entry = latest_entry(Path(job.launch["launch_dir"])) if job.launch else None
+        if entry is not None:
+            progress("training steps", int(entry["step"]), max_steps, format_losses(entry))
+
+
+def _work(
+    recovery: Recovery,
+    pool: WorkerPool,
+    feed: Callable[[], int],
+    watch: Callable[[Counter[tuple[str, str]]], None],
+) -> None:
     """Queue units and run them until no more can start."""
     launchpad, owners = recovery.launchpad, recovery.owners or ()
     feed()

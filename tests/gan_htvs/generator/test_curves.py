@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.generator.curves import LearningCurves
+from gan_htvs.generator.curves import LearningCurves, format_losses, latest_entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,3 +120,14 @@ def test_unwritable_folder_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"curves\.csv"):
         LearningCurves(tmp_path / "file")(entry(1))
+
+
+def test_latest_entry_is_the_last_complete_line(tmp_path: Path) -> None:
+    assert latest_entry(tmp_path) is None
+    with LearningCurves(tmp_path) as curves:
+        curves(entry(10))
+        curves(entry(20))
+    assert latest_entry(tmp_path) == entry(20)
+    assert format_losses({"step": 20.0, "wasserstein": 0.25}) == "wasserstein 0.250"
+    (tmp_path / "curves.csv").write_text("step,wasserstein\n10,0.1\n20,")
+    assert latest_entry(tmp_path) == {"step": 20.0}
