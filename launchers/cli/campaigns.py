@@ -153,8 +153,9 @@ def submit(
     from gan_htvs.campaign.campaign_file import read_campaign
 
     campaign = read_campaign(campaign_file)
+    from launchers.cli.plan_tables import print_plan
     from launchers.launchpad.database import open_databases
-    from launchers.queue.submission import print_plan, submit_campaign
+    from launchers.queue.submission import submit_campaign
 
     reason = _reason_against_vasp(campaign)
     with open_databases(launchpad) as databases:
@@ -197,7 +198,8 @@ def rehearse(
     from gan_htvs.campaign.campaign_file import read_campaign
 
     campaign = read_campaign(campaign_file)
-    from launchers.rehearsal.counts import print_counts, read_counts
+    from launchers.cli.plan_tables import print_counts
+    from launchers.rehearsal.counts import read_counts
     from launchers.rehearsal.environment import stand_in
     from launchers.rehearsal.failure_modes import parse_shares
     from launchers.rehearsal.small_campaign import own_launchpad, potcars_of, rehearsal_of
@@ -291,8 +293,8 @@ def _run(
         for relaxation in campaign.prescreen.potentials(campaign.engines):
             if relaxation.name in SHIPPED:
                 weights_file(relaxation.name)
+    from launchers.cli import campaign_summary as summary
     from launchers.local.run import run_campaign
-    from launchers.results import campaign_summary as summary
 
     summary.print_heading(campaign)
     with open_databases(launchpad) as databases:

@@ -138,11 +138,8 @@ def evaluate(
             f"--relax {relax} exceeds --samples {samples}: only {samples} structures per "
             "composition are relaxed."
         )
-    from launchers.local.proposer_evaluation import (
-        evaluate_checkpoint,
-        note_shortfalls,
-        print_report,
-    )
+    from launchers.cli.evaluation_tables import note_shortfalls, print_report
+    from launchers.local.proposer_evaluation import evaluate_checkpoint
 
     terminal = console.err if form is ReportFormat.JSON else console.out
     with console.WorkProgress(terminal) as progress:

@@ -73,9 +73,9 @@ def funnel(
     reasons), hull (candidates and the hull of the reference phases), pourbaix (aqueous stability
     against pH) and gaps (band gap against Pourbaix stability, with the target window).
     """
+    from launchers.cli.campaign_summary import print_funnel, print_prescreen
     from launchers.launchpad.database import open_databases
     from launchers.results.campaign_report import draw_figures, read_results, read_trajectories
-    from launchers.results.campaign_summary import print_funnel, print_prescreen
 
     with open_databases(launchpad) as databases:
         results = read_results(databases, campaign)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.core.stages import Step
-from launchers.console.output import Grid, grid_table, out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from launchers.launchpad.database import Databases
 
@@ -79,9 +78,3 @@ def count_stage(stage: Step, documents: Sequence[Mapping[str, Any]]) -> StageCou
     return StageCount(
         stage, len(results) + n_failed, n_failed, sum(corrected), sum(map(len, steps))
     )
-
-
-def print_counts(counts: Iterable[StageCount]) -> None:
-    """Print the table of all stages."""
-    head = ("stage", "calculations", "failed", "with corrected errors", "ionic steps")
-    out.print(grid_table(Grid("Calculations", head, [astuple(count) for count in counts])))

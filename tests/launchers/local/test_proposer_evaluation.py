@@ -17,8 +17,8 @@ from gan_htvs.evaluation.evaluation_documents import Outcome, Report
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
 from gan_htvs.generator.training import train
+from launchers.cli.evaluation_tables import print_report, share_text
 from launchers.cli.main import app
-from launchers.local.proposer_evaluation import print_report, share_text
 
 runner = CliRunner()
 

@@ -11,9 +11,9 @@ from fireworks.utilities.fw_serializers import SAVED_FW_MODULES
 
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.stages import ProposerName, Step
+from launchers.cli.plan_tables import print_estimate
 from launchers.launchpad.database import open_databases
 from launchers.queue.estimate import MEASURED, estimate
-from launchers.queue.submission import print_estimate
 
 SETTINGS = {
     "name": "mg-o",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gan_htvs.core.stages import Step
-from launchers.rehearsal.counts import StageCount, count_stage, print_counts
+from launchers.cli.plan_tables import print_counts
+from launchers.rehearsal.counts import StageCount, count_stage
 
 
 def result(n_steps, corrections=()):

@@ -9,10 +9,10 @@ from maggma.stores import MemoryStore
 
 from gan_htvs.core.candidate import PrescreenVerdict
 from gan_htvs.core.stages import CALCULATIONS, ScreeningStep, Step
+from launchers.cli import campaign_summary as summary
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.feeder import submit
 from launchers.launchpad.units import Unit
-from launchers.results import campaign_summary as summary
 from tests.helpers import mg_o
 from tests.jobs import add, labeled
 

@@ -1,0 +1,177 @@
+"""Tables of ``gan-htvs evaluate``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, get_args
+
+from rich.markup import escape
+
+from gan_htvs.core.statistics import Share
+from gan_htvs.core.text import join_names
+from gan_htvs.dataset.skipped import format_reasons
+from gan_htvs.evaluation.evaluation_documents import Measures, Outcome
+from launchers.console.output import Grid, cell_text, grid_table, note, out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gan_htvs.evaluation.evaluation_documents import Report
+
+
+MANY = 100
+"""Denominator from which percentages have a decimal."""
+
+
+MOST_REASONS = 3
+"""Number of rejection reasons in a note."""
+
+
+BOUNDED = "the limit on tries (sampling.max_tries_per_structure) was reached"
+
+
+EXHAUSTED = "the proposer has no more samples"
+"""Reasons for fewer structures than requested."""
+
+
+SHARE_NAMES = [
+    name
+    for name, field in Measures.model_fields.items()
+    if Share in (field.annotation, *get_args(field.annotation))
+]
+"""Fields of the measures that are shares, in printing order."""
+
+
+RELAXED_NAMES = [name for name in SHARE_NAMES if name.endswith("_relaxed")]
+
+
+SHARES = "k/n, share and Wilson 95 % interval."
+
+
+STABILITY = (
+    "Stable: sound, converged and within the distance of the "
+    "hull after relaxation. S.U.N.: stable; unique among the proposer's relaxed structures; and "
+    "novel, matching no training structure and no reference phase after relaxation. Published "
+    "structures were relaxed by DFT, these by an interatomic potential: compare proposers with "
+    "each other, not with published shares."
+)
+
+
+NO_PHASES = "No reference phases are known for {}: novelty only refers to the training structures."
+
+
+def note_shortfalls(report: Report) -> None:
+    """Print a note for each proposer that found fewer structures than requested, with reasons."""
+    for evaluation in report.evaluations:
+        draws = evaluation.draws
+        short = [draw for draw in draws if draw.n_found < draw.requested]
+        if not short:
+            continue
+        ends = dict.fromkeys(EXHAUSTED if draw.exhausted else BOUNDED for draw in short)
+        rejections = sum((Counter(draw.rejections) for draw in short), Counter[str]())
+        reasons = format_reasons(rejections, most=MOST_REASONS)
+        note(
+            f"{evaluation.proposer}: {sum(draw.n_found for draw in draws):,} of the "
+            f"{sum(draw.requested for draw in draws):,} requested structures were found: "
+            f"{' and '.join(ends)} after {sum(draw.tried for draw in short):,} raw samples of "
+            + join_names([draw.composition for draw in short])
+            + (f"; main rejection reasons: {reasons}." if reasons else ".")
+        )
+
+
+def print_report(report: Report, files: Sequence[Path]) -> None:
+    """Print the measures of all compositions, and then of each composition."""
+    first = report.evaluations[0]
+    out.print(
+        f"[bold]{escape(report.campaign)}[/bold]: checkpoint {report.checkpoint[:12]} "
+        f"({report.steps} steps), {len(first.compositions)} compositions, seed {first.seed}; "
+        f"{first.training_structures} training structures, {first.held_out_structures} held out"
+    )
+    out.print(grid_table(_overall(report)))
+    if report.is_relaxed:
+        out.print(grid_table(_stability(report)))
+    out.print(grid_table(_by_composition(report)))
+    out.print(f"{SHARES} {STABILITY}" if report.is_relaxed else SHARES, soft_wrap=True)
+    if not first.reference_phases:
+        out.print(NO_PHASES.format(first.chemsys), soft_wrap=True)
+    for path in files:
+        out.print(f"wrote {path}", soft_wrap=True)
+
+
+def share_text(share: Share | None) -> str:
+    """Format a share as '3/20 15 % (5-36)'."""
+    if share is None:
+        return "-"
+    if share.value is None or share.interval is None:
+        return f"{share.k}/{share.n}"
+    digits = 1 if share.n >= MANY else 0
+    value, low, high = (f"{100 * x:.{digits}f}" for x in (share.value, *share.interval))
+    return f"{share.k}/{share.n} {value} % ({low}-{high})"
+
+
+def _overall(report: Report) -> Grid:
+    measures = [evaluation.overall for evaluation in report.evaluations]
+    rows = _shares(measures, [name for name in SHARE_NAMES if name not in RELAXED_NAMES])
+    if report.is_relaxed:
+        efforts = (f"{cell_text(m.mean_steps)}, {cell_text(m.cpu_seconds)}" for m in measures)
+        rows += [
+            ("sent to relaxation", *(str(m.n_relaxed) for m in measures)),
+            ("  sound / hole / not converged / failed", *map(_outcomes, measures)),
+            ("  mean steps, total processor time (s)", *efforts),
+            *_shares(measures, RELAXED_NAMES),
+        ]
+    names = [evaluation.proposer for evaluation in report.evaluations]
+    return Grid("Samples of all compositions", ("", *names), rows)
+
+
+def _shares(measures: Sequence[Measures], names: Sequence[str]) -> list[tuple[str, ...]]:
+    return [
+        (name.replace("_", " "), *(share_text(getattr(m, name)) for m in measures))
+        for name in names
+    ]
+
+
+def _outcomes(measures: Measures) -> str:
+    counts = Counter(measures.outcomes)
+    holes = counts[Outcome.HOLE] + counts[Outcome.IMPLAUSIBLE]
+    others = (counts[outcome] for outcome in (Outcome.NOT_CONVERGED, Outcome.FAILED))
+    return " / ".join(map(str, (counts[Outcome.SOUND], holes, *others)))
+
+
+def _stability(report: Report) -> Grid:
+    paper = report.published[0]
+    columns = [f"{e.proposer}\n{e.level_of_theory}" for e in report.evaluations]
+    columns += [f"published: {paper.chemsys}\n{paper.source}\n{paper.level_of_theory}"]
+    rows: list[tuple[str, ...]] = []
+    for i, threshold in enumerate(report.evaluations[0].thresholds):
+        at = [evaluation.overall.thresholds[i] for evaluation in report.evaluations]
+        published = [
+            f"{share_text(share.stable)} {share.label}"
+            for share in report.published
+            if share.threshold == threshold
+        ]
+        within = f"<= {1000 * threshold:g} meV/atom" if threshold else "on or below the hull"
+        rows += [
+            (f"stable, {within}", *(share_text(t.stable) for t in at), "\n".join(published) or "-"),
+            ("  S.U.N.", *(share_text(t.sun) for t in at), ""),
+            ("  S.U.N. per processor hour", *(cell_text(t.sun_per_cpu_hour) for t in at), ""),
+            (),
+        ]
+    return Grid("After relaxation", ("of structures sent to relaxation", *columns), rows)
+
+
+def _by_composition(report: Report) -> Grid:
+    thresholds = report.evaluations[0].thresholds if report.is_relaxed else []
+    stability = [f"{kind}\n<= {t:g} eV" for t in thresholds for kind in ("stable", "S.U.N.")]
+    shares = ("matched", "valid", "unique", "novel", "rediscovered")
+    rows: list[tuple[str, ...]] = []
+    for row in zip(*(e.compositions for e in report.evaluations), strict=True):
+        for evaluation, measures in zip(report.evaluations, row, strict=True):
+            values = [getattr(measures, name) for name in shares]
+            for at in measures.thresholds if report.is_relaxed else ():
+                values += [at.stable, at.sun]
+            fractions = (f"{value.k}/{value.n}" for value in values)
+            rows.append((measures.composition or "", evaluation.proposer, *fractions))
+        rows.append(())
+    return Grid("By composition", ("composition", "proposer", *shares, *stability), rows)
