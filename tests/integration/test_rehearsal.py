@@ -79,7 +79,9 @@ def rehearse(call):
 
 @pytest.fixture
 def candidates(call):
-    return lambda: json.loads(call("candidates", "--format", "json", "-l", LAUNCHPAD).stdout)
+    return lambda: json.loads(
+        call("candidates", "--references", "--format", "json", "-l", LAUNCHPAD).stdout
+    )
 
 
 def calculations(output):
