@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, Maker, OutputReference
+from pymatgen.core import Composition
 
 from flows.candidate import CandidateMaker
-from flows.prescreen import PrescreenMaker, SelectMaker
+from flows.prescreen import PrescreenMaker, SelectMaker, level_of_potential
 from flows.sample import SampleMaker
 from gan_htvs.core.errors import UserError
+from gan_htvs.thermodynamics.hull import ReferenceSet
 
 if TYPE_CHECKING:
     from jobflow import Job
-
-    from gan_htvs.thermodynamics.hull import ReferenceSet
 
 
 @dataclass
@@ -130,7 +130,23 @@ class CompositionMaker(Maker):
         Returns
         -------
         A flow whose output is a list of :class:`~gan_htvs.core.candidate.Verdict`.
+
+        Raises
+        ------
+        UserError
+            If the references lack an element of the composition, or prescreen and candidates share
+            references but not the level of theory.
         """
+        if isinstance(references, ReferenceSet):
+            references.fractions([Composition(composition)])
+        level = self.candidate_maker.energy_maker.level_of_theory
+        if self.prescreen_maker is not None and prescreen_references is None:
+            own = level_of_potential(self.prescreen_maker.potential)
+            if own != level:
+                raise UserError(
+                    f"CompositionMaker: candidates have the level of theory {level}, the prescreen "
+                    f"has {own}; give prescreen_references of {own}."
+                )
         screen_flow = self.screen(
             composition,
             checkpoint,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobflow import CURRENT_JOB, Flow, Job, Maker, job
+from pymatgen.core import Structure
 
 from flows.naming import formula_of
 from flows.routing import mark
@@ -21,12 +22,13 @@ from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import Work, relax
+from gan_htvs.structures.validity import check_cell
 from gan_htvs.thermodynamics.hull import ReferenceSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pymatgen.core import Composition, Structure
+    from pymatgen.core import Composition
 
     from gan_htvs.core.candidate import RelaxedStructure
     from gan_htvs.core.relaxation_result import RelaxationResult
@@ -94,14 +96,24 @@ def check_structure(structure: Structure) -> None:
     Raises
     ------
     UserError
-        If it is empty or has partly occupied sites.
+        If it is not a structure, is empty, has partly occupied sites, coordinates that are not
+        finite, or an impossible cell.
     """
+    if not isinstance(structure, Structure):
+        raise UserError(
+            f"structure: expected a pymatgen Structure, not {type(structure).__name__}; convert it."
+        )
     if not len(structure):
         raise UserError("structure: it has no atoms; remove it.")
     if not structure.is_ordered:
         raise UserError(
             f"structure {structure.composition.reduced_formula}: it has partly occupied sites; "
             "order it first, for example with pymatgen's OrderDisorderedStructureTransformation."
+        )
+    if (reason := check_cell(structure)) is not None:
+        raise UserError(
+            f"structure {structure.composition.reduced_formula}: {reason}; correct its lattice and "
+            "coordinates."
         )
 
 

@@ -13,7 +13,7 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.mp_client import open_client
 from gan_htvs.dataset.skipped import MISFIT, TOO_LONG, UNREADABLE, Skipped
 from gan_htvs.structures.point_cloud import LENGTH_SCALE
-from gan_htvs.structures.validity import RejectionReason, check_geometry
+from gan_htvs.structures.validity import RejectionReason, check_cell, check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -151,10 +151,14 @@ def read_structures(path: Path) -> tuple[dict[str, Structure], dict[str, str]]:
         name = str(label)
         if not isinstance(sample, Structure):
             skipped[name] = str(sample)
-        elif sample.is_ordered and len(sample):
-            structures[name] = sample
+        elif not len(sample):
+            skipped[name] = "it has no atoms"
+        elif not sample.is_ordered:
+            skipped[name] = "its sites are partly occupied"
+        elif (reason := check_cell(sample)) is not None:
+            skipped[name] = str(reason)
         else:
-            skipped[name] = "its sites are partly occupied" if len(sample) else "it has no atoms"
+            structures[name] = sample
     return structures, skipped
 
 

@@ -8,6 +8,7 @@ from jobflow import run_locally
 from pymatgen.core import Lattice, Structure
 
 from flows.energy import PotentialEnergyMaker
+from flows.engines.vasp import VaspEnergyMaker
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
@@ -45,6 +46,13 @@ def test_invalid_structures_are_refused_when_the_job_is_made():
         PotentialEnergyMaker().make(half)
     with pytest.raises(UserError, match="no atoms"):
         PotentialEnergyMaker().make(Structure(Lattice.cubic(4), [], []))
+    for not_finite in (float("nan"), float("inf")):
+        with pytest.raises(UserError, match="MgO: not_finite"):
+            VaspEnergyMaker().make(
+                Structure(Lattice.cubic(4), ["Mg", "O"], [[0, 0, 0], [not_finite, 0.5, 0.5]])
+            )
+    with pytest.raises(UserError, match="not list"):
+        PotentialEnergyMaker().make([rocksalt()])
 
 
 def test_interrupted_reference_relaxations_resume(scratch):

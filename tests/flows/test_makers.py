@@ -24,7 +24,7 @@ from flows.train import MG_MN_O, TrainMaker
 from gan_htvs.core.errors import UserError
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.prescreen.documents import Selection
-from tests.helpers import mg_o, references, rocksalt
+from tests.helpers import PBE_U, mg_o, references, rocksalt
 
 MAKERS = [
     CampaignMaker,
@@ -90,6 +90,16 @@ def test_different_levels_of_theory_are_refused_when_the_flow_is_made():
         (lambda: SampleMaker(system=MG_MN_O).make("Mg9MnO12", 1), "must have 1 to 8"),
         (lambda: CompositionMaker(sample_makers=[]).screen("MgO"), "sample_makers"),
         (lambda: CompositionMaker().screen("MgMn2O4"), "needs references"),
+        (
+            lambda: CompositionMaker().make("MgMn2O4", references=references()),
+            "no reference energy of Mn",
+        ),
+        (
+            lambda: CompositionMaker(
+                candidate_maker=CandidateMaker(energy_maker=VaspEnergyMaker())
+            ).make("MgO", references=references(PBE_U)),
+            "give prescreen_references",
+        ),
         (
             lambda: ReferencesMaker().make(["Xx", "O"]),
             "'Xx'.* is not a list",
