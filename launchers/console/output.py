@@ -135,7 +135,7 @@ class WorkProgress:
         task = self._bars.tasks[self._tasks[label]]
         was_finished = task.finished
         self._bars.update(task.id, completed=done, total=total, note=note)
-        is_due = time.monotonic() - self._last_line > PLAIN_INTERVAL
+        is_due = done < total and time.monotonic() - self._last_line > PLAIN_INTERVAL
         if self._bars.disable and (is_due or (task.finished and not was_finished)):
             self._last_line = time.monotonic()
             self._console.print(f"{label} {done}/{total}" + (f", {note}" if note else ""))
