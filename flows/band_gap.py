@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from jobflow import Flow, Job, Maker, job
+from jobflow import Flow, Job, Maker, OutputReference, job
 
 from flows.engines.gpaw import availability, compute_gap
 from flows.naming import formula_of
 from flows.routing import mark
 from gan_htvs.campaign.engines import BandGapEngineSettings
+from gan_htvs.core.band_gap import BandGapResult
+from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.stages import Step
-
-if TYPE_CHECKING:
-    from gan_htvs.core.band_gap import BandGapResult
-    from gan_htvs.core.candidate import RelaxedStructure
 
 
 @dataclass
@@ -31,13 +29,16 @@ class BandGapMaker(Maker):
         """Return why this machine cannot compute gaps; None if it can."""
         return None
 
-    def make(self, relaxed: RelaxedStructure, previous: BandGapResult | None = None) -> Job | Flow:
+    def make(
+        self, relaxed: RelaxedStructure | OutputReference, previous: BandGapResult | None = None
+    ) -> Job | Flow:
         """Make the jobs of one relaxed structure.
 
         Parameters
         ----------
         relaxed
-            Relaxed structure with its magnetic moments.
+            Relaxed structure with its magnetic moments, or the output of an
+            :class:`~flows.energy.EnergyMaker`.
         previous
             Incomplete result for the same structure; only what is missing is computed.
 
@@ -79,17 +80,24 @@ class GpawBandGapMaker(BandGapMaker):
         """Return why GPAW cannot run here; None if it can."""
         return availability()
 
-    def make(self, relaxed: RelaxedStructure, previous: BandGapResult | None = None) -> Job:
+    def make(
+        self, relaxed: RelaxedStructure | OutputReference, previous: BandGapResult | None = None
+    ) -> Job:
         """Make the job of one relaxed structure; see :meth:`BandGapMaker.make`."""
         gap_job = self.compute(relaxed, previous=previous)
-        name = f"{self.name} {formula_of(relaxed.structure)}"
+        is_known = isinstance(relaxed, RelaxedStructure)
+        name = f"{self.name} {formula_of(relaxed.structure)}" if is_known else self.name
         return mark(gap_job, Step.BAND_GAP, "hybrid", name)
 
     @job
     def compute(
-        self, relaxed: RelaxedStructure, previous: BandGapResult | None = None
+        self,
+        relaxed: RelaxedStructure | CalculationFailure,
+        previous: BandGapResult | None = None,
     ) -> BandGapResult:
         """Compute the band gap in the directory of the job."""
+        if isinstance(relaxed, CalculationFailure):
+            return BandGapResult(reason=f"{relaxed.step}: {relaxed.reason}")
         return compute_gap(
             relaxed.structure,
             self.settings,

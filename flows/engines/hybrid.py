@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from atomate2.vasp.jobs.core import HSEBSMaker, HSEStaticMaker
 from atomate2.vasp.sets.core import HSEBSSetGenerator, HSEStaticSetGenerator
-from jobflow import Flow, job
+from jobflow import Flow, OutputReference, Response, job
 from pymatgen.io.vasp.sets import MPRelaxSet
 
 from flows.band_gap import BandGapMaker
@@ -114,12 +114,16 @@ class VaspBandGapMaker(BandGapMaker):
             step_maker=VaspStepMaker.of(vasp),
         )
 
-    def make(self, relaxed: RelaxedStructure, previous: BandGapResult | None = None) -> Flow:
+    def make(
+        self, relaxed: RelaxedStructure | OutputReference, previous: BandGapResult | None = None
+    ) -> Job | Flow:
         """Make the jobs of one relaxed structure; see :meth:`BandGapMaker.make`.
 
         ``previous`` is not used, because only one magnetic ordering is computed.
         """
         del previous
+        if isinstance(relaxed, OutputReference):
+            return mark(self.make_later(relaxed), Step.BAND_GAP, "other", self.name)
         formula = formula_of(relaxed.structure)
         jobs: list[Job] = []
         n_atoms = len(relaxed.structure)
@@ -136,6 +140,15 @@ class VaspBandGapMaker(BandGapMaker):
         name = f"{self.name} {formula}"
         read_job = mark(self.read(result, relaxed), Step.BAND_GAP, "other", name)
         return Flow([*jobs, read_job], output=read_job.output, name=name)
+
+    @job
+    def make_later(
+        self, relaxed: RelaxedStructure | CalculationFailure
+    ) -> Response[BandGapResult] | BandGapResult:
+        """Replace this job with the jobs of a structure that was not known before."""
+        if isinstance(relaxed, CalculationFailure):
+            return BandGapResult(reason=f"{relaxed.step}: {relaxed.reason}")
+        return Response(replace=self.make(relaxed))
 
     @job(config=TOLERANT)
     def read(

@@ -15,10 +15,14 @@ from monty.os.path import zpath
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp.inputs import Incar, Kpoints
 
+from flows.band_gap import GpawBandGapMaker
+from flows.energy import PotentialEnergyMaker
 from flows.engines.hybrid import UNCERTAINTY, VaspBandGapMaker
 from flows.engines.vasp_step import VaspStepMaker, customized
 from gan_htvs.campaign.engines import EngineSettings
+from gan_htvs.core.band_gap import BandGapResult
 from gan_htvs.core.document import decode
+from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from launchers.rehearsal.spectrum import synthetic_gap
 from tests.helpers import PBE_U, memory_store, relaxed, rocksalt
 
@@ -173,3 +177,26 @@ def test_metal_has_no_gap_and_no_edge_points(gap):
 def test_incar_requests_fermi_level_at_midgap(gap):
     _, folder = gap(rocksalt("Mg", 4.3), mode="static")
     assert Incar.from_file(zpath(str(folder / "INCAR")))["EFERMI"].upper() == "MIDGAP"
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [(PotentialSettings(), "2 atoms exceed"), (PotentialSettings(max_steps=1, fmax=1e-6), "relax")],
+)
+def test_band_gap_of_the_output_of_an_energy_job(settings, reason):
+    relax_job = PotentialEnergyMaker(potential=settings).make(rocksalt(length=4.6))
+    gap_job = VaspBandGapMaker(max_atoms=1).make(relax_job.output)
+    outputs = run_locally(Flow([relax_job, gap_job]), store=memory_store(), log=False)
+    (result,) = (
+        max(indices.items())[1].output
+        for uuid, indices in outputs.items()
+        if uuid != relax_job.uuid and isinstance(max(indices.items())[1].output, BandGapResult)
+    )
+    assert result.band_gap is None
+    assert reason in result.reason
+
+
+def test_gap_job_accepts_the_output_of_an_energy_job():
+    relax_job = PotentialEnergyMaker().make(rocksalt())
+    gap_job = GpawBandGapMaker().make(relax_job.output)
+    assert gap_job.input_uuids == (relax_job.uuid,)
