@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobflow import CURRENT_JOB, Flow, Job, Maker, job
+from jobflow import CURRENT_JOB, Flow, Job, Maker, OutputReference, job
 from pymatgen.core import Structure
 
 from flows.naming import formula_of
@@ -134,11 +134,16 @@ def check_references(
     Raises
     ------
     UserError
-        If the set is of another level of theory, or lacks an element.
+        If it is neither, the set is of another level of theory, or lacks an element.
     """
     if isinstance(references, ReferenceSet):
         references.check_level(level_of_theory)
         references.fractions(compositions)
+    elif not isinstance(references, OutputReference):
+        raise UserError(
+            f"references: expected a ReferenceSet or the output of a ReferencesMaker, not "
+            f"{type(references).__name__}; give ReferencesMaker().make(elements).output."
+        )
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,18 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.stages import REFERENCE_PHASE, Step
 from gan_htvs.prescreen.documents import Survivor
-from gan_htvs.thermodynamics.references import phases_of, reference_phases, reference_set
+from gan_htvs.thermodynamics.references import (
+    ReferencePhase,
+    phases_of,
+    reference_phases,
+    reference_set,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.thermodynamics.hull import ReferenceSet
-    from gan_htvs.thermodynamics.references import ReferencePhase
 
 
 @dataclass
@@ -50,7 +55,7 @@ class ReferencesMaker(Maker):
     name: str = "references"
     energy_maker: EnergyMaker = field(default_factory=PotentialEnergyMaker)
 
-    def make(self, phases: Sequence[ReferencePhase] | Sequence[str]) -> Flow:
+    def make(self, phases: Sequence[ReferencePhase | Element | str]) -> Flow:
         """Make the flow.
 
         Parameters
@@ -69,13 +74,15 @@ class ReferencesMaker(Maker):
         UserError
             If there are no phases, or the package has none for these elements.
         """
-        symbols = [phase for phase in phases if isinstance(phase, str)]
-        if not phases or isinstance(phases, str) or not all(map(Element.is_valid_symbol, symbols)):
+        items = [] if isinstance(phases, str) or not isinstance(phases, Iterable) else [*phases]
+        symbols = [str(item) for item in items if isinstance(item, str | Element)]
+        listed = [item for item in items if isinstance(item, ReferencePhase)]
+        n_valid = len(listed) + sum(map(Element.is_valid_symbol, symbols))
+        if not items or n_valid < len(items):
             raise UserError(
                 f"references: {phases!r:.60} is not a list of phases, or of elements; give "
                 "symbols such as Mg and O."
             )
-        listed = [phase for phase in phases if not isinstance(phase, str)]
         if symbols:
             listed += reference_phases(symbols)
         unpinned = {

@@ -9,6 +9,7 @@ from pymatgen.core import Lattice, Structure
 from flows.band_gap import BandGapMaker
 from flows.candidate import CandidateMaker, StabilityMaker
 from flows.energy import PotentialEnergyMaker
+from flows.references import ReferencesMaker
 from gan_htvs.core.band_gap import BandGapResult
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import Stage
@@ -111,6 +112,9 @@ def test_invalid_input_is_refused_when_the_flow_is_made():
     half = Structure(Lattice.cubic(4), [{"Mg": 0.5, "O": 0.5}], [[0, 0, 0]])
     with pytest.raises(UserError, match="partly occupied"):
         maker.make(half, references())
+    for no_reference_set in (None, {}, [], ReferencesMaker().make(["Mg", "O"])):
+        with pytest.raises(UserError, match=f"not {type(no_reference_set).__name__}"):
+            maker.make(rocksalt(), no_reference_set)
 
 
 def test_invalid_references_at_run_time_give_failed_candidate():

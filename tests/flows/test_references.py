@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from pymatgen.core import Element
 
 from flows.references import ReferencesMaker, reference_survivors
 from gan_htvs.core.errors import UserError
@@ -39,3 +40,13 @@ def test_pinned_phases_are_not_relaxed():
     assert len(flow.jobs) == 1
     (entry,) = output_of(flow).entries
     assert entry.energy_per_atom == -4.948
+
+
+def test_references_of_elements_and_of_nothing_else():
+    flow = ReferencesMaker().make([Element("Mg"), "O"])
+    assert [job.name for job in flow.jobs] == [
+        job.name for job in ReferencesMaker().make(["Mg", "O"]).jobs
+    ]
+    for invalid in (None, "Mg", [], ["Xx"], [rocksalt()], [None]):
+        with pytest.raises(UserError, match="list of phases"):
+            ReferencesMaker().make(invalid)
