@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -268,7 +269,8 @@ class CampaignLaunchPad(LaunchPad):
         criteria |= owned_by(owners) if owners is not None else {}
         criteria |= {"state": {"$in": list(states)}} if states else {}
         criteria |= {"spec.step": {"$in": list(steps)}} if steps else {}
-        documents = list(self.fireworks.find(criteria, _JOB_FIELDS).sort("fw_id", 1))
+        found_jobs = self.fireworks.find(criteria, _JOB_FIELDS)
+        documents = sorted(found_jobs, key=itemgetter("fw_id"))
         last = [max(document["launches"]) for document in documents if document["launches"]]
         cursor = self.launches.find({"launch_id": {"$in": last}}, _LAUNCH_FIELDS)
         launches = {launch["launch_id"]: launch for launch in cursor}

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -205,8 +206,9 @@ class Recovery:
     def _lost_run(self, job: QueuedJob, reason: str) -> LostJob:
         launches = self.launchpad.launches.find(
             {"launch_id": {"$in": job.archived_launches}}, {"launch_id": 1, MESSAGE: 1}
-        ).sort("launch_id", -1)
-        stored = ((launch.get("action") or {}).get("stored_data", {}) for launch in launches)
+        )
+        latest_first = sorted(launches, key=itemgetter("launch_id"), reverse=True)
+        stored = ((launch.get("action") or {}).get("stored_data", {}) for launch in latest_first)
         messages = [data.get("_message") for data in stored]
         n_lost = 1 + [*takewhile(lambda message: message != GIVEN_UP, messages)].count(LOST)
         if n_lost < MAX_LOSSES or not self.limits_losses or job.step in RESUMED:
