@@ -97,7 +97,7 @@ class GpawBandGapMaker(BandGapMaker):
     ) -> BandGapResult:
         """Compute the band gap in the directory of the job."""
         if isinstance(relaxed, CalculationFailure):
-            return BandGapResult(reason=f"{relaxed.step}: {relaxed.reason}")
+            return BandGapResult.from_failure(relaxed)
         return compute_gap(
             relaxed.structure,
             self.settings,

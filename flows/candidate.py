@@ -134,7 +134,7 @@ class StabilityMaker(Maker):
             references=references and references.content_hash,
         )
         if isinstance(relaxed, CalculationFailure):
-            verdict.reason, verdict.failure = f"{relaxed.step}: {relaxed.reason}", relaxed
+            verdict.reason, verdict.failure = relaxed.message, relaxed
         elif relaxed is None or references is None:
             missing = "energy calculation" if relaxed is None else "reference phases"
             verdict.reason = f"no result of the {missing}"

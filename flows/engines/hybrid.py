@@ -147,7 +147,7 @@ class VaspBandGapMaker(BandGapMaker):
     ) -> Response[BandGapResult] | BandGapResult:
         """Replace this job with the jobs of a structure that was not known before."""
         if isinstance(relaxed, CalculationFailure):
-            return BandGapResult(reason=f"{relaxed.step}: {relaxed.reason}")
+            return BandGapResult.from_failure(relaxed)
         return Response(replace=self.make(relaxed))
 
     @job(config=TOLERANT)
@@ -160,8 +160,7 @@ class VaspBandGapMaker(BandGapMaker):
         if result is None:
             return BandGapResult(reason="the hybrid calculation has no output", is_retryable=True)
         if isinstance(result, CalculationFailure):
-            reason = f"{result.step}: {result.reason}"
-            return BandGapResult(reason=reason, failure=result, is_retryable=result.is_retryable)
+            return BandGapResult.from_failure(result)
         return gap_of(result, relaxed, self.mode)
 
 

@@ -270,7 +270,7 @@ def _functional(maker: BaseVaspMaker) -> str | None:
 def _order(start: str, static: TaskDoc | CalculationFailure | None) -> MagneticOrderingResult:
     """Return the final state of a magnetic start, or the reason of its failure."""
     if not isinstance(static, TaskDoc):
-        reason = f"{static.step}: {static.reason}" if static else "the calculation has no output"
+        reason = static.message if static else "the calculation has no output"
         is_retryable = static is None or static.is_retryable
         return MagneticOrderingResult(start=start, reason=reason, is_retryable=is_retryable)
     order, total = magnetic_state(static)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from pydantic import ConfigDict, Field, model_validator
@@ -159,6 +159,11 @@ class BandGapResult(_StateResult):
     )
     vasp_version: str | None = Field(None, description="version of VASP")
     uncertainty: str | None = Field(None, description="known error of the method")
+
+    @classmethod
+    def from_failure(cls, failure: CalculationFailure) -> Self:
+        """Return the result of a calculation that failed, before or while the gap was computed."""
+        return cls(reason=failure.message, failure=failure, is_retryable=failure.is_retryable)
 
     @model_validator(mode="after")
     def _complete_or_reason(self) -> BandGapResult:

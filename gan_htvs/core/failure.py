@@ -30,3 +30,8 @@ class CalculationFailure(Document):
         "stopped or killed, or the machine failed",
     )
     job: str = Field(description="uuid of the job, for running it again")
+
+    @property
+    def message(self) -> str:
+        """Step and reason in one sentence."""
+        return f"{self.step}: {self.reason}"

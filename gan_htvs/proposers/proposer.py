@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     """A structure before overlap removal, or a rejection reason."""
 
 
-FINITE = frozenset({ProposerName.SUBSTITUTION})
-"""Proposers with a fixed list of structures per composition, independent of the seed."""
-
-
 class Proposer(ABC):
     """Proposes structures of a chemical system.
 

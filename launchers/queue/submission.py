@@ -1,4 +1,4 @@
-"""Queue a campaign, or print its plan and estimated cost."""
+"""Queue a campaign."""
 
 from __future__ import annotations
 
