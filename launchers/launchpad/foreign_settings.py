@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, ValidationError, create_model
 
+from gan_htvs.core.environment import temporary_values
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import first_message, read_mapping
 
@@ -57,15 +58,15 @@ def guard_fireworks() -> None:
 
     This has no effect if FireWorks is already imported, as by its own commands.
     """
-    if not any(isinstance(finder, _Guard) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Guard())
+    sys.meta_path.insert(0, _Finder)
 
 
-class _Guard:
+class _Finder:
     """Import finder that replaces the loader of FireWorks' settings module."""
 
+    @staticmethod
     def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+        name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return the spec with the replaced loader; None for all other modules."""
         spec = PathFinder.find_spec(name, path, target) if name == FIREWORKS_SETTINGS else None
@@ -79,19 +80,16 @@ class _Loader(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module; it defines FireWorks' defaults before it reads the file."""
-        from unittest import mock  # noqa: PLC0415 - FireWorks takes longer to import
-
         from monty import serialization  # noqa: PLC0415 - FireWorks is imported anyway
 
         def load(path: str) -> dict[str, Any]:
             return checked_settings(Path(path), vars(module))
 
         with (
-            mock.patch.dict(os.environ),
-            mock.patch.object(serialization, "loadfn", load),
+            temporary_values(os.environ, {MONGOMOCK_VARIABLE: ""}),
+            temporary_values(vars(serialization), {"loadfn": load}),
             redirect_stdout(StringIO()),
         ):
-            os.environ.pop(MONGOMOCK_VARIABLE, None)
             super().exec_module(module)
         module.loadfn = serialization.loadfn  # type: ignore[attr-defined]
 
