@@ -153,9 +153,8 @@ def submit(
     from gan_htvs.campaign.campaign_file import read_campaign
 
     campaign = read_campaign(campaign_file)
-    from launchers.cli.plan_tables import print_plan
+    from launchers.cli.plan_tables import print_plan, submit_and_print
     from launchers.launchpad.database import open_databases
-    from launchers.queue.submission import submit_campaign
 
     reason = _reason_against_vasp(campaign)
     with open_databases(launchpad) as databases:
@@ -164,7 +163,9 @@ def submit(
         if dry_run:
             print_plan(campaign, databases, cores_per_node=cores_per_node, extend=extend)
         else:
-            submit_campaign(campaign, databases, extend=extend, workflows_at_once=workflows_at_once)
+            submit_and_print(
+                campaign, databases, extend=extend, workflows_at_once=workflows_at_once
+            )
 
 
 @command(

@@ -1,16 +1,18 @@
-"""Tables of ``gan-htvs submit --dry-run`` and ``gan-htvs rehearse``."""
+"""Output of ``gan-htvs submit`` and table of ``gan-htvs rehearse``."""
 
 from __future__ import annotations
 
 from dataclasses import astuple
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gan_htvs.campaign.routing import Category
-from launchers.console.output import Grid, grid_table, out
+from launchers.console.output import Grid, WorkProgress, grid_table, out
 from launchers.console.quantities import counted
 from launchers.launchpad.feeder import Feeder
 from launchers.launchpad.registry import check_changes
 from launchers.queue.estimate import estimate
+from launchers.queue.submission import submit_campaign
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,6 +21,43 @@ if TYPE_CHECKING:
     from launchers.launchpad.database import Databases
     from launchers.queue.estimate import Estimate
     from launchers.rehearsal.counts import StageCount
+
+
+def submit_and_print(
+    campaign: Campaign, databases: Databases, *, extend: bool, workflows_at_once: int | None
+) -> None:
+    """Queue a campaign and print what was queued; parameters as in :func:`submit_campaign`."""
+    with WorkProgress() as progress:
+        submission = submit_campaign(
+            campaign,
+            databases,
+            extend=extend,
+            workflows_at_once=workflows_at_once,
+            on_progress=partial(progress, "queueing"),
+        )
+    n_gaps, backlog = submission.n_gaps, submission.backlog
+    out.print(
+        f"{counted(submission.n_queued, 'workflow')} queued"
+        + (f", including {n_gaps} for missing band gaps" if n_gaps else "")
+        + f"; {campaign.name} has {counted(backlog.queued, 'unfinished workflow')} on the "
+        "launchpad."
+    )
+    if backlog.waiting:
+        out.print(
+            f"{counted(backlog.waiting, 'workflow')} will be queued when references and checkpoint "
+            "exist."
+        )
+    if backlog.later:
+        out.print(
+            f"{counted(backlog.later, 'workflow')} will be queued as others finish, at most "
+            f"{submission.workflows_at_once} at a time."
+        )
+    if not backlog.queued + backlog.missing:
+        out.print("All work is done.")
+    out.print(
+        f"Next: [bold]gan-htvs queue init[/bold], [bold]gan-htvs qlaunch[/bold], then "
+        f"[bold]gan-htvs status {campaign.name}[/bold]"
+    )
 
 
 def print_plan(

@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "estimate": ["Estimate"],
         "scripts": ["lpad", "qlaunch", "rlaunch"],
-        "submission": ["submit_campaign"],
+        "submission": ["Submission", "submit_campaign"],
     },
 )

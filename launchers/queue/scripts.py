@@ -8,16 +8,16 @@ import os
 import re
 import secrets
 import signal
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from runpy import run_module
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import jobflow
 from fireworks import FWorker, LaunchPad
 from fireworks.features import multi_launcher
-from fireworks.scripts import _helpers, lpad_run, qlaunch_run, rlaunch_run
+from fireworks.scripts import _helpers
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 from fireworks.utilities import fw_utilities
 from fireworks.utilities.fw_serializers import load_object_from_file
@@ -25,6 +25,7 @@ from fireworks.utilities.fw_serializers import load_object_from_file
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import read_mapping
 from gan_htvs.core.text import one_line
+from gan_htvs.core.versions import versions
 from launchers.launchpad.batch_system import BatchQueue
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.foreign_settings import restore_jobflow_settings
@@ -39,14 +40,12 @@ from launchers.queue.adapter import read_adapter, read_fworker
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterator, Sequence
-    from types import ModuleType
+    from collections.abc import Callable, Sequence
 
     from fireworks.queue.queue_adapter import QueueAdapterBase
 
     from launchers.launchpad.database import Databases
     from launchers.launchpad.jobs import CampaignLaunchPad
-    from launchers.launchpad.workers import Worker
 
 LAUNCHPAD_FILE = Path("my_launchpad.yaml")
 
@@ -59,8 +58,7 @@ def lpad(arguments: Sequence[str]) -> None:
     UserError
         If a file is missing or wrong, or FireWorks refuses the arguments.
     """
-    with _prepared(lpad_run, LaunchPad=_LaunchPads()):
-        lpad_run.lpad(arguments)
+    _run("lpad", arguments)
 
 
 def qlaunch(arguments: Sequence[str]) -> None:
@@ -76,13 +74,12 @@ def qlaunch(arguments: Sequence[str]) -> None:
     refusals = _Refusals(logging.ERROR)
     logging.getLogger().addHandler(refusals)
     try:
-        with _prepared(
-            qlaunch_run,
-            LaunchPad=_LaunchPads(),
-            FWorker=_FWorkers(submitter),
+        _run(
+            "qlaunch",
+            arguments,
+            FWorker=_FWorkers(lambda fworker: attach_worker(fworker, submitter)),
             load_object_from_file=_read_adapter,
-        ):
-            qlaunch_run.qlaunch(arguments)
+        )
     finally:
         logging.getLogger().removeHandler(refusals)
     if refusals.first is not None:
@@ -138,29 +135,34 @@ def rlaunch(arguments: Sequence[str], warn: Callable[[str], None]) -> None:
     UserError
         If a file is missing or wrong, or FireWorks rejects the arguments.
     """
-    worker = this_worker()
-    mark_children(worker)
 
     def use(databases: Databases) -> None:
         jobflow.SETTINGS.JOB_STORE = databases.job_store()
-        for sentence in version_warnings(databases, worker):
+        for sentence in version_warnings(databases):
             warn(sentence)
+
+    def identify(fworker: FWorker) -> None:
+        """Give an FWorker the identity of this process, and of each child in the child."""
+        _identify(fworker)
+        os.register_at_fork(after_in_child=lambda: _identify(fworker))
 
     # Children of `rlaunch multi` inherit the store, the key and the signal handlers.
     multiprocessing.set_start_method("fork", force=True)
     # They share a launchpad through a key, which FireWorks hard-codes.
     multi_launcher.DS_PASSWORD = fw_utilities.DS_PASSWORD = secrets.token_bytes(32)
     signal.signal(signal.SIGTERM, stop_at_once)
-    fworkers = _FWorkers(worker)
-    os.register_at_fork(after_in_child=fworkers.describe_again)
-    with _prepared(
-        rlaunch_run, LaunchPad=_LaunchPads(use), FWorker=fworkers, handle_interrupt=stop_at_once
-    ):
-        rlaunch_run.rlaunch(arguments)
+    _run("rlaunch", arguments, use, FWorker=_FWorkers(identify), handle_interrupt=stop_at_once)
 
 
-def version_warnings(databases: Databases, worker: Worker) -> list[str]:
-    """Return a warning for each campaign submitted with other package versions than a worker's."""
+def _identify(fworker: FWorker) -> None:
+    """Record the identity of this process in an FWorker and in the environment of its children."""
+    worker = this_worker()
+    mark_children(worker)
+    attach_worker(fworker, worker)
+
+
+def version_warnings(databases: Databases) -> list[str]:
+    """Return a warning for each campaign submitted with other package versions than these."""
     with databases.store("campaigns", key="name") as campaigns:
         submitted = campaigns.query(
             {"submission.versions": {"$exists": True}}, ["name", "submission.versions"]
@@ -169,7 +171,7 @@ def version_warnings(databases: Databases, worker: Worker) -> list[str]:
             f"This worker has other versions than the submitter of {campaign['name']!r}: "
             f"{', '.join(differing)}."
             for campaign in submitted
-            if (differing := differences(worker.versions, campaign["submission"]["versions"]))
+            if (differing := differences(versions(), campaign["submission"]["versions"]))
         ]
 
 
@@ -177,8 +179,8 @@ def version_warnings(databases: Databases, worker: Worker) -> list[str]:
 class _LaunchPads:
     """Replacement for the class LaunchPad in FireWorks' scripts, which opens our launchpads."""
 
-    use: Callable[[Databases], None] = lambda _: None
-    opened: ExitStack = field(default_factory=ExitStack, init=False)
+    use: Callable[[Databases], None]
+    opened: ExitStack
     _known: dict[str, CampaignLaunchPad] = field(default_factory=dict, init=False)
 
     def __call__(self, **_: Any) -> LaunchPad:
@@ -202,48 +204,55 @@ class _LaunchPads:
 class _FWorkers:
     """Replacement for the class FWorker in FireWorks' scripts, which adds a worker's identity."""
 
-    worker: Worker
-    _described: list[FWorker] = field(default_factory=list, init=False)
+    identify: Callable[[FWorker], None]
 
     def __call__(self) -> FWorker:
         """Return a worker without an FWorker file, which takes all jobs."""
-        return self._describe(FWorker())
+        return self._identified(FWorker())
 
     def from_file(self, path: str) -> FWorker:
         """Read a worker from its file."""
-        return self._describe(read_fworker(Path(path)))
+        return self._identified(read_fworker(Path(path)))
 
-    def describe_again(self) -> None:
-        """Give the workers the identity of this process, a child of ``rlaunch multi``."""
-        worker = this_worker()
-        mark_children(worker)
-        for fworker in self._described:
-            attach_worker(fworker, worker)
-
-    def _describe(self, fworker: FWorker) -> FWorker:
-        attach_worker(fworker, self.worker)
-        self._described.append(fworker)
+    def _identified(self, fworker: FWorker) -> FWorker:
+        self.identify(fworker)
         return fworker
 
 
-@contextmanager
-def _prepared(script: ModuleType, **names: Any) -> Iterator[None]:
-    """Replace names in a script of FireWorks, including those that select the launchpad file.
+def _run(
+    command: str,
+    arguments: Sequence[str],
+    use: Callable[[Databases], None] = lambda _: None,
+    **names: Any,
+) -> None:
+    """Run a script of FireWorks with replaced names, in a copy of its module.
 
-    FireWorks would search for that file as set in FW_config.yaml (CONFIG_FILE_DIR, LAUNCHPAD_LOC)
-    and in the home directory. Here it is the file of -l, or my_launchpad.yaml in the folder of -c
-    or in the working directory.
+    FireWorks would search for the launchpad file as set in FW_config.yaml (CONFIG_FILE_DIR,
+    LAUNCHPAD_LOC) and in the home directory. Here it is the file of -l, or my_launchpad.yaml in the
+    folder of -c or in the working directory.
+
+    Parameters
+    ----------
+    command
+        Name of the script.
+    arguments
+        Its arguments.
+    use
+        Called with the databases of each launchpad.
+    names
+        Objects that replace those of the script.
     """
     restore_jobflow_settings()  # batch jobs inherit the environment of qlaunch
-    launchpad_file = str(LAUNCHPAD_FILE) if LAUNCHPAD_FILE.exists() else None
-    names |= {
-        "CONFIG_FILE_DIR": str(LAUNCHPAD_FILE.parent),
-        "LAUNCHPAD_LOC": launchpad_file,
-        "_validate_config_file_paths": _find_files,
-    }
-    with names["LaunchPad"].opened, mock.patch.multiple(script, **names):
+    script = run_module(f"fireworks.scripts.{command}_run")
+    with ExitStack() as opened:
+        script |= names | {
+            "CONFIG_FILE_DIR": str(LAUNCHPAD_FILE.parent),
+            "LAUNCHPAD_LOC": str(LAUNCHPAD_FILE) if LAUNCHPAD_FILE.exists() else None,
+            "LaunchPad": _LaunchPads(use, opened),
+            "_validate_config_file_paths": _find_files,
+        }
         try:
-            yield
+            script[command](arguments)
         except FileNotFoundError as error:
             raise UserError(
                 f"{error} Write a launchpad file with `gan-htvs init`, and the files of a queue "

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from launchers.console import output as console
-from launchers.console.quantities import counted
 from launchers.launchpad.builders import ensure_indexes
-from launchers.launchpad.feeder import Feeder, submit
+from launchers.launchpad.feeder import Backlog, Feeder, submit
 from launchers.launchpad.registry import register, workflows_at_once_of
 from launchers.monitor.gaps import missing_gaps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
+
+
+class Submission(NamedTuple):
+    """Result of a submission."""
+
+    n_queued: int
+    """Workflows that were queued."""
+    n_gaps: int
+    """Workflows among them that compute missing band gaps."""
+    backlog: Backlog
+    """Remaining work."""
+    workflows_at_once: int
+    """Maximum number of unfinished workflows on the launchpad."""
 
 
 def submit_campaign(
@@ -22,7 +35,8 @@ def submit_campaign(
     *,
     extend: bool = False,
     workflows_at_once: int | None = None,
-) -> None:
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> Submission:
     """Queue the workflows that can start; finished workflows release those that depend on them.
 
     Parameters
@@ -36,6 +50,8 @@ def submit_campaign(
         submission.
     workflows_at_once
         Maximum number of unfinished workflows on the launchpad; None: unchanged.
+    on_progress
+        Called with the number of workflows queued so far, and the number of all that can start.
 
     Raises
     ------
@@ -44,34 +60,10 @@ def submit_campaign(
     """
     register(campaign, databases, extend=extend, workflows_at_once=workflows_at_once)
     feeder = Feeder(campaign, databases)
-    launchpad = feeder.launchpad
-    launchpad.initialize()
+    feeder.launchpad.initialize()
     ensure_indexes(databases)
-    with console.WorkProgress() as show:
-        total = feeder.backlog().ready
-        added = feeder.feed(lambda n: show("queueing", n, max(n, total)))
-    gaps = submit(launchpad, missing_gaps(campaign, databases), campaign)
-    backlog = feeder.backlog()
-    console.out.print(
-        f"{counted(added + gaps, 'workflow')} queued"
-        + (f", including {gaps} for missing band gaps" if gaps else "")
-        + f"; {campaign.name} has {counted(backlog.queued, 'unfinished workflow')} on the "
-        "launchpad."
-    )
-    if backlog.waiting:
-        console.out.print(
-            f"{counted(backlog.waiting, 'workflow')} will be queued when references and checkpoint "
-            "exist."
-        )
-    if backlog.later:
-        bound = workflows_at_once_of(databases, campaign.name)
-        console.out.print(
-            f"{counted(backlog.later, 'workflow')} will be queued as others finish, at most "
-            f"{bound} at a time."
-        )
-    if not backlog.queued + backlog.missing:
-        console.out.print("All work is done.")
-    console.out.print(
-        f"Next: [bold]gan-htvs queue init[/bold], [bold]gan-htvs qlaunch[/bold], then "
-        f"[bold]gan-htvs status {campaign.name}[/bold]"
-    )
+    total = feeder.backlog().ready
+    n_added = feeder.feed(lambda n: on_progress(n, max(n, total)))
+    n_gaps = submit(feeder.launchpad, missing_gaps(campaign, databases), campaign)
+    bound = workflows_at_once_of(databases, campaign.name)
+    return Submission(n_added + n_gaps, n_gaps, feeder.backlog(), bound)
