@@ -19,9 +19,7 @@ from flows.references import ReferencesMaker
 from flows.routing import label, route
 from flows.sample import SampleMaker
 from flows.train import TrainMaker
-from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import ProposerName
-from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.thermodynamics.references import phases_of
 
 if TYPE_CHECKING:
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.core.band_gap import BandGapResult
     from gan_htvs.core.candidate import RelaxedStructure
+    from gan_htvs.potentials.relaxation_settings import PotentialSettings
     from gan_htvs.prescreen.documents import Survivor
 
 
@@ -77,7 +76,8 @@ class CampaignMaker(Maker):
     """Search all compositions of a campaign, in one flow.
 
     For campaigns of up to a few hundred structures, run by ``run_locally`` or jobflow-remote.
-    ``gan-htvs submit`` divides larger ones into small workflows.
+    ``gan-htvs submit`` divides larger ones into small workflows. The reference phases are computed
+    once at each level of theory of the candidates and of the potentials of the prescreen.
 
     Parameters
     ----------
@@ -85,11 +85,6 @@ class CampaignMaker(Maker):
         Name of the flow.
     train_maker
         Trains the generator; None: no proposer needs one.
-    references_maker
-        Reference phases at the level of theory of the candidates.
-    prescreen_references_maker, confirming_references_maker
-        Reference phases at the levels of theory of the two potentials of the prescreen; None: that
-        of the candidates, or there is no such potential.
     composition_maker
         Searches one composition.
 
@@ -109,36 +104,22 @@ class CampaignMaker(Maker):
 
     name: str = "campaign"
     train_maker: TrainMaker | None = field(default_factory=TrainMaker)
-    references_maker: ReferencesMaker = field(default_factory=ReferencesMaker)
-    prescreen_references_maker: ReferencesMaker | None = None
-    confirming_references_maker: ReferencesMaker | None = field(
-        default_factory=lambda: _references_of(PotentialSettings(name="sevennet-0"))
-    )
     composition_maker: CompositionMaker = field(default_factory=CompositionMaker)
 
     @classmethod
     def of(cls, campaign: Campaign) -> CampaignMaker:
         """Return the Maker for the settings of a campaign."""
-        engines, sampling = campaign.engines, campaign.sampling
-        energy_maker = energy_maker_of(engines)
+        engines, sampling, prescreen = campaign.engines, campaign.sampling, campaign.prescreen
         needs_generator = ProposerName.GAN in sampling.proposers
-        prescreen = campaign.prescreen
-        prescreen_maker = prescreen_references = confirming_references = None
+        prescreen_maker = None
         if prescreen is not None:
-            potential, confirm = prescreen.relaxing(engines), prescreen.confirming(engines)
+            passed_on = {"disagreement", "symmetry_tolerance", "recall", "audit", "device"}
             prescreen_maker = PrescreenMaker(
-                potential=potential,
-                confirm=confirm,
+                potential=prescreen.relaxing(engines),
+                confirm=prescreen.confirming(engines),
                 window=prescreen.window or campaign.thresholds.metastable,
-                disagreement=prescreen.disagreement,
-                symmetry_tolerance=prescreen.symmetry_tolerance,
-                recall=prescreen.recall,
-                audit=prescreen.audit,
-                device=prescreen.device,
+                **prescreen.model_dump(include=passed_on),
             )
-            prescreen_references = _own_references(potential, energy_maker)
-            if confirm is not None:
-                confirming_references = _own_references(confirm, energy_maker)
         stability_maker = StabilityMaker(
             band_gap_maker=band_gap_maker_of(engines),
             thresholds=campaign.thresholds,
@@ -159,15 +140,12 @@ class CampaignMaker(Maker):
         return cls(
             name=campaign.name,
             train_maker=TrainMaker.of(campaign) if needs_generator else None,
-            references_maker=ReferencesMaker(energy_maker=energy_maker),
-            prescreen_references_maker=prescreen_references,
-            confirming_references_maker=confirming_references,
             composition_maker=CompositionMaker(
                 n_structures=sampling.structures_per_composition,
                 sample_makers=sample_makers,
                 prescreen_maker=prescreen_maker,
                 candidate_maker=CandidateMaker(
-                    energy_maker=energy_maker, stability_maker=stability_maker
+                    energy_maker=energy_maker_of(engines), stability_maker=stability_maker
                 ),
             ),
         )
@@ -188,10 +166,8 @@ class CampaignMaker(Maker):
         Raises
         ------
         UserError
-            If reference phases are missing, or references and the structures that are compared
-            with them are computed at different levels of theory.
+            If reference phases are missing.
         """
-        self._check_levels()
         parts = self.shared_parts(campaign)
         checkpoint, screening, confirming = self.screening_inputs(parts)
         compositions = {
@@ -219,15 +195,17 @@ class CampaignMaker(Maker):
         ``confirming_references``, if the levels of theory of the potentials differ from it;
         ``training``, if a proposer needs a generator.
         """
-        makers = {
-            "references": self.references_maker,
-            "prescreen_references": self.prescreen_references_maker,
-            "confirming_references": self.confirming_references_maker,
-        }
+        energy_maker = self.composition_maker.candidate_maker.energy_maker
+        makers = {"references": ReferencesMaker(energy_maker=energy_maker)}
+        for name, potential in self._potentials.items():
+            if potential and level_of_potential(potential) != energy_maker.level_of_theory:
+                makers[name] = ReferencesMaker(
+                    name=f"references {potential.name}",
+                    energy_maker=PotentialEnergyMaker(potential=potential),
+                )
         parts: dict[str, Job | Flow] = {
             name: maker.make(phases_of(campaign, by_potential=name != "references"))
             for name, maker in makers.items()
-            if maker is not None
         }
         if self.train_maker is not None:
             parts["training"] = self.train_maker.make()
@@ -238,32 +216,21 @@ class CampaignMaker(Maker):
 
         Inputs that are not needed are None.
         """
-        training, prescreen = parts.get("training"), self.composition_maker.prescreen_maker
-        inputs = [training and training.output, None, None]
-        if prescreen is not None:
-            inputs[1] = parts.get("prescreen_references", parts["references"]).output
-        if prescreen is not None and prescreen.confirm is not None:
-            inputs[2] = parts.get("confirming_references", parts["references"]).output
-        return inputs
+        outputs = {name: part.output for name, part in parts.items()}
+        references = [
+            potential and outputs.get(name, outputs["references"])
+            for name, potential in self._potentials.items()
+        ]
+        return [outputs.get("training"), *references]
 
-    def _check_levels(self) -> None:
-        """Check that references and the energies compared with them have one level of theory."""
-        energy_maker = self.composition_maker.candidate_maker.energy_maker
-        pairs = [(self.references_maker, energy_maker.level_of_theory)]
-        if (prescreen := self.composition_maker.prescreen_maker) is not None:
-            for maker, potential in (
-                (self.prescreen_references_maker, prescreen.potential),
-                (self.confirming_references_maker, prescreen.confirm),
-            ):
-                if potential is not None:
-                    pairs.append((maker or self.references_maker, level_of_potential(potential)))
-        for references_maker, level in pairs:
-            own = references_maker.energy_maker.level_of_theory
-            if own != level:
-                raise UserError(
-                    f"CampaignMaker: references of {own} cannot be compared with energies of "
-                    f"{level}; give both the same energy_maker."
-                )
+    @property
+    def _potentials(self) -> dict[str, PotentialSettings | None]:
+        """Potentials of the prescreen, by the part with their reference phases."""
+        prescreen = self.composition_maker.prescreen_maker
+        return {
+            "prescreen_references": prescreen and prescreen.potential,
+            "confirming_references": prescreen and prescreen.confirm,
+        }
 
 
 def compositions_of(campaign: Campaign) -> list[str]:
@@ -288,9 +255,13 @@ class CampaignFlows:
         return CampaignMaker.of(self.campaign).update_kwargs(routing, class_filter=StabilityMaker)
 
     @property
+    def _candidate_maker(self) -> CandidateMaker:
+        return self._maker.composition_maker.candidate_maker
+
+    @property
     def level_of_theory(self) -> str:
         """Label of the energies of the candidates."""
-        return self._maker.references_maker.energy_maker.level_of_theory
+        return self._candidate_maker.energy_maker.level_of_theory
 
     @cached_property
     def shared(self) -> dict[str, Job | Flow]:
@@ -317,34 +288,17 @@ class CampaignFlows:
 
     def candidates(self, survivors: Sequence[Survivor]) -> Flow:
         """Make one flow that evaluates the given survivors."""
-        maker = self._maker.composition_maker.candidate_maker
         references = self.shared["references"].output
-        flows = [maker.make(survivor, references) for survivor in survivors]
+        flows = [self._candidate_maker.make(survivor, references) for survivor in survivors]
         return self._own(Flow(flows, name=f"{len(flows)} candidates"))
 
     def band_gap(
         self, relaxed: RelaxedStructure, previous: BandGapResult | None = None
     ) -> Job | Flow:
         """Make the jobs of one band gap; ``previous`` is an incomplete result to complete."""
-        maker = self._maker.composition_maker.candidate_maker.stability_maker
-        gap_jobs = maker.band_gap_jobs(relaxed, previous)
+        gap_jobs = self._candidate_maker.stability_maker.band_gap_jobs(relaxed, previous)
         return label(gap_jobs, self.campaign.name)
 
     def _own(self, flow: Flow) -> Flow:
         name_by_content(flow, self.campaign.name)
         return route(label(flow, self.campaign.name), self.campaign.routing)
-
-
-def _own_references(
-    potential: PotentialSettings, energy_maker: EnergyMaker
-) -> ReferencesMaker | None:
-    """Return the Maker of the references of a potential; None if the candidates have its level."""
-    own = _references_of(potential)
-    is_same = own.energy_maker.level_of_theory == energy_maker.level_of_theory
-    return None if is_same else own
-
-
-def _references_of(potential: PotentialSettings) -> ReferencesMaker:
-    return ReferencesMaker(
-        name=f"references {potential.name}", energy_maker=PotentialEnergyMaker(potential=potential)
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from jobflow import Flow
@@ -22,7 +21,6 @@ from flows.references import ReferencesMaker
 from flows.sample import SampleMaker
 from flows.train import MG_MN_O, TrainMaker
 from gan_htvs.core.errors import UserError
-from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.prescreen.documents import Selection
 from tests.helpers import PBE_U, mg_o, references, rocksalt
 
@@ -66,16 +64,6 @@ def test_jobs_survive_fireworks_round_trip():
 
 
 def test_different_levels_of_theory_are_refused_when_the_flow_is_made():
-    sevennet = ReferencesMaker(
-        energy_maker=PotentialEnergyMaker(potential=PotentialSettings(name="sevennet-0"))
-    )
-    for changes in (
-        {"references_maker": sevennet},
-        {"prescreen_references_maker": sevennet},
-        {"confirming_references_maker": ReferencesMaker()},
-    ):
-        with pytest.raises(UserError, match="cannot be compared"):
-            replace(CampaignMaker(), **changes).make(mg_o())
     with pytest.raises(UserError, match="cannot be compared"):
         PrescreenMaker(confirm=None).make([rocksalt()], references("SevenNet-0+MP2020"))
     with pytest.raises(UserError, match="cannot be compared"):
