@@ -132,10 +132,11 @@ class SampleMaker(Maker):
         ------
         UserError
             If no chemical system is given for a proposer that needs one, the composition does not
-            fit it, or no structures are requested.
+            fit it, or ``n_structures`` or ``batch_size`` is less than 1.
         """
-        if n_structures < 1:
-            raise UserError(f"n_structures ({n_structures}) must be 1 or more.")
+        for name, number in (("n_structures", n_structures), ("batch_size", self.batch_size)):
+            if number < 1:
+                raise UserError(f"{name} ({number}) must be 1 or more.")
         try:
             Composition(composition, strict=True)
             if self.system is not None:

@@ -74,6 +74,7 @@ def test_different_levels_of_theory_are_refused_when_the_flow_is_made():
     ("make", "message"),
     [
         (lambda: SampleMaker().make("MgMn2O4", 0), "n_structures"),
+        (lambda: SampleMaker(batch_size=0).make("MgMn2O4", 1), "batch_size"),
         (lambda: SampleMaker().make("Xx2", 1), "'Xx2' is impossible"),
         (lambda: SampleMaker(system=MG_MN_O).make("Mg9MnO12", 1), "must have 1 to 8"),
         (lambda: CompositionMaker(sample_makers=[]).screen("MgO"), "sample_makers"),
