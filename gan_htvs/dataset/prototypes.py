@@ -12,18 +12,23 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.chemical_system import is_anion
 from gan_htvs.structures.symmetry import primitive_crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+LATTICES = Path(__file__).with_name("lattices.yaml")
+"""Textbook lattices."""
 
 REFERENCE_BOND_LENGTH = 2.0
 """Mean nearest cation-anion distance to which prototypes are scaled before decoration, A."""
@@ -69,97 +74,6 @@ def anion_sites(structure: Structure) -> NDArray[np.bool_]:
     return np.array([site.specie.symbol == ANION_SITE for site in structure])
 
 
-@dataclass(frozen=True)
-class _Textbook:
-    """Asymmetric unit of a lattice: Wyckoff positions, cations and anions."""
-
-    name: str
-    space_group: int
-    lattice: Lattice
-    cations: Sequence[tuple[float, float, float]]
-    anions: Sequence[tuple[float, float, float]]
-    vacancies: bool = False
-
-
-# Coordinates: Wyckoff, Crystal Structures (1963-1968), unless a paper is named. International
-# number; origin choice 1, unique axis b.
-_TEXTBOOK = (
-    _Textbook("rocksalt", 225, Lattice.cubic(4.2), [(0, 0, 0)], [(0.5, 0.5, 0.5)], vacancies=True),
-    _Textbook(
-        # Ideal c/a: hexagonal close packing of anions, all octahedra available.
-        "hcp octahedra",
-        194,
-        Lattice.hexagonal(2.9, 2.9 * np.sqrt(8 / 3)),
-        [(0, 0, 0)],
-        [(1 / 3, 2 / 3, 0.25)],
-        vacancies=True,
-    ),
-    _Textbook("rutile", 136, Lattice.tetragonal(4.594, 2.959), [(0, 0, 0)], [(0.305, 0.305, 0)]),
-    _Textbook(
-        "spinel",
-        227,
-        Lattice.cubic(8.4),
-        [(0, 0, 0), (5 / 8, 5 / 8, 5 / 8)],
-        [(0.3875, 0.3875, 0.3875)],
-        vacancies=True,
-    ),
-    _Textbook(
-        # Post, Von Dreele & Buseck, Acta Cryst. B 1982, 38, 1056.
-        "hollandite",
-        87,
-        Lattice.tetragonal(9.78, 2.865),
-        [(0.351, 0.167, 0), (0, 0, 0)],
-        [(0.153, 0.180, 0), (0.542, 0.167, 0)],
-        vacancies=True,
-    ),
-    _Textbook(
-        # Oswald & Wampetich, Helv. Chim. Acta 1967, 50, 2023.
-        "Mn5O8",
-        12,
-        Lattice.monoclinic(10.347, 5.724, 4.852, 109.25),
-        [(0, 0, 0.5), (0, 0.26, 0), (0.7187, 0, 0.6567)],
-        [(0.104, 0, 0.926), (0.109, 0.5, 0.904), (0.115, 0.228, 0.394)],
-    ),
-    _Textbook(
-        "pseudobrookite",
-        63,
-        Lattice.orthorhombic(3.73, 9.80, 9.98),
-        [(0, 0.19, 0.25), (0, 0.135, 0.564)],
-        [(0, 0.765, 0.25), (0, 0.048, 0.117), (0, 0.312, 0.064)],
-    ),
-    _Textbook(
-        # Murakami et al., Science 2004, 304, 855.
-        "post-perovskite",
-        63,
-        Lattice.orthorhombic(2.456, 8.042, 6.093),
-        [(0, 0.253, 0.25), (0, 0, 0)],
-        [(0, 0.923, 0.25), (0, 0.636, 0.435)],
-    ),
-    _Textbook(
-        # Decker & Kasper, Acta Cryst. 1957, 10, 332; marokite has the same topology.
-        "CaFe2O4",
-        62,
-        Lattice.orthorhombic(9.230, 3.024, 10.705),
-        [(0.242, 0.75, 0.346), (0.433, 0.75, 0.612), (0.420, 0.75, 0.108)],
-        [
-            (0.204, 0.75, 0.161),
-            (0.117, 0.75, 0.476),
-            (0.523, 0.75, 0.784),
-            (0.428, 0.75, 0.425),
-        ],
-        vacancies=True,
-    ),
-    _Textbook(
-        # Enjalbert & Galy, Acta Cryst. C 1986, 42, 1467.
-        "V2O5",
-        59,
-        Lattice.orthorhombic(11.512, 3.564, 4.368),
-        [(-0.1488, 0, 0.8917)],
-        [(-0.1457, 0, 0.531), (0.6811, 0, 0.003), (0, 0, 0.001)],
-    ),
-)
-
-
 @cache
 def prototypes() -> tuple[Prototype, ...]:
     """List the textbook lattices, then the oxide-like prototypes of AFLOW."""
@@ -167,11 +81,13 @@ def prototypes() -> tuple[Prototype, ...]:
 
 
 def _textbook_prototypes() -> Iterator[Prototype]:
-    for entry in _TEXTBOOK:
-        sites = [(CATION_SITE, *position) for position in entry.cations]
-        sites += [(ANION_SITE, *position) for position in entry.anions]
-        structure = primitive_crystal(entry.space_group, entry.lattice, sites)
-        yield _prototype(entry.name, structure, {ANION_SITE}, vacancies=entry.vacancies)
+    for entry in yaml.safe_load(LATTICES.read_text(encoding="utf-8")):
+        ((crystal_system, parameters),) = entry["lattice"].items()
+        lattice = getattr(Lattice, crystal_system)(*parameters)
+        sites = [(CATION_SITE, *position) for position in entry["cations"]]
+        sites += [(ANION_SITE, *position) for position in entry["anions"]]
+        structure = primitive_crystal(entry["space_group"], lattice, sites)
+        yield _prototype(entry["name"], structure, {ANION_SITE}, entry.get("vacancies", False))
 
 
 def _aflow_prototypes() -> Iterator[Prototype]:
@@ -189,7 +105,7 @@ def _aflow_prototypes() -> Iterator[Prototype]:
 
 
 def _prototype(
-    name: str, structure: Structure, anions: set[str], *, vacancies: bool = False
+    name: str, structure: Structure, anions: set[str], vacancies: bool = False
 ) -> Prototype:
     """Replace elements by site roles, reduce to the primitive cell and scale the volume."""
     roles = {
