@@ -17,8 +17,7 @@ from pymatgen.core import Lattice, Structure
 from stopwatch import REPEATS, rate
 
 from gan_htvs.core.chemical_system import ChemicalSystem
-from gan_htvs.dataset.supercells import supercells
-from gan_htvs.generator.augmentation import TrainingImages
+from gan_htvs.generator.augmentation import TrainingImages, all_supercells
 from gan_htvs.structures.point_cloud import encode
 
 SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
@@ -77,7 +76,7 @@ class OneByOne:
     def __init__(self, crystals: list[Structure], images: np.ndarray, counts: np.ndarray) -> None:
         self.crystals = crystals
         self.choices: dict[tuple[int, ...], list[tuple[int, list[int]]]] = defaultdict(list)
-        larger, larger_counts, parents = supercells(images, counts, SYSTEM)
+        larger, larger_counts, parents = all_supercells(images, counts, SYSTEM)
         for image, formula, parent in zip(larger, larger_counts, parents, strict=True):
             multiples = np.round(image[0] / images[parent, 0]).astype(int).tolist()
             self.choices[tuple(formula.tolist())].append((int(parent), multiples))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gan_htvs.dataset.bond_valence import fit_volume
+from gan_htvs.dataset.ions import fit_volume
 from gan_htvs.dataset.prototypes import Prototype, prototypes
 from gan_htvs.dataset.site_ordering import Ordering, Supercell
 from gan_htvs.dataset.skipped import TOO_LONG
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from gan_htvs.core.chemical_system import Counts
-    from gan_htvs.dataset.formal_charges import Ions
+    from gan_htvs.dataset.ions import Ions
 
 N_LOWEST_ENERGY, N_HIGHEST_SYMMETRY = 2, 1
 """Orderings kept per prototype and composition, by electrostatic energy and by symmetry."""

@@ -20,7 +20,7 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.dataset import arrays
 from gan_htvs.dataset.decoration import decorate_prototypes
-from gan_htvs.dataset.formal_charges import Ions
+from gan_htvs.dataset.ions import Ions
 from gan_htvs.dataset.skipped import SURPLUS, UNSTABLE, Skipped
 from gan_htvs.dataset.sources import (
     Collection,

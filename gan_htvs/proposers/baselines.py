@@ -8,7 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.dataset.decoration import decorate_composition
-from gan_htvs.dataset.formal_charges import Ions
+from gan_htvs.dataset.ions import Ions
 from gan_htvs.proposers.proposer import Proposer
 from gan_htvs.structures.declash import VOLUME_PER_ATOM
 from gan_htvs.structures.random_crystals import symmetric_crystals

@@ -9,7 +9,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
 from gan_htvs.dataset.decoration import decorate_composition, decorate_prototypes
-from gan_htvs.dataset.formal_charges import Ions
+from gan_htvs.dataset.ions import Ions
 from gan_htvs.proposers.baselines import VOLUME_SPREAD, RandomCells, Substitution
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.structures.declash import VOLUME_PER_ATOM

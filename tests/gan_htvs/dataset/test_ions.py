@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.dataset.bond_valence import fit_volume
+from gan_htvs.dataset.ions import fit_volume
 
 
 @pytest.mark.parametrize(

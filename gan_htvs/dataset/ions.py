@@ -1,16 +1,22 @@
-"""Cations and anions of a chemical system, and their formal charges."""
+"""Cations and anions of a chemical system, their formal charges and bond valences.
+
+The valence of a bond is exp((R0 - d) / 0.37 A), with the R0 of O'Keeffe & Brese, J. Am. Chem. Soc.
+1991, 113, 3226, with the element parameters in pymatgen.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pymatgen.analysis.bond_valence import BV_PARAMS
+from pymatgen.core import Element, Structure
+from scipy.optimize import brentq
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.dataset.bond_valence import has_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +24,13 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from gan_htvs.core.chemical_system import ChemicalSystem, OxidationRanges
+
+SOFTNESS = 0.37
+"""Universal bond-valence parameter b, A."""
+
+_CUTOFF = 3.4
+"""Longer bonds carry hardly any valence, A, at a mean nearest bond length of 2 A."""
+_SCALE_RANGE = (0.6, 2.0)
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class Ions:
                 f"{self.needed_by} needs cations and anions, but oxidation_states of "
                 f"{self.system.chemsys} does not separate them; {self.fix}."
             )
-        if unknown := [el for el in elements if not has_parameters(el)]:
+        if unknown := [el for el in elements if Element(el) not in BV_PARAMS]:
             raise UserError(
                 f"{self.needed_by} has no bond valences for {', '.join(unknown)}; {self.fix}."
             )
@@ -88,3 +101,55 @@ class Ions:
         lowest, reach = totals[..., 0], totals[..., 1] - totals[..., 0]
         fraction = -lowest / np.where(reach == 0, 1, reach)
         return ranges[:, 0] + fraction[..., None] * (ranges[:, 1] - ranges[:, 0])
+
+
+@cache
+def bond_length(first: str, second: str) -> float:
+    """Return the length of a bond of valence one between two elements, A."""
+    r1, c1 = (BV_PARAMS[Element(first)][key] for key in ("r", "c"))
+    r2, c2 = (BV_PARAMS[Element(second)][key] for key in ("r", "c"))
+    return r1 + r2 - r1 * r2 * (np.sqrt(c1) - np.sqrt(c2)) ** 2 / (c1 * r1 + c2 * r2)
+
+
+def fit_volume(
+    structure: Structure, charges: NDArray[np.float64]
+) -> tuple[Structure, float] | None:
+    """Scale a structure until its bond-valence sums match the charges of its ions.
+
+    Parameters
+    ----------
+    structure
+        Structure at a volume within a factor of about four of the result.
+    charges
+        (n_sites,): formal charges, which sum to zero.
+
+    Returns
+    -------
+    structure
+        Scaled copy.
+    instability
+        Root mean square difference between bond-valence sum and charge over all ions (the global
+        instability index), in valence units.
+
+    None if no volume within reach matches.
+    """
+    center, neighbor, _, distance = structure.get_neighbor_list(_CUTOFF)
+    bonded = (charges[center] > 0) & (charges[neighbor] < 0)
+    cation, anion, distance = center[bonded], neighbor[bonded], distance[bonded]
+    symbols = [site.specie.symbol for site in structure]
+    elements, kind = np.unique(symbols, return_inverse=True)
+    lengths = np.array([[bond_length(a, b) for b in elements] for a in elements])
+    unit = lengths[kind[cation], kind[anion]]
+    total = charges[charges > 0].sum()
+
+    def excess(scale: float) -> float:
+        return float(np.exp((unit - scale * distance) / SOFTNESS).sum() - total)
+
+    if not excess(_SCALE_RANGE[0]) > 0 > excess(_SCALE_RANGE[1]):
+        return None
+    scale = brentq(excess, *_SCALE_RANGE, xtol=1e-6)
+    valences = np.exp((unit - scale * distance) / SOFTNESS)
+    sums = np.bincount(cation, valences, len(charges)) + np.bincount(anion, valences, len(charges))
+    scaled = structure.copy()
+    scaled.scale_lattice(structure.volume * scale**3)
+    return scaled, float(np.sqrt(np.mean((sums - np.abs(charges)) ** 2)))

@@ -8,7 +8,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from gan_htvs.core.chemical_system import ChemicalSystem
-from gan_htvs.dataset.supercells import supercells
+from gan_htvs.generator.augmentation import all_supercells
 from gan_htvs.structures.matching import structure_matcher
 from gan_htvs.structures.point_cloud import decode, encode
 from tests.helpers import layered
@@ -23,7 +23,7 @@ def decoded(images: np.ndarray, system: ChemicalSystem = MG_MN_O) -> list[Struct
 
 
 def test_all_multiples_within_the_caps_are_built() -> None:
-    images, counts, parents = supercells(
+    images, counts, parents = all_supercells(
         encode([layered()], MG_MN_O), np.array([[1, 1, 2]]), MG_MN_O
     )
     # Ordered factorizations of 1 to 6 into three: 1 + 3 + 3 + 6 + 3 + 9.
@@ -35,7 +35,7 @@ def test_all_multiples_within_the_caps_are_built() -> None:
 
 def test_supercells_equal_those_of_pymatgen_and_match_the_parent() -> None:
     parent = layered()
-    images, counts, _ = supercells(encode([parent], MG_MN_O), np.array([[1, 1, 2]]), MG_MN_O)
+    images, counts, _ = all_supercells(encode([parent], MG_MN_O), np.array([[1, 1, 2]]), MG_MN_O)
     matcher = structure_matcher()
     for structure, n in zip(decoded(images), counts, strict=True):
         assert MG_MN_O.counts(structure) == tuple(n)
@@ -60,7 +60,7 @@ def test_scrambled_species_of_the_published_array_do_not_match_the_parent() -> N
     scrambled = Structure(
         repeated.cell[:], ["Mg"] * 2 + ["Mn"] * 2 + ["O"] * 4, repeated.get_scaled_positions()
     )
-    images, counts, _ = supercells(encode([parent], MG_MN_O), np.array([[1, 1, 2]]), MG_MN_O)
+    images, counts, _ = all_supercells(encode([parent], MG_MN_O), np.array([[1, 1, 2]]), MG_MN_O)
     doubled = decoded(images[counts[:, 0] == 2])
     matcher = structure_matcher()
     assert not matcher.fit(parent, scrambled)
@@ -70,7 +70,7 @@ def test_scrambled_species_of_the_published_array_do_not_match_the_parent() -> N
 
 def test_lattice_vectors_stay_below_30_angstrom() -> None:
     long = Structure(Lattice.orthorhombic(4, 5, 11), ["Mg", "Mn", "O"], np.eye(3) * 0.3)
-    images, _, _ = supercells(encode([long], MG_MN_O), np.array([[1, 1, 1]]), MG_MN_O)
+    images, _, _ = all_supercells(encode([long], MG_MN_O), np.array([[1, 1, 1]]), MG_MN_O)
     assert images[:, 0].max() <= 1
     assert np.unique(np.round(images[:, 0, 2] * 30)).tolist() == [11, 22]
 
@@ -78,7 +78,7 @@ def test_lattice_vectors_stay_below_30_angstrom() -> None:
 def test_cell_at_the_caps_has_no_supercells() -> None:
     system = ChemicalSystem(caps={"Mg": 1, "Mn": 8, "O": 12})
     images = encode([layered()], system)
-    larger, counts, parents = supercells(images, np.array([[1, 1, 2]]), system)
+    larger, counts, parents = all_supercells(images, np.array([[1, 1, 2]]), system)
     np.testing.assert_array_equal(larger, images)
     assert counts.tolist() == [[1, 1, 2]]
     assert parents.tolist() == [0]
@@ -93,7 +93,7 @@ def test_supercells_keep_density_and_padding(seed: int, counts: tuple[int, ...])
         np.repeat(MG_MN_O.elements, counts).tolist(),
         rng.random((sum(counts), 3)),
     )
-    images, all_counts, _ = supercells(encode([cell], MG_MN_O), np.array([counts]), MG_MN_O)
+    images, all_counts, _ = all_supercells(encode([cell], MG_MN_O), np.array([counts]), MG_MN_O)
     cells = decode(images, MG_MN_O)
     np.testing.assert_array_equal(cells.counts, all_counts)
     for structure in decoded(images):

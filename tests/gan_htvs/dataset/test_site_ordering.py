@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.dataset.cation_orderings import (
+from gan_htvs.dataset.site_ordering import (
     all_occupations,
     inequivalent_occupations,
     site_permutations,
