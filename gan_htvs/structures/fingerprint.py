@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from pymatgen.core import Structure
 
@@ -43,6 +45,7 @@ _MOST_VECTORS = 10_000
 _MOST_DISTANCES = 1_000_000
 """Largest number of distances in memory."""
 
+_BASIS = np.dtype([("vectors", np.int64, (3, 3)), ("lengths", float, 3), ("angles", float, 3)])
 _COMBINATIONS = np.array([c for c in product((-1, 0, 1), repeat=3) if any(c)])
 _PERMUTATIONS = np.array(list(permutations(range(3))))
 _SIGNS = np.array([[1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]])
@@ -67,10 +70,9 @@ class Fingerprint:
     anchor
         Row of the atom that the matcher places on others: the first of the rarest element.
     bases
-        (m, 3, 3): bases of the lattice that may match a reduced basis, in integer coordinates, up
-        to order and sign of their vectors; None for too many bases or a cell that is not reduced.
-    base_lengths, base_angles
-        (m, 3), (m, 3): lengths of ``bases`` at volume 1, and angles in degrees.
+        (m,): bases of the lattice that may match a reduced basis, up to order and sign of their
+        ``vectors`` (3, 3), in integer coordinates, with ``lengths`` (3,) at volume 1 and ``angles``
+        (3,) in degrees. Empty for too many bases or a cell that is not reduced.
     """
 
     structure: Structure
@@ -79,9 +81,7 @@ class Fingerprint:
     frac_coords: NDArray[np.float64]
     counts: dict[str, int]
     anchor: int
-    bases: NDArray[np.int64] | None
-    base_lengths: NDArray[np.float64]
-    base_angles: NDArray[np.float64]
+    bases: NDArray[np.void]
 
     @classmethod
     def from_structure(cls, structure: Structure) -> Fingerprint:
@@ -93,7 +93,6 @@ class Fingerprint:
         order = np.argsort(symbols, kind="stable")
         anchor = min(range(len(symbols)), key=lambda site: counts[symbols[site]])
         matrix = reduced.lattice.matrix / reduced.volume ** (1 / 3)
-        bases, base_lengths, base_angles = _bases(matrix)
         return cls(
             structure=reduced,
             lengths=np.linalg.norm(matrix, axis=1),
@@ -101,9 +100,7 @@ class Fingerprint:
             frac_coords=reduced.frac_coords[order],
             counts=counts,
             anchor=int(np.flatnonzero(order == anchor)[0]),
-            bases=bases,
-            base_lengths=base_lengths,
-            base_angles=base_angles,
+            bases=_bases(matrix),
         )
 
     @property
@@ -112,11 +109,9 @@ class Fingerprint:
         return tuple(self.counts.items())
 
 
-def _bases(
-    matrix: NDArray[np.float64],
-) -> tuple[NDArray[np.int64] | None, NDArray[np.float64], NDArray[np.float64]]:
+def _bases(matrix: NDArray[np.float64]) -> NDArray[np.void]:
     """List bases of a lattice of volume 1; see :class:`Fingerprint`."""
-    no_bases = (None, np.zeros((0, 3)), np.zeros((0, 3)))
+    no_bases = np.zeros(0, _BASIS)
     lengths = np.linalg.norm(matrix, axis=1)
     if not _is_reduced(matrix[np.argsort(lengths)]):
         return no_bases
@@ -146,13 +141,12 @@ def _bases(
     pair, w = np.nonzero(fits)
     unimodular = np.round(np.abs((normal[pair] * vectors[w]).sum(axis=1))) == 1
     u, v, w = u[pair[unimodular]], v[pair[unimodular]], w[unimodular]
-    lengths = np.stack([size[u], size[v], size[w]], axis=1)
     cosine = np.stack([cosines[v, w], cosines[u, w], cosines[u, v]], axis=1)
-    return (
-        np.stack([integers[u], integers[v], integers[w]], axis=1),
-        lengths,
-        np.degrees(np.arccos(cosine)),
-    )
+    bases = np.zeros(len(w), _BASIS)
+    bases["vectors"] = np.stack([integers[u], integers[v], integers[w]], axis=1)
+    bases["lengths"] = np.stack([size[u], size[v], size[w]], axis=1)
+    bases["angles"] = np.degrees(np.arccos(cosine))
+    return bases
 
 
 def _is_reduced(matrix: NDArray[np.float64]) -> bool:
@@ -162,76 +156,49 @@ def _is_reduced(matrix: NDArray[np.float64]) -> bool:
     return bool((size >= np.linalg.norm(matrix, axis=1)[last] * (1 - _SLACK / 10)).all())
 
 
-class FingerprintTable:
-    """Fingerprints of one primitive formula, and the search for possible matches."""
+def possible_matches(table: Sequence[Fingerprint], new: Fingerprint) -> list[int]:
+    """Return the indices of fingerprints of equal formula that may match ``new``, ascending."""
+    if not table or not len(new.bases):
+        return list(range(len(table)))
+    is_possible = np.array([not len(fingerprint.bases) for fingerprint in table])
+    owners, bases, lengths, angles = similar_bases(table, new)
+    if len(owners):
+        mean_lengths, mean_angles = (lengths + new.lengths) / 2, (angles + new.angles) / 2
+        coords = np.stack([table[i].frac_coords for i in owners]) @ np.linalg.inv(bases)
+        for sign in (1, -1):
+            fits = _fitting_sites(sign * coords, mean_lengths, mean_angles, new)
+            is_possible[owners[fits]] = True
+    return np.flatnonzero(is_possible).tolist()
 
-    def __init__(self) -> None:
-        self.structures: list[Structure] = []
-        self._untabulated: list[int] = []
-        self._frac_coords: list[NDArray[np.float64]] = []
-        self._owners = np.zeros(0, dtype=np.int64)
-        self._bases = np.zeros((0, 3, 3), dtype=np.int64)
-        self._lengths = np.zeros((0, 3))
-        self._angles = np.zeros((0, 3))
 
-    def append(self, fingerprint: Fingerprint) -> None:
-        """Append a fingerprint of the formula of the table."""
-        index = len(self.structures)
-        self.structures.append(fingerprint.structure)
-        self._frac_coords.append(fingerprint.frac_coords)
-        if fingerprint.bases is None:
-            self._untabulated.append(index)
-            return
-        n = len(self._owners)
-        for array, rows in (
-            (self._owners, index),
-            (self._bases, fingerprint.bases),
-            (self._lengths, fingerprint.base_lengths),
-            (self._angles, fingerprint.base_angles),
-        ):
-            # In place, to avoid copies of large arrays.
-            array.resize((n + len(fingerprint.bases), *array.shape[1:]), refcheck=False)
-            array[n:] = rows
+def similar_bases(
+    table: Sequence[Fingerprint], new: Fingerprint
+) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Find bases similar to that of ``new``.
 
-    def possible_matches(self, new: Fingerprint) -> list[int]:
-        """Return the indices of structures that may match ``new``, ascending."""
-        if new.bases is None:
-            return list(range(len(self.structures)))
-        owners, bases, lengths, angles = self.similar_bases(new)
-        is_possible = np.zeros(len(self.structures), dtype=bool)
-        is_possible[self._untabulated] = True
-        if len(owners):
-            mean_lengths, mean_angles = (lengths + new.lengths) / 2, (angles + new.angles) / 2
-            coords = np.stack([self._frac_coords[i] for i in owners]) @ np.linalg.inv(bases)
-            for sign in (1, -1):
-                fits = _fitting_sites(sign * coords, mean_lengths, mean_angles, new)
-                is_possible[owners[fits]] = True
-        return np.flatnonzero(is_possible).tolist()
-
-    def similar_bases(self, new: Fingerprint) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-        """Find bases similar to that of ``new``.
-
-        Returns
-        -------
-        Structures (m,), integer bases (m, 3, 3), lengths (m, 3) and angles (m, 3).
-        """
-        ratio = self._lengths[:, :, None] / new.lengths  # (q, of basis, of new)
-        widest = (1 + LENGTH_TOLERANCE) * (1 + _SLACK)
-        close = (ratio < widest) & (ratio > 1 / widest)
-        row, order = np.nonzero(close[:, _PERMUTATIONS, np.arange(3)].all(axis=2))
-        order = _PERMUTATIONS[order]
-        angles = np.take_along_axis(self._angles[row], order, axis=1) - 90
-        angles = 90 + angles[:, None] * _ANGLE_SIGNS
-        similar = (np.abs(angles - new.angles) <= ANGLE_TOLERANCE + _SLACK).all(axis=2)
-        match, sign = np.nonzero(similar)
-        row, order = row[match], order[match]
-        bases = np.take_along_axis(self._bases[row], order[:, :, None], axis=1)
-        return (
-            self._owners[row],
-            bases * _SIGNS[sign][:, :, None],
-            np.take_along_axis(self._lengths[row], order, axis=1),
-            angles[match, sign],
-        )
+    Returns
+    -------
+    Indices of fingerprints (m,), integer bases (m, 3, 3), lengths (m, 3) and angles (m, 3).
+    """
+    owners = np.repeat(np.arange(len(table)), [len(fingerprint.bases) for fingerprint in table])
+    bases = np.concatenate([fingerprint.bases for fingerprint in table], dtype=_BASIS)
+    ratio = bases["lengths"][:, :, None] / new.lengths  # (q, of basis, of new)
+    widest = (1 + LENGTH_TOLERANCE) * (1 + _SLACK)
+    close = (ratio < widest) & (ratio > 1 / widest)
+    row, order = np.nonzero(close[:, _PERMUTATIONS, np.arange(3)].all(axis=2))
+    order = _PERMUTATIONS[order]
+    angles = np.take_along_axis(bases["angles"][row], order, axis=1) - 90
+    angles = 90 + angles[:, None] * _ANGLE_SIGNS
+    similar = (np.abs(angles - new.angles) <= ANGLE_TOLERANCE + _SLACK).all(axis=2)
+    match, sign = np.nonzero(similar)
+    row, order = row[match], order[match]
+    vectors = np.take_along_axis(bases["vectors"][row], order[:, :, None], axis=1)
+    return (
+        owners[row],
+        vectors * _SIGNS[sign][:, :, None],
+        np.take_along_axis(bases["lengths"][row], order, axis=1),
+        angles[match, sign],
+    )
 
 
 def _fitting_sites(

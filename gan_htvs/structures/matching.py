@@ -12,8 +12,8 @@ from gan_htvs.structures.fingerprint import (
     LENGTH_TOLERANCE,
     SITE_TOLERANCE,
     Fingerprint,
-    FingerprintTable,
     Formula,
+    possible_matches,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class StructureIndex:
 
     def __init__(self, structures: Iterable[Structure] = ()) -> None:
         self._matcher = structure_matcher()
-        self._tables: dict[Formula, FingerprintTable] = defaultdict(FingerprintTable)
+        self._tables: dict[Formula, list[Fingerprint]] = defaultdict(list)
         self._positions: dict[Formula, list[int]] = defaultdict(list)
         for structure in structures:
             self._append(Fingerprint.from_structure(structure))
@@ -63,8 +63,9 @@ class StructureIndex:
         """Yield the positions of all matches, ascending."""
         new = _fingerprint(structure)
         table = self._tables[new.formula]
-        for i in table.possible_matches(new):
-            if self._matcher.fit(table.structures[i], new.structure, skip_structure_reduction=True):
+        for i in possible_matches(table, new):
+            old = table[i].structure
+            if self._matcher.fit(old, new.structure, skip_structure_reduction=True):
                 yield self._positions[new.formula][i]
 
     def _append(self, fingerprint: Fingerprint) -> None:
