@@ -15,14 +15,14 @@ import yaml
 from monty.json import MSONable
 from pymatgen.core import Element, Lattice, Structure
 
-from gan_htvs.core.errors import CalculationError, UserError
+from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import write_atomically
 from gan_htvs.structures.symmetry import primitive_crystal
 from gan_htvs.structures.validity import unphysical_change
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet, missing_elements
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.core.candidate import RelaxedStructure
@@ -77,34 +77,34 @@ def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
         candidates look too stable if competing phases are missing.
     """
     symbols = {Element(symbol).symbol for symbol in elements}
-    systems = [{site[0] for site in document["sites"]} for document in _shipped()["phases"]]
-    known = set().union(*(system for system in systems if len(system) == 1))
+    phases = [(phase, set(phase.structure.symbol_set)) for phase in _shipped_phases()]
+    known = set().union(*(system for _, system in phases if len(system) == 1))
     if missing := sorted(symbols - known):
         raise UserError(
             f"chemical_system: no reference phases are known for {', '.join(missing)}; choose "
             f"elements among {', '.join(sorted(known))}, or add the missing elements and their "
             f"compounds to {REFERENCE_PHASES}."
         )
-    covered = _systems(_shipped()["covered"]) | _systems(_shipped()["without_compounds"])
-    if missing := [_chemsys(s) for s in _subsystems(symbols) if s not in covered]:
+    if missing := uncovered_subsystems(symbols, _shipped()["covered"]):
         raise UserError(
             f"references.source 'literature': no reference phases of {', '.join(missing)} are "
             "shipped, without which candidates look too stable; use references.source "
             "'materials_project'."
         )
-    return [_phase(number) for number, system in enumerate(systems) if system <= symbols]
+    return [phase for phase, system in phases if system <= symbols]
 
 
-def subsystems_without_phases(
-    phases: Iterable[ReferencePhase], elements: Iterable[str]
-) -> list[str]:
-    """Return the chemical subsystems of two or more elements that have no phase.
+def uncovered_subsystems(elements: Iterable[str], covered: Iterable[str]) -> list[str]:
+    """Return the subsystems of two or more elements that have compounds and are not covered.
 
-    Subsystems that have no compounds according to the shipped file are omitted.
+    Chemical systems have their elements in alphabetical order. Those without compounds are listed
+    in the shipped file.
     """
-    covered = {frozenset(el.symbol for el in phase.structure.elements) for phase in phases}
-    covered |= _systems(_shipped()["without_compounds"])
-    return [_chemsys(system) for system in _subsystems(elements) if system not in covered]
+    symbols = sorted(elements)
+    excluded = {*covered, *_shipped()["without_compounds"]}
+    sizes = range(2, len(symbols) + 1)
+    systems = ["-".join(subset) for size in sizes for subset in combinations(symbols, size)]
+    return [system for system in systems if system not in excluded]
 
 
 def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[ReferencePhase]:
@@ -178,9 +178,6 @@ def reference_set(
     phases: Iterable[ReferencePhase],
     relaxed: Mapping[str, RelaxedStructure | str],
     level_of_theory: str,
-    *,
-    potential_setting: str = "engines.energy.name",
-    steps_setting: str | None = "engines.energy.max_steps",
 ) -> ReferenceSet:
     """Collect the energies of reference phases.
 
@@ -192,45 +189,32 @@ def reference_set(
         Result of each phase that is not pinned, by name, or the reason for its failure.
     level_of_theory
         Label of the energies.
-    potential_setting, steps_setting
-        Names of the settings of the potential and its number of steps, for hints in messages;
-        None: the number of steps is fixed.
 
     Raises
     ------
     UserError
         If a phase has no energy: candidates would look too stable without it.
     """
-    entries = []
-    for phase in phases:
-        energy = phase.pinned_energy_per_atom
-        if energy is None:
-            try:
-                energy = _energy(phase, relaxed[phase.name], potential_setting, steps_setting)
-            except CalculationError as error:
-                raise UserError(
-                    f"reference phase {phase.name} has no energy of {level_of_theory}: {error}."
-                ) from error
-        entries.append(
-            ReferenceEnergy(
-                name=phase.name,
-                formula=phase.formula,
-                energy_per_atom=energy,
-                level_of_theory=level_of_theory,
-                source=phase.source,
-            )
+    entries = [
+        ReferenceEnergy(
+            name=phase.name,
+            formula=phase.formula,
+            energy_per_atom=_energy(phase, relaxed, level_of_theory),
+            level_of_theory=level_of_theory,
+            source=phase.source,
         )
+        for phase in phases
+    ]
     return ReferenceSet(entries=tuple(entries))
 
 
 def _energy(
-    phase: ReferencePhase,
-    outcome: RelaxedStructure | str,
-    potential_setting: str,
-    steps_setting: str | None,
+    phase: ReferencePhase, relaxed: Mapping[str, RelaxedStructure | str], level_of_theory: str
 ) -> float:
-    """Return the energy of a relaxed phase, eV/atom, or raise a CalculationError with a hint."""
-    hint = f"use another {potential_setting}"
+    """Return the pinned or computed energy of a phase, eV/atom, or raise a UserError."""
+    if phase.pinned_energy_per_atom is not None:
+        return phase.pinned_energy_per_atom
+    outcome, hint = relaxed[phase.name], "use another engines.energy.name"
     if isinstance(outcome, str):
         problem: str | None = outcome
     elif (problem := unphysical_change(phase.structure, outcome.structure)) is None:
@@ -240,9 +224,10 @@ def _energy(
             return outcome.energy_per_atom
         else:
             problem = f"relaxation not converged after {outcome.n_steps} steps"
-            if steps_setting is not None:
-                hint = f"raise {steps_setting} above {outcome.n_steps}"
-    raise CalculationError(f"{problem}; {hint}")
+            hint = f"raise engines.energy.max_steps above {outcome.n_steps}"
+    raise UserError(
+        f"reference phase {phase.name} has no energy of {level_of_theory}: {problem}; {hint}."
+    )
 
 
 @cache
@@ -280,31 +265,18 @@ def _shipped() -> dict[str, Any]:
     return yaml.safe_load(REFERENCE_PHASES.read_text(encoding="utf-8"))
 
 
-def _systems(names: Iterable[str]) -> set[frozenset[str]]:
-    return {frozenset(name.split("-")) for name in names}
-
-
-def _chemsys(elements: Collection[str]) -> str:
-    return "-".join(sorted(elements))
-
-
-def _subsystems(elements: Iterable[str]) -> list[frozenset[str]]:
-    """Return all sets of two or more of the elements, smallest first."""
-    symbols = sorted(elements)
-    sizes = range(2, len(symbols) + 1)
-    return [frozenset(subset) for size in sizes for subset in combinations(symbols, size)]
-
-
 @cache
-def _phase(number: int) -> ReferencePhase:
-    document = _shipped()["phases"][number]
-    return ReferencePhase(
-        name=document["name"],
-        structure=primitive_crystal(
-            document["space_group"],
-            Lattice.from_parameters(*document["lattice"]),
-            document["sites"],
-        ),
-        source=document["source"],
-        pinned_energy_per_atom=document.get("pinned_energy_per_atom"),
-    )
+def _shipped_phases() -> list[ReferencePhase]:
+    return [
+        ReferencePhase(
+            name=document["name"],
+            structure=primitive_crystal(
+                document["space_group"],
+                Lattice.from_parameters(*document["lattice"]),
+                document["sites"],
+            ),
+            source=document["source"],
+            pinned_energy_per_atom=document.get("pinned_energy_per_atom"),
+        )
+        for document in _shipped()["phases"]
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gan_htvs.thermodynamics.references import phases_of, subsystems_without_phases
+from gan_htvs.thermodynamics.references import phases_of, uncovered_subsystems
 from launchers.monitor.findings import Finding, ok, skipped, warning
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def reference_phases(campaign: Campaign) -> Finding:
     if path is not None and not path.exists():
         return skipped(f"{path} does not exist yet; `gan-htvs run` or `submit` fetches it")
     phases = phases_of(campaign)
-    if missing := subsystems_without_phases(phases, system.elements):
+    covered = {phase.structure.chemical_system for phase in phases}
+    if missing := uncovered_subsystems(system.elements, covered):
         return warning(
             f"no reference phases of {', '.join(missing)}",
             "check that these systems have no compounds; otherwise candidates appear too stable",
