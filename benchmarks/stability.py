@@ -120,7 +120,8 @@ def place_all(
     above = reference_set.energies_above_hull(formulas, energies)
     formation = reference_set.formation_energies_per_atom(formulas, energies)
     analyzer = PourbaixAnalyzer(reference_set, SETTINGS)
-    return above, analyzer.decomposition_energies(formulas, formation)
+    stabilities = analyzer.stabilities(formulas, formation)
+    return above, np.array([stability.decomposition_energies for stability in stabilities])
 
 
 class Diagrams:

@@ -12,6 +12,7 @@ metals: one number for one metal, a hull over a line for two. It is evaluated by
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from gan_htvs.core.pourbaix_stability import PourbaixSettings
     from gan_htvs.thermodynamics.hull import CompositionLike, ReferenceSet
-    from gan_htvs.thermodynamics.ions import IonReference, IonSet
+    from gan_htvs.thermodynamics.ions import IonReference
 
 KJ_PER_MOL_PER_EV = 96.485
 OXYGEN_ENTROPY = 0.316731
@@ -63,8 +64,6 @@ class PourbaixAnalyzer:
         Energies of the reference phases. Elemental oxygen is a reservoir, not a solid.
     settings
         Potential, pH grid, ion concentration, filter of solids, and whether solids with H compete.
-    ion_set
-        Free energies of ions; default: the table of this package.
 
     Notes
     -----
@@ -72,16 +71,10 @@ class PourbaixAnalyzer:
     A candidate is only compared with species of its own metals.
     """
 
-    def __init__(
-        self,
-        reference_set: ReferenceSet,
-        settings: PourbaixSettings,
-        *,
-        ion_set: IonSet | None = None,
-    ) -> None:
+    def __init__(self, reference_set: ReferenceSet, settings: PourbaixSettings) -> None:
         self.reference_set = reference_set
         self.settings = settings
-        self.ion_set = ion_set or ion_set_of(settings)
+        self.ion_set = ion_set_of(settings)
         self._ph = np.linspace(settings.ph_min, settings.ph_max, settings.ph_points)
         self._potential_vs_she = settings.potential_vs_rhe - PREFAC * self._ph
         formulas = [entry.formula for entry in reference_set.entries]
@@ -95,10 +88,10 @@ class PourbaixAnalyzer:
         ]
         self._diagrams: dict[tuple[str, ...], _Diagram] = {}
 
-    def decomposition_energies(
+    def stabilities(
         self, compositions: Sequence[CompositionLike], formation_energies_per_atom: ArrayLike
-    ) -> NDArray[np.float64]:
-        """Compute the decomposition energies of candidates over the pH grid.
+    ) -> list[PourbaixStability]:
+        """Compute the Pourbaix stability of each candidate.
 
         Parameters
         ----------
@@ -108,48 +101,32 @@ class PourbaixAnalyzer:
             (n,): eV/atom, from :meth:`ReferenceSet.formation_energies_per_atom`; not total
             energies.
 
-        Returns
-        -------
-        (n, n_ph), eV/atom; negative below the diagram.
-
         Raises
         ------
         UserError
             If a candidate has no element besides H and O, contains H, or contains an element
             without ions or without a reference solid.
         """
-        compositions = [Composition(c) for c in compositions]
+        cells = [Composition(composition) for composition in compositions]
         formation = np.asarray(formation_energies_per_atom, dtype=float)
-        energies = np.empty((len(compositions), len(self._ph)))
-        for diagram, members in self._by_metals(compositions):
-            counts = diagram.counts([compositions[i] for i in members])
-            n_oxygen, n_metals = counts[:, -1], counts[:, :-1].sum(axis=1)
-            n_atoms = n_oxygen + n_metals
-            # A solid has no charge and, here, no H: PourbaixEntry.energy_at_conditions with
-            # npH = nPhi = -2 n_O.
-            free = formation[members] * n_atoms + (OXYGEN_ENTROPY - MU_H2O) * n_oxygen
-            conditions = PREFAC * self._ph + self._potential_vs_she
-            candidate = free[:, None] - 2 * n_oxygen[:, None] * conditions
-            fractions = counts[:, :-1] / n_metals[:, None]
-            unique, inverse = np.unique(fractions.round(12), axis=0, return_inverse=True)
-            stable = diagram.energies_at(unique)[inverse.reshape(-1)]
-            energies[members] = (candidate - n_metals[:, None] * stable) / n_atoms[:, None]
-        return energies
-
-    def stabilities(
-        self, compositions: Sequence[CompositionLike], formation_energies_per_atom: ArrayLike
-    ) -> list[PourbaixStability]:
-        """Compute the Pourbaix stability of each candidate; see :meth:`decomposition_energies`."""
-        compositions = [Composition(c) for c in compositions]
-        energies = self.decomposition_energies(compositions, formation_energies_per_atom)
-        best = energies.argmin(axis=1)
-        species = self._species(compositions, best)
+        energies = np.empty((len(cells), len(self._ph)))
+        species: list[tuple[str, ...]] = [()] * len(cells)
+        groups = defaultdict(list)
+        for i, cell in enumerate(cells):
+            groups[frozenset(cell.get_el_amt_dict())].append(i)
+        for members in groups.values():
+            diagram = self._diagram(cells[members[0]])
+            counts = diagram.counts([cells[i] for i in members])
+            energies[members] = diagram.decomposition_energies(counts, formation[members])
+            products = diagram.species(counts, energies[members].argmin(axis=1))
+            for i, names in zip(members, products, strict=True):
+                species[i] = names
         ph = tuple(self._ph.tolist())
         return [
             # Not validated: all values are computed here.
             PourbaixStability.model_construct(
-                minimum=row[k],
-                ph_at_minimum=ph[k],
+                minimum=min(row),
+                ph_at_minimum=ph[row.index(min(row))],
                 decomposes_to=products,
                 ph=ph,
                 decomposition_energies=tuple(row),
@@ -157,7 +134,7 @@ class PourbaixAnalyzer:
                 ion_set=self.ion_set.version,
                 level_of_theory=self.reference_set.level_of_theory,
             )
-            for row, k, products in zip(energies.tolist(), best.tolist(), species, strict=True)
+            for row, products in zip(energies.tolist(), species, strict=True)
         ]
 
     def stability(
@@ -182,34 +159,6 @@ class PourbaixAnalyzer:
             conc_dict=dict.fromkeys(metals, self.settings.ion_concentration),
             filter_solids=self.settings.filter_solids,
         )
-
-    def _species(
-        self, compositions: list[Composition], columns: NDArray[np.int64]
-    ) -> list[tuple[str, ...]]:
-        """Return the stable species of each composition at one pH of the grid."""
-        species: list[tuple[str, ...]] = [()] * len(compositions)
-        for diagram, members in self._by_metals(compositions):
-            counts = diagram.counts([compositions[i] for i in members])[:, :-1]
-            fractions = counts / counts.sum(axis=1, keepdims=True)
-            for column in np.unique(columns[members]):
-                rows = np.flatnonzero(columns[members] == column)
-                decomposition = diagram.hulls[column].decompose(fractions[rows])
-                names = named_shares(diagram.names, *decomposition)
-                for row, products in zip(rows, names, strict=True):
-                    species[members[row]] = tuple(sorted(products))
-        return species
-
-    def _by_metals(
-        self, compositions: list[Composition]
-    ) -> list[tuple[_Diagram, NDArray[np.int64]]]:
-        """Group candidates by their metals."""
-        groups: dict[tuple[str, ...], list[int]] = {}
-        for i, composition in enumerate(compositions):
-            groups.setdefault(tuple(sorted(composition.get_el_amt_dict())), []).append(i)
-        return [
-            (self._diagram(compositions[members[0]]), np.array(members))
-            for members in groups.values()
-        ]
 
     def _diagram(self, composition: Composition) -> _Diagram:
         """Return the diagram of the metals of a composition, building it on the first call."""
@@ -296,21 +245,13 @@ class _Diagram:
     potential_vs_she: NDArray[np.float64]
 
     @cached_property
-    def names(self) -> list[str]:
-        return [entry.name for entry in self.entries]
-
-    @cached_property
     def hulls(self) -> list[LowerHull]:
         """Hull at each pH: energies per metal atom over fractions of the metals."""
         fractions = self.counts([entry.composition for entry in self.entries])[:, :-1]
         fractions /= fractions.sum(axis=1, keepdims=True)
-        energies = np.array(
-            [
-                e.normalized_energy_at_conditions(self.ph, self.potential_vs_she)
-                for e in self.entries
-            ]
-        )
-        return [LowerHull(fractions, column) for column in energies.T]
+        conditions = self.ph, self.potential_vs_she
+        energies = [entry.normalized_energy_at_conditions(*conditions) for entry in self.entries]
+        return [LowerHull(fractions, column) for column in np.transpose(energies)]
 
     def counts(self, compositions: Sequence[Composition]) -> NDArray[np.float64]:
         """Count atoms of each metal and, in the last column, of oxygen: (n, n_metals + 1)."""
@@ -318,9 +259,38 @@ class _Diagram:
         amounts = [composition.get_el_amt_dict() for composition in compositions]
         return np.array([[row.get(symbol, 0.0) for symbol in symbols] for row in amounts])
 
-    def energies_at(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Evaluate the hulls, eV per metal atom: (n, n_metals) -> (n, n_ph)."""
-        return np.column_stack([hull.energies_at(fractions) for hull in self.hulls])
+    def decomposition_energies(
+        self, counts: NDArray[np.float64], formation: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Compute decomposition energies over the pH grid, (n, n_ph), eV/atom.
+
+        ``counts`` are those of :meth:`counts`; ``formation`` (n,) are formation energies, eV/atom.
+        """
+        n_oxygen, n_metals = counts[:, -1], counts[:, :-1].sum(axis=1)
+        n_atoms = n_oxygen + n_metals
+        # A solid has no charge and, here, no H: PourbaixEntry.energy_at_conditions with
+        # npH = nPhi = -2 n_O.
+        free = formation * n_atoms + (OXYGEN_ENTROPY - MU_H2O) * n_oxygen
+        conditions = PREFAC * self.ph + self.potential_vs_she
+        candidate = free[:, None] - 2 * n_oxygen[:, None] * conditions
+        fractions = counts[:, :-1] / n_metals[:, None]
+        unique, inverse = np.unique(fractions.round(12), axis=0, return_inverse=True)
+        stable = np.column_stack([hull.energies_at(unique) for hull in self.hulls])
+        return (candidate - n_metals[:, None] * stable[inverse.reshape(-1)]) / n_atoms[:, None]
+
+    def species(
+        self, counts: NDArray[np.float64], columns: NDArray[np.int64]
+    ) -> list[tuple[str, ...]]:
+        """Return the stable species of each composition at one pH of the grid."""
+        names = [entry.name for entry in self.entries]
+        fractions = counts[:, :-1] / counts[:, :-1].sum(axis=1, keepdims=True)
+        species: list[tuple[str, ...]] = [()] * len(counts)
+        for column in np.unique(columns):
+            rows = np.flatnonzero(columns == column)
+            shares = named_shares(names, *self.hulls[column].decompose(fractions[rows]))
+            for row, products in zip(rows, shares, strict=True):
+                species[row] = tuple(sorted(products))
+        return species
 
 
 def free_energy_per_atom(composition: CompositionLike, formation_energy_per_atom: float) -> float:

@@ -134,7 +134,8 @@ class TestPublishedColumn:
     def test_effect_of_permanganate(self, analyzer: PourbaixAnalyzer):
         ions = tuple(ion for ion in analyzer.ion_set.ions if ion.formula != "MnO4[-]")
         fewer = aqueous_ions().model_copy(update={"ions": ions})
-        without = PourbaixAnalyzer(analyzer.reference_set, SETTINGS, ion_set=fewer)
+        without = PourbaixAnalyzer(analyzer.reference_set, SETTINGS)
+        without.ion_set = fewer
         with_it = analyzer.stability("MgMn2O4", CHGNET_FORMATION_ENERGIES["MgMn2O4"])
         result = without.stability("MgMn2O4", CHGNET_FORMATION_ENERGIES["MgMn2O4"])
         assert with_it.minimum == pytest.approx(0.258, abs=0.01)

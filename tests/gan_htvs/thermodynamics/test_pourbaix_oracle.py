@@ -71,7 +71,7 @@ def expected_energies(system, environment, composition, formation_energy):
 
 def compare(system, environment, counts, energy):
     composition = Composition({symbol: n for symbol, n in counts.items() if n})
-    (energies,) = analyzer(system, environment).decomposition_energies([composition], [energy])
+    energies = analyzer(system, environment).stability(composition, energy).decomposition_energies
     expected = expected_energies(system, environment, composition, energy)
     assert energies == pytest.approx(expected, abs=1e-8)
 
