@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core import Element, Structure
@@ -13,19 +13,15 @@ from gan_htvs.thermodynamics.hull import missing_elements
 from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from pymatgen.entries.computed_entries import ComputedStructureEntry
-
-    Fetch: TypeAlias = Callable[[list[str]], Iterable[ComputedStructureEntry]]
 
 THERMO_TYPE = "GGA_GGA+U"
 """Without this type the client returns energies of the mixed hull with r2SCAN."""
 
 
-def fetch_phases(
-    elements: Iterable[str], max_energy_above_hull: float, *, fetch: Fetch | None = None
-) -> list[ReferencePhase]:
+def fetch_phases(elements: Iterable[str], max_energy_above_hull: float) -> list[ReferencePhase]:
     """Fetch structures, and energies with the MP2020 corrections.
 
     The energies are only comparable with those of VASP at the settings of the Materials Project.
@@ -38,8 +34,6 @@ def fetch_phases(
         The chemical system; subsystems are included.
     max_energy_above_hull
         Limit on the fetched energies, eV/atom.
-    fetch
-        Replacement of ``MPRester.get_entries_in_chemsys``, with corrections applied.
 
     Returns
     -------
@@ -50,8 +44,18 @@ def fetch_phases(
     UserError
         If the key or the client is missing, the request fails, or an element has no phase.
     """
-    elements = list(elements)
-    entries = _entries(elements, fetch)
+    symbols = sorted({Element(symbol).symbol for symbol in elements})
+    with open_client("references.source") as rester:
+        entries = rester.get_entries_in_chemsys(
+            symbols,
+            compatible_only=True,
+            additional_criteria={"thermo_types": [THERMO_TYPE]},
+        )
+    if missing := missing_elements([entry.composition for entry in entries], symbols):
+        raise UserError(
+            f"references.source 'materials_project': {'-'.join(symbols)} has no elemental phase of "
+            f"{', '.join(missing)}, which the hull needs; choose another source."
+        )
     hull = PhaseDiagram(entries)
     phases = {
         name: ReferencePhase(
@@ -65,29 +69,8 @@ def fetch_phases(
         and set(entry.composition) != {Element("O")}
         for name in [f"{entry.composition.reduced_formula} {_material(entry)}"]
     }
-    oxygen = reference_phases(["O"]) if "O" in elements else []
+    oxygen = reference_phases(["O"]) if "O" in symbols else []
     return oxygen + [phases[name] for name in sorted(phases)]
-
-
-def _entries(elements: Iterable[str], fetch: Fetch | None) -> list[ComputedStructureEntry]:
-    """Fetch all entries, and check that every element has a phase."""
-    symbols = sorted({Element(symbol).symbol for symbol in elements})
-    entries = list((fetch or _request)(symbols))
-    if missing := missing_elements([entry.composition for entry in entries], symbols):
-        raise UserError(
-            f"references.source 'materials_project': {'-'.join(symbols)} has no elemental phase of "
-            f"{', '.join(missing)}, which the hull needs; choose another source."
-        )
-    return entries
-
-
-def _request(symbols: list[str]) -> list[ComputedStructureEntry]:
-    with open_client("references.source") as rester:
-        return rester.get_entries_in_chemsys(
-            symbols,
-            compatible_only=True,
-            additional_criteria={"thermo_types": [THERMO_TYPE]},
-        )
 
 
 def _material(entry: ComputedStructureEntry) -> str:

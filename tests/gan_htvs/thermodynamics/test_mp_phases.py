@@ -91,12 +91,11 @@ def use_entries(monkeypatch):
     return use
 
 
-def fetch(symbols: list[str]) -> list[ComputedStructureEntry]:
-    assert symbols == ELEMENTS
-    return ENTRIES
-
-
 class TestPhases:
+    @pytest.fixture(autouse=True)
+    def client(self, use_entries):
+        use_entries(ENTRIES)
+
     @pytest.mark.parametrize(
         ("bound", "names"),
         [
@@ -105,23 +104,23 @@ class TestPhases:
         ],
     )
     def test_phases_near_the_hull(self, bound: float, names: list[str]):
-        assert [phase.name for phase in fetch_phases(ELEMENTS, bound, fetch=fetch)] == names
+        assert [phase.name for phase in fetch_phases(ELEMENTS, bound)] == names
 
     def test_primitive_cells_and_sources(self):
-        phases = {phase.name: phase for phase in fetch_phases(ELEMENTS, 0.05, fetch=fetch)}
+        phases = {phase.name: phase for phase in fetch_phases(ELEMENTS, 0.05)}
         magnesia = phases["MgO mp-1265"]
         assert len(magnesia.structure) == 2
         assert magnesia.source == "Materials Project mp-1265"
         assert magnesia.pinned_energy_per_atom is None
 
     def test_corrected_energies(self):
-        phases = fetch_phases(ELEMENTS, 0, fetch=fetch)
+        phases = fetch_phases(ELEMENTS, 0)
         assert {phase.formula: phase.energy_per_atom for phase in phases} == pytest.approx(
             {"Mg": -1.6, "MgO": -6.3275, "MgO2": -5.88, "O2": O2_ENERGY}
         )
 
     def test_oxygen_is_pinned(self):
-        pinned = [p for p in fetch_phases(ELEMENTS, 1, fetch=fetch) if p.pinned_energy_per_atom]
+        pinned = [p for p in fetch_phases(ELEMENTS, 1) if p.pinned_energy_per_atom]
         assert [(p.formula, p.pinned_energy_per_atom) for p in pinned] == [("O2", O2_ENERGY)]
 
 
@@ -132,9 +131,10 @@ class TestPhases:
         ([e for e in ENTRIES if e.reduced_formula != "Mg"], "Mg-O .* Mg,"),
     ],
 )
-def test_missing_element_is_a_user_error(entries, message: str):
+def test_missing_element_is_a_user_error(use_entries, entries, message: str):
+    use_entries(entries)
     with pytest.raises(UserError, match=message):
-        fetch_phases(ELEMENTS, 0.05, fetch=lambda _: entries)
+        fetch_phases(ELEMENTS, 0.05)
 
 
 def test_query_requests_corrected_gga_energies(use_entries):
@@ -193,7 +193,7 @@ class TestCampaign:
 
     def test_kept_structures_equal_fetched_ones(self, campaign_file: Path):
         kept = relaxed_phases(read_campaign(campaign_file))
-        fresh = fetch_phases(ELEMENTS, 0.05, fetch=fetch)
+        fresh = fetch_phases(ELEMENTS, 0.05)
         assert [phase.structure for phase in kept] == [phase.structure for phase in fresh[1:]]
 
     def test_other_phases_change_the_reference_set(self, campaign_file: Path, use_entries):
