@@ -158,13 +158,13 @@ def check_archive(path: Path) -> Manifest:
             n_documents = 0
             for line in _lines(archive, name):
                 digest.update(line)
-                keys.add(_document(line)[member.key])
+                keys.add(_key(_document(line), member))
                 n_documents += 1
             if (digest.hexdigest(), n_documents) != (member.sha256, member.n_documents):
                 raise UserError(f"{path}: {name} is damaged; write or fetch the archive again.")
             if len(keys) < n_documents:
                 raise UserError(f"{path}: {name} contains a document twice; write it again.")
-            if name == "campaigns" and keys != {manifest.campaign}:
+            if name == "campaigns" and keys != {(manifest.campaign, None)}:
                 raise UserError(f"{path}: campaigns does not match the manifest; write it again.")
     return manifest
 
@@ -198,11 +198,12 @@ def read_archive(
         for name, member in manifest.members.items():
             done = 0
             for lines in grouper(_lines(archive, name), CHUNK):
-                documents = {document[member.key]: document for document in map(_document, lines)}
-                query = {member.key: {"$in": list(documents)}}
-                stored_keys = {
-                    document[member.key] for document in db[name].find(query, {member.key: 1})
+                documents = {_key(document, member): document for document in map(_document, lines)}
+                query = {
+                    member.key: {"$in": [document[member.key] for document in documents.values()]}
                 }
+                fields = {member.key: 1, "index": 1}
+                stored_keys = {_key(document, member) for document in db[name].find(query, fields)}
                 new = [document for key, document in documents.items() if key not in stored_keys]
                 n_new += _insert(db[name], new)
                 done += len(documents)
@@ -221,6 +222,11 @@ def _insert(collection: Collection[dict[str, Any]], documents: list[dict[str, An
         if any(problem["code"] != DUPLICATE for problem in problems):
             raise
         return len(documents) - len(problems)
+
+
+def _key(document: dict[str, Any], member: Member) -> tuple[Any, Any]:
+    """Return the key of a document; a job that was replaced has two outputs with one uuid."""
+    return document[member.key], document.get("index")
 
 
 def _parts(

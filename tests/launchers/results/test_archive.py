@@ -68,6 +68,9 @@ def stored(launchpad_file):
                 },
                 save={"data": "weights"},
             )
+            for index in (1, 2):  # a job that was replaced
+                store.update({"uuid": "gate", "index": index, "output": index,
+                              "metadata": {"campaign": "mg-o"}})  # fmt: skip
             store.update({"uuid": "of other", "index": 1, "output": 1,
                           "metadata": {"campaign": "other"}})  # fmt: skip
         db["candidates"].insert_many(
@@ -93,7 +96,7 @@ def test_archived_campaign_is_read_back_unchanged(stored, other_database, tmp_pa
     path = tmp_path / "new" / "mg-o.zip"
     written = call("write", "mg-o", "-o", path, "-l", stored)
     assert written.exit_code == 0, written.output
-    assert "mg-o, 454 documents" in written.output.replace("\n", "")
+    assert "mg-o, 456 documents" in written.output.replace("\n", "")
     before = contents(stored)
     assert call("read", path, "-l", other_database).exit_code == 0
     after = contents(other_database)
@@ -234,7 +237,7 @@ def test_concurrent_imports(stored, other_database, tmp_path):
     call("write", "mg-o", "-o", path, "-l", stored)
     with open_databases(other_database) as databases, ThreadPoolExecutor(3) as executor:
         imports = [executor.submit(read_archive, databases, path) for _ in range(3)]
-        assert sum(future.result()[1] for future in imports) == 454
+        assert sum(future.result()[1] for future in imports) == 456
     assert len(contents(other_database)["candidates"]) == 450
 
 
