@@ -65,17 +65,17 @@ def main() -> None:
 def mixture(n: int, n_crystals: int) -> list[Structure]:
     """Return ``n`` structures in random order: crystals and their variants."""
     rng = np.random.default_rng(0)
-    crystals = declash([random_structure(rng) for _ in range(n_crystals)]).structures
+    crystals = declash([random_structure(SYMBOLS, rng) for _ in range(n_crystals)]).structures
     repeated = rng.integers(n_crystals, size=n - n_crystals)
     structures = [*crystals, *(variant(crystals[i], rng) for i in repeated)]
     return [structures[i] for i in rng.permutation(n)]
 
 
-def random_structure(rng: np.random.Generator) -> Structure:
+def random_structure(symbols: list[str], rng: np.random.Generator) -> Structure:
     """Return a random cell with random positions."""
     cell = Lattice.from_parameters(*rng.uniform(0.7, 1.4, 3), *rng.uniform(65, 115, 3))
-    n = len(SYMBOLS)
-    return Structure(cell.scale(n * rng.uniform(9, 14)), SYMBOLS, rng.random((n, 3)))
+    n = len(symbols)
+    return Structure(cell.scale(n * rng.uniform(9, 14)), symbols, rng.random((n, 3)))
 
 
 def variant(structure: Structure, rng: np.random.Generator) -> Structure:

@@ -11,7 +11,6 @@ from maggma.utils import grouper
 
 from gan_htvs.results.builders.candidates import CandidateBuilder
 from gan_htvs.results.builders.stability import StabilityBuilder
-from launchers.launchpad.stores import OUTPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,13 +18,6 @@ if TYPE_CHECKING:
     from maggma.core import Builder
 
     from launchers.launchpad.database import Databases
-
-OUTPUT_INDEXES = (
-    ("uuid",),
-    # Counts evaluated candidates from the index alone; the documents are large.
-    ("metadata.campaign", "metadata.step", "metadata.candidate_id"),
-)
-"""Fields of the indexes of outputs."""
 
 
 def builders(databases: Databases) -> tuple[CandidateBuilder, StabilityBuilder]:
@@ -41,9 +33,6 @@ def builders(databases: Databases) -> tuple[CandidateBuilder, StabilityBuilder]:
 
 def ensure_indexes(databases: Databases) -> None:
     """Create missing indexes of outputs and of the builders' collections."""
-    outputs = databases.launchpad().db[OUTPUTS["collection_name"]]
-    for fields in OUTPUT_INDEXES:
-        outputs.create_index([(field, 1) for field in fields])
     candidate_builder, _ = builders(databases)
     candidate_builder.connect()
     candidate_builder.ensure_indexes()
@@ -59,7 +48,6 @@ def build_candidates(
 
     ``on_progress`` is called with the kind of items, the number done and the total.
     """
-    ensure_indexes(databases)
     candidate_builder, stability_builder = builders(databases)
     with ExitStack() as stack:
         mapping: Callable[..., Iterable[Any]] = map

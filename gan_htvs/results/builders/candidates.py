@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from gan_htvs.core.band_gap import BandGapResult, missing_orderings
 from gan_htvs.core.candidate import Candidate, PrescreenVerdict, Proposal, Verdict
 from gan_htvs.core.document import decode, encode, output_of
 from gan_htvs.core.hashing import content_hash
-from gan_htvs.core.stages import REFERENCE_PHASE, USER, Stage, Step
+from gan_htvs.core.stages import Stage, Step
 from gan_htvs.core.text import one_line
 from gan_htvs.results.builders.job_outputs import (
     VERSIONS,
@@ -23,6 +24,7 @@ from gan_htvs.results.builders.job_outputs import (
     stored_campaigns,
     stored_candidates,
 )
+from gan_htvs.results.builders.stability import COMPARISON_FIELDS
 from gan_htvs.results.store import INDEXES
 from gan_htvs.thermodynamics.assessment import check_relaxation
 
@@ -31,27 +33,22 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
+    from gan_htvs.campaign.model import Campaign
+
+LOGGER = logging.getLogger(__name__)
+
+INPUTS = ("proposal", "prescreen", "verdict", "gap")
+"""Inputs of a candidate, which are outputs of jobs."""
+
+OUTPUT_INDEXES = (
+    (("uuid", 1),),
+    # Counts evaluated candidates from the index alone; the documents are large.
+    (("metadata.campaign", 1), ("metadata.step", 1), ("metadata.candidate_id", 1)),
+)
+"""Indexes of job outputs."""
 
 Header = dict[str, Any]
-"""References to the inputs of a candidate: uuids and completion times of the jobs."""
-
-Location = tuple[str, str, int]
-"""Uuid of an output, list field and index in the list; an empty field means the output itself."""
-
-LISTS = {"proposals": None, "screened": "verdict", "rejected": None, "survivors": "prescreen"}
-"""Lists in outputs of sampling, prescreen and selection, and the part of each entry to read."""
-
-UNSAMPLED = frozenset({REFERENCE_PHASE, USER})
-"""Proposers without a sampling job; their structures are read from the verdict."""
-
-COMPARISON_FIELDS = (
-    *("stage", "reason", "novelty", "duplicate_of", "duplicates", "formation_energy_per_atom"),
-    *("energy_above_hull", "energy_above_references", "decomposes_to", "pourbaix"),
-)
-"""Fields written by :class:`gan_htvs.results.builders.stability.StabilityBuilder`."""
-
-Item = dict[str, Any]
-"""Inputs of one candidate: header, proposal, prescreen, verdict and band gap."""
+"""Uuid of the job of each of :data:`INPUTS`, or None, and completion times."""
 
 
 class CandidateBuilder(BaseCandidateBuilder):
@@ -63,183 +60,195 @@ class CandidateBuilder(BaseCandidateBuilder):
     """
 
     def ensure_indexes(self) -> None:
-        """Create the indexes for the builders and for candidate queries."""
-        self.outputs.ensure_index("uuid")
-        self.outputs.ensure_index("metadata.campaign")
+        """Create the indexes for the builders, for counts of jobs and for candidate queries."""
+        # maggma passes keys on to pymongo, which accepts several fields.
+        for output_keys in OUTPUT_INDEXES:
+            self.outputs.ensure_index(output_keys)
         self.candidates.ensure_index("candidate_id", unique=True)
         for keys in INDEXES:
-            # maggma passes keys on to pymongo, which accepts several fields.
             self.candidates.ensure_index(keys)
 
-    def get_items(self) -> Iterator[Item]:
+    def get_items(self) -> Iterator[dict[str, Any]]:
         """Yield the inputs of candidates that are out of date."""
         self.ensure_indexes()
         stale = [
             header
             for campaign in stored_campaigns(self.campaigns)
-            for header in self._stale(campaign.name, content_hash(__version__, campaign))
+            for header in self._stale(campaign)
         ]
         self.total = len(stale)
         for headers in grouper(stale, self.chunk_size):
             yield from self._read(headers)
 
-    def process_item(self, item: Item) -> dict[str, Any]:
-        """Build the document of one candidate from its inputs."""
-        proposal: Proposal = item["proposal"]
-        prescreen: PrescreenVerdict | None = item["prescreen"]
-        fields: dict[str, Any] = {
-            "candidate_id": proposal.candidate_id,
-            "campaign": item["campaign"],
-            "origin": proposal.origin,
-            "generated_structure": proposal.structure,
-            "last_updated": datetime.now(UTC),
-            "builder_meta": VERSIONS | {"state": item["state"]},
-            "stage": Stage.GENERATED,
-            "prescreen": prescreen,
-            **_describe(proposal.structure),
-        }
-        if prescreen is not None and not prescreen.survives:
-            fields["stage"] = Stage.REJECTED
-            fields["reason"] = f"{prescreen.rejected_at}: {prescreen.reason}"
-        if item["gate"] is not None:
-            try:
-                return encode(Candidate(**fields | _evaluated(item["verdict"], item["gap"])))
-            except Exception as error:  # noqa: BLE001 - keep building the other candidates
-                fields["stage"] = Stage.FAILED
-                fields["reason"] = f"the output of its gate cannot be read: {one_line(error)}"
-                self.logger.warning("candidate %s: %s", proposal.candidate_id, fields["reason"])
-        return encode(Candidate(**fields))
+    def process_item(self, item: dict[str, Any]) -> dict[str, Any] | None:
+        """Build the document of one candidate from its inputs; None if they cannot be read."""
+        header = item.pop("header")
+        try:
+            document = encode(build_candidate(header["campaign"], **item))
+        except Exception as error:  # noqa: BLE001 - keep building the other candidates
+            self.logger.warning("candidate %s skipped: %s", header["candidate_id"], error)
+            return None
+        hashes = {"state": header["state"], "relaxed": _relaxed_hash(document)}
+        return document | {"builder_meta": VERSIONS | hashes}
 
-    def update_targets(self, items: list[dict[str, Any]]) -> None:
-        """Write documents; keep comparison results if the relaxed structure is unchanged."""
-        ids = [document["candidate_id"] for document in items]
-        stored = stored_candidates(self.candidates, ids, [*COMPARISON_FIELDS, "builder_meta"])
-        for document in items:
-            before = stored.get(document["candidate_id"])
-            document["builder_meta"]["relaxed"] = relaxed = _relaxed_hash(document)
-            if before and relaxed and before["builder_meta"]["relaxed"] == relaxed:
-                document |= {field: before[field] for field in COMPARISON_FIELDS}
-                document["builder_meta"]["group"] = before["builder_meta"].get("group")
-        if items:
-            self.candidates.update(items, key="candidate_id")
-            self.changed.update(ids)
+    def update_targets(self, items: list[dict[str, Any] | None]) -> None:
+        """Write documents; keep comparison results until the next comparison."""
+        documents = {document["candidate_id"]: document for document in items if document}
+        fields = [*COMPARISON_FIELDS, "energy_per_atom", "builder_meta"]
+        for name, stored in stored_candidates(self.candidates, documents, fields).items():
+            document = documents[name]
+            document["builder_meta"] = stored["builder_meta"] | document["builder_meta"]
+            if None not in (stored["energy_per_atom"], document["energy_per_atom"]):
+                document |= {field: stored[field] for field in COMPARISON_FIELDS}
+        if documents:
+            self.candidates.update(list(documents.values()), key="candidate_id")
+            self.changed.update(documents)
 
-    def _stale(self, campaign: str, settings: str) -> list[Header]:
+    def _stale(self, campaign: Campaign) -> list[Header]:
         """Return headers of the candidates whose inputs changed."""
-        built = {
-            document["candidate_id"]: document["builder_meta"]["state"]
-            for document in self.candidates.query(
-                {"campaign": campaign}, ["candidate_id", "builder_meta.state"]
-            )
-        }
-        headers = self._headers(campaign)
-        for header in headers:
-            header["state"] = content_hash(settings, header)
-        return [
-            header for header in headers if built.get(header["candidate_id"]) != header["state"]
-        ]
-
-    def _headers(self, campaign: str) -> list[Header]:
-        """Return the header of every candidate of a campaign."""
-        gates = latest_gates(
-            self.outputs, [campaign], ["output.band_gap_job", "output.origin.proposer"]
+        documents = self.candidates.query(
+            {"campaign": campaign.name}, ["candidate_id", "builder_meta.state"]
         )
-        gap_jobs = {
-            candidate_id: gate["output"].get("band_gap_job") for candidate_id, gate in gates.items()
-        }
-        gaps = {
-            gap["uuid"]: (gap["uuid"], str(gap.get("completed_at")))
-            for gap in self.outputs.query(
-                {"uuid": {"$in": list(filter(None, gap_jobs.values()))}}, ["uuid", "completed_at"]
-            )
-        }
-        proposals, prescreens = self._locations(campaign)
-        proposals |= {
-            candidate_id: (gate["uuid"], "", 0)
-            for candidate_id, gate in gates.items()
-            if (gate["output"].get("origin") or {}).get("proposer") in UNSAMPLED
+        built = {
+            document["candidate_id"]: document["builder_meta"]["state"] for document in documents
         }
         return [
-            {
-                "candidate_id": candidate_id,
-                "campaign": campaign,
-                "proposal": proposal,
-                "prescreen": prescreens.get(candidate_id),
-                "gate": (gate["uuid"], str(gate.get("completed_at"))) if gate else None,
-                "gap": gaps.get(gap_jobs.get(candidate_id)),
-            }
-            for candidate_id, proposal in proposals.items()
-            for gate in [gates.get(candidate_id)]
+            header | {"state": state}
+            for header in self._headers(campaign.name)
+            if built.get(header["candidate_id"])
+            != (state := content_hash(__version__, campaign, header))
         ]
 
-    def _locations(self, campaign: str) -> tuple[dict[str, Location], dict[str, Location]]:
-        """Return locations of proposals, and of the latest screening verdicts, by candidate."""
-        paths = [f"output.{'.'.join(filter(None, path))}.candidate_id" for path in LISTS.items()]
+    def _headers(self, campaign: str) -> Iterator[Header]:
+        """Yield the header of every candidate of a campaign."""
+        gates = latest_gates(self.outputs, [campaign], ["output.band_gap_job"])
+        gap_jobs = {name: gate["output"].get("band_gap_job") for name, gate in gates.items()}
+        stored_gaps = self.outputs.query(
+            {"uuid": {"$in": list(filter(None, gap_jobs.values()))}}, ["uuid", "completed_at"]
+        )
+        completed = {gap["uuid"]: str(gap.get("completed_at")) for gap in stored_gaps}
+        proposals, prescreens = self._locations(campaign)
+        for name in proposals | gates:
+            gate, gap = gates.get(name, {}), gap_jobs.get(name)
+            yield {
+                "candidate_id": name,
+                "campaign": campaign,
+                "proposal": proposals.get(name),
+                "prescreen": prescreens.get(name),
+                "verdict": gate.get("uuid"),
+                "gap": gap if gap in completed else None,
+                "completed_at": [str(gate.get("completed_at")), completed.get(gap)],
+            }
+
+    def _locations(self, campaign: str) -> tuple[dict[str, str], dict[str, str]]:
+        """Return uuids of the latest proposals and prescreen verdicts, by candidate."""
         steps = [Step.PROPOSE.value, Step.PRESCREEN.value, Step.SELECT.value]
         documents = self.outputs.query(
             {"metadata.campaign": campaign, "metadata.step": {"$in": steps}},
-            ["uuid", "completed_at", *paths],
+            ["uuid", "completed_at", *(f"output.{path}.candidate_id" for path in PATHS)],
         )
-        proposals: dict[str, Location] = {}
-        verdicts: dict[str, Location] = {}
+        proposals: dict[str, str] = {}
+        prescreens: dict[str, str] = {}
         for document in sorted(documents, key=lambda d: (str(d.get("completed_at")), d["uuid"])):
             output = output_of(document)
-            for field in LISTS:
-                locations = proposals if field == "proposals" else verdicts
-                for index in range(len(output.get(field) or ())):
-                    entry = _entry(output, field, index)
-                    if entry is not None:  # None: no prescreen
-                        locations[entry["candidate_id"]] = (document["uuid"], field, index)
-        return proposals, verdicts
+            proposals |= dict.fromkeys(_proposals(output), document["uuid"])
+            prescreens |= dict.fromkeys(_prescreens(output), document["uuid"])
+        return proposals, prescreens
 
-    def _read(self, headers: Sequence[Header]) -> Iterator[Item]:
+    def _read(self, headers: Sequence[Header]) -> Iterator[dict[str, Any]]:
         """Read the inputs of some candidates; each document is read once."""
-        parts = ("proposal", "prescreen", "gate", "gap")
-        uuids = {header[part][0] for header in headers for part in parts if header[part]}
+        uuids = {header[name] for header in headers for name in INPUTS} - {None}
         outputs = outputs_by_uuid(self.outputs, uuids)
+        lists = {header[name] for header in headers for name in ("proposal", "prescreen")} - {None}
+        proposals = {uuid: _proposals(outputs[uuid]) for uuid in lists}
+        prescreens = {uuid: _prescreens(outputs[uuid]) for uuid in lists}
         for header in headers:
-            try:
-                uuid, *location = header["proposal"]
-                proposal = _proposal(_entry(outputs[uuid], *location))
-                prescreen = None
-                if header["prescreen"] is not None:
-                    uuid, *location = header["prescreen"]
-                    entry = decode(_entry(outputs[uuid], *location))
-                    prescreen = PrescreenVerdict.model_validate(entry)
-            except Exception as error:  # noqa: BLE001 - keep building the other candidates
-                self.logger.warning("candidate %s skipped: %s", header["candidate_id"], error)
-                continue
-            yield header | {
-                "proposal": proposal,
-                "prescreen": prescreen,
-                "verdict": header["gate"] and outputs[header["gate"][0]],
-                "gap": header["gap"] and _gap(outputs[header["gap"][0]]),
+            proposal, prescreen, verdict, gap = (header[name] for name in INPUTS)
+            yield {
+                "header": header,
+                "proposal": proposal and proposals[proposal].get(header["candidate_id"]),
+                "prescreen": prescreen and prescreens[prescreen].get(header["candidate_id"]),
+                # None: the job has not run.
+                "verdict": verdict and (outputs[verdict] or "no output"),
+                "gap": gap and (outputs[gap] or "no output"),
             }
 
 
-def _entry(output: Any, field: str, index: int) -> Any:
-    """Return the proposal or verdict at a location in an output."""
-    if not field:
-        return output
-    entry, part = output[field][index], LISTS[field]
-    return entry.get(part) if part else entry
+PATHS = ("proposals", "screened.verdict", "rejected", "survivors.prescreen")
+"""Paths in outputs of sampling, prescreen and selection that :func:`_proposals` and
+:func:`_prescreens` read."""
 
 
-def _proposal(output: Any) -> Proposal:
-    """Return the proposal in the output of a sampling job or gate."""
-    proposal = decode(output)
-    if isinstance(proposal, Verdict):
-        return Proposal(
-            candidate_id=proposal.candidate_id,
-            structure=proposal.generated_structure,
-            origin=proposal.origin,
+def _proposals(output: dict[str, Any]) -> dict[str, Any]:
+    """Return the stored proposals in the output of a sampling job, by candidate."""
+    return {proposal["candidate_id"]: proposal for proposal in output.get("proposals") or ()}
+
+
+def _prescreens(output: dict[str, Any]) -> dict[str, Any]:
+    """Return the stored verdicts in the output of a prescreen or selection, by candidate."""
+    verdicts = [
+        *(screened["verdict"] for screened in output.get("screened") or ()),
+        *(output.get("rejected") or ()),
+        *(survivor.get("prescreen") for survivor in output.get("survivors") or ()),
+    ]
+    return {verdict["candidate_id"]: verdict for verdict in verdicts if verdict}  # None: without
+
+
+def build_candidate(
+    campaign: str, *, proposal: Any, prescreen: Any, verdict: Any, gap: Any
+) -> Candidate:
+    """Join the results of one candidate, before it is compared with other candidates.
+
+    Parameters
+    ----------
+    campaign
+        Name of the campaign.
+    proposal, prescreen, verdict, gap
+        Stored documents; None if a job has not run. Without a proposal (a reference phase, or a
+        structure of the user), the structure is read from the verdict. A verdict or gap that
+        cannot be read is a failure of the candidate.
+
+    Raises
+    ------
+    ValueError
+        If the proposal or the prescreen cannot be read.
+    """
+    if proposal is None:
+        evaluated = Verdict.model_validate(decode(verdict))
+        proposed = Proposal(
+            candidate_id=evaluated.candidate_id,
+            structure=evaluated.generated_structure,
+            origin=evaluated.origin,
         )
-    return Proposal.model_validate(proposal)
+    else:
+        proposed = Proposal.model_validate(decode(proposal))
+    screened = prescreen and PrescreenVerdict.model_validate(decode(prescreen))
+    fields: dict[str, Any] = {
+        "candidate_id": proposed.candidate_id,
+        "campaign": campaign,
+        "origin": proposed.origin,
+        "generated_structure": proposed.structure,
+        "last_updated": datetime.now(UTC),
+        "stage": Stage.GENERATED,
+        "prescreen": screened,
+    }
+    if screened and not screened.survives:
+        fields["stage"] = Stage.REJECTED
+        fields["reason"] = f"{screened.rejected_at}: {screened.reason}"
+    if verdict is not None:
+        try:
+            fields |= _evaluated(Verdict.model_validate(decode(verdict)), gap and _gap(gap))
+        except Exception as error:  # noqa: BLE001 - the structure is still a candidate
+            fields["stage"] = Stage.FAILED
+            fields["reason"] = f"the output of its gate cannot be read: {one_line(error)}"
+            LOGGER.warning("candidate %s: %s", proposed.candidate_id, fields["reason"])
+    if "symmetry" not in fields:  # no relaxed structure
+        fields |= _describe(proposed.structure)
+    return Candidate(**fields)
 
 
-def _evaluated(output: Any, gap: BandGapResult | None) -> dict[str, Any]:
+def _evaluated(verdict: Verdict, gap: BandGapResult | None) -> dict[str, Any]:
     """Return the candidate fields derived from its gate and band gap."""
-    verdict = Verdict.model_validate(decode(output))
     fields: dict[str, Any] = {
         "origin": verdict.origin,
         "stage": verdict.stage,

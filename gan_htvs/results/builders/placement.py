@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_htvs import __version__
+from gan_htvs.core.band_gap import BandGapResult
 from gan_htvs.core.candidate import Assessment
-from gan_htvs.core.document import encode
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage
 from gan_htvs.results.funnel import crystal_id
 from gan_htvs.thermodynamics.assessment import decide
@@ -26,55 +23,26 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gan_htvs.campaign.model import Thresholds
-    from gan_htvs.core.band_gap import BandGapResult
+    from gan_htvs.campaign.model import Campaign
     from gan_htvs.core.pourbaix_stability import PourbaixSettings, PourbaixStability
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 DIGITS = 9
-"""Decimals of energies, eV/atom, that are compared."""
+"""Decimals of energies, eV/atom: rounding errors must not change documents."""
 
-CandidateSummary = dict[str, Any]
-"""Candidate document without structures and curves."""
+Row = dict[str, Any]
+"""Candidate document without structures."""
 
-
-@dataclass(frozen=True)
-class Placement:
-    """Stability of one candidate among all others, or the reason why it is unknown."""
-
-    assessment: Assessment | None = None
-    energy_above_references: float | None = None
-    reason: str | None = None
-
-    @property
-    def hash(self) -> str:
-        """Hash of the values, which is insensitive to rounding errors."""
-        numbers = [self.assessment and encode(self.assessment), self.energy_above_references]
-        rounded = json.loads(json.dumps(numbers), parse_float=lambda n: round(float(n), DIGITS))
-        return content_hash(__version__, rounded, self.reason)
-
-    def fields(self, gap: BandGapResult | None, thresholds: Thresholds) -> dict[str, Any]:
-        """Return the fields of the candidate document, including its stage."""
-        if self.assessment is None:
-            fields: dict[str, Any] = dict.fromkeys(Assessment.model_fields)
-            stage, reason = Stage.FAILED, self.reason
-        else:
-            fields = encode(self.assessment)
-            stage, reason = decide(self.assessment, gap, thresholds)
-        del fields["pourbaix_reason"]
-        return fields | {
-            "energy_above_references": self.energy_above_references,
-            "stage": stage.value,
-            "reason": reason,
-        }
+Fields = dict[str, Any]
+"""Fields of a candidate document that depend on all candidates."""
 
 
 def place_all(
-    candidates: Sequence[CandidateSummary],
+    candidates: Sequence[Row],
     references: Mapping[str, ReferenceSet],
-    pourbaix: Mapping[str, PourbaixSettings],
-) -> Iterator[tuple[str, Placement]]:
-    """Compute the stability of candidates on the hull of their references and all candidates.
+    campaigns: Mapping[str, Campaign],
+) -> Iterator[tuple[str, Fields]]:
+    """Compute stability and stage of candidates on the hull of their references and all candidates.
 
     Parameters
     ----------
@@ -82,106 +50,115 @@ def place_all(
         Candidates with an energy, in a reproducible order.
     references
         Reference sets, by content hash.
-    pourbaix
-        Pourbaix conditions, by campaign. Candidates of other campaigns compete on the hull but
-        get no placement.
+    campaigns
+        Campaigns by name. Candidates of other campaigns compete on the hull but get no stage.
 
     Yields
     ------
-    The id and placement of each candidate.
+    The id of each candidate, and the fields of its document.
     """
-    by_references: dict[str, list[CandidateSummary]] = defaultdict(list)
-    for candidate in candidates:
-        if candidate["campaign"] in pourbaix:
-            by_references[candidate["gate"]["references"] or ""].append(candidate)
-    for name, members in sorted(by_references.items()):
-        if name not in references:
-            placement = Placement(reason=f"its reference set {name or '(none)'} is not stored")
-            yield from ((candidate["candidate_id"], placement) for candidate in members)
-            continue
-        reasons = _incomparable(candidates, references[name])
-        for candidate in members:
-            if reason := reasons[_key(candidate)]:
-                yield candidate["candidate_id"], Placement(reason=reason)
-        comparable = [candidate for candidate in members if not reasons[_key(candidate)]]
+    for name in sorted({candidate["gate"]["references"] or "" for candidate in candidates}):
+        reasons = _incomparable(candidates, name, references.get(name))
+        for candidate in candidates:
+            reason = reasons[_key(candidate)]
+            has_references = (candidate["gate"]["references"] or "") == name
+            if reason and has_references and candidate["campaign"] in campaigns:
+                yield candidate["candidate_id"], _without_energies(reason)
         # Candidates with other references also compete; they are placed with their own references.
-        ids = {candidate["candidate_id"] for candidate in members}
-        competitors = [
-            candidate
-            for candidate in candidates
-            if candidate["candidate_id"] not in ids and not reasons[_key(candidate)]
-        ]
+        comparable = [candidate for candidate in candidates if not reasons[_key(candidate)]]
         if comparable:
-            yield from _place(comparable, competitors, references[name], pourbaix)
+            yield from _place(comparable, references[name], campaigns)
 
 
-def _key(candidate: CandidateSummary) -> tuple[str, str]:
+def _key(candidate: Row) -> tuple[str, str]:
     return candidate["level_of_theory"], candidate["formula_pretty"]
 
 
 def _incomparable(
-    candidates: Sequence[CandidateSummary], references: ReferenceSet
+    candidates: Sequence[Row], name: str, references: ReferenceSet | None
 ) -> dict[tuple[str, str], str | None]:
     """Return, by level of theory and formula, why energies cannot be compared; None if they can."""
-    reasons: dict[tuple[str, str], str | None] = {}
-    for level, formula in set(map(_key, candidates)):
+    keys = set(map(_key, candidates))
+    if references is None:
+        return dict.fromkeys(keys, f"its reference set {name or '(none)'} is not stored")
+    reasons: dict[tuple[str, str], str | None] = dict.fromkeys(keys)
+    for level, formula in keys:
         try:
             references.check_level(level)
             references.fractions([formula])
-            reasons[level, formula] = None
         except UserError as error:
             reasons[level, formula] = str(error)
     return reasons
 
 
+def _without_energies(reason: str) -> Fields:
+    fields: Fields = dict.fromkeys(Assessment.model_fields.keys() - {"pourbaix_reason"})
+    return fields | {
+        "energy_above_references": None,
+        "stage": Stage.FAILED.value,
+        "reason": reason,
+    }
+
+
 def _place(
-    candidates: Sequence[CandidateSummary],
-    competitors: Sequence[CandidateSummary],
-    references: ReferenceSet,
-    pourbaix: Mapping[str, PourbaixSettings],
-) -> Iterator[tuple[str, Placement]]:
-    """Compute the stability of candidates among themselves and further competitors."""
-    competing = [*candidates, *competitors]
-    formulas = [candidate["formula_pretty"] for candidate in competing]
-    energies = np.array([candidate["energy_per_atom"] for candidate in competing])
+    candidates: Sequence[Row], references: ReferenceSet, campaigns: Mapping[str, Campaign]
+) -> Iterator[tuple[str, Fields]]:
+    """Compute the stability of the candidates that were evaluated with these references."""
+    formulas = [candidate["formula_pretty"] for candidate in candidates]
+    energies = np.array([candidate["energy_per_atom"] for candidate in candidates])
+    has_references = np.array(
+        [candidate["gate"]["references"] == references.content_hash for candidate in candidates]
+    )
+    is_reference = np.array(
+        [candidate["origin"]["proposer"] == REFERENCE_PHASE for candidate in candidates]
+    )
     above_references = references.energies_above_hull(formulas, energies)
-    # Phases of this reference set are already on the hull; those of other sets compete.
-    is_reference = [
-        candidate["origin"]["proposer"] == REFERENCE_PHASE
-        and candidate["gate"]["references"] == references.content_hash
-        for candidate in competing
-    ]
     distances = compare_on_hull(
         references,
         HullCandidates(
             names=[
                 f"{candidate['formula_pretty']} ({candidate['candidate_id']})"
-                for candidate in competing
+                for candidate in candidates
             ],
             formulas=formulas,
             energies=energies,
-            crystals=[crystal_id(candidate) for candidate in competing],
-            competes=(above_references >= LOWEST_PLAUSIBLE) & ~np.array(is_reference),
+            crystals=[crystal_id(candidate) for candidate in candidates],
+            # Phases of this reference set are already on the hull; those of other sets compete.
+            competes=(above_references >= LOWEST_PLAUSIBLE) & ~(is_reference & has_references),
         ),
     )
     formation = references.formation_energies_per_atom(formulas, energies)
     by_campaign: dict[str, list[int]] = defaultdict(list)
-    for i, candidate in enumerate(candidates):
-        by_campaign[candidate["campaign"]].append(i)
-    for campaign, members in by_campaign.items():
+    for i in np.flatnonzero(has_references).tolist():
+        by_campaign[candidates[i]["campaign"]].append(i)
+    for name in by_campaign.keys() & campaigns.keys():
+        members, campaign = by_campaign[name], campaigns[name]
         stabilities = _pourbaix_stabilities(
-            [formulas[i] for i in members], formation[members], references, pourbaix[campaign]
+            [formulas[i] for i in members], formation[members], references, campaign.pourbaix
         )
-        for i, (stability, reason) in zip(members, stabilities, strict=True):
+        for i, (stability, missing) in zip(members, stabilities, strict=True):
             # Skip validation: all values are computed here.
             assessment = Assessment.model_construct(
                 formation_energy_per_atom=float(formation[i]),
                 energy_above_hull=float(distances.energies_above_hull[i]),
                 decomposes_to=distances.decomposes_to[i],
                 pourbaix=stability,
-                pourbaix_reason=reason,
+                pourbaix_reason=missing,
             )
-            yield candidates[i]["candidate_id"], Placement(assessment, float(above_references[i]))
+            stored_gap = candidates[i].get("band_gap_result")
+            gap = BandGapResult.model_construct(**stored_gap) if stored_gap else None
+            stage, reason = decide(assessment, gap, campaign.thresholds)
+            encoded = assessment.model_dump_json(exclude={"pourbaix_reason"})
+            rounded = json.loads(encoded, parse_float=lambda number: round(float(number), DIGITS))
+            yield (
+                candidates[i]["candidate_id"],
+                rounded
+                | {
+                    "energy_above_references": round(float(above_references[i]), DIGITS),
+                    "stage": stage.value,
+                    "reason": reason,
+                },
+            )
 
 
 def _pourbaix_stabilities(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from maggma.utils import grouper
+from pymongo import UpdateOne
 
 from gan_htvs import __version__
-from gan_htvs.core.band_gap import BandGapResult
 from gan_htvs.core.document import decode
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import REFERENCE_PHASE
@@ -20,20 +19,32 @@ from gan_htvs.results.builders.job_outputs import (
     stored_candidates,
     stored_reference_sets,
 )
-from gan_htvs.results.builders.placement import CandidateSummary, place_all
+from gan_htvs.results.builders.placement import Row, place_all
 from gan_htvs.results.builders.training_sets import TrainingSets
-from gan_htvs.structures.crystals import RelaxedCandidate, group_crystals, look_up
+from gan_htvs.structures.crystals import (
+    RelaxedCandidate,
+    TrainingSet,
+    group_crystals,
+    look_up,
+)
 from gan_htvs.structures.fingerprint import Fingerprint
 from gan_htvs.thermodynamics.plausibility import is_plausible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-HULL_FIELDS = (
-    *("candidate_id", "campaign", "formula_pretty", "level_of_theory", "energy_per_atom"),
-    *("duplicate_of", "origin.proposer", "gate.references", "builder_meta"),
+COMPARISON_FIELDS = (
+    *("stage", "reason", "novelty", "duplicate_of", "duplicates", "formation_energy_per_atom"),
+    *("energy_above_hull", "energy_above_references", "decomposes_to", "pourbaix"),
 )
-"""Fields needed for the hull and to detect documents that are out of date."""
+"""Fields that depend on other candidates, and the stage that follows from them."""
+
+ROW_FIELDS = (
+    *("candidate_id", "campaign", "formula_pretty", "level_of_theory", "energy_per_atom"),
+    *("origin.proposer", "gate.references", "builder_meta", *COMPARISON_FIELDS),
+    *(f"band_gap_result.{name}" for name in ("band_gap", "is_complete", "reason")),
+)
+"""Fields needed for the hull, for the stages, and to detect documents that are out of date."""
 
 STRUCTURE_FIELDS = (
     *("campaign", "structure", "level_of_theory", "energy_per_atom", "origin"),
@@ -41,12 +52,22 @@ STRUCTURE_FIELDS = (
 )
 """Fields needed to find duplicates and novelty."""
 
-ID_CHUNK = 500
-"""Number of candidates read and written at a time."""
+Fields = dict[str, Any]
+"""Fields of a candidate document."""
 
-Item = dict[str, Any]
-"""Inputs of one formula: ``group`` (their hash), ``candidates``, and ``training`` structures by
-campaign."""
+Training = tuple[bool, TrainingSet | None]
+"""Whether a campaign has a generator, and its training structures of one formula, if known."""
+
+
+class Item(NamedTuple):
+    """Candidates of one reduced formula, with all that their comparison depends on."""
+
+    group: str
+    """Hash of these inputs."""
+    candidates: dict[str, Fields]
+    """Fields :data:`STRUCTURE_FIELDS` of each candidate."""
+    training: dict[str, Training]
+    """Training structures by campaign."""
 
 
 class StabilityBuilder(BaseCandidateBuilder):
@@ -54,150 +75,134 @@ class StabilityBuilder(BaseCandidateBuilder):
 
     Duplicates and novelty are determined formula by formula, and only for formulas with new
     relaxed structures. Then :meth:`finalize` computes energies above the hull, one hull per level
-    of theory, and Pourbaix decomposition energies, and writes the documents whose values changed.
-    The result depends only on the stored outputs, not on the order of their arrival: jobs may
-    finish meanwhile, and runs may be interrupted or repeated.
+    of theory, and Pourbaix decomposition energies of all candidates, and writes what changed. The
+    result depends only on the stored outputs, not on the order of their arrival: jobs may finish
+    meanwhile, and runs may be interrupted or repeated.
     """
 
     def get_items(self) -> Iterator[Item]:
         """Yield the formulas whose relaxed structures or training sets changed."""
-        groups: dict[str, list[CandidateSummary]] = defaultdict(list)
-        for candidate in self._comparable():
-            groups[candidate["formula_pretty"]].append(candidate)
-        training_sets = TrainingSets(self.outputs)
-        checkpoints = {
-            campaign: sorted(
-                filter(None, self.candidates.distinct("origin.checkpoint", {"campaign": campaign}))
-            )
-            for campaign in self.candidates.distinct("campaign")
+        self._crystals: dict[str, Fields] = {}
+        groups: dict[str, list[Row]] = defaultdict(list)
+        for row in self._rows():
+            groups[row["formula_pretty"]].append(row)
+        training_sets = TrainingSets(self.outputs, self.candidates)
+        hashes = {
+            formula: _group_hash(rows, training_sets.checkpoints)
+            for formula, rows in groups.items()
         }
-        # Training sets may be stored after the candidates that are compared with them.
-        training = {
-            campaign: [(checkpoint, checkpoint in training_sets) for checkpoint in used]
-            for campaign, used in checkpoints.items()
-        }
-        hashes = {formula: _group_hash(group, training) for formula, group in groups.items()}
         stale = sorted(
             formula
-            for formula, group in groups.items()
-            if any(candidate["builder_meta"].get("group") != hashes[formula] for candidate in group)
+            for formula, rows in groups.items()
+            if any(row["builder_meta"].get("group") != hashes[formula] for row in rows)
         )
         self.total = len(stale)
         for formula in stale:
-            ids = [candidate["candidate_id"] for candidate in groups[formula]]
-            yield {
-                "group": hashes[formula],
-                "candidates": stored_candidates(self.candidates, ids, STRUCTURE_FIELDS),
-                "training": {
-                    campaign: (bool(used), training_sets.get(used, formula))
-                    for campaign, used in checkpoints.items()
-                },
+            ids = [row["candidate_id"] for row in groups[formula]]
+            candidates = stored_candidates(self.candidates, ids, STRUCTURE_FIELDS)
+            training = {
+                name: training_sets.get(name, formula) for name in training_sets.checkpoints
             }
+            yield Item(hashes[formula], candidates, training)
 
-    def process_item(self, item: Item) -> Item:
+    def process_item(self, item: Item) -> dict[str, Fields]:
         """Determine duplicates and novelty of the candidates of one formula."""
-        changes: dict[str, dict[str, Any]] = {
-            candidate_id: {"novelty": None, "duplicate_of": None, "duplicates": []}
-            for candidate_id in item["candidates"]
-        }
-        by_campaign: dict[str, list[RelaxedCandidate]] = defaultdict(list)
-        # Energies are comparable only within a level of theory.
-        by_level: dict[str, list[RelaxedCandidate]] = defaultdict(list)
-        reference_phases = {}
-        for candidate_id, candidate in sorted(item["candidates"].items()):
-            structure = decode(candidate["structure"])
-            above_hull = candidate["gate"]["energy_above_hull"]
-            if candidate["origin"]["proposer"] == REFERENCE_PHASE:
-                reference_phases[candidate["origin"]["label"] or candidate_id] = structure
-            elif above_hull is not None and is_plausible(above_hull):
-                relaxed = RelaxedCandidate(
-                    candidate_id,
-                    Fingerprint.from_structure(structure),
-                    candidate["energy_per_atom"],
-                )
-                by_campaign[candidate["campaign"]].append(relaxed)
-                by_level[candidate["level_of_theory"]].append(relaxed)
-        for campaign, members in by_campaign.items():
-            has_generator, training = item["training"][campaign]
-            novelties = look_up(members, reference_phases, training, has_generator=has_generator)
-            for candidate_id, novelty in novelties.items():
-                changes[candidate_id]["novelty"] = novelty.model_dump()
-        for members in by_level.values():
-            for crystal in group_crystals(members):
-                lowest, *duplicates = crystal
-                changes[lowest]["duplicates"] = duplicates
-                for candidate_id in duplicates:
-                    changes[candidate_id]["duplicate_of"] = lowest
-        return {"group": item["group"], "changes": changes}
+        crystals = compare_structures(item.candidates, item.training)
+        return {name: fields | {"group": item.group} for name, fields in crystals.items()}
 
-    def update_targets(self, items: list[Item]) -> None:
-        """Write duplicates and novelty; :meth:`settle` writes the energies."""
-        hashes = {name: item["group"] for item in items for name in item["changes"]}
-        changes = {name: fields for item in items for name, fields in item["changes"].items()}
-        self._write("group", hashes, lambda document: changes[document["candidate_id"]])
+    def update_targets(self, items: list[dict[str, Fields]]) -> None:
+        """Collect duplicates and novelty, which :meth:`settle` writes."""
+        for crystals in items:
+            self._crystals |= crystals
 
     def finalize(self) -> None:
-        """Compute stabilities, then close the stores."""
+        """Write all changes, then close the stores."""
         self.settle()
         super().finalize()
 
     def settle(self) -> None:
-        """Compute the stability of all candidates and write the changed documents."""
-        candidates = self._comparable()
+        """Compute the stability of all candidates and write the changed fields."""
+        rows = {row["candidate_id"]: row for row in self._rows()}
+        changes = {name: self._crystals.get(name, {}) for name in rows}
         campaigns = {campaign.name: campaign for campaign in stored_campaigns(self.campaigns)}
-        pourbaix = {name: campaign.pourbaix for name, campaign in campaigns.items()}
-        placements = dict(place_all(candidates, stored_reference_sets(self.outputs), pourbaix))
-        stored = {
-            candidate["candidate_id"]: candidate["builder_meta"].get("numbers")
-            for candidate in candidates
-        }
-        hashes = {candidate_id: placement.hash for candidate_id, placement in placements.items()}
+        references = stored_reference_sets(self.outputs)
+        compared = [row | changes[name] for name, row in rows.items()]
+        for name, fields in place_all(compared, references, campaigns):
+            changes[name] = changes[name] | fields
+        updates = []
+        for name, fields in changes.items():
+            meta, group = rows[name]["builder_meta"], fields.pop("group", None)
+            update = {key: value for key, value in fields.items() if rows[name].get(key) != value}
+            if update:
+                update["last_updated"] = datetime.now(UTC)
+                self.changed.add(name)
+            if group not in (None, meta.get("group")):
+                update["builder_meta.group"] = group
+            # Another builder may have replaced the document meanwhile.
+            unchanged = {"candidate_id": name, "builder_meta.relaxed": meta["relaxed"]}
+            if update:
+                updates.append(UpdateOne(unchanged, {"$set": update}))
+        if updates:
+            # maggma replaces documents only as a whole.
+            self.candidates._collection.bulk_write(updates, ordered=False)  # noqa: SLF001
 
-        def stability_fields(document: dict[str, Any]) -> dict[str, Any]:
-            thresholds = campaigns[document["campaign"]].thresholds
-            gap = decode(document["band_gap_result"])
-            return placements[document["candidate_id"]].fields(
-                gap and BandGapResult.model_validate(gap), thresholds
+    def _rows(self) -> list[Row]:
+        """Read all candidates with an energy, without structures."""
+        rows = self.candidates.query({"energy_per_atom": {"$ne": None}}, list(ROW_FIELDS))
+        return sorted(rows, key=itemgetter("candidate_id"))
+
+
+def compare_structures(
+    candidates: Mapping[str, Fields], training: Mapping[str, Training]
+) -> dict[str, Fields]:
+    """Determine duplicates and novelty of the candidates of one reduced formula.
+
+    Parameters
+    ----------
+    candidates
+        Fields :data:`STRUCTURE_FIELDS` of each candidate, by id.
+    training
+        Training structures of the formula, by campaign.
+
+    Returns
+    -------
+    Fields ``novelty``, ``duplicate_of`` and ``duplicates`` of each candidate, by id.
+    """
+    fields: dict[str, Fields] = {
+        name: {"novelty": None, "duplicate_of": None, "duplicates": []} for name in candidates
+    }
+    by_campaign: dict[str, list[RelaxedCandidate]] = defaultdict(list)
+    # Energies are comparable only within a level of theory.
+    by_level: dict[str, list[RelaxedCandidate]] = defaultdict(list)
+    reference_phases = {}
+    for name, candidate in sorted(candidates.items()):
+        structure = decode(candidate["structure"])
+        above_hull = candidate["gate"]["energy_above_hull"]
+        if candidate["origin"]["proposer"] == REFERENCE_PHASE:
+            reference_phases[candidate["origin"]["label"] or name] = structure
+        elif above_hull is not None and is_plausible(above_hull):
+            relaxed = RelaxedCandidate(
+                name, Fingerprint.from_structure(structure), candidate["energy_per_atom"]
             )
-
-        changed = {name: value for name, value in hashes.items() if stored[name] != value}
-        self._write("numbers", changed, stability_fields)
-
-    def _write(
-        self,
-        name: str,
-        hashes: Mapping[str, str],
-        fields_of: Callable[[dict[str, Any]], dict[str, Any]],
-    ) -> None:
-        """Write fields into documents, and the hash of their inputs into ``builder_meta``."""
-        for ids in grouper(sorted(hashes), ID_CHUNK):
-            documents = [
-                document
-                for document in stored_candidates(self.candidates, ids).values()
-                if document["energy_per_atom"] is not None  # another builder may run concurrently
-            ]
-            for document in documents:
-                document["builder_meta"][name] = hashes[document["candidate_id"]]
-                fields = fields_of(document)
-                if any(document[key] != value for key, value in fields.items()):
-                    document.update(fields, last_updated=datetime.now(UTC))
-                    self.changed.add(document["candidate_id"])
-            self.candidates.update(documents, key="candidate_id")
-
-    def _comparable(self) -> list[CandidateSummary]:
-        """Read the summaries of all candidates with an energy."""
-        summaries = self.candidates.query({"energy_per_atom": {"$ne": None}}, list(HULL_FIELDS))
-        return sorted(summaries, key=itemgetter("candidate_id"))
+            by_campaign[candidate["campaign"]].append(relaxed)
+            by_level[candidate["level_of_theory"]].append(relaxed)
+    for campaign, members in by_campaign.items():
+        has_generator, known = training[campaign]
+        novelties = look_up(members, reference_phases, known, has_generator=has_generator)
+        for name, novelty in novelties.items():
+            fields[name]["novelty"] = novelty.model_dump()
+    for members in by_level.values():
+        for lowest, *duplicates in group_crystals(members):
+            fields[lowest]["duplicates"] = duplicates
+            for name in duplicates:
+                fields[name]["duplicate_of"] = lowest
+    return fields
 
 
-def _group_hash(candidates: Sequence[CandidateSummary], training: Mapping[str, Any]) -> str:
+def _group_hash(rows: Sequence[Row], checkpoints: Mapping[str, Any]) -> str:
     """Return a hash of everything that determines duplicates and novelty for one formula."""
-    campaigns = {candidate["campaign"] for candidate in candidates}
     return content_hash(
         __version__,
-        [
-            (candidate["candidate_id"], candidate["builder_meta"]["relaxed"])
-            for candidate in candidates
-        ],
-        {campaign: training[campaign] for campaign in campaigns},
+        [(row["candidate_id"], row["builder_meta"]["relaxed"]) for row in rows],
+        {row["campaign"]: checkpoints[row["campaign"]] for row in rows},
     )

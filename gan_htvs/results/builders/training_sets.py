@@ -11,22 +11,28 @@ from gan_htvs.dataset.training_set import Dataset
 from gan_htvs.structures.crystals import TrainingSet
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from maggma.core import Store
     from pymatgen.core import Structure
 
 
 class TrainingSets:
-    """Training sets stored by training jobs, by the sha256 of the generator checkpoint.
+    """Training sets of the generators of each campaign, as stored by training jobs.
 
     Parameters
     ----------
     outputs
         Documents of the JobStore.
+    candidates
+        Candidates, whose origin contains the checkpoint of their generator.
+
+    Attributes
+    ----------
+    checkpoints
+        sha256 of the generator checkpoints of each campaign, and whether their training set is
+        stored. It may be stored later than the candidates that are compared with it.
     """
 
-    def __init__(self, outputs: Store) -> None:
+    def __init__(self, outputs: Store, candidates: Store) -> None:
         documents = outputs.query(
             {"metadata.step": Step.TRAIN.value, "output.training_set": {"$ne": None}},
             ["output.sha256", "output.training_set"],
@@ -36,22 +42,28 @@ class TrainingSets:
             for document in documents
         }
         self._unpacked: dict[str, dict[str, list[tuple[str, Structure]]]] = {}
+        self.checkpoints: dict[str, dict[str, bool]] = {}
+        for campaign in candidates.distinct("campaign"):
+            used = candidates.distinct("origin.checkpoint", {"campaign": campaign})
+            self.checkpoints[campaign] = {
+                checkpoint: checkpoint in self._sets for checkpoint in sorted(filter(None, used))
+            }
 
-    def __contains__(self, checkpoint: str) -> bool:
-        return checkpoint in self._sets
+    def get(self, campaign: str, formula: str) -> tuple[bool, TrainingSet | None]:
+        """Return whether a campaign has a generator, and its training structures of a formula.
 
-    def get(self, checkpoints: Collection[str], formula: str) -> TrainingSet | None:
-        """Return the training structures of a formula; None unless all training sets are stored."""
-        if not checkpoints or any(checkpoint not in self._sets for checkpoint in checkpoints):
-            return None
-        in_order = sorted(checkpoints)
-        names = sorted({self._sets[checkpoint]["hash"] for checkpoint in in_order})
+        The structures are None unless the training sets of all its generators are stored.
+        """
+        checkpoints = self.checkpoints[campaign]
+        if not checkpoints or not all(checkpoints.values()):
+            return bool(checkpoints), None
+        names = sorted({self._sets[checkpoint]["hash"] for checkpoint in checkpoints})
         members = [
             member
-            for checkpoint in in_order
+            for checkpoint in checkpoints
             for member in self._members(checkpoint).get(formula, [])
         ]
-        return TrainingSet(names[0] if len(names) == 1 else content_hash(names), members)
+        return True, TrainingSet(names[0] if len(names) == 1 else content_hash(names), members)
 
     def _members(self, checkpoint: str) -> dict[str, list[tuple[str, Structure]]]:
         """Return labels and structures by reduced formula; unpacked at first use."""

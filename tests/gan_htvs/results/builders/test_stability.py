@@ -183,7 +183,7 @@ def test_failed_candidate_is_rebuilt_only_after_a_new_gate(lab):
     lab.build()
     lab.fail("d")
     builder = CandidateBuilder(lab.outputs, lab.campaigns, lab.candidates)
-    assert [item["candidate_id"] for item in builder.get_items()] == ["d"]
+    assert [item["header"]["candidate_id"] for item in builder.get_items()] == ["d"]
     lab.gate("b")
     assert lab.build() == {"b", "d"}
     assert [i for i in "abcd" if lab[i].stage is Stage.FAILED] == ["a", "c", "d"]
@@ -342,7 +342,7 @@ def test_documents_are_complete(lab):
     assert candidate.level_of_theory == CHGNET
     assert candidate.pourbaix.settings.potential_vs_rhe == 1.5
     assert candidate.pourbaix.ion_set
-    meta = {"gan_htvs", "pymatgen", "state", "relaxed", "group", "numbers"}
+    meta = {"gan_htvs", "pymatgen", "state", "relaxed", "group"}
     assert meta <= candidate.builder_meta.keys()
 
 
