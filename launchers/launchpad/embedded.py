@@ -14,21 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import open_locked
-from launchers.launchpad.workers import running_process, stop
+from launchers.launchpad.workers import running_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import psutil
-
 EXECUTABLE = "secantusd-py"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
+SIGNAL_TIMEOUT = 0.5
+"""Time in which a server that received a signal closes its port, s."""
+
 RELEASE_TIMEOUT = 3.0
 """Time in which the port of a killed server is released, s."""
 
@@ -70,17 +72,14 @@ class EmbeddedServer:
                 with open_locked(start, fcntl.LOCK_EX), suppress(BlockingIOError):
                     fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if (server := self._process()) is not None:
-                        stop([server], STOP_TIMEOUT)
+                        self._stop(server)
 
     def _start(self) -> None:
-        deadline = time.monotonic() + RELEASE_TIMEOUT
-        while _is_port_open(self.host, self.port):
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"Port {self.port} is in use by another program: choose another `port` in "
-                    "my_launchpad.yaml."
-                )
-            time.sleep(_POLL)
+        if not self._port_closes(RELEASE_TIMEOUT):
+            raise UserError(
+                f"Port {self.port} is in use by another program: choose another `port` in "
+                "my_launchpad.yaml."
+            )
         command = [
             _executable(),
             *("--host", self.host),
@@ -122,6 +121,32 @@ class EmbeddedServer:
             time.sleep(_POLL)
         return True
 
+    def _stop(self, server: psutil.Process) -> None:
+        """Terminate the server, and kill it after ``STOP_TIMEOUT``.
+
+        At the first connection after the signal the server closes its port. A signal may be lost on
+        a busy machine; it is repeated while the port is open, but not while data are closed.
+        """
+        deadline = time.monotonic() + STOP_TIMEOUT
+        with suppress(psutil.NoSuchProcess):
+            server.terminate()
+            while not self._port_closes(SIGNAL_TIMEOUT) and time.monotonic() < deadline:
+                server.terminate()
+            try:
+                server.wait(max(0, deadline - time.monotonic()))
+            except psutil.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+    def _port_closes(self, seconds: float) -> bool:
+        """Return whether nothing accepts connections at the port, after ``seconds`` at most."""
+        deadline = time.monotonic() + seconds
+        while _is_port_open(self.host, self.port):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL)
+        return True
+
     def _recorded(self) -> dict[str, Any]:
         return dict(json.loads((self.storage / "server.json").read_text()))
 
@@ -134,6 +159,8 @@ class EmbeddedServer:
 
     def _pings(self) -> bool:
         client: MongoClient[Any]
+        if not _is_port_open(self.host, self.port):
+            return False
         with (
             suppress(PyMongoError),
             MongoClient(self.host, self.port, serverSelectionTimeoutMS=500) as client,

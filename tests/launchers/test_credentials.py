@@ -90,7 +90,9 @@ FORMS = {
     "properties in host": lambda s: (
         {"host": f"mongodb://{CLOSED}/lab?authMechanismProperties={quote_plus(s)}"} | options()
     ),
-    "password in query": lambda s: {"host": f"mongodb://{CLOSED}/lab?password={quote_plus(s)}"},
+    "password in query": lambda s: (
+        {"host": f"mongodb://{CLOSED}/lab?password={quote_plus(s)}"} | options()
+    ),
     "raw in query": lambda s: {"host": f"mongodb://{CLOSED}/lab?authMechanismProperties={s}"},
     "key without space": lambda s: USER | {f"password:{s}": None},
     "a string for options": lambda s: USER | {"mongoclient_kwargs": f"password={s}"},

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import psutil
@@ -13,7 +14,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from gan_htvs.core.errors import UserError
-from launchers.launchpad.embedded import EmbeddedServer
+from launchers.launchpad.embedded import STOP_TIMEOUT, EmbeddedServer
 
 
 @pytest.fixture
@@ -88,6 +89,24 @@ def test_client_waits_for_busy_server(server):
         with server.serving(), connected(server) as client:
             client.admin.command("ping")
         assert server._process() == process
+
+
+def test_lost_signal_is_repeated(server, monkeypatch):
+    terminate = psutil.Process.terminate
+    signals = []
+
+    def lose_first(process):
+        if signals:
+            terminate(process)
+        signals.append(process)
+
+    monkeypatch.setattr(psutil.Process, "terminate", lose_first)
+    start = time.monotonic()
+    with server.serving():
+        process = server._process()
+    assert len(signals) > 1
+    assert not process.is_running()
+    assert time.monotonic() - start < STOP_TIMEOUT
 
 
 def test_hanging_server_is_a_user_error(server, monkeypatch):
