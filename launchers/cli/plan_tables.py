@@ -99,8 +99,8 @@ def print_estimate(estimates: Sequence[Estimate], cores_per_node: int) -> None:
     head = ("step", "category", "source", "jobs", "s per job", "hours")
     cells = [
         (
-            row.kind.step,
-            row.kind.category,
+            row.step,
+            row.category,
             "; ".join(filter(None, (row.source, row.n_source))),
             round(row.n_jobs),
             row.seconds,
@@ -109,11 +109,11 @@ def print_estimate(estimates: Sequence[Estimate], cores_per_node: int) -> None:
         for row in estimates
     ]
     out.print(grid_table(Grid("Estimate", head, cells)))
-    for category in dict.fromkeys(row.kind.category for row in estimates):
-        rows = [row for row in estimates if row.kind.category is category]
+    for category in dict.fromkeys(row.category for row in estimates):
+        rows = [row for row in estimates if row.category is category]
         hours = sum(row.hours or 0 for row in rows)
         n_at_once = cores_per_node if category is Category.CPU else 1
-        unknown = ", ".join(row.kind.step for row in rows if row.hours is None)
+        unknown = ", ".join(row.step for row in rows if row.hours is None)
         out.print(
             f"{category}: {hours:,.1f} hours, or {hours / n_at_once:,.1f} node-hours with "
             f"{counted(n_at_once, 'job')} per node at a time"

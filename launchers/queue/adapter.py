@@ -6,8 +6,6 @@ The values of a queue adapter must reach the batch script exactly as the user wr
 from __future__ import annotations
 
 import re
-import shlex
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from fireworks import FWorker
@@ -17,7 +15,6 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import read_mapping
 from launchers.launchpad.batch_system import BatchSystem
 from launchers.queue.dialects import DIALECTS, SIZES
-from launchers.queue.profiles import seconds_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,26 +70,6 @@ def system_of(adapter: CommonAdapter) -> BatchSystem | None:
     """Return the batch system of an adapter; None if this package does not support it."""
     name = adapter.q_type.lower()
     return BatchSystem(name) if name in {*BatchSystem} else None
-
-
-def launch_options(adapter: CommonAdapter) -> dict[str, str]:
-    """Return the options of the command that starts workers: each word with the next word."""
-    return dict(pairwise(shlex.split(adapter.get("rocket_launch") or "")))
-
-
-def time_limits(path: Path, adapter: CommonAdapter) -> tuple[int, int]:
-    """Return the walltime and the time after which workers start no more jobs, s.
-
-    Raises
-    ------
-    UserError
-        If one of them is not a time.
-    """
-    try:
-        walltime = seconds_of(str(adapter.get("walltime")), system_of(adapter))
-        return walltime, int(launch_options(adapter).get("--timeout", 0))
-    except ValueError as error:
-        raise UserError(f"{path}: walltime, or --timeout in rocket_launch: {error}.") from error
 
 
 def init_hint(folder: Path) -> str:

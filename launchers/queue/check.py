@@ -7,10 +7,9 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import tempfile
 import warnings
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,19 +33,13 @@ from launchers.monitor.findings import (
     skipped,
     warning,
 )
-from launchers.queue.adapter import (
-    init_hint,
-    launch_options,
-    read_adapter,
-    read_fworker,
-    system_of,
-    time_limits,
-)
+from launchers.queue.adapter import init_hint, read_adapter, read_fworker, system_of
 from launchers.queue.dialects import DIALECTS
-from launchers.queue.profiles import clock_of
+from launchers.queue.profiles import clock_of, seconds_of
 from launchers.queue.render import ENVIRONMENT, FIREWORKS, FWORKER, QADAPTER
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
     from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
@@ -130,27 +123,20 @@ def longest_calculations(campaign: Campaign) -> dict[Category, Limit]:
 def environment(folder: Path, launchpad_file: Path) -> Finding:
     """Source the environment script as a batch job does, and check the settings of a worker."""
     path = folder / ENVIRONMENT
-    program = 'source "$1" && exec python -m launchers.queue.probe'
     # FireWorks also reads FW_config.yaml in the working directory, so run in another folder.
-    with tempfile.TemporaryDirectory() as launch_dir:
-        shell = subprocess.run(  # noqa: S603
-            [BASH, "-l", "-c", program, "bash", path],
-            env={name: os.environ[name] for name in INHERITED if name in os.environ},
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=launch_dir,
-            stdin=subprocess.DEVNULL,
-            timeout=LONG_TIMEOUT_SECONDS,
-        )
-    if shell.returncode:
+    program = 'cd / && source "$1" && exec python -m launchers.queue.probe'
+    inherited = (f"{name}={os.environ[name]}" for name in INHERITED if name in os.environ)
+    shell = (BASH, "-l", "-c", program, "bash", str(path))
+    done = run_program(("/usr/bin/env", "-i", *inherited, *shell), LONG_TIMEOUT_SECONDS)
+    if done is None or done.returncode:
         return failure(
-            f"{path}: a worker cannot start in this environment: {_last_line(shell.stderr)}",
+            f"{path}: a worker cannot start in this environment: {_reason(done)}",
             "correct the reported problem, or the modules and PATH in the script",
         )
-    actual = json.loads(_last_line(shell.stdout))
-    expected = {"version": __version__, "launchpad": str(launchpad_file)}
-    expected["outputs"] = expected["launchpad"]
+    actual = json.loads(done.stdout.splitlines()[-1])
+    expected = {"version": __version__} | dict.fromkeys(
+        ("launchpad", "outputs"), str(launchpad_file)
+    )
     wrong = [
         f"{key} {actual[key]} (expected {value})"
         for key, value in expected.items()
@@ -208,20 +194,15 @@ def batch_job(path: Path, launchpad_file: Path, limit: Limit | None = None) -> F
         Time limit of the longest calculation, which must fit into the margin before the walltime.
     """
     adapter = read_adapter(path)
-    with (
-        warnings.catch_warnings(action="error"),
-        tempfile.TemporaryDirectory() as launch_dir,
-    ):
-        try:
-            script = adapter.get_script_str(launch_dir)
-        except (Warning, OSError) as error:
-            return failure(f"{path}: {one_line(error)}", "correct or delete the key")
-    shell = subprocess.run(  # noqa: S603
-        [BASH, "-n"], input=script, capture_output=True, text=True, check=False
-    )
-    if shell.returncode:
+    try:
+        with warnings.catch_warnings(action="error"):
+            script = adapter.get_script_str("/")
+    except (Warning, OSError) as error:
+        return failure(f"{path}: {one_line(error)}", "correct or delete the key")
+    done = run_program((BASH, "-n", "-c", script))
+    if done is None or done.returncode:
         return failure(
-            f"{path}: {BASH} cannot parse the script: {_last_line(shell.stderr)}",
+            f"{path}: {BASH} cannot parse the script: {_reason(done)}",
             "correct pre_rocket, rocket_launch and post_rocket",
         )
     return _launch(path, adapter, launchpad_file, limit)
@@ -236,7 +217,7 @@ def _launch(
         return failure(f"{path}: rocket_launch does not call rlaunch", init_hint(path.parents[1]))
     if "/" in words[0] and shutil.which(words[0]) is None:
         return failure(f"{path}: {words[0]} cannot be run", "correct rocket_launch")
-    options = launch_options(adapter)
+    options = dict(pairwise(words))
     for option, expected in (("-l", launchpad_file), ("-w", path.with_name(FWORKER))):
         value = options.get(option, "nothing")
         if (path.parent / value).resolve() != expected.resolve():
@@ -244,7 +225,11 @@ def _launch(
                 f"{path}: rocket_launch has {option} {value}, not {expected}",
                 f"set {option} {shlex.quote(str(expected))}",
             )
-    walltime, last_start = time_limits(path, adapter)
+    try:
+        walltime = seconds_of(str(adapter.get("walltime")), system_of(adapter))
+        last_start = int(options.get("--timeout", 0))
+    except ValueError as error:
+        raise UserError(f"{path}: walltime, or --timeout in rocket_launch: {error}.") from error
     if not 0 < last_start < walltime:
         return failure(
             f"{path}: workers start jobs up to the walltime of {clock_of(walltime)}, which kills "
@@ -280,9 +265,9 @@ def queue(path: Path) -> Finding:
             continue
         done = run_program(names.command, LONG_TIMEOUT_SECONDS)
         if done is None or done.returncode:
-            reason = _last_line(done.stderr) if done else "not on PATH, or does not answer"
+            command = shlex.join(names.command)
             return warning(
-                f"{names.what} {value} cannot be checked: {shlex.join(names.command)}: {reason}",
+                f"{names.what} {value} cannot be checked: {command}: {_reason(done)}",
                 "repeat this check where `qlaunch` will run: on a login node, with the module of "
                 "the batch system loaded",
             )
@@ -296,6 +281,8 @@ def queue(path: Path) -> Finding:
     return ok("; ".join(checked))
 
 
-def _last_line(text: str) -> str:
-    """Return the last line of a program's output, which is usually the error."""
-    return (text.strip().splitlines() or ["no message"])[-1]
+def _reason(done: subprocess.CompletedProcess[str] | None) -> str:
+    """Return why a program failed: the last line of its standard error, if it ran."""
+    if done is None:
+        return "not on PATH, or does not answer"
+    return (done.stderr.strip().splitlines() or ["no message"])[-1]

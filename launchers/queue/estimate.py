@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from math import ceil
+from operator import attrgetter
 from statistics import mean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,7 +41,7 @@ MIN_CANDIDATES = 50
 """Minimum number of candidates for a share of survivors or of band gaps."""
 
 MAX_LAUNCHES = 200
-"""Number of most recent jobs of a kind that enter a mean wall time."""
+"""Number of most recent jobs of a step that enter a mean wall time."""
 
 ATOM_SPACING = 2.5
 """Atom spacing in the structure that represents all structures of a composition, A."""
@@ -59,23 +59,13 @@ MEASURED: dict[tuple[Step, object], float] = {
 }
 """Seconds of one job by step and engine, used if this database has no such jobs."""
 
-PRESCREEN_SECONDS: dict[tuple[str, str | None], float] = {
-    ("chgnet", None): 2.6,
-    ("chgnet", "sevennet-0"): 3.1,
-}
+PRESCREEN_SECONDS = {("chgnet",): 2.6, ("chgnet", "sevennet-0"): 3.1}
 """Mean seconds per structure of a batch on one core, by relaxing and confirming potential,
 including structures that are rejected before relaxation; see docs/prescreen.md."""
 
 TRAINING_SECONDS_PER_STEP = {"paper": 0.64, "authors": 0.64, "tuned": 0.094}
 """Seconds per generator step of training on one core in float32, by preset (docs/generator.md:
 0.643 s; docs/model-card.md: 566 s for 6,000 steps). A GPU is faster."""
-
-
-class Kind(NamedTuple):
-    """Jobs of one step and category."""
-
-    step: Step
-    category: Category
 
 
 class Share(NamedTuple):
@@ -96,12 +86,14 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimate of the jobs of one kind.
+    """Estimate of the jobs of one step and category.
 
     Attributes
     ----------
-    kind
-        Step and category.
+    step
+        Step of the jobs.
+    category
+        Worker category of the jobs.
     n_jobs
         Expected number of jobs.
     n_source
@@ -112,7 +104,8 @@ class Estimate:
         Source of the wall time.
     """
 
-    kind: Kind
+    step: Step
+    category: Category
     n_jobs: float
     n_source: str
     seconds: float | None
@@ -131,50 +124,42 @@ def estimate(campaign: Campaign, databases: Databases) -> list[Estimate]:
     structures and that no job fails. References and trained generators that are already stored are
     not counted.
     """
-    gaps = _gap_share(campaign, databases)
-    survivors = _survivor_share(campaign, databases) if campaign.prescreen else None
-    survival = survivors.value if survivors else 1.0
+    gaps, survivors = _gap_share(campaign, databases), _survivor_share(campaign, databases)
     n_references = sum(
         phase.pinned_energy_per_atom is None or phase.published_energy_per_atom is not None
         for phase in phases_of(campaign)
     )
     units = CampaignUnits(campaign)
     stored = databases.stored(units.shared)
-    counts: Counter[Kind] = Counter()
-    sources: dict[Kind, str] = {}
-
-    def add(jobs: Iterable[Job], n: float, source: str = "") -> None:
-        for job in jobs:
-            category = Category(job.config.manager_config["_category"])
-            kind = Kind(Step(job.metadata["step"]), category)
-            counts[kind] += n  # type: ignore[assignment]
-            sources[kind] = source
-
-    for key, part in (units.shared | units.compositions).items():
-        if key not in stored:
-            add(jobs_of(part), 1)
+    flows = units.shared | units.compositions
+    parts = [(jobs_of(flow), 1.0, "") for key, flow in flows.items() if key not in stored]
     n_compositions = len(campaign.target_counts)
     for structure in _representatives(campaign):
-        n_per_composition = campaign.n_structures // n_compositions
+        n_structures = campaign.n_structures // n_compositions
+        n_survivors = n_structures * survivors.value
+        n_gaps = n_structures * gaps.value + n_references / n_compositions
         candidate_jobs, gap_jobs = _jobs_of_candidate(structure, campaign, units)
-        source = f"survivors: {survivors}" if survivors else ""
-        add(candidate_jobs, n_per_composition * survival, source)
-        n_gaps = n_per_composition * gaps.value + n_references / n_compositions
-        add(gap_jobs, n_gaps, f"reference phases, and near the hull: {gaps}")
-    n_candidates = campaign.n_structures * survival + n_references
-    n_workflows = len(units.compositions) + len(units.shared) + ceil(n_candidates / CHUNK)
-    counts[Kind(Step.RELEASE, campaign.routing.other)] += n_workflows
-    counts[Kind(Step.GATE, campaign.routing.other)] += n_references
+        parts += [
+            (candidate_jobs, n_survivors, f"survivors: {survivors}" if campaign.prescreen else ""),
+            (gap_jobs, n_gaps, f"reference phases, and near the hull: {gaps}"),
+        ]
+    counts: defaultdict[tuple[Step, Category], float] = defaultdict(float)
+    sources: dict[tuple[Step, Category], str] = {}
+    for jobs, n, source in parts:
+        for job in jobs:
+            category = Category(job.config.manager_config["_category"])
+            kind = Step(job.metadata["step"]), category
+            counts[kind] += n
+            sources[kind] = source
+    n_candidates = campaign.n_structures * survivors.value + n_references
+    n_workflows = len(flows) + ceil(n_candidates / CHUNK)
+    counts[Step.RELEASE, campaign.routing.other] += n_workflows
+    counts[Step.GATE, campaign.routing.other] += n_references
     campaigns = submissions(databases)
-    kinds = sorted(counts, key=lambda kind: (list(Step).index(kind.step), kind.category))
+    kinds = sorted(counts.items(), key=lambda item: (list(Step).index(item[0][0]), item[0][1]))
     return [
-        Estimate(
-            kind,
-            counts[kind],
-            sources.get(kind, ""),
-            *_seconds(kind, campaign, campaigns, databases),
-        )
-        for kind in kinds
+        Estimate(*kind, n, sources.get(kind, ""), *_seconds(*kind, campaign, campaigns, databases))
+        for kind, n in kinds
     ]
 
 
@@ -209,28 +194,29 @@ def _jobs_of_candidate(
 
 
 def _seconds(
-    kind: Kind,
+    step: Step,
+    category: Category,
     campaign: Campaign,
     campaigns: Iterable[tuple[Campaign, dict[str, Any]]],
     databases: Databases,
 ) -> tuple[float | None, str]:
-    """Return the mean wall time of a kind of job and its source.
+    """Return the mean wall time of jobs and its source.
 
     ``campaigns`` are all campaigns in the database with their submissions.
     """
-    engine = _engine(kind, campaign)
+    engine = _engine(step, category, campaign)
     owners = [
         owner
         for other, submission in campaigns
-        if _engine(kind, other) == engine
+        if _engine(step, category, other) == engine
         for owner in submission.get("owners", ())
     ]
     launchpad = databases.launchpad()
     jobs = launchpad.fireworks.find(
         {
             "spec.campaign": {"$in": owners},
-            "spec.step": kind.step.value,
-            "spec._category": kind.category.value,
+            "spec.step": step.value,
+            "spec._category": category.value,
             "state": "COMPLETED",
         },
         ["launches"],
@@ -239,86 +225,81 @@ def _seconds(
     launches = launchpad.launches.find({"launch_id": {"$in": latest}}, ["runtime_secs"])
     if seconds := [launch["runtime_secs"] for launch in launches]:
         return mean(seconds), f"mean of {counted(len(seconds), 'job')} here"
-    measured = _measured_seconds(kind, campaign)
+    measured = _measured_seconds(step, engine)
     return measured, "not measured yet" if measured is None else MEASURED_SOURCE
 
 
-def _engine(kind: Kind, campaign: Campaign) -> object:
-    """Return the settings that determine the wall time of a job of this kind."""
+def _engine(step: Step, category: Category, campaign: Campaign) -> Any:
+    """Return the settings that determine the wall time of jobs."""
     engines = campaign.engines
-    match kind.step:
+    match step:
         case Step.RELAX | Step.STATIC:
-            by_vasp = engines.energy.name == "vasp" and kind.category is campaign.routing.dft
+            by_vasp = engines.energy.name == "vasp" and category is campaign.routing.dft
             return engines.energy.name if by_vasp else engines.potential.name
         case Step.HYBRID | Step.BAND_GAP:
             return engines.band_gap.name
         case Step.PRESCREEN if campaign.prescreen is not None:
-            return _potentials(campaign), _batch_size(campaign)
+            names = tuple(potential.name for potential in campaign.prescreen.potentials(engines))
+            n_structures = campaign.sampling.structures_per_composition
+            return names, n_structures / ceil(n_structures / campaign.sampling.batch_size)
         case Step.TRAIN if campaign.generator.checkpoint is None:
             return campaign.generator
     return None
 
 
-def _measured_seconds(kind: Kind, campaign: Campaign) -> float | None:
-    """Return the wall time of one job from the documentation, s; None: not measured."""
-    generator = campaign.generator
-    if kind.step is Step.TRAIN and generator.checkpoint is None:
-        seconds = generator.max_steps * TRAINING_SECONDS_PER_STEP[generator.preset]
-        return min(seconds, generator.max_seconds or seconds)
-    if kind.step is Step.PRESCREEN:
-        per_structure = PRESCREEN_SECONDS.get(_potentials(campaign))
-        return per_structure and per_structure * _batch_size(campaign)
-    return MEASURED.get((kind.step, _engine(kind, campaign)))
+def _measured_seconds(step: Step, engine: Any) -> float | None:
+    """Return the wall time of one job from the documentation, s; None: not measured.
 
-
-def _potentials(campaign: Campaign) -> tuple[str, str | None]:
-    """Return the names of the relaxing and the confirming potential of the prescreen."""
-    confirming = campaign.prescreening.confirming(campaign.engines)
-    relaxing = campaign.prescreening.relaxing(campaign.engines)
-    return relaxing.name, confirming.name if confirming else None
-
-
-def _batch_size(campaign: Campaign) -> float:
-    """Return the mean number of structures per prescreen job."""
-    sampling = campaign.sampling
-    n_batches = ceil(sampling.structures_per_composition / sampling.batch_size)
-    n_jobs = n_batches * len(sampling.proposers) * len(campaign.target_counts)
-    return campaign.n_structures / n_jobs
+    ``engine`` are the settings of :func:`_engine`.
+    """
+    match step, engine:
+        case Step.PRESCREEN, (potentials, batch_size):
+            per_structure = PRESCREEN_SECONDS.get(potentials)
+            return per_structure and per_structure * batch_size
+        case Step.TRAIN, generator if generator is not None:
+            seconds = generator.max_steps * TRAINING_SECONDS_PER_STEP[generator.preset]
+            return min(seconds, generator.max_seconds or seconds)
+        case _:
+            return MEASURED.get((step, engine))
 
 
 def _gap_share(campaign: Campaign, databases: Databases) -> Share:
     """Return the share of structures with a band gap calculation."""
-    settings = operator.attrgetter("engines.energy.name", "thresholds")
+    settings = attrgetter("engines.energy.name", "thresholds")
     evaluated = {"stage": {"$ne": Stage.GENERATED.value}}
     selected = {"stage": {"$in": [Stage.POURBAIX_STABLE.value, Stage.PHOTOANODE.value]}}
-    share = _share(campaign, databases, settings, evaluated, selected)
-    return share or Share(PUBLISHED_SYNTHESIZABLE, PUBLISHED_GENERATED, PUBLISHED_SOURCE)
+    return _share(campaign, databases, settings, (evaluated, selected), PUBLISHED_SYNTHESIZABLE)
 
 
 def _survivor_share(campaign: Campaign, databases: Databases) -> Share:
-    """Return the share of structures that survive the prescreen."""
-    settings = operator.attrgetter("prescreen", "engines", "thresholds.metastable")
-    prescreened: dict[str, Any] = {"prescreen": {"$ne": None}}
-    share = _share(campaign, databases, settings, prescreened, {"prescreen.rejected_at": None})
-    return share or Share(PUBLISHED_METASTABLE, PUBLISHED_GENERATED, PUBLISHED_SOURCE)
+    """Return the share of structures that survive the prescreen, if there is one."""
+    if campaign.prescreen is None:
+        return Share(1, 1, "this campaign")
+    settings = attrgetter("prescreen", "engines", "thresholds.metastable")
+    prescreened = {"prescreen": {"$ne": None}}
+    selected = {"prescreen.rejected_at": None}
+    return _share(campaign, databases, settings, (prescreened, selected), PUBLISHED_METASTABLE)
 
 
 def _share(
     campaign: Campaign,
     databases: Databases,
     settings_of: Callable[[Campaign], object],
-    population: dict[str, Any],
-    selected: dict[str, Any],
-) -> Share | None:
-    """Return the share of selected candidates; None if the database has too few.
+    queries: tuple[dict[str, Any], dict[str, Any]],
+    n_published: int,
+) -> Share:
+    """Return the share of selected candidates; the published one if the database has too few.
 
-    Counts generated candidates of all campaigns with the same settings. ``population`` and
-    ``selected`` are queries for candidates.
+    Counts generated candidates of all campaigns with the same settings. ``queries`` select the
+    candidates of the total, and the selected candidates among them.
     """
     settings = settings_of(campaign)
     names = [other.name for other, _ in submissions(databases) if settings_of(other) == settings]
+    generated = {"campaign": {"$in": names}, "origin.proposer": {"$ne": REFERENCE_PHASE}}
     candidates = databases.launchpad().db["candidates"]
-    population |= {"campaign": {"$in": names}, "origin.proposer": {"$ne": REFERENCE_PHASE}}
-    n_all = candidates.count_documents(population)
-    n_selected = candidates.count_documents({"$and": [population, selected]})
-    return Share(n_selected, n_all, "this database") if n_all >= MIN_CANDIDATES else None
+    population, selected = queries
+    n_all = candidates.count_documents(generated | population)
+    n_selected = candidates.count_documents({"$and": [generated, population, selected]})
+    if n_all < MIN_CANDIDATES:
+        return Share(n_published, PUBLISHED_GENERATED, PUBLISHED_SOURCE)
+    return Share(n_selected, n_all, "this database")

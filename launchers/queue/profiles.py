@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import reduce
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _HOUR = 3600
-_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<clock>\d*(?::\d*){0,2})")
 
-_FORMS: dict[BatchSystem | None, tuple[tuple[int, ...], str]] = {
-    None: ((3,), "HH:MM:SS or D-HH:MM:SS"),
-    BatchSystem.SLURM: ((1, 2, 3), "HH:MM:SS, D-HH:MM:SS, D-HH, MM:SS or minutes"),
-    BatchSystem.PBS: ((1, 2, 3), "HH:MM:SS, MM:SS or seconds"),
-    BatchSystem.SGE: ((1, 3), "HH:MM:SS or seconds"),
+_FORMS: dict[BatchSystem | None, tuple[str, str]] = {
+    None: (r"(\d+-)?\d*:\d*:\d*", "HH:MM:SS or D-HH:MM:SS"),
+    BatchSystem.SLURM: (
+        r"(\d+-)?\d*(:\d*){0,2}",
+        "HH:MM:SS, D-HH:MM:SS, D-HH, MM:SS or minutes",
+    ),
+    BatchSystem.PBS: (r"\d*(:\d*){0,2}", "HH:MM:SS, MM:SS or seconds"),
+    BatchSystem.SGE: (r"\d*(:\d*:\d*)?", "HH:MM:SS or seconds"),
 }
-"""Allowed numbers of fields in a time, and its forms for messages; None: forms of all systems."""
+"""Pattern of a time, and its forms for messages; None: forms of all systems."""
 
 
 def seconds_of(text: str | int, system: BatchSystem | None = None) -> int:
@@ -44,20 +47,16 @@ def seconds_of(text: str | int, system: BatchSystem | None = None) -> int:
     """
     if isinstance(text, int) and system is None:
         return text
-    lengths, forms = _FORMS[system]
-    match = _TIME.fullmatch(str(text).strip())
-    numbers = [int(number or 0) for number in match["clock"].split(":")] if match else []
-    days = match["days"] if match else None
-    if len(numbers) not in lengths or (days and system not in (None, BatchSystem.SLURM)):
+    pattern, forms = _FORMS[system]
+    if not re.fullmatch(pattern, str(text).strip()):
         raise ValueError(f"a time is {forms}")
+    days, _, clock = str(text).rpartition("-")
+    numbers = [int(number or 0) for number in clock.split(":")]
     if days:  # the first number is hours
         numbers += [0] * (3 - len(numbers))
     elif system is BatchSystem.SLURM and len(numbers) == 1:
         numbers.append(0)
-    seconds = 0
-    for number in numbers:
-        seconds = seconds * 60 + number
-    return int(days or 0) * 24 * _HOUR + seconds
+    return int(days or 0) * 24 * _HOUR + reduce(lambda total, n: 60 * total + n, numbers)
 
 
 def clock_of(seconds: int) -> str:

@@ -37,8 +37,7 @@ IDLE_LOOPS = 20
 """Number of sleeps after which a worker without a job ends and releases its node."""
 
 ENVIRONMENT, FIREWORKS = "environment.sh", "FW_config.yaml"
-SHELL_FILES = (ENVIRONMENT, "README.md")
-YAML_FILES = (FIREWORKS, "jobflow.yaml", "atomate2.yaml")
+FILES = (ENVIRONMENT, "README.md", FIREWORKS, "jobflow.yaml", "atomate2.yaml")
 FWORKER, QADAPTER = "my_fworker.yaml", "my_qadapter.yaml"
 
 
@@ -86,7 +85,9 @@ def render(
         "scratch": scratch,
         "launchpad": launchpad_file,
     }
-    shell = {name: shlex.quote(str(path)) for name, path in paths.items()} | {
+    values = {name: shlex.quote(str(path)) for name, path in paths.items()} | {
+        "launchpad_yaml": yaml.safe_dump(str(launchpad_file), width=sys.maxsize).splitlines()[0],
+        "mpi": DIALECTS[system].mpi,
         "python_path": f"export PYTHONPATH={shlex.quote(python_path)}\n" if python_path else "",
         "scheduler": system.upper(),
         "template": template_name(system),
@@ -95,11 +96,7 @@ def render(
         ),
         "profiles": "\n".join(map(_row, profiles.values())),
     }
-    launchpad = yaml.safe_dump(str(launchpad_file), width=sys.maxsize).partition("\n")[0]
-    plain = {"launchpad": launchpad, "mpi": DIALECTS[system].mpi}
-    texts = {name: _filled(name, shell) for name in SHELL_FILES}
-    texts |= {name: _filled(name, plain) for name in YAML_FILES}
-    texts[template_name(system)] = _text(template_name(system))
+    texts = {name: _filled(name, values) for name in (*FILES, template_name(system))}
     for category, profile in profiles.items():
         texts[f"{category}/{FWORKER}"] = _filled(FWORKER, {"category": str(category)})
         adapter = {
@@ -109,7 +106,7 @@ def render(
             "_fw_timeout": QSTAT_SECONDS,
             **adapter_keys(system, profile),
             "pre_rocket": (
-                f"source {shell['folder']}/{ENVIRONMENT} && "
+                f"source {values['folder']}/{ENVIRONMENT} && "
                 f"export OMP_NUM_THREADS={profile.threads} GAN_HTVS_RANKS={profile.ranks} "
                 f"GAN_HTVS_CORES={profile.cores_per_worker} || exit 1"
             ),
@@ -154,12 +151,9 @@ def _row(profile: Profile) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def _text(name: str) -> str:
-    return (resources.files("launchers.queue") / "templates" / name).read_text(encoding="utf-8")
-
-
 def _filled(name: str, values: Mapping[str, str]) -> str:
-    return _Template(_text(name)).substitute(values)
+    path = resources.files("launchers.queue") / "templates" / name
+    return _Template(path.read_text(encoding="utf-8")).substitute(values)
 
 
 def write(texts: Mapping[Path, str], *, force: bool = False) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Read and check INCAR, POSCAR, POTCAR and KPOINTS."""
+"""Read and check INCAR, POSCAR, POTCAR and KPOINTS, and derive the k-points."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar, Potcar, UnknownPotcarWarning
+from pymatgen.io.vasp.inputs import (
+    Incar,
+    Kpoints,
+    KpointsSupportedModes,
+    Poscar,
+    Potcar,
+    UnknownPotcarWarning,
+)
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from gan_htvs.core.errors import UserError
-from launchers.rehearsal.kmesh import kpoints_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 STATIC, RELAXATIONS = -1, frozenset({1, 2, 3})
 """Supported values of IBRION: static calculations and relaxations."""
 
-POSITIONS, POSITIONS_AND_CELL = 2, 3
+MOVING = POSITIONS, POSITIONS_AND_CELL = 2, 3
 """Supported values of ISIF in relaxations."""
 
 POLARIZED = 2
@@ -31,6 +37,10 @@ POLARIZED = 2
 
 FIXED_CHARGE = 10
 """With larger ICHARG, VASP reads the charge density from CHGCAR and keeps it fixed."""
+
+SYMPREC = 1e-3
+"""Tolerance of symmetry, A. VASP's default is 1e-5, but VASP symmetrizes forces, whereas the forces
+of an interatomic potential have the noise of single precision."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +109,11 @@ def read_inputs(folder: Path) -> Inputs:
     UserError
         If VASP would reject the files, or the stand-in does not support them.
     """
-    incar = _read(folder / "INCAR", Incar.from_file)
-    poscar = _read(folder / "POSCAR", lambda path: Poscar.from_file(path, check_for_potcar=False))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnknownPotcarWarning)
-        potcar = _read(folder / "POTCAR", Potcar.from_file)
+    incar = _read(folder, Incar)
+    poscar = _read(folder, Poscar, check_for_potcar=False)
+    potcar = _read(folder, Potcar)
     is_spaced = "KSPACING" in incar and not (folder / "KPOINTS").is_file()
-    kpoints = None if is_spaced else _read(folder / "KPOINTS", Kpoints.from_file)
+    kpoints = None if is_spaced else _read(folder, Kpoints)
     elements = [single.element for single in potcar]
     if elements != list(poscar.site_symbols):
         raise UserError(
@@ -127,13 +135,16 @@ def read_inputs(folder: Path) -> Inputs:
     return Inputs(incar, poscar, potcar, points, weights, moments.astype(float), parameters)
 
 
-def _read(path: Path, parse: Callable[[Path], Any]) -> Any:
-    if not path.is_file():
-        raise UserError(f"{path.name}: not found.")
+def _read(folder: Path, kind: Any, **options: Any) -> Any:
+    """Read the file of a class of pymatgen, which is named after it."""
+    name = kind.__name__.upper()
     try:
-        return parse(path)
+        with warnings.catch_warnings(action="ignore", category=UnknownPotcarWarning):
+            return kind.from_file(folder / name, **options)
+    except FileNotFoundError as error:
+        raise UserError(f"{name}: not found.") from error
     except Exception as error:
-        raise UserError(f"{path.name}: cannot be read: {error}") from error
+        raise UserError(f"{name}: cannot be read: {error}") from error
 
 
 def _parameters(
@@ -148,7 +159,6 @@ def _parameters(
     n_bands = max(math.floor((n_electrons + 2) / 2) + n_empty, math.floor(0.6 * n_electrons))
     defaults = {
         "IBRION": STATIC if incar.get("NSW", 0) <= 0 else 0,
-        "NSW": 0,
         "ISIF": POSITIONS,
         "EDIFF": ediff,
         "EDIFFG": 10 * ediff,
@@ -159,44 +169,95 @@ def _parameters(
         "NEDOS": 301,
         "ICHARG": 2,
         "ISPIN": 1,
-        "LORBIT": 0,
-        "LDAU": False,
-        "LASPH": False,
-        "LHFCALC": False,
         "GGA": "--",
         "AEXX": 0.25 if is_hybrid else 0.0,
         "AGGAX": 0.75 if is_hybrid else 1.0,
         "AGGAC": 1.0,
         "ALDAC": 1.0,
         "HFSCREEN": 0.0,
-        "LNONCOLLINEAR": False,
-        "LSORBIT": False,
         "LWAVE": True,
         "LCHARG": True,
+        **dict.fromkeys(("NSW", "LORBIT"), 0),
+        **dict.fromkeys(("LASPH", "LDAU", "LHFCALC", "LNONCOLLINEAR", "LSORBIT"), False),
     }
     return defaults | {key: incar[key] for key in incar if key not in {"SYSTEM", "MAGMOM"}}
 
 
 def _check(parameters: dict[str, Any], folder: Path) -> None:
     ibrion, isif = parameters["IBRION"], parameters["ISIF"]
-    needs_charge = parameters["ICHARG"] > FIXED_CHARGE
-    is_collinear = not (parameters["LNONCOLLINEAR"] or parameters["LSORBIT"])
-    requirements = (
-        (ibrion in RELAXATIONS | {STATIC}, f"INCAR: IBRION = {ibrion} must be -1, 1, 2 or 3."),
-        (
-            ibrion == STATIC or isif in {POSITIONS, POSITIONS_AND_CELL},
-            f"INCAR: ISIF = {isif} must be 2 or 3 in relaxations.",
+    moves = ibrion != STATIC
+    problems = {
+        f"INCAR: IBRION = {ibrion} must be -1, 1, 2 or 3.": moves and ibrion not in RELAXATIONS,
+        f"INCAR: ISIF = {isif} must be 2 or 3 in relaxations.": moves and isif not in MOVING,
+        "INCAR: noncollinear magnetism is not supported; remove LNONCOLLINEAR.": (
+            parameters["LNONCOLLINEAR"] or parameters["LSORBIT"]
         ),
-        (is_collinear, "INCAR: noncollinear magnetism is not supported; remove LNONCOLLINEAR."),
-        (
-            2 * parameters["NBANDS"] >= parameters["NELECT"],
-            "INCAR: TOO FEW BANDS: NBANDS holds less than half of NELECT.",
+        "INCAR: TOO FEW BANDS: NBANDS holds less than half of NELECT.": (
+            2 * parameters["NBANDS"] < parameters["NELECT"]
         ),
-        (
-            not needs_charge or (folder / "CHGCAR").is_file(),
-            "CHGCAR: ERROR: charge density could not be read from file CHGCAR for ICHARG>10",
+        "CHGCAR: ERROR: charge density could not be read from file CHGCAR for ICHARG>10": (
+            parameters["ICHARG"] > FIXED_CHARGE and not (folder / "CHGCAR").is_file()
         ),
-    )
-    for is_met, message in requirements:
-        if not is_met:
-            raise UserError(message)
+    }
+    for problem, is_present in problems.items():
+        if is_present:
+            raise UserError(problem)
+
+
+def kpoints_of(
+    structure: Structure, moments: NDArray[np.float64], incar: Incar, kpoints: Kpoints | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the k-points of a calculation; meshes are reduced by symmetry, as in VASP.
+
+    Atoms whose initial moments differ in sign are not equivalent.
+
+    Parameters
+    ----------
+    structure
+        The crystal.
+    moments
+        Initial moments, Bohr magnetons, shape (n_atoms,).
+    incar
+        Contents of INCAR, with KSPACING and KGAMMA if KPOINTS does not exist.
+    kpoints
+        Contents of KPOINTS; None if it does not exist.
+
+    Returns
+    -------
+    tuple
+        Points in fractions of the reciprocal lattice vectors, shape (n_kpoints, 3), and weights
+        with sum 1, shape (n_kpoints,).
+
+    Raises
+    ------
+    UserError
+        If the style of KPOINTS is not supported.
+    """
+    if kpoints is None:
+        lengths = np.array(structure.lattice.reciprocal_lattice.abc)
+        mesh = np.maximum(1, np.ceil(lengths / incar["KSPACING"] - 1e-9)).astype(int)
+        style = "Gamma" if incar.get("KGAMMA", True) else "Monkhorst"
+        kpoints = Kpoints(style=KpointsSupportedModes[style], kpts=[tuple(mesh)])
+    points = np.array(kpoints.kpts, dtype=float).reshape(-1, 3)
+    match kpoints.style:
+        case KpointsSupportedModes.Gamma | KpointsSupportedModes.Monkhorst:
+            is_centered = kpoints.style == KpointsSupportedModes.Gamma
+            mesh = points[0].astype(int)
+            shift = np.array(kpoints.kpts_shift) + (0 if is_centered else (mesh % 2 == 0) / 2)
+            # Signs as oxidation states, because pymatgen ignores moments in reciprocal space.
+            signed = structure.copy().add_oxidation_state_by_site(np.sign(moments).tolist())
+            reduced = SpacegroupAnalyzer(signed, SYMPREC).get_ir_reciprocal_mesh(mesh, shift % 1)
+            points, weights = map(np.array, zip(*reduced, strict=True))
+        case KpointsSupportedModes.Line_mode:
+            along = np.linspace(0, 1, kpoints.num_kpts)[:, None]
+            lines = [a + along * (b - a) for a, b in zip(points[::2], points[1::2], strict=True)]
+            points = np.concatenate(lines)
+            weights = np.ones(len(points))
+        case KpointsSupportedModes.Reciprocal:
+            weights = np.array(kpoints.kpts_weights or np.ones(len(points)), dtype=float)
+        case style:
+            raise UserError(
+                f"KPOINTS: the style {style.name} is not supported; use Gamma, Monkhorst-Pack, "
+                "reciprocal coordinates or lines."
+            )
+    return points, weights / weights.sum()

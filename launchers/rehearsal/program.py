@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from launchers.rehearsal.inputs import Inputs
 
-
 POTENTIAL = "chgnet"
 """Potential for energies, forces and sizes of moments."""
+
+_print = partial(print, flush=True)
 
 
 def run(folder: Path, potential: str = POTENTIAL) -> int:
@@ -104,8 +105,3 @@ def _is_stopped(folder: Path) -> bool:
 def _append(path: Path, text: str) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(f"{text}\n")
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()

@@ -31,12 +31,7 @@ TYPES = {bool: ' type="logical"', int: ' type="int"', float: "", str: ' type="st
 
 def opening(inputs: Inputs) -> str:
     """Return everything before the first ionic step."""
-    generator = {
-        "program": PROGRAM,
-        "version": VERSION,
-        "subversion": NOTICE,
-        "platform": "rehearsal",
-    }
+    generator = {"program": PROGRAM, "version": VERSION, "subversion": NOTICE}
     parameters = inputs.parameters | {"MAGMOM": inputs.moments.tolist()}
     counts, symbols = inputs.poscar.natoms, inputs.poscar.site_symbols
     atoms = [
@@ -86,10 +81,13 @@ def ionic_step(step: IonicStep, spectrum: Spectrum | None) -> str:
     if spectrum is not None:
         bands = np.stack([spectrum.energies, spectrum.occupations], axis=-1)
         levels = [
-            [_rows(rows, "r", "set", comment=f"kpoint {n}") for n, rows in enumerate(points, 1)]
+            [
+                _element("set", *_rows(rows, "r"), comment=f"kpoint {n}")
+                for n, rows in enumerate(points, 1)
+            ]
             for points in bands
         ]
-        densities = [[_row(row, "r") for row in rows] for rows in spectrum.dos]
+        densities = [_rows(rows, "r") for rows in spectrum.dos]
         dos = _spin_table(("energy", "total", "integrated"), densities)
         parts += [
             _element("eigenvalues", _spin_table(("eigene", "occ"), levels)),
@@ -134,15 +132,11 @@ def _structure(structure: Structure, **attributes: str) -> str:
 
 
 def _varray(name: str, rows: NDArray[np.float64]) -> str:
-    return _rows(rows, "v", "varray", name=name)
+    return _element("varray", *_rows(rows, "v"), name=name)
 
 
-def _rows(rows: NDArray[np.float64], tag: str, parent: str, **attributes: str) -> str:
-    return _element(parent, *(_row(row, tag) for row in rows), **attributes)
-
-
-def _row(row: NDArray[np.float64], tag: str) -> str:
-    return f"<{tag}>{' '.join(f'{value:16.8f}' for value in row)}</{tag}>"
+def _rows(rows: NDArray[np.float64], tag: str) -> list[str]:
+    return [f"<{tag}>{' '.join(f'{value:16.8f}' for value in row)}</{tag}>" for row in rows]
 
 
 def _atom_table(name: str, fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -21,10 +21,9 @@ from flows.engines.vasp_step import VaspStepMaker, customized
 from gan_htvs.campaign.engines import VaspSettings
 from gan_htvs.core.document import decode
 from gan_htvs.core.failure import CalculationFailure
-from launchers.rehearsal.environment import COMMAND
+from launchers.rehearsal.environment import COMMAND, write_placeholders
 from launchers.rehearsal.failure_modes import FAIL_VARIABLE
 from launchers.rehearsal.labels import PROGRAM
-from launchers.rehearsal.potcar import write_placeholders
 from tests.helpers import memory_store, relaxed, rocksalt
 
 pytestmark = pytest.mark.usefixtures("stand_in")

@@ -41,7 +41,7 @@ def databases(launchpad_file, monkeypatch):
 
 
 def rows(databases, campaign):
-    return {(row.kind.step, row.kind.category): row for row in estimate(campaign, databases)}
+    return {(row.step, row.category): row for row in estimate(campaign, databases)}
 
 
 def test_jobs_are_counted_from_the_flows_with_documented_wall_times(databases):

@@ -12,8 +12,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from gan_htvs.core.errors import UserError
 from launchers.rehearsal.environment import stand_in
-from launchers.rehearsal.inputs import read_inputs
-from launchers.rehearsal.kmesh import kpoints_of
+from launchers.rehearsal.inputs import kpoints_of, read_inputs
 
 
 def change_incar(folder, **tags):
