@@ -14,7 +14,7 @@ from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import read_mapping
 from launchers.launchpad.batch_system import BatchSystem
-from launchers.queue.dialects import DIALECTS, SIZES
+from launchers.queue.profiles import DIALECTS, SIZES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,13 +38,13 @@ def read_adapter(path: Path) -> CommonAdapter:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a FireWorks queue adapter: {error}.") from error
     if (system := system_of(adapter)) is not None:
-        dialect = DIALECTS[system]
+        form = DIALECTS[system].size
         for key in SIZES:
             size = adapter.get(key)
-            if size is not None and not re.fullmatch(dialect.size, str(size), re.IGNORECASE):
+            if size is not None and not re.fullmatch(form.pattern, str(size), re.IGNORECASE):
                 raise UserError(
                     f"{path}: {key}: {size} is not an amount of memory for {system.upper()}; write "
-                    f"{dialect.size_forms}."
+                    f"{form.description}."
                 )
     return adapter
 

@@ -34,8 +34,7 @@ from launchers.monitor.findings import (
     warning,
 )
 from launchers.queue.adapter import init_hint, read_adapter, read_fworker, system_of
-from launchers.queue.dialects import DIALECTS
-from launchers.queue.profiles import clock_of, seconds_of
+from launchers.queue.profiles import DIALECTS, clock_of, seconds_of
 from launchers.queue.render import ENVIRONMENT, FIREWORKS, FWORKER, QADAPTER
 
 if TYPE_CHECKING:

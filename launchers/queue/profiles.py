@@ -1,10 +1,10 @@
-"""Resources of the batch jobs of each category."""
+"""Resources of the batch jobs of each category, and their notation in SLURM, PBS and SGE."""
 
 from __future__ import annotations
 
 import re
 from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -18,16 +18,72 @@ if TYPE_CHECKING:
 
 _HOUR = 3600
 
-_FORMS: dict[BatchSystem | None, tuple[str, str]] = {
-    None: (r"(\d+-)?\d*:\d*:\d*", "HH:MM:SS or D-HH:MM:SS"),
-    BatchSystem.SLURM: (
-        r"(\d+-)?\d*(:\d*){0,2}",
-        "HH:MM:SS, D-HH:MM:SS, D-HH, MM:SS or minutes",
+SIZES = ("mem", "mem_per_cpu", "pmem", "vmem", "pvmem", "h_vmem", "mem_free")
+"""Keys of queue adapters that hold an amount of memory."""
+
+
+class Names(NamedTuple):
+    """Names defined by a batch system, such as its queues."""
+
+    what: str
+    """Kind of name, for messages."""
+    key: str
+    """Key of the queue adapter that holds such a name."""
+    command: tuple[str, ...]
+    """Command that prints all names."""
+    pattern: str = r"\S+"
+    """Regular expression for one name in the output."""
+
+
+class Form(NamedTuple):
+    """Form of a value."""
+
+    pattern: str
+    """Regular expression."""
+    description: str
+    """Description for messages."""
+
+
+class Dialect(NamedTuple):
+    """Properties of a batch system that FireWorks' ``CommonAdapter`` does not provide."""
+
+    mpi: str
+    """Command that starts a program on all cores of a task."""
+    names: tuple[Names, ...]
+    """Names that must exist in the batch system."""
+    size: Form
+    """Form of an amount of memory."""
+    time: Form
+    """Form of a time."""
+
+
+TIME = Form(r"(\d+-)?\d*:\d*:\d*", "HH:MM:SS or D-HH:MM:SS")
+
+DIALECTS = {
+    BatchSystem.SLURM: Dialect(
+        # Without these options, tasks on one node wait for each other's cores or memory.
+        "srun --exact --mem=0 -c $OMP_NUM_THREADS -n",
+        (Names("partition", "queue", ("sinfo", "-h", "-o", "%R")),),
+        Form(r"\d+([KMGT]B?)?", "4G or 4000M, or a number of megabytes"),
+        Form(r"(\d+-)?\d*(:\d*){0,2}", "HH:MM:SS, D-HH:MM:SS, D-HH, MM:SS or minutes"),
     ),
-    BatchSystem.PBS: (r"\d*(:\d*){0,2}", "HH:MM:SS, MM:SS or seconds"),
-    BatchSystem.SGE: (r"\d*(:\d*:\d*)?", "HH:MM:SS or seconds"),
+    BatchSystem.PBS: Dialect(
+        "mpiexec -n",
+        # The table of `qstat -Q` truncates long names.
+        (Names("queue", "queue", ("qstat", "-Qf"), r"^Queue: (\S+)"),),
+        Form(r"\d+[KMGT][BW]?", "4gb or 4000mb"),
+        Form(r"\d*(:\d*){0,2}", "HH:MM:SS, MM:SS or seconds"),
+    ),
+    BatchSystem.SGE: Dialect(
+        "mpirun -n",
+        (
+            Names("queue", "queue", ("qconf", "-sql")),
+            Names("parallel environment", "parallel_environment", ("qconf", "-spl")),
+        ),
+        Form(r"\d+(\.\d+)?[KMG]", "4G or 4000M"),
+        Form(r"\d*(:\d*:\d*)?", "HH:MM:SS or seconds"),
+    ),
 }
-"""Pattern of a time, and its forms for messages; None: forms of all systems."""
 
 
 def seconds_of(text: str | int, system: BatchSystem | None = None) -> int:
@@ -47,9 +103,9 @@ def seconds_of(text: str | int, system: BatchSystem | None = None) -> int:
     """
     if isinstance(text, int) and system is None:
         return text
-    pattern, forms = _FORMS[system]
-    if not re.fullmatch(pattern, str(text).strip()):
-        raise ValueError(f"a time is {forms}")
+    form = DIALECTS[system].time if system else TIME
+    if not re.fullmatch(form.pattern, str(text).strip()):
+        raise ValueError(f"a time is {form.description}")
     days, _, clock = str(text).rpartition("-")
     numbers = [int(number or 0) for number in clock.split(":")]
     if days:  # the first number is hours
@@ -122,6 +178,43 @@ class Profile(Settings):
     def threads(self) -> int:
         """Threads per worker or MPI process."""
         return max(1, self.nodes * self.cores // (self.tasks * self.ranks))
+
+    def adapter_keys(self, system: BatchSystem) -> dict[str, Any]:
+        """Return the keys of a queue adapter that describe the resources of a batch job.
+
+        Raises
+        ------
+        UserError
+            If FireWorks could not count the batch jobs in the queue.
+        """
+        keys: dict[str, Any] = {
+            "job_name": f"gan-htvs-{self.category}",
+            "queue": self.queue,
+            "account": self.account,
+            "walltime": clock_of(self.walltime),
+            "array": f"1-{self.array}" if self.array > 1 else None,
+        }
+        n_processes = self.processes_per_node
+        match system:
+            case BatchSystem.SLURM:
+                keys["nodes"] = self.nodes
+                keys["ntasks_per_node"] = n_processes
+                keys["cpus_per_task"] = self.cores // n_processes
+                keys["gres"] = f"gpu:{self.gpus}" if self.gpus else None
+            case BatchSystem.PBS if self.queue is None:
+                raise UserError(
+                    "--queue: required for PBS, because `qlaunch -m` counts batch jobs by queue "
+                    "name and would otherwise submit without limit; set one for every category, "
+                    "such as --queue workq."
+                )
+            case BatchSystem.PBS:
+                keys["select"] = f"{self.nodes}:ncpus={self.cores}:mpiprocs={n_processes}"
+                keys["select"] += f":ngpus={self.gpus}" if self.gpus else ""
+            case BatchSystem.SGE:
+                n_slots = self.nodes * self.cores
+                keys["parallel_environment"] = f"{self.parallel_environment} {n_slots}"
+                keys["gpus"] = self.gpus or None
+        return {key: value for key, value in keys.items() if value is not None}
 
 
 DEFAULTS: dict[Category, dict[str, Any]] = {

@@ -14,8 +14,7 @@ import yaml
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import report_write_errors, write_atomically
-from launchers.queue.dialects import DIALECTS, adapter_keys, template_name
-from launchers.queue.profiles import clock_of
+from launchers.queue.profiles import DIALECTS, clock_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +77,8 @@ def render(
     dict
         Path -> text.
     """
+    # FireWorks' templates support neither job arrays, PBS chunks, SGE slots nor spaces in paths.
+    template = f"{system}.txt"
     python_path = os.environ.get("PYTHONPATH")
     paths = {
         "bin": Path(sys.executable).parent,
@@ -90,21 +91,21 @@ def render(
         "mpi": DIALECTS[system].mpi,
         "python_path": f"export PYTHONPATH={shlex.quote(python_path)}\n" if python_path else "",
         "scheduler": system.upper(),
-        "template": template_name(system),
+        "template": template,
         "commands": "\n".join(
             _qlaunch(folder / category, launchpad_file, workdir) for category in profiles
         ),
         "profiles": "\n".join(map(_row, profiles.values())),
     }
-    texts = {name: _filled(name, values) for name in (*FILES, template_name(system))}
+    texts = {name: _filled(name, values) for name in (*FILES, template)}
     for category, profile in profiles.items():
         texts[f"{category}/{FWORKER}"] = _filled(FWORKER, {"category": str(category)})
         adapter = {
             "_fw_name": "CommonAdapter",
             "_fw_q_type": system.upper(),
-            "_fw_template_file": str(folder / template_name(system)),
+            "_fw_template_file": str(folder / template),
             "_fw_timeout": QSTAT_SECONDS,
-            **adapter_keys(system, profile),
+            **profile.adapter_keys(system),
             "pre_rocket": (
                 f"source {values['folder']}/{ENVIRONMENT} && "
                 f"export OMP_NUM_THREADS={profile.threads} GAN_HTVS_RANKS={profile.ranks} "
