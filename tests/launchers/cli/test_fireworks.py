@@ -128,8 +128,6 @@ def qlaunch_with(adapter, launchpad_file, folder):
     ("adapter", "key"),
     [
         ("account: 0123", "account"),
-        ("qos: 1.10", "qos"),
-        ("queue: 2024", "queue"),
         ("mem_per_cpu: 4 GB", "mem_per_cpu"),
         ("account: [a", "not valid YAML"),
         ("_fw_name: CommonAdapter\n_fw_q_type: Slurm_21\n", "Slurm_21"),

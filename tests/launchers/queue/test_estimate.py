@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 from fireworks import Firework, FWorker, PyTask, Workflow
 from fireworks.core.rocket_launcher import rapidfire
@@ -40,6 +38,20 @@ def databases(launchpad_file, monkeypatch):
         yield databases
 
 
+def register(databases, name, campaign, **submission):
+    document = {"name": name, "settings": campaign.model_dump(mode="json")}
+    with databases.store("campaigns", key="name") as campaigns:
+        campaigns.update([document | {"submission": submission}])
+
+
+def store_candidates(databases, candidates):
+    common = {"campaign": "mg-o", "origin": {"proposer": "random"}, "stage": "rejected"}
+    with databases.store("candidates", key="candidate_id") as store:
+        store.update(
+            [common | {"candidate_id": str(n)} | other for n, other in enumerate(candidates)]
+        )
+
+
 def rows(databases, campaign):
     return {(row.step, row.category): row for row in estimate(campaign, databases)}
 
@@ -61,10 +73,7 @@ def test_jobs_are_counted_from_the_flows_with_documented_wall_times(databases):
 
 
 def test_wall_times_of_earlier_jobs_with_the_same_engine_are_used(databases, tmp_path):
-    with databases.store("campaigns", key="name") as campaigns:
-        settings = campaign().model_dump(mode="json")
-        submission = {"owners": ["earlier"], "submitted_on": datetime.now(UTC)}
-        campaigns.update([{"name": "earlier", "settings": settings, "submission": submission}])
+    register(databases, "earlier", campaign(), owners=["earlier"])
     launchpad = databases.launchpad()
     spec = {"campaign": "earlier", "step": "relax", "_category": "cpu"}
     launchpad.add_wf(Workflow([Firework(PyTask(func="operator.add", args=[1, 2]), spec=spec)]))
@@ -77,24 +86,14 @@ def test_wall_times_of_earlier_jobs_with_the_same_engine_are_used(databases, tmp
 
 
 def test_campaign_without_prescreen_gives_no_wall_times_of_batches(databases):
-    with databases.store("campaigns", key="name") as campaigns:
-        submission = {"owners": ["plain"], "submitted_on": datetime.now(UTC)}
-        settings = campaign().model_dump(mode="json")
-        campaigns.update([{"name": "plain", "settings": settings, "submission": submission}])
+    register(databases, "plain", campaign(), owners=["plain"])
     batches = rows(databases, campaign(prescreen={}))[Step.PRESCREEN, "cpu"]
     assert batches.source == "docs/status.md"
 
 
 def test_share_of_band_gaps_comes_from_enough_stored_candidates(databases):
-    with databases.store("campaigns", key="name") as campaigns:
-        settings = campaign().model_dump(mode="json")
-        campaigns.update([{"name": "mg-o", "settings": settings}])
-    common = {"campaign": "mg-o", "origin": {"proposer": "random"}}
-    stages = ["pourbaix_stable"] * 10 + ["rejected"] * 40
-    with databases.store("candidates", key="candidate_id") as candidates:
-        candidates.update(
-            [common | {"candidate_id": str(n), "stage": stage} for n, stage in enumerate(stages)]
-        )
+    register(databases, "mg-o", campaign())
+    store_candidates(databases, [{"stage": "pourbaix_stable"}] * 10 + [{}] * 40)
     estimates = rows(databases, campaign())
     assert estimates[Step.BAND_GAP, "hse"].n_jobs == pytest.approx(60 * 10 / 50 + N_REFERENCES)
 
@@ -130,14 +129,9 @@ def test_each_batch_is_one_job_and_only_survivors_are_evaluated(databases):
 
 def test_share_of_survivors_comes_from_enough_stored_candidates(databases):
     vasp = campaign("vasp", "none", prescreen={"confirm": "none"})
-    with databases.store("campaigns", key="name") as campaigns:
-        campaigns.update([{"name": "mg-o", "settings": vasp.model_dump(mode="json")}])
-    common = {"campaign": "mg-o", "origin": {"proposer": "random"}, "stage": "rejected"}
+    register(databases, "mg-o", vasp)
     records = [{"rejected_at": None}] * 12 + [{"rejected_at": "hull window"}] * 48 + [None]
-    with databases.store("candidates", key="candidate_id") as candidates:
-        candidates.update(
-            [common | {"candidate_id": str(n), "prescreen": r} for n, r in enumerate(records)]
-        )
+    store_candidates(databases, [{"prescreen": record} for record in records])
     static = rows(databases, vasp)[Step.STATIC, "dft"]
     assert static.n_jobs == pytest.approx(N_REFERENCES + 60 * 12 / 60)
     assert static.n_source == "survivors: 12 of 60 in this database"

@@ -4,16 +4,46 @@ import pytest
 
 from gan_htvs.campaign.routing import Category
 from gan_htvs.core.errors import UserError
+from launchers.launchpad.batch_system import BatchSystem
 from launchers.queue.profiles import clock_of, profiles_of, seconds_of
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("00:10:00", 600), ("48:00:00", 172_800), ("2-00:00:00", 172_800), ("1-12:30:05", 131_405)],
+    ("text", "system", "hours"),
+    [
+        ("00:10:00", None, 1 / 6),
+        ("48:00:00", None, 48),
+        ("2-00:00:00", None, 48),
+        ("1-12:30:05", None, 36 + 30 / 60 + 5 / 3600),
+        ("24:00:00", "slurm", 24),
+        ("1-06:00:00", "slurm", 30),
+        ("1-6", "slurm", 30),
+        ("1-06:30", "slurm", 30.5),
+        ("1440", "slurm", 24),
+        ("1440:00", "slurm", 24),
+        ("24:00:00", "pbs", 24),
+        ("86400", "pbs", 24),
+        ("1440:00", "pbs", 24),
+        ("24::0", "sge", 24),
+        ("86400", "sge", 24),
+    ],
 )
-def test_times_have_the_forms_of_batch_systems(text, seconds):
-    assert seconds_of(text) == seconds
+def test_times_have_the_forms_of_batch_systems(text, system, hours):
+    seconds = seconds_of(text, system and BatchSystem(system))
+    assert seconds == pytest.approx(hours * 3600)
     assert seconds_of(clock_of(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "system"),
+    [
+        *(("24h", "slurm"), ("1 day", "slurm"), ("1-00:00:00", "pbs"), ("1d", "pbs")),
+        *(("24:00", "sge"), ("86400", None), ("24:00", None)),
+    ],
+)
+def test_other_forms_are_no_times(text, system):
+    with pytest.raises(ValueError, match="a time is HH:MM:SS"):
+        seconds_of(text, system and BatchSystem(system))
 
 
 @pytest.mark.parametrize("values", [["batch", "gpu=a100"], ["gpu=a100", "batch"]])

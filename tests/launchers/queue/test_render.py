@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from atomate2.settings import Atomate2Settings
-from fireworks import Firework, FWorker, ScriptTask
+from fireworks import Firework, ScriptTask
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
 from gan_htvs.campaign.routing import Category
@@ -156,13 +156,6 @@ def test_workers_end_before_the_walltime_and_when_idle(site, call):
     assert int(words[words.index("--max_loops") + 1]) > 0
 
 
-def test_each_worker_takes_jobs_of_its_category(site, call):
-    assert call("init", "--scheduler", "slurm").exit_code == 0
-    for category in CATEGORIES:
-        worker = FWorker.from_file(str(site / "queue" / category / "my_fworker.yaml"))
-        assert worker.query["spec._category"] == category
-
-
 def test_vasp_settings_are_settings_of_atomate2(site, call):
     assert call("init", "--scheduler", "slurm").exit_code == 0
     written = yaml.safe_load((site / "queue" / "atomate2.yaml").read_text())
@@ -214,7 +207,6 @@ def test_files_contain_no_password_and_are_private(site, call, monkeypatch):
     [
         (("--scheduler", "pbs"), "--queue workq"),
         (("--scheduler", "slurm", "-l", "nowhere.yaml"), "nowhere.yaml: not found"),
-        (("--scheduler", "slurm", "--cores", "dft=0"), "--cores dft=0"),
     ],
 )
 def test_invalid_options_are_user_errors_and_write_nothing(site, call, options, message):
