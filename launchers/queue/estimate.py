@@ -134,11 +134,10 @@ def estimate(campaign: Campaign, databases: Databases) -> list[Estimate]:
     flows = units.shared | units.compositions
     parts = [(jobs_of(flow), 1.0, "") for key, flow in flows.items() if key not in stored]
     n_compositions = len(campaign.target_counts)
-    for structure in _representatives(campaign):
+    for candidate_jobs, gap_jobs in _evaluations(campaign, units):
         n_structures = campaign.n_structures // n_compositions
         n_survivors = n_structures * survivors.value
         n_gaps = n_structures * gaps.value + n_references / n_compositions
-        candidate_jobs, gap_jobs = _jobs_of_candidate(structure, campaign, units)
         parts += [
             (candidate_jobs, n_survivors, f"survivors: {survivors}" if campaign.prescreen else ""),
             (gap_jobs, n_gaps, f"reference phases, and near the hull: {gaps}"),
@@ -163,34 +162,32 @@ def estimate(campaign: Campaign, databases: Databases) -> list[Estimate]:
     ]
 
 
-def _representatives(campaign: Campaign) -> Iterator[Structure]:
-    """Yield one structure per composition; the number of jobs depends only on the elements."""
+def _evaluations(campaign: Campaign, units: CampaignUnits) -> Iterator[tuple[list[Job], list[Job]]]:
+    """Yield the energy jobs and the band gap jobs of one structure per composition.
+
+    The number of jobs depends only on the elements.
+    """
+    relaxes = campaign.prescreen is None or not campaign.prescreen.decides_energy(campaign.engines)
+    level_of_theory = "none" if relaxes else units.flows.level_of_theory
+    has_gaps = campaign.engines.band_gap.name != "none"
     for counts in campaign.target_counts:
         species = np.repeat(campaign.chemical_system.elements, counts)
         n = len(species)
         sites = [(i / n, 0.5 * (i % 2), 0) for i in range(n)]
         lattice = Lattice.orthorhombic(n * ATOM_SPACING, 2 * ATOM_SPACING, ATOM_SPACING)
-        yield Structure(lattice, species, sites)
-
-
-def _jobs_of_candidate(
-    structure: Structure, campaign: Campaign, units: CampaignUnits
-) -> tuple[list[Job], list[Job]]:
-    """Return the energy jobs and the band gap jobs of a structure."""
-    origin = Origin(proposer=REFERENCE_PHASE, requested_composition=structure.formula, index=0)
-    proposal = Proposal(candidate_id=structure.formula, structure=structure, origin=origin)
-    relaxes = campaign.prescreen is None or not campaign.prescreen.decides_energy(campaign.engines)
-    relaxed = RelaxedStructure(
-        structure=structure,
-        energy_per_atom=0,
-        level_of_theory="none" if relaxes else units.flows.level_of_theory,
-        converged=True,
-    )
-    has_gaps = campaign.engines.band_gap.name != "none"
-    with warnings.catch_warnings():  # atomate2 warns about the choice of POTCARs
-        warnings.simplefilter("ignore")
-        candidates = units.flows.candidates([Survivor(proposal=proposal, relaxed=relaxed)])
-        return jobs_of(candidates), jobs_of(units.flows.band_gap(relaxed)) if has_gaps else []
+        structure = Structure(lattice, species, sites)
+        origin = Origin(proposer=REFERENCE_PHASE, requested_composition=structure.formula, index=0)
+        proposal = Proposal(candidate_id=structure.formula, structure=structure, origin=origin)
+        relaxed = RelaxedStructure(
+            structure=structure,
+            energy_per_atom=0,
+            level_of_theory=level_of_theory,
+            converged=True,
+        )
+        with warnings.catch_warnings(action="ignore"):  # atomate2 warns about POTCARs
+            candidates = units.flows.candidates([Survivor(proposal=proposal, relaxed=relaxed)])
+            gap_jobs = jobs_of(units.flows.band_gap(relaxed)) if has_gaps else []
+        yield jobs_of(candidates), gap_jobs
 
 
 def _seconds(

@@ -68,10 +68,8 @@ class IonicStep:
     is_converged: bool
 
 
-def ionic_steps(
-    inputs: Inputs, potential: str, *, never_converges: bool = False
-) -> Iterator[IonicStep]:
-    """Yield ionic steps without end; the caller stops the iteration.
+def ionic_steps(inputs: Inputs, potential: str) -> Iterator[IonicStep]:
+    """Yield ionic steps without end, the same one after convergence; the caller stops.
 
     Relaxations use quasi-Newton steps (BFGS) for every IBRION. For positive EDIFFG, ions are
     converged if the energy changes by less than EDIFFG, from the second step on. For negative
@@ -84,8 +82,6 @@ def ionic_steps(
         Initial structure and convergence criteria.
     potential
         Name of a potential of :mod:`gan_htvs.potentials.calculators`.
-    never_converges
-        Whether to repeat the last step instead of converging.
     """
     ediffg, nelm = inputs.parameters["EDIFFG"], inputs.parameters["NELM"]
     atoms = AseAtomsAdaptor.get_atoms(inputs.structure, msonable=False)
@@ -113,7 +109,7 @@ def ionic_steps(
             forces=atoms.get_forces(apply_constraint=False),
             stress=-atoms.get_stress(voigt=False) / KILOBAR,
             moments=np.where(is_magnetic, np.sign(inputs.moments) * sizes, 0.0),
-            is_converged=is_converged and not never_converges,
+            is_converged=is_converged,
         )
         previous = energy
         if not is_converged:

@@ -95,12 +95,9 @@ def drawn_failure(folder: Path, shares: Mapping[FailureMode, float]) -> FailureM
 
     The mode depends on the path, so the same calculation in another folder may succeed.
     """
-    draw = random.Random(str(folder.resolve())).random()  # noqa: S311 - no secret
-    for mode, share in shares.items():
-        draw -= share
-        if draw < 0:
-            return mode
-    return None
+    source = random.Random(str(folder.resolve()))  # noqa: S311 - no secret
+    weights = [*shares.values(), 1 - sum(shares.values())]
+    return source.choices([*shares, None], weights)[0]
 
 
 def failure_of_run(folder: Path) -> FailureMode | None:

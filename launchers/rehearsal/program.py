@@ -64,8 +64,9 @@ def _calculate(folder: Path, inputs: Inputs, potential: str, failure: FailureMod
     _print(outputs.GREETING)
     _append(xml, vasprun.opening(inputs))
     _append(outcar, outputs.outcar_opening(inputs))
-    never_converges = failure == FailureMode.UNCONVERGED
-    for step in ionic_steps(inputs, potential, never_converges=never_converges):
+    for step in ionic_steps(inputs, potential):
+        if failure == FailureMode.UNCONVERGED:
+            step = replace(step, is_converged=False)  # noqa: PLW2901
         is_stopped = _is_stopped(folder)
         is_last = step.is_converged or is_stopped or step.number == inputs.n_ionic_steps
         if is_last and failure == FailureMode.ELECTRONIC:
