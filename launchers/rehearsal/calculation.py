@@ -94,18 +94,17 @@ def ionic_steps(inputs: Inputs, potential: str) -> Iterator[IonicStep]:
     is_converged = False
     for number in count(1):
         energy = float(atoms.get_potential_energy()) - correction
-        if ediffg < 0:
-            largest_force = np.linalg.norm(target.get_forces(), axis=1).max()
-            is_converged = is_converged or bool(largest_force < -ediffg)
-        else:
-            is_converged = is_converged or (number > 1 and abs(energy - previous) < ediffg)
+        change = energy - previous
+        largest_force = np.linalg.norm(target.get_forces(), axis=1).max()
+        is_small = largest_force < -ediffg if ediffg < 0 else number > 1 and abs(change) < ediffg
+        is_converged = is_converged or bool(is_small)
         sizes = np.abs(atoms.calc.results.get("magmoms", inputs.moments))
         is_magnetic = np.abs(inputs.moments) > LEAST_START_MOMENT
         yield IonicStep(
             number=number,
             structure=AseAtomsAdaptor.get_structure(atoms, cls=type(inputs.structure)),
             energies=energy + above[:nelm],
-            change=energy - previous,
+            change=change,
             forces=atoms.get_forces(apply_constraint=False),
             stress=-atoms.get_stress(voigt=False) / KILOBAR,
             moments=np.where(is_magnetic, np.sign(inputs.moments) * sizes, 0.0),

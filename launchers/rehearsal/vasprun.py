@@ -44,28 +44,23 @@ def opening(inputs: Inputs) -> str:
         for symbol, count, single in zip(symbols, counts, inputs.potcar, strict=True)
     ]
     type_fields = ("atomspertype", "element", "mass", "valence", "pseudopotential")
-    return "\n".join(
-        [
-            '<?xml version="1.0" encoding="UTF-8"?>',
-            "<modeling>",
-            _element("generator", *_items(generator)),
-            _element("incar", *_items(inputs.incar)),
-            _element(
-                "kpoints",
-                _varray("kpointlist", inputs.points),
-                _varray("weights", inputs.weights[:, None]),
-            ),
-            _element("parameters", _element("separator", *_items(parameters), name="general")),
-            _element(
-                "atominfo",
-                f"<atoms>{sum(counts)}</atoms>",
-                f"<types>{len(types)}</types>",
-                _atom_table("atoms", ("element", "atomtype"), atoms),
-                _atom_table("atomtypes", type_fields, types),
-            ),
-            _structure(inputs.structure, name="initialpos"),
-        ]
-    )
+    return f"""\
+<?xml version="1.0" encoding="UTF-8"?>
+<modeling>
+{_element("generator", *_items(generator))}
+{_element("incar", *_items(inputs.incar))}
+<kpoints>
+{_varray("kpointlist", inputs.points)}
+{_varray("weights", inputs.weights[:, None])}
+</kpoints>
+{_element("parameters", _element("separator", *_items(parameters), name="general"))}
+<atominfo>
+<atoms>{sum(counts)}</atoms>
+<types>{len(types)}</types>
+{_atom_table("atoms", ("element", "atomtype"), atoms)}
+{_atom_table("atomtypes", type_fields, types)}
+</atominfo>
+{_structure(inputs.structure, name="initialpos")}"""
 
 
 def ionic_step(step: IonicStep, spectrum: Spectrum | None) -> str:
