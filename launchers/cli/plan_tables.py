@@ -42,16 +42,13 @@ def submit_and_print(
         + f"; {campaign.name} has {counted(backlog.queued, 'unfinished workflow')} on the "
         "launchpad."
     )
-    if backlog.waiting:
-        out.print(
-            f"{counted(backlog.waiting, 'workflow')} will be queued when references and checkpoint "
-            "exist."
-        )
-    if backlog.later:
-        out.print(
-            f"{counted(backlog.later, 'workflow')} will be queued as others finish, at most "
-            f"{submission.workflows_at_once} at a time."
-        )
+    bound = f"at most {submission.workflows_at_once} at a time"
+    for n, when in (
+        (backlog.waiting, "when references and checkpoint exist"),
+        (backlog.later, f"as others finish, {bound}"),
+    ):
+        if n:
+            out.print(f"{counted(n, 'workflow')} will be queued {when}.")
     if not backlog.queued + backlog.missing:
         out.print("All work is done.")
     out.print(

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from launchers.cli.plan_tables import submit_and_print
 from launchers.launchpad.database import open_databases
 from launchers.queue.submission import submit_campaign
 from tests.helpers import mg_o
 
 
-def test_submission_creates_indexes_and_queues_nothing_twice(launchpad_file):
+def test_submission_creates_indexes_and_queues_nothing_twice(launchpad_file, capsys):
     with open_databases(launchpad_file) as databases:
         first = submit_campaign(mg_o(), databases)
         database = databases.launchpad().db
@@ -13,7 +14,10 @@ def test_submission_creates_indexes_and_queues_nothing_twice(launchpad_file):
         keys = [[field for field, _ in index["key"]] for index in indexes]
         n_jobs = database["fireworks"].count_documents({})
         second = submit_campaign(mg_o(), databases)
+        submit_and_print(mg_o(), databases, extend=False, workflows_at_once=None)
         assert database["fireworks"].count_documents({}) == n_jobs > 0
     assert ["metadata.campaign", "metadata.step", "metadata.candidate_id"] in keys
     assert (first.n_queued, first.n_gaps) == (1, 0)
     assert second == first._replace(n_queued=0)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "0 workflows queued; mg-o has 1 unfinished workflow on the launchpad." in printed
