@@ -57,14 +57,15 @@ class Databases:
     def launchpad(self) -> CampaignLaunchPad:
         """Return the launchpad of FireWorks."""
         s = self.settings
-        # FireWorks' own socket timeout, which it does not set for a connection string.
-        timeout = {} if s.uri_mode else {"socketTimeoutMS": MONGO_SOCKET_TIMEOUT_MS}
         return CampaignLaunchPad(
             host=s.uri,
             uri_mode=True,
             **s.model_dump(include=FIREWORKS_FIELDS),
-            # `rlaunch multi` forks before it connects
-            mongoclient_kwargs=s.client_options(connect=False, **timeout),
+            # FireWorks sets its timeout only without a connection string. `rlaunch multi` forks
+            # before it connects.
+            mongoclient_kwargs=s.client_options(
+                connect=False, socketTimeoutMS=MONGO_SOCKET_TIMEOUT_MS
+            ),
         )
 
     def job_store(self) -> JobStore:
@@ -106,40 +107,38 @@ class Databases:
         UserError
             If it does not, with the cause reported by pymongo.
         """
-        s = self.settings
         try:
             with self.client(connectTimeoutMS=CONNECT_TIMEOUT_MS) as client:
-                client[s.name].list_collection_names()
-        # Without the chained error of pymongo, which may contain a credential.
-        except OperationFailure as error:
-            user = f" to {s.username} (authsource {s.authsource})" if s.username else ""
-            raise UserError(
-                f"The database {s.name!r} at {s.address} refused access{user}: "
-                f"{self._cause(error)}; check username, password ({PASSWORD_VARIABLE}) and "
-                f"authsource in {file}."
-            ) from None
+                client[self.settings.name].list_collection_names()
         except (PyMongoError, ValueError, TypeError, OSError) as error:
-            cause = self._cause(error)
-            if "SSL" not in cause and _SILENT.search(cause):
-                raise UserError(
-                    f"No MongoDB server responds at {s.address}: {cause}; start it, or correct "
-                    f"host and port in {file}."
-                ) from None
-            options = s.mongoclient_kwargs
-            choices = [
-                f"mongoclient_kwargs.{name} ({options[name]})"
-                for name in options
-                if re.match("tls|ssl|replica", name) and not is_credential(name)
-            ]
-            raise UserError(
-                f"The connection to MongoDB at {s.address} fails: {cause}; correct "
-                f"{', '.join(choices) or 'host, port, mongoclient_kwargs (tls?)'} in {file}."
-            ) from None
+            # Without the chained error of pymongo, which may contain a credential.
+            raise UserError(f"{self._problem(error)} in {file}.") from None
 
-    def _cause(self, error: Exception) -> str:
-        """Return the message of pymongo in one line without credentials."""
+    def _problem(self, error: Exception) -> str:
+        """Return what is wrong with the connection and what to correct, without credentials."""
+        s = self.settings
         text = re.split(r" \(configured timeouts|, Timeout: |, full error: ", str(error))[0]
-        return self.settings.redact(" ".join(text.split()).rstrip("."))
+        cause = s.redact(" ".join(text.split()).rstrip("."))
+        if isinstance(error, OperationFailure):
+            user = f" to {s.username} (authsource {s.authsource})" if s.username else ""
+            return (
+                f"The database {s.name!r} at {s.address} refused access{user}: {cause}; check "
+                f"username, password ({PASSWORD_VARIABLE}) and authsource"
+            )
+        if "SSL" not in cause and _SILENT.search(cause):
+            return (
+                f"No MongoDB server responds at {s.address}: {cause}; start it, or correct host "
+                "and port"
+            )
+        choices = [
+            f"mongoclient_kwargs.{name} ({value})"
+            for name, value in s.mongoclient_kwargs.items()
+            if re.match("tls|ssl|replica", name) and not is_credential(name)
+        ]
+        return (
+            f"The connection to MongoDB at {s.address} fails: {cause}; correct "
+            f"{', '.join(choices) or 'host, port, mongoclient_kwargs (tls?)'}"
+        )
 
 
 @contextmanager

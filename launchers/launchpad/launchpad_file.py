@@ -8,7 +8,7 @@ import re
 import stat
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, quote_plus, unquote_plus
+from urllib.parse import unquote_plus
 
 from pydantic import (
     AfterValidator,
@@ -34,7 +34,8 @@ FORBIDDEN = '/\\. "$*<>:|?'
 """Characters that are not allowed in names of databases on all systems of MongoDB."""
 HINT = "`gan-htvs init` writes one for the embedded database, or use --launchpad FILE"
 
-_PART = re.compile(r"[^,:{}\[\]'\"]{4,}")
+_PART = re.compile(r"\w{4,}")
+"""Part of a credential that must not be shown alone."""
 _ADMIN = "admin"
 """Name of the database of the users in a connection string, for authentication."""
 _UNSET = (None, False, "", "false")
@@ -92,23 +93,22 @@ class LaunchpadFile(BaseModel):
         if not isinstance(host, str) or not isinstance(options, dict):
             return given  # pydantic reports the problem
         server = mongo_uri.parse(host)
-        for field, names in (("mongoclient_kwargs", options), ("host", server.options)):
+        uri_options, database = server.parts["options"], server.parts["database"]
+        for field, names in (("mongoclient_kwargs", options), ("host", uri_options)):
             for name in names:
                 mongo_uri.check_option(str(name), field)
-        option_names = {option.lower() for option in options}
-        options = {key: value for key, value in options.items() if value is not None} | {
-            key: value for key, value in server.options.items() if key.lower() not in option_names
-        }
+        given_options = (*uri_options.items(), *options.items())
+        options = {key.lower(): value for key, value in given_options if value is not None}
         uri_mode = given.get("uri_mode") not in _UNSET
         if "://" in host:
-            _check_name(given, server.database)
+            _check_name(given, database)
             given |= {"host": server.uri, "port": None, "uri_mode": True}
         elif uri_mode:
             raise ValueError("uri_mode: needs a connection string mongodb://... as host")
         if uri_mode and given.get("authsource") == given["name"]:
             del given["authsource"]  # written by `lpad init`; FireWorks ignores it
         _merge_credentials(given, server, options)
-        if not uri_mode and server.database is None and "username" in given:
+        if not uri_mode and database is None and "username" in given:
             given.setdefault("authsource", given.get("name", DEFAULT_NAME))
         return given | {"mongoclient_kwargs": options}
 
@@ -170,7 +170,8 @@ class LaunchpadFile(BaseModel):
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
-        return all(host in LOOPBACK or host.startswith("/") for host in self._server.hosts)
+        hosts = [host for host, _ in self._server.parts["nodelist"]]
+        return all(host in LOOPBACK or host.startswith("/") for host in hosts)
 
     @property
     def uri(self) -> str:
@@ -187,16 +188,15 @@ class LaunchpadFile(BaseModel):
         **defaults
             Options that the file overrides.
         """
-        options = dict(self.mongoclient_kwargs)
-        if self.username is not None:
-            options["username"] = self.username
-            if self.password is not None:
-                options["password"] = self.password.get_secret_value()
-        if self.authsource is not None:
-            options["authSource"] = self.authsource
-        given = {key.lower() for key in options}
-        defaults = {"serverSelectionTimeoutMS": SERVER_TIMEOUT_MS} | defaults
-        return {key: value for key, value in defaults.items() if key.lower() not in given} | options
+        credentials = {"username": self.username, "authsource": self.authsource}
+        if self.username is not None and self.password is not None:
+            credentials["password"] = self.password.get_secret_value()
+        return (
+            {"serverselectiontimeoutms": SERVER_TIMEOUT_MS}
+            | {key.lower(): value for key, value in defaults.items()}
+            | self.mongoclient_kwargs
+            | {key: value for key, value in credentials.items() if value is not None}
+        )
 
     @property
     def connection(self) -> dict[str, Any]:
@@ -209,31 +209,19 @@ class LaunchpadFile(BaseModel):
 
     @property
     def secrets(self) -> list[str]:
-        """Texts that must not be shown: passwords and credentials, also percent-encoded."""
+        """Texts that must not be shown: credentials, and their parts, which pymongo may quote."""
         options = self.mongoclient_kwargs.items()
-        hidden = [value for name, value in options if value and mongo_uri.is_credential(name)]
-        texts = [text for value in hidden for text in _texts(value)]
+        values = [str(value) for name, value in options if mongo_uri.is_credential(name)]
         if self.password:
-            texts.append(self.password.get_secret_value())
-        texts += [unquote_plus(text) for text in texts]
-        # A message of pymongo may contain only a part.
-        parts = [*texts, *(part for text in texts for part in _PART.findall(text))]
-        return [form for part in parts for form in (part, quote(part), quote_plus(part))]
+            values.append(self.password.get_secret_value())
+        texts = [*values, *map(unquote_plus, values)]
+        return [*texts, *(part for text in texts for part in _PART.findall(text))]
 
     def redact(self, text: str) -> str:
         """Replace all secrets in a text, such as a message of pymongo, by asterisks."""
         for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
-
-
-def _texts(value: Any) -> list[str]:
-    """Return the text of a value; of mappings and lists, that of everything in them."""
-    if isinstance(value, dict):
-        return [text for pair in value.items() for part in pair for text in _texts(part)]
-    if isinstance(value, list | tuple):
-        return [text for part in value for text in _texts(part)]
-    return [str(value)]
 
 
 def _check_keys(document: dict[str, Any]) -> None:
@@ -264,13 +252,8 @@ def _merge_credentials(
     given: dict[str, Any], server: mongo_uri.Server, options: dict[str, Any]
 ) -> None:
     """Set fields that can be given in several places, and check that the values agree."""
-    for field, of_uri in (
-        ("username", server.username),
-        ("password", server.password),
-        ("authsource", None),
-    ):
-        values = [given.get(field), of_uri]
-        values += [options.pop(key) for key in list(options) if key.lower() == field]
+    for field in ("username", "password", "authsource"):
+        values = [given.get(field), server.parts.get(field) or None, options.pop(field, None)]
         values = [value for value in values if value is not None]
         if any(value != values[0] for value in values):
             raise ValueError(

@@ -32,11 +32,8 @@ class Server(NamedTuple):
     """All ``HOST:PORT``; for ``mongodb+srv://`` the DNS name of the SRV record."""
     uri: str
     """The connection string without credentials and options."""
-    hosts: frozenset[str]
-    username: str | None
-    password: str | None
-    database: str | None
-    options: dict[str, Any]
+    parts: dict[str, Any]
+    """Result of pymongo: nodelist, username, password, database and options (in lower case)."""
 
 
 def parse(text: str, port: int = DEFAULT_PORT) -> Server:
@@ -76,15 +73,8 @@ def parse(text: str, port: int = DEFAULT_PORT) -> Server:
     addresses = [_address(host, host_port) for host, host_port in parts["nodelist"]]
     address = f"mongodb+srv://{hosts[0]}" if is_srv else ",".join(addresses)
     uri = address if is_srv else f"mongodb://{quote(address, safe='[]:,')}"
-    return Server(
-        address,
-        f"{uri}/{quote(parts['database'])}" if parts["database"] else uri,
-        frozenset(hosts),
-        parts["username"],
-        parts["password"] or None,
-        parts["database"],
-        dict(parts["options"]),
-    )
+    uri = f"{uri}/{quote(parts['database'])}" if parts["database"] else uri
+    return Server(address, uri, parts)
 
 
 def _address(host: str, port: int | None) -> str:

@@ -9,7 +9,6 @@ import pytest
 import yaml
 from jobflow import JobStore
 
-from gan_htvs.core.errors import UserError
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.stores import BlobStore, OutputStore
 
@@ -67,12 +66,3 @@ def test_serialized_store_contains_no_password(tmp_path, settings):
     read = JobStore.from_dict(json.loads(written))
     assert isinstance(read.additional_stores["data"], BlobStore)
     assert read.docs_store.launchpad_file == str(launchpad_file)
-
-
-def test_password_readable_by_others_is_a_user_error(tmp_path):
-    launchpad_file = tmp_path / "my_launchpad.yaml"
-    launchpad_file.write_text("{host: mongo.example.org, name: search, password: xyzzy}")
-    launchpad_file.chmod(0o644)
-    with pytest.raises(UserError, match="chmod 600") as error:
-        OutputStore(str(launchpad_file))
-    assert "xyzzy" not in str(error.value)
