@@ -9,8 +9,9 @@ convex hull), *unique* (match no more stable relaxed structure of the same propo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice, repeat
 from operator import attrgetter
@@ -39,7 +40,7 @@ from gan_htvs.thermodynamics.plausibility import is_plausible
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from gan_htvs.core.candidate import RelaxedStructure
     from gan_htvs.core.chemical_system import Counts, OxidationRanges
@@ -65,6 +66,32 @@ Progress = Callable[[str, int, int], None]
 """Called with the name of the step, the number done and the total."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Size of an evaluation, and limits.
+
+    Parameters
+    ----------
+    n_samples
+        Valid, unique structures requested for each composition.
+    n_relaxed
+        Number of these, at most ``n_samples``, that are relaxed, the first ones. 0: nothing is
+        relaxed, and reference phases are not required.
+    seed
+        Determines all samples.
+    thresholds
+        Energies above hull up to which structures count as stable, eV/atom.
+    max_tries_per_structure
+        Limit on raw samples per requested structure.
+    """
+
+    n_samples: int = 100
+    n_relaxed: int = 20
+    seed: int = 0
+    thresholds: Sequence[float] = THRESHOLDS
+    max_tries_per_structure: int = 200
+
+
 def evaluate(
     proposer: Proposer,
     compositions: Sequence[Counts],
@@ -74,11 +101,7 @@ def evaluate(
     held_out: Dataset | None = None,
     relaxations: Relaxations,
     phases: Sequence[ReferencePhase] | None = None,
-    n_samples: int = 100,
-    n_relaxed: int = 20,
-    seed: int = 0,
-    thresholds: Sequence[float] = THRESHOLDS,
-    max_tries_per_structure: int = 200,
+    settings: EvaluationSettings = EvaluationSettings(),
     on_progress: Progress = lambda _what, _done, _total: None,
 ) -> Evaluation:
     """Evaluate a proposer: validity of its samples, and stability after relaxation.
@@ -100,17 +123,8 @@ def evaluate(
         Relaxes structures and reference phases, and caches the results.
     phases
         Reference phases of the hull, which are not novel either; None: those of the package.
-    n_samples
-        Valid, unique structures requested for each composition.
-    n_relaxed
-        Number of these, at most ``n_samples``, that are relaxed, the first ones. 0: nothing is
-        relaxed, and reference phases are not required.
-    seed
-        Determines all samples.
-    thresholds
-        Energies above hull up to which structures count as stable, eV/atom.
-    max_tries_per_structure
-        Limit on raw samples per requested structure.
+    settings
+        Numbers of structures, seed and limits.
     on_progress
         Called with the step, the number done and the total.
 
@@ -123,7 +137,8 @@ def evaluate(
     system = proposer.system
     if not compositions:
         raise UserError("compositions: the list is empty; name at least one composition.")
-    n_relaxed = min(n_relaxed, n_samples)
+    n_samples, seed, thresholds = settings.n_samples, settings.seed, settings.thresholds
+    n_relaxed = min(settings.n_relaxed, n_samples)
     if phases is None:
         with nullcontext() if n_relaxed else suppress(UserError):
             phases = reference_phases(system.elements)
@@ -141,7 +156,7 @@ def evaluate(
             counts,
             n_samples,
             seed=seed,
-            max_tries_per_structure=max_tries_per_structure,
+            max_tries_per_structure=settings.max_tries_per_structure,
             oxidation_states=oxidation_states,
             on_raw=raw.append,
         )

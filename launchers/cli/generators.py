@@ -138,6 +138,7 @@ def evaluate(
             f"--relax {relax} exceeds --samples {samples}: only {samples} structures per "
             "composition are relaxed."
         )
+    from gan_htvs.evaluation.evaluate import EvaluationSettings
     from launchers.cli.evaluation_tables import note_shortfalls, print_report
     from launchers.local.proposer_evaluation import evaluate_checkpoint
 
@@ -148,9 +149,7 @@ def evaluate(
             campaign,
             against=against or (),
             compositions=compositions or (),
-            n_samples=samples,
-            n_relaxed=relax,
-            seed=seed,
+            settings=EvaluationSettings(n_samples=samples, n_relaxed=relax, seed=seed),
             n_workers=workers,
             workdir=workdir,
             on_progress=progress,

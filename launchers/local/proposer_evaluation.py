@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gan_htvs.campaign.campaign_file import read_campaign, validate_campaign
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from gan_htvs.evaluation.evaluate import EvaluationSettings
     from gan_htvs.evaluation.evaluation_documents import Report
 
 BASELINES = tuple(name for name in ProposerName if name is not ProposerName.GAN)
@@ -32,9 +34,7 @@ def evaluate_checkpoint(
     *,
     against: Sequence[str],
     compositions: Sequence[str],
-    n_samples: int,
-    n_relaxed: int,
-    seed: int,
+    settings: EvaluationSettings,
     n_workers: int,
     workdir: Path,
     on_progress: Callable[[str, int, int], None],
@@ -49,10 +49,8 @@ def evaluate_checkpoint(
         Names of baselines.
     compositions
         Cell formulas; empty: those of the campaign.
-    n_samples, n_relaxed
-        Structures that are sampled and relaxed for each composition.
-    seed
-        Determines all samples.
+    settings
+        Numbers of structures and seed; the other limits are those of the campaign.
     n_workers
         Number of processes for relaxations.
     workdir
@@ -92,6 +90,11 @@ def evaluate_checkpoint(
             "campaign file of the training."
         )
     limits = campaign.thresholds
+    settings = replace(
+        settings,
+        thresholds=(limits.metastable, limits.synthesizable, 0.0),
+        max_tries_per_structure=campaign.sampling.max_tries_per_structure,
+    )
     phases = phases_of(campaign, by_potential=True) if campaign.references.path else None
     evaluations = [
         evaluate(
@@ -102,11 +105,7 @@ def evaluate_checkpoint(
             held_out=held_out,
             relaxations=relaxations,
             phases=phases,
-            n_samples=n_samples,
-            n_relaxed=n_relaxed,
-            seed=seed,
-            thresholds=(limits.metastable, limits.synthesizable, 0.0),
-            max_tries_per_structure=campaign.sampling.max_tries_per_structure,
+            settings=settings,
             on_progress=on_progress,
         )
         for proposer in proposers

@@ -12,7 +12,7 @@ from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.dataset.training_set import Dataset
-from gan_htvs.evaluation.evaluate import evaluate
+from gan_htvs.evaluation.evaluate import EvaluationSettings, evaluate
 from gan_htvs.evaluation.evaluation_documents import Evaluation
 from gan_htvs.proposers.baselines import RandomCells
 from gan_htvs.structures.point_cloud import encode
@@ -122,9 +122,7 @@ def evaluate_samples(*compositions: Counts) -> Evaluation:
         oxidation_states=STATES,
         training=dataset_of(ZINCBLENDE),
         relaxations=FixedRelaxations([]),
-        n_samples=8,
-        n_relaxed=0,
-        seed=3,
+        settings=EvaluationSettings(n_samples=8, n_relaxed=0, seed=3),
     )
 
 
@@ -138,7 +136,5 @@ def evaluation() -> Evaluation:
         training=dataset_of(ZINCBLENDE),
         held_out=dataset_of(CSCL, LEAD_OXIDE),
         relaxations=FixedRelaxations(RESULTS),
-        n_samples=8,
-        n_relaxed=7,
-        seed=3,
+        settings=EvaluationSettings(n_samples=8, n_relaxed=7, seed=3),
     )

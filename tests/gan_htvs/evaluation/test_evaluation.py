@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.evaluation.evaluate import evaluate
+from gan_htvs.evaluation.evaluate import EvaluationSettings, evaluate
 from gan_htvs.evaluation.evaluation_documents import Evaluation, Outcome
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
@@ -109,8 +109,7 @@ def test_number_of_relaxations_is_limited_by_the_number_of_samples(evaluation):
         oxidation_states=STATES,
         training=dataset_of(ZINCBLENDE),
         relaxations=FixedRelaxations(RESULTS[:2]),
-        n_samples=2,
-        n_relaxed=5,
+        settings=EvaluationSettings(n_samples=2, n_relaxed=5),
     )
     assert few.n_relaxed == few.overall.n_relaxed == 2
     assert evaluation.n_relaxed == 7
@@ -146,9 +145,7 @@ def test_charge_balance_uses_decoded_atoms():
         oxidation_states=STATES,
         training=dataset_of(ZINCBLENDE),
         relaxations=FixedRelaxations([]),
-        n_samples=3,
-        n_relaxed=0,
-        max_tries_per_structure=80,
+        settings=EvaluationSettings(n_samples=3, n_relaxed=0, max_tries_per_structure=80),
     )
     cells, rejections = untrained.read_batch((1, 1), np.random.default_rng([0, 1, 1]))
     n = evaluation.draws[0].tried
