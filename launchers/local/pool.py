@@ -45,25 +45,30 @@ class WorkerPool:
         Parent folder of ``launches`` and ``logs``.
     owners
         Owners of the jobs that the workers run.
+
+    Attributes
+    ----------
+    processes
+        The worker processes by number.
     """
 
     size: int
     launchpad_file: Path
     directory: Path
     owners: Sequence[str]
-    _workers: list[psutil.Popen] = field(default_factory=list, init=False)
+    processes: list[psutil.Popen] = field(default_factory=list, init=False)
     _idle_deaths: list[float] = field(default_factory=list, init=False)
 
     def __enter__(self) -> Self:
         """Start the workers."""
         for folder in ("launches", "logs"):
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
-        self._workers = [self._start(number) for number in range(self.size)]
+        self.processes = [self._start(number) for number in range(self.size)]
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop the workers; the next run queues their running jobs again."""
-        stop(self._workers, STOP_SECONDS)
+        stop(self.processes, STOP_SECONDS)
 
     def replace_dead(self, recovery: Recovery) -> None:
         """Restart workers that died, and queue their jobs again.
@@ -73,7 +78,7 @@ class WorkerPool:
         UserError
             If more than ``MAX_IDLE_DEATHS`` workers died without a job.
         """
-        dead = [n for n, worker in enumerate(self._workers) if worker.poll() is not None]
+        dead = [n for n, worker in enumerate(self.processes) if worker.poll() is not None]
         if not dead:
             return
         # Raises if the database is down, which also ends workers.
@@ -84,12 +89,13 @@ class WorkerPool:
         recent = [death for death in self._idle_deaths if now - death < IDLE_DEATHS_SECONDS]
         self._idle_deaths = [*recent, now] if len(dead) > len(lost_jobs) else recent
         if len(self._idle_deaths) > MAX_IDLE_DEATHS:
-            code = self._workers[dead[-1]].returncode
-            raise UserError(f"Workers keep dying (exit code {code}); see {self._log(dead[-1])}.")
+            code, log = self.processes[dead[-1]].returncode, self.log_file(dead[-1])
+            raise UserError(f"Workers keep dying (exit code {code}); see {log}.")
         for number in dead:
-            self._workers[number] = self._start(number)
+            self.processes[number] = self._start(number)
 
-    def _log(self, number: int) -> Path:
+    def log_file(self, number: int) -> Path:
+        """Return the file with the output of a worker."""
         return self.directory / "logs" / f"worker-{number}.log"
 
     def _start(self, number: int) -> psutil.Popen:
@@ -98,7 +104,7 @@ class WorkerPool:
         # One thread per worker: oversubscribed torch is ten times slower.
         share = max(1, len(os.sched_getaffinity(0)) // self.size)
         environment = os.environ | {"OMP_NUM_THREADS": "1", CORES_VARIABLE: str(share)}
-        with self._log(number).open("ab") as log:
+        with self.log_file(number).open("ab") as log:
             # Its own session: Ctrl-C reaches only this process, which then stops the workers.
             return psutil.Popen(
                 [sys.executable, "-m", "launchers.local.worker", *arguments],

@@ -69,7 +69,7 @@ def test_killed_client_does_not_keep_the_server_running(server):
 def test_acknowledged_writes_survive_a_killed_server(server):
     acknowledged = []
     with server.serving(), connected(server) as client:
-        process = psutil.Process(server._process().pid)
+        process = psutil.Process(server.process.pid)
         threading.Timer(1.0, process.kill).start()
         with contextlib.suppress(PyMongoError):
             while True:
@@ -83,12 +83,12 @@ def test_acknowledged_writes_survive_a_killed_server(server):
 
 def test_client_waits_for_busy_server(server):
     with server.serving():
-        process = server._process()
+        process = server.process
         process.suspend()
         threading.Timer(1.5, process.resume).start()
         with server.serving(), connected(server) as client:
             client.admin.command("ping")
-        assert server._process() == process
+        assert server.process == process
 
 
 def test_lost_signal_is_repeated(server, monkeypatch):
@@ -103,7 +103,7 @@ def test_lost_signal_is_repeated(server, monkeypatch):
     monkeypatch.setattr(psutil.Process, "terminate", lose_first)
     start = time.monotonic()
     with server.serving():
-        process = server._process()
+        process = server.process
     assert len(signals) > 1
     assert not process.is_running()
     assert time.monotonic() - start < STOP_TIMEOUT
@@ -111,7 +111,7 @@ def test_lost_signal_is_repeated(server, monkeypatch):
 
 def test_hanging_server_is_a_user_error(server, monkeypatch):
     with server.serving():
-        process = server._process()
+        process = server.process
         process.suspend()
         monkeypatch.setattr("launchers.launchpad.embedded.START_TIMEOUT", 0.1)
         with pytest.raises(UserError, match=f"process {process.pid}"):

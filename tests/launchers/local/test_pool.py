@@ -46,8 +46,8 @@ def pool(tmp_path, monkeypatch):
 
 def kill(workers, *numbers):
     for number in numbers:
-        workers._workers[number].kill()
-        workers._workers[number].wait()
+        workers.processes[number].kill()
+        workers.processes[number].wait()
 
 
 def test_workers_that_die_with_their_jobs_are_replaced(pool):
@@ -55,7 +55,7 @@ def test_workers_that_die_with_their_jobs_are_replaced(pool):
     with pool(5) as workers:
         kill(workers, *range(5))
         workers.replace_dead(recovery)
-        assert [worker.poll() for worker in workers._workers] == [None] * 5
+        assert [worker.poll() for worker in workers.processes] == [None] * 5
     assert recovery.repaired == list("abcde")
 
 
@@ -63,7 +63,7 @@ def test_idle_workers_that_die_together_are_replaced(pool):
     with pool(5) as workers:
         kill(workers, *range(5))
         workers.replace_dead(Recovery("a job"))
-        assert [worker.poll() for worker in workers._workers] == [None] * 5
+        assert [worker.poll() for worker in workers.processes] == [None] * 5
 
 
 def test_workers_that_die_repeatedly_without_a_job_are_a_user_error(pool):
@@ -89,9 +89,9 @@ def test_old_deaths_are_not_counted(pool, monkeypatch):
 def test_worker_that_ignores_sigterm_is_killed(pool, monkeypatch):
     monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
     with pool(1, STUBBORN) as workers:
-        while not workers._log(0).read_text():
-            assert workers._workers[0].poll() is None
-    assert workers._workers[0].returncode == -9
+        while not workers.log_file(0).read_text():
+            assert workers.processes[0].poll() is None
+    assert workers.processes[0].returncode == -9
 
 
 @pytest.mark.parametrize(("size", "share"), [(1, "8"), (3, "2"), (8, "1"), (20, "1")])

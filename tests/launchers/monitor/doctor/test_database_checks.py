@@ -33,7 +33,7 @@ def test_checks_do_not_change_an_embedded_database(
         ):
             assert finding.severity is Severity.OK
     settings = LaunchpadFile.read(launchpad_file)
-    assert EmbeddedServer(settings.embedded_storage, settings.port)._process() is None
+    assert EmbeddedServer(settings.embedded_storage, settings.port).process is None
     with open_databases(launchpad_file) as databases:
         db = databases.launchpad().db
         assert {name: db[name].count_documents({}) for name in db.list_collection_names()} == (
