@@ -5,17 +5,3 @@
 * ``registry``, ``units``, ``feeder``: campaigns and their workflows
 * ``jobs``, ``workers``, ``batch_system``, ``locks``: queued jobs and the processes that run them
 """
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "database": ["Databases", "open_databases"],
-        "embedded": ["EmbeddedServer"],
-        "feeder": ["Feeder"],
-        "jobs": ["CampaignLaunchPad", "QueuedJob"],
-        "launchpad_file": ["LaunchpadFile"],
-        "units": ["CampaignUnits"],
-    },
-)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from maggma.utils import grouper
@@ -49,12 +49,10 @@ def build_candidates(
     ``on_progress`` is called with the kind of items, the number done and the total.
     """
     candidate_builder, stability_builder = builders(databases)
-    with ExitStack() as stack:
-        mapping: Callable[..., Iterable[Any]] = map
-        if n_workers > 1:
-            context = multiprocessing.get_context("spawn")
-            executor = ProcessPoolExecutor(n_workers, mp_context=context)
-            mapping = stack.enter_context(executor).map
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(n_workers, context) if n_workers > 1 else nullcontext()
+    with pool as executor:
+        mapping = executor.map if executor else map
         run_builder(candidate_builder, "candidates", on_progress, mapping)
         run_builder(stability_builder, "formulas", on_progress, mapping)
     stability_builder.settle()

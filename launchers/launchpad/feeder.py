@@ -18,15 +18,16 @@ from flows.routing import spec_of
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import Step
 from launchers.launchpad.database import Databases
+from launchers.launchpad.jobs import ENDED_STATES
 from launchers.launchpad.registry import submissions, workflows_at_once_of
-from launchers.launchpad.units import CampaignUnits, Chunk
+from launchers.launchpad.units import CampaignUnits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.jobs import CampaignLaunchPad
-    from launchers.launchpad.units import Unit
+    from launchers.launchpad.units import Chunk, Unit
 
 BATCH = 10
 """Number of workflows added in one request."""
@@ -173,8 +174,9 @@ class Feeder:
         bound = workflows_at_once_of(self.databases, name)
         room = max(0, bound - self.launchpad.n_open_workflows(name))
         ready = [*shared, *bounded[:room]]
+        open_candidates = self.launchpad.candidates(name, except_states=ENDED_STATES)
         backlog = Backlog(
-            queued=len(queued) + self.launchpad.n_open_candidates(name),
+            queued=len(queued) + len(open_candidates),
             ready=len(ready),
             later=len(bounded[room:]),
             waiting=0 if can_start else len(compositions),
@@ -188,10 +190,7 @@ class Feeder:
         """
         _, ready = self._plan()
         for part in ready:
-            if isinstance(part, Chunk):
-                yield self.units.candidate_unit(part, self.databases)
-            else:
-                yield self.units.unit(part)
+            yield self.units.unit(part, self.databases)
 
 
 def feed_all(databases: Databases, owner: str | None = None) -> int:

@@ -23,7 +23,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 
 from gan_htvs.core.environment import temporary_values
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.settings import first_message, read_mapping
+from gan_htvs.core.settings import first_problem, read_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,20 +113,17 @@ def checked_settings(path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
     settings = {key: value for key, value in settings.items() if key not in UNUSED}
     defaults = {key: value for key, value in defaults.items() if key == key.upper()}
     fields: dict[str, Any] = {
-        key: (_type_of(key, default), default)
+        key: (_type_of(key, default), None)
         for key, default in (defaults | {"ADD_USER_PACKAGES": []}).items()
     }
-    model = create_model("FireWorks", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    # Without the values, which may contain credentials.
+    config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
     try:
-        model.model_validate(settings)
+        create_model("FireWorks", __config__=config, **fields).model_validate(settings)
     except ValidationError as error:
-        key = str(error.errors()[0]["loc"][0])
-        value = settings.get(key)
-        # A mapping, a list or an unknown setting may contain credentials.
-        is_plain = key in fields and not isinstance(value, (dict, list))
         raise UserError(
-            f"{path}: {key}{f' ({value!r:.40})' if is_plain else ''}: {first_message(error)} "
-            f"(FireWorks {version('fireworks')}); correct or delete it."
+            f"{path}: {first_problem(error)} (FireWorks {version('fireworks')}); correct or "
+            "delete it."
         ) from None
     return settings
 

@@ -46,6 +46,7 @@ POLLS_UNTIL_WARNING = 25
 """Number of polls after which a process that waits for another feeder logs a warning."""
 
 ACTIVE_STATES = ("READY", "RESERVED", "RUNNING")
+ENDED_STATES = ("COMPLETED", "ARCHIVED", "FIZZLED", "DEFUSED")
 
 AFTER_GATES = (Step.HYBRID.value, Step.BAND_GAP.value, Step.GATE.value)
 """Steps of the jobs that a gate queues: the band gap and the verdict that includes it."""
@@ -169,16 +170,11 @@ class CampaignLaunchPad(LaunchPad):
             {"spec.campaign": campaign, "spec.step": Step.RELEASE.value} | unfinished
         )
 
-    def n_open_candidates(self, campaign: str) -> int:
-        """Count the candidates whose evaluation is queued or running."""
-        unfinished = {"state": {"$nin": ["COMPLETED", "ARCHIVED", "FIZZLED", "DEFUSED"]}}
-        query = {"spec.campaign": campaign, "spec.step": Step.GATE.value} | unfinished
-        return len(self.fireworks.distinct("spec.candidate_id", query))
-
-    def evaluated(self, campaign: str) -> list[str]:
-        """Return the ids of candidates with a gate job."""
+    def candidates(self, campaign: str, *, except_states: Sequence[str]) -> list[str]:
+        """Return the ids of candidates with a gate job that is in none of these states."""
         gates = {"spec.campaign": campaign, "spec.step": Step.GATE.value}
-        return self.fireworks.distinct("spec.candidate_id", gates | {"state": {"$ne": "ARCHIVED"}})
+        others = {"state": {"$nin": list(except_states)}}
+        return self.fireworks.distinct("spec.candidate_id", gates | others)
 
     @contextmanager
     def sole_feeder(self) -> Iterator[Callable[[list[str]], None]]:
@@ -189,14 +185,14 @@ class CampaignLaunchPad(LaunchPad):
         """
         leases = self.db["feeders"]
         lease = {"_id": "lease"}
-        unused: dict[str, Any] = {"holder": "", "until": _EPOCH}
+        unused: dict[str, Any] = {"holder": "", "until": _EPOCH, "adding": []}
         leases.update_one(lease, {"$setOnInsert": unused}, upsert=True)
         mine = lease | {"holder": uuid4().hex}
         worker = this_worker().model_dump(mode="json", exclude={"versions"})
         for n_polls in count():
             previous = leases.find_one(lease) or unused
             now = datetime.now(UTC)
-            if as_utc(previous["until"]) < now or _is_dead(previous.get("worker")):
+            if as_utc(previous["until"]) < now or _has_ended(previous["worker"]):
                 taken = leases.update_one(
                     lease | {"holder": previous["holder"]},
                     {"$set": mine | {"worker": worker, "until": now + LEASE}},
@@ -206,7 +202,7 @@ class CampaignLaunchPad(LaunchPad):
             if n_polls == POLLS_UNTIL_WARNING:
                 self.m_logger.warning("another process queues workflows; waiting for it")
             time.sleep(LEASE_POLL_SECONDS)
-        self._delete_incomplete(previous.get("adding", []))
+        self._delete_incomplete(previous["adding"])
 
         def record(keys: list[str]) -> None:
             until = datetime.now(UTC) + LEASE
@@ -241,8 +237,7 @@ class CampaignLaunchPad(LaunchPad):
 
     def is_busy(self, owners: Sequence[str]) -> bool:
         """Return whether any job is running or can run."""
-        active = {"state": {"$in": list(ACTIVE_STATES)}}
-        return self.fireworks.find_one(owned_by(owners) | active, {"_id": 1}) is not None
+        return any(state in ACTIVE_STATES for _, state in self.states(owners))
 
     def jobs(
         self,
@@ -269,15 +264,13 @@ class CampaignLaunchPad(LaunchPad):
         criteria |= owned_by(owners) if owners is not None else {}
         criteria |= {"state": {"$in": list(states)}} if states else {}
         criteria |= {"spec.step": {"$in": list(steps)}} if steps else {}
-        found_jobs = self.fireworks.find(criteria, _JOB_FIELDS)
-        documents = sorted(found_jobs, key=itemgetter("fw_id"))
-        last = [max(document["launches"]) for document in documents if document["launches"]]
+        documents = sorted(self.fireworks.find(criteria, _JOB_FIELDS), key=itemgetter("fw_id"))
+        last = [max(document["launches"], default=None) for document in documents]
         cursor = self.launches.find({"launch_id": {"$in": last}}, _LAUNCH_FIELDS)
         launches = {launch["launch_id"]: launch for launch in cursor}
-        last_launches = [launches.get(max(doc["launches"], default=None)) for doc in documents]
         return [
-            QueuedJob.model_validate(document | {"launch": launch})
-            for document, launch in zip(documents, last_launches, strict=True)
+            QueuedJob.model_validate(document | {"launch": launches.get(launch_id)})
+            for document, launch_id in zip(documents, last, strict=True)
         ]
 
     def refresh(self, fw_id: int) -> None:
@@ -290,29 +283,21 @@ class CampaignLaunchPad(LaunchPad):
         Band-gap jobs that were added by dependent gates are deleted first, because each gate adds
         a new one when it runs again, and the old one would store an outdated verdict.
         """
-        workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
-        if gaps := self._gaps_after(fw_id, workflow.links):
-            with WFLock(self, fw_id):
-                workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
-                workflow.links = Workflow.Links(
-                    {
-                        node: [child for child in children if child not in gaps]
-                        for node, children in workflow.links.items()
-                        if node not in gaps
-                    }
-                )
+        with WFLock(self, fw_id):
+            workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
+            graph = nx.DiGraph(dict(workflow.links))
+            if gaps := self._gaps_after(fw_id, graph):
+                graph.remove_nodes_from(gaps)
+                workflow.links = Workflow.Links(nx.to_dict_of_lists(graph))
                 for gap in gaps:
                     del workflow.id_fw[gap], workflow.fw_states[gap]
-                self.workflows.replace_one(
-                    {"nodes": fw_id}, workflow.to_db_dict() | {"locked": True}
-                )
+                updated = workflow.to_db_dict() | {"locked": True}
+                self.workflows.replace_one({"nodes": fw_id}, updated)
                 self.fireworks.delete_many({"fw_id": {"$in": gaps}})
-        rerun: list[int] = super().rerun_fw(fw_id, *args, **kwargs)
-        return rerun
+        return list(super().rerun_fw(fw_id, *args, **kwargs))
 
-    def _gaps_after(self, fw_id: int, links: Mapping[int, Sequence[int]]) -> list[int]:
+    def _gaps_after(self, fw_id: int, graph: nx.DiGraph[int]) -> list[int]:
         """Return the jobs added by gates that depend on a job, or by the job itself."""
-        graph = nx.DiGraph(dict(links))
         dependent = {fw_id, *nx.descendants(graph, fw_id)}
         jobs = self.fireworks.find(
             {"fw_id": {"$in": sorted(dependent)}}, {"fw_id": 1, "spec.step": 1}
@@ -348,9 +333,6 @@ def owned_by(owners: Sequence[str]) -> dict[str, Any]:
     return {"spec.campaign": {"$in": list(owners)}}
 
 
-def _is_dead(worker: dict[str, Any] | None) -> bool:
+def _has_ended(feeder: dict[str, Any]) -> bool:
     """Return whether a feeder ran on this machine and its process has ended."""
-    if worker is None:
-        return False
-    no_queue = BatchQueue(system=None)
-    return Worker.model_validate(worker).liveness(no_queue) is Liveness.DEAD
+    return Worker.model_validate(feeder).liveness(BatchQueue(system=None)) is Liveness.DEAD

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from graphlib import TopologicalSorter
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,10 +35,10 @@ class Locks:
         self._locked: dict[tuple[Any, str], tuple[float, dict[str, Any]]] = {}
         """Time of the first scan and workflow, by id and time of the last update."""
 
-    def scan(self, query: Mapping[str, Any] = MappingProxyType({})) -> int:
+    def scan(self, query: Mapping[str, Any] | None = None) -> int:
         """Read the locked workflows that match, and return their number."""
         now = time.monotonic()
-        locked = {"locked": {"$exists": True}, **query}
+        locked = {"locked": {"$exists": True}, **(query or {})}
         before, self._locked = self._locked, {}
         for workflow in self._launchpad.workflows.find(locked, WORKFLOW_FIELDS):
             lock = workflow["_id"], str(workflow["updated_on"])
@@ -59,7 +58,7 @@ class Locks:
             self.finish(workflow)
 
     def wait_for_stale(
-        self, seconds: float, query: Mapping[str, Any] = MappingProxyType({})
+        self, seconds: float, query: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
         """Wait until each present lock is released or stale; return the workflows with stale locks.
 

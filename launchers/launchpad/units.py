@@ -21,11 +21,9 @@ from flows.references import reference_survivors
 from gan_htvs.core.document import decode
 from gan_htvs.core.hashing import content_uuid
 from gan_htvs.core.stages import Step
-from gan_htvs.prescreen.documents import Survivor
+from gan_htvs.prescreen.documents import Selection, Survivor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
 
@@ -98,22 +96,15 @@ class CampaignUnits:
         flows = [self.flows.screen(formula) for formula in compositions_of(self.campaign)]
         return {str(flow.output.uuid): flow for flow in flows}
 
-    @cached_property
-    def own(self) -> list[Survivor]:
-        """Structures provided by the user, which are evaluated without a selection."""
-        return [Survivor(proposal=proposal) for proposal in own_proposals(self.campaign)]
-
-    def unit(self, key: str) -> Unit:
-        """Return the unit of stage one with this key."""
-        if key in self.shared:
-            return Unit(key, self.shared[key], releases=key)
-        return Unit(key, self.compositions[key], releases=self.campaign.name)
-
-    def candidate_unit(self, chunk: Chunk, databases: Databases) -> Unit:
-        """Return the unit of stage two that evaluates the candidates of a chunk."""
-        key = content_uuid("candidates", self.campaign.name, self.references, *chunk.ids)
-        survivors = self.survivors(chunk, databases)
-        return Unit(key, self.flows.candidates(survivors), releases=self.campaign.name)
+    def unit(self, part: str | Chunk, databases: Databases) -> Unit:
+        """Return the unit of stage one with a key, or that of stage two with a chunk."""
+        name = self.campaign.name
+        if isinstance(part, Chunk):
+            key = content_uuid("candidates", name, self.references, *part.ids)
+            return Unit(key, self.flows.candidates(self.survivors(part, databases)), name)
+        if part in self.shared:
+            return Unit(part, self.shared[part], releases=part)
+        return Unit(part, self.compositions[part], releases=name)
 
     def chunks(self, databases: Databases) -> list[Chunk]:
         """Return the survivors and reference phases without a verdict and without a gate job.
@@ -127,23 +118,26 @@ class CampaignUnits:
                 {"uuid": {"$in": list(self.compositions)}},
                 ["uuid", "output.survivors.proposal.candidate_id"],
             )
-            survivors = {doc["uuid"]: doc["output"]["survivors"] for doc in selections}
+            ids = {
+                document["uuid"]: [
+                    survivor["proposal"]["candidate_id"]
+                    for survivor in document["output"]["survivors"]
+                ]
+                for document in selections
+            }
             with_verdict = outputs.distinct(
                 "metadata.candidate_id",
                 {"metadata.campaign": self.campaign.name, "metadata.step": Step.GATE.value},
             )
-        evaluated = {*with_verdict, *databases.launchpad().evaluated(self.campaign.name)}
-        sources: dict[str, Iterable[str]] = {
-            self.references: [
-                survivor.proposal.candidate_id for survivor in self._reference_survivors(databases)
-            ]
-        }
-        for key in self.compositions:
-            of_composition = survivors.get(key, ())
-            sources[key] = [item["proposal"]["candidate_id"] for item in of_composition]
+        launchpad = databases.launchpad()
+        with_gate = launchpad.candidates(self.campaign.name, except_states=["ARCHIVED"])
+        evaluated = {*with_verdict, *with_gate}
+        survivors = self._reference_survivors(databases)
+        ids[self.references] = [survivor.proposal.candidate_id for survivor in survivors]
         chunks = []
-        for source, ids in sources.items():
-            unevaluated = [name for name in dict.fromkeys(ids) if name not in evaluated]
+        for source in (self.references, *self.compositions):
+            of_source = dict.fromkeys(ids.get(source, ()))
+            unevaluated = [name for name in of_source if name not in evaluated]
             evaluated.update(unevaluated)
             chunks += [Chunk(source, part) for part in grouper(unevaluated, CHUNK)]
         return chunks
@@ -155,9 +149,7 @@ class CampaignUnits:
         else:
             with databases.store("outputs", key="uuid") as outputs:
                 selection = outputs.query_one({"uuid": chunk.source}, ["output"])["output"]
-            survivors = [
-                Survivor.model_validate(decode(survivor)) for survivor in selection["survivors"]
-            ]
+            survivors = Selection.model_validate(decode(selection)).survivors
         return [item for item in survivors if item.proposal.candidate_id in chunk.ids]
 
     def _reference_survivors(self, databases: Databases) -> list[Survivor]:
@@ -165,4 +157,5 @@ class CampaignUnits:
         with databases.job_store() as store:
             relaxed = find_and_resolve_references(self.flows.relaxed_references, store)
         phases = reference_survivors(self.campaign, relaxed, self.flows.level_of_theory)
-        return [*phases, *self.own]
+        own = [Survivor(proposal=proposal) for proposal in own_proposals(self.campaign)]
+        return [*phases, *own]

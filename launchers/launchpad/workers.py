@@ -138,11 +138,10 @@ def mark_children(worker: Worker) -> None:
 
 def worker_of_launch(launch: Mapping[str, Any] | None) -> Worker | None:
     """Return the worker of a launch; None if FireWorks' own commands launched it."""
-    env = (((launch or {}).get("fworker") or {}).get("env")) or {}
-    try:
-        return Worker.model_validate(env.get("worker"))
-    except ValidationError:
-        return None
+    fworker = (launch or {}).get("fworker") or {}
+    with suppress(KeyError, ValidationError):
+        return Worker.model_validate(fworker["env"]["worker"])
+    return None
 
 
 def stop_at_once(signum: int, _frame: FrameType | None) -> None:

@@ -25,11 +25,10 @@ from launchers.monitor.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
-    from launchers.launchpad.jobs import CampaignLaunchPad
 
 POLL_SECONDS = 1.0
 IDLE_POLLS = 2
@@ -81,8 +80,11 @@ def run_campaign(
 
         def show(states: Counter[tuple[str, str]]) -> None:
             progress.show_jobs(states)
-            if states[Step.TRAIN, "RUNNING"]:
-                _show_training(launchpad, owners, progress, max_steps)
+            for job in launchpad.jobs(owners, states=["RUNNING"], steps=[Step.TRAIN]):
+                entry = latest_entry(Path(job.launch["launch_dir"])) if job.launch else None
+                if entry is not None:
+                    step = int(entry["step"])
+                    progress("training steps", step, max_steps, format_losses(entry))
 
         _work(recovery, pool, feeder.feed, show)
         if missing := feeder.backlog().missing:
@@ -114,19 +116,6 @@ def _recover(campaign: Campaign, databases: Databases, feeder: Feeder, recovery:
             f"Jobs of this campaign are running on other machines ({', '.join(workers)}); if these "
             "have died, run `gan-htvs recover --silent-for 0` to queue their jobs again."
         )
-
-
-def _show_training(
-    launchpad: CampaignLaunchPad,
-    owners: Sequence[str],
-    progress: console.WorkProgress,
-    max_steps: int,
-) -> None:
-    """Show steps and losses of the trainings that run on this machine."""
-    for job in launchpad.jobs(owners, states=["RUNNING"], steps=[Step.TRAIN]):
-        entry = latest_entry(Path(job.launch["launch_dir"])) if job.launch else None
-        if entry is not None:
-            progress("training steps", int(entry["step"]), max_steps, format_losses(entry))
 
 
 def _work(

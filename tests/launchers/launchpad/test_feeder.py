@@ -172,17 +172,6 @@ def test_candidates_are_queued_before_more_compositions(databases):
     assert candidates(feeder) == [["a"]]
 
 
-def test_candidate_with_verdict_is_not_evaluated_again(databases):
-    feeder = feeder_of(databases)
-    store_shared(feeder)
-    gate = {"campaign": "mg-o", "step": "gate", "candidate_id": "a"}
-    with databases.store("outputs", key="uuid") as outputs:
-        outputs.update([{"uuid": "gate of a", "index": 1, "metadata": gate, "output": {}}])
-    store_selection(feeder, 0, ["a", "b"])
-    feeder.feed()
-    assert candidates(feeder) == [["b"]]
-
-
 @pytest.mark.parametrize("names_of_survivors", [(), tuple(f"{n:03d}" for n in range(CHUNK + 1))])
 def test_concurrent_feeders_queue_nothing_twice(databases, names_of_survivors):
     feeder = feeder_of(databases, workflows_at_once=3)

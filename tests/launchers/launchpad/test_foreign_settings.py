@@ -101,7 +101,7 @@ def n_jobs(launchpad):
         ("PROFILE_ROCKETS: true", "PROFILE_ROCKETS"),
         ("ping_time_secs: 300", "ping_time_secs"),
         ("FWData: 1", "FWData"),
-        ("PING_TIME_SECS: 5 min", "5 min"),
+        ("PING_TIME_SECS: 5 min", "PING_TIME_SECS"),
         ("RUN_EXPIRATION_SECS: null", "RUN_EXPIRATION_SECS"),
         ("REMOVE_USELESS_DIRS: 3", "REMOVE_USELESS_DIRS"),
         ("QUEUE_RETRY_ATTEMPTS: true", "QUEUE_RETRY_ATTEMPTS"),

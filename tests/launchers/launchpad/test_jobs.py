@@ -45,23 +45,10 @@ def test_lease_of_living_feeder_is_waited_for(launchpad, monkeypatch):
         submit(launchpad, [unit("a")], SEARCH)
 
 
-def test_training_has_the_highest_priority(launchpad):
-    training = labeled(add(1, 2), Step.TRAIN)
-    submit(launchpad, [unit("a"), Unit("b", Flow([training])), unit("c")], SEARCH)
-    first, _ = launchpad.checkout_fw(worker_of(["search"]), "/tmp")
-    assert first.spec["step"] == "train"
-
-
 def test_initializing_again_keeps_queued_jobs(launchpad):
     submit(launchpad, [unit("a")], SEARCH)
     launchpad.initialize()
     assert launchpad.is_busy(["search"])
-
-
-def test_jobs_do_not_contain_a_store(launchpad):
-    submit(launchpad, [unit("a")], SEARCH)
-    task = launchpad.fireworks.find_one()["spec"]["_tasks"][0]
-    assert task["store"] is None
 
 
 def test_workers_run_only_jobs_of_their_owners(launchpad):
