@@ -215,6 +215,11 @@ class EngineSettings(Settings):
         return self
 
     @property
+    def runs_vasp(self) -> bool:
+        """Whether VASP computes energies or band gaps."""
+        return "vasp" in (self.energy.name, self.band_gap.name)
+
+    @property
     def potential(self) -> PotentialSettings:
         """Settings of the interatomic potential that relaxes, before or instead of VASP.
 

@@ -22,8 +22,10 @@ from launchers.cli.common import (
     Workdir,
     Workers,
     command,
+    open_databases,
     path_argument,
     path_option,
+    read_campaign,
     write_template,
     write_text,
 )
@@ -32,8 +34,6 @@ from launchers.console import output as console
 from launchers.console.quantities import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
 
@@ -51,14 +51,11 @@ def demo(
     Needs no GPU, VASP, MongoDB or API key. If there is no my_launchpad.yaml, this command writes
     one for the embedded database.
     """
-    from gan_htvs.campaign.campaign_file import read_campaign
-
     if not launchpad.exists():
         write_template("my_launchpad.yaml", launchpad)
-    with resources.as_file(
-        resources.files("launchers.cli") / "templates" / "demo.yaml"
-    ) as campaign_file:
-        _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
+    template = resources.files("launchers.cli") / "templates" / "demo.yaml"
+    with resources.as_file(template) as campaign_file:
+        _run_here(read_campaign(campaign_file), launchpad, workdir, workers)
 
 
 @command("init my-search", "init --system Ca-Mn-O my-search")
@@ -93,9 +90,7 @@ def run(
     workers: Workers = N_CORES,
 ) -> None:
     """Run a campaign on this machine, or resume an interrupted run."""
-    from gan_htvs.campaign.campaign_file import read_campaign
-
-    _run_with_programs(read_campaign(campaign_file), launchpad, workdir, workers)
+    _run_here(read_campaign(campaign_file), launchpad, workdir, workers)
 
 
 @command("evaluate-structures my-cifs --name mine --band-gap none")
@@ -121,7 +116,7 @@ def evaluate_structures(
         console.note(f"{label}: skipped: {reason}.")
     if not launchpad.exists():
         write_template("my_launchpad.yaml", launchpad)
-    _run_with_programs(campaign, launchpad, workdir, workers)
+    _run_here(campaign, launchpad, workdir, workers)
 
 
 @command("submit campaign.yaml --dry-run", "submit campaign.yaml", "qlaunch")
@@ -150,11 +145,8 @@ def submit(
     exists, and each finished workflow queues further ones. Submitting a campaign again queues only
     missing work.
     """
-    from gan_htvs.campaign.campaign_file import read_campaign
-
     campaign = read_campaign(campaign_file)
     from launchers.cli.plan_tables import print_plan, submit_and_print
-    from launchers.launchpad.database import open_databases
 
     reason = _reason_against_vasp(campaign)
     with open_databases(launchpad) as databases:
@@ -196,8 +188,6 @@ def rehearse(
     or POTCARs. Its numbers are not results. It has a separate database, which other commands read
     only with --launchpad.
     """
-    from gan_htvs.campaign.campaign_file import read_campaign
-
     campaign = read_campaign(campaign_file)
     from launchers.cli.plan_tables import print_counts
     from launchers.rehearsal.counts import read_counts
@@ -209,19 +199,20 @@ def rehearse(
     _reason_against_vasp(rehearsal)
     folder = workdir / campaign.name
     launchpad = own_launchpad(folder)
-
-    def conclude(databases: Databases) -> None:
-        print_counts(read_counts(databases))
-        console.note(
-            "A stand-in replaced VASP: the numbers above are not results. List the candidates of "
-            f"this rehearsal with `gan-htvs candidates -l {launchpad}`; `status`, `show` and "
-            "`retry` take the same option."
-        )
-
     failures = ",".join(fail) if fail else None
     parse_shares(failures or "", source="--fail")
-    with stand_in(folder / "potcars", *potcars_of(rehearsal), failures):
-        _run(rehearsal, launchpad, workdir, workers, conclude)
+    with (
+        stand_in(folder / "potcars", *potcars_of(rehearsal), failures),
+        open_databases(launchpad) as databases,
+    ):
+        exit_code = _run(rehearsal, databases, launchpad, workdir, workers)
+        print_counts(read_counts(databases))
+    console.note(
+        "A stand-in replaced VASP: the numbers above are not results. List the candidates of "
+        f"this rehearsal with `gan-htvs candidates -l {launchpad}`; `status`, `show` and "
+        "`retry` take the same option."
+    )
+    raise typer.Exit(exit_code)
 
 
 @command("retry mg-mn-o --dry-run", "retry mg-mn-o --reason 'max_seconds'")
@@ -239,9 +230,9 @@ def retry(
     the jobs: run them with `gan-htvs run` or the workers of your cluster.
     """
     from launchers.launchpad.builders import build_candidates
-    from launchers.launchpad.database import open_databases
     from launchers.launchpad.registry import registered
     from launchers.monitor.failed_calculations import failed_calculations, queue_again, raised_jobs
+    from launchers.monitor.status.status_document import count_failures
 
     with open_databases(launchpad) as databases:
         settings = registered(databases, campaign)
@@ -254,8 +245,14 @@ def retry(
                 f"--reason {reason!r}: no failed job has such a reason ({len(all_failed)} "
                 "searched); omit it to list all reasons."
             )
-        console.print_failures(failed)
-        if failed and not dry_run:
+        if not failed:
+            typer.echo("No failed calculations.")
+            return
+        counts = count_failures("job", ((f.step, f.reason, f.folder or "-") for f in failed))
+        rows = [(count.step, count.reason, count.example, count.n) for count in counts]
+        head = ("step", "reason", "example", "failed")
+        console.out.print(console.grid_table(console.Grid(None, head, rows)))
+        if not dry_run:
             queue_again(databases.launchpad(), failed)
             typer.echo(f"{counted(len(failed), 'job')} queued again; run them with `gan-htvs run`.")
 
@@ -269,57 +266,36 @@ def settings() -> None:
     typer.echo(as_markdown(settings_of(Campaign)))
 
 
-def _run_with_programs(campaign: Campaign, launchpad: Path, workdir: Path, workers: int) -> None:
+def _run_here(campaign: Campaign, launchpad: Path, workdir: Path, workers: int) -> None:
     """Run a campaign, unless it needs VASP and VASP cannot run on this machine."""
-    from launchers.launchpad.database import LaunchpadFile
+    from launchers.launchpad.launchpad_file import LaunchpadFile
 
-    LaunchpadFile.read(launchpad)
+    LaunchpadFile.read(launchpad)  # before the slow imports
     if (reason := _reason_against_vasp(campaign)) is not None:
         raise UserError(f"nothing was queued, because VASP cannot run here: {reason}.")
-    _run(campaign, launchpad, workdir, workers)
+    with open_databases(launchpad) as databases:
+        raise typer.Exit(_run(campaign, databases, launchpad, workdir, workers))
 
 
 def _run(
-    campaign: Campaign,
-    launchpad: Path,
-    workdir: Path,
-    workers: int,
-    conclude: Callable[[Databases], None] = lambda _: None,
-) -> None:
-    # Imported here, because --help and errors in files must not wait for torch.
-    from gan_htvs.potentials.calculators import SHIPPED, weights_file
-    from launchers.launchpad.database import open_databases
-
-    if campaign.prescreen is not None:
-        for relaxation in campaign.prescreen.potentials(campaign.engines):
-            if relaxation.name in SHIPPED:
-                weights_file(relaxation.name)
-    from launchers.cli import campaign_summary as summary
+    campaign: Campaign, databases: Databases, launchpad: Path, workdir: Path, workers: int
+) -> int:
+    """Run a campaign and print its summary; return the exit code."""
+    from launchers.cli.campaign_summary import print_heading, print_summary
     from launchers.local.run import run_campaign
 
-    summary.print_heading(campaign)
-    with open_databases(launchpad) as databases:
-        with console.WorkProgress() as progress:
-            run_campaign(
-                campaign,
-                databases,
-                launchpad_file=launchpad,
-                directory=workdir / campaign.name,
-                n_workers=workers,
-                progress=progress,
-            )
-        failed = summary.print_summary(campaign, databases, launchpad)
-        conclude(databases)
-    if failed:
-        raise typer.Exit(EXIT_FAILURE)
+    print_heading(campaign)
+    directory = workdir / campaign.name
+    with console.WorkProgress() as progress:
+        run_campaign(campaign, databases, launchpad, directory, workers, progress)
+    return EXIT_FAILURE if print_summary(campaign, databases, launchpad) else 0
 
 
 def _reason_against_vasp(campaign: Campaign) -> str | None:
     """Check settings and reference phases; return the reason why VASP cannot run here, if any."""
-    from launchers.monitor.doctor.phases import reference_phases
-    from launchers.monitor.doctor.vasp_checks import check_settings, unavailable_reason
+    from launchers.monitor.doctor.diagnosis import reference_phases
+    from launchers.monitor.doctor.vasp_checks import unavailable_reason
 
-    check_settings(campaign)
     finding = reference_phases(campaign)
     if finding.severity == "warning":
         console.note(f"{finding.what}: {finding.fix}.")

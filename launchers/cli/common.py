@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import resources
@@ -19,6 +20,10 @@ from gan_htvs.core.files import write_atomically
 from launchers.console import output as console
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from gan_htvs.campaign.model import Campaign
+    from launchers.launchpad.database import Databases
     from launchers.monitor.findings import Finding
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -121,12 +126,28 @@ N_CORES = len(os.sched_getaffinity(0))
 WORKDIR_DEFAULT = Path("gan_htvs_data/runs")
 
 
+def open_databases(launchpad: Path) -> AbstractContextManager[Databases]:
+    """Open the databases of a launchpad file; imported here because --help must not wait."""
+    from launchers.launchpad import database
+
+    return database.open_databases(launchpad)
+
+
+def read_campaign(campaign_file: Path) -> Campaign:
+    """Read a campaign file; imported here because --help must not wait."""
+    from gan_htvs.campaign import campaign_file as files
+
+    return files.read_campaign(campaign_file)
+
+
 def conclude(findings: Sequence[Finding], *, as_json: bool, strict: bool) -> None:
     """Print findings and exit with an error if one is a failure, or with ``strict`` a warning."""
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
-        console.print_findings(findings)
+        console.out.print(console.findings_table(findings))
+        counts = Counter(finding.severity for finding in findings)
+        console.out.print(", ".join(f"{n} {severity}" for severity, n in counts.most_common()))
     bad = ("failure", "warning") if strict else ("failure",)
     if any(finding.severity in bad for finding in findings):
         raise typer.Exit(EXIT_FAILURE)

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from gan_htvs.core.errors import UserError
-from launchers.cli.common import LAUNCHPAD_DEFAULT, Launchpad, command
+from launchers.cli.common import LAUNCHPAD_DEFAULT, Launchpad, command, open_databases
 from launchers.console import output as console
 
 PASSED_THROUGH: dict[str, Any] = {
@@ -56,8 +56,6 @@ def rlaunch(context: typer.Context) -> None:
 @command("database")
 def database(launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
     """Keep the embedded database running until Ctrl-C, for programs that cannot start it."""
-    from launchers.launchpad.database import open_databases
-
     with open_databases(launchpad) as databases:
         settings = databases.settings
         if settings.embedded_storage is None:

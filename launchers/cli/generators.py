@@ -22,6 +22,7 @@ from launchers.cli.common import (
     command,
     path_argument,
     path_option,
+    read_campaign,
 )
 from launchers.cli.options import SeveralValues
 from launchers.console import output as console
@@ -46,8 +47,6 @@ def dataset(
     Compositions with too few structures are filled up with random symmetric crystals. Finished
     relaxations are stored in the working directory; run the same command to resume.
     """
-    from gan_htvs.campaign.campaign_file import read_campaign
-
     if output.is_dir() or output.suffix != ".npz":
         kind = "a folder" if output.is_dir() else "not an .npz file"
         raise UserError(f"--output {output}: is {kind}; name the .npz file to write.")
@@ -75,8 +74,6 @@ def train(
     PNG, TensorBoard). After Ctrl-C, SIGTERM or SIGUSR1, run the same command to resume.
     """
     signal.signal(signal.SIGUSR1, signal.default_int_handler)  # sbatch --signal=USR1@120
-    from gan_htvs.campaign.campaign_file import read_campaign
-
     campaign = read_campaign(campaign_file)
     from launchers.local.generator_training import train_campaign
 

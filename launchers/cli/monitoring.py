@@ -19,6 +19,7 @@ from launchers.cli.common import (
     Workdir,
     command,
     conclude,
+    open_databases,
 )
 from launchers.console import output as console
 from launchers.console.quantities import counted
@@ -41,7 +42,6 @@ def status(
     The exit code is 1 if a campaign is stuck: work remains, but no job is READY, RESERVED or
     RUNNING. Otherwise, and always with --watch, it is 0.
     """
-    from launchers.launchpad.database import open_databases
     from launchers.monitor.status import table
     from launchers.monitor.status.survey import survey
 
@@ -87,7 +87,6 @@ def recover(
     jobs that could not be imported but now can. A job that was lost three times is marked as
     failed. Jobs of live workers are not changed, so this command is safe at any time.
     """
-    from launchers.launchpad.database import open_databases
     from launchers.launchpad.feeder import feed_all
     from launchers.launchpad.registry import registered
     from launchers.launchpad.units import CampaignUnits
@@ -99,7 +98,8 @@ def recover(
         settings = {} if silent_for is None else {"silent_for": silent_for}
         lost_jobs = Recovery.of(databases, owners, **settings).recover(dry_run=dry_run)
         if lost_jobs:
-            console.out.print(console.findings_table(as_findings(lost_jobs)))
+            findings = as_findings(lost_jobs, are_repaired=not dry_run)
+            console.out.print(console.findings_table(findings))
         console.out.print(repairs(lost_jobs, dry_run=dry_run))
         # The job that queues further workflows may have been lost.
         n_queued = 0 if dry_run else feed_all(databases, campaign)

@@ -45,9 +45,10 @@ Values = list[str] | None
     "--account mat123 --cores 64 gpu=8 --tasks hse=4[/bold]",
 )
 def init(
+    context: typer.Context,
     scheduler: Annotated[BatchSystem, typer.Option(help="The batch system.")],
     folder: Folder = FOLDER_DEFAULT,
-    queues: Annotated[Values, _per_category("Partition or queue", "--queue")] = None,
+    queue: Annotated[Values, _per_category("Partition or queue")] = None,
     account: Annotated[Values, _per_category("Account to charge")] = None,
     walltime: Annotated[Values, _per_category("Walltime of a batch job, HH:MM:SS")] = None,
     margin: Annotated[
@@ -78,26 +79,15 @@ def init(
     """
     from launchers.console.output import note
     from launchers.launchpad.launchpad_file import LaunchpadFile
-    from launchers.queue.profiles import profiles_of
+    from launchers.queue.profiles import Profile, profiles_of
     from launchers.queue.render import make_folder, render, write
 
-    options = {
-        "queue": queues,
-        "account": account,
-        "walltime": walltime,
-        "margin": margin,
-        "nodes": nodes,
-        "cores": cores,
-        "gpus": gpus,
-        "tasks": tasks,
-        "array": array,
-        "parallel_environment": parallel_environment,
-    }
+    options = {field: context.params.get(field) or () for field in Profile.model_fields}
     settings = LaunchpadFile.read(launchpad)
     texts = render(
         folder.absolute(),
         scheduler,
-        profiles_of({field: values or () for field, values in options.items()}),
+        profiles_of(options),
         launchpad_file=launchpad.absolute(),
         workdir=workdir.absolute(),
         scratch=scratch.absolute(),

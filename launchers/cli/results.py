@@ -18,6 +18,7 @@ from launchers.cli.common import (
     Launchpad,
     OutputFile,
     command,
+    open_databases,
     path_option,
 )
 from launchers.console import output as console
@@ -54,7 +55,6 @@ def build(
     Only candidates with new results are written. Jobs may run at the same time.
     """
     from launchers.launchpad.builders import build_candidates
-    from launchers.launchpad.database import open_databases
 
     with open_databases(launchpad) as databases, console.WorkProgress() as progress:
         changed = build_candidates(databases, n_workers=workers, on_progress=progress)
@@ -74,7 +74,6 @@ def funnel(
     against pH) and gaps (band gap against Pourbaix stability, with the target window).
     """
     from launchers.cli.campaign_summary import print_funnel, print_prescreen
-    from launchers.launchpad.database import open_databases
     from launchers.results.campaign_report import draw_figures, read_results, read_trajectories
 
     with open_databases(launchpad) as databases:
@@ -99,7 +98,6 @@ def report(
     `gan-htvs funnel --output` writes only the figures.
     """
     from gan_htvs.core.files import write_atomically
-    from launchers.launchpad.database import open_databases
     from launchers.results.campaign_report import write_report
 
     with open_databases(launchpad) as databases:
@@ -163,7 +161,6 @@ def candidates(
     from gan_htvs.results.filters import Filters
     from gan_htvs.results.store import CandidateStore
     from launchers.console.quantities import counted
-    from launchers.launchpad.database import open_databases
     from launchers.launchpad.registry import registered
 
     filters: dict[str, Any] = {name: context.params.get(name) for name in Filters.model_fields}
@@ -211,7 +208,6 @@ def show(
 
     The relaxation is the one of the prescreen, because only its curve is stored.
     """
-    from launchers.launchpad.database import open_databases
     from launchers.monitor.history import lines, read_history
 
     with open_databases(launchpad) as databases:

@@ -18,6 +18,7 @@ from launchers.cli.common import (
     OutputFile,
     app,
     command,
+    open_databases,
     path_argument,
     path_option,
 )
@@ -63,7 +64,6 @@ def explore(
         import waitress
 
         from launchers.results.explorer.app import create_app
-    from launchers.launchpad.database import open_databases
 
     with open_databases(launchpad) as databases:
         address = checked_address(host, port)
@@ -95,7 +95,6 @@ def optimade(
         import uvicorn
 
         from launchers.results.optimade_server import build_entries, create_app
-    from launchers.launchpad.database import open_databases
 
     with open_databases(launchpad) as databases:
         address = checked_address(host, port)
@@ -125,7 +124,6 @@ def write(
 
     The archive also has checksums and the versions of the software. Queued jobs are not included.
     """
-    from launchers.launchpad.database import open_databases
     from launchers.results.archive import write_archive
 
     with open_databases(launchpad) as databases, console.WorkProgress() as progress:
@@ -137,7 +135,6 @@ def write(
 @command("archive read demo.zip", of=archive)
 def read(file: ArchiveFile, launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
     """Read a campaign from an archive into the database; existing documents are not changed."""
-    from launchers.launchpad.database import open_databases
     from launchers.results.archive import read_archive
 
     with open_databases(launchpad) as databases, console.WorkProgress() as progress:

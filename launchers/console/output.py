@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from gan_htvs.dataset.relaxed import RelaxedStructures
     from gan_htvs.dataset.skipped import Skipped
     from gan_htvs.results.funnel import Funnel
-    from launchers.monitor.failed_calculations import FailedCalculation
     from launchers.monitor.findings import Finding
 
 PLAIN_WIDTH = 200
@@ -145,13 +144,13 @@ class WorkProgress:
         from gan_htvs.core.stages import Step
 
         for step in Step:
-            counts = {state: n for (name, state), n in states.items() if name == step}
-            running, failed = counts.get("RUNNING"), counts.get("FIZZLED")
+            counts = Counter({state: n for (name, state), n in states.items() if name == step})
+            running, failed = counts["RUNNING"], counts["FIZZLED"]
             notes = [f"{running} running"] if running else []
             notes += [f"[red]{failed} failed[/red]"] if failed else []
             if counts:
-                ended = sum(counts.get(state, 0) for state in ENDED)
-                self(step, ended, sum(counts.values()), " ".join(notes))
+                ended = sum(counts[state] for state in ENDED)
+                self(step, ended, counts.total(), " ".join(notes))
 
 
 Cell = str | int | float | datetime | None
@@ -252,37 +251,13 @@ def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
     out.print(f"wrote {path}; use it as [bold]dataset: {{source: array, path: {path}}}[/bold]")
 
 
-def print_failures(failed: Sequence[FailedCalculation]) -> None:
-    """Print failed calculations by reason, with an example folder each."""
-    if not failed:
-        out.print("No failed calculations.")
-        return
-    counts = Counter((failure.step, failure.reason) for failure in failed)
-    folders = {(failure.step, failure.reason): failure.folder for failure in reversed(failed)}
-    rows = [
-        (step, reason, folders[step, reason] or "-", n)
-        for (step, reason), n in counts.most_common()
-    ]
-    out.print(grid_table(Grid(None, ("step", "reason", "example", "failed"), rows)))
-
-
-def print_findings(findings: Sequence[Finding]) -> None:
-    """Print findings, and their number by severity."""
-    out.print(findings_table(findings))
-    counts = Counter(finding.severity for finding in findings)
-    out.print(", ".join(f"{n} {severity}" for severity, n in counts.most_common()))
-
-
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """Return a table with one row per finding, including its fix."""
-    rows = [
-        (
-            finding.where,
-            finding.severity,
-            finding.what + (f"\nfix: {finding.fix}" if finding.fix else ""),
-        )
-        for finding in findings
-    ]
+    """Return a table with one row per finding, including its repair and its fix."""
+    rows = []
+    for finding in findings:
+        repair = f"\nrepaired: {finding.repair}" if finding.repair else ""
+        fix = f"\nfix: {finding.fix}" if finding.fix else ""
+        rows.append((finding.where, finding.severity, f"{finding.what}{repair}{fix}"))
     table = grid_table(Grid(None, ("where", "severity", "finding"), rows))
     styles = {"warning": "yellow", "failure": "bold red", "skipped": "dim"}
     for row, finding in zip(table.rows, findings, strict=True):

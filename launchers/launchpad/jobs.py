@@ -58,6 +58,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _JOB_FIELDS = [
     *("fw_id", "name", "state", "updated_on", "launches", "archived_launches", UUID),
     *("spec.campaign", "spec.step", "spec.candidate_id", "spec._exception_details"),
+    "spec._losses",
 ]
 _LAUNCH_FIELDS = [
     *("launch_id", "fw_id", "state", "state_history", "time_start", "host", "launch_dir"),
@@ -80,6 +81,8 @@ class QueuedJob(BaseModel):
     """Name of the campaign, or uuid of a shared job."""
     candidate_id: str = Field("", validation_alias=AliasPath("spec", "candidate_id"))
     uuid: str | None = Field(None, validation_alias=AliasPath("spec", "_tasks", 0, "job", "uuid"))
+    losses: int = Field(0, validation_alias=AliasPath("spec", "_losses"))
+    """Number of runs that were lost, perhaps because of the job."""
     load_error: dict[str, Any] = Field({}, validation_alias=AliasPath("spec", "_exception_details"))
     """Exception of a job that FireWorks could not load."""
     launch: dict[str, Any] | None

@@ -12,6 +12,7 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import locked_folder
 from gan_htvs.core.stages import Step
 from gan_htvs.generator.curves import format_losses, latest_entry
+from gan_htvs.potentials.calculators import SHIPPED, weights_file
 from launchers.console import output as console
 from launchers.launchpad.builders import build_candidates, ensure_indexes
 from launchers.launchpad.feeder import Feeder, submit
@@ -19,6 +20,7 @@ from launchers.launchpad.jobs import ACTIVE_STATES
 from launchers.launchpad.locks import BUSY_LOCK_SECONDS, Locks
 from launchers.launchpad.registry import register
 from launchers.local.pool import WorkerPool
+from launchers.monitor.doctor.diagnosis import potentials_of
 from launchers.monitor.failed_calculations import failed_calculations, queue_again, raised_jobs
 from launchers.monitor.gaps import missing_gaps
 from launchers.monitor.recovery import Recovery
@@ -38,7 +40,6 @@ IDLE_POLLS = 2
 def run_campaign(
     campaign: Campaign,
     databases: Databases,
-    *,
     launchpad_file: Path,
     directory: Path,
     n_workers: int,
@@ -64,8 +65,11 @@ def run_campaign(
     Raises
     ------
     UserError
-        If another run uses the directory, workers die repeatedly, or references or training fail.
+        If another run uses the directory, the weights of a potential are missing, workers die
+        repeatedly, or references or training fail.
     """
+    for name in potentials_of(campaign).keys() & SHIPPED:
+        weights_file(name)
     feeder = Feeder(campaign, databases)
     launchpad, owners = feeder.launchpad, feeder.units.owners
     recovery = Recovery.of(databases, owners)
@@ -107,7 +111,7 @@ def _recover(campaign: Campaign, databases: Databases, feeder: Feeder, recovery:
     replace(recovery, limits_losses=False).recover()
     queue_again(launchpad, launchpad.jobs(list(feeder.units.shared), states=["FIZZLED"]))
     queue_again(launchpad, raised_jobs(launchpad, campaign))
-    if "vasp" in (campaign.engines.energy.name, campaign.engines.band_gap.name):
+    if campaign.engines.runs_vasp:
         build_candidates(databases)
         failed = failed_calculations(databases, campaign)
         queue_again(launchpad, [item for item in failed if item.is_retryable])

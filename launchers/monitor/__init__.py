@@ -6,14 +6,3 @@
 * ``history``: the provenance of a candidate
 * ``findings``: the model of all checks
 """
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "findings": ["Finding", "Severity"],
-        "history": ["read_history"],
-        "recovery": ["Recovery"],
-    },
-)

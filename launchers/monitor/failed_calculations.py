@@ -65,19 +65,12 @@ def failed_calculations(databases: Databases, campaign: Campaign) -> list[Failed
     lacks_references = not databases.stored([units.references])
     failed = []
     for uuid, job in latest_jobs.items():
-        if job.owner == campaign.name:
-            is_needed = _is_needed(job, candidates.get(job.candidate_id))
-        else:
-            is_needed = lacks_references and job.owner == units.references
-        if is_needed:
-            exception: dict[str, Any] = {
-                "step": job.name,
-                "reason": job.error,
-                "folder": None,
-                "is_retryable": True,
-            }
-            failure = exception if job.state == "FIZZLED" else failures[str(uuid)]
-            fields: dict[str, Any] = {name: failure.get(name) for name in exception}
+        of_reference = lacks_references and job.owner == units.references
+        of_candidate = job.owner == campaign.name
+        if of_reference or (of_candidate and _is_needed(job, candidates.get(job.candidate_id))):
+            raised = {"step": job.name, "reason": job.error, "folder": None, "is_retryable": True}
+            failure = raised if job.state == "FIZZLED" else failures[str(uuid)]
+            fields: dict[str, Any] = {name: failure.get(name) for name in raised}
             failed.append(FailedCalculation(job.fw_id, job.candidate_id, **fields))
     return failed
 

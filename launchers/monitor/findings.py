@@ -43,7 +43,9 @@ class Finding:
     where: str = ""
     """Name of the check, set by :func:`run_checks`."""
     fix: str | None = None
-    """What to do; None if nothing is wrong, or if ``what`` includes it."""
+    """What the user can do; None if nothing is wrong, or if ``what`` includes it."""
+    repair: str | None = None
+    """What a command has done about the problem."""
 
 
 def ok(what: str) -> Finding:

@@ -13,7 +13,8 @@ from flows.campaign import band_gap_maker_of
 from gan_htvs.core.band_gap import BandGapResult
 from gan_htvs.core.document import decode
 from gan_htvs.core.hashing import content_uuid
-from gan_htvs.core.stages import Stage, Step
+from gan_htvs.core.stages import Stage
+from gan_htvs.results.builders.job_outputs import latest_gates, outputs_by_uuid
 from launchers.launchpad.jobs import UUID
 from launchers.launchpad.units import CampaignUnits, Unit, as_flow
 
@@ -42,47 +43,29 @@ def missing_gaps(
     maker = band_gap_maker_of(campaign.engines)
     if maker is None or maker.unavailable_reason() is not None:
         return []
-    without_gap = {
-        "campaign": campaign.name,
-        "stage": Stage.POURBAIX_STABLE.value,
-        "band_gap": None,
-    }
+    without_gap = {"campaign": campaign.name, "stage": Stage.POURBAIX_STABLE, "band_gap": None}
+    may_succeed = {"band_gap_result.is_retryable": {"$ne": False}}
     with databases.store("candidates", key="candidate_id") as candidates:
-        may_succeed = {"band_gap_result.is_retryable": {"$ne": False}}
         ids = candidates.distinct("candidate_id", without_gap | may_succeed)
-    gates = {
-        "metadata.campaign": campaign.name,
-        "metadata.step": Step.GATE.value,
-        "metadata.candidate_id": {"$in": ids},
-    }
     with databases.store("outputs", key="uuid") as outputs:
-        oldest_first = {"completed_at": 1, "uuid": 1, "index": 1}
-        documents = outputs.query(gates, ["uuid", "output"], sort=oldest_first) if ids else ()
-        latest = {document["output"]["candidate_id"]: document for document in documents}
-        verdicts = {gate["uuid"]: decode(gate["output"]) for gate in latest.values()}
+        latest = latest_gates(outputs, [campaign.name], []) if ids else {}
+        gates = outputs_by_uuid(outputs, [latest[name]["uuid"] for name in ids if name in latest])
+        verdicts = {uuid: decode(output) for uuid, output in gates.items()}
         gap_jobs = [verdict.band_gap_job for verdict in verdicts.values() if verdict.band_gap_job]
-        previous = {
-            document["uuid"]: document
-            for document in outputs.query(
-                {"uuid": {"$in": gap_jobs}}, ["uuid", "completed_at", "output"]
-            )
-        }
+        fields = ["uuid", "completed_at", "output"]
+        earlier_gaps = outputs.query({"uuid": {"$in": gap_jobs}}, fields)
+        previous = {document["uuid"]: document for document in earlier_gaps}
     # A gate with a stored verdict may not have queued its gap yet.
-    queued = databases.launchpad().jobs(
-        [campaign.name],
-        query={
-            UUID: {"$in": [*verdicts, *gap_jobs]},
-            "state": {"$nin": ["COMPLETED", "ARCHIVED"]},
-        },
-    )
-    unfinished = {job.uuid for job in queued}
+    jobs_query = {UUID: {"$in": [*verdicts, *gap_jobs]}}
+    jobs = databases.launchpad().jobs([campaign.name], query=jobs_query)
+    queued = {job.uuid for job in jobs if job.state not in ("COMPLETED", "ARCHIVED")}
     flows = CampaignUnits(campaign).flows
     units = []
     for gate, verdict in verdicts.items():
         gap_job, relaxed = verdict.band_gap_job, verdict.relaxed
         earlier = previous.get(gap_job, {})
         completed_at = earlier.get("completed_at")
-        if {gate, gap_job} & unfinished or relaxed is None or gap_job is None:
+        if {gate, gap_job} & queued or relaxed is None or gap_job is None:
             continue
         # jobflow stores local times without a zone
         if before and completed_at and datetime.fromisoformat(completed_at) >= before:
@@ -90,11 +73,10 @@ def missing_gaps(
         if any(order.is_missing and order.is_retryable for order in relaxed.magnetic_orders):
             continue  # ``retry`` completes the energy first
         result = decode(earlier["output"]) if earlier.get("output") else None
-        if not isinstance(result, BandGapResult):
-            result = None
-        elif not result.is_retryable:
+        if isinstance(result, BandGapResult) and not result.is_retryable:
             continue
-        flow = as_flow(flows.band_gap(relaxed, result))
+        complete = result if isinstance(result, BandGapResult) else None
+        flow = as_flow(flows.band_gap(relaxed, complete))
         flow.update_metadata({"candidate_id": verdict.candidate_id}, dynamic=True)
         flow.jobs[-1].set_uuid(gap_job)  # the verdict refers to the result by this uuid
         units.append(Unit(content_uuid("gap again", gap_job, completed_at), flow))

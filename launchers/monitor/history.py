@@ -85,26 +85,23 @@ def read_history(databases: Databases, candidate_id: str) -> History:
             f"no candidate {candidate_id!r}; run `gan-htvs build` to add the latest results, "
             "or `gan-htvs candidates --format csv` to list all candidates."
         )
-    criteria = {
-        Step.PROPOSE: "output.proposals.candidate_id",
-        Step.PRESCREEN: "output.screened.verdict.candidate_id",
-        Step.GATE: "metadata.candidate_id",
-    }
-    documents = {}
     with databases.store("outputs", key="uuid") as outputs:
-        for step, path in criteria.items():
+
+        def find(step: Step, path: str) -> list[dict[str, Any]]:
             query = {"metadata.campaign": candidate.campaign, "metadata.step": step.value}
-            query |= {path: candidate_id}
-            documents[step] = list(outputs.query(query, FIELDS, sort={"completed_at": 1}))
+            return list(outputs.query(query | {path: candidate_id}, FIELDS, {"completed_at": 1}))
+
+        samples = find(Step.PROPOSE, "output.proposals.candidate_id")
+        batches = find(Step.PRESCREEN, "output.screened.verdict.candidate_id")
+        gates = find(Step.GATE, "metadata.candidate_id")
     relaxations = [
         screened.get("relaxation")
-        for batch in documents[Step.PRESCREEN]
+        for batch in batches
         for screened in batch["output"]["screened"]
         if screened["verdict"]["candidate_id"] == candidate_id
     ]
-    evaluated = [output_of(gate).get("relaxed") for gate in documents[Step.GATE]]
-    batches = documents[Step.PROPOSE] + documents[Step.PRESCREEN]
-    uuids = [document["uuid"] for document in batches]
+    evaluated = [output_of(gate).get("relaxed") for gate in gates]
+    uuids = [document["uuid"] for document in samples + batches]
     related = [{"spec.candidate_id": candidate_id}, {UUID: {"$in": uuids}}]
     jobs = databases.launchpad().jobs([candidate.campaign], query={"$or": related})
     return History(
@@ -121,50 +118,41 @@ def _latest(model: type[Document], stored: Sequence[Any]) -> Any:
 
 def sparkline(values: Sequence[float]) -> str:
     """Return values as a line of block characters, scaled from the minimum to the maximum."""
-    points = np.asarray(values, dtype=float)
-    if len(points) > LONGEST_SPARKLINE:
-        points = points[np.linspace(0, len(points) - 1, LONGEST_SPARKLINE).round().astype(int)]
-    low, high = (points.min(), points.max()) if len(points) else (0.0, 0.0)
-    heights = (points - low) / (high - low or 1.0) * (len(BLOCKS) - 1)
+    n = len(values)
+    points = np.interp(np.linspace(0, n - 1, min(n, LONGEST_SPARKLINE)), range(n), values)
+    heights = (points - points.min()) / (np.ptp(points) or 1.0) * (len(BLOCKS) - 1)
     return "".join(BLOCKS[height] for height in heights.round().astype(int))
 
 
 def lines(history: History) -> list[Line]:
     """Return the provenance as labeled lines, from the origin to the jobs."""
-    candidate, relaxation, relaxed = history.candidate, history.relaxation, history.relaxed
-    if relaxed is None and relaxation is not None:
-        relaxed = relaxation.relaxed
-    origin = candidate.origin
+    return [(label, text) for label, text in _lines(history) if text]
+
+
+def _lines(history: History) -> Iterator[Line]:
+    candidate, relaxation, origin = history.candidate, history.relaxation, history.candidate.origin
+    relaxed = history.relaxed or (relaxation.relaxed if relaxation else None)
     sample = _text(", sample {} of seed {}", origin.index, origin.seed)
     displacement = _text("moved an atom by up to {:.2f} A", origin.max_displacement)
-    entries = [
-        ("stage", candidate.stage.value),
-        ("reason", candidate.reason or ""),
-        ("origin", f"{origin.proposer}, {origin.requested_composition}{sample}"),
-        ("checkpoint", _text("sha256 {}", origin.checkpoint)),
-        ("overlap removal", "replaced all coordinates" if origin.is_remade else displacement),
-    ]
+    yield "stage", candidate.stage.value
+    yield "reason", candidate.reason or ""
+    yield "origin", f"{origin.proposer}, {origin.requested_composition}{sample}"
+    yield "checkpoint", _text("sha256 {}", origin.checkpoint)
+    yield "overlap removal", "replaced all coordinates" if origin.is_remade else displacement
     if candidate.prescreen is not None:
-        entries += _prescreen(candidate.prescreen, relaxation)
+        yield from _prescreen(candidate.prescreen, relaxation)
     if relaxation is not None:
         curve = relaxation.curve
-        entries += [
-            ("energy", _curve(curve.energies, "eV/atom")),
-            ("largest force", _curve(curve.max_forces, "eV/A")),
-            ("volume", _curve(curve.volumes, "A^3/atom")),
-        ]
+        yield "energy", _curve(curve.energies, "eV/atom")
+        yield "largest force", _curve(curve.max_forces, "eV/A")
+        yield "volume", _curve(curve.volumes, "A^3/atom")
     if relaxed is not None:
-        entries += [
-            ("volume change", _text("{:+.1%}", relaxed.volume_change)),
-            ("moments", _moments(relaxed)),
-        ]
-    entries += _results(candidate)
+        yield "volume change", _text("{:+.1%}", relaxed.volume_change)
+        yield "moments", _moments(relaxed)
+    yield from _results(candidate)
     for job in history.jobs:
         state = "" if job.state == "COMPLETED" else f", {job.state.lower()}"
-        entries.append(
-            (f"job {job.fw_id}", f"{job.step}{state}: {job.folder or 'not launched yet'}")
-        )
-    return [(label, text) for label, text in entries if text]
+        yield f"job {job.fw_id}", f"{job.step}{state}: {job.folder or 'not launched yet'}"
 
 
 def _text(template: str, *values: object) -> str:

@@ -52,39 +52,41 @@ class LostJob:
     fw_id: int
     name: str
     reason: str
+    fix: str = ""
+    """What the user has to do; empty if the repair is sufficient."""
     state: str | None = None
     launch_id: int | None = None
 
     @classmethod
     def of(
-        cls, trouble: Trouble, job: QueuedJob, reason: str, repair: Repair = Repair.QUEUE
+        cls,
+        trouble: Trouble,
+        job: QueuedJob,
+        reason: str,
+        repair: Repair = Repair.QUEUE,
+        fix: str = "",
     ) -> Self:
         """Return a lost job with the current state and last launch of a queued job."""
-        return cls(trouble, repair, job.fw_id, job.name, reason, job.state, job.launch_id)
+        return cls(trouble, repair, job.fw_id, job.name, reason, fix, job.state, job.launch_id)
 
 
-def as_findings(jobs: Iterable[LostJob], fix: str | None = None) -> list[Finding]:
-    """Return one finding for all jobs with the same trouble and repair.
+def as_findings(jobs: Iterable[LostJob], *, are_repaired: bool) -> list[Finding]:
+    """Return one finding for all jobs with the same trouble, repair and fix.
 
-    Parameters
-    ----------
-    jobs
-        Lost jobs.
-    fix
-        What the user can do; None: the name of the repair.
+    If the jobs are not repaired yet, the fix is to recover them.
     """
     groups = defaultdict(list)
     for job in jobs:
-        groups[job.trouble, job.repair].append(job)
+        groups[job.trouble, job.repair, job.fix].append(job)
     return [
         Finding(
             Severity.WARNING,
-            f"{trouble} ({len(lost):,}): "
-            + join_names(list(dict.fromkeys(job.reason for job in lost))),
+            f"{trouble} ({len(lost):,}): " + join_names([*dict.fromkeys(j.reason for j in lost)]),
             join_names([f"{job.name} ({job.fw_id})" for job in lost]),
-            fix or repair,
+            fix or (None if are_repaired else "gan-htvs recover"),
+            repair if are_repaired and repair is not Repair.NONE else None,
         )
-        for (trouble, repair), lost in sorted(groups.items())
+        for (trouble, repair, fix), lost in sorted(groups.items())
     ]
 
 
@@ -107,15 +109,14 @@ def failed_imports(launchpad: CampaignLaunchPad, owners: Sequence[str] | None) -
 
 
 def _unimportable(launchpad: CampaignLaunchPad, job: QueuedJob) -> LostJob:
-    where = f" on {job.launch['host']}" if job.launch else ""
-    repair = Repair.NONE
     if missing := _missing_import(launchpad, job):
-        reason = f"{missing} (here too; install it on this machine and the nodes)"
-    elif len(job.archived_launches) + 1 >= MAX_LOSSES:
-        reason = f"{job.error} (only{where}; install it there, then `gan-htvs lpad rerun_fws`)"
-    else:
-        reason, repair = f"{job.error}{where}", Repair.QUEUE
-    return LostJob.of(Trouble.IMPORT, job, reason, repair)
+        fix = "install it on this machine and the nodes"
+        return LostJob.of(Trouble.IMPORT, job, f"{missing} (here too)", Repair.NONE, fix)
+    reason = f"{job.error} on {job.launch['host']}" if job.launch else job.error
+    if len(job.archived_launches) + 1 < MAX_LOSSES:
+        return LostJob.of(Trouble.IMPORT, job, reason)
+    fix = "install it there, then run `gan-htvs lpad rerun_fws`"
+    return LostJob.of(Trouble.IMPORT, job, f"{reason}, not here", Repair.NONE, fix)
 
 
 def _missing_import(launchpad: CampaignLaunchPad, job: QueuedJob) -> str | None:

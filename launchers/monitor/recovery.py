@@ -7,8 +7,6 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -41,16 +39,8 @@ CLAIM_SECONDS = 600.0
 RESUMED = (Step.TRAIN, Step.PRESCREEN, Step.REFERENCES)
 """Steps that resume where they were stopped; they are queued again after any number of losses."""
 
-LOST = "lost"
-"""Message of launches whose job may have caused the loss."""
-
-INTERRUPTED = "interrupted"
-"""Message of launches that were interrupted together with all others."""
-
-GIVEN_UP = "given up"
-"""Message of launches whose job is not queued again."""
-
-MESSAGE = "action.stored_data._message"
+LOSSES = "spec._losses"
+"""Field of a Firework with the number of losses that its job may have caused."""
 
 
 @dataclass
@@ -204,17 +194,12 @@ class Recovery:
         return job.worker.liveness(queue, is_single_machine=self.is_single_machine)
 
     def _lost_run(self, job: QueuedJob, reason: str) -> LostJob:
-        launches = self.launchpad.launches.find(
-            {"launch_id": {"$in": job.archived_launches}}, {"launch_id": 1, MESSAGE: 1}
-        )
-        latest_first = sorted(launches, key=itemgetter("launch_id"), reverse=True)
-        stored = ((launch.get("action") or {}).get("stored_data", {}) for launch in latest_first)
-        messages = [data.get("_message") for data in stored]
-        n_lost = 1 + [*takewhile(lambda message: message != GIVEN_UP, messages)].count(LOST)
+        n_lost = job.losses + 1
         if n_lost < MAX_LOSSES or not self.limits_losses or job.step in RESUMED:
             return LostJob.of(Trouble.RUN, job, reason)
         reason = f"lost {n_lost} times; the last time {reason}"
-        return LostJob.of(Trouble.RUN, job, reason, Repair.FAIL)
+        fix = "correct the cause, then run `gan-htvs retry`"
+        return LostJob.of(Trouble.RUN, job, reason, Repair.FAIL, fix)
 
     def _claim(self, lost_job: LostJob) -> bool:
         """Claim a run; return False if another process is repairing it."""
@@ -229,13 +214,13 @@ class Recovery:
 
     def _end_run(self, lost_job: LostJob, job: QueuedJob) -> None:
         _kill_orphans(job)
-        message = GIVEN_UP
+        n_lost = job.losses + self.limits_losses if lost_job.repair is Repair.QUEUE else 0
+        self.launchpad.fireworks.update_one({"fw_id": job.fw_id}, {"$set": {LOSSES: n_lost}})
         if lost_job.repair is Repair.QUEUE:
-            message = LOST if self.limits_losses else INTERRUPTED
             # Before the launch is marked as failed, which would fail the jobs that depend on it.
             self.launchpad.rerun_fw(lost_job.fw_id)
-        action = {"_message": message, "_exception": {"_stacktrace": lost_job.reason}}
-        self.launchpad.complete_launch(lost_job.launch_id, FWAction(action), "FIZZLED")
+        action = FWAction({"_exception": {"_stacktrace": lost_job.reason}})
+        self.launchpad.complete_launch(lost_job.launch_id, action, "FIZZLED")
 
 
 def _kill_orphans(job: QueuedJob) -> None:

@@ -14,7 +14,7 @@ from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
 from launchers.cli.common import EXIT_USER_ERROR
 from launchers.cli.main import app
-from launchers.monitor.doctor.vasp_checks import check_settings, settings
+from launchers.monitor.doctor.vasp_checks import settings, unavailable_reason
 
 CAMPAIGN = {
     "name": "mg-o",
@@ -158,8 +158,8 @@ def test_environment_variable_with_forbidden_tag_is_named(atomate2, monkeypatch)
 
 def test_settings_are_not_read_without_vasp(atomate2):
     atomate2(VASP_INCAR_UPDATES={"GGA": "PS"})
-    check_settings(Campaign.model_validate(CAMPAIGN))
+    assert unavailable_reason(Campaign.model_validate(CAMPAIGN)) is None
     for engine in ("energy", "band_gap"):
         campaign = CAMPAIGN | {"engines": {engine: {"name": "vasp"}}}
         with pytest.raises(UserError, match="GGA"):
-            check_settings(Campaign.model_validate(campaign))
+            unavailable_reason(Campaign.model_validate(campaign))

@@ -68,13 +68,10 @@ class DatabaseSession(ExitStack):
             )
         self.databases = databases
         seconds = median(repeat(lambda: database.command("ping"), number=1, repeat=N_PINGS))
+        source = PASSWORD_VARIABLE if PASSWORD_VARIABLE in os.environ else "the file"
+        access = "no password" if settings.password is None else f"password from {source}"
         if settings.embedded_storage is not None:
             access = f"embedded, data in {settings.embedded_storage}"
-        elif settings.password is not None:
-            variable = PASSWORD_VARIABLE if PASSWORD_VARIABLE in os.environ else "the file"
-            access = f"password from {variable}"
-        else:
-            access = "no password"
         what = (
             f"{launchpad_file}: {settings.name} at {settings.address}, {access}; writable, "
             f"round trip {seconds * 1e3:.1f} ms"
@@ -121,10 +118,9 @@ def indexes(databases: Databases, launchpad_file: Path) -> Finding:
     present: list[str] = []
     missing: list[str] = []
     for name, field in INDEXES.items():
-        if database[name].find_one({}, {"_id": 1}) is None:
-            continue
-        indexed = [index["key"][0][0] for index in database[name].index_information().values()]
-        (present if field in indexed else missing).append(f"{name}.{field}")
+        if database[name].find_one({}, {"_id": 1}) is not None:
+            indexed = [index["key"][0][0] for index in database[name].index_information().values()]
+            (present if field in indexed else missing).append(f"{name}.{field}")
     if missing:
         return warning(
             f"missing on {', '.join(missing)}",
@@ -165,13 +161,9 @@ def fireworks_settings(launchpad_file: Path) -> Finding:
     folder, file = Path(fw_config.CONFIG_FILE_DIR), Path(fw_config.LAUNCHPAD_LOC or launchpad_file)
     if (folder / "my_launchpad.yaml").is_file():
         file = folder / "my_launchpad.yaml"
-    is_missing = {
-        "CONFIG_FILE_DIR": not folder.is_dir(),
-        "LAUNCHPAD_LOC": bool(fw_config.LAUNCHPAD_LOC) and not file.is_file(),
-    }
-    if missing := [key for key in is_missing if is_missing[key]]:
-        keys = " and ".join(missing)
-        return warning(f"{source}: {keys} does not exist", f"correct or delete {keys}")
+    elif not folder.is_dir() or (fw_config.LAUNCHPAD_LOC and not file.is_file()):
+        key = "LAUNCHPAD_LOC" if folder.is_dir() else "CONFIG_FILE_DIR"
+        return warning(f"{source}: {key} does not exist", f"correct or delete {key}")
     if launchpad_file.exists() and not launchpad_file.samefile(file):
         return warning(
             f"{source}; FireWorks' own `lpad`, `qlaunch` and `rlaunch` without -l use {file}, "

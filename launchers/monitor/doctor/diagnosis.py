@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.potentials.calculators import SHIPPED
+from gan_htvs.thermodynamics.references import phases_of, uncovered_subsystems
 from launchers.monitor.doctor import database_checks as database
 from launchers.monitor.doctor import machine_checks as machine
-from launchers.monitor.doctor import phases
 from launchers.monitor.doctor import software_checks as software
 from launchers.monitor.doctor import vasp_checks as vasp
 from launchers.monitor.doctor.database_checks import DatabaseSession
@@ -26,6 +26,8 @@ from launchers.monitor.findings import (
     Severity,
     ok,
     run_checks,
+    skipped,
+    warning,
 )
 
 if TYPE_CHECKING:
@@ -86,8 +88,7 @@ def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
 
     engines = campaign.engines if campaign else EngineSettings()
     elements = campaign.chemical_system.elements if campaign else ()
-    names = {engines.energy.name, engines.band_gap.name} if campaign else set()
-    runs_vasp = "vasp" in names
+    runs_vasp = engines.runs_vasp
     yield Check("Python", lambda: ok(f"{platform.python_version()} at {sys.executable}"))
     yield Check("libraries", software.libraries)
     yield Check("imports", software.imports, seconds=LONG_TIMEOUT_SECONDS)
@@ -101,19 +102,45 @@ def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
     for name in dict.fromkeys((*SHIPPED, *sorted(potentials))):
         load = partial(software.potential, name, potentials.get(name, {}))
         yield Check(f"potential {name}", load, needed(name in potentials), LONG_TIMEOUT_SECONDS)
-    yield Check("GPAW", software.gpaw, needed("gpaw" in names))
+    yield Check("GPAW", software.gpaw, needed(engines.band_gap.name == "gpaw"))
     yield Check("VASP", vasp.command, needed(runs_vasp))
     yield Check("atomate2 settings", vasp.settings, needed(runs_vasp))
     yield Check("POTCARs", partial(vasp.potcars, elements, engines), needed(runs_vasp))
     enumlib = needed(runs_vasp and engines.vasp.orderings == "enumlib")
     yield Check("enumlib", software.enumlib, enumlib if campaign else Severity.SKIPPED)
-    sources = {campaign.dataset.source} if campaign else set()
-    if campaign and campaign.references.path and not campaign.references.path.exists():
-        sources.add("materials_project")
-    fetches = needed("materials_project" in sources)
-    yield Check("Materials Project", software.materials_project, fetches)
+    fetches = campaign is not None and (
+        campaign.dataset.source == "materials_project" or not _has_phases(campaign)
+    )
+    yield Check("Materials Project", software.materials_project, needed(fetches))
     if campaign is not None:
-        yield Check("reference phases", partial(phases.reference_phases, campaign))
+        yield Check("reference phases", partial(reference_phases, campaign))
+
+
+def reference_phases(campaign: Campaign) -> Finding:
+    """Check that the reference phases of a campaign cover its chemical system.
+
+    Raises
+    ------
+    UserError
+        If an element has no phase, or the file cannot be used.
+    """
+    system = campaign.chemical_system
+    if not _has_phases(campaign):
+        path = campaign.references.path
+        return skipped(f"{path} does not exist yet; `gan-htvs run` or `submit` fetches it")
+    phases = phases_of(campaign)
+    covered = {phase.structure.chemical_system for phase in phases}
+    if missing := uncovered_subsystems(system.elements, covered):
+        return warning(
+            f"no reference phases of {', '.join(missing)}",
+            "check that these systems have no compounds; otherwise candidates appear too stable",
+        )
+    return ok(f"{len(phases)} of {system.chemsys}")
+
+
+def _has_phases(campaign: Campaign) -> bool:
+    """Return whether the reference phases of a campaign are on this machine."""
+    return campaign.references.path is None or campaign.references.path.exists()
 
 
 def potentials_of(campaign: Campaign) -> dict[str, dict[str, Any]]:

@@ -44,19 +44,15 @@ def compare_versions(declared: Iterable[Requirement]) -> Finding:
     for requirement in declared:
         is_optional = requirement.marker is not None and not requirement.marker.evaluate()
         try:
-            installed_version = version(requirement.name)
+            found = version(requirement.name)
+            is_met = requirement.specifier.contains(found, prereleases=True)
         except PackageNotFoundError:
-            installed_version = "missing"
-        if installed_version == "missing" and is_optional:
-            continue
-        is_met = installed_version != "missing" and requirement.specifier.contains(
-            installed_version, prereleases=True
-        )
+            found, is_met = "missing", is_optional
         if not is_met:
-            unmet[requirement] = installed_version
+            unmet[requirement] = found
             report = report if is_optional else failure
         elif not is_optional:
-            installed.append(f"{requirement.name} {installed_version}")
+            installed.append(f"{requirement.name} {found}")
     if not unmet:
         return ok(", ".join(sorted(installed)))
     return report(
@@ -71,7 +67,7 @@ def imports() -> Finding:
     Raises
     ------
     UserError
-        If a module cannot be imported, or its settings file is invalid.
+        If the settings file of a package is invalid.
     """
     start = time.perf_counter()
     for name in IMPORTED:
@@ -79,11 +75,11 @@ def imports() -> Finding:
             import_module(name)
         except UserError:  # includes the file and the fix
             raise
-        except Exception as error:
-            raise UserError(
-                f"`import {name}` fails: {type(error).__name__}: {one_line(error)}; correct the "
-                "settings file named above, or reinstall the virtual environment."
-            ) from error
+        except Exception as error:  # noqa: BLE001 - a settings file may cause any exception
+            return failure(
+                f"`import {name}` fails: {type(error).__name__}: {one_line(error)}",
+                "correct the settings file named above, or reinstall the virtual environment",
+            )
     seconds = time.perf_counter() - start
     what = f"{seconds:.1f} s for {', '.join(IMPORTED)}"
     if seconds > SLOW_IMPORTS:

@@ -84,22 +84,6 @@ def settings() -> Finding:
     return ok(f"VASP_INCAR_UPDATES of {site.CONFIG_FILE}, in every calculation: {tags}")
 
 
-def check_settings(campaign: Campaign) -> None:
-    """Check that atomate2's settings do not change the level of theory of a campaign.
-
-    Raises
-    ------
-    UserError
-        If they do, with the file, the tag and the fix.
-    """
-    if _runs_vasp(campaign):
-        settings()
-
-
-def _runs_vasp(campaign: Campaign) -> bool:
-    return "vasp" in (campaign.engines.energy.name, campaign.engines.band_gap.name)
-
-
 def potcars(elements: Sequence[str], engines: EngineSettings) -> Finding:
     """Read every POTCAR of a campaign; energies and band gaps use the same.
 
@@ -143,8 +127,15 @@ def input_set_of(engines: EngineSettings) -> VaspInputSet:
 
 
 def unavailable_reason(campaign: Campaign) -> str | None:
-    """Return why VASP cannot run a campaign here, and the fix; None if it can or is not needed."""
-    if _runs_vasp(campaign):
+    """Return why VASP cannot run a campaign here, and the fix; None if it can or is not needed.
+
+    Raises
+    ------
+    UserError
+        If atomate2's settings change the level of theory.
+    """
+    if campaign.engines.runs_vasp:
+        settings()
         elements = campaign.chemical_system.elements
         for finding in (command(), potcars(elements, campaign.engines)):
             if finding.severity is Severity.FAILURE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gan_htvs.core.stages import CALCULATIONS
@@ -17,7 +17,6 @@ from launchers.monitor.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from launchers.launchpad.database import Databases
     from launchers.launchpad.jobs import CampaignLaunchPad, QueuedJob
@@ -43,7 +42,6 @@ def campaign_findings(
     status: CampaignStatus,
     running: Sequence[QueuedJob],
     submission: Mapping[str, Any],
-    now: datetime,
 ) -> Iterator[Finding]:
     """Find the problems that prevent the progress of a campaign.
 
@@ -59,15 +57,12 @@ def campaign_findings(
         Running jobs of the campaign.
     submission
         Versions and time of its submission; may be empty.
-    now
-        Current time.
     """
     launchpad = databases.launchpad()
     yield from _standstill(launchpad, owners, status)
     recovery = Recovery.of(databases, owners, lock_seconds=LOCK_SECONDS)
-    yield from as_findings([*recovery.locked(), *recovery.runs()], fix="gan-htvs recover")
-    is_embedded = databases.settings.embedded_storage is not None
-    yield from _idle_categories(launchpad, owners, status, running, now, is_embedded)
+    yield from as_findings([*recovery.locked(), *recovery.runs()], are_repaired=False)
+    yield from _idle_categories(databases, owners, status, running)
     yield from _other_versions(launchpad, owners, submission)
 
 
@@ -105,12 +100,10 @@ def _standstill(
 
 
 def _idle_categories(
-    launchpad: CampaignLaunchPad,
+    databases: Databases,
     owners: Sequence[str],
     status: CampaignStatus,
     running: Sequence[QueuedJob],
-    now: datetime,
-    is_embedded: bool,
 ) -> Iterator[Finding]:
     """Find categories with waiting jobs that no worker runs."""
     waiting: dict[str | None, list[JobCount]] = defaultdict(list)
@@ -119,28 +112,29 @@ def _idle_categories(
             waiting[job.category].append(job)
     if not waiting:
         return
-    running_launches = [job.launch for job in running if job.launch]
-    recent = launchpad.launches.find({}, ["fworker", "state_history"]).sort("launch_id", -1)
-    launches = [*running_launches, *recent.limit(RECENT_LAUNCHES)]
+    busy = [job.launch for job in running if job.launch]
+    launches = databases.launchpad().launches.find({}, ["fworker", "state_history"])
+    recent = list(launches.sort("launch_id", -1).limit(RECENT_LAUNCHES))
+    now = datetime.now(UTC)
     for category, jobs in waiting.items():
         since = min(job.since for job in jobs)
-        suitable = [item for item in launches if _takes(item["fworker"], category, owners)]
-        updates = [last_update(launch) for launch in suitable]
-        is_busy = any(_takes(launch["fworker"], category, owners) for launch in running_launches)
-        if is_busy or now - max([since, *updates]) < IDLE:
+        updates = [last_update(launch) for launch in recent if _takes(launch, category, owners)]
+        is_taken = any(_takes(launch, category, owners) for launch in busy)
+        if is_taken or now - max([since, *updates]) < IDLE:
             continue
         last = f"last seen {span(now - max(updates))} ago" if updates else "none seen yet"
         of_category = f" of category {category}" if category else ""
-        launch = f"qlaunch -c queue/{category or 'cpu'} rapidfire"
-        yield warning(
-            f"{counted(sum(job.n for job in jobs), 'job')}{of_category} READY for "
-            f"{span(now - since)}, and no worker runs them: {last}",
-            "gan-htvs run CAMPAIGN.YAML" if is_embedded else launch,
-        )
+        fix = f"qlaunch -c queue/{category or 'cpu'} rapidfire"
+        if databases.settings.embedded_storage is not None:
+            fix = "gan-htvs run CAMPAIGN.YAML"
+        n_jobs = counted(sum(job.n for job in jobs), "job")
+        waited = f"{n_jobs}{of_category} READY for {span(now - since)}"
+        yield warning(f"{waited}, and no worker runs them: {last}", fix)
 
 
-def _takes(fworker: Mapping[str, Any], category: str | None, owners: Sequence[str]) -> bool:
-    """Return whether a worker runs jobs of this category and of any of these owners."""
+def _takes(launch: Mapping[str, Any], category: str | None, owners: Sequence[str]) -> bool:
+    """Return whether the worker of a launch runs jobs of this category and of these owners."""
+    fworker = launch["fworker"]
     condition = json.loads(fworker.get("query") or "{}").get("spec.campaign")
     if isinstance(condition, dict) and not {*condition.get("$in", owners)} & {*owners}:
         return False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
@@ -12,6 +13,9 @@ from gan_htvs.core.stages import Step
 from gan_htvs.results.funnel import Funnel
 from launchers.launchpad.jobs import ACTIVE_STATES
 from launchers.monitor.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MIN_VERDICTS_FOR_RATE = 10
 """If the last hour has fewer verdicts, the rate of the last day is used."""
@@ -28,7 +32,7 @@ class JobCount(StatusDocument):
 
     step: Step
     state: str
-    category: str | None = Field(description="None: workers without a category run them")
+    category: str | None = Field(None, description="None: workers without a category run them")
     n: int
     since: datetime = Field(description="earliest update of these jobs")
 
@@ -70,6 +74,22 @@ class FailureCount(StatusDocument):
     reason: str
     example: str = Field(title="for example", description="folder or id of one of them")
     n: int
+
+
+def count_failures(
+    kind: Literal["job", "calculation"], failures: Iterable[tuple[str, str, str]]
+) -> list[FailureCount]:
+    """Count failures by step and reason, the most frequent first.
+
+    ``failures`` are tuples of step, reason and example.
+    """
+    groups: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for step, reason, example in failures:
+        groups[step, reason].append(example)
+    return [
+        FailureCount(kind=kind, step=step, reason=reason, n=len(examples), example=examples[0])
+        for (step, reason), examples in sorted(groups.items(), key=lambda group: -len(group[1]))
+    ]
 
 
 class CampaignStatus(StatusDocument):

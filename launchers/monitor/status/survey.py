@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from gan_htvs.campaign.stored_campaign import UnreadableCampaignError, read_stored_campaign
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage, Step
@@ -20,10 +20,11 @@ from launchers.monitor.status.status_document import (
     Status,
     Throughput,
     WorkingHost,
+    count_failures,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+CENTURY = timedelta(days=36_500)
 SHORTEST = timedelta(minutes=1)
 """Minimum age of a campaign for its rate."""
 
@@ -69,7 +71,7 @@ def survey(databases: Databases, name: str | None = None) -> Status:
 def _read_status(databases: Databases, registration: Mapping[str, Any]) -> CampaignStatus:
     campaign = read_stored_campaign(registration)
     submission = registration.get("submission") or {}
-    owners = submission.get("owners") or _owners(campaign)
+    owners = submission.get("owners") or [campaign.name]
     launchpad, now = databases.launchpad(), datetime.now(UTC)
     times, n_verdicts, n_not_proposed = _read_outputs(launchpad, campaign)
     groups = _group_jobs(launchpad, owners, now)
@@ -97,15 +99,8 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> Campa
         throughput=_throughput(groups, times, began_on, now),
         failures=tuple(_failures(databases, campaign, owners, candidates)),
     )
-    findings = campaign_findings(databases, owners, status, running, submission, now)
+    findings = campaign_findings(databases, owners, status, running, submission)
     return status.model_copy(update={"findings": tuple(findings)})
-
-
-def _owners(campaign: Campaign) -> Sequence[str]:
-    """Return the owners of the jobs of a campaign that is not submitted yet."""
-    from launchers.launchpad.units import CampaignUnits
-
-    return CampaignUnits(campaign).owners
 
 
 def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> tuple[list[str], int, int]:
@@ -140,7 +135,7 @@ def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> tuple[lis
                 ids = [verdict["candidate_id"] for verdict in rejected]
             case Step.SELECT:
                 ids = [verdict["candidate_id"] for verdict in output.get("rejected", ())]
-        time = document.get("completed_at", "")
+        time = document.get("completed_at", "1970-01-01")
         evaluated_at |= {name: min(time, evaluated_at.get(name, time)) for name in ids}
     longest = longest_samples(samples).values()
     missing = (sample["requested"] - len(sample["proposals"]) for sample in longest)
@@ -159,17 +154,13 @@ def _group_jobs(
     }
     times = {"since": {"$min": "$updated_on"}, "began": {"$min": "$created_on"}}
     group = {"_id": kind, ALWAYS: {"$sum": 1}} | times | recent
-    groups = list(launchpad.fireworks.aggregate([{"$match": owned_by(owners)}, {"$group": group}]))
-    for document in groups:
-        document["_id"].setdefault("category", None)
-    return sorted(
-        groups,
-        key=lambda document: (
-            STEPS.index(document["_id"]["step"]),
-            document["_id"]["category"] or "",
-            document["_id"]["state"],
-        ),
-    )
+    groups = launchpad.fireworks.aggregate([{"$match": owned_by(owners)}, {"$group": group}])
+
+    def order(document: dict[str, Any]) -> tuple[int, str, str]:
+        kind = document["_id"]
+        return STEPS.index(kind["step"]), kind.get("category") or "", kind["state"]
+
+    return sorted(groups, key=order)
 
 
 def _throughput(
@@ -181,25 +172,17 @@ def _throughput(
     age = max(now - began_on, SHORTEST)
     # A completed Firework was last updated when its launch ended.
     completed = [group for group in groups if group["_id"]["state"] == "COMPLETED"]
-    periods = (
-        ("last hour", HOUR, _local(now - HOUR)),
-        ("last day", DAY, _local(now - DAY)),
-        (ALWAYS, age, ""),
-    )
+    # jobflow writes local times without a zone
+    ended = [datetime.fromisoformat(time).astimezone() for time in times]
     return tuple(
         Throughput(
             period=period,
             hours=min(span, age) / HOUR,
             n_jobs=sum(group[period] for group in completed),
-            n_verdicts=sum(time >= start for time in times),
+            n_verdicts=sum(time >= now - span for time in ended),
         )
-        for period, span, start in periods
+        for period, span in (("last hour", HOUR), ("last day", DAY), (ALWAYS, CENTURY))
     )
-
-
-def _local(time: datetime) -> str:
-    """Format a time as jobflow does: local time without a zone."""
-    return time.astimezone().replace(tzinfo=None).isoformat()
 
 
 def _working_hosts(running: Sequence[QueuedJob]) -> tuple[WorkingHost, ...]:
@@ -237,7 +220,7 @@ def _failures(
 ) -> list[FailureCount]:
     """Count the jobs that raised and the calculations without a result, by step and reason."""
     fizzled = databases.launchpad().jobs(owners, states=["FIZZLED"])
-    failures = _grouped(
+    failures = count_failures(
         "job", ((job.step, job.error, f"fw_id {job.fw_id}, {job.folder}") for job in fizzled)
     )
     # The job that collects the reference phases raises if one of their calculations failed.
@@ -247,21 +230,5 @@ def _failures(
 
         failed = failed_calculations(databases, campaign)
         reasons = [(item.step, item.reason, item.folder) for item in failed if item.folder]
-        failures += _grouped("calculation", reasons)
+        failures += count_failures("calculation", reasons)
     return failures
-
-
-def _grouped(
-    kind: Literal["job", "calculation"], failures: Iterable[tuple[str, str, str]]
-) -> list[FailureCount]:
-    """Count failures by step and reason, the most frequent first.
-
-    ``failures`` are tuples of step, reason and example.
-    """
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for step, reason, example in failures:
-        groups[step, reason].append(example)
-    return [
-        FailureCount(kind=kind, step=step, reason=reason, n=len(examples), example=examples[0])
-        for (step, reason), examples in sorted(groups.items(), key=lambda group: -len(group[1]))
-    ]

@@ -65,26 +65,25 @@ def _state(status: CampaignStatus) -> str:
         return "[green]finished[/green]"
     if status.is_stuck:
         return "[bold red]stuck[/bold red]"
-    n_running = status.count("RUNNING")
-    if not n_running:
-        return "[yellow]waiting for workers[/yellow]"
-    return f"running {counted(n_running, 'job')}"
+    if n_running := status.count("RUNNING"):
+        return f"running {counted(n_running, 'job')}"
+    return "[yellow]waiting for workers[/yellow]"
 
 
 def _eta(status: CampaignStatus) -> str:
     """Return the estimated time until all structures are evaluated, and the rate behind it."""
     if not status.n_remaining:
         return "none left"
+    left = f"{status.n_remaining:,} left"
     if status.is_stuck:
-        return f"{status.n_remaining:,} left"
+        return left
     recent, seconds = status.recent, status.seconds_remaining
     within = span(timedelta(hours=recent.hours))
     if seconds is None:
-        return f"{status.n_remaining:,} left, ETA unknown: none evaluated in the last {within}"
-    return (
-        f"{status.n_remaining:,} left, ETA {span(timedelta(seconds=seconds))}: "
-        f"{recent.n_verdicts:,} evaluated in the last {within}; without band gaps"
-    )
+        return f"{left}, ETA unknown: none evaluated in the last {within}"
+    eta = span(timedelta(seconds=seconds))
+    done = f"{recent.n_verdicts:,} evaluated in the last {within}"
+    return f"{left}, ETA {eta}: {done}; without band gaps"
 
 
 def status_tables(status: Status) -> RenderableType:
@@ -123,18 +122,13 @@ def _as_of(status: CampaignStatus) -> str:
 def grids(status: CampaignStatus) -> Iterator[Grid]:
     """Yield the tables of a campaign; most have one row per document and one column per field."""
     yield _jobs(status.jobs)
-    tables = {
-        "Workers": status.workers,
-        "Throughput": status.throughput,
-        "Failures": status.failures,
-    }
-    for title, documents in tables.items():
-        if documents:
+    for table in ("workers", "throughput", "failures"):
+        if documents := getattr(status, table):
             kind = type(documents[0])
             fields = kind.model_fields | kind.model_computed_fields
             head = [field.title or name.replace("_", " ") for name, field in fields.items()]
             rows = [[_cell(getattr(doc, name)) for name in fields] for doc in documents]
-            yield Grid(title, head, rows[:MOST_SHOWN], len(rows[MOST_SHOWN:]))
+            yield Grid(table.capitalize(), head, rows[:MOST_SHOWN], len(rows[MOST_SHOWN:]))
 
 
 def _cell(value: Any) -> Cell:

@@ -104,5 +104,5 @@ def test_exit_code_depends_on_most_severe_finding(capsys):
 def test_findings_are_printed_as_json(capsys):
     conclude([Finding(Severity.OK, "there", "GPU")], as_json=True, strict=True)
     assert json.loads(capsys.readouterr().out) == [
-        {"severity": "ok", "what": "there", "where": "GPU", "fix": None}
+        {"severity": "ok", "what": "there", "where": "GPU", "fix": None, "repair": None}
     ]

@@ -231,7 +231,6 @@ def test_unknown_candidate_is_a_user_error(show):
 
 def test_sparkline_is_scaled_and_limited_in_length():
     assert sparkline(range(8)) == BLOCKS
-    assert sparkline([]) == ""
     assert sparkline([3.0, 3.0]) == BLOCKS[0] * 2
     long = sparkline(range(1000))
     assert len(long) == LONGEST_SPARKLINE

@@ -72,6 +72,7 @@ def test_missing_requirement_of_a_campaign_is_a_failure_and_others_are_skipped(
         "severity": "failure",
         "what": "GPAW is absent",
         "fix": "install it",
+        "repair": None,
     }
     for name in ("VASP", "POTCARs", "Materials Project", "potential sevennet-0"):
         assert checks[name]["severity"] == "skipped"

@@ -43,8 +43,7 @@ def test_imports_of_every_job_are_checked(monkeypatch):
     monkeypatch.setattr(software, "SLOW_IMPORTS", 0.0)
     assert software.imports().severity is Severity.WARNING
     monkeypatch.setattr(software, "IMPORTED", ("torch", "no_such_module"))
-    with pytest.raises(UserError, match="`import no_such_module` fails"):
-        software.imports()
+    assert "`import no_such_module` fails" in software.imports().what
 
 
 @pytest.mark.parametrize("name", potentials.SHIPPED)

@@ -44,7 +44,7 @@ def test_failed_import_is_queued_again_when_it_succeeds_here(
     assert (lost_job.trouble, lost_job.repair) == (Trouble.IMPORT, repair)
     assert states(launchpad) == ["READY" if repair is Repair.QUEUE else "FIZZLED"]
     if repair is Repair.NONE:
-        assert "install it" in lost_job.reason
+        assert "install it" in lost_job.fix
 
 
 def test_job_that_cannot_be_loaded_here_is_reported_only(launchpad, recovery):

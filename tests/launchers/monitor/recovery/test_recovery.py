@@ -214,8 +214,11 @@ def test_recover_command_prints_the_repairs(launchpad_file, launchpad, dead):
     planned = call("--dry-run").output
     assert "1 would be queued again" in planned
     assert "add (1)" in planned
+    assert "fix: gan-htvs recover" in planned
     assert states(launchpad) == ["RUNNING", "READY"]
     done = call().output
+    assert "repaired: queued again" in done
+    assert "fix:" not in done
     assert "1 queued again" in done
     assert call().output.strip() == "Nothing to recover."
     unknown = call("no-such-campaign")
