@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -81,13 +81,11 @@ def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> 
     from gan_htvs.prescreen.summary import summarize
 
     summary = summarize(records)
-    settings, engines = campaign.prescreen, campaign.engines
-    confirming = settings.confirming(engines)
-    potentials = settings.relaxing(engines).name
-    if confirming is not None:
-        potentials += f", confirmed by {confirming.name}"
-    parts = [(part.name, part) for part in summary.parts]
+    settings = campaign.prescreen
+    names = [potential.name for potential in settings.potentials(campaign.engines)]
+    potentials = ", confirmed by ".join(names)
     rows: list[Sequence[Cell]] = []
+    parts = [(part.name, part) for part in summary.parts]
     for name, part in (*parts, ("all", summary.total)):
         mean_seconds = f"{part.cpu_seconds / part.n:,.2f}" if part.n else "-"
         rows.append((name, part.n, part.n_steps, round(part.cpu_seconds), mean_seconds))
@@ -119,26 +117,22 @@ def print_sampling(campaign: Campaign, databases: Databases) -> None:
     from gan_htvs.dataset.skipped import format_reasons
 
     fields = ("stream", "proposer", "composition", "requested", "tried", "rejections", "exhausted")
+    query = {"metadata.campaign": campaign.name, "metadata.step": Step.PROPOSE.value}
     with databases.store("outputs", key="uuid") as outputs:
         documents = outputs.query(
-            {
-                "metadata.campaign": campaign.name,
-                "metadata.step": Step.PROPOSE.value,
-                "output.stream": {"$exists": True},
-            },
-            [*(f"output.{name}" for name in fields), "output.proposals.candidate_id"],
+            query | {"output.stream": {"$exists": True}},
+            [f"output.{name}" for name in (*fields, "proposals.candidate_id")],
         )
-        samples = longest_samples(document["output"] for document in documents)
-    tried: Counter[str] = Counter()
-    rejections: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for sample in samples.values():
-        tried[sample["proposer"]] += sample["tried"]
-        rejections[sample["proposer"]].update(sample["rejections"])
-    for proposer, n in sorted(tried.items()):
-        suffix = f" by {proposer}" if len(tried) > 1 else ""
-        reasons = format_reasons(rejections[proposer]) or "none"
+        samples = longest_samples(document["output"] for document in documents).values()
+    proposers = sorted({sample["proposer"] for sample in samples})
+    for proposer in proposers:
+        of_proposer = [sample for sample in samples if sample["proposer"] == proposer]
+        n = sum(sample["tried"] for sample in of_proposer)
+        rejections = sum((Counter(s["rejections"]) for s in of_proposer), Counter[str]())
+        suffix = f" by {proposer}" if len(proposers) > 1 else ""
+        reasons = format_reasons(rejections) or "none"
         out.print(f"Sampling{suffix}: {n} raw samples, rejected before relaxation: {reasons}")
-    for sample in samples.values():
+    for sample in samples:
         n_proposals = len(sample["proposals"])
         if n_proposals < sample["requested"]:
             note(

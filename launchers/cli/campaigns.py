@@ -29,7 +29,7 @@ from launchers.cli.common import (
     write_template,
     write_text,
 )
-from launchers.cli.options import SeveralValues
+from launchers.cli.options import SeveralValues, Words, several
 from launchers.console import output as console
 from launchers.console.quantities import counted
 
@@ -170,11 +170,7 @@ def rehearse(
     ] = 2,
     compositions: Compositions = None,
     fail: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Fraction of the calculations that fail, by failure mode.",
-            metavar="MODE=SHARE ...",
-        ),
+        Words, several("Fraction of the calculations that fail, by failure mode.", "MODE=SHARE")
     ] = None,
     workdir: Annotated[
         Path,

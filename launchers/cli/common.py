@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import write_atomically
+from launchers.cli.options import Words, several
 from launchers.console import output as console
 
 if TYPE_CHECKING:
@@ -116,10 +117,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and chan
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings as failures.")]
 Compositions = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Cell formulas; default: compositions of the campaign.", metavar="FORMULA ..."
-    ),
+    Words, several("Cell formulas; default: compositions of the campaign.", "FORMULA")
 ]
 LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")
 N_CORES = len(os.sched_getaffinity(0))

@@ -112,24 +112,21 @@ def share_text(share: Share | None) -> str:
 
 def _overall(report: Report) -> Grid:
     measures = [evaluation.overall for evaluation in report.evaluations]
-    rows = _shares(measures, [name for name in SHARE_NAMES if name not in RELAXED_NAMES])
+    shares = {
+        name: (name.replace("_", " "), *(share_text(getattr(m, name)) for m in measures))
+        for name in SHARE_NAMES
+    }
+    rows = [row for name, row in shares.items() if name not in RELAXED_NAMES]
     if report.is_relaxed:
         efforts = (f"{cell_text(m.mean_steps)}, {cell_text(m.cpu_seconds)}" for m in measures)
         rows += [
             ("sent to relaxation", *(str(m.n_relaxed) for m in measures)),
             ("  sound / hole / not converged / failed", *map(_outcomes, measures)),
             ("  mean steps, total processor time (s)", *efforts),
-            *_shares(measures, RELAXED_NAMES),
+            *map(shares.__getitem__, RELAXED_NAMES),
         ]
     names = [evaluation.proposer for evaluation in report.evaluations]
     return Grid("Samples of all compositions", ("", *names), rows)
-
-
-def _shares(measures: Sequence[Measures], names: Sequence[str]) -> list[tuple[str, ...]]:
-    return [
-        (name.replace("_", " "), *(share_text(getattr(m, name)) for m in measures))
-        for name in names
-    ]
 
 
 def _outcomes(measures: Measures) -> str:

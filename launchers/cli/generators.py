@@ -24,7 +24,7 @@ from launchers.cli.common import (
     path_option,
     read_campaign,
 )
-from launchers.cli.options import SeveralValues
+from launchers.cli.options import SeveralValues, Words, several
 from launchers.console import output as console
 
 
@@ -88,19 +88,10 @@ def train(
 def evaluate(
     checkpoint: Annotated[Path, path_argument("A .safetensors file, or 'shipped'.", "CHECKPOINT")],
     campaign: Annotated[
-        Path,
-        path_option(
-            "Campaign file with which the generator was trained.",
-            "--campaign",
-            "-c",
-            metavar="FILE",
-        ),
+        Path, path_option("Campaign file of the training.", "--campaign", "-c", metavar="FILE")
     ] = Path("campaign.yaml"),
     against: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Baseline proposers: random, symmetric, substitution.", metavar="NAME ..."
-        ),
+        Words, several("Baseline proposers: random, symmetric, substitution.", "NAME")
     ] = None,
     compositions: Compositions = None,
     samples: Annotated[int, typer.Option(min=1, help="Structures per composition.")] = 100,

@@ -20,6 +20,7 @@ from launchers.cli.common import (
     command,
     conclude,
     open_databases,
+    path_argument,
 )
 from launchers.console import output as console
 from launchers.console.quantities import counted
@@ -111,9 +112,8 @@ def recover(
 def doctor(
     campaign_file: Annotated[
         Path | None,
-        typer.Argument(
-            help="Check only requirements of this campaign; default: check everything.",
-            metavar="CAMPAIGN.YAML",
+        path_argument(
+            "Check only requirements of this campaign; default: check everything.", "CAMPAIGN.YAML"
         ),
     ] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,

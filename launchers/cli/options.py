@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperOption
+
+Words = list[str] | None
+"""Type of an option with several values."""
+
+
+def several(help_text: str, metavar: str) -> Any:
+    """Return an option with several values for a command of class :class:`SeveralValues`."""
+    return typer.Option(help=help_text, metavar=f"{metavar} ...")
 
 
 class SeveralValues(TyperCommand):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,10 +16,12 @@ from launchers.cli.common import (
     Strict,
     Workdir,
     app,
+    command,
     conclude,
-    named_path,
+    path_argument,
+    path_option,
 )
-from launchers.cli.options import SeveralValues
+from launchers.cli.options import SeveralValues, Words, several
 from launchers.launchpad.batch_system import BatchSystem
 
 queue = typer.Typer(help="Write and check the files for a batch system.", no_args_is_help=True)
@@ -28,45 +31,38 @@ FOLDER_DEFAULT = Path("queue")
 SCRATCH_DEFAULT = Path("gan_htvs_data/scratch")
 
 
-def _per_category(help_text: str, *names: str) -> Any:
-    """Return an option with a value for all categories, for some categories, or both."""
-    return typer.Option(*names, help=f"{help_text}.", metavar="[CATEGORY=]VALUE ...")
+_per_category = partial(several, metavar="[CATEGORY=]VALUE")
+"""An option with a value for all categories, for some categories, or both."""
+
+Folder = Annotated[Path, path_argument("Folder of the files.")]
 
 
-Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Folder of the files.", parser=named_path)
-]
-Values = list[str] | None
-
-
-@queue.command(
+@command(
+    "queue init --scheduler slurm --queue batch gpu=a100 --account mat123 --cores 64 gpu=8 "
+    "--tasks hse=4",
+    of=queue,
     cls=SeveralValues,
-    epilog="Example: [bold]gan-htvs queue init --scheduler slurm --queue batch gpu=a100 "
-    "--account mat123 --cores 64 gpu=8 --tasks hse=4[/bold]",
 )
 def init(
     context: typer.Context,
     scheduler: Annotated[BatchSystem, typer.Option(help="The batch system.")],
     folder: Folder = FOLDER_DEFAULT,
-    queue: Annotated[Values, _per_category("Partition or queue")] = None,
-    account: Annotated[Values, _per_category("Account to charge")] = None,
-    walltime: Annotated[Values, _per_category("Walltime of a batch job, HH:MM:SS")] = None,
+    queue: Annotated[Words, _per_category("Partition or queue.")] = None,
+    account: Annotated[Words, _per_category("Account to charge.")] = None,
+    walltime: Annotated[Words, _per_category("Walltime of a batch job, HH:MM:SS.")] = None,
     margin: Annotated[
-        Values, _per_category("Time before the walltime in which no job starts, HH:MM:SS")
+        Words, _per_category("Time before the walltime in which no job starts, HH:MM:SS.")
     ] = None,
-    nodes: Annotated[Values, _per_category("Nodes per batch job")] = None,
-    cores: Annotated[Values, _per_category("Cores per node")] = None,
-    gpus: Annotated[Values, _per_category("GPUs per node")] = None,
-    tasks: Annotated[Values, _per_category("Workers per batch job")] = None,
-    array: Annotated[Values, _per_category("Batch jobs per submission, as a job array")] = None,
-    parallel_environment: Annotated[Values, _per_category("Parallel environment of SGE")] = None,
+    nodes: Annotated[Words, _per_category("Nodes per batch job.")] = None,
+    cores: Annotated[Words, _per_category("Cores per node.")] = None,
+    gpus: Annotated[Words, _per_category("GPUs per node.")] = None,
+    tasks: Annotated[Words, _per_category("Workers per batch job.")] = None,
+    array: Annotated[Words, _per_category("Batch jobs per submission, as a job array.")] = None,
+    parallel_environment: Annotated[Words, _per_category("Parallel environment of SGE.")] = None,
     launchpad: Launchpad = LAUNCHPAD_DEFAULT,
     workdir: Workdir = WORKDIR_DEFAULT,
     scratch: Annotated[
-        Path,
-        typer.Option(
-            help="Folder for the state of interrupted trainings.", metavar="DIR", parser=named_path
-        ),
+        Path, path_option("Folder for the state of interrupted trainings.")
     ] = SCRATCH_DEFAULT,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite existing files with other content.")
@@ -106,13 +102,13 @@ def init(
     typer.echo(f"Next: `gan-htvs queue check {folder}`, then see {folder / 'README.md'}.")
 
 
-@queue.command(epilog="Example: [bold]gan-htvs queue check queue --campaign campaign.yaml[/bold]")
+@command("queue check queue --campaign campaign.yaml", of=queue)
 def check(
     folder: Folder = FOLDER_DEFAULT,
     campaign: Annotated[
         Path | None,
-        typer.Option(
-            help="Check the categories and time limits of this campaign.", metavar="CAMPAIGN.YAML"
+        path_option(
+            "Check the categories and time limits of this campaign.", metavar="CAMPAIGN.YAML"
         ),
     ] = None,
     as_json: AsJson = False,

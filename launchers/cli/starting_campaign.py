@@ -7,6 +7,7 @@ from itertools import islice, product
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 from pymatgen.core import Element
 
@@ -69,16 +70,15 @@ def starting_campaign(chemsys: str) -> str:
             f"--system {chemsys}: no composition with common oxidation states is charge-balanced; "
             "write a campaign.yaml with other oxidation_states by hand."
         )
-    document = {
-        "caps": system.caps,
-        "oxidation_states": {symbol: [min(s), max(s)] for symbol, s in states.items()},
-        "compositions": [system.formula(counts) for counts in compositions],
-    }
-    texts = {key: _in_one_line(value) for key, value in document.items()}
-    texts |= {"chemsys": chemsys, "name": "-".join(symbols).lower()}
-    texts["references"] = _references(symbols, chemsys)
     template = Template((templates / "system.yaml").read_text(encoding="utf-8"))
-    return template.substitute(texts)
+    return template.substitute(
+        chemsys=chemsys,
+        name="-".join(symbols).lower(),
+        caps=_in_one_line(system.caps),
+        oxidation_states=_in_one_line({name: [min(s), max(s)] for name, s in states.items()}),
+        compositions=_in_one_line([system.formula(counts) for counts in compositions]),
+        references=_references(symbols, chemsys),
+    )
 
 
 def _common_states(symbol: str, symbols: list[str]) -> list[int]:
@@ -87,8 +87,7 @@ def _common_states(symbol: str, symbols: list[str]) -> list[int]:
     Chalcogens, halogens and nitrogen are anions; in systems without them, the most electronegative
     element is the anion.
     """
-    anions = [s for s in symbols if is_anion(s)]
-    anions = anions or [max(symbols, key=lambda s: Element(s).X)]
+    anions = list(filter(is_anion, symbols)) or [max(symbols, key=lambda s: Element(s).X)]
     sign = -1 if symbol in anions else 1
     return [state for state in Element(symbol).common_oxidation_states if sign * state > 0]
 
@@ -96,14 +95,9 @@ def _common_states(symbol: str, symbols: list[str]) -> list[int]:
 def _smallest_compositions(system: ChemicalSystem, states: Mapping[str, list[int]]) -> list[Counts]:
     """Return the smallest cells that are neutral with one oxidation state for each element."""
     ranges = [range(1, cap + 1) for cap in system.max_counts]
-    neutral = (
-        counts
-        for counts in sorted(product(*ranges), key=sum)
-        if any(
-            sum(n * state for n, state in zip(counts, combination, strict=True)) == 0
-            for combination in product(*states.values())
-        )
-    )
+    combinations = np.reshape(list(product(*states.values())), (-1, len(states))).T
+    smallest_first = sorted(product(*ranges), key=sum)
+    neutral = (counts for counts in smallest_first if not (counts @ combinations).all())
     return list(islice(neutral, N_COMPOSITIONS))
 
 
@@ -113,7 +107,7 @@ def _references(symbols: list[str], chemsys: str) -> str:
     try:
         reference_phases(symbols)
     except UserError:
-        text += Template(FETCHED_REFERENCES).substitute(chemsys=chemsys)
+        text = Template(FETCHED_REFERENCES).substitute(chemsys=chemsys)
     elements = [s for s in symbols if s not in {*aqueous_ions().reference_solids, "H", "O"}]
     if elements:
         text += Template(NO_IONS).substitute(elements=", ".join(elements))

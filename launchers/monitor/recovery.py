@@ -174,9 +174,9 @@ class Recovery:
         elif launch["state"] == "RUNNING":
             liveness, silent = self._liveness(job, queue), _age(last_update(launch))
             if liveness is Liveness.DEAD:
-                return self._lost_run(job, f"{_name(job)} is gone")
+                return self._lost_run(job, "is gone")
             if liveness is Liveness.UNKNOWN and silent > self.silent_for:
-                return self._lost_run(job, f"{_name(job)} sent no ping for {_duration(silent)}")
+                return self._lost_run(job, f"sent no ping for {_duration(silent)}")
         elif launch["state"] == "RESERVED":
             reason = _reservation_problem(launch, queue)
         elif launch["state"] == "READY":  # a cancellation that was not completed
@@ -194,7 +194,7 @@ class Recovery:
         return job.worker.liveness(queue, is_single_machine=self.is_single_machine)
 
     def _lost_run(self, job: QueuedJob, reason: str) -> LostJob:
-        n_lost = job.losses + 1
+        n_lost, reason = job.losses + 1, f"{_name(job)} {reason}"
         if n_lost < MAX_LOSSES or not self.limits_losses or job.step in RESUMED:
             return LostJob.of(Trouble.RUN, job, reason)
         reason = f"lost {n_lost} times; the last time {reason}"
@@ -263,9 +263,8 @@ def _is_ours(launch: Mapping[str, Any], queue: BatchQueue) -> bool:
 
 
 def _name(job: QueuedJob) -> str:
-    """Return the name of the worker of a job."""
-    host = job.launch["host"] if job.launch else None
-    return str(job.worker or f"a worker on {host or 'some machine'}")
+    """Return the name of the worker of a launched job."""
+    return str(job.worker or f"a worker on {(job.launch or {}).get('host', 'some machine')}")
 
 
 def _age(written: datetime | str) -> float:
