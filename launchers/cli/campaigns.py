@@ -9,26 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gan_htvs.core.errors import UserError
-from launchers.cli.common import (
-    EXIT_FAILURE,
-    LAUNCHPAD_DEFAULT,
-    N_CORES,
-    WORKDIR_DEFAULT,
-    CampaignFile,
-    CampaignName,
-    Compositions,
-    DryRun,
-    Launchpad,
-    Workdir,
-    Workers,
-    command,
-    open_databases,
-    path_argument,
-    path_option,
-    read_campaign,
-    write_template,
-    write_text,
-)
+from launchers.cli import common as cli
 from launchers.cli.options import SeveralValues, Words, several
 from launchers.console import output as console
 from launchers.console.quantities import counted
@@ -40,11 +21,11 @@ if TYPE_CHECKING:
 REHEARSALS_DEFAULT = Path("gan_htvs_data/rehearsal")
 
 
-@command("demo")
+@cli.command("demo")
 def demo(
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    workdir: Workdir = WORKDIR_DEFAULT,
-    workers: Workers = N_CORES,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
+    workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
+    workers: cli.Workers = cli.N_CORES,
 ) -> None:
     """Run the demonstration campaign: 3 compositions x 5 structures, up to a computed band gap.
 
@@ -52,15 +33,17 @@ def demo(
     one for the embedded database.
     """
     if not launchpad.exists():
-        write_template("my_launchpad.yaml", launchpad)
+        cli.write_template("my_launchpad.yaml", launchpad)
     template = resources.files("launchers.cli") / "templates" / "demo.yaml"
     with resources.as_file(template) as campaign_file:
-        _run_here(read_campaign(campaign_file), launchpad, workdir, workers)
+        _run_here(cli.read_campaign(campaign_file), launchpad, workdir, workers)
 
 
-@command("init my-search", "init --system Ca-Mn-O my-search")
+@cli.command("init my-search", "init --system Ca-Mn-O my-search")
 def init(
-    directory: Annotated[Path, path_argument("Folder of the files; created if missing.")] = Path(),
+    directory: Annotated[
+        Path, cli.path_argument("Folder of the files; created if missing.")
+    ] = Path(),
     system: Annotated[
         str | None,
         typer.Option(help="Chemical system, such as Ca-Mn-O; default: the Mg-Mn-O demonstration."),
@@ -74,35 +57,35 @@ def init(
                 f"{target}: exists and is not overwritten; delete it or choose another folder."
             )
     if system is None:
-        write_template("demo.yaml", campaign_file)
+        cli.write_template("demo.yaml", campaign_file)
     else:
         from launchers.cli.starting_campaign import starting_campaign
 
-        write_text(starting_campaign(system), campaign_file)
-    write_template("my_launchpad.yaml", launchpad)
+        cli.write_text(starting_campaign(system), campaign_file)
+    cli.write_template("my_launchpad.yaml", launchpad)
 
 
-@command("run campaign.yaml --workers 8")
+@cli.command("run campaign.yaml --workers 8")
 def run(
-    campaign_file: CampaignFile,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    workdir: Workdir = WORKDIR_DEFAULT,
-    workers: Workers = N_CORES,
+    campaign_file: cli.CampaignFile,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
+    workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
+    workers: cli.Workers = cli.N_CORES,
 ) -> None:
     """Run a campaign on this machine, or resume an interrupted run."""
-    _run_here(read_campaign(campaign_file), launchpad, workdir, workers)
+    _run_here(cli.read_campaign(campaign_file), launchpad, workdir, workers)
 
 
-@command("evaluate-structures my-cifs --name mine --band-gap none")
+@cli.command("evaluate-structures my-cifs --name mine --band-gap none")
 def evaluate_structures(
-    folder: Annotated[Path, path_argument("Folder of CIF and POSCAR files.")],
+    folder: Annotated[Path, cli.path_argument("Folder of CIF and POSCAR files.")],
     name: Annotated[
         str | None, typer.Option(help="Campaign name; default: the name of DIR.")
     ] = None,
     band_gap: Annotated[str, typer.Option(help="Code for band gaps: gpaw, vasp or none.")] = "gpaw",
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    workdir: Workdir = WORKDIR_DEFAULT,
-    workers: Workers = N_CORES,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
+    workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
+    workers: cli.Workers = cli.N_CORES,
 ) -> None:
     """Compute energy above hull, Pourbaix stability and band gap of your own structures.
 
@@ -115,15 +98,15 @@ def evaluate_structures(
     for label, reason in skipped.items():
         console.note(f"{label}: skipped: {reason}.")
     if not launchpad.exists():
-        write_template("my_launchpad.yaml", launchpad)
+        cli.write_template("my_launchpad.yaml", launchpad)
     _run_here(campaign, launchpad, workdir, workers)
 
 
-@command("submit campaign.yaml --dry-run", "submit campaign.yaml", "qlaunch")
+@cli.command("submit campaign.yaml --dry-run", "submit campaign.yaml", "qlaunch")
 def submit(
-    campaign_file: CampaignFile,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    dry_run: DryRun = False,
+    campaign_file: cli.CampaignFile,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
+    dry_run: cli.DryRun = False,
     extend: Annotated[
         bool,
         typer.Option("--extend", help="Apply changed settings to a campaign submitted before."),
@@ -145,11 +128,11 @@ def submit(
     exists, and each finished workflow queues further ones. Submitting a campaign again queues only
     missing work.
     """
-    campaign = read_campaign(campaign_file)
+    campaign = cli.read_campaign(campaign_file)
     from launchers.cli.plan_tables import print_plan, submit_and_print
 
     reason = _reason_against_vasp(campaign)
-    with open_databases(launchpad) as databases:
+    with cli.open_databases(launchpad) as databases:
         if reason is not None:
             console.note(f"{reason}. Make sure that VASP is available where the jobs run.")
         if dry_run:
@@ -160,23 +143,23 @@ def submit(
             )
 
 
-@command(
+@cli.command(
     "rehearse campaign.yaml --compositions MgMn2O4 --fail killed=0.1 zbrent=0.2", cls=SeveralValues
 )
 def rehearse(
-    campaign_file: CampaignFile,
+    campaign_file: cli.CampaignFile,
     structures: Annotated[
         int, typer.Option(min=1, help="Structures per composition and proposer.")
     ] = 2,
-    compositions: Compositions = None,
+    compositions: cli.Compositions = None,
     fail: Annotated[
         Words, several("Fraction of the calculations that fail, by failure mode.", "MODE=SHARE")
     ] = None,
     workdir: Annotated[
         Path,
-        path_option("Folder of all rehearsals; one subfolder per campaign.", "--workdir", "-w"),
+        cli.path_option("Folder of all rehearsals; one subfolder per campaign.", "--workdir", "-w"),
     ] = REHEARSALS_DEFAULT,
-    workers: Workers = N_CORES,
+    workers: cli.Workers = cli.N_CORES,
 ) -> None:
     """Run a small copy of a VASP campaign with a stand-in for VASP.
 
@@ -184,7 +167,7 @@ def rehearse(
     or POTCARs. Its numbers are not results. It has a separate database, which other commands read
     only with --launchpad.
     """
-    campaign = read_campaign(campaign_file)
+    campaign = cli.read_campaign(campaign_file)
     from launchers.cli.plan_tables import print_counts
     from launchers.rehearsal.counts import read_counts
     from launchers.rehearsal.environment import stand_in
@@ -199,7 +182,7 @@ def rehearse(
     parse_shares(failures or "", source="--fail")
     with (
         stand_in(folder / "potcars", *potcars_of(rehearsal), failures),
-        open_databases(launchpad) as databases,
+        cli.open_databases(launchpad) as databases,
     ):
         exit_code = _run(rehearsal, databases, launchpad, workdir, workers)
         print_counts(read_counts(databases))
@@ -211,14 +194,14 @@ def rehearse(
     raise typer.Exit(exit_code)
 
 
-@command("retry mg-mn-o --dry-run", "retry mg-mn-o --reason 'max_seconds'")
+@cli.command("retry mg-mn-o --dry-run", "retry mg-mn-o --reason 'max_seconds'")
 def retry(
-    campaign: CampaignName = None,
+    campaign: cli.CampaignName = None,
     reason: Annotated[
         str, typer.Option(help="Only jobs whose failure reason contains this text.")
     ] = "",
-    dry_run: DryRun = False,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    dry_run: cli.DryRun = False,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
 ) -> None:
     """Queue failed jobs, and the jobs that depend on them, again.
 
@@ -230,7 +213,7 @@ def retry(
     from launchers.monitor.failed_calculations import failed_calculations, queue_again, raised_jobs
     from launchers.monitor.status.status_document import count_failures
 
-    with open_databases(launchpad) as databases:
+    with cli.open_databases(launchpad) as databases:
         settings = registered(databases, campaign)
         build_candidates(databases)
         all_failed = failed_calculations(databases, settings)
@@ -253,7 +236,7 @@ def retry(
             typer.echo(f"{counted(len(failed), 'job')} queued again; run them with `gan-htvs run`.")
 
 
-@command("settings | grep thresholds")
+@cli.command("settings | grep thresholds")
 def settings() -> None:
     """Print all settings of campaign.yaml with defaults and descriptions, as Markdown."""
     from gan_htvs.campaign.model import Campaign
@@ -269,7 +252,7 @@ def _run_here(campaign: Campaign, launchpad: Path, workdir: Path, workers: int) 
     LaunchpadFile.read(launchpad)  # before the slow imports
     if (reason := _reason_against_vasp(campaign)) is not None:
         raise UserError(f"nothing was queued, because VASP cannot run here: {reason}.")
-    with open_databases(launchpad) as databases:
+    with cli.open_databases(launchpad) as databases:
         raise typer.Exit(_run(campaign, databases, launchpad, workdir, workers))
 
 
@@ -284,7 +267,7 @@ def _run(
     directory = workdir / campaign.name
     with console.WorkProgress() as progress:
         run_campaign(campaign, databases, launchpad, directory, workers, progress)
-    return EXIT_FAILURE if print_summary(campaign, databases, launchpad) else 0
+    return cli.EXIT_FAILURE if print_summary(campaign, databases, launchpad) else 0
 
 
 def _reason_against_vasp(campaign: Campaign) -> str | None:

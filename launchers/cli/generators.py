@@ -11,19 +11,7 @@ import typer
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import require_writable
-from launchers.cli.common import (
-    N_CORES,
-    WORKDIR_DEFAULT,
-    CampaignFile,
-    Compositions,
-    OutputFile,
-    Workdir,
-    Workers,
-    command,
-    path_argument,
-    path_option,
-    read_campaign,
-)
+from launchers.cli import common as cli
 from launchers.cli.options import SeveralValues, Words, several
 from launchers.console import output as console
 
@@ -35,12 +23,12 @@ class ReportFormat(StrEnum):
     JSON = "json"
 
 
-@command("dataset campaign.yaml --output relaxed.npz")
+@cli.command("dataset campaign.yaml --output relaxed.npz")
 def dataset(
-    campaign_file: CampaignFile,
-    output: OutputFile,
-    workdir: Workdir = WORKDIR_DEFAULT,
-    workers: Workers = N_CORES,
+    campaign_file: cli.CampaignFile,
+    output: cli.OutputFile,
+    workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
+    workers: cli.Workers = cli.N_CORES,
 ) -> None:
     """Relax the structures of a campaign's dataset and save unique ones near the hull.
 
@@ -51,7 +39,7 @@ def dataset(
         kind = "a folder" if output.is_dir() else "not an .npz file"
         raise UserError(f"--output {output}: is {kind}; name the .npz file to write.")
     require_writable(output.parent, "--output")
-    campaign = read_campaign(campaign_file)
+    campaign = cli.read_campaign(campaign_file)
     from gan_htvs.dataset.relaxed import relax_dataset
     from gan_htvs.potentials.relaxation import Relaxations
 
@@ -62,10 +50,10 @@ def dataset(
     console.print_dataset(relaxed, output)
 
 
-@command("train campaign.yaml --output model")
+@cli.command("train campaign.yaml --output model")
 def train(
-    campaign_file: CampaignFile,
-    output: Annotated[Path, path_option("Folder of all output files.", "--output", "-o")],
+    campaign_file: cli.CampaignFile,
+    output: Annotated[Path, cli.path_option("Folder of all output files.", "--output", "-o")],
     half: Annotated[bool, typer.Option("--half", help="Save float16 weights.")] = False,
 ) -> None:
     """Train the generator of a campaign on this machine, without running the campaign.
@@ -74,36 +62,38 @@ def train(
     PNG, TensorBoard). After Ctrl-C, SIGTERM or SIGUSR1, run the same command to resume.
     """
     signal.signal(signal.SIGUSR1, signal.default_int_handler)  # sbatch --signal=USR1@120
-    campaign = read_campaign(campaign_file)
+    campaign = cli.read_campaign(campaign_file)
     from launchers.local.generator_training import train_campaign
 
     checkpoint = train_campaign(campaign, output, half=half)
     typer.echo(f"wrote {checkpoint}")
 
 
-@command(
+@cli.command(
     "evaluate model.safetensors --campaign campaign.yaml --against random symmetric substitution",
     cls=SeveralValues,
 )
 def evaluate(
-    checkpoint: Annotated[Path, path_argument("A .safetensors file, or 'shipped'.", "CHECKPOINT")],
+    checkpoint: Annotated[
+        Path, cli.path_argument("A .safetensors file, or 'shipped'.", "CHECKPOINT")
+    ],
     campaign: Annotated[
-        Path, path_option("Campaign file of the training.", "--campaign", "-c", metavar="FILE")
+        Path, cli.path_option("Campaign file of the training.", "--campaign", "-c", metavar="FILE")
     ] = Path("campaign.yaml"),
     against: Annotated[
         Words, several("Baseline proposers: random, symmetric, substitution.", "NAME")
     ] = None,
-    compositions: Compositions = None,
+    compositions: cli.Compositions = None,
     samples: Annotated[int, typer.Option(min=1, help="Structures per composition.")] = 100,
     relax: Annotated[
         int, typer.Option(min=0, help="Structures per composition to relax; 0: no energies.")
     ] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of all samples.")] = 0,
-    workers: Workers = N_CORES,
-    workdir: Workdir = WORKDIR_DEFAULT,
+    workers: cli.Workers = cli.N_CORES,
+    workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
     output: Annotated[
         Path | None,
-        path_option("Folder of the report; default: a folder in --workdir.", "--output", "-o"),
+        cli.path_option("Folder of the report; default: a folder in --workdir.", "--output", "-o"),
     ] = None,
     form: Annotated[ReportFormat, typer.Option("--format", help="Output format.")] = (
         ReportFormat.TABLE

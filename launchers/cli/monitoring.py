@@ -7,21 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launchers.cli.common import (
-    EXIT_FAILURE,
-    LAUNCHPAD_DEFAULT,
-    WORKDIR_DEFAULT,
-    AsJson,
-    DryRun,
-    Launchpad,
-    OneOrAllCampaigns,
-    Strict,
-    Workdir,
-    command,
-    conclude,
-    open_databases,
-    path_argument,
-)
+from launchers.cli import common as cli
 from launchers.console import output as console
 from launchers.console.quantities import counted
 
@@ -29,14 +15,14 @@ if TYPE_CHECKING:
     from launchers.monitor.status.status_document import Status
 
 
-@command("status mg-mn-o --build", "status --watch --every 60")
+@cli.command("status mg-mn-o --build", "status --watch --every 60")
 def status(
-    campaign: OneOrAllCampaigns = None,
+    campaign: cli.OneOrAllCampaigns = None,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=1, help="Seconds between updates.")] = 10,
-    as_json: AsJson = False,
+    as_json: cli.AsJson = False,
     build: Annotated[bool, typer.Option("--build", help="Update candidates first.")] = False,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
 ) -> None:
     """Show the progress of campaigns: funnel, jobs, workers, throughput, failures and problems.
 
@@ -46,7 +32,7 @@ def status(
     from launchers.monitor.status import table
     from launchers.monitor.status.survey import survey
 
-    with open_databases(launchpad) as databases:
+    with cli.open_databases(launchpad) as databases:
 
         def look() -> Status:
             if build:
@@ -64,13 +50,13 @@ def status(
     else:
         console.out.print(table.status_tables(current))
     if any(progress.is_stuck for progress in current.campaigns):
-        raise typer.Exit(EXIT_FAILURE)
+        raise typer.Exit(cli.EXIT_FAILURE)
 
 
-@command("recover --dry-run", "recover mg-mn-o --silent-for 7200")
+@cli.command("recover --dry-run", "recover mg-mn-o --silent-for 7200")
 def recover(
-    campaign: OneOrAllCampaigns = None,
-    dry_run: DryRun = False,
+    campaign: cli.OneOrAllCampaigns = None,
+    dry_run: cli.DryRun = False,
     silent_for: Annotated[
         float | None,
         typer.Option(
@@ -80,7 +66,7 @@ def recover(
             metavar="SECONDS",
         ),
     ] = None,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
 ) -> None:
     """Recover jobs of killed workers, ended batch jobs and crashed machines.
 
@@ -94,7 +80,7 @@ def recover(
     from launchers.monitor.lost_runs import as_findings, repairs
     from launchers.monitor.recovery import Recovery
 
-    with open_databases(launchpad) as databases:
+    with cli.open_databases(launchpad) as databases:
         owners = CampaignUnits(registered(databases, campaign)).owners if campaign else None
         settings = {} if silent_for is None else {"silent_for": silent_for}
         lost_jobs = Recovery.of(databases, owners, **settings).recover(dry_run=dry_run)
@@ -108,18 +94,18 @@ def recover(
         console.out.print(f"{counted(n_queued, 'workflow')} queued.")
 
 
-@command("doctor", "doctor campaign.yaml")
+@cli.command("doctor", "doctor campaign.yaml")
 def doctor(
     campaign_file: Annotated[
         Path | None,
-        path_argument(
+        cli.path_argument(
             "Check only requirements of this campaign; default: check everything.", "CAMPAIGN.YAML"
         ),
     ] = None,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    workdir: Workdir = WORKDIR_DEFAULT,
-    as_json: AsJson = False,
-    strict: Strict = False,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
+    workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
+    as_json: cli.AsJson = False,
+    strict: cli.Strict = False,
 ) -> None:
     """Check this machine and the databases, and suggest a fix for each problem.
 
@@ -128,4 +114,4 @@ def doctor(
     from launchers.monitor.doctor.diagnosis import diagnose
 
     findings = diagnose(campaign_file, launchpad, workdir)
-    conclude(findings, as_json=as_json, strict=strict)
+    cli.conclude(findings, as_json=as_json, strict=strict)

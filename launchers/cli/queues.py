@@ -8,24 +8,12 @@ from typing import Annotated
 
 import typer
 
-from launchers.cli.common import (
-    LAUNCHPAD_DEFAULT,
-    WORKDIR_DEFAULT,
-    AsJson,
-    Launchpad,
-    Strict,
-    Workdir,
-    app,
-    command,
-    conclude,
-    path_argument,
-    path_option,
-)
+from launchers.cli import common as cli
 from launchers.cli.options import SeveralValues, Words, several
 from launchers.launchpad.batch_system import BatchSystem
 
 queue = typer.Typer(help="Write and check the files for a batch system.", no_args_is_help=True)
-app.add_typer(queue, name="queue")
+cli.app.add_typer(queue, name="queue")
 
 FOLDER_DEFAULT = Path("queue")
 SCRATCH_DEFAULT = Path("gan_htvs_data/scratch")
@@ -34,10 +22,10 @@ SCRATCH_DEFAULT = Path("gan_htvs_data/scratch")
 _per_category = partial(several, metavar="[CATEGORY=]VALUE")
 """An option with a value for all categories, for some categories, or both."""
 
-Folder = Annotated[Path, path_argument("Folder of the files.")]
+Folder = Annotated[Path, cli.path_argument("Folder of the files.")]
 
 
-@command(
+@cli.command(
     "queue init --scheduler slurm --queue batch gpu=a100 --account mat123 --cores 64 gpu=8 "
     "--tasks hse=4",
     of=queue,
@@ -59,10 +47,10 @@ def init(
     tasks: Annotated[Words, _per_category("Workers per batch job.")] = None,
     array: Annotated[Words, _per_category("Batch jobs per submission, as a job array.")] = None,
     parallel_environment: Annotated[Words, _per_category("Parallel environment of SGE.")] = None,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
-    workdir: Workdir = WORKDIR_DEFAULT,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
+    workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
     scratch: Annotated[
-        Path, path_option("Folder for the state of interrupted trainings.")
+        Path, cli.path_option("Folder for the state of interrupted trainings.")
     ] = SCRATCH_DEFAULT,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite existing files with other content.")
@@ -102,17 +90,17 @@ def init(
     typer.echo(f"Next: `gan-htvs queue check {folder}`, then see {folder / 'README.md'}.")
 
 
-@command("queue check queue --campaign campaign.yaml", of=queue)
+@cli.command("queue check queue --campaign campaign.yaml", of=queue)
 def check(
     folder: Folder = FOLDER_DEFAULT,
     campaign: Annotated[
         Path | None,
-        path_option(
+        cli.path_option(
             "Check the categories and time limits of this campaign.", metavar="CAMPAIGN.YAML"
         ),
     ] = None,
-    as_json: AsJson = False,
-    strict: Strict = False,
+    as_json: cli.AsJson = False,
+    strict: cli.Strict = False,
 ) -> None:
     """Check the files of `queue init`, the queues and the database, and suggest fixes.
 
@@ -125,4 +113,4 @@ def check(
         from gan_htvs.campaign.campaign_file import parse_campaign
 
         settings = parse_campaign(campaign)
-    conclude(check_folder(folder.absolute(), settings), as_json=as_json, strict=strict)
+    cli.conclude(check_folder(folder.absolute(), settings), as_json=as_json, strict=strict)

@@ -11,16 +11,7 @@ import typer
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.results.export import StructureFormat
-from launchers.cli.common import (
-    LAUNCHPAD_DEFAULT,
-    AsJson,
-    CampaignName,
-    Launchpad,
-    OutputFile,
-    command,
-    open_databases,
-    path_option,
-)
+from launchers.cli import common as cli
 from launchers.console import output as console
 
 
@@ -45,9 +36,9 @@ def _range(help_text: str) -> Any:
     return _filter(help_text, metavar="LOW..HIGH")
 
 
-@command("build")
+@cli.command("build")
 def build(
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
     workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Worker processes.")] = 1,
 ) -> None:
     """Update candidates from all finished jobs.
@@ -56,16 +47,16 @@ def build(
     """
     from launchers.launchpad.builders import build_candidates
 
-    with open_databases(launchpad) as databases, console.WorkProgress() as progress:
+    with cli.open_databases(launchpad) as databases, console.WorkProgress() as progress:
         changed = build_candidates(databases, n_workers=workers, on_progress=progress)
     typer.echo(f"{changed} candidates written" if changed else "All candidates are up to date.")
 
 
-@command("funnel mg-mn-o-demo --output figures")
+@cli.command("funnel mg-mn-o-demo --output figures")
 def funnel(
-    campaign: CampaignName = None,
-    output: Annotated[Path | None, path_option("Draw figures here.", "--output", "-o")] = None,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    campaign: cli.CampaignName = None,
+    output: Annotated[Path | None, cli.path_option("Draw figures here.", "--output", "-o")] = None,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
 ) -> None:
     """Print the number of candidates that pass each stage, next to the published study.
 
@@ -76,7 +67,7 @@ def funnel(
     from launchers.cli.campaign_summary import print_funnel, print_prescreen
     from launchers.results.campaign_report import draw_figures, read_results, read_trajectories
 
-    with open_databases(launchpad) as databases:
+    with cli.open_databases(launchpad) as databases:
         results = read_results(databases, campaign)
         trajectories = [] if output is None else read_trajectories(databases, results)
     print_funnel(results.campaign, results.funnel)
@@ -86,12 +77,12 @@ def funnel(
             typer.echo(f"wrote {path}")
 
 
-@command("report mg-mn-o-demo --output report.html")
+@cli.command("report mg-mn-o-demo --output report.html")
 def report(
-    campaign: CampaignName = None,
-    output: OutputFile = Path("report.html"),
+    campaign: cli.CampaignName = None,
+    output: cli.OutputFile = Path("report.html"),
     top: Annotated[int, typer.Option(min=0, max=1000, help="Candidates with pictures.")] = 30,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
 ) -> None:
     """Write a self-contained HTML report: funnel, figures, best candidates, methods, caveats.
 
@@ -100,13 +91,13 @@ def report(
     from gan_htvs.core.files import write_atomically
     from launchers.results.campaign_report import write_report
 
-    with open_databases(launchpad) as databases:
+    with cli.open_databases(launchpad) as databases:
         html = write_report(databases, campaign, top)
     write_atomically(output, html.encode())
     typer.echo(f"wrote {output}")
 
 
-@command(
+@cli.command(
     "candidates --stage pourbaix_stable --unique",
     "candidates --energy-above-hull ..0.08 --band-gap 1.6..3.0 --sort band_gap",
     "candidates --stage photoanode --structures best --as poscar",
@@ -114,7 +105,7 @@ def report(
 )
 def candidates(
     context: typer.Context,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
     campaign: Annotated[Text, _filter("Only this campaign.")] = None,
     formula: Annotated[Text, _filter("Reduced formula; elements in any order.")] = None,
     chemsys: Annotated[Text, _filter("Chemical system, such as Mg-Mn-O.")] = None,
@@ -146,7 +137,7 @@ def candidates(
     count: Annotated[bool, typer.Option("--count", help="Print only their number.")] = False,
     output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
     structures: Annotated[
-        Path | None, path_option("Write the structures and a manifest to this folder.")
+        Path | None, cli.path_option("Write the structures and a manifest to this folder.")
     ] = None,
     structure_format: Annotated[
         StructureFormat, typer.Option("--as", help="Format of the structures.")
@@ -170,7 +161,7 @@ def candidates(
         raise UserError("--count and --structures: cannot be combined; omit one of them.")
     Filters.from_values(**filters)  # validates them before a server is started
     order: dict[str, Any] = {"sort": sort, "skip": skip, "limit": limit}
-    with open_databases(launchpad) as databases:
+    with cli.open_databases(launchpad) as databases:
         if campaign is not None:
             registered(databases, campaign)  # raises if it does not exist
         store = CandidateStore(databases.store("candidates", key="candidate_id"))
@@ -193,16 +184,18 @@ def candidates(
         console.print_candidates(rows, n_all)
 
 
-@command("show 5d41402abc4b2a76 --figure curve.png", "show 5d41402abc4b2a76 --json | jq .prescreen")
+@cli.command(
+    "show 5d41402abc4b2a76 --figure curve.png", "show 5d41402abc4b2a76 --json | jq .prescreen"
+)
 def show(
     candidate_id: Annotated[
         str, typer.Argument(metavar="ID", help="Id of a candidate; see `gan-htvs candidates`.")
     ],
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
     figure: Annotated[
-        Path | None, path_option("Draw its relaxation curve to this PNG file.", metavar="FILE")
+        Path | None, cli.path_option("Draw its relaxation curve to this PNG file.", metavar="FILE")
     ] = None,
-    as_json: AsJson = False,
+    as_json: cli.AsJson = False,
 ) -> None:
     """Show the provenance of a candidate: origin, relaxation, energies, moments, stage and reason.
 
@@ -210,7 +203,7 @@ def show(
     """
     from launchers.monitor.history import lines, read_history
 
-    with open_databases(launchpad) as databases:
+    with cli.open_databases(launchpad) as databases:
         history = read_history(databases, candidate_id)
     if as_json:
         typer.echo(json.dumps(history.as_dict(), indent=1, default=str))

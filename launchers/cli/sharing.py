@@ -11,17 +11,7 @@ from typing import Annotated
 import typer
 
 from gan_htvs.core.errors import UserError
-from launchers.cli.common import (
-    LAUNCHPAD_DEFAULT,
-    CampaignName,
-    Launchpad,
-    OutputFile,
-    app,
-    command,
-    open_databases,
-    path_argument,
-    path_option,
-)
+from launchers.cli import common as cli
 from launchers.console import output as console
 from launchers.console.quantities import counted
 from launchers.results.serving import LOOPBACK, checked_address
@@ -50,11 +40,11 @@ def requiring(extra: str) -> Iterator[None]:
         ) from error
 
 
-@command("explore", "explore --port 8051 --launchpad another.yaml")
+@cli.command("explore", "explore --port 8051 --launchpad another.yaml")
 def explore(
     host: Host = LOOPBACK,
     port: Port = 8050,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
 ) -> None:
     """Serve a web page to search and view candidates and to monitor campaigns, until Ctrl-C.
 
@@ -65,7 +55,7 @@ def explore(
 
         from launchers.results.explorer.app import create_app
 
-    with open_databases(launchpad) as databases:
+    with cli.open_databases(launchpad) as databases:
         address = checked_address(host, port)
         page = create_app(databases, address.names)
         server = waitress.create_server(page.server, host=host, port=port, threads=8, ident=None)
@@ -76,15 +66,15 @@ def explore(
             server.run()
 
 
-@command("optimade")
+@cli.command("optimade")
 def optimade(
     host: Host = LOOPBACK,
     port: Port = 5000,
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
     url: Annotated[
         str | None, typer.Option(help="Public address, if behind a reverse proxy.")
     ] = None,
-    logs: Annotated[Path, path_option("Folder of the log.")] = Path("gan_htvs_data/optimade"),
+    logs: Annotated[Path, cli.path_option("Folder of the log.")] = Path("gan_htvs_data/optimade"),
 ) -> None:
     """Serve candidates through the OPTIMADE API until Ctrl-C.
 
@@ -96,7 +86,7 @@ def optimade(
 
         from launchers.results.optimade_server import build_entries, create_app
 
-    with open_databases(launchpad) as databases:
+    with cli.open_databases(launchpad) as databases:
         address = checked_address(host, port)
         with console.WorkProgress() as progress:
             n_entries, refused = build_entries(databases, progress)
@@ -109,16 +99,16 @@ def optimade(
 
 
 archive = typer.Typer(help="Write, read and check archives of campaigns.", no_args_is_help=True)
-app.add_typer(archive, name="archive")
+cli.app.add_typer(archive, name="archive")
 
-ArchiveFile = Annotated[Path, path_argument("The archive.", "FILE")]
+ArchiveFile = Annotated[Path, cli.path_argument("The archive.", "FILE")]
 
 
-@command("archive write mg-mn-o-demo --output demo.zip", of=archive)
+@cli.command("archive write mg-mn-o-demo --output demo.zip", of=archive)
 def write(
-    campaign: CampaignName = None,
-    output: OutputFile = Path("campaign.zip"),
-    launchpad: Launchpad = LAUNCHPAD_DEFAULT,
+    campaign: cli.CampaignName = None,
+    output: cli.OutputFile = Path("campaign.zip"),
+    launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
 ) -> None:
     """Write a campaign to one file: settings, outputs, checkpoints, stability, candidates.
 
@@ -126,24 +116,24 @@ def write(
     """
     from launchers.results.archive import write_archive
 
-    with open_databases(launchpad) as databases, console.WorkProgress() as progress:
+    with cli.open_databases(launchpad) as databases, console.WorkProgress() as progress:
         manifest = write_archive(databases, campaign, output, progress)
     n_documents = sum(member.n_documents for member in manifest.members.values())
     typer.echo(f"wrote {output}: {manifest.campaign}, {counted(n_documents, 'document')}")
 
 
-@command("archive read demo.zip", of=archive)
-def read(file: ArchiveFile, launchpad: Launchpad = LAUNCHPAD_DEFAULT) -> None:
+@cli.command("archive read demo.zip", of=archive)
+def read(file: ArchiveFile, launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT) -> None:
     """Read a campaign from an archive into the database; existing documents are not changed."""
     from launchers.results.archive import read_archive
 
-    with open_databases(launchpad) as databases, console.WorkProgress() as progress:
+    with cli.open_databases(launchpad) as databases, console.WorkProgress() as progress:
         manifest, n_new = read_archive(databases, file, progress)
     typer.echo(f"{manifest.campaign}: {counted(n_new, 'new document')}")
     typer.echo(f"Next: gan-htvs candidates --campaign {manifest.campaign}")
 
 
-@command("archive check demo.zip", of=archive)
+@cli.command("archive check demo.zip", of=archive)
 def check(file: ArchiveFile) -> None:
     """Check the checksums of an archive and list its contents."""
     from launchers.results.archive import check_archive
