@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,13 +13,6 @@ from gan_htvs.core.files import require_writable
 from launchers.cli import common as cli
 from launchers.cli.options import SeveralValues, Words, several
 from launchers.console import output as console
-
-
-class ReportFormat(StrEnum):
-    """Output format of a report."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 @cli.command("dataset campaign.yaml --output relaxed.npz")
@@ -95,9 +87,9 @@ def evaluate(
         Path | None,
         cli.path_option("Folder of the report; default: a folder in --workdir.", "--output", "-o"),
     ] = None,
-    form: Annotated[ReportFormat, typer.Option("--format", help="Output format.")] = (
-        ReportFormat.TABLE
-    ),
+    form: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="Output format.")
+    ] = "table",
 ) -> None:
     """Evaluate samples of a trained generator before and after relaxation.
 
@@ -120,7 +112,7 @@ def evaluate(
     from launchers.cli.evaluation_tables import note_shortfalls, print_report
     from launchers.local.proposer_evaluation import evaluate_checkpoint
 
-    terminal = console.err if form is ReportFormat.JSON else console.out
+    terminal = console.err if form == "json" else console.out
     with console.WorkProgress(terminal) as progress:
         report = evaluate_checkpoint(
             checkpoint,
@@ -136,7 +128,7 @@ def evaluate(
 
     files = write_report(report, output or workdir / report.campaign / report.folder)
     note_shortfalls(report)
-    if form is ReportFormat.JSON:
+    if form == "json":
         typer.echo(report.model_dump_json(indent=1))
     else:
         print_report(report, files)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,15 +13,6 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.results.export import StructureFormat
 from launchers.cli import common as cli
 from launchers.console import output as console
-
-
-class Format(StrEnum):
-    """Output format of a table."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-
 
 Text = str | None
 Flag = bool | None
@@ -32,8 +23,7 @@ def _filter(help_text: str, *names: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, help=help_text, metavar=metavar)
 
 
-def _range(help_text: str) -> Any:
-    return _filter(help_text, metavar="LOW..HIGH")
+_range = partial(_filter, metavar="LOW..HIGH")
 
 
 @cli.command("build")
@@ -135,7 +125,9 @@ def candidates(
     skip: Annotated[int, typer.Option(min=0, help="Skip this number of candidates.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="Maximum number of candidates; 0: all.")] = 0,
     count: Annotated[bool, typer.Option("--count", help="Print only their number.")] = False,
-    output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
+    output: Annotated[
+        Literal["table", "json", "csv"], typer.Option("--format", help="Output format.")
+    ] = "table",
     structures: Annotated[
         Path | None, cli.path_option("Write the structures and a manifest to this folder.")
     ] = None,
@@ -176,9 +168,9 @@ def candidates(
             return
         rows = store.rows(**order, **filters)
         n_all = len(rows) or store.count()
-    if output is Format.JSON:
+    if output == "json":
         typer.echo(json.dumps(rows, indent=2, default=str))
-    elif output is Format.CSV:
+    elif output == "csv":
         console.write_csv(rows)
     else:
         console.print_candidates(rows, n_all)

@@ -30,7 +30,9 @@ def gpu() -> Finding:
     """Check whether PyTorch can use a GPU."""
     import torch
 
-    driver = _nvidia_driver()
+    query = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    done = run_program(query, ANSWER_SECONDS)
+    driver = done.stdout.partition("\n")[0] if done and not done.returncode else ""
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         return ok(
@@ -38,19 +40,13 @@ def gpu() -> Finding:
             f"{properties.total_memory / GIB:.0f} GiB, CUDA {torch.version.cuda}, "
             f"driver {driver or 'unknown'}"
         )
-    if driver is not None:
+    if driver:
         return warning(
             f"PyTorch {torch.__version__}, built for CUDA {torch.version.cuda}, cannot use the "
             f"GPU with driver {driver}",
             "install the PyTorch build for this driver, see pytorch.org/get-started",
         )
     return ok(f"none; PyTorch {torch.__version__} runs on the CPU")
-
-
-def _nvidia_driver() -> str | None:
-    query = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-    done = run_program(query, ANSWER_SECONDS)
-    return done.stdout.splitlines()[0] if done and not done.returncode and done.stdout else None
 
 
 def batch_system() -> Finding:

@@ -12,16 +12,8 @@ from gan_htvs.results.funnel import CANDIDATE_FIELDS, measure_funnel
 from launchers.launchpad.jobs import as_utc, last_update, owned_by
 from launchers.launchpad.registry import registrations
 from launchers.launchpad.samples import longest_samples
+from launchers.monitor.status import status_document as documents
 from launchers.monitor.status.campaign_findings import campaign_findings, categories_of
-from launchers.monitor.status.status_document import (
-    CampaignStatus,
-    FailureCount,
-    JobCount,
-    Status,
-    Throughput,
-    WorkingHost,
-    count_failures,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +39,7 @@ OUTPUT_FIELDS = [
 ]
 
 
-def survey(databases: Databases, name: str | None = None) -> Status:
+def survey(databases: Databases, name: str | None = None) -> documents.Status:
     """Read the status of one campaign, or of all campaigns.
 
     Raises
@@ -63,12 +55,12 @@ def survey(databases: Databases, name: str | None = None) -> Status:
             if name is not None:
                 raise
             unreadable.append(str(error))
-    return Status(
+    return documents.Status(
         checked_on=datetime.now(UTC), campaigns=tuple(campaigns), unreadable=tuple(unreadable)
     )
 
 
-def _read_status(databases: Databases, registration: Mapping[str, Any]) -> CampaignStatus:
+def _read_status(databases: Databases, registration: Mapping[str, Any]) -> documents.CampaignStatus:
     campaign = read_stored_campaign(registration)
     submission = registration.get("submission") or {}
     owners = submission.get("owners") or [campaign.name]
@@ -81,7 +73,7 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> Campa
     n_built = sum(candidate["stage"] != Stage.GENERATED for candidate in candidates)
     updates = [as_utc(doc["last_updated"]) for doc in candidates if doc.get("last_updated")]
     running = launchpad.jobs(owners, states=["RUNNING"])
-    status = CampaignStatus(
+    status = documents.CampaignStatus(
         campaign=campaign,
         name=campaign.name,
         n_requested=campaign.n_structures,
@@ -92,7 +84,7 @@ def _read_status(databases: Databases, registration: Mapping[str, Any]) -> Campa
         n_unbuilt=max(n_verdicts - n_built, 0),
         funnel=measure_funnel(candidates, campaign),
         jobs=tuple(
-            JobCount(**group["_id"], n=group[ALWAYS], since=as_utc(group["since"]))
+            documents.JobCount(**group["_id"], n=group[ALWAYS], since=as_utc(group["since"]))
             for group in groups
         ),
         workers=_working_hosts(running),
@@ -165,7 +157,7 @@ def _group_jobs(
 
 def _throughput(
     groups: Sequence[dict[str, Any]], times: Sequence[str], began_on: datetime | None, now: datetime
-) -> tuple[Throughput, ...]:
+) -> tuple[documents.Throughput, ...]:
     """Return the throughput of the last hour, of the last day and since the first job."""
     if began_on is None:  # results restored from an archive have no rate
         groups, times, began_on = (), (), now
@@ -175,7 +167,7 @@ def _throughput(
     # jobflow writes local times without a zone
     ended = [datetime.fromisoformat(time).astimezone() for time in times]
     return tuple(
-        Throughput(
+        documents.Throughput(
             period=period,
             hours=min(span, age) / HOUR,
             n_jobs=sum(group[period] for group in completed),
@@ -185,7 +177,7 @@ def _throughput(
     )
 
 
-def _working_hosts(running: Sequence[QueuedJob]) -> tuple[WorkingHost, ...]:
+def _working_hosts(running: Sequence[QueuedJob]) -> tuple[documents.WorkingHost, ...]:
     """Group the running jobs by host, batch job and FWorker."""
     places: dict[tuple[str, str, str], list[QueuedJob]] = defaultdict(list)
     for job in running:
@@ -199,7 +191,7 @@ def _working_hosts(running: Sequence[QueuedJob]) -> tuple[WorkingHost, ...]:
     for (host, batch_job, name), jobs in sorted(places.items()):
         launches = [job.launch for job in jobs if job.launch]
         hosts.append(
-            WorkingHost(
+            documents.WorkingHost(
                 name=name,
                 host=host,
                 batch_job=batch_job or None,
@@ -217,10 +209,10 @@ def _failures(
     campaign: Campaign,
     owners: Sequence[str],
     candidates: Sequence[Mapping[str, Any]],
-) -> list[FailureCount]:
+) -> list[documents.FailureCount]:
     """Count the jobs that raised and the calculations without a result, by step and reason."""
     fizzled = databases.launchpad().jobs(owners, states=["FIZZLED"])
-    failures = count_failures(
+    failures = documents.count_failures(
         "job", ((job.step, job.error, f"fw_id {job.fw_id}, {job.folder}") for job in fizzled)
     )
     # The job that collects the reference phases raises if one of their calculations failed.
@@ -230,5 +222,5 @@ def _failures(
 
         failed = failed_calculations(databases, campaign)
         reasons = [(item.step, item.reason, item.folder) for item in failed if item.folder]
-        failures += count_failures("calculation", reasons)
+        failures += documents.count_failures("calculation", reasons)
     return failures
