@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pydoc import locate
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from gan_htvs.core.text import join_names
 from launchers.monitor.findings import Finding, Severity
@@ -48,26 +48,12 @@ class LostJob:
     """A lost job and its repair."""
 
     trouble: Trouble
-    repair: Repair
-    fw_id: int
-    name: str
+    job: QueuedJob
+    """The job; the first one of a locked workflow."""
     reason: str
-    fix: str = ""
-    """What the user has to do; empty if the repair is sufficient."""
-    state: str | None = None
-    launch_id: int | None = None
-
-    @classmethod
-    def of(
-        cls,
-        trouble: Trouble,
-        job: QueuedJob,
-        reason: str,
-        repair: Repair = Repair.QUEUE,
-        fix: str = "",
-    ) -> Self:
-        """Return a lost job with the current state and last launch of a queued job."""
-        return cls(trouble, repair, job.fw_id, job.name, reason, fix, job.state, job.launch_id)
+    repair: Repair = Repair.QUEUE
+    fix: str | None = None
+    """What the user has to do; None if the repair is sufficient."""
 
 
 def as_findings(jobs: Iterable[LostJob], *, are_repaired: bool) -> list[Finding]:
@@ -76,18 +62,18 @@ def as_findings(jobs: Iterable[LostJob], *, are_repaired: bool) -> list[Finding]
     If the jobs are not repaired yet, the fix is to recover them.
     """
     groups = defaultdict(list)
-    for job in jobs:
-        groups[job.trouble, job.repair, job.fix].append(job)
-    return [
-        Finding(
-            Severity.WARNING,
-            f"{trouble} ({len(lost):,}): " + join_names([*dict.fromkeys(j.reason for j in lost)]),
-            join_names([f"{job.name} ({job.fw_id})" for job in lost]),
-            fix or (None if are_repaired else "gan-htvs recover"),
-            repair if are_repaired and repair is not Repair.NONE else None,
-        )
-        for (trouble, repair, fix), lost in sorted(groups.items())
-    ]
+    for lost in jobs:
+        groups[lost.trouble, lost.repair, lost.fix].append(lost)
+    findings = []
+    for (trouble, repair, fix), group in sorted(groups.items(), key=str):
+        reasons = join_names([*dict.fromkeys(lost.reason for lost in group)])
+        names = join_names([f"{lost.job.name} ({lost.job.fw_id})" for lost in group])
+        finding = Finding(Severity.WARNING, f"{trouble} ({len(group):,}): {reasons}", names, fix)
+        if repair is not Repair.NONE:
+            changes = {"repair": repair} if are_repaired else {"fix": "gan-htvs recover"}
+            finding = replace(finding, **changes)
+        findings.append(finding)
+    return findings
 
 
 def repairs(jobs: Sequence[LostJob], *, dry_run: bool = False) -> str:
@@ -111,12 +97,12 @@ def failed_imports(launchpad: CampaignLaunchPad, owners: Sequence[str] | None) -
 def _unimportable(launchpad: CampaignLaunchPad, job: QueuedJob) -> LostJob:
     if missing := _missing_import(launchpad, job):
         fix = "install it on this machine and the nodes"
-        return LostJob.of(Trouble.IMPORT, job, f"{missing} (here too)", Repair.NONE, fix)
+        return LostJob(Trouble.IMPORT, job, f"{missing} (here too)", Repair.NONE, fix)
     reason = f"{job.error} on {job.launch['host']}" if job.launch else job.error
     if len(job.archived_launches) + 1 < MAX_LOSSES:
-        return LostJob.of(Trouble.IMPORT, job, reason)
+        return LostJob(Trouble.IMPORT, job, reason)
     fix = "install it there, then run `gan-htvs lpad rerun_fws`"
-    return LostJob.of(Trouble.IMPORT, job, f"{reason}, not here", Repair.NONE, fix)
+    return LostJob(Trouble.IMPORT, job, f"{reason}, not here", Repair.NONE, fix)
 
 
 def _missing_import(launchpad: CampaignLaunchPad, job: QueuedJob) -> str | None:

@@ -93,22 +93,23 @@ class Recovery:
         """Repair one job; return False if another process did, or if its state has changed."""
         if lost_job.repair is Repair.NONE:
             return True
+        fw_id, launch_id = lost_job.job.fw_id, lost_job.job.launch_id
         # A dead worker may have left the workflow locked.
-        self.locked({"nodes": lost_job.fw_id}, finish=True)
-        if lost_job.trouble is Trouble.RUN and not self._claim(lost_job):
+        self.locked({"nodes": fw_id}, finish=True)
+        if lost_job.trouble is Trouble.RUN and not self._claim(launch_id):
             return False
-        jobs = self.launchpad.jobs(query={"fw_id": lost_job.fw_id, "state": lost_job.state})
-        if [job.launch_id for job in jobs] != [lost_job.launch_id]:
+        jobs = self.launchpad.jobs(query={"fw_id": fw_id, "state": lost_job.job.state})
+        if [job.launch_id for job in jobs] != [launch_id]:
             return False
         match lost_job.trouble:
             case Trouble.COMPLETION:
-                self.launchpad.refresh(lost_job.fw_id)
+                self.launchpad.refresh(fw_id)
             case Trouble.RUN:
                 self._end_run(lost_job, jobs[0])
             case Trouble.RESERVATION if jobs[0].launch and jobs[0].launch["state"] == "RESERVED":
-                self.launchpad.cancel_reservation(lost_job.launch_id)
+                self.launchpad.cancel_reservation(launch_id)
             case _:
-                self.launchpad.rerun_fw(lost_job.fw_id)
+                self.launchpad.rerun_fw(fw_id)
         return True
 
     def runs(self, query: Mapping[str, Any] | None = None) -> list[LostJob]:
@@ -154,10 +155,9 @@ class Recovery:
         for workflow in stale if finish else ():
             locks.finish(workflow)
         reason = f"locked for more than {seconds:.0f} s"
-        return [
-            LostJob(Trouble.LOCK, Repair.FINISH, min(workflow["nodes"]), workflow["name"], reason)
-            for workflow in stale
-        ]
+        first_jobs = {"fw_id": {"$in": [min(workflow["nodes"]) for workflow in stale]}}
+        jobs = self.launchpad.jobs(query=first_jobs)
+        return [LostJob(Trouble.LOCK, job, reason, Repair.FINISH) for job in jobs]
 
     def _workers(self, owners: Sequence[str] | None, *states: Liveness) -> list[str]:
         queue = self.queue()
@@ -185,8 +185,8 @@ class Recovery:
             self._liveness(job, queue) is Liveness.DEAD
             or _age(launch["state_history"][-1]["created_on"]) > BUSY_LOCK_SECONDS
         ):
-            return LostJob.of(Trouble.COMPLETION, job, f"{_name(job)} died", Repair.FINISH)
-        return LostJob.of(Trouble.RESERVATION, job, reason) if reason else None
+            return LostJob(Trouble.COMPLETION, job, f"{_name(job)} died", Repair.FINISH)
+        return LostJob(Trouble.RESERVATION, job, reason) if reason else None
 
     def _liveness(self, job: QueuedJob, queue: BatchQueue) -> Liveness:
         if job.worker is None:
@@ -196,18 +196,18 @@ class Recovery:
     def _lost_run(self, job: QueuedJob, reason: str) -> LostJob:
         n_lost, reason = job.losses + 1, f"{_name(job)} {reason}"
         if n_lost < MAX_LOSSES or not self.limits_losses or job.step in RESUMED:
-            return LostJob.of(Trouble.RUN, job, reason)
+            return LostJob(Trouble.RUN, job, reason)
         reason = f"lost {n_lost} times; the last time {reason}"
         fix = "correct the cause, then run `gan-htvs retry`"
-        return LostJob.of(Trouble.RUN, job, reason, Repair.FAIL, fix)
+        return LostJob(Trouble.RUN, job, reason, Repair.FAIL, fix)
 
-    def _claim(self, lost_job: LostJob) -> bool:
+    def _claim(self, launch_id: int | None) -> bool:
         """Claim a run; return False if another process is repairing it."""
         now = datetime.now(UTC)
         stale = now - timedelta(seconds=CLAIM_SECONDS)
         unclaimed = {"$or": [{"lost_on": {"$exists": False}}, {"lost_on": {"$lt": stale}}]}
         claimed = self.launchpad.launches.update_one(
-            {"launch_id": lost_job.launch_id, "state": "RUNNING", **unclaimed},
+            {"launch_id": launch_id, "state": "RUNNING", **unclaimed},
             {"$set": {"lost_on": now}},
         )
         return bool(claimed.modified_count)
@@ -218,9 +218,9 @@ class Recovery:
         self.launchpad.fireworks.update_one({"fw_id": job.fw_id}, {"$set": {LOSSES: n_lost}})
         if lost_job.repair is Repair.QUEUE:
             # Before the launch is marked as failed, which would fail the jobs that depend on it.
-            self.launchpad.rerun_fw(lost_job.fw_id)
+            self.launchpad.rerun_fw(job.fw_id)
         action = FWAction({"_exception": {"_stacktrace": lost_job.reason}})
-        self.launchpad.complete_launch(lost_job.launch_id, action, "FIZZLED")
+        self.launchpad.complete_launch(job.launch_id, action, "FIZZLED")
 
 
 def _kill_orphans(job: QueuedJob) -> None:

@@ -152,7 +152,7 @@ def test_incomplete_checkout_is_queued_again(launchpad, recovery):
     assert recovery.runs({"launches": []}) == []
     long_ago = datetime.now(UTC) - timedelta(seconds=60)
     launchpad.fireworks.update_one({}, {"$set": {"updated_on": long_ago}})
-    assert [lost_job.fw_id for lost_job in recovery.runs({"launches": []})] == [1]
+    assert [lost_job.job.fw_id for lost_job in recovery.runs({"launches": []})] == [1]
     assert repairs(recovery.recover()) == [(Trouble.RESERVATION, Repair.QUEUE)]
     assert states(launchpad) == ["READY"]
 
