@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import resources
@@ -143,9 +142,7 @@ def conclude(findings: Sequence[Finding], *, as_json: bool, strict: bool) -> Non
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
-        console.out.print(console.findings_table(findings))
-        counts = Counter(finding.severity for finding in findings)
-        console.out.print(", ".join(f"{n} {severity}" for severity, n in counts.most_common()))
+        console.print_findings(findings)
     bad = ("failure", "warning") if strict else ("failure",)
     if any(finding.severity in bad for finding in findings):
         raise typer.Exit(EXIT_FAILURE)

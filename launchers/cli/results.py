@@ -197,11 +197,11 @@ def show(
 
     with cli.open_databases(launchpad) as databases:
         history = read_history(databases, candidate_id)
+    name = f"{history.candidate.formula_pretty} {candidate_id}"
     if as_json:
         typer.echo(json.dumps(history.as_dict(), indent=1, default=str))
     else:
-        candidate = history.candidate
-        title = f"{candidate.formula_pretty} {candidate_id} of {candidate.campaign}"
+        title = f"{name} of {history.candidate.campaign}"
         table = console.grid_table(console.Grid(title, ("", ""), lines(history)))
         table.show_header = False
         console.out.print(table)
@@ -215,6 +215,6 @@ def show(
                 f"--figure: candidate {candidate_id} was not relaxed in a prescreen, so it has no "
                 "relaxation curve; omit this option."
             )
-        title = f"{history.candidate.formula_pretty} {candidate_id}: {history.relaxation.ending}"
+        title = f"{name}: {history.relaxation.ending}"
         write_atomically(figure, render_figure(draw_relaxation(history.relaxation.curve, title)))
         typer.echo(f"wrote {figure}", err=as_json)

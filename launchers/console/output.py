@@ -242,6 +242,13 @@ def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:
     out.print(f"wrote {path}; use it as [bold]dataset: {{source: array, path: {path}}}[/bold]")
 
 
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print findings, and their number by severity."""
+    out.print(findings_table(findings))
+    counts = Counter(finding.severity for finding in findings)
+    out.print(", ".join(f"{n} {severity}" for severity, n in counts.most_common()))
+
+
 def findings_table(findings: Sequence[Finding]) -> Table:
     """Return a table with one row per finding, including its repair and its fix."""
     rows = []
