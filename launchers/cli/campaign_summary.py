@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from gan_htvs.core.stages import CALCULATIONS, Step
+from gan_htvs.dataset.skipped import format_reasons
+from gan_htvs.prescreen.summary import summarize
+from gan_htvs.results.builders.job_outputs import latest_gates
 from launchers.console.output import Grid, funnel_table, grid_table, note, out
 from launchers.console.quantities import counted
 from launchers.launchpad.samples import longest_samples
+from launchers.monitor.failed_calculations import failed_calculations
+from launchers.results.campaign_report import read_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,10 +49,6 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     -------
     Whether a job other than a calculation failed. Failed calculations are valid results.
     """
-    from gan_htvs.core.stages import CALCULATIONS
-    from launchers.monitor.failed_calculations import failed_calculations
-    from launchers.results.campaign_report import read_results
-
     results = read_results(databases, campaign.name)
     print_funnel(campaign, results.funnel)
     print_prescreen(campaign, results.prescreened)
@@ -78,8 +80,6 @@ def print_prescreen(campaign: Campaign, records: Sequence[PrescreenVerdict]) -> 
     """Print rejections and cost of the prescreen, and the estimated loss by early stopping."""
     if campaign.prescreen is None or not records:
         return
-    from gan_htvs.prescreen.summary import summarize
-
     summary = summarize(records)
     settings = campaign.prescreen
     names = [potential.name for potential in settings.potentials(campaign.engines)]
@@ -113,9 +113,6 @@ def _losses(summary: PrescreenSummary, window: float) -> str:
 
 def print_sampling(campaign: Campaign, databases: Databases) -> None:
     """Print numbers of raw samples, rejection reasons, and compositions with too few structures."""
-    from gan_htvs.core.stages import Step
-    from gan_htvs.dataset.skipped import format_reasons
-
     fields = ("stream", "proposer", "composition", "requested", "tried", "rejections", "exhausted")
     query = {"metadata.campaign": campaign.name, "metadata.step": Step.PROPOSE.value}
     with databases.store("outputs", key="uuid") as outputs:
@@ -143,8 +140,6 @@ def print_sampling(campaign: Campaign, databases: Databases) -> None:
 
 def _print_pre_relaxation(campaign: Campaign, databases: Databases) -> None:
     """Print the mean numbers of pre-relaxation steps and of ionic steps in VASP."""
-    from gan_htvs.results.builders.job_outputs import latest_gates
-
     fields = ["output.relaxed.pre_relaxation_steps", "output.relaxed.n_steps"]
     with databases.store("outputs", key="uuid") as outputs:
         gates = latest_gates(outputs, [campaign.name], fields).values()

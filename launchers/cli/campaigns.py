@@ -45,9 +45,8 @@ def init(
         Path, cli.path_argument("Folder of the files; created if missing.")
     ] = Path(),
     system: Annotated[
-        str | None,
-        typer.Option(help="Chemical system, such as Ca-Mn-O; default: the Mg-Mn-O demonstration."),
-    ] = None,
+        str, typer.Option(help="Chemical system, such as Ca-Mn-O; Mg-Mn-O: the demonstration.")
+    ] = "Mg-Mn-O",
 ) -> None:
     """Write a campaign.yaml and a my_launchpad.yaml to start from."""
     campaign_file, launchpad = directory / "campaign.yaml", directory / "my_launchpad.yaml"
@@ -56,12 +55,9 @@ def init(
             raise UserError(
                 f"{target}: exists and is not overwritten; delete it or choose another folder."
             )
-    if system is None:
-        cli.write_template("demo.yaml", campaign_file)
-    else:
-        from launchers.cli.starting_campaign import starting_campaign
+    from launchers.cli.starting_campaign import starting_campaign
 
-        cli.write_text(starting_campaign(system), campaign_file)
+    cli.write_text(starting_campaign(system), campaign_file)
     cli.write_template("my_launchpad.yaml", launchpad)
 
 

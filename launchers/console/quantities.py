@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-UNITS = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"))
+UNITS = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"), (inf, 86_400, "d"))
 """Upper limit of a duration, s; size of the unit, s; symbol of the unit."""
 
 
@@ -19,10 +20,8 @@ def counted(n: int, noun: str) -> str:
 def span(duration: timedelta) -> str:
     """Return a duration in one unit: '45 s', '12 min', '5 h', '3 d'."""
     seconds = duration.total_seconds()
-    for limit, size, unit in UNITS:
-        if seconds < limit:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} d"
+    size, unit = next((size, unit) for limit, size, unit in UNITS if seconds < limit)
+    return f"{seconds / size:.0f} {unit}"
 
 
 def clock(moment: datetime) -> str:
