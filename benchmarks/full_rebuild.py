@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import psutil
-    from maggma.core import Store
+    from pymongo.collection import Collection
 
     from launchers.launchpad.database import Databases
 
@@ -66,13 +66,12 @@ def main() -> None:
             settings = CAMPAIGN.model_dump(mode="json")
             campaigns.update([{"name": CAMPAIGN.name, "settings": settings}])
         ensure_indexes(databases)
-        with databases.store("outputs", key="uuid") as outputs:
-            fill(outputs, options.candidates)
+        outputs = databases.launchpad().db["outputs"]
+        fill(outputs, options.candidates)
         with cProfile.Profile() if options.profile else nullcontext() as profile:
             full, n_changed = timed_build(databases, server, "all candidates")
         unchanged, n_unchanged = timed_build(databases, server, "no new output")
-        with databases.store("outputs", key="uuid") as outputs:
-            outputs.update([job("new verdict", Step.GATE, next(verdicts_of(0, 1)), index=2)])
+        outputs.insert_one(job("new verdict", Step.GATE, next(verdicts_of(0, 1)), index=2))
         one, _ = timed_build(databases, server, "one new verdict")
     if (n_changed, n_unchanged) != (options.candidates, 0):
         raise SystemExit("a candidate was not built, or was built twice")
@@ -105,9 +104,9 @@ def timed_build(databases: Databases, server: psutil.Process, what: str) -> tupl
     return total.processor, n_changed
 
 
-def fill(outputs: Store, n: int) -> None:
+def fill(outputs: Collection[dict[str, Any]], n: int) -> None:
     """Write references, proposals and verdicts."""
-    outputs.update([job("references", Step.REFERENCES, REFERENCES)])
+    outputs.insert_one(job("references", Step.REFERENCES, REFERENCES))
     for first in range(0, n, BATCH):
         verdicts = [*verdicts_of(first, min(first + BATCH, n))]
         proposals = [
@@ -116,7 +115,7 @@ def fill(outputs: Store, n: int) -> None:
         ]
         jobs = [job(f"propose {first}", Step.PROPOSE, {"proposals": proposals})]
         jobs += [job(f"verdict {v.candidate_id}", Step.GATE, v) for v in verdicts]
-        outputs.update(jobs, key="uuid")
+        outputs.insert_many(jobs)
 
 
 def job(uuid: str, step: Step, output: Any, index: int = 1) -> dict[str, Any]:

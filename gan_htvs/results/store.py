@@ -225,15 +225,10 @@ class CandidateStore:
         end: int | None,
         has_limit: bool,
     ) -> Iterator[dict[str, Any]]:
-        """Yield documents in order, at most ``end`` of them."""
-        n_documents = 0
+        """Yield documents in order; of each part of the query, at most ``end``."""
         for part, keys in _parts(criteria, *_order(sort), has_limit=has_limit):
-            limit = 0 if end is None else end - n_documents
-            for document in self._store.query(part, properties, sort=dict(keys), limit=limit):
-                n_documents += 1
+            for document in self._store.query(part, properties, sort=dict(keys), limit=end or 0):
                 yield without_id(document)
-            if n_documents == end:
-                return
 
 
 def candidate_from_document(document: dict[str, Any]) -> Candidate:

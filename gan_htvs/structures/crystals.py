@@ -27,9 +27,9 @@ class RelaxedCandidate(NamedTuple):
 class TrainingSet(NamedTuple):
     """Training structures of one reduced formula."""
 
-    name: str
-    """Content hash of the whole set, or of several sets."""
-    members: Sequence[tuple[str, Structure]]
+    name: str | None = None
+    """Content hash of the whole set, or of several sets; None for a campaign without generator."""
+    members: Sequence[tuple[str, Structure]] = ()
     """Labels and structures."""
 
 
@@ -51,8 +51,6 @@ def look_up(
     relaxed: Iterable[RelaxedCandidate],
     reference_phases: Mapping[str, Structure],
     training: TrainingSet | None,
-    *,
-    has_generator: bool,
 ) -> dict[str, Novelty]:
     """Match candidates with reference phases and training structures.
 
@@ -63,10 +61,8 @@ def look_up(
     reference_phases
         Relaxed reference phases of that formula, by name.
     training
-        Training structures of the campaign's generators, if known.
-    has_generator
-        Whether the campaign has a generator; if so, and its training structures are unknown, the
-        novelty of unmatched candidates is unknown.
+        Training structures of the campaign's generators; None: unknown, and so is the novelty of
+        unmatched candidates.
 
     Returns
     -------
@@ -82,7 +78,7 @@ def look_up(
         match = trained.first(candidate.fingerprint)
         is_novel = reference is None and match is None
         novelties[candidate.candidate_id] = Novelty(
-            is_novel=None if is_novel and has_generator and training is None else is_novel,
+            is_novel=None if is_novel and training is None else is_novel,
             reference_match=None if reference is None else names[reference],
             training_match=None if match is None else members[match][0],
             training_set=training and training.name,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from maggma.builders import MapBuilder
-from maggma.core import Builder
 from optimade.adapters.structures.pymatgen import from_pymatgen
 
 from gan_htvs.results.store import candidate_from_document
@@ -69,7 +68,7 @@ PROPERTIES = (
 
 
 class OptimadeBuilder(MapBuilder):
-    """Write an entry for each new or changed candidate.
+    """Write an entry for each new or changed candidate, and remove those of deleted ones.
 
     Attributes
     ----------
@@ -85,7 +84,7 @@ class OptimadeBuilder(MapBuilder):
     """
 
     def __init__(self, candidates: Store, entries: Store, chunk_size: int = 100) -> None:
-        super().__init__(candidates, entries, chunk_size=chunk_size)
+        super().__init__(candidates, entries, chunk_size=chunk_size, delete_orphans=True)
         self.refused: dict[str, str] = {}
 
     def update_targets(self, items: list[dict[str, Any]]) -> None:
@@ -94,13 +93,6 @@ class OptimadeBuilder(MapBuilder):
         self.refused |= refused
         self.target.remove_docs({"candidate_id": {"$in": list(refused)}})
         super().update_targets([item for item in items if "error" not in item])
-
-    def finalize(self) -> None:
-        """Remove entries of deleted candidates."""
-        candidate_ids = set(self.source.distinct("candidate_id", self.query))
-        deleted = set(self.target.distinct("candidate_id")) - candidate_ids
-        self.target.remove_docs({"candidate_id": {"$in": sorted(deleted)}})
-        Builder.finalize(self)
 
     def unary_function(self, item: dict[str, Any]) -> dict[str, Any]:
         """Convert a candidate document to an entry."""

@@ -14,7 +14,7 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage
 from gan_htvs.results.funnel import crystal_id
 from gan_htvs.thermodynamics.assessment import decide
-from gan_htvs.thermodynamics.joint_hull import HullCandidates, compare_on_hull
+from gan_htvs.thermodynamics.joint_hull import compare_on_hull
 from gan_htvs.thermodynamics.plausibility import LOWEST_PLAUSIBLE
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 
@@ -113,19 +113,14 @@ def _place(
         [candidate["origin"]["proposer"] == REFERENCE_PHASE for candidate in candidates]
     )
     above_references = references.energies_above_hull(formulas, energies)
-    distances = compare_on_hull(
+    above_hull, decomposes_to = compare_on_hull(
         references,
-        HullCandidates(
-            names=[
-                f"{candidate['formula_pretty']} ({candidate['candidate_id']})"
-                for candidate in candidates
-            ],
-            formulas=formulas,
-            energies=energies,
-            crystals=[crystal_id(candidate) for candidate in candidates],
-            # Phases of this reference set are already on the hull; those of other sets compete.
-            competes=(above_references >= LOWEST_PLAUSIBLE) & ~(is_reference & has_references),
-        ),
+        names=[f"{row['formula_pretty']} ({row['candidate_id']})" for row in candidates],
+        formulas=formulas,
+        energies=energies,
+        crystals=[crystal_id(candidate) for candidate in candidates],
+        # Phases of this reference set are already on the hull; those of other sets compete.
+        competes=(above_references >= LOWEST_PLAUSIBLE) & ~(is_reference & has_references),
     )
     formation = references.formation_energies_per_atom(formulas, energies)
     by_campaign: dict[str, list[int]] = defaultdict(list)
@@ -140,8 +135,8 @@ def _place(
             # Skip validation: all values are computed here.
             assessment = Assessment.model_construct(
                 formation_energy_per_atom=float(formation[i]),
-                energy_above_hull=float(distances.energies_above_hull[i]),
-                decomposes_to=distances.decomposes_to[i],
+                energy_above_hull=float(above_hull[i]),
+                decomposes_to=decomposes_to[i],
                 pourbaix=stability,
                 pourbaix_reason=missing,
             )

@@ -55,9 +55,6 @@ STRUCTURE_FIELDS = (
 Fields = dict[str, Any]
 """Fields of a candidate document."""
 
-Training = tuple[bool, TrainingSet | None]
-"""Whether a campaign has a generator, and its training structures of one formula, if known."""
-
 
 class Item(NamedTuple):
     """Candidates of one reduced formula, with all that their comparison depends on."""
@@ -66,8 +63,8 @@ class Item(NamedTuple):
     """Hash of these inputs."""
     candidates: dict[str, Fields]
     """Fields :data:`STRUCTURE_FIELDS` of each candidate."""
-    training: dict[str, Training]
-    """Training structures by campaign."""
+    training: dict[str, TrainingSet | None]
+    """Training structures by campaign; None: unknown."""
 
 
 class StabilityBuilder(BaseCandidateBuilder):
@@ -153,7 +150,7 @@ class StabilityBuilder(BaseCandidateBuilder):
 
 
 def compare_structures(
-    candidates: Mapping[str, Fields], training: Mapping[str, Training]
+    candidates: Mapping[str, Fields], training: Mapping[str, TrainingSet | None]
 ) -> dict[str, Fields]:
     """Determine duplicates and novelty of the candidates of one reduced formula.
 
@@ -162,7 +159,7 @@ def compare_structures(
     candidates
         Fields :data:`STRUCTURE_FIELDS` of each candidate, by id.
     training
-        Training structures of the formula, by campaign.
+        Training structures of the formula, by campaign; None: unknown.
 
     Returns
     -------
@@ -187,8 +184,7 @@ def compare_structures(
             by_campaign[candidate["campaign"]].append(relaxed)
             by_level[candidate["level_of_theory"]].append(relaxed)
     for campaign, members in by_campaign.items():
-        has_generator, known = training[campaign]
-        novelties = look_up(members, reference_phases, known, has_generator=has_generator)
+        novelties = look_up(members, reference_phases, training[campaign])
         for name, novelty in novelties.items():
             fields[name]["novelty"] = novelty.model_dump()
     for members in by_level.values():

@@ -49,21 +49,20 @@ class TrainingSets:
                 checkpoint: checkpoint in self._sets for checkpoint in sorted(filter(None, used))
             }
 
-    def get(self, campaign: str, formula: str) -> tuple[bool, TrainingSet | None]:
-        """Return whether a campaign has a generator, and its training structures of a formula.
-
-        The structures are None unless the training sets of all its generators are stored.
-        """
+    def get(self, campaign: str, formula: str) -> TrainingSet | None:
+        """Return the training structures of a formula; None unless all training sets are stored."""
         checkpoints = self.checkpoints[campaign]
-        if not checkpoints or not all(checkpoints.values()):
-            return bool(checkpoints), None
+        if not checkpoints:
+            return TrainingSet()
+        if not all(checkpoints.values()):
+            return None
         names = sorted({self._sets[checkpoint]["hash"] for checkpoint in checkpoints})
         members = [
             member
             for checkpoint in checkpoints
             for member in self._members(checkpoint).get(formula, [])
         ]
-        return True, TrainingSet(names[0] if len(names) == 1 else content_hash(names), members)
+        return TrainingSet(names[0] if len(names) == 1 else content_hash(names), members)
 
     def _members(self, checkpoint: str) -> dict[str, list[tuple[str, Structure]]]:
         """Return labels and structures by reduced formula; unpacked at first use."""
