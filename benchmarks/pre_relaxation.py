@@ -109,8 +109,8 @@ def structures(n_references: int, n_generated: int) -> Iterator[tuple[str, Struc
 
 def ferromagnet(structure: Structure) -> Structure:
     """Return the primitive cell without moments, which MPRelaxSet sets."""
-    (start,) = magnetic_starts(structure, orders=("FM",))
-    return start.structure.remove_site_property("magmom")
+    (start,) = magnetic_starts(structure, orders=("FM",)).values()
+    return start.remove_site_property("magmom")
 
 
 def pre_relax(structure: Structure) -> tuple[Structure, int]:

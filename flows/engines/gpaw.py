@@ -97,7 +97,7 @@ def gap_input(structure: Structure, settings: BandGapEngineSettings) -> dict[str
     Parameters
     ----------
     structure
-        Cell of a :class:`~gan_htvs.magnetism.initial_moments.MagneticStart`.
+        Cell of the ordering, see :func:`~gan_htvs.magnetism.initial_moments.magnetic_starts`.
     settings
         Section ``engines.band_gap`` of campaign.yaml.
 
@@ -164,7 +164,7 @@ def compute_gap(
     starts = magnetic_starts(structure, magmoms, orders=settings.magnetic_orders)
     Path(workdir).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="gap-", dir=workdir)).resolve()
-    inputs = {start.name: gap_input(start.structure, settings) for start in starts}
+    inputs = {name: gap_input(start, settings) for name, start in starts.items()}
     return _Calculation(inputs, settings, folder, previous).run()
 
 

@@ -31,14 +31,13 @@ from gan_htvs.magnetism.initial_moments import enumerated_starts, magnetic_start
 from gan_htvs.potentials.corrections import energy_correction, level_of_theory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from jobflow import Job
     from pymatgen.core import Structure
 
     from gan_htvs.campaign.engines import EngineSettings
     from gan_htvs.core.failure import CalculationFailure
-    from gan_htvs.magnetism.initial_moments import MagneticStart
 
 NO_RESTART_FILES: dict[str, Any] = {"additional_vasp_files": ()}
 """Copy no files of the previous calculation. atomate2's Makers copy WAVECAR, which the Materials
@@ -160,20 +159,20 @@ class VaspEnergyMaker(EnergyMaker):
         formula = formula_of(structure)
         jobs: list[Job] = []
         outputs: dict[str, Any] = {}
-        for start in self._starts(structure):
-            steps = self._steps(start, formula)
+        for name, start in self._starts(structure).items():
+            steps = self._steps(name, start, formula)
             jobs += steps
-            outputs[start.name] = [step.output for step in steps]
-        name = f"{self.name} {formula}"
-        choose_job = mark(self.choose(structure, outputs), Step.ENERGY, "other", name)
-        return Flow([*jobs, choose_job], output=choose_job.output, name=name)
+            outputs[name] = [step.output for step in steps]
+        choose_job = self.choose(structure, outputs)
+        mark(choose_job, Step.ENERGY, "other", f"{self.name} {formula}")
+        return Flow([*jobs, choose_job], output=choose_job.output, name=choose_job.name)
 
     def make_references(self, structures: Mapping[str, Structure]) -> Flow:
         """Make the flows of reference phases; see :meth:`EnergyMaker.make_references`."""
         maker = replace(self, step_maker=replace(self.step_maker, is_reference=True))
         return EnergyMaker.make_references(maker, structures)
 
-    def _starts(self, structure: Structure) -> Sequence[MagneticStart]:
+    def _starts(self, structure: Structure) -> dict[str, Structure]:
         if self.orderings == "enumlib":
             with suppress(
                 CalculationError
@@ -182,16 +181,16 @@ class VaspEnergyMaker(EnergyMaker):
             return magnetic_starts(structure, max_afm=0)
         return magnetic_starts(structure, max_afm=self.max_afm)
 
-    def _steps(self, start: MagneticStart, formula: str) -> list[Job]:
+    def _steps(self, name: str, start: Structure, formula: str) -> list[Job]:
         """Make the jobs of one magnetic ordering: potential, relaxations, static calculation."""
         jobs: list[Job] = []
-        previous: Any = start.structure
+        previous: Any = start
         if self.pre_relax_maker is not None:
-            pre_relax_job = self.pre_relax_maker.make(start.structure)
-            pre_relax_job.name = f"{start.name} {self.pre_relax_maker.name} {formula}"
+            pre_relax_job = self.pre_relax_maker.make(start)
+            pre_relax_job.name = f"{name} {self.pre_relax_maker.name} {formula}"
             jobs.append(pre_relax_job)
             previous = pre_relax_job.output
-        moments = start.structure.site_properties["magmom"]
+        moments = start.site_properties["magmom"]
         # MPRelaxSet sets parallel moments, including small ones on the other elements.
         magmoms: list[float] | None = list(moments) if min(moments) < 0 else []
         names = ["relax 1", "relax 2"] if len(self._relaxations) > 1 else ["relax"]
@@ -199,7 +198,7 @@ class VaspEnergyMaker(EnergyMaker):
         for step, maker in makers.items():
             vasp = replace(
                 maker,
-                name=f"{start.name} {step}",
+                name=f"{name} {step}",
                 task_document_kwargs=PARSE_NO_BANDS,
                 copy_vasp_kwargs=NO_RESTART_FILES,
             )

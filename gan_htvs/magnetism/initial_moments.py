@@ -8,7 +8,6 @@ energy is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
@@ -38,25 +37,13 @@ SAME_MOMENT = 0.3
 """Largest difference of moments of equivalent sites, Bohr magnetons."""
 
 
-@dataclass(frozen=True)
-class MagneticStart:
-    """Starting magnetic ordering."""
-
-    name: str
-    """NM: no magnetic site; given: signs of the given moments; FM: all parallel; AFM, AFM-2, AFM-3,
-    ...: other orderings, lowest coupling energy first."""
-    structure: Structure
-    """Symmetrized primitive cell of the ordering, with moments as site property ``magmom`` (Bohr
-    magnetons)."""
-
-
 def magnetic_starts(
     structure: Structure,
     magmoms: Sequence[float] | None = None,
     *,
     orders: Sequence[Literal["FM", "AFM"]] = ("FM", "AFM"),
     max_afm: int = 1,
-) -> tuple[MagneticStart, ...]:
+) -> dict[str, Structure]:
     """Generate starting magnetic orderings of a structure, deterministically.
 
     Parameters
@@ -72,6 +59,12 @@ def magnetic_starts(
         Largest number of antiferromagnetic or ferrimagnetic orderings for "AFM", see
         :func:`gan_htvs.magnetism.magnetic_orderings.antiferromagnetic_orderings`.
 
+    Returns
+    -------
+    Symmetrized primitive cell of each ordering, with moments as site property ``magmom`` (Bohr
+    magnetons), by name: NM (no magnetic site), given (signs of the given moments), FM (all
+    parallel) or AFM, AFM-2, AFM-3, ... (other orderings, lowest coupling energy first).
+
     Raises
     ------
     ValueError
@@ -82,19 +75,19 @@ def magnetic_starts(
     moments = starting_moments(structure, magmoms)
     parallel = magnetic_primitive(structure, np.abs(moments).tolist())
     if not any(moments):
-        return (MagneticStart("NM", parallel),)
-    starts = []
+        return {"NM": parallel}
+    starts = {}
     if _has_both_signs(moments):
-        starts.append(MagneticStart("given", magnetic_primitive(structure, moments)))
+        starts["given"] = magnetic_primitive(structure, moments)
     for order in orders:
         if order == "FM":
-            starts.append(MagneticStart("FM", parallel))
+            starts["FM"] = parallel
         else:
-            starts += _antiparallel(islice(antiferromagnetic_orderings(parallel), max_afm))
-    return tuple(starts)
+            starts |= _antiparallel(islice(antiferromagnetic_orderings(parallel), max_afm))
+    return starts
 
 
-def enumerated_starts(structure: Structure, *, max_afm: int) -> tuple[MagneticStart, ...]:
+def enumerated_starts(structure: Structure, *, max_afm: int) -> dict[str, Structure]:
     """Generate the magnetic orderings of pymatgen's ``MagneticStructureEnumerator``.
 
     These are the orderings of atomate2's ``MagneticOrderingsMaker``, and of Horton et al., npj
@@ -108,6 +101,10 @@ def enumerated_starts(structure: Structure, *, max_afm: int) -> tuple[MagneticSt
     max_afm
         Largest number of orderings besides the ferromagnetic one.
 
+    Returns
+    -------
+    As for :func:`magnetic_starts`.
+
     Raises
     ------
     UserError
@@ -115,15 +112,15 @@ def enumerated_starts(structure: Structure, *, max_afm: int) -> tuple[MagneticSt
     CalculationError
         If pymatgen cannot enumerate the orderings, as for more than eight inequivalent sites.
     """
-    first, *_ = magnetic_starts(structure, orders=("FM",))
-    if first.name == "NM" or not max_afm:
-        return (first,)
+    starts = magnetic_starts(structure, orders=("FM",))
+    if "NM" in starts or not max_afm:
+        return starts
     if not (enumlib_caller.ENUM_CMD and enumlib_caller.MAKESTR_CMD):
         raise UserError(
             "magnetic orderings by enumlib: enum.x or makestr.x is not on PATH; install both "
             "(conda install -c conda-forge enumlib), or use the orderings ranked by couplings."
         )
-    crystal = first.structure.copy()
+    crystal = starts["FM"].copy()
     crystal.remove_site_property("magmom")
     defaults = {symbol: _default_moment(symbol) for symbol in MAGNETIC_3D}
     try:
@@ -133,7 +130,7 @@ def enumerated_starts(structure: Structure, *, max_afm: int) -> tuple[MagneticSt
         raise CalculationError(f"magnetic orderings of {formula} by enumlib: {error}") from error
     cells = (_moments_for_spins(cell) for cell in enumerator.ordered_structures)
     mixed = (cell for cell in cells if _has_both_signs(cell.site_properties["magmom"]))
-    return (first, *_antiparallel(islice(mixed, max_afm)))
+    return starts | _antiparallel(islice(mixed, max_afm))
 
 
 def _moments_for_spins(decorated: Structure) -> Structure:
@@ -148,15 +145,14 @@ def _has_both_signs(moments: Sequence[float]) -> bool:
     return min(moments) < 0 < max(moments)
 
 
-def _antiparallel(cells: Iterable[Structure]) -> list[MagneticStart]:
+def _antiparallel(cells: Iterable[Structure]) -> dict[str, Structure]:
     """Reduce and name cells with moments as site property ``magmom``."""
-    return [
-        MagneticStart(
-            "AFM" if number == 1 else f"AFM-{number}",
-            magnetic_primitive(cell, cell.site_properties["magmom"]),
+    return {
+        "AFM" if number == 1 else f"AFM-{number}": magnetic_primitive(
+            cell, cell.site_properties["magmom"]
         )
         for number, cell in enumerate(cells, start=1)
-    ]
+    }
 
 
 def starting_moments(structure: Structure, magmoms: Sequence[float] | None = None) -> list[float]:

@@ -40,7 +40,7 @@ def mno_afm() -> Structure:
 
 
 def first_input(structure: Structure, settings: BandGapEngineSettings) -> dict:
-    return gap_input(magnetic_starts(structure)[0].structure, settings)
+    return gap_input(next(iter(magnetic_starts(structure).values())), settings)
 
 
 class TestInput:

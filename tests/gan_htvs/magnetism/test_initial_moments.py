@@ -51,8 +51,7 @@ def moments(structure: Structure) -> np.ndarray:
 
 
 def afm(structure: Structure, magmoms=None) -> Structure:
-    (start,) = magnetic_starts(structure, magmoms, orders=("AFM",))
-    return start.structure
+    return magnetic_starts(structure, magmoms, orders=("AFM",))["AFM"]
 
 
 def with_elements_for_signs(structure: Structure) -> Structure:
@@ -77,26 +76,26 @@ def is_same_ordering(one: Structure, other: Structure) -> bool:
 
 class TestStarts:
     def test_magnetic_structure_has_fm_and_afm_starts(self):
-        fm, anti = magnetic_starts(MNO)
-        assert (fm.name, len(fm.structure), moments(fm.structure).tolist()) == ("FM", 2, [5, 0])
-        assert (anti.name, len(anti.structure)) == ("AFM", 4)
+        starts = magnetic_starts(MNO)
+        assert {name: len(start) for name, start in starts.items()} == {"FM": 2, "AFM": 4}
+        assert moments(starts["FM"]).tolist() == [5, 0]
 
     def test_requested_orderings(self):
-        assert [s.name for s in magnetic_starts(MNO, orders=("FM",))] == ["FM"]
-        assert [s.name for s in magnetic_starts(MNO, orders=("AFM",))] == ["AFM"]
+        assert [*magnetic_starts(MNO, orders=("FM",))] == ["FM"]
+        assert [*magnetic_starts(MNO, orders=("AFM",))] == ["AFM"]
 
     def test_nonmagnetic_structure_has_one_start(self):
-        (start,) = magnetic_starts(rocksalt_cell())
-        assert (start.name, len(start.structure)) == ("NM", 2)
-        assert not moments(start.structure).any()
+        ((name, start),) = magnetic_starts(rocksalt_cell()).items()
+        assert (name, len(start)) == ("NM", 2)
+        assert not moments(start).any()
 
     def test_given_signs_are_an_additional_start(self):
         # (001) planes of alternating spin, which is not the ordering of MnO.
         up = np.isclose(MNO.frac_coords[:4, 2] % 1, 0)
         given = [*np.where(up, 4.5, -4.4), *[0.01] * 4]
         starts = magnetic_starts(MNO, given)
-        assert [s.name for s in starts] == ["given", "FM", "AFM"]
-        first, fm, anti = (s.structure for s in starts)
+        assert [*starts] == ["given", "FM", "AFM"]
+        first, fm, anti = starts.values()
         assert sorted(moments(first)) == pytest.approx([-4.4, 0, 0, 4.5])
         assert moments(fm) == pytest.approx([4.45, 0])
         assert not is_same_ordering(first, anti)
@@ -136,7 +135,7 @@ class TestCouplings:
         assert np.allclose(couplings, couplings.T)
 
     def test_edge_sharing_cations_couple_weakly(self):
-        cell = magnetic_starts(ILMENITE)[0].structure
+        cell = magnetic_starts(ILMENITE)["FM"]
         couplings = magnetic_couplings(cell, np.flatnonzero(moments(cell)))
         assert 0 < couplings[0, 1] < 1
 
@@ -222,8 +221,7 @@ class TestAntiferromagnets:
 
 
 def afm_cells(structure: Structure, magmoms=None, *, max_afm: int) -> list[Structure]:
-    starts = magnetic_starts(structure, magmoms, orders=("AFM",), max_afm=max_afm)
-    return [start.structure for start in starts]
+    return [*magnetic_starts(structure, magmoms, orders=("AFM",), max_afm=max_afm).values()]
 
 
 HAUSMANNITE = next(
@@ -234,11 +232,11 @@ HAUSMANNITE = next(
 class TestFurtherOrderings:
     def test_names_and_first_ordering(self):
         starts = magnetic_starts(RUTILE, max_afm=3)
-        assert [s.name for s in starts] == ["FM", "AFM", "AFM-2", "AFM-3"]
-        assert np.array_equal(moments(starts[1].structure), moments(afm(RUTILE)))
+        assert [*starts] == ["FM", "AFM", "AFM-2", "AFM-3"]
+        assert np.array_equal(moments(starts["AFM"]), moments(afm(RUTILE)))
 
     def test_no_antiferromagnetic_ordering(self):
-        assert [s.name for s in magnetic_starts(MNO, max_afm=0)] == ["FM"]
+        assert [*magnetic_starts(MNO, max_afm=0)] == ["FM"]
         with pytest.raises(ValueError, match="max_afm=0"):
             magnetic_starts(MNO, orders=("AFM",), max_afm=0)
 
@@ -246,9 +244,9 @@ class TestFurtherOrderings:
         # Alternating planes (111) and (001): types II and I.
         second, first = afm_cells(MNO, max_afm=10)
         planes = np.where(np.isclose(MNO.frac_coords[:4, 2] % 1, 0), 5, -5)
-        (given, *_) = magnetic_starts(MNO, [*planes, *[0] * 4])
-        assert is_same_ordering(first, given.structure)
-        assert not is_same_ordering(second, given.structure)
+        given = magnetic_starts(MNO, [*planes, *[0] * 4])["given"]
+        assert is_same_ordering(first, given)
+        assert not is_same_ordering(second, given)
 
     def test_cubic_perovskite_has_types_g_c_and_a(self):
         n_antiparallel = []
@@ -262,10 +260,10 @@ class TestFurtherOrderings:
 
     @pytest.mark.parametrize("structure", [MNO, RUTILE, PEROVSKITE], ids=["MnO", "MnO2", "ABO3"])
     def test_number_of_orderings_agrees_with_pymatgen(self, structure):
-        (fm,) = magnetic_starts(structure, orders=("FM",))
+        fm = magnetic_starts(structure, orders=("FM",))["FM"]
         all_cells = []
         for hnf in [np.eye(3, dtype=int), *hermite_normal_forms(2)]:
-            cell = MagneticCell(fm.structure, hnf)
+            cell = MagneticCell(fm, hnf)
             for signs in cell.score.orderings():
                 values = np.zeros(len(cell.structure))
                 values[cell.magnetic] = 5 * signs
@@ -329,8 +327,8 @@ class TestEnumlib:
 
     def test_enumlib_is_not_needed_for_one_ordering(self, monkeypatch):
         monkeypatch.setattr(enumlib_caller, "ENUM_CMD", None)
-        assert [s.name for s in enumerated_starts(MNO, max_afm=0)] == ["FM"]
-        assert [s.name for s in enumerated_starts(rocksalt_cell(), max_afm=2)] == ["NM"]
+        assert [*enumerated_starts(MNO, max_afm=0)] == ["FM"]
+        assert [*enumerated_starts(rocksalt_cell(), max_afm=2)] == ["NM"]
 
     def test_orderings_of_pymatgen_become_starts(self, monkeypatch):
         # Without the transformations, which run enumlib, only flips of whole sublattices remain.
@@ -342,13 +340,13 @@ class TestEnumlib:
         )
         monkeypatch.setattr(enumlib_caller, "ENUM_CMD", "enum.x")
         monkeypatch.setattr(enumlib_caller, "MAKESTR_CMD", "makestr.x")
-        fm, flipped = enumerated_starts(HAUSMANNITE, max_afm=3)
-        assert (fm.name, flipped.name) == ("FM", "AFM")
-        assert is_same_ordering(flipped.structure, afm_cells(HAUSMANNITE, max_afm=2)[1])
+        starts = enumerated_starts(HAUSMANNITE, max_afm=3)
+        assert [*starts] == ["FM", "AFM"]
+        assert is_same_ordering(starts["AFM"], afm_cells(HAUSMANNITE, max_afm=2)[1])
 
     @pytest.mark.skipif(which("enum.x") is None, reason="enumlib is not installed")
     def test_enumlib_finds_both_orderings_of_rocksalt(self):
-        fm, *rest = enumerated_starts(MNO, max_afm=10)
-        assert fm.name == "FM"
+        (name, _), *rest = enumerated_starts(MNO, max_afm=10).items()
+        assert name == "FM"
         for expected in afm_cells(MNO, max_afm=2):
-            assert any(is_same_ordering(expected, start.structure) for start in rest)
+            assert any(is_same_ordering(expected, start) for _, start in rest)
