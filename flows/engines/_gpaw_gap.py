@@ -20,6 +20,7 @@ import numpy as np
 
 from gan_htvs.core.band_gap import BandEdges, fill_bands, undetermined_bands
 from gan_htvs.core.failure import is_machine_error
+from gan_htvs.core.files import write_atomically
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -147,12 +148,6 @@ def _converge(task: dict[str, Any]) -> Any:
     raise _Failure(f"PBE did not converge in {len(ATTEMPTS)} attempts")
 
 
-def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return the half-open ranges of consecutive True values."""
-    steps = np.diff(np.concatenate([[0], mask.astype(int), [0]]))
-    return list(zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True))
-
-
 def _hse06_edges(
     calc: Any, pbe: NDArray[np.float64], weights: NDArray[np.float64], n_electrons: float
 ) -> tuple[BandEdges, BandEdges]:
@@ -181,15 +176,16 @@ def _hse06_edges(
         if not to_compute.any():
             break
         for spin, k in np.ndindex(to_compute.shape[:2]):
-            for first, end in _runs(to_compute[spin, k]):
-                window = _window(calc.dft.ibzwfs, int(k), int(spin), first, end)
+            levels = np.ma.array(pbe[spin, k], mask=to_compute[spin, k])
+            for bands in np.ma.clump_masked(levels):  # slices of consecutive bands
+                window = _window(calc.dft.ibzwfs, int(k), int(spin), bands.start, bands.stop)
                 v_pbe, v_hse = hybrid.calculate_one_kpt(*window, spin)
-                e_hse = pbe[spin, k, first:end] - v_pbe + v_hse
+                e_hse = pbe[spin, k, bands] - v_pbe + v_hse
                 # All ranks must follow the same branch.
                 calc.comm.broadcast(e_hse, 0)
                 if not np.isfinite(e_hse).all():
                     raise _Failure("HSE06 eigenvalues are not finite")
-                hse[spin, k, first:end] = e_hse
+                hse[spin, k, bands] = e_hse
         edges = fill_bands(hse, weights, n_electrons)
     if edges is None:
         raise _Failure(f"the HSE06 Fermi level lies outside all {n_bands} bands")
@@ -250,13 +246,6 @@ def _gap(calc: Any) -> dict[str, Any]:
     }
 
 
-def _write(output: Path, document: dict[str, Any]) -> None:
-    """Write the output file atomically, because several ranks may fail together."""
-    partial = output.with_suffix(f".partial-{os.getpid()}")
-    partial.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
-    partial.replace(output)
-
-
 def main(task: dict[str, Any]) -> None:
     """Converge and store a state, or compute the gap of a stored one, depending on ``task``."""
     if task["is_parallel"]:
@@ -272,7 +261,7 @@ def main(task: dict[str, Any]) -> None:
         calc = GPAW(task["checkpoint"], txt=None, parallel=_parallel(), legacy_gpaw=False)
         result = _gap(calc)
     if calc.comm.rank == 0:
-        _write(Path(task["output"]), result)
+        write_atomically(Path(task["output"]), json.dumps(result, allow_nan=False).encode())
 
 
 def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
@@ -282,7 +271,8 @@ def _fail(task: dict[str, Any], error: Exception) -> NoReturn:
     if not isinstance(error, _Failure):
         reason = f"{type(error).__name__}: {reason}"
     is_retryable = isinstance(error, _MachineFailure) or is_machine_error(error)
-    _write(Path(task["output"]), {"reason": reason, "is_retryable": is_retryable})
+    failure = {"reason": reason, "is_retryable": is_retryable}
+    write_atomically(Path(task["output"]), json.dumps(failure).encode())
     if task["is_parallel"] and not isinstance(error, _MachineFailure):
         from gpaw.mpi import world  # noqa: PLC0415
 

@@ -168,15 +168,6 @@ def compute_gap(
     return _Calculation(inputs, settings, folder, previous).run()
 
 
-class _Failure(Exception):  # noqa: N818 - a result, not a bug
-    """A calculation without a result; the message is the reason."""
-
-    def __init__(self, reason: str, *, is_retryable: bool) -> None:
-        super().__init__(reason)
-        self.is_retryable = is_retryable
-        """Whether the same calculation may succeed in another run."""
-
-
 @dataclass
 class _Calculation:
     """All calculations for one structure, under one wall-time limit."""
@@ -203,13 +194,6 @@ class _Calculation:
         self._converge_all()
         try:
             return self._earlier_gap() or self._gap(self.orders[0])
-        except _Failure as failure:
-            return BandGapResult(
-                reason=str(failure),
-                seconds=self.seconds,
-                is_retryable=failure.is_retryable,
-                magnetic_orders=self.orders,
-            )
         finally:
             for checkpoint in self.folder.glob("*/state.gpw"):
                 checkpoint.unlink()
@@ -249,10 +233,9 @@ class _Calculation:
             return {"reason": reason, "is_skipped": True}
         # If another start has converged, reserve time for its hybrid calculation.
         has_state = any(order.reason is None for order in self.results)
-        try:
-            raw = self._script(start, "converge", at_most_half=has_state)
-        except _Failure as failure:
-            return {"reason": str(failure), "is_retryable": failure.is_retryable}
+        raw = self._script(start, "converge", at_most_half=has_state)
+        if "reason" in raw:
+            return raw
         moments = raw.pop("site_magnetizations")
         return raw | {"order": magnetic_order(moments, total=raw["total_magnetization"])}
 
@@ -268,19 +251,17 @@ class _Calculation:
         return BandGapResult(**fields | {"magnetic_orders": self.orders, "seconds": seconds})
 
     def _gap(self, lowest: MagneticOrderingResult) -> BandGapResult:
-        """Compute the gap of the ordering of lowest energy.
-
-        Raises
-        ------
-        _Failure
-            If no ordering has an energy, or the hybrid calculation fails.
-        """
+        """Compute the gap of the ordering of lowest energy, or return why there is none."""
+        raw: dict[str, Any] = {}
         if lowest.energy_per_atom is None:
             is_retryable = any(order.is_retryable for order in self.orders)
-            raise _Failure(self._reasons(), is_retryable=is_retryable)
-        if not (self.folder / lowest.start).exists():  # an earlier calculation converged it
-            self._script(lowest.start, "converge")
-        raw = self._script(lowest.start, "gap")
+            raw = {"reason": self._reasons(), "is_retryable": is_retryable}
+        elif not (self.folder / lowest.start).exists():  # an earlier calculation converged it
+            raw = self._script(lowest.start, "converge")
+        if "reason" not in raw:
+            raw = self._script(lowest.start, "gap")
+        if "reason" in raw:
+            return BandGapResult(**raw, seconds=self.seconds, magnetic_orders=self.orders)
         hubbard_u = self.inputs[lowest.start]["hubbard_u"]
         return BandGapResult(
             **raw,
@@ -304,14 +285,9 @@ class _Calculation:
         return "; ".join(f"{start}: {reason}" for start, reason in reasons.items())
 
     def _script(self, start: str, step: str, *, at_most_half: bool = False) -> dict[str, Any]:
-        """Run one step of the script and read its result.
+        """Run one step of the script; return its result, or ``reason`` and ``is_retryable``.
 
         With ``at_most_half`` the time limit is half of the remaining time.
-
-        Raises
-        ------
-        _Failure
-            If it has no result.
         """
         folder = self.folder / start
         folder.mkdir(exist_ok=True)
@@ -322,31 +298,28 @@ class _Calculation:
         input_path.write_text(json.dumps(document | {"step": step}), encoding="utf-8")
         limit = self.settings.max_seconds
         remaining = max(0.0, self.started + limit - time.monotonic())
+        timeout = remaining / 2 if at_most_half else remaining
         try:
-            timeout = remaining / 2 if at_most_half else remaining
             code = _run(input_path, log, self.settings.mpi_command, timeout)
         except subprocess.TimeoutExpired:
-            reason = f"GPAW took longer than engines.band_gap.max_seconds: {limit:g}"
-            if at_most_half:
-                reason = f"GPAW took longer than half of the remaining time (limit: {limit:g} s)"
-            raise _Failure(reason, is_retryable=True) from None
+            reason = (
+                f"GPAW took longer than {timeout:.0f} s (engines.band_gap.max_seconds: {limit:g})"
+            )
+            return {"reason": reason, "is_retryable": True}
         result = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
         if "reason" in result:
-            reason = f"GPAW failed: {result['reason']}"
-            raise _Failure(reason, is_retryable=result["is_retryable"])
+            return {**result, "reason": f"GPAW failed: {result['reason']}"}
         if code == 0 and result:
             return dict(result)
         # No reason was written: the script crashed, or another process ended it.
         texts = sorted(folder.glob("gpaw-*.txt"))
-        messages = _lines(log)
+        lines = [line for file in (*texts, log) for line in _lines(file)]
+        event = f"was killed by {signal.Signals(-code).name}" if code < 0 else "failed"
+        reason = ": ".join([f"GPAW {event}", *lines[-1:]])
         if code >= 0 and self.settings.mpi_command is not None and not texts:
-            beginning = " ".join(messages)[:200]
+            beginning = " ".join(lines)[:200]
             reason = f"engines.band_gap.mpi_command did not start GPAW: {beginning}"
-        else:
-            event = f"was killed by {signal.Signals(-code).name}" if code < 0 else "failed"
-            last = messages[-1:] or [line for text in texts for line in _lines(text)][-1:]
-            reason = ": ".join([f"GPAW {event}", *last])
-        raise _Failure(reason, is_retryable=True)
+        return {"reason": reason, "is_retryable": True}
 
 
 def _run(input_path: Path, log: Path, mpi_command: Sequence[str] | None, timeout: float) -> int:

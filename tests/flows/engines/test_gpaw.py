@@ -204,7 +204,7 @@ class TestIncompleteGaps:
     @pytest.mark.parametrize(
         ("answer", "reason", "is_retryable"),
         [
-            ("sleep", "took longer than half of the remaining time (limit: 10 s)", True),
+            ("sleep", " s (engines.band_gap.max_seconds: 10)", True),
             ("kill", "killed by SIGKILL", True),
             ("exit", "GPAW failed", True),
             (NO_MEMORY, "MemoryError", True),
