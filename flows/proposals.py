@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.model import Campaign
 
 
-def as_proposals(
-    structures: Iterable[Proposal | Structure],
-) -> list[Proposal]:
+def as_proposals(structures: Iterable[Proposal | Structure]) -> list[Proposal]:
     """Convert structures to proposals with ids and provenance; proposals are not changed.
 
     Parameters

@@ -5,16 +5,15 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections import Counter
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from gan_htvs.campaign.model import (
-    SHIPPED,
-    SHIPPED_GENERATOR,
-    Campaign,
-)
+from gan_htvs.campaign.model import SHIPPED, Campaign, generator_file
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import Settings, first_error, first_problem, read_mapping
 from gan_htvs.dataset.sources import read_structures
@@ -94,22 +93,20 @@ def campaign_for_structures(
         raise UserError(
             f"{folder}: none of {len(skipped)} files is an ordered structure ({label}: {reason})."
         )
-    amounts = [s.composition.get_el_amt_dict() for s in structures.values()]
-    systems = {frozenset(amount): label for label, amount in zip(structures, amounts, strict=True)}
-    for system, label in systems.items():
+    counts = {
+        label: Counter(site.specie.symbol for site in structure)
+        for label, structure in structures.items()
+    }
+    for system, label in {frozenset(count): label for label, count in counts.items()}.items():
         try:
             reference_phases(system)
         except UserError as error:
             raise UserError(f"{folder / label}: {error}") from error
-    elements = sorted({symbol for amount in amounts for symbol in amount})
+    caps = dict(sorted(reduce(or_, counts.values()).items()))  # the largest of all counts
     document: dict[str, Any] = {
         "name": name,
-        "chemical_system": {
-            "caps": {
-                symbol: int(max(amount.get(symbol, 0) for amount in amounts)) for symbol in elements
-            }
-        },
-        "oxidation_states": dict.fromkeys(elements, ANY_OXIDATION_STATE),
+        "chemical_system": {"caps": caps},
+        "oxidation_states": dict.fromkeys(caps, ANY_OXIDATION_STATE),
         "sampling": {"proposers": []},
         "structures": {
             "path": folder.resolve(),
@@ -165,14 +162,13 @@ def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings 
     """
     field = NAMED_FILES[section]
     settings: Any = getattr(campaign, section)
-    path: Path | None = settings and getattr(settings, field)
-    if path is None:
+    named: Path | None = settings and getattr(settings, field)
+    if named is None:
         return settings
     is_folder = section == "structures" or getattr(settings, "source", None) == "folder"
-    if section == "generator" and path == SHIPPED:
-        named, path = path, SHIPPED_GENERATOR  # the location differs between machines
-    else:
-        named = path = _absolute(campaign_file, path)
+    if section != "generator" or named != SHIPPED:  # its location differs between machines
+        named = _absolute(campaign_file, named)
+    path = generator_file(named)
     if not (path.is_dir() if is_folder else path.is_file()):
         kind = "folder" if is_folder else "file"
         raise UserError(f"{campaign_file}: {section}.{field}: {kind} {path} does not exist.")
