@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pydoc import locate
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ class Repair(StrEnum):
     QUEUE = "queued again"
     FINISH = "finished"
     FAIL = "marked as failed"
-    NONE = "not repaired"
+    NONE = "left as failed"
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class LostJob:
     """The job; the first one of a locked workflow."""
     reason: str
     repair: Repair = Repair.QUEUE
-    fix: str | None = None
-    """What the user has to do; None if the repair is sufficient."""
+    fix: str = ""
+    """What the user has to do; empty if the repair is sufficient."""
 
 
 def as_findings(jobs: Iterable[LostJob], *, are_repaired: bool) -> list[Finding]:
@@ -65,14 +65,14 @@ def as_findings(jobs: Iterable[LostJob], *, are_repaired: bool) -> list[Finding]
     for lost in jobs:
         groups[lost.trouble, lost.repair, lost.fix].append(lost)
     findings = []
-    for (trouble, repair, fix), group in sorted(groups.items(), key=str):
+    for (trouble, repair, fix), group in sorted(groups.items()):
         reasons = join_names([*dict.fromkeys(lost.reason for lost in group)])
+        what = f"{trouble} ({len(group):,}): {reasons}"
         names = join_names([f"{lost.job.name} ({lost.job.fw_id})" for lost in group])
-        finding = Finding(Severity.WARNING, f"{trouble} ({len(group):,}): {reasons}", names, fix)
-        if repair is not Repair.NONE:
-            changes = {"repair": repair} if are_repaired else {"fix": "gan-htvs recover"}
-            finding = replace(finding, **changes)
-        findings.append(finding)
+        is_open = not are_repaired and repair is not Repair.NONE
+        to_do = "gan-htvs recover" if is_open else fix or None
+        done = repair if are_repaired and repair in (Repair.QUEUE, Repair.FINISH) else None
+        findings.append(Finding(Severity.WARNING, what, names, to_do, done))
     return findings
 
 

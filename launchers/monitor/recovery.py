@@ -197,7 +197,7 @@ class Recovery:
         n_lost, reason = job.losses + 1, f"{_name(job)} {reason}"
         if n_lost < MAX_LOSSES or not self.limits_losses or job.step in RESUMED:
             return LostJob(Trouble.RUN, job, reason)
-        reason = f"lost {n_lost} times; the last time {reason}"
+        reason = f"lost {n_lost} times and not queued again; the last time {reason}"
         fix = "correct the cause, then run `gan-htvs retry`"
         return LostJob(Trouble.RUN, job, reason, Repair.FAIL, fix)
 

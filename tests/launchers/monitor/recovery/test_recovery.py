@@ -14,10 +14,10 @@ from gan_htvs.core.stages import Step
 from launchers.cli.main import app
 from launchers.launchpad.batch_system import BatchSystem
 from launchers.launchpad.feeder import submit
-from launchers.launchpad.jobs import worker_of
+from launchers.launchpad.jobs import QueuedJob, worker_of
 from launchers.launchpad.workers import MARK, attach_worker
 from launchers.monitor.failed_calculations import queue_again
-from launchers.monitor.lost_runs import MAX_LOSSES, Repair, Trouble
+from launchers.monitor.lost_runs import MAX_LOSSES, LostJob, Repair, Trouble, as_findings
 from tests.jobs import SEARCH
 
 from .conftest import HOUR, Queue, repairs, silent_since, states, taken_by, unit
@@ -202,6 +202,21 @@ def test_jobs_of_other_owners_are_not_repaired(launchpad, recovery, dead):
     taken_by(launchpad, dead)
     assert replace(recovery, owners=["another"]).recover() == []
     assert len(replace(recovery, owners=None).recover()) == 1
+
+
+def test_only_open_findings_have_a_fix():
+    job = QueuedJob(fw_id=1, name="relax", state="RUNNING", updated_on="2026-11-30", launch=None)
+    lost_job = LostJob(Trouble.RUN, job, "its worker is gone")
+
+    def shown(lost_job, *, are_repaired):
+        (finding,) = as_findings([lost_job], are_repaired=are_repaired)
+        return finding.repair, finding.fix
+
+    assert shown(lost_job, are_repaired=False) == (None, "gan-htvs recover")
+    assert shown(lost_job, are_repaired=True) == ("queued again", None)
+    for repair in (Repair.FAIL, Repair.NONE):
+        unrepaired = replace(lost_job, repair=repair, fix="correct the cause")
+        assert shown(unrepaired, are_repaired=True) == (None, "correct the cause")
 
 
 def test_recover_command_prints_the_repairs(launchpad_file, launchpad, dead):
