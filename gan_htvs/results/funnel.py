@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 
 CANDIDATE_FIELDS = (
     *("candidate_id", "stage", "origin.proposer", "energy_above_hull", "pourbaix.minimum"),
-    *(
-        "band_gap",
-        "incomplete_band_gap",
-        "novelty.is_novel",
-        "duplicate_of",
-        "prescreen.rejected_at",
-    ),
+    *("band_gap", "incomplete_band_gap", "novelty.is_novel", "duplicate_of"),
+    "prescreen.rejected_at",
 )
 """Fields of a candidate document that the counts need."""
 
@@ -194,19 +189,16 @@ def measure_funnel(
     counts[REFERENCE_PHASES] = [None if stage == SURVIVED else phases[stage] for stage in names]
     same_system = set(system.elements) == PUBLISHED_ELEMENTS
     n_compositions = len(list(system.compositions(campaign.oxidation_states, campaign.max_atoms)))
-    setting = [
-        ("training structures", n_training, 1240),
-        ("charge-balanced compositions", n_compositions, 133),
-        ("compositions searched", len(campaign.target_counts), 31),
-    ]
+    setting = {
+        "training structures": (n_training, 1240),
+        "charge-balanced compositions": (n_compositions, 133),
+        "compositions searched": (len(campaign.target_counts), 31),
+    }
     return Funnel(
         names,
         counts,
         [stage.published if same_system else None for stage in stages],
-        [
-            (name, measured, published if same_system else None)
-            for name, measured, published in setting
-        ],
+        [(name, n, other if same_system else None) for name, (n, other) in setting.items()],
         n_incomplete_gaps,
     )
 

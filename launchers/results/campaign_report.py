@@ -57,15 +57,14 @@ class Results:
     Attributes
     ----------
     references
-        Content hash and reference set that most candidates were compared with; None if no
-        candidate was compared.
+        Reference set that most candidates were compared with; None if no candidate was compared.
     n_training
         Number of training structures of its generator; None if unknown.
     """
 
     campaign: Campaign
     rows: list[dict[str, Any]]
-    references: tuple[str, ReferenceSet] | None
+    references: ReferenceSet | None
     n_training: int | None
 
     @property
@@ -104,7 +103,7 @@ def read_results(databases: Databases, name: str | None) -> Results:
         sizes = [
             (document["output"].get("dataset") or {}).get("structures") for document in trained
         ]
-    used = ((name, sets[name]) for name, _ in hashes.most_common() if name in sets)
+    used = (sets[name] for name, _ in hashes.most_common() if name in sets)
     return Results(campaign, rows, next(used, None), sizes[0] if len(sizes) == 1 else None)
 
 
@@ -157,9 +156,9 @@ def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> 
         "pourbaix": draw_pourbaix(rows, thresholds),
         "gaps": draw_gaps(rows, thresholds),
     }
-    if results.references is not None:
-        name, references = results.references
-        compared = [row for row in rows if (row.get("gate") or {}).get("references") == name]
+    if (references := results.references) is not None:
+        used = references.content_hash
+        compared = [row for row in rows if (row.get("gate") or {}).get("references") == used]
         drawn["hull"] = draw_hull(compared, references, thresholds)
     if (settings := results.campaign.prescreen) is not None:
         window = settings.window or thresholds.metastable

@@ -103,7 +103,7 @@ def _card(status: CampaignStatus) -> Component:
     return html.Section(
         [
             html.H2(dcc.Link(status.name, href=f"/campaigns/{status.name}")),
-            html.P(_plain(headline(status)), className="headline"),
+            html.P(Text.from_markup(headline(status)).plain, className="headline"),
             html.Progress(value=str(done), max=str(status.n_requested)),
             html.Ul([html.Li(f"{finding.what}: {finding.fix}") for finding in status.findings]),
             *map(_table, grids(status)),
@@ -148,10 +148,6 @@ def _funnel(funnel: Funnel) -> Grid:
     return Grid(
         "Funnel", ("stage", *columns), list(zip(funnel.stages, *columns.values(), strict=True))
     )
-
-
-def _plain(markup: str) -> str:
-    return Text.from_markup(markup).plain
 
 
 def _table(grid: Grid) -> Component:

@@ -20,15 +20,6 @@ def test_proposal_is_a_generated_candidate(lab):
     assert candidate.energy_above_hull is None
 
 
-def test_second_build_changes_nothing(lab):
-    lab.propose("a", "b")
-    lab.gate("a")
-    lab.build()
-    before = list(lab.candidates.query())
-    assert lab.build() == set()
-    assert list(lab.candidates.query()) == before
-
-
 def test_new_gate_changes_only_its_candidate(lab):
     lab.propose("a", "b")
     lab.build()
