@@ -81,8 +81,7 @@ class Databases:
     def stored(self, uuids: Iterable[str]) -> set[str]:
         """Return the uuids of those jobs whose output is stored."""
         with self.store("outputs", key="uuid") as outputs:
-            documents = outputs.query({"uuid": {"$in": sorted(set(uuids))}}, ["uuid"])
-            return {document["uuid"] for document in documents}
+            return set(outputs.distinct("uuid", {"uuid": {"$in": sorted(set(uuids))}}))
 
     def client(self, **defaults: Any) -> MongoClient[Any]:
         """Return a pymongo client of the server.

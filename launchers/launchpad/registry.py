@@ -18,26 +18,17 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
 
-EXTENDABLE = {
-    ("compositions",),
-    ("engines", "band_gap", "max_seconds"),
-    ("engines", "band_gap", "mpi_command"),
-    ("engines", "vasp", "frozen_seconds"),
-    ("engines", "vasp", "max_errors"),
-    ("engines", "vasp", "max_seconds"),
-    ("engines", "vasp", "polling_seconds"),
-    ("generator", "device"),
-    ("generator", "precision"),
-    ("max_atoms",),
-    ("routing",),
-    ("sampling", "proposers"),
-    ("sampling", "structures_per_composition"),
-    ("sampling", "max_tries_per_structure"),
-    ("structures",),
-    ("thresholds",),
-    *(("engines", "vasp", "incar", tag) for tag in PARALLEL_TAGS),
-    *(("engines", "vasp", "hybrid", "incar", tag) for tag in PARALLEL_TAGS),
-}
+EXTENDABLE = (
+    *("compositions", "max_atoms", "routing", "structures", "thresholds"),
+    *("generator.device", "generator.precision"),
+    *("sampling.proposers", "sampling.structures_per_composition"),
+    "sampling.max_tries_per_structure",
+    *("engines.band_gap.max_seconds", "engines.band_gap.mpi_command"),
+    *("engines.vasp.frozen_seconds", "engines.vasp.polling_seconds"),
+    *("engines.vasp.max_errors", "engines.vasp.max_seconds"),
+    *(f"engines.vasp.incar.{tag}" for tag in PARALLEL_TAGS),
+    *(f"engines.vasp.hybrid.incar.{tag}" for tag in PARALLEL_TAGS),
+)
 """Settings that may change between two runs of a campaign."""
 
 
@@ -108,13 +99,13 @@ def check_changes(campaign: Campaign, databases: Databases, *, extend: bool) -> 
     if existing is None:
         return {}
     before = read_stored_campaign(existing).model_dump(mode="json")
-    for path in _differences(before, campaign.model_dump(mode="json")):
-        may_change = any(path[: len(allowed)] == allowed for allowed in EXTENDABLE)
+    for setting in _differences(before, campaign.model_dump(mode="json")):
+        may_change = f"{setting}.".startswith(tuple(f"{allowed}." for allowed in EXTENDABLE))
         if may_change and extend:
             continue
         fix = "submit it with --extend" if may_change else "restore the setting"
         raise UserError(
-            f"Campaign {campaign.name!r} was started with a different {'.'.join(path)!r}: "
+            f"Campaign {campaign.name!r} was started with a different {setting!r}: "
             f"rename this campaign, or {fix}."
         )
     return existing
@@ -174,13 +165,11 @@ def _documents(databases: Databases) -> dict[str, dict[str, Any]]:
         return {document["name"]: document for document in campaigns.query(sort={"name": 1})}
 
 
-def _differences(
-    before: dict[str, Any], after: dict[str, Any], path: tuple[str, ...] = ()
-) -> Iterator[tuple[str, ...]]:
-    """Yield the paths of the settings that differ."""
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+    """Yield the settings that differ, such as ``generator.device``."""
     for key in before.keys() | after.keys():
         old, new = before.get(key), after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, (*path, key))
+            yield from (f"{key}.{setting}" for setting in _differences(old, new))
         elif old != new:
-            yield (*path, key)
+            yield key

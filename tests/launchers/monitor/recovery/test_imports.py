@@ -51,7 +51,7 @@ def test_job_that_cannot_be_loaded_here_is_reported_only(launchpad, recovery):
     submit(launchpad, [unit("a")], SEARCH)
     moved = {"spec._tasks.0.job.function.@module": "a_module_that_moved"}
     launchpad.fireworks.update_one({}, {"$set": moved})
-    assert launchpad._get_a_fw_to_run(worker_of(["search"]).query) is None
+    assert launchpad.checkout_fw(worker_of(["search"]), "/tmp") == (None, None)
     assert states(launchpad) == ["FIZZLED"]
     (lost_job,) = recovery.recover()
     assert lost_job.repair is Repair.NONE

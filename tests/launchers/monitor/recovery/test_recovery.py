@@ -14,7 +14,7 @@ from gan_htvs.core.stages import Step
 from launchers.cli.main import app
 from launchers.launchpad.batch_system import BatchSystem
 from launchers.launchpad.feeder import submit
-from launchers.launchpad.jobs import QueuedJob, worker_of
+from launchers.launchpad.jobs import QueuedJob
 from launchers.launchpad.workers import MARK, attach_worker
 from launchers.monitor.failed_calculations import queue_again
 from launchers.monitor.lost_runs import MAX_LOSSES, LostJob, Repair, Trouble, as_findings
@@ -108,14 +108,18 @@ def test_children_of_lost_job_wait_for_its_repetition(launchpad, recovery, dead)
     submit(launchpad, [replace(unit("a"), releases="search")], SEARCH)
     taken_by(launchpad, dead)
     states_after_updates = []
-    original = launchpad._refresh_wf
 
-    def refresh(fw_id):
-        original(fw_id)
-        states_after_updates.append(tuple(states(launchpad)))
+    def recorded(update):
+        def call(*arguments):
+            update(*arguments)
+            states_after_updates.append(tuple(states(launchpad)))
 
-    launchpad._refresh_wf = refresh
+        return call
+
+    launchpad.rerun_fw = recorded(launchpad.rerun_fw)
+    launchpad.complete_launch = recorded(launchpad.complete_launch)
     recovery.recover()
+    assert len(states_after_updates) == 2
     assert states(launchpad) == ["READY", "WAITING"]
     assert {release for _, release in states_after_updates} <= {"WAITING"}
 
@@ -147,8 +151,7 @@ def test_only_orphaned_processes_of_the_worker_are_killed(
 
 def test_incomplete_checkout_is_queued_again(launchpad, recovery):
     submit(launchpad, [unit("a")], SEARCH)
-    launchpad._get_a_fw_to_run(worker_of(["search"]).query)  # checkout without a launch
-    assert states(launchpad) == ["RESERVED"]
+    launchpad.fireworks.update_one({}, {"$set": {"state": "RESERVED"}})  # without a launch
     assert recovery.runs({"launches": []}) == []
     long_ago = datetime.now(UTC) - timedelta(seconds=60)
     launchpad.fireworks.update_one({}, {"$set": {"updated_on": long_ago}})
