@@ -165,5 +165,5 @@ def restore_jobflow_settings() -> None:
 
 def jobflow_file() -> Path:
     """Return the path of jobflow's settings file of other programs."""
-    named = _set_aside.get(JOBFLOW_VARIABLE) or os.environ.get(JOBFLOW_VARIABLE)
-    return Path(named or "~/.jobflow.yaml").expanduser()
+    named = (os.environ | _set_aside).get(JOBFLOW_VARIABLE, NO_FILE)
+    return Path("~/.jobflow.yaml" if named == NO_FILE else named).expanduser()

@@ -208,10 +208,8 @@ class CampaignLaunchPad(LaunchPad):
         self._delete_incomplete(previous["adding"])
 
         def record(keys: list[str]) -> None:
-            until = datetime.now(UTC) + LEASE
-            if not leases.update_one(
-                mine, {"$set": {"adding": keys, "until": until}}
-            ).matched_count:
+            renewal = {"adding": keys, "until": datetime.now(UTC) + LEASE}
+            if not leases.update_one(mine, {"$set": renewal}).matched_count:
                 raise UserError(
                     "queueing took so long that another process took over; run the same command "
                     "again to continue."

@@ -310,6 +310,16 @@ def test_jobflow_settings_are_hidden_and_restored(tmp_path, monkeypatch):
     assert dict(os.environ) == before
 
 
+def test_hidden_jobflow_file_of_the_home_directory_is_found(home, monkeypatch):
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("JOBFLOW_CONFIG_FILE", raising=False)
+    set_aside_jobflow_settings()
+    try:
+        assert jobflow_file() == home / ".jobflow.yaml"
+    finally:
+        restore_jobflow_settings()
+
+
 def test_batch_jobs_inherit_jobflow_settings(gan_htvs, programs, tmp_path, launchpad):
     launchpad.add_wf(flow_to_workflow(Flow([store_inputs(1)]), store=None))
     inherited = tmp_path / "inherited"

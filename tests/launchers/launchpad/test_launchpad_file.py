@@ -127,8 +127,9 @@ def test_database_name_in_connection_string_and_file(uri_mode):
 )
 def test_authsource_is_that_of_fireworks(settings, authsource):
     file = settings_of(**{"password": "pw"} | settings)
-    options = file.client_options()
-    assert options.get("authsource", "admin") == authsource  # the default of pymongo
+    options = file.client_options(connect=False)
+    of_pymongo = MongoClient(file.uri, **options).get_default_database("admin").name
+    assert options.get("authsource", of_pymongo) == authsource
     assert (options["username"], options["password"]) == ("ada", "pw")
 
 
