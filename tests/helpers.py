@@ -11,12 +11,16 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.candidate import Origin, Proposal, RelaxedStructure
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jobflow import Flow, Job
+
+MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+OXIDATION_STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
 
 CHGNET = "CHGNet-0.3.0"
 PBE_U = "PBE(+U)+MP2020"

@@ -4,10 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_htvs.core.chemical_system import ChemicalSystem, is_anion
-
-MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
-OXIDATION_STATES = {"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)}
+from gan_htvs.core.chemical_system import is_anion
+from tests.helpers import MG_MN_O, OXIDATION_STATES
 
 
 def test_published_caps_have_172_compositions():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from gan_htvs.campaign.model import DatasetSettings
-from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
 from gan_htvs.dataset.arrays import (
     PUBLISHED_ROWS,
@@ -18,9 +17,8 @@ from gan_htvs.dataset.arrays import (
 )
 from gan_htvs.dataset.sources import screen
 from gan_htvs.dataset.training_set import build_dataset
+from tests.helpers import MG_MN_O, OXIDATION_STATES
 
-SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
-STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
 ROWS = 30
 
 
@@ -52,7 +50,7 @@ def save(path: Path, images: np.ndarray, **extra) -> Path:
 
 
 def test_published_unit_cells_are_read_without_the_scrambled_supercells(published):
-    collection = screen(read_array(published, SYSTEM), SYSTEM, STATES)
+    collection = screen(read_array(published, MG_MN_O), MG_MN_O, OXIDATION_STATES)
     structures, rejected = collection.structures, collection.skipped.counts
     with np.load(published) as stored:
         n, n_unique = len(stored["images"]), int(stored["n_unique"])
@@ -63,7 +61,9 @@ def test_published_unit_cells_are_read_without_the_scrambled_supercells(publishe
 
 
 def test_published_rows_are_unchanged_in_the_dataset(published):
-    dataset = build_dataset(SYSTEM, STATES, DatasetSettings(source="array", path=published))
+    dataset = build_dataset(
+        MG_MN_O, OXIDATION_STATES, DatasetSettings(source="array", path=published)
+    )
     rows = [int(label.rsplit(maxsplit=1)[1]) for label in dataset.labels]
     with np.load(published) as stored:
         original = stored["images"][rows]
@@ -78,7 +78,7 @@ def test_published_rows_are_unchanged_in_the_dataset(published):
 def test_full_published_array_is_recognized_by_its_number_of_rows(tmp_path):
     path = tmp_path / "unique.npy"
     np.save(path, np.repeat(image()[None], PUBLISHED_ROWS, axis=0))
-    collection = screen(read_array(path, SYSTEM), SYSTEM, STATES)
+    collection = screen(read_array(path, MG_MN_O), MG_MN_O, OXIDATION_STATES)
     assert len(collection.structures) == PUBLISHED_UNIT_CELLS
     assert collection.skipped.by_reason == {SCRAMBLED: PUBLISHED_ROWS - PUBLISHED_UNIT_CELLS}
 
@@ -88,7 +88,7 @@ def test_invalid_rows_are_counted_by_reason(tmp_path):
         [image(), image(counts=(0, 1, 2)), image(counts=(1, 1, 1)), image(length=1.9)]
     )
     path = save(tmp_path / "a.npz", images)
-    collection = screen(read_array(path, SYSTEM), SYSTEM, STATES)
+    collection = screen(read_array(path, MG_MN_O), MG_MN_O, OXIDATION_STATES)
     assert [structure.formula for structure in collection.structures] == ["Mg1 Mn1 O2"]
     assert collection.labels == ["a.npz row 0"]
     assert collection.skipped.labels[0] == "a.npz row 1 (empty element)"
@@ -107,7 +107,7 @@ def test_max_structures_selects_evenly_over_compositions(tmp_path):
     images[:3, 0, 2] *= np.array([1.0, 1.5, 2.2])  # three ratios c/a
     path = save(tmp_path / "a.npz", images)
     settings = DatasetSettings(source="array", path=path, max_structures=2)
-    dataset = build_dataset(SYSTEM, STATES, settings)
+    dataset = build_dataset(MG_MN_O, OXIDATION_STATES, settings)
     assert dataset.n_compositions == 2
     assert dataset.summary()["rejected"] == {"max_structures": 2}
 
@@ -116,7 +116,7 @@ def test_first_of_matching_rows_is_kept(tmp_path):
     images = np.stack([image(length=length) for length in (4.2, 4.3, 4.4)])
     images[1, 0, 2] *= 1.5
     path = save(tmp_path / "a.npz", images, energy_above_hull=[0.1, 0.2, 0.0])
-    dataset = build_dataset(SYSTEM, STATES, DatasetSettings(source="array", path=path))
+    dataset = build_dataset(MG_MN_O, OXIDATION_STATES, DatasetSettings(source="array", path=path))
     assert dataset.labels == ("a.npz row 0", "a.npz row 1")
     assert dataset.energies_above_hull.tolist() == [0.1, 0.2]
     assert dataset.skipped.by_reason == {"duplicate": 1}
@@ -128,19 +128,19 @@ def test_rows_too_far_above_the_hull_are_skipped(tmp_path):
     images[1, 0, 2] *= 1.5
     path = save(tmp_path / "a.npz", images, energy_above_hull=[0.1, 0.2])
     settings = DatasetSettings(source="array", path=path, max_energy_above_hull=0.15)
-    dataset = build_dataset(SYSTEM, STATES, settings)
+    dataset = build_dataset(MG_MN_O, OXIDATION_STATES, settings)
     assert dataset.labels == ("a.npz row 0",)
     assert dataset.skipped.labels == ["a.npz row 1 (too far above hull)"]
     lower = settings.model_copy(update={"max_energy_above_hull": 0.05})
     with pytest.raises(UserError, match="max_energy_above_hull"):
-        build_dataset(SYSTEM, STATES, lower)
+        build_dataset(MG_MN_O, OXIDATION_STATES, lower)
 
 
 def test_energies_stay_with_their_structures(tmp_path):
     images = np.stack([image(length=4.2), image(length=1.9), image(length=4.4)])
     energies = np.array([0.01, 0.02, 0.03])
     path = save(tmp_path / "a.npz", images, energy_above_hull=energies, labels=["rocksalt"] * 3)
-    collection = screen(read_array(path, SYSTEM), SYSTEM, STATES)
+    collection = screen(read_array(path, MG_MN_O), MG_MN_O, OXIDATION_STATES)
     assert collection.labels == ["rocksalt", "rocksalt"]
     assert collection.energies_above_hull == [0.01, 0.03]
 
@@ -195,7 +195,7 @@ def test_invalid_file_is_a_user_error(tmp_path, write, subject):
     path = tmp_path / "array.npz"
     write(path)
     with pytest.raises(UserError, match=subject) as caught:
-        screen(read_array(path, SYSTEM), SYSTEM, STATES)
+        screen(read_array(path, MG_MN_O), MG_MN_O, OXIDATION_STATES)
     assert str(path) in str(caught.value)
 
 
@@ -209,10 +209,10 @@ def test_flipped_bit_raises_nothing_but_a_user_error(tmp_path, step):
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
         with contextlib.suppress(UserError):
-            screen(read_array(path, SYSTEM), SYSTEM, STATES)
+            screen(read_array(path, MG_MN_O), MG_MN_O, OXIDATION_STATES)
 
 
 def test_array_without_valid_structures_is_a_user_error(tmp_path):
     path = save(tmp_path / "a.npz", image(length=1.9)[None])
     with pytest.raises(UserError, match=r"dataset\.source"):
-        build_dataset(SYSTEM, STATES, DatasetSettings(source="array", path=path))
+        build_dataset(MG_MN_O, OXIDATION_STATES, DatasetSettings(source="array", path=path))

@@ -15,10 +15,7 @@ from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.structures.matching import structure_matcher, unique_indices
 from gan_htvs.structures.point_cloud import decode
 from gan_htvs.structures.validity import check_geometry
-from tests.helpers import layered
-
-SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
-STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
+from tests.helpers import MG_MN_O, OXIDATION_STATES, layered
 
 
 @pytest.fixture
@@ -31,7 +28,7 @@ def campaign(tmp_path) -> Campaign:
         {
             "name": "layers",
             "chemical_system": {"caps": {"Mg": 1, "Mn": 1, "O": 2}},
-            "oxidation_states": STATES,
+            "oxidation_states": OXIDATION_STATES,
             "dataset": {"source": "folder", "path": folder},
             "engines": {"energy": {"optimizer": "LBFGS", "max_steps": 150}},
         }
@@ -60,34 +57,38 @@ def test_source_is_relaxed_filled_and_cached(campaign, tmp_path):
 
     path = tmp_path / "relaxed.npz"
     first.save(path, campaign)
-    file = screen(read_array(path, campaign.chemical_system), campaign.chemical_system, STATES)
+    file = screen(
+        read_array(path, campaign.chemical_system), campaign.chemical_system, OXIDATION_STATES
+    )
     assert file.labels == first.labels
     np.testing.assert_allclose(file.energies_above_hull, first.energies_above_hull, atol=1e-6)
     with pytest.raises(UserError, match="Mg 1, Mn 1, O 2"):
-        list(read_array(path, SYSTEM))
+        list(read_array(path, MG_MN_O))
 
 
 def test_shipped_dataset_matches_its_documentation():
-    dataset = build_dataset(SYSTEM, STATES, DatasetSettings(source="shipped"))
+    dataset = build_dataset(MG_MN_O, OXIDATION_STATES, DatasetSettings(source="shipped"))
     assert len(dataset) >= 800
     assert dataset.n_compositions >= 100
     assert dataset.energies_above_hull.max() <= 0.5
-    file = screen(read_array(SHIPPED, SYSTEM), SYSTEM, STATES)
+    file = screen(read_array(SHIPPED, MG_MN_O), MG_MN_O, OXIDATION_STATES)
     assert len(file.structures) == len(dataset)
     assert not file.skipped.by_reason
     np.testing.assert_array_equal(dataset.energies_above_hull, file.energies_above_hull)
     assert (dataset.counts.max(axis=0) <= [8, 8, 12]).all()
-    assert all(SYSTEM.is_charge_balanced(tuple(row), STATES) for row in dataset.counts.tolist())
+    assert all(
+        MG_MN_O.is_charge_balanced(tuple(row), OXIDATION_STATES) for row in dataset.counts.tolist()
+    )
     assert SHIPPED.stat().st_size < 1_000_000
     _, sizes = np.unique(dataset.counts, axis=0, return_counts=True)
     assert np.median(sizes) >= MIN_STRUCTURES
-    some = decode(dataset.images[::7], SYSTEM).to_structures()
+    some = decode(dataset.images[::7], MG_MN_O).to_structures()
     assert len(unique_indices(some)) == len(some)
 
 
 @pytest.mark.parametrize("caps", [{"V": 4, "O": 10}, {"O": 12, "Mg": 8, "Mn": 8}])
 def test_shipped_dataset_of_other_caps_is_a_user_error(caps):
-    states = STATES | {"V": (2, 5)}
+    states = OXIDATION_STATES | {"V": (2, 5)}
     with pytest.raises(UserError, match=r"'shipped': .* Mg 8, Mn 8, O"):
         build_dataset(ChemicalSystem(caps=caps), states, DatasetSettings(source="shipped"))
 
@@ -95,4 +96,4 @@ def test_shipped_dataset_of_other_caps_is_a_user_error(caps):
 def test_missing_shipped_file_is_a_user_error(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "SHIPPED", tmp_path / "gone.npz")
     with pytest.raises(UserError, match=r"gone\.npz"):
-        build_dataset(SYSTEM, STATES, DatasetSettings(source="shipped"))
+        build_dataset(MG_MN_O, OXIDATION_STATES, DatasetSettings(source="shipped"))

@@ -8,7 +8,6 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.campaign.model import Campaign, DatasetSettings
-from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
 from gan_htvs.dataset.skipped import FIXES, MISFIT, UNREADABLE
 from gan_htvs.dataset.sources import (
@@ -20,10 +19,7 @@ from gan_htvs.dataset.sources import (
 from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.structures.matching import structure_matcher
 from gan_htvs.structures.point_cloud import decode
-from tests.helpers import layered, rocksalt, spinel
-
-SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
-STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
+from tests.helpers import MG_MN_O, OXIDATION_STATES, layered, rocksalt, spinel
 
 
 def displaced(structure: Structure) -> Structure:
@@ -53,10 +49,10 @@ def folder(tmp_path):
 
 def test_folder_yields_unique_valid_structures_as_primitive_cells(folder):
     settings = DatasetSettings(source="folder", path=folder)
-    dataset = build_dataset(SYSTEM, STATES, settings)
+    dataset = build_dataset(MG_MN_O, OXIDATION_STATES, settings)
     assert sorted(dataset.labels) == ["deeper/POSCAR_spinel", "layered.cif"]
     by_label = dict(
-        zip(dataset.labels, decode(dataset.images, SYSTEM).to_structures(), strict=True)
+        zip(dataset.labels, decode(dataset.images, MG_MN_O).to_structures(), strict=True)
     )
     matcher = structure_matcher()
     assert matcher.fit(by_label["layered.cif"], layered())
@@ -67,7 +63,7 @@ def test_folder_yields_unique_valid_structures_as_primitive_cells(folder):
 
 
 def test_skipped_files_are_counted_and_listed(folder):
-    collection = screen(read_folder(folder), SYSTEM, STATES)
+    collection = screen(read_folder(folder), MG_MN_O, OXIDATION_STATES)
     assert collection.skipped.by_reason == {"foreign_or_too_many_atoms": 2, "unreadable_file": 1}
     lines = {line.split(" (")[0]: line for line in collection.skipped.labels}
     assert set(lines) == {"broken.cif", "iron.cif", "large.cif"}
@@ -81,7 +77,7 @@ def test_error_of_an_unusable_folder_lists_files_and_fixes(tmp_path):
         "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     ).to(str(tmp_path / "salt.cif"))
     with pytest.raises(UserError) as caught:
-        build_dataset(SYSTEM, STATES, DatasetSettings(source="folder", path=tmp_path))
+        build_dataset(MG_MN_O, OXIDATION_STATES, DatasetSettings(source="folder", path=tmp_path))
     message = str(caught.value)
     assert "unreadable file (2), foreign or too many atoms (1)" in message
     assert all(f"{name} (" in message for name in ("POSCAR_x", "a.cif", "salt.cif"))
@@ -93,7 +89,7 @@ def test_error_lists_five_files_at_most(tmp_path):
     for number in range(7):
         (tmp_path / f"{number}.cif").write_text("garbage")
     with pytest.raises(UserError, match=r"unreadable file \(7\), namely 0\.cif .* and 2 more"):
-        build_dataset(SYSTEM, STATES, DatasetSettings(source="folder", path=tmp_path))
+        build_dataset(MG_MN_O, OXIDATION_STATES, DatasetSettings(source="folder", path=tmp_path))
 
 
 def test_file_names_are_case_insensitive(tmp_path):
@@ -102,7 +98,7 @@ def test_file_names_are_case_insensitive(tmp_path):
     for number, name in enumerate(("poscar", "Contcar.vasp", "b.Poscar", "c.VASP")):
         layered(length=4.3 + number / 10).to(str(tmp_path / name), fmt="poscar")
     (tmp_path / "poscar_files").mkdir()
-    collection = screen(read_folder(tmp_path), SYSTEM, STATES)
+    collection = screen(read_folder(tmp_path), MG_MN_O, OXIDATION_STATES)
     assert collection.labels == ["A.CIF", "Contcar.vasp", "b.Poscar", "c.VASP", "poscar"]
     assert not collection.skipped.labels
 
@@ -120,7 +116,7 @@ def test_materials_project_needs_an_api_key(monkeypatch):
     monkeypatch.delenv("MP_API_KEY", raising=False)
     monkeypatch.setattr("gan_htvs.core.mp_client.SETTINGS", {})
     with pytest.raises(UserError, match="MP_API_KEY"):
-        build_dataset(SYSTEM, STATES, DatasetSettings(source="materials_project"))
+        build_dataset(MG_MN_O, OXIDATION_STATES, DatasetSettings(source="materials_project"))
 
 
 def test_materials_project_documents_yield_structures_with_energies():
@@ -134,8 +130,8 @@ def test_materials_project_documents_yield_structures_with_energies():
             SimpleNamespace(material_id="mp-3", structure=spinel(), energy_above_hull=0.02),
         ]
 
-    samples = fetch_materials_project(SYSTEM, 0.5, search=search)
-    collection = screen(samples, SYSTEM, STATES)
+    samples = fetch_materials_project(MG_MN_O, 0.5, search=search)
+    collection = screen(samples, MG_MN_O, OXIDATION_STATES)
     assert arguments["chemsys"] == "Mg-Mn-O"
     assert arguments["energy_above_hull"] == (0, 0.5)
     assert collection.labels == ["mp-1", "mp-3"]

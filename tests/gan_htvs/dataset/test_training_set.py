@@ -11,20 +11,17 @@ from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.structures.matching import structure_matcher, unique_indices
 from gan_htvs.structures.point_cloud import decode
 from gan_htvs.structures.validity import check_geometry
-from tests.helpers import spinel
-
-SYSTEM = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
-STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
+from tests.helpers import MG_MN_O, OXIDATION_STATES, spinel
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    return build_dataset(SYSTEM, STATES, DatasetSettings())
+    return build_dataset(MG_MN_O, OXIDATION_STATES, DatasetSettings())
 
 
 @pytest.fixture(scope="module")
 def structures(dataset):
-    return decode(dataset.images, SYSTEM).to_structures()
+    return decode(dataset.images, MG_MN_O).to_structures()
 
 
 def ilmenite() -> Structure:
@@ -74,7 +71,7 @@ def test_normal_spinel_has_manganese_in_octahedra(dataset, structures):
 
 def test_inverse_spinel_and_tunnel_phases_are_in_the_dataset(dataset):
     origins = {
-        (SYSTEM.formula(tuple(row)), label)
+        (MG_MN_O.formula(tuple(row)), label)
         for row, label in zip(dataset.counts.tolist(), dataset.labels, strict=True)
     }
     assert {
@@ -86,7 +83,7 @@ def test_inverse_spinel_and_tunnel_phases_are_in_the_dataset(dataset):
 
 def test_dataset_covers_all_compositions(dataset):
     assert len(dataset) >= 300
-    assert dataset.n_compositions == len(list(SYSTEM.compositions(STATES))) == 172
+    assert dataset.n_compositions == len(list(MG_MN_O.compositions(OXIDATION_STATES))) == 172
     assert len(set(dataset.labels)) > 20
     assert len(dataset.labels) == len(dataset)
 
@@ -95,8 +92,8 @@ def test_all_structures_are_valid_and_charge_balanced(dataset, structures):
     assert dataset.images.shape == (len(dataset), 30, 3)
     assert dataset.images.dtype == np.float32
     for counts, structure in zip(dataset.counts.tolist(), structures, strict=True):
-        assert SYSTEM.counts(structure) == tuple(counts)
-        assert SYSTEM.is_charge_balanced(tuple(counts), STATES)
+        assert MG_MN_O.counts(structure) == tuple(counts)
+        assert MG_MN_O.is_charge_balanced(tuple(counts), OXIDATION_STATES)
         distances = {("O", "O"): 2.15, ("Mg", "O"): 1.5, ("Mn", "O"): 1.5, ("Mg", "Mn"): 2.15}
         assert check_geometry(structure, pair_distances=distances) is None
         assert max(structure.lattice.abc) <= 30
@@ -113,10 +110,10 @@ def test_structures_are_unique(structures):
 
 def test_dataset_is_reproducible():
     system = ChemicalSystem(caps={"Mg": 2, "Mn": 3, "O": 5})
-    first, second = (build_dataset(system, STATES, DatasetSettings()) for _ in range(2))
+    first, second = (build_dataset(system, OXIDATION_STATES, DatasetSettings()) for _ in range(2))
     assert first.hash == second.hash
     assert first.summary() == second.summary()
-    fewer = build_dataset(system, STATES, DatasetSettings(max_structures=10))
+    fewer = build_dataset(system, OXIDATION_STATES, DatasetSettings(max_structures=10))
     assert len(fewer) == fewer.n_compositions == 10
     assert fewer.hash != first.hash
     assert fewer.summary()["rejected"]["max_structures"] == len(first) - 10

@@ -14,9 +14,9 @@ from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.augmentation import TrainingImages
 from gan_htvs.structures.matching import structure_matcher
 from gan_htvs.structures.point_cloud import decode, encode
+from tests.helpers import MG_MN_O
 
 V_O = ChemicalSystem(caps={"V": 2, "O": 5})
-MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 
 
 def rng(seed: int = 0) -> torch.Generator:

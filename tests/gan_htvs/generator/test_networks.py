@@ -15,8 +15,8 @@ from gan_htvs.generator.networks import (
     expected_presence,
 )
 from gan_htvs.generator.presets import PRESETS
+from tests.helpers import MG_MN_O
 
-MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 V_O = ChemicalSystem(caps={"V": 8, "O": 16})
 PAPER = PRESETS["paper"]
 NARROW = replace(PAPER, noise_dim=16, width=0.1)

@@ -11,9 +11,7 @@ from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.generator.augmentation import all_supercells
 from gan_htvs.structures.matching import structure_matcher
 from gan_htvs.structures.point_cloud import decode, encode
-from tests.helpers import layered
-
-MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
+from tests.helpers import MG_MN_O, layered
 
 
 def decoded(images: np.ndarray, system: ChemicalSystem = MG_MN_O) -> list[Structure]:

@@ -20,10 +20,8 @@ from gan_htvs.structures.random_crystals import (
     symmetric_crystals,
 )
 from gan_htvs.structures.validity import possible_cells
-from tests.helpers import spinel
+from tests.helpers import MG_MN_O, OXIDATION_STATES, spinel
 
-MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
-STATES = {"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)}
 SPINEL = {"Mg": 2, "Mn": 4, "O": 8}
 
 
@@ -75,7 +73,7 @@ def test_most_random_cells_are_valid_after_declashing():
 
 @pytest.fixture(scope="module")
 def substitution() -> Substitution:
-    return Substitution(MG_MN_O, STATES)
+    return Substitution(MG_MN_O, OXIDATION_STATES)
 
 
 def test_substitution_proposes_spinel(substitution):

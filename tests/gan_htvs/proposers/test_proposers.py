@@ -17,11 +17,11 @@ from gan_htvs.generator.presets import PRESETS
 from gan_htvs.proposers.proposer import Proposer, make_proposer
 from gan_htvs.proposers.sampling import sample
 from gan_htvs.structures.validity import RejectionReason
+from tests.helpers import MG_MN_O, OXIDATION_STATES
 
-MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 V_O = ChemicalSystem(caps={"V": 8, "O": 12})
 SYSTEMS = {
-    "Mg-Mn-O": (MG_MN_O, {"Mg": (2, 2), "Mn": (2, 4), "O": (-2, -2)}, (1, 2, 4)),
+    "Mg-Mn-O": (MG_MN_O, OXIDATION_STATES, (1, 2, 4)),
     "V-O": (V_O, {"V": (2, 5), "O": (-2, -2)}, (2, 4)),
 }
 BASELINES = [name for name in ProposerName if name is not ProposerName.GAN]

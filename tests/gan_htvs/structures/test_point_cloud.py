@@ -10,8 +10,8 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.structures.point_cloud import decode, encode, expand_coords, squeeze_coords
 from gan_htvs.structures.validity import RejectionReason
+from tests.helpers import MG_MN_O
 
-MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 V_O = ChemicalSystem(caps={"V": 8, "O": 16})
 
 
