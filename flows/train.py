@@ -119,7 +119,10 @@ class TrainMaker(Maker):
         state = scratch_file(f"training-{name}.safetensors") or Path("training.safetensors")
         with LearningCurves(Path.cwd()) as curves:
             trained = self.train_on(
-                dataset, state=state, on_progress=curves, on_resume=curves.resume
+                dataset,
+                state=state,
+                on_progress=curves,
+                on_resume=lambda resumed: curves(*resumed.history),
             )
         return _output(trained.to_bytes(), trained, dataset)
 

@@ -54,7 +54,7 @@ def read_array(path: Path, system: ChemicalSystem) -> Iterator[Sample]:
         that are not finite.
     """
     arrays, caps = _load(path)
-    images, energies = arrays["images"], arrays.get("energy_above_hull")
+    images = arrays["images"]
     expected = (CELL_ROWS + system.max_atoms, 3)
     use_caps = "set chemical_system.caps to those of the file or use another source"
     if caps is not None and caps != list(system.caps.items()):
@@ -63,10 +63,8 @@ def read_array(path: Path, system: ChemicalSystem) -> Iterator[Sample]:
     if images.shape[1:] != expected or not len(images):
         problem = f"'images' has the shape {images.shape}, but the caps of {system.chemsys} need"
         raise _error(path, f"{problem} (n, {expected[0]}, {expected[1]})", use_caps)
-    for name, numbers in (("images", images), ("energy_above_hull", energies)):
-        if numbers is None:
-            continue
-        if numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
+    for name in {"images", "energy_above_hull"} & set(arrays):
+        if arrays[name].dtype.kind not in "fiu" or not np.isfinite(arrays[name]).all():
             raise _error(path, f"{name!r} contains values that are not finite numbers")
     default = PUBLISHED_UNIT_CELLS if len(images) == PUBLISHED_ROWS else len(images)
     n_unique = int(arrays.get("n_unique", default))
@@ -80,6 +78,7 @@ def read_array(path: Path, system: ChemicalSystem) -> Iterator[Sample]:
             raise _error(path, problem)
     labels = arrays.get("labels", [f"{path.name} row {row}" for row in range(n_unique)])
     decoded = decode(images[:n_unique].astype(np.float64), system).to_structures()
+    energies = arrays.get("energy_above_hull")
     energy_of_row = np.full(n_unique, None) if energies is None else energies.astype(np.float64)
     yield from map(Sample, map(str, labels), decoded, energy_of_row.tolist())
     yield from repeat(Sample(None, SCRAMBLED), len(images) - n_unique)

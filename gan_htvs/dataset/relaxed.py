@@ -17,7 +17,7 @@ import numpy as np
 from gan_htvs.core.files import write_atomically
 from gan_htvs.dataset.skipped import TOO_LONG, UNSTABLE
 from gan_htvs.dataset.sources import Collection
-from gan_htvs.dataset.training_set import collect, require_structures
+from gan_htvs.dataset.training_set import collect
 from gan_htvs.structures.declash import declash
 from gan_htvs.structures.matching import unique_indices
 from gan_htvs.structures.point_cloud import LENGTH_SCALE, encode
@@ -134,7 +134,8 @@ def relax_dataset(
             labels = [
                 f"random symmetric crystal, round {number}, {i}" for i in range(len(structures))
             ]
-    return require_structures(kept, campaign.chemical_system, campaign.dataset)
+    kept.require_structures(campaign.dataset.source, campaign.chemical_system)
+    return kept
 
 
 def _with_relaxed(

@@ -74,6 +74,15 @@ class Collection:
             skipped=skipped,
         )
 
+    def require_structures(self, source: str, system: ChemicalSystem) -> None:
+        """Raise a UserError if there is no structure."""
+        if not self.structures:
+            why = f"skipped: {self.skipped}" if str(self.skipped) else "it is empty"
+            raise UserError(
+                f"dataset.source {source!r} has no valid, charge-balanced structure of "
+                f"{system.chemsys}; {why}; {self.skipped.fix}, or use another source."
+            )
+
 
 def screen(
     samples: Iterable[Sample], system: ChemicalSystem, oxidation_states: OxidationRanges

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pymatgen.core import Structure
 
 from gan_htvs.core.chemical_system import ChemicalSystem
-from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.dataset import arrays
 from gan_htvs.dataset.decoration import decorate_prototypes
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign.model import DatasetSettings
     from gan_htvs.core.chemical_system import OxidationRanges
-
-__all__ = ["Collection", "Dataset", "build_dataset", "collect", "require_structures"]
-
-SourceT = TypeVar("SourceT", bound=Collection)
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished steps and their total."""
@@ -190,7 +185,8 @@ def build_dataset(
         metastable = [
             i for i, energy in enumerate(energies) if energy <= settings.max_energy_above_hull
         ]
-        collection = require_structures(collection.subset(metastable, UNSTABLE), system, settings)
+        collection = collection.subset(metastable, UNSTABLE)
+        collection.require_structures(settings.source, system)
     chosen = _spread([system.counts(s) for s in collection.structures], settings.max_structures)
     collection = collection.subset(chosen, SURPLUS)
     counts = [system.counts(structure) for structure in collection.structures]
@@ -221,32 +217,16 @@ def collect(
     if settings.source != "shipped":  # already unique
         unique = unique_indices(collection.structures)
         collection = collection.subset(unique, RejectionReason.DUPLICATE)
-    return require_structures(collection, system, settings)
+    collection.require_structures(settings.source, system)
+    return collection
 
 
 def _samples(system: ChemicalSystem, settings: DatasetSettings) -> Iterable[Sample]:
     """Read the source in the settings."""
-    if settings.source == "shipped":
-        return arrays.read_array(arrays.SHIPPED, system)
-    if settings.path is None:
+    if settings.source == "materials_project":
         return fetch_materials_project(system, settings.max_energy_above_hull)
-    if settings.source == "folder":
-        return read_folder(settings.path)
-    return arrays.read_array(settings.path, system)
-
-
-def require_structures(
-    collection: SourceT, system: ChemicalSystem, settings: DatasetSettings
-) -> SourceT:
-    """Return the collection, or raise a UserError if it is empty."""
-    if not collection.structures:
-        skipped = str(collection.skipped)
-        why = f"skipped: {skipped}" if skipped else "it is empty"
-        raise UserError(
-            f"dataset.source {settings.source!r} has no valid, charge-balanced structure of "
-            f"{system.chemsys}; {why}; {collection.skipped.fix}, or use another source."
-        )
-    return collection
+    path = settings.path or arrays.SHIPPED
+    return read_folder(path) if settings.source == "folder" else arrays.read_array(path, system)
 
 
 def _spread(counts: Sequence[tuple[int, ...]], limit: int) -> list[int]:

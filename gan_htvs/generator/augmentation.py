@@ -52,8 +52,6 @@ class TrainingImages:
         Whether to include supercells up to the caps and 30 A.
     weights
         (n,): positive weight of each crystal within its formulas; equal by default.
-    device
-        Device on which images are stored and drawn.
 
     Attributes
     ----------
@@ -76,7 +74,6 @@ class TrainingImages:
         *,
         supercells: bool = True,
         weights: ArrayLike | None = None,
-        device: torch.device | str = "cpu",
     ) -> None:
         images, counts = np.asarray(images, dtype=np.float32), np.asarray(counts)
         weight = check_weights(images, counts, system, weights)
@@ -86,22 +83,19 @@ class TrainingImages:
             images, counts, parents = all_supercells(images, counts, system)
         probabilities = _probabilities(counts, parents, weight)
         self.system = system
-        self.images = torch.as_tensor(images).to(device)
-        self.counts = torch.as_tensor(counts).long().to(device)
-        self.probabilities = torch.as_tensor(probabilities).to(device)
+        self.images = torch.as_tensor(images)
+        self.counts = torch.as_tensor(counts).long()
+        self.probabilities = torch.as_tensor(probabilities)
         self._bounds = self.probabilities.cumsum(0)[:-1]
         # Rows to copy from, (6 * m * rows, 3).
         self._rows = torch.cat([self.images[..., axes] for axes in _AXIS_ORDERS]).flatten(0, 1)
-        self._orders = [_row_orders(block).to(device) for block in system.blocks]
-        self._cell_rows = torch.arange(CELL_ROWS, device=device)
+        self._orders = [_row_orders(block) for block in system.blocks]
+        self._cell_rows = torch.arange(CELL_ROWS)
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw augmented images (n, 2 + max_atoms, 3), float32, and counts (n, n_elements).
-
-        ``generator`` must be on the device of the images.
-        """
-        new = partial(torch.rand, generator=generator, device=self.counts.device)
-        index = partial(torch.randint, generator=generator, device=self.counts.device)
+        """Draw augmented images (n, 2 + max_atoms, 3), float32, and counts (n, n_elements)."""
+        new = partial(torch.rand, generator=generator)
+        index = partial(torch.randint, generator=generator)
         chosen = torch.searchsorted(self._bounds, new(n, dtype=torch.float64), right=True)
         counts = self.counts[chosen]
         axes = index(len(_AXIS_ORDERS), (n,))

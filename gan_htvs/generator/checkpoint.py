@@ -300,10 +300,10 @@ class TrainingState(Training):
             If the training has diverged.
         """
         self._require_finite()
+        networks = deepcopy(self.networks).cpu().eval()
+        del networks["critic"]
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Training)}
-        shared["networks"] = deepcopy(self.networks).cpu().eval()
-        del shared["networks"]["critic"]
-        return TrainedGenerator(**shared)
+        return TrainedGenerator(**shared | {"networks": networks})
 
     def save(self, path: Path, fingerprint: str) -> None:
         """Write the state atomically, with the fingerprint of the training.

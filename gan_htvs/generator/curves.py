@@ -13,10 +13,8 @@ from gan_htvs.core.figures import render_figure
 from gan_htvs.core.files import report_write_errors, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
-
-    from gan_htvs.generator.checkpoint import TrainingState
 
 PANELS = (
     ("critic", ("wasserstein", "gradient_penalty")),
@@ -34,8 +32,8 @@ DRAW_SECONDS = 60.0
 class LearningCurves:
     """Write the history of a training to a folder, entry by entry.
 
-    Use as a context manager, pass it as ``on_progress`` to
-    :func:`gan_htvs.generator.training.train` and :meth:`resume` as ``on_resume``.
+    Use as a context manager and call it with the history of a resumed training, then with every new
+    entry (``on_resume`` and ``on_progress`` of :func:`gan_htvs.generator.training.train`).
     ``curves.csv`` is complete at any time; ``curves.png`` is drawn once a minute and at the end;
     TensorBoard event files are written if the package ``tensorboard`` is installed. A resumed
     training writes the curves again, beginning with its history.
@@ -84,15 +82,8 @@ class LearningCurves:
         if self._entries:
             self._draw()
 
-    def __call__(self, entry: Mapping[str, float]) -> None:
-        """Add an entry: ``step`` and its losses."""
-        self._add([entry])
-
-    def resume(self, state: TrainingState) -> None:
-        """Begin with the history of a resumed training."""
-        self._add(state.history)
-
-    def _add(self, entries: Sequence[Mapping[str, float]]) -> None:
+    def __call__(self, *entries: Mapping[str, float]) -> None:
+        """Add entries: ``step`` and its losses."""
         if not entries:
             return
         is_new = not self._entries

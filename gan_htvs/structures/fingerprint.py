@@ -65,10 +65,8 @@ class Fingerprint:
         (3,), (3,): lattice lengths at volume 1, and angles in degrees.
     frac_coords
         (n, 3): fractional coordinates, grouped by element in alphabetical order.
-    counts
-        Number of atoms of each element.
-    anchor
-        Row of the atom that the matcher places on others: the first of the rarest element.
+    formula
+        Formula of the primitive cell; only structures of equal formula match.
     bases
         (m,): bases of the lattice that may match a reduced basis, up to order and sign of their
         ``vectors`` (3, 3), in integer coordinates, with ``lengths`` (3,) at volume 1 and ``angles``
@@ -79,8 +77,7 @@ class Fingerprint:
     lengths: NDArray[np.float64]
     angles: NDArray[np.float64]
     frac_coords: NDArray[np.float64]
-    counts: dict[str, int]
-    anchor: int
+    formula: Formula
     bases: NDArray[np.void]
 
     @classmethod
@@ -89,24 +86,15 @@ class Fingerprint:
         reduced = structure.get_reduced_structure("niggli").get_primitive_structure()
         symbols = np.array([site.species_string for site in reduced])
         elements, number = np.unique(symbols, return_counts=True)
-        counts = dict(zip(elements.tolist(), number.tolist(), strict=True))
-        order = np.argsort(symbols, kind="stable")
-        anchor = min(range(len(symbols)), key=lambda site: counts[symbols[site]])
         matrix = reduced.lattice.matrix / reduced.volume ** (1 / 3)
         return cls(
             structure=reduced,
             lengths=np.linalg.norm(matrix, axis=1),
             angles=np.array(reduced.lattice.angles),
-            frac_coords=reduced.frac_coords[order],
-            counts=counts,
-            anchor=int(np.flatnonzero(order == anchor)[0]),
+            frac_coords=reduced.frac_coords[np.argsort(symbols, kind="stable")],
+            formula=tuple(zip(elements.tolist(), number.tolist(), strict=True)),
             bases=_bases(matrix),
         )
-
-    @property
-    def formula(self) -> Formula:
-        """Formula of the primitive cell; only structures of equal formula match."""
-        return tuple(self.counts.items())
 
 
 def _bases(matrix: NDArray[np.float64]) -> NDArray[np.void]:
@@ -218,12 +206,13 @@ def _fitting_sites(
     # The nearest image in fractional coordinates is the nearest one only in small spheres.
     is_small = np.all(widest < 1 / 2, axis=1)
 
-    ends = np.cumsum(list(new.counts.values()))
-    blocks = [slice(end - n, end) for end, n in zip(ends, new.counts.values(), strict=True)]
-    rarest = next(block for block in blocks if block.start <= new.anchor < block.stop)
-    shifts = coords[:, rarest] - new.frac_coords[new.anchor]  # (m, t, 3)
+    numbers = [n for _, n in new.formula]
+    blocks = [slice(end - n, end) for end, n in zip(np.cumsum(numbers), numbers, strict=True)]
+    blocks.sort(key=lambda block: block.stop - block.start)
+    rarest = blocks[0]
+    shifts = coords[:, rarest] - new.frac_coords[rarest.start]  # (m, t, 3)
     which, shift = (index.ravel() for index in np.indices(shifts.shape[:2]))
-    for block in sorted(blocks, key=lambda block: block.stop - block.start):
+    for block in blocks:
         step = max(1, _MOST_DISTANCES // (block.stop - block.start) ** 2)
         fits = np.zeros(len(which), dtype=bool)
         for start in range(0, len(which), step):

@@ -18,6 +18,7 @@ from pyxtal.symmetry import Group
 from pyxtal.tolerance import Tol_matrix
 
 from gan_htvs.structures.declash import pair_distances
+from gan_htvs.structures.symmetry import SAME_SITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,8 +53,6 @@ PRIMITIVE_VECTORS: dict[str, NDArray[np.float64]] = {
 }
 """Primitive vectors (rows) in the conventional basis, by centering; obverse hexagonal axes."""
 
-
-_SAME_SITE = 0.01
 
 _group = cache(Group)
 
@@ -141,5 +140,5 @@ def _primitive(structure: Structure, *, centering: str) -> Structure:
         coords_are_cartesian=True,
         to_unit_cell=True,
     )
-    primitive.merge_sites(tol=_SAME_SITE, mode="delete")
+    primitive.merge_sites(tol=SAME_SITE, mode="delete")
     return primitive

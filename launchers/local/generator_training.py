@@ -81,7 +81,7 @@ def _train(campaign: Campaign, folder: Path) -> TrainedGenerator:
         def on_resume(state: TrainingState) -> None:
             nonlocal first_step, earlier
             first_step, earlier = state.steps, state.seconds
-            curves.resume(state)
+            curves(*state.history)
             spent = f"{state.seconds:.0f} s on {state.processor}"
             console.out.print(f"continuing after step {state.steps}, {spent}")
 

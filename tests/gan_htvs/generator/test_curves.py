@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,15 +41,15 @@ def interrupted(folder: Path, *steps: int) -> None:
         curves(entry(step))
 
 
-def state(*steps: int) -> SimpleNamespace:
+def history(*steps: int) -> list[dict[str, float]]:
     # Keys in alphabetical order, as JSON returns them.
-    return SimpleNamespace(history=[dict(sorted(entry(step).items())) for step in steps])
+    return [dict(sorted(entry(step).items())) for step in steps]
 
 
 def test_repeated_steps_of_a_resumed_training_replace_the_old_ones(tmp_path: Path) -> None:
     interrupted(tmp_path, 10, 20, 30)
     with LearningCurves(tmp_path) as resumed:
-        resumed.resume(state(10))
+        resumed(*history(10))
         assert rows(tmp_path) == [entry(10)]
         resumed(entry(20, offset=0.5))
         resumed(entry(30, offset=0.5))
@@ -72,7 +71,7 @@ def test_truncated_line_is_written_again(tmp_path: Path, lost: int) -> None:
     text = (tmp_path / "curves.csv").read_text()
     (tmp_path / "curves.csv").write_text(text[:-lost])
     with LearningCurves(tmp_path) as resumed:
-        resumed.resume(state(10, 20))
+        resumed(*history(10, 20))
         resumed(entry(30))
         resumed(entry(40))
     assert rows(tmp_path) == [entry(10), entry(20), entry(30), entry(40)]
@@ -80,7 +79,7 @@ def test_truncated_line_is_written_again(tmp_path: Path, lost: int) -> None:
 
 def test_curves_in_a_new_folder_begin_with_the_history(tmp_path: Path) -> None:
     with LearningCurves(tmp_path / "new") as resumed:
-        resumed.resume(state(10, 20))
+        resumed(*history(10, 20))
     assert rows(tmp_path / "new") == [entry(10), entry(20)]
     assert (tmp_path / "new" / "curves.png").exists()
 
@@ -92,7 +91,7 @@ def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
             curves(entry(step))
     time.sleep(1.1)  # TensorBoard orders files by start time in seconds
     with LearningCurves(tmp_path) as resumed:
-        resumed.resume(state(10))
+        resumed(*history(10))
         resumed(entry(20, offset=0.5))
     events = processing.EventAccumulator(str(tmp_path)).Reload()
     assert sorted(events.Tags()["scalars"]) == sorted(NAMES)
