@@ -182,8 +182,11 @@ class CandidateStore:
         properties = None if fields is None else list(fields)
         if filters.unique:
             properties = properties and sorted({*properties, *CRYSTAL_FIELDS})
-        documents = self._in_order(
-            filters.criteria(), sort, properties, None if filters.unique else end, bool(limit)
+        n_each = 0 if filters.unique or end is None else end
+        documents: Iterator[dict[str, Any]] = (
+            without_id(document)
+            for part, keys in _parts(filters.criteria(), *_order(sort), has_limit=bool(limit))
+            for document in self._store.query(part, properties, sort=dict(keys), limit=n_each)
         )
         if filters.unique:
             documents = self._unique(documents, filters.criteria(), sort, bool(limit))
@@ -216,19 +219,6 @@ class CandidateStore:
             lowest = first_of_each_crystal(sorted(duplicates, key=energy_order))
             lowest_ids = {document["candidate_id"] for document in lowest}
             yield from (document for document in batch if document["candidate_id"] in lowest_ids)
-
-    def _in_order(
-        self,
-        criteria: dict[str, Any],
-        sort: str,
-        properties: list[str] | None,
-        end: int | None,
-        has_limit: bool,
-    ) -> Iterator[dict[str, Any]]:
-        """Yield documents in order; of each part of the query, at most ``end``."""
-        for part, keys in _parts(criteria, *_order(sort), has_limit=has_limit):
-            for document in self._store.query(part, properties, sort=dict(keys), limit=end or 0):
-                yield without_id(document)
 
 
 def candidate_from_document(document: dict[str, Any]) -> Candidate:
