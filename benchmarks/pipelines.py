@@ -16,7 +16,7 @@ import psutil
 from monty.json import jsanitize
 from pymatgen.core import Structure
 
-from gan_htvs.core.candidate import Origin, Proposal
+from gan_htvs.core.candidate import Origin, PrescreenVerdict, Proposal
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import run_in_processes
 from gan_htvs.core.stages import ProposerName, ScreeningStep
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from samples import Sampled
 
-    from gan_htvs.core.candidate import PrescreenVerdict
 
 SEED = 2020
 WINDOWS = (0.2, 0.08)
@@ -122,7 +121,7 @@ def prescreened(name: str, sampled: Sequence[Sampled], rules: Prescreen, n_proce
     declash_seconds = (cpu_seconds() - began) / len(sampled)
     screened = rules.run(proposals, n_processes=n_processes, on_progress=print_progress)
     spent = cpu_seconds() - began
-    outcomes = [_outcome(structure.verdict, declash_seconds) for structure in screened]
+    outcomes = [_outcome(proposal, declash_seconds) for proposal in screened.proposals]
     return Run(name, outcomes, spent, time.monotonic() - wall)
 
 
@@ -144,10 +143,11 @@ def volume(name: str) -> float | None:
     return None if name == ProposerName.SUBSTITUTION else 13.0
 
 
-def _outcome(verdict: PrescreenVerdict, declash_seconds: float) -> Outcome:
+def _outcome(proposal: Proposal, declash_seconds: float) -> Outcome:
+    verdict = proposal.prescreen or PrescreenVerdict()
     confirmation = verdict.confirmation
     return Outcome(
-        energy=verdict.energy_above_hull if verdict.survives else None,
+        energy=verdict.energy_above_hull if proposal.survives else None,
         seconds=declash_seconds
         + (verdict.cpu_seconds or 0)
         + (confirmation.cpu_seconds if confirmation else 0),

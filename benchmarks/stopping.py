@@ -17,10 +17,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from samples import Sampled, samples
 
+from gan_htvs.core.candidate import RelaxationResult
 from gan_htvs.core.document import decode, encode
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import run_in_processes
-from gan_htvs.core.relaxation_result import RelaxationResult
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.core.statistics import Share
 from gan_htvs.potentials.relaxation import Relaxations

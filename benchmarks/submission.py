@@ -47,7 +47,6 @@ from flows.proposals import as_proposal
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.stages import ProposerName
-from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.thermodynamics.references import phases_of
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.feeder import Feeder
@@ -331,12 +330,12 @@ def selections(units: CampaignUnits) -> Iterator[tuple[str, Any]]:
         ]
         cell = Lattice.cubic((VOLUME_PER_ATOM * len(symbols)) ** (1 / 3))
         structure = Structure(cell, symbols, rng.random((len(symbols), 3)))
-        survivor = as_stored(Survivor(proposal=as_proposal(structure)))
+        survivor = as_stored(as_proposal(structure))
         survivors = [
             copy_survivor(survivor, f"{composition}-{number}", rng)
             for number in range(units.campaign.sampling.structures_per_composition)
         ]
-        yield uuid, {"survivors": survivors, "rejected": []}
+        yield uuid, {"proposals": survivors}
 
 
 def as_stored(output: Any) -> Any:
@@ -346,11 +345,12 @@ def as_stored(output: Any) -> Any:
 
 def copy_survivor(survivor: dict[str, Any], name: str, rng: np.random.Generator) -> dict[str, Any]:
     """Return a stored survivor with another id and one atom at another position."""
-    proposal = survivor["proposal"]
-    first, *other_sites = proposal["structure"]["sites"]
+    first, *other_sites = survivor["structure"]["sites"]
     sites = [first | {"abc": rng.random(3).tolist()}, *other_sites]
-    moved = {"structure": proposal["structure"] | {"sites": sites}, "candidate_id": name}
-    return survivor | {"proposal": proposal | moved}
+    return survivor | {
+        "structure": survivor["structure"] | {"sites": sites},
+        "candidate_id": name,
+    }
 
 
 if __name__ == "__main__":

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.engines import EngineSettings
     from gan_htvs.campaign.model import Campaign
     from gan_htvs.core.band_gap import BandGapResult
-    from gan_htvs.core.candidate import RelaxedStructure
+    from gan_htvs.core.candidate import Proposal, RelaxedStructure
     from gan_htvs.potentials.relaxation_settings import PotentialSettings
-    from gan_htvs.prescreen.documents import Survivor
 
 
 def energy_maker_of(engines: EngineSettings) -> EnergyMaker:
@@ -286,7 +285,7 @@ class CampaignFlows:
         )
         return self._own(flow)
 
-    def candidates(self, survivors: Sequence[Survivor]) -> Flow:
+    def candidates(self, survivors: Sequence[Proposal]) -> Flow:
         """Make one flow that evaluates the given survivors."""
         references = self.shared["references"].output
         flows = [self._candidate_maker.make(survivor, references) for survivor in survivors]

@@ -13,12 +13,11 @@ from flows.naming import formula_of, name_by_content
 from flows.proposals import as_proposal
 from flows.routing import TOLERANT, mark, route
 from gan_htvs.campaign.model import Thresholds
-from gan_htvs.core.candidate import Proposal, RelaxedStructure, Verdict
+from gan_htvs.core.candidate import Proposal, RelaxedStructure, Screened, Verdict
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.core.stages import Stage, Step
-from gan_htvs.prescreen.documents import Selection, Survivor
 from gan_htvs.thermodynamics.assessment import (
     assess,
     check_relaxation,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from gan_htvs.campaign.routing import RoutingSettings
     from gan_htvs.core.band_gap import BandGapResult
-    from gan_htvs.core.candidate import PrescreenVerdict
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 
@@ -88,7 +86,6 @@ class StabilityMaker(Maker):
         proposal: Proposal,
         relaxed: RelaxedStructure | OutputReference,
         references: ReferenceSet | OutputReference,
-        prescreen: PrescreenVerdict | None = None,
     ) -> Job:
         """Make the job of one candidate.
 
@@ -100,15 +97,13 @@ class StabilityMaker(Maker):
             Output of an :class:`~flows.energy.EnergyMaker`.
         references
             Reference phases of the same level of theory.
-        prescreen
-            Verdict of the prescreen, stored with the verdict of this job.
 
         Returns
         -------
         A job whose output is a :class:`~gan_htvs.core.candidate.Verdict`, with the band gap if one
         was computed.
         """
-        assess_job = self.assess(proposal, relaxed, references, prescreen)
+        assess_job = self.assess(proposal, relaxed, references)
         assess_job.update_metadata({"candidate_id": proposal.candidate_id}, dynamic=True)
         name = f"{self.name} {formula_of(proposal.structure)}"
         return mark(assess_job, Step.GATE, "other", name)
@@ -119,17 +114,13 @@ class StabilityMaker(Maker):
         proposal: Proposal,
         relaxed: RelaxedStructure | CalculationFailure | None,
         references: ReferenceSet | None,
-        prescreen: PrescreenVerdict | None = None,
     ) -> Response[Verdict]:
         """Compute energy above hull and Pourbaix decomposition energy, and decide the stage.
 
         The geometry is checked first, because energies of unphysical geometries are meaningless.
         """
         verdict = Verdict(
-            candidate_id=proposal.candidate_id,
-            origin=proposal.origin,
-            generated_structure=proposal.structure,
-            prescreen=prescreen,
+            **dict(proposal),
             stage=Stage.FAILED,
             references=references and references.content_hash,
         )
@@ -234,7 +225,7 @@ class CandidateMaker(Maker):
 
     def make(
         self,
-        structure: Structure | Proposal | Survivor,
+        structure: Structure | Proposal,
         references: ReferenceSet | OutputReference,
     ) -> Flow:
         """Make the flow of one structure.
@@ -242,8 +233,8 @@ class CandidateMaker(Maker):
         Parameters
         ----------
         structure
-            An ordered crystal, a proposal, or a survivor of the prescreen. A survivor that the
-            prescreen relaxed at the level of theory of ``energy_maker`` is not relaxed again.
+            An ordered crystal, or a proposal. A proposal that the prescreen relaxed at the level of
+            theory of ``energy_maker`` is not relaxed again.
         references
             Reference phases at the level of theory of ``energy_maker``.
 
@@ -257,13 +248,10 @@ class CandidateMaker(Maker):
             If the structure has no atoms or partly occupied sites, or the references are of
             another level of theory or lack one of its elements.
         """
-        if not isinstance(structure, Proposal | Survivor):
-            structure = as_proposal(structure)
-        survivor = structure if isinstance(structure, Survivor) else Survivor(proposal=structure)
-        proposal = survivor.proposal
+        proposal = structure if isinstance(structure, Proposal) else as_proposal(structure)
         level = self.energy_maker.level_of_theory
         check_references(references, level, [proposal.structure.composition])
-        relaxed: Any = survivor.relaxed
+        relaxed: Any = proposal.relaxation and proposal.relaxation.relaxed
         jobs: list[Job | Flow] = []
         if relaxed is None or relaxed.level_of_theory != level:
             start = proposal.structure if relaxed is None else relaxed.structure
@@ -271,7 +259,8 @@ class CandidateMaker(Maker):
             energy_jobs.update_metadata({"candidate_id": proposal.candidate_id}, dynamic=True)
             jobs.append(energy_jobs)
             relaxed = energy_jobs.output
-        assess_job = self.stability_maker.make(proposal, relaxed, references, survivor.prescreen)
+        proposal = proposal.model_copy(update={"relaxation": None})
+        assess_job = self.stability_maker.make(proposal, relaxed, references)
         formula = formula_of(proposal.structure)
         return Flow(
             [*jobs, assess_job],
@@ -280,7 +269,7 @@ class CandidateMaker(Maker):
         )
 
     def make_all(
-        self, selection: Selection | OutputReference, references: ReferenceSet | OutputReference
+        self, selection: Screened | OutputReference, references: ReferenceSet | OutputReference
     ) -> Job:
         """Make one job that is replaced by the flows of all survivors.
 
@@ -299,7 +288,7 @@ class CandidateMaker(Maker):
         return mark(self.evaluate(selection, references), Step.SELECT, "other", "evaluate")
 
     @job
-    def evaluate(self, selection: Selection, references: ReferenceSet) -> Response[list[Verdict]]:
+    def evaluate(self, selection: Screened, references: ReferenceSet) -> Response[list[Verdict]]:
         """Evaluate the survivors of a selection."""
         flows = [self.make(survivor, references) for survivor in selection.survivors]
         if not flows:

@@ -75,7 +75,7 @@ class CompositionMaker(Maker):
 
         Returns
         -------
-        A flow whose output is a :class:`~gan_htvs.prescreen.documents.Selection`.
+        A flow whose output is a :class:`~gan_htvs.core.candidate.Screened`.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class CompositionMaker(Maker):
                 for batch in batches
             ]
             jobs += screen_jobs
-            batches = [screen_job.output for screen_job in screen_jobs]
+            batches = [screen_job.output.proposals for screen_job in screen_jobs]
         select_job = self.select_maker.make(batches)
         name = f"{self.name} {composition}"
         return Flow([*jobs, select_job], output=select_job.output, name=name)

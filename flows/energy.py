@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Composition
 
-    from gan_htvs.core.candidate import RelaxedStructure
-    from gan_htvs.core.relaxation_result import RelaxationResult
+    from gan_htvs.core.candidate import RelaxationResult, RelaxedStructure
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from jobflow import Job, Maker, OutputReference, job
@@ -19,7 +19,6 @@ from gan_htvs.core.stages import Step
 from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import RelaxationCache
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
-from gan_htvs.prescreen.documents import Screened, ScreenedBatch, Selection, Survivor
 from gan_htvs.prescreen.prescreen_settings import CONFIRMATION_STEPS, Device
 from gan_htvs.prescreen.screening import Prescreen, select
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    from gan_htvs.core.candidate import Proposal
+    from gan_htvs.core.candidate import Proposal, Screened
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 
@@ -58,8 +57,8 @@ class PrescreenMaker(Maker):
     >>> references = ReferencesMaker().make(["Mg", "O"])
     >>> prescreen = PrescreenMaker(confirm=None).make([magnesia], references.output)
     >>> outputs = run_locally(Flow([references, prescreen]), log=False)
-    >>> outputs[prescreen.uuid][1].output.counts
-    {'survived': 1}
+    >>> outputs[prescreen.uuid][1].output.proposals[0].survives
+    True
     """
 
     name: str = "prescreen"
@@ -94,7 +93,7 @@ class PrescreenMaker(Maker):
 
         Returns
         -------
-        A job whose output is a :class:`~gan_htvs.prescreen.documents.ScreenedBatch`.
+        A job whose output is a :class:`~gan_htvs.core.candidate.Screened`.
 
         Raises
         ------
@@ -122,7 +121,7 @@ class PrescreenMaker(Maker):
         proposals: list[Proposal],
         references: ReferenceSet,
         confirming_references: ReferenceSet | None = None,
-    ) -> ScreenedBatch:
+    ) -> Screened:
         """Prescreen on the cores of the worker; an interrupted job resumes."""
         rules = Prescreen(
             relaxing=self.potential,
@@ -139,9 +138,7 @@ class PrescreenMaker(Maker):
         structures = [proposal.structure for proposal in proposals]
         name = content_hash("batch", self.potential, self.confirm, *structures)
         cache = RelaxationCache(scratch_file(f"relaxations-{name}.jsonl"))
-        screened = rules.run(proposals, cache, n_processes=available_cores())
-        counts = Counter(str(structure.verdict.rejected_at or "survived") for structure in screened)
-        return ScreenedBatch(screened=screened, counts=dict(counts))
+        return rules.run(proposals, cache, n_processes=available_cores())
 
 
 def level_of_potential(potential: PotentialSettings) -> str:
@@ -161,30 +158,22 @@ class SelectMaker(Maker):
 
     name: str = "select"
 
-    def make(self, batches: list[OutputReference] | list[ScreenedBatch]) -> Job:
+    def make(self, batches: list[OutputReference] | list[list[Proposal]]) -> Job:
         """Make the job.
 
         Parameters
         ----------
         batches
-            Outputs of a :class:`PrescreenMaker`; without a prescreen, lists of proposals.
+            The ``proposals`` of the outputs of a :class:`PrescreenMaker`, or of a
+            :class:`~flows.sample.SampleMaker` without a prescreen.
 
         Returns
         -------
-        A job whose output is a :class:`~gan_htvs.prescreen.documents.Selection`.
+        A job whose output is a :class:`~gan_htvs.core.candidate.Screened`.
         """
         return mark(self.select(batches), Step.SELECT, "other", self.name)
 
     @job
-    def select(self, batches: list[ScreenedBatch | list[Proposal]]) -> Selection:
+    def select(self, batches: list[list[Proposal]]) -> Screened:
         """Remove duplicates across batches and rank the survivors."""
-        screened: list[list[Screened]] = []
-        unscreened: list[Proposal] = []
-        for batch in batches:
-            if isinstance(batch, ScreenedBatch):
-                screened.append(batch.screened)
-            else:
-                unscreened += batch
-        selection = select(screened)
-        selection.survivors += [Survivor(proposal=proposal) for proposal in unscreened]
-        return selection
+        return select(chain.from_iterable(batches))

@@ -12,11 +12,10 @@ from pymatgen.core import Element
 from flows.energy import EnergyMaker, PotentialEnergyMaker
 from flows.proposals import make_proposal
 from flows.routing import mark
-from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.candidate import Ending, RelaxationResult, RelaxedStructure
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.stages import REFERENCE_PHASE, Step
-from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.thermodynamics.references import (
     ReferencePhase,
     phases_of,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.candidate import Proposal
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 
@@ -111,7 +111,7 @@ def reference_survivors(
     campaign: Campaign,
     relaxed: Mapping[str, RelaxedStructure | CalculationFailure],
     level_of_theory: str,
-) -> list[Survivor]:
+) -> list[Proposal]:
     """Return the reference phases of a campaign as structures to evaluate.
 
     Parameters
@@ -147,5 +147,6 @@ def reference_survivors(
                 label=phase.name,
                 source=phase.source,
             )
-            survivors.append(Survivor(proposal=proposal, relaxed=result))
+            proposal.relaxation = RelaxationResult(ending=Ending.CONVERGED, relaxed=result)
+            survivors.append(proposal)
     return survivors

@@ -10,7 +10,13 @@ from maggma.stores import MemoryStore
 from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign.model import Campaign
-from gan_htvs.core.candidate import Origin, Proposal, RelaxedStructure
+from gan_htvs.core.candidate import (
+    Ending,
+    Origin,
+    Proposal,
+    RelaxationResult,
+    RelaxedStructure,
+)
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
@@ -78,6 +84,12 @@ def proposal(name: str, structure: Structure, **origin: Any) -> Proposal:
     """Build a proposal of the random proposer."""
     settings = {"proposer": "random", "requested_composition": "MgO", "index": 0} | origin
     return Proposal(candidate_id=name, structure=structure, origin=Origin(**settings))
+
+
+def survivor(name: str, structure: Structure, relaxed: RelaxedStructure) -> Proposal:
+    """Build a proposal that was relaxed by the prescreen."""
+    relaxation = RelaxationResult(ending=Ending.CONVERGED, relaxed=relaxed)
+    return proposal(name, structure).model_copy(update={"relaxation": relaxation})
 
 
 def relaxed(

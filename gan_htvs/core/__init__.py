@@ -1,6 +1,6 @@
 """Shared base models, typed documents, chemical systems, files and processes.
 
-* ``candidate``: documents of a structure in the funnel
+* ``candidate``: documents of a structure in the funnel, and of relaxations
 * ``band_gap``, ``pourbaix_stability``, ``failure``: documents of single results
 * ``chemical_system``, ``oxidation``: elements, compositions, oxidation states
 * ``stages``: names of stages, jobs and screening steps
@@ -19,7 +19,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Origin",
             "PrescreenVerdict",
             "Proposal",
+            "RelaxationResult",
             "RelaxedStructure",
+            "Screened",
             "Verdict",
         ],
         "chemical_system": ["ChemicalSystem"],

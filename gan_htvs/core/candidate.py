@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, computed_field
 from pymatgen.core import Structure
@@ -47,14 +48,6 @@ class Origin(Document):
         return self.proposer == REFERENCE_PHASE
 
 
-class Proposal(Document):
-    """A structure that enters the funnel."""
-
-    candidate_id: str
-    structure: Structure
-    origin: Origin
-
-
 class RelaxedStructure(Document):
     """A relaxed structure with its energy."""
 
@@ -93,6 +86,46 @@ class RelaxedStructure(Document):
         return None if self.magmoms is None else oxidation_states(self.structure, self.magmoms)
 
 
+class Ending(StrEnum):
+    """Outcomes of a relaxation."""
+
+    CONVERGED = "converged"
+    OUT_OF_STEPS = "out of steps"
+    UNSOUND = "unsound geometry"
+    STOPPED = "stopped"
+    RAISED = "the potential raised"
+
+
+class Curve(Document):
+    """Energies, forces and volumes by relaxation step, starting with the initial structure.
+
+    The last forces are missing if the relaxation was stopped before they were computed.
+    """
+
+    energies: list[float] = Field(default_factory=list, description="corrected, eV/atom")
+    max_forces: list[float] = Field(
+        default_factory=list, description="largest force on atoms and cell, eV/A"
+    )
+    volumes: list[float] = Field(default_factory=list, description="A^3/atom")
+
+
+class RelaxationResult(Document):
+    """Result of relaxing one structure.
+
+    If the relaxation ended early, ``relaxed`` is its last structure, marked as not converged. It is
+    None if the potential raised an error.
+    """
+
+    ending: Ending
+    reason: str | None = Field(None, description="why it did not converge")
+    relaxed: RelaxedStructure | None = None
+    curve: Curve = Field(default_factory=Curve)
+    would_stop_at: int | None = Field(
+        None, description="step at which it was stopped, or would have been without an audit"
+    )
+    cpu_seconds: float = Field(0.0, description="processor time, s")
+
+
 class Confirmation(Document):
     """Result of the second, independent potential for a relaxed structure."""
 
@@ -111,7 +144,6 @@ class PrescreenVerdict(Document):
 
     model_config = ConfigDict(extra="forbid")  # verdicts of other versions have other fields
 
-    candidate_id: str
     rejected_at: ScreeningStep | None = Field(
         None, description="step that rejected it; None: it survived"
     )
@@ -132,10 +164,38 @@ class PrescreenVerdict(Document):
         default=False, description="never stopped early, to measure the losses of early stopping"
     )
 
+    def rejected(self, step: ScreeningStep, reason: str, duplicate_of: str | None = None) -> Self:
+        """Return this verdict with the step that rejected the structure, and the reason."""
+        rejection = {"rejected_at": step, "reason": reason, "duplicate_of": duplicate_of}
+        return self.model_copy(update=rejection)
+
+
+class Proposal(Document):
+    """A structure in the funnel: first as proposed, later with the results of the prescreen."""
+
+    candidate_id: str
+    structure: Structure = Field(description="before any relaxation")
+    origin: Origin
+    prescreen: PrescreenVerdict | None = Field(None, description="None: not prescreened")
+    relaxation: RelaxationResult | None = Field(
+        None, description="by the first potential of the prescreen, or of a reference phase"
+    )
+
     @property
     def survives(self) -> bool:
-        """Whether no step rejected it."""
-        return self.rejected_at is None
+        """Whether no step of the prescreen rejected it."""
+        return self.prescreen is None or self.prescreen.rejected_at is None
+
+
+class Screened(Document):
+    """Structures of one batch after the prescreen, or of one composition after the selection."""
+
+    proposals: list[Proposal]
+
+    @property
+    def survivors(self) -> list[Proposal]:
+        """Structures that no step rejected."""
+        return [proposal for proposal in self.proposals if proposal.survives]
 
 
 class Assessment(Document):
@@ -150,14 +210,10 @@ class Assessment(Document):
     pourbaix_reason: str | None = Field(None, description="why the Pourbaix stability is missing")
 
 
-class Verdict(Document):
-    """Results and stage of one evaluated candidate."""
+class Verdict(Proposal):
+    """A structure with its results and stage after the evaluation."""
 
-    candidate_id: str
-    origin: Origin
-    generated_structure: Structure = Field(description="before any relaxation")
-    prescreen: PrescreenVerdict | None = Field(None, description="None: not prescreened")
-    relaxed: RelaxedStructure | None = None
+    relaxed: RelaxedStructure | None = Field(None, description="at the final level of theory")
     assessment: Assessment | None = None
     stage: Stage
     reason: str | None = None

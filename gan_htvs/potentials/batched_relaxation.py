@@ -14,7 +14,7 @@ from gan_htvs.potentials.relaxer import StepwiseRelaxation
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gan_htvs.core.relaxation_result import RelaxationResult
+    from gan_htvs.core.candidate import RelaxationResult
     from gan_htvs.potentials.batches import Batches
     from gan_htvs.potentials.relaxer import Work
     from gan_htvs.prescreen.prescreen_settings import Device

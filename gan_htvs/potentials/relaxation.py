@@ -10,12 +10,12 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
+from gan_htvs.core.candidate import RelaxationResult
 from gan_htvs.core.document import decode, encode
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import open_locked, report_write_errors
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import run_in_processes
-from gan_htvs.core.relaxation_result import RelaxationResult
 from gan_htvs.potentials.batched_relaxation import is_batched, relax_batched
 from gan_htvs.potentials.batches import batches_of
 from gan_htvs.potentials.calculators import module_of
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from gan_htvs.campaign.model import Campaign
-    from gan_htvs.core.candidate import RelaxedStructure
-    from gan_htvs.core.relaxation_result import Curve
+    from gan_htvs.core.candidate import Curve, RelaxedStructure
     from gan_htvs.potentials.relaxation_settings import PotentialSettings
     from gan_htvs.prescreen.prescreen_settings import Device
     from gan_htvs.thermodynamics.hull import ReferenceSet

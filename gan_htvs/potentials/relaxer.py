@@ -17,9 +17,8 @@ from ase.optimize.cellawarebfgs import CellAwareBFGS
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from gan_htvs.core.candidate import RelaxedStructure, volume_change
+from gan_htvs.core.candidate import Curve, Ending, RelaxationResult, RelaxedStructure, volume_change
 from gan_htvs.core.errors import CalculationError
-from gan_htvs.core.relaxation_result import Curve, Ending, RelaxationResult
 from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.potentials.corrections import energy_correction, level_of_theory
 from gan_htvs.potentials.springs import spring_hessian

@@ -5,7 +5,6 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "documents": ["Screened", "ScreenedBatch", "Selection", "Survivor"],
         "prescreen_settings": ["PrescreenSettings"],
         "screening": ["Prescreen", "select"],
         "stopping": ["StoppingRule", "calibrate"],

@@ -10,7 +10,7 @@ from gan_htvs.core.settings import Settings
 from gan_htvs.thermodynamics.assessment import excess_reason
 
 if TYPE_CHECKING:
-    from gan_htvs.core.relaxation_result import Curve
+    from gan_htvs.core.candidate import Curve
 
 LOOK_BACK = 5
 """Steps over which the decrease of the energy of the second potential is measured."""

@@ -12,7 +12,7 @@ from gan_htvs.core.stages import ScreeningStep
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gan_htvs.core.relaxation_result import Curve
+    from gan_htvs.core.candidate import Curve
     from gan_htvs.prescreen.summary import PrescreenSummary
 
 COLORS: dict[ScreeningStep | None, str] = {

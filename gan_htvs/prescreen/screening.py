@@ -10,15 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gan_htvs.core.candidate import Confirmation, PrescreenVerdict
+from gan_htvs.core.candidate import (
+    Confirmation,
+    Curve,
+    Ending,
+    PrescreenVerdict,
+    Proposal,
+    RelaxationResult,
+    Screened,
+)
 from gan_htvs.core.hashing import content_hash
-from gan_htvs.core.relaxation_result import Ending, RelaxationResult
 from gan_htvs.core.stages import ScreeningStep, Stage
 from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
 from gan_htvs.potentials.relaxer import Work
 from gan_htvs.prescreen.agreement import Agreement
-from gan_htvs.prescreen.documents import Screened, Selection, Survivor
 from gan_htvs.prescreen.stopping import shipped_rule
 from gan_htvs.structures.matching import NamedCrystals
 from gan_htvs.structures.symmetry import symmetrize
@@ -27,11 +33,11 @@ from gan_htvs.thermodynamics.assessment import check_relaxation, excess_reason
 from gan_htvs.thermodynamics.plausibility import implausible_reason, is_plausible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pymatgen.core import Composition, Structure
 
-    from gan_htvs.core.candidate import Proposal, RelaxedStructure
+    from gan_htvs.core.candidate import RelaxedStructure
     from gan_htvs.potentials.relaxation_settings import PotentialSettings
     from gan_htvs.prescreen.prescreen_settings import Device
     from gan_htvs.prescreen.stopping import Bound, StoppingRule
@@ -116,7 +122,7 @@ class Prescreen:
         *,
         n_processes: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
-    ) -> list[Screened]:
+    ) -> Screened:
         """Prescreen a batch.
 
         Parameters
@@ -133,7 +139,7 @@ class Prescreen:
 
         Returns
         -------
-        One result for each proposal, in the same order.
+        The proposals with their verdicts and relaxations, in the same order.
         """
         return _Batch(self, proposals, cache or RelaxationCache(), n_processes, on_progress).run()
 
@@ -154,10 +160,9 @@ class _Batch:
     verdicts: dict[str, PrescreenVerdict] = field(default_factory=dict)
     relaxations: dict[str, RelaxationResult] = field(default_factory=dict)
 
-    def run(self) -> list[Screened]:
+    def run(self) -> Screened:
         self.verdicts = {
             proposal.candidate_id: PrescreenVerdict(
-                candidate_id=proposal.candidate_id,
                 level_of_theory=self.rules.references.level_of_theory,
                 is_audited=self.rules.is_audited(proposal.candidate_id),
             )
@@ -167,24 +172,21 @@ class _Batch:
         relaxed = self._relaxed(starts)
         within = self._within_window(relaxed)
         self._confirm(self._without_relaxed_duplicates(within))
-        return [
-            Screened(
-                proposal=proposal,
-                verdict=self.verdicts[proposal.candidate_id],
-                relaxation=self.relaxations.get(proposal.candidate_id),
+        screened = [
+            proposal.model_copy(
+                update={
+                    "prescreen": self.verdicts[proposal.candidate_id],
+                    "relaxation": self.relaxations.get(proposal.candidate_id),
+                }
             )
             for proposal in self.proposals
         ]
+        return Screened(proposals=screened)
 
     def _reject(
-        self, name: str, rejected_at: ScreeningStep, reason: str, duplicate_of: str | None = None
+        self, name: str, step: ScreeningStep, reason: str, duplicate_of: str | None = None
     ) -> None:
-        verdict = self.verdicts[name]
-        verdict.rejected_at, verdict.reason, verdict.duplicate_of = (
-            rejected_at,
-            reason,
-            duplicate_of,
-        )
+        self.verdicts[name] = self.verdicts[name].rejected(step, reason, duplicate_of)
 
     def _valid(self) -> dict[str, Structure]:
         """Symmetrize the structures whose geometry is valid."""
@@ -357,44 +359,37 @@ def duplicates_of_lowest(relaxed: Mapping[str, RelaxedStructure]) -> dict[str, s
     return {name: lowest[crystal] for name, crystal in crystals.items() if lowest[crystal] != name}
 
 
-def select(batches: Sequence[Sequence[Screened]]) -> Selection:
-    """Merge the survivors of several batches, without duplicates, most stable first.
+def select(proposals: Iterable[Proposal]) -> Screened:
+    """Select the survivors of several batches, without duplicates, most stable first.
 
-    Parameters
-    ----------
-    batches
-        Results of :meth:`Prescreen.run`, one for each batch.
-
-    Returns
-    -------
-    Survivors, ordered by energy above hull, and rejected duplicates.
+    Rejected duplicates remain in the list. Curves of relaxations are removed. Structures that were
+    not prescreened are kept.
     """
-    survivors = [screened for batch in batches for screened in batch if screened.verdict.survives]
+    survivors = [proposal for proposal in proposals if proposal.survives]
     relaxed = {
-        screened.proposal.candidate_id: screened.relaxation.relaxed
-        for screened in survivors
-        if screened.relaxation is not None and screened.relaxation.relaxed is not None
+        proposal.candidate_id: proposal.relaxation.relaxed
+        for proposal in survivors
+        if proposal.relaxation is not None and proposal.relaxation.relaxed is not None
     }
     duplicates = duplicates_of_lowest(relaxed)
-    kept, rejected = [], []
-    for screened in survivors:
-        name = screened.proposal.candidate_id
-        if (other := duplicates.get(name)) is not None:
-            update = {
-                "rejected_at": ScreeningStep.RELAXED_DUPLICATE,
-                "reason": f"relaxed to the same crystal as {other}",
-                "duplicate_of": other,
-            }
-            rejected.append(screened.verdict.model_copy(update=update))
-        else:
-            survivor = Survivor(
-                proposal=screened.proposal, relaxed=relaxed.get(name), prescreen=screened.verdict
-            )
-            kept.append(survivor)
-    kept.sort(key=_rank)
-    return Selection(survivors=kept, rejected=rejected)
+    survivors.sort(key=_energy)
+    return Screened(
+        proposals=[_selected(item, duplicates.get(item.candidate_id)) for item in survivors]
+    )
 
 
-def _rank(survivor: Survivor) -> tuple[float, str]:
-    energy = survivor.prescreen.energy_above_hull if survivor.prescreen else None
-    return (round(energy, 3) if energy is not None else 0.0, survivor.proposal.candidate_id)
+def _energy(proposal: Proposal) -> tuple[float, str]:
+    """Return the sort key of a survivor."""
+    if proposal.prescreen is None or proposal.prescreen.energy_above_hull is None:
+        return 0.0, ""
+    return round(proposal.prescreen.energy_above_hull, 3), proposal.candidate_id
+
+
+def _selected(proposal: Proposal, duplicate_of: str | None) -> Proposal:
+    verdict, relaxation = proposal.prescreen, proposal.relaxation
+    if verdict is not None and duplicate_of is not None:
+        reason = f"relaxed to the same crystal as {duplicate_of}"
+        verdict = verdict.rejected(ScreeningStep.RELAXED_DUPLICATE, reason, duplicate_of)
+    if relaxation is not None:
+        relaxation = relaxation.model_copy(update={"curve": Curve()})
+    return proposal.model_copy(update={"prescreen": verdict, "relaxation": relaxation})

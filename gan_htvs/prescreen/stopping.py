@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gan_htvs.core.relaxation_result import Curve
+    from gan_htvs.core.candidate import Curve
 
 LOOKS = (5, 10, 15, 20, 30, 40, 60, 80, 120, 160)
 """Steps after which energies are extrapolated."""

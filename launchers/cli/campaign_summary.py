@@ -51,7 +51,7 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
     """
     results = read_results(databases, campaign.name)
     print_funnel(campaign, results.funnel)
-    print_prescreen(campaign, results.prescreened)
+    print_prescreen(campaign, list(results.prescreened.values()))
     print_sampling(campaign, databases)
     if campaign.engines.vasp.pre_relaxation:
         _print_pre_relaxation(campaign, databases)

@@ -61,7 +61,7 @@ def funnel(
         results = read_results(databases, campaign)
         trajectories = [] if output is None else read_trajectories(databases, results)
     print_funnel(results.campaign, results.funnel)
-    print_prescreen(results.campaign, results.prescreened)
+    print_prescreen(results.campaign, list(results.prescreened.values()))
     if output is not None:
         for path in draw_figures(results, output, trajectories):
             typer.echo(f"wrote {path}")

@@ -18,13 +18,14 @@ from maggma.utils import grouper
 from flows.campaign import CampaignFlows, compositions_of
 from flows.proposals import own_proposals
 from flows.references import reference_survivors
+from gan_htvs.core.candidate import Screened
 from gan_htvs.core.document import decode
 from gan_htvs.core.hashing import content_uuid
 from gan_htvs.core.stages import Step
-from gan_htvs.prescreen.documents import Selection, Survivor
 
 if TYPE_CHECKING:
     from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.candidate import Proposal
     from launchers.launchpad.database import Databases
 
 CHUNK = 50
@@ -116,12 +117,13 @@ class CampaignUnits:
                 return []
             selections = outputs.query(
                 {"uuid": {"$in": list(self.compositions)}},
-                ["uuid", "output.survivors.proposal.candidate_id"],
+                ["uuid", "output.proposals.candidate_id", "output.proposals.prescreen.rejected_at"],
             )
             ids = {
                 document["uuid"]: [
-                    survivor["proposal"]["candidate_id"]
-                    for survivor in document["output"]["survivors"]
+                    proposal["candidate_id"]
+                    for proposal in document["output"]["proposals"]
+                    if (proposal.get("prescreen") or {}).get("rejected_at") is None
                 ]
                 for document in selections
             }
@@ -133,7 +135,7 @@ class CampaignUnits:
         with_gate = launchpad.candidates(self.campaign.name, except_states=["ARCHIVED"])
         evaluated = {*with_verdict, *with_gate}
         survivors = self._reference_survivors(databases)
-        ids[self.references] = [survivor.proposal.candidate_id for survivor in survivors]
+        ids[self.references] = [survivor.candidate_id for survivor in survivors]
         chunks = []
         for source in (self.references, *self.compositions):
             of_source = dict.fromkeys(ids.get(source, ()))
@@ -142,20 +144,19 @@ class CampaignUnits:
             chunks += [Chunk(source, part) for part in grouper(unevaluated, CHUNK)]
         return chunks
 
-    def survivors(self, chunk: Chunk, databases: Databases) -> list[Survivor]:
+    def survivors(self, chunk: Chunk, databases: Databases) -> list[Proposal]:
         """Read the candidates of a chunk from the output of a job."""
         if chunk.source == self.references:
             survivors = self._reference_survivors(databases)
         else:
             with databases.store("outputs", key="uuid") as outputs:
                 selection = outputs.query_one({"uuid": chunk.source}, ["output"])["output"]
-            survivors = Selection.model_validate(decode(selection)).survivors
-        return [item for item in survivors if item.proposal.candidate_id in chunk.ids]
+            survivors = Screened.model_validate(decode(selection)).survivors
+        return [survivor for survivor in survivors if survivor.candidate_id in chunk.ids]
 
-    def _reference_survivors(self, databases: Databases) -> list[Survivor]:
+    def _reference_survivors(self, databases: Databases) -> list[Proposal]:
         """Return the reference phases and the user's structures, which need no selection."""
         with databases.job_store() as store:
             relaxed = find_and_resolve_references(self.flows.relaxed_references, store)
         phases = reference_survivors(self.campaign, relaxed, self.flows.level_of_theory)
-        own = [Survivor(proposal=proposal) for proposal in own_proposals(self.campaign)]
-        return [*phases, *own]
+        return [*phases, *own_proposals(self.campaign)]

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.candidate import RelaxationResult, RelaxedStructure
 from gan_htvs.core.document import decode, encode, output_of
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.relaxation_result import RelaxationResult
 from gan_htvs.core.stages import Step
 from gan_htvs.results.store import CandidateStore
 from launchers.launchpad.jobs import UUID
@@ -27,7 +26,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 LONGEST_SPARKLINE = 60
 """Maximum number of characters; longer curves are thinned out."""
 
-FIELDS = ["uuid", "output.relaxed", "output.screened"]
+FIELDS = ["uuid", "output.relaxed", "output.proposals"]
 JOB_FIELDS = ("fw_id", "uuid", "step", "state", "folder")
 
 Line = tuple[str, str]
@@ -92,13 +91,13 @@ def read_history(databases: Databases, candidate_id: str) -> History:
             return list(outputs.query(query | {path: candidate_id}, FIELDS, {"completed_at": 1}))
 
         samples = find(Step.PROPOSE, "output.proposals.candidate_id")
-        batches = find(Step.PRESCREEN, "output.screened.verdict.candidate_id")
+        batches = find(Step.PRESCREEN, "output.proposals.candidate_id")
         gates = find(Step.GATE, "metadata.candidate_id")
     relaxations = [
-        screened.get("relaxation")
+        proposal.get("relaxation")
         for batch in batches
-        for screened in batch["output"]["screened"]
-        if screened["verdict"]["candidate_id"] == candidate_id
+        for proposal in batch["output"]["proposals"]
+        if proposal["candidate_id"] == candidate_id
     ]
     evaluated = [output_of(gate).get("relaxed") for gate in gates]
     uuids = [document["uuid"] for document in samples + batches]

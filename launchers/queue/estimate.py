@@ -15,9 +15,8 @@ from pymatgen.core import Lattice, Structure
 
 from flows.routing import jobs_of
 from gan_htvs.campaign.routing import Category
-from gan_htvs.core.candidate import Origin, Proposal, RelaxedStructure
+from gan_htvs.core.candidate import Ending, Origin, Proposal, RelaxationResult, RelaxedStructure
 from gan_htvs.core.stages import REFERENCE_PHASE, Stage, Step
-from gan_htvs.prescreen.documents import Survivor
 from gan_htvs.results.funnel import (
     PUBLISHED_GENERATED,
     PUBLISHED_METASTABLE,
@@ -177,15 +176,20 @@ def _evaluations(campaign: Campaign, units: CampaignUnits) -> Iterator[tuple[lis
         lattice = Lattice.orthorhombic(n * ATOM_SPACING, 2 * ATOM_SPACING, ATOM_SPACING)
         structure = Structure(lattice, species, sites)
         origin = Origin(proposer=REFERENCE_PHASE, requested_composition=structure.formula, index=0)
-        proposal = Proposal(candidate_id=structure.formula, structure=structure, origin=origin)
         relaxed = RelaxedStructure(
             structure=structure,
             energy_per_atom=0,
             level_of_theory=level_of_theory,
             converged=True,
         )
+        proposal = Proposal(
+            candidate_id=structure.formula,
+            structure=structure,
+            origin=origin,
+            relaxation=RelaxationResult(ending=Ending.CONVERGED, relaxed=relaxed),
+        )
         with warnings.catch_warnings(action="ignore"):  # atomate2 warns about POTCARs
-            candidates = units.flows.candidates([Survivor(proposal=proposal, relaxed=relaxed)])
+            candidates = units.flows.candidates([proposal])
             gap_jobs = jobs_of(units.flows.band_gap(relaxed)) if has_gaps else []
         yield jobs_of(candidates), gap_jobs
 

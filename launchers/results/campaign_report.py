@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain, islice, zip_longest
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from pymatgen.core import Composition
@@ -73,12 +74,15 @@ class Results:
         return measure_funnel(self.rows, self.campaign, self.n_training)
 
     @cached_property
-    def prescreened(self) -> list[PrescreenVerdict]:
-        """Records of the prescreen; empty for campaigns without one."""
+    def prescreened(self) -> dict[str, PrescreenVerdict]:
+        """Verdicts of the prescreen by candidate, in order of their ids; empty without one."""
         if self.campaign.prescreen is None:
-            return []
-        records = (row.get("prescreen") for row in self.rows)
-        return [PrescreenVerdict.model_validate(record) for record in records if record]
+            return {}
+        return {
+            row["candidate_id"]: PrescreenVerdict.model_validate(row["prescreen"])
+            for row in sorted(self.rows, key=itemgetter("candidate_id"))
+            if row.get("prescreen")
+        }
 
 
 def read_results(databases: Databases, name: str | None) -> Results:
@@ -111,26 +115,25 @@ def read_trajectories(databases: Databases, results: Results) -> list[EnergyTraj
     """Read a sample of prescreen relaxations, balanced over rejection steps and survivors."""
     formulas = {row["candidate_id"]: row["formula_pretty"] for row in results.rows}
     # Ids are hashes: sorting by id gives a random but reproducible order.
-    records = sorted(results.prescreened, key=lambda record: record.candidate_id)
     groups = [
-        [record for record in records if record.rejected_at == rejected_at]
+        [item for item in results.prescreened.items() if item[1].rejected_at == rejected_at]
         for rejected_at in (*ScreeningStep, None)
     ]
     interleaved = filter(None, chain.from_iterable(zip_longest(*groups)))
-    chosen = {record.candidate_id: record for record in islice(interleaved, MAX_TRAJECTORIES)}
+    chosen = dict(islice(interleaved, MAX_TRAJECTORIES))
     query = {"metadata.campaign": results.campaign.name, "metadata.step": Step.PRESCREEN.value}
-    fields = ["verdict.candidate_id", "relaxation.curve.energies"]
+    fields = ["candidate_id", "relaxation.curve.energies"]
     with databases.store("outputs", key="uuid") as outputs:
         references_by_level = {
             references.level_of_theory: references
             for references in stored_reference_sets(outputs).values()
         }
-        batches = list(outputs.query(query, [f"output.screened.{field}" for field in fields]))
+        batches = list(outputs.query(query, [f"output.proposals.{field}" for field in fields]))
     curves = {
-        screened["verdict"]["candidate_id"]: screened["relaxation"]["curve"]["energies"]
+        proposal["candidate_id"]: proposal["relaxation"]["curve"]["energies"]
         for batch in batches
-        for screened in batch["output"]["screened"]
-        if screened.get("relaxation")
+        for proposal in batch["output"]["proposals"]
+        if proposal.get("relaxation")
     }
     trajectories = []
     for candidate_id, record in sorted(chosen.items()):
@@ -162,7 +165,9 @@ def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> 
         drawn["hull"] = draw_hull(compared, references, thresholds)
     if (settings := results.campaign.prescreen) is not None:
         window = settings.window or thresholds.metastable
-        drawn["prescreen"] = draw_prescreen(summarize(results.prescreened), trajectories, window)
+        drawn["prescreen"] = draw_prescreen(
+            summarize(results.prescreened.values()), trajectories, window
+        )
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 

@@ -8,7 +8,8 @@ from maggma.stores import MemoryStore
 
 from flows.campaign import CampaignFlows, CampaignMaker, compositions_of
 from flows.routing import jobs_of
-from gan_htvs.core.candidate import Verdict
+from gan_htvs.core.candidate import Screened, Verdict
+from gan_htvs.core.document import decode
 from gan_htvs.core.stages import Stage
 from tests.helpers import mg_o, relaxed
 
@@ -20,12 +21,12 @@ def test_campaign_runs_with_run_locally():
     run_locally(flow, store=store, log=False, ensure_success=True)
     outputs = {document["name"]: document for document in store.query({}, load=True)}
     sampled = outputs["sample Mg2O2 random"]["output"]["proposals"]
-    screened = outputs["prescreen"]["output"]["screened"]
+    screened = outputs["prescreen"]["output"]["proposals"]
     assert len(sampled) == len(screened) == 4
     ids = {proposal["candidate_id"] for proposal in sampled}
-    assert {structure["proposal"]["candidate_id"] for structure in screened} == ids
+    assert {proposal["candidate_id"] for proposal in screened} == ids
     verdicts = flow.output["Mg2O2"].resolve(store)
-    survivors = outputs["select"]["output"]["survivors"]
+    survivors = Screened.model_validate(decode(outputs["select"]["output"])).survivors
     assert len(survivors) == len(verdicts) > 0
     assert {verdict.candidate_id for verdict in verdicts} <= ids
     for verdict in verdicts:

@@ -11,19 +11,19 @@ from flows.candidate import CandidateMaker, StabilityMaker
 from flows.energy import PotentialEnergyMaker
 from flows.references import ReferencesMaker
 from gan_htvs.core.band_gap import BandGapResult
+from gan_htvs.core.candidate import Screened
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import Stage
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
-from gan_htvs.prescreen.documents import Selection, Survivor
 from tests.helpers import (
     CHGNET,
     PBE_U,
     cesium_chloride,
     output_of,
-    proposal,
     references,
     relaxed,
     rocksalt,
+    survivor,
 )
 
 
@@ -53,7 +53,7 @@ def test_structure_is_relaxed_and_placed_on_the_hull():
     assert verdict.assessment.energy_above_hull == pytest.approx(0, abs=0.02)
     assert verdict.assessment.pourbaix.minimum > 0
     assert verdict.origin.proposer == "user"
-    assert verdict.generated_structure == rocksalt()
+    assert verdict.structure == rocksalt()
     assert verdict.references == references().content_hash
 
 
@@ -73,23 +73,21 @@ def test_unstable_structure_gets_no_band_gap():
 
 
 def test_survivor_of_same_level_of_theory_is_not_relaxed_again():
-    survivor = Survivor(proposal=proposal("good", rocksalt()), relaxed=relaxed())
-    flow = CandidateMaker(stability_maker=NO_GAP).make(survivor, references())
+    good = survivor("good", rocksalt(), relaxed())
+    flow = CandidateMaker(stability_maker=NO_GAP).make(good, references())
     assert len(flow.jobs) == 1
     assert output_of(flow).relaxed == relaxed()
-    other = Survivor(proposal=proposal("good", rocksalt()), relaxed=relaxed(level="SevenNet"))
+    other = survivor("good", rocksalt(), relaxed(level="SevenNet"))
     assert len(CandidateMaker().make(other, references()).jobs) == 2
 
 
 def test_evaluate_job_is_replaced_by_flows_of_all_survivors():
-    survivors = [
-        Survivor(proposal=proposal(name, rocksalt()), relaxed=relaxed()) for name in ("a", "b")
-    ]
+    survivors = [survivor(name, rocksalt(), relaxed()) for name in ("a", "b")]
     maker = CandidateMaker(stability_maker=WITH_GAP)
-    verdicts = output_of(maker.make_all(Selection(survivors=survivors), references()))
+    verdicts = output_of(maker.make_all(Screened(proposals=survivors), references()))
     assert [verdict.candidate_id for verdict in verdicts] == ["a", "b"]
     assert [verdict.band_gap.band_gap for verdict in verdicts] == [2.0, 2.0]
-    assert output_of(maker.make_all(Selection(survivors=[]), references())) == []
+    assert output_of(maker.make_all(Screened(proposals=[]), references())) == []
 
 
 def test_failed_energy_gives_failed_candidate_with_reason():

@@ -20,8 +20,8 @@ from flows.prescreen import PrescreenMaker, SelectMaker
 from flows.references import ReferencesMaker
 from flows.sample import SampleMaker
 from flows.train import MG_MN_O, TrainMaker
+from gan_htvs.core.candidate import Screened
 from gan_htvs.core.errors import UserError
-from gan_htvs.prescreen.documents import Selection
 from tests.helpers import PBE_U, mg_o, references, rocksalt
 
 MAKERS = [
@@ -67,7 +67,7 @@ def test_different_levels_of_theory_are_refused_when_the_flow_is_made():
     with pytest.raises(UserError, match="cannot be compared"):
         PrescreenMaker(confirm=None).make([rocksalt()], references("SevenNet-0+MP2020"))
     with pytest.raises(UserError, match="cannot be compared"):
-        CandidateMaker().make_all(Selection(survivors=[]), references("SevenNet-0+MP2020"))
+        CandidateMaker().make_all(Screened(proposals=[]), references("SevenNet-0+MP2020"))
 
 
 @pytest.mark.parametrize(

@@ -19,19 +19,18 @@ MAKER = PrescreenMaker(confirm=None, potential=PotentialSettings(max_steps=60))
 
 def test_structures_have_verdicts_and_survivors_relaxed_structures():
     batch = output_of(MAKER.make(BATCH, references()))
-    assert batch.counts == {"survived": 1, "duplicate before relaxation": 1, "hull window": 1}
-    good, duplicate, high = batch.screened
-    assert good.verdict.survives
+    good, duplicate, high = batch.proposals
+    assert batch.survivors == [good]
     assert good.relaxation.relaxed.converged
     assert len(good.relaxation.curve.energies) == good.relaxation.relaxed.n_steps + 1
-    assert duplicate.verdict.duplicate_of == "good"
+    assert duplicate.prescreen.duplicate_of == "good"
     assert duplicate.relaxation is None
-    assert high.verdict.energy_above_hull > 0.2
+    assert high.prescreen.energy_above_hull > 0.2
 
 
 def test_plain_structures_have_provenance_user():
-    (screened,) = output_of(MAKER.make([rocksalt()], references())).screened
-    assert screened.proposal.origin.proposer == "user"
+    (screened,) = output_of(MAKER.make([rocksalt()], references())).proposals
+    assert screened.origin.proposer == "user"
 
 
 def test_interrupted_batch_resumes(scratch, monkeypatch):
@@ -49,7 +48,7 @@ def test_interrupted_batch_resumes(scratch, monkeypatch):
 def test_batch_runs_without_writable_scratch(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GAN_HTVS_SCRATCH", str(tmp_path / "file" / "below"))
-    assert output_of(MAKER.make(BATCH[:1], references())).counts == {"survived": 1}
+    assert len(output_of(MAKER.make(BATCH[:1], references())).survivors) == 1
 
 
 @pytest.mark.parametrize(
@@ -74,13 +73,13 @@ def test_references_of_another_level_of_theory_are_refused():
 def test_selection_keeps_most_stable_duplicate_of_two_batches():
     longer = proposal("longer", rocksalt(length=4.4) * (1, 1, 2))
     screen_jobs = [MAKER.make(batch, references()) for batch in (BATCH, [longer])]
-    select_job = SelectMaker().make([job.output for job in screen_jobs])
+    select_job = SelectMaker().make([job.output.proposals for job in screen_jobs])
     selection = output_of(Flow([*screen_jobs, select_job], output=select_job.output))
-    assert [survivor.proposal.candidate_id for survivor in selection.survivors] == ["good"]
-    assert [verdict.duplicate_of for verdict in selection.rejected] == ["good"]
+    good, longer = selection.proposals
+    assert selection.survivors == [good]
+    assert longer.prescreen.duplicate_of == good.candidate_id == "good"
 
 
 def test_all_structures_survive_without_prescreen():
     selection = output_of(SelectMaker().make([BATCH[:1], BATCH[1:]]))
-    assert [survivor.proposal for survivor in selection.survivors] == BATCH
-    assert selection.survivors[0].relaxed is None
+    assert selection.survivors == BATCH

@@ -30,9 +30,9 @@ def test_reference_phases_are_structures_to_evaluate():
     campaign = mg_o()
     survivors = reference_survivors(campaign, {"MgO periclase": relaxed()}, CHGNET)
     (survivor,) = survivors
-    assert survivor.proposal.origin.is_reference
-    assert survivor.proposal.origin.label == "MgO periclase"
-    assert survivor.relaxed == relaxed()
+    assert survivor.origin.is_reference
+    assert survivor.origin.label == "MgO periclase"
+    assert survivor.relaxation.relaxed == relaxed()
 
 
 def test_pinned_phases_are_not_relaxed():

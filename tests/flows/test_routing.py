@@ -6,7 +6,6 @@ from flows.campaign import CampaignFlows, compositions_of
 from flows.routing import PRIORITY, categories_of, jobs_of
 from gan_htvs.campaign.routing import Category
 from gan_htvs.core.stages import Step
-from gan_htvs.prescreen.documents import Survivor
 from tests.helpers import mg_o, proposal, relaxed, rocksalt
 
 VASP = {"energy": {"name": "vasp"}, "vasp": {"max_afm": 0}}
@@ -21,7 +20,7 @@ def parts_of(campaign):
     """Return all flows of a campaign, with one survivor that is not relaxed yet."""
     flows = CampaignFlows(campaign)
     screens = [flows.screen(composition) for composition in compositions_of(campaign)]
-    survivors = [Survivor(proposal=proposal("a", rocksalt()))]
+    survivors = [proposal("a", rocksalt())]
     return [*flows.shared.values(), *screens, flows.candidates(survivors)]
 
 
@@ -43,7 +42,7 @@ def test_later_steps_have_higher_priority_and_references_the_highest():
             assert job.config.manager_config["_priority"] >= PRIORITY[Step.REFERENCES]
     priorities = [job.config.manager_config["_priority"] for job in jobs_of(flows.screen("Mg2O2"))]
     assert priorities == sorted(priorities)
-    survivor = Survivor(proposal=proposal("a", rocksalt()))
+    survivor = proposal("a", rocksalt())
     for job in jobs_of(flows.candidates([survivor])):
         assert max(priorities) < job.config.manager_config["_priority"]
         assert job.config.manager_config["_priority"] < PRIORITY[Step.REFERENCES]

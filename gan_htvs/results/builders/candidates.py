@@ -11,7 +11,7 @@ from maggma.utils import grouper
 
 from gan_htvs import __version__
 from gan_htvs.core.band_gap import BandGapResult, missing_orderings
-from gan_htvs.core.candidate import Candidate, PrescreenVerdict, Proposal, Verdict
+from gan_htvs.core.candidate import Candidate, Proposal, Verdict
 from gan_htvs.core.document import decode, encode, output_of
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import Stage, Step
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-INPUTS = ("proposal", "prescreen", "verdict", "gap")
+INPUTS = ("proposal", "verdict", "gap")
 """Inputs of a candidate, which are outputs of jobs."""
 
 OUTPUT_INDEXES = (
@@ -127,83 +127,71 @@ class CandidateBuilder(BaseCandidateBuilder):
             {"uuid": {"$in": list(filter(None, gap_jobs.values()))}}, ["uuid", "completed_at"]
         )
         completed = {gap["uuid"]: str(gap.get("completed_at")) for gap in stored_gaps}
-        proposals, prescreens = self._locations(campaign)
+        proposals = self._locations(campaign)
         for name in proposals | gates:
             gate, gap = gates.get(name, {}), gap_jobs.get(name)
             yield {
                 "candidate_id": name,
                 "campaign": campaign,
                 "proposal": proposals.get(name),
-                "prescreen": prescreens.get(name),
                 "verdict": gate.get("uuid"),
                 "gap": gap if gap in completed else None,
                 "completed_at": [str(gate.get("completed_at")), completed.get(gap)],
             }
 
-    def _locations(self, campaign: str) -> tuple[dict[str, str], dict[str, str]]:
-        """Return uuids of the latest proposals and prescreen verdicts, by candidate."""
+    def _locations(self, campaign: str) -> dict[str, str]:
+        """Return the uuid of the latest prescreen or selection of each candidate, or of its sample.
+
+        Selections and prescreens have the complete proposals.
+        """
         steps = [Step.PROPOSE.value, Step.PRESCREEN.value, Step.SELECT.value]
         documents = self.outputs.query(
             {"metadata.campaign": campaign, "metadata.step": {"$in": steps}},
-            ["uuid", "completed_at", *(f"output.{path}.candidate_id" for path in PATHS)],
+            ["uuid", "completed_at", "metadata.step", "output.proposals.candidate_id"],
         )
-        proposals: dict[str, str] = {}
-        prescreens: dict[str, str] = {}
-        for document in sorted(documents, key=lambda d: (str(d.get("completed_at")), d["uuid"])):
-            output = output_of(document)
-            proposals |= dict.fromkeys(_proposals(output), document["uuid"])
-            prescreens |= dict.fromkeys(_prescreens(output), document["uuid"])
-        return proposals, prescreens
+
+        def order(document: dict[str, Any]) -> tuple[bool, str, str]:
+            is_screened = document["metadata"]["step"] != Step.PROPOSE
+            return is_screened, str(document.get("completed_at")), document["uuid"]
+
+        return {
+            name: document["uuid"]
+            for document in sorted(documents, key=order)
+            for name in _proposals(output_of(document))
+        }
 
     def _read(self, headers: Sequence[Header]) -> Iterator[dict[str, Any]]:
         """Read the inputs of some candidates; each document is read once."""
         uuids = {header[name] for header in headers for name in INPUTS} - {None}
         outputs = outputs_by_uuid(self.outputs, uuids)
-        lists = {header[name] for header in headers for name in ("proposal", "prescreen")} - {None}
-        proposals = {uuid: _proposals(outputs[uuid]) for uuid in lists}
-        prescreens = {uuid: _prescreens(outputs[uuid]) for uuid in lists}
+        proposals = {
+            uuid: _proposals(outputs[uuid])
+            for uuid in {header["proposal"] for header in headers} - {None}
+        }
         for header in headers:
-            proposal, prescreen, verdict, gap = (header[name] for name in INPUTS)
+            proposal, verdict, gap = (header[name] for name in INPUTS)
             yield {
                 "header": header,
                 "proposal": proposal and proposals[proposal].get(header["candidate_id"]),
-                "prescreen": prescreen and prescreens[prescreen].get(header["candidate_id"]),
                 # None: the job has not run.
                 "verdict": verdict and (outputs[verdict] or "no output"),
                 "gap": gap and (outputs[gap] or "no output"),
             }
 
 
-PATHS = ("proposals", "screened.verdict", "rejected", "survivors.prescreen")
-"""Paths in outputs of sampling, prescreen and selection that :func:`_proposals` and
-:func:`_prescreens` read."""
-
-
 def _proposals(output: dict[str, Any]) -> dict[str, Any]:
-    """Return the stored proposals in the output of a sampling job, by candidate."""
+    """Return the stored proposals of a sampling job, prescreen or selection, by candidate."""
     return {proposal["candidate_id"]: proposal for proposal in output.get("proposals") or ()}
 
 
-def _prescreens(output: dict[str, Any]) -> dict[str, Any]:
-    """Return the stored verdicts in the output of a prescreen or selection, by candidate."""
-    verdicts = [
-        *(screened["verdict"] for screened in output.get("screened") or ()),
-        *(output.get("rejected") or ()),
-        *(survivor.get("prescreen") for survivor in output.get("survivors") or ()),
-    ]
-    return {verdict["candidate_id"]: verdict for verdict in verdicts if verdict}  # None: without
-
-
-def build_candidate(
-    campaign: str, *, proposal: Any, prescreen: Any, verdict: Any, gap: Any
-) -> Candidate:
+def build_candidate(campaign: str, *, proposal: Any, verdict: Any, gap: Any) -> Candidate:
     """Join the results of one candidate, before it is compared with other candidates.
 
     Parameters
     ----------
     campaign
         Name of the campaign.
-    proposal, prescreen, verdict, gap
+    proposal, verdict, gap
         Stored documents; None if a job has not run. Without a proposal (a reference phase, or a
         structure of the user), the structure is read from the verdict. A verdict or gap that
         cannot be read is a failure of the candidate.
@@ -211,18 +199,10 @@ def build_candidate(
     Raises
     ------
     ValueError
-        If the proposal or the prescreen cannot be read.
+        If the proposal cannot be read.
     """
-    if proposal is None:
-        evaluated = Verdict.model_validate(decode(verdict))
-        proposed = Proposal(
-            candidate_id=evaluated.candidate_id,
-            structure=evaluated.generated_structure,
-            origin=evaluated.origin,
-        )
-    else:
-        proposed = Proposal.model_validate(decode(proposal))
-    screened = prescreen and PrescreenVerdict.model_validate(decode(prescreen))
+    proposed = Proposal.model_validate(decode(verdict if proposal is None else proposal))
+    screened = proposed.prescreen
     fields: dict[str, Any] = {
         "candidate_id": proposed.candidate_id,
         "campaign": campaign,
@@ -232,7 +212,7 @@ def build_candidate(
         "stage": Stage.GENERATED,
         "prescreen": screened,
     }
-    if screened and not screened.survives:
+    if screened and not proposed.survives:
         fields["stage"] = Stage.REJECTED
         fields["reason"] = f"{screened.rejected_at}: {screened.reason}"
     if verdict is not None:

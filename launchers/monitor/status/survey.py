@@ -34,8 +34,7 @@ STEPS = list(Step)
 OUTPUT_FIELDS = [
     *("completed_at", "metadata.step", "metadata.candidate_id", "output.origin.proposer"),
     *("output.stream", "output.requested", "output.tried", "output.proposals.candidate_id"),
-    *("output.screened.verdict.candidate_id", "output.screened.verdict.rejected_at"),
-    "output.rejected.candidate_id",
+    "output.proposals.prescreen.rejected_at",
 ]
 
 
@@ -121,12 +120,12 @@ def _read_outputs(launchpad: CampaignLaunchPad, campaign: Campaign) -> tuple[lis
                 ids = [labels["candidate_id"]]
                 if output.get("origin", {}).get("proposer") == REFERENCE_PHASE:
                     reference_phases.update(ids)
-            case Step.PRESCREEN:
-                verdicts = [screened["verdict"] for screened in output["screened"]]
-                rejected = [verdict for verdict in verdicts if verdict.get("rejected_at")]
-                ids = [verdict["candidate_id"] for verdict in rejected]
-            case Step.SELECT:
-                ids = [verdict["candidate_id"] for verdict in output.get("rejected", ())]
+            case Step.PRESCREEN | Step.SELECT:
+                ids = [
+                    proposal["candidate_id"]
+                    for proposal in output.get("proposals", ())
+                    if (proposal.get("prescreen") or {}).get("rejected_at")
+                ]
         time = document.get("completed_at", "1970-01-01")
         evaluated_at |= {name: min(time, evaluated_at.get(name, time)) for name in ids}
     longest = longest_samples(samples).values()

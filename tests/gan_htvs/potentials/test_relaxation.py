@@ -13,8 +13,8 @@ import pytest
 from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 
+from gan_htvs.core.candidate import Ending, RelaxationResult
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.relaxation_result import Ending, RelaxationResult
 from gan_htvs.potentials.relaxation import RelaxationCache, Relaxations, relax_many
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import Work, relax

@@ -10,7 +10,7 @@ from ase.optimize import FIRE
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from gan_htvs.core.relaxation_result import Ending
+from gan_htvs.core.candidate import Ending
 from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import relax

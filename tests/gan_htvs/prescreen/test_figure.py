@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-from gan_htvs.core.candidate import PrescreenVerdict
+from gan_htvs.core.candidate import Curve, PrescreenVerdict
 from gan_htvs.core.figures import render_figure
-from gan_htvs.core.relaxation_result import Curve
 from gan_htvs.core.stages import ScreeningStep
 from gan_htvs.prescreen.figure import COLORS, EnergyTrajectory, draw_prescreen, draw_relaxation
 from gan_htvs.prescreen.summary import summarize
 
 RECORDS = [
-    PrescreenVerdict(candidate_id="a", rejected_at=ScreeningStep.WINDOW, cpu_seconds=4.0),
-    PrescreenVerdict(candidate_id="b", rejected_at=ScreeningStep.WINDOW, cpu_seconds=3.0),
-    PrescreenVerdict(candidate_id="c"),
+    PrescreenVerdict(rejected_at=ScreeningStep.WINDOW, cpu_seconds=4.0),
+    PrescreenVerdict(rejected_at=ScreeningStep.WINDOW, cpu_seconds=3.0),
+    PrescreenVerdict(),
 ]
 
 

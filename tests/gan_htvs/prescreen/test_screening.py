@@ -8,14 +8,19 @@ import pytest
 from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.core.candidate import PrescreenVerdict
+from gan_htvs.core.candidate import (
+    Curve,
+    Ending,
+    PrescreenVerdict,
+    Proposal,
+    RelaxationResult,
+    Screened,
+)
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.relaxation_result import Curve, Ending, RelaxationResult
 from gan_htvs.core.stages import ScreeningStep
 from gan_htvs.potentials.relaxation import RelaxationCache
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.prescreen.agreement import Agreement
-from gan_htvs.prescreen.documents import Screened, Selection
 from gan_htvs.prescreen.screening import Prescreen, duplicates_of_lowest, select
 from gan_htvs.prescreen.stopping import Look, StoppingRule
 from tests.helpers import (
@@ -58,10 +63,13 @@ def proposals(**structures: Structure):
     ]
 
 
-def steps(screened: list[Screened]) -> dict[str, ScreeningStep | None]:
+def screen(rules: Prescreen, batch: list[Proposal], cache: RelaxationCache | None = None):
+    return rules.run(batch, cache).proposals
+
+
+def steps(screened: list[Proposal]) -> dict[str, ScreeningStep | None]:
     """Return the step that rejected each structure, by id."""
-    verdicts = [result.verdict for result in screened]
-    return {verdict.candidate_id: verdict.rejected_at for verdict in verdicts}
+    return {proposal.candidate_id: proposal.prescreen.rejected_at for proposal in screened}
 
 
 class ChangedCache(RelaxationCache):
@@ -97,8 +105,8 @@ def test_steps_of_rejected_structures():
         duplicate=rocksalt(length=4.2) * (2, 1, 1),
         high=cesium_chloride(),
     )
-    screened = RULES.run(batch)
-    assert [result.proposal for result in screened] == batch
+    screened = screen(RULES, batch)
+    assert [proposal.candidate_id for proposal in screened] == [item.candidate_id for item in batch]
     assert steps(screened) == {
         "clash": ScreeningStep.VALIDITY,
         "nan": ScreeningStep.VALIDITY,
@@ -107,8 +115,8 @@ def test_steps_of_rejected_structures():
         "duplicate": ScreeningStep.DUPLICATE,
         "high": ScreeningStep.WINDOW,
     }
-    verdicts = {result.verdict.candidate_id: result.verdict for result in screened}
-    relaxations = {result.verdict.candidate_id: result.relaxation for result in screened}
+    verdicts = {proposal.candidate_id: proposal.prescreen for proposal in screened}
+    relaxations = {proposal.candidate_id: proposal.relaxation for proposal in screened}
     assert "atoms_too_close" in verdicts["clash"].reason
     assert "not_finite" in verdicts["nan"].reason
     assert verdicts["duplicate"].duplicate_of == "good"
@@ -122,7 +130,7 @@ def test_steps_of_rejected_structures():
 
 
 def test_empty_batch_has_no_results():
-    assert RULES.run([]) == []
+    assert screen(RULES, []) == []
 
 
 def test_references_of_another_level_are_a_user_error():
@@ -138,45 +146,45 @@ def test_references_of_another_level_are_a_user_error():
 
 def test_restarted_batch_only_relaxes_missing_structures():
     cache, batch = ChangedCache(), proposals(good=rocksalt(), high=cesium_chloride())
-    first = RULES.run(batch[:1], cache)
+    first = screen(RULES, batch[:1], cache)
     assert cache.n_relaxations == 1
-    screened = RULES.run(batch, cache)
+    screened = screen(RULES, batch, cache)
     assert screened[0] == first[0]
     assert cache.n_relaxations == 2
-    assert RULES.run(batch, cache) == screened
+    assert screen(RULES, batch, cache) == screened
     assert cache.n_relaxations == 2
 
 
 def test_cache_depends_on_settings():
     cache, batch = ChangedCache(), proposals(good=rocksalt())
-    RULES.run(batch, cache)
+    screen(RULES, batch, cache)
     stricter = replace(RULES, relaxing=RULES.relaxing.model_copy(update={"fmax": 0.02}))
-    (screened,) = stricter.run(batch, cache)
-    assert screened.verdict.survives, screened.verdict.reason
+    (screened,) = screen(stricter, batch, cache)
+    assert screened.survives, screened.prescreen.reason
     assert cache.n_relaxations == 2
 
 
 def test_structure_that_relaxes_to_the_same_crystal_is_a_duplicate():
-    screened = RULES.run(proposals(first=rocksalt(), later=skewed()))
+    screened = screen(RULES, proposals(first=rocksalt(), later=skewed()))
     assert steps(screened) == {"first": None, "later": ScreeningStep.RELAXED_DUPLICATE}
-    assert screened[1].verdict.duplicate_of == "first"
+    assert screened[1].prescreen.duplicate_of == "first"
     assert screened[1].relaxation.relaxed.converged
 
 
 def test_rejected_structures_have_no_duplicates():
     cache = ChangedCache(lambda relaxed: {"volume_change": 1.5})
     batch = proposals(broken=skewed(), good=rocksalt())
-    RULES.run(batch, cache)
-    screened = RULES.run(batch, cache)
+    screen(RULES, batch, cache)
+    screened = screen(RULES, batch, cache)
     assert steps(screened) == {"broken": ScreeningStep.GEOMETRY, "good": None}
 
 
 def test_lower_duplicate_is_kept():
     cache, batch = ChangedCache(raise_energy), proposals(high=rocksalt(), low=skewed())
-    RULES.run(batch, cache)
-    screened = RULES.run(batch, cache)
+    screen(RULES, batch, cache)
+    screened = screen(RULES, batch, cache)
     assert steps(screened) == {"high": ScreeningStep.RELAXED_DUPLICATE, "low": None}
-    assert screened[0].verdict.duplicate_of == "low"
+    assert screened[0].prescreen.duplicate_of == "low"
 
 
 def test_first_duplicate_is_kept_unless_another_is_clearly_lower():
@@ -196,62 +204,61 @@ def test_first_duplicate_is_kept_unless_another_is_clearly_lower():
     assert duplicates_of_lowest({}) == {}
 
 
-def screened(name: str, structure: Structure, above: float | None, **verdict) -> Screened:
-    energy = -6.32 + (above or 0.0)
-    return Screened(
-        proposal=proposal(name, structure),
-        verdict=PrescreenVerdict(candidate_id=name, energy_above_hull=above, **verdict),
-        relaxation=RelaxationResult(
-            ending=Ending.CONVERGED, relaxed=relaxed(structure, energy_per_atom=energy)
-        ),
+def screened(name: str, structure: Structure, above: float, **verdict) -> Proposal:
+    screened = proposal(name, structure)
+    screened.prescreen = PrescreenVerdict(energy_above_hull=above, **verdict)
+    screened.relaxation = RelaxationResult(
+        ending=Ending.CONVERGED,
+        relaxed=relaxed(structure, energy_per_atom=-6.32 + above),
+        curve=Curve(energies=[-6.0]),
     )
+    return screened
 
 
-def survivor_ids(selection: Selection) -> list[str]:
-    return [survivor.proposal.candidate_id for survivor in selection.survivors]
+def survivor_ids(selection: Screened) -> list[str]:
+    return [survivor.candidate_id for survivor in selection.survivors]
 
 
 def test_selection_is_sorted_and_has_no_duplicates():
-    batches = [
-        [screened("high", cesium_chloride(), 0.15), screened("rocksalt", rocksalt(), 0.05)],
-        [screened("duplicate", rocksalt(length=4.25), 0.045)],
-        [screened("zinc oxide", rocksalt("Zn"), 0.1)],
+    proposals = [
+        screened("high", cesium_chloride(), 0.15),
+        screened("rocksalt", rocksalt(), 0.05),
+        screened("duplicate", rocksalt(length=4.25), 0.045),
+        screened("zinc oxide", rocksalt("Zn"), 0.1),
     ]
-    selection = select(batches)
-    assert survivor_ids(selection) == [
-        "rocksalt",
-        "zinc oxide",
-        "high",
-    ]
-    assert selection.survivors[0].relaxed == batches[0][1].relaxation.relaxed
-    assert selection.survivors[0].prescreen == batches[0][1].verdict
-    (rejected,) = selection.rejected
+    selection = select(proposals)
+    assert survivor_ids(selection) == ["rocksalt", "zinc oxide", "high"]
+    survivor = selection.survivors[0]
+    assert survivor.relaxation.relaxed == proposals[1].relaxation.relaxed
+    assert survivor.relaxation.curve == Curve()
+    assert survivor.prescreen == proposals[1].prescreen
+    (rejected,) = [proposal for proposal in selection.proposals if not proposal.survives]
     assert rejected.candidate_id == "duplicate"
-    assert rejected.rejected_at is ScreeningStep.RELAXED_DUPLICATE
-    assert rejected.duplicate_of == "rocksalt"
-    assert rejected.energy_above_hull == 0.045
+    assert rejected.prescreen.rejected_at is ScreeningStep.RELAXED_DUPLICATE
+    assert rejected.prescreen.duplicate_of == "rocksalt"
+    assert rejected.prescreen.energy_above_hull == 0.045
 
 
 def test_lower_duplicate_of_two_batches_is_selected():
-    selection = select([[screened("high", rocksalt(), 0.05)], [screened("low", rocksalt(), 0.0)]])
+    selection = select([screened("high", rocksalt(), 0.05), screened("low", rocksalt(), 0.0)])
     assert survivor_ids(selection) == ["low"]
-    assert [(verdict.candidate_id, verdict.duplicate_of) for verdict in selection.rejected] == [
-        ("high", "low")
-    ]
+    duplicates = {
+        proposal.candidate_id: proposal.prescreen.duplicate_of for proposal in selection.proposals
+    }
+    assert duplicates == {"low": None, "high": "low"}
 
 
 def test_rejected_structures_are_not_selected():
     rejected = screened(
         "rejected", rocksalt(), 0.0, rejected_at=ScreeningStep.CONFIRMATION, reason="no"
     )
-    selection = select([[rejected], [screened("kept", rocksalt(), 0.1)], []])
-    assert survivor_ids(selection) == ["kept"]
-    assert selection.rejected == []
+    selection = select([rejected, screened("kept", rocksalt(), 0.1)])
+    assert [proposal.candidate_id for proposal in selection.proposals] == ["kept"]
 
 
 def test_equal_energies_are_sorted_by_id():
     batch = [screened("b", cesium_chloride(), 0.1002), screened("a", rocksalt(), 0.1004)]
-    assert survivor_ids(select([batch])) == ["a", "b"]
+    assert survivor_ids(select(batch)) == ["a", "b"]
 
 
 def strict_rule() -> StoppingRule:
@@ -280,8 +287,8 @@ def rattled_cesium_chloride() -> Structure:
 def test_early_stopping_and_audit(audit):
     rules = replace(RULES, window=0.001, audit=audit)
     rules.rule, rules.quantile = strict_rule(), 1.0
-    (screened,) = rules.run(proposals(a=rattled_cesium_chloride()))
-    verdict = screened.verdict
+    (screened,) = screen(rules, proposals(a=rattled_cesium_chloride()))
+    verdict = screened.prescreen
     assert verdict.is_audited is bool(audit)
     assert verdict.would_stop_at == 5
     if audit:
@@ -322,9 +329,9 @@ def test_error_of_a_potential_only_affects_one_structure(monkeypatch):
     phases = references(energies=MG_O | {"Ca": -1.9, "Ba": -1.9})
     rules = replace(RULES, references=phases, window=100.0, symmetry_tolerance=0)
     batch = proposals(calcium=rocksalt("Ca"), barium=rocksalt("Ba"), good=rocksalt())
-    screened = rules.run(batch)
+    screened = screen(rules, batch)
     assert steps(screened)["calcium"] is ScreeningStep.RELAXATION
-    assert screened[0].verdict.reason.endswith("no parameters for Ca")
+    assert screened[0].prescreen.reason.endswith("no parameters for Ca")
     assert steps(screened)["barium"] is ScreeningStep.RELAXATION
     assert steps(screened)["good"] is not ScreeningStep.RELAXATION
 
@@ -340,17 +347,17 @@ def with_confirmation(**energies: float) -> Prescreen:
 def test_confirmation_by_a_second_potential():
     require_potential("sevennet-0")
     # With this energy of Mg, both potentials have the same formation energy of MgO.
-    (screened,) = with_confirmation(Mg=-1.54).run(proposals(a=rocksalt()))
-    verdict = screened.verdict
-    assert verdict.survives
+    (screened,) = screen(with_confirmation(Mg=-1.54), proposals(a=rocksalt()))
+    verdict = screened.prescreen
+    assert screened.survives
     confirmation = verdict.confirmation
     assert confirmation.level_of_theory == "SevenNet-0+MP2020"
     assert confirmation.energy_above_hull == pytest.approx(0, abs=0.05)
     assert confirmation.disagreement == pytest.approx(
         confirmation.energy_above_hull - verdict.energy_above_hull
     )
-    (screened,) = with_confirmation(Mg=-1.54, MgO=-6.7).run(proposals(a=rocksalt()))
-    verdict = screened.verdict
+    (screened,) = screen(with_confirmation(Mg=-1.54, MgO=-6.7), proposals(a=rocksalt()))
+    verdict = screened.prescreen
     assert verdict.rejected_at is ScreeningStep.CONFIRMATION
     assert "SevenNet-0+MP2020" in verdict.reason
     assert verdict.confirmation.disagreement > 0.1

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gan_htvs.core.relaxation_result import Curve
+from gan_htvs.core.candidate import Curve
 from gan_htvs.prescreen.stopping import LOOKS, StoppingRule, Trace, calibrate, shipped_rule
 
 

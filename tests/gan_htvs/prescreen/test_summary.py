@@ -8,7 +8,7 @@ from gan_htvs.prescreen.summary import summarize
 
 
 def record(rejected_at=None, **fields):
-    return PrescreenVerdict(candidate_id="a", rejected_at=rejected_at, **fields)
+    return PrescreenVerdict(rejected_at=rejected_at, **fields)
 
 
 def audited(rejected_at):

@@ -261,7 +261,7 @@ class TestCampaign:
         assert formation == pytest.approx(-3.0535, abs=1e-3)
         survivors = reference_survivors(campaign, {}, references.level_of_theory)
         assert {
-            survivor.proposal.origin.label: survivor.relaxed.energy_per_atom
+            survivor.origin.label: survivor.relaxation.relaxed.energy_per_atom
             for survivor in survivors
         } == pytest.approx(energies)
 

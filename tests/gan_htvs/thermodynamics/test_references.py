@@ -7,9 +7,8 @@ from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from gan_htvs.core.candidate import RelaxedStructure
+from gan_htvs.core.candidate import Ending, RelaxedStructure
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.relaxation_result import Ending
 from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import relax

@@ -91,15 +91,9 @@ def test_advice_for_too_few_structures(printed, proposer, exhausted, advice):
 
 
 def test_estimated_loss_by_early_stopping_has_an_interval(capsys):
-    stopped = [
-        PrescreenVerdict(
-            candidate_id="a", rejected_at=ScreeningStep.STOPPING, n_steps=10, cpu_seconds=2
-        )
-    ]
+    stopped = [PrescreenVerdict(rejected_at=ScreeningStep.STOPPING, n_steps=10, cpu_seconds=2)]
     audited = [
-        PrescreenVerdict(
-            candidate_id="b", rejected_at=rejected_at, is_audited=True, would_stop_at=10
-        )
+        PrescreenVerdict(rejected_at=rejected_at, is_audited=True, would_stop_at=10)
         for rejected_at in (None, ScreeningStep.WINDOW, ScreeningStep.WINDOW, ScreeningStep.WINDOW)
     ]
     summary.print_prescreen(MG_O, stopped * 100 + audited)

@@ -10,15 +10,15 @@ import pytest
 from monty.json import jsanitize
 from pymongo.collection import Collection
 
+from gan_htvs.core.candidate import Screened
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import Step
-from gan_htvs.prescreen.documents import Selection, Survivor
 from gan_htvs.results.builders.job_outputs import stored_campaigns
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.feeder import Feeder, feed_all
 from launchers.launchpad.registry import register
 from launchers.launchpad.units import CHUNK
-from tests.helpers import mg_o, proposal, relaxed, rocksalt
+from tests.helpers import mg_o, relaxed, rocksalt, survivor
 
 SAMPLING = {"structures_per_composition": 120, "batch_size": 50, "proposers": ["gan", "random"]}
 COMPOSITIONS = [f"Mg{n}O{n}" for n in range(1, 5)]
@@ -64,9 +64,9 @@ def store_shared(feeder, phases=(), except_for=()):
 def store_selection(feeder, number, ids):
     """Store the selection of a composition with survivors of these ids."""
     structure, result = rocksalt(), relaxed()
-    survivors = [Survivor(proposal=proposal(name, structure), relaxed=result) for name in ids]
+    survivors = [survivor(name, structure, result) for name in ids]
     store(
-        feeder.databases, {list(feeder.units.compositions)[number]: Selection(survivors=survivors)}
+        feeder.databases, {list(feeder.units.compositions)[number]: Screened(proposals=survivors)}
     )
 
 

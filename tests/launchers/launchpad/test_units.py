@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flows.campaign import compositions_of
-from gan_htvs.prescreen.documents import Selection, Survivor
+from gan_htvs.core.candidate import Screened
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.units import CHUNK, CampaignUnits
 from tests.helpers import mg_o, proposal, rocksalt
@@ -28,9 +28,9 @@ def units():
 
 def store_selection(databases, units, composition, names):
     structure = rocksalt()
-    survivors = [Survivor(proposal=proposal(name, structure)) for name in names]
+    survivors = [proposal(name, structure) for name in names]
     uuid = dict(zip(compositions_of(units.campaign), units.compositions, strict=True))[composition]
-    store_output(databases, uuid, Selection(survivors=survivors))
+    store_output(databases, uuid, Screened(proposals=survivors))
 
 
 def ids(units, databases):
@@ -44,10 +44,10 @@ def test_chunks_have_limited_size_and_one_composition(databases, units):
     store_selection(databases, units, "Mg3O3", ["last"])
     phases, *others = units.chunks(databases)
     survivors = units.survivors(phases, databases)
-    assert {survivor.proposal.origin.label for survivor in survivors} == set(PHASES)
+    assert {survivor.origin.label for survivor in survivors} == set(PHASES)
     assert [chunk.ids for chunk in others] == [first[:CHUNK], first[CHUNK:], ["last"]]
     survivors = units.survivors(others[1], databases)
-    assert [survivor.proposal.candidate_id for survivor in survivors] == first[CHUNK:]
+    assert [survivor.candidate_id for survivor in survivors] == first[CHUNK:]
 
 
 def test_candidate_with_verdict_is_not_evaluated_again(databases, units):

@@ -41,9 +41,7 @@ def store_candidate(databases, structure=RELAXED, gap_job=GAP):
     register(SEARCH, databases)
     start = proposal("stable", rocksalt())
     verdict = Verdict(
-        candidate_id="stable",
-        origin=start.origin,
-        generated_structure=start.structure,
+        **dict(start),
         relaxed=structure,
         stage=Stage.POURBAIX_STABLE,
         references="references",

@@ -10,15 +10,17 @@ from typer.testing import CliRunner
 from gan_htvs.core.candidate import (
     Candidate,
     Confirmation,
+    Curve,
+    Ending,
     Origin,
     PrescreenVerdict,
+    RelaxationResult,
     RelaxedStructure,
+    Screened,
     Verdict,
 )
 from gan_htvs.core.document import encode
-from gan_htvs.core.relaxation_result import Curve, Ending, RelaxationResult
 from gan_htvs.core.stages import ScreeningStep, Stage
-from gan_htvs.prescreen.documents import Screened, ScreenedBatch
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from launchers.monitor.history import BLOCKS, LONGEST_SPARKLINE, sparkline
@@ -36,7 +38,6 @@ RELAXED = RelaxedStructure(
 )
 CURVE = Curve(energies=[-7.0, -8.0, -8.25], max_forces=[2.0, 0.5, 0.05], volumes=[12, 11, 10.5])
 PRESCREEN = PrescreenVerdict(
-    candidate_id="a",
     rejected_at=ScreeningStep.CONFIRMATION,
     level_of_theory="CHGNet-0.3.0",
     energy_above_hull=0.05,
@@ -79,21 +80,14 @@ def show(launchpad_file):
 
     def call(*arguments, stored, relaxed=None):
         proposed = proposal("a", MNO)
-        verdict = Verdict(
-            candidate_id="a",
-            origin=proposed.origin,
-            generated_structure=MNO,
-            stage=Stage.STABLE,
-            relaxed=relaxed,
-        )
-        screened = Screened(
-            proposal=proposed,
-            verdict=PRESCREEN,
-            relaxation=RelaxationResult(ending=Ending.CONVERGED, relaxed=RELAXED, curve=CURVE),
+        verdict = Verdict(**dict(proposed), stage=Stage.STABLE, relaxed=relaxed)
+        proposed.prescreen = PRESCREEN
+        proposed.relaxation = RelaxationResult(
+            ending=Ending.CONVERGED, relaxed=RELAXED, curve=CURVE
         )
         outputs = {"gate": verdict}
         if stored.prescreen is not None:
-            outputs["prescreen"] = ScreenedBatch(screened=[screened], counts={})
+            outputs["prescreen"] = Screened(proposals=[proposed])
         with open_databases(launchpad_file) as databases:
             with databases.store("candidates", key="candidate_id") as candidates:
                 candidates.update([encode(stored)])

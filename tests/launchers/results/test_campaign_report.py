@@ -24,11 +24,7 @@ PRESCREENED = {
     "formula_pretty": "MgO",
     "origin": {"proposer": "gan"},
     "stage": "rejected",
-    "prescreen": {
-        "candidate_id": "b",
-        "rejected_at": "early stopping",
-        "level_of_theory": CHGNET,
-    },
+    "prescreen": {"rejected_at": "early stopping", "level_of_theory": CHGNET},
     "gate": {"references": REFERENCES.content_hash},
 }
 STABLE = {
@@ -55,11 +51,11 @@ STABLE = {
 def prescreen(uuid, energies):
     """Return the stored output of a prescreen with these energies by candidate and step."""
     screened = [
-        {"verdict": {"candidate_id": name}, "relaxation": {"curve": {"energies": steps}}}
+        {"candidate_id": name, "relaxation": {"curve": {"energies": steps}}}
         for name, steps in energies.items()
     ]
     labels = {"campaign": "mg-o", "step": "prescreen"}
-    return {"uuid": uuid, "metadata": labels, "output": {"screened": screened}}
+    return {"uuid": uuid, "metadata": labels, "output": {"proposals": screened}}
 
 
 @pytest.fixture
@@ -105,7 +101,7 @@ def test_trajectories_are_energies_above_hull_balanced_over_rejection_steps(
     with open_databases(launchpad_file) as databases:
         with databases.store("candidates", key="candidate_id") as store:
             for name in "cdefg":
-                record = PRESCREENED["prescreen"] | {"candidate_id": name, "rejected_at": None}
+                record = PRESCREENED["prescreen"] | {"rejected_at": None}
                 store.update([PRESCREENED | {"candidate_id": name, "prescreen": record}])
         with databases.store("outputs", key="uuid") as store:
             store.update([prescreen("batch", {name: [-2.86, -3.01] for name in "cdefg"})])

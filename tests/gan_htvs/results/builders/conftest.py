@@ -14,10 +14,10 @@ from gan_htvs.core.candidate import (
     PrescreenVerdict,
     Proposal,
     RelaxedStructure,
+    Screened,
     Verdict,
 )
 from gan_htvs.core.stages import ScreeningStep, Stage, Step
-from gan_htvs.prescreen.documents import Screened, ScreenedBatch, Selection, Survivor
 from gan_htvs.results.builders.candidates import CandidateBuilder
 from gan_htvs.results.builders.stability import StabilityBuilder
 from gan_htvs.results.store import CandidateStore
@@ -113,43 +113,33 @@ class Laboratory:
 
     def prescreen(self, *ids, job="prescreen", **verdict):
         """Store the output of a prescreen with the same verdict for all candidates."""
-        screened = [
-            Screened(
-                proposal=helpers.proposal(candidate_id, rocksalt()),
-                verdict=PrescreenVerdict(candidate_id=candidate_id, **verdict),
-            )
-            for candidate_id in ids
-        ]
-        self.job(job, Step.PRESCREEN, ScreenedBatch(screened=screened, counts={}))
+        self._screen(job, Step.PRESCREEN, dict.fromkeys(ids, PrescreenVerdict(**verdict)))
 
     def select(self, *survivors, rejected=(), job="select"):
         """Store the output of a selection: ids of survivors, and pairs of duplicates."""
-        selection = Selection(
-            survivors=[
-                Survivor(
-                    proposal=helpers.proposal(candidate_id, rocksalt()),
-                    prescreen=PrescreenVerdict(candidate_id=candidate_id),
-                )
-                for candidate_id in survivors
-            ],
-            rejected=[
-                PrescreenVerdict(
-                    candidate_id=candidate_id,
-                    rejected_at=ScreeningStep.RELAXED_DUPLICATE,
-                    reason=f"relaxed to the same crystal as {other}",
-                    duplicate_of=other,
-                )
-                for candidate_id, other in rejected
-            ],
-        )
-        self.job(job, Step.SELECT, selection)
+        duplicates = {
+            candidate_id: PrescreenVerdict(
+                rejected_at=ScreeningStep.RELAXED_DUPLICATE,
+                reason=f"relaxed to the same crystal as {other}",
+                duplicate_of=other,
+            )
+            for candidate_id, other in rejected
+        }
+        self._screen(job, Step.SELECT, dict.fromkeys(survivors, PrescreenVerdict()) | duplicates)
+
+    def _screen(self, job, step, verdicts):
+        proposals = [
+            helpers.proposal(candidate_id, rocksalt()).model_copy(update={"prescreen": verdict})
+            for candidate_id, verdict in verdicts.items()
+        ]
+        self.job(job, step, Screened(proposals=proposals))
 
     def fail(self, candidate_id, reason="relax MgO: not converged"):
         """Store the verdict of a candidate whose energy calculation failed."""
         verdict = Verdict(
             candidate_id=candidate_id,
             origin=origin(),
-            generated_structure=rocksalt(),
+            structure=rocksalt(),
             stage=Stage.FAILED,
             reason=reason,
             references=self.references.content_hash,
@@ -180,7 +170,7 @@ class Laboratory:
         verdict = Verdict(
             candidate_id=candidate_id,
             origin=origin(proposer),
-            generated_structure=structure or rocksalt(),
+            structure=structure or rocksalt(),
             prescreen=prescreen,
             relaxed=RelaxedStructure(**(fields | relaxed)),
             assessment=Assessment(

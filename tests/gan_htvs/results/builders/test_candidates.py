@@ -106,7 +106,7 @@ def test_prescreen_results_are_stored_for_survivors_and_rejected(lab):
     stopped = {"rejected_at": ScreeningStep.STOPPING, "reason": "too high"}
     lab.prescreen("a", job="first", would_stop_at=10, volume_change=-0.1, **stopped)
     lab.prescreen("b", job="second", energy_above_hull=0.05)
-    lab.gate("b", prescreen=PrescreenVerdict(candidate_id="b", energy_above_hull=0.05))
+    lab.gate("b", prescreen=PrescreenVerdict(energy_above_hull=0.05))
     lab.gate("c")
     lab.build()
     rejected, survivor, without = lab["a"], lab["b"], lab["c"]
@@ -114,7 +114,7 @@ def test_prescreen_results_are_stored_for_survivors_and_rejected(lab):
     assert rejected.reason == "early stopping: too high"
     assert rejected.prescreen.rejected_at is ScreeningStep.STOPPING
     assert (rejected.prescreen.would_stop_at, rejected.prescreen.volume_change) == (10, -0.1)
-    assert survivor.prescreen.survives
+    assert survivor.prescreen.rejected_at is None
     assert survivor.prescreen.energy_above_hull == 0.05
     assert survivor.energy_above_hull == pytest.approx(0)
     assert without.prescreen is None
@@ -139,7 +139,7 @@ def test_structure_rejected_by_the_selection_is_rejected(lab):
     assert lab["b"].stage is Stage.REJECTED
     assert lab["b"].reason == "duplicate after relaxation: relaxed to the same crystal as a"
     assert lab["b"].prescreen.duplicate_of == "a"
-    assert lab["a"].prescreen.survives
+    assert lab["a"].prescreen.rejected_at is None
 
 
 def test_later_prescreen_or_selection_replaces_an_earlier_one(lab):

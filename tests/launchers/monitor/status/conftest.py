@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -145,23 +144,19 @@ def prescreen(uuid, verdicts):
 
     ``verdicts`` has the step at which each candidate was rejected, None for survivors.
     """
-    counts = Counter(step or "survived" for step in verdicts.values())
     screened = [
-        {"verdict": {"candidate_id": candidate, "rejected_at": step}}
+        {"candidate_id": candidate, "prescreen": {"rejected_at": step}}
         for candidate, step in verdicts.items()
     ]
-    return {
-        "uuid": uuid,
-        "metadata": {"campaign": "mg-o", "step": "prescreen"},
-        "output": {"screened": screened, "counts": dict(counts)},
-    }
+    labels = {"campaign": "mg-o", "step": "prescreen"}
+    return {"uuid": uuid, "metadata": labels, "output": {"proposals": screened}}
 
 
 def selection(uuid, rejected):
     """Return the output document of a selection that rejected these candidates."""
-    output = {"survivors": [], "rejected": [{"candidate_id": candidate} for candidate in rejected]}
+    document = prescreen(uuid, dict.fromkeys(rejected, "duplicate after relaxation"))
     labels = {"campaign": "mg-o", "step": "select"}
-    return {"uuid": uuid, "metadata": labels, "output": output, "completed_at": hours_ago(0)}
+    return document | {"metadata": labels, "completed_at": hours_ago(0)}
 
 
 def sample(uuid, stream, requested, found):
