@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from calibration import Trace, calibrate
 from matplotlib.figure import Figure
 from samples import Sampled, samples
 
@@ -26,11 +27,11 @@ from gan_htvs.core.statistics import Share
 from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import relax
-from gan_htvs.prescreen.stopping import StoppingRule, Trace, calibrate
 from gan_htvs.structures.symmetry import symmetrize
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
+    from gan_htvs.prescreen.stopping import StoppingRule
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 SEED = 7

@@ -59,17 +59,7 @@ def relax_batched(
     Key and result of each structure.
     """
     clock = _SharedClock()
-    active = {
-        key: StepwiseRelaxation(
-            piece.structure,
-            piece.settings,
-            stop=piece.stop,
-            audited=piece.audited,
-            is_reference=piece.is_reference,
-            clock=clock,
-        )
-        for key, piece in work.items()
-    }
+    active = {key: StepwiseRelaxation(piece, clock) for key, piece in work.items()}
     while True:
         for key, stepwise in list(active.items()):
             if stepwise.relaxation is not None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from gan_htvs.campaign.model import Campaign
-    from gan_htvs.core.candidate import Curve, RelaxedStructure
+    from gan_htvs.core.candidate import RelaxedStructure
     from gan_htvs.potentials.relaxation_settings import PotentialSettings
     from gan_htvs.prescreen.prescreen_settings import Device
     from gan_htvs.thermodynamics.hull import ReferenceSet
@@ -55,7 +55,7 @@ class RelaxationCache:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._file: TextIO | None = None
+        self._lock: TextIO | None = None
         with report_write_errors(self.path):
             self._results = {} if path is None else _read(path)
 
@@ -70,13 +70,9 @@ class RelaxationCache:
             return
         line = json.dumps({"key": key, "result": encode(result)}) + "\n"
         with report_write_errors(self.path):
-            if self._file is not None:
-                self._file.write(line)
-                self._file.flush()
-            else:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(line)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
 
     def hold(self) -> None:
         """Lock the file against other processes while this object exists, and read it again.
@@ -86,13 +82,13 @@ class RelaxationCache:
         UserError
             If another process has locked the file, or it is not writable.
         """
-        if self.path is None or self._file is not None:
+        if self.path is None or self._lock is not None:
             return
         with report_write_errors(self.path):
-            file = open_locked(self.path)
+            self._lock = open_locked(self.path)
             if self.path.read_bytes()[-1:] not in (b"", b"\n"):
-                file.write("\n")
-        self._file = file
+                self._lock.write("\n")
+                self._lock.flush()
         self._results |= _read(self.path)
 
 
@@ -158,12 +154,7 @@ def relax_many(
 
 def key_of(piece: Work) -> str:
     """Return the key of a relaxation in a cache: a hash of its arguments."""
-    structure, settings, *others = piece
-    defaults = Work(structure, settings)[2:]
-    # Default arguments are omitted, so that equal relaxations have equal keys.
-    return content_hash(
-        "relaxation", structure, settings, *(others if tuple(others) != defaults else [])
-    )
+    return content_hash("relaxation", *piece)
 
 
 def _relaxed(
@@ -174,17 +165,7 @@ def _relaxed(
         if is_batched(name, device):
             return relax_batched(work, batches_of(name, "cuda"))
     modules = [module_of(name) for name in dict.fromkeys([*names, *preload])]
-    return run_in_processes(_relax_one, work, n_processes, preload=modules)
-
-
-def _relax_one(
-    structure: Structure,
-    settings: PotentialSettings,
-    stop: Callable[[Curve], str | None] | None,
-    audited: bool,
-    is_reference: bool,
-) -> RelaxationResult:
-    return relax(structure, settings, stop=stop, audited=audited, is_reference=is_reference)
+    return run_in_processes(relax, work, n_processes, preload=modules)
 
 
 class Relaxations:

@@ -49,29 +49,9 @@ LONGEST_STEP = 0.2
 
 
 class Work(NamedTuple):
-    """Arguments of :func:`relax` for one structure."""
+    """Arguments of :func:`relax` for one structure.
 
-    structure: Structure
-    settings: PotentialSettings
-    stop: Callable[[Curve], str | None] | None = None
-    audited: bool = False
-    is_reference: bool = False
-
-
-def relax(
-    structure: Structure,
-    settings: PotentialSettings,
-    *,
-    stop: Callable[[Curve], str | None] | None = None,
-    audited: bool = False,
-    is_reference: bool = False,
-) -> RelaxationResult:
-    """Relax positions and cell in this process.
-
-    The convergence criterion is that of atomate2's relaxer: forces on atoms and cell, in the frame
-    of ASE's ``FrechetCellFilter``, below ``fmax`` within ``max_steps``.
-
-    Parameters
+    Attributes
     ----------
     structure
         Initial structure.
@@ -85,10 +65,28 @@ def relax(
         Whether the structure is a reference phase: the limits for generated structures do not
         apply, but an unphysical change ends the relaxation.
     """
+
+    structure: Structure
+    settings: PotentialSettings
+    stop: Callable[[Curve], str | None] | None = None
+    audited: bool = False
+    is_reference: bool = False
+
+
+def relax(
+    structure: Structure,
+    settings: PotentialSettings,
+    stop: Callable[[Curve], str | None] | None = None,
+    audited: bool = False,
+    is_reference: bool = False,
+) -> RelaxationResult:
+    """Relax positions and cell in this process; :class:`Work` describes the arguments.
+
+    The convergence criterion is that of atomate2's relaxer: forces on atoms and cell, in the frame
+    of ASE's ``FrechetCellFilter``, below ``fmax`` within ``max_steps``.
+    """
     calculator = calculator_of(settings.name, **settings.arguments)
-    stepwise = StepwiseRelaxation(
-        structure, settings, stop=stop, audited=audited, is_reference=is_reference
-    )
+    stepwise = StepwiseRelaxation(Work(structure, settings, stop, audited, is_reference))
     with _denormals_flushed():
         while stepwise.relaxation is None:
             stepwise.advance(calculator)
@@ -114,8 +112,8 @@ class StepwiseRelaxation:
 
     Parameters
     ----------
-    structure, settings, stop, audited, is_reference
-        See :func:`relax`.
+    work
+        Structure and settings.
     clock
         Returns the processor time of this relaxation, s, with any origin.
 
@@ -130,47 +128,34 @@ class StepwiseRelaxation:
     atoms: Atoms
     relaxation: RelaxationResult | None = None
 
-    def __init__(
-        self,
-        structure: Structure,
-        settings: PotentialSettings,
-        *,
-        stop: Callable[[Curve], str | None] | None = None,
-        audited: bool = False,
-        is_reference: bool = False,
-        clock: Callable[[], float] = time.process_time,
-    ) -> None:
-        self.start = structure
-        self.settings = settings
-        self.stop = stop
-        self.is_audited = audited
-        self.flaw_in = partial(unphysical_change, structure) if is_reference else check_geometry
+    def __init__(self, work: Work, clock: Callable[[], float] = time.process_time) -> None:
+        self.work = work
+        self.flaw_in = (
+            partial(unphysical_change, work.structure) if work.is_reference else check_geometry
+        )
         self.clock = clock
         self.curve = Curve()
         self.would_stop_at: int | None = None
         self.began = clock()
         self._steps = self._run()
-        self._resume(None)
+        self.advance(None)
 
-    def advance(self, outcome: Calculator | Exception) -> None:
+    def advance(self, outcome: Calculator | Exception | None) -> None:
         """Take a step with a calculator of the current structure, or end with an error.
 
-        An exception of the calculator ends the relaxation, too.
+        An exception of the calculator ends the relaxation, too. None is the start, without a step.
         """
-        self._resume(outcome)
-
-    def _resume(self, outcome: Calculator | Exception | None) -> None:
         try:
             self._steps.send(outcome)
         except StopIteration as end:
             self.relaxation = end.value
 
     def _run(self) -> Steps[RelaxationResult]:
-        settings = self.settings
+        start, settings = self.work.structure, self.work.settings
         try:
             # The correction depends only on the composition, except for peroxides.
-            offset = energy_correction(self.start, 0.0, settings.name)
-            self.atoms = AseAtomsAdaptor.get_atoms(self.start, msonable=False)
+            offset = energy_correction(start, 0.0, settings.name)
+            self.atoms = AseAtomsAdaptor.get_atoms(start, msonable=False)
             optimizer = _optimizer(self.atoms, settings)
             ending, reason = yield from self._walk(optimizer, offset)
             energy_per_atom = float(self.atoms.get_potential_energy()) / len(self.atoms)
@@ -195,7 +180,7 @@ class StepwiseRelaxation:
             magmoms=magmoms,
             n_steps=optimizer.nsteps,
             cpu_seconds=self.clock() - self.began,
-            volume_change=volume_change(self.start, structure),
+            volume_change=volume_change(start, structure),
         )
         return self._ended(ending, reason, relaxed)
 
@@ -214,7 +199,7 @@ class StepwiseRelaxation:
     def _walk(self, optimizer: Optimizer, offset: float) -> Steps[tuple[Ending, str | None]]:
         """Follow ASE's ``irun``, but receive the calculator of each step from the caller."""
         atoms, curve = self.atoms, self.curve
-        optimizer.fmax = self.settings.fmax
+        optimizer.fmax = self.work.settings.fmax
         while True:
             outcome = yield
             if isinstance(outcome, Exception):
@@ -239,7 +224,7 @@ class StepwiseRelaxation:
                 break
             if step > 0 and (reason := self._reason_to_stop()) is not None:
                 return Ending.STOPPED, reason
-            if step >= self.settings.max_steps:
+            if step >= self.work.settings.max_steps:
                 break
             optimizer.step()
             optimizer.nsteps += 1
@@ -251,12 +236,12 @@ class StepwiseRelaxation:
 
     def _reason_to_stop(self) -> str | None:
         """Return a reason to stop; an audited relaxation records the step and continues."""
-        if self.stop is None or self.would_stop_at is not None:
+        if self.work.stop is None or self.would_stop_at is not None:
             return None
-        reason = self.stop(self.curve)
+        reason = self.work.stop(self.curve)
         if reason is not None:
             self.would_stop_at = len(self.curve.energies) - 1
-        return None if self.is_audited else reason
+        return None if self.work.audited else reason
 
 
 def _check_finite(*values: ArrayLike) -> None:

@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "prescreen_settings": ["PrescreenSettings"],
         "screening": ["Prescreen", "select"],
-        "stopping": ["StoppingRule", "calibrate"],
+        "stopping": ["StoppingRule"],
     },
 )
