@@ -14,7 +14,7 @@ from flows.composition import CompositionMaker
 from flows.energy import PotentialEnergyMaker
 from flows.engines.atomate2_settings import load_settings
 from flows.naming import name_by_content
-from flows.prescreen import PrescreenMaker, level_of_potential
+from flows.prescreen import PrescreenMaker
 from flows.references import ReferencesMaker
 from flows.routing import label, route
 from flows.sample import SampleMaker
@@ -197,7 +197,7 @@ class CampaignMaker(Maker):
         energy_maker = self.composition_maker.candidate_maker.energy_maker
         makers = {"references": ReferencesMaker(energy_maker=energy_maker)}
         for name, potential in self._potentials.items():
-            if potential and level_of_potential(potential) != energy_maker.level_of_theory:
+            if potential and potential.level_of_theory != energy_maker.level_of_theory:
                 makers[name] = ReferencesMaker(
                     name=f"references {potential.name}",
                     energy_maker=PotentialEnergyMaker(potential=potential),

@@ -9,7 +9,7 @@ from jobflow import Flow, Maker, OutputReference
 from pymatgen.core import Composition
 
 from flows.candidate import CandidateMaker
-from flows.prescreen import PrescreenMaker, SelectMaker, level_of_potential
+from flows.prescreen import PrescreenMaker, SelectMaker
 from flows.sample import SampleMaker
 from gan_htvs.core.errors import UserError
 from gan_htvs.thermodynamics.hull import ReferenceSet
@@ -141,7 +141,7 @@ class CompositionMaker(Maker):
             references.fractions([Composition(composition)])
         level = self.candidate_maker.energy_maker.level_of_theory
         if self.prescreen_maker is not None and prescreen_references is None:
-            own = level_of_potential(self.prescreen_maker.potential)
+            own = self.prescreen_maker.potential.level_of_theory
             if own != level:
                 raise UserError(
                     f"CompositionMaker: candidates have the level of theory {level}, the prescreen "

@@ -18,7 +18,6 @@ from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import available_cores
 from gan_htvs.core.stages import Step
-from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import Work, relax
@@ -178,7 +177,7 @@ class PotentialEnergyMaker(EnergyMaker):
     @property
     def level_of_theory(self) -> str:
         """Label of the energies; energies of different labels are never compared."""
-        return level_of_theory(self.potential.name, self.potential.arguments).label
+        return self.potential.level_of_theory
 
     def make(self, structure: Structure) -> Job:
         """Make the job of one structure; see :meth:`EnergyMaker.make`."""

@@ -16,7 +16,6 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import available_cores
 from gan_htvs.core.stages import Step
-from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import RelaxationCache
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.prescreen.prescreen_settings import CONFIRMATION_STEPS, Device
@@ -109,9 +108,9 @@ class PrescreenMaker(Maker):
             raise UserError(
                 "prescreen: confirm and confirming_references belong together; give both, or none."
             )
-        check_references(references, level_of_potential(self.potential), compositions)
+        check_references(references, self.potential.level_of_theory, compositions)
         if self.confirm is not None:
-            check_references(confirming_references, level_of_potential(self.confirm), compositions)
+            check_references(confirming_references, self.confirm.level_of_theory, compositions)
         screen_job = self.screen(structures, references, confirming_references)
         return mark(screen_job, Step.PRESCREEN, "potential", self.name)
 
@@ -139,11 +138,6 @@ class PrescreenMaker(Maker):
         name = content_hash("batch", self.potential, self.confirm, *structures)
         cache = RelaxationCache(scratch_file(f"relaxations-{name}.jsonl"))
         return rules.run(proposals, cache, n_processes=available_cores())
-
-
-def level_of_potential(potential: PotentialSettings) -> str:
-    """Return the label of the energies of a potential."""
-    return level_of_theory(potential.name, potential.arguments).label
 
 
 @dataclass

@@ -122,7 +122,7 @@ def relax_dataset(
     kept = RelaxedStructures(
         skipped=deepcopy(source.skipped),
         labels_are_files=False,
-        level_of_theory=relaxations.level_of_theory,
+        level_of_theory=relaxations.settings.level_of_theory,
     )
     structures, labels, step = source.structures, source.labels, "relax"
     for number in range(1, ROUNDS + 2):

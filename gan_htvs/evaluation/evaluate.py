@@ -204,7 +204,7 @@ def evaluate(
     return Evaluation(
         proposer=proposer.name,
         chemsys=system.chemsys,
-        level_of_theory=relaxations.level_of_theory,
+        level_of_theory=relaxations.settings.level_of_theory,
         seed=seed,
         n_samples=n_samples,
         n_relaxed=n_relaxed,

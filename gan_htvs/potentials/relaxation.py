@@ -19,7 +19,6 @@ from gan_htvs.core.processes import run_in_processes
 from gan_htvs.potentials.batched_relaxation import is_batched, relax_batched
 from gan_htvs.potentials.batches import batches_of
 from gan_htvs.potentials.calculators import module_of
-from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxer import Work, relax
 from gan_htvs.thermodynamics.references import reference_set
 
@@ -199,11 +198,6 @@ class Relaxations:
         journal = workdir / campaign.name / "relaxations.jsonl"
         return cls(campaign.engines.potential, journal=journal, n_processes=n_processes)
 
-    @property
-    def level_of_theory(self) -> str:
-        """Label of the energies."""
-        return level_of_theory(self.settings.name, self.settings.arguments).label
-
     def relax(
         self, structures: Sequence[Structure], *, on_progress: Progress | None = None
     ) -> list[RelaxedStructure | None]:
@@ -245,7 +239,7 @@ class Relaxations:
             phase.name: result.relaxed or str(result.reason)
             for phase, result in zip(free, results, strict=True)
         }
-        return reference_set(phases, outcomes, self.level_of_theory)
+        return reference_set(phases, outcomes, self.settings.level_of_theory)
 
     def _relax(
         self,

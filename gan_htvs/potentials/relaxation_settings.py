@@ -44,6 +44,13 @@ class PotentialSettings(Settings):
         return self
 
     @property
+    def level_of_theory(self) -> str:
+        """Label of the energies."""
+        from gan_htvs.potentials.corrections import level_of_theory  # noqa: PLC0415 - slow
+
+        return level_of_theory(self.name, self.arguments).label
+
+    @property
     def for_references(self) -> Self:
         """Settings with a larger limit on steps, for reference phases.
 

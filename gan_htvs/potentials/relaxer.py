@@ -20,7 +20,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from gan_htvs.core.candidate import Curve, Ending, RelaxationResult, RelaxedStructure, volume_change
 from gan_htvs.core.errors import CalculationError
 from gan_htvs.potentials.calculators import calculator_of
-from gan_htvs.potentials.corrections import energy_correction, level_of_theory
+from gan_htvs.potentials.corrections import energy_correction
 from gan_htvs.potentials.springs import spring_hessian
 from gan_htvs.structures.validity import check_geometry, unphysical_change
 
@@ -175,7 +175,7 @@ class StepwiseRelaxation:
             structure=structure,
             energy_per_atom=energy_per_atom + correction,
             correction_per_atom=correction,
-            level_of_theory=level_of_theory(settings.name, settings.arguments).label,
+            level_of_theory=settings.level_of_theory,
             converged=ending is Ending.CONVERGED,
             magmoms=magmoms,
             n_steps=optimizer.nsteps,

@@ -21,7 +21,6 @@ from gan_htvs.core.candidate import (
 )
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import ScreeningStep, Stage
-from gan_htvs.potentials.corrections import level_of_theory
 from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
 from gan_htvs.potentials.relaxer import Work
 from gan_htvs.prescreen.agreement import Agreement
@@ -82,9 +81,9 @@ class Prescreen:
     quantile: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.references.check_level(_level(self.relaxing))
+        self.references.check_level(self.relaxing.level_of_theory)
         if self.confirming is not None and self.confirming_references is not None:
-            self.confirming_references.check_level(_level(self.confirming))
+            self.confirming_references.check_level(self.confirming.level_of_theory)
         if self.recall < 1:
             optimizer, fmax = self.relaxing.optimizer, self.relaxing.fmax
             rule = shipped_rule(self.references.level_of_theory, optimizer, fmax)
@@ -142,10 +141,6 @@ class Prescreen:
         The proposals with their verdicts and relaxations, in the same order.
         """
         return _Batch(self, proposals, cache or RelaxationCache(), n_processes, on_progress).run()
-
-
-def _level(settings: PotentialSettings) -> str:
-    return level_of_theory(settings.name, settings.arguments).label
 
 
 @dataclass
