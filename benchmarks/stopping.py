@@ -18,19 +18,16 @@ from calibration import Trace, calibrate
 from matplotlib.figure import Figure
 from samples import Sampled, samples
 
-from gan_htvs.core.candidate import RelaxationResult
-from gan_htvs.core.document import decode, encode
-from gan_htvs.core.hashing import content_hash
-from gan_htvs.core.processes import run_in_processes
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.core.statistics import Share
-from gan_htvs.potentials.relaxation import Relaxations
+from gan_htvs.potentials.relaxation import RelaxationCache, Relaxations, relax_many
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
-from gan_htvs.potentials.relaxer import relax
+from gan_htvs.potentials.relaxer import Work
 from gan_htvs.structures.symmetry import symmetrize
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
+    from gan_htvs.core.candidate import RelaxationResult
     from gan_htvs.prescreen.stopping import StoppingRule
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
@@ -99,25 +96,14 @@ def relax_all(
     sampled: list[Sampled], settings: PotentialSettings, journal: Path, n_processes: int
 ) -> list[tuple[Sampled, RelaxationResult]]:
     """Relax all structures completely, except those in the journal."""
-    results: dict[str, RelaxationResult] = {}
-    if journal.exists():
-        for line in journal.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            results[entry["key"]] = RelaxationResult.model_validate(decode(entry["relaxation"]))
-    work = {}
-    keys = []
-    for sample in sampled:
-        start = symmetrize(sample.declashed, SYMMETRY_TOLERANCE)
-        keys.append(content_hash(start, settings))
-        if keys[-1] not in results:
-            work[keys[-1]] = (start, settings)
-    with journal.open("a", encoding="utf-8") as file:
-        for key, relaxation in run_in_processes(relax, work, n_processes):
-            results[key] = relaxation
-            file.write(json.dumps({"key": key, "relaxation": encode(relaxation)}) + "\n")
-            file.flush()
-            print(f"\r{len(results)} relaxed", end="", flush=True)
-    return [(sample, results[key]) for sample, key in zip(sampled, keys, strict=True)]
+    starts = [symmetrize(sample.declashed, SYMMETRY_TOLERANCE) for sample in sampled]
+    results = relax_many(
+        {str(number): Work(start, settings) for number, start in enumerate(starts)},
+        RelaxationCache(journal),
+        n_processes=n_processes,
+        on_progress=lambda done, total: print(f"\r{done} of {total} relaxed", end="", flush=True),
+    )
+    return list(zip(sampled, results.values(), strict=True))
 
 
 def relax_references(settings: PotentialSettings, folder: Path, n_processes: int) -> ReferenceSet:

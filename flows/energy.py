@@ -18,7 +18,7 @@ from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.processes import available_cores
 from gan_htvs.core.stages import Step
-from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
+from gan_htvs.potentials.relaxation import RelaxationCache, relax_many
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import Work, relax
 from gan_htvs.structures.validity import check_cell
@@ -210,10 +210,7 @@ class PotentialEnergyMaker(EnergyMaker):
         results = relax_many(work, cache, n_processes=available_cores())
         return {name: self._result(name, result) for name, result in results.items()}
 
-    def _result(
-        self, step: str, result: RelaxationResult | None
-    ) -> RelaxedStructure | CalculationFailure:
-        if result is not None and result.relaxed is not None and result.relaxed.converged:
+    def _result(self, step: str, result: RelaxationResult) -> RelaxedStructure | CalculationFailure:
+        if result.relaxed is not None and result.relaxed.converged:
             return result.relaxed
-        reason = result.reason if result else WORKER_KILLED
-        return failure_of_job(step, reason or "not converged")
+        return failure_of_job(step, result.reason or "not converged")

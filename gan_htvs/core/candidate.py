@@ -94,6 +94,7 @@ class Ending(StrEnum):
     UNSOUND = "unsound geometry"
     STOPPED = "stopped"
     RAISED = "the potential raised"
+    KILLED = "killed"
 
 
 class Curve(Document):

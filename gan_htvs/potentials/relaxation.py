@@ -10,7 +10,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
-from gan_htvs.core.candidate import RelaxationResult
+from gan_htvs.core.candidate import Ending, RelaxationResult
 from gan_htvs.core.document import decode, encode
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import open_locked, report_write_errors
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-WORKER_KILLED = "its worker process was killed twice; is the node out of memory?"
-"""Reason of a failure without a result."""
+KILLED = RelaxationResult(
+    ending=Ending.KILLED, reason="its worker process was killed twice; is the node out of memory?"
+)
 
 
 class RelaxationCache:
@@ -110,7 +111,7 @@ def relax_many(
     n_processes: int | None = None,
     preload: Sequence[str] = (),
     on_progress: Progress | None = None,
-) -> dict[str, RelaxationResult | None]:
+) -> dict[str, RelaxationResult]:
     """Relax structures with one potential; cached results are not computed again.
 
     Parameters
@@ -131,7 +132,7 @@ def relax_many(
 
     Returns
     -------
-    Results by name; None if a process was killed twice while it relaxed the structure.
+    Results by name; :data:`KILLED` if a process was killed twice while it relaxed the structure.
     """
     keys = {name: key_of(piece) for name, piece in work.items()}
     missing = {key: work[name] for name, key in keys.items() if cache.get(key) is None}
@@ -148,7 +149,7 @@ def relax_many(
         done += 1
         if on_progress:
             on_progress(done, total)
-    return {name: results.get(key) or cache.get(key) for name, key in keys.items()}
+    return {name: results.get(key) or cache.get(key) or KILLED for name, key in keys.items()}
 
 
 def key_of(piece: Work) -> str:
@@ -257,9 +258,9 @@ class Relaxations:
             self.cache.hold()
         n_processes = self.n_processes if self.n_processes > 1 else None
         results = relax_many(work, self.cache, n_processes=n_processes, on_progress=on_progress)
-        if None in results.values():
+        if KILLED in results.values():
             raise UserError(
                 "relaxation: a worker process was killed; is the node out of memory? Run the same "
                 "command again, with fewer --workers if necessary; it resumes."
             )
-        return [result for result in results.values() if result is not None]
+        return list(results.values())

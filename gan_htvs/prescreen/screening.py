@@ -21,7 +21,7 @@ from gan_htvs.core.candidate import (
 )
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import ScreeningStep, Stage
-from gan_htvs.potentials.relaxation import WORKER_KILLED, RelaxationCache, relax_many
+from gan_htvs.potentials.relaxation import RelaxationCache, relax_many
 from gan_htvs.potentials.relaxer import Work
 from gan_htvs.prescreen.agreement import Agreement
 from gan_htvs.prescreen.stopping import shipped_rule
@@ -302,7 +302,7 @@ class _Batch:
 
     def _relax(self, work: Mapping[str, Work]) -> dict[str, RelaxationResult]:
         potentials = (self.rules.relaxing, self.rules.confirming)
-        results = relax_many(
+        return relax_many(
             work,
             self.cache,
             device=self.rules.device,
@@ -310,8 +310,6 @@ class _Batch:
             preload=[potential.name for potential in potentials if potential is not None],
             on_progress=self.on_progress,
         )
-        killed = RelaxationResult(ending=Ending.RAISED, reason=WORKER_KILLED)
-        return {name: result or killed for name, result in results.items()}
 
 
 def _flaw(relaxation: RelaxationResult) -> tuple[ScreeningStep, str] | None:
