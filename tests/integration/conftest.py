@@ -14,7 +14,9 @@ import psutil
 import pytest
 import yaml
 from pymongo import MongoClient
+from typer.testing import CliRunner
 
+from launchers.cli.main import app
 from tests.integration.slurm import Slurm, SlurmUnavailableError
 
 TIMEOUT = 900
@@ -87,8 +89,13 @@ class Site:
             check=False,
         )
 
+    def invoke(self, *arguments):
+        """Run a command in this process, which saves the import of all packages."""
+        with contextlib.chdir(self.directory):
+            return CliRunner().invoke(app, [*arguments, "-l", str(self.launchpad_file)])
+
     def candidates(self, *options):
-        return json.loads(self.call("candidates", "--format", "json", *options).stdout)
+        return json.loads(self.invoke("candidates", "--format", "json", *options).stdout)
 
     def database(self):
         return MongoClient("127.0.0.1", self.settings["port"], serverSelectionTimeoutMS=2000)[

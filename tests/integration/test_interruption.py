@@ -51,7 +51,7 @@ def test_interrupted_run_resumes_without_lost_or_repeated_jobs(site):
     kill_database(site)
 
     candidates = finish(site)
-    assert "up to date" in site.call("build").stdout
+    assert "up to date" in site.invoke("build").stdout
     assert site.candidates("--references") == candidates
 
     site.configure({"sampling": SMALL_CAMPAIGN["sampling"] | {"structures_per_composition": 4}})
@@ -64,12 +64,12 @@ def test_interrupted_run_resumes_without_lost_or_repeated_jobs(site):
 
 def check_archive(site):
     """Write an archive, delete the database and read the archive: all documents are restored."""
-    assert site.call("archive", "write", "--output", "mg-o.zip").returncode == 0
+    assert site.invoke("archive", "write", "--output", "mg-o.zip").exit_code == 0
     before = documents(site)
     with open_databases(site.launchpad_file) as databases, databases.client() as client:
         client.drop_database(site.settings["name"])
-    read = site.call("archive", "read", "mg-o.zip")
-    assert read.returncode == 0, read.stderr
+    read = site.invoke("archive", "read", "mg-o.zip")
+    assert read.exit_code == 0, read.stderr
     assert documents(site) == before
 
 
@@ -91,7 +91,7 @@ def documents(site):
 
 def interrupt(site):
     """Press Ctrl-C."""
-    run = site.start()
+    run = site.start(workers=1)
     site.wait_for_outputs(run, 3)
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate(timeout=60)
@@ -118,7 +118,7 @@ def kill_run(site):
 
 def kill_database(site):
     """Kill the database: the run ends with a user error."""
-    run = site.start()
+    run = site.start(workers=1)
     site.wait_for_outputs(run, 8)
     before = outputs_by_uuid(site)
     kill_server(site.directory / "database")

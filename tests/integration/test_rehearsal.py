@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from gan_htvs.thermodynamics.references import reference_phases, write_phases
+from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
-
-TIMEOUT = 900
 
 LAUNCHPAD = "gan_htvs_data/rehearsal/mg-o/my_launchpad.yaml"
 
@@ -49,21 +46,11 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def call(folder):
-    environment = os.environ | {"GAN_HTVS_SCRATCH": str(folder / "scratch")}
-
-    def invoke(*arguments, **variables):
-        return subprocess.run(
-            [sys.executable, "-m", "launchers.cli.main", *arguments],
-            cwd=folder,
-            env=environment | variables,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-
-    return invoke
+def call(folder, monkeypatch):
+    """Run a command in this process; VASP and the workers run in others."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("GAN_HTVS_SCRATCH", str(folder / "scratch"))
+    return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
 @pytest.fixture
@@ -71,7 +58,7 @@ def rehearse(call):
     def invoke(n_structures, *options):
         arguments = ("campaign.yaml", "--structures", str(n_structures), "--workers", "1")
         result = call("rehearse", *arguments, *options)
-        assert result.returncode == 0, result.stderr
+        assert result.exit_code == 0, result.stderr
         return result.stdout
 
     return invoke
