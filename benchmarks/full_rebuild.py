@@ -110,7 +110,7 @@ def fill(outputs: Collection[dict[str, Any]], n: int) -> None:
     for first in range(0, n, BATCH):
         verdicts = [*verdicts_of(first, min(first + BATCH, n))]
         proposals = [
-            Proposal(candidate_id=v.candidate_id, structure=v.generated_structure, origin=v.origin)
+            Proposal(candidate_id=v.candidate_id, structure=v.structure, origin=v.origin)
             for v in verdicts
         ]
         jobs = [job(f"propose {first}", Step.PROPOSE, {"proposals": proposals})]
@@ -147,7 +147,7 @@ def verdicts_of(first: int, end: int) -> Iterator[Verdict]:
         yield Verdict(
             candidate_id=f"{i:016x}",
             origin=Origin(proposer=ProposerName.RANDOM, requested_composition=formula, index=i),
-            generated_structure=structure,
+            structure=structure,
             relaxed=RelaxedStructure(
                 structure=structure,
                 energy_per_atom=hull_energy + above_hull,
