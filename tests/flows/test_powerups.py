@@ -124,7 +124,7 @@ def test_update_maker_kwargs_reaches_candidates_of_a_selection():
             stability_maker=StabilityMaker(band_gap_maker=None),
         ),
     )
-    select_job = maker.select_maker.make([screen_job.output])
+    select_job = maker.select_maker.make([screen_job.output.proposals])
     evaluate_job = maker.candidate_maker.make_all(select_job.output, references.output)
     jobs = [references, screen_job, select_job, evaluate_job]
     flow = Flow(jobs, output=evaluate_job.output)
