@@ -12,8 +12,9 @@ demo: $(READY)
 	$(BIN)/gan-htvs demo
 	$(BIN)/gan-htvs candidates --campaign mg-mn-o-demo
 
+# Two processes more than cores, because tests also wait for servers and batch systems.
 test: lint
-	$(BIN)/python -m pytest -n auto --durations=10
+	$(BIN)/python -m pytest -n $(shell expr $$(nproc) + 2) --durations=10
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -100,6 +100,6 @@ def test_vasp_flow(run, tmp_path):
     assert "168 jobs" in run("vasp_flow.py")
     composition = (tmp_path / "composition.mmd").read_text()
     assert composition.startswith("flowchart TD")
-    assert composition.count("(prescreen) -->|output|") == 3
+    assert composition.count("(prescreen) -->|proposals|") == 3
     candidate = (tmp_path / "candidate.mmd").read_text()
     assert "(AFM relax 2 MnO) -->|output|" in candidate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ class FixedProposer:
 class FixedRelaxations:
     """Return the given results in order."""
 
-    level_of_theory = LEVEL
+    settings = SimpleNamespace(level_of_theory=LEVEL)
 
     def __init__(self, results):
         self.results = results
