@@ -44,6 +44,7 @@ from pymatgen.core import Lattice, Structure
 
 from flows.campaign import compositions_of
 from flows.proposals import as_proposal
+from gan_htvs.campaign.compositions import CompositionSettings
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.stages import ProposerName
@@ -170,9 +171,14 @@ def campaign_of(n_compositions: int, n_structures: int) -> Campaign:
     template = resources.files("launchers.cli") / "templates" / "mg-mn-o.yaml"
     campaign = Campaign.model_validate(yaml.safe_load(template.read_text()))
     smallest = sorted(campaign.target_counts, key=lambda counts: (sum(counts), counts))
-    formulas = [campaign.chemical_system.formula(counts) for counts in smallest[:n_compositions]]
+    cells = [
+        CompositionSettings(
+            formula=campaign.chemical_system.formula(counts), atoms_per_cell=(sum(counts),)
+        )
+        for counts in smallest[:n_compositions]
+    ]
     sampling = campaign.sampling.model_copy(update={"structures_per_composition": n_structures})
-    changes = {"compositions": formulas, "sampling": sampling, "prescreen": None}
+    changes = {"compositions": tuple(cells), "sampling": sampling, "prescreen": None}
     return campaign.model_copy(update=changes)
 
 

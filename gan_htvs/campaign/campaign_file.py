@@ -195,17 +195,23 @@ def _problem(model: type[BaseModel], error: ValidationError) -> str:
         fix = f"perhaps {close[0]!r}" if close else f"valid keys are {', '.join(known)}"
         return f"unknown key {location!r}; {fix}"
     message = first_problem(error)
-    if problem["type"] not in ("missing", "value_error") and not isinstance(problem["input"], dict):
-        message += f", not {'null' if problem['input'] is None else repr(problem['input'])}"
-    return message
+    if problem["type"] in ("missing", "value_error") or isinstance(problem["input"], dict):
+        return message
+    value = "null" if problem["input"] is None else repr(problem["input"])
+    return (
+        f"{message} (it is read as {value})"
+        if problem["type"] == "string_type"
+        else (f"{message}, not {value}")
+    )
 
 
 def _fields_at(model: type[BaseModel], path: list[int | str]) -> list[str]:
-    """List the keys of the section at ``path``."""
+    """List the keys of the section at ``path``; integers are positions in lists."""
     for part in path:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *get_args(annotation)]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            options = [annotation, *get_args(annotation)]
+            model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
     return list(model.model_fields)
 
 

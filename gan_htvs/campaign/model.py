@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from gan_htvs.campaign.compositions import CompositionSettings
 from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.campaign.routing import RoutingSettings
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts
@@ -233,11 +235,15 @@ class Campaign(Settings):
     oxidation_states: dict[str, OxidationRange] = Field(
         description="lowest and highest average oxidation state of each element"
     )
-    compositions: tuple[str, ...] = Field(
-        (), description="cell formulas, not reduced; empty: all charge-balanced compositions"
+    compositions: tuple[CompositionSettings, ...] = Field(
+        (),
+        description="formulas; a reduced one (LiMn2O4) is searched in all cells within the caps "
+        "and `max_atoms`, another one (Li2Mn4O8) in that cell; {formula: LiMn2O4, atoms_per_cell: "
+        "[7, 14]} chooses cells; empty: all charge-balanced cells",
     )
     max_atoms: PositiveInt | None = Field(
-        None, description="largest number of atoms per cell of enumerated compositions"
+        None,
+        description="largest number of atoms per cell, except in cells that `compositions` names",
     )
     dataset: DatasetSettings = DatasetSettings()
     generator: GeneratorSettings = GeneratorSettings()
@@ -276,9 +282,10 @@ class Campaign(Settings):
         for symbol, (low, high) in self.oxidation_states.items():
             if low > high:
                 raise ValueError(f"oxidation_states.{symbol}: {low:g} must not be above {high:g}")
-        for formula in self.compositions:
+        for composition in self.compositions:
+            formula = composition.formula
             try:
-                counts = system.counts(formula)
+                counts, *_ = composition.cells(system, self.max_atoms)
             except ValueError as error:
                 raise ValueError(f"compositions: {formula!r} is impossible: {error}") from error
             if not system.is_charge_balanced(counts, self.oxidation_states):
@@ -334,7 +341,8 @@ class Campaign(Settings):
         if not self.sampling.proposers:
             return ()
         if self.compositions:
-            return tuple(dict.fromkeys(system.counts(formula) for formula in self.compositions))
+            cells = (c.cells(system, self.max_atoms) for c in self.compositions)
+            return tuple(dict.fromkeys(chain.from_iterable(cells)))
         return tuple(system.compositions(self.oxidation_states, self.max_atoms))
 
     @property

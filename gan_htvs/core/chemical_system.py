@@ -114,9 +114,20 @@ class ChemicalSystem(Settings):
             if amount != int(amount):
                 raise ValueError(f"{formula} has a fractional number of {symbol} atoms")
             if not 1 <= amount <= cap:
-                raise ValueError(f"{formula} has {amount:g} {symbol}, but must have 1 to {cap}")
+                raise ValueError(
+                    f"{formula} has {amount:g} {symbol}, but must have 1 to {cap} "
+                    f"(chemical_system.caps.{symbol})"
+                )
             counts.append(int(amount))
         return tuple(counts)
+
+    def multiples(self, counts: Counts, max_atoms: int | None = None) -> Iterator[Counts]:
+        """Yield ``counts`` and its multiples within the caps and ``max_atoms``, smallest first."""
+        n_units = min(cap // n for cap, n in zip(self.max_counts, counts, strict=True))
+        if max_atoms is not None:
+            n_units = min(n_units, max_atoms // sum(counts))
+        for factor in range(1, n_units + 1):
+            yield tuple(factor * n for n in counts)
 
     def compositions(
         self, oxidation_states: OxidationRanges, max_atoms: int | None = None

@@ -25,7 +25,7 @@ _MESSAGES = {
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
     "path_type": "must be a path",
-    "string_type": "must be text; quote a number, date or truth value",
+    "string_type": "must be text; quote a number, date or truth value, as in '12' or 'No'",
     "too_long": "must have no more than {max_length} items",
     "too_short": "must have {min_length} or more items",
     "tuple_type": "must be a list",
@@ -34,6 +34,9 @@ _MESSAGES = {
 
 _NUMBER_TYPES = {"float", "int"}
 """Parts that pydantic adds to the location of fields that accept both."""
+
+_KEY = "[key]"
+"""Last part of the location of a problem with a key of a mapping."""
 
 
 class Settings(BaseModel):
@@ -58,10 +61,12 @@ def first_error(error: ValidationError) -> ErrorDetails:
 def first_problem(error: ValidationError) -> str:
     """Format the first problem of a validation as 'field: what is wrong'."""
     problem = first_error(error)
-    field = ".".join(str(part) for part in problem["loc"] if part not in _NUMBER_TYPES)
+    parts = [str(part) for part in problem["loc"] if part not in _NUMBER_TYPES]
+    of_key = parts[-1:] == [_KEY]
+    field = ".".join(parts[:-2] if of_key else parts)
     if problem["type"] == "missing":
         return f"{field} is required"
-    message = _message(problem)
+    message = ("a key " if of_key else "") + _message(problem)
     return f"{field}: {message}" if field else message
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from gan_htvs.campaign.compositions import describe_cells
 from gan_htvs.core.stages import CALCULATIONS, Step
 from gan_htvs.dataset.skipped import format_reasons
 from gan_htvs.prescreen.summary import summarize
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def print_heading(campaign: Campaign) -> None:
-    """Print name, chemical system, compositions and proposers of a campaign."""
+    """Print name, chemical system, compositions, proposers and searched cells of a campaign."""
     compositions = campaign.target_counts
     sampling = campaign.sampling
     n_structures = len(compositions) * sampling.structures_per_composition
@@ -40,6 +41,13 @@ def print_heading(campaign: Campaign) -> None:
         f"{len(compositions)} compositions, {n_structures} structures "
         f"from {'each of ' if len(sampling.proposers) > 1 else ''}{', '.join(sampling.proposers)}"
     )
+    print_cells(campaign)
+
+
+def print_cells(campaign: Campaign) -> None:
+    """Print which cells a campaign searches, unless it samples no structures."""
+    if cells := campaign.target_counts:
+        out.print(f"Cells searched: {describe_cells(campaign.chemical_system, cells)}")
 
 
 def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> bool:

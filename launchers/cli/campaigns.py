@@ -140,7 +140,8 @@ def submit(
 
 
 @cli.command(
-    "rehearse campaign.yaml --compositions MgMn2O4 --fail killed=0.1 zbrent=0.2", cls=SeveralValues
+    "rehearse campaign.yaml --compositions MgMn2O4 --atoms-per-cell 7 --fail killed=0.1",
+    cls=SeveralValues,
 )
 def rehearse(
     campaign_file: cli.CampaignFile,
@@ -148,6 +149,7 @@ def rehearse(
         int, typer.Option(min=1, help="Structures per composition and proposer.")
     ] = 2,
     compositions: cli.Compositions = None,
+    atoms_per_cell: cli.AtomsPerCell = None,
     fail: Annotated[
         Words, several("Fraction of the calculations that fail, by failure mode.", "MODE=SHARE")
     ] = None,
@@ -170,7 +172,9 @@ def rehearse(
     from launchers.rehearsal.failure_modes import parse_shares
     from launchers.rehearsal.small_campaign import own_launchpad, potcars_of, rehearsal_of
 
-    rehearsal = rehearsal_of(campaign, structures, compositions or ())
+    rehearsal = rehearsal_of(
+        campaign, structures, cli.chosen_compositions(compositions, atoms_per_cell)
+    )
     _reason_against_vasp(rehearsal)
     folder = workdir / campaign.name
     launchpad = own_launchpad(folder)

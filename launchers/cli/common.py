@@ -22,6 +22,7 @@ from launchers.console import output as console
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from gan_htvs.campaign.compositions import CompositionSettings
     from gan_htvs.campaign.model import Campaign
     from launchers.launchpad.database import Databases
     from launchers.monitor.findings import Finding
@@ -116,7 +117,20 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and chan
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings as failures.")]
 Compositions = Annotated[
-    Words, several("Cell formulas; default: compositions of the campaign.", "FORMULA")
+    Words,
+    several(
+        "Formulas, reduced (MgMn2O4: all cells within the caps) or of one cell (Mg2Mn4O8); "
+        "default: compositions of the campaign.",
+        "FORMULA",
+    ),
+]
+AtomsPerCell = Annotated[
+    list[int] | None,
+    typer.Option(
+        min=1,
+        metavar="N ...",
+        help="Atoms per cell, multiples of the atoms in every formula of --compositions.",
+    ),
 ]
 LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")
 N_CORES = len(os.sched_getaffinity(0))
@@ -135,6 +149,27 @@ def read_campaign(campaign_file: Path) -> Campaign:
     from gan_htvs.campaign import campaign_file as files
 
     return files.read_campaign(campaign_file)
+
+
+def chosen_compositions(
+    formulas: Sequence[str] | None, atoms_per_cell: Sequence[int] | None
+) -> list[CompositionSettings]:
+    """Return the compositions of ``--compositions`` and ``--atoms-per-cell``.
+
+    Raises
+    ------
+    UserError
+        If numbers of atoms have no formula.
+    """
+    from gan_htvs.campaign import compositions
+
+    if atoms_per_cell and not formulas:
+        raise UserError("--atoms-per-cell: add the formulas, such as --compositions MgMn2O4.")
+    sizes = tuple(atoms_per_cell or ())
+    return [
+        compositions.CompositionSettings(formula=formula, atoms_per_cell=sizes)
+        for formula in formulas or ()
+    ]
 
 
 def conclude(findings: Sequence[Finding], *, as_json: bool, strict: bool) -> None:

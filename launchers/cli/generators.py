@@ -76,6 +76,7 @@ def evaluate(
         Words, several("Baseline proposers: random, symmetric, substitution.", "NAME")
     ] = None,
     compositions: cli.Compositions = None,
+    atoms_per_cell: cli.AtomsPerCell = None,
     samples: Annotated[int, typer.Option(min=1, help="Structures per composition.")] = 100,
     relax: Annotated[
         int, typer.Option(min=0, help="Structures per composition to relax; 0: no energies.")
@@ -118,7 +119,7 @@ def evaluate(
             checkpoint,
             campaign,
             against=against or (),
-            compositions=compositions or (),
+            compositions=cli.chosen_compositions(compositions, atoms_per_cell),
             settings=EvaluationSettings(n_samples=samples, n_relaxed=relax, seed=seed),
             n_workers=workers,
             workdir=workdir,

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gan_htvs.campaign.routing import Category
+from launchers.cli.campaign_summary import print_cells
 from launchers.console.output import Grid, WorkProgress, grid_table, out
 from launchers.console.quantities import counted
 from launchers.launchpad.feeder import Feeder
@@ -79,6 +80,7 @@ def print_plan(
         As in :func:`launchers.queue.submission.submit_campaign`.
     """
     check_changes(campaign, databases, extend=extend)
+    print_cells(campaign)
     backlog = Feeder(campaign, databases).backlog()
     out.print(
         f"{campaign.name}: {counted(backlog.ready, 'workflow')} would be queued now, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from itertools import islice, product
+from math import gcd
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ SHIPPED_SYSTEM = "Mg-Mn-O"
 MAX_CATIONS, MAX_ANIONS = 8, 12
 """Maximum number of atoms of each element in the cell, as in the Mg-Mn-O campaign."""
 
-N_COMPOSITIONS = 3
+N_CELLS = 3
 
 FETCHED_REFERENCES = """
 # The reference phases of the package do not cover $chemsys. The first run fetches them from the
@@ -64,19 +65,23 @@ def starting_campaign(chemsys: str) -> str:
     system = ChemicalSystem(
         caps={s: MAX_ANIONS if max(states[s], default=0) < 0 else MAX_CATIONS for s in symbols}
     )
-    compositions = _smallest_compositions(system, states)
-    if not compositions:
+    cells = _smallest_cells(system, states)
+    if not cells:
         raise UserError(
             f"--system {chemsys}: no composition with common oxidation states is charge-balanced; "
             "write a campaign.yaml with other oxidation_states by hand."
         )
+    formulas = [counts for counts in cells if gcd(*counts) == 1]
     template = Template((templates / "system.yaml").read_text(encoding="utf-8"))
     return template.substitute(
         chemsys=chemsys,
         name="-".join(symbols).lower(),
         caps=_in_one_line(system.caps),
         oxidation_states=_in_one_line({name: [min(s), max(s)] for name, s in states.items()}),
-        compositions=_in_one_line([system.formula(counts) for counts in compositions]),
+        compositions=_in_one_line([system.formula(counts) for counts in formulas]),
+        first=system.formula(cells[0]),
+        n_first=sum(cells[0]),
+        max_atoms=max(map(sum, cells)),
         references=_references(symbols, chemsys),
     )
 
@@ -92,13 +97,13 @@ def _common_states(symbol: str, symbols: list[str]) -> list[int]:
     return [state for state in Element(symbol).common_oxidation_states if sign * state > 0]
 
 
-def _smallest_compositions(system: ChemicalSystem, states: Mapping[str, list[int]]) -> list[Counts]:
+def _smallest_cells(system: ChemicalSystem, states: Mapping[str, list[int]]) -> list[Counts]:
     """Return the smallest cells that are neutral with one oxidation state for each element."""
     ranges = [range(1, cap + 1) for cap in system.max_counts]
     combinations = np.reshape(list(product(*states.values())), (-1, len(states))).T
     smallest_first = sorted(product(*ranges), key=sum)
     neutral = (counts for counts in smallest_first if not (counts @ combinations).all())
-    return list(islice(neutral, N_COMPOSITIONS))
+    return list(islice(neutral, N_CELLS))
 
 
 def _references(symbols: list[str], chemsys: str) -> str:

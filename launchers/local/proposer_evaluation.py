@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from gan_htvs.campaign.compositions import CompositionSettings
     from gan_htvs.evaluation.evaluate import EvaluationSettings
     from gan_htvs.evaluation.evaluation_documents import Report
 
@@ -33,7 +34,7 @@ def evaluate_checkpoint(
     campaign_file: Path,
     *,
     against: Sequence[str],
-    compositions: Sequence[str],
+    compositions: Sequence[CompositionSettings],
     settings: EvaluationSettings,
     n_workers: int,
     workdir: Path,
@@ -48,7 +49,7 @@ def evaluate_checkpoint(
     against
         Names of baselines.
     compositions
-        Cell formulas; empty: those of the campaign.
+        Compositions; empty: those of the campaign.
     settings
         Numbers of structures and seed; the other limits are those of the campaign.
     n_workers

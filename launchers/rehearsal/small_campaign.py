@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from gan_htvs.campaign.compositions import CompositionSettings
     from gan_htvs.campaign.model import Campaign
 
 POLLING_SECONDS = 0.2
@@ -26,7 +27,9 @@ FROZEN_SECONDS = 120
 """Time without output after which custodian ends the stand-in, s."""
 
 
-def rehearsal_of(campaign: Campaign, n_structures: int, compositions: Sequence[str]) -> Campaign:
+def rehearsal_of(
+    campaign: Campaign, n_structures: int, compositions: Sequence[CompositionSettings]
+) -> Campaign:
     """Return the small campaign that rehearses another one.
 
     It has no prescreen, so all structures reach VASP. It trains no generator; random structures
@@ -40,7 +43,7 @@ def rehearsal_of(campaign: Campaign, n_structures: int, compositions: Sequence[s
     n_structures
         Structures of each composition from each proposer.
     compositions
-        Cell formulas; empty: those of the campaign.
+        Compositions; empty: those of the campaign.
 
     Raises
     ------

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_htvs.campaign.compositions import describe_cells
 from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.potentials.calculators import SHIPPED
 from gan_htvs.thermodynamics.references import phases_of, uncovered_subsystems
@@ -114,6 +115,10 @@ def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
     yield Check("Materials Project", software.materials_project, needed(fetches))
     if campaign is not None:
         yield Check("reference phases", partial(reference_phases, campaign))
+        if cells := campaign.target_counts:
+            yield Check(
+                "cells searched", lambda: ok(describe_cells(campaign.chemical_system, cells))
+            )
 
 
 def reference_phases(campaign: Campaign) -> Finding:

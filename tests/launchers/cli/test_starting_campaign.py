@@ -25,7 +25,8 @@ def test_init_writes_a_campaign_of_the_system(tmp_path):
     assert campaign.name == "ca-mn-o"
     assert campaign.chemical_system.elements == ("Ca", "Mn", "O")
     assert campaign.oxidation_states == {"Ca": (2, 2), "Mn": (2, 7), "O": (-2, -2)}
-    assert campaign.compositions == ("CaMnO2", "CaMnO3", "CaMn2O3")
+    assert [c.formula for c in campaign.compositions] == ["CaMnO2", "CaMnO3", "CaMn2O3"]
+    assert [sum(counts) for counts in campaign.target_counts] == [4, 5, 6]
     assert campaign.sampling.proposers == ("random", "symmetric", "substitution")
 
 

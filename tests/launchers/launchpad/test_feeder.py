@@ -21,7 +21,7 @@ from launchers.launchpad.units import CHUNK
 from tests.helpers import mg_o, relaxed, rocksalt, survivor
 
 SAMPLING = {"structures_per_composition": 120, "batch_size": 50, "proposers": ["gan", "random"]}
-COMPOSITIONS = [f"Mg{n}O{n}" for n in range(1, 5)]
+COMPOSITIONS = [{"formula": "MgO", "atoms_per_cell": 2 * n} for n in range(1, 5)]
 N_COMPOSITIONS = len(COMPOSITIONS)
 
 

@@ -109,13 +109,13 @@ def test_reports_of_other_settings_have_other_folders(folder):
         yaml.safe_dump(CAMPAIGN | {"thresholds": {"metastable": 0.15}})
     )
     runs = folder / "settings"
-    fixed = ("--workdir", runs, "--compositions", "MgO", "--relax", 0)
+    fixed = ("--workdir", runs, "--compositions", "MgO", "--atoms-per-cell", 2, "--relax", 0)
     for options in (
         (),
         ("--samples", 2),
         ("--seed", 1),
         ("--against", "random"),
-        ("--compositions", "Mg2O2"),
+        ("--atoms-per-cell", 4),
         ("--campaign", folder / "narrower.yaml"),
     ):
         before = set(runs.rglob("evaluation.json"))
@@ -147,6 +147,8 @@ def test_failed_relaxations_are_not_counted_as_holes(folder, capsys):
         (("--against", "random", "other"), "--against: 'other'"),
         (("--compositions", "MgO2"), "'MgO2'"),
         (("--compositions", "MgMnO"), "Mn"),
+        (("--compositions", "MgO", "--atoms-per-cell", "3"), "atoms_per_cell 3"),
+        (("--atoms-per-cell", "2"), "--compositions"),
     ],
 )
 def test_invalid_names_are_user_errors(folder, arguments, message):
@@ -231,7 +233,8 @@ def test_evaluation_of_the_shipped_generator(tmp_path):
     command = ["init", str(tmp_path)]
     assert runner.invoke(app, command).exit_code == 0
     command = ["evaluate", "shipped", "--campaign", str(tmp_path / "campaign.yaml")]
-    options = ["--compositions", "MgMn2O4", "--samples", "2", "--relax", "0"]
+    options = ["--compositions", "MgMn2O4", "--atoms-per-cell", "7"]
+    options += ["--samples", "2", "--relax", "0"]
     result = runner.invoke(app, [*command, *options, "-o", str(tmp_path / "report")])
     assert result.exit_code == 0, result.output
     report = Report.model_validate_json((tmp_path / "report" / "evaluation.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from gan_htvs.campaign.compositions import CompositionSettings
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
 from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
@@ -30,8 +31,9 @@ class TestCampaign:
     def test_is_smaller_with_the_same_settings(self):
         vasp = {"max_afm": 2, "incar": {"NCORE": 4}}
         real = campaign(engines=SETTINGS["engines"] | {"vasp": vasp})
-        rehearsal = rehearsal_of(real, 2, ["MgMn2O4"])
-        assert (rehearsal.name, rehearsal.compositions) == ("mg-mn-o", ("MgMn2O4",))
+        one_cell = CompositionSettings(formula="MgMn2O4", atoms_per_cell=7)
+        rehearsal = rehearsal_of(real, 2, [one_cell])
+        assert (rehearsal.name, rehearsal.compositions) == ("mg-mn-o", (one_cell,))
         assert rehearsal.sampling.structures_per_composition == 2
         assert rehearsal.sampling.proposers == real.sampling.proposers
         intervals = {"polling_seconds", "frozen_seconds"}
@@ -73,7 +75,7 @@ class TestCampaign:
 
     def test_checks_compositions(self):
         with pytest.raises(UserError, match="NaCl"):
-            rehearsal_of(campaign(), 2, ["NaCl"])
+            rehearsal_of(campaign(), 2, [CompositionSettings(formula="NaCl")])
 
 
 def test_potcars_agree_with_the_materials_project():
