@@ -9,7 +9,7 @@ from collections import Counter
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,8 +17,12 @@ from gan_htvs.campaign.model import SHIPPED, Campaign, generator_file
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import Settings, first_error, first_problem, read_mapping
 from gan_htvs.dataset.sources import read_structures
+from gan_htvs.thermodynamics.ions import ion_set_of
 from gan_htvs.thermodynamics.mp_phases import fetch_phases
 from gan_htvs.thermodynamics.references import reference_phases, write_phases
+
+if TYPE_CHECKING:
+    from gan_htvs.core.pourbaix_stability import PourbaixSettings
 
 ANY_OXIDATION_STATE = (-8.0, 9.0)
 """Lowest and highest average oxidation state in campaigns of given structures."""
@@ -28,6 +32,7 @@ NAMED_FILES = {
     "generator": "checkpoint",
     "structures": "path",
     "references": "path",
+    "pourbaix": "ion_file",
 }
 """Setting of each section that names a file or folder."""
 
@@ -48,7 +53,8 @@ def read_campaign(path: str | Path) -> Campaign:
     campaign = parse_campaign(path)
     _fetch_references(path, campaign)
     located = {section: _located(path, campaign, section) for section in NAMED_FILES}
-    return campaign.model_copy(update=located)
+    campaign = campaign.model_copy(update=located)
+    return campaign.model_copy(update={"pourbaix": _with_ion_set(path, campaign.pourbaix)})
 
 
 def parse_campaign(path: Path) -> Campaign:
@@ -182,6 +188,26 @@ def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings 
     if section == "structures":
         values["count"] = len(read_structures(path)[0])
     return settings.model_copy(update=values)
+
+
+def _with_ion_set(campaign_file: Path, settings: PourbaixSettings) -> PourbaixSettings:
+    """Check the table of aqueous ions, and add its version.
+
+    Raises
+    ------
+    UserError
+        If the table does not exist or is invalid, or its version is not the one in the settings.
+    """
+    try:
+        version = ion_set_of(settings).version
+    except UserError as error:
+        raise UserError(f"{campaign_file}: {error}") from error
+    if "ion_set" in settings.model_fields_set and settings.ion_set != version:
+        raise UserError(
+            f"{campaign_file}: pourbaix.ion_set: {settings.ion_set!r} is not the version of "
+            f"{settings.ion_file}, {version!r}; remove one of the two settings."
+        )
+    return settings.model_copy(update={"ion_set": version})
 
 
 def _problem(model: type[BaseModel], error: ValidationError) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import ConfigDict, Field, model_validator
 
 from gan_htvs.core.document import Document
@@ -18,9 +20,14 @@ class PourbaixSettings(Settings):
     ion_concentration: PositiveFloat = Field(1e-6, description="mol/l of every dissolved ion")
     filter_solids: bool = Field(True, description="drop solids that are not on the convex hull")
     ion_set: str = Field(
-        "mg-mn-v-nbs270-1",
-        description="version of the table of aqueous ions; see docs/stability.md",
+        "78-elements-1",
+        description="version of the table of aqueous ions of the package, see docs/stability.md; "
+        "with `ion_file` the version in the file, and computed",
     )
+    ion_file: Path | None = Field(
+        None, description="file with a table of aqueous ions, relative to campaign.yaml"
+    )
+    sha256: str | None = Field(None, description="hash of `ion_file`; computed if omitted")
     hydroxides: bool = Field(
         False, description="include solids with H as competing phases, at measured free energies"
     )

@@ -1,8 +1,9 @@
 """Aqueous stability: Pourbaix decomposition energies with respect to a fixed reference diagram.
 
 Free energies follow Persson et al., Phys. Rev. B 85, 235438 (2012), and the Materials Project. The
-free energy of a solid is its computed formation energy plus the entropy of the O2 gas that it is
-formed from. Ions, and solids with H, are shifted with the reference solid of their element.
+free energy of a solid is its computed formation energy plus the entropy of the gases and liquids
+that it is formed from, such as O2. Ions, and solids with H, are shifted with the reference solid of
+their element. All elements besides H and O are called metals here, also F, S or N.
 
 The aqueous solution is a reservoir of O and H. At one pH and potential, every species has an energy
 per metal atom, and the diagram is the lower convex hull of these energies over the fractions of the
@@ -28,12 +29,11 @@ from pymatgen.analysis.pourbaix_diagram import (
 )
 from pymatgen.core import Composition
 from pymatgen.core.entries import ComputedEntry
-from pymatgen.core.ion import Ion
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.pourbaix_stability import PourbaixStability
 from gan_htvs.thermodynamics.hull import LowerHull, named_shares
-from gan_htvs.thermodynamics.ions import AQUEOUS_IONS, ion_set_of
+from gan_htvs.thermodynamics.ions import SOLVENT, ion_set_of, unavailable_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,14 +45,19 @@ if TYPE_CHECKING:
     from gan_htvs.thermodynamics.ions import IonReference
 
 KJ_PER_MOL_PER_EV = 96.485
-OXYGEN_ENTROPY = 0.316731
-"""Entropy of O2 gas times 298 K, eV per O atom (Kubaschewski tables, as in pymatgen's
-MaterialsProjectAqueousCompatibility)."""
+ELEMENTAL_ENTROPIES = {
+    "Br": 0.235039,
+    "Cl": 0.344373,
+    "F": 0.313025,
+    "Hg": 0.234421,
+    "N": 0.295729,
+    "O": 0.316731,
+}
+"""Entropy of gases and liquids times 298 K, eV/atom (Kubaschewski tables, as in pymatgen's
+MaterialsProjectAqueousCompatibility). The entropy of other elements, all solids, is neglected."""
 
 OXYGEN_FROM_WATER = 2.46
 """Energy of O2 per atom relative to water, eV, rounded as in pymatgen's filter of solids."""
-
-SOLVENT = frozenset({"H", "O"})
 
 
 class PourbaixAnalyzer:
@@ -87,6 +92,7 @@ class PourbaixAnalyzer:
             if _metals(formula) and "H" not in Composition(formula)
         ]
         self._diagrams: dict[tuple[str, ...], _Diagram] = {}
+        self._reasons: dict[frozenset[str], str | None] = {}
 
     def stabilities(
         self, compositions: Sequence[CompositionLike], formation_energies_per_atom: ArrayLike
@@ -145,14 +151,17 @@ class PourbaixAnalyzer:
 
     def unavailable_reason(self, composition: CompositionLike) -> str | None:
         """Return why a composition has no Pourbaix stability; None if it has one."""
-        try:
-            self._diagram(Composition(composition))
-        except UserError as error:
-            return str(error)
+        elements = frozenset(Composition(composition).get_el_amt_dict())
+        if elements not in self._reasons:
+            phases = [entry.formula for entry in self.reference_set.entries]
+            self._reasons[elements] = unavailable_reason(elements, phases, self.ion_set)
+        if reason := self._reasons[elements]:
+            return f"{Composition(composition).reduced_formula}: {reason}."
         return None
 
     def diagram(self, metals: Mapping[str, float]) -> PourbaixDiagram:
         """Build the pymatgen diagram of the references for amounts of metals, for plots."""
+        self._check(Composition(dict(metals)))
         return PourbaixDiagram(
             self._entries(metals),
             comp_dict=dict(metals),
@@ -160,10 +169,14 @@ class PourbaixAnalyzer:
             filter_solids=self.settings.filter_solids,
         )
 
+    def _check(self, composition: Composition) -> None:
+        if reason := self.unavailable_reason(composition):
+            raise UserError(reason)
+
     def _diagram(self, composition: Composition) -> _Diagram:
         """Return the diagram of the metals of a composition, building it on the first call."""
+        self._check(composition)
         metals = tuple(_metals(composition))
-        self._check(composition, metals)
         if metals not in self._diagrams:
             entries = self._entries(metals)
             if self.settings.filter_solids:
@@ -190,7 +203,7 @@ class PourbaixAnalyzer:
                     solids.append(PourbaixEntry(ComputedEntry(composition, energy)))
         ions = []
         for reference in self.ion_set.ions:
-            ion = Ion.from_formula(reference.formula)
+            ion = reference.ion
             if set(_metals(ion.composition)) <= metals:
                 entry = PourbaixEntry(
                     IonEntry(ion, shifted(reference, ion.composition), name=reference.formula)
@@ -209,30 +222,7 @@ class PourbaixAnalyzer:
             for entry in self._solids
             if entry.composition.reduced_formula == target.reduced_formula
         ]
-        if not computed:
-            raise UserError(
-                f"pourbaix: the reference set lacks {solid.formula}, the reference solid of the "
-                f"ions of {symbol}; relax it with the other reference phases."
-            )
         return (min(computed) - solid.free_energy / KJ_PER_MOL_PER_EV) / target[symbol]
-
-    def _check(self, composition: Composition, metals: tuple[str, ...]) -> None:
-        formula = composition.reduced_formula
-        if not metals:
-            raise UserError(
-                f"{formula}: Pourbaix stability is not defined without an element besides H and "
-                "O; remove this composition."
-            )
-        if "H" in composition:
-            raise UserError(
-                f"{formula}: Pourbaix stability of solids with H is not implemented; remove H "
-                "from the chemical system."
-            )
-        if unknown := sorted(set(metals) - set(self.ion_set.reference_solids)):
-            raise UserError(
-                f"{formula}: no aqueous ions of {', '.join(unknown)} are known; add them and "
-                f"their reference solid to {AQUEOUS_IONS}."
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,9 +258,11 @@ class _Diagram:
         """
         n_oxygen, n_metals = counts[:, -1], counts[:, :-1].sum(axis=1)
         n_atoms = n_oxygen + n_metals
+        entropies = counts @ [ELEMENTAL_ENTROPIES.get(s, 0.0) for s in (*self.metals, "O")]
+        entropies[np.count_nonzero(counts, axis=1) == 1] = 0
         # A solid has no charge and, here, no H: PourbaixEntry.energy_at_conditions with
         # npH = nPhi = -2 n_O.
-        free = formation * n_atoms + (OXYGEN_ENTROPY - MU_H2O) * n_oxygen
+        free = formation * n_atoms + entropies - MU_H2O * n_oxygen
         conditions = PREFAC * self.ph + self.potential_vs_she
         candidate = free[:, None] - 2 * n_oxygen[:, None] * conditions
         fractions = counts[:, :-1] / n_metals[:, None]
@@ -295,8 +287,13 @@ class _Diagram:
 
 def free_energy_per_atom(composition: CompositionLike, formation_energy_per_atom: float) -> float:
     """Convert a formation energy at 0 K to a formation free energy at 298 K, eV/atom."""
-    oxygen_fraction = Composition(composition).get_atomic_fraction("O")
-    return formation_energy_per_atom + OXYGEN_ENTROPY * oxygen_fraction
+    composition = Composition(composition)
+    if composition.is_element:
+        return formation_energy_per_atom
+    return formation_energy_per_atom + sum(
+        entropy * composition.get_atomic_fraction(symbol)
+        for symbol, entropy in ELEMENTAL_ENTROPIES.items()
+    )
 
 
 def _without_unstable_solids(entries: list[PourbaixEntry]) -> list[PourbaixEntry]:

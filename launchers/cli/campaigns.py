@@ -271,11 +271,11 @@ def _run(
 
 
 def _reason_against_vasp(campaign: Campaign) -> str | None:
-    """Check settings and reference phases; return the reason why VASP cannot run here, if any."""
-    from launchers.monitor.doctor.diagnosis import reference_phases
+    """Check reference phases and ions; return the reason why VASP cannot run here, if any."""
+    from launchers.monitor.doctor.diagnosis import aqueous_ions, reference_phases
     from launchers.monitor.doctor.vasp_checks import unavailable_reason
 
-    finding = reference_phases(campaign)
-    if finding.severity == "warning":
-        console.note(f"{finding.what}: {finding.fix}.")
+    for finding in (reference_phases(campaign), aqueous_ions(campaign)):
+        if finding.severity == "warning":
+            console.note(f"{finding.what}: {finding.fix}.")
     return unavailable_reason(campaign)

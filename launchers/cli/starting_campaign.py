@@ -14,7 +14,8 @@ from pymatgen.core import Element
 
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts, is_anion
 from gan_htvs.core.errors import UserError
-from gan_htvs.thermodynamics.ions import aqueous_ions
+from gan_htvs.core.pourbaix_stability import PourbaixSettings
+from gan_htvs.thermodynamics.ions import SOLVENT, ion_set_of
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ references: {source: materials_project, path: phases.json}
 """
 
 NO_IONS = """
-# The package has no aqueous ions of $elements, so candidates get no Pourbaix stability.
+# The package has no aqueous ions of $elements, so candidates get no Pourbaix stability. A file with
+# such ions is named in pourbaix.ion_file; docs/stability.md describes it.
 """
 
 
@@ -113,8 +115,8 @@ def _references(symbols: list[str], chemsys: str) -> str:
         reference_phases(symbols)
     except UserError:
         text = Template(FETCHED_REFERENCES).substitute(chemsys=chemsys)
-    elements = [s for s in symbols if s not in {*aqueous_ions().reference_solids, "H", "O"}]
-    if elements:
+    with_ions = ion_set_of(PourbaixSettings()).reference_solids
+    if elements := [s for s in symbols if s not in {*with_ions, *SOLVENT}]:
         text += Template(NO_IONS).substitute(elements=", ".join(elements))
     return text
 

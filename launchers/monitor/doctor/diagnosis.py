@@ -6,14 +6,23 @@ import os
 import platform
 import sys
 import tempfile
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pymatgen.core import Composition
+
 from gan_htvs.campaign.compositions import describe_cells
 from gan_htvs.campaign.engines import EngineSettings
+from gan_htvs.core.errors import UserError
 from gan_htvs.potentials.calculators import SHIPPED
+from gan_htvs.thermodynamics.ions import (
+    ion_set_of,
+    required_reference_solids,
+    unavailable_reason,
+)
 from gan_htvs.thermodynamics.references import phases_of, uncovered_subsystems
 from launchers.monitor.doctor import database_checks as database
 from launchers.monitor.doctor import machine_checks as machine
@@ -60,10 +69,12 @@ def diagnose(campaign_file: Path | None, launchpad_file: Path, workdir: Path) ->
         from gan_htvs.campaign.campaign_file import parse_campaign
 
         campaign = parse_campaign(campaign_file)
-        if (path := campaign.references.path) is not None:
-            path = campaign_file.resolve().parent / path.expanduser()
-            references = campaign.references.model_copy(update={"path": path})
-            campaign = campaign.model_copy(update={"references": references})
+        for section, field in (("references", "path"), ("pourbaix", "ion_file")):
+            settings = getattr(campaign, section)
+            if (path := getattr(settings, field)) is not None:
+                located = {field: campaign_file.resolve().parent / path.expanduser()}
+                settings = settings.model_copy(update=located)
+                campaign = campaign.model_copy(update={section: settings})
     database_severity = Severity.WARNING if campaign is None else Severity.FAILURE
     with DatabaseSession() as session:
         on_machine = machine_checks(campaign, workdir)
@@ -115,6 +126,7 @@ def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
     yield Check("Materials Project", software.materials_project, needed(fetches))
     if campaign is not None:
         yield Check("reference phases", partial(reference_phases, campaign))
+        yield Check("aqueous ions", partial(aqueous_ions, campaign))
         if cells := campaign.target_counts:
             yield Check(
                 "cells searched", lambda: ok(describe_cells(campaign.chemical_system, cells))
@@ -141,6 +153,39 @@ def reference_phases(campaign: Campaign) -> Finding:
             "check that these systems have no compounds; otherwise candidates appear too stable",
         )
     return ok(f"{len(phases)} of {system.chemsys}")
+
+
+def aqueous_ions(campaign: Campaign) -> Finding:
+    """Check that candidates of a campaign can get a Pourbaix stability.
+
+    Reference phases that cannot be read are the finding of another check.
+
+    Raises
+    ------
+    UserError
+        If the table of ions cannot be used.
+    """
+    system = campaign.chemical_system
+    table = ion_set_of(campaign.pourbaix)
+    required = required_reference_solids(system.elements, table)
+    phases = []
+    if _has_phases(campaign):
+        with suppress(UserError):
+            phases = [phase.formula for phase in phases_of(campaign)]
+    if reason := unavailable_reason(system.elements, phases or required, table):
+        return warning(
+            f"candidates of {system.chemsys} get no Pourbaix stability: {reason}",
+            "without it they are only ranked by energy above hull",
+        )
+    oxides = {formula for formula in phases if "O" in Composition(formula)}
+    if "O" not in system.elements and oxides and oxides <= set(required):
+        return warning(
+            f"{', '.join(sorted(oxides))} are the only reference phases with O, although oxides "
+            f"compete with candidates of {system.chemsys} in the Pourbaix diagram",
+            "add the oxides of its elements to the reference phases; without them the Pourbaix "
+            "stability appears too high",
+        )
+    return ok(f"{table.version}, with the reference phases {', '.join(required)}")
 
 
 def _has_phases(campaign: Campaign) -> bool:

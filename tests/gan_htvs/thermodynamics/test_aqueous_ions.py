@@ -1,52 +1,168 @@
 from __future__ import annotations
 
+import csv
+import hashlib
+import math
 import re
-from itertools import combinations
+from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import pytest
+from ase.phasediagram import parse_formula, solvated
+from ase.units import kJ, mol
 from pymatgen.core import Composition
 from pymatgen.core.ion import Ion
 
-from gan_htvs.thermodynamics.ions import IonReference, aqueous_ions
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.pourbaix_stability import PourbaixSettings
+from gan_htvs.thermodynamics.ions import (
+    SOLVENT,
+    IonReference,
+    IonSet,
+    ion_set_of,
+    required_reference_solids,
+    shipped_ion_sets,
+    unavailable_reason,
+)
 
-IONS = aqueous_ions()
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OLD, NEW = "mg-mn-v-nbs270-1", "78-elements-1"
+SETS = {version: ion_set_of(PourbaixSettings(ion_set=version)) for version in (OLD, NEW)}
+IONS = SETS[NEW]
 METALS = set(IONS.reference_solids)
 
 WATER = -237.129
 """Free energy of formation of water, kJ/mol, NBS tables (1982)."""
 
+RT = 8.314462618e-3 * 298.15
 
-def metal_in(composition: Composition) -> str:
-    (metal,) = {element.symbol for element in composition} - {"H", "O"}
+ASE_TOLERANCE = 13.0
+"""kJ/mol of an ion: the compilations are of 1968 and 1992."""
+
+ESTIMATES = "the compilations have different estimates of this species"
+ASE_DEVIATIONS = {
+    "BiO[+]": ESTIMATES,
+    "BrO3[-]": ESTIMATES,
+    "Co(OH)2(aq)": ESTIMATES,
+    "Fe(OH)2[+]": ESTIMATES,
+    "H2GaO3[-]": ESTIMATES,
+    "HCoO2[-]": ESTIMATES,
+    "HFeO2[-]": ESTIMATES,
+    "Hf[4+]": ESTIMATES,
+    "InO2[-]": ESTIMATES,
+    "Nb(OH)5(aq)": ESTIMATES,
+    "NbO3[-]": ESTIMATES,
+    "Pt[2+]": ESTIMATES,
+    "S4O6[2-]": ESTIMATES,
+    "ZrO[2+]": ESTIMATES,
+    "HCOOH(aq)": "ASE has carbon monoxide, which differs from formic acid by water",
+    "Ru(OH)2[2+]": "ASE converts kilojoules as if they were kilocalories",
+    "Sc(OH)[2+]": "ASE has a tenth of the value",
+    "TlOH(aq)": "the value is that of Tl[+] and OH[-], which are not bound",
+}
+
+
+def amounts(reference: IonReference) -> dict[str, float]:
+    return reference.ion.composition.get_el_amt_dict()
+
+
+def metal_in(reference: IonReference) -> str:
+    (metal,) = set(amounts(reference)) - SOLVENT
     return metal
 
 
-def without_water(ion: Ion) -> tuple[str, float, float]:
-    """Return the metal, and O and charge per metal atom after removing H as water."""
-    composition = ion.composition
-    metal = metal_in(composition)
-    n_metal = composition[metal]
-    oxygen = (composition["O"] - composition["H"] / 2) / n_metal
-    return metal, round(oxygen, 6), round(ion.charge / n_metal, 6)
+def without_water(
+    composition: dict[str, float], charge: float, energy: float
+) -> tuple[tuple[str, float, float], int, float]:
+    """Remove all H as water.
+
+    Returns
+    -------
+    Metal, O and charge per metal atom; number of metal atoms; free energy per metal atom, kJ/mol.
+    """
+    (metal,) = set(composition) - SOLVENT
+    n_metal, n_water = composition[metal], composition.get("H", 0) / 2
+    oxygen = (composition.get("O", 0) - n_water) / n_metal
+    key = (metal, round(oxygen, 6), round(charge / n_metal, 6))
+    return key, int(n_metal), (energy - n_water * WATER) / n_metal
 
 
-@pytest.mark.parametrize("reference", IONS.ions, ids=lambda reference: reference.formula)
-class TestIon:
-    def test_formula_and_charge_in_pymatgen(self, reference: IonReference):
+def form_of(reference: IonReference) -> tuple[tuple[str, float, float], int, float]:
+    return without_water(amounts(reference), reference.ion.charge, reference.free_energy)
+
+
+def dilute_energy(reference: IonReference) -> float:
+    """Compute the free energy per metal atom at 1e-6 mol/l of metal, kJ/mol."""
+    _, n_metal, energy = form_of(reference)
+    return energy + RT * math.log(1e-6 / n_metal) / n_metal
+
+
+def as_written(formula: str) -> str:
+    """Correct formulas of the published table."""
+    formula = formula.replace(" ", "")
+    return {"IrO4[-2]": "IrO4[2-]", "H2RuO5": "H2RuO5(aq)"}.get(formula, formula)
+
+
+def test_shipped_tables():
+    assert set(shipped_ion_sets()) == {OLD, NEW}
+    assert {version: table.version for version, table in SETS.items()} == {OLD: OLD, NEW: NEW}
+    assert len(METALS) == 78
+    assert PourbaixSettings().ion_set == NEW
+
+
+def test_formulas_and_charges_in_pymatgen():
+    for reference in IONS.ions:
         formula, charge = re.fullmatch(r"(.+?)(?:\[(.+)\]|\(aq\))", reference.formula).groups()
         expected = int((charge[-1] + (charge[:-1] or "1")) if charge else 0)
-        ion = Ion.from_formula(reference.formula)
-        assert ion.charge == expected
-        assert ion.composition == Composition(formula)
-
-    def test_metal_has_a_reference_solid(self, reference: IonReference):
-        assert metal_in(Ion.from_formula(reference.formula).composition) in METALS
+        assert reference.ion.charge == expected
+        assert reference.ion.composition == Composition(formula)
 
 
-def test_no_two_ions_differ_only_by_water():
-    forms = {ion.formula: without_water(Ion.from_formula(ion.formula)) for ion in IONS.ions}
-    duplicates = [pair for pair in combinations(forms, 2) if forms[pair[0]] == forms[pair[1]]]
-    assert duplicates == []
+def test_magnesium_manganese_and_vanadium_are_the_same_in_both_tables():
+    old = SETS[OLD]
+    assert {r.formula: r for r in IONS.ions if metal_in(r) in ("Mg", "Mn", "V")} == {
+        r.formula: r for r in old.ions
+    }
+    assert {metal: IONS.reference_solids[metal] for metal in ("Mg", "Mn", "V")} == (
+        old.reference_solids
+    )
+    assert IONS.hydroxides == old.hydroxides
+
+
+def test_ions_are_the_published_ones_without_duplicates_by_water(ion_table: Path):
+    with ion_table.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    forms = defaultdict(list)
+    for row in rows:
+        formula, energy = as_written(row["ion"]), float(row["dGf_kJ_mol"])
+        reference = IonReference(formula=formula, free_energy=energy, source="")
+        forms[form_of(reference)[0]].append(reference)
+        solid = IONS.reference_solids[row["element"]]
+        assert solid.formula == row["reference_solid"]
+        assert solid.free_energy == float(row["dGf_reference_solid_kJ_mol"])
+    kept = [min(references, key=dilute_energy) for references in forms.values()]
+    assert {r.formula: r.free_energy for r in kept} == {r.formula: r.free_energy for r in IONS.ions}
+    assert {metal_in(reference) for reference in kept} == METALS
+
+
+def test_free_energies_agree_with_ase():
+    in_ase = defaultdict(list)
+    for name, energy in solvated(METALS):
+        composition, charge, _ = parse_formula(name)
+        if len(set(composition) - SOLVENT) == 1:
+            key, n_metal, free_energy = without_water(composition, charge, energy / (kJ / mol))
+            in_ase[key, n_metal].append(free_energy)
+    deviations = {}
+    for reference in IONS.ions:
+        key, n_metal, energy = form_of(reference)
+        if (key, n_metal) in in_ase:
+            difference = min(abs(energy - other) for other in in_ase[key, n_metal]) * n_metal
+            deviations[reference.formula] = difference
+    assert len(deviations) > 200
+    far = {formula for formula, deviation in deviations.items() if deviation > ASE_TOLERANCE}
+    assert far == set(ASE_DEVIATIONS)
 
 
 def test_metavanadate_equals_dihydrogen_vanadate_less_water():
@@ -64,6 +180,108 @@ def test_hydroxides_are_stable_against_dehydration():
 
 def test_hydroxides_have_one_metal_with_a_reference_solid():
     for solid in IONS.hydroxides:
-        composition = Composition(solid.formula)
-        assert metal_in(composition) in METALS
-        assert {"H", "O"} <= {element.symbol for element in composition}
+        assert metal_in(solid) in METALS
+        assert set(amounts(solid)) >= {"H", "O"}
+
+
+def test_every_element_has_one_reference_solid_that_contains_it():
+    for symbol, solid in IONS.reference_solids.items():
+        assert symbol in Composition(solid.formula)
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        (("Mg", "Mn", "O"), {"MgO", "MnO2"}),
+        (("K", "Mn", "F"), {"K2O", "MnO2", "NaF", "Na", "O2"}),
+        (("Zn", "Sn", "S"), {"ZnO", "SnO", "Na2SO4", "Na", "O2"}),
+        (("Ti", "O", "N"), {"TiO2", "N2O5"}),
+        (("Na", "Cl"), {"Na2O", "NaCl", "O2"}),
+        (("Pt", "O"), {"Pt"}),
+        (("Xe", "H", "O"), set()),
+    ],
+)
+def test_required_reference_solids(elements, expected):
+    assert set(required_reference_solids(elements, IONS)) == expected
+
+
+class TestUnavailableReason:
+    def test_is_none_with_the_required_solids(self):
+        elements = ("K", "Mn", "F")
+        assert unavailable_reason(elements, required_reference_solids(elements, IONS), IONS) is None
+
+    @pytest.mark.parametrize(
+        ("elements", "phases", "named"),
+        [
+            (("K", "Mn", "F"), ("K2O", "MnO2", "Na", "O2"), "NaF"),
+            (("K", "Mn", "F"), ("K2O", "Mn2O4", "NaF", "O2"), "lack Na,"),
+            (("K", "F"), (), "K2O, O2"),
+            (("Kr", "O"), (), "ions of Kr"),
+            (("Mg", "H", "O"), ("MgO",), "solids with H"),
+            (("O",), (), "besides H and O"),
+        ],
+    )
+    def test_names_what_is_missing(self, elements, phases, named):
+        assert named in unavailable_reason(elements, phases, IONS)
+
+
+SILVER = """\
+version: silver-1
+reference_solids:
+  Ag: {formula: Ag2O, free_energy: -11.18, source: a handbook}
+ions:
+  - {formula: "Ag[+]", free_energy: 77.1, source: a handbook}
+"""
+
+
+class TestIonFile:
+    def test_is_used_instead_of_the_shipped_table(self, tmp_path: Path):
+        file = tmp_path / "silver.yaml"
+        file.write_text(SILVER, encoding="utf-8")
+        sha256 = hashlib.sha256(SILVER.encode()).hexdigest()
+        table = ion_set_of(PourbaixSettings(ion_file=file, sha256=sha256))
+        assert table.version == "silver-1"
+        assert [ion.free_energy for ion in table.ions] == [77.1]
+        with pytest.raises(UserError, match="hash"):
+            ion_set_of(PourbaixSettings(ion_file=file, sha256="0" * 64))
+
+    @pytest.mark.parametrize(
+        ("old", "new", "problem"),
+        [
+            ("Ag2O,", "Au2O3,", "Ag"),
+            ("Ag2O,", "AgOH,", "no H"),
+            ("Ag[+]", "Xx[+]", "Xx"),
+            ("Ag[+]", "Cu[+]", "Cu"),
+            ("Ag[+]", "OH[-]", "besides H and O"),
+            ("77.1", "much", "free_energy"),
+            ("version: silver-1\n", "", "version"),
+            ("ions:\n", 'ions:\n  - {formula: "AgH2O[+]", free_energy: 0, source: x}\n', "water"),
+        ],
+    )
+    def test_invalid_table_is_a_user_error(self, old, new, problem, tmp_path: Path):
+        assert old in SILVER
+        file = tmp_path / "wrong.yaml"
+        file.write_text(SILVER.replace(old, new), encoding="utf-8")
+        with pytest.raises(UserError, match=f"wrong.yaml.*{problem}"):
+            ion_set_of(PourbaixSettings(ion_file=file))
+
+    def test_missing_file_is_a_user_error(self, tmp_path: Path):
+        with pytest.raises(UserError, match=r"none\.yaml"):
+            ion_set_of(PourbaixSettings(ion_file=tmp_path / "none.yaml"))
+
+
+def test_oligomers_count_as_duplicates_by_water():
+    solids = {"V": IONS.reference_solids["V"]}
+    monomer, dimer = (
+        IonReference(formula=formula, free_energy=energy, source="")
+        for formula, energy in (("HVO4[2-]", -974.8), ("V2O7[4-]", -1719.8))
+    )
+    assert IonSet(version="test", reference_solids=solids, ions=(monomer,)).ions == (monomer,)
+    with pytest.raises(ValueError, match="water"):
+        IonSet(version="test", reference_solids=solids, ions=(monomer, dimer))
+
+
+def test_ion_reference_has_the_ion_of_pymatgen():
+    assert IonReference(formula="MnO4[-]", free_energy=0, source="").ion == Ion.from_formula(
+        "MnO4[-]"
+    )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,20 +11,19 @@ from pymatgen.entries.compatibility import MaterialsProjectAqueousCompatibility
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
-from gan_htvs.thermodynamics.ions import aqueous_ions
+from gan_htvs.thermodynamics.ions import ion_set_of
 from gan_htvs.thermodynamics.pourbaix import (
+    ELEMENTAL_ENTROPIES,
     KJ_PER_MOL_PER_EV,
-    OXYGEN_ENTROPY,
     PourbaixAnalyzer,
     PourbaixStability,
     free_energy_per_atom,
 )
+from tests.helpers import references
 
 from .conftest import CHGNET_FORMATION_ENERGIES, formation_energy_set
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gan_htvs.thermodynamics.hull import ReferenceSet
 
 SETTINGS = PourbaixSettings()
@@ -71,7 +69,8 @@ def _measured_formation_energies() -> dict[str, float]:
     for formula, free_energy in MEASURED_FREE_ENERGIES.items():
         composition = Composition(formula)
         per_atom = free_energy / KJ_PER_MOL_PER_EV / composition.num_atoms
-        energies[formula] = per_atom - OXYGEN_ENTROPY * composition.get_atomic_fraction("O")
+        entropy = ELEMENTAL_ENTROPIES["O"] * composition.get_atomic_fraction("O")
+        energies[formula] = per_atom - entropy
     return energies
 
 
@@ -85,24 +84,10 @@ def relaxed_analyzer(relaxed: ReferenceSet) -> PourbaixAnalyzer:
     return PourbaixAnalyzer(relaxed, SETTINGS)
 
 
-def test_ions_equal_the_published_table(ion_table: Path):
-    with ion_table.open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["element"] in ("Mg", "Mn", "V")]
-    ions = aqueous_ions()
-    omitted = {"V2O7[4-]", "HV10O28[5-]"}  # HVO4[2-] and H3V2O7[-] less water
-    published = {row["ion"]: float(row["dGf_kJ_mol"]) for row in rows}
-    table = {ion.formula: ion.free_energy for ion in ions.ions}
-    assert published.keys() - table.keys() == omitted
-    assert table == {formula: published[formula] for formula in published.keys() - omitted}
-    for row in rows:
-        solid = ions.reference_solids[row["element"]]
-        assert solid.formula == row["reference_solid"]
-        assert solid.free_energy == float(row["dGf_reference_solid_kJ_mol"])
-    assert ions.version
-
-
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("formula", ["MgO", "Mn3O4", "Mg6MnO8"])
+@pytest.mark.parametrize(
+    "formula", ["MgO", "Mn3O4", "Mg6MnO8", "Mg3N2", "MnF2", "MnO2F", "MgCl2", "MgBr2", "HgO"]
+)
 def test_free_energy_agrees_with_the_materials_project(formula: str):
     o2_energy, energy = -4.94795546875, -7.0
     compatibility = MaterialsProjectAqueousCompatibility(
@@ -111,9 +96,11 @@ def test_free_energy_agrees_with_the_materials_project(formula: str):
         h2o_energy=-5.192751548333333,
         h2o_adjustments=-0.229,
     )
+    elements = {"Mg": -1.6, "Mn": -9.1, "O2": o2_energy, "N2": -8.3, "F2": -1.9, "Cl2": -1.8}
+    elements |= {"Br": -1.6, "Hg": -0.3}
     entries = [
         ComputedEntry(Composition(f), e * Composition(f).num_atoms)
-        for f, e in {"Mg": -1.6, "Mn": -9.1, "O2": o2_energy, formula: energy}.items()
+        for f, e in {**elements, formula: energy}.items()
     ]
     uncorrected = PhaseDiagram(entries).get_form_energy_per_atom(entries[-1])
     processed = compatibility.process_entries(entries, inplace=False, on_error="raise")
@@ -133,7 +120,7 @@ class TestPublishedColumn:
 
     def test_effect_of_permanganate(self, analyzer: PourbaixAnalyzer):
         ions = tuple(ion for ion in analyzer.ion_set.ions if ion.formula != "MnO4[-]")
-        fewer = aqueous_ions().model_copy(update={"ions": ions})
+        fewer = analyzer.ion_set.model_copy(update={"ions": ions})
         without = PourbaixAnalyzer(analyzer.reference_set, SETTINGS)
         without.ion_set = fewer
         with_it = analyzer.stability("MgMn2O4", CHGNET_FORMATION_ENERGIES["MgMn2O4"])
@@ -228,7 +215,7 @@ class TestStability:
     def test_stability_has_its_settings(self, analyzer: PourbaixAnalyzer):
         result = analyzer.stability("MgMn2O4", -2.3)
         assert result.settings == SETTINGS
-        assert result.ion_set == aqueous_ions().version
+        assert result.ion_set == ion_set_of(SETTINGS).version
         assert result.level_of_theory == "test"
         assert not result.settings.hydroxides
         assert PourbaixStability.model_validate(result.model_dump(mode="json")) == result
@@ -237,7 +224,7 @@ class TestStability:
         ("formula", "message"),
         [
             ("O2", "O2: .* not defined"),
-            ("CrO2", "CrO2: .* ions of Cr"),
+            ("KrO2", "KrO2: .* ions of Kr"),
             ("Mg(OH)2", "solids with H"),
         ],
     )
@@ -249,8 +236,30 @@ class TestStability:
 
     def test_missing_reference_solid_is_a_user_error(self):
         references = formation_energy_set({"MnO": -1.968})
-        with pytest.raises(UserError, match="lacks MnO2"):
+        with pytest.raises(UserError, match="lack MnO2"):
             PourbaixAnalyzer(references, SETTINGS).stability("MnO", -1.968)
+
+    def test_both_tables_have_the_same_numbers(self, chgnet_column: ReferenceSet):
+        old = SETTINGS.model_copy(update={"ion_set": "mg-mn-v-nbs270-1"})
+        for formula, energy in CHGNET_FORMATION_ENERGIES.items():
+            before, after = (
+                PourbaixAnalyzer(chgnet_column, settings).stability(formula, energy)
+                for settings in (old, SETTINGS)
+            )
+            assert after.decomposition_energies == before.decomposition_energies
+            assert after.decomposes_to == before.decomposes_to
+
+    def test_phases_of_foreign_elements_only_shift_the_ions(self):
+        energies = dict.fromkeys(("K", "Na", "F2", "O2"), 0.0)
+        energies |= {"K2O": -1.249, "KF": -2.940, "NaF": -2.973}
+        expected = PourbaixAnalyzer(references("test", energies), SETTINGS).stability("KF", -2.94)
+        assert not any("Na" in species for species in expected.decomposes_to)
+        # F[-] follows NaF: 0.1 eV/atom are 0.2 eV per F, and 0.1 eV per atom of KF.
+        shifted = references("test", energies | {"NaF": -2.873})
+        result = PourbaixAnalyzer(shifted, SETTINGS).stability("KF", -2.94)
+        assert np.subtract(
+            expected.decomposition_energies, result.decomposition_energies
+        ) == pytest.approx(np.full(29, 0.1))
 
     def test_batch_agrees_with_single_candidates(self, analyzer: PourbaixAnalyzer):
         formulas = ["MgMn2O4", "MnO2", "MgO", "Mg2Mn4O8", "MgMnO3", "Mn2O3"]

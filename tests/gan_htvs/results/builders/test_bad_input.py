@@ -129,10 +129,10 @@ def test_unreadable_reference_set(lab):
 
 
 def test_element_without_aqueous_ions_has_an_energy_above_hull(lab):
-    with_silver = references(Ag=-2.8, Ag2O=-3.9)
-    lab.job("with silver", Step.REFERENCES, with_silver)
-    silver = rocksalt("Ag", 4.8)
-    lab.gate("bad", structure=silver, energy_per_atom=-4.12, references=with_silver)
+    with_protactinium = references(Pa=-2.8, Pa2O=-3.9)
+    lab.job("with protactinium", Step.REFERENCES, with_protactinium)
+    protactinium = rocksalt("Pa", 4.8)
+    lab.gate("bad", structure=protactinium, energy_per_atom=-4.12, references=with_protactinium)
     lab.build()
     assert lab["bad"].energy_above_hull == pytest.approx(0.042, abs=1e-3)
-    assert "Ag" in lab["bad"].reason
+    assert "aqueous ions of Pa" in lab["bad"].reason

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from pymatgen.core import Composition, Lattice, Structure
 from typer.testing import CliRunner
 
 from gan_htvs.campaign.model import Campaign
+from gan_htvs.thermodynamics.references import ReferencePhase, write_phases
 from launchers.cli.main import app
 from launchers.monitor.doctor import machine_checks as machine
-from launchers.monitor.doctor.diagnosis import machine_checks, potentials_of
+from launchers.monitor.doctor.diagnosis import aqueous_ions, machine_checks, potentials_of
 from launchers.monitor.findings import Severity
 
 runner = CliRunner()
@@ -279,3 +281,69 @@ def test_materials_project_is_required_for_its_dataset():
     engines = {"energy": {"name": "sevennet-0"}, "band_gap": {"name": "none"}}
     campaign = campaign_of(engines=engines, dataset={"source": "materials_project"})
     assert required(campaign) == {"sevennet-0", "Materials Project"}
+
+
+VANADIUM_IONS = """\
+version: vanadium-1
+reference_solids:
+  V: {formula: VO2, free_energy: -657.5, source: a handbook}
+ions:
+  - {formula: "VO[2+]", free_energy: -446.47, source: a handbook}
+"""
+
+
+class TestAqueousIons:
+    def test_system_with_ions_and_reference_solids_is_ok(self):
+        finding = aqueous_ions(campaign_of())
+        assert finding.severity is Severity.OK
+        assert "MgO, MnO2" in finding.what
+
+    def test_element_without_ions_is_a_warning(self, tmp_path):
+        (tmp_path / "ions.yaml").write_text(VANADIUM_IONS)
+        finding = aqueous_ions(campaign_of(pourbaix={"ion_file": tmp_path / "ions.yaml"}))
+        assert finding.severity is Severity.WARNING
+        assert "Mg, Mn" in finding.what
+
+    def test_reference_solids_are_listed_before_the_phases_are_fetched(self, tmp_path):
+        finding = aqueous_ions(potassium_manganese_fluorides(tmp_path / "phases.json"))
+        assert finding.severity is Severity.OK
+        assert all(formula in finding.what for formula in ("NaF", "Na", "K2O", "MnO2"))
+
+    def test_missing_reference_solid_is_a_warning(self, tmp_path):
+        campaign = potassium_manganese_fluorides(tmp_path / "phases.json", "K", "Mn", "F2", "KF")
+        finding = aqueous_ions(campaign)
+        assert finding.severity is Severity.WARNING
+        assert all(formula in finding.what for formula in ("NaF", "K2O", "MnO2"))
+
+    def test_system_without_oxygen_needs_oxides(self, tmp_path):
+        required = ("K", "Mn", "F2", "Na", "O2", "NaF", "K2O", "MnO2")
+        path = tmp_path / "phases.json"
+        finding = aqueous_ions(potassium_manganese_fluorides(path, *required))
+        assert finding.severity is Severity.WARNING
+        assert "oxides" in finding.fix
+        campaign = potassium_manganese_fluorides(tmp_path / "more.json", *required, "Mn2O3")
+        assert aqueous_ions(campaign).severity is Severity.OK
+
+
+def potassium_manganese_fluorides(path, *formulas):
+    """Return a campaign with a file of reference phases; without formulas, there is no file."""
+    elements = ("F", "K", "Mn")
+    campaign = campaign_of(
+        chemical_system={"caps": {"K": 2, "Mn": 2, "F": 6}},
+        oxidation_states={"K": [1, 1], "Mn": [2, 4], "F": [-1, -1]},
+        references={"source": "materials_project", "path": path},
+    )
+    if formulas:
+        phases = [
+            ReferencePhase(name=formula, structure=any_crystal(formula), source="a test")
+            for formula in formulas
+        ]
+        write_phases(path, phases, elements, campaign.references.max_energy_above_hull)
+    return campaign
+
+
+def any_crystal(formula):
+    """Build a crystal of this composition; its geometry does not matter."""
+    symbols = [el.symbol for el, n in Composition(formula).items() for _ in range(int(n))]
+    positions = [[i / len(symbols)] * 3 for i in range(len(symbols))]
+    return Structure(Lattice.cubic(3.0 * len(symbols)), symbols, positions)
