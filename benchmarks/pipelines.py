@@ -127,7 +127,11 @@ def prescreened(name: str, sampled: Sequence[Sampled], rules: Prescreen, n_proce
 
 def proposed(name: str, sampled: Sequence[Sampled]) -> list[Proposal]:
     """Return raw samples without overlaps as proposals, as in a campaign before the prescreen."""
-    declashed = declash([sample.raw for sample in sampled], volume_per_atom=volume(name)).structures
+    declashed = declash(
+        [sample.raw for sample in sampled],
+        scales=name != ProposerName.SUBSTITUTION,
+        shrinks_loose=name in (ProposerName.RANDOM, ProposerName.SYMMETRIC),
+    ).structures
     return [
         Proposal(
             candidate_id=f"{i:04d}",
@@ -136,11 +140,6 @@ def proposed(name: str, sampled: Sequence[Sampled]) -> list[Proposal]:
         )
         for i, (sample, structure) in enumerate(zip(sampled, declashed, strict=True))
     ]
-
-
-def volume(name: str) -> float | None:
-    """Return the volume per atom for overlap removal, A^3; None keeps that of substitution."""
-    return None if name == ProposerName.SUBSTITUTION else 13.0
 
 
 def _outcome(proposal: Proposal, declash_seconds: float) -> Outcome:

@@ -34,6 +34,22 @@ MG_O = {"Mg": -1.606, "O2": -4.948, "MgO": -6.32}
 """Energies of CHGNet, eV/atom."""
 
 
+def crystal(space_group: str, lattice: Lattice, **sites: list[float]) -> Structure:
+    """Build a primitive cell with one orbit of each element."""
+    conventional = Structure.from_spacegroup(
+        space_group, lattice, list(sites), list(sites.values())
+    )
+    return conventional.get_primitive_structure()
+
+
+def brucite() -> Structure:
+    """Build Mg(OH)2, O-H 0.958 A."""
+    third, two = 1 / 3, 2 / 3
+    lattice = Lattice.hexagonal(3.142, 4.766)
+    sites = {"Mg": [0, 0, 0], "O": [third, two, 0.2203], "H": [third, two, 0.4213]}
+    return crystal("P-3m1", lattice, **sites)
+
+
 def rocksalt_cell(cation: str = "Mg", length: float = 4.21, anion: str = "O") -> Structure:
     """Build the conventional cell of rocksalt, with 4 cations and then 4 anions."""
     return Structure.from_spacegroup(

@@ -19,6 +19,7 @@ from gan_htvs.dataset.prototypes import Prototype, prototypes
 from gan_htvs.dataset.site_ordering import Ordering, Supercell
 from gan_htvs.dataset.skipped import TOO_LONG
 from gan_htvs.dataset.sources import Collection
+from gan_htvs.structures.geometry_limits import overlap_distances
 from gan_htvs.structures.matching import unique_indices
 from gan_htvs.structures.point_cloud import LENGTH_SCALE
 from gan_htvs.structures.superlattices import inequivalent_superlattices
@@ -55,6 +56,10 @@ SAME_SIGN_DISTANCE = 2.2
 
 BOND_LENGTH_MIN = 1.5
 """Shortest cation-anion distance, A; a vanadyl bond has 1.58."""
+
+OVERLAP_SHARE = 0.91, 0.79
+"""Share of the overlap distance that is enough for ions of equal and of opposite sign; these are
+the bounds of small ions such as H and C."""
 
 
 @dataclass(frozen=True)
@@ -215,9 +220,12 @@ def _scaled(structure: Structure, charges: Mapping[str, float], prototype: str) 
     if max(scaled.lattice.abc) > LENGTH_SCALE:
         return TOO_LONG
     pairs = combinations_with_replacement(charges, 2)
+    overlaps = overlap_distances(tuple(sorted(charges)))
     distances = {
-        (a, b): SAME_SIGN_DISTANCE if charges[a] * charges[b] >= 0 else BOND_LENGTH_MIN
+        (a, b): min(SAME_SIGN_DISTANCE, OVERLAP_SHARE[0] * overlaps[a, b])
+        if charges[a] * charges[b] >= 0
+        else min(BOND_LENGTH_MIN, OVERLAP_SHARE[1] * overlaps[a, b])
         for a, b in pairs
     }
-    reason = check_geometry(scaled, pair_distances=distances)
-    return reason or Candidate(scaled, prototype, instability)
+    flaw = check_geometry(scaled, pair_distances=distances)
+    return flaw.reason if flaw else Candidate(scaled, prototype, instability)

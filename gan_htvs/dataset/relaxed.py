@@ -166,8 +166,8 @@ def _rejection(
     """Return the rejection reason, or None, and the energy above the hull, eV/atom."""
     if result is None:
         return POTENTIAL_ERROR, math.nan
-    if (reason := check_geometry(result.structure)) is not None:
-        return reason, math.nan
+    if (flaw := check_geometry(result.structure)) is not None:
+        return flaw.reason, math.nan
     if not result.converged:
         return UNCONVERGED, math.nan
     if max(result.structure.lattice.abc) > LENGTH_SCALE:
@@ -189,9 +189,9 @@ def _fill(kept: RelaxedStructures, number: int, campaign: Campaign) -> list[Stru
             amounts = dict(zip(system.elements, counts, strict=True))
             crystals += islice(symmetric_crystals(amounts, rng), CRYSTALS_PER_ROUND)
     valid = []
-    for crystal in declash(crystals).structures:
-        if (reason := check_geometry(crystal)) is None:
+    for crystal in declash(crystals, shrinks_loose=True).structures:
+        if (flaw := check_geometry(crystal)) is None:
             valid.append(crystal)
         else:
-            kept.skipped.add(reason)
+            kept.skipped.add(flaw.reason)
     return valid

@@ -119,13 +119,15 @@ def _rejection(  # noqa: PLR0911 - one for each reason
         return TOO_LONG, f"a lattice vector is longer than {LENGTH_SCALE:g} A"
     if not system.is_charge_balanced(counts, oxidation_states):
         return RejectionReason.CHARGE_IMBALANCE, ""
-    return check_geometry(sample), ""
+    flaw = check_geometry(sample)
+    return (flaw.reason, flaw.details) if flaw else (None, "")
 
 
 def without_properties(structure: Structure) -> Structure:
-    """Return a structure without site properties and oxidation states."""
+    """Return a structure without site properties, oxidation states and isotopes of hydrogen."""
     copy = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
     copy.remove_oxidation_states()
+    copy.replace_species({"D": "H", "T": "H"}, in_place=True)
     return copy
 
 

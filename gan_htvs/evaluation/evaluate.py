@@ -175,7 +175,11 @@ def evaluate(
                 read=_n_read(proposer, result),
                 balanced=sum(balanced),
                 decoded=len(crystals),
-                before_declash=_counts_by_reason(filter(None, map(check_geometry, crystals))),
+                before_declash=_counts_by_reason(
+                    flaw.reason
+                    for crystal in crystals
+                    if (flaw := check_geometry(crystal, proposer.geometry)) is not None
+                ),
                 rejections=_counts_by_reason(result.reasons.elements()),
                 held_out=known.held_out_counts.count(counts),
             )

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from gan_htvs.generator.augmentation import check_weights
 from gan_htvs.generator.networks import condition_vector, expected_presence
-from gan_htvs.structures.declash import VOLUME_PER_ATOM, is_electronegative
+from gan_htvs.structures.geometry_limits import is_electronegative, typical_volume
 from gan_htvs.structures.point_cloud import ANGLE_SCALE, EDGE, FIRST, LENGTH_SCALE, decode
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ WAVES = 4
 frameworks of similar noise can differ strongly."""
 
 STRETCH, SHEAR = 1.2, math.pi / 6
-"""Bounds of log(edge / :func:`cube_edge`) and of the deviation of an angle from 90 degrees.
+"""Bounds of log(edge / :meth:`Sites.cube_edge`) and of the deviation of an angle from 90 degrees.
 
 75 of 971 crystals of the shipped set have longer edges, which cannot be generated."""
 
@@ -75,10 +75,13 @@ class Sites:
         Indices of the elements of each group in the system.
     caps
         Number of sites of each group.
+    volume_per_atom
+        Typical volume of the chemical system, A^3/atom.
     """
 
     def __init__(self, system: ChemicalSystem) -> None:
         self.system = system
+        self.volume_per_atom = typical_volume(tuple(sorted(system.elements)))
         negative = [is_electronegative(symbol) for symbol in system.elements]
         cations = [e for e, is_anion in enumerate(negative) if not is_anion]
         anions = [[e] for e, is_anion in enumerate(negative) if is_anion]
@@ -134,19 +137,18 @@ class Sites:
         angles = torch.rad2deg(cell[:, None, 3:]) / ANGLE_SCALE
         return torch.cat([edges, angles, rows], dim=1)
 
+    def cube_edge(self, totals: Tensor) -> Tensor:
+        """Return the edge of a cube with the atoms at a typical volume, A: (n, G) -> (n, 1)."""
+        return (self.volume_per_atom * totals.sum(dim=1, keepdim=True)) ** (1 / 3)
+
     def describe(self, cell: Tensor, sites: Tensor, totals: Tensor) -> Tensor:
         """Encode frameworks as vectors whose distances are roughly in A: (n, 6 + 6 S)."""
-        edges = EDGE_WEIGHT * (cell[:, :3].log() - cube_edge(totals).log())
+        edges = EDGE_WEIGHT * (cell[:, :3].log() - self.cube_edge(totals).log())
         angles = ANGLE_WEIGHT * cell[:, 3:]
         phase = 2 * math.pi * sites
         present = expected_presence(totals, self.caps)[..., None]
         waves = torch.cat([phase.cos(), phase.sin()], dim=2) * present
         return torch.cat([edges, angles, SITE_WEIGHT * waves.flatten(start_dim=1)], dim=1)
-
-
-def cube_edge(totals: Tensor) -> Tensor:
-    """Return the edge of a cube with the atoms at the density of oxides, A: (n, G) -> (n, 1)."""
-    return (VOLUME_PER_ATOM * totals.sum(dim=1, keepdim=True)) ** (1 / 3)
 
 
 class FrameworkGenerator(nn.Module):
@@ -177,7 +179,7 @@ class FrameworkGenerator(nn.Module):
         condition = condition_vector(totals, self.sites.caps)
         h = self.body(torch.cat([latent, *waves, condition], dim=1))
         h = self.head(h)  # (n, 6 + 3 S)
-        edges = cube_edge(totals) * h[:, :3].clamp(-STRETCH, STRETCH).exp()
+        edges = self.sites.cube_edge(totals) * h[:, :3].clamp(-STRETCH, STRETCH).exp()
         angles = math.pi / 2 + h[:, 3:6].clamp(-SHEAR, SHEAR)
         return torch.cat([edges, angles], dim=1), h[:, 6:].unflatten(1, (-1, 3))
 

@@ -10,7 +10,7 @@ from gan_htvs.core.stages import ProposerName
 from gan_htvs.dataset.decoration import decorate_composition
 from gan_htvs.dataset.ions import Ions
 from gan_htvs.proposers.proposer import Proposer
-from gan_htvs.structures.declash import VOLUME_PER_ATOM
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.random_crystals import symmetric_crystals
 
 if TYPE_CHECKING:
@@ -41,18 +41,19 @@ class RandomCells(Proposer):
     """Proposes random cells with uniformly distributed atoms."""
 
     name = ProposerName.RANDOM
-    volume_per_atom = VOLUME_PER_ATOM
+    shrinks_loose = True
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
         """Yield structures endlessly."""
         species = [el for el, n in zip(self.system.elements, counts, strict=True) for _ in range(n)]
+        volume = len(species) * self.geometry.target_volume(self.system.elements)
         while True:
-            yield Structure(_cell(len(species), rng), species, rng.random((len(species), 3)))
+            yield Structure(_cell(volume, rng), species, rng.random((len(species), 3)))
 
 
-def _cell(n_atoms: int, rng: np.random.Generator) -> Lattice:
-    """Draw a cell of a typical volume for ``n_atoms`` atoms."""
-    volume = n_atoms * VOLUME_PER_ATOM * rng.uniform(1 - VOLUME_SPREAD, 1 + VOLUME_SPREAD)
+def _cell(typical: float, rng: np.random.Generator) -> Lattice:
+    """Draw a cell with about the volume ``typical``, A^3."""
+    volume = typical * rng.uniform(1 - VOLUME_SPREAD, 1 + VOLUME_SPREAD)
     lengths = rng.uniform(*LENGTHS, size=3)
     while True:
         angles = rng.uniform(*ANGLES, size=3)
@@ -64,7 +65,7 @@ class SymmetricCrystals(Proposer):
     """Proposes random symmetric crystals."""
 
     name = ProposerName.SYMMETRIC
-    volume_per_atom = VOLUME_PER_ATOM
+    shrinks_loose = True
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
         """Yield crystals endlessly, or none if PyXtal cannot build one."""
@@ -80,6 +81,8 @@ class Substitution(Proposer):
     ----------
     system, oxidation_states
         Elements, caps, and the average oxidation states that each element may have.
+    geometry
+        Limits for the samples.
 
     Raises
     ------
@@ -88,12 +91,17 @@ class Substitution(Proposer):
     """
 
     name = ProposerName.SUBSTITUTION
-    volume_per_atom = None
+    scales = False
 
-    def __init__(self, system: ChemicalSystem, oxidation_states: OxidationRanges) -> None:
+    def __init__(
+        self,
+        system: ChemicalSystem,
+        oxidation_states: OxidationRanges,
+        geometry: GeometryLimits = CHEMISTRY,
+    ) -> None:
         needed_by = f"the proposer {self.name.value!r}"
         self.ions = Ions(system, oxidation_states, needed_by=needed_by, fix="remove it")
-        super().__init__(system)
+        super().__init__(system, geometry)
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
         """Yield the decorated prototypes in a fixed order, independent of ``rng``."""

@@ -14,7 +14,7 @@ import torch
 
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.proposers.proposer import Proposer
-from gan_htvs.structures.declash import VOLUME_PER_ATOM
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.point_cloud import DecodedCells, decode
 from gan_htvs.structures.validity import RejectionReason
 
@@ -36,13 +36,14 @@ class GanProposer(Proposer):
     ----------
     trained
         Generator and, unless its compositions are exact, classifier.
+    geometry
+        Limits for the samples.
     """
 
     name = ProposerName.GAN
-    volume_per_atom = VOLUME_PER_ATOM
 
-    def __init__(self, trained: TrainedGenerator) -> None:
-        super().__init__(trained.system)
+    def __init__(self, trained: TrainedGenerator, geometry: GeometryLimits = CHEMISTRY) -> None:
+        super().__init__(trained.system, geometry)
         self.trained = trained
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[RawSample]:

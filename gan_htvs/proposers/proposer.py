@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeAlias
 
 from gan_htvs.core.stages import ProposerName
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,20 +29,25 @@ class Proposer(ABC):
     ----------
     system
         Elements, in the order of the counts, and caps.
+    geometry
+        Limits for the samples.
 
     Attributes
     ----------
     name
         Name in campaign.yaml.
-    volume_per_atom
-        Target volume of overlap removal for loose and overlapping cells, A^3; None keeps theirs.
+    scales, shrinks_loose
+        Whether overlap removal scales overlapping cells to the target volume, and loose ones; see
+        :func:`gan_htvs.structures.declash.declash`. Loose cells only if volumes are made up.
     """
 
     name: ProposerName
-    volume_per_atom: float | None
+    scales: bool = True
+    shrinks_loose: bool = False
 
-    def __init__(self, system: ChemicalSystem) -> None:
+    def __init__(self, system: ChemicalSystem, geometry: GeometryLimits = CHEMISTRY) -> None:
         self.system = system
+        self.geometry = geometry
 
     @abstractmethod
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[RawSample]:
@@ -61,6 +67,7 @@ def make_proposer(
     system: ChemicalSystem,
     oxidation_states: OxidationRanges,
     trained: TrainedGenerator | None = None,
+    geometry: GeometryLimits = CHEMISTRY,
 ) -> Proposer:
     """Make a proposer by its name.
 
@@ -72,6 +79,8 @@ def make_proposer(
         Elements, caps, and the average oxidation states that each element may have.
     trained
         Generator of the proposer ``gan``.
+    geometry
+        Limits for the samples.
 
     Raises
     ------
@@ -86,11 +95,11 @@ def make_proposer(
 
         if trained is None:
             raise ValueError("the proposer 'gan' needs a trained generator")
-        return GanProposer(trained)
+        return GanProposer(trained, geometry)
     from gan_htvs.proposers import baselines  # noqa: PLC0415
 
     if name is ProposerName.SUBSTITUTION:
-        return baselines.Substitution(system, oxidation_states)
+        return baselines.Substitution(system, oxidation_states, geometry)
     if name is ProposerName.SYMMETRIC:
-        return baselines.SymmetricCrystals(system)
-    return baselines.RandomCells(system)
+        return baselines.SymmetricCrystals(system, geometry)
+    return baselines.RandomCells(system, geometry)

@@ -17,7 +17,7 @@ from pymatgen.core import Structure
 
 from gan_htvs.core.chemical_system import format_caps
 from gan_htvs.core.errors import UserError
-from gan_htvs.structures.declash import declash, pair_distances
+from gan_htvs.structures.declash import declash
 from gan_htvs.structures.matching import UniqueStructures
 from gan_htvs.structures.validity import RejectionReason, check_geometry
 
@@ -158,12 +158,17 @@ def _declashed(
     """
     closest = {
         pair: _TOLERATED_DISTANCE * distance
-        for pair, distance in pair_distances(proposer.system.elements).items()
+        for pair, distance in proposer.geometry.overlaps_below(proposer.system.elements).items()
     }
     numbered = enumerate(raw)
     while batch := list(islice(numbered, _BATCH_SIZE)):
         crystals = [before for _, before in batch if isinstance(before, Structure)]
-        result = declash(crystals, volume_per_atom=proposer.volume_per_atom)
+        result = declash(
+            crystals,
+            proposer.geometry,
+            scales=proposer.scales,
+            shrinks_loose=proposer.shrinks_loose,
+        )
         displacements, remade = result.max_displacement.tolist(), result.is_remade.tolist()
         declashed = zip(result.structures, displacements, remade, strict=True)
         for index, before in batch:
@@ -171,9 +176,9 @@ def _declashed(
                 yield before, before
                 continue
             after, max_displacement, is_remade = next(declashed)
-            reason = check_geometry(after, pair_distances=closest)
+            flaw = check_geometry(after, proposer.geometry, pair_distances=closest)
             sampled = SampledStructure(index, after, before, max_displacement, is_remade)
-            yield before, reason or sampled
+            yield before, flaw.reason if flaw else sampled
 
 
 def _check_request(

@@ -9,26 +9,22 @@ concatenated, and pairs are an edge list.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from pymatgen.core import Element, Lattice, Structure
+from pymatgen.core import Lattice, Structure
 from pymatgen.optimization.neighbors import find_points_in_spheres
 from torch import Tensor
 
 from gan_htvs.structures.fingerprint import SITE_TOLERANCE
+from gan_htvs.structures.geometry_limits import CHEMISTRY, LOOSE, GeometryLimits
 from gan_htvs.structures.validity import check_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-VOLUME_PER_ATOM = 13.0
-"""Target volume of structures with overlaps, A^3/atom: that of open oxides."""
 
 TOLERANCE = 0.05
 """Largest overlap that is accepted, A."""
@@ -40,16 +36,6 @@ MAX_DISPLACEMENT = 4.0
 """Displacement of an atom at which the overlap removal of its structure stops, A; the geometry
 check will reject the structure."""
 
-_CATION_ANION = 0.90
-_ANION_ANION = 0.97
-_CATION_CATION = 1.40
-"""Cation-cation distance in edge-sharing octahedra over cation-anion distance, about sqrt(2)."""
-_NO_ANION = 0.90
-_ELECTRONEGATIVE = 2.5
-"""Pauling electronegativity: O, N, F, S, Cl, Se and Br are above, Mg, 3d metals, P and H below."""
-
-_LOOSE = 1.15
-"""Cells larger than this multiple of the target volume are shrunk to it."""
 _STIFFNESS = 1.0
 """Weight of the volume term, A^2 per atom and relative volume change squared."""
 _SKIN = 1.0
@@ -85,65 +71,31 @@ class DeclashResult:
     is_remade: NDArray[np.bool_]
 
 
-@cache
-def pair_distances(elements: tuple[str, ...]) -> dict[tuple[str, str], float]:
-    """Compute shortest plausible distances between elements, A, from pymatgen's ionic radii.
-
-    For Mg-Mn-O: cation-O 1.91 to 1.92, O-O 2.44, cation-cation 2.67 to 2.69.
-
-    Returns
-    -------
-    One distance for each pair of symbols, in both orders.
-    """
-    anions = [s for s in elements if is_electronegative(s)]
-    distances: dict[tuple[str, str], float] = {}
-    for pair in combinations_with_replacement(elements, 2):
-        radii = [_radius(symbol, anion=symbol in anions) for symbol in pair]
-        negative = sum(symbol in anions for symbol in pair)
-        if not anions:
-            distance = _NO_ANION * sum(float(Element(s).atomic_radius or 1.5) for s in pair)
-        elif negative == len(pair):
-            distance = _ANION_ANION * sum(radii)
-        elif negative == 1:
-            distance = _CATION_ANION * sum(radii)
-        else:
-            smallest = min(_radius(symbol, anion=True) for symbol in anions)
-            distance = _CATION_CATION * _CATION_ANION * (sum(radii) / 2 + smallest)
-        distances[pair] = distances[pair[::-1]] = distance
-    return distances
-
-
-def is_electronegative(symbol: str) -> bool:
-    """Return whether an element is an anion in compounds with oxygen; tellurium is not."""
-    element = Element(symbol)
-    return float(element.average_anionic_radius) > 0 and element.X >= _ELECTRONEGATIVE
-
-
-def _radius(symbol: str, *, anion: bool) -> float:
-    element = Element(symbol)
-    ionic = element.average_anionic_radius if anion else element.average_cationic_radius
-    return float(ionic) or float(element.atomic_radius or 1.5)
-
-
 def declash(
     structures: Sequence[Structure],
+    limits: GeometryLimits = CHEMISTRY,
     *,
-    volume_per_atom: float | None = VOLUME_PER_ATOM,
+    scales: bool = True,
+    shrinks_loose: bool = False,
 ) -> DeclashResult:
     """Separate overlapping atoms by optimizing positions and strain.
 
-    The objective is the sum over pairs of max(0, d0 - d)^2, with d0 from :func:`pair_distances`,
-    plus a term that keeps the volume. It is minimized by FIRE (Bitzek et al., Phys. Rev. Lett.
-    2006, 97, 170201) with a separate time step for each structure. Cells that are too large or
-    have an overlap are first scaled to ``volume_per_atom``. Other structures are returned
-    unchanged.
+    The objective is the sum over pairs of max(0, d0 - d)^2, with the overlap distances d0 of the
+    chemical system, plus a term that keeps the volume. It is minimized by FIRE (Bitzek et al.,
+    Phys. Rev. Lett. 2006, 97, 170201) with a separate time step for each structure. Structures
+    without overlaps are returned unchanged, unless they are loose and ``shrinks_loose``.
 
     Parameters
     ----------
     structures
-        Raw structures, of any sizes and elements.
-    volume_per_atom
-        Target volume, A^3/atom; None: keep the volume of each structure.
+        Raw structures of any sizes; together, their elements are the chemical system.
+    limits
+        Overlap distances and target volume; by default those of the elements.
+    scales
+        Whether cells with overlaps are first scaled to the target volume.
+    shrinks_loose
+        Whether cells of more than ``LOOSE`` times the target volume are scaled to it, even without
+        overlaps. This is for structures whose volume is arbitrary.
     """
     result = DeclashResult(
         list(structures),
@@ -153,7 +105,9 @@ def declash(
     )
     usable = [i for i, s in enumerate(structures) if len(s) and check_cell(s) is None]
     if usable:
-        batch = _Batch([structures[i] for i in usable], volume_per_atom)
+        batch = _Batch(
+            [structures[i] for i in usable], limits, scales=scales, shrinks_loose=shrinks_loose
+        )
         batch.minimize()
         batch.write(result, usable)
     return result
@@ -162,14 +116,21 @@ def declash(
 class _Batch:
     """Concatenated structures: reference positions, strains, edges."""
 
-    def __init__(self, structures: list[Structure], volume_per_atom: float | None) -> None:
+    def __init__(
+        self,
+        structures: list[Structure],
+        limits: GeometryLimits,
+        *,
+        scales: bool,
+        shrinks_loose: bool,
+    ) -> None:
         sizes = np.array([len(s) for s in structures])
         self.owner = torch.as_tensor(np.repeat(np.arange(len(structures)), sizes))
         self.splits = np.cumsum(sizes)[:-1]
         self.sizes = torch.as_tensor(sizes).double()
         symbols = [site.specie.symbol for s in structures for site in s]
         elements = tuple(sorted(set(symbols)))
-        table = pair_distances(elements)
+        table = limits.overlaps_below(elements)
         self.table = torch.tensor(
             [[table[a, b] for b in elements] for a in elements], dtype=torch.float64
         )
@@ -180,14 +141,15 @@ class _Batch:
         frac_coords = np.concatenate([s.frac_coords for s in structures])
         self.start = torch.as_tensor(frac_coords)
         volume = torch.linalg.det(self.cells).abs()
-        self.target = volume if volume_per_atom is None else self.sizes * volume_per_atom
+        target = self.sizes * limits.target_volume(elements)
         self.positions = torch.einsum("ai,aij->aj", self.start, self.cells[self.owner])
         self.strain = torch.zeros_like(self.cells)
         self.rebuild()
-        clashes = self.worst(self.edges()[2]) > TOLERANCE
-        rescaled = clashes | (volume > _LOOSE * self.target)
-        factor = torch.where(rescaled, (self.target / volume) ** (1 / 3), torch.ones(()).double())
-        self.target = torch.where(rescaled, self.target, volume)
+        rescaled = (self.worst(self.edges()[2]) > TOLERANCE) & scales
+        if shrinks_loose:
+            rescaled |= volume > LOOSE * target
+        factor = torch.where(rescaled, (target / volume) ** (1 / 3), torch.ones(()).double())
+        self.target = torch.where(rescaled, target, volume)
         self.cells = self.cells * factor[:, None, None]
         self.positions = self.positions * factor[self.owner, None]
         self.rebuild()

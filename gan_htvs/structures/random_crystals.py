@@ -17,7 +17,7 @@ from pyxtal.msg import Error as PyXtalError
 from pyxtal.symmetry import Group
 from pyxtal.tolerance import Tol_matrix
 
-from gan_htvs.structures.declash import pair_distances
+from gan_htvs.structures.geometry_limits import overlap_distances
 from gan_htvs.structures.symmetry import SAME_SITE
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def compatible_groups(counts: tuple[int, ...]) -> tuple[int, ...]:
 
 @cache
 def _shortest_distances(elements: tuple[str, ...]) -> Tol_matrix:
-    distances = pair_distances(elements)
+    distances = overlap_distances(elements)
     return Tol_matrix(
         *((*pair, PYXTAL_DISTANCE_FACTOR * distance) for pair, distance in distances.items())
     )

@@ -5,10 +5,13 @@ Reference phases are checked by :func:`unphysical_change` instead.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,11 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from pymatgen.core import Structure
 
-MIN_DISTANCE = 1.0
-"""Shortest distance between two atoms, A; potentials have holes at shorter distances."""
-
-VOLUME_RANGE = (5.0, 40.0)
-"""Smallest and largest accepted volume, A^3/atom; Mg-Mn-O oxides have 9 to 16."""
+MIN_EDGE = 1.0
+"""Shortest lattice vector of a possible cell, A."""
 
 MAX_CHANGE = 2.0
 """Factor by which a relaxation may change volume and shortest distance of a reference phase."""
@@ -46,6 +46,26 @@ class RejectionReason(StrEnum):
     DUPLICATE = "duplicate"
 
 
+@dataclass(frozen=True)
+class GeometryFlaw:
+    """Why the geometry of a structure is rejected.
+
+    Attributes
+    ----------
+    reason
+        Category, by which rejections are counted.
+    details
+        Value, bound and setting of the bound; empty if the reason is complete.
+    """
+
+    reason: RejectionReason
+    details: str = ""
+
+    def __str__(self) -> str:
+        """Format the reason and its details."""
+        return f"{self.reason}: {self.details}" if self.details else str(self.reason)
+
+
 def possible_cells(parameters: ArrayLike) -> NDArray[np.bool_]:
     """Return which lattice parameters define a cell that is not flat.
 
@@ -62,40 +82,43 @@ def possible_cells(parameters: ArrayLike) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
         cosines = np.cos(np.radians(cells[:, 3:]))
         determinant = 1 - (cosines**2).sum(axis=1) + 2 * cosines.prod(axis=1)
-        lengths_ok = (cells[:, :3] > MIN_DISTANCE).all(axis=1)
+        lengths_ok = (cells[:, :3] > MIN_EDGE).all(axis=1)
         angles_ok = ((cells[:, 3:] > 0) & (cells[:, 3:] < _HALF_TURN)).all(axis=1)
         return lengths_ok & angles_ok & (determinant > _MIN_CELL_DETERMINANT)
 
 
 def check_geometry(
     structure: Structure,
+    limits: GeometryLimits = CHEMISTRY,
     *,
     pair_distances: Mapping[tuple[str, str], float] | None = None,
-) -> RejectionReason | None:
+) -> GeometryFlaw | None:
     """Check distances and volume of a structure, before or after relaxation.
 
-    Distances between atoms, including periodic images of the same atom, must be at least
-    ``MIN_DISTANCE``, and the volume per atom must be within ``VOLUME_RANGE``.
+    Distances between atoms include periodic images of the same atom.
 
     Parameters
     ----------
     structure
         Any periodic structure.
+    limits
+        Volumes and distances; by default those of the elements.
     pair_distances
         Larger minimum distances for pairs of elements (symbols in any order), A.
 
     Returns
     -------
-    The first rejection reason, or None for a valid structure.
+    The first flaw, or None for a valid structure.
     """
     if (problem := check_cell(structure)) is not None:
-        return problem
-    low, high = VOLUME_RANGE
-    if not low <= structure.volume / len(structure) <= high:
-        return RejectionReason.BAD_VOLUME
-    if _has_close_pair(structure, pair_distances or {}):
-        return RejectionReason.ATOMS_TOO_CLOSE
-    return None
+        return GeometryFlaw(problem)
+    low, high = limits.volume_range(structure.composition)
+    volume = _volume_per_atom(structure)
+    if not low <= volume <= high:
+        bound = f"below {low:.3g}" if volume < low else f"above {high:.3g}"
+        details = f"{volume:.3g} A^3/atom is {bound} (geometry.volume_per_atom)"
+        return GeometryFlaw(RejectionReason.BAD_VOLUME, details)
+    return _close_pair(structure, limits, pair_distances or {})
 
 
 def check_cell(structure: Structure) -> RejectionReason | None:
@@ -154,15 +177,27 @@ def _shortest_distance(structure: Structure) -> float:
     return float(structure.get_neighbor_list(cutoff)[3].min())
 
 
-def _has_close_pair(structure: Structure, pair_distances: Mapping[tuple[str, str], float]) -> bool:
-    cutoff = max([MIN_DISTANCE, *pair_distances.values()])
-    center, neighbor, _, distance = structure.get_neighbor_list(float(cutoff))
-    if not pair_distances:
-        return bool((distance < MIN_DISTANCE).any())
-    symbols = [site.specie.symbol for site in structure]
-    # The list has each pair in both orders.
-    allowed = [
-        max(MIN_DISTANCE, pair_distances.get((symbols[i], symbols[j]), 0.0))
-        for i, j in zip(center, neighbor, strict=True)
-    ]
-    return bool((distance < allowed).any())
+def _close_pair(
+    structure: Structure,
+    limits: GeometryLimits,
+    pair_distances: Mapping[tuple[str, str], float],
+) -> GeometryFlaw | None:
+    """Return the flaw of the pair that is shortest compared with its bound, or None."""
+    symbols, kind = np.unique([site.specie.symbol for site in structure], return_inverse=True)
+    bounds = limits.min_distance_table(symbols.tolist())
+    asked = np.array([[pair_distances.get((a, b), 0.0) for b in symbols] for a in symbols])
+    asked = np.maximum(asked, asked.T)
+    is_overlap = asked > bounds
+    bounds = np.maximum(bounds, asked)
+    center, neighbor, _, distances = structure.get_neighbor_list(float(bounds.max()))
+    pairs = kind[center], kind[neighbor]
+    ratios = distances / bounds[pairs]
+    if not (ratios < 1).any():
+        return None
+    worst = ratios.argmin()
+    i, j = sorted((pairs[0][worst], pairs[1][worst]), key=lambda k: symbols[k])
+    details = (
+        f"{symbols[i]}-{symbols[j]} {distances[worst]:.3g} A is below {bounds[i, j]:.3g} A "
+        f"({'geometry.overlap_distances' if is_overlap[i, j] else 'geometry.min_distances'})"
+    )
+    return GeometryFlaw(RejectionReason.ATOMS_TOO_CLOSE, details)

@@ -293,8 +293,8 @@ def test_missing_potcar_is_named(tmp_path, monkeypatch):
     assert "POTCAR" in failure.reason
 
 
-CALCIUM = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.588), ["Ca"], [[0, 0, 0]])
-"""43.6 A^3/atom, above the limit of generated structures."""
+CALCIUM = Structure.from_spacegroup("Fm-3m", Lattice.cubic(7.1), ["Ca"], [[0, 0, 0]])
+"""89 A^3/atom, above the limit of generated structures."""
 
 
 class TestReferencePhases:
@@ -303,5 +303,5 @@ class TestReferencePhases:
         assert isinstance(run(tmp_path, start=CALCIUM, is_reference=True), TaskDoc)
 
     def test_large_volumes_of_generated_structures_are_refused(self, tmp_path):
-        assert run(tmp_path, start=CALCIUM).reason == "structure to start from: bad_volume"
+        assert "bad_volume" in run(tmp_path, start=CALCIUM).reason
         assert not list(tmp_path.rglob("INCAR"))

@@ -16,6 +16,7 @@ from gan_htvs.dataset.training_set import Dataset
 from gan_htvs.evaluation.evaluate import EvaluationSettings, evaluate
 from gan_htvs.evaluation.evaluation_documents import Evaluation
 from gan_htvs.proposers.baselines import RandomCells
+from gan_htvs.structures.geometry_limits import GeometryLimits
 from gan_htvs.structures.point_cloud import encode
 from gan_htvs.structures.validity import RejectionReason
 from tests.helpers import references
@@ -47,7 +48,8 @@ class FixedProposer:
 
     name = ProposerName.RANDOM
     system = MG_O
-    volume_per_atom = RandomCells.volume_per_atom
+    geometry = GeometryLimits()
+    scales = shrinks_loose = True
 
     def raw_samples(self, counts, rng):
         if counts == (1, 1):

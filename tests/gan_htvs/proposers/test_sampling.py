@@ -25,7 +25,7 @@ class FixedProposer(RandomCells):
     """Proposes a fixed list of raw samples."""
 
     name = ProposerName.SUBSTITUTION
-    volume_per_atom = None
+    scales = shrinks_loose = False
 
     def __init__(self, samples: list[RawSample]) -> None:
         super().__init__(MG_O)
@@ -58,12 +58,12 @@ def test_sampling_stops_at_the_bound_on_tries():
     assert (result.tried, result.samples, result.exhausted) == (20, [], False)
 
 
-def test_volume_is_kept_without_a_target_volume():
+def test_loose_cells_are_shrunk_if_volumes_are_made_up():
     loose = ROCKSALT.copy()
     loose.scale_lattice(2 * ROCKSALT.volume)
     proposer = FixedProposer([loose])
     assert sample(proposer, (1, 1), 1, seed=0).structures[0].volume == pytest.approx(loose.volume)
-    proposer.volume_per_atom = 13.0
+    proposer.shrinks_loose = True
     assert sample(proposer, (1, 1), 1, seed=0).structures[0].volume == pytest.approx(26)
 
 

@@ -353,8 +353,6 @@ def test_reference_phase_is_not_rejected_for_its_volume(lab):
     lab.gate("generated", structure=magnesium, energy_per_atom=-1.5)
     lab.build()
     generated, phase = lab["generated"], lab["phase"]
-    assert (generated.stage, generated.reason) == (
-        Stage.REJECTED,
-        "after relaxation: bad_volume",
-    )
+    assert generated.stage is Stage.REJECTED
+    assert "bad_volume" in generated.reason
     assert phase.energy_above_hull == pytest.approx(0.08)

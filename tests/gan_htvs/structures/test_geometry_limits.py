@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+from pymatgen.core import Composition, Element
+
+from gan_htvs.structures.geometry_limits import (
+    GeometryLimits,
+    elemental_volume,
+    overlap_distances,
+    shortest_distance,
+)
+
+LIMITS = GeometryLimits()
+
+
+def test_volumes_of_elements() -> None:
+    assert elemental_volume("Mg") == pytest.approx(23.2, abs=0.1)
+    assert elemental_volume("Cs") == pytest.approx(117.8, abs=0.1)
+    assert elemental_volume("Fr") > elemental_volume("Cs")  # not tabulated
+
+
+@pytest.mark.parametrize("element", Element)
+def test_every_element_has_limits(element: Element) -> None:
+    symbol = element.symbol
+    low, high = LIMITS.volume_range(Composition({symbol: 1, "O": 1}))
+    assert 3 < low < high < 180
+    assert LIMITS.target_volume((symbol,)) >= 1
+    assert 0.4 < shortest_distance(symbol, symbol) < 4
+
+
+def test_volume_range_of_manganese_spinel() -> None:
+    low, high = LIMITS.volume_range(Composition("MgMn2O4"))
+    assert low == pytest.approx(4.7, abs=0.1)
+    assert high == pytest.approx(40.7, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("elements", "volume"),
+    [
+        (("Mg", "Mn", "O"), 13),
+        (("O", "Mg"), 13),
+        (("Mn", "S"), 23),
+        (("Cs", "Pb", "I"), 61),
+        (("Ca", "C", "O"), 12),
+        (("Cu", "Zn"), 14),
+    ],
+)
+def test_target_volumes(elements: tuple[str, ...], volume: float) -> None:
+    assert LIMITS.target_volume(elements) == volume
+
+
+def test_overlap_distances_of_mg_mn_o() -> None:
+    distances = overlap_distances(("Mg", "Mn", "O"))
+    assert distances["Mg", "O"] == pytest.approx(1.908, abs=1e-3)
+    assert distances["O", "Mn"] == pytest.approx(1.924, abs=1e-3)
+    assert distances["O", "O"] == pytest.approx(2.444, abs=1e-3)
+    for pair in (("Mg", "Mg"), ("Mg", "Mn"), ("Mn", "Mn")):
+        assert distances[pair] == pytest.approx(2.68, abs=0.02)
+
+
+def test_overlap_distances_of_other_chemistries() -> None:
+    assert overlap_distances(("V", "O"))["V", "O"] == pytest.approx(1.83, abs=0.05)
+    barium = overlap_distances(("Ba", "Ti", "O"))
+    assert barium["Ba", "O"] > barium["Ti", "O"]
+    assert 2.2 < overlap_distances(("Cu", "Zn"))["Cu", "Zn"] < 2.8
+    # Tellurium is a cation beside oxygen.
+    assert overlap_distances(("Mg", "Te", "O"))["Te", "O"] < 2.2
+
+
+def test_covalent_groups_do_not_overlap() -> None:
+    carbonate = overlap_distances(("Ca", "C", "O"))
+    assert carbonate["C", "O"] < 1.28
+    assert carbonate["O", "O"] < 2.22
+    hydroxide = overlap_distances(("Mg", "O", "H"))
+    assert hydroxide["O", "H"] < 0.958
+    assert hydroxide["H", "H"] < 0.74
+    assert hydroxide["O", "O"] == overlap_distances(("Mg", "O"))["O", "O"]
+
+
+def test_settings_replace_the_chemistry() -> None:
+    limits = GeometryLimits(
+        volume_per_atom=(6, 20),
+        min_distances={"O-Mg": 1.7},
+        overlap_distances={"Mg-O": 2.0, "K-F": 2.5},
+        target_volume_per_atom=11,
+    )
+    assert limits.volume_range(Composition("MgO")) == (6, 20)
+    assert limits.min_distance("Mg", "O") == limits.min_distance("O", "Mg") == 1.7
+    assert limits.min_distance("O", "O") == LIMITS.min_distance("O", "O")
+    distances = limits.overlaps_below(("Mg", "O"))
+    assert distances["Mg", "O"] == distances["O", "Mg"] == 2.0
+    assert ("K", "F") not in distances
+    assert limits.target_volume(("Mg", "O")) == 11
+    assert limits.elements() == {"Mg", "O", "K", "F"}
+    # The table of the chemistry is not changed.
+    assert overlap_distances(("Mg", "O"))["Mg", "O"] < 2.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("volume_per_atom", (20, 6), "is empty"),
+        ("volume_per_atom", (0, 6), "greater than 0"),
+        ("min_distances", {"MgO": 1.7}, "not a pair of elements"),
+        ("min_distances", {"Mg-Xx": 1.7}, "not a pair of elements"),
+        ("overlap_distances", {"Mg-O": 1.7, "O-Mg": 1.8}, "given twice"),
+        ("target_volume_per_atom", -1, "greater than 0"),
+    ],
+)
+def test_invalid_settings(field: str, value: object, problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        GeometryLimits.model_validate({field: value})
