@@ -176,10 +176,14 @@ class Evaluation(Document):
         return [at.threshold for at in self.overall.thresholds]
 
 
+PUBLISHED_CHEMSYS = "Mg-Mn-O"
+"""Chemical system of the published study."""
+
+
 class Published(Document):
     """Published share of stable structures, with its level of theory."""
 
-    chemsys: str = "Mg-Mn-O"
+    chemsys: str = PUBLISHED_CHEMSYS
     label: str
     threshold: float = Field(description="eV/atom above hull")
     stable: Share
@@ -213,7 +217,7 @@ class Report(Document):
     settings: str = Field(description="content hash of the campaign and the options of the report")
     versions: dict[str, str]
     evaluations: list[Evaluation] = Field(description="the generator first")
-    published: tuple[Published, ...] = PUBLISHED
+    published: tuple[Published, ...] = Field((), description="only for Mg-Mn-O")
 
     @property
     def folder(self) -> str:

@@ -16,7 +16,14 @@ from gan_htvs.core.figures import COLORS, PUBLISHED_STYLE, render_figure
 from gan_htvs.core.files import write_atomically
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.versions import versions
-from gan_htvs.evaluation.evaluation_documents import Evaluation, Outcome, Report, Sample
+from gan_htvs.evaluation.evaluation_documents import (
+    PUBLISHED,
+    PUBLISHED_CHEMSYS,
+    Evaluation,
+    Outcome,
+    Report,
+    Sample,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,6 +66,7 @@ def make_report(
     evaluations
         One for each proposer, the generator first.
     """
+    same_system = set(campaign.chemical_system.elements) == set(PUBLISHED_CHEMSYS.split("-"))
     options = [(e.proposer, e.n_samples, e.n_relaxed, e.seed) for e in evaluations]
     return Report(
         campaign=campaign.name,
@@ -70,6 +78,7 @@ def make_report(
         settings=content_hash("evaluation", campaign, dataset.hash, options),
         versions=versions(),
         evaluations=list(evaluations),
+        published=PUBLISHED if same_system else (),
     )
 
 
@@ -113,8 +122,8 @@ def draw_report(report: Report) -> Figure:
 
     Left: cumulative distribution of the energy above hull over all structures sent to relaxation;
     unsound structures have no energy. Middle: shares of stable and S.U.N. structures with 95 %
-    intervals, and the published share. Right: S.U.N. per hour of relaxation. If nothing was
-    relaxed, the figure has the shares before relaxation.
+    intervals, for Mg-Mn-O also the published share. Right: S.U.N. per hour of relaxation. If
+    nothing was relaxed, the figure has the shares before relaxation.
     """
     figure = Figure(figsize=(13, 4.2), dpi=120, layout="constrained")
     if report.is_relaxed:
@@ -150,14 +159,14 @@ def _distribution(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
 
 def _shares(axes: Axes, report: Report) -> None:
     thresholds = report.evaluations[0].thresholds
-    bars = len(report.evaluations) + 1
+    bars = len(report.evaluations) + bool(report.published)
     width = GROUP_WIDTH / bars
     for evaluation, color, at in _groups(axes, report.evaluations, _within(thresholds), bars=bars):
         stable = [t.stable for t in evaluation.overall.thresholds]
         sun = [t.sun for t in evaluation.overall.thresholds]
         _bars(axes, at, stable, width, aside=-0.2, color=color, alpha=0.35)
         _bars(axes, at, sun, width, aside=0.2, color=color)
-    largest = max(published.stable.n for published in report.published)
+    largest = max((published.stable.n for published in report.published), default=0)
     for published in report.published:
         if published.stable.n == largest and published.threshold in thresholds:
             at = np.array([thresholds.index(published.threshold) + (bars - 1) / 2 * width])
@@ -168,13 +177,13 @@ def _shares(axes: Axes, report: Report) -> None:
         title="share with 95 % interval",
     )
     axes.set_ylim(bottom=0)
-    paper = report.published[0]
-    label = f"published: {paper.chemsys}, stable\n{paper.source}\n{paper.level_of_theory}"
     handles = [
         Patch(color="black", alpha=0.35, label="stable"),
         Patch(color="black", label="stable, unique, novel"),
-        Patch(**PUBLISHED_STYLE, label=label),
     ]
+    for paper in report.published[:1]:
+        label = f"published: {paper.chemsys}, stable\n{paper.source}\n{paper.level_of_theory}"
+        handles.append(Patch(**PUBLISHED_STYLE, label=label))
     axes.legend(handles=handles, frameon=False, fontsize="small")
 
 

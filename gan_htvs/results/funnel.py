@@ -26,6 +26,7 @@ CANDIDATE_FIELDS = (
 
 PUBLISHED_SOURCE = "Mg-Mn-O, Kim et al. 2020 (DFT)"
 """ACS Cent. Sci. 2020, 6, 1412; energies and gaps are from DFT."""
+PUBLISHED_COLUMN = f"published:\n{PUBLISHED_SOURCE}"
 PUBLISHED_ELEMENTS = {"Mg", "Mn", "O"}
 PUBLISHED_GENERATED, PUBLISHED_METASTABLE, PUBLISHED_SYNTHESIZABLE = 9300, 1121, 148
 PUBLISHED_PHOTOANODES = 28
@@ -65,8 +66,8 @@ class Funnel:
         Counts per stage, by column: proposed structures, :data:`NEW` among them, reference phases.
         None if the column does not apply to a stage.
     published
-        Counts of the published study; None if it has no number for this stage, threshold and
-        chemical system.
+        Counts of the published study by stage, None if it has no number for this stage and
+        threshold; None instead of a list for other chemical systems than Mg-Mn-O.
     setting
         Size of the search: quantity, value of this campaign, published value.
     n_incomplete_gaps
@@ -75,9 +76,24 @@ class Funnel:
 
     stages: list[str]
     counts: dict[str, list[int | None]]
-    published: list[int | None]
+    published: list[int | None] | None
     setting: list[tuple[str, int | None, int | None]]
     n_incomplete_gaps: int = 0
+
+    @property
+    def columns(self) -> dict[str, list[int | None]]:
+        """Counts by the heading of their column, with the published ones last if there are any."""
+        published = {} if self.published is None else {PUBLISHED_COLUMN: self.published}
+        return self.counts | published
+
+    @property
+    def setting_rows(self) -> list[tuple[str, list[int | None]]]:
+        """Quantities of ``setting`` with a value for each of ``columns``, None if it has none."""
+        blank: list[int | None] = [None] * (len(self.counts) - 1)
+        return [
+            (name, [measured, *blank, *([] if self.published is None else [published])])
+            for name, measured, published in self.setting
+        ]
 
     @property
     def caveat(self) -> str | None:
@@ -197,7 +213,7 @@ def measure_funnel(
     return Funnel(
         names,
         counts,
-        [stage.published if same_system else None for stage in stages],
+        [stage.published for stage in stages] if same_system else None,
         [(name, n, other if same_system else None) for name, (n, other) in setting.items()],
         n_incomplete_gaps,
     )

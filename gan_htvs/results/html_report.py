@@ -12,7 +12,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from gan_htvs import __version__
 from gan_htvs.core.figures import figure_data_uri
 from gan_htvs.core.text import INCOMPLETE_MARK, INCOMPLETE_NOTE
-from gan_htvs.results.funnel import PUBLISHED_SOURCE
+from gan_htvs.results.funnel import PUBLISHED_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ RANKED_FIELDS = (
 """Candidate fields that the table of best candidates needs."""
 
 CAPTIONS = {
-    "funnel": "Structures that pass each stage, in this campaign and in the published study.",
+    "funnel": "Structures that pass each stage.",
     "prescreen": "Relaxations of the prescreen, and the step at which structures were rejected.",
     "hull": "Hull of the reference phases, and the most stable candidate of each composition.",
     "pourbaix": "Pourbaix decomposition energy against pH, for candidates near the hull.",
@@ -71,8 +71,7 @@ def render_report(
     return environment.get_template("report.html").render(
         campaign=campaign,
         funnel=funnel,
-        has_published=any(count is not None for count in funnel.published),
-        published_source=PUBLISHED_SOURCE,
+        published_column=PUBLISHED_COLUMN,
         levels=f"{campaign.engines.energy.name} energies, {campaign.engines.band_gap.name} gaps",
         figures={name: figure_data_uri(figure) for name, figure in figures.items()},
         captions=CAPTIONS,

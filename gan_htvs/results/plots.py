@@ -17,7 +17,7 @@ from pymatgen.util.string import latexify
 
 from gan_htvs.core.figures import COLORS, GREY, PUBLISHED_STYLE, RED
 from gan_htvs.core.stages import REFERENCE_PHASE
-from gan_htvs.results.funnel import PUBLISHED_SOURCE, energy_order, first_of_each_crystal
+from gan_htvs.results.funnel import PUBLISHED_COLUMN, energy_order, first_of_each_crystal
 from gan_htvs.thermodynamics.plausibility import is_plausible
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ def draw_funnel(funnel: Funnel) -> Figure:
     """Draw how many candidates pass each stage, measured and published."""
     figure = Figure(figsize=(8, 0.9 + 0.55 * len(funnel.stages)), dpi=120, layout="constrained")
     axes = figure.subplots()
-    columns = {**funnel.counts, PUBLISHED_SOURCE: funnel.published}
+    columns = funnel.columns
     height = 0.8 / len(columns)
     stages = np.arange(len(funnel.stages))
     for k, (name, counts) in enumerate(columns.items()):
         measured_style: dict[str, Any] = {"color": COLORS[k % len(COLORS)]}
-        style = PUBLISHED_STYLE if name == PUBLISHED_SOURCE else measured_style
+        style = PUBLISHED_STYLE if name == PUBLISHED_COLUMN else measured_style
         positions = stages + (k + 0.5) * height - 0.4
         bars = axes.barh(positions, [count or 0 for count in counts], height, label=name, **style)
         labels = ["" if count is None else f" {count:,}" for count in counts]

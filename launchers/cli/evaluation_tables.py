@@ -52,9 +52,12 @@ SHARES = "k/n, share and Wilson 95 % interval."
 STABILITY = (
     "Stable: sound, converged and within the distance of the "
     "hull after relaxation. S.U.N.: stable; unique among the proposer's relaxed structures; and "
-    "novel, matching no training structure and no reference phase after relaxation. Published "
-    "structures were relaxed by DFT, these by an interatomic potential: compare proposers with "
-    "each other, not with published shares."
+    "novel, matching no training structure and no reference phase after relaxation."
+)
+
+PUBLISHED = (
+    "Published structures were relaxed by DFT, these by an interatomic potential: compare "
+    "proposers with each other, not with published shares."
 )
 
 
@@ -92,7 +95,10 @@ def print_report(report: Report, files: Sequence[Path]) -> None:
     if report.is_relaxed:
         out.print(grid_table(_stability(report)))
     out.print(grid_table(_by_composition(report)))
-    out.print(f"{SHARES} {STABILITY}" if report.is_relaxed else SHARES, soft_wrap=True)
+    notes = [SHARES]
+    if report.is_relaxed:
+        notes += [STABILITY, *([PUBLISHED] if report.published else [])]
+    out.print(" ".join(notes), soft_wrap=True)
     if not first.reference_phases:
         out.print(NO_PHASES.format(first.chemsys), soft_wrap=True)
     for path in files:
@@ -137,9 +143,11 @@ def _outcomes(measures: Measures) -> str:
 
 
 def _stability(report: Report) -> Grid:
-    paper = report.published[0]
     columns = [f"{e.proposer}\n{e.level_of_theory}" for e in report.evaluations]
-    columns += [f"published: {paper.chemsys}\n{paper.source}\n{paper.level_of_theory}"]
+    columns += [
+        f"published: {paper.chemsys}\n{paper.source}\n{paper.level_of_theory}"
+        for paper in report.published[:1]
+    ]
     rows: list[tuple[str, ...]] = []
     for i, threshold in enumerate(report.evaluations[0].thresholds):
         at = [evaluation.overall.thresholds[i] for evaluation in report.evaluations]
@@ -148,11 +156,13 @@ def _stability(report: Report) -> Grid:
             for share in report.published
             if share.threshold == threshold
         ]
+        cells = ["\n".join(published) or "-"] if report.published else []
+        blank = [""] * len(cells)
         within = f"<= {1000 * threshold:g} meV/atom" if threshold else "on or below the hull"
         rows += [
-            (f"stable, {within}", *(share_text(t.stable) for t in at), "\n".join(published) or "-"),
-            ("  S.U.N.", *(share_text(t.sun) for t in at), ""),
-            ("  S.U.N. per processor hour", *(cell_text(t.sun_per_cpu_hour) for t in at), ""),
+            (f"stable, {within}", *(share_text(t.stable) for t in at), *cells),
+            ("  S.U.N.", *(share_text(t.sun) for t in at), *blank),
+            ("  S.U.N. per processor hour", *(cell_text(t.sun_per_cpu_hour) for t in at), *blank),
             (),
         ]
     return Grid("After relaxation", ("of structures sent to relaxation", *columns), rows)

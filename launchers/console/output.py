@@ -290,14 +290,9 @@ def marked(row: Mapping[str, Any], path: str, digits: int) -> str:
 
 def funnel_table(campaign: Campaign, funnel: Funnel) -> Table:
     """Return a table of candidates per stage, measured and published."""
-    from gan_htvs.results.funnel import PUBLISHED_SOURCE
-
     level = f"measured: {campaign.engines.energy.name}, {campaign.engines.band_gap.name}"
-    columns = {**funnel.counts, f"published:\n{PUBLISHED_SOURCE}": funnel.published}
-    blank = [None] * (len(funnel.counts) - 1)
-    rows: list[Sequence[Cell]] = [
-        (name, measured, *blank, published) for name, measured, published in funnel.setting
-    ]
+    columns = funnel.columns
+    rows: list[Sequence[Cell]] = [(name, *values) for name, values in funnel.setting_rows]
     rows.append(())
     for stage, *counts in zip(funnel.stages, *columns.values(), strict=True):
         rows.append(("entered the funnel" if stage == "generated" else stage, *counts))

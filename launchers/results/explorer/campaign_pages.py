@@ -12,7 +12,6 @@ from dash import Dash, Input, Output, dcc, html
 from rich.text import Text
 
 from gan_htvs.core.figures import figure_data_uri
-from gan_htvs.results.funnel import PUBLISHED_SOURCE
 from gan_htvs.results.html_report import CAPTIONS
 from launchers.console.output import Grid, cell_text, is_number
 from launchers.monitor.status.status_document import Status
@@ -21,8 +20,6 @@ from launchers.monitor.status.table import grids, headline
 from launchers.results.campaign_report import figures, read_results, read_trajectories
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dash.development.base_component import Component
 
     from gan_htvs.results.funnel import Funnel
@@ -142,12 +139,9 @@ def layout_of_one(databases: Databases, name: str) -> Component:
 
 
 def _funnel(funnel: Funnel) -> Grid:
-    columns: dict[str, Sequence[int | None]] = dict(funnel.counts)
-    if any(count is not None for count in funnel.published):
-        columns[f"published: {PUBLISHED_SOURCE}"] = funnel.published
-    return Grid(
-        "Funnel", ("stage", *columns), list(zip(funnel.stages, *columns.values(), strict=True))
-    )
+    columns = funnel.columns
+    rows = list(zip(funnel.stages, *columns.values(), strict=True))
+    return Grid("Funnel", ("stage", *columns), rows)
 
 
 def _table(grid: Grid) -> Component:

@@ -17,18 +17,20 @@ from gan_htvs.evaluation.evaluation_report import (
 )
 from gan_htvs.generator.checkpoint import TrainedGenerator
 from gan_htvs.generator.presets import PRESETS
+from launchers.cli.evaluation_tables import print_report
+from tests.helpers import MG_MN_O, OXIDATION_STATES
 
 from .conftest import CSCL, MG_O, STATES, ZINCBLENDE, dataset_of, evaluate_samples
 
 
-def report_of(*evaluations) -> Report:
+def report_of(*evaluations, system=MG_O, states=STATES) -> Report:
     campaign = Campaign(
         name="test",
-        chemical_system=MG_O,
-        oxidation_states=STATES,
+        chemical_system=system,
+        oxidation_states=states,
         dataset={"held_out": 0.5},
     )
-    trained = TrainedGenerator.build(MG_O, PRESETS["paper"], seed=0)
+    trained = TrainedGenerator.build(system, PRESETS["paper"], seed=0)
     return make_report(campaign, trained, dataset_of(CSCL, ZINCBLENDE), evaluations)
 
 
@@ -66,6 +68,19 @@ def test_figure_without_relaxations_has_the_shares_before_relaxation(report, unr
     (bars,) = (bars for bars in axes.containers if bars.get_label() == "random")
     shares = [getattr(unrelaxed.evaluations[0].overall, name) for name in BEFORE_RELAXATION]
     assert [bar.get_height() for bar in bars] == [100 * share.value for share in shares]
+
+
+def test_only_reports_of_mg_mn_o_have_published_shares(report, evaluation, capsys):
+    same_system = report_of(evaluation, system=MG_MN_O, states=OXIDATION_STATES)
+    labels = {}
+    for each in (report, same_system):
+        print_report(each, [])
+        legend = draw_report(each).axes[1].get_legend()
+        labels[len(each.published)] = (
+            "published" in capsys.readouterr().out,
+            any("published" in text.get_text() for text in legend.get_texts()),
+        )
+    assert labels == {0: (False, False), 6: (True, True)}
 
 
 def test_unwritable_folder_is_a_user_error(report, tmp_path):

@@ -2,9 +2,17 @@ from __future__ import annotations
 
 from itertools import count
 
+import pytest
+
 from gan_htvs.campaign.campaign_file import validate_campaign
 from gan_htvs.campaign.model import Thresholds
-from gan_htvs.results.funnel import NEW, REFERENCE_PHASES, count_funnel, measure_funnel
+from gan_htvs.results.funnel import (
+    NEW,
+    PUBLISHED_COLUMN,
+    REFERENCE_PHASES,
+    count_funnel,
+    measure_funnel,
+)
 
 NUMBER = count()
 
@@ -129,13 +137,20 @@ def test_crystal_counts_once_for_each_proposer_that_found_it():
     assert funnel.counts["random, new"][1:4] == [1, 1, 1]
 
 
-def test_published_counts_need_equal_thresholds_and_chemical_system():
+def test_published_counts_need_equal_thresholds():
     assert measure_funnel([], campaign(metastable=0.1)).published == [
         *(9300, None, None, 148, None, None, None)
     ]
-    magnesia = measure_funnel([], campaign("Mg", "O"))
-    assert set(magnesia.published) == {None}
-    assert {published for _, _, published in magnesia.setting} == {None}
+
+
+@pytest.mark.parametrize("elements", [("Ca", "Mn", "O"), ("Mg", "O"), ("Mn", "O")])
+def test_only_mg_mn_o_has_the_published_column(elements):
+    counts = [PUBLISHED_COLUMN in measure_funnel([], campaign()).columns]
+    funnel = measure_funnel([], campaign(*elements))
+    assert [*counts, PUBLISHED_COLUMN in funnel.columns] == [True, False]
+    assert funnel.published is None
+    assert {len(values) for _, values in funnel.setting_rows} == {len(funnel.columns)}
+    assert {published for _, _, published in funnel.setting} == {None}
 
 
 def test_each_proposer_has_columns_without_candidates():

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from gan_htvs.campaign.model import Thresholds
+from gan_htvs.campaign.model import Campaign, Thresholds
 from gan_htvs.core import figures
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.results import plots
@@ -140,6 +140,14 @@ def test_funnel_figure_shows_published_counts():
     assert "Mg-Mn-O, Kim et al. 2020 (DFT)" in shown
     assert " 9,300" in shown
     assert "metastable" in shown
+
+
+def test_funnel_figure_of_another_system_has_no_published_counts():
+    states = {"Ca": [2, 2], "Mn": [2, 4], "O": [-2, -2]}
+    system = {"caps": dict.fromkeys(states, 4)}
+    calcium = CAMPAIGN.model_dump() | {"chemical_system": system, "oxidation_states": states}
+    figure = plots.draw_funnel(measure_funnel(ROWS, Campaign.model_validate(calcium)))
+    assert "Kim et al." not in texts(figure)
 
 
 def test_labels_do_not_overlap():

@@ -80,7 +80,7 @@ def test_report_is_reproducible(folder):
     first = evaluate(folder, *against)
     assert first.exit_code == 0, first.output
     assert "S.U.N." in first.output
-    assert "368/3300 11.2 %" in first.output
+    assert "published" not in first.output  # only for Mg-Mn-O
     assert "0 / 0 / 0" in first.output  # holes, not converged, failed
     journal = folder / "runs" / "magnesia" / "relaxations.jsonl"
     cached = journal.read_text()

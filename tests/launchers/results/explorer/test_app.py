@@ -13,6 +13,7 @@ from launchers.results.explorer import app as module
 from launchers.results.explorer.app import create_app
 from launchers.results.explorer.campaign_pages import Survey
 from tests.documents import CANDIDATES, OF_ANOTHER_VERSION
+from tests.helpers import mg_o
 
 LOCAL = frozenset({"localhost", "127.0.0.1"})
 
@@ -143,3 +144,13 @@ def test_campaign_page_shows_funnel_and_figures(browser):
     text = update(browser, "page.children", "/campaigns/mg-mn-o", "pathname").text
     assert "metastable (" in text
     assert "base64," in text
+    assert "Kim et al." in text
+
+
+def test_campaign_page_of_another_system_has_no_published_counts(filled):
+    with filled.store("campaigns", key="name") as store:
+        store.update([{"name": "mg-o", "settings": mg_o().model_dump(mode="json")}])
+    browser = create_app(filled, LOCAL).server.test_client()
+    text = update(browser, "page.children", "/campaigns/mg-o", "pathname").text
+    assert "metastable (" in text
+    assert "Kim et al." not in text
