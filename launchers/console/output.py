@@ -120,20 +120,13 @@ class WorkProgress:
 
     def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
         """Show that ``done`` of ``total`` items are done."""
-        if label not in self._tasks:
-            self._tasks[label] = self._bars.add_task(label, total=None, note="")
-        task = self._bars.tasks[self._tasks[label]]
-        was_finished = task.finished
-        self._bars.update(task.id, completed=done, total=total, note=note)
-        is_due = done < total and time.monotonic() - self._last_line > PLAIN_INTERVAL
-        if self._bars.disable and (is_due or (task.finished and not was_finished)):
-            self._last_line = time.monotonic()
-            self._console.print(f"{label} {done}/{total}" + (f", {note}" if note else ""))
+        self._show({label: (done, total, note)})
 
     def show_jobs(self, states: Counter[tuple[str, str]]) -> None:
         """Show the progress of jobs by step."""
         from gan_htvs.core.stages import Step
 
+        steps = {}
         for step in Step:
             counts = Counter({state: n for (name, state), n in states.items() if name == step})
             running, failed = counts["RUNNING"], counts["FIZZLED"]
@@ -141,7 +134,28 @@ class WorkProgress:
             notes += [f"[red]{failed} failed[/red]"] if failed else []
             if counts:
                 ended = sum(counts[state] for state in ENDED)
-                self(step, ended, counts.total(), " ".join(notes))
+                steps[str(step)] = ended, counts.total(), " ".join(notes)
+        self._show(steps)
+
+    def _show(self, items: Mapping[str, tuple[int, int, str]]) -> None:
+        """Update the bars, or print a line for finished items and, at intervals, the others."""
+        lines, unfinished = [], []
+        for label, (done, total, note) in items.items():
+            if label not in self._tasks:
+                self._tasks[label] = self._bars.add_task(label, total=None, note="")
+            task = self._bars.tasks[self._tasks[label]]
+            was_finished = task.finished
+            self._bars.update(task.id, completed=done, total=total, note=note)
+            text = f"{label} {done}/{total}" + (f", {note}" if note else "")
+            if not task.finished:
+                unfinished.append(text)
+            elif not was_finished:
+                lines.append(text)
+        if unfinished and time.monotonic() - self._last_line > PLAIN_INTERVAL:
+            lines.append("; ".join(unfinished))
+        if self._bars.disable and lines:
+            self._last_line = time.monotonic()
+            self._console.print("\n".join(lines))
 
 
 Cell = str | int | float | datetime | None
