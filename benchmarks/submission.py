@@ -48,7 +48,7 @@ from gan_htvs.campaign.compositions import CompositionSettings
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.stages import ProposerName
-from gan_htvs.thermodynamics.references import phases_of
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.feeder import Feeder
 from launchers.launchpad.jobs import worker_of

@@ -20,7 +20,7 @@ from flows.routing import label, route
 from flows.sample import SampleMaker
 from flows.train import TrainMaker
 from gan_htvs.core.stages import ProposerName
-from gan_htvs.thermodynamics.references import phases_of
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ from gan_htvs.core.candidate import Origin, Proposal
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import USER
-from gan_htvs.dataset.sources import read_structures
+from gan_htvs.structures.structure_files import read_structures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,12 +16,8 @@ from gan_htvs.core.candidate import Ending, RelaxationResult, RelaxedStructure
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.stages import REFERENCE_PHASE, Step
-from gan_htvs.thermodynamics.references import (
-    ReferencePhase,
-    phases_of,
-    reference_phases,
-    reference_set,
-)
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
+from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases, reference_set
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

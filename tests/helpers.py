@@ -19,11 +19,19 @@ from gan_htvs.core.candidate import (
 )
 from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from gan_htvs.thermodynamics.reference_sources.fetched_file import (
+    FetchedPhases,
+    Provenance,
+    write_fetched,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from jobflow import Flow, Job
+
+    from gan_htvs.thermodynamics.references import ReferencePhase
 
 MG_MN_O = ChemicalSystem(caps={"Mg": 8, "Mn": 8, "O": 12})
 OXIDATION_STATES = {"Mg": (2.0, 2.0), "Mn": (2.0, 4.0), "O": (-2.0, -2.0)}
@@ -155,3 +163,17 @@ def output_of(work: Flow | Job, store: JobStore | None = None) -> Any:
     store = store or memory_store()
     run_locally(work, store=store, log=False, raise_immediately=True)
     return work.output.resolve(store)
+
+
+def write_fetched_phases(
+    path: Path, phases: Iterable[ReferencePhase], elements: Iterable[str]
+) -> None:
+    """Write reference phases to a file as if they had been fetched from the Materials Project."""
+    provenance = Provenance(
+        source="materials_project",
+        provider="materials_project",
+        elements=tuple(sorted(elements)),
+        max_energy_above_hull=0.05,
+        n_entries=len(list(phases)),
+    )
+    write_fetched(path, FetchedPhases(list(phases), provenance))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from collections import Counter
 from functools import reduce
 from operator import or_
@@ -15,13 +13,21 @@ from pydantic import BaseModel, ValidationError
 
 from gan_htvs.campaign.model import SHIPPED, Campaign, generator_file
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import hash_of_path
 from gan_htvs.core.settings import Settings, first_error, first_problem, read_mapping
-from gan_htvs.dataset.sources import read_structures
+from gan_htvs.structures.structure_files import read_structures
 from gan_htvs.thermodynamics.ions import ion_set_of
-from gan_htvs.thermodynamics.mp_phases import fetch_phases
-from gan_htvs.thermodynamics.references import reference_phases, write_phases
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import (
+    FETCHED_SOURCES,
+    are_shipped,
+    fetch_phases,
+)
+from gan_htvs.thermodynamics.reference_sources.fetched_file import write_fetched
+from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gan_htvs.core.pourbaix_stability import PourbaixSettings
 
 ANY_OXIDATION_STATE = (-8.0, 9.0)
@@ -36,13 +42,24 @@ NAMED_FILES = {
 }
 """Setting of each section that names a file or folder."""
 
+FETCHED_REFERENCES = Path("references.json")
+"""Default file of fetched reference phases, beside campaign.yaml."""
 
-def read_campaign(path: str | Path) -> Campaign:
+
+def read_campaign(
+    path: str | Path, on_progress: Callable[[int, int], None] | None = None
+) -> Campaign:
     """Read and validate a campaign file, and locate and hash the files that it names.
 
-    Reference phases of the Materials Project are fetched once and written to a file. The hash of
-    that file is one of the settings, so later changes of the Materials Project do not affect a
-    campaign.
+    Reference phases of a database are fetched once and written to a file. The hash of that file is
+    one of the settings, so later changes of the database do not affect a campaign.
+
+    Parameters
+    ----------
+    path
+        campaign.yaml.
+    on_progress
+        Called with the number of finished queries for reference phases and the total.
 
     Raises
     ------
@@ -50,8 +67,8 @@ def read_campaign(path: str | Path) -> Campaign:
         If the file is invalid; the message has the file, the field and the fix.
     """
     path = Path(path)
-    campaign = parse_campaign(path)
-    _fetch_references(path, campaign)
+    campaign = with_reference_file(path, parse_campaign(path))
+    _fetch_references(campaign, on_progress)
     located = {section: _located(path, campaign, section) for section in NAMED_FILES}
     campaign = campaign.model_copy(update=located)
     return campaign.model_copy(update={"pourbaix": _with_ion_set(path, campaign.pourbaix)})
@@ -116,7 +133,7 @@ def campaign_for_structures(
         "sampling": {"proposers": []},
         "structures": {
             "path": folder.resolve(),
-            "sha256": _content(folder),
+            "sha256": hash_of_path(folder),
             "count": len(structures),
         },
         "engines": {"band_gap": {"name": band_gap}},
@@ -141,16 +158,36 @@ def validate_campaign(document: dict[str, Any], source: str) -> Campaign:
         raise UserError(f"{source}: {error}") from error
 
 
-def _fetch_references(campaign_file: Path, campaign: Campaign) -> None:
+def with_reference_file(campaign_file: Path, campaign: Campaign) -> Campaign:
+    """Return a campaign whose settings name the file or folder of its reference phases.
+
+    Fetched phases are kept beside the campaign file if the settings name no file. If such a file
+    exists and the shipped phases do not cover the chemical system, source 'auto' reads it.
+    """
+    settings, values = campaign.references, dict[str, Any]()
+    default = _absolute(campaign_file, FETCHED_REFERENCES)
+    if settings.path is not None:
+        values = {"path": _absolute(campaign_file, settings.path)}
+    elif settings.source in FETCHED_SOURCES:
+        values = {"path": default}
+    elif (
+        settings.source == "auto"
+        and default.is_file()
+        and not are_shipped(campaign.chemical_system.elements)
+    ):
+        values = {"source": "file", "path": default}
+    return campaign.model_copy(update={"references": settings.model_copy(update=values)})
+
+
+def _fetch_references(
+    campaign: Campaign, on_progress: Callable[[int, int], None] | None = None
+) -> None:
     """Fetch the reference phases of a campaign and write them to its file, unless it exists."""
     settings = campaign.references
-    if settings.path is None:
+    path = settings.path
+    if settings.source not in FETCHED_SOURCES or path is None or path.exists():
         return
-    path = _absolute(campaign_file, settings.path)
-    if path.exists():
-        return
-    elements, bound = campaign.chemical_system.elements, settings.max_energy_above_hull
-    write_phases(path, fetch_phases(elements, bound), elements, bound)
+    write_fetched(path, fetch_phases(settings, campaign.chemical_system.elements, on_progress))
 
 
 def _absolute(campaign_file: Path, path: Path) -> Path:
@@ -178,7 +215,7 @@ def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings 
     if not (path.is_dir() if is_folder else path.is_file()):
         kind = "folder" if is_folder else "file"
         raise UserError(f"{campaign_file}: {section}.{field}: {kind} {path} does not exist.")
-    sha256 = _content(path)
+    sha256 = hash_of_path(path)
     if settings.sha256 not in (None, sha256):
         raise UserError(
             f"{campaign_file}: {section}.sha256: {path} has {sha256}; restore the file, or correct "
@@ -239,12 +276,3 @@ def _fields_at(model: type[BaseModel], path: list[int | str]) -> list[str]:
             options = [annotation, *get_args(annotation)]
             model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
     return list(model.model_fields)
-
-
-def _content(path: Path) -> str:
-    """Hash a file, or the names and contents of all files in a folder."""
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    contents = [[str(file.relative_to(path)), _content(file)] for file in files]
-    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()

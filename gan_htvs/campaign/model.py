@@ -24,6 +24,7 @@ from gan_htvs.core.settings import (
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
+from gan_htvs.thermodynamics.reference_sources.optimade import PROVIDERS
 
 OxidationRange = tuple[float, float]
 
@@ -196,13 +197,26 @@ class Thresholds(Settings):
 class ReferenceSettings(Settings):
     """Source of the reference phases that define the convex hull."""
 
-    source: Literal["literature", "materials_project"] = Field(
-        "literature",
-        description="'literature': crystal data of the package, for Mg-Mn-O and V-O; "
-        "'materials_project': any chemical system, needs your API key once",
+    source: Literal["auto", "literature", "optimade", "materials_project", "folder", "file"] = (
+        Field(
+            "auto",
+            description="'auto': 'literature' where it covers the chemical system, otherwise the "
+            "phases that were fetched into references.json; 'literature': crystal data of the "
+            "package, for Mg-Mn-O and V-O; 'optimade': from an OPTIMADE server, no key needed; "
+            "'materials_project': needs your API key; 'folder': CIF and POSCAR files; 'file': "
+            "JSON file (.json or .json.gz) of pymatgen structures or ComputedStructureEntries, "
+            "such as an export of the Materials Project",
+        )
+    )
+    provider: str = Field(
+        "materials_project",
+        description="for 'optimade': 'materials_project', 'alexandria' (PBE), or the base URL of "
+        "any server, of which all structures are used",
     )
     max_energy_above_hull: NonNegativeFloat = Field(
-        0.05, description="for 'materials_project': largest energy above its own hull, eV/atom"
+        0.05,
+        description="for sources with energies ('optimade', 'materials_project', a 'file' with "
+        "energies): largest energy above their own hull, eV/atom",
     )
     energies: Literal["computed", "materials_project"] = Field(
         "computed",
@@ -211,16 +225,30 @@ class ReferenceSettings(Settings):
     )
     path: Path | None = Field(
         None,
-        description="file of the phases from 'materials_project', relative to campaign.yaml; "
-        "fetched and written if it does not exist",
+        description="'folder' or 'file' of your phases, relative to campaign.yaml; for 'optimade' "
+        "and 'materials_project': file of the fetched phases, written if it does not exist "
+        "(default: references.json)",
     )
-    sha256: str | None = Field(None, description="hash of the file; computed if omitted")
+    sha256: str | None = Field(None, description="hash of the file or folder; computed if omitted")
+
+    @field_validator("provider")
+    @classmethod
+    def _provider_is_known(cls, provider: str) -> str:
+        if provider not in PROVIDERS and not provider.startswith(("http://", "https://")):
+            raise ValueError(
+                f"{provider!r} must be {' or '.join(map(repr, PROVIDERS))}, or the base URL of an "
+                "OPTIMADE server, such as https://example.org/optimade"
+            )
+        return provider
 
     @model_validator(mode="after")
-    def _fetched_phases_are_kept(self) -> ReferenceSettings:
-        if (self.source == "materials_project") != (self.path is not None):
+    def _source_agrees_with_other_settings(self) -> ReferenceSettings:
+        if self.source in ("folder", "file") and self.path is None:
+            raise ValueError(f"'path' is required for source {self.source!r}")
+        if self.source in ("auto", "literature") and self.path is not None:
             raise ValueError(
-                "'path' is required for source 'materials_project' and invalid for others"
+                f"'path' is invalid for source {self.source!r}; name the source of the file: "
+                "'folder', 'file', 'optimade' or 'materials_project'"
             )
         if self.energies == "materials_project" != self.source:
             raise ValueError("energies 'materials_project' require source 'materials_project'")

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from pymatgen.core import Structure
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -47,3 +49,12 @@ def content_hash(*parts: Any) -> str:
 def content_uuid(*parts: Any) -> str:
     """Compute the UUID of a job from its inputs, so that equal jobs are queued once."""
     return str(uuid.uuid5(_NAMESPACE, content_hash(*parts)))
+
+
+def hash_of_path(path: Path) -> str:
+    """Hash a file, or the names and contents of all files in a folder, with SHA-256."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    contents = [[str(file.relative_to(path)), hash_of_path(file)] for file in files]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()

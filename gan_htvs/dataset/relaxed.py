@@ -24,7 +24,7 @@ from gan_htvs.structures.point_cloud import LENGTH_SCALE, encode
 from gan_htvs.structures.random_crystals import symmetric_crystals
 from gan_htvs.structures.validity import RejectionReason, check_geometry
 from gan_htvs.thermodynamics.plausibility import is_plausible
-from gan_htvs.thermodynamics.references import phases_of
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

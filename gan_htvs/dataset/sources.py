@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymatgen.core import Structure
@@ -13,7 +12,9 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.mp_client import open_client
 from gan_htvs.dataset.skipped import MISFIT, TOO_LONG, UNREADABLE, Skipped
 from gan_htvs.structures.point_cloud import LENGTH_SCALE
-from gan_htvs.structures.validity import RejectionReason, check_cell, check_geometry
+from gan_htvs.structures.structure_files import parse_folder
+from gan_htvs.structures.symmetry import primitive_cell, without_properties
+from gan_htvs.structures.validity import RejectionReason, check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from gan_htvs.core.chemical_system import ChemicalSystem, OxidationRanges
-
-STRUCTURE_FILES = ("*.cif", "poscar*", "contcar*", "*.poscar", "*.vasp")
-"""File names that are read from a folder, case-insensitive."""
 
 
 class Sample(NamedTuple):
@@ -123,100 +121,23 @@ def _rejection(  # noqa: PLR0911 - one for each reason
     return (flaw.reason, flaw.details) if flaw else (None, "")
 
 
-def without_properties(structure: Structure) -> Structure:
-    """Return a structure without site properties, oxidation states and isotopes of hydrogen."""
-    copy = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
-    copy.remove_oxidation_states()
-    copy.replace_species({"D": "H", "T": "H"}, in_place=True)
-    return copy
-
-
 def reduced_primitive_cell(structure: Structure) -> Structure:
     """Return the Niggli-reduced primitive cell, without site properties."""
-    return without_properties(structure).get_primitive_structure().get_reduced_structure("niggli")
+    return primitive_cell(without_properties(structure)).get_reduced_structure("niggli")
 
 
-def read_structures(path: Path) -> tuple[dict[str, Structure], dict[str, str]]:
-    """Read the structures of a folder and its subfolders, without reducing their cells.
-
-    Parameters
-    ----------
-    path
-        Folder of CIF and POSCAR files.
-
-    Returns
-    -------
-    structures
-        By path of the file within the folder, without site properties and oxidation states.
-    skipped
-        Reasons for skipping the other files, by path.
-
-    Raises
-    ------
-    UserError
-        If the folder does not exist or has no structure file.
-    """
-    structures: dict[str, Structure] = {}
-    skipped: dict[str, str] = {}
-    for label, sample, _ in read_folder(path, "structures.path", without_properties):
-        name = str(label)
-        if not isinstance(sample, Structure):
-            skipped[name] = str(sample)
-        elif not len(sample):
-            skipped[name] = "it has no atoms"
-        elif not sample.is_ordered:
-            skipped[name] = "its sites are partly occupied"
-        elif (reason := check_cell(sample)) is not None:
-            skipped[name] = str(reason)
-        else:
-            structures[name] = sample
-    return structures, skipped
-
-
-def read_folder(
-    path: Path,
-    field: str = "dataset.path",
-    prepare: Callable[[Structure], Structure] = reduced_primitive_cell,
-) -> Iterator[Sample]:
-    """Read every CIF and POSCAR file of a folder and its subfolders.
+def read_folder(path: Path) -> Iterator[Sample]:
+    """Read every CIF and POSCAR file of a folder and its subfolders, as reduced primitive cells.
 
     A file that does not parse yields the error instead of a structure.
 
-    Parameters
-    ----------
-    path
-        Folder to read.
-    field
-        Setting that names the folder, for error messages.
-    prepare
-        Applied to every structure: :func:`without_properties` or :func:`reduced_primitive_cell`.
-
     Raises
     ------
     UserError
         If the folder does not exist or has no structure file.
     """
-    if not path.is_dir():
-        raise UserError(f"{field} {path}: is not a folder; give a folder of CIF or POSCAR files.")
-    files = sorted(file for file in path.rglob("*") if _is_structure_file(file))
-    if not files:
-        raise UserError(
-            f"{field} {path}: contains no structure file ({', '.join(STRUCTURE_FILES)}); add "
-            "one or give another folder."
-        )
-    for file in files:
-        sample: Structure | ValueError
-        try:
-            sample = prepare(Structure.from_file(file))
-        except Exception as error:  # noqa: BLE001 - parsers raise many types
-            message = str(error).splitlines() or [type(error).__name__]
-            sample = ValueError(f"does not parse: {message[0]:.80}")
-        yield Sample(str(file.relative_to(path)), sample)
-
-
-def _is_structure_file(path: Path) -> bool:
-    name = path.name.lower()
-    return any(fnmatchcase(name, pattern) for pattern in STRUCTURE_FILES) and path.is_file()
+    for label, parsed in parse_folder(path, "dataset.path", reduced_primitive_cell):
+        yield Sample(label, parsed)
 
 
 def fetch_materials_project(

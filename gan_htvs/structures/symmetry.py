@@ -20,7 +20,7 @@ N_HALL_SETTINGS = 530
 """Number of Hall settings of the 230 space groups in spglib."""
 
 SAME_SITE = 0.01
-"""Images of a position within this distance are one site, A."""
+"""Positions within this distance are the same, A."""
 
 
 def primitive_crystal(
@@ -54,7 +54,24 @@ def primitive_crystal(
         coords.append(images % 1.0)
     structure = Structure(lattice, species, np.concatenate(coords))
     structure.merge_sites(tol=SAME_SITE, mode="delete")
-    return structure.get_primitive_structure()
+    return primitive_cell(structure)
+
+
+def primitive_cell(structure: Structure) -> Structure:
+    """Return the primitive cell, whose translations map atoms within :data:`SAME_SITE`.
+
+    With the default of pymatgen, 0.25 A, a crystal with tilted octahedra or small displacements
+    is averaged to another one of higher symmetry.
+    """
+    return structure.get_primitive_structure(tolerance=SAME_SITE)
+
+
+def without_properties(structure: Structure) -> Structure:
+    """Return a structure without site properties, oxidation states and isotopes of hydrogen."""
+    copy = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
+    copy.remove_oxidation_states()
+    copy.replace_species({"D": "H", "T": "H"}, in_place=True)
+    return copy
 
 
 @cache

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from monty.json import MSONable
 from pymatgen.core import Element, Lattice, Structure
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.files import write_atomically
 from gan_htvs.structures.symmetry import primitive_crystal
 from gan_htvs.structures.validity import unphysical_change
-from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet, missing_elements
+from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gan_htvs.campaign.model import Campaign
     from gan_htvs.core.candidate import RelaxedStructure
 
 REFERENCE_PHASES = Path(__file__).with_name("reference_phases.yaml")
@@ -107,73 +103,6 @@ def uncovered_subsystems(elements: Iterable[str], covered: Iterable[str]) -> lis
     return [system for system in systems if system not in excluded]
 
 
-def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[ReferencePhase]:
-    """Return the reference phases of a campaign from its source.
-
-    Phases of the Materials Project are read from the file in which they are kept, not from the
-    network; see :func:`gan_htvs.campaign.campaign_file.read_campaign`. Their energies are only
-    comparable with those of VASP. With ``by_potential`` the phases are returned without them, so
-    that the potential computes them.
-
-    Raises
-    ------
-    UserError
-        If an element has no phase, the shipped phases do not cover a subsystem, or the file is
-        missing, is damaged, does not have the recorded hash, or was fetched with other settings.
-    """
-    settings = campaign.references
-    elements = campaign.chemical_system.elements
-    if settings.path is None:
-        return reference_phases(elements)
-    kept, phases = _read_phases(settings.path, settings.sha256)
-    if kept != _kept_for(elements, settings.max_energy_above_hull):
-        raise UserError(
-            f"references.path {settings.path}: was fetched for {kept}; restore these settings, or "
-            "name a new file."
-        )
-    if missing := missing_elements([phase.structure.composition for phase in phases], elements):
-        raise UserError(
-            f"references.path {settings.path}: has no elemental phase of {', '.join(missing)}, "
-            "which the hull needs; delete the file to fetch it again."
-        )
-    if by_potential or settings.energies == "computed":
-        return list(phases)
-    if any(phase.energy_per_atom is None for phase in phases):
-        raise UserError(
-            f"references.path {settings.path}: has no energies; delete the file to fetch them."
-        )
-    return [replace(phase, pinned_energy_per_atom=phase.energy_per_atom) for phase in phases]
-
-
-def write_phases(
-    path: Path,
-    phases: Iterable[ReferencePhase],
-    elements: Iterable[str],
-    max_energy_above_hull: float,
-) -> None:
-    """Write reference phases to a file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    phases
-        Reference phases.
-    elements, max_energy_above_hull
-        Settings of the request; eV/atom.
-
-    Raises
-    ------
-    UserError
-        If the folder is not writable.
-    """
-    document = {
-        "kept_for": _kept_for(elements, max_energy_above_hull),
-        "phases": [phase.as_dict() for phase in phases],
-    }
-    write_atomically(path, json.dumps(document).encode())
-
-
 def reference_set(
     phases: Iterable[ReferencePhase],
     relaxed: Mapping[str, RelaxedStructure | str],
@@ -228,36 +157,6 @@ def _energy(
     raise UserError(
         f"reference phase {phase.name} has no energy of {level_of_theory}: {problem}; {hint}."
     )
-
-
-@cache
-def _read_phases(path: Path, sha256: str | None) -> tuple[str, tuple[ReferencePhase, ...]]:
-    """Read a file of :func:`write_phases`: the settings of the request, and the phases."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"references.path {path}: cannot be read ({error.strerror}); restore the file."
-        ) from error
-    if sha256 not in (None, digest := hashlib.sha256(content).hexdigest()):
-        raise UserError(f"references.path {path}: has the hash {digest}, not {sha256}; restore it.")
-    try:
-        document = json.loads(content, parse_constant=_reject_constant)
-        phases = tuple(ReferencePhase.from_dict(phase) for phase in document["phases"])
-        return document["kept_for"], phases
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"references.path {path}: has no valid reference phases; delete it to fetch them."
-        ) from error
-
-
-def _reject_constant(name: str) -> NoReturn:
-    """Raise an error on NaN and Infinity, which Python accepts in JSON."""
-    raise ValueError(f"{name} is not a finite number")
-
-
-def _kept_for(elements: Iterable[str], max_energy_above_hull: float) -> str:
-    return f"{'-'.join(sorted(elements))} within {max_energy_above_hull:g} eV/atom of the hull"
 
 
 @cache

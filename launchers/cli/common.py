@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -145,10 +146,15 @@ def open_databases(launchpad: Path) -> AbstractContextManager[Databases]:
 
 
 def read_campaign(campaign_file: Path) -> Campaign:
-    """Read a campaign file; imported here because --help must not wait."""
+    """Read a campaign file; imported here because --help must not wait.
+
+    Shows the progress if reference phases are fetched.
+    """
     from gan_htvs.campaign import campaign_file as files
 
-    return files.read_campaign(campaign_file)
+    with console.WorkProgress(console.err) as progress:
+        on_progress = partial(progress, "queries for reference phases")
+        return files.read_campaign(campaign_file, on_progress)
 
 
 def chosen_compositions(

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from gan_htvs import __version__
-from launchers.cli import campaigns, fireworks, generators, queues, results, sharing
+from launchers.cli import campaigns, fireworks, generators, queues, references, results, sharing
 from launchers.cli import monitoring as monitor
 from launchers.cli.common import EXIT_INTERRUPTED, app
 from launchers.launchpad.foreign_settings import set_aside_jobflow_settings
 
-MODULES = (campaigns, monitor, results, sharing, generators, queues, fireworks)
+MODULES = (campaigns, references, monitor, results, sharing, generators, queues, fireworks)
 """Modules whose import adds commands to ``app``."""
 
 

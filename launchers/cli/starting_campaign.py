@@ -31,8 +31,8 @@ N_CELLS = 3
 
 FETCHED_REFERENCES = """
 # The reference phases of the package do not cover $chemsys. The first run fetches them from the
-# Materials Project: pip install 'gan-htvs[mp]' and set MP_API_KEY. The file is kept.
-references: {source: materials_project, path: phases.json}
+# Materials Project (OPTIMADE, no key needed) and keeps them in references.json.
+references: {source: optimade}
 """
 
 NO_IONS = """

@@ -112,7 +112,6 @@ class WorkProgress:
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,6 +138,7 @@ class WorkProgress:
 
     def _show(self, items: Mapping[str, tuple[int, int, str]]) -> None:
         """Update the bars, or print a line for finished items and, at intervals, the others."""
+        self._bars.start()
         lines, unfinished = [], []
         for label, (done, total, note) in items.items():
             if label not in self._tasks:

@@ -15,7 +15,7 @@ from gan_htvs.evaluation.evaluation_report import make_report
 from gan_htvs.generator import checkpoint
 from gan_htvs.potentials.relaxation import Relaxations
 from gan_htvs.proposers.proposer import make_proposer
-from gan_htvs.thermodynamics.references import phases_of
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
 from launchers.console.output import note_skipped
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def evaluate_checkpoint(
         thresholds=(limits.metastable, limits.synthesizable, 0.0),
         max_tries_per_structure=campaign.sampling.max_tries_per_structure,
     )
-    phases = phases_of(campaign, by_potential=True) if campaign.references.path else None
+    needs_phases = settings.n_relaxed > 0 or campaign.references.path is not None
+    phases = phases_of(campaign, by_potential=True) if needs_phases else None
     evaluations = [
         evaluate(
             proposer,

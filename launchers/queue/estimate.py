@@ -23,7 +23,7 @@ from gan_htvs.results.funnel import (
     PUBLISHED_SOURCE,
     PUBLISHED_SYNTHESIZABLE,
 )
-from gan_htvs.thermodynamics.references import phases_of
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
 from launchers.console.quantities import counted
 from launchers.launchpad.registry import submissions
 from launchers.launchpad.units import CHUNK, CampaignUnits

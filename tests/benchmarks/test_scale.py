@@ -5,7 +5,7 @@ from __future__ import annotations
 import jobflow
 import pytest
 
-from gan_htvs.thermodynamics.references import phases_of
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
 from launchers.launchpad.database import open_databases
 
 

@@ -8,9 +8,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from gan_htvs.thermodynamics.references import reference_phases, write_phases
+from gan_htvs.thermodynamics.references import reference_phases
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
+from tests.helpers import write_fetched_phases
 
 LAUNCHPAD = "gan_htvs_data/rehearsal/mg-o/my_launchpad.yaml"
 
@@ -40,7 +41,7 @@ CAMPAIGN = {
 @pytest.fixture
 def folder(tmp_path):
     phases = [phase for phase in reference_phases(["Mg", "O"]) if phase.formula != "MgO2"]
-    write_phases(tmp_path / "phases.json", phases, ["Mg", "O"], 0.05)
+    write_fetched_phases(tmp_path / "phases.json", phases, ["Mg", "O"])
     (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN))
     return tmp_path
 

@@ -9,9 +9,10 @@ import yaml
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
-from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases, write_phases
+from gan_htvs.thermodynamics.references import ReferencePhase
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
+from tests.helpers import write_fetched_phases
 
 STATES = {"Mg": [2, 2], "Mn": [2, 4], "V": [2, 5], "Ca": [2, 2], "K": [1, 1], "O": [-2, -2]}
 
@@ -37,9 +38,8 @@ def command(tmp_path, launchpad_file, monkeypatch):
             "prescreen": None,
         }
         if phases is not None:
-            shipped = reference_phases(["O"])
             phases_ = [ReferencePhase(name=p.formula, structure=p, source="a test") for p in phases]
-            write_phases(tmp_path / "phases.json", shipped + phases_, elements, 0.05)
+            write_fetched_phases(tmp_path / "phases.json", phases_, elements)
             campaign["references"] = {"source": "materials_project", "path": "phases.json"}
         (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(campaign))
         words = [name, "campaign.yaml", "-l", str(launchpad_file), *options]

@@ -23,7 +23,8 @@ from gan_htvs.thermodynamics.ions import (
     required_reference_solids,
     unavailable_reason,
 )
-from gan_htvs.thermodynamics.references import phases_of, uncovered_subsystems
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
+from gan_htvs.thermodynamics.references import uncovered_subsystems
 from launchers.monitor.doctor import database_checks as database
 from launchers.monitor.doctor import machine_checks as machine
 from launchers.monitor.doctor import software_checks as software
@@ -66,15 +67,13 @@ def diagnose(campaign_file: Path | None, launchpad_file: Path, workdir: Path) ->
     """
     campaign = None
     if campaign_file is not None:
-        from gan_htvs.campaign.campaign_file import parse_campaign
+        from gan_htvs.campaign.campaign_file import parse_campaign, with_reference_file
 
-        campaign = parse_campaign(campaign_file)
-        for section, field in (("references", "path"), ("pourbaix", "ion_file")):
-            settings = getattr(campaign, section)
-            if (path := getattr(settings, field)) is not None:
-                located = {field: campaign_file.resolve().parent / path.expanduser()}
-                settings = settings.model_copy(update=located)
-                campaign = campaign.model_copy(update={section: settings})
+        campaign = with_reference_file(campaign_file, parse_campaign(campaign_file))
+        if (path := campaign.pourbaix.ion_file) is not None:
+            located = {"ion_file": campaign_file.resolve().parent / path.expanduser()}
+            pourbaix = campaign.pourbaix.model_copy(update=located)
+            campaign = campaign.model_copy(update={"pourbaix": pourbaix})
     database_severity = Severity.WARNING if campaign is None else Severity.FAILURE
     with DatabaseSession() as session:
         on_machine = machine_checks(campaign, workdir)
@@ -120,10 +119,11 @@ def machine_checks(campaign: Campaign | None, workdir: Path) -> Iterator[Check]:
     yield Check("POTCARs", partial(vasp.potcars, elements, engines), needed(runs_vasp))
     enumlib = needed(runs_vasp and engines.vasp.orderings == "enumlib")
     yield Check("enumlib", software.enumlib, enumlib if campaign else Severity.SKIPPED)
-    fetches = campaign is not None and (
-        campaign.dataset.source == "materials_project" or not _has_phases(campaign)
-    )
-    yield Check("Materials Project", software.materials_project, needed(fetches))
+    fetched_from = None if campaign is None or _has_phases(campaign) else campaign.references.source
+    uses_key = "materials_project" in (fetched_from, campaign and campaign.dataset.source)
+    yield Check("Materials Project", software.materials_project, needed(uses_key))
+    server = campaign.references.provider if campaign and fetched_from == "optimade" else None
+    yield Check("OPTIMADE", partial(software.optimade, server), needed(server is not None))
     if campaign is not None:
         yield Check("reference phases", partial(reference_phases, campaign))
         yield Check("aqueous ions", partial(aqueous_ions, campaign))
@@ -144,7 +144,7 @@ def reference_phases(campaign: Campaign) -> Finding:
     system = campaign.chemical_system
     if not _has_phases(campaign):
         path = campaign.references.path
-        return skipped(f"{path} does not exist yet; `gan-htvs run` or `submit` fetches it")
+        return skipped(f"{path} does not exist yet; `gan-htvs references` or `run` fetches it")
     phases = phases_of(campaign)
     covered = {phase.structure.chemical_system for phase in phases}
     if missing := uncovered_subsystems(system.elements, covered):

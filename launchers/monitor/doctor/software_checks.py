@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 IMPORTED = ("torch", "pymatgen.core", "jobflow", "fireworks", "atomate2.vasp.sets.core")
+SERVER_SECONDS = 8.0
+"""Time limit for the answer of a server."""
+
 SLOW_IMPORTS = 30.0
 """Limit for a warning, s; every worker and every job imports these packages."""
 
@@ -142,6 +145,35 @@ def materials_project() -> Finding:
             f"export {KEY_VARIABLE}=KEY, with a key from materialsproject.org/api",
         )
     return ok(f"a key is set, mp-api {version('mp-api')}; key not tested")
+
+
+def optimade(provider: str | None) -> Finding:
+    """Check for the OPTIMADE client, and whether a server answers.
+
+    Parameters
+    ----------
+    provider
+        Name or base URL of the server; None: only the client is checked.
+    """
+    if find_spec("optimade") is None:
+        return failure("optimade is not installed", "pip install 'optimade[http-client]'")
+    client = f"client {version('optimade')}"
+    if provider is None:
+        return ok(f"{client}; no server is needed")
+    import requests
+
+    from gan_htvs.thermodynamics.reference_sources.optimade import provider_of
+
+    url = provider_of(provider).base_url
+    try:
+        requests.get(f"{url}/v1/info", timeout=SERVER_SECONDS).raise_for_status()
+    except requests.RequestException as error:
+        return failure(
+            f"{url} does not answer ({one_line(error):.100})",
+            "check the network, or run `gan-htvs references` on a machine with network access and "
+            "copy its file",
+        )
+    return ok(f"{client}; {url} answers")
 
 
 def threads(n_cores: int, setting: str | None, *, runs_vasp: bool) -> Finding:

@@ -10,16 +10,11 @@ from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.campaign.model import Campaign, DatasetSettings
 from gan_htvs.core.errors import UserError
 from gan_htvs.dataset.skipped import FIXES, MISFIT, UNREADABLE
-from gan_htvs.dataset.sources import (
-    fetch_materials_project,
-    read_folder,
-    read_structures,
-    screen,
-)
+from gan_htvs.dataset.sources import fetch_materials_project, read_folder, screen
 from gan_htvs.dataset.training_set import build_dataset
 from gan_htvs.structures.matching import structure_matcher
 from gan_htvs.structures.point_cloud import decode
-from tests.helpers import MG_MN_O, OXIDATION_STATES, layered, rocksalt, spinel
+from tests.helpers import MG_MN_O, OXIDATION_STATES, layered, spinel
 
 
 def displaced(structure: Structure) -> Structure:
@@ -154,12 +149,3 @@ def test_folder_is_identified_by_its_content(folder):
     assert campaign() == first
     layered(length=4.4).to(str(folder / "another.cif"))
     assert campaign().dataset.sha256 != first.dataset.sha256
-
-
-def test_structures_that_no_program_can_compute_are_skipped(tmp_path):
-    text = rocksalt().to(fmt="poscar")
-    (tmp_path / "POSCAR").write_text(text)
-    (tmp_path / "broken.poscar").write_text(text.replace("0.5", "nan", 1))
-    structures, skipped = read_structures(tmp_path)
-    assert list(structures) == ["POSCAR"]
-    assert list(skipped) == ["broken.poscar"]

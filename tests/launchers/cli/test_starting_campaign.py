@@ -30,8 +30,8 @@ def test_init_writes_a_campaign_of_the_system(tmp_path):
     assert campaign.sampling.proposers == ("random", "symmetric", "substitution")
 
 
-def test_uncovered_references_come_from_the_materials_project(tmp_path):
-    assert campaign_of("Ca-Mn-O", tmp_path).references.source == "materials_project"
+def test_uncovered_references_are_fetched_without_a_key(tmp_path):
+    assert campaign_of("Ca-Mn-O", tmp_path).references.source == "optimade"
     comments = [line for line in starting_campaign("Ca-Mn-O").splitlines() if line[:1] == "#"]
     assert any("do not cover Ca-Mn-O" in line for line in comments)
 
@@ -39,7 +39,7 @@ def test_uncovered_references_come_from_the_materials_project(tmp_path):
 def test_covered_system_needs_no_other_file(tmp_path):
     (tmp_path / "campaign.yaml").write_text(starting_campaign("V-O"))
     campaign = read_campaign(tmp_path / "campaign.yaml")
-    assert campaign.references.source == "literature"
+    assert campaign.references.source == "auto"
     assert "do not cover" not in starting_campaign("V-O")
 
 

@@ -11,11 +11,12 @@ from pymatgen.core import Composition, Lattice, Structure
 from typer.testing import CliRunner
 
 from gan_htvs.campaign.model import Campaign
-from gan_htvs.thermodynamics.references import ReferencePhase, write_phases
+from gan_htvs.thermodynamics.references import ReferencePhase
 from launchers.cli.main import app
 from launchers.monitor.doctor import machine_checks as machine
 from launchers.monitor.doctor.diagnosis import aqueous_ions, machine_checks, potentials_of
 from launchers.monitor.findings import Severity
+from tests.helpers import write_fetched_phases
 
 runner = CliRunner()
 
@@ -338,7 +339,7 @@ def potassium_manganese_fluorides(path, *formulas):
             ReferencePhase(name=formula, structure=any_crystal(formula), source="a test")
             for formula in formulas
         ]
-        write_phases(path, phases, elements, campaign.references.max_energy_above_hull)
+        write_fetched_phases(path, phases, elements)
     return campaign
 
 

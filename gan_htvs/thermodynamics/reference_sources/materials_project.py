@@ -1,16 +1,18 @@
-"""Reference phases of the Materials Project."""
+"""Reference phases of the Materials Project, with the API key of the user."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pymatgen.analysis.phase_diagram import PhaseDiagram
-from pymatgen.core import Element, Structure
+from pymatgen.core import Element
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.mp_client import open_client
+from gan_htvs.structures.symmetry import primitive_cell, without_properties
 from gan_htvs.thermodynamics.hull import missing_elements
-from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases
+from gan_htvs.thermodynamics.reference_sources.fetched_file import FetchedPhases, Provenance
+from gan_htvs.thermodynamics.references import ReferencePhase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,12 +23,10 @@ THERMO_TYPE = "GGA_GGA+U"
 """Without this type the client returns energies of the mixed hull with r2SCAN."""
 
 
-def fetch_phases(elements: Iterable[str], max_energy_above_hull: float) -> list[ReferencePhase]:
+def fetch_materials_project(elements: Iterable[str], max_energy_above_hull: float) -> FetchedPhases:
     """Fetch structures, and energies with the MP2020 corrections.
 
     The energies are only comparable with those of VASP at the settings of the Materials Project.
-    Elemental oxygen is always the pinned O2 of this package, because interatomic potentials are not
-    made for molecules.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def fetch_phases(elements: Iterable[str], max_energy_above_hull: float) -> list[
 
     Returns
     -------
-    Phases sorted by formula and Materials Project id, elements included.
+    Phases sorted by formula and Materials Project id, elements included, and their provenance.
 
     Raises
     ------
@@ -60,26 +60,25 @@ def fetch_phases(elements: Iterable[str], max_energy_above_hull: float) -> list[
     phases = {
         name: ReferencePhase(
             name=name,
-            structure=_plain(entry.structure),
+            structure=primitive_cell(without_properties(entry.structure)),
             source=f"Materials Project {_material(entry)}",
             published_energy_per_atom=entry.energy_per_atom,
         )
         for entry in entries
         if hull.get_e_above_hull(entry) <= max_energy_above_hull
-        and set(entry.composition) != {Element("O")}
         for name in [f"{entry.composition.reduced_formula} {_material(entry)}"]
     }
-    oxygen = reference_phases(["O"]) if "O" in symbols else []
-    return oxygen + [phases[name] for name in sorted(phases)]
+    provenance = Provenance(
+        source="materials_project",
+        provider="materials_project",
+        elements=tuple(symbols),
+        max_energy_above_hull=max_energy_above_hull,
+        n_entries=len(entries),
+        skipped={"too far above the hull": len(entries) - len(phases)},
+    )
+    return FetchedPhases([phases[name] for name in sorted(phases)], provenance)
 
 
 def _material(entry: ComputedStructureEntry) -> str:
     """Return the id of the material; the id of an entry also has the functional."""
     return str(entry.data.get("material_id") or entry.entry_id)
-
-
-def _plain(structure: Structure) -> Structure:
-    """Return the primitive cell, without magnetic moments and oxidation states."""
-    plain = Structure(structure.lattice, structure.species, structure.frac_coords)
-    plain.remove_oxidation_states()
-    return plain.get_primitive_structure()

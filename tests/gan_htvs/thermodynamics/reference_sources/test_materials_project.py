@@ -13,9 +13,9 @@ from flows.campaign import CampaignFlows
 from flows.references import reference_survivors
 from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.core.errors import UserError
-from gan_htvs.thermodynamics import mp_phases
-from gan_htvs.thermodynamics.mp_phases import fetch_phases
-from gan_htvs.thermodynamics.references import phases_of
+from gan_htvs.thermodynamics.reference_sources import materials_project
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
+from gan_htvs.thermodynamics.reference_sources.materials_project import fetch_materials_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,7 @@ def use_entries(monkeypatch):
 
     def use(entries: list[ComputedStructureEntry]) -> Rester:
         rester = Rester(entries)
-        monkeypatch.setattr(mp_phases, "open_client", lambda _: rester)
+        monkeypatch.setattr(materials_project, "open_client", lambda _: rester)
         return rester
 
     return use
@@ -99,29 +99,37 @@ class TestPhases:
     @pytest.mark.parametrize(
         ("bound", "names"),
         [
-            (0, ["O2", "Mg mp-153", "MgO mp-1265", "MgO2 mp-2589"]),
-            (0.05, ["O2", "Mg mp-110", "Mg mp-153", "MgO mp-1265", "MgO2 mp-2589"]),
+            (0, ["Mg mp-153", "MgO mp-1265", "MgO2 mp-2589", "O2 mp-12957"]),
+            (
+                0.05,
+                [
+                    *("Mg mp-110", "Mg mp-153", "MgO mp-1265", "MgO2 mp-2589"),
+                    *("O2 mp-12957", "O2 mp-610917"),
+                ],
+            ),
         ],
     )
     def test_phases_near_the_hull(self, bound: float, names: list[str]):
-        assert [phase.name for phase in fetch_phases(ELEMENTS, bound)] == names
+        assert [phase.name for phase in fetch_materials_project(ELEMENTS, bound).phases] == names
 
     def test_primitive_cells_and_sources(self):
-        phases = {phase.name: phase for phase in fetch_phases(ELEMENTS, 0.05)}
+        phases = {phase.name: phase for phase in fetch_materials_project(ELEMENTS, 0.05).phases}
         magnesia = phases["MgO mp-1265"]
         assert len(magnesia.structure) == 2
         assert magnesia.source == "Materials Project mp-1265"
         assert magnesia.pinned_energy_per_atom is None
 
     def test_corrected_energies(self):
-        phases = fetch_phases(ELEMENTS, 0)
+        phases = fetch_materials_project(ELEMENTS, 0).phases
         assert {phase.formula: phase.energy_per_atom for phase in phases} == pytest.approx(
             {"Mg": -1.6, "MgO": -6.3275, "MgO2": -5.88, "O2": O2_ENERGY}
         )
 
-    def test_oxygen_is_pinned(self):
-        pinned = [p for p in fetch_phases(ELEMENTS, 1) if p.pinned_energy_per_atom]
-        assert [(p.formula, p.pinned_energy_per_atom) for p in pinned] == [("O2", O2_ENERGY)]
+    def test_provenance(self):
+        provenance = fetch_materials_project(ELEMENTS, 0).provenance
+        assert provenance.elements == ("Mg", "O")
+        assert provenance.n_entries == len(ENTRIES)
+        assert sum(provenance.skipped.values()) == 3
 
 
 @pytest.mark.parametrize(
@@ -134,12 +142,12 @@ class TestPhases:
 def test_missing_element_is_a_user_error(use_entries, entries, message: str):
     use_entries(entries)
     with pytest.raises(UserError, match=message):
-        fetch_phases(ELEMENTS, 0.05)
+        fetch_materials_project(ELEMENTS, 0.05)
 
 
 def test_query_requests_corrected_gga_energies(use_entries):
     rester = use_entries(ENTRIES)
-    assert fetch_phases(("O", "Mg"), 0)
+    assert fetch_materials_project(("O", "Mg"), 0).phases
     assert rester.queries == [
         {
             "elements": ELEMENTS,
@@ -193,8 +201,8 @@ class TestCampaign:
 
     def test_kept_structures_equal_fetched_ones(self, campaign_file: Path):
         kept = relaxed_phases(read_campaign(campaign_file))
-        fresh = fetch_phases(ELEMENTS, 0.05)
-        assert [phase.structure for phase in kept] == [phase.structure for phase in fresh[1:]]
+        fresh = fetch_materials_project(ELEMENTS, 0.05).phases
+        assert [phase.structure for phase in kept] == [phase.structure for phase in fresh[:4]]
 
     def test_other_phases_change_the_reference_set(self, campaign_file: Path, use_entries):
         before = read_campaign(campaign_file)
@@ -218,7 +226,7 @@ class TestCampaign:
         read_campaign(campaign_file)
         text = campaign_file.read_text()
         campaign_file.write_text(text.replace("path:", "max_energy_above_hull: 0.1\n  path:"))
-        with pytest.raises(UserError, match=r"phases\.json: .* Mg-O within 0\.05 eV/atom"):
+        with pytest.raises(UserError, match=r"phases\.json: .* Mg-O .* 0\.05 eV/atom"):
             phases_of(read_campaign(campaign_file))
 
     def test_damaged_file_is_a_user_error(self, campaign_file: Path):
@@ -231,16 +239,22 @@ class TestCampaign:
         read_campaign(campaign_file)
         path = campaign_file.parent / "phases.json"
         document = json.loads(path.read_text())
-        document["phases"][0]["pinned_energy_per_atom"] = float(value)
+        document["phases"][0]["published_energy_per_atom"] = float(value)
         path.write_text(json.dumps(document))
         with pytest.raises(UserError, match=r"phases\.json"):
             phases_of(read_campaign(campaign_file))
 
-    def test_missing_path_is_a_user_error(self, campaign_file: Path):
+    def test_default_file_is_beside_the_campaign(self, campaign_file: Path):
         text = campaign_file.read_text()
         campaign_file.write_text(text.replace("path: phases.json", "sha256: null"))
-        with pytest.raises(UserError, match="references: 'path'"):
-            read_campaign(campaign_file)
+        campaign = read_campaign(campaign_file)
+        assert campaign.references.path == campaign_file.parent / "references.json"
+        assert campaign.references.path.is_file()
+
+    def test_oxygen_is_pinned(self, campaign_file: Path):
+        phases = phases_of(read_campaign(campaign_file))
+        pinned = {p.name: p.pinned_energy_per_atom for p in phases if p.pinned_energy_per_atom}
+        assert pinned == {"O2": O2_ENERGY}
 
     def test_energies_of_the_materials_project_with_vasp(self, campaign_file, document):
         document["references"]["energies"] = "materials_project"

@@ -1,0 +1,231 @@
+"""The reference phases of a campaign, from the source that its settings name."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from gan_htvs.core.errors import UserError
+from gan_htvs.core.hashing import hash_of_path
+from gan_htvs.thermodynamics.hull import missing_elements
+from gan_htvs.thermodynamics.ions import ion_set_of, required_reference_solids
+from gan_htvs.thermodynamics.reference_sources.fetched_file import Provenance
+from gan_htvs.thermodynamics.reference_sources.materials_project import fetch_materials_project
+from gan_htvs.thermodynamics.reference_sources.optimade import fetch_optimade
+from gan_htvs.thermodynamics.reference_sources.own_files import (
+    fetched_phases,
+    phases_of_file,
+    phases_of_folder,
+    read_json,
+)
+from gan_htvs.thermodynamics.references import reference_phases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from gan_htvs.campaign.model import Campaign, ReferenceSettings
+    from gan_htvs.thermodynamics.reference_sources.fetched_file import FetchedPhases
+    from gan_htvs.thermodynamics.references import ReferencePhase
+
+FETCHED_SOURCES = ("optimade", "materials_project")
+"""Sources whose phases are fetched once and kept in a file."""
+
+WAYS = (
+    "`references: {source: optimade}` (needs the network, no key), `references: {source: "
+    "materials_project}` (needs MP_API_KEY), `references: {source: folder, path: my-phases}` (CIF "
+    "and POSCAR files) or `references: {source: file, path: my-phases.json}` (pymatgen structures "
+    "or entries)"
+)
+"""Sections of campaign.yaml for chemical systems that the shipped phases do not cover."""
+
+
+def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[ReferencePhase]:
+    """Return the reference phases of a campaign from its source.
+
+    Nothing is fetched here; :func:`gan_htvs.campaign.campaign_file.read_campaign` does it. Energies
+    of the Materials Project are only comparable with those of VASP. With ``by_potential`` the
+    phases are returned without them, so that the potential computes them.
+
+    Raises
+    ------
+    UserError
+        If an element has no phase, the shipped phases do not cover a subsystem, or the file or
+        folder is missing, is damaged, does not have the recorded hash, or was fetched with other
+        settings.
+    """
+    settings = campaign.references
+    elements = campaign.chemical_system.elements
+    if settings.source == "literature":
+        return reference_phases(elements)
+    if settings.source == "auto":
+        return _shipped_phases(elements)
+    solids = required_reference_solids(elements, ion_set_of(campaign.pourbaix))
+    where = f"references.path {settings.path}"
+    phases = phases_in_system(_read(settings, elements), elements, where, solids)
+    if by_potential or settings.energies == "computed":
+        return phases
+    if any(phase.energy_per_atom is None for phase in phases):
+        raise UserError(
+            f"references.path {settings.path}: has no energies; delete the file to fetch them."
+        )
+    return [replace(phase, pinned_energy_per_atom=phase.energy_per_atom) for phase in phases]
+
+
+def are_shipped(elements: Iterable[str]) -> bool:
+    """Return whether the shipped reference phases cover a chemical system."""
+    with suppress(UserError):
+        return bool(reference_phases(elements))
+    return False
+
+
+def fetch_phases(
+    settings: ReferenceSettings,
+    elements: Iterable[str],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FetchedPhases:
+    """Fetch the reference phases of a chemical system from the database of the settings.
+
+    Parameters
+    ----------
+    settings
+        Their source is one of :data:`FETCHED_SOURCES`.
+    elements
+        The chemical system; subsystems are included.
+    on_progress
+        Called with the number of finished queries and the total.
+
+    Raises
+    ------
+    UserError
+        If the database cannot be queried, the response is incomplete, or an element has no phase.
+    """
+    symbols = sorted(elements)
+    bound = settings.max_energy_above_hull
+    if settings.source == "optimade":
+        fetched = fetch_optimade(symbols, settings.provider, bound, on_progress)
+    else:
+        fetched = fetch_materials_project(symbols, bound)
+    phases_in_system(fetched.phases, symbols, f"references.source {settings.source!r}")
+    return fetched
+
+
+def phases_in_system(
+    phases: Iterable[ReferencePhase],
+    elements: Iterable[str],
+    where: str,
+    solids: Iterable[str] = (),
+) -> list[ReferencePhase]:
+    """Return the phases that a campaign needs, with the shipped O2 as the only elemental oxygen.
+
+    Parameters
+    ----------
+    phases
+        Reference phases of this or a larger system.
+    elements
+        Symbols of the chemical system. Oxides of these elements are kept, too, since they compete
+        in Pourbaix diagrams.
+    where
+        Setting that names the source, for the error message.
+    solids
+        Reduced formulas of phases that are kept whatever their elements are.
+
+    Raises
+    ------
+    UserError
+        If an element has no phase.
+    """
+    symbols, formulas = set(elements), set(solids)
+    kept = [
+        phase
+        for phase in phases
+        if phase.formula in formulas or set(phase.structure.symbol_set) <= symbols | {"O"}
+    ]
+    needed = symbols.union(*(phase.structure.symbol_set for phase in kept))
+    kept = [phase for phase in kept if set(phase.structure.symbol_set) != {"O"}]
+    oxygen = reference_phases(["O"]) if "O" in needed else []
+    compositions = [phase.structure.composition for phase in oxygen + kept]
+    if missing := missing_elements(compositions, needed):
+        raise UserError(
+            f"{where}: has no elemental phase of {', '.join(missing)}, which the hull needs; add "
+            "it, or choose another references.source."
+        )
+    return oxygen + sorted(kept, key=lambda phase: phase.name)
+
+
+def _shipped_phases(elements: Iterable[str]) -> list[ReferencePhase]:
+    """Return the shipped phases, or raise an error that lists the other sources."""
+    try:
+        return reference_phases(elements)
+    except UserError as error:
+        raise UserError(
+            f"references.source 'auto': {_without_fix(error)}, and no references.json is beside "
+            f"the campaign file; add one of these lines to it: {WAYS}."
+        ) from error
+
+
+def _without_fix(error: UserError) -> str:
+    """Return a message up to its suggested fix."""
+    return str(error).split("; ")[0].split(": ", 1)[-1]
+
+
+def _read(settings: ReferenceSettings, elements: Sequence[str]) -> Sequence[ReferencePhase]:
+    """Read the phases of a source with a path."""
+    path = settings.path
+    if path is None:
+        raise UserError(
+            f"references.path: the phases of source {settings.source!r} are not fetched yet; read "
+            "the campaign from its file."
+        )
+    _check_hash(path, settings.sha256)
+    if settings.source == "folder":
+        return _folder(path, settings.sha256)
+    if settings.source == "file":
+        return _file(path, settings.max_energy_above_hull, settings.sha256)
+    fetched = _fetched(path, settings.sha256)
+    request = Provenance(
+        source=settings.source,
+        provider=settings.provider if settings.source == "optimade" else "materials_project",
+        elements=tuple(sorted(elements)),
+        max_energy_above_hull=settings.max_energy_above_hull,
+        n_entries=0,
+    )
+    if not fetched.provenance.covers(request):
+        raise UserError(
+            f"references.path {path}: was fetched for {fetched.provenance.request}; restore these "
+            "settings, or name a new file."
+        )
+    return fetched.phases
+
+
+def _check_hash(path: Path, sha256: str | None) -> None:
+    if not path.exists():
+        raise UserError(f"references.path {path}: does not exist; restore it.")
+    if sha256 not in (None, current := hash_of_path(path)):
+        raise UserError(
+            f"references.path {path}: has the hash {current}, not {sha256}; restore it."
+        )
+
+
+# Cached by hash: a campaign reads its phases several times, and reducing cells takes a while.
+@cache
+def _folder(path: Path, sha256: str | None) -> Sequence[ReferencePhase]:  # noqa: ARG001
+    return phases_of_folder(path)
+
+
+@cache
+def _file(path: Path, bound: float, sha256: str | None) -> Sequence[ReferencePhase]:  # noqa: ARG001
+    return phases_of_file(path, bound)
+
+
+@cache
+def _fetched(path: Path, sha256: str | None) -> FetchedPhases:  # noqa: ARG001
+    fetched = fetched_phases(read_json(path))
+    if fetched is None:
+        raise UserError(
+            f"references.path {path}: has no valid fetched phases; delete it to fetch them, or "
+            "write source: file for a file of your own."
+        )
+    return fetched
