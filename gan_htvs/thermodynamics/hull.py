@@ -218,6 +218,16 @@ class ReferenceSet(Document):
             ]
         )
 
+    def within(self, elements: Iterable[str]) -> ReferenceSet:
+        """Return the phases of a chemical system: those without any other element.
+
+        Reference solids of aqueous ions may have other elements. They do not change energies above
+        the hull of the chemical system, but make the hull larger.
+        """
+        system = set(elements)
+        chosen = [e for e in self.entries if system.issuperset(e.composition.get_el_amt_dict())]
+        return ReferenceSet(entries=tuple(chosen)) if len(chosen) < len(self.entries) else self
+
     def fractions(self, compositions: Iterable[CompositionLike]) -> NDArray[np.float64]:
         """Compute atomic fractions of compositions, (n, E), in the order of ``elements``.
 

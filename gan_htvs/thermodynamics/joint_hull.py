@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pymatgen.core import Composition
 
 from gan_htvs.thermodynamics.hull import LowerHull, named_shares
 
@@ -59,6 +60,8 @@ def compare_on_hull(
         If the references lack an element of a candidate.
     """
     unique, inverse = np.unique(np.array(formulas), return_inverse=True)
+    elements = {symbol for formula in unique for symbol in Composition(formula).get_el_amt_dict()}
+    references = references.within(elements & set(references.elements))
     fractions = references.fractions(unique.tolist())[inverse]
     competing = _competing(inverse, energies, crystals, competes)
     points = np.vstack([references.hull.fractions, fractions[competing]])

@@ -162,7 +162,8 @@ def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> 
     if (references := results.references) is not None:
         used = references.content_hash
         compared = [row for row in rows if (row.get("gate") or {}).get("references") == used]
-        drawn["hull"] = draw_hull(compared, references, thresholds)
+        system = references.within(results.campaign.chemical_system.elements)
+        drawn["hull"] = draw_hull(compared, system, thresholds)
     if (settings := results.campaign.prescreen) is not None:
         window = settings.window or thresholds.metastable
         drawn["prescreen"] = draw_prescreen(

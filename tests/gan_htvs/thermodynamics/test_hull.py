@@ -10,6 +10,8 @@ from pymatgen.core import Composition
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.thermodynamics.hull import LowerHull, ReferenceEnergy, ReferenceSet
+from gan_htvs.thermodynamics.joint_hull import compare_on_hull
+from tests.helpers import references
 
 from .conftest import CHGNET_FORMATION_ENERGIES, formation_energy_set
 
@@ -43,6 +45,30 @@ class TestReferenceSet:
         assert restored.entries == chgnet_column.entries
         assert content_hash(restored) == content_hash(chgnet_column)
         assert restored.energy_above_hull("Mg2Mn4O8", -2.3) == pytest.approx(0.039)
+
+    def test_phases_of_other_elements_do_not_change_the_hull(self):
+        energies = {"K": 0.0, "Mn": 0.0, "F2": 0.0, "KF": -2.9, "MnF2": -2.8, "KMnF3": -2.95}
+        foreign = {"Na": 0.0, "O2": 0.0, "NaF": -3.0, "MnO2": -1.8, "K2O": -1.2}
+        small, large = references("test", energies), references("test", energies | foreign)
+        assert large.within(("K", "Mn", "F")).entries == small.entries
+        assert small.within(("K", "Mn", "F", "O")) is small
+        formulas, numbers = ["KMnF3", "K2MnF4", "MnF3"], [-2.9, -2.8, -2.0]
+        assert large.energies_above_hull(formulas, numbers) == pytest.approx(
+            small.energies_above_hull(formulas, numbers), abs=1e-12
+        )
+        comparisons = [
+            compare_on_hull(
+                reference_set,
+                names=formulas,
+                formulas=formulas,
+                energies=np.array(numbers),
+                crystals=formulas,
+                competes=np.ones(3, dtype=bool),
+            )
+            for reference_set in (small, large)
+        ]
+        assert comparisons[0][0] == pytest.approx(comparisons[1][0], abs=0)
+        assert comparisons[0][1] == comparisons[1][1]
 
     def test_two_levels_of_theory_are_an_error(self):
         with pytest.raises(ValueError, match=r"CHGNet 0\.3\.0 and PBE\+U"):
