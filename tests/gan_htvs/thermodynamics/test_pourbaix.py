@@ -169,6 +169,63 @@ class TestChgnet:
         assert result.minimum == pytest.approx(PUBLISHED_MINIMUM[formula], abs=0.02)
 
 
+# kJ/mol, NBS tables (1982)
+MEASURED_ENTHALPIES = {
+    "TiO2": -944.7,
+    "SnO": -285.8,
+    "SnO2": -580.7,
+    "Al2O3": -1675.7,
+    "ZnO": -348.3,
+    "Cr2O3": -1139.7,
+    "WO3": -842.9,
+    "CaO": -635.1,
+    "Fe2O3": -824.2,
+}
+
+
+@pytest.fixture(scope="module")
+def measured_oxides() -> ReferenceSet:
+    energies = {
+        formula: enthalpy / KJ_PER_MOL_PER_EV / Composition(formula).num_atoms
+        for formula, enthalpy in MEASURED_ENTHALPIES.items()
+    }
+    elements = {el.symbol for f in MEASURED_ENTHALPIES for el in Composition(f).elements}
+    return references(
+        "measured",
+        dict.fromkeys((Composition(el).reduced_formula for el in elements), 0) | energies,
+    )
+
+
+@pytest.mark.parametrize(
+    ("formula", "potential", "acid", "neutral", "base"),
+    [
+        ("TiO2", 1.5, True, True, True),
+        ("SnO2", 1.5, True, True, False),
+        ("Fe2O3", 0.6, False, True, True),
+        ("Al2O3", 0.6, False, True, False),
+        ("ZnO", 0.6, False, False, False),  # soluble above 1e-6 mol/l except near pH 9.5
+        ("WO3", 1.5, True, False, False),
+        ("CaO", 0.6, False, False, False),
+        ("Cr2O3", 0.6, False, True, True),
+        ("Cr2O3", 1.5, False, False, False),  # oxidized to chromate
+    ],
+)
+def test_stability_of_oxides_agrees_with_the_atlas_of_pourbaix(
+    formula: str,
+    potential: float,
+    *,
+    acid: bool,
+    neutral: bool,
+    base: bool,
+    measured_oxides: ReferenceSet,
+):
+    analyzer = PourbaixAnalyzer(measured_oxides, PourbaixSettings(potential_vs_rhe=potential))
+    enthalpy = MEASURED_ENTHALPIES[formula] / KJ_PER_MOL_PER_EV
+    result = analyzer.stability(formula, enthalpy / Composition(formula).num_atoms)
+    at_ph = [result.decomposition_energies[i] < 0.001 for i in (0, 14, 28)]
+    assert at_ph == [acid, neutral, base]
+
+
 class TestStability:
     def test_manganese_oxide_is_not_compared_with_magnesium(self, analyzer: PourbaixAnalyzer):
         without_mg = formation_energy_set(
