@@ -1,0 +1,189 @@
+"""Campaigns of other chemical systems, with reference phases from files, to ranked candidates."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pytest
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
+from pymatgen.analysis.phase_diagram import PDEntry
+from pymatgen.analysis.pourbaix_diagram import PREFAC, PourbaixEntry
+from pymatgen.core import Composition
+from pymatgen.core.entries import ComputedEntry
+
+from flows.campaign import CampaignMaker
+from flows.routing import label
+from gan_htvs.campaign.campaign_file import read_campaign
+from gan_htvs.core.document import decode
+from gan_htvs.core.stages import Stage
+from gan_htvs.results.builders.candidates import CandidateBuilder
+from gan_htvs.results.builders.stability import StabilityBuilder
+from gan_htvs.results.store import CandidateStore
+from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer, free_energy_per_atom
+from tests.helpers import CHGNET
+from tests.reference_files import structures_of, write_reference_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.candidate import Candidate, RelaxedStructure
+    from gan_htvs.thermodynamics.hull import ReferenceSet
+
+MN_O = ("Mn alpha", "MnO manganosite", "Mn3O4 hausmannite", "MnO2 beta (pyrolusite)")
+
+
+class System(NamedTuple):
+    """A chemical system to search, and what its reference phases allow."""
+
+    oxidation_states: dict[str, tuple[int, int]]
+    composition: str
+    shipped: tuple[str, ...]
+    uncovered: list[str]
+    has_pourbaix: bool
+
+
+SYSTEMS = {
+    "ca-mn-o": System({"Ca": (2, 2), "Mn": (2, 4), "O": (-2, -2)}, "CaMnO3", MN_O, [], True),
+    "li-mn-o": System({"Li": (1, 1), "Mn": (2, 4), "O": (-2, -2)}, "LiMnO2", MN_O, [], True),
+    "k-mn-f": System(
+        {"K": (1, 1), "Mn": (2, 4), "F": (-1, -1)}, "KMnF3", (MN_O[0], MN_O[-1]), [], True
+    ),
+    # Without the reference solids of S and N, Na2SO4 and N2O5.
+    "zn-sn-s": System(
+        {"Zn": (2, 2), "Sn": (2, 4), "S": (-2, -2)}, "ZnSnS3", (), ["S-Sn-Zn"], False
+    ),
+    "ti-o-n": System(
+        {"Ti": (4, 4), "O": (-2, -2), "N": (-3, -3)}, "Ti2ON2", (), ["N-O", "N-O-Ti"], False
+    ),
+}
+
+
+class Search(NamedTuple):
+    """Results of a campaign."""
+
+    system: System
+    campaign: Campaign
+    references: ReferenceSet
+    relaxed_phases: dict[str, RelaxedStructure]
+    candidates: list[Candidate]
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
+def search(request, tmp_path_factory) -> Search:
+    folder = tmp_path_factory.mktemp(request.param)
+    system = SYSTEMS[request.param]
+    write_reference_file(folder / "phases.json", request.param, system.shipped)
+    n_atoms = int(Composition(system.composition).num_atoms)
+    settings = {
+        "name": request.param,
+        "chemical_system": {"caps": dict.fromkeys(system.oxidation_states, 4)},
+        "oxidation_states": {name: list(s) for name, s in system.oxidation_states.items()},
+        "compositions": [{"formula": system.composition, "atoms_per_cell": n_atoms}],
+        "references": {"source": "file", "path": "phases.json"},
+        "sampling": {
+            "proposers": ["symmetric", "substitution"],
+            "structures_per_composition": 2,
+        },
+        "engines": {"band_gap": {"name": "none"}},
+        "prescreen": {"confirm": "none"},
+    }
+    (folder / "campaign.yaml").write_text(json.dumps(settings))
+    campaign = read_campaign(folder / "campaign.yaml")
+    outputs = MemoryStore(key="uuid")
+    flow = label(CampaignMaker.of(campaign).make(campaign), campaign.name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GAN_HTVS_SCRATCH", str(folder / "scratch"))
+        patch.chdir(folder)
+        run_locally(flow, store=JobStore(outputs), log=False, ensure_success=True)
+    candidates = MemoryStore(key="candidate_id")
+    build(campaign, outputs, candidates)
+    by_name = {document["name"]: document["output"] for document in outputs.query()}
+    return Search(
+        system,
+        campaign,
+        decode(by_name["references"]),
+        decode(by_name["relax reference phases"]),
+        CandidateStore(candidates).query(campaign=campaign.name),
+    )
+
+
+def build(campaign: Campaign, outputs: MemoryStore, candidates: MemoryStore) -> None:
+    """Build the candidates from the outputs of the jobs."""
+    campaigns = MemoryStore(key="name")
+    for store in (outputs, campaigns, candidates):
+        store.connect()
+    campaigns.update([{"name": campaign.name, "settings": campaign.model_dump(mode="json")}])
+    for kind in (CandidateBuilder, StabilityBuilder):
+        builder = kind(outputs, campaigns, candidates)
+        builder.update_targets([builder.process_item(item) for item in builder.get_items()])
+    builder.settle()
+
+
+def test_all_reference_phases_are_relaxed(search):
+    energies = {entry.name: entry.energy_per_atom for entry in search.references.entries}
+    expected = {*structures_of(search.campaign.name), *search.system.shipped}
+    assert set(search.relaxed_phases) == expected
+    assert set(energies) == expected | ({"O2"} if "O2" in energies else set())
+    for name, relaxed in search.relaxed_phases.items():
+        assert relaxed.converged
+        assert relaxed.level_of_theory == CHGNET
+        assert relaxed.energy_per_atom == energies[name]
+
+
+def test_metals_with_large_atoms_keep_their_volume(search):
+    """The volumes of Ca and K exceed the limit for generated structures, 40 A^3/atom."""
+    for name, volume in (("Ca fcc", 43.6), ("K bcc", 75.6)):
+        if name in search.relaxed_phases:
+            cell = search.relaxed_phases[name].structure
+            assert cell.volume / len(cell) == pytest.approx(volume, rel=0.05)
+
+
+def test_candidates_are_ranked_by_energy_above_hull(search):
+    ranked = [c for c in search.candidates if c.energy_above_hull is not None]
+    assert len(search.candidates) >= 3
+    assert ranked
+    energies = [candidate.energy_above_hull for candidate in ranked]
+    assert energies == sorted(energies)
+    for candidate in ranked:
+        assert candidate.stage not in {Stage.GENERATED, Stage.FAILED}
+        assert candidate.level_of_theory == CHGNET
+        assert candidate.formula_pretty == Composition(search.system.composition).reduced_formula
+
+
+def test_energies_above_hull_agree_with_pymatgen(search):
+    diagram = search.references.phase_diagram
+    for candidate in search.candidates:
+        if candidate.energy_above_references is not None:
+            cell = candidate.structure.composition
+            entry = PDEntry(cell, candidate.energy_per_atom * cell.num_atoms)
+            expected = diagram.get_e_above_hull(entry, allow_negative=True)
+            assert candidate.energy_above_references == pytest.approx(expected, abs=1e-8)
+
+
+def test_pourbaix_energies_agree_with_pymatgen(search):
+    analyzer = PourbaixAnalyzer(search.references, search.campaign.pourbaix)
+    for candidate in search.candidates:
+        if candidate.energy_above_hull is None:
+            continue
+        assert (candidate.pourbaix is not None) == search.system.has_pourbaix
+        if candidate.pourbaix is not None:
+            expected = pourbaix_energies(candidate, analyzer)
+            energies = candidate.pourbaix.decomposition_energies
+            assert energies == pytest.approx(expected, abs=1e-8)
+
+
+def pourbaix_energies(candidate: Candidate, analyzer: PourbaixAnalyzer) -> NDArray[np.float64]:
+    """Compute the Pourbaix decomposition energies of a candidate with pymatgen, eV/atom."""
+    cell = candidate.structure.composition
+    energy = free_energy_per_atom(cell, candidate.formation_energy_per_atom) * cell.num_atoms
+    solutes = {el.symbol: n for el, n in cell.items() if el.symbol != "O"}
+    ph = np.array(candidate.pourbaix.ph)
+    potential = analyzer.settings.potential_vs_rhe - PREFAC * ph
+    diagram = analyzer.diagram(solutes)
+    return diagram.get_decomposition_energy(
+        PourbaixEntry(ComputedEntry(cell, energy)), ph, potential
+    )
