@@ -34,10 +34,13 @@ if TYPE_CHECKING:
     from gan_htvs.core.band_gap import BandGapResult
     from gan_htvs.core.candidate import Proposal, RelaxedStructure
     from gan_htvs.potentials.relaxation_settings import PotentialSettings
+    from gan_htvs.structures.geometry_limits import GeometryLimits
 
 
-def energy_maker_of(engines: EngineSettings) -> EnergyMaker:
+def energy_maker_of(engines: EngineSettings, geometry: GeometryLimits) -> EnergyMaker:
     """Return the energy Maker of a campaign.
+
+    ``geometry`` are the limits for generated structures.
 
     Raises
     ------
@@ -48,8 +51,8 @@ def energy_maker_of(engines: EngineSettings) -> EnergyMaker:
         load_settings()  # without them, the next line fails
         from flows.engines.vasp import VaspEnergyMaker  # noqa: PLC0415
 
-        return VaspEnergyMaker.of(engines)
-    return PotentialEnergyMaker(potential=engines.potential)
+        return VaspEnergyMaker.of(engines, geometry)
+    return PotentialEnergyMaker(potential=engines.potential, geometry=geometry)
 
 
 def band_gap_maker_of(engines: EngineSettings) -> BandGapMaker | None:
@@ -117,12 +120,14 @@ class CampaignMaker(Maker):
                 potential=prescreen.relaxing(engines),
                 confirm=prescreen.confirming(engines),
                 window=prescreen.window or campaign.thresholds.metastable,
+                geometry=campaign.geometry,
                 **prescreen.model_dump(include=passed_on),
             )
         stability_maker = StabilityMaker(
             band_gap_maker=band_gap_maker_of(engines),
             thresholds=campaign.thresholds,
             pourbaix=campaign.pourbaix,
+            geometry=campaign.geometry,
         )
         sample_makers = [
             SampleMaker(
@@ -133,6 +138,7 @@ class CampaignMaker(Maker):
                 batch_size=sampling.batch_size,
                 max_tries_per_structure=sampling.max_tries_per_structure,
                 campaign=campaign.name,
+                geometry=campaign.geometry,
             )
             for proposer in sampling.proposers
         ]
@@ -144,7 +150,8 @@ class CampaignMaker(Maker):
                 sample_makers=sample_makers,
                 prescreen_maker=prescreen_maker,
                 candidate_maker=CandidateMaker(
-                    energy_maker=energy_maker_of(engines), stability_maker=stability_maker
+                    energy_maker=energy_maker_of(engines, campaign.geometry),
+                    stability_maker=stability_maker,
                 ),
             ),
         )

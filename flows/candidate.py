@@ -18,6 +18,7 @@ from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.core.stages import Stage, Step
+from gan_htvs.structures.geometry_limits import GeometryLimits
 from gan_htvs.thermodynamics.assessment import (
     assess,
     check_relaxation,
@@ -47,6 +48,8 @@ class StabilityMaker(Maker):
         Limits of the funnel, eV/atom and eV.
     pourbaix
         Aqueous conditions.
+    geometry
+        Limits for relaxed structures.
     routing
         Worker categories of the band-gap jobs, whose uuids are then hashes of their content;
         None: no categories.
@@ -79,6 +82,7 @@ class StabilityMaker(Maker):
     band_gap_maker: BandGapMaker | None = field(default_factory=GpawBandGapMaker)
     thresholds: Thresholds = field(default_factory=Thresholds)
     pourbaix: PourbaixSettings = field(default_factory=PourbaixSettings)
+    geometry: GeometryLimits = field(default_factory=GeometryLimits)
     routing: RoutingSettings | None = None
 
     def make(
@@ -144,7 +148,8 @@ class StabilityMaker(Maker):
         self, verdict: Verdict, relaxed: RelaxedStructure, references: ReferenceSet
     ) -> None:
         """Set assessment, stage and reason of a verdict."""
-        flaw = check_relaxation(relaxed, is_reference=verdict.origin.is_reference)
+        is_reference = verdict.origin.is_reference
+        flaw = check_relaxation(relaxed, self.geometry, is_reference=is_reference)
         if flaw is not None:
             verdict.stage, verdict.reason = flaw
             return

@@ -21,6 +21,7 @@ from gan_htvs.core.stages import Step
 from gan_htvs.potentials.relaxation import RelaxationCache, relax_many
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.potentials.relaxer import Work, relax
+from gan_htvs.structures.geometry_limits import GeometryLimits
 from gan_htvs.structures.validity import check_cell
 from gan_htvs.thermodynamics.hull import ReferenceSet
 
@@ -157,6 +158,8 @@ class PotentialEnergyMaker(EnergyMaker):
         Name of the jobs, before the formula.
     potential
         Potential, optimizer and convergence.
+    geometry
+        Limits for generated structures.
 
     Examples
     --------
@@ -173,6 +176,7 @@ class PotentialEnergyMaker(EnergyMaker):
 
     name: str = "relax"
     potential: PotentialSettings = field(default_factory=PotentialSettings)
+    geometry: GeometryLimits = field(default_factory=GeometryLimits)
 
     @property
     def level_of_theory(self) -> str:
@@ -193,7 +197,7 @@ class PotentialEnergyMaker(EnergyMaker):
     @job
     def relax(self, structure: Structure) -> RelaxedStructure | CalculationFailure:
         """Relax one structure in this process."""
-        return self._result(self.name, relax(structure, self.potential))
+        return self._result(self.name, relax(structure, self.potential, geometry=self.geometry))
 
     @job
     def relax_references(

@@ -20,6 +20,7 @@ from gan_htvs.potentials.relaxation import RelaxationCache
 from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.prescreen.prescreen_settings import CONFIRMATION_STEPS, Device
 from gan_htvs.prescreen.screening import Prescreen, select
+from gan_htvs.structures.geometry_limits import GeometryLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,8 @@ class PrescreenMaker(Maker):
         Second, independent potential, which must agree; None: no confirmation.
     window, disagreement, symmetry_tolerance, recall, audit, device
         See :class:`gan_htvs.prescreen.prescreen_settings.PrescreenSettings`; energies in eV/atom.
+    geometry
+        Limits for the structures.
 
     Examples
     --------
@@ -73,6 +76,7 @@ class PrescreenMaker(Maker):
     recall: float = 0.94
     audit: float = 0.1
     device: Device = "auto"
+    geometry: GeometryLimits = field(default_factory=GeometryLimits)
 
     def make(
         self,
@@ -133,6 +137,7 @@ class PrescreenMaker(Maker):
             audit=self.audit,
             device=self.device,
             recall=self.recall,
+            geometry=self.geometry,
         )
         structures = [proposal.structure for proposal in proposals]
         name = content_hash("batch", self.potential, self.confirm, *structures)

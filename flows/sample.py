@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Job, Maker, OutputReference, job
@@ -22,6 +22,7 @@ from gan_htvs.core.stages import ProposerName, Step
 from gan_htvs.generator.checkpoint import load
 from gan_htvs.proposers.proposer import make_proposer
 from gan_htvs.proposers.sampling import sample
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 
 if TYPE_CHECKING:
     from gan_htvs.generator.checkpoint import TrainedGenerator
@@ -73,6 +74,8 @@ class SampleMaker(Maker):
         Limit on raw samples per requested structure; the job then ends with fewer structures.
     campaign
         Name of the campaign, which is part of the ids of the structures.
+    geometry
+        Limits for the structures.
 
     Examples
     --------
@@ -91,6 +94,7 @@ class SampleMaker(Maker):
     batch_size: int = 100
     max_tries_per_structure: int = 200
     campaign: str = ""
+    geometry: GeometryLimits = field(default_factory=GeometryLimits)
 
     def __post_init__(self) -> None:
         """Restore types that a database does not store."""
@@ -162,7 +166,9 @@ class SampleMaker(Maker):
             raise UserError("SampleMaker.system is missing; give a ChemicalSystem.")
         counts = system.counts(composition)
         sampled = sample(
-            make_proposer(self.proposer, system, self.oxidation_states or {}, trained),
+            make_proposer(
+                self.proposer, system, self.oxidation_states or {}, trained, self.geometry
+            ),
             counts,
             n_structures,
             seed=self.seed,
@@ -175,6 +181,7 @@ class SampleMaker(Maker):
             trained.content_sha256 if trained else [system, self.oxidation_states],
             system.formula(counts),
             self.seed,
+            *([] if self.geometry == CHEMISTRY else [self.geometry]),
         )
         proposals = [
             make_proposal(

@@ -26,6 +26,7 @@ from gan_htvs.generator.curves import LearningCurves
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.generator.processor import memory_shortage_as_user_error
 from gan_htvs.generator.training import train
+from gan_htvs.structures.geometry_limits import GeometryLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,8 @@ class TrainMaker(Maker):
         Where the training structures come from.
     generator
         Network and length of the training; with ``checkpoint`` nothing is trained.
+    geometry
+        Limits for the structures.
 
     Examples
     --------
@@ -73,6 +76,7 @@ class TrainMaker(Maker):
     )
     dataset: DatasetSettings = field(default_factory=DatasetSettings)
     generator: GeneratorSettings = field(default_factory=GeneratorSettings)
+    geometry: GeometryLimits = field(default_factory=GeometryLimits)
 
     def __post_init__(self) -> None:
         """Restore types that a database does not store."""
@@ -86,6 +90,7 @@ class TrainMaker(Maker):
             oxidation_states=dict(campaign.oxidation_states),
             dataset=campaign.dataset,
             generator=campaign.generator,
+            geometry=campaign.geometry,
         )
 
     def make(self) -> Job:
@@ -137,7 +142,9 @@ class TrainMaker(Maker):
 
     def training_set(self) -> Dataset:
         """Build the dataset, without the structures that are held out."""
-        dataset = build_dataset(self.system, self.oxidation_states, self.dataset)
+        dataset = build_dataset(
+            self.system, self.oxidation_states, self.dataset, geometry=self.geometry
+        )
         return dataset.split(self.dataset.held_out)[0]
 
     def train_on(

@@ -29,6 +29,7 @@ from gan_htvs.core.errors import CalculationError, UserError
 from gan_htvs.core.stages import Step
 from gan_htvs.magnetism.initial_moments import enumerated_starts, magnetic_starts
 from gan_htvs.potentials.corrections import energy_correction, level_of_theory
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,8 +92,10 @@ class VaspEnergyMaker(EnergyMaker):
     max_afm: int = 1
 
     @classmethod
-    def of(cls, engines: EngineSettings) -> VaspEnergyMaker:
+    def of(cls, engines: EngineSettings, geometry: GeometryLimits = CHEMISTRY) -> VaspEnergyMaker:
         """Return the Maker for the settings of a campaign.
+
+        ``geometry`` are the limits for generated structures.
 
         Raises
         ------
@@ -107,12 +110,14 @@ class VaspEnergyMaker(EnergyMaker):
         }
         pre_relax_maker = None
         if vasp.pre_relaxation is not None:
-            pre_relax_maker = PotentialEnergyMaker(name="pre-relax", potential=engines.potential)
+            pre_relax_maker = PotentialEnergyMaker(
+                name="pre-relax", potential=engines.potential, geometry=geometry
+            )
         return cls(
             relax_maker=replace(double, **relax_makers),
             static_maker=customized(static, vasp, vasp.incar),
             pre_relax_maker=pre_relax_maker,
-            step_maker=VaspStepMaker.of(vasp),
+            step_maker=replace(VaspStepMaker.of(vasp), geometry=geometry),
             orderings=vasp.orderings,
             max_afm=vasp.max_afm,
         )

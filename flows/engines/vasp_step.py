@@ -40,6 +40,7 @@ from gan_htvs.campaign.engines import check_level_of_theory
 from gan_htvs.core.candidate import RelaxedStructure
 from gan_htvs.core.errors import CalculationError, UserError
 from gan_htvs.core.failure import CalculationFailure
+from gan_htvs.structures.geometry_limits import GeometryLimits
 from gan_htvs.structures.validity import check_geometry
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class VaspStepMaker(Maker):
         errors 30 times less often.
     is_reference
         Whether the structure is a reference phase: limits for generated structures do not apply.
+    geometry
+        Limits for generated structures.
     """
 
     name: str = "VASP"
@@ -103,6 +106,7 @@ class VaspStepMaker(Maker):
     frozen_seconds: int = 21_600
     polling_seconds: float = 10.0
     is_reference: bool = False
+    geometry: GeometryLimits = field(default_factory=GeometryLimits)
 
     @classmethod
     def of(cls, settings: VaspSettings) -> VaspStepMaker:
@@ -128,7 +132,8 @@ class VaspStepMaker(Maker):
         if isinstance(start, CalculationFailure):
             return Response(output=start)
         try:
-            structure, folder = _start_of(start, magmoms, is_reference=self.is_reference)
+            geometry = None if self.is_reference else self.geometry
+            structure, folder = _start_of(start, magmoms, geometry)
             os.environ.pop(WALLTIME_START, None)
             check_moments(structure, self.vasp.input_set_generator, folder)
             make = type(self.vasp).make.original
@@ -201,7 +206,7 @@ def customized(
 
 
 def _start_of(
-    start: Start, magmoms: list[float] | None, *, is_reference: bool
+    start: Start, magmoms: list[float] | None, geometry: GeometryLimits | None
 ) -> tuple[Structure, str | None]:
     """Return the structure to start from and the folder of the calculation that relaxed it."""
     if start is None:
@@ -210,9 +215,10 @@ def _start_of(
         return start.structure, strip_hostname(start.dir_name)
     structure, folder = start if isinstance(start, Structure) else start.structure, None
     # Reference phases and relaxed structures were checked before.
-    is_generated = isinstance(start, Structure) and not is_reference
-    if is_generated and (problem := check_geometry(structure)):
-        raise CalculationError(f"structure to start from: {problem}")
+    if isinstance(start, Structure) and geometry is not None:
+        flaw = check_geometry(structure, geometry)
+        if flaw is not None:
+            raise CalculationError(f"structure to start from: {flaw}")
     if isinstance(start, RelaxedStructure):
         folder = start.folder and strip_hostname(start.folder)
         magmoms = start.magmoms if magmoms is None else magmoms

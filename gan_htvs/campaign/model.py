@@ -24,6 +24,7 @@ from gan_htvs.core.settings import (
 from gan_htvs.core.stages import ProposerName
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
+from gan_htvs.structures.geometry_limits import GeometryLimits
 from gan_htvs.thermodynamics.reference_sources.optimade import PROVIDERS
 
 OxidationRange = tuple[float, float]
@@ -279,6 +280,7 @@ class Campaign(Settings):
     structures: OwnStructuresSettings | None = Field(
         None, description="structures of the user that are evaluated besides the sampled ones"
     )
+    geometry: GeometryLimits = GeometryLimits()
     thresholds: Thresholds = Thresholds()
     references: ReferenceSettings = ReferenceSettings()
     pourbaix: PourbaixSettings = PourbaixSettings()
@@ -326,6 +328,15 @@ class Campaign(Settings):
         if self.sampling.proposers and not self.target_counts:
             raise ValueError(
                 "no composition is within caps, max_atoms and oxidation_states; widen one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _limits_are_of_its_elements(self) -> Campaign:
+        if foreign := sorted(self.geometry.elements() - set(self.chemical_system.elements)):
+            raise ValueError(
+                f"geometry names {', '.join(foreign)}, outside {self.chemical_system.chemsys}; "
+                "remove these pairs"
             )
         return self
 

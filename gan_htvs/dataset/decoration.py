@@ -19,7 +19,7 @@ from gan_htvs.dataset.prototypes import Prototype, prototypes
 from gan_htvs.dataset.site_ordering import Ordering, Supercell
 from gan_htvs.dataset.skipped import TOO_LONG
 from gan_htvs.dataset.sources import Collection
-from gan_htvs.structures.geometry_limits import overlap_distances
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits, overlap_distances
 from gan_htvs.structures.matching import unique_indices
 from gan_htvs.structures.point_cloud import LENGTH_SCALE
 from gan_htvs.structures.superlattices import inequivalent_superlattices
@@ -75,6 +75,7 @@ def decorate_prototypes(
     ions: Ions,
     *,
     max_per_composition: int | None = None,
+    geometry: GeometryLimits = CHEMISTRY,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Collection:
     """Decorate every prototype with the ions of a chemical system.
@@ -86,6 +87,8 @@ def decorate_prototypes(
     max_per_composition
         Largest number of structures per cell formula; by default such that there are about
         ``TARGET_STRUCTURES`` in total.
+    geometry
+        Limits for the structures.
     on_progress
         Called with the number of finished prototypes and their total.
 
@@ -97,7 +100,7 @@ def decorate_prototypes(
     balanced = tuple(ions.system.compositions(ions.oxidation_states))
     by_counts: dict[Counts, list[Candidate]] = defaultdict(list)
     collection = Collection(labels_are_files=False)
-    for counts, decorated in _decorated(ions, balanced, on_progress=on_progress):
+    for counts, decorated in _decorated(ions, balanced, geometry, on_progress=on_progress):
         if isinstance(decorated, Candidate):
             by_counts[counts].append(decorated)
         else:
@@ -114,7 +117,11 @@ def decorate_prototypes(
 
 
 def decorate_composition(
-    ions: Ions, counts: Counts, *, n_lowest_energy: int = N_LOWEST_ENERGY
+    ions: Ions,
+    counts: Counts,
+    *,
+    n_lowest_energy: int = N_LOWEST_ENERGY,
+    geometry: GeometryLimits = CHEMISTRY,
 ) -> list[Candidate]:
     """Decorate every prototype with the ions of one cell formula.
 
@@ -126,12 +133,14 @@ def decorate_composition(
         Atoms of each element, charge-balanced.
     n_lowest_energy
         Orderings of lowest electrostatic energy per prototype.
+    geometry
+        Limits for the structures.
 
     Returns
     -------
     Valid structures, in the order of preference of :func:`decorate_prototypes`.
     """
-    decorated = _decorated(ions, (counts,), n_lowest_energy=n_lowest_energy)
+    decorated = _decorated(ions, (counts,), geometry, n_lowest_energy=n_lowest_energy)
     valid = [candidate for _, candidate in decorated if isinstance(candidate, Candidate)]
     return _most_plausible(valid, len(valid))
 
@@ -150,6 +159,7 @@ def _most_plausible(candidates: Sequence[Candidate], limit: int) -> list[Candida
 def _decorated(
     ions: Ions,
     balanced: Sequence[Counts],
+    geometry: GeometryLimits,
     *,
     n_lowest_energy: int = N_LOWEST_ENERGY,
     on_progress: Callable[[int, int], None] | None = None,
@@ -159,7 +169,7 @@ def _decorated(
     for done, prototype in enumerate(fitting, start=1):
         for counts, structure in _decorations(prototype, ions, balanced, n_lowest_energy):
             charges = dict(zip(ions.system.elements, ions.formal_charges(counts), strict=True))
-            yield counts, _scaled(structure, charges, prototype.name)
+            yield counts, _scaled(structure, charges, prototype.name, geometry)
         if on_progress:
             on_progress(done, len(fitting))
 
@@ -211,7 +221,9 @@ def _select(orderings: Sequence[Ordering], n_lowest_energy: int) -> list[Orderin
     return list(dict.fromkeys(selected))
 
 
-def _scaled(structure: Structure, charges: Mapping[str, float], prototype: str) -> Candidate | str:
+def _scaled(
+    structure: Structure, charges: Mapping[str, float], prototype: str, geometry: GeometryLimits
+) -> Candidate | str:
     """Scale a decorated structure by bond valences, or return the rejection reason."""
     fit = fit_volume(structure, np.array([charges[site.specie.symbol] for site in structure]))
     if fit is None or fit[1] > MAX_INSTABILITY:
@@ -227,5 +239,5 @@ def _scaled(structure: Structure, charges: Mapping[str, float], prototype: str) 
         else min(BOND_LENGTH_MIN, OVERLAP_SHARE[1] * overlaps[a, b])
         for a, b in pairs
     }
-    flaw = check_geometry(scaled, pair_distances=distances)
+    flaw = check_geometry(scaled, geometry, pair_distances=distances)
     return flaw.reason if flaw else Candidate(scaled, prototype, instability)

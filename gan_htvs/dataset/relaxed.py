@@ -116,6 +116,7 @@ def relax_dataset(
         campaign.chemical_system,
         campaign.oxidation_states,
         campaign.dataset,
+        geometry=campaign.geometry,
         on_progress=report("collect structures"),
     )
     hull = relaxations.references(phases, on_progress=report("relax reference phases"))
@@ -166,7 +167,7 @@ def _rejection(
     """Return the rejection reason, or None, and the energy above the hull, eV/atom."""
     if result is None:
         return POTENTIAL_ERROR, math.nan
-    if (flaw := check_geometry(result.structure)) is not None:
+    if (flaw := check_geometry(result.structure, campaign.geometry)) is not None:
         return flaw.reason, math.nan
     if not result.converged:
         return UNCONVERGED, math.nan
@@ -189,8 +190,8 @@ def _fill(kept: RelaxedStructures, number: int, campaign: Campaign) -> list[Stru
             amounts = dict(zip(system.elements, counts, strict=True))
             crystals += islice(symmetric_crystals(amounts, rng), CRYSTALS_PER_ROUND)
     valid = []
-    for crystal in declash(crystals, shrinks_loose=True).structures:
-        if (flaw := check_geometry(crystal)) is None:
+    for crystal in declash(crystals, campaign.geometry, shrinks_loose=True).structures:
+        if (flaw := check_geometry(crystal, campaign.geometry)) is None:
             valid.append(crystal)
         else:
             kept.skipped.add(flaw.reason)

@@ -29,6 +29,8 @@ FIXES = {
     UNREADABLE: "correct or remove the files that do not parse",
     MISFIT: "give chemical_system.caps the elements and numbers of atoms of the structures",
     RejectionReason.CHARGE_IMBALANCE: "widen oxidation_states",
+    RejectionReason.ATOMS_TOO_CLOSE: "correct the structures or lower geometry.min_distances",
+    RejectionReason.BAD_VOLUME: "correct the structures or widen geometry.volume_per_atom",
     UNSTABLE: "raise dataset.max_energy_above_hull",
 }
 """Suggested fix by reason."""

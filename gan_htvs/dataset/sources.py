@@ -11,6 +11,7 @@ from pymatgen.core import Structure
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.mp_client import open_client
 from gan_htvs.dataset.skipped import MISFIT, TOO_LONG, UNREADABLE, Skipped
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.point_cloud import LENGTH_SCALE
 from gan_htvs.structures.structure_files import parse_folder
 from gan_htvs.structures.symmetry import primitive_cell, without_properties
@@ -83,12 +84,15 @@ class Collection:
 
 
 def screen(
-    samples: Iterable[Sample], system: ChemicalSystem, oxidation_states: OxidationRanges
+    samples: Iterable[Sample],
+    system: ChemicalSystem,
+    oxidation_states: OxidationRanges,
+    geometry: GeometryLimits = CHEMISTRY,
 ) -> Collection:
     """Keep samples that are valid, charge-balanced structures within the caps."""
     collection = Collection()
     for label, sample, energy in samples:
-        reason, details = _rejection(sample, system, oxidation_states)
+        reason, details = _rejection(sample, system, oxidation_states, geometry)
         if reason is None and isinstance(sample, Structure):
             collection.structures.append(sample)
             collection.labels.append(str(label))
@@ -100,7 +104,10 @@ def screen(
 
 
 def _rejection(  # noqa: PLR0911 - one for each reason
-    sample: Structure | str | ValueError, system: ChemicalSystem, oxidation_states: OxidationRanges
+    sample: Structure | str | ValueError,
+    system: ChemicalSystem,
+    oxidation_states: OxidationRanges,
+    geometry: GeometryLimits,
 ) -> tuple[str | None, str]:
     """Return the rejection reason of a sample, or None, and its details."""
     if isinstance(sample, str):
@@ -117,7 +124,7 @@ def _rejection(  # noqa: PLR0911 - one for each reason
         return TOO_LONG, f"a lattice vector is longer than {LENGTH_SCALE:g} A"
     if not system.is_charge_balanced(counts, oxidation_states):
         return RejectionReason.CHARGE_IMBALANCE, ""
-    flaw = check_geometry(sample)
+    flaw = check_geometry(sample, geometry)
     return (flaw.reason, flaw.details) if flaw else (None, "")
 
 

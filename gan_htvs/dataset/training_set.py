@@ -28,6 +28,7 @@ from gan_htvs.dataset.sources import (
     read_folder,
     screen,
 )
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.matching import unique_indices
 from gan_htvs.structures.point_cloud import decode, encode
 from gan_htvs.structures.validity import RejectionReason
@@ -159,6 +160,7 @@ def build_dataset(
     oxidation_states: OxidationRanges,
     settings: DatasetSettings,
     *,
+    geometry: GeometryLimits = CHEMISTRY,
     on_progress: Progress | None = None,
 ) -> Dataset:
     """Build the training set from the source in the settings.
@@ -172,6 +174,8 @@ def build_dataset(
         Elements, caps, and the average oxidation states that each element may have.
     settings
         Section ``dataset`` of campaign.yaml.
+    geometry
+        Limits for the structures.
     on_progress
         Called with the number of finished prototypes and their total.
 
@@ -180,7 +184,9 @@ def build_dataset(
     UserError
         If the source cannot be read or has no valid structure of this chemical system.
     """
-    collection = collect(system, oxidation_states, settings, on_progress=on_progress)
+    collection = collect(
+        system, oxidation_states, settings, geometry=geometry, on_progress=on_progress
+    )
     if energies := collection.energies_above_hull:
         metastable = [
             i for i, energy in enumerate(energies) if energy <= settings.max_energy_above_hull
@@ -205,15 +211,18 @@ def collect(
     oxidation_states: OxidationRanges,
     settings: DatasetSettings,
     *,
+    geometry: GeometryLimits = CHEMISTRY,
     on_progress: Progress | None = None,
 ) -> Collection:
     """Collect the unique structures of a source at any energy; see :func:`build_dataset`."""
     if settings.source == "prototypes":
         ions = Ions(system, oxidation_states)
         limit = settings.max_per_composition
-        collection = decorate_prototypes(ions, max_per_composition=limit, on_progress=on_progress)
+        collection = decorate_prototypes(
+            ions, max_per_composition=limit, geometry=geometry, on_progress=on_progress
+        )
     else:
-        collection = screen(_samples(system, settings), system, oxidation_states)
+        collection = screen(_samples(system, settings), system, oxidation_states, geometry)
     if settings.source != "shipped":  # already unique
         unique = unique_indices(collection.structures)
         collection = collection.subset(unique, RejectionReason.DUPLICATE)

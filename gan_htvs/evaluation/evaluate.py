@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from gan_htvs.potentials.relaxation import Relaxations
     from gan_htvs.proposers.proposer import Proposer, RawSample
     from gan_htvs.proposers.sampling import SampleResult
+    from gan_htvs.structures.geometry_limits import GeometryLimits
     from gan_htvs.thermodynamics.hull import ReferenceSet
     from gan_htvs.thermodynamics.references import ReferencePhase
 
@@ -203,7 +204,7 @@ def evaluate(
         progress = partial(on_progress, f"{proposer.name}: relaxing")
         relaxed = relaxations.relax([start for _, start in to_relax], on_progress=progress)
         for (relaxed_sample, _), relaxation in zip(to_relax, relaxed, strict=True):
-            _record(relaxed_sample, relaxation, references, known)
+            _record(relaxed_sample, relaxation, references, known, proposer.geometry)
         _mark_unique(samples)
     return Evaluation(
         proposer=proposer.name,
@@ -296,7 +297,11 @@ def _counts_by_reason(reasons: Iterable[RejectionReason]) -> dict[str, int]:
 
 
 def _record(
-    sample: Sample, relaxed: RelaxedStructure | None, references: ReferenceSet, known: KnownCrystals
+    sample: Sample,
+    relaxed: RelaxedStructure | None,
+    references: ReferenceSet,
+    known: KnownCrystals,
+    geometry: GeometryLimits,
 ) -> None:
     """Store the result of a relaxation in its sample, except ``unique``."""
     if relaxed is None:
@@ -305,7 +310,7 @@ def _record(
     sample.n_steps = relaxed.n_steps
     sample.cpu_seconds = relaxed.cpu_seconds
     sample.volume_change = relaxed.volume_change
-    if (problem := check_relaxation(relaxed)) is not None:
+    if (problem := check_relaxation(relaxed, geometry)) is not None:
         sample.outcome = _OUTCOMES[problem[0]]
         return
     references.check_level(relaxed.level_of_theory)

@@ -20,6 +20,7 @@ from gan_htvs.potentials.batched_relaxation import is_batched, relax_batched
 from gan_htvs.potentials.batches import batches_of
 from gan_htvs.potentials.calculators import module_of
 from gan_htvs.potentials.relaxer import Work, relax
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.thermodynamics.references import reference_set
 
 if TYPE_CHECKING:
@@ -180,6 +181,8 @@ class Relaxations:
         is locked unless it has all results.
     n_processes
         Number of processes, of one thread each.
+    geometry
+        Limits for generated structures.
     """
 
     def __init__(
@@ -188,8 +191,10 @@ class Relaxations:
         *,
         journal: Path | None = None,
         n_processes: int = 1,
+        geometry: GeometryLimits = CHEMISTRY,
     ) -> None:
         self.settings = settings
+        self.geometry = geometry
         self.n_processes = n_processes
         self.cache = RelaxationCache(journal)
 
@@ -197,7 +202,12 @@ class Relaxations:
     def of(cls, campaign: Campaign, workdir: Path, *, n_processes: int) -> Relaxations:
         """Relax with the settings of a campaign and the journal that its commands share."""
         journal = workdir / campaign.name / "relaxations.jsonl"
-        return cls(campaign.engines.potential, journal=journal, n_processes=n_processes)
+        return cls(
+            campaign.engines.potential,
+            journal=journal,
+            n_processes=n_processes,
+            geometry=campaign.geometry,
+        )
 
     def relax(
         self, structures: Sequence[Structure], *, on_progress: Progress | None = None
@@ -250,8 +260,9 @@ class Relaxations:
         *,
         are_references: bool = False,
     ) -> list[RelaxationResult]:
+        geometry = CHEMISTRY if are_references else self.geometry
         work: dict[str, Work] = {
-            str(number): Work(structure, settings, is_reference=are_references)
+            str(number): Work(structure, settings, is_reference=are_references, geometry=geometry)
             for number, structure in enumerate(structures)
         }
         if any(self.cache.get(key_of(piece)) is None for piece in work.values()):

@@ -22,6 +22,7 @@ from gan_htvs.core.errors import CalculationError
 from gan_htvs.potentials.calculators import calculator_of
 from gan_htvs.potentials.corrections import energy_correction
 from gan_htvs.potentials.springs import spring_hessian
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.validity import check_geometry, unphysical_change
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Work(NamedTuple):
     is_reference
         Whether the structure is a reference phase: the limits for generated structures do not
         apply, but an unphysical change ends the relaxation.
+    geometry
+        Limits for generated structures.
     """
 
     structure: Structure
@@ -71,6 +74,7 @@ class Work(NamedTuple):
     stop: Callable[[Curve], str | None] | None = None
     audited: bool = False
     is_reference: bool = False
+    geometry: GeometryLimits = CHEMISTRY
 
 
 def relax(
@@ -79,6 +83,7 @@ def relax(
     stop: Callable[[Curve], str | None] | None = None,
     audited: bool = False,
     is_reference: bool = False,
+    geometry: GeometryLimits = CHEMISTRY,
 ) -> RelaxationResult:
     """Relax positions and cell in this process; :class:`Work` describes the arguments.
 
@@ -86,7 +91,7 @@ def relax(
     of ASE's ``FrechetCellFilter``, below ``fmax`` within ``max_steps``.
     """
     calculator = calculator_of(settings.name, **settings.arguments)
-    stepwise = StepwiseRelaxation(Work(structure, settings, stop, audited, is_reference))
+    stepwise = StepwiseRelaxation(Work(structure, settings, stop, audited, is_reference, geometry))
     with _denormals_flushed():
         while stepwise.relaxation is None:
             stepwise.advance(calculator)
@@ -131,7 +136,9 @@ class StepwiseRelaxation:
     def __init__(self, work: Work, clock: Callable[[], float] = time.process_time) -> None:
         self.work = work
         self.flaw_in = (
-            partial(unphysical_change, work.structure) if work.is_reference else check_geometry
+            partial(unphysical_change, work.structure)
+            if work.is_reference
+            else partial(check_geometry, limits=work.geometry)
         )
         self.clock = clock
         self.curve = Curve()

@@ -25,6 +25,7 @@ from gan_htvs.potentials.relaxation import RelaxationCache, relax_many
 from gan_htvs.potentials.relaxer import Work
 from gan_htvs.prescreen.agreement import Agreement
 from gan_htvs.prescreen.stopping import shipped_rule
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.matching import NamedCrystals
 from gan_htvs.structures.symmetry import symmetrize
 from gan_htvs.structures.validity import check_geometry
@@ -60,6 +61,8 @@ class Prescreen:
         See :class:`gan_htvs.prescreen.prescreen_settings.PrescreenSettings`.
     recall
         Share of the structures within the window that early stopping must keep.
+    geometry
+        Limits for the structures.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class Prescreen:
     audit: float = 0.1
     device: Device = "auto"
     recall: float = 0.94
+    geometry: GeometryLimits = CHEMISTRY
     rule: StoppingRule | None = field(init=False, default=None)
     quantile: float | None = field(init=False, default=None)
 
@@ -187,7 +191,7 @@ class _Batch:
         """Symmetrize the structures whose geometry is valid."""
         starts = {}
         for proposal in self.proposals:
-            if (flaw := check_geometry(proposal.structure)) is not None:
+            if (flaw := check_geometry(proposal.structure, self.rules.geometry)) is not None:
                 self._reject(proposal.candidate_id, ScreeningStep.VALIDITY, f"as proposed: {flaw}")
                 continue
             starts[proposal.candidate_id] = symmetrize(
@@ -216,6 +220,7 @@ class _Batch:
                 self.rules.relaxing,
                 self.rules.bound(start.composition),
                 self.verdicts[name].is_audited,
+                geometry=self.rules.geometry,
             )
             for name, start in starts.items()
         }
@@ -228,7 +233,7 @@ class _Batch:
             if relaxation.relaxed is not None:
                 verdict.n_steps = relaxation.relaxed.n_steps
                 verdict.volume_change = relaxation.relaxed.volume_change
-            if (flaw := _flaw(relaxation)) is not None:
+            if (flaw := _flaw(relaxation, self.rules.geometry)) is not None:
                 self._reject(name, *flaw)
             elif relaxation.relaxed is not None:
                 sound[name] = relaxation.relaxed
@@ -274,7 +279,9 @@ class _Batch:
             for name, result in survivors.items()
         }
         work: dict[str, Work] = {
-            name: Work(result.structure, rules.confirming, agreements[name])
+            name: Work(
+                result.structure, rules.confirming, agreements[name], geometry=rules.geometry
+            )
             for name, result in survivors.items()
         }
         for name, relaxation in self._relax(work).items():
@@ -312,13 +319,15 @@ class _Batch:
         )
 
 
-def _flaw(relaxation: RelaxationResult) -> tuple[ScreeningStep, str] | None:
+def _flaw(
+    relaxation: RelaxationResult, geometry: GeometryLimits
+) -> tuple[ScreeningStep, str] | None:
     """Return the step at which a relaxation is rejected, and the reason; None if it is sound."""
     if relaxation.ending is Ending.STOPPED:
         return ScreeningStep.STOPPING, str(relaxation.reason)
     if relaxation.relaxed is None or relaxation.ending is Ending.OUT_OF_STEPS:
         return ScreeningStep.RELAXATION, str(relaxation.reason)
-    if (flaw := check_relaxation(relaxation.relaxed)) is not None:
+    if (flaw := check_relaxation(relaxation.relaxed, geometry)) is not None:
         stage, reason = flaw
         rejected_at = (
             ScreeningStep.GEOMETRY if stage is Stage.REJECTED else ScreeningStep.RELAXATION

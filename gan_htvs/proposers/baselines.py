@@ -106,5 +106,7 @@ class Substitution(Proposer):
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
         """Yield the decorated prototypes in a fixed order, independent of ``rng``."""
         del rng
-        for candidate in decorate_composition(self.ions, counts, n_lowest_energy=N_LOWEST_ENERGY):
+        for candidate in decorate_composition(
+            self.ions, counts, n_lowest_energy=N_LOWEST_ENERGY, geometry=self.geometry
+        ):
             yield candidate.structure

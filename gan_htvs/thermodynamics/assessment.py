@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gan_htvs.core.candidate import Assessment, RelaxedStructure
 from gan_htvs.core.stages import Stage
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.validity import check_geometry
 from gan_htvs.thermodynamics.plausibility import implausible_reason, is_plausible
 
@@ -24,15 +25,20 @@ MAX_VOLUME_RATIO = 2.0
 """Ratio of final to initial volume from which a crystal counts as broken apart."""
 
 
-def check_relaxation(relaxed: RelaxedStructure, *, is_reference: bool = False) -> Decision | None:
+def check_relaxation(
+    relaxed: RelaxedStructure,
+    geometry: GeometryLimits = CHEMISTRY,
+    *,
+    is_reference: bool = False,
+) -> Decision | None:
     """Return the stage and reason at which a relaxation is rejected; None if it is sound.
 
     The geometry of a reference phase is checked when its energy is added to the reference set.
     """
     if not relaxed.structure.is_ordered:
         return Stage.FAILED, "the relaxed structure has partially occupied sites"
-    if not is_reference and (problem := check_geometry(relaxed.structure)) is not None:
-        return Stage.REJECTED, f"after relaxation: {problem}"
+    if not is_reference and (flaw := check_geometry(relaxed.structure, geometry)) is not None:
+        return Stage.REJECTED, f"after relaxation: {flaw}"
     if not relaxed.converged:
         return Stage.FAILED, f"relaxation not converged after {relaxed.n_steps} steps"
     if not math.isfinite(relaxed.energy_per_atom):

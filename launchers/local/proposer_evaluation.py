@@ -72,7 +72,7 @@ def evaluate_checkpoint(
     system = campaign.chemical_system
     trained = checkpoint.load(generator_file(checkpoint_file), system=system)
     proposers = [
-        make_proposer(name, system, campaign.oxidation_states, trained)
+        make_proposer(name, system, campaign.oxidation_states, trained, campaign.geometry)
         for name in (ProposerName.GAN, *baselines)
     ]
     relaxations = Relaxations.of(campaign, workdir, n_processes=n_workers)
@@ -80,6 +80,7 @@ def evaluate_checkpoint(
         system,
         campaign.oxidation_states,
         campaign.dataset,
+        geometry=campaign.geometry,
         on_progress=lambda done, total: on_progress("dataset", done, total),
     )
     note_skipped(dataset.skipped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
@@ -37,6 +38,39 @@ def test_campaign_runs_with_run_locally():
         assert verdict.origin.proposer == "random"
     references = outputs["references"]["output"]["entries"]
     assert {entry["name"] for entry in references} >= {"Mg hcp", "MgO periclase", "O2"}
+
+
+def test_limits_of_geometry_are_passed_to_all_parts():
+    geometry = {"volume_per_atom": [5, 15], "min_distances": {"Mg-O": 1.9}}
+    campaign = mg_o(
+        geometry=geometry, prescreen={"confirm": "none"}, sampling={"proposers": ["random", "gan"]}
+    )
+    maker = CampaignMaker.of(campaign)
+    composition = maker.composition_maker
+    parts = [
+        maker.train_maker,
+        *composition.sample_makers,
+        composition.prescreen_maker,
+        composition.candidate_maker.energy_maker,
+        composition.candidate_maker.stability_maker,
+    ]
+    assert [part.geometry for part in parts] == [campaign.geometry] * 6
+    assert campaign.geometry != mg_o().geometry
+
+
+def test_limits_of_geometry_change_the_samples():
+    dense = mg_o(geometry={"target_volume_per_atom": 9.0})
+    store = JobStore(MemoryStore())
+    volumes, streams = [], set()
+    for campaign in (mg_o(), dense):
+        (maker,) = CampaignMaker.of(campaign).composition_maker.sample_makers
+        job = maker.make("Mg2O2", 2)
+        run_locally(job, store=store, log=False, ensure_success=True)
+        output = decode(store.get_output(job.uuid, load=True))
+        volumes.append(np.mean([proposal.structure.volume for proposal in output.proposals]))
+        streams.add(output.stream)
+    assert volumes[1] < volumes[0]
+    assert len(streams) == 2
 
 
 def test_each_campaign_flow_has_new_uuids():

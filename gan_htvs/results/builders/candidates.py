@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from gan_htvs.campaign.model import Campaign
+    from gan_htvs.structures.geometry_limits import GeometryLimits
 
 LOGGER = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class CandidateBuilder(BaseCandidateBuilder):
         """Build the document of one candidate from its inputs; None if they cannot be read."""
         header = item.pop("header")
         try:
-            document = encode(build_candidate(header["campaign"], **item))
+            document = encode(build_candidate(header["campaign"], header["geometry"], **item))
         except Exception as error:  # noqa: BLE001 - keep building the other candidates
             self.logger.warning("candidate %s skipped: %s", header["candidate_id"], error)
             return None
@@ -113,7 +114,7 @@ class CandidateBuilder(BaseCandidateBuilder):
             document["candidate_id"]: document["builder_meta"]["state"] for document in documents
         }
         return [
-            header | {"state": state}
+            header | {"state": state, "geometry": campaign.geometry}
             for header in self._headers(campaign.name)
             if built.get(header["candidate_id"])
             != (state := content_hash(__version__, campaign, header))
@@ -184,13 +185,17 @@ def _proposals(output: dict[str, Any]) -> dict[str, Any]:
     return {proposal["candidate_id"]: proposal for proposal in output.get("proposals") or ()}
 
 
-def build_candidate(campaign: str, *, proposal: Any, verdict: Any, gap: Any) -> Candidate:
+def build_candidate(
+    campaign: str, geometry: GeometryLimits, *, proposal: Any, verdict: Any, gap: Any
+) -> Candidate:
     """Join the results of one candidate, before it is compared with other candidates.
 
     Parameters
     ----------
     campaign
         Name of the campaign.
+    geometry
+        Limits for generated structures.
     proposal, verdict, gap
         Stored documents; None if a job has not run. Without a proposal (a reference phase, or a
         structure of the user), the structure is read from the verdict. A verdict or gap that
@@ -217,7 +222,8 @@ def build_candidate(campaign: str, *, proposal: Any, verdict: Any, gap: Any) -> 
         fields["reason"] = f"{screened.rejected_at}: {screened.reason}"
     if verdict is not None:
         try:
-            fields |= _evaluated(Verdict.model_validate(decode(verdict)), gap and _gap(gap))
+            evaluated = Verdict.model_validate(decode(verdict))
+            fields |= _evaluated(evaluated, gap and _gap(gap), geometry)
         except Exception as error:  # noqa: BLE001 - the structure is still a candidate
             fields["stage"] = Stage.FAILED
             fields["reason"] = f"the output of its gate cannot be read: {one_line(error)}"
@@ -227,7 +233,9 @@ def build_candidate(campaign: str, *, proposal: Any, verdict: Any, gap: Any) -> 
     return Candidate(**fields)
 
 
-def _evaluated(verdict: Verdict, gap: BandGapResult | None) -> dict[str, Any]:
+def _evaluated(
+    verdict: Verdict, gap: BandGapResult | None, geometry: GeometryLimits
+) -> dict[str, Any]:
     """Return the candidate fields derived from its gate and band gap."""
     fields: dict[str, Any] = {
         "origin": verdict.origin,
@@ -244,7 +252,7 @@ def _evaluated(verdict: Verdict, gap: BandGapResult | None) -> dict[str, Any]:
     relaxed = verdict.relaxed
     if relaxed is None:
         return fields
-    flaw = check_relaxation(relaxed, is_reference=verdict.origin.is_reference)
+    flaw = check_relaxation(relaxed, geometry, is_reference=verdict.origin.is_reference)
     if flaw is not None:
         stage, reason = flaw
         return fields | {"stage": stage, "reason": reason}

@@ -48,6 +48,9 @@ def test_default_thresholds_are_the_published_ones(tmp_path):
         ({"compositions": ["Mg9MnO12"]}, ["compositions", "Mg9MnO12"]),
         ({"compositions": ["MgMnO12"]}, ["compositions", "MgMnO12"]),
         ({"thresholds": {"metastable": -0.1}}, ["thresholds.metastable", "-0.1"]),
+        ({"geometry": {"volume_per_atom": [20, 5]}}, ["geometry.volume_per_atom", "empty"]),
+        ({"geometry": {"min_distances": {"MgO": 1}}}, ["geometry.min_distances", "'MgO'"]),
+        ({"geometry": {"overlap_distances": {"K-O": 1}}}, ["geometry", "K", "Mg-Mn-O"]),
         ({"thresholds": {"band_gap": [3.0, 1.6]}}, ["thresholds", "band_gap"]),
         (
             {"sampling": {"proposers": ["gna"]}},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,13 +9,15 @@ from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.campaign.model import Campaign, DatasetSettings
+from gan_htvs.core.chemical_system import ChemicalSystem
 from gan_htvs.core.errors import UserError
 from gan_htvs.dataset.skipped import FIXES, MISFIT, UNREADABLE
 from gan_htvs.dataset.sources import fetch_materials_project, read_folder, screen
 from gan_htvs.dataset.training_set import build_dataset
+from gan_htvs.structures.geometry_limits import GeometryLimits
 from gan_htvs.structures.matching import structure_matcher
 from gan_htvs.structures.point_cloud import decode
-from tests.helpers import MG_MN_O, OXIDATION_STATES, layered, spinel
+from tests.helpers import MG_MN_O, OXIDATION_STATES, brucite, layered, spinel
 
 
 def displaced(structure: Structure) -> Structure:
@@ -63,6 +66,35 @@ def test_skipped_files_are_counted_and_listed(folder):
     lines = {line.split(" (")[0]: line for line in collection.skipped.labels}
     assert set(lines) == {"broken.cif", "iron.cif", "large.cif"}
     assert "Fe" in lines["iron.cif"]
+
+
+@pytest.mark.parametrize("isotope", ["H", "D"])
+def test_hydroxides_are_training_data(tmp_path, isotope):
+    structure = brucite()
+    structure.replace_species({"H": isotope})
+    structure.to(str(tmp_path / "brucite.cif"))
+    system = ChemicalSystem(caps={"Mg": 4, "O": 8, "H": 8})
+    states = {"Mg": (2, 2), "O": (-2, -2), "H": (1, 1)}
+    collection = screen(read_folder(tmp_path), system, states)
+    assert not collection.skipped.labels
+    assert [s.composition.reduced_formula for s in collection.structures] == ["Mg(HO)2"]
+
+
+def test_limits_of_geometry_are_in_the_message(tmp_path):
+    close, dense = layered(), layered()
+    close[0] = close[0].specie, np.add(close[2].frac_coords, [0.2, 0, 0])
+    close.to(str(tmp_path / "close.cif"))
+    dense.scale_lattice(dense.volume / 4)
+    dense.to(str(tmp_path / "dense.cif"))
+    collection = screen(read_folder(tmp_path), MG_MN_O, OXIDATION_STATES)
+    assert collection.skipped.by_reason == {"atoms_too_close": 1, "bad_volume": 1}
+    first, second = collection.skipped.labels
+    assert re.search(r"close\.cif .* A is below .* A \(geometry\.min_distances\)", first)
+    assert re.search(r"dense\.cif .* A\^3/atom is below .* \(geometry\.volume_per_atom\)", second)
+    assert "geometry.min_distances" in collection.skipped.fix
+    wide = GeometryLimits(volume_per_atom=(1, 99), min_distances={"Mg-O": 0.1, "Mn-O": 0.1})
+    limited = screen(read_folder(tmp_path), MG_MN_O, OXIDATION_STATES, wide)
+    assert limited.skipped.counts["bad_volume"] == 0
 
 
 def test_error_of_an_unusable_folder_lists_files_and_fixes(tmp_path):

@@ -23,6 +23,7 @@ from gan_htvs.potentials.relaxation_settings import PotentialSettings
 from gan_htvs.prescreen.agreement import Agreement
 from gan_htvs.prescreen.screening import Prescreen, duplicates_of_lowest, select
 from gan_htvs.prescreen.stopping import Look, StoppingRule
+from gan_htvs.structures.geometry_limits import GeometryLimits
 from tests.helpers import (
     CHGNET,
     MG_O,
@@ -127,6 +128,17 @@ def test_steps_of_rejected_structures():
     assert verdicts["good"].n_steps == relaxations["good"].relaxed.n_steps > 0
     assert -0.1 < verdicts["good"].volume_change < 0
     assert verdicts["high"].energy_above_hull > 0.2
+
+
+def test_limits_of_the_settings():
+    strict = replace(RULES, geometry=GeometryLimits(min_distances={"Mg-O": 2.2}))
+    (screened,) = screen(strict, proposals(good=rocksalt(length=4.25)))
+    assert screened.prescreen.rejected_at is ScreeningStep.VALIDITY
+    assert "Mg-O 2.12 A is below 2.2 A" in screened.prescreen.reason
+    # The starting structure is valid, but the relaxed one is not.
+    (screened,) = screen(strict, proposals(good=rocksalt(length=4.5)))
+    assert screened.prescreen.rejected_at is ScreeningStep.GEOMETRY
+    assert screened.relaxation.ending is Ending.UNSOUND
 
 
 def test_empty_batch_has_no_results():
