@@ -16,6 +16,7 @@ from gan_htvs.core.candidate import Ending, RelaxationResult, RelaxedStructure
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.stages import REFERENCE_PHASE, Step
+from gan_htvs.thermodynamics.merging import merged_phases
 from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
 from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases, reference_set
 
@@ -122,9 +123,13 @@ def reference_survivors(
 
     Returns
     -------
-    One for each phase except those whose energy is pinned without a source, such as O2.
+    One for each phase except those whose energy is pinned without a source, such as O2, and those
+    that relaxed to the same crystal as another one.
     """
     survivors = []
+    merged = merged_phases(
+        {name: result for name, result in relaxed.items() if isinstance(result, RelaxedStructure)}
+    )
     for index, phase in enumerate(phases_of(campaign)):
         result = relaxed.get(phase.name)
         if phase.pinned_energy_per_atom is not None and phase.published_energy_per_atom is not None:
@@ -134,7 +139,7 @@ def reference_survivors(
                 level_of_theory=level_of_theory,
                 converged=True,
             )
-        if isinstance(result, RelaxedStructure):
+        if isinstance(result, RelaxedStructure) and phase.name not in merged:
             proposal = make_proposal(
                 phase.structure,
                 *("reference phase", campaign.name, phase.name),

@@ -207,6 +207,11 @@ class Assessment(Document):
     decomposes_to: dict[str, float] = Field(
         description="competing phases and atomic fractions; other candidates with their ids"
     )
+    uncovered_subsystems: list[str] = Field(
+        default_factory=list,
+        description="subsystems of its elements without a reference phase, as the hull is "
+        "incomplete: the candidate may look too stable",
+    )
     pourbaix: PourbaixStability | None = None
     pourbaix_reason: str | None = Field(None, description="why the Pourbaix stability is missing")
 
@@ -289,6 +294,11 @@ class Candidate(Document):
         None, description="above only the reference phases, eV/atom"
     )
     decomposes_to: dict[str, float] | None = None
+    uncovered_subsystems: list[str] | None = Field(
+        None,
+        description="subsystems of its elements without a reference phase: if there are any, the "
+        "hull is incomplete and the candidate may look too stable. None: no energy above hull",
+    )
     novelty: Novelty | None = None
     duplicate_of: str | None = Field(
         None, description="id of the candidate of lowest energy that is the same crystal"

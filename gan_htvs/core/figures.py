@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from enum import StrEnum
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
@@ -17,6 +18,10 @@ COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
 GREY, RED = "#999999", "#d55e00"
 PUBLISHED_STYLE: dict[str, Any] = {"color": GREY, "alpha": 0.6, "hatch": "///"}
 """Style of bars that show published values."""
+
+
+LINE_LENGTH = 100
+"""Characters in a line of a note below a figure."""
 
 
 class ImageFormat(StrEnum):
@@ -33,6 +38,12 @@ def render_figure(figure: Figure, form: ImageFormat = ImageFormat.PNG) -> bytes:
         undated = {ImageFormat.PNG: {"Software": None}, ImageFormat.SVG: {"Date": None}}
         figure.savefig(buffer, format=form, metadata=undated[form])
     return buffer.getvalue()
+
+
+def add_warning(figure: Figure, warning: str | None) -> None:
+    """Write a warning below the axes of a figure with constrained layout; None: no warning."""
+    if warning is not None:
+        figure.supxlabel(fill(warning, LINE_LENGTH), color=RED, fontsize=8)
 
 
 def figure_data_uri(figure: Figure) -> str:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 HUBBARD_ANIONS = frozenset({"O", "F"})
 """Anions of the compounds in which the Materials Project applies U to transition metals."""
 
+MAX_SITES = 20
+"""Largest number of atoms in a reduced formula whose oxidation states are guessed, as in pymatgen:
+the time grows steeply with it."""
+
 
 @dataclass(frozen=True)
 class LevelOfTheory:
@@ -151,5 +155,12 @@ def _hubbards(symbols: frozenset[str]) -> dict[str, float]:
 
 
 def _oxidation_states(structure: Structure) -> dict[str, float]:
-    guesses = structure.composition.oxi_state_guesses(max_sites=-20)
+    """Return the most probable oxidation states; empty if there are none, or for large formulas.
+
+    Without them the scheme takes the most electronegative element as the anion.
+    """
+    try:
+        guesses = structure.composition.oxi_state_guesses(max_sites=-MAX_SITES)
+    except ValueError:
+        return {}
     return guesses[0] if guesses else {}

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gan_htvs.campaign.model import Thresholds
 from gan_htvs.core.stages import REFERENCE_PHASE
+from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning
 from gan_htvs.thermodynamics.plausibility import is_plausible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gan_htvs.campaign.model import Campaign
 
 CANDIDATE_FIELDS = (
     *("candidate_id", "stage", "origin.proposer", "energy_above_hull", "pourbaix.minimum"),
     *("band_gap", "incomplete_band_gap", "novelty.is_novel", "duplicate_of"),
-    "prescreen.rejected_at",
+    *("prescreen.rejected_at", "uncovered_subsystems"),
 )
 """Fields of a candidate document that the counts need."""
 
@@ -72,6 +73,8 @@ class Funnel:
         Size of the search: quantity, value of this campaign, published value.
     n_incomplete_gaps
         Candidates whose band gap lacks magnetic orderings; these gaps count in no stage.
+    uncovered_subsystems
+        Chemical systems without a reference phase, in which the hull is incomplete.
     """
 
     stages: list[str]
@@ -79,6 +82,12 @@ class Funnel:
     published: list[int | None] | None
     setting: list[tuple[str, int | None, int | None]]
     n_incomplete_gaps: int = 0
+    uncovered_subsystems: Sequence[str] = ()
+
+    @property
+    def hull_warning(self) -> str | None:
+        """Warning that the hull is incomplete; None if it is complete."""
+        return incomplete_hull_warning(self.uncovered_subsystems)
 
     @property
     def columns(self) -> dict[str, list[int | None]]:
@@ -190,7 +199,8 @@ def measure_funnel(
     names = [stage.name for stage in stages]
     groups: dict[str, list[Row]] = {str(name): [] for name in campaign.sampling.proposers}
     n_incomplete_gaps = 0
-    for candidate in candidates:
+    rows = list(candidates)
+    for candidate in rows:
         groups.setdefault(candidate["origin"]["proposer"], []).append(candidate)
         n_incomplete_gaps += candidate.get("incomplete_band_gap") is not None
     reference_phases = groups.pop(REFERENCE_PHASE, [])
@@ -216,6 +226,7 @@ def measure_funnel(
         [stage.published for stage in stages] if same_system else None,
         [(name, n, other if same_system else None) for name, (n, other) in setting.items()],
         n_incomplete_gaps,
+        all_uncovered(rows),
     )
 
 

@@ -41,6 +41,7 @@ SUMMARY_FIELDS = (
     "energy_above_hull",
     "energy_above_references",
     "energy_incomplete",
+    "uncovered_subsystems",
     "novelty.is_novel",
     "duplicate_of",
     "pourbaix.minimum",

@@ -73,6 +73,7 @@ def assess(
         formation_energy_per_atom=formation,
         energy_above_hull=references.energy_above_hull(composition, energy),
         decomposes_to=references.decompositions([composition])[0],
+        uncovered_subsystems=references.uncovered(composition),
         pourbaix=None if reason else analyzer.stability(composition, formation),
         pourbaix_reason=reason,
     )

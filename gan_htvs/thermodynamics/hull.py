@@ -19,6 +19,7 @@ from scipy.spatial import ConvexHull
 from gan_htvs.core.document import Document
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.thermodynamics.coverage import uncovered_subsystems, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 CompositionLike: TypeAlias = str | Composition
 
 NEGLIGIBLE = 1e-8
-"""Atomic fractions below this are rounding errors; also the tolerance for downward facets."""
+"""Atomic fractions, and distances from a hull in eV/atom, below this are rounding errors; also the
+tolerance for downward facets."""
 
 DECIMALS = 12
 """Decimals to which equal compositions agree."""
@@ -87,6 +89,16 @@ class LowerHull:
         """Evaluate the hull: (m, E) -> (m,), eV."""
         return (fractions @ self.potentials.T).max(axis=1)
 
+    def distances(
+        self, fractions: NDArray[np.float64], energies: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Compute how far energies (m,) are above the hull at compositions (m, E): (m,), eV.
+
+        Distances below :data:`NEGLIGIBLE` are zero: a phase on the hull is at its own energy.
+        """
+        distances = energies - self.energies_at(fractions)
+        return np.where(np.abs(distances) < NEGLIGIBLE, 0.0, distances)
+
     def decompose(
         self, fractions: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -113,6 +125,9 @@ class ReferenceEnergy(Document):
     energy_per_atom: float = Field(description="eV/atom, corrections included")
     level_of_theory: str = Field(min_length=1, description="method of the energy")
     source: str = Field("", description="origin of the structure or of a pinned energy")
+    merged: tuple[str, ...] = Field(
+        (), description="names of other phases that relaxed to the same crystal"
+    )
 
     @field_validator("formula")
     @classmethod
@@ -146,6 +161,11 @@ class ReferenceSet(Document):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     entries: tuple[ReferenceEnergy, ...] = Field(min_length=1)
+    uncovered_subsystems: tuple[str, ...] = Field(
+        default_factory=lambda fields: _uncovered(fields.get("entries", ())),
+        description="chemical systems of its elements without an entry, except those that are "
+        "known to have no compounds; near them candidates may look too stable",
+    )
 
     @model_validator(mode="after")
     def _is_one_hull(self) -> ReferenceSet:
@@ -261,8 +281,8 @@ class ReferenceSet(Document):
         UserError
             If the set has no reference for one of the elements.
         """
-        on_hull = self.hull.energies_at(self.fractions(compositions))
-        return np.asarray(energies_per_atom, dtype=float) - on_hull
+        energies = np.asarray(energies_per_atom, dtype=float)
+        return self.hull.distances(self.fractions(compositions), energies)
 
     def formation_energies_per_atom(
         self, compositions: Iterable[CompositionLike], energies_per_atom: ArrayLike
@@ -281,19 +301,30 @@ class ReferenceSet(Document):
         formulas = [entry.composition.reduced_formula for entry in self.entries]
         return named_shares(formulas, *self.hull.decompose(self.fractions(compositions)))
 
+    def uncovered(self, composition: CompositionLike) -> list[str]:
+        """Return the uncovered subsystems that have no other elements than a composition."""
+        return within(self.uncovered_subsystems, Composition(composition).get_el_amt_dict())
+
     def energy_above_hull(self, composition: CompositionLike, energy_per_atom: float) -> float:
         """Compute the energy of one candidate above the hull, eV/atom."""
         return float(self.energies_above_hull([composition], [energy_per_atom])[0])
 
     def hull_energy(self, composition: CompositionLike) -> float:
         """Compute the energy of the hull at a composition, eV/atom."""
-        return -self.energy_above_hull(composition, 0.0)
+        return float(self.hull.energies_at(self.fractions([composition]))[0])
 
     def formation_energy_per_atom(
         self, composition: CompositionLike, energy_per_atom: float
     ) -> float:
         """Compute the formation energy of one candidate, eV/atom."""
         return float(self.formation_energies_per_atom([composition], [energy_per_atom])[0])
+
+
+def _uncovered(entries: Iterable[ReferenceEnergy]) -> tuple[str, ...]:
+    """Return the uncovered subsystems of the elements of these entries."""
+    covered = {entry.composition.chemical_system for entry in entries}
+    elements = {symbol for system in covered for symbol in system.split("-")}
+    return tuple(uncovered_subsystems(elements, covered))
 
 
 def missing_elements(compositions: Iterable[Composition], elements: Iterable[str]) -> list[str]:

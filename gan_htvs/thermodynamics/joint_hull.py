@@ -72,14 +72,14 @@ def compare_on_hull(
     ]
 
     joint = LowerHull(points, hull_energies)
-    above = energies - joint.energies_at(fractions)
+    above = joint.distances(fractions, energies)
     decomposes_to = named_shares(hull_names, *joint.decompose(fractions))
     n_references, labels = len(references.entries), np.array(crystals)
     for vertex in joint.vertices[joint.vertices >= n_references]:
         own = np.flatnonzero(labels == labels[competing[vertex - n_references]])
         others = np.delete(np.arange(len(points)), vertex)
         hull = LowerHull(points[others], hull_energies[others])
-        above[own] = energies[own] - hull.energies_at(fractions[own])
+        above[own] = hull.distances(fractions[own], energies[own])
         decompositions = named_shares(
             [hull_names[i] for i in others], *hull.decompose(fractions[own])
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,12 @@ from pymatgen.core import Element, Lattice, Structure
 from gan_htvs.core.errors import UserError
 from gan_htvs.structures.symmetry import primitive_crystal
 from gan_htvs.structures.validity import unphysical_change
+from gan_htvs.thermodynamics.coverage import uncovered_subsystems
 from gan_htvs.thermodynamics.hull import ReferenceEnergy, ReferenceSet
+from gan_htvs.thermodynamics.merging import merged_phases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from gan_htvs.core.candidate import RelaxedStructure
 
@@ -90,25 +91,12 @@ def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
     return [phase for phase, system in phases if system <= symbols]
 
 
-def uncovered_subsystems(elements: Iterable[str], covered: Iterable[str]) -> list[str]:
-    """Return the subsystems of two or more elements that have compounds and are not covered.
-
-    Chemical systems have their elements in alphabetical order. Those without compounds are listed
-    in the shipped file.
-    """
-    symbols = sorted(elements)
-    excluded = {*covered, *_shipped()["without_compounds"]}
-    sizes = range(2, len(symbols) + 1)
-    systems = ["-".join(subset) for size in sizes for subset in combinations(symbols, size)]
-    return [system for system in systems if system not in excluded]
-
-
 def reference_set(
-    phases: Iterable[ReferencePhase],
+    phases: Collection[ReferencePhase],
     relaxed: Mapping[str, RelaxedStructure | str],
     level_of_theory: str,
 ) -> ReferenceSet:
-    """Collect the energies of reference phases.
+    """Collect the energies of reference phases; those that relaxed to one crystal become one.
 
     Parameters
     ----------
@@ -124,15 +112,21 @@ def reference_set(
     UserError
         If a phase has no energy: candidates would look too stable without it.
     """
+    energies = {phase.name: _energy(phase, relaxed, level_of_theory) for phase in phases}
+    merged = merged_phases(
+        {name: result for name, result in relaxed.items() if not isinstance(result, str)}
+    )
     entries = [
         ReferenceEnergy(
             name=phase.name,
             formula=phase.formula,
-            energy_per_atom=_energy(phase, relaxed, level_of_theory),
+            energy_per_atom=energies[phase.name],
             level_of_theory=level_of_theory,
             source=phase.source,
+            merged=tuple(name for name, kept in merged.items() if kept == phase.name),
         )
         for phase in phases
+        if phase.name not in merged
     ]
     return ReferenceSet(entries=tuple(entries))
 

@@ -80,6 +80,8 @@ def print_summary(campaign: Campaign, databases: Databases, launchpad: Path) -> 
 def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
     """Print the number of candidates that pass each stage, measured and published."""
     out.print(funnel_table(campaign, funnel))
+    if funnel.hull_warning is not None:
+        note(funnel.hull_warning)
     if funnel.caveat is not None:
         note(f"{funnel.caveat} The next run completes them.")
 

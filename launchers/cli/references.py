@@ -23,8 +23,8 @@ def references(campaign_file: cli.CampaignFile, as_json: cli.AsJson = False) -> 
     Phases of a database are written to the file references.path, beside the campaign file by
     default. Copy this file to a machine without network. To fetch the phases again, delete it.
     """
+    from gan_htvs.thermodynamics.coverage import incomplete_hull_warning, uncovered_subsystems
     from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
-    from gan_htvs.thermodynamics.references import uncovered_subsystems
 
     campaign = cli.read_campaign(campaign_file)
     phases = phases_of(campaign)
@@ -36,7 +36,7 @@ def references(campaign_file: cli.CampaignFile, as_json: cli.AsJson = False) -> 
             "source": campaign.references.source,
             "path": campaign.references.path and str(campaign.references.path),
             "phases": rows,
-            "subsystems_without_phases": missing,
+            "uncovered_subsystems": missing,
         }
         typer.echo(json.dumps(document, indent=1))
         return
@@ -45,11 +45,8 @@ def references(campaign_file: cli.CampaignFile, as_json: cli.AsJson = False) -> 
         console.grid_table(console.Grid(None, head, [tuple(row.values()) for row in rows]))
     )
     console.out.print(_summary(campaign, len(phases)), soft_wrap=True)
-    if missing:
-        console.note(
-            f"no reference phases of {', '.join(missing)}: check that these systems have no "
-            "compounds; otherwise candidates appear too stable."
-        )
+    if (warning := incomplete_hull_warning(missing)) is not None:
+        console.note(warning)
 
 
 def _row(phase: ReferencePhase) -> dict[str, str | int]:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gan_htvs.core.text import INCOMPLETE_MARK, INCOMPLETE_NOTE
+from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning
 from launchers.console.quantities import clock, counted
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ COLUMNS = (
     Column("incomplete\ngap, eV", "incomplete_band_gap", FILES_ONLY),
     Column("gap reason", "band_gap_reason", FILES_ONLY),
     Column("energy incomplete", "energy_incomplete", FILES_ONLY),
+    Column("hull lacks", "uncovered_subsystems", FILES_ONLY),
     Column("gap method", "band_gap_method", 120),
     Column("stage", "stage"),
     Column("reason", "reason", 160),
@@ -231,6 +233,8 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], n_all: int) -> None:
         out.print(
             f"A wider terminal also shows {', '.join(hidden)}; --format csv writes all columns."
         )
+    if (warning := incomplete_hull_warning(all_uncovered(rows))) is not None:
+        note(warning)
     if any(map(is_incomplete, rows)):
         out.print(escape(INCOMPLETE_NOTE), soft_wrap=True)
 
@@ -240,7 +244,8 @@ def write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow([column.path for column in COLUMNS])
     for row in rows:
-        writer.writerow([value_at(row, column.path) for column in COLUMNS])
+        values = [value_at(row, column.path) for column in COLUMNS]
+        writer.writerow([", ".join(v) if isinstance(v, list) else v for v in values])
 
 
 def print_dataset(relaxed: RelaxedStructures, path: Path) -> None:

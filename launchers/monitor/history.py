@@ -12,6 +12,7 @@ from gan_htvs.core.document import decode, encode, output_of
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.stages import Step
 from gan_htvs.results.store import CandidateStore
+from gan_htvs.thermodynamics.coverage import incomplete_hull_warning
 from launchers.launchpad.jobs import UUID
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ def _results(candidate: Candidate) -> Iterator[Line]:
     energies = _energies(candidate.energy_per_atom, candidate.energy_above_hull)
     yield f"{candidate.level_of_theory}, final", energies
     yield "energy incomplete", candidate.energy_incomplete or ""
+    yield "hull", incomplete_hull_warning(candidate.uncovered_subsystems or ()) or ""
     states = candidate.oxidation_states.average if candidate.oxidation_states else None
     texts = (f"{symbol} {state:+.2f}" for symbol, state in (states or {}).items())
     yield "oxidation states", ", ".join(texts)

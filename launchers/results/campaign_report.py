@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pymatgen.core import Composition
 
 from gan_htvs.core.candidate import PrescreenVerdict
-from gan_htvs.core.figures import ImageFormat, render_figure
+from gan_htvs.core.figures import ImageFormat, add_warning, render_figure
 from gan_htvs.core.files import write_atomically
 from gan_htvs.core.stages import ScreeningStep, Stage, Step
 from gan_htvs.prescreen.figure import EnergyTrajectory, draw_prescreen
@@ -151,9 +151,9 @@ def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> 
 
     ``trajectories`` are relaxations of the prescreen, see :func:`read_trajectories`.
     """
-    thresholds, rows = results.campaign.thresholds, results.rows
+    thresholds, rows, funnel = results.campaign.thresholds, results.rows, results.funnel
     drawn = {
-        "funnel": draw_funnel(results.funnel),
+        "funnel": draw_funnel(funnel),
         "prescreen": None,
         "hull": None,
         "pourbaix": draw_pourbaix(rows, thresholds),
@@ -169,7 +169,10 @@ def figures(results: Results, trajectories: Sequence[EnergyTrajectory] = ()) -> 
         drawn["prescreen"] = draw_prescreen(
             summarize(results.prescreened.values()), trajectories, window
         )
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    shown = {name: figure for name, figure in drawn.items() if figure is not None}
+    for figure in shown.values():
+        add_warning(figure, funnel.hull_warning)
+    return shown
 
 
 def draw_figures(

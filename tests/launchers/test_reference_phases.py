@@ -94,7 +94,7 @@ def test_subsystem_without_phases_is_a_warning(command):
     phases = [CALCIUM, POTASSIUM, LIME]
     check = diagnosis(command("doctor", ("Ca", "K", "O"), phases, "--json"))
     assert check["severity"] == "warning"
-    assert check["what"] == "no reference phases of Ca-K, K-O, Ca-K-O"
+    assert "no compound of Ca-K, K-O, Ca-K-O" in check["what"]
     dry = command("submit", ("Ca", "K", "O"), phases, "--dry-run")
     assert dry.exit_code == 0
     assert "Ca-K, K-O, Ca-K-O" in dry.stderr

@@ -54,6 +54,11 @@ PROPERTIES = (
         "eV/atom",
     ),
     Property(
+        "uncovered_subsystems",
+        "list",
+        "chemical systems without a reference phase, in which the hull is incomplete",
+    ),
+    Property(
         "pourbaix_min", "float", "Pourbaix decomposition energy at the most favorable pH", "eV/atom"
     ),
     Property("band_gap", "float", "band gap", "eV"),

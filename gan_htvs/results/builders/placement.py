@@ -137,6 +137,7 @@ def _place(
                 formation_energy_per_atom=float(formation[i]),
                 energy_above_hull=float(above_hull[i]),
                 decomposes_to=decomposes_to[i],
+                uncovered_subsystems=references.uncovered(formulas[i]),
                 pourbaix=stability,
                 pourbaix_reason=missing,
             )

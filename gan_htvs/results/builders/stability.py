@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 COMPARISON_FIELDS = (
     *("stage", "reason", "novelty", "duplicate_of", "duplicates", "formation_energy_per_atom"),
     *("energy_above_hull", "energy_above_references", "decomposes_to", "pourbaix"),
+    "uncovered_subsystems",
 )
 """Fields that depend on other candidates, and the stage that follows from them."""
 

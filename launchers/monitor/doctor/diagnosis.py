@@ -18,13 +18,13 @@ from gan_htvs.campaign.compositions import describe_cells
 from gan_htvs.campaign.engines import EngineSettings
 from gan_htvs.core.errors import UserError
 from gan_htvs.potentials.calculators import SHIPPED
+from gan_htvs.thermodynamics.coverage import incomplete_hull_warning, uncovered_subsystems
 from gan_htvs.thermodynamics.ions import (
     ion_set_of,
     required_reference_solids,
     unavailable_reason,
 )
 from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
-from gan_htvs.thermodynamics.references import uncovered_subsystems
 from launchers.monitor.doctor import database_checks as database
 from launchers.monitor.doctor import machine_checks as machine
 from launchers.monitor.doctor import software_checks as software
@@ -147,11 +147,8 @@ def reference_phases(campaign: Campaign) -> Finding:
         return skipped(f"{path} does not exist yet; `gan-htvs references` or `run` fetches it")
     phases = phases_of(campaign)
     covered = {phase.structure.chemical_system for phase in phases}
-    if missing := uncovered_subsystems(system.elements, covered):
-        return warning(
-            f"no reference phases of {', '.join(missing)}",
-            "check that these systems have no compounds; otherwise candidates appear too stable",
-        )
+    if gap := incomplete_hull_warning(uncovered_subsystems(system.elements, covered)):
+        return warning(gap, "check that these systems have no compounds, or add reference phases")
     return ok(f"{len(phases)} of {system.chemsys}")
 
 

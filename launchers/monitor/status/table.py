@@ -99,6 +99,8 @@ def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
         yield f"started {clock(status.began_on)}"
     yield ""
     yield funnel_table(status.campaign, status.funnel)
+    if status.funnel.hull_warning is not None:
+        yield status.funnel.hull_warning
     if status.funnel.caveat is not None:
         yield status.funnel.caveat
     yield _as_of(status)

@@ -9,6 +9,7 @@ from dash import Dash, Input, Output, dcc, html
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.text import INCOMPLETE_NOTE
+from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning
 from launchers.console.output import is_incomplete, marked
 from launchers.results.explorer.address import PAGE_SIZE, SearchQuery
 from launchers.results.explorer.controls import controls
@@ -129,6 +130,7 @@ def table(query: SearchQuery, rows: Sequence[Row]) -> Component:
         return html.P("No candidate matches: widen the filters, or go back to the first page.")
     head = html.Tr([html.Th(_title(column, query)) for column in COLUMNS])
     has_incomplete = any(map(is_incomplete, rows[:PAGE_SIZE]))
+    warning = incomplete_hull_warning(all_uncovered(rows[:PAGE_SIZE]))
     body = [html.Tr([_cell(row, column) for column in COLUMNS]) for row in rows[:PAGE_SIZE]]
     links = []
     if query.page > 1:
@@ -138,6 +140,7 @@ def table(query: SearchQuery, rows: Sequence[Row]) -> Component:
     return html.Div(
         [
             html.Div(html.Table([html.Thead(head), html.Tbody(body)]), className="wide"),
+            html.P(warning, className="warning") if warning else None,
             html.P(INCOMPLETE_NOTE, className="note") if has_incomplete else None,
             html.Nav(links, className="pages"),
         ]

@@ -105,6 +105,17 @@ def test_correction_of_a_force_field():
     assert correction == energy_correction(structure, -5.984, "sevennet-0") != 0
 
 
+@pytest.mark.filterwarnings("ignore:Failed to guess oxidation states")
+def test_correction_of_a_large_formula_is_that_of_its_elements():
+    structures = {phase.formula: phase.structure for phase in reference_phases(["V", "O"])}
+    v8o15, v2o3, vo2 = (
+        energy_correction(structures[name], -8.8, "sevennet-0") * structures[name].num_sites
+        for name in ("V8O15", "V2O3", "VO2")
+    )
+    n_v2o3, n_vo2 = (structures[name].composition["V"] for name in ("V2O3", "VO2"))
+    assert v8o15 == pytest.approx(2 * (2 * v2o3 / n_v2o3 + 6 * vo2 / n_vo2))
+
+
 @pytest.fixture(scope="module")
 def sevennet():
     """Phases of the table, relaxed with SevenNet-0; O2 is pinned."""

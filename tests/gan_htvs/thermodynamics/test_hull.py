@@ -92,6 +92,21 @@ class TestHull:
         assert chgnet_column.formation_energy_per_atom(formula, energy) == pytest.approx(energy)
         assert chgnet_column.decompositions([formula]) == [pytest.approx({formula: 1})]
 
+    def test_phases_on_the_hull_have_no_distance(self):
+        generator = np.random.default_rng(1)
+        energies = {entry.formula: generator.normal(-3) for entry in HULL.entries}
+        hull = formation_energy_set(energies)
+        on_hull = [hull.entries[i] for i in hull.hull.vertices]
+        distances = hull.energies_above_hull(
+            [entry.formula for entry in on_hull], [entry.energy_per_atom for entry in on_hull]
+        )
+        assert len(on_hull) > 3
+        assert (distances == 0).all()
+
+    def test_distances_beyond_rounding_errors_are_kept(self):
+        energy = HULL.hull_energy("MgO")
+        assert HULL.energy_above_hull("MgO", energy + 2e-8) == pytest.approx(2e-8)
+
     def test_unknown_element_is_a_user_error(self, chgnet_column: ReferenceSet):
         with pytest.raises(UserError, match=r"VO2: .* V;"):
             chgnet_column.energy_above_hull("V2O4", -2.0)

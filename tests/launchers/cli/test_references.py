@@ -37,7 +37,7 @@ def call(*words):
 def test_json_has_space_groups_and_sources(campaign_file):
     document = json.loads(call(campaign_file, "--json").stdout)
     assert document["source"] == "file"
-    assert document["subsystems_without_phases"] == []
+    assert document["uncovered_subsystems"] == []
     phases = {phase["name"]: phase for phase in document["phases"]}
     assert list(phases) == ["O2", "Ca fcc", "CaO lime"]
     assert phases["CaO lime"]["space_group"] == "Fm-3m"
@@ -56,7 +56,7 @@ def test_table(campaign_file):
 
 def test_subsystem_without_phases_is_a_note(campaign_file):
     (campaign_file.parent / "phases.json").write_text(json.dumps({"Ca": CALCIUM.as_dict()}))
-    assert "no reference phases of Ca-O" in call(campaign_file).stderr
+    assert "no compound of Ca-O" in call(campaign_file).stderr
 
 
 def test_missing_phases_are_a_user_error(campaign_file):

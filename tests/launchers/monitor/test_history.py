@@ -135,6 +135,11 @@ def test_provenance_of_rejected_candidate(show):
         assert line in output
 
 
+def test_provenance_warns_of_an_incomplete_hull(show):
+    output = lines(show("a", stored=candidate(uncovered_subsystems=["Mn-O"])))
+    assert any(line.startswith("hull The hull is incomplete") for line in output)
+
+
 def test_provenance_includes_checkpoint_seed_and_jobs(show, launchpad_file):
     spec = {"campaign": "search", "_tasks": [{"job": {"uuid": "other"}}]}
     gate = {"spec": spec | {"step": "gate", "candidate_id": "a"}, "launches": [1, 2]}

@@ -13,7 +13,7 @@ from gan_htvs.core.document import encode
 from gan_htvs.core.stages import ScreeningStep
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
-from launchers.results.campaign_report import read_results, read_trajectories
+from launchers.results.campaign_report import figures, read_results, read_trajectories
 from tests.helpers import CHGNET, mg_o, references
 
 CAMPAIGN = mg_o(prescreen={})
@@ -202,6 +202,26 @@ def test_report_is_self_contained_and_lists_the_best_crystals(report):
     assert "10.1021/acscentsci.0c00426" in html
     for text in ("reference phases", "prescreen", "photoanode (Pourbaix"):
         assert text in html
+
+
+def test_report_of_an_incomplete_hull_has_a_warning(report):
+    assert "hull is incomplete" not in report(ranked("aa", "stable"))
+    html = report(ranked("aa", "stable", uncovered_subsystems=["Mg-O"]))
+    assert 'class="warning">The hull is incomplete' in html
+    assert "no compound of Mg-O" in html
+
+
+def test_figures_of_an_incomplete_hull_have_a_warning(funnel, launchpad_file):
+    funnel.put("mg-o")
+    with open_databases(launchpad_file) as databases:
+        results = read_results(databases, None)
+    complete = figures(results)
+    results.rows[0]["uncovered_subsystems"] = ["Mg-O"]
+    incomplete = figures(results)
+    assert {"funnel", "hull"} <= complete.keys()
+    for name, figure in incomplete.items():
+        assert "no compound of Mg-O" in " ".join(figure.get_supxlabel().split())
+        assert complete[name].get_supxlabel() == ""
 
 
 def test_report_without_stable_candidates(report):

@@ -53,6 +53,26 @@ def test_lowest_energy_candidate_lists_its_duplicates(lab):
     assert lab["c"].duplicates == []
 
 
+def test_candidate_of_an_uncovered_system_is_marked(lab):
+    elements = tuple(entry for entry in lab.references.entries if entry.composition.is_element)
+    lab.references = lab.references.model_validate({"entries": elements})
+    lab.job("elements", Step.REFERENCES, lab.references)
+    lab.propose("a")
+    lab.gate("a")
+    lab.build()
+    assert lab.references.uncovered_subsystems == ("Mg-O",)
+    assert lab["a"].uncovered_subsystems == ["Mg-O"]
+    assert lab.build() == set()
+
+
+def test_candidate_of_a_covered_system_is_not_marked(lab):
+    lab.propose("a", "b")
+    lab.gate("a")
+    lab.build()
+    assert lab["a"].uncovered_subsystems == []
+    assert lab["b"].uncovered_subsystems is None  # no energy
+
+
 def test_lower_duplicate_changes_only_its_crystal(lab):
     lab.propose("a", "b", "c")
     lab.gate("a", 0.03)
