@@ -68,10 +68,13 @@ def read_campaign(
     """
     path = Path(path)
     campaign = with_reference_file(path, parse_campaign(path))
-    _fetch_references(campaign, on_progress)
-    located = {section: _located(path, campaign, section) for section in NAMED_FILES}
+    sections = [section for section in NAMED_FILES if section != "references"]
+    located = {section: _located(path, campaign, section) for section in sections}
     campaign = campaign.model_copy(update=located)
-    return campaign.model_copy(update={"pourbaix": _with_ion_set(path, campaign.pourbaix)})
+    pourbaix = _with_ion_set(path, campaign.pourbaix)
+    campaign = campaign.model_copy(update={"pourbaix": pourbaix})
+    _fetch_references(campaign, on_progress)
+    return campaign.model_copy(update={"references": _located(path, campaign, "references")})
 
 
 def parse_campaign(path: Path) -> Campaign:
@@ -183,11 +186,9 @@ def _fetch_references(
     campaign: Campaign, on_progress: Callable[[int, int], None] | None = None
 ) -> None:
     """Fetch the reference phases of a campaign and write them to its file, unless it exists."""
-    settings = campaign.references
-    path = settings.path
-    if settings.source not in FETCHED_SOURCES or path is None or path.exists():
-        return
-    write_fetched(path, fetch_phases(settings, campaign.chemical_system.elements, on_progress))
+    path = campaign.references.path
+    if campaign.references.source in FETCHED_SOURCES and path is not None and not path.exists():
+        write_fetched(path, fetch_phases(campaign, on_progress))
 
 
 def _absolute(campaign_file: Path, path: Path) -> Path:

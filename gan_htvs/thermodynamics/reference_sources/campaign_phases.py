@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pymatgen.core import Composition
+
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import hash_of_path
 from gan_htvs.thermodynamics.hull import missing_elements
@@ -82,18 +84,17 @@ def are_shipped(elements: Iterable[str]) -> bool:
 
 
 def fetch_phases(
-    settings: ReferenceSettings,
-    elements: Iterable[str],
-    on_progress: Callable[[int, int], None] | None = None,
+    campaign: Campaign, on_progress: Callable[[int, int], None] | None = None
 ) -> FetchedPhases:
-    """Fetch the reference phases of a chemical system from the database of the settings.
+    """Fetch the reference phases of a campaign from the database of its settings.
+
+    If the chemical system has aqueous ions, but no oxygen, its oxides are fetched, too, because
+    they compete in Pourbaix diagrams. So are the reference solids of the ions.
 
     Parameters
     ----------
-    settings
-        Their source is one of :data:`FETCHED_SOURCES`.
-    elements
-        The chemical system; subsystems are included.
+    campaign
+        Its source of reference phases is one of :data:`FETCHED_SOURCES`.
     on_progress
         Called with the number of finished queries and the total.
 
@@ -102,13 +103,19 @@ def fetch_phases(
     UserError
         If the database cannot be queried, the response is incomplete, or an element has no phase.
     """
-    symbols = sorted(elements)
+    settings, elements = campaign.references, campaign.chemical_system.elements
+    solids = required_reference_solids(elements, ion_set_of(campaign.pourbaix))
+    solid_elements = [{el.symbol for el in Composition(formula)} for formula in solids]
+    symbols = set(elements)
+    if any("O" in system for system in solid_elements):
+        symbols.add("O")
+    further = dict.fromkeys(tuple(sorted(s)) for s in solid_elements if not s <= symbols)
     bound = settings.max_energy_above_hull
     if settings.source == "optimade":
-        fetched = fetch_optimade(symbols, settings.provider, bound, on_progress)
+        fetched = fetch_optimade(symbols, settings.provider, bound, on_progress, further=further)
     else:
-        fetched = fetch_materials_project(symbols, bound)
-    phases_in_system(fetched.phases, symbols, f"references.source {settings.source!r}")
+        fetched = fetch_materials_project(symbols, bound, further=further)
+    phases_in_system(fetched.phases, elements, f"references.source {settings.source!r}", solids)
     return fetched
 
 
@@ -179,12 +186,12 @@ def _read(settings: ReferenceSettings, elements: Sequence[str]) -> Sequence[Refe
             f"references.path: the phases of source {settings.source!r} are not fetched yet; read "
             "the campaign from its file."
         )
-    _check_hash(path, settings.sha256)
+    sha256 = _checked_hash(path, settings.sha256)
     if settings.source == "folder":
-        return _folder(path, settings.sha256)
+        return _folder(path, sha256)
     if settings.source == "file":
-        return _file(path, settings.max_energy_above_hull, settings.sha256)
-    fetched = _fetched(path, settings.sha256)
+        return _file(path, settings.max_energy_above_hull, sha256)
+    fetched = _fetched(path, sha256)
     request = Provenance(
         source=settings.source,
         provider=settings.provider if settings.source == "optimade" else "materials_project",
@@ -200,28 +207,31 @@ def _read(settings: ReferenceSettings, elements: Sequence[str]) -> Sequence[Refe
     return fetched.phases
 
 
-def _check_hash(path: Path, sha256: str | None) -> None:
+def _checked_hash(path: Path, sha256: str | None) -> str:
+    """Return the hash of a file or folder, or raise an error if it is not the recorded one."""
     if not path.exists():
         raise UserError(f"references.path {path}: does not exist; restore it.")
-    if sha256 not in (None, current := hash_of_path(path)):
+    current = hash_of_path(path)
+    if sha256 not in (None, current):
         raise UserError(
             f"references.path {path}: has the hash {current}, not {sha256}; restore it."
         )
+    return current
 
 
 # Cached by hash: a campaign reads its phases several times, and reducing cells takes a while.
 @cache
-def _folder(path: Path, sha256: str | None) -> Sequence[ReferencePhase]:  # noqa: ARG001
+def _folder(path: Path, sha256: str) -> Sequence[ReferencePhase]:  # noqa: ARG001
     return phases_of_folder(path)
 
 
 @cache
-def _file(path: Path, bound: float, sha256: str | None) -> Sequence[ReferencePhase]:  # noqa: ARG001
+def _file(path: Path, bound: float, sha256: str) -> Sequence[ReferencePhase]:  # noqa: ARG001
     return phases_of_file(path, bound)
 
 
 @cache
-def _fetched(path: Path, sha256: str | None) -> FetchedPhases:  # noqa: ARG001
+def _fetched(path: Path, sha256: str) -> FetchedPhases:  # noqa: ARG001
     fetched = fetched_phases(read_json(path))
     if fetched is None:
         raise UserError(

@@ -23,7 +23,12 @@ THERMO_TYPE = "GGA_GGA+U"
 """Without this type the client returns energies of the mixed hull with r2SCAN."""
 
 
-def fetch_materials_project(elements: Iterable[str], max_energy_above_hull: float) -> FetchedPhases:
+def fetch_materials_project(
+    elements: Iterable[str],
+    max_energy_above_hull: float,
+    *,
+    further: Iterable[tuple[str, ...]] = (),
+) -> FetchedPhases:
     """Fetch structures, and energies with the MP2020 corrections.
 
     The energies are only comparable with those of VASP at the settings of the Materials Project.
@@ -34,6 +39,8 @@ def fetch_materials_project(elements: Iterable[str], max_energy_above_hull: floa
         The chemical system; subsystems are included.
     max_energy_above_hull
         Limit on the fetched energies, eV/atom.
+    further
+        Further chemical systems.
 
     Returns
     -------
@@ -45,12 +52,16 @@ def fetch_materials_project(elements: Iterable[str], max_energy_above_hull: floa
         If the key or the client is missing, the request fails, or an element has no phase.
     """
     symbols = sorted({Element(symbol).symbol for symbol in elements})
+    by_id: dict[str, ComputedStructureEntry] = {}
     with open_client("references.source") as rester:
-        entries = rester.get_entries_in_chemsys(
-            symbols,
-            compatible_only=True,
-            additional_criteria={"thermo_types": [THERMO_TYPE]},
-        )
+        for system in (symbols, *map(list, further)):
+            found = rester.get_entries_in_chemsys(
+                system,
+                compatible_only=True,
+                additional_criteria={"thermo_types": [THERMO_TYPE]},
+            )
+            by_id |= {str(entry.entry_id): entry for entry in found}
+    entries = list(by_id.values())
     if missing := missing_elements([entry.composition for entry in entries], symbols):
         raise UserError(
             f"references.source 'materials_project': {'-'.join(symbols)} has no elemental phase of "

@@ -116,6 +116,8 @@ def fetch_optimade(
     provider_name: str,
     max_energy_above_hull: float,
     on_progress: Callable[[int, int], None] | None = None,
+    *,
+    further: Iterable[tuple[str, ...]] = (),
 ) -> FetchedPhases:
     """Fetch the structures of a chemical system from an OPTIMADE server.
 
@@ -132,6 +134,8 @@ def fetch_optimade(
         Limit on the energies of the server, eV/atom.
     on_progress
         Called with the number of finished queries and the total.
+    further
+        Further chemical systems, without their subsystems.
 
     Returns
     -------
@@ -145,7 +149,8 @@ def fetch_optimade(
         competing phases are missing.
     """
     provider = provider_of(provider_name)
-    systems = subsystems(elements)
+    system_and_parts = subsystems(elements)
+    systems = [*system_and_parts, *further]
     phases: dict[str, ReferencePhase] = {}
     filters: list[str] = []
     skipped: Counter[str] = Counter()
@@ -167,7 +172,7 @@ def fetch_optimade(
         source="optimade",
         provider=provider_name,
         base_url=provider.base_url,
-        elements=systems[-1],
+        elements=system_and_parts[-1],
         max_energy_above_hull=max_energy_above_hull,
         has_energies=provider.has_energies,
         filters=tuple(filters),

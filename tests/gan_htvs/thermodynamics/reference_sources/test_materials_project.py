@@ -157,6 +157,13 @@ def test_query_requests_corrected_gga_energies(use_entries):
     ]
 
 
+def test_further_systems_are_queried_separately(use_entries):
+    rester = use_entries(ENTRIES)
+    fetched = fetch_materials_project(ELEMENTS, 0, further=[("F", "Na")])
+    assert [query["elements"] for query in rester.queries] == [ELEMENTS, ["F", "Na"]]
+    assert fetched.provenance.n_entries == len(ENTRIES)  # no entry twice
+
+
 def relaxed_phases(campaign: Campaign) -> list[ReferencePhase]:
     """Return the reference phases whose energies are computed."""
     return [phase for phase in phases_of(campaign) if phase.pinned_energy_per_atom is None]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
 
 import pytest
@@ -123,3 +125,35 @@ def test_api_key_is_never_shown(monkeypatch):
 )
 def test_unset_threads_are_a_warning_for_vasp(n_cores, setting, runs_vasp, severity):
     assert software.threads(n_cores, setting, runs_vasp=runs_vasp).severity is severity
+
+
+class TestOptimade:
+    def test_client_only(self):
+        assert software.optimade(None).severity is Severity.OK
+
+    @pytest.mark.parametrize(
+        ("path", "severity"), [("/v1/info", Severity.OK), ("/other", Severity.FAILURE)]
+    )
+    def test_server_must_answer(self, path, severity, free_port):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200 if self.path == path else 404)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        server = HTTPServer(("127.0.0.1", free_port()), Handler)
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        finding = software.optimade(url)
+        thread.join()
+        server.server_close()
+        assert finding.severity is severity
+        assert url in finding.what
+
+    def test_server_that_is_away_is_a_failure(self, free_port):
+        finding = software.optimade(f"http://127.0.0.1:{free_port()}")
+        assert finding.severity is Severity.FAILURE
+        assert "gan-htvs references" in finding.fix
