@@ -70,7 +70,9 @@ def without_properties(structure: Structure) -> Structure:
     """Return a structure without site properties, oxidation states and isotopes of hydrogen."""
     copy = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
     copy.remove_oxidation_states()
-    copy.replace_species({"D": "H", "T": "H"}, in_place=True)
+    # pymatgen warns of species that are not in the structure.
+    isotopes = {"D", "T"}.intersection(copy.symbol_set)
+    copy.replace_species(dict.fromkeys(isotopes, "H"), in_place=True)
     return copy
 
 
