@@ -22,6 +22,7 @@ from gan_htvs.core.stages import Stage
 from gan_htvs.results.builders.candidates import CandidateBuilder
 from gan_htvs.results.builders.stability import StabilityBuilder
 from gan_htvs.results.store import CandidateStore
+from gan_htvs.thermodynamics.coverage import within
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer, free_energy_per_atom
 from tests.helpers import CHGNET
 from tests.reference_files import structures_of, write_reference_file
@@ -152,6 +153,15 @@ def test_candidates_are_ranked_by_energy_above_hull(search):
         assert candidate.stage not in {Stage.GENERATED, Stage.FAILED}
         assert candidate.level_of_theory == CHGNET
         assert candidate.formula_pretty == Composition(search.system.composition).reduced_formula
+
+
+def test_subsystems_without_phases_are_a_warning_of_each_candidate(search):
+    assert within(search.references.uncovered_subsystems, search.system.oxidation_states) == (
+        search.system.uncovered
+    )
+    for candidate in search.candidates:
+        if candidate.energy_above_hull is not None:
+            assert candidate.uncovered_subsystems == search.system.uncovered
 
 
 def test_energies_above_hull_agree_with_pymatgen(search):
