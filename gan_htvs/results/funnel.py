@@ -14,7 +14,7 @@ from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warn
 from gan_htvs.thermodynamics.plausibility import is_plausible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from gan_htvs.campaign.model import Campaign
 
@@ -82,7 +82,7 @@ class Funnel:
     published: list[int | None] | None
     setting: list[tuple[str, int | None, int | None]]
     n_incomplete_gaps: int = 0
-    uncovered_subsystems: Sequence[str] = ()
+    uncovered_subsystems: tuple[str, ...] = ()
 
     @property
     def hull_warning(self) -> str | None:
@@ -226,7 +226,7 @@ def measure_funnel(
         [stage.published for stage in stages] if same_system else None,
         [(name, n, other if same_system else None) for name, (n, other) in setting.items()],
         n_incomplete_gaps,
-        all_uncovered(rows),
+        tuple(all_uncovered(rows)),
     )
 
 

@@ -73,7 +73,7 @@ def test_incomplete_gap_counts_in_no_stage_but_in_the_caveat():
 def test_hull_warning_lists_the_uncovered_subsystems_of_all_candidates():
     rows = [candidate(0.0, uncovered_subsystems=names) for names in (["O-V"], [], ["Mg-O-V"])]
     funnel = measure_funnel(rows, campaign())
-    assert funnel.uncovered_subsystems == ["O-V", "Mg-O-V"]
+    assert funnel.uncovered_subsystems == ("O-V", "Mg-O-V")
     assert "O-V, Mg-O-V" in funnel.hull_warning
     assert measure_funnel([candidate(0.0)], campaign()).hull_warning is None
 
