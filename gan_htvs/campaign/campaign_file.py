@@ -19,11 +19,11 @@ from gan_htvs.structures.structure_files import read_structures
 from gan_htvs.thermodynamics.ions import ion_set_of
 from gan_htvs.thermodynamics.reference_sources.campaign_phases import (
     FETCHED_SOURCES,
-    are_shipped,
     fetch_phases,
+    phases_of,
 )
 from gan_htvs.thermodynamics.reference_sources.fetched_file import write_fetched
-from gan_htvs.thermodynamics.references import reference_phases
+from gan_htvs.thermodynamics.references import missing_from_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ def parse_campaign(path: Path) -> Campaign:
 
 
 def campaign_for_structures(
-    folder: Path, name: str, band_gap: str = "gpaw"
+    folder: Path, name: str, band_gap: str = "gpaw", references: Path | None = None
 ) -> tuple[Campaign, dict[str, str]]:
     """Build a campaign that evaluates the structures of a folder and samples none.
 
@@ -102,6 +102,8 @@ def campaign_for_structures(
         Name of the campaign.
     band_gap
         Name of the band-gap engine.
+    references
+        File or folder of reference phases; None: those of the package.
 
     Returns
     -------
@@ -110,8 +112,8 @@ def campaign_for_structures(
     Raises
     ------
     UserError
-        If the folder has no valid structure, a structure has elements without reference phases, or
-        the name or the engine is invalid.
+        If the folder has no valid structure, a structure has elements without reference phases, the
+        reference phases cannot be read, or the name or the engine is invalid.
     """
     structures, skipped = read_structures(folder)
     if not structures:
@@ -124,10 +126,11 @@ def campaign_for_structures(
         for label, structure in structures.items()
     }
     for system, label in {frozenset(count): label for label, count in counts.items()}.items():
-        try:
-            reference_phases(system)
-        except UserError as error:
-            raise UserError(f"{folder / label}: {error}") from error
+        if references is None and (gap := missing_from_package(system)):
+            raise UserError(
+                f"{folder / label}: {gap}; give a file or folder of reference phases "
+                "(--references)."
+            )
     caps = dict(sorted(reduce(or_, counts.values()).items()))  # the largest of all counts
     document: dict[str, Any] = {
         "name": name,
@@ -142,7 +145,16 @@ def campaign_for_structures(
         "engines": {"band_gap": {"name": band_gap}},
         "prescreen": None,
     }
-    return validate_campaign(document, source=str(folder)), skipped
+    if references is not None:
+        document["references"] = {
+            "source": "folder" if references.is_dir() else "file",
+            "path": references.resolve(),
+            "sha256": hash_of_path(references) if references.exists() else None,
+        }
+    campaign = validate_campaign(document, source=str(folder))
+    if references is not None:
+        phases_of(campaign)  # fails before any work
+    return campaign, skipped
 
 
 def validate_campaign(document: dict[str, Any], source: str) -> Campaign:
@@ -176,7 +188,7 @@ def with_reference_file(campaign_file: Path, campaign: Campaign) -> Campaign:
     elif (
         settings.source == "auto"
         and default.is_file()
-        and not are_shipped(campaign.chemical_system.elements)
+        and missing_from_package(campaign.chemical_system.elements)
     ):
         values = {"source": "file", "path": default}
     return campaign.model_copy(update={"references": settings.model_copy(update=values)})

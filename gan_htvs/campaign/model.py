@@ -255,6 +255,18 @@ class ReferenceSettings(Settings):
             raise ValueError("energies 'materials_project' require source 'materials_project'")
         return self
 
+    @property
+    def origin(self) -> str:
+        """Source of the phases with its provider or file, in words."""
+        match self.source:
+            case "auto" | "literature":
+                return "literature"
+            case "optimade":
+                return f"{self.provider}, OPTIMADE"
+            case "folder" | "file":
+                return f"{self.source} {self.path.name}" if self.path else self.source
+        return self.source
+
 
 class Campaign(Settings):
     """Contents of campaign.yaml."""

@@ -112,7 +112,7 @@ def _methods(campaign: Campaign) -> Iterator[tuple[str, str]]:
         yield "prescreen", f"relaxed with {prescreen.relaxing(engines).name}{second}"
     yield "energies", engines.energy.name
     hull = (
-        f"convex hull of reference phases ({campaign.references.source}) and all candidates of the "
+        f"convex hull of reference phases ({campaign.references.origin}) and all candidates of the "
         f"same level of theory; metastable within {limits.metastable:g}, synthesizable within "
         f"{limits.synthesizable:g} eV/atom"
     )

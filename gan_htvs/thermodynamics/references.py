@@ -13,6 +13,7 @@ from monty.json import MSONable
 from pymatgen.core import Element, Lattice, Structure
 
 from gan_htvs.core.errors import UserError
+from gan_htvs.core.text import join_names
 from gan_htvs.structures.symmetry import primitive_crystal
 from gan_htvs.structures.validity import unphysical_change
 from gan_htvs.thermodynamics.coverage import uncovered_subsystems
@@ -73,22 +74,30 @@ def reference_phases(elements: Iterable[str]) -> list[ReferencePhase]:
         If an element has no phase, or if the file does not cover one of the subsystems:
         candidates look too stable if competing phases are missing.
     """
-    symbols = {Element(symbol).symbol for symbol in elements}
-    phases = [(phase, set(phase.structure.symbol_set)) for phase in _shipped_phases()]
-    known = set().union(*(system for _, system in phases if len(system) == 1))
-    if missing := sorted(symbols - known):
+    if gap := missing_from_package(elements):
         raise UserError(
-            f"chemical_system: no reference phases are known for {', '.join(missing)}; choose "
-            f"elements among {', '.join(sorted(known))}, or add the missing elements and their "
-            f"compounds to {REFERENCE_PHASES}."
+            f"references: {gap}; give phases of your own or of a database (references.source)."
+        )
+    symbols = {Element(symbol).symbol for symbol in elements}
+    return [p for p in _shipped_phases() if set(p.structure.symbol_set) <= symbols]
+
+
+def missing_from_package(elements: Iterable[str]) -> str | None:
+    """Return a clause about shipped phases that a chemical system lacks, or None."""
+    symbols = {Element(symbol).symbol for symbol in elements}
+    systems = [set(phase.structure.symbol_set) for phase in _shipped_phases()]
+    known = set().union(*(system for system in systems if len(system) == 1))
+    if missing := sorted(symbols - known):
+        return (
+            f"no reference phases are known for {', '.join(missing)}, since the package only has "
+            f"phases of {', '.join(sorted(known))}"
         )
     if missing := uncovered_subsystems(symbols, _shipped()["covered"]):
-        raise UserError(
-            f"references.source 'literature': no reference phases of {', '.join(missing)} are "
-            "shipped, without which candidates look too stable; use references.source "
-            "'materials_project'."
+        return (
+            f"no reference phases of {join_names(missing)} are shipped, without which candidates "
+            "look too stable"
         )
-    return [phase for phase, system in phases if system <= symbols]
+    return None
 
 
 def reference_set(

@@ -72,13 +72,24 @@ def run(
     _run_here(cli.read_campaign(campaign_file), launchpad, workdir, workers)
 
 
-@cli.command("evaluate-structures my-cifs --name mine --band-gap none")
+@cli.command(
+    "evaluate-structures my-cifs --name mine --band-gap none",
+    "evaluate-structures my-cifs --references references.json",
+)
 def evaluate_structures(
     folder: Annotated[Path, cli.path_argument("Folder of CIF and POSCAR files.")],
     name: Annotated[
         str | None, typer.Option(help="Campaign name; default: the name of DIR.")
     ] = None,
     band_gap: Annotated[str, typer.Option(help="Code for band gaps: gpaw, vasp or none.")] = "gpaw",
+    references: Annotated[
+        Path | None,
+        cli.path_option(
+            "File or folder of reference phases; default: those of the package.",
+            "--references",
+            metavar="PATH",
+        ),
+    ] = None,
     launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
     workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
     workers: cli.Workers = cli.N_CORES,
@@ -90,7 +101,8 @@ def evaluate_structures(
     """
     from gan_htvs.campaign.campaign_file import campaign_for_structures
 
-    campaign, skipped = campaign_for_structures(folder, name or folder.resolve().name, band_gap)
+    name = name or folder.resolve().name
+    campaign, skipped = campaign_for_structures(folder, name, band_gap, references)
     for label, reason in skipped.items():
         console.note(f"{label}: skipped: {reason}.")
     if not launchpad.exists():

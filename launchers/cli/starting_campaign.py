@@ -16,7 +16,7 @@ from gan_htvs.core.chemical_system import ChemicalSystem, Counts, is_anion
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.thermodynamics.ions import SOLVENT, ion_set_of
-from gan_htvs.thermodynamics.references import reference_phases
+from gan_htvs.thermodynamics.references import missing_from_package
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,9 +111,7 @@ def _smallest_cells(system: ChemicalSystem, states: Mapping[str, list[int]]) -> 
 def _references(symbols: list[str], chemsys: str) -> str:
     """Return the section of reference phases, and a note if aqueous ions are missing."""
     text = ""
-    try:
-        reference_phases(symbols)
-    except UserError:
+    if missing_from_package(symbols):
         text = Template(FETCHED_REFERENCES).substitute(chemsys=chemsys)
     with_ions = ion_set_of(PourbaixSettings()).reference_solids
     if elements := [s for s in symbols if s not in {*with_ions, *SOLVENT}]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
 from flows.proposals import own_proposals
 from gan_htvs.campaign.campaign_file import campaign_for_structures, read_campaign
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.core.errors import UserError
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
 from launchers.cli.main import app
 from launchers.launchpad.database import open_databases
 from launchers.launchpad.units import CampaignUnits
@@ -52,6 +54,44 @@ def test_own_structures_are_evaluated_with_the_reference_phases(folder, launchpa
     assert {proposal.candidate_id for proposal in own_proposals(campaign)} < set(ids)
 
 
+class TestOwnReferences:
+    """Structures and reference phases of a system that the package does not cover."""
+
+    @pytest.fixture
+    def lime(self, tmp_path):
+        folder = tmp_path / "own"
+        folder.mkdir()
+        rocksalt("Ca", 4.9).to(filename=str(folder / "lime.cif"))
+        return folder
+
+    @pytest.fixture
+    def phases(self, tmp_path):
+        folder = tmp_path / "phases"
+        folder.mkdir()
+        calcium = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.588), ["Ca"], [[0, 0, 0]])
+        calcium.to(filename=str(folder / "Ca.cif"))
+        rocksalt("Ca", 4.81).to(filename=str(folder / "CaO.cif"))
+        return folder
+
+    def test_system_without_phases_is_a_user_error(self, lime):
+        with pytest.raises(UserError, match=r"lime\.cif: .* Ca, .*--references"):
+            campaign_for_structures(lime, "mine", "none")
+
+    def test_folder_of_phases(self, lime, phases):
+        campaign, _ = campaign_for_structures(lime, "mine", "none", phases)
+        assert [phase.name for phase in phases_of(campaign)] == ["O2", "Ca", "CaO"]
+
+    @pytest.mark.parametrize("name", ["nowhere.json", "phases/CaO.cif"])
+    def test_file_without_phases_is_a_user_error(self, lime, phases, tmp_path, name):
+        with pytest.raises(UserError, match=name):
+            campaign_for_structures(lime, "mine", "none", tmp_path / name)
+
+    def test_missing_element_is_a_user_error(self, lime, phases):
+        (phases / "Ca.cif").unlink()
+        with pytest.raises(UserError, match="elemental phase of Ca"):
+            campaign_for_structures(lime, "mine", "none", phases)
+
+
 def test_campaign_file_can_include_a_folder(folder, tmp_path):
     path = tmp_path / "campaign.yaml"
     path.write_text(
@@ -82,7 +122,7 @@ def test_element_outside_the_system_is_a_user_error(folder):
         (lambda folder: (folder / "a.cif").write_text("nothing"), "ordered structure"),
         (
             lambda folder: rocksalt("Xe", 5.0).to(filename=str(folder / "a.cif")),
-            "own/a.cif: chemical_system: no reference phases are known for Xe",
+            "own/a.cif: no reference phases are known for Xe",
         ),
     ],
 )

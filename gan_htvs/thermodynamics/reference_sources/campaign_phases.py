@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from gan_htvs.thermodynamics.reference_sources.own_files import (
     phases_of_folder,
     read_json,
 )
-from gan_htvs.thermodynamics.references import reference_phases
+from gan_htvs.thermodynamics.references import missing_from_package, reference_phases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
     from gan_htvs.campaign.model import Campaign, ReferenceSettings
     from gan_htvs.thermodynamics.reference_sources.fetched_file import FetchedPhases
     from gan_htvs.thermodynamics.references import ReferencePhase
+
+SHIPPED_SOURCES = ("auto", "literature")
+"""Sources that are part of the package; 'auto' is another one if references.json exists."""
 
 FETCHED_SOURCES = ("optimade", "materials_project")
 """Sources whose phases are fetched once and kept in a file."""
@@ -60,10 +62,10 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
     """
     settings = campaign.references
     elements = campaign.chemical_system.elements
-    if settings.source == "literature":
+    if settings.source in SHIPPED_SOURCES:
+        if gap := missing_from_package(elements):
+            raise UserError(f"references: {gap}; add one of these lines to the campaign: {WAYS}.")
         return reference_phases(elements)
-    if settings.source == "auto":
-        return _shipped_phases(elements)
     solids = required_reference_solids(elements, ion_set_of(campaign.pourbaix))
     where = f"references.path {settings.path}"
     phases = phases_in_system(_read(settings, elements), elements, where, solids)
@@ -74,13 +76,6 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
             f"references.path {settings.path}: has no energies; delete the file to fetch them."
         )
     return [replace(phase, pinned_energy_per_atom=phase.energy_per_atom) for phase in phases]
-
-
-def are_shipped(elements: Iterable[str]) -> bool:
-    """Return whether the shipped reference phases cover a chemical system."""
-    with suppress(UserError):
-        return bool(reference_phases(elements))
-    return False
 
 
 def fetch_phases(
@@ -160,22 +155,6 @@ def phases_in_system(
             "it, or choose another references.source."
         )
     return oxygen + sorted(kept, key=lambda phase: phase.name)
-
-
-def _shipped_phases(elements: Iterable[str]) -> list[ReferencePhase]:
-    """Return the shipped phases, or raise an error that lists the other sources."""
-    try:
-        return reference_phases(elements)
-    except UserError as error:
-        raise UserError(
-            f"references.source 'auto': {_without_fix(error)}, and no references.json is beside "
-            f"the campaign file; add one of these lines to it: {WAYS}."
-        ) from error
-
-
-def _without_fix(error: UserError) -> str:
-    """Return a message up to its suggested fix."""
-    return str(error).split("; ")[0].split(": ", 1)[-1]
 
 
 def _read(settings: ReferenceSettings, elements: Sequence[str]) -> Sequence[ReferencePhase]:

@@ -107,7 +107,7 @@ def test_phases_of_a_subsystem():
 
 
 def test_element_without_phases_is_a_user_error():
-    with pytest.raises(UserError, match=r"chemical_system: .* Cr; .* Mg, Mn, O, V"):
+    with pytest.raises(UserError, match=r"known for Cr, .* Mg, Mn, O, V;"):
         reference_phases(["Cr", "O"])
 
 
@@ -183,7 +183,7 @@ class TestCoverage:
         ],
     )
     def test_system_without_shipped_compounds_is_a_user_error(self, elements, missing):
-        with pytest.raises(UserError, match=f"of {missing} are"):
+        with pytest.raises(UserError, match=f"of {missing}.* are"):
             reference_phases(elements.split())
 
     @pytest.mark.parametrize("elements", ["Mg Mn", "V Mg", "V", "O Mn"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import yaml
 
 from gan_htvs.campaign.campaign_file import read_campaign
+from gan_htvs.campaign.model import ReferenceSettings
 from gan_htvs.core.errors import UserError
-from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
+from gan_htvs.thermodynamics.reference_sources.campaign_phases import WAYS, phases_of
 from gan_htvs.thermodynamics.references import ReferencePhase, reference_phases
 from tests.gan_htvs.thermodynamics.reference_sources.test_own_files import CALCIUM, LIME
 from tests.helpers import rocksalt, write_fetched_phases
@@ -70,6 +72,12 @@ class TestAuto:
             phases_of(unresolved)
         for source in ("optimade", "materials_project", "folder", "file"):
             assert f"references: {{source: {source}" in str(error.value)
+
+    def test_every_listed_way_is_a_valid_section(self):
+        sections = re.findall(r"`(references: {[^`]*})`", WAYS)
+        assert len(sections) == 4
+        for section in sections:
+            assert ReferenceSettings.model_validate(yaml.safe_load(section)["references"])
 
 
 class TestOwnPhases:

@@ -30,6 +30,10 @@ OXYGEN = Structure(Lattice.cubic(6), ["O", "O"], [[0, 0, 0], [0, 0, 0.2]])
 BCC = Structure(Lattice.cubic(4.4), ["Ca", "Ca"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 CSCL = Structure(Lattice.cubic(2.9), ["Ca", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
+FLUORITE = Structure.from_spacegroup(
+    "Fm-3m", Lattice.cubic(5.46), ["Ca", "F"], [[0, 0, 0], [0.25, 0.25, 0.25]]
+)
+
 CRYSTALS = {
     "mp-45": (CALCIUM, 0.0),
     "mp-21": (BCC, 0.03),
@@ -38,7 +42,7 @@ CRYSTALS = {
     "mp-1008": (CSCL, 0.4),
     "mp-8081": (CSCL, 0.05),
     "mp-1": (rocksalt("Mg"), 0.0),
-    "mp-2741": (rocksalt("Ca", 5.5, "F"), 0.0),
+    "mp-2741": (FLUORITE, 0.0),
     "mp-561203": (Structure(Lattice.cubic(6), ["F", "F"], [[0, 0, 0], [0, 0, 0.24]]), 0.0),
     "mp-682": (rocksalt("Na", 4.63, "F"), 0.0),
     "mp-127": (Structure(Lattice.cubic(4.2), ["Na", "Na"], [[0, 0, 0], [0.5, 0.5, 0.5]]), 0.0),
@@ -280,7 +284,7 @@ class TestCampaign:
         assert 'elements HAS ALL "F","Na" AND nelements=2' in queries
         assert 'elements HAS ALL "Ca","Na" AND nelements=2' not in queries
         assert [phase.name for phase in phases_of(campaign)] == [
-            *("O2", "Ca mp-21", "Ca mp-45", "CaF mp-2741", "CaO mp-2605", "CaO mp-8081"),
+            *("O2", "Ca mp-21", "Ca mp-45", "CaF2 mp-2741", "CaO mp-2605", "CaO mp-8081"),
             *("F2 mp-561203", "Na mp-127", "NaF mp-682"),
         ]
 
