@@ -26,6 +26,7 @@ _COLUMNS = {
     "level_of_theory": "level_of_theory",
     "energy_per_atom_eV": "energy_per_atom",
     "energy_above_hull_eV_per_atom": "energy_above_hull",
+    "uncovered_subsystems": "uncovered_subsystems",
     "energy_incomplete": "energy_incomplete",
     "band_gap_eV": "band_gap",
     "incomplete_band_gap_eV": "incomplete_band_gap",
@@ -137,5 +138,6 @@ def _manifest_fields(candidate: Candidate) -> dict[str, Any]:
     return fields | {
         "stage": candidate.stage.value,
         "is_relaxed": candidate.structure is not None,
+        "uncovered_subsystems": ", ".join(candidate.uncovered_subsystems or ()) or None,
         "pourbaix_min_eV_per_atom": None if pourbaix is None else pourbaix.minimum,
     }
