@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 SYSTEMS_WITHOUT_COMPOUNDS = Path(__file__).with_name("systems_without_compounds.yaml")
 
+MAX_ELEMENTS = 5
+"""Largest number of elements of a subsystem; the number of subsystems grows steeply with it."""
+
 
 def uncovered_subsystems(elements: Iterable[str], covered: Iterable[str]) -> list[str]:
-    """Return the subsystems of two or more elements that may have compounds and are not covered.
+    """Return the subsystems of two to five elements that may have compounds and are not covered.
 
     Parameters
     ----------
@@ -34,7 +37,7 @@ def uncovered_subsystems(elements: Iterable[str], covered: Iterable[str]) -> lis
     """
     symbols = sorted(elements)
     excluded = {*covered, *_without_compounds()}
-    sizes = range(2, len(symbols) + 1)
+    sizes = range(2, min(len(symbols), MAX_ELEMENTS) + 1)
     systems = ["-".join(subset) for size in sizes for subset in combinations(symbols, size)]
     return [system for system in systems if system not in excluded]
 

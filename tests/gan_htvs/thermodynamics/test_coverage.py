@@ -71,3 +71,8 @@ def test_union_over_candidates():
 def test_warning_names_the_subsystems():
     assert incomplete_hull_warning([]) is None
     assert "Mg-O-V" in incomplete_hull_warning(["Mg-O-V"])
+
+
+def test_many_elements_have_few_subsystems():
+    elements = [Element.from_Z(z).symbol for z in range(1, 26)]
+    assert len(uncovered_subsystems(elements, [])) < 70_000
