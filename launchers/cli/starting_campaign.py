@@ -30,8 +30,9 @@ MAX_CATIONS, MAX_ANIONS = 8, 12
 N_CELLS = 3
 
 FETCHED_REFERENCES = """
-# The reference phases of the package do not cover $chemsys. The first run fetches them from the
-# Materials Project (OPTIMADE, no key needed) and keeps them in references.json.
+# The package has no complete reference phases of $chemsys. The first command that reads this file
+# fetches them from the Materials Project (OPTIMADE, no key needed) and keeps them in
+# references.json. Your own files: {source: folder, path: FOLDER} or {source: file, path: FILE}.
 references: {source: optimade}
 """
 
