@@ -18,6 +18,10 @@ OxidationRanges: TypeAlias = Mapping[str, tuple[float, float]]
 """Lowest and highest average oxidation state allowed for each element."""
 
 
+_ELECTRONEGATIVE = 2.5
+"""Pauling electronegativity: S (2.58), Se (2.55), I (2.66) and lighter ones are above, Te below."""
+
+
 def format_caps(caps: Iterable[tuple[str, int]]) -> str:
     """Format caps for messages: ``Mg 8, Mn 8, O 12``."""
     return ", ".join(f"{symbol} {cap}" for symbol, cap in caps)
@@ -28,8 +32,29 @@ def range_pairs(oxidation_states: Mapping[str, Iterable[float]]) -> dict[str, tu
     return {el: (float(low), float(high)) for el, (low, high) in oxidation_states.items()}
 
 
-def is_anion(symbol: str) -> bool:
-    """Return whether an element is a chalcogen, a halogen or nitrogen."""
+def find_anions(
+    elements: Iterable[str], oxidation_states: OxidationRanges | None = None
+) -> frozenset[str]:
+    """Return the anions of a chemical system.
+
+    Parameters
+    ----------
+    elements
+        Symbols of the elements.
+    oxidation_states
+        If the states of all elements are given, anions are the elements with negative ones only.
+        Otherwise they are the chalcogens, the halogens and nitrogen. Heavy ones that are
+        metalloids or metals, such as Te, are cations beside lighter ones, as in tellurites.
+    """
+    symbols = frozenset(elements)
+    if oxidation_states and symbols <= set(oxidation_states):
+        return frozenset(symbol for symbol in symbols if oxidation_states[symbol][1] < 0)
+    anions = frozenset(filter(_can_be_anion, symbols))
+    light = frozenset(symbol for symbol in anions if Element(symbol).X >= _ELECTRONEGATIVE)
+    return light or anions
+
+
+def _can_be_anion(symbol: str) -> bool:
     element = Element(symbol)
     return bool(element.is_chalcogen or element.is_halogen or symbol == "N")
 

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from pymatgen.core import Element
 
-from gan_htvs.core.chemical_system import is_anion
+from gan_htvs.core.chemical_system import find_anions
 from gan_htvs.core.document import Document
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def oxidation_states(structure: Structure, magmoms: Sequence[float]) -> Oxidatio
         raise ValueError(f"{len(magmoms)=} differs from {len(structure)=}")
     elements = [Element(site.specie.symbol) for site in structure]
     states: list[float | None] = [None] * len(structure)
-    if any(is_anion(element.symbol) for element in elements):
+    if find_anions(element.symbol for element in elements):
         states = [_state(*pair) for pair in zip(elements, magmoms, strict=True)]
         for site in _bonded_oxygen(structure):
             states[site] = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gan_htvs.dataset.ions import fit_volume
+from gan_htvs.dataset.polyanions import center_elements
 from gan_htvs.dataset.prototypes import Prototype, prototypes
 from gan_htvs.dataset.site_ordering import Ordering, Supercell
 from gan_htvs.dataset.skipped import TOO_LONG
@@ -176,7 +177,12 @@ def _decorated(
 
 def _distinct_prototypes(ions: Ions) -> list[Prototype]:
     """Return prototypes within the caps, one per lattice; AFLOW has many orderings of a lattice."""
-    fitting = [prototype for prototype in prototypes() if _largest_index(prototype, ions)]
+    has_polyanions = bool(center_elements(ions.cations))
+    fitting = [
+        prototype
+        for prototype in prototypes()
+        if _largest_index(prototype, ions) and (has_polyanions or not prototype.polyanions)
+    ]
     lattices = [prototype.structure.get_primitive_structure() for prototype in fitting]
     return [replace(fitting[i], structure=lattices[i]) for i in unique_indices(lattices)]
 
@@ -232,7 +238,8 @@ def _scaled(
     if max(scaled.lattice.abc) > LENGTH_SCALE:
         return TOO_LONG
     pairs = combinations_with_replacement(charges, 2)
-    overlaps = overlap_distances(tuple(sorted(charges)))
+    anions = frozenset(symbol for symbol, charge in charges.items() if charge < 0)
+    overlaps = overlap_distances(tuple(sorted(charges)), anions)
     distances = {
         (a, b): min(SAME_SIGN_DISTANCE, OVERLAP_SHARE[0] * overlaps[a, b])
         if charges[a] * charges[b] >= 0

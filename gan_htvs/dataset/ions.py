@@ -16,7 +16,9 @@ from pymatgen.analysis.bond_valence import BV_PARAMS
 from pymatgen.core import Element, Structure
 from scipy.optimize import brentq
 
+from gan_htvs.core.chemical_system import find_anions
 from gan_htvs.core.errors import UserError
+from gan_htvs.dataset.polyanions import Polyanions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +32,8 @@ SOFTNESS = 0.37
 
 _CUTOFF = 3.4
 """Longer bonds carry hardly any valence, A, at a mean nearest bond length of 2 A."""
+_LONGEST = 4.0
+"""Longer bonds of metals are neglected beside polyanions, A."""
 _SCALE_RANGE = (0.6, 2.0)
 
 
@@ -76,7 +80,8 @@ class Ions:
     @cached_property
     def anions(self) -> tuple[str, ...]:
         """Elements whose oxidation states are negative, in row order."""
-        return tuple(el for el in self.system.elements if self.oxidation_states[el][1] < 0)
+        anions = find_anions(self.system.elements, self.oxidation_states)
+        return tuple(el for el in self.system.elements if el in anions)
 
     def n_anions(self, counts: Sequence[int]) -> int:
         """Count the anions of a cell formula."""
@@ -116,6 +121,9 @@ def fit_volume(
 ) -> tuple[Structure, float] | None:
     """Scale a structure until its bond-valence sums match the charges of its ions.
 
+    Polyanions are kept rigid, at the bond lengths that the charge of their center requires; the
+    cell is scaled until the metals have their charges.
+
     Parameters
     ----------
     structure
@@ -133,13 +141,13 @@ def fit_volume(
 
     None if no volume within reach matches.
     """
+    polyanions = Polyanions.find(structure, charges)
+    if polyanions is not None:
+        return _fit_around_polyanions(structure, charges, polyanions)
     center, neighbor, _, distance = structure.get_neighbor_list(_CUTOFF)
     bonded = (charges[center] > 0) & (charges[neighbor] < 0)
     cation, anion, distance = center[bonded], neighbor[bonded], distance[bonded]
-    symbols = [site.specie.symbol for site in structure]
-    elements, kind = np.unique(symbols, return_inverse=True)
-    lengths = np.array([[bond_length(a, b) for b in elements] for a in elements])
-    unit = lengths[kind[cation], kind[anion]]
+    unit = _unit_lengths(structure, cation, anion)
     total = charges[charges > 0].sum()
 
     def excess(scale: float) -> float:
@@ -149,7 +157,73 @@ def fit_volume(
         return None
     scale = brentq(excess, *_SCALE_RANGE, xtol=1e-6)
     valences = np.exp((unit - scale * distance) / SOFTNESS)
-    sums = np.bincount(cation, valences, len(charges)) + np.bincount(anion, valences, len(charges))
     scaled = structure.copy()
     scaled.scale_lattice(structure.volume * scale**3)
-    return scaled, float(np.sqrt(np.mean((sums - np.abs(charges)) ** 2)))
+    return scaled, _instability(charges, cation, anion, valences)
+
+
+def _fit_around_polyanions(
+    structure: Structure, charges: NDArray[np.float64], polyanions: Polyanions
+) -> tuple[Structure, float] | None:
+    """Scale the cell around rigid polyanions, as in :func:`fit_volume`."""
+    unit = _unit_lengths(structure, polyanions.centers, polyanions.anions)
+    lengths = np.linalg.norm(polyanions.bonds, axis=1)
+    factors = np.empty(len(lengths))
+    for center in np.unique(polyanions.centers):
+        bonds = polyanions.centers == center
+        factors[bonds] = _bond_factor(unit[bonds], lengths[bonds], charges[center])
+    rigid = polyanions.with_bond_lengths(factors)
+    is_metal = charges > 0
+    is_metal[polyanions.centers] = False
+    total = charges[is_metal].sum()
+
+    def excess(scale: float) -> float:
+        cation, _, valences = _bond_valences(rigid.scaled(structure, scale), charges)
+        return float(valences[is_metal[cation]].sum() - total)
+
+    if not excess(_SCALE_RANGE[0]) > 0 > excess(_SCALE_RANGE[1]):
+        return None
+    scaled = rigid.scaled(structure, brentq(excess, *_SCALE_RANGE, xtol=1e-4))
+    return scaled, _instability(charges, *_bond_valences(scaled, charges))
+
+
+def _bond_factor(unit: NDArray[np.float64], lengths: NDArray[np.float64], charge: float) -> float:
+    """Return the factor on the lengths of the bonds of a center that gives it its charge."""
+
+    def excess(factor: float) -> float:
+        return float(np.exp((unit - factor * lengths) / SOFTNESS).sum() - charge)
+
+    return float(brentq(excess, 0.0, _LONGEST / lengths.min()))
+
+
+def _bond_valences(
+    structure: Structure, charges: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return cation, anion and valence of every bond, each (m,)."""
+    center, neighbor, _, distance = structure.get_neighbor_list(_LONGEST)
+    bonded = (charges[center] > 0) & (charges[neighbor] < 0)
+    cation, anion = center[bonded], neighbor[bonded]
+    unit = _unit_lengths(structure, cation, anion)
+    return cation, anion, np.exp((unit - distance[bonded]) / SOFTNESS)
+
+
+def _unit_lengths(
+    structure: Structure, cations: NDArray[np.int64], anions: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the lengths of bonds of valence one between pairs of sites, (m,), A."""
+    symbols = [site.specie.symbol for site in structure]
+    elements, kind = np.unique(symbols, return_inverse=True)
+    lengths = np.array([[bond_length(a, b) for b in elements] for a in elements])
+    return np.asarray(lengths[kind[cations], kind[anions]])
+
+
+def _instability(
+    charges: NDArray[np.float64],
+    cations: NDArray[np.int64],
+    anions: NDArray[np.int64],
+    valences: NDArray[np.float64],
+) -> float:
+    """Compute the global instability index, valence units."""
+    n = len(charges)
+    sums = np.bincount(cations, valences, n) + np.bincount(anions, valences, n)
+    return float(np.sqrt(np.mean((sums - np.abs(charges)) ** 2)))

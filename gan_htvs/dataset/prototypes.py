@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,11 +19,11 @@ import numpy as np
 import yaml
 from pymatgen.core import Lattice, Structure
 
-from gan_htvs.core.chemical_system import is_anion
+from gan_htvs.core.chemical_system import find_anions
 from gan_htvs.structures.symmetry import primitive_crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from numpy.typing import NDArray
 
@@ -52,11 +52,14 @@ class Prototype:
         Sites; the species are ``CATION_SITE`` and ``ANION_SITE``.
     vacancies
         Whether cation sites may stay empty.
+    polyanions
+        Whether it is meant for crystals with polyanions.
     """
 
     name: str
     structure: Structure
     vacancies: bool = False
+    polyanions: bool = False
 
     @property
     def n_anions(self) -> int:
@@ -87,7 +90,9 @@ def _textbook_prototypes() -> Iterator[Prototype]:
         sites = [(CATION_SITE, *position) for position in entry["cations"]]
         sites += [(ANION_SITE, *position) for position in entry["anions"]]
         structure = primitive_crystal(entry["space_group"], lattice, sites)
-        yield _prototype(entry["name"], structure, {ANION_SITE}, entry.get("vacancies", False))
+        prototype = _prototype(entry["name"], structure, {ANION_SITE})
+        roles = {role: entry.get(role, False) for role in ("vacancies", "polyanions")}
+        yield replace(prototype, **roles)
 
 
 def _aflow_prototypes() -> Iterator[Prototype]:
@@ -97,16 +102,14 @@ def _aflow_prototypes() -> Iterator[Prototype]:
     for entry in json.loads(gzip.decompress(path.read_bytes())):
         sites = entry["snl"]["sites"]
         symbols = {site["species"][0]["element"] for site in sites}
-        anions = set(filter(is_anion, symbols))
+        anions = find_anions(symbols)
         if anions and symbols - anions and len(sites) <= MAX_SITES:
             tags = entry["tags"]
             name = f"{tags['aflow']} {tags['mineral']}".strip()
             yield _prototype(name, Structure.from_dict(entry["snl"]), anions)
 
 
-def _prototype(
-    name: str, structure: Structure, anions: set[str], vacancies: bool = False
-) -> Prototype:
+def _prototype(name: str, structure: Structure, anions: Collection[str]) -> Prototype:
     """Replace elements by site roles, reduce to the primitive cell and scale the volume."""
     roles = {
         el.symbol: ANION_SITE if el.symbol in anions else CATION_SITE for el in structure.elements
@@ -117,4 +120,4 @@ def _prototype(
     is_anion = anion_sites(structure)
     bonds = structure.distance_matrix[np.ix_(~is_anion, is_anion)].min(axis=1).mean()
     structure.scale_lattice(structure.volume * (REFERENCE_BOND_LENGTH / bonds) ** 3)
-    return Prototype(name, structure, vacancies)
+    return Prototype(name, structure)

@@ -190,8 +190,9 @@ def _fill(kept: RelaxedStructures, number: int, campaign: Campaign) -> list[Stru
             amounts = dict(zip(system.elements, counts, strict=True))
             crystals += islice(symmetric_crystals(amounts, rng), CRYSTALS_PER_ROUND)
     valid = []
-    for crystal in declash(crystals, campaign.geometry, shrinks_loose=True).structures:
-        if (flaw := check_geometry(crystal, campaign.geometry)) is None:
+    limits = campaign.geometry.for_ions(system.elements, campaign.oxidation_states)
+    for crystal in declash(crystals, limits, shrinks_loose=True).structures:
+        if (flaw := check_geometry(crystal, limits)) is None:
             valid.append(crystal)
         else:
             kept.skipped.add(flaw.reason)

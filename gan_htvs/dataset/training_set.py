@@ -16,10 +16,12 @@ import numpy as np
 from pymatgen.core import Structure
 
 from gan_htvs.core.chemical_system import ChemicalSystem
+from gan_htvs.core.errors import UserError
 from gan_htvs.core.hashing import content_hash
 from gan_htvs.dataset import arrays
 from gan_htvs.dataset.decoration import decorate_prototypes
 from gan_htvs.dataset.ions import Ions
+from gan_htvs.dataset.polyanions import center_elements
 from gan_htvs.dataset.skipped import SURPLUS, UNSTABLE, Skipped
 from gan_htvs.dataset.sources import (
     Collection,
@@ -221,6 +223,13 @@ def collect(
         collection = decorate_prototypes(
             ions, max_per_composition=limit, geometry=geometry, on_progress=on_progress
         )
+        centers = center_elements(ions.cations)
+        if centers and not collection.structures:
+            raise UserError(
+                f"dataset.source 'prototypes' has no prototype for the polyanions of "
+                f"{', '.join(centers)} in {system.chemsys} (skipped: {collection.skipped}); raise "
+                "the caps, or set dataset.source to 'folder' and give structures."
+            )
     else:
         collection = screen(_samples(system, settings), system, oxidation_states, geometry)
     if settings.source != "shipped":  # already unique

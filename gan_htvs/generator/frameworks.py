@@ -3,19 +3,20 @@
 Two properties that the networks of Kim et al., ACS Cent. Sci. 2020, 6, 1412, have to learn are
 built in here.
 
-* Cations are exchangeable: ion exchange in known crystals finds more new stable crystals than
+* Metals are exchangeable: ion exchange in known crystals finds more new stable crystals than
   published generative models (Szymanski & Bartel 2025). The network generates a *framework*: a
-  cell, cation sites, anion sites. The cation ordering is drawn at random. All crystals with the
-  same numbers of sites contribute to the same frameworks, whatever their elements.
+  cell, sites of metals, sites of every other element. The ordering of the metals is drawn at
+  random. All crystals with the same numbers of sites contribute to the same frameworks, whatever
+  their metals.
 * The composition is exact: rows without an atom are zero, and no classifier is needed.
 
-Every crystal has one description instead of random ones: reduced cell, origin on the first cation,
+Every crystal has one description instead of random ones: reduced cell, origin on the first metal,
 sites in order. For every crystal, a coverage loss moves the nearest of some generated frameworks
 towards it, which prevents mode dropping (implicit maximum likelihood, Li & Malik 2018; with a
 critic: Yu et al., Inclusive GAN, ECCV 2020).
 
 In the shapes, n is the batch, G the groups of exchangeable elements (2 in a ternary oxide), S the
-sites and R the rows (28 each for Mg-Mn-O: 16 for cations and 12 for anions).
+sites and R the rows (28 each for Mg-Mn-O: 16 for metals and 12 for oxygen).
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 from torch import Tensor, nn
 
 from gan_htvs.generator.augmentation import check_weights
 from gan_htvs.generator.networks import condition_vector, expected_presence
-from gan_htvs.structures.geometry_limits import is_electronegative, typical_volume
+from gan_htvs.structures.geometry_limits import typical_volume
 from gan_htvs.structures.point_cloud import ANGLE_SCALE, EDGE, FIRST, LENGTH_SCALE, decode
 
 if TYPE_CHECKING:
@@ -63,11 +64,9 @@ _JUST_BELOW_ONE = 0.97
 
 
 class Sites:
-    """Groups of exchangeable elements that share sites: all cations, and every anion separately.
+    """Groups of elements that share sites: all metals, and every other element separately.
 
-    Every element that is not an anion by its electronegativity counts as a cation. The preset is
-    therefore unsuitable for compounds such as carbonates, whose carbon would be exchanged with the
-    metal.
+    The centers of polyanions, such as C in carbonates, are therefore not exchanged with metals.
 
     Attributes
     ----------
@@ -82,10 +81,10 @@ class Sites:
     def __init__(self, system: ChemicalSystem) -> None:
         self.system = system
         self.volume_per_atom = typical_volume(tuple(sorted(system.elements)))
-        negative = [is_electronegative(symbol) for symbol in system.elements]
-        cations = [e for e, is_anion in enumerate(negative) if not is_anion]
-        anions = [[e] for e, is_anion in enumerate(negative) if is_anion]
-        self.groups = [cations, *anions] if cations else anions
+        is_metal = [Element(symbol).is_metal for symbol in system.elements]
+        metals = [e for e, metallic in enumerate(is_metal) if metallic]
+        others = [[e] for e, metallic in enumerate(is_metal) if not metallic]
+        self.groups = [metals, *others] if metals else others
         self.caps = [sum(system.max_counts[e] for e in group) for group in self.groups]
         ends = list(accumulate(self.caps))
         self.blocks = [slice(e - cap, e) for e, cap in zip(ends, self.caps, strict=True)]
@@ -266,7 +265,7 @@ def describe_crystal(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Describe a crystal by its reduced cell and its sites in a canonical order.
 
-    The origin is on the first cation of the structure; a crystal with several cations therefore has
+    The origin is on the first metal of the structure; a crystal with several metals therefore has
     several descriptions. Otherwise, order of atoms, cell and origin of the structure do not matter.
 
     Returns

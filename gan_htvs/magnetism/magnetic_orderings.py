@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Element, Structure
 
-from gan_htvs.core.chemical_system import is_anion
+from gan_htvs.core.chemical_system import find_anions
 from gan_htvs.structures.superlattices import hermite_normal_forms, space_group_operations
 
 if TYPE_CHECKING:
@@ -361,7 +361,9 @@ def magnetic_couplings(structure: Structure, magnetic: ArrayLike) -> NDArray[np.
     direct = DIRECT_STRENGTH * (DIRECT_LENGTH / distance[is_direct]) ** DIRECT_DECAY
     np.add.at(couplings, (row[center[is_direct]], row[other[is_direct]]), direct)
 
-    anionic = np.array([is_anion(site.specie.symbol) for site in structure])
+    symbols = [site.specie.symbol for site in structure]
+    anions = find_anions(symbols)
+    anionic = np.array([symbol in anions for symbol in symbols])
     is_bond = (row[center] >= 0) & anionic[other] & (distance < ANION_REACH)
     shortest = np.full(len(structure), np.inf)
     np.minimum.at(shortest, center[is_bond], distance[is_bond])

@@ -89,6 +89,7 @@ def make_proposer(
     UserError
         If ``substitution`` cannot separate the cations and anions of the system.
     """
+    geometry = geometry.for_ions(system.elements, oxidation_states)
     # The libraries behind the proposers are slow to import.
     if name is ProposerName.GAN:
         from gan_htvs.proposers.gan import GanProposer  # noqa: PLC0415

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from pymatgen.core import Element
 from scipy.constants import Avogadro, angstrom, centi
 
+from gan_htvs.core.chemical_system import find_anions
 from gan_htvs.core.settings import PositiveFloat, Settings
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from pymatgen.core import Composition
+
+    from gan_htvs.core.chemical_system import OxidationRanges
 
 VOLUME_RANGE = (0.2, 1.75)
 """Range of the volume of a structure over the volume of its elements.
@@ -55,8 +58,6 @@ _COVALENT = 0.85
 """Overlap distance of a covalent bond over the sum of covalent radii; 0.90 for C-O in CO3(2-)."""
 _TRIANGLE = 3**0.5
 """Anion-anion over cation-anion distance in a planar group such as CO3(2-)."""
-_ELECTRONEGATIVE = 2.5
-"""Pauling electronegativity: O, N, F, S, Cl, Se and Br are above, Mg, 3d metals, P and H below."""
 _RADIUS = 1.5
 """Radius of elements without a tabulated one, A."""
 
@@ -151,6 +152,33 @@ class GeometryLimits(Settings):
                 distances[pair] = distances[pair[::-1]] = distance
         return distances
 
+    def for_ions(
+        self, elements: Iterable[str], oxidation_states: OxidationRanges
+    ) -> GeometryLimits:
+        """Return these limits with the distances and volume of the ions of a chemical system.
+
+        Only oxidation states distinguish sulfates, in which S is bonded to O, from oxysulfides, in
+        which both are anions. The settings of the user have priority.
+        """
+        symbols = tuple(sorted(set(elements)))
+        anions = find_anions(symbols, oxidation_states)
+        if anions == find_anions(symbols):
+            return self
+        overlaps = overlap_distances(symbols, anions)
+        ordered = combinations_with_replacement(symbols, 2)
+        given = self.overlaps_below(symbols)
+        chosen = {
+            f"{a}-{b}": given[a, b] if self._names_overlap(a, b) else overlaps[a, b]
+            for a, b in ordered
+        }
+        volume = self.target_volume_per_atom or typical_volume(symbols, anions)
+        changes = {"overlap_distances": chosen, "target_volume_per_atom": volume}
+        return self.model_copy(update=changes)
+
+    def _names_overlap(self, first: str, second: str) -> bool:
+        """Return whether the settings have an overlap distance of two elements."""
+        return bool({f"{first}-{second}", f"{second}-{first}"} & set(self.overlap_distances))
+
     def target_volume(self, elements: Iterable[str]) -> float:
         """Return the target volume of overlap removal in a chemical system, A^3/atom."""
         return self.target_volume_per_atom or typical_volume(tuple(sorted(set(elements))))
@@ -190,18 +218,19 @@ def elemental_volume(symbol: str) -> float:
 
 
 @cache
-def typical_volume(elements: tuple[str, ...]) -> float:
+def typical_volume(elements: tuple[str, ...], anions: frozenset[str] | None = None) -> float:
     """Return the volume of a loosely packed structure of a chemical system, A^3/atom.
 
     For ions it is proportional to the mean cube of the cation-anion distances: 13 for Mg-Mn-O, 22
     for Mn-S, 61 for Cs-Pb-I. Systems without cations or without anions have the mean volume of
-    the elements. It is rounded to 1 A^3, since the estimate is no better.
+    the elements. It is rounded to 1 A^3, since the estimate is no better. ``anions`` are by
+    default those of :func:`gan_htvs.core.chemical_system.find_anions`.
     """
-    anions = [symbol for symbol in elements if is_electronegative(symbol)]
+    anions = find_anions(elements) if anions is None else anions
     cubes = [
         (_ionic_radius(cation, anion=False) + _ionic_radius(anion, anion=True)) ** 3
         for cation in elements
-        for anion in anions
+        for anion in sorted(anions)
         if cation not in anions
     ]
     if not cubes:
@@ -210,17 +239,20 @@ def typical_volume(elements: tuple[str, ...]) -> float:
 
 
 @cache
-def overlap_distances(elements: tuple[str, ...]) -> Mapping[Pair, float]:
+def overlap_distances(
+    elements: tuple[str, ...], anions: frozenset[str] | None = None
+) -> Mapping[Pair, float]:
     """Compute the distances below which the atoms of a chemical system overlap, A.
 
     For Mg-Mn-O: cation-O 1.91 to 1.92, O-O 2.44, cation-cation 2.67 to 2.69. Pairs of an anion with
     another nonmetal or metalloid, and those with hydrogen, are covalent bonds: H-O 0.82, C-O 1.21.
+    ``anions`` are by default those of :func:`gan_htvs.core.chemical_system.find_anions`.
 
     Returns
     -------
     One distance for each pair of symbols, in both orders.
     """
-    anions = {symbol for symbol in elements if is_electronegative(symbol)}
+    anions = find_anions(elements) if anions is None else anions
     distances: dict[Pair, float] = {}
     for pair in combinations_with_replacement(elements, 2):
         distance = _overlap_distance(pair, elements, anions)
@@ -228,7 +260,7 @@ def overlap_distances(elements: tuple[str, ...]) -> Mapping[Pair, float]:
     return distances
 
 
-def _overlap_distance(pair: Pair, elements: tuple[str, ...], anions: set[str]) -> float:
+def _overlap_distance(pair: Pair, elements: tuple[str, ...], anions: frozenset[str]) -> float:
     n_anions = sum(symbol in anions for symbol in pair)
     ionic = sum(_ionic_radius(symbol, anion=symbol in anions) for symbol in pair)
     if n_anions == len(pair):
@@ -244,16 +276,10 @@ def _overlap_distance(pair: Pair, elements: tuple[str, ...], anions: set[str]) -
     if not anions:
         return _NO_ANION * sum(float(Element(s).atomic_radius or _RADIUS) for s in pair)
     if n_anions == 1:
-        return _CATION_ANION * ionic
+        return min(_CATION_ANION * ionic, sum(map(_covalent_radius, pair)))
     smallest = min(_ionic_radius(symbol, anion=True) for symbol in anions)
     shared_edge = _ALKALI if all(Element(s).is_alkali for s in pair) else _CATION_CATION
     return shared_edge * _CATION_ANION * (ionic / 2 + smallest)
-
-
-def is_electronegative(symbol: str) -> bool:
-    """Return whether an element is an anion in compounds with oxygen; tellurium is not."""
-    element = Element(symbol)
-    return float(element.average_anionic_radius) > 0 and element.X >= _ELECTRONEGATIVE
 
 
 def _is_covalent(symbol: str) -> bool:

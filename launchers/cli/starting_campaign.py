@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from pymatgen.core import Element
 
-from gan_htvs.core.chemical_system import ChemicalSystem, Counts, is_anion
+from gan_htvs.core.chemical_system import ChemicalSystem, Counts, find_anions
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.thermodynamics.ions import SOLVENT, ion_set_of
@@ -92,10 +92,10 @@ def starting_campaign(chemsys: str) -> str:
 def _common_states(symbol: str, symbols: list[str]) -> list[int]:
     """Return the common oxidation states with the sign that an element has in the system.
 
-    Chalcogens, halogens and nitrogen are anions; in systems without them, the most electronegative
+    Anions are those of :func:`find_anions`; in systems without them, the most electronegative
     element is the anion.
     """
-    anions = list(filter(is_anion, symbols)) or [max(symbols, key=lambda s: Element(s).X)]
+    anions = find_anions(symbols) or {max(symbols, key=lambda s: Element(s).X)}
     sign = -1 if symbol in anions else 1
     return [state for state in Element(symbol).common_oxidation_states if sign * state > 0]
 

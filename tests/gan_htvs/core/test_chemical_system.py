@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_htvs.core.chemical_system import is_anion
+from gan_htvs.core.chemical_system import find_anions
 from tests.helpers import MG_MN_O, OXIDATION_STATES
 
 
@@ -41,6 +41,16 @@ def test_mn7_is_not_charge_balanced():
     assert MG_MN_O.is_charge_balanced((1, 2, 4), OXIDATION_STATES)
 
 
-@pytest.mark.parametrize(("symbols", "expected"), [("O F S Te N I", True), ("Mn H C P Si", False)])
-def test_anions_are_chalcogens_halogens_and_nitrogen(symbols, expected):
-    assert {is_anion(symbol) for symbol in symbols.split()} == {expected}
+@pytest.mark.parametrize(
+    ("elements", "anions"),
+    [("Mn H C P Si O F S N I", "O F S N I"), ("Cd Te", "Te"), ("Mg Te O", "O"), ("Cu Zn", "")],
+)
+def test_anions_are_chalcogens_halogens_and_nitrogen(elements, anions):
+    assert find_anions(elements.split()) == set(anions.split())
+
+
+def test_oxidation_states_decide_between_sulfates_and_oxysulfides():
+    states = {"La": (3, 3), "O": (-2, -2)}
+    assert find_anions(["La", "S", "O"]) == {"S", "O"}
+    assert find_anions(["La", "S", "O"], states | {"S": (6, 6)}) == {"O"}
+    assert find_anions(["La", "S", "O"], states | {"S": (-2, -2)}) == {"S", "O"}

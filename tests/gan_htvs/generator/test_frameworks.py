@@ -49,6 +49,21 @@ def as_cations(structure: Structure) -> Structure:
     return structure.copy().replace_species({"Mg": "Ti", "Mn": "Ti"})
 
 
+@pytest.mark.parametrize(
+    ("elements", "groups"),
+    [
+        ("Mg Mn O", [[0, 1], [2]]),
+        ("O Ca C", [[1], [0], [2]]),
+        ("Na S O", [[0], [1], [2]]),
+        ("Ti O N", [[0], [1], [2]]),
+        ("Si C", [[0], [1]]),
+    ],
+)
+def test_only_metals_share_sites(elements: str, groups: list[list[int]]) -> None:
+    system = ChemicalSystem(caps=dict.fromkeys(elements.split(), 4))
+    assert Sites(system).groups == groups
+
+
 @pytest.mark.parametrize("system", [MG_MN_O, O_FIRST])
 def test_exchanged_cations_keep_the_framework_of_a_crystal(system: ChemicalSystem) -> None:
     data = frameworks(system)

@@ -78,6 +78,28 @@ def test_covalent_groups_do_not_overlap() -> None:
     assert hydroxide["O", "O"] == overlap_distances(("Mg", "O"))["O", "O"]
 
 
+def test_oxidation_states_tell_sulfates_from_oxysulfides() -> None:
+    system, states = ("Na", "S", "O"), {"Na": (1.0, 1.0), "O": (-2.0, -2.0)}
+    sulfide = LIMITS.for_ions(system, states | {"S": (-2.0, -2.0)})
+    assert sulfide is LIMITS
+    sulfate = LIMITS.for_ions(system, states | {"S": (6.0, 6.0)})
+    distances = sulfate.overlaps_below(system)
+    assert distances["S", "O"] < 1.47  # the bond in SO4(2-)
+    assert distances["O", "O"] < 2.45
+    assert sulfide.overlaps_below(system)["S", "O"] > 2.5
+    assert sulfate.target_volume(system) < LIMITS.target_volume(system)
+    chosen = GeometryLimits(overlap_distances={"O-S": 1.3}, target_volume_per_atom=11)
+    chosen = chosen.for_ions(system, states | {"S": (6.0, 6.0)})
+    assert chosen.overlaps_below(system)["S", "O"] == 1.3
+    assert chosen.overlaps_below(system)["Na", "O"] == distances["Na", "O"]
+    assert chosen.target_volume(system) == 11
+
+
+def test_heavy_chalcogenides_do_not_overlap() -> None:
+    for metal, anion, bond in (("Hg", "Se", 2.63), ("Hg", "Te", 2.80), ("Cd", "Te", 2.81)):
+        assert overlap_distances((metal, anion))[metal, anion] < bond + 0.05
+
+
 def test_settings_replace_the_chemistry() -> None:
     limits = GeometryLimits(
         volume_per_atom=(6, 20),
