@@ -28,7 +28,7 @@ from gan_htvs.prescreen.screening import Prescreen
 from gan_htvs.structures.declash import declash
 from gan_htvs.structures.matching import UniqueStructures
 from gan_htvs.structures.validity import check_geometry
-from gan_htvs.thermodynamics.plausibility import is_plausible
+from gan_htvs.thermodynamics.plausibility import LOWEST_PLAUSIBLE
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def straightforward(
             continue
         structure = Structure.from_dict(done[i]["structure"])
         energy = rules.references.energy_above_hull(structure.composition, done[i]["energy"])
-        if check_geometry(structure) is not None or not is_plausible(energy):
+        if check_geometry(structure) is not None or energy < LOWEST_PLAUSIBLE:
             outcome.status = str(ScreeningStep.GEOMETRY)
         elif energy > rules.window:
             outcome.status = str(ScreeningStep.WINDOW)

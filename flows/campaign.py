@@ -112,6 +112,7 @@ class CampaignMaker(Maker):
     def of(cls, campaign: Campaign) -> CampaignMaker:
         """Return the Maker for the settings of a campaign."""
         engines, sampling, prescreen = campaign.engines, campaign.sampling, campaign.prescreen
+        thresholds = campaign.stage_thresholds
         needs_generator = ProposerName.GAN in sampling.proposers
         prescreen_maker = None
         if prescreen is not None:
@@ -119,13 +120,14 @@ class CampaignMaker(Maker):
             prescreen_maker = PrescreenMaker(
                 potential=prescreen.relaxing(engines),
                 confirm=prescreen.confirming(engines),
-                window=prescreen.window or campaign.thresholds.metastable,
+                window=prescreen.window or thresholds.metastable,
                 geometry=campaign.geometry,
+                lowest_energy_above_hull=thresholds.lowest_energy_above_hull,
                 **prescreen.model_dump(include=passed_on),
             )
         stability_maker = StabilityMaker(
             band_gap_maker=band_gap_maker_of(engines),
-            thresholds=campaign.thresholds,
+            thresholds=thresholds,
             pourbaix=campaign.pourbaix,
             geometry=campaign.geometry,
         )

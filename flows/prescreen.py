@@ -47,6 +47,8 @@ class PrescreenMaker(Maker):
         See :class:`gan_htvs.prescreen.prescreen_settings.PrescreenSettings`; energies in eV/atom.
     geometry
         Limits for the structures.
+    lowest_energy_above_hull
+        See :class:`gan_htvs.campaign.model.Thresholds`, eV/atom.
 
     Examples
     --------
@@ -77,6 +79,7 @@ class PrescreenMaker(Maker):
     audit: float = 0.1
     device: Device = "auto"
     geometry: GeometryLimits = field(default_factory=GeometryLimits)
+    lowest_energy_above_hull: float | None = None
 
     def make(
         self,
@@ -138,6 +141,7 @@ class PrescreenMaker(Maker):
             device=self.device,
             recall=self.recall,
             geometry=self.geometry,
+            lowest_energy_above_hull=self.lowest_energy_above_hull,
         )
         structures = [proposal.structure for proposal in proposals]
         name = content_hash("batch", self.potential, self.confirm, *structures)

@@ -17,6 +17,7 @@ from gan_htvs.core.pourbaix_stability import PourbaixSettings
 from gan_htvs.core.settings import (
     NonNegativeFloat,
     NonNegativeInt,
+    NonPositiveFloat,
     PositiveFloat,
     PositiveInt,
     Settings,
@@ -25,6 +26,7 @@ from gan_htvs.core.stages import ProposerName
 from gan_htvs.generator.presets import training_parameters
 from gan_htvs.prescreen.prescreen_settings import PrescreenSettings
 from gan_htvs.structures.geometry_limits import GeometryLimits
+from gan_htvs.thermodynamics.plausibility import LOWEST_OF_INCOMPLETE
 from gan_htvs.thermodynamics.reference_sources.optimade import PROVIDERS
 
 OxidationRange = tuple[float, float]
@@ -168,6 +170,12 @@ class OwnStructuresSettings(Settings):
 class Thresholds(Settings):
     """Thresholds of the funnel, eV/atom and eV. Defaults are those of Kim et al. 2020."""
 
+    lowest_energy_above_hull: NonPositiveFloat | None = Field(
+        None,
+        description="lowest energy above hull that is believed, eV/atom; lower ones are rejected "
+        "as artifacts of the potential; null: -0.1, or -0.3 if reference phases may be missing, "
+        "see docs/stability.md",
+    )
     metastable: NonNegativeFloat = Field(
         0.200, description="largest energy above hull of a metastable structure, eV/atom"
     )
@@ -193,6 +201,10 @@ class Thresholds(Settings):
         if self.band_gap[0] >= self.band_gap[1]:
             raise ValueError(f"band_gap window {list(self.band_gap)} is empty")
         return self
+
+
+OWN_REFERENCES = ("folder", "file")
+"""Sources of reference phases that the user collected."""
 
 
 class ReferenceSettings(Settings):
@@ -244,7 +256,7 @@ class ReferenceSettings(Settings):
 
     @model_validator(mode="after")
     def _source_agrees_with_other_settings(self) -> ReferenceSettings:
-        if self.source in ("folder", "file") and self.path is None:
+        if self.source in OWN_REFERENCES and self.path is None:
             raise ValueError(f"'path' is required for source {self.source!r}")
         if self.source in ("auto", "literature") and self.path is not None:
             raise ValueError(
@@ -384,6 +396,17 @@ class Campaign(Settings):
         if self.prescreen is None:
             raise ValueError(f"campaign {self.name} has no prescreen")
         return self.prescreen
+
+    @property
+    def stage_thresholds(self) -> Thresholds:
+        """Thresholds, with the lower bound for reference phases of the user if none is set.
+
+        It is unknown whether a folder or file of reference phases is complete.
+        """
+        limits = self.thresholds
+        if limits.lowest_energy_above_hull is None and self.references.source in OWN_REFERENCES:
+            return limits.model_copy(update={"lowest_energy_above_hull": LOWEST_OF_INCOMPLETE})
+        return limits
 
     @property
     def target_counts(self) -> tuple[Counts, ...]:

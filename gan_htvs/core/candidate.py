@@ -318,7 +318,8 @@ class Candidate(Document):
     )
     band_gap_result: BandGapResult | None = None
     gate: dict[str, Any] | None = Field(
-        None, description="stage, energy above hull and references when it was evaluated"
+        None,
+        description="stage, references and energy above hull when it was evaluated",
     )
     last_updated: datetime
     builder_meta: dict[str, Any] = Field(default_factory=dict)

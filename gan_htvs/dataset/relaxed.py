@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gan_htvs.core.files import write_atomically
-from gan_htvs.dataset.skipped import TOO_LONG, UNSTABLE
+from gan_htvs.dataset.skipped import IMPLAUSIBLE, TOO_LONG, UNSTABLE
 from gan_htvs.dataset.sources import Collection
 from gan_htvs.dataset.training_set import collect
 from gan_htvs.structures.declash import declash
@@ -23,7 +23,7 @@ from gan_htvs.structures.matching import unique_indices
 from gan_htvs.structures.point_cloud import LENGTH_SCALE, encode
 from gan_htvs.structures.random_crystals import symmetric_crystals
 from gan_htvs.structures.validity import RejectionReason, check_geometry
-from gan_htvs.thermodynamics.plausibility import is_plausible
+from gan_htvs.thermodynamics.plausibility import implausible_reason, lowest_plausible
 from gan_htvs.thermodynamics.reference_sources.campaign_phases import phases_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ ROUNDS, CRYSTALS_PER_ROUND = 3, 4
 """Rounds in which crystals are added, and crystals per composition and round."""
 
 POTENTIAL_ERROR, UNCONVERGED = "potential_raised", "not_converged"
-IMPLAUSIBLE = "too_far_below_hull"
 """Rejection reasons in addition to those of :mod:`gan_htvs.dataset.skipped`."""
 
 
@@ -176,7 +175,11 @@ def _rejection(
     energy = hull.energy_above_hull(result.structure.composition, result.energy_per_atom)
     if energy > campaign.dataset.max_energy_above_hull:
         return UNSTABLE, energy
-    return (None if is_plausible(energy) else IMPLAUSIBLE), energy
+    lowest = lowest_plausible(
+        campaign.stage_thresholds.lowest_energy_above_hull,
+        hull.uncovered(result.structure.composition),
+    )
+    return (None if implausible_reason(energy, lowest) is None else IMPLAUSIBLE), energy
 
 
 def _fill(kept: RelaxedStructures, number: int, campaign: Campaign) -> list[Structure]:

@@ -12,11 +12,12 @@ from gan_htvs.structures.validity import RejectionReason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MISFIT, UNREADABLE, TOO_LONG, UNSTABLE, SURPLUS = (
+MISFIT, UNREADABLE, TOO_LONG, UNSTABLE, IMPLAUSIBLE, SURPLUS = (
     "foreign_or_too_many_atoms",
     "unreadable_file",
     "cell_too_long",
     "too_far_above_hull",
+    "too_far_below_hull",
     "max_structures",
 )
 """Reasons in addition to :class:`gan_htvs.structures.validity.RejectionReason`. ``SURPLUS`` marks
@@ -32,6 +33,7 @@ FIXES = {
     RejectionReason.ATOMS_TOO_CLOSE: "correct the structures or lower geometry.min_distances",
     RejectionReason.BAD_VOLUME: "correct the structures or widen geometry.volume_per_atom",
     UNSTABLE: "raise dataset.max_energy_above_hull",
+    IMPLAUSIBLE: "add missing reference phases or lower thresholds.lowest_energy_above_hull",
 }
 """Suggested fix by reason."""
 

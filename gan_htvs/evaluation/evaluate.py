@@ -36,7 +36,7 @@ from gan_htvs.proposers.sampling import composition_rng, sample
 from gan_htvs.structures.matching import StructureIndex, UniqueStructures
 from gan_htvs.structures.validity import RejectionReason, check_geometry
 from gan_htvs.thermodynamics.assessment import check_relaxation
-from gan_htvs.thermodynamics.plausibility import is_plausible
+from gan_htvs.thermodynamics.plausibility import implausible_reason, lowest_plausible
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class EvaluationSettings:
         Energies above hull up to which structures count as stable, eV/atom.
     max_tries_per_structure
         Limit on raw samples per requested structure.
+    lowest_energy_above_hull
+        See :class:`gan_htvs.campaign.model.Thresholds`, eV/atom.
     """
 
     n_samples: int = 100
@@ -91,6 +93,7 @@ class EvaluationSettings:
     seed: int = 0
     thresholds: Sequence[float] = THRESHOLDS
     max_tries_per_structure: int = 200
+    lowest_energy_above_hull: float | None = None
 
 
 def evaluate(
@@ -204,7 +207,7 @@ def evaluate(
         progress = partial(on_progress, f"{proposer.name}: relaxing")
         relaxed = relaxations.relax([start for _, start in to_relax], on_progress=progress)
         for (relaxed_sample, _), relaxation in zip(to_relax, relaxed, strict=True):
-            _record(relaxed_sample, relaxation, references, known, proposer.geometry)
+            _record(relaxed_sample, relaxation, references, known, proposer.geometry, settings)
         _mark_unique(samples)
     return Evaluation(
         proposer=proposer.name,
@@ -302,6 +305,7 @@ def _record(
     references: ReferenceSet,
     known: KnownCrystals,
     geometry: GeometryLimits,
+    settings: EvaluationSettings,
 ) -> None:
     """Store the result of a relaxation in its sample, except ``unique``."""
     if relaxed is None:
@@ -318,7 +322,10 @@ def _record(
         relaxed.structure.composition, relaxed.energy_per_atom
     )
     sample.energy_per_atom = relaxed.energy_per_atom
-    if not is_plausible(above_hull):
+    lowest = lowest_plausible(
+        settings.lowest_energy_above_hull, references.uncovered(relaxed.structure.composition)
+    )
+    if implausible_reason(above_hull, lowest) is not None:
         sample.outcome = Outcome.IMPLAUSIBLE
         return
     sample.outcome = Outcome.SOUND

@@ -30,7 +30,7 @@ from gan_htvs.structures.matching import NamedCrystals
 from gan_htvs.structures.symmetry import symmetrize
 from gan_htvs.structures.validity import check_geometry
 from gan_htvs.thermodynamics.assessment import check_relaxation, excess_reason
-from gan_htvs.thermodynamics.plausibility import implausible_reason, is_plausible
+from gan_htvs.thermodynamics.plausibility import implausible_reason, lowest_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,6 +63,8 @@ class Prescreen:
         Share of the structures within the window that early stopping must keep.
     geometry
         Limits for the structures.
+    lowest_energy_above_hull
+        See :class:`gan_htvs.campaign.model.Thresholds`.
 
     Raises
     ------
@@ -81,6 +83,7 @@ class Prescreen:
     device: Device = "auto"
     recall: float = 0.94
     geometry: GeometryLimits = CHEMISTRY
+    lowest_energy_above_hull: float | None = None
     rule: StoppingRule | None = field(init=False, default=None)
     quantile: float | None = field(init=False, default=None)
 
@@ -248,8 +251,11 @@ class _Batch:
             composition = result.structure.composition
             above = references.energy_above_hull(composition, result.energy_per_atom)
             self.verdicts[name].energy_above_hull = above
-            if not is_plausible(above):
-                self._reject(name, ScreeningStep.GEOMETRY, implausible_reason(above))
+            lowest = lowest_plausible(
+                self.rules.lowest_energy_above_hull, references.uncovered(composition)
+            )
+            if (implausible := implausible_reason(above, lowest)) is not None:
+                self._reject(name, ScreeningStep.GEOMETRY, implausible)
             elif above > self.rules.window:
                 reason = excess_reason("energy above hull", above, self.rules.window)
                 self._reject(name, ScreeningStep.WINDOW, reason)

@@ -9,9 +9,9 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gan_htvs.campaign.model import Thresholds
-from gan_htvs.core.stages import REFERENCE_PHASE
+from gan_htvs.core.stages import REFERENCE_PHASE, ScreeningStep, Stage
 from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning
-from gan_htvs.thermodynamics.plausibility import is_plausible
+from gan_htvs.thermodynamics.plausibility import SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CANDIDATE_FIELDS = (
     *("candidate_id", "stage", "origin.proposer", "energy_above_hull", "pourbaix.minimum"),
     *("band_gap", "incomplete_band_gap", "novelty.is_novel", "duplicate_of"),
-    *("prescreen.rejected_at", "uncovered_subsystems"),
+    *("prescreen.rejected_at", "prescreen.energy_above_hull", "uncovered_subsystems"),
 )
 """Fields of a candidate document that the counts need."""
 
@@ -75,6 +75,8 @@ class Funnel:
         Candidates whose band gap lacks magnetic orderings; these gaps count in no stage.
     uncovered_subsystems
         Chemical systems without a reference phase, in which the hull is incomplete.
+    n_implausible
+        Structures that were rejected because their energy is too far below the hull.
     """
 
     stages: list[str]
@@ -83,11 +85,23 @@ class Funnel:
     setting: list[tuple[str, int | None, int | None]]
     n_incomplete_gaps: int = 0
     uncovered_subsystems: tuple[str, ...] = ()
+    n_implausible: int = 0
 
     @property
     def hull_warning(self) -> str | None:
         """Warning that the hull is incomplete; None if it is complete."""
         return incomplete_hull_warning(self.uncovered_subsystems)
+
+    @property
+    def implausible_warning(self) -> str | None:
+        """Note on energies that are not believed; None if there are none."""
+        if not (n := self.n_implausible):
+            return None
+        structures = "1 structure is" if n == 1 else f"{n:,} structures are"
+        return (
+            f"{structures} rejected because the energy is too far below the hull ({SETTING}): "
+            "holes of the potential, or missing reference phases."
+        )
 
     @property
     def columns(self) -> dict[str, list[int | None]]:
@@ -118,8 +132,7 @@ def criteria(thresholds: Thresholds, *, prescreens: bool = False) -> list[Criter
     low, high = thresholds.band_gap
 
     def is_stable(candidate: Row, limit: float) -> bool:
-        energy = candidate["energy_above_hull"]
-        return is_plausible(energy) and energy <= limit
+        return not is_implausible(candidate) and candidate["energy_above_hull"] <= limit
 
     def is_pourbaix_stable(candidate: Row, limit: float) -> bool:
         return bool(candidate.get("pourbaix")) and candidate["pourbaix"]["minimum"] <= limit
@@ -227,12 +240,26 @@ def measure_funnel(
         [(name, n, other if same_system else None) for name, (n, other) in setting.items()],
         n_incomplete_gaps,
         tuple(all_uncovered(rows)),
+        sum(is_implausible(row) or _is_implausible_in_prescreen(row) for row in rows),
     )
 
 
 def is_novel(candidate: Row) -> bool:
     """Return whether a candidate matches neither a training structure nor a reference phase."""
     return bool((candidate.get("novelty") or {}).get("is_novel"))
+
+
+def is_implausible(candidate: Row) -> bool:
+    """Return whether a candidate was rejected because its energy is too far below the hull."""
+    energy = candidate.get("energy_above_hull")
+    return energy is not None and energy < 0 and candidate["stage"] == Stage.REJECTED
+
+
+def _is_implausible_in_prescreen(candidate: Row) -> bool:
+    prescreen = candidate.get("prescreen") or {}
+    energy = prescreen.get("energy_above_hull")
+    rejected_at = prescreen.get("rejected_at")
+    return energy is not None and energy < 0 and rejected_at == ScreeningStep.GEOMETRY
 
 
 def crystal_id(candidate: Row) -> str:
@@ -245,7 +272,7 @@ def energy_order(candidate: Row) -> tuple[int, float, str]:
     energy, name = candidate.get("energy_above_hull"), candidate["candidate_id"]
     if energy is None:
         return 2, 0.0, name
-    return (0, energy, name) if is_plausible(energy) else (1, 0.0, name)
+    return (1, 0.0, name) if is_implausible(candidate) else (0, energy, name)
 
 
 def first_of_each_crystal(candidates: Iterable[R]) -> Iterator[R]:

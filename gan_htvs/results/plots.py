@@ -17,8 +17,12 @@ from pymatgen.util.string import latexify
 
 from gan_htvs.core.figures import COLORS, GREY, PUBLISHED_STYLE, RED
 from gan_htvs.core.stages import REFERENCE_PHASE
-from gan_htvs.results.funnel import PUBLISHED_COLUMN, energy_order, first_of_each_crystal
-from gan_htvs.thermodynamics.plausibility import is_plausible
+from gan_htvs.results.funnel import (
+    PUBLISHED_COLUMN,
+    energy_order,
+    first_of_each_crystal,
+    is_implausible,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,7 +209,7 @@ def _crystals(rows: Sequence[Row]) -> list[Row]:
         row
         for row in rows
         if row.get("energy_above_hull") is not None
-        and is_plausible(row["energy_above_hull"])
+        and not is_implausible(row)
         and row["origin"]["proposer"] != REFERENCE_PHASE
     ]
     return list(first_of_each_crystal(sorted(plausible, key=energy_order)))

@@ -15,6 +15,7 @@ from pymongo.collection import Collection
 from gan_htvs.core.document import Document, decode, without_id
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.settings import first_problem
+from gan_htvs.core.stages import Stage
 from gan_htvs.results.filters import SORTABLE, Filters, field_path, is_selective
 from gan_htvs.results.funnel import crystal_id, energy_order, first_of_each_crystal
 from gan_htvs.thermodynamics.plausibility import LOWEST_PLAUSIBLE
@@ -74,7 +75,7 @@ MAX_CANDIDATES = 1_000_000_000
 
 STABILITY = "energy_above_hull"
 
-CRYSTAL_FIELDS = ("candidate_id", "duplicate_of", STABILITY)
+CRYSTAL_FIELDS = ("candidate_id", "duplicate_of", "stage", STABILITY)
 """Fields that identify the crystal of a candidate and its lowest-energy candidate."""
 
 CRYSTAL_BATCH = 100
@@ -184,14 +185,32 @@ class CandidateStore:
         if filters.unique:
             properties = properties and sorted({*properties, *CRYSTAL_FIELDS})
         n_each = 0 if filters.unique or end is None else end
+        criteria, (path, direction) = filters.criteria(), _order(sort)
+        believed = self._believed(criteria) if path == STABILITY else ()
+        parts = _parts(criteria, path, direction, has_limit=bool(limit), believed=believed)
         documents: Iterator[dict[str, Any]] = (
             without_id(document)
-            for part, keys in _parts(filters.criteria(), *_order(sort), has_limit=bool(limit))
+            for part, keys in parts
             for document in self._store.query(part, properties, sort=dict(keys), limit=n_each)
         )
         if filters.unique:
-            documents = self._unique(documents, filters.criteria(), sort, bool(limit))
+            documents = self._unique(documents, criteria, sort, bool(limit))
         return islice(documents, skip, end)
+
+    def _believed(self, criteria: dict[str, Any]) -> list[str]:
+        """Return the ids of matching candidates far below the hull that are not rejected.
+
+        Their campaigns have incomplete references, or a lower threshold.
+        """
+        bounds = criteria.get(STABILITY, {})
+        low, high = bounds.get("$gte", -math.inf), bounds.get("$lt", math.inf)
+        far_below = {STABILITY: _between(low, min(high, LOWEST_PLAUSIBLE))}
+        if low >= LOWEST_PLAUSIBLE:
+            return []
+        others = {key: value for key, value in criteria.items() if key != STABILITY}
+        query = others | far_below if is_selective(others) else far_below | others
+        rows = self._store.query(query, ["candidate_id", "stage"])
+        return sorted(row["candidate_id"] for row in rows if row["stage"] != Stage.REJECTED)
 
     def _unique(
         self,
@@ -269,11 +288,17 @@ def _keys(path: str, direction: int) -> list[tuple[str, int]]:
 
 
 def _parts(
-    criteria: dict[str, Any], path: str, direction: int, *, has_limit: bool
+    criteria: dict[str, Any],
+    path: str,
+    direction: int,
+    *,
+    has_limit: bool,
+    believed: Sequence[str] = (),
 ) -> Iterator[tuple[dict[str, Any], list[tuple[str, int]]]]:
     """Split a query into queries whose concatenated results are in order.
 
-    Implausible energies and missing values come last; MongoDB would sort them first.
+    Implausible energies and missing values come last; MongoDB would sort them first. ``believed``
+    are candidates with lower energies that are plausible.
     """
     keys, by_id = _keys(path, direction), _keys("candidate_id", 1)
     if path in REQUIRED_FIELDS:
@@ -291,12 +316,19 @@ def _parts(
     lowest = LOWEST_PLAUSIBLE if path == STABILITY else -math.inf
     in_windows = path == STABILITY and has_limit and not selective
     edges = (-math.inf, *(WINDOWS if in_windows else ()), math.inf)
-    for window in list(pairwise(edges))[::direction]:
+    parts = []
+    if believed:
+        parts.append(({"candidate_id": {"$in": list(believed)}}, keys))
+    for window in pairwise(edges):
         first, end = max(low, lowest, window[0]), min(high, window[1])
         if first < end:
-            yield part({path: _between(first, end)}), keys
+            parts.append((part({path: _between(first, end)}), keys))
+    yield from parts[::direction]
     if low < lowest:
-        yield part({path: _between(low, min(high, lowest))}), by_id
+        implausible = part({path: _between(low, min(high, lowest))})
+        if believed:
+            implausible |= {"candidate_id": {"$nin": list(believed)}}
+        yield implausible, by_id
     if path not in criteria:
         missing = {path.partition(".")[0]: None}
         # Most candidates have no gap: any other criterion is more selective.

@@ -9,7 +9,7 @@ from gan_htvs.core.candidate import Assessment, RelaxedStructure
 from gan_htvs.core.stages import Stage
 from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.validity import check_geometry
-from gan_htvs.thermodynamics.plausibility import implausible_reason, is_plausible
+from gan_htvs.thermodynamics.plausibility import implausible_reason, lowest_plausible
 
 if TYPE_CHECKING:
     from gan_htvs.campaign.model import Thresholds
@@ -90,8 +90,9 @@ def decide(  # noqa: PLR0911 - one return for each stage and reason
 ) -> Decision:
     """Return the last stage of the funnel that a candidate reaches, and why it stops there."""
     above_hull = assessment.energy_above_hull
-    if not is_plausible(above_hull):
-        return Stage.REJECTED, implausible_reason(above_hull)
+    lowest = lowest_plausible(limits.lowest_energy_above_hull, assessment.uncovered_subsystems)
+    if (implausible := implausible_reason(above_hull, lowest)) is not None:
+        return Stage.REJECTED, implausible
     if above_hull > limits.metastable:
         return Stage.REJECTED, excess_reason("energy above hull", above_hull, limits.metastable)
     if above_hull > limits.synthesizable:

@@ -1,19 +1,46 @@
-"""Plausibility of energies of interatomic potentials."""
+"""Plausibility of energies far below the hull.
+
+Energies far below the hull of complete references are artifacts of the potential. If reference
+phases are missing, they may be real: layered LiMnO2 is far below a hull without any LiMnO2.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 LOWEST_PLAUSIBLE = -0.1
-"""Lowest plausible energy above hull, eV/atom; lower ones are artifacts of the potential."""
+"""Lowest plausible energy above the hull of complete references, eV/atom."""
+
+LOWEST_OF_INCOMPLETE = -0.3
+"""Lowest plausible energy above a hull that may lack phases, eV/atom."""
+
+SETTING = "thresholds.lowest_energy_above_hull"
+"""Setting that replaces both."""
 
 
-def is_plausible(energy_above_hull: float) -> bool:
-    """Return whether an energy above hull (eV/atom) is not too far below the hull."""
-    return energy_above_hull >= LOWEST_PLAUSIBLE
+def lowest_plausible(setting: float | None, uncovered: Collection[str] = ()) -> float:
+    """Return the lowest plausible energy above hull, eV/atom.
+
+    Parameters
+    ----------
+    setting
+        Value of the setting, or None.
+    uncovered
+        Subsystems of the composition without a reference phase.
+    """
+    if setting is not None:
+        return setting
+    return LOWEST_OF_INCOMPLETE if uncovered else LOWEST_PLAUSIBLE
 
 
-def implausible_reason(energy_above_hull: float) -> str:
-    """Return why an energy above hull (eV/atom) is implausible."""
+def implausible_reason(energy_above_hull: float, lowest: float) -> str | None:
+    """Return why an energy above hull is implausible, or None; energies in eV/atom."""
+    if energy_above_hull >= lowest:
+        return None
     return (
-        f"energy above hull {energy_above_hull:.3f} < {LOWEST_PLAUSIBLE:g} eV/atom: "
-        "implausible, probably a hole of the potential"
+        f"energy above hull {energy_above_hull:.3f} < {lowest:g} eV/atom ({SETTING}): implausible, "
+        "a hole of the potential or missing reference phases"
     )

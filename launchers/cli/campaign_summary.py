@@ -82,6 +82,8 @@ def print_funnel(campaign: Campaign, funnel: Funnel) -> None:
     out.print(funnel_table(campaign, funnel))
     if funnel.hull_warning is not None:
         note(funnel.hull_warning)
+    if funnel.implausible_warning is not None:
+        note(funnel.implausible_warning)
     if funnel.caveat is not None:
         note(f"{funnel.caveat} The next run completes them.")
 

@@ -91,11 +91,12 @@ def evaluate_checkpoint(
             "campaign (section dataset), so novelty and rediscovery would be meaningless; use the "
             "campaign file of the training."
         )
-    limits = campaign.thresholds
+    limits = campaign.stage_thresholds
     settings = replace(
         settings,
         thresholds=(limits.metastable, limits.synthesizable, 0.0),
         max_tries_per_structure=campaign.sampling.max_tries_per_structure,
+        lowest_energy_above_hull=limits.lowest_energy_above_hull,
     )
     needs_phases = settings.n_relaxed > 0 or campaign.references.path is not None
     phases = phases_of(campaign, by_potential=True) if needs_phases else None

@@ -58,6 +58,21 @@ def test_limits_of_geometry_are_passed_to_all_parts():
     assert campaign.geometry != mg_o().geometry
 
 
+def test_lowest_energy_is_passed_to_prescreen_and_stability(tmp_path):
+    def limits(**settings):
+        parts = CampaignMaker.of(mg_o(prescreen={"confirm": "none"}, **settings)).composition_maker
+        stability = parts.candidate_maker.stability_maker.thresholds
+        return (
+            parts.prescreen_maker.lowest_energy_above_hull,
+            stability.lowest_energy_above_hull,
+        )
+
+    assert limits() == (None, None)
+    assert limits(thresholds={"lowest_energy_above_hull": -0.2}) == (-0.2, -0.2)
+    own = {"source": "folder", "path": tmp_path}
+    assert limits(references=own) == (-0.3, -0.3)
+
+
 def test_limits_of_geometry_change_the_samples():
     dense = mg_o(geometry={"target_volume_per_atom": 9.0})
     store = JobStore(MemoryStore())

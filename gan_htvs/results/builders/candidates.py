@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from emmet.core.symmetry import SymmetryData
 from maggma.utils import grouper
@@ -27,6 +27,7 @@ from gan_htvs.results.builders.job_outputs import (
 from gan_htvs.results.builders.stability import COMPARISON_FIELDS
 from gan_htvs.results.store import INDEXES
 from gan_htvs.thermodynamics.assessment import check_relaxation
+from gan_htvs.thermodynamics.plausibility import lowest_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from gan_htvs.campaign.model import Campaign
+    from gan_htvs.core.candidate import Assessment
     from gan_htvs.structures.geometry_limits import GeometryLimits
 
 LOGGER = logging.getLogger(__name__)
@@ -50,6 +52,23 @@ OUTPUT_INDEXES = (
 
 Header = dict[str, Any]
 """Uuid of the job of each of :data:`INPUTS`, or None, and completion times."""
+
+
+class Limits(NamedTuple):
+    """Limits of a campaign for geometries and for energies below the hull, eV/atom."""
+
+    geometry: GeometryLimits
+    lowest_energy_above_hull: float | None
+
+    @classmethod
+    def of(cls, campaign: Campaign) -> Self:
+        """Return the limits of a campaign."""
+        return cls(campaign.geometry, campaign.stage_thresholds.lowest_energy_above_hull)
+
+    def are_met_by(self, assessment: Assessment) -> bool:
+        """Return whether an energy is not too far below the hull."""
+        lowest = lowest_plausible(self.lowest_energy_above_hull, assessment.uncovered_subsystems)
+        return assessment.energy_above_hull >= lowest
 
 
 class CandidateBuilder(BaseCandidateBuilder):
@@ -85,7 +104,7 @@ class CandidateBuilder(BaseCandidateBuilder):
         """Build the document of one candidate from its inputs; None if they cannot be read."""
         header = item.pop("header")
         try:
-            document = encode(build_candidate(header["campaign"], header["geometry"], **item))
+            document = encode(build_candidate(header["campaign"], header["limits"], **item))
         except Exception as error:  # noqa: BLE001 - keep building the other candidates
             self.logger.warning("candidate %s skipped: %s", header["candidate_id"], error)
             return None
@@ -114,7 +133,7 @@ class CandidateBuilder(BaseCandidateBuilder):
             document["candidate_id"]: document["builder_meta"]["state"] for document in documents
         }
         return [
-            header | {"state": state, "geometry": campaign.geometry}
+            header | {"state": state, "limits": Limits.of(campaign)}
             for header in self._headers(campaign.name)
             if built.get(header["candidate_id"])
             != (state := content_hash(__version__, campaign, header))
@@ -186,7 +205,7 @@ def _proposals(output: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_candidate(
-    campaign: str, geometry: GeometryLimits, *, proposal: Any, verdict: Any, gap: Any
+    campaign: str, limits: Limits, *, proposal: Any, verdict: Any, gap: Any
 ) -> Candidate:
     """Join the results of one candidate, before it is compared with other candidates.
 
@@ -194,8 +213,8 @@ def build_candidate(
     ----------
     campaign
         Name of the campaign.
-    geometry
-        Limits for generated structures.
+    limits
+        Limits of the campaign.
     proposal, verdict, gap
         Stored documents; None if a job has not run. Without a proposal (a reference phase, or a
         structure of the user), the structure is read from the verdict. A verdict or gap that
@@ -223,7 +242,7 @@ def build_candidate(
     if verdict is not None:
         try:
             evaluated = Verdict.model_validate(decode(verdict))
-            fields |= _evaluated(evaluated, gap and _gap(gap), geometry)
+            fields |= _evaluated(evaluated, gap and _gap(gap), limits)
         except Exception as error:  # noqa: BLE001 - the structure is still a candidate
             fields["stage"] = Stage.FAILED
             fields["reason"] = f"the output of its gate cannot be read: {one_line(error)}"
@@ -233,9 +252,7 @@ def build_candidate(
     return Candidate(**fields)
 
 
-def _evaluated(
-    verdict: Verdict, gap: BandGapResult | None, geometry: GeometryLimits
-) -> dict[str, Any]:
+def _evaluated(verdict: Verdict, gap: BandGapResult | None, limits: Limits) -> dict[str, Any]:
     """Return the candidate fields derived from its gate and band gap."""
     fields: dict[str, Any] = {
         "origin": verdict.origin,
@@ -247,12 +264,13 @@ def _evaluated(
             "reason": verdict.reason,
             "references": verdict.references,
             "energy_above_hull": verdict.assessment and verdict.assessment.energy_above_hull,
+            "is_plausible": verdict.assessment and limits.are_met_by(verdict.assessment),
         },
     }
     relaxed = verdict.relaxed
     if relaxed is None:
         return fields
-    flaw = check_relaxation(relaxed, geometry, is_reference=verdict.origin.is_reference)
+    flaw = check_relaxation(relaxed, limits.geometry, is_reference=verdict.origin.is_reference)
     if flaw is not None:
         stage, reason = flaw
         return fields | {"stage": stage, "reason": reason}
@@ -283,7 +301,10 @@ def _relaxed_hash(document: dict[str, Any]) -> str | None:
     gate = document["gate"]
     fields = ("structure", "energy_per_atom", "level_of_theory", "origin")
     return content_hash(
-        gate["references"], gate["energy_above_hull"], [document[field] for field in fields]
+        gate["references"],
+        gate["energy_above_hull"],
+        gate["is_plausible"],
+        [document[field] for field in fields],
     )
 
 

@@ -15,7 +15,7 @@ from gan_htvs.core.stages import REFERENCE_PHASE, Stage
 from gan_htvs.results.funnel import crystal_id
 from gan_htvs.thermodynamics.assessment import decide
 from gan_htvs.thermodynamics.joint_hull import compare_on_hull
-from gan_htvs.thermodynamics.plausibility import LOWEST_PLAUSIBLE
+from gan_htvs.thermodynamics.plausibility import lowest_plausible
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer
 
 if TYPE_CHECKING:
@@ -113,6 +113,10 @@ def _place(
         [candidate["origin"]["proposer"] == REFERENCE_PHASE for candidate in candidates]
     )
     above_references = references.energies_above_hull(formulas, energies)
+    lowest = [
+        lowest_plausible(_limit(campaigns.get(row["campaign"])), references.uncovered(formula))
+        for row, formula in zip(candidates, formulas, strict=True)
+    ]
     above_hull, decomposes_to = compare_on_hull(
         references,
         names=[f"{row['formula_pretty']} ({row['candidate_id']})" for row in candidates],
@@ -120,7 +124,7 @@ def _place(
         energies=energies,
         crystals=[crystal_id(candidate) for candidate in candidates],
         # Phases of this reference set are already on the hull; those of other sets compete.
-        competes=(above_references >= LOWEST_PLAUSIBLE) & ~(is_reference & has_references),
+        competes=(above_references >= lowest) & ~(is_reference & has_references),
     )
     formation = references.formation_energies_per_atom(formulas, energies)
     by_campaign: dict[str, list[int]] = defaultdict(list)
@@ -128,6 +132,7 @@ def _place(
         by_campaign[candidates[i]["campaign"]].append(i)
     for name in by_campaign.keys() & campaigns.keys():
         members, campaign = by_campaign[name], campaigns[name]
+        thresholds = campaign.stage_thresholds
         stabilities = _pourbaix_stabilities(
             [formulas[i] for i in members], formation[members], references, campaign.pourbaix
         )
@@ -143,7 +148,7 @@ def _place(
             )
             stored_gap = candidates[i].get("band_gap_result")
             gap = BandGapResult.model_construct(**stored_gap) if stored_gap else None
-            stage, reason = decide(assessment, gap, campaign.thresholds)
+            stage, reason = decide(assessment, gap, thresholds)
             encoded = assessment.model_dump_json(exclude={"pourbaix_reason"})
             rounded = json.loads(encoded, parse_float=lambda number: round(float(number), DIGITS))
             yield (
@@ -155,6 +160,11 @@ def _place(
                     "reason": reason,
                 },
             )
+
+
+def _limit(campaign: Campaign | None) -> float | None:
+    """Return the lowest energy above hull in the settings of a campaign, or None."""
+    return campaign and campaign.stage_thresholds.lowest_energy_above_hull
 
 
 def _pourbaix_stabilities(

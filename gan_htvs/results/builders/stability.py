@@ -28,7 +28,6 @@ from gan_htvs.structures.crystals import (
     look_up,
 )
 from gan_htvs.structures.fingerprint import Fingerprint
-from gan_htvs.thermodynamics.plausibility import is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +48,7 @@ ROW_FIELDS = (
 
 STRUCTURE_FIELDS = (
     *("campaign", "structure", "level_of_theory", "energy_per_atom", "origin"),
-    "gate.energy_above_hull",
+    "gate.is_plausible",
 )
 """Fields needed to find duplicates and novelty."""
 
@@ -175,10 +174,9 @@ def compare_structures(
     reference_phases = {}
     for name, candidate in sorted(candidates.items()):
         structure = decode(candidate["structure"])
-        above_hull = candidate["gate"]["energy_above_hull"]
         if candidate["origin"]["proposer"] == REFERENCE_PHASE:
             reference_phases[candidate["origin"]["label"] or name] = structure
-        elif above_hull is not None and is_plausible(above_hull):
+        elif candidate["gate"]["is_plausible"]:
             relaxed = RelaxedCandidate(
                 name, Fingerprint.from_structure(structure), candidate["energy_per_atom"]
             )

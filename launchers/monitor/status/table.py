@@ -101,6 +101,8 @@ def _parts(status: CampaignStatus) -> Iterator[RenderableType]:
     yield funnel_table(status.campaign, status.funnel)
     if status.funnel.hull_warning is not None:
         yield status.funnel.hull_warning
+    if status.funnel.implausible_warning is not None:
+        yield status.funnel.implausible_warning
     if status.funnel.caveat is not None:
         yield status.funnel.caveat
     yield _as_of(status)

@@ -125,6 +125,7 @@ def layout_of_one(databases: Databases, name: str) -> Component:
             html.P(dcc.Link("candidates of this campaign", href=f"/?campaign={name}")),
             _table(_funnel(results.funnel)),
             html.P(results.funnel.hull_warning, className="warning"),
+            html.P(results.funnel.implausible_warning, className="note"),
             html.P(results.funnel.caveat, className="note"),
             *(
                 html.Figure(

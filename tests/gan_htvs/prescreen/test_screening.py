@@ -141,6 +141,19 @@ def test_limits_of_the_settings():
     assert screened.relaxation.ending is Ending.UNSOUND
 
 
+def test_lowest_energy_of_the_settings():
+    # The energy of MgO is 0.2 eV/atom below its reference.
+    high = references(CHGNET, MG_O | {"MgO": MG_O["MgO"] + 0.2})
+    rules = replace(RULES, references=high)
+    (screened,) = screen(rules, proposals(a=rocksalt()))
+    above = screened.prescreen.energy_above_hull
+    assert screened.prescreen.rejected_at is ScreeningStep.GEOMETRY
+    assert "< -0.1 eV/atom (thresholds.lowest_energy_above_hull)" in screened.prescreen.reason
+    believing = replace(rules, lowest_energy_above_hull=above - 0.01)
+    (screened,) = screen(believing, proposals(a=rocksalt()))
+    assert screened.survives
+
+
 def test_empty_batch_has_no_results():
     assert screen(RULES, []) == []
 

@@ -35,6 +35,7 @@ def campaign(*elements, proposers=("gan",), prescreen=None, **thresholds):
 def candidate(energy=None, pourbaix=None, gap=None, proposer="gan", **more):
     return {
         "candidate_id": str(next(NUMBER)),
+        "stage": "relaxed",
         "origin": {"proposer": proposer},
         "energy_above_hull": energy,
         "pourbaix": None if pourbaix is None else {"minimum": pourbaix},
@@ -79,8 +80,26 @@ def test_hull_warning_lists_the_uncovered_subsystems_of_all_candidates():
 
 
 def test_implausibly_low_energy_is_not_stable():
-    counts = count_funnel([candidate(-0.3, 0.1, 2.0)], Thresholds())
+    implausible = candidate(-0.3, 0.1, 2.0, stage="rejected")
+    counts = count_funnel([implausible], Thresholds())
     assert list(counts.values()) == [1, 1, 0, 0, 0, 0, 0]
+    # Whether it is believed depends on the references.
+    counts = count_funnel([candidate(-0.3, 0.1, 2.0)], Thresholds())
+    assert list(counts.values()) == [1] * 7
+
+
+def test_implausible_energies_are_noted():
+    prescreen = {"rejected_at": "geometry", "energy_above_hull": -0.4}
+    rows = [
+        candidate(-0.3, stage="rejected"),
+        candidate(stage="rejected", prescreen=prescreen),
+        candidate(0.5, stage="rejected"),
+        candidate(-0.05),
+    ]
+    funnel = measure_funnel(rows, campaign())
+    assert funnel.n_implausible == 2
+    assert "thresholds.lowest_energy_above_hull" in funnel.implausible_warning
+    assert measure_funnel(rows[2:], campaign()).implausible_warning is None
 
 
 def test_gap_of_unstable_candidate_is_not_counted():

@@ -119,6 +119,24 @@ def test_missing_values_sort_last_in_both_directions(store, sort, expected):
     assert ids(store.query(sort=sort)) == expected
 
 
+@pytest.mark.parametrize("limit", [0, 9])
+@pytest.mark.parametrize(
+    ("sort", "filters", "expected"),
+    [
+        ("energy_above_hull", {}, "gbeafcd"),
+        ("-energy_above_hull", {}, "faebgcd"),
+        ("energy_above_hull", {"stage": "stable"}, "gbe"),
+        ("energy_above_hull", {"energy_above_hull": "..0"}, "gbc"),
+        ("energy_above_hull", {"energy_above_hull": "-0.05.."}, "beaf"),
+        ("energy_above_hull", {"unique": True, "formula": "MnO"}, "gbc"),
+    ],
+)
+def test_low_energies_that_are_believed_are_in_order(fill_store, sort, filters, expected, limit):
+    low = candidate("g", "Mn", energy_above_hull=-0.2, stage=Stage.STABLE)
+    store = fill_store([*CANDIDATES, low])
+    assert ids(store.query(sort=sort, limit=limit, **filters)) == expected
+
+
 def test_pages_concatenate_to_the_full_result(store):
     whole = ids(store.query(sort="band_gap"))
     for size in range(1, 8):

@@ -97,6 +97,21 @@ def test_implausible_energy_is_rejected(assess):
     assert qualifies_for_band_gap(assess(relaxed(excess=-0.05)), Thresholds())
 
 
+def test_lowest_energy_depends_on_the_references(assess):
+    low = assess(relaxed(excess=-0.2))
+    stage, reason = decide(low, None, Thresholds())
+    assert stage is Stage.REJECTED
+    assert "-0.200 < -0.1 eV/atom (thresholds.lowest_energy_above_hull)" in reason
+    incomplete = low.model_copy(update={"uncovered_subsystems": ["Mg-O"]})
+    assert decide(incomplete, None, Thresholds())[0] is not Stage.REJECTED
+    lower = incomplete.model_copy(update={"energy_above_hull": -0.31})
+    assert "-0.310 < -0.3 eV/atom" in decide(lower, None, Thresholds())[1]
+    believing = Thresholds(lowest_energy_above_hull=-0.5)
+    assert decide(low, None, believing)[0] is not Stage.REJECTED
+    strict = Thresholds(lowest_energy_above_hull=-0.1)
+    assert decide(incomplete, None, strict)[0] is Stage.REJECTED
+
+
 def test_energy_of_another_level_of_theory_is_a_user_error(assess):
     with pytest.raises(UserError, match=r"SevenNet-0.*CHGNet-0\.3\.0"):
         assess(relaxed(level_of_theory="SevenNet-0"))

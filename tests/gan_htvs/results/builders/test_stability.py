@@ -94,6 +94,23 @@ def test_implausibly_low_energy_has_no_duplicates(lab):
     assert lab["a"].energy_above_hull == pytest.approx(0.03)
 
 
+def test_lowest_energy_of_the_settings(lab):
+    lab.configure(SETTINGS | {"thresholds": {"lowest_energy_above_hull": -0.6}})
+    lab.propose("a", "low")
+    lab.gate("a", 0.03)
+    lab.gate("low", -0.5)
+    lab.build()
+    assert lab["a"].duplicate_of == "low"
+    assert lab["low"].novelty is not None
+    assert lab["low"].stage is not Stage.REJECTED
+
+    lab.configure(SETTINGS | {"thresholds": {"lowest_energy_above_hull": -0.2}})
+    assert lab.build() == {"a", "low"}
+    assert lab["a"].duplicate_of is None
+    assert lab["low"].stage is Stage.REJECTED
+    assert "-0.500 < -0.2 eV/atom (thresholds.lowest_energy_above_hull)" in lab["low"].reason
+
+
 def test_stable_candidate_lowers_the_hull_of_all_other_crystals(lab):
     lab.propose("peroxide", "same", "worse")
     lab.gate("worse", structure=fluorite(), energy_per_atom=tie_line_energy() + 0.05)
