@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from flows.scratch import scratch_file
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.hashing import content_hash
+from gan_htvs.core.job_progress import write_job_progress
 from gan_htvs.core.processes import available_cores
 from gan_htvs.core.stages import Step
 from gan_htvs.potentials.relaxation import RelaxationCache, relax_many
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from pymatgen.core import Composition
 
     from gan_htvs.core.candidate import RelaxationResult, RelaxedStructure
+
+REFERENCES_PER_BATCH = 25
+"""Largest number of reference phases that one job relaxes."""
 
 
 @dataclass
@@ -189,10 +194,23 @@ class PotentialEnergyMaker(EnergyMaker):
         name = f"{self.name} {formula_of(structure)}"
         return mark(self.relax(structure), Step.RELAX, "potential", name)
 
-    def make_references(self, structures: Mapping[str, Structure]) -> Job:
-        """Make one job that relaxes all reference phases on the cores of its worker."""
-        relax_job = self.relax_references(dict(structures))
-        return mark(relax_job, Step.REFERENCES, "potential", f"{self.name} reference phases")
+    def make_references(self, structures: Mapping[str, Structure]) -> Job | Flow:
+        """Make a job for each batch of phases, which uses the cores of its worker.
+
+        Batches have up to :data:`REFERENCES_PER_BATCH` phases and about equally many atoms, so
+        they take about the same time.
+        """
+        name = f"{self.name} reference phases"
+        n_batches = ceil(len(structures) / REFERENCES_PER_BATCH)
+        largest_first = sorted(structures, key=lambda phase: -len(structures[phase]))
+        batches = [set(largest_first[number::n_batches]) for number in range(n_batches)]
+        jobs: list[Job] = []
+        output: dict[str, OutputReference] = {}
+        for batch in batches:
+            part = {phase: cell for phase, cell in structures.items() if phase in batch}
+            jobs.append(mark(self.relax_references(part), Step.REFERENCES, "potential", name))
+            output |= {phase: jobs[-1].output[phase] for phase in part}
+        return jobs[0] if n_batches == 1 else Flow(jobs, output=output, name=name)
 
     @job
     def relax(self, structure: Structure) -> RelaxedStructure | CalculationFailure:
@@ -211,7 +229,9 @@ class PotentialEnergyMaker(EnergyMaker):
         }
         name = content_hash("references", settings, *structures.values())
         cache = RelaxationCache(scratch_file(f"relaxations-{name}.jsonl"))
-        results = relax_many(work, cache, n_processes=available_cores())
+        results = relax_many(
+            work, cache, n_processes=available_cores(), on_progress=write_job_progress
+        )
         return {name: self._result(name, result) for name, result in results.items()}
 
     def _result(self, step: str, result: RelaxationResult) -> RelaxedStructure | CalculationFailure:

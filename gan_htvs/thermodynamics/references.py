@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gan_htvs.core.candidate import RelaxedStructure
 
 REFERENCE_PHASES = Path(__file__).with_name("reference_phases.yaml")
+ELEMENTAL_GASES = Path(__file__).with_name("elemental_gases.yaml")
 
 
 @dataclass(frozen=True)
@@ -163,22 +164,34 @@ def _energy(
 
 
 @cache
+def elemental_gases() -> Mapping[str, ReferencePhase]:
+    """Return the phases of the elements that are gases, by symbol; their energies are pinned.
+
+    Interatomic potentials are not made for molecules.
+    """
+    documents = yaml.safe_load(ELEMENTAL_GASES.read_text(encoding="utf-8"))
+    phases = [*map(_phase, documents), *(p for p in _shipped_phases() if p.name == "O2")]
+    return {phase.structure.elements[0].symbol: phase for phase in phases}
+
+
+@cache
 def _shipped() -> dict[str, Any]:
     return yaml.safe_load(REFERENCE_PHASES.read_text(encoding="utf-8"))
 
 
 @cache
 def _shipped_phases() -> list[ReferencePhase]:
-    return [
-        ReferencePhase(
-            name=document["name"],
-            structure=primitive_crystal(
-                document["space_group"],
-                Lattice.from_parameters(*document["lattice"]),
-                document["sites"],
-            ),
-            source=document["source"],
-            pinned_energy_per_atom=document.get("pinned_energy_per_atom"),
-        )
-        for document in _shipped()["phases"]
-    ]
+    return [_phase(document) for document in _shipped()["phases"]]
+
+
+def _phase(document: Mapping[str, Any]) -> ReferencePhase:
+    return ReferencePhase(
+        name=document["name"],
+        structure=primitive_crystal(
+            document["space_group"],
+            Lattice.from_parameters(*document["lattice"]),
+            document["sites"],
+        ),
+        source=document["source"],
+        pinned_energy_per_atom=document.get("pinned_energy_per_atom"),
+    )

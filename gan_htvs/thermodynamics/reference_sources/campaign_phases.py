@@ -21,7 +21,11 @@ from gan_htvs.thermodynamics.reference_sources.own_files import (
     phases_of_folder,
     read_json,
 )
-from gan_htvs.thermodynamics.references import missing_from_package, reference_phases
+from gan_htvs.thermodynamics.references import (
+    elemental_gases,
+    missing_from_package,
+    reference_phases,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -120,7 +124,9 @@ def phases_in_system(
     where: str,
     solids: Iterable[str] = (),
 ) -> list[ReferencePhase]:
-    """Return the phases that a campaign needs, with the shipped O2 as the only elemental oxygen.
+    """Return the phases that a campaign needs.
+
+    Elements that are gases have only the shipped phase, whose energy is pinned.
 
     Parameters
     ----------
@@ -146,15 +152,15 @@ def phases_in_system(
         if phase.formula in formulas or set(phase.structure.symbol_set) <= symbols | {"O"}
     ]
     needed = symbols.union(*(phase.structure.symbol_set for phase in kept))
-    kept = [phase for phase in kept if set(phase.structure.symbol_set) != {"O"}]
-    oxygen = reference_phases(["O"]) if "O" in needed else []
-    compositions = [phase.structure.composition for phase in oxygen + kept]
+    gases = {symbol: gas for symbol, gas in elemental_gases().items() if symbol in needed}
+    kept = [phase for phase in kept if phase.structure.chemical_system not in gases]
+    compositions = [phase.structure.composition for phase in (*gases.values(), *kept)]
     if missing := missing_elements(compositions, needed):
         raise UserError(
             f"{where}: has no elemental phase of {', '.join(missing)}, which the hull needs; add "
             "it, or choose another references.source."
         )
-    return oxygen + sorted(kept, key=lambda phase: phase.name)
+    return [*gases.values(), *sorted(kept, key=lambda phase: phase.name)]
 
 
 def _read(settings: ReferenceSettings, elements: Sequence[str]) -> Sequence[ReferencePhase]:

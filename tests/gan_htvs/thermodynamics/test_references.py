@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 from ase.calculators.lj import LennardJones
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from gan_htvs.core.candidate import Ending, RelaxedStructure
@@ -17,10 +17,11 @@ from gan_htvs.thermodynamics.pourbaix import KJ_PER_MOL_PER_EV
 from gan_htvs.thermodynamics.references import (
     REFERENCE_PHASES,
     ReferencePhase,
+    elemental_gases,
     reference_phases,
     reference_set,
 )
-from tests.helpers import require_potential
+from tests.helpers import require_potential, rocksalt
 
 SHIPPED = yaml.safe_load(REFERENCE_PHASES.read_text(encoding="utf-8"))
 DOCUMENTS = {document["name"]: document for document in SHIPPED["phases"]}
@@ -39,6 +40,9 @@ COORDINATION = {
     "VO2 B": {5, 6},
 }
 """Coordination numbers of cations that are not four or six."""
+
+BOND_LENGTHS = {"H": 0.741, "N": 1.098, "O": 1.208, "F": 1.412, "Cl": 1.988}
+"""Bond lengths of gaseous molecules, A (Huber & Herzberg, 1979)."""
 
 # kJ/mol of formula unit, NBS tables (1982)
 MEASURED_ENTHALPIES = {"V2O3": -1218.8, "VO2": -717.6, "V2O5": -1550.6}
@@ -101,6 +105,16 @@ def test_only_oxygen_is_pinned():
     assert pinned == {"O2": -4.94795546875}
 
 
+def test_elemental_gases_are_pinned_molecules():
+    gases = elemental_gases()
+    assert set(gases) == {"H", "N", "O", "F", "Cl"}
+    for symbol, gas in gases.items():
+        assert gas.formula == f"{symbol}2"
+        assert gas.pinned_energy_per_atom is not None
+        distances = gas.structure.distance_matrix + 99 * np.eye(len(gas.structure))
+        assert distances.min() == pytest.approx(BOND_LENGTHS[symbol], abs=0.06)
+
+
 def test_phases_of_a_subsystem():
     formulas = {phase.formula for phase in reference_phases(["Mg", "O"])}
     assert formulas == {"Mg", "O2", "MgO", "MgO2"}
@@ -136,6 +150,22 @@ class TestChgnet:
             assert above == pytest.approx(0, abs=0.004)
         (rutile,) = (entry for entry in references.entries if "VO2 M1" in _names(entry))
         assert _names(rutile) == {"VO2 rutile", "VO2 M1"}
+
+    # kJ/mol of formula unit, NBS tables (1982)
+    @pytest.mark.parametrize(
+        ("formula", "metal_length", "length", "enthalpy"),
+        [("KF", 5.328, 5.347, -567.27), ("NaCl", 4.29, 5.64, -411.15), ("LiH", 3.51, 4.08, -90.54)],
+    )
+    def test_measured_energies_with_elemental_gases(
+        self, formula, metal_length, length, enthalpy, relaxations: Relaxations
+    ):
+        cation, anion = (element.symbol for element in Composition(formula))
+        metal = phase(cation, metal_length, "Im-3m")
+        salt = ReferencePhase(formula, rocksalt(cation, length, anion), "a test")
+        references = relaxations.references([elemental_gases()[anion], metal, salt])
+        (entry,) = (entry for entry in references.entries if entry.name == formula)
+        energy = references.formation_energy_per_atom(formula, entry.energy_per_atom)
+        assert energy == pytest.approx(enthalpy / KJ_PER_MOL_PER_EV / 2, abs=0.04)
 
     # eV/atom above the hull, and the stable phases of the decomposition with fractions of atoms
     @pytest.mark.parametrize(

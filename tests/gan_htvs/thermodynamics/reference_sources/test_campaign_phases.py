@@ -7,6 +7,7 @@ import re
 
 import pytest
 import yaml
+from pymatgen.core import Lattice, Structure
 
 from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.campaign.model import ReferenceSettings
@@ -102,6 +103,13 @@ class TestOwnPhases:
             )
         )
         assert "CsCl" not in names(campaign({"source": "file", "path": "phases.json"}))
+
+    def test_gases_of_a_file_are_replaced(self, campaign, phases_file):
+        molecule = Structure(Lattice.cubic(6), ["O", "O"], [[0, 0, 0], [0, 0, 0.2]])
+        document = json.loads(phases_file.read_text()) | {"a molecule": molecule.as_dict()}
+        phases_file.write_text(json.dumps(document))
+        lime = campaign({"source": "file", "path": "phases.json"})
+        assert names(lime) == ["O2", "Ca fcc", "CaO lime"]
 
     def test_element_without_phase_is_a_user_error(self, campaign, phases_file):
         lime = campaign({"source": "file", "path": "phases.json"}, ("Ca", "Mg", "O"))
