@@ -17,7 +17,6 @@ from flows.scratch import scratch_file
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.failure import CalculationFailure
 from gan_htvs.core.hashing import content_hash
-from gan_htvs.core.job_progress import write_job_progress
 from gan_htvs.core.processes import available_cores
 from gan_htvs.core.stages import Step
 from gan_htvs.potentials.relaxation import RelaxationCache, relax_many
@@ -227,12 +226,14 @@ class PotentialEnergyMaker(EnergyMaker):
             name: Work(structure, settings, is_reference=True)
             for name, structure in structures.items()
         }
-        name = content_hash("references", settings, *structures.values())
-        cache = RelaxationCache(scratch_file(f"relaxations-{name}.jsonl"))
-        results = relax_many(
-            work, cache, n_processes=available_cores(), on_progress=write_job_progress
-        )
+        cache = RelaxationCache(self.references_journal(structures))
+        results = relax_many(work, cache, n_processes=available_cores())
         return {name: self._result(name, result) for name, result in results.items()}
+
+    def references_journal(self, structures: Mapping[str, Structure]) -> Path | None:
+        """Return the file to which :meth:`relax_references` adds a line for each phase, if any."""
+        name = content_hash("references", self.potential.for_references, *structures.values())
+        return scratch_file(f"relaxations-{name}.jsonl")
 
     def _result(self, step: str, result: RelaxationResult) -> RelaxedStructure | CalculationFailure:
         if result.relaxed is not None and result.relaxed.converged:

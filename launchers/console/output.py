@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from rich import box, progress
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from gan_htvs.core.text import INCOMPLETE_MARK, INCOMPLETE_NOTE
 from gan_htvs.thermodynamics.coverage import all_uncovered, incomplete_hull_warning
-from launchers.console.quantities import clock, counted
+from launchers.console.quantities import clock, counted, span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,8 @@ NEAR_HULL = 0.08
 """Energy above the hull up to which structures are counted as near the hull, eV/atom."""
 PLAIN_INTERVAL = 15.0
 """Seconds between progress lines if the output is not a terminal."""
+SPEED_PERIOD = 86_400.0
+"""Time over which the speed of progress is averaged, s; an item may take hours."""
 
 
 class Column(NamedTuple):
@@ -109,6 +111,7 @@ class WorkProgress:
             progress.TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
+            speed_estimate_period=SPEED_PERIOD,
         )
         self._tasks: dict[str, progress.TaskID] = {}
         self._last_line = time.monotonic()
@@ -149,6 +152,8 @@ class WorkProgress:
             was_finished = task.finished
             self._bars.update(task.id, completed=done, total=total, note=note)
             text = f"{label} {done}/{total}" + (f", {note}" if note else "")
+            if not task.finished and (seconds := task.time_remaining) is not None:
+                text += f", {span(timedelta(seconds=seconds))} left"
             if not task.finished:
                 unfinished.append(text)
             elif not was_finished:

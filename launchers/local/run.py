@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.routing import jobs_of
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.files import locked_folder
 from gan_htvs.core.stages import Step
@@ -20,6 +21,7 @@ from launchers.launchpad.jobs import ACTIVE_STATES
 from launchers.launchpad.locks import BUSY_LOCK_SECONDS, Locks
 from launchers.launchpad.registry import register
 from launchers.local.pool import WorkerPool
+from launchers.local.reference_progress import ReferenceProgress
 from launchers.monitor.doctor.diagnosis import potentials_of
 from launchers.monitor.failed_calculations import failed_calculations, queue_again, raised_jobs
 from launchers.monitor.gaps import missing_gaps
@@ -60,7 +62,7 @@ def run_campaign(
     n_workers
         Number of worker processes.
     progress
-        Shows the jobs by step, and the losses of a training.
+        Shows the jobs by step, the relaxed reference phases, and the losses of a training.
 
     Raises
     ------
@@ -81,9 +83,16 @@ def run_campaign(
         _recover(campaign, databases, feeder, recovery)
         began = datetime.now()  # noqa: DTZ005 - as jobflow writes it
         max_steps = campaign.generator.max_steps
+        shared = feeder.units.shared
+        stored = databases.stored(shared)
+        references = ReferenceProgress(
+            job for key, flow in shared.items() if key not in stored for job in jobs_of(flow)
+        )
 
         def show(states: Counter[tuple[str, str]]) -> None:
             progress.show_jobs(states)
+            if (counts := references.counts()) is not None:
+                progress("reference phases", *counts)
             for job in launchpad.jobs(owners, states=["RUNNING"], steps=[Step.TRAIN]):
                 entry = latest_entry(Path(job.launch["launch_dir"])) if job.launch else None
                 if entry is not None:

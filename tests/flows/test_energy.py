@@ -72,6 +72,17 @@ def test_interrupted_reference_relaxations_resume(scratch):
     assert len(journal.read_text().splitlines()) == 2
 
 
+def test_batches_of_reference_phases_have_equally_many_atoms(monkeypatch):
+    monkeypatch.setattr("flows.energy.REFERENCES_PER_BATCH", 2)
+    phases = {f"MgO {n}": rocksalt() * (1, 1, n) for n in (1, 2, 3)}
+    flow = PotentialEnergyMaker().make_references(phases)
+    assert [set(relax_job.function_args[0]) for relax_job in flow.jobs] == [
+        {"MgO 1", "MgO 3"},
+        {"MgO 2"},
+    ]
+    assert set(flow.output) == set(phases)
+
+
 def stretched_mno():
     return rocksalt("Mn", 4.7)
 

@@ -4,6 +4,7 @@ import pytest
 from pymatgen.core import Element
 
 from flows.references import ReferencesMaker, reference_survivors
+from flows.routing import jobs_of
 from gan_htvs.core.errors import UserError
 from gan_htvs.thermodynamics.references import ReferencePhase
 from tests.helpers import CHGNET, mg_o, output_of, relaxed, rocksalt
@@ -17,6 +18,14 @@ def test_reference_set_has_one_level_of_theory_and_pinned_phases():
     energies = {entry.name: entry.energy_per_atom for entry in references.entries}
     assert energies["O2"] == -4.94795546875
     assert energies["MgO periclase"] == pytest.approx(-6.314, abs=0.005)
+
+
+def test_batches_give_the_same_reference_set(monkeypatch):
+    together = output_of(ReferencesMaker().make(["Mg", "O"]))
+    monkeypatch.setattr("flows.energy.REFERENCES_PER_BATCH", 2)
+    flow = ReferencesMaker().make(["Mg", "O"])
+    assert len(jobs_of(flow)) == 3
+    assert output_of(flow) == together
 
 
 def test_missing_reference_phases_are_refused():

@@ -56,3 +56,16 @@ def test_unfinished_steps_share_one_line(monkeypatch):
     with WorkProgress(Console(file=text)) as show:
         show.show_jobs(states)
     assert text.getvalue() == "propose 0/3; gate 2/3, 1 running\n"
+
+
+def test_lines_have_the_time_left(monkeypatch):
+    monkeypatch.setattr(output, "PLAIN_INTERVAL", 0)
+    seconds = iter(range(0, 10_000, 100))
+    text = io.StringIO()
+    with WorkProgress(Console(file=text)) as show:
+        monkeypatch.setattr(show._bars, "get_time", lambda: float(next(seconds)))
+        for done in range(4):
+            show("relaxing", done, 6)
+    *_, last = text.getvalue().splitlines()
+    assert last.startswith("relaxing 3/6, ")
+    assert last.endswith(" min left")
