@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gan_htvs.core.stages import ProposerName
+from gan_htvs.proposers.assembly import Assembly
 from gan_htvs.proposers.proposer import Proposer
 from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.point_cloud import DecodedCells, decode
@@ -21,7 +22,9 @@ from gan_htvs.structures.validity import RejectionReason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gan_htvs.core.chemical_system import Counts
+    from pymatgen.core import Structure
+
+    from gan_htvs.core.chemical_system import Counts, OxidationRanges
     from gan_htvs.generator.checkpoint import TrainedGenerator
     from gan_htvs.proposers.proposer import RawSample
 
@@ -38,13 +41,25 @@ class GanProposer(Proposer):
         Generator and, unless its compositions are exact, classifier.
     geometry
         Limits for the samples.
+    oxidation_states
+        Average oxidation states, which tell polyanions; None: none are assembled.
     """
 
     name = ProposerName.GAN
 
-    def __init__(self, trained: TrainedGenerator, geometry: GeometryLimits = CHEMISTRY) -> None:
+    def __init__(
+        self,
+        trained: TrainedGenerator,
+        geometry: GeometryLimits = CHEMISTRY,
+        oxidation_states: OxidationRanges | None = None,
+    ) -> None:
         super().__init__(trained.system, geometry)
         self.trained = trained
+        self.assembly = Assembly.of(trained.system, oxidation_states or {})
+
+    def assemble(self, structure: Structure) -> Structure:
+        """Assemble the polyanions, if the system has any."""
+        return structure if self.assembly is None else self.assembly.assemble(structure)
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[RawSample]:
         """Yield structures or rejection reasons endlessly."""

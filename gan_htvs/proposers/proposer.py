@@ -49,6 +49,10 @@ class Proposer(ABC):
         self.system = system
         self.geometry = geometry
 
+    def assemble(self, structure: Structure) -> Structure:
+        """Assemble the polyanions of a raw sample, before and after overlap removal."""
+        return structure
+
     @abstractmethod
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[RawSample]:
         """Yield raw samples of one composition, endlessly or until the proposals run out.
@@ -96,7 +100,7 @@ def make_proposer(
 
         if trained is None:
             raise ValueError("the proposer 'gan' needs a trained generator")
-        return GanProposer(trained, geometry)
+        return GanProposer(trained, geometry, oxidation_states)
     from gan_htvs.proposers import baselines  # noqa: PLC0415
 
     if name is ProposerName.SUBSTITUTION:

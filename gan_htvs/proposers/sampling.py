@@ -162,15 +162,18 @@ def _declashed(
     }
     numbered = enumerate(raw)
     while batch := list(islice(numbered, _BATCH_SIZE)):
-        crystals = [before for _, before in batch if isinstance(before, Structure)]
+        crystals = [
+            proposer.assemble(crystal) for _, crystal in batch if isinstance(crystal, Structure)
+        ]
         result = declash(
             crystals,
             proposer.geometry,
             scales=proposer.scales,
             shrinks_loose=proposer.shrinks_loose,
         )
+        assembled = map(proposer.assemble, result.structures)
         displacements, remade = result.max_displacement.tolist(), result.is_remade.tolist()
-        declashed = zip(result.structures, displacements, remade, strict=True)
+        declashed = zip(assembled, displacements, remade, strict=True)
         for index, before in batch:
             if isinstance(before, RejectionReason):
                 yield before, before
