@@ -4,6 +4,7 @@
 * ``geometry_limits``: volumes and distances that follow from the elements
 * ``validity``, ``declash``: geometry checks and overlap removal
 * ``matching``, ``fingerprint``, ``crystals``: comparison of structures
+* ``structure_files``: folders of CIF and POSCAR files
 * ``symmetry``, ``superlattices``, ``random_crystals``: space groups
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flows.energy import PotentialEnergyMaker
+from gan_htvs.core.hashing import content_hash
 from gan_htvs.core.stages import Step
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class ReferenceProgress:
                 (structures,) = job.function_args
                 if (journal := job.maker.references_journal(structures)) is not None:
                     self._journals[journal] = (-1, 0)
-                    self._total += len(structures)
+                    # Equal structures are relaxed once.
+                    self._total += len({content_hash(cell) for cell in structures.values()})
 
     def counts(self) -> tuple[int, int] | None:
         """Return the number of relaxed phases and the total; None if there are none."""

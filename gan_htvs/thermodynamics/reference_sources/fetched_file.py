@@ -44,10 +44,9 @@ class Provenance(Document):
     def request(self) -> str:
         """The settings of the request, in words."""
         database = " ".join(dict.fromkeys([self.source, self.provider]))
-        return (
-            f"{'-'.join(self.elements)} from {database} within {self.max_energy_above_hull:g} "
-            "eV/atom of the hull"
-        )
+        bound = f"within {self.max_energy_above_hull:g} eV/atom of the hull"
+        part = bound if self.has_energies else "all structures"
+        return f"{'-'.join(self.elements)} from {database}, {part}"
 
     def covers(self, request: Provenance) -> bool:
         """Return whether the phases of another request are among those of this one."""

@@ -34,8 +34,8 @@ N_RETRIES = 4
 BUSY = (429, 500, 502, 503, 504)
 """Status codes of servers that may answer later."""
 
-TIMEOUT_SECONDS = 120.0
-"""Time limit of a request."""
+TIMEOUT_SECONDS = 60.0
+"""Time limit of a connection, and of an answer."""
 
 N_PERIODIC = 3
 """Periodic dimensions of a crystal."""
@@ -217,7 +217,7 @@ def _phase_or_reason(
             return "no energy above hull"
         if energy > max_energy_above_hull:
             return "too far above the hull"
-    if resource["attributes"].get("nperiodic_dimensions", N_PERIODIC) != N_PERIODIC:
+    if resource["attributes"].get("nperiodic_dimensions") not in (None, N_PERIODIC):
         return "not periodic in three dimensions"
     try:
         structure = without_properties(structure_of_resource(resource))
@@ -290,7 +290,7 @@ def _client(base_url: str) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            retry = Retry(total=N_RETRIES, backoff_factor=1, status_forcelist=BUSY)
+            retry = Retry(total=N_RETRIES, connect=1, backoff_factor=1, status_forcelist=BUSY)
             for scheme in ("http://", "https://"):
                 self.mount(scheme, HTTPAdapter(max_retries=retry))
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from math import radians, tan
+
 import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from gan_htvs.structures.symmetry import primitive_crystal
+from gan_htvs.structures.symmetry import primitive_cell, primitive_crystal
 
 CASES = {
     "hcp": ("P6_3/mmc", Lattice.hexagonal(3.21, 5.21), [("Mg", 1 / 3, 2 / 3, 0.25)]),
@@ -36,6 +38,19 @@ def test_primitive_crystal_agrees_with_pymatgen(case):
     ).get_primitive_structure()
     assert len(crystal) == len(expected)
     assert StructureMatcher(scale=False).fit(crystal, expected)
+
+
+@pytest.mark.parametrize(("angle", "n_atoms"), [(2.0, 10), (0.0, 5)])
+def test_primitive_cell_keeps_small_distortions(angle, n_atoms):
+    """SrTiO3 with octahedra that are turned by an angle, degrees."""
+    x = 0.25 - tan(radians(angle)) / 4
+    tilted = Structure.from_spacegroup(
+        "I4/mcm",
+        Lattice.tetragonal(3.905 * 2**0.5, 7.81),
+        ["Sr", "Ti", "O", "O"],
+        [[0, 0.5, 0.25], [0, 0, 0], [0, 0, 0.25], [x, x + 0.5, 0]],
+    )
+    assert len(primitive_cell(tilted)) == n_atoms
 
 
 @pytest.mark.parametrize("group", ["Fd-3m", 227])

@@ -36,6 +36,11 @@ def test_interrupted_relaxations_are_counted(jobs):
     assert ReferenceProgress(jobs).counts() == (1, 3)
 
 
+def test_equal_phases_are_counted_once(jobs):
+    work = PotentialEnergyMaker().make_references({"a": rocksalt(), "b": rocksalt()})
+    assert ReferenceProgress(jobs_of(work)).counts() == (0, 1)
+
+
 def test_other_jobs_are_not_counted(jobs):
     relaxation = PotentialEnergyMaker().make(rocksalt())
     references = jobs_of(ReferencesMaker().make(["O"]))

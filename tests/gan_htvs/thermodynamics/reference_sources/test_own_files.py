@@ -8,6 +8,7 @@ import json
 import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
+from pymatgen.io.optimade import OptimadeStructureAdapter
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from gan_htvs.core.errors import UserError
@@ -74,6 +75,15 @@ class TestFile:
     def test_corrected_energies_of_entries(self, write, bound, expected):
         entries = [as_entry(CALCIUM, -2.0, "a"), as_entry(CALCIUM, -1.8, "b")]
         assert names(write(entries), bound) == expected
+
+    def test_response_of_an_optimade_server(self, write):
+        structure = LIME.copy()
+        resource = {"id": "mp-2605", "type": "structures"}
+        resource |= OptimadeStructureAdapter.get_optimade_structure(structure)
+        (phase,) = phases_of_file(write({"data": [resource], "meta": {}}), 0)
+        assert phase.name == "CaO mp-2605"
+        assert len(phase.structure) == 2
+        assert phase.structure.matches(LIME)
 
     def test_energies_without_those_of_elements_are_not_used(self, write):
         entries = [as_entry(LIME, -6.0, "a"), as_entry(LIME, -2.0, "b")]
