@@ -41,7 +41,7 @@ def write_reference_file(path: Path, system: str, shipped: Iterable[str] = ()) -
     system
         Name of a file in tests/data/reference_phases without its suffix.
     shipped
-        Names of phases of the package to add; O2 is always added by the program.
+        Names of phases of the package to add; the program adds gases such as O2 itself.
     """
     names = set(shipped)
     added = {

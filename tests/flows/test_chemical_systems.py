@@ -24,6 +24,7 @@ from gan_htvs.results.builders.stability import StabilityBuilder
 from gan_htvs.results.store import CandidateStore
 from gan_htvs.thermodynamics.coverage import within
 from gan_htvs.thermodynamics.pourbaix import PourbaixAnalyzer, free_energy_per_atom
+from gan_htvs.thermodynamics.references import elemental_gases
 from tests.helpers import CHGNET
 from tests.reference_files import structures_of, write_reference_file
 
@@ -43,22 +44,37 @@ class System(NamedTuple):
     oxidation_states: dict[str, tuple[int, int]]
     composition: str
     shipped: tuple[str, ...]
+    gases: set[str]
     uncovered: list[str]
     has_pourbaix: bool
 
 
 SYSTEMS = {
-    "ca-mn-o": System({"Ca": (2, 2), "Mn": (2, 4), "O": (-2, -2)}, "CaMnO3", MN_O, [], True),
-    "li-mn-o": System({"Li": (1, 1), "Mn": (2, 4), "O": (-2, -2)}, "LiMnO2", MN_O, [], True),
+    "ca-mn-o": System(
+        {"Ca": (2, 2), "Mn": (2, 4), "O": (-2, -2)}, "CaMnO3", MN_O, {"O2"}, [], True
+    ),
+    "li-mn-o": System(
+        {"Li": (1, 1), "Mn": (2, 4), "O": (-2, -2)}, "LiMnO2", MN_O, {"O2"}, [], True
+    ),
     "k-mn-f": System(
-        {"K": (1, 1), "Mn": (2, 4), "F": (-1, -1)}, "KMnF3", (MN_O[0], MN_O[-1]), [], True
+        {"K": (1, 1), "Mn": (2, 4), "F": (-1, -1)},
+        "KMnF3",
+        (MN_O[0], MN_O[-1]),
+        {"F2", "O2"},  # O2 for K2O and MnO2, the reference solids of aqueous ions
+        [],
+        True,
     ),
     # Without the reference solids of S and N, Na2SO4 and N2O5.
     "zn-sn-s": System(
-        {"Zn": (2, 2), "Sn": (2, 4), "S": (-2, -2)}, "ZnSnS3", (), ["S-Sn-Zn"], False
+        {"Zn": (2, 2), "Sn": (2, 4), "S": (-2, -2)}, "ZnSnS3", (), set(), ["S-Sn-Zn"], False
     ),
     "ti-o-n": System(
-        {"Ti": (4, 4), "O": (-2, -2), "N": (-3, -3)}, "Ti2ON2", (), ["N-O", "N-O-Ti"], False
+        {"Ti": (4, 4), "O": (-2, -2), "N": (-3, -3)},
+        "Ti2ON2",
+        (),
+        {"N2", "O2"},
+        ["N-O", "N-O-Ti"],
+        False,
     ),
 }
 
@@ -128,7 +144,9 @@ def test_all_reference_phases_are_relaxed(search):
     energies = {entry.name: entry.energy_per_atom for entry in search.references.entries}
     expected = {*structures_of(search.campaign.name), *search.system.shipped}
     assert set(search.relaxed_phases) == expected
-    assert set(energies) == expected | ({"O2"} if "O2" in energies else set())
+    gases = {gas.name: gas.pinned_energy_per_atom for gas in elemental_gases().values()}
+    assert set(energies) - expected == search.system.gases
+    assert {name: energies[name] for name in search.system.gases}.items() <= gases.items()
     for name, relaxed in search.relaxed_phases.items():
         assert relaxed.converged
         assert relaxed.level_of_theory == CHGNET
