@@ -186,14 +186,14 @@ def _fill(kept: RelaxedStructures, number: int, campaign: Campaign) -> list[Stru
     """Generate random symmetric crystals of every composition with too few structures."""
     system = campaign.chemical_system
     n_structures = Counter(system.counts(structure) for structure in kept.structures)
+    limits = campaign.geometry.for_ions(system.elements, campaign.oxidation_states)
     crystals: list[Structure] = []
     for i, counts in enumerate(system.compositions(campaign.oxidation_states)):
         if n_structures[counts] < MIN_STRUCTURES:
             rng = np.random.default_rng([number, i])
             amounts = dict(zip(system.elements, counts, strict=True))
-            crystals += islice(symmetric_crystals(amounts, rng), CRYSTALS_PER_ROUND)
+            crystals += islice(symmetric_crystals(amounts, rng, limits), CRYSTALS_PER_ROUND)
     valid = []
-    limits = campaign.geometry.for_ions(system.elements, campaign.oxidation_states)
     for crystal in declash(crystals, limits, shrinks_loose=True).structures:
         if (flaw := check_geometry(crystal, limits)) is None:
             valid.append(crystal)

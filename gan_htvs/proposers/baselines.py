@@ -69,7 +69,8 @@ class SymmetricCrystals(Proposer):
 
     def raw_samples(self, counts: Counts, rng: np.random.Generator) -> Iterator[Structure]:
         """Yield crystals endlessly, or none if PyXtal cannot build one."""
-        return symmetric_crystals(dict(zip(self.system.elements, counts, strict=True)), rng)
+        amounts = dict(zip(self.system.elements, counts, strict=True))
+        return symmetric_crystals(amounts, rng, self.geometry)
 
 
 class Substitution(Proposer):

@@ -17,11 +17,11 @@ from pyxtal.msg import Error as PyXtalError
 from pyxtal.symmetry import Group
 from pyxtal.tolerance import Tol_matrix
 
-from gan_htvs.structures.geometry_limits import overlap_distances
+from gan_htvs.structures.geometry_limits import CHEMISTRY, GeometryLimits
 from gan_htvs.structures.symmetry import SAME_SITE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -57,7 +57,9 @@ PRIMITIVE_VECTORS: dict[str, NDArray[np.float64]] = {
 _group = cache(Group)
 
 
-def symmetric_crystals(counts: Mapping[str, int], rng: np.random.Generator) -> Iterator[Structure]:
+def symmetric_crystals(
+    counts: Mapping[str, int], rng: np.random.Generator, limits: GeometryLimits = CHEMISTRY
+) -> Iterator[Structure]:
     """Generate crystals of random space groups that are compatible with the composition.
 
     Parameters
@@ -66,6 +68,8 @@ def symmetric_crystals(counts: Mapping[str, int], rng: np.random.Generator) -> I
         Number of atoms of each element in the primitive cell.
     rng
         Random number generator.
+    limits
+        Limits whose overlap distances PyXtal respects in part.
 
     Yields
     ------
@@ -73,10 +77,11 @@ def symmetric_crystals(counts: Mapping[str, int], rng: np.random.Generator) -> I
     ``ATTEMPTS`` consecutive attempts fail. Atoms may overlap.
     """
     groups = compatible_groups(tuple(counts.values()))
+    tolerances = shortest_distances(counts, limits)
     failures = 0
     while failures < ATTEMPTS:
         number = groups[rng.integers(len(groups))]
-        crystal = symmetric_crystal(number, counts, seed=int(rng.integers(2**32)))
+        crystal = symmetric_crystal(number, counts, tolerances, seed=int(rng.integers(2**32)))
         failures += 1
         if crystal is not None:
             failures = 0
@@ -93,15 +98,17 @@ def compatible_groups(counts: tuple[int, ...]) -> tuple[int, ...]:
     )
 
 
-@cache
-def _shortest_distances(elements: tuple[str, ...]) -> Tol_matrix:
-    distances = overlap_distances(elements)
+def shortest_distances(elements: Iterable[str], limits: GeometryLimits = CHEMISTRY) -> Tol_matrix:
+    """Return the shortest distances in crystals of PyXtal, below those of the overlap removal."""
+    distances = limits.overlaps_below(elements)
     return Tol_matrix(
         *((*pair, PYXTAL_DISTANCE_FACTOR * distance) for pair, distance in distances.items())
     )
 
 
-def symmetric_crystal(number: int, counts: Mapping[str, int], *, seed: int) -> Structure | None:
+def symmetric_crystal(
+    number: int, counts: Mapping[str, int], tolerances: Tol_matrix, *, seed: int
+) -> Structure | None:
     """Generate one crystal; None if PyXtal fails."""
     crystal = pyxtal()
     with warnings.catch_warnings():
@@ -113,7 +120,7 @@ def symmetric_crystal(number: int, counts: Mapping[str, int], *, seed: int) -> S
                 species=list(counts),
                 numIons=list(counts.values()),
                 factor=1.0,
-                tm=_shortest_distances(tuple(counts)),
+                tm=tolerances,
                 conventional=False,
                 max_count=1,
                 random_state=seed,

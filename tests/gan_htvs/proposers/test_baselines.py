@@ -15,6 +15,7 @@ from gan_htvs.proposers.sampling import sample
 from gan_htvs.structures.matching import structure_matcher
 from gan_htvs.structures.random_crystals import (
     compatible_groups,
+    shortest_distances,
     symmetric_crystal,
     symmetric_crystals,
 )
@@ -41,7 +42,8 @@ def test_compatible_groups_have_fitting_orbits():
 
 @pytest.mark.parametrize("number", [14, 15, 38, 43, 139, 166, 216, 227])
 def test_symmetric_crystals_are_primitive_in_every_centering(number):
-    attempts = [symmetric_crystal(number, SPINEL, seed=seed) for seed in range(3)]
+    distances = shortest_distances(SPINEL)
+    attempts = [symmetric_crystal(number, SPINEL, distances, seed=seed) for seed in range(3)]
     crystals = [crystal for crystal in attempts if crystal is not None]
     assert crystals
     for crystal in crystals:
