@@ -38,8 +38,8 @@ class EnergyEngineSettings(PotentialSettings):
 
     name: EnergyEngineName = Field(
         "chgnet",
-        description="interatomic potential with the other settings of this section: 'chgnet', "
-        "'sevennet-0', 'sevennet-l3i5' or a name of atomate2; or 'vasp', see `engines.vasp`",
+        description="'chgnet', 'sevennet-0', 'sevennet-l3i5' or another interatomic potential by "
+        "its name in atomate2, with the other settings of this section; 'vasp': see `engines.vasp`",
     )
 
 
@@ -51,7 +51,11 @@ class BandGapEngineSettings(Settings):
         description="'gpaw', with the other settings of this section; 'vasp': see "
         "`engines.vasp.hybrid`; 'none': no gaps, no photoanodes",
     )
-    max_atoms: PositiveInt = Field(30, description="larger cells are skipped; the reason is stored")
+    max_atoms: PositiveInt = Field(
+        30,
+        description="largest number of atoms per cell; larger cells are skipped, and the reason is "
+        "stored",
+    )
     cutoff: PositiveFloat = Field(400, description="plane-wave cutoff, eV")
     kpoint_length: PositiveFloat = Field(
         10,
@@ -60,7 +64,7 @@ class BandGapEngineSettings(Settings):
     )
     max_seconds: PositiveFloat = Field(
         3600,
-        description="wall-time limit of one gap, s; the next run repeats stopped ones",
+        description="largest wall time of one gap, s; the next run repeats gaps that were stopped",
     )
     hubbard_u: dict[str, NonNegativeFloat] = Field(
         default_factory=lambda: dict(MATERIALS_PROJECT_U),
@@ -124,7 +128,11 @@ class HybridSettings(Settings):
         100, description="density of the mesh of 'uniform_dense'"
     )
     cutoff: PositiveFloat = Field(520, description="plane-wave cutoff, eV")
-    max_atoms: PositiveInt = Field(60, description="larger cells are skipped; the reason is stored")
+    max_atoms: PositiveInt = Field(
+        60,
+        description="largest number of atoms per cell; larger cells are skipped, and the reason is "
+        "stored",
+    )
     incar: Incar = Field(
         default_factory=dict, description="INCAR tags that differ from atomate2's HSE06 sets"
     )
@@ -153,7 +161,7 @@ class VaspSettings(Settings):
     pre_relaxation: PotentialName | None = Field(
         None,
         description="interatomic potential that relaxes a structure before VASP, with the "
-        "settings of `engines.energy`; null: VASP relaxes the generated structure",
+        "settings of `engines.energy`; null: no pre-relaxation",
     )
     orderings: Literal["couplings", "enumlib"] = Field(
         "couplings",
@@ -182,7 +190,7 @@ class VaspSettings(Settings):
         (), description="atomate2 powerups for all VASP jobs, each {name, arguments}"
     )
     max_errors: PositiveInt = Field(
-        5, description="number of errors, corrected or not, after which a calculation fails"
+        5, description="number of errors, also corrected ones, after which a calculation fails"
     )
     max_seconds: PositiveInt | None = Field(
         None,

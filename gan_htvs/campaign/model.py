@@ -63,7 +63,7 @@ class DatasetSettings(Settings):
     max_structures: PositiveInt = Field(2000, description="upper bound on unique structures")
     max_per_composition: PositiveInt | None = Field(
         None,
-        description="largest number of decorated prototypes of one cell formula, ignored for other "
+        description="largest number of decorated prototypes of one composition, ignored for other "
         "sources; null: chosen for about 1000 structures in all",
     )
     max_energy_above_hull: PositiveFloat = Field(
@@ -73,7 +73,7 @@ class DatasetSettings(Settings):
         "structures that `gan-htvs dataset` keeps, eV/atom",
     )
     held_out: float = Field(
-        0.0, ge=0, lt=1, description="share of the structures that is excluded from training"
+        0.0, ge=0, lt=1, description="share of structures that are excluded from training"
     )
 
     @model_validator(mode="after")
@@ -95,13 +95,15 @@ class GeneratorSettings(Settings):
     )
     sha256: str | None = Field(None, description="hash of the checkpoint; computed if omitted")
     preset: Literal["paper", "authors", "tuned"] = Field(
-        "paper", description="named training parameters"
+        "paper", description="set of training parameters, see docs/generator.md"
     )
     overrides: dict[str, float | int] = Field(
         default_factory=dict, description="training parameters that differ from the preset"
     )
-    max_steps: PositiveInt = Field(20_000, description="generator steps")
-    max_seconds: PositiveFloat | None = Field(None, description="wall time, s; null: no limit")
+    max_steps: PositiveInt = Field(20_000, description="number of training steps of the generator")
+    max_seconds: PositiveFloat | None = Field(
+        None, description="largest wall time of the training, s; null: no limit"
+    )
     seed: int = Field(
         0,
         ge=-MAX_SEED,
@@ -302,7 +304,7 @@ class Campaign(Settings):
     generator: GeneratorSettings = GeneratorSettings()
     sampling: SamplingSettings = SamplingSettings()
     structures: OwnStructuresSettings | None = Field(
-        None, description="structures of the user that are evaluated besides the sampled ones"
+        None, description="your own structures, evaluated besides the sampled ones"
     )
     geometry: GeometryLimits = GeometryLimits()
     thresholds: Thresholds = Thresholds()
@@ -311,7 +313,8 @@ class Campaign(Settings):
     engines: EngineSettings = EngineSettings()
     prescreen: PrescreenSettings | None = Field(
         PrescreenSettings(),
-        description="screening before the evaluation; null: all structures are evaluated",
+        description="screening by interatomic potentials before the evaluation; null: all "
+        "structures are evaluated",
     )
     routing: RoutingSettings = RoutingSettings()
 

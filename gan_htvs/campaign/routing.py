@@ -21,13 +21,21 @@ class Category(StrEnum):
 class RoutingSettings(Settings):
     """Worker category of each kind of job; see docs/queues.md."""
 
-    train: Category = Field(Category.GPU, description="training of the generator")
-    generate: Category = Field(Category.GPU, description="sampling of the generator")
-    potential: Category = Field(
-        Category.CPU, description="relaxation and energy by an interatomic potential"
+    train: Category = Field(Category.GPU, description="worker category for training the generator")
+    generate: Category = Field(
+        Category.GPU, description="worker category for sampling from the generator"
     )
-    dft: Category = Field(Category.DFT, description="relaxation and energy by VASP")
-    hybrid: Category = Field(Category.HSE, description="band gaps, by VASP or GPAW")
+    potential: Category = Field(
+        Category.CPU,
+        description="worker category for relaxations and energies by interatomic potentials",
+    )
+    dft: Category = Field(
+        Category.DFT, description="worker category for relaxations and energies by VASP"
+    )
+    hybrid: Category = Field(
+        Category.HSE, description="worker category for band gaps, by VASP or GPAW"
+    )
     other: Category = Field(
-        Category.CPU, description="fast jobs: other proposers, gates, assembly, release"
+        Category.CPU,
+        description="worker category for short jobs: other proposers, selection, gates, release",
     )

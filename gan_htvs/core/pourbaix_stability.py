@@ -17,15 +17,19 @@ class PourbaixSettings(Settings):
     ph_min: float = Field(0, ge=-2, le=16, description="lowest pH")
     ph_max: float = Field(14, ge=-2, le=16, description="highest pH")
     ph_points: int = Field(29, ge=2, description="number of equidistant pH values")
-    ion_concentration: PositiveFloat = Field(1e-6, description="mol/l of every dissolved ion")
-    filter_solids: bool = Field(True, description="drop solids that are not on the convex hull")
+    ion_concentration: PositiveFloat = Field(
+        1e-6, description="concentration of the metal atoms of each dissolved ion, mol/l"
+    )
+    filter_solids: bool = Field(
+        True, description="exclude solids that are not on the convex hull from the diagram"
+    )
     ion_set: str = Field(
         "78-elements-1",
-        description="version of the table of aqueous ions of the package, see docs/stability.md; "
-        "with `ion_file` the version in the file, and computed",
+        description="table of aqueous ions of the package, by its version, see docs/stability.md; "
+        "with `ion_file`: set to the version in that file",
     )
     ion_file: Path | None = Field(
-        None, description="file with a table of aqueous ions, relative to campaign.yaml"
+        None, description="file with your own table of aqueous ions, relative to campaign.yaml"
     )
     sha256: str | None = Field(None, description="hash of `ion_file`; computed if omitted")
     hydroxides: bool = Field(

@@ -120,11 +120,11 @@ class Measures(Document):
         description="raw samples whose decoded atoms can be charge-neutral, of any composition"
     )
     valid_before_declash: Share = Field(
-        description="matched samples with a possible cell, 5-40 A^3/atom and no pair below 1 A"
+        description="matched samples with a possible cell, and volume and distances within limits"
     )
     valid: Share = Field(
-        description="matched samples that pass the same checks, with element-wise distances, "
-        "after overlap removal"
+        description="matched samples that pass the same checks and keep 85 % of the overlap "
+        "distances after overlap removal"
     )
     unique: Share = Field(description="valid samples that match no earlier one")
     novel: Share = Field(

@@ -28,11 +28,13 @@ class PotentialSettings(Settings):
         description="keyword arguments of the ASE calculator, for potentials with names of "
         "atomate2, such as {model: /path/to/model}",
     )
-    fmax: PositiveFloat = Field(0.1, description="largest force when converged, eV/A")
-    max_steps: PositiveInt = Field(500, description="longer relaxations count as failed")
+    fmax: PositiveFloat = Field(0.1, description="largest force of a converged structure, eV/A")
+    max_steps: PositiveInt = Field(
+        500, description="largest number of steps; longer relaxations count as failed"
+    )
     optimizer: Literal["CellAwareBFGS", "FIRE", "LBFGS", "BFGS"] = Field(
         "CellAwareBFGS",
-        description="ASE optimizer; LBFGS can jump into holes of a potential",
+        description="ASE optimizer; LBFGS can jump into unphysical minima of a potential",
     )
 
     @model_validator(mode="after")

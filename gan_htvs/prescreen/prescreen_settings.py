@@ -28,7 +28,7 @@ class PrescreenSettings(Settings):
         "'chgnet' before VASP",
     )
     arguments: dict[str, JsonValue] = Field(
-        default_factory=dict, description="as in `engines.energy`, for this potential"
+        default_factory=dict, description="as `engines.energy.arguments`, for this potential"
     )
     confirm: PotentialName | Literal["none"] | None = Field(
         None,
@@ -36,9 +36,11 @@ class PrescreenSettings(Settings):
         "SevenNet relaxes; 'none': no confirmation",
     )
     confirm_arguments: dict[str, JsonValue] = Field(
-        default_factory=dict, description="the same for the potential that confirms"
+        default_factory=dict, description="the same for the potential of `confirm`"
     )
-    max_steps: PositiveInt = Field(200, description="longer relaxations count as failed")
+    max_steps: PositiveInt = Field(
+        200, description="largest number of steps; longer relaxations count as failed"
+    )
     window: PositiveFloat | None = Field(
         None,
         description="largest energy above hull of survivors, eV/atom; null: "
@@ -47,15 +49,16 @@ class PrescreenSettings(Settings):
     recall: Annotated[float, Field(gt=0, le=1)] = Field(
         0.94,
         description="share of the structures within the window that early stopping must keep, "
-        "according to its calibration; 1: nothing is stopped",
+        "according to its calibration; 1: no early stopping",
     )
     audit: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1,
-        description="share of structures that are never stopped, to estimate how many are lost",
+        description="share of structures that are never stopped early, to estimate how many good "
+        "ones early stopping loses",
     )
     disagreement: PositiveFloat = Field(
         0.1,
-        description="largest difference of the energies above hull of two potentials that agree, "
+        description="largest difference between the energies above hull of the two potentials, "
         "eV/atom",
     )
     symmetry_tolerance: NonNegativeFloat = Field(
