@@ -15,6 +15,7 @@ from pymatgen.core import Element
 from gan_htvs.core.chemical_system import ChemicalSystem, Counts, find_anions
 from gan_htvs.core.errors import UserError
 from gan_htvs.core.pourbaix_stability import PourbaixSettings
+from gan_htvs.dataset.polyanions import center_elements
 from gan_htvs.thermodynamics.ions import SOLVENT, ion_set_of
 from gan_htvs.thermodynamics.references import missing_from_package
 
@@ -35,6 +36,9 @@ FETCHED_REFERENCES = """
 # references.json. Your own files: {source: folder, path: FOLDER} or {source: file, path: FILE}.
 references: {source: optimade}
 """
+
+ANION_HERE = """
+# $element is an anion here. In polyanions with $other, write $element: [$state, $state]."""
 
 NO_IONS = """
 # The package has no aqueous ions of $elements, so candidates get no Pourbaix stability. A file with
@@ -81,6 +85,7 @@ def starting_campaign(chemsys: str) -> str:
         name="-".join(symbols).lower(),
         caps=_in_one_line(system.caps),
         oxidation_states=_in_one_line({name: [min(s), max(s)] for name, s in states.items()}),
+        notes_on_anions=_notes_on_anions(symbols),
         compositions=_in_one_line([system.formula(counts) for counts in formulas]),
         first=system.formula(cells[0]),
         n_first=sum(cells[0]),
@@ -93,11 +98,24 @@ def _common_states(symbol: str, symbols: list[str]) -> list[int]:
     """Return the common oxidation states with the sign that an element has in the system.
 
     Anions are those of :func:`find_anions`; in systems without them, the most electronegative
-    element is the anion.
+    element is the anion. The centers of polyanions, such as C in carbonates, have their highest
+    state.
     """
     anions = find_anions(symbols) or {max(symbols, key=lambda s: Element(s).X)}
     sign = -1 if symbol in anions else 1
-    return [state for state in Element(symbol).common_oxidation_states if sign * state > 0]
+    states = [state for state in Element(symbol).common_oxidation_states if sign * state > 0]
+    return states[-1:] if sign > 0 and center_elements([symbol]) else states
+
+
+def _notes_on_anions(symbols: list[str]) -> str:
+    """Return notes on the elements that are either anions or the centers of polyanions."""
+    anions = sorted(find_anions(symbols), key=lambda s: Element(s).X)
+    notes = [
+        Template(ANION_HERE).substitute(element=anion, other=anions[-1], state=highest)
+        for anion in anions[:-1]
+        if (highest := max(Element(anion).common_oxidation_states)) > 0
+    ]
+    return "".join(notes)
 
 
 def _smallest_cells(system: ChemicalSystem, states: Mapping[str, list[int]]) -> list[Counts]:

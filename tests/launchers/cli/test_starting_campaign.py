@@ -30,6 +30,18 @@ def test_init_writes_a_campaign_of_the_system(tmp_path):
     assert campaign.sampling.proposers == ("random", "symmetric", "substitution")
 
 
+def test_centers_of_polyanions_have_their_highest_oxidation_state(tmp_path):
+    campaign = campaign_of("Ca-C-O", tmp_path)
+    assert campaign.oxidation_states["C"] == (4, 4)
+    assert campaign.compositions[0].formula == "CaCO3"
+
+
+@pytest.mark.parametrize(("system", "note"), [("Na-S-O", "S: [6, 6]"), ("Ti-O-N", "N: [5, 5]")])
+def test_anions_that_may_form_polyanions_are_noted(system, note):
+    assert note in starting_campaign(system)
+    assert note[:2] not in starting_campaign("Ca-Mn-O")
+
+
 def test_uncovered_references_are_fetched_without_a_key(tmp_path):
     assert campaign_of("Ca-Mn-O", tmp_path).references.source == "optimade"
     comments = [line for line in starting_campaign("Ca-Mn-O").splitlines() if line[:1] == "#"]
