@@ -29,8 +29,8 @@ def demo(
 ) -> None:
     """Run the demonstration campaign: 3 compositions x 5 structures, up to a computed band gap.
 
-    Needs no GPU, VASP, MongoDB or API key. If there is no my_launchpad.yaml, this command writes
-    one for the embedded database.
+    No GPU, VASP, MongoDB server or API key is needed. If there is no my_launchpad.yaml, this
+    command writes one for the embedded database.
     """
     if not launchpad.exists():
         cli.write_template("my_launchpad.yaml", launchpad)
@@ -110,20 +110,21 @@ def evaluate_structures(
     _run_here(campaign, launchpad, workdir, workers)
 
 
-@cli.command("submit campaign.yaml --dry-run", "submit campaign.yaml", "qlaunch")
+@cli.command("submit campaign.yaml --dry-run", "submit campaign.yaml")
 def submit(
     campaign_file: cli.CampaignFile,
     launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
     dry_run: cli.DryRun = False,
     extend: Annotated[
         bool,
-        typer.Option("--extend", help="Apply changed settings to a campaign submitted before."),
+        typer.Option("--extend", help="Apply changed settings to a submitted campaign."),
     ] = False,
     workflows_at_once: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Maximum number of workflows on the launchpad; default: unchanged, at first 20.",
+            help="Maximum number of unfinished workflows on the launchpad; default: 20, or the "
+            "number of the last submission.",
         ),
     ] = None,
     cores_per_node: Annotated[
@@ -163,7 +164,7 @@ def rehearse(
     compositions: cli.Compositions = None,
     atoms_per_cell: cli.AtomsPerCell = None,
     fail: Annotated[
-        Words, several("Fraction of the calculations that fail, by failure mode.", "MODE=SHARE")
+        Words, several("Share of calculations that fail, by failure mode.", "MODE=SHARE")
     ] = None,
     workdir: Annotated[
         Path,
@@ -215,7 +216,7 @@ def retry(
     dry_run: cli.DryRun = False,
     launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Queue failed jobs, and the jobs that depend on them, again.
+    """Queue failed jobs again, and the jobs that depend on them.
 
     Lists the failed jobs by reason, with the folder of one example each. This command only queues
     the jobs: run them with `gan-htvs run` or the workers of your cluster.

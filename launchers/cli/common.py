@@ -71,8 +71,9 @@ app = typer.Typer(
 
 def command(*examples: str, of: typer.Typer = app, **options: Any) -> Callable[[Command], Command]:
     """Return a decorator that adds a command to the application, with examples."""
-    commands = ", ".join(f"[bold]gan-htvs {example}[/bold]" for example in examples)
-    return of.command(epilog=f"Examples: {commands}", **options)
+    commands = "; ".join(f"[bold]gan-htvs {example}[/bold]" for example in examples)
+    label = "Example" if len(examples) == 1 else "Examples"
+    return of.command(epilog=f"{label}: {commands}", **options)
 
 
 def named_path(text: str | Path) -> Path:
@@ -103,7 +104,9 @@ CampaignName = Annotated[
     typer.Argument(help="Name of a campaign; optional if the database has only one."),
 ]
 OneOrAllCampaigns = Annotated[str | None, typer.Argument(help="Name of a campaign; default: all.")]
-CampaignFile = Annotated[Path, typer.Argument(metavar="CAMPAIGN.YAML")]
+CampaignFile = Annotated[
+    Path, typer.Argument(metavar="CAMPAIGN.YAML", help="Campaign file; see `gan-htvs init`.")
+]
 Launchpad = Annotated[
     Path,
     path_option("Launchpad file, which names the database.", "--launchpad", "-l", metavar="FILE"),
@@ -120,8 +123,8 @@ Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings as failur
 Compositions = Annotated[
     Words,
     several(
-        "Formulas, reduced (MgMn2O4: all cells within the caps) or of one cell (Mg2Mn4O8); "
-        "default: compositions of the campaign.",
+        "Formulas: a reduced one (MgMn2O4) means all cells within the caps, another one "
+        "(Mg2Mn4O8) this cell; default: compositions of the campaign.",
         "FORMULA",
     ),
 ]
@@ -130,7 +133,8 @@ AtomsPerCell = Annotated[
     typer.Option(
         min=1,
         metavar="N ...",
-        help="Atoms per cell, multiples of the atoms in every formula of --compositions.",
+        help="Only cells with these numbers of atoms, multiples of the number in each formula of "
+        "--compositions.",
     ),
 ]
 LAUNCHPAD_DEFAULT = Path("my_launchpad.yaml")

@@ -22,9 +22,9 @@ def dataset(
     workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
     workers: cli.Workers = cli.N_CORES,
 ) -> None:
-    """Relax the structures of a campaign's dataset and save unique ones near the hull.
+    """Relax the training structures of a campaign and save the unique ones near the hull.
 
-    Compositions with too few structures are filled up with random symmetric crystals. Finished
+    Random symmetric crystals are added to compositions with too few structures. Finished
     relaxations are stored in the working directory; run the same command to resume.
     """
     if output.is_dir() or output.suffix != ".npz":
@@ -79,7 +79,7 @@ def evaluate(
     atoms_per_cell: cli.AtomsPerCell = None,
     samples: Annotated[int, typer.Option(min=1, help="Structures per composition.")] = 100,
     relax: Annotated[
-        int, typer.Option(min=0, help="Structures per composition to relax; 0: no energies.")
+        int, typer.Option(min=0, help="Relaxed structures per composition; 0: no energies.")
     ] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of all samples.")] = 0,
     workers: cli.Workers = cli.N_CORES,

@@ -50,7 +50,7 @@ def init(
     launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
     workdir: cli.Workdir = cli.WORKDIR_DEFAULT,
     scratch: Annotated[
-        Path, cli.path_option("Folder for the state of interrupted trainings.")
+        Path, cli.path_option("Folder for the state of interrupted trainings and prescreens.")
     ] = SCRATCH_DEFAULT,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite existing files with other content.")

@@ -71,10 +71,12 @@ def funnel(
 def report(
     campaign: cli.CampaignName = None,
     output: cli.OutputFile = Path("report.html"),
-    top: Annotated[int, typer.Option(min=0, max=1000, help="Candidates with pictures.")] = 30,
+    top: Annotated[
+        int, typer.Option(min=0, max=1000, help="Number of candidates with pictures.")
+    ] = 30,
     launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Write a self-contained HTML report: funnel, figures, best candidates, methods, caveats.
+    """Write a self-contained HTML report: funnel, figures, best candidates, methods, limitations.
 
     `gan-htvs funnel --output` writes only the figures.
     """
@@ -124,7 +126,9 @@ def candidates(
     ] = "energy_above_hull",
     skip: Annotated[int, typer.Option(min=0, help="Skip this number of candidates.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="Maximum number of candidates; 0: all.")] = 0,
-    count: Annotated[bool, typer.Option("--count", help="Print only their number.")] = False,
+    count: Annotated[
+        bool, typer.Option("--count", help="Print only the number of candidates.")
+    ] = False,
     output: Annotated[
         Literal["table", "json", "csv"], typer.Option("--format", help="Output format.")
     ] = "table",
@@ -191,7 +195,7 @@ def show(
 ) -> None:
     """Show the provenance of a candidate: origin, relaxation, energies, moments, stage and reason.
 
-    The relaxation is the one of the prescreen, because only its curve is stored.
+    The relaxation is that of the prescreen, the only one whose curve is stored.
     """
     from launchers.monitor.history import lines, read_history
 

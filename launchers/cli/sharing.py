@@ -18,7 +18,7 @@ from launchers.results.serving import LOOPBACK, checked_address
 
 Host = Annotated[
     str,
-    typer.Option(help="Address to listen on; any other than the default admits other machines."),
+    typer.Option(help="Address to listen on; the default accepts only this machine."),
 ]
 Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")]
 
@@ -72,7 +72,7 @@ def optimade(
     port: Port = 5000,
     launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
     url: Annotated[
-        str | None, typer.Option(help="Public address, if behind a reverse proxy.")
+        str | None, typer.Option(help="Public address of a server behind a reverse proxy.")
     ] = None,
     logs: Annotated[Path, cli.path_option("Folder of the log.")] = Path("gan_htvs_data/optimade"),
 ) -> None:
