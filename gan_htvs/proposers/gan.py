@@ -42,7 +42,7 @@ class GanProposer(Proposer):
     geometry
         Limits for the samples.
     oxidation_states
-        Average oxidation states, which tell polyanions; None: none are assembled.
+        Average oxidation states, from which polyanions follow; None: none are assembled.
     """
 
     name = ProposerName.GAN

@@ -164,7 +164,7 @@ def _place(
 
 def _limit(campaign: Campaign | None) -> float | None:
     """Return the lowest energy above hull in the settings of a campaign, or None."""
-    return campaign and campaign.stage_thresholds.lowest_energy_above_hull
+    return None if campaign is None else campaign.stage_thresholds.lowest_energy_above_hull
 
 
 def _pourbaix_stabilities(
