@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from textwrap import indent
+
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -10,6 +13,8 @@ from gan_htvs.campaign.campaign_file import parse_campaign, read_campaign
 from gan_htvs.core.errors import UserError
 from launchers.cli.main import app
 from launchers.cli.starting_campaign import starting_campaign
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def campaign_of(system, folder):
@@ -46,6 +51,11 @@ def test_uncovered_references_are_fetched_without_a_key(tmp_path):
     assert campaign_of("Ca-Mn-O", tmp_path).references.source == "optimade"
     comments = [line for line in starting_campaign("Ca-Mn-O").splitlines() if line[:1] == "#"]
     assert any("no complete reference phases of Ca-Mn-O" in line for line in comments)
+
+
+def test_tutorial_has_the_campaign_of_its_system():
+    text = indent(starting_campaign("Ca-Mn-O"), "    ")
+    assert text in (DOCS / "your-own-system.md").read_text(encoding="utf-8")
 
 
 def test_covered_system_needs_no_other_file(tmp_path):
