@@ -221,7 +221,7 @@ def elemental_volume(symbol: str) -> float:
 def typical_volume(elements: tuple[str, ...], anions: frozenset[str] | None = None) -> float:
     """Return the volume of a loosely packed structure of a chemical system, A^3/atom.
 
-    For ions it is proportional to the mean cube of the cation-anion distances: 13 for Mg-Mn-O, 22
+    For ions it is proportional to the mean cube of the cation-anion distances: 13 for Mg-Mn-O, 23
     for Mn-S, 61 for Cs-Pb-I. Systems without cations or without anions have the mean volume of
     the elements. It is rounded to 1 A^3, since the estimate is no better. ``anions`` are by
     default those of :func:`gan_htvs.core.chemical_system.find_anions`.
