@@ -174,7 +174,7 @@ class Thresholds(Settings):
 
     lowest_energy_above_hull: NonPositiveFloat | None = Field(
         None,
-        description="lowest energy above hull that is believed, eV/atom; lower ones are rejected "
+        description="lowest plausible energy above hull, eV/atom; lower ones are rejected "
         "as artifacts of the potential; null: -0.1, or -0.3 if reference phases may be missing, "
         "see docs/stability.md",
     )

@@ -12,7 +12,7 @@ built in here.
 
 Every crystal has one description instead of random ones: reduced cell, origin on the first metal,
 sites in order. For every crystal, a coverage loss moves the nearest of some generated frameworks
-towards it, which prevents mode dropping (implicit maximum likelihood, Li & Malik 2018; with a
+toward it, which prevents mode dropping (implicit maximum likelihood, Li & Malik 2018; with a
 critic: Yu et al., Inclusive GAN, ECCV 2020).
 
 In the shapes, n is the batch, G the groups of exchangeable elements (2 in a ternary oxide), S the

@@ -31,8 +31,8 @@ MAX_CATIONS, MAX_ANIONS = 8, 12
 N_CELLS = 3
 
 FETCHED_REFERENCES = """
-# The package has no complete reference phases of $chemsys. The first command that reads this file
-# fetches them from the Materials Project (OPTIMADE, no key needed) and keeps them in
+# The package does not have all reference phases of $chemsys. The first command that reads this file
+# fetches them from the Materials Project (OPTIMADE, no key needed) and writes them to
 # references.json. Your own files: {source: folder, path: FOLDER} or {source: file, path: FILE}.
 references: {source: optimade}
 """
@@ -41,8 +41,8 @@ ANION_HERE = """
 # $element is an anion here. In polyanions with $other, write $element: [$state, $state]."""
 
 NO_IONS = """
-# The package has no aqueous ions of $elements, so candidates get no Pourbaix stability. A file with
-# such ions is named in pourbaix.ion_file; docs/stability.md describes it.
+# The package has no aqueous ions of $elements, so candidates get no Pourbaix stability. You can name
+# a file with such ions in pourbaix.ion_file (docs/stability.md).
 """
 
 

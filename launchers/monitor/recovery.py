@@ -180,7 +180,7 @@ class Recovery:
         elif launch["state"] == "RESERVED":
             reason = _reservation_problem(launch, queue)
         elif launch["state"] == "READY":  # a cancellation that was not completed
-            reason = "its reservation was cancelled"
+            reason = "its reservation was canceled"
         elif (
             self._liveness(job, queue) is Liveness.DEAD
             or _age(launch["state_history"][-1]["created_on"]) > BUSY_LOCK_SECONDS
