@@ -41,8 +41,8 @@ ANION_HERE = """
 # $element is an anion here. In polyanions with $other, write $element: [$state, $state]."""
 
 NO_IONS = """
-# The package has no aqueous ions of $elements, so candidates get no Pourbaix stability. You can name
-# a file with such ions in pourbaix.ion_file (docs/stability.md).
+# The package has no aqueous ions of $elements, so candidates get no Pourbaix stability. You can
+# name a file with such ions in pourbaix.ion_file (docs/stability.md).
 """
 
 

@@ -50,7 +50,7 @@ def test_anions_that_may_form_polyanions_are_noted(system, note):
 def test_uncovered_references_are_fetched_without_a_key(tmp_path):
     assert campaign_of("Ca-Mn-O", tmp_path).references.source == "optimade"
     comments = [line for line in starting_campaign("Ca-Mn-O").splitlines() if line[:1] == "#"]
-    assert any("no complete reference phases of Ca-Mn-O" in line for line in comments)
+    assert any("Ca-Mn-O" in line and "reference phases" in line for line in comments)
 
 
 def test_tutorial_has_the_campaign_of_its_system():
@@ -62,7 +62,7 @@ def test_covered_system_needs_no_other_file(tmp_path):
     (tmp_path / "campaign.yaml").write_text(starting_campaign("V-O"))
     campaign = read_campaign(tmp_path / "campaign.yaml")
     assert campaign.references.source == "auto"
-    assert "no complete reference phases" not in starting_campaign("V-O")
+    assert "reference phases" not in starting_campaign("V-O")
 
 
 def test_shipped_system_is_the_demonstration():
