@@ -16,7 +16,7 @@ from gan_htvs.dataset.training_set import Dataset
 from gan_htvs.evaluation.evaluate import EvaluationSettings, evaluate
 from gan_htvs.evaluation.evaluation_documents import Evaluation
 from gan_htvs.proposers.baselines import RandomCells
-from gan_htvs.structures.geometry_limits import GeometryLimits
+from gan_htvs.proposers.proposer import Proposer
 from gan_htvs.structures.point_cloud import encode
 from gan_htvs.structures.validity import RejectionReason
 from tests.helpers import references
@@ -43,12 +43,10 @@ LEAD_OXIDE = Structure(
 HOLE = Structure(Lattice.cubic(4.0), ["Mg", "O"], [[0, 0, 0], [0.1, 0, 0]])
 
 
-class FixedProposer:
+class FixedProposer(Proposer):
     """Propose fixed two-atom cells, two of which fail to decode, and random four-atom cells."""
 
     name = ProposerName.RANDOM
-    system = MG_O
-    geometry = GeometryLimits()
     scales = shrinks_loose = True
 
     def raw_samples(self, counts, rng):
@@ -120,7 +118,7 @@ def dataset_of(*structures: Structure) -> Dataset:
 def evaluate_samples(*compositions: Counts) -> Evaluation:
     """Evaluate samples without relaxing them."""
     return evaluate(
-        FixedProposer(),
+        FixedProposer(MG_O),
         compositions,
         oxidation_states=STATES,
         training=dataset_of(ZINCBLENDE),
@@ -133,7 +131,7 @@ def evaluate_samples(*compositions: Counts) -> Evaluation:
 def evaluation() -> Evaluation:
     """Evaluate both compositions, with relaxations."""
     return evaluate(
-        FixedProposer(),
+        FixedProposer(MG_O),
         [(1, 1), (2, 2)],
         oxidation_states=STATES,
         training=dataset_of(ZINCBLENDE),

@@ -104,7 +104,7 @@ def test_samples_do_not_depend_on_other_compositions(evaluation):
 
 def test_number_of_relaxations_is_limited_by_the_number_of_samples(evaluation):
     few = evaluate(
-        FixedProposer(),
+        FixedProposer(MG_O),
         [(1, 1)],
         oxidation_states=STATES,
         training=dataset_of(ZINCBLENDE),
@@ -127,7 +127,7 @@ def test_number_of_structures_of_each_draw(evaluation):
 def test_impossible_composition_is_a_user_error(compositions, message):
     with pytest.raises(UserError, match=message):
         evaluate(
-            FixedProposer(),
+            FixedProposer(MG_O),
             compositions,
             oxidation_states=STATES,
             training=dataset_of(ZINCBLENDE),
