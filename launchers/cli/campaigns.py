@@ -45,7 +45,7 @@ def init(
         Path, cli.path_argument("Folder of the files; created if missing.")
     ] = Path(),
     system: Annotated[
-        str, typer.Option(help="Chemical system, such as Ca-Mn-O; Mg-Mn-O: the demonstration.")
+        str, typer.Option(help="Chemical system, such as Ca-Mn-O; Mg-Mn-O gives the demo.")
     ] = "Mg-Mn-O",
 ) -> None:
     """Write a campaign.yaml and a my_launchpad.yaml to start from."""

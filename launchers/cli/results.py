@@ -119,7 +119,7 @@ def candidates(
     ] = None,
     references: Annotated[bool, _filter("List reference phases, too.", "--references")] = False,
     unique: Annotated[
-        bool, _filter("Only the lowest-energy candidate of each structure.", "--unique")
+        bool, _filter("Only the lowest-energy candidate of each crystal.", "--unique")
     ] = False,
     sort: Annotated[
         str, _filter("Field to sort by; with a leading '-', largest first.")
