@@ -48,7 +48,7 @@ class CompositionSettings(Settings):
         """Accept a formula alone."""
         if isinstance(value, str):
             return {"formula": value}
-        if not isinstance(value, dict | cls):
+        if not isinstance(value, (dict, cls)):
             raise ValueError(  # noqa: TRY004 - pydantic reports it with the field
                 f"{value!r} is neither a formula nor {{formula: ..., atoms_per_cell: ...}}; quote "
                 "a formula that YAML reads as a number or truth value"

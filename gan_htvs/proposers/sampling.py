@@ -45,7 +45,8 @@ class SampledStructure:
     structure, raw
         The structure after and before overlap removal.
     max_displacement
-        Largest displacement of an atom within the cell by overlap removal, A.
+        Largest displacement of an atom within the cell by overlap removal, A; without the moves
+        that assemble polyanions.
     is_remade
         Whether overlap removal moved the atoms so far that the raw sample is lost.
     """
