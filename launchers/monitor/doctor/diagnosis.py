@@ -148,7 +148,8 @@ def reference_phases(campaign: Campaign) -> Finding:
     phases = phases_of(campaign)
     covered = {phase.structure.chemical_system for phase in phases}
     if gap := incomplete_hull_warning(uncovered_subsystems(system.elements, covered)):
-        return warning(gap, "check that these systems have no compounds, or add reference phases")
+        fix = "check that these systems have no compounds, or add reference phases"
+        return warning(gap.removesuffix("."), fix)
     return ok(f"{len(phases)} of {system.chemsys}")
 
 
