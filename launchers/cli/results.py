@@ -48,7 +48,7 @@ def funnel(
     output: Annotated[Path | None, cli.path_option("Draw figures here.", "--output", "-o")] = None,
     launchpad: cli.Launchpad = cli.LAUNCHPAD_DEFAULT,
 ) -> None:
-    """Print the number of candidates that pass each stage, next to the published study.
+    """Print the number of candidates that pass each stage; for Mg-Mn-O, the published ones, too.
 
     --output also draws figures as PNG and SVG: funnel, prescreen (relaxation curves and rejection
     reasons), hull (candidates and the hull of the reference phases), pourbaix (aqueous stability
