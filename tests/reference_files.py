@@ -12,15 +12,23 @@ from pymatgen.core import Lattice, Structure
 from gan_htvs.thermodynamics.references import reference_phases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 FOLDER = Path(__file__).with_name("data") / "reference_phases"
 
 
-def structures_of(system: str) -> dict[str, Structure]:
-    """Read the hand-made phases of a chemical system, such as ``ca-mn-o``, by name."""
+def structures_of(system: str, shipped: Iterable[str] = ()) -> dict[str, Structure]:
+    """Return reference phases by name.
+
+    Parameters
+    ----------
+    system
+        Name of a file in tests/data/reference_phases without its suffix, such as ``ca-mn-o``.
+    shipped
+        Names of phases of the package to add; the program adds gases such as O2 itself.
+    """
     documents = yaml.safe_load((FOLDER / f"{system}.yaml").read_text())
-    return {
+    structures = {
         document["name"]: Structure.from_spacegroup(
             document["space_group"],
             Lattice.from_parameters(*document["lattice"]),
@@ -29,25 +37,10 @@ def structures_of(system: str) -> dict[str, Structure]:
         )
         for document in documents
     }
+    package = {phase.name: phase.structure for phase in reference_phases(["Mn", "O"])}
+    return structures | {name: package[name] for name in shipped}
 
 
-def write_reference_file(path: Path, system: str, shipped: Iterable[str] = ()) -> None:
-    """Write the phases of a system for ``references: {source: file}``.
-
-    Parameters
-    ----------
-    path
-        The JSON file: pymatgen structures by name.
-    system
-        Name of a file in tests/data/reference_phases without its suffix.
-    shipped
-        Names of phases of the package to add; the program adds gases such as O2 itself.
-    """
-    names = set(shipped)
-    added = {
-        phase.name: phase.structure
-        for phase in reference_phases(["Mn", "O"])
-        if phase.name in names
-    }
-    structures = structures_of(system) | added
+def write_reference_file(path: Path, structures: Mapping[str, Structure]) -> None:
+    """Write structures by name, for ``references: {source: file}``."""
     path.write_text(json.dumps({name: s.as_dict() for name, s in structures.items()}))

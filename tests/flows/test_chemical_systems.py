@@ -29,6 +29,8 @@ from tests.helpers import CHGNET
 from tests.reference_files import structures_of, write_reference_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from gan_htvs.campaign.model import Campaign
@@ -92,15 +94,21 @@ class Search(NamedTuple):
 @pytest.fixture(scope="module", params=SYSTEMS)
 def search(request, tmp_path_factory) -> Search:
     folder = tmp_path_factory.mktemp(request.param)
-    system = SYSTEMS[request.param]
-    write_reference_file(folder / "phases.json", request.param, system.shipped)
+    shipped = SYSTEMS[request.param].shipped
+    write_reference_file(folder / "phases.json", structures_of(request.param, shipped))
+    return run_campaign(folder, request.param, {"source": "file", "path": "phases.json"})
+
+
+def run_campaign(folder: Path, name: str, references: dict[str, str]) -> Search:
+    """Run the campaign of a system in a folder, and build its candidates."""
+    system = SYSTEMS[name]
     n_atoms = int(Composition(system.composition).num_atoms)
     settings = {
-        "name": request.param,
+        "name": name,
         "chemical_system": {"caps": dict.fromkeys(system.oxidation_states, 4)},
-        "oxidation_states": {name: list(s) for name, s in system.oxidation_states.items()},
+        "oxidation_states": {symbol: list(s) for symbol, s in system.oxidation_states.items()},
         "compositions": [{"formula": system.composition, "atoms_per_cell": n_atoms}],
-        "references": {"source": "file", "path": "phases.json"},
+        "references": references,
         "sampling": {
             "proposers": ["symmetric", "substitution"],
             "structures_per_composition": 2,
@@ -118,12 +126,12 @@ def search(request, tmp_path_factory) -> Search:
         run_locally(flow, store=JobStore(outputs), log=False, ensure_success=True)
     candidates = MemoryStore(key="candidate_id")
     build(campaign, outputs, candidates)
-    by_name = {document["name"]: document["output"] for document in outputs.query()}
+    by_job = {document["name"]: document["output"] for document in outputs.query()}
     return Search(
         system,
         campaign,
-        decode(by_name["references"]),
-        decode(by_name["relax reference phases"]),
+        decode(by_job["references"]),
+        decode(by_job["relax reference phases"]),
         CandidateStore(candidates).query(campaign=campaign.name),
     )
 
@@ -142,7 +150,7 @@ def build(campaign: Campaign, outputs: MemoryStore, candidates: MemoryStore) -> 
 
 def test_all_reference_phases_are_relaxed(search):
     energies = {entry.name: entry.energy_per_atom for entry in search.references.entries}
-    expected = {*structures_of(search.campaign.name), *search.system.shipped}
+    expected = set(structures_of(search.campaign.name, search.system.shipped))
     assert set(search.relaxed_phases) == expected
     gases = {gas.name: gas.pinned_energy_per_atom for gas in elemental_gases().values()}
     assert set(energies) - expected == search.system.gases
@@ -215,3 +223,21 @@ def pourbaix_energies(candidate: Candidate, analyzer: PourbaixAnalyzer) -> NDArr
     return diagram.get_decomposition_energy(
         PourbaixEntry(ComputedEntry(cell, energy)), ph, potential
     )
+
+
+def test_phases_of_an_optimade_server_give_the_same_candidates(tmp_path, free_port):
+    pytest.importorskip("optimade.server", reason="needs the extra optimade")
+    from tests.optimade_server import entry, serving
+
+    phases = structures_of("ca-mn-o", MN_O)
+    write_reference_file(tmp_path / "phases.json", phases)
+    from_file = run_campaign(tmp_path, "ca-mn-o", {"source": "file", "path": "phases.json"})
+    entries = [entry(f"id-{i}", structure) for i, structure in enumerate(phases.values())]
+    with serving(entries, "local", [], free_port(), tmp_path) as server:
+        references = {"source": "optimade", "provider": server.url}
+        fetched = run_campaign(tmp_path, "ca-mn-o", references)
+    energies = [
+        {c.candidate_id: c.energy_above_hull for c in search.candidates}
+        for search in (from_file, fetched)
+    ]
+    assert energies[0] == pytest.approx(energies[1], abs=1e-4)
