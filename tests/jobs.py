@@ -10,7 +10,7 @@ from monty.json import jsanitize
 from flows.routing import label, mark, route
 from gan_htvs.campaign.model import Campaign
 from gan_htvs.campaign.routing import RoutingSettings
-from tests.helpers import relaxed
+from tests.helpers import cesium_chloride, relaxed, rocksalt
 
 if TYPE_CHECKING:
     from jobflow import Job
@@ -47,5 +47,7 @@ def store_output(databases: Databases, uuid: str, output: object, **metadata: st
 def store_references(databases: Databases, units: CampaignUnits, phases: tuple[str, ...]) -> None:
     """Store the relaxed reference phases and the reference set of a campaign."""
     relaxing = units.flows.shared["references"].jobs[0].output.uuid
-    store_output(databases, relaxing, {name: relaxed() for name in phases})
+    crystals = (rocksalt(), cesium_chloride())  # equal ones would be merged
+    results = {name: relaxed(crystal) for name, crystal in zip(phases, crystals, strict=False)}
+    store_output(databases, relaxing, results)
     store_output(databases, units.references, None)
