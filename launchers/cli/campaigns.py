@@ -290,5 +290,5 @@ def _reason_against_vasp(campaign: Campaign) -> str | None:
 
     for finding in (reference_phases(campaign), aqueous_ions(campaign)):
         if finding.severity == "warning":
-            console.note(f"{finding.what}: {finding.fix}.")
+            console.note(f"{finding.text}.")
     return unavailable_reason(campaign)

@@ -47,13 +47,19 @@ class Finding:
     repair: str | None = None
     """What a command has done about the problem."""
 
+    @property
+    def text(self) -> str:
+        """Description and fix in one line, without a period at its end."""
+        what = self.what.removesuffix(".")
+        return f"{what}; {self.fix}" if self.fix else what
+
 
 def ok(what: str) -> Finding:
     """Return a finding without a problem."""
     return Finding(Severity.OK, what)
 
 
-def warning(what: str, fix: str) -> Finding:
+def warning(what: str, fix: str | None) -> Finding:
     """Return a finding about a problem that does not prevent work now."""
     return Finding(Severity.WARNING, what, fix=fix)
 

@@ -172,8 +172,9 @@ def aqueous_ions(campaign: Campaign) -> Finding:
             phases = [phase.formula for phase in phases_of(campaign)]
     if reason := unavailable_reason(system.elements, phases or required, table):
         return warning(
-            f"candidates of {system.chemsys} get no Pourbaix stability: {reason}",
-            "without it they are only ranked by energy above hull",
+            f"candidates of {system.chemsys} get no Pourbaix stability and are only ranked by "
+            f"energy above hull: {reason}",
+            None,
         )
     oxides = {formula for formula in phases if "O" in Composition(formula)}
     if "O" not in system.elements and oxides and oxides <= set(required):

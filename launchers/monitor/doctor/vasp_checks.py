@@ -139,5 +139,5 @@ def unavailable_reason(campaign: Campaign) -> str | None:
         elements = campaign.chemical_system.elements
         for finding in (command(), potcars(elements, campaign.engines)):
             if finding.severity is Severity.FAILURE:
-                return f"{finding.what}; {finding.fix}"
+                return finding.text
     return None

@@ -102,7 +102,7 @@ def _card(status: CampaignStatus) -> Component:
             html.H2(dcc.Link(status.name, href=f"/campaigns/{status.name}")),
             html.P(Text.from_markup(headline(status)).plain, className="headline"),
             html.Progress(value=str(done), max=str(status.n_requested)),
-            html.Ul([html.Li(f"{finding.what}: {finding.fix}") for finding in status.findings]),
+            html.Ul([html.Li(finding.text) for finding in status.findings]),
             *map(_table, grids(status)),
         ],
         className="card",

@@ -42,6 +42,18 @@ def test_other_findings_keep_their_severity(severity):
         assert Check("VASP", lambda f=finding: f, severity).run().severity is finding.severity
 
 
+@pytest.mark.parametrize(
+    ("what", "fix", "text"),
+    [
+        ("The disk is full.", "delete files", "The disk is full; delete files"),
+        ("the disk is full", "delete files", "the disk is full; delete files"),
+        ("The disk is full.", None, "The disk is full"),
+    ],
+)
+def test_text_joins_description_and_fix(what, fix, text):
+    assert warning(what, fix).text == text
+
+
 def test_unneeded_check_does_not_run():
     event = threading.Event()
     Check("VASP", event.set, None).run()

@@ -304,6 +304,7 @@ class TestAqueousIons:
         finding = aqueous_ions(campaign_of(pourbaix={"ion_file": tmp_path / "ions.yaml"}))
         assert finding.severity is Severity.WARNING
         assert "Mg, Mn" in finding.what
+        assert finding.text.endswith("name a table with these ions in pourbaix.ion_file")
 
     def test_reference_solids_are_listed_before_the_phases_are_fetched(self, tmp_path):
         finding = aqueous_ions(potassium_manganese_fluorides(tmp_path / "phases.json"))
