@@ -211,6 +211,18 @@ def test_report_of_an_incomplete_hull_has_a_warning(report):
     assert "no compound of Mg-O" in html
 
 
+def test_report_states_that_own_phases_may_be_incomplete(report, launchpad_file):
+    assert "your own" not in report(ranked("aa", "stable"))
+    own = mg_o(prescreen={}, references={"source": "folder", "path": "my-phases"})
+    with (
+        open_databases(launchpad_file) as databases,
+        databases.store("campaigns", key="name") as store,
+    ):
+        store.update([{"name": own.name, "settings": own.model_dump(mode="json")}])
+    limitations = report(ranked("aa", "stable")).split("Limitations")[-1]
+    assert "your own (folder my-phases)" in limitations
+
+
 def test_figures_of_an_incomplete_hull_have_a_warning(funnel, launchpad_file):
     funnel.put("mg-o")
     with open_databases(launchpad_file) as databases:
