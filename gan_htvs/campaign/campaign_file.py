@@ -214,7 +214,8 @@ def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings 
     Raises
     ------
     UserError
-        If the path does not exist, or its hash differs from the one in the section.
+        If the path does not exist or is of the wrong kind, or its hash differs from the one in the
+        section.
     """
     field = NAMED_FILES[section]
     settings: Any = getattr(campaign, section)
@@ -226,8 +227,11 @@ def _located(campaign_file: Path, campaign: Campaign, section: str) -> Settings 
         named = _absolute(campaign_file, named)
     path = generator_file(named)
     if not (path.is_dir() if is_folder else path.is_file()):
-        kind = "folder" if is_folder else "file"
-        raise UserError(f"{campaign_file}: {section}.{field}: {kind} {path} does not exist.")
+        kind, other = ("folder", "file") if is_folder else ("file", "folder")
+        problem = f"{kind} {path} does not exist"
+        if path.exists():
+            problem = f"{path} is a {other}; name a {kind}"
+        raise UserError(f"{campaign_file}: {section}.{field}: {problem}.")
     sha256 = hash_of_path(path)
     if settings.sha256 not in (None, sha256):
         raise UserError(

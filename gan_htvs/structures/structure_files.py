@@ -9,7 +9,7 @@ from pymatgen.core import Structure
 
 from gan_htvs.core.errors import UserError
 from gan_htvs.structures.symmetry import without_properties
-from gan_htvs.structures.validity import check_cell
+from gan_htvs.structures.validity import MIN_DISTANCE, check_cell, has_coinciding_atoms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,8 +61,11 @@ def unusable_reason(structure: Structure) -> str | None:
         return "it has no atoms"
     if not structure.is_ordered:
         return "its sites are partly occupied"
-    reason = check_cell(structure)
-    return None if reason is None else str(reason)
+    if (reason := check_cell(structure)) is not None:
+        return str(reason)
+    if has_coinciding_atoms(structure):
+        return f"two of its atoms are closer than {MIN_DISTANCE:g} A"
+    return None
 
 
 def parse_folder(

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MIN_EDGE = 1.0
 """Shortest lattice vector of a possible cell, A."""
 
+MIN_DISTANCE = 0.1
+"""Shortest distance between two atoms of a structure that can be computed, A."""
+
 MAX_CHANGE = 2.0
 """Factor by which a relaxation may change volume and shortest distance of a reference phase."""
 
@@ -133,6 +136,11 @@ def check_cell(structure: Structure) -> RejectionReason | None:
 def _is_finite(structure: Structure) -> bool:
     numbers = (structure.lattice.matrix, structure.frac_coords)
     return all(np.isfinite(array).all() for array in numbers)
+
+
+def has_coinciding_atoms(structure: Structure) -> bool:
+    """Return whether two atoms are closer than :data:`MIN_DISTANCE`, periodic images included."""
+    return len(structure.get_neighbor_list(MIN_DISTANCE)[3]) > 0
 
 
 def unphysical_change(start: Structure, end: Structure) -> str | None:

@@ -72,7 +72,8 @@ def phases_of(campaign: Campaign, *, by_potential: bool = False) -> list[Referen
         return reference_phases(elements)
     solids = required_reference_solids(elements, ion_set_of(campaign.pourbaix))
     where = f"references.path {settings.path}"
-    phases = phases_in_system(_read(settings, elements), elements, where, solids)
+    bound = None if settings.source == "folder" else settings.max_energy_above_hull
+    phases = phases_in_system(_read(settings, elements), elements, where, solids, bound)
     if by_potential or settings.energies == "computed":
         return phases
     if any(phase.energy_per_atom is None for phase in phases):
@@ -114,7 +115,9 @@ def fetch_phases(
         fetched = fetch_optimade(symbols, settings.provider, bound, on_progress, further=further)
     else:
         fetched = fetch_materials_project(symbols, bound, further=further)
-    phases_in_system(fetched.phases, elements, f"references.source {settings.source!r}", solids)
+    applied = bound if fetched.provenance.has_energies else None
+    where = f"references.source {settings.source!r}"
+    phases_in_system(fetched.phases, elements, where, solids, applied)
     return fetched
 
 
@@ -123,6 +126,7 @@ def phases_in_system(
     elements: Iterable[str],
     where: str,
     solids: Iterable[str] = (),
+    bound: float | None = None,
 ) -> list[ReferencePhase]:
     """Return the phases that a campaign needs.
 
@@ -139,6 +143,9 @@ def phases_in_system(
         Setting that names the source, for the error message.
     solids
         Reduced formulas of phases that are kept whatever their elements are.
+    bound
+        Largest energy above hull of the phases, eV/atom, for the error message; None: the source
+        has no energies.
 
     Raises
     ------
@@ -156,9 +163,13 @@ def phases_in_system(
     kept = [phase for phase in kept if phase.structure.chemical_system not in gases]
     compositions = [phase.structure.composition for phase in (*gases.values(), *kept)]
     if missing := missing_elements(compositions, needed):
+        within, lift = "", ""
+        if bound is not None:
+            within = f", within references.max_energy_above_hull ({bound:g} eV/atom)"
+            lift = ", raise this bound"
         raise UserError(
-            f"{where}: has no elemental phase of {', '.join(missing)}, which the hull needs; add "
-            "it, or choose another references.source."
+            f"{where}: has no elemental phase of {', '.join(missing)}, which the hull needs"
+            f"{within}; add it{lift}, or choose another references.source."
         )
     return [*gases.values(), *sorted(kept, key=lambda phase: phase.name)]
 

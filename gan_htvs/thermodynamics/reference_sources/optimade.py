@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from pymatgen.core import Element, Structure
 
 from gan_htvs.core.errors import UserError
-from gan_htvs.core.text import one_line
+from gan_htvs.core.text import MAX_LINE_LENGTH
 from gan_htvs.structures.structure_files import unusable_reason
 from gan_htvs.structures.symmetry import primitive_cell, without_properties
 from gan_htvs.thermodynamics.reference_sources.fetched_file import FetchedPhases, Provenance
@@ -34,11 +36,16 @@ N_RETRIES = 4
 BUSY = (429, 500, 502, 503, 504)
 """Status codes of servers that may answer later."""
 
+MAX_WAIT_SECONDS = 120.0
+"""Longest time that one query waits because a busy server asks for it (``Retry-After``)."""
+
 TIMEOUT_SECONDS = 60.0
 """Time limit of a connection, and of an answer."""
 
 N_PERIODIC = 3
 """Periodic dimensions of a crystal."""
+
+_PARAMETERS = re.compile(r"\?\S+?(?=:?(\s|$))")
 
 
 @dataclass(frozen=True)
@@ -239,8 +246,10 @@ def _fetch(provider: Provider, query: str, chemsys: str) -> list[dict[str, Any]]
     client = _client(provider.base_url)
     response = client.get(query, endpoint="structures", response_fields=_fields(provider))
     results = response["structures"][query][provider.base_url]
-    entries = {str(entry["id"]): entry for entry in results["data"]}
-    if (problem := _problem(results, len(entries))) is not None:
+    flaws = (_flaw(number, entry) for number, entry in enumerate(results["data"], 1))
+    problem = next(filter(None, flaws), None)
+    entries = {} if problem else {str(entry["id"]): entry for entry in results["data"]}
+    if problem or (problem := _problem(results, len(entries))):
         raise UserError(
             f"references.source 'optimade': the query of {chemsys} at {provider.base_url} "
             f"{problem}. No phases were kept, because candidates look too stable if some are "
@@ -249,10 +258,19 @@ def _fetch(provider: Provider, query: str, chemsys: str) -> list[dict[str, Any]]
     return list(entries.values())
 
 
+def _flaw(number: int, entry: Any) -> str | None:
+    """Return what an entry lacks by the standard, or None."""
+    if not isinstance(entry, dict) or not entry.get("id"):
+        return f"returned no id of entry {number}"
+    if not isinstance(entry.get("attributes"), dict):
+        return f"returned no attributes of entry {entry['id']}"
+    return None
+
+
 def _problem(results: Mapping[str, Any], n_entries: int) -> str | None:
     """Return the reason why a response is incomplete, or None."""
     if results["errors"]:
-        return f"failed: {_message(results['errors'][0]):.200}"
+        return f"failed: {_message(results['errors'][0])}"
     announced = results["meta"].get("data_returned")
     if isinstance(announced, int) and announced > n_entries:
         return f"returned {n_entries} of {announced} entries"
@@ -262,10 +280,12 @@ def _problem(results: Mapping[str, Any], n_entries: int) -> str | None:
 
 
 def _message(error: Any) -> str:
-    """Return an error of a response in one line."""
+    """Return an error of a response in one line, without the parameters of addresses."""
     if isinstance(error, dict):
-        return " ".join(str(error[key]) for key in ("title", "detail") if error.get(key))
-    return one_line(ValueError(str(error)))
+        text = " ".join(str(error[key]) for key in ("title", "detail") if error.get(key))
+    else:
+        text = str(error).removeprefix("RuntimeError: ")
+    return shorten(_PARAMETERS.sub("", text), MAX_LINE_LENGTH, placeholder=" [...]").rstrip(".")
 
 
 def _fields(provider: Provider) -> list[str]:
@@ -273,7 +293,7 @@ def _fields(provider: Provider) -> list[str]:
 
 
 def _client(base_url: str) -> Any:
-    """Open a client that repeats requests of a busy server and fails if it stays busy."""
+    """Open a silent client that repeats requests of a busy server, and fails if it stays busy."""
     try:
         from optimade.client import OptimadeClient  # noqa: PLC0415 - slow import
         from requests import Session  # noqa: PLC0415 - requirement of the client
@@ -285,16 +305,43 @@ def _client(base_url: str) -> Any:
             "'optimade[http-client]'."
         ) from error
 
+    waited = 0.0
+
+    class BoundedRetry(Retry):
+        """Waits as long as a server asks for, up to a limit."""
+
+        def sleep_for_retry(self, response: Any) -> bool:
+            nonlocal waited
+            waited += self.get_retry_after(response) or 0.0
+            if waited > MAX_WAIT_SECONDS:
+                raise RuntimeError(
+                    f"{response.status}: the server is busy and asks to wait {waited:g} s, more "
+                    f"than {MAX_WAIT_SECONDS:g} s"
+                )
+            return super().sleep_for_retry(response)
+
     class PatientSession(Session):
-        """Session that waits before it repeats a request."""
+        """Session that waits before it repeats a request, and checks the pages of a query."""
 
         def __init__(self) -> None:
             super().__init__()
-            retry = Retry(total=N_RETRIES, connect=1, backoff_factor=1, status_forcelist=BUSY)
+            self.pages: set[str] = set()
+            retry = BoundedRetry(
+                total=N_RETRIES, connect=1, backoff_factor=1, status_forcelist=BUSY
+            )
             for scheme in ("http://", "https://"):
                 self.mount(scheme, HTTPAdapter(max_retries=retry))
 
-    return OptimadeClient(
+        def get(self, url: str, **options: Any) -> Any:
+            if url in self.pages:
+                raise RuntimeError("the link to the next page leads to one that was read before")
+            self.pages.add(url)
+            response = super().get(url, **options)
+            if response.ok and not _has_data(response):
+                raise RuntimeError("the response has no list of data")
+            return response
+
+    client = OptimadeClient(
         base_urls=[base_url],
         max_results_per_provider=MAX_ENTRIES,
         http_timeout=TIMEOUT_SECONDS,
@@ -302,3 +349,17 @@ def _client(base_url: str) -> Any:
         use_async=False,
         silent=True,
     )
+    # The option does not silence messages on errors, which are raised here.
+    client._progress.console.quiet = True  # noqa: SLF001
+    return client
+
+
+def _has_data(response: Any) -> bool:
+    """Return whether a response has a list of entries, or errors, which the client reports."""
+    try:
+        document = response.json()
+    except ValueError:
+        return False
+    if not isinstance(document, dict):
+        return False
+    return bool(document.get("errors")) or isinstance(document.get("data"), list)

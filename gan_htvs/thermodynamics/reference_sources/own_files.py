@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
+import zlib
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -83,7 +85,8 @@ def phases_of_file(path: Path, max_energy_above_hull: float) -> list[ReferencePh
     Raises
     ------
     UserError
-        If the file cannot be read, or an entry has no ordered structure.
+        If the file cannot be read, or an entry has no ordered structure, or an energy that is not
+        a number.
     """
     document = read_json(path)
     if (fetched := fetched_phases(document)) is not None:
@@ -117,7 +120,7 @@ def read_json(path: Path) -> Any:
         raise UserError(
             f"references.path {path}: cannot be read ({reason}); restore the file."
         ) from error
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zlib.error) as error:
         raise UserError(
             f"references.path {path}: is not valid JSON ({error}); restore the file."
         ) from error
@@ -183,15 +186,45 @@ def _entry(path: Path, key: str | None, item: Mapping[str, Any]) -> _Entry:
             f"references.path {path}: entry {label}: {reason}; correct or remove the entry."
         )
     above = item.get("energy_above_hull", data.get("energy_above_hull"))
-    return _Entry(label, structure, _energy_per_atom(item), None if above is None else float(above))
+    try:
+        energy = _energy_per_atom(item)
+        above = None if above is None else _finite("energy_above_hull", above)
+    except ValueError as error:
+        raise UserError(
+            f"references.path {path}: entry {label}: {error}; correct or remove the entry."
+        ) from error
+    return _Entry(label, structure, energy, above)
 
 
 def _energy_per_atom(item: Mapping[str, Any]) -> float | None:
-    """Return the corrected energy of a ComputedStructureEntry, eV/atom, if it is one."""
+    """Return the corrected energy of a ComputedStructureEntry, eV/atom, if it is one.
+
+    Raises
+    ------
+    ValueError
+        If energy or correction is not a number, or the composition is invalid.
+    """
     if "energy" not in item or "composition" not in item:
         return None
-    n_atoms = Composition(item["composition"]).num_atoms
-    return float((item["energy"] + (item.get("correction") or 0.0)) / n_atoms)
+    try:
+        n_atoms = Composition(item["composition"]).num_atoms
+    except (ValueError, TypeError, AttributeError):
+        n_atoms = 0.0
+    if not n_atoms:
+        raise ValueError(f"{item['composition']!r} is not a composition")
+    correction = _finite("correction", item.get("correction") or 0.0)
+    return (_finite("energy", item["energy"]) + correction) / n_atoms
+
+
+def _finite(key: str, value: Any) -> float:
+    """Return a value as number, or raise ValueError."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{key} {value!r} is not a number")
+    return number
 
 
 def _energies_above_hull(entries: Sequence[_Entry]) -> list[float | None]:

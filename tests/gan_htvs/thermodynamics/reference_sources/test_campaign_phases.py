@@ -116,6 +116,27 @@ class TestOwnPhases:
         with pytest.raises(UserError, match=r"phases\.json: .* Mg,"):
             phases_of(lime)
 
+    def test_element_whose_phases_are_above_the_bound_is_a_user_error(self, campaign, phases_file):
+        phases_file.write_text(
+            json.dumps(
+                {
+                    name: {"structure": phase.as_dict(), "energy_above_hull": energy}
+                    for (name, phase), energy in zip(PHASES.items(), (0.06, 0.0), strict=True)
+                }
+            )
+        )
+        settings = {"source": "file", "path": "phases.json"}
+        with pytest.raises(UserError, match=r"Ca, .*max_energy_above_hull \(0\.05 eV/atom\)"):
+            phases_of(campaign(settings))
+        assert "Ca fcc" in names(campaign(settings | {"max_energy_above_hull": 0.07}))
+
+    def test_bound_does_not_apply_to_a_folder(self, campaign, tmp_path):
+        (tmp_path / "phases").mkdir()
+        LIME.to(str(tmp_path / "phases" / "a.cif"))
+        with pytest.raises(UserError, match="no elemental phase of Ca") as error:
+            phases_of(campaign({"source": "folder", "path": "phases"}))
+        assert "max_energy_above_hull" not in str(error.value)
+
     def test_changed_file_is_a_user_error(self, campaign, phases_file):
         lime = campaign({"source": "file", "path": "phases.json"})
         phases_file.write_text(phases_file.read_text() + "\n")
@@ -147,3 +168,19 @@ class TestOwnPhases:
 def test_wrong_settings_are_a_user_error(campaign, references, message):
     with pytest.raises(UserError, match=message):
         campaign(references)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("file", "is a folder; name a file"),
+        ("optimade", "is a folder; name a file"),
+        ("folder", "is a file; name a folder"),
+    ],
+)
+def test_path_of_the_wrong_kind_is_a_user_error(campaign, tmp_path, source, message):
+    path = tmp_path / "phases"
+    path.write_text("{}") if source == "folder" else path.mkdir()
+    with pytest.raises(UserError, match=message) as error:
+        campaign({"source": source, "path": "phases"})
+    assert str(path) in str(error.value)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import ExitStack
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import yaml
@@ -11,6 +15,7 @@ pytest.importorskip("optimade", reason="needs the extra optimade")
 pytest.importorskip("uvicorn", reason="needs the extra optimade")
 
 from pymatgen.core import Lattice, Structure
+from pymatgen.io.optimade import OptimadeStructureAdapter
 
 from gan_htvs.campaign.campaign_file import read_campaign
 from gan_htvs.core.errors import UserError
@@ -20,6 +25,7 @@ from gan_htvs.thermodynamics.reference_sources.fetched_file import Provenance
 from gan_htvs.thermodynamics.reference_sources.optimade import PROVIDERS, fetch_optimade
 from tests.gan_htvs.thermodynamics.reference_sources.test_own_files import (
     CALCIUM,
+    COINCIDING,
     LIME,
     tilted_perovskite,
 )
@@ -54,8 +60,6 @@ CRYSTALS = {
 @pytest.fixture(scope="module")
 def start(free_port, tmp_path_factory):
     """Return a function that starts a server."""
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
 
         def call(entries, prefix, fields):
@@ -194,6 +198,88 @@ def test_failure_of_any_page_is_a_user_error(provider, failing, status):
         fetch_optimade(["Ca", "O"], "materials_project", 0.05)
     assert "failed" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_message_of_a_failure_is_printed_once_and_complete(provider, capsys):
+    server = provider["materials_project"]
+    server.failing, server.status = 1, 400
+    with pytest.raises(UserError) as error:
+        fetch_optimade(["Ca", "O"], "materials_project", 0.05)
+    assert capsys.readouterr() == ("", "")
+    assert f"400 - {server.url}/v1/structures" in str(error.value)
+    assert "Failure: the database is away" in str(error.value)
+    assert "response_fields" not in str(error.value)
+
+
+@pytest.fixture
+def answering():
+    """Return a function that starts a server which gives one answer to all requests."""
+    with ExitStack() as stack:
+
+        def start(document, status=200, **headers):
+            class Handler(BaseHTTPRequestHandler):
+                def do_GET(self):
+                    content = json.dumps(document).replace("URL", self.headers["Host"]).encode()
+                    self.send_response(status)
+                    for name, value in headers.items():
+                        self.send_header(name.replace("_", "-"), value)
+                    self.send_header("Content-Length", str(len(content)))
+                    self.end_headers()
+                    self.wfile.write(content)
+
+                def log_message(self, *_):
+                    pass
+
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+            Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield start
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ({"meta": {}}, "no list of data"),
+        ({"data": None}, "no list of data"),
+        ({"data": {}}, "no list of data"),
+        ([], "no list of data"),
+        ({"data": [{"attributes": {}}]}, "no id of entry 1"),
+        ({"data": [{"id": None, "attributes": {}}]}, "no id of entry 1"),
+        ({"data": [1]}, "no id of entry 1"),
+        ({"data": [{"id": "mp-1"}]}, "no attributes of entry mp-1"),
+        ({"data": [{"id": "mp-1", "attributes": None}]}, "no attributes of entry mp-1"),
+        (
+            {
+                "data": [{"id": "mp-1", "attributes": {}}],
+                "links": {"next": "http://URL/v1/structures?page=2"},
+            },
+            "leads to one that was read before",
+        ),
+    ],
+)
+def test_malformed_answer_is_a_user_error(answering, document, problem):
+    url = answering(document)
+    with pytest.raises(UserError, match=problem) as error:
+        fetch_optimade(["Ca"], url, 0.05)
+    assert url in str(error.value)
+
+
+def test_empty_subsystem_is_no_error(answering):
+    assert fetch_optimade(["Ca"], answering({"data": []}), 0.05).provenance.n_entries == 0
+
+
+def test_long_wait_of_a_busy_server_is_a_user_error(answering):
+    url = answering({}, 429, Retry_After="3600")
+    with pytest.raises(UserError, match=r"429: .* wait 3600 s"):
+        fetch_optimade(["Ca"], url, 0.05)
+
+
+def test_atoms_at_one_place_are_skipped(answering):
+    resource = {"id": "mp-1"} | OptimadeStructureAdapter.get_optimade_structure(COINCIDING.copy())
+    fetched = fetch_optimade(["Ca"], answering({"data": [resource]}), 0.05)
+    assert fetched.provenance.skipped == {"two of its atoms are closer than 0.1 A": 1}
 
 
 def test_server_that_is_away_is_a_user_error(provider, free_port, monkeypatch):

@@ -17,6 +17,10 @@ from tests.helpers import rocksalt, rocksalt_cell
 
 CALCIUM = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.588), ["Ca"], [[0, 0, 0]])
 LIME = rocksalt_cell("Ca", 4.811)
+COINCIDING = Structure(Lattice.cubic(4), ["Ca", "Ca"], [[0, 0, 0], [0, 0, 0.00125]])
+"""Crystal with two atoms 0.005 A apart."""
+
+DAMAGED_GZIP = b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 20
 
 
 def tilted_perovskite() -> Structure:
@@ -120,7 +124,40 @@ class TestFile:
         with pytest.raises(UserError, match="alloy: its sites are partly occupied"):
             phases_of_file(write({"alloy": alloy.as_dict()}), 0.05)
 
-    @pytest.mark.parametrize("content", [b"{", b"[NaN]", b"\x1f\x8b"])
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"energy": None}, "entry a: energy None is not a number"),
+            ({"energy": "low"}, "entry a: energy 'low' is not a number"),
+            ({"correction": "MP2020"}, "entry a: correction 'MP2020' is not a number"),
+            ({"composition": {}}, "entry a: {} is not a composition"),
+            ({"energy_above_hull": "unknown"}, "entry a: energy_above_hull 'unknown'"),
+            ({"energy_above_hull": "nan"}, "entry a: energy_above_hull 'nan'"),
+            ({"structure": COINCIDING.as_dict()}, "entry a: two of its atoms are closer than"),
+        ],
+    )
+    def test_unusable_entry_is_a_user_error(self, write, changes, message):
+        path = write([as_entry(CALCIUM, -2.0, "a") | changes])
+        with pytest.raises(UserError, match=message) as error:
+            phases_of_file(path, 0.05)
+        assert str(path) in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("resource", "message"),
+        [
+            ({"id": "mp-1", "attributes": None}, "entry mp-1 has no structure"),
+            ({"attributes": {}}, "has no structure"),
+        ],
+    )
+    def test_optimade_entry_without_structure_is_a_user_error(self, write, resource, message):
+        with pytest.raises(UserError, match=message):
+            phases_of_file(write({"data": [resource]}), 0.05)
+
+    def test_optimade_entry_without_id_is_named_by_its_formula(self, write):
+        resource = OptimadeStructureAdapter.get_optimade_structure(LIME.copy())
+        assert names(write({"data": [resource]})) == ["CaO"]
+
+    @pytest.mark.parametrize("content", [b"{", b"[NaN]", b"\x1f\x8b", DAMAGED_GZIP])
     @pytest.mark.parametrize("name", ["phases.json", "phases.json.gz"])
     def test_damaged_file_is_a_user_error(self, tmp_path, content, name):
         (tmp_path / name).write_bytes(content)
@@ -143,6 +180,11 @@ class TestFolder:
         assert len(phase.structure) == 10
         group = SpacegroupAnalyzer(phase.structure, symprec=0.01).get_space_group_symbol()
         assert group == "I4/mcm"
+
+    def test_atoms_at_one_place_are_a_user_error(self, tmp_path):
+        COINCIDING.to(str(tmp_path / "POSCAR"), fmt="poscar")
+        with pytest.raises(UserError, match="POSCAR: two of its atoms are closer than"):
+            phases_of_folder(tmp_path)
 
     def test_file_that_does_not_parse_is_a_user_error(self, tmp_path):
         rocksalt().to(str(tmp_path / "a.cif"))
