@@ -52,7 +52,8 @@ class IonSet(Document):
     ------
     ValueError
         If a formula is invalid, an element of an ion has no reference solid, a reference solid
-        lacks its element or contains H, or two ions differ only by water.
+        lacks its element or contains H, or an ion is given twice or differs from another only by
+        water.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,11 +81,14 @@ class IonSet(Document):
                     f"{reference.formula!r}: reference_solids has no solid of {', '.join(missing)}"
                 )
         for reference in self.ions:
-            other = forms.setdefault(_water_free_form(reference), reference.formula)
-            if other != reference.formula:
+            form, formula = _water_free_form(reference), reference.formula
+            if form in forms:
                 raise ValueError(
-                    f"{reference.formula!r} and {other!r} differ only by water; keep one of them"
+                    f"{formula!r} is given twice; remove one"
+                    if formula == forms[form]
+                    else f"{formula!r} and {forms[form]!r} differ only by water; keep one of them"
                 )
+            forms[form] = formula
         return self
 
 
@@ -100,11 +104,18 @@ def ion_set_of(settings: PourbaixSettings) -> IonSet:
     ------
     UserError
         If this version of the package does not have the table, or the file cannot be read, is
-        invalid or does not have the recorded hash.
+        invalid, has the version of a shipped table or does not have the recorded hash.
     """
+    shipped = shipped_ion_sets()
     if settings.ion_file is not None:
-        return _read(settings.ion_file, settings.sha256)
-    if settings.ion_set not in (shipped := shipped_ion_sets()):
+        table = _read(settings.ion_file, settings.sha256)
+        if table.version in shipped:
+            raise UserError(
+                f"{settings.ion_file}: version: {table.version!r} is a table of the package; choose "
+                "another version, because it is stored with every result."
+            )
+        return table
+    if settings.ion_set not in shipped:
         raise UserError(
             f"pourbaix.ion_set: {settings.ion_set!r} is not a table of this version of gan-htvs, "
             f"which has {', '.join(shipped)}; name one of them in a new campaign, or install the "
@@ -130,10 +141,8 @@ def required_reference_solids(elements: Iterable[str], ion_set: IonSet) -> tuple
     energy needs Na.
     """
     symbols = set(elements)
-    known = sorted(symbols & set(ion_set.reference_solids))
-    return tuple(
-        dict.fromkeys(chain.from_iterable(_needed_phases(s, symbols, ion_set) for s in known))
-    )
+    needed = (_needed_phases(s, symbols, ion_set) for s in sorted(_with_ions(symbols, ion_set)))
+    return tuple(dict.fromkeys(chain.from_iterable(needed)))
 
 
 def unavailable_reason(
@@ -161,7 +170,7 @@ def unavailable_reason(
             "Pourbaix stability of solids with H is not implemented; remove H from the chemical "
             "system"
         )
-    if unknown := sorted(symbols - SOLVENT - set(ion_set.reference_solids)):
+    if unknown := sorted(symbols - SOLVENT - _with_ions(symbols, ion_set)):
         return (
             f"Pourbaix stability is not defined: the table {ion_set.version} has no aqueous ions "
             f"of {', '.join(unknown)}; name a table with these ions in pourbaix.ion_file"
@@ -174,6 +183,12 @@ def unavailable_reason(
             "their energies; add them"
         )
     return None
+
+
+def _with_ions(symbols: set[str], ion_set: IonSet) -> set[str]:
+    """Return the elements of a chemical system that have ions without foreign elements."""
+    solutes = (set(_amounts(ion)) - SOLVENT for ion in ion_set.ions)
+    return set(chain.from_iterable(elements for elements in solutes if elements <= symbols))
 
 
 def _needed_phases(symbol: str, system: set[str], ion_set: IonSet) -> list[str]:

@@ -225,6 +225,23 @@ class TestUnavailableReason:
         assert named in unavailable_reason(elements, phases, IONS)
 
 
+    def test_element_without_ions_has_no_data(self):
+        ions = tuple(ion for ion in IONS.ions if metal_in(ion) == "Mn")
+        table = IONS.model_copy(update={"ions": ions})
+        assert required_reference_solids(("Mg", "Mn", "O"), table) == ("MnO2",)
+        phases = ("MgO", "MnO2")
+        assert unavailable_reason(("Mn", "O"), phases, table) is None
+        assert "ions of Mg;" in unavailable_reason(("Mg", "Mn", "O"), phases, table)
+        empty = IONS.model_copy(update={"ions": ()})
+        assert "ions of Mn;" in unavailable_reason(("Mn", "O"), phases, empty)
+
+    def test_ion_with_a_foreign_element_is_no_data(self):
+        permanganate = IonReference(formula="KMnO4(aq)", free_energy=-730, source="")
+        table = IONS.model_copy(update={"ions": (permanganate,)})
+        assert "ions of Mn;" in unavailable_reason(("Mn", "O"), ("MnO2",), table)
+        assert unavailable_reason(("K", "Mn", "O"), ("K2O", "MnO2"), table) is None
+
+
 SILVER = """\
 version: silver-1
 reference_solids:
@@ -256,6 +273,8 @@ class TestIonFile:
             ("77.1", "much", "free_energy"),
             ("version: silver-1\n", "", "version"),
             ("ions:\n", 'ions:\n  - {formula: "AgH2O[+]", free_energy: 0, source: x}\n', "water"),
+            ("ions:\n", 'ions:\n  - {formula: "Ag[+]", free_energy: 0, source: x}\n', "twice"),
+            ("silver-1", NEW, "version"),
         ],
     )
     def test_invalid_table_is_a_user_error(self, old, new, problem, tmp_path: Path):
