@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
@@ -35,7 +36,7 @@ class IonReference(Document):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    formula: str = Field(description="formula of the ion with its charge, or of the solid")
+    formula: str = Field(description="formula of the ion with its charge or (aq), or of the solid")
     free_energy: float = Field(description="free energy of formation, kJ/mol")
     source: str = Field(description="compilation or publication of the free energy")
 
@@ -52,8 +53,8 @@ class IonSet(Document):
     ------
     ValueError
         If a formula is invalid, an element of an ion has no reference solid, a reference solid
-        lacks its element or contains H, or an ion is given twice or differs from another only by
-        water.
+        lacks its element or contains H, or an ion has neither a charge nor ``(aq)``, is given
+        twice or differs from another only by water.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +83,11 @@ class IonSet(Document):
                 )
         for reference in self.ions:
             form, formula = _water_free_form(reference), reference.formula
+            if not re.search(r"[+-]|\(aq\)", formula):
+                raise ValueError(
+                    f"{formula!r} has no charge; write the charge, such as {formula}[2+], or "
+                    f"{formula}(aq) if it is neutral"
+                )
             if form in forms:
                 raise ValueError(
                     f"{formula!r} is given twice; remove one"

@@ -275,6 +275,8 @@ class TestIonFile:
             ("ions:\n", 'ions:\n  - {formula: "AgH2O[+]", free_energy: 0, source: x}\n', "water"),
             ("ions:\n", 'ions:\n  - {formula: "Ag[+]", free_energy: 0, source: x}\n', "twice"),
             ("silver-1", NEW, "version"),
+            ("Ag[+]", "Ag", "charge"),
+            ("Ag[+]", "Ag[2]", "charge"),
         ],
     )
     def test_invalid_table_is_a_user_error(self, old, new, problem, tmp_path: Path):
