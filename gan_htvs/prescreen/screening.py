@@ -255,7 +255,7 @@ class _Batch:
                 self.rules.lowest_energy_above_hull, references.uncovered(composition)
             )
             if (implausible := implausible_reason(above, lowest)) is not None:
-                self._reject(name, ScreeningStep.GEOMETRY, implausible)
+                self._reject(name, ScreeningStep.WINDOW, implausible)
             elif above > self.rules.window:
                 reason = excess_reason("energy above hull", above, self.rules.window)
                 self._reject(name, ScreeningStep.WINDOW, reason)

@@ -259,7 +259,7 @@ def _is_implausible_in_prescreen(candidate: Row) -> bool:
     prescreen = candidate.get("prescreen") or {}
     energy = prescreen.get("energy_above_hull")
     rejected_at = prescreen.get("rejected_at")
-    return energy is not None and energy < 0 and rejected_at == ScreeningStep.GEOMETRY
+    return energy is not None and energy < 0 and rejected_at == ScreeningStep.WINDOW
 
 
 def crystal_id(candidate: Row) -> str:

@@ -147,7 +147,7 @@ def test_lowest_energy_of_the_settings():
     rules = replace(RULES, references=high)
     (screened,) = screen(rules, proposals(a=rocksalt()))
     above = screened.prescreen.energy_above_hull
-    assert screened.prescreen.rejected_at is ScreeningStep.GEOMETRY
+    assert screened.prescreen.rejected_at is ScreeningStep.WINDOW
     assert "< -0.1 eV/atom (thresholds.lowest_energy_above_hull)" in screened.prescreen.reason
     believing = replace(rules, lowest_energy_above_hull=above - 0.01)
     (screened,) = screen(believing, proposals(a=rocksalt()))

@@ -89,10 +89,11 @@ def test_implausibly_low_energy_is_not_stable():
 
 
 def test_implausible_energies_are_noted():
-    prescreen = {"rejected_at": "geometry", "energy_above_hull": -0.4}
+    prescreen = {"rejected_at": "hull window", "energy_above_hull": -0.4}
     rows = [
         candidate(-0.3, stage="rejected"),
         candidate(stage="rejected", prescreen=prescreen),
+        candidate(stage="rejected", prescreen=prescreen | {"energy_above_hull": 0.4}),
         candidate(0.5, stage="rejected"),
         candidate(-0.05),
     ]
