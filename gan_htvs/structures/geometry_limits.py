@@ -47,6 +47,9 @@ _TARGET = 1.35
 The ratio is 1 in rock salt and, by the same radii, 1.1 in spinels, anatase, CdSe and CsPbI3; the
 target is larger than most crystals, because overlapping structures are disordered."""
 
+_MARGIN = 1.1
+"""Smallest ratio of the target volume to a limit of volumes that the user sets."""
+
 _CATION_ANION = 0.90
 _ANION_ANION = 0.97
 _CATION_CATION = 1.40
@@ -96,7 +99,7 @@ class GeometryLimits(Settings):
     target_volume_per_atom: PositiveFloat | None = Field(
         None,
         description="volume to which overlap removal scales overlapping cells, A^3/atom; null: "
-        "from ionic radii, without anions from the volume of the elements",
+        "from ionic radii, without anions from the volume of the elements, within `volume_per_atom`",
     )
 
     @field_validator("volume_per_atom")
@@ -171,7 +174,7 @@ class GeometryLimits(Settings):
             f"{a}-{b}": given[a, b] if self._names_overlap(a, b) else overlaps[a, b]
             for a, b in ordered
         }
-        volume = self.target_volume_per_atom or typical_volume(symbols, anions)
+        volume = self.target_volume_per_atom or self._estimated_volume(symbols, anions)
         changes = {"overlap_distances": chosen, "target_volume_per_atom": volume}
         return self.model_copy(update=changes)
 
@@ -181,7 +184,19 @@ class GeometryLimits(Settings):
 
     def target_volume(self, elements: Iterable[str]) -> float:
         """Return the target volume of overlap removal in a chemical system, A^3/atom."""
-        return self.target_volume_per_atom or typical_volume(tuple(sorted(set(elements))))
+        symbols = tuple(sorted(set(elements)))
+        return self.target_volume_per_atom or self._estimated_volume(symbols)
+
+    def _estimated_volume(
+        self, elements: tuple[str, ...], anions: frozenset[str] | None = None
+    ) -> float:
+        """Return the typical volume, moved into the range of volumes of the settings."""
+        volume = typical_volume(elements, anions)
+        if self.volume_per_atom is None:
+            return volume
+        low, high = self.volume_per_atom
+        margin = min(_MARGIN, (high / low) ** 0.5)
+        return min(max(volume, margin * low), high / margin)
 
 
 CHEMISTRY = GeometryLimits()

@@ -120,6 +120,19 @@ def test_settings_replace_the_chemistry() -> None:
 
 
 @pytest.mark.parametrize(
+    ("limits", "volume"),
+    [((5, 40), 13), ((20, 60), 22), ((5, 11), 10), ((25, 30), 750**0.5)],
+)
+def test_target_volume_is_within_the_range_of_the_settings(
+    limits: tuple[float, float], volume: float
+) -> None:
+    chosen = GeometryLimits(volume_per_atom=limits)
+    assert chosen.target_volume(("Mg", "Mn", "O")) == pytest.approx(volume)
+    sulfate = ("Na", "S", "O"), {"Na": (1.0, 1.0), "S": (6.0, 6.0), "O": (-2.0, -2.0)}
+    assert limits[0] < chosen.for_ions(*sulfate).target_volume(sulfate[0]) < limits[1]
+
+
+@pytest.mark.parametrize(
     ("field", "value", "problem"),
     [
         ("volume_per_atom", (20, 6), "is empty"),
