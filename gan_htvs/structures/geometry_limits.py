@@ -41,11 +41,18 @@ The shortest known ones are 0.77 in N2 and 0.80 in CO; 0.65 in Cr2, 0.67 in UO2(
 LOOSE = 1.15
 """Cells larger than this multiple of the target volume are loose."""
 
-_TARGET = 1.35
-"""Target volume over the mean cube of cation-anion distances.
+_TARGET = 5.04
+"""Target volume over the sum of the mean cubes of cation and anion radii.
 
-The ratio is 1 in rock salt and, by the same radii, 1.1 in spinels, anatase, CdSe and CsPbI3; the
-target is larger than most crystals, because overlapping structures are disordered."""
+As spheres, the ions fill 42 % of this volume. The target is on average 1.2 times the volume of
+known crystals, because overlapping structures are disordered: 0.9 times in quartz and AlPO4, 1.0 in
+SiS2, 1.2 in Cs2O, K2S and spinels, 1.5 in perovskites, 1.7 in Li2O."""
+
+_LARGEST_TARGET = 1.2
+"""Upper limit of the target volume over the mean volume of the elements.
+
+Ionic radii are too large for selenides and tellurides: without the limit, the ratio to the volume
+of MnTe would be 1.9."""
 
 _MARGIN = 1.1
 """Smallest ratio of the target volume to a limit of volumes that the user sets."""
@@ -99,7 +106,8 @@ class GeometryLimits(Settings):
     target_volume_per_atom: PositiveFloat | None = Field(
         None,
         description="volume to which overlap removal scales overlapping cells, A^3/atom; null: "
-        "from ionic radii, without anions from the volume of the elements, within `volume_per_atom`",
+        "from ionic radii, without anions from the volume of the elements, within "
+        "`volume_per_atom`",
     )
 
     @field_validator("volume_per_atom")
@@ -236,21 +244,19 @@ def elemental_volume(symbol: str) -> float:
 def typical_volume(elements: tuple[str, ...], anions: frozenset[str] | None = None) -> float:
     """Return the volume of a loosely packed structure of a chemical system, A^3/atom.
 
-    For ions it is proportional to the mean cube of the cation-anion distances: 13 for Mg-Mn-O, 23
-    for Mn-S, 61 for Cs-Pb-I. Systems without cations or without anions have the mean volume of
-    the elements. It is rounded to 1 A^3, since the estimate is no better. ``anions`` are by
-    default those of :func:`gan_htvs.core.chemical_system.find_anions`.
+    For ions it is proportional to the mean volume of the cations plus that of the anions, with an
+    upper limit: 13 for Mg-Mn-O, 11 for Si-O, 23 for Mn-S. Systems without cations or without anions
+    have the mean volume of the elements. It is rounded to 1 A^3, since the estimate is no better.
+    ``anions`` are by default those of :func:`gan_htvs.core.chemical_system.find_anions`.
     """
     anions = find_anions(elements) if anions is None else anions
-    cubes = [
-        (_ionic_radius(cation, anion=False) + _ionic_radius(anion, anion=True)) ** 3
-        for cation in elements
-        for anion in sorted(anions)
-        if cation not in anions
-    ]
-    if not cubes:
-        return float(max(np.round(np.mean([elemental_volume(s) for s in elements])), 1))
-    return float(np.round(_TARGET * np.mean(cubes)))
+    cations = [symbol for symbol in elements if symbol not in anions]
+    volume = np.mean([elemental_volume(symbol) for symbol in elements])
+    if not anions or not cations:
+        return float(max(np.round(volume), 1))
+    cation_cube = np.mean([_ionic_radius(symbol, anion=False) ** 3 for symbol in cations])
+    anion_cube = np.mean([_ionic_radius(symbol, anion=True) ** 3 for symbol in sorted(anions)])
+    return float(np.round(min(_TARGET * (cation_cube + anion_cube), _LARGEST_TARGET * volume)))
 
 
 @cache

@@ -117,8 +117,8 @@ def ion_set_of(settings: PourbaixSettings) -> IonSet:
         table = _read(settings.ion_file, settings.sha256)
         if table.version in shipped:
             raise UserError(
-                f"{settings.ion_file}: version: {table.version!r} is a table of the package; choose "
-                "another version, because it is stored with every result."
+                f"{settings.ion_file}: version: {table.version!r} is a table of the package; "
+                "choose another version, because it is stored with every result."
             )
         return table
     if settings.ion_set not in shipped:

@@ -41,13 +41,54 @@ def test_volume_range_of_manganese_spinel() -> None:
         (("Mg", "Mn", "O"), 13),
         (("O", "Mg"), 13),
         (("Mn", "S"), 23),
-        (("Cs", "Pb", "I"), 61),
-        (("Ca", "C", "O"), 12),
+        (("Cs", "Pb", "I"), 63),
+        (("Ca", "C", "O"), 14),
+        (("Ca", "Mn", "O"), 16),
         (("Cu", "Zn"), 14),
     ],
 )
 def test_target_volumes(elements: tuple[str, ...], volume: float) -> None:
     assert LIMITS.target_volume(elements) == volume
+
+
+KNOWN_VOLUMES = {
+    "MgO": 9.34,
+    "MgMn2O4": 11.1,
+    "TiO2": 10.4,
+    "V2O5": 12.8,
+    "Al2O3": 8.5,
+    "SiO2": 12.6,
+    "B2O3": 9.0,
+    "AlPO4": 12.9,
+    "CaCO3": 12.3,
+    "CaMnO3": 10.4,
+    "BaTiO3": 12.9,
+    "Li2O": 8.2,
+    "K2O": 22.3,
+    "Cs2O": 32.9,
+    "La2O3": 16.4,
+    "WO3": 13.2,
+    "MnS": 17.8,
+    "SiS2": 25.0,
+    "K2S": 33.9,
+    "Cu2ZnSnS4": 20.0,
+    "CdSe": 28.1,
+    "MnTe": 25.0,
+    "NaCl": 22.4,
+    "CsPbI3": 49.8,
+    "KMnF3": 14.7,
+    "CaF2": 13.6,
+    "GaN": 11.4,
+    "Si3N4": 10.4,
+}
+"""Volumes of crystals at ambient conditions, A^3/atom."""
+
+
+@pytest.mark.parametrize(("formula", "volume"), KNOWN_VOLUMES.items())
+def test_target_volumes_are_near_those_of_crystals(formula: str, volume: float) -> None:
+    target = LIMITS.target_volume(Composition(formula).get_el_amt_dict())
+    assert 0.8 < target / volume < 1.75
+    assert target < LIMITS.volume_range(Composition(formula))[1] / 1.2
 
 
 def test_overlap_distances_of_mg_mn_o() -> None:

@@ -224,7 +224,6 @@ class TestUnavailableReason:
     def test_names_what_is_missing(self, elements, phases, named):
         assert named in unavailable_reason(elements, phases, IONS)
 
-
     def test_element_without_ions_has_no_data(self):
         ions = tuple(ion for ion in IONS.ions if metal_in(ion) == "Mn")
         table = IONS.model_copy(update={"ions": ions})
