@@ -97,13 +97,20 @@ def starting_campaign(chemsys: str) -> str:
 def _common_states(symbol: str, symbols: list[str]) -> list[int]:
     """Return the common oxidation states with the sign that an element has in the system.
 
+    Some d and f elements have only one, such as V(V) and U(VI). They also get those of crystals in
+    the ICSD except the lowest, which is rare: V(III) to V(V), but no La(II) or Ni(I).
+
     Anions are those of :func:`find_anions`; in systems without them, the most electronegative
     element is the anion. The centers of polyanions, such as C in carbonates, have their highest
     state.
     """
     anions = find_anions(symbols) or {max(symbols, key=lambda s: Element(s).X)}
     sign = -1 if symbol in anions else 1
-    states = [state for state in Element(symbol).common_oxidation_states if sign * state > 0]
+    element = Element(symbol)
+    states = [state for state in element.common_oxidation_states if sign * state > 0]
+    if sign > 0 and len(states) == 1 and element.block in ("d", "f"):
+        known = sorted(state for state in element.icsd_oxidation_states if state > 0)
+        states = sorted({*states, *known[1:]})
     return states[-1:] if sign > 0 and center_elements([symbol]) else states
 
 

@@ -41,6 +41,28 @@ def test_centers_of_polyanions_have_their_highest_oxidation_state(tmp_path):
     assert campaign.compositions[0].formula == "CaCO3"
 
 
+@pytest.mark.parametrize(
+    ("system", "metal", "expected"),
+    [
+        ("V-O", "V", (3, 5)),
+        ("Ti-O", "Ti", (3, 4)),
+        ("Ni-O", "Ni", (2, 4)),
+        ("Ag-O", "Ag", (1, 3)),
+        ("U-O", "U", (4, 6)),
+        ("La-O", "La", (3, 3)),
+        ("Zn-O", "Zn", (2, 2)),
+        ("K-Mn-F", "Mn", (2, 7)),
+    ],
+)
+def test_metals_with_one_common_state_have_those_of_crystals(system, metal, expected, tmp_path):
+    assert campaign_of(system, tmp_path).oxidation_states[metal] == expected
+
+
+def test_vanadium_oxides_of_several_states_are_searched(tmp_path):
+    formulas = [composition.formula for composition in campaign_of("V-O", tmp_path).compositions]
+    assert formulas == ["VO2", "V2O3"]
+
+
 @pytest.mark.parametrize(("system", "note"), [("Na-S-O", "S: [6, 6]"), ("Ti-O-N", "N: [5, 5]")])
 def test_anions_that_may_form_polyanions_are_noted(system, note):
     assert note in starting_campaign(system)
