@@ -113,8 +113,11 @@ def _place(
         [candidate["origin"]["proposer"] == REFERENCE_PHASE for candidate in candidates]
     )
     above_references = references.energies_above_hull(formulas, energies)
+    uncovered = {formula: references.uncovered(formula) for formula in set(formulas)}
+    thresholds_of = {name: campaign.stage_thresholds for name, campaign in campaigns.items()}
+    bounds = {name: limits.lowest_energy_above_hull for name, limits in thresholds_of.items()}
     lowest = [
-        lowest_plausible(_limit(campaigns.get(row["campaign"])), references.uncovered(formula))
+        lowest_plausible(bounds.get(row["campaign"]), uncovered[formula])
         for row, formula in zip(candidates, formulas, strict=True)
     ]
     above_hull, decomposes_to = compare_on_hull(
@@ -132,7 +135,7 @@ def _place(
         by_campaign[candidates[i]["campaign"]].append(i)
     for name in by_campaign.keys() & campaigns.keys():
         members, campaign = by_campaign[name], campaigns[name]
-        thresholds = campaign.stage_thresholds
+        thresholds = thresholds_of[name]
         stabilities = _pourbaix_stabilities(
             [formulas[i] for i in members], formation[members], references, campaign.pourbaix
         )
@@ -142,7 +145,7 @@ def _place(
                 formation_energy_per_atom=float(formation[i]),
                 energy_above_hull=float(above_hull[i]),
                 decomposes_to=decomposes_to[i],
-                uncovered_subsystems=references.uncovered(formulas[i]),
+                uncovered_subsystems=uncovered[formulas[i]],
                 pourbaix=stability,
                 pourbaix_reason=missing,
             )
@@ -160,11 +163,6 @@ def _place(
                     "reason": reason,
                 },
             )
-
-
-def _limit(campaign: Campaign | None) -> float | None:
-    """Return the lowest energy above hull in the settings of a campaign, or None."""
-    return None if campaign is None else campaign.stage_thresholds.lowest_energy_above_hull
 
 
 def _pourbaix_stabilities(
